@@ -1,0 +1,52 @@
+"""Every error that cloudconv raises on purpose.
+
+::
+
+    CloudconvError                 exit code 1
+     ├─ SettingsError              what was asked for does not make sense (exit code 2)
+     ├─ InputError                 the input is missing, unreadable, or holds no video
+     ├─ OutputError                the output cannot be written: exists, no permission, disk full
+     │   └─ EncoderError           no such encoder or option, or the container refuses it
+     ├─ ModelError                 no such model, or it cannot do what was asked of it
+     │   └─ WeightsError           a weights file is missing, damaged, or another model's
+     └─ DeviceError                the device is absent, or its memory is too small
+
+Every message is one clear sentence or two: what was given, what would be accepted, what to do.
+Third-party exceptions are turned into these once, where they enter, with ``raise … from``.
+"""
+
+
+class CloudconvError(Exception):
+    """Base of all; the command line prints the message and exits with ``exit_code``."""
+
+    exit_code = 1
+
+
+class SettingsError(CloudconvError):
+    """A setting is out of range, or two settings contradict each other."""
+
+    exit_code = 2
+
+
+class InputError(CloudconvError):
+    """The input cannot be read as video."""
+
+
+class OutputError(CloudconvError):
+    """The output cannot be written."""
+
+
+class EncoderError(OutputError):
+    """The encoder, one of its options, or its place in the container is not available."""
+
+
+class ModelError(CloudconvError):
+    """The model is unknown or cannot do what was asked."""
+
+
+class WeightsError(ModelError):
+    """A weights file is missing, damaged, or belongs to another model."""
+
+
+class DeviceError(CloudconvError):
+    """The device is not there, or it has too little memory for even one small tile."""

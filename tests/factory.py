@@ -1,0 +1,186 @@
+"""Clips made on the spot: every test's input, exact in pixels and in time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+
+def planes_of(frame: VideoFrame) -> list[NDArray[Any]]:
+    """Copies of a frame's planes, padding cropped; uint16 above 8 bits."""
+    wide = any(component.bits > 8 for component in frame.format.components)
+    dtype = np.dtype(np.uint16 if wide else np.uint8)
+    return [
+        np.frombuffer(plane, dtype)
+        .reshape(plane.height, plane.line_size // dtype.itemsize)[:, : plane.width]
+        .copy()
+        for plane in frame.planes
+    ]
+
+
+def picture(
+    index: int,
+    width: int = 96,
+    height: int = 64,
+    pix_fmt: str = "yuv420p",
+    *,
+    step: float = 2.0,
+    noise: float = 0.0,
+    scene: int = 0,
+) -> VideoFrame:
+    """A smooth texture that has moved ``index * step`` pixels to the right; ``scene`` changes it.
+
+    Inside the legal range of limited-range video and inside the RGB gamut.
+    """
+    frame = VideoFrame(width, height, pix_fmt)
+    depth = max(component.bits for component in frame.format.components)
+    dtype = np.dtype(np.uint16 if depth > 8 else np.uint8)
+    random = np.random.default_rng([scene, 1 if noise == 0 else index + 2])
+    phase = random.uniform(0, 6, 4) if scene else np.zeros(4)
+    for number, plane in enumerate(frame.planes):
+        y, x = np.mgrid[: plane.height, : plane.width].astype(np.float64)
+        x *= width / plane.width
+        y *= height / plane.height
+        x -= index * step
+        wave = (
+            np.sin(x / 7 + phase[0]) * np.cos(y / 9 + phase[1])
+            + 0.6 * np.sin((x + y) / (15 + 3 * scene % 5) + phase[2])
+            + 0.4 * np.cos(x / 23 - y / 11 + phase[3])
+        )
+        is_chroma = number in (1, 2) and pix_fmt.startswith("yuv")
+        level, swing = (128, 12) if is_chroma else (120 + 25 * ((scene * 2) % 3 - 1), 35)
+        if number == 3:
+            level, swing = 128, 50
+        values = level + swing * wave / 2
+        if noise and number == 0:
+            values = values + random.normal(0, noise, values.shape)
+        values = np.clip(np.rint(values * 2 ** (depth - 8)), 0, 2**depth - 1).astype(dtype)
+        buffer = np.frombuffer(plane, dtype).reshape(
+            plane.height, plane.line_size // dtype.itemsize
+        )
+        buffer[:, : plane.width] = values
+    return frame
+
+
+def write_clip(
+    path: Path | str,
+    pictures: Iterable[VideoFrame] | int = 12,
+    *,
+    rate: Fraction | int = 24,
+    times: Sequence[Fraction] | None = None,
+    last_duration: Fraction | None = None,
+    time_base: Fraction | None = None,
+    codec: str = "ffv1",
+    options: dict[str, str] | None = None,
+    size: tuple[int, int] = (96, 64),
+    pix_fmt: str = "yuv420p",
+    colour: tuple[int, int, int, int] | None = None,
+    aspect: Fraction | None = None,
+    matrix: bytes | None = None,
+    audio: Sequence[str] = (),
+    audio_seconds: Fraction | None = None,
+    metadata: dict[str, str] | None = None,
+    chapters: Sequence[tuple[Fraction, Fraction, str]] = (),
+    **picture_options: Any,
+) -> Path:
+    """Write a clip whose timestamps are exactly ``times`` (default: ``k / rate``).
+
+    ``colour`` is (primaries, transfer, matrix, range) as FFmpeg's integers; each name in ``audio``
+    adds a sine track encoded with that codec, track k at 440·(k+1) Hz.
+    """
+    rate = Fraction(rate)
+    if isinstance(pictures, int):
+        pictures = [picture(i, *size, pix_fmt, **picture_options) for i in range(pictures)]
+    shown = list(pictures)
+    if times is None:
+        times = [k / rate for k in range(len(shown))]
+    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps.append(last_duration or (gaps[-1] if times and gaps and rate is None else 1 / rate))
+    if time_base is None:
+        time_base = Fraction(1, np.lcm.reduce([t.denominator for t in [*times, *gaps]], dtype=int))
+    extra = {"movie_timescale": str(time_base.denominator)} if str(path)[-4:] in (".mp4", ".mov") else {}
+    with av.open(str(path), "w", container_options=extra) as out:
+        video: Any = out.add_stream(codec, rate=rate, options=options or {})
+        video.width, video.height = size if not shown else (shown[0].width, shown[0].height)
+        video.pix_fmt = shown[0].format.name if shown else pix_fmt
+        video.codec_context.time_base = time_base
+        if colour:
+            context = video.codec_context
+            (context.color_primaries, context.color_trc, context.colorspace, context.color_range) = (
+                colour
+            )
+        if aspect:
+            video.codec_context.sample_aspect_ratio = aspect
+        if matrix:
+            video.set_display_matrix([int(v) for v in np.frombuffer(matrix, "<i4")])
+        out.metadata.update(metadata or {})
+        if chapters:
+            out.set_chapters(
+                [
+                    {
+                        "id": k,
+                        "start": int(a * 1000),
+                        "end": int(b * 1000),
+                        "time_base": Fraction(1, 1000),
+                        "metadata": {"title": title},
+                    }
+                    for k, (a, b, title) in enumerate(chapters)
+                ]
+            )
+        tracks: list[Any] = [out.add_stream(name, rate=48000) for name in audio]
+        ticks = {int(t / time_base): int(d / time_base) for t, d in zip(times, gaps, strict=True)}
+
+        def send(frame: VideoFrame | None) -> None:
+            for packet in video.encode(frame):
+                packet.duration = ticks[packet.pts]
+                out.mux(packet)
+
+        for frame, time in zip(shown, times, strict=True):
+            frame.pts, frame.time_base = int(time / time_base), time_base
+            frame.pict_type = 0
+            send(frame)
+        send(None)
+        seconds = audio_seconds if audio_seconds is not None else sum(gaps, Fraction(0))
+        for number, track in enumerate(tracks):
+            _sine(out, track, 440 * (number + 1), int(seconds * 48000))
+    return Path(path)
+
+
+def _sine(out: Any, track: Any, hertz: float, samples: int) -> None:
+    wave = (0.2 * np.sin(2 * np.pi * hertz * np.arange(samples) / 48000)).astype(np.float32)
+    for start in range(0, samples, 1024):
+        part = wave[start : start + 1024]
+        frame = av.AudioFrame.from_ndarray(part[None, :], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 48000, start, Fraction(1, 48000)
+        out.mux(track.encode(frame))
+    out.mux(track.encode(None))
+
+
+def read_times(path: Path | str) -> list[Fraction]:
+    """The exact time of every decoded frame."""
+    with av.open(str(path)) as clip:
+        return [f.pts * f.time_base for f in clip.decode(video=0)]  # type: ignore[operator]
+
+
+def read_planes(path: Path | str) -> list[list[NDArray[Any]]]:
+    """The planes of every decoded frame."""
+    with av.open(str(path)) as clip:
+        return [planes_of(f) for f in clip.decode(video=0)]
+
+
+def packets_of(path: Path | str, kind: str = "audio") -> list[list[bytes]]:
+    """The payload of every packet, a list per stream of that kind."""
+    with av.open(str(path)) as clip:
+        streams = [s for s in clip.streams if s.type == kind]
+        found: dict[int, list[bytes]] = {s.index: [] for s in streams}
+        for packet in clip.demux(streams):
+            if packet.size:
+                found[packet.stream.index].append(bytes(packet))
+        return list(found.values())
