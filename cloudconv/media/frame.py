@@ -8,6 +8,7 @@ from fractions import Fraction
 import av
 import torch
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Frame:
 
         For ``gbrp*`` that order is G, B, R. Read-only by convention.
         """
-        return tuple(torch.from_dlpack(plane) for plane in self.picture.planes)
+        return tuple(from_dlpack(plane) for plane in self.picture.planes)
 
     def at(self, time: Fraction, duration: Fraction) -> Frame:
         """The same picture shown at another time."""

@@ -1,0 +1,290 @@
+"""From the planes of a picture to RGB for a network, and back without loss.
+
+Both ways are linear and neither clamps nor rounds in between, so pixels that a network leaves alone
+come back exactly, whatever their colour. Smooth chroma and exactness together need a matched pair:
+going up, a chroma sample becomes a plane through its own cell (the piecewise linear reconstruction
+of finite-volume methods; for halved chroma this is bilinear interpolation plus what its mean over
+the cell misses); going down is the cell's mean, which gives the sample back. Chroma counts as
+centred in its cell both ways.
+
+Matrices and code ranges: ITU-T H.273, section 8.3 (MatrixCoefficients).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import av
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from cloudconv.media.formats import PixelLayout, layout
+from cloudconv.media.frame import ColorTags, Frame
+
+Matrix = Literal["bt601", "bt709", "bt2020", "fcc", "smpte240m", "ycgco", "rgb"]
+_TIE = 64  # parts of a level that roundings are exact to
+_Rows = tuple[tuple[float, float, float], ...]
+
+# The share of red and of blue in luma.
+_LUMA: dict[str, tuple[float, float]] = {
+    "bt601": (0.299, 0.114),
+    "bt709": (0.2126, 0.0722),
+    "bt2020": (0.2627, 0.0593),
+    "fcc": (0.30, 0.11),
+    "smpte240m": (0.212, 0.087),
+}
+# H.273's MatrixCoefficients. Constant-luminance BT.2020 is not linear; its linear sibling is what
+# players fall back to, and is as exact on a round trip.
+_TAGGED: dict[int, Matrix] = {
+    1: "bt709",
+    4: "fcc",
+    5: "bt601",
+    6: "bt601",
+    7: "smpte240m",
+    8: "ycgco",
+    9: "bt2020",
+    10: "bt2020",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ColorSpace:
+    """How code values stand for colours: the matrix, and whether they use the full code range."""
+
+    matrix: Matrix
+    full_range: bool
+
+
+def color_space(tags: ColorTags, layout: PixelLayout, width: int, height: int) -> ColorSpace:
+    """The colour space of a picture from its tags, and where they say nothing, as players guess.
+
+    An unspecified matrix is BT.709 from 1280 pixels of width or above 576 lines, else BT.601.
+    Unspecified YUV is limited range, unspecified RGB and gray full range.
+    """
+    full_range = tags.range == 2 or (tags.range != 1 and layout.family != "yuv")
+    if layout.family == "rgb":
+        return ColorSpace("rgb", full_range)
+    guess: Matrix = "bt709" if width >= 1280 or height > 576 else "bt601"
+    return ColorSpace(_TAGGED.get(tags.matrix, guess), full_range)
+
+
+def to_rgb(planes: Sequence[Tensor], layout: PixelLayout, space: ColorSpace) -> Tensor:
+    """The picture as RGB.
+
+    Args:
+        planes: uint8 or uint16 (H, W) each, in FFmpeg's plane order, chroma planes rounded up;
+            an alpha plane at the end is left out.
+
+    Returns:
+        (3, H, W) float32 on the planes' device, nominally in [0, 1], not clamped.
+    """
+    (luma_scale, luma_zero), _ = _code_range(layout, space)
+    if layout.family == "gray":
+        gray = planes[0].to(torch.float32).sub_(luma_zero).div_(luma_scale)
+        return gray.expand(3, -1, -1).contiguous()
+    if layout.family == "rgb":
+        rgb = torch.empty((3, *planes[0].shape), device=planes[0].device)
+        for channel, plane in zip((1, 2, 0), planes, strict=False):
+            rgb[channel].copy_(plane)
+        return rgb.sub_(luma_zero).div_(luma_scale)
+    luma, u, v = (plane.to(torch.float32) for plane in planes[:3])
+    rgb = torch.empty((3, *luma.shape), device=luma.device)
+    rows, offsets = _from_codes(layout, space)
+    for channel, (from_luma, from_u, from_v), offset in zip(rgb, rows, offsets, strict=True):
+        # All that chroma and the offsets add is worked out on the small planes, then spread.
+        # Sideways first: strided writes are slow, and there are fewer of them before the rows.
+        tint = (u * from_u).add_(v, alpha=from_v).add_(offset)
+        tint = _spread(tint, -1, 1 << layout.chroma_shift_x, luma.shape[1])
+        tint = _spread(tint, -2, 1 << layout.chroma_shift_y, luma.shape[0])
+        torch.add(tint, luma, alpha=from_luma, out=channel)
+    return rgb
+
+
+def from_rgb(rgb: Tensor, layout: PixelLayout, space: ColorSpace) -> tuple[Tensor, ...]:
+    """The colour planes of an RGB picture: the exact inverse of `to_rgb` for what it gave.
+
+    Values are rounded, without bias, and clamped to what the bit depth can hold, at the very end.
+
+    Args:
+        rgb: (3, H, W) floating point, nominally in [0, 1]; it is not written to.
+
+    Returns:
+        uint8 or uint16 (H, W) each, in FFmpeg's plane order, chroma planes rounded up, without
+        alpha; on the device of ``rgb``.
+    """
+    rgb = rgb.to(torch.float32)
+    if layout.family == "rgb":
+        (scale, zero), _ = _code_range(layout, space)
+        return tuple(_to_codes(rgb[channel] * scale, zero, layout) for channel in (1, 2, 0))
+    rows, zeros = _to_code_rows(layout, space)
+    luma = _to_codes(_mixed(rgb, rows[0]), zeros[0], layout)
+    if layout.family == "gray":
+        return (luma,)
+    cells = [
+        _summed(_summed(channel, -2, 1 << layout.chroma_shift_y), -1, 1 << layout.chroma_shift_x)
+        for channel in rgb
+    ]
+    share = 1 / (1 << (layout.chroma_shift_x + layout.chroma_shift_y))
+    u, v = (
+        _to_codes(_mixed(cells, row, share), zero, layout)
+        for row, zero in zip(rows[1:], zeros[1:], strict=True)
+    )
+    return luma, u, v
+
+
+def alpha_to_float(plane: Tensor, layout: PixelLayout) -> Tensor:
+    """Opacity, (1, H, W) float32 in [0, 1], of a uint8 or uint16 (H, W) alpha plane.
+
+    Alpha always uses the full code range.
+    """
+    return plane.to(torch.float32).div_((1 << layout.depth) - 1)[None]
+
+
+def alpha_from_float(alpha: Tensor, layout: PixelLayout) -> Tensor:
+    """The uint8 or uint16 (H, W) plane of (1, H, W) opacity; exact inverse of `alpha_to_float`."""
+    return _to_codes(alpha[0].to(torch.float32) * ((1 << layout.depth) - 1), 0.0, layout)
+
+
+def make_picture(planes: Sequence[Tensor], pix_fmt: str, width: int, height: int) -> av.VideoFrame:
+    """A new picture with copies of the planes, which may be on any device.
+
+    Args:
+        planes: all planes of ``pix_fmt`` in its plane order, uint8 or uint16.
+
+    Raises:
+        ValueError: the planes do not fit the pixel format or the size.
+    """
+    # Memory from FFmpeg itself: its codecs may read beyond the end of a row.
+    picture = av.VideoFrame(width, height, pix_fmt)
+    for target, plane in zip(picture.planes, planes, strict=True):
+        room: Tensor = torch.utils.dlpack.from_dlpack(target)
+        if room.shape != plane.shape or room.dtype != plane.dtype:
+            raise ValueError(
+                f"a {width}x{height} {pix_fmt} plane is {tuple(room.shape)} {room.dtype}, "
+                f"got {tuple(plane.shape)} {plane.dtype}"
+            )
+        room.copy_(plane)
+    return picture
+
+
+def thumbnail(frame: Frame, height: int, width: int) -> Tensor:
+    """The luma of a frame averaged over areas: (height, width) float32 in [0, 1]."""
+    kind = layout(frame.pix_fmt)
+    planes = frame.planes()
+    space = color_space(frame.tags, kind, frame.width, frame.height)
+    (scale, zero), _ = _code_range(kind, space)
+
+    def small(plane: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(plane.to(torch.float32)[None], (height, width))[0]
+
+    if kind.family == "rgb":
+        red, blue = _LUMA["bt709"]
+        luma = (
+            (1 - red - blue) * small(planes[0]) + blue * small(planes[1]) + red * small(planes[2])
+        )
+    else:
+        luma = small(planes[0])
+    return luma.sub_(zero).div_(scale).clamp_(0, 1)
+
+
+def _code_range(
+    layout: PixelLayout, space: ColorSpace
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """(codes per unit, code of zero) of luma, which is also that of RGB, and of chroma."""
+    step, top = 2.0 ** (layout.depth - 8), 2.0**layout.depth - 1
+    if space.full_range:
+        return (top, 0.0), (top, 128 * step)
+    return (219 * step, 16 * step), (224 * step, 128 * step)
+
+
+@cache
+def _to_code_rows(layout: PixelLayout, space: ColorSpace) -> tuple[_Rows, tuple[float, ...]]:
+    """RGB to codes: ``codes = rows @ rgb + zeros``."""
+    luma, chroma = _code_range(layout, space)
+    if space.matrix == "ycgco":
+        rows = torch.tensor([[0.25, 0.5, 0.25], [-0.25, 0.5, -0.25], [0.5, 0, -0.5]])
+        rows = rows.to(torch.float64)
+    else:
+        red, blue = _LUMA.get(space.matrix, _LUMA["bt709"])
+        y = torch.tensor([red, 1 - red - blue, blue], dtype=torch.float64)
+        r, _, b = torch.eye(3, dtype=torch.float64)
+        rows = torch.stack((y, (b - y) / (2 * (1 - blue)), (r - y) / (2 * (1 - red))))
+    rows = rows * torch.tensor([[luma[0]], [chroma[0]], [chroma[0]]], dtype=torch.float64)
+    first, second, third = rows.tolist()
+    return (tuple(first), tuple(second), tuple(third)), (luma[1], chroma[1], chroma[1])
+
+
+@cache
+def _from_codes(layout: PixelLayout, space: ColorSpace) -> tuple[_Rows, tuple[float, ...]]:
+    """Codes to RGB: ``rgb = rows @ codes + offsets``; luma counts the same in each channel."""
+    rows, zeros = _to_code_rows(layout, space)
+    inverse = torch.linalg.inv(torch.tensor(rows, dtype=torch.float64))
+    offsets = -inverse @ torch.tensor(zeros, dtype=torch.float64)
+    first, second, third = inverse.tolist()
+    return (tuple(first), tuple(second), tuple(third)), tuple(offsets.tolist())
+
+
+def _mixed(
+    rgb: Tensor | Sequence[Tensor], row: tuple[float, float, float], share: float = 1.0
+) -> Tensor:
+    mixed = rgb[0] * (row[0] * share)
+    return mixed.add_(rgb[1], alpha=row[1] * share).add_(rgb[2], alpha=row[2] * share)
+
+
+def _to_codes(values: Tensor, zero: float, layout: PixelLayout) -> Tensor:
+    """Round to codes, ties to even, and clamp; writes to ``values``."""
+    # Half of all pixels are ties when two frames are averaged. The float error of the matrices,
+    # the same for all pixels, would send nearly all of them one way and shift the mean by a
+    # quarter of a level, so it is rounded off first.
+    values.add_(zero).mul_(_TIE).round_().div_(_TIE).round_()
+    dtype = torch.uint8 if layout.depth <= 8 else torch.uint16
+    return values.clamp_(0, (1 << layout.depth) - 1).to(dtype)
+
+
+def _every(x: Tensor, dim: int, phase: int, factor: int) -> Tensor:
+    return x[..., phase::factor] if dim == -1 else x[..., phase::factor, :]
+
+
+def _spread(x: Tensor, dim: int, factor: int, size: int) -> Tensor:
+    """Samples of cells of ``factor`` pixels become pixels whose mean over each cell they are.
+
+    A last cell that is cut off at ``size`` stays flat, so that repeating its pixels keeps the mean.
+    """
+    if factor == 1:
+        return x
+    count = x.shape[dim]
+    slope = torch.empty_like(x)  # twice the slope per cell; the edge repeats beyond the picture
+    if count > 1:
+        inner, last = count - 2, count - 1
+        torch.sub(x.narrow(dim, 2, inner), x.narrow(dim, 0, inner), out=slope.narrow(dim, 1, inner))
+        torch.sub(x.select(dim, 1), x.select(dim, 0), out=slope.select(dim, 0))
+        torch.sub(x.select(dim, last), x.select(dim, inner), out=slope.select(dim, last))
+    if count == 1 or size < count * factor:
+        slope.select(dim, count - 1).zero_()
+    shape = (*x.shape[:-1], size) if dim == -1 else (*x.shape[:-2], size, x.shape[-1])
+    spread = torch.empty(shape, device=x.device)
+    for phase in range(factor):
+        pixels = _every(spread, dim, phase, factor)
+        count = pixels.shape[dim]
+        offset = (phase + 0.5) / factor - 0.5
+        torch.add(
+            x.narrow(dim, 0, count), slope.narrow(dim, 0, count), alpha=offset / 2, out=pixels
+        )
+    return spread
+
+
+def _summed(x: Tensor, dim: int, factor: int) -> Tensor:
+    """The sum over each cell of ``factor`` pixels; the last pixel repeats to fill its cell."""
+    if factor == 1:
+        return x
+    missing = -x.shape[dim] % factor
+    if missing:
+        x = F.pad(x[None], (0, missing) if dim == -1 else (0, 0, 0, missing), mode="replicate")[0]
+    total = _every(x, dim, 0, factor) + _every(x, dim, 1, factor)
+    for phase in range(2, factor):
+        total.add_(_every(x, dim, phase, factor))
+    return total

@@ -1,0 +1,289 @@
+"""When each output frame is shown and from which content frames it is made.
+
+Pure arithmetic on Fractions of a second: no pixels, no codec, no float. *Source times* are where
+the source shows its frames; *content times* are where what they show belongs. They are the same
+unless repeated frames are refilled (``shows`` in :meth:`Timeline.push`). The output clock is 0 at
+the first source frame and already stretched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from types import EllipsisType
+
+from cloudconv.errors import SettingsError
+
+_ZERO = Fraction(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One output frame.
+
+    ``left`` counts content frames in the order in which they were pushed. ``timestep`` is in
+    [0, 1): how far the slot lies from ``left`` to ``left + 1``; 0 shows ``left`` itself. ``held``
+    says that ``left`` is shown at a time that is not its own, because no content frame lies on the
+    other side. ``time`` and ``duration`` are seconds on the output clock.
+    """
+
+    left: int
+    timestep: Fraction
+    time: Fraction
+    duration: Fraction
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Multiply:
+    """Divide each real gap between source frames, the last one's duration too, by ``factor``."""
+
+    factor: int
+
+    def __post_init__(self) -> None:
+        if self.factor < 1:
+            raise SettingsError(f"A factor of {self.factor} makes no frames; give 1 or more.")
+
+
+@dataclass(frozen=True, slots=True)
+class Resample:
+    """Show frame ``k`` at exactly ``k / rate`` on the output clock, as long as the source lasts."""
+
+    rate: Fraction
+
+    def __post_init__(self) -> None:
+        if self.rate <= 0:
+            raise SettingsError(f"A frame rate of {self.rate} is not above 0.")
+
+
+class Timeline:
+    """Turns source times, one at a time, into output slots in order of time.
+
+    A slot is returned as soon as nothing pushed later can change it. What is kept meanwhile are
+    the times between two content frames; it does not grow with the length of the source.
+
+    Raises:
+        SettingsError: ``stretch`` is not above 0.
+    """
+
+    def __init__(
+        self,
+        request: Multiply | Resample,
+        *,
+        stretch: Fraction | int = 1,
+        loop: bool = False,
+    ) -> None:
+        if stretch <= 0:
+            raise SettingsError(f"A slow motion of {stretch} is not above 0.")
+        self._request = request
+        self._stretch = Fraction(stretch)
+        self._loop = loop
+        self._origin: Fraction | None = None  # the first source time, on the source's clock
+        self._latest = _ZERO  # the last source time, on the output clock
+        self._made = 0  # grid points made so far (Resample)
+        self._first_content = _ZERO
+        self._contents: deque[Fraction] = deque()  # content times that slots may still need
+        self._oldest = 0  # index of the first of them
+        self._waiting: deque[tuple[Fraction, Fraction]] = deque()  # undecided (time, duration)
+
+    @property
+    def oldest(self) -> int:
+        """Index of the first content frame that a slot still to come can be made from.
+
+        Content frames before it can be forgotten (but the first one, when looping).
+        """
+        return self._oldest
+
+    def push(self, time: Fraction, shows: Fraction | EllipsisType | None = ...) -> list[Slot]:
+        """Take the next source frame and return the slots that are now decided.
+
+        Args:
+            time: when the source shows the frame, on the source's own clock.
+            shows: when what it shows belongs (left out: ``time``); the frame becomes the next
+                content frame. None: the frame repeats the content before it, and only its time
+                counts.
+
+        Raises:
+            ValueError: source or content times do not increase, or the first frame is a repeat.
+        """
+        if self._origin is None:
+            self._origin = time
+        else:
+            self._divide(self._on_output(time))
+        if shows is not None:
+            self._add_content(self._on_output(time if shows is ... else shows))
+        if not self._contents:
+            raise ValueError("the first source frame cannot repeat another")
+        return self._decided()
+
+    def finish(self, end: Fraction) -> list[Slot]:
+        """Fill the last frame's own interval, up to ``end`` on the source's clock.
+
+        The last content frame is held there; when looping, the slots lead on to content frame 0,
+        which comes round again at ``end``. Without any source frame there are no slots.
+
+        Raises:
+            ValueError: ``end`` is not after the last source frame.
+        """
+        if self._origin is None:
+            return []
+        self._divide(self._on_output(end))
+        if self._loop:
+            again = self._latest + self._first_content
+            if again > self._contents[-1]:
+                self._contents.append(again)
+        slots = self._decided()
+        last, shown = self._oldest + len(self._contents) - 1, self._contents[-1]
+        slots += [Slot(last, _ZERO, at, span, at != shown) for at, span in self._waiting]
+        self._waiting.clear()
+        return slots
+
+    def _on_output(self, time: Fraction) -> Fraction:
+        assert self._origin is not None
+        since = time - self._origin
+        return since if self._stretch == 1 else since * self._stretch
+
+    def _add_content(self, time: Fraction) -> None:
+        if not self._contents:
+            self._first_content = time
+        elif time <= self._contents[-1]:
+            raise ValueError(f"content times must increase, got {time} after {self._contents[-1]}")
+        self._contents.append(time)
+
+    def _divide(self, time: Fraction) -> None:
+        """Make the grid points between the latest source time and ``time``."""
+        gap = time - self._latest
+        if gap <= 0:
+            raise ValueError(f"source times must increase, got {time} after {self._latest}")
+        if isinstance(self._request, Multiply):
+            step = gap / self._request.factor
+            for part in range(self._request.factor):
+                self._waiting.append((self._latest + part * step, step))
+        else:
+            rate = self._request.rate
+            made = ceil(time * rate)
+            for number in range(self._made, made):
+                self._waiting.append((number / rate, 1 / rate))
+            self._made = made
+        self._latest = time
+
+    def _decided(self) -> list[Slot]:
+        slots: list[Slot] = []
+        while self._waiting:
+            time, duration = self._waiting[0]
+            self._forget(time)
+            left = self._contents[0]
+            if time <= left:  # before it only if content frame 0 has been moved to a later time
+                timestep = _ZERO
+            elif len(self._contents) > 1:
+                timestep = (time - left) / (self._contents[1] - left)
+            else:
+                return slots
+            slots.append(Slot(self._oldest, timestep, time, duration, time < left))
+            self._waiting.popleft()
+        self._forget(self._next_time())
+        return slots
+
+    def _next_time(self) -> Fraction:
+        if isinstance(self._request, Multiply):
+            return self._latest
+        return self._made / self._request.rate
+
+    def _forget(self, time: Fraction) -> None:
+        """Drop the content frames that no slot at or after ``time`` lies beside."""
+        while len(self._contents) > 1 and self._contents[1] <= time:
+            self._contents.popleft()
+            self._oldest += 1
+
+
+def output_rate(
+    request: Multiply | Resample, source_rate: Fraction | None, stretch: Fraction | int = 1
+) -> Fraction | None:
+    """The constant frame rate of the output; None where it follows a source without one."""
+    if isinstance(request, Resample):
+        return request.rate
+    return None if source_rate is None else source_rate * request.factor / stretch
+
+
+def expected_frames(
+    request: Multiply | Resample, frames: int, duration: Fraction, stretch: Fraction | int = 1
+) -> int:
+    """How many slots ``frames`` source frames that last ``duration`` seconds come to."""
+    if isinstance(request, Multiply):
+        return frames * request.factor
+    return ceil(duration * stretch * request.rate)
+
+
+_NUMBER = re.compile(r"\d{1,12}(\.\d{0,12})?|\.\d{1,12}|\d{1,12}/\d{1,12}", re.ASCII)
+_CLOCK = re.compile(r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2}(?:\.\d{1,12})?)", re.ASCII)
+
+
+def parse_rate(value: Fraction | float | str) -> Fraction:
+    """A frame rate: ``60``, ``12.5``, ``60000/1001``, or a rounded NTSC rate.
+
+    A decimal with two places or more that is a multiple of 12 or 15 times 1000/1001, rounded, means
+    exactly that: 23.976 and 23.98 are 24000/1001.
+
+    Raises:
+        SettingsError: not a number above 0.
+    """
+    rate = _number(value)
+    if rate is None or rate <= 0:
+        raise SettingsError(
+            f"{str(value)!r} is not a frame rate; give one such as 60, 59.94 or 60000/1001."
+        )
+    _, point, places = str(value).strip().partition(".")
+    if point and not isinstance(value, Fraction) and len(places) >= 2:
+        whole = round(rate * 1001 / 1000)
+        exact = Fraction(whole * 1000, 1001)
+        if (whole % 12 == 0 or whole % 15 == 0) and round(exact, len(places)) == rate:
+            return exact
+    return rate
+
+
+def parse_factor(value: Fraction | float | str) -> Fraction:
+    """How many times as many frames, or as slow: ``4``, ``2.5``, ``5/2``.
+
+    Raises:
+        SettingsError: not a number above 0.
+    """
+    factor = _number(value)
+    if factor is None or factor <= 0:
+        raise SettingsError(f"{str(value)!r} is not a factor; give one such as 2, 4 or 2.5.")
+    return factor
+
+
+def parse_time(value: Fraction | float | str) -> Fraction:
+    """Seconds (``12.5``, ``1001/24``) or a clock time (``2:03.5``, ``1:02:03.5``).
+
+    Raises:
+        SettingsError: neither of them.
+    """
+    time = _number(value)
+    if time is None and (found := _CLOCK.fullmatch(str(value).strip())):
+        hours, minutes, seconds = (Fraction(part or 0) for part in found.groups())
+        if seconds < 60 and (minutes < 60 or not hours):
+            time = hours * 3600 + minutes * 60 + seconds
+    if time is None or time < 0:
+        raise SettingsError(
+            f"{str(value)!r} is not a time; give seconds (12.5) or hours:minutes:seconds (1:02:03)."
+        )
+    return time
+
+
+def format_rate(rate: Fraction) -> str:
+    """The exact rational: ``24000/1001``, or ``60`` where it is whole."""
+    return str(rate)
+
+
+def _number(value: Fraction | float | str) -> Fraction | None:
+    """The exact value of a whole number, a plain decimal or a quotient; None for anything else."""
+    if isinstance(value, Fraction):
+        return value
+    text = str(value).strip()
+    if not _NUMBER.fullmatch(text) or re.search(r"/0+$", text):
+        return None
+    return Fraction(text.rstrip("."))

@@ -1,0 +1,339 @@
+"""Output times, source pairs and timesteps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import accumulate, pairwise
+from math import ceil
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloudconv.errors import SettingsError
+from cloudconv.timeline import (
+    Multiply,
+    Resample,
+    Slot,
+    Timeline,
+    expected_frames,
+    format_rate,
+    output_rate,
+    parse_factor,
+    parse_rate,
+    parse_time,
+)
+
+F = Fraction
+RATES = [F(24000, 1001), F(24), F(25), F(30000, 1001), F(30), F(48), F(60000, 1001), F(60), F(12)]
+rates = st.sampled_from(RATES)
+starts = st.sampled_from([F(0), F(10), F(-1, 3), F(1001, 24000), F(7, 90000)])
+stretches = st.sampled_from([F(1), F(2), F(5, 2), F(1, 2)])
+requests = st.one_of(st.builds(Multiply, st.integers(1, 8)), st.builds(Resample, rates))
+
+
+@st.composite
+def sources(draw: st.DrawFn) -> tuple[list[Fraction], Fraction]:
+    """Increasing source times with uneven gaps, and the end of the last frame."""
+    gaps = draw(st.lists(st.integers(1, 5000), min_size=1, max_size=12))
+    tick = draw(st.sampled_from([F(1, 1000), F(1, 90000), F(1001, 240000)]))
+    start = draw(starts)
+    *times, end = (start + tick * g for g in accumulate(gaps, initial=0))
+    return times, end
+
+
+def run(
+    request: Multiply | Resample,
+    times: Sequence[Fraction],
+    end: Fraction,
+    *,
+    stretch: Fraction | int = 1,
+    loop: bool = False,
+    shows: Sequence[Fraction | None] | None = None,
+) -> list[Slot]:
+    timeline = Timeline(request, stretch=stretch, loop=loop)
+    slots: list[Slot] = []
+    for time, content in zip(times, times if shows is None else shows, strict=True):
+        slots += timeline.push(time, content)
+    return slots + timeline.finish(end)
+
+
+def cfr(count: int, rate: Fraction, start: Fraction) -> tuple[list[Fraction], Fraction]:
+    return [start + k / rate for k in range(count)], start + count / rate
+
+
+def check(slots: list[Slot], contents: Sequence[Fraction], *, loop_to: Fraction | None) -> None:
+    """Every slot shows the moment it is at; ``contents`` and ``loop_to`` on the output clock."""
+    knots = [*contents] if loop_to is None else [*contents, loop_to]
+    for before, slot in pairwise(slots):
+        assert before.time + before.duration == slot.time
+        assert before.left <= slot.left
+    for slot in slots:
+        assert 0 <= slot.left < len(contents)
+        assert 0 <= slot.timestep < 1
+        assert slot.duration > 0
+        if slot.held:
+            assert slot.timestep == 0
+            outside = (slot.left == 0 and slot.time < knots[0]) or slot.time > knots[-1]
+            assert outside
+            assert slot.left in (0, len(contents) - 1)
+        elif slot.timestep:
+            left, right = knots[slot.left], knots[slot.left + 1]
+            assert left + slot.timestep * (right - left) == slot.time
+        else:
+            assert knots[slot.left] == slot.time
+
+
+@settings(deadline=None, max_examples=50)
+@given(count=st.integers(1, 30), rate=rates, factor=st.integers(1, 9), start=starts)
+def test_constant_rate_times_n(count: int, rate: Fraction, factor: int, start: Fraction) -> None:
+    times, end = cfr(count, rate, start)
+    slots = run(Multiply(factor), times, end)
+    assert len(slots) == count * factor == expected_frames(Multiply(factor), count, end - start)
+    assert [s.time for s in slots] == [k / (rate * factor) for k in range(count * factor)]
+    assert {s.duration for s in slots} == {1 / (rate * factor)}
+    shown = [s for s in slots if s.timestep == 0 and not s.held]
+    assert [s.left for s in shown] == list(range(count))
+    assert [s.time + start for s in shown] == times
+    assert [s.held for s in slots] == [False] * (count * factor - factor + 1) + [True] * (
+        factor - 1
+    )
+
+
+@settings(deadline=None, max_examples=80)
+@given(source=sources(), request=requests, stretch=stretches, loop=st.booleans())
+def test_every_slot_shows_its_own_moment(
+    source: tuple[list[Fraction], Fraction],
+    request: Multiply | Resample,
+    stretch: Fraction,
+    loop: bool,
+) -> None:
+    times, end = source
+    slots = run(request, times, end, stretch=stretch, loop=loop)
+    on_output = [stretch * (t - times[0]) for t in times]
+    total = stretch * (end - times[0])
+    check(slots, on_output, loop_to=total if loop else None)
+    assert slots[0] == Slot(0, F(0), F(0), slots[0].duration, False)
+    assert len(slots) == expected_frames(request, len(times), end - times[0], stretch)
+    length = sum((s.duration for s in slots), F(0))
+    if isinstance(request, Multiply):
+        assert length == total
+        shown = {s.left: s.time for s in slots if s.timestep == 0 and not s.held}
+        assert shown == dict(enumerate(on_output))
+    else:
+        assert len(slots) == ceil(total * request.rate)
+        assert [s.time for s in slots] == [k / request.rate for k in range(len(slots))]
+        assert total <= length < total + 1 / request.rate
+    assert any(s.held for s in slots) == (not loop and slots[-1].time > on_output[-1])
+
+
+@settings(deadline=None, max_examples=40)
+@given(source=sources(), factor=st.integers(2, 6))
+def test_uneven_gaps_are_divided_each(source: tuple[list[Fraction], Fraction], factor: int) -> None:
+    times, end = source
+    slots = run(Multiply(factor), times, end)
+    for number, (a, b) in enumerate(pairwise([*times, end])):
+        part = slots[number * factor : (number + 1) * factor]
+        assert {s.duration for s in part} == {(b - a) / factor}
+        assert {s.left for s in part} == {number}
+        if b != end:
+            assert [s.timestep for s in part] == [F(i, factor) for i in range(factor)]
+
+
+@settings(deadline=None, max_examples=80)
+@given(source=sources(), request=requests, loop=st.booleans(), data=st.data())
+def test_refilled_repeats(
+    source: tuple[list[Fraction], Fraction],
+    request: Multiply | Resample,
+    loop: bool,
+    data: st.DataObject,
+) -> None:
+    """The grid is the source's, the pictures lie where their content belongs."""
+    times, end = source
+    repeats = [False, *(data.draw(st.booleans()) for _ in times[1:])]
+    own = [t for t, again in zip(times, repeats, strict=True) if not again]
+    moves = [data.draw(st.fractions(0, F(9, 10), max_denominator=10)) for _ in own]
+    moved = [a + m * (b - a) for (a, b), m in zip(pairwise([*own, end]), moves, strict=True)]
+    queue = iter(moved)
+    shows = [None if again else next(queue) for again in repeats]
+    slots = run(request, times, end, loop=loop, shows=shows)
+    again = end - times[0] + moved[0] - times[0]
+    check(slots, [t - times[0] for t in moved], loop_to=again if loop else None)
+    plain = run(request, times, end, loop=loop)
+    assert [(s.time, s.duration) for s in slots] == [(s.time, s.duration) for s in plain]
+
+
+def test_film_in_a_faster_file_moves_evenly() -> None:
+    """Every fifth frame repeats: the 24 contents of a second lie 1/24 s apart."""
+    times, end = cfr(31, F(30), F(0))
+    shows = [None if k % 5 == 4 else F(k - k // 5, 24) for k in range(31)]
+    slots = run(Multiply(2), times, end, shows=shows)
+    assert len(slots) == 62
+    places = [s.left + s.timestep for s in slots if not s.held]
+    assert {b - a for a, b in pairwise(places)} == {F(24, 60)}
+
+
+def test_content_ahead_of_its_source_frame() -> None:
+    """Nothing is known before the first content: it is held."""
+    slots = run(Multiply(2), [F(0), F(1)], F(2), shows=[F(3, 4), F(5, 4)])
+    assert [(s.left, s.timestep, s.held) for s in slots] == [
+        (0, F(0), True),
+        (0, F(0), True),
+        (0, F(1, 2), False),
+        (1, F(0), True),
+    ]
+
+
+def test_loop_leads_back_to_the_first_frame() -> None:
+    times, end = cfr(3, F(25), F(5))
+    slots = run(Multiply(4), times, end, loop=True)
+    assert [(s.left, s.timestep) for s in slots[-4:]] == [(2, F(i, 4)) for i in range(4)]
+    assert not any(s.held for s in slots)
+    alone = run(Multiply(4), times[:1], times[1], loop=True)
+    assert [(s.left, s.timestep) for s in alone] == [(0, F(i, 4)) for i in range(4)]
+
+
+def test_slots_come_as_soon_as_they_are_certain() -> None:
+    timeline = Timeline(Multiply(2))
+    assert timeline.push(F(0)) == []
+    assert [s.time for s in timeline.push(F(1))] == [F(0), F(1, 2)]
+    assert timeline.push(F(2), None) == [Slot(1, F(0), F(1), F(1, 2), False)]
+    assert [s.timestep for s in timeline.push(F(3))] == [F(1, 4), F(1, 2), F(3, 4)]
+    assert [s.held for s in timeline.finish(F(4))] == [False, True]
+
+
+@settings(deadline=None, max_examples=60)
+@given(source=sources(), request=requests, stretch=stretches)
+def test_forgotten_frames_are_never_asked_for(
+    source: tuple[list[Fraction], Fraction], request: Multiply | Resample, stretch: Fraction
+) -> None:
+    times, end = source
+    timeline = Timeline(request, stretch=stretch)
+    forgotten = 0
+    for number, time in enumerate(times):
+        for slot in timeline.push(time):
+            assert forgotten <= slot.left
+            assert slot.timestep == 0 or slot.left + 1 <= number
+        assert forgotten <= timeline.oldest <= number
+        forgotten = timeline.oldest
+        assert number - forgotten <= 1
+    for slot in timeline.finish(end):
+        assert slot.left >= forgotten
+
+
+def test_memory_does_not_grow() -> None:
+    for request in (Multiply(4), Resample(F(60000, 1001)), Resample(F(1))):
+        timeline = Timeline(request)
+        count = 0
+        for k in range(2000):
+            count += len(timeline.push(F(1001 * k, 24000)))
+            assert len(timeline._contents) <= 2
+            assert len(timeline._waiting) <= 4
+        count += len(timeline.finish(F(1001 * 2000, 24000)))
+        assert count == expected_frames(request, 2000, F(1001 * 2000, 24000))
+
+
+def test_no_source_frames_make_no_slots() -> None:
+    assert Timeline(Multiply(2)).finish(F(1)) == []
+
+
+def test_times_must_increase() -> None:
+    timeline = Timeline(Multiply(2))
+    timeline.push(F(1))
+    with pytest.raises(ValueError, match="source times must increase"):
+        timeline.push(F(1))
+    with pytest.raises(ValueError, match="content times must increase"):
+        timeline.push(F(2), F(1, 2))
+    with pytest.raises(ValueError, match="cannot repeat"):
+        Timeline(Multiply(2)).push(F(0), None)
+
+
+def test_impossible_requests() -> None:
+    for wrong in (0, -1):
+        with pytest.raises(SettingsError):
+            Multiply(wrong)
+        with pytest.raises(SettingsError):
+            Resample(F(wrong))
+        with pytest.raises(SettingsError):
+            Timeline(Multiply(2), stretch=F(wrong))
+
+
+def test_output_rate() -> None:
+    assert output_rate(Multiply(4), F(24000, 1001)) == F(96000, 1001)
+    assert output_rate(Multiply(4), F(25), F(4)) == 25
+    assert output_rate(Multiply(4), None) is None
+    assert output_rate(Resample(F(60)), None) == 60
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("60", F(60)),
+        ("12.5", F(25, 2)),
+        (" 60000/1001 ", F(60000, 1001)),
+        ("23.976", F(24000, 1001)),
+        ("23.98", F(24000, 1001)),
+        ("23.976024", F(24000, 1001)),
+        ("29.97", F(30000, 1001)),
+        ("47.952", F(48000, 1001)),
+        ("59.94", F(60000, 1001)),
+        ("119.88", F(120000, 1001)),
+        ("14.985", F(15000, 1001)),
+        ("30.00", F(30)),
+        ("24.", F(24)),
+        ("24.975", F(999, 40)),
+        (59.94, F(60000, 1001)),
+        (50, F(50)),
+        (F(1, 3), F(1, 3)),
+    ],
+)
+def test_rates_are_exact(text: Fraction | float | str, rate: Fraction) -> None:
+    assert parse_rate(text) == rate
+    assert parse_rate(format_rate(rate)) == rate
+
+
+def test_rates_are_printed_as_rationals() -> None:
+    assert format_rate(F(24000, 1001)) == "24000/1001"
+    assert format_rate(F(60)) == "60"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "fast", "-5", "0", "0/5", "5/0", "5/00", "1e3", "nan", "1/2/3", "٣", "9" * 5000]
+)
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="is not a frame rate; give"):
+        parse_rate(text)
+    with pytest.raises(SettingsError, match="is not a factor; give"):
+        parse_factor(text)
+
+
+def test_factors() -> None:
+    assert parse_factor("4") == 4
+    assert parse_factor(2.5) == parse_factor("5/2") == F(5, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("12.5", F(25, 2)),
+        ("0", F(0)),
+        (".25", F(1, 4)),
+        ("90", F(90)),
+        ("1001/24", F(1001, 24)),
+        ("2:03.5", F(247, 2)),
+        ("1:02:03.5", F(7447, 2)),
+        ("90:00", F(5400)),
+        (1.5, F(3, 2)),
+    ],
+)
+def test_times_are_exact(text: float | str, seconds: Fraction) -> None:
+    assert parse_time(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-1", "1:60", "1:60:00", "1:2:3:4", "1:", "soon", "1 2", -0.5]
+)
+def test_what_is_no_time_is_refused(text: float | str) -> None:
+    with pytest.raises(SettingsError, match="is not a time; give"):
+        parse_time(text)
