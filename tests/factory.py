@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -101,11 +102,15 @@ def write_clip(
     shown = list(pictures)
     if times is None:
         times = [k / rate for k in range(len(shown))]
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(times)]
     gaps.append(last_duration or (gaps[-1] if times and gaps and rate is None else 1 / rate))
     if time_base is None:
         time_base = Fraction(1, np.lcm.reduce([t.denominator for t in [*times, *gaps]], dtype=int))
-    extra = {"movie_timescale": str(time_base.denominator)} if str(path)[-4:] in (".mp4", ".mov") else {}
+    extra = (
+        {"movie_timescale": str(time_base.denominator)}
+        if str(path)[-4:] in (".mp4", ".mov")
+        else {}
+    )
     with av.open(str(path), "w", container_options=extra) as out:
         video: Any = out.add_stream(codec, rate=rate, options=options or {})
         video.width, video.height = size if not shown else (shown[0].width, shown[0].height)
@@ -113,9 +118,12 @@ def write_clip(
         video.codec_context.time_base = time_base
         if colour:
             context = video.codec_context
-            (context.color_primaries, context.color_trc, context.colorspace, context.color_range) = (
-                colour
-            )
+            (
+                context.color_primaries,
+                context.color_trc,
+                context.colorspace,
+                context.color_range,
+            ) = colour
         if aspect:
             video.codec_context.sample_aspect_ratio = aspect
         if matrix:
@@ -179,6 +187,8 @@ def packets_of(path: Path | str, kind: str = "audio") -> list[list[bytes]]:
     """The payload of every packet, a list per stream of that kind."""
     with av.open(str(path)) as clip:
         streams = [s for s in clip.streams if s.type == kind]
+        if not streams:
+            return []
         found: dict[int, list[bytes]] = {s.index: [] for s in streams}
         for packet in clip.demux(streams):
             if packet.size:

@@ -1,0 +1,292 @@
+"""Pixel formats: what each holds, and exact repacking between the ways to store the same samples.
+
+Inside cloudconv every picture is planar, native-endian and integer (a *working format*), so that a
+plane is a plain (H, W) array. Decoders also hand out packed, semi-planar, big-endian and palette
+formats, and some encoders want them; `repack` moves the samples over without changing one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+Family = Literal["yuv", "rgb", "gray"]
+
+
+@dataclass(frozen=True, slots=True)
+class PixelLayout:
+    """What a pixel format holds; ``depth`` in bits, chroma shifts as powers of two."""
+
+    name: str
+    family: Family
+    depth: int
+    chroma_shift_x: int
+    chroma_shift_y: int
+    alpha: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Component:
+    """Where one working plane's samples lie: items ``offset::step`` of a row, shifted left."""
+
+    plane: int
+    offset: int
+    step: int
+    shift: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Storage:
+    """How a stored format maps to its working format, a component per working plane."""
+
+    working: str
+    dtype: str
+    components: tuple[_Component, ...]
+    exact_back: bool = True
+
+
+_NATIVE = (
+    *(f"gray{d}" for d in ("", "9le", "10le", "12le", "14le", "16le")),
+    *(f"yuv{s}p" for s in ("410", "411", "420", "422", "440", "444")),
+    *(f"yuv{s}p{d}le" for s in ("420", "422", "444") for d in (9, 10, 12, 14, 16)),
+    *(f"yuv440p{d}le" for d in (10, 12)),
+    *(f"yuva{s}p{d}" for s in ("420", "422", "444") for d in ("", "9le", "10le", "16le")),
+    *(f"yuva{s}p12le" for s in ("422", "444")),
+    *(f"gbrp{d}" for d in ("", "9le", "10le", "12le", "14le", "16le")),
+    *(f"gbrap{d}" for d in ("", "10le", "12le", "14le", "16le")),
+)
+
+# Decoders of old codecs hand these out. The library's scaler expands each code to its own colour,
+# so nothing is lost, but there is no way back.
+_EXPANDED = {
+    "pal8": "bgra",
+    "monow": "gray",
+    "monob": "gray",
+    **{
+        f"{order}{bits}{end}": "rgb24"
+        for order in ("rgb", "bgr")
+        for bits in ("555", "565")
+        for end in ("le", "be")
+    },
+    **{f"{order}{kind}": "rgb24" for order in ("rgb", "bgr") for kind in ("8", "4_byte")},
+}
+
+
+def _letters(working: str) -> str:
+    if working.startswith("gray"):
+        return "y"
+    letters = "gbr" if working.startswith("gbr") else "yuv"
+    return letters + ("a" if working.startswith(("gbrap", "yuva")) else "")
+
+
+def _packed(working: str, order: str, dtype: str = "u1", shift: int = 0) -> _Storage:
+    """All components interleaved in one plane, in the order of the letters ('.' is padding)."""
+    return _Storage(
+        working,
+        dtype,
+        tuple(
+            _Component(0, order.index(c), len(order) // order.count(c), shift)
+            for c in _letters(working)
+        ),
+    )
+
+
+def _words(working: str, **shifts: int) -> _Storage:
+    """All components of a pixel in one 32-bit word."""
+    return _Storage(
+        working, "<u4", tuple(_Component(0, 0, 1, shifts[c]) for c in _letters(working))
+    )
+
+
+def _semi_planar(working: str, order: str = "uv", dtype: str = "u1", shift: int = 0) -> _Storage:
+    """A luma plane, and one plane with both chroma components interleaved."""
+    chroma = (_Component(1, order.index(c), 2, shift) for c in "uv")
+    return _Storage(working, dtype, (_Component(0, 0, 1, shift), *chroma))
+
+
+def _planar(working: str, dtype: str, shift: int = 0) -> _Storage:
+    count = len(_letters(working))
+    return _Storage(working, dtype, tuple(_Component(k, 0, 1, shift) for k in range(count)))
+
+
+def _storages() -> dict[str, _Storage]:
+    found = {name: _planar(name, "<u2" if name.endswith("le") else "u1") for name in _NATIVE}
+    for subsampling in ("411", "420", "422", "440", "444"):
+        found[f"yuvj{subsampling}p"] = _planar(f"yuv{subsampling}p", "u1")
+    for order in ("rgb", "bgr"):
+        found[f"{order}24"] = _packed("gbrp", order)
+        found[f"{order}48le"] = _packed("gbrp16le", order, "<u2")
+        found[f"{order}a64le"] = _packed("gbrap16le", order + "a", "<u2")
+        for packed in (f"{order}a", f"a{order}"):
+            found[packed] = _packed("gbrap", packed)
+        for packed in (f"{order}0", f"0{order}"):
+            found[packed] = _packed("gbrp", packed.replace("0", "."))
+    found["abgr"] = _packed("gbrap", "abgr")
+    for order in ("yuyv", "uyvy", "yvyu"):
+        found[f"{order}422"] = _packed("yuv422p", order)
+    for name, order in (("vuya", "vuya"), ("ayuv", "ayuv"), ("uyva", "uyva")):
+        found[name] = _packed("yuva444p", order)
+    found["vuyx"] = _packed("yuv444p", "vuy.")
+    found["vyu444"] = _packed("yuv444p", "vyu")
+    found["ayuv64le"] = _packed("yuva444p16le", "ayuv", "<u2")
+    found["xv48le"] = _packed("yuv444p16le", "uyv.", "<u2")
+    found["xv36le"] = _packed("yuv444p12le", "uyv.", "<u2", 4)
+    for depth in (10, 12, 16):
+        found[f"y2{depth}le"] = _packed(f"yuv422p{depth}le", "yuyv", "<u2", 16 - depth)
+        for digit, subsampling in ((0, "420"), (2, "422"), (4, "444")):
+            found[f"p{digit}{depth}le"] = _semi_planar(
+                f"yuv{subsampling}p{depth}le", "uv", "<u2", 16 - depth
+            )
+    for name, subsampling in (("nv12", "420"), ("nv16", "422"), ("nv24", "444")):
+        found[name] = _semi_planar(f"yuv{subsampling}p")
+    found["nv21"] = _semi_planar("yuv420p", "vu")
+    found["nv42"] = _semi_planar("yuv444p", "vu")
+    found["nv20le"] = _semi_planar("yuv422p10le", "uv", "<u2")
+    for depth in (10, 12):
+        for family in ("yuv444p", "gbrp"):
+            working = f"{family}{depth}le"
+            found[f"{family}{depth}msble"] = _planar(working, "<u2", 16 - depth)
+    found["x2rgb10le"] = _words("gbrp10le", r=20, g=10, b=0)
+    found["x2bgr10le"] = _words("gbrp10le", b=20, g=10, r=0)
+    found["xv30le"] = _words("yuv444p10le", v=20, y=10, u=0)
+    found["v30xle"] = _words("yuv444p10le", v=22, y=12, u=2)
+    for name, dtype, alpha in (("ya8", "u1", "gbrap"), ("ya16le", "<u2", "gbrap16le")):
+        # No planar gray has alpha, so the gray goes into all three colours.
+        gray, opacity = _Component(0, 0, 2), _Component(0, 1, 2)
+        found[name] = _Storage(alpha, dtype, (gray, gray, gray, opacity), exact_back=False)
+    for name, storage in list(found.items()):
+        if name.endswith("le"):
+            found[f"{name[:-2]}be"] = _Storage(
+                storage.working,
+                storage.dtype.replace("<", ">"),
+                storage.components,
+                storage.exact_back,
+            )
+    return found
+
+
+_STORAGES = _storages()
+
+
+@cache
+def layout(pix_fmt: str) -> PixelLayout:
+    """What the pixel format holds.
+
+    Raises ValueError for a name that FFmpeg does not know.
+    """
+    side = 64
+    try:
+        components = VideoFormat(pix_fmt, side, side).components
+        rgb = VideoFormat(pix_fmt).is_rgb
+    except ValueError as error:
+        raise ValueError(f"Unknown pixel format {pix_fmt!r}.") from error
+    alpha = any(c.is_alpha for c in components) or pix_fmt == "pal8"
+    colours = [c for c in components if not c.is_alpha]
+    # Not is_chroma: PyAV says so of subsampled components only.
+    family: Family = "rgb" if rgb or pix_fmt == "pal8" else "yuv" if len(colours) > 1 else "gray"
+    shift_x = shift_y = 0
+    if family == "yuv":
+        shift_x = (side // colours[1].width).bit_length() - 1
+        shift_y = (side // colours[1].height).bit_length() - 1
+    return PixelLayout(pix_fmt, family, colours[0].bits, shift_x, shift_y, alpha)
+
+
+def working_format(pix_fmt: str) -> str:
+    """The planar, little-endian format that holds the same samples.
+
+    Raises ValueError where there is none: floating point, more than 16 bits, raw sensor data.
+    """
+    pix_fmt = _EXPANDED.get(pix_fmt, pix_fmt)
+    try:
+        return _STORAGES[pix_fmt].working
+    except KeyError as error:
+        raise ValueError(
+            f"Pixel format {pix_fmt!r} cannot be held exactly in whole numbers of at most 16 bits."
+        ) from error
+
+
+def repack(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
+    """The same samples in another pixel format; the picture itself if nothing needs to change.
+
+    The result never has bottom-up rows. Time stamps and colour tags come along; side data does
+    not. Raises ValueError where the two formats do not hold the same samples.
+    """
+    name = picture.format.name
+    upright = all(plane.line_size > 0 for plane in picture.planes if plane.width)
+    if name == to_pix_fmt and upright:
+        return picture
+    if name in _EXPANDED:
+        # One thread: with more, this scaler now and then leaves some rows unwritten.
+        expanded = picture.reformat(format=_EXPANDED[name], threads=1)
+        return repack(_like(picture, expanded), to_pix_fmt)
+    source, target = _STORAGES.get(name), _STORAGES.get(to_pix_fmt)
+    if (
+        source is None
+        or target is None
+        or source.working != target.working
+        or not (target.exact_back or name == to_pix_fmt)
+    ):
+        raise ValueError(
+            f"A picture in {name!r} cannot be stored as {to_pix_fmt!r} without changing samples."
+        )
+    return _copied(picture, source, target, to_pix_fmt)
+
+
+def _copied(picture: VideoFrame, source: _Storage, target: _Storage, to_pix_fmt: str) -> VideoFrame:
+    made = VideoFrame(picture.width, picture.height, to_pix_fmt)
+    for plane in made.planes:
+        # Padding components mean opaque where a reader takes them for alpha.
+        _bytes(plane)[:] = 0xFF if source.working.startswith("gbr") else 0
+    is_words = target.dtype == "<u4" or target.dtype == ">u4"
+    if is_words:
+        _rows(made, 0, target.dtype)[:] = 0
+    shape = VideoFormat(source.working, picture.width, picture.height)
+    mask = (1 << layout(source.working).depth) - 1
+    for number, (a, b) in enumerate(zip(source.components, target.components, strict=True)):
+        width = shape.components[_component_of_plane(source.working, number)].width
+        samples = _rows(picture, a.plane, source.dtype)[:, a.offset :: a.step][:, :width]
+        if a.shift or source.dtype.endswith("4"):
+            samples = (samples >> a.shift) & mask
+        into = _rows(made, b.plane, target.dtype)[:, b.offset :: b.step][:, :width]
+        if is_words:
+            into |= samples.astype(np.uint32) << b.shift
+        else:
+            into[:] = samples << b.shift if b.shift else samples
+    return _like(picture, made)
+
+
+def _component_of_plane(working: str, plane: int) -> int:
+    # FFmpeg numbers RGB components R, G, B, (A) while the planes are G, B, R, (A).
+    return plane if not working.startswith("gbr") else (1, 2, 0, 3)[plane]
+
+
+def _rows(picture: VideoFrame, plane: int, dtype: str) -> NDArray[Any]:
+    """A plane's rows, top down, with padding; shares memory."""
+    stored = picture.planes[plane]
+    kind = np.dtype(dtype)
+    line = abs(stored.line_size)
+    whole = line // kind.itemsize * kind.itemsize
+    rows: NDArray[Any] = _bytes(stored).reshape(-1, line)[:, :whole].view(kind)
+    return rows[::-1] if stored.line_size < 0 else rows
+
+
+def _bytes(plane: Any) -> NDArray[np.uint8]:
+    return np.frombuffer(plane, np.uint8)
+
+
+def _like(picture: VideoFrame, made: VideoFrame) -> VideoFrame:
+    made.pts = picture.pts
+    if picture.time_base is not None:
+        made.time_base = picture.time_base
+    always_full = picture.format.name.startswith(("yuvj", "mono"))
+    made.color_range = 2 if always_full else picture.color_range
+    made.colorspace = picture.colorspace
+    made.color_primaries = picture.color_primaries
+    made.color_trc = picture.color_trc
+    return made

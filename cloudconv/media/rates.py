@@ -1,0 +1,104 @@
+"""Whether time stamps lie on a constant rate, and which: exact, whatever clock rounded them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FINE = Fraction(1, 10_000)
+_VERY_FINE = Fraction(1, 200_000)
+_COARSE = Fraction(1, 600)
+_JITTER = Fraction(1, 10_000)
+_BROADCAST = tuple(Fraction(n * 1000, 1001) for n in (24, 30, 60, 48, 120, 240, 15, 12, 90, 72, 96))
+
+
+def constant_rate(
+    times: Sequence[int] | NDArray[np.int64], time_base: Fraction, hints: Sequence[Fraction] = ()
+) -> Fraction | None:
+    """The constant rate (frames per second) behind two or more rising time stamps, or None.
+
+    ``times`` are ticks of ``time_base`` seconds. A rate fits if a grid exists that all stamps keep
+    to within one tick, consecutively; a common rate may also be kept to within 0.1 ms, as cameras
+    do. Stamps that are multiples of a 1/1000 or 1/600 s in a finer clock (a file copied out of
+    Matroska or QuickTime) are judged by that. On a fine clock with equal gaps the rate is exactly
+    what the gaps say; on a coarse one several rates fit, and the first of these wins: the
+    header's rates (``hints``), whole numbers, n·1000/1001, the simplest fraction.
+    """
+    ticks = np.asarray(times, np.int64)
+    ticks = ticks - ticks[0]
+    gaps = np.diff(ticks)
+    least, most = int(gaps.min()), int(gaps.max())
+    if least <= 0:
+        return None
+    if least == most and _VERY_FINE < time_base <= _FINE:
+        return 1 / (least * time_base)
+    common = int(np.gcd.reduce(gaps))
+    tick = Fraction(common if least != most and common * time_base <= _COARSE else 1)
+    span, count = int(ticks[-1]), len(ticks) - 1
+    for slack in (tick, _JITTER / time_base):
+        if slack < tick or most - least > 2 * slack or span <= slack:
+            continue
+        low, high = (count / ((span + s) * time_base) for s in (slack, -slack))
+        for rate in _candidates(low, high, hints):
+            if _fits(ticks, 1 / (rate * time_base), slack):
+                return rate
+        rate = _simplest(low, high)
+        if slack == tick and _fits(ticks, 1 / (rate * time_base), tick):
+            return rate
+    return 1 / (least * time_base) if least == most else None
+
+
+def single_frame_rate(
+    duration: Fraction, time_base: Fraction, hints: Sequence[Fraction]
+) -> Fraction:
+    """The rate of a stream of one frame: its duration's, as the header words it."""
+    if not duration:
+        return next((r for r in hints if 1 <= r <= 1000), Fraction(25))
+    for rate in hints:
+        if abs(1 / rate - duration) < time_base:
+            return _worded(rate)
+    return 1 / duration
+
+
+def _worded(rate: Fraction) -> Fraction:
+    """29.97 as a header may say it means 30000/1001."""
+    for exact in _BROADCAST:
+        if abs(rate / exact - 1) < Fraction(1, 100_000):
+            return exact
+    return rate
+
+
+def _candidates(low: Fraction, high: Fraction, hints: Sequence[Fraction]) -> Iterator[Fraction]:
+    for hint in hints:
+        for rate in (_worded(hint), hint):
+            if low <= rate <= high:
+                yield rate
+    for whole in range(max(1, math.ceil(low)), min(math.floor(high), math.ceil(low) + 3) + 1):
+        yield Fraction(whole)
+    for rate in _BROADCAST:
+        if low <= rate <= high:
+            yield rate
+
+
+def _simplest(low: Fraction, high: Fraction) -> Fraction:
+    """The fraction with the smallest denominator in [low, high] (Stern-Brocot)."""
+    whole = math.floor(low)
+    if whole == low:
+        return Fraction(whole)
+    if whole + 1 <= high:
+        return Fraction(whole + 1)
+    return whole + 1 / _simplest(1 / (high - whole), 1 / (low - whole))
+
+
+def _fits(ticks: NDArray[np.int64], step: Fraction, slack: Fraction) -> bool:
+    """Whether frame k lies within ``slack`` ticks of ``offset + k * step`` for some offset."""
+    count, span = len(ticks), int(ticks[-1])
+    if max(span * step.denominator, count * step.numerator) < 2**62:
+        residual = ticks * step.denominator - np.arange(count) * step.numerator
+        return int(residual.max() - residual.min()) <= slack * step.denominator
+    exact = [int(t) * step.denominator - k * step.numerator for k, t in enumerate(ticks)]
+    return max(exact) - min(exact) <= slack * step.denominator

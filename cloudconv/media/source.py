@@ -1,0 +1,327 @@
+"""Decoded frames from a file, in order and at exact times, whatever state the file is in."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+from av.video.frame import VideoFrame
+
+from cloudconv.errors import InputError
+from cloudconv.media import images
+from cloudconv.media.demux import (
+    is_shown,
+    main_video,
+    only,
+    open_container,
+    open_decoder,
+    read_packets,
+)
+from cloudconv.media.formats import repack, working_format
+from cloudconv.media.frame import Frame
+from cloudconv.media.probe import MediaInfo, probe
+from cloudconv.media.spool import discard
+
+# Containers whose time stamps stay right after a seek; others (MPEG program streams above all) give
+# frames the wrong ones, so they are decoded from the beginning.
+_SEEKABLE = ("mov", "matroska", "mpegts", "flv", "asf", "avi", "nut")
+
+# How far before the wanted time to aim a seek, in seconds, one after the other.
+_SEEK_BACK = (0, 1, 2, 4, 8, 16)
+
+_Decoded = Generator[tuple[VideoFrame, Fraction | None]]
+
+
+class Source:
+    """The frames of a video, decoded lazily; a context manager.
+
+    ``path_or_info`` is a file, a folder of pictures, a pattern such as ``frames/%05d.png``, a
+    glob, ``-`` for standard input, or what :func:`cloudconv.media.probe.probe` returned.
+    ``start`` (inclusive) and ``end`` (exclusive) are seconds from the first frame. ``threads`` is
+    the decoder's; None lets it choose.
+
+    Raises InputError where the input holds no video or the span holds no frame.
+    """
+
+    def __init__(
+        self,
+        path_or_info: MediaInfo | Path | str,
+        *,
+        start: Fraction | None = None,
+        end: Fraction | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.lost_frames = 0
+        self.warnings: list[str] = []
+        self._threads = threads
+        self.info = path_or_info if isinstance(path_or_info, MediaInfo) else probe(path_or_info)
+        timing = self.info.timing
+        self._start = timing.start + max(start or Fraction(0), Fraction(0))
+        self._whole = start is None and end is None
+        ends = [] if end is None else [timing.start + end]
+        if timing.rate is not None and timing.stamped:
+            ends.append(timing.end)
+        self._end = min(ends, default=None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Delete the copy that was kept of standard input; further calls do nothing."""
+        discard(self.info.path)
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames in presentation order, each in its working pixel format.
+
+        With a constant rate, times are exactly ``timing.start + k / rate``; else they are the
+        file's own. A frame lasts until the next one. Frames whose time does not come after the
+        one before are left out. ``lost_frames`` and ``warnings`` are complete when it ends.
+        """
+        self.lost_frames = 0
+        self.warnings = list(self.info.warnings)
+        tally = _Tally()
+        waiting: Frame | None = None
+        for frame in self._timed(tally):
+            if frame.time < self._start:
+                continue
+            if waiting is not None:
+                tally.delivered += 1
+                yield waiting.at(waiting.time, frame.time - waiting.time)
+                waiting = None
+            if self._end is not None and frame.time >= self._end:
+                break
+            waiting = frame
+        if waiting is not None:
+            tally.delivered += 1
+            yield waiting.at(waiting.time, self._last_duration(waiting.time))
+        self._sum_up(tally)
+
+    def _last_duration(self, time: Fraction) -> Fraction:
+        timing = self.info.timing
+        if timing.rate is None and time < timing.end:
+            return min(timing.end - time, timing.last_duration) or timing.last_duration
+        return timing.last_duration
+
+    def _sum_up(self, tally: _Tally) -> None:
+        if tally.errors:
+            self.lost_frames = max(tally.promised - tally.delivered, 0)
+        if not tally.delivered:
+            if not self._whole:
+                timing = self.info.timing
+                length = float(timing.end - timing.start)
+                raise InputError(
+                    f"{self.info.path} has no frame in the part asked for; it lasts {length:.3f} s."
+                )
+            raise InputError(f"No frame of {self.info.path} can be decoded; it is damaged.")
+        if self.lost_frames:
+            self.warnings.append(
+                f"{_count(self.lost_frames, 'frame')} could not be decoded and "
+                f"{'is' if self.lost_frames == 1 else 'are'} missing."
+            )
+        if tally.corrupt:
+            self.warnings.append(
+                f"{_count(tally.corrupt, 'frame')} decoded from damaged data may look wrong."
+            )
+        if tally.out_of_order:
+            self.warnings.append(
+                f"{_count(tally.out_of_order, 'frame')} with a repeated or backward time stamp "
+                f"{'was' if tally.out_of_order == 1 else 'were'} left out."
+            )
+
+    def _timed(self, tally: _Tally) -> Iterator[Frame]:
+        """Frames at strictly rising exact times, still without their durations."""
+        info, timing = self.info, self.info.timing
+        last_raw: Fraction | None = None
+        last: Fraction | None = None
+        late = Fraction(0)
+        index = -1
+        for picture, raw in self._raw(tally):
+            if not timing.stamped and timing.rate is not None:
+                raw = timing.start if last is None else last + 1 / timing.rate
+            elif raw is None:
+                raw = timing.start if last is None else last + timing.last_duration
+            elif not timing.stamped:
+                # Decode times stand in for presentation times: right but for a constant delay.
+                late = raw - timing.start if last is None else late
+                raw -= late
+            time = raw
+            if timing.rate is not None:
+                nearest = round((raw - timing.start) * timing.rate)
+                if nearest <= index and last_raw is not None and raw > last_raw:
+                    nearest = index + 1
+                time = timing.start + nearest / timing.rate
+            if last is not None and time <= last:
+                tally.out_of_order += 1
+                continue
+            if timing.rate is not None:
+                index = nearest
+            last_raw, last = raw, time
+            self._check(picture, time)
+            corrupt = bool(picture.is_corrupt)
+            tally.corrupt += corrupt
+            picture = repack(picture, info.working_pix_fmt)
+            yield Frame(picture, time, Fraction(0), info.tags, corrupt)
+
+    def _check(self, picture: VideoFrame, time: Fraction) -> None:
+        info = self.info
+        same_size = (picture.width, picture.height) == (info.width, info.height)
+        name = picture.format.name
+        if same_size and (name == info.pix_fmt or _holds(name, info.working_pix_fmt)):
+            return
+        at = float(time - info.timing.start)
+        raise InputError(
+            f"{info.path} changes from {info.width}x{info.height} {info.pix_fmt} to "
+            f"{picture.width}x{picture.height} {name} at {at:.3f} s; cut it there, or convert it "
+            "to one size and pixel format first."
+        )
+
+    def _raw(self, tally: _Tally) -> _Decoded:
+        pictures = images.open_pictures(self.info.path)
+        if pictures is not None:
+            yield from self._from_pictures(pictures, tally)
+        elif self._start <= self.info.timing.start or not self._can_seek:
+            yield from self._decode(None, tally)
+        else:
+            yield from self._from_seek(self._start, tally)
+
+    @property
+    def _can_seek(self) -> bool:
+        names = self.info.container.split(",")
+        return self.info.timing.stamped and any(name in _SEEKABLE for name in names)
+
+    def _from_pictures(self, pictures: images.Pictures, tally: _Tally) -> _Decoded:
+        time = Fraction(0)
+        for picture, duration in zip(pictures.pictures(), pictures.durations, strict=True):
+            tally.promised += self._wanted(time)
+            if picture is None:
+                tally.errors += 1
+            else:
+                yield picture, time
+            time += duration
+
+    def _from_seek(self, start: Fraction, tally: _Tally) -> _Decoded:
+        """Decode from a key frame before ``start``; a seek that lands too late is tried again."""
+        for back in _SEEK_BACK:
+            aim = start - back
+            if aim <= self.info.timing.start:
+                break
+            decoded = self._decode(aim, tally)
+            first = next(decoded, None)
+            if first is not None and first[1] is not None and first[1] <= start:
+                yield first
+                yield from decoded
+                return
+            decoded.close()
+            tally.promised = tally.errors = 0
+        yield from self._decode(None, tally)
+
+    def _decode(self, seek: Fraction | None, tally: _Tally) -> _Decoded:
+        """Decode from the beginning, or from a key frame before ``seek``.
+
+        Threads that each take a frame are faster, but lose good frames around a damaged one;
+        after the first error decoding goes on without them.
+        """
+        last: Fraction | None = None
+        if self.info.timing.stamped:
+            try:
+                for picture, time in self._decode_once(seek, tally, "AUTO"):
+                    yield picture, time
+                    last = time if time is not None else last
+                return
+            except _DamagedError:
+                tally.promised = 0
+        for picture, time in self._decode_once(seek, tally, "SLICE"):
+            if last is None or time is None or time > last:
+                yield picture, time
+
+    def _decode_once(self, seek: Fraction | None, tally: _Tally, threads: str) -> _Decoded:
+        timing = self.info.timing
+        started, first = seek is None, 0
+
+        def stamped(pictures: Iterable[VideoFrame]) -> _Decoded:
+            for picture in pictures:
+                stamp = picture.pts if timing.stamped else picture.dts
+                # Frames before the key frame refer to some that were never read.
+                if seek is None or stamp is None or stamp >= first:
+                    yield picture, None if stamp is None else stamp * timing.time_base
+
+        def failed() -> None:
+            if threads == "AUTO":
+                raise _DamagedError
+            tally.errors += 1
+
+        with open_container(self.info.path) as container:
+            stream = main_video(container, self.info.path)
+            only(container, stream)
+            decoder = open_decoder(stream)
+            decoder.thread_type = threads
+            if self._threads is not None:
+                decoder.thread_count = self._threads
+            if seek is not None:
+                with contextlib.suppress(av.error.FFmpegError):  # then it reads on from the start
+                    container.seek(int(seek / stream.time_base), stream=stream, backward=True)
+            newest = None
+            for packet in read_packets(container, stream):
+                if not started:
+                    if not packet.is_keyframe or packet.pts is None:
+                        continue
+                    started, first = True, packet.pts
+                if is_shown(packet, self.info.codec):
+                    due = None if packet.pts is None else packet.pts * timing.time_base
+                    tally.promised += due is None or self._wanted(due)
+                    newest = due if newest is None else max(newest, due or newest)
+                try:
+                    pictures = decoder.decode(packet)
+                except av.error.FFmpegError:
+                    failed()
+                else:
+                    yield from stamped(pictures)
+            try:
+                pictures = decoder.decode(None)
+            except av.error.FFmpegError:
+                failed()
+            else:
+                # Errors while the threads are emptied do not show, but for the frames they took.
+                latest = max((p.pts for p in pictures if p.pts is not None), default=None)
+                cut = latest is not None and latest * timing.time_base < (newest or timing.start)
+                if cut and threads == "AUTO":
+                    failed()
+                yield from stamped(pictures)
+
+    def _wanted(self, time: Fraction) -> bool:
+        return time >= self._start and (self._end is None or time < self._end)
+
+
+class _DamagedError(Exception):
+    """A packet could not be decoded."""
+
+
+class _Tally:
+    """What happened while decoding."""
+
+    def __init__(self) -> None:
+        self.promised = self.delivered = self.errors = self.corrupt = self.out_of_order = 0
+
+
+def _holds(pix_fmt: str, working: str) -> bool:
+    try:
+        return working_format(pix_fmt) == working
+    except ValueError:
+        return False
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
