@@ -1,0 +1,142 @@
+"""From a frame's planes to the picture that an encoder takes.
+
+An encoder never sees a frame's own picture: encoding stamps times and frame types on what it is
+given, a held frame is encoded many times, and other threads may be reading its planes meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import av
+import torch
+from av.filter import Graph
+from torch import Tensor
+
+from cloudconv.media.color import (
+    ColorSpace,
+    alpha_from_float,
+    alpha_to_float,
+    color_space,
+    from_rgb,
+    make_picture,
+    to_rgb,
+)
+from cloudconv.media.formats import PixelLayout, layout, repack
+from cloudconv.media.frame import ColorTags, Frame
+
+# What these formats define themselves, whatever the source was: JFIF is full-range BT.601 and
+# WebP limited-range BT.601.
+_OWN_COLOURS = {"mjpeg": (5, 2), "libwebp_anim": (6, 1)}
+
+
+def output_tags(
+    encoder: str, source: str, target: str, tags: ColorTags, width: int, height: int
+) -> ColorTags:
+    """The colour tags of the output when ``source`` pictures are written as ``target``.
+
+    Both are working pixel formats. The source's tags are kept as far as they stay true.
+    """
+    was, becomes = layout(source), layout(target)
+    if encoder in _OWN_COLOURS and becomes.family != "rgb":
+        matrix, extent = _OWN_COLOURS[encoder]
+        return ColorTags(tags.primaries, tags.transfer, matrix, extent)
+    if was.family == becomes.family:
+        if was.family == "gray" and not tags.range and encoder in ("libx264", "libx265"):
+            # Decoders hand these out as YUV, whose unspecified range is taken for limited.
+            return ColorTags(tags.primaries, tags.transfer, tags.matrix, 2)
+        return tags
+    if becomes.family == "rgb":
+        return ColorTags(tags.primaries, tags.transfer, 0, 2)
+    if was.family == "gray":
+        extent = 2 if color_space(tags, was, width, height).full_range else 1
+        return ColorTags(tags.primaries, tags.transfer, tags.matrix, extent)
+    matrix = 9 if tags.primaries == 9 else 1 if width >= 1280 or height > 576 else 6
+    return ColorTags(tags.primaries, tags.transfer, matrix, 1)
+
+
+def encoder_picture(
+    frame: Frame, *, pix_fmt: str, working: str, tags: ColorTags, exact: bool = False
+) -> av.VideoFrame:
+    """A new picture with the frame's content as the encoder takes it, without time or type.
+
+    ``working`` is the planar format with the same samples as ``pix_fmt``; ``tags`` are those of
+    the output. Planes are copied untouched where the frame already has that format and colour
+    space, else they go through floating-point RGB with the right matrices.
+    """
+    planes = frame.planes()
+    was, becomes = layout(frame.pix_fmt), layout(working)
+    width, height = frame.width, frame.height
+    before = color_space(frame.tags, was, width, height)
+    after = color_space(tags, becomes, width, height)
+    if frame.pix_fmt != working or (before != after and not exact):
+        planes = _converted(planes, was, becomes, before, after)
+    picture = repack(make_picture(planes, working, width, height), pix_fmt)
+    # ProRes and PNG write the tags of the picture, not those of the encoder's context.
+    picture.color_primaries, picture.color_trc = tags.primaries, tags.transfer
+    picture.colorspace, picture.color_range = tags.matrix, tags.range
+    return picture
+
+
+def _converted(
+    planes: Sequence[Tensor],
+    was: PixelLayout,
+    becomes: PixelLayout,
+    before: ColorSpace,
+    after: ColorSpace,
+) -> tuple[Tensor, ...]:
+    same = (was.family, was.depth, was.chroma_shift_x, was.chroma_shift_y) == (
+        becomes.family,
+        becomes.depth,
+        becomes.chroma_shift_x,
+        becomes.chroma_shift_y,
+    )
+    alpha = planes[-1] if was.alpha else None
+    colours = tuple(planes[:-1] if was.alpha else planes)
+    if not same or before != after:
+        colours = from_rgb(to_rgb(planes, was, before), becomes, after)
+    if not becomes.alpha:
+        return colours
+    if alpha is None:
+        opacity = torch.ones((1, *planes[0].shape))
+    elif was.depth == becomes.depth:
+        return (*colours, alpha)
+    else:
+        opacity = alpha_to_float(alpha, was)
+    return (*colours, alpha_from_float(opacity, becomes))
+
+
+class Palette:
+    """Reduces pictures to 256 colours, each with a palette of its own.
+
+    One palette for the whole clip would need every frame in memory first.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        graph = Graph()
+        buffer: Any = graph.add(
+            "buffer",
+            f"video_size={width}x{height}:pix_fmt=bgra:time_base=1/100:pixel_aspect=1/1",
+        )
+        split = graph.add("split")
+        generate = graph.add("palettegen", "stats_mode=single")
+        use = graph.add("paletteuse", "new=1")
+        sink: Any = graph.add("buffersink")
+        buffer.link_to(split)
+        split.link_to(generate, 0, 0)
+        split.link_to(use, 1, 0)
+        generate.link_to(use, 0, 1)
+        use.link_to(sink)
+        graph.configure()
+        self._graph, self._buffer, self._sink = graph, buffer, sink
+        self._count = 0
+
+    def reduce(self, picture: av.VideoFrame) -> av.VideoFrame:
+        """The bgra picture as pal8."""
+        picture.pts, picture.time_base = self._count, Fraction(1, 100)
+        self._count += 1
+        self._buffer.push(picture)
+        made: av.VideoFrame = self._sink.pull()
+        return made

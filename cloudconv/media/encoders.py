@@ -1,0 +1,416 @@
+"""Which encoder, in which pixel format, with which options."""
+
+from __future__ import annotations
+
+import difflib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+import av
+import av.codec.codec
+import av.error
+
+from cloudconv.errors import EncoderError
+from cloudconv.media.formats import PixelLayout, layout, working_format
+from cloudconv.media.target import Container
+
+_PRESETS = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
+    *("medium", "slow", "slower", "veryslow", "placebo"),
+)
+# Options that set the quality themselves: our default quality stands back for them.
+_QUALITY = frozenset(
+    ("crf", "qp", "b", "q", "cq", "qscale", "global_quality", "lossless", "quality", "rc")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeSettings:
+    """What the user asked of the encoding; None and empty mean our own choice."""
+
+    encoder: str | None = None
+    crf: float | None = None
+    preset: str | None = None
+    pix_fmt: str | None = None
+    options: tuple[tuple[str, str], ...] = ()
+    threads: int | None = None
+
+
+DEFAULTS = EncodeSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The encoder that will be used.
+
+    ``pix_fmt`` is what it is handed, ``working`` the planar format of the same samples.
+    """
+
+    encoder: str
+    pix_fmt: str
+    working: str
+    options: dict[str, str]
+    codec_tag: str | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoder:
+    """What is known about one encoder beyond what the library says of it.
+
+    ``quality`` holds the default quality, ``crf`` the option that ``--crf`` sets and its largest
+    value, ``refused`` the pixel formats that it lists and then does not take.
+    """
+
+    quality: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+    crf: tuple[str, float] | None = None
+    presets: tuple[str, ...] = ()
+    parameters: str | None = None
+    refused: tuple[str, ...] = ()
+    whole_chroma: bool = False
+    smallest: int = 1
+
+
+_NVENC = _Encoder(
+    quality={"rc": "vbr", "cq": "18"},
+    options={"preset": "p5"},
+    crf=("cq", 51),
+    presets=tuple(f"p{k}" for k in range(1, 8)),
+    whole_chroma=True,
+    smallest=160,
+)
+_QSCALE = _Encoder(quality={"flags": "+qscale", "global_quality": "236"})
+
+# Default quality: visually lossless at ordinary viewing.
+_KNOWN: dict[str, _Encoder] = {
+    "libx264": _Encoder(
+        {"crf": "17"}, {}, ("crf", 63), _PRESETS, "x264-params", whole_chroma=True, smallest=2
+    ),
+    "libx264rgb": _Encoder({"crf": "17"}, {}, ("crf", 63), _PRESETS, "x264-params"),
+    "libx265": _Encoder(
+        {"crf": "17"},
+        {"x265-params": "log-level=none"},
+        ("crf", 51),
+        _PRESETS,
+        "x265-params",
+        ("yuva420p", "yuva420p10le"),
+        whole_chroma=True,
+        smallest=16,
+    ),
+    "libsvtav1": _Encoder(
+        {"crf": "16"},
+        {"preset": "6"},
+        ("crf", 63),
+        tuple(str(k) for k in range(-1, 14)),
+        "svtav1-params",
+        smallest=4,
+    ),
+    "libvpx-vp9": _Encoder(
+        {"crf": "16", "b": "0"},
+        {"deadline": "good", "cpu-used": "2", "row-mt": "1"},
+        ("crf", 63),
+        refused=("yuva422p", "yuva444p", "gbrap"),
+    ),
+    "ffv1": _Encoder(options={"level": "3", "slicecrc": "1", "g": "1"}),
+    "prores_ks": _Encoder(whole_chroma=True),
+    "h264_nvenc": _NVENC,
+    "hevc_nvenc": _NVENC,
+    "av1_nvenc": _NVENC,
+    "mjpeg": _QSCALE,
+    "mpeg4": _QSCALE,
+    "mpeg2video": _QSCALE,
+    "libwebp_anim": _Encoder({"quality": "92"}),
+    "png": _Encoder({"pred": "mixed"}),
+    "apng": _Encoder({"pred": "mixed"}),
+}
+
+
+def choose(
+    container: Container,
+    pix_fmt: str,
+    width: int,
+    height: int,
+    settings: EncodeSettings = DEFAULTS,
+) -> Choice:
+    """Pick the encoder and the pixel format that lose nothing, or least, of ``pix_fmt``.
+
+    ``pix_fmt`` is a working format. Every substitution is one of the choice's warnings. Raises
+    EncoderError for an unknown encoder, option, preset or pixel format, and for an encoder that
+    the container refuses.
+    """
+    if container.kind != "film":
+        names = _fixed_encoder(container, settings)
+    elif settings.encoder is not None:
+        names = (_checked_name(settings.encoder, container),)
+    else:
+        names = _in_order(container, layout(pix_fmt))
+    wanted, exact = pix_fmt, False
+    if settings.pix_fmt is not None:
+        wanted, exact = _working(settings.pix_fmt), True
+    name, picked = _best(container, names, wanted, width, height, asked=settings, exact=exact)
+    if exact and settings.pix_fmt in _formats(name):
+        picked = str(settings.pix_fmt)
+    working = _working(picked)
+    warnings: list[str] = []
+    if settings.encoder is None and container.kind == "film" and name != container.encoders[0]:
+        reason = _why_not(container.encoders[0], wanted, width, height)
+        warnings.append(f"{container.encoders[0]} cannot hold {reason}: {name} is used instead.")
+    if _worth_a_word(container, wanted, working):
+        warnings.append(
+            f"{name} in {container.name} cannot hold {wanted} at {width}x{height}: "
+            f"the pictures are written as {working}."
+            + (" Their transparency is dropped." if _alpha_lost(wanted, working) else "")
+        )
+    return Choice(
+        encoder=name,
+        pix_fmt=picked,
+        working=working,
+        options=_options(name, working, settings),
+        codec_tag="hvc1" if _is_hevc(name) and container.muxer in ("mp4", "mov") else None,
+        warnings=tuple(warnings),
+    )
+
+
+def _is_hevc(name: str) -> bool:
+    return av.codec.Codec(name, "w").canonical_name == "hevc"
+
+
+def _alpha_lost(wanted: str, working: str) -> bool:
+    return layout(wanted).alpha and not layout(working).alpha
+
+
+def _worth_a_word(container: Container, wanted: str, working: str) -> bool:
+    if container.kind == "film":
+        return working != wanted
+    # That pictures are RGB is no surprise, nor that a GIF has few colours.
+    coarser = layout(working).depth < layout(wanted).depth and container.muxer != "gif"
+    return coarser or _alpha_lost(wanted, working)
+
+
+def _why_not(name: str, pix_fmt: str, width: int, height: int) -> str:
+    if pix_fmt in _takes(name):
+        return f"{pix_fmt} at the size {width}x{height}"
+    return pix_fmt
+
+
+def _in_order(container: Container, source: PixelLayout) -> tuple[str, ...]:
+    names = container.encoders
+    if "ffv1" in names and (source.family == "rgb" or source.alpha or source.depth > 10):
+        # Few players show these from any lossy codec, so the archive codec comes first.
+        names = ("ffv1", *(name for name in names if name != "ffv1"))
+    return names
+
+
+def _fixed_encoder(container: Container, settings: EncodeSettings) -> tuple[str, ...]:
+    name = container.encoders[0]
+    if settings.encoder not in (None, name):
+        raise EncoderError(
+            f"{container.name} is always written by {name}, so {settings.encoder!r} cannot be used."
+        )
+    return (name,)
+
+
+def _checked_name(name: str, container: Container) -> str:
+    try:
+        codec = av.codec.Codec(name, "w")
+    except av.codec.codec.UnknownCodecError as error:
+        known = ", ".join(_present(("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1")))
+        raise EncoderError(f"There is no encoder {name!r} here; for example {known}.") from error
+    if codec.type != "video":
+        raise EncoderError(f"{name!r} encodes {codec.type}, not video.")
+    if codec.name in container.refuses or codec.name not in _held_by(container.muxer):
+        takes = ", ".join(_present(container.encoders))
+        raise EncoderError(
+            f"{container.name} cannot hold what {name} writes; use {takes}, or another container "
+            "(.mkv holds most)."
+        )
+    return codec.name
+
+
+def _present(names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if name in av.codec.codecs_available]
+
+
+@cache
+def _held_by(muxer: str) -> frozenset[str]:
+    with av.open(io.BytesIO(), "w", format=muxer) as out:
+        return frozenset(out.supported_codecs)
+
+
+def _working(pix_fmt: str) -> str:
+    try:
+        return working_format(pix_fmt)
+    except ValueError as error:
+        raise EncoderError(f"The pixel format {pix_fmt!r} cannot be written: {error}") from error
+
+
+@cache
+def _formats(name: str) -> tuple[str, ...]:
+    """The pixel formats that the encoder really takes and that we can fill exactly."""
+    listed = [f.name for f in av.codec.Codec(name, "w").video_formats or ()]
+    refused = _KNOWN.get(name, _Encoder()).refused
+    found = []
+    for pix_fmt in listed:
+        if pix_fmt in refused or pix_fmt.startswith(("yuvj", "pal", "mono", "ya")):
+            continue
+        try:
+            working = layout(working_format(pix_fmt))
+        except ValueError:
+            continue
+        if working.depth == layout(pix_fmt).depth and working.alpha == layout(pix_fmt).alpha:
+            found.append(pix_fmt)
+    if name == "gif":
+        # It takes a palette; the sink makes one from these.
+        return ("bgra",)
+    return tuple(found)
+
+
+@cache
+def _takes(name: str) -> dict[str, str]:
+    """The working formats that the encoder holds exactly, each with what to hand it."""
+    found: dict[str, str] = {}
+    for pix_fmt in _formats(name):
+        working = working_format(pix_fmt)
+        if working not in found or pix_fmt == working:
+            found[working] = pix_fmt
+    return found
+
+
+def _fits(name: str, pix_fmt: str, width: int, height: int) -> bool:
+    known, shape = _KNOWN.get(name, _Encoder()), layout(pix_fmt)
+    if min(width, height) < known.smallest:
+        return False
+    odd = width % (1 << shape.chroma_shift_x) or height % (1 << shape.chroma_shift_y)
+    return not (known.whole_chroma and odd)
+
+
+def _cost(wanted: PixelLayout, held: PixelLayout) -> tuple[int, ...]:
+    """How much of ``wanted`` is lost, then how much is spent on what it does not have."""
+    chroma = 0, 0
+    if wanted.family != "gray" and held.family != "rgb":
+        lost_x = held.chroma_shift_x - wanted.chroma_shift_x
+        lost_y = held.chroma_shift_y - wanted.chroma_shift_y
+        gray = 4 if held.family == "gray" else 0
+        chroma = max(lost_x, 0) + max(lost_y, 0) + gray, max(-lost_x, 0) + max(-lost_y, 0)
+    elif wanted.family == "gray" and held.family == "yuv":
+        chroma = 0, 4 - held.chroma_shift_x - held.chroma_shift_y
+    family = 0 if wanted.family == held.family else 1 if wanted.family == "gray" else 2
+    family += 1 if wanted.family == "gray" and held.family == "rgb" else 0
+    return (
+        wanted.alpha and not held.alpha,
+        max(wanted.depth - held.depth, 0),
+        chroma[0],
+        family,
+        held.alpha and not wanted.alpha,
+        max(held.depth - wanted.depth, 0),
+        chroma[1],
+    )
+
+
+def _best(
+    container: Container,
+    names: tuple[str, ...],
+    wanted: str,
+    width: int,
+    height: int,
+    *,
+    asked: EncodeSettings,
+    exact: bool,
+) -> tuple[str, str]:
+    """The cheapest pair of encoder and pixel format; earlier encoders win ties."""
+    options = [
+        (_cost(layout(wanted), layout(working)), order, name, pix_fmt)
+        for order, name in enumerate(_present(names))
+        for working, pix_fmt in _takes(name).items()
+        if (working == wanted or not exact) and _fits(name, working, width, height)
+        # VP9 keeps alpha beside its packets, where only Matroska and WebM have room.
+        if not (name == "libvpx-vp9" and container.muxer == "mp4" and layout(working).alpha)
+    ]
+    if options:
+        return min(options)[2:]
+    who = " and ".join(names)
+    if not exact:
+        raise EncoderError(
+            f"{who} cannot encode pictures of {width}x{height}; choose another encoder or output."
+        )
+    taken = sorted({f for name in _present(names) for f in _formats(name)})
+    raise EncoderError(
+        f"{who} in {container.name} cannot write {asked.pix_fmt} at {width}x{height}; "
+        f"it takes {', '.join(taken)}."
+    )
+
+
+def _options(name: str, working: str, settings: EncodeSettings) -> dict[str, str]:
+    known = _KNOWN.get(name, _Encoder())
+    asked = dict(settings.options)
+    _check_options(name, asked)
+    options = dict(known.options)
+    if name == "prores_ks":
+        options["profile"] = "4" if working.startswith("yuv444") or layout(working).alpha else "3"
+    if name == "libvpx-vp9" and layout(working).alpha:
+        options["auto-alt-ref"] = "0"
+    if not _QUALITY & asked.keys():
+        options |= known.quality
+    if settings.crf is not None:
+        options |= _crf(name, settings.crf)
+    if settings.preset is not None:
+        options["preset"] = _preset(name, settings.preset)
+    for key, value in asked.items():
+        joins = key.endswith("-params") and options.get(key)
+        options[key] = f"{options[key]}:{value}" if joins else value
+    if settings.threads and name == "libx265":
+        # The library's own thread pool does not follow FFmpeg's thread count.
+        options["x265-params"] += f":pools={settings.threads}"
+    return options
+
+
+def _crf(name: str, crf: float) -> dict[str, str]:
+    known = _KNOWN.get(name, _Encoder())
+    option, most = known.crf or ("crf", 63.0)
+    if known.crf is None and "crf" not in supported_options(name):
+        raise EncoderError(
+            f"{name} has no --crf; set its quality with --encoder-option, or use libx264."
+        )
+    if not 0 <= crf <= most:
+        raise EncoderError(f"--crf {crf:g} is out of range: {name} takes 0 to {most:g}.")
+    value = {option: f"{crf:g}"}
+    return {**known.quality, **value} if option in known.quality else value
+
+
+def _preset(name: str, preset: str) -> str:
+    known = _KNOWN.get(name, _Encoder())
+    if known.presets and preset not in known.presets:
+        raise EncoderError(f"{name} has no preset {preset!r}; it takes {', '.join(known.presets)}.")
+    if not known.presets and "preset" not in supported_options(name):
+        raise EncoderError(f"{name} has no presets; leave --preset out.")
+    return preset
+
+
+@cache
+def supported_options(name: str) -> frozenset[str]:
+    """The names of all options of an encoder."""
+    known = av.CodecContext.create(name, "w").supported_options
+    general = {o.name for o in known.generic if int(o.flags) & 1 and int(o.flags) & 16}
+    return frozenset(general | {o.name for o in known.private})
+
+
+def _check_options(name: str, asked: Mapping[str, str]) -> None:
+    # FFmpeg itself takes an unknown option without a word.
+    for key in asked:
+        if key not in supported_options(name):
+            near = _near(key, supported_options(name))
+            raise EncoderError(
+                f"{name} has no option {key!r}{f'; did you mean {near!r}?' if near else '.'}"
+            )
+
+
+def _near(key: str, names: frozenset[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(key, sorted(names), 1)), None)
+
+
+def parameters_key(name: str) -> str | None:
+    """The option that takes the encoder library's own ``key=value:…`` parameters."""
+    return _KNOWN.get(name, _Encoder()).parameters

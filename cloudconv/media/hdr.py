@@ -1,0 +1,63 @@
+"""HDR10 metadata in the words of each encoder.
+
+Frame side data does not reach an encoder, so the mastering display and the light levels are given
+as parameters; they come back out of the bitstream.
+"""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+
+_PARAMETERS = {"libx264": "x264-params", "libx265": "x265-params", "libsvtav1": "svtav1-params"}
+
+
+def hdr_parameters(
+    encoder: str, mastering_display: bytes | None, content_light: bytes | None
+) -> str | None:
+    """The ``key=value:…`` string for the encoder's parameters; None if it cannot carry HDR10.
+
+    ``mastering_display`` is FFmpeg's AVMasteringDisplayMetadata (88 bytes), ``content_light`` its
+    AVContentLightMetadata (at least 8 bytes). Empty if neither is given.
+    """
+    if encoder not in _PARAMETERS:
+        return None
+    parts: list[str] = []
+    display = _display(mastering_display, decimal=encoder == "libsvtav1")
+    light = struct.unpack_from("<2I", content_light) if content_light else None
+    if encoder == "libx265":
+        if display:
+            parts.append(f"master-display={display}")
+        if light:
+            parts.append(f"max-cll={light[0]},{light[1]}")
+        if parts:
+            parts += ["hdr10=1", "repeat-headers=1"]
+    else:
+        if display:
+            parts.append(f"mastering-display={display}")
+        if light:
+            name = "cll" if encoder == "libx264" else "content-light"
+            parts.append(f"{name}={light[0]},{light[1]}")
+    return ":".join(parts)
+
+
+def _display(data: bytes | None, *, decimal: bool) -> str:
+    if not data:
+        return ""
+    numbers = struct.unpack_from("<22i", data)
+    has_primaries, has_luminance = numbers[20], numbers[21]
+    if not (has_primaries and has_luminance):
+        return ""
+    values = [
+        Fraction(top, bottom) if bottom else Fraction(0)
+        for top, bottom in zip(numbers[0:20:2], numbers[1:20:2], strict=True)
+    ]
+
+    def say(value: Fraction, unit: int) -> str:
+        return f"{float(value):g}" if decimal else str(round(value * unit))
+
+    red, green, blue, white = (
+        f"({say(values[k], 50000)},{say(values[k + 1], 50000)})" for k in (0, 2, 4, 6)
+    )
+    least, most = say(values[8], 10000), say(values[9], 10000)
+    return f"G{green}B{blue}R{red}WP{white}L({most},{least})"

@@ -1,0 +1,167 @@
+"""Two statements in a Matroska header that the muxer gets wrong for us, put right afterwards.
+
+The muxer claims a constant rate for every encoded video, and writes the sample aspect ratio of no
+codec that lacks a place for it in its own bitstream. Elements: RFC 9559; coding: RFC 8794.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+_SEGMENT, _SEEK_HEAD, _INFO, _TRACKS = 0x18538067, 0x114D9B74, 0x1549A966, 0x1654AE6B
+_SEEK, _SEEK_ID, _SEEK_POSITION = 0x4DBB, 0x53AB, 0x53AC
+_TRACK_ENTRY, _TRACK_TYPE, _VIDEO, _DEFAULT_DURATION = 0xAE, 0x83, 0xE0, 0x23E383
+_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
+_VOID = 0xEC
+_ASPECT_RATIO_UNIT = 3
+# Everything up to the tracks; fonts and covers come after them.
+_HEAD = 1 << 20
+
+Element = tuple[int, bytes]
+
+
+def amend(
+    path: Path, size: tuple[int, int], *, aspect: Fraction | None, variable_rate: bool
+) -> bool:
+    """Correct the first video track of a finished file, written without checksums, in place.
+
+    ``size`` is the picture's (width, height); ``aspect`` the sample aspect ratio to state, None to
+    leave it; ``variable_rate`` takes the claim of a constant rate out. Nothing behind the tracks
+    moves: the muxer leaves a gap in front of them, which gives the room. Returns False, and
+    changes nothing, where the header is not as expected or the gap is too small.
+    """
+    with path.open("rb+") as file:
+        data = file.read(_HEAD)
+        places = list(_segment_children(data))
+        kinds = [kind for kind, *_ in places]
+        if kinds[:4] != [_SEEK_HEAD, _VOID, _INFO, _TRACKS]:
+            return False
+        (_, seek_start, seek_body, seek_end), (_, gap_start, *_), info, tracks = places[:4]
+        segment = seek_start
+        entries = _amended_tracks(data[tracks[2] : tracks[3]], size, aspect, variable_rate)
+        made = _element(_TRACKS, entries)
+        body = data[info[1] : info[3]] + made
+        room = tracks[3] - gap_start
+        left = room - len(body)
+        if left < 2:
+            return False
+        moved = {_INFO: gap_start + left - segment, _TRACKS: gap_start + left + info[3] - info[1]}
+        moved[_TRACKS] -= segment
+        seek = _amended_seek_head(data[seek_body:seek_end], moved)
+        if len(seek) != seek_end - seek_body:
+            return False
+        file.seek(seek_body)
+        file.write(seek + _void(left) + body)
+    return True
+
+
+def _segment_children(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """(id, start, start of the content, end) of the first elements inside the segment."""
+    kind, at, end = _header(data, 0)
+    kind, at, _ = _header(data, end)
+    if kind != _SEGMENT:
+        return
+    while at + 12 < len(data):
+        start = at
+        kind, body, at = _header(data, start)
+        yield kind, start, body, at
+        if kind == _TRACKS:
+            return
+
+
+def _amended_tracks(
+    tracks: bytes, size: tuple[int, int], aspect: Fraction | None, variable_rate: bool
+) -> bytes:
+    made, done = b"", False
+    for kind, content in _children(tracks):
+        if kind == _TRACK_ENTRY and not done and (_TRACK_TYPE, b"\x01") in _children(content):
+            done = True
+            content = _amended_entry(content, size, aspect, variable_rate)
+        made += _element(kind, content)
+    return made
+
+
+def _amended_entry(
+    entry: bytes, size: tuple[int, int], aspect: Fraction | None, variable_rate: bool
+) -> bytes:
+    made = b""
+    for kind, content in _children(entry):
+        if kind == _DEFAULT_DURATION and variable_rate:
+            made += _void(len(_element(kind, content)))
+            continue
+        if kind == _VIDEO and aspect is not None:
+            display = (_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT)
+            kept = [(k, c) for k, c in _children(content) if k not in display]
+            content = b"".join(_element(k, c) for k, c in (*kept, *_display(size, aspect)))
+        made += _element(kind, content)
+    return made
+
+
+def _display(size: tuple[int, int], aspect: Fraction) -> Iterator[Element]:
+    width, height = size
+    wide, high = width * aspect, height / aspect
+    if wide.denominator == 1:
+        shown = int(wide), height
+    elif high.denominator == 1:
+        shown = width, int(high)
+    else:
+        # No whole number of pixels has exactly this shape, so only the shape is stated.
+        shape = aspect * width / height
+        shown = shape.numerator, shape.denominator
+        yield _DISPLAY_UNIT, _number(_ASPECT_RATIO_UNIT)
+    yield _DISPLAY_WIDTH, _number(shown[0])
+    yield _DISPLAY_HEIGHT, _number(shown[1])
+
+
+def _amended_seek_head(content: bytes, moved: dict[int, int]) -> bytes:
+    made = b""
+    for kind, seek in _children(content):
+        if kind == _SEEK:
+            parts = dict(_children(seek))
+            target = int.from_bytes(parts[_SEEK_ID], "big")
+            if target in moved:
+                parts[_SEEK_POSITION] = moved[target].to_bytes(len(parts[_SEEK_POSITION]), "big")
+            seek = b"".join(_element(k, c) for k, c in parts.items())
+        made += _element(kind, seek)
+    return made
+
+
+def _children(content: bytes) -> list[Element]:
+    found, at = [], 0
+    while at < len(content):
+        kind, body, end = _header(content, at)
+        found.append((kind, content[body:end]))
+        at = end
+    return found
+
+
+def _header(data: bytes, at: int) -> tuple[int, int, int]:
+    """(id, start of the content, end) of the element at ``at``."""
+    length = 9 - data[at].bit_length()
+    kind = int.from_bytes(data[at : at + length], "big")
+    at += length
+    length = 9 - data[at].bit_length()
+    size = int.from_bytes(data[at : at + length], "big") & ((1 << (7 * length)) - 1)
+    return kind, at + length, at + length + size
+
+
+def _element(kind: int, content: bytes) -> bytes:
+    return _number(kind) + _size(len(content)) + content
+
+
+def _number(value: int) -> bytes:
+    return value.to_bytes((value.bit_length() + 7) // 8, "big")
+
+
+def _size(value: int, length: int = 0) -> bytes:
+    while not length or value >= (1 << (7 * length)) - 1:
+        length += 1
+    return (value | (1 << (7 * length))).to_bytes(length, "big")
+
+
+def _void(total: int) -> bytes:
+    """An element of exactly ``total`` bytes (2 or more) that says nothing."""
+    length = 1 if total < 100 else 8
+    return _number(_VOID) + _size(total - 1 - length, length) + bytes(total - 1 - length)

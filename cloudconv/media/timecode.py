@@ -1,0 +1,51 @@
+"""SMPTE time codes at another frame rate."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+_TIMECODE = re.compile(r"(\d+):(\d\d):(\d\d)([:;.])(\d+)")
+_DROP_RATES = (Fraction(30000, 1001), Fraction(60000, 1001))
+
+
+def timecode_at_rate(
+    timecode: str, source: Fraction, rate: Fraction, offset: Fraction
+) -> str | None:
+    """The time code of the frame ``offset`` seconds later, counted at ``rate``.
+
+    None if it is no time code. Drop-frame codes exist at two rates only; elsewhere the code counts
+    every frame. Method: SMPTE ST 12-1.
+    """
+    found = _TIMECODE.fullmatch(timecode.strip())
+    if found is None:
+        return None
+    hours, minutes, seconds, frames = (int(found[k]) for k in (1, 2, 3, 5))
+    count = ((hours * 60 + minutes) * 60 + seconds) * round(source) + frames
+    if found[4] != ":":
+        count -= _dropped(hours * 60 + minutes, round(source))
+    second = count / source + offset
+    drop = found[4] != ":" and rate in _DROP_RATES
+    new = int(second * rate)
+    nominal = round(rate)
+    if drop:
+        new = _with_dropped(new, nominal)
+    seconds, frames = divmod(new, nominal)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    mark = ";" if drop else ":"
+    return f"{hours % 24:02d}:{minutes:02d}:{seconds:02d}{mark}{frames:02d}"
+
+
+def _dropped(minutes: int, nominal: int) -> int:
+    """How many frame numbers are skipped in the first ``minutes`` minutes."""
+    return (minutes - minutes // 10) * nominal // 15
+
+
+def _with_dropped(count: int, nominal: int) -> int:
+    """The frame number when numbers are skipped each minute but every tenth."""
+    skip = nominal // 15
+    ten_minutes, minute = nominal * 600 - skip * 9, nominal * 60 - skip
+    tens, rest = divmod(count, ten_minutes)
+    extra = (rest - skip) // minute if rest >= skip else 0
+    return count + tens * skip * 9 + skip * extra
