@@ -1,0 +1,254 @@
+"""What every model shares: its description as data, and the way a picture gets in and out of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from cloudconv.errors import ModelError
+from cloudconv.models.ops import pad_to_multiple
+
+Task = Literal["interpolate", "predict", "reconstruct"]
+
+SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""The scales a model with a scale option takes: others would not keep its sizes whole."""
+
+_HALVINGS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What a model needs and can do. Jobs read this; nothing branches on a model's name.
+
+    ``context``: source frames a model looks at. ``multiple``: picture sides are padded to a
+    multiple of it (at scale 1). ``weights``: the manifest entry, or None for a method without.
+    ``bytes_per_pixel``: peak working memory for each padded pixel of one batch item at float32
+    and scale 1, inputs and output included (measured on a CPU). ``overlap``: pixels that
+    neighbouring tiles must share for their seam not to be seen, at scale 1. ``half_precision``:
+    16-bit weights and activations keep the picture (measured: within 0.05 dB of float32's
+    score). ``hidden``: left out of lists for people.
+    """
+
+    name: str
+    task: Task
+    context: int
+    arbitrary_timestep: bool
+    multiple: int
+    build: Callable[[], Model]
+    weights: str | None
+    parameters: int
+    licence: str
+    origin: str
+    domain: str
+    scale_option: bool
+    bytes_per_pixel: int
+    overlap: int
+    half_precision: bool
+    hidden: bool = False
+
+
+class Model(nn.Module):
+    """What all tasks share: the spec, and the sizes that the network takes."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in; float32 for a method without parameters."""
+        return next((p.dtype for p in self.parameters()), torch.float32)
+
+    def multiple(self, scale: float = 1.0) -> int:
+        """What the sides of the network's input are padded to, in pixels.
+
+        Raises:
+            ModelError: for a scale that the model does not take.
+        """
+        if scale == 1:
+            return self.spec.multiple
+        if not self.spec.scale_option:
+            raise ModelError(
+                f"The model {self.spec.name} has no scale option, and scale {scale:g} was asked "
+                "for: leave the scale at 1, or choose another model."
+            )
+        if scale not in SCALES:
+            known = ", ".join(f"{s:g}" for s in SCALES)
+            raise ModelError(f"The scale {scale:g} is not one of {known}: choose one of these.")
+        return self.spec.multiple * math.ceil(max(1.0, 1.0 / scale))
+
+
+class Interpolator(Model):
+    """A model that makes the picture at a timestep between two others.
+
+    A family writes ``forward`` only; padding, cropping and the recursion of midpoint-only models
+    are here.
+    """
+
+    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
+        """The family's own network.
+
+        Args:
+            x0, x1: (B, 3, H, W) float32, H and W multiples of the spec's. Nominally in [0, 1];
+                values outside are legal, and a network clamps what its convolutions look at.
+            timestep: (B, 1, 1, 1) float32 in (0, 1); midpoint-only models get 0.5.
+            scale: 1, or one of ``SCALES`` if the spec has the option.
+
+        Returns:
+            (B, 3, H, W) float32, not clamped.
+        """
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def interpolate(
+        self, x0: Tensor, x1: Tensor, timestep: Tensor, *, scale: float = 1.0
+    ) -> Tensor:
+        """The pictures at ``timestep`` between ``x0`` and ``x1``.
+
+        A midpoint-only model halves the interval until it meets the timestep; one that is no
+        sum of halves, such as 1/3, is met to within 1/128.
+
+        Args:
+            x0, x1: (B, 3, H, W) RGB of any size, nominally in [0, 1]. Never written to.
+            timestep: (B,) in [0, 1].
+            scale: the resolution at which motion is estimated, against the picture's own: 0.5
+                for 4K and large motion.
+
+        Returns:
+            (B, 3, H, W) float32, not clamped: what lies outside [0, 1] in the inputs may pass.
+
+        Raises:
+            ModelError: for a scale that the model does not take.
+            ValueError: if the shapes do not belong together.
+        """
+        if x0.shape != x1.shape or x0.ndim != 4 or x0.shape[1] != 3:
+            raise ValueError(f"two (B, 3, H, W) batches are needed: {x0.shape = }, {x1.shape = }")
+        if timestep.shape != x0.shape[:1]:
+            raise ValueError(f"one timestep an item is needed: {timestep.shape = }, {x0.shape = }")
+        height, width = x0.shape[2:]
+        multiple = self.multiple(scale)
+        x0 = pad_to_multiple(x0.float(), multiple)
+        x1 = pad_to_multiple(x1.float(), multiple)
+        timestep = timestep.to(x0.device, torch.float32).view(-1, 1, 1, 1)
+        result: Tensor
+        if self.spec.arbitrary_timestep:
+            result = self(x0, x1, timestep, scale)
+        else:
+            result = self._by_halves(x0, x1, timestep, scale)
+        return result[..., :height, :width]
+
+    def _by_halves(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float) -> Tensor:
+        left, right = x0.clone(), x1.clone()
+        low, high = torch.zeros_like(timestep), torch.ones_like(timestep)
+        result = torch.where(timestep < 0.5, x0, x1)
+        open_items = ((timestep > 0) & (timestep < 1)).flatten().nonzero().flatten()
+        for _ in range(_HALVINGS):
+            if not len(open_items):
+                break
+            half = (low[open_items] + high[open_items]) / 2
+            between = self(left[open_items], right[open_items], torch.full_like(half, 0.5), scale)
+            result[open_items] = between
+            later = timestep[open_items] >= half
+            low[open_items] = torch.where(later, half, low[open_items])
+            high[open_items] = torch.where(later, high[open_items], half)
+            left[open_items] = torch.where(later, between, left[open_items])
+            right[open_items] = torch.where(later, right[open_items], between)
+            open_items = open_items[(timestep[open_items] != half).flatten()]
+        return result
+
+
+class Predictor(Model):
+    """A model that makes the picture that follows ``spec.context`` others, and those after it.
+
+    A family writes ``forward``; one that reaches several frames ahead by other means than its own
+    output (a flow anchored on the last real frame) overrides ``_steps``.
+    """
+
+    def forward(self, context: Tensor) -> Tensor:
+        """The family's own network.
+
+        Args:
+            context: (B, T, 3, H, W) float32, oldest first, T = ``spec.context``, H and W multiples
+                of the spec's. Nominally in [0, 1].
+
+        Returns:
+            (B, 3, H, W) float32, the next frame.
+        """
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def predict(self, context: Tensor) -> Tensor:
+        """The frame that follows: (B, T, 3, H, W), oldest first, any size → (B, 3, H, W) float32.
+
+        More frames than ``spec.context`` are welcome; the latest count.
+
+        Raises:
+            ValueError: too few frames, or another shape.
+        """
+        return next(self.forecast(context, 1))
+
+    @torch.no_grad()
+    def forecast(self, context: Tensor, steps: int) -> Iterator[Tensor]:
+        """The ``steps`` frames that follow, one (B, 3, H, W) float32 after the other.
+
+        Raises:
+            ValueError: as :meth:`predict`.
+        """
+        context, (height, width) = self._padded(context)
+        for made in self._steps(context, steps):
+            yield made[..., :height, :width]
+
+    def rollout(self, context: Tensor, steps: int) -> list[Tensor]:
+        """The same frames for training: gradients flow, nothing is padded or cropped.
+
+        Args:
+            context: (B, T, 3, H, W) float32, oldest first, T of at least ``spec.context``, H and
+                W multiples of the spec's.
+            steps: how many.
+
+        Returns:
+            ``steps`` pictures (B, 3, H, W) float32.
+        """
+        return list(self._steps(context[:, -self.spec.context :], steps))
+
+    def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
+        """The next frames of a padded context.
+
+        By default each is made from the ones before it, forecasts included (a rollout).
+        """
+        for _ in range(steps):
+            made: Tensor = self(context)
+            yield made
+            context = torch.cat((context[:, 1:], made[:, None]), 1)
+
+    def _padded(self, context: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """The latest frames, padded to the multiple, and their true height and width."""
+        if context.ndim != 5 or context.shape[2] != 3 or context.shape[1] < self.spec.context:
+            raise ValueError(
+                f"(B, T, 3, H, W) with T of at least {self.spec.context} is needed: "
+                f"{context.shape = }"
+            )
+        latest = context[:, -self.spec.context :].float()
+        height, width = latest.shape[3:]
+        padded = pad_to_multiple(latest.flatten(0, 1), self.spec.multiple)
+        return padded.reshape(*latest.shape[:2], *padded.shape[1:]), (height, width)
+
+
+class Reconstructor(Model):
+    """A model that makes a picture again from a smaller description of it."""
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """The family's own network: (B, 3, H, W) float32 to the same, sides multiples."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def reconstruct(self, picture: Tensor) -> Tensor:
+        """The picture again: (B, 3, H, W) RGB of any size, nominally in [0, 1], float32."""
+        height, width = picture.shape[2:]
+        made: Tensor = self(pad_to_multiple(picture.float(), self.spec.multiple))
+        return made[..., :height, :width]

@@ -1,0 +1,103 @@
+"""Methods without a network: what a model must beat to be worth its time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from cloudconv.models.base import Interpolator, ModelSpec, Predictor
+
+
+class Blend(Interpolator):
+    """Linear mix of the two pictures: ``(1 - t)·x0 + t·x1``."""
+
+    def __init__(self) -> None:
+        super().__init__(BLEND)
+
+    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
+        """See ``Interpolator.forward``."""
+        return x0 + (x1 - x0) * timestep
+
+
+class Hold(Interpolator):
+    """The earlier picture, whatever the timestep: what a player shows by itself."""
+
+    def __init__(self) -> None:
+        super().__init__(HOLD)
+
+    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
+        """See ``Interpolator.forward``."""
+        return x0.clone()
+
+
+class Last(Predictor):
+    """The latest picture again: copy-last."""
+
+    def __init__(self) -> None:
+        super().__init__(LAST)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """See ``Predictor.forward``."""
+        return context[:, -1].clone()
+
+
+class Linear(Predictor):
+    """Each sample goes on changing as it did between the two latest pictures."""
+
+    def __init__(self) -> None:
+        super().__init__(LINEAR)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """See ``Predictor.forward``."""
+        return 2 * context[:, -1] - context[:, -2]
+
+
+BLEND = ModelSpec(
+    name="blend",
+    task="interpolate",
+    context=2,
+    arbitrary_timestep=True,
+    multiple=1,
+    build=Blend,
+    weights=None,
+    parameters=0,
+    licence="MIT",
+    origin="cloudconv",
+    domain="anything; moving things ghost",
+    scale_option=False,
+    bytes_per_pixel=48,
+    overlap=0,
+    half_precision=False,
+)
+
+HOLD = ModelSpec(
+    name="hold",
+    task="interpolate",
+    context=2,
+    arbitrary_timestep=True,
+    multiple=1,
+    build=Hold,
+    weights=None,
+    parameters=0,
+    licence="MIT",
+    origin="cloudconv",
+    domain="anything; motion stays as jerky as it was",
+    scale_option=False,
+    bytes_per_pixel=36,
+    overlap=0,
+    half_precision=False,
+)
+
+LAST = replace(
+    HOLD, task="predict", context=1, build=Last, domain="anything; nothing moves any more"
+)
+
+LINEAR = replace(
+    LAST,
+    name="linear",
+    context=2,
+    build=Linear,
+    bytes_per_pixel=60,
+    domain="slow fades; moving things tear within a few frames",
+)

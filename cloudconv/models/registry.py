@@ -1,0 +1,131 @@
+"""The one list of models. To add one: its file, a line here, and a manifest entry."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cloudconv import weights
+from cloudconv.errors import ModelError, WeightsError
+from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor, Task
+from cloudconv.models.baselines import BLEND, HOLD, LAST, LINEAR
+from cloudconv.models.rife import RIFE_46
+from cloudconv.models.tiny import TINY
+
+_SPECS: tuple[ModelSpec, ...] = (RIFE_46, BLEND, HOLD, LAST, LINEAR, TINY)
+
+DEFAULT = RIFE_46.name
+"""The interpolator that is used when none is named."""
+
+
+def specs() -> list[ModelSpec]:
+    """All registered models, hidden ones too, the default one first."""
+    return list(_SPECS)
+
+
+def spec(name_or_path: str | Path, task: Task | None = None) -> ModelSpec:
+    """The model of that name, or the one that a ``.safetensors`` file holds weights for.
+
+    Args:
+        task: what it is wanted for. ``hold`` is an interpolator and a predictor.
+
+    Raises:
+        ModelError: if there is none for that task; the message names those that there are.
+        WeightsError: if the file cannot be read or does not say whose weights it holds.
+    """
+    path = _as_file(name_or_path)
+    name = str(name_or_path) if path is None else _model_of(path, weights.read_metadata(path))
+    found = [known for known in _SPECS if known.name == name]
+    for known in found:
+        if task in (None, known.task):
+            return known
+    names = [k.name for k in _SPECS if not k.hidden and task in (None, k.task)]
+    if found:
+        raise ModelError(
+            f"{name} is a model to {found[0].task}, and one to {task} is needed: choose one of "
+            f"{', '.join(names)}."
+        )
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise ModelError(f'There is no model "{name}"{hint}: choose one of {", ".join(names)}.')
+
+
+def load(
+    name_or_path: str | Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Interpolator:
+    """An interpolator ready to run; see :func:`load_model`."""
+    model = load_model(name_or_path, device, dtype, task="interpolate")
+    assert isinstance(model, Interpolator)
+    return model
+
+
+def load_predictor(
+    name_or_path: str | Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Predictor:
+    """A predictor ready to run; see :func:`load_model`."""
+    model = load_model(name_or_path, device, dtype, task="predict")
+    assert isinstance(model, Predictor)
+    return model
+
+
+def load_model(
+    name_or_path: str | Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    *,
+    task: Task | None = None,
+) -> Model:
+    """A model ready to run, with its weights in place.
+
+    Args:
+        name_or_path: a registered name, or a ``.safetensors`` file whose metadata names one
+            under ``model``.
+        device: where it shall run.
+        dtype: what its convolutions compute in; grids and sums stay float32.
+        task: what it is wanted for.
+
+    Raises:
+        ModelError: if there is no such model for that task.
+        WeightsError: if its weights are missing, damaged, or another model's.
+    """
+    chosen = spec(name_or_path, task)
+    path = _as_file(name_or_path)
+    state: dict[str, Tensor] | None
+    if path is not None:
+        state, _ = weights.read_file(path)
+    else:
+        state = weights.load_state(chosen.weights) if chosen.weights else None
+    model = chosen.build()
+    if state is not None:
+        try:
+            model.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            raise WeightsError(
+                f"The weights {path or chosen.weights} do not fit the model {chosen.name}: they "
+                "belong to another model or version; install the ones that come with this "
+                "cloudconv."
+            ) from error
+    model.requires_grad_(False).eval()
+    # Channels last is what the convolutions of CPUs with wide vectors, and of tensor cores, want.
+    return model.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _as_file(name_or_path: str | Path) -> Path | None:
+    path = Path(name_or_path)
+    return path if path.suffix == ".safetensors" else None
+
+
+def _model_of(path: Path, metadata: dict[str, str]) -> str:
+    if "model" not in metadata:
+        raise WeightsError(
+            f"{path} does not say which model its weights belong to: give a file that cloudconv "
+            "wrote, or the name of a model."
+        )
+    return metadata["model"]

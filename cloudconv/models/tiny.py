@@ -1,0 +1,48 @@
+"""A network for tests: random weights of a fixed seed, milliseconds, no file."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from cloudconv.models.base import Interpolator, ModelSpec
+
+
+class Tiny(Interpolator):
+    """A blend plus a small texture from two random convolutions, gone at both ends."""
+
+    def __init__(self) -> None:
+        super().__init__(TINY)
+        self.first = nn.Conv2d(7, 8, 3, stride=2, padding=1)
+        self.last = nn.Conv2d(8, 12, 3, padding=1)
+        generator = torch.Generator().manual_seed(1)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -0.1, 0.1, generator=generator)
+
+    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
+        """See ``Interpolator.forward``."""
+        plane = timestep.expand(-1, 1, *x0.shape[2:])
+        seen = torch.cat((x0.clamp(0, 1), x1.clamp(0, 1), plane), 1).to(self.dtype)
+        texture = F.pixel_shuffle(torch.tanh(self.last(F.relu(self.first(seen)))), 2).float()
+        return x0 + (x1 - x0) * timestep + texture * (timestep * (1 - timestep) / 4)
+
+
+TINY = ModelSpec(
+    name="tiny",
+    task="interpolate",
+    context=2,
+    arbitrary_timestep=True,
+    multiple=4,
+    build=Tiny,
+    weights=None,
+    parameters=1388,
+    licence="MIT",
+    origin="cloudconv; random weights, for tests only",
+    domain="none: it shows that the path through a network works",
+    scale_option=False,
+    bytes_per_pixel=160,
+    overlap=8,
+    half_precision=True,
+    hidden=True,
+)

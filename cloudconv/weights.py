@@ -1,0 +1,161 @@
+"""The weights that ship with cloudconv: where they lie, whether they are whole, what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from cloudconv.errors import WeightsError
+
+_REMAKE = "check the path, or make the file again"
+_REMEDY = (
+    "reinstall cloudconv, or in a checkout restore the weights folder with "
+    "'git checkout -- weights'"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsEntry:
+    """One file of weights, as ``weights/manifest.json`` describes it.
+
+    ``sha256`` and ``size_bytes`` are of the file; ``origin`` names everyone the weights come
+    from; ``command`` made the file; ``scores`` are measured figures by name.
+    """
+
+    name: str
+    file: str
+    sha256: str
+    size_bytes: int
+    parameters: int
+    dtype: str
+    model: str
+    licence: str
+    licence_file: str
+    origin: tuple[str, ...]
+    training_data: str
+    command: str
+    scores: dict[str, float]
+
+
+def weights_folder() -> Path:
+    """Where the weights lie: inside an installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "_weights"
+    return installed if installed.is_dir() else package.parent / "weights"
+
+
+def manifest() -> dict[str, WeightsEntry]:
+    """Every entry by its name.
+
+    Raises:
+        WeightsError: if the manifest is missing or unreadable.
+    """
+    return _read_manifest(weights_folder() / "manifest.json")
+
+
+def entry(name: str) -> WeightsEntry:
+    """The entry of that name.
+
+    Raises:
+        WeightsError: if there is none.
+    """
+    entries = manifest()
+    if name not in entries:
+        raise WeightsError(f"The weights manifest has no entry {name}: {_REMEDY}.")
+    return entries[name]
+
+
+def status(name: str) -> Literal["ok", "missing", "damaged"]:
+    """Whether an entry's file is there and whole (its SHA-256 is computed, which takes a moment).
+
+    Raises:
+        WeightsError: if the manifest has no such entry.
+    """
+    wanted = entry(name)
+    try:
+        data = (weights_folder() / wanted.file).read_bytes()
+    except FileNotFoundError:
+        return "missing"
+    except OSError:
+        return "damaged"
+    return "ok" if hashlib.sha256(data).hexdigest() == wanted.sha256 else "damaged"
+
+
+def load_state(name: str) -> dict[str, Tensor]:
+    """The tensors of an entry, in the file's dtype, after a check of its SHA-256.
+
+    Raises:
+        WeightsError: if the file is missing or is not, byte for byte, the one in the manifest.
+    """
+    wanted = entry(name)
+    path = weights_folder() / wanted.file
+    data = _read(path)
+    if hashlib.sha256(data).hexdigest() != wanted.sha256:
+        raise WeightsError(
+            f"The weights file {path} is damaged (its SHA-256 is not the manifest's): {_REMEDY}."
+        )
+    return _tensors(data, path)
+
+
+def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of any safetensors file.
+
+    Raises:
+        WeightsError: if it cannot be read as one.
+    """
+    return _tensors(_read(path, _REMAKE), path, _REMAKE), read_metadata(path)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself, without its tensors.
+
+    Raises:
+        WeightsError: if it cannot be read as one.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as opened:
+            return dict(opened.metadata() or {})
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a whole safetensors file: {_REMAKE}.") from error
+    except FileNotFoundError as error:
+        raise WeightsError(f"The weights file {path} is missing: {_REMAKE}.") from error
+    except OSError as error:
+        raise WeightsError(f"The weights file {path} cannot be read ({error.strerror}).") from error
+
+
+def _read(path: Path, remedy: str = _REMEDY) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise WeightsError(f"The weights file {path} is missing: {remedy}.") from error
+    except OSError as error:
+        raise WeightsError(
+            f"The weights file {path} cannot be read ({error.strerror}): "
+            "check that it is a file and that you may read it."
+        ) from error
+
+
+def _tensors(data: bytes, path: Path, remedy: str = _REMEDY) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is not a whole safetensors file: {remedy}.") from error
+
+
+def _read_manifest(path: Path) -> dict[str, WeightsEntry]:
+    try:
+        raw: dict[str, dict[str, Any]] = json.loads(_read(path))
+        return {
+            name: WeightsEntry(name=name, **{**fields, "origin": tuple(fields["origin"])})
+            for name, fields in raw.items()
+        }
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise WeightsError(f"The weights manifest {path} is damaged: {_REMEDY}.") from error

@@ -1,0 +1,68 @@
+"""Padding and warping: where a flow points is where the picture comes from."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloudconv.models.ops import pad_to_multiple, sampling_grid, warp
+
+sides = st.integers(1, 40)
+
+
+@settings(deadline=None, max_examples=40)
+@given(height=sides, width=sides, multiple=st.integers(1, 70))
+def test_padding_repeats_the_edges_and_keeps_the_picture(
+    height: int, width: int, multiple: int
+) -> None:
+    image = torch.rand(2, 3, height, width)
+    padded = pad_to_multiple(image, multiple)
+    assert padded.shape[2] % multiple == padded.shape[3] % multiple == 0
+    assert padded.shape[2] - height < multiple
+    assert padded.shape[3] - width < multiple
+    assert torch.equal(padded[..., :height, :width], image)
+    assert torch.equal(padded[..., -1, -1], image[..., -1, -1])
+
+
+@settings(deadline=None, max_examples=40)
+@given(height=sides, width=sides, dx=st.integers(-9, 9), dy=st.integers(-9, 9))
+def test_a_whole_flow_shifts_and_the_edges_go_on(height: int, width: int, dx: int, dy: int) -> None:
+    image = torch.rand(1, 3, height, width)
+    flow = torch.tensor([dx, dy], dtype=torch.float32).view(1, 2, 1, 1)
+    flow = flow.expand(-1, -1, height, width)
+    rows = (torch.arange(height) + dy).clamp(0, height - 1)
+    columns = (torch.arange(width) + dx).clamp(0, width - 1)
+    expected = image[:, :, rows][..., columns]
+    assert torch.allclose(warp(image, flow), expected, atol=1e-4)
+
+
+def test_each_item_follows_its_own_flow() -> None:
+    images = torch.rand(2, 1, 8, 8)
+    flow = torch.zeros(2, 2, 8, 8)
+    flow[1, 0] = 1
+    result = warp(images, flow)
+    assert torch.allclose(result[0], images[0], atol=1e-5)
+    assert torch.allclose(result[1, :, :, :-1], images[1, :, :, 1:], atol=1e-5)
+
+
+def test_half_a_pixel_is_the_mean_of_two() -> None:
+    image = torch.tensor([[[[0.0, 1.0, 0.5, 0.25]]]])
+    flow = torch.zeros(1, 2, 1, 4)
+    flow[:, 0] = 0.5
+    assert torch.allclose(warp(image, flow), torch.tensor([[[[0.5, 0.75, 0.375, 0.25]]]]))
+
+
+def test_grids_stay_float32_for_half_precision_flows() -> None:
+    """At 4,096 px a float16 grid would be off by whole pixels."""
+    flow = torch.zeros(1, 2, 1, 4096, dtype=torch.float16)
+    assert sampling_grid(flow, 1, 4096).dtype == torch.float32
+    ramp = torch.arange(4096, dtype=torch.float32).view(1, 1, 1, -1)
+    assert (warp(ramp, flow) - ramp).abs().max() < 0.01
+
+
+def test_gradients_reach_the_flow() -> None:
+    flow = torch.zeros(1, 2, 8, 8, requires_grad=True)
+    warp(torch.rand(1, 3, 8, 8), flow).sum().backward()
+    assert flow.grad is not None
+    assert flow.grad.abs().sum() > 0

@@ -1,0 +1,103 @@
+"""RIFE's pictures: those of the original tensors, whatever we rearrange."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cloudconv.models import registry
+from cloudconv.models.base import Interpolator
+
+GOLDEN = Path(__file__).parent / "golden" / "rife46.npz"
+CASES = range(5)
+
+
+@cache
+def rife(dtype: torch.dtype = torch.float32) -> Interpolator:
+    return registry.load("rife-4.6", dtype=dtype)
+
+
+@cache
+def golden() -> dict[str, Any]:
+    with np.load(GOLDEN) as arrays:
+        return dict(arrays)
+
+
+def case(number: int) -> tuple[Tensor, Tensor, Tensor, float, Tensor]:
+    """x0, x1, timesteps, scale, and the reference outputs, an item a timestep."""
+    recorded = golden()
+    timesteps = torch.from_numpy(recorded[f"{number}_timesteps"])
+    pictures = torch.from_numpy(recorded[f"{number}_input"]).permute(0, 3, 1, 2) / 255
+    x0, x1 = (picture.expand(len(timesteps), -1, -1, -1) for picture in pictures)
+    outputs = [recorded[f"{number}_output_{k}"].astype(np.float32) for k in range(len(timesteps))]
+    expected = torch.from_numpy(np.stack(outputs)).permute(0, 3, 1, 2) / 65535
+    return x0, x1, timesteps, float(recorded[f"{number}_scale"]), expected
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    return float(-10 * torch.log10((a - b).square().mean()))
+
+
+@pytest.mark.parametrize("number", CASES)
+def test_the_pictures_of_the_original_tensors(number: int) -> None:
+    x0, x1, timesteps, scale, expected = case(number)
+    result = rife().interpolate(x0, x1, timesteps, scale=scale)
+    for item, reference in zip(result, expected, strict=True):
+        assert psnr(item, reference) >= 75
+        assert (item - reference).abs().max() <= 2e-3
+
+
+def test_the_record_is_no_easy_one() -> None:
+    """Blending is far away from every recorded picture, so that agreeing with them means much."""
+    for number in CASES:
+        x0, x1, timesteps, _, expected = case(number)
+        blended = torch.lerp(x0, x1, timesteps.float().view(-1, 1, 1, 1))
+        assert psnr(blended, expected) < 50
+
+
+@pytest.mark.parametrize("number", CASES)
+def test_bfloat16_stays_close(number: int) -> None:
+    x0, x1, timesteps, scale, expected = case(number)
+    result = rife(torch.bfloat16).interpolate(x0, x1, timesteps, scale=scale)
+    assert psnr(result, expected) > 40
+
+
+def test_it_follows_motion_where_blending_ghosts() -> None:
+    y, x = torch.meshgrid(torch.arange(64), torch.arange(96), indexing="ij")
+
+    def at(shift: float) -> Tensor:
+        disc = ((x - 40 - shift).square() + (y - 32).square() < 12**2).float()
+        return (0.2 + 0.6 * disc).expand(1, 3, -1, -1)
+
+    middle = rife().interpolate(at(-4), at(4), torch.tensor([0.5]))
+    blended = (at(-4) + at(4)) / 2
+    assert psnr(middle, at(0)) > psnr(blended, at(0)) + 5
+
+
+def test_what_lies_outside_the_gamut_passes() -> None:
+    """The convolutions see clamped pictures; the warps carry the true values."""
+    x0, x1, timesteps, _, _ = case(0)
+    wide0, wide1 = (x * 1.6 - 0.3 for x in (x0, x1))
+    assert wide0.max() > 1
+    assert wide0.min() < 0
+    result = rife().interpolate(wide0, wide1, timesteps)
+    assert result.max() > 1
+    assert result.min() < 0
+    # A flat picture above white comes out as it went in, not as white.
+    bright = torch.full((1, 3, 32, 32), 1.25)
+    assert torch.allclose(rife().interpolate(bright, bright, torch.tensor([0.5])), bright)
+
+
+def test_training_reaches_every_tensor_that_matters() -> None:
+    """The network can be fine-tuned: gradients flow, in-place steps notwithstanding."""
+    model = registry.spec("rife-4.6").build()
+    x0, x1 = torch.rand(2, 1, 3, 32, 32)
+    model(x0, x1, torch.full((1, 1, 1, 1), 0.5)).sum().backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None]
+    assert without == []

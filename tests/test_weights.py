@@ -1,0 +1,118 @@
+"""The weights that ship: whole, described, and refused when they are not what they should be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from cloudconv import weights
+from cloudconv.errors import WeightsError
+from cloudconv.models import registry
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the weights folder that may be broken."""
+    copy = tmp_path / "weights"
+    shutil.copytree(weights.weights_folder(), copy)
+    monkeypatch.setattr(weights, "weights_folder", lambda: copy)
+    return copy
+
+
+def test_every_entry_is_here_and_whole() -> None:
+    for name, entry in weights.manifest().items():
+        data = (weights.weights_folder() / entry.file).read_bytes()
+        assert len(data) == entry.size_bytes
+        assert hashlib.sha256(data).hexdigest() == entry.sha256
+        assert weights.status(name) == "ok"
+        state = weights.load_state(name)
+        assert sum(tensor.numel() for tensor in state.values()) == entry.parameters
+        assert {str(t.dtype).removeprefix("torch.") for t in state.values()} == {entry.dtype}
+
+
+def test_every_entry_says_where_it_is_from() -> None:
+    for entry in weights.manifest().values():
+        registry.spec(entry.model)
+        assert entry.origin
+        assert entry.training_data
+        assert entry.command
+        assert entry.scores
+        text = (weights.weights_folder() / entry.licence_file).read_text()
+        assert entry.licence in text
+        assert "Copyright" in text
+
+
+def test_every_model_with_weights_has_an_entry() -> None:
+    named = {spec.weights for spec in registry.specs() if spec.weights}
+    assert named == set(weights.manifest())
+
+
+def test_rife_has_all_its_tensors() -> None:
+    state = weights.load_state("rife-4.6")
+    assert len(state) == 120
+    assert state["block0.conv0.0.0.weight"].shape == (96, 7, 3, 3)
+    assert state["block3.convblock.7.beta"].shape == (1, 64, 1, 1)
+    assert all(tensor.dtype == torch.float16 for tensor in state.values())
+
+
+def test_one_changed_byte_is_noticed(folder: Path) -> None:
+    path = folder / "rife-4.6.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert weights.status("rife-4.6") == "damaged"
+    with pytest.raises(WeightsError, match=r"damaged.*reinstall"):
+        registry.load("rife-4.6")
+
+
+def test_a_missing_file_is_named_with_a_remedy(folder: Path) -> None:
+    (folder / "rife-4.6.safetensors").unlink()
+    assert weights.status("rife-4.6") == "missing"
+    with pytest.raises(WeightsError, match=r"rife-4\.6\.safetensors is missing: reinstall"):
+        registry.load("rife-4.6")
+    registry.load("blend")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"rife-4.6": {"file": "x"}}', '{"rife-4.6": 3}'])
+def test_a_damaged_manifest_is_said_to_be(folder: Path, text: str) -> None:
+    (folder / "manifest.json").write_text(text)
+    with pytest.raises(WeightsError, match="manifest"):
+        registry.load("rife-4.6")
+
+
+def test_a_missing_manifest_and_an_unknown_entry(folder: Path) -> None:
+    with pytest.raises(WeightsError, match="no entry other"):
+        weights.load_state("other")
+    (folder / "manifest.json").unlink()
+    with pytest.raises(WeightsError, match="missing"):
+        weights.status("rife-4.6")
+
+
+def test_weights_of_another_model_are_refused(folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = folder / "rife-4.6.safetensors"
+    save_file({"a": torch.zeros(3)}, path)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["rife-4.6"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(WeightsError, match="do not fit the model"):
+        registry.load("rife-4.6")
+
+
+def test_files_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    with pytest.raises(WeightsError, match="is missing: check the path"):
+        registry.load(path)
+    path.write_bytes(b"not weights")
+    with pytest.raises(WeightsError, match="not a whole safetensors file"):
+        registry.load(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(WeightsError, match="cannot be read"):
+        registry.load(path)
