@@ -1,0 +1,88 @@
+"""Stages that overlap: an iterator moved into a thread of its own."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from enum import Enum
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+Item = TypeVar("Item")
+
+
+class _End(Enum):
+    END = 0
+
+
+class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a function
+    """The items of ``iterable``, which a thread makes up to ``depth`` items ahead.
+
+    Order is kept. An exception in ``iterable`` is raised here in its turn, with its own traceback.
+    The thread starts with the first item asked for, and is gone when the items end, when one fails,
+    and after :meth:`close` or the end of the ``with`` block. Items are made, and the iterator's
+    ``close`` is called, in that one thread only, as codecs demand.
+
+    Raises:
+        ValueError: ``depth`` is below 1.
+    """
+
+    def __init__(self, iterable: Iterable[Item], depth: int) -> None:
+        if depth < 1:
+            raise ValueError(f"prefetch needs a depth of at least 1, not {depth}")
+        self._items = _prefetch(iterable, depth)
+
+    def __next__(self) -> Item:
+        return next(self._items)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the thread: wait for the item that it is making, close the iterator. Idempotent."""
+        self._items.close()
+
+
+def _prefetch(iterable: Iterable[Item], depth: int) -> Generator[Item, None, None]:
+    # One worker runs its calls in order, so the pending calls are the bounded queue.
+    iterator = iter(iterable)
+    worker = ThreadPoolExecutor(1, thread_name_prefix="cloudconv-prefetch")
+    pending: deque[Future[Item | _End]] = deque()
+
+    def take() -> Item | _End:
+        item = pending.popleft().result()
+        if item is not _End.END:
+            pending.append(worker.submit(_advance, iterator))
+        return item
+
+    try:
+        for _ in range(depth):
+            pending.append(worker.submit(_advance, iterator))
+        while pending[0].result() is not _End.END:
+            # Not bound to a name: that would keep a frame alive while this is suspended.
+            yield take()  # type: ignore[misc]
+    finally:
+        for future in pending:
+            future.cancel()
+        closed = worker.submit(_close, iterator)
+        worker.shutdown(wait=True)
+        closed.result()
+
+
+def _advance(iterator: Iterator[Item]) -> Item | _End:
+    return next(iterator, _End.END)
+
+
+def _close(iterator: Iterator[Item]) -> None:
+    close: Callable[[], None] | None = getattr(iterator, "close", None)
+    if close is not None:
+        close()

@@ -1,0 +1,298 @@
+"""New frames, in order: batched, on any device, in tiles where memory is short."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cloudconv.engine.memory import (
+    MemoryPlan,
+    free_memory,
+    gibibytes,
+    grid,
+    is_out_of_memory,
+    plan_memory,
+)
+from cloudconv.engine.tiling import round_up, smallest_tile, tiled
+from cloudconv.errors import DeviceError
+from cloudconv.media.color import (
+    alpha_from_float,
+    alpha_to_float,
+    color_space,
+    from_rgb,
+    make_picture,
+    to_rgb,
+)
+from cloudconv.media.formats import layout
+from cloudconv.media.frame import Frame
+from cloudconv.models.base import Interpolator
+
+_MAX_WAITING = 16
+"""Frames that pass through wait at most for so many others before an unfilled batch is run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One output frame: the picture at ``timestep`` between two source frames.
+
+    With ``timestep`` 0 or no ``right`` it is ``left`` itself, untouched. ``time`` and ``duration``
+    are the output frame's, in seconds.
+    """
+
+    left: Frame
+    right: Frame | None
+    timestep: Fraction
+    time: Fraction
+    duration: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A source frame as the network sees it: ``rgb`` (3, H, W), ``alpha`` (1, H, W), float32."""
+
+    frame: Frame
+    rgb: Tensor
+    alpha: Tensor | None
+
+
+class Renderer:
+    """Makes output frames from tasks with one model on one device.
+
+    Args:
+        model: on ``device`` already, its network at ``dtype``.
+        batch: new frames that are made at once; ``auto`` by frame size and free memory.
+        tile: side in pixels of the tiles that frames are cut into; ``auto`` only where a whole
+            frame does not fit into memory, ``off`` never.
+        scale: the model's own option, 1 for models without.
+        on_warning: told, in a sentence, when memory makes the work go another way than asked for.
+
+    Raises:
+        ModelError: the model does not take that scale.
+        SettingsError: ``batch`` or ``tile`` is too small.
+    """
+
+    new_frames: int
+    """How many frames a model has made so far: identical neighbours cost none."""
+
+    def __init__(
+        self,
+        model: Interpolator,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        batch: int | Literal["auto"] = "auto",
+        tile: int | Literal["auto", "off"] = "auto",
+        scale: float = 1.0,
+        on_warning: Callable[[str], None],
+    ) -> None:
+        self.new_frames = 0
+        self._model = model
+        self._device = device
+        self._dtype = dtype
+        self._asked_batch = batch
+        self._asked_tile = tile
+        self._scale = scale
+        self._warn = on_warning
+        self._multiple, self._overlap = grid(model, scale)
+        self._seen: dict[int, _Seen] = {}
+        self._alike: tuple[Frame, Frame, bool] | None = None
+        self._size: tuple[int, int] | None = None
+        self._batch = 1
+        self._tile: int | None = None
+        self.plan(64, 64)  # so that settings out of range are refused before any work
+
+    def plan(self, width: int, height: int) -> MemoryPlan:
+        """Batch, tiles and memory for frames of that size, with what is free now."""
+        return plan_memory(
+            self._model,
+            width,
+            height,
+            device=self._device,
+            dtype=self._dtype,
+            batch=self._asked_batch,
+            tile=self._asked_tile,
+            scale=self._scale,
+        )
+
+    def render(self, tasks: Iterable[Task]) -> Generator[Frame, None, None]:
+        """The tasks' frames, in their order.
+
+        Frames that pass through wait for a batch in front of them, but never for more than a few
+        frames. ``tasks`` is closed with this generator, if it can be.
+
+        Raises:
+            DeviceError: the device's memory is too small for even one small tile.
+        """
+        # A thread that has not asked for PyTorch's thread count yet lets oneDNN take every core.
+        torch.get_num_threads()
+        waiting: deque[Task | Frame] = deque()
+        new = 0
+        source = iter(tasks)
+        try:
+            for task in source:
+                passed = self._passed(task)
+                new += passed is None
+                waiting.append(task if passed is None else passed)
+                del task, passed
+                if not new or new >= self._batch or len(waiting) >= _MAX_WAITING + self._batch:
+                    yield from self._flush(waiting)
+                    new = 0
+            yield from self._flush(waiting)
+        finally:
+            self._seen.clear()
+            self._alike = None
+            close: Callable[[], None] | None = getattr(source, "close", None)
+            if close is not None:
+                close()
+
+    def _passed(self, task: Task) -> Frame | None:
+        """The left frame at the task's time if no model is needed."""
+        left, right = task.left, task.right
+        if right is None or task.timestep == 0:
+            return left.at(task.time, task.duration)
+        known = self._alike
+        if known is None or (left.picture, right.picture) != (known[0].picture, known[1].picture):
+            known = self._alike = (left, right, left.same_picture(right))
+        if known[2]:
+            return left.at(task.time, task.duration)
+        if self._size != (left.width, left.height):
+            self._start(left.width, left.height)
+        return None
+
+    def _start(self, width: int, height: int) -> None:
+        self._size = width, height
+        plan = self.plan(width, height)
+        self._batch, self._tile = plan.batch, plan.tile
+        free = f"the {gibibytes(plan.free_bytes or 0)} of memory that {self._device} has free"
+        if self._tile is not None and self._asked_tile == "auto":
+            self._warn(
+                f"A whole {width}x{height} frame does not fit into {free}: frames are worked on in "
+                f"tiles of {self._tile} pixels."
+            )
+        if self._asked_batch != "auto" and self._batch < self._asked_batch:
+            self._warn(
+                f"A batch of {self._asked_batch} frames of {width}x{height} does not fit into "
+                f"{free}: the batch is {self._batch}."
+            )
+
+    def _flush(self, waiting: deque[Task | Frame]) -> Iterator[Frame]:
+        made = deque(self._make([item for item in waiting if isinstance(item, Task)]))
+        while waiting:
+            item = waiting.popleft()
+            yield made.popleft() if isinstance(item, Task) else item
+
+    def _make(self, tasks: list[Task]) -> list[Frame]:
+        made: list[Frame] = []
+        while len(made) < len(tasks):
+            part = tasks[len(made) : len(made) + self._batch]
+            try:
+                made += self._infer(part)
+                continue
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = error
+            # What the failed call held goes with its traceback, before the next try.
+            reason.__traceback__ = None
+            self._back_off(reason)
+        self.new_frames += len(made)
+        return made
+
+    @torch.inference_mode()
+    def _infer(self, tasks: list[Task]) -> list[Frame]:
+        pairs = [(self._look(t.left), self._look(t.right)) for t in tasks if t.right is not None]
+        timesteps = [float(task.timestep) for task in tasks]
+        result = self._network(
+            _stack([left.rgb for left, _ in pairs]),
+            _stack([right.rgb for _, right in pairs]),
+            torch.tensor(timesteps, dtype=torch.float32, device=self._device),
+        )
+        made = [
+            self._frame(task, pair, rgb)
+            for task, pair, rgb in zip(tasks, pairs, result, strict=True)
+        ]
+        # The next batch begins where this one ends; earlier frames are not looked at again.
+        self._seen = {id(seen.frame.picture): seen for seen in pairs[-1]}
+        return made
+
+    def _network(self, x0: Tensor, x1: Tensor, timestep: Tensor) -> Tensor:
+        if self._tile is None:
+            return self._model.interpolate(x0, x1, timestep, scale=self._scale)
+        return tiled(
+            lambda a, b: self._model.interpolate(a, b, timestep, scale=self._scale),
+            x0,
+            x1,
+            tile=self._tile,
+            overlap=self._overlap,
+            multiple=self._multiple,
+        )
+
+    def _look(self, frame: Frame) -> _Seen:
+        key = id(frame.picture)  # unique as long as the entry keeps the picture alive
+        if key not in self._seen:
+            form = layout(frame.pix_fmt)
+            planes = [_upload(plane, self._device) for plane in frame.planes()]
+            alpha = alpha_to_float(planes.pop(), form) if form.alpha else None
+            space = color_space(frame.tags, form, frame.width, frame.height)
+            self._seen[key] = _Seen(frame, to_rgb(planes, form, space), alpha)
+        return self._seen[key]
+
+    def _frame(self, task: Task, pair: tuple[_Seen, _Seen], rgb: Tensor) -> Frame:
+        left, right = pair
+        frame = left.frame
+        form = layout(frame.pix_fmt)
+        space = color_space(frame.tags, form, frame.width, frame.height)
+        planes = list(from_rgb(rgb, form, space))
+        if left.alpha is not None and right.alpha is not None:
+            alpha = torch.lerp(left.alpha, right.alpha, float(task.timestep))
+            planes.append(alpha_from_float(alpha, form))
+        picture = make_picture(planes, frame.pix_fmt, frame.width, frame.height)
+        return Frame(picture, task.time, task.duration, frame.tags)
+
+    def _back_off(self, error: BaseException) -> None:
+        """Make the next try smaller: half the batch, then tiles, then smaller ones."""
+        self._seen.clear()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        assert self._size is not None
+        smallest = smallest_tile(self._overlap, self._multiple)
+        side = round_up(max(self._size), self._multiple) if self._tile is None else self._tile
+        if self._batch > 1:
+            self._batch //= 2
+            step = f"the batch is now {self._batch}"
+        elif self._asked_tile != "off" and side > smallest:
+            self._tile = max(smallest, round_up(side // 2, self._multiple))
+            step = f"frames are now worked on in tiles of {self._tile} pixels"
+        else:
+            free = free_memory(self._device)
+            raise DeviceError(
+                f"{self._device} ran out of memory on a {self._size[0]}x{self._size[1]} frame"
+                + (f" with {gibibytes(free)} free. " if free is not None else ". ")
+                + (
+                    "Allow tiles (--tile auto), or close other programs."
+                    if side > smallest
+                    else "Even the smallest tiles do not fit: close other programs, or use another "
+                    "--device."
+                )
+            ) from error
+        self._warn(f"{self._device} ran out of memory: {step}.")
+
+
+def _stack(pictures: list[Tensor]) -> Tensor:
+    # One picture alone is not copied: at 3840x2160 that would be 100 MB.
+    return pictures[0][None] if len(pictures) == 1 else torch.stack(pictures)
+
+
+def _upload(plane: Tensor, device: torch.device) -> Tensor:
+    if device.type == "cpu":
+        return plane
+    plane = plane.contiguous()
+    if device.type == "cuda":
+        return plane.pin_memory().to(device, non_blocking=True)
+    return plane.to(device)

@@ -1,0 +1,110 @@
+"""Large pictures in overlapping tiles, blended so that no seam shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One tile's place along one axis: pixels ``start`` to ``stop``, and its blending weights.
+
+    ``weights`` is (stop - start,) float32 in [0, 1]; over all spans of the axis it sums to 1 at
+    each pixel.
+    """
+
+    start: int
+    stop: int
+    weights: Tensor
+
+
+def round_up(size: int, multiple: int) -> int:
+    """The smallest multiple of ``multiple`` that is not below ``size``."""
+    return -(-size // multiple) * multiple
+
+
+def smallest_tile(overlap: int, multiple: int) -> int:
+    """The smallest tile side in pixels of which at least half is not overlap."""
+    return max(2 * round_up(overlap, multiple), round_up(64, multiple))
+
+
+def spans(size: int, tile: int, overlap: int, multiple: int) -> list[Span]:
+    """Cut ``size`` pixels into tiles of at most ``tile`` pixels that share ``overlap`` or more.
+
+    Tiles start at multiples of ``multiple``, so that a network which shrinks its input sees the
+    same grid as on the whole picture. Only the middle half of what two tiles share is blended: the
+    rest of it is context, because a network is at its worst along the edges of what it sees.
+
+    Raises:
+        ValueError: ``tile`` is below :func:`smallest_tile` or no multiple of ``multiple``.
+    """
+    if tile % multiple or tile < smallest_tile(overlap, multiple):
+        raise ValueError(f"{tile = } does not suit {overlap = } and {multiple = }")
+    units, tile_units = -(-size // multiple), tile // multiple
+    shared = -(-overlap // multiple)
+    if units <= tile_units:
+        return [Span(0, size, torch.ones(size))]
+    count = -(-(units - shared) // (tile_units - shared))
+    # Smaller tiles do for as many of them: less is worked out twice.
+    tile_units = -(-(units + (count - 1) * shared) // count)
+    starts = [k * (units - tile_units) // (count - 1) * multiple for k in range(count)]
+    # ramp k goes from 0 to 1 where tile k hands over to tile k + 1; differences of neighbouring
+    # ramps sum to 1 whatever their shape.
+    position = torch.arange(size, dtype=torch.float32) + 0.5
+    half = max(overlap / 4, 0.5)
+    ramps = [torch.ones(size)]
+    for left, right in pairwise(starts):
+        middle = (right + min(left + tile_units * multiple, size)) / 2
+        x = ((position - middle) / half).clamp(-1, 1)
+        ramps.append(0.5 + 0.5 * torch.sin(x * (torch.pi / 2)))
+    ramps.append(torch.zeros(size))
+    found = []
+    for start, rise, fall in zip(starts, ramps, ramps[1:], strict=False):
+        stop = min(start + tile_units * multiple, size)
+        found.append(Span(start, stop, (rise - fall)[start:stop]))
+    return found
+
+
+def tiled(
+    run: Callable[[Tensor, Tensor], Tensor],
+    x0: Tensor,
+    x1: Tensor,
+    *,
+    tile: int,
+    overlap: int,
+    multiple: int,
+) -> Tensor:
+    """Call ``run`` on tiles of a pair and blend what it returns.
+
+    Needs one more picture's memory, whatever the number of tiles.
+
+    Args:
+        run: (B, 3, h, w) twice → (B, C, h, w), for any h and w up to ``tile``.
+        x0, x1: (B, 3, H, W).
+        tile: side in pixels, a multiple of ``multiple``.
+
+    Returns:
+        (B, C, H, W).
+
+    Raises:
+        ValueError: see :func:`spans`.
+    """
+    height, width = x0.shape[-2:]
+    rows = spans(height, tile, overlap, multiple)
+    columns = spans(width, tile, overlap, multiple)
+    blended: Tensor | None = None
+    for row in rows:
+        for column in columns:
+            part = (..., slice(row.start, row.stop), slice(column.start, column.stop))
+            made = run(x0[part], x1[part])
+            if blended is None:
+                blended = made.new_zeros((*made.shape[:-2], height, width))
+            made = made * row.weights.to(made)[:, None]
+            blended[part] += made * column.weights.to(made)
+    assert blended is not None
+    return blended
