@@ -1,0 +1,255 @@
+"""Cuts and repeated frames, found while the frames pass by.
+
+**Cuts.** Two pictures of one scene can be laid over each other by small movements, two pictures of
+different scenes cannot. What is compared is structure (luma less its local mean, over its local
+contrast), so that flashes, fades, flicker and darkness matter little. Every block of one picture
+looks for its best match in the other, around its own place and around the place where the picture
+as a whole has moved to (phase correlation, Kuglin and Hines 1975). What stays unmatched is divided
+by what stays unmatched when the other picture is *mirrored*, an unrelated picture of the same
+detail and light. The quotient, here called *unlikeness*, is near 0 within a scene and near 1 across
+a cut, whatever is shown.
+
+At a cut every frame shortly before is unlike every frame shortly after (at a flash the frames
+before it and behind it are alike), and the pictures differ by more than they do inside the two
+scenes (in fire, strobe light and fades they do not). The two figures go into a logistic score,
+fitted to joined clips and to real and made-up footage without cuts. Beside it, a lasting change of
+brightness that dwarfs all others nearby is a cut by itself: flat and repeating pictures have no
+structure to go by.
+
+**Repeats.** A repeated frame in a compressed file is not identical to the one before, but it
+differs by far less than its neighbours do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from cloudconv.errors import SettingsError
+from cloudconv.media.frame import Frame
+
+_HEIGHT, _WIDTH = 36, 64
+_BEFORE = 4  # frames before a cut that are looked at; one more than the longest flash
+_AFTER = 4  # the same from the cut on
+_MEMORY = 6  # frames before a cut that tell how much change is usual
+_REACH = 3  # how far a block is searched for, in pixels of the thumbnail, each way
+_BLOCK, _BLOCK_STEP = 8, 4
+_NEIGHBOURHOOD = 9  # size of the area that "local" mean and contrast refer to
+_FLAT = 2 / 255  # contrast of luma in [0, 1] below which an area counts as flat
+
+# The fitted score: logit = unlikeness weight * unlikeness + change weight * log(change) + offset.
+_UNLIKENESS_WEIGHT, _CHANGE_WEIGHT, _OFFSET = 26.0, 4.8, -24.0
+# Beyond this two pictures are as unlike as can be: black is perfectly unlike the last frame of a
+# fade to black, and must not count for more than another scene does.
+_MOST_UNLIKE = 0.9
+_MOST_CHANGE = 2.0
+# A change so large and so sudden is a cut whatever the structure says, which flat or repeating
+# pictures have none of: it added nothing false on 14,883 frames of real footage.
+_PLAIN_CHANGE, _PLAIN_RATIO = 0.05, 3.0
+_CHANGE_FLOOR = 0.5 / 255  # luma in [0, 1]; keeps noise on stills from looking like change
+_AUTO_THRESHOLD = 0.5
+
+
+class _Look:
+    """A thumbnail, and what comparing it takes, made when first asked for.
+
+    ``luma``: (36, 64), [0, 1]. ``structure``: (36, 64), zero mean, about unit variance where there
+    is detail. ``spectrum``: (36, 33) complex, of the windowed structure.
+    """
+
+    def __init__(self, luma: Tensor) -> None:
+        self.luma = luma
+
+    @cached_property
+    def structure(self) -> Tensor:
+        values = self.luma[None, None]
+        detail = values - _local_mean(values)
+        contrast = _local_mean(detail.square()).sqrt()
+        return (detail / (contrast + _FLAT))[0, 0]
+
+    @cached_property
+    def spectrum(self) -> Tensor:
+        window = torch.outer(
+            torch.hann_window(_HEIGHT, periodic=False), torch.hann_window(_WIDTH, periodic=False)
+        )
+        spectrum: Tensor = torch.fft.rfft2((self.structure - self.structure.mean()) * window)
+        return spectrum
+
+
+class CutDetector:
+    """Decides for each frame whether a new scene begins with it.
+
+    Args:
+        threshold: None for the default, or the score from which on a frame counts as a cut: 0 (a
+            cut at every frame) … 1 (no cut ever). Higher values find fewer cuts.
+
+    Raises:
+        SettingsError: the threshold is outside 0 … 1.
+    """
+
+    THUMBNAIL = (_HEIGHT, _WIDTH)
+    lookahead = _AFTER - 1
+
+    def __init__(self, threshold: float | None = None) -> None:
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise SettingsError(
+                f"the scene-cut threshold {threshold} is out of range: "
+                "give auto, off, or a number from 0 (cut everywhere) to 1 (never)"
+            )
+        self._threshold = _AUTO_THRESHOLD if threshold is None else threshold
+        self._looks: deque[_Look] = deque(maxlen=_BEFORE + _AFTER)
+        self._changes: deque[float] = deque(
+            maxlen=_MEMORY + _AFTER
+        )  # of luma, from the frames before
+        self._pushed = 0
+        self._decided = 0
+
+    def push(self, thumbnail: Tensor) -> list[bool]:
+        """Take the next frame's luma, (36, 64) float32 in [0, 1].
+
+        Returns:
+            The decisions that are due by now, in order of the frames: at most one here, and the
+            last ``lookahead`` from :meth:`finish`. The first frame is never a cut.
+        """
+        luma = thumbnail.detach().to("cpu", torch.float32)
+        recent = list(self._looks)[-_BEFORE:]
+        # From the most alike of the last frames, so that a flash counts once, not twice.
+        self._changes.append(min((_difference(a.luma, luma) for a in recent), default=0.0))
+        self._looks.append(_Look(luma))
+        self._pushed += 1
+        return [self._decide()] if self._pushed - self._decided > self.lookahead else []
+
+    def finish(self) -> list[bool]:
+        """The decisions on the last frames, with what foresight is left."""
+        return [self._decide() for _ in range(self._pushed - self._decided)]
+
+    def _decide(self) -> bool:
+        waiting = self._pushed - self._decided
+        self._decided += 1
+        if self._decided == 1:
+            return False
+        if self._threshold in (0, 1):
+            return self._threshold == 0
+        looks = list(self._looks)
+        before, after = looks[:-waiting][-_BEFORE:], looks[-waiting:]
+        change = min(
+            [self._changes[-waiting], *(_difference(before[-1].luma, b.luma) for b in after[1:])]
+        )
+        around = self._around(waiting)
+        # The second largest: neither one flash or cut nearby decides, nor do some repeated frames.
+        usual = around[:2][-1]
+        if change > max(_PLAIN_CHANGE, _PLAIN_RATIO * around[0]):
+            return _score(_MOST_UNLIKE, _MOST_CHANGE) >= self._threshold
+        ratio = math.log((change + _CHANGE_FLOOR) / (usual + _CHANGE_FLOOR))
+        # Most frames are done with here or after one comparison; few need all seven.
+        unlikeness = _MOST_UNLIKE
+        for a, b in [(before[-1], b) for b in after] + [(a, after[0]) for a in before[:-1]]:
+            if _score(unlikeness, ratio) < self._threshold:
+                return False
+            unlikeness = min(unlikeness, _unlikeness(a, b))
+        return _score(unlikeness, ratio) >= self._threshold
+
+    def _around(self, waiting: int) -> list[float]:
+        """What the luma changes by from frame to frame around the frame to decide on.
+
+        The largest first.
+        """
+        changes = list(self._changes)
+        around = changes[:-waiting][-_MEMORY:] + changes[len(changes) - waiting + 1 :]
+        return sorted(around, reverse=True)
+
+
+def _score(unlikeness: float, change: float) -> float:
+    """The probability-like score of a cut, in (0, 1); ``change`` is a logarithm."""
+    logit = (
+        _UNLIKENESS_WEIGHT * unlikeness
+        + _CHANGE_WEIGHT * max(-_MOST_CHANGE, min(change, _MOST_CHANGE))
+        + _OFFSET
+    )
+    return 1 / (1 + math.exp(-logit))
+
+
+def _difference(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().mean())
+
+
+def _local_mean(values: Tensor) -> Tensor:
+    margin = (_NEIGHBOURHOOD // 2,) * 4
+    return F.avg_pool2d(F.pad(values, margin, mode="replicate"), _NEIGHBOURHOOD, 1)
+
+
+def _unlikeness(a: _Look, b: _Look) -> float:
+    """How much of ``b`` cannot be found in ``a``: 0 (nothing) … about 1 (as in any other scene)."""
+    candidates = torch.stack([a.structure, _moved(a.structure, *_shift(a, b)), a.structure.flip(1)])
+    padded = F.pad(candidates[:, None], (_REACH,) * 4, mode="replicate")[:, 0]
+    windows = padded.unfold(1, _HEIGHT, 1).unfold(2, _WIDTH, 1)  # (3, shifts, shifts, 36, 64)
+    unmatched = F.avg_pool2d(
+        (windows - b.structure).abs_().flatten(0, 2)[:, None], _BLOCK, _BLOCK_STEP
+    )
+    best = unmatched.view(len(candidates), -1, *unmatched.shape[-2:]).amin(1)
+    found, chance = torch.minimum(best[0], best[1]).mean(), best[2].mean()
+    return float(found / (chance + 1e-6))
+
+
+def _shift(a: _Look, b: _Look) -> tuple[int, int]:
+    """How far, in pixels (down, right), the whole picture moved from ``a`` to ``b``."""
+    cross = b.spectrum * a.spectrum.conj()
+    size = cross.abs()
+    peaks = torch.fft.irfft2(cross / (size + 1e-3 * size.mean() + 1e-12), s=(_HEIGHT, _WIDTH))
+    down, right = divmod(int(peaks.argmax()), _WIDTH)
+    return (
+        down - _HEIGHT if down > _HEIGHT // 2 else down,
+        right - _WIDTH if right > _WIDTH // 2 else right,
+    )
+
+
+def _moved(picture: Tensor, down: int, right: int) -> Tensor:
+    rows = (torch.arange(_HEIGHT) - down).clamp_(0, _HEIGHT - 1)
+    columns = (torch.arange(_WIDTH) - right).clamp_(0, _WIDTH - 1)
+    return picture[rows][:, columns]
+
+
+_REPEAT_BLOCK = 8  # pixels; the mean over a block takes out most of a codec's noise
+_REPEAT_MEMORY = 12  # differences that make up the local level of motion
+_REPEAT_RATIO = 0.25
+_MOST_MOVING = 0.01  # share of the blocks that speak for the picture: motion may be in a corner
+
+
+class RepeatDetector:
+    """Decides for each frame whether it shows the same picture as the frame before.
+
+    The measure is the mean luma difference of the 1 % of blocks that changed most. A frame is a
+    repeat if that is 0, or at most a quarter of the level of the last twelve frames (their third
+    largest, so that a cut or the jump at a key frame does not count). Slow and quiet footage
+    therefore has no repeats as long as it moves evenly. A picture that comes to rest counts as
+    repeating until the level has come down.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: Tensor | None = None
+        self._differences: deque[float] = deque(maxlen=_REPEAT_MEMORY)
+
+    def push(self, frame: Frame) -> bool:
+        """Take the next frame; whether it repeats the one before. The first one doesn't."""
+        planes = frame.planes()
+        # The green plane of gbr formats comes first and stands for luma.
+        luma = planes[0].to(torch.float32)[None, None]
+        blocks = F.avg_pool2d(luma, _REPEAT_BLOCK, ceil_mode=True)[0, 0]
+        last, self._blocks = self._blocks, blocks
+        if last is None or last.shape != blocks.shape:
+            self._differences.clear()
+            return False
+        changed = (blocks - last).abs_().flatten()
+        most = changed.topk(max(1, math.ceil(_MOST_MOVING * changed.numel()))).values
+        difference = float(most.mean())
+        level = sorted(self._differences, reverse=True)
+        self._differences.append(difference)
+        if difference == 0:
+            return True
+        usual = level[min(2, (len(level) - 1) // 3)] if level else 0.0
+        return difference <= _REPEAT_RATIO * usual

@@ -1,0 +1,123 @@
+"""Even times for clips that repeat some of their frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction as F
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloudconv.cadence import MAX_DISTINCT, MAX_REPEATS, Cadence
+
+
+def place(
+    pattern: str, cuts: Sequence[int] = (), times: Sequence[F] | None = None
+) -> tuple[list[F | None], Cadence]:
+    """Where the frames of ``"dddr"`` (differs, repeats) belong; a frame a second."""
+    times = times or [F(k) for k in range(len(pattern))]
+    cadence = Cadence()
+    placed: list[tuple[F, F | None]] = []
+    for k, (kind, time) in enumerate(zip(pattern, times, strict=True)):
+        placed += cadence.push(time, kind == "r", k in cuts)
+        assert k + 1 - len(placed) <= Cadence.lookahead
+    placed += cadence.finish(times[-1] + 1 if times else F(0))
+    assert [time for time, _ in placed] == list(times), "every frame once, in order"
+    return [shows for _, shows in placed], cadence
+
+
+def test_film_in_a_30_fps_file_gets_its_own_even_times_back() -> None:
+    shows, _ = place("ddddr" * 4)
+    content = [s for s in shows if s is not None]
+    assert content == [k * F(5, 4) for k in range(16)]
+    assert [k for k, s in enumerate(shows) if s is None] == [4, 9, 14, 19]
+
+
+def test_animation_on_twos_and_threes_is_even_already() -> None:
+    assert place("drdrdr")[0] == [0, None, 2, None, 4, None]
+    assert place("drrdrr")[0] == [0, None, None, 3, None, None]
+
+
+def test_film_in_a_60_fps_file_is_evened_out() -> None:
+    shows, cadence = place("drdrr" * 6)
+    assert [s for s in shows if s is not None] == [k * F(5, 2) for k in range(12)]
+    assert cadence.description is not None
+    assert "2 or 3 times" in cadence.description
+
+
+def test_what_has_no_cadence_is_left_as_it_is() -> None:
+    for pattern in (
+        "d" * 40,
+        "d" * (MAX_DISTINCT + 1) + "r" + "d" * (MAX_DISTINCT + 1),
+        "ddd" + "r" * (MAX_REPEATS + 1) + "ddd",
+        "d" + "r" * 50,
+        "d",
+        "",
+    ):
+        shows, cadence = place(pattern)
+        assert shows == list(range(len(pattern)))
+        assert cadence.description is None
+
+
+def test_a_cadence_goes_on_behind_a_still() -> None:
+    shows, _ = place("d" + "r" * 20 + "ddddr" * 2)
+    assert shows[:21] == list(range(21))
+    assert [s for s in shows[21:] if s is not None] == [21 + k * F(5, 4) for k in range(8)]
+
+
+def test_nothing_moves_across_a_cut() -> None:
+    shows, _ = place("ddddrddddddr", cuts=[7])
+    assert shows[5:8] == [5, 6, 7]  # no repeat before the cut: as they are
+    assert [s for s in shows[7:] if s is not None] == [7 + k * F(5, 4) for k in range(4)]
+
+
+def test_a_frame_at_a_cut_is_never_a_repeat() -> None:
+    shows, _ = place("ddrr", cuts=[3])
+    assert shows[3] == 3
+
+
+def test_uneven_source_times_are_spread_over_the_time_that_they_take() -> None:
+    times = [F(0), F(1, 10), F(3, 10), F(4, 10), F(5, 10)]
+    shows, _ = place("ddrdd", times=times)
+    assert shows[:3] == [F(0), F(1, 5), None]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("dr", max_size=120), st.sets(st.integers(0, 119), max_size=6))
+def test_content_stays_in_order_and_near_its_time(pattern: str, cuts: set[int]) -> None:
+    shows, _ = place(pattern, sorted(cuts))
+    content = [s for s in shows if s is not None]
+    assert all(a < b for a, b in pairwise(content))
+    for k, s in enumerate(shows):
+        if s is not None:
+            assert abs(s - k) <= MAX_REPEATS
+        if k in cuts:
+            assert s == k
+        begun = max((c for c in cuts if c <= k), default=0)
+        ends = min((c for c in cuts if c > k), default=len(pattern))
+        assert s is None or begun <= s < ends
+
+
+def test_a_regular_cadence_is_named() -> None:
+    def named(pattern: str, rate: F) -> str | None:
+        return place(pattern, times=[k / rate for k in range(len(pattern))])[1].description
+
+    assert named("ddddr" * 10, F(30)) == (
+        "every 5th frame repeats the one before (24 fps material in a 30 fps file)"
+    )
+    slipped = "ddddr" * 8 + "dddddr" + "ddddr" * 8 + "dddr"
+    assert "every 5th frame" in (named(slipped, F(30000, 1001)) or "")
+    assert "23.976 fps material in a 29.97 fps file" in (named(slipped, F(30000, 1001)) or "")
+    assert named("dr" * 20, F(24)) == (
+        "each picture is shown 2 times (12 fps material in a 24 fps file)"
+    )
+    assert named("drr" * 20, F(24)) == (
+        "each picture is shown 3 times (8 fps material in a 24 fps file)"
+    )
+    assert named("dddddrr" * 9, F(28)) == (
+        "2 of every 7 frames repeat the one before (20 fps material in a 28 fps file)"
+    )
+    assert named("ddddr" * 3, F(30)) is None, "too few to call it regular"
+    assert named("ddr" + "ddddddr" + "dr" + "ddddddddr" + "dddrr" + "dr", F(30)) is None
+    assert named("ddddr" * 5 + "d" * 200, F(30)) is None, "only a small part of the clip"

@@ -1,0 +1,210 @@
+"""Cuts and repeated frames: what must be found, and what must not be taken for them."""
+
+from __future__ import annotations
+
+import runpy
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cloudconv.errors import SettingsError
+from cloudconv.media.frame import Frame
+from cloudconv.media.source import Source
+from cloudconv.scene import CutDetector, RepeatDetector
+from tests.factory import picture, write_clip
+
+HEIGHT, WIDTH = CutDetector.THUMBNAIL
+ROOT = Path(__file__).resolve().parent.parent
+CLIPS = ROOT.parent / "shared" / "clips" / "val"
+# Where the clips of that folder have cuts of their own, found by eye.
+KNOWN = {"weather-App__smoky.mp4": {4, 62}, "sea__test.mp4": {260}}
+
+
+def scene(seed: int, count: int, *, speed: float = 0.4, level: float = 0.5) -> Tensor:
+    """A picture like a natural one (detail at every size), moving: (count, 36, 64)."""
+    random = np.random.default_rng(seed)
+    size = 256
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size)))
+    frequency[0, 0] = np.inf
+    waves = np.fft.fft2(random.normal(size=(size, size))) / frequency**1.2
+    texture = np.fft.ifft2(waves).real
+    texture = np.clip(level + level * 0.4 * texture / texture.std(), 0, 1)
+    angle = random.uniform(0, 2 * np.pi)
+    frames = []
+    for k in range(count):
+        down, right = k * speed * np.sin(angle), k * speed * np.cos(angle)
+        rows = (np.arange(HEIGHT) + round(down)) % size
+        columns = (np.arange(WIDTH) + round(right)) % size
+        frames.append(texture[np.ix_(rows, columns)])
+    clip = torch.from_numpy(np.stack(frames)).float()
+    noise = torch.from_numpy(random.normal(0, 0.3 / 255, clip.shape)).float()
+    return (clip + noise).clamp(0, 1)
+
+
+def cuts(thumbnails: Tensor, threshold: float | None = None) -> list[int]:
+    detector = CutDetector(threshold)
+    decisions: list[bool] = []
+    for k, thumbnail in enumerate(thumbnails):
+        decisions += detector.push(thumbnail)
+        assert len(decisions) >= k + 1 - detector.lookahead
+    decisions += detector.finish()
+    assert len(decisions) == len(thumbnails)
+    return [k for k, cut in enumerate(decisions) if cut]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from([0.0, 0.4, 2.0]),
+    st.integers(1, 12),
+    st.integers(1, 12),
+)
+def test_a_hard_cut_is_found(seed: int, speed: float, before: int, after: int) -> None:
+    clip = torch.cat([scene(seed, before, speed=speed), scene(seed + 1, after, speed=speed)])
+    assert cuts(clip) == [before]
+
+
+@pytest.mark.parametrize("level", [0.03, 0.06])
+def test_a_cut_in_the_dark_is_found(level: float) -> None:
+    for seed in range(8):
+        clip = torch.cat([scene(seed, 10, level=level), scene(seed + 50, 10, level=level)])
+        assert cuts(clip) == [10]
+
+
+def test_several_cuts_close_together_are_found() -> None:
+    clip = torch.cat([scene(seed, 6) for seed in range(8)])
+    assert cuts(clip) == list(range(6, 48, 6))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_a_flash_is_no_cut(length: int, strength: float) -> None:
+    clip = scene(length, 24)
+    clip[10 : 10 + length] += (1 - clip[10 : 10 + length]) * strength
+    assert cuts(clip) == []
+
+
+def test_a_cut_beside_a_flash_is_found() -> None:
+    clip = torch.cat([scene(1, 12), scene(2, 12)])
+    clip[6] = 1
+    assert cuts(clip) == [12]
+
+
+@pytest.mark.parametrize("speed", [3.0, 6.0, 10.0])
+def test_a_pan_is_no_cut(speed: float) -> None:
+    for seed in range(4):
+        moving = scene(seed, 20, speed=speed)
+        clip = torch.cat([moving[:1].expand(6, -1, -1), moving, moving[-1:].expand(6, -1, -1)])
+        assert cuts(clip) == []
+
+
+def test_fades_and_dissolves_are_no_cuts() -> None:
+    gain = torch.linspace(1, 0, 12)[:, None, None]
+    one, other = scene(3, 12), scene(4, 12)
+    black = torch.zeros(4, HEIGHT, WIDTH)
+    assert cuts(torch.cat([one * gain, black, other * gain.flip(0)])) == []
+    dissolve = one * gain + other * (1 - gain)
+    assert (
+        cuts(torch.cat([one[:1].expand(6, -1, -1), dissolve, other[-1:].expand(6, -1, -1)])) == []
+    )
+
+
+def test_flicker_and_strobe_light_are_no_cuts() -> None:
+    clip = scene(5, 40)
+    gains = 0.7 + 0.6 * torch.rand(40, 1, 1, generator=torch.Generator().manual_seed(1))
+    assert cuts((clip * gains).clamp(0, 1)) == []
+    clip[::2] *= 0.3
+    assert cuts(clip) == []
+
+
+def test_pure_noise_has_no_cuts() -> None:
+    noise = torch.rand(60, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(2))
+    assert cuts(noise) == []
+    assert cuts(torch.full((30, HEIGHT, WIDTH), 0.5) + noise[:30] / 255) == []
+
+
+def test_repeated_frames_do_not_hide_or_fake_cuts() -> None:
+    clip = torch.cat([scene(seed, 12, speed=2).repeat_interleave(2, 0) for seed in range(4)])
+    assert cuts(clip) == [24, 48, 72]
+
+
+def test_the_threshold_runs_from_everywhere_to_never() -> None:
+    clip = torch.cat([scene(1, 8), scene(2, 8)])
+    assert cuts(clip, 0) == list(range(1, 16))
+    assert cuts(clip, 0.3) == cuts(clip, 0.7) == [8]
+    assert cuts(clip, 1) == []
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
+def test_a_threshold_out_of_range_is_refused(threshold: float) -> None:
+    with pytest.raises(SettingsError, match="from 0"):
+        CutDetector(threshold)
+
+
+def test_no_frames_and_one_frame() -> None:
+    assert CutDetector().finish() == []
+    assert cuts(scene(1, 1)) == []
+
+
+def repeats(frames: list[Frame]) -> list[int]:
+    detector = RepeatDetector()
+    return [k for k, frame in enumerate(frames) if detector.push(frame)]
+
+
+def coded(tmp_path: Path, pictures: list[Any], **options: Any) -> list[Frame]:
+    """What comes back from a lossy file."""
+    path = write_clip(
+        tmp_path / "clip.mp4", pictures, codec="libx264", options={"crf": "23"}, **options
+    )
+    with Source(path) as source:
+        return list(source.frames())
+
+
+@pytest.mark.parametrize("noise", [0.0, 2.0])
+@pytest.mark.parametrize("step", [0.25, 6.0])
+def test_repeats_are_found_in_a_lossy_file(tmp_path: Path, step: float, noise: float) -> None:
+    slots = [k - (k + 1) // 5 for k in range(60)]  # of every five frames the last one repeats
+    pictures = [picture(k, 192, 128, step=step, noise=noise) for k in slots]
+    found = repeats(coded(tmp_path, pictures))
+    expected = list(range(4, 60, 5))
+    if step > 1:
+        assert found == expected
+    else:  # motion as weak as the codec's own noise: rather none than a wrong one
+        assert set(found) <= set(expected)
+
+
+@pytest.mark.parametrize("step", [0.02, 0.1, 3.0])
+def test_slow_and_quiet_motion_repeats_nothing(tmp_path: Path, step: float) -> None:
+    pictures = [picture(k, 192, 128, step=step, noise=1.5) for k in range(48)]
+    assert repeats(coded(tmp_path, pictures)) == []
+
+
+def test_identical_frames_are_repeats_in_any_format() -> None:
+    for pix_fmt in ("yuv420p10le", "gbrp", "gray"):
+        shown = [picture(k // 2, pix_fmt=pix_fmt) for k in range(12)]
+        frames = [Frame(p, Fraction(k, 24), Fraction(1, 24)) for k, p in enumerate(shown)]
+        assert repeats(frames) == [1, 3, 5, 7, 9, 11]
+
+
+def test_a_new_size_is_no_repeat() -> None:
+    frames = [Frame(picture(0, w, 64), Fraction(w), Fraction(1)) for w in (96, 96, 64)]
+    assert repeats(frames) == [1]
+
+
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="the real clips are not here")
+def test_real_footage_meets_the_bars() -> None:
+    """At least 98 % of hard cuts, at most one false one in 1,000 frames."""
+    benchmark = runpy.run_path(str(ROOT / "benchmarks" / "cuts.py"))
+    clips = benchmark["load"](CLIPS)
+    assert len(clips) >= 10
+    scores = benchmark["measure"](clips, KNOWN, 50).values()
+    found = sum(s.cuts - s.missed for s in scores)
+    assert found >= 0.98 * sum(s.cuts for s in scores)
+    assert sum(s.false for s in scores) <= sum(s.frames for s in scores) / 1000
