@@ -43,8 +43,8 @@ def picture(
     frame = VideoFrame(width, height, pix_fmt)
     depth = max(component.bits for component in frame.format.components)
     dtype = np.dtype(np.uint16 if depth > 8 else np.uint8)
-    random = np.random.default_rng([scene, 1 if noise == 0 else index + 2])
-    phase = random.uniform(0, 6, 4) if scene else np.zeros(4)
+    random = np.random.default_rng([scene, index])
+    phase = np.random.default_rng(scene).uniform(0, 6, 4) if scene else np.zeros(4)
     for number, plane in enumerate(frame.planes):
         y, x = np.mgrid[: plane.height, : plane.width].astype(np.float64)
         x *= width / plane.width

@@ -10,6 +10,7 @@ import textwrap
 import threading
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -22,7 +23,7 @@ from cloudconv.errors import EncoderError, OutputError
 from cloudconv.media import writers
 from cloudconv.media.formats import repack, working_format
 from cloudconv.media.frame import ColorTags, Frame
-from cloudconv.media.probe import MediaInfo, Timing
+from cloudconv.media.probe import MediaInfo, Timing, probe
 from cloudconv.media.sink import EncodeSettings, Sink
 from tests.factory import picture, planes_of, read_planes, read_times
 
@@ -103,15 +104,26 @@ def test_constant_rate_is_exact_in_mp4_and_mov(tmp_path, rate, suffix):
 @settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_variable_times_are_exact_in_mp4(tmp_path, gaps, ticks):
-    path = tmp_path / "clip.mp4"
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mov"])
+@pytest.mark.parametrize("reordered", [0, 3])
+def test_variable_times_are_exact_in_mp4(tmp_path, name, reordered, gaps, ticks):
+    """Also with B-frames, whose packets are not stored in the order of showing."""
+    path = tmp_path / name
+    encode = EncodeSettings("libx264", options=(("bf", str(reordered)), ("b_strategy", "0")))
     times = [Fraction(sum(gaps[:k]), ticks) for k in range(len(gaps))]
     last = Fraction(gaps[-1], ticks)
-    write(path, frames_of(times, last, (16, 16)), info_of((16, 16)), time_base=Fraction(1, ticks))
+    frames = frames_of(times, last, (16, 16))
+    write(path, frames, info_of((16, 16)), time_base=Fraction(1, ticks), encode=encode)
     assert read_times(path) == times
     with av.open(str(path)) as clip:
         stream = clip.streams.video[0]
         assert stream.duration * stream.time_base == times[-1] + last
+        assert abs(clip.duration - (times[-1] + last) * 1_000_000) <= 1
+        packets = [packet for packet in clip.demux(stream) if packet.size]
+        assert all(a.dts < b.dts for a, b in pairwise(packets))
+        assert all(packet.dts <= packet.pts for packet in packets)
+    timing = probe(path).timing
+    assert timing.rate is not None or timing.last_duration == last
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".webm"])

@@ -1,0 +1,1 @@
+"""The command line: thin functions that turn options into settings; no video, no tensors."""

@@ -16,6 +16,7 @@ from av.stream import Disposition
 from cloudconv.errors import InputError
 from cloudconv.media.demux import open_container, read_packets
 from cloudconv.media.probe import MediaInfo
+from cloudconv.media.stretch import Stretcher, add_audio, choose_format
 from cloudconv.media.subtitles import TEXT, SubtitleConverter
 from cloudconv.media.target import Container
 from cloudconv.media.timecode import timecode_at_rate
@@ -49,6 +50,8 @@ class Carry:
     ``origin`` is the time on the source's clock that becomes the output's 0. ``start`` and ``end``
     bound the span to keep, on the source's clock; None keeps all. Without ``audio`` nothing that
     runs in time (audio, subtitles, chapters, data) comes along, only tags, covers and attachments.
+    With ``stretch``, the output runs that many times slower: the audio is slowed as well and
+    encoded again, and nothing else that runs in time comes along.
     """
 
     info: MediaInfo
@@ -56,6 +59,12 @@ class Carry:
     start: Fraction | None = None
     end: Fraction | None = None
     audio: bool = True
+    stretch: Fraction | None = None
+
+    @property
+    def copies_timed(self) -> bool:
+        """Whether what runs in time comes along unchanged."""
+        return self.audio and self.stretch is None
 
 
 @dataclass(slots=True)
@@ -63,6 +72,7 @@ class _Track:
     source: Any
     target: Any
     convert: SubtitleConverter | None = None
+    slowed: Stretcher | None = None
     first: Fraction | None = None
     started: bool = False
 
@@ -102,7 +112,7 @@ class Copier:
         self._covers: list[_Track] = []
         self._led = Fraction(0)
         self._input = _opened(carry)
-        self._packets: Iterator[Any] = iter(())
+        self._queue: Iterator[tuple[Fraction, Any]] = iter(())
         self._pending: tuple[Fraction, Any] | None = None
         if self._input is not None:
             self._add_streams(self._input)
@@ -142,16 +152,23 @@ class Copier:
                 packet.pts = packet.dts = 0
                 self._out.mux(packet)
         self._covers.clear()
-        while self._pending is not None or self._advance():
-            assert self._pending is not None
-            when, packet = self._pending
-            if time is not None and when > time:
+        while True:
+            self._pending = self._pending or next(self._queue, None)
+            if self._pending is None or (time is not None and self._pending[0] > time):
                 return
+            self._out.mux(self._pending[1])
             self._pending = None
-            self._out.mux(packet)
 
     def close(self) -> None:
-        """Close the source and say what was left out at its beginning."""
+        """Close the source and say what was left out."""
+        for track in self._tracks.values():
+            if track.slowed is not None and self._carry.start is None:
+                self._led = max(self._led, track.slowed.led)
+            if track.slowed is not None and track.slowed.lost:
+                self.warnings.append(
+                    f"{_named(track.source)} is damaged: {track.slowed.lost} of its packets could "
+                    "not be decoded, and silence is in their place."
+                )
         if self._led > _PRIMING:
             self.warnings.append(
                 f"{float(self._led):.3f} s of audio from before the first video frame are left out."
@@ -167,15 +184,16 @@ class Copier:
                 continue
             if stream.type == "attachment" or stream.disposition & Disposition.attached_pic:
                 self._add_still(stream)
-            elif self._carry.audio:
+            elif self._carry.copies_timed or (self._carry.audio and stream.type == "audio"):
                 timed.append(stream)
             else:
-                self._drop(stream, "it runs at the old speed")
+                advice = "; --audio stretch slows it too" if stream.type == "audio" else ""
+                self._drop(stream, f"it runs at the old speed{advice}")
         for stream in timed:
             self._add_timed(stream)
         if self._tracks:
-            self._packets = read_packets(source, [t.source for t in self._tracks.values()])
-        if self._carry.audio:
+            self._queue = self._all_packets(source)
+        if self._carry.copies_timed:
             self._add_chapters(source)
 
     def _add_still(self, stream: Any) -> None:
@@ -202,7 +220,9 @@ class Copier:
         if stream.type == "data" and (stream.metadata.get("timecode") or _is_chapter_text(stream)):
             # MP4 keeps chapters and time codes in tracks that the muxer makes anew.
             return
-        if self._accepts(stream):
+        if self._carry.stretch is not None:
+            self._add_slowed(stream, self._carry.stretch)
+        elif self._accepts(stream):
             self._tracks[stream.index] = _Track(stream, self._copy_of(stream))
         elif stream.type == "subtitle" and codec in TEXT and self._container.subtitles:
             target = self._out.add_stream(self._container.subtitles)
@@ -216,6 +236,29 @@ class Copier:
                 )
         else:
             self._drop(stream)
+
+    def _add_slowed(self, stream: Any, factor: Fraction) -> None:
+        chosen = choose_format(stream, self._container.muxer)
+        if chosen is None:
+            self._drop(stream, "it cannot be decoded and encoded again")
+            return
+        target = add_audio(self._out, chosen)
+        self._label(stream, target)
+        slowed = Stretcher(
+            stream,
+            target,
+            factor,
+            origin=self._carry.origin,
+            begin=self._first,
+            end=self._carry.end,
+        )
+        self._tracks[stream.index] = _Track(stream, target, slowed=slowed)
+        before, after = stream.codec_context, target.codec_context
+        codec = after.codec.canonical_name
+        if codec != before.codec.canonical_name:
+            self.warnings.append(f"{_named(stream)} becomes {codec} as it is slowed.")
+        if after.layout.nb_channels != before.layout.nb_channels:
+            self.warnings.append(f"{_named(stream)} is mixed down to {chosen.layout}.")
 
     def _copy_of(self, stream: Any) -> Any:
         target = _template(self._out, stream)
@@ -259,15 +302,27 @@ class Copier:
         if kept:
             self._out.set_chapters(kept)
 
-    def _advance(self) -> bool:
-        """Find the next packet to write; False at the end of the source."""
-        for packet in self._packets:
+    def _all_packets(self, source: InputContainer) -> Iterator[tuple[Fraction, Any]]:
+        """Every packet to write with its decode time, as they come; both on the output's clock."""
+        for packet in read_packets(source, [t.source for t in self._tracks.values()]):
             track = self._tracks[packet.stream.index]
-            placed = self._placed(packet, track)
-            if placed is not None:
-                self._pending = placed
-                return True
-        return False
+            if track.slowed is not None:
+                for made in track.slowed.feed(packet):
+                    yield made.dts * made.time_base, made
+            else:
+                placed = self._placed(packet, track)
+                if placed is not None:
+                    yield placed
+        for track in self._tracks.values():
+            if track.slowed is not None:
+                for made in track.slowed.finish():
+                    yield made.dts * made.time_base, made
+
+    @property
+    def _first(self) -> Fraction:
+        """Where the part begins, on the source's clock."""
+        carry = self._carry
+        return carry.origin if carry.start is None else max(carry.start, carry.origin)
 
     def _placed(self, packet: Any, track: _Track) -> tuple[Fraction, Any] | None:
         """The packet moved to the output's clock, None if it lies outside the span."""
@@ -282,7 +337,7 @@ class Copier:
             track.first = begin
         if carry.end is not None and begin >= carry.end:
             return None
-        first = carry.origin if carry.start is None else max(carry.start, carry.origin)
+        first = self._first
         if track.source.type == "subtitle":
             if end <= first and begin < first:
                 return None
@@ -290,7 +345,8 @@ class Copier:
             begin, end = shown, max(end if carry.end is None else min(end, carry.end), shown)
         elif track.source.type == "audio":
             if begin < first and not self._leads(begin, end, first):
-                self._led = max(self._led, first - begin)
+                if carry.start is None:
+                    self._led = max(self._led, first - begin)
                 return None
         elif not track.started and (begin < first or not packet.is_keyframe):
             return None

@@ -1,0 +1,27 @@
+"""``cloudconv`` and ``python -m cloudconv``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import warnings
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    # A polite kill cleans up as Ctrl-C does: no half-written file stays behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if not sys.warnoptions:
+        # Libraries' notes to programmers; what the user should know comes as a job's warnings.
+        warnings.simplefilter("ignore")
+    try:
+        from cloudconv.cli.app import app
+
+        app(prog_name="cloudconv")
+    except KeyboardInterrupt:
+        # Before or after a command; within one it is handled with every other way to end.
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""``cloudconv interp``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+
+from cloudconv.cli import options
+from cloudconv.cli.console import Console, clock, megabytes, print_json, print_result, table
+
+if TYPE_CHECKING:
+    from cloudconv.jobs.interp import InterpPlan, InterpResult, Progress
+
+EXAMPLES = """[bold]Examples[/bold]
+
+cloudconv interp clouds.mp4 --factor 4
+
+cloudconv interp film.mkv film_60.mkv --fps 60 --scene-cut 0.4
+
+cloudconv interp run.mov --slowmo 8 --start 1:02 --end 1:05.5 -o slow.mov
+
+cloudconv interp frames/%05d.png out.mp4 --factor 2 --encoder libx265 --crf 18
+
+cat in.mkv | cloudconv interp - -o - --factor 2 | mpv -
+"""
+
+
+def interp(
+    source: options.Input,
+    out: options.OutputArgument = None,
+    output: options.Output = None,
+    factor: options.Factor = None,
+    fps: options.Fps = None,
+    slowmo: options.Slowmo = None,
+    audio: options.SlowAudio = None,
+    scene_cut: options.SceneCut = "auto",
+    duplicates: options.DuplicateFrames = options.Duplicates.KEEP,
+    loop: options.Loop = False,
+    start: options.Start = None,
+    end: options.End = None,
+    overwrite: options.Overwrite = False,
+    preview: options.Preview = None,
+    dry_run: options.DryRun = False,
+    model: options.Model = None,
+    scale: options.Scale = None,
+    uhd: options.Uhd = False,
+    device: options.Device = "auto",
+    precision: options.ComputePrecision = options.Precision.AUTO,
+    threads: options.Threads = None,
+    batch: options.Batch = "auto",
+    tile: options.Tile = "auto",
+    encoder: options.Encoder = None,
+    crf: options.Crf = None,
+    preset: options.Preset = None,
+    pix_fmt: options.PixelFormat = None,
+    encoder_option: options.EncoderOption = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Raise the frame rate of IN. Give exactly one of --factor, --fps and --slowmo."""
+    if out is not None and output is not None:
+        raise typer.BadParameter("the output is named twice: as OUT and with --output")
+    target = out if output is None else output
+    if target == "-" and json:
+        raise typer.BadParameter("--json and the video can't both go to stdout: name a file")
+    if target == "-" and not dry_run and sys.stdout.isatty():
+        raise typer.BadParameter("stdout is a terminal: send the video to a file or a pipe")
+    if [factor, fps, slowmo].count(None) != 2:
+        raise typer.BadParameter("give exactly one of --factor, --fps and --slowmo")
+    if audio is not None and slowmo is None:
+        raise typer.BadParameter("--audio is for slow motion: give it with --slowmo")
+    if uhd and scale not in (None, 0.5):
+        raise typer.BadParameter(f"--UHD means --scale 0.5, which contradicts --scale {scale:g}")
+
+    # Here and not above: torch and FFmpeg take seconds to load, which --help shouldn't pay.
+    from cloudconv.jobs import interp as job
+    from cloudconv.media.sink import EncodeSettings
+    from cloudconv.models import registry
+
+    settings = job.InterpSettings(
+        input=source,
+        output=target,
+        factor=factor,
+        fps=fps,
+        slowmo=slowmo,
+        model=model or registry.DEFAULT,
+        scale=0.5 if uhd else 1.0 if scale is None else scale,
+        scene_cut=scene_cut,
+        duplicates=duplicates.value,
+        batch=batch,
+        tile=tile,
+        loop=loop,
+        start=start,
+        end=end,
+        audio="drop" if audio is None else audio.value,
+        encode=EncodeSettings(
+            encoder=encoder,
+            crf=crf,
+            preset=preset,
+            pix_fmt=pix_fmt,
+            options=tuple(encoder_option or ()),
+            threads=threads,
+        ),
+        overwrite=overwrite,
+        device=device,
+        precision=precision.value,
+        threads=threads,
+        preview=preview,
+    )
+    console = Console(quiet, verbose)
+    if dry_run:
+        plan = job.plan(settings)
+        if json:
+            print_json(asdict(plan))
+        else:
+            _warn(console, plan.warnings)
+            print_result(_plan_text(plan))
+        return
+    with console.progress("interpolating") as bar:
+
+        def update(progress: Progress) -> None:
+            if bar is not None:
+                bar(progress.frames_done, progress.frames_expected)
+
+        result = job.run(settings, update if bar is not None else None)
+    _warn(console, result.warnings)
+    console.info(_summary(result))
+    if json:
+        print_json(asdict(result))
+
+
+def _warn(console: Console, messages: list[str]) -> None:
+    for message in messages:
+        console.warning(message)
+
+
+def _summary(result: InterpResult) -> str:
+    cuts = f", {len(result.cuts)} cut{'s'[: len(result.cuts) != 1]} held" if result.cuts else ""
+    return (
+        f"{result.output}: {result.output_frames} frames ({result.new_frames} new) "
+        f"at {_rate(result.output_fps)}, {clock(result.duration)}{cuts}; "
+        f"took {clock(result.wall_seconds)}, {result.frames_per_second:.2f} frames/s "
+        f"({result.model}, {result.device}, {result.precision})"
+    )
+
+
+def _plan_text(plan: InterpPlan) -> str:
+    rows = [
+        ["input", plan.input],
+        ["output", plan.output],
+        ["source", f"{plan.source_frames} frames at {_rate(plan.source_fps)}"],
+        ["result", f"{plan.output_frames} frames at {_rate(plan.output_fps)}"],
+        ["duration", clock(plan.duration)],
+        ["new frames", str(plan.new_frames)],
+        ["held frames", str(plan.held_frames)],
+        ["cuts", ", ".join(f"{cut:.3f} s" for cut in plan.cuts) or "none"],
+        ["model", f"{plan.model} on {plan.device}, {plan.precision}"],
+        ["encoder", f"{plan.encoder}, {plan.pix_fmt}"],
+        ["memory", f"about {megabytes(plan.memory_bytes)}"],
+        ["time", f"about {clock(plan.seconds)}"],
+    ]
+    return table(rows[0], rows[1:])
+
+
+def _rate(rational: str | None) -> str:
+    return "a variable rate" if rational is None else f"{rational} fps"

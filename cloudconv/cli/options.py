@@ -1,0 +1,395 @@
+"""Every option, declared once; a command takes those that it means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from fractions import Fraction
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from cloudconv.errors import SettingsError
+from cloudconv.timeline import parse_factor, parse_rate, parse_time
+
+_Number = TypeVar("_Number", int, float)
+
+_ENCODING = "Encoding"
+_INFERENCE = "Inference"
+_GENERAL = "General"
+
+
+class Precision(StrEnum):
+    """Number formats of ``--precision``."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+class Duplicates(StrEnum):
+    """What ``--duplicates`` does with repeated frames."""
+
+    KEEP = "keep"
+    REFILL = "refill"
+
+
+class Audio(StrEnum):
+    """What ``--audio`` does with the sound of slow motion."""
+
+    DROP = "drop"
+    STRETCH = "stretch"
+
+
+def rate(text: str) -> Fraction:
+    """``60``, ``60000/1001`` or ``59.94``, which means 60000/1001."""
+    return _usage(parse_rate, text)
+
+
+def time(text: str) -> Fraction:
+    """Seconds or ``h:mm:ss.s``."""
+    return _usage(parse_time, text)
+
+
+def factor(text: str) -> Fraction:
+    """``4``, ``2.5`` or ``5/2``."""
+    return _usage(parse_factor, text)
+
+
+def scene_cut(text: str) -> str | float:
+    """``auto``, ``off`` or a threshold."""
+    return _word_or(text, ("auto", "off"), _fraction_of_one, "a number from 0 to 1")
+
+
+def batch(text: str) -> str | int:
+    """``auto`` or a count."""
+    return _word_or(text, ("auto",), _positive, "a whole number from 1")
+
+
+def tile(text: str) -> str | int:
+    """``auto``, ``off`` or a side in pixels."""
+    return _word_or(text, ("auto", "off"), _positive, "a whole number of pixels")
+
+
+def key_value(text: str) -> tuple[str, str]:
+    """``key=value``."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise typer.BadParameter(f"{text!r} is not of the form key=value")
+    return key, value
+
+
+def _usage(parse: Callable[[str], Fraction], text: str) -> Fraction:
+    try:
+        return parse(text)
+    except SettingsError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _positive(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise ValueError(text)
+    return value
+
+
+def _fraction_of_one(text: str) -> float:
+    if not 0 <= (value := float(text)) <= 1:
+        raise ValueError(text)
+    return value
+
+
+def _word_or(
+    text: str, words: tuple[str, ...], number: Callable[[str], _Number], accepted: str
+) -> str | _Number:
+    if text in words:
+        return text
+    try:
+        return number(text)
+    except ValueError as error:
+        choices = ", ".join([*words, accepted])
+        raise typer.BadParameter(f"{text!r} is none of: {choices}") from error
+
+
+def _interpolators(incomplete: str) -> list[str]:
+    from cloudconv.models import registry
+
+    shown = [s for s in registry.specs() if s.task == "interpolate" and not s.hidden]
+    return [spec.name for spec in shown if spec.name.startswith(incomplete)]
+
+
+Input = Annotated[
+    str,
+    typer.Argument(
+        metavar="IN",
+        help="A video, an animation, a folder or pattern of pictures, or - for stdin.",
+        show_default=False,
+    ),
+]
+OutputArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="OUT", help="Same as --output.", show_default=False),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="OUT",
+        help="File to write; - for Matroska on stdout. Default: a name beside IN.",
+        show_default=False,
+    ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", "-y", help="Replace OUT if it exists.", show_default=False)
+]
+Preview = Annotated[
+    str | None,
+    typer.Option(
+        "--preview",
+        metavar="PATH",
+        help="A small JPEG of the newest frame, written anew every second.",
+        show_default=False,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Print the plan and stop.", show_default=False),
+]
+
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="One JSON object on stdout, nothing else there.",
+        show_default=False,
+        rich_help_panel=_GENERAL,
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        help="No progress and no summary; warnings and errors only.",
+        show_default=False,
+        rich_help_panel=_GENERAL,
+    ),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        help="Also versions, and the traceback of an error.",
+        show_default=False,
+        rich_help_panel=_GENERAL,
+    ),
+]
+
+Factor = Annotated[
+    Fraction | None,
+    typer.Option(
+        "--factor",
+        "--multi",
+        metavar="N",
+        parser=factor,
+        help="N times the frames; a whole N keeps every source frame.",
+        show_default=False,
+    ),
+]
+Fps = Annotated[
+    Fraction | None,
+    typer.Option(
+        "--fps",
+        metavar="RATE",
+        parser=rate,
+        help="This frame rate: 60, 60000/1001 or 59.94.",
+        show_default=False,
+    ),
+]
+Slowmo = Annotated[
+    Fraction | None,
+    typer.Option(
+        "--slowmo",
+        metavar="N",
+        parser=factor,
+        help="N times longer at the same frame rate; audio: see --audio.",
+        show_default=False,
+    ),
+]
+SlowAudio = Annotated[
+    Audio | None,
+    typer.Option(
+        "--audio",
+        help="With --slowmo: drop the audio (default), or slow it at its own pitch.",
+        show_default=False,
+    ),
+]
+SceneCut = Annotated[
+    Any,
+    typer.Option(
+        "--scene-cut",
+        metavar="auto|off|0..1",
+        parser=scene_cut,
+        help="Where to hold instead of morph; 0 sees cuts everywhere, 1 nowhere.",
+    ),
+]
+DuplicateFrames = Annotated[
+    Duplicates,
+    typer.Option(
+        "--duplicates", help="Repeated source frames: keep them, or put new ones in their place."
+    ),
+]
+Loop = Annotated[
+    bool,
+    typer.Option("--loop", help="Also fill between the last and first frame.", show_default=False),
+]
+Start = Annotated[
+    Fraction | None,
+    typer.Option(
+        "--start",
+        metavar="T",
+        parser=time,
+        help="Begin here: seconds or h:mm:ss.",
+        show_default=False,
+    ),
+]
+End = Annotated[
+    Fraction | None,
+    typer.Option(
+        "--end",
+        metavar="T",
+        parser=time,
+        help="Stop before this time.",
+        show_default=False,
+    ),
+]
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="A name from 'cloudconv models'. Default: the best that ships.",
+        autocompletion=_interpolators,
+        show_default=False,
+        rich_help_panel=_INFERENCE,
+    ),
+]
+Scale = Annotated[
+    float | None,
+    typer.Option(
+        "--scale",
+        metavar="S",
+        help="At which size motion is looked for: 0.25, 0.5, 1, 2 or 4. Default: 1.",
+        show_default=False,
+        rich_help_panel=_INFERENCE,
+    ),
+]
+Uhd = Annotated[
+    bool,
+    typer.Option(
+        "--UHD",
+        help="Same as --scale 0.5: for 4K and large motion.",
+        show_default=False,
+        rich_help_panel=_INFERENCE,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="auto, cpu, cuda, cuda:N or mps.",
+        rich_help_panel=_INFERENCE,
+    ),
+]
+ComputePrecision = Annotated[
+    Precision,
+    typer.Option("--precision", help="Number format of the network.", rich_help_panel=_INFERENCE),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        min=1,
+        help="CPU threads. Default: all cores.",
+        show_default=False,
+        rich_help_panel=_INFERENCE,
+    ),
+]
+Batch = Annotated[
+    Any,
+    typer.Option(
+        "--batch",
+        metavar="N|auto",
+        parser=batch,
+        help="New frames made at once.",
+        rich_help_panel=_INFERENCE,
+    ),
+]
+Tile = Annotated[
+    Any,
+    typer.Option(
+        "--tile",
+        metavar="auto|off|N",
+        parser=tile,
+        help="Work in tiles of N pixels, to save memory.",
+        rich_help_panel=_INFERENCE,
+    ),
+]
+
+Encoder = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder",
+        metavar="NAME",
+        help="FFmpeg's name of it. Default: by container and pixel format.",
+        show_default=False,
+        rich_help_panel=_ENCODING,
+    ),
+]
+Crf = Annotated[
+    float | None,
+    typer.Option(
+        "--crf",
+        metavar="N",
+        min=0,
+        help="Quality, lower is better. Default: visually lossless.",
+        show_default=False,
+        rich_help_panel=_ENCODING,
+    ),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="The encoder's preset.",
+        show_default=False,
+        rich_help_panel=_ENCODING,
+    ),
+]
+PixelFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--pix-fmt",
+        metavar="NAME",
+        help="Pixel format of the output. Default: the source's.",
+        show_default=False,
+        rich_help_panel=_ENCODING,
+    ),
+]
+EncoderOption = Annotated[
+    list[Any] | None,
+    typer.Option(
+        "--encoder-option",
+        metavar="KEY=VALUE",
+        parser=key_value,
+        help="Any other option of the encoder; may be repeated.",
+        show_default=False,
+        rich_help_panel=_ENCODING,
+    ),
+]

@@ -1,0 +1,427 @@
+"""Raise a video's frame rate, from file to file.
+
+Data walks one way: :class:`~cloudconv.media.source.Source` decodes, :func:`_schedule` decides what
+each output frame is made of, :class:`~cloudconv.engine.runner.Renderer` makes the new ones, and
+:class:`~cloudconv.media.sink.Sink` encodes. Decoding with planning, inference, and encoding each
+have a thread of their own, with bounded queues between them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import lcm
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from cloudconv.engine.device import choose_device, choose_precision, precision_name, set_threads
+from cloudconv.engine.pipeline import prefetch
+from cloudconv.engine.runner import Renderer, Task
+from cloudconv.errors import InputError, SettingsError
+from cloudconv.jobs.preview import Preview
+from cloudconv.jobs.schedule import Counts, Request, SceneCut, schedule
+from cloudconv.media.carry import Carry
+from cloudconv.media.encoders import EncodeSettings, choose
+from cloudconv.media.frame import Frame
+from cloudconv.media.probe import MediaInfo, probe
+from cloudconv.media.sink import Sink
+from cloudconv.media.source import Source
+from cloudconv.media.target import check_output, container_of, default_suffix
+from cloudconv.models import registry
+from cloudconv.timeline import Multiply, Resample, expected_frames, format_rate, output_rate
+
+_MAX_TIME_BASE = 2**31 - 1
+_PRIMING = Fraction(1, 20)
+"""Audio that begins at most this much before the picture is decoder priming, not content."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterpSettings:
+    """What to do; exactly one of ``factor``, ``fps`` and ``slowmo``. Times are seconds from the
+    first frame; ``end`` is exclusive. Raises :class:`SettingsError` on values out of range.
+    """
+
+    input: Path | str
+    output: Path | str | None = None
+    factor: Fraction | None = None
+    fps: Fraction | None = None
+    slowmo: Fraction | None = None
+    model: str = registry.DEFAULT
+    scale: float = 1.0
+    scene_cut: SceneCut = "auto"
+    duplicates: Literal["keep", "refill"] = "keep"
+    batch: int | Literal["auto"] = "auto"
+    tile: int | Literal["auto", "off"] = "auto"
+    loop: bool = False
+    start: Fraction | None = None
+    end: Fraction | None = None
+    audio: Literal["drop", "stretch"] = "drop"
+    encode: EncodeSettings = field(default_factory=EncodeSettings)
+    overwrite: bool = False
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+    preview: Path | str | None = None
+
+    def __post_init__(self) -> None:
+        chosen = [n for n in ("factor", "fps", "slowmo") if getattr(self, n) is not None]
+        if len(chosen) != 1:
+            given = " and ".join(chosen) or "none of them"
+            raise SettingsError(f"give exactly one of factor, fps and slowmo; got {given}")
+        value: Fraction = getattr(self, chosen[0])
+        if chosen[0] == "fps" and not 0 < value <= 10_000:
+            raise SettingsError(f"fps must be above 0 and at most 10000, got {float(value):g}")
+        if chosen[0] != "fps" and not 1 < value <= 1000:
+            raise SettingsError(
+                f"{chosen[0]} must be above 1 and at most 1000, got {float(value):g}"
+            )
+        if not 0.25 <= self.scale <= 4:
+            raise SettingsError(f"scale must be between 0.25 and 4, got {self.scale:g}")
+        if not isinstance(self.scene_cut, str) and not 0 <= self.scene_cut <= 1:
+            raise SettingsError(
+                f"scene_cut must be auto, off or between 0 and 1, got {self.scene_cut:g}"
+            )
+        if self.start is not None and self.start < 0:
+            raise SettingsError(f"start must not be negative, got {float(self.start):g}")
+        if self.end is not None and self.end <= (self.start or 0):
+            raise SettingsError(f"end ({float(self.end):g} s) must come after start")
+        if self.audio == "stretch" and self.slowmo is None:
+            raise SettingsError("audio can only be stretched in slow motion: add slowmo")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run has come; ``frames_expected`` is None when the source can't say."""
+
+    frames_done: int
+    frames_expected: int | None
+    new_frames: int
+    cuts: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterpPlan:
+    """What a run would do. ``memory_bytes`` and ``seconds`` are estimates for this machine."""
+
+    input: str
+    output: str
+    model: str
+    device: str
+    precision: str
+    source_frames: int
+    output_frames: int
+    new_frames: int
+    held_frames: int
+    cuts: list[float]
+    source_fps: str | None
+    output_fps: str | None
+    duration: float
+    encoder: str
+    pix_fmt: str
+    memory_bytes: int
+    seconds: float
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterpResult:
+    """What was done; the fields are the keys of the command's JSON."""
+
+    input: str
+    output: str
+    model: str
+    device: str
+    precision: str
+    source_frames: int
+    output_frames: int
+    new_frames: int
+    held_frames: int
+    cuts: list[float]
+    source_fps: str | None
+    output_fps: str | None
+    duration: float
+    wall_seconds: float
+    frames_per_second: float
+    resumed: bool
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Settings and source brought together: everything decided before the first frame."""
+
+    settings: InterpSettings
+    info: MediaInfo
+    output: Path
+    request: Request
+    rate: Fraction | None
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def window(self) -> tuple[Fraction, Fraction]:
+        """The part of the source that is used, in seconds on its own clock."""
+        timing, s = self.info.timing, self.settings
+        end = timing.end if s.end is None else min(timing.end, timing.start + s.end)
+        return timing.start + (s.start or 0), end
+
+    @property
+    def expected(self) -> int:
+        """About how many frames the output will have."""
+        timing = self.info.timing
+        start, end = self.window
+        whole = timing.end - timing.start
+        frames = round(timing.frames * (end - start) / whole)
+        return expected_frames(self.request.rate, frames, end - start, self.request.stretch)
+
+
+def _prepare(settings: InterpSettings) -> _Job:
+    spec = registry.spec(settings.model, "interpolate")
+    device = choose_device(settings.device)
+    dtype = choose_precision(settings.precision, device, spec)
+    info = probe(settings.input)
+    timing = info.timing
+    if timing.frames == 1:
+        raise InputError(f"{info.path} has a single frame, and interpolation needs two or more.")
+    if settings.start is not None and settings.start >= timing.end - timing.start:
+        raise InputError(
+            f"{info.path} lasts {float(timing.end - timing.start):g} s, so nothing follows "
+            f"{float(settings.start):g} s: choose an earlier start."
+        )
+    request = Request(
+        rate=_rate(settings, info),
+        stretch=Fraction(settings.slowmo or 1),
+        scene_cut=settings.scene_cut,
+        duplicates=settings.duplicates,
+        loop=settings.loop,
+    )
+    rate = output_rate(request.rate, timing.rate, request.stretch)
+    output = _output_path(settings, info, rate)
+    check_output(output, overwrite=settings.overwrite, inputs=[info.path])
+    return _Job(settings, info, output, request, rate, device, dtype)
+
+
+def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
+    if settings.fps is not None:
+        return Resample(settings.fps)
+    factor = settings.factor or settings.slowmo or Fraction(1)
+    if info.timing.rate is not None:
+        # On a constant rate the divided gaps are a grid, which stays constant over lost frames.
+        return Resample(info.timing.rate * (settings.factor or 1))
+    if factor.denominator == 1:
+        return Multiply(int(factor))
+    raise SettingsError(
+        f"{info.path} has a variable frame rate, so {float(factor):g} times as many frames have "
+        "no place of their own: give a whole number, or a fixed rate with fps."
+    )
+
+
+def _output_path(settings: InterpSettings, info: MediaInfo, rate: Fraction | None) -> Path:
+    if settings.output is not None:
+        return Path(settings.output)
+    if str(settings.input) == "-":
+        raise SettingsError("What comes from stdin has no name to build on: name the output.")
+    if settings.fps is not None:
+        # 59.94 and its like are known by their rounded names.
+        ntsc = settings.fps.denominator == 1001
+        tag = f"{float(settings.fps):.2f}fps" if ntsc else f"{float(settings.fps):g}fps"
+    elif settings.factor is not None:
+        tag = f"x{float(settings.factor):g}"
+    else:
+        tag = f"slow{float(settings.slowmo or 1):g}"
+    return info.path.with_name(f"{info.path.stem}_{tag}{default_suffix(info, rate)}")
+
+
+def _origin(job: _Job, first: Frame) -> Fraction:
+    """The source time that becomes 0: the first frame, or audio that really begins earlier."""
+    if job.settings.start is not None or job.settings.slowmo is not None:
+        return first.time
+    begins = [s.start for s in job.info.streams if s.kind == "audio" and s.start is not None]
+    earliest = min([first.time, *begins])
+    return earliest if first.time - earliest > _PRIMING else first.time
+
+
+def _time_base(job: _Job, offset: Fraction) -> Fraction:
+    """The coarsest clock on which every output time is a whole tick, if there is one."""
+    request = job.request
+    if job.rate is not None:
+        denominator = job.rate.numerator
+    else:
+        timing = job.info.timing
+        parts = request.rate.factor if isinstance(request.rate, Multiply) else 1
+        share = request.stretch / parts
+        denominator = lcm(
+            (timing.time_base * share).denominator, (timing.last_duration * share).denominator
+        )
+    exact = lcm(denominator, offset.denominator)
+    return Fraction(1, next((d for d in (exact, denominator) if d <= _MAX_TIME_BASE), 1_000_000))
+
+
+def run(
+    settings: InterpSettings, on_progress: Callable[[Progress], None] | None = None
+) -> InterpResult:
+    """Interpolate ``settings.input`` into a new file and say what was done.
+
+    The target appears only when it is whole. Raises :class:`~cloudconv.errors.CloudconvError`.
+    """
+    began = time.monotonic()
+    preview = _preview(settings)
+    job = _prepare(settings)
+    counts = Counts()
+    warnings: dict[str, None] = dict.fromkeys(job.info.warnings)
+    set_threads(settings.threads)
+    with ExitStack() as stack:
+        source = stack.enter_context(_source(job))
+        tasks = stack.enter_context(prefetch(schedule(source.frames(), job.request, counts), 8))
+        head = next(tasks)
+        renderer = _renderer(job, warnings)
+        origin = _origin(job, head.left)
+        offset = head.left.time - origin
+        sink = stack.enter_context(_sink(job, origin, _time_base(job, offset)))
+        pictures = stack.enter_context(prefetch(renderer.render(_rest(head, tasks)), 4))
+        del head
+        for written, picture in enumerate(pictures, 1):
+            lasts = picture.duration if job.rate is None else 1 / job.rate
+            sink.write(picture.at(picture.time + offset, lasts))
+            if preview is not None:
+                preview.show(picture)
+            if on_progress is not None:
+                on_progress(
+                    Progress(
+                        frames_done=written,
+                        frames_expected=job.expected,
+                        new_frames=counts.new_frames,
+                        cuts=len(counts.cuts),
+                        seconds=time.monotonic() - began,
+                    )
+                )
+    warnings |= dict.fromkeys([*source.warnings, *sink.warnings, *_remarks(job, counts)])
+    warnings |= dict.fromkeys(preview.warnings if preview is not None else ())
+    wall = time.monotonic() - began
+    return InterpResult(
+        **_found(job, counts),
+        wall_seconds=wall,
+        frames_per_second=counts.output_frames / wall,
+        resumed=False,
+        warnings=list(warnings),
+    )
+
+
+def plan(settings: InterpSettings) -> InterpPlan:
+    """What :func:`run` would do: the source is read to its end, but no frame is made or written.
+
+    The time is that of the network alone, from a trial on a small picture.
+
+    Raises :class:`~cloudconv.errors.CloudconvError`.
+    """
+    job = _prepare(settings)
+    info, counts = job.info, Counts()
+    warnings: dict[str, None] = dict.fromkeys(info.warnings)
+    set_threads(settings.threads)
+    choice = choose(
+        container_of(job.output), info.working_pix_fmt, info.width, info.height, settings.encode
+    )
+    with _source(job) as source:
+        for _ in schedule(source.frames(), job.request, counts):
+            pass
+    memory = _renderer(job, warnings).plan(info.width, info.height)
+    warnings |= dict.fromkeys([*source.warnings, *choice.warnings, *_remarks(job, counts)])
+    return InterpPlan(
+        **_found(job, counts),
+        encoder=choice.encoder,
+        pix_fmt=choice.pix_fmt,
+        memory_bytes=memory.memory_bytes,
+        seconds=counts.new_frames * _seconds_per_frame(job),
+        warnings=list(warnings),
+    )
+
+
+def _seconds_per_frame(job: _Job) -> float:
+    """Time one new frame of a small size, twice, and scale the second by the number of pixels."""
+    side = 256
+    model = registry.load(job.settings.model, job.device, job.dtype)
+    x0, x1 = torch.rand(2, 1, 3, side, side, device=job.device)
+    for _ in range(2):
+        began = time.perf_counter()
+        model.interpolate(x0, x1, torch.tensor([0.5]), scale=job.settings.scale).cpu()
+    return (time.perf_counter() - began) * job.info.width * job.info.height / side**2
+
+
+def _source(job: _Job) -> Source:
+    s = job.settings
+    return Source(job.info, start=s.start, end=s.end, threads=s.threads)
+
+
+def _renderer(job: _Job, warnings: dict[str, None]) -> Renderer:
+    settings = job.settings
+    return Renderer(
+        registry.load(settings.model, job.device, job.dtype),
+        device=job.device,
+        dtype=job.dtype,
+        batch=settings.batch,
+        tile=settings.tile,
+        scale=settings.scale,
+        on_warning=lambda message: warnings.setdefault(message),
+    )
+
+
+def _preview(settings: InterpSettings) -> Preview | None:
+    if settings.preview is None:
+        return None
+    named = [settings.input, settings.output]
+    return Preview(settings.preview, [path for path in named if path is not None])
+
+
+def _sink(job: _Job, origin: Fraction, time_base: Fraction) -> Sink:
+    settings = job.settings
+    whole = settings.start is None and settings.end is None
+    start, end = (None, None) if whole else job.window
+    stretch = settings.slowmo if settings.audio == "stretch" else None
+    copies = settings.slowmo is None or stretch is not None
+    carry = Carry(job.info, origin, start, end, audio=copies, stretch=stretch)
+    return Sink(
+        job.output,
+        job.info,
+        rate=job.rate,
+        time_base=time_base,
+        settings=settings.encode,
+        carry=carry,
+    )
+
+
+def _rest(head: Task, tasks: Iterator[Task]) -> Iterator[Task]:
+    yield head
+    yield from tasks
+
+
+def _found(job: _Job, counts: Counts) -> dict[str, Any]:
+    """The fields that a plan and a result share."""
+    source_rate, start = job.info.timing.rate, job.info.timing.start
+    duration = counts.output_frames / job.rate if job.rate else counts.duration
+    return {
+        "input": str(job.settings.input),
+        "output": str(job.output),
+        "model": job.settings.model,
+        "device": str(job.device),
+        "precision": precision_name(job.dtype),
+        "source_frames": counts.source_frames,
+        "output_frames": counts.output_frames,
+        "new_frames": counts.new_frames,
+        "held_frames": counts.held_frames,
+        "cuts": [float(cut - start) for cut in counts.cuts],
+        "source_fps": None if source_rate is None else format_rate(source_rate),
+        "output_fps": None if job.rate is None else format_rate(job.rate),
+        "duration": float(duration),
+    }
+
+
+def _remarks(job: _Job, counts: Counts) -> list[str]:
+    if counts.cadence and job.settings.duplicates == "keep":
+        return [f"{counts.cadence}; --duplicates refill makes the motion even"]
+    return []
