@@ -1,0 +1,123 @@
+"""What a user gets besides the code: the wheel, the README, the sample clip, pinned versions."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from fractions import Fraction as F
+from pathlib import Path
+from types import ModuleType
+
+import av
+import numpy as np
+import pytest
+from packaging.requirements import Requirement
+from typer.testing import CliRunner
+
+from cloudconv import weights
+from cloudconv.cli.app import app
+from cloudconv.models import registry
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    pytest.importorskip("build")
+    pytest.importorskip("hatchling")
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", str(folder)]
+    done = subprocess.run([*command, str(ROOT)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = folder.glob("*.whl")
+    with zipfile.ZipFile(path) as opened:
+        return opened
+
+
+def test_the_wheel_carries_everything_that_runs(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    assert {"cloudconv/py.typed", "cloudconv/_weights/manifest.json"} <= names
+    for entry in weights.manifest().values():
+        assert f"cloudconv/_weights/{entry.file}" in names
+        assert f"cloudconv/_weights/{entry.licence_file}" in names
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    modules = {p.relative_to(ROOT).as_posix() for p in (ROOT / "cloudconv").rglob("*.py")}
+    assert modules <= names
+
+
+def test_the_wheel_carries_nothing_else(wheel: zipfile.ZipFile) -> None:
+    for name in wheel.namelist():
+        assert name.startswith(("cloudconv/", "cloudconv-"))
+        assert not (name.startswith("cloudconv/_weights") and name.endswith(".py"))
+
+
+def test_the_readme_starts_with_the_two_commands() -> None:
+    install, test = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)[:2]
+    assert "-c constraints.txt" in install
+    assert "cloudconv interp examples/clouds.mp4 --factor 4" in install
+    assert "\n" not in install.strip()
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert test.strip() == ci.splitlines()[-1]
+    assert "-c constraints.txt" in ci
+
+
+def test_the_readme_names_every_option_and_no_other() -> None:
+    table = README.split("## Options of `interp`")[1].split("\nInputs:")[0]
+    named = set(re.findall(r"--[A-Za-z][\w-]*", table))
+    shown = CliRunner().invoke(app, ["interp", "--help"], env={"COLUMNS": "200"}).stdout
+    offered = set(re.findall(r"(?<!\S)--[A-Za-z][\w-]*", shown.replace(",", " ")))
+    short = {"--help"}
+    assert named | short | {"--quiet", "--verbose"} == offered
+
+
+def test_the_readme_names_every_interpolator() -> None:
+    table = README.split("## Models")[1].split("\n## ")[0]
+    named = re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)
+    shown = [s for s in registry.specs() if s.task == "interpolate" and not s.hidden]
+    assert named == [spec.name for spec in shown]
+
+
+def test_every_requirement_is_a_lower_bound_and_pinned_for_the_tests() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    assert pins["torch"] == "2.13.0"
+    extras = [line for group in PROJECT["optional-dependencies"].values() for line in group]
+    for requirement in map(Requirement, [*PROJECT["dependencies"], *extras]):
+        if requirement.name == "cloudconv":
+            continue
+        assert [part.operator for part in requirement.specifier] == [">="], requirement
+        assert requirement.specifier.contains(pins[requirement.name]), requirement
+
+
+def test_the_changelog_has_the_version() -> None:
+    assert f"## {PROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def make_clouds() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_clouds", ROOT / "examples/make_clouds.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_sample_clip_is_what_its_script_makes(make_clouds: ModuleType) -> None:
+    path = ROOT / "examples" / "clouds.mp4"
+    assert path.stat().st_size < 400_000
+    with av.open(str(path)) as clip:
+        video = clip.streams.video[0]
+        assert (video.width, video.height, video.average_rate) == (480, 270, 24)
+        assert len(clip.streams.audio) == 1
+        frames = list(clip.decode(video))
+    assert [f.pts * f.time_base for f in frames] == [F(k, 24) for k in range(72)]
+    drawn = make_clouds.draw(40).to_ndarray().astype(float)
+    error = np.mean((drawn - frames[40].to_ndarray()) ** 2)
+    assert 10 * np.log10(255**2 / error) > 35
