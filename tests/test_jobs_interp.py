@@ -108,9 +108,7 @@ def test_real_gaps_of_a_variable_rate_are_divided(tmp_path: Path) -> None:
     result = interp(clip, "b.mp4", factor=4)
     assert (result.source_fps, result.output_fps) == (None, None)
     bounds = [*times, F(367, 1000)]
-    expected = [
-        a + (b - a) * k / 4 for a, b in itertools.pairwise(bounds) for k in range(4)
-    ]
+    expected = [a + (b - a) * k / 4 for a, b in itertools.pairwise(bounds) for k in range(4)]
     assert read_times(tmp_path / "b.mp4") == expected
     assert duration_of(tmp_path / "b.mp4") == F(367, 1000)
 
