@@ -101,3 +101,21 @@ def test_training_reaches_every_tensor_that_matters() -> None:
     model(x0, x1, torch.full((1, 1, 1, 1), 0.5)).sum().backward()
     without = [name for name, p in model.named_parameters() if p.grad is None]
     assert without == []
+
+
+def test_it_blends_where_motion_explains_nothing_and_only_there() -> None:
+    model = registry.load("rife-4.6")
+    torch.manual_seed(3)
+    still = torch.rand(1, 3, 12, 12)
+    still = torch.nn.functional.interpolate(still, (96, 96), mode="bicubic").clamp(0, 1)
+    noisy = [still + 0.05 * torch.randn(1, 3, 96, 96) for _ in range(2)]
+    moved = [still, still.roll(3, 3)]
+    half = torch.tensor([0.5])
+    for pair, blends in ((noisy, True), (moved, False)):
+        model.fallback = False
+        plain = model.interpolate(*pair, half)
+        model.fallback = True
+        trusted = model.interpolate(*pair, half)
+        assert torch.equal(plain, trusted) != blends
+        if blends:
+            assert torch.allclose(trusted, (pair[0] + pair[1]) / 2, atol=1e-6)

@@ -42,6 +42,13 @@ class Audio(StrEnum):
     STRETCH = "stretch"
 
 
+class FallbackTo(StrEnum):
+    """What ``--fallback`` puts in the place of motion that explains too little."""
+
+    BLEND = "blend"
+    OFF = "off"
+
+
 def rate(text: str) -> Fraction:
     """``60``, ``60000/1001`` or ``59.94``, which means 60000/1001."""
     return _usage(parse_rate, text)
@@ -293,6 +300,15 @@ Uhd = Annotated[
         "--UHD",
         help="Same as --scale 0.5: for 4K and large motion.",
         show_default=False,
+        rich_help_panel=_INFERENCE,
+    ),
+]
+Fallback = Annotated[
+    FallbackTo,
+    typer.Option(
+        "--fallback",
+        help="What to show where a model finds that motion explains too little: a blend of both "
+        "frames, or (off) its own picture all the same.",
         rich_help_panel=_INFERENCE,
     ),
 ]

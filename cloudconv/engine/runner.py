@@ -70,6 +70,8 @@ class Renderer:
         tile: side in pixels of the tiles that frames are cut into; ``auto`` only where a whole
             frame does not fit into memory, ``off`` never.
         scale: the model's own option, 1 for models without.
+        fallback: let a model that can tell blend where its motion is not to be trusted. The whole
+            picture decides, so it is off while a frame is worked on in tiles.
         on_warning: told, in a sentence, when memory makes the work go another way than asked for.
 
     Raises:
@@ -89,6 +91,7 @@ class Renderer:
         batch: int | Literal["auto"] = "auto",
         tile: int | Literal["auto", "off"] = "auto",
         scale: float = 1.0,
+        fallback: bool = False,
         on_warning: Callable[[str], None],
     ) -> None:
         self.new_frames = 0
@@ -98,6 +101,7 @@ class Renderer:
         self._asked_batch = batch
         self._asked_tile = tile
         self._scale = scale
+        self._fallback = fallback and model.spec.fallback_option
         self._warn = on_warning
         self._multiple, self._overlap = grid(model, scale)
         self._seen: dict[int, _Seen] = {}
@@ -222,6 +226,7 @@ class Renderer:
         return made
 
     def _network(self, x0: Tensor, x1: Tensor, timestep: Tensor) -> Tensor:
+        self._model.fallback = self._fallback and self._tile is None
         if self._tile is None:
             return self._model.interpolate(x0, x1, timestep, scale=self._scale)
         return tiled(

@@ -53,6 +53,7 @@ class InterpSettings:
     slowmo: Fraction | None = None
     model: str = registry.DEFAULT
     scale: float = 1.0
+    fallback: Literal["blend", "off"] = "blend"
     scene_cut: SceneCut = "auto"
     duplicates: Literal["keep", "refill"] = "keep"
     batch: int | Literal["auto"] = "auto"
@@ -367,6 +368,7 @@ def _renderer(job: _Job, warnings: dict[str, None]) -> Renderer:
         batch=settings.batch,
         tile=settings.tile,
         scale=settings.scale,
+        fallback=settings.fallback == "blend",
         on_warning=lambda message: warnings.setdefault(message),
     )
 

@@ -50,6 +50,7 @@ class ModelSpec:
     overlap: int
     half_precision: bool
     hidden: bool = False
+    fallback_option: bool = False
 
 
 class Model(nn.Module):
@@ -89,6 +90,9 @@ class Interpolator(Model):
     A family writes ``forward`` only; padding, cropping and the recursion of midpoint-only models
     are here.
     """
+
+    fallback = False
+    """Whether to blend where the motion explains little; for models with the option."""
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
         """The family's own network.
