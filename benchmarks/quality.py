@@ -1,0 +1,142 @@
+"""How close each method comes to the truth, over a folder of clips: a table for each drop.
+
+    python benchmarks/quality.py clips --drop 2,4 --against hold,minterpolate --frames 24
+
+One frame of every N is kept and each method makes the others again (``cloudconv compare``). A clip
+counts once, whatever its length: mean, median and worst are over the clips' mean PSNR. The share of
+frames that lose to ``blend`` is over all scored frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cloudconv
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Help)
+    parser.add_argument("clips", type=Path, help="a folder; folders of pictures in it count too")
+    parser.add_argument("--drop", default="2", help="one or several, with commas: 2,4 (default 2)")
+    parser.add_argument("--model", default="rife-4.6", help="(default rife-4.6)")
+    parser.add_argument("--against", default="hold", help="with commas (default hold); and blend")
+    parser.add_argument("--frames", type=int, help="score at most so many of each clip")
+    parser.add_argument("--fallback", choices=("blend", "off"), default="blend")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="all figures, to this file")
+    options = parser.parse_args()
+    clips = sorted(path for path in options.clips.iterdir() if not path.name.startswith("."))
+    found = {}
+    for drop in map(int, options.drop.split(",")):
+        results = dict(_compare(clips, drop, options))
+        if not results:
+            sys.exit("no clip could be compared")
+        found[drop] = {"methods": _summary(results), "clips": results}
+        print(f"\ndrop {drop}, {len(results)} clips, {_scored(results)} frames")
+        print(_table(found[drop]["methods"]), flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    pass
+
+
+def _compare(
+    clips: list[Path], drop: int, options: argparse.Namespace
+) -> Iterable[tuple[str, dict[str, Any]]]:
+    for clip in clips:
+        try:
+            result = cloudconv.compare(
+                clip,
+                drop=drop,
+                models=(options.model,),
+                against=tuple(options.against.split(",")),
+                frames=options.frames,
+                fallback=options.fallback,
+                device=options.device,
+                precision=options.precision,
+                threads=options.threads,
+            )
+        except cloudconv.CloudconvError as error:
+            print(f"{clip.name}: left out: {error}", file=sys.stderr)
+            continue
+        print(f"drop {drop}, {clip.name}: {result.verdict}", file=sys.stderr, flush=True)
+        yield clip.name, result.as_json()
+
+
+def _scored(results: dict[str, dict[str, Any]]) -> int:
+    return sum(result["scored_frames"] for result in results.values())
+
+
+def _summary(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Over the clips, for each method."""
+    methods = next(iter(results.values()))["methods"]
+    return {name: _of(name, results) for name in methods}
+
+
+def _of(name: str, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    def means(metric: str) -> dict[str, float]:
+        scores = {clip: result["methods"][name][metric] for clip, result in results.items()}
+        return {clip: score for clip, score in scores.items() if score is not None}
+
+    psnr, ssim, seconds = means("psnr"), means("ssim"), means("seconds_per_frame")
+    worst = min(psnr, key=psnr.__getitem__, default=None)
+    lost = total = 0
+    for result in results.values():
+        for row in result["per_frame"]:
+            own, other = row[name]["psnr"], row["blend"]["psnr"]
+            if own is not None and other is not None:
+                total += 1
+                lost += own < other
+    return {
+        "psnr": _mean(psnr),
+        "psnr_median": statistics.median(psnr.values()) if psnr else None,
+        "psnr_worst": None if worst is None else psnr[worst],
+        "worst_clip": worst,
+        "ssim": _mean(ssim),
+        "loses_to_blend": lost / total if total else None,
+        "seconds_per_frame": _mean(seconds),
+    }
+
+
+def _mean(scores: dict[str, float]) -> float | None:
+    return statistics.fmean(scores.values()) if scores else None
+
+
+def _table(methods: dict[str, dict[str, Any]]) -> str:
+    header = ["method", "mean", "median", "worst", "SSIM", "loses", "s/frame", "worst clip"]
+    rows = [
+        [
+            name,
+            _text(row["psnr"], ".2f"),
+            _text(row["psnr_median"], ".2f"),
+            _text(row["psnr_worst"], ".2f"),
+            _text(row["ssim"], ".4f"),
+            "-" if name == "blend" else _text(row["loses_to_blend"], ".1%"),
+            _text(row["seconds_per_frame"], ".3f"),
+            row["worst_clip"] or "-",
+        ]
+        for name, row in methods.items()
+    ]
+    widths = [max(len(row[k]) for row in (header, *rows)) for k in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (header, *rows)
+    )
+
+
+def _text(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+"""``cloudconv compare``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cloudconv.cli import options
+from cloudconv.cli.console import Console, clock, print_json, print_result, table
+
+if TYPE_CHECKING:
+    from cloudconv.jobs.compare import CompareResult
+    from cloudconv.report.columns import Column
+
+EXAMPLES = """[bold]Examples[/bold]
+
+cloudconv compare clouds.mp4
+
+cloudconv compare film.mkv --drop 4 --against blend,hold,minterpolate --frames 100
+
+cloudconv compare film.mkv --model rife-4.6 --report film_report
+
+cloudconv compare radar.mp4 --horizon 8 --against hold,linear --json
+"""
+
+
+def _methods(incomplete: str) -> list[str]:
+    from cloudconv.jobs.compare_settings import MINTERPOLATE
+    from cloudconv.models import registry
+
+    names = dict.fromkeys([s.name for s in registry.specs() if not s.hidden] + [MINTERPOLATE])
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def compare(
+    source: options.Input,
+    drop: Annotated[
+        int | None,
+        typer.Option(
+            "--drop",
+            metavar="N",
+            help="Keep one frame of every N and make the others again. Default: 2.",
+            show_default=False,
+        ),
+    ] = None,
+    horizon: Annotated[
+        int | None,
+        typer.Option(
+            "--horizon",
+            metavar="H",
+            help="Instead of --drop: forecast H frames ahead.",
+            show_default=False,
+        ),
+    ] = None,
+    every: Annotated[
+        int | None,
+        typer.Option(
+            "--every",
+            metavar="K",
+            help="With --horizon: begin a forecast at every K-th frame. Default: 6.",
+            show_default=False,
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="NAME,…",
+            help="What to compare with: names from 'cloudconv models', minterpolate. "
+            "Default: blend; for forecasts hold,linear.",
+            show_default=False,
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            metavar="NAME,…",
+            help="psnr, ssim, ms_ssim, l1, l2, gdl, sharpness, flicker, xpsnr, vmaf. "
+            "Default: all but the slow ones.",
+            show_default=False,
+        ),
+    ] = None,
+    scene_cut: Annotated[
+        Any,
+        typer.Option(
+            "--scene-cut",
+            metavar="auto|off|0..1",
+            parser=options.scene_cut,
+            help="Which frames to leave out because of a cut; 0 sees cuts everywhere, 1 nowhere.",
+        ),
+    ] = "auto",
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            "--frames",
+            metavar="N",
+            help="Score at most so many frames, spread evenly.",
+            show_default=False,
+        ),
+    ] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(
+            "--report",
+            metavar="DIR",
+            help="Leave a page with charts and pictures, a film side by side, and the figures.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", "-y", help="Replace a report that is there.", show_default=False
+        ),
+    ] = False,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="NAME",
+            help="May be repeated; the verdict is about the first. Default: the best that ships.",
+            autocompletion=_methods,
+            show_default=False,
+            rich_help_panel="Inference",
+        ),
+    ] = None,
+    scale: options.Scale = None,
+    fallback: options.Fallback = options.FallbackTo.BLEND,
+    device: options.Device = "auto",
+    precision: options.ComputePrecision = options.Precision.AUTO,
+    threads: options.Threads = None,
+    batch: options.Batch = "auto",
+    tile: options.Tile = "auto",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Score models on IN, against the frames that really are there."""
+    if overwrite and report is None:
+        raise typer.BadParameter("--overwrite is about the report: give --report with it")
+
+    # Here and not above: torch and FFmpeg take seconds to load, which --help shouldn't pay.
+    from cloudconv.jobs import compare as job
+    from cloudconv.jobs.scoring import DEFAULT_METRICS
+
+    settings = job.CompareSettings(
+        input=source,
+        drop=drop,
+        horizon=horizon,
+        every=every,
+        models=tuple(model or ()),
+        against=None if against is None else _listed(against),
+        metrics=DEFAULT_METRICS if metrics is None else _listed(metrics),
+        scene_cut=scene_cut,
+        frames=frames,
+        report=report,
+        overwrite=overwrite,
+        scale=1.0 if scale is None else scale,
+        fallback=fallback.value,
+        batch=batch,
+        tile=tile,
+        device=device,
+        precision=precision.value,
+        threads=threads,
+    )
+    console = Console(quiet, verbose)
+    with console.progress("comparing") as bar:
+        result = job.run(settings, bar)
+    for message in result.warnings:
+        console.warning(message)
+    if json:
+        print_json(result.as_json())
+    elif not quiet:
+        _show(result, settings.metrics)
+    console.info(f"{_counted(result)}; took {clock(result.wall_seconds)}")
+    if report is not None:
+        console.info(f"the report is in {report}")
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _counted(result: CompareResult) -> str:
+    cuts = f", {result.skipped_frames} left out beside cuts" if result.skipped_frames else ""
+    return f"{result.scored_frames} frames scored{cuts} ({result.device}, {result.precision})"
+
+
+def _show(result: CompareResult, wanted: Sequence[str]) -> None:
+    from cloudconv.report.columns import COLUMNS
+
+    if result.horizon is None:
+        _print_table({key: (COLUMNS[key], _head(COLUMNS[key])) for key in wanted}, result.methods)
+    else:
+        # Forecasts: a table for each of the two scores that are read first.
+        for key in [key for key in ("psnr", "ssim") if key in wanted] or wanted[:1]:
+            rows = {
+                name: {step: scores[key] for step, scores in by_step.items()}
+                for name, by_step in result.methods.items()
+            }
+            print_result(f"{_head(COLUMNS[key])}, by frames ahead")
+            _print_table(
+                {str(k + 1): (COLUMNS[key], str(k + 1)) for k in range(result.horizon)}, rows
+            )
+    print_result(result.verdict)
+
+
+def _head(column: Column) -> str:
+    return f"{column.label} {column.unit}".strip()
+
+
+def _print_table(
+    columns: Mapping[str, tuple[Column, str]], methods: Mapping[str, Mapping[str, float | None]]
+) -> None:
+    """One row a method; the best of each column in bold, or with a star where bold can't be.
+
+    ``columns`` says for each key of a method's scores how to write it, and the column's head.
+    """
+    best = {
+        key: column.best(scores[key] for scores in methods.values())
+        for key, (column, _) in columns.items()
+    }
+    timed = any("seconds_per_frame" in scores for scores in methods.values())
+    header = ["method", *(head for _, head in columns.values()), *(["time a frame"] * timed)]
+    rows: list[list[tuple[str, bool]]] = []
+    for name, scores in methods.items():
+        texts = {key: column.text(scores[key]) for key, (column, _) in columns.items()}
+        row = [(name, False), *((text, text == best[key]) for key, text in texts.items())]
+        rows.append([*row, (_speed(scores["seconds_per_frame"]), False)] if timed else row)
+    if sys.stdout.isatty():
+        _print_rich(header, rows)
+    else:
+        print_result(table(header, [[text + "*" * wins for text, wins in row] for row in rows]))
+
+
+def _print_rich(header: Sequence[str], rows: Iterable[Sequence[tuple[str, bool]]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console as RichConsole
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=SIMPLE_HEAD)
+    for number, head in enumerate(header):
+        shown.add_column(head, justify="right" if number else "left")
+    for row in rows:
+        shown.add_row(*(Text(text, "bold" if winner else "") for text, winner in row))
+    RichConsole().print(shown)
+
+
+def _speed(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"

@@ -1,0 +1,336 @@
+"""FFmpeg filters that serve as a yardstick: motion-compensated interpolation, XPSNR and VMAF.
+
+They run inside PyAV's own FFmpeg, streamed frame by frame through a filter graph.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import ceil, lcm
+from pathlib import Path
+
+import av
+import av.filter
+from av.filter.context import FilterContext
+
+from ..errors import ModelError
+from .frame import Frame
+
+MINTERPOLATE_SIDE = 32
+"""minterpolate needs two of its 16-pixel blocks along each side."""
+
+XPSNR_PIXELS = 2025
+"""Below this many pixels (45x45) FFmpeg's xpsnr divides by a block size of zero and the whole
+process dies, so it is never asked."""
+
+PERFECT = 100.0
+_TICK_LIMIT = 2**31
+
+
+def has_filter(name: str) -> bool:
+    """Whether this build of FFmpeg carries the filter, for example ``libvmaf``."""
+    return name in av.filter.filters_available
+
+
+def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
+    """Frames at ``rate``, made by FFmpeg's motion-compensated interpolation.
+
+    What a user of FFmpeg would pick: ``mi_mode=mci``, ``mc_mode=aobmc``, ``me_mode=bidir``,
+    ``vsbmc=1``, its own scene detection left on. Frame k has the time ``first.time + k / rate``
+    exactly, up to and including the last input frame's time where that lies on this grid: the
+    filter itself never gets past the second-last frame, so the last one is given twice. An input
+    frame on the grid comes out with its own samples (above 8 bits and in RGB: nearly, since the
+    filter works on 8-bit YUV). A single input frame comes out as it is.
+
+    Args:
+        frames: in order of time, all of one size and pixel format. Nothing is kept but the last.
+        rate: output frames per second.
+
+    Raises:
+        ModelError: this FFmpeg lacks the filter, or a side is under 32 pixels.
+        ValueError: the frames change size or format, or a time does not increase.
+    """
+    source = iter(frames)
+    first = next(source, None)
+    if first is None:
+        return
+    _require("minterpolate")
+    if min(first.width, first.height) < MINTERPOLATE_SIDE:
+        raise ModelError(
+            f"minterpolate cannot interpolate {first.width}x{first.height} pictures: "
+            f"it needs at least {MINTERPOLATE_SIDE} pixels a side. Leave it out of --against."
+        )
+    tick = _tick(first, rate)
+    graph = av.filter.Graph()
+    entry = _buffer(graph, first, tick)
+    out = _chain(
+        graph,
+        entry,
+        *_to_eight_bit(first),
+        (
+            "minterpolate",
+            f"fps={rate.numerator}/{rate.denominator}:"
+            "mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1",
+        ),
+        ("format", first.pix_fmt),
+    )
+    sink = graph.add("buffersink")
+    out.link_to(sink)
+    graph.configure()
+
+    def send(frame: Frame, time: Fraction) -> Iterator[Frame]:
+        _push(entry, frame, round((time - first.time) / tick), tick)
+        for picture in _pull(sink):
+            when = first.time + Fraction(picture.pts or 0) / rate
+            yield replace(first, picture=picture, time=when, duration=1 / rate, corrupt=False)
+
+    yield from send(first, first.time)
+    last, gap = first, Fraction(0)
+    for frame in source:
+        _check_like(first, frame)
+        gap = frame.time - last.time
+        if gap <= 0:
+            raise ValueError(f"frame at {frame.time} s does not follow the one at {last.time} s")
+        yield from send(frame, frame.time)
+        last = frame
+    if gap:
+        yield from send(last, last.time + gap)
+    else:
+        yield first.at(first.time, 1 / rate)
+
+
+@dataclass(frozen=True, slots=True)
+class XpsnrScore:
+    """XPSNR of one frame, in dB: one for each of Y, U, V (gray: Y alone); perfect = 100."""
+
+    planes: tuple[float, ...]
+
+    @property
+    def weighted(self) -> float:
+        """(4 Y + U + V) / 6, as XPSNR is commonly given in one figure."""
+        luma, *chroma = self.planes
+        return (4 * luma + sum(chroma)) / (4 + len(chroma))
+
+
+class XpsnrMeter:
+    """XPSNR (Helmrich et al. 2020) frame by frame, by FFmpeg's ``xpsnr`` filter.
+
+    The filter weighs errors by how busy the truth is in space *and in time*, so it must see every
+    frame of the output in order, the kept ones too. ``rate`` in frames per second: above 32 the
+    weights look two frames back.
+
+    RGB is scored as YUV 4:4:4 of BT.709, and pictures above 8 bits are brought to 8 first: there
+    FFmpeg 8.1's filter takes padded rows for unpadded ones and reports nonsense (-36 dB at a width
+    of 90 pixels, 22 dB at 96; fraunhoferhhi/xpsnr issue 5).
+    """
+
+    def __init__(self, rate: Fraction) -> None:
+        _require("xpsnr")
+        self._rate = rate
+        self._first: Frame | None = None
+        self._count = 0
+        self._entries: tuple[FilterContext, FilterContext]
+        self._sink: FilterContext
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has seen a frame."""
+        return self._first is not None
+
+    def push(self, truth: Frame, test: Frame) -> XpsnrScore | None:
+        """The score of the next frame; None if it has fewer than 2,025 pixels.
+
+        Raises:
+            ValueError: the two differ in time, size or pixel format, or from those before.
+        """
+        if truth.time != test.time:
+            raise ValueError(f"frames at {truth.time} s and {test.time} s cannot be compared")
+        if self._first is None:
+            self._first = truth
+            self._open(truth)
+        _check_like(self._first, truth)
+        _check_like(self._first, test)
+        if truth.width * truth.height < XPSNR_PIXELS:
+            return None
+        for entry, frame in zip(self._entries, (truth, test), strict=True):
+            _push(entry, frame, self._count, 1 / self._rate)
+        self._count += 1
+        (picture,) = _pull(self._sink)
+        found = {key[-1]: float(str(value)) for key, value in picture.metadata.items()}
+        return XpsnrScore(tuple(min(found[name], PERFECT) for name in "yuv" if name in found))
+
+    def _open(self, like: Frame) -> None:
+        if like.width * like.height < XPSNR_PIXELS:
+            return
+        self._graph = av.filter.Graph()
+        meter = self._graph.add("xpsnr")
+        entries = []
+        for pad in range(2):
+            entry = _buffer(self._graph, like, 1 / self._rate)
+            _chain(self._graph, entry, *_to_eight_bit(like)).link_to(meter, 0, pad)
+            entries.append(entry)
+        self._entries = (entries[0], entries[1])
+        self._sink = self._graph.add("buffersink")
+        meter.link_to(self._sink)
+        self._graph.configure()
+
+
+def xpsnr(
+    truth: Iterable[Frame], test: Iterable[Frame], rate: Fraction
+) -> Iterator[XpsnrScore | None]:
+    """The score of each frame of two streams that show the same times; see :class:`XpsnrMeter`."""
+    meter = XpsnrMeter(rate)
+    for true, made in zip(truth, test, strict=True):
+        yield meter.push(true, made)
+
+
+class VmafMeter:
+    """VMAF by FFmpeg's ``libvmaf`` filter and its default model, where the build carries it.
+
+    It looks at motion too, so it must see every frame of the output in order. Deep pictures are
+    brought to 8 bits, RGB to YUV 4:4:4 of BT.709.
+
+    Raises:
+        ModelError: this FFmpeg lacks the filter.
+    """
+
+    def __init__(self, rate: Fraction) -> None:
+        _require("libvmaf")
+        self._rate = rate
+        self._first: Frame | None = None
+        self._count = 0
+        self._entries: list[FilterContext] = []
+        self._sink: FilterContext | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def push(self, truth: Frame, test: Frame) -> None:
+        """Take in the next frame.
+
+        Raises:
+            ValueError: the two differ in time, size or pixel format, or from those before.
+        """
+        if truth.time != test.time:
+            raise ValueError(f"frames at {truth.time} s and {test.time} s cannot be compared")
+        if self._first is None:
+            self._first = truth
+            self._open(truth)
+        _check_like(self._first, truth)
+        _check_like(self._first, test)
+        # The filter's first input is the one that is judged.
+        for entry, frame in zip(self._entries, (test, truth), strict=True):
+            _push(entry, frame, self._count, 1 / self._rate)
+        self._count += 1
+        assert self._sink is not None
+        for _ in _pull(self._sink):
+            pass
+
+    def finish(self) -> list[float]:
+        """The score of every frame, 0 to 100. The filter tells them only when it closes."""
+        if self._folder is None:
+            return []
+        for entry in self._entries:
+            entry.push(None)
+        assert self._sink is not None
+        for _ in _pull(self._sink):
+            pass
+        self._entries, self._sink = [], None
+        gc.collect()
+        log = Path(self._folder.name) / "vmaf.json"
+        frames = json.loads(log.read_text("utf-8"))["frames"]
+        self._folder.cleanup()
+        self._folder = self._first = None
+        return [float(frame["metrics"]["vmaf"]) for frame in frames]
+
+    def _open(self, like: Frame) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="cloudconv-")
+        graph = av.filter.Graph()
+        log = str(Path(self._folder.name) / "vmaf.json")
+        meter = graph.add("libvmaf", log_path=log, log_fmt="json")
+        for pad in range(2):
+            entry = _buffer(graph, like, 1 / self._rate)
+            _chain(graph, entry, *_to_eight_bit(like)).link_to(meter, 0, pad)
+            self._entries.append(entry)
+        self._sink = graph.add("buffersink")
+        meter.link_to(self._sink)
+        graph.configure()
+
+
+def _require(name: str) -> None:
+    if not has_filter(name):
+        raise ModelError(
+            f"this build of FFmpeg ({av.ffmpeg_version_info}) has no {name} filter. "
+            f"Leave {name} out, or install PyAV's own wheel, which carries it."
+        )
+
+
+def _check_like(first: Frame, frame: Frame) -> None:
+    shape, other = ((f.width, f.height, f.pix_fmt) for f in (first, frame))
+    if shape != other:
+        raise ValueError(f"one filter graph takes pictures of one kind; got {shape} and {other}")
+
+
+def _tick(first: Frame, rate: Fraction) -> Fraction:
+    """A time base on which the output grid and, as a rule, all input times are whole.
+
+    Input times beside it are rounded to it; at a microsecond or finer that moves no pixel, since
+    the filter blends in steps of 1/1024 of a gap.
+    """
+    steps = lcm(rate.numerator, first.duration.denominator, first.time.denominator)
+    steps *= ceil(1_000_000 / steps)
+    return Fraction(1, steps if steps < _TICK_LIMIT else 1_000_000_000)
+
+
+def _buffer(graph: av.filter.Graph, like: Frame, tick: Fraction) -> FilterContext:
+    picture = like.picture
+    return graph.add(
+        "buffer",
+        f"video_size={like.width}x{like.height}:pix_fmt={like.pix_fmt}:"
+        f"time_base={tick.numerator}/{tick.denominator}:pixel_aspect=1/1:"
+        f"frame_rate={1 / like.duration}:"
+        f"colorspace={int(picture.colorspace)}:range={int(picture.color_range)}",
+    )
+
+
+def _chain(graph: av.filter.Graph, entry: FilterContext, *steps: tuple[str, str]) -> FilterContext:
+    for name, settings in steps:
+        step = graph.add(name, settings)
+        entry.link_to(step)
+        entry = step
+    return entry
+
+
+def _to_eight_bit(like: Frame) -> tuple[tuple[str, str], ...]:
+    """Filters that bring a frame to 8-bit gray or YUV, of the same chroma and with its alpha."""
+    layout = like.picture.format
+    if layout.is_rgb:
+        # The filter's own choice of matrix depends on the size of the picture.
+        alpha = "a" if len(layout.components) == 4 else ""
+        return (
+            ("scale", "out_color_matrix=bt709:out_range=full:sws_dither=none"),
+            ("format", f"yuv{alpha}444p"),
+        )
+    if layout.components[0].bits == 8:
+        return ()
+    narrow = like.pix_fmt.removesuffix("le").rstrip("0123456789")
+    return ("scale", "sws_dither=none"), ("format", narrow)
+
+
+def _push(entry: FilterContext, frame: Frame, pts: int, tick: Fraction) -> None:
+    # The filter takes its own reference to the samples at once, so the times may be changed again.
+    frame.picture.pts, frame.picture.time_base = pts, tick
+    entry.push(frame.picture)
+
+
+def _pull(sink: FilterContext) -> Iterator[av.VideoFrame]:
+    while True:
+        try:
+            picture = sink.pull()
+        except (BlockingIOError, av.error.EOFError):
+            return
+        assert isinstance(picture, av.VideoFrame)
+        yield picture

@@ -1,0 +1,157 @@
+"""Line charts as inline SVG that stretches to its box, with the labels around it as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+from math import ceil, floor, isfinite, log10
+
+PERFECT = 100.0
+_SIDE = 1000
+"""Units of the drawing on each side; the box gives it its real shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One method: ``color`` is the number of its colour, the model's is 0."""
+
+    name: str
+    values: Sequence[float | None]
+    color: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Lines over ``x``.
+
+    ``labels`` name each x for the read-out; ``ticks`` are (x, label) below the plot; ``marks`` are
+    drawn as upright dashed rules.
+    """
+
+    key: str
+    title: str
+    unit: str
+    digits: int
+    x: Sequence[float]
+    labels: Sequence[str]
+    ticks: Sequence[tuple[float, str]]
+    lines: Sequence[Line]
+    marks: Sequence[float] = ()
+    dots: bool = False
+
+
+def steps(low: float, high: float, count: int) -> list[float]:
+    """About ``count`` round numbers from at most ``low`` to at least ``high``."""
+    span = max(high - low, 1e-9)
+    size = 10 ** floor(log10(span / count))
+    size = next(size * k for k in (1, 2, 5, 10) if span / (size * k) <= count)
+    first, last = floor(low / size + 1e-9), ceil(high / size - 1e-9)
+    return [k * size for k in range(first, max(last, first + 1) + 1)]
+
+
+def thin(scores: Sequence[float | None], limit: int) -> list[int]:
+    """Indices to draw when there are more points than a screen has columns.
+
+    Neighbours are taken together and the one with the lowest score stands for them, so that bad
+    frames stay in sight.
+    """
+    known = [PERFECT if score is None or not isfinite(score) else score for score in scores]
+    size = max(1, ceil(len(known) / limit))
+    groups = (range(k, min(k + size, len(known))) for k in range(0, len(known), size))
+    return [min(group, key=known.__getitem__) for group in groups]
+
+
+def draw(chart: Chart) -> str:
+    """The chart as HTML: a plot that the page's script reads and points into."""
+    low, high = _range(chart)
+    levels = steps(low, high, 5)
+    low, high = levels[0], levels[-1]
+    left, right = (chart.x[0], chart.x[-1]) if chart.x else (0.0, 1.0)
+    width = right - left or 1.0
+    digits = max(0, -floor(log10(levels[1] - levels[0]) + 1e-9))
+
+    def across(x: float) -> float:
+        return (x - left) / width * _SIDE if right > left else _SIDE / 2
+
+    def down(y: float) -> float:
+        return (1 - (min(max(y, low), high) - low) / (high - low)) * _SIDE
+
+    grid = "".join(
+        f'<path class="grid" d="M0 {down(y):.1f}H{_SIDE}"/>' for y in levels if low < y < high
+    )
+    marks = "".join(
+        f'<path class="cut" d="M{across(x):.1f} 0V{_SIDE}"/>'
+        for x in chart.marks
+        if left <= x <= right
+    )
+    # The model is drawn last, on top.
+    drawn = sorted(chart.lines, key=lambda line: -line.color)
+    lines = "".join(
+        f'<g data-series="{line.color}" class="line c{line.color}">'
+        f'<path d="{_path(chart, line, across, down)}"/>'
+        + (f'<path class="dots" d="{_dots(chart, line, across, down)}"/>' if chart.dots else "")
+        + "</g>"
+        for line in drawn
+    )
+    y_labels = "".join(
+        f'<span style="top:{down(y) / 10:.2f}%">{y:.{digits}f}</span>' for y in levels
+    )
+    x_labels = "".join(
+        f'<span style="left:{across(x) / 10:.2f}%">{escape(text)}</span>'
+        for x, text in chart.ticks
+        if left <= x <= right
+    )
+    unit = f" <small>{escape(chart.unit)}</small>" if chart.unit else ""
+    label = f"{chart.title}: one line a method. Arrow keys read the values out."
+    return (
+        f'<figure class="chart"><figcaption>{escape(chart.title)}{unit}</figcaption>'
+        f'<div class="axes"><div class="y" aria-hidden="true">{y_labels}</div>'
+        f'<div class="plot" id="plot-{chart.key}" data-chart="{chart.key}" tabindex="0" '
+        f'role="group" aria-label="{escape(label)}">'
+        f'<svg viewBox="0 0 {_SIDE} {_SIDE}" preserveAspectRatio="none" aria-hidden="true">'
+        f"{grid}{marks}{lines}</svg>"
+        '<div class="rule" hidden></div><div class="readout" role="status" hidden></div></div>'
+        f'<div class="x" aria-hidden="true">{x_labels}</div></div></figure>'
+    )
+
+
+def _range(chart: Chart) -> tuple[float, float]:
+    """From the lowest to the highest score, perfect frames aside: they touch the upper edge."""
+    known = [v for line in chart.lines for v in line.values if v is not None and isfinite(v)]
+    inside = [v for v in known if v < PERFECT - 0.01] or known or [0.0, 1.0]
+    return min(inside), max(inside)
+
+
+def _runs(chart: Chart, line: Line) -> list[list[tuple[float, float]]]:
+    """The points of a line, parted where a score is missing and at every mark."""
+    runs: list[list[tuple[float, float]]] = [[]]
+    marks = sorted(chart.marks)
+    passed = 0
+    for x, y in zip(chart.x, line.values, strict=True):
+        crossed = passed
+        while passed < len(marks) and marks[passed] <= x:
+            passed += 1
+        if (passed > crossed or y is None) and runs[-1]:
+            runs.append([])
+        if y is not None and isfinite(y):
+            runs[-1].append((x, y))
+    return [run for run in runs if run]
+
+
+def _path(
+    chart: Chart, line: Line, across: Callable[[float], float], down: Callable[[float], float]
+) -> str:
+    parts = []
+    for run in _runs(chart, line):
+        points = [f"{across(x):.1f} {down(y):.1f}" for x, y in run]
+        # A point alone becomes a dot: round caps show even where nothing is drawn between them.
+        parts.append("M" + "L".join(points) + ("h0" if len(points) == 1 else ""))
+    return "".join(parts)
+
+
+def _dots(
+    chart: Chart, line: Line, across: Callable[[float], float], down: Callable[[float], float]
+) -> str:
+    points = (point for run in _runs(chart, line) for point in run)
+    return "".join(f"M{across(x):.1f} {down(y):.1f}h0" for x, y in points)

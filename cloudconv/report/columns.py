@@ -1,0 +1,65 @@
+"""What each score is called, which way is better, and how it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import isfinite
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One metric as a column of a table."""
+
+    key: str
+    label: str
+    unit: str
+    digits: int
+    higher_is_better: bool
+    meaning: str
+
+    def text(self, score: float | None) -> str:
+        """The score in print; a dash where there is none."""
+        return "-" if score is None or not isfinite(score) else f"{score:.{self.digits}f}"
+
+    def best(self, scores: Iterable[float | None]) -> str | None:
+        """The best of the scores in print; None if there is none, or if all are the same.
+
+        In print, so that two methods that a reader cannot tell apart are both marked.
+        """
+        found = [score for score in scores if score is not None and isfinite(score)]
+        if len({self.text(score) for score in found}) < 2:
+            return None
+        return self.text(max(found) if self.higher_is_better else min(found))
+
+
+COLUMNS: dict[str, Column] = {
+    column.key: column
+    for column in (
+        Column("psnr", "PSNR", "dB", 2, True, "10 log10(1 / mean squared error); perfect is 100"),
+        Column(
+            "ssim",
+            "SSIM",
+            "",
+            4,
+            True,
+            "likeness of structure on luma (Wang 2004): Gaussian window of 11 pixels, sigma 1.5",
+        ),
+        Column("ms_ssim", "MS-SSIM", "", 4, True, "SSIM over five scales (Wang 2003)"),
+        Column("xpsnr", "XPSNR", "dB", 2, True, "PSNR weighted by what the eye notices"),
+        Column("vmaf", "VMAF", "", 2, True, "Netflix's estimate of seen quality, 0 to 100"),
+        Column("l1", "L1", "", 5, False, "mean absolute error of channels in 0 to 1"),
+        Column("l2", "L2", "", 6, False, "mean squared error of channels in 0 to 1"),
+        Column("gdl", "GDL", "", 5, False, "how much the edges differ (Mathieu 2015, alpha 1)"),
+        Column("sharpness", "Sharpness", "dB", 2, True, "likeness of edges (Mathieu 2015)"),
+        Column(
+            "flicker",
+            "Flicker",
+            "",
+            5,
+            False,
+            "error of the change in mean brightness from frame to frame",
+        ),
+    )
+}
+"""Every score that ``compare`` knows, in the order of its tables."""

@@ -1,0 +1,188 @@
+"""A headless Chromium, driven over its DevTools pipe: no driver and no library needed."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+CHROMIUM = next(
+    (
+        path
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (path := shutil.which(name))
+    ),
+    None,
+)
+
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--remote-debugging-pipe",
+)
+# The browser reads commands from descriptor 3 and writes answers to 4. Here those numbers may be
+# taken, so a small launcher moves the pipes there, by way of numbers that are surely others.
+_LAUNCH = """
+import os, sys
+for number, pipe in zip((103, 104), sys.argv[1:3]):
+    os.dup2(int(pipe), number)
+os.dup2(103, 3)
+os.dup2(104, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+class Browser:
+    """One page of a fresh browser; every console message and request is kept."""
+
+    def __init__(self, profile: Path) -> None:
+        assert CHROMIUM is not None
+        self.console: list[str] = []
+        self.requests: list[str] = []
+        read, self._write = os.pipe()
+        self._read, write = os.pipe()
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-c", _LAUNCH, str(read), str(write)),
+                *(CHROMIUM, *_FLAGS, f"--user-data-dir={profile}", "about:blank"),
+            ],
+            pass_fds=(read, write),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(read)
+        os.close(write)
+        self._buffer = b""
+        self._number = 0
+        self._session: str | None = None
+        self._loaded = False
+        targets = self.send("Target.getTargets")["targetInfos"]
+        page = next(target for target in targets if target["type"] == "page")
+        answer = self.send("Target.attachToTarget", targetId=page["targetId"], flatten=True)
+        self._session = answer["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.send(f"{domain}.enable")
+
+    def __enter__(self) -> Browser:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.terminate()
+        self._process.wait(20)
+        os.close(self._read)
+        os.close(self._write)
+
+    def send(self, method: str, **params: Any) -> dict[str, Any]:
+        """One command and its answer; events that come between are kept."""
+        self._number += 1
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._receive()
+            if answer.get("id") == self._number:
+                if "error" in answer:
+                    raise RuntimeError(f"{method}: {answer['error']['message']}")
+                return dict(answer["result"])
+
+    def _receive(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._read], [], [], 60)
+            part = os.read(self._read, 1 << 20) if ready else b""
+            if not part:
+                raise RuntimeError("the browser went away" if ready else "the browser is silent")
+            self._buffer += part
+        line, _, self._buffer = self._buffer.partition(b"\0")
+        message: dict[str, Any] = json.loads(line)
+        self._note(message.get("method", ""), message.get("params", {}))
+        return message
+
+    def _note(self, method: str, params: dict[str, Any]) -> None:
+        if method == "Runtime.consoleAPICalled":
+            self.console.append(f"{params['type']}: {params['args']}")
+        elif method == "Runtime.exceptionThrown":
+            self.console.append(str(params["exceptionDetails"]))
+        elif method == "Log.entryAdded":
+            self.console.append(params["entry"]["text"])
+        elif method == "Network.requestWillBeSent":
+            self.requests.append(params["request"]["url"])
+        elif method == "Page.loadEventFired":
+            self._loaded = True
+
+    def open(self, page: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """Show a file, and wait until it and its pictures are there."""
+        self.send(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        scheme = "dark" if dark else "light"
+        self.send(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": scheme}],
+        )
+        self._loaded = False
+        self.send("Page.navigate", url=page.as_uri())
+        while not self._loaded:
+            self._receive()
+
+    def run(self, script: str) -> Any:
+        """The value of a JavaScript expression in the page."""
+        answer = self.send(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
+        if "exceptionDetails" in answer:
+            raise RuntimeError(str(answer["exceptionDetails"]))
+        return answer["result"].get("value")
+
+    def mouse(self, kind: str, x: float, y: float, *, held: bool = False) -> None:
+        """``mousePressed``, ``mouseMoved`` or ``mouseReleased`` at a place in the window."""
+        left = held or kind != "mouseMoved"
+        self.send(
+            "Input.dispatchMouseEvent",
+            type=kind,
+            x=x,
+            y=y,
+            button="left" if left else "none",
+            buttons=1 if held else 0,
+            clickCount=1 if kind != "mouseMoved" else 0,
+        )
+
+    def key(self, name: str) -> None:
+        """Press and release a key such as ``ArrowLeft``."""
+        codes = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "End": 35}
+        for kind in ("rawKeyDown", "keyUp"):
+            self.send(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=name,
+                code=name,
+                windowsVirtualKeyCode=codes[name],
+            )
+
+    def screenshot(self, path: Path, *, whole: bool = True) -> None:
+        """A PNG of the page, or of what the window shows of it."""
+        answer = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        path.write_bytes(base64.b64decode(answer["data"]))

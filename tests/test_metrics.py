@@ -1,0 +1,219 @@
+"""The metrics, against scikit-image, torchmetrics and figures worked out by hand."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.metrics import (
+    mean_squared_error,
+    peak_signal_noise_ratio,
+    structural_similarity,
+)
+from torch import Tensor
+
+from cloudconv import metrics
+
+WANG = {
+    "gaussian_weights": True,
+    "sigma": 1.5,
+    "use_sample_covariance": False,
+    "data_range": 1.0,
+}
+
+
+def pair(
+    height: int = 50, width: int = 70, seed: int = 0, noise: float = 0.05
+) -> tuple[Tensor, Tensor]:
+    """A smooth 8-bit picture and a noisy one, both RGB in [0, 1]."""
+    random = torch.Generator().manual_seed(seed)
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    phase = torch.rand(3, 1, 1, generator=random) * 6
+    truth = 0.55 + 0.4 * torch.sin(x / 9 + phase) * torch.cos(y / 7 + phase)
+    test = truth + noise * torch.randn(3, height, width, generator=random)
+    return metrics.eight_bit(test), metrics.eight_bit(truth)
+
+
+def reference_ssim(test: Tensor, truth: Tensor) -> float:
+    x, y = (metrics.luma(rgb.double()).numpy() for rgb in (test, truth))
+    return float(structural_similarity(x, y, **WANG))
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    height=st.integers(11, 130),
+    width=st.integers(11, 130),
+    seed=st.integers(0, 999),
+    noise=st.sampled_from([0.002, 0.03, 0.3]),
+)
+def test_agrees_with_scikit_image(height: int, width: int, seed: int, noise: float) -> None:
+    test, truth = pair(height, width, seed, noise)
+    a, b = (rgb.double().numpy() for rgb in (test, truth))
+    error = mean_squared_error(b, a)
+    assert float(metrics.l2(test, truth)) == pytest.approx(error, abs=1e-7)
+    assert float(metrics.ssim(test, truth)) == pytest.approx(reference_ssim(test, truth), abs=1e-5)
+    if error:
+        expected = peak_signal_noise_ratio(b, a, data_range=1.0)
+        assert float(metrics.psnr(test, truth)) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("level", [5, 128, 210, 240, 250, 255])
+def test_bright_flat_sky_scores_as_precisely_as_anything_else(level: int) -> None:
+    truth = torch.full((3, 60, 80), level / 255)
+    test = truth.clone()
+    test[:, ::7, ::5] -= 1 / 255
+    assert float(metrics.ssim(truth, truth)) == pytest.approx(1, abs=1e-5)
+    assert float(metrics.ssim(test, truth)) == pytest.approx(reference_ssim(test, truth), abs=1e-5)
+
+
+@settings(deadline=None, max_examples=3)
+@given(seed=st.integers(0, 999))
+def test_a_perfect_frame(seed: int) -> None:
+    _, truth = pair(180, 190, seed)
+    assert float(metrics.psnr(truth, truth)) == 100
+    assert float(metrics.sharpness(truth, truth)) == 100
+    assert float(metrics.ssim(truth, truth)) == pytest.approx(1, abs=1e-5)
+    assert float(metrics.ms_ssim(truth, truth)) == pytest.approx(1, abs=1e-5)
+    for name in ("l1", "l2", "gdl"):
+        assert float(metrics.PER_FRAME[name](truth, truth)) == 0
+
+
+def test_nothing_scores_more_than_a_perfect_frame() -> None:
+    truth = torch.zeros(3, 500, 500)
+    test = truth.clone()
+    test[0, 0, 0] = 1e-4
+    assert float(metrics.psnr(test, truth)) == 100
+
+
+def test_a_batch_scores_as_its_pictures_do() -> None:
+    pairs = [pair(180, 185, seed) for seed in range(2)]
+    tests, truths = (torch.stack(pictures) for pictures in zip(*pairs, strict=True))
+    for name, metric in metrics.PER_FRAME.items():
+        together = metric(tests, truths)
+        assert together.shape == (2,), name
+        assert together.dtype == torch.float64
+        for one, (test, truth) in zip(together, pairs, strict=True):
+            alone = metric(test, truth)
+            assert alone.shape == (), name
+            assert float(one) == pytest.approx(float(alone), rel=1e-6), name
+
+
+def test_ms_ssim_agrees_with_torchmetrics_but_for_the_border_of_its_smallest_scale() -> None:
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
+    test, truth = pair(300, 420, noise=0.15)
+    x, y = (metrics.luma(rgb.double())[None, None] for rgb in (test, truth))
+    theirs = multiscale_structural_similarity_index_measure(x, y, data_range=1.0)
+    assert float(metrics.ms_ssim(test, truth)) == pytest.approx(float(theirs), abs=1e-3)
+    assert float(theirs) < 0.97
+
+
+def test_ms_ssim_worked_out_with_scipy() -> None:
+    from scipy.ndimage import gaussian_filter
+
+    test, truth = pair(176, 200, seed=3, noise=0.2)
+    x, y = (metrics.luma(rgb.double()).numpy() for rgb in (test, truth))
+
+    def blur(z: np.ndarray) -> np.ndarray:
+        return gaussian_filter(z, 1.5, truncate=3.5)[5:-5, 5:-5]
+
+    product = 1.0
+    for weight in metrics.MS_SSIM_WEIGHTS[:-1]:
+        across = blur(x * y) - blur(x) * blur(y)
+        spread = blur(x * x) - blur(x) ** 2 + blur(y * y) - blur(y) ** 2
+        product *= np.mean((2 * across + 9e-4) / (spread + 9e-4)) ** weight
+        x, y = (
+            z[: z.shape[0] // 2 * 2, : z.shape[1] // 2 * 2]
+            .reshape(z.shape[0] // 2, 2, z.shape[1] // 2, 2)
+            .mean((1, 3))
+            for z in (x, y)
+        )
+    product *= structural_similarity(x, y, **WANG) ** metrics.MS_SSIM_WEIGHTS[-1]
+    assert float(metrics.ms_ssim(test, truth)) == pytest.approx(product, abs=1e-5)
+
+
+def test_gdl_and_sharpness_by_hand() -> None:
+    # One row of edges against a flat picture: |steps| across 0.2 and 0.1, none down.
+    truth = torch.tensor([[0.1, 0.3, 0.2], [0.1, 0.3, 0.2]]).expand(3, 2, 3)
+    flat = torch.full((3, 2, 3), 0.5)
+    assert float(metrics.gdl(flat, truth)) == pytest.approx(0.15, abs=1e-6)
+    assert float(metrics.sharpness(flat, truth)) == pytest.approx(
+        10 * math.log10(1 / 0.15), abs=1e-5
+    )
+    assert float(metrics.l1(flat, truth)) == pytest.approx(0.3, abs=1e-6)
+
+
+def test_gdl_sees_blur_and_not_brightness() -> None:
+    _, truth = pair(noise=0)
+    brighter = truth + 0.02
+    blurred = torch.nn.functional.avg_pool2d(truth[None], 5, 1, 2, count_include_pad=False)[0]
+    assert float(metrics.gdl(brighter, truth)) < 1e-6
+    assert float(metrics.gdl(blurred, truth)) > 1e-3
+    assert float(metrics.sharpness(blurred, truth)) < float(metrics.sharpness(brighter, truth))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (2, 2), (10, 300), (11, 11), (175, 300)])
+def test_small_pictures_score_what_is_defined_and_nan_else(size: tuple[int, int]) -> None:
+    test, truth = pair(*size)
+    side = min(size)
+    for name, needed in {"psnr": 1, "l1": 1, "l2": 1, "gdl": 2, "sharpness": 2, "ssim": 11}.items():
+        score = float(metrics.PER_FRAME[name](test, truth))
+        assert math.isnan(score) == (side < needed), name
+    assert math.isnan(float(metrics.ms_ssim(test, truth)))
+
+
+def test_flicker_is_the_error_of_the_change_in_brightness() -> None:
+    flicker = metrics.Flicker()
+    assert flicker.score is None
+    truth = [0.2, 0.3, 0.4, 0.5]
+    shown = [0.2, 0.34, 0.4, 0.52]
+    for a, b in zip(shown, truth, strict=True):
+        flicker.update(torch.full((3, 4, 5), a), torch.full((3, 4, 5), b))
+    assert flicker.score == pytest.approx((0.04 + 0.04 + 0.02) / 3, abs=1e-6)
+
+
+def test_flicker_does_not_count_across_an_interruption() -> None:
+    flicker = metrics.Flicker()
+    for level in (0.1, 0.9):
+        flicker.update(torch.full((3, 4, 5), level), torch.full((3, 4, 5), 0.5))
+        flicker.interrupt()
+    assert flicker.score is None
+
+
+def test_eight_bit_rounds_and_clamps() -> None:
+    rgb = torch.tensor([-0.2, 0.4999 / 255, 0.5001 / 255, 254.6 / 255, 1.3]).expand(3, 1, 5)
+    levels = metrics.eight_bit(rgb) * 255
+    assert levels[0, 0].tolist() == [0, 0, 1, 255, 255]
+
+
+def test_the_error_map_is_dark_where_right_and_bright_where_wrong() -> None:
+    truth = torch.full((3, 8, 8), 0.5)
+    test = truth.clone()
+    test[:, 2, 3] = 1.0
+    test[:, 5, 5] = 0.6
+    shown = metrics.error_map(test, truth)
+    assert shown.shape == (3, 8, 8)
+    assert 0 <= float(shown.min()) <= float(shown.max()) <= 1
+    brightness = metrics.luma(shown)
+    assert float(brightness[0, 0]) < float(brightness[5, 5]) < float(brightness[2, 3])
+
+
+@pytest.mark.parametrize("metric", metrics.PER_FRAME.values(), ids=metrics.PER_FRAME.keys())
+def test_pictures_that_cannot_be_compared_are_refused(metric) -> None:  # type: ignore[no-untyped-def]
+    truth = torch.zeros(3, 20, 20)
+    for test in (torch.zeros(3, 20, 21), torch.zeros(1, 20, 20), torch.zeros(20, 20)):
+        with pytest.raises(ValueError, match="one size"):
+            metric(test, truth)
+    with pytest.raises(ValueError, match="floating-point"):
+        metric(truth.byte(), truth.byte())
+
+
+def test_importing_the_module_does_not_load_torchmetrics() -> None:
+    code = "import sys, cloudconv.metrics; sys.exit('torchmetrics' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
