@@ -21,11 +21,21 @@ from cloudconv.errors import CloudconvError
 
 if TYPE_CHECKING:
     from cloudconv.jobs.compare_settings import CompareResult
+    from cloudconv.jobs.extrapolate import ExtrapolateResult
+    from cloudconv.jobs.extrapolate import Progress as ExtrapolateProgress
     from cloudconv.jobs.interp import InterpResult, Progress
     from cloudconv.models.base import Model, ModelSpec
 
 __version__ = version("cloudconv")
-__all__ = ["CloudconvError", "compare", "errors", "interpolate", "list_models", "load_model"]
+__all__ = [
+    "CloudconvError",
+    "compare",
+    "errors",
+    "extrapolate",
+    "interpolate",
+    "list_models",
+    "load_model",
+]
 
 
 def interpolate(
@@ -92,6 +102,41 @@ def compare(
 
     return run(
         CompareSettings(input=input, drop=drop, horizon=horizon, report=report, **settings),
+        on_progress,
+    )
+
+
+def extrapolate(
+    input: Path | str,
+    output: Path | str | None = None,
+    *,
+    frames: int | None = None,
+    seconds: Fraction | float | str | None = None,
+    at: Fraction | float | str | None = None,
+    on_progress: Callable[[ExtrapolateProgress], None] | None = None,
+    **settings: Any,
+) -> ExtrapolateResult:
+    """Forecast what follows ``input``, or what follows its frame at ``at`` seconds.
+
+    Exactly one of ``frames`` and ``seconds``. The output is the source followed by the forecast.
+    Further ``settings`` are the fields of
+    :class:`cloudconv.jobs.extrapolate.ExtrapolateSettings`: model, only_new, scene_cut, encode,
+    overwrite, device, precision, threads.
+
+    Raises a :class:`CloudconvError`; then the output does not exist, or is as it was before.
+    """
+    from cloudconv.jobs.extrapolate import ExtrapolateSettings, run
+    from cloudconv.timeline import parse_time
+
+    return run(
+        ExtrapolateSettings(
+            input=input,
+            output=output,
+            frames=frames,
+            seconds=None if seconds is None else parse_time(seconds),
+            at=None if at is None else parse_time(at),
+            **settings,
+        ),
         on_progress,
     )
 

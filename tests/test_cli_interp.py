@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from fractions import Fraction as F
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -308,7 +309,9 @@ def test_from_stdin_to_stdout(tmp_path: Path) -> None:
 def test_an_interrupted_run_leaves_no_half_file(clip: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "cloudconv", "interp", str(clip), "--factor", "1000", *TINY]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as running:
+    # What starts these tests may have turned Ctrl-C off for all its children.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=heed) as running:
         try:
             deadline = time.monotonic() + 60
             while len(os.listdir(clip.parent)) == 1 and time.monotonic() < deadline:

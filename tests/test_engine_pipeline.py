@@ -106,10 +106,15 @@ def test_ctrl_c_while_waiting_leaves_nothing_running() -> None:
                 pass
 
     timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        consume()
-    timer.join()
+    # What started the tests may have turned Ctrl-C off.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            consume()
+        timer.join()
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert 0 < source.made < 100
 
 

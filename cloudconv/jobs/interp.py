@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
-from math import lcm
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +22,7 @@ from cloudconv.engine.device import choose_device, choose_precision, precision_n
 from cloudconv.engine.pipeline import prefetch
 from cloudconv.engine.runner import Renderer, Task
 from cloudconv.errors import InputError, SettingsError
+from cloudconv.jobs.output import origin, output_path, time_base
 from cloudconv.jobs.preview import Preview
 from cloudconv.jobs.schedule import Counts, Request, SceneCut, schedule
 from cloudconv.media.carry import Carry
@@ -31,13 +31,9 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.probe import MediaInfo, probe
 from cloudconv.media.sink import Sink
 from cloudconv.media.source import Source
-from cloudconv.media.target import check_output, container_of, default_suffix
+from cloudconv.media.target import check_output, container_of
 from cloudconv.models import registry
 from cloudconv.timeline import Multiply, Resample, expected_frames, format_rate, output_rate
-
-_MAX_TIME_BASE = 2**31 - 1
-_PRIMING = Fraction(1, 20)
-"""Audio that begins at most this much before the picture is decoder priming, not content."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +103,12 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InterpPlan:
-    """What a run would do. ``memory_bytes`` and ``seconds`` are estimates for this machine."""
+class InterpOutcome:
+    """What a plan and a result both say; the fields are keys of the command's JSON.
+
+    ``cuts``: the time of each new scene's first frame, in seconds from the input's first frame.
+    Rates are exact rationals, None where they vary; ``duration`` is in seconds.
+    """
 
     input: str
     output: str
@@ -123,34 +123,26 @@ class InterpPlan:
     source_fps: str | None
     output_fps: str | None
     duration: float
-    encoder: str
-    pix_fmt: str
-    memory_bytes: int
-    seconds: float
     warnings: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InterpResult:
-    """What was done; the fields are the keys of the command's JSON."""
+class InterpPlan(InterpOutcome):
+    """What a run would do. ``memory_bytes`` and ``seconds`` are estimates for this machine."""
 
-    input: str
-    output: str
-    model: str
-    device: str
-    precision: str
-    source_frames: int
-    output_frames: int
-    new_frames: int
-    held_frames: int
-    cuts: list[float]
-    source_fps: str | None
-    output_fps: str | None
-    duration: float
+    encoder: str
+    pix_fmt: str
+    memory_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterpResult(InterpOutcome):
+    """What was done."""
+
     wall_seconds: float
     frames_per_second: float
     resumed: bool
-    warnings: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +188,7 @@ def _prepare(settings: InterpSettings) -> _Job:
             f"{float(settings.start):g} s: choose an earlier start."
         )
     request = Request(
+        name=str(info.path),
         rate=_rate(settings, info),
         stretch=Fraction(settings.slowmo or 1),
         scene_cut=settings.scene_cut,
@@ -203,7 +196,7 @@ def _prepare(settings: InterpSettings) -> _Job:
         loop=settings.loop,
     )
     rate = output_rate(request.rate, timing.rate, request.stretch)
-    output = _output_path(settings, info, rate)
+    output = output_path(settings.output, settings.input, info, _tag(settings), rate)
     check_output(output, overwrite=settings.overwrite, inputs=[info.path])
     return _Job(settings, info, output, request, rate, device, dtype)
 
@@ -223,45 +216,29 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
     )
 
 
-def _output_path(settings: InterpSettings, info: MediaInfo, rate: Fraction | None) -> Path:
-    if settings.output is not None:
-        return Path(settings.output)
-    if str(settings.input) == "-":
-        raise SettingsError("What comes from stdin has no name to build on: name the output.")
+def _tag(settings: InterpSettings) -> str:
     if settings.fps is not None:
         # 59.94 and its like are known by their rounded names.
         ntsc = settings.fps.denominator == 1001
-        tag = f"{float(settings.fps):.2f}fps" if ntsc else f"{float(settings.fps):g}fps"
-    elif settings.factor is not None:
-        tag = f"x{float(settings.factor):g}"
-    else:
-        tag = f"slow{float(settings.slowmo or 1):g}"
-    return info.path.with_name(f"{info.path.stem}_{tag}{default_suffix(info, rate)}")
+        return f"{float(settings.fps):.2f}fps" if ntsc else f"{float(settings.fps):g}fps"
+    if settings.factor is not None:
+        return f"x{float(settings.factor):g}"
+    return f"slow{float(settings.slowmo or 1):g}"
 
 
 def _origin(job: _Job, first: Frame) -> Fraction:
-    """The source time that becomes 0: the first frame, or audio that really begins earlier."""
+    # The sound of the whole clip is not what a part of it, or slow motion, begins with.
     if job.settings.start is not None or job.settings.slowmo is not None:
         return first.time
-    begins = [s.start for s in job.info.streams if s.kind == "audio" and s.start is not None]
-    earliest = min([first.time, *begins])
-    return earliest if first.time - earliest > _PRIMING else first.time
+    return origin(job.info, first)
 
 
 def _time_base(job: _Job, offset: Fraction) -> Fraction:
-    """The coarsest clock on which every output time is a whole tick, if there is one."""
-    request = job.request
-    if job.rate is not None:
-        denominator = job.rate.numerator
-    else:
-        timing = job.info.timing
-        parts = request.rate.factor if isinstance(request.rate, Multiply) else 1
-        share = request.stretch / parts
-        denominator = lcm(
-            (timing.time_base * share).denominator, (timing.last_duration * share).denominator
-        )
-    exact = lcm(denominator, offset.denominator)
-    return Fraction(1, next((d for d in (exact, denominator) if d <= _MAX_TIME_BASE), 1_000_000))
+    request, timing = job.request, job.info.timing
+    share = request.stretch
+    if isinstance(request.rate, Multiply):
+        share /= request.rate.factor
+    return time_base(job.rate, (timing.time_base * share, timing.last_duration * share), offset)
 
 
 def run(
@@ -282,9 +259,9 @@ def run(
         tasks = stack.enter_context(prefetch(schedule(source.frames(), job.request, counts), 8))
         head = next(tasks)
         renderer = _renderer(job, warnings)
-        origin = _origin(job, head.left)
-        offset = head.left.time - origin
-        sink = stack.enter_context(_sink(job, origin, _time_base(job, offset)))
+        zero = _origin(job, head.left)
+        offset = head.left.time - zero
+        sink = stack.enter_context(_sink(job, zero, _time_base(job, offset)))
         pictures = stack.enter_context(prefetch(renderer.render(_rest(head, tasks)), 4))
         del head
         for written, picture in enumerate(pictures, 1):
@@ -380,13 +357,13 @@ def _preview(settings: InterpSettings) -> Preview | None:
     return Preview(settings.preview, [path for path in named if path is not None])
 
 
-def _sink(job: _Job, origin: Fraction, time_base: Fraction) -> Sink:
+def _sink(job: _Job, zero: Fraction, time_base: Fraction) -> Sink:
     settings = job.settings
     whole = settings.start is None and settings.end is None
     start, end = (None, None) if whole else job.window
     stretch = settings.slowmo if settings.audio == "stretch" else None
     copies = settings.slowmo is None or stretch is not None
-    carry = Carry(job.info, origin, start, end, audio=copies, stretch=stretch)
+    carry = Carry(job.info, zero, start, end, audio=copies, stretch=stretch)
     return Sink(
         job.output,
         job.info,

@@ -31,8 +31,9 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is wanted of the source: see :class:`cloudconv.jobs.interp.InterpSettings`."""
+    """What is wanted of the source called ``name``; see ``InterpSettings`` of the interp job."""
 
+    name: str
     rate: Multiply | Resample
     stretch: Fraction
     scene_cut: SceneCut
@@ -150,8 +151,11 @@ def schedule(frames: Iterable[Frame], request: Request, counts: Counts) -> Itera
             alike.pop(done, None)
             cuts.discard(done)
     if last is None:
-        raise InputError("there is no frame in the part that was asked for")
+        raise InputError(f"{request.name} has no frame in the part that was asked for.")
     if counts.source_frames == 1:
-        raise InputError("there is a single frame to work on, and interpolation needs two or more")
+        raise InputError(
+            f"{request.name} has a single frame in the part that was asked for, and interpolation "
+            "needs two or more."
+        )
     for slot in timeline.finish(last.time + last.duration):
         yield task(slot.left, slot.timestep, slot.time, slot.duration, slot.held)

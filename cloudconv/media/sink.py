@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
@@ -86,11 +87,10 @@ class Sink:
         with writing(self._path):
             if not is_stdout(self._path):
                 self._part = Part(self._path, folder=self._container.kind == "pictures")
-            try:
+            with ExitStack() as undo:
+                undo.callback(self._discard)
                 self._writer = self._make_writer(rate, settings, carry)
-            except BaseException:
-                self._discard()
-                raise
+                undo.pop_all()
         self.warnings += self._writer.warnings
         self._writer.warnings.clear()
 
@@ -106,11 +106,10 @@ class Sink:
         if kind is not None:
             self._abandon()
             return
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._abandon)
             self._finish()
-        except BaseException:
-            self._abandon()
-            raise
+            undo.pop_all()
 
     def write(self, frame: Frame) -> None:
         """Encode a frame; ``frame.time`` is on the output's clock, 0 or more, and increases.

@@ -7,6 +7,7 @@ import shutil
 import stat
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from cloudconv.errors import InputError
@@ -32,25 +33,24 @@ def local_file(path: Path | str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="cloudconv-"))
     copy = folder / ("standard-input" if name == "-" else path.name)
     _copies[name] = copy
-    try:
-        with copy.open("wb") as target:
-            if name == "-":
-                shutil.copyfileobj(sys.stdin.buffer, target, 1 << 20)
-            else:
-                with path.open("rb") as pipe:
-                    shutil.copyfileobj(pipe, target, 1 << 20)
-        empty = not copy.stat().st_size
-    except BaseException as error:
-        discard(copy)
-        if isinstance(error, OSError):
+    with ExitStack() as undo:
+        undo.callback(discard, copy)
+        try:
+            with copy.open("wb") as target:
+                if name == "-":
+                    shutil.copyfileobj(sys.stdin.buffer, target, 1 << 20)
+                else:
+                    with path.open("rb") as pipe:
+                        shutil.copyfileobj(pipe, target, 1 << 20)
+            empty = not copy.stat().st_size
+        except OSError as error:
             raise InputError(
                 f"What comes through {name} cannot be kept in {folder.parent}: {error.strerror}."
             ) from error
-        raise
-    if empty:
-        discard(copy)
-        source = "standard input" if name == "-" else name
-        raise InputError(f"Nothing came through {source}; send a video file into it.")
+        if empty:
+            source = "standard input" if name == "-" else name
+            raise InputError(f"Nothing came through {source}; send a video file into it.")
+        undo.pop_all()
     return copy
 
 

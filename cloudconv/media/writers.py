@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from contextlib import ExitStack
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
@@ -129,7 +130,8 @@ class FileWriter:
         options = _container_options(container, tick, carry, amends=amends)
         self._out = av.open(url, "w", format=container.muxer, container_options=options)
         self._copier: Copier | None = None
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.abandon)
             # Encoders weigh quality by the rate, so a variable one needs a plausible stand-in;
             # libvpx refuses one with less than a tick a frame.
             stand_in = min(_STAND_IN_RATE, 1 / tick)
@@ -155,9 +157,7 @@ class FileWriter:
             if display_matrix is not None and container.kind == "film":
                 stream.set_display_matrix(struct.unpack("<9i", display_matrix))
             open_strictly(choice, self._out.start_encoding)
-        except BaseException:
-            self.abandon()
-            raise
+            undo.pop_all()
         if self._copier is not None:
             self.warnings += self._copier.warnings
             self._copier.warnings.clear()

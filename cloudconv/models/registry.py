@@ -12,10 +12,11 @@ from cloudconv import weights
 from cloudconv.errors import ModelError, WeightsError
 from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor, Task
 from cloudconv.models.baselines import BLEND, HOLD, LAST, LINEAR
+from cloudconv.models.flow import FLOW
 from cloudconv.models.rife import RIFE_46
 from cloudconv.models.tiny import TINY
 
-_SPECS: tuple[ModelSpec, ...] = (RIFE_46, BLEND, HOLD, LAST, LINEAR, TINY)
+_SPECS: tuple[ModelSpec, ...] = (RIFE_46, BLEND, HOLD, FLOW, LAST, LINEAR, TINY)
 
 DEFAULT = RIFE_46.name
 """The interpolator that is used when none is named."""

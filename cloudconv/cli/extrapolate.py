@@ -1,0 +1,194 @@
+"""``cloudconv extrapolate``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from fractions import Fraction
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cloudconv.cli import options
+from cloudconv.cli.console import Console, clock, megabytes, print_json, print_result, table
+
+if TYPE_CHECKING:
+    from cloudconv.jobs.extrapolate import ExtrapolatePlan, ExtrapolateResult, Progress
+
+EXAMPLES = """[bold]Examples[/bold]
+
+cloudconv extrapolate clouds.mp4 --frames 30
+
+cloudconv extrapolate clouds.mp4 more.mp4 --seconds 2 --only-new
+
+cloudconv extrapolate film.mkv what_if.mkv --at 1:02.5 --seconds 1 --model flow
+"""
+
+
+def _predictors(incomplete: str) -> list[str]:
+    from cloudconv.models import registry
+
+    shown = [s for s in registry.specs() if s.task == "predict" and not s.hidden]
+    return [spec.name for spec in shown if spec.name.startswith(incomplete)]
+
+
+Frames = Annotated[
+    int | None,
+    typer.Option(
+        "--frames", metavar="N", min=1, help="Forecast so many frames.", show_default=False
+    ),
+]
+Seconds = Annotated[
+    Fraction | None,
+    typer.Option(
+        "--seconds",
+        metavar="S",
+        parser=options.time,
+        help="Forecast so long.",
+        show_default=False,
+    ),
+]
+At = Annotated[
+    Fraction | None,
+    typer.Option(
+        "--at",
+        metavar="T",
+        parser=options.time,
+        help="Forecast from here instead of the end: seconds or h:mm:ss.",
+        show_default=False,
+    ),
+]
+OnlyNew = Annotated[
+    bool,
+    typer.Option("--only-new", help="Leave the source's frames out.", show_default=False),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="A predictor from 'cloudconv models', or a file that 'cloudconv train' wrote.",
+        autocompletion=_predictors,
+        show_default=False,
+        rich_help_panel="Inference",
+    ),
+]
+
+
+def extrapolate(
+    source: options.Input,
+    out: options.OutputArgument = None,
+    output: options.Output = None,
+    frames: Frames = None,
+    seconds: Seconds = None,
+    at: At = None,
+    only_new: OnlyNew = False,
+    scene_cut: options.SceneCut = "auto",
+    overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
+    model: Model = None,
+    device: options.Device = "auto",
+    precision: options.ComputePrecision = options.Precision.AUTO,
+    threads: options.Threads = None,
+    encoder: options.Encoder = None,
+    crf: options.Crf = None,
+    preset: options.Preset = None,
+    pix_fmt: options.PixelFormat = None,
+    encoder_option: options.EncoderOption = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Forecast what follows the last frame of IN. Give one of --frames and --seconds."""
+    if out is not None and output is not None:
+        raise typer.BadParameter("the output is named twice: as OUT and with --output")
+    target = out if output is None else output
+    if target == "-" and json:
+        raise typer.BadParameter("--json and the video can't both go to stdout: name a file")
+    if target == "-" and not dry_run and sys.stdout.isatty():
+        raise typer.BadParameter("stdout is a terminal: send the video to a file or a pipe")
+    if (frames is None) == (seconds is None):
+        raise typer.BadParameter("give exactly one of --frames and --seconds")
+
+    # Here and not above: torch and FFmpeg take seconds to load, which --help shouldn't pay.
+    from cloudconv.jobs import extrapolate as job
+    from cloudconv.media.sink import EncodeSettings
+
+    settings = job.ExtrapolateSettings(
+        input=source,
+        output=target,
+        frames=frames,
+        seconds=seconds,
+        at=at,
+        model=model or job.DEFAULT,
+        only_new=only_new,
+        scene_cut=scene_cut,
+        encode=EncodeSettings(
+            encoder=encoder,
+            crf=crf,
+            preset=preset,
+            pix_fmt=pix_fmt,
+            options=tuple(encoder_option or ()),
+            threads=threads,
+        ),
+        overwrite=overwrite,
+        device=device,
+        precision=precision.value,
+        threads=threads,
+    )
+    console = Console(quiet, verbose)
+    if dry_run:
+        plan = job.plan(settings)
+        if json:
+            print_json(asdict(plan))
+        else:
+            _warn(console, plan.warnings)
+            print_result(_plan_text(plan))
+        return
+    with console.progress("forecasting") as bar:
+
+        def update(progress: Progress) -> None:
+            if bar is not None:
+                bar(progress.frames_done, progress.frames_expected)
+
+        result = job.run(settings, update if bar is not None else None)
+    _warn(console, result.warnings)
+    console.info(_summary(result))
+    if json:
+        print_json(asdict(result))
+
+
+def _warn(console: Console, messages: list[str]) -> None:
+    for message in messages:
+        console.warning(message)
+
+
+def _summary(result: ExtrapolateResult) -> str:
+    rhythm = f"; {result.cadence}, and so do the new ones" if result.cadence else ""
+    return (
+        f"{result.output}: {result.output_frames} frames ({result.new_frames} new, "
+        f"from {clock(result.at)} on) at {_rate(result.output_fps)}, {clock(result.duration)}"
+        f"{rhythm}; took {clock(result.wall_seconds)} "
+        f"({result.model}, {result.device}, {result.precision})"
+    )
+
+
+def _plan_text(plan: ExtrapolatePlan) -> str:
+    rows = [
+        ["input", plan.input],
+        ["output", plan.output],
+        ["result", f"{plan.output_frames} frames at {_rate(plan.output_fps)}"],
+        ["duration", clock(plan.duration)],
+        ["new frames", f"{plan.new_frames}, from {clock(plan.at)} on"],
+        ["context", f"{plan.context_frames} frames"],
+        ["cadence", plan.cadence or "none"],
+        ["model", f"{plan.model} on {plan.device}, {plan.precision}"],
+        ["encoder", f"{plan.encoder}, {plan.pix_fmt}"],
+        ["memory", f"about {megabytes(plan.memory_bytes)}"],
+        ["time", f"about {clock(plan.seconds)}"],
+    ]
+    return table(rows[0], rows[1:])
+
+
+def _rate(rational: str | None) -> str:
+    return "a variable rate" if rational is None else f"{rational} fps"

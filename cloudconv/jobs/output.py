@@ -1,0 +1,49 @@
+"""Where a job's output goes, and the clock that its times are told by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from math import lcm
+from pathlib import Path
+
+from cloudconv.errors import SettingsError
+from cloudconv.media.frame import Frame
+from cloudconv.media.probe import MediaInfo
+from cloudconv.media.target import default_suffix
+
+_MOST_TICKS = 2**31 - 1
+_PRIMING = Fraction(1, 20)
+"""Audio that begins at most this much before the picture is decoder priming, not content."""
+
+
+def output_path(
+    given: Path | str | None, input: Path | str, info: MediaInfo, tag: str, rate: Fraction | None
+) -> Path:
+    """The output's name: the given one, or ``<stem>_<tag>`` beside the input.
+
+    Raises SettingsError if the input is stdin, which has no name to build on.
+    """
+    if given is not None:
+        return Path(given)
+    if str(input) == "-":
+        raise SettingsError("What comes from stdin has no name to build on: name the output.")
+    return info.path.with_name(f"{info.path.stem}_{tag}{default_suffix(info, rate)}")
+
+
+def origin(info: MediaInfo, first: Frame) -> Fraction:
+    """The source time that becomes 0: the first frame, or audio that really begins earlier."""
+    begins = [s.start for s in info.streams if s.kind == "audio" and s.start is not None]
+    earliest = min([first.time, *begins])
+    return earliest if first.time - earliest > _PRIMING else first.time
+
+
+def time_base(rate: Fraction | None, spans: Iterable[Fraction], offset: Fraction) -> Fraction:
+    """The coarsest clock that tells every output time in whole ticks, if there is one.
+
+    ``spans``: what all times are sums of where the rate varies. ``offset``: when the first frame
+    is shown.
+    """
+    denominator = lcm(*(s.denominator for s in spans)) if rate is None else rate.numerator
+    exact = lcm(denominator, offset.denominator)
+    return Fraction(1, next((d for d in (exact, denominator) if d <= _MOST_TICKS), 1_000_000))

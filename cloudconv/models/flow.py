@@ -1,0 +1,92 @@
+"""flow: motion measured once, and carried on. What a trained forecaster must beat.
+
+Source: dense inverse search, Kroeger et al., Fast Optical Flow using Dense Inverse Search, ECCV
+2016 (arXiv 1603.03590), as OpenCV has it; moving a field along itself, semi-Lagrangian, is the
+usual way of forecasting weather radar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from cloudconv.errors import ModelError
+from cloudconv.metrics import luma
+from cloudconv.models.base import ModelSpec, Predictor
+from cloudconv.models.ops import warp
+
+_PAIRS = 4
+_LEAST_SIDE = 16
+
+
+class Flow(Predictor):
+    """The mean flow of the last four pairs, its velocities carried along with the material.
+
+    The state of a forecast is the way back to the last frame, so that each samples that once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(FLOW)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """See ``Predictor.forward``. No gradient passes."""
+        return next(self._steps(context, 1))
+
+    def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
+        last = context[:, -1]
+        velocity = torch.stack([_velocity(frames) for frames in context])
+        way = torch.zeros_like(velocity)
+        for _ in range(steps):
+            # A point at (x, y) was at (x, y) + velocity one step before, and moved there as now.
+            velocity = warp(velocity, velocity)
+            way = velocity + warp(way, velocity)
+            yield warp(last, way)
+
+
+def _velocity(frames: Tensor) -> Tensor:
+    """The mean backward flow, (2, H, W) in pixels a frame, of (T, 3, H, W)."""
+    method = _method()
+    height, width = frames.shape[2:]
+    missing = (0, max(_LEAST_SIDE - width, 0), 0, max(_LEAST_SIDE - height, 0))
+    grey = F.pad(luma(frames.detach().float().clamp(0, 1)), missing, mode="replicate")
+    pictures = (grey * 255).round().byte().cpu().numpy()
+    flows = [method.calc(later, earlier, None) for earlier, later in pairwise(pictures)]
+    mean = torch.from_numpy(np.mean(flows, 0)).permute(2, 0, 1)
+    return mean[:, :height, :width].to(frames.device)
+
+
+def _method() -> Any:
+    try:
+        cv2: Any = import_module("cv2")
+    except ImportError as error:
+        raise ModelError(
+            "The model flow needs OpenCV: install it with 'pip install opencv-python-headless', "
+            "or choose another model."
+        ) from error
+    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+
+FLOW = ModelSpec(
+    name="flow",
+    task="predict",
+    context=_PAIRS + 1,
+    arbitrary_timestep=False,
+    multiple=1,
+    build=Flow,
+    weights=None,
+    parameters=0,
+    licence="MIT",
+    origin="Kroeger et al., ECCV 2016 (arXiv 1603.03590), by way of OpenCV",
+    domain="steady motion; tears where the camera shakes or things collide",
+    scale_option=False,
+    bytes_per_pixel=210,
+    overlap=64,
+    half_precision=False,
+)
