@@ -213,7 +213,8 @@ def test_a_clip_that_is_too_short_is_refused(tmp_path: Path) -> None:
 
 
 def test_forecasts_are_scored_on_what_really_came(tmp_path: Path) -> None:
-    result = compare(gray([20 + 4 * k for k in range(16)], tmp_path / "a.mkv"), horizon=3, every=4)
+    clip = gray([20 + 4 * k for k in range(16)], tmp_path / "a.mkv")
+    result = compare(clip, horizon=3, every=4, models=("linear",), against=("hold",))
     expected = [(start + k, k + 1) for start in (2, 6, 10, 14) for k in range(3) if start + k < 16]
     assert [(row["index"], row["horizon"]) for row in result.per_frame] == expected
     assert {"linear", "hold"} <= set(result.methods)
