@@ -32,6 +32,7 @@ from cloudconv.media.color import (
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
 from cloudconv.models.base import Interpolator
+from cloudconv.models.fallback import settle
 
 _MAX_WAITING = 16
 """Frames that pass through wait at most for so many others before an unfilled batch is run."""
@@ -70,8 +71,7 @@ class Renderer:
         tile: side in pixels of the tiles that frames are cut into; ``auto`` only where a whole
             frame does not fit into memory, ``off`` never.
         scale: the model's own option, 1 for models without.
-        fallback: let a model that can tell blend where its motion is not to be trusted. The whole
-            picture decides, so it is off while a frame is worked on in tiles.
+        fallback: blend where a model that can tell finds its motion not to be trusted.
         on_warning: told, in a sentence, when memory makes the work go another way than asked for.
 
     Raises:
@@ -101,7 +101,7 @@ class Renderer:
         self._asked_batch = batch
         self._asked_tile = tile
         self._scale = scale
-        self._fallback = fallback and model.spec.fallback_option
+        model.tells_leftover = self._fallback = fallback and model.spec.fallback_option
         self._warn = on_warning
         self._multiple, self._overlap = grid(model, scale)
         self._seen: dict[int, _Seen] = {}
@@ -226,17 +226,16 @@ class Renderer:
         return made
 
     def _network(self, x0: Tensor, x1: Tensor, timestep: Tensor) -> Tensor:
-        self._model.fallback = self._fallback and self._tile is None
+        def run(a: Tensor, b: Tensor) -> Tensor:
+            return self._model.interpolate(a, b, timestep, scale=self._scale)
+
         if self._tile is None:
-            return self._model.interpolate(x0, x1, timestep, scale=self._scale)
-        return tiled(
-            lambda a, b: self._model.interpolate(a, b, timestep, scale=self._scale),
-            x0,
-            x1,
-            tile=self._tile,
-            overlap=self._overlap,
-            multiple=self._multiple,
-        )
+            result = run(x0, x1)
+        else:
+            result = tiled(
+                run, x0, x1, tile=self._tile, overlap=self._overlap, multiple=self._multiple
+            )
+        return settle(result, x0, x1, timestep) if self._fallback else result
 
     def _look(self, frame: Frame) -> _Seen:
         key = id(frame.picture)  # unique as long as the entry keeps the picture alive

@@ -91,8 +91,10 @@ class Interpolator(Model):
     are here.
     """
 
-    fallback = False
-    """Whether to blend where the motion explains little; for models with the option."""
+    tells_leftover = False
+    """Whether the result has a fourth channel: how far apart the two pictures still are, at each
+    pixel, once both have been moved to the timestep. For models with the fallback option; it is
+    what :func:`cloudconv.models.fallback.settle` goes by."""
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
         """The family's own network.
@@ -125,6 +127,7 @@ class Interpolator(Model):
 
         Returns:
             (B, 3, H, W) float32, not clamped: what lies outside [0, 1] in the inputs may pass.
+            (B, 4, H, W) with ``tells_leftover``.
 
         Raises:
             ModelError: for a scale that the model does not take.

@@ -17,10 +17,6 @@ from cloudconv.models.ops import sample, sampling_grid
 
 _SLOPE = 0.2
 
-# Shares of the difference that motion leaves over. Chosen on nine clips of real footage, measured
-# on others: see CHANGELOG.md.
-_TRUSTED, _DOUBTED = 0.65, 0.85
-
 
 class Rife46(Interpolator):
     """IFNet: four blocks, coarse to fine, refine two backward flows and a mask."""
@@ -48,23 +44,9 @@ class Rife46(Interpolator):
         assert motion is not None
         warped0, warped1 = sample(images, _grids(motion, images)).chunk(2)
         made = torch.lerp(warped1, warped0, torch.sigmoid(motion[:, 4:5]))
-        if self.fallback:
-            doubt = _doubt(x0, x1, warped0, warped1)
-            made = torch.lerp(made, x0 + (x1 - x0) * timestep, doubt)
-        return made
-
-
-def _doubt(x0: Tensor, x1: Tensor, warped0: Tensor, warped1: Tensor) -> Tensor:
-    """How little the motion explains, (B, 1, 1, 1): 0 trusts it, 1 does not at all.
-
-    What is left of the difference between the two pictures once both have been moved to the same
-    moment is small where the motion is right. Where it is nearly all still there (noise, repeated
-    frames, flicker, small things over a still ground), moving pixels costs more than it gains.
-    """
-    left = (warped0 - warped1).abs().mean((1, 2, 3), keepdim=True)
-    there = (x0 - x1).abs().mean((1, 2, 3), keepdim=True)
-    share = left / there.clamp_min(1e-6)
-    return ((share - _TRUSTED) / (_DOUBTED - _TRUSTED)).clamp(0, 1)
+        if not self.tells_leftover:
+            return made
+        return torch.cat((made, (warped0 - warped1).abs().mean(1, keepdim=True)), 1)
 
 
 def _inputs(seen: Tensor, motion: Tensor | None, timestep: Tensor, scale: float) -> list[Tensor]:
