@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from cloudconv import __version__
-from cloudconv.cli import compare, extrapolate, interp, models
+from cloudconv.cli import compare, extrapolate, interp, models, train
 from cloudconv.cli.console import Console, print_result
 from cloudconv.errors import CloudconvError
 
@@ -97,4 +97,5 @@ def common(
 app.command("interp", cls=GuardedCommand, epilog=interp.EXAMPLES)(interp.interp)
 app.command("compare", cls=GuardedCommand, epilog=compare.EXAMPLES)(compare.compare)
 app.command("extrapolate", cls=GuardedCommand, epilog=extrapolate.EXAMPLES)(extrapolate.extrapolate)
+app.command("train", cls=GuardedCommand, epilog=train.EXAMPLES)(train.train)
 app.command("models", cls=GuardedCommand, epilog=models.EXAMPLES)(models.models)

@@ -150,6 +150,8 @@ class Interpolator(Model):
         return result[..., :height, :width]
 
     def _by_halves(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float) -> Tensor:
+        # The nearest point that so many halvings can reach; close to the ends, the source itself.
+        timestep = (timestep * 2**_HALVINGS).round() / 2**_HALVINGS
         left, right = x0.clone(), x1.clone()
         low, high = torch.zeros_like(timestep), torch.ones_like(timestep)
         result = torch.where(timestep < 0.5, x0, x1)

@@ -14,9 +14,19 @@ from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor, Tas
 from cloudconv.models.baselines import BLEND, HOLD, LAST, LINEAR
 from cloudconv.models.flow import FLOW
 from cloudconv.models.rife import RIFE_46
+from cloudconv.models.seeds import SEEDS
 from cloudconv.models.tiny import TINY
 
-_SPECS: tuple[ModelSpec, ...] = (RIFE_46, BLEND, HOLD, FLOW, LAST, LINEAR, TINY)
+_SPECS: tuple[ModelSpec, ...] = (
+    RIFE_46,
+    BLEND,
+    HOLD,
+    FLOW,
+    LAST,
+    LINEAR,
+    *SEEDS,
+    TINY,
+)
 
 DEFAULT = RIFE_46.name
 """The interpolator that is used when none is named."""

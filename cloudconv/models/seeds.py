@@ -1,0 +1,49 @@
+"""Small models with a history: what the first projects tried, trained again."""
+
+from __future__ import annotations
+
+from cloudconv.models.autoencoder import (
+    AUTOENCODER,
+    AUTOENCODER_DENSE,
+    AUTOENCODER_NOISY,
+    AUTOENCODER_SHALLOW,
+    AUTOENCODER_SKIPS,
+    SKIP_AUTOENCODER,
+    SKIP_AUTOENCODER_NONE,
+    SKIP_AUTOENCODER_PICTURE,
+    SKIP_AUTOENCODER_PLAIN,
+)
+from cloudconv.models.base import ModelSpec
+from cloudconv.models.conv import CONV, CONV_CHANNEL, CONV_DEEP, CONV_MODES, CONV_RECURRENT
+from cloudconv.models.convlstm import CONVLSTM
+from cloudconv.models.multiscale import MULTISCALE_GAN
+from cloudconv.models.pyramid import CONV_PYRAMID, CONV_PYRAMID_2
+from cloudconv.models.unet import UNET5, UNET_MIDDLE, UNET_MIDDLE_MSE, UNET_MIDDLE_SSIM
+from cloudconv.models.voxelflow import VOXELFLOW
+
+SEEDS: tuple[ModelSpec, ...] = (
+    CONV_CHANNEL,
+    CONV,
+    CONV_MODES,
+    CONV_DEEP,
+    CONV_PYRAMID,
+    CONV_PYRAMID_2,
+    UNET5,
+    CONVLSTM,
+    SKIP_AUTOENCODER,
+    SKIP_AUTOENCODER_PLAIN,
+    MULTISCALE_GAN,
+    UNET_MIDDLE,
+    UNET_MIDDLE_MSE,
+    UNET_MIDDLE_SSIM,
+    AUTOENCODER,
+    AUTOENCODER_DENSE,
+    AUTOENCODER_SHALLOW,
+    AUTOENCODER_SKIPS,
+    AUTOENCODER_NOISY,
+    SKIP_AUTOENCODER_PICTURE,
+)
+"""The models of the research projects that cloudconv grew out of, in the registry's list."""
+
+PENDING: tuple[ModelSpec, ...] = (VOXELFLOW, CONV_RECURRENT, SKIP_AUTOENCODER_NONE)
+"""To be moved to the list once they have weights that are worth it."""

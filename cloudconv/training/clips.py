@@ -1,0 +1,458 @@
+"""Training data: crops of short windows at random places of clips, read from disk as they come.
+
+Nothing is kept of a clip but what :func:`probe` says of it, so memory does not grow with its
+length. What the n-th batch holds follows from the seed and n alone: a run that was interrupted
+goes on where it was, and two runs with one seed see the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from cloudconv.errors import InputError, SettingsError
+from cloudconv.media.color import color_space, thumbnail, to_rgb
+from cloudconv.media.formats import layout
+from cloudconv.media.frame import Frame
+from cloudconv.media.images import open_pictures
+from cloudconv.media.probe import MediaInfo, probe
+from cloudconv.media.source import Source
+from cloudconv.scene import CutDetector, RepeatDetector
+
+Span = tuple[Fraction, Fraction]
+Picks = Callable[[np.random.Generator], list[int]]
+
+WHOLE: tuple[Span, ...] = ((Fraction(0), Fraction(1)),)
+
+HELD_OUT: tuple[Span, ...] = tuple(
+    (Fraction(a, 100), Fraction(b, 100)) for a, b in ((30, 36), (64, 70), (94, 100))
+)
+"""The stretches of each clip that validate when nothing else was given to validate on."""
+
+_LEAD = 4  # frames decoded before a window, so that repeats at its beginning are noticed
+_TRIES = 64  # windows tried in a row before giving up
+_CROP_TRIES = 8
+_CUT_SUSPECTED = 0.03  # mean luma difference of neighbours below which there is no cut
+_CUT_JUMP = 5  # times the median difference of a window
+_VIDEO_SUFFIXES = re.compile(
+    r"\.(mp4|m4v|mov|mkv|webm|avi|ts|m2ts|mts|mpe?g|wmv|asf|flv|ogv|3gp|y4m|nut|gif|apng)", re.I
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A readable clip, the parts of it that may be used, and how it is used.
+
+    ``spans``: fractions of its length. ``size``: the longest side to which it is shrunk, None to
+    leave it.
+    """
+
+    info: MediaInfo
+    spans: tuple[Span, ...] = WHOLE
+    size: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width as used, in pixels."""
+        height, width = self.info.height, self.info.width
+        longest = max(height, width)
+        if self.size is None or longest <= self.size:
+            return height, width
+        return max(1, round(height * self.size / longest)), max(
+            1, round(width * self.size / longest)
+        )
+
+    @property
+    def gap(self) -> Fraction:
+        """The mean time between frames, in seconds."""
+        timing = self.info.timing
+        return (timing.end - timing.start) / timing.frames
+
+    def stretches(self) -> list[tuple[int, int]]:
+        """First and last-but-one frame number of each usable part."""
+        frames = self.info.timing.frames
+        return [(_up(a * frames), _up(b * frames)) for a, b in self.spans]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What a sample is cut from, and how.
+
+    ``length``: frames of a window. ``interval``: smallest and largest step between them, in
+    frames that differ. ``crop``: side of a sample in pixels. ``crops``: samples from each
+    decoded window. ``min_motion``: mean absolute difference of neighbouring frames, in levels
+    of 255, that a sample needs. ``repeats``: whether frames that repeat the one before are
+    kept. ``picks``: which frames of the window a sample takes.
+    """
+
+    length: int
+    picks: Picks
+    crop: int
+    batch: int
+    crops: int = 8
+    interval: tuple[int, int] = (1, 1)
+    min_motion: float = 0.0
+    repeats: bool = False
+    augment: bool = True
+    reversal: bool = True
+    seed: int = 0
+
+    @property
+    def needed(self) -> int:
+        """The fewest frames that a clip's part must have."""
+        return (self.length - 1) * self.interval[0] + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Samples: ``frames`` (B, L, 3, crop, crop) uint8 RGB, ``places`` (B, L) in the window."""
+
+    frames: Tensor
+    places: Tensor
+
+
+def parse_spans(text: str) -> tuple[Span, ...]:
+    """Parts of a clip: ``0:0.75``, or several such as ``0:0.3,0.5:1``.
+
+    Raises:
+        SettingsError: not of that form, not rising, or outside 0 … 1.
+    """
+    spans = []
+    try:
+        for part in text.split(","):
+            begin, end = (Fraction(piece or default) for piece, default in _halves(part))
+            spans.append((begin, end))
+    except (ValueError, ZeroDivisionError) as error:
+        raise SettingsError(_not_a_part(text)) from error
+    edges = [edge for span in spans for edge in span]
+    if edges != sorted(edges) or edges[0] < 0 or edges[-1] > 1 or any(a == b for a, b in spans):
+        raise SettingsError(_not_a_part(text))
+    return tuple(spans)
+
+
+def without(spans: Sequence[Span]) -> tuple[Span, ...]:
+    """What is left of a clip when ``spans`` are taken out of it."""
+    edges = [Fraction(0), *(edge for span in spans for edge in span), Fraction(1)]
+    return tuple((a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b)
+
+
+def open_clips(
+    paths: Sequence[str], spans: Sequence[Span] = WHOLE, size: int | None = None
+) -> list[list[Clip]]:
+    """The clips of each path: a video, a folder of videos, or a folder or pattern of pictures.
+
+    Args:
+        paths: one may end in ``[0:0.75]``, the part of its clips that is meant, and in ``@480``,
+            the longest side to which they are shrunk.
+        spans, size: the same for the others.
+
+    Returns:
+        A list for each path.
+
+    Raises:
+        InputError: nothing there, or no video in it.
+        SettingsError: no path at all, or a part that makes no sense.
+    """
+    if not paths:
+        raise SettingsError("No clips were given: name video files, or folders of them.")
+    groups = []
+    for text in paths:
+        name, part, side = split_path(text)
+        used = tuple(spans) if part is None else parse_spans(part)
+        groups.append([Clip(probe(f), used, side or size) for f in _files(Path(name))])
+    return groups
+
+
+def split_path(text: str) -> tuple[str, str | None, int | None]:
+    """``clips[0:0.75]@480`` as path, part and size; each of the latter two may be missing."""
+    match = re.fullmatch(r"(.+?)(?:\[([\d.,:/]+)\])?(?:@(\d+))?", text, re.DOTALL)
+    if match is None or Path(text).exists():
+        return text, None, None
+    return match[1], match[2], int(match[3]) if match[3] else None
+
+
+def excluding(groups: list[list[Clip]], held: list[list[Clip]]) -> list[list[Clip]]:
+    """``groups`` less the clips of which ``held`` has a part that overlaps."""
+    taken: dict[Path, list[Span]] = {}
+    for clip in (clip for group in held for clip in group):
+        taken.setdefault(clip.info.path.resolve(), []).extend(clip.spans)
+
+    def free(clip: Clip) -> bool:
+        others = taken.get(clip.info.path.resolve(), [])
+        return not any(a < d and c < b for a, b in clip.spans for c, d in others)
+
+    return [[clip for clip in group if free(clip)] for group in groups]
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    inside = sorted(path.iterdir())
+    found = [f for f in inside if f.is_file() and _VIDEO_SUFFIXES.fullmatch(f.suffix)]
+    for folder in (f for f in inside if f.is_dir()):
+        try:
+            open_pictures(folder)
+        except InputError:
+            continue
+        found.append(folder)
+    if found:
+        return found
+    try:
+        open_pictures(path)
+    except InputError as error:
+        raise InputError(
+            f"The folder {path} holds no video and no pictures: give a folder of clips, or files."
+        ) from error
+    return [path]
+
+
+@dataclass(slots=True)
+class Windows:
+    """Draws windows from groups of clips; each group is as likely as the others.
+
+    Raises InputError at once if no clip is long or large enough.
+    """
+
+    groups: list[list[Clip]]
+    sampling: Sampling
+    warnings: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        given = [clip for group in self.groups for clip in group]
+        self.groups = [[c for c in group if self._fault(c) is None] for group in self.groups]
+        self.groups = [group for group in self.groups if group]
+        unfit = [f"{c.info.path.name} {fault}" for c in given if (fault := self._fault(c))]
+        if not self.groups:
+            raise InputError(
+                f"No clip can be used: {'; '.join(unfit[:3])}. Give longer or larger clips, a "
+                "smaller crop, fewer frames at once, or a smaller interval."
+            )
+        if unfit:
+            shown = ", ".join(unfit[:3]) + (", …" if len(unfit) > 3 else "")
+            self.warnings.append(f"Left out {len(unfit)} of {len(given)} clips: {shown}.")
+
+    def draw(self, *key: int) -> Tensor:
+        """The window that belongs to ``key``: (length, 3, H, W) uint8.
+
+        Raises:
+            InputError: none of many windows could be used: nothing moves, or all have cuts.
+        """
+        reason = ""
+        for attempt in range(_TRIES):
+            random = np.random.default_rng([self.sampling.seed, *key, attempt])
+            group = self.groups[random.integers(len(self.groups))]
+            clip = group[random.integers(len(group))]
+            window = self._read_somewhere(clip, random)
+            if isinstance(window, Tensor):
+                return window
+            reason = f"{clip.info.path.name} {window}"
+        raise InputError(
+            f"In {_TRIES} tries no usable window of {self.sampling.length} frames was found; the "
+            f"last one: {reason}. Give other clips, a smaller interval, or less min-motion."
+        )
+
+    def spread(self, count: int) -> list[Tensor]:
+        """Up to ``count`` windows, spread evenly over all clips and each clip's usable parts.
+
+        Raises:
+            InputError: not one of them can be used.
+        """
+        clips = [clip for group in self.groups for clip in group]
+        each = max(1, count // len(clips))
+        # Too many clips: those at even distances in the list.
+        chosen = (
+            clips if len(clips) <= count else [clips[k * len(clips) // count] for k in range(count)]
+        )
+        found: list[Tensor] = []
+        reason = ""
+        for clip in chosen:
+            starts = _Starts(clip, self.sampling.needed)
+            for place in np.linspace(0, len(starts) - 1, each).round():
+                begin, end = starts[int(place)]
+                window = self._read(clip, begin, end, self.sampling.interval[0])
+                if isinstance(window, Tensor):
+                    found.append(window)
+                else:
+                    reason = f"{clip.info.path.name} {window}"
+        if not found:
+            raise InputError(f"Nothing to validate on could be read; the last try: {reason}.")
+        return found
+
+    def _fault(self, clip: Clip) -> str | None:
+        longest = max(end - begin for begin, end in clip.stretches())
+        if longest < self.sampling.needed:
+            return f"has {longest} frames in one piece, {self.sampling.needed} are needed"
+        height, width = clip.shape
+        if min(height, width) < self.sampling.crop:
+            return f"is {width}x{height}, smaller than the crop of {self.sampling.crop}"
+        return None
+
+    def _read_somewhere(self, clip: Clip, random: np.random.Generator) -> Tensor | str:
+        low, high = self.sampling.interval
+        longest = max(end - begin for begin, end in clip.stretches())
+        steps = max(1, self.sampling.length - 1)
+        interval = int(random.integers(low, max(low, min(high, (longest - 1) // steps)) + 1))
+        starts = _Starts(clip, steps * interval + 1 if self.sampling.length > 1 else 1)
+        begin, end = starts[int(random.integers(len(starts)))]
+        return self._read(clip, begin, end, interval)
+
+    def _read(self, clip: Clip, begin: int, end: int, interval: int) -> Tensor | str:
+        """The window from frame ``begin`` on, or why it can't be used; stops before ``end``."""
+        repeats = RepeatDetector()
+        pictures: list[Tensor] = []
+        looks: list[Tensor] = []
+        lead = min(begin, _LEAD)
+        start = (begin - lead) * clip.gap
+        differing = 0
+        with Source(clip.info, start=start, end=end * clip.gap, threads=1) as source:
+            for number, frame in enumerate(source.frames()):
+                repeated = repeats.push(frame) and not self.sampling.repeats
+                if number < lead or (repeated and pictures):
+                    continue
+                if differing % interval == 0:
+                    looks.append(thumbnail(frame, *CutDetector.THUMBNAIL))
+                    pictures.append(_picture(frame, clip.shape))
+                differing += 1
+                if len(pictures) == self.sampling.length:
+                    break
+        if len(pictures) < self.sampling.length:
+            return "ends, or repeats itself, too soon"
+        if _has_cut(looks):
+            return "has a cut there"
+        window = torch.stack(pictures)
+        if self.sampling.min_motion and _motion(window) < self.sampling.min_motion:
+            return "hardly moves there"
+        return window
+
+
+def batches(windows: Windows, position: int = 0) -> Iterator[Batch]:
+    """Batches without end, from number ``position`` on.
+
+    Each round decodes as many windows as a batch has samples, and makes ``crops`` batches of
+    them, one sample of every window in each.
+    """
+    sampling = windows.sampling
+    done, skip = divmod(position, sampling.crops)
+    while True:
+        columns = []
+        for slot in range(sampling.batch):
+            window = windows.draw(done, slot)
+            random = np.random.default_rng([sampling.seed, done, slot, _TRIES])
+            columns.append([_sample(window, sampling, random) for _ in range(sampling.crops)])
+        for row in list(zip(*columns, strict=True))[skip:]:
+            frames, places = zip(*row, strict=True)
+            yield Batch(torch.stack(frames), torch.stack(places))
+        done, skip = done + 1, 0
+
+
+def _sample(
+    window: Tensor, sampling: Sampling, random: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    places = sampling.picks(random)
+    taken = window.flip(0) if sampling.reversal and random.random() < 0.5 else window
+    crop = _crop(taken[places], sampling, random)
+    if sampling.augment:
+        if random.random() < 0.5:
+            crop = crop.flip(3)
+        if random.random() < 0.5:
+            crop = crop.flip(2)
+        if random.random() < 0.5:
+            crop = crop.transpose(2, 3)
+    return crop.contiguous(), torch.tensor(places)
+
+
+def _crop(frames: Tensor, sampling: Sampling, random: np.random.Generator) -> Tensor:
+    side = sampling.crop
+    best, most = frames[..., :side, :side], -1.0
+    for _ in range(_CROP_TRIES):
+        top = int(random.integers(frames.shape[2] - side + 1))
+        left = int(random.integers(frames.shape[3] - side + 1))
+        crop = frames[..., top : top + side, left : left + side]
+        if not sampling.min_motion or (motion := _motion(crop)) >= sampling.min_motion:
+            return crop
+        if motion > most:
+            best, most = crop, motion
+    return best
+
+
+def centre(window: Tensor, side: int) -> Tensor:
+    """The middle of each frame, at most ``side`` pixels high and wide."""
+    height, width = window.shape[2:]
+    top, left = max(0, height - side) // 2, max(0, width - side) // 2
+    return window[..., top : top + side, left : left + side].contiguous()
+
+
+def _motion(frames: Tensor) -> float:
+    if len(frames) < 2:
+        return float("inf")
+    # Not uint8, where differences wrap around.
+    values = frames.to(torch.int16)
+    return float((values[1:] - values[:-1]).abs().mean(dtype=torch.float32))
+
+
+def _has_cut(looks: list[Tensor]) -> bool:
+    jumps = [float((a - b).abs().mean()) for a, b in pairwise(looks)]
+    largest = max(jumps, default=0.0)
+    if largest < _CUT_SUSPECTED:
+        return False
+    # A flash or a jolt lost is no loss here, so what merely looks like a cut is left out too.
+    if largest > _CUT_JUMP * sorted(jumps)[(len(jumps) - 1) // 2]:
+        return True
+    detector = CutDetector()
+    decisions = [decision for look in looks for decision in detector.push(look)]
+    return any(decisions + detector.finish())
+
+
+def _picture(frame: Frame, shape: tuple[int, int]) -> Tensor:
+    """(3, height, width) uint8 RGB."""
+    kind = layout(frame.pix_fmt)
+    space = color_space(frame.tags, kind, frame.width, frame.height)
+    rgb = to_rgb(frame.planes(), kind, space)
+    if shape != (frame.height, frame.width):
+        rgb = F.interpolate(rgb[None], shape, mode="bilinear", antialias=True)[0]
+    return rgb.clamp_(0, 1).mul_(255).round_().to(torch.uint8)
+
+
+class _Starts:
+    """The frames at which a window of ``needed`` frames may begin, numbered from 0."""
+
+    def __init__(self, clip: Clip, needed: int) -> None:
+        self._parts = [(a, b, b - needed + 1 - a) for a, b in clip.stretches() if b - a >= needed]
+
+    def __len__(self) -> int:
+        return sum(count for _, _, count in self._parts)
+
+    def __getitem__(self, number: int) -> tuple[int, int]:
+        """The first frame, and the end of its stretch."""
+        for begin, end, count in self._parts:
+            if number < count:
+                return begin + number, end
+            number -= count
+        raise IndexError(number)
+
+
+def _up(value: Fraction) -> int:
+    return -(-value.numerator // value.denominator)
+
+
+def _halves(part: str) -> list[tuple[str, str]]:
+    begin, colon, end = part.partition(":")
+    if not colon:
+        raise ValueError(part)
+    return [(begin, "0"), (end, "1")]
+
+
+def _not_a_part(text: str) -> str:
+    return (
+        f"{text!r} is no part of a clip: give fractions of its length from 0 to 1, such as "
+        "0:0.75, or several, such as 0:0.3,0.5:1."
+    )

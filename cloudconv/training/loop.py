@@ -1,0 +1,370 @@
+"""The training loop: steps, validation, checkpoints. It knows nothing of files of weights."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from cloudconv import metrics
+from cloudconv.errors import InputError, ModelError
+from cloudconv.models.base import Model
+from cloudconv.training.clips import Batch
+from cloudconv.training.losses import Adversary, Loss
+from cloudconv.training.tasks import Goal, Made, padded, shrunk_like
+
+State = dict[str, Any]
+
+_WARM_UP = 50  # steps over which the learning rate rises
+_LAST_RATE = 0.02  # share of the learning rate that is left at the end
+_REPORT_EVERY = 20  # steps
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long to train, and when to look; one of ``steps`` and ``minutes`` is not None."""
+
+    steps: int | None
+    minutes: float | None
+    validate_every: int
+    checkpoint_every: int
+
+    def progress(self, step: int, seconds: float) -> float:
+        """How much of the training is behind, from 0 to 1."""
+        if self.steps is not None:
+            return min(1.0, step / self.steps)
+        assert self.minutes is not None
+        return min(1.0, seconds / (60 * self.minutes))
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How a step is made."""
+
+    learning_rate: float
+    weight_decay: float
+    ema: float
+    clip_gradient: float
+    noise: float
+    seed: int
+    precision: torch.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Scores on held-out windows; dictionaries go by the number of frames ahead.
+
+    ``gain``: mean PSNR over the naive baseline's, in dB. ``sharpness``: mean gradient of what was
+    made, as a share of the truth's.
+    """
+
+    step: int
+    loss: float
+    naive_loss: float
+    psnr: dict[str, float]
+    naive_psnr: dict[str, float]
+    sharpness: dict[str, float]
+    gain: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What is reported while training: mean losses since the last report."""
+
+    step: int
+    done: float
+    seconds: float
+    loss: float
+    naive_loss: float
+    validation: Validation | None = None
+    best: bool = False
+
+
+@dataclass(slots=True)
+class Trainer:
+    """A model in training, and all that must be kept to go on with it later.
+
+    ``shown`` is the moving average of the model, which is what is judged and delivered.
+    """
+
+    model: Model
+    goal: Goal
+    loss: Loss
+    rules: Rules
+    device: torch.device
+    adversary: Adversary | None = None
+    step: int = 0
+    seconds: float = 0.0
+    best: Validation | None = None
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+    history: list[Validation] = field(default_factory=list)
+    shown: AveragedModel = field(init=False)
+    _optimiser: torch.optim.Optimizer = field(init=False)
+    _scaler: torch.amp.GradScaler = field(init=False)
+    _losses: list[tuple[float, float]] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        rules = self.rules
+        self.model.requires_grad_(True).train()
+        self.model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.shown = AveragedModel(self.model, multi_avg_fn=_averaging(rules.ema), use_buffers=True)
+        self._optimiser = torch.optim.AdamW(
+            self.model.parameters(), rules.learning_rate, weight_decay=rules.weight_decay
+        )
+        # Only fp16 has too few exponents for gradients.
+        half = rules.precision == torch.float16
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=half)
+
+    def run(
+        self,
+        batches: Iterator[Batch],
+        windows: list[Tensor],
+        schedule: Schedule,
+        *,
+        report: Callable[[Progress], None],
+        checkpoint: Callable[[], None],
+        stop: Callable[[], bool],
+    ) -> None:
+        """Train until the schedule ends or ``stop`` says so; the last state is validated.
+
+        Args:
+            batches: from number ``step`` on.
+            windows: held-out ones, (L, 3, H, W) uint8.
+
+        Raises:
+            ModelError: the loss is no longer a number.
+        """
+        began = time.monotonic() - self.seconds
+        if not self.history:
+            self._judge(windows, report, 0.0)
+        while (done := schedule.progress(self.step, self.seconds)) < 1 and not stop():
+            self._advance(next(batches), done)
+            self.seconds = time.monotonic() - began
+            done = schedule.progress(self.step, self.seconds)
+            if self.step % schedule.validate_every == 0:
+                self._judge(windows, report, done)
+            elif self.step % _REPORT_EVERY == 0:
+                report(self._progress(done))
+            if self.step % schedule.checkpoint_every == 0:
+                checkpoint()
+        if self.history[-1].step != self.step and not stop():
+            self._judge(windows, report, 1.0)
+
+    def validate(self, windows: list[Tensor]) -> Validation:
+        """The scores of the moving average on ``windows``, (L, 3, H, W) uint8 each.
+
+        Raises:
+            InputError: there is no window.
+        """
+        if not windows:
+            raise InputError("There is no held-out window to validate on: give validation clips.")
+        shown = self.shown.module
+        assert isinstance(shown, Model)
+        trained, self.goal.model = self.goal.model, shown  # type: ignore[attr-defined]
+        shown.eval()
+        tally = _Tally()
+        try:
+            with torch.no_grad():
+                for window in windows:
+                    for picks in self.goal.validation_picks():
+                        made = self._validation_pictures(window, picks)
+                        for label, pictures in zip(self.goal.labels(picks), made, strict=True):
+                            tally.add(label, pictures, self.loss)
+        finally:
+            self.goal.model = trained  # type: ignore[attr-defined]
+        return tally.result(self.step)
+
+    def state(self) -> State:
+        """All that :meth:`restore` needs to go on as if nothing had happened."""
+        adversary = self.adversary
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "shown": self.shown.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "adversary": None if adversary is None else adversary.network.state_dict(),
+            "adversary_optimiser": None if adversary is None else adversary.optimiser.state_dict(),
+            "best_state": self.best_state,
+            "best": None if self.best is None else _as_dict(self.best),
+            "history": [_as_dict(v) for v in self.history],
+        }
+
+    def restore(self, state: State) -> None:
+        """Take over what :meth:`state` gave; a state of other settings raises KeyError or worse."""
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.model.load_state_dict(state["model"])
+        self.shown.load_state_dict(state["shown"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._scaler.load_state_dict(state["scaler"])
+        if self.adversary is not None:
+            self.adversary.network.load_state_dict(state["adversary"])
+            self.adversary.optimiser.load_state_dict(state["adversary_optimiser"])
+        self.best_state = state["best_state"]
+        self.best = None if state["best"] is None else Validation(**state["best"])
+        self.history = [Validation(**entry) for entry in state["history"]]
+
+    def _advance(self, batch: Batch, done: float) -> None:
+        """One step. Its random numbers follow from the seed and the step alone."""
+        torch.manual_seed(self.rules.seed * 1_000_003 + self.step)
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.rules.learning_rate * _rate(self.step, done)
+        frames = batch.frames.to(self.device).float().div_(255)
+        frames = padded(frames, self.model.spec.multiple)
+        places = batch.places.to(self.device)
+        self._optimiser.zero_grad(set_to_none=True)
+        with self._autocast():
+            made = self.goal.make(frames, places, self.rules.noise)
+        total = self._total(made)
+        if not math.isfinite(float(total.detach())):
+            raise ModelError(
+                f"The loss is no longer a number at step {self.step}: lower the learning rate, or "
+                "use fp32. The best weights so far are kept."
+            )
+        self._scaler.scale(total).backward()  # type: ignore[no-untyped-call]
+        self._scaler.unscale_(self._optimiser)
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.rules.clip_gradient)
+        self._scaler.step(self._optimiser)
+        self._scaler.update()
+        if self.adversary is not None:
+            for pictures in made:
+                self.adversary.learn(pictures.context, pictures.picture.float(), pictures.truth)
+        self.shown.update_parameters(self.model)
+        self.step += 1
+
+    def _total(self, made: list[Made]) -> Tensor:
+        """The loss to be made small; it and the naive pictures' are noted for the next report."""
+        total = made[0].truth.new_zeros(())
+        plain, naive = total, total
+        for pictures in made:
+            fine = self.loss(pictures.picture.float(), pictures.truth, pictures.naive)
+            plain = plain + fine / len(made)
+            total = total + fine
+            for level in pictures.levels:
+                truth, usual = (shrunk_like(p, level) for p in (pictures.truth, pictures.naive))
+                total = total + self.loss(level.float(), truth, usual)
+            if self.adversary is not None:
+                opinion = self.adversary.opinion(pictures.context, pictures.picture.float())
+                total = total + self.loss.adversarial * opinion
+            with torch.no_grad():
+                loss = self.loss(pictures.naive, pictures.truth, pictures.naive)
+                naive = naive + loss / len(made)
+        self._losses.append((float(plain.detach()), float(naive)))
+        return total / len(made)
+
+    def _autocast(self) -> torch.autocast:
+        dtype = self.rules.precision
+        return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
+
+    def _validation_pictures(self, window: Tensor, picks: list[int]) -> list[Made]:
+        height, width = window.shape[2:]
+        frames = window[picks][None].to(self.device).float().div_(255)
+        places = torch.tensor([picks], device=self.device)
+        with self._autocast():
+            made = self.goal.make(padded(frames, self.model.spec.multiple), places, 0.0)
+        crop = (..., slice(height), slice(width))
+        return [
+            Made(m.picture.float()[crop], m.truth[crop], m.naive[crop], m.context) for m in made
+        ]
+
+    def _judge(
+        self, windows: list[Tensor], report: Callable[[Progress], None], done: float
+    ) -> None:
+        validation = self.validate(windows)
+        self.history.append(validation)
+        best = self.best is None or validation.gain > self.best.gain
+        if best:
+            self.best = validation
+            shown = self.shown.module.state_dict()
+            self.best_state = {name: tensor.detach().clone() for name, tensor in shown.items()}
+        report(self._progress(done, validation, best))
+
+    def _progress(
+        self, done: float, validation: Validation | None = None, best: bool = False
+    ) -> Progress:
+        losses, self._losses = self._losses, []
+        count = max(1, len(losses))
+        loss, naive = (sum(pair[k] for pair in losses) / count for k in (0, 1))
+        return Progress(self.step, done, self.seconds, loss, naive, validation, best)
+
+
+class _Tally:
+    """Scores as they add up."""
+
+    def __init__(self) -> None:
+        self._loss: list[tuple[float, float]] = []
+        self._scores: dict[str, list[tuple[float, float, float]]] = {}
+
+    def add(self, label: str, made: Made, loss: Loss) -> None:
+        picture = made.picture.clamp(0, 1)
+        self._loss.append(
+            (
+                float(loss(picture, made.truth, made.naive)),
+                float(loss(made.naive, made.truth, made.naive)),
+            )
+        )
+        self._scores.setdefault(label, []).append(
+            (
+                float(metrics.psnr(picture, made.truth)),
+                float(metrics.psnr(made.naive, made.truth)),
+                _gradient(picture) / max(_gradient(made.truth), 1e-6),
+            )
+        )
+
+    def result(self, step: int) -> Validation:
+        loss, naive_loss = (_mean([pair[k] for pair in self._loss]) for k in (0, 1))
+        psnr, naive, sharpness = (
+            {label: _mean([score[k] for score in scores]) for label, scores in self._scores.items()}
+            for k in (0, 1, 2)
+        )
+        gain = _mean([psnr[label] - naive[label] for label in psnr])
+        return Validation(step, loss, naive_loss, psnr, naive, sharpness, gain)
+
+
+def save_checkpoint(path: Path, state: State) -> None:
+    """Write a state; the file is never half there."""
+    part = path.with_name(path.name + ".part")
+    torch.save(state, part)
+    part.replace(path)
+
+
+def _rate(step: int, done: float) -> float:
+    """The share of the learning rate: a short rise, then half a cosine down."""
+    cosine = _LAST_RATE + (1 - _LAST_RATE) * (1 + math.cos(math.pi * done)) / 2
+    return cosine * min(1.0, (step + 1) / _WARM_UP)
+
+
+def _averaging(most: float) -> Callable[[Any, Any, Any], None]:
+    """A moving average that forgets the untrained beginning: its decay rises to ``most``."""
+
+    @torch.no_grad()
+    def average(averaged: Any, current: Any, count: Any) -> None:
+        steps = int(count)
+        decay = min(most, (1 + steps) / (10 + steps))
+        for mean, value in zip(averaged, current, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)
+
+    return average
+
+
+def _gradient(picture: Tensor) -> float:
+    return float(picture.diff(dim=-1).abs().mean() + picture.diff(dim=-2).abs().mean())
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _as_dict(validation: Validation) -> dict[str, Any]:
+    return {name: getattr(validation, name) for name in Validation.__slots__}

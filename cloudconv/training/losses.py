@@ -1,0 +1,182 @@
+"""What training makes small: sums of differences between the made and the true picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from cloudconv.errors import SettingsError
+
+_CHARBONNIER = 1e-3
+_PSNR_SCALE = 1e6
+_LEVELS = 4  # of the Laplacian pyramid
+_FLOOR = 2 / 255
+"""A naive error, before dividing by it, is added this: what is all but still must not count for
+all. Its square for squared errors."""
+
+ADVERSARIAL = "adversarial"
+
+
+def l1(made: Tensor, truth: Tensor) -> Tensor:
+    """Mean absolute error of each item: (B, 3, H, W) twice → (B,)."""
+    return (made - truth).abs().mean(dim=(1, 2, 3))
+
+
+def l2(made: Tensor, truth: Tensor) -> Tensor:
+    """Mean squared error of each item."""
+    return (made - truth).square().mean(dim=(1, 2, 3))
+
+
+def charbonnier(made: Tensor, truth: Tensor) -> Tensor:
+    """Mean of ``sqrt(d² + 10⁻⁶)``, an l1 that is smooth at 0 (Charbonnier et al. 1994)."""
+    return ((made - truth).square() + _CHARBONNIER**2).sqrt().mean(dim=(1, 2, 3))
+
+
+def ssim(made: Tensor, truth: Tensor) -> Tensor:
+    """1 less the structural similarity of Wang et al. 2004, over all channels; torchmetrics'."""
+    # Here, because the import takes two seconds, which only those who use it should pay.
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    score: object = structural_similarity_index_measure(
+        made, truth, sigma=1.5, data_range=1.0, reduction="none"
+    )
+    assert isinstance(score, Tensor)
+    return torch.sub(1, score)
+
+
+def gdl(made: Tensor, truth: Tensor) -> Tensor:
+    """Gradient difference loss of Mathieu et al. 2015 (arXiv 1511.05440), alpha = 1, as means."""
+    total = made.new_zeros(len(made))
+    for axis in (2, 3):
+        difference = made.diff(dim=axis).abs() - truth.diff(dim=axis).abs()
+        total = total + difference.abs().mean(dim=(1, 2, 3))
+    return total
+
+
+def laplacian(made: Tensor, truth: Tensor) -> Tensor:
+    """l1 between Laplacian pyramids of four levels (Bojanowski et al. 2017), coarse ones more."""
+    difference = made - truth
+    total = difference.new_zeros(len(difference))
+    for level in range(_LEVELS):
+        if level == _LEVELS - 1 or min(difference.shape[2:]) < 2:
+            band, small = difference, difference
+        else:
+            small = F.avg_pool2d(difference, 2, ceil_mode=True, count_include_pad=False)
+            size = difference.shape[2:]
+            band = difference - F.interpolate(small, size, mode="bilinear", align_corners=False)
+        total = total + 0.5 ** (_LEVELS - level) * band.abs().mean(dim=(1, 2, 3))
+        if small is difference:
+            break
+        difference = small
+    return total
+
+
+def psnr(made: Tensor, truth: Tensor) -> Tensor:
+    """``ln(1 + 10⁶·MSE)``: a decibel counts the same in quiet and lively pictures, up to 60 dB."""
+    return (l2(made, truth) * _PSNR_SCALE).log1p()
+
+
+TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "l1": l1,
+    "l2": l2,
+    "charbonnier": charbonnier,
+    "ssim": ssim,
+    "gdl": gdl,
+    "laplacian": laplacian,
+    "psnr": psnr,
+}
+"""The terms that compare pictures, by the name that the command line uses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A weighted sum of terms; ``adversarial`` is the weight of the discriminators' say.
+
+    ``relative``: each item's term is divided by the same term of the naive picture, so that quiet
+    footage counts as much as lively one.
+    """
+
+    terms: tuple[tuple[str, float], ...]
+    adversarial: float = 0.0
+    relative: bool = False
+
+    def __call__(self, made: Tensor, truth: Tensor, naive: Tensor) -> Tensor:
+        """The mean over the items of (B, 3, H, W) pictures, without the adversarial term."""
+        total = made.new_zeros(())
+        for name, weight in self.terms:
+            each = TERMS[name](made, truth)
+            if self.relative:
+                with torch.no_grad():
+                    usual = TERMS[name](naive, truth) + (_FLOOR**2 if name == "l2" else _FLOOR)
+                each = each / usual
+            total = total + weight * each.mean()
+        return total
+
+
+def parse_loss(text: str, *, relative: bool = False) -> Loss:
+    """``charbonnier+gdl``, or with weights ``l2:1,gdl:0.5``.
+
+    Raises:
+        SettingsError: an unknown term, a bad weight, or none but ``adversarial``.
+    """
+    weights: dict[str, float] = {}
+    for part in text.replace("+", ",").split(","):
+        name, colon, number = part.strip().partition(":")
+        if name not in TERMS and name != ADVERSARIAL:
+            known = ", ".join([*TERMS, ADVERSARIAL])
+            raise SettingsError(f"There is no loss {name!r}: choose from {known}.")
+        try:
+            weight = float(number) if colon else 1.0
+        except ValueError:
+            weight = -1.0
+        if not 0 < weight < float("inf"):
+            raise SettingsError(f"The weight {number!r} of the loss {name} is no number above 0.")
+        if name in weights:
+            raise SettingsError(f"The loss {name} is given twice in {text!r}.")
+        weights[name] = weight
+    adversarial = weights.pop(ADVERSARIAL, 0.0)
+    if not weights:
+        raise SettingsError(
+            f"{ADVERSARIAL} alone says only whether a picture looks real, not whether it is the "
+            "right one: add another loss, such as l2:1,gdl:1,adversarial:0.05."
+        )
+    return Loss(tuple(weights.items()), adversarial, relative)
+
+
+class Adversary:
+    """Discriminators that learn beside the model to tell its pictures from true ones.
+
+    Goodfellow et al. 2014 (arXiv 1406.2661), in the conditional form of Mathieu et al. 2015
+    (arXiv 1511.05440): they see what the picture was made from.
+
+    Args:
+        network: called with (B, T, 3, H, W) contexts and (B, 3, H, W) pictures; gives a list of
+            logits, one tensor a scale, above 0 for pictures taken for true ones.
+    """
+
+    def __init__(self, network: nn.Module, learning_rate: float) -> None:
+        self.network = network
+        self.optimiser = torch.optim.Adam(network.parameters(), learning_rate, betas=(0.5, 0.999))
+
+    def opinion(self, context: Tensor, made: Tensor) -> Tensor:
+        """How far the pictures are from passing as true: what the model wants small."""
+        return self._mean(context, made, 1.0)
+
+    def learn(self, context: Tensor, made: Tensor, truth: Tensor) -> None:
+        """One step towards telling the two apart."""
+        self.optimiser.zero_grad(set_to_none=True)
+        loss = self._mean(context, truth, 1.0) + self._mean(context, made.detach(), 0.0)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+
+    def _mean(self, context: Tensor, picture: Tensor, wanted: float) -> Tensor:
+        logits: list[Tensor] = self.network(context, picture)
+        each = [
+            F.binary_cross_entropy_with_logits(x.float(), torch.full_like(x.float(), wanted))
+            for x in logits
+        ]
+        return torch.stack(each).mean()

@@ -1,0 +1,320 @@
+"""Training as a user meets it: it learns, goes on where it was stopped, and says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import typer
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from cloudconv import weights
+from cloudconv.cli import train as command
+from cloudconv.cli.app import GuardedCommand
+from cloudconv.errors import (
+    CloudconvError,
+    DeviceError,
+    InputError,
+    ModelError,
+    OutputError,
+    SettingsError,
+    WeightsError,
+)
+from cloudconv.jobs import train
+from cloudconv.models import registry
+from cloudconv.training.loop import Progress
+from cloudconv.training.settings import find_spec
+from tests.trainees import AGAIN, AHEAD, COARSE, DUEL, MIDDLE, PREDICT, moving, offer
+
+
+@pytest.fixture(autouse=True)
+def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch, PREDICT, AHEAD, MIDDLE, AGAIN, DUEL, COARSE)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(moving(tmp_path_factory.mktemp("clips") / "moving.mkv", 60))
+
+
+def settings(clip: str, weights_file: Path, **changes: Any) -> train.TrainSettings:
+    given: dict[str, Any] = {
+        "clips": (clip,),
+        "model": PREDICT.name,
+        "output": str(weights_file),
+        "val_part": "0.8:1",
+        "steps": 20,
+        "crop": 32,
+        "batch": 4,
+        "val_windows": 3,
+        "validate_every": 10,
+        "checkpoint_every": 10,
+        "learning_rate": 3e-3,
+        "augment": False,
+        "reversal": False,
+        "device": "cpu",
+        "threads": 1,
+    }
+    return train.TrainSettings(**(given | changes))
+
+
+def losses_of(run: Callable[[Callable[[Progress], None]], object]) -> dict[int, float]:
+    seen: dict[int, float] = {}
+    run(lambda progress: seen.setdefault(progress.step, progress.loss) and None)
+    return seen
+
+
+def test_motion_is_forecast_better_than_by_holding(clip: str, tmp_path: Path) -> None:
+    output = tmp_path / "p.safetensors"
+    result = train.run(settings(clip, output, steps=250))
+    assert result.naive == "hold"
+    assert result.initial.gain == pytest.approx(0, abs=0.01)
+    assert result.best.gain > 3
+    assert result.seen.gain > 3
+    assert result.improved
+    assert result.best.psnr["1"] - result.best.naive_psnr["1"] == pytest.approx(result.best.gain)
+
+    loaded = registry.load_predictor(output)
+    metadata = weights.read_metadata(output)
+    assert metadata["model"] == PREDICT.name
+    assert metadata["task"] == "predict"
+    assert int(metadata["steps"]) == result.best.step
+    assert json.loads(metadata["scores"])["gain"] == pytest.approx(result.best.gain)
+    assert json.loads(metadata["recipe"])["loss"] == "charbonnier"
+    assert all(tensor.dtype == torch.float16 for tensor in load_file(output).values())
+    assert loaded.predict(torch.rand(1, 2, 3, 30, 22)).shape == (1, 3, 30, 22)
+    assert os.listdir(tmp_path) == ["p.safetensors"]
+
+
+def test_every_task_and_loss_trains(clip: str, tmp_path: Path) -> None:
+    for number, changes in enumerate(
+        (
+            {"model": MIDDLE.name, "gap": 4, "loss": "ssim+l1"},
+            {"model": AGAIN.name, "loss": "laplacian+l2", "steps": 120},
+            {"model": AHEAD.name, "rollout": 6, "relative": True, "steps": 120},
+            {"model": PREDICT.name, "rollout": 3, "noise": 0.02, "interval": (1, 2)},
+            {"model": DUEL.name, "loss": "l2:1,gdl:1,adversarial:0.05"},
+            {"model": COARSE.name, "loss": "l2+gdl", "precision": "bf16"},
+        )
+    ):
+        output = tmp_path / f"{number}.safetensors"
+        result = train.run(
+            settings(clip, output, **({"steps": 60, "validate_every": 30} | changes))
+        )
+        assert result.best.gain > 0.2, changes
+        assert registry.load_model(output).spec.name == changes["model"]
+
+
+def test_scores_go_by_the_number_of_frames_ahead(clip: str, tmp_path: Path) -> None:
+    fed_back = train.run(settings(clip, tmp_path / "a.safetensors", rollout=3, steps=1))
+    direct = settings(clip, tmp_path / "b.safetensors", model=AHEAD.name, rollout=6, steps=1)
+    assert list(fed_back.best.psnr) == ["1", "2", "3"]
+    assert list(train.run(direct).best.psnr) == ["1", "2", "6"]
+
+
+@pytest.mark.parametrize("model", [PREDICT.name, DUEL.name])
+def test_a_run_that_was_stopped_goes_on_exactly(clip: str, tmp_path: Path, model: str) -> None:
+    loss = "l1+adversarial:0.1" if model == DUEL.name else "l1"
+    changes = {"model": model, "loss": loss, "noise": 0.05, "steps": 60, "validate_every": 20}
+    changes |= {"reversal": True, "augment": True, "crops": 3}
+    whole_file, parted_file = tmp_path / "whole.safetensors", tmp_path / "parted.safetensors"
+    whole: dict[int, float] = {}
+    train.run(settings(clip, whole_file, **changes), lambda p: whole.update({p.step: p.loss}))
+
+    parted: dict[int, float] = {}
+
+    def stop_at(progress: Progress) -> None:
+        parted[progress.step] = progress.loss
+        if progress.step == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    first = train.run(settings(clip, parted_file, **changes), stop_at)
+    assert first.interrupted
+    assert first.steps < 60
+    assert registry.load_model(parted_file).spec.name == model, "Ctrl-C leaves a usable file"
+    second = train.run(
+        settings(clip, parted_file, **changes), lambda p: parted.update({p.step: p.loss})
+    )
+    assert second.resumed
+    assert not second.interrupted
+    assert second.steps == 60
+    assert {k: v for k, v in parted.items() if k != first.steps or k % 20 == 0} == whole
+    a, b = load_file(whole_file), load_file(parted_file)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not (tmp_path / "parted.safetensors.checkpoint").exists()
+
+
+def test_a_checkpoint_of_other_settings_is_refused(clip: str, tmp_path: Path) -> None:
+    output = tmp_path / "p.safetensors"
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    train.run(settings(clip, output), stop)
+    with pytest.raises(SettingsError, match="noise was"):
+        train.run(settings(clip, output, noise=0.1))
+    anew = train.run(settings(clip, output, noise=0.1, resume=False, overwrite=True))
+    assert not anew.resumed
+    Path(f"{output}.checkpoint").write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="is damaged"):
+        train.run(settings(clip, output))
+
+
+def test_seeds_decide(clip: str, tmp_path: Path) -> None:
+    def trained(seed: int, name: str) -> dict[str, torch.Tensor]:
+        train.run(settings(clip, tmp_path / name, seed=seed, steps=5))
+        return load_file(tmp_path / name)
+
+    a, b, c = (trained(seed, f"{n}.safetensors") for n, seed in enumerate((1, 1, 2)))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not all(torch.equal(a[name], c[name]) for name in a)
+
+
+def test_fine_tuning_never_ends_below_where_it_started(clip: str, tmp_path: Path) -> None:
+    first, tuned = tmp_path / "first.safetensors", tmp_path / "tuned.safetensors"
+    before = train.run(settings(clip, first, steps=200))
+    # A learning rate that ruins it: nothing is gained, and the start is given back.
+    after = train.run(
+        settings(clip, tuned, init=str(first), learning_rate=0.3, validate_every=5, steps=10)
+    )
+    assert after.initialised == 4
+    assert after.initial.gain == pytest.approx(before.best.gain, abs=0.05)
+    assert not after.improved
+    assert after.best.gain == after.initial.gain
+    a, b = load_file(first), load_file(tuned)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_predictor_can_start_from_parts_of_another_model(clip: str, tmp_path: Path) -> None:
+    encoder = tmp_path / "encoder.safetensors"
+    train.run(settings(clip, encoder, model=AGAIN.name))
+    result = train.run(settings(clip, tmp_path / "p.safetensors", init=str(encoder), steps=1))
+    assert result.initialised == 2, "the decoder's weight and bias are of one name and shape"
+
+
+def test_held_out_stretches_by_default(clip: str, tmp_path: Path) -> None:
+    given = settings(clip, tmp_path / "p.safetensors", val_part=None, steps=1)
+    assert train.run(given).best.naive_psnr["1"] > 10
+    part = settings(f"{clip}[0:0.5]", tmp_path / "q.safetensors", val_part=None, steps=1)
+    assert train.run(part).best.naive_psnr["1"] > 10
+
+
+def test_mistakes_are_said_clearly(clip: str, tmp_path: Path) -> None:
+    output = tmp_path / "p.safetensors"
+    short = str(moving(tmp_path / "short.mkv", 3))
+    other = tmp_path / "other.safetensors"
+    save_file({"alien": torch.zeros(2)}, other, {"model": MIDDLE.name})
+    wide = tmp_path / "wide.safetensors"
+    state = PREDICT.build().state_dict()
+    state["encode.weight"] = torch.zeros(12, 9, 5, 5)
+    save_file(state, wide, {"model": PREDICT.name})
+    (tmp_path / "empty").mkdir()
+    cases: list[tuple[dict[str, Any], type[CloudconvError], str]] = [
+        ({"clips": (short,)}, InputError, "frames in one piece"),
+        ({"clips": (str(tmp_path / "empty"),)}, InputError, "no video and no pictures"),
+        ({"crop": 64}, InputError, "smaller than the crop"),
+        ({"model": "hold"}, ModelError, "nothing to train"),
+        ({"model": "nonsense"}, ModelError, "There is no model"),
+        ({"task": "interpolate"}, ModelError, "one to interpolate is needed"),
+        ({"init": str(other)}, WeightsError, "Nothing of the weights"),
+        ({"init": str(wide)}, WeightsError, "do not fit"),
+        ({"init": "linear"}, ModelError, "no weights to start from"),
+        ({"model": MIDDLE.name, "gap": 3}, SettingsError, "even gap"),
+        ({"loss": "l1+adversarial"}, SettingsError, "no discriminators"),
+        ({"train_part": "0:1", "val_part": None}, SettingsError, "nothing to validate on"),
+        ({"output": str(tmp_path / "no" / "p.safetensors")}, OutputError, "does not exist"),
+    ]
+    if not torch.cuda.is_available():
+        cases.append(({"device": "cuda"}, DeviceError, "no working CUDA GPU"))
+    for changes, kind, said in cases:
+        with pytest.raises(kind, match=said):
+            train.run(settings(clip, output, **changes))
+        assert not output.exists()
+    ruined = settings(clip, output, learning_rate=1e12, clip_gradient=1e12)
+    with pytest.raises(ModelError, match="no longer a number"):
+        train.run(ruined)
+    assert registry.load_model(output).spec is PREDICT, "the best so far is kept"
+    with pytest.raises(OutputError, match="exists"):
+        train.run(settings(clip, output))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"steps": 0}, "steps must be above 0"),
+        ({"steps": 5, "minutes": 1}, "not both"),
+        ({"noise": -1}, "noise must not be negative"),
+        ({"interval": (3, 1)}, "interval"),
+        ({"ema": 1}, "ema"),
+        ({"output": "weights.pt"}, "safetensors"),
+        ({"loss": "nonsense"}, "There is no loss"),
+    ],
+)
+def test_settings_that_make_no_sense(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        settings("clip.mkv", Path("p.safetensors"), **changes)
+
+
+def test_recipes(clip: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        f'model = "{PREDICT.name}"\nclips = ["{clip}"]\nsteps = 7\ninterval = [1, 2]\n'
+    )
+    read = train.settings_from(recipe, seed=3)
+    assert (read.steps, read.seed, read.interval) == (7, 3, (1, 2))
+    assert read.output == f"{PREDICT.name}_trained.safetensors"
+    assert train.settings_from(recipe, minutes=2.0).steps is None
+    recipe.write_text("stepps = 7\n")
+    with pytest.raises(SettingsError, match="'stepps'"):
+        train.settings_from(recipe)
+    recipe.write_text("steps = \n")
+    with pytest.raises(SettingsError, match="no TOML"):
+        train.settings_from(recipe)
+    with pytest.raises(InputError, match="cannot be read"):
+        train.settings_from(tmp_path / "none.toml")
+    with pytest.raises(SettingsError, match="does not fit"):
+        train.settings_from(None, model="x")
+
+
+def test_the_recipes_that_ship_make_sense() -> None:
+    folder = weights.weights_folder() / "recipes"
+    for recipe in folder.glob("*.toml"):
+        read = train.settings_from(recipe)
+        assert read.steps is not None, f"{recipe.name} must not depend on how fast a machine is"
+        assert find_spec(read.model, read.task).name == read.model
+
+
+def test_the_command(clip: str, tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command("train", cls=GuardedCommand)(command.train)
+    output = tmp_path / "p.safetensors"
+    words = f"{clip} --model {PREDICT.name} --steps 10 --crop 32 --batch 2 --interval 1-2 --json"
+    runner = CliRunner()
+    done = runner.invoke(app, [*words.split(), "-o", str(output), "--val-part", "0.8:1"])
+    assert done.exit_code == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["output"] == str(output)
+    assert result["best"]["psnr"]["1"] > 10
+    assert "naive" in done.stderr
+    for wrong in (["--model", "x"], [clip], [clip, "--model", "x", "--interval", "two"]):
+        assert runner.invoke(app, wrong).exit_code == 2
+    refused = runner.invoke(
+        app, [clip, "--model", "nonsense", "-o", str(tmp_path / "q.safetensors")]
+    )
+    assert refused.exit_code == 1
+    assert "There is no model" in refused.stderr
+
+
+def test_still_clips_have_nothing_to_teach(tmp_path: Path) -> None:
+    still = str(moving(tmp_path / "still.mkv", 30, step=0))
+    with pytest.raises(InputError, match=r"usable window|could be read"):
+        train.run(settings(still, tmp_path / "p.safetensors", min_motion=1.0))

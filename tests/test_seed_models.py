@@ -1,0 +1,337 @@
+"""What every predictor and seed model must hold to, trained or not; and what each is for."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cloudconv import weights
+from cloudconv.errors import ModelError
+from cloudconv.models import registry
+from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor, Reconstructor
+from cloudconv.models.seeds import PENDING
+from cloudconv.models.voxelflow import VoxelFlow, from_rife
+
+SPECS = {
+    (spec.name, spec.task): spec
+    for spec in (*PENDING, *registry.specs())
+    if spec.task != "interpolate" or spec in PENDING
+}
+PREDICTORS = [key for key in SPECS if key[1] == "predict"]
+NETWORKS = [key for key, spec in SPECS.items() if spec.parameters]
+Key = tuple[str, str]
+
+
+def named(keys: list[Key]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("key", keys, ids=["-".join(key) for key in keys])
+
+
+@cache
+def model(key: Key) -> Model:
+    """Without trained weights, but none of them zero, so that everything has a say."""
+    torch.manual_seed(1)
+    built = SPECS[key].build().eval()
+    with torch.no_grad():
+        for parameter in built.parameters():
+            parameter += 0.01 * torch.randn_like(parameter)
+    return built.requires_grad_(False)
+
+
+def fresh(name: str) -> Predictor:
+    built = SPECS[name, "predict"].build().eval()
+    assert isinstance(built, Predictor)
+    return built
+
+
+def run(key: Key, height: int, width: int, batch: int = 1) -> tuple[Tensor, Tensor]:
+    """The model's own public way on random pictures: what went in, what came out."""
+    chosen, spec = model(key), SPECS[key]
+    pictures = torch.rand(batch, spec.context, 3, height, width)
+    return pictures, apply(chosen, pictures)
+
+
+def apply(chosen: Model, pictures: Tensor) -> Tensor:
+    if isinstance(chosen, Predictor):
+        return chosen.predict(pictures)
+    if isinstance(chosen, Interpolator):
+        middle = torch.full((len(pictures),), 0.5)
+        return chosen.interpolate(pictures[:, 0], pictures[:, 1], middle)
+    assert isinstance(chosen, Reconstructor)
+    return chosen.reconstruct(pictures[:, 0])
+
+
+def moving(count: int, height: int = 64, width: int = 96, step: float = 2.0) -> Tensor:
+    """(1, count, 3, H, W): a texture that moves ``step`` pixels to the right each frame."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+
+    def at(number: int) -> Tensor:
+        u = x - number * step
+        waves = [torch.sin(u / (3 + k) + y / (5 + k) + k) * torch.cos(y / 4 - k) for k in range(3)]
+        return 0.5 + 0.4 * torch.stack(waves)
+
+    return torch.stack([at(number) for number in range(count)])[None]
+
+
+def error(made: Tensor, truth: Tensor) -> float:
+    """Mean squared, away from where things come in."""
+    return float((made - truth)[..., 8:-8, 24:-8].square().mean())
+
+
+@named(list(SPECS))
+def test_the_spec_is_true(key: Key) -> None:
+    spec = SPECS[key]
+    assert sum(p.numel() for p in model(key).parameters()) == spec.parameters
+    assert model(key).spec is spec
+    assert spec.licence
+    assert spec.origin
+    assert (spec.weights is None) == (spec.parameters == 0)
+    assert spec.bytes_per_pixel >= 3 * 4
+
+
+@named(list(SPECS))
+@settings(deadline=None, max_examples=3)
+@given(height=st.integers(1, 50), width=st.integers(1, 50), batch=st.integers(1, 2))
+def test_any_size_and_batch(key: Key, height: int, width: int, batch: int) -> None:
+    pictures, made = run(key, height, width, batch)
+    assert made.shape == pictures[:, 0].shape
+    assert made.dtype == torch.float32
+    assert made.isfinite().all()
+
+
+@named(list(SPECS))
+def test_a_batch_is_its_items_and_inputs_stay(key: Key) -> None:
+    pictures, made = run(key, 37, 45, 2)
+    kept = pictures.clone()
+    for number in range(2):
+        alone = apply(model(key), pictures[number : number + 1])
+        assert torch.allclose(made[number], alone[0], atol=2e-4)
+    assert torch.equal(pictures, kept)
+    made.zero_()
+    assert torch.equal(pictures, kept), "the result shares memory with the input"
+
+
+@named(NETWORKS)
+def test_bfloat16_weights_give_float32_pictures_close_by(key: Key) -> None:
+    frames = moving(SPECS[key].context, 32, 64)
+    exact = apply(model(key), frames)
+    rounded_model = SPECS[key].build().eval()
+    rounded_model.load_state_dict(model(key).state_dict())
+    rounded = apply(rounded_model.to(torch.bfloat16), frames)
+    assert rounded.dtype == torch.float32
+    assert (rounded - exact).square().mean() < 1e-3
+
+
+@named(NETWORKS)
+def test_every_parameter_learns(key: Key) -> None:
+    learner = SPECS[key].build().train()
+    learner.load_state_dict(model(key).state_dict())
+    spec = SPECS[key]
+    pictures = torch.rand(2, spec.context, 3, 64, 64)
+    made: Tensor
+    if isinstance(learner, Predictor):
+        made = torch.stack(learner.rollout(pictures, 2))
+    elif isinstance(learner, Interpolator):
+        made = learner(pictures[:, 0], pictures[:, 1], torch.full((2, 1, 1, 1), 0.5))
+    else:
+        made = learner(pictures[:, 0])
+    (made - 0.3).square().mean().backward()
+    for name, parameter in learner.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@named(list(SPECS))
+def test_weights_are_strict_and_whole(key: Key) -> None:
+    state = model(key).state_dict()
+    other = SPECS[key].build()
+    other.load_state_dict(state, strict=True)
+    if state:
+        state.pop(next(iter(state)))
+        with pytest.raises(RuntimeError):
+            other.load_state_dict(state, strict=True)
+
+
+def test_what_ships_fits_into_the_box() -> None:
+    def size(spec: ModelSpec) -> int:
+        return 2 * sum(tensor.numel() for tensor in spec.build().state_dict().values())
+
+    sizes = {key: size(SPECS[key]) for key in NETWORKS}
+    assert sizes.pop(("voxelflow", "predict")) <= 12e6
+    assert sum(sizes.values()) <= 25e6
+
+
+@named(PREDICTORS)
+def test_predictors_say_what_they_need(key: Key) -> None:
+    chosen = model(key)
+    assert isinstance(chosen, Predictor)
+    need = chosen.spec.context
+    with pytest.raises(ValueError, match="T of at least"):
+        chosen.predict(torch.rand(1, need - 1, 3, 16, 16))
+    with pytest.raises(ValueError, match="is needed"):
+        chosen.predict(torch.rand(1, need, 1, 16, 16))
+    more = torch.rand(1, need + 2, 3, 33, 40)
+    assert torch.allclose(chosen.predict(more), chosen.predict(more[:, 2:]), atol=1e-6)
+
+
+@named(PREDICTORS)
+def test_training_rolls_out_what_forecasting_gives(key: Key) -> None:
+    chosen = model(key)
+    assert isinstance(chosen, Predictor)
+    frames = moving(chosen.spec.context + 1)
+    forecast = list(chosen.forecast(frames, 3))
+    rolled = chosen.rollout(frames, 3)
+    assert len(forecast) == len(rolled) == 3
+    for a, b in zip(forecast, rolled, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+    assert torch.allclose(chosen.predict(frames), forecast[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("conv-channel", "conv", "conv-modes", "conv-deep", "conv-recurrent"),
+        *("conv-pyramid", "conv-pyramid-2", "unet5", "convlstm", "multiscale-gan"),
+        *("skip-autoencoder", "skip-autoencoder-plain", "skip-autoencoder-none"),
+    ],
+)
+def test_untrained_predictors_start_at_the_last_frame(name: str) -> None:
+    frames = moving(5)
+    made = fresh(name).predict(frames)
+    assert (made - frames[:, -1]).abs().max() < 0.1
+    assert (made - frames[:, -1]).abs().mean() < 0.02
+
+
+def test_an_untrained_middle_is_the_mean() -> None:
+    middle = registry.spec("unet-middle").build()
+    assert isinstance(middle, Interpolator)
+    x0, x1 = moving(2).unbind(1)
+    made = middle.interpolate(x0, x1, torch.tensor([0.5]))
+    assert torch.allclose(made, (x0 + x1) / 2, atol=1e-5)
+
+
+@pytest.mark.parametrize("step", [0.7, 2.0])
+def test_flow_carries_motion_on(step: float) -> None:
+    frames = moving(11, step=step)
+    made = list(fresh("flow").forecast(frames[:, :5], 6))
+    for ahead in (1, 3, 6):
+        truth, last = frames[:, 4 + ahead], frames[:, 4]
+        assert error(made[ahead - 1], truth) < 0.2 * error(last, truth)
+
+
+def test_flow_leaves_stills_alone() -> None:
+    still = moving(1).expand(-1, 5, -1, -1, -1)
+    assert torch.allclose(list(fresh("flow").forecast(still, 3))[-1], still[:, 0], atol=1e-3)
+
+
+def test_flow_without_opencv_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(ModelError, match="opencv-python-headless"):
+        fresh("flow").predict(moving(5))
+
+
+@cache
+def converted() -> VoxelFlow:
+    made = VoxelFlow().eval()
+    made.load_state_dict(from_rife(weights.load_state("rife-4.6")), strict=True)
+    return made.requires_grad_(False)
+
+
+def test_rife_forecasts_before_any_training() -> None:
+    frames = moving(13, 128, 160, step=1.5)
+    made = list(converted().forecast(frames[:, :5], 8))
+    for ahead in (1, 2, 5, 8):
+        truth, last = frames[:, 4 + ahead], frames[:, 4]
+        assert error(made[ahead - 1], truth) < 0.3 * error(last, truth)
+
+
+def test_voxelflow_leaves_stills_alone() -> None:
+    still = moving(1).expand(-1, 5, -1, -1, -1)
+    assert (list(converted().forecast(still, 12))[-1] - still[:, 0]).abs().mean() < 0.02
+
+
+def test_each_item_has_its_own_horizon() -> None:
+    frames = torch.cat([moving(5, step=step) for step in (1.0, 2.0, 3.0)])
+    together = converted()(frames, torch.tensor([1.0, 4.0, 9.0]))
+    for number, steps in enumerate((1, 4, 9)):
+        alone = list(converted().forecast(frames[number : number + 1], steps))[-1]
+        assert torch.allclose(together[number], alone[0], atol=1e-3)
+
+
+def test_far_horizons_stay_sharp_and_whole() -> None:
+    frames = moving(5)
+    far = list(converted().forecast(frames, 60))[-1]
+    assert far.isfinite().all()
+    assert far.min() >= -0.01
+    assert far.max() <= 1.01
+
+
+def test_what_lies_outside_the_range_passes_through_voxelflow() -> None:
+    frames = moving(5)
+    brighter = converted().predict(frames + 1)
+    assert brighter.mean() > 1.4
+
+
+def test_adopting_anothers_weights() -> None:
+    state = weights.load_state("rife-4.6")
+    assert VoxelFlow().adopt("rife-4.6", state).keys() == VoxelFlow().state_dict().keys()
+    autoencoder = SPECS["autoencoder", "reconstruct"].build()
+    predictor = fresh("skip-autoencoder")
+    taken = predictor.adopt("autoencoder", autoencoder.state_dict())  # type: ignore[operator]
+    own = predictor.state_dict()
+    assert len(taken) == 8
+    assert all(own[name].shape == tensor.shape for name, tensor in taken.items())
+    frames = moving(4)
+    seen = autoencoder.ladder.encoder[0](frames[:, -1])  # type: ignore[index, operator, union-attr]
+    predictor.load_state_dict(taken, strict=False)
+    again = predictor.ladder.encoder[0](frames.flatten(1, 2))  # type: ignore[index, operator, union-attr]
+    assert torch.allclose(seen, again, atol=1e-5)
+
+
+def test_multiscale_shows_its_steps_and_has_critics() -> None:
+    gan = model(("multiscale-gan", "predict"))
+    frames = moving(4)
+    steps = gan.pyramid(frames)  # type: ignore[operator]
+    assert [tuple(made.shape[2:]) for made in steps] == [(4, 6), (16, 24), (32, 48), (64, 96)]
+    assert torch.equal(steps[-1], gan(frames))
+    critics = gan.discriminators()  # type: ignore[operator]
+    logits = critics(frames, steps[-1].requires_grad_())
+    assert [tuple(x.shape) for x in logits] == [(1, 1)] * 4
+    assert not set(critics.state_dict()) & set(gan.state_dict())
+
+
+def test_noise_in_the_skips_is_for_training_only() -> None:
+    noisy = SPECS["autoencoder-noisy", "reconstruct"].build()
+    picture = moving(1)[:, 0]
+    assert torch.equal(noisy.eval()(picture), noisy(picture))
+    assert not torch.equal(noisy.train()(picture), noisy(picture))
+    plain = SPECS["autoencoder-skips", "reconstruct"].build()
+    assert torch.equal(plain.train()(picture), plain(picture))
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [("conv", 2e-3), ("conv-modes", 2e-3), ("conv-pyramid", 2e-3), ("unet5", 3e-4)],
+)
+def test_a_moving_pattern_is_learned(name: str, rate: float) -> None:
+    torch.manual_seed(0)
+    learner = SPECS[name, "predict"].build().train()
+    optimiser = torch.optim.Adam(learner.parameters(), rate)
+    frames = moving(12, 48, 64)
+    need = learner.spec.context
+    for step in range(60):
+        at = step % (8 - need)
+        loss = F.mse_loss(learner(frames[:, at : at + need]), frames[:, at + need])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    truth, last = frames[:, 11], frames[:, 10]
+    made = apply(learner.eval(), frames[:, 11 - need : 11])
+    assert error(made, truth) < 0.5 * error(last, truth)

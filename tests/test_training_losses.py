@@ -1,0 +1,112 @@
+"""Losses: what they measure, how they are asked for, and that they can be learnt from."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from cloudconv import metrics
+from cloudconv.errors import SettingsError
+from cloudconv.training.losses import TERMS, Adversary, Loss, parse_loss
+
+every_term = pytest.mark.parametrize("name", sorted(TERMS))
+
+
+def pictures(batch: int = 2, side: int = 24, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    truth = torch.rand((batch, 3, side, side), generator=generator)
+    return truth, (truth + 0.2 * torch.rand(truth.shape, generator=generator)).clamp(0, 1)
+
+
+@every_term
+@settings(deadline=None, max_examples=8)
+@given(batch=st.integers(1, 3), side=st.integers(12, 30), seed=st.integers(0, 99))
+def test_no_error_is_least_and_each_item_counts_for_itself(
+    name: str, batch: int, side: int, seed: int
+) -> None:
+    truth, made = pictures(batch, side, seed)
+    wrong, right = TERMS[name](made, truth), TERMS[name](truth, truth)
+    assert wrong.shape == (batch,)
+    assert (right < wrong).all()
+    assert float(right.abs().max()) < 2e-3
+    alone = TERMS[name](made[:1], truth[:1])
+    assert float(alone) == pytest.approx(float(wrong[0]), rel=1e-4)
+
+
+@every_term
+def test_following_the_gradient_brings_the_picture_nearer(name: str) -> None:
+    truth, made = pictures()
+    made = made.requires_grad_()
+    before = TERMS[name](made, truth).sum()
+    (gradient,) = torch.autograd.grad(before, made)
+    after = TERMS[name](made - 1e-3 * gradient / gradient.abs().max(), truth).sum()
+    assert float(after.detach()) < float(before.detach())
+
+
+@pytest.mark.parametrize("name", ["l1", "l2", "gdl"])
+def test_losses_are_the_metrics_of_the_same_name(name: str) -> None:
+    truth, made = pictures()
+    measured = getattr(metrics, name)(made, truth)
+    assert torch.allclose(TERMS[name](made, truth).double(), measured, atol=1e-6)
+
+
+def test_sums_and_weights() -> None:
+    truth, made = pictures()
+    naive = truth.roll(1, 3)
+    total = parse_loss("l2:1,gdl:0.5")(made, truth, naive)
+    parts = TERMS["l2"](made, truth) + 0.5 * TERMS["gdl"](made, truth)
+    assert float(total) == pytest.approx(float(parts.mean()))
+    assert parse_loss("charbonnier+gdl") == Loss((("charbonnier", 1.0), ("gdl", 1.0)))
+    assert parse_loss("l2+adversarial:0.05").adversarial == 0.05
+
+
+def test_relative_losses_weigh_quiet_and_lively_items_alike() -> None:
+    truth, _ = pictures()
+    quiet, lively = truth[:1] + 0.02, truth[:1] + 0.2
+    loss = parse_loss("l1", relative=True)
+    shares = [float(loss(truth[:1] + 0.5 * (p - truth[:1]), truth[:1], p)) for p in (quiet, lively)]
+    assert shares[0] == pytest.approx(0.5, abs=0.2)
+    assert shares[1] == pytest.approx(0.5, abs=0.05)
+    still = loss(truth[:1] + 0.02, truth[:1], truth[:1])
+    assert float(still) < 3, "a picture that stands still must not outweigh all others"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("vgg", "no loss 'vgg'"),
+        ("", "no loss ''"),
+        ("l2:zero", "no number above 0"),
+        ("l2:-1", "no number above 0"),
+        ("l2:nan", "no number above 0"),
+        ("l2+l2", "given twice"),
+        ("adversarial", "add another loss"),
+    ],
+)
+def test_losses_that_make_no_sense(text: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        parse_loss(text)
+
+
+def test_an_adversary_learns_to_tell_pictures_apart() -> None:
+    torch.manual_seed(0)
+
+    class Judge(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.look = nn.Conv2d(6, 1, 3)
+
+        def forward(self, context: torch.Tensor, picture: torch.Tensor) -> list[torch.Tensor]:
+            return [self.look(torch.cat((context[:, -1], picture), 1))]
+
+    adversary = Adversary(Judge(), 1e-2)
+    truth, _ = pictures(4, 16)
+    grey = torch.full_like(truth, 0.2)
+    before = float(adversary.opinion(truth[:, None], grey).detach())
+    for _ in range(30):
+        adversary.learn(truth[:, None], grey, truth)
+    assert float(adversary.opinion(truth[:, None], grey).detach()) > before + 0.3
+    assert float(adversary.opinion(truth[:, None], truth).detach()) < before

@@ -1,0 +1,72 @@
+"""Take files that ``cloudconv train`` wrote into the box: float16, and an entry in the manifest.
+
+    python weights/add_trained.py SCORES.json trained/*.safetensors
+
+SCORES.json maps a model's name to its measured scores. Run it in the root of a checkout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from cloudconv import weights
+from cloudconv.models.base import ModelSpec
+from cloudconv.training.settings import find_spec
+
+HERE = Path(__file__).resolve().parent
+DATA = (
+    "113 short web clips and five picture sequences (not redistributed), and the first 65 % of a "
+    "cloud timelapse; see the recipe for what this model saw"
+)
+
+
+def add(path: Path, scores: dict[str, float]) -> ModelSpec:
+    """Copy one file into the weights folder and describe it in the manifest."""
+    metadata = weights.read_metadata(path)
+    spec = find_spec(str(path), metadata["task"])
+    assert spec.weights is not None, f"{spec.name} needs no weights"
+    state = {k: v.to(torch.float16).contiguous() for k, v in load_file(path).items()}
+    target = HERE / f"{spec.weights}.safetensors"
+    save_file(state, target, {"model": spec.name, "task": spec.task})
+    data = target.read_bytes()
+    manifest = HERE / "manifest.json"
+    entries = json.loads(manifest.read_text(encoding="utf-8"))
+    entries[spec.weights] = {
+        "file": target.name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "size_bytes": len(data),
+        "parameters": spec.parameters,
+        "dtype": "float16",
+        "model": spec.name,
+        "licence": spec.licence,
+        "licence_file": "LICENSES/cloudconv.txt",
+        "origin": ["cloudconv: trained from scratch"],
+        "training_data": DATA,
+        "command": f"cloudconv train --recipe weights/recipes/{spec.weights}.toml",
+        "scores": scores,
+    }
+    manifest.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return spec
+
+
+def main() -> None:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("scores", type=Path)
+    parser.add_argument("files", type=Path, nargs="+")
+    given = parser.parse_args()
+    scores = json.loads(given.scores.read_text(encoding="utf-8"))
+    for path in given.files:
+        name = find_spec(str(path), weights.read_metadata(path)["task"]).weights
+        spec = add(path, scores[name])
+        print(f"{spec.name}: {spec.weights}.safetensors")
+
+
+if __name__ == "__main__":
+    main()
