@@ -32,7 +32,7 @@ from cloudconv import metrics, weights
 from cloudconv.errors import CloudconvError
 from cloudconv.jobs.scoring import as_rgb
 from cloudconv.media.source import Source
-from cloudconv.models import registry, seeds
+from cloudconv.models import registry
 from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor
 
 METRICS = ("psnr", "sharpness", "l2", "gdl")
@@ -94,7 +94,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _wanted(names: list[str] | None) -> Iterator[ModelSpec]:
-    known = {(s.name, s.task): s for s in (*registry.specs(), *seeds.PENDING)}
+    known = {(s.name, s.task): s for s in registry.specs()}
     for (name, task), spec in known.items():
         compared = task == "predict" or name in ("blend", "rife-4.6") or "middle" in name
         wanted = compared if names is None else name in names

@@ -30,7 +30,6 @@ from cloudconv.errors import (
 from cloudconv.jobs import train
 from cloudconv.models import registry
 from cloudconv.training.loop import Progress
-from cloudconv.training.settings import find_spec
 from tests.trainees import AGAIN, AHEAD, COARSE, DUEL, MIDDLE, PREDICT, moving, offer
 
 
@@ -290,7 +289,7 @@ def test_the_recipes_that_ship_make_sense() -> None:
     for recipe in folder.glob("*.toml"):
         read = train.settings_from(recipe)
         assert read.steps is not None, f"{recipe.name} must not depend on how fast a machine is"
-        assert find_spec(read.model, read.task).name == read.model
+        assert registry.spec(read.model, read.task).name == read.model
 
 
 def test_the_command(clip: str, tmp_path: Path) -> None:

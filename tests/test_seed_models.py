@@ -16,14 +16,9 @@ from cloudconv import weights
 from cloudconv.errors import ModelError
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor, Reconstructor
-from cloudconv.models.seeds import PENDING
 from cloudconv.models.voxelflow import VoxelFlow, from_rife
 
-SPECS = {
-    (spec.name, spec.task): spec
-    for spec in (*PENDING, *registry.specs())
-    if spec.task != "interpolate" or spec in PENDING
-}
+SPECS = {(spec.name, spec.task): spec for spec in registry.specs() if spec.task != "interpolate"}
 PREDICTORS = [key for key in SPECS if key[1] == "predict"]
 NETWORKS = [key for key, spec in SPECS.items() if spec.parameters]
 Key = tuple[str, str]

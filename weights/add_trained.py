@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cloudconv import weights
+from cloudconv.models import registry
 from cloudconv.models.base import ModelSpec
-from cloudconv.training.settings import find_spec
 
 HERE = Path(__file__).resolve().parent
 DATA = (
@@ -25,11 +25,16 @@ DATA = (
     "cloud timelapse; see the recipe for what this model saw"
 )
 
+FROM_RIFE = (
+    "cloudconv: fine-tuned from rife-4.6 (Zhewei Huang and the authors of RIFE, MIT: "
+    "LICENSES/rife-4.6.txt)"
+)
+
 
 def add(path: Path, scores: dict[str, float]) -> ModelSpec:
     """Copy one file into the weights folder and describe it in the manifest."""
     metadata = weights.read_metadata(path)
-    spec = find_spec(str(path), metadata["task"])
+    spec = registry.spec(str(path), metadata["task"])
     assert spec.weights is not None, f"{spec.name} needs no weights"
     state = {k: v.to(torch.float16).contiguous() for k, v in load_file(path).items()}
     target = HERE / f"{spec.weights}.safetensors"
@@ -46,7 +51,7 @@ def add(path: Path, scores: dict[str, float]) -> ModelSpec:
         "model": spec.name,
         "licence": spec.licence,
         "licence_file": "LICENSES/cloudconv.txt",
-        "origin": ["cloudconv: trained from scratch"],
+        "origin": [FROM_RIFE if spec.name == "voxelflow" else "cloudconv: trained from scratch"],
         "training_data": DATA,
         "command": f"cloudconv train --recipe weights/recipes/{spec.weights}.toml",
         "scores": scores,
@@ -63,7 +68,7 @@ def main() -> None:
     given = parser.parse_args()
     scores = json.loads(given.scores.read_text(encoding="utf-8"))
     for path in given.files:
-        name = find_spec(str(path), weights.read_metadata(path)["task"]).weights
+        name = registry.spec(str(path), weights.read_metadata(path)["task"]).weights
         spec = add(path, scores[name])
         print(f"{spec.name}: {spec.weights}.safetensors")
 

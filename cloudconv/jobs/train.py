@@ -20,6 +20,7 @@ from cloudconv import weights
 from cloudconv.engine.device import choose_device, choose_precision, set_threads
 from cloudconv.engine.pipeline import prefetch
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError, WeightsError
+from cloudconv.models import registry
 from cloudconv.models.base import Model, ModelSpec
 from cloudconv.training.clips import (
     HELD_OUT,
@@ -45,7 +46,6 @@ from cloudconv.training.loop import (
 from cloudconv.training.losses import Adversary, parse_loss
 from cloudconv.training.settings import (
     TrainSettings,
-    find_spec,
     fingerprint,
     settings_from,
 )
@@ -106,7 +106,7 @@ def _run(settings: TrainSettings, on_progress: Callable[[Progress], None]) -> Tr
     output = Path(settings.output)
     checkpoint = output.with_name(output.name + ".checkpoint")
     _check_output(output, checkpoint, settings)
-    spec = find_spec(settings.model, settings.task)
+    spec = registry.spec(settings.model, settings.task)
     device = choose_device(settings.device)
     precision = _precision(settings, device, spec)
     set_threads(settings.threads)
@@ -217,9 +217,9 @@ def _initialise(model: Model, settings: TrainSettings) -> int:
         return 0
     path = Path(settings.init)
     try:
-        spec = find_spec(settings.init, model.spec.task)
+        spec = registry.spec(settings.init, model.spec.task)
     except ModelError:
-        spec = find_spec(settings.init)
+        spec = registry.spec(settings.init)
     if path.suffix == ".safetensors":
         state, _ = weights.read_file(path)
     elif spec.weights is None:

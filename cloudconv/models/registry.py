@@ -16,12 +16,14 @@ from cloudconv.models.flow import FLOW
 from cloudconv.models.rife import RIFE_46
 from cloudconv.models.seeds import SEEDS
 from cloudconv.models.tiny import TINY
+from cloudconv.models.voxelflow import VOXELFLOW
 
 _SPECS: tuple[ModelSpec, ...] = (
     RIFE_46,
     BLEND,
     HOLD,
     FLOW,
+    VOXELFLOW,
     LAST,
     LINEAR,
     *SEEDS,

@@ -19,19 +19,20 @@ from cloudconv.models.convlstm import CONVLSTM
 from cloudconv.models.multiscale import MULTISCALE_GAN
 from cloudconv.models.pyramid import CONV_PYRAMID, CONV_PYRAMID_2
 from cloudconv.models.unet import UNET5, UNET_MIDDLE, UNET_MIDDLE_MSE, UNET_MIDDLE_SSIM
-from cloudconv.models.voxelflow import VOXELFLOW
 
 SEEDS: tuple[ModelSpec, ...] = (
     CONV_CHANNEL,
     CONV,
     CONV_MODES,
     CONV_DEEP,
+    CONV_RECURRENT,
     CONV_PYRAMID,
     CONV_PYRAMID_2,
     UNET5,
     CONVLSTM,
     SKIP_AUTOENCODER,
     SKIP_AUTOENCODER_PLAIN,
+    SKIP_AUTOENCODER_NONE,
     MULTISCALE_GAN,
     UNET_MIDDLE,
     UNET_MIDDLE_MSE,
@@ -44,6 +45,3 @@ SEEDS: tuple[ModelSpec, ...] = (
     SKIP_AUTOENCODER_PICTURE,
 )
 """The models of the research projects that cloudconv grew out of, in the registry's list."""
-
-PENDING: tuple[ModelSpec, ...] = (VOXELFLOW, CONV_RECURRENT, SKIP_AUTOENCODER_NONE)
-"""To be moved to the list once they have weights that are worth it."""

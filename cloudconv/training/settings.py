@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from cloudconv import weights
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.models import registry
-from cloudconv.models.base import ModelSpec, Task
+from cloudconv.models.base import Task
 from cloudconv.training.losses import parse_loss
 
 _MAY_CHANGE = frozenset(
@@ -144,7 +143,7 @@ def settings_from(recipe: Path | str | None = None, **given: Any) -> TrainSettin
     if unknown := sorted(found.keys() - known):
         raise SettingsError(f"{source} has {unknown[0]!r}, which is no training setting.")
     if "model" not in found and "init" in found:
-        found["model"] = find_spec(found["init"]).name
+        found["model"] = registry.spec(found["init"]).name
     if "output" not in found and "model" in found:
         found["output"] = f"{found['model']}_trained.safetensors"
     for name in ("clips", "val", "interval"):
@@ -163,30 +162,6 @@ def _read_recipe(path: Path | str) -> dict[str, Any]:
         raise InputError(f"The recipe {path} cannot be read ({error.strerror}).") from error
     except ValueError as error:
         raise SettingsError(f"The recipe {path} is no TOML: {error}.") from error
-
-
-def find_spec(name_or_path: str, task: Task | None = None) -> ModelSpec:
-    """A registered model, or one that waits for its first weights.
-
-    Raises:
-        ModelError: there is none of that name for that task.
-    """
-    name = name_or_path
-    if Path(name).suffix == ".safetensors":
-        name = weights.read_metadata(Path(name)).get("model", name)
-    for spec in _pending():
-        if spec.name == name and task in (None, spec.task):
-            return spec
-    return registry.spec(name_or_path, task)
-
-
-def _pending() -> tuple[ModelSpec, ...]:
-    # Not there once every model has its weights.
-    try:
-        from cloudconv.models.seeds import PENDING
-    except ImportError:
-        return ()
-    return tuple(PENDING)
 
 
 def fingerprint(settings: TrainSettings) -> str:
