@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import asdict
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cloudconv.cli import options
-from cloudconv.cli.console import Console, clock, megabytes, print_json, print_result, table
+from cloudconv.cli import film, options
+from cloudconv.cli.console import Console, clock, megabytes, table
 
 if TYPE_CHECKING:
-    from cloudconv.jobs.extrapolate import ExtrapolatePlan, ExtrapolateResult, Progress
+    from cloudconv.jobs.extrapolate import ExtrapolatePlan, ExtrapolateResult
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -100,19 +99,12 @@ def extrapolate(
     verbose: options.Verbose = False,
 ) -> None:
     """Forecast what follows the last frame of IN. Give one of --frames and --seconds."""
-    if out is not None and output is not None:
-        raise typer.BadParameter("the output is named twice: as OUT and with --output")
-    target = out if output is None else output
-    if target == "-" and json:
-        raise typer.BadParameter("--json and the video can't both go to stdout: name a file")
-    if target == "-" and not dry_run and sys.stdout.isatty():
-        raise typer.BadParameter("stdout is a terminal: send the video to a file or a pipe")
+    target = film.target(out, output, json=json, dry_run=dry_run)
     if (frames is None) == (seconds is None):
         raise typer.BadParameter("give exactly one of --frames and --seconds")
 
     # Here and not above: torch and FFmpeg take seconds to load, which --help shouldn't pay.
     from cloudconv.jobs import extrapolate as job
-    from cloudconv.media.sink import EncodeSettings
 
     settings = job.ExtrapolateSettings(
         input=source,
@@ -123,14 +115,7 @@ def extrapolate(
         model=model or job.DEFAULT,
         only_new=only_new,
         scene_cut=scene_cut,
-        encode=EncodeSettings(
-            encoder=encoder,
-            crf=crf,
-            preset=preset,
-            pix_fmt=pix_fmt,
-            options=tuple(encoder_option or ()),
-            threads=threads,
-        ),
+        encode=film.encoding(encoder, crf, preset, pix_fmt, encoder_option, threads),
         overwrite=overwrite,
         device=device,
         precision=precision.value,
@@ -139,35 +124,16 @@ def extrapolate(
     console = Console(quiet, verbose)
     if dry_run:
         plan = job.plan(settings)
-        if json:
-            print_json(asdict(plan))
-        else:
-            _warn(console, plan.warnings)
-            print_result(_plan_text(plan))
+        film.tell_plan(console, plan, _plan_text(plan), json=json)
         return
-    with console.progress("forecasting") as bar:
-
-        def update(progress: Progress) -> None:
-            if bar is not None:
-                bar(progress.frames_done, progress.frames_expected)
-
-        result = job.run(settings, update if bar is not None else None)
-    _warn(console, result.warnings)
-    console.info(_summary(result))
-    if json:
-        print_json(asdict(result))
-
-
-def _warn(console: Console, messages: list[str]) -> None:
-    for message in messages:
-        console.warning(message)
+    film.watched(console, "forecasting", partial(job.run, settings), _summary, json=json)
 
 
 def _summary(result: ExtrapolateResult) -> str:
     rhythm = f"; {result.cadence}, and so do the new ones" if result.cadence else ""
     return (
         f"{result.output}: {result.output_frames} frames ({result.new_frames} new, "
-        f"from {clock(result.at)} on) at {_rate(result.output_fps)}, {clock(result.duration)}"
+        f"from {clock(result.at)} on) at {film.rate(result.output_fps)}, {clock(result.duration)}"
         f"{rhythm}; took {clock(result.wall_seconds)} "
         f"({result.model}, {result.device}, {result.precision})"
     )
@@ -177,7 +143,7 @@ def _plan_text(plan: ExtrapolatePlan) -> str:
     rows = [
         ["input", plan.input],
         ["output", plan.output],
-        ["result", f"{plan.output_frames} frames at {_rate(plan.output_fps)}"],
+        ["result", f"{plan.output_frames} frames at {film.rate(plan.output_fps)}"],
         ["duration", clock(plan.duration)],
         ["new frames", f"{plan.new_frames}, from {clock(plan.at)} on"],
         ["context", f"{plan.context_frames} frames"],
@@ -188,7 +154,3 @@ def _plan_text(plan: ExtrapolatePlan) -> str:
         ["time", f"about {clock(plan.seconds)}"],
     ]
     return table(rows[0], rows[1:])
-
-
-def _rate(rational: str | None) -> str:
-    return "a variable rate" if rational is None else f"{rational} fps"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
 
-from cloudconv.cli import options
-from cloudconv.cli.console import Console, clock, megabytes, print_json, print_result, table
+from cloudconv.cli import film, options
+from cloudconv.cli.console import Console, clock, megabytes, table
 
 if TYPE_CHECKING:
-    from cloudconv.jobs.interp import InterpPlan, InterpResult, Progress
+    from cloudconv.jobs.interp import InterpPlan, InterpResult
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -63,13 +62,7 @@ def interp(
     verbose: options.Verbose = False,
 ) -> None:
     """Raise the frame rate of IN. Give exactly one of --factor, --fps and --slowmo."""
-    if out is not None and output is not None:
-        raise typer.BadParameter("the output is named twice: as OUT and with --output")
-    target = out if output is None else output
-    if target == "-" and json:
-        raise typer.BadParameter("--json and the video can't both go to stdout: name a file")
-    if target == "-" and not dry_run and sys.stdout.isatty():
-        raise typer.BadParameter("stdout is a terminal: send the video to a file or a pipe")
+    target = film.target(out, output, json=json, dry_run=dry_run)
     if [factor, fps, slowmo].count(None) != 2:
         raise typer.BadParameter("give exactly one of --factor, --fps and --slowmo")
     if audio is not None and slowmo is None:
@@ -79,7 +72,6 @@ def interp(
 
     # Here and not above: torch and FFmpeg take seconds to load, which --help shouldn't pay.
     from cloudconv.jobs import interp as job
-    from cloudconv.media.sink import EncodeSettings
     from cloudconv.models import registry
 
     settings = job.InterpSettings(
@@ -99,14 +91,7 @@ def interp(
         start=start,
         end=end,
         audio="drop" if audio is None else audio.value,
-        encode=EncodeSettings(
-            encoder=encoder,
-            crf=crf,
-            preset=preset,
-            pix_fmt=pix_fmt,
-            options=tuple(encoder_option or ()),
-            threads=threads,
-        ),
+        encode=film.encoding(encoder, crf, preset, pix_fmt, encoder_option, threads),
         overwrite=overwrite,
         device=device,
         precision=precision.value,
@@ -116,35 +101,16 @@ def interp(
     console = Console(quiet, verbose)
     if dry_run:
         plan = job.plan(settings)
-        if json:
-            print_json(asdict(plan))
-        else:
-            _warn(console, plan.warnings)
-            print_result(_plan_text(plan))
+        film.tell_plan(console, plan, _plan_text(plan), json=json)
         return
-    with console.progress("interpolating") as bar:
-
-        def update(progress: Progress) -> None:
-            if bar is not None:
-                bar(progress.frames_done, progress.frames_expected)
-
-        result = job.run(settings, update if bar is not None else None)
-    _warn(console, result.warnings)
-    console.info(_summary(result))
-    if json:
-        print_json(asdict(result))
-
-
-def _warn(console: Console, messages: list[str]) -> None:
-    for message in messages:
-        console.warning(message)
+    film.watched(console, "interpolating", partial(job.run, settings), _summary, json=json)
 
 
 def _summary(result: InterpResult) -> str:
     cuts = f", {len(result.cuts)} cut{'s'[: len(result.cuts) != 1]} held" if result.cuts else ""
     return (
         f"{result.output}: {result.output_frames} frames ({result.new_frames} new) "
-        f"at {_rate(result.output_fps)}, {clock(result.duration)}{cuts}; "
+        f"at {film.rate(result.output_fps)}, {clock(result.duration)}{cuts}; "
         f"took {clock(result.wall_seconds)}, {result.frames_per_second:.2f} frames/s "
         f"({result.model}, {result.device}, {result.precision})"
     )
@@ -154,8 +120,8 @@ def _plan_text(plan: InterpPlan) -> str:
     rows = [
         ["input", plan.input],
         ["output", plan.output],
-        ["source", f"{plan.source_frames} frames at {_rate(plan.source_fps)}"],
-        ["result", f"{plan.output_frames} frames at {_rate(plan.output_fps)}"],
+        ["source", f"{plan.source_frames} frames at {film.rate(plan.source_fps)}"],
+        ["result", f"{plan.output_frames} frames at {film.rate(plan.output_fps)}"],
         ["duration", clock(plan.duration)],
         ["new frames", str(plan.new_frames)],
         ["held frames", str(plan.held_frames)],
@@ -166,7 +132,3 @@ def _plan_text(plan: InterpPlan) -> str:
         ["time", f"about {clock(plan.seconds)}"],
     ]
     return table(rows[0], rows[1:])
-
-
-def _rate(rational: str | None) -> str:
-    return "a variable rate" if rational is None else f"{rational} fps"

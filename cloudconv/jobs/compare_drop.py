@@ -77,12 +77,8 @@ class _Model:
         began = time.perf_counter()
         left, right = window.frames[0], window.frames[-1]
         span = right.time - left.time
-        # Between two frames that are the same interp holds, whatever the model.
-        alike = left.same_picture(right)
         tasks = [
-            Task(left, None, Fraction(0), true.time, true.duration)
-            if alike
-            else Task(left, right, (true.time - left.time) / span, true.time, true.duration)
+            Task(left, right, (true.time - left.time) / span, true.time, true.duration)
             for true in wanted
         ]
         made = list(self._renderer.render(tasks))
