@@ -55,7 +55,7 @@ def spec(name_or_path: str | Path, task: Task | None = None) -> ModelSpec:
     for known in found:
         if task in (None, known.task):
             return known
-    names = [k.name for k in _SPECS if not k.hidden and task in (None, k.task)]
+    names = list(dict.fromkeys(k.name for k in _SPECS if not k.hidden and task in (None, k.task)))
     if found:
         raise ModelError(
             f"{name} is a model to {found[0].task}, and one to {task} is needed: choose one of "
