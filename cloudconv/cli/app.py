@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from cloudconv import __version__
-from cloudconv.cli import compare, extrapolate, interp, models, train
+from cloudconv.cli import compare, doctor, extrapolate, interp, models, train
 from cloudconv.cli.console import Console, print_result
 from cloudconv.errors import CloudconvError
 
@@ -99,3 +99,4 @@ app.command("compare", cls=GuardedCommand, epilog=compare.EXAMPLES)(compare.comp
 app.command("extrapolate", cls=GuardedCommand, epilog=extrapolate.EXAMPLES)(extrapolate.extrapolate)
 app.command("train", cls=GuardedCommand, epilog=train.EXAMPLES)(train.train)
 app.command("models", cls=GuardedCommand, epilog=models.EXAMPLES)(models.models)
+app.command("doctor", cls=GuardedCommand, epilog=doctor.EXAMPLES)(doctor.doctor)

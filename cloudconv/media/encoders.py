@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,6 +16,9 @@ import av.error
 from cloudconv.errors import EncoderError
 from cloudconv.media.formats import PixelLayout, layout, working_format
 from cloudconv.media.target import Container
+
+# SVT-AV1 reads this when it starts; without it, it talks on standard error.
+os.environ.setdefault("SVT_LOG", "1")
 
 _PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from contextlib import ExitStack
 from fractions import Fraction
@@ -20,9 +19,6 @@ from cloudconv.media.encoders import Choice, parameters_key
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.target import Container, is_stdout, numbered
-
-# SVT-AV1 reads this when it starts; without it, it talks on standard error.
-os.environ.setdefault("SVT_LOG", "1")
 
 _MOST_TICKS = 2**31 - 1
 _ABSURD = 2**48

@@ -1,0 +1,160 @@
+"""What is here, and what ``auto`` would choose: for bug reports, and before a long run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cloudconv import weights
+from cloudconv.engine.device import choose_device, choose_precision, has_fast_bf16, precision_name
+from cloudconv.engine.memory import free_memory, plan_memory
+from cloudconv.errors import CloudconvError
+from cloudconv.media import build
+from cloudconv.models import registry
+
+SIZES = {"720p": (1280, 720), "1080p": (1920, 1080), "2160p": (3840, 2160)}
+"""The sizes that the plan is told for."""
+
+_PACKAGES = ("torch", "av", "numpy", "safetensors", "typer", "rich", "Pillow")
+_EXTRAS = {"opencv": "cv2", "ray": "ray", "openvino": "openvino"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What was found; the fields are the keys of the command's JSON.
+
+    ``devices``: name, description and free bytes of each. ``weights``: how many files are ``ok``,
+    ``missing`` and ``damaged``. ``auto``: what is chosen where nothing is asked for, with batch,
+    tile (None: whole frames) and estimated bytes for each of :data:`SIZES`. ``problems``: one
+    sentence each; empty where all is well.
+    """
+
+    cloudconv: str
+    python: str
+    system: str
+    processor: str
+    cores: int
+    memory_free_bytes: int | None
+    disk_free_bytes: int
+    packages: dict[str, str]
+    extras: dict[str, bool]
+    ffmpeg: dict[str, str]
+    encoders: dict[str, str]
+    filters: dict[str, bool]
+    devices: list[dict[str, Any]]
+    weights: dict[str, int]
+    auto: dict[str, Any]
+    problems: list[str]
+
+
+def run() -> Diagnosis:
+    """Look at everything; nothing is written, and a part that fails becomes a problem."""
+    problems: list[str] = []
+    encoders = build.encoders()
+    filters = build.filters()
+    counts, bad = _weights()
+    problems += [f"The weights of {name} are {state}." for name, state in bad]
+    if encoders["libx264"] != "works":
+        problems.append("libx264, the default encoder, does not work here.")
+    problems += [
+        f"FFmpeg's filter {name} is missing." for name, here in filters.items() if not here
+    ]
+    return Diagnosis(
+        cloudconv=metadata.version("cloudconv"),
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.release()} ({platform.machine()})",
+        processor=_processor(),
+        cores=_cores(),
+        memory_free_bytes=free_memory(torch.device("cpu")),
+        disk_free_bytes=shutil.disk_usage(Path.cwd()).free,
+        packages={name: metadata.version(name) for name in _PACKAGES},
+        extras={name: find_spec(module) is not None for name, module in _EXTRAS.items()},
+        ffmpeg=build.libraries(),
+        encoders=dict(encoders),
+        filters=filters,
+        devices=_devices(),
+        weights=counts,
+        auto=_auto(problems),
+        problems=problems,
+    )
+
+
+def _weights() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    states = {
+        spec.weights: weights.status(spec.weights)
+        for spec in registry.specs()
+        if spec.weights is not None
+    }
+    counts = Counter(states.values())
+    return (
+        {state: counts[state] for state in ("ok", "missing", "damaged")},
+        [(name, state) for name, state in states.items() if state != "ok"],
+    )
+
+
+def _devices() -> list[dict[str, Any]]:
+    found = [{"name": "cpu", "description": _processor(), "fast_bf16": has_fast_bf16()}]
+    for number in range(torch.cuda.device_count()):
+        found.append(
+            {
+                "name": f"cuda:{number}",
+                "description": torch.cuda.get_device_name(number),
+                "free_bytes": free_memory(torch.device("cuda", number)),
+            }
+        )
+    if torch.backends.mps.is_available():
+        found.append({"name": "mps", "description": "Apple GPU"})
+    return found
+
+
+def _auto(problems: list[str]) -> dict[str, Any]:
+    spec = registry.spec(registry.DEFAULT)
+    chosen: dict[str, Any] = {
+        "model": spec.name,
+        "threads": torch.get_num_threads(),
+        "encoders": build.default_encoders(),
+    }
+    try:
+        device = choose_device()
+        dtype = choose_precision("auto", device, spec)
+        model = registry.load(spec.name, device, dtype)
+        sizes = {}
+        for name, (width, height) in SIZES.items():
+            plan = plan_memory(model, width, height, device=device, dtype=dtype)
+            sizes[name] = {
+                "batch": plan.batch,
+                "tile": plan.tile,
+                "memory_bytes": plan.memory_bytes,
+            }
+    except CloudconvError as error:
+        problems.append(str(error))
+        return chosen
+    return chosen | {
+        "device": str(device),
+        "precision": precision_name(dtype),
+        "sizes": sizes,
+    }
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed is not None else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())

@@ -1,0 +1,60 @@
+"""``cloudconv doctor``: what is here, for bug reports."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cloudconv import __version__, weights
+from cloudconv.cli.app import app
+from cloudconv.jobs.doctor import SIZES
+from cloudconv.models import registry
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["doctor", *arguments], prog_name="cloudconv")
+
+
+def test_json_tells_everything_and_nothing_is_amiss() -> None:
+    result = run("--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    told = json.loads(result.stdout)
+    assert told["cloudconv"] == __version__
+    assert told["problems"] == []
+    assert told["weights"]["ok"] > 0
+    assert told["weights"]["missing"] == told["weights"]["damaged"] == 0
+    assert told["encoders"]["libx264"] == told["encoders"]["ffv1"] == "works"
+    assert "cpu" in [device["name"] for device in told["devices"]]
+    assert told["auto"]["model"] == registry.DEFAULT
+    assert told["auto"]["encoders"][".mp4"] == "libx264"
+    assert set(told["auto"]["sizes"]) == set(SIZES)
+
+
+def test_text_names_the_default_model_and_the_libraries() -> None:
+    result = run()
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = {line[:17].strip(): line[17:].strip() for line in result.stdout.splitlines()}
+    assert lines["auto: model"] == registry.DEFAULT
+    assert "libavcodec" in lines["FFmpeg"]
+    assert "libx264" in lines["encoders"]
+
+
+def test_quiet_says_nothing_where_all_is_well() -> None:
+    result = run("--quiet")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_damaged_weights_are_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(weights.weights_folder(), tmp_path / "weights")
+    monkeypatch.setattr(weights, "weights_folder", lambda: tmp_path / "weights")
+    file = tmp_path / "weights" / "conv.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    result = run("--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["problems"] == ["The weights of conv are damaged."]
+    assert "weights of conv are damaged" in result.stderr
