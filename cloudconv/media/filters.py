@@ -1,4 +1,4 @@
-"""FFmpeg filters that serve as a yardstick: motion-compensated interpolation, XPSNR and VMAF.
+"""FFmpeg filters: deinterlacing, and yardsticks: motion interpolation, XPSNR and VMAF.
 
 They run inside PyAV's own FFmpeg, streamed frame by frame through a filter graph.
 """
@@ -8,17 +8,20 @@ from __future__ import annotations
 import gc
 import json
 import tempfile
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from math import ceil, lcm
 from pathlib import Path
 
 import av
+import av.error
 import av.filter
 from av.filter.context import FilterContext
 
-from ..errors import ModelError
+from ..errors import InputError, ModelError
 from .frame import Frame
 
 MINTERPOLATE_SIDE = 32
@@ -102,6 +105,74 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
         yield from send(last, last.time + gap)
     else:
         yield first.at(first.time, 1 / rate)
+
+
+Timed = tuple[av.VideoFrame, Fraction | None]
+
+
+def deinterlace(pictures: Iterable[Timed], *, every: bool) -> Iterator[Timed]:
+    """Whole frames from pairs of fields, by FFmpeg's ``bwdif``: as many, at the same times.
+
+    The earlier field's lines stay, those of the later one are made anew from both. Pictures that
+    do not say that they are interlaced pass untouched, unless ``every`` is set.
+
+    Args:
+        pictures: decoded pictures, each with its time, in order. One that differs in size or
+            format from the first ends it: it and all after it pass through.
+
+    Raises:
+        InputError: the pictures are smaller than 3x4 pixels.
+    """
+    source = iter(pictures)
+    first = next(source, None)
+    if first is None:
+        return
+    _graph, entry, sink = _field_graph(first[0], every=every)
+    times = deque([first[1]])
+    _push_picture(entry, first[0])
+    for picture, time in source:
+        if _shape(picture) != _shape(first[0]):
+            source = chain([(picture, time)], source)
+            break
+        times.append(time)
+        _push_picture(entry, picture)
+        yield from ((made, times.popleft()) for made in _pull(sink))
+    entry.push(None)
+    yield from ((made, times.popleft()) for made in _pull(sink))
+    yield from source
+
+
+def _field_graph(
+    like: av.VideoFrame, *, every: bool
+) -> tuple[av.filter.Graph, FilterContext, FilterContext]:
+    graph = av.filter.Graph()
+    entry = graph.add(
+        "buffer",
+        f"video_size={like.width}x{like.height}:pix_fmt={like.format.name}:"
+        f"time_base=1/25:pixel_aspect=1/1:"
+        f"colorspace={int(like.colorspace)}:range={int(like.color_range)}",
+    )
+    which = "all" if every else "interlaced"
+    sink = graph.add("buffersink")
+    _chain(graph, entry, ("bwdif", f"mode=send_frame:parity=auto:deint={which}")).link_to(sink)
+    try:
+        graph.configure()
+    except av.error.FFmpegError as error:
+        raise InputError(
+            f"Pictures of {like.width}x{like.height} cannot be deinterlaced: leave it out."
+        ) from error
+    return graph, entry, sink
+
+
+def _shape(picture: av.VideoFrame) -> tuple[int, int, str]:
+    return picture.width, picture.height, picture.format.name
+
+
+def _push_picture(entry: FilterContext, picture: av.VideoFrame) -> None:
+    # Damaged files repeat and drop time stamps; the filter needs none.
+    stamp, picture.pts = picture.pts, None
+    entry.push(picture)
+    picture.pts = stamp
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,12 @@ from cloudconv.media.frame import ColorTags
 from cloudconv.media.rates import constant_rate, single_frame_rate
 from cloudconv.media.spool import local_file
 
+INTERLACED = (
+    "The video is interlaced; its frames are taken as they are, with both fields. "
+    "With --deinterlace they are made whole first."
+)
+"""What is said of interlaced video; it is not true of frames that were deinterlaced."""
+
 _DYNAMIC_HDR = {
     "DYNAMIC_HDR_PLUS": "HDR10+",
     "DOVI_RPU_BUFFER": "Dolby Vision",
@@ -339,7 +345,7 @@ def _warnings(
             f"its video ends at {float(timing.end):.2f} s."
         )
     if interlaced:
-        yield "The video is interlaced; its frames are taken as they are, with both fields."
+        yield INTERLACED
     others = [s for s in container.streams.video if s.index != stream.index]
     if any(not s.disposition & Disposition.attached_pic for s in others):
         yield f"The file has several video streams; stream {stream.index} is used."

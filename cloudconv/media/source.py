@@ -22,9 +22,10 @@ from cloudconv.media.demux import (
     open_decoder,
     read_packets,
 )
+from cloudconv.media.filters import deinterlace
 from cloudconv.media.formats import repack, working_format
 from cloudconv.media.frame import Frame
-from cloudconv.media.probe import MediaInfo, probe
+from cloudconv.media.probe import INTERLACED, MediaInfo, probe
 from cloudconv.media.spool import discard
 
 # Containers whose time stamps stay right after a seek; others (MPEG program streams above all) give
@@ -43,7 +44,7 @@ class Source:
     ``path_or_info`` is a file, a folder of pictures, a pattern such as ``frames/%05d.png``, a
     glob, ``-`` for standard input, or what :func:`cloudconv.media.probe.probe` returned.
     ``start`` (inclusive) and ``end`` (exclusive) are seconds from the first frame. ``threads`` is
-    the decoder's; None lets it choose.
+    the decoder's; None lets it choose. ``deinterlace`` makes whole frames from pairs of fields.
 
     Raises InputError where the input holds no video or the span holds no frame.
     """
@@ -55,9 +56,11 @@ class Source:
         start: Fraction | None = None,
         end: Fraction | None = None,
         threads: int | None = None,
+        deinterlace: bool = False,
     ) -> None:
         self.lost_frames = 0
         self.warnings: list[str] = []
+        self._deinterlace = deinterlace
         self._threads = threads
         self.info = path_or_info if isinstance(path_or_info, MediaInfo) else probe(path_or_info)
         timing = self.info.timing
@@ -91,7 +94,9 @@ class Source:
         one before are left out. ``lost_frames`` and ``warnings`` are complete when it ends.
         """
         self.lost_frames = 0
-        self.warnings = list(self.info.warnings)
+        self.warnings = [
+            text for text in self.info.warnings if text != INTERLACED or not self._deinterlace
+        ]
         tally = _Tally()
         waiting: Frame | None = None
         for frame in self._timed(tally):
@@ -148,7 +153,11 @@ class Source:
         last: Fraction | None = None
         late = Fraction(0)
         index = -1
-        for picture, raw in self._raw(tally):
+        decoded: Iterator[tuple[VideoFrame, Fraction | None]] = self._raw(tally)
+        if self._deinterlace:
+            # Where no picture says that it is interlaced, the user does.
+            decoded = deinterlace(decoded, every=not info.interlaced)
+        for picture, raw in decoded:
             if not timing.stamped and timing.rate is not None:
                 raw = timing.start if last is None else last + 1 / timing.rate
             elif raw is None:
