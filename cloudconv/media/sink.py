@@ -36,6 +36,7 @@ __all__ = ["Carry", "EncodeSettings", "Sink", "check_output", "default_suffix"]
 
 # With finer clocks, MP4's 32-bit gaps between frames overflow within seconds.
 _FINEST = 100_000_000
+_LARGEST = 2**31 - 1
 
 
 class Sink:
@@ -142,6 +143,11 @@ class Sink:
 
     def _check_rate(self, rate: Fraction | None) -> None:
         clock = self._container.clock
+        if rate is not None and max(rate.numerator, rate.denominator) > _LARGEST:
+            raise OutputError(
+                f"A rate of {float(rate):g} frames a second is beyond what files can hold; "
+                "choose another with --fps."
+            )
         if self._container.muxer == "gif" and rate is not None and rate > GIF_RATE:
             raise OutputError(
                 f"A GIF plays at most {GIF_RATE} frames a second, not {float(rate):g}; "

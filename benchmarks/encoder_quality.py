@@ -1,0 +1,115 @@
+"""Which crf of each encoder looks like which crf of libx264.
+
+    python benchmarks/encoder_quality.py CLIP... --frames 24
+
+Encodes the clips with every encoder over a range of its crf, scores the pictures by XPSNR (Helmrich
+et al. 2020, which weighs errors as eyes do), and reads off, for each crf of libx264, the other's
+crf that scores the same: the table in ``cloudconv/media/encoders.py``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from cloudconv.media.encoders import EncodeSettings
+from cloudconv.media.filters import XpsnrMeter
+from cloudconv.media.frame import Frame
+from cloudconv.media.probe import probe
+from cloudconv.media.sink import Sink
+from cloudconv.media.source import Source
+
+REFERENCE = "libx264"
+RANGES = {
+    REFERENCE: (8, 12, 17, 22, 28, 34, 40),
+    "libx265": (6, 11, 17, 23, 29, 35, 41),
+    "libsvtav1": (4, 10, 17, 25, 35, 45, 55),
+    "libvpx-vp9": (4, 10, 17, 25, 35, 45, 55),
+}
+STEPS = (8, 12, 14, 16, 17, 18, 20, 23, 26, 30, 34)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("clips", type=Path, nargs="+")
+    parser.add_argument("--frames", type=int, default=24)
+    options = parser.parse_args()
+    curves: dict[str, list[np.ndarray]] = {name: [] for name in RANGES}
+    sizes: dict[str, list[np.ndarray]] = {name: [] for name in RANGES}
+    for clip in options.clips:
+        frames = list(_frames(clip, options.frames))
+        for name, range_ in RANGES.items():
+            found = [_encoded(clip, frames, name, crf) for crf in range_]
+            curves[name].append(np.array([quality for quality, _ in found]))
+            sizes[name].append(np.array([size for _, size in found]))
+            told = "  ".join(f"{c}: {q:.2f} dB" for c, (q, _) in zip(range_, found, strict=True))
+            print(f"{clip.stem:40} {name:12} {told}", flush=True)
+    print("\nmedian over the clips of the crf that scores the same, and its size in ratio")
+    print("libx264       " + "".join(f"{crf:>12}" for crf in STEPS))
+    for name, range_ in RANGES.items():
+        rows = [
+            _same(reference, own, range_, name)
+            for reference, own in zip(
+                zip(curves[REFERENCE], sizes[REFERENCE], strict=True),
+                zip(curves[name], sizes[name], strict=True),
+                strict=True,
+            )
+        ]
+        crfs, ratios = (np.median([row[k] for row in rows], 0) for k in range(2))
+        cells = (f"{c:7.1f} {r:4.2f}" for c, r in zip(crfs, ratios, strict=True))
+        print(f"{name:14}" + "".join(cells))
+
+
+def _frames(clip: Path, count: int) -> Iterator[Frame]:
+    with Source(clip) as source:
+        yield from islice(source.frames(), count)
+
+
+def _encoded(clip: Path, frames: list[Frame], name: str, crf: int) -> tuple[float, int]:
+    """Mean weighted XPSNR and the bytes that it took."""
+    rate = Fraction(25)
+    info = probe(clip)
+    meter = XpsnrMeter(rate)
+    settings = EncodeSettings(encoder=name, options=(("crf", str(crf)), *_fixed(name)))
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "made.mkv"
+        with Sink(made, info, rate=rate, time_base=1 / rate, settings=settings) as sink:
+            for number, frame in enumerate(frames):
+                sink.write(frame.at(number / rate, 1 / rate))
+        scores = []
+        with Source(made) as source:
+            for number, (true, test) in enumerate(zip(frames, source.frames(), strict=True)):
+                time = number / rate
+                score = meter.push(true.at(time, 1 / rate), test.at(time, 1 / rate))
+                assert score is not None
+                scores.append(score.weighted)
+        return float(np.mean(scores)), made.stat().st_size
+
+
+def _fixed(name: str) -> tuple[tuple[str, str], ...]:
+    # Without this libvpx takes crf for a bound on a bit rate.
+    return (("b", "0"),) if name == "libvpx-vp9" else ()
+
+
+def _same(
+    reference: tuple[np.ndarray, np.ndarray],
+    own: tuple[np.ndarray, np.ndarray],
+    range_: tuple[int, ...],
+    name: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    wanted = np.interp(STEPS, RANGES[REFERENCE], reference[0])
+    # Scores fall with the crf, and np.interp wants them to rise.
+    crfs = np.interp(wanted, own[0][::-1], np.array(range_[::-1], float))
+    bytes_ = np.exp(np.interp(crfs, range_, np.log(own[1])))
+    theirs = np.exp(np.interp(STEPS, RANGES[REFERENCE], np.log(reference[1])))
+    return crfs, bytes_ / theirs
+
+
+if __name__ == "__main__":
+    main()
