@@ -4,7 +4,8 @@
 
 Encodes the clips with every encoder over a range of its crf, scores the pictures by XPSNR (Helmrich
 et al. 2020, which weighs errors as eyes do), and reads off, for each crf of libx264, the other's
-crf that scores the same: the table in ``cloudconv/media/encoders.py``.
+crf that scores the same: the table in ``cloudconv/media/encoders.py``. The pictures are halved
+first: as they are, they would favour the codec that the clip is already compressed with.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -68,13 +70,15 @@ def main() -> None:
 
 def _frames(clip: Path, count: int) -> Iterator[Frame]:
     with Source(clip) as source:
-        yield from islice(source.frames(), count)
+        for frame in islice(source.frames(), count):
+            width, height = frame.width // 4 * 2, frame.height // 4 * 2
+            yield replace(frame, picture=frame.picture.reformat(width, height))
 
 
 def _encoded(clip: Path, frames: list[Frame], name: str, crf: int) -> tuple[float, int]:
     """Mean weighted XPSNR and the bytes that it took."""
     rate = Fraction(25)
-    info = probe(clip)
+    info = replace(probe(clip), width=frames[0].width, height=frames[0].height)
     meter = XpsnrMeter(rate)
     settings = EncodeSettings(encoder=name, options=(("crf", str(crf)), *_fixed(name)))
     with tempfile.TemporaryDirectory() as folder:

@@ -150,6 +150,13 @@ Output = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", "-y", help="Replace OUT if it exists.", show_default=False)
 ]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume/--no-resume",
+        help="Carry on with what an interrupted run has finished, or throw it away.",
+    ),
+]
 Preview = Annotated[
     str | None,
     typer.Option(
@@ -373,7 +380,8 @@ Crf = Annotated[
         "--crf",
         metavar="N",
         min=0,
-        help="Quality, lower is better. Default: visually lossless.",
+        help="Quality, lower is better, on libx264's scale for every encoder. Default: 17, "
+        "visually lossless.",
         show_default=False,
         rich_help_panel=_ENCODING,
     ),

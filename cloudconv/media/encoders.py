@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 
 import av
 import av.codec.codec
@@ -64,13 +65,15 @@ class Choice:
 class _Encoder:
     """What is known about one encoder beyond what the library says of it.
 
-    ``quality`` holds the default quality, ``crf`` the option that ``--crf`` sets and its largest
-    value, ``refused`` the pixel formats that it lists and then does not take.
+    ``quality`` holds what else the default quality needs, ``crf`` the option that ``--crf`` sets
+    and its largest value, ``looks_like`` which of its values look like those of :data:`_SCALE`
+    (None: the same), ``refused`` the pixel formats that it lists and then does not take.
     """
 
     quality: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
     crf: tuple[str, float] | None = None
+    looks_like: tuple[float, ...] | None = None
     presets: tuple[str, ...] = ()
     parameters: str | None = None
     refused: tuple[str, ...] = ()
@@ -78,8 +81,17 @@ class _Encoder:
     smallest: int = 1
 
 
+DEFAULT_CRF = 17.0
+"""Visually lossless at ordinary viewing, on libx264's scale."""
+
+# Crf values of libx264, and those of other encoders that score the same XPSNR: medians over five
+# clips (benchmarks/encoder_quality.py). libx265's own differ from libx264's by less than one.
+_SCALE = (0, 8, 12, 14, 16, 17, 18, 20, 23, 26, 30, 34, 51)
+_SVT_AV1 = (0, 4, 6, 9, 12, 15, 18, 25, 36, 45, 55, 59, 63)
+_VP9 = (0, 4, 8, 10, 13, 15, 17, 23, 30, 36, 44, 51, 63)
+
 _NVENC = _Encoder(
-    quality={"rc": "vbr", "cq": "18"},
+    quality={"rc": "vbr"},
     options={"preset": "p5"},
     crf=("cq", 51),
     presets=tuple(f"p{k}" for k in range(1, 8)),
@@ -88,34 +100,37 @@ _NVENC = _Encoder(
 )
 _QSCALE = _Encoder(quality={"flags": "+qscale", "global_quality": "236"})
 
-# Default quality: visually lossless at ordinary viewing.
 _KNOWN: dict[str, _Encoder] = {
     "libx264": _Encoder(
-        {"crf": "17"}, {}, ("crf", 63), _PRESETS, "x264-params", whole_chroma=True, smallest=2
+        crf=("crf", 63),
+        presets=_PRESETS,
+        parameters="x264-params",
+        whole_chroma=True,
+        smallest=2,
     ),
-    "libx264rgb": _Encoder({"crf": "17"}, {}, ("crf", 63), _PRESETS, "x264-params"),
+    "libx264rgb": _Encoder(crf=("crf", 63), presets=_PRESETS, parameters="x264-params"),
     "libx265": _Encoder(
-        {"crf": "17"},
-        {"x265-params": "log-level=none"},
-        ("crf", 51),
-        _PRESETS,
-        "x265-params",
-        ("yuva420p", "yuva420p10le"),
+        options={"x265-params": "log-level=none"},
+        crf=("crf", 51),
+        presets=_PRESETS,
+        parameters="x265-params",
+        refused=("yuva420p", "yuva420p10le"),
         whole_chroma=True,
         smallest=16,
     ),
     "libsvtav1": _Encoder(
-        {"crf": "16"},
-        {"preset": "6"},
-        ("crf", 63),
-        tuple(str(k) for k in range(-1, 14)),
-        "svtav1-params",
+        options={"preset": "6"},
+        crf=("crf", 51),
+        looks_like=_SVT_AV1,
+        presets=tuple(str(k) for k in range(-1, 14)),
+        parameters="svtav1-params",
         smallest=4,
     ),
     "libvpx-vp9": _Encoder(
-        {"crf": "16", "b": "0"},
-        {"deadline": "good", "cpu-used": "2", "row-mt": "1"},
-        ("crf", 63),
+        quality={"b": "0"},
+        options={"deadline": "good", "cpu-used": "2", "row-mt": "1"},
+        crf=("crf", 51),
+        looks_like=_VP9,
         refused=("yuva422p", "yuva444p", "gbrap"),
     ),
     "ffv1": _Encoder(options={"level": "3", "slicecrc": "1", "g": "1"}),
@@ -356,10 +371,10 @@ def _options(name: str, working: str, settings: EncodeSettings) -> dict[str, str
         options["profile"] = "4" if working.startswith("yuv444") or layout(working).alpha else "3"
     if name == "libvpx-vp9" and layout(working).alpha:
         options["auto-alt-ref"] = "0"
-    if not _QUALITY & asked.keys():
-        options |= known.quality
     if settings.crf is not None:
         options |= _crf(name, settings.crf)
+    elif not _QUALITY & asked.keys():
+        options |= known.quality if known.crf is None else _crf(name, DEFAULT_CRF)
     if settings.preset is not None:
         options["preset"] = _preset(name, settings.preset)
     for key, value in asked.items():
@@ -372,6 +387,7 @@ def _options(name: str, working: str, settings: EncodeSettings) -> dict[str, str
 
 
 def _crf(name: str, crf: float) -> dict[str, str]:
+    """The options for a quality on libx264's scale, in the encoder's own terms."""
     known = _KNOWN.get(name, _Encoder())
     option, most = known.crf or ("crf", 63.0)
     if known.crf is None and "crf" not in supported_options(name):
@@ -380,8 +396,17 @@ def _crf(name: str, crf: float) -> dict[str, str]:
         )
     if not 0 <= crf <= most:
         raise EncoderError(f"--crf {crf:g} is out of range: {name} takes 0 to {most:g}.")
-    value = {option: f"{crf:g}"}
-    return {**known.quality, **value} if option in known.quality else value
+    if known.looks_like is not None:
+        crf = round(_between(_SCALE, known.looks_like, crf))
+    return {**known.quality, option: f"{crf:g}"}
+
+
+def _between(scale: tuple[float, ...], other: tuple[float, ...], value: float) -> float:
+    """``value`` brought from one rising scale to another, linearly between their marks."""
+    for (a, b), (c, d) in zip(pairwise(scale), pairwise(other), strict=True):
+        if value <= b:
+            return c + (d - c) * (value - a) / (b - a)
+    return other[-1]
 
 
 def _preset(name: str, preset: str) -> str:
