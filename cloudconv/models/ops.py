@@ -24,12 +24,13 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
     return F.pad(images, (0, right, 0, below), mode="replicate")
 
 
-def sampling_grid(flow: Tensor, height: int, width: int) -> Tensor:
+def sampling_grid(flow: Tensor, height: int, width: int, *, gain: float = 1.0) -> Tensor:
     """The grid that ``torch.nn.functional.grid_sample`` wants, for a flow on a whole picture.
 
     Args:
         flow: (B, 2, height, width) backward flow (dx, dy) in pixels.
         height, width: size of the picture to sample, in pixels.
+        gain: what the flow is multiplied by.
 
     Returns:
         (B, height, width, 2) float32, corners aligned. float32 always: float16 cannot tell
@@ -40,8 +41,8 @@ def sampling_grid(flow: Tensor, height: int, width: int) -> Tensor:
     y = torch.linspace(-1, 1, height, device=flow.device)[:, None]
     grid = flow.new_empty((len(flow), height, width, 2))
     # With corners aligned, a pixel is 2 / (side - 1) of the grid's range.
-    grid[..., 0] = torch.add(x, flow[:, 0], alpha=2 / max(width - 1, 1))
-    grid[..., 1] = torch.add(y, flow[:, 1], alpha=2 / max(height - 1, 1))
+    grid[..., 0] = torch.add(x, flow[:, 0], alpha=2 * gain / max(width - 1, 1))
+    grid[..., 1] = torch.add(y, flow[:, 1], alpha=2 * gain / max(height - 1, 1))
     return grid
 
 
