@@ -21,8 +21,10 @@ from cloudconv.errors import CloudconvError
 
 if TYPE_CHECKING:
     from cloudconv.jobs.compare_settings import CompareResult
+    from cloudconv.jobs.continuing import Progress as ExtrapolateProgress
+    from cloudconv.jobs.dream import DreamResult
+    from cloudconv.jobs.dream import Progress as DreamProgress
     from cloudconv.jobs.extrapolate import ExtrapolateResult
-    from cloudconv.jobs.extrapolate import Progress as ExtrapolateProgress
     from cloudconv.jobs.interp import InterpResult, Progress
     from cloudconv.models.base import Model, ModelSpec
 
@@ -30,6 +32,7 @@ __version__ = version("cloudconv")
 __all__ = [
     "CloudconvError",
     "compare",
+    "dream",
     "errors",
     "extrapolate",
     "interpolate",
@@ -138,6 +141,44 @@ def extrapolate(
             **settings,
         ),
         on_progress,
+    )
+
+
+def dream(
+    input: Path | str,
+    output: Path | str | None = None,
+    *,
+    frames: int | None = None,
+    seconds: Fraction | float | str | None = None,
+    at: Fraction | float | str | None = None,
+    on_progress: Callable[[DreamProgress], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> DreamResult:
+    """Go on from the last frame of ``input`` for as long as asked, and stay alive.
+
+    Exactly one of ``frames`` and ``seconds``. The output is the source followed by the dream;
+    whether it lives is measured on the way (``result.vitals``), and ``on_warning`` is told once if
+    it does not. Further ``settings`` are the fields of
+    :class:`cloudconv.jobs.dream.DreamSettings`: mode, model, seed, loop, wind, texture_keep, audio,
+    report, only_new, scene_cut, encode, overwrite, device, precision, threads.
+
+    Raises a :class:`CloudconvError`; then the output does not exist, or is as it was before.
+    """
+    from cloudconv.jobs.dream import DreamSettings, run
+    from cloudconv.timeline import parse_time
+
+    return run(
+        DreamSettings(
+            input=input,
+            output=output,
+            frames=frames,
+            seconds=None if seconds is None else parse_time(seconds),
+            at=None if at is None else parse_time(at),
+            **settings,
+        ),
+        on_progress,
+        on_warning,
     )
 
 

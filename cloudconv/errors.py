@@ -11,6 +11,8 @@
      │   └─ WeightsError           a weights file is missing, damaged, or another model's
      └─ DeviceError                the device is absent, or its memory is too small
 
+:class:`Interrupted` stands apart: Ctrl-C is no error, and nothing that catches errors may catch it.
+
 Every message is one clear sentence or two: what was given, what would be accepted, what to do.
 Third-party exceptions are turned into these once, where they enter, with ``raise … from``.
 """
@@ -50,3 +52,7 @@ class WeightsError(ModelError):
 
 class DeviceError(CloudconvError):
     """The device is not there, or it has too little memory for even one small tile."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during work that can be carried on; the message says what is kept where."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from typer.testing import CliRunner
 
 from cloudconv.cli.app import app
 from cloudconv.cli.console import Console, clock
-from cloudconv.errors import DeviceError, SettingsError
+from cloudconv.errors import DeviceError, Interrupted, SettingsError
 from cloudconv.jobs import interp as job
 from cloudconv.models import registry
 from tests.factory import read_times, write_clip
@@ -157,6 +158,9 @@ def test_the_defaults_of_the_command_are_those_of_the_api(asked: list[job.Interp
         (["--slowmo", "2", "--audio", "stretch"], "audio", "stretch"),
         (["--slowmo", "2", "--audio", "drop"], "audio", "drop"),
         (["--factor", "2", "--preview", "now.jpg"], "preview", "now.jpg"),
+        (["--factor", "2"], "resume", True),
+        (["--factor", "2", "--no-resume"], "resume", False),
+        (["--factor", "2", "--workers", "local:3"], "workers", "local:3"),
     ],
 )
 def test_other_ways_to_ask(
@@ -187,6 +191,7 @@ def test_other_ways_to_ask(
         ["--factor", "2", "--precision", "int8"],
         ["--factor", "2", "--scale", "9"],
         ["--factor", "2", "--scale", "2", "--UHD"],
+        ["--factor", "2", "--quality", "best"],
         ["--factor", "2", "--encoder-option", "crf"],
         ["--factor", "2", "-q", "-v"],
         ["--factor", "2", "out.mkv", "-o", "other.mkv"],
@@ -195,11 +200,12 @@ def test_other_ways_to_ask(
         ["--factor", "2", "--audio", "stretch"],
         ["--fps", "60", "--audio", "drop"],
         ["--slowmo", "2", "--audio", "keep"],
-        # Options that later versions bring are absent until then, not ignored.
-        ["--factor", "2", "--resume"],
-        ["--factor", "2", "--workers", "local"],
-        ["--factor", "2", "--out-dir", "x"],
-        ["--factor", "2", "--quality", "best"],
+        ["--factor", "2", "--workers", "nobody"],
+        ["--factor", "2", "--out-dir", "x", "-o", "y.mp4"],
+        ["--factor", "2", "--out-dir", "x", "--dry-run"],
+        ["--factor", "2", "--out-dir", "x", "--preview", "now.jpg"],
+        ["--factor", "2", "--out-dir", "x", "-"],
+        ["b.mp4", "c.mp4", "--factor", "2"],
     ],
 )
 def test_wrong_usage_exits_with_2_and_no_traceback(clip: Path, arguments: list[str]) -> None:
@@ -248,6 +254,7 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_code_1(
         (DeviceError("no such device"), 1, "error: no such device"),
         (SettingsError("makes no sense"), 2, "error: makes no sense"),
         (KeyboardInterrupt(), 130, "error: interrupted"),
+        (Interrupted("interrupted; 5 are kept"), 130, "error: interrupted; 5 are kept"),
         (ZeroDivisionError("oh"), 1, "report it as a bug (ZeroDivisionError: oh)"),
     ],
 )
@@ -322,8 +329,43 @@ def test_an_interrupted_run_leaves_no_half_file(clip: Path, number: signal.Signa
         finally:
             running.kill()
     assert (running.returncode, out) == (130, "")
-    assert said.splitlines() == ["error: interrupted; no unfinished file is left"]
-    assert os.listdir(clip.parent) == ["a.mp4"]
+    if said == "error: interrupted; no unfinished file is left\n":
+        assert os.listdir(clip.parent) == ["a.mp4"]
+    else:
+        kept = "finished frames are kept in .*a_x1000.mp4.work; the same command carries on"
+        assert re.search(kept, said)
+        assert sorted(os.listdir(clip.parent)) == ["a.mp4", "a_x1000.mp4.work"]
+
+
+def test_many_inputs_and_a_broken_one(clip: Path) -> None:
+    second = clip.with_name("c.mp4")
+    second.write_bytes(clip.read_bytes())
+    broken = clip.with_name("b.mp4")
+    broken.write_bytes(b"no video")
+    folder = clip.parent / "made"
+    result = run(clip, broken, second, "--factor", 2, "--out-dir", folder, *TINY)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert sorted(os.listdir(folder)) == ["a_x2.mp4", "c_x2.mp4"]
+    assert len(read_times(folder / "c_x2.mp4")) == 10
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith(f"error: {broken}")
+    assert [line.split()[:2] for line in lines[-4:]] == [
+        ["input", "result"],
+        [str(clip), "done"],
+        [str(broken), "failed"],
+        [str(second), "done"],
+    ]
+    again = run(clip, second, "--factor", 2, "--out-dir", folder, "-y", "--json", "-q", *TINY)
+    assert (again.exit_code, again.stderr) == (0, "")
+    said = json.loads(again.stdout)
+    assert said["failed"] == 0
+    assert [Path(each["output"]).name for each in said["results"]] == ["a_x2.mp4", "c_x2.mp4"]
+
+
+def test_two_inputs_of_one_name(clip: Path) -> None:
+    result = run(clip, clip, "--factor", 2, "--out-dir", clip.parent / "made", *TINY)
+    assert result.exit_code == 2
+    assert "same name" in result.stderr
 
 
 def test_help_shows_examples_and_loads_neither_torch_nor_av() -> None:

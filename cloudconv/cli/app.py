@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from cloudconv import __version__
-from cloudconv.cli import compare, doctor, extrapolate, interp, models, train
+from cloudconv.cli import compare, doctor, dream, extrapolate, interp, models, train
 from cloudconv.cli.console import Console, print_result
 from cloudconv.errors import CloudconvError
 
@@ -40,7 +40,7 @@ class GuardedCommand(TyperCommand):
             console.error(str(error))
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            console.error("interrupted; no unfinished file is left")
+            console.error(str(error) or "interrupted; no unfinished file is left")
             raise typer.Exit(INTERRUPTED) from error
         except BrokenPipeError as error:
             # Whoever read our output has enough of it (… | head). The interpreter flushes stdout
@@ -97,6 +97,7 @@ def common(
 app.command("interp", cls=GuardedCommand, epilog=interp.EXAMPLES)(interp.interp)
 app.command("compare", cls=GuardedCommand, epilog=compare.EXAMPLES)(compare.compare)
 app.command("extrapolate", cls=GuardedCommand, epilog=extrapolate.EXAMPLES)(extrapolate.extrapolate)
+app.command("dream", cls=GuardedCommand, epilog=dream.EXAMPLES)(dream.dream)
 app.command("train", cls=GuardedCommand, epilog=train.EXAMPLES)(train.train)
 app.command("models", cls=GuardedCommand, epilog=models.EXAMPLES)(models.models)
 app.command("doctor", cls=GuardedCommand, epilog=doctor.EXAMPLES)(doctor.doctor)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 
 def print_result(text: str) -> None:
@@ -28,6 +28,12 @@ def say(text: str) -> None:
     line = " ".join(text.split("\n"))
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
+
+
+class Update(Protocol):
+    """Moves a progress bar; ``note`` is a few words beside it."""
+
+    def __call__(self, done: int, expected: int | None, note: str = "") -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +62,8 @@ class Console:
         say(f"error: {text}")
 
     @contextmanager
-    def progress(self, label: str) -> Iterator[Callable[[int, int | None], None] | None]:
-        """A bar with rate and time left; yields ``update(done, expected)``.
+    def progress(self, label: str) -> Iterator[Update | None]:
+        """A bar with rate and time left; yields ``update(done, expected, note)``.
 
         Yields None when nobody would see it: quiet, or stderr is no terminal.
         """
@@ -93,12 +99,17 @@ class Console:
             MofNCompleteColumn(),
             RateColumn(),
             LeftColumn(compact=True),
+            TextColumn("{task.fields[note]}", markup=False),
             console=RichConsole(stderr=True),
             transient=True,
         )
         with bar:
-            task = bar.add_task(label, total=None)
-            yield lambda done, expected: bar.update(task, completed=done, total=expected)
+            task = bar.add_task(label, total=None, note="")
+
+            def update(done: int, expected: int | None, note: str = "") -> None:
+                bar.update(task, completed=done, total=expected, note=note)
+
+            yield update
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -85,17 +85,25 @@ def watched(
     summary: Callable[[Any], str],
     *,
     json: bool,
+    note: Callable[[Any], str] | None = None,
+    told: Collection[str] = (),
 ) -> None:
-    """Run a job under a progress bar, then say what came of it."""
+    """Run a job under a progress bar, then say what came of it.
+
+    ``note`` says in a few words what else a progress tells. ``told`` are warnings that were shown
+    while it ran.
+    """
     with console.progress(label) as bar:
 
         def update(progress: Progress) -> None:
             if bar is not None:
-                bar(progress.frames_done, progress.frames_expected)
+                said = "" if note is None else note(progress)
+                bar(progress.frames_done, progress.frames_expected, said)
 
         result = run(update if bar is not None else None)
     for message in result.warnings:
-        console.warning(message)
+        if message not in told:
+            console.warning(message)
     console.info(summary(result))
     if json:
         print_json(asdict(result))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from cloudconv.cli import batch as many
 from cloudconv.cli import film, options
 from cloudconv.cli.console import Console, clock, megabytes, table
 
@@ -23,14 +24,18 @@ cloudconv interp run.mov --slowmo 8 --start 1:02 --end 1:05.5 -o slow.mov
 
 cloudconv interp frames/%05d.png out.mp4 --factor 2 --encoder libx265 --crf 18
 
+cloudconv interp one.mp4 two.mkv clips/*.mov --factor 2 --out-dir smooth
+
+cloudconv interp film.mkv --factor 2 --workers local:4
+
 cat in.mkv | cloudconv interp - -o - --factor 2 | mpv -
 """
 
 
 def interp(
-    source: options.Input,
-    out: options.OutputArgument = None,
+    inputs: options.Inputs,
     output: options.Output = None,
+    out_dir: options.OutDir = None,
     factor: options.Factor = None,
     fps: options.Fps = None,
     slowmo: options.Slowmo = None,
@@ -41,6 +46,7 @@ def interp(
     start: options.Start = None,
     end: options.End = None,
     overwrite: options.Overwrite = False,
+    resume: options.Resume = True,
     preview: options.Preview = None,
     dry_run: options.DryRun = False,
     model: options.Model = None,
@@ -50,6 +56,7 @@ def interp(
     device: options.Device = "auto",
     precision: options.ComputePrecision = options.Precision.AUTO,
     threads: options.Threads = None,
+    workers: options.Workers = "local",
     batch: options.Batch = "auto",
     tile: options.Tile = "auto",
     encoder: options.Encoder = None,
@@ -62,6 +69,11 @@ def interp(
     verbose: options.Verbose = False,
 ) -> None:
     """Raise the frame rate of IN. Give exactly one of --factor, --fps and --slowmo."""
+    if out_dir is not None:
+        many.check(inputs, output, preview, dry_run=dry_run)
+    elif len(inputs) > 2:
+        raise typer.BadParameter("more than one input needs --out-dir")
+    out = inputs[1] if len(inputs) == 2 and out_dir is None else None
     target = film.target(out, output, json=json, dry_run=dry_run)
     if [factor, fps, slowmo].count(None) != 2:
         raise typer.BadParameter("give exactly one of --factor, --fps and --slowmo")
@@ -75,7 +87,7 @@ def interp(
     from cloudconv.models import registry
 
     settings = job.InterpSettings(
-        input=source,
+        input=inputs[0],
         output=target,
         factor=factor,
         fps=fps,
@@ -97,8 +109,13 @@ def interp(
         precision=precision.value,
         threads=threads,
         preview=preview,
+        resume=resume,
+        workers=workers,
     )
     console = Console(quiet, verbose)
+    if out_dir is not None:
+        many.interp_all(console, settings, inputs, out_dir, json=json)
+        return
     if dry_run:
         plan = job.plan(settings)
         film.tell_plan(console, plan, _plan_text(plan), json=json)

@@ -133,6 +133,24 @@ Input = Annotated[
         show_default=False,
     ),
 ]
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IN [OUT]",
+        help="A video, an animation, a folder or pattern of pictures, or - for stdin. With "
+        "--out-dir all of them are inputs.",
+        show_default=False,
+    ),
+]
+OutDir = Annotated[
+    str | None,
+    typer.Option(
+        "--out-dir",
+        metavar="DIR",
+        help="Take any number of inputs and write their outputs here.",
+        show_default=False,
+    ),
+]
 OutputArgument = Annotated[
     str | None,
     typer.Argument(metavar="OUT", help="Same as --output.", show_default=False),
@@ -155,6 +173,15 @@ Resume = Annotated[
     typer.Option(
         "--resume/--no-resume",
         help="Carry on with what an interrupted run has finished, or throw it away.",
+    ),
+]
+Workers = Annotated[
+    str,
+    typer.Option(
+        "--workers",
+        metavar="WHO",
+        help="local: this process; local:N: N processes; ray or ray:ADDRESS: a Ray cluster.",
+        rich_help_panel=_INFERENCE,
     ),
 ]
 Preview = Annotated[
@@ -324,7 +351,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
-        help="auto, cpu, cuda, cuda:N or mps.",
+        help="auto, cpu, cuda, cuda:N or mps; interp: also cuda:all, every GPU.",
         rich_help_panel=_INFERENCE,
     ),
 ]

@@ -86,13 +86,14 @@ def plan_memory(
     tile: int | Literal["auto", "off"] = "auto",
     scale: float = 1.0,
     free_bytes: int | None = None,
+    share: int = 1,
 ) -> MemoryPlan:
     """Decide batch and tiles for frames of ``width`` by ``height``, before the first one.
 
     What ``auto`` gives follows from the memory that is free (``free_bytes``, by default asked of
-    the device). A tile that was asked for is rounded up to what the model's grid needs; a batch
-    that was asked for is halved until it fits. Where even the smallest tile is estimated not to
-    fit, it is tried all the same.
+    the device), or from a part of it where ``share`` processes need as much each. A tile that was
+    asked for is rounded up to what the model's grid needs; a batch that was asked for is halved
+    until it fits. Where even the smallest tile is estimated not to fit, it is tried all the same.
 
     Raises:
         ModelError: the model does not take that scale.
@@ -109,7 +110,7 @@ def plan_memory(
         )
     if free_bytes is None:
         free_bytes = free_memory(device)
-    usable = None if free_bytes is None else int(free_bytes * _USABLE[device.type])
+    usable = None if free_bytes is None else int(free_bytes * _USABLE[device.type]) // share
     per_pixel = model.spec.bytes_per_pixel * max(1.0, scale) ** 2
     if dtype != torch.float32:
         per_pixel *= _HALF_SHARE

@@ -111,8 +111,11 @@ class Renderer:
         self._tile: int | None = None
         self.plan(64, 64)  # so that settings out of range are refused before any work
 
-    def plan(self, width: int, height: int) -> MemoryPlan:
-        """Batch, tiles and memory for frames of that size, with what is free now."""
+    def plan(self, width: int, height: int, share: int = 1) -> MemoryPlan:
+        """Batch, tiles and memory for frames of that size, with what is free now.
+
+        ``share``: how many renderers will work on the device at once.
+        """
         return plan_memory(
             self._model,
             width,
@@ -122,7 +125,27 @@ class Renderer:
             batch=self._asked_batch,
             tile=self._asked_tile,
             scale=self._scale,
+            share=share,
         )
+
+    def settle(self, width: int, height: int, share: int = 1) -> tuple[int, int | None]:
+        """Decide now, and say in warnings, how frames of that size are worked on.
+
+        Args:
+            width: of the frames, in pixels.
+            height: likewise.
+            share: how many renderers will work on the device at once.
+
+        Returns:
+            The batch, and the side of the tiles in pixels, None for whole frames.
+        """
+        self._start(width, height, share)
+        return self._batch, self._tile
+
+    def keep_to(self, width: int, height: int, batch: int, tile: int | None) -> None:
+        """Work on frames of that size as was settled before; only a lack of memory changes it."""
+        self._size = width, height
+        self._batch, self._tile = batch, tile
 
     def render(self, tasks: Iterable[Task]) -> Generator[Frame, None, None]:
         """The tasks' frames, in their order.
@@ -169,9 +192,9 @@ class Renderer:
             self._start(left.width, left.height)
         return None
 
-    def _start(self, width: int, height: int) -> None:
+    def _start(self, width: int, height: int, share: int = 1) -> None:
         self._size = width, height
-        plan = self.plan(width, height)
+        plan = self.plan(width, height, share)
         self._batch, self._tile = plan.batch, plan.tile
         free = f"the {gibibytes(plan.free_bytes or 0)} of memory that {self._device} has free"
         if self._tile is not None and self._asked_tile == "auto":

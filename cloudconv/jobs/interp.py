@@ -1,15 +1,17 @@
 """Raise a video's frame rate, from file to file.
 
-Data walks one way: :class:`~cloudconv.media.source.Source` decodes, :func:`_schedule` decides what
+Data walks one way: :class:`~cloudconv.media.source.Source` decodes, :func:`schedule` decides what
 each output frame is made of, :class:`~cloudconv.engine.runner.Renderer` makes the new ones, and
 :class:`~cloudconv.media.sink.Sink` encodes. Decoding with planning, inference, and encoding each
-have a thread of their own, with bounded queues between them.
+have a thread of their own, with bounded queues between them. A film is made as segments, which
+outlast a crash and are joined in the end; what cannot be joined (standard output, animations,
+pictures) is made in one go.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -20,17 +22,15 @@ import torch
 
 from cloudconv.engine.device import choose_device, choose_precision, precision_name, set_threads
 from cloudconv.engine.pipeline import prefetch
-from cloudconv.engine.runner import Renderer, Task
 from cloudconv.errors import InputError, SettingsError
-from cloudconv.jobs.output import origin, output_path, time_base
+from cloudconv.jobs.film import Film, is_joinable, renderer_of, source_of
+from cloudconv.jobs.output import output_path
 from cloudconv.jobs.preview import Preview
 from cloudconv.jobs.schedule import Counts, Request, SceneCut, schedule
-from cloudconv.media.carry import Carry
+from cloudconv.jobs.sharing import Crew, crew_of
 from cloudconv.media.encoders import EncodeSettings, choose
 from cloudconv.media.frame import Frame
 from cloudconv.media.probe import MediaInfo, probe
-from cloudconv.media.sink import Sink
-from cloudconv.media.source import Source
 from cloudconv.media.target import check_output, container_of
 from cloudconv.models import registry
 from cloudconv.timeline import Multiply, Resample, expected_frames, format_rate, output_rate
@@ -39,11 +39,14 @@ from cloudconv.timeline import Multiply, Resample, expected_frames, format_rate,
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterpSettings:
     """What to do; exactly one of ``factor``, ``fps`` and ``slowmo``. Times are seconds from the
-    first frame; ``end`` is exclusive. Raises :class:`SettingsError` on values out of range.
+    first frame; ``end`` is exclusive. ``out_dir`` is where an output without a name goes.
+
+    Raises :class:`SettingsError` on values out of range.
     """
 
     input: Path | str
     output: Path | str | None = None
+    out_dir: Path | str | None = None
     factor: Fraction | None = None
     fps: Fraction | None = None
     slowmo: Fraction | None = None
@@ -64,6 +67,8 @@ class InterpSettings:
     precision: str = "auto"
     threads: int | None = None
     preview: Path | str | None = None
+    resume: bool = True
+    workers: str = "local"
 
     def __post_init__(self) -> None:
         chosen = [n for n in ("factor", "fps", "slowmo") if getattr(self, n) is not None]
@@ -89,6 +94,8 @@ class InterpSettings:
             raise SettingsError(f"end ({float(self.end):g} s) must come after start")
         if self.audio == "stretch" and self.slowmo is None:
             raise SettingsError("audio can only be stretched in slow motion: add slowmo")
+        if crew_of(self.workers, self.device).kind != "here" and self.preview is not None:
+            raise SettingsError("preview shows what this process makes: leave workers out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +153,7 @@ class InterpResult(InterpOutcome):
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class Job:
     """Settings and source brought together: everything decided before the first frame."""
 
     settings: InterpSettings
@@ -156,6 +163,7 @@ class _Job:
     rate: Fraction | None
     device: torch.device
     dtype: torch.dtype
+    crew: Crew
 
     @property
     def window(self) -> tuple[Fraction, Fraction]:
@@ -174,9 +182,10 @@ class _Job:
         return expected_frames(self.request.rate, frames, end - start, self.request.stretch)
 
 
-def _prepare(settings: InterpSettings) -> _Job:
+def _prepare(settings: InterpSettings) -> Job:
     spec = registry.spec(settings.model, "interpolate")
-    device = choose_device(settings.device)
+    crew = crew_of(settings.workers, settings.device)
+    device = choose_device("cuda" if settings.device == "cuda:all" else settings.device)
     dtype = choose_precision(settings.precision, device, spec)
     info = probe(settings.input)
     timing = info.timing
@@ -197,8 +206,14 @@ def _prepare(settings: InterpSettings) -> _Job:
     )
     rate = output_rate(request.rate, timing.rate, request.stretch)
     output = output_path(settings.output, settings.input, info, _tag(settings), rate)
+    if settings.output is None and settings.out_dir is not None:
+        output = Path(settings.out_dir) / output.name
     check_output(output, overwrite=settings.overwrite, inputs=[info.path])
-    return _Job(settings, info, output, request, rate, device, dtype)
+    if crew.kind != "here" and not is_joinable(output):
+        raise SettingsError(
+            f"{output} can only be made in one go: leave workers out, or write an .mp4 or .mkv."
+        )
+    return Job(settings, info, output, request, rate, device, dtype, crew)
 
 
 def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
@@ -226,21 +241,6 @@ def _tag(settings: InterpSettings) -> str:
     return f"slow{float(settings.slowmo or 1):g}"
 
 
-def _origin(job: _Job, first: Frame) -> Fraction:
-    # The sound of the whole clip is not what a part of it, or slow motion, begins with.
-    if job.settings.start is not None or job.settings.slowmo is not None:
-        return first.time
-    return origin(job.info, first)
-
-
-def _time_base(job: _Job, offset: Fraction) -> Fraction:
-    request, timing = job.request, job.info.timing
-    share = request.stretch
-    if isinstance(request.rate, Multiply):
-        share /= request.rate.factor
-    return time_base(job.rate, (timing.time_base * share, timing.last_duration * share), offset)
-
-
 def run(
     settings: InterpSettings, on_progress: Callable[[Progress], None] | None = None
 ) -> InterpResult:
@@ -254,39 +254,37 @@ def run(
     counts = Counts()
     warnings: dict[str, None] = dict.fromkeys(job.info.warnings)
     set_threads(settings.threads)
-    with ExitStack() as stack:
-        source = stack.enter_context(_source(job))
-        tasks = stack.enter_context(prefetch(schedule(source.frames(), job.request, counts), 8))
-        head = next(tasks)
-        renderer = _renderer(job, warnings)
-        zero = _origin(job, head.left)
-        offset = head.left.time - zero
-        sink = stack.enter_context(_sink(job, zero, _time_base(job, offset)))
-        pictures = stack.enter_context(prefetch(renderer.render(_rest(head, tasks)), 4))
-        del head
-        for written, picture in enumerate(pictures, 1):
-            lasts = picture.duration if job.rate is None else 1 / job.rate
-            sink.write(picture.at(picture.time + offset, lasts))
-            if preview is not None:
-                preview.show(picture)
-            if on_progress is not None:
-                on_progress(
-                    Progress(
-                        frames_done=written,
-                        frames_expected=job.expected,
-                        new_frames=counts.new_frames,
-                        cuts=len(counts.cuts),
-                        seconds=time.monotonic() - began,
-                    )
+    written = 0
+
+    def shown(more: int, picture: Frame | None) -> None:
+        nonlocal written
+        written += more
+        if preview is not None and picture is not None:
+            preview.show(picture)
+        if on_progress is not None:
+            on_progress(
+                Progress(
+                    frames_done=written,
+                    frames_expected=job.expected,
+                    new_frames=counts.new_frames,
+                    cuts=len(counts.cuts),
+                    seconds=time.monotonic() - began,
                 )
-    warnings |= dict.fromkeys([*source.warnings, *sink.warnings, *_remarks(job, counts)])
+            )
+
+    with ExitStack() as stack:
+        source = stack.enter_context(source_of(job))
+        tasks = stack.enter_context(prefetch(schedule(source.frames(), job.request, counts), 8))
+        film = Film(job, tasks, counts, warnings)
+        resumed = film.make(shown)
+    warnings |= dict.fromkeys([*source.warnings, *_remarks(job, counts)])
     warnings |= dict.fromkeys(preview.warnings if preview is not None else ())
     wall = time.monotonic() - began
     return InterpResult(
         **_found(job, counts),
         wall_seconds=wall,
         frames_per_second=counts.output_frames / wall,
-        resumed=False,
+        resumed=resumed,
         warnings=list(warnings),
     )
 
@@ -305,10 +303,12 @@ def plan(settings: InterpSettings) -> InterpPlan:
     choice = choose(
         container_of(job.output), info.working_pix_fmt, info.width, info.height, settings.encode
     )
-    with _source(job) as source:
+    with source_of(job) as source:
         for _ in schedule(source.frames(), job.request, counts):
             pass
-    memory = _renderer(job, warnings).plan(info.width, info.height)
+    memory = renderer_of(job, lambda message: warnings.setdefault(message)).plan(
+        info.width, info.height
+    )
     warnings |= dict.fromkeys([*source.warnings, *choice.warnings, *_remarks(job, counts)])
     return InterpPlan(
         **_found(job, counts),
@@ -320,7 +320,7 @@ def plan(settings: InterpSettings) -> InterpPlan:
     )
 
 
-def _seconds_per_frame(job: _Job) -> float:
+def _seconds_per_frame(job: Job) -> float:
     """Time one new frame of a small size, twice, and scale the second by the number of pixels."""
     side = 256
     model = registry.load(job.settings.model, job.device, job.dtype)
@@ -331,25 +331,6 @@ def _seconds_per_frame(job: _Job) -> float:
     return (time.perf_counter() - began) * job.info.width * job.info.height / side**2
 
 
-def _source(job: _Job) -> Source:
-    s = job.settings
-    return Source(job.info, start=s.start, end=s.end, threads=s.threads)
-
-
-def _renderer(job: _Job, warnings: dict[str, None]) -> Renderer:
-    settings = job.settings
-    return Renderer(
-        registry.load(settings.model, job.device, job.dtype),
-        device=job.device,
-        dtype=job.dtype,
-        batch=settings.batch,
-        tile=settings.tile,
-        scale=settings.scale,
-        fallback=settings.fallback == "blend",
-        on_warning=lambda message: warnings.setdefault(message),
-    )
-
-
 def _preview(settings: InterpSettings) -> Preview | None:
     if settings.preview is None:
         return None
@@ -357,29 +338,7 @@ def _preview(settings: InterpSettings) -> Preview | None:
     return Preview(settings.preview, [path for path in named if path is not None])
 
 
-def _sink(job: _Job, zero: Fraction, time_base: Fraction) -> Sink:
-    settings = job.settings
-    whole = settings.start is None and settings.end is None
-    start, end = (None, None) if whole else job.window
-    stretch = settings.slowmo if settings.audio == "stretch" else None
-    copies = settings.slowmo is None or stretch is not None
-    carry = Carry(job.info, zero, start, end, audio=copies, stretch=stretch)
-    return Sink(
-        job.output,
-        job.info,
-        rate=job.rate,
-        time_base=time_base,
-        settings=settings.encode,
-        carry=carry,
-    )
-
-
-def _rest(head: Task, tasks: Iterator[Task]) -> Iterator[Task]:
-    yield head
-    yield from tasks
-
-
-def _found(job: _Job, counts: Counts) -> dict[str, Any]:
+def _found(job: Job, counts: Counts) -> dict[str, Any]:
     """The fields that a plan and a result share."""
     source_rate, start = job.info.timing.rate, job.info.timing.start
     duration = counts.output_frames / job.rate if job.rate else counts.duration
@@ -387,7 +346,7 @@ def _found(job: _Job, counts: Counts) -> dict[str, Any]:
         "input": str(job.settings.input),
         "output": str(job.output),
         "model": job.settings.model,
-        "device": str(job.device),
+        "device": "cuda:all" if job.settings.device == "cuda:all" else str(job.device),
         "precision": precision_name(job.dtype),
         "source_frames": counts.source_frames,
         "output_frames": counts.output_frames,
@@ -400,7 +359,7 @@ def _found(job: _Job, counts: Counts) -> dict[str, Any]:
     }
 
 
-def _remarks(job: _Job, counts: Counts) -> list[str]:
+def _remarks(job: Job, counts: Counts) -> list[str]:
     if counts.cadence and job.settings.duplicates == "keep":
         return [f"{counts.cadence}; --duplicates refill makes the motion even"]
     return []

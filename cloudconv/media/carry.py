@@ -51,7 +51,8 @@ class Carry:
     bound the span to keep, on the source's clock; None keeps all. Without ``audio`` nothing that
     runs in time (audio, subtitles, chapters, data) comes along, only tags, covers and attachments.
     With ``stretch``, the output runs that many times slower: the audio is slowed as well and
-    encoded again, and nothing else that runs in time comes along.
+    encoded again, and nothing else that runs in time comes along. With ``loop_until``, a time on
+    the source's clock, the audio begins again where the kept span ends, until then.
     """
 
     info: MediaInfo
@@ -60,6 +61,7 @@ class Carry:
     end: Fraction | None = None
     audio: bool = True
     stretch: Fraction | None = None
+    loop_until: Fraction | None = None
 
     @property
     def copies_timed(self) -> bool:

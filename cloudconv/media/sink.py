@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
@@ -20,6 +20,7 @@ from cloudconv.media.encoders import DEFAULTS, Choice, EncodeSettings, choose, p
 from cloudconv.media.frame import Frame
 from cloudconv.media.hdr import hdr_parameters
 from cloudconv.media.matroska import amend
+from cloudconv.media.packets import PacketSummary, PacketWriter
 from cloudconv.media.probe import MediaInfo
 from cloudconv.media.target import (
     GIF_RATE,
@@ -44,7 +45,8 @@ class Sink:
 
     Until then everything goes to a ``.part`` beside it. ``rate`` is the exact constant rate of the
     output, None for a variable one; all frame times are multiples of ``time_base`` seconds.
-    ``carry`` says what else to take from the source file.
+    ``carry`` says what else to take from the source file. With ``segment``, the encoded pictures
+    go into that packet file, to be joined later, and ``path`` is not touched.
 
     Raises EncoderError and OutputError: most of them before the first frame, a full disk later.
     """
@@ -58,8 +60,10 @@ class Sink:
         time_base: Fraction,
         settings: EncodeSettings = DEFAULTS,
         carry: Carry | None = None,
+        segment: Path | None = None,
     ) -> None:
         self._path = Path(path)
+        self._segment = segment
         self._container = container_of(self._path)
         self._check_rate(rate)
         choice = choose(self._container, info.working_pix_fmt, info.width, info.height, settings)
@@ -67,6 +71,7 @@ class Sink:
         choice = self._with_hdr(choice, info)
         self.encoder = choice.encoder
         self.pix_fmt = choice.working
+        self.options = dict(choice.options)
         self._choice = choice
         self._info = info
         self._tick = self._clock(rate, time_base)
@@ -80,13 +85,14 @@ class Sink:
         self._amends = in_matroska and not is_stdout(self._path) and (unstated or rate is None)
         self._variable = rate is None
         self._warn_of_losses(info, carry, rate)
+        self.ticks_per_frame = 1 if rate is None else round(1 / (rate * self._tick))
         self._written = 0
         self._last: int | None = None
         self._last_time = Fraction(0)
         self._least_gap = 2 if self._container.muxer == "gif" else 1
         self._part: Part | None = None
         with writing(self._path):
-            if not is_stdout(self._path):
+            if segment is None and not is_stdout(self._path):
                 self._part = Part(self._path, folder=self._container.kind == "pictures")
             with ExitStack() as undo:
                 undo.callback(self._discard)
@@ -105,12 +111,43 @@ class Sink:
         trace: TracebackType | None,
     ) -> None:
         if kind is not None:
-            self._abandon()
-            return
+            self.abandon()
+        else:
+            self.finish()
+
+    def finish(self) -> None:
+        """End the output and give it its name; what the end of the ``with`` block does."""
         with ExitStack() as undo:
-            undo.callback(self._abandon)
+            undo.callback(self.abandon)
             self._finish()
             undo.pop_all()
+
+    def abandon(self) -> None:
+        """Throw the output away; what the ``with`` block does on an error."""
+        # Without its file the muxer gives up at once instead of putting a long one in order.
+        self._discard()
+        self._writer.abandon()
+        self._discard()
+
+    @property
+    def extradata(self) -> str:
+        """A hash of the decoder's configuration: alike in segments that can be joined."""
+        assert isinstance(self._writer, FileWriter)
+        return self._writer.extradata
+
+    @property
+    def summary(self) -> PacketSummary:
+        """What the finished ``segment`` holds."""
+        assert isinstance(self._writer, PacketWriter)
+        return self._writer.summary
+
+    def copy(self, packet: Any) -> None:
+        """Take a packet that is encoded already, with times in ticks and in order of decoding."""
+        assert isinstance(self._writer, FileWriter)
+        self._last_time = max(self._last_time, packet.pts * self._tick)
+        with writing(self._path):
+            self._writer.copy(packet)
+        self._written += 1
 
     def write(self, frame: Frame) -> None:
         """Encode a frame; ``frame.time`` is on the output's clock, 0 or more, and increases.
@@ -236,6 +273,8 @@ class Sink:
             "aspect": info.aspect,
             "threads": settings.threads,
         }
+        if self._segment is not None:
+            return PacketWriter(self._segment, container, choice, rate=rate, **common)
         if container.muxer:
             if self._palette is not None:
                 choice = Choice(
@@ -277,15 +316,12 @@ class Sink:
         if not done and info.aspect is not None:
             self._warn_of_aspect()
 
-    def _abandon(self) -> None:
-        # Without its file the muxer gives up at once instead of putting a long one in order.
-        self._discard()
-        self._writer.abandon()
-        self._discard()
-
     def _discard(self) -> None:
         if self._part is not None:
             self._part.discard()
+        if self._segment is not None:
+            with suppress(OSError):
+                self._segment.unlink()
 
     def _verify(self, part: Part) -> None:
         """Read the file back: some muxers report success on a full disk."""

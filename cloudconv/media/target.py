@@ -241,6 +241,15 @@ def _reason(path: Path, error: OSError | av.error.FFmpegError) -> str:
     return f"{name} could not be written: {error.strerror or error}."
 
 
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 class Part:
     """A file, or a folder of pictures, that takes its real name only when it is complete.
 
@@ -281,11 +290,7 @@ class Part:
             self.path.rmdir()
         else:
             self.path.replace(self.target)
-        handle = os.open(self.target.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync_folder(self.target.parent)
 
     def discard(self) -> None:
         """Remove it; the target stays as it was."""

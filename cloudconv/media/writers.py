@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from contextlib import ExitStack
 from fractions import Fraction
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 import av
 import av.error
 import av.logging
+from av.container import OutputContainer
 
 from cloudconv.errors import EncoderError, OutputError
 from cloudconv.media.carry import Carry, Copier, needs_free_tags
@@ -64,6 +66,20 @@ def set_up(
     context.thread_count = threads or 0
 
 
+def add_video(
+    out: OutputContainer, choice: Choice, *, rate: Fraction | None, tick: Fraction, **common: Any
+) -> Any:
+    """A video stream that encodes, added to ``out``; ``common`` is for :func:`set_up`."""
+    # Encoders weigh quality by the rate, so a variable one needs a plausible stand-in; libvpx
+    # refuses one with less than a tick a frame.
+    stand_in = min(_STAND_IN_RATE, 1 / tick)
+    stream: Any = out.add_stream(
+        choice.encoder, rate=rate or stand_in, options=dict(choice.options)
+    )
+    set_up(stream.codec_context, choice, tick=tick, **common)
+    return stream
+
+
 def open_strictly(choice: Choice, start: Any) -> None:
     """Call ``start``, which opens the encoder, and take its complaints for errors.
 
@@ -94,6 +110,17 @@ def open_strictly(choice: Choice, start: Any) -> None:
             raise EncoderError(f"{choice.encoder} does not take this in {key}: {line}.")
 
 
+def extradata_hash(stream: Any) -> str:
+    """Of what a decoder must know before the first packet; an encoder's after it was opened."""
+    extradata: bytes = stream.codec_context.extradata or b""
+    return hashlib.sha256(extradata).hexdigest()
+
+
+def has_decode_time(packet: Any) -> bool:
+    """False for some packets of libx265, where it has been given only one or two frames."""
+    return bool(packet.dts is not None and packet.pts - packet.dts <= _ABSURD)
+
+
 def _tidy(said: list[tuple[int, str, str]]) -> list[tuple[int, str, str]]:
     return [(level, name, line.strip().rstrip(".")) for level, name, line in said if line.strip()]
 
@@ -119,6 +146,7 @@ class FileWriter:
     ) -> None:
         self.warnings: list[str] = []
         self._durations: dict[int, int] = {}
+        self._copies = False
         self._tick = tick
         uneven = rate is None and container.muxer in ("mp4", "mov")
         self._order = _DecodeTimes() if uneven else None
@@ -128,17 +156,12 @@ class FileWriter:
         self._copier: Copier | None = None
         with ExitStack() as undo:
             undo.callback(self.abandon)
-            # Encoders weigh quality by the rate, so a variable one needs a plausible stand-in;
-            # libvpx refuses one with less than a tick a frame.
-            stand_in = min(_STAND_IN_RATE, 1 / tick)
-            stream: Any = self._out.add_stream(
-                choice.encoder, rate=rate or stand_in, options=dict(choice.options)
-            )
-            set_up(
-                stream.codec_context,
+            stream = add_video(
+                self._out,
                 choice,
-                size=size,
+                rate=rate,
                 tick=tick,
+                size=size,
                 tags=tags,
                 aspect=aspect,
                 threads=threads,
@@ -163,8 +186,20 @@ class FileWriter:
         self._durations[tick] = duration
         self._mux(self._stream.encode(picture))
 
+    def copy(self, packet: Any) -> None:
+        """Write a packet of another run of the same encoder; nothing may be encoded beside it."""
+        self._copies = True
+        packet.stream = self._stream
+        self._send([packet] if self._order is None else self._order.push(packet))
+
+    @property
+    def extradata(self) -> str:
+        """A hash of what a decoder must know before the first packet."""
+        return extradata_hash(self._stream)
+
     def finish(self) -> None:
-        self._mux(self._stream.encode(None))
+        if not self._copies:
+            self._mux(self._stream.encode(None))
         if self._order is not None:
             self._send(self._order.finish())
         if self._copier is not None:
@@ -185,8 +220,7 @@ class FileWriter:
     def _mux(self, packets: list[Any]) -> None:
         for packet in packets:
             packet.duration = self._durations.pop(packet.pts)
-            if packet.dts is None or packet.pts - packet.dts > _ABSURD:
-                # libx265 leaves these unset when the whole clip has only one or two frames.
+            if not has_decode_time(packet):
                 packet.dts = packet.pts
             self._send([packet] if self._order is None else self._order.push(packet))
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, isfinite, log10
+from typing import Any
 
 PERFECT = 100.0
 _SIDE = 1000
@@ -114,6 +115,28 @@ def draw(chart: Chart) -> str:
         '<div class="rule" hidden></div><div class="readout" role="status" hidden></div></div>'
         f'<div class="x" aria-hidden="true">{x_labels}</div></div></figure>'
     )
+
+
+def chart_data(chart: Chart) -> dict[str, Any]:
+    """What the page's script reads of a chart, as JSON takes it."""
+
+    def number(value: float | None) -> float | None:
+        return None if value is None or not isfinite(value) else round(value, chart.digits)
+
+    return {
+        "x": chart.x,
+        "labels": chart.labels,
+        "digits": chart.digits,
+        "unit": f" {chart.unit}" if chart.unit else "",
+        "lines": [
+            {
+                "name": line.name,
+                "color": line.color,
+                "values": [number(value) for value in line.values],
+            }
+            for line in chart.lines
+        ],
+    }
 
 
 def _range(chart: Chart) -> tuple[float, float]:

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from html import escape
 from importlib.resources import files
-from math import ceil, isfinite
+from math import ceil
 from string import Template
 from typing import Any
 from urllib.parse import quote
 
-from .charts import PERFECT, Chart, Line, draw, steps, thin
+from .charts import PERFECT, Chart, Line, chart_data, draw, steps, thin
 from .columns import COLUMNS, Column
 from .data import Comparison, Method, Picture, ReportData, Scores
 
@@ -49,6 +49,7 @@ def render_report(data: ReportData) -> str:
     folder = files(__package__)
     return Template((folder / "template.html").read_text("utf-8")).substitute(
         title=escape(f"{data.source} - cloudconv compare"),
+        command="compare",
         verdict=escape(data.verdict),
         source=escape(data.source),
         summary=escape(data.summary),
@@ -68,31 +69,11 @@ def _colors(data: ReportData) -> dict[str, int]:
 
 def _json(data: ReportData, charts: Sequence[Chart]) -> str:
     content: dict[str, Any] = {
-        "charts": {
-            chart.key: {
-                "x": chart.x,
-                "labels": chart.labels,
-                "digits": chart.digits,
-                "unit": f" {chart.unit}" if chart.unit else "",
-                "lines": [
-                    {
-                        "name": line.name,
-                        "color": line.color,
-                        "values": [_number(value, chart.digits) for value in line.values],
-                    }
-                    for line in chart.lines
-                ],
-            }
-            for chart in charts
-        },
+        "charts": {chart.key: chart_data(chart) for chart in charts},
         "verdicts": {key: _verdict(data, item) for key, item in _comparisons(data)},
     }
     # Inside a script element only "</script" and "<!--" mean anything.
     return json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
-def _number(value: float | None, digits: int) -> float | None:
-    return None if value is None or not isfinite(value) else round(value, digits)
 
 
 def _clock(time: Fraction) -> str:

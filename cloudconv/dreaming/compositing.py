@@ -1,0 +1,143 @@
+"""Pictures moved, filled and blended: torch on any device, OpenCV where a CPU is slow at it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from cloudconv.dreaming.analysis import opencv
+from cloudconv.models.ops import sampling_grid
+
+_LEVELS = 3  # of the pyramid of the small pictures, above which everything is blended at once
+_SMALLER = 4  # how many times smaller than the picture weights are, at least
+_LONGEST = 320  # side of the weights
+
+
+def moved(picture: Tensor, flow: Tensor) -> Tensor:
+    """Sample a picture where the flow points: bicubic, edges continued.
+
+    Args:
+        picture: (3, H, W) float32.
+        flow: (2, H, W) backward flow (dx, dy) in pixels.
+
+    Returns:
+        (3, H, W) float32.
+    """
+    if picture.device.type != "cpu":
+        grid = sampling_grid(flow[None], *picture.shape[-2:])
+        return F.grid_sample(
+            picture[None], grid, mode="bicubic", padding_mode="border", align_corners=True
+        )[0]
+    cv2 = opencv()
+    height, width = picture.shape[-2:]
+    x = (flow[0] + torch.arange(width, dtype=torch.float32)).numpy()
+    y = (flow[1] + torch.arange(height, dtype=torch.float32)[:, None]).numpy()
+    channels = [
+        cv2.remap(channel.numpy(), x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        for channel in picture.contiguous()
+    ]
+    return torch.stack([torch.from_numpy(channel) for channel in channels])
+
+
+def weight_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width of the weights for a picture: a quarter of its own, at most 320."""
+    factor = max(_SMALLER, -(-max(height, width) // _LONGEST))
+    return -(-height // factor), -(-width // factor)
+
+
+def resized(values: Tensor, size: Sequence[int]) -> Tensor:
+    """(C, h, w) at another size: areas averaged going down, bilinear going up."""
+    size = (size[0], size[1])
+    if values.shape[-2:] == size:
+        return values
+    if size[0] <= values.shape[-2] and size[1] <= values.shape[-1]:
+        return F.interpolate(values[None], size, mode="area")[0]
+    return F.interpolate(values[None], size, mode="bilinear", align_corners=False)[0]
+
+
+def blended(pictures: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """One picture out of several, without a seam.
+
+    Source: Burt and Adelson, A Multiresolution Spline With Application to Image Mosaics, ACM
+    Transactions on Graphics 1983. The finest two bands share their weights, and blending is
+    linear, so they need no pyramid: the full-size mean is corrected by what a pyramid of the
+    small pictures has over their own mean.
+
+    Args:
+        pictures: (3, H, W) float32 each.
+        weights: (h, w) float32 each, of ``weight_size``; their sum is 1 everywhere.
+
+    Returns:
+        (3, H, W) float32.
+    """
+    if len(pictures) == 1:
+        return pictures[0]
+    size = pictures[0].shape[-2:]
+    small = torch.stack([resized(p, weights[0].shape[-2:]) for p in pictures])
+    weight = torch.stack(list(weights))[:, None]
+    correction = _pyramid_mean(small, weight, _LEVELS) - (small * weight).sum(0)
+    result = resized(correction, size)
+    large = resized(weight[:, 0], size)
+    for picture, share in zip(pictures, large, strict=True):
+        result.addcmul_(picture, share)
+    return result
+
+
+def filled(values: Tensor, known: Tensor) -> Tensor:
+    """``values`` with what is not known taken from around it, the nearer the more.
+
+    Source: push-pull, Gortler et al., The Lumigraph, SIGGRAPH 1996.
+
+    Args:
+        values: (C, h, w) float32.
+        known: (h, w) float32 in [0, 1].
+
+    Returns:
+        (C, h, w) float32: ``values`` where ``known`` is 1. Zero if nothing is known.
+    """
+    levels = [(values * known, known[None])]
+    while min(levels[-1][1].shape[-2:]) > 1:
+        above, weight = levels[-1]
+        size = (-(-above.shape[-2] // 2), -(-above.shape[-1] // 2))
+        # The share of known pixels grows quickly on the way up: a few are enough to go by.
+        levels.append((resized(above, size), resized(weight, size)))
+    top, weight = levels[-1]
+    result = top / weight.clamp_min(1e-6)
+    for below, weight in reversed(levels[:-1]):
+        result = below + (1 - weight) * resized(result, below.shape[-2:])
+    return result
+
+
+def blurred(values: Tensor, sigma: float) -> Tensor:
+    """(C, h, w) after a Gaussian of ``sigma`` pixels, edges continued; as it is from 0 down."""
+    if sigma <= 0:
+        return values
+    # A wide Gaussian leaves nothing that a smaller picture could not show.
+    factor = max(1, int(sigma / 2))
+    height, width = values.shape[-2:]
+    factor = min(factor, max(1, min(height, width) // 4))
+    small = resized(values, (-(-height // factor), -(-width // factor)))[:, None]
+    sigma /= factor
+    radius = max(1, round(3 * sigma))
+    steps = torch.arange(-radius, radius + 1, device=values.device, dtype=torch.float32)
+    kernel = torch.exp(steps.square() / (-2 * sigma**2))
+    kernel /= kernel.sum()
+    small = F.pad(small, (radius, radius, radius, radius), mode="replicate")
+    small = F.conv2d(F.conv2d(small, kernel[None, None, None]), kernel[None, None, :, None])
+    return resized(small[:, 0], (height, width))
+
+
+def _pyramid_mean(pictures: Tensor, weights: Tensor, levels: int) -> Tensor:
+    """(N, 3, h, w) with weights (N, 1, h, w) to (3, h, w): each band with weights of its own."""
+    height, width = pictures.shape[-2:]
+    if not levels or min(height, width) < 2:
+        return (pictures * weights).sum(0)
+    size = (-(-height // 2), -(-width // 2))
+    coarse = F.interpolate(pictures, size, mode="area")
+    up = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
+    above = _pyramid_mean(coarse, F.interpolate(weights, size, mode="area"), levels - 1)
+    large = F.interpolate(above[None], (height, width), mode="bilinear", align_corners=False)[0]
+    return large + ((pictures - up) * weights).sum(0)

@@ -1,0 +1,240 @@
+"""What is measured on each small picture of a dream, and of the clip that it goes on from.
+
+All of it looks at luma in levels of 0 to 255, on copies whose longest side is at most 480, and
+where the source moves; what stands still is measured by itself. The thumbnails' distances and the
+small patches follow Schödl et al., Video Textures, SIGGRAPH 2000, and Karras et al., Progressive
+Growing of GANs, ICLR 2018 (sliced Wasserstein distance of Laplacian bands).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudconv.dreaming.analysis import opencv
+
+cv2 = opencv()
+
+Array = NDArray[np.float32]
+Small = NDArray[np.uint8]
+Place = tuple[NDArray[np.intp], NDArray[np.intp]]
+
+THUMBNAIL = 60, 45
+"""Width and height of the pictures that repeats are looked for in."""
+
+_PATCHES = 192  # places that are looked at in each picture and band
+_SETS = 50  # different choices of them
+_DIRECTIONS = 32
+_BANDS = 3  # of the space-time patches; the patches in space are of the finest alone
+_SIDE, _SIDE_IN_TIME, _SPAN = 7, 5, 3
+_LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
+_NEIGHBOURHOOD = 5.0 / 480  # sigma of the area in which edges should agree, of the longest side
+_FLAT = 0.01  # squared gradient below which an area has no edges
+_STEPS = 2048  # of the strength of a line, an eighth of a level each
+_CREASE = 0.999
+_TEXTURED = 1.0  # blurred gradient in levels a pixel from which an area counts as textured
+_LEAST = 0.005  # share of the picture below which a region is not measured
+
+
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """Where to look: ``moving`` and ``static`` are (h, w) bool; ``static`` is None for none."""
+
+    moving: NDArray[np.bool_]
+    static: NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One picture in figures; what compares it with those before is None where there are none.
+
+    ``sharpness``, ``change``: levels a pixel, means over what moves. ``static_error``: mean squared
+    error against the last real frame, over what stands still. ``crease``: the .999 quantile of a
+    line filter. ``thumbnail``: (n,) float32, weighted so that its norm is a distance in levels.
+    ``patches``: (directions, places) projections; ``patches_in_time``: the same for each band.
+    """
+
+    sharpness: float
+    mean: float
+    std: float
+    saturation: float
+    anisotropy: float
+    crease: float
+    change: float | None
+    static_error: float | None
+    thumbnail: Array
+    patches: Array
+    patches_in_time: Array | None
+
+
+def regions(static: Array, last: Small) -> Regions:
+    """Divide the picture; ``static`` is (h, w) in [0, 1], ``last`` the last real frame.
+
+    Only the textured part of what stands still counts: flat ground cannot be seen to drift.
+    """
+    still = static > 0.5
+    moving = ~still
+    if moving.mean() < 2 * _LEAST:
+        moving = np.ones_like(moving)
+    kernel = np.ones((3, 3), np.uint8)
+    inside = cv2.erode((static > 0.9).astype(np.uint8), kernel) > 0
+    textured = cv2.GaussianBlur(cv2.magnitude(*_gradients(_luma(last))), (0, 0), 2) > _TEXTURED
+    kept = inside & textured
+    return Regions(moving, kept if kept.mean() >= _LEAST else None)
+
+
+class Looker:
+    """Looks at one picture after the other; they all are of one size.
+
+    ``last`` is the last real frame, (h, w, 3) uint8.
+    """
+
+    def __init__(self, found: Regions, last: Small) -> None:
+        self._regions = found
+        self._weights = found.moving.astype(np.uint8)
+        height, width = found.moving.shape
+        self._reach = max(1.0, _NEIGHBOURHOOD / 2 * max(height, width))
+        half = ((width + 1) // 2, (height + 1) // 2)
+        self._half = cv2.resize(self._weights, half, interpolation=cv2.INTER_NEAREST)
+        self._reference = None if found.static is None else _luma(last)[found.static]
+        small = cv2.resize(found.moving.astype(np.float32), THUMBNAIL, interpolation=cv2.INTER_AREA)
+        self._thumb_weight = np.sqrt(small / small.sum())
+        self._places = _places(found.moving)
+        random = np.random.default_rng(7)
+        self._directions = _unit(random.standard_normal((_DIRECTIONS, _SIDE**2)))
+        shape = (_DIRECTIONS, _SIDE_IN_TIME**2, _SPAN)
+        in_time = random.standard_normal(shape)
+        # Patches in time are judged by what changes in them alone.
+        in_time -= in_time.mean(2, keepdims=True)
+        self._in_time = _unit(in_time.reshape(_DIRECTIONS, -1))
+        self._before: Array | None = None
+        self._bands: list[list[Array]] = []
+        self._count = 0
+
+    def look(self, picture: Small) -> Look:
+        """Measure the next picture, (h, w, 3) uint8."""
+        luma = _luma(picture)
+        bands = _laplacian(luma)
+        self._bands = [*self._bands[1 - _SPAN :], bands]
+        places = self._places[self._count % _SETS]
+        self._count += 1
+        x, y = _gradients(luma)
+        mean, std = (float(value[0, 0]) for value in cv2.meanStdDev(luma, mask=self._weights))
+        change = None
+        if self._before is not None:
+            change = _masked_mean(cv2.absdiff(luma, self._before), self._weights)
+        self._before = luma
+        red, green, blue = cv2.split(picture)
+        high, low = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
+        error = None
+        if self._reference is not None:
+            error = float(np.square(luma[self._regions.static] - self._reference).mean())
+        thumb = cv2.resize(luma, THUMBNAIL, interpolation=cv2.INTER_AREA) * self._thumb_weight
+        return Look(
+            sharpness=_masked_mean(cv2.magnitude(x, y), self._weights),
+            mean=mean,
+            std=std,
+            saturation=_masked_mean(high - low, self._weights),
+            anisotropy=self._anisotropy(x, y),
+            crease=self._crease(luma),
+            change=change,
+            static_error=error,
+            thumbnail=thumb.ravel(),
+            patches=self._directions @ _cut_out(bands[0], places[0], _SIDE),
+            patches_in_time=self._in_space_and_time(places),
+        )
+
+    def _anisotropy(self, x: Array, y: Array) -> float:
+        """How far gradients agree on a direction with those around, by the root of their energy."""
+        # Half the size is fine enough for sums over neighbourhoods.
+        products = [cv2.pyrDown(v) for v in (x * x, y * y, x * y)]
+        xx, yy, xy = (cv2.GaussianBlur(v, (0, 0), self._reach) for v in products)
+        weight = cv2.sqrt(xx + yy + _FLAT)
+        agreeing = cv2.magnitude(xx - yy, 2 * xy) / weight
+        total = _masked_mean(weight, self._half)
+        return _masked_mean(agreeing, self._half) / total if total else 0.0
+
+    def _crease(self, luma: Array) -> float:
+        """The strength of the strongest fine lines, in levels."""
+        smooth = cv2.GaussianBlur(luma, (5, 5), 1)
+        xx = cv2.Sobel(smooth, cv2.CV_32F, 2, 0)
+        yy = cv2.Sobel(smooth, cv2.CV_32F, 0, 2)
+        xy = cv2.Sobel(smooth, cv2.CV_32F, 1, 1)
+        # Of the two curvatures, how much the larger exceeds the smaller: a line, and no spot.
+        lines = cv2.min(np.abs(xx + yy), cv2.magnitude(xx - yy, 2 * xy))
+        counts = cv2.calcHist([lines], [0], self._weights, [_STEPS], [0, _STEPS / 8]).ravel()
+        below = np.cumsum(counts)
+        rank = _CREASE * below[-1]
+        k = int(np.searchsorted(below, rank))
+        inside = (rank - (below[k] - counts[k])) / max(counts[k], 1)
+        return float(k + inside) / 8
+
+    def _in_space_and_time(self, places: list[Place]) -> Array | None:
+        if len(self._bands) < _SPAN:
+            return None
+        made = []
+        for band in range(_BANDS):
+            cut = [_cut_out(bands[band], places[band], _SIDE_IN_TIME) for bands in self._bands]
+            made.append(self._in_time @ np.stack(cut, 1).reshape(-1, cut[0].shape[1]))
+        return np.stack(made)
+
+
+def _unit(vectors: NDArray[np.float64]) -> Array:
+    made: Array = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return made
+
+
+def _luma(picture: Small) -> Array:
+    grey: Array = cv2.transform(picture.astype(np.float32), _LUMA)
+    return grey
+
+
+def _gradients(luma: Array) -> tuple[Array, Array]:
+    """Along x and y, in levels a pixel."""
+    x = cv2.Sobel(luma, cv2.CV_32F, 1, 0, scale=0.125)
+    y = cv2.Sobel(luma, cv2.CV_32F, 0, 1, scale=0.125)
+    return x, y
+
+
+def _laplacian(luma: Array) -> list[Array]:
+    bands = []
+    for _ in range(_BANDS):
+        low = cv2.pyrDown(luma)
+        bands.append(luma - cv2.pyrUp(low, dstsize=luma.shape[::-1]))
+        luma = low
+    return bands
+
+
+def _masked_mean(values: NDArray[np.float32] | Small, mask: Small) -> float:
+    return float(cv2.mean(values, mask)[0])
+
+
+def _places(moving: NDArray[np.bool_]) -> list[list[Place]]:
+    """The corners of patches to look at, for each set and band: rows and columns."""
+    random = np.random.default_rng(3)
+    found = []
+    shape = moving.shape
+    masks = []
+    for _ in range(_BANDS):
+        mask = cv2.resize(moving.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST)
+        inner = cv2.erode(mask, np.ones((_SIDE_IN_TIME, _SIDE_IN_TIME), np.uint8))
+        masks.append(np.nonzero(inner if inner.any() else np.ones(shape, np.uint8)))
+        shape = ((shape[0] + 1) // 2, (shape[1] + 1) // 2)
+    for _ in range(_SETS):
+        chosen = []
+        for rows, columns in masks:
+            drawn = random.integers(0, rows.size, _PATCHES)
+            chosen.append((rows[drawn], columns[drawn]))
+        found.append(chosen)
+    return found
+
+
+def _cut_out(band: Array, place: Place, side: int) -> Array:
+    """The patches round these places as columns, (side², places)."""
+    reach = side // 2
+    padded = cv2.copyMakeBorder(band, reach, reach, reach, reach, cv2.BORDER_REFLECT)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side))
+    cut: Array = windows[place].reshape(place[0].size, -1).T
+    return cut

@@ -1,0 +1,174 @@
+"""A job that nothing can undo: finished segments outlast every end but a good one."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import av
+import torch
+
+from cloudconv import __version__, weights
+from cloudconv.engine.runner import Task
+from cloudconv.errors import CloudconvError, InputError, Interrupted, OutputError
+from cloudconv.jobs.making import Shown, Step
+from cloudconv.jobs.workfolder import WorkFolder
+from cloudconv.media import images
+from cloudconv.media.join import join
+from cloudconv.media.sink import Sink
+from cloudconv.models import registry
+from cloudconv.segments import PlannedFrame, Segment, Splitter
+
+_EDGE = 1 << 20
+# What is done with the result, or how the work is shared out, changes no pixel.
+_NO_SETTINGS = frozenset(
+    ("input", "output", "out_dir", "overwrite", "preview", "resume", "workers", "device", "encode")
+)
+
+
+def settings_identity(settings: Any) -> dict[str, str]:
+    """The settings that can change a pixel, by name, in words."""
+    chosen = [f.name for f in fields(settings) if f.name not in _NO_SETTINGS]
+    return {name: str(getattr(settings, name)) for name in chosen} | {
+        f.name if f.name != "options" else "encoder option": str(getattr(settings.encode, f.name))
+        for f in fields(settings.encode)
+    }
+
+
+def machine_identity(device: torch.device) -> dict[str, str]:
+    """The kind of device, and the versions of everything that touches a pixel."""
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "device": f"{kind}, {platform.machine()}",
+        "version of cloudconv": __version__,
+        "version of PyTorch": torch.__version__,
+        "version of PyAV": f"{av.__version__}, FFmpeg {av.ffmpeg_version_info}",
+    }
+
+
+def weights_identity(model: str) -> str | None:
+    """A hash of the model's weights; None for a method without."""
+    path = Path(model)
+    if path.suffix == ".safetensors":
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    name = registry.spec(model).weights
+    return None if name is None else weights.entry(name).sha256
+
+
+def input_identity(path: Path, *, lasting: bool = True) -> str:
+    """What tells a file, or pictures, from any other: sizes, dates, and a hash of both ends.
+
+    Args:
+        path: as probed.
+        lasting: False for a copy of standard input, whose date says nothing.
+    """
+    pictures = None if path.is_file() else images.open_pictures(path)
+    files = pictures.files if isinstance(pictures, images.PictureFiles) else (path,)
+    known = hashlib.sha256()
+    for file in files:
+        try:
+            about = file.stat()
+            known.update(f"{about.st_size} {about.st_mtime_ns if lasting else ''};".encode())
+            if len(files) == 1:
+                with file.open("rb") as opened:
+                    known.update(opened.read(_EDGE))
+                    opened.seek(max(about.st_size - _EDGE, 0))
+                    known.update(opened.read(_EDGE))
+        except OSError as error:
+            raise InputError(f"{file} cannot be read: {error.strerror}.") from error
+    return known.hexdigest()
+
+
+def planned(task: Task) -> PlannedFrame:
+    """The task without its pictures."""
+    right = None if task.right is None else task.right.time
+    return PlannedFrame(task.left.time, right, task.timestep, task.time, task.duration)
+
+
+def split(tasks: Iterator[Task], cuts: list[Any], folder: WorkFolder) -> Iterator[Step]:
+    """The steps of a streaming plan; of segments that are finished, only the segments.
+
+    Args:
+        tasks: all of the job's.
+        cuts: the times of new scenes found so far, up to the newest task's left frame at least.
+        folder: knows what is finished.
+
+    Raises:
+        OutputError: a finished segment is not what is planned now.
+    """
+    splitter = Splitter()
+    passed = 0
+    for task in tasks:
+        cut = passed < len(cuts) and cuts[passed] <= task.left.time
+        while passed < len(cuts) and cuts[passed] <= task.left.time:
+            passed += 1
+        done = splitter.push(planned(task), cut=cut)
+        if done is not None:
+            yield _checked(done, folder)
+        if splitter.number not in folder.finished:
+            yield task
+    last = splitter.finish()
+    if last is not None:
+        yield _checked(last, folder)
+
+
+def _checked(segment: Segment, folder: WorkFolder) -> Segment:
+    finished = folder.finished.get(segment.number)
+    if finished is not None and finished.digest != segment.digest:
+        raise OutputError(
+            f"What is finished in {folder.path} belongs to another plan of this video; begin anew "
+            "with --no-resume."
+        )
+    return segment
+
+
+def missing_segments(steps: Iterator[Step], folder: WorkFolder, shown: Shown) -> Iterator[Segment]:
+    """The segments of a plan that are not finished yet; the frames of the others are shown."""
+    for step in steps:
+        if isinstance(step, Task):
+            continue
+        if step.number in folder.finished:
+            shown(len(step.frames), None)
+        else:
+            yield step
+
+
+def join_finished(folder: WorkFolder, output: Sink) -> list[str]:
+    """Make the output from all segments and delete the folder; returns the sink's warnings."""
+    done = [folder.finished[number] for number in sorted(folder.finished)]
+    with output:
+        join(output, [(folder.file_of(each), each.summary) for each in done])
+    folder.remove()
+    return output.warnings
+
+
+@contextmanager
+def work_folder(output: Path, identity: dict[str, Any], *, resume: bool) -> Iterator[WorkFolder]:
+    """The opened work folder of an output; however the block fails, it says what is kept.
+
+    Raises:
+        Interrupted: Ctrl-C in the block, and there are finished segments.
+        OutputError: see :meth:`WorkFolder.open`.
+    """
+    folder = WorkFolder(output)
+    try:
+        folder.open(identity, resume=resume)
+        yield folder
+    except KeyboardInterrupt as error:
+        said = folder.leave()
+        if said is None:
+            raise
+        raise Interrupted(f"interrupted; {said}") from error
+    except CloudconvError as error:
+        said = folder.leave()
+        if said is None:
+            raise
+        raise type(error)(f"{error} {said}") from error
+    except BaseException:
+        folder.leave()
+        raise

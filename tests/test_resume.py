@@ -1,0 +1,317 @@
+"""What is finished outlasts every end but a good one, and never mixes with anything else."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+import cloudconv
+from cloudconv.errors import CloudconvError, Interrupted, OutputError
+from cloudconv.jobs.interp import InterpResult, Progress
+from cloudconv.jobs.workfolder import WorkFolder
+from cloudconv.media.sink import EncodeSettings
+from tests.factory import picture, read_planes, read_times, write_clip
+
+LOSSLESS = EncodeSettings(encoder="ffv1")
+FRAMES = 200
+SIZE = (96, 64)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a clip of seven scenes, and what comes of it without a stop."""
+    folder = tmp_path_factory.mktemp("made")
+    pictures = [picture(k, *SIZE, scene=k // 30) for k in range(FRAMES)]
+    write_clip(folder / "a.mkv", pictures, rate=24, audio=["flac"])
+    assert not interp(folder / "a.mkv", folder / "whole.mkv").resumed
+    return folder
+
+
+def interp(clip: Path, out: Path, **settings: Any) -> InterpResult:
+    settings.setdefault("encode", LOSSLESS)
+    return cloudconv.interpolate(clip, out, **{"factor": 2, "model": "tiny", **settings})
+
+
+def stop_after(frames: int, error: type[BaseException] = KeyboardInterrupt) -> Callable[..., None]:
+    def on_progress(progress: Progress) -> None:
+        if progress.frames_done >= frames:
+            raise error
+
+    return on_progress
+
+
+@pytest.fixture
+def stopped(made: Path, tmp_path: Path) -> Path:
+    """Where ``b.mkv`` was to be made, when Ctrl-C came."""
+    with pytest.raises(Interrupted, match="carries on"):
+        interp(made / "a.mkv", tmp_path / "b.mkv", on_progress=stop_after(300))
+    assert os.listdir(tmp_path) == ["b.mkv.work"]
+    return tmp_path
+
+
+def assert_same(found: Path, expected: Path) -> None:
+    assert read_times(found) == read_times(expected)
+    for a, b in zip(read_planes(found), read_planes(expected), strict=True):
+        for one, other in zip(a, b, strict=True):
+            np.testing.assert_array_equal(one, other)
+    with av.open(str(found)) as one, av.open(str(expected)) as other:
+        assert [s.codec_context.name for s in one.streams] == [
+            s.codec_context.name for s in other.streams
+        ]
+        assert sum(p.size for p in one.demux(audio=0)) == sum(p.size for p in other.demux(audio=0))
+
+
+def journal(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "b.mkv.work" / "segments.jsonl").read_bytes().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def killed_run(clip: Path, out: Path, after: float) -> int:
+    """Start the real command, SIGKILL it ``after`` seconds of work; how many segments it leaves."""
+    command = [sys.executable, "-m", "cloudconv", "interp", clip, out, "--factor", "2"]
+    command += ["--model", "tiny", "--encoder", "ffv1", "-q"]
+    with subprocess.Popen(command) as running:
+        while not (work := out.with_name(f"{out.name}.work")).exists():
+            assert running.poll() is None
+            time.sleep(0.002)
+        time.sleep(after)
+        running.kill()
+    try:
+        data = (work / "segments.jsonl").read_bytes()
+    except FileNotFoundError:
+        return 0
+    return data.count(b"\n")
+
+
+def survive(made: Path, folder: Path, kills: int, seconds: float) -> int:
+    """Kill and carry on again and again; how many kills left finished segments."""
+    clock = random.Random(kills)
+    kept = 0
+    for number in range(kills):
+        out = folder / f"b{number}.mkv"
+        left = killed_run(made / "a.mkv", out, clock.uniform(0, seconds))
+        if out.exists():
+            assert_same(out, made / "whole.mkv")
+            continue
+        result = interp(made / "a.mkv", out)
+        assert result.resumed == (left > 0)
+        assert_same(out, made / "whole.mkv")
+        assert not out.with_name(f"{out.name}.work").exists()
+        kept += left > 0
+    return kept
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs signals")
+def test_a_killed_run_is_carried_on(made: Path, tmp_path: Path) -> None:
+    survive(made, tmp_path, 2, 0.5)
+
+
+@pytest.mark.slow
+def test_kills_at_twenty_random_points(made: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    interp(made / "a.mkv", tmp_path / "timed.mkv")
+    assert survive(made, tmp_path, 20, time.monotonic() - began) >= 10
+
+
+def test_ctrl_c_keeps_what_is_finished(stopped: Path, made: Path) -> None:
+    finished = journal(stopped)
+    assert len(finished) >= 3
+    result = interp(made / "a.mkv", stopped / "b.mkv")
+    assert (result.resumed, result.output_frames) == (True, 2 * FRAMES)
+    assert result.warnings == []
+    assert_same(stopped / "b.mkv", made / "whole.mkv")
+    assert os.listdir(stopped) == ["b.mkv"]
+
+
+def test_finished_segments_are_not_made_again(
+    stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = [stopped / "b.mkv.work" / entry["file"] for entry in journal(stopped)]
+    with pytest.raises(Interrupted):
+        interp(made / "a.mkv", stopped / "b.mkv", on_progress=stop_after(390))
+    assert all(path.exists() for path in done)
+    assert len(journal(stopped)) > len(done)
+
+
+def test_an_interrupt_before_the_first_segment_leaves_nothing(made: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt) as caught:
+        interp(made / "a.mkv", tmp_path / "b.mkv", on_progress=stop_after(3))
+    assert not isinstance(caught.value, Interrupted)
+    assert not list(tmp_path.iterdir())
+
+
+def test_counts_warnings_and_cuts_are_those_of_a_whole_run(stopped: Path, made: Path) -> None:
+    whole = interp(made / "a.mkv", stopped / "again.mkv")
+    result = interp(made / "a.mkv", stopped / "b.mkv")
+    for name in ("source_frames", "output_frames", "new_frames", "held_frames", "cuts", "duration"):
+        assert getattr(result, name) == getattr(whole, name), name
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"factor": 3}, "factor"),
+        ({"model": "blend"}, "model"),
+        ({"scene_cut": "off"}, "scene cut"),
+        ({"encode": EncodeSettings(encoder="libx264", crf=0)}, "encoder"),
+    ],
+)
+def test_other_settings_begin_anew_and_say_so(
+    stopped: Path, made: Path, changed: dict[str, Any], named: str
+) -> None:
+    result = interp(made / "a.mkv", stopped / "b.mkv", **changed)
+    assert not result.resumed
+    (warning,) = [w for w in result.warnings if "begun anew" in w]
+    assert named in warning
+    assert "b.mkv.work" in warning
+    interp(made / "a.mkv", stopped / "c.mkv", **changed)
+    assert_same(stopped / "b.mkv", stopped / "c.mkv")
+
+
+def test_another_input_begins_anew(stopped: Path, made: Path, tmp_path: Path) -> None:
+    other = write_clip(tmp_path / "other.mkv", FRAMES, rate=24, audio=["flac"])
+    result = interp(other, stopped / "b.mkv")
+    assert not result.resumed
+    assert any("another input" in warning for warning in result.warnings)
+    assert len(read_times(stopped / "b.mkv")) == 2 * FRAMES
+
+
+def test_other_weights_begin_anew(
+    stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cloudconv.jobs import film
+
+    monkeypatch.setattr(film, "weights_identity", lambda _: "another hash")
+    result = interp(made / "a.mkv", stopped / "b.mkv")
+    assert not result.resumed
+    assert any("another weights" in warning for warning in result.warnings)
+
+
+def test_words_and_names_are_no_settings(stopped: Path, made: Path) -> None:
+    (stopped / "b.mkv").write_bytes(b"an old result")
+    with pytest.raises(OutputError, match="exists"):
+        interp(made / "a.mkv", stopped / "b.mkv")
+    result = interp(made / "a.mkv", stopped / "b.mkv", overwrite=True, preview=stopped / "now.jpg")
+    assert result.resumed
+    assert_same(stopped / "b.mkv", made / "whole.mkv")
+
+
+def test_no_resume_throws_the_state_away(stopped: Path, made: Path) -> None:
+    result = interp(made / "a.mkv", stopped / "b.mkv", resume=False)
+    assert (result.resumed, result.warnings) == (False, [])
+    assert_same(stopped / "b.mkv", made / "whole.mkv")
+
+
+def test_a_truncated_segment_is_made_again(stopped: Path, made: Path) -> None:
+    path = stopped / "b.mkv.work" / journal(stopped)[1]["file"]
+    os.truncate(path, path.stat().st_size - 1)
+    result = interp(made / "a.mkv", stopped / "b.mkv")
+    assert result.resumed
+    assert any("1 finished segment" in warning for warning in result.warnings)
+    assert_same(stopped / "b.mkv", made / "whole.mkv")
+
+
+def test_a_flipped_bit_is_noticed_and_made_good_by_the_next_run(stopped: Path, made: Path) -> None:
+    path = stopped / "b.mkv.work" / journal(stopped)[1]["file"]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(OutputError, match="damaged on the disk"):
+        interp(made / "a.mkv", stopped / "b.mkv")
+    assert not (stopped / "b.mkv").exists()
+    assert interp(made / "a.mkv", stopped / "b.mkv").resumed
+    assert_same(stopped / "b.mkv", made / "whole.mkv")
+
+
+def test_a_line_that_was_cut_off_counts_for_nothing(stopped: Path, made: Path) -> None:
+    path = stopped / "b.mkv.work" / "segments.jsonl"
+    os.truncate(path, path.stat().st_size - 20)
+    assert interp(made / "a.mkv", stopped / "b.mkv").resumed
+    assert_same(stopped / "b.mkv", made / "whole.mkv")
+
+
+def test_segments_of_another_plan_are_refused(stopped: Path, made: Path) -> None:
+    path = stopped / "b.mkv.work" / "segments.jsonl"
+    entries = journal(stopped)
+    entries[1]["digest"] = entries[0]["digest"]
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    with pytest.raises(OutputError, match="--no-resume"):
+        interp(made / "a.mkv", stopped / "b.mkv")
+    interp(made / "a.mkv", stopped / "b.mkv", resume=False)
+    assert_same(stopped / "b.mkv", made / "whole.mkv")
+
+
+def test_a_second_run_on_the_same_output_is_refused(made: Path, tmp_path: Path) -> None:
+    first = WorkFolder(tmp_path / "b.mkv")
+    first.open({}, resume=True)
+    with pytest.raises(OutputError, match="Another cloudconv"):
+        interp(made / "a.mkv", tmp_path / "b.mkv")
+    assert first.path.exists()
+    first.leave()
+    assert not interp(made / "a.mkv", tmp_path / "b.mkv").resumed
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """A limit on the file size stands in for a full disk: the write fails with an errno."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_full_disk_at_the_join_keeps_every_segment(made: Path, tmp_path: Path) -> None:
+    size = (made / "whole.mkv").stat().st_size
+    with (
+        largest_file(size // 2),
+        pytest.raises(OutputError, match=rf"largest file.* {2 * FRAMES} finished frames are kept"),
+    ):
+        interp(made / "a.mkv", tmp_path / "b.mkv")
+    assert os.listdir(tmp_path) == ["b.mkv.work"]
+    assert interp(made / "a.mkv", tmp_path / "b.mkv").resumed
+    assert_same(tmp_path / "b.mkv", made / "whole.mkv")
+
+
+def test_a_full_disk_in_a_segment(made: Path, tmp_path: Path) -> None:
+    with largest_file(4000), pytest.raises(CloudconvError, match="largest file"):
+        interp(made / "a.mkv", tmp_path / "b.mkv")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_input_that_changes_meanwhile_is_noticed(made: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "a.mkv"
+    clip.write_bytes((made / "a.mkv").read_bytes())
+
+    def touch(progress: Progress) -> None:
+        if progress.frames_done == 300:
+            os.utime(clip, (0, 0))
+
+    with pytest.raises(CloudconvError, match="changed while it was read"):
+        interp(clip, tmp_path / "b.mkv", on_progress=touch)
+    assert not (tmp_path / "b.mkv").exists()
+    assert not interp(clip, tmp_path / "b.mkv").resumed
+
+
+def test_what_cannot_be_joined_is_made_in_one_go(made: Path, tmp_path: Path) -> None:
+    settings = {"encode": EncodeSettings(), "factor": 1.25, "model": "blend"}
+    with pytest.raises(KeyboardInterrupt):
+        interp(made / "a.mkv", tmp_path / "b.gif", on_progress=stop_after(100), **settings)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,205 @@
+"""Whoever makes the segments, the frames are the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction as F
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cloudconv
+from cloudconv.engine.local import share
+from cloudconv.errors import DeviceError, InputError, Interrupted, SettingsError
+from cloudconv.jobs.making import decoded
+from cloudconv.jobs.sharing import Crew, crew_of
+from cloudconv.media.probe import probe
+from cloudconv.media.sink import EncodeSettings
+from cloudconv.segments import PlannedFrame, Segment
+from tests.crew import Echo, Fails, numbered
+from tests.factory import picture, read_planes, read_times, write_clip
+
+LOSSLESS = EncodeSettings(encoder="ffv1")
+
+
+def interp(clip: Path, out: Path, **settings: Any) -> Any:
+    return cloudconv.interpolate(
+        clip, out, **{"factor": 2, "model": "tiny", "encode": LOSSLESS, "threads": 1, **settings}
+    )
+
+
+def assert_same(found: Path, expected: Path) -> None:
+    assert read_times(found) == read_times(expected)
+    for a, b in zip(read_planes(found), read_planes(expected), strict=True):
+        for one, other in zip(a, b, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pictures = [picture(k, scene=k // 40) for k in range(160)]
+    options = {"bf": "3", "g": "30"}
+    path = tmp_path_factory.mktemp("clip") / "a.mp4"
+    return write_clip(path, pictures, rate=F(24000, 1001), codec="libx264", options=options)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"factor": None, "fps": 60, "loop": True, "start": "1.5", "end": 4, "duplicates": "refill"},
+    ],
+)
+def test_two_processes_make_the_same_frames(
+    clip: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    alone = interp(clip, tmp_path / "alone.mkv", **settings)
+    shared = interp(clip, tmp_path / "shared.mkv", workers="local:2", **settings)
+    assert_same(tmp_path / "shared.mkv", tmp_path / "alone.mkv")
+    for name in ("source_frames", "output_frames", "new_frames", "held_frames", "cuts", "warnings"):
+        assert getattr(shared, name) == getattr(alone, name)
+    assert sorted(os.listdir(tmp_path)) == ["alone.mkv", "shared.mkv"]
+
+
+def test_one_engine_carries_on_where_another_stopped(clip: Path, tmp_path: Path) -> None:
+    def stop(progress: Any) -> None:
+        if progress.frames_done > 250:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="carries on"):
+        interp(clip, tmp_path / "b.mkv", workers="local:2", on_progress=stop)
+    assert interp(clip, tmp_path / "b.mkv").resumed
+    interp(clip, tmp_path / "whole.mkv")
+    assert_same(tmp_path / "b.mkv", tmp_path / "whole.mkv")
+
+
+def shared(works: list[Any], count: int) -> tuple[dict[int, int], list[Any]]:
+    found: dict[int, int] = {}
+    said: list[Any] = []
+
+    def done(segment: Segment, result: int) -> None:
+        assert segment.number not in found
+        found[segment.number] = result
+
+    share(works, numbered(count), done=done, told=lambda number, message: said.append(message))
+    return found, said
+
+
+def test_the_segments_of_a_process_that_dies_are_done_by_another(tmp_path: Path) -> None:
+    found, said = shared([Echo(4, tmp_path / "died")] * 2, 12)
+    assert found == {number: number * 10 for number in range(12)}
+    assert said.count(None) == 1
+    assert (tmp_path / "died").exists()
+
+
+def test_a_segment_that_kills_every_process_is_given_up() -> None:
+    with pytest.raises(DeviceError, match="died 3 times"):
+        shared([Echo(2)], 4)
+
+
+def test_what_a_worker_raises_is_raised_here() -> None:
+    with pytest.raises(InputError, match="this cannot be read"):
+        shared([Fails()], 4)
+
+
+def test_nothing_to_do_is_done_at_once() -> None:
+    assert shared([Echo()], 0) == ({}, [])
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, sys\n"
+        "from cloudconv.engine.local import share\n"
+        "from tests.crew import Waits, numbered\n"
+        "if __name__ == '__main__':\n"
+        "    share([Waits()], numbered(1), done=print, told=lambda n, pid: (\n"
+        "        os.write(1, b'%d' % pid), os.kill(os.getpid(), 9)))\n"
+    )
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    run = subprocess.run(
+        [sys.executable, script], stdout=subprocess.PIPE, cwd=root, env=environment, check=False
+    )
+    child = int(run.stdout)
+    for _ in range(200):
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("the worker went on without its parent")
+
+
+@pytest.mark.parametrize(
+    ("workers", "device", "crew"),
+    [
+        ("local", "auto", Crew()),
+        ("local:3", "cpu", Crew("local", 3)),
+        ("ray", "auto", Crew("ray")),
+        ("ray:10.0.0.1:6379", "cuda", Crew("ray", address="10.0.0.1:6379")),
+    ],
+)
+def test_who_works(workers: str, device: str, crew: Crew) -> None:
+    assert crew_of(workers, device) == crew
+
+
+@pytest.mark.parametrize(
+    ("workers", "device"),
+    [
+        ("locals", "cpu"),
+        ("local:0", "cpu"),
+        ("local:x", "cpu"),
+        ("local:2", "cuda:all"),
+        ("ray:", "cpu"),
+        ("ray", "cuda:all"),
+    ],
+)
+def test_who_cannot_work(workers: str, device: str) -> None:
+    with pytest.raises(SettingsError):
+        crew_of(workers, device)
+
+
+def test_every_gpu_has_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert crew_of("local", "cuda:all") == Crew("local", 4)
+
+
+def test_what_is_made_in_one_go_has_no_workers(clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="in one go"):
+        interp(clip, tmp_path / "b.gif", workers="local:2", encode=EncodeSettings())
+
+
+def segment_of(lefts: list[F], rights: list[F | None]) -> Segment:
+    pairs = zip(lefts, rights, strict=True)
+    return Segment(0, tuple(PlannedFrame(a, b, F(1, 2), a, F(1, 48)) for a, b in pairs))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".mpg"])
+def test_a_segment_finds_its_frames_anywhere(tmp_path: Path, suffix: str) -> None:
+    codec = "mpeg2video" if suffix == ".mpg" else "libx264"
+    path = write_clip(tmp_path / f"a{suffix}", 40, rate=25, codec=codec, options={"g": "12"})
+    info = probe(path)
+    times = [info.timing.start + F(k, 25) for k in range(40)]
+    planes = read_planes(path)
+    for first in (0, 1, 11, 13, 38):
+        segment = segment_of([times[first], times[first]], [times[first + 1], times[0]])
+        one, other, end = decoded(info, [segment], 1)
+        assert end is segment
+        for frame, number in ((one.left, first), (one.right, first + 1), (other.right, 0)):
+            for a, b in zip(frame.planes(), planes[number], strict=True):
+                np.testing.assert_array_equal(a.numpy(), b)
+
+
+def test_a_frame_that_is_gone_is_said(clip: Path) -> None:
+    with pytest.raises(InputError, match=r"no frame at 1\.500 s any more"):
+        list(decoded(probe(clip), [segment_of([F(3, 2)], [None])], 1))
