@@ -16,6 +16,7 @@ MAX_SOURCE_FRAMES = 64
 """So many source frames are the left ones of a segment's frames, at most."""
 MAX_FRAMES = 512
 """So many output frames has a segment, at most: a slow model must not lose an hour in a kill."""
+_FIRST = 8
 _WORTH_A_CUT = 8
 
 
@@ -58,7 +59,9 @@ class Splitter:
     """Gathers planned frames into segments as they come.
 
     A segment ends after :data:`MAX_SOURCE_FRAMES` source frames or :data:`MAX_FRAMES` of its own,
-    and before a cut, where the encoder would put a key frame anyway, unless it is very short.
+    and before a cut, where the encoder would put a key frame anyway, unless it is very short. The
+    first few are shorter, each twice as long as the one before, so that soon there is something
+    to keep, and something to do for everyone.
     """
 
     def __init__(self) -> None:
@@ -79,7 +82,8 @@ class Splitter:
             cut: whether a scene has begun since the frame before.
         """
         moved = not self._frames or frame.left != self._frames[-1].left
-        full = self._sources + moved > MAX_SOURCE_FRAMES or len(self._frames) >= MAX_FRAMES
+        most = min(_FIRST << min(self._number, 8), MAX_SOURCE_FRAMES)
+        full = self._sources + moved > most or len(self._frames) >= MAX_FRAMES
         done = None
         if full or (cut and self._sources >= _WORTH_A_CUT):
             done = self.finish()

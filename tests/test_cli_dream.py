@@ -32,7 +32,8 @@ def test_no_other_option_is_needed(tmp_path: Path) -> None:
     assert (code, out) == (0, "")
     assert len(read_planes(tmp_path / "ball_dream.mkv")) == 61
     assert "61 frames (13 new, from 1.9 s on) at 25 fps" in err
-    assert "texture: alive in 1 of 1 windows" in err
+    assert "texture: the motion comes back" in err
+    assert "alive in 1 of 1 windows" in err
     code, _, err = run(clip, "--seconds", "0.5")
     assert code == 1
     assert "exists" in err
@@ -49,11 +50,21 @@ def test_json(bouncing: Path, tmp_path: Path) -> None:
     assert set(said["limits"]) == set(KEYS)
 
 
+def test_standard_input(bouncing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    data = bouncing.read_bytes()
+    words = ["dream", "-", str(tmp_path / "b.mkv"), "--frames", "5", "--at", "1"]
+    assert CliRunner().invoke(app, [*words, "--dry-run"], input=data).exit_code == 0
+    assert not list(tmp_path.iterdir())
+    assert CliRunner().invoke(app, words, input=data).exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["b.mkv"]
+
+
 def test_a_dry_run_writes_nothing(bouncing: Path, tmp_path: Path) -> None:
     target = tmp_path / "b.mp4"
     code, out, _ = run(bouncing, target, "--frames", 30, "--dry-run", "--report", tmp_path / "r")
     assert code == 0
-    assert "texture (texture: " in out
+    assert "texture: the motion comes back" in out
     assert not list(tmp_path.iterdir())
 
 

@@ -158,6 +158,7 @@ def test_the_defaults_of_the_command_are_those_of_the_api(asked: list[job.Interp
         (["--slowmo", "2", "--audio", "stretch"], "audio", "stretch"),
         (["--slowmo", "2", "--audio", "drop"], "audio", "drop"),
         (["--factor", "2", "--preview", "now.jpg"], "preview", "now.jpg"),
+        (["--factor", "2", "--deinterlace"], "deinterlace", True),
         (["--factor", "2"], "resume", True),
         (["--factor", "2", "--no-resume"], "resume", False),
         (["--factor", "2", "--workers", "local:3"], "workers", "local:3"),

@@ -233,6 +233,43 @@ def test_sound_ends_with_the_source(tmp_path: Path) -> None:
     assert packets_of(tmp_path / "b.mp4") == packets_of(clip)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [(".mp4", "aac"), (".mkv", "libopus"), (".mkv", "flac")]
+)
+@pytest.mark.parametrize("only_new", [False, True])
+def test_sound_that_goes_on(tmp_path: Path, suffix: str, codec: str, only_new: bool) -> None:
+    clip = write_clip(
+        tmp_path / f"a{suffix}",
+        [video(p) for p in ball(30)],
+        rate=25,
+        audio=[codec, codec],
+        codec="libx264",
+    )
+    out = tmp_path / f"b{suffix}"
+    dream(clip, out, frames=80, mode="texture", audio="loop", only_new=only_new)
+    length = 80 / 25 if only_new else 110 / 25
+    for number in (0, 1):
+        with av.open(str(out)) as made:
+            frames = list(made.decode(audio=number))
+        heard = np.concatenate([f.to_ndarray().astype(float).mean(0) for f in frames])
+        seconds = sum(f.samples for f in frames) / frames[0].sample_rate
+        assert seconds == pytest.approx(length, abs=0.1)
+        # It never falls silent, and keeps its pitch.
+        parts = [p for p in np.array_split(heard, 40) if len(p) > 512][1:-1]
+        loudness = [float(np.sqrt(np.square(p).mean())) for p in parts]
+        assert min(loudness) > 0.5 * max(loudness)
+    with av.open(str(out)) as made:
+        for stream in made.streams.audio:
+            ends = [(p.pts, p.pts + p.duration) for p in made.demux(stream) if p.size]
+            gaps = [float((b[0] - a[1]) * stream.time_base) for a, b in pairwise(ends)]
+            # The last packet of Opus says how much of it not to play.
+            assert max(abs(gap) for gap in gaps) < (0.02 if codec == "libopus" else 0.003)
+            made.seek(0)
+    if not only_new:
+        before, after = packets_of(clip), packets_of(out)
+        assert [track[:12] for track in after] == [track[:12] for track in before]
+
+
 def test_a_plan_makes_nothing_and_is_right(bouncing: Path, tmp_path: Path) -> None:
     out = tmp_path / "b.mkv"
     settings = DreamSettings(input=bouncing, output=out, seconds=F(2), report=tmp_path / "r")
@@ -246,7 +283,7 @@ def test_a_plan_makes_nothing_and_is_right(bouncing: Path, tmp_path: Path) -> No
 def test_options_belong_to_modes(bouncing: Path, tmp_path: Path) -> None:
     result = dream(bouncing, tmp_path / "b.mkv", frames=2, model="linear")
     assert (result.mode, result.model) == ("rollout", "linear")
-    assert "model" in result.why
+    assert result.why == "rollout: the mode that model is for."
     with pytest.raises(SettingsError, match="choose the mode rollout"):
         DreamSettings(input=bouncing, frames=2, mode="texture", model="linear")
     with pytest.raises(SettingsError, match="leave one of them out"):

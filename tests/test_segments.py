@@ -97,5 +97,11 @@ def test_the_digest_tells_plans_apart(plan: Plan, data: st.DataObject) -> None:
     assert Segment(segment.number + 1, segment.frames).digest != segment.digest
 
 
+def test_the_first_segments_are_short() -> None:
+    frames = [PlannedFrame(F(k), None, F(0), F(k), F(1)) for k in range(300)]
+    lengths = [len(segment.frames) for segment in segments_of([(frame, False) for frame in frames])]
+    assert lengths == [8, 16, 32, 64, 64, 64, 52]
+
+
 def test_nothing_makes_no_segment() -> None:
     assert Splitter().finish() is None

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from fractions import Fraction as F
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ import pytest
 import cloudconv
 from cloudconv.engine.local import share
 from cloudconv.errors import DeviceError, InputError, Interrupted, SettingsError
-from cloudconv.jobs.making import decoded
-from cloudconv.jobs.sharing import Crew, crew_of
+from cloudconv.jobs.making import Recipe, decoded
+from cloudconv.jobs.sharing import Crew, cores, crew_of, recipes
 from cloudconv.media.probe import probe
 from cloudconv.media.sink import EncodeSettings
+from cloudconv.media.source import Source
 from cloudconv.segments import PlannedFrame, Segment
 from tests.crew import Echo, Fails, numbered
 from tests.factory import picture, read_planes, read_times, write_clip
@@ -142,13 +144,21 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     ("workers", "device", "crew"),
     [
         ("local", "auto", Crew()),
-        ("local:3", "cpu", Crew("local", 3)),
-        ("ray", "auto", Crew("ray")),
-        ("ray:10.0.0.1:6379", "cuda", Crew("ray", address="10.0.0.1:6379")),
+        ("local:256", "cpu", Crew("local", 256)),
+        ("ray", "auto", Crew("ray", cores=1)),
+        ("ray:10.0.0.1:6379", "cuda", Crew("ray", cores=4, address="10.0.0.1:6379")),
     ],
 )
 def test_who_works(workers: str, device: str, crew: Crew) -> None:
     assert crew_of(workers, device) == crew
+
+
+def test_threads_are_divided() -> None:
+    assert Crew().threads(None) is None
+    assert Crew("local", 256).threads(None) == 1
+    assert Crew("local", 1).threads(None) == cores()
+    assert Crew("local", 3).threads(8) == 2
+    assert [Crew("ray", cores=4).threads(asked) for asked in (None, 2)] == [4, 2]
 
 
 @pytest.mark.parametrize(
@@ -156,6 +166,7 @@ def test_who_works(workers: str, device: str, crew: Crew) -> None:
     [
         ("locals", "cpu"),
         ("local:0", "cpu"),
+        ("local:500", "cpu"),
         ("local:x", "cpu"),
         ("local:2", "cuda:all"),
         ("ray:", "cpu"),
@@ -171,12 +182,21 @@ def test_every_gpu_has_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert crew_of("local", "cuda:all") == Crew("local", 4)
+    crew = crew_of("local", "cuda:all")
+    assert (crew.kind, crew.count) == ("local", 4)
+    given = [recipe.device for recipe in recipes(recipe_of(None), crew, "cuda:all")]
+    assert given == ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]
 
 
 def test_what_is_made_in_one_go_has_no_workers(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="in one go"):
         interp(clip, tmp_path / "b.gif", workers="local:2", encode=EncodeSettings())
+
+
+def recipe_of(info: Any, **changes: Any) -> Recipe:
+    """One that says what to decode, and nothing else."""
+    names = {field.name: None for field in fields(Recipe)}
+    return Recipe(**{**names, "info": info, "threads": 1, "deinterlace": False, **changes})  # type: ignore[arg-type]
 
 
 def segment_of(lefts: list[F], rights: list[F | None]) -> Segment:
@@ -189,17 +209,28 @@ def test_a_segment_finds_its_frames_anywhere(tmp_path: Path, suffix: str) -> Non
     codec = "mpeg2video" if suffix == ".mpg" else "libx264"
     path = write_clip(tmp_path / f"a{suffix}", 40, rate=25, codec=codec, options={"g": "12"})
     info = probe(path)
+    recipe = recipe_of(info)
     times = [info.timing.start + F(k, 25) for k in range(40)]
     planes = read_planes(path)
     for first in (0, 1, 11, 13, 38):
         segment = segment_of([times[first], times[first]], [times[first + 1], times[0]])
-        one, other, end = decoded(info, [segment], 1)
+        one, other, end = decoded(recipe, [segment])
         assert end is segment
         for frame, number in ((one.left, first), (one.right, first + 1), (other.right, 0)):
             for a, b in zip(frame.planes(), planes[number], strict=True):
                 np.testing.assert_array_equal(a.numpy(), b)
 
 
+def test_fields_are_made_whole_alike_anywhere(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", 40, rate=25, codec="libx264", options={"g": "10"})
+    recipe = recipe_of(probe(path), deinterlace=True)
+    whole = list(Source(path, deinterlace=True).frames())
+    for first in (10, 15):
+        one, _ = decoded(recipe, [segment_of([F(first, 25)], [F(first + 1, 25)])])
+        assert one.left.same_picture(whole[first])
+        assert one.right.same_picture(whole[first + 1])
+
+
 def test_a_frame_that_is_gone_is_said(clip: Path) -> None:
     with pytest.raises(InputError, match=r"no frame at 1\.500 s any more"):
-        list(decoded(probe(clip), [segment_of([F(3, 2)], [None])], 1))
+        list(decoded(recipe_of(probe(clip)), [segment_of([F(3, 2)], [None])]))

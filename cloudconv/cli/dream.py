@@ -211,7 +211,7 @@ def _summary(result: DreamResult) -> str:
     return (
         f"{result.output}: {result.output_frames} frames ({result.new_frames} new, "
         f"from {clock(result.at)} on) at {film.rate(result.output_fps)}, {clock(result.duration)}; "
-        f"{result.mode}: alive in {lives} of {len(result.vitals)} windows; "
+        f"{result.why.removesuffix('.')}; alive in {lives} of {len(result.vitals)} windows; "
         f"took {clock(result.wall_seconds)} ({result.frames_per_second:.1f} frames/s, "
         f"{result.device})"
     )
@@ -226,7 +226,7 @@ def _plan_text(plan: DreamPlan) -> str:
         ["new frames", f"{plan.new_frames}, from {clock(plan.at)} on"],
         ["material", f"{plan.material_frames} frames"],
         ["cadence", plan.cadence or "none"],
-        ["mode", f"{plan.mode} ({plan.why})"],
+        ["mode", plan.why],
         ["model", plan.model or "none"],
         ["seed", str(plan.seed)],
         ["device", f"{plan.device}, {plan.precision}"],

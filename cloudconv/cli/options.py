@@ -286,6 +286,14 @@ Loop = Annotated[
     bool,
     typer.Option("--loop", help="Also fill between the last and first frame.", show_default=False),
 ]
+Deinterlace = Annotated[
+    bool,
+    typer.Option(
+        "--deinterlace",
+        help="Make whole frames from interlaced fields first (bwdif).",
+        show_default=False,
+    ),
+]
 Start = Annotated[
     Fraction | None,
     typer.Option(

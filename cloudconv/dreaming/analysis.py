@@ -101,14 +101,32 @@ def resized_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
     return large.mul_(factors[:, None, None])
 
 
-def slow_parts(flows: Sequence[_Floats]) -> _Floats:
+def mean_flow(flows: Sequence[_Floats], shares: Sequence[Tensor | None]) -> _Floats:
+    """The mean of fields (h, w, C), each where its share (h, w) says; None for everywhere.
+
+    Zero where none of them says anything.
+    """
+    total: Any = np.zeros_like(flows[0])
+    weight: Any = np.full((*flows[0].shape[:2], 1), 1e-6, np.float32)
+    for flow, share in zip(flows, shares, strict=True):
+        known = np.float32(1) if share is None else share.cpu().numpy()[..., None]
+        total += known * flow
+        weight += known
+    mean: _Floats = total / weight
+    return mean
+
+
+def slow_parts(flows: Sequence[_Floats], shares: Sequence[Tensor | None]) -> _Floats:
     """Where nothing moves in any of the flows (h, w, 2): (h, w) float32, 0 or 1.
 
     Speed is averaged over time and blurred; connected regions over 1 % of the picture count.
+    ``shares``: where each flow counts, as for :func:`mean_flow`.
     """
     cv2 = opencv()
     height, width = flows[0].shape[:2]
-    speed = np.mean([np.hypot(flow[..., 0], flow[..., 1]) for flow in flows], 0, dtype=np.float32)
+    speed: Any = mean_flow([np.hypot(flow[..., :1], flow[..., 1:]) for flow in flows], shares)[
+        ..., 0
+    ]
     speed = cv2.GaussianBlur(speed, (0, 0), _SLOW_BLUR * max(height, width) / LONGEST_SIDE + 0.5)
     slow = (speed < _SLOW).astype(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(slow)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -21,14 +22,16 @@ from cloudconv.dreaming.arrival import Arrival, order_of
 from cloudconv.dreaming.compositing import blended, weight_size
 from cloudconv.dreaming.material import Material
 from cloudconv.dreaming.segments import Chooser
-from cloudconv.dreaming.wind import Carried, Wind
+from cloudconv.dreaming.stabilise import Pan, panorama_of
+from cloudconv.dreaming.wind import Carried, Wind, led_up
 
 _FULL = 250  # frames of material for which the times below are meant
-_SPACING = 42  # frames between two births
-_BLOWS_IN = 75  # frames until a segment is all there
+_SPACING = 36  # frames between two births
+_BLOWS_IN = 80  # frames until a segment is all there
 _FIRST_BLOWS_IN = 85
-_SECOND = 65  # frames from the first birth to the second
+_SECOND = 55  # frames from the first birth to the second
 _FORECAST = 15  # frames before the first segment comes in otherwise than with the wind
+_WHOLE = 0.999
 
 
 class Collage:
@@ -44,8 +47,31 @@ class Collage:
         loop_to: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """See ``Method.dream``."""
+        world = panorama_of(material)
+        if world is None:
+            yield from self._dream(material, frames, seed, loop, loop_to)
+            return
+        pan = Pan(world, frames, loop=loop, to_first=loop_to is not None)
+        if loop_to is not None:
+            loop_to = world.around(loop_to)
+        made = self._dream(world, frames, seed, loop, loop_to)
+        for number, picture in enumerate(made, 1):
+            yield pan.view(picture, number)
+
+    def _dream(
+        self, material: Material, frames: int, seed: int, loop: bool, loop_to: Tensor | None
+    ) -> Iterator[Tensor]:
         run = _Run(material, seed)
-        for _ in range(frames):
+        pace = run.pace
+        # The end leads to where the output begins: to the last real frame, which the dream goes on
+        # from, or to the source's first.
+        ending = min(pace.blows_in, frames // 2, len(material)) if loop else 0
+        for number in range(frames):
+            left = frames - number
+            if left == ending:
+                run.end(left, loop_to)
+            elif left > ending and run.due:
+                run.bear()
             yield run.step()
 
 
@@ -57,80 +83,136 @@ class Pace:
     blows_in: int
     first_blows_in: int
     second: int
+    forecast: int
 
     @classmethod
     def of(cls, frames: int) -> Pace:
+        """For so many frames of material: short material makes short segments."""
         share = min(1.0, frames / _FULL)
 
         def scaled(count: int) -> int:
-            return max(4, round(count * share))
+            return max(2, round(count * share))
 
-        return cls(scaled(_SPACING), scaled(_BLOWS_IN), scaled(_FIRST_BLOWS_IN), scaled(_SECOND))
+        return cls(
+            scaled(_SPACING),
+            scaled(_BLOWS_IN),
+            scaled(_FIRST_BLOWS_IN),
+            scaled(_SECOND),
+            scaled(_FORECAST),
+        )
 
 
 @dataclass(slots=True)
-class _Segment:
-    """A part of the material that plays, and how far it has come in."""
+class _Layer:
+    """Pictures with what they cover (all, if None), and how far they have come in.
 
-    frame: int
-    arrival: Arrival
+    ``frame``: which of the material is shown next, None where it is none of them.
+    """
+
+    pictures: Iterator[tuple[Tensor, Tensor | None]]
+    arrival: Arrival | None
+    frame: int | None = None
+
+    def advance(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """The next picture, and its weight (h, w) over what is below."""
+        picture, covers = next(self.pictures)
+        if self.frame is not None:
+            self.frame += 1
+        shown = torch.ones(size, device=picture.device)
+        if self.arrival is not None:
+            shown = self.arrival.advance()
+        return picture, shown if covers is None else shown * covers
 
 
 class _Run:
     """One dream: what is on top of what, frame by frame."""
 
     def __init__(self, material: Material, seed: int) -> None:
+        self.pace = Pace.of(len(material))
         self._material = material
         self._random = np.random.default_rng(seed)
-        self._pace = Pace.of(len(material))
         self._wind = Wind(material)
-        self._field = weight_size(*material.size)
-        self._mean = resized_flow(self._wind.mean[None], self._field)[0]
-        self._last = material.picture(-1)
-        self._carried: Carried | None = Carried(self._last, material.held, self._wind)
-        self._still = material.matte
+        self._size = weight_size(*material.size)
+        self._mean = resized_flow(self._wind.mean[None], self._size)[0]
         self._chooser = Chooser(material, self._random)
-        self._segments: list[_Segment] = []
-        self._seen = self._last
-        self._next_birth = 0
-        self._births = 0
-        self.number = 0
+        self._still = material.matte
+        self._seen = self._pasted = material.picture(-1)
+        self._leads_to: Tensor | None = None
+        self._left = self._ending = 0
+        covers = material.covers(-1)
+        carried = Carried(self._seen, material.held, self._wind, covers)
+        self._layers = [_Layer(carried.pictures(), None)]
+        if covers is not None:
+            # Nothing else may be known of a part of the picture.
+            self._layers.insert(0, _Layer(repeat((self._seen, None)), None))
+        self._births = self._number = self._next_birth = 0
 
-    def step(self) -> Tensor:
-        if self.number == self._next_birth:
-            self._bear()
-        self.number += 1
-        pictures: list[Tensor] = []
-        weights: list[Tensor] = []
-        if self._carried is not None:
-            self._carried.advance()
-            pictures.append(self._carried.picture())
-            weights.append(torch.ones(self._field, device=self._last.device))
-        for number, segment in enumerate(self._segments):
-            shown = segment.arrival.advance()
-            if segment.arrival.done:
-                # Nothing below it is seen any more.
-                self._segments = self._segments[number:]
-                self._carried = None
-                pictures, weights = [], []
-                shown = torch.ones_like(shown)
-            weights = [weight * (1 - shown) for weight in weights] + [shown]
-            pictures.append(self._material.picture(segment.frame))
-            segment.frame += 1
-        made = blended(pictures, weights)
-        self._seen = torch.lerp(made, self._last, self._still)
-        return self._seen
+    @property
+    def due(self) -> bool:
+        """Whether the next segment is to be born."""
+        return self._number == self._next_birth
 
-    def _bear(self) -> None:
-        pace, first = self._pace, self._births == 0
+    def bear(self) -> None:
+        """Choose a segment and let it come in."""
+        pace, first = self.pace, self._births == 0
         lasts = pace.first_blows_in if first else pace.blows_in
-        delay = _FORECAST if first else 0
+        delay = pace.forecast if first else 0
         until = pace.second if first else pace.spacing
-        life = until + pace.blows_in + 2
-        playing = [s.frame for s in self._segments] or [len(self._material) - 1]
-        start = self._chooser.choose(delay + lasts // 2, life, playing)
-        coming = self._material.picture(start)
-        order = order_of(self._seen, coming, self._mean, self._random, self._field)
-        self._segments.append(_Segment(start, Arrival(order, self._mean, lasts, delay)))
+        playing = [layer.frame for layer in self._layers if layer.frame is not None]
+        start = self._chooser.choose(
+            delay + lasts // 2, until + pace.blows_in + 2, playing or [len(self._material) - 1]
+        )
+        self._add(self._playing(start), self._material.picture(start), lasts, delay)
+        self._layers[-1].frame = start
         self._births += 1
         self._next_birth += until
+
+    def end(self, frames: int, loop_to: Tensor | None) -> None:
+        """Let the last segment come in: what leads up to where the output begins."""
+        if loop_to is None:
+            start = len(self._material) - frames
+            self._add(self._playing(start), self._material.picture(start), frames)
+            return
+        self._leads_to, self._left, self._ending = loop_to, frames, frames
+        self._add(led_up(self._material, loop_to, frames, self._size), loop_to, frames)
+
+    def step(self) -> Tensor:
+        """The next frame: (3, H, W)."""
+        self._number += 1
+        pictures: list[Tensor] = []
+        weights: list[Tensor] = []
+        for number, layer in enumerate(list(self._layers)):
+            picture, shown = layer.advance(self._size)
+            if number and bool((shown > _WHOLE).all()):
+                # Nothing below it is seen any more.
+                self._layers = self._layers[-(len(self._layers) - number) :]
+                pictures, weights = [], []
+            if not pictures:
+                shown = torch.ones_like(shown)
+            pictures.append(picture)
+            weights = [weight * (1 - shown) for weight in weights] + [shown]
+        self._seen = torch.lerp(blended(pictures, weights), self._paste(), self._still)
+        return self._seen
+
+    def _paste(self) -> Tensor:
+        """What stands still, as the last real frame has it, and in the end as the first has it."""
+        if self._leads_to is None:
+            return self._pasted
+        self._left -= 1
+        return torch.lerp(self._leads_to, self._pasted, self._left / self._ending)
+
+    def _playing(self, start: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        for frame in range(start, len(self._material)):
+            yield self._material.picture(frame), self._material.covers(frame)
+        while True:
+            yield self._material.picture(-1), self._material.covers(-1)
+
+    def _add(
+        self,
+        pictures: Iterator[tuple[Tensor, Tensor | None]],
+        coming: Tensor,
+        lasts: int,
+        delay: int = 0,
+    ) -> None:
+        order = order_of(self._seen, coming, self._mean, self._random, self._size)
+        self._layers.append(_Layer(pictures, Arrival(order, self._mean, lasts, delay)))

@@ -9,6 +9,7 @@ Here it is sampled backwards, and where one way leads out of the picture the oth
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from math import cos, pi
 
 import numpy as np
@@ -58,34 +59,26 @@ class MotionField:
         """See ``Method.dream``."""
         last = material.picture(-1)
         still, field = self._field(material, last)
+        # Where the output begins is shown by its own first frame, not by the dream's last.
+        turns = frames + (loop_to is not None)
         period = _period(field)
-        if loop:
-            period = max(1, round(frames / max(1, round(frames / period))))
-        ways = _Ways(field, period)
-        begins = ends = _Layer(last, still)
-        carried = None
-        if len(material) > 1 and self._wind is None:
-            # The first second is the forecast from how the last frames moved.
-            carried = Carried(last, still, Wind(material))
-        order = _order(begins, ways, np.random.default_rng(seed))
-        for number in range(1, frames + 1):
-            phase = number % period
-            if loop_to is not None and number // period * period + period >= frames:
-                ends = _Layer(loop_to, still)
-            if phase == 0:
-                begins, carried = ends, None
-                yield begins.picture
-                continue
-            earlier, back = begins.at(ways.back(phase)), ways.back(phase)
-            if carried is not None:
-                carried.advance()
-                earlier, back = carried.picture(), resized_flow(carried.way[None], back.shape[-2:])
-                back = back[0]
-            later, ahead = ends.at(ways.ahead(period - phase)), ways.ahead(period - phase)
-            share = _share(order, ways, phase)
-            sky = blended([earlier, later], _weights(share, back, ahead))
-            mean = 0.5 - 0.5 * cos(pi * phase / period)
-            yield torch.lerp(sky, torch.lerp(begins.picture, ends.picture, mean), still)
+        rounds = max(1, round(turns / period)) if loop else -(-turns // period)
+        # A loop is a whole number of rounds, whose lengths differ by a frame at most.
+        ends = [turns * k // rounds if loop else period * k for k in range(1, rounds + 1)]
+        ways = _Ways(field, max(b - a for a, b in pairwise([0, *ends])))
+        here = there = _Layer(last, still)
+        order = _order(here, ways, np.random.default_rng(seed))
+        # The first second is the forecast from how the last frames moved.
+        measured = len(material) > 1 and self._wind is None
+        carried = Carried(last, still, Wind(material)) if measured else None
+        number = 0
+        for end in ends:
+            if loop_to is not None and end == turns:
+                there = _Layer(loop_to, still)
+            turn = _Turn(here, there, carried, ways, order, end - number)
+            for phase in range(1, min(end, frames) - number + 1):
+                yield turn.at(phase)
+            here, carried, number = there, None, end
 
     def _field(self, material: Material, last: Tensor) -> tuple[Tensor, Tensor]:
         """What stands still, (H, W), and the backward flow of a frame, (2, h, w)."""
@@ -151,22 +144,55 @@ class _Layer:
         return moved(self._sky, resized_flow(way[None], size)[0])
 
 
+class _Turn:
+    """A period: from a picture (or what is ``carried`` on from it) to one, in ``count`` frames."""
+
+    def __init__(
+        self,
+        here: _Layer,
+        there: _Layer,
+        carried: Carried | None,
+        ways: _Ways,
+        order: Tensor,
+        count: int,
+    ) -> None:
+        self._here, self._there, self._carried = here, there, carried
+        self._ways, self._order, self._count = ways, order, count
+
+    def at(self, phase: int) -> Tensor:
+        """The frame so many after the first picture: (3, H, W). To be asked for in order."""
+        if phase == self._count:
+            return self._there.picture
+        back, ahead = self._ways.back(phase), self._ways.ahead(self._count - phase)
+        if self._carried is None:
+            earlier = self._here.at(back)
+        else:
+            self._carried.advance()
+            earlier = self._carried.picture()
+            back = resized_flow(self._carried.way[None], back.shape[-2:])[0]
+        weights = _weights(self._share(phase), back, ahead)
+        sky = blended([earlier, self._there.at(ahead)], weights)
+        mean = 0.5 - 0.5 * cos(pi * phase / self._count)
+        picture = torch.lerp(self._here.picture, self._there.picture, mean)
+        return torch.lerp(sky, picture, self._here.still)
+
+    def _share(self, phase: int) -> Tensor:
+        """How far each pixel has turned, (h, w): the order travels, and is in place halfway."""
+        half = self._count // 2
+        away = phase - half
+        way = self._ways.back(away) if away >= 0 else self._ways.ahead(-away)
+        order = warp(self._order[None, None], way[None])[0, 0]
+        progress = (phase / self._count - _KEPT) / (1 - 2 * _KEPT) * (1 + _SOFT)
+        share = ((progress - order) / _SOFT).clamp(0, 1)
+        return share * share * (3 - 2 * share)
+
+
 def _order(layer: _Layer, ways: _Ways, random: np.random.Generator) -> Tensor:
     """In which order the pixels turn from what comes to what goes, halfway: (h, w) in [0, 1]."""
     half = ways.period // 2
     size = (ways.field.shape[-2], ways.field.shape[-1])
     earlier, later = layer.at(ways.back(half)), layer.at(ways.ahead(ways.period - half))
     return order_of(earlier, later, ways.field, random, size)
-
-
-def _share(order: Tensor, ways: _Ways, phase: int) -> Tensor:
-    """How far each pixel has turned, (h, w): the order travels along, and is in place halfway."""
-    half = ways.period // 2
-    way = ways.back(phase - half) if phase >= half else ways.ahead(half - phase)
-    order = warp(order[None, None], way[None])[0, 0]
-    progress = (phase / ways.period - _KEPT) / (1 - 2 * _KEPT) * (1 + _SOFT)
-    share = ((progress - order) / _SOFT).clamp(0, 1)
-    return share * share * (3 - 2 * share)
 
 
 def _weights(share: Tensor, back: Tensor, ahead: Tensor) -> tuple[Tensor, Tensor]:

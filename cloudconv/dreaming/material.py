@@ -75,7 +75,7 @@ class Material:
     ) -> None:
         if not frames:
             raise ValueError("material needs at least one frame")
-        self._frames = tuple(frames)
+        self.real_frames = tuple(frames)
         times = [frame.time for frame in frames] if times is None else list(times)
         if len(times) != len(frames):
             raise ValueError(f"one time a frame is needed: {len(times) = }, {len(frames) = }")
@@ -87,6 +87,7 @@ class Material:
         self.cuts_seen = cuts_seen
         self.size = (self.last.height, self.last.width)
         self.small_size = analysis_size(*self.size)
+        self.times = tuple(times)
         self._places = _places(times, self.step)
         gaps = [float(b - a) for a, b in pairwise(times)] or [float(self.step)]
         # How many steps of the output each pair's flow is worth.
@@ -117,8 +118,8 @@ class Material:
 
     def small(self, k: int) -> _Bytes:
         """The frame at ``k`` for analysis: (h, w, 3) uint8, the longest side at most 480."""
-        frame, lead = self._places[self._index(k)]
-        still = self._small(frame)
+        frame, lead = self.place(k)
+        still = self.real_small(frame)
         if not lead:
             return still
         values = torch.from_numpy(still).permute(2, 0, 1)[None].float()
@@ -137,27 +138,31 @@ class Material:
         k = self._index(k)
         if k == 0:
             raise IndexError("the first frame of the material has none before it")
-        return self._pair_flow(max(self._places[k][0], 1))
+        return self._pair_flow(max(self.place(k)[0], 1))
 
     @cached_property
     def slow(self) -> Tensor:
         """Where flow finds no motion: (h, w) float32 on ``device``, 0 or 1, and halos around it."""
-        count = len(self._frames)
+        count = len(self.real_frames)
         if count < 2:
             return torch.zeros(self.small_size, device=self.device)
         chosen = np.unique(np.linspace(1, count - 1, min(count - 1, _SLOW_PAIRS)).round())
-        slow = slow_parts([self._pair_flow(int(frame)) for frame in chosen])
+        pairs = [int(frame) for frame in chosen]
+        slow = slow_parts([self._pair_flow(k) for k in pairs], [self.seen(k) for k in pairs])
         return torch.from_numpy(slow).to(self.device)
 
     @cached_property
     def matte(self) -> Tensor:
         """What stands still, at full size: (H, W) float32 on ``device``; see ``still_matte``."""
-        count = len(self._frames)
+        count = len(self.real_frames)
         if count < 2:
             return torch.zeros(self.size, device=self.device)
         lag = min(_LAG, count - 1)
         starts = np.unique(np.linspace(0, count - 1 - lag, _LAG_PAIRS).round().astype(int))
-        pairs = ((self._real(int(k)), self._real(int(k) + lag)) for k in starts)
+        pairs = (
+            (self.real(int(k)), self.real(int(k) + lag), self.seen(int(k) + lag, lag))
+            for k in starts
+        )
         return still_matte(pairs, self.slow)
 
     @cached_property
@@ -171,6 +176,18 @@ class Material:
         still: _Floats = resized(self.matte[None], self.small_size)[0].cpu().numpy()
         return still
 
+    def place(self, k: int) -> tuple[int, float]:
+        """Which of ``real_frames`` is shown at ``k``, and by how many gaps it is moved on."""
+        return self._places[self._index(k)]
+
+    def covers(self, k: int) -> Tensor | None:
+        """Where the frame at ``k`` is its own, (h, w) in [0, 1]; None for everywhere."""
+        return None
+
+    def seen(self, frame: int, lag: int = 1) -> Tensor | None:
+        """Where a real frame and that ``lag`` before it are, (h, w) for analysis; None as above."""
+        return None
+
     def _index(self, k: int) -> int:
         count = len(self)
         if not -count <= k < count:
@@ -178,43 +195,48 @@ class Material:
         return k % count
 
     def _picture(self, k: int) -> Tensor:
-        frame, lead = self._places[k]
-        rgb = self._real(frame)
+        frame, lead = self.place(k)
+        rgb = self.real(frame)
         if not lead:
             return rgb
         flow = resized_flow(self._lead(frame, lead).to(self.device), self.size)
         return moved(rgb, flow[0])
 
-    def _real(self, frame: int) -> Tensor:
-        """A real frame at full size: (3, H, W)."""
-        chosen = self._frames[frame]
+    def real(self, frame: int) -> Tensor:
+        """One of ``real_frames`` at full size: (3, H, W) float32."""
+        chosen = self.real_frames[frame]
         form = layout(chosen.pix_fmt)
         planes = chosen.planes()[: 1 if form.family == "gray" else 3]
         space = color_space(chosen.tags, form, chosen.width, chosen.height)
         return to_rgb([plane.to(self.device) for plane in planes], form, space)
 
-    def _small(self, frame: int) -> _Bytes:
+    def real_small(self, frame: int) -> _Bytes:
+        """The same for analysis: (h, w, 3) uint8."""
         kept = self._smalls.get(frame)
         if kept is None:
-            kept = self._smalls[frame] = small_copy(self._real(frame), self.small_size)
+            kept = self._smalls[frame] = small_copy(self.real(frame), self.small_size)
         return kept
 
     def _flow(self, frame: int) -> NDArray[np.float16]:
         """Backward flow from a real frame to the one before it, (h, w, 2) in small pixels."""
         kept = self._flows.get(frame)
         if kept is None:
-            flow = measured_flow(grey(self._small(frame)), grey(self._small(frame - 1)))
+            flow = measured_flow(grey(self.real_small(frame)), grey(self.real_small(frame - 1)))
             # Half the memory, and finer by far than flow can be measured.
             kept = self._flows[frame] = flow.astype(_HALF)
         return kept
 
+    def real_flow(self, frame: int) -> _Floats:
+        """The backward flow from a real frame, from 1 on, to the one before: (h, w, 2)."""
+        return self._flow(frame).astype(np.float32)
+
     def _pair_flow(self, frame: int) -> _Floats:
         """The same, scaled to one step of the output."""
-        return self._flow(frame).astype(np.float32) / np.float32(self._paces[frame - 1])
+        return self.real_flow(frame) / np.float32(self._paces[frame - 1])
 
     def _lead(self, frame: int, lead: float) -> Tensor:
         """What moves a real frame on by ``lead`` gaps: (1, 2, h, w) backward, in small pixels."""
-        flow = self._flow(max(frame, 1)).astype(np.float32) * np.float32(lead)
+        flow = self.real_flow(max(frame, 1)) * np.float32(lead)
         flow *= (1 - self.static)[..., None]
         return torch.from_numpy(flow).permute(2, 0, 1)[None]
 

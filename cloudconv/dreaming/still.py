@@ -20,7 +20,7 @@ _TO_MOVING, _TO_STILL = 0.3, 0.6  # likeness to what stands still: from none hel
 _OPEN, _SHUT = 0.45, 0.85  # shares of the pixel that stand still: from none pasted to all
 
 
-def still_matte(pairs: Iterable[tuple[Tensor, Tensor]], slow: Tensor) -> Tensor:
+def still_matte(pairs: Iterable[tuple[Tensor, Tensor, Tensor | None]], slow: Tensor) -> Tensor:
     """How much of each pixel belongs to something that stands still.
 
     A pixel that a twig covers by half changes half as much as the sky around it. So the change
@@ -28,17 +28,20 @@ def still_matte(pairs: Iterable[tuple[Tensor, Tensor]], slow: Tensor) -> Tensor:
     of light are too slow to count. Only near to where flow finds no motion.
 
     Args:
-        pairs: pictures a few frames apart, (3, H, W) each.
+        pairs: pictures a few frames apart, (3, H, W) each, and where both are known, (h, w), None
+            for everywhere.
         slow: (h, w) float32, 1 where flow finds no motion.
 
     Returns:
         (H, W) float32 in [0, 1], on the device of ``slow``.
     """
-    change, count = torch.zeros(()), 0
-    for before, after in pairs:
-        change = change.to(before.device) + (after - before).abs().mean(0)
-        count += 1
-    change = change / count
+    change = weight = torch.zeros(1, 1, device=slow.device)
+    for before, after, known in pairs:
+        share = torch.ones_like(slow) if known is None else known
+        share = resized(share[None], before.shape[-2:])[0]
+        change = change + (after - before).abs().mean(0) * share
+        weight = weight + share
+    change = change / weight.clamp_min(1e-6)
     height, width = change.shape
     if not slow.any():
         return torch.zeros_like(change)

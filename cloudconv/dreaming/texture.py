@@ -23,7 +23,9 @@ from cloudconv.dreaming.material import Material
 from cloudconv.models.ops import warp
 
 _OVER = 24  # frames that a jump is hidden in
-_BLUR = 0.004  # of the longer side: how smooth the movement that hides a jump is
+_AREA = 0.012  # of the longer side: how smooth the movement that hides a jump is
+_EXPLAINED = 0.6  # share of a difference that moving things may leave
+_FAR = 0.02  # of the longer side: further than that nothing is moved
 _PLANNED = 4  # of a loop, the last so many lengths of the clip are planned exactly
 
 
@@ -41,7 +43,7 @@ class Texture:
     ) -> Iterator[Tensor]:
         """See :class:`~cloudconv.dreaming.base.Method`."""
         count = len(material)
-        over = min(_OVER, count // 4)
+        over = min(_OVER, count // 3)
         jumps = Jumps(thumbnails(material), over)
         walk = jumps.walk(np.random.default_rng(seed), count - 1)
         player = _Player(material, over)
@@ -80,11 +82,13 @@ class _Offset:
         a, b = (small_copy(picture, small_size) for picture in (wanted, given))
         flow = torch.from_numpy(measured_flow(grey(a), grey(b))).permute(2, 0, 1).contiguous()
         pair = torch.from_numpy(np.stack((a, b))).permute(0, 3, 1, 2).float().div(255)
-        before = blurred((pair[0] - pair[1]).abs().mean(0, keepdim=True), _BLUR * max(small_size))
+        longest = max(small_size)
+        before = blurred((pair[0] - pair[1]).abs().mean(0, keepdim=True), _AREA * longest)
         left = (pair[0] - warp(pair[1:], flow[None])[0]).abs().mean(0, keepdim=True)
-        # Where flow finds no likeness, moving things would tear them.
-        helps = blurred(left, _BLUR * max(small_size)) < before
-        self._flow = blurred(flow * helps, _BLUR * max(small_size)).to(wanted.device)
+        # Where flow explains little, or things would have to go far, moving them would tear them.
+        good = blurred(left, _AREA * longest) < _EXPLAINED * before
+        near = flow.square().sum(0, keepdim=True) < (_FAR * longest) ** 2
+        self._flow = blurred(flow * (good & near), _AREA * longest).to(wanted.device)
         self._rest = wanted - moved(given, _full(self._flow, given))
 
     def apply(self, picture: Tensor, share: float, way: Tensor) -> Tensor:
@@ -158,5 +162,5 @@ def _flow_of(material: Material, number: int) -> Tensor:
 
 
 def _eased(share: float) -> float:
-    """From 0 to 1, starting and ending without a jerk."""
-    return share * share * (3 - 2 * share)
+    """From 0 to 1, starting and ending gently, but never much faster than evenly."""
+    return (share + share * share * (3 - 2 * share)) / 2

@@ -164,8 +164,9 @@ class Meter:
     def _over(self, count: int) -> Vitals:
         window = list(islice(self._looks, len(self._looks) - count, None))
         values = self._source.compare([look for look, _ in window])
-        nearest = min(distance for _, distance in window)
-        values["repeat"] = nearest if nearest < inf and self._source.moves else None
+        values["repeat"] = _usual_nearest([nearest for _, nearest in window])
+        if not self._source.moves:
+            values["repeat"] = None
         failed = tuple(
             key
             for key, value in values.items()
@@ -186,6 +187,12 @@ def vitals_of(
     for picture in shown:
         meter.push(picture)
     return meter.finish()
+
+
+def _usual_nearest(distances: Sequence[float]) -> float | None:
+    """A tenth of a window may come closer by chance; infinite ones have nothing to be close to."""
+    known = [distance for distance in distances if distance < inf]
+    return float(np.quantile(known, 0.1)) if known else None
 
 
 def _finite(limit: float) -> float | None:
@@ -296,17 +303,16 @@ class _Source:
         nearest = self._nearest()
         for start in range(0, count - size + 1, max(size // 4, 1)):
             values = self.compare(self._looks[start : start + size])
-            found = nearest[start : start + size].min()
-            values["repeat"] = float(found) if found < inf else None
+            values["repeat"] = _usual_nearest(nearest[start : start + size])
             yield values
 
-    def _nearest(self) -> Array:
+    def _nearest(self) -> list[float]:
         """How far each frame is from the most alike one at least ``APART`` frames before."""
         past = _Past(self.thumbnails[:1])
         found = [past.nearest(thumbnail) for thumbnail in self.thumbnails[1:]]
         # Until there are enough frames, the only one it is held against is too close.
         early = min(APART, len(found))
-        return np.array([inf, *[inf] * early, *found[early:]], np.float32)
+        return [inf, *[inf] * early, *found[early:]]
 
 
 class _Spread:

@@ -5,6 +5,7 @@ Fields are (2, h, w) float32 at the size for analysis, backward, in its pixels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import exp
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.dreaming.analysis import resized_flow
+from cloudconv.dreaming.analysis import mean_flow, resized_flow
 from cloudconv.dreaming.compositing import blurred, filled, moved, resized
 from cloudconv.dreaming.material import Material
 from cloudconv.models.ops import warp
@@ -20,6 +21,8 @@ from cloudconv.models.ops import warp
 _PAIRS = 48  # that tell the mean wind
 _RECENT = 4  # that tell how the last frame moves
 _RELAXES = 30.0  # frames until the present motion has become the mean wind
+_SAME = 0.01  # mean difference below which two pictures are the same
+_EDGE = 0.02  # of the longer side: how far outside a way may lead to count a little
 _UNTOUCHED = 0.15  # share of a pixel that stands still, from which on all of it is filled
 _FILLS_BY = 16.0  # pixels of displacement; before, what is behind what stands still is not missed
 _COARSE, _COARSENS = 80 / 480, 30  # blur of the motion, of the longer side, and by which frame
@@ -48,7 +51,8 @@ class Wind:
     def _flow(self, material: Material, pairs: list[int], reverse: bool) -> Tensor:
         if not pairs:
             return torch.zeros(2, *self.size, device=self.device)
-        flow = np.mean([material.flow(k) for k in pairs], 0, dtype=np.float32)
+        shares = [material.seen(max(material.place(k)[0], 1)) for k in pairs]
+        flow = mean_flow([material.flow(k) for k in pairs], shares)
         field = torch.from_numpy(flow).permute(2, 0, 1).to(self.device)
         if reverse:
             # Where a point goes to is, but for how flow changes on the way, against the flow.
@@ -60,11 +64,15 @@ class Carried:
     """A real frame moved by a displacement that grows along the wind: sampled once, ever.
 
     The first frames are a forecast (the flow of the last pairs, its velocities carried along with
-    the material); then velocities relax to the mean wind, ever smoother.
+    the material); then velocities relax to the mean wind, ever smoother. ``still``, (H, W), stays;
+    ``covers``, (h, w), says where the picture is known, None for everywhere.
     """
 
-    def __init__(self, picture: Tensor, still: Tensor, wind: Wind) -> None:
+    def __init__(
+        self, picture: Tensor, still: Tensor, wind: Wind, covers: Tensor | None = None
+    ) -> None:
         self._wind = wind
+        self._covers = covers
         self._picture = picture
         self._still = still
         self._filled = sky_behind(picture, still, wind.size)
@@ -87,6 +95,17 @@ class Carried:
         self.way = blurred(self.way, _SETTLES * longest * min(1.0, self.age / _SETTLES_BY))
         self._velocity = velocity
 
+    def pictures(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """One frame after the other, without an end, and where each is known."""
+        while True:
+            self.advance()
+            covers = self._covers
+            if covers is not None:
+                way = resized_flow(self.way[None], covers.shape)
+                known = warp(covers[None, None], way)[0, 0]
+                covers = torch.minimum(covers, known)
+            yield self.picture(), covers
+
     def picture(self) -> Tensor:
         """(3, H, W), what stands still in its place."""
         size = self._picture.shape[-2:]
@@ -95,6 +114,33 @@ class Carried:
         source = torch.lerp(self._picture, self._filled, min(1.0, fade))
         sky = moved(source, way)
         return torch.lerp(sky, self._picture, self._still)
+
+
+def led_up(
+    material: Material, picture: Tensor, frames: int, size: tuple[int, int]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What may have come before a picture: the last of ``frames`` lies one frame before it.
+
+    The picture is carried back against the wind: as the material began to move if it is the
+    material's first frame, else by the mean.
+
+    Yields:
+        (3, H, W), and (h, w) of ``size``, 1 where that is known and not from outside.
+    """
+    wind = Wind(material, reverse=True)
+    first = resized(material.picture(0), wind.size)
+    if float((first - resized(picture, wind.size)).abs().mean()) > _SAME:
+        wind.recent = wind.mean
+    carried = Carried(picture, material.held, wind)
+    ways = []
+    for _ in range(frames):
+        carried.advance()
+        # Kept by the dozen: half the memory.
+        ways.append(carried.way.half())
+    for way in reversed(ways):
+        carried.way = way.float()
+        small = resized_flow(carried.way[None], size)[0]
+        yield carried.picture(), inside(small, _EDGE * max(size))
 
 
 def sky_behind(picture: Tensor, still: Tensor, size: tuple[int, int]) -> Tensor:

@@ -147,7 +147,8 @@ class Continuation:
         # Sound ends where the source does; with at, where the part of it that is used does.
         end = None if settings.at is None else self.begins
         until = self.begins + self.new_frames * self.step if self.sound_goes_on else None
-        carry = Carry(self.info, zero, None, end, audio=not settings.only_new, loop_until=until)
+        audio = self.sound_goes_on or not settings.only_new
+        carry = Carry(self.info, zero, None, end, audio=audio, loop_until=until)
         offset = Fraction(0) if first is None else first.time - zero
         spans = (timing.time_base, timing.last_duration, self.step)
         return Sink(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +40,7 @@ from cloudconv.media.color import color_space, to_rgb
 from cloudconv.media.encoders import choose as choose_encoder
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
+from cloudconv.media.source import Source
 from cloudconv.media.target import container_of
 from cloudconv.models import registry
 
@@ -188,8 +190,17 @@ def run(
     began = time.monotonic()
     set_threads(settings.threads)
     check_report(settings.report, overwrite=settings.overwrite)
-    job = _prepare(settings)
-    place = job.place
+    with ExitStack() as stack:
+        return _run(_prepare(settings, stack), began, on_progress, on_warning)
+
+
+def _run(
+    job: _Job,
+    began: float,
+    on_progress: Callable[[Progress], None] | None,
+    on_warning: Callable[[str], None] | None,
+) -> DreamResult:
+    settings, place = job.settings, job.place
     watch = _Watch(_meter(job))
     warned = False
 
@@ -236,8 +247,12 @@ def plan(settings: DreamSettings) -> DreamPlan:
     """
     set_threads(settings.threads)
     check_report(settings.report, overwrite=settings.overwrite)
-    job = _prepare(settings)
-    place, info = job.place, job.place.info
+    with ExitStack() as stack:
+        return _plan(_prepare(settings, stack))
+
+
+def _plan(job: _Job) -> DreamPlan:
+    settings, place, info = job.settings, job.place, job.place.info
     choice = choose_encoder(
         container_of(place.output), info.working_pix_fmt, info.width, info.height, settings.encode
     )
@@ -253,11 +268,13 @@ def plan(settings: DreamSettings) -> DreamPlan:
     )
 
 
-def _prepare(settings: DreamSettings) -> _Job:
+def _prepare(settings: DreamSettings, stack: ExitStack) -> _Job:
     device = choose_device(settings.device)
     network = registry.spec(settings.model or DEFAULT, "predict")
     precise = choose_precision(settings.precision, device, network)
     info, output = begun(settings, "dream")
+    # A copy of standard input is kept until it is closed.
+    stack.enter_context(Source(info))
     with enough_memory(device, info), torch.inference_mode():
         material = gather_material(
             info,
@@ -307,7 +324,7 @@ def _prepare(settings: DreamSettings) -> _Job:
 def _method(settings: DreamSettings, material: Material) -> tuple[MethodSpec, str]:
     """The method to use, and why."""
     if settings.mode != AUTO:
-        return method(settings.mode), "asked for"
+        return method(settings.mode), f"{settings.mode}: asked for."
     chosen = choose(material)
     spec = method(chosen.mode)
     if set(settings.given) <= set(spec.options):

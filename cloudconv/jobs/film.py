@@ -12,6 +12,7 @@ from cloudconv.engine.device import precision_name, set_threads
 from cloudconv.engine.pipeline import prefetch
 from cloudconv.engine.runner import Renderer, Task
 from cloudconv.errors import InputError
+from cloudconv.jobs.clustering import share_on_cluster
 from cloudconv.jobs.making import Recipe, Shown, make_segments
 from cloudconv.jobs.output import origin, time_base
 from cloudconv.jobs.resuming import (
@@ -94,12 +95,13 @@ class Film:
 
     def _make_in_segments(self, shown: Shown) -> bool:
         job = self._job
-        # What would go wrong at the very end goes wrong now.
-        rehearsal = self._sink(self._encode(job.crew.threads))
-        self._warn(*rehearsal.warnings)
-        rehearsal.abandon()
-        identity = self._identity(rehearsal)
-        with work_folder(job.output, identity, resume=job.settings.resume) as folder:
+        with work_folder(job.output) as folder:
+            # What would go wrong at the very end goes wrong now.
+            rehearsal = self._sink(job.settings.encode)
+            self._warn(*rehearsal.warnings)
+            rehearsal.abandon()
+            identity = self._identity(rehearsal)
+            folder.open(identity, resume=job.settings.resume)
             self._warn(*folder.remarks)
             resumed = bool(folder.finished)
             renderer = renderer_of(job, self._warn)
@@ -129,13 +131,13 @@ class Film:
                 shown=shown,
             )
             return
-        works = recipes(recipe, crew, self._job.settings.device)
-        missing = missing_segments(steps, folder, shown)
-        share_locally(works, missing, folder, shown=shown, warn=self._warn)
-
-    def _encode(self, threads: int | None) -> EncodeSettings:
-        encode = self._job.settings.encode
-        return encode if encode.threads is not None else replace(encode, threads=threads)
+        shown(sum(done.summary.packets for done in folder.finished.values()), None)
+        missing = missing_segments(steps, folder)
+        if crew.kind == "ray":
+            share_on_cluster(recipe, crew.address, missing, folder, shown=shown, warn=self._warn)
+        else:
+            works = recipes(recipe, crew, self._job.settings.device)
+            share_locally(works, missing, folder, shown=shown, warn=self._warn)
 
     def _recipe(self, folder: WorkFolder, renderer: Renderer) -> Recipe:
         job, info, settings = self._job, self._job.info, self._job.settings
@@ -143,8 +145,9 @@ class Film:
         if decided is None:
             at_once = 1 if settings.device == "cuda:all" else job.crew.count
             batch, tile = renderer.settle(info.width, info.height, at_once)
-            threads = settings.threads or job.crew.threads
-            decided = {"batch": batch, "tile": tile, "threads": threads}
+            threads = job.crew.threads(settings.threads)
+            encoding = settings.encode.threads if job.crew.kind == "here" else threads
+            decided = {"batch": batch, "tile": tile, "threads": threads, "encoding": encoding}
             folder.decide(decided)
         renderer.keep_to(info.width, info.height, decided["batch"], decided["tile"])
         return Recipe(
@@ -153,7 +156,7 @@ class Film:
             rate=job.rate,
             time_base=self._time_base,
             offset=self._offset,
-            encode=self._encode(decided["threads"]),
+            encode=replace(settings.encode, threads=decided["encoding"]),
             model=settings.model,
             device=str(job.device),
             precision=precision_name(job.dtype),
@@ -162,6 +165,7 @@ class Film:
             batch=decided["batch"],
             tile=decided["tile"],
             threads=decided["threads"],
+            deinterlace=settings.deinterlace,
         )
 
     def _identity(self, rehearsal: Sink) -> dict[str, Any]:
@@ -203,7 +207,7 @@ class Film:
 def source_of(job: Job) -> Source:
     """The part of the input that is asked for."""
     s = job.settings
-    return Source(job.info, start=s.start, end=s.end, threads=s.threads)
+    return Source(job.info, start=s.start, end=s.end, threads=s.threads, deinterlace=s.deinterlace)
 
 
 def renderer_of(job: Job, on_warning: Callable[[str], None]) -> Renderer:

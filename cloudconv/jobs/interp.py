@@ -30,7 +30,7 @@ from cloudconv.jobs.schedule import Counts, Request, SceneCut, schedule
 from cloudconv.jobs.sharing import Crew, crew_of
 from cloudconv.media.encoders import EncodeSettings, choose
 from cloudconv.media.frame import Frame
-from cloudconv.media.probe import MediaInfo, probe
+from cloudconv.media.probe import INTERLACED, MediaInfo, probe
 from cloudconv.media.target import check_output, container_of
 from cloudconv.models import registry
 from cloudconv.timeline import Multiply, Resample, expected_frames, format_rate, output_rate
@@ -58,6 +58,7 @@ class InterpSettings:
     batch: int | Literal["auto"] = "auto"
     tile: int | Literal["auto", "off"] = "auto"
     loop: bool = False
+    deinterlace: bool = False
     start: Fraction | None = None
     end: Fraction | None = None
     audio: Literal["drop", "stretch"] = "drop"
@@ -173,6 +174,12 @@ class Job:
         return timing.start + (s.start or 0), end
 
     @property
+    def remarks(self) -> list[str]:
+        """What is worth saying of the input, as it is used."""
+        whole = self.settings.deinterlace
+        return [text for text in self.info.warnings if text != INTERLACED or not whole]
+
+    @property
     def expected(self) -> int:
         """About how many frames the output will have."""
         timing = self.info.timing
@@ -252,7 +259,7 @@ def run(
     preview = _preview(settings)
     job = _prepare(settings)
     counts = Counts()
-    warnings: dict[str, None] = dict.fromkeys(job.info.warnings)
+    warnings: dict[str, None] = dict.fromkeys(job.remarks)
     set_threads(settings.threads)
     written = 0
 
@@ -298,7 +305,7 @@ def plan(settings: InterpSettings) -> InterpPlan:
     """
     job = _prepare(settings)
     info, counts = job.info, Counts()
-    warnings: dict[str, None] = dict.fromkeys(info.warnings)
+    warnings: dict[str, None] = dict.fromkeys(job.remarks)
     set_threads(settings.threads)
     choice = choose(
         container_of(job.output), info.working_pix_fmt, info.width, info.height, settings.encode

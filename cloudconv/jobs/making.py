@@ -32,6 +32,7 @@ from cloudconv.segments import Segment
 
 Step = Task | Segment
 """A segment's tasks, then the segment itself; one without tasks is there already."""
+_FIELDS = Fraction(1, 2)
 Shown = Callable[[int, Frame | None], None]
 """Told how many more frames there are, and the newest of them if it was made here."""
 
@@ -59,6 +60,7 @@ class Recipe:
     batch: int
     tile: int | None
     threads: int | None
+    deinterlace: bool
 
     def renderer(self, on_warning: Callable[[str], None]) -> Renderer:
         """The model on its device; see :class:`~cloudconv.engine.runner.Renderer`."""
@@ -130,16 +132,14 @@ def make_segments(
         finisher.wait()
 
 
-def decoded(
-    info: MediaInfo, segments: Iterable[Segment], threads: int | None
-) -> Generator[Step, None, None]:
+def decoded(recipe: Recipe, segments: Iterable[Segment]) -> Generator[Step, None, None]:
     """The steps of segments that were planned elsewhere, with frames decoded for each of them.
 
     Raises:
         InputError: a frame is not where the plan has seen it.
     """
     for segment in segments:
-        frames = _Frames(info, segment, threads)
+        frames = _Frames(recipe, segment)
         for planned in segment.frames:
             left = frames.get(planned.left)
             right = None if planned.right is None else frames.get(planned.right)
@@ -245,9 +245,8 @@ class _Finisher:
 class _Frames:
     """The source frames that a segment needs, by their times, decoded as they are asked for."""
 
-    def __init__(self, info: MediaInfo, segment: Segment, threads: int | None) -> None:
-        self._info = info
-        self._threads = threads
+    def __init__(self, recipe: Recipe, segment: Segment) -> None:
+        self._recipe = recipe
         self._wanted = set(segment.sources)
         # In a loop the last frames lead on to the first one, long before them.
         self._main = segment.frames[0].left
@@ -264,9 +263,10 @@ class _Frames:
                 if frame.time in self._wanted:
                     self._held[frame.time] = frame
             elif self._whole:
+                path = self._recipe.info.path
                 raise InputError(
-                    f"{self._info.path} has no frame at {float(time):.3f} s any more: it has "
-                    "changed, or it is damaged and decodes otherwise each time."
+                    f"{path} has no frame at {float(time):.3f} s any more: it has changed, or it "
+                    "is damaged and decodes otherwise each time."
                 )
             else:
                 # Some damaged files lose frames after a seek.
@@ -278,5 +278,12 @@ class _Frames:
             del self._held[time]
 
     def _from(self, time: Fraction | None) -> Iterator[Frame]:
-        start = None if time is None else time - self._info.timing.start
-        return Source(self._info, start=start, threads=self._threads).frames()
+        recipe, start = self._recipe, None
+        if time is not None:
+            # A frame is made whole with the help of its neighbours, so those are decoded as well.
+            early = _FIELDS if recipe.deinterlace else 0
+            start = max(time - recipe.info.timing.start - early, Fraction(0))
+        frames = Source(
+            recipe.info, start=start, threads=recipe.threads, deinterlace=recipe.deinterlace
+        ).frames()
+        return frames if time is None else (frame for frame in frames if frame.time >= time)

@@ -16,7 +16,7 @@ import torch
 from cloudconv import __version__, weights
 from cloudconv.engine.runner import Task
 from cloudconv.errors import CloudconvError, InputError, Interrupted, OutputError
-from cloudconv.jobs.making import Shown, Step
+from cloudconv.jobs.making import Step
 from cloudconv.jobs.workfolder import WorkFolder
 from cloudconv.media import images
 from cloudconv.media.join import join
@@ -127,14 +127,10 @@ def _checked(segment: Segment, folder: WorkFolder) -> Segment:
     return segment
 
 
-def missing_segments(steps: Iterator[Step], folder: WorkFolder, shown: Shown) -> Iterator[Segment]:
-    """The segments of a plan that are not finished yet; the frames of the others are shown."""
+def missing_segments(steps: Iterator[Step], folder: WorkFolder) -> Iterator[Segment]:
+    """The segments of a plan that are not finished yet."""
     for step in steps:
-        if isinstance(step, Task):
-            continue
-        if step.number in folder.finished:
-            shown(len(step.frames), None)
-        else:
+        if isinstance(step, Segment) and step.number not in folder.finished:
             yield step
 
 
@@ -148,16 +144,16 @@ def join_finished(folder: WorkFolder, output: Sink) -> list[str]:
 
 
 @contextmanager
-def work_folder(output: Path, identity: dict[str, Any], *, resume: bool) -> Iterator[WorkFolder]:
-    """The opened work folder of an output; however the block fails, it says what is kept.
+def work_folder(output: Path) -> Iterator[WorkFolder]:
+    """The locked work folder of an output; however the block fails, it says what is kept.
 
     Raises:
         Interrupted: Ctrl-C in the block, and there are finished segments.
-        OutputError: see :meth:`WorkFolder.open`.
+        OutputError: see :meth:`WorkFolder.lock`.
     """
     folder = WorkFolder(output)
     try:
-        folder.open(identity, resume=resume)
+        folder.lock()
         yield folder
     except KeyboardInterrupt as error:
         said = folder.leave()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from cloudconv.engine.local import Jobs, share
 from cloudconv.engine.pipeline import prefetch
 from cloudconv.errors import SettingsError
 from cloudconv.jobs.making import Recipe, Shown, decoded, make_segments
-from cloudconv.jobs.workfolder import WorkFolder
+from cloudconv.jobs.workfolder import WorkFolder, fresh_file
 from cloudconv.media.frame import Frame
 from cloudconv.media.packets import PacketSummary
 from cloudconv.segments import Segment
@@ -29,17 +28,20 @@ _MOST = 256
 @dataclass(frozen=True, slots=True)
 class Crew:
     """Who works: ``here`` is this process. ``count`` is how many processes work on this machine;
-    ``address`` is a cluster's, None for one that is found or started.
+    ``cores`` is what a cluster's task needs, ``address`` the cluster's, None for one that is found
+    or started.
     """
 
     kind: Literal["here", "local", "ray"] = "here"
     count: int = 1
+    cores: int = 1
     address: str | None = None
 
-    @property
-    def threads(self) -> int | None:
-        """How many threads each process may use; None: as many as it likes."""
-        return None if self.kind != "local" else max(1, cores() // self.count)
+    def threads(self, asked: int | None) -> int | None:
+        """How many threads each process uses; None: as many as it likes."""
+        if self.kind == "local":
+            return max(1, (asked or cores()) // self.count)
+        return asked or self.cores if self.kind == "ray" else asked
 
 
 def cores() -> int:
@@ -64,12 +66,14 @@ def crew_of(workers: str, device: str) -> Crew:
     if workers.startswith("ray"):
         if device == "cuda:all":
             raise SettingsError("A cluster gives each worker its own GPU: use cuda, not cuda:all.")
-        return Crew("ray", address=found[2])
+        # A GPU waits for several cores that decode and encode; without one a core has work enough.
+        return Crew("ray", cores=4 if device.startswith("cuda") else 1, address=found[2])
+    count = int(found[1] or 0)
     if device == "cuda:all":
-        if found[1]:
+        if count:
             raise SettingsError("cuda:all already means one worker for each GPU.")
-        return Crew("local", max(1, torch.cuda.device_count()))
-    return Crew("local", int(found[1])) if found[1] else Crew()
+        count = max(1, torch.cuda.device_count())
+    return Crew("local", count) if count else Crew()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +103,14 @@ class SegmentWork:
             done(segment, (file, summary))
 
         with (
-            prefetch(decoded(recipe.info, segments, recipe.threads), 8) as steps,
+            prefetch(decoded(recipe, segments), 8) as steps,
             closing(segments),
         ):
             make_segments(
                 recipe,
                 renderer,
                 steps,
-                new_file=lambda: self.folder / f"{secrets.token_hex(8)}.packets",
+                new_file=lambda: fresh_file(self.folder),
                 done=finished,
                 shown=shown,
             )

@@ -22,7 +22,7 @@ from cloudconv.media.target import sync_folder, writing
 from cloudconv.segments import Segment
 
 _VERSION = 1
-_LOCK, _PLAN = "lock", "plan.json"
+_LOCK, _PLAN, _JOURNAL, _PACKETS = "lock", "plan.json", "segments.jsonl", ".packets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,33 +53,46 @@ class WorkFolder:
         self._lock: BinaryIO | None = None
         self._known = False  # whether all that the folder holds has been looked at
 
+    def lock(self) -> None:
+        """Make the folder if need be, and keep other processes from this output.
+
+        Raises:
+            OutputError: another process works on the same output, or nothing can be written here.
+        """
+        with writing(self.path):
+            self._lock = _lock(self.path, self._output)
+
     def open(self, identity: dict[str, Any], *, resume: bool) -> None:
-        """Make the folder, or take it over.
+        """Take over what the locked folder holds.
 
         Args:
             identity: everything that could change a pixel, as JSON holds it. State that was left
                 behind with another one is thrown away.
             resume: without it all state is thrown away.
-
-        Raises:
-            OutputError: another process works on the same output, or nothing can be written here.
         """
         self._identity = json.loads(json.dumps(identity))
         with writing(self.path):
-            self._lock = _lock(self.path, self._output)
             self._take_over(resume=resume)
         self._known = True
 
     def decide(self, decided: dict[str, Any]) -> None:
         """Note what this run has chosen, for those that carry on."""
-        plan = {"version": _VERSION, "identity": self._identity, "decided": decided}
+        name = secrets.token_hex(8)  # no other folder anywhere has the same plan
+        plan = {"version": _VERSION, "of": name, "identity": self._identity, "decided": decided}
         with writing(self.path):
             _replace(self.path / _PLAN, json.dumps(plan, indent=1))
         self.decided = decided
 
     def new_file(self) -> Path:
         """A name for a segment's file that nobody else uses, left-over processes included."""
-        return self.path / f"{secrets.token_hex(8)}.packets"
+        return fresh_file(self.path)
+
+    def save(self, file: Path, data: bytes) -> None:
+        """Write a segment's file that was made elsewhere, and sync it."""
+        with writing(self.path), file.open("wb") as opened:
+            opened.write(data)
+            opened.flush()
+            os.fsync(opened.fileno())
 
     def record(self, segment: Segment, file: Path, summary: PacketSummary) -> None:
         """Note a segment whose file is complete and synced.
@@ -123,19 +136,21 @@ class WorkFolder:
         """Delete the folder: the output is there."""
         assert self._lock is not None
         # The lock goes last, so that nobody works in a folder that is being deleted.
-        for file in self.path.iterdir():
-            if file.name != _LOCK:
-                with suppress(OSError):
-                    file.unlink()
-        with suppress(OSError):
-            (self.path / _LOCK).unlink()
+        for file in [*self._own_files(), self.path / _LOCK]:
+            with suppress(OSError):
+                file.unlink()
         self._lock.close()
         with suppress(OSError):
             self.path.rmdir()
 
     @property
     def _journal(self) -> Path:
-        return self.path / "segments.jsonl"
+        return self.path / _JOURNAL
+
+    def _own_files(self) -> list[Path]:
+        """All but the lock; a folder of that name may hold somebody's own files."""
+        names = (_PLAN, _JOURNAL, f"*{_PACKETS}", "*.part")
+        return [file for name in names for file in self.path.glob(name)]
 
     def _take_over(self, *, resume: bool) -> None:
         plan = _read_plan(self.path / _PLAN)
@@ -148,9 +163,10 @@ class WorkFolder:
                 self.remarks.append(
                     f"{self.path} holds unfinished work with another {changed}; it is begun anew."
                 )
-        kept = {_LOCK} | ({_PLAN} if self.decided is not None else set())
-        kept |= {done.file for done in self.finished.values()}
-        for file in self.path.iterdir():
+        kept = {done.file for done in self.finished.values()}
+        if self.decided is not None:
+            kept.add(_PLAN)
+        for file in self._own_files():
             if file.name not in kept:
                 file.unlink()
         lines = "".join(json.dumps(asdict(done)) + "\n" for done in self.finished.values())
@@ -178,6 +194,11 @@ class WorkFolder:
                 f"{lost} finished segment{'s' * (lost > 1)} in {self.path} "
                 f"{'are' if lost > 1 else 'is'} damaged and made again."
             )
+
+
+def fresh_file(folder: Path) -> Path:
+    """A name for a segment's file in a work folder that no other process uses."""
+    return folder / f"{secrets.token_hex(8)}{_PACKETS}"
 
 
 def _lock(folder: Path, output: Path) -> BinaryIO:

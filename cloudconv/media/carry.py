@@ -52,7 +52,8 @@ class Carry:
     runs in time (audio, subtitles, chapters, data) comes along, only tags, covers and attachments.
     With ``stretch``, the output runs that many times slower: the audio is slowed as well and
     encoded again, and nothing else that runs in time comes along. With ``loop_until``, a time on
-    the source's clock, the audio begins again where the kept span ends, until then.
+    the source's clock, the audio begins again where the kept span ends, until then; an ``origin``
+    at that end is for an output that begins with the repeat.
     """
 
     info: MediaInfo
@@ -66,7 +67,18 @@ class Carry:
     @property
     def copies_timed(self) -> bool:
         """Whether what runs in time comes along unchanged."""
-        return self.audio and self.stretch is None
+        return self.audio and self.stretch is None and not self.only_repeats
+
+    @property
+    def span(self) -> tuple[Fraction, Fraction]:
+        """The part that ``loop_until`` repeats, on the source's clock."""
+        timing = self.info.timing
+        return min(self.origin, timing.start), timing.end if self.end is None else self.end
+
+    @property
+    def only_repeats(self) -> bool:
+        """Whether the output begins where the audio begins again."""
+        return self.loop_until is not None and self.origin >= self.span[1]
 
 
 @dataclass(slots=True)
@@ -77,6 +89,7 @@ class _Track:
     slowed: Stretcher | None = None
     first: Fraction | None = None
     started: bool = False
+    ends: Fraction | None = None
 
 
 def fresh_tags(tags: dict[str, str], container: Container) -> dict[str, str]:
@@ -312,13 +325,52 @@ class Copier:
                 for made in track.slowed.feed(packet):
                     yield made.dts * made.time_base, made
             else:
-                placed = self._placed(packet, track)
+                placed = None if self._carry.only_repeats else self._placed(packet, track)
                 if placed is not None:
                     yield placed
         for track in self._tracks.values():
             if track.slowed is not None:
                 for made in track.slowed.finish():
                     yield made.dts * made.time_base, made
+        audio = {k: t for k, t in self._tracks.items() if t.source.type == "audio"}
+        if self._carry.loop_until is not None and audio:
+            yield from self._repeats(audio, self._carry.loop_until)
+
+    def _repeats(
+        self, tracks: dict[int, _Track], until: Fraction
+    ) -> Iterator[tuple[Fraction, Any]]:
+        """The audio again and again; packets follow one another closely, on the output's clock."""
+        carry = self._carry
+        begin, end = carry.span
+        shift = end - begin
+        while end > begin and begin + shift < until:
+            with open_container(carry.info.path) as source:
+                for packet in read_packets(source, [source.streams[k] for k in tracks]):
+                    stamp = packet.pts if packet.pts is not None else packet.dts
+                    if stamp is None or not begin <= stamp * packet.time_base < end:
+                        continue
+                    time = stamp * packet.time_base + shift
+                    if time < until:
+                        yield from self._next_to(tracks[packet.stream.index], packet, time)
+            shift += end - begin
+
+    def _next_to(
+        self, track: _Track, packet: Any, time: Fraction
+    ) -> Iterator[tuple[Fraction, Any]]:
+        """The packet at ``time`` or right behind the one before; none if it overlaps that most."""
+        base = packet.time_base
+        lasts = (packet.duration or 0) * base
+        begins = time - self._carry.origin
+        if track.ends is not None:
+            if track.ends - begins > lasts / 2:
+                return
+            if begins - track.ends < lasts:
+                begins = track.ends
+        ticks = round(begins / base)
+        packet.pts = packet.dts = ticks
+        packet.stream = track.target
+        track.ends = begins + lasts
+        yield ticks * base, packet
 
     @property
     def _first(self) -> Fraction:
@@ -337,7 +389,8 @@ class Copier:
         end = begin + (packet.duration or 0) * base
         if track.first is None:
             track.first = begin
-        if carry.end is not None and begin >= carry.end:
+        kept = carry.end if carry.loop_until is None else carry.span[1]
+        if kept is not None and begin >= kept:
             return None
         first = self._first
         if track.source.type == "subtitle":
@@ -354,6 +407,7 @@ class Copier:
             return None
         track.started = True
         moved = max(begin - carry.origin, self._earliest(track))
+        track.ends = moved + end - begin
         if track.convert is not None:
             made = track.convert.convert(packet, moved, end - begin)
             return None if made is None else (moved, made)

@@ -1,0 +1,82 @@
+"""How long films take on many GPUs, and what that costs: a simulation of measured parts.
+
+    python benchmarks/scaling.py --films 1 --frames 172800 --segment 4.3 --plan 0.55
+
+Segments become known one after the other as a film is planned, each of them goes to the next free
+worker, and a film ends with its join. One command takes its films one after the other, several
+commands share the workers. Nothing here is measured: the seconds are given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Job:
+    """Seconds: ``segment`` on a worker, ``plan`` for a segment, ``start`` of a worker, ``task``
+    beside each segment, ``join`` of a film.
+    """
+
+    films: int
+    segments: int
+    segment: float
+    plan: float
+    start: float
+    task: float
+    join: float
+
+
+def makespan(job: Job, workers: int, commands: int) -> float:
+    """When the last film is joined, in seconds."""
+    free = [job.start] * workers
+    heapq.heapify(free)
+    queue = [(0.0, command, 0) for command in range(min(commands, job.films))]
+    left = job.films - len(queue)
+    done_at = [0.0] * len(queue)
+    end = 0.0
+    while queue:
+        # The next segment to be known, of whichever film.
+        known, command, number = heapq.heappop(queue)
+        known += job.plan
+        finished = max(known, heapq.heappop(free)) + job.task + job.segment
+        heapq.heappush(free, finished)
+        done_at[command] = max(done_at[command], finished)
+        if number + 1 < job.segments:
+            heapq.heappush(queue, (known, command, number + 1))
+            continue
+        joined = done_at[command] + job.join
+        end = max(end, joined)
+        if left:
+            left -= 1
+            done_at[command] = 0.0
+            heapq.heappush(queue, (joined, command, 0))
+    return end
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--films", type=int, default=1)
+    parser.add_argument("--frames", type=int, default=172_800, help="source frames of a film")
+    parser.add_argument("--segment", type=float, required=True, help="seconds on a worker")
+    parser.add_argument("--plan", type=float, required=True, help="seconds to plan a segment")
+    parser.add_argument("--start", type=float, default=15.0, help="seconds to start a worker")
+    parser.add_argument("--task", type=float, default=0.05, help="seconds beside each segment")
+    parser.add_argument("--join", type=float, default=60.0, help="seconds to join a film")
+    parser.add_argument("--commands", type=int, default=1, help="commands that run at once")
+    parser.add_argument("--price", type=float, default=3.0, help="of a worker, an hour")
+    asked = parser.parse_args()
+    segments = -(-asked.frames // 64)
+    job = Job(asked.films, segments, asked.segment, asked.plan, asked.start, asked.task, asked.join)
+    alone = makespan(job, 1, asked.commands)
+    print(f"{'workers':>8}{'hours':>10}{'speed-up':>10}{'price':>10}")
+    for workers in (1, 2, 4, 8, 16, 32, 64, 100):
+        seconds = makespan(job, workers, asked.commands)
+        price = workers * seconds / 3600 * asked.price
+        print(f"{workers:>8}{seconds / 3600:>10.2f}{alone / seconds:>10.1f}{price:>10.2f}")
+
+
+if __name__ == "__main__":
+    main()

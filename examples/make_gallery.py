@@ -1,0 +1,84 @@
+"""Make the contact sheets of the README's gallery: what each way of dreaming makes of clouds.mp4.
+
+Usage: python make_gallery.py [FOLDER]
+
+Each sheet shows the last real frame, then the dream's own at the times in SHOWN. Needs cloudconv
+and Pillow only.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import av
+from PIL import Image, ImageDraw, ImageFont
+
+import cloudconv
+
+SOURCE = Path(__file__).with_name("clouds.mp4")
+SHOWN = (1, 24, 72, 144, 216, 300)
+WIDTH = 240
+SHEETS: dict[str, dict[str, Any]] = {
+    "collage": {"mode": "collage"},
+    "texture": {"mode": "texture"},
+    "flow": {"mode": "flow"},
+    "rollout": {"mode": "rollout"},
+    "rollout_texture_keep": {"mode": "rollout", "texture_keep": True},
+}
+
+
+def frames(path: Path, wanted: set[int]) -> dict[int, Image.Image]:
+    """The frames of those numbers, counted from 1, small."""
+    found = {}
+    with av.open(str(path)) as clip:
+        for number, frame in enumerate(clip.decode(video=0), 1):
+            if number in wanted:
+                picture = frame.to_image()
+                height = round(picture.height * WIDTH / picture.width)
+                found[number] = picture.resize((WIDTH, height), Image.Resampling.LANCZOS)
+    return found
+
+
+def sheet(pictures: list[tuple[str, Image.Image]]) -> Image.Image:
+    """The pictures in two rows, each with its label."""
+    width, height = pictures[0][1].size
+    across = -(-len(pictures) // 2)
+    made = Image.new("RGB", (across * width, 2 * height))
+    pen = ImageDraw.Draw(made)
+    for place, (label, picture) in enumerate(pictures):
+        corner = (place % across * width, place // across * height)
+        made.paste(picture, corner)
+        at = (corner[0] + 6, corner[1] + 4)
+        font = ImageFont.load_default(size=13)
+        pen.text(at, label, fill="white", font=font, stroke_width=2, stroke_fill="black")
+    return made
+
+
+def make(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with av.open(str(SOURCE)) as clip:
+        count = clip.streams.video[0].frames
+    last = frames(SOURCE, {count})[count]
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, settings in SHEETS.items():
+            film = Path(scratch) / f"{name}.mp4"
+            result = cloudconv.dream(SOURCE, film, frames=max(SHOWN), only_new=True, **settings)
+            made = frames(film, set(SHOWN))
+            shown = [("last real frame", last), *((f"frame {k}", made[k]) for k in SHOWN)]
+            # Seven pictures leave one place, for the verdict.
+            alive = sum(row["alive"] for row in result.vitals)
+            verdict = Image.new("RGB", last.size, "black")
+            text = f"{name}\nalive in {alive} of {len(result.vitals)}\nwindows of 100 frames"
+            font = ImageFont.load_default(size=16)
+            ImageDraw.Draw(verdict).text((16, 30), text, fill="white", font=font)
+            sheet([*shown, ("", verdict)]).save(folder / f"{name}.jpg", quality=80)
+            print(f"{name}: {result.frames_per_second:.1f} frames/s")
+            for row in result.vitals:
+                print("   ", {key: value for key, value in row.items() if value is not None})
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("gallery"))
