@@ -31,7 +31,7 @@ from cloudconv.media.color import (
 )
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
-from cloudconv.models.base import Interpolator
+from cloudconv.models.base import COLOURS, Interpolator
 from cloudconv.models.fallback import settle
 
 _MAX_WAITING = 16
@@ -55,11 +55,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """A source frame as the network sees it: ``rgb`` (3, H, W), ``alpha`` (1, H, W), float32."""
+    """A source frame as a network takes it: RGB and opacity, if any, (3 or 4, H, W) float32."""
 
     frame: Frame
-    rgb: Tensor
-    alpha: Tensor | None
+    channels: Tensor
 
 
 class Renderer:
@@ -236,19 +235,24 @@ class Renderer:
         pairs = [(self._look(t.left), self._look(t.right)) for t in tasks if t.right is not None]
         timesteps = [float(task.timestep) for task in tasks]
         result = self._network(
-            _stack([left.rgb for left, _ in pairs]),
-            _stack([right.rgb for _, right in pairs]),
+            _stack([left.channels for left, _ in pairs]),
+            _stack([right.channels for _, right in pairs]),
             torch.tensor(timesteps, dtype=torch.float32, device=self._device),
         )
         made = [
-            self._frame(task, pair, rgb)
-            for task, pair, rgb in zip(tasks, pairs, result, strict=True)
+            self._frame(task, left.frame, channels)
+            for task, (left, _), channels in zip(tasks, pairs, result, strict=True)
         ]
         # The next batch begins where this one ends; earlier frames are not looked at again.
         self._seen = {id(seen.frame.picture): seen for seen in pairs[-1]}
         return made
 
     def _network(self, x0: Tensor, x1: Tensor, timestep: Tensor) -> Tensor:
+        if x0.shape[1] > COLOURS and not self._model.carries:
+            made = self._network(x0[:, :COLOURS], x1[:, :COLOURS], timestep)
+            share = timestep.view(-1, 1, 1, 1)
+            return torch.cat((made, x0[:, COLOURS:].lerp(x1[:, COLOURS:], share)), 1)
+
         def run(a: Tensor, b: Tensor) -> Tensor:
             return self._model.interpolate(a, b, timestep, scale=self._scale)
 
@@ -265,20 +269,18 @@ class Renderer:
         if key not in self._seen:
             form = layout(frame.pix_fmt)
             planes = [_upload(plane, self._device) for plane in frame.planes()]
-            alpha = alpha_to_float(planes.pop(), form) if form.alpha else None
+            alpha = [alpha_to_float(planes.pop(), form)] if form.alpha else []
             space = color_space(frame.tags, form, frame.width, frame.height)
-            self._seen[key] = _Seen(frame, to_rgb(planes, form, space), alpha)
+            rgb = to_rgb(planes, form, space)
+            self._seen[key] = _Seen(frame, torch.cat((rgb, *alpha)) if alpha else rgb)
         return self._seen[key]
 
-    def _frame(self, task: Task, pair: tuple[_Seen, _Seen], rgb: Tensor) -> Frame:
-        left, right = pair
-        frame = left.frame
+    def _frame(self, task: Task, frame: Frame, channels: Tensor) -> Frame:
         form = layout(frame.pix_fmt)
         space = color_space(frame.tags, form, frame.width, frame.height)
-        planes = list(from_rgb(rgb, form, space))
-        if left.alpha is not None and right.alpha is not None:
-            alpha = torch.lerp(left.alpha, right.alpha, float(task.timestep))
-            planes.append(alpha_from_float(alpha, form))
+        planes = list(from_rgb(channels[:COLOURS], form, space))
+        if form.alpha:
+            planes.append(alpha_from_float(channels[COLOURS:], form))
         picture = make_picture(planes, frame.pix_fmt, frame.width, frame.height)
         return Frame(picture, task.time, task.duration, frame.tags)
 

@@ -15,6 +15,9 @@ from cloudconv.models.ops import pad_to_multiple
 
 Task = Literal["interpolate", "predict", "reconstruct"]
 
+COLOURS = 3
+"""Channels of a picture that a network looks at; more may be carried along."""
+
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 """The scales a model with a scale option takes: others would not keep its sizes whole."""
 
@@ -91,8 +94,11 @@ class Interpolator(Model):
     are here.
     """
 
+    carries = False
+    """Whether further channels of the pictures (opacity) move as their colours do."""
+
     tells_leftover = False
-    """Whether the result has a fourth channel: how far apart the two pictures still are, at each
+    """Whether the result has one more channel: how far apart the two pictures still are, at each
     pixel, once both have been moved to the timestep. For models with the fallback option; it is
     what :func:`cloudconv.models.fallback.settle` goes by."""
 
@@ -102,11 +108,12 @@ class Interpolator(Model):
         Args:
             x0, x1: (B, 3, H, W) float32, H and W multiples of the spec's. Nominally in [0, 1];
                 values outside are legal, and a network clamps what its convolutions look at.
+                With ``carries`` there may be more than 3 channels.
             timestep: (B, 1, 1, 1) float32 in (0, 1); midpoint-only models get 0.5.
             scale: 1, or one of ``SCALES`` if the spec has the option.
 
         Returns:
-            (B, 3, H, W) float32, not clamped.
+            As many channels, float32, not clamped.
         """
         raise NotImplementedError
 
@@ -120,20 +127,22 @@ class Interpolator(Model):
         sum of halves, such as 1/3, is met to within 1/128.
 
         Args:
-            x0, x1: (B, 3, H, W) RGB of any size, nominally in [0, 1]. Never written to.
+            x0, x1: (B, 3, H, W) RGB of any size, nominally in [0, 1]. Never written to. For a
+                model that ``carries`` them along, further channels may follow.
             timestep: (B,) in [0, 1].
             scale: the resolution at which motion is estimated, against the picture's own: 0.5
                 for 4K and large motion.
 
         Returns:
-            (B, 3, H, W) float32, not clamped: what lies outside [0, 1] in the inputs may pass.
-            (B, 4, H, W) with ``tells_leftover``.
+            As many channels, float32, not clamped: what lies outside [0, 1] in the inputs may
+            pass. With ``tells_leftover`` one more comes last.
 
         Raises:
             ModelError: for a scale that the model does not take.
             ValueError: if the shapes do not belong together.
         """
-        if x0.shape != x1.shape or x0.ndim != 4 or x0.shape[1] != 3:
+        most = math.inf if self.carries else COLOURS
+        if x0.shape != x1.shape or x0.ndim != 4 or not COLOURS <= x0.shape[1] <= most:
             raise ValueError(f"two (B, 3, H, W) batches are needed: {x0.shape = }, {x1.shape = }")
         if timestep.shape != x0.shape[:1]:
             raise ValueError(f"one timestep an item is needed: {timestep.shape = }, {x0.shape = }")

@@ -12,6 +12,8 @@ from cloudconv.models.base import Interpolator, ModelSpec, Predictor
 class Blend(Interpolator):
     """Linear mix of the two pictures: ``(1 - t)·x0 + t·x1``."""
 
+    carries = True
+
     def __init__(self) -> None:
         super().__init__(BLEND)
 
@@ -22,6 +24,8 @@ class Blend(Interpolator):
 
 class Hold(Interpolator):
     """The earlier picture, whatever the timestep: what a player shows by itself."""
+
+    carries = True
 
     def __init__(self) -> None:
         super().__init__(HOLD)
