@@ -1,10 +1,12 @@
 """How close each method comes to the truth, over a folder of clips: a table for each drop.
 
-    python benchmarks/quality.py clips --drop 2,4 --against hold,minterpolate --frames 24
+    python benchmarks/quality.py clips --drop 2,4 --frames 24
 
 One frame of every N is kept and each method makes the others again (``cloudconv compare``). A clip
 counts once, whatever its length: mean, median and worst are over the clips' mean PSNR. The share of
-frames that lose to ``blend`` is over all scored frames.
+frames that lose to ``blend`` is over all scored frames. Below, the PSNR of each clip, in the order
+of their mean motion between kept frames (OpenCV's DIS flow, where OpenCV is installed), so that the
+fastest stand together at the top. ``benchmarks/plot.py`` draws quality against time.
 """
 
 from __future__ import annotations
@@ -14,18 +16,30 @@ import json
 import statistics
 import sys
 from collections.abc import Iterable
+from importlib import import_module
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import cloudconv
+from cloudconv.media.color import thumbnail
+from cloudconv.media.probe import probe
+from cloudconv.media.source import Source
+
+_FLOW_PAIRS = 8
+_FLOW_SIDE = 320
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Help)
     parser.add_argument("clips", type=Path, help="a folder; folders of pictures in it count too")
     parser.add_argument("--drop", default="2", help="one or several, with commas: 2,4 (default 2)")
-    parser.add_argument("--model", default="rife-4.6", help="(default rife-4.6)")
-    parser.add_argument("--against", default="hold", help="with commas (default hold); and blend")
+    parser.add_argument(
+        "--models", default="cloud-best,cloud-fast,cloud-turbo,rife-4.6", help="with commas"
+    )
+    parser.add_argument(
+        "--against", default="minterpolate,hold", help="with commas; blend is always there"
+    )
     parser.add_argument("--frames", type=int, help="score at most so many of each clip")
     parser.add_argument("--fallback", choices=("blend", "off"), default="blend")
     parser.add_argument("--device", default="auto")
@@ -42,6 +56,8 @@ def main() -> None:
         found[drop] = {"methods": _summary(results), "clips": results}
         print(f"\ndrop {drop}, {len(results)} clips, {_scored(results)} frames")
         print(_table(found[drop]["methods"]), flush=True)
+        print(f"\ndrop {drop}, PSNR of each clip, those that move fastest first")
+        print(_clip_table(results), flush=True)
         if options.json:
             options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
@@ -58,7 +74,7 @@ def _compare(
             result = cloudconv.compare(
                 clip,
                 drop=drop,
-                models=(options.model,),
+                models=tuple(options.models.split(",")),
                 against=tuple(options.against.split(",")),
                 frames=options.frames,
                 fallback=options.fallback,
@@ -70,7 +86,25 @@ def _compare(
             print(f"{clip.name}: left out: {error}", file=sys.stderr)
             continue
         print(f"drop {drop}, {clip.name}: {result.verdict}", file=sys.stderr, flush=True)
-        yield clip.name, result.as_json()
+        yield clip.name, {**result.as_json(), "flow": _mean_flow(clip, drop)}
+
+
+def _mean_flow(clip: Path, drop: int) -> float | None:
+    """Pixels that the picture moves from one kept frame to the next, near the clip's beginning."""
+    try:
+        cv2: Any = import_module("cv2")
+    except ImportError:
+        return None
+    info = probe(clip)
+    width = min(_FLOW_SIDE, info.width)
+    height = max(16, round(info.height * width / info.width))
+    with Source(info, threads=1) as source:
+        kept = islice(source.frames(), 0, (_FLOW_PAIRS + 1) * drop, drop)
+        looks = [thumbnail(frame, height, width).mul(255).byte().numpy() for frame in kept]
+    method = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flows = [method.calc(a, b, None) for a, b in pairwise(looks)]
+    lengths = [float(((flow**2).sum(-1) ** 0.5).mean()) for flow in flows]
+    return statistics.fmean(lengths) * info.width / width if lengths else None
 
 
 def _scored(results: dict[str, dict[str, Any]]) -> int:
@@ -103,6 +137,7 @@ def _of(name: str, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "psnr_worst": None if worst is None else psnr[worst],
         "worst_clip": worst,
         "ssim": _mean(ssim),
+        "sharpness": _mean(means("sharpness")),
         "loses_to_blend": lost / total if total else None,
         "seconds_per_frame": _mean(seconds),
     }
@@ -113,7 +148,17 @@ def _mean(scores: dict[str, float]) -> float | None:
 
 
 def _table(methods: dict[str, dict[str, Any]]) -> str:
-    header = ["method", "mean", "median", "worst", "SSIM", "loses", "s/frame", "worst clip"]
+    header = [
+        "method",
+        "mean",
+        "median",
+        "worst",
+        "SSIM",
+        "sharp",
+        "loses",
+        "s/frame",
+        "worst clip",
+    ]
     rows = [
         [
             name,
@@ -121,12 +166,31 @@ def _table(methods: dict[str, dict[str, Any]]) -> str:
             _text(row["psnr_median"], ".2f"),
             _text(row["psnr_worst"], ".2f"),
             _text(row["ssim"], ".4f"),
+            _text(row["sharpness"], ".3f"),
             "-" if name == "blend" else _text(row["loses_to_blend"], ".1%"),
             _text(row["seconds_per_frame"], ".3f"),
             row["worst_clip"] or "-",
         ]
         for name, row in methods.items()
     ]
+    return _aligned(header, rows)
+
+
+def _clip_table(results: dict[str, dict[str, Any]]) -> str:
+    names = list(next(iter(results.values()))["methods"])
+    ordered = sorted(results.items(), key=lambda item: -(item[1]["flow"] or 0))
+    rows = [
+        [
+            clip,
+            _text(result["flow"], ".1f"),
+            *(_text(result["methods"][name]["psnr"], ".2f") for name in names),
+        ]
+        for clip, result in ordered
+    ]
+    return _aligned(["clip", "flow", *names], rows)
+
+
+def _aligned(header: list[str], rows: list[list[str]]) -> str:
     widths = [max(len(row[k]) for row in (header, *rows)) for k in range(len(header))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -59,7 +59,8 @@ def interpolate(
     at exactly k/fps; ``"60000/1001"`` and ``59.94`` mean the same) and ``slowmo`` (same frame
     rate, N times longer). ``start`` and ``end`` are seconds from the first frame. Further
     ``settings`` are the fields of :class:`cloudconv.jobs.interp.InterpSettings`: model, scale,
-    scene_cut, duplicates, batch, tile, loop, encode, overwrite, device, precision, threads …
+    scene_cut, duplicates, batch, tile, loop, encode, overwrite, resume, workers, device, precision,
+    threads …
 
     Raises a :class:`CloudconvError`; then the output does not exist, or is as it was before.
     """

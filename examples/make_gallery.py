@@ -1,6 +1,6 @@
 """Make the contact sheets of the README's gallery: what each way of dreaming makes of clouds.mp4.
 
-Usage: python make_gallery.py [FOLDER]
+Usage: python make_gallery.py [FOLDER [NAME...]]
 
 Each sheet shows the last real frame, then the dream's own at the times in SHOWN. Needs cloudconv
 and Pillow only.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ SHEETS: dict[str, dict[str, Any]] = {
     "collage": {"mode": "collage"},
     "texture": {"mode": "texture"},
     "flow": {"mode": "flow"},
-    "rollout": {"mode": "rollout"},
-    "rollout_texture_keep": {"mode": "rollout", "texture_keep": True},
+    "rollout": {"model": "conv"},
+    "rollout_texture_keep": {"model": "conv", "texture_keep": True},
 }
 
 
@@ -57,15 +58,15 @@ def sheet(pictures: list[tuple[str, Image.Image]]) -> Image.Image:
     return made
 
 
-def make(folder: Path) -> None:
+def make(folder: Path, names: Sequence[str] = tuple(SHEETS)) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with av.open(str(SOURCE)) as clip:
         count = clip.streams.video[0].frames
     last = frames(SOURCE, {count})[count]
     with tempfile.TemporaryDirectory() as scratch:
-        for name, settings in SHEETS.items():
+        for name in names:
             film = Path(scratch) / f"{name}.mp4"
-            result = cloudconv.dream(SOURCE, film, frames=max(SHOWN), only_new=True, **settings)
+            result = cloudconv.dream(SOURCE, film, frames=max(SHOWN), only_new=True, **SHEETS[name])
             made = frames(film, set(SHOWN))
             shown = [("last real frame", last), *((f"frame {k}", made[k]) for k in SHOWN)]
             # Seven pictures leave one place, for the verdict.
@@ -74,11 +75,12 @@ def make(folder: Path) -> None:
             text = f"{name}\nalive in {alive} of {len(result.vitals)}\nwindows of 100 frames"
             font = ImageFont.load_default(size=16)
             ImageDraw.Draw(verdict).text((16, 30), text, fill="white", font=font)
-            sheet([*shown, ("", verdict)]).save(folder / f"{name}.jpg", quality=80)
+            sheet([*shown, ("", verdict)]).save(folder / f"{name}.jpg", quality=75)
             print(f"{name}: {result.frames_per_second:.1f} frames/s")
             for row in result.vitals:
                 print("   ", {key: value for key, value in row.items() if value is not None})
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("gallery"))
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("gallery")
+    make(target, sys.argv[2:] or tuple(SHEETS))

@@ -168,7 +168,7 @@ def test_the_defaults_of_the_command_are_those_of_the_api(
     run("in.mp4", "--horizon", 5, "--every", 2)
     drop, horizon = asked
     assert drop == job.CompareSettings(input="in.mp4")
-    assert (drop.kept, drop.methods, drop.baseline) == (2, ("rife-4.6", "blend"), "blend")
+    assert (drop.kept, drop.methods, drop.baseline) == (2, ("cloud-best", "blend"), "blend")
     assert horizon == job.CompareSettings(input="in.mp4", horizon=5, every=2)
     assert {"hold", "linear"} <= set(horizon.methods)
     assert horizon.baseline == "hold"

@@ -36,7 +36,7 @@ def test_each_frame_comes_from_the_ones_before(footage: list[Picture]) -> None:
 @pytest.mark.parametrize("loop", [False, True])
 def test_as_many_frames_as_asked(keep: bool, loop: bool) -> None:
     source = material(clouds(3, (50, 35)))
-    options = Options(model="voxelflow", texture_keep=keep)
+    options = Options(model="flow", texture_keep=keep)
     made = list(Rollout(options).dream(source, frames=4, seed=0, loop=loop))
     assert [tuple(picture.shape) for picture in made] == [(3, 35, 50)] * 4
 

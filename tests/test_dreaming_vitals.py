@@ -107,6 +107,19 @@ def test_limits_are_as_wide_as_the_clip_needs(footage: list[Picture]) -> None:
     assert wide["sharpness"][1] > 1.3
 
 
+def test_the_first_frames_are_not_judged_by_a_hundred(footage: list[Picture]) -> None:
+    """A clip that slows down goes on slowly: no false alarm before the first window is full."""
+    places = np.cumsum(np.r_[np.ones(120), np.full(40, 0.5)])
+    shown = [footage[int(place)] for place in places]
+    meter = Meter(material(shown), follows=False)
+    for picture in shown[125:155]:
+        meter.push(tensor(picture))
+    now = meter.now()
+    assert now is not None
+    assert (now.values["motion"] or 0) < 0.65
+    assert "motion" not in now.failed
+
+
 def test_pictures_without_colour_have_no_saturation(footage: list[Picture]) -> None:
     grey = [np.repeat(p.mean(2, keepdims=True), 3, 2).astype(np.uint8) for p in footage]
     source = material(grey[:120])

@@ -259,6 +259,14 @@ def test_a_plan_makes_nothing_and_is_right(tmp_path: Path) -> None:
     )
 
 
+def test_unless_told_otherwise_voxelflow_forecasts(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 20)
+    result = job.run(ExtrapolateSettings(input=clip, frames=2, threads=1))
+    assert result.model == "voxelflow"
+    assert result.context_frames == 6
+    assert result.output_frames == 22
+
+
 def test_progress_is_told(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 5)
     told: list[job.Progress] = []

@@ -171,7 +171,7 @@ def test_blend_and_hold() -> None:
 
 def test_names_are_unique_and_the_default_is_there() -> None:
     assert len(set(NAMES)) == len(NAMES)
-    assert registry.DEFAULT == "rife-4.6" == registry.specs()[0].name
+    assert registry.DEFAULT == "cloud-best" == registry.specs()[0].name
 
 
 def test_an_unknown_model_is_told_what_there_is() -> None:

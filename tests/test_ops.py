@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloudconv.models.ops import pad_to_multiple, sampling_grid, warp
+from cloudconv.models.ops import pad_to_multiple, resize, sampling_grid, stillness, warp
 
 sides = st.integers(1, 40)
 
@@ -66,3 +68,23 @@ def test_gradients_reach_the_flow() -> None:
     warp(torch.rand(1, 3, 8, 8), flow).sum().backward()
     assert flow.grad is not None
     assert flow.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("factor", [0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0])
+def test_resizing_is_bilinear(factor: float) -> None:
+    images = torch.rand(2, 3, 32, 64)
+    expected = F.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=False)
+    assert torch.allclose(resize(images, factor), expected, atol=1e-6)
+
+
+def test_only_squares_of_equal_pixels_are_still() -> None:
+    torch.manual_seed(0)
+    x0 = torch.rand(1, 3, 40, 50) * 0.5
+    x1 = x0 + 0.3
+    x1[..., 20, 30] = x0[..., 20, 30]
+    assert not stillness(x0, x1).any()
+    x1[..., 5:10, 10:15] = x0[..., 5:10, 10:15] + 0.5 / 255
+    still = stillness(x0, x1)
+    assert (still[..., 5:10, 10:15] == 1).all()
+    assert still.sum() == 25
+    assert (stillness(x0, x0.clone()) == 1).all()

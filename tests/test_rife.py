@@ -102,6 +102,30 @@ def test_what_lies_outside_the_gamut_passes() -> None:
     assert torch.allclose(rife().interpolate(bright, bright, torch.tensor([0.5])), bright)
 
 
+@pytest.mark.parametrize("tells_leftover", [False, True])
+def test_opacity_moves_with_the_colours(tells_leftover: bool) -> None:
+    """A disc of a texture of its own, and of its own opacity, crosses the picture."""
+    y, x = torch.meshgrid(torch.arange(96.0), torch.arange(128.0), indexing="ij")
+
+    def frame(centre: float) -> Tensor:
+        inside = torch.sigmoid(20 - ((x - centre) ** 2 + (y - 48) ** 2).sqrt())
+        texture = 0.5 + 0.4 * torch.sin((x - centre) / 3) * torch.cos(y / 4)
+        ground = 0.5 + 0.1 * torch.sin(x / 9 + y / 7)
+        rgb = (inside * texture + (1 - inside) * ground).expand(3, -1, -1)
+        return torch.cat((rgb, inside[None]))[None]
+
+    model = registry.load("rife-4.6")
+    model.tells_leftover = tells_leftover
+    x0, truth, x1 = frame(56), frame(64), frame(72)
+    made = model.interpolate(x0, x1, torch.tensor([0.5]))
+    assert made.shape[1] == 4 + tells_leftover
+    mixed = (x0 + x1) / 2
+    assert psnr(made[:, 3:4], truth[:, 3:4]) > psnr(mixed[:, 3:4], truth[:, 3:4]) + 6
+    # What is carried along changes nothing that the network sees.
+    alone = model.interpolate(x0[:, :3], x1[:, :3], torch.tensor([0.5]))
+    assert torch.equal(alone[:, :3], made[:, :3])
+
+
 def test_training_reaches_every_tensor_that_matters() -> None:
     """The network can be fine-tuned: gradients flow, in-place steps notwithstanding."""
     model = registry.spec("rife-4.6").build()

@@ -30,6 +30,11 @@ FROM_RIFE = (
     "LICENSES/rife-4.6.txt)"
 )
 
+_COMMANDS = {
+    "cloud-fast": "cloudconv train --recipe weights/recipes/cloud-best.toml && "
+    "python weights/cut_fast.py cloud-best.safetensors cloud-fast.safetensors"
+}
+
 
 def add(path: Path, scores: dict[str, float]) -> ModelSpec:
     """Copy one file into the weights folder and describe it in the manifest."""
@@ -51,9 +56,11 @@ def add(path: Path, scores: dict[str, float]) -> ModelSpec:
         "model": spec.name,
         "licence": spec.licence,
         "licence_file": "LICENSES/cloudconv.txt",
-        "origin": [FROM_RIFE if spec.name == "voxelflow" else "cloudconv: trained from scratch"],
+        "origin": [FROM_RIFE if "RIFE" in spec.origin else "cloudconv: trained from scratch"],
         "training_data": DATA,
-        "command": f"cloudconv train --recipe weights/recipes/{spec.weights}.toml",
+        "command": _COMMANDS.get(
+            spec.name, f"cloudconv train --recipe weights/recipes/{spec.weights}.toml"
+        ),
         "scores": scores,
     }
     manifest.write_text(json.dumps(entries, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -51,6 +51,7 @@ def interp(
     preview: options.Preview = None,
     dry_run: options.DryRun = False,
     model: options.Model = None,
+    quality: options.Quality = None,
     scale: options.Scale = None,
     uhd: options.Uhd = False,
     fallback: options.Fallback = options.FallbackTo.BLEND,
@@ -83,6 +84,9 @@ def interp(
     if uhd and scale not in (None, 0.5):
         raise typer.BadParameter(f"--UHD means --scale 0.5, which contradicts --scale {scale:g}")
 
+    if model is not None and quality is not None:
+        raise typer.BadParameter("--quality chooses a model, and so does --model: give one")
+
     # Here and not above: torch and FFmpeg take seconds to load, which --help shouldn't pay.
     from cloudconv.jobs import interp as job
     from cloudconv.models import registry
@@ -93,7 +97,7 @@ def interp(
         factor=factor,
         fps=fps,
         slowmo=slowmo,
-        model=model or registry.DEFAULT,
+        model=model or (registry.QUALITIES[quality.value] if quality else registry.DEFAULT),
         scale=0.5 if uhd else 1.0 if scale is None else scale,
         fallback=fallback.value,
         scene_cut=scene_cut,
@@ -130,7 +134,8 @@ def _summary(result: InterpResult) -> str:
     return (
         f"{result.output}: {result.output_frames} frames ({result.new_frames} new) "
         f"at {film.rate(result.output_fps)}, {clock(result.duration)}{cuts}; "
-        f"took {clock(result.wall_seconds)}, {result.frames_per_second:.2f} frames/s "
+        f"took {clock(result.wall_seconds)}{' to carry on' if result.resumed else ''}, "
+        f"{result.frames_per_second:.2f} frames/s "
         f"({result.model}, {result.device}, {result.precision})"
     )
 

@@ -42,6 +42,14 @@ class Audio(StrEnum):
     STRETCH = "stretch"
 
 
+class QualityLevel(StrEnum):
+    """What ``--quality`` chooses from."""
+
+    BEST = "best"
+    FAST = "fast"
+    TURBO = "turbo"
+
+
 class FallbackTo(StrEnum):
     """What ``--fallback`` puts in the place of motion that explains too little."""
 
@@ -322,6 +330,16 @@ Model = Annotated[
         metavar="NAME",
         help="A name from 'cloudconv models'. Default: the best that ships.",
         autocompletion=_interpolators,
+        show_default=False,
+        rich_help_panel=_INFERENCE,
+    ),
+]
+Quality = Annotated[
+    QualityLevel | None,
+    typer.Option(
+        "--quality",
+        help="Choose the model by what it is good at: cloud-best, cloud-fast (a quarter of the "
+        "time) or cloud-turbo (a tenth). Instead of --model.",
         show_default=False,
         rich_help_panel=_INFERENCE,
     ),

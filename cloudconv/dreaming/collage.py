@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import count
 
 import numpy as np
 import torch
@@ -27,11 +27,12 @@ from cloudconv.dreaming.wind import Carried, Wind, led_up
 
 _FULL = 250  # frames of material for which the times below are meant
 _SPACING = 36  # frames between two births
-_BLOWS_IN = 80  # frames until a segment is all there
+_BLOWS_IN = 88  # frames until a segment is all there
 _FIRST_BLOWS_IN = 85
 _SECOND = 55  # frames from the first birth to the second
 _FORECAST = 15  # frames before the first segment comes in otherwise than with the wind
-_WHOLE = 0.999
+_WHOLE = 0.999  # of the weight: so much is all of it
+_SETTLES = 30  # frames in which the edges of the last frame of a pan give way to the others'
 
 
 class Collage:
@@ -136,7 +137,8 @@ class _Run:
         self._mean = resized_flow(self._wind.mean[None], self._size)[0]
         self._chooser = Chooser(material, self._random)
         self._still = material.matte
-        self._seen = self._pasted = material.picture(-1)
+        self._pasted = material.picture(-1)
+        self._seen = material.last_seen
         self._leads_to: Tensor | None = None
         self._left = self._ending = 0
         covers = material.covers(-1)
@@ -144,7 +146,7 @@ class _Run:
         self._layers = [_Layer(carried.pictures(), None)]
         if covers is not None:
             # Nothing else may be known of a part of the picture.
-            self._layers.insert(0, _Layer(repeat((self._seen, None)), None))
+            self._layers.insert(0, _Layer(_settling(self._seen, self._pasted), None))
         self._births = self._number = self._next_birth = 0
 
     @property
@@ -216,3 +218,10 @@ class _Run:
     ) -> None:
         order = order_of(self._seen, coming, self._mean, self._random, self._size)
         self._layers.append(_Layer(pictures, Arrival(order, self._mean, lasts, delay)))
+
+
+def _settling(first: Tensor, rest: Tensor) -> Iterator[tuple[Tensor, None]]:
+    """From one picture to another, which then stays."""
+    for number in count(1):
+        share = number / _SETTLES
+        yield torch.lerp(first, rest, share) if share < 1 else rest, None

@@ -180,6 +180,11 @@ class Material:
         """Which of ``real_frames`` is shown at ``k``, and by how many gaps it is moved on."""
         return self._places[self._index(k)]
 
+    @property
+    def last_seen(self) -> Tensor:
+        """What was seen last, where a dream begins: (3, H, W)."""
+        return self.picture(-1)
+
     def covers(self, k: int) -> Tensor | None:
         """Where the frame at ``k`` is its own, (h, w) in [0, 1]; None for everywhere."""
         return None

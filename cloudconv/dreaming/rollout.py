@@ -15,6 +15,7 @@ from cloudconv.models import registry
 DEFAULT = "voxelflow"
 """The predictor that is used when none is named."""
 
+_AXES = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))  # brightness and two differences
 _BANDS = 5
 _SOURCE_FRAMES = 8  # the latest, which tell what detail and colours should be
 _QUANTILES = 65
@@ -30,7 +31,7 @@ class Rollout:
 
     With ``texture_keep`` each picture is drawn towards the last real frames before it is fed back:
     the amplitude of each band of detail (the statistics of Heeger and Bergen, Pyramid-Based Texture
-    Analysis/Synthesis, SIGGRAPH 1995), and the histogram of each colour.
+    Analysis/Synthesis, SIGGRAPH 1995), and the histograms of brightness and colour.
     """
 
     def __init__(self, options: Options) -> None:
@@ -69,27 +70,38 @@ class Rollout:
 
 
 class Keeper:
-    """Draws pictures towards the detail and the colours of the material's last frames."""
+    """Draws pictures towards the detail and the colours of the material's last frames.
+
+    It works on brightness and two colour differences, which in pictures hardly depend on one
+    another: red, green and blue held each for itself would drift apart.
+    """
 
     def __init__(self, material: Material) -> None:
         count = min(len(material), _SOURCE_FRAMES)
-        pictures = [material.picture(k) for k in range(len(material) - count, len(material))]
+        self._axes = torch.tensor(_AXES, device=material.device)
+        self._axes /= self._axes.norm(dim=1, keepdim=True)
+        numbers = range(len(material) - count, len(material))
+        pictures = [self._turned(material.picture(k)) for k in numbers]
         amplitudes = [[_amplitude(band) for band in _bands(picture)[0]] for picture in pictures]
-        self._amplitudes = [sum(level) / count for level in zip(*amplitudes, strict=True)]
+        self._amplitudes = [torch.stack(level).mean(0) for level in zip(*amplitudes, strict=True)]
         self._quantiles = torch.stack([_quantiles(picture) for picture in pictures]).mean(0)
 
     def __call__(self, picture: Tensor) -> Tensor:
         """The picture, (3, H, W) RGB nominally in [0, 1], drawn towards the source."""
         # What has grown beyond all bounds cannot be drawn back.
-        picture = picture.nan_to_num(0, 1, 0).clamp(-0.5, 1.5)
+        picture = self._turned(picture.nan_to_num(0, 1, 0).clamp(-0.5, 1.5))
         bands, rest = _bands(picture)
         for band, wanted in zip(reversed(bands), reversed(self._amplitudes), strict=True):
             gain = (wanted / _amplitude(band).clamp_min(_FAINT)) ** _PULL
             rest = _larger(rest, band) + band * gain.clamp(1 / _MOST_GAIN, _MOST_GAIN)
-        return rest + _PULL * (self._recoloured(rest) - rest)
+        held = rest + _PULL * (self._recoloured(rest) - rest)
+        return torch.einsum("ac,ahw->chw", self._axes, held)
+
+    def _turned(self, picture: Tensor) -> Tensor:
+        return torch.einsum("ac,chw->ahw", self._axes, picture)
 
     def _recoloured(self, picture: Tensor) -> Tensor:
-        """The picture with the source's histogram: each level becomes the one of the same rank."""
+        """The channels with the source's histograms: each level becomes the one of its rank."""
         made = torch.empty_like(picture)
         for channel, values, found, wanted in zip(
             made, picture, _quantiles(picture), self._quantiles, strict=True
@@ -128,11 +140,12 @@ def _larger(low: Tensor, like: Tensor) -> Tensor:
 
 
 def _amplitude(band: Tensor) -> Tensor:
-    return band.square().mean().sqrt()
+    """Of each channel: (3, 1, 1)."""
+    return band.square().mean((1, 2), keepdim=True).sqrt()
 
 
 def _quantiles(picture: Tensor) -> Tensor:
-    """(3, _QUANTILES) of each colour, from some 20,000 pixels."""
+    """(3, _QUANTILES) of each channel, from some 20,000 pixels."""
     step = max(1, round((picture.shape[1] * picture.shape[2] / 20_000) ** 0.5))
     ordered = picture[:, ::step, ::step].flatten(1).sort().values
     ranks = torch.linspace(0, ordered.shape[1] - 1, _QUANTILES, device=ordered.device)

@@ -17,7 +17,7 @@ _USED = 1.0  # of the usual distance, for a start that was chosen last
 _BESIDE = 0.3  # of all starts: within which another counts as chosen, too, the less the further
 _FORGETS, _REMEMBERS = 0.8, 12  # how much of that is left at the next choice; choices
 _NOISE = 0.4  # of the usual distance
-_APART = 0.2  # of all starts: so far from what is seen now, or the same would be seen again soon
+_APART = 0.3  # of all starts: so far from what is seen now, or the same would be seen again soon
 
 
 class Chooser:

@@ -68,6 +68,13 @@ class Panorama(Material):
             self._world = self._painted()
         return self._placed(self._world, frame)
 
+    @property
+    def last_seen(self) -> Tensor:
+        """The world with the last frame whole in its place, up to its very edges: (3, H, W)."""
+        share = (self._covered(len(self.path) - 1) > 0).float()
+        here = self._placed(self.picture(-1), len(self.path) - 1, whole=True)
+        return torch.lerp(self.picture(-1), here, share)
+
     def around(self, picture: Tensor) -> Tensor:
         """A picture seen where the first frame was, (3, h, w), in its place in the world."""
         return self._placed(self.real(0), 0, picture)
@@ -82,7 +89,9 @@ class Panorama(Material):
         both = torch.minimum(self._covered(frame), self._covered(frame - lag))
         return resized(both[None], self.small_size)[0]
 
-    def _placed(self, world: Tensor, frame: int, picture: Tensor | None = None) -> Tensor:
+    def _placed(
+        self, world: Tensor, frame: int, picture: Tensor | None = None, *, whole: bool = False
+    ) -> Tensor:
         x, y = self.path[frame]
         left, top = int(np.floor(x)), int(np.floor(y))
         if picture is None:
@@ -91,6 +100,8 @@ class Panorama(Material):
         here = moved(picture, way)
         rows, columns = slice(top, top + self.view[0]), slice(left, left + self.view[1])
         share = self._covered(frame)[rows, columns]
+        if whole:
+            share = torch.ones_like(share)
         result = world.clone()
         result[:, rows, columns] = torch.lerp(world[:, rows, columns], here, share)
         return result
@@ -116,11 +127,12 @@ class Panorama(Material):
         known = torch.zeros(height, width, device=self.device)
         count = len(self.path)
         for frame in np.unique(np.linspace(0, count - 1, min(count, _PAINTED)).round().astype(int)):
-            share = self._covered(int(frame))
+            inside = self._covered(int(frame)) > 0
             # Where nothing is known yet, even the faintest edge of a frame is all there is.
-            share = torch.where(known > 0, share, (share > 0).float())
-            world = torch.lerp(world, self._placed(world, int(frame)), (share > 0).float())
-            known = torch.maximum(known, share)
+            over = self._placed(world, int(frame))
+            alone = self._placed(world, int(frame), whole=True)
+            world = torch.where(inside, torch.where(known > 0, over, alone), world)
+            known = torch.maximum(known, inside.float())
         small = (-(-height // 4), -(-width // 4))
         sure = (resized(known[None], small)[0] > 0.99).float()
         rest = resized(filled(resized(world * known, small), sure), self.size)
@@ -143,8 +155,11 @@ class Pan:
         self._path = _smoothed(np.stack(axes, 1))
         self._offset = np.stack(axes, 1)[-1] - self._path[-1]
         self.along = _swing(count - 1, frames)
-        if loop:
-            self._close(0 if to_first else count - 1, frames, count - 1)
+        if loop and to_first:
+            # Its first frame is the one after the dream's last.
+            self._close(0, frames + 1, count - 1)
+        elif loop:
+            self._close(count - 1, frames, count - 1)
         self._size = panorama.size
         self._view = panorama.view
 
@@ -170,19 +185,16 @@ class Pan:
         way = part.new_tensor([x - left, y - top])[:, None, None].expand(2, *part.shape[-2:])
         return moved(part, way)[:, :height, :width]
 
-    def _close(self, goal: int, frames: int, last: int) -> None:
-        """Lead the end to ``goal``, on the way forwards, one frame after the last."""
-        # The way back from there, in reverse, is as good as the way there.
-        back = 2 * goal - _swing(last, frames + 1, begin=goal, mirrored=True)[::-1]
-        ahead = np.append(self.along, self.along[-1])
-        back = back[: len(ahead)]
-        window = min(2 * _TURNS, frames // 2)
-        middles = range(window // 2, len(ahead) - window // 2)
-        apart = np.abs(ahead - back)
-        middle = min(middles, key=lambda k: apart[k], default=len(ahead) // 2)
-        share = np.clip((np.arange(len(ahead)) - middle) / max(window, 1) + 0.5, 0, 1)
-        share = share * share * (3 - 2 * share)
-        self.along = (ahead + share * (back - ahead))[: frames + 1]
+    def _close(self, goal: int, count: int, last: int) -> None:
+        """Let the way lead to ``goal`` after ``count`` frames, forwards and as fast as ever."""
+        # The way from there, in reverse, is as good as the way there.
+        back = _swing(last, count, begin=goal, mirrored=True)[::-1]
+        ahead = _swing(last, count)
+        window = min(2 * _TURNS, count)
+        middles = range(window // 2, count + 1 - window // 2)
+        middle = min(middles, key=lambda k: abs(ahead[k] - back[k]))
+        share = np.clip((np.arange(count + 1) - middle) / window + 0.5, 0, 1)
+        self.along = ahead + share * share * (3 - 2 * share) * (back - ahead)
 
 
 def _swing(last: int, frames: int, begin: int | None = None, mirrored: bool = False) -> _Path:

@@ -66,6 +66,7 @@ _HISTORY = 900  # frames of the dream that repeats are looked for in
 _LEAST_COLOUR = 2.0  # mean distance between channels, in levels, below which there is no colour
 _LEAST_MOTION = 0.03  # mean change in levels below which nothing moves
 _LEAST_WINDOW = 8
+_FEW = 25  # frames, whose limits hold until a window is full
 _QUANTILES = 128
 
 Values = dict[str, float | None]
@@ -129,8 +130,10 @@ class Meter:
         self._seen = self._judged = 0
         self.rows: list[Vitals] = []
         self.limits = self._source.limits(self._window, pasted=pasted)
+        # A few frames vary more than a hundred do, in the clip as well.
+        self._early = self._source.limits(min(self._window, _FEW), pasted=pasted)
         if repeats:
-            self.limits["repeat"] = (0.0, inf)
+            self.limits["repeat"] = self._early["repeat"] = (0.0, inf)
 
     def push(self, picture: Tensor) -> None:
         """Look at the next picture, (3, H, W) RGB nominally in [0, 1]."""
@@ -167,10 +170,11 @@ class Meter:
         values["repeat"] = _usual_nearest([nearest for _, nearest in window])
         if not self._source.moves:
             values["repeat"] = None
+        limits = self.limits if count >= self._window else self._early
         failed = tuple(
             key
             for key, value in values.items()
-            if value is not None and not self.limits[key][0] <= value <= self.limits[key][1]
+            if value is not None and not limits[key][0] <= value <= limits[key][1]
         )
         return Vitals(self._seen - count, self._seen, values, failed)
 

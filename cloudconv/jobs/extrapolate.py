@@ -41,7 +41,7 @@ from cloudconv.media.target import container_of
 from cloudconv.models import registry
 from cloudconv.models.base import Predictor
 
-DEFAULT = "flow"
+DEFAULT = "voxelflow"
 """The predictor that is used when none is named."""
 
 

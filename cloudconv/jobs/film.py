@@ -71,8 +71,8 @@ class Film:
         self._time_base = _time_base(job, self._offset)
         self._tasks = _rest(head, tasks)
 
-    def make(self, shown: Shown) -> bool:
-        """Make the output. Returns whether finished segments of an earlier run are in it.
+    def make(self, shown: Shown) -> int:
+        """Make the output. Returns how many of its frames an earlier run had made.
 
         Raises:
             CloudconvError: then there is no output, or it is as it was before.
@@ -81,7 +81,7 @@ class Film:
         if is_joinable(self._job.output):
             return self._make_in_segments(shown)
         self._make_in_one_go(shown)
-        return False
+        return 0
 
     def _make_in_one_go(self, shown: Shown) -> None:
         renderer = renderer_of(self._job, self._warn)
@@ -93,7 +93,7 @@ class Film:
                 shown(1, picture)
         self._warn(*sink.warnings)
 
-    def _make_in_segments(self, shown: Shown) -> bool:
+    def _make_in_segments(self, shown: Shown) -> int:
         job = self._job
         with work_folder(job.output) as folder:
             # What would go wrong at the very end goes wrong now.
@@ -103,7 +103,7 @@ class Film:
             identity = self._identity(rehearsal)
             folder.open(identity, resume=job.settings.resume)
             self._warn(*folder.remarks)
-            resumed = bool(folder.finished)
+            found = folder.frames
             renderer = renderer_of(job, self._warn)
             recipe = self._recipe(folder, renderer)
             self._make_missing(recipe, renderer, folder, shown)
@@ -113,7 +113,7 @@ class Film:
                     "not belong together: begin anew with --no-resume."
                 )
             self._warn(*join_finished(folder, self._sink(recipe.encode)))
-        return resumed
+        return found
 
     def _make_missing(
         self, recipe: Recipe, renderer: Renderer, folder: WorkFolder, shown: Shown
@@ -131,7 +131,7 @@ class Film:
                 shown=shown,
             )
             return
-        shown(sum(done.summary.packets for done in folder.finished.values()), None)
+        shown(folder.frames, None)
         missing = missing_segments(steps, folder)
         if crew.kind == "ray":
             share_on_cluster(recipe, crew.address, missing, folder, shown=shown, warn=self._warn)

@@ -146,7 +146,7 @@ class InterpPlan(InterpOutcome):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterpResult(InterpOutcome):
-    """What was done."""
+    """What was done. ``frames_per_second`` leaves out the frames that an earlier run had made."""
 
     wall_seconds: float
     frames_per_second: float
@@ -283,15 +283,15 @@ def run(
         source = stack.enter_context(source_of(job))
         tasks = stack.enter_context(prefetch(schedule(source.frames(), job.request, counts), 8))
         film = Film(job, tasks, counts, warnings)
-        resumed = film.make(shown)
+        found = film.make(shown)
     warnings |= dict.fromkeys([*source.warnings, *_remarks(job, counts)])
     warnings |= dict.fromkeys(preview.warnings if preview is not None else ())
     wall = time.monotonic() - began
     return InterpResult(
         **_found(job, counts),
         wall_seconds=wall,
-        frames_per_second=counts.output_frames / wall,
-        resumed=resumed,
+        frames_per_second=(counts.output_frames - found) / wall,
+        resumed=found > 0,
         warnings=list(warnings),
     )
 

@@ -32,9 +32,11 @@ from cloudconv.segments import Segment
 
 Step = Task | Segment
 """A segment's tasks, then the segment itself; one without tasks is there already."""
-_FIELDS = Fraction(1, 2)
 Shown = Callable[[int, Frame | None], None]
 """Told how many more frames there are, and the newest of them if it was made here."""
+
+# Seconds before a segment that are decoded as well where fields are made whole.
+_EARLY = Fraction(1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +283,7 @@ class _Frames:
         recipe, start = self._recipe, None
         if time is not None:
             # A frame is made whole with the help of its neighbours, so those are decoded as well.
-            early = _FIELDS if recipe.deinterlace else 0
+            early = _EARLY if recipe.deinterlace else 0
             start = max(time - recipe.info.timing.start - early, Fraction(0))
         frames = Source(
             recipe.info, start=start, threads=recipe.threads, deinterlace=recipe.deinterlace

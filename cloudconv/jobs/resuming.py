@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import av
 import torch
 
 from cloudconv import __version__, weights
@@ -18,7 +18,7 @@ from cloudconv.engine.runner import Task
 from cloudconv.errors import CloudconvError, InputError, Interrupted, OutputError
 from cloudconv.jobs.making import Step
 from cloudconv.jobs.workfolder import WorkFolder
-from cloudconv.media import images
+from cloudconv.media import build, images
 from cloudconv.media.join import join
 from cloudconv.media.sink import Sink
 from cloudconv.models import registry
@@ -47,7 +47,7 @@ def machine_identity(device: torch.device) -> dict[str, str]:
         "device": f"{kind}, {platform.machine()}",
         "version of cloudconv": __version__,
         "version of PyTorch": torch.__version__,
-        "version of PyAV": f"{av.__version__}, FFmpeg {av.ffmpeg_version_info}",
+        "version of PyAV": f"{metadata.version('av')}, FFmpeg {build.version()}",
     }
 
 
@@ -152,19 +152,18 @@ def work_folder(output: Path) -> Iterator[WorkFolder]:
         OutputError: see :meth:`WorkFolder.lock`.
     """
     folder = WorkFolder(output)
-    try:
-        folder.lock()
-        yield folder
-    except KeyboardInterrupt as error:
-        said = folder.leave()
-        if said is None:
-            raise
-        raise Interrupted(f"interrupted; {said}") from error
-    except CloudconvError as error:
-        said = folder.leave()
-        if said is None:
-            raise
-        raise type(error)(f"{error} {said}") from error
-    except BaseException:
-        folder.leave()
-        raise
+    with ExitStack() as stack:
+        stack.callback(folder.leave)
+        try:
+            folder.lock()
+            yield folder
+        except KeyboardInterrupt as error:
+            said = folder.leave()
+            if said is None:
+                raise
+            raise Interrupted(f"interrupted; {said}") from error
+        except CloudconvError as error:
+            said = folder.leave()
+            if said is None:
+                raise
+            raise type(error)(f"{error} {said}") from error

@@ -114,6 +114,7 @@ def _run(settings: TrainSettings, on_progress: Callable[[Progress], None]) -> Tr
     model = spec.build()
     goal = goal_for(model, rollout=settings.rollout, gap=settings.gap)
     initialised = _initialise(model, settings)
+    _check_frozen(model, settings)
     train, held_out = _windows(settings, goal)
     warnings = list(train.warnings)
     rate = settings.learning_rate or (_FINE_RATE if initialised == _tensors(model) else _RATE)
@@ -130,6 +131,8 @@ def _run(settings: TrainSettings, on_progress: Callable[[Progress], None]) -> Tr
             settings.noise,
             settings.seed,
             precision,
+            settings.frozen,
+            settings.anchor,
         ),
         device,
         adversary,
@@ -250,6 +253,18 @@ def _initialise(model: Model, settings: TrainSettings) -> int:
     return len(fitting)
 
 
+def _check_frozen(model: Model, settings: TrainSettings) -> None:
+    names = [name for name, _ in model.named_parameters()]
+    for beginning in settings.frozen:
+        if not any(name.startswith(beginning) for name in names):
+            raise SettingsError(
+                f"No tensor of {model.spec.name} begins with {beginning!r}, so it cannot be "
+                f"frozen: they are {names[0]}, … {names[-1]}."
+            )
+    if settings.frozen and all(name.startswith(settings.frozen) for name in names):
+        raise SettingsError("Every tensor is frozen, which leaves nothing to train.")
+
+
 def _tensors(model: Model) -> int:
     return len(model.state_dict())
 
@@ -270,6 +285,8 @@ def _windows(settings: TrainSettings, goal: Goal) -> tuple[Windows, Windows]:
         augment=settings.augment,
         reversal=settings.reversal,
         seed=settings.seed,
+        lively=settings.lively,
+        overlays=settings.overlays,
     )
     if settings.val:
         groups = open_clips(settings.val, held or WHOLE, settings.size)

@@ -53,6 +53,11 @@ class WorkFolder:
         self._lock: BinaryIO | None = None
         self._known = False  # whether all that the folder holds has been looked at
 
+    @property
+    def frames(self) -> int:
+        """How many output frames are finished."""
+        return sum(done.summary.packets for done in self.finished.values())
+
     def lock(self) -> None:
         """Make the folder if need be, and keep other processes from this output.
 
@@ -120,13 +125,16 @@ class WorkFolder:
         return self.path / done.file
 
     def leave(self) -> str | None:
-        """Let go of the folder; says what is kept in it. Without finished segments it goes away."""
-        if self._lock is None:
+        """Let go of the folder; says what is kept in it. Without finished segments it goes away.
+
+        Further calls do nothing.
+        """
+        if self._lock is None or self._lock.closed:
             return None
         if self.finished:
             self._lock.close()
-            frames = sum(done.summary.packets for done in self.finished.values())
-            return f"{frames} finished frames are kept in {self.path}; the same command carries on."
+            kept = f"{self.frames} finished frames are kept in {self.path}"
+            return f"{kept}; the same command carries on."
         if self._known or not (self.path / _PLAN).exists():
             self.remove()
         self._lock.close()

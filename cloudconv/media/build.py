@@ -34,6 +34,11 @@ def libraries() -> dict[str, str]:
     return {name: ".".join(map(str, version)) for name, version in av.library_versions.items()}
 
 
+def version() -> str:
+    """FFmpeg's own name for its version, such as ``8.1``."""
+    return str(av.ffmpeg_version_info)
+
+
 def encoders() -> dict[str, EncoderState]:
     """For each of :data:`ENCODERS`: whether it encodes a frame here.
 

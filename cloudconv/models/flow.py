@@ -41,17 +41,29 @@ class Flow(Predictor):
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
         last = context[:, -1]
-        velocity = torch.stack([_velocity(frames) for frames in context])
+        velocity = torch.stack([mean_velocity(frames) for frames in context])
         way = torch.zeros_like(velocity)
         for _ in range(steps):
-            # A point at (x, y) was at (x, y) + velocity one step before, and moved there as now.
-            velocity = warp(velocity, velocity)
-            way = velocity + warp(way, velocity)
+            velocity, way = carried(velocity, way)
             yield warp(last, way)
 
 
-def _velocity(frames: Tensor) -> Tensor:
-    """The mean backward flow, (2, H, W) in pixels a frame, of (T, 3, H, W)."""
+def carried(velocity: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
+    """A velocity and the way back to the last frame, one step later; the material keeps its own.
+
+    Args:
+        velocity, way: (B, 2, H, W) backward, in pixels; at the last frame, the way is 0.
+
+    Returns:
+        The same for the next frame: where in the last frame the material at each point was.
+    """
+    # A point at (x, y) was at (x, y) + velocity one step before, and moved there as now.
+    velocity = warp(velocity, velocity)
+    return velocity, velocity + warp(way, velocity)
+
+
+def mean_velocity(frames: Tensor) -> Tensor:
+    """The mean backward flow, (2, H, W) in pixels a frame, of (T, 3, H, W). No gradient passes."""
     method = _method()
     height, width = frames.shape[2:]
     missing = (0, max(_LEAST_SIDE - width, 0), 0, max(_LEAST_SIDE - height, 0))

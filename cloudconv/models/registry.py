@@ -12,6 +12,7 @@ from cloudconv import weights
 from cloudconv.errors import ModelError, WeightsError
 from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor, Task
 from cloudconv.models.baselines import BLEND, HOLD, LAST, LINEAR
+from cloudconv.models.cloud import CLOUD_BEST, CLOUD_FAST, CLOUD_TURBO
 from cloudconv.models.flow import FLOW
 from cloudconv.models.rife import RIFE_46
 from cloudconv.models.seeds import SEEDS
@@ -19,6 +20,9 @@ from cloudconv.models.tiny import TINY
 from cloudconv.models.voxelflow import VOXELFLOW
 
 _SPECS: tuple[ModelSpec, ...] = (
+    CLOUD_BEST,
+    CLOUD_FAST,
+    CLOUD_TURBO,
     RIFE_46,
     BLEND,
     HOLD,
@@ -30,8 +34,11 @@ _SPECS: tuple[ModelSpec, ...] = (
     TINY,
 )
 
-DEFAULT = RIFE_46.name
+DEFAULT = CLOUD_BEST.name
 """The interpolator that is used when none is named."""
+
+QUALITIES = {"best": CLOUD_BEST.name, "fast": CLOUD_FAST.name, "turbo": CLOUD_TURBO.name}
+"""The interpolators by what a user wants of them."""
 
 
 def specs() -> list[ModelSpec]:

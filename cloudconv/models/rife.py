@@ -16,14 +16,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.models.base import Interpolator, ModelSpec
-from cloudconv.models.ops import sample, sampling_grid
+from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
+from cloudconv.models.ops import resize, sample, sampling_grid, stillness
 
 _SLOPE = 0.2
 _WIDTHS = (192, 128, 96, 64)
 _MASK, _GATE = slice(4, 5), slice(5, 6)  # behind the two flows of two channels each
-_SHUT = -4.0
+_SHUT = -3.0
 _EXITS = 2
+_BESIDE = 32  # from 1/32 of the interval on, a picture is wholly the network's
 
 
 class IFNet(Interpolator):
@@ -36,8 +37,11 @@ class IFNet(Interpolator):
             how much of the unmoved pictures' blend takes the place of the moved ones. What stands
             still stays untouched, noise is not moved about, and motion that cannot be told is not
             guessed at. To judge that, the later blocks also see the gate so far, and how much the
-            unmoved pictures differ.
+            unmoved pictures differ. Where these are equal, the gate is open whatever the blocks
+            say: text and logos over a moving picture; and all over next to a source frame.
     """
+
+    carries = True
 
     def __init__(
         self, spec: ModelSpec, sizes: tuple[int, ...] = (8, 4, 2, 1), *, gated: bool = False
@@ -96,9 +100,9 @@ class IFNet(Interpolator):
         motion: Tensor | None = None
         for number, size in enumerate(self._sizes):
             factor = size / scale
-            small = [_resize(x, 1 / factor) for x in (x0, x1)]
+            small = [resize(x[:, :COLOURS], 1 / factor) for x in (x0, x1)]
             if motion is not None:
-                motion = _resize(motion, 2)
+                motion = resize(motion, 2)
                 motion[:, :4] *= 2
             change = self.get_submodule(f"block{number}")(*self._inputs(small, motion, timestep))
             motion = change if motion is None else motion.add_(change)
@@ -125,15 +129,20 @@ class IFNet(Interpolator):
     def _picture(
         self, x0: Tensor, x1: Tensor, timestep: Tensor, motion: Tensor, size: float
     ) -> Tensor:
-        """The result of a motion at a scale, (B, 3, H, W), and with it what is left over."""
-        motion = _resize(motion, size)
+        """The result of a motion at a scale, (B, 3 or more, H, W), and with it what is left."""
+        motion = resize(motion, size)
         warped0, warped1 = _warped([x0, x1], motion, size)
         made = torch.lerp(warped1, warped0, torch.sigmoid(motion[:, _MASK]))
         if self._gated:
-            made = torch.lerp(made, torch.lerp(x0, x1, timestep), torch.sigmoid(motion[:, _GATE]))
+            still = stillness(x0[:, :COLOURS], x1[:, :COLOURS])
+            # Beside a source frame, that frame itself: it is sharper than anything made of two.
+            beside = 1 - torch.minimum(timestep, 1 - timestep) * _BESIDE
+            gate = torch.sigmoid(motion[:, _GATE]).maximum(still).maximum(beside)
+            made = torch.lerp(made, torch.lerp(x0, x1, timestep), gate)
         if not self.tells_leftover:
             return made
-        return torch.cat((made, (warped0 - warped1).abs().mean(1, keepdim=True)), 1)
+        left = (warped0 - warped1)[:, :COLOURS].abs().mean(1, keepdim=True)
+        return torch.cat((made, left), 1)
 
 
 def _warped(pictures: list[Tensor], motion: Tensor, gain: float = 1.0) -> list[Tensor]:
@@ -143,12 +152,6 @@ def _warped(pictures: list[Tensor], motion: Tensor, gain: float = 1.0) -> list[T
         sample(picture, sampling_grid(motion[:, k : k + 2], *size, gain=gain))
         for k, picture in zip((0, 2), pictures, strict=True)
     ]
-
-
-def _resize(images: Tensor, factor: float) -> Tensor:
-    if factor == 1:
-        return images
-    return F.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 class _Block(nn.Module):
@@ -203,7 +206,7 @@ RIFE_46 = ModelSpec(
     origin="Huang et al., ECCV 2022 (arXiv 2011.06294), version 4.6",
     domain="any live footage; strong on camera and object motion",
     scale_option=True,
-    bytes_per_pixel=400,
+    bytes_per_pixel=260,
     overlap=128,
     half_precision=True,
     fallback_option=True,

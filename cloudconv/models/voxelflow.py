@@ -13,20 +13,24 @@ cloudconv's own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cloudconv.models.base import ModelSpec, Predictor
-from cloudconv.models.ops import sample, sampling_grid
+from cloudconv.models.flow import carried, mean_velocity
+from cloudconv.models.ops import sample, sampling_grid, warp
+from cloudconv.models.rhythm import Content, content, steps_of_content
 from cloudconv.models.rife import RIFE_46, _Block
 
-CONTEXT = 5
-REACH = 32
+CONTEXT = 6
+REACH = 15
 """The furthest horizon that the network is told of; beyond it, motion goes on as it was there."""
 
-_OLDER = CONTEXT - 1
+_FRAMES = 5  # that differ, of the context
+_OLDER = _FRAMES - 1
 _SCALES = (8, 4, 2)
 _WIDTHS = (192, 128, 96)
 _RIFE_FIRST = 7
@@ -34,20 +38,51 @@ _RIFE_TIMESTEP = 0.5
 _LATEST, _SHUT = 3.0, -4.0
 # What each block says: the velocity seen from the older and from the latest frame (2 x 2), then
 # logits: the paired older frame (RIFE's mask), the latest frame unmoved (RIFE's spare channel),
-# the four older frames moved, and the mean of the context unmoved.
-_FLOWS, _LOGITS = 4, 2 + _OLDER + 1
-_FIRST = _RIFE_FIRST + 3 * _OLDER + 2
-_LATER = _FIRST + 3 + _FLOWS + _LOGITS
+# the four older frames moved, the mean of the frames unmoved, and the latest frame moved by the
+# optical flow; then a change of colour.
+_FLOWS, _LOGITS, _COLOURS = 4, 2 + _OLDER + 2, 3
+_OUTPUTS = _FLOWS + _LOGITS + _COLOURS
+_FIRST = _RIFE_FIRST + 3 * _OLDER + 2 + 5
+_LATER = _FIRST + 3 + _OUTPUTS
+_COLOUR_STEP = 0.1
+_STILL_AREA = 17
+_STILL = 0.05 / 255  # mean of the largest differences in such an area
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What a forecast starts from, the latest frame first.
+
+    ``frames``: (B, 5, 3, H, W). ``small``: the same for each scale, clamped for the convolutions,
+    which were trained on [0, 1]. ``ages``: (B, 5) steps of content. ``velocity``: (B, 2, H/2, W/2)
+    by optical flow, in pixels of that size. ``last``: (B, 3, H, W), the last frame shown.
+    ``patterns``: the steps from frame to frame.
+    """
+
+    frames: Tensor
+    small: tuple[Tensor, ...]
+    ages: Tensor
+    velocity: Tensor
+    last: Tensor
+    patterns: tuple[tuple[int, ...], ...]
+
+    def ahead(self, horizon: list[int]) -> Tensor:
+        """(B,) steps of content in so many frames, on the CPU."""
+        pairs = zip(self.patterns, horizon, strict=True)
+        return torch.tensor([steps_of_content(pattern, frames) for pattern, frames in pairs])
 
 
 class VoxelFlow(Predictor):
     """Three blocks, coarse to fine, refine a velocity and the weights of what it leads to.
 
-    For horizon h the latest frame is paired with the one k = min(h, 4) before it, and the velocity
-    is measured over these k frames, so that slow motion is not lost among noise. A point of the
-    forecast lies h/k of it away in the latest frame, and (j + h)/k in the frame j earlier. The
-    result is a mean of what is found there, of the latest frame unmoved, and of the unmoved mean
-    of the context, with weights of its own for each pixel.
+    Frames that repeat the one before in a rhythm are set aside, and the horizon is counted in steps
+    of content. For horizon h the latest frame is paired with the one k = min(h, 4) before it, and
+    the velocity is measured over these k steps, so that slow motion is not lost among noise. A
+    point of the forecast lies h/k of it away in the latest frame, and (j + h)/k in the frame j
+    earlier. The result is a mean of what is found there, of what the mean optical flow of the
+    context leads to, of the latest frame unmoved, and of the unmoved mean of the frames, with
+    weights of its own for each pixel, and of a smooth change of colour. Where nothing has moved at
+    all, it is the latest frame.
     """
 
     def __init__(self) -> None:
@@ -60,29 +95,18 @@ class VoxelFlow(Predictor):
         """See ``Predictor.forward``; with ``horizon`` any of the frames that follow.
 
         Args:
-            context: (B, 5, 3, H, W) float32, H and W multiples of 32.
+            context: (B, 6, 3, H, W) float32, H and W multiples of 32.
             horizon: (B,) frames ahead, at least 1, each item its own; None for the next frame.
 
         Returns:
             (B, 3, H, W) float32: weighed means of samples of the context. Differentiable.
         """
-        if horizon is None:
-            horizon = torch.ones(len(context), device=context.device)
-        horizon = horizon.to(context.device, torch.float32).view(-1, 1, 1, 1)
-        gap = horizon.clamp(1, _OLDER).floor()
-        # (B, 5, 3, H, W) of the latest frame, then of those 1 … 4 before it; clamped for the
-        # convolutions, which were trained on [0, 1].
-        frames = context.flip(1)
-        seen = frames.clamp(0, 1)
-        motion: Tensor | None = None
-        for block, scale in zip((self.block0, self.block1, self.block2), _SCALES, strict=True):
-            small = _shrunk(seen, scale)
-            if motion is not None:
-                motion = _doubled(motion)
-            change = block(*_inputs(small, motion, horizon, gap))
-            motion = change if motion is None else motion + change
-        assert motion is not None
-        return _mixed(frames, _doubled(motion), horizon, gap)
+        scene = _scene(context)
+        ahead = scene.ahead([1] * len(context) if horizon is None else horizon.int().tolist())
+        velocity, way = scene.velocity, torch.zeros_like(scene.velocity)
+        for step in range(int(ahead.max())):
+            velocity, way = _carried_where(ahead > step, velocity, way)
+        return self._picture(scene, ahead, way)
 
     def adopt(self, name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Another model's tensors as a start: RIFE's are converted, others come as they are."""
@@ -90,8 +114,38 @@ class VoxelFlow(Predictor):
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
         """Each from the real frames, none from another."""
+        scene = _scene(context)
+        velocity, way = scene.velocity, torch.zeros_like(scene.velocity)
+        before = torch.zeros(len(context), dtype=torch.int64)
+        made = scene.last
         for step in range(1, steps + 1):
-            yield self(context, torch.full((len(context),), float(step)))
+            ahead = scene.ahead([step] * len(context))
+            if bool((ahead > before).any()):
+                velocity, way = _carried_where(ahead > before, velocity, way)
+                made = self._picture(scene, ahead, way)
+            before = ahead
+            yield made
+
+    def _picture(self, scene: _Scene, ahead: Tensor, way: Tensor) -> Tensor:
+        """The frames ``ahead`` steps of content on; ``way`` is that of the optical flow."""
+        steps = ahead.to(way).view(-1, 1, 1, 1)
+        horizon = steps.clamp(min=1)
+        # Paired with the nearest frame that is old enough, or with the oldest.
+        wanted = horizon.flatten(1).clamp(max=_OLDER)
+        partner = (scene.ages < wanted).sum(1).clamp(max=_OLDER)
+        gap = scene.ages.gather(1, partner[:, None]).clamp(min=1).to(way).view(-1, 1, 1, 1)
+        motion: Tensor | None = None
+        for number, scale in enumerate(_SCALES):
+            if motion is not None:
+                motion = _doubled(motion)
+            inputs = _inputs(
+                scene.small[number], scene.ages, motion, horizon, partner, gap, way, scale
+            )
+            change = self.get_submodule(f"block{number}")(*inputs)
+            motion = change if motion is None else motion + change
+        assert motion is not None
+        made = _mixed(scene, _doubled(motion), horizon, partner, gap, _resized(way, 2))
+        return torch.where(steps > 0, made, scene.last)
 
 
 def from_rife(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -101,8 +155,9 @@ def from_rife(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     then says of two frames brought to the same moment is the error of the velocity that brought
     them, whichever moment that is. Both velocities start as the difference of its two flows. What
     RIFE has no input for starts at weight zero; the gates that it does not have start nearly shut
-    (one that starts open learns to hold everything, and stays there). Untrained, this already is
-    about as good as the optical flow baseline.
+    (one that starts open learns to hold everything, and stays there), but that of the optical flow,
+    which counts as much as RIFE's own motion at first. Untrained, this already is about as good as
+    the optical flow baseline.
 
     Args:
         state: the tensors of ``rife-4.6``, any floating dtype; those of its last block are not
@@ -132,61 +187,130 @@ def from_rife(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             velocity = result[name].narrow(axis, 0, 8) - result[name].narrow(axis, 8, 8)
             mask = result[name].narrow(axis, 16, 4)
             shut = _SHUT if number == 0 and axis == 0 else 0.0
-            gates = [torch.full_like(mask, shut)] * (_LOGITS - 1)
-            result[name] = torch.cat((velocity, velocity, mask, *gates), axis)
+            gates = [torch.full_like(mask, shut)] * (_LOGITS - 2)
+            flowed = torch.full_like(mask, _LATEST if shut else 0.0)
+            colours = [torch.zeros_like(mask)] * _COLOURS
+            result[name] = torch.cat((velocity, velocity, mask, *gates, flowed, *colours), axis)
     return result
 
 
+def _scene(context: Tensor) -> _Scene:
+    known = [content(frames, _FRAMES) for frames in context]
+    frames = torch.stack([item.frames for item in known])
+    velocity = torch.stack([_velocity(item) for item in known])
+    seen = frames.clamp(0, 1)
+    return _Scene(
+        frames=frames,
+        small=tuple(_shrunk(seen, scale) for scale in _SCALES),
+        ages=torch.tensor([item.ages for item in known], device=context.device),
+        velocity=_resized(velocity, 0.5),
+        last=context[:, -1],
+        patterns=tuple(item.pattern for item in known),
+    )
+
+
+def _velocity(known: Content) -> Tensor:
+    """The mean optical flow, (2, H, W) backward, in pixels for each step of content."""
+    oldest = known.ages[-1]
+    count = known.ages.index(oldest) + 1
+    if count == 1:
+        return torch.zeros_like(known.frames[0, :2])
+    return mean_velocity(known.frames[:count].flip(0)) * ((count - 1) / oldest)
+
+
+def _carried_where(moves: Tensor, velocity: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
+    moves = moves.to(way.device).view(-1, 1, 1, 1)
+    later, longer = carried(velocity, way)
+    return torch.where(moves, later, velocity), torch.where(moves, longer, way)
+
+
 def _inputs(
-    small: Tensor, motion: Tensor | None, horizon: Tensor, gap: Tensor
+    small: Tensor,
+    ages: Tensor,
+    motion: Tensor | None,
+    horizon: Tensor,
+    partner: Tensor,
+    gap: Tensor,
+    way: Tensor,
+    scale: int,
 ) -> tuple[Tensor, ...]:
     """What a block looks at, at its own scale; RIFE's inputs first, in RIFE's order."""
     size = small.shape[3:]
     latest = small[:, 0]
     planes = torch.cat((horizon.clamp(max=REACH) / gap, 1 / gap), 1)
+    way = _resized(way, 2 / scale)
+    flowed = (warp(latest, way), way * (gap / horizon))
     if motion is None:
         moved = small
         so_far: tuple[Tensor, ...] = ()
         extra: tuple[Tensor, ...] = ()
     else:
-        moved = _moved(small, motion, horizon, gap)
+        moved = _moved(small, ages, motion, horizon, gap)
         so_far = (motion[:, _FLOWS : _FLOWS + 1], motion[:, :_FLOWS])
         extra = (latest, motion[:, _FLOWS + 1 :])
     return (
-        _paired(moved, gap),
+        _paired(moved, partner),
         moved[:, 0],
         torch.full_like(latest[:, :1], _RIFE_TIMESTEP),
         *so_far,
         moved[:, 1:].flatten(1, 2),
         planes.expand(-1, -1, *size),
+        *flowed,
         *extra,
     )
 
 
-def _paired(frames: Tensor, gap: Tensor) -> Tensor:
-    """Of each item the frame that is ``gap`` before the latest: (B, 3, H, W)."""
-    return frames[torch.arange(len(frames), device=frames.device), gap.flatten().long()]
+def _paired(frames: Tensor, partner: Tensor) -> Tensor:
+    """Of each item the frame of that number, (B,): (B, 3, H, W)."""
+    return frames[torch.arange(len(frames), device=frames.device), partner]
 
 
-def _moved(frames: Tensor, motion: Tensor, horizon: Tensor, gap: Tensor) -> Tensor:
+def _moved(frames: Tensor, ages: Tensor, motion: Tensor, horizon: Tensor, gap: Tensor) -> Tensor:
     """All frames (B, 5, 3, h, w), latest first, sampled where their points lie at the horizon."""
     batch, count = frames.shape[:2]
-    age = torch.arange(count, device=frames.device).view(1, -1, 1, 1, 1)
-    factor = (age + horizon[:, None]) / gap[:, None]
+    factor = (ages.view(batch, -1, 1, 1, 1) + horizon[:, None]) / gap[:, None]
     older = motion[:, None, 0:2].expand(-1, count - 1, -1, -1, -1)
     flow = torch.cat((motion[:, None, 2:4], older), 1) * factor
     grid = sampling_grid(flow.flatten(0, 1), *frames.shape[3:])
     return sample(frames.flatten(0, 1), grid).view(batch, count, -1, *frames.shape[3:])
 
 
-def _mixed(frames: Tensor, motion: Tensor, horizon: Tensor, gap: Tensor) -> Tensor:
-    moved = _moved(frames, motion, horizon, gap)
-    logits = motion[:, _FLOWS:]
+def _mixed(
+    scene: _Scene,
+    motion: Tensor,
+    horizon: Tensor,
+    partner: Tensor,
+    gap: Tensor,
+    way: Tensor,
+) -> Tensor:
+    frames = scene.frames
+    latest = frames[:, 0]
+    moved = _moved(frames, scene.ages, motion, horizon, gap)
+    logits = motion[:, _FLOWS : _FLOWS + _LOGITS]
     weights = torch.cat((torch.full_like(logits[:, :1], _LATEST), logits), 1).softmax(1)
-    result = weights[:, 0:1] * moved[:, 0] + weights[:, 1:2] * _paired(moved, gap)
-    result = result + weights[:, 2:3] * frames[:, 0]
+    result = weights[:, 0:1] * _sharp(latest, motion[:, 2:4] * (horizon / gap))
+    result = result + weights[:, 1:2] * _paired(moved, partner)
+    result = result + weights[:, 2:3] * latest
     result = result + (weights[:, 3 : 3 + _OLDER, None] * moved[:, 1:]).sum(1)
-    return result + weights[:, 3 + _OLDER :] * frames.mean(1)
+    result = result + weights[:, 3 + _OLDER : 4 + _OLDER] * frames.mean(1)
+    result = result + weights[:, 4 + _OLDER :] * _sharp(latest, way)
+    result = result + _COLOUR_STEP * motion[:, _FLOWS + _LOGITS :]
+    return torch.where(_still(frames), latest, result)
+
+
+def _sharp(picture: Tensor, flow: Tensor) -> Tensor:
+    """As ``warp``, by cubic interpolation, which keeps more of the detail."""
+    grid = sampling_grid(flow, *picture.shape[2:])
+    return F.grid_sample(
+        picture.float(), grid, mode="bicubic", padding_mode="border", align_corners=True
+    )
+
+
+def _still(frames: Tensor) -> Tensor:
+    """(B, 1, H, W): whether nothing has changed in all frames, here and around."""
+    most = (frames[:, 1:] - frames[:, :1]).abs().amax((1, 2), keepdim=True)[:, 0]
+    around = F.avg_pool2d(most, _STILL_AREA, 1, _STILL_AREA // 2)
+    return around < _STILL
 
 
 def _shrunk(frames: Tensor, scale: int) -> Tensor:
@@ -196,9 +320,16 @@ def _shrunk(frames: Tensor, scale: int) -> Tensor:
 
 
 def _doubled(motion: Tensor) -> Tensor:
-    """The motion at twice the size: velocities twice as long, logits as they are."""
+    """The motion at twice the size: velocities twice as long, the rest as it is."""
     large = F.interpolate(motion, scale_factor=2, mode="bilinear", align_corners=False)
     return torch.cat((large[:, :_FLOWS] * 2, large[:, _FLOWS:]), 1)
+
+
+def _resized(flow: Tensor, factor: float) -> Tensor:
+    """A flow in pixels of another size."""
+    if factor == 1:
+        return flow
+    return factor * F.interpolate(flow, scale_factor=factor, mode="bilinear", antialias=factor < 1)
 
 
 class _Velocity(_Block):
@@ -206,11 +337,11 @@ class _Velocity(_Block):
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__(inputs, width)
-        outputs = 4 * (_FLOWS + _LOGITS)
+        outputs = 4 * _OUTPUTS
         self.lastconv = nn.Sequential(nn.ConvTranspose2d(width, outputs, 4, 2, 1))
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """(B, C, h, w) float32 inputs of one size → (B, 11, h, w) float32."""
+        """(B, C, h, w) float32 inputs of one size → (B, 15, h, w) float32."""
         dtype = next(self.parameters()).dtype
         joined = torch.cat([part.to(dtype) for part in inputs], 1)
         joined = joined.contiguous(memory_format=torch.channels_last)
@@ -226,12 +357,12 @@ VOXELFLOW = ModelSpec(
     multiple=32,
     build=VoxelFlow,
     weights="voxelflow",
-    parameters=5_132_196,
+    parameters=5_252_132,
     licence="MIT",
     origin="cloudconv, started from RIFE 4.6 (Huang et al., ECCV 2022, arXiv 2011.06294)",
     domain="live footage; clouds, water, traffic, people",
     scale_option=False,
-    bytes_per_pixel=520,
+    bytes_per_pixel=710,
     overlap=128,
     half_precision=True,
 )

@@ -27,6 +27,7 @@ from cloudconv.media.images import open_pictures
 from cloudconv.media.probe import MediaInfo, probe
 from cloudconv.media.source import Source
 from cloudconv.scene import CutDetector, RepeatDetector
+from cloudconv.training.overlays import overlaid
 
 Span = tuple[Fraction, Fraction]
 Picks = Callable[[np.random.Generator], list[int]]
@@ -41,6 +42,8 @@ HELD_OUT: tuple[Span, ...] = tuple(
 _LEAD = 4  # frames decoded before a window, so that repeats at its beginning are noticed
 _TRIES = 64  # windows tried in a row before giving up
 _CROP_TRIES = 8
+_LIVELIEST_OF = 4
+_SHRUNK = 8  # noise and flicker are no liveliness
 _CUT_SUSPECTED = 0.03  # mean luma difference of neighbours below which there is no cut
 _CUT_JUMP = 5  # times the median difference of a window
 _VIDEO_SUFFIXES = re.compile(
@@ -91,7 +94,8 @@ class Sampling:
     frames that differ. ``crop``: side of a sample in pixels. ``crops``: samples from each
     decoded window. ``min_motion``: mean absolute difference of neighbouring frames, in levels
     of 255, that a sample needs. ``repeats``: whether frames that repeat the one before are
-    kept. ``picks``: which frames of the window a sample takes.
+    kept. ``picks``: which frames of the window a sample takes. ``lively``: share of the windows
+    that are the liveliest of four. ``overlays``: share of the samples with marks that stand still.
     """
 
     length: int
@@ -105,6 +109,8 @@ class Sampling:
     augment: bool = True
     reversal: bool = True
     seed: int = 0
+    lively: float = 0.0
+    overlays: float = 0.0
 
     @property
     def needed(self) -> int:
@@ -246,6 +252,12 @@ class Windows:
         Raises:
             InputError: none of many windows could be used: nothing moves, or all have cuts.
         """
+        random = np.random.default_rng([self.sampling.seed, *key, _TRIES + 1])
+        if random.random() >= self.sampling.lively:
+            return self._draw(*key)
+        return max((self._draw(*key, n) for n in range(_LIVELIEST_OF)), key=_liveliness)
+
+    def _draw(self, *key: int) -> Tensor:
         reason = ""
         for attempt in range(_TRIES):
             random = np.random.default_rng([self.sampling.seed, *key, attempt])
@@ -367,6 +379,8 @@ def _sample(
             crop = crop.flip(2)
         if random.random() < 0.5:
             crop = crop.transpose(2, 3)
+    if sampling.overlays and random.random() < sampling.overlays:
+        crop = overlaid(crop, random)
     return crop.contiguous(), torch.tensor(places)
 
 
@@ -397,6 +411,10 @@ def _motion(frames: Tensor) -> float:
     # Not uint8, where differences wrap around.
     values = frames.to(torch.int16)
     return float((values[1:] - values[:-1]).abs().mean(dtype=torch.float32))
+
+
+def _liveliness(window: Tensor) -> float:
+    return _motion(F.avg_pool2d(window.float(), _SHRUNK, ceil_mode=True))
 
 
 def _has_cut(looks: list[Tensor]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,11 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How a step is made."""
+    """How a step is made.
+
+    ``frozen``: beginnings of the names of tensors that stay as they are. ``anchor``: how much of
+    the start is in the weights that are judged and delivered, from 0 to 1.
+    """
 
     learning_rate: float
     weight_decay: float
@@ -55,6 +60,8 @@ class Rules:
     noise: float
     seed: int
     precision: torch.dtype
+    frozen: tuple[str, ...] = ()
+    anchor: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +98,9 @@ class Progress:
 class Trainer:
     """A model in training, and all that must be kept to go on with it later.
 
-    ``shown`` is the moving average of the model, which is what is judged and delivered.
+    ``shown`` is the moving average of the model, which is what is judged and delivered, drawn back
+    towards the start by ``rules.anchor``: weights between those of two networks, one the other's
+    fine-tuned child, keep more of what the parent could (Wortsman et al. 2022, arXiv 2109.01903).
     """
 
     model: Model
@@ -109,14 +118,20 @@ class Trainer:
     _optimiser: torch.optim.Optimizer = field(init=False)
     _scaler: torch.amp.GradScaler = field(init=False)
     _losses: list[tuple[float, float]] = field(init=False, default_factory=list)
+    _start: list[Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
         rules = self.rules
         self.model.requires_grad_(True).train()
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not name.startswith(rules.frozen))
         self.model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._start = [p.detach().clone() for p in self.model.parameters() if rules.anchor]
         self.shown = AveragedModel(self.model, multi_avg_fn=_averaging(rules.ema), use_buffers=True)
         self._optimiser = torch.optim.AdamW(
-            self.model.parameters(), rules.learning_rate, weight_decay=rules.weight_decay
+            (p for p in self.model.parameters() if p.requires_grad),
+            rules.learning_rate,
+            weight_decay=rules.weight_decay,
         )
         # Only fp16 has too few exponents for gradients.
         half = rules.precision == torch.float16
@@ -278,14 +293,27 @@ class Trainer:
     def _judge(
         self, windows: list[Tensor], report: Callable[[Progress], None], done: float
     ) -> None:
-        validation = self.validate(windows)
-        self.history.append(validation)
-        best = self.best is None or validation.gain > self.best.gain
-        if best:
-            self.best = validation
-            shown = self.shown.module.state_dict()
-            self.best_state = {name: tensor.detach().clone() for name, tensor in shown.items()}
+        with self._drawn_back():
+            validation = self.validate(windows)
+            self.history.append(validation)
+            best = self.best is None or validation.gain > self.best.gain
+            if best:
+                self.best = validation
+                shown = self.shown.module.state_dict()
+                self.best_state = {name: tensor.detach().clone() for name, tensor in shown.items()}
         report(self._progress(done, validation, best))
+
+    @contextmanager
+    def _drawn_back(self) -> Iterator[None]:
+        """Within, ``shown`` is as it is to be delivered."""
+        parameters = list(self.shown.module.parameters())
+        kept = [p.detach().clone() for p in parameters if self._start]
+        with torch.no_grad():
+            for parameter, start in zip(parameters, self._start, strict=False):
+                parameter.lerp_(start, self.rules.anchor)
+            yield
+            for parameter, average in zip(parameters, kept, strict=False):
+                parameter.copy_(average)
 
     def _progress(
         self, done: float, validation: Validation | None = None, best: bool = False

@@ -43,7 +43,11 @@ class TrainSettings:
     largest step between frames that differ. ``size``: longest side that clips are shrunk to.
     ``crops``: samples cut from each window that is decoded. ``noise``: standard deviation of
     what is added to the input, in [0, 1]. ``min_motion``: levels of 255. ``repeats``: keep
-    repeated frames. ``learning_rate``: by default 5e-4, and 1e-4 for a model that starts from
+    repeated frames. ``lively``: share of the windows that are the liveliest of four drawn.
+    ``overlays``: share of the samples that get marks which stand still, as text and logos do.
+    ``frozen``: beginnings of the names of tensors that stay as they are, such as ``block0.``.
+    ``anchor``: how much of the weights of ``init`` is in what is delivered, from 0 to 1.
+    ``learning_rate``: by default 5e-4, and 1e-4 for a model that starts from
     whole weights. ``val``: clips to validate on, which are never trained on; without it
     ``val_part`` of the same clips is (by default three stretches inside each), and the rest is
     trained on unless ``train_part`` says otherwise. ``val_windows``, ``val_crop``: how much of
@@ -69,6 +73,10 @@ class TrainSettings:
     noise: float = 0.0
     min_motion: float = 0.0
     repeats: bool = False
+    lively: float = 0.0
+    overlays: float = 0.0
+    frozen: tuple[str, ...] = ()
+    anchor: float = 0.0
     augment: bool = True
     reversal: bool = True
     val: tuple[str, ...] = ()
@@ -111,6 +119,9 @@ class TrainSettings:
                 raise SettingsError(f"{name} must not be negative, got {getattr(self, name):g}")
         if not 0 <= self.ema < 1:
             raise SettingsError(f"ema must be from 0 to below 1, got {self.ema:g}")
+        for name in ("lively", "overlays", "anchor"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SettingsError(f"{name} must be from 0 to 1, got {getattr(self, name):g}")
         if not 1 <= self.interval[0] <= self.interval[1]:
             raise SettingsError(f"interval must be 1 or more and rising, got {self.interval}")
         if Path(self.output).suffix != ".safetensors":
@@ -146,7 +157,7 @@ def settings_from(recipe: Path | str | None = None, **given: Any) -> TrainSettin
         found["model"] = registry.spec(found["init"]).name
     if "output" not in found and "model" in found:
         found["output"] = f"{found['model']}_trained.safetensors"
-    for name in ("clips", "val", "interval"):
+    for name in ("clips", "val", "interval", "frozen"):
         if name in found:
             found[name] = tuple(found[name])
     try:

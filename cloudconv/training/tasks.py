@@ -19,7 +19,7 @@ from cloudconv.models.base import Interpolator, Model, Predictor, Reconstructor
 from cloudconv.models.ops import pad_to_multiple
 
 _NEAR = 2.0
-"""How much oftener near horizons are drawn than far ones: K·u² of a uniform u."""
+"""How much oftener near horizons and short gaps are drawn than far ones: K·u² of a uniform u."""
 
 
 _REACH = 6
@@ -29,7 +29,7 @@ _REACH = 6
 class Made:
     """A made picture beside the true and the naive one: (B, 3, H, W) float32 each.
 
-    ``levels``: coarser versions that a multi-scale model made on its way, coarse to fine.
+    ``levels``: coarser or earlier versions that a model made on its way, coarse to fine.
     ``context``: what it was made from, (B, T, 3, H, W).
     """
 
@@ -94,10 +94,11 @@ class Interpolation(Goal):
         return self.gap + 1
 
     def picks(self, random: np.random.Generator) -> list[int]:
-        gap = int(random.integers(2, self.gap + 1))
         if self.model.spec.arbitrary_timestep:
+            gap = 2 + int((self.gap - 1) * random.random() ** _NEAR)
             middle = int(random.integers(1, gap))
         else:
+            gap = int(random.integers(2, self.gap + 1))
             gap -= gap % 2
             middle = gap // 2
         return [0, middle, gap]
@@ -106,8 +107,15 @@ class Interpolation(Goal):
         x0, truth, x1 = frames.unbind(1)
         span = (places[:, 2] - places[:, 0]).view(-1, 1, 1, 1)
         timestep = (places[:, 1] - places[:, 0]).view(-1, 1, 1, 1) / span
-        made = self.model(_noisy(x0, noise), _noisy(x1, noise), timestep)
-        return [Made(made, truth, x0 + (x1 - x0) * timestep, frames[:, ::2])]
+        *earlier, made = self._exits(_noisy(x0, noise), _noisy(x1, noise), timestep)
+        naive = x0 + (x1 - x0) * timestep
+        return [Made(made, truth, naive, frames[:, ::2], tuple(earlier))]
+
+    def _exits(self, x0: Tensor, x1: Tensor, timestep: Tensor) -> list[Tensor]:
+        exits = getattr(self.model, "exits", None)
+        if exits is None or not self.model.training:
+            return [self.model(x0, x1, timestep)]
+        return list(exits(x0, x1, timestep))
 
     def validation_picks(self) -> list[list[int]]:
         return [[0, 1, 2]]

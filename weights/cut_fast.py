@@ -1,0 +1,31 @@
+"""Cut cloud-fast out of cloud-best: the blocks are the same ones, the finest is left out.
+
+    python weights/cut_fast.py cloud-best.safetensors cloud-fast.safetensors
+
+The training of cloud-best also trains the picture that its first three blocks lead to.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from cloudconv.models.cloud import CLOUD_FAST
+
+
+def main() -> None:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("best", type=Path)
+    parser.add_argument("fast", type=Path)
+    given = parser.parse_args()
+    wanted = CLOUD_FAST.build().state_dict()
+    state = {name: tensor for name, tensor in load_file(given.best).items() if name in wanted}
+    assert len(state) == len(wanted), "these are not the weights of cloud-best"
+    save_file(state, given.fast, {"model": CLOUD_FAST.name, "task": CLOUD_FAST.task})
+
+
+if __name__ == "__main__":
+    main()
