@@ -7,9 +7,10 @@ cases run by default, more than a thousand with ``-m slow``.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and limi
 
 SECONDS = 60
 FEW, MANY = 48, 1200
+ONCE_WRONG = (185, 1097)  # a place in a Matroska header that no longer fitted
 SIZE = (64, 48)
 
 
@@ -95,7 +97,9 @@ def what_is_wrong(ended: Ended, output: Path) -> str | None:
     return None if found == told else f"success with {told} frames, but {found} are there"
 
 
-def survive(commands: Commands, seeds: list[Path], folder: Path, cases: range) -> Counter[str]:
+def survive(
+    commands: Commands, seeds: list[Path], folder: Path, cases: Sequence[int]
+) -> Counter[str]:
     ends: Counter[str] = Counter()
     wrong = []
     for case in cases:
@@ -112,6 +116,8 @@ def survive(commands: Commands, seeds: list[Path], folder: Path, cases: range) -
         if problem is not None:
             wrong.append(f"case {case}, {kind} in {seed.name}: {problem}\n{ended.stderr[-2000:]}")
         output.unlink(missing_ok=True)
+        if f"are kept in {output}.work; the same command carries on" in ended.stderr:
+            shutil.rmtree(f"{output}.work")
         left = sorted(p.name for p in folder.iterdir())
         if left != sorted([broken.name, "stderr.txt", "stdout.txt"]):
             wrong.append(f"case {case}, {kind} in {seed.name}: left behind {left}")
@@ -123,7 +129,7 @@ def survive(commands: Commands, seeds: list[Path], folder: Path, cases: range) -
 def test_damaged_files_end_in_a_sentence_or_in_a_whole_film(
     commands: Commands, seeds: list[Path], tmp_path: Path
 ) -> None:
-    ends = survive(commands, seeds, tmp_path, range(FEW))
+    ends = survive(commands, seeds, tmp_path, [*range(FEW), *ONCE_WRONG])
     # Damage that nothing survives, or that nothing notices, would test nothing.
     assert ends["made"] > FEW // 8
     assert ends["refused"] > FEW // 8

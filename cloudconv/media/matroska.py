@@ -29,7 +29,7 @@ def amend(
 
     ``size`` is the picture's (width, height); ``aspect`` the sample aspect ratio to state, None to
     leave it; ``variable_rate`` takes the claim of a constant rate out. Nothing behind the tracks
-    moves: the muxer leaves a gap in front of them, which gives the room. Returns False, and
+    moves: tracks that grow have the gap that the muxer leaves in front of them. Returns False, and
     changes nothing, where the header is not as expected or the gap is too small.
     """
     with path.open("rb+") as file:
@@ -42,6 +42,11 @@ def amend(
         segment = seek_start
         entries = _amended_tracks(data[tracks[2] : tracks[3]], size, aspect, variable_rate)
         made = _element(_TRACKS, entries)
+        shrunk = tracks[3] - tracks[1] - len(made)
+        if shrunk == 0 or shrunk > 1:
+            file.seek(tracks[1])
+            file.write(made + (_void(shrunk) if shrunk else b""))
+            return True
         body = data[info[1] : info[3]] + made
         room = tracks[3] - gap_start
         left = room - len(body)
@@ -122,7 +127,9 @@ def _amended_seek_head(content: bytes, moved: dict[int, int]) -> bytes:
             parts = dict(_children(seek))
             target = int.from_bytes(parts[_SEEK_ID], "big")
             if target in moved:
-                parts[_SEEK_POSITION] = moved[target].to_bytes(len(parts[_SEEK_POSITION]), "big")
+                parts[_SEEK_POSITION] = _number(moved[target]).rjust(
+                    len(parts[_SEEK_POSITION]), b"\0"
+                )
             seek = b"".join(_element(k, c) for k, c in parts.items())
         made += _element(kind, seek)
     return made
