@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import warnings
+
+from cloudconv.cli import interrupts
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    # A polite kill cleans up as Ctrl-C does: no half-written file stays behind.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupts.heed()
     if not sys.warnoptions:
         # Libraries' notes to programmers; what the user should know comes as a job's warnings.
         warnings.simplefilter("ignore")

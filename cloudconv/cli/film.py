@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
+from cloudconv.cli import interrupts
 from cloudconv.cli.console import Console, print_json, print_result
 
 if TYPE_CHECKING:
@@ -96,11 +97,12 @@ def watched(
     with console.progress(label) as bar:
 
         def update(progress: Progress) -> None:
+            interrupts.check()
             if bar is not None:
                 said = "" if note is None else note(progress)
                 bar(progress.frames_done, progress.frames_expected, said)
 
-        result = run(update if bar is not None else None)
+        result = run(update)
     for message in result.warnings:
         if message not in told:
             console.warning(message)
