@@ -5,7 +5,7 @@
 One frame of every N is kept and each method makes the others again (``cloudconv compare``). A clip
 counts once, whatever its length: mean, median and worst are over the clips' mean PSNR. The share of
 frames that lose to ``blend`` is over all scored frames. Below, the PSNR of each clip, in the order
-of their mean motion between kept frames (OpenCV's DIS flow, where OpenCV is installed), so that the
+of their mean motion between kept frames (DIS flow), so that the
 fastest stand together at the top. ``benchmarks/plot.py`` draws quality against time.
 """
 
@@ -16,7 +16,6 @@ import json
 import statistics
 import sys
 from collections.abc import Iterable
-from importlib import import_module
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ import cloudconv
 from cloudconv.media.color import thumbnail
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
+from cloudconv.models.flow import measured_flow
 
 _FLOW_PAIRS = 8
 _FLOW_SIDE = 320
@@ -91,18 +91,13 @@ def _compare(
 
 def _mean_flow(clip: Path, drop: int) -> float | None:
     """Pixels that the picture moves from one kept frame to the next, near the clip's beginning."""
-    try:
-        cv2: Any = import_module("cv2")
-    except ImportError:
-        return None
     info = probe(clip)
     width = min(_FLOW_SIDE, info.width)
     height = max(16, round(info.height * width / info.width))
     with Source(info, threads=1) as source:
         kept = islice(source.frames(), 0, (_FLOW_PAIRS + 1) * drop, drop)
         looks = [thumbnail(frame, height, width).mul(255).byte().numpy() for frame in kept]
-    method = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    flows = [method.calc(a, b, None) for a, b in pairwise(looks)]
+    flows = [measured_flow(b, a) for a, b in pairwise(looks)]
     lengths = [float(((flow**2).sum(-1) ** 0.5).mean()) for flow in flows]
     return statistics.fmean(lengths) * info.width / width if lengths else None
 

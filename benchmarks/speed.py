@@ -28,7 +28,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv import weights
-from cloudconv.engine.device import choose_device, choose_precision, set_threads
+from cloudconv.engine.device import choose_device, choose_precision, processor_name, set_threads
 from cloudconv.models import registry
 
 PLAIN = "plain float32 loop"
@@ -53,7 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     device = choose_device(options.device)
     threads = set_threads(options.threads)
-    machine = f"{platform.machine()}, {_processor()}, {device}, {threads} threads"
+    machine = f"{platform.machine()}, {processor_name()}, {device}, {threads} threads"
     print(f"{machine}, PyTorch {torch.__version__}")
     found: dict[str, Any] = {}
     for size in options.sizes.split(","):
@@ -131,15 +131,6 @@ def _table(measured: dict[str, dict[str, Any]]) -> str:
         low, middle, high = row["ratio"]
         lines.append(f"{name:20}  {row['seconds']:8.4f}  {middle:6.3f}  {low:.3f} to {high:.3f}")
     return "\n".join(lines)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or "unknown processor"
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else "unknown processor"
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from cloudconv.dreaming.analysis import grey, measured_flow, small_copy
+from cloudconv.dreaming.analysis import grey, small_copy
 from cloudconv.dreaming.flow_method import MotionField
 from cloudconv.dreaming.sky import sky_of
+from cloudconv.models.flow import measured_flow
 from tests.dreams import clouds, material, tensor
 
 SIZE = (192, 128)

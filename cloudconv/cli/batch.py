@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,7 @@ def interp_all(
 
     def run(one: InterpSettings) -> InterpResult:
         label = f"{len(rows) + 1}/{len(every)} {Path(str(one.input)).name}"
-        return _watched(console, label, lambda progress: interp.run(one, progress))
+        return film.under_bar(console, label, partial(interp.run, one))
 
     for name, came in batch.attempts(every, run):
         if isinstance(came, CloudconvError):
@@ -69,13 +69,3 @@ def interp_all(
         print_json({"results": results, "failed": failed})
     if failed:
         raise typer.Exit(1)
-
-
-def _watched(console: Console, label: str, run: Callable[[Any], InterpResult]) -> InterpResult:
-    with console.progress(label) as bar:
-
-        def update(progress: film.Progress) -> None:
-            if bar is not None:
-                bar(progress.frames_done, progress.frames_expected)
-
-        return run(update if bar is not None else None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,20 +51,6 @@ def _modes(incomplete: str) -> list[str]:
     return [name for name in ("auto", *(m.name for m in METHODS)) if name.startswith(incomplete)]
 
 
-Frames = Annotated[
-    int | None,
-    typer.Option("--frames", metavar="N", min=1, help="Dream so many frames.", show_default=False),
-]
-Seconds = Annotated[
-    Fraction | None,
-    typer.Option(
-        "--seconds",
-        metavar="S",
-        parser=options.time,
-        help="Dream so long.",
-        show_default=False,
-    ),
-]
 Mode = Annotated[
     str,
     typer.Option(
@@ -120,8 +105,8 @@ def dream(
     source: options.Input,
     out: options.OutputArgument = None,
     output: options.Output = None,
-    frames: Frames = None,
-    seconds: Seconds = None,
+    frames: extrapolate.Frames = None,
+    seconds: extrapolate.Seconds = None,
     mode: Mode = "auto",
     seed: Seed = 0,
     loop: Loop = False,

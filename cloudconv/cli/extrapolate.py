@@ -34,7 +34,7 @@ def _predictors(incomplete: str) -> list[str]:
 Frames = Annotated[
     int | None,
     typer.Option(
-        "--frames", metavar="N", min=1, help="Forecast so many frames.", show_default=False
+        "--frames", metavar="N", min=1, help="Make so many new frames.", show_default=False
     ),
 ]
 Seconds = Annotated[
@@ -43,7 +43,7 @@ Seconds = Annotated[
         "--seconds",
         metavar="S",
         parser=options.time,
-        help="Forecast so long.",
+        help="Go on for so long.",
         show_default=False,
     ),
 ]
@@ -53,7 +53,7 @@ At = Annotated[
         "--at",
         metavar="T",
         parser=options.time,
-        help="Forecast from here instead of the end: seconds or h:mm:ss.",
+        help="Go on from here instead of the end: seconds or h:mm:ss.",
         show_default=False,
     ),
 ]

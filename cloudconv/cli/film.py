@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import typer
 
@@ -14,6 +14,9 @@ from cloudconv.cli.console import Console, print_json, print_result
 
 if TYPE_CHECKING:
     from cloudconv.media.encoders import EncodeSettings
+
+
+Result = TypeVar("Result")
 
 
 class Outcome(Protocol):
@@ -94,6 +97,22 @@ def watched(
     ``note`` says in a few words what else a progress tells. ``told`` are warnings that were shown
     while it ran.
     """
+    result = under_bar(console, label, run, note)
+    for message in result.warnings:
+        if message not in told:
+            console.warning(message)
+    console.info(summary(result))
+    if json:
+        print_json(asdict(result))
+
+
+def under_bar(
+    console: Console,
+    label: str,
+    run: Callable[[Callable[[Progress], None]], Result],
+    note: Callable[[Any], str] | None = None,
+) -> Result:
+    """Run a job under a progress bar; a Ctrl-C that got lost ends it after the next frame."""
     with console.progress(label) as bar:
 
         def update(progress: Progress) -> None:
@@ -102,13 +121,7 @@ def watched(
                 said = "" if note is None else note(progress)
                 bar(progress.frames_done, progress.frames_expected, said)
 
-        result = run(update)
-    for message in result.warnings:
-        if message not in told:
-            console.warning(message)
-    console.info(summary(result))
-    if json:
-        print_json(asdict(result))
+        return run(update)
 
 
 def rate(rational: str | None) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.errors import ModelError
+from cloudconv.models.flow import opencv
 
 _Floats = NDArray[np.float32]
 _Bytes = NDArray[np.uint8]
@@ -21,24 +19,9 @@ _Bytes = NDArray[np.uint8]
 LONGEST_SIDE = 480
 """Of the pictures that motion is measured on, in pixels."""
 
-_LEAST_SIDE = 16
 _SLOW = 0.15  # pixels of the small picture a frame; slower counts as standing still
 _SLOW_SHARE = 0.01  # of the picture; a smaller region is part of what is around it
 _SLOW_BLUR = 4.0  # pixels of the small picture
-
-
-def opencv() -> Any:
-    """OpenCV, loaded when first needed.
-
-    Raises:
-        ModelError: it is not installed.
-    """
-    try:
-        return import_module("cv2")
-    except ImportError as error:
-        raise ModelError(
-            "Dreaming needs OpenCV: install it with 'pip install opencv-python-headless'."
-        ) from error
 
 
 def analysis_size(height: int, width: int) -> tuple[int, int]:
@@ -71,24 +54,6 @@ def grey(picture: _Bytes) -> _Bytes:
     """(h, w, 3) uint8 to (h, w)."""
     luma: _Bytes = opencv().cvtColor(picture, opencv().COLOR_RGB2GRAY)
     return luma
-
-
-def measured_flow(later: _Bytes, earlier: _Bytes) -> _Floats:
-    """Backward flow: where each pixel of ``later`` was in ``earlier``.
-
-    Source: dense inverse search, Kroeger et al., ECCV 2016 (arXiv 1603.03590), as OpenCV has it.
-
-    Args:
-        later, earlier: (h, w) uint8.
-
-    Returns:
-        (h, w, 2) float32, (dx, dy) in pixels.
-    """
-    height, width = later.shape
-    missing = ((0, max(_LEAST_SIDE - height, 0)), (0, max(_LEAST_SIDE - width, 0)))
-    later, earlier = (np.pad(picture, missing, mode="edge") for picture in (later, earlier))
-    flow: _Floats = _method().calc(later, earlier, None)
-    return flow[:height, :width]
 
 
 def resized_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
@@ -134,9 +99,3 @@ def slow_parts(flows: Sequence[_Floats], shares: Sequence[Tensor | None]) -> _Fl
     large[0] = False
     kept: _Floats = large[labels].astype(np.float32)
     return kept
-
-
-@cache
-def _method() -> Any:
-    cv2 = opencv()
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.analysis import grey, measured_flow, slow_parts
+from cloudconv.dreaming.analysis import grey, slow_parts
+from cloudconv.models.flow import measured_flow
 
 _Floats = NDArray[np.float32]
 _Path = NDArray[np.float64]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.dreaming.analysis import opencv
+from cloudconv.models.flow import opencv
 from cloudconv.models.ops import sampling_grid
 
 _LEVELS = 3  # of the pyramid of the small pictures, above which everything is blended at once

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.analysis import opencv
 from cloudconv.dreaming.material import Material
+from cloudconv.models.flow import opencv
 
 Floats = NDArray[np.float32]
 

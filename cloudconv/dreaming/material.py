@@ -21,16 +21,15 @@ from torch import Tensor
 from cloudconv.dreaming.analysis import (
     analysis_size,
     grey,
-    measured_flow,
     resized_flow,
     slow_parts,
     small_copy,
 )
 from cloudconv.dreaming.compositing import moved, resized
 from cloudconv.dreaming.still import held_matte, still_matte
-from cloudconv.media.color import color_space, to_rgb
-from cloudconv.media.formats import layout
+from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
+from cloudconv.models.flow import measured_flow
 from cloudconv.models.ops import warp
 
 _Floats = NDArray[np.float32]
@@ -209,11 +208,7 @@ class Material:
 
     def real(self, frame: int) -> Tensor:
         """One of ``real_frames`` at full size: (3, H, W) float32."""
-        chosen = self.real_frames[frame]
-        form = layout(chosen.pix_fmt)
-        planes = chosen.planes()[: 1 if form.family == "gray" else 3]
-        space = color_space(chosen.tags, form, chosen.width, chosen.height)
-        return to_rgb([plane.to(self.device) for plane in planes], form, space)
+        return rgb_of(self.real_frames[frame], self.device)
 
     def real_small(self, frame: int) -> _Bytes:
         """The same for analysis: (h, w, 3) uint8."""

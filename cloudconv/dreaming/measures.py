@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.analysis import opencv
+from cloudconv.models.flow import opencv
 
 cv2 = opencv()
 

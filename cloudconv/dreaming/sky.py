@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloudconv.dreaming.analysis import opencv
 from cloudconv.dreaming.compositing import blurred, resized
+from cloudconv.models.flow import opencv
 
 _SIDE = 320  # longest side of the picture that is cut in two
 _ROUNDS = 4

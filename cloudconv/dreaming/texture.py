@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloudconv.dreaming.analysis import grey, measured_flow, resized_flow, small_copy
+from cloudconv.dreaming.analysis import grey, resized_flow, small_copy
 from cloudconv.dreaming.compositing import blurred, moved
 from cloudconv.dreaming.jumps import Jumps
 from cloudconv.dreaming.likeness import thumbnail, thumbnails
 from cloudconv.dreaming.material import Material
+from cloudconv.models.flow import measured_flow
 from cloudconv.models.ops import warp
 
 _OVER = 24  # frames that a jump is hidden in

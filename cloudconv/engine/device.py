@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import re
 from pathlib import Path
 
@@ -102,6 +104,19 @@ def set_threads(count: int | None) -> int:
     return torch.get_num_threads()
 
 
+def cores() -> int:
+    """How many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def processor_name() -> str:
+    """What the processor is called."""
+    named = (x.partition(":")[2].strip() for x in _cpu_lines() if x.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
 def _check_cuda(device: torch.device) -> None:
     if not torch.cuda.is_available():
         raise DeviceError(
@@ -124,13 +139,17 @@ def _cpu_flags() -> set[str]:
     capabilities = getattr(torch.cpu, "get_capabilities", None)
     if capabilities is not None:
         return {str(name) for name, present in capabilities().items() if present is True}
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
     return {
         flag
-        for line in lines
+        for line in _cpu_lines()
         if line.startswith(("flags", "Features"))
         for flag in line.partition(":")[2].split()
     }
+
+
+def _cpu_lines() -> list[str]:
+    """What Linux says of its processors; empty elsewhere."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []

@@ -18,6 +18,7 @@ from cloudconv.engine.pipeline import prefetch
 from cloudconv.engine.runner import Renderer
 from cloudconv.errors import InputError
 from cloudconv.jobs.making import Recipe, Shown, decoded, make_segments
+from cloudconv.jobs.resuming import both_ends
 from cloudconv.jobs.workfolder import WorkFolder, fresh_file
 from cloudconv.media.packets import PacketSummary
 from cloudconv.segments import Segment
@@ -197,12 +198,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 
 def _ends(path: Path) -> str:
-    known = hashlib.sha256()
-    with path.open("rb") as file:
-        known.update(file.read(1 << 20))
-        file.seek(max(path.stat().st_size - (1 << 20), 0))
-        known.update(file.read(1 << 20))
-    return known.hexdigest()
+    return hashlib.sha256(both_ends(path)).hexdigest()
 
 
 def _plan_of(folder: Path) -> str:

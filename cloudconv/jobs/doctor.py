@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 from collections import Counter
@@ -15,7 +14,14 @@ from typing import Any
 import torch
 
 from cloudconv import weights
-from cloudconv.engine.device import choose_device, choose_precision, has_fast_bf16, precision_name
+from cloudconv.engine.device import (
+    choose_device,
+    choose_precision,
+    cores,
+    has_fast_bf16,
+    precision_name,
+    processor_name,
+)
 from cloudconv.engine.memory import free_memory, plan_memory
 from cloudconv.errors import CloudconvError
 from cloudconv.media import build
@@ -72,8 +78,8 @@ def run() -> Diagnosis:
         cloudconv=metadata.version("cloudconv"),
         python=platform.python_version(),
         system=f"{platform.system()} {platform.release()} ({platform.machine()})",
-        processor=_processor(),
-        cores=_cores(),
+        processor=processor_name(),
+        cores=cores(),
         memory_free_bytes=free_memory(torch.device("cpu")),
         disk_free_bytes=shutil.disk_usage(Path.cwd()).free,
         packages={name: metadata.version(name) for name in _PACKAGES},
@@ -102,7 +108,7 @@ def _weights() -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 
 def _devices() -> list[dict[str, Any]]:
-    found = [{"name": "cpu", "description": _processor(), "fast_bf16": has_fast_bf16()}]
+    found = [{"name": "cpu", "description": processor_name(), "fast_bf16": has_fast_bf16()}]
     for number in range(torch.cuda.device_count()):
         found.append(
             {
@@ -143,18 +149,3 @@ def _auto(problems: list[str]) -> dict[str, Any]:
         "precision": precision_name(dtype),
         "sizes": sizes,
     }
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    allowed = getattr(os, "sched_getaffinity", None)
-    return len(allowed(0)) if allowed is not None else os.cpu_count() or 1
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())

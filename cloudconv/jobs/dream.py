@@ -36,9 +36,8 @@ from cloudconv.jobs.continuing import (
 from cloudconv.jobs.continuing import Progress as CommonProgress
 from cloudconv.jobs.dream_material import gather_material
 from cloudconv.jobs.dream_report import check_report, write_report
-from cloudconv.media.color import color_space, to_rgb
+from cloudconv.media.color import rgb_of
 from cloudconv.media.encoders import choose as choose_encoder
-from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
 from cloudconv.media.source import Source
 from cloudconv.media.target import container_of
@@ -377,10 +376,7 @@ def _dream(job: _Job, frames: int, first: Frame | None) -> Iterator[Tensor]:
     settings, material = job.settings, job.material
     loop_to = None
     if job.loops and first is not None:
-        form = layout(first.pix_fmt)
-        planes = first.planes()[: 3 if form.family != "gray" else 1]
-        space = color_space(first.tags, form, first.width, first.height)
-        loop_to = to_rgb([plane.to(material.device) for plane in planes], form, space)
+        loop_to = rgb_of(first, material.device)
     chosen = job.spec.build(job.options)
     return chosen.dream(
         material, frames=frames, seed=settings.seed, loop=job.loops, loop_to=loop_to

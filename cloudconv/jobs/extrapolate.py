@@ -31,9 +31,8 @@ from cloudconv.jobs.continuing import (
     write,
 )
 from cloudconv.jobs.schedule import look
-from cloudconv.media.color import color_space, to_rgb
+from cloudconv.media.color import rgb_of
 from cloudconv.media.encoders import choose
-from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
 from cloudconv.media.probe import MediaInfo
 from cloudconv.media.source import Source
@@ -256,16 +255,10 @@ def _forecast(job: _Job, model: Predictor) -> Iterator[Frame]:
     frames = job.context.frames
     frames = (frames[0],) * (job.need - len(frames)) + frames
     last = frames[-1]
-    form = layout(last.pix_fmt)
-    space = color_space(last.tags, form, last.width, last.height)
-    colours = 3 if form.family != "gray" else 1
     with enough_memory(job.device, job.place.info):
         with torch.inference_mode():
-            seen = [
-                to_rgb([p.to(job.device) for p in frame.planes()[:colours]], form, space)
-                for frame in frames
-            ]
-            made = model.forecast(torch.stack(seen)[None], job.place.new_frames)
+            seen = torch.stack([rgb_of(frame, job.device) for frame in frames])
+            made = model.forecast(seen[None], job.place.new_frames)
         for _ in range(job.place.new_frames):
             with torch.inference_mode():
                 frame = new_frame(next(made)[0], last)

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from cloudconv import metrics
 from cloudconv.errors import SettingsError
-from cloudconv.media.color import color_space, to_rgb
+from cloudconv.media.color import rgb_of
 from cloudconv.media.filters import VmafMeter, XpsnrMeter
-from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
 
 SEQUENCE_METRICS = ("xpsnr", "vmaf")
@@ -38,10 +37,7 @@ def check_metrics(names: Sequence[str]) -> None:
 
 def as_rgb(frame: Frame) -> Tensor:
     """A frame as it is scored: (3, H, W) float32 RGB, rounded to 8 bits, in [0, 1]."""
-    form = layout(frame.pix_fmt)
-    space = color_space(frame.tags, form, frame.width, frame.height)
-    planes = frame.planes()
-    return metrics.eight_bit(to_rgb(planes[:-1] if form.alpha else planes, form, space))
+    return metrics.eight_bit(rgb_of(frame))
 
 
 class Scores:

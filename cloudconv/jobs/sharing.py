@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -12,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from cloudconv.engine.device import set_threads
+from cloudconv.engine.device import cores, set_threads
 from cloudconv.engine.local import Jobs, share
 from cloudconv.engine.pipeline import prefetch
 from cloudconv.errors import SettingsError
@@ -42,13 +41,6 @@ class Crew:
         if self.kind == "local":
             return max(1, (asked or cores()) // self.count)
         return asked or self.cores if self.kind == "ray" else asked
-
-
-def cores() -> int:
-    """How many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def crew_of(workers: str, device: str) -> Crew:

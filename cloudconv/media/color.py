@@ -171,6 +171,14 @@ def make_picture(planes: Sequence[Tensor], pix_fmt: str, width: int, height: int
     return picture
 
 
+def rgb_of(frame: Frame, device: torch.device | str = "cpu") -> Tensor:
+    """A frame's colours, (3, H, W) float32 on ``device``; see :func:`to_rgb`. Alpha is left out."""
+    form = layout(frame.pix_fmt)
+    planes = frame.planes()[: 1 if form.family == "gray" else 3]
+    space = color_space(frame.tags, form, frame.width, frame.height)
+    return to_rgb([plane.to(device) for plane in planes], form, space)
+
+
 def thumbnail(frame: Frame, height: int, width: int) -> Tensor:
     """The luma of a frame averaged over areas: (height, width) float32 in [0, 1]."""
     kind = layout(frame.pix_fmt)

@@ -8,11 +8,9 @@ without it and at half the resolution, each with its own weights.
 
 from __future__ import annotations
 
-from cloudconv.models.base import ModelSpec
-from cloudconv.models.rife import IFNet
+from dataclasses import replace
 
-_ORIGIN = "cloudconv, started from RIFE 4.6 (Huang et al., ECCV 2022, arXiv 2011.06294)"
-_DOMAIN = "any live footage; quiet and noisy pictures too"
+from cloudconv.models.rife import RIFE_46, IFNet
 
 
 def _best() -> IFNet:
@@ -27,59 +25,26 @@ def _turbo() -> IFNet:
     return IFNet(CLOUD_TURBO, (16, 8, 4), gated=True)
 
 
-CLOUD_BEST = ModelSpec(
+CLOUD_BEST = replace(
+    RIFE_46,
     name="cloud-best",
-    task="interpolate",
-    context=2,
-    arbitrary_timestep=True,
-    multiple=32,
     build=_best,
     weights="cloud-best",
     parameters=5_308_848,
-    licence="MIT",
-    origin=_ORIGIN,
-    domain=_DOMAIN,
-    scale_option=True,
+    origin="cloudconv, started from RIFE 4.6 (Huang et al., ECCV 2022, arXiv 2011.06294)",
+    domain="any live footage; quiet and noisy pictures too",
     bytes_per_pixel=280,
-    overlap=128,
-    half_precision=True,
-    fallback_option=True,
 )
 
-CLOUD_FAST = ModelSpec(
+CLOUD_FAST = replace(
+    CLOUD_BEST,
     name="cloud-fast",
-    task="interpolate",
-    context=2,
-    arbitrary_timestep=True,
-    multiple=32,
     build=_fast,
     weights="cloud-fast",
     parameters=4_965_752,
-    licence="MIT",
-    origin=_ORIGIN,
-    domain=_DOMAIN,
-    scale_option=True,
     bytes_per_pixel=160,
-    overlap=128,
-    half_precision=True,
-    fallback_option=True,
 )
 
-CLOUD_TURBO = ModelSpec(
-    name="cloud-turbo",
-    task="interpolate",
-    context=2,
-    arbitrary_timestep=True,
-    multiple=64,
-    build=_turbo,
-    weights="cloud-turbo",
-    parameters=4_965_752,
-    licence="MIT",
-    origin=_ORIGIN,
-    domain=_DOMAIN,
-    scale_option=True,
-    bytes_per_pixel=160,
-    overlap=128,
-    half_precision=True,
-    fallback_option=True,
+CLOUD_TURBO = replace(
+    CLOUD_FAST, name="cloud-turbo", build=_turbo, weights="cloud-turbo", multiple=64
 )

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.errors import ModelError
@@ -64,25 +64,45 @@ def carried(velocity: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
 
 def mean_velocity(frames: Tensor) -> Tensor:
     """The mean backward flow, (2, H, W) in pixels a frame, of (T, 3, H, W). No gradient passes."""
-    method = _method()
-    height, width = frames.shape[2:]
-    missing = (0, max(_LEAST_SIDE - width, 0), 0, max(_LEAST_SIDE - height, 0))
-    grey = F.pad(luma(frames.detach().float().clamp(0, 1)), missing, mode="replicate")
+    grey = luma(frames.detach().float().clamp(0, 1))
     pictures = (grey * 255).round().byte().cpu().numpy()
-    flows = [method.calc(later, earlier, None) for earlier, later in pairwise(pictures)]
-    mean = torch.from_numpy(np.mean(flows, 0)).permute(2, 0, 1)
-    return mean[:, :height, :width].to(frames.device)
+    flows = [measured_flow(later, earlier) for earlier, later in pairwise(pictures)]
+    return torch.from_numpy(np.mean(flows, 0)).permute(2, 0, 1).to(frames.device)
 
 
-def _method() -> Any:
+def measured_flow(later: NDArray[np.uint8], earlier: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Backward flow: where each pixel of ``later`` was in ``earlier``.
+
+    Source: dense inverse search, Kroeger et al., ECCV 2016 (arXiv 1603.03590), as OpenCV has it.
+
+    Args:
+        later, earlier: (h, w) uint8.
+
+    Returns:
+        (h, w, 2) float32, (dx, dy) in pixels.
+    """
+    cv2 = opencv()
+    height, width = later.shape
+    missing = ((0, max(_LEAST_SIDE - height, 0)), (0, max(_LEAST_SIDE - width, 0)))
+    later, earlier = (np.pad(picture, missing, mode="edge") for picture in (later, earlier))
+    method = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow: NDArray[np.float32] = method.calc(later, earlier, None)
+    return flow[:height, :width]
+
+
+def opencv() -> Any:
+    """OpenCV, loaded when first needed.
+
+    Raises:
+        ModelError: it is not installed.
+    """
     try:
-        cv2: Any = import_module("cv2")
+        return import_module("cv2")
     except ImportError as error:
         raise ModelError(
-            "The model flow needs OpenCV: install it with 'pip install opencv-python-headless', "
-            "or choose another model."
+            "Optical flow and dreaming need OpenCV: install it with "
+            "'pip install opencv-python-headless'."
         ) from error
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
 
 FLOW = ModelSpec(

@@ -20,8 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.errors import InputError, SettingsError
-from cloudconv.media.color import color_space, thumbnail, to_rgb
-from cloudconv.media.formats import layout
+from cloudconv.media.color import rgb_of, thumbnail
 from cloudconv.media.frame import Frame
 from cloudconv.media.images import open_pictures
 from cloudconv.media.probe import MediaInfo, probe
@@ -432,9 +431,7 @@ def _has_cut(looks: list[Tensor]) -> bool:
 
 def _picture(frame: Frame, shape: tuple[int, int]) -> Tensor:
     """(3, height, width) uint8 RGB."""
-    kind = layout(frame.pix_fmt)
-    space = color_space(frame.tags, kind, frame.width, frame.height)
-    rgb = to_rgb(frame.planes(), kind, space)
+    rgb = rgb_of(frame)
     if shape != (frame.height, frame.width):
         rgb = F.interpolate(rgb[None], shape, mode="bilinear", antialias=True)[0]
     return rgb.clamp_(0, 1).mul_(255).round_().to(torch.uint8)
