@@ -5,8 +5,8 @@
 One frame of every N is kept and each method makes the others again (``cloudconv compare``). A clip
 counts once, whatever its length: mean, median and worst are over the clips' mean PSNR. The share of
 frames that lose to ``blend`` is over all scored frames. Below, the PSNR of each clip, in the order
-of their mean motion between kept frames (DIS flow), so that the
-fastest stand together at the top. ``benchmarks/plot.py`` draws quality against time.
+of their mean motion between kept frames (DIS flow), so that the fastest stand together at the top.
+``benchmarks/plot.py`` draws quality against time.
 """
 
 from __future__ import annotations
