@@ -24,7 +24,22 @@ def pattern(text: str) -> tuple[int, ...]:
     return tuple("RND".index(letter) for letter in text)
 
 
-@pytest.mark.parametrize("rhythm", ["NNRNN", "NNNNR", "NRNRN", "RNRNR", "RNNRN", "NRNNR", "NNNNN"])
+@pytest.mark.parametrize(
+    "rhythm",
+    [
+        "NNRNN",
+        "NNNNR",
+        "NRNRN",
+        "RNRNR",
+        "RNNRN",
+        "NRNNR",
+        "NNNNN",
+        "RRNRR",
+        "NRRNR",
+        "RNRRN",
+        "RNNRR",
+    ],
+)
 def test_rhythms_are_seen(rhythm: str) -> None:
     changed = [0.4 if letter == "R" else 10.0 + k for k, letter in enumerate(rhythm)]
     assert steps(changed, changed) == pattern(rhythm)
@@ -55,6 +70,8 @@ def test_what_is_no_rhythm(changed: list[float]) -> None:
         ("RNRNR", "1 1 2 2 3 3 4"),
         ("RNNRN", "1 1 2 3 3 4 5"),
         ("NNRND", "1 2 3 4 5 6 7"),
+        ("RNRRN", "0 0 1 1 1 2 2"),
+        ("NRRNR", "0 1 1 1 2 2 2"),
     ],
 )
 def test_rhythms_go_on(rhythm: str, expected: str) -> None:

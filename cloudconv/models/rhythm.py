@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from math import ceil
 
 import torch
@@ -93,12 +93,16 @@ def steps(changed: Sequence[float], overall: Sequence[float]) -> tuple[int, ...]
 
 
 def repeats(changed: Sequence[float]) -> tuple[bool, ...]:
-    """Which of some changes from frame to frame are none, by a rhythm of single repeats.
+    """Which of some changes from frame to frame are none, by the rhythm in which they come.
 
     A repeat is a change far smaller than those before and after it. One alone must stand out
-    clearly; several may do so less, if they come at even distances. A picture that comes to rest,
-    or begins to move, has none.
+    clearly; several may do so less, if they come at even distances. Animation on threes repeats
+    each frame twice: such runs must stand out, with motion between them. A picture that comes to
+    rest, or begins to move, has none.
     """
+    runs = _runs(changed)
+    if runs is not None:
+        return runs
     places = range(len(changed))
     # Beside a jump, what is usual looks small.
     lively = _SHALLOW * sorted(changed)[-2:][0] if changed else 0.0
@@ -119,9 +123,30 @@ def steps_of_content(pattern: Sequence[int], frames: int) -> int:
     places = [k for k, step in enumerate(pattern) if step == 0]
     if not places or max(pattern) > 1:
         return frames
-    period = places[-1] - places[-2] if len(places) > 1 else _USUAL
     ahead = range(len(pattern), len(pattern) + frames)
-    return sum((k - places[-1]) % period != 0 for k in ahead)
+    if len(places) == 1:
+        return sum((k - places[0]) % _USUAL != 0 for k in ahead)
+    # What came last, at the distance at which it agrees the longest with what came before it.
+    period = max(range(2, len(pattern)), key=lambda distance: _agreement(pattern, distance))
+    going = list(pattern)
+    for _ in ahead:
+        going.append(going[-period])
+    return sum(going[len(pattern) :])
+
+
+def _runs(changed: Sequence[float]) -> tuple[bool, ...] | None:
+    """Repeats that come in runs, each far smaller than every change that is none."""
+    least = _EDGE * sorted(changed)[-2] if len(changed) > 1 else 0.0
+    still = tuple(change < least for change in changed)
+    unclear = any(least <= change < _SHALLOW * least / _EDGE for change in changed)
+    begun = [k for k, repeated in enumerate(still) if repeated and (k == 0 or not still[k - 1])]
+    return None if unclear or len(begun) < 2 or sum(still) == len(begun) else still
+
+
+def _agreement(pattern: Sequence[int], distance: int) -> int:
+    """How many of the latest steps are as those that distance before, without a break."""
+    pairs = zip(reversed(pattern[distance:]), reversed(pattern[:-distance]), strict=True)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _is_dip(changed: Sequence[float], place: int, depth: float) -> bool:
