@@ -34,7 +34,6 @@ def pattern(text: str) -> tuple[int, ...]:
         "RNNRN",
         "NRNNR",
         "NNNNN",
-        "RRNRR",
         "NRRNR",
         "RNRRN",
         "RNNRR",
