@@ -1,13 +1,20 @@
-"""How long a new frame takes: the models alone, beside the plain loop of the same network.
+"""How long a new frame takes: models alone, and the whole command with each of its parts.
 
     python benchmarks/speed.py --sizes 960x720,1920x1080 --json speed.json
+    python benchmarks/speed.py --clip clip.mp4 --sizes 854x480,3840x2160 --factors 2,4
 
 The plain loop is RIFE 4.6 as its authors' project runs it on a CPU: float32, one frame at a time,
-everything at full size, from ``weights/make_rife46.py``. All methods take turns in each round, in
-one process and on the same pictures, and a ratio is that of two times of one round: what else the
-machine does meanwhile falls on all of them. Given are the medians over the rounds and, for ratios,
-the middle half of them. Where the machine is busy with other work, ``--cpu-time`` counts only the
-time that the processors spend on this.
+everything at full size, from ``weights/make_rife46.py``. All methods take turns in each round, on
+the same pictures, and a ratio is that of two times of one round: what else the machine does
+meanwhile falls on all of them. Given are the medians over the rounds and, for ratios, the middle
+half of them. Where the machine is busy with other work, ``--cpu-time`` compares the time that the
+processors spend, not that on the clock.
+
+With ``--clip``, its first frames at each size are doubled, or more, from file to file. ``decode``,
+``new frames`` (colour conversion and model) and ``encode`` are the parts alone; ``end to end`` is
+all of it in this process; ``command`` is a process of its own, its start included; ``ffmpeg
+minterpolate`` likewise. All are given for each new frame. ``wall x cores`` is what end to end takes
+of all cores, by the processors' time of the three parts: 1 is a pipeline that loses nothing.
 """
 
 from __future__ import annotations
@@ -17,8 +24,13 @@ import json
 import platform
 import runpy
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,17 +40,70 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv import weights
-from cloudconv.engine.device import choose_device, choose_precision, processor_name, set_threads
+from cloudconv.engine.device import (
+    choose_device,
+    choose_precision,
+    cores,
+    processor_name,
+    set_threads,
+)
+from cloudconv.engine.runner import Renderer, Task
+from cloudconv.jobs import interp
+from cloudconv.media.frame import Frame
+from cloudconv.media.sink import Sink
+from cloudconv.media.source import Source
 from cloudconv.models import registry
 
 PLAIN = "plain float32 loop"
 _REFERENCE = Path(__file__).resolve().parent.parent / "weights" / "make_rife46.py"
 _MOTION = 6  # pixels
+_LAUNCHER = """
+import resource, subprocess, sys, time
+began = time.perf_counter()
+subprocess.run(sys.argv[1:], check=True, stdout=sys.stderr)
+wall, used = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+print(wall, used.ru_utime + used.ru_stime, used.ru_maxrss)
+"""
+_MINTERPOLATE = "mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1"
 
-Run = Callable[[], object]
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one run took: seconds on the clock and of the processors, and bytes of memory."""
+
+    wall: float
+    cpu: float
+    memory: int = 0
+
+
+Run = Callable[[], Taken]
 
 
 def main() -> None:
+    options = _arguments()
+    device = choose_device(options.device)
+    threads = set_threads(options.threads)
+    machine = f"{platform.machine()}, {processor_name()}, {device}, {threads} threads"
+    print(f"{machine}, PyTorch {torch.__version__}")
+    found: dict[str, Any] = {}
+    for size in options.sizes.split(","):
+        width, height = map(int, size.split("x"))
+        for factor in map(int, options.factors.split(",") if options.clip else ["2"]):
+            with tempfile.TemporaryDirectory() as folder:
+                parts = (
+                    _whole(options, device, width, height, factor, Path(folder))
+                    if options.clip
+                    else _models(options, device, width, height)
+                )
+                title = f"{size} x{factor}" if options.clip else size
+                found[title] = _measured(parts, options)
+            print(f"\n{title}\n{_table(found[title])}", flush=True)
+            if options.json:
+                result = {"machine": machine, "torch": torch.__version__, "sizes": found}
+                options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -49,44 +114,38 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--cpu-time", action="store_true", help="not the time on the clock")
+    parser.add_argument("--clip", type=Path, help="also from file to file, on this clip")
+    parser.add_argument("--frames", type=int, default=24, help="of the clip")
+    parser.add_argument("--factors", default="2", help="with commas, for the clip")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all figures, to this file")
     options = parser.parse_args()
-    device = choose_device(options.device)
-    threads = set_threads(options.threads)
-    machine = f"{platform.machine()}, {processor_name()}, {device}, {threads} threads"
-    print(f"{machine}, PyTorch {torch.__version__}")
-    found: dict[str, Any] = {}
-    for size in options.sizes.split(","):
-        width, height = map(int, size.split("x"))
-        with torch.inference_mode():
-            methods = _methods(options, device, width, height)
-            clock = time.process_time if options.cpu_time else time.perf_counter
-            found[size] = _measured(methods, options.rounds, device, clock)
-        print(f"\n{size}\n{_table(found[size])}", flush=True)
-    if options.json:
-        result = {"machine": machine, "torch": torch.__version__, "sizes": found}
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if options.rounds < 1 or options.frames < 2:
+        parser.error("at least one round and two frames are needed")
+    return options
 
 
-def _methods(
+def _models(
     options: argparse.Namespace, device: torch.device, width: int, height: int
 ) -> dict[str, Run]:
     x0, x1 = (picture.to(device) for picture in _pictures(width, height))
     half = torch.tensor([0.5])
-    network = runpy.run_path(str(_REFERENCE))["reference"]
-    tensors = {k: v.float().to(device) for k, v in weights.load_state("rife-4.6").items()}
-
-    def plain() -> Tensor:
-        with device:
-            result: Tensor = network(tensors, x0, x1, 0.5, 1.0)
-        return result
-
-    methods: dict[str, Run] = {PLAIN: plain}
+    methods: dict[str, Run] = {PLAIN: _plain(x0, x1, device)}
     for name in options.models.split(","):
         dtype = choose_precision(options.precision, device, registry.spec(name, "interpolate"))
         model = registry.load(name, device, dtype)
-        methods[name] = partial(model.interpolate, x0, x1, half)
+        methods[name] = partial(_timed, partial(model.interpolate, x0, x1, half), device)
     return methods
+
+
+def _plain(x0: Tensor, x1: Tensor, device: torch.device) -> Run:
+    network = runpy.run_path(str(_REFERENCE))["reference"]
+    tensors = {k: v.float().to(device) for k, v in weights.load_state("rife-4.6").items()}
+
+    def run() -> None:
+        with device:
+            network(tensors, x0, x1, 0.5, 1.0)
+
+    return partial(_timed, run, device)
 
 
 def _pictures(width: int, height: int) -> tuple[Tensor, Tensor]:
@@ -99,25 +158,166 @@ def _pictures(width: int, height: int) -> tuple[Tensor, Tensor]:
     return first.contiguous(), second.contiguous()
 
 
-def _measured(
-    methods: dict[str, Run], rounds: int, device: torch.device, clock: Callable[[], float]
-) -> dict[str, dict[str, Any]]:
-    times: dict[str, list[float]] = {name: [] for name in methods}
-    for number in range(rounds + 1):
-        for name, run in methods.items():
-            began = clock()
-            run()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            if number:  # the first round makes the libraries ready
-                times[name].append(clock() - began)
-    return {
-        name: {
-            "seconds": statistics.median(taken),
-            "ratio": _quartiles([a / b for a, b in zip(taken, times[PLAIN], strict=True)]),
-        }
-        for name, taken in times.items()
+def _whole(
+    options: argparse.Namespace,
+    device: torch.device,
+    width: int,
+    height: int,
+    factor: int,
+    folder: Path,
+) -> dict[str, Run]:
+    """The parts of the way from file to file, each for one new frame."""
+    clip = _shrunk(options.clip, width, height, options.frames, folder)
+    with Source(clip) as source:
+        info, frames = source.info, list(source.frames())
+    assert info.timing.rate is not None  # made so, just now
+    rate = factor * info.timing.rate
+    new = (factor - 1) * (len(frames) - 1)
+    tasks = _tasks(frames, factor)
+    methods: dict[str, Run] = {PLAIN: _plain(*_pictures(width, height), device)}
+    methods["decode"] = partial(_timed, partial(_decode, clip), device, new)
+    for name in options.models.split(","):
+        settings = interp.InterpSettings(
+            input=clip,
+            output=folder / "made.mp4",
+            factor=Fraction(factor),
+            model=name,
+            overwrite=True,
+            device=options.device,
+            precision=options.precision,
+            threads=options.threads,
+        )
+        spec = registry.spec(name, "interpolate")
+        dtype = choose_precision(options.precision, device, spec)
+        model = registry.load(name, device, dtype)
+        renderer = Renderer(
+            model, device=device, dtype=dtype, fallback=True, on_warning=_complained
+        )
+        rendered = list(renderer.render(iter(tasks)))
+        sink = partial(
+            Sink,
+            folder / "encoded.mp4",
+            info,
+            rate=rate,
+            time_base=1 / rate,
+        )
+        methods[f"{name}: new frames"] = partial(
+            _timed, partial(_render, renderer, tasks), device, new
+        )
+        methods[f"{name}: encode"] = partial(_timed, partial(_encode, sink, rendered), device, new)
+        methods[f"{name}: end to end"] = partial(_timed, partial(interp.run, settings), device, new)
+        methods[f"{name}: command"] = partial(_process, _command(settings, options), new)
+    methods["ffmpeg minterpolate"] = partial(_process, _minterpolate(clip, rate, folder), new)
+    return methods
+
+
+def _shrunk(clip: Path, width: int, height: int, frames: int, folder: Path) -> Path:
+    """The clip's first frames at that size, cut to its shape, at a quality that hides nothing."""
+    made = folder / "source.mp4"
+    fitted = f"scale={width}:{height}:force_original_aspect_ratio=increase,crop={width}:{height}"
+    encoded = ["-an", "-c:v", "libx264", "-crf", "12", "-pix_fmt", "yuv420p"]
+    command = ["ffmpeg", "-v", "error", "-i", str(clip), "-vf", fitted, "-frames:v", str(frames)]
+    subprocess.run([*command, *encoded, str(made)], check=True)
+    return made
+
+
+def _tasks(frames: list[Frame], factor: int) -> list[Task]:
+    lasts = (frames[1].time - frames[0].time) / factor
+    return [
+        Task(left, right if part else None, Fraction(part, factor), left.time + part * lasts, lasts)
+        for left, right in zip(frames, [*frames[1:], None], strict=True)
+        for part in range(factor if right is not None else 1)
+    ]
+
+
+def _decode(clip: Path) -> None:
+    with Source(clip) as source:
+        for _ in source.frames():
+            pass
+
+
+def _render(renderer: Renderer, tasks: list[Task]) -> None:
+    for _ in renderer.render(iter(tasks)):
+        pass
+
+
+def _encode(sink: Callable[[], Sink], frames: list[Frame]) -> None:
+    with sink() as target:
+        for frame in frames:
+            target.write(frame)
+
+
+def _command(settings: interp.InterpSettings, options: argparse.Namespace) -> list[str]:
+    given = {
+        "--factor": str(settings.factor),
+        "--model": settings.model,
+        "--device": options.device,
+        "--precision": options.precision,
+        "-o": str(settings.output),
     }
+    if options.threads:
+        given["--threads"] = str(options.threads)
+    flat = [word for pair in given.items() for word in pair]
+    words = ["-m", "cloudconv", "interp", str(settings.input), *flat, "--overwrite", "--quiet"]
+    return [sys.executable, *words]
+
+
+def _minterpolate(clip: Path, rate: Fraction, folder: Path) -> list[str]:
+    way = f"minterpolate=fps={rate}:{_MINTERPOLATE}"
+    made = str(folder / "minterpolate.mp4")
+    return ["ffmpeg", "-v", "error", "-y", "-i", str(clip), "-vf", way, "-an", made]
+
+
+def _complained(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def _timed(run: Callable[[], object], device: torch.device, new: int = 1) -> Taken:
+    wall, cpu = time.perf_counter(), time.process_time()
+    with torch.inference_mode():
+        run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return Taken((time.perf_counter() - wall) / new, (time.process_time() - cpu) / new)
+
+
+def _process(command: list[str], new: int) -> Taken:
+    """In a process of its own, whose memory at the most is measured, too."""
+    # Not started from here: a process begins with the memory peak of the one that starts it.
+    launcher = [sys.executable, "-c", _LAUNCHER, *command]
+    said = subprocess.run(launcher, check=True, stdout=subprocess.PIPE, text=True).stdout
+    wall, cpu, memory = map(float, said.split())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Taken(wall / new, cpu / new, int(memory) * unit)
+
+
+def _measured(methods: dict[str, Run], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    runs: dict[str, list[Taken]] = {name: [] for name in methods}
+    for number in range(options.rounds + 1):
+        for name, run in methods.items():
+            taken = run()
+            if number:  # the first round makes the libraries ready
+                runs[name].append(taken)
+    rows: dict[str, dict[str, Any]] = {}
+    for name, all_taken in runs.items():
+        pairs = zip(all_taken, runs[PLAIN], strict=True)
+        ratios = [a.cpu / b.cpu if options.cpu_time else a.wall / b.wall for a, b in pairs]
+        rows[name] = {
+            "seconds": statistics.median(taken.wall for taken in all_taken),
+            "cpu_seconds": statistics.median(taken.cpu for taken in all_taken),
+            "ratio": _quartiles(ratios),
+        }
+        if memory := max(taken.memory for taken in all_taken):
+            rows[name]["memory_bytes"] = memory
+        if name.endswith(": end to end"):
+            model = name.partition(":")[0]
+            parts = ("decode", f"{model}: new frames", f"{model}: encode")
+            by_round = zip(all_taken, *(runs[part] for part in parts), strict=True)
+            shares = [
+                whole.wall * cores() / sum(p.cpu for p in alone) for whole, *alone in by_round
+            ]
+            rows[name]["wall_x_cores"] = _quartiles(shares)
+    return rows
 
 
 def _quartiles(values: list[float]) -> list[float]:
@@ -126,10 +326,19 @@ def _quartiles(values: list[float]) -> list[float]:
 
 
 def _table(measured: dict[str, dict[str, Any]]) -> str:
-    lines = [f"{'method':20}  {'s/frame':>8}  {'ratio':>6}  middle half"]
+    wide = max(map(len, measured))
+    lines = [
+        f"{'method':{wide}}  {'s/frame':>8}  {'CPU s':>8}  {'ratio':>6}  "
+        f"{'middle half':14}  {'wall x cores':>12}  {'memory':>8}"
+    ]
     for name, row in measured.items():
         low, middle, high = row["ratio"]
-        lines.append(f"{name:20}  {row['seconds']:8.4f}  {middle:6.3f}  {low:.3f} to {high:.3f}")
+        share = f"{row['wall_x_cores'][1]:.3f}" if "wall_x_cores" in row else ""
+        memory = f"{row['memory_bytes'] / 2**20:.0f} MB" if "memory_bytes" in row else ""
+        lines.append(
+            f"{name:{wide}}  {row['seconds']:8.4f}  {row['cpu_seconds']:8.4f}  {middle:6.3f}  "
+            f"{low:.3f} to {high:.3f}  {share:>12}  {memory:>8}".rstrip()
+        )
     return "\n".join(lines)
 
 
