@@ -20,6 +20,7 @@ from cloudconv.engine.memory import (
     plan_memory,
 )
 from cloudconv.engine.tiling import round_up, smallest_tile, tiled
+from cloudconv.engine.transfer import Arriving, Transfers
 from cloudconv.errors import DeviceError
 from cloudconv.media.color import (
     alpha_from_float,
@@ -61,6 +62,20 @@ class _Seen:
     channels: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A new frame whose planes may still be on their way from the device."""
+
+    task: Task
+    like: Frame
+    planes: Arriving
+
+    def frame(self) -> Frame:
+        like, task = self.like, self.task
+        picture = make_picture(self.planes.planes(), like.pix_fmt, like.width, like.height)
+        return Frame(picture, task.time, task.duration, like.tags)
+
+
 class Renderer:
     """Makes output frames from tasks with one model on one device.
 
@@ -96,6 +111,7 @@ class Renderer:
         self.new_frames = 0
         self._model = model
         self._device = device
+        self._transfers = Transfers(device)
         self._dtype = dtype
         self._asked_batch = batch
         self._asked_tile = tile
@@ -149,7 +165,8 @@ class Renderer:
     def render(self, tasks: Iterable[Task]) -> Generator[Frame, None, None]:
         """The tasks' frames, in their order.
 
-        Frames that pass through wait for a batch in front of them, but never for more than a few
+        The device works on one batch while the one before it is copied back and handed on. Frames
+        that pass through wait for the batches in front of them, but never for more than a few
         frames. ``tasks`` is closed with this generator, if it can be.
 
         Raises:
@@ -157,7 +174,8 @@ class Renderer:
         """
         # A thread that has not asked for PyTorch's thread count yet lets oneDNN take every core.
         torch.get_num_threads()
-        waiting: deque[Task | Frame] = deque()
+        waiting: list[Task | Frame] = []
+        begun: list[_Made | Frame] = []
         new = 0
         source = iter(tasks)
         try:
@@ -167,9 +185,14 @@ class Renderer:
                 waiting.append(task if passed is None else passed)
                 del task, passed
                 if not new or new >= self._batch or len(waiting) >= _MAX_WAITING + self._batch:
-                    yield from self._flush(waiting)
-                    new = 0
-            yield from self._flush(waiting)
+                    before, begun = begun, self._begin(waiting)
+                    yield from _finished(before)
+                    if not new:  # nothing that a device works on
+                        yield from _finished(begun)
+                    waiting, new = [], 0
+            before, begun = begun, self._begin(waiting)
+            yield from _finished(before)
+            yield from _finished(begun)
         finally:
             self._seen.clear()
             self._alike = None
@@ -207,14 +230,13 @@ class Renderer:
                 f"{free}: the batch is {self._batch}."
             )
 
-    def _flush(self, waiting: deque[Task | Frame]) -> Iterator[Frame]:
-        made = deque(self._make([item for item in waiting if isinstance(item, Task)]))
-        while waiting:
-            item = waiting.popleft()
-            yield made.popleft() if isinstance(item, Task) else item
+    def _begin(self, items: list[Task | Frame]) -> list[_Made | Frame]:
+        """The items with each task taken up by the device."""
+        made = iter(self._make([item for item in items if isinstance(item, Task)]))
+        return [next(made) if isinstance(item, Task) else item for item in items]
 
-    def _make(self, tasks: list[Task]) -> list[Frame]:
-        made: list[Frame] = []
+    def _make(self, tasks: list[Task]) -> list[_Made]:
+        made: list[_Made] = []
         while len(made) < len(tasks):
             part = tasks[len(made) : len(made) + self._batch]
             try:
@@ -231,16 +253,16 @@ class Renderer:
         return made
 
     @torch.inference_mode()
-    def _infer(self, tasks: list[Task]) -> list[Frame]:
+    def _infer(self, tasks: list[Task]) -> list[_Made]:
         pairs = [(self._look(t.left), self._look(t.right)) for t in tasks if t.right is not None]
-        timesteps = [float(task.timestep) for task in tasks]
+        timesteps = torch.tensor([float(task.timestep) for task in tasks], dtype=torch.float32)
         result = self._network(
             _stack([left.channels for left, _ in pairs]),
             _stack([right.channels for _, right in pairs]),
-            torch.tensor(timesteps, dtype=torch.float32, device=self._device),
+            *self._transfers.up([timesteps]),
         )
         made = [
-            self._frame(task, left.frame, channels)
+            _Made(task, left.frame, self._planes(left.frame, channels))
             for task, (left, _), channels in zip(tasks, pairs, result, strict=True)
         ]
         # The next batch begins where this one ends; earlier frames are not looked at again.
@@ -268,21 +290,21 @@ class Renderer:
         key = id(frame.picture)  # unique as long as the entry keeps the picture alive
         if key not in self._seen:
             form = layout(frame.pix_fmt)
-            planes = [_upload(plane, self._device) for plane in frame.planes()]
+            planes = self._transfers.up(frame.planes())
             alpha = [alpha_to_float(planes.pop(), form)] if form.alpha else []
             space = color_space(frame.tags, form, frame.width, frame.height)
             rgb = to_rgb(planes, form, space)
             self._seen[key] = _Seen(frame, torch.cat((rgb, *alpha)) if alpha else rgb)
         return self._seen[key]
 
-    def _frame(self, task: Task, frame: Frame, channels: Tensor) -> Frame:
+    def _planes(self, frame: Frame, channels: Tensor) -> Arriving:
+        """Those of a picture like the frame's, on their way back."""
         form = layout(frame.pix_fmt)
         space = color_space(frame.tags, form, frame.width, frame.height)
         planes = list(from_rgb(channels[:COLOURS], form, space))
         if form.alpha:
             planes.append(alpha_from_float(channels[COLOURS:], form))
-        picture = make_picture(planes, frame.pix_fmt, frame.width, frame.height)
-        return Frame(picture, task.time, task.duration, frame.tags)
+        return self._transfers.down(planes)
 
     def _back_off(self, error: BaseException) -> None:
         """Make the next try smaller: half the batch, then tiles, then smaller ones."""
@@ -318,10 +340,11 @@ def _stack(pictures: list[Tensor]) -> Tensor:
     return pictures[0][None] if len(pictures) == 1 else torch.stack(pictures)
 
 
-def _upload(plane: Tensor, device: torch.device) -> Tensor:
-    if device.type == "cpu":
-        return plane
-    plane = plane.contiguous()
-    if device.type == "cuda":
-        return plane.pin_memory().to(device, non_blocking=True)
-    return plane.to(device)
+def _finished(begun: list[_Made | Frame]) -> Iterator[Frame]:
+    """The frames, each let go of once it is handed on."""
+    items = deque(begun)
+    begun.clear()
+    while items:
+        item = items.popleft()
+        yield item.frame() if isinstance(item, _Made) else item
+        del item
