@@ -8,7 +8,14 @@ import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloudconv.models.ops import pad_to_multiple, resize, sampling_grid, stillness, warp
+from cloudconv.models.ops import (
+    pad_to_multiple,
+    resize,
+    sampling_grid,
+    stillness,
+    strips,
+    warp,
+)
 
 sides = st.integers(1, 40)
 
@@ -75,6 +82,31 @@ def test_resizing_is_bilinear(factor: float) -> None:
     images = torch.rand(2, 3, 32, 64)
     expected = F.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=False)
     assert torch.allclose(resize(images, factor), expected, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    height=st.integers(1, 30),
+    width=sides,
+    factor=st.sampled_from([0.5, 1, 2, 3, 4, 8]),
+    rows=st.integers(1, 6).map(lambda count: 24 * count),
+)
+def test_strips_make_up_the_resized_picture(
+    height: int, width: int, factor: float, rows: int
+) -> None:
+    image = torch.rand(2, 3, 2 * height, 2 * width)
+    found = list(strips(image, factor, rows))
+    assert [top for top, _ in found] == list(range(0, round(2 * height * factor), rows))
+    whole = F.interpolate(image, scale_factor=factor, mode="bilinear", align_corners=False)
+    assert torch.allclose(torch.cat([strip for _, strip in found], 2), whole, atol=1e-5)
+
+
+def test_strips_can_be_differentiated() -> None:
+    image = torch.rand(1, 2, 6, 5, requires_grad=True)
+    total = torch.cat([strip for _, strip in strips(image, 4, 8)], 2).sum()
+    (gradient,) = torch.autograd.grad(total, image)
+    # Each pixel counts as much as its share of the enlarged picture.
+    assert torch.allclose(gradient, torch.full_like(image, 16.0), atol=1e-4)
 
 
 def test_only_squares_of_equal_pixels_are_still() -> None:

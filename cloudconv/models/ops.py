@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+
+STILL_REACH = 4
 
 _EQUAL, _DIFFERENT = 1 / 255, 3 / 255
 
@@ -26,23 +30,26 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
     return F.pad(images, (0, right, 0, below), mode="replicate")
 
 
-def sampling_grid(flow: Tensor, height: int, width: int, *, gain: float = 1.0) -> Tensor:
-    """The grid that ``torch.nn.functional.grid_sample`` wants, for a flow on a whole picture.
+def sampling_grid(
+    flow: Tensor, height: int, width: int, *, gain: float = 1.0, top: int = 0
+) -> Tensor:
+    """The grid that ``torch.nn.functional.grid_sample`` wants, for a flow on a picture.
 
     Args:
-        flow: (B, 2, height, width) backward flow (dx, dy) in pixels.
+        flow: (B, 2, rows, width) backward flow (dx, dy) in pixels.
         height, width: size of the picture to sample, in pixels.
         gain: what the flow is multiplied by.
+        top: where in the picture the flow's first row lies.
 
     Returns:
-        (B, height, width, 2) float32, corners aligned. float32 always: float16 cannot tell
+        (B, rows, width, 2) float32, corners aligned. float32 always: float16 cannot tell
         neighbouring pixels apart above 2,000 of them.
     """
     flow = flow.float()
     x = torch.linspace(-1, 1, width, device=flow.device)
-    y = torch.linspace(-1, 1, height, device=flow.device)[:, None]
+    y = torch.linspace(-1, 1, height, device=flow.device)[top : top + flow.shape[2], None]
     # One plane for each axis, because whole rows are faster to write and to read.
-    grid = flow.new_empty((len(flow), 2, height, width))
+    grid = torch.empty_like(flow, memory_format=torch.contiguous_format)
     # With corners aligned, a pixel is 2 / (side - 1) of the grid's range.
     grid[:, 0] = torch.add(x, flow[:, 0], alpha=2 * gain / max(width - 1, 1))
     grid[:, 1] = torch.add(y, flow[:, 1], alpha=2 * gain / max(height - 1, 1))
@@ -64,6 +71,52 @@ def resize(images: Tensor, factor: float) -> Tensor:
     return (rows[..., left] + rows[..., right]) / 4
 
 
+def strips(images: Tensor, factor: float, rows: int) -> Iterator[tuple[int, Tensor]]:
+    """What ``resize`` makes of ``images``, some rows at a time, so that they stay in the caches.
+
+    Args:
+        images: (B, C, H, W) floating point.
+        factor: of the size.
+        rows: of a strip, of the result; the last may have fewer. A multiple of an even factor.
+
+    Yields:
+        The first row of each strip, and the strip, (B, C, rows, W · factor), which may be a view.
+    """
+    step, phases = rows, round(factor)
+    if factor == phases and phases % 2 == 0:
+        # Columns first, while there are few rows; then each row is a mean of two.
+        step //= phases
+        images = F.interpolate(
+            images, scale_factor=(1, factor), mode="bilinear", align_corners=False
+        )
+        height = images.shape[2]
+        images = F.pad(images, (0, 0, 1, 1), mode="replicate")
+    else:
+        images, phases = resize(images, factor), 1
+        height = images.shape[2]
+    for top in range(0, height, step):
+        count = min(step, height - top)
+        if phases == 1:
+            yield top, images.narrow(2, top, count)
+            continue
+        strip = images.new_empty((*images.shape[:2], count, phases, images.shape[3]))
+        for phase in range(phases):
+            later = phase * 2 >= phases
+            upper = images.narrow(2, top + later, count)
+            lower = images.narrow(2, top + later + 1, count)
+            share = (phase + 0.5) / phases + (-0.5 if later else 0.5)
+            lerp_into(strip[:, :, :, phase], upper, lower, share)
+        yield top * phases, strip.flatten(2, 3)
+
+
+def lerp_into(target: Tensor, start: Tensor, end: Tensor, weight: Tensor | float) -> None:
+    """``torch.lerp``, written to ``target``; may be differentiated, unlike its ``out``."""
+    if torch.is_grad_enabled():
+        target.copy_(torch.lerp(start, end, weight))
+    else:
+        torch.lerp(start, end, weight, out=target)
+
+
 def stillness(x0: Tensor, x1: Tensor) -> Tensor:
     """Where two pictures show the same in the same place, and not by chance.
 
@@ -75,7 +128,8 @@ def stillness(x0: Tensor, x1: Tensor) -> Tensor:
         x0, x1: (B, 3, H, W), nominally in [0, 1].
 
     Returns:
-        (B, 1, H, W) in [0, 1]: 1 up to a difference of 1/255, 0 from 3/255 on.
+        (B, 1, H, W) in [0, 1]: 1 up to a difference of 1/255, 0 from 3/255 on. Pixels up to
+        ``STILL_REACH`` away count.
     """
     difference = (x0 - x1).abs_().amax(1, keepdim=True)
     most = _largest_around(difference)

@@ -17,13 +17,22 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
-from cloudconv.models.ops import resize, sample, sampling_grid, stillness
+from cloudconv.models.ops import (
+    STILL_REACH,
+    lerp_into,
+    resize,
+    sample,
+    sampling_grid,
+    stillness,
+    strips,
+)
 
 _SLOPE = 0.2
 _WIDTHS = (192, 128, 96, 64)
 _MASK, _GATE = slice(4, 5), slice(5, 6)  # behind the two flows of two channels each
 _SHUT = -3.0
 _EXITS = 2
+_STRIP = 64  # rows
 _BESIDE = 32  # from 1/32 of the interval on, a picture is wholly the network's
 
 
@@ -130,26 +139,58 @@ class IFNet(Interpolator):
         self, x0: Tensor, x1: Tensor, timestep: Tensor, motion: Tensor, size: float
     ) -> Tensor:
         """The result of a motion at a scale, (B, 3 or more, H, W), and with it what is left."""
-        motion = resize(motion, size)
-        warped0, warped1 = _warped([x0, x1], motion, size)
-        made = torch.lerp(warped1, warped0, torch.sigmoid(motion[:, _MASK]))
-        if self._gated:
-            still = stillness(x0[:, :COLOURS], x1[:, :COLOURS])
+        batch, channels, height, width = x0.shape
+        result = x0.new_empty((batch, channels + self.tells_leftover, height, width))
+        # Memory is what these steps take their time for; a GPU has nothing to gain by strips.
+        rows = _STRIP if x0.device.type == "cpu" else max(height, _STRIP)
+        for top, part in strips(motion, size, rows):
+            self._fill(result.narrow(2, top, part.shape[2]), top, x0, x1, timestep, part, size)
+        return result
+
+    def _fill(
+        self,
+        result: Tensor,
+        top: int,
+        x0: Tensor,
+        x1: Tensor,
+        timestep: Tensor,
+        motion: Tensor,
+        gain: float,
+    ) -> None:
+        """Make some rows of the result, from ``top`` on, by the motion there."""
+        channels, rows = x0.shape[1], motion.shape[2]
+        made = result[:, :channels]
+        warped0, warped1 = _warped([x0, x1], motion, gain, top)
+        mask = torch.sigmoid(motion[:, _MASK])
+        if not self._gated:
+            lerp_into(made, warped1, warped0, mask)
+        else:
+            still = _still_rows(x0, x1, top, rows)
             # Beside a source frame, that frame itself: it is sharper than anything made of two.
             beside = 1 - torch.minimum(timestep, 1 - timestep) * _BESIDE
             gate = torch.sigmoid(motion[:, _GATE]).maximum(still).maximum(beside)
-            made = torch.lerp(made, torch.lerp(x0, x1, timestep), gate)
-        if not self.tells_leftover:
-            return made
-        left = (warped0 - warped1)[:, :COLOURS].abs().mean(1, keepdim=True)
-        return torch.cat((made, left), 1)
+            blend = torch.lerp(x0.narrow(2, top, rows), x1.narrow(2, top, rows), timestep)
+            lerp_into(made, torch.lerp(warped1, warped0, mask), blend, gate)
+        if self.tells_leftover:
+            left = (warped0 - warped1)[:, :COLOURS].abs()
+            result[:, channels:].copy_(left.mean(1, keepdim=True))
 
 
-def _warped(pictures: list[Tensor], motion: Tensor, gain: float = 1.0) -> list[Tensor]:
-    """x0 and x1 where the flows point, with flows that many times as long."""
+def _still_rows(x0: Tensor, x1: Tensor, top: int, rows: int) -> Tensor:
+    """Some rows of ``stillness``."""
+    above = min(top, STILL_REACH)
+    seen = slice(top - above, top + rows + STILL_REACH)
+    still = stillness(x0[:, :COLOURS, seen], x1[:, :COLOURS, seen])
+    return still.narrow(2, above, rows)
+
+
+def _warped(
+    pictures: list[Tensor], motion: Tensor, gain: float = 1.0, top: int = 0
+) -> list[Tensor]:
+    """x0 and x1 where the flows point, with flows that many times as long, from row ``top`` on."""
     size = pictures[0].shape[2:]
     return [
-        sample(picture, sampling_grid(motion[:, k : k + 2], *size, gain=gain))
+        sample(picture, sampling_grid(motion[:, k : k + 2], *size, gain=gain, top=top))
         for k, picture in zip((0, 2), pictures, strict=True)
     ]
 
