@@ -281,7 +281,18 @@ def test_recipes(clip: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         train.settings_from(tmp_path / "none.toml")
     with pytest.raises(SettingsError, match="does not fit"):
-        train.settings_from(None, model="x")
+        train.settings_from(None, model=PREDICT.name)
+
+
+def test_what_suits_the_model_unless_something_else_is_given(tmp_path: Path) -> None:
+    usual = train.settings_from(clips=["c.mp4"], init="voxelflow", minutes=5.0)
+    suits = registry.spec("voxelflow").training
+    assert suits
+    assert {name: getattr(usual, name) for name in suits} == suits
+    assert train.settings_from(clips=["c.mp4"], init="voxelflow", loss="l1").loss == "l1"
+    recipe = tmp_path / "r.toml"
+    recipe.write_text('model = "voxelflow"\nclips = ["c.mp4"]\n')
+    assert train.settings_from(recipe).loss == "charbonnier"
 
 
 def test_the_recipes_that_ship_make_sense() -> None:

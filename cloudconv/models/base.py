@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -34,7 +34,8 @@ class ModelSpec:
     and scale 1, inputs and output included (measured on a CPU). ``overlap``: pixels that
     neighbouring tiles must share for their seam not to be seen, at scale 1. ``half_precision``:
     16-bit weights and activations keep the picture (measured: within 0.05 dB of float32's
-    score). ``hidden``: left out of lists for people.
+    score). ``hidden``: left out of lists for people. ``training``: the training settings that suit
+    it, where they are not those that suit most (measured).
     """
 
     name: str
@@ -54,6 +55,7 @@ class ModelSpec:
     half_precision: bool
     hidden: bool = False
     fallback_option: bool = False
+    training: Mapping[str, object] = field(default_factory=dict, compare=False)
 
 
 class Model(nn.Module):

@@ -365,4 +365,5 @@ VOXELFLOW = ModelSpec(
     bytes_per_pixel=710,
     overlap=128,
     half_precision=True,
+    training={"loss": "psnr", "crop": 192, "batch": 5, "rollout": 8},
 )

@@ -138,6 +138,7 @@ def settings_from(recipe: Path | str | None = None, **given: Any) -> TrainSettin
         recipe: the file, or None.
         given: settings that count more than the file's; None stands for not given. Without a
             model, the one that ``init`` names is meant; without an output, a name made from it.
+            Without a file, what suits the model is taken where nothing is given.
 
     Raises:
         InputError: the file cannot be read.
@@ -155,6 +156,8 @@ def settings_from(recipe: Path | str | None = None, **given: Any) -> TrainSettin
         raise SettingsError(f"{source} has {unknown[0]!r}, which is no training setting.")
     if "model" not in found and "init" in found:
         found["model"] = registry.spec(found["init"]).name
+    if recipe is None and "model" in found:
+        found = {**registry.spec(found["model"], found.get("task")).training, **found}
     if "output" not in found and "model" in found:
         found["output"] = f"{found['model']}_trained.safetensors"
     for name in ("clips", "val", "interval", "frozen"):
