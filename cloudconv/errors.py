@@ -5,6 +5,7 @@
     CloudconvError                 exit code 1
      ├─ SettingsError              what was asked for does not make sense (exit code 2)
      ├─ InputError                 the input is missing, unreadable, or holds no video
+     │   └─ UnfitInputError        it cannot be gone on with, and what is made of it is of no use
      ├─ OutputError                the output cannot be written: exists, no permission, disk full
      │   └─ EncoderError           no such encoder or option, or the container refuses it
      ├─ ModelError                 no such model, or it cannot do what was asked of it
@@ -34,6 +35,10 @@ class InputError(CloudconvError):
     """The input cannot be read as video."""
 
 
+class UnfitInputError(InputError):
+    """The input changes, in size or while it is read: what was made of it so far is of no use."""
+
+
 class OutputError(CloudconvError):
     """The output cannot be written."""
 
@@ -55,4 +60,12 @@ class DeviceError(CloudconvError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during work that can be carried on; the message says what is kept where."""
+    """Ctrl-C during work that can be carried on.
+
+    Args:
+        kept: what is kept where, in clauses.
+    """
+
+    def __init__(self, *kept: str) -> None:
+        super().__init__(f"interrupted; {' and '.join(kept)}; the same command carries on.")
+        self.kept = kept

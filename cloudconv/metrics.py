@@ -133,6 +133,12 @@ PER_FRAME: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 """The metrics that look at one frame at a time, by the name that the command line uses."""
 
 
+def brightness(test: Tensor, truth: Tensor) -> float:
+    """How much the mean luma of a frame, (3, H, W), is above that of the true one."""
+    _check(test, truth)
+    return float(luma(test).mean(dtype=torch.float64) - luma(truth).mean(dtype=torch.float64))
+
+
 class Flicker:
     """How much more, or less, the brightness jumps from frame to frame than it truly does.
 
@@ -142,18 +148,20 @@ class Flicker:
     """
 
     def __init__(self) -> None:
-        self._last: Tensor | None = None
+        self._last: float | None = None
         self._total = 0.0
         self._count = 0
 
     def update(self, test: Tensor, truth: Tensor) -> None:
         """Take in the next frame, (3, H, W)."""
-        _check(test, truth)
-        error = luma(test).mean(dtype=torch.float64) - luma(truth).mean(dtype=torch.float64)
+        self.add(brightness(test, truth))
+
+    def add(self, brighter: float) -> None:
+        """Take in the next frame's :func:`brightness`."""
         if self._last is not None:
-            self._total += float((error - self._last).abs())
+            self._total += abs(brighter - self._last)
             self._count += 1
-        self._last = error
+        self._last = brighter
 
     def interrupt(self) -> None:
         """The next frame does not follow the last one: a cut, or frames left out between."""

@@ -10,7 +10,7 @@ from fractions import Fraction as F
 from pathlib import Path
 from typing import Any
 
-from cloudconv.engine.local import Jobs
+from cloudconv.engine.local import Pieces
 from cloudconv.errors import InputError
 from cloudconv.segments import PlannedFrame, Segment
 
@@ -23,7 +23,7 @@ class Echo:
         self.marker = marker
 
     def __call__(
-        self, segments: Jobs, done: Callable[..., None], tell: Callable[[Any], None]
+        self, segments: Pieces[Segment], done: Callable[..., None], tell: Callable[[Any], None]
     ) -> None:
         for segment in segments:
             if segment.number == self.deadly and not (self.marker and self.marker.exists()):
@@ -31,13 +31,20 @@ class Echo:
                     self.marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             tell(os.getpid())
-            done(segment, segment.number * 10)
+            done(segment.number * 10)
 
 
 class Fails:
-    def __call__(self, segments: Jobs, *_: Any) -> None:
-        next(segments)
-        raise InputError("this cannot be read")
+    """Work that fails at one segment."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def __call__(self, segments: Pieces[Segment], done: Callable[..., None], _: Any) -> None:
+        for segment in segments:
+            if segment.number == self.at:
+                raise InputError("this cannot be read")
+            done(segment.number * 10)
 
 
 def numbered(count: int) -> Iterator[Segment]:
@@ -46,6 +53,6 @@ def numbered(count: int) -> Iterator[Segment]:
 
 
 class Waits:
-    def __call__(self, segments: Jobs, done: Any, tell: Callable[[Any], None]) -> None:
+    def __call__(self, segments: Pieces[Segment], done: Any, tell: Callable[[Any], None]) -> None:
         tell(os.getpid())
         threading.Event().wait(60)

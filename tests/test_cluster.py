@@ -16,9 +16,10 @@ import pytest
 
 import cloudconv
 from cloudconv.engine.cluster import Cluster, _check_address
-from cloudconv.errors import DeviceError, InputError, Interrupted
-from cloudconv.jobs import clustering
-from cloudconv.jobs.clustering import Errand, Parcel, forget_input, make_parcel
+from cloudconv.errors import CloudconvError, DeviceError, InputError, Interrupted
+from cloudconv.jobs import batch, clustering
+from cloudconv.jobs.clustering import Errand, Parcel, errand_of, forget_input, make_parcel
+from cloudconv.jobs.interp import InterpResult, InterpSettings
 from cloudconv.jobs.making import Recipe
 from cloudconv.media.packets import read_times as packet_times
 from cloudconv.media.probe import probe
@@ -53,9 +54,11 @@ def test_without_ray_one_sentence_says_what_to_install(
 def errand(tmp_path: Path) -> Errand:
     clip = write_clip(tmp_path / "a.mkv", 10, rate=25)
     info = probe(clip)
+    folder = tmp_path / "b.mkv.work"
     recipe = Recipe(
         info=info,
         output=tmp_path / "b.mkv",
+        folder=folder,
         rate=F(50),
         time_base=F(1, 50),
         offset=F(0),
@@ -70,12 +73,9 @@ def errand(tmp_path: Path) -> Errand:
         threads=1,
         deinterlace=False,
     )
-    folder = tmp_path / "b.mkv.work"
     folder.mkdir()
     (folder / "plan.json").write_text("a plan")
-    size, ends = clip.stat().st_size, clustering._ends(clip)
-    plan = clustering._plan_of(folder)
-    return Errand("test-token", recipe, size, ends, folder, plan)
+    return errand_of(recipe)
 
 
 def segment_of(frames: int) -> Segment:
@@ -91,15 +91,15 @@ def test_a_machine_that_sees_both_files_works_on_them(errand: Errand) -> None:
     assert parcel.data == b""
     assert parcel.summary is not None
     assert parcel.summary.packets == 6
-    assert sorted(packet_times(errand.folder / parcel.name)) == list(range(6))
+    assert sorted(packet_times(errand.recipe.folder / parcel.name)) == list(range(6))
 
 
 def test_a_machine_without_the_folder_sends_the_packets(errand: Errand, tmp_path: Path) -> None:
     near = make_parcel(segment_of(6), errand, [])
-    (errand.folder / "plan.json").write_text("the plan of another job")
+    (errand.recipe.folder / "plan.json").write_text("the plan of another job")
     far = make_parcel(segment_of(6), errand, [])
     assert (far.name, far.summary) == ("", near.summary)
-    assert far.data == (errand.folder / near.name).read_bytes()
+    assert far.data == (errand.recipe.folder / near.name).read_bytes()
 
 
 def test_a_machine_without_the_input_asks_for_it(
@@ -112,11 +112,11 @@ def test_a_machine_without_the_input_asks_for_it(
     monkeypatch.setattr(clustering, "fetch", lambda piece: piece)
     try:
         far = make_parcel(segment_of(6), errand, pieces)
-        copy = clustering._home(errand.token) / "a.mkv"
-        assert copy.stat().st_size == errand.size
+        copy = clustering._home(errand.input.token) / "a.mkv"
+        assert copy.stat().st_size == errand.input.size
         assert far.summary == near.summary
     finally:
-        forget_input(errand.token)
+        forget_input(errand.input.token)
     assert not copy.exists()
 
 
@@ -177,6 +177,49 @@ def test_a_cluster_makes_the_same_frames_and_carries_on(clip: Path, tmp_path: Pa
     assert sorted(os.listdir(tmp_path)) == ["b.mkv", "c.mkv"]
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("ray")
+def test_a_cluster_makes_many_films_and_compares(clip: Path, tmp_path: Path) -> None:
+    short = write_clip(tmp_path / "b.mkv", 6, size=(64, 48))
+    broken = tmp_path / "c.mkv"
+    broken.write_bytes(b"no video")
+    asked: dict[str, Any] = {"model": "tiny", "encode": LOSSLESS, "threads": 1, "workers": "ray"}
+    common = InterpSettings(input=clip, factor=F(2), **asked)
+    every = batch.each_input(common, [str(clip), str(broken), str(short)], tmp_path / "made")
+    came: dict[int, batch.Outcome] = {}
+    batch.run(every, came.__setitem__)
+    assert [type(came[k]) for k in range(3)] == [InterpResult, InputError, InterpResult]
+    interp(clip, tmp_path / "alone.mp4")
+    assert_same(tmp_path / "made" / "a_x2.mp4", tmp_path / "alone.mp4")
+    assert len(read_times(tmp_path / "made" / "b_x2.mkv")) == 12
+
+    scored: dict[str, Any] = {"models": ("tiny",), "frames": 12, "device": "cpu", "threads": 1}
+    shared = cloudconv.compare(clip, workers="ray", **scored)
+    alone = cloudconv.compare(clip, **scored)
+    assert shared.per_frame == alone.per_frame
+    assert shared.verdict == alone.verdict
+
+
+class Client:
+    """Takes down what becomes of the segments."""
+
+    def __init__(self, marker: str) -> None:
+        self.marker = marker
+        self.found: dict[int, int] = {}
+        self.errors: list[CloudconvError] = []
+
+    def arguments(self, piece: Segment) -> tuple[Any, ...]:
+        return piece, self.marker
+
+    def done(self, piece: Segment, result: int) -> bool:
+        self.found[piece.number] = result
+        return True
+
+    def failed(self, piece: Segment, error: CloudconvError) -> None:
+        self.errors.append(error)
+
+
 def die_once(segment: Segment, marker: str) -> int:
     if segment.number == 2 and not Path(marker).exists():
         Path(marker).touch()
@@ -192,17 +235,11 @@ def fail(segment: Segment, _: str) -> int:
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("ray")
 def test_the_segment_of_a_lost_worker_is_made_again(tmp_path: Path) -> None:
-    found: dict[int, int] = {}
-
-    def done(segment: Segment, result: int) -> None:
-        found[segment.number] = result
-
     marker = tmp_path / "died"
     with Cluster(None, cores=1, gpus=0) as cluster:
-        cluster.share(
-            die_once, numbered(6), shared=(str(marker),), done=done, again=lambda *_: None
-        )
-        assert found == {number: number * 10 for number in range(6)}
+        client = Client(str(marker))
+        cluster.share(die_once, numbered(6), client)
+        assert client.found == {number: number * 10 for number in range(6)}
         assert marker.exists()
-        with pytest.raises(InputError, match="this cannot be read"):
-            cluster.share(fail, numbered(3), shared=("",), done=done, again=lambda *_: None)
+        cluster.share(fail, numbered(3), client)
+        assert [str(error) for error in client.errors] == ["this cannot be read"] * 3

@@ -11,15 +11,17 @@ from dataclasses import fields
 from fractions import Fraction as F
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 import cloudconv
 from cloudconv.engine.local import share
-from cloudconv.errors import DeviceError, InputError, Interrupted, SettingsError
-from cloudconv.jobs.making import Recipe, decoded
-from cloudconv.jobs.sharing import Crew, cores, crew_of, recipes
+from cloudconv.errors import CloudconvError, InputError, Interrupted, SettingsError
+from cloudconv.jobs import sharing
+from cloudconv.jobs.making import Piece, Recipe, decoded
+from cloudconv.jobs.sharing import Crew, cores, crew_of, share_locally
 from cloudconv.media.probe import probe
 from cloudconv.media.sink import EncodeSettings
 from cloudconv.media.source import Source
@@ -81,37 +83,55 @@ def test_one_engine_carries_on_where_another_stopped(clip: Path, tmp_path: Path)
     assert_same(tmp_path / "b.mkv", tmp_path / "whole.mkv")
 
 
-def shared(works: list[Any], count: int) -> tuple[dict[int, int], list[Any]]:
-    found: dict[int, int] = {}
-    said: list[Any] = []
+class Client:
+    """Takes down what becomes of the segments."""
 
-    def done(segment: Segment, result: int) -> None:
-        assert segment.number not in found
-        found[segment.number] = result
+    def __init__(self) -> None:
+        self.found: dict[int, int] = {}
+        self.errors: dict[int, CloudconvError] = {}
+        self.said: list[Any] = []
 
-    share(works, numbered(count), done=done, told=lambda number, message: said.append(message))
-    return found, said
+    def done(self, piece: Segment, result: int) -> None:
+        assert piece.number not in self.found
+        self.found[piece.number] = result
+
+    def failed(self, piece: Segment, error: CloudconvError) -> None:
+        self.errors[piece.number] = error
+
+    def again(self, piece: Segment) -> bool:
+        return True
+
+    def told(self, number: int, message: Any) -> None:
+        self.said.append(message)
+
+
+def shared(works: list[Any], count: int) -> Client:
+    client = Client()
+    share(works, numbered(count), client)
+    return client
 
 
 def test_the_segments_of_a_process_that_dies_are_done_by_another(tmp_path: Path) -> None:
-    found, said = shared([Echo(4, tmp_path / "died")] * 2, 12)
-    assert found == {number: number * 10 for number in range(12)}
-    assert said.count(None) == 1
+    client = shared([Echo(4, tmp_path / "died")] * 2, 12)
+    assert client.found == {number: number * 10 for number in range(12)}
+    assert client.said.count(None) == 1
     assert (tmp_path / "died").exists()
 
 
 def test_a_segment_that_kills_every_process_is_given_up() -> None:
-    with pytest.raises(DeviceError, match="died 3 times"):
-        shared([Echo(2)], 4)
+    client = shared([Echo(2)], 4)
+    assert sorted(client.found) == [0, 1, 3]
+    assert "died 3 times" in str(client.errors[2])
 
 
-def test_what_a_worker_raises_is_raised_here() -> None:
-    with pytest.raises(InputError, match="this cannot be read"):
-        shared([Fails()], 4)
+def test_a_segment_that_fails_does_not_stop_the_others() -> None:
+    client = shared([Fails(2)] * 2, 6)
+    assert sorted(client.found) == [0, 1, 3, 4, 5]
+    assert str(client.errors[2]) == "this cannot be read"
 
 
 def test_nothing_to_do_is_done_at_once() -> None:
-    assert shared([Echo()], 0) == ({}, [])
+    assert shared([Echo()], 0).found == {}
 
 
 def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
@@ -121,8 +141,11 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
         "from cloudconv.engine.local import share\n"
         "from tests.crew import Waits, numbered\n"
         "if __name__ == '__main__':\n"
-        "    share([Waits()], numbered(1), done=print, told=lambda n, pid: (\n"
-        "        os.write(1, b'%d' % pid), os.kill(os.getpid(), 9)))\n"
+        "    class Client:\n"
+        "        def told(self, number, pid):\n"
+        "            os.write(1, b'%d' % pid)\n"
+        "            os.kill(os.getpid(), 9)\n"
+        "    share([Waits()], numbered(1), Client())\n"
     )
     root = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root)}
@@ -184,8 +207,10 @@ def test_every_gpu_has_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     crew = crew_of("local", "cuda:all")
     assert (crew.kind, crew.count) == ("local", 4)
-    given = [recipe.device for recipe in recipes(recipe_of(None), crew, "cuda:all")]
-    assert given == ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]
+    given: list[Any] = []
+    monkeypatch.setattr(sharing, "share", lambda works, *_: given.extend(works))
+    share_locally(crew, "cuda:all", iter(()), Mock())
+    assert [work.device for work in given] == ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]
 
 
 def test_what_is_made_in_one_go_has_no_workers(clip: Path, tmp_path: Path) -> None:
@@ -214,7 +239,7 @@ def test_a_segment_finds_its_frames_anywhere(tmp_path: Path, suffix: str) -> Non
     planes = read_planes(path)
     for first in (0, 1, 11, 13, 38):
         segment = segment_of([times[first], times[first]], [times[first + 1], times[0]])
-        one, other, end = decoded(recipe, [segment])
+        _, one, other, end = decoded([Piece(recipe, segment)])
         assert end is segment
         for frame, number in ((one.left, first), (one.right, first + 1), (other.right, 0)):
             for a, b in zip(frame.planes(), planes[number], strict=True):
@@ -226,11 +251,12 @@ def test_fields_are_made_whole_alike_anywhere(tmp_path: Path) -> None:
     recipe = recipe_of(probe(path), deinterlace=True)
     whole = list(Source(path, deinterlace=True).frames())
     for first in (10, 15):
-        one, _ = decoded(recipe, [segment_of([F(first, 25)], [F(first + 1, 25)])])
+        segment = segment_of([F(first, 25)], [F(first + 1, 25)])
+        _, one, _ = decoded([Piece(recipe, segment)])
         assert one.left.same_picture(whole[first])
         assert one.right.same_picture(whole[first + 1])
 
 
 def test_a_frame_that_is_gone_is_said(clip: Path) -> None:
     with pytest.raises(InputError, match=r"no frame at 1\.500 s any more"):
-        list(decoded(recipe_of(probe(clip)), [segment_of([F(3, 2)], [None])]))
+        list(decoded([Piece(recipe_of(probe(clip)), segment_of([F(3, 2)], [None]))]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cloudconv.cli import options
+from cloudconv.cli import interrupts, options
 from cloudconv.cli.console import Console, clock, print_json, print_result, table
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def compare(
     device: options.Device = "auto",
     precision: options.ComputePrecision = options.Precision.AUTO,
     threads: options.Threads = None,
+    workers: options.Workers = "local",
     batch: options.Batch = "auto",
     tile: options.Tile = "auto",
     json: options.Json = False,
@@ -166,10 +167,17 @@ def compare(
         device=device,
         precision=precision.value,
         threads=threads,
+        workers=workers,
     )
     console = Console(quiet, verbose)
     with console.progress("comparing") as bar:
-        result = job.run(settings, bar)
+
+        def update(read: int, frames: int) -> None:
+            interrupts.check()
+            if bar is not None:
+                bar(read, frames)
+
+        result = job.run(settings, update)
     for message in result.warnings:
         console.warning(message)
     if json:

@@ -377,7 +377,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
-        help="auto, cpu, cuda, cuda:N or mps; interp: also cuda:all, every GPU.",
+        help="auto, cpu, cuda, cuda:N or mps; interp, compare: also cuda:all, every GPU.",
         rich_help_panel=_INFERENCE,
     ),
 ]

@@ -1,4 +1,4 @@
-"""Segments shared out over a Ray cluster; Ray is an optional extra."""
+"""Pieces of work shared out over a Ray cluster; Ray is an optional extra."""
 
 from __future__ import annotations
 
@@ -6,18 +6,30 @@ import importlib
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from cloudconv.errors import CloudconvError, DeviceError
-from cloudconv.segments import Segment
 
 _AHEAD = 2
 """Tasks for each place in the cluster, so that none waits for the plan or for the network."""
 _TRIES = 3
 _PATIENCE = 10  # seconds
 
-Task = Callable[..., Any]
-"""Makes one segment: called with the segment and whatever was shared beforehand."""
+Piece = TypeVar("Piece")
+Given = TypeVar("Given", contravariant=True)
+
+
+class Client(Protocol[Given]):
+    """Whose pieces they are."""
+
+    def arguments(self, piece: Given) -> tuple[Any, ...]:
+        """What a task is called with to do that piece."""
+
+    def done(self, piece: Given, result: Any) -> bool:
+        """Told of each piece and what came of it; False: it is to be tried once more."""
+
+    def failed(self, piece: Given, error: CloudconvError) -> None:
+        """Told of a piece that cannot be done; what this raises ends the sharing."""
 
 
 class Cluster:
@@ -36,7 +48,7 @@ class Cluster:
     def __init__(self, address: str | None, *, cores: int, gpus: int) -> None:
         self._ray = _ray()
         self._needs = {"num_cpus": cores, "num_gpus": gpus}
-        self._running: dict[Any, Segment] = {}
+        self._running: dict[Any, Any] = {}  # the piece of each task
         self._joined = not self._ray.is_initialized()
         if self._joined:
             self._connect(address)
@@ -65,54 +77,47 @@ class Cluster:
         ray.wait(running, num_returns=len(running), timeout=_PATIENCE)
 
     def share(
-        self,
-        task: Task,
-        segments: Iterator[Segment],
-        *,
-        shared: tuple[Any, ...],
-        done: Callable[[Segment, Any], None],
-        again: Callable[[Segment, Any], tuple[Any, ...] | None],
+        self, task: Callable[..., Any], pieces: Iterator[Piece], client: Client[Piece]
     ) -> None:
-        """Run ``task(segment, *shared)`` on the cluster for every segment, in any order.
+        """Run a task on the cluster for every piece, in any order.
 
-        A task whose machine or process is lost is run again elsewhere.
+        A task whose machine or process is lost is run again elsewhere. A piece fails where its
+        task raised an error, and where it was lost again and again.
 
         Args:
             task: a function of a module that every machine can import.
-            segments: taken as they are needed, a few ahead.
-            shared: what the tasks are given beside a segment.
-            done: told of each segment and what came of it.
-            again: asked first; what it returns is shared from then on, and the segment is tried
-                once more. None: the result stands.
-
-        Raises:
-            CloudconvError: what a task raised.
-            DeviceError: a task was lost again and again, or the cluster is gone.
+            pieces: taken as they are needed, a few ahead.
+            client: says what a task is called with, and is told what becomes of it.
         """
         ray = self._ray
         remote = ray.remote(max_retries=_TRIES, **self._needs)(task)
 
-        def submit(segment: Segment) -> None:
-            self._running[remote.remote(segment, *shared)] = segment
+        def submit(piece: Piece) -> None:
+            try:
+                arguments = client.arguments(piece)
+            except CloudconvError as error:
+                client.failed(piece, error)
+            else:
+                self._running[remote.remote(*arguments)] = piece
 
         more = True
         while True:
             while more and len(self._running) < self._room():
-                segment = next(segments, None)
-                more = segment is not None
-                if segment is not None:
-                    submit(segment)
+                piece = next(pieces, None)
+                more = piece is not None
+                if piece is not None:
+                    submit(piece)
             if not self._running:
                 return
             (reference,), _ = ray.wait(list(self._running), num_returns=1)
-            segment = self._running.pop(reference)
-            result = self._result(reference)
-            replaced = again(segment, result)
-            if replaced is None:
-                done(segment, result)
+            ended = self._running.pop(reference)
+            try:
+                result = self._result(reference)
+            except CloudconvError as error:
+                client.failed(ended, error)
             else:
-                shared = replaced
-                submit(segment)
+                if not client.done(ended, result):
+                    submit(ended)
 
     def _room(self) -> int:
         """How many tasks to have under way: the cluster may grow and shrink meanwhile."""

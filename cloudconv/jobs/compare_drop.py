@@ -7,30 +7,29 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from torch import Tensor
-
-from cloudconv.engine.device import choose_device, choose_precision, precision_name
-from cloudconv.engine.pipeline import prefetch
-from cloudconv.engine.runner import Renderer, Task
 from cloudconv.errors import InputError
 from cloudconv.jobs.compare_report import Reporter, Row
-from cloudconv.jobs.compare_settings import MINTERPOLATE, CompareResult, CompareSettings, Watch
+from cloudconv.jobs.compare_settings import (
+    MINTERPOLATE,
+    CompareResult,
+    CompareSettings,
+    Watch,
+    ran_on,
+)
+from cloudconv.jobs.compare_sharing import examine
+from cloudconv.jobs.examining import Found, Place
 from cloudconv.jobs.schedule import Seen, look
-from cloudconv.jobs.scoring import Scores, as_rgb, losses, verdict
-from cloudconv.media.filters import minterpolate
+from cloudconv.jobs.scoring import Scores, losses, verdict
 from cloudconv.media.frame import Frame
 from cloudconv.media.probe import MediaInfo
 from cloudconv.media.source import Source
-from cloudconv.models import registry
 from cloudconv.report import Curves, Method
 
 
@@ -41,115 +40,6 @@ class Window:
     index: int
     frames: tuple[Frame, ...]
     cut: bool
-
-
-class _Way(Protocol):
-    """A way of making frames between two kept ones; ``seconds`` is its own time for a frame."""
-
-    def make(self, window: Window, wanted: Sequence[Frame]) -> Sequence[Frame | None]:
-        """One frame for each wanted true one, at its time; None where there is none."""
-
-    @property
-    def seconds(self) -> float | None: ...
-
-
-class _Model:
-    """A registered interpolator, through the very renderer that ``interp`` uses."""
-
-    def __init__(self, name: str, settings: CompareSettings, warn: Callable[[str], None]) -> None:
-        spec = registry.spec(name, "interpolate")
-        device = choose_device(settings.device)
-        dtype = choose_precision(settings.precision, device, spec)
-        self._renderer = Renderer(
-            registry.load(name, device, dtype),
-            device=device,
-            dtype=dtype,
-            batch=settings.batch,
-            tile=settings.tile if spec.overlap else "auto",
-            scale=settings.scale if spec.scale_option else 1.0,
-            fallback=settings.fallback == "blend",
-            on_warning=warn,
-        )
-        self._seconds = 0.0
-        self._made = 0
-
-    def make(self, window: Window, wanted: Sequence[Frame]) -> Sequence[Frame | None]:
-        began = time.perf_counter()
-        left, right = window.frames[0], window.frames[-1]
-        span = right.time - left.time
-        tasks = [
-            Task(left, right, (true.time - left.time) / span, true.time, true.duration)
-            for true in wanted
-        ]
-        made = list(self._renderer.render(tasks))
-        self._seconds += time.perf_counter() - began
-        self._made += len(made)
-        return made
-
-    @property
-    def seconds(self) -> float | None:
-        return self._seconds / self._made if self._made else None
-
-
-class _Minterpolate:
-    """FFmpeg's filter over all kept frames of the clip, read along with the windows.
-
-    It makes a constant rate only. On a variable one the frames that happen to lie on the grid of
-    the most common gap, to within an eighth of it, are its answers; the others it has none for.
-    """
-
-    def __init__(self, info: MediaInfo, drop: int, stack: ExitStack) -> None:
-        rate = info.timing.rate or _usual_rate(info)
-        source = stack.enter_context(Source(info))
-        self._made = minterpolate(self._kept(source, drop), rate)
-        self._near = 1 / (8 * rate)
-        self._next: Frame | None = None
-        self._seconds = 0.0
-        self._outputs = 0
-        self._inputs = 0
-
-    def _kept(self, source: Source, drop: int) -> Iterator[Frame]:
-        frames = source.frames()
-        while True:
-            # Reading the clip is no work of the method's.
-            began = time.perf_counter()
-            frame = next(frames, None)
-            for _ in islice(frames, drop - 1):
-                pass
-            self._seconds -= time.perf_counter() - began
-            if frame is None:
-                return
-            self._inputs += 1
-            yield frame
-
-    def make(self, window: Window, wanted: Sequence[Frame]) -> Sequence[Frame | None]:
-        return [self._at(true) for true in wanted]
-
-    def _at(self, true: Frame) -> Frame | None:
-        began = time.perf_counter()
-        while self._next is None or self._next.time < true.time - self._near:
-            self._next = next(self._made, None)
-            if self._next is None:
-                break
-            self._outputs += 1
-        self._seconds += time.perf_counter() - began
-        if self._next is None or self._next.time > true.time + self._near:
-            return None
-        return self._next.at(true.time, true.duration)
-
-    @property
-    def seconds(self) -> float | None:
-        """It passes the frames that it was given on, at no cost to speak of."""
-        new = self._outputs - self._inputs
-        return self._seconds / new if new > 0 else None
-
-
-def _usual_rate(info: MediaInfo) -> Fraction:
-    """One over the most common gap between the first frames of a clip with a variable rate."""
-    with Source(info) as source:
-        times = [frame.time for frame in islice(source.frames(), 100)]
-    gaps = Counter(b - a for a, b in pairwise(times))
-    return 1 / gaps.most_common(1)[0][0]
 
 
 def windows(seen: Iterable[Seen], drop: int) -> Iterator[Window]:
@@ -196,15 +86,8 @@ class _Comparison:
                 f"{info.path} has {info.timing.frames} frames; keeping one of every {drop} takes "
                 f"at least {drop + 1}."
             )
-        self._scores = {
-            name: Scores(settings.metrics, info.timing.rate) for name in settings.methods
-        }
-        self._ways: dict[str, _Way] = {
-            name: _Minterpolate(info, drop, stack)
-            if name == MINTERPOLATE
-            else _Model(name, settings, self._warn)
-            for name in settings.methods
-        }
+        self._scores = {name: Scores(settings.metrics) for name in settings.methods}
+        self._seconds = {name: (0.0, 0) for name in settings.methods}
         self._indices = array("q")
         self._times: list[Fraction] = []
         self._cuts: list[Fraction] = []
@@ -223,26 +106,33 @@ class _Comparison:
 
     def measure(self, stack: ExitStack, watch: Watch | None) -> None:
         """Read the clip once, window by window."""
-        drop = self._settings.kept
-        chosen, within = self._sample()
         source = stack.enter_context(Source(self._info, threads=self._settings.threads))
-        seen = self._note(look(source.frames(), self._settings.scene_cut))
-        stream = stack.enter_context(prefetch(windows(seen, drop), 2))
-        for number, window in enumerate(stream):
-            if window.cut:
-                self._skipped += drop - 1
-            if window.cut or not chosen(number):
-                for scores in self._scores.values():
-                    scores.interrupt()
-            else:
-                self._score(window, within)
+        frames = self._info.timing.frames
+
+        def take(place: Place, found: Found) -> None:
+            self._take(place, found)
             if watch is not None:
-                watch(window.index + drop + 1, self._info.timing.frames)
-        for scores in self._scores.values():
-            scores.finish()
+                watch(min(place.read, frames), frames)
+
+        examine(self._settings, self._info, self._places(source), take=take, warn=self._warn)
         self._warnings |= dict.fromkeys(source.warnings)
         if not self._indices:
             raise InputError(f"No frame of {self._info.path} could be scored: cuts are everywhere.")
+
+    def _places(self, source: Source) -> Iterator[Place]:
+        drop = self._settings.kept
+        chosen, within = self._sample()
+        seen = self._note(look(source.frames(), self._settings.scene_cut))
+        for number, window in enumerate(windows(seen, drop)):
+            left_out = window.cut or not chosen(number)
+            yield Place(
+                index=window.index,
+                times=tuple(frame.time for frame in window.frames),
+                scored=() if left_out else tuple(k for k in range(1, drop) if within(k - 1)),
+                read=window.index + drop + 1,
+                skipped=drop - 1 if window.cut else 0,
+                frames=window.frames,
+            )
 
     def _sample(self) -> tuple[Callable[[int], bool], Callable[[int], bool]]:
         """Which windows to score, and which of the frames between two kept ones."""
@@ -263,56 +153,41 @@ class _Comparison:
                 self._cuts.append(item.frame.time - self._info.timing.start)
             yield item
 
-    def _score(self, window: Window, within: Callable[[int], bool]) -> None:
-        truth = window.frames[1:-1]
-        places = [k for k in range(len(truth)) if within(k)]
-        wanted = [truth[k] for k in places]
-        made = {name: way.make(window, wanted) for name, way in self._ways.items()}
-        kept = window.frames[0]
-        kept_rgb = as_rgb(kept)
-        self._follow(kept, kept_rgb, {name: (kept, kept_rgb) for name in made})
-        last = -1
-        for number, (k, true) in enumerate(zip(places, wanted, strict=True)):
-            if k != last + 1:
-                self._interrupt()
-            last = k
-            self._score_frame(
-                window.index + 1 + k, true, {name: made[name][number] for name in made}
-            )
-        if last != len(truth) - 1:
-            self._interrupt()
+    def _take(self, place: Place, found: Found) -> None:
+        self._skipped += place.skipped
+        first = len(self._indices)
+        for k in place.scored:
+            self._indices.append(place.index + k)
+            self._times.append(place.times[k] - self._info.timing.start)
+        for name, (notes,) in found.notes.items():
+            self._scores[name].take(notes)
+        for name, ((seconds, made),) in found.seconds.items():
+            known = self._seconds[name]
+            self._seconds[name] = known[0] + seconds, known[1] + made
+        if self.reporter is None:
+            return
+        for shown in found.pictures:
+            self.reporter.show(shown.duration, shown.truth, shown.made)
+            if shown.number is not None:
+                k = first + shown.number
+                self.reporter.add(
+                    Row(self._indices[k], self._times[k], shown.truth, shown.made, self._psnr(k))
+                )
 
-    def _interrupt(self) -> None:
-        for scores in self._scores.values():
-            scores.interrupt()
+    def _psnr(self, number: int) -> dict[str, dict[str, float]]:
+        return {
+            name: {"psnr": scores.curves["psnr"][number]} for name, scores in self._scores.items()
+        }
 
-    def _score_frame(self, index: int, true: Frame, made: Mapping[str, Frame | None]) -> None:
-        rgb = as_rgb(true)
-        since = true.time - self._info.timing.start
-        pictures = {name: None if frame is None else as_rgb(frame) for name, frame in made.items()}
-        found = {name: self._scores[name].add(picture, rgb) for name, picture in pictures.items()}
-        self._indices.append(index)
-        self._times.append(since)
-        self._follow(true, rgb, {name: (made[name], pictures[name]) for name in made})
-        if self.reporter is not None:
-            self.reporter.add(Row(index, since, rgb, pictures, found))
-
-    def _follow(
-        self, truth: Frame, rgb: Tensor, shown: Mapping[str, tuple[Frame | None, Tensor | None]]
-    ) -> None:
-        """Every frame of the output, kept or made, in order."""
-        for name, (frame, picture) in shown.items():
-            self._scores[name].follow(truth, rgb, frame, picture)
-        if self.reporter is not None:
-            pictures = {name: picture for name, (_, picture) in shown.items()}
-            self.reporter.show(truth.duration, rgb, pictures)
+    def _seconds_per_frame(self, name: str) -> float | None:
+        seconds, made = self._seconds[name]
+        return seconds / made if made > 0 else None
 
     def result(self, seconds: float) -> CompareResult:
         settings = self._settings
         own, other = self._scores[settings.model], self._scores[settings.baseline]
-        device = choose_device(settings.device)
         first = next((name for name in settings.methods if name != MINTERPOLATE), "blend")
-        spec = registry.spec(first, "interpolate")
+        device, precision = ran_on(settings, first, "interpolate")
         for name, scores in self._scores.items():
             if scores.missing:
                 self._warn(f"{name} made none of {scores.missing} frames: they score null.")
@@ -320,13 +195,13 @@ class _Comparison:
             input=str(settings.input),
             drop=settings.kept,
             horizon=None,
-            device=str(device),
-            precision=precision_name(choose_precision(settings.precision, device, spec)),
+            device=device,
+            precision=precision,
             scored_frames=len(self._indices),
             skipped_frames=self._skipped,
             cuts=[float(cut) for cut in self._cuts],
             methods={
-                name: {**scores.means(), "seconds_per_frame": self._ways[name].seconds}
+                name: {**scores.means(), "seconds_per_frame": self._seconds_per_frame(name)}
                 for name, scores in self._scores.items()
             },
             per_frame=[
@@ -361,7 +236,7 @@ class _Comparison:
             "baseline": settings.baseline,
             "metrics": settings.metrics,
             "methods": tuple(
-                Method(name, scores.means(), self._ways[name].seconds, scores.missing)
+                Method(name, scores.means(), self._seconds_per_frame(name), scores.missing)
                 for name, scores in self._scores.items()
             ),
             "curves": Curves(

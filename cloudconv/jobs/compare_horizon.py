@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from cloudconv import metrics
-from cloudconv.engine.device import choose_device, choose_precision, precision_name
-from cloudconv.engine.pipeline import prefetch
 from cloudconv.errors import InputError
 from cloudconv.jobs.compare_drop import evenly
 from cloudconv.jobs.compare_report import Reporter, Row
-from cloudconv.jobs.compare_settings import CompareResult, CompareSettings, Watch
+from cloudconv.jobs.compare_settings import CompareResult, CompareSettings, Watch, ran_on
+from cloudconv.jobs.compare_sharing import examine
+from cloudconv.jobs.examining import Found, Place
 from cloudconv.jobs.schedule import Seen, look
-from cloudconv.jobs.scoring import Scores, ahead, as_rgb, forecast_verdict, losses, overall
+from cloudconv.jobs.scoring import Scores, ahead, forecast_verdict, losses, overall
 from cloudconv.media.frame import Frame
 from cloudconv.media.probe import MediaInfo
 from cloudconv.media.source import Source
 from cloudconv.models import registry
-from cloudconv.models.base import Predictor
 from cloudconv.report import Method
 
 EVERY = 6
@@ -78,35 +73,6 @@ def _start(items: list[Seen], first: int, context: int) -> Start:
     return Start(first + context, *frames, len(after) - until)
 
 
-class _Predictor:
-    """A registered predictor and the time that each of its horizons took."""
-
-    def __init__(self, name: str, settings: CompareSettings, horizon: int) -> None:
-        self._device = choose_device(settings.device)
-        spec = registry.spec(name, "predict")
-        self.dtype = choose_precision(settings.precision, self._device, spec)
-        self._model: Predictor = registry.load_predictor(name, self._device, self.dtype)
-        self.seconds = [0.0] * horizon
-        self.made = [0] * horizon
-
-    def forecast(self, context: Tensor, steps: int) -> Iterator[Tensor]:
-        """``steps`` frames, (3, H, W) RGB rounded to 8 bits, from (1, T, 3, H, W)."""
-        made = self._model.forecast(context.to(self._device), steps)
-        for step in range(steps):
-            began = time.perf_counter()
-            rgb = metrics.eight_bit(next(made)[0].cpu())
-            self.seconds[step] += time.perf_counter() - began
-            self.made[step] += 1
-            yield rgb
-
-    def seconds_at(self, step: int) -> float | None:
-        return self.seconds[step] / self.made[step] if self.made[step] else None
-
-    @property
-    def seconds_per_frame(self) -> float | None:
-        return sum(self.seconds) / sum(self.made) if sum(self.made) else None
-
-
 def measure(settings: CompareSettings, info: MediaInfo, watch: Watch | None) -> CompareResult:
     """Score every predictor; see :func:`cloudconv.jobs.compare.run`."""
     began = time.monotonic()
@@ -134,10 +100,10 @@ class _Forecasts:
                 f"at least {self._context + 1}."
             )
         self._total = (frames - 1 - self._context) // self._every + 1
-        self._predictors = {name: _Predictor(name, settings, self._horizon) for name in names}
         self._scores = {
             name: [Scores(settings.metrics) for _ in range(self._horizon)] for name in names
         }
+        self._seconds = {name: [(0.0, 0)] * self._horizon for name in names}
         self._indices: list[list[int]] = [[] for _ in range(self._horizon)]
         self._times: list[list[Fraction]] = [[] for _ in range(self._horizon)]
         # (horizon, number of the frame among those of that horizon), in the order of scoring.
@@ -160,27 +126,43 @@ class _Forecasts:
         count = None if wanted is None else max(1, wanted // self._horizon)
         chosen = evenly(self._total, count)
         if count is not None and count < self._total:
-            self._warnings.setdefault(
+            self._warn(
                 f"{count} of {self._total} places to forecast from were chosen, "
                 "spread evenly over the clip."
             )
         source = stack.enter_context(Source(self._info, threads=self._settings.threads))
-        seen = self._note(look(source.frames(), self._settings.scene_cut))
-        places = starts(seen, self._context, self._horizon, self._every)
-        stream = stack.enter_context(prefetch(places, 2))
-        for number, start in enumerate(stream):
-            if chosen(number):
-                self._skipped += start.cut
-                if start.truth:
-                    self._score(start)
+        frames = self._info.timing.frames
+
+        def take(place: Place, found: Found) -> None:
+            self._take(place, found)
             if watch is not None:
-                read = start.index + self._horizon
-                watch(min(read, self._info.timing.frames), self._info.timing.frames)
+                watch(min(place.read, frames), frames)
+
+        places = self._places(source, chosen)
+        examine(self._settings, self._info, places, take=take, warn=self._warn)
         self._warnings |= dict.fromkeys(source.warnings)
         if not self._order:
             raise InputError(
                 f"No forecast on {self._info.path} could be scored: cuts are everywhere."
             )
+
+    def _places(self, source: Source, chosen: Callable[[int], bool]) -> Iterator[Place]:
+        seen = self._note(look(source.frames(), self._settings.scene_cut))
+        places = starts(seen, self._context, self._horizon, self._every)
+        for number, start in enumerate(places):
+            frames = (*start.context, *start.truth)
+            wanted = range(self._context, len(frames)) if chosen(number) else ()
+            yield Place(
+                index=start.index - self._context,
+                times=tuple(frame.time for frame in frames),
+                scored=tuple(wanted),
+                read=start.index + self._horizon,
+                skipped=start.cut if chosen(number) else 0,
+                frames=frames,
+            )
+
+    def _warn(self, message: str) -> None:
+        self._warnings.setdefault(message)
 
     def _note(self, seen: Iterable[Seen]) -> Iterator[Seen]:
         for item in seen:
@@ -188,47 +170,40 @@ class _Forecasts:
                 self._cuts.append(item.frame.time - self._info.timing.start)
             yield item
 
-    def _score(self, start: Start) -> None:
-        self._started += 1
-        # A predictor sees what is scored: 8-bit RGB.
-        context = torch.stack([as_rgb(frame) for frame in start.context])[None]
-        steps = len(start.truth)
-        forecasts = {
-            name: predictor.forecast(context, steps) for name, predictor in self._predictors.items()
-        }
-        shown = {name: context[0, -1] for name in forecasts}
-        before = context[0, -1]
-        for step, true in enumerate(start.truth):
-            rgb = as_rgb(true)
-            made = {name: next(frames) for name, frames in forecasts.items()}
-            found = {}
-            for name, picture in made.items():
-                scores = self._scores[name][step]
-                found[name] = scores.add(picture, rgb)
-                scores.change((shown[name], before), (picture, rgb))
-            self._note_frame(step, start.index + step, true, rgb, made, found)
-            shown, before = made, rgb
+    def _take(self, place: Place, found: Found) -> None:
+        self._skipped += place.skipped
+        self._started += bool(place.scored)
+        for step, k in enumerate(place.scored):
+            self._order.append((step, len(self._indices[step])))
+            self._indices[step].append(place.index + k)
+            self._times[step].append(place.times[k] - self._info.timing.start)
+        for name, by_step in found.notes.items():
+            for scores, notes in zip(self._scores[name], by_step, strict=False):
+                scores.take(notes)
+        for name, spent in found.seconds.items():
+            for step, (seconds, made) in enumerate(spent):
+                known = self._seconds[name][step]
+                self._seconds[name][step] = known[0] + seconds, known[1] + made
+        if self.reporter is None:
+            return
+        for step, shown in enumerate(found.pictures):
+            self.reporter.show(shown.duration, shown.truth, shown.made)
+            index, since = self._indices[step][-1], self._times[step][-1]
+            psnr = {
+                name: {"psnr": scores[step].curves["psnr"][-1]}
+                for name, scores in self._scores.items()
+            }
+            self.reporter.add(Row(index, since, shown.truth, shown.made, psnr, step + 1))
 
-    def _note_frame(
-        self,
-        step: int,
-        index: int,
-        true: Frame,
-        rgb: Tensor,
-        made: Mapping[str, Tensor],
-        found: Mapping[str, Mapping[str, float]],
-    ) -> None:
-        since = true.time - self._info.timing.start
-        self._order.append((step, len(self._indices[step])))
-        self._indices[step].append(index)
-        self._times[step].append(since)
-        if self.reporter is not None:
-            self.reporter.show(true.duration, rgb, made)
-            self.reporter.add(Row(index, since, rgb, made, found, step + 1))
+    def _seconds_per_frame(self, name: str, steps: slice) -> float | None:
+        spent = self._seconds[name][steps]
+        made = sum(frames for _, frames in spent)
+        return sum(seconds for seconds, _ in spent) / made if made else None
 
     def result(self, seconds: float) -> CompareResult:
         settings = self._settings
         own, other = self._scores[settings.model], self._scores[settings.baseline]
+        device, precision = ran_on(settings, settings.model, "predict")
         lost = {
             self._indices[step][k]
             for step in range(self._horizon)
@@ -238,8 +213,8 @@ class _Forecasts:
             input=str(settings.input),
             drop=None,
             horizon=self._horizon,
-            device=str(choose_device(settings.device)),
-            precision=precision_name(self._predictors[settings.model].dtype),
+            device=device,
+            precision=precision,
             scored_frames=len(self._order),
             skipped_frames=self._skipped,
             cuts=[float(cut) for cut in self._cuts],
@@ -247,7 +222,7 @@ class _Forecasts:
                 name: {
                     str(step + 1): {
                         **scores.means(),
-                        "seconds_per_frame": self._predictors[name].seconds_at(step),
+                        "seconds_per_frame": self._seconds_per_frame(name, slice(step, step + 1)),
                     }
                     for step, scores in enumerate(by_step)
                 }
@@ -286,7 +261,7 @@ class _Forecasts:
                 Method(
                     name,
                     overall(scores),
-                    self._predictors[name].seconds_per_frame,
+                    self._seconds_per_frame(name, slice(None)),
                     horizons={
                         step + 1: part.means() for step, part in enumerate(scores) if part.made
                     },

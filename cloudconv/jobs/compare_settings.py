@@ -7,10 +7,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from cloudconv.engine.device import choose_device, choose_precision, precision_name
 from cloudconv.errors import SettingsError
 from cloudconv.jobs.schedule import SceneCut
 from cloudconv.jobs.scoring import DEFAULT_METRICS, SEQUENCE_METRICS, check_metrics
+from cloudconv.jobs.sharing import crew_of
 from cloudconv.models import registry
+from cloudconv.models.base import Task
 from cloudconv.models.baselines import BLEND, LAST, LINEAR
 
 MINTERPOLATE = "minterpolate"
@@ -29,6 +32,7 @@ class CompareSettings:
     ``minterpolate``, make the others again. With ``horizon`` H predictors forecast H frames from
     every ``every``-th frame (default 6) on. ``models`` and ``against`` default to the best that
     there are and to the naive methods. ``frames``: score at most so many, spread evenly.
+    ``workers``: who works, as for interp; the scores are the same.
 
     Raises :class:`SettingsError` on values out of range.
     """
@@ -51,8 +55,10 @@ class CompareSettings:
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = None
+    workers: str = "local"
 
     def __post_init__(self) -> None:
+        crew_of(self.workers, self.device)
         _within("drop", self.drop, 2, MOST_DROP)
         _within("horizon", self.horizon, 1, MOST_HORIZON)
         _within("every", self.every, 1, 1_000_000)
@@ -114,6 +120,17 @@ class CompareSettings:
         naive = BLEND.name if self.horizon is None else LAST.name
         others = [name for name in self.methods if name != self.model]
         return naive if self.model != naive or not others else others[0]
+
+
+def ran_on(settings: CompareSettings, method: str, task: Task) -> tuple[str, str]:
+    """The device and the precision of a method, in words.
+
+    Raises :class:`~cloudconv.errors.DeviceError` where there is no such device.
+    """
+    device = choose_device(settings.device.removesuffix(":all"))
+    spec = registry.spec(method, task)
+    precision = precision_name(choose_precision(settings.precision, device, spec))
+    return settings.device if settings.device == "cuda:all" else str(device), precision
 
 
 def _within(name: str, value: int | None, least: int, most: int | None) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -21,11 +20,12 @@ from typing import Any, Literal
 import torch
 
 from cloudconv.engine.device import choose_device, choose_precision, precision_name, set_threads
-from cloudconv.engine.pipeline import prefetch
 from cloudconv.errors import InputError, SettingsError
+from cloudconv.jobs.clustering import check_single
 from cloudconv.jobs.film import Film, is_joinable, renderer_of, source_of
 from cloudconv.jobs.output import output_path
 from cloudconv.jobs.preview import Preview
+from cloudconv.jobs.queue import make_by_crew
 from cloudconv.jobs.schedule import Counts, Request, SceneCut, schedule
 from cloudconv.jobs.sharing import Crew, crew_of
 from cloudconv.media.encoders import EncodeSettings, choose
@@ -189,7 +189,11 @@ class Job:
         return expected_frames(self.request.rate, frames, end - start, self.request.stretch)
 
 
-def _prepare(settings: InterpSettings) -> Job:
+def prepare(settings: InterpSettings) -> Job:
+    """Look at the input, and decide all that can be decided before its first frame.
+
+    Raises :class:`~cloudconv.errors.CloudconvError`.
+    """
     spec = registry.spec(settings.model, "interpolate")
     crew = crew_of(settings.workers, settings.device)
     device = choose_device("cuda" if settings.device == "cuda:all" else settings.device)
@@ -220,6 +224,8 @@ def _prepare(settings: InterpSettings) -> Job:
         raise SettingsError(
             f"{output} can only be made in one go: leave workers out, or write an .mp4 or .mkv."
         )
+    if crew.kind == "ray":
+        check_single(info.path)
     return Job(settings, info, output, request, rate, device, dtype, crew)
 
 
@@ -257,13 +263,11 @@ def run(
     """
     began = time.monotonic()
     preview = _preview(settings)
-    job = _prepare(settings)
-    counts = Counts()
-    warnings: dict[str, None] = dict.fromkeys(job.remarks)
+    film = Film(prepare(settings))
     set_threads(settings.threads)
     written = 0
 
-    def shown(more: int, picture: Frame | None) -> None:
+    def shown(more: int, picture: Frame | None = None) -> None:
         nonlocal written
         written += more
         if preview is not None and picture is not None:
@@ -272,27 +276,31 @@ def run(
             on_progress(
                 Progress(
                     frames_done=written,
-                    frames_expected=job.expected,
-                    new_frames=counts.new_frames,
-                    cuts=len(counts.cuts),
+                    frames_expected=film.job.expected,
+                    new_frames=film.counts.new_frames,
+                    cuts=len(film.counts.cuts),
                     seconds=time.monotonic() - began,
                 )
             )
 
-    with ExitStack() as stack:
-        source = stack.enter_context(source_of(job))
-        tasks = stack.enter_context(prefetch(schedule(source.frames(), job.request, counts), 8))
-        film = Film(job, tasks, counts, warnings)
-        found = film.make(shown)
-    warnings |= dict.fromkeys([*source.warnings, *_remarks(job, counts)])
-    warnings |= dict.fromkeys(preview.warnings if preview is not None else ())
-    wall = time.monotonic() - began
+    if film.job.crew.kind == "here":
+        film.make(shown)
+    else:
+        make_by_crew(film, shown)
+    film.warn(*(preview.warnings if preview is not None else ()))
+    return result_of(film)
+
+
+def result_of(film: Film) -> InterpResult:
+    """What is said of a film that has just been finished."""
+    film.warn(*_remarks(film.job, film.counts))
+    seconds = time.monotonic() - film.began
     return InterpResult(
-        **_found(job, counts),
-        wall_seconds=wall,
-        frames_per_second=(counts.output_frames - found) / wall,
-        resumed=found > 0,
-        warnings=list(warnings),
+        **_found(film.job, film.counts),
+        wall_seconds=seconds,
+        frames_per_second=(film.counts.output_frames - film.found) / seconds,
+        resumed=film.found > 0,
+        warnings=list(film.warnings),
     )
 
 
@@ -303,7 +311,7 @@ def plan(settings: InterpSettings) -> InterpPlan:
 
     Raises :class:`~cloudconv.errors.CloudconvError`.
     """
-    job = _prepare(settings)
+    job = prepare(settings)
     info, counts = job.info, Counts()
     warnings: dict[str, None] = dict.fromkeys(job.remarks)
     set_threads(settings.threads)

@@ -17,26 +17,21 @@ from typing import Self
 
 import torch
 
-from cloudconv.engine.device import PRECISIONS
+from cloudconv.engine.device import PRECISIONS, set_threads
 from cloudconv.engine.pipeline import prefetch
 from cloudconv.engine.runner import Renderer, Task
-from cloudconv.errors import InputError
+from cloudconv.jobs.frames import FramesByTime
+from cloudconv.jobs.workfolder import fresh_file
 from cloudconv.media.encoders import EncodeSettings
 from cloudconv.media.frame import Frame
 from cloudconv.media.packets import PacketSummary
 from cloudconv.media.probe import MediaInfo
 from cloudconv.media.sink import Sink
-from cloudconv.media.source import Source
 from cloudconv.models import registry
 from cloudconv.segments import Segment
 
-Step = Task | Segment
-"""A segment's tasks, then the segment itself; one without tasks is there already."""
 Shown = Callable[[int, Frame | None], None]
 """Told how many more frames there are, and the newest of them if it was made here."""
-
-# Seconds before a segment that are decoded as well where fields are made whole.
-_EARLY = Fraction(1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +40,12 @@ class Recipe:
 
     ``offset`` is when the first frame is shown, in seconds. ``batch`` and ``tile`` are decided: a
     segment never decides again. ``device`` is PyTorch's name, ``precision`` a key of
-    :data:`~cloudconv.engine.device.PRECISIONS`.
+    :data:`~cloudconv.engine.device.PRECISIONS`. The segments' files go into ``folder``.
     """
 
     info: MediaInfo
     output: Path
+    folder: Path
     rate: Fraction | None
     time_base: Fraction
     offset: Fraction
@@ -64,6 +60,16 @@ class Recipe:
     threads: int | None
     deinterlace: bool
 
+    @property
+    def model_key(self) -> tuple[object, ...]:
+        """Alike where the same model can be used."""
+        return self.model, self.device, self.precision, self.scale, self.fallback
+
+    @property
+    def work_key(self) -> tuple[object, ...]:
+        """Alike where the model works in the same way."""
+        return self.info.width, self.info.height, self.batch, self.tile, self.threads
+
     def renderer(self, on_warning: Callable[[str], None]) -> Renderer:
         """The model on its device; see :class:`~cloudconv.engine.runner.Renderer`."""
         device, dtype = torch.device(self.device), PRECISIONS[self.precision]
@@ -75,8 +81,12 @@ class Recipe:
             fallback=self.fallback,
             on_warning=on_warning,
         )
-        renderer.keep_to(self.info.width, self.info.height, self.batch, self.tile)
+        self.keep(renderer)
         return renderer
+
+    def keep(self, renderer: Renderer) -> None:
+        """Let the renderer work as was decided."""
+        renderer.keep_to(self.info.width, self.info.height, self.batch, self.tile)
 
     def sink(self, segment: Path) -> Sink:
         """The encoder of one segment."""
@@ -95,22 +105,60 @@ class Recipe:
         return frame.at(frame.time + self.offset, lasts)
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A segment, and how to make it: all that another process needs."""
+
+    recipe: Recipe
+    segment: Segment
+
+
+Step = Recipe | Task | Segment
+"""A recipe, for all that follows; a segment's tasks, then the segment itself. One without tasks
+is there already."""
+
+
+class Renderers:
+    """The renderer of each recipe. The model stays loaded as long as it is the same.
+
+    Args:
+        on_warning: told, in a sentence, what the renderer of a recipe has to say.
+    """
+
+    def __init__(self, on_warning: Callable[[Recipe, str], None]) -> None:
+        self._warn = on_warning
+        self._renderer: Renderer | None = None
+        self._recipe: Recipe | None = None
+
+    def __call__(self, recipe: Recipe) -> Renderer:
+        before, self._recipe = self._recipe, recipe
+        if self._renderer is None or before is None or before.model_key != recipe.model_key:
+            self._renderer = None  # before the next one takes memory
+            set_threads(recipe.threads)
+            self._renderer = recipe.renderer(self._told)
+        elif before.work_key != recipe.work_key:
+            # Not for every segment: what a lack of memory has changed stays so.
+            set_threads(recipe.threads)
+            recipe.keep(self._renderer)
+        return self._renderer
+
+    def _told(self, message: str) -> None:
+        assert self._recipe is not None
+        self._warn(self._recipe, message)
+
+
 def make_segments(
-    recipe: Recipe,
-    renderer: Renderer,
     steps: Iterator[Step],
+    renderer_of: Callable[[Recipe], Renderer],
     *,
-    new_file: Callable[[], Path],
     done: Callable[[Segment, Path, PacketSummary], None],
     shown: Shown,
 ) -> None:
     """Render and encode segment after segment.
 
     Args:
-        recipe: what the encoders are set up from.
-        renderer: of the same recipe.
         steps: taken in a thread of its own, and closed in it.
-        new_file: a fresh path for a segment's file.
+        renderer_of: makes the frames of a recipe's segments.
         done: told of each segment when its file is whole and synced; from another thread, one
             segment at a time and in order.
         shown: told of each frame as it goes to the encoder, and of each segment without tasks.
@@ -120,11 +168,13 @@ def make_segments(
             then have been told of; the file of the unfinished one is gone.
     """
     with ExitStack() as stack:
-        pictures = stack.enter_context(prefetch(_pictures(renderer, steps), 4))
+        pictures = stack.enter_context(prefetch(_pictures(steps, renderer_of), 4))
         finisher = stack.enter_context(_Finisher(done))
-        current = stack.enter_context(_Current(recipe, new_file))
+        current = stack.enter_context(_Current())
         for item in pictures:
-            if isinstance(item, Frame):
+            if isinstance(item, Recipe):
+                current.recipe = item
+            elif isinstance(item, Frame):
                 current.write(item)
                 shown(1, item)
             elif current.sink is not None:
@@ -134,41 +184,64 @@ def make_segments(
         finisher.wait()
 
 
-def decoded(recipe: Recipe, segments: Iterable[Segment]) -> Generator[Step, None, None]:
+def decoded(pieces: Iterable[Piece]) -> Generator[Step, None, None]:
     """The steps of segments that were planned elsewhere, with frames decoded for each of them.
 
     Raises:
-        InputError: a frame is not where the plan has seen it.
+        UnfitInputError: a frame is not where the plan has seen it.
     """
-    for segment in segments:
-        frames = _Frames(recipe, segment)
-        for planned in segment.frames:
+    for piece in pieces:
+        yield piece.recipe
+        frames = _frames(piece)
+        for planned in piece.segment.frames:
             left = frames.get(planned.left)
             right = None if planned.right is None else frames.get(planned.right)
             yield Task(left, right, planned.timestep, planned.time, planned.duration)
             frames.forget(planned.left)
-        yield segment
+        yield piece.segment
 
 
-def _pictures(renderer: Renderer, steps: Iterator[Step]) -> Generator[Frame | Segment, None, None]:
-    ended: Segment | None = None
+def _frames(piece: Piece) -> FramesByTime:
+    recipe, segment = piece.recipe, piece.segment
+    return FramesByTime(
+        recipe.info,
+        segment.sources,
+        # In a loop the last frames lead on to the first one, long before them.
+        main=segment.frames[0].left,
+        threads=recipe.threads,
+        deinterlace=recipe.deinterlace,
+    )
+
+
+def _pictures(
+    steps: Iterator[Step], renderer_of: Callable[[Recipe], Renderer]
+) -> Generator[Recipe | Frame | Segment, None, None]:
+    border: Recipe | Segment | None = None
 
     def tasks() -> Iterator[Task]:
-        nonlocal ended
-        ended = None
+        nonlocal border
+        border = None
         for step in steps:
-            if isinstance(step, Segment):
-                ended = step
+            if not isinstance(step, Task):
+                border = step
                 return
             yield step
 
+    renderer: Renderer | None = None
     try:
         while True:
-            # A batch never crosses the border: the same segment gives the same frames anywhere.
-            yield from renderer.render(tasks())
-            if ended is None:
+            if renderer is not None:
+                # A batch never crosses the border: a segment gives the same frames anywhere.
+                yield from renderer.render(tasks())
+            else:
+                first = next(steps, None)
+                assert not isinstance(first, Task)
+                border = first
+            if border is None:
                 return
-            yield ended
+            if isinstance(border, Recipe):
+                renderer = renderer_of(border)
+            yield border
     finally:
         close: Callable[[], None] | None = getattr(steps, "close", None)
         if close is not None:
@@ -178,17 +251,18 @@ def _pictures(renderer: Renderer, steps: Iterator[Step]) -> Generator[Frame | Se
 class _Current:
     """The segment that is being encoded."""
 
-    def __init__(self, recipe: Recipe, new_file: Callable[[], Path]) -> None:
+    def __init__(self) -> None:
+        self.recipe: Recipe | None = None
         self.sink: Sink | None = None
         self._file = Path()
-        self._recipe = recipe
-        self._new_file = new_file
 
     def write(self, frame: Frame) -> None:
+        recipe = self.recipe
+        assert recipe is not None
         if self.sink is None:
-            self._file = self._new_file()
-            self.sink = self._recipe.sink(self._file)
-        self.sink.write(self._recipe.placed(frame))
+            self._file = fresh_file(recipe.folder)
+            self.sink = recipe.sink(self._file)
+        self.sink.write(recipe.placed(frame))
 
     def take(self) -> tuple[Path, Sink]:
         """Hand it over; the next frame begins another."""
@@ -242,50 +316,3 @@ class _Finisher:
         trace: TracebackType | None,
     ) -> None:
         self._worker.shutdown(wait=True)
-
-
-class _Frames:
-    """The source frames that a segment needs, by their times, decoded as they are asked for."""
-
-    def __init__(self, recipe: Recipe, segment: Segment) -> None:
-        self._recipe = recipe
-        self._wanted = set(segment.sources)
-        # In a loop the last frames lead on to the first one, long before them.
-        self._main = segment.frames[0].left
-        self._held: dict[Fraction, Frame] = {}
-        self._frames = self._from(self._main)
-        self._whole = False
-
-    def get(self, time: Fraction) -> Frame:
-        if time < self._main and time not in self._held:
-            self._held[time] = next(self._from(time))
-        while time not in self._held:
-            frame = next(self._frames, None)
-            if frame is not None and frame.time <= time:
-                if frame.time in self._wanted:
-                    self._held[frame.time] = frame
-            elif self._whole:
-                path = self._recipe.info.path
-                raise InputError(
-                    f"{path} has no frame at {float(time):.3f} s any more: it has changed, or it "
-                    "is damaged and decodes otherwise each time."
-                )
-            else:
-                # Some damaged files lose frames after a seek.
-                self._frames, self._whole = self._from(None), True
-        return self._held[time]
-
-    def forget(self, before: Fraction) -> None:
-        for time in [t for t in self._held if self._main <= t < before]:
-            del self._held[time]
-
-    def _from(self, time: Fraction | None) -> Iterator[Frame]:
-        recipe, start = self._recipe, None
-        if time is not None:
-            # A frame is made whole with the help of its neighbours, so those are decoded as well.
-            early = _EARLY if recipe.deinterlace else 0
-            start = max(time - recipe.info.timing.start - early, Fraction(0))
-        frames = Source(
-            recipe.info, start=start, threads=recipe.threads, deinterlace=recipe.deinterlace
-        ).frames()
-        return frames if time is None else (frame for frame in frames if frame.time >= time)

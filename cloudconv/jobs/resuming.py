@@ -15,7 +15,13 @@ import torch
 
 from cloudconv import __version__, weights
 from cloudconv.engine.runner import Task
-from cloudconv.errors import CloudconvError, InputError, Interrupted, OutputError
+from cloudconv.errors import (
+    CloudconvError,
+    InputError,
+    Interrupted,
+    OutputError,
+    UnfitInputError,
+)
 from cloudconv.jobs.making import Step
 from cloudconv.jobs.workfolder import WorkFolder
 from cloudconv.media import build, images
@@ -60,12 +66,16 @@ def weights_identity(model: str) -> str | None:
     return None if name is None else weights.entry(name).sha256
 
 
-def input_identity(path: Path, *, lasting: bool = True) -> str:
+def input_identity(path: Path, *, lasting: bool = True, ends: bool = True) -> str:
     """What tells a file, or pictures, from any other: sizes, dates, and a hash of both ends.
 
     Args:
         path: as probed.
         lasting: False for a copy of standard input, whose date says nothing.
+        ends: False to read nothing of it.
+
+    Raises:
+        InputError: it is not there, or cannot be read.
     """
     pictures = None if path.is_file() else images.open_pictures(path)
     files = pictures.files if isinstance(pictures, images.PictureFiles) else (path,)
@@ -74,7 +84,7 @@ def input_identity(path: Path, *, lasting: bool = True) -> str:
         try:
             about = file.stat()
             known.update(f"{about.st_size} {about.st_mtime_ns if lasting else ''};".encode())
-            if len(files) == 1:
+            if ends and len(files) == 1:
                 known.update(both_ends(file))
         except OSError as error:
             raise InputError(f"{file} cannot be read: {error.strerror}.") from error
@@ -149,26 +159,35 @@ def join_finished(folder: WorkFolder, output: Sink) -> list[str]:
 
 
 @contextmanager
-def work_folder(output: Path) -> Iterator[WorkFolder]:
-    """The locked work folder of an output; however the block fails, it says what is kept.
+def keeping(folder: WorkFolder) -> Iterator[None]:
+    """Lock a work folder; however the block fails, it says what is kept.
 
     Raises:
         Interrupted: Ctrl-C in the block, and there are finished segments.
         OutputError: see :meth:`WorkFolder.lock`.
     """
-    folder = WorkFolder(output)
     with ExitStack() as stack:
         stack.callback(folder.leave)
         try:
             folder.lock()
-            yield folder
+            yield
         except KeyboardInterrupt as error:
             said = folder.leave()
             if said is None:
                 raise
-            raise Interrupted(f"interrupted; {said}") from error
+            raise Interrupted(said) from error
         except CloudconvError as error:
-            said = folder.leave()
-            if said is None:
+            told = left(folder, error)
+            if told is error:
                 raise
-            raise type(error)(f"{error} {said}") from error
+            raise told from error
+
+
+def left(folder: WorkFolder, error: CloudconvError) -> CloudconvError:
+    """Let go of the folder after an error; the error, with a word on what is kept."""
+    said = folder.leave(keep=not isinstance(error, UnfitInputError))
+    if said is None:
+        return error
+    told = type(error)(f"{error} {said}; the same command carries on.")
+    told.__cause__ = error
+    return told

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from typing import Any
 
 from torch import Tensor
 
@@ -40,82 +41,121 @@ def as_rgb(frame: Frame) -> Tensor:
     return metrics.eight_bit(rgb_of(frame))
 
 
+Note = tuple[str, Any]
+"""What a :class:`Meter` has found: the name of a metric over several frames and its value for one
+of them, or one of these:
+
+- ``made``, the metrics of a scored frame by name; None where the method made none;
+- ``light``, how much brighter a frame is than the true one, for the flicker;
+- ``break``: what comes next does not follow what came before.
+"""
+
+
+class Meter:
+    """Measures one method's frames as they are shown; :class:`Scores` adds up what it finds.
+
+    Args:
+        wanted: names of metrics.
+        rate: of the frames, for the metrics that see them in order.
+    """
+
+    def __init__(self, wanted: Sequence[str], rate: Fraction | None = None) -> None:
+        self._wanted = tuple(wanted)
+        self._rate = rate or Fraction(25)
+        self._xpsnr = XpsnrMeter(self._rate) if "xpsnr" in wanted else None
+        self._vmaf = VmafMeter(self._rate) if "vmaf" in wanted else None
+        self._made_in_vmaf: list[bool] = []
+
+    def add(self, made: Tensor | None, truth: Tensor) -> list[Note]:
+        """Score one made frame against the true one, both as of :func:`as_rgb`."""
+        if made is None:
+            return [("made", None)]
+        names = dict.fromkeys((*CURVES, *self._wanted))
+        scores = {
+            name: float(metrics.PER_FRAME[name](made, truth))
+            for name in names
+            if name in metrics.PER_FRAME
+        }
+        return [("made", scores)]
+
+    def follow(
+        self, truth: Frame, true_rgb: Tensor, made: Frame | None, rgb: Tensor | None
+    ) -> list[Note]:
+        """Take in the next frame of the output, a kept one or a made one (None: no such frame)."""
+        if made is None or rgb is None:
+            return self.interrupt()
+        found = self._light(rgb, true_rgb)
+        if self._xpsnr is not None:
+            score = self._xpsnr.push(truth, made)
+            if score is not None and made is not truth:
+                found.append(("xpsnr", score.weighted))
+        if self._vmaf is not None:
+            self._vmaf.push(truth, made)
+            self._made_in_vmaf.append(made is not truth)
+        return found
+
+    def change(self, before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor]) -> list[Note]:
+        """Take in two neighbouring frames, each as (made, true) RGB, for the flicker alone."""
+        return [("break", None), *self._light(*before), *self._light(*after)]
+
+    def interrupt(self) -> list[Note]:
+        """The next frame does not follow the last one."""
+        if self._xpsnr is not None and self._xpsnr.begun:
+            self._xpsnr = XpsnrMeter(self._rate)
+        return [*self.finish(), ("break", None)]
+
+    def finish(self) -> list[Note]:
+        """The scores that are only known once the last frame of a run was seen."""
+        if self._vmaf is None or not self._made_in_vmaf:
+            return []
+        pairs = zip(self._made_in_vmaf, self._vmaf.finish(), strict=True)
+        found: list[Note] = [("vmaf", score) for made, score in pairs if made]
+        self._made_in_vmaf.clear()
+        self._vmaf = VmafMeter(self._rate)
+        return found
+
+    def _light(self, rgb: Tensor, truth: Tensor) -> list[Note]:
+        return [("light", metrics.brightness(rgb, truth))] if "flicker" in self._wanted else []
+
+
 class Scores:
     """What one method has scored so far.
 
     ``curves`` holds a value for each scored frame, NaN where the method made none.
     """
 
-    def __init__(self, wanted: Sequence[str], rate: Fraction | None = None) -> None:
+    def __init__(self, wanted: Sequence[str]) -> None:
         self.wanted = tuple(wanted)
         self.curves: dict[str, array[float]] = {name: array("d") for name in CURVES}
         self.made = 0
         self._sums: dict[str, tuple[float, int]] = {}
-        self._rate = rate or Fraction(25)
         self._flicker = metrics.Flicker() if "flicker" in wanted else None
-        self._xpsnr = XpsnrMeter(self._rate) if "xpsnr" in wanted else None
-        self._vmaf = VmafMeter(self._rate) if "vmaf" in wanted else None
-        self._made_in_vmaf: list[bool] = []
 
     @property
     def missing(self) -> int:
         """Frames that the method could not make."""
         return len(self.curves["psnr"]) - self.made
 
-    def add(self, made: Tensor | None, truth: Tensor) -> dict[str, float]:
-        """Score one made frame against the true one, both as of :func:`as_rgb`."""
-        found: dict[str, float] = {}
-        if made is not None:
-            self.made += 1
-            for name in dict.fromkeys((*CURVES, *self.wanted)):
-                if name in metrics.PER_FRAME:
-                    found[name] = float(metrics.PER_FRAME[name](made, truth))
-                    self._count(name, found[name])
+    def take(self, notes: Iterable[Note]) -> None:
+        """Add up what a meter has found, in the order of the frames."""
+        for name, value in notes:
+            if name == "made":
+                self._take_frame(value)
+            elif name == "break":
+                if self._flicker is not None:
+                    self._flicker.interrupt()
+            elif name == "light":
+                assert self._flicker is not None
+                self._flicker.add(value)
+            else:
+                self._count(name, value)
+
+    def _take_frame(self, scores: dict[str, float] | None) -> None:
+        self.made += scores is not None
+        for name, value in (scores or {}).items():
+            self._count(name, value)
         for name, values in self.curves.items():
-            values.append(found.get(name, math.nan))
-        return found
-
-    def follow(
-        self, truth: Frame, true_rgb: Tensor, made: Frame | None, rgb: Tensor | None
-    ) -> None:
-        """Take in the next frame of the output, a kept one or a made one (None: no such frame)."""
-        if made is None or rgb is None:
-            self.interrupt()
-            return
-        if self._flicker is not None:
-            self._flicker.update(rgb, true_rgb)
-        if self._xpsnr is not None:
-            score = self._xpsnr.push(truth, made)
-            if score is not None and made is not truth:
-                self._count("xpsnr", score.weighted)
-        if self._vmaf is not None:
-            self._vmaf.push(truth, made)
-            self._made_in_vmaf.append(made is not truth)
-
-    def change(self, before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor]) -> None:
-        """Take in two neighbouring frames, each as (made, true) RGB, for the flicker alone."""
-        if self._flicker is not None:
-            self._flicker.interrupt()
-            self._flicker.update(*before)
-            self._flicker.update(*after)
-
-    def interrupt(self) -> None:
-        """The next frame does not follow the last one."""
-        if self._flicker is not None:
-            self._flicker.interrupt()
-        if self._xpsnr is not None and self._xpsnr.begun:
-            self._xpsnr = XpsnrMeter(self._rate)
-        if self._vmaf is not None and self._made_in_vmaf:
-            self.finish()
-            self._vmaf = VmafMeter(self._rate)
-
-    def finish(self) -> None:
-        """Take in the scores that are only known once the last frame of a run was seen."""
-        if self._vmaf is not None:
-            for made, score in zip(self._made_in_vmaf, self._vmaf.finish(), strict=True):
-                if made:
-                    self._count("vmaf", score)
-            self._made_in_vmaf.clear()
+            values.append((scores or {}).get(name, math.nan))
 
     def means(self) -> dict[str, float | None]:
         """Every wanted metric's mean over the frames that were made; None where there is none."""

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Protocol
 
 import torch
 
-from cloudconv.engine.device import cores, set_threads
-from cloudconv.engine.local import Jobs, share
+from cloudconv.engine.device import cores
+from cloudconv.engine.local import Pieces, share
 from cloudconv.engine.pipeline import prefetch
-from cloudconv.errors import SettingsError
-from cloudconv.jobs.making import Recipe, Shown, decoded, make_segments
-from cloudconv.jobs.workfolder import WorkFolder, fresh_file
+from cloudconv.errors import CloudconvError, SettingsError
+from cloudconv.jobs.making import Piece, Renderers, decoded, make_segments
 from cloudconv.media.frame import Frame
 from cloudconv.media.packets import PacketSummary
-from cloudconv.segments import Segment
 
 _MOST = 256
 
@@ -68,22 +66,83 @@ def crew_of(workers: str, device: str) -> Crew:
     return Crew("local", count) if count else Crew()
 
 
+class Client(Protocol):
+    """Whose pieces are shared out; called in one thread."""
+
+    def done(self, piece: Piece, file: Path, summary: PacketSummary) -> None:
+        """Told of each piece whose file is whole and synced."""
+
+    def failed(self, piece: Piece, error: CloudconvError) -> None:
+        """Told of a piece that cannot be made."""
+
+    def again(self, piece: Piece) -> bool:
+        """Told of a piece that was lost; whether another worker shall make it."""
+
+    def shown(self, more: int) -> None:
+        """Told how many frames were made since it was told last."""
+
+    def warn(self, output: Path, message: str) -> None:
+        """Told, in a sentence, what workers have to say of an output."""
+
+
+def share_locally(crew: Crew, device: str, pieces: Iterator[Piece], client: Client) -> None:
+    """Make pieces in processes of this machine.
+
+    Args:
+        crew: a local one.
+        device: that was asked for; with ``cuda:all`` each process has a GPU of its own.
+        pieces: taken as they are needed, a few ahead.
+        client: told what becomes of them.
+    """
+    works = [SegmentWork(each) for each in devices(crew, device)]
+    share(works, pieces, _Progress(client, crew.count))
+
+
+class _Progress:
+    """Adds up what the processes tell."""
+
+    def __init__(self, client: Client, count: int) -> None:
+        self._client = client
+        self._frames = [0] * count  # of each process, those of finished segments included
+        self._taken = 0
+        self.failed = client.failed
+        self.again = client.again
+
+    def done(self, piece: Piece, result: tuple[Path, PacketSummary]) -> None:
+        self._client.done(piece, *result)
+
+    def told(self, number: int, message: int | tuple[Path, str] | None) -> None:
+        if isinstance(message, tuple):
+            self._client.warn(*message)
+            return
+        self._frames[number] = message or 0
+        total = sum(self._frames)
+        self._client.shown(max(total - self._taken, 0))
+        self._taken = max(total, self._taken)
+
+
+def devices(crew: Crew, device: str) -> list[str | None]:
+    """The device that each process of a local crew has for itself; None: the one asked for."""
+    if device != "cuda:all":
+        return [None] * crew.count
+    return [f"cuda:{number}" for number in range(crew.count)]
+
+
 @dataclass(frozen=True, slots=True)
 class SegmentWork:
-    """What one process of a crew does; see :class:`~cloudconv.engine.local.Work`."""
+    """What one process of a crew does; see :class:`~cloudconv.engine.local.Work`.
 
-    recipe: Recipe
-    folder: Path
+    ``device`` is the process's own; None: the one that each recipe names.
+    """
+
+    device: str | None = None
 
     def __call__(
         self,
-        segments: Jobs,
-        done: Callable[[Segment, Any], None],
-        tell: Callable[[Any], None],
+        pieces: Pieces[Piece],
+        done: Callable[[tuple[Path, PacketSummary]], None],
+        tell: Callable[[int | tuple[Path, str]], None],
     ) -> None:
-        recipe = self.recipe
-        set_threads(recipe.threads)
-        renderer = recipe.renderer(tell)
         frames = 0
 
         def shown(more: int, picture: Frame | None) -> None:
@@ -91,64 +150,16 @@ class SegmentWork:
             frames += more
             tell(frames)
 
-        def finished(segment: Segment, file: Path, summary: PacketSummary) -> None:
-            done(segment, (file, summary))
-
-        with (
-            prefetch(decoded(recipe, segments), 8) as steps,
-            closing(segments),
-        ):
+        renderers = Renderers(lambda recipe, message: tell((recipe.output, message)))
+        with prefetch(decoded(map(self._own, pieces)), 8) as steps, closing(pieces):
             make_segments(
-                recipe,
-                renderer,
                 steps,
-                new_file=lambda: fresh_file(self.folder),
-                done=finished,
+                renderers,
+                done=lambda segment, file, summary: done((file, summary)),
                 shown=shown,
             )
 
-
-def recipes(recipe: Recipe, crew: Crew, device: str) -> list[Recipe]:
-    """The recipe for each process of a local crew."""
-    if device == "cuda:all":
-        return [replace(recipe, device=f"cuda:{number}") for number in range(crew.count)]
-    return [recipe] * crew.count
-
-
-def share_locally(
-    works: Sequence[Recipe],
-    segments: Iterator[Segment],
-    folder: WorkFolder,
-    *,
-    shown: Shown,
-    warn: Callable[[str], None],
-) -> None:
-    """Make segments in processes of this machine, one for each recipe.
-
-    Args:
-        works: they differ in the device alone.
-        segments: those that are missing.
-        folder: where each is recorded as it is done.
-        shown: told how many frames were made since it was told last.
-        warn: told what workers have to say, in sentences.
-    """
-    under_way = [0] * len(works)  # frames of each process, those of finished segments included
-    taken = 0
-
-    def done(segment: Segment, result: Any) -> None:
-        file, summary = result
-        folder.record(segment, file, summary)
-
-    def told(number: int, message: Any) -> None:
-        nonlocal taken
-        if isinstance(message, str):
-            warn(message)
-            return
-        under_way[number] = message or 0
-        total = sum(under_way)
-        shown(max(total - taken, 0), None)
-        taken = max(total, taken)
-
-    jobs = [SegmentWork(recipe, folder.path) for recipe in works]
-    with prefetch(segments, len(works)) as ahead:
-        share(jobs, ahead, done=done, told=told)
+    def _own(self, piece: Piece) -> Piece:
+        if self.device is None:
+            return piece
+        return replace(piece, recipe=replace(piece.recipe, device=self.device))

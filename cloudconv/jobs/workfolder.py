@@ -88,17 +88,6 @@ class WorkFolder:
             _replace(self.path / _PLAN, json.dumps(plan, indent=1))
         self.decided = decided
 
-    def new_file(self) -> Path:
-        """A name for a segment's file that nobody else uses, left-over processes included."""
-        return fresh_file(self.path)
-
-    def save(self, file: Path, data: bytes) -> None:
-        """Write a segment's file that was made elsewhere, and sync it."""
-        with writing(self.path), file.open("wb") as opened:
-            opened.write(data)
-            opened.flush()
-            os.fsync(opened.fileno())
-
     def record(self, segment: Segment, file: Path, summary: PacketSummary) -> None:
         """Note a segment whose file is complete and synced.
 
@@ -124,17 +113,16 @@ class WorkFolder:
         """Where the packets of a finished segment are."""
         return self.path / done.file
 
-    def leave(self) -> str | None:
+    def leave(self, *, keep: bool = True) -> str | None:
         """Let go of the folder; says what is kept in it. Without finished segments it goes away.
 
-        Further calls do nothing.
+        Further calls do nothing. ``keep``: whether finished segments are of any use.
         """
         if self._lock is None or self._lock.closed:
             return None
-        if self.finished:
+        if self.finished and keep:
             self._lock.close()
-            kept = f"{self.frames} finished frames are kept in {self.path}"
-            return f"{kept}; the same command carries on."
+            return f"{self.frames} finished frames are kept in {self.path}"
         if self._known or not (self.path / _PLAN).exists():
             self.remove()
         self._lock.close()
@@ -207,6 +195,18 @@ class WorkFolder:
 def fresh_file(folder: Path) -> Path:
     """A name for a segment's file in a work folder that no other process uses."""
     return folder / f"{secrets.token_hex(8)}{_PACKETS}"
+
+
+def save(file: Path, data: bytes) -> None:
+    """Write a segment's file that was made elsewhere, and sync it.
+
+    Raises:
+        OutputError: the disk is full, or the folder is gone.
+    """
+    with writing(file.parent), file.open("wb") as opened:
+        opened.write(data)
+        opened.flush()
+        os.fsync(opened.fileno())
 
 
 def _lock(folder: Path, output: Path) -> BinaryIO:

@@ -12,7 +12,7 @@ from typing import Self
 import av
 from av.video.frame import VideoFrame
 
-from cloudconv.errors import InputError
+from cloudconv.errors import InputError, UnfitInputError
 from cloudconv.media import images
 from cloudconv.media.demux import (
     is_shown,
@@ -191,7 +191,7 @@ class Source:
         if same_size and (name == info.pix_fmt or _holds(name, info.working_pix_fmt)):
             return
         at = float(time - info.timing.start)
-        raise InputError(
+        raise UnfitInputError(
             f"{info.path} changes from {info.width}x{info.height} {info.pix_fmt} to "
             f"{picture.width}x{picture.height} {name} at {at:.3f} s; cut it there, or convert it "
             "to one size and pixel format first."

@@ -1,0 +1,66 @@
+"""What is finished in a folder, so that the same batch passes over it when it is run again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from cloudconv.errors import CloudconvError
+from cloudconv.jobs.interp import InterpSettings
+from cloudconv.jobs.resuming import input_identity, settings_identity, weights_identity
+
+_NAME = ".cloudconv.jsonl"
+# What is done with memory and processors changes no more than roundings.
+_NO_MATTER = ("batch", "tile", "threads")
+
+
+class Ledger:
+    """A line for each output that was finished in a folder, in a hidden file there.
+
+    An output is only taken for finished where the line says the very input, settings and weights
+    that are asked for, and the file is still the one that was written then. So a file that comes
+    from anywhere else is never taken for a result.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._finished: dict[str, tuple[str, str]] = {}
+        with suppress(FileNotFoundError):
+            for line in (folder / _NAME).read_bytes().splitlines():
+                with suppress(ValueError):  # cut off by a crash
+                    asked, name, made = json.loads(line)
+                    self._finished[asked] = name, made
+
+    def finished(self, settings: InterpSettings) -> Path | None:
+        """The finished output of these settings; None if there is none."""
+        with suppress(CloudconvError):
+            name, made = self._finished.get(_asked(settings), ("", ""))
+            output = self._folder / name
+            if name and _identity(output) == made:
+                return output
+        return None
+
+    def note(self, settings: InterpSettings, output: Path) -> None:
+        """Note an output that is finished."""
+        # The output is there all the same if this fails.
+        with suppress(OSError, CloudconvError):
+            line = [_asked(settings), output.name, _identity(output)]
+            with (self._folder / _NAME).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+def _asked(settings: InterpSettings) -> str:
+    chosen = settings_identity(settings)
+    known = {
+        "name": Path(settings.input).name,
+        "input": _identity(Path(settings.input)),
+        "weights": weights_identity(settings.model),
+        **{name: value for name, value in chosen.items() if name not in _NO_MATTER},
+    }
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def _identity(path: Path) -> str:
+    return input_identity(path, ends=False)
