@@ -13,6 +13,7 @@ from torch import Tensor
 from cloudconv.dreaming.arrival import Arrival, order_of
 from cloudconv.dreaming.collage import Collage, Pace
 from cloudconv.dreaming.compositing import blended, filled, weight_size
+from cloudconv.dreaming.fading import Fading
 from cloudconv.dreaming.segments import Chooser
 from cloudconv.dreaming.vitals import vitals_of
 from tests.dreams import clouds, frames, material, tensor
@@ -132,6 +133,16 @@ def test_segments_are_neither_what_is_seen_now_nor_the_same_again() -> None:
     assert len(set(starts)) >= 5
 
 
+def test_segments_vary_however_many_play_at_once() -> None:
+    source = material(footage(100))
+    chooser = Chooser(source, np.random.default_rng(0))
+    starts = [60, 40, 20]
+    for _ in range(20):
+        playing = [starts[-1 - age] + 16 * (age + 1) for age in (2, 1, 0)]
+        starts.append(chooser.choose(20, 58, playing))
+    assert len(set(starts[3:])) >= 10
+
+
 def test_an_arrival_begins_with_nothing_and_ends_with_all() -> None:
     random = np.random.default_rng(0)
     a, b = tensor(footage()[0]), tensor(footage()[40])
@@ -161,6 +172,54 @@ def test_blending_keeps_what_both_have_and_leaves_no_seam() -> None:
     mixed = blended([dark, light], [half, 1 - half])
     assert float((mixed[:, :, 1:] - mixed[:, :, :-1]).abs().max()) < 0.06
     assert float(mixed[:, :, 0].mean()) < float(mixed[:, :, -1].mean())
+
+
+def test_blending_unlike_pictures_keeps_their_contrast_within_their_range() -> None:
+    random = np.random.default_rng(0)
+    size = weight_size(96, 128)
+
+    def blotches() -> Tensor:
+        coarse = torch.from_numpy(random.random((1, 1, 12, 16)).astype(np.float32))
+        large = torch.nn.functional.interpolate(coarse, (96, 128), mode="bicubic")[0]
+        return large.expand(3, -1, -1).contiguous()
+
+    pictures = [blotches(), blotches()]
+    weights = [torch.full(size, 0.5)] * 2
+    usual = torch.full((3, *size), 0.5)
+    flat, kept = blended(pictures, weights), blended(pictures, weights, usual)
+    rich = float(torch.stack([p.std() for p in pictures]).mean())
+    assert float(flat.std()) < 0.8 * rich
+    assert 0.85 * rich < float(kept.std()) < 1.05 * rich
+    # The finest detail is only averaged, so that it may stand out a little.
+    assert float(kept.min()) > min(float(p.min()) for p in pictures) - 0.05
+    assert float(kept.max()) < max(float(p.max()) for p in pictures) + 0.05
+    # What they have in common is not made more of.
+    assert torch.allclose(blended([pictures[0]] * 2, weights, usual), pictures[0], atol=1e-4)
+
+
+def test_a_forecast_fades_when_it_rests_or_loses_its_detail() -> None:
+    source = material(footage())
+    shown = [tensor(picture) for picture in footage(80)[60:66]]
+    living, resting, dull = Fading(source), Fading(source), Fading(source)
+    assert not any(living.over(picture) for picture in shown)
+    assert resting.over(tensor(footage()[-1]))
+    soft = torch.nn.functional.avg_pool2d(shown[0][None], 9, 1, 4)[0]
+    assert dull.over(soft)
+
+
+def test_as_much_changes_at_any_time_of_an_arrival() -> None:
+    a, b = tensor(footage()[0]), tensor(footage()[40])
+    size = weight_size(96, 128)
+    wind = torch.zeros(2, *size)
+    order = order_of(a, b, wind, np.random.default_rng(0), size)
+    unlike = torch.nn.functional.adaptive_avg_pool2d((a - b).abs().mean(0)[None], size)[0]
+    weight = unlike + 0.5 * unlike.mean()
+    quarters = [
+        float(weight[(order >= k / 4) & (order < (k + 1) / 4)].sum() / weight.sum())
+        for k in range(4)
+    ]
+    assert min(quarters) > 0.15
+    assert max(quarters) < 0.35
 
 
 def test_filling_goes_by_what_is_around() -> None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cloudconv.dreaming.compositing import resized
 from cloudconv.models.flow import opencv
 
 _Floats = NDArray[np.float32]
@@ -62,7 +63,7 @@ def resized_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
     if flow.shape[-2:] == (height, width):
         return flow
     factors = flow.new_tensor([width / flow.shape[-1], height / flow.shape[-2]])
-    large = F.interpolate(flow, (height, width), mode="bilinear", align_corners=False)
+    large = torch.stack([resized(field.float(), (height, width)) for field in flow])
     return large.mul_(factors[:, None, None])
 
 

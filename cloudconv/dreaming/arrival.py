@@ -10,12 +10,14 @@ from cloudconv.dreaming.compositing import blurred, resized
 from cloudconv.dreaming.wind import outside
 from cloudconv.models.ops import warp
 
-_SOFT = 0.35  # of the progress: how long a pixel takes
+_SOFT = 0.5  # of the progress: how long a pixel takes
 _EDGE = 10 / 480  # of the longer side: how deep the edge is from which the wind blows
 _GRID = 64  # longest side of the grid that a front is followed on
 _GRAIN = 0.1  # of the longer side: size of the patches that come in
 _RESISTS = 0.2  # against the mean difference: lets a front through where the two are the same
 _UNEVEN = 0.6  # how much chance changes a front's pace
+_ALIKE = 0.02  # of the longer side: over which pictures are held against each other
+_LEAST_CHANGE = 0.5  # of the mean difference: what a pixel counts for beside its own
 _STARTS = 3  # places within the picture where a front starts, beside the edge upwind
 _LATER = 0.3  # of the way: by how much they start later at most
 
@@ -41,6 +43,10 @@ class Arrival:
         """Whether nothing else is seen any more."""
         return self._age >= self._lasts
 
+    def begin(self, lasts: int) -> None:
+        """Wait no longer, and be all there ``lasts`` frames from now."""
+        self._age, self._lasts = max(self._age, 0), lasts
+
     def advance(self) -> Tensor:
         """One frame on: (h, w) float32, from 0 to 1 where the segment is all there."""
         self._age += 1
@@ -53,7 +59,13 @@ class Arrival:
 
 
 def order_of(
-    seen: Tensor, coming: Tensor, wind: Tensor, random: np.random.Generator, size: tuple[int, int]
+    seen: Tensor,
+    coming: Tensor,
+    wind: Tensor,
+    random: np.random.Generator,
+    size: tuple[int, int],
+    *,
+    alike_first: bool = False,
 ) -> Tensor:
     """In which order the pixels turn from one picture to another.
 
@@ -67,9 +79,11 @@ def order_of(
         wind: (2, h, w) backward flow.
         random: says where fronts start, and how unevenly they run.
         size: (h, w) of the result.
+        alike_first: of places that a front reaches at about the same time, those turn first where
+            the two pictures are alike.
 
     Returns:
-        (h, w) float32, the mean of the time of arrival and of its rank, both in [0, 1].
+        (h, w) float32, the time of arrival in [0, 1], at an even pace of change.
     """
     factor = min(1.0, _GRID / max(size))
     grid = (max(2, round(size[0] * factor)), max(2, round(size[1] * factor)))
@@ -79,9 +93,21 @@ def order_of(
     smooth = blurred(torch.from_numpy(noise), _GRAIN * max(grid))[0].numpy()
     resists *= np.exp(_UNEVEN * smooth / max(float(smooth.std()), 1e-6))
     times = _times(resists, _upwind(resized(wind, grid).cpu().numpy()), random)
-    late = times / max(float(times.max()), 1e-6)
-    order = torch.from_numpy(((late + _ranks(late)) / 2).astype(np.float32)).to(seen.device)
+    if alike_first:
+        near = blurred(unlike[None].cpu(), _ALIKE * max(grid))[0].numpy()
+        times = _ranks(times) + _ranks(near)
+    order = torch.from_numpy(_evened(times, unlike.cpu().numpy())).to(seen.device)
     return resized(order[None], size)[0]
+
+
+def _evened(times: np.ndarray, unlike: np.ndarray) -> np.ndarray:
+    """Times of arrival, stretched so that as much changes at any time: (h, w) float32 in [0, 1]."""
+    sequence = times.argsort(axis=None, kind="stable")
+    change = unlike.ravel()[sequence].astype(np.float64) + _LEAST_CHANGE * unlike.mean() + 1e-6
+    done = np.cumsum(change) - change
+    order = np.empty(times.size, np.float32)
+    order[sequence] = done / max(done[-1], 1e-6)
+    return order.reshape(times.shape)
 
 
 def _upwind(wind: np.ndarray) -> np.ndarray:

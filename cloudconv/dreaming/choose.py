@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.likeness import distances, repetition, thumbnails
-from cloudconv.dreaming.material import Material
+from cloudconv.dreaming.material import Material, spread
 from cloudconv.dreaming.stabilise import Panorama, panorama_of
 
 _LEAST = 8  # frames; fewer are no material for anything that plays them
 _REPEATS = 1.5  # of `repetition`; below it the motion comes back
-_PAIRS = 24  # neighbours whose flow is looked at
 # Speeds are in pixels of the small picture a frame. The limits were found on 18 clips of sky, water
 # and fire and 15 of people, animals and things.
 _STANDS = 0.1  # speed of the fastest parts below which nothing moves
@@ -51,7 +50,7 @@ class Motion:
 
 def motion_of(material: Material) -> Motion:
     """Measure the motion of a material of at least two frames."""
-    return _motion([material.flow(k)[::2, ::2] for k in _spread(len(material))])
+    return _motion([material.flow(k)[::2, ::2] for k in spread(len(material))[::2]])
 
 
 def _motion_beside(pan: Panorama, material: Material) -> Motion:
@@ -59,16 +58,10 @@ def _motion_beside(pan: Panorama, material: Material) -> Motion:
     scale = np.array(material.small_size[::-1]) / np.array(material.size[::-1])
     first = len(material.real_frames) - len(pan.path)
     flows = []
-    for k in _spread(len(pan.path)):
+    for k in spread(len(pan.path))[::2]:
         camera = (pan.path[k] - pan.path[k - 1]) * scale
         flows.append(material.real_flow(first + k)[::2, ::2] - camera.astype(np.float32))
     return _motion(flows)
-
-
-def _spread(count: int) -> list[int]:
-    """Numbers of up to ``_PAIRS`` frames that have one before them."""
-    numbers = np.linspace(1, count - 1, min(count - 1, _PAIRS)).round().astype(int)
-    return [int(k) for k in np.unique(numbers)]
 
 
 def _motion(pairs: list[NDArray[np.float32]]) -> Motion:

@@ -19,19 +19,23 @@ from torch import Tensor
 
 from cloudconv.dreaming.analysis import resized_flow
 from cloudconv.dreaming.arrival import Arrival, order_of
-from cloudconv.dreaming.compositing import blended, weight_size
+from cloudconv.dreaming.compositing import blended, resized, weight_size
+from cloudconv.dreaming.fading import Fading
 from cloudconv.dreaming.material import Material
 from cloudconv.dreaming.segments import Chooser
 from cloudconv.dreaming.stabilise import Pan, panorama_of
 from cloudconv.dreaming.wind import Carried, Wind, led_up
 
-_FULL = 250  # frames of material for which the times below are meant
-_SPACING = 36  # frames between two births
-_BLOWS_IN = 88  # frames until a segment is all there
-_FIRST_BLOWS_IN = 85
-_SECOND = 55  # frames from the first birth to the second
-_FORECAST = 15  # frames before the first segment comes in otherwise than with the wind
+_FULL = 220  # frames of material for which the times below are meant
+_SPACING = 38  # frames between two births
+_BLOWS_IN = 92  # frames until a segment is all there
+_FIRST_BLOWS_IN = 112
+_SECOND = 46  # frames from when the first segment comes in to the second birth
+_FORECAST = 20  # frames before the first segment comes in otherwise than with the wind …
+_FORECAST_SHARE = 0.2  # … or that share of all frames of the material
+_FADED_BLOWS_IN, _FADED_SECOND = 54, 30  # the same from when a forecast has faded before that
 _WHOLE = 0.999  # of the weight: so much is all of it
+_MEAN_OF = 50  # frames that tell what the material usually looks like
 _SETTLES = 30  # frames in which the edges of the last frame of a pan give way to the others'
 
 
@@ -85,11 +89,16 @@ class Pace:
     first_blows_in: int
     second: int
     forecast: int
+    faded_blows_in: int
+    faded_second: int
 
     @classmethod
     def of(cls, frames: int) -> Pace:
         """For so many frames of material: short material makes short segments."""
         share = min(1.0, frames / _FULL)
+
+        # The forecast is as good on short material.
+        forecast = min(_FORECAST, int(frames * _FORECAST_SHARE))
 
         def scaled(count: int) -> int:
             return max(2, round(count * share))
@@ -98,8 +107,10 @@ class Pace:
             scaled(_SPACING),
             scaled(_BLOWS_IN),
             scaled(_FIRST_BLOWS_IN),
-            scaled(_SECOND),
-            scaled(_FORECAST),
+            forecast + scaled(_SECOND),
+            forecast,
+            scaled(_FADED_BLOWS_IN),
+            scaled(_FADED_SECOND),
         )
 
 
@@ -137,6 +148,7 @@ class _Run:
         self._mean = resized_flow(self._wind.mean[None], self._size)[0]
         self._chooser = Chooser(material, self._random)
         self._still = material.matte
+        self._usual = _usual(material, self._size)
         self._pasted = material.picture(-1)
         self._seen = material.last_seen
         self._leads_to: Tensor | None = None
@@ -148,6 +160,7 @@ class _Run:
             # Nothing else may be known of a part of the picture.
             self._layers.insert(0, _Layer(_settling(self._seen, self._pasted), None))
         self._births = self._number = self._next_birth = 0
+        self._fading: Fading | None = Fading(material)
 
     @property
     def due(self) -> bool:
@@ -164,7 +177,8 @@ class _Run:
         start = self._chooser.choose(
             delay + lasts // 2, until + pace.blows_in + 2, playing or [len(self._material) - 1]
         )
-        self._add(self._playing(start), self._material.picture(start), lasts, delay)
+        picture = self._material.picture(start)
+        self._add(self._playing(start), picture, lasts, delay, alike_first=first)
         self._layers[-1].frame = start
         self._births += 1
         self._next_birth += until
@@ -193,8 +207,22 @@ class _Run:
                 shown = torch.ones_like(shown)
             pictures.append(picture)
             weights = [weight * (1 - shown) for weight in weights] + [shown]
-        self._seen = torch.lerp(blended(pictures, weights), self._paste(), self._still)
+        self._seen = torch.lerp(blended(pictures, weights, self._usual), self._paste(), self._still)
+        self._hand_over()
         return self._seen
+
+    def _hand_over(self) -> None:
+        """Let the first segment come in sooner, and faster, where the forecast fades."""
+        if self._fading is None:
+            return
+        if self._number >= self.pace.forecast or self._leads_to is not None:
+            self._fading = None
+        elif self._fading.over(self._seen):
+            self._fading = None
+            arrival = self._layers[-1].arrival
+            if arrival is not None:
+                arrival.begin(self.pace.faded_blows_in)
+                self._next_birth = self._number + self.pace.faded_second
 
     def _paste(self) -> Tensor:
         """What stands still, as the last real frame has it, and in the end as the first has it."""
@@ -215,9 +243,22 @@ class _Run:
         coming: Tensor,
         lasts: int,
         delay: int = 0,
+        *,
+        alike_first: bool = False,
     ) -> None:
-        order = order_of(self._seen, coming, self._mean, self._random, self._size)
+        order = order_of(
+            self._seen, coming, self._mean, self._random, self._size, alike_first=alike_first
+        )
         self._layers.append(_Layer(pictures, Arrival(order, self._mean, lasts, delay)))
+
+
+def _usual(material: Material, size: tuple[int, int]) -> Tensor:
+    """The mean of the material: (3, h, w)."""
+    count = len(material)
+    chosen = np.unique(np.linspace(0, count - 1, min(count, _MEAN_OF)).round().astype(int))
+    total = sum(torch.from_numpy(material.glance(int(k))).float() for k in chosen)
+    mean = torch.as_tensor(total).permute(2, 0, 1) / (255 * len(chosen))
+    return resized(mean.contiguous(), size).to(material.device)
 
 
 def _settling(first: Tensor, rest: Tensor) -> Iterator[tuple[Tensor, None]]:

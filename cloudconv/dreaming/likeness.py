@@ -18,7 +18,7 @@ _LONGEST = 64  # of the thumbnails, in pixels
 
 def thumbnails(material: Material) -> Floats:
     """All frames of the material as rows, see :func:`thumbnail`: (n, d) float32."""
-    return np.stack([thumbnail(material.small(k)) for k in range(len(material))])
+    return np.stack([thumbnail(material.glance(k)) for k in range(len(material))])
 
 
 def thumbnail(small: NDArray[np.uint8]) -> Floats:

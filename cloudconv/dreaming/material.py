@@ -30,13 +30,12 @@ from cloudconv.dreaming.still import held_matte, still_matte
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.models.flow import measured_flow
-from cloudconv.models.ops import warp
 
 _Floats = NDArray[np.float32]
 _Bytes = NDArray[np.uint8]
 
 _KEPT_PICTURES = 4  # full-size pictures that are kept: neighbours in time are asked for together
-_SLOW_PAIRS = 48  # pairs of neighbours whose flow tells where nothing moves
+_PAIRS = 48  # pairs of neighbours whose flow tells how things move, and where nothing does
 _LAG_PAIRS = 24  # pairs of frames that tell how much a pixel changes
 _LAG = 30  # frames between them: long enough for slow cloud near the horizon
 _HALF = np.float16
@@ -94,6 +93,7 @@ class Material:
         self._pictures: OrderedDict[int, Tensor] = OrderedDict()
         self._smalls: dict[int, _Bytes] = {}
         self._flows: dict[int, NDArray[np.float16]] = {}
+        self._leads: dict[int, NDArray[np.float16]] = {}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -115,15 +115,19 @@ class Material:
             self._pictures.popitem(last=False)
         return kept
 
+    def glance(self, k: int) -> _Bytes:
+        """As ``small``, but the real frame as it is, not moved to where it is at ``k``."""
+        return self.real_small(self.place(k)[0])
+
     def small(self, k: int) -> _Bytes:
         """The frame at ``k`` for analysis: (h, w, 3) uint8, the longest side at most 480."""
         frame, lead = self.place(k)
         still = self.real_small(frame)
         if not lead:
             return still
-        values = torch.from_numpy(still).permute(2, 0, 1)[None].float()
-        moved = warp(values, self._lead(frame, lead))
-        return moved[0].permute(1, 2, 0).round_().clamp_(0, 255).byte().numpy()
+        levels = torch.from_numpy(still).permute(2, 0, 1).float()
+        levels = moved(levels, self._lead(frame, lead)[0])
+        return levels.permute(1, 2, 0).round_().clamp_(0, 255).byte().contiguous().numpy()
 
     def flow(self, k: int) -> _Floats:
         """How things moved up to ``k``: backward flow from ``small(k)`` to ``small(k - 1)``.
@@ -142,11 +146,9 @@ class Material:
     @cached_property
     def slow(self) -> Tensor:
         """Where flow finds no motion: (h, w) float32 on ``device``, 0 or 1, and halos around it."""
-        count = len(self.real_frames)
-        if count < 2:
+        if len(self.real_frames) < 2:
             return torch.zeros(self.small_size, device=self.device)
-        chosen = np.unique(np.linspace(1, count - 1, min(count - 1, _SLOW_PAIRS)).round())
-        pairs = [int(frame) for frame in chosen]
+        pairs = sorted({max(self.place(k)[0], 1) for k in spread(len(self))})
         slow = slow_parts([self._pair_flow(k) for k in pairs], [self.seen(k) for k in pairs])
         return torch.from_numpy(slow).to(self.device)
 
@@ -236,9 +238,21 @@ class Material:
 
     def _lead(self, frame: int, lead: float) -> Tensor:
         """What moves a real frame on by ``lead`` gaps: (1, 2, h, w) backward, in small pixels."""
-        flow = self.real_flow(max(frame, 1)) * np.float32(lead)
+        frame = max(frame, 1)
+        kept = self._leads.get(frame)
+        if kept is None:
+            later, earlier = (grey(self.real_small(k)) for k in (frame, frame - 1))
+            # For a part of the way, and nearly all frames are led: this had better be quick.
+            kept = self._leads[frame] = measured_flow(later, earlier, quick=True).astype(_HALF)
+        flow = kept.astype(np.float32) * np.float32(lead)
         flow *= (1 - self.static)[..., None]
         return torch.from_numpy(flow).permute(2, 0, 1)[None]
+
+
+def spread(count: int) -> list[int]:
+    """Numbers of up to 48 of so many frames that have one before them, evenly spread."""
+    numbers = np.linspace(1, count - 1, min(count - 1, _PAIRS)).round().astype(int)
+    return [int(k) for k in np.unique(numbers)]
 
 
 def _usual_gap(times: Sequence[Fraction]) -> Fraction | None:

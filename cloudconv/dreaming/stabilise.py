@@ -7,6 +7,8 @@ no more, and goes back and forth over what the material has shown.
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,6 +20,9 @@ from cloudconv.dreaming.compositing import blurred, filled, moved, resized, weig
 from cloudconv.dreaming.material import Material
 
 _Path = NDArray[np.float64]
+
+# The choice of a mode asks, and then the mode itself; to look takes seconds.
+_FOUND: WeakKeyDictionary[Material, Panorama | None] = WeakKeyDictionary()
 
 _WIDEST = 0.6  # of the picture's sides: how far the views of the material lie apart at most
 _TURNS = 24  # frames in which the camera turns round
@@ -237,6 +242,12 @@ def panorama_of(material: Material) -> Panorama | None:
 
     None, too, where the camera moves by more than a slow pan, or something else moves it.
     """
+    if material not in _FOUND:
+        _FOUND[material] = _panorama(material)
+    return _FOUND[material]
+
+
+def _panorama(material: Material) -> Panorama | None:
     frames = len(material.real_frames)
     if frames < 2 or bool(material.slow.mean() > _STANDS):
         return None

@@ -305,7 +305,9 @@ class _Source:
         count = len(self._looks)
         size = min(max(window, _LEAST_WINDOW), max(count // 2, _LEAST_WINDOW))
         nearest = self._nearest()
-        for start in range(0, count - size + 1, max(size // 4, 1)):
+        # The last window is that of the last frames, as in a dream.
+        last = max(count - size, 0)
+        for start in (*range(0, last, max(size // 4, 1)), last):
             values = self.compare(self._looks[start : start + size])
             values["repeat"] = _usual_nearest(nearest[start : start + size])
             yield values

@@ -8,18 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import exp
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.dreaming.analysis import mean_flow, resized_flow
 from cloudconv.dreaming.compositing import blurred, filled, moved, resized
-from cloudconv.dreaming.material import Material
+from cloudconv.dreaming.material import Material, spread
 from cloudconv.models.ops import warp
 
-_PAIRS = 48  # that tell the mean wind
-_RECENT = 4  # that tell how the last frame moves
+_RECENT = 4  # pairs that tell how the last frame moves
 _RELAXES = 30.0  # frames until the present motion has become the mean wind
 _SAME = 0.01  # mean difference below which two pictures are the same
 _EDGE = 0.02  # of the longer side: how far outside a way may lead to count a little
@@ -41,11 +39,10 @@ class Wind:
         self.device = material.device
         self.moving = 1 - material.slow
         count = len(material)
-        chosen = np.unique(np.linspace(1, count - 1, min(count - 1, _PAIRS)).round().astype(int))
         ends = range(max(1, count - _RECENT), count)
         if reverse:
             ends = range(1, min(count, _RECENT + 1))
-        self.mean = self._flow(material, list(chosen), reverse)
+        self.mean = self._flow(material, spread(count) if count > 1 else [], reverse)
         self.recent = self._flow(material, list(ends), reverse)
 
     def _flow(self, material: Material, pairs: list[int], reverse: bool) -> Tensor:
@@ -110,7 +107,7 @@ class Carried:
         """(3, H, W), what stands still in its place."""
         size = self._picture.shape[-2:]
         way = resized_flow(self.way[None], (size[0], size[1]))[0]
-        fade = float((self.way.norm(dim=0) * self._wind.moving).max() / _FILLS_BY)
+        fade = float((torch.hypot(*self.way) * self._wind.moving).max() / _FILLS_BY)
         source = torch.lerp(self._picture, self._filled, min(1.0, fade))
         sky = moved(source, way)
         return torch.lerp(sky, self._picture, self._still)

@@ -70,13 +70,16 @@ def mean_velocity(frames: Tensor) -> Tensor:
     return torch.from_numpy(np.mean(flows, 0)).permute(2, 0, 1).to(frames.device)
 
 
-def measured_flow(later: NDArray[np.uint8], earlier: NDArray[np.uint8]) -> NDArray[np.float32]:
+def measured_flow(
+    later: NDArray[np.uint8], earlier: NDArray[np.uint8], *, quick: bool = False
+) -> NDArray[np.float32]:
     """Backward flow: where each pixel of ``later`` was in ``earlier``.
 
     Source: dense inverse search, Kroeger et al., ECCV 2016 (arXiv 1603.03590), as OpenCV has it.
 
     Args:
         later, earlier: (h, w) uint8.
+        quick: with half the resolution, in a sixth of the time.
 
     Returns:
         (h, w, 2) float32, (dx, dy) in pixels.
@@ -85,7 +88,8 @@ def measured_flow(later: NDArray[np.uint8], earlier: NDArray[np.uint8]) -> NDArr
     height, width = later.shape
     missing = ((0, max(_LEAST_SIDE - height, 0)), (0, max(_LEAST_SIDE - width, 0)))
     later, earlier = (np.pad(picture, missing, mode="edge") for picture in (later, earlier))
-    method = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    preset = cv2.DISOPTICAL_FLOW_PRESET_FAST if quick else cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
+    method = cv2.DISOpticalFlow_create(preset)
     flow: NDArray[np.float32] = method.calc(later, earlier, None)
     return flow[:height, :width]
 
