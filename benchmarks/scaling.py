@@ -3,8 +3,9 @@
     python benchmarks/scaling.py --films 1 --frames 172800 --segment 4.3 --plan 0.55
 
 Segments become known one after the other as a film is planned, each of them goes to the next free
-worker, and a film ends with its join. One command takes its films one after the other, several
-commands share the workers. Nothing here is measured: the seconds are given.
+worker, and a film ends with its join. One command plans its films one after the other, each while
+those before it are made, and joins them likewise; several commands share the workers. Nothing here
+is measured: the seconds are given. See workers.py for what is.
 """
 
 from __future__ import annotations
@@ -35,25 +36,24 @@ def makespan(job: Job, workers: int, commands: int) -> float:
     heapq.heapify(free)
     queue = [(0.0, command, 0) for command in range(min(commands, job.films))]
     left = job.films - len(queue)
-    done_at = [0.0] * len(queue)
-    end = 0.0
+    made_at = [0.0] * len(queue)  # the last segment of each command's film
+    joined_at = [0.0] * len(queue)
     while queue:
         # The next segment to be known, of whichever film.
         known, command, number = heapq.heappop(queue)
         known += job.plan
         finished = max(known, heapq.heappop(free)) + job.task + job.segment
         heapq.heappush(free, finished)
-        done_at[command] = max(done_at[command], finished)
+        made_at[command] = max(made_at[command], finished)
         if number + 1 < job.segments:
             heapq.heappush(queue, (known, command, number + 1))
             continue
-        joined = done_at[command] + job.join
-        end = max(end, joined)
+        joined_at[command] = max(made_at[command], joined_at[command]) + job.join
         if left:
             left -= 1
-            done_at[command] = 0.0
-            heapq.heappush(queue, (joined, command, 0))
-    return end
+            made_at[command] = 0.0
+            heapq.heappush(queue, (known, command, 0))
+    return max(joined_at)
 
 
 def main() -> None:

@@ -113,6 +113,16 @@ def test_only_what_was_made_so_is_taken_for_finished(clips: list[Path]) -> None:
     assert rows(run(*asked, "--factor", 2).stderr)[0] == ["a.mp4", "done"]
 
 
+def test_a_damaged_list_of_what_is_finished_is_no_list(clips: list[Path]) -> None:
+    folder = clips[0].parent / "made"
+    asked = (clips[0], clips[2], "--factor", 2, "--out-dir", folder, *TINY)
+    assert run(*asked).exit_code == 0
+    lines = (folder / LEDGER).read_bytes().splitlines()
+    assert len(lines) == 2
+    (folder / LEDGER).write_bytes(b"5\n[1]\n\xff\n" + lines[1] + b"\n" + lines[0][:-9])
+    assert rows(run(*asked).stderr) == [["a.mp4", "failed"], ["c.mkv", "exists"]]
+
+
 def test_two_inputs_of_one_name(clips: list[Path]) -> None:
     result = run(clips[0], clips[0], "--factor", 2, "--out-dir", clips[0].parent / "made", *TINY)
     assert result.exit_code == 2

@@ -155,7 +155,8 @@ OutDir = Annotated[
     typer.Option(
         "--out-dir",
         metavar="DIR",
-        help="Take any number of inputs and write their outputs here.",
+        help="Take any number of inputs and write their outputs here. What an earlier run has "
+        "finished with the same settings is passed over.",
         show_default=False,
     ),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,16 +28,17 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._finished: dict[str, tuple[str, str]] = {}
-        with suppress(FileNotFoundError):
+        self._weights: dict[str, str | None] = {}
+        with suppress(OSError):
             for line in (folder / _NAME).read_bytes().splitlines():
-                with suppress(ValueError):  # cut off by a crash
+                with suppress(ValueError, TypeError):  # cut off by a crash
                     asked, name, made = json.loads(line)
                     self._finished[asked] = name, made
 
     def finished(self, settings: InterpSettings) -> Path | None:
         """The finished output of these settings; None if there is none."""
         with suppress(CloudconvError):
-            name, made = self._finished.get(_asked(settings), ("", ""))
+            name, made = self._finished.get(self._asked(settings), ("", ""))
             output = self._folder / name
             if name and _identity(output) == made:
                 return output
@@ -46,20 +48,26 @@ class Ledger:
         """Note an output that is finished."""
         # The output is there all the same if this fails.
         with suppress(OSError, CloudconvError):
-            line = [_asked(settings), output.name, _identity(output)]
+            line = [self._asked(settings), output.name, _identity(output)]
             with (self._folder / _NAME).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
 
+    def _asked(self, settings: InterpSettings) -> str:
+        chosen = settings_identity(settings)
+        known = {
+            "name": Path(settings.input).name,
+            "input": _identity(Path(settings.input)),
+            "weights": self._weights_of(settings.model),
+            **{name: value for name, value in chosen.items() if name not in _NO_MATTER},
+        }
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
-def _asked(settings: InterpSettings) -> str:
-    chosen = settings_identity(settings)
-    known = {
-        "name": Path(settings.input).name,
-        "input": _identity(Path(settings.input)),
-        "weights": weights_identity(settings.model),
-        **{name: value for name, value in chosen.items() if name not in _NO_MATTER},
-    }
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+    def _weights_of(self, model: str) -> str | None:
+        if model not in self._weights:
+            self._weights[model] = weights_identity(model)
+        return self._weights[model]
 
 
 def _identity(path: Path) -> str:
