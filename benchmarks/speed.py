@@ -47,6 +47,7 @@ from cloudconv.engine.device import (
     processor_name,
     set_threads,
 )
+from cloudconv.engine.lanes import useful_lanes
 from cloudconv.engine.runner import Renderer, Task
 from cloudconv.jobs import interp
 from cloudconv.media.frame import Frame
@@ -191,7 +192,12 @@ def _whole(
         dtype = choose_precision(options.precision, device, spec)
         model = registry.load(name, device, dtype)
         renderer = Renderer(
-            model, device=device, dtype=dtype, fallback=True, on_warning=_complained
+            model,
+            device=device,
+            dtype=dtype,
+            lanes=useful_lanes(device, torch.get_num_threads()),
+            fallback=True,
+            on_warning=_complained,
         )
         rendered = list(renderer.render(iter(tasks)))
         sink = partial(

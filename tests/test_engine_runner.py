@@ -123,10 +123,11 @@ def test_every_pixel_format_is_blended_plane_by_plane(pix_fmt: str, size: tuple[
 @settings(deadline=None, max_examples=20)
 @given(
     st.integers(1, 7),
+    st.integers(1, 3),
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 4)), max_size=20),
 )
 def test_batches_change_neither_order_nor_pictures(
-    batch: int, wanted: list[tuple[int, int, int]]
+    batch: int, lanes: int, wanted: list[tuple[int, int, int]]
 ) -> None:
     frames = clip(4, width=24, height=16)
     tasks = [
@@ -134,7 +135,7 @@ def test_batches_change_neither_order_nor_pictures(
         for k, (a, b, t) in enumerate(wanted)
     ]
     one = list(renderer(batch=1)[0].render(tasks))
-    many = list(renderer(batch=batch)[0].render(iter(tasks)))
+    many = list(renderer(batch=batch, lanes=lanes)[0].render(iter(tasks)))
     assert [f.time for f in many] == [task.time for task in tasks]
     assert_alike(pixels(one), pixels(many), levels=1)
 
@@ -148,8 +149,11 @@ def test_identical_neighbours_cost_no_inference(monkeypatch: pytest.MonkeyPatch)
     assert_alike(pixels(made), pixels([still[0]] * 12))
 
 
+@pytest.mark.parametrize("lanes", [1, 3])
 @pytest.mark.parametrize("batch", [1, 4, 16])
-def test_each_source_frame_is_converted_once(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_source_frame_is_converted_once(
+    batch: int, lanes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[object] = []
     real = runner.to_rgb
 
@@ -158,7 +162,7 @@ def test_each_source_frame_is_converted_once(batch: int, monkeypatch: pytest.Mon
         return real(planes, *rest)
 
     monkeypatch.setattr(runner, "to_rgb", counted)
-    work, _ = renderer(batch=batch)
+    work, _ = renderer(batch=batch, lanes=lanes)
     assert len(list(work.render(multiplied(clip(5), 4)))) == 20
     assert len(calls) == 5
     assert not work._seen
@@ -238,6 +242,25 @@ def test_out_of_memory_halves_the_batch_and_says_so() -> None:
         "the batch is now 2.",
     ]
     assert work.new_frames == 9
+
+
+def test_lanes_that_do_not_fit_beside_each_other_give_way() -> None:
+    frames = clip(6)
+    threads = torch.get_num_threads()
+    model = Hungry(room=2 * 96 * 64)
+    work, said = renderer(model, batch=4, lanes=3)
+    made = pixels(work.render(multiplied(frames, 4)))
+    assert_alike(made, pixels(renderer("blend")[0].render(multiplied(frames, 4))))
+    assert [text.split(": ")[1] for text in said] == ["the batch is now 2."]
+    assert work.new_frames == 15
+    assert torch.get_num_threads() == threads
+
+
+def test_no_more_lanes_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = renderer(lanes=1)[0].plan(640, 480)
+    assert one.lanes == 1
+    monkeypatch.setattr(memory, "free_memory", lambda device: int(one.memory_bytes * 2.5 / 0.6))
+    assert renderer(lanes=4)[0].plan(640, 480).lanes == 2
 
 
 def test_out_of_memory_at_one_frame_falls_back_to_tiles() -> None:

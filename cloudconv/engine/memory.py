@@ -54,14 +54,16 @@ _CGROUPS = tuple(
 class MemoryPlan:
     """How frames of one size are worked on.
 
-    ``tile`` is a tile's side in pixels, None for whole frames; ``memory_bytes`` the estimated peak
-    on the device, ``free_bytes`` what was free there (None where the system does not tell).
+    ``lanes`` batches at once; ``tile`` is a tile's side in pixels, None for whole frames;
+    ``memory_bytes`` the estimated peak on the device, ``free_bytes`` what was free there (None
+    where the system does not tell).
     """
 
     batch: int
     tile: int | None
     memory_bytes: int
     free_bytes: int | None
+    lanes: int = 1
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -87,13 +89,15 @@ def plan_memory(
     scale: float = 1.0,
     free_bytes: int | None = None,
     share: int = 1,
+    lanes: int = 1,
 ) -> MemoryPlan:
-    """Decide batch and tiles for frames of ``width`` by ``height``, before the first one.
+    """Decide batch, tiles and lanes for frames of ``width`` by ``height``, before the first one.
 
     What ``auto`` gives follows from the memory that is free (``free_bytes``, by default asked of
     the device), or from a part of it where ``share`` processes need as much each. A tile that was
     asked for is rounded up to what the model's grid needs; a batch that was asked for is halved
-    until it fits. Where even the smallest tile is estimated not to fit, it is tried all the same.
+    until it fits, and then there are no more lanes than fit. Where even the smallest tile is
+    estimated not to fit, it is tried all the same.
 
     Raises:
         ModelError: the model does not take that scale.
@@ -129,7 +133,10 @@ def plan_memory(
         batch = 1 if side < whole else _useful_batch(width * height, device)
     while batch > 1 and usable is not None and need(side, batch) > usable:
         batch //= 2
-    return MemoryPlan(batch, side if side < whole else None, need(side, batch), free_bytes)
+    while lanes > 1 and usable is not None and need(side, lanes * batch) > usable:
+        lanes -= 1
+    tile_side = side if side < whole else None
+    return MemoryPlan(batch, tile_side, need(side, lanes * batch), free_bytes, lanes)
 
 
 def grid(model: Interpolator, scale: float = 1.0) -> tuple[int, int]:

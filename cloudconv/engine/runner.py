@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -11,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cloudconv.engine.lanes import Lanes
 from cloudconv.engine.memory import (
     MemoryPlan,
     free_memory,
@@ -59,21 +61,20 @@ class _Seen:
     """A source frame as a network takes it: RGB and opacity, if any, (3 or 4, H, W) float32."""
 
     frame: Frame
-    channels: Tensor
+    channels: Future[Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
-    """A new frame whose planes may still be on their way from the device."""
+class _Batch:
+    """What is handed on together: frames that pass, and tasks whose frames are being made.
 
-    task: Task
-    like: Frame
-    planes: Arriving
+    ``way`` is the batch and the tile that were in force when the work began.
+    """
 
-    def frame(self) -> Frame:
-        like, task = self.like, self.task
-        picture = make_picture(self.planes.planes(), like.pix_fmt, like.width, like.height)
-        return Frame(picture, task.time, task.duration, like.tags)
+    items: list[Task | Frame]
+    tasks: list[Task]
+    work: Future[list[Arriving]] | None
+    way: tuple[int, int | None]
 
 
 class Renderer:
@@ -85,6 +86,7 @@ class Renderer:
         tile: side in pixels of the tiles that frames are cut into; ``auto`` only where a whole
             frame does not fit into memory, ``off`` never.
         scale: the model's own option, 1 for models without.
+        lanes: on a CPU, how many batches are worked on at once, as far as memory allows.
         fallback: blend where a model that can tell finds its motion not to be trusted.
         on_warning: told, in a sentence, when memory makes the work go another way than asked for.
 
@@ -105,6 +107,7 @@ class Renderer:
         batch: int | Literal["auto"] = "auto",
         tile: int | Literal["auto", "off"] = "auto",
         scale: float = 1.0,
+        lanes: int = 1,
         fallback: bool = False,
         on_warning: Callable[[str], None],
     ) -> None:
@@ -115,6 +118,7 @@ class Renderer:
         self._dtype = dtype
         self._asked_batch = batch
         self._asked_tile = tile
+        self._asked_lanes = lanes
         self._scale = scale
         model.tells_leftover = self._fallback = fallback and model.spec.fallback_option
         self._warn = on_warning
@@ -124,10 +128,11 @@ class Renderer:
         self._size: tuple[int, int] | None = None
         self._batch = 1
         self._tile: int | None = None
+        self._lanes = 1
         self.plan(64, 64)  # so that settings out of range are refused before any work
 
     def plan(self, width: int, height: int, share: int = 1) -> MemoryPlan:
-        """Batch, tiles and memory for frames of that size, with what is free now.
+        """Batch, tiles, lanes and memory for frames of that size, with what is free now.
 
         ``share``: how many renderers will work on the device at once.
         """
@@ -141,9 +146,10 @@ class Renderer:
             tile=self._asked_tile,
             scale=self._scale,
             share=share,
+            lanes=self._asked_lanes,
         )
 
-    def settle(self, width: int, height: int, share: int = 1) -> tuple[int, int | None]:
+    def settle(self, width: int, height: int, share: int = 1) -> tuple[int, int | None, int]:
         """Decide now, and say in warnings, how frames of that size are worked on.
 
         Args:
@@ -152,22 +158,24 @@ class Renderer:
             share: how many renderers will work on the device at once.
 
         Returns:
-            The batch, and the side of the tiles in pixels, None for whole frames.
+            The batch; the side of the tiles in pixels, None for whole frames; the lanes.
         """
         self._start(width, height, share)
-        return self._batch, self._tile
+        return self._batch, self._tile, self._lanes
 
-    def keep_to(self, width: int, height: int, batch: int, tile: int | None) -> None:
+    def keep_to(
+        self, width: int, height: int, batch: int, tile: int | None, lanes: int = 1
+    ) -> None:
         """Work on frames of that size as was settled before; only a lack of memory changes it."""
         self._size = width, height
-        self._batch, self._tile = batch, tile
+        self._batch, self._tile, self._lanes = batch, tile, lanes
 
     def render(self, tasks: Iterable[Task]) -> Generator[Frame, None, None]:
         """The tasks' frames, in their order.
 
-        The device works on one batch while the one before it is copied back and handed on. Frames
-        that pass through wait for the batches in front of them, but never for more than a few
-        frames. ``tasks`` is closed with this generator, if it can be.
+        The device works on the next batch, or those of all lanes, while the one before them is
+        copied back and handed on. Frames that pass through wait for the batches in front of them,
+        but never for more than a few frames. ``tasks`` is closed with this generator, if it can be.
 
         Raises:
             DeviceError: the device's memory is too small for even one small tile.
@@ -175,24 +183,25 @@ class Renderer:
         # A thread that has not asked for PyTorch's thread count yet lets oneDNN take every core.
         torch.get_num_threads()
         waiting: list[Task | Frame] = []
-        begun: list[_Made | Frame] = []
+        begun: deque[_Batch] = deque()
         new = 0
         source = iter(tasks)
         try:
-            for task in source:
-                passed = self._passed(task)
-                new += passed is None
-                waiting.append(task if passed is None else passed)
-                del task, passed
-                if not new or new >= self._batch or len(waiting) >= _MAX_WAITING + self._batch:
-                    before, begun = begun, self._begin(waiting)
-                    yield from _finished(before)
-                    if not new:  # nothing that a device works on
-                        yield from _finished(begun)
+            with Lanes(self._lanes) as lanes:
+                for task in source:
+                    passed = self._passed(task)
+                    new += passed is None
+                    waiting.append(task if passed is None else passed)
+                    del task, passed
+                    if new and new < self._batch and len(waiting) < _MAX_WAITING + self._batch:
+                        continue
+                    begun.append(self._begin(waiting, lanes))
                     waiting, new = [], 0
-            before, begun = begun, self._begin(waiting)
-            yield from _finished(before)
-            yield from _finished(begun)
+                    while begun and (len(begun) > self._lanes or begun[0].work is None):
+                        yield from self._finished(begun.popleft(), lanes)
+                begun.append(self._begin(waiting, lanes))
+                while begun:
+                    yield from self._finished(begun.popleft(), lanes)
         finally:
             self._seen.clear()
             self._alike = None
@@ -217,7 +226,7 @@ class Renderer:
     def _start(self, width: int, height: int, share: int = 1) -> None:
         self._size = width, height
         plan = self.plan(width, height, share)
-        self._batch, self._tile = plan.batch, plan.tile
+        self._batch, self._tile, self._lanes = plan.batch, plan.tile, plan.lanes
         free = f"the {gibibytes(plan.free_bytes or 0)} of memory that {self._device} has free"
         if self._tile is not None and self._asked_tile == "auto":
             self._warn(
@@ -230,44 +239,69 @@ class Renderer:
                 f"{free}: the batch is {self._batch}."
             )
 
-    def _begin(self, items: list[Task | Frame]) -> list[_Made | Frame]:
-        """The items with each task taken up by the device."""
-        made = iter(self._make([item for item in items if isinstance(item, Task)]))
-        return [next(made) if isinstance(item, Task) else item for item in items]
+    def _begin(self, items: list[Task | Frame], lanes: Lanes) -> _Batch:
+        tasks = [item for item in items if isinstance(item, Task)]
+        work = self._work(tasks, lanes) if tasks else None
+        return _Batch(items, tasks, work, (self._batch, self._tile))
 
-    def _make(self, tasks: list[Task]) -> list[_Made]:
-        made: list[_Made] = []
-        while len(made) < len(tasks):
-            part = tasks[len(made) : len(made) + self._batch]
-            try:
-                made += self._infer(part)
-                continue
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                reason = error
-            # What the failed call held goes with its traceback, before the next try.
-            reason.__traceback__ = None
-            self._back_off(reason)
-        self.new_frames += len(made)
-        return made
-
-    @torch.inference_mode()
-    def _infer(self, tasks: list[Task]) -> list[_Made]:
-        pairs = [(self._look(t.left), self._look(t.right)) for t in tasks if t.right is not None]
-        timesteps = torch.tensor([float(task.timestep) for task in tasks], dtype=torch.float32)
-        result = self._network(
-            _stack([left.channels for left, _ in pairs]),
-            _stack([right.channels for _, right in pairs]),
-            *self._transfers.up([timesteps]),
-        )
-        made = [
-            _Made(task, left.frame, self._planes(left.frame, channels))
-            for task, (left, _), channels in zip(tasks, pairs, result, strict=True)
+    def _work(self, tasks: list[Task], lanes: Lanes) -> Future[list[Arriving]]:
+        """Have the planes of the tasks' frames made."""
+        pairs = [
+            (self._look(task.left, lanes), self._look(task.right, lanes))
+            for task in tasks
+            if task.right is not None
         ]
         # The next batch begins where this one ends; earlier frames are not looked at again.
         self._seen = {id(seen.frame.picture): seen for seen in pairs[-1]}
+        return lanes.call(self._infer, tasks, pairs)
+
+    def _finished(self, batch: _Batch, lanes: Lanes) -> Iterator[Frame]:
+        """The frames, each let go of once it is handed on."""
+        made = deque(self._made(batch, lanes))
+        items = deque(batch.items)
+        del batch
+        while items:
+            item = items.popleft()
+            yield made.popleft() if isinstance(item, Task) else item
+            del item
+
+    def _made(self, batch: _Batch, lanes: Lanes) -> list[Frame]:
+        tasks, work, way = batch.tasks, batch.work, batch.way
+        made: list[Frame] = []
+        while work is not None:
+            part = tasks[len(made) : len(made) + way[0]]
+            try:
+                done = work.result()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                # What the failed call held goes with its traceback, before the next try.
+                error.__traceback__ = None
+                self._seen.clear()
+                self._lanes = 1
+                # Alone, or the way that another batch has had to go meanwhile, it may do.
+                if not lanes.narrow() and way == (self._batch, self._tile):
+                    self._back_off(error)
+            else:
+                made += [_frame(*each) for each in zip(part, done, strict=True)]
+                self.new_frames += len(part)
+            way = self._batch, self._tile
+            rest = tasks[len(made) : len(made) + self._batch]
+            work = self._work(rest, lanes) if rest else None
         return made
+
+    @torch.inference_mode()
+    def _infer(self, tasks: list[Task], pairs: list[tuple[_Seen, _Seen]]) -> list[Arriving]:
+        timesteps = torch.tensor([float(task.timestep) for task in tasks], dtype=torch.float32)
+        result = self._network(
+            _stack([left.channels.result() for left, _ in pairs]),
+            _stack([right.channels.result() for _, right in pairs]),
+            *self._transfers.up([timesteps]),
+        )
+        return [
+            self._planes(left.frame, channels)
+            for (left, _), channels in zip(pairs, result, strict=True)
+        ]
 
     def _network(self, x0: Tensor, x1: Tensor, timestep: Tensor) -> Tensor:
         if x0.shape[1] > COLOURS and not self._model.carries:
@@ -286,16 +320,20 @@ class Renderer:
             )
         return settle(result, x0, x1, timestep) if self._fallback else result
 
-    def _look(self, frame: Frame) -> _Seen:
+    def _look(self, frame: Frame, lanes: Lanes) -> _Seen:
         key = id(frame.picture)  # unique as long as the entry keeps the picture alive
         if key not in self._seen:
-            form = layout(frame.pix_fmt)
-            planes = self._transfers.up(frame.planes())
-            alpha = [alpha_to_float(planes.pop(), form)] if form.alpha else []
-            space = color_space(frame.tags, form, frame.width, frame.height)
-            rgb = to_rgb(planes, form, space)
-            self._seen[key] = _Seen(frame, torch.cat((rgb, *alpha)) if alpha else rgb)
+            self._seen[key] = _Seen(frame, lanes.call(self._channels, frame))
         return self._seen[key]
+
+    @torch.inference_mode()
+    def _channels(self, frame: Frame) -> Tensor:
+        form = layout(frame.pix_fmt)
+        planes = self._transfers.up(frame.planes())
+        alpha = [alpha_to_float(planes.pop(), form)] if form.alpha else []
+        space = color_space(frame.tags, form, frame.width, frame.height)
+        rgb = to_rgb(planes, form, space)
+        return torch.cat((rgb, *alpha)) if alpha else rgb
 
     def _planes(self, frame: Frame, channels: Tensor) -> Arriving:
         """Those of a picture like the frame's, on their way back."""
@@ -308,7 +346,6 @@ class Renderer:
 
     def _back_off(self, error: BaseException) -> None:
         """Make the next try smaller: half the batch, then tiles, then smaller ones."""
-        self._seen.clear()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         assert self._size is not None
@@ -340,11 +377,7 @@ def _stack(pictures: list[Tensor]) -> Tensor:
     return pictures[0][None] if len(pictures) == 1 else torch.stack(pictures)
 
 
-def _finished(begun: list[_Made | Frame]) -> Iterator[Frame]:
-    """The frames, each let go of once it is handed on."""
-    items = deque(begun)
-    begun.clear()
-    while items:
-        item = items.popleft()
-        yield item.frame() if isinstance(item, _Made) else item
-        del item
+def _frame(task: Task, planes: Arriving) -> Frame:
+    like = task.left
+    picture = make_picture(planes.planes(), like.pix_fmt, like.width, like.height)
+    return Frame(picture, task.time, task.duration, like.tags)

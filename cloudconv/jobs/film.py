@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloudconv.engine.device import precision_name, set_threads
+from cloudconv.engine.lanes import useful_lanes
 from cloudconv.engine.pipeline import prefetch
 from cloudconv.engine.runner import Renderer, Task
 from cloudconv.errors import CloudconvError, UnfitInputError
@@ -194,10 +195,16 @@ class Film:
         decided = self._folder.decided
         if decided is None:
             at_once = 1 if settings.device == "cuda:all" else job.crew.count
-            batch, tile = renderer.settle(info.width, info.height, at_once)
+            batch, tile, lanes = renderer.settle(info.width, info.height, at_once)
             threads = job.crew.threads(settings.threads)
             encoding = settings.encode.threads if job.crew.kind == "here" else threads
-            decided = {"batch": batch, "tile": tile, "threads": threads, "encoding": encoding}
+            decided = {
+                "batch": batch,
+                "tile": tile,
+                "lanes": lanes,
+                "threads": threads,
+                "encoding": encoding,
+            }
             self._folder.decide(decided)
         return Recipe(
             info=info,
@@ -214,6 +221,7 @@ class Film:
             fallback=settings.fallback == "blend",
             batch=decided["batch"],
             tile=decided["tile"],
+            lanes=decided["lanes"],
             threads=decided["threads"],
             deinterlace=settings.deinterlace,
         )
@@ -264,6 +272,7 @@ def source_of(job: Job) -> Source:
 def renderer_of(job: Job, on_warning: Callable[[str], None]) -> Renderer:
     """The model as the settings want it, batch and tiles not decided yet."""
     settings = job.settings
+    threads = job.crew.threads(settings.threads) or set_threads(None)
     return Renderer(
         registry.load(settings.model, job.device, job.dtype),
         device=job.device,
@@ -271,6 +280,7 @@ def renderer_of(job: Job, on_warning: Callable[[str], None]) -> Renderer:
         batch=settings.batch,
         tile=settings.tile,
         scale=settings.scale,
+        lanes=useful_lanes(job.device, threads),
         fallback=settings.fallback == "blend",
         on_warning=on_warning,
     )

@@ -38,8 +38,8 @@ Shown = Callable[[int, Frame | None], None]
 class Recipe:
     """All that it takes to make any segment of a job; the same wherever that is done.
 
-    ``offset`` is when the first frame is shown, in seconds. ``batch`` and ``tile`` are decided: a
-    segment never decides again. ``device`` is PyTorch's name, ``precision`` a key of
+    ``offset`` is when the first frame is shown, in seconds. ``batch``, ``tile`` and ``lanes`` are
+    decided: a segment never decides again. ``device`` is PyTorch's name, ``precision`` a key of
     :data:`~cloudconv.engine.device.PRECISIONS`. The segments' files go into ``folder``.
     """
 
@@ -57,6 +57,7 @@ class Recipe:
     fallback: bool
     batch: int
     tile: int | None
+    lanes: int
     threads: int | None
     deinterlace: bool
 
@@ -68,7 +69,8 @@ class Recipe:
     @property
     def work_key(self) -> tuple[object, ...]:
         """Alike where the model works in the same way."""
-        return self.info.width, self.info.height, self.batch, self.tile, self.threads
+        known = self.batch, self.tile, self.lanes, self.threads
+        return self.info.width, self.info.height, *known
 
     def renderer(self, on_warning: Callable[[str], None]) -> Renderer:
         """The model on its device; see :class:`~cloudconv.engine.runner.Renderer`."""
@@ -86,7 +88,7 @@ class Recipe:
 
     def keep(self, renderer: Renderer) -> None:
         """Let the renderer work as was decided."""
-        renderer.keep_to(self.info.width, self.info.height, self.batch, self.tile)
+        renderer.keep_to(self.info.width, self.info.height, self.batch, self.tile, self.lanes)
 
     def sink(self, segment: Path) -> Sink:
         """The encoder of one segment."""
