@@ -55,6 +55,7 @@ def test_a_slow_pan_is_taken_out_and_put_back() -> None:
         (clouds(1), "a single picture"),
         (clouds(1) * 30, "nothing moves"),
         (clouds(7), "7 frames are too few"),
+        (clouds(20), "20 frames are too few for a collage"),
     ],
 )
 def test_what_cannot_be_played_is_set_in_motion(pictures: list[Picture], why: str) -> None:

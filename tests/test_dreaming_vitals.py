@@ -107,6 +107,14 @@ def test_limits_are_as_wide_as_the_clip_needs(footage: list[Picture]) -> None:
     assert wide["sharpness"][1] > 1.3
 
 
+def test_limits_go_by_the_last_frames_of_the_clip_too(footage: list[Picture]) -> None:
+    calm = Meter(material(footage[:160]), frames=50).limits
+    # Its last ten frames run away.
+    hurried = [*footage[:150], *footage[153:180:3]]
+    wide = Meter(material(hurried), frames=50).limits
+    assert wide["jump"][1] > calm["jump"][1]
+
+
 def test_the_first_frames_are_not_judged_by_a_hundred(footage: list[Picture]) -> None:
     """A clip that slows down goes on slowly: no false alarm before the first window is full."""
     places = np.cumsum(np.r_[np.ones(120), np.full(40, 0.5)])
@@ -118,6 +126,20 @@ def test_the_first_frames_are_not_judged_by_a_hundred(footage: list[Picture]) ->
     assert now is not None
     assert (now.values["motion"] or 0) < 0.65
     assert "motion" not in now.failed
+
+
+def test_a_calm_forecast_is_no_false_alarm_but_a_standstill_is_one(
+    source: Material, footage: list[Picture]
+) -> None:
+    for pace, alarm in ((0.75, False), (0.125, True)):
+        meter = Meter(source, follows=False)
+        for k in range(60):
+            # Some frames are shown again, so that less moves on the average.
+            meter.push(tensor(footage[160 + int(k * pace)]))
+        now = meter.now()
+        assert now is not None
+        assert ("motion" in now.failed) is alarm
+        assert (now.values["motion"] or 0) < 0.65
 
 
 def test_pictures_without_colour_have_no_saturation(footage: list[Picture]) -> None:

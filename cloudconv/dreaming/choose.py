@@ -12,6 +12,8 @@ from cloudconv.dreaming.material import Material, spread
 from cloudconv.dreaming.stabilise import Panorama, panorama_of
 
 _LEAST = 8  # frames; fewer are no material for anything that plays them
+_SHORT = 24  # frames; of fewer a collage shows the same again within a second
+_DRIFTS = 0.6  # steadiness from which things drift on one way
 _REPEATS = 1.5  # of `repetition`; below it the motion comes back
 # Speeds are in pixels of the small picture a frame. The limits were found on 18 clips of sky, water
 # and fire and 15 of people, animals and things.
@@ -117,6 +119,11 @@ def choose(material: Material) -> Choice:
         return Choice(
             "texture",
             "texture: the camera moves, and not evenly, so a collage would cut things apart.",
+        )
+    if count < _SHORT and motion.steadiness > _DRIFTS:
+        return Choice(
+            "flow",
+            f"flow: what moves drifts, and {count} frames are too few for a collage of them.",
         )
     shown = "" if ratio is None else f" and never comes back (likeness {ratio:.1f})"
     what = "drifts" if motion.fastest > _TRAVELS else "drifts or ripples gently"

@@ -26,14 +26,14 @@ from cloudconv.dreaming.segments import Chooser
 from cloudconv.dreaming.stabilise import Pan, panorama_of
 from cloudconv.dreaming.wind import Carried, Wind, led_up
 
-_FULL = 220  # frames of material for which the times below are meant
+_FULL = 190  # frames of material for which the times below are meant
 _SPACING = 38  # frames between two births
 _BLOWS_IN = 92  # frames until a segment is all there
 _FIRST_BLOWS_IN = 112
 _SECOND = 46  # frames from when the first segment comes in to the second birth
 _FORECAST = 20  # frames before the first segment comes in otherwise than with the wind …
 _FORECAST_SHARE = 0.2  # … or that share of all frames of the material
-_FADED_BLOWS_IN, _FADED_SECOND = 54, 30  # the same from when a forecast has faded before that
+_FADED_BLOWS_IN, _FADED_SECOND = 72, 36  # the same from when a forecast has faded before that
 _WHOLE = 0.999  # of the weight: so much is all of it
 _MEAN_OF = 50  # frames that tell what the material usually looks like
 _SETTLES = 30  # frames in which the edges of the last frame of a pan give way to the others'

@@ -18,7 +18,7 @@ _SMALLER = 4  # how many times smaller than the picture weights are, at least
 _LONGEST = 320  # side of the weights
 _AREA = 0.03  # of the longer side: over which contrast is measured
 _FAINT = (1 / 255) ** 2  # squared contrast that is none
-_POWER = 0.65  # more than a half: the finest bands are left as they are
+_POWER = 0.58  # more than a half: the finest bands are left as they are
 _MOST_GAIN = 2.0  # of contrast; two unlike halves need 1.41
 _COUNTS = 0.1  # weight from which a picture says how bright it may become
 

@@ -56,7 +56,11 @@ class Chooser:
         usual = max(float(np.median(distance)), 1e-6)
         starts = np.arange(len(distance))
         pace = self._pace[half : half + count]
-        distance += usual * _OTHER_PACE * np.abs(np.log(pace / self._pace[playing[-1]]))
+        wanted = self._pace[playing[-1]]
+        if self._chosen:
+            # On from how it moves now, and back to how it usually does.
+            wanted = np.sqrt(wanted * np.median(self._pace))
+        distance += usual * _OTHER_PACE * np.abs(np.log(pace / wanted))
         used = np.zeros(len(starts))
         for age, (start, beneath) in enumerate(self._chosen):
             near = _nearness(starts - start, _BESIDE * len(starts))

@@ -67,6 +67,7 @@ _LEAST_COLOUR = 2.0  # mean distance between channels, in levels, below which th
 _LEAST_MOTION = 0.03  # mean change in levels below which nothing moves
 _LEAST_WINDOW = 8
 _FEW = 25  # frames, whose limits hold until a window is full
+_EARLY = 1.6  # how much wider those are besides
 _QUANTILES = 128
 
 Values = dict[str, float | None]
@@ -130,8 +131,9 @@ class Meter:
         self._seen = self._judged = 0
         self.rows: list[Vitals] = []
         self.limits = self._source.limits(self._window, pasted=pasted)
-        # A few frames vary more than a hundred do, in the clip as well.
-        self._early = self._source.limits(min(self._window, _FEW), pasted=pasted)
+        # A few frames vary more than a hundred do, in the clip as well, and the first of a dream
+        # are a forecast, which is calmer than what it forecasts.
+        self._early = _wider(self._source.limits(min(self._window, _FEW), pasted=pasted))
         if repeats:
             self.limits["repeat"] = self._early["repeat"] = (0.0, inf)
 
@@ -197,6 +199,18 @@ def _usual_nearest(distances: Sequence[float]) -> float | None:
     """A tenth of a window may come closer by chance; infinite ones have nothing to be close to."""
     known = [distance for distance in distances if distance < inf]
     return float(np.quantile(known, 0.1)) if known else None
+
+
+def _wider(limits: Limits) -> Limits:
+    """Limits for a first look: what is dying will leave them soon enough."""
+    wide = dict(limits)
+    for key in _RATIOS:
+        low, high = limits[key]
+        wide[key] = low**_EARLY, high**_EARLY
+    for key in ("mean_shift", "jump", "patch", "patch_time"):
+        low, high = limits[key]
+        wide[key] = low * _EARLY, high * _EARLY
+    return wide
 
 
 def _finite(limit: float) -> float | None:
