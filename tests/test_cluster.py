@@ -70,6 +70,7 @@ def errand(tmp_path: Path) -> Errand:
         fallback=False,
         batch=2,
         tile=None,
+        lanes=1,
         threads=1,
         deinterlace=False,
     )
