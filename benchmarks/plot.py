@@ -1,9 +1,9 @@
 """Quality against time as a small SVG, from what quality.py and speed.py wrote.
 
-    python benchmarks/plot.py quality.json speed.json docs/quality.svg --size 960x720
+    python benchmarks/plot.py quality.json speed.json docs/quality.svg --size "960x720 x2"
 
-Methods that speed.py did not time (FFmpeg's) get the time that they took in quality.py, by way of
-a model that both timed.
+Of a run of speed.py with a clip, the time for the new frames alone counts, and of FFmpeg's that of
+its whole command. Methods that speed.py did not time are left out.
 """
 
 from __future__ import annotations
@@ -35,22 +35,21 @@ def main() -> None:
     parser.add_argument("speed", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--drop", default="2")
-    parser.add_argument("--size", default="960x720")
+    parser.add_argument("--size", default="960x720 x2")
     options = parser.parse_args()
     quality = json.loads(options.quality.read_text(encoding="utf-8"))[options.drop]["methods"]
     speed = json.loads(options.speed.read_text(encoding="utf-8"))["sizes"][options.size]
     points = _points(quality, speed)
-    options.output.write_text(_drawn(points, options.size) + "\n", encoding="utf-8")
+    options.output.write_text(_drawn(points, options.size.split(" ")[0]) + "\n", encoding="utf-8")
 
 
 def _points(quality: dict[str, Any], speed: dict[str, Any]) -> Points:
     """Seconds for a new frame and PSNR of each method that has both."""
-    common = next(name for name in quality if name in speed)
-    share = speed[common]["seconds"] / quality[common]["seconds_per_frame"]
     found = {}
     for name, row in quality.items():
-        timed = speed.get(name, {}).get("seconds") or (row["seconds_per_frame"] or 0) * share
-        if timed and row["psnr"] and name not in ("hold", "blend"):
+        known = (speed.get(key) for key in (name, f"{name}: new frames", f"ffmpeg {name}"))
+        timed = next((times["seconds"] for times in known if times is not None), None)
+        if timed is not None and row["psnr"]:
             found[name] = (timed, row["psnr"])
     return found
 
