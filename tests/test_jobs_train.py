@@ -205,6 +205,9 @@ def test_held_out_stretches_by_default(clip: str, tmp_path: Path) -> None:
     assert train.run(given).best.naive_psnr["1"] > 10
     part = settings(f"{clip}[0:0.5]", tmp_path / "q.safetensors", val_part=None, steps=1)
     assert train.run(part).best.naive_psnr["1"] > 10
+    # A window that is longer than those stretches: the end is held out in one piece.
+    ahead = settings(clip, tmp_path / "r.safetensors", val_part=None, steps=1, rollout=5)
+    assert train.run(ahead).best.naive_psnr["5"] > 10
 
 
 def test_mistakes_are_said_clearly(clip: str, tmp_path: Path) -> None:

@@ -23,13 +23,13 @@ from cloudconv.errors import InputError, ModelError, OutputError, SettingsError,
 from cloudconv.models import registry
 from cloudconv.models.base import Model, ModelSpec
 from cloudconv.training.clips import (
-    HELD_OUT,
     WHOLE,
     Sampling,
     Windows,
     batches,
     centre,
     excluding,
+    held_out,
     open_clips,
     parse_spans,
     split_path,
@@ -292,7 +292,11 @@ def _windows(settings: TrainSettings, goal: Goal) -> tuple[Windows, Windows]:
         groups = open_clips(settings.val, held or WHOLE, settings.size)
         train_groups = excluding(open_clips(settings.clips, own or WHOLE, settings.size), groups)
     else:
-        held = held or (HELD_OUT if own is None else without(own))
+        if held is None and own is None:
+            whole = open_clips(settings.clips, WHOLE, settings.size)
+            held = held_out(whole, goal.length * settings.interval[0])
+        elif held is None and own is not None:
+            held = without(own)
         if not held:
             raise SettingsError(
                 "Training takes the whole clips, which leaves nothing to validate on: give val "

@@ -38,6 +38,11 @@ HELD_OUT: tuple[Span, ...] = tuple(
 )
 """The stretches of each clip that validate when nothing else was given to validate on."""
 
+HELD_LAST: tuple[Span, ...] = ((Fraction(82, 100), Fraction(1)),)
+"""As much in one piece, where such stretches are too short for the windows."""
+
+_ROOM = 1.5  # how much longer than a window a stretch should be, for repeats
+
 _LEAD = 4  # frames decoded before a window, so that repeats at its beginning are noticed
 _TRIES = 64  # windows tried in a row before giving up
 _CROP_TRIES = 8
@@ -183,6 +188,13 @@ def split_path(text: str) -> tuple[str, str | None, int | None]:
     if match is None or Path(text).exists():
         return text, None, None
     return match[1], match[2], int(match[3]) if match[3] else None
+
+
+def held_out(groups: list[list[Clip]], needed: int) -> tuple[Span, ...]:
+    """The part of clips that validates where none was given, for windows of ``needed`` frames."""
+    longest = max(clip.info.timing.frames for group in groups for clip in group)
+    shortest = min(float(end - begin) for begin, end in HELD_OUT)
+    return HELD_OUT if longest * shortest >= needed * _ROOM else HELD_LAST
 
 
 def excluding(groups: list[list[Clip]], held: list[list[Clip]]) -> list[list[Clip]]:
