@@ -118,6 +118,7 @@ class Trainer:
     _optimiser: torch.optim.Optimizer = field(init=False)
     _scaler: torch.amp.GradScaler = field(init=False)
     _losses: list[tuple[float, float]] = field(init=False, default_factory=list)
+    _latest: tuple[float, float] = field(init=False, default=(0.0, 0.0))
     _start: list[Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -318,10 +319,11 @@ class Trainer:
     def _progress(
         self, done: float, validation: Validation | None = None, best: bool = False
     ) -> Progress:
-        losses, self._losses = self._losses, []
-        count = max(1, len(losses))
-        loss, naive = (sum(pair[k] for pair in losses) / count for k in (0, 1))
-        return Progress(self.step, done, self.seconds, loss, naive, validation, best)
+        if self._losses:
+            count = len(self._losses)
+            loss, naive = (sum(pair[k] for pair in self._losses) / count for k in (0, 1))
+            self._latest, self._losses = (loss, naive), []
+        return Progress(self.step, done, self.seconds, *self._latest, validation, best)
 
 
 class _Tally:
