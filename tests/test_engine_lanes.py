@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from cloudconv.engine.lanes import Lanes, useful_lanes
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_results_and_errors_come_back(count: int) -> None:
-    with Lanes(count) as lanes:
+    with closing(Lanes(count)) as lanes:
         calls = [lanes.call(divmod, number, 3) for number in range(20)]
         failed = lanes.call(torch.ones(2).reshape, 3)
         assert [call.result() for call in calls] == [divmod(number, 3) for number in range(20)]
@@ -25,7 +26,7 @@ def test_calls_run_side_by_side_and_share_the_threads() -> None:
     torch.set_num_threads(4)
     try:
         meeting = threading.Barrier(2, timeout=20)
-        with Lanes(2) as lanes:
+        with closing(Lanes(2)) as lanes:
 
             def meet() -> int:
                 meeting.wait()
@@ -38,7 +39,7 @@ def test_calls_run_side_by_side_and_share_the_threads() -> None:
 
 
 def test_a_call_may_wait_for_those_before_it() -> None:
-    with Lanes(2) as lanes:
+    with closing(Lanes(2)) as lanes:
         first = lanes.call(int, "1")
         for _ in range(50):
             first = lanes.call(lambda before=first: before.result() + 1)
@@ -46,7 +47,7 @@ def test_a_call_may_wait_for_those_before_it() -> None:
 
 
 def test_narrowed_lanes_work_in_the_callers_thread() -> None:
-    with Lanes(3) as lanes:
+    with closing(Lanes(3)) as lanes:
         call = lanes.call(threading.get_ident)
         assert lanes.narrow()
         assert call.result() != threading.get_ident()

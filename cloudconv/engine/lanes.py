@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Barrier
-from types import TracebackType
-from typing import ParamSpec, Self, TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 
@@ -30,6 +29,7 @@ class Lanes:
     """
 
     def __init__(self, count: int) -> None:
+        self.count = count
         self._pool: ThreadPoolExecutor | None = None
         if count == 1:
             return
@@ -63,20 +63,12 @@ class Lanes:
 
     def narrow(self) -> bool:
         """Go on with one lane, once the calls so far are done; False if there was only one."""
-        pool, self._pool = self._pool, None
+        pool, self._pool, self.count = self._pool, None, 1
         if pool is not None:
             pool.shutdown()
         return pool is not None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Wait for the calls that have begun, and drop the others."""
+    def close(self) -> None:
+        """Wait for the calls that have begun, and drop the others. Idempotent."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)

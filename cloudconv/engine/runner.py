@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -187,7 +188,7 @@ class Renderer:
         new = 0
         source = iter(tasks)
         try:
-            with Lanes(self._lanes) as lanes:
+            with closing(Lanes(self._lanes)) as lanes:
                 for task in source:
                     passed = self._passed(task)
                     new += passed is None
@@ -197,7 +198,7 @@ class Renderer:
                         continue
                     begun.append(self._begin(waiting, lanes))
                     waiting, new = [], 0
-                    while begun and (len(begun) > self._lanes or begun[0].work is None):
+                    while begun and (len(begun) > lanes.count or begun[0].work is None):
                         yield from self._finished(begun.popleft(), lanes)
                 begun.append(self._begin(waiting, lanes))
                 while begun:

@@ -155,6 +155,7 @@ class Film:
     def _make_in_one_go(self, tasks: Iterator[Task], shown: Shown) -> None:
         job = self.job
         renderer = renderer_of(job, self.warn)
+        renderer.settle(job.info.width, job.info.height)
         with (
             self._sink(job.settings.encode) as sink,
             prefetch(renderer.render(tasks), 4) as pictures,

@@ -292,22 +292,22 @@ def _windows(settings: TrainSettings, goal: Goal) -> tuple[Windows, Windows]:
         groups = open_clips(settings.val, held or WHOLE, settings.size)
         train_groups = excluding(open_clips(settings.clips, own or WHOLE, settings.size), groups)
     else:
-        if held is None and own is None:
-            whole = open_clips(settings.clips, WHOLE, settings.size)
-            held = held_out(whole, goal.length * settings.interval[0])
-        elif held is None and own is not None:
-            held = without(own)
+        opened = open_clips(settings.clips, WHOLE, settings.size)
+        if held is None:
+            needed = goal.length * settings.interval[0]
+            held = held_out(opened, needed) if own is None else without(own)
         if not held:
             raise SettingsError(
                 "Training takes the whole clips, which leaves nothing to validate on: give val "
                 "clips, a val part, or a smaller train part."
             )
-        groups = []
-        for text in settings.clips:
-            name, part, side = split_path(text)
-            rest = held if part is None else without(parse_spans(part))
-            groups += open_clips([name], rest, side or settings.size)
-        train_groups = open_clips(settings.clips, own or without(held), settings.size)
+        groups, train_groups = [], []
+        for text, clips in zip(settings.clips, opened, strict=True):
+            _, part, _ = split_path(text)
+            used = own or without(held) if part is None else parse_spans(part)
+            rest = held if part is None else without(used)
+            groups.append([replace(clip, spans=rest) for clip in clips])
+            train_groups.append([replace(clip, spans=used) for clip in clips])
     # Repeats in a held-out clip are no motion to be forecast, stillness is.
     judged = replace(sampling, crop=1, interval=(settings.interval[0],) * 2, min_motion=0.0)
     return Windows(train_groups, sampling), Windows(groups, judged)

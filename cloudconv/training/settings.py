@@ -50,9 +50,9 @@ class TrainSettings:
     ``learning_rate``: by default 5e-4, and 1e-4 for a model that starts from
     whole weights. ``val``: clips to validate on, which are never trained on; without it
     ``val_part`` of the same clips is (by default three stretches inside each, or the end where
-    they would be too short), and the rest is
-    trained on unless ``train_part`` says otherwise. ``val_windows``, ``val_crop``: how much of
-    them. ``ema``: decay of the moving average of the weights, which is what is delivered.
+    they would be too short), and the rest is trained on unless ``train_part`` says otherwise.
+    ``val_windows``, ``val_crop``: how much of them. ``ema``: decay of the moving average of the
+    weights, which is what is delivered.
     """
 
     clips: tuple[str, ...]
