@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloudconv.models.ops import (
+    joined,
     pad_to_multiple,
     resize,
     sampling_grid,
+    shuffled,
     stillness,
     strips,
     warp,
@@ -120,3 +122,34 @@ def test_only_squares_of_equal_pixels_are_still() -> None:
     assert (still[..., 5:10, 10:15] == 1).all()
     assert still.sum() == 25
     assert (stillness(x0, x0.clone()) == 1).all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
+    cell=st.sampled_from([1, 2, 4, 8, 16]),
+    times=st.integers(1, 5),
+)
+def test_shrinking_goes_on_beyond_the_edges(height: int, width: int, cell: int, times: int) -> None:
+    image = torch.rand(2, 3, height, width)
+    padded = pad_to_multiple(image, cell * times)
+    assert torch.equal(resize(image, 1 / cell, cell * times), resize(padded, 1 / cell))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_shuffled_and_joined_are_what_pytorch_has_names_for(
+    dtype: torch.dtype, channels_last: bool
+) -> None:
+    form = torch.channels_last if channels_last else torch.contiguous_format
+    features = torch.rand(2, 24, 5, 7).to(dtype).contiguous(memory_format=form)
+    parts = [torch.rand(2, n, 5, 7) for n in (3, 1, 4)]
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            made = shuffled(features, 5)
+            assert torch.equal(made, F.pixel_shuffle(features[:, :20].float(), 2))
+            assert made.is_contiguous()
+            together = joined(parts, dtype)
+            assert torch.equal(together, torch.cat(parts, 1).to(dtype))
+            assert together.is_contiguous(memory_format=torch.channels_last)

@@ -16,15 +16,8 @@ from torch import Tensor
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.media.source import Source
-from cloudconv.training.clips import (
-    Sampling,
-    Windows,
-    batches,
-    excluding,
-    open_clips,
-    parse_spans,
-    without,
-)
+from cloudconv.training.clips import Sampling, Windows, batches, excluding, open_clips
+from cloudconv.training.spans import parse_spans, without
 from tests.factory import picture, write_clip
 from tests.trainees import moving
 

@@ -23,7 +23,6 @@ from cloudconv.errors import InputError, ModelError, OutputError, SettingsError,
 from cloudconv.models import registry
 from cloudconv.models.base import Model, ModelSpec
 from cloudconv.training.clips import (
-    WHOLE,
     Sampling,
     Windows,
     batches,
@@ -31,9 +30,6 @@ from cloudconv.training.clips import (
     excluding,
     held_out,
     open_clips,
-    parse_spans,
-    split_path,
-    without,
 )
 from cloudconv.training.loop import (
     Progress,
@@ -49,6 +45,7 @@ from cloudconv.training.settings import (
     fingerprint,
     settings_from,
 )
+from cloudconv.training.spans import WHOLE, parse_spans, split_path, without
 from cloudconv.training.tasks import Goal, goal_for
 
 __all__ = ["TrainResult", "TrainSettings", "run", "settings_from"]
@@ -287,6 +284,7 @@ def _windows(settings: TrainSettings, goal: Goal) -> tuple[Windows, Windows]:
         seed=settings.seed,
         lively=settings.lively,
         overlays=settings.overlays,
+        pan=settings.pan,
     )
     if settings.val:
         groups = open_clips(settings.val, held or WHOLE, settings.size)

@@ -99,6 +99,9 @@ class Interpolator(Model):
     carries = False
     """Whether further channels of the pictures (opacity) move as their colours do."""
 
+    pads = True
+    """Whether ``forward`` wants sides that are multiples; else it sees pictures of any size."""
+
     tells_leftover = False
     """Whether the result has one more channel: how far apart the two pictures still are, at each
     pixel, once both have been moved to the timestep. For models with the fallback option; it is
@@ -108,9 +111,9 @@ class Interpolator(Model):
         """The family's own network.
 
         Args:
-            x0, x1: (B, 3, H, W) float32, H and W multiples of the spec's. Nominally in [0, 1];
-                values outside are legal, and a network clamps what its convolutions look at.
-                With ``carries`` there may be more than 3 channels.
+            x0, x1: (B, 3, H, W) float32, with ``pads`` H and W multiples of the spec's. Nominally
+                in [0, 1]; values outside are legal, and a network clamps what its convolutions
+                look at. With ``carries`` there may be more than 3 channels.
             timestep: (B, 1, 1, 1) float32 in (0, 1); midpoint-only models get 0.5.
             scale: 1, or one of ``SCALES`` if the spec has the option.
 
@@ -150,8 +153,9 @@ class Interpolator(Model):
             raise ValueError(f"one timestep an item is needed: {timestep.shape = }, {x0.shape = }")
         height, width = x0.shape[2:]
         multiple = self.multiple(scale)
-        x0 = pad_to_multiple(x0.float(), multiple)
-        x1 = pad_to_multiple(x1.float(), multiple)
+        x0, x1 = x0.float(), x1.float()
+        if self.pads:
+            x0, x1 = pad_to_multiple(x0, multiple), pad_to_multiple(x1, multiple)
         timestep = timestep.to(x0.device, torch.float32).view(-1, 1, 1, 1)
         result: Tensor
         if self.spec.arbitrary_timestep:

@@ -12,6 +12,7 @@ from cloudconv import weights
 from cloudconv.errors import ModelError, WeightsError
 from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor, Task
 from cloudconv.models.baselines import BLEND, HOLD, LAST, LINEAR
+from cloudconv.models.blocks import Block
 from cloudconv.models.cloud import CLOUD_BEST, CLOUD_FAST, CLOUD_TURBO
 from cloudconv.models.flow import FLOW
 from cloudconv.models.rife import RIFE_46
@@ -133,6 +134,8 @@ def load_model(
                 "cloudconv."
             ) from error
     model.requires_grad_(False).eval()
+    for block in [part for part in model.modules() if isinstance(part, Block)]:
+        block.settle()
     # Channels last is what the convolutions of CPUs with wide vectors, and of tensor cores, want.
     return model.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

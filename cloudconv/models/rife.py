@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 
 from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
+from cloudconv.models.blocks import Block
 from cloudconv.models.ops import (
     STILL_REACH,
     lerp_into,
@@ -27,7 +27,6 @@ from cloudconv.models.ops import (
     strips,
 )
 
-_SLOPE = 0.2
 _WIDTHS = (192, 128, 96, 64)
 _MASK, _GATE = slice(4, 5), slice(5, 6)  # behind the two flows of two channels each
 _SHUT = -3.0
@@ -51,6 +50,7 @@ class IFNet(Interpolator):
     """
 
     carries = True
+    pads = False
 
     def __init__(
         self, spec: ModelSpec, sizes: tuple[int, ...] = (8, 4, 2, 1), *, gated: bool = False
@@ -59,7 +59,7 @@ class IFNet(Interpolator):
         self._sizes, self._gated = sizes, gated
         for number, width in enumerate(_WIDTHS[: len(sizes)]):
             inputs = 7 if number == 0 else 14 if gated else 12
-            self.add_module(f"block{number}", _Block(inputs, width, 6 if gated else 5))
+            self.add_module(f"block{number}", Block(inputs, width, 6 if gated else 5, made=6))
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
         """See ``Interpolator.forward``. Grids, flow, mask and warps are float32 in any dtype."""
@@ -107,9 +107,10 @@ class IFNet(Interpolator):
         The motion is (B, 5 or 6, h, w): two flows in pixels of that scale, and logits.
         """
         motion: Tensor | None = None
+        multiple = self.multiple(scale)
         for number, size in enumerate(self._sizes):
             factor = size / scale
-            small = [resize(x[:, :COLOURS], 1 / factor) for x in (x0, x1)]
+            small = [resize(x[:, :COLOURS], 1 / factor, multiple) for x in (x0, x1)]
             if motion is not None:
                 motion = resize(motion, 2)
                 motion[:, :4] *= 2
@@ -144,7 +145,11 @@ class IFNet(Interpolator):
         # Memory is what these steps take their time for; a GPU has nothing to gain by strips.
         rows = _STRIP if x0.device.type == "cpu" else max(height, _STRIP)
         for top, part in strips(motion, size, rows):
-            self._fill(result.narrow(2, top, part.shape[2]), top, x0, x1, timestep, part, size)
+            target = result[:, :, top : top + rows]
+            # The motion reaches beyond the picture's edges.
+            part = part[:, :, : target.shape[2], :width]
+            if part.shape[2]:
+                self._fill(target, top, x0, x1, timestep, part, size)
         return result
 
     def _fill(
@@ -193,41 +198,6 @@ def _warped(
         sample(picture, sampling_grid(motion[:, k : k + 2], *size, gain=gain, top=top))
         for k, picture in zip((0, 2), pictures, strict=True)
     ]
-
-
-class _Block(nn.Module):
-    """Estimates a change of the flow (4 channels), of the mask (1) and of the gate, if any."""
-
-    def __init__(self, inputs: int, width: int, outputs: int = 5) -> None:
-        super().__init__()
-        self._outputs = outputs
-        self.conv0 = nn.Sequential(
-            nn.Sequential(nn.Conv2d(inputs, width // 2, 3, 2, 1), nn.LeakyReLU(_SLOPE, True)),
-            nn.Sequential(nn.Conv2d(width // 2, width, 3, 2, 1), nn.LeakyReLU(_SLOPE, True)),
-        )
-        self.convblock = nn.Sequential(*(_Residual(width) for _ in range(8)))
-        self.lastconv = nn.Sequential(nn.ConvTranspose2d(width, 24, 4, 2, 1))
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """(B, C, h, w) float32 inputs of one size → (B, 5 or 6, h, w) float32."""
-        dtype = next(self.parameters()).dtype
-        joined = torch.cat([part.to(dtype) for part in inputs], 1)
-        joined = joined.contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.lastconv(self.convblock(self.conv0(joined)))
-        # The shuffle makes six channels of 24; RIFE never trained the sixth to mean anything.
-        return F.pixel_shuffle(features[:, : 4 * self._outputs].float(), 2).contiguous()
-
-
-class _Residual(nn.Module):
-    """A convolution that adds to its input, weighed for each channel."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
-        self.beta = nn.Parameter(torch.ones(1, width, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu_(torch.addcmul(x, self.conv(x), self.beta.to(x.dtype)), _SLOPE)
 
 
 def _rife() -> IFNet:

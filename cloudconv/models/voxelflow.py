@@ -17,13 +17,14 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 
 from cloudconv.models.base import ModelSpec, Predictor
+from cloudconv.models.blocks import Block
 from cloudconv.models.flow import carried, mean_velocity
 from cloudconv.models.ops import sample, sampling_grid, warp
 from cloudconv.models.rhythm import Content, content, steps_of_content
-from cloudconv.models.rife import RIFE_46, _Block
+from cloudconv.models.rife import RIFE_46
 
 CONTEXT = 6
 REACH = 15
@@ -87,9 +88,9 @@ class VoxelFlow(Predictor):
 
     def __init__(self) -> None:
         super().__init__(VOXELFLOW)
-        self.block0 = _Velocity(_FIRST, _WIDTHS[0])
-        self.block1 = _Velocity(_LATER, _WIDTHS[1])
-        self.block2 = _Velocity(_LATER, _WIDTHS[2])
+        self.block0 = Block(_FIRST, _WIDTHS[0], _OUTPUTS)
+        self.block1 = Block(_LATER, _WIDTHS[1], _OUTPUTS)
+        self.block2 = Block(_LATER, _WIDTHS[2], _OUTPUTS)
 
     def forward(self, context: Tensor, horizon: Tensor | None = None) -> Tensor:
         """See ``Predictor.forward``; with ``horizon`` any of the frames that follow.
@@ -330,23 +331,6 @@ def _resized(flow: Tensor, factor: float) -> Tensor:
     if factor == 1:
         return flow
     return factor * F.interpolate(flow, scale_factor=factor, mode="bilinear", antialias=factor < 1)
-
-
-class _Velocity(_Block):
-    """RIFE's block with more inputs, and more to say."""
-
-    def __init__(self, inputs: int, width: int) -> None:
-        super().__init__(inputs, width)
-        outputs = 4 * _OUTPUTS
-        self.lastconv = nn.Sequential(nn.ConvTranspose2d(width, outputs, 4, 2, 1))
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """(B, C, h, w) float32 inputs of one size → (B, 15, h, w) float32."""
-        dtype = next(self.parameters()).dtype
-        joined = torch.cat([part.to(dtype) for part in inputs], 1)
-        joined = joined.contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.lastconv(self.convblock(self.conv0(joined)))
-        return F.pixel_shuffle(features.float(), 2).contiguous()
 
 
 VOXELFLOW = ModelSpec(

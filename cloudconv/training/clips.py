@@ -27,19 +27,9 @@ from cloudconv.media.probe import MediaInfo, probe
 from cloudconv.media.source import Source
 from cloudconv.scene import CutDetector, RepeatDetector
 from cloudconv.training.overlays import overlaid
+from cloudconv.training.spans import HELD_LAST, HELD_OUT, WHOLE, Span, parse_spans, split_path
 
-Span = tuple[Fraction, Fraction]
 Picks = Callable[[np.random.Generator], list[int]]
-
-WHOLE: tuple[Span, ...] = ((Fraction(0), Fraction(1)),)
-
-HELD_OUT: tuple[Span, ...] = tuple(
-    (Fraction(a, 100), Fraction(b, 100)) for a, b in ((30, 36), (64, 70), (94, 100))
-)
-"""The stretches of each clip that validate when nothing else was given to validate on."""
-
-HELD_LAST: tuple[Span, ...] = ((Fraction(82, 100), Fraction(1)),)
-"""As much in one piece, where such stretches are too short for the windows."""
 
 _ROOM = 1.5  # how much longer than a window a stretch should be, for repeats
 
@@ -47,6 +37,7 @@ _LEAD = 4  # frames decoded before a window, so that repeats at its beginning ar
 _TRIES = 64  # windows tried in a row before giving up
 _CROP_TRIES = 8
 _LIVELIEST_OF = 4
+_PANNED = 0.5  # share of the samples, where pans are asked for
 _SHRUNK = 8  # noise and flicker are no liveliness
 _CUT_SUSPECTED = 0.03  # mean luma difference of neighbours below which there is no cut
 _CUT_JUMP = 5  # times the median difference of a window
@@ -100,6 +91,8 @@ class Sampling:
     of 255, that a sample needs. ``repeats``: whether frames that repeat the one before are
     kept. ``picks``: which frames of the window a sample takes. ``lively``: share of the windows
     that are the liveliest of four. ``overlays``: share of the samples with marks that stand still.
+    ``pan``: half of the samples get a steady motion of the camera beside their own, of up to so
+    many pixels a frame along each axis.
     """
 
     length: int
@@ -115,6 +108,7 @@ class Sampling:
     seed: int = 0
     lively: float = 0.0
     overlays: float = 0.0
+    pan: int = 0
 
     @property
     def needed(self) -> int:
@@ -128,31 +122,6 @@ class Batch:
 
     frames: Tensor
     places: Tensor
-
-
-def parse_spans(text: str) -> tuple[Span, ...]:
-    """Parts of a clip: ``0:0.75``, or several such as ``0:0.3,0.5:1``.
-
-    Raises:
-        SettingsError: not of that form, not rising, or outside 0 … 1.
-    """
-    spans = []
-    try:
-        for part in text.split(","):
-            begin, end = (Fraction(piece or default) for piece, default in _halves(part))
-            spans.append((begin, end))
-    except (ValueError, ZeroDivisionError) as error:
-        raise SettingsError(_not_a_part(text)) from error
-    edges = [edge for span in spans for edge in span]
-    if edges != sorted(edges) or edges[0] < 0 or edges[-1] > 1 or any(a == b for a, b in spans):
-        raise SettingsError(_not_a_part(text))
-    return tuple(spans)
-
-
-def without(spans: Sequence[Span]) -> tuple[Span, ...]:
-    """What is left of a clip when ``spans`` are taken out of it."""
-    edges = [Fraction(0), *(edge for span in spans for edge in span), Fraction(1)]
-    return tuple((a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b)
 
 
 def open_clips(
@@ -180,14 +149,6 @@ def open_clips(
         used = tuple(spans) if part is None else parse_spans(part)
         groups.append([Clip(probe(f), used, side or size) for f in _files(Path(name))])
     return groups
-
-
-def split_path(text: str) -> tuple[str, str | None, int | None]:
-    """``clips[0:0.75]@480`` as path, part and size; each of the latter two may be missing."""
-    match = re.fullmatch(r"(.+?)(?:\[([\d.,:/]+)\])?(?:@(\d+))?", text, re.DOTALL)
-    if match is None or Path(text).exists():
-        return text, None, None
-    return match[1], match[2], int(match[3]) if match[3] else None
 
 
 def held_out(groups: list[list[Clip]], needed: int) -> tuple[Span, ...]:
@@ -382,7 +343,7 @@ def _sample(
 ) -> tuple[Tensor, Tensor]:
     places = sampling.picks(random)
     taken = window.flip(0) if sampling.reversal and random.random() < 0.5 else window
-    crop = _crop(taken[places], sampling, random)
+    crop = _crop(taken, places, sampling, random)
     if sampling.augment:
         if random.random() < 0.5:
             crop = crop.flip(3)
@@ -395,18 +356,38 @@ def _sample(
     return crop.contiguous(), torch.tensor(places)
 
 
-def _crop(frames: Tensor, sampling: Sampling, random: np.random.Generator) -> Tensor:
+def _crop(
+    frames: Tensor, places: list[int], sampling: Sampling, random: np.random.Generator
+) -> Tensor:
     side = sampling.crop
-    best, most = frames[..., :side, :side], -1.0
+    rooms = [length - side for length in frames.shape[2:]]
+    best, most = frames[places, :, :side, :side], -1.0
     for _ in range(_CROP_TRIES):
-        top = int(random.integers(frames.shape[2] - side + 1))
-        left = int(random.integers(frames.shape[3] - side + 1))
-        crop = frames[..., top : top + side, left : left + side]
+        pan = sampling.pan if sampling.pan and random.random() < _PANNED else 0
+        tops, lefts = (_offsets(room, places, pan, random) for room in rooms)
+        crop = torch.stack(
+            [
+                frames[place, :, top : top + side, left : left + side]
+                for place, top, left in zip(places, tops, lefts, strict=True)
+            ]
+        )
         if not sampling.min_motion or (motion := _motion(crop)) >= sampling.min_motion:
             return crop
         if motion > most:
             best, most = crop, motion
     return best
+
+
+def _offsets(room: int, places: list[int], pan: int, random: np.random.Generator) -> list[int]:
+    """Where along an axis the crop of each frame begins; whole pixels, so nothing is resampled."""
+    reach = places[-1] - places[0]
+    speed = 0
+    if pan and reach:
+        # Slow pans oftener than fast ones, as in real footage.
+        drawn = round(pan * random.random() ** 2 * random.choice((-1, 1)))
+        speed = min(max(drawn, -(room // reach)), room // reach)
+    first = int(random.integers(max(0, -speed * reach), room - max(0, speed * reach) + 1))
+    return [first + speed * (place - places[0]) for place in places]
 
 
 def centre(window: Tensor, side: int) -> Tensor:
@@ -469,17 +450,3 @@ class _Starts:
 
 def _up(value: Fraction) -> int:
     return -(-value.numerator // value.denominator)
-
-
-def _halves(part: str) -> list[tuple[str, str]]:
-    begin, colon, end = part.partition(":")
-    if not colon:
-        raise ValueError(part)
-    return [(begin, "0"), (end, "1")]
-
-
-def _not_a_part(text: str) -> str:
-    return (
-        f"{text!r} is no part of a clip: give fractions of its length from 0 to 1, such as "
-        "0:0.75, or several, such as 0:0.3,0.5:1."
-    )

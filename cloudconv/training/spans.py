@@ -1,0 +1,69 @@
+"""Parts of clips: fractions of their length, and how they are written behind a path."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from cloudconv.errors import SettingsError
+
+Span = tuple[Fraction, Fraction]
+
+WHOLE: tuple[Span, ...] = ((Fraction(0), Fraction(1)),)
+
+HELD_OUT: tuple[Span, ...] = tuple(
+    (Fraction(a, 100), Fraction(b, 100)) for a, b in ((30, 36), (64, 70), (94, 100))
+)
+"""The stretches of each clip that validate when nothing else was given to validate on."""
+
+HELD_LAST: tuple[Span, ...] = ((Fraction(82, 100), Fraction(1)),)
+"""As much in one piece, where such stretches are too short for the windows."""
+
+
+def parse_spans(text: str) -> tuple[Span, ...]:
+    """Parts of a clip: ``0:0.75``, or several such as ``0:0.3,0.5:1``.
+
+    Raises:
+        SettingsError: not of that form, not rising, or outside 0 … 1.
+    """
+    spans = []
+    try:
+        for part in text.split(","):
+            begin, end = (Fraction(piece or default) for piece, default in _halves(part))
+            spans.append((begin, end))
+    except (ValueError, ZeroDivisionError) as error:
+        raise SettingsError(_not_a_part(text)) from error
+    edges = [edge for span in spans for edge in span]
+    if edges != sorted(edges) or edges[0] < 0 or edges[-1] > 1 or any(a == b for a, b in spans):
+        raise SettingsError(_not_a_part(text))
+    return tuple(spans)
+
+
+def without(spans: Sequence[Span]) -> tuple[Span, ...]:
+    """What is left of a clip when ``spans`` are taken out of it."""
+    edges = [Fraction(0), *(edge for span in spans for edge in span), Fraction(1)]
+    return tuple((a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b)
+
+
+def split_path(text: str) -> tuple[str, str | None, int | None]:
+    """``clips[0:0.75]@480`` as path, part and size; each of the latter two may be missing."""
+    match = re.fullmatch(r"(.+?)(?:\[([\d.,:/]+)\])?(?:@(\d+))?", text, re.DOTALL)
+    if match is None or Path(text).exists():
+        return text, None, None
+    return match[1], match[2], int(match[3]) if match[3] else None
+
+
+def _halves(part: str) -> list[tuple[str, str]]:
+    begin, colon, end = part.partition(":")
+    if not colon:
+        raise ValueError(part)
+    return [(begin, "0"), (end, "1")]
+
+
+def _not_a_part(text: str) -> str:
+    return (
+        f"{text!r} is no part of a clip: give fractions of its length from 0 to 1, such as "
+        "0:0.75, or several, such as 0:0.3,0.5:1."
+    )

@@ -1,0 +1,61 @@
+"""The form in which blocks run says what the form in which they are trained says."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+from cloudconv import weights
+from cloudconv.models import registry
+from cloudconv.models.blocks import Block
+
+
+def block() -> Block:
+    torch.manual_seed(0)
+    made = Block(8, 32, 5, made=6)
+    for name, tensor in made.named_parameters():
+        if name.endswith("beta"):
+            tensor.data.uniform_(-0.5, 1.5)
+    return made.requires_grad_(False)
+
+
+def seen() -> list[Tensor]:
+    torch.manual_seed(1)
+    return [torch.rand(2, channels, 24, 40) for channels in (3, 3, 1, 1)]
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_settled_block_says_the_same(grad: bool) -> None:
+    plain, settled = block(), block()
+    settled.settle()
+    with torch.set_grad_enabled(grad):
+        expected, found = plain(*seen()), settled(*seen())
+    assert found.shape == (2, 5, 24, 40)
+    assert torch.allclose(found, expected, atol=1e-4 * float(expected.abs().max()))
+
+
+@torch.no_grad()
+def test_in_bfloat16_it_is_nearer_to_the_exact_result() -> None:
+    trained = registry.spec("rife-4.6").build()
+    trained.load_state_dict(weights.load_state("rife-4.6"))
+    last = trained.get_submodule("block3")
+    assert isinstance(last, Block)
+    pictures = [torch.rand(1, channels, 64, 64) for channels in (3, 3, 1, 1, 4)]
+    exact = last(*pictures)
+    far = (copy.deepcopy(last).to(torch.bfloat16)(*pictures) - exact).square().mean()
+    last.settle()
+    near = (last.to(torch.bfloat16)(*pictures) - exact).square().mean()
+    assert near < far
+
+
+@torch.no_grad()
+def test_a_settled_block_can_change_its_type_after_it_has_run() -> None:
+    settled = block()
+    settled.settle()
+    exact = settled(*seen())
+    coarse = settled.to(torch.bfloat16)(*seen())
+    assert not torch.equal(coarse, exact)
+    assert torch.allclose(settled.to(torch.float32)(*seen()), coarse, atol=0.05)
