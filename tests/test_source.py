@@ -201,6 +201,29 @@ def test_corrupt_packets_are_counted_and_passed(tmp_path: Path, suffix: str, thr
     check_times(frames)
 
 
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("start", [None, Fraction(1)])
+def test_asking_for_a_gpu_changes_no_frame(
+    tmp_path: Path, broken: bool, start: Fraction | None
+) -> None:
+    """With a GPU, without one, and where the GPU gives up midway."""
+    path = write_clip(tmp_path / "a.mkv", 40, codec="libx264", options=X264)
+    path = damaged(path, {30}) if broken else path
+    found, expected = [], []
+    for nvdec in (False, True):
+        with Source(path, start=start, nvdec=nvdec) as source:
+            frames = list(source.frames())
+            found.append(([(f.time, f.duration) for f in frames], source.lost_frames))
+        pictures = [planes_of(f.picture) for f in frames]
+        expected = expected or pictures
+        assert all(
+            np.array_equal(a, b)
+            for one, other in zip(pictures, expected, strict=True)
+            for a, b in zip(one, other, strict=True)
+        )
+    assert found[0] == found[1]
+
+
 def test_a_truncated_file_gives_what_it_has(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mkv", 40, codec="libx264", options={"crf": "5"}, noise=9.0)
     data = path.read_bytes()

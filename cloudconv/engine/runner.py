@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cloudconv.engine.graphs import Function, Replayed
 from cloudconv.engine.lanes import Lanes
 from cloudconv.engine.memory import (
     MemoryPlan,
@@ -124,6 +125,12 @@ class Renderer:
         model.tells_leftover = self._fallback = fallback and model.spec.fallback_option
         self._warn = on_warning
         self._multiple, self._overlap = grid(model, scale)
+        # Halving until the timestep is met has to look at results midway.
+        self._graph = (
+            Replayed(self._network)
+            if device.type == "cuda" and model.spec.arbitrary_timestep
+            else None
+        )
         self._seen: dict[int, _Seen] = {}
         self._alike: tuple[Frame, Frame, bool] | None = None
         self._size: tuple[int, int] | None = None
@@ -294,7 +301,8 @@ class Renderer:
     @torch.inference_mode()
     def _infer(self, tasks: list[Task], pairs: list[tuple[_Seen, _Seen]]) -> list[Arriving]:
         timesteps = torch.tensor([float(task.timestep) for task in tasks], dtype=torch.float32)
-        result = self._network(
+        run: Function = self._graph or self._network
+        result = run(
             _stack([left.channels.result() for left, _ in pairs]),
             _stack([right.channels.result() for _, right in pairs]),
             *self._transfers.up([timesteps]),
@@ -347,6 +355,8 @@ class Renderer:
 
     def _back_off(self, error: BaseException) -> None:
         """Make the next try smaller: half the batch, then tiles, then smaller ones."""
+        if self._graph is not None:
+            self._graph.forget()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         assert self._size is not None

@@ -267,7 +267,14 @@ class Film:
 def source_of(job: Job) -> Source:
     """The part of the input that is asked for."""
     s = job.settings
-    return Source(job.info, start=s.start, end=s.end, threads=s.threads, deinterlace=s.deinterlace)
+    return Source(
+        job.info,
+        start=s.start,
+        end=s.end,
+        threads=s.threads,
+        deinterlace=s.deinterlace,
+        nvdec=job.device.type == "cuda",
+    )
 
 
 def renderer_of(job: Job, on_warning: Callable[[str], None]) -> Renderer:

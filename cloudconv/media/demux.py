@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Discard, Disposition
 
 from cloudconv.errors import InputError
 
 
-def open_container(path: Path) -> InputContainer:
-    """Open a media file for reading; raises InputError saying what is wrong with it."""
+def open_container(path: Path, hardware: HWAccel | None = None) -> InputContainer:
+    """Open a media file for reading; raises InputError saying what is wrong with it.
+
+    ``hardware``: what decodes it, where it can.
+    """
     try:
         if path.stat().st_size == 0 and path.is_file():
             raise InputError(f"{path} is empty (0 bytes); give a complete video file.")
@@ -25,6 +29,7 @@ def open_container(path: Path) -> InputContainer:
             mode="r",
             metadata_errors="replace",
             container_options={"pattern_type": "none"},
+            hwaccel=hardware,
         )
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}; check the name.") from error

@@ -10,6 +10,8 @@ from types import TracebackType
 from typing import Self
 
 import av
+from av.codec.hwaccel import HWAccel
+from av.container import InputContainer
 from av.video.frame import VideoFrame
 
 from cloudconv.errors import InputError, UnfitInputError
@@ -35,6 +37,8 @@ _SEEKABLE = ("mov", "matroska", "mpegts", "flv", "asf", "avi", "nut")
 # How far before the wanted time to aim a seek, in seconds, one after the other.
 _SEEK_BACK = (0, 1, 2, 4, 8, 16)
 
+_NVDEC = "cuda"  # the GPU's decoder; the other ways are FFmpeg's kinds of threads
+
 _Decoded = Generator[tuple[VideoFrame, Fraction | None]]
 
 
@@ -45,6 +49,7 @@ class Source:
     glob, ``-`` for standard input, or what :func:`cloudconv.media.probe.probe` returned.
     ``start`` (inclusive) and ``end`` (exclusive) are seconds from the first frame. ``threads`` is
     the decoder's; None lets it choose. ``deinterlace`` makes whole frames from pairs of fields.
+    ``nvdec`` has an NVIDIA GPU decode where there is one that can.
 
     Raises InputError where the input holds no video or the span holds no frame.
     """
@@ -57,10 +62,12 @@ class Source:
         end: Fraction | None = None,
         threads: int | None = None,
         deinterlace: bool = False,
+        nvdec: bool = False,
     ) -> None:
         self.lost_frames = 0
         self.warnings: list[str] = []
         self._deinterlace = deinterlace
+        self._nvdec = nvdec
         self._threads = threads
         self.info = path_or_info if isinstance(path_or_info, MediaInfo) else probe(path_or_info)
         timing = self.info.timing
@@ -240,23 +247,23 @@ class Source:
     def _decode(self, seek: Fraction | None, tally: _Tally) -> _Decoded:
         """Decode from the beginning, or from a key frame before ``seek``.
 
-        Threads that each take a frame are faster, but lose good frames around a damaged one;
-        after the first error decoding goes on without them.
+        Threads that each take a frame are faster, but lose good frames around a damaged one, and
+        a GPU has ways of its own with damage; after the first error decoding goes on without them.
         """
         last: Fraction | None = None
-        if self.info.timing.stamped:
+        ways = [*([_NVDEC] if self._nvdec else []), "AUTO"] if self.info.timing.stamped else []
+        for way in [*ways, "SLICE"]:
+            reached = last
             try:
-                for picture, time in self._decode_once(seek, tally, "AUTO"):
-                    yield picture, time
-                    last = time if time is not None else last
+                for picture, time in self._decode_once(seek, tally, way):
+                    if reached is None or time is None or time > reached:
+                        yield picture, time
+                        last = time if time is not None else last
                 return
-            except _DamagedError:
+            except _OtherWayError:
                 tally.promised = 0
-        for picture, time in self._decode_once(seek, tally, "SLICE"):
-            if last is None or time is None or time > last:
-                yield picture, time
 
-    def _decode_once(self, seek: Fraction | None, tally: _Tally, threads: str) -> _Decoded:
+    def _decode_once(self, seek: Fraction | None, tally: _Tally, way: str) -> _Decoded:
         timing = self.info.timing
         started, first = seek is None, 0
 
@@ -268,15 +275,17 @@ class Source:
                     yield picture, None if stamp is None else stamp * timing.time_base
 
         def failed() -> None:
-            if threads == "AUTO":
-                raise _DamagedError
+            if way != "SLICE":
+                raise _OtherWayError
             tally.errors += 1
 
-        with open_container(self.info.path) as container:
+        with self._opened(way) as container:
             stream = main_video(container, self.info.path)
             only(container, stream)
             decoder = open_decoder(stream)
-            decoder.thread_type = threads
+            if way == _NVDEC and not getattr(decoder, "is_hwaccel", False):
+                raise _OtherWayError
+            decoder.thread_type = "AUTO" if way == "AUTO" else "SLICE"
             if self._threads is not None:
                 decoder.thread_count = self._threads
             if seek is not None:
@@ -306,16 +315,24 @@ class Source:
                 # Errors while the threads are emptied do not show, but for the frames they took.
                 latest = max((p.pts for p in pictures if p.pts is not None), default=None)
                 cut = latest is not None and latest * timing.time_base < (newest or timing.start)
-                if cut and threads == "AUTO":
+                if cut and way != "SLICE":
                     failed()
                 yield from stamped(pictures)
+
+    def _opened(self, way: str) -> InputContainer:
+        if way != _NVDEC:
+            return open_container(self.info.path)
+        try:
+            return open_container(self.info.path, HWAccel("cuda"))
+        except InputError as error:
+            raise _OtherWayError from error
 
     def _wanted(self, time: Fraction) -> bool:
         return time >= self._start and (self._end is None or time < self._end)
 
 
-class _DamagedError(Exception):
-    """A packet could not be decoded."""
+class _OtherWayError(Exception):
+    """A packet could not be decoded in this way, or there is no GPU for it."""
 
 
 class _Tally:
