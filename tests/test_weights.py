@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import runpy
 import shutil
 from pathlib import Path
 
@@ -119,3 +120,18 @@ def test_files_of_ones_own(tmp_path: Path) -> None:
     path.mkdir()
     with pytest.raises(WeightsError, match="cannot be read"):
         registry.load(path)
+
+
+def test_parts_of_a_model_go_back_towards_what_it_started_from(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "weights" / "mix.py"
+    mix = runpy.run_path(str(script))["mix"]
+    folder, mixed = weights.weights_folder(), tmp_path / "mixed.safetensors"
+    parent, child = (folder / f"{name}.safetensors" for name in ("rife-4.6", "cloud-best"))
+    mix(parent, child, mixed, "block2.")
+    registry.load(mixed)
+    found, started, ended = (weights.read_file(path)[0] for path in (mixed, parent, child))
+    for name, tensor in found.items():
+        if name.startswith("block2.convblock."):
+            assert torch.equal(tensor, (started[name].float() + ended[name].float()) / 2)
+        elif not name.startswith("block2."):
+            assert torch.equal(tensor, ended[name].float())

@@ -1,6 +1,10 @@
 """The mean of two files of weights of one model, as float32.
 
-    python weights/mix.py FIRST SECOND OUTPUT
+    python weights/mix.py FIRST SECOND OUTPUT [--only block2.]
+
+With ``--only``, tensors whose names begin otherwise are the second's. Where the first is another
+model's, what the second's training would start from stands for it: ``weights/rife-4.6.safetensors``
+and weights of ``cloud-best``.
 
 Fine-tuned weights and those that they were tuned from often do better in the middle than at either
 end (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022, arXiv 2109.01903).
@@ -14,15 +18,23 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from cloudconv import weights
+from cloudconv.models import registry
+from cloudconv.models.rife import IFNet
 
 
-def mix(first: Path, second: Path, output: Path) -> None:
+def mix(first: Path, second: Path, output: Path, only: str = "") -> None:
     """Write the mean of two files that hold tensors of the same names and shapes."""
-    one, _ = weights.read_file(first)
-    other, _ = weights.read_file(second)
+    one, origin = weights.read_file(first)
+    other, metadata = weights.read_file(second)
+    if origin["model"] != metadata["model"]:
+        model = registry.spec(metadata["model"]).build()
+        assert isinstance(model, IFNet), "these are weights of different models"
+        one = model.adopt(origin["model"], {name: tensor.float() for name, tensor in one.items()})
     assert one.keys() == other.keys(), "these are weights of different models"
-    mean = {name: (one[name].float() + other[name].float()) / 2 for name in one}
-    metadata = weights.read_metadata(second)
+    mean = {
+        name: (one[name].float() + tensor.float()) / 2 if name.startswith(only) else tensor.float()
+        for name, tensor in other.items()
+    }
     save_file(mean, output, {"model": metadata["model"], "task": metadata["task"]})
 
 
@@ -31,8 +43,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("first", "second", "output"):
         parser.add_argument(name, type=Path)
+    parser.add_argument("--only", default="", help="the beginning of the names that are mixed")
     given = parser.parse_args()
-    mix(given.first, given.second, given.output)
+    mix(given.first, given.second, given.output, given.only)
 
 
 if __name__ == "__main__":

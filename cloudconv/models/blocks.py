@@ -107,10 +107,13 @@ class _Active(nn.Module):
 
 @cache
 def _has_fused(dtype: torch.dtype) -> bool:
-    """Whether oneDNN is there, with convolution and rectifier as one step in that type."""
-    # What PyTorch's own compiler calls on a CPU; there is no public name for it.
+    """Whether oneDNN is there, with convolution and rectifier as one fast step in that type."""
+    # What PyTorch's own compiler calls on a CPU; there is no public name for it. Elsewhere than on
+    # x86 the step may be there and slow.
     known = torch.ops.mkldnn
-    if not (torch._C._has_mkldnn and hasattr(known, "_convolution_pointwise")):
+    if not hasattr(known, "_convolution_pointwise"):
+        return False
+    if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         return False
     if dtype == torch.bfloat16:
         return bool(known._is_mkldnn_bf16_supported())
