@@ -28,11 +28,11 @@ def seen() -> list[Tensor]:
 
 
 @pytest.mark.parametrize("grad", [True, False])
-def test_a_settled_block_says_the_same(grad: bool) -> None:
-    plain, settled = block(), block()
-    settled.settle()
+def test_a_fused_block_says_the_same(grad: bool) -> None:
+    plain, fused = block(), block()
+    fused.fuse()
     with torch.set_grad_enabled(grad):
-        expected, found = plain(*seen()), settled(*seen())
+        expected, found = plain(*seen()), fused(*seen())
     assert found.shape == (2, 5, 24, 40)
     assert torch.allclose(found, expected, atol=1e-4 * float(expected.abs().max()))
 
@@ -46,16 +46,16 @@ def test_in_bfloat16_it_is_nearer_to_the_exact_result() -> None:
     pictures = [torch.rand(1, channels, 64, 64) for channels in (3, 3, 1, 1, 4)]
     exact = last(*pictures)
     far = (copy.deepcopy(last).to(torch.bfloat16)(*pictures) - exact).square().mean()
-    last.settle()
+    last.fuse()
     near = (last.to(torch.bfloat16)(*pictures) - exact).square().mean()
     assert near < far
 
 
 @torch.no_grad()
-def test_a_settled_block_can_change_its_type_after_it_has_run() -> None:
-    settled = block()
-    settled.settle()
-    exact = settled(*seen())
-    coarse = settled.to(torch.bfloat16)(*seen())
+def test_a_fused_block_can_change_its_type_after_it_has_run() -> None:
+    fused = block()
+    fused.fuse()
+    exact = fused(*seen())
+    coarse = fused.to(torch.bfloat16)(*seen())
     assert not torch.equal(coarse, exact)
-    assert torch.allclose(settled.to(torch.float32)(*seen()), coarse, atol=0.05)
+    assert torch.allclose(fused.to(torch.float32)(*seen()), coarse, atol=0.05)

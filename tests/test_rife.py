@@ -147,7 +147,8 @@ def test_it_blends_where_motion_explains_nothing_and_only_there() -> None:
         model.tells_leftover = False
         plain = model.interpolate(*pair, half)
         model.tells_leftover = True
-        settled = settle(model.interpolate(*pair, half), *pair, half)
+        assert model.spec.trust is not None
+        settled = settle(model.interpolate(*pair, half), *pair, half, model.spec.trust)
         assert torch.equal(plain, settled) != blends
         if blends:
             assert torch.allclose(settled, (pair[0] + pair[1]) / 2, atol=1e-6)

@@ -35,7 +35,7 @@ _COMMANDS = {
     "weights/mix.py weights/rife-4.6.safetensors cloud-best.safetensors mixed.safetensors "
     "--only block2.",
     "cloud-fast": "cloudconv train --recipe weights/recipes/cloud-best.toml && "
-    "python weights/cut_fast.py cloud-best.safetensors cloud-fast.safetensors"
+    "python weights/cut_fast.py cloud-best.safetensors cloud-fast.safetensors",
 }
 
 

@@ -122,7 +122,8 @@ class Renderer:
         self._asked_tile = tile
         self._asked_lanes = lanes
         self._scale = scale
-        model.tells_leftover = self._fallback = fallback and model.spec.fallback_option
+        self._trust = model.spec.trust if fallback else None
+        model.tells_leftover = self._trust is not None
         self._warn = on_warning
         self._multiple, self._overlap = grid(model, scale)
         # Halving until the timestep is met has to look at results midway.
@@ -327,7 +328,7 @@ class Renderer:
             result = tiled(
                 run, x0, x1, tile=self._tile, overlap=self._overlap, multiple=self._multiple
             )
-        return settle(result, x0, x1, timestep) if self._fallback else result
+        return result if self._trust is None else settle(result, x0, x1, timestep, self._trust)
 
     def _look(self, frame: Frame, lanes: Lanes) -> _Seen:
         key = id(frame.picture)  # unique as long as the entry keeps the picture alive

@@ -34,7 +34,9 @@ class ModelSpec:
     and scale 1, inputs and output included (measured on a CPU). ``overlap``: pixels that
     neighbouring tiles must share for their seam not to be seen, at scale 1. ``half_precision``:
     16-bit weights and activations keep the picture (measured: within 0.05 dB of float32's
-    score). ``hidden``: left out of lists for people. ``training``: the training settings that suit
+    score). ``trust``: how much of the pictures' difference the model's motion may leave over before
+    blends take the place of its pictures, in part and in full, see
+    :func:`cloudconv.models.fallback.settle`; None without that option. ``hidden``: left out of lists for people. ``training``: the training settings that suit
     it, where they are not those that suit most (measured).
     """
 
@@ -54,7 +56,7 @@ class ModelSpec:
     overlap: int
     half_precision: bool
     hidden: bool = False
-    fallback_option: bool = False
+    trust: tuple[float, float] | None = None
     training: Mapping[str, object] = field(default_factory=dict, compare=False)
 
 

@@ -42,11 +42,11 @@ class Block(nn.Module):
         features: Tensor = self.lastconv(self.convblock(self.conv0(seen)))
         return shuffled(features, self._outputs)
 
-    def settle(self) -> None:
+    def fuse(self) -> None:
         """Take the form that runs fastest. For weights that are final: nothing is trained then."""
         self.conv0 = nn.Sequential(*(_Active(layer.get_submodule("0")) for layer in self.conv0))
         residuals = [layer for layer in self.convblock if isinstance(layer, _Residual)]
-        self.convblock = nn.Sequential(*(layer.settled() for layer in residuals))
+        self.convblock = nn.Sequential(*(layer.fused() for layer in residuals))
 
 
 class _Residual(nn.Module):
@@ -61,7 +61,7 @@ class _Residual(nn.Module):
         return F.leaky_relu_(torch.addcmul(x, self.conv(x), self.beta.to(x.dtype)), SLOPE)
 
     @torch.no_grad()
-    def settled(self) -> _Active:
+    def fused(self) -> _Active:
         """The same as one convolution: the weights hold beta, and the input as their middle."""
         # In 16 bits that is nearer to the exact result, too: the sum is rounded once, not thrice.
         conv, beta = self.conv, self.beta.flatten()

@@ -43,8 +43,14 @@ CLOUD_FAST = replace(
     weights="cloud-fast",
     parameters=4_965_752,
     bytes_per_pixel=160,
+    trust=(0.4, 0.6),
 )
 
 CLOUD_TURBO = replace(
-    CLOUD_FAST, name="cloud-turbo", build=_turbo, weights="cloud-turbo", multiple=64
+    CLOUD_FAST,
+    name="cloud-turbo",
+    build=_turbo,
+    weights="cloud-turbo",
+    multiple=64,
+    trust=(0.5, 0.7),
 )

@@ -135,7 +135,7 @@ def load_model(
             ) from error
     model.requires_grad_(False).eval()
     for block in [part for part in model.modules() if isinstance(part, Block)]:
-        block.settle()
+        block.fuse()
     # Channels last is what the convolutions of CPUs with wide vectors, and of tensor cores, want.
     return model.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

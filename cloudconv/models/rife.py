@@ -220,5 +220,5 @@ RIFE_46 = ModelSpec(
     bytes_per_pixel=260,
     overlap=128,
     half_precision=True,
-    fallback_option=True,
+    trust=(0.35, 0.5),
 )
