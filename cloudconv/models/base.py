@@ -34,10 +34,11 @@ class ModelSpec:
     and scale 1, inputs and output included (measured on a CPU). ``overlap``: pixels that
     neighbouring tiles must share for their seam not to be seen, at scale 1. ``half_precision``:
     16-bit weights and activations keep the picture (measured: within 0.05 dB of float32's
-    score). ``trust``: how much of the pictures' difference the model's motion may leave over before
-    blends take the place of its pictures, in part and in full, see
-    :func:`cloudconv.models.fallback.settle`; None without that option. ``hidden``: left out of lists for people. ``training``: the training settings that suit
-    it, where they are not those that suit most (measured).
+    score). ``trust``: how much of the pictures' difference the model's motion may leave over
+    before blends take the place of its pictures, in part and in full, see
+    :func:`cloudconv.models.fallback.settle`; None without that option. ``hidden``: left out of
+    lists for people. ``training``: the training settings that suit it, where they are not those
+    that suit most (measured).
     """
 
     name: str

@@ -220,5 +220,5 @@ RIFE_46 = ModelSpec(
     bytes_per_pixel=260,
     overlap=128,
     half_precision=True,
-    trust=(0.35, 0.5),
+    trust=(0.4, 0.5),
 )
