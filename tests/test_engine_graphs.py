@@ -48,7 +48,7 @@ def test_shapes_that_come_again_are_recorded_and_all_results_are_right() -> None
     assert recordings.made == 0
     calls(run, 8)
     assert (recordings.made, recordings.replayed) == (1, 8)
-    calls(run, 5, side=3)  # the last batch of a film is smaller
+    calls(run, 1, side=3)  # the last batch of a film is smaller
     calls(run, 2)
     assert (recordings.made, recordings.replayed) == (1, 10)
 
@@ -59,11 +59,22 @@ def test_what_cannot_be_recorded_is_called_as_it_is() -> None:
     assert (recordings.made, recordings.replayed) == (1, 0)
 
 
-def test_after_a_lack_of_memory_nothing_is_recorded_any_more() -> None:
+def test_a_film_of_another_size_is_recorded_in_its_turn() -> None:
+    recordings = Recordings()
+    run = Replayed(total, recordings)
+    calls(run, 5)
+    calls(run, 5, side=3)
+    assert (recordings.made, recordings.replayed) == (2, 6)
+    calls(run, 1)  # the first one's memory has been given back
+    assert (recordings.made, recordings.replayed) == (2, 6)
+
+
+def test_what_was_forgotten_is_not_replayed() -> None:
     recordings = Recordings()
     run = Replayed(total, recordings)
     calls(run, 4)
     run.forget()
-    calls(run, 6)
-    assert recordings.made == 1
-    assert recordings.replayed == 2
+    calls(run, 2)
+    assert (recordings.made, recordings.replayed) == (1, 2)
+    calls(run, 1)
+    assert (recordings.made, recordings.replayed) == (2, 3)

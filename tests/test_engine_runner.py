@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cloudconv.engine import memory, runner
+from cloudconv.engine.graphs import Replayed
 from cloudconv.engine.runner import Renderer, Task
 from cloudconv.errors import DeviceError, ModelError, SettingsError
 from cloudconv.media.frame import ColorTags, Frame
@@ -23,6 +24,7 @@ from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.models.baselines import BLEND, Blend
 from tests.factory import picture, planes_of
+from tests.test_engine_graphs import Recordings
 
 CPU = torch.device("cpu")
 LIMITED = ColorTags(1, 1, 1, 1)
@@ -242,6 +244,28 @@ def test_out_of_memory_halves_the_batch_and_says_so() -> None:
         "the batch is now 2.",
     ]
     assert work.new_frames == 9
+
+
+@pytest.mark.parametrize("tile", [None, 64])
+def test_replayed_batches_are_the_same_frames(tile: int | None) -> None:
+    frames = clip(8)
+    work, _ = renderer(Hungry(room=10**9))
+    recordings = Recordings()
+    work._graph = Replayed(work._network, recordings)
+    work.keep_to(96, 64, 3, tile)
+    made = pixels(work.render(multiplied(frames, 4)))
+    assert_alike(made, pixels(renderer("blend")[0].render(multiplied(frames, 4))), levels=1)
+    assert recordings.replayed > 2
+    assert work._graph is not None
+
+
+def test_what_was_recorded_is_given_up_where_memory_is_short() -> None:
+    frames = clip(6)
+    work, _ = renderer(Hungry(room=2 * 96 * 64), batch=4)
+    work._graph = Replayed(work._network, Recordings())
+    made = pixels(work.render(multiplied(frames, 4)))
+    assert_alike(made, pixels(renderer("blend")[0].render(multiplied(frames, 4))), levels=1)
+    assert work._graph is None
 
 
 def test_lanes_that_do_not_fit_beside_each_other_give_way() -> None:

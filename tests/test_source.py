@@ -210,7 +210,7 @@ def test_asking_for_a_gpu_changes_no_frame(
     path = write_clip(tmp_path / "a.mkv", 40, codec="libx264", options=X264)
     path = damaged(path, {30}) if broken else path
     found, expected = [], []
-    for nvdec in (False, True):
+    for nvdec in (None, 0):
         with Source(path, start=start, nvdec=nvdec) as source:
             frames = list(source.frames())
             found.append(([(f.time, f.duration) for f in frames], source.lost_frames))

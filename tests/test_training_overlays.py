@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import islice, pairwise, product
 from pathlib import Path
 
 import numpy as np
 import torch
-from av.video.frame import VideoFrame
 
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.training.clips import Sampling, Windows, batches, open_clips
 from cloudconv.training.overlays import overlaid
 from cloudconv.training.tasks import goal_for
-from tests.factory import write_clip
 from tests.trainees import moving
 
 
@@ -78,35 +75,3 @@ def test_short_gaps_are_drawn_more_often_than_long_ones() -> None:
     assert all(first == 0 < middle < last <= 8 for first, middle, last in picks)
     gaps = np.bincount([last for _, _, last in picks], minlength=9)
     assert gaps[2] > 2 * gaps[4] > 2 * gaps[8] > 0
-
-
-def test_a_pan_moves_steadily_by_whole_pixels(tmp_path: Path) -> None:
-    # A picture that stands still, so that all motion is the pan's.
-    noise = np.random.default_rng(0).integers(0, 256, (96, 128), np.uint8)
-    frame = VideoFrame.from_ndarray(noise, format="gray")
-    clip = str(write_clip(tmp_path / "still.mkv", [frame] * 6))
-
-    def speeds(pan: int) -> list[tuple[int, int]]:
-        settings = sampling(crop=32, pan=pan, repeats=True, crops=24)
-        windows = Windows(open_clips([clip]), settings)
-        return [shift(batch.frames[0, :, 0]) for batch in islice(batches(windows), 24)]
-
-    assert set(speeds(0)) == {(0, 0)}
-    panned = speeds(6)
-    assert max(abs(step) for pair in panned for step in pair) in range(3, 7)
-    assert 4 < panned.count((0, 0)) < 20  # half of them, and the slowest
-
-
-def shift(frames: torch.Tensor) -> tuple[int, int]:
-    """By how many pixels each frame of a still picture has moved against the one before it."""
-    for dy, dx in sorted(
-        product(range(-6, 7), repeat=2), key=lambda pair: abs(pair[0]) + abs(pair[1])
-    ):
-        moved = [torch.equal(inner(a), inner(b, dy, dx)) for a, b in pairwise(frames)]
-        if all(moved):
-            return dy, dx
-    raise AssertionError("no steady motion of whole pixels")
-
-
-def inner(frame: torch.Tensor, dy: int = 0, dx: int = 0) -> torch.Tensor:
-    return frame[8 + dy : 24 + dy, 8 + dx : 24 + dx]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -12,7 +11,7 @@ Function = Callable[..., Tensor]
 Recorder = Callable[[Function, tuple[Tensor, ...]], Function]
 
 _SETTLED = 3
-"""From that call on, the inputs' shapes are taken for those that will come again and again."""
+"""From so many calls in a row on, shapes are taken for those that will come again and again."""
 
 
 def record(function: Function, inputs: tuple[Tensor, ...]) -> Function:
@@ -44,8 +43,8 @@ class Replayed:
     """A function on a GPU that is recorded once its inputs' shapes have settled.
 
     A network is some hundred kernels, and launching each takes the processor as long as a small
-    picture takes the GPU. Calls of other shapes, and all where recording fails, are made as they
-    are. A result is good until the next call.
+    picture takes the GPU. Calls of other shapes, until those have settled, and all where recording
+    fails, are made as they are. A result is good until the next call.
 
     Args:
         function: of tensors, without side effects.
@@ -54,17 +53,20 @@ class Replayed:
 
     def __init__(self, function: Function, recorder: Recorder = record) -> None:
         self._function, self._recorder = function, recorder
-        self._calls: Counter[tuple[torch.Size, ...]] = Counter()
+        self._shapes: tuple[torch.Size, ...] = ()
+        self._streak = 0  # calls of these shapes in a row
         self._recorded: tuple[tuple[torch.Size, ...], Function] | None = None
         self._failed = False
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         shapes = tuple(each.shape for each in inputs)
+        self._streak = self._streak + 1 if shapes == self._shapes else 1
+        self._shapes = shapes
         if self._recorded is not None and self._recorded[0] == shapes:
             return self._recorded[1](*inputs)
-        self._calls[shapes] += 1
-        if self._calls[shapes] < _SETTLED or self._recorded is not None or self._failed:
+        if self._streak < _SETTLED or self._failed:
             return self._function(*inputs)
+        self._recorded = None  # its memory may be needed for the next one
         try:
             self._recorded = shapes, self._recorder(self._function, inputs)
         except RuntimeError:
@@ -73,5 +75,5 @@ class Replayed:
         return self._recorded[1](*inputs)
 
     def forget(self) -> None:
-        """Give the recording's memory back, and make all calls as they are from now on."""
-        self._recorded, self._failed = None, True
+        """The function does something else from now on: what was recorded is no longer it."""
+        self._recorded, self._streak = None, 0

@@ -176,6 +176,8 @@ class Renderer:
         self, width: int, height: int, batch: int, tile: int | None, lanes: int = 1
     ) -> None:
         """Work on frames of that size as was settled before; only a lack of memory changes it."""
+        if self._graph is not None and tile != self._tile:
+            self._graph.forget()
         self._size = width, height
         self._batch, self._tile, self._lanes = batch, tile, lanes
 
@@ -356,8 +358,7 @@ class Renderer:
 
     def _back_off(self, error: BaseException) -> None:
         """Make the next try smaller: half the batch, then tiles, then smaller ones."""
-        if self._graph is not None:
-            self._graph.forget()
+        self._graph = None  # it holds as much as a batch takes
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         assert self._size is not None

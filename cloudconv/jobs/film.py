@@ -273,7 +273,7 @@ def source_of(job: Job) -> Source:
         end=s.end,
         threads=s.threads,
         deinterlace=s.deinterlace,
-        nvdec=job.device.type == "cuda",
+        nvdec=(job.device.index or 0) if job.device.type == "cuda" else None,
     )
 
 

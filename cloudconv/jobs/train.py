@@ -284,7 +284,6 @@ def _windows(settings: TrainSettings, goal: Goal) -> tuple[Windows, Windows]:
         seed=settings.seed,
         lively=settings.lively,
         overlays=settings.overlays,
-        pan=settings.pan,
     )
     if settings.val:
         groups = open_clips(settings.val, held or WHOLE, settings.size)

@@ -49,7 +49,7 @@ class Source:
     glob, ``-`` for standard input, or what :func:`cloudconv.media.probe.probe` returned.
     ``start`` (inclusive) and ``end`` (exclusive) are seconds from the first frame. ``threads`` is
     the decoder's; None lets it choose. ``deinterlace`` makes whole frames from pairs of fields.
-    ``nvdec`` has an NVIDIA GPU decode where there is one that can.
+    ``nvdec`` is the number of an NVIDIA GPU that is to decode, if it is there and can.
 
     Raises InputError where the input holds no video or the span holds no frame.
     """
@@ -62,7 +62,7 @@ class Source:
         end: Fraction | None = None,
         threads: int | None = None,
         deinterlace: bool = False,
-        nvdec: bool = False,
+        nvdec: int | None = None,
     ) -> None:
         self.lost_frames = 0
         self.warnings: list[str] = []
@@ -251,7 +251,8 @@ class Source:
         a GPU has ways of its own with damage; after the first error decoding goes on without them.
         """
         last: Fraction | None = None
-        ways = [*([_NVDEC] if self._nvdec else []), "AUTO"] if self.info.timing.stamped else []
+        first = ["AUTO"] if self._nvdec is None else [_NVDEC, "AUTO"]
+        ways = first if self.info.timing.stamped else []
         for way in [*ways, "SLICE"]:
             reached = last
             try:
@@ -323,7 +324,7 @@ class Source:
         if way != _NVDEC:
             return open_container(self.info.path)
         try:
-            return open_container(self.info.path, HWAccel("cuda"))
+            return open_container(self.info.path, HWAccel("cuda", str(self._nvdec)))
         except InputError as error:
             raise _OtherWayError from error
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cloudconv.models.ops import joined, shuffled
 
-SLOPE = 0.2
+_SLOPE = 0.2
 
 
 class Block(nn.Module):
@@ -29,8 +29,8 @@ class Block(nn.Module):
         super().__init__()
         self._outputs = outputs
         self.conv0 = nn.Sequential(
-            nn.Sequential(nn.Conv2d(inputs, width // 2, 3, 2, 1), nn.LeakyReLU(SLOPE, True)),
-            nn.Sequential(nn.Conv2d(width // 2, width, 3, 2, 1), nn.LeakyReLU(SLOPE, True)),
+            nn.Sequential(nn.Conv2d(inputs, width // 2, 3, 2, 1), nn.LeakyReLU(_SLOPE, True)),
+            nn.Sequential(nn.Conv2d(width // 2, width, 3, 2, 1), nn.LeakyReLU(_SLOPE, True)),
         )
         self.convblock = nn.Sequential(*(_Residual(width) for _ in range(8)))
         # Four neighbouring pixels for each channel of the estimate.
@@ -58,7 +58,7 @@ class _Residual(nn.Module):
         self.beta = nn.Parameter(torch.ones(1, width, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu_(torch.addcmul(x, self.conv(x), self.beta.to(x.dtype)), SLOPE)
+        return F.leaky_relu_(torch.addcmul(x, self.conv(x), self.beta.to(x.dtype)), _SLOPE)
 
     @torch.no_grad()
     def fused(self) -> _Active:
@@ -84,7 +84,7 @@ class _Active(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         conv = self.conv
         if x.device.type != "cpu" or torch.is_grad_enabled() or not _has_fused(x.dtype):
-            return F.leaky_relu_(conv(x), SLOPE)
+            return F.leaky_relu_(conv(x), _SLOPE)
         if self._packed is None or self._packed.dtype != x.dtype:
             # Otherwise each call would bring the weights into oneDNN's order anew.
             self._packed = torch.ops.mkldnn._reorder_convolution_weight(
@@ -100,7 +100,7 @@ class _Active(nn.Module):
             conv.dilation,
             conv.groups,
             "leaky_relu",
-            [SLOPE],
+            [_SLOPE],
             "",
         )
 

@@ -65,18 +65,14 @@ def resize(images: Tensor, factor: float, multiple: int = 1) -> Tensor:
         multiple: what the sides are continued to first, as ``pad_to_multiple`` does.
     """
     cell = round(1 / factor)
-    if (
-        factor > 0.5
-        or cell % 2
-        or any(-(-n // multiple) * multiple % cell for n in images.shape[2:])
-    ):
+    sides = [side + -side % multiple for side in images.shape[2:]]
+    if factor > 0.5 or cell % 2 or any(side % cell for side in sides):
         images = pad_to_multiple(images, multiple)
         if factor == 1:
             return images
         return F.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=False)
-    for axis in (-2, -1):
-        count = -(-images.shape[axis] // multiple) * multiple // cell
-        images = _middles(images, axis, cell, count)
+    for axis, side in zip((-2, -1), sides, strict=True):
+        images = _middles(images, axis, cell, side // cell)
     return images.div_(4)
 
 

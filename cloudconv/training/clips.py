@@ -37,7 +37,6 @@ _LEAD = 4  # frames decoded before a window, so that repeats at its beginning ar
 _TRIES = 64  # windows tried in a row before giving up
 _CROP_TRIES = 8
 _LIVELIEST_OF = 4
-_PANNED = 0.5  # share of the samples, where pans are asked for
 _SHRUNK = 8  # noise and flicker are no liveliness
 _CUT_SUSPECTED = 0.03  # mean luma difference of neighbours below which there is no cut
 _CUT_JUMP = 5  # times the median difference of a window
@@ -91,8 +90,6 @@ class Sampling:
     of 255, that a sample needs. ``repeats``: whether frames that repeat the one before are
     kept. ``picks``: which frames of the window a sample takes. ``lively``: share of the windows
     that are the liveliest of four. ``overlays``: share of the samples with marks that stand still.
-    ``pan``: half of the samples get a steady motion of the camera beside their own, of up to so
-    many pixels a frame along each axis.
     """
 
     length: int
@@ -108,7 +105,6 @@ class Sampling:
     seed: int = 0
     lively: float = 0.0
     overlays: float = 0.0
-    pan: int = 0
 
     @property
     def needed(self) -> int:
@@ -343,7 +339,7 @@ def _sample(
 ) -> tuple[Tensor, Tensor]:
     places = sampling.picks(random)
     taken = window.flip(0) if sampling.reversal and random.random() < 0.5 else window
-    crop = _crop(taken, places, sampling, random)
+    crop = _crop(taken[places], sampling, random)
     if sampling.augment:
         if random.random() < 0.5:
             crop = crop.flip(3)
@@ -356,38 +352,18 @@ def _sample(
     return crop.contiguous(), torch.tensor(places)
 
 
-def _crop(
-    frames: Tensor, places: list[int], sampling: Sampling, random: np.random.Generator
-) -> Tensor:
+def _crop(frames: Tensor, sampling: Sampling, random: np.random.Generator) -> Tensor:
     side = sampling.crop
-    rooms = [length - side for length in frames.shape[2:]]
-    best, most = frames[places, :, :side, :side], -1.0
+    best, most = frames[..., :side, :side], -1.0
     for _ in range(_CROP_TRIES):
-        pan = sampling.pan if sampling.pan and random.random() < _PANNED else 0
-        tops, lefts = (_offsets(room, places, pan, random) for room in rooms)
-        crop = torch.stack(
-            [
-                frames[place, :, top : top + side, left : left + side]
-                for place, top, left in zip(places, tops, lefts, strict=True)
-            ]
-        )
+        top = int(random.integers(frames.shape[2] - side + 1))
+        left = int(random.integers(frames.shape[3] - side + 1))
+        crop = frames[..., top : top + side, left : left + side]
         if not sampling.min_motion or (motion := _motion(crop)) >= sampling.min_motion:
             return crop
         if motion > most:
             best, most = crop, motion
     return best
-
-
-def _offsets(room: int, places: list[int], pan: int, random: np.random.Generator) -> list[int]:
-    """Where along an axis the crop of each frame begins; whole pixels, so nothing is resampled."""
-    reach = places[-1] - places[0]
-    speed = 0
-    if pan and reach:
-        # Slow pans oftener than fast ones, as in real footage.
-        drawn = round(pan * random.random() ** 2 * random.choice((-1, 1)))
-        speed = min(max(drawn, -(room // reach)), room // reach)
-    first = int(random.integers(max(0, -speed * reach), room - max(0, speed * reach) + 1))
-    return [first + speed * (place - places[0]) for place in places]
 
 
 def centre(window: Tensor, side: int) -> Tensor:

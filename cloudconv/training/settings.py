@@ -45,7 +45,6 @@ class TrainSettings:
     what is added to the input, in [0, 1]. ``min_motion``: levels of 255. ``repeats``: keep
     repeated frames. ``lively``: share of the windows that are the liveliest of four drawn.
     ``overlays``: share of the samples that get marks which stand still, as text and logos do.
-    ``pan``: half of the samples get a steady camera motion of up to so many pixels a frame.
     ``frozen``: beginnings of the names of tensors that stay as they are, such as ``block0.``.
     ``anchor``: how much of the weights of ``init`` is in what is delivered, from 0 to 1.
     ``learning_rate``: by default 5e-4, and 1e-4 for a model that starts from
@@ -77,7 +76,6 @@ class TrainSettings:
     repeats: bool = False
     lively: float = 0.0
     overlays: float = 0.0
-    pan: int = 0
     frozen: tuple[str, ...] = ()
     anchor: float = 0.0
     augment: bool = True
@@ -117,7 +115,7 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise SettingsError(f"{name} must be above 0, got {value:g}")
-        for name in ("noise", "min_motion", "pan", "weight_decay", "seed"):
+        for name in ("noise", "min_motion", "weight_decay", "seed"):
             if getattr(self, name) < 0:
                 raise SettingsError(f"{name} must not be negative, got {getattr(self, name):g}")
         if not 0 <= self.ema < 1:
