@@ -4,8 +4,10 @@
 
 One frame of every N is kept and each method makes the others again (``cloudconv compare``). A clip
 counts once, whatever its length: mean, median and worst are over the clips' mean PSNR. The share of
-frames that lose to ``blend`` is over all scored frames. Below, the PSNR of each clip, in the order
-of their mean motion between kept frames (DIS flow), so that the fastest stand together at the top.
+frames that lose to ``blend`` is over all scored frames. Texture is how far the clips' mean is from
+0, whichever way, and the clip that is farthest. Below, the PSNR and the texture of each clip, in
+the order of their mean motion between kept frames (DIS flow), so that the fastest stand together
+at the top.
 ``benchmarks/plot.py`` draws quality against time.
 """
 
@@ -22,10 +24,11 @@ from typing import Any
 
 import cloudconv
 from cloudconv.media.color import thumbnail
-from cloudconv.media.probe import probe
-from cloudconv.media.source import Source
+from cloudconv.media.read.probe import probe
+from cloudconv.media.read.source import Source
 from cloudconv.models.flow import measured_flow
 
+_METRICS = ("psnr", "ssim", "sharpness", "texture", "texture2")
 _FLOW_PAIRS = 8
 _FLOW_SIDE = 320
 
@@ -42,6 +45,7 @@ def main() -> None:
     )
     parser.add_argument("--frames", type=int, help="score at most so many of each clip")
     parser.add_argument("--fallback", choices=("blend", "off"), default="blend")
+    parser.add_argument("--vmaf", action="store_true", help="measure that, too (cloudconv[vmaf])")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int)
@@ -57,7 +61,9 @@ def main() -> None:
         print(f"\ndrop {drop}, {len(results)} clips, {_scored(results)} frames")
         print(_table(found[drop]["methods"]), flush=True)
         print(f"\ndrop {drop}, PSNR of each clip, those that move fastest first")
-        print(_clip_table(results), flush=True)
+        print(_clip_table(results, "psnr"), flush=True)
+        print(f"\ndrop {drop}, texture of each clip in dB")
+        print(_clip_table(results, "texture"), flush=True)
         if options.json:
             options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
@@ -76,6 +82,7 @@ def _compare(
                 drop=drop,
                 models=tuple(options.models.split(",")),
                 against=tuple(options.against.split(",")),
+                metrics=_METRICS + ("vmaf",) * options.vmaf,
                 frames=options.frames,
                 fallback=options.fallback,
                 device=options.device,
@@ -114,10 +121,11 @@ def _summary(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def _of(name: str, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
     def means(metric: str) -> dict[str, float]:
-        scores = {clip: result["methods"][name][metric] for clip, result in results.items()}
+        scores = {clip: result["methods"][name].get(metric) for clip, result in results.items()}
         return {clip: score for clip, score in scores.items() if score is not None}
 
     psnr, ssim, seconds = means("psnr"), means("ssim"), means("seconds_per_frame")
+    texture, texture2 = means("texture"), means("texture2")
     worst = min(psnr, key=psnr.__getitem__, default=None)
     lost = total = 0
     for result in results.values():
@@ -133,6 +141,11 @@ def _of(name: str, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "worst_clip": worst,
         "ssim": _mean(ssim),
         "sharpness": _mean(means("sharpness")),
+        "vmaf": _mean(means("vmaf")),
+        "texture": _mean(texture),
+        "texture_off": _mean({clip: abs(score) for clip, score in texture.items()}),
+        "texture_worst": max(texture.values(), key=abs, default=None),
+        "texture2": _mean(texture2),
         "loses_to_blend": lost / total if total else None,
         "seconds_per_frame": _mean(seconds),
     }
@@ -150,6 +163,10 @@ def _table(methods: dict[str, dict[str, Any]]) -> str:
         "worst",
         "SSIM",
         "sharp",
+        "VMAF",
+        "|texture|",
+        "its worst",
+        "texture2",
         "loses",
         "s/frame",
         "worst clip",
@@ -162,6 +179,10 @@ def _table(methods: dict[str, dict[str, Any]]) -> str:
             _text(row["psnr_worst"], ".2f"),
             _text(row["ssim"], ".4f"),
             _text(row["sharpness"], ".3f"),
+            _text(row["vmaf"], ".2f"),
+            _text(row["texture_off"], ".2f"),
+            _text(row["texture_worst"], "+.2f"),
+            _text(row["texture2"], "+.2f"),
             "-" if name == "blend" else _text(row["loses_to_blend"], ".1%"),
             _text(row["seconds_per_frame"], ".3f"),
             row["worst_clip"] or "-",
@@ -171,14 +192,14 @@ def _table(methods: dict[str, dict[str, Any]]) -> str:
     return _aligned(header, rows)
 
 
-def _clip_table(results: dict[str, dict[str, Any]]) -> str:
+def _clip_table(results: dict[str, dict[str, Any]], score: str) -> str:
     names = list(next(iter(results.values()))["methods"])
     ordered = sorted(results.items(), key=lambda item: -(item[1]["flow"] or 0))
     rows = [
         [
             clip,
             _text(result["flow"], ".1f"),
-            *(_text(result["methods"][name]["psnr"], ".2f") for name in names),
+            *(_text(result["methods"][name][score], ".2f") for name in names),
         ]
         for clip, result in ordered
     ]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Job:
+class VideoPlan:
     """Seconds: ``segment`` on a worker, ``plan`` for a segment, ``start`` of a worker, ``task``
     beside each segment, ``join`` of a film.
     """
@@ -30,7 +30,7 @@ class Job:
     join: float
 
 
-def makespan(job: Job, workers: int, commands: int) -> float:
+def makespan(job: VideoPlan, workers: int, commands: int) -> float:
     """When the last film is joined, in seconds."""
     free = [job.start] * workers
     heapq.heapify(free)
@@ -69,7 +69,9 @@ def main() -> None:
     parser.add_argument("--price", type=float, default=3.0, help="of a worker, an hour")
     asked = parser.parse_args()
     segments = -(-asked.frames // 64)
-    job = Job(asked.films, segments, asked.segment, asked.plan, asked.start, asked.task, asked.join)
+    job = VideoPlan(
+        asked.films, segments, asked.segment, asked.plan, asked.start, asked.task, asked.join
+    )
     alone = makespan(job, 1, asked.commands)
     print(f"{'workers':>8}{'hours':>10}{'speed-up':>10}{'price':>10}")
     for workers in (1, 2, 4, 8, 16, 32, 64, 100):

@@ -30,8 +30,8 @@ from torch import Tensor
 
 from cloudconv import metrics, weights
 from cloudconv.errors import CloudconvError
-from cloudconv.jobs.scoring import as_rgb
-from cloudconv.media.source import Source
+from cloudconv.jobs.compare.scores import as_rgb
+from cloudconv.media.read.source import Source
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor
 

@@ -40,6 +40,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv import weights
+from cloudconv.engine.cpu_streams import useful_cpu_streams
 from cloudconv.engine.device import (
     choose_device,
     choose_precision,
@@ -47,12 +48,12 @@ from cloudconv.engine.device import (
     processor_name,
     set_threads,
 )
-from cloudconv.engine.lanes import useful_lanes
-from cloudconv.engine.runner import Renderer, Task
-from cloudconv.jobs import interp
+from cloudconv.engine.renderer import FrameTask, Renderer
+from cloudconv.jobs.interp import run as interp
+from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.media.frame import Frame
-from cloudconv.media.sink import Sink
-from cloudconv.media.source import Source
+from cloudconv.media.read.source import Source
+from cloudconv.media.write.sink import Sink
 from cloudconv.models import registry
 
 PLAIN = "plain float32 loop"
@@ -178,7 +179,7 @@ def _whole(
     methods: dict[str, Run] = {PLAIN: _plain(*_pictures(width, height), device)}
     methods["decode"] = partial(_timed, partial(_decode, clip), device, new)
     for name in options.models.split(","):
-        settings = interp.InterpSettings(
+        settings = InterpSettings(
             input=clip,
             output=folder / "made.mp4",
             factor=Fraction(factor),
@@ -195,7 +196,7 @@ def _whole(
             model,
             device=device,
             dtype=dtype,
-            lanes=useful_lanes(device, torch.get_num_threads()),
+            cpu_streams=useful_cpu_streams(device, torch.get_num_threads()),
             fallback=True,
             on_warning=_complained,
         )
@@ -227,10 +228,12 @@ def _shrunk(clip: Path, width: int, height: int, frames: int, folder: Path) -> P
     return made
 
 
-def _tasks(frames: list[Frame], factor: int) -> list[Task]:
+def _tasks(frames: list[Frame], factor: int) -> list[FrameTask]:
     lasts = (frames[1].time - frames[0].time) / factor
     return [
-        Task(left, right if part else None, Fraction(part, factor), left.time + part * lasts, lasts)
+        FrameTask(
+            left, right if part else None, Fraction(part, factor), left.time + part * lasts, lasts
+        )
         for left, right in zip(frames, [*frames[1:], None], strict=True)
         for part in range(factor if right is not None else 1)
     ]
@@ -242,7 +245,7 @@ def _decode(clip: Path) -> None:
             pass
 
 
-def _render(renderer: Renderer, tasks: list[Task]) -> None:
+def _render(renderer: Renderer, tasks: list[FrameTask]) -> None:
     for _ in renderer.render(iter(tasks)):
         pass
 
@@ -253,7 +256,7 @@ def _encode(sink: Callable[[], Sink], frames: list[Frame]) -> None:
             target.write(frame)
 
 
-def _command(settings: interp.InterpSettings, options: argparse.Namespace) -> list[str]:
+def _command(settings: InterpSettings, options: argparse.Namespace) -> list[str]:
     given = {
         "--factor": str(settings.factor),
         "--model": settings.model,

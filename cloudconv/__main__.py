@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import warnings
 
-from cloudconv.cli import interrupts
+from cloudconv.cli import interrupts, streams
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    streams.open_all()
     interrupts.heed()
     if not sys.warnoptions:
         # Libraries' notes to programmers; what the user should know comes as a job's warnings.

@@ -20,6 +20,7 @@ MAX_REPEATS = 5
 """Repeats in a row; more of them are a picture that really stands still."""
 
 _ENOUGH_CYCLES = 4
+_CERTAIN_CYCLES = 12
 _REGULAR = Fraction(3, 4)
 
 
@@ -105,6 +106,17 @@ class Cadence:
     def finish(self, end: Fraction) -> list[Placed]:
         """Place what is still held back; ``end`` is when the last frame stops being shown."""
         return self._close(end, last=True)
+
+    @property
+    def certain(self) -> bool:
+        """Whether enough was seen to rely on :attr:`description` before the end."""
+        return self._kinds.total() >= _CERTAIN_CYCLES
+
+    @property
+    def share(self) -> Fraction:
+        """What share of the frames of whole cycles differ from the one before."""
+        frames = sum((d + r) * n for (d, r), n in self._kinds.items())
+        return Fraction(sum(d * n for (d, _), n in self._kinds.items()), frames or 1)
 
     @property
     def description(self) -> str | None:

@@ -7,8 +7,11 @@
      ├─ InputError                 the input is missing, unreadable, or holds no video
      │   └─ UnfitInputError        it cannot be gone on with, and what is made of it is of no use
      ├─ OutputError                the output cannot be written: exists, no permission, disk full
-     │   └─ EncoderError           no such encoder or option, or the container refuses it
-     ├─ ModelError                 no such model, or it cannot do what was asked of it
+     │   ├─ EncoderError           no such encoder, or the container refuses it
+     │   │   └─ EncoderUsageError  a value out of range, an unknown option (also a SettingsError)
+     │   └─ TakenError             its name was taken meanwhile, so it has another one
+     ├─ ModelError                 it cannot do what was asked of it
+     │   ├─ UnknownModelError      no such model (also a SettingsError)
      │   └─ WeightsError           a weights file is missing, damaged, or another model's
      └─ DeviceError                the device is absent, or its memory is too small
 
@@ -20,19 +23,26 @@ Third-party exceptions are turned into these once, where they enter, with ``rais
 
 
 class CloudconvError(Exception):
-    """Base of all; the command line prints the message and exits with ``exit_code``."""
+    """Base of all; the command line prints the message and exits with ``exit_code``.
+
+    ``kind`` is what programs tell it by.
+    """
 
     exit_code = 1
+    kind = "other"
 
 
 class SettingsError(CloudconvError):
     """A setting is out of range, or two settings contradict each other."""
 
     exit_code = 2
+    kind = "usage"
 
 
 class InputError(CloudconvError):
     """The input cannot be read as video."""
+
+    kind = "input"
 
 
 class UnfitInputError(InputError):
@@ -42,21 +52,43 @@ class UnfitInputError(InputError):
 class OutputError(CloudconvError):
     """The output cannot be written."""
 
+    kind = "output"
+
 
 class EncoderError(OutputError):
     """The encoder, one of its options, or its place in the container is not available."""
 
+    kind = "encoder"
+
+
+class EncoderUsageError(SettingsError, EncoderError):
+    """The encoder has no such option, or a value is out of its range."""
+
+
+class TakenError(OutputError):
+    """The output is whole, but something else has its name by now: it was given another one."""
+
 
 class ModelError(CloudconvError):
-    """The model is unknown or cannot do what was asked."""
+    """The model cannot do what was asked."""
+
+    kind = "model"
+
+
+class UnknownModelError(SettingsError, ModelError):
+    """No model has that name, or none of that name does what is wanted."""
 
 
 class WeightsError(ModelError):
     """A weights file is missing, damaged, or belongs to another model."""
 
+    kind = "weights"
+
 
 class DeviceError(CloudconvError):
     """The device is not there, or it has too little memory for even one small tile."""
+
+    kind = "device"
 
 
 class Interrupted(KeyboardInterrupt):

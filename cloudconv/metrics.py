@@ -36,6 +36,8 @@ _TILE = 54
 _GROUP = 16
 _MARGIN = SSIM_WINDOW // 2
 _SWITCHED_OFF = 2.0**20
+_NO_ENERGY = 1e-12
+"""Far below what rounding to 8 bits leaves; a flat frame between flat ones has its texture."""
 
 
 def eight_bit(rgb: Tensor) -> Tensor:
@@ -131,6 +133,53 @@ PER_FRAME: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "sharpness": sharpness,
 }
 """The metrics that look at one frame at a time, by the name that the command line uses."""
+
+
+TEXTURE = ("texture", "texture2")
+"""Scores of a made frame against its kept neighbours, see :func:`texture`, not against the true."""
+
+
+def texture(test: Tensor, around: Tensor) -> Tensor:
+    """How much of the fine texture of its neighbours a frame has, in dB: (…, 3, H, W) → (…, 2).
+
+    10·log10 of the energy of the finest band over the neighbours'; then the same of the octave
+    below. 0 is as filmed, negative is softer; within ±100.
+
+    Args:
+        around: :func:`texture_energy` of the neighbours: the geometric mean if they are two.
+    """
+    ratio = (texture_energy(test) + _NO_ENERGY) / (around + _NO_ENERGY)
+    return ratio.log10().mul(10).clamp(-PERFECT, PERFECT)
+
+
+def texture_energy(rgb: Tensor) -> Tensor:
+    """Mean squares of the two finest bands of luma: (…, 3, H, W) → (…, 2).
+
+    The bands are luma less its Gaussian blur of sigma 1, and that blur less the one of sigma 2;
+    edges are continued.
+    """
+    sharp = luma(rgb)
+    fine = _blurred(sharp, 1.0)
+    coarse = _blurred(sharp, 2.0)
+    bands = (sharp - fine, fine - coarse)
+    return torch.stack([b.square().mean((-2, -1), dtype=torch.float64) for b in bands], -1)
+
+
+def _blurred(image: Tensor, sigma: float) -> Tensor:
+    """(…, H, W) under a Gaussian that is cut off at four sigma."""
+    reach = round(4 * sigma)
+    at = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    weights = (-at.square() / (2 * sigma**2)).exp()
+    weights /= weights.sum()
+    for axis in (-2, -1):
+        size = image.shape[axis]
+        steps = torch.arange(-reach, size + reach, device=image.device).clamp(0, size - 1)
+        wide = image.index_select(axis, steps)
+        # Shifted copies: a CPU's convolutions are slow with one channel.
+        image = torch.zeros_like(image)
+        for k, weight in enumerate(weights.tolist()):
+            image.add_(wide.narrow(axis, k, size), alpha=weight)
+    return image
 
 
 def brightness(test: Tensor, truth: Tensor) -> float:

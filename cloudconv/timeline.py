@@ -279,6 +279,11 @@ def format_rate(rate: Fraction) -> str:
     return str(rate)
 
 
+def rate_name(rate: Fraction) -> str:
+    """A rate for people, which :func:`parse_rate` reads back where it is an NTSC one: 119.88."""
+    return f"{float(rate):.3f}".rstrip("0").rstrip(".")
+
+
 def _number(value: Fraction | float | str) -> Fraction | None:
     """The exact value of a whole number, a plain decimal or a quotient; None for anything else."""
     if isinstance(value, Fraction):

@@ -45,6 +45,23 @@ class WeightsEntry:
     scores: dict[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class TrainedFile:
+    """A file that ``cloudconv train`` wrote, by what it says of itself.
+
+    ``base``: what it started from. ``gain``: dB of PSNR over the naive picture, on the part that
+    was held back.
+    """
+
+    file: str
+    sha256: str
+    size_bytes: int
+    base: str | None
+    steps: int
+    gain: float | None
+    scores: dict[str, float]
+
+
 def weights_folder() -> Path:
     """Where the weights lie: inside an installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent
@@ -114,12 +131,42 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return _tensors(_read(path, _REMAKE), path, _REMAKE), read_metadata(path)
 
 
+def read_trained(path: Path) -> TrainedFile:
+    """What a file that ``cloudconv train`` wrote is, after a check that it is whole.
+
+    Raises:
+        WeightsError: if it cannot be read, or was not written by it.
+    """
+    _, told = read_file(path)
+    data = _read(path, _REMAKE)
+    try:
+        recipe = json.loads(told.get("recipe", "{}"))
+        found = json.loads(told.get("scores", "{}"))
+        scores = {
+            f"{name}_{ahead}" if isinstance(value, dict) else name: float(score)
+            for name, value in found.items()
+            for ahead, score in (value.items() if isinstance(value, dict) else [("", value)])
+        }
+        return TrainedFile(
+            file=str(path),
+            sha256=hashlib.sha256(data).hexdigest(),
+            size_bytes=len(data),
+            base=recipe.get("init"),
+            steps=int(told.get("steps", 0)),
+            gain=scores.get("gain"),
+            scores=scores,
+        )
+    except (ValueError, TypeError, AttributeError) as error:
+        raise WeightsError(f"What {path} says of itself is damaged: {_REMAKE}.") from error
+
+
 def read_metadata(path: Path) -> dict[str, str]:
     """What a safetensors file says of itself, without its tensors.
 
     Raises:
         WeightsError: if it cannot be read as one.
     """
+    _check_regular(path)
     try:
         with safetensors.safe_open(path, framework="pt") as opened:
             return dict(opened.metadata() or {})
@@ -131,7 +178,14 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise WeightsError(f"The weights file {path} cannot be read ({error.strerror}).") from error
 
 
+def _check_regular(path: Path) -> None:
+    # Whoever reads a pipe that nobody writes into waits for ever.
+    if path.exists() and not path.is_file():
+        raise WeightsError(f"The weights {path} are no file: name a .safetensors file.")
+
+
 def _read(path: Path, remedy: str = _REMEDY) -> bytes:
+    _check_regular(path)
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
@@ -145,9 +199,16 @@ def _read(path: Path, remedy: str = _REMEDY) -> bytes:
 
 def _tensors(data: bytes, path: Path, remedy: str = _REMEDY) -> dict[str, Tensor]:
     try:
-        return safetensors.torch.load(data)
+        tensors: dict[str, Tensor] = safetensors.torch.load(data)
     except SafetensorError as error:
         raise WeightsError(f"{path} is not a whole safetensors file: {remedy}.") from error
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise WeightsError(f"{path} holds {kind} where weights belong ({name}): {remedy}.")
+        if not tensor.float().isfinite().all():
+            raise WeightsError(f"{path} is damaged: {name} holds values not finite: {remedy}.")
+    return tensors
 
 
 def _read_manifest(path: Path) -> dict[str, WeightsEntry]:

@@ -2,15 +2,63 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.helpers.factory import write_clip
 
 ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = {"interp", "extrapolate", "dream", "compare", "train", "models", "doctor"}
+
+
+def examples(document: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def make_options() -> ModuleType:
+    path = ROOT / "docs" / "make_options.py"
+    spec = importlib.util.spec_from_file_location("make_options", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tables_of_options_are_what_help_says(make_options: ModuleType) -> None:
+    found: set[str] = set()
+    for document in DOCUMENTS:
+        text = document.read_text("utf-8")
+        found |= {command for _, command, _ in make_options.PLACE.findall(text)}
+        anew = make_options.renewed(text)
+        assert text == anew, f"{document.name} is out of date: run python docs/make_options.py"
+    assert found == COMMANDS
+
+
+@pytest.mark.parametrize(
+    "document", [d for d in DOCUMENTS if examples(d)], ids=lambda path: path.name
+)
+def test_the_examples_in_python_run(
+    document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("in.mp4", "clouds.mp4", "clips/one.mp4"):
+        Path(name).parent.mkdir(exist_ok=True)
+        write_clip(name, 24, codec="libx264", size=(64, 64))
+    known: dict[str, object] = {}
+    for example in examples(document):
+        exec(compile(example, document.name, "exec"), known)
 
 
 def test_every_test_that_holds_a_promise_exists() -> None:
     text = (ROOT / "docs" / "guarantees.md").read_text("utf-8")
-    named = re.findall(r"`(test_\w+\.py)(?:::(\w+))?`", text)
+    named = re.findall(r"`((?:\w+/)*test_\w+\.py)(?:::(\w+))?`", text)
     assert len(named) > 20
     for file, test in named:
         source = (ROOT / "tests" / file).read_text("utf-8")

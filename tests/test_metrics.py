@@ -217,3 +217,29 @@ def test_pictures_that_cannot_be_compared_are_refused(metric) -> None:  # type: 
 def test_importing_the_module_does_not_load_torchmetrics() -> None:
     code = "import sys, cloudconv.metrics; sys.exit('torchmetrics' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_texture_is_the_energy_of_the_finest_bands() -> None:
+    """Waves of one length, whose energy under a Gaussian is known."""
+    pi, width = math.pi, 2400
+    across = torch.arange(width, dtype=torch.float32)
+    for length in (3, 5, 10):
+        wave = 0.5 + 0.2 * torch.sin(2 * pi * across / length).expand(3, 24, width)
+        kept = [math.exp(-((2 * pi / length * sigma) ** 2) / 2) for sigma in (1, 2)]
+        wanted = [0.02 * (1 - kept[0]) ** 2, 0.02 * (kept[0] - kept[1]) ** 2]
+        # The edges, which are continued, are a few pixels of many.
+        assert metrics.texture_energy(wave).tolist() == pytest.approx(wanted, rel=0.05)
+
+
+def test_texture_is_zero_as_filmed_and_negative_when_soft() -> None:
+    torch.manual_seed(1)
+    noise = 0.5 + 0.1 * torch.randn(3, 64, 80)
+    around = metrics.texture_energy(noise)
+    assert metrics.texture(noise, around).tolist() == pytest.approx([0, 0])
+    half = metrics.texture(0.5 + (noise - 0.5) / 2, around)
+    assert half.tolist() == pytest.approx([-20 * math.log10(2)] * 2, abs=1e-3)
+    mean = metrics.texture((noise + 0.5 + 0.1 * torch.randn(3, 64, 80)) / 2, around)
+    assert float(mean[0]) == pytest.approx(-3, abs=0.3)
+    flat = torch.full((3, 16, 16), 0.3)
+    assert metrics.texture(flat, metrics.texture_energy(flat)).tolist() == [0, 0]
+    assert metrics.texture(torch.stack([noise, noise]), around).shape == (2, 2)

@@ -16,10 +16,8 @@ import av
 import numpy as np
 import pytest
 from packaging.requirements import Requirement
-from typer.testing import CliRunner
 
 from cloudconv import weights
-from cloudconv.cli.app import app
 from cloudconv.models import registry
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,15 +63,6 @@ def test_the_readme_starts_with_the_two_commands() -> None:
     ci = (ROOT / ".ci" / "run").read_text()
     assert test.strip() == ci.splitlines()[-1]
     assert "-c constraints.txt" in ci
-
-
-def test_the_readme_names_every_option_and_no_other() -> None:
-    table = README.split("## Options of `interp`")[1].split("\nInputs:")[0]
-    named = set(re.findall(r"--[A-Za-z][\w-]*", table))
-    shown = CliRunner().invoke(app, ["interp", "--help"], env={"COLUMNS": "200"}).stdout
-    offered = set(re.findall(r"(?<!\S)--[A-Za-z][\w-]*", shown.replace(",", " ")))
-    short = {"--help"}
-    assert named | short | {"--quiet", "--verbose"} == offered
 
 
 def test_the_readme_names_every_interpolator() -> None:

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from cloudconv.errors import SettingsError
 from cloudconv.media.frame import Frame
-from cloudconv.media.source import Source
+from cloudconv.media.read.source import Source
 from cloudconv.scene import CutDetector, RepeatDetector
-from tests.factory import picture, write_clip
+from tests.helpers.factory import picture, write_clip
 
 HEIGHT, WIDTH = CutDetector.THUMBNAIL
 ROOT = Path(__file__).resolve().parent.parent

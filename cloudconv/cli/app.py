@@ -10,14 +10,19 @@ from importlib import metadata
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
+from typer.exceptions import TyperException
 
 from cloudconv import __version__
 from cloudconv.cli import compare, doctor, dream, extrapolate, interp, models, train
-from cloudconv.cli.console import Console, print_result
-from cloudconv.errors import CloudconvError
+from cloudconv.cli.console import Console, in_options, print_error, print_result, say
+from cloudconv.errors import CloudconvError, SettingsError
 
 INTERRUPTED = 130
+
+
+BUG = "bug"
+"""The kind of an error that nobody has foreseen."""
 
 
 class GuardedCommand(TyperCommand):
@@ -25,35 +30,71 @@ class GuardedCommand(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         verbose = bool(ctx.params.get("verbose"))
-        console = Console(quiet=bool(ctx.params.get("quiet")), verbose=verbose)
-        if console.quiet and console.verbose:
+        quiet = bool(ctx.params.get("quiet"))
+        if quiet and verbose:
             raise typer.BadParameter("--quiet and --verbose contradict each other")
         if verbose:
-            console.detail(_versions())
+            say(_versions())
         try:
             return super().invoke(ctx)
-        except (typer.Exit, typer.Abort, typer.BadParameter):
+        except (typer.Exit, typer.Abort, TyperException):
             raise
-        except CloudconvError as error:
-            if verbose:
-                traceback.print_exc()
-            console.error(str(error))
-            raise typer.Exit(error.exit_code) from error
-        except KeyboardInterrupt as error:
-            console.error(str(error) or "interrupted; no unfinished file is left")
-            raise typer.Exit(INTERRUPTED) from error
         except BrokenPipeError as error:
             # Whoever read our output has enough of it (… | head). The interpreter flushes stdout
             # once more as it leaves; that must not complain again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from error
-        except Exception as error:
-            if verbose:
-                traceback.print_exc()
-            hint = "" if verbose else "; run again with -v for the details"
-            what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            console.error(f"unexpected, please report it as a bug ({what}){hint}")
-            raise typer.Exit(1) from error
+        except (Exception, KeyboardInterrupt) as error:
+            if verbose and not isinstance(error, KeyboardInterrupt):
+                for line in traceback.format_exc().splitlines():
+                    say(line)
+            message, kind, code = _told(error, verbose=verbose)
+            _fail(message, kind, code, json=bool(ctx.params.get("json")))
+            raise typer.Exit(code) from error
+
+
+class Commands(TyperGroup):
+    """The commands; wrong usage looks like every other error."""
+
+    def main(self, args: Any = None, *given: Any, **named: Any) -> Any:
+        """Run the command that ``args`` name; see :meth:`typer.core.TyperGroup.main`."""
+        words = list(sys.argv[1:] if args is None else args)
+        # Without a word there is help; who is not standalone wants the exceptions themselves.
+        if not words or not named.get("standalone_mode", True):
+            return super().main(args, *given, **named)
+        named["standalone_mode"] = False
+        try:
+            code = super().main(args, *given, **named)
+        except typer.Abort:
+            code = 1
+        except TyperException as error:
+            code = error.exit_code
+            # What a command itself says needs no "Invalid value" before it.
+            own = isinstance(error, typer.BadParameter) and error.param is None
+            said = error.message if own else error.format_message()
+            _fail(said, SettingsError.kind, code, json="--json" in words)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _told(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
+    """What is said of an error: a sentence, its kind, and the exit code."""
+    if isinstance(error, CloudconvError):
+        return in_options(str(error)), error.kind, error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        from cloudconv import files
+
+        left = " and ".join(map(str, files.left()))
+        said = f"{left} could not be removed" if left else "no unfinished file is left"
+        return str(error) or f"interrupted; {said}", "interrupted", INTERRUPTED
+    hint = "" if verbose else "; run again with -v for the details"
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"unexpected, please report it as a bug ({what}){hint}", BUG, 1
+
+
+def _fail(message: str, kind: str, code: int, *, json: bool) -> None:
+    Console().error(message)
+    if json:
+        print_error(message, kind, code)
 
 
 def _versions() -> str:
@@ -64,6 +105,7 @@ def _versions() -> str:
 
 app = typer.Typer(
     name="cloudconv",
+    cls=Commands,
     help="Raise a video's frame rate: exact timing, untouched source frames, nothing lost.",
     no_args_is_help=True,
     rich_markup_mode="rich",

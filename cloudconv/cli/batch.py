@@ -8,32 +8,42 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cloudconv.cli import film, interrupts
-from cloudconv.cli.console import Console, clock, print_json, table
+from cloudconv.cli import interrupts
+from cloudconv.cli import output as film
+from cloudconv.cli.console import Console, clock, megabytes, print_json, print_result, table
 
 if TYPE_CHECKING:
-    from cloudconv.jobs.batch import Outcome
-    from cloudconv.jobs.interp import InterpSettings
+    from cloudconv.errors import CloudconvError
+    from cloudconv.jobs.interp.batch import Exists
+    from cloudconv.jobs.interp.settings import InterpPlan, InterpResult, InterpSettings
 
 
-def check(inputs: list[str], output: str | None, preview: str | None, *, dry_run: bool) -> None:
+def check(output: str | None, preview: str | None) -> None:
     """Raise a usage error where an option makes no sense for many inputs."""
     if output is not None:
         raise typer.BadParameter("--out-dir names the outputs: leave --output out")
     if preview is not None:
         raise typer.BadParameter("--preview is for one input: leave --out-dir out")
-    if dry_run:
-        raise typer.BadParameter("--dry-run is for one input: leave --out-dir out")
 
 
 def interp_all(
-    console: Console, settings: InterpSettings, inputs: list[str], folder: str, *, json: bool
+    console: Console,
+    settings: InterpSettings,
+    inputs: list[str],
+    folder: str,
+    *,
+    dry_run: bool,
+    json: bool,
 ) -> None:
     """Interpolate every input, say what came of each, and exit with 1 if any failed."""
     from cloudconv.errors import CloudconvError
-    from cloudconv.jobs import batch
+    from cloudconv.jobs.interp import batch
 
     every = batch.each_input(settings, inputs, Path(folder))
+    if dry_run:
+        _tell_plans(console, [str(each.input) for each in every], batch.plan_all(every), json=json)
+        return
+    inputs = [str(each.input) for each in every]
     outcomes: dict[int, batch.Outcome] = {}
 
     def came(number: int, outcome: batch.Outcome) -> None:
@@ -41,14 +51,14 @@ def interp_all(
         outcomes[number] = outcome
         if isinstance(outcome, CloudconvError):
             console.error(f"{inputs[number]}: {outcome}")
-        elif not isinstance(outcome, batch.Exists):
-            for message in outcome.warnings:
-                console.warning(f"{inputs[number]}: {message}")
+
+    def warn(name: str, message: str) -> None:
+        console.warning(f"{name}: {message}")
 
     film.under_bar(
         console,
         "interpolating",
-        lambda update: batch.run(every, came, update),
+        lambda update: batch.run(every, came, update, warn),
         lambda progress: f"{progress.inputs_done} of {progress.inputs} inputs",
     )
     told = [(name, outcomes[number]) for number, name in enumerate(inputs)]
@@ -62,9 +72,37 @@ def interp_all(
         raise typer.Exit(1)
 
 
-def _row(name: str, outcome: Outcome) -> list[str]:
+def _tell_plans(
+    console: Console,
+    inputs: list[str],
+    plans: list[InterpPlan | Exists | CloudconvError],
+    *,
+    json: bool,
+) -> None:
     from cloudconv.errors import CloudconvError
-    from cloudconv.jobs.batch import Exists
+    from cloudconv.jobs.interp.settings import InterpPlan
+
+    told = list(zip(inputs, plans, strict=True))
+    failed = sum(isinstance(plan, CloudconvError) for plan in plans)
+    if json:
+        print_json({"plans": [_data(*each) for each in told], "failed": failed})
+        return
+    rows = [["input", "frames", "new", "time", "memory", "output"]]
+    for name, plan in told:
+        if isinstance(plan, InterpPlan):
+            for message in film.remarks(plan):
+                console.warning(f"{name}: {message}")
+            counts = str(plan.output_frames), str(plan.new_frames)
+            needs = film.about(plan.seconds, clock), film.about(plan.memory_bytes, megabytes)
+            rows.append([name, *counts, *needs, plan.output])
+        else:
+            rows.append([name, "", "", "", "", _row(name, plan)[-1]])
+    print_result(table(rows[0], rows[1:]))
+
+
+def _row(name: str, outcome: InterpResult | Exists | CloudconvError) -> list[str]:
+    from cloudconv.errors import CloudconvError
+    from cloudconv.jobs.interp.batch import Exists
 
     if isinstance(outcome, CloudconvError):
         return [name, "failed", "", "", str(outcome).split("\n")[0]]
@@ -76,9 +114,11 @@ def _row(name: str, outcome: Outcome) -> list[str]:
     ]  # fmt: skip
 
 
-def _data(name: str, outcome: Outcome) -> dict[str, Any]:
+def _data(
+    name: str, outcome: InterpResult | InterpPlan | Exists | CloudconvError
+) -> dict[str, Any]:
     from cloudconv.errors import CloudconvError
-    from cloudconv.jobs.batch import Exists
+    from cloudconv.jobs.interp.batch import Exists
 
     if isinstance(outcome, CloudconvError):
         return {"input": name, "error": str(outcome)}

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cloudconv.cli import interrupts, options
+from cloudconv.cli import options
+from cloudconv.cli import output as film
 from cloudconv.cli.console import Console, clock, print_json, print_result, table
 
 if TYPE_CHECKING:
-    from cloudconv.jobs.compare import CompareResult
+    from cloudconv.jobs.compare.run import CompareResult
     from cloudconv.report.columns import Column
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -23,12 +25,18 @@ cloudconv compare film.mkv --drop 4 --against blend,hold,minterpolate --frames 1
 
 cloudconv compare film.mkv --model rife-4.6 --report film_report
 
+cloudconv compare film.mkv --adapt 5
+
 cloudconv compare radar.mp4 --horizon 8 --against hold,linear --json
 """
 
 
+_FIRST = ("psnr", "ssim", "1", "2", "5", "10", "30")
+"""The scores, and of forecasts the horizons, that a narrow terminal shows."""
+
+
 def _methods(incomplete: str) -> list[str]:
-    from cloudconv.jobs.compare_settings import MINTERPOLATE
+    from cloudconv.jobs.compare.settings import MINTERPOLATE
     from cloudconv.models import registry
 
     names = dict.fromkeys([s.name for s in registry.specs() if not s.hidden] + [MINTERPOLATE])
@@ -69,8 +77,9 @@ def compare(
         typer.Option(
             "--against",
             metavar="NAME,…",
-            help="What to compare with: names from 'cloudconv models', minterpolate. "
-            "Default: blend; for forecasts hold,linear.",
+            help="What to compare with: names from 'cloudconv models', files of your own, "
+            "minterpolate; the verdict is about the first. Default: blend; for forecasts "
+            "hold,linear.",
             show_default=False,
         ),
     ] = None,
@@ -79,7 +88,8 @@ def compare(
         typer.Option(
             "--metrics",
             metavar="NAME,…",
-            help="psnr, ssim, ms_ssim, l1, l2, gdl, sharpness, flicker, xpsnr, vmaf. "
+            help="psnr, ssim, ms_ssim, l1, l2, gdl, sharpness, texture, texture2, flicker, xpsnr, "
+            "vmaf. "
             "Default: all but the slow ones.",
             show_default=False,
         ),
@@ -102,6 +112,9 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    input_fps: options.InputFps = None,
+    start: options.Start = None,
+    end: options.End = None,
     report: Annotated[
         str | None,
         typer.Option(
@@ -128,39 +141,47 @@ def compare(
             rich_help_panel="Inference",
         ),
     ] = None,
+    quality: options.Quality = None,
     scale: options.Scale = None,
+    uhd: options.Uhd = False,
     fallback: options.Fallback = options.FallbackTo.BLEND,
+    adapt: options.Adapt = None,
+    save_model: options.SaveModel = None,
     device: options.Device = "auto",
     precision: options.ComputePrecision = options.Precision.AUTO,
     threads: options.Threads = None,
     workers: options.Workers = "local",
     batch: options.Batch = "auto",
     tile: options.Tile = "auto",
+    progress: options.ShowProgress = options.ProgressShown.AUTO,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Score models on IN, against the frames that really are there."""
-    if overwrite and report is None:
+    if overwrite and report is None and save_model is None:
         raise typer.BadParameter("--overwrite is about the report: give --report with it")
 
     # Here and not above: torch and FFmpeg take seconds to load, which --help shouldn't pay.
-    from cloudconv.jobs import compare as job
-    from cloudconv.jobs.scoring import DEFAULT_METRICS
+    from cloudconv.jobs.compare import run as job
+    from cloudconv.jobs.compare.scores import DEFAULT_METRICS
 
     settings = job.CompareSettings(
         input=source,
         drop=drop,
         horizon=horizon,
         every=every,
-        models=tuple(model or ()),
+        models=film.chosen_models(model, quality),
         against=None if against is None else _listed(against),
         metrics=DEFAULT_METRICS if metrics is None else _listed(metrics),
         scene_cut=scene_cut,
+        start=start,
+        end=end,
         frames=frames,
+        input_fps=input_fps,
         report=report,
         overwrite=overwrite,
-        scale=1.0 if scale is None else scale,
+        scale=film.chosen_scale(scale, uhd=uhd),
         fallback=fallback.value,
         batch=batch,
         tile=tile,
@@ -168,22 +189,26 @@ def compare(
         precision=precision.value,
         threads=threads,
         workers=workers,
+        adapt=adapt,
+        save_model=save_model,
     )
-    console = Console(quiet, verbose)
-    with console.progress("comparing") as bar:
+    console = Console(quiet, verbose, progress.value)
+    with console.progress("comparing") as update:
 
-        def update(read: int, frames: int) -> None:
-            interrupts.check()
-            if bar is not None:
-                bar(read, frames)
+        def adapting(seconds: float, total: float) -> None:
+            update(round(seconds), round(total), stage="adapting", unit="s")
 
-        result = job.run(settings, update)
+        result = job.run(
+            settings, lambda read, frames: update(read, frames, stage="comparing"), adapting
+        )
     for message in result.warnings:
         console.warning(message)
     if json:
         print_json(result.as_json())
     elif not quiet:
         _show(result, settings.metrics)
+    if result.adapted is not None and result.adapted.kept:
+        console.info(str(result.adapted))
     console.info(f"{_counted(result)}; took {clock(result.wall_seconds)}")
     if report is not None:
         console.info(f"the report is in {report}")
@@ -194,7 +219,7 @@ def _listed(text: str) -> tuple[str, ...]:
 
 
 def _counted(result: CompareResult) -> str:
-    cuts = f", {result.skipped_frames} left out beside cuts" if result.skipped_frames else ""
+    cuts = f", {result.skipped_frames} left out (cuts, repeats)" if result.skipped_frames else ""
     return f"{result.scored_frames} frames scored{cuts} ({result.device}, {result.precision})"
 
 
@@ -204,8 +229,8 @@ def _show(result: CompareResult, wanted: Sequence[str]) -> None:
     if result.horizon is None:
         _print_table({key: (COLUMNS[key], _head(COLUMNS[key])) for key in wanted}, result.methods)
     else:
-        # Forecasts: a table for each of the two scores that are read first.
-        for key in [key for key in ("psnr", "ssim") if key in wanted] or wanted[:1]:
+        # Forecasts: a table for each of the scores that are read first.
+        for key in [key for key in ("psnr", "ssim", "texture") if key in wanted] or wanted[:1]:
             rows = {
                 name: {step: scores[key] for step, scores in by_step.items()}
                 for name, by_step in result.methods.items()
@@ -239,10 +264,23 @@ def _print_table(
         texts = {key: column.text(scores[key]) for key, (column, _) in columns.items()}
         row = [(name, False), *((text, text == best[key]) for key, text in texts.items())]
         rows.append([*row, (_speed(scores["seconds_per_frame"]), False)] if timed else row)
-    if sys.stdout.isatty():
-        _print_rich(header, rows)
-    else:
+    if not sys.stdout.isatty():
         print_result(table(header, [[text + "*" * wins for text, wins in row] for row in rows]))
+        return
+    widths = [max(len(line) for line in each) for each in zip(header, *_texts(rows), strict=True)]
+    first = {key: columns[key] for key in columns if key in _FIRST}
+    if sum(widths) + 3 * len(widths) > shutil.get_terminal_size().columns and 0 < len(first) < len(
+        columns
+    ):
+        # A number that is cut off says less than none.
+        _print_table(first, methods)
+        print_result(f"(and {len(columns) - len(first)} more: a wider terminal, --json, --report)")
+        return
+    _print_rich(header, rows)
+
+
+def _texts(rows: Iterable[Sequence[tuple[str, bool]]]) -> list[list[str]]:
+    return [[text for text, _ in row] for row in rows]
 
 
 def _print_rich(header: Sequence[str], rows: Iterable[Sequence[tuple[str, bool]]]) -> None:

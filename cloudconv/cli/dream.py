@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cloudconv.cli import extrapolate, film, options
+from cloudconv.cli import extrapolate, options
+from cloudconv.cli import output as film
 from cloudconv.cli.console import Console, clock, megabytes, table
 
 if TYPE_CHECKING:
-    from cloudconv.dreaming.vitals import Vitals
+    from cloudconv.dreaming.vitals.vitals import Vitals
     from cloudconv.jobs.dream import DreamPlan, DreamResult, Progress
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -46,7 +47,7 @@ def wind(text: str) -> tuple[float, float]:
 
 
 def _modes(incomplete: str) -> list[str]:
-    from cloudconv.dreaming.methods import METHODS
+    from cloudconv.dreaming.methods.registry import METHODS
 
     return [name for name in ("auto", *(m.name for m in METHODS)) if name.startswith(incomplete)]
 
@@ -114,6 +115,7 @@ def dream(
     only_new: extrapolate.OnlyNew = False,
     audio: SoundAfter = Sound.END,
     wind: Wind = None,
+    input_fps: options.InputFps = None,
     scene_cut: options.SceneCut = "auto",
     report: Report = None,
     overwrite: options.Overwrite = False,
@@ -128,6 +130,7 @@ def dream(
     preset: options.Preset = None,
     pix_fmt: options.PixelFormat = None,
     encoder_option: options.EncoderOption = None,
+    progress: options.ShowProgress = options.ProgressShown.AUTO,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -149,6 +152,7 @@ def dream(
         frames=frames,
         seconds=seconds,
         at=at,
+        input_fps=input_fps,
         only_new=only_new,
         mode=mode,
         model=model,
@@ -165,24 +169,29 @@ def dream(
         precision=precision.value,
         threads=threads,
     )
-    console = Console(quiet, verbose)
+    console = Console(quiet, verbose, progress.value)
     if dry_run:
         plan = job.plan(settings)
         film.tell_plan(console, plan, _plan_text(plan), json=json)
         return
-    told: list[str] = []
-
-    def warn(message: str) -> None:
-        told.append(message)
-        console.warning(message)
-
-    run = partial(job.run, settings, on_warning=warn)
-    film.watched(console, "dreaming", run, _summary, json=json, note=_note, told=told)
+    note = partial(_note, names=verbose)
+    film.watched(console, "dreaming", partial(job.run, settings), _summary, json=json, note=note)
 
 
-def _note(progress: Progress) -> str:
-    """The newest vitals in a few words."""
-    return "" if progress.vitals is None else _vitals(progress.vitals)
+def _note(progress: Progress, *, names: bool) -> str:
+    """The newest vitals in a few words, or by their ``names``."""
+    if progress.vitals is None:
+        return ""
+    return _vitals(progress.vitals) if names else _life(progress.vitals)
+
+
+def _life(vitals: Vitals) -> str:
+    from cloudconv.dreaming.vitals.words import failures, in_words
+
+    if not vitals.alive:
+        return f"dying: {', '.join(failures(vitals).values())}"
+    motion = vitals.values["motion"]
+    return "alive" if motion is None else f"alive: {in_words('motion', motion)}"
 
 
 def _vitals(vitals: Vitals) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cloudconv.cli import film, options
+from cloudconv.cli import options
+from cloudconv.cli import output as film
 from cloudconv.cli.console import Console, clock, megabytes, table
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def extrapolate(
     seconds: Seconds = None,
     at: At = None,
     only_new: OnlyNew = False,
+    input_fps: options.InputFps = None,
     scene_cut: options.SceneCut = "auto",
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
@@ -94,6 +96,7 @@ def extrapolate(
     preset: options.Preset = None,
     pix_fmt: options.PixelFormat = None,
     encoder_option: options.EncoderOption = None,
+    progress: options.ShowProgress = options.ProgressShown.AUTO,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -112,6 +115,7 @@ def extrapolate(
         frames=frames,
         seconds=seconds,
         at=at,
+        input_fps=input_fps,
         model=model or job.DEFAULT,
         only_new=only_new,
         scene_cut=scene_cut,
@@ -121,7 +125,7 @@ def extrapolate(
         precision=precision.value,
         threads=threads,
     )
-    console = Console(quiet, verbose)
+    console = Console(quiet, verbose, progress.value)
     if dry_run:
         plan = job.plan(settings)
         film.tell_plan(console, plan, _plan_text(plan), json=json)

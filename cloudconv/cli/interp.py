@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from cloudconv.cli import batch as many
-from cloudconv.cli import film, options
+from cloudconv.cli import options
+from cloudconv.cli import output as film
 from cloudconv.cli.console import Console, clock, megabytes, table
 
 if TYPE_CHECKING:
-    from cloudconv.jobs.interp import InterpPlan, InterpResult
+    from cloudconv.jobs.interp.settings import InterpPlan, InterpResult
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -28,6 +29,8 @@ cloudconv interp one.mp4 two.mkv clips/*.mov --factor 2 --out-dir smooth
 
 cloudconv interp film.mkv --factor 2 --workers local:4
 
+cloudconv interp film.mkv --factor 2 --adapt 5 --save-model film.safetensors
+
 cat in.mkv | cloudconv interp - -o - --factor 2 | mpv -
 """
 
@@ -39,6 +42,7 @@ def interp(
     factor: options.Factor = None,
     fps: options.Fps = None,
     slowmo: options.Slowmo = None,
+    input_fps: options.InputFps = None,
     audio: options.SlowAudio = None,
     scene_cut: options.SceneCut = "auto",
     duplicates: options.DuplicateFrames = options.Duplicates.KEEP,
@@ -55,10 +59,13 @@ def interp(
     scale: options.Scale = None,
     uhd: options.Uhd = False,
     fallback: options.Fallback = options.FallbackTo.BLEND,
+    adapt: options.Adapt = None,
+    save_model: options.SaveModel = None,
     device: options.Device = "auto",
     precision: options.ComputePrecision = options.Precision.AUTO,
     threads: options.Threads = None,
     workers: options.Workers = "local",
+    hwaccel: options.Hwaccel = options.HardwareDecoder.NONE,
     batch: options.Batch = "auto",
     tile: options.Tile = "auto",
     encoder: options.Encoder = None,
@@ -66,39 +73,44 @@ def interp(
     preset: options.Preset = None,
     pix_fmt: options.PixelFormat = None,
     encoder_option: options.EncoderOption = None,
+    progress: options.ShowProgress = options.ProgressShown.AUTO,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Raise the frame rate of IN. Give exactly one of --factor, --fps and --slowmo."""
+    """Raise the frame rate of IN.
+
+    Give one of --factor, --fps and --slowmo, or --slowmo together with --fps.
+    """
     if out_dir is not None:
-        many.check(inputs, output, preview, dry_run=dry_run)
+        many.check(output, preview)
     elif len(inputs) > 2:
         raise typer.BadParameter("more than one input needs --out-dir")
     out = inputs[1] if len(inputs) == 2 and out_dir is None else None
     target = film.target(out, output, json=json, dry_run=dry_run)
-    if [factor, fps, slowmo].count(None) != 2:
-        raise typer.BadParameter("give exactly one of --factor, --fps and --slowmo")
-    if audio is not None and slowmo is None:
-        raise typer.BadParameter("--audio is for slow motion: give it with --slowmo")
-    if uhd and scale not in (None, 0.5):
-        raise typer.BadParameter(f"--UHD means --scale 0.5, which contradicts --scale {scale:g}")
-
-    if model is not None and quality is not None:
-        raise typer.BadParameter("--quality chooses a model, and so does --model: give one")
+    if (factor is None) == (fps is None and slowmo is None):
+        raise typer.BadParameter("give one of --factor, --fps and --slowmo, or --slowmo with --fps")
+    if audio is not None and (slowmo is None) != (audio is options.Audio.COPY):
+        raise typer.BadParameter(
+            "--audio drop and stretch are for --slowmo, and --audio copy for all else"
+        )
+    motion_scale = film.chosen_scale(scale, uhd=uhd)
+    models = film.chosen_models(None if model is None else [model], quality)
 
     # Here and not above: torch and FFmpeg take seconds to load, which --help shouldn't pay.
-    from cloudconv.jobs import interp as job
+    from cloudconv.jobs.interp import run as job
+    from cloudconv.jobs.interp.settings import InterpSettings
     from cloudconv.models import registry
 
-    settings = job.InterpSettings(
+    settings = InterpSettings(
         input=inputs[0],
         output=target,
         factor=factor,
         fps=fps,
         slowmo=slowmo,
-        model=model or (registry.QUALITIES[quality.value] if quality else registry.DEFAULT),
-        scale=0.5 if uhd else 1.0 if scale is None else scale,
+        input_fps=input_fps,
+        model=models[0] if models else registry.DEFAULT,
+        scale=motion_scale,
         fallback=fallback.value,
         scene_cut=scene_cut,
         duplicates=duplicates.value,
@@ -117,10 +129,13 @@ def interp(
         preview=preview,
         resume=resume,
         workers=workers,
+        hwaccel=hwaccel.value,
+        adapt=adapt,
+        save_model=save_model,
     )
-    console = Console(quiet, verbose)
+    console = Console(quiet, verbose, progress.value)
     if out_dir is not None:
-        many.interp_all(console, settings, inputs, out_dir, json=json)
+        many.interp_all(console, settings, inputs, out_dir, dry_run=dry_run, json=json)
         return
     if dry_run:
         plan = job.plan(settings)
@@ -137,6 +152,7 @@ def _summary(result: InterpResult) -> str:
         f"took {clock(result.wall_seconds)}{' to carry on' if result.resumed else ''}, "
         f"{result.frames_per_second:.2f} frames/s "
         f"({result.model}, {result.device}, {result.precision})"
+        f"{f'; {result.adapted}' if result.adapted and result.adapted.kept else ''}"
     )
 
 
@@ -151,8 +167,10 @@ def _plan_text(plan: InterpPlan) -> str:
         ["held frames", str(plan.held_frames)],
         ["cuts", ", ".join(f"{cut:.3f} s" for cut in plan.cuts) or "none"],
         ["model", f"{plan.model} on {plan.device}, {plan.precision}"],
+        *([["adapting", f"for {plan.adapt:g} min first"]] if plan.adapt is not None else []),
         ["encoder", f"{plan.encoder}, {plan.pix_fmt}"],
-        ["memory", f"about {megabytes(plan.memory_bytes)}"],
-        ["time", f"about {clock(plan.seconds)}"],
+        ["memory", film.about(plan.memory_bytes, megabytes)],
+        ["disk", f"about {megabytes(plan.disk_bytes)}, until all is done"],
+        ["time", film.about(plan.seconds, clock)],
     ]
     return table(rows[0], rows[1:])

@@ -1,4 +1,4 @@
-"""Ctrl-C and a polite kill, which must not be lost.
+"""Ctrl-C, a polite kill and the end of the terminal, which must not be lost.
 
 Python raises ``KeyboardInterrupt`` wherever the program is at that moment, and in some places (a
 callback from C, an object being deleted) it is swallowed. So it is remembered, too, and looked for
@@ -14,11 +14,13 @@ _asked = False
 
 
 def heed() -> None:
-    """From now on, SIGINT and SIGTERM end the command as Ctrl-C does."""
+    """From now on, SIGINT, SIGTERM and SIGHUP end the command as Ctrl-C does."""
     signal.signal(signal.SIGTERM, _interrupt)
-    # Whoever started this may have turned Ctrl-C off for it, as shells do in the background.
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, _interrupt)
+    # Whoever started this may have turned the others off: shells in the background, and nohup.
+    for name in ("SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
 
 
 def check() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,14 +12,16 @@ from cloudconv.cli import options
 from cloudconv.cli.console import Console, megabytes, print_json, print_result, table
 
 if TYPE_CHECKING:
-    from cloudconv.models.base import ModelSpec
-    from cloudconv.weights import WeightsEntry
+    from cloudconv.models.base import ModelSpec, Task
+    from cloudconv.weights import TrainedFile, WeightsEntry
 
 EXAMPLES = """[bold]Examples[/bold]
 
 cloudconv models
 
-cloudconv models rife-4.6
+cloudconv models cloud-best
+
+cloudconv models mine.safetensors
 
 cloudconv models --verify && echo whole
 
@@ -26,40 +29,74 @@ cloudconv models --json
 """
 
 
+_TESTS = {
+    "interpolate": ("val_drop2_psnr", "blend", "blending, 18 clips, one frame of two dropped"),
+    "predict": ("val_480_h1_psnr", "hold", "repeating the last frame, 17 clips, one frame ahead"),
+}
+_RESEARCH_TEST = (
+    "clouds_end_480_psnr",
+    "naive",
+    "the naive picture, the end of a cloud clip whose beginning they saw",
+)
+"""The score that tells most, the method that it is held against, and both in words."""
+
+_TASKS: dict[Task, str] = {
+    "interpolate": "frames between two others",
+    "predict": "frames that come next",
+    "reconstruct": "the same frame again",
+}
+_GROUPS: dict[tuple[Task, bool], str] = {
+    ("interpolate", False): "Frames between two others: interp",
+    ("predict", False): "Frames that come next: extrapolate, dream --mode rollout",
+    ("interpolate", True): "Research: frames between two others",
+    ("predict", True): "Research: frames that come next",
+    ("reconstruct", True): "Research: the same frame again",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A registered model with what is known about its weights file."""
+    """A model with what is known about its weights file, the shipped one or a ``file``."""
 
     spec: ModelSpec
     entry: WeightsEntry | None
     weights: str
+    file: TrainedFile | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return {
+        known = self.file or self.entry
+        shown = {
             "name": self.spec.name,
             "task": self.spec.task,
             "context": self.spec.context,
             "arbitrary_timestep": self.spec.arbitrary_timestep,
             "parameters": self.spec.parameters,
-            "size_bytes": self.entry.size_bytes if self.entry else None,
-            "sha256": self.entry.sha256 if self.entry else None,
+            "size_bytes": known.size_bytes if known else None,
+            "sha256": known.sha256 if known else None,
             "licence": self.spec.licence,
             "domain": self.spec.domain,
             "weights": self.weights,
-            "scores": dict(self.entry.scores) if self.entry else {},
+            "scores": dict(known.scores) if known else {},
         }
-
-    @property
-    def scores(self) -> str:
-        scores = self.entry.scores if self.entry else {}
-        return ", ".join(f"{name} {value:g}" for name, value in scores.items()) or "-"
+        if self.file is None:
+            return shown
+        told = ("file", "base", "steps", "gain")
+        return shown | {name: getattr(self.file, name) for name in told}
 
 
 def models(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="Only this one, in full.", show_default=False),
+        typer.Argument(
+            metavar="NAME",
+            help="Only this one, in full: a name, or a file that 'cloudconv train' wrote.",
+            show_default=False,
+        ),
     ] = None,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="The research projects' models, too.", show_default=False),
+    ] = False,
     verify: Annotated[
         bool,
         typer.Option(
@@ -72,23 +109,29 @@ def models(
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """List the models: what they do, their licence, and whether their weights are here and whole.
+    """List the models: what they are for, how good and fast they are, and whether they are whole.
 
     With --quiet nothing is listed; with --verify the exit code is the answer.
     """
+    from cloudconv import weights
     from cloudconv.models import registry
 
+    if name and everything:
+        raise typer.BadParameter("--all is about the list: leave it out, or NAME")
     if name:
-        wanted = registry.spec(name).name
+        spec = registry.spec(name)
         # One name may stand for a method in several tasks.
-        chosen = [spec for spec in registry.specs() if spec.name == wanted]
+        chosen = [known for known in registry.specs() if known.name == spec.name]
+        rows = [_row(known) for known in chosen]
+        if name.endswith(".safetensors"):
+            file = weights.read_trained(Path(name))
+            rows = [_Row(known, None, "ok", file) for known in chosen if known.task == spec.task]
     else:
-        chosen = [spec for spec in registry.specs() if not spec.hidden]
-    rows = [_row(spec) for spec in chosen]
+        rows = [_row(spec) for spec in registry.specs() if not spec.hidden]
     if json:
         print_json({"models": [row.as_json() for row in rows]})
     elif not quiet:
-        print_result("\n\n".join(map(_in_full, rows)) if name else _list(rows))
+        print_result("\n\n".join(map(_in_full, rows)) if name else _list(rows, everything))
     bad = [row for row in rows if row.weights in ("missing", "damaged")]
     if verify and bad:
         console = Console(quiet, verbose)
@@ -108,44 +151,88 @@ def _row(spec: ModelSpec) -> _Row:
     return _Row(spec, weights.entry(spec.weights), weights.status(spec.weights))
 
 
-def _list(rows: list[_Row]) -> str:
-    header = [
-        "name", "task", "context", "parameters", "size", "weights", "licence", "scores", "domain",
-    ]  # fmt: skip
-    return table(
-        header,
-        [
-            [
-                row.spec.name,
-                row.spec.task,
-                str(row.spec.context),
-                f"{row.spec.parameters:,}",
-                megabytes(row.entry.size_bytes) if row.entry else "-",
-                row.weights,
-                row.spec.licence,
-                row.scores,
-                row.spec.domain,
-            ]
+def _list(rows: list[_Row], everything: bool) -> str:
+    from cloudconv.models import registry
+
+    parts = []
+    for (task, research), title in _GROUPS.items():
+        group = [
+            row
             for row in rows
-        ],
-    )
+            if (row.spec.task, registry.is_research(row.spec)) == (task, research)
+        ]
+        if group and (everything or not research):
+            parts.append(_group(title, group, _RESEARCH_TEST if research else _TESTS[task]))
+    folded = len({row.spec.name for row in rows if registry.is_research(row.spec)})
+    if not everything:
+        parts.append(f"and {folded} small models of the research projects: cloudconv models --all")
+    return "\n\n".join(parts)
+
+
+def _group(title: str, rows: list[_Row], test: tuple[str, str, str]) -> str:
+    score, baseline, words = test
+    gains = {row.spec.name: _gain(row.spec, score, baseline) for row in rows}
+    rows = sorted(rows, key=lambda row: -(gains[row.spec.name] or 0.0))
+    timed = any(row.spec.time is not None for row in rows)
+    lines = [
+        [
+            row.spec.name,
+            row.spec.purpose or row.spec.domain.partition(";")[0],
+            "-" if (gain := gains[row.spec.name]) is None else f"{gain:+.1f} dB",
+            *(["-" if row.spec.time is None else f"{row.spec.time:g}"] if timed else []),
+            row.spec.licence,
+            {"none": "-"}.get(row.weights, row.weights),
+        ]
+        for row in rows
+    ]
+    header = ["name", "for", "gain", *(["time"] if timed else []), "licence", "weights"]
+    notes = [f"gain: PSNR over {words}"]
+    if timed:
+        unit = next(row.spec.name for row in rows if row.spec.time == 1)
+        notes.append(f"time: of what {unit} takes")
+    return "\n".join([title, table(header, lines), *(f"({note})" for note in notes)])
+
+
+def _gain(spec: ModelSpec, score: str, baseline: str) -> float | None:
+    """From the manifest's scores: a model's own, or those it has as another's yardstick."""
+    from cloudconv import weights
+
+    if spec.name == baseline:
+        return None
+    yardsticks = [f"{score}_{called}" for called in (spec.name, spec.name.partition("-")[0])]
+    for entry in weights.manifest().values():
+        keys = [score] if entry.name == spec.weights else yardsticks
+        own = next((entry.scores[key] for key in keys if key in entry.scores), None)
+        if own is not None and f"{score}_{baseline}" in entry.scores:
+            return own - entry.scores[f"{score}_{baseline}"]
+    return None
 
 
 def _in_full(row: _Row) -> str:
-    spec, entry = row.spec, row.entry
+    spec, entry, file = row.spec, row.entry, row.file
     lines = [
         ["name", spec.name],
-        ["task", spec.task],
-        ["context", f"{spec.context} frame{'s'[: spec.context != 1]}"],
+        ["makes", _TASKS[spec.task]],
+        ["looks at", f"{spec.context} frame{'s'[: spec.context != 1]}"],
         ["parameters", f"{spec.parameters:,}"],
         ["licence", spec.licence],
         ["origin", spec.origin],
         ["domain", spec.domain],
         ["weights", row.weights],
     ]
-    if entry:
-        lines += [["size", megabytes(entry.size_bytes)], ["sha256", entry.sha256]]
+    known = file or entry
+    if known:
+        lines += [["size", megabytes(known.size_bytes)], ["sha256", known.sha256]]
     if spec.task == "interpolate":
-        lines.append(["timesteps", "any" if spec.arbitrary_timestep else "the middle only"])
-    lines.append(["scores", row.scores])
+        where = "anywhere between them" if spec.arbitrary_timestep else "in the middle only"
+        lines.append(["new frames", where])
+    if file:
+        lines[0] = ["file", file.file]
+        lines.insert(1, ["model", spec.name])
+        lines += [["base", file.base or "none"], ["steps", str(file.steps)]]
+        if file.gain is not None:
+            lines.append(["gain", f"{file.gain:+.2f} dB over the naive picture, held-back part"])
+    scores = [f"{name} {value:g}" for name, value in (known.scores if known else {}).items()]
+    # One below the other: in one line there are up to nine of them.
+    lines += [["scores" if not number else "", score] for number, score in enumerate(scores)]
     return table(lines[0], lines[1:])

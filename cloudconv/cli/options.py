@@ -36,10 +36,11 @@ class Duplicates(StrEnum):
 
 
 class Audio(StrEnum):
-    """What ``--audio`` does with the sound of slow motion."""
+    """What ``--audio`` does with the sound, above all that of slow motion."""
 
     DROP = "drop"
     STRETCH = "stretch"
+    COPY = "copy"
 
 
 class QualityLevel(StrEnum):
@@ -48,6 +49,21 @@ class QualityLevel(StrEnum):
     BEST = "best"
     FAST = "fast"
     TURBO = "turbo"
+
+
+class HardwareDecoder(StrEnum):
+    """What may decode in the place of the CPU."""
+
+    NONE = "none"
+    NVDEC = "nvdec"
+
+
+class ProgressShown(StrEnum):
+    """How ``--progress`` tells how far a run has come."""
+
+    AUTO = "auto"
+    JSON = "json"
+    OFF = "off"
 
 
 class FallbackTo(StrEnum):
@@ -202,6 +218,27 @@ Preview = Annotated[
         show_default=False,
     ),
 ]
+Adapt = Annotated[
+    float | None,
+    typer.Option(
+        "--adapt",
+        metavar="MINUTES",
+        help="Fine-tune the model on this film first, for so long; used if that gains 0.05 dB on "
+        "a part of the film that was held back.",
+        show_default=False,
+        rich_help_panel=_INFERENCE,
+    ),
+]
+SaveModel = Annotated[
+    str | None,
+    typer.Option(
+        "--save-model",
+        metavar="FILE",
+        help="With --adapt: keep the weights, for --model.",
+        show_default=False,
+        rich_help_panel=_INFERENCE,
+    ),
+]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Print the plan and stop.", show_default=False),
@@ -237,6 +274,16 @@ Verbose = Annotated[
     ),
 ]
 
+ShowProgress = Annotated[
+    ProgressShown,
+    typer.Option(
+        "--progress",
+        help="auto: a bar, or without a terminal a line every 10 s; json: an object a second on "
+        "stderr, for programs.",
+        rich_help_panel=_GENERAL,
+    ),
+]
+
 Factor = Annotated[
     Fraction | None,
     typer.Option(
@@ -258,13 +305,24 @@ Fps = Annotated[
         show_default=False,
     ),
 ]
+InputFps = Annotated[
+    Fraction | None,
+    typer.Option(
+        "--input-fps",
+        "--framerate",
+        metavar="RATE",
+        parser=rate,
+        help="Frame rate of pictures as input. Default: 25.",
+        show_default=False,
+    ),
+]
 Slowmo = Annotated[
     Fraction | None,
     typer.Option(
         "--slowmo",
         metavar="N",
         parser=factor,
-        help="N times longer at the same frame rate; audio: see --audio.",
+        help="N times longer at the same frame rate, or at --fps; audio: see --audio.",
         show_default=False,
     ),
 ]
@@ -272,7 +330,8 @@ SlowAudio = Annotated[
     Audio | None,
     typer.Option(
         "--audio",
-        help="With --slowmo: drop the audio (default), or slow it at its own pitch.",
+        help="With --slowmo: drop the audio (default), or stretch it at its own pitch. Else: copy "
+        "fails where it would have to be encoded again.",
         show_default=False,
     ),
 ]
@@ -339,8 +398,8 @@ Quality = Annotated[
     QualityLevel | None,
     typer.Option(
         "--quality",
-        help="Choose the model by what it is good at: cloud-best, cloud-fast (a quarter of the "
-        "time) or cloud-turbo (a tenth). Instead of --model.",
+        help="Choose the model by what it is good at: cloud-best, cloud-fast (about half of the "
+        "time) or cloud-turbo (a third). Instead of --model.",
         show_default=False,
         rich_help_panel=_INFERENCE,
     ),
@@ -370,6 +429,14 @@ Fallback = Annotated[
         "--fallback",
         help="What to show where a model finds that motion explains too little: a blend of both "
         "frames, or (off) its own picture all the same.",
+        rich_help_panel=_INFERENCE,
+    ),
+]
+Hwaccel = Annotated[
+    HardwareDecoder,
+    typer.Option(
+        "--hwaccel",
+        help="Let an NVIDIA GPU decode h264, hevc and vp9 (nvdec). What it can't, the CPU decodes.",
         rich_help_panel=_INFERENCE,
     ),
 ]

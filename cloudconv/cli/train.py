@@ -13,7 +13,7 @@ from cloudconv.cli.console import Console, clock, print_json
 
 if TYPE_CHECKING:
     from cloudconv.jobs.train import TrainResult
-    from cloudconv.training.loop import Progress, Validation
+    from cloudconv.training.loop import Progress, Tick, Validation
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -69,7 +69,7 @@ Clips = Annotated[
         show_default=False,
     ),
 ]
-Recipe = Annotated[
+RenderPlan = Annotated[
     str | None,
     _option("--recipe", "FILE", "Settings from a TOML file; options here count more.", _LEARNING),
 ]
@@ -182,7 +182,7 @@ Weights = Annotated[
 def train(
     clips: Clips = None,
     output: Weights = None,
-    recipe: Recipe = None,
+    recipe: RenderPlan = None,
     model: ModelName = None,
     task: TaskName = None,
     init: Init = None,
@@ -208,6 +208,7 @@ def train(
     device: options.Device = "auto",
     precision: options.ComputePrecision = options.Precision.AUTO,
     threads: options.Threads = None,
+    progress: options.ShowProgress = options.ProgressShown.AUTO,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -253,13 +254,18 @@ def train(
         "threads": threads,
     }
     settings = job.settings_from(recipe, **given)
-    console = Console(quiet, verbose)
+    console = Console(quiet, verbose, progress.value)
 
-    def report(progress: Progress) -> None:
-        if progress.validation is not None:
-            console.info(_line(progress, progress.validation))
+    with console.progress("starting", "clips") as tell:
 
-    result = job.run(settings, report)
+        def report(progress: Progress) -> None:
+            if progress.validation is not None:
+                console.info(_line(progress, progress.validation))
+
+        def tick(tick: Tick) -> None:
+            tell(tick.done, tick.total, stage=tick.stage, unit=tick.unit, left=tick.left)
+
+        result = job.run(settings, report, tick)
     for warning in result.warnings:
         console.warning(warning)
     console.info(_summary(result))
@@ -271,7 +277,7 @@ def train(
 
 def _line(progress: Progress, validation: Validation) -> str:
     trained = ""
-    if progress.step:
+    if progress.loss is not None and progress.naive_loss is not None:
         trained = f"train {progress.loss:.4f} (naive {progress.naive_loss:.4f}), "
     return (
         f"step {progress.step} ({progress.done:.0%}, {clock(progress.seconds)}): {trained}"
@@ -281,23 +287,30 @@ def _line(progress: Progress, validation: Validation) -> str:
 
 
 def _scores(validation: Validation) -> str:
-    ahead = len(validation.psnr) > 1
     return "; ".join(
-        f"{psnr:.2f} dB ({psnr - validation.naive_psnr[label]:+.2f})"
-        + (f" {label} ahead" if ahead else "")
-        for label, psnr in validation.psnr.items()
+        f"{psnr:.2f} dB{_ahead(validation, label)}" for label, psnr in validation.psnr.items()
     )
+
+
+def _ahead(validation: Validation, label: str) -> str:
+    return f" {label} ahead" if len(validation.psnr) > 1 else ""
 
 
 def _summary(result: TrainResult) -> str:
-    what = (
-        f"best at step {result.best.step} of {result.steps}"
-        if result.improved
-        else "nothing was gained, so these are the weights it started from"
+    change = "; ".join(
+        f"{result.initial.psnr[label]:.2f} → {psnr:.2f} dB{_ahead(result.best, label)}"
+        for label, psnr in result.best.psnr.items()
     )
-    state = "; stopped, run the same again to go on" if result.interrupted else ""
+    made = result.steps - result.steps_before
+    if result.interrupted:
+        what = f"interrupted after {result.steps} steps; the same command carries on; so far "
+    elif result.resumed and not made:
+        what = f"all {result.steps} steps were made before, nothing was left to train; "
+    elif not result.improved:
+        what = "nothing was gained, so these are the weights it started from; "
+    else:
+        what = ""
     return (
-        f"{result.output}: {what}: {_scores(result.best)} against {result.naive} on held-out "
-        f"frames, {_scores(result.seen)} on those trained on; "
-        f"took {clock(result.wall_seconds)}{state}"
+        f"{result.output}: {what}{change} (held-back part), best at step {result.best.step} of "
+        f"{result.steps}; took {clock(result.wall_seconds)}"
     )

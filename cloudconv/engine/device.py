@@ -5,42 +5,81 @@ from __future__ import annotations
 import os
 import platform
 import re
+from functools import cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from cloudconv.errors import DeviceError, SettingsError
 from cloudconv.models.base import ModelSpec
+from cloudconv.models.ops import warp
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device called ``name``: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    """The device called ``name``: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``xpu``.
 
-    ``auto`` takes CUDA when it is there, then MPS, then the CPU.
+    ``auto`` takes the accelerator that PyTorch finds, if it passes a small probe, else the CPU;
+    :func:`auto_remarks` says why. The device is this thread's current one from now on.
 
     Raises:
         SettingsError: no such name.
         DeviceError: the device is not in this machine, or it does not work with this PyTorch.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
-    if not re.fullmatch(r"cpu|cuda(:\d+)?|mps", name):
+        device = _auto()[0]
+    elif re.fullmatch(r"cpu|mps|(cuda|xpu)(:\d+)?", name):
+        device = torch.device(name)
+        _check_there(device)
+        try:
+            torch.zeros(1, device=device)
+        except RuntimeError as error:
+            raise DeviceError(f"{name} does not work with this PyTorch: {_line(error)}") from error
+    else:
         raise SettingsError(
             f"There is no device called {name!r}. Use auto, cpu, cuda, cuda:N or mps."
         )
-    device = torch.device(name)
-    if device.type == "cuda":
-        _check_cuda(device)
-    elif device.type == "mps" and not _has_mps():
-        raise DeviceError(f"{name} was asked for, but this machine or this PyTorch has no MPS.")
-    try:
-        torch.zeros(1, device=device)
-    except RuntimeError as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DeviceError(f"{name} does not work with this PyTorch: {reason}") from error
+    use_device(device)
     return device
+
+
+def auto_remarks(name: str) -> list[str]:
+    """A sentence if ``name`` is ``auto`` and an accelerator was found, but not taken."""
+    remark = _auto()[1] if name == "auto" else None
+    return [] if remark is None else [remark]
+
+
+def use_device(device: torch.device) -> None:
+    """To be called in every thread that works on a device: it becomes that thread's current one.
+
+    PyTorch's own work finds its device by its tensors, but page-locked memory and marks in a queue
+    belong to the current one. float32 is float32: not 10 bits of it, as NVIDIA's TF32 has.
+    """
+    if device.type == "cpu":
+        return
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    if device.index is not None:
+        torch.accelerator.set_device_index(device.index)
+
+
+def probe(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Try what networks do on a device, against the same on the CPU in float32.
+
+    Returns:
+        What is wrong, in a few words; None if all is well.
+    """
+    try:
+        found = _exercise(device, dtype).cpu()
+    except (RuntimeError, ValueError) as error:
+        return _line(error)
+    off = (found - _exercise(torch.device("cpu"), torch.float32)).abs().max()
+    most = 1e-3 if dtype == torch.float32 else 0.1
+    # A difference that is no number is no small one either.
+    return None if off <= most else f"its results are wrong by {float(off):.2g}"
 
 
 def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.dtype:
@@ -58,7 +97,7 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
         if not spec.half_precision:
             return torch.float32
         if device.type == "cuda":
-            return torch.float16
+            return torch.float16 if probe(device, torch.float16) is None else torch.float32
         if device.type == "cpu" and has_fast_bf16():
             return torch.bfloat16
         # MPS has 16-bit types, but nobody has measured the picture there yet.
@@ -69,7 +108,7 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
         )
     if name == "fp16" and device.type == "cpu":
         raise DeviceError("fp16 is for GPUs. On the CPU use --precision bf16 or fp32.")
-    if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    if name == "bf16" and not has_bf16(device):
         raise DeviceError("This GPU has no bf16. Use --precision fp16 or fp32.")
     return PRECISIONS[name]
 
@@ -77,6 +116,15 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
 def precision_name(dtype: torch.dtype) -> str:
     """What ``choose_precision`` calls that type."""
     return next(name for name, known in PRECISIONS.items() if known == dtype)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device itself computes in bfloat16."""
+    if device.type != "cuda":
+        return device.type == "cpu" or probe(device, torch.bfloat16) is None
+    # Emulation does not extend to convolutions. The question is about the current device.
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def has_fast_bf16() -> bool:
@@ -117,21 +165,61 @@ def processor_name() -> str:
     return next(named, platform.processor() or platform.machine())
 
 
-def _check_cuda(device: torch.device) -> None:
-    if not torch.cuda.is_available():
+@cache
+def _auto() -> tuple[torch.device, str | None]:
+    """What ``auto`` takes, and why not the accelerator that is there."""
+    cpu = torch.device("cpu")
+    if not torch.accelerator.is_available():
+        return cpu, None
+    device = torch.accelerator.current_accelerator()
+    assert device is not None
+    use_device(device)
+    wrong = probe(device, torch.float32)
+    if wrong is None:
+        return device, None
+    return cpu, f"The CPU works, not {device.type}, which failed a trial: {wrong.rstrip('.')}."
+
+
+def _exercise(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """What an interpolator is made of, once each, on a small picture: (1, 3, 32, 32) float32."""
+    numbers = torch.Generator().manual_seed(0)
+
+    def values(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=numbers).to(device)
+
+    picture = values(1, 3, 32, 32)
+    seen = functional.conv2d(
+        picture.to(dtype), values(16, 3, 3, 3).to(dtype) - 0.5, stride=2, padding=1
+    )
+    seen = functional.leaky_relu(seen, 0.2)
+    seen = functional.conv_transpose2d(
+        seen, values(16, 20, 4, 4).to(dtype) / 16 - 1 / 32, stride=2, padding=1
+    )
+    flow = functional.pixel_shuffle(seen, 2).float()[:, :2, ::2, ::2]
+    moved = warp(picture, flow * 4)
+    small = functional.interpolate(moved, scale_factor=0.5, mode="bilinear", align_corners=False)
+    return functional.interpolate(small, size=(32, 32), mode="bilinear", align_corners=False)
+
+
+def _check_there(device: torch.device) -> None:
+    if device.type == "cpu":
+        return
+    there = torch.get_device_module(device)
+    if not there.is_available():
+        what = "CUDA GPU" if device.type == "cuda" else f"device for {device.type}"
         raise DeviceError(
-            f"{device} was asked for, but there is no working CUDA GPU here, or this PyTorch was "
-            "built without CUDA. Use --device cpu, or install a CUDA build of PyTorch."
+            f"{device} was asked for, but there is no working {what} here, or this PyTorch was "
+            f"built without. Use --device cpu, or install a build of PyTorch that has it."
         )
-    count = torch.cuda.device_count()
+    count = there.device_count()
     if device.index is not None and device.index >= count:
         raise DeviceError(
             f"{device} was asked for, but the GPUs here are numbered 0 to {count - 1}."
         )
 
 
-def _has_mps() -> bool:
-    return torch.backends.mps.is_available()
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _cpu_flags() -> set[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, ParamSpec, TypeVar
 
 import torch
 
@@ -14,9 +15,14 @@ from cloudconv.engine.tiling import round_up, smallest_tile
 from cloudconv.errors import SettingsError
 from cloudconv.models.base import Interpolator
 
-_USABLE = {"cpu": 0.6, "mps": 0.6, "cuda": 0.85}
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+_USABLE = {"cpu": 0.6, "mps": 0.6}
 """How much of the free memory a plan counts on. On the host, encoder and decoder still grow after
 the plan is made, and going over it ends in a kill that nobody can catch."""
+_USABLE_OF_ITS_OWN = 0.85
+"""Likewise of memory that a device has to itself."""
 
 _FRAME_BYTES = 96
 """Per pixel beside the network: a pair's RGB at float32, the new frame, the conversions."""
@@ -28,6 +34,10 @@ most of it, stay float32. RIFE 4.6 at 3840x2160 on a CPU: 1.94 GiB of 2.18."""
 _FULL_PIXELS_CPU = 2**17
 _FULL_PIXELS_GPU = 2**22
 _MAX_BATCH = 16
+
+_NO_ENGINE = "unable to find an engine"
+"""What cuDNN says where none of its ways fits into the memory that is left; for bfloat16 also where
+the GPU has none."""
 
 _SIGNS = (
     "out of memory",
@@ -63,18 +73,33 @@ class MemoryPlan:
     tile: int | None
     memory_bytes: int
     free_bytes: int | None
-    lanes: int = 1
+    cpu_streams: int = 1
 
 
 def free_memory(device: torch.device) -> int | None:
     """Bytes that can still be allocated on ``device``; None where the system does not tell."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    if device.type != "cpu":
+        there = torch.get_device_module(device)
+        kept: int = there.memory_reserved(device) - there.memory_allocated(device)
+        free: int = there.mem_get_info(device)[0]
+        return free + kept
     found = [n for n in (_free_host(), _free_in_container()) if n is not None]
     return min(found, default=None)
+
+
+def process_memory(*, peak: bool = False) -> int | None:
+    """Bytes of the host's memory that this process takes, or has taken at its ``peak``.
+
+    None where the system does not tell.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    name = "VmHWM:" if peak else "VmRSS:"
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), None)
 
 
 def plan_memory(
@@ -89,7 +114,7 @@ def plan_memory(
     scale: float = 1.0,
     free_bytes: int | None = None,
     share: int = 1,
-    lanes: int = 1,
+    cpu_streams: int = 1,
 ) -> MemoryPlan:
     """Decide batch, tiles and lanes for frames of ``width`` by ``height``, before the first one.
 
@@ -114,7 +139,11 @@ def plan_memory(
         )
     if free_bytes is None:
         free_bytes = free_memory(device)
-    usable = None if free_bytes is None else int(free_bytes * _USABLE[device.type]) // share
+    usable = (
+        None
+        if free_bytes is None
+        else int(free_bytes * _USABLE.get(device.type, _USABLE_OF_ITS_OWN)) // share
+    )
     per_pixel = model.spec.bytes_per_pixel * max(1.0, scale) ** 2
     if dtype != torch.float32:
         per_pixel *= _HALF_SHARE
@@ -133,10 +162,10 @@ def plan_memory(
         batch = 1 if side < whole else _useful_batch(width * height, device)
     while batch > 1 and usable is not None and need(side, batch) > usable:
         batch //= 2
-    while lanes > 1 and usable is not None and need(side, lanes * batch) > usable:
-        lanes -= 1
+    while cpu_streams > 1 and usable is not None and need(side, cpu_streams * batch) > usable:
+        cpu_streams -= 1
     tile_side = side if side < whole else None
-    return MemoryPlan(batch, tile_side, need(side, lanes * batch), free_bytes, lanes)
+    return MemoryPlan(batch, tile_side, need(side, cpu_streams * batch), free_bytes, cpu_streams)
 
 
 def grid(model: Interpolator, scale: float = 1.0) -> tuple[int, int]:
@@ -145,11 +174,43 @@ def grid(model: Interpolator, scale: float = 1.0) -> tuple[int, int]:
     return model.multiple(scale), math.ceil(model.spec.overlap * max(1.0, 1.0 / scale))
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on whichever device."""
+def is_out_of_memory(error: BaseException, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether an allocation failed, on whichever device; ``dtype`` is what networks compute in."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+    signs = _SIGNS if dtype == torch.bfloat16 else (*_SIGNS, _NO_ENGINE)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+
+
+def within_memory(
+    function: Callable[Given, Result],
+    dtype: torch.dtype,
+    /,
+    *given: Given.args,
+    **named: Given.kwargs,
+) -> Result | None:
+    """What a call returns; None where memory was short, and then nothing that it held lives on.
+
+    The one place where a lack of memory is met: callers go one step smaller and try again, outside
+    of any ``except``. ``dtype`` is what the network computes in.
+    """
+    try:
+        return function(*given, **named)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error, dtype):
+            raise
+        # Tracebacks hold the frames of the failed call, and those its tensors.
+        failed: BaseException | None = error
+        while failed is not None:
+            failed.__traceback__ = None
+            failed = failed.__context__
+    return None
+
+
+def empty_cache(device: torch.device) -> None:
+    """Give what PyTorch keeps for later back to the device."""
+    if device.type != "cpu":
+        torch.get_device_module(device).empty_cache()
 
 
 def gibibytes(count: int) -> str:

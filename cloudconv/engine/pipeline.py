@@ -31,10 +31,23 @@ class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a funct
     def __init__(self, iterable: Iterable[Item], depth: int) -> None:
         if depth < 1:
             raise ValueError(f"prefetch needs a depth of at least 1, not {depth}")
-        self._items = _prefetch(iterable, depth)
+        self._pending: deque[Future[Item | _End]] = deque()
+        self._items = _prefetch(iterable, depth, self._pending)
 
     def __next__(self) -> Item:
         return next(self._items)
+
+    def arriving(self) -> Iterator[Item | None]:
+        """The items; after the first one, None in place of each that is not there yet."""
+        while True:
+            if self._pending and not self._pending[0].done():
+                yield None
+                continue
+            try:
+                item = next(self._items)
+            except StopIteration:
+                return
+            yield item
 
     def __enter__(self) -> Self:
         return self
@@ -52,11 +65,12 @@ class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a funct
         self._items.close()
 
 
-def _prefetch(iterable: Iterable[Item], depth: int) -> Generator[Item, None, None]:
+def _prefetch(
+    iterable: Iterable[Item], depth: int, pending: deque[Future[Item | _End]]
+) -> Generator[Item, None, None]:
     # One worker runs its calls in order, so the pending calls are the bounded queue.
     iterator = iter(iterable)
     worker = ThreadPoolExecutor(1, thread_name_prefix="cloudconv-prefetch")
-    pending: deque[Future[Item | _End]] = deque()
 
     def take() -> Item | _End:
         item = pending.popleft().result()

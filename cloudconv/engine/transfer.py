@@ -3,66 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 
+class Event(Protocol):
+    """A mark in a device's queue of work."""
+
+    def record(self) -> None:
+        """Put it at the queue's end."""
+
+    def synchronize(self) -> None:
+        """Wait until the work before it is done."""
+
+
 class Transfers:
     """Copies planes between main memory and one device.
 
-    On CUDA, copies each way have a stream of their own and go through page-locked memory, so that
-    they take no time from the kernels for other pictures. Elsewhere a copy is done when it returns.
+    Where main memory can be page-locked for the device, copies are steps of its one queue of work:
+    they are asked for and not waited for until the planes are looked at, and no memory is used by
+    two queues. Elsewhere a copy is done when it returns.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._streams: tuple[torch.cuda.Stream, torch.cuda.Stream] | None = None
-        if device.type == "cuda":
-            self._streams = _stream(device), _stream(device)
+        self._queues = device.type in ("cuda", "xpu")
 
     def up(self, planes: Sequence[Tensor]) -> list[Tensor]:
-        """The planes on the device, for kernels on its current stream. No copies on the CPU."""
-        if self._streams is None:
-            if self._device.type == "cpu":
-                return list(planes)
-            return [plane.contiguous().to(self._device) for plane in planes]
-        working, (upward, _) = torch.cuda.current_stream(self._device), self._streams
-        with torch.cuda.stream(upward):
-            there = [
-                plane.contiguous().pin_memory().to(self._device, non_blocking=True)
-                for plane in planes
-            ]
-        working.wait_stream(upward)
-        for plane in there:
-            # Its memory must not be given away while a kernel may still read it.
-            plane.record_stream(working)
-        return there
+        """The planes on the device. No copies on the CPU."""
+        if self._device.type == "cpu":
+            return list(planes)
+        whole = [plane.contiguous() for plane in planes]
+        if not self._queues:
+            return [plane.to(self._device) for plane in whole]
+        return [plane.pin_memory().to(self._device, non_blocking=True) for plane in whole]
 
     def down(self, planes: Sequence[Tensor]) -> Arriving:
-        """Begin to copy what the kernels so far on the current stream have made."""
-        if self._streams is None:
+        """Begin to copy what the device is about to make, once it is made."""
+        if not self._queues:
             return Arriving([plane.cpu() for plane in planes])
-        _, downward = self._streams
-        downward.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(downward):
-            here = [
-                torch.empty(plane.shape, dtype=plane.dtype, pin_memory=True).copy_(
-                    plane, non_blocking=True
-                )
-                for plane in planes
-            ]
-            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            arrived.record(downward)
-        for plane in planes:
-            plane.record_stream(downward)
+        here = [
+            torch.empty(plane.shape, dtype=plane.dtype, pin_memory=True).copy_(
+                plane, non_blocking=True
+            )
+            for plane in planes
+        ]
+        arrived = _event(self._device)
+        arrived.record()
         return Arriving(here, arrived)
 
 
 class Arriving:
     """Planes on their way to main memory."""
 
-    def __init__(self, planes: list[Tensor], arrived: torch.cuda.Event | None = None) -> None:
+    def __init__(self, planes: list[Tensor], arrived: Event | None = None) -> None:
         self._planes, self._arrived = planes, arrived
 
     def planes(self) -> list[Tensor]:
@@ -72,5 +68,9 @@ class Arriving:
         return self._planes
 
 
-def _stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+def _event(device: torch.device) -> Event:
+    if device.type == "cuda":
+        # Others, and torch.Event, spin on a core that the encoder needs.
+        return torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+    event: Event = torch.get_device_module(device).Event()
+    return event

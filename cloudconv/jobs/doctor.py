@@ -31,7 +31,7 @@ SIZES = {"720p": (1280, 720), "1080p": (1920, 1080), "2160p": (3840, 2160)}
 """The sizes that the plan is told for."""
 
 _PACKAGES = ("torch", "av", "numpy", "safetensors", "typer", "rich", "Pillow")
-_EXTRAS = {"opencv": "cv2", "ray": "ray", "openvino": "openvino"}
+_EXTRAS = {"opencv": "cv2", "ray": "ray"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

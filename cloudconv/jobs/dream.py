@@ -16,32 +16,41 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from cloudconv.dreaming.base import MethodSpec, Options
-from cloudconv.dreaming.choose import choose
-from cloudconv.dreaming.material import Material
-from cloudconv.dreaming.methods import METHODS, method
-from cloudconv.dreaming.rollout import DEFAULT
-from cloudconv.dreaming.vitals import Meter, Vitals
-from cloudconv.engine.device import choose_device, choose_precision, precision_name, set_threads
+from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.methods.base import MethodSpec, Options
+from cloudconv.dreaming.methods.registry import METHODS, method
+from cloudconv.dreaming.methods.rollout import DEFAULT
+from cloudconv.dreaming.select import choose
+from cloudconv.dreaming.vitals.vitals import Meter, Vitals
+from cloudconv.dreaming.vitals.words import failures
+from cloudconv.engine.device import (
+    auto_remarks,
+    choose_device,
+    choose_precision,
+    precision_name,
+    set_threads,
+)
+from cloudconv.engine.memory import process_memory
 from cloudconv.errors import InputError, SettingsError
-from cloudconv.jobs.continuing import (
-    Continuation,
+from cloudconv.jobs.extend.dream_report import PAGE, RESULT, write_report
+from cloudconv.jobs.extend.history import gather_material
+from cloudconv.jobs.extend.plan import (
     ContinueOutcome,
     ContinueSettings,
+    ExtendPlan,
     begun,
     enough_memory,
     new_frame,
     write,
 )
-from cloudconv.jobs.continuing import Progress as CommonProgress
-from cloudconv.jobs.dream_material import gather_material
-from cloudconv.jobs.dream_report import check_report, write_report
+from cloudconv.jobs.extend.plan import Progress as CommonProgress
 from cloudconv.media.color import rgb_of
-from cloudconv.media.encoders import choose as choose_encoder
 from cloudconv.media.frame import Frame
-from cloudconv.media.source import Source
-from cloudconv.media.target import container_of
+from cloudconv.media.read.source import Source
+from cloudconv.media.write.encoders import choose_for
+from cloudconv.media.write.target import claim, container_of, noted
 from cloudconv.models import registry
+from cloudconv.report import ReportFolder, check_folder
 
 AUTO = "auto"
 """The mode that looks at the material to choose one."""
@@ -77,7 +86,7 @@ class DreamSettings(ContinueSettings):
         if self.seed < 0:
             raise SettingsError(f"The seed must be 0 or more, got {self.seed}.")
         if self.audio not in ("end", "loop"):
-            raise SettingsError(f"audio must be end or loop, got {self.audio!r}.")
+            raise SettingsError(f"`audio` must be end or loop, got {self.audio!r}.")
         if self.mode != AUTO:
             _check_options(method(self.mode), self.given)
 
@@ -115,12 +124,15 @@ class DreamOutcome(ContinueOutcome):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DreamPlan(DreamOutcome):
-    """What a run would do. ``memory_bytes`` and ``seconds`` are estimates for this machine."""
+    """What a run would do. ``memory_bytes`` and ``seconds`` are estimates for this machine.
 
-    encoder: str
+    ``refusals``: why the run would refuse to write the output.
+    """
+
     pix_fmt: str
     memory_bytes: int
     seconds: float
+    refusals: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +156,7 @@ class _Job:
     """Settings, source and material: everything that is decided before the first frame."""
 
     settings: DreamSettings
-    place: Continuation
+    place: ExtendPlan
     material: Material
     spec: MethodSpec
     why: str
@@ -181,20 +193,27 @@ def run(
 ) -> DreamResult:
     """Dream on from ``settings.input`` into a new file and say what was done.
 
-    The target appears only when it is whole. ``on_warning`` gets, once and while it runs, a
-    sentence if the dream leaves the living range; it is among the result's warnings too.
+    The target appears only when it is whole. ``on_warning`` gets the result's warnings as soon as
+    they are known; among them is, once, a sentence if the dream leaves the living range.
 
     Raises :class:`~cloudconv.errors.CloudconvError`.
     """
     began = time.monotonic()
     set_threads(settings.threads)
-    check_report(settings.report, overwrite=settings.overwrite)
+    report = None
     with ExitStack() as stack:
-        return _run(_prepare(settings, stack), began, on_progress, on_warning)
+        job = _prepare(settings, stack)
+        stack.enter_context(claim(job.place.output, overwrite=settings.overwrite))
+        if settings.report is not None:
+            report = stack.enter_context(
+                ReportFolder(Path(settings.report), overwrite=settings.overwrite)
+            )
+        return _run(job, report, began, on_progress, on_warning)
 
 
 def _run(
     job: _Job,
+    report: ReportFolder | None,
     began: float,
     on_progress: Callable[[Progress], None] | None,
     on_warning: Callable[[str], None] | None,
@@ -202,11 +221,14 @@ def _run(
     settings, place = job.settings, job.place
     watch = _Watch(_meter(job))
     warned = False
+    warn = on_warning or (lambda _: None)
+    for message in job.warnings:
+        warn(message)
 
     def tell(written: int, new: int) -> None:
         nonlocal warned
-        if watch.warning is not None and not warned and on_warning is not None:
-            on_warning(watch.warning)
+        if watch.warning is not None and not warned:
+            warn(watch.warning)
             warned = True
         if on_progress is not None:
             on_progress(
@@ -219,7 +241,7 @@ def _run(
                 )
             )
 
-    done = write(place, lambda first: _pictures(job, watch, first), tell)
+    done = write(place, lambda first: _pictures(job, watch, first), tell, warn)
     rows = watch.meter.finish()
     wall = time.monotonic() - began
     late = [] if watch.warning is None else [watch.warning]
@@ -234,8 +256,8 @@ def _run(
         frames_per_second=(done.source_frames + done.new_frames) / wall,
         warnings=list(dict.fromkeys([*job.warnings, *done.warnings, *late])),
     )
-    if settings.report is not None:
-        write_report(Path(settings.report), result, watch.history, place.step)
+    if report is not None:
+        write_report(report, result, watch.history, rows, place.step)
     return result
 
 
@@ -245,33 +267,35 @@ def plan(settings: DreamSettings) -> DreamPlan:
     Raises :class:`~cloudconv.errors.CloudconvError`.
     """
     set_threads(settings.threads)
-    check_report(settings.report, overwrite=settings.overwrite)
+    refusals: list[str] = []
     with ExitStack() as stack:
-        return _plan(_prepare(settings, stack))
+        return _plan(_prepare(settings, stack, refusals), refusals)
 
 
-def _plan(job: _Job) -> DreamPlan:
+def _plan(job: _Job, refusals: list[str]) -> DreamPlan:
     settings, place, info = job.settings, job.place, job.place.info
-    choice = choose_encoder(
-        container_of(place.output), info.working_pix_fmt, info.width, info.height, settings.encode
-    )
+    choice = choose_for(container_of(place.output), info, settings.encode)
     pixels = info.width * info.height
     return DreamPlan(
         **_found(job),
         **place.planned(),
         encoder=choice.encoder,
         pix_fmt=choice.pix_fmt,
-        memory_bytes=(len(job.material) * 2 + _BYTES_A_PIXEL) * pixels,
+        memory_bytes=(process_memory() or len(job.material) * 2 * pixels) + _BYTES_A_PIXEL * pixels,
         seconds=_estimate(job),
         warnings=[*job.warnings, *choice.warnings],
+        refusals=refusals,
     )
 
 
-def _prepare(settings: DreamSettings, stack: ExitStack) -> _Job:
+def _prepare(settings: DreamSettings, stack: ExitStack, refusals: list[str] | None = None) -> _Job:
+    if settings.report is not None:
+        with noted(refusals):
+            check_folder(Path(settings.report), (PAGE, RESULT), overwrite=settings.overwrite)
     device = choose_device(settings.device)
     network = registry.spec(settings.model or DEFAULT, "predict")
     precise = choose_precision(settings.precision, device, network)
-    info, output = begun(settings, "dream")
+    info, output = begun(settings, "dream", refusals)
     # A copy of standard input is kept until it is closed.
     stack.enter_context(Source(info))
     with enough_memory(device, info), torch.inference_mode():
@@ -282,8 +306,8 @@ def _prepare(settings: DreamSettings, stack: ExitStack) -> _Job:
             device=device,
             threads=settings.threads,
         )
-        spec, why = _method(settings, material)
-    warnings = list(info.warnings)
+        spec, why, doubt = _method(settings, material)
+    warnings = [*info.warnings, *auto_remarks(settings.device), *([doubt] if doubt else [])]
     count = len(material)
     start = None if material.cut is None else float(material.cut - info.timing.start)
     if start is not None:
@@ -300,10 +324,10 @@ def _prepare(settings: DreamSettings, stack: ExitStack) -> _Job:
     if settings.loop and not settings.only_new and start is not None:
         warnings.append(
             "The video begins with another scene, so the end cannot lead into it: leave the "
-            "source out with only_new for a loop of the dream alone."
+            "source out with `only_new` for a loop of the dream alone."
         )
     last = material.last
-    place = Continuation(
+    place = ExtendPlan(
         settings,
         info,
         output,
@@ -320,18 +344,18 @@ def _prepare(settings: DreamSettings, stack: ExitStack) -> _Job:
     return _Job(settings, place, material, spec, why, options, warnings)
 
 
-def _method(settings: DreamSettings, material: Material) -> tuple[MethodSpec, str]:
-    """The method to use, and why."""
+def _method(settings: DreamSettings, material: Material) -> tuple[MethodSpec, str, str | None]:
+    """The method to use, why, and why it may not hold."""
     if settings.mode != AUTO:
-        return method(settings.mode), f"{settings.mode}: asked for."
+        return method(settings.mode), f"{settings.mode}: asked for.", None
     chosen = choose(material)
     spec = method(chosen.mode)
     if set(settings.given) <= set(spec.options):
-        return spec, chosen.why
-    named = " and ".join(settings.given)
+        return spec, chosen.why, chosen.doubt
+    named = " and ".join(f"`{name}`" for name in settings.given)
     for other in METHODS:
         if set(settings.given) <= set(other.options):
-            return other, f"{other.name}: the mode that {named} is for."
+            return other, f"{other.name}: the mode that {named} is for.", None
     raise SettingsError(f"No mode takes {named} together: leave one of them out.")
 
 
@@ -340,7 +364,7 @@ def _check_options(spec: MethodSpec, given: tuple[str, ...]) -> None:
         if name not in spec.options:
             takers = [other.name for other in METHODS if name in other.options]
             raise SettingsError(
-                f"The mode {spec.name} has no use for {name}: leave it out, or choose the mode "
+                f"The mode {spec.name} has no use for `{name}`: leave it out, or choose the mode "
                 f"{' or '.join(takers)}."
             )
 
@@ -352,6 +376,7 @@ def _meter(job: _Job) -> Meter:
             job.material,
             repeats=job.spec.repeats or job.loops,
             pasted=job.spec.static,
+            as_filmed=job.spec.as_filmed,
             frames=job.place.new_frames,
             follows=not (settings.loop and settings.only_new),
         )
@@ -401,10 +426,10 @@ def _check_life(job: _Job, watch: _Watch, count: int, a_second: int) -> None:
         return
     with torch.inference_mode():
         better = choose(job.material)
-    failed = ", ".join(f"{name} {vitals.values[name]:.2f}" for name in vitals.failed)
+    failed = ", ".join(failures(vitals).values())
     advice = "no mode is known to hold better here"
     if better.mode != job.spec.name:
-        advice = f"the mode {better.mode} would hold"
+        advice = f"the mode {better.mode} suits this clip better"
     watch.warning = f"The dream leaves the living range by frame {count} ({failed}): {advice}."
 
 

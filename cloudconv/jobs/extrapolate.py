@@ -12,18 +12,25 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import torch
 
-from cloudconv.engine.device import choose_device, choose_precision, precision_name, set_threads
+from cloudconv.engine.device import (
+    auto_remarks,
+    choose_device,
+    choose_precision,
+    precision_name,
+    set_threads,
+)
+from cloudconv.engine.memory import process_memory
 from cloudconv.errors import InputError
-from cloudconv.jobs.context import WINDOW, Context, gather
-from cloudconv.jobs.continuing import (
-    Continuation,
+from cloudconv.jobs.extend.context import WINDOW, Context, gather
+from cloudconv.jobs.extend.plan import (
     ContinueOutcome,
     ContinueSettings,
+    ExtendPlan,
     Progress,
     begun,
     enough_memory,
@@ -32,16 +39,18 @@ from cloudconv.jobs.continuing import (
 )
 from cloudconv.jobs.schedule import look
 from cloudconv.media.color import rgb_of
-from cloudconv.media.encoders import choose
 from cloudconv.media.frame import Frame
-from cloudconv.media.probe import MediaInfo
-from cloudconv.media.source import Source
-from cloudconv.media.target import container_of
+from cloudconv.media.read.probe import MediaInfo
+from cloudconv.media.read.source import Source
+from cloudconv.media.write.encoders import choose_for
+from cloudconv.media.write.target import claim, container_of
 from cloudconv.models import registry
 from cloudconv.models.base import Predictor
 
 DEFAULT = "voxelflow"
 """The predictor that is used when none is named."""
+
+_TRIAL = 4  # frames that a plan makes to tell the time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +70,15 @@ class ExtrapolateOutcome(ContinueOutcome):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtrapolatePlan(ExtrapolateOutcome):
-    """What a run would do. ``memory_bytes`` and ``seconds`` are estimates for this machine."""
+    """What a run would do. ``memory_bytes`` and ``seconds`` are estimates for this machine.
 
-    encoder: str
+    ``refusals``: why the run would refuse to write the output.
+    """
+
     pix_fmt: str
     memory_bytes: int
     seconds: float
+    refusals: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +94,7 @@ class _Job:
     """Settings and source brought together: everything decided before the first frame."""
 
     settings: ExtrapolateSettings
-    place: Continuation
+    place: ExtendPlan
     context: Context
     need: int
     device: torch.device
@@ -91,17 +103,26 @@ class _Job:
 
 
 def run(
-    settings: ExtrapolateSettings, on_progress: Callable[[Progress], None] | None = None
+    settings: ExtrapolateSettings,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
 ) -> ExtrapolateResult:
     """Forecast what follows ``settings.input`` into a new file and say what was done.
 
-    The target appears only when it is whole. Raises :class:`~cloudconv.errors.CloudconvError`.
+    The target appears only when it is whole. ``on_warning`` gets the result's warnings as soon as
+    they are known.
+
+    Raises :class:`~cloudconv.errors.CloudconvError`.
     """
     began = time.monotonic()
     set_threads(settings.threads)
     with ExitStack() as stack:
         job = _prepare(settings, stack)
         place = job.place
+        warn = on_warning or (lambda _: None)
+        for message in job.warnings:
+            warn(message)
+        stack.enter_context(claim(place.output, overwrite=settings.overwrite))
         model = registry.load_predictor(settings.model, job.device, job.dtype)
 
         def tell(written: int, new: int) -> None:
@@ -115,7 +136,7 @@ def run(
                     )
                 )
 
-        done = write(place, lambda _: _pictures(job, model), tell)
+        done = write(place, lambda _: _pictures(job, model), tell, warn)
     wall = time.monotonic() - began
     return ExtrapolateResult(
         **_found(job),
@@ -127,40 +148,43 @@ def run(
 
 
 def plan(settings: ExtrapolateSettings) -> ExtrapolatePlan:
-    """What :func:`run` would do: only the context is read, nothing is made or written.
+    """What :func:`run` would do: only the context is read, a few frames are made on trial.
 
-    The time is that of the network alone, from a trial on a small picture.
+    Nothing is written; the time is that of the new frames.
 
     Raises :class:`~cloudconv.errors.CloudconvError`.
     """
     set_threads(settings.threads)
+    refusals: list[str] = []
     with ExitStack() as stack:
-        job = _prepare(settings, stack)
+        job = _prepare(settings, stack, refusals)
     place, info = job.place, job.place.info
-    choice = choose(
-        container_of(place.output), info.working_pix_fmt, info.width, info.height, settings.encode
-    )
+    choice = choose_for(container_of(place.output), info, settings.encode)
     spec = registry.spec(settings.model, "predict")
+    seconds = _estimate(job)
     return ExtrapolatePlan(
         **_found(job),
         **place.planned(),
         encoder=choice.encoder,
         pix_fmt=choice.pix_fmt,
-        memory_bytes=spec.bytes_per_pixel * info.width * info.height,
-        seconds=place.new_frames * _seconds_per_frame(job),
+        memory_bytes=process_memory() or spec.bytes_per_pixel * info.width * info.height,
+        seconds=seconds,
         warnings=[*job.warnings, *choice.warnings],
+        refusals=refusals,
     )
 
 
-def _prepare(settings: ExtrapolateSettings, stack: ExitStack) -> _Job:
+def _prepare(
+    settings: ExtrapolateSettings, stack: ExitStack, refusals: list[str] | None = None
+) -> _Job:
     spec = registry.spec(settings.model, "predict")
     device = choose_device(settings.device)
     dtype = choose_precision(settings.precision, device, spec)
-    info, output = begun(settings, "forecast")
+    info, output = begun(settings, "forecast", refusals)
     timing = info.timing
     context = _context(settings, info, spec.context, stack)
     _check_context(context, info, settings, spec.context)
-    warnings = list(info.warnings)
+    warnings = [*info.warnings, *auto_remarks(settings.device)]
     if len(context.frames) < spec.context:
         since = "since a cut" if context.cut is not None else "in the video"
         warnings.append(
@@ -171,7 +195,7 @@ def _prepare(settings: ExtrapolateSettings, stack: ExitStack) -> _Job:
     step = 1 / timing.rate if timing.rate is not None else context.gap or timing.last_duration
     return _Job(
         settings=settings,
-        place=Continuation(settings, info, output, last.time + last.duration, step),
+        place=ExtendPlan(settings, info, output, last.time + last.duration, step),
         context=context,
         need=spec.context,
         device=device,
@@ -231,8 +255,8 @@ def _check_context(
         at = float(context.cut - info.timing.start)
         raise InputError(
             f"{info.path} has a cut at {at:g} s and a single frame after it, and {settings.model} "
-            "needs two or more of a scene: forecast from another time with at, or turn "
-            "scene_cut off."
+            "needs two or more of a scene: forecast from another time with `at`, or turn "
+            "`scene_cut` off."
         )
     raise InputError(
         f"{info.path} has a single frame to forecast from, and {settings.model} needs two or more."
@@ -265,15 +289,14 @@ def _forecast(job: _Job, model: Predictor) -> Iterator[Frame]:
             yield frame
 
 
-def _seconds_per_frame(job: _Job) -> float:
-    """Time one new frame of a small size, twice, and scale the second by the number of pixels."""
-    side = 128
+def _estimate(job: _Job) -> float:
+    """How long the new frames take: some are made, the first of which pays for getting ready."""
+    times = [time.perf_counter()]
     model = registry.load_predictor(job.settings.model, job.device, job.dtype)
-    context = torch.rand(1, job.need, 3, side, side, device=job.device)
-    for _ in range(2):
-        began = time.perf_counter()
-        model.predict(context).cpu()
-    return (time.perf_counter() - began) * job.place.info.width * job.place.info.height / side**2
+    for _ in islice(_pictures(job, model), min(_TRIAL, job.place.new_frames)):
+        times.append(time.perf_counter())
+    ready, *more = [after - before for before, after in pairwise(times)]
+    return ready + (job.place.new_frames - 1) * (sum(more) / len(more) if more else 0.0)
 
 
 def _found(job: _Job) -> dict[str, Any]:

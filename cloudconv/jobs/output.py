@@ -9,8 +9,9 @@ from pathlib import Path
 
 from cloudconv.errors import SettingsError
 from cloudconv.media.frame import Frame
-from cloudconv.media.probe import MediaInfo
-from cloudconv.media.target import default_suffix
+from cloudconv.media.read.images import folder_of
+from cloudconv.media.read.probe import MediaInfo
+from cloudconv.media.write.target import default_suffix, picture_pattern
 
 _MOST_TICKS = 2**31 - 1
 _PRIMING = Fraction(1, 20)
@@ -22,13 +23,36 @@ def output_path(
 ) -> Path:
     """The output's name: the given one, or ``<stem>_<tag>`` beside the input.
 
+    ``out/`` is a folder of pictures: of the input's kind, if that is one that we write. A folder
+    that exists gets the default name.
+
     Raises SettingsError if the input is stdin, which has no name to build on.
     """
-    if given is not None:
-        return Path(given)
+    pattern = None if given is None else picture_pattern(given, info.suffix)
+    if given is not None and (pattern or not Path(given).is_dir()):
+        return pattern or Path(given)
     if str(input) == "-":
         raise SettingsError("What comes from stdin has no name to build on: name the output.")
-    return info.path.with_name(f"{info.path.stem}_{tag}{default_suffix(info, rate)}")
+    named = f"{stem_of(info.path)}_{tag}{default_suffix(info, rate)}"
+    return _named_after(info.path).with_name(named) if given is None else Path(given) / named
+
+
+def part_tag(start: Fraction | None, end: Fraction | None) -> str:
+    """What a default name says of a part of the input: ``_62-65.5``, ``_62-end``."""
+    if start is None and end is None:
+        return ""
+    return f"_{float(start or 0):g}-{'end' if end is None else format(float(end), 'g')}"
+
+
+def stem_of(input: Path) -> str:
+    """What default names begin with: of pictures, their folder's name."""
+    named = _named_after(input)
+    return named.name if named.is_dir() else named.stem
+
+
+def _named_after(input: Path) -> Path:
+    named = folder_of(input) or input
+    return named if named.name else named.resolve()
 
 
 def origin(info: MediaInfo, first: Frame) -> Fraction:

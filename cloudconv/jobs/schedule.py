@@ -9,19 +9,19 @@ from fractions import Fraction
 from typing import Literal
 
 from cloudconv.cadence import Cadence
-from cloudconv.engine.runner import Task
+from cloudconv.engine.renderer import FrameTask
 from cloudconv.errors import InputError
 from cloudconv.media.color import thumbnail
 from cloudconv.media.frame import Frame
 from cloudconv.scene import CutDetector, RepeatDetector
-from cloudconv.timeline import Multiply, Resample, Timeline
+from cloudconv.timeline import Multiply, Resample, Slot, Timeline
 
 SceneCut = Literal["auto", "off"] | float
 """``auto``, ``off``, or a threshold from 0 (cut everywhere) to 1 (never)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class AnalysedFrame:
     """A source frame with what was found out about it."""
 
     frame: Frame
@@ -58,7 +58,7 @@ class Counts:
     cadence: str | None = None
 
 
-def look(frames: Iterable[Frame], scene_cut: SceneCut) -> Iterator[Seen]:
+def look(frames: Iterable[Frame], scene_cut: SceneCut) -> Iterator[AnalysedFrame]:
     """Mark cuts and repeats; delayed by the detectors' lookahead."""
     detector = None
     if scene_cut != "off":
@@ -66,10 +66,10 @@ def look(frames: Iterable[Frame], scene_cut: SceneCut) -> Iterator[Seen]:
     repetition = RepeatDetector()
     waiting: deque[tuple[Frame, bool]] = deque()
 
-    def release(decisions: Sequence[bool]) -> Iterator[Seen]:
+    def release(decisions: Sequence[bool]) -> Iterator[AnalysedFrame]:
         for cut in decisions:
             frame, repeats = waiting.popleft()
-            yield Seen(frame, cut, repeats and not cut)
+            yield AnalysedFrame(frame, cut, repeats and not cut)
 
     for frame in frames:
         waiting.append((frame, repetition.push(frame)))
@@ -81,16 +81,18 @@ def look(frames: Iterable[Frame], scene_cut: SceneCut) -> Iterator[Seen]:
         yield from release(detector.finish())
 
 
-def _retime(
-    seen: Iterable[Seen], duplicates: str, counts: Counts
-) -> Iterator[tuple[Seen, Fraction | None]]:
+def retime(
+    seen: Iterable[AnalysedFrame], duplicates: str, counts: Counts
+) -> Iterator[tuple[AnalysedFrame, Fraction | None]]:
     """Say when each frame's content belongs: at its own time, or with refill at an even one."""
     cadence = Cadence()
-    waiting: deque[Seen] = deque()
+    waiting: deque[AnalysedFrame] = deque()
     end = Fraction(0)
     for item in seen:
         end = item.frame.time + item.frame.duration
         placed = cadence.push(item.frame.time, item.repeats, item.cut)
+        if counts.cadence is None and cadence.certain:
+            counts.cadence = cadence.description
         if duplicates == "keep":
             yield item, item.frame.time
             continue
@@ -100,56 +102,24 @@ def _retime(
     for _, shows in cadence.finish(end):
         if waiting:
             yield waiting.popleft(), shows
-    counts.cadence = cadence.description
+    counts.cadence = counts.cadence or cadence.description
 
 
-def schedule(frames: Iterable[Frame], request: Request, counts: Counts) -> Iterator[Task]:
+def schedule(frames: Iterable[Frame], request: Request, counts: Counts) -> Iterator[FrameTask]:
     """One task for every output frame, in order of time; the output's clock starts at 0.
 
     Raises:
         InputError: there are fewer than two frames.
     """
     timeline = Timeline(request.rate, stretch=request.stretch, loop=request.loop)
-    contents: dict[int, Frame] = {}
-    cuts: set[int] = set()
-    alike: dict[int, bool] = {}
-    first: Frame | None = None
+    contents = _Contents(counts)
     last: Frame | None = None
-    pushed = 0
-
-    def right_of(index: int) -> Frame | None:
-        """What a new frame leads on to; None where the left one is held instead."""
-        if index + 1 in cuts:
-            return None
-        right = contents.get(index + 1, first)
-        if right is not None and index not in alike:
-            alike[index] = contents[index].same_picture(right)
-        return None if alike.get(index, True) else right
-
-    def task(index: int, timestep: Fraction, time: Fraction, lasts: Fraction, held: bool) -> Task:
-        right = right_of(index) if timestep and not held else None
-        counts.output_frames += 1
-        counts.new_frames += right is not None
-        counts.held_frames += right is None and (held or timestep > 0)
-        counts.duration = time + lasts
-        return Task(contents[index], right, timestep if right else Fraction(0), time, lasts)
-
-    for item, shows in _retime(look(frames, request.scene_cut), request.duplicates, counts):
-        first, last = first or item.frame, item.frame
-        counts.source_frames += 1
-        if item.cut:
-            counts.cuts.append(item.frame.time)
-        if shows is not None:
-            contents[pushed] = item.frame
-            if item.cut:
-                cuts.add(pushed)
-            pushed += 1
+    for item, shows in retime(look(frames, request.scene_cut), request.duplicates, counts):
+        last = item.frame
+        contents.add(item, shown=shows is not None)
         for slot in timeline.push(item.frame.time, shows):
-            yield task(slot.left, slot.timestep, slot.time, slot.duration, slot.held)
-        for done in [index for index in contents if index < timeline.oldest]:
-            del contents[done]
-            alike.pop(done, None)
-            cuts.discard(done)
+            yield contents.task(slot)
+        contents.forget(timeline.oldest)
     if last is None:
         raise InputError(f"{request.name} has no frame in the part that was asked for.")
     if counts.source_frames == 1:
@@ -158,4 +128,59 @@ def schedule(frames: Iterable[Frame], request: Request, counts: Counts) -> Itera
             "needs two or more."
         )
     for slot in timeline.finish(last.time + last.duration):
-        yield task(slot.left, slot.timestep, slot.time, slot.duration, slot.held)
+        yield contents.task(slot)
+
+
+class _Contents:
+    """The frames that the timeline still asks for, by number; makes tasks of them and counts."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts = counts
+        self._frames: dict[int, Frame] = {}
+        self._cuts: set[int] = set()
+        self._alike: dict[int, bool] = {}
+        self._first: Frame | None = None
+        self._pushed = 0
+        self._opened: deque[Fraction] = deque()  # scenes that no task has shown yet
+
+    def add(self, item: AnalysedFrame, *, shown: bool) -> None:
+        self._first = self._first or item.frame
+        self._counts.source_frames += 1
+        if item.cut:
+            self._counts.cuts.append(item.frame.time)
+            self._opened.append(item.frame.time)
+        if shown:
+            self._frames[self._pushed] = item.frame
+            if item.cut:
+                self._cuts.add(self._pushed)
+            self._pushed += 1
+
+    def task(self, slot: Slot) -> FrameTask:
+        left = self._frames[slot.left]
+        right = self._right_of(slot.left) if slot.timestep and not slot.held else None
+        opens = False
+        while self._opened and self._opened[0] <= left.time:
+            self._opened.popleft()
+            opens = True
+        counts = self._counts
+        counts.output_frames += 1
+        counts.new_frames += right is not None
+        counts.held_frames += right is None and (slot.held or slot.timestep > 0)
+        counts.duration = slot.time + slot.duration
+        timestep = slot.timestep if right else Fraction(0)
+        return FrameTask(left, right, timestep, slot.time, slot.duration, opens)
+
+    def forget(self, before: int) -> None:
+        for done in [index for index in self._frames if index < before]:
+            del self._frames[done]
+            self._alike.pop(done, None)
+            self._cuts.discard(done)
+
+    def _right_of(self, index: int) -> Frame | None:
+        """What a new frame leads on to; None where the left one is held instead."""
+        if index + 1 in self._cuts:
+            return None
+        right = self._frames.get(index + 1, self._first)
+        if right is not None and index not in self._alike:
+            self._alike[index] = self._frames[index].same_picture(right)
+        return None if self._alike.get(index, True) else right

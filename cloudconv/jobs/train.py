@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import json
-import pickle
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from cloudconv import weights
-from cloudconv.engine.device import choose_device, choose_precision, set_threads
+from cloudconv import files, weights
+from cloudconv.engine.device import (
+    auto_remarks,
+    choose_device,
+    choose_precision,
+    has_bf16,
+    precision_name,
+    set_threads,
+)
 from cloudconv.engine.pipeline import prefetch
-from cloudconv.errors import InputError, ModelError, OutputError, SettingsError, WeightsError
+from cloudconv.errors import (
+    InputError,
+    Interrupted,
+    ModelError,
+    OutputError,
+    SettingsError,
+    WeightsError,
+)
+from cloudconv.media.read import images
+from cloudconv.media.read.probe import MediaInfo
+from cloudconv.media.write.target import writing
 from cloudconv.models import registry
 from cloudconv.models.base import Model, ModelSpec
 from cloudconv.training.clips import (
@@ -35,8 +53,11 @@ from cloudconv.training.loop import (
     Progress,
     Rules,
     Schedule,
+    Tick,
     Trainer,
     Validation,
+    is_checkpoint,
+    load_checkpoint,
     save_checkpoint,
 )
 from cloudconv.training.losses import Adversary, parse_loss
@@ -58,7 +79,8 @@ class TrainResult:
     """What came of a training; the fields are the keys of the command's JSON.
 
     ``best`` is what ``output`` holds, ``initial`` the scores before the first step, ``seen`` those
-    of ``best`` on the clips that it was trained on. ``improved``: whether ``output`` holds
+    of ``best`` on the clips that it was trained on, None after an interrupt. ``steps_before`` were
+    made by runs before this one. ``improved``: whether ``output`` holds
     anything but the start; a fine-tuning that gained nothing gives back what it was given.
     """
 
@@ -69,6 +91,7 @@ class TrainResult:
     device: str
     precision: str
     steps: int
+    steps_before: int
     wall_seconds: float
     interrupted: bool
     resumed: bool
@@ -77,13 +100,18 @@ class TrainResult:
     parameters: int
     initial: Validation
     best: Validation
-    seen: Validation
+    seen: Validation | None
     history: list[Validation]
     warnings: list[str]
 
 
 def run(
-    settings: TrainSettings, on_progress: Callable[[Progress], None] | None = None
+    settings: TrainSettings,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_tick: Callable[[Tick], None] | None = None,
+    *,
+    known: MediaInfo | None = None,
+    stop: threading.Event | None = None,
 ) -> TrainResult:
     """Train, and write the weights that were best on the held-out windows.
 
@@ -91,18 +119,44 @@ def run(
     exactly where this one was stopped; it is gone when the training is done. Ctrl-C ends the
     training after the step at hand, writes the best weights so far, and leaves the checkpoint.
 
+    Args:
+        settings: what to train, on what.
+        on_progress: told the losses now and then, and the scores of each look at the held-back
+            windows.
+        on_tick: told of every step, window and clip.
+        known: what one of the clips holds, where that was found out already.
+        stop: once set, it ends as on Ctrl-C.
+
     Raises:
         CloudconvError: before any work where that is possible.
     """
-    with torch.random.fork_rng():
-        return _run(settings, on_progress or (lambda _: None))
-
-
-def _run(settings: TrainSettings, on_progress: Callable[[Progress], None]) -> TrainResult:
-    began = time.monotonic()
     output = Path(settings.output)
-    checkpoint = output.with_name(output.name + ".checkpoint")
+    checkpoint = _checkpoint_of(output)
     _check_output(output, checkpoint, settings)
+    with ExitStack() as stack:
+        with writing(output):
+            stack.enter_context(files.Claim(output))
+        stack.enter_context(torch.random.fork_rng())
+        try:
+            nobody = lambda _: None  # noqa: E731
+            told = on_progress or nobody, on_tick or nobody
+            return _run(settings, output, checkpoint, *told, known, stop or threading.Event())
+        except KeyboardInterrupt as error:
+            if not is_checkpoint(checkpoint):
+                raise
+            raise Interrupted(f"what was trained is kept in {checkpoint}") from error
+
+
+def _run(
+    settings: TrainSettings,
+    output: Path,
+    checkpoint: Path,
+    on_progress: Callable[[Progress], None],
+    tick: Callable[[Tick], None],
+    known: MediaInfo | None,
+    stop: threading.Event,
+) -> TrainResult:
+    began = time.monotonic()
     spec = registry.spec(settings.model, settings.task)
     device = choose_device(settings.device)
     precision = _precision(settings, device, spec)
@@ -112,8 +166,8 @@ def _run(settings: TrainSettings, on_progress: Callable[[Progress], None]) -> Tr
     goal = goal_for(model, rollout=settings.rollout, gap=settings.gap)
     initialised = _initialise(model, settings)
     _check_frozen(model, settings)
-    train, held_out = _windows(settings, goal)
-    warnings = list(train.warnings)
+    train, held_out = _windows(settings, goal, known)
+    warnings = [*train.warnings, *auto_remarks(settings.device)]
     rate = settings.learning_rate or (_FINE_RATE if initialised == _tensors(model) else _RATE)
     adversary = _adversary(model, settings, device, rate)
     trainer = Trainer(
@@ -137,37 +191,52 @@ def _run(settings: TrainSettings, on_progress: Callable[[Progress], None]) -> Tr
     resumed = settings.resume and checkpoint.exists()
     if resumed:
         _restore(trainer, checkpoint, settings)
+    steps_before = trainer.step
 
     def keep() -> None:
-        save_checkpoint(checkpoint, {"settings": fingerprint(settings), **trainer.state()})
+        state = {"settings": fingerprint(settings), **trainer.state()}
+        with writing(checkpoint):
+            save_checkpoint(checkpoint, state, of=output)
+
+    ours = resumed
 
     def watch(progress: Progress) -> None:
+        nonlocal ours
         if progress.best:
-            _write(output, trainer, settings)
+            # The checkpoint comes first: it tells the next run whose the weights are.
+            keep()
+            _write(output, trainer, settings, overwrite=settings.overwrite or ours)
+            ours = True
         on_progress(progress)
 
-    windows = [
-        centre(window, settings.val_crop) for window in held_out.spread(settings.val_windows)
-    ]
+    def looks(windows: Windows) -> list[Tensor]:
+        def told(done: int, total: int) -> None:
+            tick(Tick("reading", done, total, "clips"))
+
+        return [centre(w, settings.val_crop) for w in windows.spread(settings.val_windows, told)]
+
+    windows = looks(held_out)
     schedule = Schedule(
         settings.steps or (None if settings.minutes else 1000),
         settings.minutes,
         settings.validate_every,
         settings.checkpoint_every,
     )
-    with _interruptible() as stopped, prefetch(batches(train, trainer.step), 2) as stream:
-        trainer.run(stream, windows, schedule, report=watch, checkpoint=keep, stop=stopped)
+    with _interruptible(stop) as stopped:
+        with prefetch(batches(train, trainer.step, stopped), 2) as stream:
+            trainer.run(
+                stream, windows, schedule, report=watch, checkpoint=keep, stop=stopped, tick=tick
+            )
         interrupted = stopped()
-    if interrupted:
+        best = trainer.best
+        if best is None:
+            raise KeyboardInterrupt
         keep()
-    best = trainer.best
-    assert best is not None
-    trainer.shown.module.load_state_dict(trainer.best_state)
-    seen = trainer.validate(
-        [centre(window, settings.val_crop) for window in train.spread(settings.val_windows)]
-    )
-    _write(output, trainer, settings)
+        _write(output, trainer, settings, overwrite=True)
+    seen = None
     if not interrupted:
+        trainer.shown.module.load_state_dict(trainer.best_state)
+        seen = replace(trainer.validate(looks(train), tick=tick), step=best.step)
         checkpoint.unlink(missing_ok=True)
     return TrainResult(
         output=str(output),
@@ -175,8 +244,9 @@ def _run(settings: TrainSettings, on_progress: Callable[[Progress], None]) -> Tr
         task=spec.task,
         naive=goal.naive,
         device=str(device),
-        precision=str(precision).removeprefix("torch."),
+        precision=precision_name(precision),
         steps=trainer.step,
+        steps_before=steps_before,
         wall_seconds=time.monotonic() - began,
         interrupted=interrupted,
         resumed=resumed,
@@ -185,18 +255,33 @@ def _run(settings: TrainSettings, on_progress: Callable[[Progress], None]) -> Tr
         parameters=sum(p.numel() for p in model.parameters()),
         initial=trainer.history[0],
         best=best,
-        seen=replace(seen, step=best.step),
+        seen=seen,
         history=trainer.history,
         warnings=warnings,
     )
 
 
+def _checkpoint_of(output: Path) -> Path:
+    return output.with_name(f"{output.name}.checkpoint")
+
+
 def _check_output(output: Path, checkpoint: Path, settings: TrainSettings) -> None:
     going_on = settings.resume and checkpoint.exists()
-    if output.exists() and not settings.overwrite and not going_on:
-        raise OutputError(f"{output} exists: name another file, or allow overwriting (-y).")
+    if os.path.lexists(checkpoint) and not is_checkpoint(checkpoint):
+        raise InputError(
+            f"The checkpoint {checkpoint} is damaged, or somebody else's file: move it away, or "
+            "name another output."
+        )
+    if output.is_dir():
+        raise OutputError(f"The output {output} is a folder: name a file.")
+    if os.path.lexists(output) and not settings.overwrite and not going_on:
+        raise OutputError(f"The output {output} exists already; use -y to overwrite it.")
     if not output.parent.is_dir():
         raise OutputError(f"The folder {output.parent} does not exist: make it first.")
+    if not os.access(output.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"The folder {output.parent} may not be written to: name another one.")
+    if settings.init is not None:
+        files.check_apart([output, checkpoint], [Path(settings.init)])
 
 
 def _precision(settings: TrainSettings, device: torch.device, spec: ModelSpec) -> torch.dtype:
@@ -204,7 +289,7 @@ def _precision(settings: TrainSettings, device: torch.device, spec: ModelSpec) -
         return choose_precision(settings.precision, device, spec)
     if device.type != "cuda" or not spec.half_precision:
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if has_bf16(device) else torch.float16
 
 
 def _initialise(model: Model, settings: TrainSettings) -> int:
@@ -266,7 +351,9 @@ def _tensors(model: Model) -> int:
     return len(model.state_dict())
 
 
-def _windows(settings: TrainSettings, goal: Goal) -> tuple[Windows, Windows]:
+def _windows(
+    settings: TrainSettings, goal: Goal, known: MediaInfo | None
+) -> tuple[Windows, Windows]:
     """What is trained on, and what is validated on."""
     own = None if settings.train_part is None else parse_spans(settings.train_part)
     held = None if settings.val_part is None else parse_spans(settings.val_part)
@@ -285,26 +372,30 @@ def _windows(settings: TrainSettings, goal: Goal) -> tuple[Windows, Windows]:
         lively=settings.lively,
         overlays=settings.overlays,
     )
+    opened = partial(open_clips, size=settings.size, deinterlace=settings.deinterlace, known=known)
     if settings.val:
-        groups = open_clips(settings.val, held or WHOLE, settings.size)
-        train_groups = excluding(open_clips(settings.clips, own or WHOLE, settings.size), groups)
+        groups = opened(settings.val, held or WHOLE)
+        train_groups = excluding(opened(settings.clips, own or WHOLE), groups)
     else:
-        opened = open_clips(settings.clips, WHOLE, settings.size)
+        whole = opened(settings.clips, WHOLE)
         if held is None:
             needed = goal.length * settings.interval[0]
-            held = held_out(opened, needed) if own is None else without(own)
+            held = held_out(whole, needed) if own is None else without(own)
         if not held:
             raise SettingsError(
                 "Training takes the whole clips, which leaves nothing to validate on: give val "
                 "clips, a val part, or a smaller train part."
             )
         groups, train_groups = [], []
-        for text, clips in zip(settings.clips, opened, strict=True):
+        for text, clips in zip(settings.clips, whole, strict=True):
             _, part, _ = split_path(text)
             used = own or without(held) if part is None else parse_spans(part)
             rest = held if part is None else without(used)
             groups.append([replace(clip, spans=rest) for clip in clips])
             train_groups.append([replace(clip, spans=used) for clip in clips])
+    read = [clip.info.path for group in (*groups, *train_groups) for clip in group]
+    output = Path(settings.output)
+    files.check_apart([output, _checkpoint_of(output)], images.files_of(*read))
     # Repeats in a held-out clip are no motion to be forecast, stillness is.
     judged = replace(sampling, crop=1, interval=(settings.interval[0],) * 2, min_motion=0.0)
     return Windows(train_groups, sampling), Windows(groups, judged)
@@ -325,13 +416,8 @@ def _adversary(
 
 
 def _restore(trainer: Trainer, checkpoint: Path, settings: TrainSettings) -> None:
-    try:
-        state = torch.load(checkpoint, weights_only=True, map_location=trainer.device)
-        kept = json.loads(state["settings"])
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        raise InputError(
-            f"The checkpoint {checkpoint} is damaged: delete it, or start anew with --no-resume."
-        ) from error
+    state = load_checkpoint(checkpoint, trainer.device)
+    kept = json.loads(state["settings"])
     now = json.loads(fingerprint(settings))
     changed = sorted(name for name in now if kept.get(name) != now[name])
     if changed:
@@ -343,7 +429,7 @@ def _restore(trainer: Trainer, checkpoint: Path, settings: TrainSettings) -> Non
     trainer.restore(state)
 
 
-def _write(output: Path, trainer: Trainer, settings: TrainSettings) -> None:
+def _write(output: Path, trainer: Trainer, settings: TrainSettings, *, overwrite: bool) -> None:
     """The best weights so far, as float16 safetensors that say what they are."""
     best = trainer.best
     assert best is not None
@@ -362,13 +448,9 @@ def _write(output: Path, trainer: Trainer, settings: TrainSettings) -> None:
         name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
         for name, tensor in trainer.best_state.items()
     }
-    part = output.with_name(output.name + ".part")
-    try:
-        safetensors.torch.save_file(_unshared(state), part, metadata)
-        part.replace(output)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"{output} cannot be written ({error.strerror}).") from error
+    data = safetensors.torch.save(_unshared(state), metadata)
+    with writing(output):
+        files.write_whole(output, data, overwrite=overwrite)
 
 
 def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -377,9 +459,10 @@ def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C sets a flag for the end of the step at hand; a second one interrupts at once."""
-    pressed = threading.Event()
+def _interruptible(pressed: threading.Event) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C, a polite kill or the terminal's end set a flag for the end of the step at hand; a
+    second one interrupts at once.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield pressed.is_set
         return
@@ -389,8 +472,13 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         pressed.set()
 
-    before = signal.signal(signal.SIGINT, on_signal)
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    known = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    # What whoever started this has turned off stays so, as nohup wants it.
+    heeded = [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
+    before = [signal.signal(number, on_signal) for number in heeded]
     try:
         yield pressed.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(heeded, before, strict=True):
+            signal.signal(number, handler)

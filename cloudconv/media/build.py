@@ -11,8 +11,8 @@ import av.codec.codec
 import av.error
 import av.filter
 
-from cloudconv.media.encoders import DEFAULTS, choose
-from cloudconv.media.target import container_of
+from cloudconv.media.write.encoders import DEFAULTS, choose
+from cloudconv.media.write.target import container_of
 
 ENCODERS = (
     *("libx264", "libx264rgb", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks"),
@@ -21,7 +21,7 @@ ENCODERS = (
 )
 """The encoders that somebody may ask for by name."""
 
-FILTERS = ("minterpolate", "xpsnr", "atempo", "bwdif")
+FILTERS = ("minterpolate", "xpsnr", "bwdif")
 """What commands use of libavfilter."""
 
 _SIDE = 256

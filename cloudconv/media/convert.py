@@ -29,7 +29,7 @@ from cloudconv.media.frame import ColorTags, Frame
 
 # What these formats define themselves, whatever the source was: JFIF is full-range BT.601 and
 # WebP limited-range BT.601.
-_OWN_COLOURS = {"mjpeg": (5, 2), "libwebp_anim": (6, 1)}
+_OWN_COLOURS = {"mjpeg": (5, 2), "libwebp": (6, 1), "libwebp_anim": (6, 1)}
 
 
 def output_tags(

@@ -1,24 +1,21 @@
-"""FFmpeg filters: deinterlacing, and yardsticks: motion interpolation, XPSNR and VMAF.
+"""FFmpeg filters: deinterlacing, and yardsticks: motion interpolation and XPSNR.
 
 They run inside PyAV's own FFmpeg, streamed frame by frame through a filter graph.
 """
 
 from __future__ import annotations
 
-import gc
-import json
-import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 from math import ceil, lcm
-from pathlib import Path
 
 import av
 import av.error
 import av.filter
+import numpy as np
 from av.filter.context import FilterContext
 
 from ..errors import InputError, ModelError
@@ -90,7 +87,7 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
         _push(entry, frame, round((time - first.time) / tick), tick)
         for picture in _pull(sink):
             when = first.time + Fraction(picture.pts or 0) / rate
-            yield replace(first, picture=picture, time=when, duration=1 / rate, corrupt=False)
+            yield replace(first, picture=picture, time=when, duration=1 / rate)
 
     yield from send(first, first.time)
     last, gap = first, Fraction(0)
@@ -251,86 +248,6 @@ class XpsnrMeter:
         self._graph.configure()
 
 
-def xpsnr(
-    truth: Iterable[Frame], test: Iterable[Frame], rate: Fraction
-) -> Iterator[XpsnrScore | None]:
-    """The score of each frame of two streams that show the same times; see :class:`XpsnrMeter`."""
-    meter = XpsnrMeter(rate)
-    for true, made in zip(truth, test, strict=True):
-        yield meter.push(true, made)
-
-
-class VmafMeter:
-    """VMAF by FFmpeg's ``libvmaf`` filter and its default model, where the build carries it.
-
-    It looks at motion too, so it must see every frame of the output in order. Deep pictures are
-    brought to 8 bits, RGB to YUV 4:4:4 of BT.709.
-
-    Raises:
-        ModelError: this FFmpeg lacks the filter.
-    """
-
-    def __init__(self, rate: Fraction) -> None:
-        _require("libvmaf")
-        self._rate = rate
-        self._first: Frame | None = None
-        self._count = 0
-        self._entries: list[FilterContext] = []
-        self._sink: FilterContext | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-
-    def push(self, truth: Frame, test: Frame) -> None:
-        """Take in the next frame.
-
-        Raises:
-            ValueError: the two differ in time, size or pixel format, or from those before.
-        """
-        if truth.time != test.time:
-            raise ValueError(f"frames at {truth.time} s and {test.time} s cannot be compared")
-        if self._first is None:
-            self._first = truth
-            self._open(truth)
-        _check_like(self._first, truth)
-        _check_like(self._first, test)
-        # The filter's first input is the one that is judged.
-        for entry, frame in zip(self._entries, (test, truth), strict=True):
-            _push(entry, frame, self._count, 1 / self._rate)
-        self._count += 1
-        assert self._sink is not None
-        for _ in _pull(self._sink):
-            pass
-
-    def finish(self) -> list[float]:
-        """The score of every frame, 0 to 100. The filter tells them only when it closes."""
-        if self._folder is None:
-            return []
-        for entry in self._entries:
-            entry.push(None)
-        assert self._sink is not None
-        for _ in _pull(self._sink):
-            pass
-        self._entries, self._sink = [], None
-        gc.collect()
-        log = Path(self._folder.name) / "vmaf.json"
-        frames = json.loads(log.read_text("utf-8"))["frames"]
-        self._folder.cleanup()
-        self._folder = self._first = None
-        return [float(frame["metrics"]["vmaf"]) for frame in frames]
-
-    def _open(self, like: Frame) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="cloudconv-")
-        graph = av.filter.Graph()
-        log = str(Path(self._folder.name) / "vmaf.json")
-        meter = graph.add("libvmaf", log_path=log, log_fmt="json")
-        for pad in range(2):
-            entry = _buffer(graph, like, 1 / self._rate)
-            _chain(graph, entry, *_to_eight_bit(like)).link_to(meter, 0, pad)
-            self._entries.append(entry)
-        self._sink = graph.add("buffersink")
-        meter.link_to(self._sink)
-        graph.configure()
-
-
 def _require(name: str) -> None:
     if not has_filter(name):
         raise ModelError(
@@ -373,6 +290,34 @@ def _chain(graph: av.filter.Graph, entry: FilterContext, *steps: tuple[str, str]
         entry.link_to(step)
         entry = step
     return entry
+
+
+class Luma:
+    """Frames' 8-bit luma, or gray, as FFmpeg makes it: deep pictures are rounded, RGB is BT.709."""
+
+    def __init__(self, like: Frame) -> None:
+        self._like = like
+        # The graph must outlive its filters.
+        self._graph = av.filter.Graph()
+        self._entry = _buffer(self._graph, like, like.duration)
+        self._sink = self._graph.add("buffersink")
+        _chain(self._graph, self._entry, *_to_eight_bit(like)).link_to(self._sink)
+        self._graph.configure()
+        self._count = 0
+
+    def of(self, frame: Frame) -> bytes:
+        """Its rows, height times width bytes.
+
+        Raises:
+            ValueError: a frame of another size or pixel format than the first.
+        """
+        _check_like(self._like, frame)
+        _push(self._entry, frame, self._count, self._like.duration)
+        self._count += 1
+        (picture,) = _pull(self._sink)
+        plane = picture.planes[0]
+        rows = np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)
+        return rows[: picture.height, : picture.width].tobytes()
 
 
 def _to_eight_bit(like: Frame) -> tuple[tuple[str, str], ...]:

@@ -7,7 +7,7 @@ formats, and some encoders want them; `repack` moves the samples over without ch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -117,58 +117,67 @@ def _planar(working: str, dtype: str, shift: int = 0) -> _Storage:
 
 def _storages() -> dict[str, _Storage]:
     found = {name: _planar(name, "<u2" if name.endswith("le") else "u1") for name in _NATIVE}
-    for subsampling in ("411", "420", "422", "440", "444"):
-        found[f"yuvj{subsampling}p"] = _planar(f"yuv{subsampling}p", "u1")
+    found |= {f"yuvj{s}p": _planar(f"yuv{s}p", "u1") for s in ("411", "420", "422", "440", "444")}
+    found |= _rgb_storages() | _yuv_storages() | _gray_storages()
+    big = {
+        f"{name[:-2]}be": replace(storage, dtype=storage.dtype.replace("<", ">"))
+        for name, storage in found.items()
+        if name.endswith("le")
+    }
+    return found | big
+
+
+def _rgb_storages() -> dict[str, _Storage]:
+    found = {"abgr": _packed("gbrap", "abgr")}
     for order in ("rgb", "bgr"):
         found[f"{order}24"] = _packed("gbrp", order)
         found[f"{order}48le"] = _packed("gbrp16le", order, "<u2")
         found[f"{order}a64le"] = _packed("gbrap16le", order + "a", "<u2")
-        for packed in (f"{order}a", f"a{order}"):
-            found[packed] = _packed("gbrap", packed)
-        for packed in (f"{order}0", f"0{order}"):
-            found[packed] = _packed("gbrp", packed.replace("0", "."))
-    found["abgr"] = _packed("gbrap", "abgr")
-    for order in ("yuyv", "uyvy", "yvyu"):
-        found[f"{order}422"] = _packed("yuv422p", order)
-    for name, order in (("vuya", "vuya"), ("ayuv", "ayuv"), ("uyva", "uyva")):
-        found[name] = _packed("yuva444p", order)
-    found["vuyx"] = _packed("yuv444p", "vuy.")
-    found["vyu444"] = _packed("yuv444p", "vyu")
-    found["ayuv64le"] = _packed("yuva444p16le", "ayuv", "<u2")
-    found["xv48le"] = _packed("yuv444p16le", "uyv.", "<u2")
-    found["xv36le"] = _packed("yuv444p12le", "uyv.", "<u2", 4)
+        found |= {name: _packed("gbrap", name) for name in (f"{order}a", f"a{order}")}
+        found |= {
+            name: _packed("gbrp", name.replace("0", ".")) for name in (f"{order}0", f"0{order}")
+        }
+    found |= {f"gbrp{n}msble": _planar(f"gbrp{n}le", "<u2", 16 - n) for n in (10, 12)}
+    found["x2rgb10le"] = _words("gbrp10le", r=20, g=10, b=0)
+    found["x2bgr10le"] = _words("gbrp10le", b=20, g=10, r=0)
+    return found
+
+
+def _yuv_storages() -> dict[str, _Storage]:
+    found = {f"{order}422": _packed("yuv422p", order) for order in ("yuyv", "uyvy", "yvyu")}
+    found |= {name: _packed("yuva444p", name) for name in ("vuya", "ayuv", "uyva")}
+    found |= {
+        "vuyx": _packed("yuv444p", "vuy."),
+        "vyu444": _packed("yuv444p", "vyu"),
+        "ayuv64le": _packed("yuva444p16le", "ayuv", "<u2"),
+        "xv48le": _packed("yuv444p16le", "uyv.", "<u2"),
+        "xv36le": _packed("yuv444p12le", "uyv.", "<u2", 4),
+        "xv30le": _words("yuv444p10le", v=20, y=10, u=0),
+        "v30xle": _words("yuv444p10le", v=22, y=12, u=2),
+        "nv12": _semi_planar("yuv420p"),
+        "nv16": _semi_planar("yuv422p"),
+        "nv24": _semi_planar("yuv444p"),
+        "nv21": _semi_planar("yuv420p", "vu"),
+        "nv42": _semi_planar("yuv444p", "vu"),
+        "nv20le": _semi_planar("yuv422p10le", "uv", "<u2"),
+    }
+    found |= {f"yuv444p{n}msble": _planar(f"yuv444p{n}le", "<u2", 16 - n) for n in (10, 12)}
     for depth in (10, 12, 16):
         found[f"y2{depth}le"] = _packed(f"yuv422p{depth}le", "yuyv", "<u2", 16 - depth)
         for digit, subsampling in ((0, "420"), (2, "422"), (4, "444")):
             found[f"p{digit}{depth}le"] = _semi_planar(
                 f"yuv{subsampling}p{depth}le", "uv", "<u2", 16 - depth
             )
-    for name, subsampling in (("nv12", "420"), ("nv16", "422"), ("nv24", "444")):
-        found[name] = _semi_planar(f"yuv{subsampling}p")
-    found["nv21"] = _semi_planar("yuv420p", "vu")
-    found["nv42"] = _semi_planar("yuv444p", "vu")
-    found["nv20le"] = _semi_planar("yuv422p10le", "uv", "<u2")
-    for depth in (10, 12):
-        for family in ("yuv444p", "gbrp"):
-            working = f"{family}{depth}le"
-            found[f"{family}{depth}msble"] = _planar(working, "<u2", 16 - depth)
-    found["x2rgb10le"] = _words("gbrp10le", r=20, g=10, b=0)
-    found["x2bgr10le"] = _words("gbrp10le", b=20, g=10, r=0)
-    found["xv30le"] = _words("yuv444p10le", v=20, y=10, u=0)
-    found["v30xle"] = _words("yuv444p10le", v=22, y=12, u=2)
-    for name, dtype, alpha in (("ya8", "u1", "gbrap"), ("ya16le", "<u2", "gbrap16le")):
-        # No planar gray has alpha, so the gray goes into all three colours.
-        gray, opacity = _Component(0, 0, 2), _Component(0, 1, 2)
-        found[name] = _Storage(alpha, dtype, (gray, gray, gray, opacity), exact_back=False)
-    for name, storage in list(found.items()):
-        if name.endswith("le"):
-            found[f"{name[:-2]}be"] = _Storage(
-                storage.working,
-                storage.dtype.replace("<", ">"),
-                storage.components,
-                storage.exact_back,
-            )
     return found
+
+
+def _gray_storages() -> dict[str, _Storage]:
+    # No planar gray has alpha, so the gray goes into all three colours.
+    gray, opacity = _Component(0, 0, 2), _Component(0, 1, 2)
+    return {
+        name: _Storage(alpha, dtype, (gray, gray, gray, opacity), exact_back=False)
+        for name, dtype, alpha in (("ya8", "u1", "gbrap"), ("ya16le", "<u2", "gbrap16le"))
+    }
 
 
 _STORAGES = _storages()

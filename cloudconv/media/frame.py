@@ -34,7 +34,6 @@ class Frame:
     time: Fraction
     duration: Fraction
     tags: ColorTags = ColorTags()
-    corrupt: bool = False
 
     @property
     def width(self) -> int:

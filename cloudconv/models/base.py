@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Literal
 
 import torch
@@ -24,6 +25,16 @@ SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 _HALVINGS = 6
 
 
+def check_finite(total: Tensor, time: Fraction | None = None) -> None:
+    """Raise ModelError if the sum of a picture's values is not finite, and so not the picture."""
+    if not total.isfinite():
+        where = "" if time is None else f" for {float(time):.3f} s"
+        raise ModelError(
+            f"The model made a picture{where} whose values are not finite, so nothing is written: "
+            "try --precision fp32, or other weights."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """What a model needs and can do. Jobs read this; nothing branches on a model's name.
@@ -37,8 +48,10 @@ class ModelSpec:
     score). ``trust``: how much of the pictures' difference the model's motion may leave over
     before blends take the place of its pictures, in part and in full, see
     :func:`cloudconv.models.fallback.settle`; None without that option. ``hidden``: left out of
-    lists for people. ``training``: the training settings that suit it, where they are not those
-    that suit most (measured).
+    lists for people. ``purpose``: what it is for, in a few words. ``time``: what an interpolation
+    takes, start to end, or a forecast, as a share of what the default model of its task takes
+    (medians of paired runs on a CPU), None where nobody has measured. ``training``: the training
+    settings that suit it, where they are not those that suit most (measured).
     """
 
     name: str
@@ -58,6 +71,8 @@ class ModelSpec:
     half_precision: bool
     hidden: bool = False
     trust: tuple[float, float] | None = None
+    purpose: str = ""
+    time: float | None = None
     training: Mapping[str, object] = field(default_factory=dict, compare=False)
 
 
@@ -127,7 +142,7 @@ class Interpolator(Model):
 
     @torch.no_grad()
     def interpolate(
-        self, x0: Tensor, x1: Tensor, timestep: Tensor, *, scale: float = 1.0
+        self, x0: Tensor, x1: Tensor, timestep: Tensor | float, *, scale: float = 1.0
     ) -> Tensor:
         """The pictures at ``timestep`` between ``x0`` and ``x1``.
 
@@ -136,8 +151,9 @@ class Interpolator(Model):
 
         Args:
             x0, x1: (B, 3, H, W) RGB of any size, nominally in [0, 1]. Never written to. For a
-                model that ``carries`` them along, further channels may follow.
-            timestep: (B,) in [0, 1].
+                model that ``carries`` them along, further channels may follow. Two pictures
+                (3, H, W) give one.
+            timestep: (B,) in [0, 1], or one number for all.
             scale: the resolution at which motion is estimated, against the picture's own: 0.5
                 for 4K and large motion.
 
@@ -149,6 +165,12 @@ class Interpolator(Model):
             ModelError: for a scale that the model does not take.
             ValueError: if the shapes do not belong together.
         """
+        if x0.ndim == 3 and x1.ndim == 3:
+            return self.interpolate(x0[None], x1[None], timestep, scale=scale)[0]
+        if not isinstance(timestep, Tensor):
+            if not 0 <= timestep <= 1:
+                raise ValueError(f"a timestep is from 0 to 1: {timestep = }")
+            timestep = torch.full(x0.shape[:1], float(timestep))
         most = math.inf if self.carries else COLOURS
         if x0.shape != x1.shape or x0.ndim != 4 or not COLOURS <= x0.shape[1] <= most:
             raise ValueError(f"two (B, 3, H, W) batches are needed: {x0.shape = }, {x1.shape = }")

@@ -69,6 +69,8 @@ BLEND = ModelSpec(
     licence="MIT",
     origin="cloudconv",
     domain="anything; moving things ghost",
+    purpose="the baseline; things ghost",
+    time=0.1,
     scale_option=False,
     bytes_per_pixel=48,
     overlap=0,
@@ -87,6 +89,8 @@ HOLD = ModelSpec(
     licence="MIT",
     origin="cloudconv",
     domain="anything; motion stays as jerky as it was",
+    purpose="repeats the earlier frame",
+    time=None,
     scale_option=False,
     bytes_per_pixel=36,
     overlap=0,
@@ -94,7 +98,12 @@ HOLD = ModelSpec(
 )
 
 LAST = replace(
-    HOLD, task="predict", context=1, build=Last, domain="anything; nothing moves any more"
+    HOLD,
+    task="predict",
+    context=1,
+    build=Last,
+    domain="anything; nothing moves any more",
+    purpose="the baseline; a still",
 )
 
 LINEAR = replace(
@@ -104,4 +113,5 @@ LINEAR = replace(
     build=Linear,
     bytes_per_pixel=60,
     domain="slow fades; moving things tear within a few frames",
+    purpose="slow fades",
 )

@@ -28,17 +28,22 @@ def _turbo() -> IFNet:
 CLOUD_BEST = replace(
     RIFE_46,
     name="cloud-best",
+    purpose="any footage; the default",
+    time=1,
     build=_best,
     weights="cloud-best",
     parameters=5_308_848,
     origin="cloudconv, started from RIFE 4.6 (Huang et al., ECCV 2022, arXiv 2011.06294)",
     domain="any live footage; quiet and noisy pictures too",
     bytes_per_pixel=280,
+    trust=(0.5, 0.6),
 )
 
 CLOUD_FAST = replace(
     CLOUD_BEST,
     name="cloud-fast",
+    purpose="long films",
+    time=0.6,
     build=_fast,
     weights="cloud-fast",
     parameters=4_965_752,
@@ -49,6 +54,8 @@ CLOUD_FAST = replace(
 CLOUD_TURBO = replace(
     CLOUD_FAST,
     name="cloud-turbo",
+    purpose="slow machines, a first look",
+    time=0.3,
     build=_turbo,
     weights="cloud-turbo",
     multiple=64,

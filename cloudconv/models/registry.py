@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from cloudconv import weights
-from cloudconv.errors import ModelError, WeightsError
+from cloudconv.errors import UnknownModelError, WeightsError
 from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor, Task
 from cloudconv.models.baselines import BLEND, HOLD, LAST, LINEAR
 from cloudconv.models.blocks import Block
 from cloudconv.models.cloud import CLOUD_BEST, CLOUD_FAST, CLOUD_TURBO
 from cloudconv.models.flow import FLOW
+from cloudconv.models.research.specs import SEEDS
 from cloudconv.models.rife import RIFE_46
-from cloudconv.models.seeds import SEEDS
 from cloudconv.models.tiny import TINY
 from cloudconv.models.voxelflow import VOXELFLOW
 
@@ -42,6 +42,11 @@ QUALITIES = {"best": CLOUD_BEST.name, "fast": CLOUD_FAST.name, "turbo": CLOUD_TU
 """The interpolators by what a user wants of them."""
 
 
+def is_research(spec: ModelSpec) -> bool:
+    """Whether it is one of the research projects' small models."""
+    return spec in SEEDS
+
+
 def specs() -> list[ModelSpec]:
     """All registered models, hidden ones too, the default one first."""
     return list(_SPECS)
@@ -54,7 +59,7 @@ def spec(name_or_path: str | Path, task: Task | None = None) -> ModelSpec:
         task: what it is wanted for. ``hold`` is an interpolator and a predictor.
 
     Raises:
-        ModelError: if there is none for that task; the message names those that there are.
+        UnknownModelError: if there is none for that task; the message names those that there are.
         WeightsError: if the file cannot be read or does not say whose weights it holds.
     """
     path = _as_file(name_or_path)
@@ -65,13 +70,13 @@ def spec(name_or_path: str | Path, task: Task | None = None) -> ModelSpec:
             return known
     names = list(dict.fromkeys(k.name for k in _SPECS if not k.hidden and task in (None, k.task)))
     if found:
-        raise ModelError(
+        raise UnknownModelError(
             f"{name} is a model to {found[0].task}, and one to {task} is needed: choose one of "
             f"{', '.join(names)}."
         )
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
-    raise ModelError(f'There is no model "{name}"{hint}: choose one of {", ".join(names)}.')
+    raise UnknownModelError(f'There is no model "{name}"{hint}: choose one of {", ".join(names)}.')
 
 
 def load(
@@ -113,7 +118,7 @@ def load_model(
         task: what it is wanted for.
 
     Raises:
-        ModelError: if there is no such model for that task.
+        UnknownModelError: if there is no such model for that task.
         WeightsError: if its weights are missing, damaged, or another model's.
     """
     chosen = spec(name_or_path, task)

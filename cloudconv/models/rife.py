@@ -26,6 +26,7 @@ from cloudconv.models.ops import (
     stillness,
     strips,
 )
+from cloudconv.models.texture import restore
 
 _WIDTHS = (192, 128, 96, 64)
 _MASK, _GATE = slice(4, 5), slice(5, 6)  # behind the two flows of two channels each
@@ -142,6 +143,7 @@ class IFNet(Interpolator):
         """The result of a motion at a scale, (B, 3 or more, H, W), and with it what is left."""
         batch, channels, height, width = x0.shape
         result = x0.new_empty((batch, channels + self.tells_leftover, height, width))
+        free = x0.new_empty((batch, 1, height, width)) if self._gated else None
         # Memory is what these steps take their time for; a GPU has nothing to gain by strips.
         rows = _STRIP if x0.device.type == "cpu" else max(height, _STRIP)
         for top, part in strips(motion, size, rows):
@@ -149,7 +151,11 @@ class IFNet(Interpolator):
             # The motion reaches beyond the picture's edges.
             part = part[:, :, : target.shape[2], :width]
             if part.shape[2]:
-                self._fill(target, top, x0, x1, timestep, part, size)
+                moving = None if free is None else free[:, :, top : top + rows]
+                self._fill(target, top, x0, x1, timestep, part, size, moving)
+        if free is not None:
+            moved = motion[:, :4] * torch.sigmoid(-motion[:, _GATE])
+            restore(result, x0, x1, moved, size, free)
         return result
 
     def _fill(
@@ -161,19 +167,22 @@ class IFNet(Interpolator):
         timestep: Tensor,
         motion: Tensor,
         gain: float,
+        free: Tensor | None,
     ) -> None:
-        """Make some rows of the result, from ``top`` on, by the motion there."""
+        """Make some rows of the result, from ``top`` on, by the motion there; see ``restore``."""
         channels, rows = x0.shape[1], motion.shape[2]
         made = result[:, :channels]
         warped0, warped1 = _warped([x0, x1], motion, gain, top)
         mask = torch.sigmoid(motion[:, _MASK])
-        if not self._gated:
+        if free is None:
             lerp_into(made, warped1, warped0, mask)
         else:
             still = _still_rows(x0, x1, top, rows)
             # Beside a source frame, that frame itself: it is sharper than anything made of two.
             beside = 1 - torch.minimum(timestep, 1 - timestep) * _BESIDE
-            gate = torch.sigmoid(motion[:, _GATE]).maximum(still).maximum(beside)
+            kept = still.maximum(beside)
+            gate = torch.sigmoid(motion[:, _GATE]).maximum(kept)
+            free.copy_(1 - kept)
             blend = torch.lerp(x0.narrow(2, top, rows), x1.narrow(2, top, rows), timestep)
             lerp_into(made, torch.lerp(warped1, warped0, mask), blend, gate)
         if self.tells_leftover:
@@ -216,6 +225,8 @@ RIFE_46 = ModelSpec(
     licence="MIT",
     origin="Huang et al., ECCV 2022 (arXiv 2011.06294), version 4.6",
     domain="any live footage; strong on camera and object motion",
+    purpose="the network that they come from",
+    time=0.9,
     scale_option=True,
     bytes_per_pixel=260,
     overlap=128,

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from cloudconv.models.base import ModelSpec, Predictor
 from cloudconv.models.blocks import Block
+from cloudconv.models.context_cadence import Content, content, steps_of_content
 from cloudconv.models.flow import carried, mean_velocity
 from cloudconv.models.ops import sample, sampling_grid, warp
-from cloudconv.models.rhythm import Content, content, steps_of_content
 from cloudconv.models.rife import RIFE_46
 
 CONTEXT = 6
@@ -345,6 +345,8 @@ VOXELFLOW = ModelSpec(
     licence="MIT",
     origin="cloudconv, started from RIFE 4.6 (Huang et al., ECCV 2022, arXiv 2011.06294)",
     domain="live footage; clouds, water, traffic, people",
+    purpose="live footage; the default",
+    time=1,
     scale_option=False,
     bytes_per_pixel=710,
     overlap=128,

@@ -1,9 +1,10 @@
 """What ``compare`` and ``dream`` found, each as one HTML page that opens from disk."""
 
 from .columns import COLUMNS, Column
+from .compare import render_report
 from .data import Comparison, Curves, Method, Picture, ReportData
-from .dream import DreamPage, render_dream
-from .html import render_report
+from .dream import DreamPage, StrangePlace, render_dream
+from .folder import ReportFolder, check_folder
 
 __all__ = [
     "COLUMNS",
@@ -14,6 +15,9 @@ __all__ = [
     "Method",
     "Picture",
     "ReportData",
+    "ReportFolder",
+    "StrangePlace",
+    "check_folder",
     "render_dream",
     "render_report",
 ]

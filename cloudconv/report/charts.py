@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 from math import ceil, floor, isfinite, log10
 from typing import Any
 
@@ -63,8 +62,24 @@ def thin(scores: Sequence[float | None], limit: int) -> list[int]:
     return [min(group, key=known.__getitem__) for group in groups]
 
 
-def draw(chart: Chart) -> str:
-    """The chart as HTML: a plot that the page's script reads and points into."""
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A chart's geometry: SVG paths on a square of ``side`` units, labels as (percent, text).
+
+    ``lines`` are (line, path, path of its dots), the model's last: it is drawn on top.
+    """
+
+    chart: Chart
+    side: int
+    levels: list[tuple[str, str]]
+    ticks: list[tuple[str, str]]
+    grid: list[str]
+    marks: list[str]
+    lines: list[tuple[Line, str, str]]
+
+
+def drawing(chart: Chart) -> Drawing:
+    """Where everything in the chart stands."""
     low, high = _range(chart)
     levels = steps(low, high, 5)
     low, high = levels[0], levels[-1]
@@ -78,42 +93,21 @@ def draw(chart: Chart) -> str:
     def down(y: float) -> float:
         return (1 - (min(max(y, low), high) - low) / (high - low)) * _SIDE
 
-    grid = "".join(
-        f'<path class="grid" d="M0 {down(y):.1f}H{_SIDE}"/>' for y in levels if low < y < high
-    )
-    marks = "".join(
-        f'<path class="cut" d="M{across(x):.1f} 0V{_SIDE}"/>'
-        for x in chart.marks
-        if left <= x <= right
-    )
-    # The model is drawn last, on top.
-    drawn = sorted(chart.lines, key=lambda line: -line.color)
-    lines = "".join(
-        f'<g data-series="{line.color}" class="line c{line.color}">'
-        f'<path d="{_path(chart, line, across, down)}"/>'
-        + (f'<path class="dots" d="{_dots(chart, line, across, down)}"/>' if chart.dots else "")
-        + "</g>"
-        for line in drawn
-    )
-    y_labels = "".join(
-        f'<span style="top:{down(y) / 10:.2f}%">{y:.{digits}f}</span>' for y in levels
-    )
-    x_labels = "".join(
-        f'<span style="left:{across(x) / 10:.2f}%">{escape(text)}</span>'
-        for x, text in chart.ticks
-        if left <= x <= right
-    )
-    unit = f" <small>{escape(chart.unit)}</small>" if chart.unit else ""
-    label = f"{chart.title}: one line a method. Arrow keys read the values out."
-    return (
-        f'<figure class="chart"><figcaption>{escape(chart.title)}{unit}</figcaption>'
-        f'<div class="axes"><div class="y" aria-hidden="true">{y_labels}</div>'
-        f'<div class="plot" id="plot-{chart.key}" data-chart="{chart.key}" tabindex="0" '
-        f'role="group" aria-label="{escape(label)}">'
-        f'<svg viewBox="0 0 {_SIDE} {_SIDE}" preserveAspectRatio="none" aria-hidden="true">'
-        f"{grid}{marks}{lines}</svg>"
-        '<div class="rule" hidden></div><div class="readout" role="status" hidden></div></div>'
-        f'<div class="x" aria-hidden="true">{x_labels}</div></div></figure>'
+    return Drawing(
+        chart,
+        _SIDE,
+        [(f"{down(y) / 10:.2f}", f"{y:.{digits}f}") for y in levels],
+        [(f"{across(x) / 10:.2f}", text) for x, text in chart.ticks if left <= x <= right],
+        [f"M0 {down(y):.1f}H{_SIDE}" for y in levels if low < y < high],
+        [f"M{across(x):.1f} 0V{_SIDE}" for x in chart.marks if left <= x <= right],
+        [
+            (
+                line,
+                _path(chart, line, across, down),
+                _dots(chart, line, across, down) if chart.dots else "",
+            )
+            for line in sorted(chart.lines, key=lambda line: -line.color)
+        ],
     )
 
 

@@ -17,6 +17,13 @@ class Column:
     digits: int
     higher_is_better: bool
     meaning: str
+    signed: bool = False
+    """Whether 0 is best."""
+
+    @property
+    def better(self) -> str:
+        """Which scores are better, in a word."""
+        return "nearer 0" if self.signed else "higher" if self.higher_is_better else "lower"
 
     def text(self, score: float | None) -> str:
         """The score in print; a dash where there is none."""
@@ -30,6 +37,8 @@ class Column:
         found = [score for score in scores if score is not None and isfinite(score)]
         if len({self.text(score) for score in found}) < 2:
             return None
+        if self.signed:
+            return self.text(min(found, key=abs))
         return self.text(max(found) if self.higher_is_better else min(found))
 
 
@@ -52,6 +61,16 @@ COLUMNS: dict[str, Column] = {
         Column("l2", "L2", "", 6, False, "mean squared error of channels in 0 to 1"),
         Column("gdl", "GDL", "", 5, False, "how much the edges differ (Mathieu 2015, alpha 1)"),
         Column("sharpness", "Sharpness", "dB", 2, True, "likeness of edges (Mathieu 2015)"),
+        Column(
+            "texture",
+            "Texture",
+            "dB",
+            2,
+            True,
+            "energy of the finest band of luma against the kept neighbours'; below 0 is softer",
+            signed=True,
+        ),
+        Column("texture2", "Texture 2", "dB", 2, True, "the same one octave below", signed=True),
         Column(
             "flicker",
             "Flicker",

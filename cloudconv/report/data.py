@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -32,6 +33,11 @@ class Picture:
     def media_type(self) -> str:
         return next(kind for start, kind in _SIGNATURES.items() if self.data.startswith(start))
 
+    @property
+    def uri(self) -> str:
+        """The picture itself as an address."""
+        return f"data:{self.media_type};base64,{b64encode(self.data).decode('ascii')}"
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -52,7 +58,8 @@ class Method:
 class Curves:
     """Scores of each scored frame in order of time.
 
-    ``psnr`` and ``ssim`` hold, for each method, one score a frame. ``cuts`` are the times of the
+    ``psnr``, ``ssim`` and ``texture`` hold, for each method, one score a frame; one that was not
+    asked for is empty. ``cuts`` are the times of the
     first frames of new scenes.
     """
 
@@ -61,9 +68,10 @@ class Curves:
     psnr: Mapping[str, tuple[float | None, ...]]
     ssim: Mapping[str, tuple[float | None, ...]]
     cuts: tuple[Fraction, ...] = ()
+    texture: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        rows = [self.times, *self.psnr.values(), *self.ssim.values()]
+        rows = [self.times, *self.psnr.values(), *self.ssim.values(), *self.texture.values()]
         if any(len(row) != len(self.frames) for row in rows):
             raise ValueError("every curve needs one score, or None, for each frame")
 

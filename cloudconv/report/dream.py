@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from importlib.resources import files
-from string import Template
 
-from .charts import Chart, Line, chart_data, draw, steps
+from .charts import Chart, Line, drawing, steps
+from .data import Picture
+from .page import render
 
 Values = Mapping[str, float | None]
 
 POINTS = 600
 """Points of a curve that are drawn at most."""
 
+_LEGEND = (Line("dream", (), 0), Line("least that lives", (), 1), Line("most that lives", (), 2))
 _MEANINGS = {
     "sharpness": "strength of edges against the source's",
     "std": "contrast against the source's",
@@ -29,7 +28,17 @@ _MEANINGS = {
     "patch": "how unlike the source's the small patches are",
     "patch_time": "the same of patches in space and time",
     "repeat": "distance to the most alike picture 30 or more frames before, of 255",
+    "strangeness": "double exposures and smears in the worst place; 1 is the most that lives",
+    "light": "distance of the field of colours to that of the nearest source frame, of 255",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class StrangePlace:
+    """The strangest place of a window, marked in its frame."""
+
+    caption: str
+    picture: Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +55,7 @@ class DreamPage:
     times: Sequence[float]
     values: Sequence[Values]
     limits: Mapping[str, tuple[float | None, float | None]]
+    strangest: Sequence[StrangePlace] = ()
 
 
 def render_dream(page: DreamPage) -> str:
@@ -53,20 +63,18 @@ def render_dream(page: DreamPage) -> str:
     group = max(1, -(-len(page.times) // POINTS))
     kept = range(0, len(page.times), group)
     charts = [chart for key in page.limits if (chart := _chart(page, key, list(kept))) is not None]
-    data = {"charts": {chart.key: chart_data(chart) for chart in charts}, "verdicts": {}}
-    folder = files(__package__)
-    return Template((folder / "template.html").read_text("utf-8")).substitute(
-        title=escape(f"{page.source} - cloudconv dream"),
+    return render(
+        "dream.html",
+        charts,
+        {},
         command="dream",
-        verdict=escape(page.verdict),
-        source=escape(page.source),
-        summary=escape(page.summary),
-        style=(folder / "style.css").read_text("utf-8"),
-        script=(folder / "script.js").read_text("utf-8"),
-        body=_body(charts),
-        footer="",
-        # Inside a script element only "</script" and "<!--" mean anything.
-        data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
+        source=page.source,
+        verdict=page.verdict,
+        summary=page.summary,
+        lines=_LEGEND,
+        drawings=[drawing(chart) for chart in charts],
+        strangest=page.strangest,
+        meanings=[(chart.title, _MEANINGS[chart.key]) for chart in charts],
     )
 
 
@@ -89,24 +97,4 @@ def _chart(page: DreamPage, key: str, kept: list[int]) -> Chart | None:
         labels=[f"{time:.1f} s" for time in times],
         ticks=[(second, f"{second:g} s") for second in steps(times[0], times[-1], 8)],
         lines=lines,
-    )
-
-
-def _body(charts: Sequence[Chart]) -> str:
-    names = (("dream", 0), ("least that lives", 1), ("most that lives", 2))
-    legend = "".join(
-        f'<li><button type="button" aria-pressed="true" data-color="{color}">'
-        f'<span class="key c{color}"></span>{name}</button></li>'
-        for name, color in names
-    )
-    meanings = "".join(
-        f"<dt>{escape(chart.title)}</dt><dd>{escape(_MEANINGS[chart.key])}</dd>" for chart in charts
-    )
-    return (
-        '<section aria-labelledby="curves"><h2 id="curves">Vitals</h2>'
-        '<p class="note">Each point stands for the 100 frames before it. Point at a chart, or move '
-        "along it with the arrow keys, to read it.</p>"
-        f'<ul class="legend" aria-label="Lines; press to hide">{legend}</ul>'
-        f'<div class="charts">{"".join(draw(chart) for chart in charts)}</div>'
-        f"<details><summary>What they mean</summary><dl>{meanings}</dl></details></section>"
     )

@@ -7,7 +7,6 @@ goes on where it was, and two runs with one seed see the same.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -22,9 +21,9 @@ from torch import Tensor
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.media.color import rgb_of, thumbnail
 from cloudconv.media.frame import Frame
-from cloudconv.media.images import open_pictures
-from cloudconv.media.probe import MediaInfo, probe
-from cloudconv.media.source import Source
+from cloudconv.media.read.images import open_pictures, videos_in
+from cloudconv.media.read.probe import MediaInfo, probe
+from cloudconv.media.read.source import Source
 from cloudconv.scene import CutDetector, RepeatDetector
 from cloudconv.training.overlays import overlaid
 from cloudconv.training.spans import HELD_LAST, HELD_OUT, WHOLE, Span, parse_spans, split_path
@@ -40,9 +39,6 @@ _LIVELIEST_OF = 4
 _SHRUNK = 8  # noise and flicker are no liveliness
 _CUT_SUSPECTED = 0.03  # mean luma difference of neighbours below which there is no cut
 _CUT_JUMP = 5  # times the median difference of a window
-_VIDEO_SUFFIXES = re.compile(
-    r"\.(mp4|m4v|mov|mkv|webm|avi|ts|m2ts|mts|mpe?g|wmv|asf|flv|ogv|3gp|y4m|nut|gif|apng)", re.I
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +46,13 @@ class Clip:
     """A readable clip, the parts of it that may be used, and how it is used.
 
     ``spans``: fractions of its length. ``size``: the longest side to which it is shrunk, None to
-    leave it.
+    leave it. ``deinterlace``: make whole frames from fields first.
     """
 
     info: MediaInfo
     spans: tuple[Span, ...] = WHOLE
     size: int | None = None
+    deinterlace: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -72,6 +69,8 @@ class Clip:
     def gap(self) -> Fraction:
         """The mean time between frames, in seconds."""
         timing = self.info.timing
+        if timing.pace is not None:
+            return 1 / timing.pace
         return (timing.end - timing.start) / timing.frames
 
     def stretches(self) -> list[tuple[int, int]]:
@@ -121,7 +120,12 @@ class Batch:
 
 
 def open_clips(
-    paths: Sequence[str], spans: Sequence[Span] = WHOLE, size: int | None = None
+    paths: Sequence[str],
+    spans: Sequence[Span] = WHOLE,
+    size: int | None = None,
+    *,
+    deinterlace: bool = False,
+    known: MediaInfo | None = None,
 ) -> list[list[Clip]]:
     """The clips of each path: a video, a folder of videos, or a folder or pattern of pictures.
 
@@ -129,6 +133,8 @@ def open_clips(
         paths: one may end in ``[0:0.75]``, the part of its clips that is meant, and in ``@480``,
             the longest side to which they are shrunk.
         spans, size: the same for the others.
+        deinterlace: see :class:`Clip`.
+        known: what a path that is given holds, where that was found out already.
 
     Returns:
         A list for each path.
@@ -143,15 +149,23 @@ def open_clips(
     for text in paths:
         name, part, side = split_path(text)
         used = tuple(spans) if part is None else parse_spans(part)
-        groups.append([Clip(probe(f), used, side or size) for f in _files(Path(name))])
+        if known is not None and text == str(known.path):
+            infos = [known]
+        else:
+            infos = [probe(file) for file in _files(Path(name))]
+        groups.append([Clip(info, used, side or size, deinterlace) for info in infos])
     return groups
 
 
 def held_out(groups: list[list[Clip]], needed: int) -> tuple[Span, ...]:
     """The part of clips that validates where none was given, for windows of ``needed`` frames."""
-    longest = max(clip.info.timing.frames for group in groups for clip in group)
+    return held_spans(max(clip.info.timing.frames for group in groups for clip in group), needed)
+
+
+def held_spans(frames: int, needed: int) -> tuple[Span, ...]:
+    """The same for clips of at most so many frames."""
     shortest = min(float(end - begin) for begin, end in HELD_OUT)
-    return HELD_OUT if longest * shortest >= needed * _ROOM else HELD_LAST
+    return HELD_OUT if frames * shortest >= needed * _ROOM else HELD_LAST
 
 
 def excluding(groups: list[list[Clip]], held: list[list[Clip]]) -> list[list[Clip]]:
@@ -170,9 +184,8 @@ def excluding(groups: list[list[Clip]], held: list[list[Clip]]) -> list[list[Cli
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    inside = sorted(path.iterdir())
-    found = [f for f in inside if f.is_file() and _VIDEO_SUFFIXES.fullmatch(f.suffix)]
-    for folder in (f for f in inside if f.is_dir()):
+    found = videos_in(path)
+    for folder in sorted(f for f in path.iterdir() if f.is_dir()):
         try:
             open_pictures(folder)
         except InputError:
@@ -240,8 +253,22 @@ class Windows:
             f"last one: {reason}. Give other clips, a smaller interval, or less min-motion."
         )
 
-    def spread(self, count: int) -> list[Tensor]:
+    def spread(
+        self, count: int, told: Callable[[int, int], None] = lambda *_: None
+    ) -> list[Tensor]:
         """Up to ``count`` windows, spread evenly over all clips and each clip's usable parts.
+
+        ``told`` gets how many clips of how many are read.
+
+        Raises:
+            InputError: not one of them can be used.
+        """
+        return [_pictures(clip, frames) for clip, frames in self.spread_frames(count, told)]
+
+    def spread_frames(
+        self, count: int, told: Callable[[int, int], None] = lambda *_: None
+    ) -> Iterator[tuple[Clip, list[Frame]]]:
+        """The same windows as they were decoded, one after the other.
 
         Raises:
             InputError: not one of them can be used.
@@ -252,20 +279,22 @@ class Windows:
         chosen = (
             clips if len(clips) <= count else [clips[k * len(clips) // count] for k in range(count)]
         )
-        found: list[Tensor] = []
+        found = False
         reason = ""
-        for clip in chosen:
+        for number, clip in enumerate(chosen):
+            told(number, len(chosen))
             starts = _Starts(clip, self.sampling.needed)
-            for place in np.linspace(0, len(starts) - 1, each).round():
+            places = np.linspace(0, len(starts) - 1, min(each, len(starts))).round()
+            for place in places:
                 begin, end = starts[int(place)]
-                window = self._read(clip, begin, end, self.sampling.interval[0])
-                if isinstance(window, Tensor):
-                    found.append(window)
+                frames = self._read(clip, begin, end, self.sampling.interval[0])
+                if isinstance(frames, str):
+                    reason = f"{clip.info.path.name} {frames}"
                 else:
-                    reason = f"{clip.info.path.name} {window}"
+                    found = True
+                    yield clip, frames
         if not found:
             raise InputError(f"Nothing to validate on could be read; the last try: {reason}.")
-        return found
 
     def _fault(self, clip: Clip) -> str | None:
         longest = max(end - begin for begin, end in clip.stretches())
@@ -283,39 +312,48 @@ class Windows:
         interval = int(random.integers(low, max(low, min(high, (longest - 1) // steps)) + 1))
         starts = _Starts(clip, steps * interval + 1 if self.sampling.length > 1 else 1)
         begin, end = starts[int(random.integers(len(starts)))]
-        return self._read(clip, begin, end, interval)
-
-    def _read(self, clip: Clip, begin: int, end: int, interval: int) -> Tensor | str:
-        """The window from frame ``begin`` on, or why it can't be used; stops before ``end``."""
-        repeats = RepeatDetector()
-        pictures: list[Tensor] = []
-        looks: list[Tensor] = []
-        lead = min(begin, _LEAD)
-        start = (begin - lead) * clip.gap
-        differing = 0
-        with Source(clip.info, start=start, end=end * clip.gap, threads=1) as source:
-            for number, frame in enumerate(source.frames()):
-                repeated = repeats.push(frame) and not self.sampling.repeats
-                if number < lead or (repeated and pictures):
-                    continue
-                if differing % interval == 0:
-                    looks.append(thumbnail(frame, *CutDetector.THUMBNAIL))
-                    pictures.append(_picture(frame, clip.shape))
-                differing += 1
-                if len(pictures) == self.sampling.length:
-                    break
-        if len(pictures) < self.sampling.length:
-            return "ends, or repeats itself, too soon"
-        if _has_cut(looks):
-            return "has a cut there"
-        window = torch.stack(pictures)
+        frames = self._read(clip, begin, end, interval)
+        if isinstance(frames, str):
+            return frames
+        window = _pictures(clip, frames)
         if self.sampling.min_motion and _motion(window) < self.sampling.min_motion:
             return "hardly moves there"
         return window
 
+    def _read(self, clip: Clip, begin: int, end: int, interval: int) -> list[Frame] | str:
+        """The window from frame ``begin`` on, or why it can't be used; stops before ``end``."""
+        repeats = RepeatDetector()
+        frames: list[Frame] = []
+        looks: list[Tensor] = []
+        lead = min(begin, _LEAD)
+        start = (begin - lead) * clip.gap
+        differing = 0
+        with Source(
+            clip.info,
+            start=start,
+            end=end * clip.gap,
+            threads=1,
+            deinterlace=clip.deinterlace,
+        ) as source:
+            for number, frame in enumerate(source.frames()):
+                repeated = repeats.push(frame) and not self.sampling.repeats
+                if number < lead or (repeated and frames):
+                    continue
+                if differing % interval == 0:
+                    looks.append(thumbnail(frame, *CutDetector.THUMBNAIL))
+                    frames.append(frame)
+                differing += 1
+                if len(frames) == self.sampling.length:
+                    break
+        if len(frames) < self.sampling.length:
+            return "ends, or repeats itself, too soon"
+        return "has a cut there" if _has_cut(looks) else frames
 
-def batches(windows: Windows, position: int = 0) -> Iterator[Batch]:
-    """Batches without end, from number ``position`` on.
+
+def batches(
+    windows: Windows, position: int = 0, stop: Callable[[], bool] = lambda: False
+) -> Iterator[Batch]:
+    """Batches from number ``position`` on, without end unless ``stop`` says so.
 
     Each round decodes as many windows as a batch has samples, and makes ``crops`` batches of
     them, one sample of every window in each.
@@ -325,6 +363,8 @@ def batches(windows: Windows, position: int = 0) -> Iterator[Batch]:
     while True:
         columns = []
         for slot in range(sampling.batch):
+            if stop():
+                return
             window = windows.draw(done, slot)
             random = np.random.default_rng([sampling.seed, done, slot, _TRIES])
             columns.append([_sample(window, sampling, random) for _ in range(sampling.crops)])
@@ -396,6 +436,11 @@ def _has_cut(looks: list[Tensor]) -> bool:
     detector = CutDetector()
     decisions = [decision for look in looks for decision in detector.push(look)]
     return any(decisions + detector.finish())
+
+
+def _pictures(clip: Clip, frames: list[Frame]) -> Tensor:
+    """A window as it is learnt from: (length, 3, H, W) uint8 RGB."""
+    return torch.stack([_picture(frame, clip.shape) for frame in frames])
 
 
 def _picture(frame: Frame, shape: tuple[int, int]) -> Tensor:

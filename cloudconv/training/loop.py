@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +18,15 @@ from torch.optim.swa_utils import AveragedModel
 
 from cloudconv import metrics
 from cloudconv.errors import InputError, ModelError
+from cloudconv.files import write_whole
 from cloudconv.models.base import Model
 from cloudconv.training.clips import Batch
 from cloudconv.training.losses import Adversary, Loss
 from cloudconv.training.tasks import Goal, Made, padded, shrunk_like
 
 State = dict[str, Any]
+
+_KIND = b"cloudconv checkpoint 1\n"
 
 _WARM_UP = 50  # steps over which the learning rate rises
 _LAST_RATE = 0.02  # share of the learning rate that is left at the end
@@ -43,6 +48,11 @@ class Schedule:
             return min(1.0, step / self.steps)
         assert self.minutes is not None
         return min(1.0, seconds / (60 * self.minutes))
+
+    def tick(self, step: int, seconds: float) -> Tick:
+        """Where the training is."""
+        left = None if self.minutes is None else max(60 * self.minutes - seconds, 0.0)
+        return Tick("training", step, self.steps, "steps", left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +92,32 @@ class Validation:
 
 
 @dataclass(frozen=True, slots=True)
+class Tick:
+    """How far one stage of the work has come; ``left``: seconds to go, where the clock decides."""
+
+    stage: str
+    done: int
+    total: int | None
+    unit: str
+    left: float | None = None
+
+
+Ticks = Callable[[Tick], None]
+
+
+class Stopped(Exception):  # noqa: N818 - no error: somebody wants it to end
+    """What was asked for is not finished, because it was to stop."""
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
-    """What is reported while training: mean losses since the last report."""
+    """What is reported while training: mean losses since the last report, None without a step."""
 
     step: int
     done: float
     seconds: float
-    loss: float
-    naive_loss: float
+    loss: float | None
+    naive_loss: float | None
     validation: Validation | None = None
     best: bool = False
 
@@ -118,7 +146,7 @@ class Trainer:
     _optimiser: torch.optim.Optimizer = field(init=False)
     _scaler: torch.amp.GradScaler = field(init=False)
     _losses: list[tuple[float, float]] = field(init=False, default_factory=list)
-    _latest: tuple[float, float] = field(init=False, default=(0.0, 0.0))
+    _latest: tuple[float | None, float | None] = field(init=False, default=(None, None))
     _start: list[Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -147,37 +175,59 @@ class Trainer:
         report: Callable[[Progress], None],
         checkpoint: Callable[[], None],
         stop: Callable[[], bool],
+        tick: Ticks = lambda _: None,
     ) -> None:
         """Train until the schedule ends or ``stop`` says so; the last state is validated.
 
         Args:
-            batches: from number ``step`` on.
+            batches: from number ``step`` on; they may end when ``stop`` says so.
             windows: held-out ones, (L, 3, H, W) uint8.
+            tick: told after each step, and each window that is validated on.
 
         Raises:
             ModelError: the loss is no longer a number.
         """
         began = time.monotonic() - self.seconds
-        if not self.history:
-            self._judge(windows, report, 0.0)
-        while (done := schedule.progress(self.step, self.seconds)) < 1 and not stop():
-            self._advance(next(batches), done)
-            self.seconds = time.monotonic() - began
-            done = schedule.progress(self.step, self.seconds)
-            if self.step % schedule.validate_every == 0:
-                self._judge(windows, report, done)
-            elif self.step % _REPORT_EVERY == 0:
-                report(self._progress(done))
-            if self.step % schedule.checkpoint_every == 0:
-                checkpoint()
-        if self.history[-1].step != self.step and not stop():
-            self._judge(windows, report, 1.0)
 
-    def validate(self, windows: list[Tensor]) -> Validation:
+        def judge(done: float) -> None:
+            self._judge(windows, report, done, stop, tick)
+
+        try:
+            # A look that an interrupt has cut short comes first.
+            if not self.history:
+                judge(0.0)
+            elif self.step % schedule.validate_every == 0 and self.history[-1].step != self.step:
+                judge(schedule.progress(self.step, self.seconds))
+            while (done := schedule.progress(self.step, self.seconds)) < 1 and not stop():
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                self._advance(batch, done)
+                self.seconds = time.monotonic() - began
+                done = schedule.progress(self.step, self.seconds)
+                tick(schedule.tick(self.step, self.seconds))
+                if self.step % schedule.validate_every == 0:
+                    judge(done)
+                elif self.step % _REPORT_EVERY == 0:
+                    report(self._progress(done))
+                if self.step % schedule.checkpoint_every == 0:
+                    checkpoint()
+            if self.history[-1].step != self.step and not stop():
+                judge(1.0)
+        except Stopped:
+            return
+
+    def validate(
+        self,
+        windows: list[Tensor],
+        stop: Callable[[], bool] = lambda: False,
+        tick: Ticks = lambda _: None,
+    ) -> Validation:
         """The scores of the moving average on ``windows``, (L, 3, H, W) uint8 each.
 
         Raises:
             InputError: there is no window.
+            Stopped: ``stop`` said so.
         """
         if not windows:
             raise InputError("There is no held-out window to validate on: give validation clips.")
@@ -188,7 +238,10 @@ class Trainer:
         tally = _Tally()
         try:
             with torch.no_grad():
-                for window in windows:
+                for number, window in enumerate(windows):
+                    tick(Tick("validating", number, len(windows), "windows"))
+                    if stop():
+                        raise Stopped
                     for picks in self.goal.validation_picks():
                         made = self._validation_pictures(window, picks)
                         for label, pictures in zip(self.goal.labels(picks), made, strict=True):
@@ -292,10 +345,15 @@ class Trainer:
         ]
 
     def _judge(
-        self, windows: list[Tensor], report: Callable[[Progress], None], done: float
+        self,
+        windows: list[Tensor],
+        report: Callable[[Progress], None],
+        done: float,
+        stop: Callable[[], bool],
+        tick: Ticks,
     ) -> None:
         with self._drawn_back():
-            validation = self.validate(windows)
+            validation = self.validate(windows, stop, tick)
             self.history.append(validation)
             best = self.best is None or validation.gain > self.best.gain
             if best:
@@ -312,9 +370,11 @@ class Trainer:
         with torch.no_grad():
             for parameter, start in zip(parameters, self._start, strict=False):
                 parameter.lerp_(start, self.rules.anchor)
-            yield
-            for parameter, average in zip(parameters, kept, strict=False):
-                parameter.copy_(average)
+            try:
+                yield
+            finally:
+                for parameter, average in zip(parameters, kept, strict=False):
+                    parameter.copy_(average)
 
     def _progress(
         self, done: float, validation: Validation | None = None, best: bool = False
@@ -359,11 +419,48 @@ class _Tally:
         return Validation(step, loss, naive_loss, psnr, naive, sharpness, gain)
 
 
-def save_checkpoint(path: Path, state: State) -> None:
-    """Write a state; the file is never half there."""
-    part = path.with_name(path.name + ".part")
-    torch.save(state, part)
-    part.replace(path)
+def save_checkpoint(path: Path, state: State, *, of: Path) -> None:
+    """Write a state with its checksum; the file is never half there.
+
+    Args:
+        path: where to.
+        state: what :func:`load_checkpoint` will give back.
+        of: the output that it belongs to.
+
+    Raises:
+        OSError: it cannot be written; then the one that was there is as it was.
+    """
+    saved = io.BytesIO()
+    torch.save(state, saved)
+    data = saved.getvalue()
+    write_whole(path, _KIND + hashlib.sha256(data).digest() + data, of=of)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether we have made the file, whatever became of it since."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_KIND)) == _KIND
+
+
+def load_checkpoint(path: Path, device: torch.device) -> State:
+    """Read a state, its tensors on ``device``.
+
+    Raises:
+        InputError: it is not, byte for byte, what was written.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"The checkpoint {path} cannot be read ({error.strerror}).") from error
+    body = len(_KIND) + hashlib.sha256().digest_size
+    if data[:body] != _KIND + hashlib.sha256(data[body:]).digest():
+        raise InputError(
+            f"The checkpoint {path} is damaged: delete it, or start anew with --no-resume."
+        )
+    state: State = torch.load(io.BytesIO(data[body:]), weights_only=True, map_location=device)
+    return state
 
 
 def _rate(step: int, done: float) -> float:

@@ -43,7 +43,8 @@ class TrainSettings:
     largest step between frames that differ. ``size``: longest side that clips are shrunk to.
     ``crops``: samples cut from each window that is decoded. ``noise``: standard deviation of
     what is added to the input, in [0, 1]. ``min_motion``: levels of 255. ``repeats``: keep
-    repeated frames. ``lively``: share of the windows that are the liveliest of four drawn.
+    repeated frames. ``deinterlace``: make whole frames from fields first. ``lively``: share of the
+    windows that are the liveliest of four drawn.
     ``overlays``: share of the samples that get marks which stand still, as text and logos do.
     ``frozen``: beginnings of the names of tensors that stay as they are, such as ``block0.``.
     ``anchor``: how much of the weights of ``init`` is in what is delivered, from 0 to 1.
@@ -74,6 +75,7 @@ class TrainSettings:
     noise: float = 0.0
     min_motion: float = 0.0
     repeats: bool = False
+    deinterlace: bool = False
     lively: float = 0.0
     overlays: float = 0.0
     frozen: tuple[str, ...] = ()
@@ -100,7 +102,7 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.minutes is not None:
-            raise SettingsError("give steps or minutes, not both")
+            raise SettingsError("give `steps` or `minutes`, not both")
         whole = [
             "steps",
             "crop",
@@ -114,17 +116,17 @@ class TrainSettings:
         for name in (*whole, "checkpoint_every", "minutes", "learning_rate", "clip_gradient"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise SettingsError(f"{name} must be above 0, got {value:g}")
+                raise SettingsError(f"`{name}` must be above 0, got {value:g}")
         for name in ("noise", "min_motion", "weight_decay", "seed"):
             if getattr(self, name) < 0:
-                raise SettingsError(f"{name} must not be negative, got {getattr(self, name):g}")
+                raise SettingsError(f"`{name}` must not be negative, got {getattr(self, name):g}")
         if not 0 <= self.ema < 1:
-            raise SettingsError(f"ema must be from 0 to below 1, got {self.ema:g}")
+            raise SettingsError(f"`ema` must be from 0 to below 1, got {self.ema:g}")
         for name in ("lively", "overlays", "anchor"):
             if not 0 <= getattr(self, name) <= 1:
-                raise SettingsError(f"{name} must be from 0 to 1, got {getattr(self, name):g}")
+                raise SettingsError(f"`{name}` must be from 0 to 1, got {getattr(self, name):g}")
         if not 1 <= self.interval[0] <= self.interval[1]:
-            raise SettingsError(f"interval must be 1 or more and rising, got {self.interval}")
+            raise SettingsError(f"`interval` must be 1 or more and rising, got {self.interval}")
         if Path(self.output).suffix != ".safetensors":
             raise SettingsError(
                 f"weights are written as .safetensors, so {self.output} needs that ending"

@@ -1,0 +1,173 @@
+"""How dreams hold over a folder of clips: a table, and a contact sheet of each to look at.
+
+    python benchmarks/dreams.py CLIP... --out FOLDER --frames 300 --width 320
+
+Clips are made small first. Each row: the mode and why, the share of unreal blocks (of 20 pixels at
+320 wide: the root mean square difference to the nearest source frame at the same place is above
+.03) on average and in the worst frame, the vitals that failed, and new frames a second, encoding
+left out. All vitals of each window go to FOLDER/results.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from PIL import Image
+
+from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.registry import method
+from cloudconv.dreaming.select import choose
+from cloudconv.dreaming.vitals.vitals import Meter
+from cloudconv.jobs.extend.history import gather_material
+from cloudconv.media.read.probe import probe
+
+BLOCK, WIDE = 20, 320
+UNREAL = 0.03
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("clips", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--width", type=int, default=320, help="0 for the clip's own")
+    parser.add_argument("--mode", default="auto")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+    target = options.out / "results.json"
+    results = json.loads(target.read_text()) if target.exists() else {}
+    for clip in options.clips:
+        with torch.inference_mode():
+            found = measure(clip, options)
+        results[clip.name] = found
+        target.write_text(json.dumps(results, indent=1))
+        failed = sorted({name for row in found["vitals"] for name in row["failed"]})
+        print(
+            f"{clip.stem[:34]:34} {found['mode']:8} unreal {found['unreal']:6.1%} "
+            f"worst {found['worst']:6.1%} alive {found['alive']}/{len(found['vitals'])} "
+            f"{found['fps']:5.1f}/s {','.join(failed)} | {found['why']}",
+            flush=True,
+        )
+
+
+def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Dream on from a clip, and all that the table says of it."""
+    info = probe(small_clip(clip, options.width, options.out))
+    material = gather_material(info)
+    began = time.perf_counter()
+    mode, why = options.mode, "asked for"
+    if mode == "auto":
+        choice = choose(material)
+        mode, why = choice.mode, choice.why
+    spec = method(mode)
+    made = spec.build(Options()).dream(material, frames=options.frames, seed=options.seed)
+    meter = Meter(
+        material,
+        repeats=spec.repeats,
+        pasted=spec.static,
+        as_filmed=spec.as_filmed,
+        frames=options.frames,
+    )
+    chosen = set(np.linspace(1, options.frames, 8).round().astype(int) - 1)
+    source = Blocks(material)
+    shares, kept, took = [], [], time.perf_counter() - began
+    for number in range(options.frames):
+        began = time.perf_counter()
+        picture = next(made)
+        meter.push(picture)
+        took += time.perf_counter() - began
+        shares.append(source.unreal(picture))
+        if number in chosen:
+            kept.append(levels(picture))
+    sheet(kept).save(options.out / f"{clip.stem}.png")
+    rows = meter.finish()
+    return {
+        "mode": mode,
+        "why": why,
+        "unreal": float(np.mean(shares)),
+        "worst": float(np.max(shares)),
+        "alive": sum(row.alive for row in rows),
+        "fps": options.frames / took,
+        "vitals": [{**row.as_json(), "failed": row.failed} for row in rows],
+        "limits": meter.limits_as_json(),
+    }
+
+
+class Blocks:
+    """The blocks of all source frames, to hold others against."""
+
+    def __init__(self, material: Material) -> None:
+        frames = [material.real(k) for k in range(len(material.real_frames))]
+        rows = torch.stack([self.cut(frame) for frame in frames])
+        self._rows = rows.permute(1, 0, 2).contiguous()
+        self._squares = self._rows.square().sum(2)
+
+    @staticmethod
+    def cut(picture: torch.Tensor) -> torch.Tensor:
+        """(blocks, values) of a picture (3, H, W)."""
+        height, width = picture.shape[1:]
+        high = max(BLOCK, round(height * WIDE / width) // BLOCK * BLOCK)
+        small = torch.nn.functional.interpolate(
+            picture[None].clamp(0, 1), (high, WIDE), mode="bilinear", antialias=True
+        )
+        return torch.nn.functional.unfold(small, BLOCK, stride=BLOCK)[0].T
+
+    def unreal(self, picture: torch.Tensor) -> float:
+        """Share of its blocks that are no place of any source frame."""
+        rows = self.cut(picture)
+        across = torch.einsum("bnd,bd->bn", self._rows, rows)
+        squares = self._squares - 2 * across + rows.square().sum(1)[:, None]
+        apart = squares.amin(1).clamp_min(0).div(rows.shape[1]).sqrt()
+        return float((apart > UNREAL).float().mean())
+
+
+def small_clip(clip: Path, width: int, folder: Path) -> Path:
+    """The clip at that width, without loss, made once."""
+    target = folder.parent / f"small_{width}" / f"{clip.stem}.mp4"
+    if target.exists() or not width:
+        return target if width else clip
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(clip)) as read, av.open(str(target), "w") as write:
+        given = read.streams.video[0]
+        made = write.add_stream("libx264", rate=given.average_rate)
+        made.width, made.height = width, round(given.height * width / given.width / 2) * 2
+        made.pix_fmt = "yuv420p"
+        made.options = {"qp": "0", "preset": "ultrafast"}
+        for number, frame in enumerate(read.decode(given)):
+            small = frame.reformat(made.width, made.height, "yuv420p", interpolation="AREA")
+            small.pict_type, small.pts, small.time_base = 0, number, 1 / given.average_rate
+            write.mux(made.encode(small))
+        write.mux(made.encode())
+    return target
+
+
+def levels(picture: torch.Tensor) -> np.ndarray:
+    return (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+
+
+def sheet(pictures: list[np.ndarray], width: int = 400) -> Image.Image:
+    """Pictures in two rows, at most so wide each."""
+    shown = [Image.fromarray(picture) for picture in pictures]
+    shown = [p.resize((width, round(p.height * width / p.width))) for p in shown]
+    across, high = -(-len(shown) // 2), shown[0].height
+    made = Image.new("RGB", (across * width, 2 * high))
+    for place, picture in enumerate(shown):
+        made.paste(picture, (place % across * width, place // across * high))
+    return made
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""The standard streams: where text for eyes leaves, and what stands in for one that is closed."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from contextlib import suppress
+
+# C0 without the newline, DEL, C1, and what turns the direction of text around.
+_CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+closed: set[str] = set()
+"""The names in :mod:`sys` of the streams that were closed when the command began."""
+
+
+def open_all() -> None:
+    """Open every standard stream that is closed, onto nothing.
+
+    Or its number would be that of the next file that is opened, which libraries then complain into.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            closed.add(name)
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number, which is this one
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+
+
+def plain(text: str) -> str:
+    """The text without anything that a terminal obeys; file names and titles may hold that."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def tell(line: str) -> None:
+    """Write one line to stderr; the terminal may be gone by now."""
+    with suppress(OSError):
+        sys.stderr.write(plain(" ".join(line.split("\n"))) + "\n")
+        sys.stderr.flush()
+
+
+def print_result(text: str) -> None:
+    """Write a result to stdout, at once, so that a reader who has gone is noticed here."""
+    # A file name need not be text that the terminal can show.
+    encoding = sys.stdout.encoding
+    shown = plain(text).encode(encoding, "backslashreplace").decode(encoding)
+    sys.stdout.write(shown + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,149 @@
+"""How the camera of a clip moves: a slow pan, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudconv.dreaming.material.flow_stats import grey, slow_parts
+from cloudconv.models.flow import measured_flow
+
+_Floats = NDArray[np.float32]
+_Path = NDArray[np.float64]
+
+_LEAST_FRAMES = 24
+_LEAST_TRAVEL = 0.03  # of the longer side, over the whole clip
+_FASTEST = 0.01  # of the longer side a frame; beyond, it is no slow pan
+_ALIKE = 0.3  # pixels: flow so near to the camera's is the camera's
+_LEAST_SHARE = 0.03  # of the picture that moves with the camera
+_LOOKED_AT = 48  # pairs that tell what moves with the camera
+_FAR = 40  # frames between those that show whether it does so exactly
+_LAG = 16  # frames between those that are laid over each other to take out what adds up
+_RIGID = 0.5  # of the change that is left where the camera's motion is taken out, at most
+_MOSTLY = 0.5  # of what moves with the camera, that must do so
+_TEXTURED = 6.0  # levels of change between frames laid over each other unmoved, at least
+
+
+def camera_path(
+    count: int, small: Callable[[int], NDArray[np.uint8]], flow: Callable[[int], _Floats]
+) -> _Path | None:
+    """Where the view of each frame lies, against the last one's; None if the camera stands still.
+
+    The camera's motion is the one against which most of the picture stands still, if frames far
+    apart, laid over each other by it, are the same there: landscapes are, clouds change on their
+    way. Only shifts are looked for. What adds up from pair to pair is taken out by frames further
+    apart.
+
+    Args:
+        count: how many frames there are.
+        small: each, (h, w, 3) uint8.
+        flow: the backward flow from each (from 1 on) to the one before.
+
+    Returns:
+        (count, 2) (x, y) in pixels of the small picture; the last one is 0.
+    """
+    if count < _LEAST_FRAMES:
+        return None
+    longest = max(small(0).shape)
+    flows = [flow(k) for k in range(1, count)]
+    height = flows[0].shape[0]
+    quarters = [slice(k * height // 4, (k + 1) * height // 4) for k in range(4)]
+    best: _Path | None = None
+    most = 0.0
+    for rows in (*quarters, slice(None)):
+        steps = np.array([_shift(field, rows) for field in flows])
+        travel = np.abs(steps.sum(0)).max()
+        if travel < _LEAST_TRAVEL * longest or travel > _FASTEST * longest * count:
+            continue
+        some = range(0, count - 1, max(1, count // _LOOKED_AT))
+        rests = [flows[k] - steps[k].astype(np.float32) for k in some]
+        fixed = slow_parts(rests, [None] * len(rests)) > 0
+        if fixed.mean() < _LEAST_SHARE:
+            continue
+        steps = np.array([np.median(field[fixed], 0) for field in flows])
+        # What was further right one frame before is seen by a view that has gone to the right.
+        path = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, 0)])
+        rigid = _rigid(path, small, fixed)
+        # What a camera pans over lies below what moves by itself.
+        score = rigid * float(np.argwhere(fixed)[:, 0].mean()) / height
+        if rigid > _MOSTLY and score > most:
+            most, best = score, _corrected(path, small, fixed)
+    if best is None:
+        return None
+    return np.asarray(best - best[-1], np.float64)
+
+
+def _shift(field: _Floats, rows: slice) -> NDArray[np.float64]:
+    """The shift (dx, dy) that much of a flow agrees on, beginning with that of some rows."""
+    values = field.reshape(-1, 2)
+    centre = np.median(field[rows].reshape(-1, 2), 0)
+    near = np.abs(values - centre).max(1) < _ALIKE
+    if near.any():
+        centre = np.median(values[near], 0)
+    return np.asarray(centre, np.float64)
+
+
+def _rigid(
+    path: _Path, small: Callable[[int], NDArray[np.uint8]], fixed: NDArray[np.bool_]
+) -> float:
+    """The share of what is ``fixed``, (h, w), that lies still once the path is taken out."""
+    lag = min(_FAR, len(path) // 2)
+    shares = []
+    for k in np.linspace(0, len(path) - 1 - lag, 5).astype(int):
+        way = path[k + lag] - path[k]
+        first, second = _overlap(small(k), small(k + lag), way)
+        if first.size == 0:
+            return 0.0
+        height, width = first.shape[:2]
+        there, _ = _overlap(fixed, fixed, way)
+        unmoved = np.abs(small(k + lag).astype(np.float32) - small(k)).mean(-1)
+        top, left = (max(round(float(v)), 0) for v in (way[1], way[0]))
+        unmoved = unmoved[top : top + height, left : left + width]
+        moved = np.abs(first.astype(np.float32) - second).mean(-1)
+        detail = there & (unmoved > _TEXTURED)
+        still = detail & (moved < _RIGID * unmoved)
+        shares.append(float(still.sum() / max(int(detail.sum()), 1)))
+    return float(np.median(shares))
+
+
+def _overlap(
+    first: NDArray[Any], second: NDArray[Any], way: NDArray[np.float64]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The parts of two frames that show the same, to the nearest pixel.
+
+    ``way``: how far the view went from the first to the second.
+    """
+    x, y = (int(v) for v in np.round(way))
+    height, width = first.shape[:2]
+    if abs(x) >= width or abs(y) >= height:
+        return first[:0, :0], second[:0, :0]
+    one = first[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
+    two = second[max(-y, 0) : height + min(-y, 0), max(-x, 0) : width + min(-x, 0)]
+    return one, two
+
+
+def _corrected(
+    path: _Path, small: Callable[[int], NDArray[np.uint8]], fixed: NDArray[np.bool_]
+) -> _Path:
+    """The path with what its steps add up to replaced by what frames further apart say."""
+    path = path.copy()
+    for k in range(0, len(path) - 1, _LAG):
+        end = min(k + _LAG, len(path) - 1)
+        way = path[end] - path[k]
+        first, second = _overlap(small(k), small(end), way)
+        if min(first.shape[:2]) < 32:
+            continue
+        later, earlier = (grey(np.ascontiguousarray(part)) for part in (second, first))
+        _, there = _overlap(fixed, fixed, way)
+        if not there.any():
+            continue
+        error = np.round(way) + np.median(measured_flow(later, earlier)[there], 0) - way
+        if np.abs(error).max() > 2.0:
+            continue
+        share = np.linspace(0, 1, end - k + 1)[:, None]
+        path[k : end + 1] += share * error
+        path[end + 1 :] += error
+    return path

@@ -1,0 +1,63 @@
+"""How alike the frames of a clip are: what a video texture and the choice of a method go by."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudconv.dreaming.material.material import Material
+from cloudconv.models.flow import opencv
+
+Floats = NDArray[np.float32]
+
+APART = 30
+"""Frames that lie closer are neighbours, and no repeat of each other."""
+
+_LONGEST = 64  # of the thumbnails, in pixels
+
+
+def thumbnails(material: Material) -> Floats:
+    """All frames of the material as rows, see :func:`thumbnail`: (n, d) float32."""
+    return np.stack([thumbnail(material.glance(k)) for k in range(len(material))])
+
+
+def thumbnail(small: NDArray[np.uint8]) -> Floats:
+    """A picture (h, w, 3) as a row (d,) float32, scaled so that a distance is in levels."""
+    cv2 = opencv()
+    height, width = small.shape[:2]
+    factor = min(1.0, _LONGEST / max(height, width))
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    made = cv2.resize(small.astype(np.float32), size, interpolation=cv2.INTER_AREA).ravel()
+    row: Floats = made / np.float32(np.sqrt(made.size))
+    return row
+
+
+def distances(rows: Floats, others: Floats | None = None) -> Floats:
+    """Between all pairs of rows, in levels of 0 to 255: (n, m) float32."""
+    others = rows if others is None else others
+    # In double precision: the squares are large and their differences small.
+    a, b = rows.astype(np.float64), others.astype(np.float64)
+    squares = np.square(a).sum(1)[:, None] + np.square(b).sum(1) - 2 * (a @ b.T)
+    made: Floats = np.sqrt(np.maximum(squares, 0)).astype(np.float32)
+    return made
+
+
+def repetition(apart: Floats, gap: int = APART) -> float | None:
+    """How alike a clip's frames are to others of it, against how alike neighbours are.
+
+    The median over frames of (distance to the best match at least ``gap`` frames away ÷ distance
+    to the neighbour): 0 for motion that comes back exactly, 7.8 for drifting clouds. Frames that
+    equal their neighbours are left out; None if there is none with a match that far away.
+
+    Args:
+        apart: (n, n) distances.
+    """
+    count = len(apart)
+    found = []
+    for k in range(count):
+        away = np.r_[apart[k, : max(k - gap + 1, 0)], apart[k, k + gap :]]
+        near = [apart[k, j] for j in (k - 1, k + 1) if 0 <= j < count]
+        usual = float(np.mean(near)) if near else 0.0
+        if away.size and usual > 1e-3:
+            found.append(float(away.min()) / usual)
+    return float(np.median(found)) if found else None

@@ -1,0 +1,175 @@
+"""How the material moves: its mean wind, and a real frame carried on along it.
+
+Fields are (2, h, w) float32 at the size for analysis, backward, in its pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import exp
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from cloudconv.dreaming.material.flow_stats import mean_flow, resized_flow
+from cloudconv.dreaming.material.material import Material, spread
+from cloudconv.dreaming.methods.compositing import blurred, filled, moved, resized
+from cloudconv.models.ops import warp
+
+_RECENT = 4  # pairs that tell how the last frame moves
+_RELAXES = 30.0  # frames until the present motion has become the mean wind
+_SAME = 0.01  # mean difference below which two pictures are the same
+_EDGE = 0.02  # of the longer side: how far outside a way may lead to count a little
+_UNTOUCHED = 0.15  # share of a pixel that stands still, from which on all of it is filled
+_FILLS_BY = 16.0  # pixels of displacement; before, what is behind what stands still is not missed
+_COARSE, _COARSENS = 80 / 480, 30  # blur of the motion, of the longer side, and by which frame
+_SETTLES, _SETTLES_BY = 5 / 480, 15  # blur of the displacement at each step, and by which frame
+
+
+class Wind:
+    """The mean flow of the material, ``mean``, and that of its last pairs, ``recent``.
+
+    Both are continued behind what stands still. ``reverse`` gives the motion of the material
+    played backwards, from its first frame.
+    """
+
+    def __init__(self, material: Material, *, reverse: bool = False) -> None:
+        self.size = material.small_size
+        self.device = material.device
+        self.moving = 1 - material.slow
+        count = len(material)
+        ends = range(max(1, count - _RECENT), count)
+        if reverse:
+            ends = range(1, min(count, _RECENT + 1))
+        self.mean = self._flow(material, spread(count) if count > 1 else [], reverse)
+        self.recent = self._flow(material, list(ends), reverse)
+
+    def _flow(self, material: Material, pairs: list[int], reverse: bool) -> Tensor:
+        if not pairs:
+            return torch.zeros(2, *self.size, device=self.device)
+        shares = [material.seen(max(material.place(k)[0], 1)) for k in pairs]
+        flow = mean_flow([material.flow(k) for k in pairs], shares)
+        field = torch.from_numpy(flow).permute(2, 0, 1).to(self.device)
+        if reverse:
+            # Where a point goes to is, but for how flow changes on the way, against the flow.
+            field = -warp(field[None], -field[None])[0]
+        return filled(field, self.moving)
+
+
+class Carried:
+    """A real frame moved by a displacement that grows along the wind: sampled once, ever.
+
+    The first frames are a forecast (the flow of the last pairs, its velocities carried along with
+    the material); then velocities relax to the mean wind, ever smoother. ``still``, (H, W), stays;
+    ``covers``, (h, w), says where the picture is known, None for everywhere.
+    """
+
+    def __init__(
+        self, picture: Tensor, still: Tensor, wind: Wind, covers: Tensor | None = None
+    ) -> None:
+        self._wind = wind
+        self._covers = covers
+        self._picture = picture
+        self._still = still
+        self._filled = sky_behind(picture, still, wind.size)
+        self._velocity = wind.recent.clone()
+        self.way = torch.zeros_like(self._velocity)
+        self.age = 0
+
+    def advance(self) -> None:
+        """One step of the output."""
+        wind, velocity = self._wind, self._velocity
+        self.age += 1
+        share = min(1.0, self.age / _COARSENS)
+        longest = max(wind.size)
+        velocity = warp(velocity[None], velocity[None])[0]
+        velocity = torch.lerp(velocity, wind.mean, 1 - exp(-1 / _RELAXES))
+        # The blur of each step adds to that of the steps before it: variances do.
+        wide, narrow = (_COARSE * longest * max(0.0, s) for s in (share, share - 1 / _COARSENS))
+        velocity = blurred(velocity, (wide**2 - narrow**2) ** 0.5)
+        self.way = velocity + warp(self.way[None], velocity[None])[0]
+        self.way = blurred(self.way, _SETTLES * longest * min(1.0, self.age / _SETTLES_BY))
+        self._velocity = velocity
+
+    def pictures(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """One frame after the other, without an end, and where each is known."""
+        while True:
+            self.advance()
+            covers = self._covers
+            if covers is not None:
+                way = resized_flow(self.way[None], covers.shape)
+                known = warp(covers[None, None], way)[0, 0]
+                covers = torch.minimum(covers, known)
+            yield self.picture(), covers
+
+    def picture(self) -> Tensor:
+        """(3, H, W), what stands still in its place."""
+        size = self._picture.shape[-2:]
+        way = resized_flow(self.way[None], (size[0], size[1]))[0]
+        fade = float((torch.hypot(*self.way) * self._wind.moving).max() / _FILLS_BY)
+        source = torch.lerp(self._picture, self._filled, min(1.0, fade))
+        sky = moved(source, way)
+        return torch.lerp(sky, self._picture, self._still)
+
+
+def led_up(
+    material: Material, picture: Tensor, frames: int, size: tuple[int, int]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What may have come before a picture: the last of ``frames`` lies one frame before it.
+
+    The picture is carried back against the wind: as the material began to move if it is the
+    material's first frame, else by the mean.
+
+    Yields:
+        (3, H, W), and (h, w) of ``size``, 1 where that is known and not from outside.
+    """
+    wind = Wind(material, reverse=True)
+    first = resized(material.picture(0), wind.size)
+    if float((first - resized(picture, wind.size)).abs().mean()) > _SAME:
+        wind.recent = wind.mean
+    carried = Carried(picture, material.held, wind)
+    ways = []
+    for _ in range(frames):
+        carried.advance()
+        # Kept by the dozen: half the memory.
+        ways.append(carried.way.half())
+    for way in reversed(ways):
+        carried.way = way.float()
+        small = resized_flow(carried.way[None], size)[0]
+        yield carried.picture(), inside(small, _EDGE * max(size))
+
+
+def sky_behind(picture: Tensor, still: Tensor, size: tuple[int, int]) -> Tensor:
+    """The picture with what stands still, (H, W), replaced by what is around it.
+
+    ``size``: (h, w) of the small picture that this is worked out on.
+    """
+    # A rim that is a twig by a tenth would still be dragged along as a ghost of it.
+    share = (F.max_pool2d(still[None], 5, 1, 2) / _UNTOUCHED).clamp(0, 1)
+    known = 1 - F.adaptive_max_pool2d(share, size)[0]
+    behind = filled(resized(picture, size), known)
+    return torch.lerp(picture, resized(behind, picture.shape[-2:]), share)
+
+
+def inside(way: Tensor, edge: float) -> Tensor:
+    """How surely each point comes from inside the picture.
+
+    Args:
+        way: (2, h, w) displacement in pixels.
+        edge: pixels outside the picture at which it is not sure at all.
+
+    Returns:
+        (h, w) float32, 1 inside, 0 from ``edge`` pixels outside on.
+    """
+    return (1 - outside(way) / edge).clamp(0, 1)
+
+
+def outside(way: Tensor) -> Tensor:
+    """How far outside the picture a displacement (2, h, w) leads: (h, w) float32, in pixels."""
+    height, width = way.shape[-2:]
+    x = way[0] + torch.arange(width, device=way.device)
+    y = way[1] + torch.arange(height, device=way.device)[:, None]
+    beyond_x = (-x).clamp_min(0) + (x - (width - 1)).clamp_min(0)
+    beyond_y = (-y).clamp_min(0) + (y - (height - 1)).clamp_min(0)
+    return torch.maximum(beyond_x, beyond_y)

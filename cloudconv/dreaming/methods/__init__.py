@@ -1,0 +1,1 @@
+"""Ways of dreaming; the registry lists them."""

@@ -1,0 +1,65 @@
+"""The one list of ways to dream. To add one: its file, and a line here."""
+
+from __future__ import annotations
+
+import difflib
+
+from cloudconv.dreaming.methods.base import MethodSpec
+from cloudconv.dreaming.methods.collage import Collage
+from cloudconv.dreaming.methods.motion_field import MotionField
+from cloudconv.dreaming.methods.rollout import Rollout
+from cloudconv.dreaming.methods.texture import Texture
+from cloudconv.errors import SettingsError
+
+COLLAGE = MethodSpec(
+    name="collage",
+    description="real footage that blows in with the wind while the old blows out",
+    least_frames=8,
+    build=lambda options: Collage(),
+    repeats=False,
+    static=True,
+)
+TEXTURE = MethodSpec(
+    name="texture",
+    description="plays the clip's own frames on and back, and jumps only where nothing tells",
+    least_frames=2,
+    build=lambda options: Texture(),
+    repeats=True,
+    static=False,
+    as_filmed=True,
+)
+FLOW = MethodSpec(
+    name="flow",
+    description="one picture that keeps moving along a steady field; also from a still",
+    least_frames=1,
+    build=lambda options: MotionField(options.wind),
+    repeats=True,
+    static=True,
+    options=("wind",),
+)
+ROLLOUT = MethodSpec(
+    name="rollout",
+    description="feeds a predictor with its own pictures, collapse and all",
+    least_frames=1,
+    build=Rollout,
+    repeats=False,
+    static=False,
+    options=("model", "texture_keep"),
+)
+
+METHODS: tuple[MethodSpec, ...] = (COLLAGE, TEXTURE, FLOW, ROLLOUT)
+
+
+def method(name: str) -> MethodSpec:
+    """The method of that name.
+
+    Raises:
+        SettingsError: if there is none; the message names those that there are.
+    """
+    for spec in METHODS:
+        if spec.name == name:
+            return spec
+    names = [spec.name for spec in METHODS]
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    raise SettingsError(f'There is no mode "{name}"{hint}: choose one of auto, {", ".join(names)}.')

@@ -1,0 +1,152 @@
+"""rollout: a predictor fed with its own pictures, collapse and all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.methods.base import Options
+from cloudconv.models import registry
+
+DEFAULT = "voxelflow"
+"""The predictor that is used when none is named."""
+
+_AXES = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))  # brightness and two differences
+_BANDS = 5
+_SOURCE_FRAMES = 8  # the latest, which tell what detail and colours should be
+_QUANTILES = 65
+_PULL = 0.5  # how far towards the source each picture is drawn
+_MOST_GAIN = 1.5
+_FAINT = 0.5 / 255  # amplitude of a band below which it holds noise alone
+_FLAT = 1e-4  # distance of two levels that are not told apart
+_FADE = 24  # frames in which a loop fades into its beginning
+
+
+class Rollout:
+    """Each frame is predicted from the ones before it, its own included.
+
+    With ``texture_keep`` each picture is drawn towards the last real frames before it is fed back:
+    the amplitude of each band of detail (the statistics of Heeger and Bergen, Pyramid-Based Texture
+    Analysis/Synthesis, SIGGRAPH 1995), and the histograms of brightness and colour.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    def dream(
+        self,
+        material: Material,
+        *,
+        frames: int,
+        seed: int,
+        loop: bool = False,
+        loop_to: Tensor | None = None,
+    ) -> Iterator[Tensor]:
+        """See :class:`~cloudconv.dreaming.methods.base.Method`.
+
+        A prediction knows no chance, so the seed changes nothing. It cannot know where it leads
+        either: for a loop the last frames fade into the first one.
+        """
+        options = self._options
+        device = material.device
+        model = registry.load_predictor(options.model or DEFAULT, device, options.dtype)
+        need = model.spec.context
+        numbers = [max(0, len(material) - need + k) for k in range(need)]
+        context = torch.stack([material.picture(k) for k in numbers])[None]
+        keep = Keeper(material) if options.texture_keep else None
+        for number in range(frames):
+            made = model.predict(context)
+            if keep is not None:
+                made = keep(made[0])[None]
+            context = torch.cat((context[:, 1:], made[:, None]), 1)
+            if loop and loop_to is None:
+                loop_to = made[0]
+            shown = made[0]
+            yield shown if loop_to is None else _faded(shown, loop_to, number, frames)
+
+
+class Keeper:
+    """Draws pictures towards the detail and the colours of the material's last frames.
+
+    It works on brightness and two colour differences, which in pictures hardly depend on one
+    another: red, green and blue held each for itself would drift apart.
+    """
+
+    def __init__(self, material: Material) -> None:
+        count = min(len(material), _SOURCE_FRAMES)
+        self._axes = torch.tensor(_AXES, device=material.device)
+        self._axes /= self._axes.norm(dim=1, keepdim=True)
+        numbers = range(len(material) - count, len(material))
+        pictures = [self._turned(material.picture(k)) for k in numbers]
+        amplitudes = [[_amplitude(band) for band in _bands(picture)[0]] for picture in pictures]
+        self._amplitudes = [torch.stack(level).mean(0) for level in zip(*amplitudes, strict=True)]
+        self._quantiles = torch.stack([_quantiles(picture) for picture in pictures]).mean(0)
+
+    def __call__(self, picture: Tensor) -> Tensor:
+        """The picture, (3, H, W) RGB nominally in [0, 1], drawn towards the source."""
+        # What has grown beyond all bounds cannot be drawn back.
+        picture = self._turned(picture.nan_to_num(0, 1, 0).clamp(-0.5, 1.5))
+        bands, rest = _bands(picture)
+        for band, wanted in zip(reversed(bands), reversed(self._amplitudes), strict=True):
+            gain = (wanted / _amplitude(band).clamp_min(_FAINT)) ** _PULL
+            rest = _larger(rest, band) + band * gain.clamp(1 / _MOST_GAIN, _MOST_GAIN)
+        held = rest + _PULL * (self._recoloured(rest) - rest)
+        return torch.einsum("ac,ahw->chw", self._axes, held)
+
+    def _turned(self, picture: Tensor) -> Tensor:
+        return torch.einsum("ac,chw->ahw", self._axes, picture)
+
+    def _recoloured(self, picture: Tensor) -> Tensor:
+        """The channels with the source's histograms: each level becomes the one of its rank."""
+        made = torch.empty_like(picture)
+        for channel, values, found, wanted in zip(
+            made, picture, _quantiles(picture), self._quantiles, strict=True
+        ):
+            rank = torch.searchsorted(found, values.contiguous()).clamp_(1, _QUANTILES - 1)
+            low, gap = found[rank - 1], (found[rank] - found[rank - 1]).clamp_min(_FLAT)
+            share = ((values - low) / gap).clamp_(0, 1)
+            channel.copy_(torch.lerp(wanted[rank - 1], wanted[rank], share))
+        return made
+
+
+def _faded(picture: Tensor, target: Tensor, number: int, frames: int) -> Tensor:
+    """The picture, or towards the end of a loop a mixture of it and of where it leads."""
+    length = min(_FADE, frames // 2)
+    left = frames - number
+    return picture if left > length else torch.lerp(target, picture, left / (length + 1))
+
+
+def _bands(picture: Tensor) -> tuple[list[Tensor], Tensor]:
+    """The Laplacian pyramid of (3, H, W): the bands, finest first, and what is left."""
+    bands = []
+    for _ in range(_BANDS):
+        height, width = picture.shape[1:]
+        if min(height, width) < 4:
+            break
+        size = ((height + 1) // 2, (width + 1) // 2)
+        low = F.interpolate(picture[None], size, mode="area")[0]
+        bands.append(picture - _larger(low, picture))
+        picture = low
+    return bands, picture
+
+
+def _larger(low: Tensor, like: Tensor) -> Tensor:
+    size = like.shape[1:]
+    return F.interpolate(low[None], size, mode="bilinear", align_corners=False)[0]
+
+
+def _amplitude(band: Tensor) -> Tensor:
+    """Of each channel: (3, 1, 1)."""
+    return band.square().mean((1, 2), keepdim=True).sqrt()
+
+
+def _quantiles(picture: Tensor) -> Tensor:
+    """(3, _QUANTILES) of each channel, from some 20,000 pixels."""
+    step = max(1, round((picture.shape[1] * picture.shape[2] / 20_000) ** 0.5))
+    ordered = picture[:, ::step, ::step].flatten(1).sort().values
+    ranks = torch.linspace(0, ordered.shape[1] - 1, _QUANTILES, device=ordered.device)
+    return ordered[:, ranks.round().long()].contiguous()

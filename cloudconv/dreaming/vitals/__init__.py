@@ -1,0 +1,1 @@
+"""Telling a living dream from a dead one."""

@@ -1,0 +1,197 @@
+"""What no real footage shows: double exposures, smears at the edges, light of two hours at once.
+
+Each picture is looked at region by region, and the worst place counts. A double exposure is found
+by what explains it: two source frames mixed come far closer to it than any single one does, while
+what is merely new is as far from mixtures as from frames. Only the fine bands are looked at, where
+solid things have their edges. A smear is a strip along the picture's edge that changes along the
+edge as usual, but hardly towards it. Light is a coarse field of colours around their mean; its
+distance is that to the nearest source frame's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudconv.models.flow import opencv
+
+Array = NDArray[np.float32]
+Small = NDArray[np.uint8]
+
+_LONGEST = 200  # of the pictures that regions are cut from, in pixels
+_CELL = 40  # side of a region
+_FINE = 2.0  # sigma below which detail counts
+_FAINT = 2.5  # levels: so little detail amiss is none
+_USUAL = 0.5  # of what neighbouring frames differ by in a region: so little amiss is motion
+_MIXED = 0.2  # least share of either frame in a double exposure
+_APART = 8  # frames between the two of a mixture; closer, they show the same thing on its way
+_BEST = 3  # single frames that are tried as one of the two
+_EXPLAINED = 0.7  # share of what is amiss that a mixture explains, from which it is one
+_STRIP = 5  # pixels: depth of the strips along the edges
+_CHANGES = 1.0  # levels a pixel along an edge, from which it can be seen to be smeared
+_SMEARED = 0.75  # share of the clip's least change towards the edge that a smear lacks
+_FIELD = 4  # regions of light along the longer side
+_LIGHT = 6.0  # levels by which fields of colour may differ at least
+_SLACK, _LIGHT_SLACK = 1.15, 1.5
+_OWN = 60  # frames of the clip that are held against the others
+_LEFT_OUT = 0.25  # of the clip on either side of such a frame
+
+
+@dataclass(frozen=True, slots=True)
+class Strange:
+    """How strange a picture is: 1 is the limit; ``box`` is its worst place (x, y, w, h, shares)."""
+
+    amount: float
+    light: float
+    box: tuple[float, float, float, float]
+
+
+class Familiar:
+    """What a clip looks like, to hold pictures against; ``pictures`` are (h, w, 3) uint8."""
+
+    def __init__(self, pictures: list[Small]) -> None:
+        cut = [_cells(picture) for picture in pictures]
+        self._boxes = cut[0][1]
+        # (regions, frames, values)
+        self._rows: Array = np.stack([values for values, _ in cut], 1)
+        self._gram: Array = self._rows @ self._rows.transpose(0, 2, 1)
+        self._own = np.einsum("rnn->rn", self._gram)
+        count = len(pictures)
+        near = self._apart(np.arange(count - 1), np.arange(1, count))
+        floor = _FAINT**2 * self._rows.shape[2]
+        usual = near.mean(1) if count > 1 else np.zeros(len(self._rows))
+        self._least = np.maximum(_USUAL**2 * usual, floor)
+        strips = np.stack([_strips(picture) for picture in pictures])
+        self._strips = np.quantile(strips, 0.02, axis=0)
+        self._fields = np.stack([_field(picture) for picture in pictures])
+        self._limit, self.light_limit = 1.0, _LIGHT
+        self._limit, self.light_limit = self._limits(pictures)
+
+    def look(self, picture: Small, without: tuple[int, int] | None = None) -> Strange:
+        """How strange a picture is; ``without``: the clip's frames that don't count, a range."""
+        known = np.ones(len(self._fields), bool)
+        if without is not None:
+            known[slice(*without)] = False
+        mixed = self._mixed(_cells(picture)[0], known) / (_EXPLAINED * self._limit)
+        smeared, side = self._smeared(picture)
+        worst = int(mixed.argmax())
+        amount, box = float(mixed[worst]), self._boxes[worst]
+        if smeared > amount:
+            amount, box = smeared, _SIDES[side]
+        return Strange(amount, self._light(picture, without or (0, 0)), box)
+
+    def _light(self, picture: Small, without: tuple[int, int]) -> float:
+        fields = np.concatenate([self._fields[: without[0]], self._fields[without[1] :]])
+        away = np.square(fields - _field(picture)).mean((1, 2))
+        return float(np.sqrt(away.min()))
+
+    def _mixed(self, rows: Array, known: NDArray[np.bool_]) -> Any:
+        """The share of what is amiss in each region that a second frame explains: (regions,)."""
+        across = np.einsum("rnd,rd->rn", self._rows, rows)
+        square = np.square(rows).sum(1)
+        amiss = np.where(known, square[:, None] - 2 * across + self._own, np.inf)
+        order = np.argsort(amiss, 1)
+        frames = np.arange(amiss.shape[1])
+        here = np.arange(len(rows))
+        least = amiss[here, order[:, 0]]
+        best = least.copy()
+        for k in range(min(_BEST, int(known.sum()))):
+            one = order[:, k]
+            own = self._gram[here, one, one][:, None]
+            cross = self._gram[here, one]
+            along = across - across[here, one][:, None] - cross + own
+            length = np.maximum(self._own - 2 * cross + own, 1e-3)
+            share = along / length
+            fits = known & (np.abs(frames - one[:, None]) >= _APART)
+            fits &= (share >= _MIXED) & (share <= 1 - _MIXED)
+            left = amiss[here, one][:, None] - along * share
+            best = np.minimum(best, np.where(fits, left, np.inf).min(1))
+        explained = 1 - np.maximum(best, 0) / np.maximum(least, 1e-3)
+        return np.where(least > self._least, explained, 0.0)
+
+    def _smeared(self, picture: Small) -> tuple[float, int]:
+        lacks = 1 - _strips(picture) / np.maximum(self._strips, 1e-3)
+        lacks = np.where(self._strips > 0.05, lacks, 0)
+        side = int(lacks.argmax())
+        return float(lacks[side]) / _SMEARED, side
+
+    def _limits(self, pictures: list[Small]) -> tuple[float, float]:
+        """What frames of the clip show against those far from them, with some slack, if more."""
+        count = len(pictures)
+        reach = round(_LEFT_OUT * count)
+        if reach < 2 * _APART:
+            return 1.0, inf
+        found = []
+        for k in np.unique(np.linspace(0, count - 1, min(_OWN, count)).round().astype(int)):
+            without = max(0, int(k) - reach), min(count, int(k) + reach)
+            # Light drifts on: what the half of the clip was that lies before, it will be after.
+            half = (0, count // 2) if k < count // 2 else (count // 2, count)
+            found.append(
+                (self.look(pictures[int(k)], without), self._light(pictures[int(k)], half))
+            )
+        mixed = float(np.quantile([one.amount for one, _ in found], 0.9))
+        light = float(np.quantile([light for _, light in found], 0.95))
+        most = 0.95 / _EXPLAINED
+        return min(max(1.0, _SLACK * mixed), most), max(_LIGHT, _LIGHT_SLACK * light)
+
+    def _apart(self, i: Any, j: Any) -> Any:
+        return np.maximum(self._own[:, i] + self._own[:, j] - 2 * self._gram[:, i, j], 0)
+
+
+_SIDES = (
+    (0.0, 0.0, 0.05, 1.0),
+    (0.95, 0.0, 0.05, 1.0),
+    (0.0, 0.0, 1.0, 0.05),
+    (0.0, 0.95, 1.0, 0.05),
+)
+
+
+def _shrunk(picture: Small) -> Array:
+    cv2 = opencv()
+    height, width = picture.shape[:2]
+    factor = min(1.0, _LONGEST / max(height, width))
+    size = max(8, round(width * factor)), max(8, round(height * factor))
+    luma = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    small: Array = cv2.resize(luma, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    return small
+
+
+def _cells(picture: Small) -> tuple[Array, list[tuple[float, float, float, float]]]:
+    """The fine bands of each region, (regions, values), and where each is, in shares."""
+    cv2 = opencv()
+    luma = _shrunk(picture)
+    rows, columns = (max(1, round(side / _CELL)) for side in luma.shape)
+    fine = luma - cv2.GaussianBlur(luma, (0, 0), _FINE)
+    fine = cv2.resize(fine, (columns * _CELL, rows * _CELL), interpolation=cv2.INTER_LINEAR)
+    cut = fine.reshape(rows, _CELL, columns, _CELL).transpose(0, 2, 1, 3)
+    boxes = [
+        (x / columns, y / rows, 1 / columns, 1 / rows) for y in range(rows) for x in range(columns)
+    ]
+    return np.ascontiguousarray(cut.reshape(rows * columns, -1)), boxes
+
+
+def _strips(picture: Small) -> Any:
+    """Of the four edges, how much changes towards each against along it: (4,), left first."""
+    luma = _shrunk(picture)
+    found = []
+    for strip in (luma[:, :_STRIP], luma[:, -_STRIP:], luma[:_STRIP].T, luma[-_STRIP:].T):
+        along = np.abs(np.diff(strip, axis=0)).mean()
+        towards = np.abs(np.diff(strip, axis=1)).mean()
+        found.append(towards / along if along > _CHANGES else 1.0)
+    return np.array(found)
+
+
+def _field(picture: Small) -> Array:
+    """Mean colours of large regions around the mean of all: (regions, 3), in levels."""
+    cv2 = opencv()
+    height, width = picture.shape[:2]
+    longest = max(height, width)
+    size = tuple(max(1, round(_FIELD * side / longest)) for side in (width, height))
+    small: Array = cv2.resize(picture.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    flat = small.reshape(-1, 3)
+    made: Array = flat - flat.mean(0)
+    return made

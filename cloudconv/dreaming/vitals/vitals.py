@@ -1,0 +1,400 @@
+"""Telling a living dream from a dead one, while it runs.
+
+The pictures are held against the clip that they go on from, over windows of 100 frames: no single
+figure suffices (a still is as sharp as the clip, melting paint moves as it does), so a window is
+alive when all of them lie within their limits. Real footage is not all alike either, so the limits
+are widened to what windows of the clip itself show against the whole clip.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from math import inf, log10
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cloudconv.dreaming.material.flow_stats import small_copy
+from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.vitals.features import Array, Look, Looker, regions
+from cloudconv.dreaming.vitals.strangeness import Familiar, Strange
+
+WINDOW = 100
+"""Frames that are judged together."""
+
+APART = 30
+"""Frames that lie closer are not held against each other in the search for repeats."""
+
+KEYS = (
+    "sharpness",
+    "std",
+    "saturation",
+    "motion",
+    "anisotropy",
+    "crease",
+    "mean_shift",
+    "jump",
+    "static_psnr",
+    "patch",
+    "patch_time",
+    "repeat",
+    "strangeness",
+    "light",
+)
+"""The vitals' names, in the order of every table."""
+
+_RATIOS = KEYS[:6]
+_PASTED = 40.0
+_TABLE: dict[str, tuple[float, float]] = {
+    "sharpness": (0.8, 1.25),
+    "std": (0.9, 1.1),
+    "saturation": (0.7, 1.3),
+    "motion": (0.65, 1.4),
+    "anisotropy": (0.0, 1.08),
+    "crease": (0.0, 1.3),
+    "mean_shift": (-10.0, 10.0),
+    "jump": (0.0, 1.6),
+    "static_psnr": (28.0, inf),
+    "patch": (0.0, 0.18),
+    "patch_time": (0.0, 1.0),
+    "repeat": (3.2, inf),
+    "strangeness": (0.0, 1.0),
+    "light": (0.0, inf),
+}
+_SLACK = 1.15
+_MOST_SOURCE = 500  # frames of the clip that it is held against, the latest
+_HISTORY = 900  # frames of the dream that repeats are looked for in
+_LEAST_COLOUR = 2.0  # mean distance between channels, in levels, below which there is no colour
+_LEAST_MOTION = 0.03  # mean change in levels below which nothing moves
+_LEAST_WINDOW = 8
+_FEW = 25  # frames, whose limits hold until a window is full
+_EARLY = 1.6  # how much wider those are besides
+_QUANTILES = 128
+_MOST_SHOWN = 60  # windows whose strangest place is kept as a picture
+
+Values = dict[str, float | None]
+Limits = dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """The strangest place of a window: ``picture``, (h, w, 3) uint8, is of frame ``number``.
+
+    ``box`` is the place, (x, y, w, h) in shares of the picture; see ``Strange.amount``.
+    """
+
+    number: int
+    amount: float
+    picture: NDArray[np.uint8]
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What was found over frames ``start`` to ``end`` (exclusive) of the dream, counted from 0.
+
+    ``values`` has all of ``KEYS``: ratios to the source for the first six; levels of 0 to 255 for
+    ``mean_shift``, ``repeat`` and ``light``; decibels for ``static_psnr``. None where the vital has
+    no meaning: saturation without colour, a static area that is not there. ``failed`` names those
+    outside their limits. ``strangest``: the worst place that was seen.
+    """
+
+    start: int
+    end: int
+    values: Values
+    failed: tuple[str, ...]
+    strangest: Sighting | None = None
+
+    @property
+    def alive(self) -> bool:
+        return not self.failed
+
+    def as_json(self) -> dict[str, Any]:
+        """A row of the command's ``vitals``."""
+        shown = {k: None if v is None else round(v, 4) for k, v in self.values.items()}
+        return {"from": self.start, "to": self.end, **shown, "alive": self.alive}
+
+
+class Meter:
+    """Judges the pictures of a dream one after the other, in bounded memory.
+
+    ``repeats``: pictures come again by design, so that it is no fault. ``pasted``: what stands
+    still is taken from the last real frame. ``frames``: how many there will be, if known; of a
+    short dream all are judged together, by windows of the clip that are as short. ``follows``: the
+    dream is shown after the material, so that the step to it counts as well. ``as_filmed``: the
+    clip's repeated frames are repeated in the dream as well. ``limits`` are what the vitals must
+    lie within.
+    """
+
+    def __init__(
+        self,
+        material: Material,
+        *,
+        repeats: bool = False,
+        pasted: bool = False,
+        frames: int = WINDOW,
+        follows: bool = True,
+        as_filmed: bool = False,
+    ) -> None:
+        self._window = min(frames, WINDOW)
+        last = material.small(len(material) - 1)
+        self._size = last.shape[:2]
+        self._found = regions(material.static, last)
+        first = max(0, len(material) - _MOST_SOURCE)
+        shown = material.glance if as_filmed else material.small
+        pictures = [shown(k) for k in range(first, len(material))]
+        self._source = _Source(pictures, Looker(self._found, last))
+        self._familiar = Familiar(pictures)
+        self._looker = Looker(self._found, last)
+        self._past = _Past(self._source.thumbnails)
+        for k in range(max(0, len(material) - 2), len(material)) if follows else ():
+            self._looker.look(shown(k))
+        self._looks: deque[tuple[Look, float, Strange]] = deque(maxlen=WINDOW)
+        self._strangest: Sighting | None = None
+        self._seen = self._judged = 0
+        self.rows: list[Vitals] = []
+        self.limits = self._source.limits(self._window, pasted=pasted)
+        # A few frames vary more than a hundred do, in the clip as well, and the first of a dream
+        # are a forecast, which is calmer than what it forecasts.
+        self._early = _wider(self._source.limits(min(self._window, _FEW), pasted=pasted))
+        for limits in (self.limits, self._early):
+            limits["light"] = (0.0, self._familiar.light_limit)
+        if repeats:
+            self.limits["repeat"] = self._early["repeat"] = (0.0, inf)
+
+    def push(self, picture: Tensor) -> None:
+        """Look at the next picture, (3, H, W) RGB nominally in [0, 1]."""
+        small = small_copy(picture, self._size)
+        look, strange = self._looker.look(small), self._familiar.look(small)
+        self._looks.append((look, self._past.nearest(look.thumbnail), strange))
+        if self._strangest is None or strange.amount > self._strangest.amount:
+            self._strangest = Sighting(self._seen, strange.amount, small, strange.box)
+        self._seen += 1
+        if self._seen - self._judged == WINDOW:
+            self._close_window()
+
+    def now(self) -> Vitals | None:
+        """The vitals over the last frames, at most ``WINDOW``; None before the first picture."""
+        return self._over(len(self._looks)) if self._looks else None
+
+    def limits_as_json(self) -> dict[str, tuple[float | None, float | None]]:
+        """The limits, None standing for none."""
+        return {
+            key: (round(low, 4) if low > 0 or key == "mean_shift" else None, _finite(high))
+            for key, (low, high) in self.limits.items()
+        }
+
+    def finish(self) -> list[Vitals]:
+        """All rows; the last one covers the last ``WINDOW`` frames, which may overlap."""
+        if self._seen > self._judged:
+            self._close_window()
+        return self.rows
+
+    def _close_window(self) -> None:
+        row = self._over(len(self._looks))
+        self.rows.append(replace(row, strangest=self._strangest))
+        self._judged, self._strangest = self._seen, None
+        places = [(row.strangest.amount, k) for k, row in enumerate(self.rows) if row.strangest]
+        if len(places) > _MOST_SHOWN:
+            _, least = min(places)
+            self.rows[least] = replace(self.rows[least], strangest=None)
+
+    def _over(self, count: int) -> Vitals:
+        window = list(islice(self._looks, len(self._looks) - count, None))
+        values = self._source.compare([look for look, _, _ in window])
+        values["repeat"] = _usual_nearest([nearest for _, nearest, _ in window])
+        # One frame in ten may be odd, as in real footage.
+        values["strangeness"] = float(np.quantile([one.amount for *_, one in window], 0.9))
+        values["light"] = float(np.mean([one.light for *_, one in window]))
+        if not self._source.moves:
+            values["repeat"] = None
+        limits = self.limits if count >= self._window else self._early
+        failed = tuple(
+            key
+            for key, value in values.items()
+            if value is not None and not limits[key][0] <= value <= limits[key][1]
+        )
+        return Vitals(self._seen - count, self._seen, values, failed)
+
+
+def vitals_of(
+    material: Material, pictures: Iterable[Tensor], *, repeats: bool = False, pasted: bool = False
+) -> list[Vitals]:
+    """The vitals of pictures that go on from the material, a row for every ``WINDOW`` frames.
+
+    They are all kept until the end; a :class:`Meter` keeps none.
+    """
+    shown = list(pictures)
+    meter = Meter(material, repeats=repeats, pasted=pasted, frames=len(shown))
+    for picture in shown:
+        meter.push(picture)
+    return meter.finish()
+
+
+def _usual_nearest(distances: Sequence[float]) -> float | None:
+    """A tenth of a window may come closer by chance; infinite ones have nothing to be close to."""
+    known = [distance for distance in distances if distance < inf]
+    return float(np.quantile(known, 0.1)) if known else None
+
+
+def _wider(limits: Limits) -> Limits:
+    """Limits for a first look: what is dying will leave them soon enough."""
+    wide = dict(limits)
+    for key in _RATIOS:
+        low, high = limits[key]
+        wide[key] = low**_EARLY, high**_EARLY
+    for key in ("mean_shift", "jump", "patch", "patch_time"):
+        low, high = limits[key]
+        wide[key] = low * _EARLY, high * _EARLY
+    return wide
+
+
+def _finite(limit: float) -> float | None:
+    return round(limit, 4) if limit < inf else None
+
+
+class _Past:
+    """Thumbnails that a picture may repeat: the clip's, and the dream's latest."""
+
+    def __init__(self, source: Sequence[Array]) -> None:
+        self._rows = np.zeros((_HISTORY + len(source), source[0].size), np.float32)
+        self._squares = np.full(len(self._rows), inf)
+        self._kept = len(source)
+        self._count = 0
+        self._waiting: deque[Array] = deque(source[-APART:])
+        for k, thumbnail in enumerate(source[:-APART]):
+            self._keep(k, thumbnail)
+
+    def nearest(self, thumbnail: Array) -> float:
+        """The distance in levels to the most alike picture at least ``APART`` frames before."""
+        self._waiting.append(thumbnail)
+        if len(self._waiting) > APART:
+            place = self._kept + self._count % (len(self._rows) - self._kept)
+            self._keep(place, self._waiting.popleft())
+            self._count += 1
+        used = self._kept + self._count
+        rows, squares = self._rows[:used], self._squares[:used]
+        if not used:
+            return inf
+        apart = squares - 2 * (rows @ thumbnail) + np.square(thumbnail, dtype=np.float64).sum()
+        return float(np.sqrt(max(apart.min(), 0)))
+
+    def _keep(self, place: int, thumbnail: Array) -> None:
+        self._rows[place] = thumbnail
+        self._squares[place] = np.square(thumbnail, dtype=np.float64).sum()
+
+
+class _Source:
+    """The clip's own figures, and what its windows show against the whole of it."""
+
+    def __init__(self, pictures: Sequence[NDArray[np.uint8]], looker: Looker) -> None:
+        self._looks = [looker.look(picture) for picture in pictures]
+        self.thumbnails = [look.thumbnail for look in self._looks]
+        self._mean = {
+            key: float(np.mean([getattr(look, key) for look in self._looks]))
+            for key in ("sharpness", "mean", "std", "saturation", "anisotropy", "crease")
+        }
+        changes = [look.change for look in self._looks if look.change is not None]
+        self._change = float(np.mean(changes)) if changes else 0.0
+        self.moves = self._change > _LEAST_MOTION
+        self._patches = _Spread([look.patches[None] for look in self._looks])
+        in_time = [p for look in self._looks if (p := look.patches_in_time) is not None]
+        self._in_time = _Spread(in_time) if in_time and self.moves else None
+
+    def compare(self, looks: Sequence[Look]) -> Values:
+        """All vitals of a window but ``repeat``, which is None."""
+        values: Values = dict.fromkeys(KEYS)
+
+        def mean(key: str) -> float:
+            return float(np.mean([getattr(look, key) for look in looks]))
+
+        for key in ("sharpness", "std", "saturation", "anisotropy", "crease"):
+            if self._mean[key] > (_LEAST_COLOUR if key == "saturation" else 1e-3):
+                values[key] = mean(key) / self._mean[key]
+        values["mean_shift"] = mean("mean") - self._mean["mean"]
+        changes = [look.change for look in looks if look.change is not None]
+        if self.moves and changes:
+            values["motion"] = float(np.mean(changes)) / self._change
+        usual = float(np.median(changes)) if changes else 0.0
+        if usual > _LEAST_MOTION / 3:
+            values["jump"] = max(changes) / usual
+        errors = [look.static_error for look in looks if look.static_error is not None]
+        if errors and self.moves:
+            values["static_psnr"] = 10 * log10(255**2 / max(float(np.mean(errors)), 1e-3))
+        values["patch"] = self._patches.distance([look.patches[None] for look in looks])
+        in_time = [p for look in looks if (p := look.patches_in_time) is not None]
+        if self._in_time is not None and in_time:
+            values["patch_time"] = self._in_time.distance(in_time)
+        return values
+
+    def limits(self, window: int, *, pasted: bool) -> Limits:
+        """The table's limits, or what the clip's own windows show with some slack, if wider.
+
+        A ratio's distance from 1 is what gets the slack: 15 % on the ratio itself would allow
+        what tells melting from clouds.
+        """
+        table = dict(_TABLE)
+        if pasted:
+            table["static_psnr"] = (_PASTED, inf)
+        for values in self._own_windows(window):
+            for key, value in values.items():
+                if value is None:
+                    continue
+                low, high = table[key]
+                if key in _RATIOS:
+                    most = least = max(value, 1e-3) ** _SLACK
+                else:
+                    most = value * _SLACK
+                    least = value * _SLACK if value < 0 else value / _SLACK
+                table[key] = min(low, least), max(high, most)
+        return table
+
+    def _own_windows(self, window: int) -> Iterable[Values]:
+        count = len(self._looks)
+        size = min(max(window, _LEAST_WINDOW), max(count // 2, _LEAST_WINDOW))
+        nearest = self._nearest()
+        # The last window is that of the last frames, as in a dream.
+        last = max(count - size, 0)
+        for start in (*range(0, last, max(size // 4, 1)), last):
+            values = self.compare(self._looks[start : start + size])
+            values["repeat"] = _usual_nearest(nearest[start : start + size])
+            yield values
+
+    def _nearest(self) -> list[float]:
+        """How far each frame is from the most alike one at least ``APART`` frames before."""
+        past = _Past(self.thumbnails[:1])
+        found = [past.nearest(thumbnail) for thumbnail in self.thumbnails[1:]]
+        # Until there are enough frames, the only one it is held against is too close.
+        early = min(APART, len(found))
+        return [inf, *[inf] * early, *found[early:]]
+
+
+class _Spread:
+    """How projections of patches are distributed, to hold others against.
+
+    The sliced Wasserstein distance, in standard deviations of the source's projections, summed
+    over the bands.
+    """
+
+    def __init__(self, looks: Sequence[Array]) -> None:
+        joined = np.concatenate(looks, 2)
+        self._scale = np.maximum(joined.std(2, keepdims=True), 0.05)
+        self._quantiles = _quantiles(joined)
+
+    def distance(self, looks: Sequence[Array]) -> float:
+        """The distance of (bands, directions, places) projections, all looks taken together."""
+        found = _quantiles(np.concatenate(looks, 2))
+        apart = np.abs(found - self._quantiles) / self._scale
+        return float(apart.mean((1, 2)).sum())
+
+
+def _quantiles(projections: Array) -> Array:
+    ordered = np.sort(projections, axis=2)
+    ranks = np.linspace(0, ordered.shape[2] - 1, _QUANTILES).round().astype(int)
+    made: Array = ordered[:, :, ranks]
+    return made

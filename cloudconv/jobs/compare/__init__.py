@@ -1,0 +1,1 @@
+"""Score methods on a clip against the frames that really are there."""

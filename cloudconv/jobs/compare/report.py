@@ -1,0 +1,223 @@
+"""What ``compare --report`` leaves behind: a page, a film side by side, a table and the result."""
+
+from __future__ import annotations
+
+import csv
+import heapq
+import io
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from cloudconv import metrics
+from cloudconv.media.color import color_space, from_rgb, make_picture
+from cloudconv.media.formats import layout
+from cloudconv.media.frame import ColorTags, Frame
+from cloudconv.media.read import images
+from cloudconv.media.read.probe import MediaInfo
+from cloudconv.media.write.sink import Sink
+from cloudconv.report import (
+    Comparison,
+    Picture,
+    ReportData,
+    ReportFolder,
+    check_folder,
+    render_report,
+)
+
+SHOWN = 10
+"""How many of the worst frames, and of the frames that lose most, a report shows."""
+
+PAGE, FILM, TABLE, RESULT = "index.html", "side_by_side.mp4", "frames.csv", "result.json"
+
+_PICTURE_WIDTH = 960
+_PANEL_WIDTH = 640
+_FILM_WIDTH = 3840
+_LABEL_HEIGHT = 32
+_JPEG_QUALITY = 90
+_FILM_TAGS = ColorTags(1, 1, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One scored frame: the truth and what each method made of it, (3, H, W) RGB in [0, 1]."""
+
+    index: int
+    time: Fraction
+    truth: Tensor
+    made: Mapping[str, Tensor | None]
+    scores: Mapping[str, Mapping[str, float]]
+    horizon: int | None = None
+
+
+class Reporter:
+    """Collects what the report needs while the frames pass by; a bounded number of pictures.
+
+    Raises OutputError: the folder holds a report already, or cannot be written.
+    """
+
+    def __init__(
+        self, folder: Path, info: MediaInfo, model: str, baseline: str, *, overwrite: bool
+    ) -> None:
+        self._info = info
+        self._model, self._baseline = model, baseline
+        names = (PAGE, FILM, TABLE, RESULT)
+        check_folder(folder, names, overwrite=overwrite, inputs=images.files_of(info.path))
+        self._stack = ExitStack()
+        self._report = self._stack.enter_context(ReportFolder(folder, overwrite=overwrite))
+        self._worst: list[tuple[float, int, Comparison]] = []
+        self._loses: list[tuple[float, int, Comparison]] = []
+        self._films = self._stack.enter_context(ExitStack())
+        self._film: Sink | None = None
+        self._clock = Fraction(0)
+        self._labels: Tensor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def add(self, row: Row) -> None:
+        """Keep a scored frame's pictures if it is among the worst so far."""
+        model, baseline = row.made.get(self._model), row.made.get(self._baseline)
+        if model is None or baseline is None:
+            return
+        own, other = row.scores[self._model]["psnr"], row.scores[self._baseline]["psnr"]
+        ranks = [(-own, self._worst)]
+        if own < other:
+            ranks.append((other - own, self._loses))
+        # Pictures are only encoded for a frame that is going to be kept.
+        wanted = [(rank, kept) for rank, kept in ranks if len(kept) < SHOWN or rank > kept[0][0]]
+        if not wanted:
+            return
+        shown = Comparison(
+            frame=row.index,
+            time=row.time,
+            truth=_picture(row.truth),
+            model=_picture(model),
+            baseline=_picture(baseline),
+            error=_picture(metrics.error_map(model, row.truth)),
+            model_psnr=own,
+            baseline_psnr=other,
+            horizon=row.horizon,
+        )
+        for rank, kept in wanted:
+            push = heapq.heappush if len(kept) < SHOWN else heapq.heappushpop
+            # No two entries tie on the first two, so that pictures are never compared.
+            push(kept, (rank, -(row.index * 4096 + (row.horizon or 0)), shown))
+
+    def show(self, duration: Fraction, truth: Tensor, made: Mapping[str, Tensor | None]) -> None:
+        """Add a frame to the film: the truth and each method beside it; None shows black.
+
+        What was not scored is not in the film, which plays the rest without a pause.
+        """
+        shown = [truth, *(truth * 0 if picture is None else picture for picture in made.values())]
+        side = min(_PANEL_WIDTH, _FILM_WIDTH // len(shown))
+        panels = [_shrunk(picture.cpu(), side) for picture in shown]
+        if self._labels is None:
+            width = panels[0].shape[2]
+            self._labels = torch.cat([_label(name, width) for name in ("truth", *made)], 2)
+        rgb = torch.cat([self._labels, torch.cat(panels, 2)], 1)
+        rgb = rgb[:, : rgb.shape[1] // 2 * 2, : rgb.shape[2] // 2 * 2]
+        form = layout("yuv420p")
+        height, width = rgb.shape[1:]
+        planes = from_rgb(rgb, form, color_space(_FILM_TAGS, form, width, height))
+        picture = make_picture(planes, form.name, width, height)
+        if self._film is None:
+            self._film = self._films.enter_context(self._open_film(width, height))
+        self._film.write(Frame(picture, self._clock, duration, _FILM_TAGS))
+        self._clock += duration
+
+    def _open_film(self, width: int, height: int) -> Sink:
+        timing = self._info.timing
+        info = replace(
+            self._info,
+            width=width,
+            height=height,
+            pix_fmt="yuv420p",
+            working_pix_fmt="yuv420p",
+            tags=_FILM_TAGS,
+            aspect=None,
+            display_matrix=None,
+            mastering_display=None,
+            content_light=None,
+            dynamic_hdr=(),
+            streams=(),
+        )
+        tick = timing.time_base if timing.rate is None else 1 / Fraction(timing.rate.numerator)
+        return Sink(self._report.path / FILM, info, rate=timing.rate, time_base=tick)
+
+    def finish(self, data: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Write everything; ``data`` are ReportData's fields but the pictures and the files."""
+        self._films.close()
+        files = [TABLE, RESULT]
+        if self._film is not None:
+            files.insert(0, FILM)
+        report = ReportData(
+            **data, worst=_sorted(self._worst), loses=_sorted(self._loses), files=tuple(files)
+        )
+        texts = {
+            TABLE: _table(result["per_frame"]),
+            RESULT: json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+            PAGE: render_report(report),
+        }
+        self._report.put(texts)
+
+
+def _sorted(kept: list[tuple[float, int, Comparison]]) -> tuple[Comparison, ...]:
+    return tuple(entry[2] for entry in sorted(kept, key=lambda entry: entry[:2], reverse=True))
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """A line a scored frame, a column for each method's curves."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    plain = [key for key, value in rows[0].items() if not isinstance(value, dict)] if rows else []
+    methods = [key for key, value in rows[0].items() if isinstance(value, dict)] if rows else []
+    names = [(m, score) for m in methods for score in rows[0][m]]
+    writer.writerow([*plain, *(f"{m} {score}" for m, score in names)])
+    for row in rows:
+        scores = [row[m].get(score) for m, score in names]
+        writer.writerow([*(row[key] for key in plain), *scores])
+    return text.getvalue()
+
+
+def _shrunk(rgb: Tensor, width: int) -> Tensor:
+    if rgb.shape[2] <= width:
+        return rgb
+    height = max(1, round(rgb.shape[1] * width / rgb.shape[2]))
+    return functional.interpolate(rgb[None], (height, width), mode="area")[0]
+
+
+def _picture(rgb: Tensor) -> Picture:
+    shown = _shrunk(rgb, _PICTURE_WIDTH)
+    samples = shown.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    data = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(samples)).save(data, "JPEG", quality=_JPEG_QUALITY)
+    return Picture(data.getvalue(), shown.shape[2], shown.shape[1])
+
+
+def _label(name: str, width: int) -> Tensor:
+    """The name in white on black, (3, _LABEL_HEIGHT, width)."""
+    image = Image.new("L", (width, _LABEL_HEIGHT))
+    font = ImageFont.load_default(size=18)
+    ImageDraw.Draw(image).text((8, 4), name, fill=255, font=font)
+    gray = torch.from_numpy(np.array(image)).float().div(255)
+    return gray.expand(3, -1, -1)

@@ -1,0 +1,1 @@
+"""What extrapolate and dream share."""

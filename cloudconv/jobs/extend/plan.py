@@ -1,0 +1,323 @@
+"""What the jobs that go on where a video ends share: how long, from where, and onto which file.
+
+The source's frames pass through untouched, and what is made follows them, at the same rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cloudconv.engine.device import use_device
+from cloudconv.engine.memory import is_out_of_memory
+from cloudconv.engine.pipeline import prefetch
+from cloudconv.errors import DeviceError, InputError, SettingsError
+from cloudconv.jobs.output import origin, output_path, time_base
+from cloudconv.jobs.schedule import SceneCut
+from cloudconv.media.color import color_space, from_rgb, make_picture
+from cloudconv.media.formats import layout
+from cloudconv.media.frame import Frame
+from cloudconv.media.read.probe import MediaInfo, probe
+from cloudconv.media.read.source import Source
+from cloudconv.media.streams.carry import Carry
+from cloudconv.media.write.encoders import EncodeSettings
+from cloudconv.media.write.sink import Sink
+from cloudconv.media.write.target import check_output, check_rate, noted
+from cloudconv.models.base import check_finite
+from cloudconv.timeline import format_rate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContinueSettings:
+    """What to do; exactly one of ``frames`` and ``seconds``.
+
+    ``at``: where what is made begins, in seconds from the first frame (frames from there on are not
+    looked at, and not in the output); None for the end. ``input_fps``: the rate of pictures that
+    keep no times (default 25). ``only_new``: leave the source's frames
+    out of the output. Raises :class:`SettingsError` on values out of range.
+    """
+
+    input: Path | str
+    output: Path | str | None = None
+    frames: int | None = None
+    seconds: Fraction | None = None
+    at: Fraction | None = None
+    input_fps: Fraction | None = None
+    only_new: bool = False
+    scene_cut: SceneCut = "auto"
+    encode: EncodeSettings = field(default_factory=EncodeSettings)
+    overwrite: bool = False
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.frames is None) == (self.seconds is None):
+            given = "both" if self.frames is not None else "neither"
+            raise SettingsError(f"Give exactly one of `frames` and `seconds`; got {given}.")
+        if self.frames is not None and self.frames < 1:
+            raise SettingsError(f"The number of frames must be 1 or more, got {self.frames}.")
+        if self.seconds is not None and self.seconds <= 0:
+            raise SettingsError(f"The seconds must be above 0, got {float(self.seconds):g}.")
+        if self.at is not None and self.at <= 0:
+            raise SettingsError(
+                "There must be frames to go on from, so `at` must be above 0, got "
+                f"{float(self.at):g}."
+            )
+        if not isinstance(self.scene_cut, str) and not 0 <= self.scene_cut <= 1:
+            raise SettingsError(
+                f"`scene_cut` must be auto, off or between 0 and 1, got {self.scene_cut:g}."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run has come."""
+
+    frames_done: int
+    frames_expected: int
+    new_frames: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContinueOutcome:
+    """What a plan and a result both say; the fields are keys of the commands' JSON.
+
+    ``source_frames``: how many of the source's are in the output. ``at``: where the new frames
+    begin, in seconds from the source's first frame. ``cadence``: how the source's frames repeat, if
+    they do so regularly.
+    """
+
+    input: str
+    output: str
+    device: str
+    precision: str
+    source_frames: int
+    new_frames: int
+    output_frames: int
+    at: float
+    cadence: str | None
+    source_fps: str | None
+    output_fps: str | None
+    duration: float
+    encoder: str
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendPlan:
+    """Where new frames follow a source's, and where all of them go.
+
+    ``begins`` is the new frames' first time on the source's clock, ``step`` their distance.
+    ``sound_goes_on``: the sound begins again where the source ends.
+    """
+
+    settings: ContinueSettings
+    info: MediaInfo
+    output: Path
+    begins: Fraction
+    step: Fraction
+    sound_goes_on: bool = False
+
+    @property
+    def new_frames(self) -> int:
+        s = self.settings
+        return s.frames if s.frames is not None else ceil((s.seconds or 0) / self.step)
+
+    @property
+    def output_frames(self) -> int:
+        """About how many frames the output will have."""
+        if self.settings.only_new:
+            return self.new_frames
+        timing = self.info.timing
+        share = (self.begins - timing.start) / (timing.end - timing.start)
+        return round(timing.frames * min(share, Fraction(1))) + self.new_frames
+
+    def source(self) -> Source:
+        """The source's frames up to where the new ones begin."""
+        return Source(self.info, end=self.settings.at, threads=self.settings.threads)
+
+    def sink(self, zero: Fraction, first: Frame | None) -> Sink:
+        """Where all goes; ``zero`` is the source's time that becomes the output's 0."""
+        settings, timing = self.settings, self.info.timing
+        # Sound ends where the source does; with at, where the part of it that is used does.
+        end = None if settings.at is None else self.begins
+        until = self.begins + self.new_frames * self.step if self.sound_goes_on else None
+        audio = self.sound_goes_on or not settings.only_new
+        carry = Carry(self.info, zero, None, end, audio=audio, loop_until=until)
+        offset = Fraction(0) if first is None else first.time - zero
+        spans = (
+            timing.time_base,
+            timing.last_duration,
+            1 / (timing.pace or Fraction(1)),
+            self.step,
+        )
+        return Sink(
+            self.output,
+            self.info,
+            rate=timing.rate,
+            time_base=time_base(timing.rate, spans, offset),
+            settings=settings.encode,
+            carry=carry,
+            overwrite=settings.overwrite,
+        )
+
+    def planned(self) -> dict[str, Any]:
+        """The fields of an outcome that a plan can tell; ``duration`` and the counts expected."""
+        start = self.begins if self.settings.only_new else self.info.timing.start
+        return {
+            **self._known(),
+            "source_frames": self.output_frames - self.new_frames,
+            "output_frames": self.output_frames,
+            "new_frames": self.new_frames,
+            "duration": float(self.begins + self.new_frames * self.step - start),
+        }
+
+    def _known(self) -> dict[str, Any]:
+        rate = self.info.timing.rate
+        named = None if rate is None else format_rate(rate)
+        return {
+            "input": str(self.settings.input),
+            "output": str(self.output),
+            "at": float(self.begins - self.info.timing.start),
+            "source_fps": named,
+            "output_fps": named,
+        }
+
+    def told(self, done: Written) -> dict[str, Any]:
+        """The fields of an outcome after a run."""
+        end = self.begins + done.new_frames * self.step
+        return {
+            **self._known(),
+            "source_frames": done.source_frames,
+            "output_frames": done.source_frames + done.new_frames,
+            "new_frames": done.new_frames,
+            "duration": float(end - done.start),
+            "encoder": done.encoder,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written; ``start`` is the first frame's time on the source's clock."""
+
+    source_frames: int
+    new_frames: int
+    start: Fraction
+    encoder: str
+    warnings: tuple[str, ...]
+
+
+def begun(
+    settings: ContinueSettings, tag: str, refusals: list[str] | None = None
+) -> tuple[MediaInfo, Path]:
+    """The source and the output's path, both checked before any work.
+
+    ``refusals``: where to note why the output could not be written, instead of raising it.
+    """
+    info = probe(settings.input, settings.input_fps)
+    tag += "" if settings.at is None else f"_at{float(settings.at):g}"
+    tag += "_new" if settings.only_new else ""
+    output = output_path(settings.output, settings.input, info, tag, info.timing.pace)
+    with noted(refusals):
+        check_output(output, overwrite=settings.overwrite, inputs=[info.path])
+    with noted(refusals):
+        check_rate(output, info.timing.rate)
+    length = info.timing.end - info.timing.start
+    if settings.at is not None and settings.at > length:
+        raise InputError(
+            f"{info.path} lasts {float(length):g} s, so nothing is known at "
+            f"{float(settings.at):g} s: choose an earlier time."
+        )
+    return info, output
+
+
+def write(
+    job: ExtendPlan,
+    make: Callable[[Frame | None], Iterator[Frame]],
+    on_frame: Callable[[int, int], None],
+    on_warning: Callable[[str], None],
+) -> Written:
+    """Write the source's frames, then those that ``make`` yields, into the output.
+
+    The target appears only when it is whole.
+
+    Args:
+        make: gets the output's first frame if that is the source's; its frames are on the
+            source's clock. It runs in a thread of its own.
+        on_frame: gets the number of frames written, and of new ones among them.
+        on_warning: gets what is known of the losses before the first frame.
+    """
+    with ExitStack() as stack:
+        source = stack.enter_context(job.source())
+        passing = iter(()) if job.settings.only_new else source.frames()
+        first = next(passing, None)
+        zero = job.begins if first is None else origin(job.info, first)
+        sink = stack.enter_context(job.sink(zero, first))
+        for message in _left_out(sink):
+            on_warning(message)
+        before = () if first is None else (first,)
+        pictures = stack.enter_context(prefetch(_joined(before, passing, make(first)), 4))
+        written = new = 0
+        for frame in pictures:
+            lasts = frame.duration if job.info.timing.rate is None else job.step
+            sink.write(frame.at(frame.time - zero, lasts))
+            written += 1
+            new += frame.time >= job.begins
+            on_frame(written, new)
+    return Written(
+        written - new,
+        new,
+        job.begins if first is None else first.time,
+        sink.encoder,
+        tuple(dict.fromkeys([*source.warnings, *_left_out(sink)])),
+    )
+
+
+def _left_out(sink: Sink) -> list[str]:
+    # What the sink says of slow motion is true of new frames alone: nothing runs beside them.
+    return [m.replace("it runs at the old speed", "nothing is new in it") for m in sink.warnings]
+
+
+def _joined(*parts: Iterable[Frame]) -> Iterator[Frame]:
+    for part in parts:
+        yield from part
+
+
+def new_frame(rgb: Tensor, like: Frame) -> Frame:
+    """A picture (3, H, W), nominally in [0, 1], as a frame of the same kind as another.
+
+    Opacity is the other's: what makes pictures knows nothing of it. The time is yet to be set.
+    """
+    check_finite(rgb.sum())
+    form = layout(like.pix_fmt)
+    colours = 3 if form.family != "gray" else 1
+    space = color_space(like.tags, form, like.width, like.height)
+    planes = [plane.cpu() for plane in from_rgb(rgb, form, space)]
+    planes += [plane.clone() for plane in like.planes()[colours:]]
+    picture = make_picture(planes, like.pix_fmt, like.width, like.height)
+    return Frame(picture, Fraction(0), Fraction(0), like.tags)
+
+
+@contextmanager
+def enough_memory(device: torch.device, info: MediaInfo) -> Iterator[None]:
+    """Work on a device in this thread; a lack of memory is a DeviceError that says what to do."""
+    use_device(device)
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceError(
+            f"{device} ran out of memory on a {info.width}x{info.height} frame: close other "
+            "programs, use another device, or a smaller copy of the video."
+        ) from error

@@ -1,0 +1,1 @@
+"""Raise a video's frame rate, from file to file."""

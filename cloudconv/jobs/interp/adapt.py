@@ -1,0 +1,381 @@
+"""A model fine-tuned on the very film that it is to interpolate, and used only where it gains.
+
+Shots from all over the film are learnt from, and a part of it is held back. In the end both models
+make every other frame of the held-back part, the way ``interp`` makes frames, and the true frames
+decide. The folder in which that is done outlasts an interruption: the training goes on from its
+checkpoint, and weights that are finished are found again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cloudconv import metrics
+from cloudconv.engine.renderer import FrameTask, Renderer
+from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
+from cloudconv.files import fresh, keep_aside, put, write_whole
+from cloudconv.jobs import train
+from cloudconv.media.color import rgb_of
+from cloudconv.media.frame import Frame
+from cloudconv.media.read.probe import MediaInfo
+from cloudconv.media.read.spool import held
+from cloudconv.media.write.target import writing
+from cloudconv.models import registry
+from cloudconv.segments.fingerprint import (
+    input_fingerprint,
+    machine_fingerprint,
+    weights_fingerprint,
+)
+from cloudconv.training.clips import Clip, Sampling, Windows, held_spans
+from cloudconv.training.loop import Tick
+from cloudconv.training.settings import settings_from
+from cloudconv.training.spans import Span
+
+WEIGHTS = "adapted.safetensors"
+LEAST_GAIN = 0.05
+"""In dB; below that the stock model is used."""
+
+_STATE = "adapted.json"
+_MEASURED = 24  # frames
+_SIDE = 128  # of what is learnt from, in pixels
+_SETTINGS: dict[str, Any] = {
+    "learning_rate": 1e-4,
+    "val_windows": 8,
+    "val_crop": 384,
+    "validate_every": 100,
+    "checkpoint_every": 50,
+}
+
+OnAdapting = Callable[[float, float], None]
+"""Told the seconds that the training has taken, and those that it is given."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapted:
+    """What came of it; the fields are the keys of ``adapted`` in the command's JSON.
+
+    ``gain``: of PSNR on the held-back part, in dB. ``minutes``: of training. ``frames``: how many
+    were held back and made again by both models. ``kept``: whether the adapted model is used.
+    """
+
+    gain: float
+    minutes: float
+    frames: int
+    kept: bool
+
+    def __str__(self) -> str:
+        scored = f"{self.gain:+.2f} dB on {self.frames} held-back frames"
+        if self.kept:
+            return f"adapted to the film in {self.minutes:.1f} min: {scored}"
+        return (
+            f"Adapting to the film gained too little ({scored}, {LEAST_GAIN} dB are needed): the "
+            "model is used as it ships."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptPlan:
+    """What to adapt to what. ``renderer`` makes frames with a model as the job itself will."""
+
+    info: MediaInfo
+    model: str
+    minutes: float
+    start: Fraction | None = None
+    end: Fraction | None = None
+    deinterlace: bool = False
+    device: torch.device
+    dtype: torch.dtype
+    threads: int | None
+    renderer: Callable[[str], Renderer]
+
+    @property
+    def held(self) -> tuple[Span, ...]:
+        """The part that is held back, as fractions of the film's length."""
+        return _within(held_spans(self._frames, self._gap + 1), *self._window)
+
+    def is_held(self, times: tuple[Fraction, ...]) -> bool:
+        """Whether frames at these times on the source's clock are all in one held-back part."""
+        timing = self.info.timing
+        places = [(time - timing.start) / (timing.end - timing.start) for time in times]
+        return any(a <= min(places) and max(places) < b for a, b in self.held)
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """Settings of the training, the output left out."""
+        spec = registry.spec(self.model, "interpolate")
+        edges = [edge for span in self.held for edge in span]
+        first, last = self._window
+        rest = zip([first, *edges[1::2]], [*edges[::2], last], strict=True)
+        # Networks without a file begin as they are built.
+        ships = spec.weights is not None or Path(self.model).suffix == ".safetensors"
+        half = "bf16" if self.device.type == "cpu" else "auto"
+        return {
+            **_SETTINGS,
+            "clips": (str(self.info.path),),
+            "model": spec.name,
+            "task": "interpolate",
+            "init": self.model if ships else None,
+            "minutes": self.minutes,
+            "gap": self._gap,
+            "crop": min(_SIDE, self.info.width, self.info.height),
+            "train_part": ",".join(f"{a}:{b}" for a, b in rest if a < b),
+            "val_part": ",".join(f"{a}:{b}" for a, b in self.held),
+            "deinterlace": self.deinterlace,
+            "device": str(self.device),
+            "precision": "fp32" if self.dtype == torch.float32 else half,
+            "threads": self.threads,
+        }
+
+    def identity(self, *, lasting: bool) -> dict[str, Any]:
+        """All that decides what is learnt, and how it is judged, as JSON holds it."""
+        renderer = {k: v for k, v in self.training.items() if k not in ("clips", "threads")}
+        return json.loads(  # type: ignore[no-any-return]
+            json.dumps(
+                {
+                    "input": input_fingerprint(self.info.path, lasting=lasting),
+                    "weights": weights_fingerprint(self.model),
+                    **renderer,
+                    **machine_fingerprint(self.device),
+                }
+            )
+        )
+
+    @property
+    def _gap(self) -> int:
+        return 3 if registry.spec(self.model, "interpolate").arbitrary_timestep else 2
+
+    @property
+    def _window(self) -> Span:
+        timing = self.info.timing
+        length = timing.end - timing.start
+        first = (self.start or Fraction(0)) / length
+        return first, Fraction(1) if self.end is None else min(Fraction(1), self.end / length)
+
+    @property
+    def _frames(self) -> int:
+        first, last = self._window
+        return math.floor(self.info.timing.frames * (last - first))
+
+
+def check(
+    minutes: float | None,
+    model: str,
+    save_model: Path | str | None,
+    *,
+    overwrite: bool,
+    folder: Path | None = None,
+) -> None:
+    """See before any work that a model can be adapted, and its weights be saved.
+
+    Args:
+        minutes: None for a run that does not adapt.
+        model: a name, or a file of weights.
+        save_model: where the weights shall be saved.
+        overwrite: whether a file that is there may be replaced.
+        folder: where an earlier run may have finished the very weights.
+
+    Raises:
+        SettingsError: it makes no sense.
+        OutputError: the weights cannot be saved.
+    """
+    if minutes is not None and not registry.spec(model, "interpolate").parameters:
+        raise SettingsError(f"{model} has no weights, so there is nothing to adapt.")
+    if save_model is None:
+        return
+    file = Path(save_model)
+    if file.resolve() == Path(model).resolve():
+        raise SettingsError(f"`save_model` would replace {model}, which is adapted: name another.")
+    if not file.parent.is_dir():
+        raise OutputError(f"The folder {file.parent} does not exist: make it first.")
+    own = None if folder is None else _digest(folder / WEIGHTS)
+    if file.exists() and not overwrite and (own is None or _digest(file) != own):
+        raise OutputError(f"{file} exists already; use -y to overwrite it.")
+
+
+def check_settings(minutes: float | None, save_model: Path | str | None) -> None:
+    """Raises SettingsError: values out of range."""
+    if minutes is not None and not 0 < minutes <= 10_000:
+        raise SettingsError(f"`adapt` must be above 0 and at most 10000 minutes, got {minutes:g}")
+    if save_model is None:
+        return
+    if minutes is None:
+        raise SettingsError("`save_model` keeps what `adapt` has learnt: give `adapt` with it")
+    if Path(save_model).suffix != ".safetensors":
+        raise SettingsError(f"weights are written as .safetensors, so {save_model} needs that")
+
+
+def check_folder(folder: Path, plan: AdaptPlan | None, *, lasting: bool = True) -> None:
+    """Raises OutputError: the folder holds weights that were adapted to or from something else."""
+    if not any(folder.glob(f"{WEIGHTS}*")):
+        return
+    state = _read(folder)
+    changed = ["adapt"]
+    if plan is not None:
+        identity = plan.identity(lasting=lasting)
+        known = state.get("identity", {})
+        names = identity.keys() | known.keys()
+        changed = sorted(name for name in names if identity.get(name) != known.get(name))
+    if changed:
+        raise OutputError(
+            f"{folder} holds weights that were adapted with another {', '.join(changed)}: finish "
+            "that first, name another output, or throw them away with --no-resume."
+        )
+
+
+def adapt(
+    plan: AdaptPlan,
+    folder: Path,
+    *,
+    lasting: bool = True,
+    on_adapting: OnAdapting | None = None,
+    on_warning: Callable[[str], None],
+) -> tuple[str, Adapted]:
+    """Adapt the model in ``folder``, or go on with that, or find it done.
+
+    Returns:
+        The file of the adapted weights, or the stock model if it gains too little; and the facts.
+
+    Raises:
+        KeyboardInterrupt: one was asked for; what was learnt so far is kept in the folder.
+        OutputError: nothing can be written there.
+    """
+    identity = plan.identity(lasting=lasting)
+    file = folder / WEIGHTS
+    state = _read(folder)
+    if state.get("identity") != identity:
+        state = {"identity": identity}
+        _write(folder, state)
+    if state.get("digest", "") != _digest(file):
+        state = {"identity": identity}
+    with held(plan.info.path):
+        if "seconds" not in state:
+            state["seconds"] = _learn(plan, file, on_adapting, on_warning)
+            state["digest"] = _digest(file)
+            _write(folder, state)
+        if "result" not in state:
+            state["result"] = asdict(_judge(plan, file, state["seconds"], on_adapting))
+            _write(folder, state)
+    result = Adapted(**state["result"])
+    if not result.kept:
+        on_warning(str(result))
+    return str(file) if result.kept else plan.model, result
+
+
+def pinned(folder: Path, model: str) -> str | None:
+    """What identifies an adapted model for those that carry on; None for one that is not."""
+    return None if Path(model) != folder / WEIGHTS else _digest(Path(model))
+
+
+def save(
+    folder: Path,
+    target: Path | str | None,
+    *,
+    overwrite: bool,
+    on_warning: Callable[[str], None],
+) -> None:
+    """Copy the adapted weights to where they were asked for."""
+    source = folder / WEIGHTS
+    if target is None or _digest(Path(target)) == _digest(source):
+        return
+    target = Path(target)
+    if not source.exists():
+        on_warning(f"{target} was not written: nothing was learnt.")
+        return
+    with writing(target):
+        part = fresh(target)
+        shutil.copyfile(source, part)
+        try:
+            put(part, target, overwrite=overwrite)
+        except FileExistsError:
+            on_warning(str(keep_aside(part, target)))
+
+
+def _learn(
+    plan: AdaptPlan,
+    file: Path,
+    on_adapting: OnAdapting | None,
+    on_warning: Callable[[str], None],
+) -> float:
+    """Train as long as it was asked for; the seconds, 0 for a film that cannot be learnt from."""
+    total = 60 * plan.minutes
+    seconds = 0.0
+    stop = threading.Event()
+
+    def watch(tick: Tick) -> None:
+        nonlocal seconds
+        if tick.left is not None:
+            seconds = total - tick.left
+        try:
+            if on_adapting is not None:
+                on_adapting(seconds, total)
+        except KeyboardInterrupt:  # it ends after the step at hand, where nothing is lost
+            stop.set()
+
+    settings = settings_from(**plan.training, output=str(file), overwrite=True)
+    try:
+        done = train.run(settings, on_tick=watch, known=plan.info, stop=stop)
+    except (InputError, ModelError) as error:
+        on_warning(f"The film cannot be learnt from: {error}")
+        return 0.0
+    if done.interrupted:
+        raise KeyboardInterrupt
+    return seconds
+
+
+def _judge(plan: AdaptPlan, file: Path, seconds: float, on_adapting: OnAdapting | None) -> Adapted:
+    """By how many dB frames of the held-back part come nearer to the true ones."""
+    if not seconds:
+        return Adapted(gain=0.0, minutes=0.0, frames=0, kept=False)
+    clip = Clip(plan.info, plan.held, deinterlace=plan.deinterlace)
+    windows = Windows([[clip]], Sampling(3, lambda _: [0, 1, 2], 1, 1))
+    renderers = [plan.renderer(plan.model), plan.renderer(str(file))]
+    gains = []
+    for _, (left, true, right) in windows.spread_frames(_MEASURED):
+        task = FrameTask(left, right, Fraction(1, 2), true.time, true.duration)
+        stock, own = (_psnr(renderer, task, true) for renderer in renderers)
+        gains.append(own - stock)
+        if on_adapting is not None:
+            on_adapting(60 * plan.minutes, 60 * plan.minutes)
+    gain = sum(gains) / len(gains)
+    return Adapted(gain=gain, minutes=seconds / 60, frames=len(gains), kept=gain >= LEAST_GAIN)
+
+
+def _psnr(renderer: Renderer, task: FrameTask, true: Frame) -> float:
+    (made,) = renderer.render([task])
+    pictures = (metrics.eight_bit(rgb_of(frame)) for frame in (made, true))
+    return float(metrics.psnr(*pictures))
+
+
+def _within(spans: tuple[Span, ...], first: Fraction, last: Fraction) -> tuple[Span, ...]:
+    """Fractions of a part as fractions of the whole."""
+    return tuple((first + a * (last - first), first + b * (last - first)) for a, b in spans)
+
+
+def _digest(file: Path) -> str | None:
+    with suppress(OSError):
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    return None
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        state = json.loads((folder / _STATE).read_bytes())
+        return state if isinstance(state, dict) else {}
+    return {}
+
+
+def _write(folder: Path, state: dict[str, Any]) -> None:
+    with writing(folder):
+        write_whole(folder / _STATE, json.dumps(state).encode())

@@ -1,0 +1,239 @@
+"""Settings and source brought together: all that is decided before the first frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+
+from cloudconv.engine.cpu_streams import useful_cpu_streams
+from cloudconv.engine.device import (
+    choose_precision,
+    set_threads,
+)
+from cloudconv.engine.renderer import Renderer
+from cloudconv.errors import InputError, SettingsError
+from cloudconv.jobs.interp.adapt import check
+from cloudconv.jobs.interp.settings import InterpSettings
+from cloudconv.jobs.output import output_path, part_tag
+from cloudconv.jobs.schedule import Request
+from cloudconv.media.read.probe import INTERLACED, MediaInfo, probe
+from cloudconv.media.read.source import Source
+from cloudconv.media.write.target import check_output, check_rate, container_of, is_stdout, noted
+from cloudconv.models import registry
+from cloudconv.segments.store import SegmentStore, clear_finished
+from cloudconv.timeline import (
+    Multiply,
+    Resample,
+    expected_frames,
+    output_rate,
+    rate_name,
+)
+from cloudconv.workers.pool import WorkerConfig, parse_workers, settle
+from cloudconv.workers.remote import check_single
+
+_FEW_KEPT = 2
+"""One source frame of more than so many is hardly any."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoPlan:
+    """Settings and source brought together: everything decided before the first frame."""
+
+    settings: InterpSettings
+    info: MediaInfo
+    output: Path
+    request: Request
+    rate: Fraction | None
+    device: torch.device
+    dtype: torch.dtype
+    workers: WorkerConfig
+    notes: list[str]
+
+    @property
+    def window(self) -> tuple[Fraction, Fraction]:
+        """The part of the source that is used, in seconds on its own clock."""
+        timing, s = self.info.timing, self.settings
+        end = timing.end if s.end is None else min(timing.end, timing.start + s.end)
+        return timing.start + (s.start or 0), end
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is worth saying of the input, as it is used, and of the device."""
+        whole = self.settings.deinterlace
+        told = [text for text in self.info.warnings if text != INTERLACED or not whole]
+        return [*told, *self.notes, *self._replaced]
+
+    @property
+    def _replaced(self) -> list[str]:
+        """A rate that the source has, or that keeps hardly any of its frames, is worth a word."""
+        own, asked = self.info.timing.rate, self.settings.fps
+        if own is None or asked is None or self.settings.slowmo is not None:
+            return []
+        if asked == own and self.settings.duplicates == "keep":
+            return [f"The source has {rate_name(own)} fps already: nothing is to do."]
+        share = asked / own
+        if share < 1 or share.denominator <= _FEW_KEPT:
+            return []
+        whole = own * max(2, round(share))
+        return [
+            f"At {rate_name(asked)} fps only one of {share.denominator} source frames is kept, new "
+            f"ones take the place of the others; {rate_name(whole)} fps keeps them all."
+        ]
+
+    @property
+    def expected(self) -> int | None:
+        """About how many frames the output will have; None of what is read as it comes."""
+        timing = self.info.timing
+        if timing.open_ended and self.settings.end is None:
+            return None
+        start, end = self.window
+        whole = timing.end - timing.start
+        frames = round(timing.frames * (end - start) / whole)
+        return expected_frames(self.request.rate, frames, end - start, self.request.stretch)
+
+
+def plan_video(
+    settings: InterpSettings,
+    inputs: Sequence[Path | str] = (),
+    refusals: list[str] | None = None,
+) -> VideoPlan:
+    """Look at the input, and decide all that can be decided before its first frame.
+
+    ``inputs``: what else the command reads, and so must not write. ``refusals``: where to note why
+    the output could not be written, instead of raising it; then nothing is touched either. Raises
+    :class:`~cloudconv.errors.CloudconvError`.
+    """
+    spec = registry.spec(settings.model, "interpolate")
+    workers, device, notes = settle(
+        parse_workers(settings.workers, settings.device), settings.device, settings.threads
+    )
+    dtype = choose_precision(settings.precision, device, spec)
+    # What can be carried on with later, or is learnt from first, must be known whole.
+    live = str(settings.input) == "-" and settings.output is not None
+    live = live and settings.adapt is None and refusals is None
+    live = live and is_stdout(Path(str(settings.output)))
+    info = probe(settings.input, settings.input_fps, live=live)
+    timing = info.timing
+    if timing.frames == 1:
+        raise InputError(f"{info.path} has a single frame, and interpolation needs two or more.")
+    if settings.start is not None and settings.start >= timing.end - timing.start:
+        raise InputError(
+            f"{info.path} lasts {float(timing.end - timing.start):g} s, so nothing follows "
+            f"{float(settings.start):g} s: choose an earlier start."
+        )
+    request = Request(
+        name=str(info.path),
+        rate=_rate(settings, info),
+        stretch=Fraction(settings.slowmo or 1),
+        scene_cut=settings.scene_cut,
+        duplicates=settings.duplicates,
+        loop=settings.loop,
+    )
+    rate = output_rate(request.rate, timing.rate, request.stretch)
+    pace = output_rate(request.rate, timing.pace, request.stretch)
+    output = output_path(settings.output, settings.input, info, _tag(settings), pace)
+    if settings.output is None and settings.out_dir is not None:
+        output = Path(settings.out_dir) / output.name
+    if refusals is None:
+        clear_finished(output)
+    with noted(refusals):
+        check_output(
+            output,
+            overwrite=settings.overwrite,
+            inputs=[info.path, *map(Path, inputs)],
+            makes_folder=settings.out_dir is not None,
+        )
+    with noted(refusals):
+        check(
+            settings.adapt,
+            settings.model,
+            settings.save_model,
+            overwrite=settings.overwrite,
+            folder=SegmentStore(output).path,
+        )
+    with noted(refusals):
+        check_rate(output, rate)
+    if workers.kind != "inline" and not is_joinable(output):
+        raise SettingsError(
+            f"{output} can only be made in one go: leave `workers` out, or write an .mp4 or .mkv."
+        )
+    if workers.kind == "ray":
+        check_single(info.path)
+    return VideoPlan(settings, info, output, request, rate, device, dtype, workers, notes)
+
+
+def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
+    if settings.fps is not None:
+        return Resample(settings.fps)
+    factor = settings.factor or settings.slowmo or Fraction(1)
+    if info.timing.rate is not None:
+        # On a constant rate the divided gaps are a grid, which stays constant over lost frames.
+        return Resample(info.timing.rate * (settings.factor or 1))
+    if factor.denominator == 1:
+        return Multiply(int(factor))
+    if info.timing.pace is not None:
+        return Resample(info.timing.pace * (settings.factor or 1))
+    raise SettingsError(
+        f"{info.path} has a variable frame rate, so {float(factor):g} times as many frames have "
+        "no place of their own: give a whole number, or a fixed rate with `fps`."
+    )
+
+
+def _tag(settings: InterpSettings) -> str:
+    parts = "_loop" if settings.loop else ""
+    parts += "_refill" if settings.duplicates == "refill" else ""
+    return _speed_tag(settings) + parts + part_tag(settings.start, settings.end)
+
+
+def _speed_tag(settings: InterpSettings) -> str:
+    if settings.factor is not None:
+        return f"x{float(settings.factor):g}"
+    tags = []
+    if settings.slowmo is not None:
+        tags.append(f"slow{float(settings.slowmo):g}")
+    if settings.fps is not None:
+        # 59.94 and its like are known by their rounded names.
+        ntsc = settings.fps.denominator == 1001
+        tags.append(f"{float(settings.fps):.2f}fps" if ntsc else f"{float(settings.fps):g}fps")
+    return "_".join(tags)
+
+
+def is_joinable(output: Path) -> bool:
+    """Whether the output can be put together from segments; else it is made in one go."""
+    return not is_stdout(output) and container_of(output).kind == "film"
+
+
+def source_of(job: VideoPlan) -> Source:
+    """The part of the input that is asked for."""
+    s = job.settings
+    return Source(
+        job.info,
+        start=s.start,
+        end=s.end,
+        threads=s.threads,
+        deinterlace=s.deinterlace,
+        nvdec=(job.device.index or 0) if s.hwaccel == "nvdec" else None,
+    )
+
+
+def renderer_of(
+    job: VideoPlan, on_warning: Callable[[str], None], model: str | None = None
+) -> Renderer:
+    """The model as the settings want it, or another; batch and tiles not decided yet."""
+    settings = job.settings
+    threads = job.workers.threads(settings.threads) or set_threads(None)
+    return Renderer(
+        registry.load(model or settings.model, job.device, job.dtype),
+        device=job.device,
+        dtype=job.dtype,
+        batch=settings.batch,
+        tile=settings.tile,
+        scale=settings.scale,
+        cpu_streams=useful_cpu_streams(job.device, threads),
+        fallback=settings.fallback == "blend",
+        on_warning=on_warning,
+    )

@@ -1,0 +1,123 @@
+"""A small live picture of a run: the newest output frame, as a JPEG that is replaced in place."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from cloudconv import files
+from cloudconv.errors import OutputError
+from cloudconv.media.color import color_space, to_rgb
+from cloudconv.media.formats import layout
+from cloudconv.media.frame import Frame
+from cloudconv.media.read import images
+from cloudconv.media.write.target import is_sequence
+
+WIDTH = 480
+"""The picture is at most this wide, in pixels."""
+_PERIOD = 1.0
+_SUFFIXES = (".jpg", ".jpeg")
+_OURS = b"cloudconv preview"
+
+
+class Preview:
+    """Writes every frame that is a second newer than the last one shown; the others cost nothing.
+
+    A viewer never meets half a picture: it is written beside ``path`` and renamed. Only a preview
+    is replaced, which a comment in it tells, unless ``overwrite`` is on. Raises OutputError at once
+    where ``path`` could not be written, is no ``.jpg``, or is in the way of what the run itself
+    reads (``inputs``) and writes (``output``). Later nothing is raised: a picture that cannot be
+    written is said once, in ``warnings``.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        inputs: Sequence[Path] = (),
+        output: Path | None = None,
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        self.warnings: list[str] = []
+        self._path = Path(path)
+        self._overwrite = overwrite
+        self._due = time.monotonic()
+        if self._path.suffix.lower() not in _SUFFIXES:
+            raise OutputError(f"The preview {path} must have a name that ends in .jpg.")
+        if self._path.is_dir():
+            raise OutputError(f"The preview {path} is a folder; give the name of a file.")
+        self._check_apart(inputs, output)
+        if not self._is_free():
+            raise OutputError(f"The preview {path} exists already; use -y to overwrite it.")
+        try:
+            files.remove(files.fresh(self._path))
+        except OSError as error:
+            raise OutputError(
+                f"The preview {path} cannot be written: {error.strerror or error}."
+            ) from error
+
+    def show(self, frame: Frame) -> None:
+        """Write the frame if it is time for one."""
+        if time.monotonic() < self._due:
+            return
+        shown = io.BytesIO()
+        _small(frame).save(shown, "JPEG", quality=85, comment=_OURS)
+        try:
+            if not self._is_free():
+                raise FileExistsError(errno.EEXIST, "something else has that name now")
+            files.write_whole(self._path, shown.getvalue())
+        except OSError as error:
+            if not self.warnings:
+                self.warnings.append(
+                    f"The preview {self._path} could not be written: {error.strerror or error}."
+                )
+        self._due = time.monotonic() + _PERIOD
+
+    def _check_apart(self, inputs: Sequence[Path], output: Path | None) -> None:
+        read = [path for path in inputs if str(path) != "-"]
+        files.check_apart([self._path], images.files_of(*read))
+        # A picture more in a folder of pictures would be taken for one of them.
+        taken = [path if path.is_dir() else path.parent for path in read if not path.is_file()]
+        if output is not None and is_sequence(output):
+            taken.append(output.parent)
+        home = self._path.parent.resolve()
+        if home in [folder.resolve() for folder in taken]:
+            raise OutputError(
+                f"The preview {self._path} is among the run's own files; use another folder."
+            )
+
+    def _is_free(self) -> bool:
+        if self._overwrite or not os.path.lexists(self._path):
+            return True
+        if not self._path.is_file():
+            return False
+        try:
+            with Image.open(self._path) as picture:
+                return picture.info.get("comment") == _OURS
+        except OSError:
+            return False
+
+
+def _small(frame: Frame) -> Image.Image:
+    """The frame as RGB, area-averaged down to :data:`WIDTH`; alpha is left out."""
+    kind = layout(frame.pix_fmt)
+    width = min(frame.width, WIDTH)
+    height = max(round(frame.height * width / frame.width), 1)
+    planes = []
+    for index, plane in enumerate(frame.planes()):
+        subsampled = kind.family == "yuv" and index in (1, 2)
+        shift_x, shift_y = (kind.chroma_shift_x, kind.chroma_shift_y) if subsampled else (0, 0)
+        size = -(-height >> shift_y), -(-width >> shift_x)
+        averaged = functional.interpolate(plane.float()[None, None], size, mode="area")[0, 0]
+        planes.append(averaged.round().to(plane.dtype))
+    space = color_space(frame.tags, kind, frame.width, frame.height)
+    rgb = to_rgb(planes, kind, space).clamp(0, 1)
+    return Image.fromarray((rgb * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())

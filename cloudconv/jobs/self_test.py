@@ -1,0 +1,399 @@
+"""Whether a device makes the frames that it should: ``cloudconv doctor --check``."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from cloudconv.engine.cpu_streams import useful_cpu_streams
+from cloudconv.engine.device import (
+    PRECISIONS,
+    auto_remarks,
+    choose_device,
+    choose_precision,
+    probe,
+)
+from cloudconv.engine.memory import grid, process_memory
+from cloudconv.engine.renderer import FrameTask, Renderer
+from cloudconv.engine.tiling import smallest_tile
+from cloudconv.errors import CloudconvError, DeviceError
+from cloudconv.jobs.interp import run as interp
+from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
+from cloudconv.media.color import color_space, from_rgb, make_picture
+from cloudconv.media.formats import layout
+from cloudconv.media.frame import ColorTags, Frame
+from cloudconv.media.read.source import Source
+from cloudconv.media.write.encoders import EncodeSettings
+from cloudconv.models import registry
+from cloudconv.models.base import Interpolator
+
+SECONDS = 45
+"""After this no check is begun any more."""
+
+_NEAR = 45.0  # dB
+_SMALL, _WIDE, _TINY = (128, 64), (320, 64), (64, 64)
+_SPEED = (640, 360)
+_FAST = registry.QUALITIES["turbo"]
+_MANY = 200
+_GROWTH = 48 * 2**20
+_MOTION = 3  # pixels a frame
+
+Status = Literal["ok", "failed", "absent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was tried. ``absent``: this device, or this machine, has no such thing."""
+
+    name: str
+    status: Status
+    detail: str
+
+
+class _FailedError(RuntimeError):
+    """What a check found wrong."""
+
+
+class _AbsentError(Exception):
+    """There is nothing to be checked here; says why."""
+
+
+def run(device: str = "auto", on_check: Callable[[Check], None] = lambda _: None) -> list[Check]:
+    """Try everything that ``interp`` asks of a device, on a synthetic clip; about a minute.
+
+    Args:
+        device: as for :func:`~cloudconv.engine.device.choose_device`.
+        on_check: told of each check once it is done.
+
+    Raises:
+        SettingsError: there is no device of that name.
+        DeviceError: it is not in this machine.
+    """
+    began = time.monotonic()
+    found: list[Check] = []
+    try:
+        for name, check in _checks(choose_device(device), device):
+            if time.monotonic() - began > SECONDS:
+                result = Check(name, "absent", "not tried: the time was used up")
+            else:
+                result = _tried(name, check)
+            found.append(result)
+            on_check(result)
+    finally:
+        _loaded.cache_clear()
+        _expected.cache_clear()
+    return found
+
+
+def _checks(device: torch.device, asked: str) -> Iterator[tuple[str, Callable[[], str]]]:
+    yield "device", partial(_device, device, asked)
+    yield "lack of memory", partial(_step_back, device)
+    yield "batches", partial(_batches, device)
+    yield "tiles", partial(_tiles, device)
+    yield "8 bit", partial(_depth, device, "yuv420p")
+    yield "10 bit", partial(_depth, device, "yuv420p10le")
+    yield from _parities(device, registry.DEFAULT)
+    yield "memory", partial(_memory, device)
+    yield "speed", partial(_speed, device)
+    with tempfile.TemporaryDirectory(prefix="cloudconv-") as home:
+        film = Path(home) / "film.mp4"
+        yield "film", partial(_film, device, film)
+        yield "nvdec", partial(_nvdec, device, film)
+        for number in range(torch.cuda.device_count() if device.type == "cuda" else 1):
+            yield f"GPU {number} alone", partial(_alone, device, number, film)
+        yield "workers together", partial(_together, device, film)
+    for spec in registry.specs():
+        if spec.task == "interpolate" and spec.weights and spec.name != registry.DEFAULT:
+            yield from _parities(device, spec.name)
+
+
+def _parities(device: torch.device, name: str) -> Iterator[tuple[str, Callable[[], str]]]:
+    for precision in PRECISIONS:
+        yield f"{name} {precision}", partial(_parity, device, name, precision)
+
+
+@lru_cache(maxsize=3)
+def _loaded(name: str, device: torch.device, dtype: torch.dtype) -> Interpolator:
+    return registry.load(name, device, dtype)
+
+
+def _tried(name: str, check: Callable[[], str]) -> Check:
+    try:
+        return Check(name, "ok", check())
+    except _AbsentError as error:
+        return Check(name, "absent", str(error))
+    except (CloudconvError, RuntimeError, ValueError, MemoryError, OSError) as error:
+        lines = str(error).splitlines()
+        return Check(name, "failed", lines[0] if lines else type(error).__name__)
+
+
+def _device(device: torch.device, asked: str) -> str:
+    for remark in auto_remarks(asked):
+        raise _FailedError(remark)
+    wrong = probe(device, torch.float32)
+    if wrong is not None:
+        raise _FailedError(wrong)
+    if device.type == "cpu":
+        return "cpu"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"{device}: {name}, PyTorch {torch.__version__}"
+
+
+def _parity(device: torch.device, name: str, precision: str) -> str:
+    spec = registry.spec(name, "interpolate")
+    try:
+        dtype = choose_precision(precision, device, spec)
+    except DeviceError as error:
+        raise _AbsentError(str(error)) from error
+    result = _quarters(name, device, dtype)
+    if not result.isfinite().all():
+        raise _FailedError("there are numbers in its frames that are none")
+    if result.diff(dim=0).abs().amax(dim=(1, 2, 3)).min() < 1 / 255:
+        raise _FailedError("new frames that follow each other are the same")
+    return _near(_decibel(result, _expected(name)))
+
+
+def _quarters(name: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Three frames between two: (3, 3, H, W), not clamped."""
+    x0, x1 = (picture.expand(3, -1, -1, -1).to(device) for picture in _pictures(2, *_SMALL))
+    model = _loaded(name, device, dtype)
+    with torch.inference_mode():
+        return model.interpolate(x0, x1, torch.tensor([0.25, 0.5, 0.75])).cpu()
+
+
+@lru_cache(maxsize=1)
+def _expected(name: str) -> Tensor:
+    return _quarters(name, torch.device("cpu"), torch.float32)
+
+
+def _batches(device: torch.device) -> str:
+    frames = _clip(3, *_SMALL)
+    one, *others = [_rendered(_renderer(device, "fp32", batch=n), frames) for n in (1, 2, 5)]
+    return _near(*(_apart(one, other) for other in others))
+
+
+def _tiles(device: torch.device) -> str:
+    frames = _clip(2, *_WIDE)
+    multiple, overlap = grid(_loaded(registry.DEFAULT, device, torch.float32))
+    whole = _rendered(_renderer(device, "fp32", tile="off"), frames)
+    tile = smallest_tile(overlap, multiple)
+    return _near(_apart(whole, _rendered(_renderer(device, "fp32", tile=tile), frames)))
+
+
+def _depth(device: torch.device, pix_fmt: str) -> str:
+    frames = _clip(2, *_SMALL, pix_fmt=pix_fmt)
+    here = _rendered(_renderer(device), frames)
+    return _near(_apart(here, _rendered(_renderer(torch.device("cpu"), "fp32"), frames)))
+
+
+class _Greedy(Interpolator):
+    """Blends, and asks for more memory than there is for more than two pictures at once."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(registry.spec("blend", "interpolate"))
+        self._device = device
+
+    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
+        if len(x0) > 2:
+            torch.empty(2**50, dtype=torch.uint8, device=self._device)
+        return x0.lerp(x1, timestep)
+
+
+def _step_back(device: torch.device) -> str:
+    said: list[str] = []
+    work = partial(Renderer, device=device, dtype=torch.float32, on_warning=said.append)
+    frames = _clip(4, *_SMALL)
+    found = _rendered(work(_Greedy(device), batch=4), frames)
+    if len(said) != 1:
+        raise _FailedError(f"one step back was due, and there were {len(said)}")
+    return _near(_apart(found, _rendered(work(_Greedy(device), batch=1), frames)))
+
+
+def _memory(device: torch.device) -> str:
+    work = _renderer(device, name=_FAST, batch=4)
+    frames = _clip(2, *_TINY)
+    used: list[int] = []
+
+    def tasks() -> Iterator[FrameTask]:
+        # Batches of other sizes now and then, as at the end of a segment.
+        for number in range(_MANY):
+            if number in (_MANY // 3, _MANY - 1):
+                used.append(_memory_used(device))
+            half = Fraction(1, 2) if number % 7 else Fraction(0)
+            yield FrameTask(frames[0], frames[1], half, Fraction(number), Fraction(1))
+
+    for _ in work.render(tasks()):
+        pass
+    first, last = used
+    if last - first > _GROWTH:
+        raise _FailedError(f"{(last - first) >> 20} MiB more after {_MANY} frames")
+    return f"{max(last - first, 0) >> 20} MiB more after {_MANY} frames, {last >> 20} MiB in all"
+
+
+def _speed(device: torch.device) -> str:
+    devices = dict.fromkeys([device, torch.device("cpu")])
+    size = "x".join(map(str, _SPEED))
+    rates = [f"{each} {_rate(each):.1f}" for each in devices]
+    return f"{' and '.join(rates)} frames/s at {size} ({registry.DEFAULT})"
+
+
+def _rate(device: torch.device) -> float:
+    work = _renderer(device)
+    frames = _clip(2, *_SPEED)
+    _rendered(work, frames, factor=2)
+    began, made = time.perf_counter(), 0
+    while made < 3 or (made < 200 and time.perf_counter() - began < 1):
+        made += len(_rendered(work, frames)) - 2
+    return made / (time.perf_counter() - began)
+
+
+def _film(device: torch.device, film: Path) -> str:
+    source = film.parent / "pictures"
+    source.mkdir()
+    for number, picture in enumerate(_pictures(24, *_SMALL)):
+        pixels = picture[0].mul(255).round().to(torch.uint8).permute(1, 2, 0)
+        Image.fromarray(pixels.numpy()).save(source / f"{number:03}.png")
+    result = _interp(source, film, device=str(device))
+    return f"{result.output_frames} frames, {result.frames_per_second:.1f} frames/s"
+
+
+def _nvdec(device: torch.device, film: Path) -> str:
+    if not torch.cuda.is_available():
+        raise _AbsentError("there is no NVIDIA GPU here")
+    with Source(film, nvdec=device.index or 0) as source:
+        found = list(source.frames())
+        if not source.by_gpu:
+            raise _AbsentError(" ".join(source.warnings))
+    with Source(film) as source:
+        expected = list(source.frames())
+    if len(found) != len(expected) or not all(map(Frame.same_picture, found, expected)):
+        raise _FailedError("it decodes other frames than the CPU")
+    return f"{len(found)} frames, the same as by the CPU"
+
+
+def _alone(device: torch.device, number: int, film: Path) -> str:
+    if device.type != "cuda":
+        raise _AbsentError("there is no NVIDIA GPU here")
+    made = film.with_name(f"alone{number}.mkv")
+    return _same(film, made, device=f"cuda:{number}")
+
+
+def _together(device: torch.device, film: Path) -> str:
+    workers = {"device": "cuda:all"} if device.type == "cuda" else {"workers": "local:2"}
+    return _same(film, film.with_name("together.mkv"), **{"device": device.type, **workers})
+
+
+def _same(film: Path, made: Path, **settings: Any) -> str:
+    """Make a film losslessly, and compare it with what this process makes of it on the CPU."""
+    expected = film.with_name("expected.mkv")
+    lossless = EncodeSettings(encoder="ffv1")
+    if not expected.exists():
+        _interp(film, expected, device="cpu", precision="fp32", encode=lossless)
+    _interp(film, made, encode=lossless, **settings)
+    with Source(made) as one, Source(expected) as other:
+        return _near(_apart(list(one.frames()), list(other.frames())))
+
+
+def _interp(source: Path, output: Path, **settings: Any) -> InterpResult:
+    asked = {"input": source, "output": output, "factor": Fraction(2), "model": _FAST, **settings}
+    return interp.run(InterpSettings(**asked))
+
+
+def _renderer(
+    device: torch.device, precision: str = "auto", name: str = registry.DEFAULT, **options: Any
+) -> Renderer:
+    spec = registry.spec(name, "interpolate")
+    dtype = choose_precision(precision, device, spec)
+    return Renderer(
+        _loaded(spec.name, device, dtype),
+        device=device,
+        dtype=dtype,
+        cpu_streams=useful_cpu_streams(device, torch.get_num_threads()),
+        on_warning=lambda _: None,
+        **options,
+    )
+
+
+def _rendered(work: Renderer, frames: Sequence[Frame], factor: int = 4) -> list[Frame]:
+    step = Fraction(1, factor)
+    tasks = [
+        FrameTask(left, right, part * step, left.time + part * step, step)
+        for left, right in zip(frames, [*frames[1:], None], strict=True)
+        for part in range(factor if right is not None else 1)
+    ]
+    return list(work.render(tasks))
+
+
+def _pictures(count: int, width: int, height: int) -> list[Tensor]:
+    """A texture that moves: (1, 3, H, W) each, in [0, 1]."""
+    numbers = torch.Generator().manual_seed(1)
+    sides = height // 8, (width + count * _MOTION) // 8 + 1
+    coarse = torch.rand((1, 3, *sides), generator=numbers) * 0.8 + 0.1
+    size = sides[0] * 8, sides[1] * 8
+    ground = functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 1)
+    return [ground[..., :height, k * _MOTION :][..., :width] for k in range(count)]
+
+
+def _clip(count: int, width: int, height: int, pix_fmt: str = "yuv420p") -> list[Frame]:
+    form, tags = layout(pix_fmt), ColorTags(1, 1, 1, 1)
+    space = color_space(tags, form, width, height)
+    return [
+        Frame(
+            make_picture(from_rgb(picture[0], form, space), pix_fmt, width, height),
+            Fraction(number),
+            Fraction(1),
+            tags,
+        )
+        for number, picture in enumerate(_pictures(count, width, height))
+    ]
+
+
+def _apart(found: Sequence[Frame], expected: Sequence[Frame]) -> float:
+    """The PSNR in dB of the worst of the frames, over all planes."""
+    if len(found) != len(expected):
+        raise _FailedError(f"{len(found)} frames in place of {len(expected)}")
+    return min(
+        _decibel(*(_values(frame) for frame in pair)) for pair in zip(found, expected, strict=True)
+    )
+
+
+def _values(frame: Frame) -> Tensor:
+    largest: int = 2 ** layout(frame.pix_fmt).depth - 1
+    values: Tensor = torch.cat([plane.flatten().double() for plane in frame.planes()])
+    return values / largest
+
+
+def _decibel(found: Tensor, expected: Tensor) -> float:
+    error = float((found.double() - expected.double()).square().mean())
+    return 100.0 if error <= 1e-10 else -10 * math.log10(error)
+
+
+def _near(*decibels: float) -> str:
+    worst = min(decibels)
+    if not worst >= _NEAR:
+        raise _FailedError(f"{worst:.1f} dB from what it should be; {_NEAR:.0f} are needed")
+    return "the same" if worst >= 100 else f"{worst:.1f} dB"
+
+
+def _memory_used(device: torch.device) -> int:
+    if device.type == "mps":
+        return torch.mps.current_allocated_memory()
+    if device.type != "cpu":
+        used: int = torch.get_device_module(device).memory_reserved(device)
+        return used
+    taken = process_memory()
+    if taken is None:
+        raise _AbsentError("this system does not tell how much a process uses")
+    return taken

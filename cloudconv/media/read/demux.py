@@ -1,0 +1,250 @@
+"""Reading a media file's packets: open, choose the video stream, go on after damage."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.codec.hwaccel import HWAccel
+from av.container import InputContainer
+from av.format import Flags
+from av.stream import Discard, Disposition
+
+from cloudconv.errors import InputError
+from cloudconv.media.read.spool import reader_of
+
+_MAX_PIXELS = 8192 * 8192
+# A clock that goes back by more was set anew; so was one that goes on by more, in a format whose
+# clock may be.
+_BACK = Fraction(1, 2)
+_ON = Fraction(3600)
+_LONGEST_LIST = 1 << 24
+
+
+def open_container(path: Path, hardware: HWAccel | None = None) -> InputContainer:
+    """Open a media file for reading; raises InputError saying what is wrong with it.
+
+    ``hardware``: what decodes it, where it can.
+    """
+    try:
+        if path.stat().st_size == 0 and path.is_file():
+            raise InputError(f"{path} is empty (0 bytes); give a complete video file.")
+        # The prefix keeps names such as "a:b.mp4" from being read as a protocol, the option keeps
+        # a "%" in a picture's name from being read as a sequence.
+        return av.open(
+            reader_of(path) or f"file:{path}",
+            mode="r",
+            metadata_errors="replace",
+            container_options={"pattern_type": "none"},
+            hwaccel=hardware,
+        )
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {path}; check the name.") from error
+    except NotADirectoryError as error:
+        raise InputError(f"There is no file {path}; part of that path is not a folder.") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path} is a folder, not a video file.") from error
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be read: permission denied.") from error
+    except av.error.EOFError as error:
+        raise InputError(f"{path} ends before its first frame; give a complete file.") from error
+    except av.error.InvalidDataError as error:
+        raise InputError(_unreadable_message(path)) from error
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be read as video: {reason}.") from error
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The files that a playlist (M3U8, ffconcat) names, and those that they name; none for others.
+
+    Files that are not there, or not on this machine, are left out.
+    """
+    found: dict[Path, None] = {}
+    waiting = [path]
+    while waiting:
+        here = waiting.pop()
+        for name in _names_in(here):
+            part = (here.parent / name.removeprefix("file:")).resolve()
+            if part.is_file() and part not in found:
+                found[part] = None
+                waiting.append(part)
+    return list(found)
+
+
+def _names_in(path: Path) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            if not file.read(16).startswith((b"#EXTM3U", b"ffconcat")):
+                return []
+            file.seek(0)
+            text = file.read(_LONGEST_LIST).decode("utf-8", "replace")
+    except OSError:  # whoever reads it says what is wrong
+        return []
+    if text.startswith("ffconcat"):
+        given = re.findall(r"^\s*file\s+(.+?)\s*$", text, re.MULTILINE)
+        # FFmpeg's quoting: '...' is taken as it is, elsewhere a backslash keeps what follows.
+        return [re.sub(r"'([^']*)'|\\(.)", r"\1\2", name) for name in given]
+    lines = [line.strip() for line in text.splitlines()]
+    named = [line for line in lines if line and not line.startswith("#")]
+    return named + re.findall(r'URI="([^"]+)"', text)
+
+
+def main_video(container: InputContainer, path: Path) -> Any:
+    """The best video stream that is not cover art; raises InputError where there is none."""
+    hidden = Disposition.attached_pic | Disposition.timed_thumbnails
+    videos = [s for s in container.streams.video if not s.disposition & hidden]
+    best = container.streams.best("video")
+    chosen = best if best in videos else next(iter(videos), None)
+    if chosen is None:
+        found = sorted({s.type for s in container.streams})
+        if container.streams.video:
+            what = "only a cover picture and " + (
+                " and ".join(set(found) - {"video"}) or "no sound"
+            )
+        else:
+            what = f"only {' and '.join(found)}" if found else "no streams at all"
+        raise InputError(f"{path} holds no video, {what}; give a file with a video stream.")
+    if chosen.codec_context is None:
+        raise InputError(
+            f"{path} holds video in a codec that this FFmpeg cannot decode; convert it first."
+        )
+    _check_size(chosen.codec_context, path)
+    return chosen
+
+
+def _check_size(context: Any, path: Path) -> None:
+    """A few hundred bytes may ask for gigabytes a frame."""
+    given = os.environ.get("CLOUDCONV_MAX_PIXELS", "")
+    most = int(given) if given.isdecimal() else _MAX_PIXELS
+    if context.width * context.height > most:
+        raise InputError(
+            f"{path} is {context.width}x{context.height}, and pictures of more than {most} pixels "
+            "are refused, for they may fill the memory: set CLOUDCONV_MAX_PIXELS to allow more."
+        )
+
+
+def only(container: InputContainer, stream: Any) -> None:
+    """Let the demuxer skip every other stream's data."""
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = Discard.all
+
+
+def read_packets(container: InputContainer, stream: Any) -> Iterator[Any]:
+    """The stream's packets, going on after read errors; empty packets are left out."""
+    failures = 0
+    while failures < 8:
+        try:
+            for packet in container.demux(stream):
+                failures = 0
+                if packet.size:
+                    yield packet
+            return
+        except av.error.EOFError:
+            return
+        except av.error.FFmpegError:
+            failures += 1
+
+
+class Clock:
+    """Counts from decode times, as they come, how often one stream's clock was set anew.
+
+    Recordings that were put together bring a clock each. A smaller step is jitter, or a gap, and a
+    single time out of place is damage.
+    """
+
+    def __init__(self, container: InputContainer) -> None:
+        self.part = 0
+        self._jumps = bool(Flags(container.format.flags) & Flags.ts_discont)
+        self._last: Fraction | None = None
+        self._before: Fraction | None = None
+        self._is_fresh = False
+
+    def take(self, time: Fraction) -> None:
+        """Take the next time, in seconds; ``part`` is then the part that it belongs to."""
+        last, before = self._last, self._before
+        if self._is_fresh and before is not None and not self._is_apart(before, time):
+            self.part -= 1
+            self._is_fresh = False
+        else:
+            self._is_fresh = self._is_apart(last, time) and (
+                before is None or self._is_apart(before, time)
+            )
+            self.part += self._is_fresh
+        self._before, self._last = last, time
+
+    def _is_apart(self, before: Fraction | None, time: Fraction) -> bool:
+        if before is None:
+            return False
+        return time < before - _BACK or (self._jumps and time > before + _ON)
+
+
+def continuous(container: InputContainer, stream: Any, shifts: list[Fraction]) -> Iterator[Any]:
+    """A video stream's packets on one clock: where it starts again, they follow right behind.
+
+    By how much that is later than stamped, in seconds, is added to ``shifts`` each time.
+    """
+    clock = Clock(container)
+    ticks, last, end = [0], 0, 0
+    for packet in read_packets(container, stream):
+        begins = packet.pts if packet.pts is not None else packet.dts
+        if packet.dts is not None:
+            clock.take(packet.dts * packet.time_base)
+            lasts = packet.duration or max(packet.dts - last, 0)
+            last = packet.dts
+            if clock.part == len(ticks):
+                ticks.append(end - begins)
+            del ticks[clock.part + 1 :]
+            shifts[:] = [shift * packet.time_base for shift in ticks[1:]]
+            packet.dts += ticks[-1]
+            end = max(end, begins + ticks[-1] + lasts)
+        if packet.pts is not None:
+            packet.pts += ticks[-1]
+        yield packet
+
+
+def open_decoder(stream: Any) -> Any:
+    """The codec context that decodes the stream, alpha channel included."""
+    codec = stream.codec_context.codec.canonical_name
+    if codec in ("vp8", "vp9") and stream.metadata.get("alpha_mode") == "1":
+        # The default decoders drop the alpha channel, which lies beside the packets.
+        name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}[codec]
+        return av.CodecContext.create(name, "r")
+    return stream.codec_context
+
+
+def is_shown(packet: Any, codec: str) -> bool:
+    """Whether the packet makes a frame that is shown: no edit list hides it, nor its codec."""
+    if packet.is_discard:
+        return False
+    if codec == "vp8":
+        return bool(memoryview(packet)[0] & 0x10)
+    if codec == "vp9" and packet.size < 1 << 30:
+        return _vp9_is_shown(memoryview(packet))
+    return True
+
+
+def _vp9_is_shown(data: memoryview) -> bool:
+    if data[-1] & 0xE0 == 0xC0:
+        return True  # a superframe: hidden frames packed together with the one that is shown
+    bits = f"{data[0]:08b}"
+    position = 4 + (bits[2:4] == "11")
+    shows_existing = bits[position] == "1"
+    return shows_existing or bits[position + 2] == "1"
+
+
+def _unreadable_message(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] == b"ftyp":
+        return (
+            f"{path} is a damaged or incomplete MP4 file (its index cannot be read); "
+            "copy or record it again, or repair it first."
+        )
+    return f"{path} is not a video that can be read; it is damaged or of another kind."

@@ -1,0 +1,218 @@
+"""Inputs that are no video file: folders of pictures, picture patterns, animated WebP."""
+
+from __future__ import annotations
+
+import glob
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+from PIL import Image
+
+from cloudconv.errors import InputError
+from cloudconv.media.read.demux import (
+    main_video,
+    open_container,
+    open_decoder,
+    parts_of,
+    read_packets,
+)
+
+SEQUENCE_RATE = Fraction(25)
+_MILLISECOND = Fraction(1, 1000)
+_PILLOW_ERRORS = (OSError, EOFError, ValueError, SyntaxError, Image.DecompressionBombError)
+_VIDEOS = frozenset(
+    (
+        *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg"),
+        *(".wmv", ".asf", ".flv", ".ogv", ".3gp", ".y4m", ".nut", ".gif", ".apng", ".vob", ".mxf"),
+    )
+)
+_PATTERN = re.compile(r"((?:[^%]|%%)*)%0?(\d*)d((?:[^%]|%%)*)")
+_SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".tga", ".dpx", ".jp2", ".ppm")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures(ABC):
+    """Pictures with durations in seconds; the first is shown at 0."""
+
+    container: str
+    suffix: str
+    codec: str
+    durations: Sequence[Fraction]
+
+    @property
+    def rate(self) -> Fraction | None:
+        """The constant rate; None where the durations differ."""
+        return 1 / self.durations[0] if len(set(self.durations[:-1])) <= 1 else None
+
+    @abstractmethod
+    def pictures(self) -> Iterator[VideoFrame | None]:
+        """Decode one after the other; None for one that cannot be decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFiles(Pictures):
+    files: tuple[Path, ...]
+
+    def pictures(self) -> Iterator[VideoFrame | None]:
+        for file in self.files:
+            yield _decode_still(file)
+
+
+@dataclass(frozen=True, slots=True)
+class AnimatedWebp(Pictures):
+    file: Path
+    alpha: bool
+
+    def pictures(self) -> Iterator[VideoFrame | None]:
+        mode, layout = ("RGBA", "rgba") if self.alpha else ("RGB", "rgb24")
+        try:
+            image = Image.open(self.file)
+        except _PILLOW_ERRORS:
+            yield from [None] * len(self.durations)
+            return
+        with image:
+            for index in range(len(self.durations)):
+                try:
+                    image.seek(index)
+                    samples = np.asarray(image.convert(mode))
+                except _PILLOW_ERRORS:
+                    yield None
+                else:
+                    yield VideoFrame.from_ndarray(samples, format=layout)
+
+
+def videos_in(folder: Path) -> list[Path]:
+    """The folder's videos and animations, by name; hidden files do not count."""
+    return [
+        file
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in _VIDEOS and file.is_file() and not file.name.startswith(".")
+    ]
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The folder's pictures, in no order."""
+    return [f for f in folder.iterdir() if f.suffix.lower() in _SUFFIXES and f.is_file()]
+
+
+def folder_of(path: Path) -> Path | None:
+    """The folder whose pictures a folder, pattern or glob stands for; None for a single file."""
+    if path.is_dir():
+        return path
+    is_pattern = _PATTERN.fullmatch(path.name) or glob.has_magic(path.name)
+    return path.parent if is_pattern and not path.is_file() else None
+
+
+def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
+    """The pictures that a folder, a ``%05d`` pattern, a glob or an animated WebP stands for.
+
+    ``rate``: of pictures that keep no times, by default :data:`SEQUENCE_RATE`. None if the path is
+    none of these. Raises InputError for a folder or pattern without pictures.
+    """
+    try:
+        if path.is_dir():
+            files = pictures_in(path)
+            if not files and videos_in(path):
+                raise InputError(
+                    f"The folder {path} holds videos: give one of them, or all of them to interp "
+                    "with --out-dir."
+                )
+            if not files:
+                raise InputError(
+                    f"The folder {path} holds no pictures; "
+                    "give a video file, or a folder of PNG, JPEG, TIFF … files."
+                )
+            return _sequence(files, rate)
+        if path.is_file():
+            return _animated_webp(path) if path.suffix.lower() == ".webp" else None
+        pattern = _PATTERN.fullmatch(path.name)
+        if pattern:
+            before, width, after = pattern.groups()
+            digits = rf"\d{{{int(width)},}}" if width else r"\d+"
+            wanted = re.compile(
+                re.escape(before.replace("%%", "%")) + digits + re.escape(after.replace("%%", "%"))
+            )
+            folder = path.parent
+            files = [f for f in folder.iterdir() if wanted.fullmatch(f.name)]
+        elif glob.has_magic(path.name):
+            files = [Path(name) for name in glob.glob(str(path)) if Path(name).is_file()]
+        else:
+            return None
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be read: permission denied.") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"There is no folder {path.parent}; check the name.") from error
+    if not files:
+        raise InputError(f"No picture matches {path}; check the pattern and the folder.")
+    return _sequence(files, rate)
+
+
+def files_of(*inputs: Path) -> Iterator[Path]:
+    """All files that these inputs, as they were named, are read from; a playlist and its parts.
+
+    Raises InputError for a folder or pattern without pictures.
+    """
+    for path in inputs:
+        if path.is_file():
+            yield from (path, *parts_of(path))
+            continue
+        pictures = None if str(path) == "-" else open_pictures(path)
+        yield from pictures.files if isinstance(pictures, PictureFiles) else (path,)
+
+
+def _sequence(files: list[Path], rate: Fraction | None) -> PictureFiles:
+    def natural(file: Path) -> list[tuple[int, str]]:
+        parts = re.findall(r"\d+|\D+", file.name)
+        return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+    files.sort(key=natural)
+    durations = [1 / (rate or SEQUENCE_RATE)] * len(files)
+    suffix = files[0].suffix.lower()
+    return PictureFiles("image2", suffix, suffix[1:], durations, tuple(files))
+
+
+def _decode_still(file: Path) -> VideoFrame | None:
+    try:
+        with open_container(file) as container:
+            stream = main_video(container, file)
+            decoder = open_decoder(stream)
+            for packet in (*read_packets(container, stream), None):
+                for frame in decoder.decode(packet):
+                    if isinstance(frame, VideoFrame):
+                        return frame
+    except (InputError, av.error.FFmpegError):
+        return None
+    return None
+
+
+def _animated_webp(file: Path) -> AnimatedWebp | None:
+    """Read the durations from the file's own chunks; None if it is a still."""
+    with file.open("rb") as data:
+        head = data.read(21)
+        if head[:4] != b"RIFF" or head[8:16] != b"WEBPVP8X" or not head[20] & 0x02:
+            return None
+        durations = []
+        position = 12
+        while True:
+            data.seek(position)
+            chunk = data.read(24)
+            if len(chunk) < 8:
+                break
+            if chunk[:4] == b"ANMF" and len(chunk) == 24:
+                # As browsers do, a frame without a duration is shown for a tenth of a second.
+                milliseconds = int.from_bytes(chunk[20:23], "little") or 100
+                durations.append(milliseconds * _MILLISECOND)
+            size = int.from_bytes(chunk[4:8], "little")
+            position += 8 + size + size % 2
+    if not durations:
+        raise InputError(f"{file} is an animated WebP without frames; give a complete file.")
+    return AnimatedWebp("webp", ".webp", "webp", durations, file, bool(head[20] & 0x10))

@@ -1,0 +1,502 @@
+"""What is in a file: its video stream, its exact timing, and everything else it carries.
+
+The timing comes from the time stamps of all packets, which a header may misstate: the file is
+read once from end to end, without decoding more than its first frame.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from cloudconv.errors import InputError
+from cloudconv.media.formats import working_format
+from cloudconv.media.frame import ColorTags
+from cloudconv.media.read import images
+from cloudconv.media.read.demux import (
+    continuous,
+    is_shown,
+    main_video,
+    only,
+    open_container,
+    open_decoder,
+)
+from cloudconv.media.read.rates import constant_rate, single_frame_rate
+from cloudconv.media.read.spool import is_growing, local_file
+from cloudconv.media.write.matroska import segment_end
+
+# A last frame that is shown for so many of the others' durations is meant to be.
+_LONG = 2
+
+INTERLACED = (
+    "The video is interlaced; its frames are taken as they are, with both fields. "
+    "With --deinterlace they are made whole first."
+)
+"""What is said of interlaced video; it is not true of frames that were deinterlaced."""
+
+_ENOUGH = 48  # frames by which the rate is judged of what is read as it comes
+_FAR = 10**9  # seconds
+
+_DYNAMIC_HDR = {
+    "DYNAMIC_HDR_PLUS": "HDR10+",
+    "DOVI_RPU_BUFFER": "Dolby Vision",
+    "DOVI_METADATA": "Dolby Vision",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When the frames are shown, in seconds on the source's own clock.
+
+    ``frames`` is what the packets promise; frames that an edit list hides do not count. ``rate``
+    is None where the gaps differ (VFR); ``steady`` is then the rate of all frames but the last, if
+    they have one and only the last is shown for longer. With a constant rate the frames belong at
+    ``start + k / rate``, and ``end`` is ``start + frames / rate``; else ``end`` is the last
+    frame's time plus ``last_duration``. ``time_base`` is the container's tick. ``stamped`` is
+    False where the file keeps no usable presentation times and frames are counted instead.
+    ``shifts`` says for each place where the clock starts again by how much later than stamped
+    everything after it is shown. ``open_ended``: it is read as it comes, so ``frames`` and ``end``
+    mean nothing.
+    """
+
+    start: Fraction
+    frames: int
+    rate: Fraction | None
+    last_duration: Fraction
+    time_base: Fraction
+    end: Fraction
+    stamped: bool = True
+    shifts: tuple[Fraction, ...] = ()
+    steady: Fraction | None = None
+    open_ended: bool = False
+
+    @property
+    def pace(self) -> Fraction | None:
+        """The rate that the frames keep, whatever the last one does; None where they keep none."""
+        return self.rate or self.steady
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """A stream beside the main video; ``start`` in seconds, None where the file does not say."""
+
+    index: int
+    kind: str
+    codec: str
+    language: str | None
+    title: str | None
+    start: Fraction | None
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInfo:
+    """A readable video and what comes with it.
+
+    ``container`` is FFmpeg's short name, ``pix_fmt`` the format as decoded, ``working_pix_fmt``
+    the one that frames arrive in. ``aspect`` is the sample aspect ratio, None for square samples.
+    ``display_matrix`` (36 bytes), ``mastering_display`` and ``content_light`` are FFmpeg's own
+    structures; ``dynamic_hdr`` names metadata that no encoder here can write again.
+    """
+
+    path: Path
+    container: str
+    suffix: str
+    codec: str
+    video_index: int
+    width: int
+    height: int
+    pix_fmt: str
+    working_pix_fmt: str
+    tags: ColorTags
+    aspect: Fraction | None
+    display_matrix: bytes | None
+    mastering_display: bytes | None
+    content_light: bytes | None
+    dynamic_hdr: tuple[str, ...]
+    interlaced: bool
+    timing: Timing
+    streams: tuple[StreamInfo, ...]
+    metadata: dict[str, str]
+    warnings: tuple[str, ...]
+
+
+def probe(
+    path: Path | str, picture_rate: Fraction | None = None, *, live: bool = False
+) -> MediaInfo:
+    """Read a video file, an animation, a still, a folder of pictures, ``%05d`` pattern or glob.
+
+    ``-`` is standard input, kept in a temporary file until a Source on it is closed; with
+    ``live`` Matroska is judged by its first seconds, and read as it comes.
+    ``picture_rate``: frames a second of pictures that keep no times. Raises InputError, in one
+    sentence, for anything that holds no video that can be decoded, and for a ``picture_rate`` of
+    what has its own.
+    """
+    info = _probe(local_file(path, live=live), picture_rate)
+    if picture_rate is None:
+        return info
+    if "image2" not in info.container and not info.container.endswith("_pipe"):
+        raise InputError(f"{path} has times of its own: --input-fps is for pictures alone.")
+    timing = info.timing
+    if timing.frames > 1:
+        return info
+    length = 1 / picture_rate
+    timing = replace(timing, rate=picture_rate, last_duration=length, end=timing.start + length)
+    return replace(info, timing=timing)
+
+
+def _probe(path: Path, picture_rate: Fraction | None) -> MediaInfo:
+    pictures = images.open_pictures(path, picture_rate)
+    if pictures is not None:
+        return _probe_pictures(path, pictures)
+    with open_container(path) as container:
+        stream = main_video(container, path)
+        only(container, stream)
+        scan, first = _scan(container, stream, briefly=is_growing(path))
+        if first is None:
+            raise InputError(_no_frame_message(path, stream, scan.packets))
+        return _describe(path, container, stream, scan, first)
+
+
+@dataclass(slots=True)
+class _Scan:
+    """What the packets say, in decode order; times in ticks."""
+
+    times: array[int]
+    decoder: Any
+    expected_aspect: Fraction | None
+    packets: int = 0
+    shown: int = 0
+    unstamped: int = 0
+    last_time: int | None = None
+    last_duration: int = 0
+    usual_duration: int = 0
+    durations_differ: bool = False
+    shifts: list[Fraction] = field(default_factory=list)
+    brief: bool = False
+
+
+def _scan(
+    container: InputContainer, stream: Any, *, briefly: bool
+) -> tuple[_Scan, VideoFrame | None]:
+    """Read every packet, ``briefly`` those of the first seconds; decode up to the first frame."""
+    decoder = open_decoder(stream)
+    scan = _Scan(array("q"), decoder, decoder.sample_aspect_ratio)
+    codec = decoder.codec.canonical_name
+    first: VideoFrame | None = None
+    for packet in continuous(container, stream, scan.shifts):
+        scan.packets += 1
+        if first is None:
+            first = next(iter(_try_decode(decoder, packet)), None)
+        if not is_shown(packet, codec):
+            continue
+        duration = packet.duration or 0
+        if scan.shown and duration != scan.usual_duration:
+            scan.durations_differ = True
+        scan.usual_duration = duration
+        scan.shown += 1
+        if packet.pts is None:
+            scan.unstamped += 1
+            continue
+        scan.times.append(packet.pts)
+        if scan.last_time is None or packet.pts > scan.last_time:
+            scan.last_time, scan.last_duration = packet.pts, duration
+        if briefly and first is not None and len(scan.times) >= _ENOUGH:
+            scan.brief = True
+            return scan, first
+    if first is None:
+        first = next(iter(_try_decode(decoder, None)), None)
+    return scan, first
+
+
+def _aspect(stream: Any, scan: _Scan) -> Fraction | None:
+    """The container's own word; else the first frame's, as FFmpeg has looked further ahead."""
+    given: Fraction | None = stream.sample_aspect_ratio
+    own: Fraction | None = scan.decoder.sample_aspect_ratio
+    return own or given if given == scan.expected_aspect else given
+
+
+def _try_decode(decoder: Any, packet: Any) -> list[VideoFrame]:
+    try:
+        frames: list[VideoFrame] = decoder.decode(packet)
+    except av.error.FFmpegError:
+        return []
+    return [frame for frame in frames if frame.width and frame.height]
+
+
+def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFrame) -> Timing:
+    time_base = Fraction(stream.time_base)
+    hints = [
+        Fraction(rate)
+        for rate in (stream.guessed_rate, stream.average_rate, stream.base_rate)
+        if rate
+    ]
+    times = np.unique(np.frombuffer(scan.times, np.int64))
+    reorders = container.format.name == "avi" and stream.codec_context.has_b_frames
+    if first.pts is not None and not reorders:
+        # Recorded from mid-stream: what comes before the first key frame cannot be decoded.
+        times = times[times >= first.pts]
+    if scan.brief:
+        # Frames that are stored out of order leave gaps among the last ones.
+        times = times[: -_ENOUGH // 2]
+    alike = len(times) == 1 and scan.shown > 1
+    if scan.unstamped or alike or not len(times):
+        # Elementary streams and some program streams: nothing but an order and a rate.
+        duration = 0 if scan.durations_differ else scan.usual_duration
+        rate = 1 / (duration * time_base) if duration else next(iter(hints), Fraction(25))
+        start = (int(times[0]) if len(times) else first.pts or 0) * time_base
+        return Timing(
+            start, scan.shown, rate, 1 / rate, time_base, start + scan.shown / rate, False
+        )
+    start, count = int(times[0]) * time_base, len(times)
+    found: Fraction | None
+    if count == 1:
+        found = single_frame_rate(scan.last_duration * time_base, time_base, hints)
+    else:
+        found = constant_rate(times, time_base, hints)
+        if found is None and _is_cut_off(container, stream, scan):
+            found, count = _rate_before_cut(times, time_base, hints)
+    last_duration = _last_duration(container, stream, scan, times) * time_base
+    if found is None:
+        end = int(times[-1]) * time_base + last_duration
+        return Timing(start, count, None, last_duration, time_base, end, not reorders)
+    if count == len(times) and count > 1 and last_duration >= _LONG / found and not reorders:
+        end = start + (count - 1) / found + last_duration
+        return Timing(start, count, None, last_duration, time_base, end, steady=found)
+    return Timing(start, count, found, 1 / found, time_base, start + count / found, not reorders)
+
+
+def _is_cut_off(container: InputContainer, stream: Any, scan: _Scan) -> bool:
+    return "mp4" in container.format.name and stream.frames > scan.packets
+
+
+def _rate_before_cut(
+    times: NDArray[np.int64], time_base: Fraction, hints: list[Fraction]
+) -> tuple[Fraction | None, int]:
+    """The rate of a stream cut off between frames that are stored out of order, and its length.
+
+    The last few frames then have gaps; those after the first gap are given up.
+    """
+    for count in range(len(times) - 1, max(len(times) - 17, 1), -1):
+        rate = constant_rate(times[:count], time_base, hints)
+        if rate is not None:
+            return rate, count
+    return None, len(times)
+
+
+def _last_duration(
+    container: InputContainer, stream: Any, scan: _Scan, times: NDArray[np.int64]
+) -> int:
+    """How long the last frame is shown, in ticks."""
+    if "mp4" in container.format.name and stream.duration and stream.start_time is not None:
+        # The last packet in decode order is not the last one shown, so its own duration may be
+        # another frame's; the track's length is right.
+        left = stream.start_time + stream.duration - int(times[-1])
+        if left > 0 and not _is_cut_off(container, stream, scan):
+            return int(left)
+    promised = _promised_seconds(stream)
+    if promised and not scan.brief and not _lacks_its_end(container):
+        # Matroska's own word on a frame's duration is rare, but the track's length is right.
+        left = int(promised / stream.time_base) - int(times[-1])
+        if left > _LONG * (scan.last_duration or 1):
+            return left
+    return scan.last_duration or int(times[-1] - times[-2])
+
+
+def _describe(
+    path: Path, container: InputContainer, stream: Any, scan: _Scan, first: VideoFrame
+) -> MediaInfo:
+    timing = replace(_timing(container, stream, scan, first), shifts=tuple(scan.shifts))
+    if scan.brief:
+        timing = replace(timing, end=timing.start + _FAR, steady=None, open_ended=True)
+    pix_fmt = first.format.name
+    context = stream.codec_context
+    side_data = _side_data(first)
+    ratio = _aspect(stream, scan)
+    dynamic = tuple(dict.fromkeys(_DYNAMIC_HDR[n] for n in side_data if n in _DYNAMIC_HDR))
+    interlaced = bool(first.interlaced_frame)
+    return MediaInfo(
+        path=path,
+        container=container.format.name,
+        suffix=path.suffix.lower(),
+        codec=context.codec.canonical_name,
+        video_index=stream.index,
+        width=first.width,
+        height=first.height,
+        pix_fmt=pix_fmt,
+        working_pix_fmt=_working(path, pix_fmt),
+        tags=_tags(first, context),
+        aspect=Fraction(ratio) if ratio and ratio != 1 else None,
+        display_matrix=side_data.get("DISPLAYMATRIX"),
+        mastering_display=side_data.get("MASTERING_DISPLAY_METADATA"),
+        content_light=side_data.get("CONTENT_LIGHT_LEVEL"),
+        dynamic_hdr=dynamic,
+        interlaced=interlaced,
+        timing=timing,
+        streams=tuple(_stream_info(s) for s in container.streams if s.index != stream.index),
+        metadata=dict(container.metadata),
+        warnings=tuple(_warnings(container, stream, scan, timing, interlaced)),
+    )
+
+
+def _side_data(frame: VideoFrame) -> dict[str, bytes]:
+    try:
+        entries: Any = frame.side_data
+        return {entry.type.name: bytes(entry) for entry in entries}
+    except ValueError:
+        # A kind that the bindings do not know hides all others; the rotation can still be read.
+        turn = {0: None, 90: (0, -1, 1, 0), -90: (0, 1, -1, 0)}.get(frame.rotation, (-1, 0, 0, -1))
+        if turn is None:
+            return {}
+        a, b, c, d = (value << 16 for value in turn)
+        return {"DISPLAYMATRIX": struct.pack("<9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)}
+
+
+def _tags(frame: VideoFrame, context: Any = None) -> ColorTags:
+    """The frame's colour tags, the container's where the frame has none."""
+    full = frame.format.name.startswith(("yuvj", "mono"))
+    tags = ColorTags(
+        int(frame.color_primaries),
+        int(frame.color_trc),
+        int(frame.colorspace),
+        2 if full else int(frame.color_range),
+    )
+    if context is None:
+        return tags
+    return ColorTags(
+        tags.primaries if tags.primaries != 2 else int(context.color_primaries),
+        tags.transfer if tags.transfer != 2 else int(context.color_trc),
+        tags.matrix if tags.matrix != 2 else int(context.colorspace),
+        tags.range or int(context.color_range),
+    )
+
+
+def _stream_info(stream: Any) -> StreamInfo:
+    context = stream.codec_context
+    start = stream.start_time
+    return StreamInfo(
+        index=stream.index,
+        kind=stream.type,
+        codec=context.codec.canonical_name if context is not None else "unknown",
+        language=stream.metadata.get("language"),
+        title=stream.metadata.get("title"),
+        start=start * stream.time_base if start is not None and stream.time_base else None,
+    )
+
+
+def _warnings(
+    container: InputContainer, stream: Any, scan: _Scan, timing: Timing, interlaced: bool
+) -> Iterator[str]:
+    promised = None if scan.brief else _promised_seconds(stream)
+    if _is_cut_off(container, stream, scan):
+        yield (
+            f"The file is cut off: its index lists {stream.frames} frames, "
+            f"{scan.packets} are there."
+        )
+    elif promised and _ends_before(promised, timing) and _lacks_its_end(container):
+        yield (
+            f"The file is cut off: it should last {float(promised):.2f} s, "
+            f"its video ends at {float(timing.end):.2f} s."
+        )
+    if timing.shifts:
+        count = len(timing.shifts)
+        times = "once" if count == 1 else f"{count} times"
+        yield f"The file's clock starts again {times}; what follows is shown right behind."
+    if interlaced:
+        yield INTERLACED
+    others = [s for s in container.streams.video if s.index != stream.index]
+    if any(not s.disposition & Disposition.attached_pic for s in others):
+        yield f"The file has several video streams; stream {stream.index} is used."
+
+
+def _promised_seconds(stream: Any) -> Fraction | None:
+    """The length that Matroska keeps per track, written as hours:minutes:seconds."""
+    parts = stream.metadata.get("DURATION", "").strip("\0 ").split(":")
+    if len(parts) != 3:
+        return None
+    try:
+        hours, minutes, seconds = (Fraction(part) for part in parts)
+    except ValueError:
+        return None
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def _ends_before(promised: Fraction, timing: Timing) -> bool:
+    return timing.end < promised - 3 * timing.last_duration - Fraction(1, 10)
+
+
+def _lacks_its_end(container: InputContainer) -> bool:
+    """Whether a Matroska file is shorter than it says."""
+    path = Path(container.name.removeprefix("file:"))
+    if not path.is_file():
+        return False  # it was read as it came, up to its end
+    with path.open("rb") as file:
+        end = segment_end(file.read(1 << 12))
+    return end is not None and path.stat().st_size < end
+
+
+def _no_frame_message(path: Path, stream: Any, packets: int) -> str:
+    if not packets:
+        return f"{path} holds a video stream without a single frame; give a complete file."
+    return (
+        f"No frame of {path} can be decoded: its {stream.codec_context.codec.canonical_name} "
+        f"data is damaged or incomplete ({packets} packets tried)."
+    )
+
+
+def _probe_pictures(path: Path, pictures: images.Pictures) -> MediaInfo:
+    first = next((p for p in pictures.pictures() if p is not None), None)
+    if first is None:
+        raise InputError(f"None of the pictures in {path} can be decoded.")
+    durations = pictures.durations
+    pace, length = pictures.rate, sum(durations, Fraction(0))
+    rate = pace if pace is not None and durations[-1] * pace < _LONG else None
+    if rate is not None:
+        length = len(durations) / rate
+    last_duration = durations[-1] if rate is None else 1 / rate
+    steady = pace if rate is None else None
+    tick = Fraction(1, math.lcm(*(d.denominator for d in durations)))
+    return MediaInfo(
+        path=path,
+        container=pictures.container,
+        suffix=pictures.suffix,
+        codec=pictures.codec,
+        video_index=0,
+        width=first.width,
+        height=first.height,
+        pix_fmt=first.format.name,
+        working_pix_fmt=_working(path, first.format.name),
+        tags=_tags(first),
+        aspect=None,
+        display_matrix=None,
+        mastering_display=None,
+        content_light=None,
+        dynamic_hdr=(),
+        interlaced=False,
+        timing=Timing(
+            Fraction(0), len(durations), rate, last_duration, tick, length, steady=steady
+        ),
+        streams=(),
+        metadata={},
+        warnings=(),
+    )
+
+
+def _working(path: Path, pix_fmt: str) -> str:
+    try:
+        return working_format(pix_fmt)
+    except ValueError as error:
+        raise InputError(f"{path} cannot be used: {error} Convert it first.") from error

@@ -1,0 +1,175 @@
+"""Standard input and named pipes as files: a video is read more than once, a pipe only once."""
+
+from __future__ import annotations
+
+import atexit
+import io
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from cloudconv.errors import InputError
+
+_copies: dict[str, Path] = {}
+_held: set[Path] = set()
+_growing: dict[Path, Growth] = {}
+_MATROSKA = b"\x1a\x45\xdf\xa3"
+
+
+class Growth:
+    """A copy of standard input that a thread of its own goes on with while it is read."""
+
+    def __init__(self, copy: Path, head: bytes) -> None:
+        self._copy = copy
+        self._news = threading.Condition()
+        self._ended = False
+        self._error: OSError | None = None
+        copy.write_bytes(head)
+        threading.Thread(target=self._fill, name="cloudconv-stdin", daemon=True).start()
+
+    def _fill(self) -> None:
+        try:
+            with self._copy.open("ab", buffering=0) as target:
+                # Not through sys.stdin, whose lock would be held when the process ends.
+                while data := os.read(sys.stdin.fileno(), 1 << 20):
+                    target.write(data)
+                    with self._news:
+                        self._news.notify_all()
+        except OSError as error:
+            self._error = error
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+    def reader(self) -> GrowthReader:
+        """A file object that reads it from the beginning, and waits for what is yet to come."""
+        return GrowthReader(self, self._copy)
+
+    def wait(self) -> bool:
+        """Wait a moment for more; whether there may be some.
+
+        Raises InputError if there is no room for the copy.
+        """
+        with self._news:
+            if self._error is not None:
+                raise InputError(
+                    f"What comes through - cannot be kept in {self._copy.parent.parent}: "
+                    f"{self._error.strerror}."
+                ) from self._error
+            return not self._ended and (self._news.wait(0.2) or True)
+
+
+class GrowthReader:
+    """What FFmpeg reads from; it cannot be gone back in."""
+
+    def __init__(self, growth: Growth, copy: Path) -> None:
+        self._growth = growth
+        self._file = copy.open("rb", buffering=0)
+
+    def read(self, size: int) -> bytes:
+        """At least one byte, or none at the end."""
+        while not (data := self._file.read(size)):
+            if not self._growth.wait():
+                return self._file.read(size)
+        return data
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def is_growing(path: Path) -> bool:
+    """Whether it is a copy of standard input that may not be whole yet."""
+    return path in _growing
+
+
+def reader_of(path: Path) -> GrowthReader | None:
+    """A reader, if it is a copy that still grows."""
+    growth = _growing.get(path)
+    return None if growth is None else growth.reader()
+
+
+def local_file(path: Path | str, *, live: bool = False) -> Path:
+    """The path itself, or a temporary copy where it is ``-`` (standard input) or a named pipe.
+
+    The copy is made once and lives until `discard` or the end of the process. With ``live``
+    Matroska from standard input is not waited for: then the copy grows, and is read by what
+    `reader_of` returns. Raises InputError if nothing comes in, or there is no room for the copy.
+    """
+    path = Path(path)
+    name = str(path)
+    if name in _copies:
+        return _copies[name]
+    try:
+        if name != "-" and not stat.S_ISFIFO(path.stat().st_mode):
+            return path
+    except OSError:
+        return path
+    folder = Path(tempfile.mkdtemp(prefix="cloudconv-"))
+    copy = folder / ("standard-input" if name == "-" else path.name)
+    _copies[name] = copy
+    with ExitStack() as undo:
+        undo.callback(discard, copy)
+        try:
+            if live and name == "-" and (head := _matroska_head()) is not None:
+                _growing[copy] = Growth(copy, head)
+                undo.pop_all()
+                return copy
+            with copy.open("wb") as target:
+                if name == "-":
+                    shutil.copyfileobj(sys.stdin.buffer, target, 1 << 20)
+                else:
+                    with path.open("rb") as pipe:
+                        shutil.copyfileobj(pipe, target, 1 << 20)
+            empty = not copy.stat().st_size
+        except OSError as error:
+            raise InputError(
+                f"What comes through {name} cannot be kept in {folder.parent}: {error.strerror}."
+            ) from error
+        if empty:
+            source = "standard input" if name == "-" else name
+            raise InputError(f"Nothing came through {source}; send a video file into it.")
+        undo.pop_all()
+    return copy
+
+
+@contextmanager
+def held(copy: Path) -> Iterator[None]:
+    """Within, a temporary copy is not deleted: it is still to be read."""
+    outer = copy in _held
+    _held.add(copy)
+    try:
+        yield
+    finally:
+        if not outer:
+            _held.discard(copy)
+
+
+def _matroska_head() -> bytes | None:
+    """The first bytes of standard input if they are Matroska's; else none is taken."""
+    given = sys.stdin.buffer
+    if not isinstance(given, io.BufferedReader) or not given.peek(4).startswith(_MATROSKA):
+        return None
+    return given.read1()
+
+
+def discard(copy: Path) -> None:
+    """Delete a temporary copy; any other path is left alone."""
+    if copy in _held:
+        return
+    _growing.pop(copy, None)
+    for name, kept in list(_copies.items()):
+        if kept == copy:
+            del _copies[name]
+            shutil.rmtree(kept.parent, ignore_errors=True)
+
+
+@atexit.register
+def _discard_all() -> None:
+    for copy in list(_copies.values()):
+        discard(copy)

@@ -1,0 +1,1 @@
+"""What a file carries beside its video, taken along."""

@@ -1,0 +1,234 @@
+"""Audio slowed with the picture, at its own pitch: decoded, stretched in time, encoded again."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+from av.container import OutputContainer
+
+from cloudconv.media.streams.time_stretch import Samples, TimeStretch
+
+# The encoder for each codec that is worth writing again; raw samples have one of the same name.
+_ENCODERS = {
+    "aac": "aac",
+    "ac3": "ac3",
+    "alac": "alac",
+    "eac3": "eac3",
+    "flac": "flac",
+    "mp2": "mp2",
+    "mp3": "libmp3lame",
+    "opus": "libopus",
+    "tta": "tta",
+    "wavpack": "wavpack",
+}
+_OTHERWISE = ("aac", "libopus")
+_LOSSLESS = ("alac", "flac", "pcm_", "tta", "wavpack")
+# FFmpeg's own choice where a file counts channels but does not name them.
+_USUAL = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+_BITS_PER_CHANNEL = 96_000
+
+# Packets this long before the part are still decoded, for a decoder to start up on.
+_PREROLL = Fraction(1)
+# Time stamps off by less are rounding; more is a gap that silence fills, or an overlap to cut.
+_TOLERANCE = Fraction(1, 50)
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFormat:
+    """What an encoder is set up for: FFmpeg's names, the rate in samples per second."""
+
+    encoder: str
+    rate: int
+    sample_format: str
+    layout: str
+
+
+def choose_format(source: Any, muxer: str) -> AudioFormat | None:
+    """How to encode the stream ``source`` for a muxer: in its own codec, else AAC, else Opus.
+
+    The first that opens in the container is taken, with all channels if that is possible; None if
+    there is no decoder or nothing is accepted.
+    """
+    context = source.codec_context
+    if context is None or not context.sample_rate or not context.layout.nb_channels:
+        return None
+    codec = context.codec.canonical_name
+    own = codec if codec.startswith("pcm_") else _ENCODERS.get(codec)
+    count, layout = context.layout.nb_channels, context.layout.name
+    if layout.endswith(" channels"):
+        layout = _USUAL.get(count, "5.1")
+    layouts = [layout, _USUAL.get(count, "5.1"), "stereo"]
+    for layout in dict.fromkeys(layouts):
+        for name in dict.fromkeys([*([own] if own else []), *_OTHERWISE]):
+            found = _format(name, context, layout)
+            if found is not None and _opens(found, muxer):
+                return found
+    return None
+
+
+def add_audio(out: OutputContainer, chosen: AudioFormat) -> Any:
+    """A stream that encodes, added to a container whose header is not written yet."""
+    stream: Any = out.add_stream(chosen.encoder, rate=chosen.rate)
+    context = stream.codec_context
+    context.layout, context.format = chosen.layout, chosen.sample_format
+    context.time_base = Fraction(1, chosen.rate)
+    if not chosen.encoder.startswith(_LOSSLESS):
+        context.bit_rate = _BITS_PER_CHANNEL * context.layout.nb_channels
+    return stream
+
+
+def _format(encoder: str, context: Any, layout: str) -> AudioFormat | None:
+    try:
+        codec = av.Codec(encoder, "w")
+    except av.codec.codec.UnknownCodecError:
+        return None
+    rates: list[int] = sorted(codec.audio_rates or [context.sample_rate])
+    rate = next((r for r in rates if r >= context.sample_rate), rates[-1])
+    formats: list[str] = [f.name for f in codec.audio_formats or [context.format]]
+    given = context.format.name.removesuffix("p")
+    liked = [f for wanted in (given, "flt") for f in formats if f.removesuffix("p") == wanted]
+    return AudioFormat(encoder, rate, [*liked, *formats][0], layout)
+
+
+def _opens(chosen: AudioFormat, muxer: str) -> bool:
+    try:
+        with av.open(io.BytesIO(), "w", format=muxer) as trial:
+            add_audio(trial, chosen)
+            trial.start_encoding()
+    except (av.error.FFmpegError, ValueError):
+        return False
+    return True
+
+
+class Stretcher:
+    """Slows one audio stream: packets of the source in, packets of ``target`` out.
+
+    Audio at the source time ``origin + t`` moves to ``factor * t``. What lies before ``begin``, and
+    from ``end`` on, is cut off. The output is ``factor`` times as long as what is kept, to the
+    sample. Gaps in the source's times become silence, so sound and picture
+    stay together. Nothing is kept but what the stretching and the codecs hold.
+
+    ``lost`` counts packets that could not be decoded, ``led`` is how many seconds before
+    ``begin`` the audio started.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        target: Any,
+        factor: Fraction,
+        *,
+        origin: Fraction,
+        begin: Fraction,
+        end: Fraction | None,
+    ) -> None:
+        self.lost = 0
+        self.led = Fraction(0)
+        self._source = source
+        self._target = target
+        self._factor = factor
+        self._origin, self._begin = origin, begin
+        context = target.codec_context
+        self._rate: int = context.sample_rate
+        self._layout: str = context.layout.name
+        self._channels: int = context.layout.nb_channels
+        # In samples from the origin: the bounds, where the audio kept begins, and how far it is.
+        self._least = round((begin - origin) * self._rate)
+        self._end = None if end is None else round((end - origin) * self._rate)
+        self._resampler: Any = None
+        self._kind: tuple[str, str, int] | None = None
+        self._first: int | None = None
+        self._next = 0
+        self._made = 0
+        self._stretch = TimeStretch(self._rate, self._channels, factor)
+
+    def feed(self, packet: Any) -> Iterator[Any]:
+        """Decode a packet; yields encoded ones, ready to be muxed."""
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if stamp is not None:
+            begin = stamp * packet.time_base
+            if begin + (packet.duration or 0) * packet.time_base < self._begin - _PREROLL:
+                self.led = max(self.led, self._begin - begin)
+                return
+        yield from self._decoded(packet)
+
+    def finish(self) -> Iterator[Any]:
+        """What the decoder, the stretching and the encoder still hold."""
+        yield from self._decoded(None)
+        if self._resampler is not None:
+            yield from self._take(self._resampler.resample(None))
+        if self._first is None:
+            return
+        for samples in self._stretch.finish():
+            yield from self._encoded(samples)
+        yield from self._target.encode(None)
+
+    def _decoded(self, packet: Any) -> Iterator[Any]:
+        try:
+            frames = self._source.decode(packet)
+        except av.error.FFmpegError:
+            self.lost += 1
+            return
+        for frame in frames:
+            kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+            if kind != self._kind:
+                if self._resampler is not None:
+                    yield from self._take(self._resampler.resample(None))
+                self._kind = kind
+                self._resampler = av.AudioResampler("flt", self._layout, self._rate)
+            if frame.pts is not None:
+                # The container's ticks may be too coarse for what comes out of the resampler.
+                frame.pts = round(frame.pts * frame.time_base * frame.sample_rate)
+            frame.time_base = Fraction(1, frame.sample_rate)
+            yield from self._take(self._resampler.resample(frame))
+
+    def _take(self, frames: list[Any]) -> Iterator[Any]:
+        """Cut and pad decoded samples to where they belong, and stretch them."""
+        for frame in frames:
+            samples = frame.to_ndarray().reshape(-1, self._channels)
+            at = self._next
+            if frame.pts is not None:
+                at = round((frame.pts * frame.time_base - self._origin) * self._rate)
+            if self._first is None:
+                self.led = max(self.led, Fraction(self._least - at, self._rate))
+                if at + len(samples) <= self._least or (self._end is not None and at >= self._end):
+                    continue
+                self._first = self._next = max(at, self._least)
+            elif abs(at - self._next) <= _TOLERANCE * self._rate:
+                at = self._next
+            while at > self._next and (self._end is None or self._next < self._end):
+                gap = min(at, self._next + self._rate, self._end or at) - self._next
+                yield from self._stretched(np.zeros((gap, self._channels), np.float32))
+            kept = samples[max(self._next - at, 0) :]
+            if self._end is not None:
+                kept = kept[: max(self._end - self._next, 0)]
+            if len(kept):
+                yield from self._stretched(kept)
+
+    def _stretched(self, samples: Samples) -> Iterator[Any]:
+        self._next += len(samples)
+        for made in self._stretch.push(samples):
+            yield from self._encoded(made)
+
+    def _encoded(self, samples: Samples) -> Iterator[Any]:
+        if not len(samples):
+            return
+        assert self._first is not None
+        start = round(self._first * self._factor)
+        frame = self._frame(samples, start + self._made)
+        self._made += len(samples)
+        yield from self._target.encode(frame)
+
+    def _frame(self, samples: Samples, at: int) -> av.AudioFrame:
+        data = np.ascontiguousarray(samples, np.float32).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(data, format="flt", layout=self._layout)
+        frame.sample_rate, frame.time_base = self._rate, Fraction(1, self._rate)
+        frame.pts = at
+        return frame

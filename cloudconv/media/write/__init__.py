@@ -1,0 +1,1 @@
+"""Frames out: encoders, containers, and a file that appears only when it is whole."""

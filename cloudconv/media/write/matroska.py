@@ -1,0 +1,230 @@
+"""What the muxer of Matroska gets wrong for us, or leaves out, put right afterwards.
+
+It claims a constant rate for every encoded video, writes the sample aspect ratio of no codec that
+lacks a place for it in its own bitstream, and gets no chapters through ``tee``. Elements: RFC 9559;
+coding: RFC 8794.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+
+_SEGMENT, _SEEK_HEAD, _INFO, _TRACKS = 0x18538067, 0x114D9B74, 0x1549A966, 0x1654AE6B
+_SEEK, _SEEK_ID, _SEEK_POSITION = 0x4DBB, 0x53AB, 0x53AC
+_TRACK_ENTRY, _TRACK_TYPE, _VIDEO, _DEFAULT_DURATION = 0xAE, 0x83, 0xE0, 0x23E383
+_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
+_CHAPTERS = 0x1043A770
+_VOID = 0xEC
+_ASPECT_RATIO_UNIT = 3
+# Everything up to the tracks; fonts and covers come after them.
+_HEAD = 1 << 20
+
+Element = tuple[int, bytes]
+
+
+def amend(
+    path: Path, size: tuple[int, int], *, aspect: Fraction | None, variable_rate: bool
+) -> bool:
+    """Correct the first video track of a finished file, written without checksums, in place.
+
+    ``size`` is the picture's (width, height); ``aspect`` the sample aspect ratio to state, None to
+    leave it; ``variable_rate`` takes the claim of a constant rate out. Nothing behind the tracks
+    moves: tracks that grow have the gap that the muxer leaves in front of them. Returns False, and
+    changes nothing, where the header is not as expected or the gap is too small.
+    """
+    with path.open("rb+") as file:
+        data = file.read(_HEAD)
+        places = list(_segment_children(data))
+        kinds = [kind for kind, *_ in places]
+        if kinds[:4] != [_SEEK_HEAD, _VOID, _INFO, _TRACKS]:
+            return False
+        (_, seek_start, seek_body, seek_end), (_, gap_start, *_), info, tracks = places[:4]
+        segment = seek_start
+        entries = _amended_tracks(data[tracks[2] : tracks[3]], size, aspect, variable_rate)
+        made = _element(_TRACKS, entries)
+        shrunk = tracks[3] - tracks[1] - len(made)
+        if shrunk == 0 or shrunk > 1:
+            file.seek(tracks[1])
+            file.write(made + (_void(shrunk) if shrunk else b""))
+            return True
+        body = data[info[1] : info[3]] + made
+        room = tracks[3] - gap_start
+        left = room - len(body)
+        if left < 2:
+            return False
+        moved = {_INFO: gap_start + left - segment, _TRACKS: gap_start + left + info[3] - info[1]}
+        moved[_TRACKS] -= segment
+        seek = _amended_seek_head(data[seek_body:seek_end], moved)
+        if len(seek) != seek_end - seek_body:
+            return False
+        file.seek(seek_body)
+        file.write(seek + _void(left) + body)
+    return True
+
+
+def segment_end(data: bytes) -> int | None:
+    """Where a file that begins with ``data`` ends by its own word; None if it says nothing."""
+    if data[:4] != b"\x1aE\xdf\xa3":
+        return None
+    _, _, at = _header(data, 0)
+    kind, body, end = _header(data, at) if at + 12 < len(data) else (0, 0, 0)
+    unknown = end - body == (1 << (7 * (body - at - 4))) - 1
+    return None if kind != _SEGMENT or unknown else end
+
+
+def chapters_element(chapters: Sequence[Any]) -> bytes:
+    """What the muxer writes for chapters as PyAV holds them."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as trial:
+        trial.add_mux_stream("pcm_s16le", rate=8000)
+        trial.set_chapters(list(chapters))
+        trial.start_encoding()
+    data = file.getvalue()
+    _, start, _, end = list(_segment_children(data, last=_CHAPTERS))[-1]
+    return data[start:end]
+
+
+def add_chapters(path: Path, chapters: bytes) -> bool:
+    """Append the element to a finished file, written without checksums, and list it in front.
+
+    Returns False, and changes nothing, where the header is not as expected or has no room.
+    """
+    with path.open("rb+") as file:
+        head = file.read(_HEAD)
+        _, _, at = _header(head, 0)
+        _, body, end = _header(head, at)
+        places = list(_segment_children(head))
+        (seek_kind, _, seek_body, seek_end), (void_kind, _, _, void_end) = places[:2]
+        place = _element(_SEEK_ID, _number(_CHAPTERS)) + _element(
+            _SEEK_POSITION, (end - body).to_bytes(8, "big")
+        )
+        seek = _element(_SEEK_HEAD, head[seek_body:seek_end] + _element(_SEEK, place))
+        room = void_end - places[0][1] - len(seek)
+        size = end - body + len(chapters)
+        file.seek(0, io.SEEK_END)
+        if (seek_kind, void_kind) != (_SEEK_HEAD, _VOID) or room < 2 or file.tell() != end:
+            return False
+        file.write(chapters)
+        file.seek(body - 8)
+        file.write(_size(size, 8))
+        file.seek(places[0][1])
+        file.write(seek + _void(room))
+    return True
+
+
+def _segment_children(data: bytes, last: int = _TRACKS) -> Iterator[tuple[int, int, int, int]]:
+    """(id, start, start of the content, end) of the elements inside the segment, up to ``last``."""
+    kind, at, end = _header(data, 0)
+    kind, at, _ = _header(data, end)
+    if kind != _SEGMENT:
+        return
+    while at + 12 < len(data):
+        start = at
+        kind, body, at = _header(data, start)
+        yield kind, start, body, at
+        if kind == last:
+            return
+
+
+def _amended_tracks(
+    tracks: bytes, size: tuple[int, int], aspect: Fraction | None, variable_rate: bool
+) -> bytes:
+    made, done = b"", False
+    for kind, content in _children(tracks):
+        if kind == _TRACK_ENTRY and not done and (_TRACK_TYPE, b"\x01") in _children(content):
+            done = True
+            content = _amended_entry(content, size, aspect, variable_rate)
+        made += _element(kind, content)
+    return made
+
+
+def _amended_entry(
+    entry: bytes, size: tuple[int, int], aspect: Fraction | None, variable_rate: bool
+) -> bytes:
+    made = b""
+    for kind, content in _children(entry):
+        if kind == _DEFAULT_DURATION and variable_rate:
+            made += _void(len(_element(kind, content)))
+            continue
+        if kind == _VIDEO and aspect is not None:
+            display = (_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT)
+            kept = [(k, c) for k, c in _children(content) if k not in display]
+            content = b"".join(_element(k, c) for k, c in (*kept, *_display(size, aspect)))
+        made += _element(kind, content)
+    return made
+
+
+def _display(size: tuple[int, int], aspect: Fraction) -> Iterator[Element]:
+    width, height = size
+    wide, high = width * aspect, height / aspect
+    if wide.denominator == 1:
+        shown = int(wide), height
+    elif high.denominator == 1:
+        shown = width, int(high)
+    else:
+        # No whole number of pixels has exactly this shape, so only the shape is stated.
+        shape = aspect * width / height
+        shown = shape.numerator, shape.denominator
+        yield _DISPLAY_UNIT, _number(_ASPECT_RATIO_UNIT)
+    yield _DISPLAY_WIDTH, _number(shown[0])
+    yield _DISPLAY_HEIGHT, _number(shown[1])
+
+
+def _amended_seek_head(content: bytes, moved: dict[int, int]) -> bytes:
+    made = b""
+    for kind, seek in _children(content):
+        if kind == _SEEK:
+            parts = dict(_children(seek))
+            target = int.from_bytes(parts[_SEEK_ID], "big")
+            if target in moved:
+                parts[_SEEK_POSITION] = _number(moved[target]).rjust(
+                    len(parts[_SEEK_POSITION]), b"\0"
+                )
+            seek = b"".join(_element(k, c) for k, c in parts.items())
+        made += _element(kind, seek)
+    return made
+
+
+def _children(content: bytes) -> list[Element]:
+    found, at = [], 0
+    while at < len(content):
+        kind, body, end = _header(content, at)
+        found.append((kind, content[body:end]))
+        at = end
+    return found
+
+
+def _header(data: bytes, at: int) -> tuple[int, int, int]:
+    """(id, start of the content, end) of the element at ``at``."""
+    length = 9 - data[at].bit_length()
+    kind = int.from_bytes(data[at : at + length], "big")
+    at += length
+    length = 9 - data[at].bit_length()
+    size = int.from_bytes(data[at : at + length], "big") & ((1 << (7 * length)) - 1)
+    return kind, at + length, at + length + size
+
+
+def _element(kind: int, content: bytes) -> bytes:
+    return _number(kind) + _size(len(content)) + content
+
+
+def _number(value: int) -> bytes:
+    return value.to_bytes((value.bit_length() + 7) // 8, "big")
+
+
+def _size(value: int, length: int = 0) -> bytes:
+    while not length or value >= (1 << (7 * length)) - 1:
+        length += 1
+    return (value | (1 << (7 * length))).to_bytes(length, "big")
+
+
+def _void(total: int) -> bytes:
+    """An element of exactly ``total`` bytes (2 or more) that says nothing."""
+    length = 1 if total < 100 else 8
+    return _number(_VOID) + _size(total - 1 - length, length) + bytes(total - 1 - length)

@@ -1,0 +1,375 @@
+"""From frames to a file: exact times, the source's own pixels, and nothing half-written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from fractions import Fraction
+from math import lcm
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+import av.error
+
+from cloudconv.errors import OutputError
+from cloudconv.media.convert import Palette, encoder_picture, output_tags
+from cloudconv.media.frame import Frame
+from cloudconv.media.read.probe import MediaInfo
+from cloudconv.media.streams.carry import Carry
+from cloudconv.media.write.encoders import (
+    DEFAULTS,
+    Choice,
+    EncodeSettings,
+    choose_for,
+    parameters_key,
+)
+from cloudconv.media.write.hdr import hdr_parameters
+from cloudconv.media.write.matroska import amend
+from cloudconv.media.write.packets import PacketSummary, PacketWriter
+from cloudconv.media.write.target import (
+    GIF_RATE,
+    Part,
+    check_output,
+    check_rate,
+    container_of,
+    default_suffix,
+    is_stdout,
+    writing,
+)
+from cloudconv.media.write.writers import FileWriter, PictureWriter, WebpWriter, Writer, set_up
+
+__all__ = ["Carry", "EncodeSettings", "Sink", "check_output", "default_suffix"]
+
+# With finer clocks, MP4's 32-bit gaps between frames overflow within seconds.
+_FINEST = 100_000_000
+_VPX = 10_000_000
+
+
+class Sink:
+    """Encodes frames into ``path``, which appears when the block ends without an error.
+
+    Until then everything goes to a part beside it. Without ``overwrite`` nothing is replaced that
+    has that name by then: the output gets another one, and TakenError is raised. ``rate`` is the
+    exact constant rate of the output, None for a variable one; all frame times are multiples of
+    ``time_base`` seconds. ``carry`` says what else to take from the source file. With ``segment``,
+    the encoded pictures go into that packet file, to be joined later, and ``path`` is not touched.
+    ``on_whole`` is told where the whole output is, just before that takes its name.
+
+    Raises EncoderError and OutputError: most of them before the first frame, a full disk later.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        info: MediaInfo,
+        *,
+        rate: Fraction | None,
+        time_base: Fraction,
+        settings: EncodeSettings = DEFAULTS,
+        carry: Carry | None = None,
+        segment: Path | None = None,
+        overwrite: bool = False,
+        on_whole: Callable[[Path], None] | None = None,
+    ) -> None:
+        self._path = Path(path)
+        self._segment = segment
+        self._on_whole = on_whole
+        self._container = container_of(self._path)
+        check_rate(self._path, rate)
+        choice = choose_for(self._container, info, settings)
+        self.warnings = list(choice.warnings)
+        choice = self._with_hdr(choice, info)
+        self.encoder = choice.encoder
+        self.pix_fmt = choice.working
+        self.options = dict(choice.options)
+        self._choice = choice
+        self._info = info
+        self._tick = self._clock(rate, time_base)
+        self._tags = output_tags(
+            choice.encoder, info.working_pix_fmt, choice.working, info.tags, info.width, info.height
+        )
+        self._palette = Palette(info.width, info.height) if self._container.muxer == "gif" else None
+        in_matroska = self._container.muxer in ("matroska", "webm")
+        unstated = info.aspect is not None and choice.encoder not in ("libx264", "libx265")
+        # Standard output cannot be gone back to.
+        self._amends = in_matroska and not is_stdout(self._path) and (unstated or rate is None)
+        self._variable = rate is None
+        self._warn_of_losses(info, carry, rate)
+        self.ticks_per_frame = 1 if rate is None else round(1 / (rate * self._tick))
+        self._written = 0
+        self._last: int | None = None
+        self._last_time = Fraction(0)
+        self._least_gap = 2 if self._container.muxer == "gif" else 1
+        self._part: Part | None = None
+        with writing(self._path):
+            if segment is None and not is_stdout(self._path):
+                self._part = Part(
+                    self._path, folder=self._container.kind == "pictures", overwrite=overwrite
+                )
+            with ExitStack() as undo:
+                undo.callback(self._discard)
+                self._writer = self._make_writer(rate, settings, carry)
+                undo.pop_all()
+        self.warnings += self._writer.warnings
+        self._writer.warnings.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self.abandon()
+        else:
+            self.finish()
+
+    def finish(self) -> None:
+        """End the output and give it its name; what the end of the ``with`` block does."""
+        with ExitStack() as undo:
+            undo.callback(self.abandon)
+            self._finish()
+            undo.pop_all()
+
+    def abandon(self) -> None:
+        """Throw the output away; what the ``with`` block does on an error."""
+        # Without its file the muxer gives up at once instead of putting a long one in order.
+        self._discard()
+        self._writer.abandon()
+        self._discard()
+
+    def rehearse(self) -> None:
+        """Write everything that is copied, and throw it away: what would fail then fails now.
+
+        Raises:
+            OutputError: the container refuses a packet, or there is no room.
+        """
+        with ExitStack() as stack:
+            stack.callback(self.abandon)
+            assert isinstance(self._writer, FileWriter)
+            with writing(self._path):
+                self._writer.rehearse()
+
+    @property
+    def extradata(self) -> str:
+        """A hash of the decoder's configuration: alike in segments that can be joined."""
+        assert isinstance(self._writer, FileWriter)
+        return self._writer.extradata
+
+    @property
+    def summary(self) -> PacketSummary:
+        """What the finished ``segment`` holds."""
+        assert isinstance(self._writer, PacketWriter)
+        return self._writer.summary
+
+    def copy(self, packet: Any) -> None:
+        """Take a packet that is encoded already, with times in ticks and in order of decoding."""
+        assert isinstance(self._writer, FileWriter)
+        self._last_time = max(self._last_time, packet.pts * self._tick)
+        with writing(self._path):
+            self._writer.copy(packet)
+        self._written += 1
+
+    def write(self, frame: Frame) -> None:
+        """Encode a frame; ``frame.time`` is on the output's clock, 0 or more, and increases.
+
+        The frame's picture is only read, so it may be written again or shown elsewhere.
+        """
+        tick = round(frame.time / self._tick)
+        end = round((frame.time + frame.duration) / self._tick)
+        if tick < 0 or (self._last is not None and frame.time <= self._last_time):
+            raise ValueError(f"Output times must be 0 or more and increase, got {frame.time} s.")
+        if self._last is not None and tick - self._last < self._least_gap:
+            tick = self._later(self._last)
+        if (frame.width, frame.height) != (self._info.width, self._info.height):
+            raise OutputError(
+                f"The frame at {float(frame.time):.3f} s is {frame.width}x{frame.height}, "
+                f"but the output is {self._info.width}x{self._info.height}."
+            )
+        picture = encoder_picture(
+            frame,
+            pix_fmt="bgra" if self._palette else self._choice.pix_fmt,
+            working=self._choice.working,
+            tags=self._tags,
+        )
+        with writing(self._path):
+            if self._palette is not None:
+                picture = self._palette.reduce(picture)
+            self._writer.write(picture, tick, max(end - tick, 1))
+        self._last, self._last_time = tick, frame.time
+        self._written += 1
+
+    def _later(self, last: int) -> int:
+        """The tick for a frame that falls on the one before it."""
+        if self._container.muxer == "gif":
+            raise OutputError(
+                f"A GIF plays at most {GIF_RATE} frames a second, and two of these frames are "
+                "closer; write an .mp4 instead."
+            )
+        return last + 1
+
+    def _clock(self, rate: Fraction | None, time_base: Fraction) -> Fraction:
+        if self._container.kind == "animation" and self._container.clock is not None:
+            return self._container.clock
+        exact = (
+            time_base.denominator if rate is None else lcm(rate.numerator, time_base.denominator)
+        )
+        # libvpx rounds all times to its own clock, and hands them back so.
+        finest = _VPX if self._choice.encoder.startswith("libvpx") else _FINEST
+        if exact > finest and rate is not None:
+            exact = rate.numerator
+        return Fraction(1, min(exact, finest))
+
+    def _with_hdr(self, choice: Choice, info: MediaInfo) -> Choice:
+        for name in info.dynamic_hdr:
+            self.warnings.append(f"{name} metadata cannot be written again and is left out.")
+        if not (info.mastering_display or info.content_light):
+            return choice
+        words = hdr_parameters(choice.encoder, info.mastering_display, info.content_light)
+        key = parameters_key(choice.encoder)
+        if words is None or key is None:
+            self.warnings.append(
+                f"{choice.encoder} cannot hold the HDR10 metadata (mastering display, light "
+                "levels); libx265 can."
+            )
+            return choice
+        given = choice.options.get(key)
+        # What the user gave comes last, and so wins.
+        options = {**choice.options, key: f"{words}:{given}" if given and words else given or words}
+        return Choice(
+            encoder=choice.encoder,
+            pix_fmt=choice.pix_fmt,
+            working=choice.working,
+            options={k: v for k, v in options.items() if v},
+            codec_tag=choice.codec_tag,
+            warnings=choice.warnings,
+        )
+
+    def _warn_of_losses(self, info: MediaInfo, carry: Carry | None, rate: Fraction | None) -> None:
+        container, name = self._container, self._container.name
+        if container.kind != "film":
+            if info.display_matrix is not None:
+                self.warnings.append(
+                    f"{name} cannot hold the rotation; the pictures stay unturned."
+                )
+            if carry is not None and info.streams:
+                kinds = ", ".join(sorted({stream.kind for stream in info.streams}))
+                self.warnings.append(f"{name} holds pictures only; left out: {kinds}.")
+            if container.kind == "pictures" and rate is None:
+                self.warnings.append("Picture files keep no times; the uneven timing is lost.")
+        to_stdout = is_stdout(self._path) and self.encoder not in ("libx264", "libx265")
+        if info.aspect is not None and (container.kind != "film" or to_stdout):
+            self._warn_of_aspect()
+
+    def _warn_of_aspect(self) -> None:
+        self.warnings.append(
+            f"{self._container.name} with {self.encoder} does not keep the sample aspect ratio "
+            f"{self._info.aspect}; players will show square samples."
+        )
+
+    def _make_writer(
+        self, rate: Fraction | None, settings: EncodeSettings, carry: Carry | None
+    ) -> Writer:
+        info, container, choice = self._info, self._container, self._choice
+        target = self._path if self._part is None else self._part.path
+        size = info.width, info.height
+        common: dict[str, Any] = {
+            "size": size,
+            "tick": self._tick,
+            "tags": self._tags,
+            "aspect": info.aspect,
+            "threads": settings.threads,
+        }
+        if self._segment is not None:
+            return PacketWriter(self._segment, container, choice, rate=rate, **common)
+        if container.muxer:
+            if self._palette is not None:
+                choice = Choice(
+                    choice.encoder, "pal8", choice.working, choice.options, None, choice.warnings
+                )
+            return FileWriter(
+                target,
+                container,
+                choice,
+                rate=rate,
+                display_matrix=info.display_matrix,
+                carry=carry,
+                amends=self._amends,
+                **common,
+            )
+        context = av.CodecContext.create(choice.encoder, "w")
+        context.options = dict(choice.options)
+        set_up(context, choice, **common)
+        if container.kind == "pictures":
+            return PictureWriter(target, self._path, context, choice)
+        return WebpWriter(target, context, choice)
+
+    def _finish(self) -> None:
+        if not self._written:
+            raise OutputError(f"There are no frames to write, so {self._path} was not made.")
+        with writing(self._path):
+            self._writer.finish()
+            self.warnings += self._writer.warnings
+            if self._part is not None:
+                if self._amends:
+                    self._amend(self._part)
+                self._verify(self._part)
+                if self._on_whole is not None:
+                    self._on_whole(self._part.path)
+                self._part.commit()
+
+    def _amend(self, part: Part) -> None:
+        info = self._info
+        size = info.width, info.height
+        done = amend(part.path, size, aspect=info.aspect, variable_rate=self._variable)
+        if not done and info.aspect is not None:
+            self._warn_of_aspect()
+
+    def _discard(self) -> None:
+        if self._part is not None:
+            self._part.discard()
+        if self._segment is not None:
+            with suppress(OSError):
+                self._segment.unlink()
+
+    def _verify(self, part: Part) -> None:
+        """Read the file back: some muxers report success on a full disk."""
+        grain = max(self._container.clock or self._tick, self._tick)
+        last: Fraction | None
+        if part.folder:
+            found, last = sum(1 for file in part.path.iterdir() if file.stat().st_size), None
+        elif not self._container.muxer:
+            found, last = (self._written if part.path.stat().st_size else 0), None
+        else:
+            found, last, tick = _read_back(part.path)
+            if self._container.muxer == "apng":
+                # It keeps durations, exactly; readers round each of them before they add them up.
+                grain = max(grain, found * tick)
+        if found != self._written:
+            raise OutputError(
+                f"{self._path} could not be written whole: it holds {found} of {self._written} "
+                "frames. Is the disk full?"
+            )
+        if last is not None and abs(last - self._last_time) > grain:
+            raise OutputError(
+                f"{self._path} was not written right: its last frame is at {float(last):.3f} s "
+                f"instead of {float(self._last_time):.3f} s. Please report this."
+            )
+
+
+def _read_back(path: Path) -> tuple[int, Fraction | None, Fraction]:
+    """How many packets the video has, its last time, and the reader's tick, in seconds."""
+    count, last = 0, None
+    with av.open(f"file:{path}") as made:
+        stream = made.streams.video[0]
+        tick = Fraction(stream.time_base or 0)
+        for packet in made.demux(stream):
+            if packet.size and packet.pts is not None:
+                count += 1
+                last = packet.pts if last is None else max(last, packet.pts)
+    return count, None if last is None else last * tick, tick

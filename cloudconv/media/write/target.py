@@ -1,0 +1,383 @@
+"""Where the output goes: containers, names, and a file that appears only when it is whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import av.error
+
+from cloudconv import files
+from cloudconv.errors import EncoderError, OutputError
+from cloudconv.media.read import images
+from cloudconv.media.read.probe import MediaInfo
+
+GIF_RATE = Fraction(50)
+"""The fastest rate that players show a GIF at: two of its hundredths of a second a frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A kind of output.
+
+    ``muxer`` is FFmpeg's name; ``encoders`` are tried in this order; ``clock`` is the tick that all
+    times are rounded to (None: any tick); ``subtitles`` is the codec that text subtitles become
+    where theirs is refused.
+    """
+
+    name: str
+    kind: Literal["film", "animation", "pictures"]
+    muxer: str
+    encoders: tuple[str, ...]
+    clock: Fraction | None = None
+    attachments: bool = False
+    subtitles: str | None = None
+    refuses: tuple[str, ...] = ()
+
+
+_NUMBER = re.compile(r"%(0\d+)?d")
+_MILLISECOND = Fraction(1, 1000)
+_LARGEST = 2**31 - 1
+_MP4 = Container(
+    "MP4",
+    "film",
+    "mp4",
+    ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1"),
+    subtitles="mov_text",
+)
+_MOV = Container(
+    "MOV",
+    "film",
+    "mov",
+    ("libx264", "libx264rgb", "libx265", "prores_ks"),
+    subtitles="mov_text",
+    # The muxer lists these two and then refuses to write their header.
+    refuses=("libvpx-vp9", "libsvtav1"),
+)
+_MKV = Container(
+    "Matroska",
+    "film",
+    "matroska",
+    ("libx264", "libx265", "libvpx-vp9", "libsvtav1", "ffv1"),
+    clock=_MILLISECOND,
+    attachments=True,
+    subtitles="subrip",
+)
+_WEBM = Container(
+    "WebM",
+    "film",
+    "webm",
+    ("libvpx-vp9", "libsvtav1"),
+    clock=_MILLISECOND,
+    subtitles="webvtt",
+)
+
+CONTAINERS = {
+    ".mp4": _MP4,
+    ".m4v": _MP4,
+    ".mov": _MOV,
+    ".mkv": _MKV,
+    ".webm": _WEBM,
+    ".gif": Container("GIF", "animation", "gif", ("gif",), clock=Fraction(1, 100)),
+    ".apng": Container("APNG", "animation", "apng", ("apng",)),
+    ".webp": Container("WebP", "animation", "", ("libwebp_anim",), clock=_MILLISECOND),
+}
+PICTURES = {
+    suffix: Container("picture files", "pictures", "", (encoder,))
+    for suffix, encoder in (
+        (".png", "png"),
+        (".bmp", "bmp"),
+        (".webp", "libwebp"),
+        (".tif", "tiff"),
+        (".tiff", "tiff"),
+        (".jpg", "mjpeg"),
+        (".jpeg", "mjpeg"),
+    )
+}
+
+
+def is_stdout(path: Path) -> bool:
+    """Whether the output is ``-``, standard output."""
+    return str(path) == "-"
+
+
+def is_sequence(path: Path) -> bool:
+    """Whether the name is a pattern of numbered pictures such as ``out/%05d.png``."""
+    return path.suffix.lower() in PICTURES and len(_NUMBER.findall(path.name)) == 1
+
+
+def numbered(path: Path, number: int) -> str:
+    """The file name that the pattern gives picture ``number``."""
+    return _NUMBER.sub(lambda found: f"{number:{found[1] or ''}d}", path.name)
+
+
+def picture_pattern(given: Path | str, suffix: str) -> Path | None:
+    """The pattern that ``out/`` stands for: pictures with that ending, or else PNG.
+
+    None for a name that does not end in a slash, and for a folder that holds anything else.
+    """
+    text, folder = os.fspath(given), Path(given)
+    if not text.endswith(("/", os.sep)):
+        return None
+    if folder.is_dir() and any(f.suffix.lower() not in PICTURES for f in folder.iterdir()):
+        return None
+    return folder / f"%06d{suffix if suffix in PICTURES else '.png'}"
+
+
+def container_of(path: Path) -> Container:
+    """The container that the name asks for. Raises OutputError for a name that says none."""
+    if is_stdout(path):
+        return _MKV
+    suffix = path.suffix.lower()
+    if is_sequence(path):
+        return PICTURES[suffix]
+    if suffix in CONTAINERS:
+        return CONTAINERS[suffix]
+    if suffix in PICTURES:
+        raise OutputError(
+            f"{path} names one picture; for a sequence give a pattern such as "
+            f"{path.with_name('%05d' + suffix)}."
+        )
+    raise OutputError(
+        f"The output {path} has {f'the ending {suffix!r}' if suffix else 'no ending'}, which names "
+        f"no format; use one of {' '.join(CONTAINERS)}, or a pattern such as frames/%05d.png."
+    )
+
+
+def default_suffix(info: MediaInfo, rate: Fraction | None = None) -> str:
+    """The ending of a default output name: the source's own container where we write it.
+
+    Where that cannot play as fast as ``rate``, the output's constant rate, it is an MP4.
+    """
+    suffix = _own_suffix(info)
+    clock = CONTAINERS[suffix].clock
+    too_fast = rate is None if suffix == ".gif" else False
+    if rate is not None:
+        too_fast = rate > GIF_RATE if suffix == ".gif" else clock is not None and rate * clock > 1
+    return ".mp4" if too_fast else suffix
+
+
+def _own_suffix(info: MediaInfo) -> str:
+    names = set(info.container.split(","))
+    if "mp4" in names and info.suffix in ("", ".mp4", ".m4v", ".mov"):
+        return ".mov" if info.suffix == ".mov" else ".mp4"
+    if "webm" in names and info.suffix == ".webm":
+        return ".webm"
+    for name in ("gif", "apng"):
+        if name in names:
+            return f".{name}"
+    if "webp" in info.container and info.suffix == ".webp" and info.timing.frames > 1:
+        return ".webp"
+    if "image2" in info.container or info.container.endswith("_pipe") or "webp" in info.container:
+        return ".mp4"
+    return ".mkv"
+
+
+@contextmanager
+def noted(refusals: list[str] | None) -> Iterator[None]:
+    """Where there is a list for it, note the OutputError that ends the block; else let it pass."""
+    try:
+        yield
+    except OutputError as error:
+        if refusals is None:
+            raise
+        refusals.append(str(error))
+
+
+def check_output(
+    path: Path, *, overwrite: bool, inputs: Sequence[Path], makes_folder: bool = False
+) -> None:
+    """Refuse an output that could not be written in the end, before any work is done.
+
+    ``makes_folder``: a missing folder will be made by then.
+
+    Raises OutputError where the name says no format, the output is one of the inputs, it exists
+    and ``overwrite`` is off, or its folder is missing or may not be written to.
+    """
+    container = container_of(path)
+    if is_stdout(path):
+        return
+    folder = path.parent
+    if container.kind == "pictures":
+        _check_sequence(path, inputs)
+        if not folder.exists():
+            folder = folder.parent
+    else:
+        if path.is_dir():
+            raise OutputError(f"The output {path} is a folder; give the name of a file.")
+        files.check_apart([path], images.files_of(*inputs))
+    check_free(path, overwrite=overwrite)
+    if makes_folder:
+        folder = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not folder.exists():
+        raise OutputError(f"The output's folder {folder} does not exist; make it first.")
+    if not folder.is_dir():
+        raise OutputError(f"{folder} is not a folder, so {path} cannot be written.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"The folder {folder} may not be written to; choose another one.")
+
+
+def _check_sequence(path: Path, inputs: Sequence[Path]) -> None:
+    folder = path.parent
+    for given in inputs:
+        taken = given if given.is_dir() else given.parent
+        from_pictures = given.is_dir() or given.suffix.lower() in PICTURES
+        if from_pictures and folder.exists() and taken.exists() and folder.samefile(taken):
+            raise OutputError(f"The output folder {folder} holds the input pictures; use another.")
+    files.check_apart(pictures_of(path), images.files_of(*inputs))
+
+
+def check_rate(path: Path, rate: Fraction | None) -> None:
+    """Raise OutputError where the output cannot hold so many frames a second; None: they vary."""
+    container = container_of(path)
+    clock = container.clock
+    if rate is None:
+        return
+    if max(rate.numerator, rate.denominator) >= _LARGEST:
+        raise OutputError(
+            f"A rate of {float(rate):g} frames a second is beyond what files can hold; "
+            "choose another with --fps."
+        )
+    if container.muxer == "gif" and rate > GIF_RATE:
+        raise OutputError(
+            f"A GIF plays at most {GIF_RATE} frames a second, not {float(rate):g}; "
+            "write an .mp4 instead."
+        )
+    if clock is not None and rate * clock > 1:
+        raise OutputError(
+            f"{container.name} counts in steps of {float(clock * 1000):g} ms, too coarse "
+            f"for {float(rate):g} frames a second; write an .mp4 instead."
+        )
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise OutputError where something has the output's name that is not to be replaced."""
+    if overwrite:
+        return
+    if is_sequence(path):
+        if any(True for _ in pictures_of(path)):
+            raise OutputError(f"Pictures named {path} exist already; use -y to overwrite them.")
+    elif os.path.lexists(path):
+        raise OutputError(f"The output {path} exists already; use -y to overwrite it.")
+
+
+@contextmanager
+def claim(path: Path, *, overwrite: bool) -> Iterator[None]:
+    """Have an output for oneself, from before the first frame until it has its name.
+
+    Raises:
+        OutputError: another run makes it, or has made it since it was checked.
+    """
+    if is_stdout(path):
+        yield
+        return
+    with ExitStack() as stack:
+        with writing(path):
+            stack.enter_context(files.Claim(claimed(path)))
+        check_free(path, overwrite=overwrite)
+        yield
+
+
+def pictures_of(path: Path) -> Iterator[Path]:
+    """The files that the pattern names, in no order."""
+    before, _, after = _NUMBER.split(path.name)
+    if path.parent.is_dir():
+        for found in path.parent.iterdir():
+            digits = found.name.removeprefix(before).removesuffix(after)
+            if digits.isdecimal() and numbered(path, int(digits)) == found.name:
+                yield found
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while writing into an OutputError that says what to do."""
+    try:
+        yield
+    except (OSError, av.error.FFmpegError) as error:
+        # What the file's format refuses it refuses every time.
+        kind = EncoderError if error.errno == errno.EINVAL else OutputError
+        raise kind(_reason(path, error)) from error
+
+
+def _reason(path: Path, error: OSError | av.error.FFmpegError) -> str:
+    name = "standard output" if is_stdout(path) else str(path)
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return f"The disk is full, so {name} could not be finished; free some space or use -o."
+        case errno.EFBIG:
+            return f"{name} grew beyond the largest file allowed here; write it to another disk."
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return f"{name} may not be written to; choose another folder or change its permissions."
+        case errno.EEXIST:
+            return f"{name} appeared while it was made and is left as it is; name another output."
+        case errno.ENOENT | errno.ENOTDIR if path.parent.is_dir():
+            return f"{name} could not be written: its folder takes no files; choose another one."
+        case errno.ENOENT | errno.ENOTDIR:
+            return f"The folder of {name} does not exist; make it first."
+        case errno.EPIPE:
+            return "The program that reads standard output went away before the end."
+    return f"{name} could not be written: {error.strerror or error}."
+
+
+def claimed(path: Path) -> Path:
+    """What a run must have for itself to make an output: the file, or its pictures' folder."""
+    return path.parent.resolve() if is_sequence(path) else path
+
+
+class Part:
+    """A file, or a folder of pictures, that takes its real name only when it is complete.
+
+    ``path`` is where to write meanwhile: beside the target, so that the last step is a rename.
+    """
+
+    def __init__(self, target: Path, *, folder: bool, overwrite: bool) -> None:
+        self.target = target
+        self.folder = folder
+        self._overwrite = overwrite
+        home = claimed(target)
+        # Where the folder is there already, the one above it may not be ours to write to.
+        within = home if folder and home.exists() else None
+        # Made now, so that a folder that takes no files is known before any work is done.
+        self.path = files.fresh(home, folder=folder, within=within)
+
+    def commit(self) -> None:
+        """Make it durable and give it its name.
+
+        Raises:
+            TakenError: something has that name by now, and it is not to be replaced.
+        """
+        written = sorted(self.path.iterdir()) if self.folder else [self.path]
+        for file in written:
+            with file.open("rb+") as opened:
+                os.fsync(opened.fileno())
+        home = claimed(self.target)
+        try:
+            if self.folder:
+                self._put(written)
+            else:
+                files.put(self.path, home, overwrite=self._overwrite)
+        except FileExistsError as error:
+            raise files.keep_aside(self.path, home) from error
+        files.sync_folder(home.parent)
+
+    def _put(self, written: list[Path]) -> None:
+        """Show the pictures in their folder, in place of those that the pattern names there."""
+        home = self.target.parent
+        old = list(pictures_of(self.target))
+        if old and not self._overwrite:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(old[0]))
+        files.put_all(self.path, home, overwrite=self._overwrite)
+        for file in set(old) - {home / each.name for each in written}:
+            file.unlink()
+
+    def discard(self) -> None:
+        """Remove it; the target stays as it was."""
+        # Some systems refuse while it is open; the caller tries again after closing it.
+        files.remove(self.path)

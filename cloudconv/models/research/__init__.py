@@ -1,0 +1,1 @@
+"""The models of the research projects that cloudconv grew out of."""

@@ -1,0 +1,252 @@
+"""Autoencoders: pictures made again through a narrow middle, and forecasts by the same ladder.
+
+After the seed projects: convolutions halve the picture while the channels double, deconvolutions
+come back. Skips carry what the middle cannot, so plain ones starve it; noise in the skips makes
+the deep path learn what they can no longer be trusted with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from cloudconv.models.base import ModelSpec, Predictor, Reconstructor
+from cloudconv.models.research.layers import active, run, same
+
+Skips = Literal["none", "plain", "noisy"]
+
+_NOISE = 0.5
+"""Standard deviation of the noise in noisy skips, against that of what they carry."""
+
+
+class Ladder(nn.Module):
+    """Strided convolutions down, deconvolutions up.
+
+    Args:
+        inputs: channels in; three come out.
+        widths: channels after each convolution, finest first.
+        skips: whether the way up sees the way down: not, as it is, or with noise in training.
+    """
+
+    def __init__(self, inputs: int, widths: tuple[int, ...], skips: Skips) -> None:
+        super().__init__()
+        self.skips = skips
+        self.encoder = nn.ModuleList()
+        for before, after in zip((inputs, *widths), widths, strict=False):
+            self.encoder.append(active(same(before, after, 3, stride=2, groups=_groups(before))))
+        self.decoder = nn.ModuleList()
+        for number in reversed(range(len(widths))):
+            after = widths[number - 1] if number else 3
+            # Wide kernels where the eye would see the seams of narrow ones.
+            side, padding = (4, 1) if number < 2 else (2, 0)
+            if number == len(widths) - 1:
+                before, groups = widths[number], _groups(after)
+            else:
+                before, groups = widths[number] * (1 if skips == "none" else 2), 1
+            up = nn.ConvTranspose2d(before, after, side, 2, padding, groups=groups if number else 1)
+            self.decoder.append(active(up) if number else up)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, inputs, H, W), sides multiples of 2 to the number of widths → (B, 3, H, W)."""
+        features: list[Tensor] = []
+        made = images
+        for layer in self.encoder:
+            made = layer(made)
+            features.append(made)
+        features.pop()
+        for number, layer in enumerate(self.decoder):
+            if number and self.skips != "none":
+                made = torch.cat((made, self._carried(features.pop())), 1)
+            made = layer(made)
+        return made
+
+    def _carried(self, features: Tensor) -> Tensor:
+        if self.skips == "plain" or not self.training:
+            return features
+        spread = features.detach().std(dim=(2, 3), keepdim=True)
+        return features + _NOISE * spread * torch.randn_like(features)
+
+
+def _groups(width: int) -> int:
+    """Groups between 256 channels and 512, where most of the weights would be."""
+    return 4 if width >= 256 else 1
+
+
+class Autoencoder(Reconstructor):
+    """A deep one: four convolutions, four deconvolutions.
+
+    Args:
+        spec: of the variant.
+        widths: of the ladder.
+        skips: of the ladder.
+    """
+
+    def __init__(self, spec: ModelSpec, widths: tuple[int, ...], skips: Skips) -> None:
+        super().__init__(spec)
+        self.ladder = Ladder(3, widths, skips)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """See ``Reconstructor.forward``."""
+        return 0.5 + run(self.ladder, picture.clamp(0, 1) - 0.5)
+
+
+class DenseAutoencoder(Reconstructor):
+    """Two dense layers on a picture of 32 by 32, whatever the size given: a check of sanity."""
+
+    side = 32
+    middle = 64
+
+    def __init__(self) -> None:
+        super().__init__(AUTOENCODER_DENSE)
+        self.encoder = active(nn.Linear(3 * self.side**2, self.middle))
+        self.decoder = nn.Linear(self.middle, 3 * self.side**2)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """See ``Reconstructor.forward``."""
+        small = F.adaptive_avg_pool2d(picture.clamp(0, 1) - 0.5, self.side)
+        made = run(nn.Sequential(self.encoder, self.decoder), small.flatten(1)).view_as(small)
+        return 0.5 + F.interpolate(made, picture.shape[2:], mode="bilinear", align_corners=False)
+
+
+class SkipAutoencoder(Predictor):
+    """Four stacked frames down to 512 channels and back; what comes is added to the last frame.
+
+    Its encoder's tensors have the names of :class:`Autoencoder`'s, so that a predictor can start
+    from what a reconstruction has learned to see.
+
+    Args:
+        spec: of the variant.
+        skips: of the ladder.
+    """
+
+    def __init__(self, spec: ModelSpec, skips: Skips) -> None:
+        super().__init__(spec)
+        self.ladder = Ladder(3 * spec.context, (*_WIDTHS, 512), skips)
+        last = self.ladder.decoder[-1]
+        assert isinstance(last, nn.ConvTranspose2d)
+        nn.init.zeros_(last.weight)
+        assert last.bias is not None
+        nn.init.zeros_(last.bias)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """See ``Predictor.forward``."""
+        return context[:, -1] + run(self.ladder, context.flatten(1, 2).clamp(0, 1) - 0.5)
+
+    def adopt(self, name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """An autoencoder's encoder as a start: what it saw in one frame it sees in the last."""
+        result = {key: tensor for key, tensor in state.items() if ".encoder." in key}
+        first = "ladder.encoder.0.0.weight"
+        if first in result and result[first].shape[1] == 3:
+            narrow = result[first]
+            wide = narrow.new_zeros(len(narrow), 3 * self.spec.context, *narrow.shape[2:])
+            wide[:, -3:] = narrow
+            result[first] = wide
+        return result
+
+
+_WIDTHS = (32, 64, 128, 256)
+
+AUTOENCODER: ModelSpec = ModelSpec(
+    name="autoencoder",
+    task="reconstruct",
+    context=1,
+    arbitrary_timestep=False,
+    multiple=16,
+    build=lambda: Autoencoder(AUTOENCODER, _WIDTHS, "none"),
+    weights="autoencoder",
+    parameters=586_787,
+    licence="MIT",
+    origin="cloudconv; after the seed projects",
+    domain="any picture; fine detail is lost in the middle",
+    scale_option=False,
+    bytes_per_pixel=245,
+    overlap=64,
+    half_precision=True,
+)
+
+AUTOENCODER_DENSE: ModelSpec = replace(
+    AUTOENCODER,
+    name="autoencoder-dense",
+    multiple=1,
+    build=DenseAutoencoder,
+    weights="autoencoder-dense",
+    parameters=396_352,
+    domain="a check of sanity: 32 by 32 pixels of any picture",
+    purpose="a check of sanity",
+    bytes_per_pixel=40,
+)
+
+AUTOENCODER_SHALLOW: ModelSpec = replace(
+    AUTOENCODER,
+    name="autoencoder-shallow",
+    multiple=2,
+    build=lambda: Autoencoder(AUTOENCODER_SHALLOW, (16,), "none"),
+    weights="autoencoder-shallow",
+    parameters=1_219,
+    domain="any picture, hardly narrowed",
+    overlap=8,
+    bytes_per_pixel=80,
+)
+
+AUTOENCODER_SKIPS: ModelSpec = replace(
+    AUTOENCODER,
+    name="autoencoder-skips",
+    build=lambda: Autoencoder(AUTOENCODER_SKIPS, _WIDTHS, "plain"),
+    weights="autoencoder-skips",
+    parameters=653_859,
+    domain="any picture; the skips carry nearly all of it",
+)
+
+AUTOENCODER_NOISY: ModelSpec = replace(
+    AUTOENCODER,
+    name="autoencoder-noisy",
+    build=lambda: Autoencoder(AUTOENCODER_NOISY, _WIDTHS, "noisy"),
+    weights="autoencoder-noisy",
+    parameters=653_859,
+    domain="any picture; the deep path carries its share",
+)
+
+SKIP_AUTOENCODER: ModelSpec = replace(
+    AUTOENCODER,
+    name="skip-autoencoder",
+    task="predict",
+    context=4,
+    multiple=32,
+    build=lambda: SkipAutoencoder(SKIP_AUTOENCODER, "noisy"),
+    weights="skip-autoencoder",
+    parameters=1_214_275,
+    domain="clouds, water and small motion; noisy skips",
+    bytes_per_pixel=310,
+)
+
+SKIP_AUTOENCODER_PLAIN: ModelSpec = replace(
+    SKIP_AUTOENCODER,
+    name="skip-autoencoder-plain",
+    build=lambda: SkipAutoencoder(SKIP_AUTOENCODER_PLAIN, "plain"),
+    weights="skip-autoencoder-plain",
+    domain="clouds, water and small motion; plain skips",
+)
+
+SKIP_AUTOENCODER_NONE: ModelSpec = replace(
+    SKIP_AUTOENCODER,
+    name="skip-autoencoder-none",
+    build=lambda: SkipAutoencoder(SKIP_AUTOENCODER_NONE, "none"),
+    weights="skip-autoencoder-none",
+    parameters=1_016_131,
+    domain="clouds, water and small motion; no skips",
+)
+
+SKIP_AUTOENCODER_PICTURE: ModelSpec = replace(
+    AUTOENCODER,
+    name="skip-autoencoder",
+    multiple=32,
+    build=lambda: Autoencoder(SKIP_AUTOENCODER_PICTURE, (*_WIDTHS, 512), "noisy"),
+    weights="skip-autoencoder-picture",
+    parameters=1_211_683,
+    domain="any picture; noisy skips",
+)

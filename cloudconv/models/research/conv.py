@@ -1,0 +1,174 @@
+"""Forecasts by plain convolutions: what the seed projects began with.
+
+A convolution of the last frames is the linear filter that forecasts best on the mean; it can
+carry a steady drift along, and no more. All start from the kernel that repeats the last frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from cloudconv.models.base import ModelSpec, Predictor
+from cloudconv.models.research.layers import active, repeating, run, same, still
+
+_SIDE = 11
+
+
+class ConvChannel(Predictor):
+    """A convolution of its own for each colour channel of the last frame.
+
+    Run on its own forecasts, the channels drift apart into vivid colours, which is its charm.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(CONV_CHANNEL)
+        self.kernel = repeating(same(3, 3, _SIDE, groups=3))
+
+    def forward(self, context: Tensor) -> Tensor:
+        """See ``Predictor.forward``."""
+        return run(self.kernel, context[:, -1])
+
+
+class Conv(Predictor):
+    """One convolution of the last two frames, colours coupled."""
+
+    def __init__(self) -> None:
+        super().__init__(CONV)
+        self.kernel = repeating(same(3 * self.spec.context, 3, _SIDE))
+
+    def forward(self, context: Tensor) -> Tensor:
+        """See ``Predictor.forward``."""
+        return run(self.kernel, context.flatten(1, 2))
+
+
+class ConvModes(Predictor):
+    """Several kernels, each for one way to move; a small network mixes them for each pixel.
+
+    Kernels chosen by the input: Jia et al., Dynamic Filter Networks, 2016 (arXiv 1605.09673).
+    """
+
+    modes = 8
+
+    def __init__(self) -> None:
+        super().__init__(CONV_MODES)
+        inputs = 3 * self.spec.context
+        self.kernel = repeating(same(inputs, 3 * self.modes, _SIDE), scatter=1e-3)
+        self.gate = nn.Sequential(
+            active(same(inputs, 24, 5, stride=2)), active(same(24, 24, 5)), same(24, self.modes, 3)
+        )
+
+    def forward(self, context: Tensor) -> Tensor:
+        """See ``Predictor.forward``."""
+        stacked = context.flatten(1, 2)
+        each = run(self.kernel, stacked).view(len(stacked), self.modes, 3, *stacked.shape[2:])
+        small = run(self.gate, stacked.clamp(0, 1))
+        gate = F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
+        return (gate.softmax(1)[:, :, None] * each).sum(1)
+
+
+class ConvDeep(Predictor):
+    """More layers: what four convolutions with non-linearities make is added to the last frame."""
+
+    def __init__(self) -> None:
+        super().__init__(CONV_DEEP)
+        self.layers = nn.Sequential(
+            active(same(3 * self.spec.context, 32, 7)),
+            active(same(32, 32, 5)),
+            active(same(32, 32, 5)),
+            still(same(32, 3, 5)),
+        )
+
+    def forward(self, context: Tensor) -> Tensor:
+        """See ``Predictor.forward``."""
+        return context[:, -1] + run(self.layers, context.flatten(1, 2).clamp(0, 1))
+
+
+class ConvRecurrent(Predictor):
+    """One convolution of the last frame and of a memory of the frames before it."""
+
+    width = 16
+
+    def __init__(self) -> None:
+        super().__init__(CONV_RECURRENT)
+        self.remember = same(self.width + 3, self.width, 7)
+        self.kernel = repeating(same(self.width + 3, 3, _SIDE), scatter=1e-3)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """See ``Predictor.forward``."""
+        batch, count, _, height, width = context.shape
+        memory = context.new_zeros(batch, self.width, height, width)
+        for number in range(count - 1):
+            seen = torch.cat((memory, context[:, number].clamp(0, 1)), 1)
+            memory = torch.tanh(run(self.remember, seen))
+        return run(self.kernel, torch.cat((memory, context[:, -1]), 1))
+
+
+CONV = ModelSpec(
+    name="conv",
+    task="predict",
+    context=2,
+    arbitrary_timestep=False,
+    multiple=1,
+    build=Conv,
+    weights="conv",
+    parameters=2_181,
+    licence="MIT",
+    origin="cloudconv; after the seed projects",
+    domain="steady drifts, such as clouds; blurs within some ten frames",
+    scale_option=False,
+    bytes_per_pixel=125,
+    overlap=8,
+    half_precision=True,
+)
+
+CONV_CHANNEL = replace(
+    CONV,
+    name="conv-channel",
+    context=1,
+    build=ConvChannel,
+    weights="conv-channel",
+    parameters=366,
+    domain="vivid colour chaos, for dreams",
+    bytes_per_pixel=155,
+)
+
+CONV_MODES = replace(
+    CONV,
+    name="conv-modes",
+    context=4,
+    multiple=2,
+    build=ConvModes,
+    weights="conv-modes",
+    parameters=58_256,
+    domain="steady drifts in several directions",
+    bytes_per_pixel=320,
+    overlap=16,
+)
+
+CONV_DEEP = replace(
+    CONV,
+    name="conv-deep",
+    context=4,
+    build=ConvDeep,
+    weights="conv-deep",
+    parameters=72_515,
+    domain="small motion; blurs within some ten frames",
+    bytes_per_pixel=610,
+    overlap=16,
+)
+
+CONV_RECURRENT = replace(
+    CONV,
+    name="conv-recurrent",
+    context=4,
+    build=ConvRecurrent,
+    weights="conv-recurrent",
+    parameters=21_812,
+    domain="steady drifts",
+    bytes_per_pixel=540,
+    overlap=16,
+)

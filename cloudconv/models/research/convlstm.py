@@ -1,0 +1,111 @@
+"""convlstm: a sequence in, a sequence out.
+
+Source: Shi et al., Convolutional LSTM Network, 2015 (arXiv 1506.04214), as an encoder that reads
+the context and a decoder that writes from its last state; batch norm after Ioffe and Szegedy 2015
+(arXiv 1502.03167). The decoder sees what it made itself, in training too: without teacher forcing
+it trains what the test asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from cloudconv.models.base import ModelSpec, Predictor
+from cloudconv.models.research.layers import SLOPE, same, still
+
+_WIDTH = 48
+State = tuple[Tensor, Tensor]
+
+
+class ConvLSTM(Predictor):
+    """Frames at a quarter of their size go through two layers of memory, at full size back."""
+
+    def __init__(self) -> None:
+        super().__init__(CONVLSTM)
+        self.look = nn.Sequential(_Normed(3, 32, stride=2), _Normed(32, _WIDTH, stride=2))
+        self.encoder = nn.ModuleList((_Cell(_WIDTH), _Cell(_WIDTH)))
+        self.decoder = nn.ModuleList((_Cell(_WIDTH), _Cell(_WIDTH)))
+        self.paint = nn.Sequential(
+            _Normed(_WIDTH + 3 * 16, _WIDTH), still(same(_WIDTH, 3 * 16, 3)), nn.PixelShuffle(4)
+        )
+
+    def forward(self, context: Tensor) -> Tensor:
+        """See ``Predictor.forward``."""
+        return next(self._steps(context, 1))
+
+    def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
+        """The decoder goes on from its own memory and its own pictures."""
+        dtype = self.dtype
+        states: list[State | None] = [None, None]
+        for number in range(context.shape[1]):
+            _through(self.encoder, self.look(_seen(context[:, number], dtype)), states)
+        last = context[:, -1]
+        for _ in range(steps):
+            seen = _seen(last, dtype)
+            features = _through(self.decoder, self.look(seen), states)
+            change = self.paint(torch.cat((features, F.pixel_unshuffle(seen, 4)), 1))
+            last = last + change.float()
+            yield last
+
+
+def _seen(picture: Tensor, dtype: torch.dtype) -> Tensor:
+    return picture.clamp(0, 1).to(dtype)
+
+
+def _through(cells: nn.ModuleList, features: Tensor, states: list[State | None]) -> Tensor:
+    """The features that come out of the cells, whose ``states`` move on."""
+    for number, cell in enumerate(cells):
+        state: State = cell(features, states[number])
+        states[number] = state
+        features = state[0]
+    return features
+
+
+class _Normed(nn.Module):
+    """A convolution, batch norm, and a leaky rectifier."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = same(inputs, outputs, 3, stride=stride)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.leaky_relu(self.norm(self.conv(images)), SLOPE)
+
+
+class _Cell(nn.Module):
+    """One layer of convolutional long short-term memory; no peepholes."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gates = same(2 * width, 4 * width, 3)
+
+    def forward(self, images: Tensor, state: State | None) -> State:
+        hidden, memory = (torch.zeros_like(images),) * 2 if state is None else state
+        keep, write, show, new = self.gates(torch.cat((images, hidden), 1)).chunk(4, 1)
+        # The 1 lets a fresh cell remember, before it has learned what is worth it.
+        memory = torch.sigmoid(keep + 1) * memory + torch.sigmoid(write) * torch.tanh(new)
+        return torch.sigmoid(show) * torch.tanh(memory), memory
+
+
+CONVLSTM = ModelSpec(
+    name="convlstm",
+    task="predict",
+    context=4,
+    arbitrary_timestep=False,
+    multiple=4,
+    build=ConvLSTM,
+    weights="convlstm",
+    parameters=741_648,
+    licence="MIT",
+    origin="cloudconv; after the seed projects and Shi et al. 2015 (arXiv 1506.04214)",
+    domain="clouds, water and small motion",
+    scale_option=False,
+    bytes_per_pixel=325,
+    overlap=64,
+    half_precision=True,
+)

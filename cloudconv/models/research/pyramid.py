@@ -1,0 +1,75 @@
+"""Forecasts on a Laplacian pyramid (Burt and Adelson 1983): a convolution for each size of things.
+
+After the seed projects: down-sample, subtract, a convolution of 5 by 5 on each level, recombine. A
+small kernel on a coarse level reaches as far as a huge one on the picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from cloudconv.models.base import ModelSpec, Predictor
+from cloudconv.models.research.layers import repeating, run, same
+
+
+class ConvPyramid(Predictor):
+    """A convolution, 5 by 5, of the last frames' bands on each level makes the next frame's bands.
+
+    Args:
+        spec: of the variant; its multiple, a power of two, says how many levels there are.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        levels = spec.multiple.bit_length()
+        self.levels = nn.ModuleList(repeating(same(3 * spec.context, 3, 5)) for _ in range(levels))
+
+    def forward(self, context: Tensor) -> Tensor:
+        """See ``Predictor.forward``."""
+        rest = context.flatten(1, 2)
+        bands = []
+        for _ in range(len(self.levels) - 1):
+            small = F.avg_pool2d(rest, 2)
+            bands.append(rest - _doubled(small))
+            rest = small
+        made = run(self.levels[-1], rest)
+        for band, layer in zip(reversed(bands), reversed(self.levels[:-1]), strict=True):
+            made = _doubled(made) + run(layer, band)
+        return made
+
+
+def _doubled(images: Tensor) -> Tensor:
+    return F.interpolate(images, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+CONV_PYRAMID: ModelSpec = ModelSpec(
+    name="conv-pyramid",
+    task="predict",
+    context=2,
+    arbitrary_timestep=False,
+    multiple=16,
+    build=lambda: ConvPyramid(CONV_PYRAMID),
+    weights="conv-pyramid",
+    parameters=2_265,
+    licence="MIT",
+    origin="cloudconv; after the seed projects",
+    domain="steady drifts, such as clouds; blurs within some ten frames",
+    scale_option=False,
+    bytes_per_pixel=175,
+    overlap=64,
+    half_precision=True,
+)
+
+CONV_PYRAMID_2: ModelSpec = replace(
+    CONV_PYRAMID,
+    name="conv-pyramid-2",
+    multiple=2,
+    build=lambda: ConvPyramid(CONV_PYRAMID_2),
+    weights="conv-pyramid-2",
+    parameters=906,
+    domain="slow drifts; blurs within some ten frames",
+    overlap=16,
+)

@@ -1,0 +1,122 @@
+"""U-Nets (Ronneberger et al. 2015, arXiv 1505.04597): forecasts from five frames, and middles.
+
+After the seed projects' "horseshoe": skips across, and what comes out is added to a frame. Fully
+convolutional, so that it runs far above its training size, where it begins to paint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from cloudconv.models.base import Interpolator, ModelSpec, Predictor
+from cloudconv.models.research.layers import active, run, same, still
+
+
+class UNet(nn.Module):
+    """Down by strided convolutions, up by bilinear doubling, skips by concatenation.
+
+    Args:
+        inputs: channels in; three come out.
+        widths: channels of each level, finest first; the first is at the full size.
+    """
+
+    def __init__(self, inputs: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.entry = active(same(inputs, widths[0], 3))
+        self.down = nn.ModuleList(
+            nn.Sequential(active(same(a, b, 3, stride=2)), active(same(b, b, 3)))
+            for a, b in pairwise(widths)
+        )
+        self.up = nn.ModuleList(active(same(a + b, a, 3)) for a, b in pairwise(widths))
+        self.exit = still(same(widths[0], 3, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, inputs, H, W), sides that halve evenly at each level → (B, 3, H, W)."""
+        features = [self.entry(images)]
+        for layer in self.down:
+            features.append(layer(features[-1]))
+        made = features.pop()
+        for layer in reversed(self.up):
+            large = F.interpolate(made, scale_factor=2, mode="bilinear", align_corners=False)
+            made = layer(torch.cat((features.pop(), large), 1))
+        result: Tensor = self.exit(made)
+        return result
+
+
+class UNet5(Predictor):
+    """Five stacked frames, fifteen channels; what the U-Net makes of them is added to the last."""
+
+    def __init__(self) -> None:
+        super().__init__(UNET5)
+        self.network = UNet(3 * self.spec.context, (24, 48, 96, 128, 128))
+
+    def forward(self, context: Tensor) -> Tensor:
+        """See ``Predictor.forward``."""
+        return context[:, -1] + run(self.network, context.flatten(1, 2).clamp(0, 1))
+
+
+class UNetMiddle(Interpolator):
+    """Two frames → the one between: their mean, and what the U-Net adds to it."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.network = UNet(6, (16, 32, 48, 64, 96))
+
+    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
+        """See ``Interpolator.forward``; the timestep is the middle."""
+        return (x0 + x1) / 2 + run(self.network, torch.cat((x0, x1), 1).clamp(0, 1))
+
+
+UNET5: ModelSpec = ModelSpec(
+    name="unet5",
+    task="predict",
+    context=5,
+    arbitrary_timestep=False,
+    multiple=16,
+    build=UNet5,
+    weights="unet5",
+    parameters=1_279_699,
+    licence="MIT",
+    origin="cloudconv; after the seed projects and Ronneberger et al. 2015 (arXiv 1505.04597)",
+    domain="clouds, water and small motion; paints when it runs on",
+    scale_option=False,
+    bytes_per_pixel=1480,
+    overlap=64,
+    half_precision=True,
+)
+
+UNET_MIDDLE: ModelSpec = replace(
+    UNET5,
+    name="unet-middle",
+    task="interpolate",
+    context=2,
+    build=lambda: UNetMiddle(UNET_MIDDLE),
+    weights="unet-middle",
+    parameters=423_587,
+    domain="clouds, water and small motion; trained with the Charbonnier loss",
+    purpose="a small U-Net, Charbonnier loss",
+    bytes_per_pixel=950,
+)
+
+UNET_MIDDLE_MSE: ModelSpec = replace(
+    UNET_MIDDLE,
+    name="unet-middle-mse",
+    build=lambda: UNetMiddle(UNET_MIDDLE_MSE),
+    weights="unet-middle-mse",
+    domain="as unet-middle, trained with the mean squared error",
+    purpose="the same, squared error",
+)
+
+UNET_MIDDLE_SSIM: ModelSpec = replace(
+    UNET_MIDDLE,
+    name="unet-middle-ssim",
+    build=lambda: UNetMiddle(UNET_MIDDLE_SSIM),
+    weights="unet-middle-ssim",
+    domain="as unet-middle, trained with structural similarity",
+    purpose="the same, SSIM",
+)

@@ -1,0 +1,34 @@
+"""Self-contained HTML pages from templates: no network, no file beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from .charts import Chart, chart_data
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("cloudconv.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(
+    template: str, charts: Sequence[Chart], verdicts: Mapping[str, str], **context: Any
+) -> str:
+    """A page of that template; ``charts`` and ``verdicts`` are what its script reads."""
+    data = {"charts": {chart.key: chart_data(chart) for chart in charts}, "verdicts": verdicts}
+    # Inside a script element only "</script" and "<!--" mean anything.
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return _templates().get_template(template).render(script_data=Markup(text), **context)

@@ -1,0 +1,1 @@
+"""Who renders the segments: this process, several, or a Ray cluster."""

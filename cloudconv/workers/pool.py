@@ -1,0 +1,238 @@
+"""Who works: this process, several on this machine, or a cluster; one interface to all of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from cloudconv.engine.device import auto_remarks, choose_device, cores
+from cloudconv.errors import CloudconvError, SettingsError
+from cloudconv.workers.events import SOON, Done, Event, Failed, Report, Task, Work
+from cloudconv.workers.processes import run_in_processes
+from cloudconv.workers.ray import count_gpus, run_on_ray
+
+_MOST = 256
+
+_GPU_CORES = 4
+"""A GPU waits for several cores that decode and encode; without one a core has work enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """Who works: ``inline`` is this process. ``count`` is how many processes work on this machine,
+    with ``each_gpu`` each on a GPU of its own; ``cores`` is what a cluster's task needs,
+    ``address`` the cluster's, None for one that is found or started. ``device`` is the one that
+    they work on, as this process knows it.
+    """
+
+    kind: Literal["inline", "local", "ray"] = "inline"
+    count: int = 1
+    cores: int = 1
+    address: str | None = None
+    each_gpu: bool = False
+    device: str = "cpu"
+
+    def threads(self, asked: int | None) -> int | None:
+        """How many threads each process uses; None: as many as it likes."""
+        if self.kind == "local":
+            return max(1, (asked or cores()) // self.count)
+        return asked or self.cores if self.kind == "ray" else asked
+
+
+def parse_workers(workers: str, device: str) -> WorkerConfig:
+    """Read ``local``, ``local:N``, ``ray`` or ``ray:ADDRESS``, and the device ``cuda:all``.
+
+    Raises:
+        SettingsError: it is none of them, or the two contradict each other.
+    """
+    found = re.fullmatch(r"local(?::(\d+))?|ray(?::(.+))?", workers)
+    if found is None or (found[1] and not 1 <= int(found[1]) <= _MOST):
+        raise SettingsError(
+            f"There are no workers called {workers!r}. Use local, local:N (1 to {_MOST} processes "
+            "on this machine), ray or ray:ADDRESS."
+        )
+    if workers.startswith("ray"):
+        if device.startswith("cuda:"):
+            raise SettingsError(f"A cluster gives each worker its own GPU: use cuda, not {device}.")
+        cores_needed = _GPU_CORES if device == "cuda" else 1
+        return WorkerConfig("ray", cores=cores_needed, address=found[2])
+    count = int(found[1] or 0)
+    if device == "cuda:all":
+        if count:
+            raise SettingsError("cuda:all already means one worker for each GPU.")
+        return WorkerConfig("local", max(1, torch.cuda.device_count()), each_gpu=True)
+    return WorkerConfig("local", count) if count else WorkerConfig()
+
+
+def settle(
+    config: WorkerConfig, device: str, threads: int | None = None
+) -> tuple[WorkerConfig, torch.device, list[str]]:
+    """Which device the workers work on, where ``device`` was asked for, each with ``threads``.
+
+    Returns:
+        The workers, as they suit it; the device, as this process knows it; what is worth saying.
+
+    Raises:
+        CloudconvError: there is no such device, or no such cluster.
+    """
+    if config.kind != "ray" or device != "auto":
+        chosen = choose_device("cuda" if config.each_gpu else device)
+        return _on(config, chosen, threads), chosen, auto_remarks(device)
+    there = count_gpus(config.address)
+    if there is None:
+        there = torch.cuda.device_count()
+    chosen = choose_device("auto" if there else "cpu")
+    if chosen.type == "cuda":
+        return _on(replace(config, cores=_GPU_CORES), chosen, threads), chosen, []
+    remark = (
+        "The CPUs of the cluster work, not its GPUs: the work is planned here, where there is none."
+        if there
+        else "The cluster has no GPU: its CPUs do the work."
+    )
+    chosen = choose_device("cpu")
+    return _on(config, chosen, threads), chosen, [remark]
+
+
+def _on(config: WorkerConfig, device: torch.device, threads: int | None) -> WorkerConfig:
+    return replace(config, device=str(device), cores=threads or config.cores)
+
+
+def run(
+    config: WorkerConfig, work: Work[Task], tasks: Iterator[Task | None]
+) -> Generator[Event[Task], None, None]:
+    """Do tasks, in any order; what comes of them, as it comes.
+
+    Closing the generator ends the workers, whatever they are at. A task whose worker dies is done
+    again by another.
+
+    Args:
+        config: who works; of :func:`settle`.
+        work: what is done; see :class:`~cloudconv.workers.events.Work`.
+        tasks: taken as they are needed, a few ahead; None where the next one is not known yet.
+
+    Yields:
+        One ``Done`` or ``Failed`` for each task, and what is reported meanwhile.
+
+    Raises:
+        CloudconvError: of ``tasks``, or there is no such cluster.
+    """
+    if config.kind == "inline":
+        return _run_inline(work, tasks)
+    if config.kind == "local":
+        return run_in_processes(work, tasks, environments(config))
+    gpus = int(torch.device(config.device).type == "cuda")
+    return run_on_ray(work, tasks, address=config.address, cores=config.cores, gpus=gpus)
+
+
+def ordered_map(
+    config: WorkerConfig, work: Work[Task], tasks: Iterator[Task | None]
+) -> Generator[Done[Task] | Report[Task], None, None]:
+    """As :func:`run`, but the events come in the order of the tasks.
+
+    Those of a later task wait until all before it are done; reports of no task are passed on.
+
+    Raises:
+        CloudconvError: as :func:`run`, and that of a task that cannot be done.
+    """
+    held: dict[int, deque[Done[Task] | Report[Task]]] = {}
+    order: deque[Task] = deque()
+
+    def noted() -> Iterator[Task | None]:
+        for task in tasks:
+            if task is not None:
+                order.append(task)
+                held[id(task)] = deque()
+            yield task
+
+    with closing(run(config, work, noted())) as events:
+        for event in events:
+            if isinstance(event, Failed):
+                raise event.error
+            if event.task is None:
+                yield event
+                continue
+            held[id(event.task)].append(event)
+            while order and (first := held[id(order[0])]):
+                told = first.popleft()
+                yield told
+                if isinstance(told, Done):
+                    del held[id(order.popleft())]
+
+
+def _run_inline(
+    work: Work[Task], tasks: Iterator[Task | None]
+) -> Generator[Event[Task], None, None]:
+    again: deque[Task] = deque()
+    while True:
+        given = _InlineTasks(tasks, again)
+        try:
+            with closing(work(given)) as events:
+                for event in events:
+                    if isinstance(event, Done | Failed):
+                        given.held.remove(event.task)
+                    yield event
+            return
+        except CloudconvError as error:
+            if error is given.error or not given.held:
+                raise
+            yield Failed(given.held.popleft(), error)
+            again.extendleft(reversed(given.held))
+
+
+class _InlineTasks(Iterator[Task]):
+    """Tasks as work takes them; those that it took and has not done are ``held``."""
+
+    def __init__(self, tasks: Iterator[Task | None], again: deque[Task]) -> None:
+        self.held: deque[Task] = deque()
+        self.error: CloudconvError | None = None
+        self._tasks = tasks
+        self._again = again
+        self._closed = False
+
+    def close(self) -> None:
+        self._closed = True
+
+    def __next__(self) -> Task:
+        task = self._next()
+        while task is None:
+            time.sleep(SOON)
+            task = self._next()
+        self.held.append(task)
+        return task
+
+    def _next(self) -> Task | None:
+        if self._closed:
+            raise StopIteration
+        if self._again:
+            return self._again.popleft()
+        try:
+            return next(self._tasks)
+        except CloudconvError as error:
+            self.error = error
+            raise
+
+
+_VISIBLE = {
+    "cuda": "HIP_VISIBLE_DEVICES" if torch.version.hip else "CUDA_VISIBLE_DEVICES",
+    "xpu": "ZE_AFFINITY_MASK",
+}
+"""The environment variable that says which of the machine's devices a process sees."""
+
+
+def environments(config: WorkerConfig) -> list[dict[str, str]]:
+    """What makes each process of this machine see one GPU, its own, which is then number 0."""
+    device = torch.device(config.device)
+    name = _VISIBLE.get(device.type)
+    if name is None:
+        return [{}] * config.count
+    seen = [each for each in os.environ.get(name, "").split(",") if each]
+    numbers = range(config.count) if config.each_gpu else [device.index or 0] * config.count
+    return [{name: seen[k] if k < len(seen) else str(k)} for k in numbers]

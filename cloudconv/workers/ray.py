@@ -1,0 +1,311 @@
+"""Tasks shared out over a Ray cluster; Ray is an optional extra."""
+
+from __future__ import annotations
+
+import importlib
+import secrets
+import socket
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from cloudconv.errors import CloudconvError, DeviceError
+from cloudconv.workers.events import AHEAD, SOON, TRIES, Event, Failed, Task, Work, content_of
+from cloudconv.workers.processes import TaskQueue
+from cloudconv.workers.remote import RemoteFile, forget
+
+_PATIENCE = 10  # seconds
+
+_QUIET = {"log_to_driver": False, "logging_level": "error"}
+
+
+class _End(Enum):
+    END = 0
+
+
+def run_on_ray(
+    work: Work[Task], tasks: Iterator[Task | None], *, address: str | None, cores: int, gpus: int
+) -> Generator[Event[Task], None, None]:
+    """Do tasks on a cluster; see :func:`~cloudconv.workers.pool.run`, and :class:`Cluster`.
+
+    A task whose machine or process is lost is done again elsewhere. Files that machines see under
+    the same path are read there; to the others they are sent, once.
+    """
+    with Cluster(address, cores=cores, gpus=gpus) as cluster:
+        yield from cluster.run(work, tasks)
+
+
+class Cluster:
+    """A connection to a Ray cluster; a context manager that ends its tasks and itself.
+
+    Args:
+        address: of the cluster; None for the one that is running here, or else a new one on this
+            machine. Where this process has joined a cluster already, it is that one.
+        cores: that each task needs.
+        gpus: likewise.
+
+    Raises:
+        DeviceError: Ray is not installed, there is no cluster at that address, or none of its
+            machines has what a task needs.
+    """
+
+    def __init__(self, address: str | None, *, cores: int, gpus: int) -> None:
+        self._ray = _ray()
+        self._needs = {"num_cpus": cores, "num_gpus": gpus}
+        self._running: dict[Any, tuple[Any, list[_Upload]]] = {}  # by reference
+        self._uploads: dict[Path, _Upload] = {}
+        self._joined = not self._ray.is_initialized()
+        if self._joined:
+            self._connect(address)
+        with ExitStack() as undo:
+            undo.push(self.__exit__)
+            self._check_room()
+            undo.pop_all()
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for reference in self._running:
+            self._ray.cancel(reference, force=True)
+        for upload in self._uploads.values():
+            self._forget(upload)
+        if self._joined:
+            self._ray.shutdown()
+
+    def run(
+        self, work: Work[Task], tasks: Iterator[Task | None]
+    ) -> Generator[Event[Task], None, None]:
+        """See :func:`run_on_ray`."""
+        perform = self._ray.remote(max_retries=TRIES, **self._needs)(_perform)
+        sent = self._ray.put((secrets.token_hex(8), work))
+        more = True
+        while more or self._running:
+            more = False
+            while not more and len(self._running) < self._room():
+                task = next(tasks, _End.END)
+                if task is _End.END:
+                    break
+                more = task is None
+                if task is not None:
+                    yield from self._submit(perform, sent, work, task)
+            if not self._running:
+                time.sleep(SOON if more else 0)
+                continue
+            ended, _ = self._ray.wait(list(self._running), timeout=SOON if more else None)
+            for reference in ended:
+                task, told = self._take(reference)
+                if isinstance(told, _Missing):
+                    yield from self._submit(perform, sent, work, task)
+                else:
+                    yield from (kind(task, content) for kind, content in told)
+
+    def _submit(
+        self, perform: Any, sent: Any, work: Work[Task], task: Task
+    ) -> Iterator[Event[Task]]:
+        try:
+            uploads = self._uploads_of(work.files(task))
+            chunks = [self._chunks(upload) for upload in uploads]
+        except CloudconvError as error:
+            yield Failed(task, error)
+            return
+        files = [upload.file for upload in uploads]
+        self._running[perform.remote(sent, task, files, chunks)] = task, uploads
+        for upload in uploads:
+            upload.tasks += 1
+
+    def _take(self, reference: Any) -> tuple[Any, list[tuple[type[Event[Any]], Any]] | _Missing]:
+        """What a task tells that has ended."""
+        task, uploads = self._running.pop(reference)
+        for upload in uploads:
+            upload.tasks -= 1
+        try:
+            told: list[tuple[type[Event[Any]], Any]] | _Missing = self._result(reference)
+        except CloudconvError as error:
+            return task, [(Failed, error)]
+        if isinstance(told, _Missing):
+            for number in told.files:
+                uploads[number].wanted = True
+        return task, told
+
+    def _uploads_of(self, paths: Sequence[Path]) -> list[_Upload]:
+        """Raises InputError: a file is gone, or is no single file."""
+        for path in set(paths) - self._uploads.keys():
+            # Of another video, most likely: those before it may be done.
+            for idle in [each for each, upload in self._uploads.items() if not upload.tasks]:
+                if idle not in paths:
+                    self._forget(self._uploads.pop(idle))
+            self._uploads[path] = _Upload(RemoteFile.of(path))
+        return [self._uploads[path] for path in paths]
+
+    def _chunks(self, upload: _Upload) -> list[Any]:
+        """Raises InputError: the file cannot be read."""
+        if upload.wanted and not upload.chunks:
+            upload.chunks = [self._ray.put(data) for data in upload.file.chunks()]
+        return upload.chunks
+
+    def _forget(self, upload: _Upload) -> None:
+        """Delete the copies that machines have made, as far as that is still possible."""
+        if not upload.chunks:
+            return
+        ray = self._ray
+        at = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        remote = ray.remote(num_cpus=0, max_retries=0)(forget)
+        nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+        strategies = [at(node, soft=False) for node in nodes]
+        running = [
+            remote.options(scheduling_strategy=each).remote(upload.file.token)
+            for each in strategies
+        ]
+        ray.wait(running, num_returns=len(running), timeout=_PATIENCE)
+
+    def _check_room(self) -> None:
+        """Raises DeviceError where a task would wait for ever."""
+        needs = {"CPU": self._needs["num_cpus"], "GPU": self._needs["num_gpus"]}
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if any(all(node.get(name, 0) >= need for name, need in needs.items()) for node in nodes):
+            return
+        if not needs["GPU"]:
+            raise DeviceError(
+                f"No machine of the cluster has {needs['CPU']} cores: ask for fewer with --threads."
+            )
+        if not any(node.get("GPU", 0) for node in nodes):
+            raise DeviceError(
+                "A GPU was asked for, and no machine of the cluster has one: use --device cpu, or "
+                "start Ray where there is a GPU."
+            )
+        raise DeviceError(
+            f"No machine of the cluster has {needs['CPU']} cores and a GPU: ask for fewer cores "
+            "with --threads."
+        )
+
+    def _room(self) -> int:
+        """How many tasks to have under way: the cluster may grow and shrink meanwhile."""
+        there = self._ray.cluster_resources()
+        slots = min(
+            int(there.get(name, 0) // need)
+            for name, need in (("CPU", self._needs["num_cpus"]), ("GPU", self._needs["num_gpus"]))
+            if need
+        )
+        return max(1, slots) * AHEAD
+
+    def _result(self, reference: Any) -> Any:
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(reference)
+        except errors.RayTaskError as error:
+            if isinstance(error.cause, CloudconvError):
+                raise error.cause from error
+            raise
+        except errors.RayError as error:
+            reason = str(error).splitlines()[0]
+            raise DeviceError(
+                f"The cluster lost the same frames {TRIES} times: {reason}"
+            ) from error
+
+    def _connect(self, address: str | None) -> None:
+        with ExitStack() as undo:
+            undo.callback(self._ray.shutdown)
+            if not _join(self._ray, address):
+                self._ray.init(include_dashboard=False, **_QUIET)
+            undo.pop_all()
+
+
+def count_gpus(address: str | None) -> int | None:
+    """How many GPUs a cluster has; None where there is none yet, and one would be begun here.
+
+    Raises:
+        DeviceError: as for :class:`Cluster`.
+    """
+    ray = _ray()
+    known = ray.is_initialized()
+    try:
+        if not known and not _join(ray, address):
+            return None
+        return int(ray.cluster_resources().get("GPU", 0))
+    finally:
+        if not known:
+            ray.shutdown()
+
+
+def _join(ray: Any, address: str | None) -> bool:
+    """Join the cluster at the address, or the one that runs here; False if none does."""
+    if address is not None:
+        _check_address(address)
+    try:
+        ray.init(address=address or "auto", **_QUIET)
+    except ConnectionError:
+        if address is not None:
+            raise
+        return False
+    return True
+
+
+def _check_address(address: str) -> None:
+    """Ray itself would try for minutes. Raises DeviceError if nobody answers there."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), _PATIENCE).close()
+    except (OSError, ValueError) as error:
+        raise DeviceError(
+            f"There is no Ray cluster at {address}: start one with 'ray start --head', which says "
+            "its address, or leave the address out."
+        ) from error
+
+
+@dataclass(slots=True, eq=False)
+class _Upload:
+    """A file that tasks read, and its chunks in the cluster once a machine has asked for it."""
+
+    file: RemoteFile
+    wanted: bool = False
+    chunks: list[Any] = field(default_factory=list)
+    tasks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """The numbers of the files that a machine does not see."""
+
+    files: tuple[int, ...]
+
+
+_kept: dict[str, Work[Any]] = {}
+"""The work of this process: a model stays loaded from one task to the next."""
+
+
+def _perform(
+    sent: tuple[str, Work[Task]], task: Task, files: list[RemoteFile], chunks: list[list[Any]]
+) -> list[tuple[type[Event[Task]], Any]] | _Missing:
+    """Do one task, on its machine; the events without the task."""
+    found = [
+        file.find(_ray().get(chunk) for chunk in those)
+        for file, those in zip(files, chunks, strict=True)
+    ]
+    missing = tuple(number for number, path in enumerate(found) if path is None)
+    if missing:
+        return _Missing(missing)
+    token, work = sent
+    if token not in _kept:
+        _kept.clear()
+        _kept[token] = work
+    work = _kept[token]
+    paths = dict(zip(work.files(task), (path for path in found if path), strict=True))
+    given: TaskQueue[Task] = TaskQueue()
+    given.put(work.moved(task, paths))
+    given.close()
+    return [(type(event), content_of(event)) for event in work(given)]
+
+
+def _ray() -> Any:
+    try:
+        importlib.import_module("ray.util.scheduling_strategies")
+        return importlib.import_module("ray")
+    except ImportError as error:
+        raise DeviceError(
+            "A cluster needs Ray, which is not installed: pip install 'cloudconv[cluster]'."
+        ) from error

@@ -1,0 +1,56 @@
+"""Write the tables of options in the documents anew, from the commands themselves.
+
+Usage: python docs/make_options.py
+
+What stands between ``<!-- options of NAME -->`` and ``<!-- end -->`` is replaced by what
+``cloudconv NAME --help`` says; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import EnumType
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from cloudconv.cli.app import app
+
+PLACE = re.compile(r"(<!-- options of (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+DOCUMENTS = sorted(Path(__file__).parent.glob("*.md"))
+
+
+def table(command: str) -> str:
+    """The options of a command: how they are written, what they mean, what they are by default."""
+    commands: Any = typer.main.get_command(app)
+    rows = [
+        row(option)
+        for option in commands.commands[command].params
+        if option.param_type_name == "option" and option.name != "help"
+    ]
+    return "\n".join(["| option | meaning |", "|---|---|", *rows]) + "\n"
+
+
+def row(option: Any) -> str:
+    kind = option.type_descriptor.annotation
+    choices = [one.value for one in kind] if isinstance(kind, EnumType) else []
+    value = "" if option.is_flag else option.metavar or "|".join(choices)
+    names = [*sorted(option.opts, key=len, reverse=True), *option.secondary_opts]
+    written = [f"`{name} {value}`" if value and name[:2] == "--" else f"`{name}`" for name in names]
+    default = getattr(option.default, "value", option.default)
+    if option.is_flag:
+        default = option.opts[0].lstrip("-")
+    told = f" Default: {default}." if option.show_default and default is not None else ""
+    cells = ", ".join(written), " ".join((option.help or "").split()) + told
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def renewed(text: str) -> str:
+    """A document with its tables as they should be."""
+    return PLACE.sub(lambda found: found[1] + "\n" + table(found[2]) + "\n" + found[3], text)
+
+
+if __name__ == "__main__":
+    for document in DOCUMENTS:
+        document.write_text(renewed(document.read_text("utf-8")), "utf-8")

@@ -1,0 +1,263 @@
+"""``cloudconv compare``: options in, exit code, stdout and stderr out."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cloudconv.cli import compare as command
+from cloudconv.cli.app import app
+from cloudconv.errors import InputError
+from cloudconv.jobs.compare import run as job
+from cloudconv.jobs.compare import settings as compare_settings
+from cloudconv.report.columns import COLUMNS
+from tests.helpers.factory import picture, write_clip
+
+SCORES = {
+    *("psnr", "ssim", "l1", "l2", "gdl", "sharpness", "texture", "texture2", "flicker"),
+    "seconds_per_frame",
+}
+QUICK = ("--device", "cpu", "--precision", "fp32", "--threads", "1")
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["compare", *map(str, arguments)], prog_name="cloudconv")
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_clip(tmp_path / "a.mp4", 9, rate=24, codec="libx264", step=1)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[job.CompareSettings]]:
+    """The settings that reach the job, which itself does nothing."""
+    seen: list[job.CompareSettings] = []
+
+    def remember(settings: job.CompareSettings, *_: object) -> job.CompareResult:
+        seen.append(settings)
+        raise InputError("enough")
+
+    monkeypatch.setattr(job, "run", remember)
+    return seen
+
+
+def test_json_has_the_agreed_keys(clip: Path) -> None:
+    result = run(clip, "--json", "--model", "tiny", "--against", "hold,minterpolate", *QUICK)
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert {
+        "input", "drop", "scored_frames", "methods", "per_frame", "loses_to_blend", "verdict",
+    } <= set(told)  # fmt: skip
+    assert "horizon" not in told
+    assert (told["input"], told["drop"], told["scored_frames"]) == (str(clip), 2, 4)
+    assert list(told["methods"]) == ["tiny", "hold", "minterpolate", "blend"]
+    assert all(set(scores) == SCORES for scores in told["methods"].values())
+    first = told["per_frame"][0]
+    assert set(first) == {"index", "pts_seconds", *told["methods"]}
+    assert (first["index"], first["pts_seconds"]) == (1, 1 / 24)
+    assert set(first["tiny"]) == {"psnr", "ssim", "texture"}
+    lost = [row["index"] for row in told["per_frame"] if row["tiny"]["psnr"] < row["blend"]["psnr"]]
+    assert told["loses_to_blend"] == lost
+
+
+def test_json_of_forecasts(clip: Path) -> None:
+    result = run(clip, "--json", "--horizon", 2, "--every", 3, "--model", "linear", *QUICK)
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert "drop" not in told
+    assert told["horizon"] == 2
+    assert {"linear", "hold"} <= set(told["methods"])
+    for scores in told["methods"].values():
+        assert set(scores) == {"1", "2"}
+        assert all(set(step) == SCORES for step in scores.values())
+
+
+def test_the_metrics_that_were_asked_for_and_no_others(clip: Path) -> None:
+    result = run(clip, "--json", "--model", "blend", "--metrics", "l1, ms_ssim", *QUICK)
+    assert result.exit_code == 0, result.stderr
+    scores = json.loads(result.stdout)["methods"]["blend"]
+    assert set(scores) == {"l1", "ms_ssim", "seconds_per_frame"}
+    assert scores["ms_ssim"] is None, "not NaN, which JSON doesn't know"
+
+
+def test_the_table_marks_the_best_and_ends_with_the_verdict(tmp_path: Path) -> None:
+    # Frames in pairs, too few for a cadence: holding is perfect.
+    clip = write_clip(tmp_path / "a.mkv", [picture(k // 2, step=9) for k in range(6)])
+    result = run(clip, "--model", "hold", "--scene-cut", "off", *QUICK)
+    assert result.exit_code == 0, result.stderr
+    head, hold, blend, verdict = result.stdout.splitlines()
+    assert head.split()[:3] == ["method", "PSNR", "dB"]
+    assert hold.split()[1] == "100.00*"
+    assert blend.split()[0] == "blend"
+    assert verdict.startswith("hold is ")
+    assert "2 frames scored" in result.stderr
+
+
+def test_the_table_of_forecasts_has_a_column_a_horizon(clip: Path) -> None:
+    result = run(clip, "--horizon", 3, "--model", "linear", *QUICK)
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0] == "PSNR dB, by frames ahead"
+    assert lines[1].split() == ["method", "1", "2", "3"]
+    assert "1 frame ahead" in lines[-1]
+
+
+def test_quiet_says_nothing(clip: Path) -> None:
+    result = run(clip, "-q", "--model", "blend", *QUICK)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_on_a_terminal_the_best_is_bold(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    command._print_rich(["method", "PSNR dB"], [[("a", False), ("31.40", True)]])
+    assert "\x1b[1m  31.40" in capsys.readouterr().out
+
+
+def test_a_report_is_refused_where_one_is(clip: Path) -> None:
+    folder = clip.with_name("report")
+    options = ("--model", "hold", "--report", folder, *QUICK)
+    result = run(clip, *options)
+    assert result.exit_code == 0, result.stderr
+    assert str(folder) in result.stderr
+    assert (folder / "index.html").exists()
+    refused = run(clip, *options)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "-y" in refused.stderr
+    assert run(clip, *options, "-y").exit_code == 0
+
+
+def test_every_option_reaches_the_job(asked: list[job.CompareSettings]) -> None:
+    run(
+        "in.mkv", "--drop", 4, "--model", "rife-4.6", "--model", "tiny", "--against", "hold,blend",
+        "--metrics", "psnr,xpsnr", "--scene-cut", "0.5", "--report", "r", "--frames", 7, "-y",
+        "--device", "cpu", "--precision", "fp32", "--threads", 2, "--scale", "0.5", "--batch", 3,
+        "--tile", 256,
+    )  # fmt: skip
+    assert asked == [
+        job.CompareSettings(
+            input="in.mkv",
+            drop=4,
+            models=("rife-4.6", "tiny"),
+            against=("hold", "blend"),
+            metrics=("psnr", "xpsnr"),
+            scene_cut=0.5,
+            report="r",
+            frames=7,
+            overwrite=True,
+            device="cpu",
+            precision="fp32",
+            threads=2,
+            scale=0.5,
+            batch=3,
+            tile=256,
+        )
+    ]
+
+
+def test_the_defaults_of_the_command_are_those_of_the_api(
+    asked: list[job.CompareSettings],
+) -> None:
+    run("in.mp4")
+    run("in.mp4", "--horizon", 5, "--every", 2)
+    drop, horizon = asked
+    assert drop == job.CompareSettings(input="in.mp4")
+    assert (drop.kept, drop.methods, drop.baseline) == (2, ("cloud-best", "blend"), "blend")
+    assert horizon == job.CompareSettings(input="in.mp4", horizon=5, every=2)
+    assert {"hold", "linear"} <= set(horizon.methods)
+    assert horizon.baseline == "hold"
+
+
+def test_what_each_shell_completes() -> None:
+    assert command._methods("min") == [compare_settings.MINTERPOLATE]
+    assert "tiny" not in command._methods("")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--drop", "1"],
+        ["--drop", "two"],
+        ["--drop", "2", "--horizon", "2"],
+        ["--every", "2"],
+        ["--horizon", "0"],
+        ["--horizon", "4", "--frames", "3"],
+        ["--horizon", "4", "--tile", "256"],
+        ["--horizon", "4", "--fallback", "off"],
+        ["--horizon", "4", "--metrics", "xpsnr"],
+        ["--frames", "0"],
+        ["--metrics", "beauty"],
+        ["--metrics", ""],
+        ["--scene-cut", "2"],
+        ["-y"],
+        ["-q", "-v"],
+        ["--output", "x.mp4"],
+    ],
+)
+def test_wrong_usage_exits_with_2_and_no_traceback(clip: Path, arguments: list[str]) -> None:
+    result = run(clip, *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "named"),
+    [
+        (["--model", "rief-4.6"], 2, "rife-4.6"),
+        (["--model", "linear"], 2, "interpolate"),
+        (["--model", "blend", "--horizon", "2"], 2, "predict"),
+        (["--drop", "9"], 1, "at least 10"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    clip: Path, arguments: list[str], code: int, named: str
+) -> None:
+    result = run(clip, *arguments, *QUICK)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert named in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_missing_input_is_named() -> None:
+    result = run("nowhere.mp4", *QUICK)
+    assert result.exit_code == 1
+    assert "nowhere.mp4" in result.stderr
+
+
+def test_a_narrow_terminal_gets_fewer_columns_and_whole_numbers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = ("psnr", "ssim", "l1", "l2", "gdl", "sharpness", "flicker")
+    scores: dict[str, float | None] = {key: 12.3456 for key in keys}
+    methods = {name: {**scores, "seconds_per_frame": 0.1234} for name in ("cloud-best", "blend")}
+    columns = {key: (COLUMNS[key], COLUMNS[key].label) for key in keys}
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for width, shown in (("60", ["12.35", "12.3456", "123.4 ms"]), ("200", ["12.35", "12.345600"])):
+        monkeypatch.setenv("COLUMNS", width)
+        command._print_table(columns, methods)
+        said = capsys.readouterr().out
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", said)
+        assert max(map(len, plain.splitlines())) <= int(width)
+        assert all(text in said for text in shown)
+        assert ("Flicker" in said) == (width == "200")
+
+
+def test_quality_and_uhd_choose_as_in_interp(clip: Path, asked: list[job.CompareSettings]) -> None:
+    run(clip, "--quality", "fast", "--UHD")
+    (settings,) = asked
+    assert (settings.models, settings.scale) == (("cloud-fast",), 0.5)
+    both = run(clip, "--quality", "fast", "--model", "rife-4.6")
+    assert (both.exit_code, "give one" in both.stderr) == (2, True)

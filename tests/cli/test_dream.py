@@ -1,0 +1,118 @@
+"""``cloudconv dream`` as a user types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cloudconv.cli.app import app
+from cloudconv.cli.console import Console
+from cloudconv.dreaming.vitals.vitals import KEYS
+from tests.helpers.dreams import ball, clouds, video
+from tests.helpers.factory import read_planes, write_clip
+
+
+@pytest.fixture(scope="module")
+def bouncing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "ball.mkv"
+    return write_clip(path, [video(p) for p in ball(48)], rate=25)
+
+
+def run(*words: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["dream", *map(str, words)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_no_other_option_is_needed(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "ball.mkv", [video(p) for p in ball(48)], rate=25)
+    code, out, err = run(clip, "--seconds", "0.5")
+    assert (code, out) == (0, "")
+    assert len(read_planes(tmp_path / "ball_dream.mkv")) == 61
+    assert "61 frames (13 new, from 1.9 s on) at 25 fps" in err
+    assert "texture: the motion comes back" in err
+    assert "alive in 1 of 1 windows" in err
+    code, _, err = run(clip, "--seconds", "0.5")
+    assert code == 1
+    assert "exists" in err
+
+
+def test_json(bouncing: Path, tmp_path: Path) -> None:
+    code, out, err = run(bouncing, tmp_path / "b.mkv", "--frames", 30, "--json", "-q")
+    assert (code, err) == (0, "")
+    said = json.loads(out)
+    assert (said["mode"], said["new_frames"], said["seed"]) == ("texture", 30, 0)
+    (row,) = said["vitals"]
+    assert list(row) == ["from", "to", *KEYS, "alive"]
+    assert (row["from"], row["to"], row["alive"]) == (0, 30, True)
+    assert set(said["limits"]) == set(KEYS)
+
+
+def test_standard_input(bouncing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    data = bouncing.read_bytes()
+    words = ["dream", "-", str(tmp_path / "b.mkv"), "--frames", "5", "--at", "1"]
+    assert CliRunner().invoke(app, [*words, "--dry-run"], input=data).exit_code == 0
+    assert not list(tmp_path.iterdir())
+    assert CliRunner().invoke(app, words, input=data).exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["b.mkv"]
+
+
+def test_a_dry_run_writes_nothing(bouncing: Path, tmp_path: Path) -> None:
+    target = tmp_path / "b.mp4"
+    code, out, _ = run(bouncing, target, "--frames", 30, "--dry-run", "--report", tmp_path / "r")
+    assert code == 0
+    assert "texture: the motion comes back" in out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_warning_is_said_once(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(24, (64, 48))], rate=25)
+    code, _, err = run(clip, "--frames", 40, "--mode", "rollout", "--model", "conv")
+    assert code == 0
+    assert err.count("leaves the living range") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "exactly one of --frames and --seconds"),
+        (("--frames", 3, "--seconds", 1), "exactly one of --frames and --seconds"),
+        (("--frames", 3, "--mode", "colage"), "did you mean collage"),
+        (("--frames", 3, "--wind", "north"), "is not of the form dx,dy"),
+        (("--frames", 3, "--seed", -1), "seed"),
+        (("--frames", 3, "--mode", "texture", "--texture-keep"), "choose the mode rollout"),
+        (("--frames", 3, "--json", "-o", "-"), "can't both go to stdout"),
+    ],
+)
+def test_wrong_usage(bouncing: Path, words: tuple[object, ...], said: str) -> None:
+    code, out, err = run(bouncing, *words)
+    assert code == 2
+    assert "--json" in words or not out
+    assert said in " ".join(err.replace("│", " ").split())
+
+
+def test_what_cannot_be_done(bouncing: Path, tmp_path: Path) -> None:
+    code, _, err = run(bouncing, tmp_path / "b.mkv", "--frames", 3, "--at", 9)
+    assert code == 1
+    assert (
+        err
+        == f"error: {bouncing} lasts 1.92 s, so nothing is known at 9 s: choose an earlier time.\n"
+    )
+
+
+def test_help_has_examples() -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    for word in ("--texture-keep", "--loop", "cloudconv dream clouds.mp4 --seconds 20"):
+        assert word in out
+
+
+def test_the_bar_has_room_for_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with Console().progress("dreaming") as update:
+        assert update is not None
+        update(1, 2, "sharpness 1.00, alive")
+        update(2, 2)

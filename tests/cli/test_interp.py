@@ -1,0 +1,490 @@
+"""``cloudconv interp``: options in, exit code, stdout and stderr out."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from fractions import Fraction as F
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from cloudconv.cli.app import app
+from cloudconv.cli.console import clock
+from cloudconv.errors import DeviceError, Interrupted, SettingsError
+from cloudconv.jobs.interp import run as job
+from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
+from cloudconv.media.write.encoders import EncodeSettings
+from cloudconv.models import registry
+from cloudconv.models.base import Interpolator
+from tests.helpers.factory import read_times, write_clip
+
+KEYS = {
+    "input", "output", "model", "device", "precision", "source_frames", "output_frames",
+    "new_frames", "held_frames", "cuts", "source_fps", "output_fps", "duration", "wall_seconds",
+    "frames_per_second", "resumed", "encoder", "adapted", "warnings",
+}  # fmt: skip
+TINY = ("--model", "tiny", "--device", "cpu", "--precision", "fp32", "--threads", "1")
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["interp", *map(str, arguments)], prog_name="cloudconv")
+
+
+def process(*arguments: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "cloudconv", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, timeout=120, check=False, **options)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_clip(tmp_path / "a.mp4", 5, rate=24, codec="libx264")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[InterpSettings]]:
+    """The settings that reach the job, which itself does nothing."""
+    seen: list[InterpSettings] = []
+
+    def remember(settings: InterpSettings, *_: object, **__: object) -> InterpResult:
+        seen.append(settings)
+        return InterpResult(
+            input=str(settings.input), output="b.mp4", model=settings.model, device="cpu",
+            precision="fp32", source_frames=5, output_frames=10, new_frames=4, held_frames=1,
+            cuts=[0.5], source_fps="24", output_fps="48", duration=5 / 24, wall_seconds=1.0,
+            frames_per_second=10.0, resumed=False, encoder="libx264",
+            warnings=["first\nline", "second"],
+        )  # fmt: skip
+
+    monkeypatch.setattr(job, "run", remember)
+    return seen
+
+
+def test_json_is_one_object_with_exactly_the_agreed_keys(clip: Path) -> None:
+    out = clip.with_name("b.mp4")
+    result = run(clip, out, "--factor", 3, "--json", *TINY)
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert set(told) == KEYS
+    assert (told["input"], told["output"], told["model"]) == (str(clip), str(out), "tiny")
+    assert (told["source_frames"], told["output_frames"], told["new_frames"]) == (5, 15, 8)
+    assert (told["source_fps"], told["output_fps"]) == ("24", "72")
+    assert (told["cuts"], told["resumed"], told["device"]) == ([], False, "cpu")
+    assert told["duration"] == float(F(5, 24))
+    assert read_times(out) == [F(k, 72) for k in range(15)]
+
+
+def test_without_json_stdout_stays_empty_and_stderr_ends_with_a_summary(clip: Path) -> None:
+    result = run(clip, "--factor", 2, *TINY)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "a_x2.mp4: 10 frames (4 new) at 48 fps" in result.stderr.splitlines()[-1]
+    assert clip.with_name("a_x2.mp4").exists()
+
+
+def test_quiet_leaves_only_warnings(clip: Path) -> None:
+    result = run(clip, "--factor", 2, "-q", *TINY)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert all(line.startswith("warning: ") for line in result.stderr.splitlines())
+
+
+def test_warnings_are_one_line_each(asked: list[InterpSettings]) -> None:
+    lines = run("a.mp4", "--factor", 2).stderr.splitlines()
+    assert lines[:2] == ["warning: first line", "warning: second"]
+    assert "1 cut held" in lines[2]
+
+
+def test_every_option_reaches_the_job(asked: list[InterpSettings]) -> None:
+    result = run(
+        "in.mkv", "-o", "out.mkv", "--fps", "59.94", "--model", "blend", "--scale", "2",
+        "--scene-cut", "0.25", "--duplicates", "refill", "--batch", "3", "--tile", "256", "--loop",
+        "--start", "1:02.5", "--end", "70", "-y", "--device", "cpu", "--precision", "fp32",
+        "--threads", "2", "--encoder", "ffv1", "--crf", "12.5", "--preset", "slow",
+        "--pix-fmt", "yuv444p", "--encoder-option", "level=3", "--encoder-option", "x=a=b",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    (settings,) = asked
+    assert settings == InterpSettings(
+        input="in.mkv",
+        output="out.mkv",
+        fps=F(60000, 1001),
+        model="blend",
+        scale=2.0,
+        scene_cut=0.25,
+        duplicates="refill",
+        batch=3,
+        tile=256,
+        loop=True,
+        start=F(125, 2),
+        end=F(70),
+        encode=EncodeSettings(
+            encoder="ffv1",
+            crf=12.5,
+            preset="slow",
+            pix_fmt="yuv444p",
+            options=(("level", "3"), ("x", "a=b")),
+            threads=2,
+        ),
+        overwrite=True,
+        device="cpu",
+        precision="fp32",
+        threads=2,
+    )
+
+
+def test_the_defaults_of_the_command_are_those_of_the_api(asked: list[InterpSettings]) -> None:
+    assert run("in.mp4", "--factor", "4").exit_code == 0
+    assert asked == [InterpSettings(input="in.mp4", factor=F(4))]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "value"),
+    [
+        (["--multi", "2.5"], "factor", F(5, 2)),
+        (["--slowmo", "8"], "slowmo", F(8)),
+        (["--fps", "24000/1001"], "fps", F(24000, 1001)),
+        (["--factor", "2", "--UHD"], "scale", 0.5),
+        (["--factor", "2", "--quality", "turbo"], "model", "cloud-turbo"),
+        (["--factor", "2", "--scene-cut", "off"], "scene_cut", "off"),
+        (["--factor", "2", "--tile", "off"], "tile", "off"),
+        (["out.mkv", "--factor", "2"], "output", "out.mkv"),
+        (["--slowmo", "2", "--audio", "stretch"], "audio", "stretch"),
+        (["--slowmo", "2", "--audio", "drop"], "audio", "drop"),
+        (["--factor", "2", "--preview", "now.jpg"], "preview", "now.jpg"),
+        (["--factor", "2", "--deinterlace"], "deinterlace", True),
+        (["--factor", "2"], "hwaccel", "none"),
+        (["--factor", "2", "--hwaccel", "nvdec"], "hwaccel", "nvdec"),
+        (["--factor", "2"], "resume", True),
+        (["--factor", "2", "--no-resume"], "resume", False),
+        (["--factor", "2", "--workers", "local:3"], "workers", "local:3"),
+    ],
+)
+def test_other_ways_to_ask(
+    asked: list[InterpSettings], arguments: list[str], field: str, value: object
+) -> None:
+    assert run("in.mp4", *arguments).exit_code == 0
+    assert getattr(asked[0], field) == value
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--factor", "2", "--fps", "60"],
+        ["--factor", "four"],
+        ["--factor", "1"],
+        ["--factor", "1/0"],
+        ["--fps", "0"],
+        ["--fps", "nan"],
+        ["--factor", "2", "--start", "x"],
+        ["--factor", "2", "--start", "2", "--end", "1"],
+        ["--factor", "2", "--scene-cut", "nan"],
+        ["--factor", "2", "--scene-cut", "2"],
+        ["--factor", "2", "--duplicates", "drop"],
+        ["--factor", "2", "--batch", "0"],
+        ["--factor", "2", "--tile", "-1"],
+        ["--factor", "2", "--threads", "0"],
+        ["--factor", "2", "--precision", "int8"],
+        ["--factor", "2", "--scale", "9"],
+        ["--factor", "2", "--scale", "2", "--UHD"],
+        ["--factor", "2", "--quality", "best", "--model", "rife-4.6"],
+        ["--factor", "2", "--encoder-option", "crf"],
+        ["--factor", "2", "-q", "-v"],
+        ["--factor", "2", "out.mkv", "-o", "other.mkv"],
+        ["--factor", "2", "-o", "-", "--json"],
+        ["--factor", "2", "--output"],
+        ["--factor", "2", "--audio", "stretch"],
+        ["--fps", "60", "--audio", "drop"],
+        ["--slowmo", "2", "--audio", "keep"],
+        ["--factor", "2", "--workers", "nobody"],
+        ["--factor", "2", "--out-dir", "x", "-o", "y.mp4"],
+        ["--factor", "2", "--out-dir", "x", "--preview", "now.jpg"],
+        ["--factor", "2", "--out-dir", "x", "-"],
+        ["b.mp4", "c.mp4", "--factor", "2"],
+    ],
+)
+def test_wrong_usage_exits_with_2_and_no_traceback(clip: Path, arguments: list[str]) -> None:
+    result = run(clip, *arguments)
+    assert result.exit_code == 2
+    assert "--json" in arguments or not result.stdout
+    assert len(result.stderr.splitlines()) == 1
+    assert "Traceback" not in result.stderr
+    assert sorted(p.name for p in clip.parent.iterdir()) == ["a.mp4"]
+
+
+def test_an_existing_output_is_replaced_only_when_told_so(clip: Path) -> None:
+    out = clip.with_name("b.mp4")
+    out.write_bytes(b"precious")
+    refused = run(clip, out, "--factor", 2, *TINY)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert str(out) in refused.stderr
+    assert out.read_bytes() == b"precious"
+    assert run(clip, out, "--factor", 2, "-y", *TINY).exit_code == 0
+    assert len(read_times(out)) == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["missing.mp4", "--factor", "2"], "missing.mp4"),
+        (["a.mp4", "--factor", "2", "--encoder", "x277"], "x277"),
+        (["a.mp4", "nowhere/b.mp4", "--factor", "2", *TINY], "nowhere"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence_and_exit_code_1(
+    clip: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], named: str
+) -> None:
+    monkeypatch.chdir(clip.parent)
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert named in line
+    assert os.listdir() == ["a.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (DeviceError("no such device"), 1, "error: no such device"),
+        (SettingsError("makes no sense"), 2, "error: makes no sense"),
+        (KeyboardInterrupt(), 130, "error: interrupted"),
+        (Interrupted("5 are kept"), 130, "error: interrupted; 5 are kept; the same"),
+        (ZeroDivisionError("oh"), 1, "report it as a bug (ZeroDivisionError: oh)"),
+    ],
+)
+def test_every_way_to_fail_has_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int, said: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(job, "run", fail)
+    result = run("a.mp4", "--factor", 2)
+    assert (result.exit_code, result.stdout) == (code, "")
+    (line,) = result.stderr.splitlines()
+    assert said in line
+    if isinstance(raised, ZeroDivisionError):
+        assert "-v" in line
+        assert "Traceback" in run("a.mp4", "--factor", 2, "-v").stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--factor", "2", "--scale", "9"], "--scale must be between"),
+        (["--factor", "2", "--save-model", "a.safetensors"], "give --adapt with it"),
+        (["--factor", "2", "--start", "3", "--end", "2"], "must come after --start"),
+        (["--factor", "2", "--hwaccel", "nvdec", "--deinterlace"], "leave --hwaccel out"),
+    ],
+)
+def test_what_a_job_says_of_its_settings_names_the_options(
+    clip: Path, arguments: list[str], said: str
+) -> None:
+    result = run(clip, *arguments, "--json")
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert said in json.loads(result.stdout)["error"]
+    assert "`" not in result.stderr + result.stdout
+
+
+def test_a_dry_run_tells_the_plan_and_writes_nothing(clip: Path) -> None:
+    result = run(clip, "--factor", 4, "--dry-run", *TINY)
+    assert result.exit_code == 0, result.stderr
+    assert "20 frames at 96 fps" in result.stdout
+    plan = json.loads(run(clip, "--factor", 4, "--dry-run", "--json", *TINY).stdout)
+    assert (plan["source_frames"], plan["output_frames"], plan["output_fps"]) == (5, 20, "96")
+    assert os.listdir(clip.parent) == ["a.mp4"]
+
+
+def test_a_dry_run_says_what_would_be_refused_and_refuses_nothing(clip: Path) -> None:
+    taken = clip.with_name("b.mp4")
+    taken.write_bytes(b"precious")
+    gif = clip.with_name("c.gif")
+    for output, factor, named in (
+        (taken, 2, "exists already"),
+        (clip.parent / "nowhere" / "b.mp4", 2, "nowhere"),
+        (gif, 8, "at most 50"),
+    ):
+        told = run(clip, output, "--factor", factor, "--dry-run", "--json", *TINY)
+        assert told.exit_code == 0, told.stderr
+        plan = json.loads(told.stdout)
+        (refusal,) = plan["refusals"]
+        assert named in refusal
+        assert (plan["seconds"] is None) == (output == gif)
+        assert f"would be refused: {refusal}" in run(
+            clip, output, "--factor", factor, "--dry-run", *TINY
+        ).stderr.replace("\n", " ")
+    assert taken.read_bytes() == b"precious"
+    assert sorted(os.listdir(clip.parent)) == ["a.mp4", "b.mp4"]
+
+
+def test_a_dry_run_of_many_inputs_plans_each(clip: Path) -> None:
+    other = clip.with_name("b.mp4")
+    other.write_bytes(b"no film")
+    folder = clip.parent / "new" / "made"
+    told = run(clip, other, "--factor", 2, "--out-dir", folder, "--dry-run", "--json", *TINY)
+    assert told.exit_code == 0, told.stderr
+    said = json.loads(told.stdout)
+    assert said["failed"] == 1
+    assert said["plans"][0]["output"] == str(folder / "a_x2.mp4")
+    assert (said["plans"][0]["output_frames"], said["plans"][0]["refusals"]) == (10, [])
+    assert "b.mp4" in said["plans"][1]["error"]
+    table = run(clip, other, "--factor", 2, "--out-dir", folder, "--dry-run", *TINY).stdout
+    assert "a_x2.mp4" in table
+    assert sorted(os.listdir(clip.parent)) == ["a.mp4", "b.mp4"]
+
+
+def test_a_dry_run_measures_frames_of_the_real_size_and_the_whole_process(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    interpolate = Interpolator.interpolate
+
+    def seen(model: Interpolator, x0: Any, *given: Any, **named: Any) -> Any:
+        sizes.append(tuple(x0.shape[-2:]))
+        return interpolate(model, x0, *given, **named)
+
+    monkeypatch.setattr(Interpolator, "interpolate", seen)
+    plan = json.loads(run(clip, "--factor", 4, "--dry-run", "--json", *TINY).stdout)
+    with av.open(str(clip)) as opened:
+        video = opened.streams.video[0]
+        assert set(sizes) == {(video.height, video.width)}
+    assert plan["memory_bytes"] > 100e6  # PyTorch alone takes more
+    assert 0 < plan["seconds"] < 600
+
+
+def test_a_name_that_begins_with_a_dash_goes_after_two(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(clip.parent)
+    clip.rename("-a.mp4")
+    result = run("--factor", 2, *TINY, "--", "-a.mp4", "-b.mp4")
+    assert result.exit_code == 0, result.stderr
+    assert sorted(os.listdir()) == ["-a.mp4", "-b.mp4"]
+
+
+def test_brackets_in_a_name_are_just_letters(clip: Path) -> None:
+    odd = clip.rename(clip.with_name("[bold]a[nothing] 100%.mp4"))
+    result = run(odd, "--factor", 2, *TINY)
+    assert result.exit_code == 0, result.stderr
+    assert "[bold]a[nothing] 100%_x2.mp4" in result.stderr
+
+
+def test_from_stdin_to_stdout(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 4, rate=25)
+    done = process("interp", "-", "-o", "-", "--factor", 2, *TINY, input=clip.read_bytes())
+    assert done.returncode == 0, done.stderr
+    with av.open(io.BytesIO(done.stdout)) as opened:
+        assert "matroska" in opened.format.name
+        assert [f.time for f in opened.decode(video=0)] == [k / 50 for k in range(8)]
+    assert b"8 frames (3 new)" in done.stderr
+    assert os.listdir(tmp_path) == ["a.mkv"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_no_half_file(clip: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "cloudconv", "interp", str(clip), "--factor", "1000", *TINY]
+    pipe = subprocess.PIPE
+    # What starts these tests may have turned Ctrl-C off for all its children.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=heed) as running:
+        try:
+            deadline = time.monotonic() + 60
+            while len(os.listdir(clip.parent)) == 1 and time.monotonic() < deadline:
+                assert running.poll() is None, running.communicate()
+                time.sleep(0.02)
+            running.send_signal(number)
+            out, said = running.communicate(timeout=60)
+        finally:
+            running.kill()
+    assert (running.returncode, out) == (130, "")
+    if said == "error: interrupted; no unfinished file is left\n":
+        assert os.listdir(clip.parent) == ["a.mp4"]
+    else:
+        kept = "finished frames are kept in .*a_x1000.mp4.work; the same command carries on"
+        assert re.search(kept, said)
+        assert sorted(os.listdir(clip.parent)) == ["a.mp4", "a_x1000.mp4.work"]
+
+
+def test_help_shows_examples_and_loads_neither_torch_nor_av() -> None:
+    code = (
+        "import sys\n"
+        "from cloudconv.cli.app import app\n"
+        "for arguments in (['--help'], ['interp', '--help'], ['models', '--help']):\n"
+        "    app(arguments, standalone_mode=False)\n"
+        "assert not {'torch', 'av', 'numpy'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "cloudconv interp clouds.mp4 --factor 4" in done.stdout
+    assert "cloudconv models --verify" in done.stdout
+
+
+def test_version_and_no_command() -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout.startswith("cloudconv 0.")
+    assert CliRunner().invoke(app, ["nonsense"]).exit_code == 2
+
+
+def test_the_model_is_completed_from_the_registry() -> None:
+    environment = {"_CLOUDCONV_COMPLETE": "complete_bash", "COMP_CWORD": "4"}
+    environment["COMP_WORDS"] = "cloudconv interp a.mp4 --model ble"
+    result = CliRunner().invoke(app, [], prog_name="cloudconv", env=environment)
+    assert result.stdout.split() == ["blend"]
+    assert registry.spec("blend").name == "blend"
+
+
+@given(st.floats(0, 1e6))
+def test_a_length_of_time_reads_back(seconds: float) -> None:
+    shown = clock(seconds)
+    parts = [float(part) for part in shown.removesuffix(" s").split(":")]
+    total = sum(part * 60**k for k, part in enumerate(reversed(parts)))
+    assert abs(total - seconds) <= 0.5
+    assert len(parts) == 1 or all(part < 60 for part in parts[1:])
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (("--factor", 2), "a_x2.mp4"),
+        (("--factor", 2, "--start", "0.1"), "a_x2_0.1-end.mp4"),
+        (("--factor", 2, "--end", "0.1"), "a_x2_0-0.1.mp4"),
+        (("--factor", 2, "--duplicates", "refill"), "a_x2_refill.mp4"),
+        (("--fps", "59.94"), "a_59.94fps.mp4"),
+    ],
+)
+def test_default_names_tell_apart(clip: Path, options: tuple[object, ...], name: str) -> None:
+    plan = json.loads(run(clip, *options, "--dry-run", "--json", *TINY).stdout)
+    assert plan["output"] == str(clip.with_name(name))
+
+
+def test_a_folder_that_exists_gets_the_default_name(clip: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "notes.txt").touch()
+    for named in (folder, f"{folder}/"):
+        plan = json.loads(run(clip, named, "--factor", 2, "--dry-run", "--json", *TINY).stdout)
+        assert plan["output"] == str(folder / "a_x2.mp4")
+
+
+def test_a_rate_that_keeps_hardly_any_frame_is_said(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "ntsc.mp4", 5, rate=F(30000, 1001), codec="libx264")
+    said = run(clip, "--fps", 60, "--dry-run", *TINY).stderr
+    assert "only one of 500 source frames is kept" in said
+    assert "59.94 fps keeps them all" in said
+    kept = run(clip, "--fps", "59.94", "--dry-run", *TINY)
+    assert kept.stderr == ""
+    assert "59.94 fps" in kept.stdout
+    assert "nothing is to do" in run(clip, "--fps", "29.97", "--dry-run", *TINY).stderr

@@ -1,0 +1,149 @@
+"""``cloudconv models``: the registry as a table and as JSON, and the check of the weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cloudconv import weights
+from cloudconv.cli.app import app
+from cloudconv.models import registry
+
+KEYS = {
+    "name", "task", "context", "arbitrary_timestep", "parameters", "size_bytes", "sha256",
+    "licence", "domain", "weights", "scores",
+}  # fmt: skip
+SHOWN = [spec for spec in registry.specs() if not spec.hidden]
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["models", *arguments], prog_name="cloudconv")
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The weights folder, free to be harmed."""
+    shutil.copytree(weights.weights_folder(), tmp_path / "weights")
+    monkeypatch.setattr(weights, "weights_folder", lambda: tmp_path / "weights")
+    return tmp_path / "weights"
+
+
+def test_the_table_is_short_and_says_what_each_is_for() -> None:
+    result = run()
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    research = {spec.name for spec in SHOWN if registry.is_research(spec)}
+    named = [line.split()[0] for line in lines if line]
+    usual = [spec.name for spec in SHOWN if not registry.is_research(spec)]
+    assert sorted(name for name in named if name in usual) == sorted(usual)
+    assert not research & set(named)
+    assert f"and {len(research)} small models" in lines[-1]
+    (best,) = [line for line in lines if line.startswith("cloud-best ")]
+    assert best.split()[-3:] == ["1", "MIT", "ok"]
+    assert re.search(r"\+\d\.\d dB", best)
+
+
+def test_all_lists_the_research_models_too() -> None:
+    named = [line.split()[0] for line in run("--all").stdout.splitlines() if line]
+    for spec in SHOWN:
+        assert named.count(spec.name) == sum(other.name == spec.name for other in SHOWN)
+    assert run("--all", "blend").exit_code == 2
+
+
+def test_a_trained_file_shows_its_own_figures(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    scores = {"loss": 0.1, "psnr": {"1": 30.5}, "naive_psnr": {"1": 30.0}, "gain": 0.5}
+    told = {"model": "tiny", "task": "interpolate", "steps": "40", "scores": json.dumps(scores)}
+    path = tmp_path / "mine.safetensors"
+    save_file({"a": torch.zeros(1)}, path, {**told, "recipe": json.dumps({"init": "tiny"})})
+    (row,) = json.loads(run(str(path), "--json").stdout)["models"]
+    assert row["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (row["base"], row["steps"], row["gain"]) == ("tiny", 40, 0.5)
+    assert row["scores"]["psnr_1"] == 30.5
+    assert row["size_bytes"] == path.stat().st_size
+    shown = run(str(path)).stdout
+    assert row["sha256"] in shown
+    assert "+0.50 dB" in shown
+    path.write_bytes(path.read_bytes()[:-1])
+    assert run(str(path)).exit_code == 1
+
+
+def test_json_has_exactly_the_agreed_keys() -> None:
+    told = json.loads(run("--json").stdout)
+    assert list(told) == ["models"]
+    assert [row["name"] for row in told["models"]] == [spec.name for spec in SHOWN]
+    assert all(set(row) == KEYS for row in told["models"])
+    rows = {row["name"]: row for row in told["models"]}
+    entry = weights.entry("rife-4.6")
+    assert rows["rife-4.6"]["weights"] == "ok"
+    assert rows["rife-4.6"]["sha256"] == entry.sha256
+    assert rows["rife-4.6"]["size_bytes"] == entry.size_bytes
+    assert rows["blend"]["weights"] == "none"
+    assert rows["blend"]["sha256"] is None
+
+
+def test_one_model_in_full_even_a_hidden_one() -> None:
+    shown = run("rife-4.6")
+    assert shown.exit_code == 0
+    assert weights.entry("rife-4.6").sha256 in shown.stdout
+    assert [row["name"] for row in json.loads(run("tiny", "--json").stdout)["models"]] == ["tiny"]
+
+
+def test_an_unknown_name_is_one_sentence_with_what_was_meant() -> None:
+    result = run("rife4.6")
+    assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert "rife-4.6" in line
+
+
+def test_verify_is_silent_about_whole_weights_when_quiet() -> None:
+    result = run("--verify", "-q")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("harm", ["damaged", "missing"])
+def test_verify_fails_on_harmed_weights(copied: Path, harm: str) -> None:
+    path = copied / weights.entry("rife-4.6").file
+    if harm == "missing":
+        path.unlink()
+    else:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    listed = run("--json")
+    assert listed.exit_code == 0
+    rows = {row["name"]: row for row in json.loads(listed.stdout)["models"]}
+    assert rows["rife-4.6"]["weights"] == harm
+    checked = run("--verify")
+    assert checked.exit_code == 1
+    (line,) = checked.stderr.splitlines()
+    assert f"rife-4.6 are {harm}" in line
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes end differently there")
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    running = subprocess.Popen(
+        [sys.executable, "-m", "cloudconv", "models"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout is not None
+    assert running.stderr is not None
+    running.stdout.close()
+    said = running.stderr.read()
+    running.stderr.close()
+    assert (running.wait(timeout=60), said) == (1, "")

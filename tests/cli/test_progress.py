@@ -1,0 +1,166 @@
+"""How far a run has come, and how it is told: a bar, a line now and then, JSON; errors as JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cloudconv.cli import interrupts, progress
+from cloudconv.cli.app import app
+from cloudconv.cli.console import Console
+from cloudconv.cli.progress import Pace
+from tests.helpers.factory import write_clip
+
+TINY = ("--model", "tiny", "--device", "cpu", "--precision", "fp32", "--threads", "1")
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [*map(str, arguments)], prog_name="cloudconv")
+
+
+class Terminal(io.StringIO):
+    """A stderr with somebody in front of it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_clip(tmp_path / "a.mp4", 5, rate=24, codec="libx264")
+
+
+def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with Console().progress("working") as tell:
+        tell(0, 30)
+        tell(7, 30)
+    assert "working" in screen.getvalue()
+    assert "7/30" in screen.getvalue()
+
+
+def test_without_a_terminal_there_is_a_line_every_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with Console().progress("working") as tell:
+        for second in range(26):
+            now[0] = float(second)
+            tell(second * 2, 100)
+    first, second_line = capsys.readouterr().err.splitlines()
+    assert first.startswith("working: 20 of 100 frames")
+    assert second_line.startswith("working: 40 of 100 frames")
+    assert "30.0 s left" in second_line
+
+
+@pytest.mark.parametrize("console", [Console(quiet=True), Console(how="off")])
+def test_nobody_is_told_who_does_not_want_to_know(
+    console: Console, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with console.progress("working") as tell:
+        tell(1, 2)
+    assert capsys.readouterr().err == ""
+
+
+def test_programs_get_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with Console(quiet=True, how="json").progress("looking") as tell:
+        for tenth in range(26):
+            now[0] = tenth / 10
+            tell(tenth, None)
+        tell(3, 7, stage="working")
+    rows = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(row["stage"], row["done"], row["total"]) for row in rows] == [
+        ("looking", 0, None),
+        ("looking", 10, None),
+        ("looking", 20, None),
+        ("looking", 25, None),
+        ("working", 3, 7),
+    ]
+    assert set(rows[0]) == {"stage", "done", "total", "rate", "seconds_left"}
+    assert rows[1]["rate"] == 10.0
+
+
+def test_what_was_there_before_is_no_speed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After a resume 900 of 1000 frames are there at once; the others take their time."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with Console(how="json").progress("working") as tell:
+        for second in range(11):
+            now[0] = float(second)
+            tell(900 + second, 1000, found=900)
+    last = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert (last["done"], last["rate"], last["seconds_left"]) == (910, 1.0, 90.0)
+
+
+def test_the_pace_is_that_of_the_last_minute() -> None:
+    now = [0.0]
+    pace = Pace(lambda: now[0])
+    assert pace.rate is None
+    for second in range(1, 301):
+        now[0] = float(second)
+        pace.note(second * 10 if second <= 100 else 1000 + (second - 100))
+    assert pace.rate == pytest.approx(1.0)
+
+
+def test_an_interrupt_that_got_lost_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "_asked", True)
+    with Console(quiet=True).progress("working") as tell, pytest.raises(KeyboardInterrupt):
+        tell(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "code"),
+    [
+        (["interp", "missing.mp4", "--factor", "2"], "input", 1),
+        (["interp", "a.mp4", "--factor", "0.5"], "usage", 2),
+        (["interp", "a.mp4", "--factor", "nonsense"], "usage", 2),
+        (["interp", "a.mp4", "--factor", "2", "--fps", "60"], "usage", 2),
+        (["interp", "a.mp4", "--factor", "2", "--model", "rif-4.6"], "usage", 2),
+        (["interp", "a.mp4", "--factor", "2", "--device", "gpu"], "usage", 2),
+        (["interp", "a.mp4", "--factor", "2", "--crf", "99"], "usage", 2),
+        (["interp", "a.mp4", "--factor", "2", "--encoder", "x277"], "encoder", 1),
+        (["interp", "a.mp4", "--nonsense"], "usage", 2),
+        (["compare", "a.mp4", "--metrics", "beauty"], "usage", 2),
+        (["dream", "a.mp4", "--frames", "9", "--mode", "nightmare"], "usage", 2),
+        (["dream", "a.mp4"], "usage", 2),
+        (["extrapolate", "a.mp4", "--frames", "2", "--model", "blend"], "usage", 2),
+        (["models", "nonsense"], "usage", 2),
+        (["train", "a.mp4"], "usage", 2),
+        (["nonsense"], "usage", 2),
+    ],
+)
+def test_every_error_is_one_line_and_with_json_one_object(
+    clip: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], kind: str, code: int
+) -> None:
+    monkeypatch.chdir(clip.parent)
+    plain = run(*words)
+    assert (plain.exit_code, plain.stdout) == (code, "")
+    (line,) = plain.stderr.splitlines()
+    told = run(*words, "--json")
+    assert (told.exit_code, told.stderr) == (code, plain.stderr)
+    shown = json.loads(told.stdout)
+    assert shown == {"error": line.removeprefix("error: "), "kind": kind, "exit_code": code}
+    assert [file.name for file in clip.parent.iterdir()] == ["a.mp4"]
+
+
+def test_progress_of_a_run_as_json(clip: Path) -> None:
+    result = run("interp", clip, "--factor", 2, *TINY, "--progress", "json", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["output_frames"] == 10
+    rows = [json.loads(line) for line in result.stderr.splitlines() if line.startswith("{")]
+    assert (rows[-1]["stage"], rows[-1]["done"], rows[-1]["total"]) == ("interpolating", 10, 10)

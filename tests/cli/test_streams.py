@@ -1,0 +1,97 @@
+"""What reaches a terminal, and what becomes of a run whose streams are closed or go away."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cloudconv import files
+from cloudconv.cli.app import app
+from tests.helpers.factory import read_times, write_clip
+
+TINY = ("--factor", "2", "--model", "tiny", "--device", "cpu", "--threads", "1")
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell and signals")
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [*map(str, arguments)], prog_name="cloudconv")
+
+
+def shell(clip: Path, out: str, closed: str) -> subprocess.CompletedProcess[bytes]:
+    words = [sys.executable, "-m", "cloudconv", "interp", str(clip), out, *TINY]
+    command = f"{shlex.join(words)} {closed}"
+    return subprocess.run(["sh", "-c", command], capture_output=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31mb\x07", "a\x9b31mb", "a\u202eb", "a\rb\x08"])
+def test_names_give_no_orders_to_the_terminal(tmp_path: Path, name: str) -> None:
+    clip = write_clip(tmp_path / f"{name}.mkv", 3)
+    done = run("interp", clip, tmp_path / f"{name}_2.mkv", *TINY)
+    refused = run("interp", clip, tmp_path / f"{name}_2.mkv", *TINY)
+    usage = run("interp", clip, "--factor", "2", "--model", name)
+    batch = run("interp", clip, tmp_path / f"{name}c.txt", "--out-dir", tmp_path / "o", *TINY)
+    planned = run("interp", clip, tmp_path / "b.mkv", "--dry-run", *TINY)
+    assert [r.exit_code for r in (done, refused, usage, batch, planned)] == [0, 1, 2, 1, 0]
+    for said in (done, refused, usage, batch, planned):
+        shown = said.stderr + said.stdout
+        assert shown
+        assert not set(shown) & set("\x1b\x07\x9b\u202e\r\x08")
+
+
+def test_closed_streams_are_no_reason_to_fail(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 3)
+    done = shell(clip, str(tmp_path / "b.mkv"), "<&- >&- 2>&-")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert len(read_times(tmp_path / "b.mkv")) == 6
+    done = shell(clip, "-", ">&-")
+    assert done.returncode == 2
+    assert b"standard output is closed" in done.stderr
+
+
+def test_a_pipe_as_weights_is_refused_at_once(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 3)
+    os.mkfifo(tmp_path / "w.safetensors")
+    done = run("interp", clip, "--factor", "2", "--model", tmp_path / "w.safetensors")
+    assert (done.exit_code, len(done.stderr.splitlines())) == (1, 1)
+    assert "are no file" in done.stderr
+
+
+def test_the_end_of_the_terminal_keeps_what_is_finished(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 120)
+    words = [sys.executable, "-m", "cloudconv", "interp", clip, *TINY, "--encoder", "ffv1"]
+    words[words.index("2")] = "40"
+    with subprocess.Popen(words, stderr=subprocess.PIPE) as running:
+        journal = tmp_path / "a_x40.mkv.work" / "segments.jsonl"
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if journal.exists() and journal.read_bytes().count(b"\n"):
+                break
+            time.sleep(0.01)
+        running.send_signal(signal.SIGHUP)
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert b"the same command carries on" in said
+    assert sorted(os.listdir(tmp_path)) == ["a.mkv", "a_x40.mkv.work"]
+
+
+def test_what_is_left_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 3)
+    monkeypatch.setattr(files, "remove", lambda path: None)
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cloudconv.media.write.sink.Sink.write", interrupted)
+    done = run("interp", clip, tmp_path / "b.gif", *TINY)
+    (part,) = tmp_path.glob("*.part")
+    assert done.stderr == f"error: interrupted; {part} could not be removed\n"
+    files._parts.clear()

@@ -1,0 +1,269 @@
+"""The wind collage: alive for as long as asked, trees in their place, the same for a seed."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cloudconv.dreaming.methods.clip_selector import ClipSelector
+from cloudconv.dreaming.methods.collage import Collage, Pace
+from cloudconv.dreaming.methods.compositing import blended, filled, weight_size
+from cloudconv.dreaming.methods.fade_detector import FadeDetector
+from cloudconv.dreaming.methods.transition import Transition, order_of
+from cloudconv.dreaming.vitals.vitals import vitals_of
+from tests.helpers.dreams import clouds, frames, material, tensor
+
+SIZE = (128, 96)
+
+
+@cache
+def footage(count: int = 60) -> list[np.ndarray]:
+    return clouds(count, SIZE, speed=1.0)
+
+
+def dreamt(count: int = 40, frames: int = 60, **options: object) -> list[Tensor]:
+    source = material(footage(frames))
+    wanted: dict[str, object] = {"frames": count, "seed": 1} | options
+    with torch.inference_mode():
+        return list(Collage().dream(source, **wanted))  # type: ignore[arg-type]
+
+
+def change(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().mean())
+
+
+def test_it_goes_on_without_a_jump_and_to_the_number_asked_for() -> None:
+    made = dreamt(40)
+    assert len(made) == 40
+    assert made[0].shape == (3, 96, 128)
+    before = change(*map(tensor, footage()[-2:]))
+    assert change(made[0], tensor(footage()[-1])) < 1.6 * before
+    assert max(change(a, b) for a, b in pairwise(made)) < 2.5 * before
+
+
+def test_the_same_seed_gives_the_same_frames_and_another_seed_others() -> None:
+    first, again, other = dreamt(30), dreamt(30), dreamt(30, seed=2)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[-1], other[-1])
+
+
+def test_its_first_frames_are_a_forecast() -> None:
+    with torch.inference_mode():
+        made = list(Collage().dream(material(footage(80)[:70]), frames=5, seed=1))
+    for k in (0, 2, 4):
+        # At the sides other footage blows in: what comes there was never in the picture.
+        seen = slice(24, -24)
+        truth, last = tensor(footage(80)[70 + k])[..., seen], tensor(footage(80)[69])[..., seen]
+        assert change(made[k][..., seen], truth) < 0.6 * change(last, truth)
+
+
+@pytest.mark.slow
+def test_all_vitals_hold_for_six_hundred_frames() -> None:
+    source = material(clouds(250, SIZE))
+    with torch.inference_mode():
+        made = list(Collage().dream(source, frames=600, seed=1))
+    rows = vitals_of(source, made, pasted=True)
+    assert len(rows) == 6
+    assert [row.failed for row in rows] == [()] * 6
+
+
+def test_what_stands_still_stays_as_it_was() -> None:
+    made = dreamt(50)
+    hills = slice(90, None)
+    last = tensor(footage()[-1])
+    assert max(change(p[:, hills], last[:, hills]) for p in made) < 0.01
+    # And the sky does not.
+    assert change(made[-1][:, :60], last[:, :60]) > 0.02
+
+
+def test_a_loop_by_itself_ends_where_it_began() -> None:
+    made = dreamt(40, loop=True)
+    steps = [change(a, b) for a, b in pairwise(made)]
+    assert change(made[-1], made[0]) < 2 * float(np.median(steps))
+    assert change(made[-1], tensor(footage()[-1])) < 0.01
+
+
+def test_a_loop_behind_the_source_leads_to_its_first_frame() -> None:
+    first = tensor(footage()[0])
+    made = dreamt(40, loop=True, loop_to=first)
+    steps = [change(a, b) for a, b in pairwise(made)]
+    assert change(made[-1], first) < 2 * float(np.median(steps))
+    assert change(made[-1], first) > 0
+
+
+@pytest.mark.parametrize("count", [8, 9, 24])
+def test_short_clips_make_short_segments(count: int) -> None:
+    made = dreamt(30, frames=count)
+    assert len(made) == 30
+    assert all(bool(p.isfinite().all()) for p in made)
+    pace = Pace.of(count)
+    assert pace.spacing + pace.blows_in + 2 <= max(count, 8)
+
+
+@pytest.mark.parametrize(("pix_fmt", "size"), [("gray", (51, 33)), ("yuv420p10le", (50, 34))])
+def test_odd_sizes_gray_and_ten_bits(pix_fmt: str, size: tuple[int, int]) -> None:
+    from cloudconv.dreaming.material.material import Material
+
+    source = Material(frames(clouds(30, size), pix_fmt=pix_fmt))
+    with torch.inference_mode():
+        made = list(Collage().dream(source, frames=12, seed=0))
+    assert made[-1].shape == (3, size[1], size[0])
+
+
+def test_a_picture_that_never_moves_stays() -> None:
+    source = material([footage()[0]] * 30)
+    with torch.inference_mode():
+        made = list(Collage().dream(source, frames=20, seed=0))
+    assert change(made[-1], tensor(footage()[0])) < 0.01
+
+
+def test_segments_are_neither_what_is_seen_now_nor_the_same_again() -> None:
+    source = material(footage(100))
+    chooser = ClipSelector(source, np.random.default_rng(0))
+    playing, starts = 90, []
+    for _ in range(8):
+        start = chooser.choose(12, 40, [playing])
+        assert abs(start - playing) >= 10
+        assert start + 40 <= 100
+        starts.append(start)
+        playing = start + 15
+    assert len(set(starts)) >= 5
+
+
+def test_segments_vary_however_many_play_at_once() -> None:
+    source = material(footage(100))
+    chooser = ClipSelector(source, np.random.default_rng(0))
+    starts = [60, 40, 20]
+    for _ in range(20):
+        playing = [starts[-1 - age] + 16 * (age + 1) for age in (2, 1, 0)]
+        starts.append(chooser.choose(20, 58, playing))
+    assert len(set(starts[3:])) >= 10
+
+
+def test_an_arrival_begins_with_nothing_and_ends_with_all() -> None:
+    random = np.random.default_rng(0)
+    a, b = tensor(footage()[0]), tensor(footage()[40])
+    size = weight_size(96, 128)
+    wind = torch.zeros(2, *size)
+    wind[0] = -0.5
+    order = order_of(a, b, wind, random, size)
+    assert (float(order.min()), float(order.max())) == pytest.approx((0, 1), abs=0.1)
+    arrival = Transition(order, wind, 20)
+    shown = [arrival.advance() for _ in range(20)]
+    assert float(shown[0].mean()) < 0.1
+    assert float(shown[-1].min()) > 0.99
+    assert arrival.done
+    means = [float(s.mean()) for s in shown]
+    assert all(x <= y + 1e-3 for x, y in pairwise(means))
+    # The wind comes from the left: it brings the new in from there.
+    assert float(shown[6][:, 0].mean()) > float(shown[6][:, -1].mean())
+
+
+def test_blending_keeps_what_both_have_and_leaves_no_seam() -> None:
+    picture = tensor(footage()[0])
+    size = weight_size(96, 128)
+    half = torch.zeros(size)
+    half[:, : size[1] // 2] = 1
+    assert torch.allclose(blended([picture, picture], [half, 1 - half]), picture, atol=1e-5)
+    dark, light = torch.full_like(picture, 0.2), torch.full_like(picture, 0.8)
+    mixed = blended([dark, light], [half, 1 - half])
+    assert float((mixed[:, :, 1:] - mixed[:, :, :-1]).abs().max()) < 0.06
+    assert float(mixed[:, :, 0].mean()) < float(mixed[:, :, -1].mean())
+
+
+def test_blending_unlike_pictures_keeps_their_contrast_within_their_range() -> None:
+    random = np.random.default_rng(0)
+    size = weight_size(96, 128)
+
+    def blotches() -> Tensor:
+        coarse = torch.from_numpy(random.random((1, 1, 12, 16)).astype(np.float32))
+        large = torch.nn.functional.interpolate(coarse, (96, 128), mode="bicubic")[0]
+        return large.expand(3, -1, -1).contiguous()
+
+    pictures = [blotches(), blotches()]
+    weights = [torch.full(size, 0.5)] * 2
+    usual = torch.full((3, *size), 0.5)
+    flat, kept = blended(pictures, weights), blended(pictures, weights, usual)
+    rich = float(torch.stack([p.std() for p in pictures]).mean())
+    assert float(flat.std()) < 0.8 * rich
+    assert 0.85 * rich < float(kept.std()) < 1.05 * rich
+    # The finest detail is only averaged, so that it may stand out a little.
+    assert float(kept.min()) > min(float(p.min()) for p in pictures) - 0.05
+    assert float(kept.max()) < max(float(p.max()) for p in pictures) + 0.05
+    # What they have in common is not made more of.
+    assert torch.allclose(blended([pictures[0]] * 2, weights, usual), pictures[0], atol=1e-4)
+
+
+def test_a_forecast_fades_when_it_rests_or_loses_its_detail() -> None:
+    source = material(footage())
+    shown = [tensor(picture) for picture in footage(80)[60:66]]
+    living, resting, dull = FadeDetector(source), FadeDetector(source), FadeDetector(source)
+    assert not any(living.over(picture) for picture in shown)
+    assert resting.over(tensor(footage()[-1]))
+    soft = torch.nn.functional.avg_pool2d(shown[0][None], 9, 1, 4)[0]
+    assert dull.over(soft)
+
+
+def test_as_much_changes_at_any_time_of_an_arrival() -> None:
+    a, b = tensor(footage()[0]), tensor(footage()[40])
+    size = weight_size(96, 128)
+    wind = torch.zeros(2, *size)
+    order = order_of(a, b, wind, np.random.default_rng(0), size)
+    unlike = torch.nn.functional.adaptive_avg_pool2d((a - b).abs().mean(0)[None], size)[0]
+    weight = unlike + 0.5 * unlike.mean()
+    quarters = [
+        float(weight[(order >= k / 4) & (order < (k + 1) / 4)].sum() / weight.sum())
+        for k in range(4)
+    ]
+    assert min(quarters) > 0.15
+    assert max(quarters) < 0.35
+
+
+def test_filling_goes_by_what_is_around() -> None:
+    values = torch.zeros(3, 20, 31)
+    values[:, :, :10] = 0.5
+    known = torch.zeros(20, 31)
+    known[:, :10] = 1
+    made = filled(values, known)
+    assert torch.allclose(made, torch.full_like(made, 0.5), atol=0.02)
+    assert torch.equal(made[:, :, :10], values[:, :, :10])
+
+
+def test_what_blows_in_has_the_light_of_the_picture_it_enters() -> None:
+    """From a red morning to a blue noon: the dream begins blue, and turns red no faster."""
+    shares = np.linspace(0.35, -0.35, 80)[:, None, None, None] * np.array([1, 0, -1])
+    pictures = [
+        np.uint8(np.clip(p * (1 + share), 0, 255))
+        for p, share in zip(clouds(80), shares, strict=True)
+    ]
+    source = material(pictures)
+    made = list(Collage().dream(source, frames=90, seed=0))
+
+    def warmth(picture: Tensor) -> Tensor:
+        """Red against blue over the sky, left and right."""
+        sky = picture[:, :60]
+        halves = torch.stack([sky[..., :64].mean((1, 2)), sky[..., 64:].mean((1, 2))])
+        return (halves[:, 0] / halves[:, 2]).log()
+
+    turns = torch.stack([warmth(picture) for picture in made])
+    ever = torch.stack([warmth(tensor(p)) for p in pictures])
+    fastest = float((ever[8:] - ever[:-8]).abs().amax()) / 8
+    assert float((turns[8:] - turns[:-8]).abs().amax()) / 8 < 1.5 * fastest
+    # Never two hours at once.
+    apart = (turns[:, 0] - turns[:, 1]).abs().amax()
+    assert float(apart) < 1.5 * float((ever[:, 0] - ever[:, 1]).abs().amax())
+
+
+def test_a_gust_at_the_end_smears_no_edge() -> None:
+    """The last frames run faster than the clip's mean wind: what they leave is not drawn out."""
+    calm = clouds(120)
+    gusty = [*calm[:60], *calm[60::4]]
+    made = list(Collage().dream(material(gusty), frames=16, seed=0))
+    rough = [float(p[:, :60, :4].diff(dim=2).abs().mean()) for p in made]
+    usual = float(np.mean([tensor(p)[:, :60, :4].diff(dim=2).abs().mean() for p in calm[::10]]))
+    assert min(rough) > 0.4 * usual

@@ -1,0 +1,130 @@
+"""What a dream is made of: even motion, what stands still, and only the last scene."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cloudconv.dreaming.material.material import Material
+from cloudconv.errors import InputError
+from cloudconv.jobs.extend.history import MOST_FRAMES, gather_material
+from cloudconv.media.read.probe import probe
+from tests.helpers.dreams import clouds, frames, material, video
+from tests.helpers.factory import write_clip
+
+SIZE = (96, 64)
+
+
+def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(-10 * torch.log10((a - b).square().mean() + 1e-10))
+
+
+def test_frames_of_a_plain_clip_come_as_they_are() -> None:
+    source = material(clouds(6, SIZE))
+    assert len(source) == 6
+    assert source.size == (64, 96)
+    assert source.step == Fraction(1, 25)
+    shown = torch.from_numpy(clouds(6, SIZE)[2]).permute(2, 0, 1) / 255
+    assert psnr(source.picture(2), shown) > 60
+    assert torch.equal(source.picture(-1), source.picture(5))
+    assert source.small(0).shape == (64, 96, 3)
+    with pytest.raises(IndexError):
+        source.picture(6)
+    with pytest.raises(IndexError):
+        source.flow(0)
+
+
+def test_flow_points_back_to_where_things_were() -> None:
+    sky = np.median(material(clouds(12, (192, 128), speed=2.0)).flow(-1)[:80], (0, 1))
+    assert sky[0] == pytest.approx(-2.3, abs=0.5)
+    assert sky[1] == pytest.approx(0, abs=0.2)
+
+
+def test_retimed_frames_lie_between_their_neighbours_and_are_never_double() -> None:
+    pictures = clouds(25, (192, 128), speed=3.0)
+    wanted = Material(frames(pictures), step=Fraction(1, 25))
+    halved = frames(pictures)[::2]
+    made = Material(halved, step=Fraction(1, 25))
+    assert len(made) == 25
+    sky = (slice(None), slice(8, 88), slice(24, 168))
+    for k in (9, 11, 13):
+        blend = (wanted.picture(k - 1) + wanted.picture(k + 1)) / 2
+        there = wanted.picture(k)[sky]
+        assert psnr(made.picture(k)[sky], there) > psnr(blend[sky], there) + 2
+    # Its motion is as even as the clip's own.
+    changes = [
+        float((made.picture(k)[sky] - made.picture(k - 1)[sky]).abs().mean()) for k in range(4, 20)
+    ]
+    assert max(changes) < 1.5 * min(changes)
+
+
+def test_repeated_frames_are_taken_out_and_the_rest_is_spread_evenly(tmp_path: Path) -> None:
+    pictures = clouds(48, SIZE, speed=2.0)
+    shown = [picture for k, picture in enumerate(pictures) for _ in range(1 + (k % 4 == 3))]
+    clip = write_clip(tmp_path / "c.mkv", [video(p) for p in shown], rate=30)
+    source = gather_material(probe(clip))
+    assert source.cadence is not None
+    assert "24 fps material" in source.cadence
+    assert source.step == Fraction(1, 30)
+    assert len(source.real_frames) == 48
+    gaps = {b - a for a, b in zip(source.times, source.times[1:], strict=False)}
+    assert gaps == {Fraction(1, 24)}
+    assert source.place(-1) == (47, 0)
+
+
+def test_what_stands_still_is_found_to_the_pixel_and_the_sky_is_not() -> None:
+    pictures = clouds(60, (192, 128), speed=2.0)
+    source = material(pictures)
+    still = source.matte
+    assert still.shape == (128, 192)
+    assert still[:70].max() < 0.2
+    assert still[118:].mean() > 0.9
+    assert source.static.shape == source.small_size
+    held = source.held
+    assert held[118:].min() > 0.9
+    assert held[:60].max() < 0.2
+
+
+def test_only_the_last_scene_is_material(tmp_path: Path) -> None:
+    first, second = clouds(30, SIZE), [255 - p[::-1] for p in clouds(40, SIZE)]
+    pictures = [video(np.ascontiguousarray(p)) for p in first + second]
+    clip = write_clip(tmp_path / "c.mkv", pictures, rate=25)
+    source = gather_material(probe(clip))
+    assert source.cuts_seen == 1
+    assert source.cut == Fraction(30, 25)
+    assert len(source) == 40
+    assert len(gather_material(probe(clip), scene_cut="off")) == 70
+    early = gather_material(probe(clip), at=Fraction(1))
+    assert (len(early), early.cut) == (25, None)
+
+
+def test_a_still_is_material_of_one_frame() -> None:
+    source = material(clouds(1, SIZE))
+    assert len(source) == 1
+    assert float(source.matte.max()) == 0
+    assert source.static.max() == 0
+
+
+def test_only_the_end_of_a_long_clip_is_kept(tmp_path: Path) -> None:
+    pictures = [video(p) for p in clouds(MOST_FRAMES + 40, (32, 32))]
+    clip = write_clip(tmp_path / "c.mkv", pictures, rate=25)
+    source = gather_material(probe(clip))
+    assert len(source) == MOST_FRAMES
+    assert source.last.time == Fraction(MOST_FRAMES + 39, 25)
+
+
+def test_a_time_before_every_frame_is_an_error(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "c.mkv", 4)
+    with pytest.raises(InputError, match="no frame"):
+        gather_material(probe(clip), at=Fraction(0))
+
+
+def test_gray_and_ten_bit_pictures_have_three_channels() -> None:
+    for pix_fmt in ("gray", "yuv420p10le", "yuva420p"):
+        source = Material(frames(clouds(3, (33, 21)), pix_fmt=pix_fmt))
+        assert source.picture(1).shape == (3, 21, 33)
+        assert 0.2 < float(source.picture(1).mean()) < 0.9

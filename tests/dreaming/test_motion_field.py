@@ -1,0 +1,105 @@
+"""The motion field: from a clip, from a still, in a loop."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cloudconv.dreaming.material.flow_stats import grey, small_copy
+from cloudconv.dreaming.material.sky import sky_of
+from cloudconv.dreaming.methods.motion_field import MotionField
+from cloudconv.models.flow import measured_flow
+from tests.helpers.dreams import clouds, material, tensor
+
+SIZE = (192, 128)
+
+
+def change(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().mean())
+
+
+def dreamt(
+    count: int, pictures: int = 1, wind: tuple[float, float] | None = None, **options: object
+) -> list[Tensor]:
+    source = material(clouds(pictures, SIZE, speed=2.0))
+    wanted: dict[str, object] = {"frames": count, "seed": 0} | options
+    with torch.inference_mode():
+        return list(MotionField(wind).dream(source, **wanted))  # type: ignore[arg-type]
+
+
+def sky_flow(later: Tensor, earlier: Tensor) -> np.ndarray:
+    size = (SIZE[1], SIZE[0])
+    flow = measured_flow(grey(small_copy(later, size)), grey(small_copy(earlier, size)))
+    median: np.ndarray = np.median(flow[10:50, 40:-40], (0, 1))
+    return median
+
+
+@pytest.mark.parametrize("wind", [(2.0, 0.0), (-1.5, 0.5)])
+def test_a_still_moves_where_the_wind_blows(wind: tuple[float, float]) -> None:
+    made = dreamt(4, wind=wind)
+    flow = sky_flow(made[2], made[1])
+    assert -flow[0] == pytest.approx(wind[0], abs=0.6)
+    assert -flow[1] == pytest.approx(wind[1], abs=0.4)
+
+
+def test_a_still_without_a_wind_has_a_calm_one() -> None:
+    made = dreamt(12)
+    assert 0 < change(made[0], tensor(clouds(1, SIZE)[0])) < 0.02
+
+
+def test_the_ground_of_a_still_stays_and_its_sky_is_found() -> None:
+    last = tensor(clouds(1, SIZE)[0])
+    sky, foot = sky_of(last)
+    assert sky[:80].mean() > 0.95
+    assert sky[118:].mean() < 0.05
+    assert foot is not None
+    assert 0.7 < foot < 1
+    made = dreamt(40, wind=(2.0, 0.0))
+    assert max(change(p[:, 118:], last[:, 118:]) for p in made) < 0.01
+
+
+def test_all_of_a_picture_without_ground_moves() -> None:
+    sky, foot = sky_of(tensor(clouds(1, SIZE)[0][:60]))
+    assert (float(sky.min()), foot) == (1, None)
+
+
+def test_a_clip_goes_on_as_it_moved() -> None:
+    pictures = clouds(24, SIZE, speed=2.0)
+    source = material(pictures[:20])
+    with torch.inference_mode():
+        made = list(MotionField().dream(source, frames=4, seed=0))
+    for k in range(4):
+        truth, last = tensor(pictures[20 + k]), tensor(pictures[19])
+        assert change(made[k], truth) < 0.7 * change(last, truth)
+
+
+def test_it_goes_on_for_as_long_as_asked_and_no_frame_jumps() -> None:
+    made = dreamt(130, pictures=20)
+    steps = [change(a, b) for a, b in pairwise(made)]
+    assert len(made) == 130
+    assert max(steps) < 2.5 * float(np.median(steps))
+    assert min(steps) > 0
+
+
+@pytest.mark.parametrize("count", [3, 41, 97])
+def test_a_loop_is_seamless(count: int) -> None:
+    made = dreamt(count, wind=(2.0, 0.0), loop=True)
+    steps = [change(a, b) for a, b in pairwise(made)]
+    assert len(made) == count
+    assert change(made[-1], made[0]) <= 1.5 * max(steps)
+
+
+def test_a_loop_behind_a_source_leads_to_its_first_frame() -> None:
+    first = tensor(clouds(1, SIZE)[0]).flip(2)
+    made = dreamt(60, wind=(2.0, 0.0), loop=True, loop_to=first)
+    steps = [change(a, b) for a, b in pairwise(made)]
+    assert 0 < change(made[-1], first) < 2.5 * float(np.median(steps))
+
+
+def test_the_same_seed_gives_the_same_frames() -> None:
+    first, again = dreamt(10, pictures=10), dreamt(10, pictures=10)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))

@@ -1,0 +1,104 @@
+"""Rollouts: a predictor fed with its own pictures, dead as they are, and the remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.registry import METHODS, method
+from cloudconv.dreaming.methods.rollout import Keeper, Rollout
+from cloudconv.dreaming.vitals.vitals import vitals_of
+from cloudconv.errors import ModelError, SettingsError
+from cloudconv.models import registry
+from tests.helpers.dreams import Picture, clouds, material, tensor
+
+
+@pytest.fixture(scope="module")
+def footage() -> list[Picture]:
+    return clouds(80)
+
+
+def test_each_frame_comes_from_the_ones_before(footage: list[Picture]) -> None:
+    source = material(footage)
+    made = list(Rollout(Options(model="linear")).dream(source, frames=3, seed=0))
+    before, last = tensor(footage[-2]), tensor(footage[-1])
+    for picture in made:
+        model = registry.load_predictor("linear")
+        expected = model.predict(torch.stack((before, last))[None])[0]
+        assert torch.allclose(picture, expected, atol=1e-5)
+        before, last = last, picture
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("loop", [False, True])
+def test_as_many_frames_as_asked(keep: bool, loop: bool) -> None:
+    source = material(clouds(3, (50, 35)))
+    options = Options(model="flow", texture_keep=keep)
+    made = list(Rollout(options).dream(source, frames=4, seed=0, loop=loop))
+    assert [tuple(picture.shape) for picture in made] == [(3, 35, 50)] * 4
+
+
+def test_a_collapse_is_reported_dead(footage: list[Picture]) -> None:
+    source = material(footage)
+    made = list(Rollout(Options(model="conv")).dream(source, frames=60, seed=0))
+    (row,) = vitals_of(source, made)
+    assert not row.alive
+    assert len(row.failed) >= 3
+
+
+def test_texture_keep_holds_detail_and_colours(footage: list[Picture]) -> None:
+    source = material(footage)
+
+    def sharpness_and_colours(keep: bool) -> tuple[float, float]:
+        options = Options(model="conv", texture_keep=keep)
+        made = list(Rollout(options).dream(source, frames=40, seed=0))
+        values: dict[str, Any] = vitals_of(source, made[20:])[0].values
+        return abs(values["sharpness"] - 1), abs(values["mean_shift"])
+
+    plain, kept = sharpness_and_colours(False), sharpness_and_colours(True)
+    assert kept[0] < plain[0]
+    assert kept[1] < min(plain[1], 10)
+
+
+def test_the_keeper_leaves_the_source_alone(footage: list[Picture]) -> None:
+    keeper = Keeper(material(footage[-8:]))
+    picture = tensor(footage[-1])
+    assert float((keeper(picture) - picture).abs().mean()) < 0.01
+
+
+def test_the_keeper_draws_grey_blur_and_explosions_back(footage: list[Picture]) -> None:
+    keeper = Keeper(material(footage[-8:]))
+    picture = tensor(footage[-1])
+    worse = 0.5 * torch.nn.functional.avg_pool2d(picture[None], 5, 1, 2)[0] + 0.2
+    shown = worse
+    for _ in range(8):
+        shown = keeper(shown)
+    assert abs(float(shown.mean() - picture.mean())) < 0.02
+    assert abs(float(shown.std() / picture.std()) - 1) < 0.1
+    for wild in (float("nan"), float("inf"), -7.0):
+        assert torch.isfinite(keeper(torch.full_like(picture, wild))).all()
+
+
+def test_a_loop_fades_into_its_beginning(footage: list[Picture]) -> None:
+    source = material(footage)
+    first = tensor(footage[0])
+    rollout = Rollout(Options(model="hold"))
+    made = list(rollout.dream(source, frames=30, seed=0, loop=True, loop_to=first))
+    apart = [float((picture - first).abs().mean()) for picture in made]
+    assert apart[-1] < 0.1 * apart[5]
+
+
+def test_only_predictors(footage: list[Picture]) -> None:
+    with pytest.raises(ModelError, match="predict"):
+        next(Rollout(Options(model="blend")).dream(material(footage), frames=1, seed=0))
+
+
+def test_the_list_of_methods() -> None:
+    assert len({spec.name for spec in METHODS}) == len(METHODS)
+    assert method("texture").repeats
+    assert method("rollout").options == ("model", "texture_keep")
+    with pytest.raises(SettingsError, match=r'"textures" \(did you mean texture\?\)'):
+        method("textures")

@@ -1,0 +1,104 @@
+"""Which mode the material calls for."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from cloudconv.dreaming.material.stabilise import panorama_of
+from cloudconv.dreaming.select import choose, motion_of
+from tests.helpers.dreams import Picture, ball, clouds, material
+
+
+def crossing(count: int) -> list[Picture]:
+    """Something solid that passes by once."""
+    ground = clouds(1)[0] // 2
+    made = []
+    for k in range(count):
+        picture = ground.copy()
+        corner = int(-20 + 3 * k), 40
+        cv2.rectangle(picture, corner, (corner[0] + 20, 70), (220, 180, 40), -1)
+        cv2.rectangle(picture, (corner[0] + 5, 45), (corner[0] + 15, 60), (20, 20, 90), -1)
+        made.append(picture)
+    return made
+
+
+def test_clouds_are_for_a_collage() -> None:
+    chosen = choose(material(clouds(80)))
+    assert chosen.mode == "collage"
+    assert chosen.why.startswith("collage: what moves drifts")
+    assert chosen.doubt is None
+
+
+@pytest.mark.parametrize("count", [20, 60])
+def test_a_bouncing_ball_is_for_a_texture(count: int) -> None:
+    assert choose(material(ball(count))).mode == "texture"
+
+
+def test_what_is_solid_is_never_cut_apart() -> None:
+    assert choose(material(crossing(50))).mode == "texture"
+    # Too short for a match that is far enough away.
+    chosen = choose(material(crossing(24)))
+    assert chosen.mode == "texture"
+    assert "cut apart" in chosen.why
+
+
+def solid(width: int) -> Picture:
+    """A wall of many small stones."""
+    random = np.random.default_rng(4)
+    return random.integers(0, 255, (96, width, 3), np.uint8)
+
+
+def test_a_pan_over_solid_things_goes_back_and_forth() -> None:
+    wide = solid(400)
+    chosen = choose(material([np.ascontiguousarray(wide[:, k : k + 200]) for k in range(60)]))
+    assert chosen.mode == "texture"
+    assert "fine edges" in chosen.why
+    assert chosen.doubt is not None
+    assert "time will be seen to turn" in chosen.doubt
+
+
+def test_a_whole_sky_that_drifts_is_wind_and_no_pan() -> None:
+    wide = np.ascontiguousarray(clouds(1, (700, 96))[0][:60])
+    source = material([np.ascontiguousarray(wide[:, 2 * k : 2 * k + 200]) for k in range(60)])
+    assert choose(source).mode == "collage"
+    assert panorama_of(source) is None
+
+
+def test_short_clips_are_no_collage() -> None:
+    chosen = choose(material(clouds(40)))
+    assert chosen.mode == "texture"
+    assert "40 frames are too few" in chosen.why
+
+
+@pytest.mark.parametrize(
+    ("pictures", "why"),
+    [
+        (clouds(1), "a single picture"),
+        (clouds(1) * 30, "nothing moves"),
+        (clouds(7), "7 frames are too few"),
+        (clouds(20), "20 frames are too few for a collage"),
+    ],
+)
+def test_what_cannot_be_played_is_set_in_motion(pictures: list[Picture], why: str) -> None:
+    chosen = choose(material(pictures))
+    assert chosen.mode == "flow"
+    assert why in chosen.why
+
+
+def test_noise_on_a_still_is_no_motion() -> None:
+    random = np.random.default_rng(0)
+    still = clouds(1)[0].astype(int)
+    noisy = [
+        np.uint8(np.clip(still + random.integers(-1, 2, still.shape), 0, 255)) for _ in range(20)
+    ]
+    assert choose(material(noisy)).mode == "flow"
+
+
+def test_motion_is_measured() -> None:
+    drift, passing = motion_of(material(clouds(40))), motion_of(material(crossing(50)))
+    assert drift.fastest == pytest.approx(1.1, abs=0.4)
+    assert drift.steadiness > passing.steadiness - 0.5
+    assert passing.variation > 2 * drift.variation
+    assert 0.1 < drift.standing < 0.5

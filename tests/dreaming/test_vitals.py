@@ -1,0 +1,260 @@
+"""Vitals: real footage lives; stills, blur, grey, smears and repeats are dead."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.vitals.vitals import KEYS, Meter, Vitals, vitals_of
+from tests.helpers.dreams import Picture, ball, clouds, material, tensor
+
+
+@pytest.fixture(scope="module")
+def footage() -> list[Picture]:
+    return clouds(320)
+
+
+@pytest.fixture(scope="module")
+def source(footage: list[Picture]) -> Material:
+    return material(footage[:160])
+
+
+def judged(source: Material, pictures: list[Picture]) -> Vitals:
+    rows = vitals_of(source, [tensor(picture) for picture in pictures])
+    assert len(rows) == 1
+    return rows[0]
+
+
+def test_real_footage_lives(source: Material, footage: list[Picture]) -> None:
+    rows = vitals_of(source, [tensor(picture) for picture in footage[160:]])
+    assert [(row.start, row.end) for row in rows] == [(0, 100), (60, 160)]
+    for row in rows:
+        assert row.alive, (row.failed, row.values)
+        assert tuple(row.values) == KEYS
+        assert None not in row.values.values()
+        assert row.values["sharpness"] == pytest.approx(1, abs=0.1)
+        assert row.values["motion"] == pytest.approx(1, abs=0.2)
+        assert (row.values["static_psnr"] or 0) > 50
+
+
+def test_a_still_is_dead(source: Material, footage: list[Picture]) -> None:
+    row = judged(source, [footage[159]] * 100)
+    assert {"motion", "patch_time", "repeat"} <= set(row.failed)
+    assert row.values["sharpness"] == pytest.approx(1, abs=0.2)
+
+
+def test_blur_is_dead(source: Material, footage: list[Picture]) -> None:
+    row = judged(source, [cv2.GaussianBlur(p, (0, 0), 1.5) for p in footage[160:260]])
+    assert {"sharpness", "patch"} <= set(row.failed)
+
+
+def test_grey_is_dead(source: Material, footage: list[Picture]) -> None:
+    grey = [np.uint8(0.5 * p + 0.5 * p.mean()) for p in footage[160:260]]
+    assert {"std", "saturation"} <= set(judged(source, grey).failed)
+
+
+def test_a_smear_is_dead(source: Material, footage: list[Picture]) -> None:
+    """Melting paint: as sharp across, stretched along the wind."""
+    smeared = [cv2.blur(p, (9, 1)) for p in footage[160:260]]
+    assert "anisotropy" in judged(source, smeared).failed
+
+
+def test_a_crease_is_dead(source: Material, footage: list[Picture]) -> None:
+    creased = [p.copy() for p in footage[160:260]]
+    for p in creased:
+        p[10:60, 40] = 0
+    assert "crease" in judged(source, creased).failed
+
+
+def test_a_hard_cut_is_dead(source: Material, footage: list[Picture]) -> None:
+    row = judged(source, [*footage[160:200], *footage[230:290]])
+    assert row.failed == ("jump",)
+
+
+def test_land_that_slides_is_dead(source: Material, footage: list[Picture]) -> None:
+    slid = [p.copy() for p in footage[160:260]]
+    for k, p in enumerate(slid):
+        p[84:] = np.roll(p[84:], k // 2, 1)
+    assert "static_psnr" in judged(source, slid).failed
+
+
+def test_what_comes_again_is_a_repeat_unless_by_design(
+    source: Material, footage: list[Picture]
+) -> None:
+    # Back and forth, so that nothing jumps.
+    swing = [*footage[159:109:-1], *footage[110:160]]
+    assert "repeat" in judged(source, swing).failed
+    pictures = [tensor(picture) for picture in swing]
+    (row,) = vitals_of(source, pictures, repeats=True)
+    assert "repeat" not in row.failed
+    assert (row.values["repeat"] or 0) < 1
+
+
+def test_a_double_exposure_is_dead(source: Material, footage: list[Picture]) -> None:
+    """A dissolve from one part of the clip to another, in a third of the picture."""
+    ghosts = []
+    for k in range(100):
+        share = 0.5 + 0.2 * np.sin(k / 10)
+        picture = footage[k // 2].copy()
+        mixed = share * footage[k // 2] + (1 - share) * footage[100 + k // 2]
+        picture[:, 40:85] = np.rint(mixed[:, 40:85])
+        ghosts.append(picture)
+    row = judged(source, ghosts)
+    assert "strangeness" in row.failed
+    assert row.strangest is not None
+    x, _, width, _ = row.strangest.box
+    assert x < 85 / 128
+    assert x + width > 40 / 128
+
+
+def test_a_smear_along_the_edge_is_dead(source: Material, footage: list[Picture]) -> None:
+    smeared = [picture.copy() for picture in footage[160:260]]
+    for picture in smeared:
+        picture[:, :8] = picture[:, 8:9]
+    assert "strangeness" in judged(source, smeared).failed
+
+
+def test_light_of_two_hours_at_once_is_dead(footage: list[Picture]) -> None:
+    calm = [110 + 0.2 * (picture.astype(float) - 110) for picture in footage[:160]]
+    evening = [
+        np.uint8(np.clip(picture * (1 + (160 - k) / 160 * np.array([0.4, 0, -0.4])), 0, 255))
+        for k, picture in enumerate(calm)
+    ]
+    pasted = [evening[150 - k].copy() for k in range(100)]
+    for k, picture in enumerate(pasted):
+        picture[:, 70:] = evening[k // 4][:, 70:]
+    assert "light" in judged(material(evening), pasted).failed
+    assert "light" not in judged(material(evening), evening[::-1][:100]).failed
+
+
+def test_limits_are_as_wide_as_the_clip_needs(footage: list[Picture]) -> None:
+    calm = Meter(material(footage[:160])).limits
+    assert calm["sharpness"] == (0.8, 1.25)
+    assert calm["anisotropy"] == (0.0, 1.08)
+    # From sharp to soft: windows of the clip itself leave the table.
+    fading = [cv2.GaussianBlur(p, (0, 0), 0.1 + k / 40) for k, p in enumerate(footage[:240])]
+    wide = Meter(material(fading)).limits
+    assert wide["sharpness"][0] < 0.75
+    assert wide["sharpness"][1] > 1.3
+
+
+def test_limits_go_by_the_last_frames_of_the_clip_too(footage: list[Picture]) -> None:
+    calm = Meter(material(footage[:160]), frames=50).limits
+    # Its last ten frames run away.
+    hurried = [*footage[:150], *footage[153:180:3]]
+    wide = Meter(material(hurried), frames=50).limits
+    assert wide["jump"][1] > calm["jump"][1]
+
+
+def test_the_first_frames_are_not_judged_by_a_hundred(footage: list[Picture]) -> None:
+    """A clip that slows down goes on slowly: no false alarm before the first window is full."""
+    places = np.cumsum(np.r_[np.ones(120), np.full(40, 0.5)])
+    shown = [footage[int(place)] for place in places]
+    meter = Meter(material(shown), follows=False)
+    for picture in shown[125:155]:
+        meter.push(tensor(picture))
+    now = meter.now()
+    assert now is not None
+    assert (now.values["motion"] or 0) < 0.65
+    assert "motion" not in now.failed
+
+
+def test_a_calm_forecast_is_no_false_alarm_but_a_standstill_is_one(
+    source: Material, footage: list[Picture]
+) -> None:
+    for pace, alarm in ((0.75, False), (0.125, True)):
+        meter = Meter(source, follows=False)
+        for k in range(60):
+            # Some frames are shown again, so that less moves on the average.
+            meter.push(tensor(footage[160 + int(k * pace)]))
+        now = meter.now()
+        assert now is not None
+        assert ("motion" in now.failed) is alarm
+        assert (now.values["motion"] or 0) < 0.65
+
+
+def test_pictures_without_colour_have_no_saturation(footage: list[Picture]) -> None:
+    grey = [np.repeat(p.mean(2, keepdims=True), 3, 2).astype(np.uint8) for p in footage]
+    source = material(grey[:120])
+    (row,) = vitals_of(source, [tensor(p) for p in grey[120:200]])
+    assert row.values["saturation"] is None
+    assert row.alive, row.failed
+
+
+def test_without_anything_that_stands_still(footage: list[Picture]) -> None:
+    skies = [np.ascontiguousarray(p[:60]) for p in footage]
+    (row,) = vitals_of(material(skies[:160]), [tensor(p) for p in skies[160:220]])
+    assert row.values["static_psnr"] is None
+    # This sky clears up; nothing else is wrong.
+    assert set(row.failed) <= {"saturation", "mean_shift"}
+
+
+def test_a_still_source_asks_for_no_motion(footage: list[Picture]) -> None:
+    source = material(footage[:1])
+    (row,) = vitals_of(source, [tensor(p) for p in footage[1:31]])
+    silent = [key for key, value in row.values.items() if value is None]
+    assert silent == ["motion", "static_psnr", "patch_time", "repeat"]
+    assert row.as_json()["motion"] is None
+
+
+def test_black_is_no_number_of_errors() -> None:
+    black = [np.zeros((40, 60, 3), np.uint8)] * 40
+    (row,) = vitals_of(material(black[:10]), [tensor(p) for p in black[10:]])
+    assert row.alive
+    assert all(v is None or np.isfinite(v) for v in row.values.values())
+
+
+def test_what_explodes_is_dead(source: Material) -> None:
+    wild = [torch.full((3, 96, 128), value) for value in (2.0, float("nan"), float("inf"))]
+    (row,) = vitals_of(source, wild * 10)
+    assert not row.alive
+    assert all(v is None or np.isfinite(v) for v in row.values.values())
+
+
+def test_rows_while_it_runs(source: Material, footage: list[Picture]) -> None:
+    meter = Meter(source, frames=130)
+    assert meter.now() is None
+    for number, picture in enumerate(footage[160:290]):
+        meter.push(tensor(picture))
+        now = meter.now()
+        assert now is not None
+        assert (now.start, now.end) == (max(0, number + 1 - 100), number + 1)
+        assert len(meter.rows) == (number + 1) // 100
+    row = meter.finish()[-1].as_json()
+    assert (row["from"], row["to"], row["alive"]) == (30, 130, True)
+    assert list(row) == ["from", "to", *KEYS, "alive"]
+
+
+@pytest.mark.parametrize("size", [(5, 4), (33, 17), (700, 20)])
+def test_any_size(size: tuple[int, int]) -> None:
+    random = np.random.default_rng(0)
+    width, height = size
+    shown = [random.integers(0, 255, (height, width, 3), np.uint8) for _ in range(12)]
+    (row,) = vitals_of(material(shown), [tensor(p) for p in shown])
+    assert row.values["sharpness"] == pytest.approx(1, abs=0.05)
+
+
+def test_a_repeating_clip_may_repeat() -> None:
+    pictures = ball(120)
+    (row,) = vitals_of(material(pictures[:72]), [tensor(p) for p in pictures[72:]])
+    assert row.alive, (row.failed, row.values)
+
+
+def test_small_and_full_size_agree(footage: list[Picture]) -> None:
+    """Vitals are taken on copies of at most 480 pixels."""
+
+    def large(picture: Picture) -> Picture:
+        made: Picture = cv2.resize(picture, (600, 450), interpolation=cv2.INTER_CUBIC)
+        return made
+
+    source = material([large(p) for p in footage[:16]])
+    made: list[Tensor] = [tensor(large(p)) for p in footage[16:32]]
+    (row,) = vitals_of(source, made)
+    assert row.alive, (row.failed, row.values)
+    assert all(a is not b for a, b in pairwise(made))

@@ -1,0 +1,85 @@
+"""Lanes: calls side by side, in order, with PyTorch's threads divided among them."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+
+import pytest
+import torch
+
+from cloudconv.engine.cpu_streams import CpuStreams, useful_cpu_streams
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_results_and_errors_come_back(count: int) -> None:
+    with closing(CpuStreams(count)) as cpu_streams:
+        calls = [cpu_streams.call(divmod, number, 3) for number in range(20)]
+        failed = cpu_streams.call(torch.ones(2).reshape, 3)
+        assert [call.result() for call in calls] == [divmod(number, 3) for number in range(20)]
+        with pytest.raises(RuntimeError, match="shape"):
+            failed.result()
+
+
+def test_calls_run_side_by_side_and_share_the_threads() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        meeting = threading.Barrier(2, timeout=20)
+        with closing(CpuStreams(2)) as cpu_streams:
+
+            def meet() -> int:
+                meeting.wait()
+                return torch.get_num_threads()
+
+            assert [call.result() for call in [cpu_streams.call(meet) for _ in range(4)]] == [2] * 4
+            assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_call_may_wait_for_those_before_it() -> None:
+    with closing(CpuStreams(2)) as cpu_streams:
+        first = cpu_streams.call(int, "1")
+        for _ in range(50):
+            first = cpu_streams.call(lambda before=first: before.result() + 1)
+        assert first.result(timeout=20) == 51
+
+
+def test_narrowed_lanes_work_in_the_callers_thread() -> None:
+    with closing(CpuStreams(3)) as cpu_streams:
+        call = cpu_streams.call(threading.get_ident)
+        assert cpu_streams.narrow()
+        assert call.result() != threading.get_ident()
+        assert cpu_streams.call(threading.get_ident).result() == threading.get_ident()
+        assert not cpu_streams.narrow()
+
+
+@pytest.mark.parametrize("granted", [0, 1, 3])
+def test_too_few_threads_mean_one_lane_and_no_waiting(
+    granted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, start = torch.get_num_threads(), threading.Thread.start
+    begun: list[threading.Thread] = []
+
+    def grudging(thread: threading.Thread) -> None:
+        if len(begun) == granted:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", grudging)
+    with closing(CpuStreams(4)) as cpu_streams:
+        assert cpu_streams.count == 1
+        assert cpu_streams.call(threading.get_ident).result() == threading.get_ident()
+    for thread in begun:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert torch.get_num_threads() == threads
+
+
+def test_only_a_processor_has_several() -> None:
+    assert useful_cpu_streams(torch.device("cpu"), 1) == 1
+    assert useful_cpu_streams(torch.device("cpu"), 6) == 6
+    assert useful_cpu_streams(torch.device("cpu"), 64) == 8
+    assert useful_cpu_streams(torch.device("cuda"), 6) == 1

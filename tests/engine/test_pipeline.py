@@ -1,0 +1,197 @@
+"""Stages in threads: order, errors, bounded work ahead, and nothing left running."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+import traceback
+import weakref
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloudconv.engine.pipeline import prefetch
+
+
+class Item:
+    """Something that can be watched being freed."""
+
+
+class Source:
+    """Counts from 0, and notes in which thread each thing happened to it."""
+
+    def __init__(self, length: int = 1000) -> None:
+        self.made = 0
+        self.length = length
+        self.threads: set[int] = set()
+        self.closed_in: int | None = None
+
+    def __iter__(self) -> Iterator[int]:
+        try:
+            while self.made < self.length:
+                self.threads.add(threading.get_ident())
+                self.made += 1
+                yield self.made - 1
+        finally:
+            self.closed_in = threading.get_ident()
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers() | st.none(), max_size=20), st.integers(1, 5))
+def test_all_items_arrive_in_order(items: list[int | None], depth: int) -> None:
+    assert list(prefetch(items, depth)) == items
+
+
+def test_an_error_arrives_in_its_turn_with_its_own_traceback() -> None:
+    def decode_badly() -> Iterator[int]:
+        yield 1
+        raise OSError("broken file")
+
+    items = prefetch(decode_badly(), 4)
+    assert next(items) == 1
+    with pytest.raises(OSError, match="broken file") as caught:
+        next(items)
+    assert "decode_badly" in [
+        entry.name for entry in traceback.extract_tb(caught.value.__traceback__)
+    ]
+    assert list(items) == []
+
+
+@pytest.mark.parametrize("taken", [0, 1, 7])
+def test_stopping_early_closes_the_source_in_its_own_thread(taken: int) -> None:
+    source = Source()
+    with prefetch(source, 3) as items:
+        assert [next(items) for _ in range(taken)] == list(range(taken))
+    if taken:
+        assert source.threads == {source.closed_in}
+        assert source.closed_in != threading.get_ident()
+    assert source.made <= taken + 3
+
+
+def test_a_consumer_that_fails_leaves_nothing_running() -> None:
+    source = Source()
+
+    def write_until_interrupted() -> None:
+        with prefetch(source, 2) as items:
+            for item in items:
+                if item == 5:
+                    raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_until_interrupted()
+    assert source.closed_in is not None
+
+
+def test_ctrl_c_while_waiting_leaves_nothing_running() -> None:
+    source = Source()
+
+    def slowly() -> Iterator[int]:
+        for item in source:
+            time.sleep(0.02)
+            yield item
+
+    def consume() -> None:
+        with prefetch(slowly(), 2) as items:
+            for _ in items:
+                pass
+
+    timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
+    # What started the tests may have turned Ctrl-C off.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            consume()
+        timer.join()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert 0 < source.made < 100
+
+
+def test_dropping_it_is_enough() -> None:
+    source = Source()
+    items = prefetch(source, 2)
+    next(items)
+    del items
+    assert source.closed_in is not None
+
+
+def test_stages_can_be_chained_and_all_stop() -> None:
+    source = Source()
+
+    def doubled(items: Iterator[int]) -> Iterator[int]:
+        for item in items:
+            yield 2 * item
+
+    with prefetch(source, 2) as first, prefetch(doubled(first), 2) as second:
+        assert [next(second) for _ in range(10)] == list(range(0, 20, 2))
+    assert source.closed_in is not None
+
+
+def test_work_ahead_is_bounded() -> None:
+    source = Source()
+    with prefetch(source, 3) as items:
+        for item in items:
+            assert source.made <= item + 1 + 3
+            if item == 50:
+                break
+
+
+def test_the_source_works_while_the_consumer_does() -> None:
+    begun = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 0
+        begun.set()
+        yield 1
+
+    with prefetch(items(), 1) as ahead:
+        next(ahead)
+        assert begun.wait(timeout=10)
+
+
+def test_an_item_lives_no_longer_than_its_consumer_needs_it() -> None:
+    watched: list[weakref.ref[Item]] = []
+
+    def items() -> Iterator[Item]:
+        for _ in range(20):
+            item = Item()
+            watched.append(weakref.ref(item))
+            yield item
+            del item
+
+    with prefetch(items(), 2) as ahead:
+        for number, item in enumerate(ahead):
+            assert watched[number]() is item
+            assert all(seen() is None for seen in watched[:number])
+
+
+def test_a_depth_below_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        prefetch([], 0)
+
+
+def test_what_is_not_there_yet_is_not_waited_for() -> None:
+    go = threading.Event()
+
+    def slow() -> Iterator[int]:
+        yield 1
+        go.wait(20)
+        yield 2
+
+    with prefetch(slow(), 2) as items:
+        found = items.arriving()
+        assert next(found) == 1
+        assert [next(found) for _ in range(3)] == [None] * 3
+        go.set()
+        assert [item for item in found if item is not None] == [2]

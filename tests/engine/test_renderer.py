@@ -1,0 +1,422 @@
+"""The renderer: right frames, in order, whatever the batch, the format and the memory."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cloudconv.engine import memory
+from cloudconv.engine import renderer as runner
+from cloudconv.engine.renderer import FrameTask, Renderer
+from cloudconv.errors import DeviceError, ModelError, SettingsError
+from cloudconv.media.frame import ColorTags, Frame
+from cloudconv.models import registry
+from cloudconv.models.base import Interpolator
+from cloudconv.models.baselines import BLEND, Blend
+from tests.helpers.factory import picture, planes_of
+
+CPU = torch.device("cpu")
+LIMITED = ColorTags(1, 1, 1, 1)
+
+
+def clip(count: int, pix_fmt: str = "yuv420p", **options: Any) -> list[Frame]:
+    return [
+        Frame(picture(k, pix_fmt=pix_fmt, **options), Fraction(k, 24), Fraction(1, 24), LIMITED)
+        for k in range(count)
+    ]
+
+
+def multiplied(frames: list[Frame], factor: int) -> Iterator[FrameTask]:
+    """What a whole factor asks for: each gap divided, the last frame held."""
+    step = Fraction(1, 24 * factor)
+    for k, frame in enumerate(frames):
+        right = frames[k + 1] if k + 1 < len(frames) else None
+        for part in range(factor):
+            yield FrameTask(frame, right, Fraction(part, factor), (k * factor + part) * step, step)
+
+
+def renderer(model: str | Interpolator = "tiny", **options: Any) -> tuple[Renderer, list[str]]:
+    said: list[str] = []
+    loaded = registry.load(model) if isinstance(model, str) else model
+    options = {"device": CPU, "dtype": torch.float32, "on_warning": said.append, **options}
+    return Renderer(loaded, **options), said
+
+
+def pixels(frames: Iterable[Frame]) -> list[list[Any]]:
+    return [planes_of(frame.picture) for frame in frames]
+
+
+def assert_alike(first: list[list[Any]], second: list[list[Any]], levels: int = 0) -> None:
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        for p, q in zip(a, b, strict=True):
+            assert p.dtype == q.dtype
+            assert np.abs(p.astype(int) - q.astype(int)).max() <= levels
+
+
+class Hungry(Blend):
+    """Blends, but can only allocate for so many pixels at once."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.spec = replace(BLEND, multiple=8, overlap=8)
+        self.room = room
+        self.sizes: list[tuple[int, ...]] = []
+
+    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
+        self.sizes.append(tuple(x0.shape))
+        if x0.shape[0] * x0.shape[2] * x0.shape[3] > self.room:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to get more")
+        return super().forward(x0, x1, timestep, scale)
+
+
+def test_source_frames_pass_untouched_at_their_own_times() -> None:
+    frames = clip(4)
+    work, said = renderer()
+    made = list(work.render(multiplied(frames, 3)))
+    assert [frame.time for frame in made] == [Fraction(k, 72) for k in range(12)]
+    assert {frame.duration for frame in made} == {Fraction(1, 72)}
+    assert [frame.picture for frame in made[::3]] == [frame.picture for frame in frames]
+    # The last interval has no right frame: it is held.
+    assert made[10].picture is made[11].picture is frames[3].picture
+    assert work.new_frames == 6
+    assert said == []
+
+
+def test_new_frames_lie_between_and_carry_the_sources_form() -> None:
+    frames = clip(2)
+    work, _ = renderer("blend")
+    made = list(work.render(multiplied(frames, 4)))
+    assert {(f.pix_fmt, f.width, f.height, f.tags) for f in made} == {("yuv420p", 96, 64, LIMITED)}
+    left, right = (planes_of(f.picture)[0].astype(float) for f in frames)
+    for part in (1, 2, 3):
+        expected = left + (right - left) * part / 4
+        assert np.abs(planes_of(made[part].picture)[0] - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "pix_fmt",
+    ["yuv420p", "yuv422p10le", "yuv444p12le", "gray", "gray16le", "gbrp", "gbrap", "yuva420p"],
+)
+@pytest.mark.parametrize("size", [(96, 64), (33, 17)])
+def test_every_pixel_format_is_blended_plane_by_plane(pix_fmt: str, size: tuple[int, int]) -> None:
+    width, height = size
+    frames = clip(2, pix_fmt, width=width, height=height)
+    work, _ = renderer("blend")
+    middle = list(work.render(multiplied(frames, 2)))[1]
+    planes = [planes_of(f.picture) for f in (*frames, middle)]
+    levels = 2 if "16" in pix_fmt else 1
+    for left, right, made in zip(*planes, strict=True):
+        assert made.dtype == left.dtype
+        assert np.abs(made - (left.astype(float) + right) / 2).max() <= levels
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    st.integers(1, 7),
+    st.integers(1, 3),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 4)), max_size=20),
+)
+def test_batches_change_neither_order_nor_pictures(
+    batch: int, cpu_streams: int, wanted: list[tuple[int, int, int]]
+) -> None:
+    frames = clip(4, width=24, height=16)
+    tasks = [
+        FrameTask(
+            frames[a], None if b == 3 else frames[b], Fraction(t, 5), Fraction(k), Fraction(1)
+        )
+        for k, (a, b, t) in enumerate(wanted)
+    ]
+    one = list(renderer(batch=1)[0].render(tasks))
+    many = list(renderer(batch=batch, cpu_streams=cpu_streams)[0].render(iter(tasks)))
+    assert [f.time for f in many] == [task.time for task in tasks]
+    assert_alike(pixels(one), pixels(many), levels=1)
+
+
+def test_identical_neighbours_cost_no_inference(monkeypatch: pytest.MonkeyPatch) -> None:
+    still = [replace(frame, picture=picture(0)) for frame in clip(3)]
+    work, _ = renderer()
+    monkeypatch.setattr(Interpolator, "interpolate", None)
+    made = list(work.render(multiplied(still, 4)))
+    assert work.new_frames == 0
+    assert_alike(pixels(made), pixels([still[0]] * 12))
+
+
+@pytest.mark.parametrize("cpu_streams", [1, 3])
+@pytest.mark.parametrize("batch", [1, 4, 16])
+def test_each_source_frame_is_converted_once(
+    batch: int, cpu_streams: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[object] = []
+    real = runner.to_rgb
+
+    def counted(planes: Any, *rest: Any) -> Tensor:
+        calls.append(rest)
+        return real(planes, *rest)
+
+    monkeypatch.setattr(runner, "to_rgb", counted)
+    work, _ = renderer(batch=batch, cpu_streams=cpu_streams)
+    assert len(list(work.render(multiplied(clip(5), 4)))) == 20
+    assert len(calls) == 5
+    assert not work._seen
+
+
+@pytest.mark.parametrize("batch", [1, 6])
+def test_frames_are_let_go_as_the_work_goes_on(batch: int) -> None:
+    class Watched(ColorTags):  # the one part of a frame that can be watched being freed
+        pass
+
+    made: list[weakref.ref[Watched]] = []
+
+    def watched(index: int) -> Frame:
+        tags = Watched()
+        made.append(weakref.ref(tags))
+        return Frame(picture(index), Fraction(index), Fraction(1), tags)
+
+    def tasks() -> Iterator[FrameTask]:
+        left = watched(0)
+        for index in range(1, 40):
+            right = watched(index)
+            yield FrameTask(left, None, Fraction(0), Fraction(index), Fraction(1))
+            yield FrameTask(left, right, Fraction(1, 2), Fraction(index), Fraction(1))
+            left = right
+
+    work, _ = renderer(batch=batch)
+    for _ in work.render(tasks()):
+        assert sum(tags() is not None for tags in made) <= batch + 3
+    assert len(made) == 40
+
+
+def test_frames_that_pass_do_not_wait_for_a_batch_to_fill() -> None:
+    frames = clip(2)
+    taken = 0
+
+    def tasks() -> Iterator[FrameTask]:
+        nonlocal taken
+        held = FrameTask(frames[0], None, Fraction(0), Fraction(0), Fraction(1))
+        for number in range(200):
+            taken += 1
+            yield held if number != 3 else replace(held, right=frames[1], timestep=Fraction(1, 2))
+
+    work, _ = renderer(batch=8)
+    made = work.render(tasks())
+    for wanted in range(3):
+        next(made)
+        assert taken == wanted + 1  # nothing to wait for
+    next(made)
+    assert taken < 40
+    assert len(list(made)) == 196
+
+
+def test_closing_early_closes_the_tasks() -> None:
+    closed = []
+
+    def tasks() -> Iterator[FrameTask]:
+        try:
+            yield from multiplied(clip(5), 2)
+        finally:
+            closed.append(True)
+
+    source = tasks()
+    made = renderer()[0].render(source)
+    next(made)
+    made.close()
+    assert closed == [True]
+
+
+def test_out_of_memory_halves_the_batch_and_says_so() -> None:
+    frames = clip(4)
+    model = Hungry(room=2 * 96 * 64)
+    work, said = renderer(model, batch=8)
+    made = pixels(work.render(multiplied(frames, 4)))
+    assert_alike(made, pixels(renderer("blend")[0].render(multiplied(frames, 4))))
+    assert [text.split(": ")[1] for text in said] == [
+        "the batch is now 4.",
+        "the batch is now 2.",
+    ]
+    assert work.new_frames == 9
+
+
+class Pool(Blend):
+    """Blends on a device that has room for so many pictures, those of failed calls included."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+        self.taken: list[weakref.ref[Tensor]] = []
+        self.failures = 0
+
+    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
+        mine = torch.empty_like(x0)
+        self.taken.append(weakref.ref(mine))
+        if sum(len(t) for taken in self.taken if (t := taken()) is not None) > self.room:
+            self.failures += 1
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return super().forward(x0, x1, timestep, scale)
+
+
+@pytest.mark.parametrize("cpu_streams", [1, 2])
+def test_what_failed_holds_nothing_while_it_is_tried_again(cpu_streams: int) -> None:
+    frames = clip(8)
+    model = Pool(2)
+    work, said = renderer(model, batch=4, cpu_streams=cpu_streams)
+    gc.disable()  # nor may it need the collector
+    try:
+        made = pixels(work.render(multiplied(frames, 4)))
+    finally:
+        gc.enable()
+    assert_alike(made, pixels(renderer("blend")[0].render(multiplied(frames, 4))))
+    assert [text.split(": ")[1] for text in said] == ["the batch is now 2."]
+    assert not any(taken() is not None for taken in model.taken)
+
+
+def test_no_model_outlives_its_use() -> None:
+    model = Hungry(room=2 * 96 * 64)
+    left = weakref.ref(model)
+    gc.disable()
+    try:
+        work, _ = renderer(model, batch=4)
+        assert len(list(work.render(multiplied(clip(4), 4)))) == 16
+        del work, model
+        assert left() is None
+    finally:
+        gc.enable()
+
+
+def test_every_batch_has_the_planned_size_where_another_costs_memory() -> None:
+    frames = clip(4)
+    model = Hungry(room=10**9)
+    work, _ = renderer(model, batch=4)
+    work._fills = True
+    made = pixels(work.render(multiplied(frames, 3)))
+    assert_alike(made, pixels(renderer("blend")[0].render(multiplied(frames, 3))))
+    assert {shape[0] for shape in model.sizes} == {4}
+    assert work.new_frames == 6
+
+
+def test_lanes_that_do_not_fit_beside_each_other_give_way() -> None:
+    frames = clip(6)
+    threads = torch.get_num_threads()
+    model = Hungry(room=2 * 96 * 64)
+    work, said = renderer(model, batch=4, cpu_streams=3)
+    made = pixels(work.render(multiplied(frames, 4)))
+    assert_alike(made, pixels(renderer("blend")[0].render(multiplied(frames, 4))))
+    assert [text.split(": ")[1] for text in said] == ["the batch is now 2."]
+    assert work.new_frames == 15
+    assert torch.get_num_threads() == threads
+
+
+def test_no_more_lanes_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = renderer(cpu_streams=1)[0].plan(640, 480)
+    assert one.cpu_streams == 1
+    monkeypatch.setattr(memory, "free_memory", lambda device: int(one.memory_bytes * 2.5 / 0.6))
+    assert renderer(cpu_streams=4)[0].plan(640, 480).cpu_streams == 2
+
+
+def test_out_of_memory_at_one_frame_falls_back_to_tiles() -> None:
+    frames = clip(3, width=480, height=200)
+    model = Hungry(room=130 * 130)
+    work, said = renderer(model, batch=2)
+    made = pixels(work.render(multiplied(frames, 2)))
+    assert_alike(made, pixels(renderer("blend")[0].render(multiplied(frames, 2))))
+    assert len(said) == 3
+    assert "batch is now 1" in said[0]
+    assert "tiles of 240 pixels" in said[1]
+    assert "tiles of 120 pixels" in said[2]
+
+
+def test_memory_too_small_for_the_smallest_tile_is_an_error() -> None:
+    work, said = renderer(Hungry(room=10), batch=2)
+    with pytest.raises(DeviceError, match="smallest tiles do not fit"):
+        list(work.render(multiplied(clip(3), 2)))
+    assert len(said) == 2
+
+
+def test_without_tiles_memory_too_small_is_an_error_that_names_them() -> None:
+    work, _ = renderer(Hungry(room=64 * 64), tile="off")
+    with pytest.raises(DeviceError, match="--tile auto"):
+        list(work.render(multiplied(clip(3), 2)))
+
+
+def test_other_failures_are_not_taken_for_memory() -> None:
+    work, said = renderer()
+    broken = replace(clip(1)[0], picture=picture(0, 48, 32))
+    with pytest.raises((RuntimeError, ValueError)):
+        list(work.render([FrameTask(clip(1)[0], broken, Fraction(1, 2), Fraction(0), Fraction(1))]))
+    assert said == []
+
+
+def test_little_free_memory_means_tiles_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = clip(2, width=640, height=480)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 55 * 2**20)
+    model = Hungry(room=640 * 480)
+    model.spec = replace(model.spec, bytes_per_pixel=400)
+    work, said = renderer(model)
+    made = pixels(work.render(multiplied(frames, 3)))
+    assert_alike(made, pixels(renderer("blend")[0].render(multiplied(frames, 3))))
+    assert len(said) == 1
+    assert "640x480" in said[0]
+    assert "tiles of" in said[0]
+    assert max(max(shape[2:]) for shape in model.sizes) < 640
+
+
+def test_tiles_that_were_asked_for_need_no_warning() -> None:
+    model = Hungry(room=10**9)
+    work, said = renderer(model, tile=64)
+    list(work.render(multiplied(clip(2, width=200, height=100), 2)))
+    assert said == []
+    assert max(max(shape[2:]) for shape in model.sizes) <= 64
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [({"batch": 0}, SettingsError), ({"tile": 1}, SettingsError), ({"scale": 0.5}, ModelError)],
+)
+def test_impossible_settings_are_refused_at_once(
+    options: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        renderer("tiny", **options)
+
+
+def test_the_default_model_runs_through_it() -> None:
+    frames = clip(2)
+    work, _ = renderer("rife-4.6")
+    middle = planes_of(list(work.render(multiplied(frames, 2)))[1].picture)[0]
+    # Halfway: the texture moved by one pixel, not a double image of both.
+    truth = np.roll(planes_of(frames[0].picture)[0], 1, axis=1)[8:-8, 8:-8]
+    assert np.abs(middle[8:-8, 8:-8].astype(int) - truth).mean() < 1
+
+
+def test_tiles_agree_with_the_whole_on_where_to_blend() -> None:
+    shots = [picture(0, 384, 288, noise=6.0), picture(1, 384, 288, step=0.0, noise=6.0)]
+    frames = [Frame(p, Fraction(k, 24), Fraction(1, 24)) for k, p in enumerate(shots)]
+    made = {}
+    for tile, fallback in (("off", True), (256, True), ("off", False)):
+        model = registry.load("rife-4.6")
+        work = Renderer(
+            model,
+            device=torch.device("cpu"),
+            dtype=torch.float32,
+            tile=tile,  # type: ignore[arg-type]
+            fallback=fallback,
+            on_warning=pytest.fail,
+        )
+        task = FrameTask(frames[0], frames[1], Fraction(1, 2), Fraction(1, 48), Fraction(1, 48))
+        (result,) = work.render([task])
+        made[tile, fallback] = result.planes()[0].float()
+    blend = (frames[0].planes()[0].float() + frames[1].planes()[0].float()) / 2
+    far = {key: float((luma - blend).abs().mean()) for key, luma in made.items()}
+    assert far["off", True] < far["off", False] / 2
+    assert (made["off", True] - made[256, True]).square().mean() < 255**2 * 1e-5

@@ -1,0 +1,125 @@
+"""Tiles cover the picture, and nobody can see where they meet."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cloudconv.engine.memory import grid
+from cloudconv.engine.tiling import round_up, smallest_tile, spans, tiled
+from cloudconv.models import registry
+
+CLIPS = Path(__file__).parents[3] / "shared" / "clips"
+
+
+@st.composite
+def axes(draw: st.DrawFn) -> tuple[int, int, int, int]:
+    """(size, tile, overlap, multiple) that go together."""
+    multiple = draw(st.sampled_from([1, 2, 8, 32, 64]))
+    overlap = draw(st.integers(0, 100))
+    tile = smallest_tile(overlap, multiple) + multiple * draw(st.integers(0, 8))
+    return draw(st.integers(1, 2000)), tile, overlap, multiple
+
+
+@settings(deadline=None, max_examples=200)
+@given(axes())
+def test_spans_cover_an_axis_and_their_weights_sum_to_one(axis: tuple[int, int, int, int]) -> None:
+    size, tile, overlap, multiple = axis
+    found = spans(size, tile, overlap, multiple)
+    total = torch.zeros(size)
+    for span in found:
+        assert span.start % multiple == 0
+        assert 0 < span.stop - span.start <= tile
+        assert span.weights.shape == (span.stop - span.start,)
+        assert span.weights.min() >= -1e-6
+        total[span.start : span.stop] += span.weights
+    torch.testing.assert_close(total, torch.ones(size))
+    for left, right in pairwise(found):
+        assert left.stop - right.start >= min(overlap, size - right.start)
+    assert found[-1].stop == size
+
+
+def test_edges_of_tiles_that_meet_are_not_used() -> None:
+    first, second = spans(288, 192, 96, 32)
+    assert first.weights[-20:].abs().max() == 0
+    assert second.weights[:20].abs().max() == 0
+    assert first.weights[:60].min() == 1
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(64, 48), (100, 20), (96, 48)])
+def test_a_tile_that_the_grid_does_not_allow_is_refused(tile: int, overlap: int) -> None:
+    if tile % 32 == 0 and tile >= smallest_tile(overlap, 32):
+        assert spans(500, tile, overlap, 32)
+    else:
+        with pytest.raises(ValueError, match="tile"):
+            spans(500, tile, overlap, 32)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 3))
+def test_tiles_of_a_pointwise_method_give_the_whole_picture(
+    height: int, width: int, batch: int
+) -> None:
+    generator = torch.Generator().manual_seed(height * width)
+    x0 = torch.rand(batch, 3, height, width, generator=generator)
+    x1 = torch.rand(batch, 3, height, width, generator=generator)
+
+    def mean(a: Tensor, b: Tensor) -> Tensor:
+        assert max(a.shape[-2:]) <= 96
+        return (a + b) / 2
+
+    result = tiled(mean, x0, x1, tile=96, overlap=24, multiple=8)
+    torch.testing.assert_close(result, (x0 + x1) / 2)
+
+
+def moving(width: int, height: int) -> tuple[Tensor, Tensor]:
+    """Two pictures of a cloudy texture with detail at several scales, 6 pixels apart."""
+    generator = torch.Generator().manual_seed(1)
+    picture = torch.full((1, 3, height, width + 16), 0.5)
+    for size in (4, 8, 16, 32, 64, 128):
+        coarse = torch.rand(1, 3, height // size + 2, width // size + 2, generator=generator) - 0.5
+        picture += size / 128 * F.interpolate(coarse, picture.shape[2:], mode="bicubic")
+    return picture[..., 8:-8], picture[..., 2:-14]
+
+
+def clip_pair() -> tuple[Tensor, Tensor]:
+    with av.open(str(CLIPS / "clouds.mp4")) as clip:
+        found = [
+            torch.from_numpy(frame.to_ndarray(format="rgb24", width=512, height=384))
+            for number, frame in zip(range(13), clip.decode(video=0), strict=False)
+            if number in (10, 12)
+        ]
+    first, second = (picture.permute(2, 0, 1)[None] / 255 for picture in found)
+    return first, second
+
+
+@pytest.mark.parametrize("content", ["texture", "clip"])
+def test_no_seam_shows_with_the_default_model(content: str) -> None:
+    if content == "clip" and not (CLIPS / "clouds.mp4").exists():
+        pytest.skip("the shared clips are not here")
+    x0, x1 = moving(512, 384) if content == "texture" else clip_pair()
+    model = registry.load(registry.spec("rife-4.6").name)
+    half = torch.tensor([0.5])
+    multiple, overlap = grid(model)
+    whole = model.interpolate(x0, x1, half)
+    parts = tiled(
+        lambda a, b: model.interpolate(a, b, half),
+        x0,
+        x1,
+        tile=round_up(max(256, smallest_tile(overlap, multiple)), multiple),
+        overlap=overlap,
+        multiple=multiple,
+    )
+    error = (parts - whole).square()
+    assert -10 * torch.log10(error.mean()) >= 50
+    # Nor anywhere in particular: the worst 32-pixel block is still as good as a fine encode.
+    worst = F.avg_pool2d(error.mean(1, keepdim=True), 32).max()
+    assert -10 * torch.log10(worst) >= 40

@@ -1,0 +1,106 @@
+"""Small scenes to dream on from: clouds over a silhouette, a ball that bounces, noise."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import cache
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import torch
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cloudconv.dreaming.material.material import Material
+from cloudconv.media.frame import ColorTags, Frame
+
+Picture = NDArray[np.uint8]
+
+
+@cache
+def _noise(seed: int, height: int, width: int, roughness: float) -> NDArray[np.float32]:
+    """(height, width) float32 in about -1 … 1, which wraps around."""
+    random = np.random.default_rng(seed)
+    spectrum = np.fft.rfft2(random.standard_normal((height, width)))
+    # In cycles a hundred pixels, the same both ways.
+    radius = 100 * np.hypot(np.fft.rfftfreq(width)[None], np.fft.fftfreq(height)[:, None])
+    spectrum *= np.where(radius > 1, np.maximum(radius, 1) ** -roughness, 0)
+    noise = np.fft.irfft2(spectrum, (height, width))
+    made: NDArray[np.float32] = (noise / noise.std() / 2).astype(np.float32)
+    return made
+
+
+def clouds(count: int, size: tuple[int, int] = (128, 96), speed: float = 1.0) -> list[Picture]:
+    """Clouds that drift over a silhouette of hills, changing as they go; (h, w, 3) RGB each."""
+    width, height = size
+    wide = 1024
+    shape, detail = _noise(1, height, wide, 1.7), _noise(2, height, wide, 1.4)
+    hills = height * 0.8 + 5 * _noise(3, 1, wide, 1.5)[0, :width]
+    land = np.clip(np.arange(height)[:, None] - hills + 0.5, 0, 1)[..., None].astype(np.float32)
+    texture = 45 + 25 * _noise(4, height, wide, 1.0)[:, :width, None]
+    made = []
+    for k in range(count):
+        both = [
+            _moved(layer, k * speed * pace, width) for layer, pace in ((shape, 1), (detail, 1.3))
+        ]
+        cover = 1 / (1 + np.exp(-6 * (both[0] + 0.5 * both[1])))[..., None]
+        sky = (1 - cover) * np.float32([90, 130, 200]) + cover * np.float32([235, 230, 225])
+        shown = sky * (1 - land) + texture * land * np.float32([0.9, 1, 0.8])
+        made.append(np.clip(np.rint(shown), 0, 255).astype(np.uint8))
+    return made
+
+
+def _moved(layer: NDArray[np.float32], by: float, width: int) -> NDArray[np.float32]:
+    whole, part = int(by), by - int(by)
+    rolled = np.roll(layer, whole, 1)
+    shown: NDArray[np.float32] = (1 - part) * rolled + part * np.roll(rolled, 1, 1)
+    return shown[:, :width]
+
+
+def ball(count: int, size: tuple[int, int] = (96, 64), period: int = 24) -> list[Picture]:
+    """A ball that bounces on the spot over a grid."""
+    width, height = size
+    made = []
+    for k in range(count):
+        picture = np.full((height, width, 3), 60, np.uint8)
+        picture[::8], picture[:, ::8] = 75, 75
+        lift = abs(np.sin(np.pi * k / period)) * (height - 28)
+        centre = round(16 * width / 2), round(16 * (height - 12 - lift))
+        cv2.circle(picture, centre, 8 * 16, (230, 80, 60), -1, cv2.LINE_AA, 4)
+        made.append(picture)
+    return made
+
+
+def frames(pictures: list[Picture], rate: int = 25, pix_fmt: str = "gbrp") -> list[Frame]:
+    """As a source would deliver them."""
+    step = Fraction(1, rate)
+    return [
+        Frame(video(picture, pix_fmt), k * step, step, ColorTags())
+        for k, picture in enumerate(pictures)
+    ]
+
+
+def video(picture: Picture, pix_fmt: str = "yuv420p") -> VideoFrame:
+    return av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format=pix_fmt)
+
+
+def material(pictures: list[Picture], **options: Any) -> Material:
+    return Material(frames(pictures), step=Fraction(1, 25), **options)
+
+
+def tensor(picture: Picture) -> Tensor:
+    """(3, H, W) in [0, 1]."""
+    return torch.from_numpy(picture).permute(2, 0, 1).float() / 255
+
+
+def ball_is_whole(picture: Tensor) -> bool:
+    """Whether one round ball is in the picture."""
+    red = (picture[0] - picture[1] > 0.3).numpy().astype(np.uint8)
+    count, _, stats, _ = cv2.connectedComponentsWithStats(red)
+    if count != 2:
+        return False
+    _, _, width, height, area = stats[1]
+    return bool(14 <= width <= 19 and 14 <= height <= 19 and 160 <= area <= 240)

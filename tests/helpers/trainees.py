@@ -1,0 +1,157 @@
+"""Networks small enough to learn something while a test waits, and clips for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from av.video.frame import VideoFrame
+from torch import Tensor, nn
+
+from cloudconv.models import registry
+from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor, Reconstructor
+from cloudconv.models.tiny import TINY
+from tests.helpers.factory import write_clip
+
+PREDICT = replace(
+    TINY,
+    name="small-predictor",
+    task="predict",
+    context=2,
+    multiple=4,
+    build=lambda: Next(PREDICT),
+)
+AHEAD = replace(PREDICT, name="small-horizon", build=lambda: Ahead(AHEAD))
+MIDDLE = replace(
+    TINY,
+    name="small-middle",
+    task="interpolate",
+    arbitrary_timestep=False,
+    build=lambda: Middle(MIDDLE),
+)
+AGAIN = replace(
+    TINY, name="small-autoencoder", task="reconstruct", context=1, build=lambda: Again(AGAIN)
+)
+DUEL = replace(PREDICT, name="small-duel", build=lambda: Duel(DUEL))
+COARSE = replace(PREDICT, name="small-pyramid", build=lambda: Coarse(COARSE))
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, *specs: ModelSpec) -> None:
+    """Put these models into the registry for one test."""
+    monkeypatch.setattr(registry, "_SPECS", (*registry.specs(), *specs))
+
+
+class Next(Predictor):
+    """One convolution that looks at two frames and adds to the last."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.encode = nn.Conv2d(6, 12, 5, padding=2)
+        self.decode = nn.Conv2d(12, 3, 5, padding=2)
+        nn.init.zeros_(self.decode.weight)
+        nn.init.zeros_(self.decode.bias)
+
+    def forward(self, context: Tensor) -> Tensor:
+        changed: Tensor = self.decode(torch.relu(self.encode(context.flatten(1, 2))))
+        return context[:, -1] + changed
+
+
+class Ahead(Predictor):
+    """Told the horizon, and reaching it at once."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.encode = nn.Conv2d(7, 12, 5, padding=2)
+        self.decode = nn.Conv2d(12, 3, 5, padding=2)
+
+    def forward(self, context: Tensor, horizon: Tensor | None = None) -> Tensor:
+        ahead = torch.ones(len(context)) if horizon is None else horizon
+        plane = ahead.view(-1, 1, 1, 1).expand(-1, 1, *context.shape[3:])
+        seen = torch.cat((context.flatten(1, 2), plane / 8), 1)
+        made: Tensor = self.decode(torch.relu(self.encode(seen)))
+        return context[:, -1] + made
+
+
+class Coarse(Next):
+    """Also gives a picture of half the size, as models of several scales do."""
+
+    def pyramid(self, context: Tensor) -> list[Tensor]:
+        made: Tensor = self(context)
+        return [nn.functional.avg_pool2d(made, 2), made]
+
+
+class Duel(Next):
+    """Has a discriminator for the adversarial loss."""
+
+    def discriminators(self) -> nn.Module:
+        return Judge()
+
+
+class Judge(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.look = nn.Conv2d(9, 1, 5, stride=4)
+
+    def forward(self, context: Tensor, picture: Tensor) -> list[Tensor]:
+        seen = torch.cat((context.flatten(1, 2), picture), 1)
+        return [self.look(seen)]
+
+
+class Middle(Interpolator):
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.encode = nn.Conv2d(6, 12, 5, padding=2)
+        self.decode = nn.Conv2d(12, 3, 5, padding=2)
+        nn.init.zeros_(self.decode.weight)
+        nn.init.zeros_(self.decode.bias)
+
+    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
+        made: Tensor = self.decode(torch.relu(self.encode(torch.cat((x0, x1), 1))))
+        return (x0 + x1) / 2 + made
+
+
+class Again(Reconstructor):
+    """Its encoder has the name and shape of :class:`Next`'s, but for the frames it sees."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.decode = nn.Conv2d(12, 3, 5, padding=2)
+        self.narrow = nn.Conv2d(3, 12, 4, stride=4)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        made: Tensor = self.decode(
+            nn.functional.interpolate(self.narrow(picture), scale_factor=4.0)
+        )
+        return made
+
+
+def moving(
+    path: Path,
+    frames: int = 40,
+    *,
+    size: tuple[int, int] = (48, 40),
+    step: float = 1.5,
+    shown: Callable[[int], int] = lambda k: k,
+    seed: int = 0,
+) -> Path:
+    """Coarse random shades that move to the right; ``shown`` says which picture frame k shows."""
+    width, height = size
+    x = np.arange(width)
+    knots = np.random.default_rng(seed).uniform(40, 210, (height, width // 4 + frames + 8))
+
+    def picture(index: int) -> VideoFrame:
+        place = (x - shown(index) * step) / 4 + frames * step / 4 + 1
+        low = np.floor(place).astype(int)
+        share = place - low
+        values = knots[:, low] * (1 - share) + knots[:, low + 1] * share
+        return VideoFrame.from_ndarray(np.rint(values).astype(np.uint8), format="gray")
+
+    return write_clip(path, [picture(k) for k in range(frames)])
+
+
+def weights_of(model: Model) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in model.parameters()]

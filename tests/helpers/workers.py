@@ -1,0 +1,105 @@
+"""Work without a picture in it: workers start quickly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cloudconv.errors import InputError
+from cloudconv.workers.events import Done, Event, Report, Tasks, Work
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task that is no other, even one with the same number."""
+
+    number: int
+
+
+Events = Generator[Event[Job], None, None]
+
+
+class Tenfold(Work[Job]):
+    """Multiplies by ten, and says which process does so.
+
+    It fails at one number, and dies at another: once if there is a ``marker`` to note it in.
+    """
+
+    def __init__(self, fails: int = -1, deadly: int = -1, marker: Path | None = None) -> None:
+        self.fails = fails
+        self.deadly = deadly
+        self.marker = marker
+
+    def __call__(self, tasks: Tasks[Job]) -> Events:
+        for task in tasks:
+            if task.number == self.deadly and not (self.marker and self.marker.exists()):
+                if self.marker is not None:
+                    self.marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            if task.number == self.fails:
+                raise InputError("this cannot be read")
+            yield Report(task, os.getpid())
+            yield Done(task, task.number * 10)
+
+
+class Pair(Work[Job]):
+    """Takes two tasks before it ends the first, as rendering does."""
+
+    def __call__(self, tasks: Tasks[Job]) -> Events:
+        held: Job | None = None
+        for task in tasks:
+            yield Report(task, "taken")
+            if held is not None:
+                yield Done(held, held.number * 10)
+            held = task
+            if task.number % 2:
+                yield Done(task, task.number * 10)
+                held = None
+
+
+class Sees(Work[Job]):
+    """Tells which GPU it saw first, and whether PyTorch was there before it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"packed": True}
+
+    def __setstate__(self, _: dict[str, Any]) -> None:
+        self.seen = os.environ.get("CUDA_VISIBLE_DEVICES"), "torch" in sys.modules
+
+    def __call__(self, tasks: Tasks[Job]) -> Events:
+        for task in tasks:
+            yield Report(None, self.seen)
+            yield Done(task, None)
+
+
+class Waits(Work[Job]):
+    """Never ends a task."""
+
+    def __call__(self, tasks: Tasks[Job]) -> Events:
+        for task in tasks:
+            yield Report(task, os.getpid())
+            threading.Event().wait(60)
+
+
+class Reads(Work[Job]):
+    """Says what is in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def files(self, task: Job) -> tuple[Path, ...]:
+        return (self.path,)
+
+    def __call__(self, tasks: Tasks[Job]) -> Events:
+        for task in tasks:
+            yield Done(task, self.path.read_text())
+
+
+def numbered(count: int) -> Iterator[Job]:
+    return map(Job, range(count))

@@ -1,0 +1,273 @@
+"""A model adapted to the film: it gains, it is kept only then, and nothing of it is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+import cloudconv
+from cloudconv.cli.app import app
+from cloudconv.errors import Interrupted, OutputError, SettingsError, WeightsError
+from cloudconv.jobs.interp import adapt
+from cloudconv.jobs.interp.settings import InterpResult, Progress
+from cloudconv.media.write.sink import EncodeSettings
+from cloudconv.training import loop
+from tests.helpers.factory import picture, read_planes, read_times, write_clip
+from tests.helpers.trainees import MIDDLE, moving, offer
+
+LOSSLESS = EncodeSettings(encoder="ffv1")
+STEPS: dict[str, Any] = {
+    "loss": "l2",
+    "learning_rate": 3e-3,
+    "batch": 8,
+    "val_windows": 4,
+    "crops": 40,
+}
+
+
+@pytest.fixture(autouse=True)
+def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch, MIDDLE)
+    torch.set_num_threads(1)
+    monkeypatch.setattr(adapt, "_SETTINGS", adapt._SETTINGS | STEPS)
+    # Three seconds of this clock are a hundred steps, however busy the machine is.
+    clock = (k / 40 for k in count())
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return moving(tmp_path_factory.mktemp("clips") / "a.mkv", 60)
+
+
+def interp(clip: Path, out: Path, **settings: Any) -> InterpResult:
+    given = {"factor": 2, "model": MIDDLE.name, "device": "cpu", "threads": 1, "adapt": 0.05}
+    return cloudconv.interpolate(clip, out, **(given | {"encode": LOSSLESS} | settings))
+
+
+def stop(adapting: bool) -> Callable[[Progress], None]:
+    """Ctrl-C while the model is adapted, or once frames are made with it."""
+
+    def on_progress(progress: Progress) -> None:
+        seconds = 0.0 if progress.adapting is None else progress.adapting[0]
+        if seconds > 1 if adapting else progress.frames_done > 30:
+            raise KeyboardInterrupt
+
+    return on_progress
+
+
+def planes(path: Path) -> list[Any]:
+    return [plane for frame in read_planes(path) for plane in frame]
+
+
+def same(a: Path, b: Path) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(planes(a), planes(b), strict=True))
+
+
+def test_it_gains_and_the_film_is_made_with_it(clip: Path, tmp_path: Path) -> None:
+    told: list[Progress] = []
+    file = tmp_path / "own.safetensors"
+    result = interp(clip, tmp_path / "b.mkv", save_model=file, on_progress=told.append)
+    adapted = result.adapted
+    assert adapted is not None
+    assert adapted.kept
+    assert adapted.gain > 1
+    assert adapted.frames >= 5
+    assert adapted.minutes == pytest.approx(0.05, abs=0.002)
+    assert (result.model, result.warnings) == (MIDDLE.name, [])
+    assert {p.adapting[1] for p in told if p.adapting is not None} == {3.0}
+    assert told[-1].adapting is None
+    assert sorted(os.listdir(tmp_path)) == ["b.mkv", "own.safetensors"]
+
+    # What was saved is what was used, and the source frames are as they were.
+    interp(clip, tmp_path / "c.mkv", model=str(file), adapt=None)
+    interp(clip, tmp_path / "stock.mkv", adapt=None)
+    assert same(tmp_path / "b.mkv", tmp_path / "c.mkv")
+    assert not same(tmp_path / "b.mkv", tmp_path / "stock.mkv")
+    assert read_times(tmp_path / "b.mkv") == read_times(tmp_path / "stock.mkv")
+
+
+def test_without_a_gain_the_stock_model_is_used(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapt, "LEAST_GAIN", 1000.0)
+    result = interp(clip, tmp_path / "b.mkv", adapt=0.02)
+    assert result.adapted is not None
+    assert not result.adapted.kept
+    (said,) = result.warnings
+    assert "gained too little" in said
+    interp(clip, tmp_path / "stock.mkv", adapt=None)
+    assert same(tmp_path / "b.mkv", tmp_path / "stock.mkv")
+    assert sorted(os.listdir(tmp_path)) == ["b.mkv", "stock.mkv"]
+
+
+def test_a_film_too_short_to_learn_from_is_made_all_the_same(tmp_path: Path) -> None:
+    short = moving(tmp_path / "a.mkv", 5)
+    result = interp(short, tmp_path / "b.mkv", save_model=tmp_path / "own.safetensors")
+    assert result.output_frames == 10
+    assert result.adapted == adapt.Adapted(gain=0.0, minutes=0.0, frames=0, kept=False)
+    assert "cannot be learnt from" in result.warnings[0]
+
+
+def test_ctrl_c_while_adapting_loses_nothing(clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted, match=r"adapted weights are kept .* carries on"):
+        interp(clip, tmp_path / "b.mkv", on_progress=stop(adapting=True))
+    assert os.listdir(tmp_path) == ["b.mkv.work"]
+    with pytest.raises(OutputError, match="adapted with another adapt"):
+        interp(clip, tmp_path / "b.mkv", adapt=None)
+    with pytest.raises(OutputError, match="adapted with another minutes"):
+        interp(clip, tmp_path / "b.mkv", adapt=1)
+    told: list[Progress] = []
+    result = interp(clip, tmp_path / "b.mkv", on_progress=told.append)
+    seconds = [p.adapting[0] for p in told if p.adapting is not None]
+    assert next(second for second in seconds if second) > 1
+    assert result.adapted is not None
+    assert result.adapted.kept
+    assert os.listdir(tmp_path) == ["b.mkv"]
+
+
+def test_frames_are_carried_on_with_the_very_same_weights(clip: Path, tmp_path: Path) -> None:
+    file = tmp_path / "own.safetensors"
+    with pytest.raises(Interrupted, match=r"finished frames and adapted weights are kept"):
+        interp(clip, tmp_path / "b.mkv", save_model=file, on_progress=stop(adapting=False))
+    told: list[Progress] = []
+    result = interp(clip, tmp_path / "b.mkv", save_model=file, on_progress=told.append)
+    assert result.resumed
+    assert all(p.adapting is None for p in told)
+    interp(clip, tmp_path / "whole.mkv", model=str(file), adapt=None)
+    assert same(tmp_path / "b.mkv", tmp_path / "whole.mkv")
+
+    with pytest.raises(Interrupted):
+        interp(clip, tmp_path / "c.mkv", on_progress=stop(adapting=False))
+    state = tmp_path / "c.mkv.work" / "adapted.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"digest": "another"}))
+    with pytest.raises(WeightsError, match="not those that the finished frames"):
+        interp(clip, tmp_path / "c.mkv")
+    assert interp(clip, tmp_path / "c.mkv", resume=False).adapted is not None
+
+
+def test_an_existing_file_of_weights_is_never_replaced_unasked(clip: Path, tmp_path: Path) -> None:
+    file = tmp_path / "own.safetensors"
+    file.write_bytes(b"mine")
+    with pytest.raises(OutputError, match="exists"):
+        interp(clip, tmp_path / "b.mkv", save_model=file)
+    assert (os.listdir(tmp_path), file.read_bytes()) == (["own.safetensors"], b"mine")
+    interp(clip, tmp_path / "b.mkv", adapt=0.02, save_model=file, overwrite=True)
+    assert load_file(file)
+    for wrong in (
+        {"adapt": None, "save_model": tmp_path / "x.safetensors"},
+        {"save_model": tmp_path / "x.pt"},
+        {"adapt": 0.0},
+        {"model": "blend"},
+        {"model": str(file), "save_model": file, "overwrite": True},
+    ):
+        with pytest.raises(SettingsError):
+            interp(clip, tmp_path / "d.mkv", **wrong)
+
+
+def test_what_is_made_in_one_go_is_adapted_too(clip: Path, tmp_path: Path) -> None:
+    result = interp(clip, tmp_path / "b.gif", encode=EncodeSettings(), end="1.5")
+    assert result.adapted is not None
+    assert result.adapted.frames > 0
+    assert os.listdir(tmp_path) == ["b.gif"]
+
+
+@pytest.mark.parametrize("workers", ["local:2", "local"])
+def test_workers_and_many_films_get_the_adapted_weights(tmp_path: Path, workers: str) -> None:
+    # Other processes know the models that are registered, and no other.
+    for name in "ab":
+        moving(tmp_path / f"{name}.mkv", 40, seed=ord(name))
+    command = ["interp", str(tmp_path / "a.mkv"), str(tmp_path / "b.mkv"), "--out-dir"]
+    command += [str(tmp_path / "out"), "--factor", "2", "--model", "tiny", "--adapt", "0.05"]
+    command += ["--encoder", "ffv1", "--threads", "1", "--workers", workers, "--json"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.stderr
+    for result in json.loads(done.stdout)["results"]:
+        assert result["adapted"]["kept"]
+        assert result["adapted"]["gain"] > 0.05
+    assert sorted(os.listdir(tmp_path / "out")) == [".cloudconv.jsonl", "a_x2.mkv", "b_x2.mkv"]
+
+
+def test_the_command_says_what_it_gained(tmp_path: Path) -> None:
+    clip = moving(tmp_path / "a.mkv", 60)
+    command = ["interp", str(clip), "--factor", "2", "--model", "tiny", "--adapt", "0.05"]
+    command += ["--threads", "1"]
+    planned = CliRunner().invoke(app, [*command, "--dry-run"])
+    assert "for 0.05 min first" in planned.stdout
+    assert os.listdir(tmp_path) == ["a.mkv"]
+    plan = json.loads(CliRunner().invoke(app, [*command, "--dry-run", "--json"]).stdout)
+    assert plan["adapt"] == 0.05
+    assert plan["seconds"] >= 3
+    done = CliRunner().invoke(app, command)
+    assert "adapted to the film" in done.stderr
+    assert "held-back frames" in done.stderr
+    done = CliRunner().invoke(app, [*command, "-y", "--json"])
+    assert set(json.loads(done.stdout)["adapted"]) == {"gain", "minutes", "frames", "kept"}
+    for wrong in (["--save-model", "x.safetensors"], ["--adapt", "0"], ["--adapt", "-1"]):
+        failed = CliRunner().invoke(app, [*command[:6], *wrong])
+        assert failed.exit_code == 2, failed.stderr
+
+
+def test_only_a_part_of_the_film_is_held_back(clip: Path) -> None:
+    from cloudconv.media.read.probe import probe
+
+    plan = adapt.AdaptPlan(
+        info=probe(clip), model=MIDDLE.name, minutes=1, device=torch.device("cpu"),
+        dtype=torch.float32, threads=1, renderer=lambda _: pytest.fail("not yet"),
+    )  # fmt: skip
+    part = replace(plan, start=plan.info.timing.end / 4, end=plan.info.timing.end / 2)
+    for each, first, last in ((plan, 0, 1), (part, 0.25, 0.5)):
+        share = sum(float(b - a) for a, b in each.held)
+        assert share == pytest.approx(0.18 * (last - first))
+        assert each.held[0][0] >= first
+        assert each.held[-1][1] <= last
+
+
+def test_pictures_that_never_move_gain_nothing_and_harm_nothing(tmp_path: Path) -> None:
+    still = write_clip(tmp_path / "a.mkv", [picture(0)] * 40)
+    result = interp(still, tmp_path / "b.mkv")
+    assert result.adapted is not None
+    assert not result.adapted.kept
+    assert result.output_frames == 80
+
+
+@pytest.mark.parametrize("workers", ["local", "local:2"])
+def test_compare_scores_the_adapted_model_on_what_it_has_not_seen(
+    tmp_path: Path, workers: str
+) -> None:
+    clip = moving(tmp_path / "a.mkv", 120)
+    file = tmp_path / "own.safetensors"
+    result = cloudconv.compare(
+        clip, models=("tiny",), against=("hold",), adapt=0.05, save_model=file, frames=6,
+        device="cpu", threads=1, workers=workers, metrics=("psnr",),
+    )  # fmt: skip
+    assert list(result.methods) == ["tiny", "adapted", "hold", "blend"]
+    gain = result.methods["adapted"]["psnr"] - result.methods["tiny"]["psnr"]
+    assert result.adapted is not None
+    assert gain == pytest.approx(result.adapted.gain, abs=0.5)
+    assert gain > 0.05
+    held = [0.30, 0.36, 0.64, 0.70, 0.94, 1.0]
+    for row in result.per_frame:
+        place = row["index"] / 120
+        assert any(a <= place < b for a, b in zip(held[::2], held[1::2], strict=True)), row
+    assert 4 <= result.scored_frames <= 6
+    assert any("held back" in warning for warning in result.warnings)
+    assert load_file(file)
+    assert set(result.as_json()["adapted"]) == {"gain", "minutes", "frames", "kept"}
+
+
+def test_forecasts_cannot_be_adapted(clip: Path) -> None:
+    with pytest.raises(SettingsError, match="for interpolation"):
+        cloudconv.compare(clip, horizon=2, adapt=1)

@@ -1,0 +1,336 @@
+"""Many inputs, one command: what comes of each, and what a second run does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import cloudconv
+from cloudconv.cli import interrupts
+from cloudconv.cli.app import app
+from cloudconv.errors import Interrupted, OutputError, UnfitInputError
+from cloudconv.jobs.interp import batch
+from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
+from cloudconv.media.write.encoders import EncodeSettings
+from cloudconv.segments.segment import Segment
+from cloudconv.segments.store import SegmentStore
+from tests.helpers.factory import picture, read_planes, read_times, write_clip
+
+TINY = ("--model", "tiny", "--device", "cpu", "--precision", "fp32", "--threads", "1")
+LOSSLESS = EncodeSettings(encoder="ffv1")
+LEDGER = ".cloudconv.jsonl"
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["interp", *map(str, arguments)], prog_name="cloudconv")
+
+
+def rows(said: str) -> list[list[str]]:
+    """Input and result of each line of the table."""
+    lines = said.splitlines()
+    (head,) = [k for k, line in enumerate(lines) if line.split()[:2] == ["input", "result"]]
+    return [[Path(line.split()[0]).name, line.split()[1]] for line in lines[head + 1 :]]
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> list[Path]:
+    """Two good clips and a broken one between them."""
+    first = write_clip(tmp_path / "a.mp4", 5, rate=24, codec="libx264")
+    broken = tmp_path / "b.mp4"
+    broken.write_bytes(b"no video")
+    return [first, broken, write_clip(tmp_path / "c.mkv", 7, rate=25)]
+
+
+def test_a_broken_input_does_not_stop_the_others(clips: list[Path]) -> None:
+    folder = clips[0].parent / "made"
+    asked = (*clips, "--factor", 2, "--out-dir", folder, *TINY)
+    result = run(*asked)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert sorted(os.listdir(folder)) == [LEDGER, "a_x2.mp4", "c_x2.mkv"]
+    assert len(read_times(folder / "a_x2.mp4")) == 10
+    assert len(read_times(folder / "c_x2.mkv")) == 14
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: {clips[1]}: ")
+    assert rows(result.stderr) == [["a.mp4", "done"], ["b.mp4", "failed"], ["c.mkv", "done"]]
+    again = run(*asked)
+    assert again.exit_code == 1
+    assert rows(again.stderr) == [["a.mp4", "exists"], ["b.mp4", "failed"], ["c.mkv", "exists"]]
+
+
+def test_a_second_run_makes_nothing_again(clips: list[Path]) -> None:
+    folder = clips[0].parent / "made"
+    asked = (clips[0], clips[2], "--factor", 2, "--out-dir", folder, "--json", "-q", *TINY)
+    first = run(*asked)
+    assert (first.exit_code, first.stderr) == (0, "")
+    told = json.loads(first.stdout)
+    outputs = [str(folder / "a_x2.mp4"), str(folder / "c_x2.mkv")]
+    assert [each["output"] for each in told["results"]] == outputs
+    assert (told["failed"], [each["exists"] for each in told["results"]]) == (0, [False, False])
+    dates = [os.stat(path).st_mtime_ns for path in outputs]
+    # How the work is shared out, and what is said of it, are no settings.
+    again = run(*asked, "--workers", "local:2", "--batch", "1")
+    told = json.loads(again.stdout)
+    assert again.exit_code == 0
+    assert told["results"] == [
+        {"input": str(clip), "output": output, "exists": True}
+        for clip, output in zip((clips[0], clips[2]), outputs, strict=True)
+    ]
+    assert [os.stat(path).st_mtime_ns for path in outputs] == dates
+    anew = json.loads(run(*asked, "-y").stdout)
+    assert [each["exists"] for each in anew["results"]] == [False, False]
+
+
+def test_only_what_was_made_so_is_taken_for_finished(clips: list[Path]) -> None:
+    folder = clips[0].parent / "made"
+    asked = (clips[0], clips[2], "--out-dir", folder, *TINY)
+    assert run(*asked, "--factor", 2).exit_code == 0
+    # Other settings that give the same name.
+    other = run(*asked, "--factor", 2, "--scene-cut", "off")
+    assert other.exit_code == 1
+    assert rows(other.stderr) == [["a.mp4", "failed"], ["c.mkv", "failed"]]
+    assert "exists already; use -y" in other.stderr
+    # A file from elsewhere, and an input that is not what it was.
+    foreign = folder / "a_x2.mp4"
+    foreign.write_bytes(b"precious")
+    write_clip(clips[2], 9, rate=25)
+    changed = run(*asked, "--factor", 2)
+    assert rows(changed.stderr) == [["a.mp4", "failed"], ["c.mkv", "failed"]]
+    assert foreign.read_bytes() == b"precious"
+    # What was deleted is made again.
+    foreign.unlink()
+    assert rows(run(*asked, "--factor", 2).stderr)[0] == ["a.mp4", "done"]
+
+
+def test_a_damaged_list_of_what_is_finished_is_no_list(clips: list[Path]) -> None:
+    folder = clips[0].parent / "made"
+    asked = (clips[0], clips[2], "--factor", 2, "--out-dir", folder, *TINY)
+    assert run(*asked).exit_code == 0
+    lines = (folder / LEDGER).read_bytes().splitlines()
+    assert len(lines) == 2
+    (folder / LEDGER).write_bytes(b"5\n[1]\n\xff\n" + lines[1] + b"\n" + lines[0][:-9])
+    assert rows(run(*asked).stderr) == [["a.mp4", "failed"], ["c.mkv", "exists"]]
+
+
+def test_two_inputs_of_one_name(clips: list[Path]) -> None:
+    result = run(clips[0], clips[0], "--factor", 2, "--out-dir", clips[0].parent / "made", *TINY)
+    assert result.exit_code == 2
+    assert "same name" in result.stderr
+
+
+@pytest.mark.parametrize("unknown", [("--model", "rif-4.6"), ("--device", "gpu")])
+def test_what_no_input_can_be_made_with_is_said_once(
+    clips: list[Path], unknown: tuple[str, str]
+) -> None:
+    folder = clips[0].parent / "made"
+    result = run(*clips, "--factor", 2, "--out-dir", folder, *TINY, *unknown)
+    assert result.exit_code in (1, 2)
+    assert len(result.stderr.splitlines()) == 1
+    assert not folder.exists()
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Clips of different sizes, rates and lengths, and beside each what comes of it alone."""
+    folder = tmp_path_factory.mktemp("films")
+    made = [
+        write_clip(folder / "a.mkv", [picture(k, scene=k // 30) for k in range(60)], rate=24),
+        write_clip(folder / "b.mp4", 3, rate=30, codec="libx264"),
+        write_clip(folder / "c.mkv", 25, rate=25, size=(64, 48)),
+        write_clip(folder / "d.mkv", 12, rate=24),
+    ]
+    came, _ = make(made, folder / "alone")
+    assert all(isinstance(each, InterpResult) for each in came.values())
+    return made
+
+
+def make(
+    clips: list[Path],
+    folder: Path,
+    *,
+    stop_at: int | None = None,
+    **settings: Any,
+) -> tuple[dict[int, batch.Outcome], list[batch.Progress]]:
+    """Run a batch; what came of each input, in the order of their ends, and its progress."""
+    asked: dict[str, Any] = {
+        "factor": 2,
+        "model": "tiny",
+        "encode": LOSSLESS,
+        "threads": 1,
+        "device": "cpu",
+        **settings,
+    }
+    common = InterpSettings(input=clips[0], **asked)
+    every = batch.each_input(common, [str(clip) for clip in clips], folder)
+    came: dict[int, batch.Outcome] = {}
+    seen: list[batch.Progress] = []
+
+    def watch(progress: batch.Progress) -> None:
+        seen.append(progress)
+        if stop_at is not None and progress.frames_done >= stop_at:
+            raise KeyboardInterrupt
+
+    batch.run(every, came.__setitem__, watch)
+    return came, seen
+
+
+def assert_as_alone(folder: Path, films: list[Path]) -> None:
+    for name in sorted(os.listdir(films[0].parent / "alone")):
+        if name == LEDGER:
+            continue
+        found, expected = folder / name, films[0].parent / "alone" / name
+        assert read_times(found) == read_times(expected)
+        for a, b in zip(read_planes(found), read_planes(expected), strict=True):
+            for one, other in zip(a, b, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_one_set_of_workers_makes_all_films_but_the_broken_ones(
+    films: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[object] = []
+    start = SpawnProcess.start
+    monkeypatch.setattr(SpawnProcess, "start", lambda self: (started.append(self), start(self)))
+    broken = tmp_path / "broken.mkv"
+    broken.write_bytes(b"no video")
+    changing = changing_clip(tmp_path / "changing.h264")
+    folder = tmp_path / "made"
+    came, seen = make([films[0], broken, changing, *films[1:]], folder, workers="local:2")
+    assert len(started) == 2
+    assert_as_alone(folder, films)
+    assert sorted(os.listdir(folder)) == [LEDGER, *sorted(read_names(films))]
+    frames = [getattr(came[k], "source_frames", None) for k in range(6)]
+    assert frames == [60, None, None, 3, 25, 12]
+    assert "changes from 96x64" in str(came[2])
+    assert "carries on" not in str(came[2])
+    done = [progress.frames_done for progress in seen]
+    assert done == sorted(done)
+    assert seen[-1].inputs_done == 6
+
+
+def read_names(films: list[Path]) -> list[str]:
+    return [name for name in os.listdir(films[0].parent / "alone") if name != LEDGER]
+
+
+def changing_clip(path: Path) -> Path:
+    """A clip whose pictures change in size after 40 frames, as broadcasts do."""
+    one = write_clip(path.with_name("one.h264"), 40, codec="libx264")
+    other = write_clip(path.with_name("other.h264"), 8, size=(64, 48), codec="libx264")
+    path.write_bytes(one.read_bytes() + other.read_bytes())
+    return path
+
+
+def test_a_film_that_changes_in_size_leaves_nothing_and_promises_nothing(tmp_path: Path) -> None:
+    changing = changing_clip(tmp_path / "changing.h264")
+    with pytest.raises(UnfitInputError) as raised:
+        cloudconv.interpolate(changing, tmp_path / "made.mkv", factor=2, model="tiny")
+    assert "cut it there" in str(raised.value)
+    assert "carries on" not in str(raised.value)
+    assert sorted(os.listdir(tmp_path)) == ["changing.h264", "one.h264", "other.h264"]
+
+
+@pytest.mark.slow
+def test_a_film_that_cannot_be_recorded_does_not_stop_the_others(
+    films: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = SegmentStore.record
+
+    def fail(self: SegmentStore, segment: Segment, *rest: Any) -> None:
+        if self.path.name.startswith("a_") and segment.number == 2:
+            raise OutputError("The disk is full.")
+        record(self, segment, *rest)
+
+    monkeypatch.setattr(SegmentStore, "record", fail)
+    came, _ = make(films, tmp_path, workers="local:2")
+    assert [type(came[k]) for k in range(4)] == [OutputError, *[InterpResult] * 3]
+    assert "finished frames are kept" in str(came[0])
+    monkeypatch.undo()
+    came, _ = make(films, tmp_path, workers="local:2")
+    assert [type(came[k]) for k in range(4)] == [InterpResult, *[batch.Exists] * 3]
+    assert came[0].resumed  # type: ignore[union-attr]
+    assert_as_alone(tmp_path, films)
+
+
+@pytest.mark.parametrize(("workers", "then"), [("local:2", "local"), ("local", "local:2")])
+def test_ctrl_c_stops_everything_and_the_same_batch_carries_on(
+    films: list[Path], tmp_path: Path, workers: str, then: str
+) -> None:
+    turned = [films[1], films[0], films[2], films[3]]
+    with pytest.raises(Interrupted, match=r"of 4 inputs are finished.*the same command carries on"):
+        make(turned, tmp_path, stop_at=100, workers=workers)
+    kept = sorted(os.listdir(tmp_path))
+    assert {LEDGER, "a_x2.mkv.work", "b_x2.mp4"} <= set(kept)
+    came, seen = make(turned, tmp_path, workers=then)
+    assert isinstance(came[0], batch.Exists)
+    assert came[1].resumed  # type: ignore[union-attr]
+    assert seen[-1].inputs_done == 4
+    assert_as_alone(tmp_path, films)
+    assert sorted(os.listdir(tmp_path)) == [LEDGER, *sorted(read_names(films))]
+
+
+@pytest.mark.slow
+def test_an_end_without_ctrl_c_leaves_no_lock(
+    films: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(SegmentStore, "record", fail)
+    with pytest.raises(ZeroDivisionError):
+        make(films, tmp_path, workers="local:2")
+    monkeypatch.undo()
+    came, _ = make(films, tmp_path)
+    assert all(isinstance(each, InterpResult) for each in came.values())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs signals")
+@pytest.mark.parametrize("workers", ["local", pytest.param("local:2", marks=pytest.mark.slow)])
+def test_a_signal_ends_the_command(films: list[Path], tmp_path: Path, workers: str) -> None:
+    folder = tmp_path / "made"
+    command = [sys.executable, "-m", "cloudconv", "interp", *map(str, films), "--factor", "900"]
+    command += ["--out-dir", str(folder), "--workers", workers, *TINY]
+    # What starts these tests may have turned Ctrl-C off for all its children.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as running:
+        try:
+            deadline = time.monotonic() + 60
+            while not list(folder.glob("*.work/*.packets")) and time.monotonic() < deadline:
+                assert running.poll() is None, running.communicate()
+                time.sleep(0.02)
+            running.send_signal(signal.SIGINT)
+            _, said = running.communicate(timeout=60)
+        finally:
+            running.kill()
+    assert running.returncode == 130
+    assert said.startswith("error: interrupted; ")
+    assert len(said.splitlines()) == 1
+
+
+def test_a_ctrl_c_that_got_lost_is_found_between_two_inputs(
+    clips: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Broken inputs have no frames after which it could be looked for.
+    monkeypatch.setattr(interrupts, "_asked", True)
+    result = run(clips[1], clips[0], "--factor", 2, "--out-dir", clips[0].parent / "made", *TINY)
+    assert result.exit_code == 130
+    assert result.stderr == "error: interrupted; no unfinished file is left\n"
+    assert os.listdir(clips[0].parent / "made") == []
+
+
+def test_how_much_there_is_to_do_is_guessed_from_sizes(films: list[Path], tmp_path: Path) -> None:
+    _, seen = make(films, tmp_path)
+    guesses = [progress.frames_expected for progress in seen]
+    assert None not in guesses
+    assert guesses[-1] == 200
+    assert all(p.frames_done <= (p.frames_expected or 0) for p in seen)

@@ -1,0 +1,486 @@
+"""Comparing: what is scored, against which truth, and what is left out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import sys
+import tracemalloc
+from collections.abc import Sequence
+from fractions import Fraction as F
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import cloudconv
+from cloudconv.errors import CloudconvError, InputError, OutputError, SettingsError
+from cloudconv.jobs.compare import horizon as compare_horizon
+from cloudconv.jobs.compare.content import ContentFrame
+from cloudconv.jobs.compare.drop import evenly
+from cloudconv.jobs.compare.run import CompareResult, CompareSettings
+from cloudconv.jobs.compare.settings import MINTERPOLATE
+from tests.helpers.browser import CHROMIUM, Browser
+from tests.helpers.factory import picture, read_times, write_clip
+
+QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32", "threads": 1}
+REPORT = {"index.html", "side_by_side.mp4", "frames.csv", "result.json"}
+
+
+def compare(clip: Path, **asked: Any) -> CompareResult:
+    return cloudconv.compare(clip, **{**QUICK, "scene_cut": "off", **asked})
+
+
+def gray(levels: Sequence[int], path: Path, **options: Any) -> Path:
+    """A clip of flat gray frames, lossless."""
+    shown = []
+    for level in levels:
+        frame = picture(0, 64, 48, "gray")
+        plane = np.frombuffer(frame.planes[0], np.uint8)
+        plane[:] = level
+        shown.append(frame)
+    return write_clip(path, shown, pix_fmt="gray", size=(64, 48), colour=(2, 2, 2, 2), **options)
+
+
+@pytest.mark.parametrize("drop", [2, 3, 4, 8])
+@pytest.mark.parametrize("frames", [17, 20])
+def test_every_dropped_frame_is_scored_at_its_own_timestep(
+    tmp_path: Path, drop: int, frames: int
+) -> None:
+    # Brightness grows evenly, which is what blending makes: all its frames are right.
+    result = compare(gray([20 + 4 * k for k in range(frames)], tmp_path / "a.mkv"), drop=drop,
+                     models=("blend",), against=("hold",))  # fmt: skip
+    windows = (frames - 1) // drop
+    expected = [k for k in range(windows * drop + 1) if k % drop]
+    assert [row["index"] for row in result.per_frame] == expected
+    assert [row["pts_seconds"] for row in result.per_frame] == [float(F(k, 24)) for k in expected]
+    assert result.scored_frames == len(expected)
+    assert result.methods["blend"]["psnr"] > 52
+    for row in result.per_frame:
+        assert row["blend"]["psnr"] > 52
+        # Holding is wrong by 4 levels for each frame since the kept one.
+        away = (row["index"] % drop) * 4 / 255
+        assert row["hold"]["psnr"] == pytest.approx(-20 * math.log10(away), abs=0.01)
+
+
+def test_perfect_frames_score_100_db(tmp_path: Path) -> None:
+    result = compare(gray([90] * 5, tmp_path / "a.mkv"), models=("hold",))
+    assert result.methods["hold"]["psnr"] == 100
+    assert result.methods["hold"]["ssim"] == pytest.approx(1, abs=1e-5)
+    assert result.methods["hold"]["l1"] == 0
+    assert result.as_json()["loses_to_blend"] == []
+    assert "as good as blending" in result.verdict
+
+
+def test_a_mean_is_taken_of_the_frames_psnr_and_not_of_their_errors(tmp_path: Path) -> None:
+    result = compare(gray([50, 60, 70, 90, 70], tmp_path / "a.mkv"), models=("hold",))
+    rows = [row["hold"]["psnr"] for row in result.per_frame]
+    assert len(set(rows)) == 2
+    assert result.methods["hold"]["psnr"] == pytest.approx(sum(rows) / 2)
+
+
+def test_frames_that_lose_to_blending_are_named(tmp_path: Path) -> None:
+    # Frame 1 is half-way (blending wins), frame 3 repeats frame 2 (holding wins).
+    result = compare(gray([50, 60, 70, 70, 90], tmp_path / "a.mkv"), models=("hold",))
+    assert result.as_json()["loses_to_blend"] == [1]
+    assert result.verdict.endswith("it loses on 1 of 2 frames, around 0.0 s")
+
+
+def test_a_mean_of_two_noises_is_softer_than_either(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    shown = []
+    for _ in range(9):
+        frame = picture(0, 64, 48, "gray")
+        np.frombuffer(frame.planes[0], np.uint8)[:] = random.integers(60, 190, 64 * 48)
+        shown.append(frame)
+    clip = write_clip(tmp_path / "a.mkv", shown, pix_fmt="gray", size=(64, 48))
+    result = compare(clip, models=("blend",), against=("hold",), report=tmp_path / "report")
+    for name in ("texture", "texture2"):
+        assert result.methods["blend"][name] == pytest.approx(-3, abs=0.4)
+        assert result.methods["hold"][name] == pytest.approx(0, abs=0.4)
+    assert all(-3.6 < row["blend"]["texture"] < -2.4 for row in result.per_frame)
+    page = (tmp_path / "report" / "index.html").read_text("utf-8")
+    assert ">Texture<" in page
+    # Half-way, what is softest is in the middle: at an eighth hardly anything is missing.
+    steps = compare(clip, drop=8, models=("blend",), metrics=("texture",)).per_frame
+    curve = [row["blend"]["texture"] for row in steps]
+    assert curve[:4] == sorted(curve[:4], reverse=True)
+    plain = compare(clip, models=("blend",), metrics=("psnr",))
+    assert set(plain.per_frame[0]["blend"]) == {"psnr", "ssim"}
+
+
+def test_on_a_variable_rate_each_frame_is_made_at_its_own_time(tmp_path: Path) -> None:
+    gaps = [1, 3, 2, 2, 4, 1, 1, 1]
+    times = [F(sum(gaps[:k]), 60) for k in range(9)]
+    # Brightness follows the clock, not the count.
+    levels = [30 + 6 * sum(gaps[:k]) for k in range(9)]
+    clip = gray(levels, tmp_path / "a.mkv", times=times, time_base=F(1, 60000))
+    result = compare(clip, models=("blend",), against=("hold",))
+    assert [row["index"] for row in result.per_frame] == [1, 3, 5, 7]
+    assert [row["pts_seconds"] for row in result.per_frame] == pytest.approx(
+        [float(times[k]) for k in (1, 3, 5, 7)], abs=0.001
+    )
+    # A container that knows milliseconds only moves the timestep by a level at most.
+    assert all(row["blend"]["psnr"] > 45 for row in result.per_frame)
+
+
+def test_cuts_are_left_out_and_counted(tmp_path: Path) -> None:
+    shown = [picture(k, scene=int(k >= 11) * 3, step=1) for k in range(22)]
+    clip = write_clip(tmp_path / "a.mkv", shown)
+    result = compare(clip, drop=4, models=("hold",), scene_cut="auto")
+    assert result.cuts == [float(F(11, 24))]
+    assert result.skipped_frames == 3
+    indices = [row["index"] for row in result.per_frame]
+    assert indices == [k for k in range(21) if k % 4 and not 8 < k < 12]
+    assert result.scored_frames == len(indices)
+    careless = compare(clip, drop=4, models=("hold",))
+    assert (careless.cuts, careless.skipped_frames, careless.scored_frames) == ([], 0, 15)
+
+
+@pytest.mark.parametrize("drop", [2, 3])
+def test_minterpolate_is_aligned_to_the_same_frames(tmp_path: Path, drop: int) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 10, step=1)
+    result = compare(clip, drop=drop, models=(MINTERPOLATE,), against=("hold",))
+    assert all(row[MINTERPOLATE]["psnr"] is not None for row in result.per_frame)
+    assert result.methods[MINTERPOLATE]["psnr"] > result.methods["hold"]["psnr"] + 1
+    assert result.methods[MINTERPOLATE]["seconds_per_frame"] > 0
+
+
+def test_a_method_that_makes_no_frame_scores_null(tmp_path: Path) -> None:
+    times = [F(k, 60) for k in (0, 1, 7, 8, 9, 10, 11, 12, 13)]
+    clip = write_clip(tmp_path / "a.mkv", 9, times=times, time_base=F(1, 60000))
+    result = compare(clip, drop=4, models=("blend",), against=(MINTERPOLATE,))
+    known = [row[MINTERPOLATE]["psnr"] for row in result.per_frame]
+    assert len(known) == 6
+    if None in known:
+        assert any("minterpolate" in warning for warning in result.warnings)
+    json.dumps(result.as_json(), allow_nan=False)
+
+
+@given(st.integers(1, 400), st.integers(1, 400))
+def test_samples_are_spread_evenly(total: int, wanted: int) -> None:
+    chosen = [k for k in range(total) if evenly(total, wanted)(k)]
+    assert len(chosen) == min(total, wanted)
+    gaps = {b - a for a, b in pairwise(chosen)}
+    assert not gaps or max(gaps) - min(gaps) <= 1
+
+
+@pytest.mark.parametrize(("wanted", "scored"), [(1, 1), (2, 2), (5, 3), (7, 6), (100, 15)])
+def test_at_most_so_many_frames_are_scored_and_it_is_said(
+    tmp_path: Path, wanted: int, scored: int
+) -> None:
+    clip = gray([20 + 4 * k for k in range(21)], tmp_path / "a.mkv")
+    result = compare(clip, drop=4, models=("blend",), frames=wanted)
+    assert result.scored_frames == scored
+    assert result.warnings == []
+    assert result.methods["blend"]["psnr"] > 52
+
+
+def test_sequence_metrics(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 7, step=1)
+    result = compare(clip, models=("blend",), metrics=("xpsnr", "ms_ssim", "psnr"), frames=2)
+    scores = result.methods["blend"]
+    assert 20 < scores["xpsnr"] < 100
+    assert scores["ms_ssim"] is None, "the picture is too small for it"
+    assert set(scores) == {"xpsnr", "ms_ssim", "psnr", "seconds_per_frame"}
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "gray"])
+def test_vmaf(tmp_path: Path, pix_fmt: str) -> None:
+    shown = [picture(k, 191, 129, pix_fmt, step=1) for k in range(7)]
+    clip = write_clip(tmp_path / "a.mkv", shown, size=(191, 129), pix_fmt=pix_fmt)
+    result = compare(clip, models=("blend",), against=("hold",), metrics=("vmaf",))
+    assert 0 < result.methods["hold"]["vmaf"] < result.methods["blend"]["vmaf"] <= 100
+    still = write_clip(tmp_path / "b.mkv", [shown[0]] * 5, size=(191, 129), pix_fmt=pix_fmt)
+    assert compare(still, models=("hold",), metrics=("vmaf",)).methods["hold"]["vmaf"] > 95
+
+
+def test_without_the_extra_vmaf_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(CloudconvError, match=re.escape("pip install 'cloudconv[vmaf]'")):
+        compare(write_clip(tmp_path / "a.mkv", 5), models=("blend",), metrics=("vmaf",))
+
+
+def test_a_program_without_the_filter_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\necho 'No such filter: libvmaf' >&2\nexit 8\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    with pytest.raises(CloudconvError, match="No such filter: libvmaf"):
+        compare(write_clip(tmp_path / "a.mkv", 5), models=("blend",), metrics=("vmaf",))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"drop": 1},
+        {"horizon": 0},
+        {"drop": 2, "horizon": 2},
+        {"every": 2},
+        {"frames": 0},
+        {"metrics": ("pnsr",)},
+        {"metrics": ()},
+        {"horizon": 3, "frames": 2},
+        {"horizon": 3, "metrics": ("xpsnr",)},
+        {"horizon": 3, "scale": 0.5},
+        {"models": ("blend",), "scale": 0.5},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(asked: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError):
+        CompareSettings(input="in.mp4", **asked)
+
+
+def test_a_clip_that_is_too_short_is_refused(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 3)
+    with pytest.raises(InputError, match="at least 5"):
+        compare(clip, drop=4, models=("blend",))
+    with pytest.raises(InputError, match="at least 2"):
+        compare(write_clip(tmp_path / "b.mkv", 1), horizon=2, models=("hold",), against=("hold",))
+
+
+# Forecasts
+
+
+def test_forecasts_are_scored_on_what_really_came(tmp_path: Path) -> None:
+    clip = gray([20 + 4 * k for k in range(16)], tmp_path / "a.mkv")
+    result = compare(clip, horizon=3, every=4, models=("linear",), against=("hold",))
+    expected = [(start + k, k + 1) for start in (2, 6, 10, 14) for k in range(3) if start + k < 16]
+    assert [(row["index"], row["horizon"]) for row in result.per_frame] == expected
+    assert {"linear", "hold"} <= set(result.methods)
+    for step in (1, 2, 3):
+        scores = result.methods["hold"][str(step)]
+        assert scores["psnr"] == pytest.approx(-20 * math.log10(step * 4 / 255), abs=0.01)
+        assert scores["seconds_per_frame"] >= 0
+    told = result.as_json()
+    assert "drop" not in told
+    assert told["horizon"] == 3
+
+
+def test_a_linear_trend_is_forecast_by_linear(tmp_path: Path) -> None:
+    clip = gray([20 + 4 * k for k in range(16)], tmp_path / "a.mkv")
+    result = compare(clip, horizon=2, models=("linear",), against=("hold",))
+    assert result.methods["linear"]["1"]["psnr"] > result.methods["hold"]["1"]["psnr"] + 10
+    assert result.as_json()["loses_to_hold"] == []
+    assert "better than holding the last frame" in result.verdict
+
+
+def test_forecasts_end_at_a_cut_and_none_starts_with_one_in_its_context(tmp_path: Path) -> None:
+    shown = [picture(k, scene=int(k >= 11) * 3, step=1) for k in range(22)]
+    clip = write_clip(tmp_path / "a.mkv", shown)
+    result = compare(
+        clip, horizon=3, every=1, models=("linear",), against=("hold",), scene_cut="auto"
+    )
+    assert result.cuts == [float(F(11, 24))]
+    rows = {(row["index"] - row["horizon"], row["horizon"]) for row in result.per_frame}
+    # (the last frame of the context, horizon)
+    expected = {
+        (last, step)
+        for last in range(1, 21)
+        for step in (1, 2, 3)
+        if last + step < 22 and last != 11 and not last < 11 <= last + step
+    }
+    assert rows == expected
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 30), st.integers(1, 4), st.integers(1, 6), st.integers(1, 7))
+def test_starts(frames: int, context: int, horizon: int, every: int) -> None:
+    seen: list[Any] = [ContentFrame(k, False, False, k, F(k)) for k in range(frames)]  # type: ignore[arg-type]
+    found = list(compare_horizon.starts(seen, context, horizon, every))
+    firsts = range(0, frames - context, every)
+    assert len(found) == len(firsts)
+    for first, start in zip(firsts, found, strict=True):
+        assert [item.number for item in start.context] == list(range(first, first + context))
+        end = min(first + context + horizon, frames)
+        assert [item.number for item in start.truth] == list(range(first + context, end))
+
+
+def test_frames_bounds_the_forecasts_too(tmp_path: Path) -> None:
+    clip = gray([20 + 4 * k for k in range(30)], tmp_path / "a.mkv")
+    result = compare(clip, horizon=3, every=2, models=("linear",), frames=7)
+    assert (result.scored_frames, result.warnings) == (6, [])
+
+
+# What is left out
+
+
+def test_repeats_of_a_cadence_are_left_out(tmp_path: Path) -> None:
+    """24 in 30: where the content is even, blending is right everywhere, as it would be at 24."""
+    content = [20 + 2 * k for k in range(80)]
+    shown = [level for k, level in enumerate(content) for _ in range(1 + (k % 4 == 3))]
+    clip = gray(shown, tmp_path / "a.mkv", rate=30)
+    result = compare(clip, models=("blend",), against=("hold",))
+    assert result.skipped_frames == 20
+    assert result.scored_frames == 39
+    assert min(row["blend"]["psnr"] for row in result.per_frame) == 100
+    numbers = {row["index"] for row in result.per_frame}
+    assert not numbers & {k for k in range(1, len(shown)) if shown[k] == shown[k - 1]}
+    ahead = compare(clip, horizon=2, models=("linear",), against=("hold",), metrics=("psnr",))
+    assert ahead.skipped_frames == 20
+    assert ahead.methods["linear"]["1"]["psnr"] == 100
+
+
+def test_repeats_are_left_out_by_other_processes_too(tmp_path: Path) -> None:
+    content = [20 + 2 * k for k in range(80)]
+    shown = [level for k, level in enumerate(content) for _ in range(1 + (k % 4 == 3))]
+    clip = gray(shown, tmp_path / "a.mkv", rate=30)
+    own, shared = (
+        compare(clip, models=("blend",), against=("hold",), workers=who)
+        for who in ("local", "local:1")
+    )
+    assert own.per_frame == shared.per_frame
+
+
+def test_a_part_is_compared(tmp_path: Path) -> None:
+    clip = gray([20 + 2 * k for k in range(48)], tmp_path / "a.mkv", rate=24)
+    result = compare(clip, models=("blend",), start=F(1, 2), end=F(3, 2))
+    times = [row["pts_seconds"] for row in result.per_frame]
+    assert result.scored_frames == 11
+    assert times == [float(F(12 + k, 24)) for k in range(1, 23, 2)]
+    with pytest.raises(SettingsError, match="`end`"):
+        compare(clip, start=F(1), end=F(1))
+
+
+def test_the_verdict_is_about_the_one_that_was_asked_for(tmp_path: Path) -> None:
+    clip = gray([20 + 4 * k for k in range(11)], tmp_path / "a.mkv")
+    result = compare(clip, models=("blend",), against=("hold",))
+    assert result.verdict.startswith("blend is")
+    assert "than holding" in result.verdict
+    result = compare(clip, models=("hold",), against=("tiny",))
+    assert "than tiny" in result.verdict or "as good as tiny" in result.verdict
+    assert result.baseline == "tiny"
+    assert result.loses_to_blend == [row["index"] for row in result.per_frame]
+
+
+# Memory
+
+
+@pytest.mark.parametrize("asked", [{"drop": 2}, {"horizon": 2, "every": 3}])
+def test_memory_does_not_grow_with_the_clip(tmp_path: Path, asked: dict[str, int]) -> None:
+    def peak(frames: int) -> int:
+        clip = gray([50 + k % 9 for k in range(frames)], tmp_path / f"{frames}.mkv")
+        name = "blend" if "drop" in asked else "linear"
+        tracemalloc.start()
+        compare(clip, models=(name,), metrics=("psnr",), **asked)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(20)
+    # A few hundred bytes of scores a frame; a frame as RGB is 36,864 bytes.
+    assert peak(240) - peak(40) < 200 * 4000
+
+
+# The report
+
+
+def test_a_report_holds_everything(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 11, step=1)
+    folder = tmp_path / "deep" / "report"
+    result = compare(
+        clip, drop=2, models=("tiny",), against=("hold",), report=folder, metrics=("psnr", "ssim")
+    )
+    assert {path.name for path in folder.iterdir()} == REPORT
+    assert [path.name for path in folder.parent.iterdir()] == ["report"]
+    told = json.loads((folder / "result.json").read_text("utf-8"))
+    assert told == json.loads(json.dumps(result.as_json()))
+    with (folder / "frames.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["index"]) for row in rows] == [1, 3, 5, 7, 9]
+    assert float(rows[0]["tiny psnr"]) == result.per_frame[0]["tiny"]["psnr"]
+    # Kept and made frames, without the last kept one, which no window begins with.
+    assert read_times(folder / "side_by_side.mp4") == [F(k, 24) for k in range(10)]
+    page = (folder / "index.html").read_text("utf-8")
+    assert result.verdict in page
+    with pytest.raises(OutputError, match="-y"):
+        compare(clip, models=("tiny",), report=folder)
+    before = (folder / "result.json").read_bytes()
+    compare(clip, models=("hold",), report=folder, overwrite=True)
+    assert (folder / "result.json").read_bytes() != before
+    assert {path.name for path in folder.iterdir()} == REPORT
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_report_that_fails_leaves_nothing(
+    tmp_path: Path, there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 5)
+    folder = tmp_path / "report"
+    if there:
+        compare(clip, models=("hold",), report=folder)
+        old = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def broken(*_: object) -> str:
+        raise RuntimeError("no page")
+
+    monkeypatch.setattr("cloudconv.jobs.compare.report.render_report", broken)
+    with pytest.raises(RuntimeError, match="no page"):
+        compare(clip, models=("tiny",), report=folder, overwrite=there)
+    if there:
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == old
+    else:
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv"]
+
+
+def test_a_report_where_a_file_is(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 5)
+    with pytest.raises(OutputError, match="is a file"):
+        compare(clip, models=("hold",), report=clip)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"drop": 2, "models": ("hold",), "against": ("tiny",), "scene_cut": "auto"},
+        {"drop": 2, "models": ("blend",)},
+        {"horizon": 2, "every": 2, "models": ("linear",)},
+    ],
+    ids=["drop", "alone", "horizon"],
+)
+def test_a_report_opens_in_a_browser(tmp_path: Path, asked: dict[str, Any]) -> None:
+    shown = [picture(k, scene=int(k >= 9) * 3, step=3) for k in range(18)]
+    clip = write_clip(tmp_path / "a.mkv", shown)
+    folder = tmp_path / "report"
+    compare(clip, report=folder, **asked)
+    page = folder / "index.html"
+    with Browser(tmp_path / "profile") as browser:
+        for width, dark in ((1280, False), (390, True)):
+            browser.open(page, width=width, dark=dark)
+            assert browser.run("document.documentElement.scrollWidth") <= width
+            assert browser.run(
+                "[...document.images].every(image => image.complete && image.naturalWidth > 0)"
+            )
+            browser.run("document.getElementById('wipe').focus()")
+            before = float(browser.run("document.getElementById('wipe').value"))
+            browser.key("ArrowRight")
+            assert float(browser.run("document.getElementById('wipe').value")) > before
+        assert browser.console == []
+        assert {url for url in browser.requests if not url.startswith("data:")} == {page.as_uri()}
+
+
+def test_scores_do_not_depend_on_the_other_methods(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 9, step=1)
+    alone = compare(clip, models=("tiny",), against=())
+    beside = compare(clip, models=("hold", "tiny"), against=(MINTERPOLATE,))
+    scores = [
+        {key: score for key, score in result.methods["tiny"].items() if key != "seconds_per_frame"}
+        for result in (alone, beside)
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_between_two_frames_that_are_the_same_the_model_is_not_asked(tmp_path: Path) -> None:
+    result = compare(write_clip(tmp_path / "a.mkv", [picture(0)] * 5), models=("tiny",))
+    assert result.methods["tiny"]["psnr"] == 100

@@ -1,0 +1,220 @@
+"""Whoever examines a clip, the scores are the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Generator
+from dataclasses import asdict
+from fractions import Fraction as F
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+import cloudconv
+from cloudconv.cli.app import app
+from cloudconv.errors import CloudconvError, InputError, SettingsError
+from cloudconv.jobs.compare import sharing as compare_sharing
+from cloudconv.jobs.compare.run import CompareResult, CompareSettings
+from cloudconv.jobs.compare.samples import (
+    Chunk,
+    Sample,
+    SampleImages,
+    SampleScores,
+    chunked,
+    decoded,
+)
+from cloudconv.jobs.compare.settings import MINTERPOLATE
+from cloudconv.jobs.compare.sharing import ScoreTask, ScoreWork
+from cloudconv.media.read.probe import probe
+from cloudconv.workers.events import Event, Tasks
+from tests.helpers.factory import picture, read_planes, read_times, write_clip
+
+QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32", "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three scenes with B-frames and long groups of pictures."""
+    shown = [picture(k, scene=k // 33 * 3, step=1) for k in range(99)]
+    path = tmp_path_factory.mktemp("clip") / "a.mp4"
+    return write_clip(path, shown, codec="libx264", options={"bf": "3", "g": "40"})
+
+
+def compare(clip: Path, **asked: Any) -> CompareResult:
+    return cloudconv.compare(clip, **{**QUICK, **asked})
+
+
+def without_times(scores: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: without_times(value) if isinstance(value, dict) else value
+        for name, value in scores.items()
+        if name != "seconds_per_frame"
+    }
+
+
+def assert_same(found: CompareResult, expected: CompareResult) -> None:
+    one, other = asdict(found), asdict(expected)
+    for each in (one, other):
+        assert each.pop("wall_seconds") > 0
+        each["methods"] = without_times(each["methods"])
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"drop": 3, "models": ("tiny",), "against": ("hold", MINTERPOLATE)},
+        pytest.param(
+            {"models": ("tiny",), "metrics": ("xpsnr", "psnr", "flicker", "ms_ssim"), "frames": 15},
+            marks=pytest.mark.slow,
+        ),
+        {"horizon": 3, "every": 8, "models": ("linear",), "against": ("hold",)},
+    ],
+    ids=["drop", "in order", "horizon"],
+)
+def test_two_processes_find_the_same(clip: Path, asked: dict[str, Any]) -> None:
+    seen: list[tuple[int, int]] = []
+    shared = compare(clip, workers="local:2", on_progress=lambda *at: seen.append(at), **asked)
+    alone = compare(clip, **asked)
+    assert_same(shared, alone)
+    assert alone.cuts
+    for scores in shared.methods.values():
+        by_step = [scores] if "seconds_per_frame" in scores else list(scores.values())
+        assert all(step["seconds_per_frame"] >= 0 for step in by_step)
+    assert seen == sorted(seen)
+    assert seen[-1] == (99, 99)
+
+
+@pytest.mark.slow
+def test_a_report_is_the_same(clip: Path, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"models": ("tiny",), "against": (MINTERPOLATE, "hold"), "frames": 16}
+    compare(clip, report=tmp_path / "alone", **asked)
+    compare(clip, report=tmp_path / "shared", workers="local:2", **asked)
+    tables = [(tmp_path / name / "frames.csv").read_text() for name in ("alone", "shared")]
+    assert tables[0] == tables[1]
+    films = [tmp_path / name / "side_by_side.mp4" for name in ("alone", "shared")]
+    assert read_times(films[0]) == read_times(films[1])
+    # libx264 itself does not repeat, so the pictures may differ a little.
+    pairs = zip(read_planes(films[0]), read_planes(films[1]), strict=True)
+    away = [np.abs(a[0].astype(int) - b[0].astype(int)).mean() for a, b in pairs]
+    assert max(away) < 1
+    pages = [(tmp_path / name / "index.html").read_text() for name in ("alone", "shared")]
+    pictures = [[part for part in page.split('"') if part.startswith("data:")] for page in pages]
+    assert pictures[0]
+    assert pictures[0] == pictures[1]
+
+
+def test_what_a_worker_cannot_do_is_one_sentence(clip: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes(b"no weights")
+    with pytest.raises(CloudconvError, match=r"w\.safetensors"):
+        compare(clip, models=(str(weights),), workers="local:1")
+
+
+def test_the_option(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[CompareSettings] = []
+
+    def remember(settings: CompareSettings, *_: object) -> None:
+        asked.append(settings)
+        raise InputError("enough")
+
+    monkeypatch.setattr("cloudconv.jobs.compare.run.run", remember)
+    run = CliRunner().invoke(app, ["compare", str(clip), "--workers", "local:3"])
+    assert (run.exit_code, asked[0].workers) == (1, "local:3")
+    assert CliRunner().invoke(app, ["compare", str(clip), "--workers", "me"]).exit_code == 2
+    with pytest.raises(SettingsError):
+        CompareSettings(input=clip, workers="local:2", device="cuda:all")
+
+
+samples_of = st.lists(st.booleans(), max_size=120).map(
+    lambda scored: [
+        Sample(
+            (2 * k, 2 * k + 1, 2 * k + 2),
+            (F(2 * k), F(2 * k + 1), F(2 * k + 2)),
+            (1,) if yes else (),
+            2 * k + 3,
+        )
+        for k, yes in enumerate(scored)
+    ]
+)
+
+
+@given(samples_of, st.booleans())
+def test_chunks_are_the_clip(samples: list[Sample], in_order: bool) -> None:
+    found = list(chunked(samples, in_order=in_order))
+    assert [sample for chunk in found for sample in chunk.samples] == samples
+    assert [chunk.number for chunk in found] == list(range(len(found)))
+    for chunk in found:
+        assert chunk.samples
+        if in_order and chunk.number:
+            assert not chunk.samples[0].scored
+
+
+def test_a_chunk_finds_its_frames_anywhere(clip: Path) -> None:
+    info = probe(clip)
+    planes = read_planes(clip)
+    times = read_times(clip)
+    for first in (0, 58, 80):
+        samples = tuple(
+            Sample(
+                (k, k + 1, k + 2), tuple(times[k : k + 3]), () if k == first + 4 else (1,), k + 3
+            )
+            for k in range(first, first + 10, 2)
+        )
+        for sample in decoded(Chunk(0, samples), info, 1):
+            assert bool(sample.frames) == bool(sample.scored)
+            for number, frame in enumerate(sample.frames):
+                for a, b in zip(frame.planes(), planes[sample.numbers[number]], strict=True):
+                    np.testing.assert_array_equal(a.numpy(), b)
+
+
+class Dies(ScoreWork):
+    """Work whose process dies once, after it has told of some samples of a chunk."""
+
+    def __call__(self, tasks: Tasks[ScoreTask]) -> Generator[Event[ScoreTask], None, None]:
+        marker = Path(os.environ["CLOUDCONV_TEST_DIED"])
+        for number, event in enumerate(super().__call__(tasks)):
+            yield event
+            if number == 6 and not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_is_scored_twice_counts_once(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOUDCONV_TEST_DIED", str(tmp_path / "died"))
+    monkeypatch.setattr(compare_sharing, "ScoreWork", Dies)
+    asked: dict[str, Any] = {"drop": 3, "models": ("hold",), "against": (MINTERPOLATE,)}
+    shared = compare(clip, workers="local:2", **asked)
+    assert (tmp_path / "died").exists()
+    assert_same(shared, compare(clip, **asked))
+
+
+def test_pictures_are_sent_without_loss() -> None:
+    import torch
+
+    rgb = torch.arange(256).repeat(3, 2, 1) / 255
+    found = SampleScores(
+        {"a": [[("light", 0.1)]]}, {"a": [(0.5, 1)]}, [SampleImages(F(1, 24), rgb, {"a": None}, 0)]
+    )
+    back = SampleScores.unpacked(found.packed())
+    assert (back.notes, back.seconds) == (found.notes, found.seconds)
+    assert torch.equal(back.pictures[0].truth, rgb)
+
+
+def test_a_task_goes_by_the_files_of_its_machine(clip: Path) -> None:
+    settings = CompareSettings(input=clip, models=("tiny",), **QUICK)
+    work = ScoreWork(settings, 1)
+    models = {"tiny": "tiny", "own": "w.safetensors"}
+    task = ScoreTask(Chunk(0, ()), probe(clip), models)
+    assert work.files(task) == (clip, Path("w.safetensors"))
+    moved = work.moved(task, {clip: Path("/there/a.mp4"), Path("w.safetensors"): Path("/there/w")})
+    assert moved.info.path == Path("/there/a.mp4")
+    assert moved.models == {"tiny": "tiny", "own": "/there/w"}

@@ -1,0 +1,316 @@
+"""Dreams from file to file: length, times, sound, pixels, loops, and what is said of them."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction as F
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+import cloudconv
+from cloudconv.dreaming.vitals.vitals import KEYS
+from cloudconv.errors import CloudconvError, InputError, OutputError, SettingsError
+from cloudconv.jobs import dream as job
+from cloudconv.jobs.dream import DreamResult, DreamSettings
+from cloudconv.media.write.sink import EncodeSettings
+from tests.helpers.dreams import ball, ball_is_whole, clouds, tensor, video
+from tests.helpers.factory import packets_of, picture, read_planes, read_times, write_clip
+
+LOSSLESS = EncodeSettings(encoder="ffv1")
+EXACT = EncodeSettings(encoder="libx264", crf=0)
+
+
+@pytest.fixture(scope="module")
+def bouncing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "ball.mkv"
+    return write_clip(path, [video(p, "yuv444p") for p in ball(60)], rate=25)
+
+
+def dream(path: Path, out: Path, **given: Any) -> DreamResult:
+    given.setdefault("encode", LOSSLESS if out.suffix == ".mkv" else EXACT)
+    given.setdefault("overwrite", True)
+    if "seconds" not in given:
+        given.setdefault("frames", 12)
+    return job.run(DreamSettings(input=path, output=out, **given))
+
+
+def shown(path: Path) -> list[Any]:
+    with av.open(str(path)) as clip:
+        return [f.to_ndarray(format="rgb24") for f in clip.decode(video=0)]
+
+
+def test_a_repeating_clip_becomes_a_texture(bouncing: Path, tmp_path: Path) -> None:
+    result = dream(bouncing, tmp_path / "b.mkv", frames=150)
+    assert result.mode == "texture"
+    assert result.why.startswith("texture: ")
+    assert (result.source_frames, result.new_frames, result.output_frames) == (60, 150, 210)
+    assert read_times(tmp_path / "b.mkv") == [F(round(1000 * F(k, 25)), 1000) for k in range(210)]
+    before, after = read_planes(bouncing), read_planes(tmp_path / "b.mkv")
+    for a, b in zip(before, after, strict=False):
+        assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+    assert all(ball_is_whole(tensor(p)) for p in shown(tmp_path / "b.mkv"))
+    assert [(row["from"], row["to"]) for row in result.vitals] == [(0, 100), (50, 150)]
+    assert all(set(KEYS) | {"from", "to", "alive"} == set(row) for row in result.vitals)
+    assert result.alive
+    assert not result.warnings
+
+
+def test_only_new_frames_of_part_of_a_clip(bouncing: Path, tmp_path: Path) -> None:
+    whole = dream(bouncing, tmp_path / "b.mp4", at=F(48, 25), frames=20)
+    assert (whole.source_frames, whole.at, whole.material_frames) == (48, 48 / 25, 48)
+    only = dream(bouncing, tmp_path / "c.mp4", at=F(48, 25), frames=20, only_new=True)
+    assert (only.source_frames, only.output_frames, only.duration) == (0, 20, 0.8)
+    tail, alone = read_planes(tmp_path / "b.mp4")[48:], read_planes(tmp_path / "c.mp4")
+    for a, b in zip(tail, alone, strict=True):
+        assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+    assert read_times(tmp_path / "c.mp4")[0] == 0
+
+
+def test_same_seed_same_frames(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(40, (64, 48))])
+    made = {}
+    for name, seed in (("b", 3), ("c", 3), ("d", 5)):
+        dream(clip, tmp_path / f"{name}.mkv", mode="texture", frames=50, seed=seed, only_new=True)
+        made[name] = [p[0] for p in read_planes(tmp_path / f"{name}.mkv")]
+    assert all(np.array_equal(a, b) for a, b in zip(made["b"], made["c"], strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(made["b"], made["d"], strict=True))
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".mp4"])
+def test_loops(bouncing: Path, tmp_path: Path, suffix: str) -> None:
+    out = tmp_path / f"loop{suffix}"
+    encode = EXACT if suffix == ".mp4" else EncodeSettings()
+    result = dream(bouncing, out, frames=48, loop=True, only_new=True, encode=encode)
+    assert result.output_frames == 48
+    if suffix == ".webp":
+        with Image.open(out) as clip:
+            assert clip.info["loop"] == 0
+            assert clip.n_frames == 48  # type: ignore[attr-defined]
+        return
+    pictures = [p.astype(float) for p in shown(out)]
+    closing = np.abs(pictures[-1] - pictures[0]).mean()
+    steps = [np.abs(b - a).mean() for a, b in pairwise(pictures)]
+    assert closing < 1.5 * max(steps)
+
+
+def test_a_loop_through_the_source(bouncing: Path, tmp_path: Path) -> None:
+    dream(bouncing, tmp_path / "b.mkv", frames=36, loop=True)
+    pictures = [p.astype(float) for p in shown(tmp_path / "b.mkv")]
+    steps = [np.abs(b - a).mean() for a, b in pairwise(pictures)]
+    assert np.abs(pictures[-1] - pictures[0]).mean() < 1.5 * max(steps)
+
+
+def test_a_dying_rollout_says_so_once_and_in_time(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(60)], rate=25)
+    told: list[tuple[str, int]] = []
+    done = [0]
+
+    def progress(progress: job.Progress) -> None:
+        done[0] = progress.new_frames
+
+    result = job.run(
+        DreamSettings(
+            input=clip, output=tmp_path / "b.mkv", frames=100, mode="rollout", model="conv"
+        ),
+        progress,
+        lambda message: told.append((message, done[0])),
+    )
+    ((message, when),) = told
+    assert "leaves the living range by frame" in message
+    assert "the clip" in message, "in plain words"
+    assert message.endswith("the mode collage suits this clip better.")
+    assert when < 60
+    assert result.warnings.count(message) == 1
+    assert not result.alive
+    assert result.model == "conv"
+
+
+def test_vitals_are_told_about_once_a_second(bouncing: Path, tmp_path: Path) -> None:
+    told: list[job.Progress] = []
+    settings = DreamSettings(input=bouncing, output=tmp_path / "b.mkv", frames=60)
+    job.run(settings, told.append)
+    assert told[-1].frames_done == told[-1].frames_expected == 120
+    ends = {p.vitals.end for p in told if p.vitals is not None}
+    assert ends <= {25, 50, 60}
+    assert 60 in ends
+
+
+def test_the_report(bouncing: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "look"
+    result = dream(bouncing, tmp_path / "b.mkv", frames=60, report=folder)
+    page = (folder / "index.html").read_text("utf-8")
+    assert "cloudconv dream" in page
+    assert "The dream lives" in page
+    assert page.count("<figure") >= 10
+    assert "http" not in page.replace("http-equiv", "")
+    assert "The strangest place of each window" in page
+    assert page.count("data:image/jpeg") == 1
+    assert json.loads((folder / "result.json").read_text("utf-8"))["vitals"] == result.vitals
+    with pytest.raises(OutputError, match="holds a report already"):
+        dream(bouncing, tmp_path / "c.mkv", report=folder, overwrite=False)
+
+
+def test_only_the_last_scene_is_material(bouncing: Path, tmp_path: Path) -> None:
+    scenes = [picture(k, noise=3, scene=2) for k in range(30)]
+    film = write_clip(tmp_path / "a.mkv", [*scenes, *(video(p) for p in ball(60))], rate=25)
+    result = dream(film, tmp_path / "b.mkv", frames=40, loop=True)
+    assert result.cut == 1.2
+    assert (result.material_frames, result.loop) == (60, False)
+    assert any("Only the last scene, from 1.2 s on" in message for message in result.warnings)
+    assert any("begins with another scene" in message for message in result.warnings)
+    assert all(ball_is_whole(tensor(p)) for p in shown(tmp_path / "b.mkv")[90:])
+
+
+def test_a_mode_that_needs_more_frames(bouncing: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"5 frames .* collage needs 8: use the mode flow"):
+        dream(bouncing, tmp_path / "b.mkv", at=F(5, 25), mode="collage")
+    assert not (tmp_path / "b.mkv").exists()
+
+
+@pytest.mark.parametrize("mode", ["texture", "rollout"])
+@pytest.mark.parametrize("pix_fmt", ["gray", "yuv420p10le", "yuva420p", "gbrp10le"])
+def test_every_pixel_format(tmp_path: Path, pix_fmt: str, mode: str) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 10, size=(61, 35), pix_fmt=pix_fmt)
+    options = {"model": "linear"} if mode == "rollout" else {}
+    result = dream(clip, tmp_path / "b.mkv", frames=4, mode=mode, **options)
+    assert result.output_frames == 14
+    with av.open(str(tmp_path / "b.mkv")) as made, av.open(str(clip)) as source:
+        assert made.streams.video[0].format.name == source.streams.video[0].format.name
+    after = read_planes(tmp_path / "b.mkv")
+    if pix_fmt == "yuva420p":
+        assert all(np.array_equal(planes[3], after[9][3]) for planes in after[10:])
+    if pix_fmt == "gray":
+        assert all(row["saturation"] is None for row in result.vitals)
+
+
+def test_hdr_tags_stay(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 10, pix_fmt="yuv420p10le", colour=(9, 16, 9, 1))
+    dream(clip, tmp_path / "b.mkv", mode="texture")
+    with av.open(str(tmp_path / "b.mkv")) as made:
+        frame = next(made.decode(video=0))
+        assert (frame.color_primaries, frame.color_trc, frame.colorspace) == (9, 16, 9)
+
+
+def test_uneven_timing_goes_on_at_its_usual_gap(tmp_path: Path) -> None:
+    times = [F(k, 1000) for k in (0, 40, 81, 121, 161, 250, 290, 331, 371, 411, 450)]
+    clip = write_clip(
+        tmp_path / "a.mp4",
+        11,
+        times=times,
+        last_duration=F(40, 1000),
+        codec="libx264",
+        options={"bf": "0"},
+    )
+    result = dream(clip, tmp_path / "b.mp4", mode="texture", seconds=F(1, 5))
+    assert (result.source_fps, result.output_fps) == (None, None)
+    assert read_times(tmp_path / "b.mp4")[:11] == times
+    assert result.new_frames == 5
+
+
+def test_black_frames(tmp_path: Path) -> None:
+    black = [video(np.zeros((48, 64, 3), np.uint8)) for _ in range(30)]
+    clip = write_clip(tmp_path / "a.mkv", black, rate=25)
+    result = dream(clip, tmp_path / "b.mkv", frames=30)
+    assert result.alive
+    assert all(p.max() < 4 for p in shown(tmp_path / "b.mkv"))
+
+
+def test_a_still_picture(tmp_path: Path) -> None:
+    Image.fromarray(clouds(1)[0]).save(tmp_path / "sky.png")
+    result = dream(tmp_path / "sky.png", tmp_path / "b.mp4", frames=12, only_new=True)
+    assert result.mode == "flow"
+    assert result.output_frames == 12
+
+
+def test_sound_ends_with_the_source(tmp_path: Path) -> None:
+    clip = write_clip(
+        tmp_path / "a.mp4", [video(p) for p in ball(50)], rate=25, codec="libx264", audio=["aac"]
+    )
+    dream(clip, tmp_path / "b.mp4", frames=50, mode="texture")
+    assert packets_of(tmp_path / "b.mp4") == packets_of(clip)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [(".mp4", "aac"), (".mkv", "libopus"), (".mkv", "flac")]
+)
+@pytest.mark.parametrize("only_new", [False, True])
+def test_sound_that_goes_on(tmp_path: Path, suffix: str, codec: str, only_new: bool) -> None:
+    clip = write_clip(
+        tmp_path / f"a{suffix}",
+        [video(p) for p in ball(30)],
+        rate=25,
+        audio=[codec, codec],
+        codec="libx264",
+    )
+    out = tmp_path / f"b{suffix}"
+    dream(clip, out, frames=80, mode="texture", audio="loop", only_new=only_new)
+    length = 80 / 25 if only_new else 110 / 25
+    for number in (0, 1):
+        with av.open(str(out)) as made:
+            frames = list(made.decode(audio=number))
+        heard = np.concatenate([f.to_ndarray().astype(float).mean(0) for f in frames])
+        seconds = sum(f.samples for f in frames) / frames[0].sample_rate
+        assert seconds == pytest.approx(length, abs=0.1)
+        # It never falls silent, and keeps its pitch.
+        parts = [p for p in np.array_split(heard, 40) if len(p) > 512][1:-1]
+        loudness = [float(np.sqrt(np.square(p).mean())) for p in parts]
+        assert min(loudness) > 0.5 * max(loudness)
+    with av.open(str(out)) as made:
+        for stream in made.streams.audio:
+            ends = [(p.pts, p.pts + p.duration) for p in made.demux(stream) if p.size]
+            gaps = [float((b[0] - a[1]) * stream.time_base) for a, b in pairwise(ends)]
+            # The last packet of Opus says how much of it not to play.
+            assert max(abs(gap) for gap in gaps) < (0.02 if codec == "libopus" else 0.003)
+            made.seek(0)
+    if not only_new:
+        before, after = packets_of(clip), packets_of(out)
+        assert [track[:12] for track in after] == [track[:12] for track in before]
+
+
+def test_a_plan_makes_nothing_and_is_right(bouncing: Path, tmp_path: Path) -> None:
+    out = tmp_path / "b.mkv"
+    settings = DreamSettings(input=bouncing, output=out, seconds=F(2), report=tmp_path / "r")
+    plan = job.plan(settings)
+    assert (plan.mode, plan.new_frames, plan.output_frames) == ("texture", 50, 110)
+    assert plan.seconds > 0
+    assert plan.memory_bytes > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_belong_to_modes(bouncing: Path, tmp_path: Path) -> None:
+    result = dream(bouncing, tmp_path / "b.mkv", frames=2, model="linear")
+    assert (result.mode, result.model) == ("rollout", "linear")
+    assert result.why == "rollout: the mode that `model` is for."
+    with pytest.raises(SettingsError, match="choose the mode rollout"):
+        DreamSettings(input=bouncing, frames=2, mode="texture", model="linear")
+    with pytest.raises(SettingsError, match="leave one of them out"):
+        dream(bouncing, tmp_path / "b.mkv", wind=(1.0, 0.0), texture_keep=True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"frames": None}, "got neither"),
+        ({"seconds": F(1)}, "got both"),
+        ({"seed": -1}, "0 or more"),
+        ({"mode": "colage"}, "did you mean collage"),
+        ({"audio": "twice"}, "end or loop"),
+    ],
+)
+def test_settings_that_make_no_sense(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        DreamSettings(**{"input": "a.mp4", "frames": 4, **wrong})
+
+
+def test_from_python(bouncing: Path, tmp_path: Path) -> None:
+    out = tmp_path / "b.mkv"
+    result = cloudconv.dream(bouncing, out, seconds="0.2", mode="texture", only_new=True)
+    assert result.new_frames == 5
+    with pytest.raises(CloudconvError):
+        cloudconv.dream(bouncing, out, seconds=1)

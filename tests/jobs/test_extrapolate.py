@@ -1,0 +1,366 @@
+"""Forecasts from file to file: where they start from, their rhythm, times, sound and pixels."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import sys
+from fractions import Fraction as F
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import typer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from cloudconv.cli.extrapolate import extrapolate as command
+from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
+from cloudconv.jobs import extrapolate as job
+from cloudconv.jobs.extend.context import WINDOW, carried_on
+from cloudconv.jobs.extrapolate import ExtrapolatePlan, ExtrapolateResult, ExtrapolateSettings
+from cloudconv.media.read.source import Source
+from cloudconv.media.write.sink import EncodeSettings
+from cloudconv.models import registry
+from cloudconv.models.flow import FLOW
+from tests.helpers.factory import (
+    packets_of,
+    picture,
+    planes_of,
+    read_planes,
+    read_times,
+    write_clip,
+)
+
+LOSSLESS = EncodeSettings(encoder="ffv1")
+EXACT = EncodeSettings(encoder="libx264", crf=0)
+Planes = list[np.ndarray[Any, Any]]
+
+
+@pytest.fixture(autouse=True)
+def with_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    if FLOW not in registry.specs():
+        monkeypatch.setattr(registry, "_SPECS", (*registry.specs(), FLOW))
+
+
+def forecast(path: Path, out: str, **given: Any) -> ExtrapolateResult:
+    given.setdefault("model", "linear")
+    given.setdefault("encode", LOSSLESS if out.endswith(".mkv") else EXACT)
+    if "seconds" not in given:
+        given.setdefault("frames", 4)
+    return job.run(ExtrapolateSettings(input=path, output=path.with_name(out), **given))
+
+
+def same(a: Planes, b: Planes) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def distance(a: Planes, b: Planes) -> float:
+    """Mean luma difference, away from where things come in."""
+    return float(np.abs(a[0][8:-8, 24:-8].astype(int) - b[0][8:-8, 24:-8].astype(int)).mean())
+
+
+def shots(*lengths: int) -> list[list[av.VideoFrame]]:
+    """Scenes that have nothing in common: patches of many sizes, moving to the right."""
+    scenes = []
+    for number, length in enumerate(lengths):
+        random = np.random.default_rng(number)
+        wide = np.zeros((96, 192))
+        for size in (4, 8, 16, 32):
+            patches = random.uniform(0, 60, (96 // size, 192 // size))
+            wide += np.kron(patches, np.ones((size, size)))
+        drawn = [wide[:, 60 - 2 * k : 188 - 2 * k] for k in range(length)]
+        scenes.append([av.VideoFrame.from_ndarray(x.astype(np.uint8), "gray") for x in drawn])
+    return scenes
+
+
+@pytest.mark.parametrize("rate", [F(24000, 1001), F(25), F(60)])
+def test_the_source_is_untouched_and_time_goes_on(tmp_path: Path, rate: F) -> None:
+    clip = write_clip(tmp_path / "a.mp4", 12, rate=rate, codec="libx264", options={"bf": "2"})
+    result = forecast(clip, "b.mp4", frames=5)
+    assert (result.source_frames, result.new_frames, result.output_frames) == (12, 5, 17)
+    assert result.at == float(12 / rate)
+    assert read_times(tmp_path / "b.mp4") == [k / rate for k in range(17)]
+    before, after = read_planes(clip), read_planes(tmp_path / "b.mp4")
+    assert all(same(a, b) for a, b in zip(before, after, strict=False))
+    assert not same(after[12], after[11])
+
+
+def test_a_moving_pattern_moves_on(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 10)
+    forecast(clip, "b.mkv", model="flow", frames=6)
+    made = read_planes(tmp_path / "b.mkv")
+    for ahead in (1, 3, 6):
+        truth, last = planes_of(picture(9 + ahead)), planes_of(picture(9))
+        assert distance(made[9 + ahead], truth) < 0.4 * distance(last, truth)
+
+
+def test_only_the_new_frames(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 30, audio=["flac"])
+    whole = forecast(clip, "b.mkv", model="flow")
+    result = forecast(clip, "c.mkv", model="flow", only_new=True)
+    assert (result.source_frames, result.new_frames, result.output_frames) == (0, 4, 4)
+    assert result.at == whole.at
+    assert result.duration == float(F(4, 24))
+    tail, alone = read_planes(tmp_path / "b.mkv")[30:], read_planes(tmp_path / "c.mkv")
+    assert all(same(a, b) for a, b in zip(tail, alone, strict=True))
+    assert read_times(tmp_path / "c.mkv")[0] == 0
+    assert packets_of(tmp_path / "c.mkv") == {} or not any(packets_of(tmp_path / "c.mkv"))
+
+
+@pytest.mark.parametrize("at", [F(20, 24), F(20, 24) - F(1, 100)])
+def test_from_any_other_place(tmp_path: Path, at: F) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 40)
+    shorter = write_clip(tmp_path / "s.mkv", 20)
+    result = forecast(clip, "b.mkv", at=at)
+    forecast(shorter, "c.mkv")
+    assert (result.source_frames, result.at) == (20, float(F(20, 24)))
+    made, expected = read_planes(tmp_path / "b.mkv"), read_planes(tmp_path / "c.mkv")
+    assert len(made) == len(expected) == 24
+    assert all(same(a, b) for a, b in zip(made, expected, strict=True))
+
+
+def test_the_context_is_read_by_a_seek(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = write_clip(
+        tmp_path / "a.mp4", 300, size=(32, 32), codec="libx264", options={"g": "10", "bf": "0"}
+    )
+    read = []
+    frames = Source.frames
+
+    def counted(source: Source) -> Any:
+        for frame in frames(source):
+            read.append(frame.time)
+            yield frame
+
+    monkeypatch.setattr(Source, "frames", counted)
+    forecast(clip, "b.mp4", only_new=True)
+    assert len(read) <= WINDOW
+    read.clear()
+    forecast(clip, "c.mp4", only_new=True, at=F(200, 24))
+    assert max(read) == F(199, 24)
+    assert min(read) >= F(199 - WINDOW, 24)
+
+
+def test_uneven_timing_goes_on_at_its_usual_gap(tmp_path: Path) -> None:
+    times = [F(k, 1000) for k in (0, 40, 81, 121, 250, 290, 331, 371)]
+    clip = write_clip(
+        tmp_path / "a.mp4",
+        8,
+        times=times,
+        last_duration=F(50, 1000),
+        codec="libx264",
+        options={"bf": "0"},
+    )
+    result = forecast(clip, "b.mp4", seconds=F(1, 10))
+    assert (result.source_fps, result.output_fps) == (None, None)
+    shown = read_times(tmp_path / "b.mp4")
+    assert shown[:8] == times
+    assert shown[8] == F(421, 1000)
+    assert len(shown) == 11
+    gaps = {b - a for a, b in itertools.pairwise(shown[8:])}
+    assert len(gaps) == 1
+    assert gaps <= {F(40, 1000), F(41, 1000)}
+
+
+def test_seconds_are_rounded_up_to_frames(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 6, rate=25)
+    assert forecast(clip, "b.mkv", seconds=F(1, 2)).new_frames == 13
+    assert forecast(clip, "c.mkv", seconds=F(13, 25)).new_frames == 13
+
+
+@pytest.mark.parametrize("phase", range(5))
+def test_a_cadence_goes_on(tmp_path: Path, phase: int) -> None:
+    contents = [(4 * k) // 5 for k in range(35 + phase)]
+    shown = [picture(content) for content in contents]
+    clip = write_clip(tmp_path / "a.mkv", shown, rate=30)
+    result = forecast(clip, "b.mkv", model="flow", frames=10)
+    assert "every 5th frame" in str(result.cadence)
+    made = read_planes(tmp_path / "b.mkv")
+    count = len(contents)
+    expected = [(4 * k) // 5 for k in range(count + 10)]
+    for k in range(count, count + 10):
+        assert same(made[k], made[k - 1]) == (expected[k] == expected[k - 1])
+    truth, last = planes_of(picture(expected[-1])), planes_of(picture(contents[-1]))
+    assert distance(made[-1], truth) < 0.4 * distance(last, truth)
+
+
+def test_a_picture_that_came_to_rest_stays_at_rest(tmp_path: Path) -> None:
+    shown = [picture(min(k, 12)) for k in range(24)]
+    clip = write_clip(tmp_path / "a.mkv", shown)
+    forecast(clip, "b.mkv")
+    made = read_planes(tmp_path / "b.mkv")
+    assert all(same(planes, made[23]) for planes in made[24:])
+
+
+def test_a_forecast_never_looks_back_over_a_cut(tmp_path: Path) -> None:
+    first, second = shots(20, 4)
+    both = write_clip(tmp_path / "a.mkv", [*first, *second])
+    alone = write_clip(tmp_path / "s.mkv", second)
+    result = forecast(both, "b.mkv", model="flow")
+    forecast(alone, "c.mkv", model="flow")
+    assert result.context_frames == 4
+    assert any("4 since a cut" in message for message in result.warnings)
+    made, expected = read_planes(tmp_path / "b.mkv")[20:], read_planes(tmp_path / "c.mkv")
+    assert all(same(a, b) for a, b in zip(made, expected, strict=True))
+
+
+def test_a_single_frame_after_a_cut_is_not_enough(tmp_path: Path) -> None:
+    first, second = shots(20, 8)
+    clip = write_clip(tmp_path / "a.mkv", [*first, *second])
+    with pytest.raises(InputError, match=r"cut at 0\.83.* a single frame after it"):
+        forecast(clip, "b.mkv", at=F(21, 24))
+    assert forecast(clip, "b.mkv", at=F(21, 24), scene_cut="off").new_frames == 4
+    assert forecast(clip, "c.mkv", at=F(21, 24), model="hold").new_frames == 4
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_sound_ends_where_the_source_ends(tmp_path: Path, suffix: str) -> None:
+    clip = write_clip(
+        tmp_path / f"a{suffix}", 24, codec="libx264", audio=["aac"], metadata={"title": "Sky"}
+    )
+    forecast(clip, f"b{suffix}", frames=24, encode=EXACT)
+    assert packets_of(tmp_path / f"b{suffix}") == packets_of(clip)
+    forecast(clip, f"c{suffix}", frames=24, at=F(1, 2), encode=EXACT)
+    (kept,), (all_of_it,) = packets_of(tmp_path / f"c{suffix}"), packets_of(clip)
+    assert kept == all_of_it[: len(kept)]
+    assert len(kept) < 0.6 * len(all_of_it)
+    with av.open(str(tmp_path / f"c{suffix}")) as made:
+        assert made.metadata["title"] == "Sky"
+
+
+@pytest.mark.parametrize("pix_fmt", ["gray", "yuv422p", "yuv420p10le", "yuva420p", "gbrp10le"])
+@pytest.mark.parametrize("size", [(96, 64), (101, 51)])
+def test_every_pixel_format(tmp_path: Path, pix_fmt: str, size: tuple[int, int]) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 4, size=size, pix_fmt=pix_fmt)
+    forecast(clip, "b.mkv", model="hold", frames=2)
+    before, after = read_planes(clip), read_planes(tmp_path / "b.mkv")
+    assert [len(planes) for planes in before[:1]] == [len(planes) for planes in after[:1]]
+    assert len(after) == 6
+    for k, planes in enumerate(after):
+        assert same(planes, before[min(k, 3)])
+
+
+def test_from_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 8)
+    piped = io.TextIOWrapper(io.BytesIO(clip.read_bytes()))
+    monkeypatch.setattr(sys, "stdin", piped)
+    with pytest.raises(SettingsError, match="name the output"):
+        job.run(ExtrapolateSettings(input="-", frames=2, model="linear"))
+    out = tmp_path / "b.mkv"
+    result = job.run(ExtrapolateSettings(input="-", output=out, frames=2, model="linear"))
+    assert result.output_frames == 10
+
+
+def test_a_plan_makes_nothing_and_is_right(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", 20, codec="libx264")
+    plan = job.plan(ExtrapolateSettings(input=clip, seconds=F(1, 4), model="linear"))
+    assert isinstance(plan, ExtrapolatePlan)
+    assert (plan.source_frames, plan.new_frames, plan.output_frames) == (20, 6, 26)
+    assert Path(plan.output).name == "a_forecast.mp4"
+    assert list(tmp_path.iterdir()) == [clip]
+    assert job.run(ExtrapolateSettings(input=clip, seconds=F(1, 4), model="linear")).output == (
+        plan.output
+    )
+
+
+def test_unless_told_otherwise_voxelflow_forecasts(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 20)
+    result = job.run(ExtrapolateSettings(input=clip, frames=2, threads=1))
+    assert result.model == "voxelflow"
+    assert result.context_frames == 6
+    assert result.output_frames == 22
+
+
+def test_progress_is_told(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 5)
+    told: list[job.Progress] = []
+    wanted = ExtrapolateSettings(input=clip, output=tmp_path / "b.mkv", frames=3, model="linear")
+    job.run(wanted, told.append)
+    assert [p.frames_done for p in told] == list(range(1, 9))
+    assert told[-1].frames_expected == 8
+    assert told[-1].new_frames == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"frames": None}, "got neither"),
+        ({"seconds": F(1)}, "got both"),
+        ({"frames": 0}, "1 or more"),
+        ({"frames": None, "seconds": F(0)}, "above 0"),
+        ({"at": F(0)}, "above 0"),
+        ({"scene_cut": 2.0}, "between 0 and 1"),
+    ],
+)
+def test_settings_that_make_no_sense(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        ExtrapolateSettings(**{"input": "a.mp4", "frames": 4, **wrong})
+
+
+def test_what_cannot_be_done_is_said_before_any_work(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 6)
+    with pytest.raises(InputError, match=r"lasts 0\.25 s"):
+        forecast(clip, "b.mkv", at=F(3))
+    with pytest.raises(ModelError, match="one to predict is needed"):
+        forecast(clip, "b.mkv", model="blend")
+    with pytest.raises(ModelError, match="no model"):
+        forecast(clip, "b.mkv", model="crystal-ball")
+    with pytest.raises(OutputError):
+        forecast(clip, "a.mkv")
+    still = write_clip(tmp_path / "still.mkv", 1)
+    with pytest.raises(InputError, match="a single frame to forecast from"):
+        forecast(still, "b.mkv")
+    assert forecast(still, "c.mkv", model="hold").output_frames == 5
+    assert not (tmp_path / "b.mkv").exists()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    distinct=st.integers(1, 8), repeats=st.integers(1, 4), cycles=st.integers(3, 6), data=st.data()
+)
+def test_a_regular_rhythm_goes_on_from_any_phase(
+    distinct: int, repeats: int, cycles: int, data: st.DataObject
+) -> None:
+    cycle = [False] * distinct + [True] * repeats
+    begin = data.draw(st.integers(0, len(cycle) - 1))
+    length = data.draw(st.integers(cycles * len(cycle), (cycles + 1) * len(cycle)))
+    endless = itertools.islice(itertools.cycle(cycle), begin, None)
+    rhythm = list(itertools.islice(endless, length + 20))
+    assert list(itertools.islice(carried_on(rhythm[:length]), 20)) == rhythm[length:]
+
+
+def test_a_rhythm_of_two_kinds_alternates() -> None:
+    pulldown = [False, True, False, True, True] * 12
+    for length in range(30, 40):
+        made = list(itertools.islice(carried_on(pulldown[:length]), 15))
+        assert made == pulldown[length : length + 15]
+
+
+def test_a_slipped_beat_does_not_end_the_rhythm() -> None:
+    cycle = [False, False, False, False, True]
+    slipped = [*cycle * 6, False, *cycle, False, False]
+    made = list(itertools.islice(carried_on(slipped), 12))
+    assert made == [False, False, True, *cycle, *cycle[:4]]
+
+
+def test_the_command(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 8)
+    app = typer.Typer()
+    app.command()(command)
+    out = str(tmp_path / "b.mkv")
+    result = CliRunner().invoke(
+        app, [str(clip), out, "--frames", "3", "--model", "linear", "--json"]
+    )
+    assert result.exit_code == 0, result.output
+    assert '"new_frames": 3' in result.stdout
+    assert '"context_frames": 2' in result.stdout
+    assert len(read_planes(out)) == 11
+    dry = CliRunner().invoke(app, [str(clip), "--seconds", "0.5", "--model", "linear", "--dry-run"])
+    assert dry.exit_code == 0, dry.output
+    assert "12, from 0.3 s on" in dry.stdout
+    assert CliRunner().invoke(app, [str(clip)]).exit_code == 2
+    both = CliRunner().invoke(app, [str(clip), "--frames", "1", "--seconds", "1"])
+    assert both.exit_code == 2

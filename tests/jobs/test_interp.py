@@ -1,0 +1,429 @@
+"""The main job from file to file: frame counts, exact times, untouched pixels, everything kept."""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction as F
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+import cloudconv
+from cloudconv.errors import CloudconvError, EncoderError, InputError, OutputError, SettingsError
+from cloudconv.media.write.sink import EncodeSettings
+from tests.helpers.factory import (
+    packets_of,
+    picture,
+    planes_of,
+    read_planes,
+    read_times,
+    write_clip,
+)
+
+LOSSLESS = EncodeSettings(encoder="ffv1")
+EXACT = EncodeSettings(encoder="libx264", crf=0)
+
+
+def interp(path: Path, out: str, **settings: Any) -> Any:
+    settings.setdefault("model", "blend")
+    return cloudconv.interpolate(path, path.with_name(out), **settings)
+
+
+def duration_of(path: Path) -> F:
+    with av.open(str(path)) as clip:
+        stream = clip.streams.video[0]
+        assert stream.duration is not None
+        assert stream.time_base is not None
+        return stream.duration * stream.time_base
+
+
+@pytest.mark.parametrize("rate", [F(24000, 1001), F(25), F(30000, 1001), F(60)])
+@pytest.mark.parametrize("factor", [2, 5])
+def test_a_constant_rate_is_multiplied_exactly(tmp_path: Path, rate: F, factor: int) -> None:
+    clip = write_clip(tmp_path / "a.mp4", 9, rate=rate, codec="libx264")
+    result = interp(clip, "b.mp4", factor=factor)
+    assert result.output_frames == 9 * factor
+    assert result.output_fps == cloudconv.timeline.format_rate(rate * factor)
+    assert read_times(tmp_path / "b.mp4") == [k / (rate * factor) for k in range(9 * factor)]
+    assert duration_of(tmp_path / "b.mp4") == 9 / rate
+
+
+@pytest.mark.parametrize("rate", [F(24), F(24000, 1001), F(30)])
+def test_milliseconds_of_matroska_come_out_exact_in_mp4(tmp_path: Path, rate: F) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 50, rate=rate, codec="libx264")
+    assert interp(clip, "b.mp4", factor=2).source_fps == cloudconv.timeline.format_rate(rate)
+    assert read_times(tmp_path / "b.mp4") == [k / (2 * rate) for k in range(100)]
+    interp(clip, "b.mkv", factor=2)
+    for k, time in enumerate(read_times(tmp_path / "b.mkv")):
+        assert abs(time - k / (2 * rate)) <= F(1, 2000)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "options", "encode"),
+    [
+        (".mkv", "ffv1", {}, LOSSLESS),
+        (".mp4", "libx264", {"bf": "3", "g": "8"}, EXACT),
+        (".mov", "libx264", {"bf": "2"}, EXACT),
+    ],
+)
+def test_source_frames_are_bit_identical_at_their_own_time(
+    tmp_path: Path, suffix: str, codec: str, options: dict[str, str], encode: EncodeSettings
+) -> None:
+    clip = write_clip(tmp_path / f"a{suffix}", 10, rate=25, codec=codec, options=options)
+    interp(clip, f"b{suffix}", factor=3, encode=encode, model="tiny")
+    before, after = read_planes(clip), read_planes(tmp_path / f"b{suffix}")
+    assert len(after) == 30
+    for k, planes in enumerate(before):
+        for a, b in zip(planes, after[3 * k], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "pix_fmt",
+    [
+        "gray",
+        "yuv420p",
+        "yuv422p",
+        "yuv444p",
+        "yuv420p10le",
+        "yuv422p10le",
+        "yuv444p10le",
+        "gray10le",
+    ],
+)
+@pytest.mark.parametrize("size", [(96, 64), (101, 51)])
+def test_every_pixel_format_passes_untouched(
+    tmp_path: Path, pix_fmt: str, size: tuple[int, int]
+) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 4, size=size, pix_fmt=pix_fmt)
+    interp(clip, "b.mkv", factor=2, encode=LOSSLESS, model="tiny")
+    before, after = read_planes(clip), read_planes(tmp_path / "b.mkv")
+    assert len(after) == 8
+    for k, planes in enumerate(before):
+        for a, b in zip(planes, after[2 * k], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_real_gaps_of_a_variable_rate_are_divided(tmp_path: Path) -> None:
+    times = [F(k, 1000) for k in (0, 40, 100, 133, 301, 317)]
+    clip = write_clip(
+        tmp_path / "a.mp4", 6, times=times, last_duration=F(50, 1000), codec="libx264"
+    )
+    result = interp(clip, "b.mp4", factor=4)
+    assert (result.source_fps, result.output_fps) == (None, None)
+    bounds = [*times, F(367, 1000)]
+    expected = [a + (b - a) * k / 4 for a, b in itertools.pairwise(bounds) for k in range(4)]
+    assert read_times(tmp_path / "b.mp4") == expected
+    assert duration_of(tmp_path / "b.mp4") == F(367, 1000)
+
+
+@pytest.mark.parametrize(
+    ("rate", "fps"),
+    [
+        (F(24000, 1001), F(60)),
+        (F(24000, 1001), F(60000, 1001)),
+        (F(25), F(60)),
+        (F(30), F(50)),
+        (F(30), F(48)),
+        (F(50), F(24)),
+        (F(60), F(24000, 1001)),
+    ],
+)
+def test_a_rate_is_resampled_exactly(tmp_path: Path, rate: F, fps: F) -> None:
+    clip = write_clip(tmp_path / "a.mp4", 13, rate=rate, codec="libx264")
+    interp(clip, "b.mp4", fps=fps)
+    length = 13 / rate
+    times = read_times(tmp_path / "b.mp4")
+    assert times == [k / fps for k in range(len(times))]
+    assert 0 <= len(times) / fps - length < 1 / fps
+
+
+def test_a_fractional_factor_keeps_the_source_frames_that_the_grid_meets(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 9, rate=20)
+    assert interp(clip, "b.mkv", factor="2.5", encode=LOSSLESS).output_frames == 23
+    before, after = read_planes(clip), read_planes(tmp_path / "b.mkv")
+    for k in range(0, 9, 2):
+        np.testing.assert_array_equal(before[k][0], after[k * 5 // 2][0])
+
+
+def test_a_fractional_factor_needs_a_constant_rate(tmp_path: Path) -> None:
+    clip = write_clip(
+        tmp_path / "a.mp4", 4, times=[F(k, 100) for k in (0, 3, 9, 11)], codec="libx264"
+    )
+    with pytest.raises(SettingsError, match="variable frame rate"):
+        interp(clip, "b.mp4", factor=2.5)
+
+
+def test_slow_motion_keeps_the_rate_and_drops_the_sound(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", 8, rate=25, codec="libx264", audio=["aac"])
+    result = interp(clip, "b.mp4", slowmo=3)
+    assert read_times(tmp_path / "b.mp4") == [F(k, 25) for k in range(24)]
+    assert packets_of(tmp_path / "b.mp4") == []
+    assert any("audio" in warning for warning in result.warnings)
+
+
+def test_a_part_of_the_source(tmp_path: Path) -> None:
+    clip = write_clip(
+        tmp_path / "a.mkv", 40, rate=20, codec="libx264", options={"crf": "0", "g": "10"}
+    )
+    result = interp(clip, "b.mkv", factor=2, start=F(1, 2), end=F(5, 4), encode=LOSSLESS)
+    assert result.source_frames == 15
+    before, after = read_planes(clip), read_planes(tmp_path / "b.mkv")
+    assert len(after) == 30
+    assert read_times(tmp_path / "b.mkv")[0] == 0
+    np.testing.assert_array_equal(before[10][0], after[0][0])
+    np.testing.assert_array_equal(before[24][0], after[28][0])
+
+
+def test_a_loop_fills_the_last_interval_towards_the_first_frame(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 4, rate=10, step=4.0)
+    interp(clip, "held.mkv", factor=2, encode=LOSSLESS)
+    interp(clip, "loop.mkv", factor=2, encode=LOSSLESS, loop=True)
+    first, last = (read_planes(clip)[k][0].astype(int) for k in (0, 3))
+    held = read_planes(tmp_path / "held.mkv")[7][0]
+    looped = read_planes(tmp_path / "loop.mkv")[7][0].astype(int)
+    np.testing.assert_array_equal(held, last)
+    assert np.abs(looped - (first + last) / 2).max() <= 1.5
+
+
+@pytest.mark.parametrize("start", [F(0), F(7, 5), F(5)])
+def test_a_late_start_and_b_frames_lose_nothing(tmp_path: Path, start: F) -> None:
+    times = [start + F(k, 25) for k in range(12)]
+    clip = write_clip(
+        tmp_path / "a.mp4", 12, times=times, rate=25, codec="libx264", options={"bf": "3"}
+    )
+    assert interp(clip, "b.mp4", factor=2).output_frames == 24
+    assert read_times(tmp_path / "b.mp4") == [F(k, 50) for k in range(24)]
+
+
+def test_nothing_is_morphed_across_a_cut(tmp_path: Path) -> None:
+    shots = [picture(i, 128, 96, scene=s, noise=1.0) for s in (0, 1) for i in range(12)]
+    clip = write_clip(tmp_path / "a.mkv", shots, rate=24)
+    result = interp(clip, "b.mkv", factor=4, encode=LOSSLESS)
+    assert result.cuts == [0.5]
+    after = read_planes(tmp_path / "b.mkv")
+    for k in (45, 46, 47):
+        np.testing.assert_array_equal(after[k][0], after[44][0])
+    morphed = interp(clip, "c.mkv", factor=4, encode=LOSSLESS, scene_cut="off")
+    assert morphed.cuts == []
+    assert not np.array_equal(read_planes(tmp_path / "c.mkv")[46][0], after[44][0])
+
+
+def test_identical_neighbours_cost_no_inference(tmp_path: Path) -> None:
+    still = [picture(0) for _ in range(10)]
+    clip = write_clip(tmp_path / "a.mkv", still, rate=24)
+    result = interp(clip, "b.mkv", factor=4, model="rife-4.6", encode=LOSSLESS)
+    assert (result.new_frames, result.output_frames) == (0, 40)
+
+
+def test_refilled_duplicates_move_evenly(tmp_path: Path) -> None:
+    """On twos: every picture shown twice. Refilled, each repeat becomes the picture between."""
+    shots = [picture(i // 2, 128, 96, step=6.0) for i in range(24)]
+    clip = write_clip(tmp_path / "a.mkv", shots, rate=24)
+    kept = interp(clip, "kept.mkv", factor=2, encode=LOSSLESS)
+    assert any("12 fps material" in warning for warning in kept.warnings)
+    interp(clip, "even.mkv", factor=2, encode=LOSSLESS, duplicates="refill")
+    after = [p[0].astype(float) for p in read_planes(tmp_path / "even.mkv")]
+    assert len(after) == 48
+    steps = [np.abs(b - a).mean() for a, b in itertools.pairwise(after[:45])]
+    assert min(steps) > 0.3
+
+
+@pytest.mark.parametrize("tags", [(1, 1, 1, 1), (5, 6, 5, 1), (2, 2, 2, 0), (1, 1, 1, 2)])
+def test_new_frames_are_as_bright_as_real_ones(
+    tmp_path: Path, tags: tuple[int, int, int, int]
+) -> None:
+    shots = [
+        picture(0, 160, 96, noise=6.0) if i == 0 else picture(0, 160, 96, noise=6.0 + i / 1e3)
+        for i in range(6)
+    ]
+    clip = write_clip(tmp_path / "a.mkv", shots, rate=24, colour=tags)
+    interp(clip, "b.mkv", factor=4, model="rife-4.6", encode=LOSSLESS)
+    after = [[p.astype(float).mean() for p in planes] for planes in read_planes(tmp_path / "b.mkv")]
+    real = np.mean([v for k, v in enumerate(after[:21]) if k % 4 == 0], axis=0)
+    new = np.mean([v for k, v in enumerate(after[:21]) if k % 4], axis=0)
+    assert np.abs(real - new).max() <= 0.15
+
+
+def test_everything_else_in_the_file_comes_along(tmp_path: Path) -> None:
+    clip = write_clip(
+        tmp_path / "a.mkv",
+        24,
+        rate=24,
+        codec="libx264",
+        audio=["aac", "libopus"],
+        metadata={"title": "Clouds"},
+        chapters=[(F(0), F(1, 2), "one"), (F(1, 2), F(1), "two")],
+        colour=(9, 16, 9, 1),
+        aspect=F(8, 9),
+    )
+    interp(clip, "b.mkv", factor=2)
+    assert packets_of(tmp_path / "b.mkv") == packets_of(clip)
+    with av.open(str(tmp_path / "b.mkv")) as out:
+        assert out.metadata["title"] == "Clouds"
+        assert [c["metadata"]["title"] for c in out.chapters()] == ["one", "two"]
+        context = out.streams.video[0].codec_context
+        assert (context.color_primaries, context.color_trc, context.colorspace) == (9, 16, 9)
+        assert context.sample_aspect_ratio == F(8, 9)
+
+
+def test_the_same_without_threads_of_luck(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 8, rate=24)
+    for name in ("b.mkv", "c.mkv"):
+        interp(clip, name, factor=3, model="rife-4.6", encode=LOSSLESS, precision="fp32")
+    for a, b in zip(read_planes(tmp_path / "b.mkv"), read_planes(tmp_path / "c.mkv"), strict=True):
+        np.testing.assert_array_equal(a[0], b[0])
+
+
+def test_default_names_say_what_was_done(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", 4, rate=25, codec="libx264")
+    for request, name in [
+        ({"factor": 2}, "a_x2.mp4"),
+        ({"factor": "2.5"}, "a_x2.5.mp4"),
+        ({"fps": "59.94"}, "a_59.94fps.mp4"),
+        ({"fps": 60}, "a_60fps.mp4"),
+        ({"slowmo": 4}, "a_slow4.mp4"),
+    ]:
+        result = cloudconv.interpolate(clip, model="blend", **request)  # type: ignore[arg-type]
+        assert Path(result.output) == tmp_path / name
+        assert (tmp_path / name).exists()
+
+
+def test_an_old_result_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", 4, rate=25, codec="libx264")
+    target = tmp_path / "b.mp4"
+    target.write_bytes(b"precious")
+    with pytest.raises(OutputError, match="exists"):
+        interp(clip, "b.mp4", factor=2)
+    assert target.read_bytes() == b"precious"
+    with pytest.raises(CloudconvError):
+        interp(clip, "b.mp4", factor=2, overwrite=True, encode=EncodeSettings(encoder="nonesuch"))
+    assert target.read_bytes() == b"precious"
+    interp(clip, "b.mp4", factor=2, overwrite=True)
+    assert len(read_times(target)) == 8
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]
+
+
+def bad_inputs(folder: Path) -> dict[str, Path]:
+    whole = write_clip(folder / "whole.mp4", 24, codec="libx264").read_bytes()
+    (folder / "empty folder").mkdir()
+    (folder / "text.mp4").write_text("not a video at all\n" * 50)
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "cut off.mp4").write_bytes(whole[: len(whole) // 2])
+    write_clip(folder / "one frame.mp4", 1, codec="libx264")
+    with av.open(str(folder / "sound.m4a"), "w", format="mp4") as out:
+        track: Any = out.add_stream("aac", rate=48000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 48000
+        out.mux(track.encode(frame))
+        out.mux(track.encode(None))
+    names = ["missing.mp4", "empty folder", "text.mp4", "empty.mp4", "cut off.mp4"]
+    return {name: folder / name for name in [*names, "one frame.mp4", "sound.m4a"]}
+
+
+def test_a_bad_input_gets_one_clear_sentence(tmp_path: Path) -> None:
+    for name, path in bad_inputs(tmp_path).items():
+        with pytest.raises(InputError) as caught:
+            interp(path, "out.mp4", factor=2)
+        message = str(caught.value)
+        assert "\n" not in message, name
+        assert name in message, message
+        assert not list(tmp_path.glob("out*")), name
+
+
+@pytest.mark.parametrize(
+    ("out", "encode", "said"),
+    [
+        ("b.mp4", EncodeSettings(encoder="nonesuch"), "nonesuch"),
+        ("b.mp4", EncodeSettings(options=(("nonesuch", "1"),)), "nonesuch"),
+        ("b.webm", EncodeSettings(encoder="libx264"), "WebM"),
+        ("b.mp4", EncodeSettings(encoder="prores_ks"), "prores_ks"),
+        ("b.xyz", EncodeSettings(), "xyz"),
+    ],
+)
+def test_a_bad_output_is_refused_before_any_work(
+    tmp_path: Path, out: str, encode: EncodeSettings, said: str
+) -> None:
+    clip = write_clip(tmp_path / "a.mp4", 4, codec="libx264")
+    with pytest.raises(OutputError, match=said):
+        interp(clip, out, factor=2, encode=encode)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_the_input_is_never_overwritten(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", 4, codec="libx264")
+    before = clip.read_bytes()
+    with pytest.raises(OutputError):
+        interp(clip, "a.mp4", factor=2, overwrite=True)
+    assert clip.read_bytes() == before
+
+
+def test_an_encoder_that_cannot_hold_the_format_is_named(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 4, pix_fmt="yuv422p")
+    with pytest.raises(EncoderError, match="libsvtav1"):
+        interp(
+            clip, "b.mkv", factor=2, encode=EncodeSettings(encoder="libsvtav1", pix_fmt="yuv422p")
+        )
+
+
+def test_corrupt_packets_are_counted_and_the_rest_is_kept(tmp_path: Path) -> None:
+    clip = write_clip(
+        tmp_path / "a.mp4", 60, codec="libx264", options={"g": "10", "bf": "0"}, noise=2.0
+    )
+    with av.open(str(clip)) as opened:
+        packets = [(p.pos, p.size) for p in opened.demux(video=0) if p.size]
+    data = bytearray(clip.read_bytes())
+    for number in (14, 25, 36):
+        position, size = packets[number]
+        assert position is not None
+        data[position : position + size] = bytes(size)
+    clip.write_bytes(bytes(data))
+    result = interp(clip, "b.mp4", factor=2)
+    times = read_times(tmp_path / "b.mp4")
+    assert times == [F(k, 48) for k in range(120)]
+    assert result.source_frames < 60
+    assert any("3" in warning and "frame" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"factor": 2, "fps": 30},
+        {"factor": 1},
+        {"factor": -2},
+        {"fps": 0},
+        {"slowmo": 0.5},
+        {"factor": 2, "start": 2, "end": 1},
+        {"factor": 2, "scale": 9},
+        {"factor": 2, "scene_cut": 2.0},
+    ],
+)
+def test_settings_that_make_no_sense(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError):
+        interp(tmp_path / "a.mp4", "b.mp4", **wrong)
+
+
+def test_factory_frames_differ() -> None:
+    """The clips above would prove nothing if their frames were all alike."""
+    assert not np.array_equal(planes_of(picture(0))[0], planes_of(picture(1))[0])
+
+
+def test_fields_are_made_whole_from_what_the_cpu_decodes(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 4)
+    with pytest.raises(SettingsError, match="leave `hwaccel` out"):
+        interp(clip, "b.mkv", factor=2, hwaccel="nvdec", deinterlace=True)
+    with pytest.raises(SettingsError, match="none or nvdec"):
+        interp(clip, "b.mkv", factor=2, hwaccel="vaapi")
+
+
+def test_the_cpu_decodes_what_nvdec_cannot_and_it_is_said(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 4)  # ffv1
+    result = interp(clip, "b.mkv", factor=2, hwaccel="nvdec", encode=LOSSLESS)
+    assert result.output_frames == 8
+    assert [text for text in result.warnings if "NVDEC" in text] == [
+        "The CPU decodes, not NVDEC: it is for h264, hevc, vp9 here, not for ffv1."
+    ]

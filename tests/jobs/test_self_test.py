@@ -1,0 +1,125 @@
+"""``doctor --check``: this CPU passes it, and what is wrong with a device shows."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner
+
+from cloudconv.cli.app import app
+from cloudconv.errors import CloudconvError, DeviceError, SettingsError
+from cloudconv.jobs import self_test
+from cloudconv.jobs.self_test import Check
+from cloudconv.models import registry
+from cloudconv.models.base import Interpolator
+from cloudconv.models.baselines import Blend
+
+CPU = torch.device("cpu")
+
+
+def doctor(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["doctor", *arguments], prog_name="cloudconv")
+
+
+def test_this_cpu_passes() -> None:
+    result = doctor("--check", "--device", "cpu", "--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    told = json.loads(result.stdout)
+    checks = {check["name"]: (check["status"], check["detail"]) for check in told["checks"]}
+    assert "failed" not in {status for status, _ in checks.values()}
+    assert told["auto"]["model"] == registry.DEFAULT
+    for name in ("device", "lack of memory"):
+        assert checks[name][0] == "ok"
+    assert checks["nvdec"][0] == "absent"
+    shipped = [s.name for s in registry.specs() if s.task == "interpolate" and s.weights]
+    assert {f"{name} {precision}" for name in shipped for precision in ("fp32", "bf16", "fp16")} < {
+        *checks
+    }
+
+
+class Broken(Blend):
+    """Blends, with a fault that a device may have."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self.fault = fault
+
+    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
+        if self.fault == "stuck":
+            timestep = torch.full_like(timestep, 0.5)
+        made = super().forward(x0, x1, timestep, scale)
+        return {"nan": made * torch.nan, "off": made + 0.01}.get(self.fault, made)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("nan", "numbers in its frames that are none"),
+        ("stuck", "follow each other are the same"),
+        ("off", "40.0 dB from what it should be; 45 are needed"),
+    ],
+)
+def test_wrong_frames_show(monkeypatch: pytest.MonkeyPatch, fault: str, said: str) -> None:
+    def loaded(name: str, device: torch.device, dtype: torch.dtype) -> Interpolator:
+        return Broken(fault if dtype == torch.bfloat16 else "none")
+
+    monkeypatch.setattr(self_test, "_loaded", loaded)
+    self_test._expected.cache_clear()
+    try:
+        name = registry.DEFAULT
+        good, bad = (
+            self_test._tried("a", partial(self_test._parity, CPU, name, precision))
+            for precision in ("fp32", "bf16")
+        )
+    finally:
+        self_test._expected.cache_clear()
+    assert good == Check("a", "ok", "the same")
+    assert bad.status == "failed"
+    assert said in bad.detail
+
+
+def test_a_lack_of_memory_that_is_not_known_as_one_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloudconv.engine.memory._SIGNS", ())
+    found = self_test._tried("a", partial(self_test._step_back, CPU))
+    assert found.status == "failed"
+
+
+def test_memory_that_grows_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = iter([2**30, 2**30 + 2**27])
+    monkeypatch.setattr(self_test, "_memory_used", lambda _: next(used))
+    found = self_test._tried("a", partial(self_test._memory, CPU))
+    assert found == Check("a", "failed", "128 MiB more after 200 frames")
+
+
+def test_a_failure_is_the_exit_code_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(device: str, on_check: Any) -> list[Check]:
+        return [Check("8 bit", "ok", "the same"), Check("10 bit", "failed", "12.0 dB")]
+
+    monkeypatch.setattr(self_test, "run", failing)
+    result = doctor("--check")
+    assert result.exit_code == 1
+    assert "error: 10 bit: 12.0 dB" in result.stderr
+    assert [line.split() for line in result.stdout.splitlines()[-2:]] == [
+        ["8", "bit", "ok", "the", "same"],
+        ["10", "bit", "failed", "12.0", "dB"],
+    ]
+
+
+def test_no_check_is_begun_once_the_time_is_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(self_test, "SECONDS", -1)
+    assert {check.status for check in self_test.run("cpu")} == {"absent"}
+
+
+@pytest.mark.parametrize(("name", "error"), [("potato", SettingsError), ("cuda:99", DeviceError)])
+def test_a_device_that_is_not_there_is_an_error(name: str, error: type[CloudconvError]) -> None:
+    with pytest.raises(error):
+        self_test.run(name)
+
+
+def test_a_device_without_the_check_is_a_usage_error() -> None:
+    assert doctor("--device", "cpu").exit_code == 2

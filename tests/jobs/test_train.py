@@ -1,0 +1,496 @@
+"""Training as a user meets it: it learns, goes on where it was stopped, and says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import typer
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from cloudconv import weights
+from cloudconv.cli import train as command
+from cloudconv.cli.app import GuardedCommand
+from cloudconv.errors import (
+    CloudconvError,
+    DeviceError,
+    InputError,
+    Interrupted,
+    ModelError,
+    OutputError,
+    SettingsError,
+    WeightsError,
+)
+from cloudconv.files import Claim
+from cloudconv.jobs import train
+from cloudconv.models import registry
+from cloudconv.training.loop import Progress, Tick
+from tests.helpers.trainees import AGAIN, AHEAD, COARSE, DUEL, MIDDLE, PREDICT, moving, offer
+
+
+@pytest.fixture(autouse=True)
+def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch, PREDICT, AHEAD, MIDDLE, AGAIN, DUEL, COARSE)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(moving(tmp_path_factory.mktemp("clips") / "moving.mkv", 60))
+
+
+def settings(clip: str, weights_file: Path, **changes: Any) -> train.TrainSettings:
+    given: dict[str, Any] = {
+        "clips": (clip,),
+        "model": PREDICT.name,
+        "output": str(weights_file),
+        "val_part": "0.8:1",
+        "steps": 20,
+        "crop": 32,
+        "batch": 4,
+        "val_windows": 3,
+        "validate_every": 10,
+        "checkpoint_every": 10,
+        "learning_rate": 3e-3,
+        "augment": False,
+        "reversal": False,
+        "device": "cpu",
+        "threads": 1,
+    }
+    return train.TrainSettings(**(given | changes))
+
+
+def losses_of(run: Callable[[Callable[[Progress], None]], object]) -> dict[int, float]:
+    seen: dict[int, float] = {}
+    run(lambda progress: seen.setdefault(progress.step, progress.loss) and None)
+    return seen
+
+
+def test_motion_is_forecast_better_than_by_holding(clip: str, tmp_path: Path) -> None:
+    output = tmp_path / "p.safetensors"
+    result = train.run(settings(clip, output, steps=250))
+    assert result.naive == "hold"
+    assert result.initial.gain == pytest.approx(0, abs=0.01)
+    assert result.best.gain > 3
+    assert result.seen.gain > 3
+    assert result.improved
+    assert result.best.psnr["1"] - result.best.naive_psnr["1"] == pytest.approx(result.best.gain)
+
+    loaded = registry.load_predictor(output)
+    metadata = weights.read_metadata(output)
+    assert metadata["model"] == PREDICT.name
+    assert metadata["task"] == "predict"
+    assert int(metadata["steps"]) == result.best.step
+    assert json.loads(metadata["scores"])["gain"] == pytest.approx(result.best.gain)
+    assert json.loads(metadata["recipe"])["loss"] == "charbonnier"
+    assert all(tensor.dtype == torch.float16 for tensor in load_file(output).values())
+    assert loaded.predict(torch.rand(1, 2, 3, 30, 22)).shape == (1, 3, 30, 22)
+    assert os.listdir(tmp_path) == ["p.safetensors"]
+
+
+def test_every_task_and_loss_trains(clip: str, tmp_path: Path) -> None:
+    for number, changes in enumerate(
+        (
+            {"model": MIDDLE.name, "gap": 4, "loss": "ssim+l1"},
+            {"model": AGAIN.name, "loss": "laplacian+l2", "steps": 120},
+            {"model": AHEAD.name, "rollout": 6, "relative": True, "steps": 120},
+            {"model": PREDICT.name, "rollout": 3, "noise": 0.02, "interval": (1, 2)},
+            {"model": DUEL.name, "loss": "l2:1,gdl:1,adversarial:0.05"},
+            {"model": COARSE.name, "loss": "l2+gdl", "precision": "bf16"},
+        )
+    ):
+        output = tmp_path / f"{number}.safetensors"
+        result = train.run(
+            settings(clip, output, **({"steps": 60, "validate_every": 30} | changes))
+        )
+        assert result.best.gain > 0.2, changes
+        assert registry.load_model(output).spec.name == changes["model"]
+
+
+def test_scores_go_by_the_number_of_frames_ahead(clip: str, tmp_path: Path) -> None:
+    fed_back = train.run(settings(clip, tmp_path / "a.safetensors", rollout=3, steps=1))
+    direct = settings(clip, tmp_path / "b.safetensors", model=AHEAD.name, rollout=6, steps=1)
+    assert list(fed_back.best.psnr) == ["1", "2", "3"]
+    assert list(train.run(direct).best.psnr) == ["1", "2", "6"]
+
+
+@pytest.mark.parametrize("model", [PREDICT.name, DUEL.name])
+def test_a_run_that_was_stopped_goes_on_exactly(clip: str, tmp_path: Path, model: str) -> None:
+    loss = "l1+adversarial:0.1" if model == DUEL.name else "l1"
+    changes = {"model": model, "loss": loss, "noise": 0.05, "steps": 60, "validate_every": 20}
+    changes |= {"reversal": True, "augment": True, "crops": 3}
+    whole_file, parted_file = tmp_path / "whole.safetensors", tmp_path / "parted.safetensors"
+    whole: dict[int, float] = {}
+    train.run(settings(clip, whole_file, **changes), lambda p: whole.update({p.step: p.loss}))
+
+    parted: dict[int, float] = {}
+
+    def stop_at(progress: Progress) -> None:
+        parted[progress.step] = progress.loss
+        if progress.step == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    first = train.run(settings(clip, parted_file, **changes), stop_at)
+    assert first.interrupted
+    assert first.steps < 60
+    assert registry.load_model(parted_file).spec.name == model, "Ctrl-C leaves a usable file"
+    second = train.run(
+        settings(clip, parted_file, **changes), lambda p: parted.update({p.step: p.loss})
+    )
+    assert second.resumed
+    assert not second.interrupted
+    assert second.steps == 60
+    assert {k: v for k, v in parted.items() if k != first.steps or k % 20 == 0} == whole
+    a, b = load_file(whole_file), load_file(parted_file)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not (tmp_path / "parted.safetensors.checkpoint").exists()
+
+
+def test_a_checkpoint_of_other_settings_is_refused(clip: str, tmp_path: Path) -> None:
+    output = tmp_path / "p.safetensors"
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    train.run(settings(clip, output), stop)
+    with pytest.raises(SettingsError, match="noise was"):
+        train.run(settings(clip, output, noise=0.1))
+    anew = train.run(settings(clip, output, noise=0.1, resume=False, overwrite=True))
+    assert not anew.resumed
+    Path(f"{output}.checkpoint").write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="is damaged"):
+        train.run(settings(clip, output))
+
+
+def test_ctrl_c_ends_it_at_once(clip: str, tmp_path: Path) -> None:
+    """Nothing is read or looked at any more but the step at hand."""
+    output = tmp_path / "p.safetensors"
+    after: list[Tick] = []
+    pressed = False
+
+    def press(tick: Tick) -> None:
+        nonlocal pressed
+        if pressed:
+            after.append(tick)
+        elif tick.stage == "training" and tick.done == 13:
+            pressed = True
+            os.kill(os.getpid(), signal.SIGINT)
+
+    result = train.run(settings(clip, output, steps=1000), on_tick=press)
+    assert (result.interrupted, result.steps, result.seen) == (True, 13, None)
+    assert after == []
+    assert registry.load_model(output).spec.name == PREDICT.name
+    assert Path(f"{output}.checkpoint").exists()
+
+
+def test_ctrl_c_in_a_look_at_the_held_back_part(clip: str, tmp_path: Path) -> None:
+    """The look is made up for when the run goes on, which is the same as if it had not stopped."""
+
+    def press_at(step: int) -> Callable[[Tick], None]:
+        last = [0]
+
+        def press(tick: Tick) -> None:
+            last[0] = tick.done if tick.stage == "training" else last[0]
+            if tick.stage == "validating" and last[0] == step and tick.done == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        return press
+
+    first, whole = tmp_path / "p.safetensors", tmp_path / "whole.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train.run(settings(clip, first), on_tick=press_at(0))
+    assert not first.exists()
+    assert train.run(settings(clip, first), on_tick=press_at(10)).steps == 10
+    resumed = train.run(settings(clip, first))
+    expected = train.run(settings(clip, whole))
+    assert [v.step for v in resumed.history] == [v.step for v in expected.history] == [0, 10, 20]
+    a, b = load_file(first), load_file(whole)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_nothing_left_to_train_is_said(clip: str, tmp_path: Path) -> None:
+    output = tmp_path / "p.safetensors"
+
+    def press(tick: Tick) -> None:
+        if tick.stage == "training" and tick.done == 13:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    train.run(settings(clip, output), on_tick=press)
+    seen: list[Progress] = []
+    result = train.run(settings(clip, output, steps=13), seen.append)
+    assert (result.steps, result.steps_before, result.resumed) == (13, 13, True)
+    assert [progress.loss for progress in seen] == [None]
+    assert "0.0000" not in command._line(seen[0], result.best)
+    assert "nothing was left to train" in command._summary(result)
+
+
+def test_seeds_decide(clip: str, tmp_path: Path) -> None:
+    def trained(seed: int, name: str) -> dict[str, torch.Tensor]:
+        train.run(settings(clip, tmp_path / name, seed=seed, steps=5))
+        return load_file(tmp_path / name)
+
+    a, b, c = (trained(seed, f"{n}.safetensors") for n, seed in enumerate((1, 1, 2)))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not all(torch.equal(a[name], c[name]) for name in a)
+
+
+def test_fine_tuning_never_ends_below_where_it_started(clip: str, tmp_path: Path) -> None:
+    first, tuned = tmp_path / "first.safetensors", tmp_path / "tuned.safetensors"
+    before = train.run(settings(clip, first, steps=200))
+    # A learning rate that ruins it: nothing is gained, and the start is given back.
+    after = train.run(
+        settings(clip, tuned, init=str(first), learning_rate=0.3, validate_every=5, steps=10)
+    )
+    assert after.initialised == 4
+    assert after.initial.gain == pytest.approx(before.best.gain, abs=0.05)
+    assert not after.improved
+    assert after.best.gain == after.initial.gain
+    a, b = load_file(first), load_file(tuned)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_predictor_can_start_from_parts_of_another_model(clip: str, tmp_path: Path) -> None:
+    encoder = tmp_path / "encoder.safetensors"
+    train.run(settings(clip, encoder, model=AGAIN.name))
+    result = train.run(settings(clip, tmp_path / "p.safetensors", init=str(encoder), steps=1))
+    assert result.initialised == 2, "the decoder's weight and bias are of one name and shape"
+
+
+def test_held_out_stretches_by_default(clip: str, tmp_path: Path) -> None:
+    given = settings(clip, tmp_path / "p.safetensors", val_part=None, steps=1)
+    assert train.run(given).best.naive_psnr["1"] > 10
+    part = settings(f"{clip}[0:0.5]", tmp_path / "q.safetensors", val_part=None, steps=1)
+    assert train.run(part).best.naive_psnr["1"] > 10
+    # A window that is longer than those stretches: the end is held out in one piece.
+    ahead = settings(clip, tmp_path / "r.safetensors", val_part=None, steps=1, rollout=5)
+    assert train.run(ahead).best.naive_psnr["5"] > 10
+
+
+def test_mistakes_are_said_clearly(clip: str, tmp_path: Path) -> None:
+    output = tmp_path / "p.safetensors"
+    short = str(moving(tmp_path / "short.mkv", 3))
+    other = tmp_path / "other.safetensors"
+    save_file({"alien": torch.zeros(2)}, other, {"model": MIDDLE.name})
+    wide = tmp_path / "wide.safetensors"
+    state = PREDICT.build().state_dict()
+    state["encode.weight"] = torch.zeros(12, 9, 5, 5)
+    save_file(state, wide, {"model": PREDICT.name})
+    (tmp_path / "empty").mkdir()
+    cases: list[tuple[dict[str, Any], type[CloudconvError], str]] = [
+        ({"clips": (short,)}, InputError, "frames in one piece"),
+        ({"clips": (str(tmp_path / "empty"),)}, InputError, "no video and no pictures"),
+        ({"crop": 64}, InputError, "smaller than the crop"),
+        ({"model": "hold"}, ModelError, "nothing to train"),
+        ({"model": "nonsense"}, ModelError, "There is no model"),
+        ({"task": "interpolate"}, ModelError, "one to interpolate is needed"),
+        ({"init": str(other)}, WeightsError, "Nothing of the weights"),
+        ({"init": str(wide)}, WeightsError, "do not fit"),
+        ({"init": "linear"}, ModelError, "no weights to start from"),
+        ({"model": MIDDLE.name, "gap": 3}, SettingsError, "even gap"),
+        ({"loss": "l1+adversarial"}, SettingsError, "no discriminators"),
+        ({"train_part": "0:1", "val_part": None}, SettingsError, "nothing to validate on"),
+        ({"output": str(tmp_path / "no" / "p.safetensors")}, OutputError, "does not exist"),
+    ]
+    if not torch.cuda.is_available():
+        cases.append(({"device": "cuda"}, DeviceError, "no working CUDA GPU"))
+    for changes, kind, said in cases:
+        with pytest.raises(kind, match=said):
+            train.run(settings(clip, output, **changes))
+        assert not output.exists()
+    ruined = settings(clip, output, learning_rate=1e12, clip_gradient=1e12)
+    with pytest.raises(ModelError, match="no longer a number"):
+        train.run(ruined)
+    assert registry.load_model(output).spec is PREDICT, "the best so far is kept"
+    with pytest.raises(OutputError, match="exists"):
+        train.run(settings(clip, output, resume=False))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"steps": 0}, "`steps` must be above 0"),
+        ({"steps": 5, "minutes": 1}, "not both"),
+        ({"noise": -1}, "`noise` must not be negative"),
+        ({"interval": (3, 1)}, "interval"),
+        ({"ema": 1}, "ema"),
+        ({"output": "weights.pt"}, "safetensors"),
+        ({"loss": "nonsense"}, "There is no loss"),
+    ],
+)
+def test_settings_that_make_no_sense(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        settings("clip.mkv", Path("p.safetensors"), **changes)
+
+
+def test_recipes(clip: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        f'model = "{PREDICT.name}"\nclips = ["{clip}"]\nsteps = 7\ninterval = [1, 2]\n'
+    )
+    read = train.settings_from(recipe, seed=3)
+    assert (read.steps, read.seed, read.interval) == (7, 3, (1, 2))
+    assert read.output == f"{PREDICT.name}_trained.safetensors"
+    assert train.settings_from(recipe, minutes=2.0).steps is None
+    recipe.write_text("stepps = 7\n")
+    with pytest.raises(SettingsError, match="'stepps'"):
+        train.settings_from(recipe)
+    recipe.write_text("steps = \n")
+    with pytest.raises(SettingsError, match="no TOML"):
+        train.settings_from(recipe)
+    with pytest.raises(InputError, match="cannot be read"):
+        train.settings_from(tmp_path / "none.toml")
+    with pytest.raises(SettingsError, match="does not fit"):
+        train.settings_from(None, model=PREDICT.name)
+
+
+def test_what_suits_the_model_unless_something_else_is_given(tmp_path: Path) -> None:
+    usual = train.settings_from(clips=["c.mp4"], init="voxelflow", minutes=5.0)
+    suits = registry.spec("voxelflow").training
+    assert suits
+    assert {name: getattr(usual, name) for name in suits} == suits
+    assert train.settings_from(clips=["c.mp4"], init="voxelflow", loss="l1").loss == "l1"
+    recipe = tmp_path / "r.toml"
+    recipe.write_text('model = "voxelflow"\nclips = ["c.mp4"]\n')
+    assert train.settings_from(recipe).loss == "charbonnier"
+
+
+def test_the_recipes_that_ship_make_sense() -> None:
+    folder = weights.weights_folder() / "recipes"
+    for recipe in folder.glob("*.toml"):
+        read = train.settings_from(recipe)
+        assert read.steps is not None, f"{recipe.name} must not depend on how fast a machine is"
+        assert registry.spec(read.model, read.task).name == read.model
+
+
+def test_the_command(clip: str, tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command("train", cls=GuardedCommand)(command.train)
+    output = tmp_path / "p.safetensors"
+    words = f"{clip} --model {PREDICT.name} --steps 10 --crop 32 --batch 2 --interval 1-2 --json"
+    runner = CliRunner()
+    done = runner.invoke(app, [*words.split(), "-o", str(output), "--val-part", "0.8:1"])
+    assert done.exit_code == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert " → " in done.stderr
+    assert "dB (held-back part)" in done.stderr
+    assert result["output"] == str(output)
+    assert result["best"]["psnr"]["1"] > 10
+    assert "naive" in done.stderr
+    for wrong in (["--model", "x"], [clip], [clip, "--model", "x", "--interval", "two"]):
+        assert runner.invoke(app, wrong).exit_code == 2
+    refused = runner.invoke(
+        app, [clip, "--model", "nonsense", "-o", str(tmp_path / "q.safetensors")]
+    )
+    assert refused.exit_code == 2
+    assert "There is no model" in refused.stderr
+
+
+def test_still_clips_have_nothing_to_teach(tmp_path: Path) -> None:
+    still = str(moving(tmp_path / "still.mkv", 30, step=0))
+    with pytest.raises(InputError, match=r"usable window|could be read"):
+        train.run(settings(still, tmp_path / "p.safetensors", min_motion=1.0))
+
+
+def ending(error: type[BaseException]) -> Callable[[Progress], None]:
+    """Ends a run at its first report, before any step."""
+
+    def report(progress: Progress) -> None:
+        raise error
+
+    return report
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP"])
+def test_a_polite_kill_keeps_what_was_trained(clip: str, tmp_path: Path, number: str) -> None:
+    output = tmp_path / "p.safetensors"
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 10:
+            os.kill(os.getpid(), getattr(signal, number))
+
+    assert train.run(settings(clip, output), stop).interrupted
+    names = ["p.safetensors", "p.safetensors.checkpoint"]
+    assert sorted(os.listdir(tmp_path)) == names
+    assert train.run(settings(clip, output)).resumed
+    assert os.listdir(tmp_path) == ["p.safetensors"]
+
+
+def test_a_run_that_was_killed_at_once_is_carried_on(clip: str, tmp_path: Path) -> None:
+    output = tmp_path / "p.safetensors"
+    with pytest.raises(ZeroDivisionError):
+        train.run(settings(clip, output), ending(ZeroDivisionError))
+    assert output.exists()
+    assert train.run(settings(clip, output)).resumed
+
+
+def test_a_second_ctrl_c_says_what_is_kept(clip: str, tmp_path: Path) -> None:
+    output = tmp_path / "p.safetensors"
+    with pytest.raises(Interrupted, match=r"kept in .*p\.safetensors\.checkpoint; the same"):
+        train.run(settings(clip, output), ending(KeyboardInterrupt))
+
+
+def test_no_bit_of_a_checkpoint_may_flip(clip: str, tmp_path: Path) -> None:
+    output = tmp_path / "p.safetensors"
+    checkpoint = tmp_path / "p.safetensors.checkpoint"
+    with pytest.raises(ZeroDivisionError):
+        train.run(settings(clip, output), ending(ZeroDivisionError))
+    whole, made = checkpoint.read_bytes(), output.read_bytes()
+    for place in range(0, len(whole), len(whole) // 14):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        checkpoint.write_bytes(flipped)
+        with pytest.raises(InputError, match="is damaged"):
+            train.run(settings(clip, output))
+    checkpoint.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="is damaged"):
+        train.run(settings(clip, output))
+    assert output.read_bytes() == made
+    checkpoint.write_bytes(whole)
+    assert train.run(settings(clip, output)).resumed
+
+
+def test_nothing_that_is_not_ours_is_overwritten(clip: str, tmp_path: Path) -> None:
+    output = tmp_path / "p.safetensors"
+    foreign = tmp_path / "p.safetensors.checkpoint"
+    foreign.write_text("precious")
+    with pytest.raises(InputError, match="somebody else's file"):
+        train.run(settings(clip, output, resume=False, overwrite=True))
+    assert foreign.read_text() == "precious"
+    foreign.unlink()
+    start = tmp_path / "start.safetensors"
+    train.run(settings(clip, start, steps=1))
+    before = start.read_bytes()
+    os.link(start, output)
+    with pytest.raises(OutputError, match="is the input itself"):
+        train.run(settings(clip, output, init=str(start), overwrite=True))
+    assert start.read_bytes() == before
+
+
+def test_two_runs_never_train_into_one_file(clip: str, tmp_path: Path) -> None:
+    output = tmp_path / "p.safetensors"
+    with Claim(output), pytest.raises(OutputError, match=f"process {os.getpid()} on "):
+        train.run(settings(clip, output))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_gives_one_sentence(clip: str, tmp_path: Path) -> None:
+    """A limit on the file size stands in for it: the write fails with an errno."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, old[1]))
+        with pytest.raises(OutputError, match="largest file allowed here"):
+            train.run(settings(clip, tmp_path / "p.safetensors"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,316 @@
+"""Planes to RGB and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cloudconv.media.color import (
+    ColorSpace,
+    Matrix,
+    alpha_from_float,
+    alpha_to_float,
+    color_space,
+    from_rgb,
+    make_picture,
+    thumbnail,
+    to_rgb,
+)
+from cloudconv.media.formats import PixelLayout, layout
+from cloudconv.media.frame import ColorTags, Frame
+from tests.helpers.factory import picture, planes_of
+
+MATRICES: tuple[Matrix, ...] = ("bt601", "bt709", "bt2020", "fcc", "smpte240m", "ycgco")
+FORMATS = [
+    *("yuv410p", "yuv411p", "yuv420p", "yuv422p", "yuv440p", "yuv444p", "yuva420p"),
+    *("yuv420p9le", "yuv420p10le", "yuv422p12le", "yuv444p14le", "yuv420p16le", "yuv444p16le"),
+    *("yuv440p10le", "yuva444p10le", "gray", "gray10le", "gray16le"),
+    *("gbrp", "gbrp10le", "gbrp16le", "gbrap", "gbrap12le"),
+]
+
+
+def space_of(kind: PixelLayout, matrix: Matrix, full_range: bool) -> ColorSpace:
+    return ColorSpace("rgb" if kind.family == "rgb" else matrix, full_range)
+
+
+def noise(kind: PixelLayout, width: int, height: int, seed: int = 0) -> list[Tensor]:
+    """Colour planes of every code that the depth can hold."""
+    generator = torch.Generator().manual_seed(seed)
+    small = (
+        -(-height // (1 << kind.chroma_shift_y)),
+        -(-width // (1 << kind.chroma_shift_x)),
+    )
+    shapes = [(height, width)]
+    if kind.family != "gray":
+        shapes += [small, small]
+    dtype = torch.uint8 if kind.depth <= 8 else torch.uint16
+    return [torch.randint(0, 1 << kind.depth, s, generator=generator).to(dtype) for s in shapes]
+
+
+def flat(kind: PixelLayout, codes: Sequence[int], width: int = 8, height: int = 8) -> list[Tensor]:
+    planes = noise(kind, width, height)
+    return [torch.full_like(p, code) for p, code in zip(planes, codes, strict=True)]
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    pix_fmt=st.sampled_from(FORMATS),
+    matrix=st.sampled_from(MATRICES),
+    full_range=st.booleans(),
+    width=st.integers(1, 41),
+    height=st.integers(1, 41),
+    seed=st.integers(0, 1000),
+)
+def test_what_is_left_alone_comes_back_exactly(
+    pix_fmt: str, matrix: Matrix, full_range: bool, width: int, height: int, seed: int
+) -> None:
+    """White noise over all codes, most of it far outside the RGB gamut, odd sizes too."""
+    kind = layout(pix_fmt)
+    space = space_of(kind, matrix, full_range)
+    planes = noise(kind, width, height, seed)
+    rgb = to_rgb(planes, kind, space)
+    assert rgb.shape == (3, height, width)
+    assert rgb.dtype == torch.float32
+    before = rgb.clone()
+    back = from_rgb(rgb, kind, space)
+    assert torch.equal(rgb, before)
+    assert len(back) == len(planes)
+    for plane, again in zip(planes, back, strict=True):
+        assert plane.dtype == again.dtype
+        assert torch.equal(plane, again)
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p10le", "yuv444p", "yuv420p16le"])
+def test_whole_frames_come_back_exactly(pix_fmt: str) -> None:
+    kind = layout(pix_fmt)
+    space = ColorSpace("bt709", False)
+    planes = noise(kind, 640, 360)
+    back = from_rgb(to_rgb(planes, kind, space), kind, space)
+    assert all(torch.equal(a, b) for a, b in zip(planes, back, strict=True))
+
+
+RED, GREEN, BLUE = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "matrix", "full_range", "rgb", "codes"),
+    [
+        ("yuv420p", "bt709", False, RED, (63, 102, 240)),
+        ("yuv420p", "bt709", False, GREEN, (173, 42, 26)),
+        ("yuv420p", "bt709", False, BLUE, (32, 240, 118)),
+        ("yuv444p", "bt601", False, RED, (81, 90, 240)),
+        ("yuv444p", "bt601", False, GREEN, (145, 54, 34)),
+        ("yuv422p", "bt601", True, BLUE, (29, 255, 107)),
+        ("yuv420p10le", "bt709", False, RED, (250, 409, 960)),
+        ("yuv420p", "bt2020", False, RED, (74, 97, 240)),
+        ("yuv444p", "ycgco", True, GREEN, (128, 255, 128)),
+        ("yuv444p", "ycgco", True, BLUE, (64, 64, 0)),
+        ("yuv420p", "bt709", False, (1.0, 1.0, 1.0), (235, 128, 128)),
+        ("yuv420p", "bt709", False, (0.0, 0.0, 0.0), (16, 128, 128)),
+        ("yuv420p12le", "bt709", True, (1.0, 1.0, 1.0), (4095, 2048, 2048)),
+        ("gray", "bt709", True, (1.0, 1.0, 1.0), (255,)),
+        ("gray10le", "bt709", False, (1.0, 1.0, 1.0), (940,)),
+        ("gbrp", "rgb", True, RED, (0, 0, 255)),
+        ("gbrp", "rgb", True, GREEN, (255, 0, 0)),
+        ("gbrp10le", "rgb", False, BLUE, (64, 940, 64)),
+    ],
+)
+def test_known_colours(
+    pix_fmt: str,
+    matrix: Matrix,
+    full_range: bool,
+    rgb: tuple[float, float, float],
+    codes: tuple[int, ...],
+) -> None:
+    kind = layout(pix_fmt)
+    space = ColorSpace(matrix, full_range)
+    colour = torch.tensor(rgb)[:, None, None].expand(3, 6, 10)
+    planes = from_rgb(colour, kind, space)
+    assert tuple(int(p[0, 0]) for p in planes) == codes
+    level = 2.5 / 2 ** min(kind.depth, 10)
+    assert torch.allclose(to_rgb(planes, kind, space), colour, atol=level)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "number"),
+    [
+        ("bt709", Colorspace.ITU709),
+        ("bt601", Colorspace.ITU601),
+        ("fcc", Colorspace.FCC),
+        ("smpte240m", Colorspace.SMPTE240M),
+    ],
+)
+@pytest.mark.parametrize("full_range", [False, True])
+def test_agrees_with_ffmpeg(matrix: Matrix, number: Colorspace, full_range: bool) -> None:
+    source = picture(3, 64, 48, "yuv444p")
+    frame = Frame(source, Fraction(0), Fraction(1))
+    reference = VideoReformatter().reformat(
+        source,
+        format="gbrp16le",
+        src_colorspace=number,
+        dst_colorspace=number,
+        src_color_range=ColorRange.JPEG if full_range else ColorRange.MPEG,
+        dst_color_range=ColorRange.JPEG,
+    )
+    green, blue, red = (torch.from_numpy(p.astype(np.float32)) for p in planes_of(reference))
+    expected = torch.stack((red, green, blue)) / 65535
+    ours = to_rgb(frame.planes(), layout("yuv444p"), ColorSpace(matrix, full_range))
+    assert (ours.clamp(0, 1) - expected).abs().max() < 1 / 255
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv411p", "yuv410p", "yuv440p"])
+def test_chroma_is_smooth(pix_fmt: str) -> None:
+    """A ramp stays a ramp: no steps the size of a chroma sample."""
+    kind = layout(pix_fmt)
+    space = ColorSpace("bt709", False)
+    luma, u, v = flat(kind, (128, 128, 128), 64, 64)
+    across, down = kind.chroma_shift_x, kind.chroma_shift_y
+    y, x = torch.meshgrid(torch.arange(u.shape[0]), torch.arange(u.shape[1]), indexing="ij")
+    v = (60 + (x << across) + (y << down)).to(torch.uint8)
+    red = to_rgb((luma, u, v), kind, space)[0]
+    edge = 1 << max(across, down)
+    inner = red[edge:-edge, edge:-edge]
+    assert torch.allclose(inner.diff(dim=0), inner.diff(dim=0).mean(), atol=1e-5)
+    assert torch.allclose(inner.diff(dim=1), inner.diff(dim=1).mean(), atol=1e-5)
+    assert inner.diff(dim=0).mean() > 0.002
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "yuv444p", "gray", "gbrp"])
+@pytest.mark.parametrize("full_range", [False, True])
+@pytest.mark.parametrize("weight", [0.5, 0.25, 0.8])
+def test_mixing_frames_keeps_the_mean(pix_fmt: str, full_range: bool, weight: float) -> None:
+    """Half of all mixed pixels lie exactly between two codes; the rounding must not lean."""
+    kind = layout(pix_fmt)
+    space = space_of(kind, "bt709", full_range)
+    ours, theirs = (
+        [(p.to(torch.float32) * 0.4 + 60).to(p.dtype) for p in noise(kind, 480, 320, seed)]
+        for seed in (1, 2)
+    )
+    mixed = to_rgb(ours, kind, space).lerp(to_rgb(theirs, kind, space), weight)
+    for a, b, plane in zip(ours, theirs, from_rgb(mixed, kind, space), strict=True):
+        expected = a.double().mean() * (1 - weight) + b.double().mean() * weight
+        assert abs(plane.double().mean() - expected) < 0.02
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p10le", "gbrp", "gray16le"])
+def test_colours_beyond_the_codes_are_clamped(pix_fmt: str) -> None:
+    kind = layout(pix_fmt)
+    space = space_of(kind, "bt709", False)
+    top = (1 << kind.depth) - 1
+    assert int(from_rgb(torch.full((3, 4, 4), 9.0), kind, space)[0].to(torch.int32).min()) == top
+    assert int(from_rgb(torch.full((3, 4, 4), -9.0), kind, space)[0].to(torch.int32).max()) == 0
+
+
+def test_half_precision_is_taken() -> None:
+    kind = layout("yuv420p")
+    planes = from_rgb(torch.ones(3, 5, 7, dtype=torch.bfloat16), kind, ColorSpace("bt709", False))
+    assert [tuple(p.shape) for p in planes] == [(5, 7), (3, 4), (3, 4)]
+    assert [int(p[0, 0]) for p in planes] == [235, 128, 128]
+
+
+@pytest.mark.parametrize(
+    ("tags", "pix_fmt", "size", "expected"),
+    [
+        (ColorTags(), "yuv420p", (640, 480), ColorSpace("bt601", False)),
+        (ColorTags(), "yuv420p", (720, 576), ColorSpace("bt601", False)),
+        (ColorTags(), "yuv420p", (1280, 544), ColorSpace("bt709", False)),
+        (ColorTags(), "yuv420p", (608, 1080), ColorSpace("bt709", False)),
+        (ColorTags(range=2), "yuv420p", (640, 480), ColorSpace("bt601", True)),
+        (ColorTags(matrix=1, range=1), "yuv420p", (64, 48), ColorSpace("bt709", False)),
+        (ColorTags(matrix=4), "yuv420p", (64, 48), ColorSpace("fcc", False)),
+        (ColorTags(matrix=5), "yuv420p", (1920, 1080), ColorSpace("bt601", False)),
+        (ColorTags(matrix=6), "yuv420p", (1920, 1080), ColorSpace("bt601", False)),
+        (ColorTags(matrix=7), "yuv420p", (64, 48), ColorSpace("smpte240m", False)),
+        (ColorTags(matrix=8), "yuv444p", (64, 48), ColorSpace("ycgco", False)),
+        (ColorTags(matrix=9), "yuv420p10le", (64, 48), ColorSpace("bt2020", False)),
+        (ColorTags(matrix=10), "yuv420p10le", (64, 48), ColorSpace("bt2020", False)),
+        (ColorTags(matrix=99), "yuv420p", (64, 48), ColorSpace("bt601", False)),
+        (ColorTags(matrix=1), "gbrp", (64, 48), ColorSpace("rgb", True)),
+        (ColorTags(range=1), "gbrp", (64, 48), ColorSpace("rgb", False)),
+        (ColorTags(), "gray", (64, 48), ColorSpace("bt601", True)),
+        (ColorTags(range=1), "gray", (64, 48), ColorSpace("bt601", False)),
+    ],
+)
+def test_color_space(
+    tags: ColorTags, pix_fmt: str, size: tuple[int, int], expected: ColorSpace
+) -> None:
+    assert color_space(tags, layout(pix_fmt), *size) == expected
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuva420p", "yuva444p10le", "gbrap", "gbrap16le"])
+def test_alpha_comes_back_exactly(pix_fmt: str) -> None:
+    kind = layout(pix_fmt)
+    plane = noise(kind, 31, 17)[0]
+    opacity = alpha_to_float(plane, kind)
+    assert opacity.shape == (1, 17, 31)
+    assert 0 <= opacity.min() <= opacity.max() <= 1
+    assert torch.equal(alpha_from_float(opacity, kind), plane)
+    assert alpha_from_float(torch.full((1, 2, 2), 2.0), kind).to(torch.int32).min() == (
+        (1 << kind.depth) - 1
+    )
+
+
+@pytest.mark.parametrize("pix_fmt", [*FORMATS, "yuva422p10le"])
+def test_pictures_hold_the_planes(pix_fmt: str) -> None:
+    kind = layout(pix_fmt)
+    planes = noise(kind, 101, 51)
+    if kind.alpha:
+        planes.append(planes[0].flip(0))
+    made = make_picture(planes, pix_fmt, 101, 51)
+    assert (made.width, made.height, made.format.name) == (101, 51, pix_fmt)
+    for plane, again in zip(planes, Frame(made, Fraction(0), Fraction(1)).planes(), strict=True):
+        assert torch.equal(plane, again)
+
+
+def test_pictures_refuse_planes_that_do_not_fit() -> None:
+    planes = noise(layout("yuv420p"), 32, 32)
+    with pytest.raises(ValueError, match="got"):
+        make_picture(planes, "yuv422p", 32, 32)
+    with pytest.raises(ValueError, match="got"):
+        make_picture(planes, "yuv420p10le", 32, 32)
+
+
+def shown(source: av.VideoFrame, tags: ColorTags | None = None) -> Frame:
+    return Frame(source, Fraction(0), Fraction(1), tags or ColorTags())
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p10le", "gbrp", "gray16le", "yuva420p"])
+@pytest.mark.parametrize("size", [(96, 64), (101, 51), (7, 5)])
+def test_thumbnails_average_luma(pix_fmt: str, size: tuple[int, int]) -> None:
+    frame = shown(picture(2, *size, pix_fmt))
+    small = thumbnail(frame, 8, 12)
+    assert small.shape == (8, 12)
+    assert small.dtype == torch.float32
+    assert 0 <= small.min() <= small.max() <= 1
+    kind = layout(pix_fmt)
+    rgb = to_rgb(frame.planes(), kind, color_space(ColorTags(), kind, *size))
+    luma = torch.tensor([0.2126, 0.7152, 0.0722]) @ rgb.flatten(1)
+    assert thumbnail(frame, 1, 1).item() == pytest.approx(luma.mean().item(), abs=0.02)
+
+
+def test_thumbnails_of_different_depths_agree() -> None:
+    eight = thumbnail(shown(picture(0)), 8, 12)
+    ten = thumbnail(shown(picture(0, pix_fmt="yuv420p10le")), 8, 12)
+    assert (eight - ten).abs().max() < 0.005
+
+
+def test_thumbnails_reach_black_and_white() -> None:
+    kind = layout("yuv420p")
+    for code, tags, expected in (
+        (16, ColorTags(), 0.0),
+        (235, ColorTags(), 1.0),
+        (255, ColorTags(), 1.0),
+        (255, ColorTags(range=2), 1.0),
+        (0, ColorTags(range=2), 0.0),
+    ):
+        made = make_picture(flat(kind, (code, 128, 128)), "yuv420p", 8, 8)
+        assert thumbnail(shown(made, tags), 4, 4).unique().tolist() == [expected]

@@ -1,0 +1,89 @@
+"""Interlaced video becomes whole frames: as many, at the same times, without combs."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from av.video.frame import VideoFrame
+
+from cloudconv.errors import InputError
+from cloudconv.media.frame import Frame
+from cloudconv.media.read.probe import INTERLACED, probe
+from cloudconv.media.read.source import Source
+from tests.helpers.factory import picture, planes_of, write_clip
+
+COUNT = 12
+STEP = 5.0
+FIELDS = {"flags": "+ilme+ildct", "x264-params": "bff=1", "crf": "8"}
+
+
+def woven(index: int) -> VideoFrame:
+    """A frame whose even lines were seen half a frame later, the order that the encoder notes."""
+    upper = picture(2 * index + 1, 96, 64, step=STEP / 2)
+    lower = picture(2 * index, 96, 64, step=STEP / 2)
+    for target, source in zip(upper.planes, lower.planes, strict=True):
+        width = target.line_size
+        rows = np.frombuffer(target, np.uint8).reshape(-1, width)
+        rows[1::2] = np.frombuffer(source, np.uint8).reshape(-1, width)[1::2]
+    return upper
+
+
+def combs(frame: Frame) -> float:
+    """How much every line differs from the mean of its neighbours."""
+    luma = planes_of(frame.picture)[0].astype(float)
+    return float(np.abs(luma[1:-1] - (luma[:-2] + luma[2:]) / 2).mean())
+
+
+def frames_of(path: Path, **options: bool) -> list[Frame]:
+    with Source(path, **options) as source:  # type: ignore[arg-type]
+        return list(source.frames())
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    pictures = [woven(index) for index in range(COUNT)]
+    return write_clip(tmp_path / "fields.mkv", pictures, rate=25, codec="libx264", options=FIELDS)
+
+
+def test_it_is_named_and_made_whole_when_asked(clip: Path) -> None:
+    info = probe(clip)
+    assert info.interlaced
+    assert INTERLACED in info.warnings
+    kept, made = frames_of(clip), frames_of(clip, deinterlace=True)
+    assert [f.time for f in made] == [f.time for f in kept]
+    assert len(made) == COUNT
+    truth = [picture(2 * k, 96, 64, step=STEP / 2) for k in range(COUNT)]
+    for before, after, true in zip(kept[2:-1], made[2:-1], truth[2:-1], strict=True):
+        assert combs(after) < 0.5 * combs(before)
+        error = planes_of(after.picture)[0].astype(float) - planes_of(true)[0]
+        assert np.abs(error).mean() < 1
+    with Source(clip, deinterlace=True) as source:
+        list(source.frames())
+        assert INTERLACED not in source.warnings
+
+
+def test_a_part_has_the_same_frames_as_the_whole(clip: Path) -> None:
+    whole = frames_of(clip, deinterlace=True)
+    with Source(clip, start=Fraction(4, 25), end=Fraction(8, 25), deinterlace=True) as source:
+        part = list(source.frames())
+    assert [f.time for f in part] == [f.time for f in whole[4:8]]
+    for one, other in zip(part, whole[4:8], strict=True):
+        assert np.array_equal(planes_of(one.picture)[0], planes_of(other.picture)[0])
+
+
+def test_unmarked_fields_are_made_whole_because_the_user_says_so(tmp_path: Path) -> None:
+    pictures = [woven(index) for index in range(COUNT)]
+    clip = write_clip(tmp_path / "unmarked.mkv", pictures, rate=25)
+    assert not probe(clip).interlaced
+    kept, made = frames_of(clip), frames_of(clip, deinterlace=True)
+    assert len(made) == COUNT
+    assert all(combs(b) < 0.5 * combs(a) for a, b in zip(kept[2:-1], made[2:-1], strict=True))
+
+
+def test_pictures_too_small_for_fields_are_refused_in_words(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "tiny.mkv", 4, size=(2, 2))
+    with pytest.raises(InputError, match="2x2 cannot be deinterlaced"):
+        frames_of(clip, deinterlace=True)

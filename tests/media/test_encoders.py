@@ -1,0 +1,178 @@
+"""Which encoder is chosen, what is refused, and in which words."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from cloudconv.errors import EncoderError
+from cloudconv.media.read.probe import probe
+from cloudconv.media.read.source import Source
+from cloudconv.media.write.encoders import EncodeSettings, choose
+from cloudconv.media.write.hdr import hdr_parameters
+from cloudconv.media.write.sink import Sink
+from cloudconv.media.write.target import CONTAINERS, PICTURES
+from tests.helpers.factory import planes_of, read_planes, write_clip
+
+RATE = Fraction(25)
+MP4, MOV, MKV, WEBM = (CONTAINERS[s] for s in (".mp4", ".mov", ".mkv", ".webm"))
+
+
+@pytest.mark.parametrize(
+    ("container", "pix_fmt", "size", "encoder", "handed"),
+    [
+        (MP4, "yuv420p", (96, 64), "libx264", "yuv420p"),
+        (MP4, "yuv422p10le", (96, 65), "libx265", "yuv422p10le"),
+        (MP4, "yuv444p", (97, 65), "libx264", "yuv444p"),
+        (MP4, "gray", (97, 65), "libx264", "gray"),
+        (MP4, "yuv420p12le", (96, 64), "libx265", "yuv420p12le"),
+        (MP4, "gbrp", (97, 65), "libx264rgb", "bgr0"),
+        (MP4, "yuv420p", (97, 65), "libvpx-vp9", "yuv420p"),
+        (MP4, "yuv420p10le", (97, 64), "libsvtav1", "yuv420p10le"),
+        (MP4, "yuv420p", (2, 2), "libx264", "yuv420p"),
+        (MOV, "yuva420p", (96, 64), "prores_ks", "yuva444p10le"),
+        (MOV, "yuv420p", (97, 65), "libx264", "yuv444p"),
+        (MKV, "yuv420p", (96, 64), "libx264", "yuv420p"),
+        (MKV, "gbrp", (97, 65), "ffv1", "bgr0"),
+        (MKV, "gbrap", (96, 64), "ffv1", "bgra"),
+        (MKV, "yuva420p", (96, 64), "ffv1", "yuva420p"),
+        (MKV, "yuv420p12le", (96, 64), "ffv1", "yuv420p12le"),
+        (MKV, "gray16le", (96, 64), "ffv1", "gray16le"),
+        (MKV, "yuv422p10le", (97, 65), "ffv1", "yuv422p10le"),
+        (WEBM, "yuv420p", (97, 65), "libvpx-vp9", "yuv420p"),
+        (WEBM, "yuva420p", (96, 64), "libvpx-vp9", "yuva420p"),
+        (WEBM, "yuv420p10le", (96, 64), "libsvtav1", "yuv420p10le"),
+        (PICTURES[".png"], "gbrp16le", (97, 65), "png", "rgb48be"),
+    ],
+)
+def test_default_encoder(container, pix_fmt, size, encoder, handed):
+    choice = choose(container, pix_fmt, *size)
+    assert (choice.encoder, choice.pix_fmt) == (encoder, handed)
+    substituted = container.kind == "film" and encoder != container.encoders[0]
+    assert bool(choice.warnings) == (substituted or choice.working != pix_fmt)
+
+
+def test_lost_transparency_is_a_warning():
+    choice = choose(MP4, "yuva420p", 96, 64)
+    assert choice.encoder == "libx264"
+    assert "transparency is dropped" in " ".join(choice.warnings)
+
+
+def test_hevc_is_tagged_for_apple_players():
+    assert choose(MP4, "yuv420p", 96, 64, EncodeSettings("libx265")).codec_tag == "hvc1"
+    assert choose(MKV, "yuv420p", 96, 64, EncodeSettings("libx265")).codec_tag is None
+
+
+@pytest.mark.parametrize("name", ["libx264", "libx265", "libsvtav1", "libvpx-vp9"])
+def test_default_quality_is_visually_lossless(name):
+    def options(crf):
+        return choose(MKV, "yuv420p", 96, 64, EncodeSettings(name, crf=crf)).options
+
+    assert options(None) == options(17)
+    # One scale for all: lower is better for each of them, from one end to the other.
+    each = [float(options(crf)["crf"]) for crf in range(52)]
+    assert each == sorted(each)
+    assert (each[0], each[51]) == (0, 51 if name in ("libx264", "libx265") else 63)
+
+
+@pytest.mark.parametrize("name", ["libx265", "libsvtav1", "libvpx-vp9"])
+@pytest.mark.parametrize("crf", [14, 20, 28])
+def test_a_crf_looks_the_same_from_every_encoder(tmp_path, name, crf):
+    def error(encoder):
+        made = tmp_path / f"{encoder}.mkv"
+        settings = EncodeSettings(encoder, crf=crf)
+        with Sink(made, probe(clip), rate=RATE, time_base=1 / RATE, settings=settings) as sink:
+            for frame in frames:
+                sink.write(frame)
+        pairs = zip(read_planes(made), frames, strict=True)
+        return np.mean([(p[0] - planes_of(f.picture)[0].astype(float)) ** 2 for p, f in pairs])
+
+    clip = write_clip(tmp_path / "clip.mkv", 12, rate=RATE, size=(192, 128), noise=4.0)
+    with Source(clip) as source:
+        frames = list(source.frames())
+    # On one small noisy clip they scatter by some decibels; raw values would be up to 8 apart.
+    assert abs(10 * np.log10(error(name) / error("libx264"))) < 4
+
+
+def test_an_encoders_own_crf_is_an_option():
+    settings = EncodeSettings("libsvtav1", options=(("crf", "31"),))
+    assert choose(MKV, "yuv420p", 96, 64, settings).options["crf"] == "31"
+
+
+def test_own_quality_options_replace_the_default():
+    settings = EncodeSettings(options=(("qp", "0"),))
+    assert "crf" not in choose(MP4, "yuv420p", 96, 64, settings).options
+
+
+def test_parameters_are_joined():
+    settings = EncodeSettings("libx265", options=(("x265-params", "aq-mode=1"),), threads=2)
+    given = choose(MP4, "yuv420p", 96, 64, settings).options["x265-params"]
+    assert given == "log-level=none:aq-mode=1:pools=2"
+
+
+def test_crf_reaches_the_encoder():
+    options = choose(MP4, "yuv420p", 96, 64, EncodeSettings(crf=23.5, preset="fast")).options
+    assert (options["crf"], options["preset"]) == ("23.5", "fast")
+
+
+@pytest.mark.parametrize(
+    ("container", "settings", "words"),
+    [
+        (MP4, EncodeSettings("nosuch"), "no encoder 'nosuch'"),
+        (MP4, EncodeSettings("aac"), "encodes audio"),
+        (WEBM, EncodeSettings("libx264"), "WebM cannot hold what libx264 writes"),
+        (MOV, EncodeSettings("libvpx-vp9"), "MOV cannot hold"),
+        (MOV, EncodeSettings("ffv1"), "MOV cannot hold"),
+        (MP4, EncodeSettings(options=(("preste", "fast"),)), "did you mean 'preset'"),
+        (MP4, EncodeSettings(options=(("sample_rate", "1"),)), "no option 'sample_rate'"),
+        (MP4, EncodeSettings(preset="fats"), "no preset 'fats'"),
+        (MKV, EncodeSettings("ffv1", preset="fast"), "no presets"),
+        (MKV, EncodeSettings("ffv1", crf=16), "no --crf"),
+        (MP4, EncodeSettings(crf=99), "out of range"),
+        (MP4, EncodeSettings(pix_fmt="nosuch"), "nosuch"),
+        (MP4, EncodeSettings("libx264", pix_fmt="yuv420p12le"), "it takes"),
+        (CONTAINERS[".gif"], EncodeSettings("libx264"), "always written by gif"),
+    ],
+)
+def test_refusals_are_one_clear_sentence(container, settings, words):
+    with pytest.raises(EncoderError, match=words) as caught:
+        choose(container, "yuv420p", 96, 64, settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_asked_for_pixel_format_is_taken_without_a_warning():
+    choice = choose(MP4, "yuv420p10le", 96, 64, EncodeSettings(pix_fmt="yuv420p"))
+    assert (choice.encoder, choice.pix_fmt, choice.warnings) == ("libx264", "yuv420p", ())
+
+
+def test_an_odd_size_with_a_chosen_encoder_keeps_that_encoder():
+    choice = choose(MP4, "yuv420p", 97, 65, EncodeSettings("libx264"))
+    assert (choice.encoder, choice.pix_fmt) == ("libx264", "yuv444p")
+    assert choice.warnings
+
+
+def test_every_listed_encoder_is_in_the_build():
+    for container in (*CONTAINERS.values(), *PICTURES.values()):
+        for name in container.encoders:
+            assert av.codec.Codec(name, "w").type == "video"
+
+
+def test_hdr_words_have_each_encoders_units():
+    def pairs(*numbers):
+        return b"".join(n.to_bytes(4, "little", signed=True) for n in numbers)
+
+    primaries = pairs(34000, 50000, 16000, 50000, 13250, 50000, 34500, 50000)
+    blue_white = pairs(7500, 50000, 3000, 50000, 15635, 50000, 16450, 50000)
+    luminance = pairs(1, 10000, 1000, 1, 1, 1)
+    display, light = primaries + blue_white + luminance, pairs(1000, 400)
+    x265 = hdr_parameters("libx265", display, light)
+    assert x265 is not None
+    assert "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)" in x265
+    assert "L(10000000,1)" in x265
+    assert "max-cll=1000,400" in x265
+    svt = hdr_parameters("libsvtav1", display, light)
+    assert svt is not None
+    assert "G(0.265,0.69)B(0.15,0.06)" in svt
+    assert "L(1000,0.0001)" in svt
+    assert hdr_parameters("ffv1", display, light) is None

@@ -1,0 +1,211 @@
+"""FFmpeg's yardsticks: minterpolate on exact times, and XPSNR that is never nonsense."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from av.video.frame import VideoFrame
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloudconv.errors import ModelError
+from cloudconv.media.filters import XpsnrMeter, XpsnrScore, has_filter, minterpolate
+from cloudconv.media.frame import Frame
+from tests.helpers.factory import picture, planes_of
+
+NTSC = Fraction(24000, 1001)
+
+
+def frames(
+    count: int,
+    rate: Fraction = Fraction(24),
+    start: Fraction = Fraction(0),
+    size: tuple[int, int] = (96, 64),
+    pix_fmt: str = "yuv420p",
+    every: int = 1,
+    **options: float,
+) -> list[Frame]:
+    return [
+        Frame(picture(i, *size, pix_fmt, **options), start + i / rate, 1 / rate)  # type: ignore[arg-type]
+        for i in range(0, count, every)
+    ]
+
+
+def psnr(a: VideoFrame, b: VideoFrame) -> float:
+    depth = a.format.components[0].bits
+    difference = planes_of(a)[0].astype(float) - planes_of(b)[0].astype(float)
+    error = float(np.mean((difference / (2**depth - 1)) ** 2))
+    return 100.0 if error == 0 else 10 * math.log10(1 / error)
+
+
+def xpsnr(truth: list[Frame], test: list[Frame], rate: Fraction) -> list[XpsnrScore | None]:
+    meter = XpsnrMeter(rate)
+    return [meter.push(true, made) for true, made in zip(truth, test, strict=True)]
+
+
+def test_filters_are_looked_up_by_name() -> None:
+    assert has_filter("minterpolate")
+    assert not has_filter("no_such_filter")
+
+
+@settings(deadline=None, max_examples=8)
+@given(
+    rate=st.sampled_from([Fraction(24), NTSC, Fraction(25), Fraction(60000, 1001)]),
+    factor=st.integers(2, 4),
+    start=st.sampled_from([Fraction(0), Fraction(1001, 24000), Fraction(10, 3)]),
+    count=st.integers(2, 5),
+)
+def test_new_frames_have_exact_times_and_reach_the_last_input(
+    rate: Fraction, factor: int, start: Fraction, count: int
+) -> None:
+    kept = frames(count, rate / factor, start, size=(64, 48))
+    made = list(minterpolate(kept, rate))
+    assert [f.time for f in made] == [start + k / rate for k in range((count - 1) * factor + 1)]
+    assert {f.duration for f in made} == {1 / rate}
+    for one, same in zip(kept, made[::factor], strict=True):
+        assert one.same_picture(same)
+
+
+def test_uneven_input_times_keep_their_places() -> None:
+    times = [Fraction(0), Fraction(1, 24), Fraction(4, 24), Fraction(5, 24)]
+    kept = [Frame(picture(int(t * 24)), t, Fraction(1, 24)) for t in times]
+    made = {f.time: f for f in minterpolate(kept, Fraction(24))}
+    assert list(made) == [Fraction(k, 24) for k in range(6)]
+    assert all(f.same_picture(made[f.time]) for f in kept)
+    middle = made[Fraction(2, 24)].picture
+    assert psnr(middle, picture(2)) > psnr(picture(1), picture(2))
+
+
+def test_it_follows_motion_better_than_a_blend() -> None:
+    truth = frames(9, step=4.0, size=(160, 96))
+    made = list(minterpolate(truth[::2], Fraction(24)))
+    mine = [psnr(m.picture, t.picture) for m, t in zip(made[3:6:2], truth[3:6:2], strict=True)]
+    blends = []
+    for k in (3, 5):
+        a, b = (planes_of(truth[j].picture)[0].astype(float) for j in (k - 1, k + 1))
+        error = np.mean((((a + b) / 2 - planes_of(truth[k].picture)[0]) / 255) ** 2)
+        blends.append(10 * math.log10(1 / error))
+    assert min(mine) > max(blends) + 3
+
+
+@pytest.mark.parametrize(
+    "pix_fmt",
+    [
+        "gray",
+        "yuv444p",
+        "yuv410p",
+        "yuva420p",
+        "yuv420p10le",
+        "gray16le",
+        "gbrp",
+        "gbrap",
+        "gbrp12le",
+    ],
+)
+def test_pictures_keep_their_pixel_format_and_levels(pix_fmt: str) -> None:
+    still = [Frame(picture(0, pix_fmt=pix_fmt), Fraction(k, 12), Fraction(1, 12)) for k in range(3)]
+    made = list(minterpolate(still, Fraction(24)))
+    assert len(made) == 5
+    step = 2 ** (still[0].picture.format.components[0].bits - 8)
+    for frame in made:
+        assert frame.pix_fmt == pix_fmt
+        for a, b in zip(planes_of(frame.picture), planes_of(still[0].picture), strict=True):
+            assert np.abs(a.astype(int) - b.astype(int)).max() <= 3 * step
+
+
+def test_one_frame_comes_back_and_none_gives_none() -> None:
+    (one,) = frames(1)
+    (same,) = minterpolate([one], Fraction(48))
+    assert same.same_picture(one)
+    assert (same.time, same.duration) == (one.time, Fraction(1, 48))
+    assert list(minterpolate([], Fraction(48))) == []
+
+
+def test_it_streams() -> None:
+    taken = 0
+
+    def source():  # type: ignore[no-untyped-def]
+        nonlocal taken
+        for frame in frames(30):
+            taken += 1
+            yield frame
+
+    made = minterpolate(source(), Fraction(48))
+    for _ in range(4):
+        next(made)
+    assert taken <= 6
+
+
+def test_too_small_pictures_are_refused_in_words() -> None:
+    with pytest.raises(ModelError, match="at least 32 pixels"):
+        next(minterpolate(frames(3, size=(64, 30)), Fraction(48)))
+
+
+def test_a_change_of_size_or_a_time_that_stands_still_is_refused() -> None:
+    with pytest.raises(ValueError, match="one kind"):
+        list(minterpolate([*frames(2), *frames(4, size=(64, 64))[2:]], Fraction(48)))
+    with pytest.raises(ValueError, match="does not follow"):
+        list(minterpolate([*frames(2), frames(2)[1]], Fraction(48)))
+
+
+def test_an_absent_filter_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloudconv.media.filters.has_filter", lambda name: False)
+    with pytest.raises(ModelError, match="no minterpolate filter"):
+        list(minterpolate(frames(2), Fraction(48)))
+    with pytest.raises(ModelError, match="no xpsnr filter"):
+        XpsnrMeter(Fraction(24))
+
+
+@pytest.mark.parametrize(
+    "pix_fmt", ["yuv420p", "yuv420p10le", "yuv422p12le", "gray", "gray16le", "gbrp", "yuva444p"]
+)
+@pytest.mark.parametrize("size", [(90, 64), (96, 64), (45, 45), (99, 121)])
+def test_a_perfect_frame_scores_100_and_a_noisy_one_less(
+    pix_fmt: str, size: tuple[int, int]
+) -> None:
+    truth = frames(3, size=size, pix_fmt=pix_fmt)
+    perfect = list(xpsnr(truth, frames(3, size=size, pix_fmt=pix_fmt), Fraction(24)))
+    planes = 1 if pix_fmt.startswith("gray") else 3
+    assert [score and score.planes for score in perfect] == [(100.0,) * planes] * 3
+    noisy = list(xpsnr(truth, frames(3, size=size, pix_fmt=pix_fmt, noise=3.0), Fraction(24)))
+    assert all(score is not None and 15 < score.planes[0] < 45 for score in noisy)
+
+
+def test_the_weighted_score_counts_luma_four_times() -> None:
+    truth = frames(2)
+    (score, _) = xpsnr(truth, frames(2, noise=3.0), Fraction(24))
+    assert score is not None
+    assert score.planes[1:] == (100.0, 100.0)
+    assert score.weighted == pytest.approx((4 * score.planes[0] + 200) / 6)
+
+
+def test_portrait_scores_as_landscape_does() -> None:
+    wide = list(
+        xpsnr(frames(3, size=(160, 90)), frames(3, size=(160, 90), noise=4.0), Fraction(24))
+    )
+    tall = list(
+        xpsnr(frames(3, size=(90, 160)), frames(3, size=(90, 160), noise=4.0), Fraction(24))
+    )
+    assert wide[2] is not None
+    assert tall[2] is not None
+    assert wide[2].planes[0] == pytest.approx(tall[2].planes[0], abs=2)
+
+
+def test_pictures_too_small_for_xpsnr_have_no_score() -> None:
+    tiny = frames(2, size=(44, 46))
+    assert list(xpsnr(tiny, tiny, Fraction(24))) == [None, None]
+
+
+def test_frames_of_different_times_are_never_compared() -> None:
+    meter = XpsnrMeter(Fraction(24))
+    first, second = frames(2)
+    with pytest.raises(ValueError, match="cannot be compared"):
+        meter.push(first, second)
+
+
+def test_streams_of_different_length_are_never_compared() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        list(xpsnr(frames(3), frames(2), Fraction(24)))

@@ -1,0 +1,173 @@
+"""Repacking moves samples between formats and never changes one."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloudconv.media import formats
+from cloudconv.media.formats import layout, repack, working_format
+from tests.helpers.factory import planes_of
+
+TWO_WAY = sorted(name for name, storage in formats._STORAGES.items() if storage.exact_back)
+
+
+def noise(width: int, height: int, pix_fmt: str, seed: int = 0) -> VideoFrame:
+    """A frame of random legal samples in a working format."""
+    frame = VideoFrame(width, height, pix_fmt)
+    random = np.random.default_rng(seed)
+    depth = layout(pix_fmt).depth
+    dtype = np.dtype(np.uint16 if depth > 8 else np.uint8)
+    for plane in frame.planes:
+        samples = np.frombuffer(plane, dtype)
+        samples[:] = random.integers(0, 2**depth, samples.shape)
+    return frame
+
+
+def same(a: VideoFrame, b: VideoFrame) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(planes_of(a), planes_of(b), strict=True))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(TWO_WAY), st.integers(1, 20), st.integers(1, 12), st.integers(0, 9))
+def test_there_and_back_is_exact(name: str, width: int, height: int, seed: int) -> None:
+    if name.startswith("yuvj"):
+        width, height = 4 * width, 4 * height  # the library refuses odd sizes there
+    source = noise(width, height, working_format(name), seed)
+    source.pts, source.time_base = 7, Fraction(1, 24)
+    stored = repack(source, name)
+    back = repack(stored, working_format(name))
+    assert stored.format.name == name
+    assert same(source, back)
+    assert (back.pts, back.time_base) == (7, Fraction(1, 24))
+
+
+@pytest.mark.parametrize("name", ["rgb24", "bgra", "0rgb", "rgb48be", "rgba64le", "x2rgb10le"])
+def test_colours_are_where_the_library_looks_for_them(name: str) -> None:
+    planar = noise(16, 8, working_format(name))
+    ours = repack(planar, name)
+    theirs = planar.reformat(format=name, threads=1)
+    a, b = (f.reformat(format="gbrap16le", threads=1) for f in (ours, theirs))
+    assert same(a, b)
+
+
+@pytest.mark.parametrize("name", ["nv12", "nv21", "yuyv422", "uyvy422", "p010le", "nv24"])
+def test_chroma_is_where_the_library_looks_for_it(name: str) -> None:
+    planar = noise(16, 8, working_format(name))
+    assert same(planar, repack(planar, name).reformat(format=working_format(name), threads=1))
+
+
+def test_a_picture_in_its_format_passes_untouched() -> None:
+    frame = noise(16, 8, "yuv420p")
+    assert repack(frame, "yuv420p") is frame
+
+
+def test_jpeg_range_becomes_a_tag() -> None:
+    frame = VideoFrame(16, 8, "yuvj420p")
+    frame.color_range = 0
+    assert repack(frame, "yuv420p").color_range == 2
+
+
+def test_a_palette_keeps_colours_and_opacity(tmp_path: Path) -> None:
+    from PIL import Image
+
+    image = Image.new("P", (3, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    image.putdata([0, 1, 2])
+    image.save(tmp_path / "p.png", transparency=bytes([255, 128, 0]))
+    with av.open(str(tmp_path / "p.png")) as clip:
+        frame = next(clip.decode(video=0))
+    made = repack(frame, working_format(frame.format.name))
+    assert made.format.name == "gbrap"
+    green, blue, red, alpha = (plane[0].tolist() for plane in planes_of(made))
+    assert (red, green, blue) == ([10, 40, 70], [20, 50, 80], [30, 60, 90])
+    assert alpha == [255, 128, 0]
+
+
+def test_gray_with_alpha_becomes_rgb_with_alpha() -> None:
+    frame = VideoFrame(4, 1, "ya8")
+    np.frombuffer(frame.planes[0], np.uint8)[:8] = [1, 255, 2, 0, 3, 9, 4, 8]
+    planes = [plane[0].tolist() for plane in planes_of(repack(frame, "gbrap"))]
+    assert planes == [[1, 2, 3, 4]] * 3 + [[255, 0, 9, 8]]
+
+
+def test_bits_become_black_and_white() -> None:
+    frame = VideoFrame(8, 1, "monob")
+    np.frombuffer(frame.planes[0], np.uint8)[:] = 0b1010_0000
+    made = repack(frame, "gray")
+    assert planes_of(made)[0][0].tolist() == [255, 0, 255, 0, 0, 0, 0, 0]
+    assert made.color_range == 2
+
+
+def test_bottom_up_rows_are_turned_round(tmp_path: Path) -> None:
+    frame = VideoFrame(4, 3, "bgr24")
+    rows = np.frombuffer(frame.planes[0], np.uint8).reshape(3, -1)
+    rows[:] = np.array([[10], [20], [30]])
+    path = tmp_path / "up.avi"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("rawvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 4, 3, "bgr24"
+        frame.pts = 0
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"strf") + 16
+    assert int.from_bytes(data[at : at + 4], "little", signed=True) == -3
+    data[at : at + 4] = (3).to_bytes(4, "little")  # a positive height means bottom-up rows
+    path.write_bytes(data)
+    with av.open(str(path)) as clip:
+        shown = next(clip.decode(video=0))
+    assert shown.planes[0].line_size < 0
+    assert [row[0] for row in planes_of(repack(shown, "gbrp"))[0]] == [30, 20, 10]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("yuv420p", ("yuv", 8, 1, 1, False)),
+        ("yuv422p10le", ("yuv", 10, 1, 0, False)),
+        ("yuva444p12le", ("yuv", 12, 0, 0, True)),
+        ("yuv410p", ("yuv", 8, 2, 2, False)),
+        ("gbrap16le", ("rgb", 16, 0, 0, True)),
+        ("rgb24", ("rgb", 8, 0, 0, False)),
+        ("gray10le", ("gray", 10, 0, 0, False)),
+        ("p010le", ("yuv", 10, 1, 1, False)),
+    ],
+)
+def test_layout(name: str, expected: tuple[object, ...]) -> None:
+    found = layout(name)
+    assert (
+        found.family,
+        found.depth,
+        found.chroma_shift_x,
+        found.chroma_shift_y,
+        found.alpha,
+    ) == expected
+
+
+def test_working_formats_hold_all_that_the_stored_ones_do() -> None:
+    for name in formats._STORAGES:
+        stored, working = layout(name), layout(working_format(name))
+        assert working.depth == stored.depth
+        assert working.alpha == stored.alpha
+        assert VideoFormat(working.name).name == working.name
+
+
+@pytest.mark.parametrize("name", ["gbrpf32le", "bayer_rggb8", "cuda", "nonsense"])
+def test_what_cannot_be_held_is_said(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        working_format(name)
+
+
+@pytest.mark.parametrize("target", ["yuv422p", "gray", "gbrp", "nonsense"])
+def test_repacking_never_converts(target: str) -> None:
+    with pytest.raises(ValueError, match="without changing samples"):
+        repack(noise(16, 8, "yuv420p"), target)

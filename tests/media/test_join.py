@@ -1,0 +1,176 @@
+"""Segments encoded one by one come out like one that was encoded in one go."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction as F
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from cloudconv.errors import OutputError
+from cloudconv.media.frame import Frame
+from cloudconv.media.write.join import join
+from cloudconv.media.write.packets import PacketSummary, read_packets, read_times
+from cloudconv.media.write.sink import EncodeSettings, Sink
+from tests.helpers.factory import read_planes
+from tests.helpers.factory import read_times as times_of
+from tests.media.test_sink import frames_of, info_of
+
+RATE = F(60000, 1001)
+EVEN = [k / RATE for k in range(40)]
+UNEVEN = [F(k * k + 10 * k, 1000) for k in range(40)]
+BORDERS = ((0, 17), (17, 18), (18, 40))
+Stored = list[tuple[Path, PacketSummary]]
+
+
+def lasting(frames: list[Frame], last: F) -> list[Frame]:
+    ends = [frame.time for frame in frames[1:]] + [frames[-1].time + last]
+    return [frame.at(frame.time, end - frame.time) for frame, end in zip(frames, ends, strict=True)]
+
+
+def stamps(path: Path) -> tuple[object, object, list[tuple[object, object]]]:
+    with av.open(str(path)) as clip:
+        stream = clip.streams.video[0]
+        packets = [(p.pts, p.dts) for p in clip.demux(stream) if p.size]
+        return stream.duration, stream.start_time, packets
+
+
+def made(folder: Path, suffix: str, encoder: str, pix_fmt: str, rate: F | None) -> list[Path]:
+    """The same frames in one go and joined from three segments, one of them of a single frame."""
+    info = info_of(working_pix_fmt=pix_fmt)
+    times, last = (EVEN, 1 / RATE) if rate else (UNEVEN, F(1, 20))
+    frames = lasting(list(frames_of(times, last, pix_fmt=pix_fmt)), last)
+    settings = EncodeSettings(encoder=encoder, threads=1)
+
+    def sink(name: str, segment: Path | None = None) -> Sink:
+        tick = F(1, 1000) if rate is None else 1 / rate
+        return Sink(
+            folder / f"{name}{suffix}",
+            info,
+            rate=rate,
+            time_base=tick,
+            settings=settings,
+            segment=segment,
+        )
+
+    with sink("whole") as whole:
+        for frame in frames:
+            whole.write(frame)
+    stored: Stored = []
+    for number, (first, end) in enumerate(BORDERS):
+        path = folder / f"{number}.packets"
+        with sink("joined", path) as segment:
+            for frame in frames[first:end]:
+                segment.write(frame)
+        stored.append((path, segment.summary))
+    assert not (folder / f"joined{suffix}").exists()
+    with sink("joined") as output:
+        join(output, stored)
+    return [folder / f"whole{suffix}", folder / f"joined{suffix}"]
+
+
+@pytest.mark.parametrize("rate", [RATE, None])
+@pytest.mark.parametrize(
+    ("suffix", "encoder", "pix_fmt"),
+    [
+        (".mp4", "libx264", "yuv420p"),
+        (".mkv", "libx264", "yuv420p"),
+        (".mp4", "libx265", "yuv420p"),
+        (".mp4", "libsvtav1", "yuv420p"),
+        (".webm", "libvpx-vp9", "yuv420p"),
+        (".mov", "prores_ks", "yuv422p10le"),
+    ],
+)
+def test_every_time_is_that_of_one_go(
+    tmp_path: Path, suffix: str, encoder: str, pix_fmt: str, rate: F | None
+) -> None:
+    whole, joined = made(tmp_path, suffix, encoder, pix_fmt, rate)
+    length, start, packets = stamps(whole)
+    assert stamps(joined)[:2] == (length, start)
+    # The encoders may order frames otherwise around a border, but decode at the same times.
+    assert [dts for _, dts in stamps(joined)[2]] == [dts for _, dts in packets]
+    assert times_of(joined) == times_of(whole)
+    for a, b in zip(read_planes(whole), read_planes(joined), strict=True):
+        for one, other in zip(a, b, strict=True):
+            assert np.abs(one.astype(int) - other).mean() < 8
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuva420p", "gray10le"])
+def test_lossless_frames_are_those_of_one_go(tmp_path: Path, pix_fmt: str) -> None:
+    whole, joined = made(tmp_path, ".mkv", "ffv1", pix_fmt, None)
+    for a, b in zip(read_planes(whole), read_planes(joined), strict=True):
+        for one, other in zip(a, b, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_alpha_beside_the_packets_comes_along(tmp_path: Path) -> None:
+    _, joined = made(tmp_path, ".webm", "libvpx-vp9", "yuva420p", RATE)
+    with av.open(str(joined)) as clip:
+        packets = [p for p in clip.demux(video=0) if p.size]
+        tags = {key.lower(): value for key, value in clip.streams.video[0].metadata.items()}
+        assert tags["alpha_mode"] == "1"
+    assert len(packets) == 40
+    assert all(packet.has_sidedata("matroska_block_additional") for packet in packets)
+
+
+def store(folder: Path, **settings: object) -> tuple[Path, PacketSummary]:
+    path = folder / "0.packets"
+    encode = EncodeSettings(encoder="libx264", **settings)  # type: ignore[arg-type]
+    tick = 1 / RATE
+    with Sink(
+        folder / "a.mp4", info_of(), rate=RATE, time_base=tick, settings=encode, segment=path
+    ) as sink:
+        for frame in frames_of(EVEN[:20], tick):
+            sink.write(frame)
+    return path, sink.summary
+
+
+def test_other_encoder_settings_are_never_joined(tmp_path: Path) -> None:
+    stored = store(tmp_path, crf=30, preset="ultrafast")
+    with (
+        pytest.raises(OutputError, match="--no-resume"),
+        Sink(
+            tmp_path / "a.mp4",
+            info_of(),
+            rate=RATE,
+            time_base=1 / RATE,
+            settings=EncodeSettings(encoder="libx264"),
+        ) as sink,
+    ):
+        join(sink, [stored])
+    assert os.listdir(tmp_path) == ["0.packets"]
+
+
+def test_a_packet_file_says_what_it_holds(tmp_path: Path) -> None:
+    path, summary = store(tmp_path)
+    assert (summary.packets, summary.bytes) == (20, path.stat().st_size)
+    assert sorted(read_times(path)) == [p.pts for p in sorted(read_packets(path), key=_pts)]
+    assert (summary.first, summary.last) == (0, max(read_times(path)))
+    assert next(read_packets(path)).is_keyframe
+    assert summary.delay == 2
+
+
+def _pts(packet: object) -> int:
+    return packet.pts  # type: ignore[attr-defined,no-any-return]
+
+
+@pytest.mark.parametrize("at", [0, 40, 60, -300, -1])
+def test_a_byte_that_changed_is_noticed(tmp_path: Path, at: int) -> None:
+    path, _ = store(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0x10
+    path.write_bytes(data)
+    with pytest.raises(OutputError, match="damaged"):
+        list(read_packets(path))
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("left", [10, 60, 300])
+def test_a_file_that_was_cut_short_is_noticed(tmp_path: Path, left: int) -> None:
+    path, _ = store(tmp_path)
+    os.truncate(path, left)
+    with pytest.raises(OutputError, match="damaged"):
+        list(read_packets(path))

@@ -1,0 +1,114 @@
+"""The last frame is shown for as long as in the source, in every kind of file."""
+
+from __future__ import annotations
+
+from fractions import Fraction as F
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from PIL import Image
+
+import cloudconv
+from cloudconv.media.read.probe import probe
+from cloudconv.media.read.source import Source
+from tests.helpers.factory import picture, read_times, write_clip
+
+
+def paused(path: Path, rate: F = F(10), frames: int = 6, last: F = F(2)) -> Path:
+    """A steady clip whose last frame is shown for ``last`` seconds."""
+    if path.suffix == ".webp":
+        shown = [Image.fromarray(picture(k, 32, 32).to_ndarray(format="rgb24")) for k in range(6)]
+        held = [int(1000 / rate)] * (frames - 1) + [int(last * 1000)]
+        shown[0].save(path, save_all=True, append_images=shown[1:], duration=held, lossless=True)
+        return path
+    codec, name = {
+        ".gif": ("gif", "rgb8"),
+        ".apng": ("apng", "rgb24"),
+    }.get(path.suffix, ("libx264", "yuv420p"))
+    if codec == "libx264":
+        return write_clip(path, frames, rate=rate, codec=codec, last_duration=last, size=(32, 32))
+    ends = int(last * (100 if codec == "gif" else 1000))
+    options = {"final_delay": str(ends) if codec == "gif" else f"{ends}/1000"}
+    with av.open(str(path), "w", container_options=options) as out:
+        video: Any = out.add_stream(codec, rate=rate)
+        video.width, video.height, video.pix_fmt = 32, 32, name
+        video.codec_context.time_base = 1 / rate
+        for k in range(frames):
+            frame = picture(k, 32, 32).reformat(format=name)
+            frame.pts, frame.time_base = k, 1 / rate
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+    return path
+
+
+def lasts(path: Path) -> F:
+    """How long a reader thinks that the film is, from its first frame to the end of its last."""
+    if path.suffix == ".webp":
+        with Image.open(path) as image:
+            total = 0
+            for k in range(image.n_frames):
+                image.seek(k)
+                image.load()
+                total += image.info["duration"]
+        return F(total, 1000)
+    with av.open(str(path)) as clip:
+        ends = [(p.pts + p.duration) * p.time_base for p in clip.demux(video=0) if p.size]  # type: ignore
+        if path.suffix == ".mkv":
+            assert clip.duration is not None
+            return F(clip.duration, 1_000_000)
+        stream = clip.streams.video[0]
+        if path.suffix in (".mp4", ".mov"):
+            assert stream.duration is not None
+            return stream.duration * stream.time_base  # type: ignore[no-any-return]
+        return max(ends)
+
+
+@pytest.mark.parametrize("target", ["gif", "apng", "webp", "mp4", "mov", "mkv"])
+@pytest.mark.parametrize("source", ["gif", "apng", "webp", "mp4", "mkv"])
+def test_the_last_frame_keeps_its_length(tmp_path: Path, source: str, target: str) -> None:
+    clip, out = paused(tmp_path / f"in.{source}"), tmp_path / f"out.{target}"
+    result = cloudconv.interpolate(clip, out, factor=2, model="blend")
+    assert result.output_frames == 12
+    assert lasts(out) == F(5, 10) + 2
+    if target != "webp":
+        assert read_times(out) == [*(F(k, 20) for k in range(11)), F(3, 2)]
+    again = probe(out).timing
+    assert again.end - again.start == F(5, 2)
+    # The encoder of WebP makes one of two pictures that are alike.
+    assert again.frames == (11 if target == "webp" else 12)
+
+
+@pytest.mark.parametrize("rate", [F(24000, 1001), F(25), F(30000, 1001)])
+def test_all_other_frames_stay_on_their_grid(tmp_path: Path, rate: F) -> None:
+    clip = paused(tmp_path / "in.mkv", rate, 30, F(10))
+    with Source(clip) as source:
+        frames = list(source.frames())
+    assert [frame.time for frame in frames] == [k / rate for k in range(30)]
+    assert not source.warnings
+    cloudconv.interpolate(clip, tmp_path / "out.mp4", factor=2, model="blend")
+    times = read_times(tmp_path / "out.mp4")
+    assert times[:59] == [k / (2 * rate) for k in range(59)]
+    assert abs(lasts(tmp_path / "out.mp4") - (29 / rate + 10)) <= F(1, 1000)
+
+
+def test_a_fixed_rate_holds_the_last_frame(tmp_path: Path) -> None:
+    clip = paused(tmp_path / "in.gif")
+    cloudconv.interpolate(clip, tmp_path / "out.mp4", fps=20, model="blend")
+    assert read_times(tmp_path / "out.mp4") == [F(k, 20) for k in range(50)]
+
+
+def test_an_animation_with_a_pause_stays_one_by_default(tmp_path: Path) -> None:
+    result = cloudconv.interpolate(paused(tmp_path / "in.gif"), factor=2, model="blend")
+    assert Path(result.output).suffix == ".gif"
+    result = cloudconv.interpolate(tmp_path / "in.gif", slowmo="2.5", model="blend")
+    assert 0 <= lasts(Path(result.output)) - F(25, 4) < F(1, 10)
+
+
+def test_a_cut_off_file_is_not_taken_for_a_pause(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "in.mkv", 200, rate=25, codec="libx264", size=(96, 64))
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    info = probe(clip)
+    assert info.timing.last_duration == F(1, 25)
+    assert any("cut off" in text for text in info.warnings)

@@ -1,0 +1,77 @@
+"""Playlists are all their files, and no input asks for more memory than is sane."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from cloudconv.errors import InputError, OutputError
+from cloudconv.media.read.demux import parts_of
+from cloudconv.media.read.probe import probe
+from cloudconv.media.write.target import check_output
+from cloudconv.segments.fingerprint import input_fingerprint
+from tests.helpers.factory import write_clip
+
+LISTS = {
+    "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\na 1.ts\n#EXTINF:1,\nb.ts\n",
+    "list.ffconcat": "ffconcat version 1.0\nfile 'a 1.ts'\n  file b.ts\nduration 1\n",
+    "other.ffconcat": "ffconcat version 1.0\nfile a\\ 1.ts\nfile file:b.ts\n",
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_changed_part_makes_another_input(tmp_path: Path, name: str) -> None:
+    clip, part = tmp_path / name, tmp_path / "b.ts"
+    clip.write_text(LISTS[name])
+    for file in ("a 1.ts", "b.ts"):
+        write_clip(tmp_path / file, 5, codec="mpeg2video")
+    assert parts_of(clip) == [tmp_path / "a 1.ts", part]
+    first = input_fingerprint(clip)
+    assert input_fingerprint(clip) == first
+    data, stat = part.read_bytes(), part.stat()
+    part.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    os.utime(part, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert input_fingerprint(clip) != first
+
+
+@pytest.mark.parametrize("text", ["ffconcat version 1.0\nfile a.mkv\n", "#EXTM3U\na.mkv\n"])
+def test_no_output_is_a_part_of_the_input(tmp_path: Path, text: str) -> None:
+    clip, part = tmp_path / "list", write_clip(tmp_path / "a.mkv", 5)
+    clip.write_text(text)
+    linked = tmp_path / "linked.mkv"
+    linked.hardlink_to(part)
+    for output in (part, linked):
+        with pytest.raises(OutputError, match="is the input itself"):
+            check_output(output, overwrite=True, inputs=[clip])
+    check_output(tmp_path / "b.mkv", overwrite=True, inputs=[clip])
+
+
+def test_a_list_of_lists_is_followed_and_may_go_round(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    outer, inner = tmp_path / "all.m3u8", tmp_path / "sub" / "one.m3u8"
+    outer.write_text("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nsub/one.m3u8\n")
+    inner.write_text('#EXTM3U\n#EXT-X-MAP:URI="init.mp4"\n#EXTINF:1,\na.m4s\n../all.m3u8\n')
+    for name in ("init.mp4", "a.m4s"):
+        (inner.parent / name).write_bytes(b"x")
+    found = {part.resolve() for part in parts_of(outer)}
+    assert found >= {inner, inner.parent / "init.mp4", inner.parent / "a.m4s"}
+
+
+def test_a_small_file_that_asks_for_gigabytes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bomb = tmp_path / "bomb.gif"
+    frame = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
+    head = b"GIF89a" + struct.pack("<HHBBB", 12000, 12000, 0x80, 0, 0) + bytes(6)
+    bomb.write_bytes(head + frame * 2 + b";")
+    with pytest.raises(InputError, match=r"12000x12000.*CLOUDCONV_MAX_PIXELS"):
+        probe(bomb)
+    clip = write_clip(tmp_path / "clip.mkv", 2, size=(64, 48))
+    monkeypatch.setenv("CLOUDCONV_MAX_PIXELS", str(64 * 48 - 1))
+    with pytest.raises(InputError, match="64x48"):
+        probe(clip)
+    monkeypatch.setenv("CLOUDCONV_MAX_PIXELS", str(64 * 48))
+    assert probe(clip).width == 64

@@ -1,0 +1,328 @@
+"""What a probe says about a file is what the file shows, whatever its header claims."""
+
+from __future__ import annotations
+
+import os
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cloudconv.errors import InputError
+from cloudconv.media.frame import ColorTags
+from cloudconv.media.read.probe import probe
+from cloudconv.media.read.rates import constant_rate
+from tests.helpers.factory import picture, write_clip
+
+NTSC = Fraction(24000, 1001)
+RATES = [Fraction(n) for n in (1, 8, 12, 15, 24, 25, 30, 48, 50, 60, 120, 240)]
+RATES += [Fraction(n * 1000, 1001) for n in (24, 30, 60, 120)] + [Fraction(25, 2), Fraction(15, 2)]
+CLOCKS = [Fraction(1, d) for d in (1000, 600, 90_000, 15_360, 30_000, 1_000_000, 1_000_000_000)]
+
+
+def rounded(rate: Fraction, clock: Fraction, count: int, start: int = 0) -> list[int]:
+    return [start + round(k / rate / clock) for k in range(count)]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.sampled_from(RATES), st.sampled_from(CLOCKS), st.integers(2, 400), st.integers(0, 10**7))
+def test_a_constant_rate_is_found_behind_any_clock(
+    rate: Fraction, clock: Fraction, count: int, start: int
+) -> None:
+    times = rounded(rate, clock, count, start)
+    found = constant_rate(times, clock, [rate])
+    if clock in (Fraction(1, 90_000), Fraction(1, 15_360), Fraction(1, 30_000)) and count < 20:
+        # A fine clock is taken at its word while nothing contradicts it.
+        assert found is not None
+        assert abs(found / rate - 1) < Fraction(1, 50)
+    else:
+        assert found == rate
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.sampled_from(RATES), st.sampled_from(CLOCKS), st.integers(400, 3000))
+def test_long_films_need_no_header(rate: Fraction, clock: Fraction, count: int) -> None:
+    assume(rate <= 60 or clock != Fraction(1, 600))
+    lies = [Fraction(1000), Fraction(90_000), Fraction(29)]
+    assert constant_rate(rounded(rate, clock, count), clock, lies) == rate
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_a_frame_out_of_step_makes_it_variable(data: st.DataObject) -> None:
+    rate = data.draw(st.sampled_from([24, 30, 50]))
+    clock = data.draw(st.sampled_from(CLOCKS[:3]))
+    times = rounded(Fraction(rate), clock, data.draw(st.integers(4, 60)))
+    moved = data.draw(st.integers(1, len(times) - 2))
+    by = data.draw(st.integers(3, 8))
+    times[moved] += by if clock != CLOCKS[2] else by * 50 + 7
+    assert constant_rate(times, clock, [Fraction(rate)]) is None
+
+
+def test_dropped_frames_make_it_variable() -> None:
+    times = rounded(Fraction(30), Fraction(1, 1000), 60)
+    del times[20:23]
+    assert constant_rate(times, Fraction(1, 1000), [Fraction(30)]) is None
+
+
+def test_pulldown_in_a_fine_clock_is_not_smoothed() -> None:
+    times = [1500 * n for k in range(20) for n in (5 * k, 5 * k + 2)]  # 2, 3, 2, 3 of 1/60 s
+    assert constant_rate(times, Fraction(1, 90_000), [Fraction(24)]) is None
+
+
+def test_a_cameras_jitter_is_still_a_constant_rate() -> None:
+    random = np.random.default_rng(1)
+    times = [3003 * k + int(random.integers(-3, 4)) for k in range(90)]
+    assert constant_rate(times, Fraction(1, 90_000), [Fraction(30)]) == Fraction(30000, 1001)
+
+
+@pytest.mark.parametrize("clock", [1000, 600])
+def test_milliseconds_inside_a_finer_clock_are_understood(clock: int) -> None:
+    step = 90_000 // clock
+    times = [t * step for t in rounded(NTSC, Fraction(1, clock), 200)]
+    assert constant_rate(times, Fraction(1, 90_000), [NTSC]) == NTSC
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize("rate", [NTSC, Fraction(25), Fraction(60000, 1001)])
+def test_constant_rate_clips(tmp_path: Path, suffix: str, rate: Fraction) -> None:
+    info = probe(write_clip(tmp_path / f"a.{suffix}", 15, rate=rate, codec="libx264"))
+    timing = info.timing
+    assert (timing.rate, timing.frames, timing.start) == (rate, 15, 0)
+    assert timing.last_duration == 1 / rate
+    assert timing.end == 15 / rate
+    assert (info.codec, info.suffix, info.pix_fmt) == ("h264", f".{suffix}", "yuv420p")
+    assert (info.width, info.height, info.interlaced) == (96, 64, False)
+
+
+def test_variable_gaps_and_the_last_duration(tmp_path: Path) -> None:
+    times = [Fraction(k, 24) + Fraction(k % 3, 96) for k in range(12)]
+    for suffix in ("mp4", "mkv"):
+        path = write_clip(
+            tmp_path / f"v.{suffix}",
+            12,
+            times=times,
+            last_duration=Fraction(1, 2),
+            codec="libx264",
+            options={"bf": "3"},
+        )
+        timing = probe(path).timing
+        tick = Fraction(1, 1000) if suffix == "mkv" else 0
+        assert timing.rate is None
+        assert timing.frames == 12
+        assert abs(timing.end - times[-1] - Fraction(1, 2)) <= tick
+        assert timing.end - timing.last_duration - times[-1] <= tick
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_late_start_is_kept(tmp_path: Path, suffix: str) -> None:
+    times = [10 + Fraction(k, 25) for k in range(8)]
+    path = write_clip(
+        tmp_path / f"s.{suffix}", 8, rate=25, times=times, codec="libx264", options={"bf": "2"}
+    )
+    timing = probe(path).timing
+    assert (timing.start, timing.end, timing.rate) == (10, 10 + Fraction(8, 25), 25)
+
+
+def test_frames_hidden_by_an_edit_list_do_not_count(tmp_path: Path) -> None:
+    times = [Fraction(k - 4, 24) for k in range(16)]
+    path = write_clip(tmp_path / "e.mp4", 16, times=times, codec="mpeg4", options={"g": "30"})
+    timing = probe(path).timing
+    assert (timing.frames, timing.start, timing.rate) == (12, 0, 24)
+
+
+def test_a_header_that_lies_is_not_believed(tmp_path: Path) -> None:
+    times = [Fraction(k, 12) for k in range(10)]
+    path = write_clip(tmp_path / "lie.mkv", 10, rate=60, times=times)
+    timing = probe(path).timing
+    assert (timing.rate, timing.frames) == (12, 10)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_very_short_clips(tmp_path: Path, count: int) -> None:
+    timing = probe(write_clip(tmp_path / "a.mp4", count, rate=NTSC, codec="libx264")).timing
+    assert (timing.frames, timing.rate, timing.end) == (count, NTSC, count / NTSC)
+
+
+def test_elementary_streams_are_counted(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "raw.h264", 9, rate=25, codec="libx264")
+    timing = probe(path).timing
+    assert (timing.frames, timing.rate, timing.stamped) == (9, 25, False)
+
+
+def test_tags_aspect_rotation_and_the_other_streams(tmp_path: Path) -> None:
+    matrix = struct.pack("<9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
+    info = probe(
+        write_clip(
+            tmp_path / "all.mp4",
+            6,
+            codec="libx264",
+            colour=(9, 16, 9, 1),
+            aspect=Fraction(8, 9),
+            matrix=matrix,
+            audio=["aac", "aac"],
+            metadata={"title": "Clouds"},
+        )
+    )
+    assert info.tags == ColorTags(9, 16, 9, 1)
+    assert info.aspect == Fraction(8, 9)
+    assert info.display_matrix == matrix
+    assert [(s.kind, s.codec) for s in info.streams] == [("audio", "aac")] * 2
+    assert info.metadata["title"] == "Clouds"
+    assert info.video_index == 0
+
+
+def test_full_range_jpeg_formats_become_tags(tmp_path: Path) -> None:
+    frames = [picture(k, pix_fmt="yuvj420p") for k in range(2)]
+    info = probe(write_clip(tmp_path / "a.mov", frames, codec="mjpeg"))
+    assert (info.pix_fmt, info.working_pix_fmt, info.tags.range) == ("yuvj420p", "yuv420p", 2)
+
+
+def test_hdr_metadata_is_read(tmp_path: Path) -> None:
+    params = (
+        "log-level=none:hdr10=1:repeat-headers=1:max-cll=1000,400:"
+        "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
+    )
+    info = probe(
+        write_clip(
+            tmp_path / "hdr.mp4",
+            4,
+            codec="libx265",
+            pix_fmt="yuv420p10le",
+            colour=(9, 16, 9, 1),
+            options={"x265-params": params},
+        )
+    )
+    assert info.mastering_display is not None
+    assert struct.unpack("<22i", info.mastering_display)[:2] == (34000, 50000)
+    assert info.content_light is not None
+    assert struct.unpack("<2I", info.content_light) == (1000, 400)
+
+
+def test_a_picture_folder_a_pattern_and_a_glob(tmp_path: Path) -> None:
+    for number in (1, 2, 10):
+        Image.new("RGB", (8, 6), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    (tmp_path / "notes.txt").write_text("not a picture")
+    for path in (tmp_path, tmp_path / "%d.png", tmp_path / "*.png"):
+        info = probe(path)
+        assert (info.timing.frames, info.timing.rate) == (3, 25)
+        assert (info.width, info.height, info.working_pix_fmt) == (8, 6, "gbrp")
+
+
+def test_a_still_is_one_frame(tmp_path: Path) -> None:
+    path = tmp_path / "100%d.png"  # a name that looks like a pattern
+    Image.new("RGB", (8, 6)).save(path)
+    assert probe(path).timing.frames == 1
+
+
+@pytest.mark.parametrize(("durations", "rate"), [([40] * 5, 25), ([40, 80, 120, 40, 40], None)])
+def test_animated_webp(tmp_path: Path, durations: list[int], rate: int | None) -> None:
+    path = tmp_path / "a.webp"
+    images = [Image.new("RGB", (16, 8), (50 * k, 0, 0)) for k in range(5)]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=durations, lossless=True)
+    info = probe(path)
+    assert (info.timing.frames, info.timing.rate) == (5, rate)
+    assert info.timing.end == Fraction(sum(durations), 1000)
+
+
+def test_a_cut_off_file_says_so(tmp_path: Path) -> None:
+    whole = write_clip(
+        tmp_path / "a.mp4", 40, codec="libx264", options={"crf": "5"}, noise=9.0
+    ).read_bytes()
+    moov, mdat = whole.index(b"moov"), whole.index(b"mdat")
+    assert moov > mdat
+    fast = tmp_path / "fast.mp4"
+    with (
+        av.open(str(tmp_path / "a.mp4")) as clip,
+        av.open(str(fast), "w", container_options={"movflags": "faststart"}) as out,
+    ):
+        stream = out.add_stream_from_template(clip.streams.video[0], opaque=True)
+        for packet in clip.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    data = fast.read_bytes()
+    fast.write_bytes(data[: len(data) * 6 // 10])
+    info = probe(fast)
+    assert 10 < info.timing.frames < 36
+    assert info.timing.rate == 24
+    assert any("cut off" in warning for warning in info.warnings)
+
+
+def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
+    """Inputs that are no video, and a word that the message must have."""
+    rng = np.random.default_rng(0)
+    (folder / "empty.mp4").touch()
+    (folder / "noise.mp4").write_bytes(rng.bytes(4096))
+    (folder / "text.mp4").write_text("This is no video.\n" * 50)
+    (folder / "folder").mkdir()
+    whole = write_clip(folder / "whole.mp4", 5, codec="libx264").read_bytes()
+    (folder / "unfinished.mp4").write_bytes(whole[: whole.index(b"moov")])
+    with av.open(str(folder / "sound.wav"), "w") as out:
+        track = out.add_stream("pcm_s16le", rate=8000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), layout="mono")
+        sound.sample_rate = 8000
+        out.mux(track.encode(sound))
+        out.mux(track.encode(None))
+    with av.open(str(folder / "none.mkv"), "w") as out:
+        video = out.add_stream("ffv1", rate=24)
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        out.start_encoding()
+    return {
+        "missing": (folder / "nowhere.mp4", "no file"),
+        "beneath a file": (folder / "whole.mp4" / "a.mp4", "not a folder"),
+        "empty": (folder / "empty.mp4", "empty"),
+        "random": (folder / "noise.mp4", "not a video"),
+        "text": (folder / "text.mp4", "not a video"),
+        "no pictures": (folder / "folder", "no pictures"),
+        "no match": (folder / "folder" / "%03d.png", "No picture matches"),
+        "no folder": (folder / "nowhere" / "%03d.png", "no folder"),
+        "unfinished": (folder / "unfinished.mp4", "incomplete"),
+        "sound only": (folder / "sound.wav", "only audio"),
+        "zero frames": (folder / "none.mkv", "before its first frame"),
+    }
+
+
+def test_every_bad_input_gets_one_clear_sentence(tmp_path: Path) -> None:
+    for name, (path, word) in bad_inputs(tmp_path).items():
+        with pytest.raises(InputError) as caught:
+            probe(path)
+        message = str(caught.value)
+        assert word in message, name
+        assert str(path) in message or str(path.parent) in message, name
+        assert "\n" not in message, name
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
+def test_no_permission(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", 2, codec="libx264")
+    path.chmod(0)
+    with pytest.raises(InputError, match="permission"):
+        probe(path)
+
+
+def test_a_cover_picture_is_not_a_video(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", 6, codec="libx264", audio=["aac"])
+    covered = tmp_path / "covered.mp4"
+    with av.open(str(path)) as clip, av.open(str(covered), "w") as out:
+        cover = out.add_stream("mjpeg")
+        cover.width, cover.height, cover.pix_fmt = 640, 480, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        video = out.add_stream_from_template(clip.streams.video[0], opaque=True)
+        frame = picture(0, 640, 480, "yuvj420p")
+        frame.pts = 0
+        out.mux(cover.encode(frame))
+        out.mux(cover.encode(None))
+        for packet in clip.demux(video=0):
+            if packet.size:
+                packet.stream = video
+                out.mux(packet)
+    info = probe(covered)
+    assert (info.codec, info.width, info.timing.frames) == ("h264", 96, 6)
+    assert info.warnings == ()

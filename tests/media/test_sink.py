@@ -1,0 +1,472 @@
+"""What a written file holds: times, pixels, tags; and what is left when writing fails."""
+
+import io
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cloudconv.errors import EncoderError, OutputError
+from cloudconv.media.formats import repack, working_format
+from cloudconv.media.frame import ColorTags, Frame
+from cloudconv.media.read.probe import MediaInfo, Timing, probe
+from cloudconv.media.write import writers
+from cloudconv.media.write.sink import EncodeSettings, Sink
+from tests.helpers.factory import picture, planes_of, read_planes, read_times, write_clip
+
+FAST = EncodeSettings(preset="ultrafast")
+LOSSLESS = EncodeSettings("ffv1")
+UNTAGGED = ColorTags()
+LIMITED_709 = ColorTags(1, 1, 1, 1)
+
+
+def info_of(size=(96, 64), pix_fmt="yuv420p", **changes) -> MediaInfo:
+    timing = Timing(
+        start=Fraction(0),
+        frames=1,
+        rate=Fraction(24),
+        last_duration=Fraction(1, 24),
+        time_base=Fraction(1, 24),
+        end=Fraction(1, 24),
+    )
+    plain = MediaInfo(
+        path=Path("absent.mp4"),
+        container="mov,mp4,m4a,3gp,3g2,mj2",
+        suffix=".mp4",
+        codec="h264",
+        video_index=0,
+        width=size[0],
+        height=size[1],
+        pix_fmt=pix_fmt,
+        working_pix_fmt=working_format(pix_fmt),
+        tags=ColorTags(),
+        aspect=None,
+        display_matrix=None,
+        mastering_display=None,
+        content_light=None,
+        dynamic_hdr=(),
+        interlaced=False,
+        timing=timing,
+        streams=(),
+        metadata={},
+        warnings=(),
+    )
+    return replace(plain, **changes)
+
+
+def frames_of(times, last, size=(96, 64), pix_fmt="yuv420p", tags=UNTAGGED, **options):
+    ends = [*times[1:], times[-1] + last]
+    for index, (time, end) in enumerate(zip(times, ends, strict=True)):
+        yield Frame(picture(index, *size, pix_fmt, **options), time, end - time, tags)
+
+
+def write(path, frames, info=None, *, rate=None, time_base=Fraction(1, 24), encode=FAST) -> Sink:
+    info = info or info_of()
+    with Sink(path, info, rate=rate, time_base=time_base, settings=encode, overwrite=True) as sink:
+        for frame in frames:
+            sink.write(frame)
+    return sink
+
+
+def constant(rate, count):
+    return [k / Fraction(rate) for k in range(count)]
+
+
+@pytest.mark.parametrize("rate", [Fraction(96000, 1001), Fraction(60), Fraction(1000, 7)])
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_constant_rate_is_exact_in_mp4_and_mov(tmp_path, rate, suffix):
+    path = tmp_path / f"clip{suffix}"
+    times = constant(rate, 40)
+    write(path, frames_of(times, 1 / rate), rate=rate, time_base=1 / rate)
+    assert read_times(path) == times
+    with av.open(str(path)) as clip:
+        stream = clip.streams.video[0]
+        assert stream.average_rate == rate
+        assert stream.base_rate == rate
+        assert stream.frames == 40
+        assert stream.duration * stream.time_base == 40 / rate
+        assert clip.duration == round(40 / rate * 1_000_000)
+
+
+@given(st.lists(st.integers(1, 5000), min_size=2, max_size=12), st.sampled_from([90000, 1001, 600]))
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mov"])
+@pytest.mark.parametrize("reordered", [0, 3])
+def test_variable_times_are_exact_in_mp4(tmp_path, name, reordered, gaps, ticks):
+    """Also with B-frames, whose packets are not stored in the order of showing."""
+    path = tmp_path / name
+    encode = EncodeSettings("libx264", options=(("bf", str(reordered)), ("b_strategy", "0")))
+    times = [Fraction(sum(gaps[:k]), ticks) for k in range(len(gaps))]
+    last = Fraction(gaps[-1], ticks)
+    frames = frames_of(times, last, (16, 16))
+    write(path, frames, info_of((16, 16)), time_base=Fraction(1, ticks), encode=encode)
+    assert read_times(path) == times
+    with av.open(str(path)) as clip:
+        stream = clip.streams.video[0]
+        assert stream.duration * stream.time_base == times[-1] + last
+        assert abs(clip.duration - (times[-1] + last) * 1_000_000) <= 1
+        packets = [packet for packet in clip.demux(stream) if packet.size]
+        assert all(a.dts < b.dts for a, b in pairwise(packets))
+        assert all(packet.dts <= packet.pts for packet in packets)
+    timing = probe(path).timing
+    assert timing.rate is not None or timing.last_duration == last
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm"])
+def test_matroska_is_exact_to_the_millisecond(tmp_path, suffix):
+    path = tmp_path / f"clip{suffix}"
+    rate = Fraction(60000, 1001)
+    times = constant(rate, 20)
+    encode = FAST if suffix == ".mkv" else EncodeSettings(options=(("cpu-used", "8"),))
+    write(path, frames_of(times, 1 / rate), rate=rate, time_base=1 / rate, encode=encode)
+    assert all(
+        abs(a - b) <= Fraction(1, 2000) for a, b in zip(read_times(path), times, strict=True)
+    )
+
+
+def test_variable_rate_in_matroska_claims_no_rate(tmp_path):
+    path = tmp_path / "clip.mkv"
+    times = [Fraction(k, 1000) for k in (0, 100, 150, 400)]
+    write(path, frames_of(times, Fraction(1, 10)), time_base=Fraction(1, 1000))
+    # DefaultDuration, the element that claims a rate.
+    assert b"\x23\xe3\x83" not in path.read_bytes()[:2000]
+    assert read_times(path) == times
+
+
+@pytest.mark.parametrize(
+    ("pix_fmt", "size"),
+    [
+        ("yuv420p", (97, 65)),
+        ("yuv422p10le", (96, 64)),
+        ("yuv444p12le", (97, 65)),
+        ("yuva420p", (96, 64)),
+        ("gray", (97, 65)),
+        ("gray16le", (96, 64)),
+        ("gbrp", (97, 65)),
+        ("gbrap", (97, 65)),
+        ("gbrp10le", (97, 65)),
+        ("yuv411p", (96, 64)),
+    ],
+)
+def test_lossless_planes_are_untouched(tmp_path, pix_fmt, size):
+    path = tmp_path / "clip.mkv"
+    frames = list(frames_of(constant(24, 3), Fraction(1, 24), size, pix_fmt, LIMITED_709))
+    sink = write(
+        path, frames, info_of(size, pix_fmt, tags=LIMITED_709), rate=Fraction(24), encode=LOSSLESS
+    )
+    assert sink.pix_fmt == pix_fmt
+    with av.open(str(path)) as clip:
+        for frame, made in zip(frames, clip.decode(video=0), strict=True):
+            for a, b in zip(planes_of(frame.picture), _working_planes(made), strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+def _working_planes(made):
+    return planes_of(repack(made, working_format(made.format.name)))
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p10le", "yuv444p"])
+def test_lossless_h264_keeps_planes(tmp_path, pix_fmt):
+    path = tmp_path / "clip.mp4"
+    encode = EncodeSettings("libx264", preset="ultrafast", options=(("qp", "0"),))
+    frames = list(frames_of(constant(24, 5), Fraction(1, 24), pix_fmt=pix_fmt, noise=3))
+    write(path, frames, info_of(pix_fmt=pix_fmt), rate=Fraction(24), encode=encode)
+    for frame, made in zip(frames, read_planes(path), strict=True):
+        for a, b in zip(planes_of(frame.picture), made, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_forced_pixel_format_uses_the_sources_matrix(tmp_path):
+    """Pure red in BT.709 becomes 63, 102, 240; with the wrong matrix it would be 81, 90, 240."""
+    path = tmp_path / "clip.mkv"
+    # The size says BT.709 here, as it does for players.
+    info = info_of((1280, 32), "gbrp")
+    wide = av.VideoFrame(1280, 32, "gbrp")
+    for plane, level in zip(wide.planes, (0, 0, 255), strict=True):
+        np.frombuffer(plane, np.uint8)[:] = level
+    encode = EncodeSettings("ffv1", pix_fmt="yuv444p")
+    write(path, [Frame(wide, Fraction(0), Fraction(1))], info, rate=Fraction(1), encode=encode)
+    (planes,) = read_planes(path)
+    assert [int(plane[5, 5]) for plane in planes] == [63, 102, 240]
+    with av.open(str(path)) as clip:
+        made = next(clip.decode(video=0))
+        assert (made.colorspace, made.color_range) == (1, 1)
+
+
+def test_more_bits_and_chroma_do_not_move_levels(tmp_path):
+    path = tmp_path / "clip.mkv"
+    frames = list(frames_of(constant(24, 2), Fraction(1, 24), tags=LIMITED_709))
+    encode = EncodeSettings("ffv1", pix_fmt="yuv444p10le")
+    write(path, frames, info_of(tags=LIMITED_709), rate=Fraction(24), encode=encode)
+    for frame, made in zip(frames, read_planes(path), strict=True):
+        np.testing.assert_array_equal(planes_of(frame.picture)[0].astype(int) * 4, made[0])
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("encoder", ["libx264", "libx265"])
+def test_tags_aspect_and_rotation_are_kept(tmp_path, suffix, encoder):
+    turn = np.array([0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30], "<i4").tobytes()
+    info = info_of(tags=ColorTags(9, 16, 9, 2), aspect=Fraction(16, 11), display_matrix=turn)
+    path = tmp_path / f"clip{suffix}"
+    encode = EncodeSettings(encoder, preset="ultrafast")
+    write(path, frames_of([Fraction(0)], Fraction(1)), info, rate=Fraction(1), encode=encode)
+    with av.open(str(path)) as clip:
+        made = next(clip.decode(video=0))
+        assert (made.color_primaries, made.color_trc) == (9, 16)
+        assert (made.colorspace, made.color_range) == (9, 2)
+        assert clip.streams.video[0].codec_context.sample_aspect_ratio == Fraction(16, 11)
+        sides = {side.type.name: bytes(side) for side in made.side_data}
+        assert sides["DISPLAYMATRIX"] == turn
+
+
+@pytest.mark.parametrize("aspect", [Fraction(239, 97), Fraction(16, 11), Fraction(5, 4)])
+@pytest.mark.parametrize("rate", [Fraction(24), None])
+@pytest.mark.parametrize(("suffix", "encoder"), [(".mkv", "ffv1"), (".webm", "libvpx-vp9")])
+def test_aspect_is_kept_where_the_codec_has_no_place_for_it(
+    tmp_path, aspect, rate, suffix, encoder
+):
+    path = tmp_path / f"clip{suffix}"
+    info = info_of((97, 65), aspect=aspect, metadata={})
+    frames = frames_of(constant(24, 30), Fraction(1, 24), (97, 65))
+    sink = write(path, frames, info, rate=rate, encode=EncodeSettings(encoder))
+    assert not sink.warnings
+    with av.open(str(path)) as clip:
+        stream = clip.streams.video[0]
+        assert stream.sample_aspect_ratio == aspect
+        assert len(list(clip.decode(stream))) == 30
+        clip.seek(1_000_000)
+        assert next(clip.decode(stream)).time is not None
+    assert (b"\x23\xe3\x83" in path.read_bytes()[:2000]) == (rate is not None)
+
+
+def test_lost_aspect_is_a_warning(tmp_path):
+    path = tmp_path / "clip.gif"
+    info = info_of(aspect=Fraction(4, 3))
+    frames = frames_of([Fraction(0)], Fraction(1))
+    sink = write(path, frames, info, encode=EncodeSettings())
+    assert any("4/3" in warning for warning in sink.warnings)
+
+
+@pytest.mark.parametrize("encoder", ["libx264", "libx265", "libsvtav1"])
+def test_hdr10_comes_back(tmp_path, encoder):
+    numbers = [34000, 16000, 13250, 34500, 7500, 3000, 15635, 16450]
+    display = np.array(
+        [v for n in numbers for v in (n, 50000)] + [1, 10000, 1000, 1, 1, 1], "<i4"
+    ).tobytes()
+    light = np.array([1000, 400], "<u4").tobytes()
+    info = info_of(pix_fmt="yuv420p10le", mastering_display=display, content_light=light)
+    path = tmp_path / "clip.mp4"
+    preset = "12" if encoder == "libsvtav1" else "ultrafast"
+    frames = frames_of(constant(24, 2), Fraction(1, 24), pix_fmt="yuv420p10le")
+    write(path, frames, info, rate=Fraction(24), encode=EncodeSettings(encoder, preset=preset))
+    with av.open(str(path)) as clip:
+        sides = {s.type.name: bytes(s) for s in next(clip.decode(video=0)).side_data}
+    assert sides["CONTENT_LIGHT_LEVEL"][:8] == light
+    made = np.frombuffer(sides["MASTERING_DISPLAY_METADATA"], "<i4")[:20].reshape(-1, 2)
+    wanted = np.frombuffer(display, "<i4")[:20].reshape(-1, 2)
+    np.testing.assert_allclose(made[:, 0] / made[:, 1], wanted[:, 0] / wanted[:, 1], atol=1e-4)
+
+
+def test_hevc_has_the_tag_that_apple_players_want(tmp_path):
+    path = tmp_path / "clip.mp4"
+    encode = EncodeSettings("libx265", preset="ultrafast")
+    write(path, frames_of([Fraction(0)], Fraction(1)), encode=encode)
+    assert b"hvc1" in path.read_bytes()
+
+
+@pytest.mark.parametrize("encoder", ["libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_very_short_clips(tmp_path, encoder, count):
+    path = tmp_path / "clip.mp4"
+    times = [k * Fraction(3, 10) for k in range(count)]
+    frames = frames_of(times, Fraction(1, 2))
+    write(path, frames, time_base=Fraction(1, 10), encode=EncodeSettings(encoder))
+    assert read_times(path) == times
+
+
+def test_mp4_can_start_playing_before_it_is_whole(tmp_path):
+    path = tmp_path / "clip.mp4"
+    write(path, frames_of([Fraction(0)], Fraction(1)))
+    data = path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+
+
+def test_a_held_picture_is_written_again_and_again_untouched(tmp_path):
+    """The same picture at many times, read by another thread meanwhile."""
+    shown = picture(3, noise=2)
+    shown.pts, shown.time_base, shown.pict_type = 77, Fraction(1, 13), 1
+    before = planes_of(shown)
+    stop = threading.Event()
+    seen: list[bool] = []
+
+    def watch():
+        while not stop.is_set():
+            planes = planes_of(shown)
+            seen.append(all(np.array_equal(a, b) for a, b in zip(before, planes, strict=True)))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    path = tmp_path / "clip.mkv"
+    try:
+        held = (Frame(shown, Fraction(k, 24), Fraction(1, 24)) for k in range(30))
+        write(path, held, rate=Fraction(24), encode=LOSSLESS)
+    finally:
+        stop.set()
+        watcher.join()
+    assert seen
+    assert all(seen)
+    assert (shown.pts, shown.time_base, int(shown.pict_type)) == (77, Fraction(1, 13), 1)
+    made = read_planes(path)
+    assert len(made) == 30
+    assert all(np.array_equal(a, b) for p in made for a, b in zip(before, p, strict=True))
+
+
+def test_names_that_ffmpeg_would_read_otherwise(tmp_path):
+    path = tmp_path / "a:b %03d [1] 雲.mp4"
+    write(path, frames_of([Fraction(0)], Fraction(1)))
+    assert read_times(f"file:{path}") == [0]
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_an_error_leaves_the_old_file_alone(tmp_path):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"precious")
+
+    def failing():
+        yield from frames_of(constant(24, 3), Fraction(1, 24))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(path, failing(), rate=Fraction(24))
+    assert path.read_bytes() == b"precious"
+    assert [p.name for p in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def test_no_frames_is_an_error_and_no_file(tmp_path):
+    with pytest.raises(OutputError, match="no frames"):
+        write(tmp_path / "clip.mp4", [])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((("x264-params", "nosuch=1"),), "nosuch"),
+        ((("aq-mode", "nosuch"),), "nosuch"),
+        ((("profile", "nosuch"),), "would not start"),
+    ],
+)
+def test_wrong_option_values_are_errors_before_any_frame(tmp_path, options, words):
+    with pytest.raises(EncoderError, match=words):
+        Sink(
+            tmp_path / "clip.mp4",
+            info_of(),
+            rate=Fraction(24),
+            time_base=Fraction(1, 24),
+            settings=EncodeSettings(options=options),
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_times_must_increase(tmp_path):
+    frames = list(frames_of(constant(24, 2), Fraction(1, 24)))
+    with pytest.raises(ValueError, match="increase"):
+        write(tmp_path / "clip.mp4", reversed(frames), rate=Fraction(24))
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_size_midway_is_named(tmp_path):
+    frames = [*frames_of([Fraction(0)], Fraction(1)), Frame(picture(0, 32, 32), Fraction(1), 1)]
+    with pytest.raises(OutputError, match="32x32"):
+        write(tmp_path / "clip.mp4", frames, rate=Fraction(1))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".gif", "_%03d.png"])
+def test_a_full_disk(tmp_path, suffix):
+    """A limit on the file size stands in for a full disk: the write fails with an errno."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    path = tmp_path / f"clip{suffix}"
+    encode = EncodeSettings(crf=1, preset="ultrafast") if suffix in (".mp4", ".mkv") else None
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, old[1]))
+        frames = frames_of(constant(24, 30), Fraction(1, 24), noise=40)
+        with pytest.raises(OutputError, match=r"could not be|largest file"):
+            write(path, frames, rate=Fraction(24), encode=encode or EncodeSettings())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_was_cut_short_silently_is_noticed(tmp_path, monkeypatch):
+    path = tmp_path / "clip.mkv"
+    finish = writers.FileWriter.finish
+
+    def cut(self):
+        finish(self)
+        (part,) = tmp_path.iterdir()
+        os.truncate(part, part.stat().st_size // 2)
+
+    monkeypatch.setattr(writers.FileWriter, "finish", cut)
+    with pytest.raises(OutputError, match="whole"):
+        write(path, frames_of(constant(24, 30), Fraction(1, 24), noise=20), rate=Fraction(24))
+    assert not list(tmp_path.iterdir())
+
+
+def test_stdout_is_matroska():
+    script = """
+        import sys
+        from fractions import Fraction
+        from pathlib import Path
+        from cloudconv.media.write.sink import Sink
+        from tests.media.test_sink import FAST, frames_of, info_of
+        rate = Fraction(25)
+        with Sink(Path("-"), info_of(), rate=rate, time_base=1 / rate, settings=FAST) as sink:
+            for frame in frames_of([k / rate for k in range(8)], 1 / rate):
+                sink.write(frame)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    with av.open(io.BytesIO(done.stdout)) as clip:
+        assert clip.format.name == "matroska,webm"
+        times = [frame.pts * frame.time_base for frame in clip.decode(video=0)]
+    assert times == constant(25, 8)
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize("rate", [None, Fraction(25)])
+@pytest.mark.parametrize("target", ["webm", "mkv", "mp4"])
+def test_libvpx_takes_any_clock(tmp_path, rate, target):
+    source = write_clip(tmp_path / "in.mkv", 6, rate=25)
+    fine = Fraction(1, 25_000_001)
+    encode = EncodeSettings("libvpx-vp9", options=(("cpu-used", "8"),))
+    out = tmp_path / f"out.{target}"
+    with Sink(out, probe(source), rate=rate, time_base=fine, settings=encode) as sink:
+        for k in range(6):
+            time = Fraction(k, 25) + (0 if rate else k * fine)
+            sink.write(Frame(picture(k), time, Fraction(1, 25)))
+    for k, time in enumerate(read_times(out)):
+        assert abs(time - Fraction(k, 25)) <= (
+            Fraction(1, 1000) if target != "mp4" else Fraction(1, 1_000_000)
+        )

@@ -1,0 +1,361 @@
+"""Sound that slows with the picture: length, pitch, place, and every track."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from fractions import Fraction as F
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from av import VideoFrame
+from av.stream import Disposition
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import cloudconv
+from cloudconv.media.frame import Frame
+from cloudconv.media.read.probe import probe
+from cloudconv.media.streams.time_stretch import TimeStretch
+from cloudconv.media.write.sink import Carry, EncodeSettings, Sink
+from tests.helpers.factory import picture, read_times, write_clip
+
+RATE = 48000
+
+
+def heard(path: Path, track: int = 0) -> tuple[F, NDArray[np.float32], int]:
+    """When the track begins, its samples in mono, and their rate."""
+    parts: list[NDArray[np.float32]] = []
+    begin: F | None = None
+    rate = 0
+    with av.open(str(path)) as clip:
+        stream = clip.streams.audio[track]
+        to_mono = av.AudioResampler("flt", "mono", stream.rate)
+        for frame in clip.decode(stream):
+            rate = frame.sample_rate
+            if begin is None:
+                begin = frame.pts * F(frame.time_base)
+            parts += [f.to_ndarray()[0] for f in to_mono.resample(frame)]
+    assert begin is not None
+    return begin, np.concatenate(parts), rate
+
+
+def pitch(samples: NDArray[np.float32], rate: int = RATE) -> float:
+    """The strongest frequency."""
+    part = samples[len(samples) // 4 : len(samples) * 3 // 4]
+    power = np.abs(np.fft.rfft(part * np.hanning(len(part))))
+    return float(power.argmax() * rate / len(part))
+
+
+def onsets(samples: NDArray[np.float32], rate: int = RATE) -> list[float]:
+    """The seconds at which sound sets in after silence."""
+    step = rate // 200
+    count = len(samples) // step
+    loud = np.sqrt((samples[: count * step].reshape(count, step) ** 2).mean(1)) > 0.1
+    return [i * step / rate for i in range(count) if loud[i] and not loud[max(i - 10, 0) : i].any()]
+
+
+def noise(seconds: F, bursts: list[F], length: F = F(1, 5)) -> NDArray[np.float32]:
+    """Near silence with bursts of noise at these times."""
+    wave = np.random.default_rng(1).normal(0, 0.3, int(seconds * RATE)).astype(np.float32)
+    level = np.full(len(wave), 1e-3, np.float32)
+    for start in bursts:
+        level[int(start * RATE) : int((start + length) * RATE)] = 1
+    return wave * level
+
+
+def film(
+    path: Path,
+    tracks: list[tuple[str, F, NDArray[np.float32]]],
+    *,
+    frames: int,
+    rate: int = 10,
+    begin: F = F(0),
+    white: Collection[int] = (),
+) -> Path:
+    """A clip whose audio tracks are (codec, start, mono samples) in mono."""
+    with av.open(str(path), "w") as out:
+        video: Any = out.add_stream("libx264", rate=rate, options={"preset": "ultrafast"})
+        video.width = video.height = 32
+        sound: list[Any] = []
+        for number, (codec, _, _) in enumerate(tracks):
+            stream: Any = out.add_stream(codec, rate=RATE)
+            stream.layout = "mono"
+            stream.metadata.update({"language": ("deu", "fra")[number], "title": f"Ton {number}"})
+            sound.append(stream)
+        if len(sound) > 1:
+            sound[1].disposition = Disposition.comment
+        for index in range(frames):
+            frame = picture(index, 32, 32)
+            if index in white:
+                frame = VideoFrame.from_ndarray(np.full((32, 32, 3), 255, np.uint8))
+            frame.pts, frame.time_base = index + int(begin * rate), F(1, rate)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+        for stream, (_, start, samples) in zip(sound, tracks, strict=True):
+            packed = stream.codec_context.format.name
+            for at in range(0, len(samples), 960):
+                part = samples[None, at : at + 960]
+                depth: Any = np.int32 if packed.startswith("s32") else np.int16
+                top = np.iinfo(depth).max // 2
+                data = part if packed.startswith("flt") else (part * top).astype(depth)
+                piece = av.AudioFrame.from_ndarray(data, format=packed, layout="mono")
+                piece.sample_rate, piece.time_base = RATE, F(1, RATE)
+                piece.pts = at + int(start * RATE)
+                out.mux(stream.encode(piece))
+            out.mux(stream.encode(None))
+    return path
+
+
+def slow(
+    clip: Path, out: str, factor: F | int | str, *, start: F | None = None, end: F | None = None
+) -> Sink:
+    """Write the clip ``factor`` times as long at its own rate, from new pictures."""
+    info, factor = probe(clip), F(factor)
+    rate, timing = info.timing.rate, info.timing
+    assert rate is not None
+    first = timing.start + (start or 0)
+    last = timing.end if end is None else timing.start + end
+    span = (None, None) if start is None and end is None else (first, last)
+    speed = ("cpu-used", "8") if out.endswith(".webm") else ("preset", "ultrafast")
+    with Sink(
+        clip.with_name(out), info, rate=rate, time_base=1 / rate,
+        settings=EncodeSettings(options=(speed,)),
+        carry=Carry(info, first, *span, stretch=factor),
+    ) as sink:  # fmt: skip
+        for k in range(int((last - first) * rate * factor)):
+            sink.write(Frame(picture(k, info.width, info.height), k / rate, 1 / rate))
+    return sink
+
+
+@pytest.mark.parametrize("factor", ["5/4", "2", "2.5", "8"])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_slowed_sound_is_as_long_as_the_picture_and_keeps_its_pitch(
+    tmp_path: Path, factor: str, suffix: str
+) -> None:
+    clip = write_clip(
+        tmp_path / f"a{suffix}", 11, rate=10, codec="libx264", size=(32, 32), audio=["aac"]
+    )
+    _, before, _ = heard(clip)
+    result = slow(clip, f"b{suffix}", factor)
+    begin, samples, _ = heard(tmp_path / f"b{suffix}")
+    assert abs(begin) <= F(1, 1000)
+    assert abs(len(samples) - len(before) * F(factor)) <= 1024
+    assert pitch(samples) == pytest.approx(440, abs=2)
+    tail = int(RATE * F(factor) / 10)
+    assert samples[-2 * tail : -tail].std() > 0.05
+    assert result.warnings == []
+    times = read_times(tmp_path / f"b{suffix}")
+    assert abs(times[-1] + F(1, 10) - F(11, 10) * F(factor)) < F(1, 10)
+    assert times[0] == 0
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_sound_stays_with_the_picture(tmp_path: Path, suffix: str) -> None:
+    at = [F(1, 2), F(1), F(17, 10), F(5, 2)]
+    clip = film(tmp_path / f"a{suffix}", [("aac", F(0), noise(F(3), at))], frames=30)
+    slow(clip, f"b{suffix}", 3)
+    begin, samples, _ = heard(tmp_path / f"b{suffix}")
+    found = [float(begin) + onset for onset in onsets(samples)]
+    assert found == pytest.approx([float(3 * time) for time in at], abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("factor", "codec", "suffix"),
+    [(2, "aac", ".mp4"), (4, "flac", ".mkv"), (8, "aac", ".mp4"), (16, "flac", ".mkv")],
+)
+def test_a_click_is_heard_when_the_flash_is_seen(
+    tmp_path: Path, factor: int, codec: str, suffix: str
+) -> None:
+    flashes, rate = [4, 9, 15, 22, 27], 20
+    wave = np.random.default_rng(5).normal(0, 1e-3, 32 * RATE // rate).astype(np.float32)
+    for number in flashes:
+        wave[number * RATE // rate :][:240] += 0.7 * np.exp(-np.arange(240, dtype=np.float32) / 60)
+    clip = tmp_path / f"a{suffix}"
+    film(clip, [(codec, F(0), wave)], frames=32, rate=rate, white=flashes)
+    slowed = tmp_path / f"b{suffix}"
+    cloudconv.interpolate(clip, slowed, model="blend", slowmo=F(factor), audio="stretch")
+    with av.open(str(slowed)) as opened:
+        frames = [
+            (f.pts * F(f.time_base), f.to_ndarray(format="gray").mean())
+            for f in opened.decode(video=0)
+        ]
+    seen = [time for (_, dark), (time, light) in pairwise(frames) if dark < 250 < light]
+    assert seen == [F(number * factor, rate) for number in flashes]
+    begin, samples, _ = heard(slowed)
+    off = []
+    for time in seen:
+        first = round((time - begin) * RATE) - factor * RATE // 10
+        around = np.abs(samples[first : first + factor * RATE // 5])
+        off.append(first / RATE + np.argmax(around > 0.2) / RATE + float(begin - time))
+    assert max(map(abs, off)) < 0.02
+
+
+def test_every_track_with_its_own_codec_start_and_name(tmp_path: Path) -> None:
+    tones = [np.sin(np.arange(3 * RATE) * 2 * np.pi * f / RATE).astype(np.float32) * 0.3
+             for f in (330, 700)]  # fmt: skip
+    clip = film(tmp_path / "a.mkv", [("flac", F(0), tones[0]), ("libopus", F(1, 2), tones[1])],
+                frames=30)  # fmt: skip
+    slow(clip, "b.mkv", "5/2")
+    with av.open(str(tmp_path / "b.mkv")) as out:
+        tracks = out.streams.audio
+        assert [t.codec_context.codec.canonical_name for t in tracks] == ["flac", "opus"]
+        assert [t.language for t in tracks] == ["deu", "fra"]
+        assert [t.metadata["title"] for t in tracks] == ["Ton 0", "Ton 1"]
+        assert tracks[1].disposition & Disposition.comment
+        assert tracks[0].codec_context.format.name == "s16"
+    for track, (start, hertz) in enumerate([(F(0), 330), (F(5, 4), 700)]):
+        begin, samples, _ = heard(tmp_path / "b.mkv", track)
+        assert abs(begin - start) <= F(1, 100)
+        assert abs(F(len(samples), RATE) - F(15, 2)) <= F(4096, RATE)
+        assert pitch(samples) == pytest.approx(hertz, abs=2)
+
+
+def test_a_part_takes_its_own_sound(tmp_path: Path) -> None:
+    at = [F(1, 5), F(6, 5), F(2), F(13, 5)]
+    clip = film(tmp_path / "a.mkv", [("flac", F(0), noise(F(3), at, F(1, 10)))], frames=30)
+    result = slow(clip, "b.mkv", 4, start=F(1), end=F(12, 5))
+    begin, samples, _ = heard(tmp_path / "b.mkv")
+    assert begin == 0
+    assert len(samples) == F(7, 5) * 4 * RATE
+    assert onsets(samples) == pytest.approx([0.8, 4.0], abs=0.02)
+    assert len(read_times(tmp_path / "b.mkv")) == 56
+    assert result.warnings == []
+
+
+def test_sound_before_the_picture_is_cut_and_told(tmp_path: Path) -> None:
+    clip = film(
+        tmp_path / "a.mkv", [("flac", F(0), noise(F(3), [F(1, 2), F(3, 2)]))],
+        frames=20, begin=F(1),
+    )  # fmt: skip
+    result = slow(clip, "b.mkv", 2)
+    begin, samples, _ = heard(tmp_path / "b.mkv")
+    assert (begin, len(samples)) == (0, 4 * RATE)
+    assert onsets(samples) == pytest.approx([1.0], abs=0.02)
+    assert any("1.000 s of audio" in warning for warning in result.warnings)
+
+
+def test_a_gap_in_the_sound_stays_a_gap(tmp_path: Path) -> None:
+    """Packets lost in the middle: what follows must not move forward."""
+    whole = film(
+        tmp_path / "whole.mkv", [("flac", F(0), noise(F(3), [F(1, 2), F(5, 2)]))], frames=30
+    )
+    clip = tmp_path / "a.mkv"
+    with av.open(str(whole)) as source, av.open(str(clip), "w") as out:
+        streams = {s.index: out.add_stream_from_template(s) for s in source.streams.video}
+        streams |= {s.index: out.add_stream_from_template(s) for s in source.streams.audio}
+        for packet in source.demux():
+            if packet.pts is None or packet.time_base is None:
+                continue
+            time = packet.pts * packet.time_base
+            if packet.stream.type == "audio" and F(1) <= time < F(2):
+                continue
+            packet.stream = streams[packet.stream.index]
+            out.mux(packet)
+    slow(clip, "b.mkv", 2)
+    _, samples, _ = heard(tmp_path / "b.mkv")
+    assert len(samples) == 6 * RATE
+    assert onsets(samples) == pytest.approx([1.0, 5.0], abs=0.02)
+    assert not samples[int(2.3 * RATE) : int(3.7 * RATE)].any()
+
+
+@pytest.mark.parametrize(
+    ("encoded", "suffix", "codec"),
+    [
+        ("aac", ".webm", "opus"),
+        ("libmp3lame", ".mkv", "mp3"),
+        ("adpcm_ms", ".mkv", "aac"),
+        ("pcm_s16le", ".mov", "pcm_s16le"),
+        ("ac3", ".mp4", "ac3"),
+    ],
+)
+def test_the_codec_is_the_sources_where_the_container_takes_it(
+    tmp_path: Path, encoded: str, suffix: str, codec: str
+) -> None:
+    source = "a.avi" if encoded == "adpcm_ms" else "a.mkv"
+    tone = np.sin(np.arange(RATE) * 2 * np.pi * 440 / RATE).astype(np.float32) * 0.3
+    clip = film(tmp_path / source, [(encoded, F(0), tone)], frames=10)
+    result = slow(clip, f"b{suffix}", 2)
+    with av.open(str(tmp_path / f"b{suffix}")) as out:
+        assert out.streams.audio[0].codec_context.codec.canonical_name == codec
+    (first, before, _), (begin, samples, rate) = heard(clip), heard(tmp_path / f"b{suffix}")
+    end = 2 * (first + F(len(before), RATE) - probe(clip).timing.start)
+    assert begin + F(len(samples), rate) == pytest.approx(float(end), abs=0.03)
+    assert pitch(samples, rate) == pytest.approx(440, abs=4)
+    changed = encoded in ("aac", "adpcm_ms")
+    assert any(f"becomes {codec}" in warning for warning in result.warnings) == changed
+
+
+def test_sound_and_picture_are_interleaved(tmp_path: Path) -> None:
+    clip = write_clip(
+        tmp_path / "a.mp4", 20, rate=10, codec="libx264", size=(32, 32), audio=["aac", "aac"]
+    )
+    slow(clip, "b.mkv", 4)
+    latest: dict[int, F] = {}
+    with av.open(str(tmp_path / "b.mkv")) as out:
+        for packet in out.demux():
+            if packet.size and packet.pts is not None:
+                latest[packet.stream.index] = packet.pts * F(packet.time_base)
+                if len(latest) == 3:
+                    assert max(latest.values()) - min(latest.values()) < F(3, 2)
+
+
+def test_without_it_the_sound_is_dropped_and_said(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", 6, rate=25, codec="libx264", size=(32, 32), audio=["aac"])
+    result = cloudconv.interpolate(clip, tmp_path / "b.mp4", model="blend", slowmo=F(2))
+    with av.open(str(tmp_path / "b.mp4")) as out:
+        assert not out.streams.audio
+    assert any("old speed" in warning for warning in result.warnings)
+
+
+@given(
+    factor=st.fractions(1, 40, max_denominator=1001),
+    pieces=st.lists(st.integers(0, 3000), max_size=6),
+    channels=st.integers(1, 3),
+)
+def test_the_length_is_exact_whatever_the_factor_and_the_pieces(
+    factor: F, pieces: list[int], channels: int
+) -> None:
+    random = np.random.default_rng(2)
+    stretch, made = TimeStretch(8000, channels, factor), 0
+    for count in pieces:
+        samples = random.normal(0, 0.1, (count, channels)).astype(np.float32)
+        made += sum(len(part) for part in stretch.push(samples))
+    made += sum(len(part) for part in stretch.finish())
+    assert made == round(sum(pieces) * factor)
+
+
+@pytest.mark.parametrize("factor", [2, 8])
+def test_a_chord_stays_clean(factor: int) -> None:
+    """What is not at the chord's own frequencies is 30 dB below it."""
+    tones = (220.0, 277.2, 329.6, 440.3)
+    times = np.arange(3 * RATE) / RATE
+    chord = sum(0.1 * np.sin(2 * np.pi * hertz * times) for hertz in tones)
+    stretch = TimeStretch(RATE, 1, F(factor))
+    made = [*stretch.push(np.asarray(chord, np.float32)[:, None]), *stretch.finish()]
+    samples = np.concatenate(made)[RATE:-RATE, 0]
+    power = np.abs(np.fft.rfft(samples * np.hanning(len(samples)))) ** 2
+    hertz = np.fft.rfftfreq(len(samples), 1 / RATE)
+    own = np.any([np.abs(hertz - tone) < 8 for tone in tones], axis=0)
+    assert power[~own].sum() < power.sum() / 1000
+
+
+def test_damaged_sound_is_counted_and_what_follows_stays_in_place(tmp_path: Path) -> None:
+    clip = film(tmp_path / "a.mkv", [("flac", F(0), noise(F(3), [F(1, 2), F(5, 2)]))], frames=30)
+    with av.open(str(clip)) as opened:
+        packets = [(p.pos, p.size) for p in opened.demux(audio=0) if p.size]
+    data = bytearray(clip.read_bytes())
+    for position, size in packets[14:17]:
+        assert position is not None
+        at = data.index(b"\xff\xf8", position)
+        data[at : at + size] = bytes(size)
+    clip.write_bytes(bytes(data))
+    sink = slow(clip, "b.mkv", 2)
+    _, samples, _ = heard(tmp_path / "b.mkv")
+    assert onsets(samples) == pytest.approx([1.0, 5.0], abs=0.02)
+    assert abs(len(samples) - 6 * RATE) <= 4608
+    assert any("3 of its packets" in warning for warning in sink.warnings)

@@ -1,0 +1,503 @@
+"""Every frame, once, in order, at its exact time, from whole files and from broken ones."""
+
+from __future__ import annotations
+
+import io
+import sys
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cloudconv.errors import CloudconvError, InputError
+from cloudconv.media.formats import repack
+from cloudconv.media.frame import Frame
+from cloudconv.media.read import source as source_module
+from cloudconv.media.read.probe import probe
+from cloudconv.media.read.source import Source
+from tests.helpers.factory import picture, planes_of, read_planes, write_clip
+
+NTSC = Fraction(24000, 1001)
+CLIPS = Path(__file__).parents[3] / "shared" / "clips"
+X264 = {"bf": "3", "g": "12", "sc_threshold": "0"}
+CLOSED = "log-level=none:keyint=12:min-keyint=12:bframes=3"
+
+
+def frames_of(path: Path | str, **options: object) -> list[Frame]:
+    with Source(path, **options) as source:  # type: ignore[arg-type]
+        return list(source.frames())
+
+
+def check_times(frames: list[Frame]) -> None:
+    for a, b in pairwise(frames):
+        assert a.time < b.time
+        assert a.duration == b.time - a.time
+    assert frames[-1].duration > 0
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "options"),
+    [
+        ("mp4", "libx264", X264),
+        ("mkv", "libx264", X264),
+        ("mov", "libx265", {"x265-params": CLOSED}),
+        ("webm", "libvpx-vp9", {"deadline": "realtime", "cpu-used": "8"}),
+        ("ts", "libx264", X264),
+        ("avi", "libx264", X264),
+        ("avi", "mpeg4", {"bf": "2"}),
+        ("h264", "libx264", X264),
+        ("mkv", "ffv1", {}),
+        ("flv", "libx264", X264),
+        ("mpg", "mpeg2video", {"bf": "2"}),
+    ],
+)
+def test_every_frame_comes_once_and_on_the_grid(
+    tmp_path: Path, suffix: str, codec: str, options: dict[str, str]
+) -> None:
+    rate = Fraction(24)
+    path = write_clip(tmp_path / f"a.{suffix}", 30, rate=rate, codec=codec, options=options)
+    with Source(path) as source:
+        frames = list(source.frames())
+        timing = source.info.timing
+        assert (source.lost_frames, source.warnings) == (0, [])
+    assert [f.time for f in frames] == [timing.start + k / rate for k in range(30)]
+    assert timing.end == frames[-1].time + frames[-1].duration
+    check_times(frames)
+    for frame, planes in zip(frames, read_planes(path), strict=True):
+        for ours, theirs in zip(frame.planes(), planes, strict=True):
+            assert np.array_equal(ours.numpy(), theirs)
+
+
+@settings(
+    deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.lists(st.integers(1, 20), min_size=4, max_size=14),
+    st.sampled_from([0, 7, 90]),
+    st.sampled_from(["libx264", "mpeg4"]),
+)
+def test_variable_times_are_exact(tmp_path: Path, gaps: list[int], start: int, codec: str) -> None:
+    assume(len(set(gaps[:-1])) > 1)
+    times = [Fraction(start + sum(gaps[:k]), 90) for k in range(len(gaps))]
+    path = write_clip(
+        tmp_path / "v.mp4",
+        len(gaps),
+        times=times,
+        last_duration=Fraction(gaps[-1], 90),
+        codec=codec,
+        options={"bf": "0"},  # with B-frames the muxer itself may lose the last duration
+    )
+    frames = frames_of(path)
+    assert [f.time for f in frames] == times
+    assert [f.duration for f in frames] == [Fraction(g, 90) for g in gaps]
+
+
+def test_matroska_milliseconds_become_an_exact_rate(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", 40, rate=NTSC)
+    assert [f.time for f in frames_of(path)] == [k / NTSC for k in range(40)]
+
+
+def test_hidden_frames_are_hidden(tmp_path: Path) -> None:
+    times = [Fraction(k - 4, 24) for k in range(16)]
+    path = write_clip(tmp_path / "e.mp4", 16, times=times, codec="mpeg4", options={"g": "30"})
+    frames = frames_of(path)
+    assert [f.time for f in frames] == [Fraction(k, 24) for k in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "options", "start"),
+    [
+        ("mp4", "libx264", X264, 0),
+        ("mkv", "libx264", X264, 5),
+        ("ts", "libx264", X264, 3),
+        ("mp4", "libx264", {**X264, "x264-params": "open-gop=1"}, 1),
+        ("ts", "libx264", {**X264, "x264-params": "open-gop=1"}, 0),
+        ("mp4", "libx265", {"x265-params": CLOSED + ":open-gop=1"}, 0),
+        ("mpg", "mpeg2video", {"bf": "2", "g": "9"}, 0),
+        ("avi", "libx264", X264, 0),
+        ("avi", "mpeg4", {"g": "9"}, 0),
+        ("flv", "libx264", X264, 0),
+        ("asf", "wmv2", {"g": "9"}, 0),
+        ("nut", "mpeg4", {"bf": "2", "g": "9"}, 0),
+        ("webm", "libvpx-vp9", {"g": "20", "deadline": "realtime", "cpu-used": "8"}, 0),
+        ("webm", "libvpx", {"g": "20", "auto-alt-ref": "1", "lag-in-frames": "10"}, 0),
+        ("h264", "libx264", X264, 0),
+    ],
+)
+def test_a_part_is_the_same_as_in_the_whole(
+    tmp_path: Path, suffix: str, codec: str, options: dict[str, str], start: int
+) -> None:
+    times = [start + Fraction(k, 24) for k in range(72)]
+    path = write_clip(
+        tmp_path / f"a.{suffix}", 72, times=times, codec=codec, options=options, noise=3.0
+    )
+    info = probe(path)
+    whole = frames_of(info)
+    assert len(whole) == 72
+    for first, last in [(0, 5), (11, 13), (25, 26), (37, 60), (60, 72), (71, 72)]:
+        part = frames_of(info, start=Fraction(first, 24), end=Fraction(last, 24))
+        assert [f.time for f in part] == [f.time for f in whole[first:last]]
+        assert [f.duration for f in part] == [f.duration for f in whole[first:last]]
+        assert all(a.same_picture(b) for a, b in zip(part, whole[first:last], strict=True))
+
+
+def test_start_and_end_count_from_the_first_frame(tmp_path: Path) -> None:
+    times = [10 + Fraction(k, 24) for k in range(24)]
+    path = write_clip(tmp_path / "a.mp4", 24, times=times, codec="libx264", options=X264)
+    part = frames_of(path, start=Fraction(1, 3), end=Fraction(1, 2))
+    assert [f.time for f in part] == [10 + Fraction(k, 24) for k in range(8, 12)]
+
+
+def test_an_empty_part_is_an_error(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", 12, codec="libx264")
+    with pytest.raises(InputError, match="no frame in the part"):
+        frames_of(path, start=Fraction(9))
+
+
+def test_frames_come_lazily_and_may_be_left(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", 30, codec="libx264")
+    with Source(path, threads=1) as source:
+        frames = source.frames()
+        assert next(frames).time == 0
+        frames.close()  # type: ignore[attr-defined]
+        assert len(list(source.frames())) == 30
+
+
+def damaged(path: Path, packets: set[int]) -> Path:
+    """A copy of the clip with those packets' data overwritten."""
+    bad = path.with_name("damaged" + path.suffix)
+    with av.open(str(path)) as clip, av.open(str(bad), "w") as out:
+        stream = out.add_stream_from_template(clip.streams.video[0], opaque=True)
+        for number, packet in enumerate(p for p in clip.demux(video=0) if p.size):
+            made = packet
+            if number in packets:
+                made = av.Packet(b"\xff" * packet.size)
+                made.pts, made.dts, made.duration = packet.pts, packet.dts, packet.duration
+                made.time_base = packet.time_base
+            made.stream = stream
+            out.mux(made)
+    return bad
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize("threads", [1, 4])
+def test_corrupt_packets_are_counted_and_passed(tmp_path: Path, suffix: str, threads: int) -> None:
+    path = write_clip(tmp_path / f"a.{suffix}", 40, codec="libx264", options={"bf": "0", "g": "10"})
+    bad = damaged(path, {13, 14, 39})
+    with Source(bad, threads=threads) as source:
+        frames = list(source.frames())
+        assert source.lost_frames == 40 - len(frames) == 3
+        assert any("3 frames could not be decoded" in w for w in source.warnings)
+    missing = {Fraction(13, 24), Fraction(14, 24), Fraction(39, 24)}
+    assert {f.time for f in frames} == {Fraction(k, 24) for k in range(40)} - missing
+    check_times(frames)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("start", [None, Fraction(1)])
+def test_asking_for_a_gpu_changes_no_frame(
+    tmp_path: Path, broken: bool, start: Fraction | None
+) -> None:
+    """With a GPU, without one, and where the GPU gives up midway."""
+    path = write_clip(tmp_path / "a.mkv", 40, codec="libx264", options=X264)
+    path = damaged(path, {30}) if broken else path
+    found, expected = [], []
+    for nvdec in (None, 0):
+        with Source(path, start=start, nvdec=nvdec) as source:
+            frames = list(source.frames())
+            found.append(([(f.time, f.duration) for f in frames], source.lost_frames))
+            if nvdec is not None:
+                assert source.by_gpu != any("not NVDEC" in text for text in source.warnings)
+        pictures = [planes_of(f.picture) for f in frames]
+        expected = expected or pictures
+        assert all(
+            np.array_equal(a, b)
+            for one, other in zip(pictures, expected, strict=True)
+            for a, b in zip(one, other, strict=True)
+        )
+    assert found[0] == found[1]
+
+
+def pretend_nvdec(monkeypatch: pytest.MonkeyPatch, gives: Path) -> list[Any]:
+    """A GPU that decodes another file in the place of each; what it is asked for."""
+    asked: list[Any] = []
+    real = source_module.open_container
+
+    def opened(path: Path, hardware: object = None) -> Any:
+        return real(path if hardware is None else gives)
+
+    monkeypatch.setattr(
+        source_module, "HWAccel", lambda *given, **options: asked.append((given, options)) or asked
+    )
+    monkeypatch.setattr(source_module, "open_container", opened)
+    monkeypatch.setattr(source_module, "_is_hardware", lambda decoder: True)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("other", "taken"),
+    [({}, True), ({"size": (96, 80)}, False), ({"pix_fmt": "yuv444p"}, False)],
+)
+def test_nvdec_is_taken_where_its_first_picture_is_what_was_probed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: dict[str, Any], taken: bool
+) -> None:
+    path = write_clip(tmp_path / "a.mkv", 12, codec="libx264")
+    with Source(path) as source:
+        expected = [planes_of(f.picture) for f in source.frames()]
+    gives = write_clip(tmp_path / "b.mkv", 12, codec="libx264", **other)
+    asked = pretend_nvdec(monkeypatch, gives)
+    with Source(path, nvdec=1) as source:
+        frames = list(source.frames())
+        assert source.by_gpu == taken
+        assert any("another size or format" in text for text in source.warnings) != taken
+    # Without a fallback that nobody would notice.
+    assert asked == [(("cuda", "1"), {"allow_software_fallback": False})]
+    assert len(frames) == 12
+    for frame, planes in zip(frames, expected, strict=True):
+        for a, b in zip(planes_of(frame.picture), planes, strict=True):
+            assert np.array_equal(a, b)
+
+
+def test_nvdec_is_left_alone_with_what_it_decodes_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_clip(tmp_path / "a.mkv", 6, codec="mpeg4")
+    asked = pretend_nvdec(monkeypatch, path)
+    with Source(path, nvdec=0) as source:
+        assert len(list(source.frames())) == 6
+        assert not source.by_gpu
+        (said,) = source.warnings
+    assert said == "The CPU decodes, not NVDEC: it is for h264, hevc, vp9 here, not for mpeg4."
+    assert asked == []
+
+
+def test_pictures_are_not_for_nvdec(tmp_path: Path) -> None:
+    write_clip(tmp_path / "0.png", [picture(0, pix_fmt="rgb24")], codec="png")
+    with Source(tmp_path, nvdec=0) as source:
+        assert len(list(source.frames())) == 1
+        assert source.warnings == ["The CPU decodes, not NVDEC: the input is pictures."]
+
+
+def test_a_truncated_file_gives_what_it_has(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", 40, codec="libx264", options={"crf": "5"}, noise=9.0)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with Source(path) as source:
+        frames = list(source.frames())
+        assert any("cut off" in w for w in source.warnings)
+    assert 5 < len(frames) < 35
+    assert frames[0].time == 0
+    check_times(frames)
+
+
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_no_damage_ever_gives_another_error(tmp_path: Path, data: st.DataObject) -> None:
+    suffix = data.draw(st.sampled_from(["mp4", "mkv", "ts", "avi"]))
+    path = tmp_path / f"whole.{suffix}"
+    if not path.exists():
+        write_clip(path, 12, codec="libx264", options=X264)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(0, 6))):
+        at = data.draw(st.integers(0, len(content) - 9))
+        content[at : at + 8] = data.draw(st.binary(min_size=8, max_size=8))
+    broken = tmp_path / f"broken.{suffix}"
+    broken.write_bytes(content[: data.draw(st.integers(1, len(content)))])
+    try:
+        frames = frames_of(broken)
+    except CloudconvError:
+        return
+    check_times(frames)
+
+
+def test_repeated_time_stamps_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "r.mkv"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for number, tick in enumerate([0, 40, 40, 80, 120]):
+            for packet in stream.encode(picture(number)):
+                packet.pts = packet.dts = tick
+                packet.time_base = Fraction(1, 1000)
+                out.mux(packet)
+    with Source(path) as source:
+        frames = list(source.frames())
+        assert [f.time for f in frames] == [Fraction(k, 25) for k in range(4)]
+        assert any("1 frame with a repeated" in w for w in source.warnings)
+
+
+def test_a_change_of_aspect_is_named_with_its_time(tmp_path: Path) -> None:
+    path = tmp_path / "both.h264"
+    for aspect in (Fraction(4, 3), Fraction(16, 11)):
+        part = write_clip(tmp_path / "a.h264", 5, rate=25, codec="libx264", aspect=aspect)
+        path.write_bytes((path.read_bytes() if path.exists() else b"") + part.read_bytes())
+    assert probe(path).aspect == Fraction(4, 3)
+    said = "changes from 4:3 to 16:11 at 0.200 s; the output has 4:3"
+    with Source(path) as source:
+        assert len(list(source.frames())) == 10
+        assert [said in w for w in source.warnings].count(True) == 1
+    with Source(path, end=Fraction(1, 5)) as source:
+        assert len(list(source.frames())) == 5
+        assert not any("changes" in w for w in source.warnings)
+
+
+@pytest.mark.parametrize("order", [("interlaced", "progressive"), ("progressive", "interlaced")])
+def test_interlacing_that_changes_is_named_with_its_time(
+    tmp_path: Path, order: tuple[str, str]
+) -> None:
+    path, data = tmp_path / "both.h264", b""
+    for kind in order:
+        fields = {"flags": "+ilme+ildct", "x264-params": "bff=1"} if kind == "interlaced" else {}
+        part = write_clip(tmp_path / "a.h264", 5, rate=25, codec="libx264", options=fields)
+        data += part.read_bytes()
+    path.write_bytes(data)
+    with Source(path) as source:
+        assert len(list(source.frames())) == 10
+        said = f"changes from {order[0]} to {order[1]} at 0.200 s"
+        assert [said in w for w in source.warnings].count(True) == 1
+    with Source(path, deinterlace=True) as source:
+        assert len(list(source.frames())) == 10
+        assert not any("changes" in w for w in source.warnings)
+
+
+def test_a_change_of_size_is_named_with_its_time(tmp_path: Path) -> None:
+    parts = [
+        write_clip(tmp_path / f"{w}.h264", 5, rate=25, codec="libx264", size=(w, 64)).read_bytes()
+        for w in (96, 128)
+    ]
+    path = tmp_path / "both.h264"
+    path.write_bytes(b"".join(parts))
+    with pytest.raises(InputError, match=r"from 96x64 yuv420p to 128x64 yuv420p at 0\.200 s"):
+        frames_of(path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "pix_fmt", "working"),
+    [
+        ("mkv", "ffv1", "bgr0", "gbrp"),
+        ("mkv", "ffv1", "bgra", "gbrap"),
+        ("mkv", "ffv1", "gray16le", "gray16le"),
+        ("mov", "qtrle", "argb", "gbrap"),
+        ("mov", "png", "rgb48be", "gbrp16le"),
+        ("mkv", "rawvideo", "nv12", "yuv420p"),
+        ("mov", "rawvideo", "uyvy422", "yuv422p"),
+        ("mkv", "ffv1", "yuv422p10le", "yuv422p10le"),
+        ("mov", "mjpeg", "yuvj422p", "yuv422p"),
+    ],
+)
+def test_frames_come_in_a_planar_format(
+    tmp_path: Path, suffix: str, codec: str, pix_fmt: str, working: str
+) -> None:
+    pictures = [repack(picture(k, pix_fmt=working), pix_fmt) for k in range(3)]
+    path = write_clip(tmp_path / f"a.{suffix}", pictures, codec=codec)
+    frames = frames_of(path)
+    assert [f.pix_fmt for f in frames] == [working] * 3
+    if codec != "mjpeg":
+        for number, frame in enumerate(frames):
+            for ours, wanted in zip(
+                frame.planes(), planes_of(picture(number, pix_fmt=working)), strict=True
+            ):
+                assert np.array_equal(ours.numpy(), wanted)
+
+
+def test_vp9_keeps_its_alpha_channel(tmp_path: Path) -> None:
+    path = write_clip(
+        tmp_path / "a.webm",
+        4,
+        codec="libvpx-vp9",
+        pix_fmt="yuva420p",
+        options={"auto-alt-ref": "0", "deadline": "realtime", "cpu-used": "8"},
+    )
+    frames = frames_of(path)
+    assert [f.pix_fmt for f in frames] == ["yuva420p"] * 4
+    wanted = planes_of(picture(3, pix_fmt="yuva420p"))[3].astype(float)
+    assert abs(frames[3].planes()[3].numpy() - wanted).mean() < 8
+
+
+def test_a_folder_of_pictures(tmp_path: Path) -> None:
+    for number in (0, 1, 2, 10, 11):
+        Image.new("RGB", (8, 6), (number, 0, 7)).save(tmp_path / f"f{number}.png")
+    (tmp_path / "f5.png").write_bytes(b"this is no picture")
+    with Source(tmp_path / "f%d.png", start=Fraction(1, 25)) as source:
+        frames = list(source.frames())
+        assert source.lost_frames == 1
+    assert [int(f.planes()[2][0, 0]) for f in frames] == [1, 2, 10, 11]
+    assert [f.time * 25 for f in frames] == [1, 2, 4, 5]
+    assert [f.duration * 25 for f in frames] == [1, 2, 1, 1]
+
+
+@pytest.mark.parametrize("kind", ["gif", "png", "webp"])
+def test_animations_keep_times_and_pictures(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    images = [Image.new("RGB", (16, 8), (60 * k, 10, 20)) for k in range(4)]
+    more = {"lossless": True} if kind == "webp" else {}
+    images[0].save(
+        path, save_all=True, append_images=images[1:], duration=[40, 80, 120, 200], **more
+    )
+    frames = frames_of(path)
+    assert [f.time for f in frames] == [0, Fraction(4, 100), Fraction(12, 100), Fraction(24, 100)]
+    assert [f.duration for f in frames] == [Fraction(k, 100) for k in (4, 8, 12, 20)]
+    assert [int(f.planes()[2][0, 0]) for f in frames] == [0, 60, 120, 180]
+
+
+def test_standard_input_is_kept_only_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_clip(tmp_path / "a.mp4", 7, codec="libx264").read_bytes()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+    with Source(probe("-")) as source:
+        copy = source.info.path
+        assert len(list(source.frames())) == 7
+        assert copy.exists()
+    assert not copy.parent.exists()
+
+
+def test_empty_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO()))
+    with pytest.raises(InputError, match="Nothing came"):
+        Source("-")
+
+
+def test_nothing_is_printed_for_broken_files(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = write_clip(tmp_path / "a.mp4", 20, codec="libx264", options={"bf": "0"})
+    frames_of(damaged(path, {4, 5, 6}))
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+def test_pictures_are_untouched_by_later_decoding(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mp4", 24, codec="libx264", options=X264)
+    kept = [(f, [p.clone() for p in f.planes()]) for f in Source(path).frames()]
+    for frame, planes in kept:
+        assert all(torch.equal(a, b) for a, b in zip(frame.planes(), planes, strict=True))
+
+
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="the shared clips are not here")
+def test_the_torture_files_decode_or_say_why() -> None:
+    wanted = {
+        "generated/editlist_copycut.mp4": 45,
+        "generated/truncated.mkv": 174,
+        "real/media__roadtrip-vp92-10bit.webm": 72,
+        "real/media__sample-with-large-length.avi": 58,
+        "real/testsuite__enst_video.h264": 173,
+        "real/media__sample_with_invalid_nalu.mp4": 29,
+        "real/media__water_180_mvhevc_5frames.mov": 5,
+    }
+    for name, count in wanted.items():
+        assert len(frames_of(CLIPS / "torture" / name)) == count, name
+    for name in ("header_only.mp4", "no_first_keyframe.h264", "reschange_midstream.ts"):
+        with pytest.raises(InputError):
+            frames_of(CLIPS / "torture" / "generated" / name)

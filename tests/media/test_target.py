@@ -1,0 +1,60 @@
+"""Output names: what is refused before any work, and what a default name ends in."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from cloudconv.errors import OutputError
+from cloudconv.media.write.sink import check_output, default_suffix
+from tests.media.test_sink import info_of
+
+
+def test_check_output(tmp_path):
+    taken = tmp_path / "taken.mp4"
+    taken.touch()
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "001.png").touch()
+    link = tmp_path / "link.mp4"
+    link.symlink_to(taken)
+
+    def refused(path, words, *, overwrite=False, inputs=()):
+        with pytest.raises(OutputError, match=words):
+            check_output(Path(path), overwrite=overwrite, inputs=list(inputs))
+
+    refused(taken, "-y to overwrite")
+    check_output(taken, overwrite=True, inputs=[])
+    refused(taken, "the input itself", overwrite=True, inputs=[taken])
+    refused(link, "the input itself", overwrite=True, inputs=[taken])
+    refused(tmp_path / "absent" / "a.mp4", "does not exist")
+    refused(taken / "a.mp4", "not a folder")
+    refused(tmp_path / "frames", "no ending")
+    refused(tmp_path / "a.avi", "'.avi'")
+    refused(tmp_path / "a.png", r"%05d\.png")
+    refused(tmp_path / "frames" / "%03d.png", "exist already")
+    refused(tmp_path / "frames" / "x%03d.png", "input pictures", inputs=[tmp_path / "frames"])
+    check_output(tmp_path / "frames" / "%05d.png", overwrite=False, inputs=[taken])
+    check_output(tmp_path / "new" / "%05d.png", overwrite=False, inputs=[])
+    check_output(Path("-"), overwrite=False, inputs=[])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["frames", "link.mp4", "taken.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("container", "suffix", "rate", "expected"),
+    [
+        ("mov,mp4,m4a,3gp,3g2,mj2", ".mp4", 60, ".mp4"),
+        ("mov,mp4,m4a,3gp,3g2,mj2", ".mov", 60, ".mov"),
+        ("mov,mp4,m4a,3gp,3g2,mj2", ".3gp", 60, ".mkv"),
+        ("matroska,webm", ".webm", 60, ".webm"),
+        ("matroska,webm", ".mp4", 60, ".mkv"),
+        ("matroska,webm", ".mkv", 2400, ".mp4"),
+        ("avi", ".avi", 60, ".mkv"),
+        ("gif", ".gif", 40, ".gif"),
+        ("gif", ".gif", 100, ".mp4"),
+        ("apng", ".png", 40, ".apng"),
+        ("image2", "", 40, ".mp4"),
+    ],
+)
+def test_default_suffix(container, suffix, rate, expected):
+    info = info_of(container=container, suffix=suffix)
+    assert default_suffix(info, Fraction(rate)) == expected

@@ -1,0 +1,194 @@
+"""Our own interpolators: what the gate is there for, and how they come from RIFE's weights."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from cloudconv import metrics, weights
+from cloudconv.jobs import train
+from cloudconv.models import registry
+from cloudconv.models.base import Interpolator
+from cloudconv.models.cloud import CLOUD_BEST, CLOUD_FAST, CLOUD_TURBO
+from cloudconv.models.rife import IFNet
+from tests.helpers.trainees import moving
+
+OURS = (CLOUD_BEST.name, CLOUD_FAST.name, CLOUD_TURBO.name)
+each_of_ours = pytest.mark.parametrize("name", OURS)
+
+
+@cache
+def model(name: str) -> Interpolator:
+    return registry.load(name)
+
+
+def pan(shift: float) -> Tensor:
+    """A soft random texture, (1, 3, 192, 256), moved to the left by ``shift`` pixels."""
+    torch.manual_seed(4)
+    texture = F.interpolate(torch.rand(1, 3, 30, 50), (240, 400), mode="bicubic").clamp(0, 1)
+    begin = 32 + shift
+    low = int(begin)
+    left, right = (texture[..., 20:212, k : k + 256] for k in (low, low + 1))
+    return torch.lerp(left, right, begin - low)
+
+
+def written(picture: Tensor) -> tuple[Tensor, Tensor]:
+    """The picture with white letters on it, and where they and their outlines are."""
+    torch.manual_seed(1)
+    cells = torch.rand(1, 1, 3, 30) < 0.5
+    ink = F.interpolate(cells.float(), scale_factor=4.0)[0, 0]
+    letters = torch.zeros(picture.shape[2:])
+    letters[150:162, 60:180] = ink
+    outline = F.max_pool2d(letters[None, None], 5, 1, 2)[0, 0]
+    return (picture * (1 - outline)).where(letters == 0, torch.ones(())), outline > 0
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    return float(-10 * (a - b).square().mean().log10())
+
+
+@each_of_ours
+def test_what_stands_still_over_a_pan_stays_as_it_is(name: str) -> None:
+    frames = [written(pan(shift))[0] for shift in (0, 4, 8)]
+    _, where = written(frames[0])
+    made = model(name).interpolate(frames[0], frames[2], torch.tensor([0.5]))
+    assert psnr(made[..., where], frames[1][..., where]) >= 40
+    # And what moves is moved: blending is far from the truth there.
+    blended = (frames[0] + frames[2]) / 2
+    assert psnr(made[..., ~where], frames[1][..., ~where]) > 6 + psnr(
+        blended[..., ~where], frames[1][..., ~where]
+    )
+
+
+@each_of_ours
+def test_moments_between_two_frames_are_in_order(name: str) -> None:
+    x0, x1 = pan(0), pan(8)
+    for eighths in (1, 2, 6, 7):
+        timestep = torch.tensor([eighths / 8])
+        made = model(name).interpolate(x0, x1, timestep)
+        truth = pan(float(eighths))
+        assert psnr(made, truth) > 3 + psnr(torch.lerp(x0, x1, eighths / 8), truth)
+
+
+@each_of_ours
+def test_noise_over_a_still_picture_is_as_filmed(name: str) -> None:
+    """Averaged, it would pulse between crisp source frames; and it is never stronger than there."""
+    torch.manual_seed(2)
+    still = pan(0)
+    x0, x1 = (still + 0.03 * torch.randn_like(still) for _ in range(2))
+    made = model(name).interpolate(x0, x1, torch.tensor([0.5]))
+    around = metrics.texture_energy(torch.stack([x0, x1])).log().mean((0, 1)).exp()
+    finest = float(metrics.texture(made[0], around)[0])
+    blended = float(metrics.texture((x0[0] + x1[0]) / 2, around)[0])
+    assert blended < -2
+    assert -0.8 < finest < 0.4
+    assert psnr(made, still) > psnr(x0, still) + 1
+
+
+@each_of_ours
+def test_every_moment_has_the_texture_of_its_neighbours(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(5)
+    fine = F.interpolate(torch.rand(1, 1, 75, 110), (220, 320), mode="bicubic")
+    fine = 0.3 + 0.4 * fine.clamp(0, 1).expand(-1, 3, -1, -1)
+    x0, x1 = fine[..., 10:202, 20:276], fine[..., 10:202, 25:281]
+    around = metrics.texture_energy(torch.cat([x0, x1])).log().mean(0).exp()
+    moments = torch.tensor([1, 2, 3, 4]) / 8
+
+    def finest() -> list[float]:
+        pairs = (x.expand(4, -1, -1, -1) for x in (x0, x1))
+        found: list[float] = metrics.texture(model(name).interpolate(*pairs, moments), around)[:, 0]
+        return [float(score) for score in found]
+
+    restored = finest()
+    monkeypatch.setattr("cloudconv.models.rife.restore", lambda *_: None)
+    soft = finest()
+    assert all(abs(a) < 0.75 * abs(b) for a, b in zip(restored, soft, strict=True))
+    jumps, softer = (max(abs(a - b) for a, b in pairwise(kept)) for kept in (restored, soft))
+    assert jumps < max(0.5, 0.9 * softer)
+
+
+@each_of_ours
+def test_edges_on_a_flat_ground_do_not_ring(name: str) -> None:
+    frames = []
+    for shift in (0, 5):
+        frame = torch.full((1, 3, 192, 256), 0.4)
+        frame[..., 60:130, 80 + shift : 170 + shift] = 0.9
+        frames.append(frame)
+    made = model(name).interpolate(*frames, torch.tensor([0.5]))
+    assert float(made.max()) < 0.9 + 0.04
+    assert float(made.min()) > 0.4 - 0.04
+    far = torch.ones(192, 256, dtype=torch.bool)
+    far[50:140, 70:185] = False
+    assert (made[..., far] - 0.4).abs().max() < 1 / 255
+
+
+@each_of_ours
+def test_training_starts_where_rife_is(name: str) -> None:
+    """The gate starts shut: the moved pictures show through by at least 95 %."""
+    rife = {key: value.float() for key, value in weights.load_state("rife-4.6").items()}
+    started = registry.spec(name).build()
+    assert isinstance(started, IFNet)
+    started.load_state_dict(started.adopt("rife-4.6", rife), strict=True)
+    sizes = (16, 8, 4) if name == CLOUD_TURBO.name else (8, 4, 2, 1)[: len(list(blocks(started)))]
+    plain = IFNet(registry.spec("rife-4.6"), sizes)
+    plain.load_state_dict({k: v for k, v in rife.items() if k in plain.state_dict()}, strict=True)
+    x0, x1 = pan(0), pan(8)
+    half = torch.tensor([0.5])
+    expected = plain.interpolate(x0, x1, half)
+    gap = (expected - (x0 + x1) / 2).abs().mean()
+    assert (started.interpolate(x0, x1, half) - expected).abs().mean() < 0.05 * gap
+
+
+def blocks(network: IFNet) -> list[str]:
+    return [name for name, _ in network.named_children()]
+
+
+def test_the_last_exit_is_the_result_and_the_one_before_it_a_shorter_network() -> None:
+    best, fast = (registry.spec(name).build() for name in OURS[:2])
+    assert isinstance(best, IFNet)
+    assert isinstance(fast, IFNet)
+    torch.manual_seed(0)
+    best.load_state_dict(best.adopt("rife-4.6", weights.load_state("rife-4.6")))
+    fast.load_state_dict(fast.adopt(CLOUD_BEST.name, best.state_dict()))
+    x0, x1, timestep = pan(0), pan(5), torch.full((1, 1, 1, 1), 0.4)
+    with torch.no_grad():
+        shorter, whole = best.exits(x0, x1, timestep)
+        assert torch.allclose(whole, best(x0, x1, timestep), atol=1e-6)
+        assert torch.allclose(shorter, fast(x0, x1, timestep), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "init"), [("cloud-turbo", "cloud-turbo"), ("cloud-best", "rife-4.6")]
+)
+def test_they_can_be_trained_further(name: str, init: str, tmp_path: Path) -> None:
+    clip = moving(tmp_path / "moving.mkv", 24, size=(160, 128))
+    result = train.run(
+        train.settings_from(
+            clips=(str(clip),),
+            model=name,
+            init=init,
+            output=str(tmp_path / "trained.safetensors"),
+            steps=2,
+            crop=128,
+            batch=1,
+            crops=2,
+            gap=4,
+            overlays=0.5,
+            frozen=("block0.",),
+            anchor=0.5,
+            val_part="0.7:1",
+            val_windows=1,
+            threads=1,
+            device="cpu",
+        )
+    )
+    assert result.steps == 2
+    assert registry.load(tmp_path / "trained.safetensors").spec.name == name

@@ -1,0 +1,140 @@
+"""Recordings put together, times that step back: nothing is lost, sound stays with the picture."""
+
+from __future__ import annotations
+
+from fractions import Fraction as F
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+import cloudconv
+from tests.helpers.factory import packets_of, read_times, write_clip
+
+FRAMES = 25
+
+
+def recording(path: Path, video: str, audio: str | None, **options: Any) -> Path:
+    """A second of film."""
+    tracks = [audio] if audio else []
+    return write_clip(path, FRAMES, rate=25, codec=video, audio=tracks, **options)
+
+
+def interp(source: Path, out: Path, **settings: Any) -> Any:
+    return cloudconv.interpolate(source, out, model="blend", factor=2, **settings)
+
+
+def times_of(path: Path, kind: str) -> list[F]:
+    with av.open(str(path)) as clip:
+        stream = next(s for s in clip.streams if s.type == kind)
+        return [p.pts * p.time_base for p in clip.demux(stream) if p.size]  # type: ignore
+
+
+@pytest.mark.parametrize("target", ["mkv", "mp4"])
+@pytest.mark.parametrize(
+    ("suffix", "video", "audio"),
+    [
+        ("ts", "libx264", "aac"),
+        ("mpg", "mpeg2video", "mp2"),
+        ("mpg", "mpeg2video", None),
+        ("mkv", "libx264", "aac"),
+    ],
+)
+def test_recordings_put_together_are_one_film(
+    tmp_path: Path, suffix: str, video: str, audio: str | None, target: str
+) -> None:
+    one = recording(tmp_path / f"one.{suffix}", video, audio, options={"bf": "2"})
+    clip, out = tmp_path / f"in.{suffix}", tmp_path / f"out.{target}"
+    clip.write_bytes(one.read_bytes() * 2)
+    result = interp(clip, out)
+    assert any("starts again once" in text for text in result.warnings)
+    assert read_times(out) == [F(k, 50) for k in range(4 * FRAMES)]
+    if audio is not None:
+        times = times_of(out, "audio")
+        # What a decoder starts up on may lie before the film, or at 0 with what comes next.
+        gaps = [b - a for a, b in pairwise(times[1:])]
+        lasts = F(1152 if audio == "mp2" else 1024, 48000)
+        # At each seam a packet at most starts late, or is left out: two packets would overlap.
+        assert all(lasts / 2 - F(1, 500) <= gap <= lasts * 2 for gap in gaps)
+        assert abs(times[-1] + lasts - 2) < F(1, 20)
+        kept, given = packets_of(out)[0], packets_of(one)[0]
+        assert 2 * len(given) - 3 <= len(kept) <= 2 * len(given)
+
+
+@pytest.mark.parametrize("start", [F(7, 5), F(1, 5)])
+def test_a_part_of_recordings_put_together(tmp_path: Path, start: F) -> None:
+    one = recording(tmp_path / "one.ts", "libx264", "aac", options={"bf": "2"})
+    clip = tmp_path / "in.ts"
+    clip.write_bytes(one.read_bytes() * 2)
+    interp(clip, tmp_path / "out.mp4", start=start)
+    assert len(read_times(tmp_path / "out.mp4")) == 2 * 25 * (2 - start)
+    assert abs(times_of(tmp_path / "out.mp4", "audio")[-1] - (2 - start)) < F(1, 20)
+
+
+def test_a_playlist_whose_clock_starts_again(tmp_path: Path) -> None:
+    for name in "ab":
+        recording(tmp_path / f"{name}.ts", "libx264", "aac")
+    clip = tmp_path / "list.m3u8"
+    clip.write_text(
+        "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXTINF:1.0,\na.ts\n"
+        "#EXT-X-DISCONTINUITY\n#EXTINF:1.0,\nb.ts\n#EXT-X-ENDLIST\n"
+    )
+    interp(clip, tmp_path / "out.mp4")
+    assert read_times(tmp_path / "out.mp4") == [F(k, 50) for k in range(4 * FRAMES)]
+    assert abs(times_of(tmp_path / "out.mp4", "audio")[-1] - 2) < F(1, 20)
+
+
+@pytest.mark.parametrize("target", ["mkv", "mp4"])
+def test_sound_whose_times_jitter_is_kept_and_said_once(tmp_path: Path, target: str) -> None:
+    clip = recording(tmp_path / "in.flv", "flv1", "libmp3lame")
+    jittery(clip, {10: -60, 20: -30})
+    out = tmp_path / f"out.{target}"
+    result = interp(clip, out)
+    assert packets_of(out) == packets_of(clip)
+    assert sum("steps back" in text for text in result.warnings) == 1
+    times = times_of(out, "audio")
+    assert times == sorted(times)
+    assert moved_by(times, clip) == {10, 20}
+
+
+def moved_by(times: list[F], source: Path) -> set[int]:
+    """The packets that do not lie where they lay among the others."""
+    given = times_of(source, "audio")
+    shift = times[5] - given[5]
+    return {
+        k for k, (a, b) in enumerate(zip(given, times, strict=False)) if k > 1 and b - a - shift
+    }
+
+
+def jittery(path: Path, moves: dict[int, int]) -> None:
+    """Move audio packets of an FLV by so many milliseconds."""
+    data = bytearray(path.read_bytes())
+    at, count = 13, 0
+    while at + 11 < len(data):
+        size = int.from_bytes(data[at + 1 : at + 4], "big")
+        if data[at] == 8:
+            time = int.from_bytes(data[at + 4 : at + 7], "big") + moves.get(count, 0)
+            data[at + 4 : at + 7] = time.to_bytes(3, "big")
+            count += 1
+        at += 11 + size + 4
+    path.write_bytes(data)
+
+
+def test_one_time_out_of_place_moves_nothing_else(tmp_path: Path) -> None:
+    clip = recording(tmp_path / "in.flv", "flv1", "libmp3lame")
+    jittery(clip, {15: -350})
+    interp(clip, tmp_path / "out.mp4")
+    assert packets_of(tmp_path / "out.mp4") == packets_of(clip)
+    assert moved_by(times_of(tmp_path / "out.mp4", "audio"), clip) == {15}
+
+
+def test_sound_whose_clock_alone_starts_again_goes_on(tmp_path: Path) -> None:
+    clip = recording(tmp_path / "in.flv", "flv1", "libmp3lame")
+    jittery(clip, dict.fromkeys(range(32, 60), -700))
+    interp(clip, tmp_path / "out.mp4")
+    assert packets_of(tmp_path / "out.mp4") == packets_of(clip)
+    assert moved_by(times_of(tmp_path / "out.mp4", "audio")[:32], clip) == set()
+    gaps = [b - a for a, b in pairwise(times_of(tmp_path / "out.mp4", "audio"))]
+    assert max(gaps) - min(gaps) < F(1, 200)

@@ -1,0 +1,344 @@
+"""Nothing foreign is touched, nothing that is read is written, and one run makes an output."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from fractions import Fraction as F
+from pathlib import Path
+from typing import Any
+
+import av.error
+import pytest
+from PIL import Image
+
+import cloudconv
+from cloudconv import files
+from cloudconv.errors import OutputError, TakenError
+from cloudconv.jobs.interp import batch
+from cloudconv.jobs.interp import run as interp
+from cloudconv.jobs.interp.settings import InterpSettings
+from cloudconv.media.streams.carry import Copier
+from cloudconv.media.write.target import Part
+from cloudconv.report import ReportFolder
+from cloudconv.segments import store
+from cloudconv.segments.store import SegmentStore
+from tests.helpers.factory import read_times, write_clip
+
+BLEND = {"factor": 2, "model": "blend"}
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_clip(tmp_path / "a.mp4", 6, rate=24, codec="libx264")
+
+
+def pictures(folder: Path, count: int = 4) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        Image.new("RGB", (32, 24), (40 * number,) * 3).save(folder / f"{number:03d}.jpg")
+    return folder
+
+
+def holdings(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.*")
+            if p.is_file()}  # fmt: skip
+
+
+@pytest.mark.parametrize("link", [None, os.link, os.symlink])
+def test_no_output_is_an_input_of_the_batch(clip: Path, tmp_path: Path, link: Any) -> None:
+    other = write_clip(tmp_path / ("a_x2.mp4" if link is None else "b.mp4"), 3, codec="libx264")
+    if link is not None:
+        link(other, tmp_path / "a_x2.mp4")
+    before = other.read_bytes()
+    every = batch.each_input(
+        InterpSettings(input=clip, overwrite=True, **BLEND), [str(clip), str(other)], tmp_path
+    )
+    came: dict[int, Any] = {}
+    batch.run(every, came.__setitem__)
+    assert isinstance(came[0], OutputError)
+    assert "is the input itself" in str(came[0])
+    assert other.read_bytes() == before
+    assert came[1].output_frames == 6
+
+
+MAKERS = {
+    "film": lambda clip, out: cloudconv.interpolate(clip, out / "o.mkv", **BLEND),
+    "gif": lambda clip, out: cloudconv.interpolate(clip, out / "o.gif", **BLEND),
+    "pictures": lambda clip, out: cloudconv.interpolate(clip, out / "o/%03d.png", **BLEND),
+    "forecast": lambda clip, out: cloudconv.extrapolate(
+        clip, out / "o.mkv", model="linear", frames=2
+    ),
+    "dream": lambda clip, out: cloudconv.dream(clip, out / "o.mkv", mode="flow", frames=2),
+}
+
+
+@pytest.mark.parametrize("what", MAKERS)
+def test_one_run_at_a_time_makes_an_output(clip: Path, tmp_path: Path, what: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    target = {"gif": "o.gif", "pictures": "o"}.get(what, "o.mkv")
+    with files.Claim(out / target):
+        with pytest.raises(OutputError, match=rf"Another cloudconv \(process {os.getpid()} on "):
+            MAKERS[what](clip, out)
+        assert [name for name in os.listdir(out) if not name.endswith(".lock")] == []
+    MAKERS[what](clip, out)
+    assert os.listdir(out) == [target]
+
+
+@pytest.mark.parametrize("what", MAKERS)
+def test_what_is_not_ours_is_neither_written_through_nor_deleted(
+    clip: Path, tmp_path: Path, what: str
+) -> None:
+    out, precious = tmp_path / "out", tmp_path / "precious.txt"
+    precious.write_text("precious")
+    for name in ("o.part", "o/%03d.png.part"):
+        (out / name).mkdir(parents=True)
+        (out / name / "mine.txt").write_text("mine")
+    for name in ("o.mkv.part", "o.gif.part", "o.mkv.work"):
+        (out / name).symlink_to(precious)
+    before = holdings(out)
+    MAKERS[what](clip, out)
+    after = holdings(out)
+    assert {name: after.get(name) for name in before} == before
+    assert all((out / name).is_symlink() for name in ("o.mkv.part", "o.gif.part", "o.mkv.work"))
+    assert precious.read_text() == "precious"
+
+
+def test_links_in_a_work_folder_are_not_followed(clip: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious.txt"
+    precious.write_text("precious")
+    work = tmp_path / "o.mkv.work"
+    work.mkdir()
+    for name in ("plan.json", "plan.json.part", "segments.jsonl", "lock", "x.packets"):
+        (work / name).symlink_to(precious)
+    cloudconv.interpolate(clip, tmp_path / "o.mkv", **BLEND)
+    assert len(os.listdir(work)) == 5
+    assert precious.read_text() == "precious"
+    assert read_times(tmp_path / "o.mkv")
+
+
+def test_what_a_killed_run_left_goes_with_the_next(clip: Path, tmp_path: Path) -> None:
+    target = tmp_path / "o.gif"
+    files.fresh(target)
+    (files.fresh(target, folder=True) / "a").touch()
+    files.fresh(tmp_path / "other.gif")
+    cloudconv.interpolate(clip, target, **BLEND)
+    (left,) = tmp_path.glob(".*")
+    assert left.name.startswith(files.own_name(tmp_path / "other.gif"))
+
+
+@pytest.mark.parametrize("what", ["film", "gif", "pictures", "dream"])
+def test_what_appears_meanwhile_is_kept(
+    clip: Path, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    name = {"gif": "o.gif", "pictures": "o"}.get(what, "o.mkv")
+    commit = Part.commit
+
+    def late(part: Part) -> None:
+        if what == "pictures":
+            (out / "o").mkdir()
+            (out / "o" / "001.png").write_text("precious")
+        else:
+            (out / name).write_text("precious")
+        commit(part)
+
+    monkeypatch.setattr(Part, "commit", late)
+    with pytest.raises(TakenError, match="is left as it is") as raised:
+        MAKERS[what](clip, out)
+    assert "carries on" not in str(raised.value)
+    other = Path(name).with_stem(f"{Path(name).stem}-1").name
+    assert sorted(os.listdir(out)) == sorted([name, other])
+    if what == "pictures":
+        assert (out / "o" / "001.png").read_text() == "precious"
+        assert len(os.listdir(out / other)) == 12
+    else:
+        assert (out / name).read_text() == "precious"
+        assert len(read_times(out / other)) >= 8
+
+
+def test_a_preview_never_replaces_what_is_read(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "fr")
+    before = holdings(folder)
+    for name in ("fr/002.jpg", "fr/new.jpg"):
+        with pytest.raises(OutputError, match=r"preview|input"):
+            cloudconv.interpolate(
+                folder, tmp_path / "o.mkv", preview=tmp_path / name, overwrite=True, **BLEND
+            )
+    assert holdings(folder) == before
+    assert os.listdir(tmp_path) == ["fr"]
+
+
+def test_a_preview_replaces_previews_only(clip: Path, tmp_path: Path) -> None:
+    shown = tmp_path / "now.jpg"
+    Image.new("RGB", (8, 8)).save(shown)
+    before = shown.read_bytes()
+    with pytest.raises(OutputError, match=r"preview .* exists already; use -y"):
+        cloudconv.interpolate(clip, tmp_path / "o.mkv", preview=shown, **BLEND)
+    assert shown.read_bytes() == before
+    cloudconv.interpolate(clip, tmp_path / "o.mkv", preview=shown, overwrite=True, **BLEND)
+    assert shown.read_bytes() != before
+    # The same command carries on: what it has left itself is in nobody's way.
+    cloudconv.interpolate(clip, tmp_path / "p.mkv", preview=shown, **BLEND)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", "null", '{"version": 1}', '{"version": 1, "identity": 3, "decided": []}']
+)
+def test_a_plan_of_another_shape_is_begun_anew(clip: Path, tmp_path: Path, text: str) -> None:
+    work = tmp_path / "o.mkv.work"
+    work.mkdir()
+    (work / "cloudconv").touch()
+    (work / "plan.json").write_text(text)
+    (work / "segments.jsonl").write_text(json.dumps({"number": "x"}) + "\n[]\n")
+    result = cloudconv.interpolate(clip, tmp_path / "o.mkv", **BLEND)
+    assert not result.resumed
+    assert any("cannot be carried on" in message for message in result.warnings)
+    assert not work.exists()
+
+
+def compared(clip: Path, folder: Path, **given: Any) -> Any:
+    return cloudconv.compare(clip, models=("blend",), against=("hold",), report=folder, **given)
+
+
+def test_a_report_never_replaces_the_film_that_it_is_of(tmp_path: Path) -> None:
+    folder = tmp_path / "look"
+    folder.mkdir()
+    clip = write_clip(folder / "side_by_side.mp4", 9, codec="libx264")
+    before = clip.read_bytes()
+    with pytest.raises(OutputError, match="is the input itself"):
+        compared(clip, folder, overwrite=True)
+    assert clip.read_bytes() == before
+    assert os.listdir(folder) == ["side_by_side.mp4"]
+
+
+def test_one_run_at_a_time_makes_a_report_and_clears_what_a_killed_one_left(
+    clip: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "look"
+    with files.Claim(folder), pytest.raises(OutputError, match=f"process {os.getpid()}"):
+        compared(clip, folder)
+    assert not folder.exists()
+    (files.fresh(folder, folder=True) / "side_by_side.mp4").touch()
+    compared(clip, folder)
+    assert sorted(os.listdir(tmp_path)) == ["a.mp4", "look"]
+    (files.fresh(folder, folder=True, within=folder) / "side_by_side.mp4").touch()
+    (folder / "notes.txt").write_text("mine")
+    compared(clip, folder, overwrite=True)
+    names = ["frames.csv", "index.html", "notes.txt", "result.json", "side_by_side.mp4"]
+    assert sorted(os.listdir(folder)) == names
+
+
+def test_a_report_that_appears_meanwhile_is_kept(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = ReportFolder.put
+
+    def late(report: ReportFolder, texts: dict[str, str]) -> None:
+        (tmp_path / "look").mkdir()
+        (tmp_path / "look" / "index.html").write_text("precious")
+        put(report, texts)
+
+    monkeypatch.setattr(ReportFolder, "put", late)
+    with pytest.raises(TakenError, match="look-1"):
+        compared(clip, tmp_path / "look")
+    assert holdings(tmp_path / "look") == {"index.html": b"precious"}
+    assert len(os.listdir(tmp_path / "look-1")) == 4
+
+
+@pytest.mark.parametrize("what", ["film", "gif"])
+def test_a_kill_right_after_the_output_has_its_name_leaves_nothing(
+    clip: Path, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settings() -> list[InterpSettings]:
+        given = InterpSettings(input=clip, model="blend", fps=F(48))
+        return batch.each_input(given, [str(clip)], tmp_path / "o")
+
+    if what == "gif":
+        cloudconv.interpolate(clip, tmp_path / "a.gif", model="blend", fps=36)
+        clip = tmp_path / "a.gif"
+    commit = Part.commit
+
+    def killed(part: Part) -> None:
+        commit(part)
+        raise ZeroDivisionError
+
+    came: dict[int, Any] = {}
+    with monkeypatch.context() as patched:
+        patched.setattr(Part, "commit", killed)
+        # Of a process that was killed, nothing but its lock goes.
+        patched.setattr(SegmentStore, "release", lambda store, **_: store._claim.release())
+        with pytest.raises(ZeroDivisionError):
+            batch.run(settings(), came.__setitem__)
+    (made,) = (tmp_path / "o").glob("a_48fps.*[!k]")
+    before = made.read_bytes()
+    (tmp_path / "o" / f"{files.own_name(made)}-0123456789abcdef.part").touch()
+    batch.run(settings(), came.__setitem__)
+    assert isinstance(came[0], batch.Exists)
+    assert sorted(os.listdir(tmp_path / "o")) == [".cloudconv.jsonl", made.name]
+    with pytest.raises(OutputError, match="exists already"):
+        cloudconv.interpolate(clip, made, model="blend", fps=48)
+    assert made.read_bytes() == before
+
+
+@pytest.mark.parametrize(("name", "factor"), [("o.mkv", 60), ("o.gif", 3), ("o.webm", 60)])
+def test_what_a_run_would_refuse_its_plan_refuses(clip: Path, name: str, factor: int) -> None:
+    settings = InterpSettings(input=clip, output=clip.with_name(name), factor=F(factor))
+    assert any(".mp4 instead" in refusal for refusal in interp.plan(settings).refusals)
+    with pytest.raises(OutputError, match=r"\.mp4 instead"):
+        interp.run(settings)
+
+
+def test_the_disk_is_looked_at_before_the_join(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = shutil.disk_usage(tmp_path)._replace(free=1000)
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "disk_usage", lambda _: full)
+        with pytest.raises(OutputError, match=r"while they are joined, and 0\.0 MB are free.* the"):
+            cloudconv.interpolate(clip, tmp_path / "o.mkv", **BLEND)
+    assert sorted(os.listdir(tmp_path)) == ["a.mp4", "o.mkv.work"]
+    assert cloudconv.interpolate(clip, tmp_path / "o.mkv", **BLEND).resumed
+
+
+def test_the_plan_says_what_it_takes_on_the_disk(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = clip.stat().st_size
+    for name, times in (("o.mkv", 2), ("o.gif", 1)):
+        settings = InterpSettings(input=clip, output=tmp_path / name, factor=F(2), model="blend")
+        plan = interp.plan(settings)
+        assert plan.disk_bytes == 2 * times * size
+        assert not any("less is free" in message for message in plan.warnings)
+        full = shutil.disk_usage(tmp_path)._replace(free=1000)
+        with monkeypatch.context() as patched:
+            patched.setattr(interp, "disk_usage", lambda _, full=full: full)
+            assert any("less is free" in message for message in interp.plan(settings).warnings)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
+def test_a_track_that_cannot_be_muxed_is_known_before_the_first_frame(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video, audio = ("libvpx-vp9", "libopus") if suffix == ".webm" else ("libx264", "aac")
+    clip = write_clip(tmp_path / f"a{suffix}", 40, rate=24, codec=video, audio=[audio])
+    until = Copier.until
+    seen = []
+
+    def broken(copier: Copier, time: F | None) -> None:
+        until(copier, time)
+        if time is None:
+            raise av.error.InvalidDataError(1, "no place for it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Copier, "until", broken)
+        with pytest.raises(OutputError) as raised:
+            cloudconv.interpolate(clip, tmp_path / f"o{suffix}", on_progress=seen.append, **BLEND)
+    assert not seen
+    assert "carries on" not in str(raised.value)
+    assert os.listdir(tmp_path) == [clip.name]
+    made = cloudconv.interpolate(clip, tmp_path / f"o{suffix}", **BLEND)
+    assert made.warnings == []

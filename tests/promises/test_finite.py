@@ -1,0 +1,83 @@
+"""Weights and pictures that are no numbers: refused, and never a black frame with exit code 0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from cloudconv import weights
+from cloudconv.cli.app import app
+from cloudconv.models.baselines import Blend, Linear
+from tests.helpers.factory import write_clip
+
+SIZE = (64, 48)
+
+
+def interp(clip: Path, output: Path, *options: str | Path) -> Any:
+    return CliRunner().invoke(app, ["interp", *map(str, (clip, output, *options)), "--factor=2"])
+
+
+def refused(result: Any) -> str:
+    assert result.exit_code == 1
+    (line,) = [x for x in result.stderr.splitlines() if not x.startswith("warning: ")]
+    assert line.startswith("error: ")
+    assert "bug" not in line
+    return str(line)
+
+
+def changed_tensors() -> list[tuple[str, Callable[[torch.Tensor], torch.Tensor]]]:
+    def one_value(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
+        return lambda tensor: tensor.clone().index_fill_(0, torch.tensor([0]), value)
+
+    return [
+        ("not finite", one_value(float("nan"))),
+        ("not finite", one_value(float("inf"))),
+        ("int32", lambda tensor: tensor.int()),
+        ("bool", lambda tensor: tensor > 0),
+    ]
+
+
+@pytest.mark.parametrize(("said", "harm"), changed_tensors())
+@pytest.mark.parametrize("command", ["interp", "train"])
+def test_weights_that_make_no_pictures_are_refused(
+    tmp_path: Path, said: str, harm: Callable[[torch.Tensor], torch.Tensor], command: str
+) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", 30, size=SIZE)
+    whole = weights.weights_folder() / "rife-4.6.safetensors"
+    state, about = weights.read_file(whole)
+    name = sorted(state)[-1]
+    mine, output = tmp_path / "mine.safetensors", tmp_path / "out"
+    save_file({**state, name: harm(state[name])}, mine, {"model": "rife-4.6", **about})
+    if command == "interp":
+        result = interp(clip, output.with_suffix(".mkv"), "--model", mine)
+    else:
+        asked = ["train", clip, "--init", mine, "-o", output.with_suffix(".safetensors")]
+        result = CliRunner().invoke(app, [*map(str, asked), "--steps", "1"])
+    sentence = refused(result)
+    assert said in sentence
+    assert name in sentence
+    assert not list(tmp_path.glob("out.*"))
+
+
+def test_a_picture_that_is_not_finite_is_never_a_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", 6, size=SIZE)
+    output = tmp_path / "out.mkv"
+    monkeypatch.setattr(Blend, "forward", lambda self, x0, x1, *_, **__: (x0 + x1) / 0 - x0 / 0)
+    assert "not finite" in refused(interp(clip, output, "--model", "blend"))
+    assert not output.exists()
+
+
+def test_nor_is_a_forecast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", 6, size=SIZE)
+    monkeypatch.setattr(Linear, "forward", lambda self, context: context[:, -1] / 0)
+    asked = ["extrapolate", clip, tmp_path / "out.mkv", "--model", "linear", "--frames", "3"]
+    assert "not finite" in refused(CliRunner().invoke(app, [*map(str, asked)]))
+    assert not (tmp_path / "out.mkv").exists()

@@ -1,0 +1,140 @@
+"""Damaged files through the real command: one sentence or a file that decodes, never a crash.
+
+The seeds are generated clips of many kinds; the damage is random with a fixed seed. A few dozen
+cases run by default, more than a thousand with ``-m slow``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.error
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers.factory import picture, write_clip
+from tests.helpers.fuzzing import GIBIBYTE, Commands, Ended, damaged
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and limits memory")
+
+SECONDS = 60
+FEW, MANY = 48, 1200
+ONCE_WRONG = (185, 1097)  # a place in a Matroska header that no longer fitted
+SIZE = (64, 48)
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Small whole clips, one of every kind that people have."""
+    folder = tmp_path_factory.mktemp("seeds")
+    bframes = {"bf": "2", "g": "6", "preset": "ultrafast"}
+    webm = {"deadline": "realtime", "cpu-used": "8"}
+    uneven = [Fraction(k, 25) for k in (0, 1, 3, 4, 7, 8, 9, 12, 13, 14)]
+    clips = [
+        write_clip(
+            folder / "a.mp4", 10, codec="libx264", options=bframes, size=SIZE, audio=["aac"]
+        ),
+        write_clip(folder / "b.mkv", 10, codec="libx264", options=bframes, times=uneven, size=SIZE),
+        write_clip(folder / "c.webm", 8, codec="libvpx-vp9", options=webm, size=SIZE),
+        write_clip(folder / "d.avi", 10, codec="mpeg4", size=SIZE, audio=["mp3"]),
+        write_clip(folder / "e.ts", 10, codec="libx264", options=bframes, size=SIZE),
+        write_clip(folder / "f.mov", 6, codec="prores_ks", pix_fmt="yuv422p10le", size=SIZE),
+        write_clip(folder / "g.mkv", 8, codec="ffv1", pix_fmt="yuva420p", size=SIZE),
+        write_clip(folder / "h.flv", 10, codec="libx264", options=bframes, size=SIZE),
+        write_clip(
+            folder / "i.mp4",
+            8,
+            codec="libx265",
+            options={"x265-params": "log-level=none", "preset": "ultrafast"},
+            size=SIZE,
+        ),
+        write_clip(folder / "j.mpg", 10, codec="mpeg2video", rate=25, size=SIZE),
+    ]
+    stills = [
+        Image.fromarray(picture(k, *SIZE, "yuv420p").to_ndarray(format="rgb24")) for k in range(6)
+    ]
+    for name in ("k.gif", "l.webp", "m.png"):
+        stills[0].save(folder / name, save_all=True, append_images=stills[1:], duration=40)
+        clips.append(folder / name)
+    return clips
+
+
+@pytest.fixture
+def commands(tmp_path: Path) -> Iterator[Commands]:
+    with Commands(tmp_path, seconds=SECONDS) as running:
+        yield running
+
+
+def what_is_wrong(ended: Ended, output: Path) -> str | None:
+    """What a user would complain about, if there is anything."""
+    if ended.code is None:
+        return f"it took more than {SECONDS} s"
+    if ended.code not in (0, 1):
+        return f"exit code {ended.code}"
+    if "Traceback" in ended.stderr or "report it as a bug" in ended.stderr:
+        return "a failure that nobody foresaw"
+    if ended.peak_bytes > GIBIBYTE:
+        return f"{ended.peak_bytes >> 20} MiB of memory"
+    if ended.code == 1:
+        errors = [x for x in ended.stderr.splitlines() if not x.startswith("warning: ")]
+        if len(errors) != 1 or not errors[0].startswith("error: "):
+            return "not one sentence"
+        return "a file in spite of the error" if output.exists() else None
+    told = json.loads(ended.stdout)["output_frames"]
+    try:
+        with av.open(str(output)) as made:
+            found = sum(1 for _ in made.decode(video=0))
+    except av.error.FFmpegError as error:
+        return f"success, and an output that does not decode: {error}"
+    return None if found == told else f"success with {told} frames, but {found} are there"
+
+
+def survive(
+    commands: Commands, seeds: list[Path], folder: Path, cases: Sequence[int]
+) -> Counter[str]:
+    ends: Counter[str] = Counter()
+    wrong = []
+    for case in cases:
+        random = np.random.default_rng(case)
+        seed, other = (seeds[int(k)] for k in random.integers(len(seeds), size=2))
+        kind, data = damaged(seed.read_bytes(), other.read_bytes(), random)
+        broken = folder / f"case{seed.suffix}"
+        output = folder / "made.mkv"
+        broken.write_bytes(data)
+        options = ["--factor", "2", "--model", "blend", "--threads", "1", "--json"]
+        ended = commands.run("interp", str(broken), str(output), *options)
+        ends["made" if ended.code == 0 else "refused"] += 1
+        problem = what_is_wrong(ended, output)
+        if problem is not None:
+            wrong.append(f"case {case}, {kind} in {seed.name}: {problem}\n{ended.stderr[-2000:]}")
+        output.unlink(missing_ok=True)
+        if f"are kept in {output}.work" in ended.stderr:
+            shutil.rmtree(f"{output}.work")
+        left = sorted(p.name for p in folder.iterdir())
+        if left != sorted([broken.name, "stderr.txt", "stdout.txt"]):
+            wrong.append(f"case {case}, {kind} in {seed.name}: left behind {left}")
+        broken.unlink()
+    assert not wrong, "\n".join([f"{len(wrong)} of {len(cases)} cases:", *wrong[:20]])
+    return ends
+
+
+def test_damaged_files_end_in_a_sentence_or_in_a_whole_film(
+    commands: Commands, seeds: list[Path], tmp_path: Path
+) -> None:
+    ends = survive(commands, seeds, tmp_path, [*range(FEW), *ONCE_WRONG])
+    # Damage that nothing survives, or that nothing notices, would test nothing.
+    assert ends["made"] > FEW // 8
+    assert ends["refused"] > FEW // 8
+
+
+@pytest.mark.slow
+def test_many_damaged_files(commands: Commands, seeds: list[Path], tmp_path: Path) -> None:
+    survive(commands, seeds, tmp_path, range(FEW, FEW + MANY))

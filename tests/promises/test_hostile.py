@@ -1,0 +1,192 @@
+"""Inputs, names and weights that mean harm, or are only odd, through the real command."""
+
+from __future__ import annotations
+
+import json
+import resource
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cloudconv import weights
+from cloudconv.cli.app import app
+from tests.helpers.factory import read_times, write_clip
+
+SIZE = (64, 48)
+NAMES = [
+    "two words.mkv",
+    "quote\"s and 'more'.mkv",
+    "new\nline.mkv",
+    "-dash.mkv",
+    "--factor.mkv",
+    "雲 ☁ ünïcödé.mkv",
+    "50%.mkv",
+    "a;b&c|d$HOME`x`.mkv",
+    "file:name.mkv",
+    "pipe:1.mkv",
+    "#1?.mkv",
+    "[ab].mkv",
+    "star*.mkv",
+    "back\\slash.mkv",
+    " .mkv",
+]
+
+
+def interp(*arguments: str | Path) -> Any:
+    options = ["--factor", "2", "--model", "blend", "--json"]
+    return CliRunner().invoke(
+        app, ["interp", *options, *map(str, arguments)], prog_name="cloudconv"
+    )
+
+
+def one_sentence(result: Any, exit_code: int = 1) -> str:
+    """What is said of an error: the same on stderr, for people, and on stdout, as JSON."""
+    assert result.exit_code == exit_code
+    lines = [x for x in result.stderr.splitlines() if not x.startswith("warning: ")]
+    assert len(lines) == 1
+    said = json.loads(result.stdout)
+    assert lines == [f"error: {said['error']}"]
+    assert (said["exit_code"], said.keys()) == (exit_code, {"error", "kind", "exit_code"})
+    assert "bug" not in lines[0]
+    assert said["kind"] != "bug"
+    return str(lines[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_file_name_does_for_input_and_output(tmp_path: Path, name: str) -> None:
+    whole = write_clip(tmp_path / "whole.mkv", 4, size=SIZE)
+    given = whole.rename(tmp_path / name)
+    (tmp_path / "out").mkdir()
+    output = tmp_path / "out" / name
+    result = interp("--", given, output)
+    assert result.exit_code == 0, result.stderr
+    assert len(read_times(f"file:{output}")) == 8
+    assert json.loads(result.stdout)["output"] == str(output)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_file_name_does_in_the_current_folder(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_clip(tmp_path / "whole.mkv", 4, size=SIZE).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    result = interp("--", name)
+    assert result.exit_code == 0, result.stderr
+    output = json.loads(result.stdout)["output"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, Path(output).name])
+
+
+def y4m(width: int, height: int, rate: str, *, frames: int = 3, bytes_each: int = 96) -> bytes:
+    head = f"YUV4MPEG2 W{width} H{height} F{rate} Ip A1:1 C420\n".encode()
+    return head + (b"FRAME\n" + bytes(bytes_each)) * frames
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        y4m(100_000, 100_000, "25:1"),
+        y4m(2_000_000_000, 2, "25:1"),
+        y4m(16_000, 16_000, "25:1"),
+        y4m(0, 0, "25:1"),
+        y4m(8, 8, "25:1", frames=0),
+        b"",
+        b"\x00",
+        b"not a video at all\n" * 100,
+        b"RIFF\xff\xff\xff\xffAVI LIST",
+        b"GIF89a\xff\xff\xff\xff",
+        struct.pack(">I4sQ", 1, b"ftyp", 2**63),
+    ],
+)
+def test_absurd_files_give_one_sentence(tmp_path: Path, data: bytes) -> None:
+    clip = tmp_path / "odd.y4m"
+    clip.write_bytes(data)
+    assert "odd.y4m" in one_sentence(interp(clip, tmp_path / "out.mkv"))
+    assert [p.name for p in tmp_path.iterdir()] == ["odd.y4m"]
+
+
+@pytest.mark.parametrize("rate", ["0:0", "0:1", "25:0", "2147483647:1", "1:2147483647"])
+def test_absurd_rates_give_a_film_or_one_sentence(tmp_path: Path, rate: str) -> None:
+    clip = tmp_path / "odd.y4m"
+    clip.write_bytes(y4m(8, 8, rate))
+    output = tmp_path / "out.mp4"
+    result = interp(clip, output)
+    if result.exit_code == 0:
+        times = read_times(output)
+        assert len(times) == json.loads(result.stdout)["output_frames"]
+        assert times == sorted(set(times))
+    else:
+        assert "carries on" not in one_sentence(result)
+        assert [p.name for p in tmp_path.iterdir()] == ["odd.y4m"]
+
+
+def damaged_weights() -> list[tuple[str, Callable[[bytes], bytes]]]:
+    return [
+        ("truncated", lambda data: data[: len(data) // 2]),
+        ("empty", lambda data: b""),
+        ("a pickle", lambda data: b"\x80\x02}q\x00."),
+        ("a huge header", lambda data: struct.pack("<Q", 2**62) + data[8:]),
+        ("noise", lambda data: bytes(255 - x for x in data[:4096])),
+        (
+            "another model's",
+            lambda data: (weights.weights_folder() / "conv.safetensors").read_bytes(),
+        ),
+    ]
+
+
+@pytest.mark.parametrize(("what", "harm"), damaged_weights())
+def test_bad_weights_files_give_one_sentence(
+    tmp_path: Path, what: str, harm: Callable[[bytes], bytes]
+) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", 4, size=SIZE)
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(harm((weights.weights_folder() / "rife-4.6.safetensors").read_bytes()))
+    output = tmp_path / "out.mkv"
+    other = what == "another model's"  # one that does something else: a wrong choice
+    said = one_sentence(interp(clip, output, "--model", mine), 2 if other else 1)
+    assert ("conv" if other else "mine.safetensors") in said
+    assert not output.exists()
+
+
+def test_a_full_disk_gives_one_sentence_and_no_half_a_film(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mkv", 12, size=(320, 240), noise=20.0)
+    limit = 200_000  # the film would have more than a million bytes
+    command = [sys.executable, "-m", "cloudconv", "interp", str(clip), str(tmp_path / "out.mkv")]
+    ended = subprocess.run(
+        [*command, "--factor", "2", "--model", "blend", "--encoder", "ffv1", "--threads", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert len([x for x in ended.stderr.splitlines() if x.startswith("error: ")]) == 1
+    assert not (tmp_path / "out.mkv").exists()
+
+
+@pytest.mark.parametrize("target", ["/proc/out.mkv", "/dev/full/out.mkv"])
+def test_a_folder_that_takes_no_files_is_refused(tmp_path: Path, target: str) -> None:
+    if not Path("/proc/self").exists():
+        pytest.skip("no such folder on this system")
+    clip = write_clip(tmp_path / "clip.mkv", 4, size=SIZE)
+    said = one_sentence(interp(clip, target))
+    assert target in said
+    assert "Another" not in said
+    assert "make it first" not in said
+
+
+def test_a_clip_of_absurd_length_keeps_its_times(tmp_path: Path) -> None:
+    """Two frames that are a year apart: sparse, and no reason to hang or to fill memory."""
+    year = Fraction(365 * 24 * 3600)
+    clip = write_clip(tmp_path / "year.mkv", 2, times=[Fraction(0), year], size=SIZE)
+    result = interp(clip, tmp_path / "out.mkv")
+    assert result.exit_code == 0, result.stderr
+    assert read_times(tmp_path / "out.mkv")[:3] == [0, year / 2, year]

@@ -1,0 +1,490 @@
+"""The report: what its text says, and what a person can do with it in a browser."""
+
+from __future__ import annotations
+
+import ast
+import io
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import cloudconv.report
+from cloudconv.report import (
+    COLUMNS,
+    Comparison,
+    Curves,
+    Method,
+    Picture,
+    ReportData,
+    render_report,
+)
+from cloudconv.report.charts import steps, thin
+from tests.helpers.browser import CHROMIUM, Browser
+
+RATE = Fraction(24000, 1001)
+CUTS = (Fraction(1001 * 61, 24000), Fraction(1001 * 128, 24000))
+NAMES = ("rife-4.6", "blend", "minterpolate", "hold")
+
+Rgb = NDArray[np.float64]
+
+
+def scene(time: float, width: int = 480, height: int = 270) -> Rgb:
+    """A sky, hills and a sun that moves; (H, W, 3) in [0, 1]."""
+    y, x = np.mgrid[:height, :width] / height
+    sky = np.stack([0.35 + 0.45 * y, 0.55 + 0.3 * y, 0.85 - 0.1 * y], -1)
+    cloud = np.clip(np.sin(9 * (x - time * 0.2)) * np.cos(7 * y + 2 * x) - 0.3, 0, 1)[..., None]
+    sky = sky * (1 - 0.5 * cloud) + 0.5 * cloud
+    sun = np.clip(60 * (0.09 - np.hypot(x - 0.25 - 0.8 * time, y - 0.3)), 0, 1)[..., None]
+    sky = sky * (1 - sun) + sun * np.array([1.0, 0.93, 0.7])
+    for level, shade in ((0.68, 0.45), (0.8, 0.3)):
+        ridge = level + 0.05 * np.sin(6 * x + 20 * shade - time) + 0.02 * np.sin(23 * x)
+        hill = np.clip((y - ridge) * 80, 0, 1)[..., None]
+        sky = sky * (1 - hill) + hill * np.array([0.5, 0.75, 0.55]) * shade
+    return np.clip(sky, 0, 1)
+
+
+def jpeg(rgb: Rgb) -> Picture:
+    stream = io.BytesIO()
+    Image.fromarray((rgb * 255).round().astype(np.uint8)).save(stream, "JPEG", quality=80)
+    return Picture(stream.getvalue(), rgb.shape[1], rgb.shape[0])
+
+
+def comparison(frame: int, *, loses: bool = False, horizon: int | None = None) -> Comparison:
+    time = frame / 100
+    truth = scene(time)
+    blend = (scene(time - 0.1) + scene(time + 0.1)) / 2
+    model = scene(time + (0.03 if loses else 0.012))
+    error = np.clip(np.abs(model - truth).mean(-1, keepdims=True) * 4, 0, 1)
+    model_psnr, blend_psnr = (28.4, 30.1) if loses else (27.3 + frame / 90, 24.9)
+    return Comparison(
+        frame=frame,
+        time=frame / RATE,
+        truth=jpeg(truth),
+        model=jpeg(model),
+        baseline=jpeg(blend),
+        error=jpeg(error * np.array([1.0, 0.55, 0.25])),
+        model_psnr=model_psnr,
+        baseline_psnr=blend_psnr,
+        horizon=horizon,
+    )
+
+
+def example() -> ReportData:
+    """A comparison of four methods over 96 made frames and two cuts."""
+    frames = tuple(k for k in range(1, 192, 2) if k not in (61, 127))
+    wave = [math.sin(k / 13) * 1.8 + 0.7 * math.sin(k * 1.7) for k in frames]
+    psnr: dict[str, tuple[float | None, ...]] = {}
+    for name, level in zip(NAMES, (34.6, 30.4, 33.1, 26.9), strict=True):
+        scores = [level + w * (1 if name != "hold" else 1.3) for w in wave]
+        psnr[name] = tuple(scores)
+    psnr["rife-4.6"] = tuple(
+        s - 5.5 if 40 <= k <= 43 else s
+        for k, s in enumerate(psnr["rife-4.6"])  # type: ignore[operator]
+    )
+    psnr["minterpolate"] = (*psnr["minterpolate"][:-2], None, None)
+    psnr["blend"] = (*psnr["blend"][:20], 100.0, 100.0, *psnr["blend"][22:])
+    ssim = {
+        name: tuple(None if s is None else 1 - 10 ** (-s / 24) for s in scores)
+        for name, scores in psnr.items()
+    }
+
+    def method(name: str, seconds: float, missing: int = 0) -> Method:
+        known = [s for s in psnr[name] if s is not None]
+        mean = sum(known) / len(known)
+        scores = {
+            "psnr": mean,
+            "ssim": 1 - 10 ** (-mean / 24),
+            "l1": 10 ** (-mean / 20) * 0.7,
+            "gdl": 10 ** (-mean / 20) * 1.1,
+            "sharpness": mean - 14,
+            "flicker": 10 ** (-mean / 16),
+        }
+        return Method(name, scores, seconds, missing)
+
+    return ReportData(
+        source="clouds & <hills>.mp4",
+        verdict="rife-4.6 is 4.1 dB better than blending; it loses on 6 of 94 frames, near 3.4 s.",
+        summary="One frame of every 2 kept, the others made again. 94 frames scored, 2 cuts apart.",
+        model="rife-4.6",
+        baseline="blend",
+        metrics=("psnr", "ssim", "l1", "gdl", "sharpness", "flicker"),
+        methods=(
+            method("rife-4.6", 0.213),
+            method("blend", 0.004),
+            method("minterpolate", 0.182, missing=2),
+            method("hold", 0.0001),
+        ),
+        curves=Curves(frames, tuple(k / RATE for k in frames), psnr, ssim, CUTS),
+        worst=tuple(comparison(k) for k in (83, 85, 31)),
+        loses=(comparison(81, loses=True), comparison(83)),
+        facts=(
+            ("Clip", "clouds & <hills>.mp4, 480x270, 24000/1001 frames per second, yuv420p"),
+            ("Task", "one frame of every 2 kept; each missing frame made at its own time"),
+            ("Scores", "8-bit RGB in 0 to 1, full range; mean over frames"),
+            ("Error map", "mean absolute error of the channels, 4 times"),
+            ("Machine", "cpu, float32, 1 thread"),
+            ("Version", "cloudconv 0.1.0"),
+        ),
+        files=("side_by_side.mp4", "frames.csv", "result.json"),
+    )
+
+
+def horizon_example() -> ReportData:
+    """A forecast by four methods over six horizons."""
+    steps = (1, 2, 5, 10, 15, 30)
+    methods = []
+    for name, start, fall, seconds in (
+        ("voxelflow", 36.6, 4.6, 0.19),
+        ("hold", 35.5, 6.4, 0.0),
+        ("linear", 32.0, 6.9, 0.002),
+        ("flow", 36.9, 5.5, 0.03),
+    ):
+        horizons = {
+            step: {
+                "psnr": start - fall * math.log(step) / 1.2,
+                "ssim": 1 - 10 ** (-(start - fall * math.log(step)) / 24),
+                "sharpness": start - 12 - 0.4 * math.log(step),
+            }
+            for step in steps
+        }
+        mean = {key: sum(s[key] for s in horizons.values()) / len(steps) for key in horizons[1]}
+        methods.append(Method(name, mean, seconds, horizons=horizons))
+    return ReportData(
+        source="clouds.mp4",
+        verdict="voxelflow is 2.9 dB better than holding the last frame, from 1 to 30 frames on.",
+        summary="Forecasts of 30 frames from 12 starts; 1 cut left out.",
+        model="voxelflow",
+        baseline="hold",
+        metrics=("psnr", "ssim", "sharpness"),
+        methods=tuple(methods),
+        worst=(comparison(60, horizon=30), comparison(71, horizon=15)),
+        facts=(("Starts", "every 12th frame, 4 frames of context"),),
+        files=("result.json",),
+    )
+
+
+class Structure(HTMLParser):
+    """Notes tags that are left open, doubled ids, and what points outside the page."""
+
+    VOID = ("meta", "link", "img", "input", "br")
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if found.get("id"):
+            self.ids.append(str(found["id"]))
+        if tag == "img":
+            self.images.append(found)
+        if tag not in self.VOID and not (self.open and self.open[-1] == "svg" and tag == "path"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in ("path", *self.VOID)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.text += data
+
+
+@pytest.mark.parametrize("data", [example(), horizon_example()], ids=["drop", "horizon"])
+def test_the_page_is_well_formed_and_self_contained(data: ReportData) -> None:
+    page = render_report(data)
+    structure = Structure(page)
+    assert structure.open == []
+    assert len(structure.ids) == len(set(structure.ids))
+    assert all("alt" in image for image in structure.images)
+    outside = re.findall(r'(?:src|href|action)="(?!data:)([^"]*)"|url\(|@import|https?:', page)
+    assert sorted(filter(None, outside)) == sorted(data.files)
+
+
+def test_it_says_the_verdict_the_methods_and_how_it_was_measured() -> None:
+    text = Structure(render_report(example())).text
+    assert "rife-4.6 is 4.1 dB better than blending" in text
+    for name in NAMES:
+        assert name in text
+    assert "213 ms" in text
+    assert "4.69 a second" in text
+    assert "2 frames missing" in text
+    assert "one frame of every 2 kept; each missing frame made at its own time" in text
+    assert "Frame 83 at 3.462 s" in text
+    assert "rife-4.6 28.40 dB, blend 30.10 dB (-1.70)" in text
+
+
+def test_names_from_the_disk_cannot_become_markup() -> None:
+    evil = '</script><img src=x onerror="alert(1)">&amp;.mp4'
+    data = replace(
+        example(),
+        source=evil,
+        verdict=evil,
+        summary=evil,
+        methods=tuple(replace(m, name=m.name.replace("hold", evil)) for m in example().methods),
+        facts=((evil, evil),),
+        files=('a"b <c>.csv',),
+        curves=Curves((1,), (Fraction(1),), {evil: (30.0,)}, {}),
+    )
+    structure = Structure(render_report(data))
+    assert structure.open == []
+    assert "x" not in [image.get("src") for image in structure.images]
+    assert structure.text.count(evil) >= 5
+
+
+def bold(page: str) -> list[str]:
+    return re.findall(r'<td class="best">([^<]*)</td>', page)
+
+
+def test_the_best_is_bold_whichever_way_is_better() -> None:
+    methods = (
+        Method("good", {"psnr": 40.0, "l1": 0.001}),
+        Method("bad", {"psnr": 30.0, "l1": 0.01}),
+        Method("none", {"psnr": None, "l1": math.nan}),
+    )
+    data = replace(example(), methods=methods, metrics=("psnr", "l1"), model="good", curves=None)
+    assert bold(render_report(data)) == ["40.00", "0.00100"]
+
+
+def test_what_looks_equal_is_bold_together_and_all_equal_not_at_all() -> None:
+    column = COLUMNS["psnr"]
+    assert column.best([30.001, 30.0, 29.0]) == "30.00"
+    assert column.best([30.001, 30.0]) is None
+    assert column.best([None, None]) is None
+
+
+def test_horizons_come_as_a_chart_and_a_table_for_each_metric() -> None:
+    page = render_report(horizon_example())
+    text = Structure(page).text
+    assert "Scores by horizon" in text
+    for step in (1, 2, 5, 10, 15, 30):
+        assert f'<th scope="col">{step}</th>' in page
+    assert page.count('class="plot"') == 2
+    assert "Frame 60 at 2.502 s, 30 frames ahead" in text
+
+
+def test_sections_without_content_are_left_out() -> None:
+    bare = replace(example(), curves=None, worst=(), loses=(), facts=(), files=())
+    text = Structure(render_report(bare)).text
+    assert "Methods" in text
+    for heading in ("Over time", "Look for yourself", "is worst", "How it was measured"):
+        assert heading not in text
+
+
+def test_a_frame_that_is_in_both_lists_is_stored_once() -> None:
+    structure = Structure(render_report(example()))
+    stored = [i for i in structure.images if str(i.get("src", "")).startswith("data:")]
+    assert len(stored) == 4 * 4
+    assert len([i for i in structure.images if "data-same" in i]) == 4
+
+
+def test_an_hour_of_frames_makes_a_small_page_that_still_shows_the_worst() -> None:
+    count = 50_000
+    scores = [35.0] * count
+    scores[31_111] = 12.5
+    frames = tuple(range(1, 2 * count, 2))
+    curves = Curves(
+        frames,
+        tuple(k / RATE for k in frames),
+        {name: tuple(scores) for name in NAMES},
+        {name: tuple(s / 40 for s in scores) for name in NAMES},
+    )
+    page = render_report(replace(example(), curves=curves, worst=(), loses=()))
+    assert len(page) < 1_000_000
+    assert "12.5," in page
+    assert "Each point is the frame of 34 neighbours where rife-4.6 is worst" in page
+
+
+def test_thinning_keeps_order_and_the_lowest() -> None:
+    scores: list[float | None] = [None, 5.0, 4.0, 3.0, None, None, 8.0]
+    assert thin(scores, 3) == [2, 3, 6]
+    assert thin(scores, 99) == list(range(7))
+    assert thin([], 5) == []
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.93, 0.99), (12.0, 48.0), (30.0, 30.0), (0.0, 7200.0)])
+def test_axis_steps_are_round_and_hold_the_range(low: float, high: float) -> None:
+    found = steps(low, high, 5)
+    assert found[0] <= low + 1e-9
+    assert found[-1] >= high - 1e-9
+    assert 2 <= len(found) <= 8
+
+
+def test_what_does_not_fit_together_is_refused() -> None:
+    with pytest.raises(ValueError, match="JPEG or PNG"):
+        Picture(b"GIF89a", 1, 1)
+    with pytest.raises(ValueError, match="no column for lpips"):
+        render_report(replace(example(), metrics=("lpips",)))
+    with pytest.raises(ValueError, match="not among the methods"):
+        render_report(replace(example(), model="other"))
+    with pytest.raises(ValueError, match="for each frame"):
+        Curves((1, 2), (Fraction(1), Fraction(2)), {"blend": (30.0,)}, {})
+
+
+def test_the_room_imports_no_video_no_networks_and_no_terminal() -> None:
+    folder = Path(cloudconv.report.__file__).parent
+    imported = {
+        name.split(".")[0]
+        for path in folder.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom) and not node.level
+            else []
+        )
+    }
+    assert not imported & {"av", "torch", "typer", "rich", "PIL", "numpy"}
+
+
+# In a browser
+
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "index.html"
+    path.write_text(render_report(example()), "utf-8")
+    return path
+
+
+def at(browser: Browser, selector: str) -> tuple[float, float, float, float]:
+    """Left, top, width and height of an element in the window, scrolled into sight."""
+    box = browser.run(
+        f"(e => {{ e.scrollIntoView({{block: 'center', behavior: 'instant'}});"
+        "const b = e.getBoundingClientRect(); return [b.left, b.top, b.width, b.height]; })"
+        f"(document.querySelector({selector!r}))"
+    )
+    left, top, width, height = box
+    return left, top, width, height
+
+
+def wiped(browser: Browser) -> float:
+    """The share of the left picture that is seen, by its clip path, in percent."""
+    clip = browser.run("getComputedStyle(document.querySelector('#picture-left')).clipPath")
+    value = browser.run("Number(document.querySelector('#wipe').value)")
+    assert re.fullmatch(r"inset\(0px calc\(100% - [\d.]+%\) 0px 0px\)|inset\(0px [\d.]+%.*\)", clip)
+    found = float(re.findall(r"([\d.]+)%", clip)[-1])
+    assert math.isclose(found, value, abs_tol=0.01) or math.isclose(
+        100 - found, value, abs_tol=0.01
+    )
+    return float(value)
+
+
+@needs_chromium
+def test_it_renders_without_errors_and_without_the_network(browser: Browser, page: Path) -> None:
+    browser.console.clear()
+    browser.requests.clear()
+    browser.open(page)
+    assert browser.run("document.querySelector('h1').textContent").startswith("rife-4.6 is")
+    assert browser.run("document.querySelectorAll('.plot .line path').length") == 8
+    broken = "[...document.images].filter(i => !i.complete || !i.naturalWidth).length"
+    browser.run("Promise.all([...document.images].map(i => i.decode()))")
+    assert browser.run(broken) == 0
+    assert browser.console == []
+    outside = [url for url in browser.requests if not url.startswith(("data:", page.as_uri()))]
+    assert outside == []
+
+
+@needs_chromium
+def test_the_wipe_follows_the_mouse_and_the_arrow_keys(browser: Browser, page: Path) -> None:
+    browser.console.clear()
+    browser.open(page)
+    left, top, width, height = at(browser, "#stage")
+    assert wiped(browser) == 50
+    y = top + height / 2
+    browser.mouse("mouseMoved", left + width / 2, y)
+    browser.mouse("mousePressed", left + width / 2, y, held=True)
+    for share in (0.6, 0.7, 0.8):
+        browser.mouse("mouseMoved", left + width * share, y, held=True)
+    assert wiped(browser) == pytest.approx(80, abs=1)
+    browser.mouse("mouseReleased", left + width * 0.8, y)
+    browser.mouse("mouseMoved", left + width * 0.2, y)
+    dragged = wiped(browser)
+    assert dragged == pytest.approx(80, abs=1)
+    browser.key("ArrowLeft")
+    assert wiped(browser) == dragged - 0.5
+    browser.key("ArrowRight")
+    browser.key("ArrowRight")
+    assert wiped(browser) == dragged + 0.5
+    said = browser.run("document.querySelector('#wipe').getAttribute('aria-valuetext')")
+    assert re.match(r"8\d % truth, the rest rife-4\.6", said)
+    assert browser.console == []
+
+
+@needs_chromium
+def test_the_wipe_shows_the_frames_that_are_chosen(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    shown = "['left', 'right'].map(s => document.getElementById('picture-' + s).alt)"
+    assert browser.run(shown) == ["Frame 83 at 3.462 s: truth", "Frame 83 at 3.462 s: rife-4.6"]
+    browser.run("document.querySelector('[data-open=loses-0]').click()")
+    assert browser.run(shown)[0] == "Frame 81 at 3.378 s: truth"
+    assert browser.run("document.activeElement.id") == "wipe"
+    browser.run(
+        "(s => { s.value = 'baseline'; s.dispatchEvent(new Event('change')); })"
+        "(document.querySelector('#wipe-left'))"
+    )
+    assert browser.run(shown)[0] == "Frame 81 at 3.378 s: blend"
+    assert "blend 30.10 dB" in browser.run("document.querySelector('#wipe-verdict').textContent")
+    browser.run("document.querySelector('[data-step=\"1\"]').click()")
+    assert browser.run(shown)[1] == "Frame 83 at 3.462 s: rife-4.6"
+
+
+@needs_chromium
+def test_charts_are_read_out_by_pointer_and_by_keys(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    left, top, width, height = at(browser, "#plot-psnr")
+    browser.mouse("mouseMoved", left + width / 2, top + height / 2)
+    readout = "document.querySelector('#plot-psnr .readout').innerText"
+    text = browser.run(readout)
+    assert re.search(r"[34]\.\d{3} s, frame 9\d", text)
+    for name in NAMES:
+        assert name in text
+    browser.run("document.querySelector('#plot-ssim').focus()")
+    browser.key("End")
+    assert "frame 191" in browser.run(readout)
+    assert "none" in browser.run(readout)
+    browser.key("ArrowLeft")
+    assert "frame 189" in browser.run(readout)
+    browser.run("document.querySelector('.legend [data-color=\"1\"]').click()")
+    drawn = "getComputedStyle(document.querySelector('[data-series=\"1\"]')).display"
+    assert browser.run(drawn) == "none"
+
+
+@needs_chromium
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_it_fits_a_phone_and_follows_the_colour_scheme(
+    browser: Browser, tmp_path: Path, width: int, dark: bool
+) -> None:
+    for number, data in enumerate((example(), horizon_example())):
+        path = tmp_path / f"{number}.html"
+        path.write_text(render_report(data), "utf-8")
+        browser.open(path, width=width, dark=dark)
+        assert browser.run("document.documentElement.scrollWidth") <= width
+        page_color = browser.run("getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, re.findall(r"\d+", page_color))) < 200) == dark
+    assert browser.console == []

@@ -1,0 +1,103 @@
+"""Any plan cut into segments asks for the same frames, in the same order."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from fractions import Fraction as F
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloudconv.segments.segment import (
+    MAX_FRAMES,
+    MAX_SOURCE_FRAMES,
+    PlannedFrame,
+    Segment,
+    Splitter,
+)
+
+Plan = list[tuple[PlannedFrame, bool]]
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """Source frames with one or more output frames each, some of them at cuts."""
+    plan: Plan = []
+    base = draw(st.sampled_from([F(1, 24), F(1001, 24000), F(1, 1000)]))
+    runs = st.tuples(st.integers(1, 9), st.booleans())
+    sources = draw(st.lists(runs, min_size=1, max_size=150))
+    if draw(st.booleans()):
+        sources[draw(st.integers(0, len(sources) - 1))] = (1500, False)
+    for left, (count, cut) in enumerate(sources):
+        for part in range(count):
+            right = None if part == 0 else (left + 1) * base
+            frame = PlannedFrame(
+                left * base, right, F(part, count), (left + F(part, count)) * base, base / count
+            )
+            plan.append((frame, cut and part == 0 and left > 0))
+    return plan
+
+
+def segments_of(plan: Plan) -> list[Segment]:
+    splitter = Splitter()
+    made = [splitter.push(frame, cut=cut) for frame, cut in plan]
+    return [segment for segment in [*made, splitter.finish()] if segment is not None]
+
+
+@given(plans())
+@settings(max_examples=40)
+def test_no_frame_is_lost_doubled_or_moved(plan: Plan) -> None:
+    segments = segments_of(plan)
+    joined = [frame for segment in segments for frame in segment.frames]
+    assert joined == [frame for frame, _ in plan]
+    assert [segment.number for segment in segments] == list(range(len(segments)))
+    for segment in segments:
+        assert 1 <= len(segment.frames) <= MAX_FRAMES
+        assert len({frame.left for frame in segment.frames}) <= MAX_SOURCE_FRAMES
+
+
+@given(plans())
+@settings(max_examples=40)
+def test_a_segment_ends_at_a_cut_unless_it_is_very_short(plan: Plan) -> None:
+    segments = segments_of(plan)
+    begins = {segment.frames[0].left for segment in segments}
+    for before, after in itertools.pairwise(segments):
+        assert before.frames[-1].time < after.frames[0].time
+    since = 0
+    for frame, cut in plan:
+        if frame.right is None:
+            since = 0 if frame.left in begins else since + 1
+            assert not (cut and since >= 8)
+
+
+@given(plans())
+@settings(max_examples=40)
+def test_a_segment_names_its_sources(plan: Plan) -> None:
+    for segment in segments_of(plan):
+        assert pickle.loads(pickle.dumps(segment)).digest == segment.digest
+        needed = set(segment.sources)
+        assert all(frame.left in needed for frame in segment.frames)
+        assert sorted(needed) == segment.sources
+
+
+@given(plans(), st.data())
+@settings(max_examples=40)
+def test_the_digest_tells_plans_apart(plan: Plan, data: st.DataObject) -> None:
+    segment = data.draw(st.sampled_from(segments_of(plan)))
+    frames = list(segment.frames)
+    index = data.draw(st.integers(0, len(frames) - 1))
+    old = frames[index]
+    frames[index] = PlannedFrame(old.left, old.right, old.timestep, old.time + 1, old.duration)
+    assert Segment(segment.number, tuple(frames)).digest != segment.digest
+    assert Segment(segment.number + 1, segment.frames).digest != segment.digest
+
+
+def test_the_first_segments_are_short() -> None:
+    frames = [PlannedFrame(F(k), None, F(0), F(k), F(1)) for k in range(300)]
+    lengths = [len(segment.frames) for segment in segments_of([(frame, False) for frame in frames])]
+    assert lengths == [8, 16, 32, 64, 64, 64, 52]
+
+
+def test_nothing_makes_no_segment() -> None:
+    assert Splitter().finish() is None

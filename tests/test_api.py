@@ -1,0 +1,320 @@
+"""The Python side: every option of a command is a keyword, pictures in memory, models by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import fields
+from fractions import Fraction as F
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+import cloudconv
+from cloudconv.cli.app import app
+from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
+from cloudconv.jobs.compare.settings import CompareSettings
+from cloudconv.jobs.dream import DreamSettings
+from cloudconv.jobs.extrapolate import ExtrapolateSettings
+from cloudconv.jobs.interp.settings import InterpSettings
+from cloudconv.jobs.keywords import settings_of
+from cloudconv.media.write.encoders import EncodeSettings
+from cloudconv.training.settings import TrainSettings
+from tests.helpers.factory import packets_of, picture, planes_of, read_times, write_clip
+
+TALK = {"help", "json", "quiet", "verbose", "progress"}
+QUICK: dict[str, Any] = {"device": "cpu", "model": "tiny", "threads": 1}
+VALUES: dict[str, Any] = {
+    "encoder_option": {"level": 3},
+    "scene_cut": "off",
+    "workers": "local",
+    "metrics": "psnr",
+    "against": "blend",
+    "model": "blend",
+    "wind": (1, 0),
+    "mode": "flow",
+}
+SETTINGS = {
+    "interp": (InterpSettings, {"factor": 2}),
+    "extrapolate": (ExtrapolateSettings, {"frames": 2}),
+    "dream": (DreamSettings, {"frames": 2}),
+    "compare": (CompareSettings, {}),
+}
+
+
+def options_of(command: str) -> set[str]:
+    commands: Any = typer.main.get_command(app)
+    given = [name for option in commands.commands[command].params for name in option.opts]
+    long = {name.removeprefix("--").replace("-", "_") for name in given if name[:2] == "--"}
+    return long - TALK
+
+
+@pytest.mark.parametrize("command", SETTINGS)
+def test_every_option_of_a_command_is_a_keyword(command: str) -> None:
+    kind, least = SETTINGS[command]
+    for name in options_of(command) - {"dry_run"}:
+        # That 1 is no value for some is no matter: a TypeError would say that it is not known.
+        with suppress(SettingsError, ModelError):
+            settings_of(kind, {"input": "a.mp4", **least, name: VALUES.get(name, 1)})
+
+
+def test_every_option_of_train_is_a_keyword() -> None:
+    known = {field.name for field in fields(TrainSettings)}
+    assert options_of("train") - {"absolute", "recipe"} <= known
+
+
+def test_an_option_that_there_is_not_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="did you mean 'crf'"):
+        cloudconv.interpolate("a.mp4", factor=2, crff=3)
+    with pytest.raises(TypeError, match="no option 'quality'"):
+        cloudconv.dream("a.mp4", frames=2, quality="best")
+
+
+def test_keywords_are_read_as_the_commands_options_are() -> None:
+    settings = settings_of(
+        InterpSettings,
+        {
+            "input": "a.mp4", "fps": "59.94", "slowmo": 4, "start": "1:02", "quality": "fast",
+            "UHD": True, "crf": 12, "encoder": "ffv1", "encoder_option": ["level=3", ("g", 1)],
+            "threads": 2, "input_fps": None,
+        },
+    )  # fmt: skip
+    assert (settings.fps, settings.slowmo, settings.start) == (F(60000, 1001), F(4), F(62))
+    assert (settings.model, settings.scale) == ("cloud-fast", 0.5)
+    assert settings.encode == EncodeSettings(
+        encoder="ffv1", crf=12, options=(("level", "3"), ("g", "1")), threads=2
+    )
+    asked = {"input": "a", "model": "blend", "against": "hold,blend"}
+    compared = settings_of(CompareSettings, asked)
+    assert (compared.models, compared.against) == (("blend",), ("hold", "blend"))
+    for wrong in (
+        {"quality": "good"},
+        {"quality": "best", "model": "blend"},
+        {"scale": 2, "UHD": True},
+    ):
+        with pytest.raises(SettingsError):
+            settings_of(InterpSettings, {"input": "a.mp4", "factor": 2, **wrong})
+
+
+def test_a_film_made_with_keywords(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 6)
+    planned = cloudconv.interpolate(clip, factor=2, encoder="ffv1", dry_run=True, **QUICK)
+    assert (planned.output_frames, planned.encoder) == (12, "ffv1")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mkv"]
+    result = cloudconv.interpolate(clip, factor=2, encoder="ffv1", **QUICK)
+    with av.open(result.output) as made:
+        assert made.streams.video[0].codec_context.name == "ffv1"
+
+
+def test_slow_motion_at_a_chosen_rate(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 6, rate=24)
+    result = cloudconv.interpolate(clip, slowmo=4, fps=60, **QUICK)
+    assert Path(result.output).name == "a_slow4_60fps.mkv"
+    made = cloudconv.interpolate(clip, tmp_path / "b.mp4", slowmo=4, fps=60, **QUICK)
+    assert read_times(made.output) == [F(k, 60) for k in range(60)]
+    assert (made.output_fps, made.duration, made.output_frames) == ("60", 1.0, 60)
+
+
+def test_pictures_have_the_rate_that_is_given(tmp_path: Path) -> None:
+    folder = tmp_path / "pics"
+    clip = write_clip(tmp_path / "a.mkv", 4)
+    cloudconv.interpolate(clip, f"{folder}/", factor=2, **QUICK)
+    out = tmp_path / "b.mp4"
+    asked = ["--factor", "2", "--model", "tiny", "--json", "--framerate", "29.97"]
+    done = CliRunner().invoke(app, ["interp", str(folder), str(out), *asked])
+    assert json.loads(done.stdout)["source_fps"] == "30000/1001"
+    assert read_times(out) == [F(k * 1001, 60000) for k in range(16)]
+    compared = cloudconv.compare(folder, model="blend", input_fps=10)
+    assert compared.per_frame[0]["pts_seconds"] == 0.1
+    forecast = cloudconv.extrapolate(
+        folder, tmp_path / "c.mp4", frames=1, only_new=True, model="hold", input_fps=50
+    )
+    assert forecast.output_fps == "50"
+    still = cloudconv.dream(
+        folder / "000001.png", tmp_path / "d.mp4", frames=5, mode="flow", wind=(1, 0), input_fps=5
+    )
+    assert (still.output_fps, still.duration) == ("5", 6 / 5)
+    with pytest.raises(InputError, match="times of its own"):
+        cloudconv.interpolate(clip, factor=2, input_fps=30)
+
+
+def test_a_list_of_inputs_and_a_folder_of_videos(tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for name in ("a.mkv", "b.mkv"):
+        write_clip(folder / name, 4)
+    (folder / "notes.txt").touch()
+    (tmp_path / "broken.mkv").write_bytes(b"no film")
+    options = {"factor": 2, "out_dir": tmp_path / "out", **QUICK}
+    first, second, broken = cloudconv.interpolate([folder, tmp_path / "broken.mkv"], **options)
+    assert [Path(r.output).name for r in (first, second)] == ["a_x2.mkv", "b_x2.mkv"]
+    assert isinstance(broken, InputError)
+    with pytest.raises(InputError, match="holds videos"):
+        cloudconv.interpolate(folder, factor=2, **QUICK)
+    (folder / "still.png").touch()
+    with pytest.raises(InputError, match="videos and pictures"):
+        cloudconv.interpolate([folder], **options)
+    with pytest.raises(SettingsError, match="out_dir"):
+        cloudconv.interpolate([folder], factor=2, **QUICK)  # type: ignore[call-overload]
+
+
+def pictures(count: int, scene: int = 0) -> list[np.ndarray[Any, Any]]:
+    """A texture of the scene's own that moves to the right, (48, 64, 3) uint8."""
+    return [
+        np.repeat(picture(number, 64, 48, "gray", scene=scene).to_ndarray()[..., None], 3, 2)
+        for number in range(count)
+    ]
+
+
+def test_pictures_in_memory_are_interpolated_as_they_come() -> None:
+    given = pictures(40)
+    taken = 0
+
+    def source() -> Iterator[np.ndarray[Any, Any]]:
+        nonlocal taken
+        for item in given:
+            taken += 1
+            yield item
+
+    frames = cloudconv.interpolate_frames(source(), factor=4, **QUICK)
+    assert taken == 0
+    first = [next(frames) for _ in range(4)]
+    assert 2 <= taken < 20
+    assert first[0] is given[0]
+    rest = [*first, *frames]
+    assert len(rest) == 160
+    assert all(rest[4 * k] is item for k, item in enumerate(given))
+    assert {(p.shape, str(p.dtype)) for p in rest} == {((48, 64, 3), "uint8")}
+    assert all(rest[k] is given[-1] for k in range(156, 160))
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch", "deep", "half"])
+def test_new_pictures_are_of_the_given_kind(kind: str) -> None:
+    eight = pictures(2)
+    given: list[Any] = eight
+    if kind == "deep":
+        given = [p.astype(np.uint16) * 257 for p in eight]
+    elif kind != "numpy":
+        floating = torch.float16 if kind == "half" else torch.float32
+        given = [torch.from_numpy(p).permute(2, 0, 1).to(floating) / 255 for p in eight]
+    made = list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
+    assert len(made) == 4
+    assert type(made[1]) is type(given[0])
+    assert (made[1].shape, made[1].dtype) == (given[0].shape, given[0].dtype)
+    mean = (np.asarray(given[0], float) + np.asarray(given[1], float)) / 2
+    tolerance = {"numpy": 0.5, "deep": 0.5, "torch": 1e-5, "half": 1e-3}[kind]
+    assert np.abs(np.asarray(made[1], float) - mean).max() <= tolerance
+
+
+def test_cuts_and_repeats_in_memory_are_held() -> None:
+    given = [*pictures(8), *pictures(8, scene=1)]
+    given[4] = given[3]
+    made = list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
+    assert made[15] is given[7]  # before the cut
+    assert made[7] is given[3]
+    mean = (given[4].astype(float) + given[5]) / 2
+    assert np.abs(made[9] - mean).max() <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ([], "no frame"),
+        (pictures(1), "single frame"),
+        ([*pictures(1), np.zeros((48, 65, 3), np.uint8)], "Picture 1 is not like the first"),
+        ([np.zeros((48, 64), np.uint8)] * 2, r"\(H, W, 3\)"),
+        ([np.zeros((3, 48, 64), np.int32)] * 2, r"\(H, W, 3\)"),
+        ([b"x", b"y"], "NumPy arrays or PyTorch tensors"),
+    ],
+)
+def test_pictures_that_do_not_do_give_a_sentence(given: list[Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        list(cloudconv.interpolate_frames(given, 2, model="hold", device="cpu"))
+
+
+def test_what_can_be_refused_is_refused_before_the_first_picture() -> None:
+    for wrong, kind in (({"factor": 1}, SettingsError), ({"model": "flow"}, ModelError)):
+        with pytest.raises(kind):
+            cloudconv.interpolate_frames(pictures(2), **{"factor": 2, **wrong})
+    with pytest.raises(TypeError, match="crf"):
+        cloudconv.interpolate_frames(pictures(2), crf=3)
+
+
+def test_a_model_by_hand_takes_a_float_and_single_pictures() -> None:
+    model: Any = cloudconv.load_model("blend", device="cpu")
+    a, b = torch.rand(2, 3, 20, 30)
+    assert torch.equal(model.interpolate(a, b, 0.25), model.interpolate(a[None], b[None], 0.25)[0])
+    between = model.interpolate(a[None], b[None], torch.tensor([0.25]))
+    assert torch.equal(model.interpolate(a[None], b[None], 0.25), between)
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        model.interpolate(a, b, 2)
+
+
+def test_training_in_python(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 24, size=(64, 64))
+    out = tmp_path / "mine.safetensors"
+    asked = {"model": "tiny", "steps": 2, "crop": 32, "batch": 1, "interval": 1, "device": "cpu"}
+    result = cloudconv.train(clip, out, val_windows=1, **asked)
+    assert (result.output, result.steps) == (str(out), 2)
+    made = cloudconv.interpolate(clip, tmp_path / "b.mkv", factor=2, model=out, encoder="ffv1")
+    assert len(read_times(made.output)) == 48
+
+
+def test_source_pictures_of_a_film_pass_untouched_with_keywords(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 4)
+    made = cloudconv.interpolate(clip, tmp_path / "b.mkv", factor=2, encoder="ffv1", **QUICK).output
+    with av.open(str(clip)) as source, av.open(made) as output:
+        before = [planes_of(f) for f in source.decode(video=0)]
+        after = [planes_of(f) for f in output.decode(video=0)]
+    for left, right in zip(before, after[::2], strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(left, right, strict=True))
+
+
+def test_pictures_become_what_players_show_in_mp4(tmp_path: Path) -> None:
+    folder = f"{tmp_path / 'pics'}/"
+    clip = write_clip(tmp_path / "a.mkv", 4)
+    cloudconv.interpolate(clip, folder, factor=2, **QUICK)
+
+    def made(source: Path | str, name: str, **options: Any) -> tuple[str, str | None, list[str]]:
+        result = cloudconv.interpolate(source, tmp_path / name, factor=2, **options, **QUICK)
+        with av.open(result.output) as film:
+            context = film.streams.video[0].codec_context
+            return context.name, context.pix_fmt, result.warnings
+
+    codec, pix_fmt, warnings = made(folder, "b.mp4")
+    assert (codec, pix_fmt) == ("h264", "yuv420p")
+    assert sum("Few players show" in text for text in warnings) == 1
+    assert made(folder, "c.mp4", pix_fmt="yuv444p")[:2] == ("h264", "yuv444p")
+    assert made(folder, "d.mkv")[0] == "ffv1"
+    deep = write_clip(tmp_path / "deep.mkv", 4, pix_fmt="yuv420p10le")
+    assert made(deep, "e.mp4")[:2] == ("hevc", "yuv420p10le")
+    assert made(deep, "f.mkv", encoder="libx264")[:2] == ("h264", "yuv420p10le")
+    hdr = write_clip(tmp_path / "hdr.mkv", 4, colour=(9, 18, 9, 1))
+    assert made(hdr, "g.mkv")[:2] == ("hevc", "yuv420p")
+
+
+def test_audio_that_the_container_refuses_is_encoded_again(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 24, audio=["aac"])
+    options = {"factor": 2, "preset": None, "end": F(1, 2), **QUICK}
+    result = cloudconv.interpolate(clip, tmp_path / "b.webm", **options)
+    assert sum("becomes opus" in text for text in result.warnings) == 1
+    with av.open(result.output) as film:
+        assert [s.codec_context.name for s in film.streams.audio] == ["opus"]
+        heard = np.concatenate([f.to_ndarray() for f in film.decode(audio=0)], 1)[0]
+    assert abs(len(heard) - 24000) <= 960
+    turns = np.flatnonzero(np.diff(np.signbit(heard[2000:20000])))
+    assert abs(len(turns) / 2 / (18000 / 48000) - 440) < 5  # the tone of the source
+    with pytest.raises(OutputError, match="WebM cannot hold Audio stream 1"):
+        cloudconv.interpolate(clip, tmp_path / "c.webm", audio="copy", **options)
+    assert not (tmp_path / "c.webm").exists()
+    kept = cloudconv.interpolate(clip, tmp_path / "c.mkv", audio="copy", **options)
+    assert packets_of(kept.output)[0]
+    with pytest.raises(SettingsError, match="never copied"):
+        cloudconv.interpolate(clip, slowmo=2, audio="copy", **QUICK)

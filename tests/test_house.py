@@ -1,0 +1,65 @@
+"""The rooms of the house stand in one order."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1] / "cloudconv"
+ORDER = [
+    *(
+        "errors",
+        "files",
+        "timeline",
+        "cadence",
+        "media",
+        "scene",
+        "weights",
+        "metrics",
+        "models",
+        "engine",
+    ),
+    *("dreaming", "training", "segments", "workers", "report", "jobs", "cli", "__main__"),
+]
+"""Every room, or file beside the rooms, may import those before it."""
+ONLY = {"av": {"media"}, "typer": {"cli"}, "rich": {"cli"}, "ray": {"workers"}}
+"""Who may import a library that belongs to a single room."""
+
+
+def _imports(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _module(file: Path) -> str:
+    parts = file.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {_module(file): file for file in ROOT.rglob("*.py")}
+IMPORTS = {name: list(_imports(file)) for name, file in FILES.items()}
+
+
+def _room(module: str) -> str:
+    return module.split(".")[1]
+
+
+def test_no_room_looks_back_up() -> None:
+    for name, imported in IMPORTS.items():
+        if name == "cloudconv":  # the public API: functions that import when they are called
+            continue
+        for target in imported:
+            if not target.startswith("cloudconv.") or target == "cloudconv.__version__":
+                continue
+            assert ORDER.index(_room(target)) <= ORDER.index(_room(name)), f"{name}: {target}"
+
+
+def test_libraries_stay_in_their_rooms() -> None:
+    for name, imported in IMPORTS.items():
+        for library, rooms in ONLY.items():
+            used = any(target.split(".")[0] == library for target in imported)
+            assert not used or _room(name) in rooms, f"{name} imports {library}"

@@ -1,0 +1,77 @@
+"""Marks that stand still, lively windows and short gaps: what interpolators are trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cloudconv.models import registry
+from cloudconv.models.base import Interpolator
+from cloudconv.training.clips import Sampling, Windows, batches, open_clips
+from cloudconv.training.overlays import overlaid
+from cloudconv.training.tasks import goal_for
+from tests.helpers.trainees import moving
+
+
+def test_marks_stand_at_one_place_in_all_frames_and_leave_most_of_them() -> None:
+    frames = torch.randint(0, 256, (3, 3, 96, 128), dtype=torch.uint8)
+    changed = []
+    for seed in range(20):
+        result = overlaid(frames, np.random.default_rng(seed))
+        assert result.shape == frames.shape
+        assert result.dtype == torch.uint8
+        touched = (result != frames).any(1)
+        # A mark may have the colour that was there, so a place may be missing in one frame.
+        everywhere = touched.all(0).float().mean()
+        anywhere = touched.any(0).float().mean()
+        assert anywhere - everywhere < 0.05
+        changed.append(float(anywhere))
+    assert 0.02 < np.mean(changed) < 0.6
+    assert max(changed) > 0
+
+
+def test_the_same_seed_gives_the_same_marks() -> None:
+    frames = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    one, two = (overlaid(frames, np.random.default_rng(7)) for _ in range(2))
+    assert torch.equal(one, two)
+
+
+def sampling(**changes: object) -> Sampling:
+    given = {"crop": 16, "batch": 1, "crops": 1, "augment": False, "reversal": False}
+    return Sampling(length=3, picks=lambda _: [0, 1, 2], **(given | changes))  # type: ignore[arg-type]
+
+
+def test_lively_clips_are_drawn_more_often(tmp_path: Path) -> None:
+    moving(tmp_path / "slow.mkv", 12, step=0.2)
+    moving(tmp_path / "fast.mkv", 12, step=6.0)
+    groups = open_clips([str(tmp_path)])
+
+    def liveliness(lively: float) -> float:
+        windows = Windows(groups, sampling(lively=lively))
+        found = [windows.draw(k).float() for k in range(16)]
+        return float(np.mean([float(w.diff(dim=0).abs().mean()) for w in found]))
+
+    assert liveliness(1.0) > 1.2 * liveliness(0.0)
+
+
+def test_samples_get_marks_as_often_as_asked_for(tmp_path: Path) -> None:
+    clip = str(moving(tmp_path / "a.mkv", 12))
+
+    def first(overlays: float) -> torch.Tensor:
+        windows = Windows(open_clips([clip]), sampling(crop=32, overlays=overlays))
+        return next(batches(windows)).frames
+
+    assert not torch.equal(first(1.0), first(0.0))
+
+
+def test_short_gaps_are_drawn_more_often_than_long_ones() -> None:
+    model = registry.spec("tiny").build()
+    assert isinstance(model, Interpolator)
+    goal = goal_for(model, rollout=None, gap=8)
+    random = np.random.default_rng(0)
+    picks = [goal.picks(random) for _ in range(600)]
+    assert all(first == 0 < middle < last <= 8 for first, middle, last in picks)
+    gaps = np.bincount([last for _, _, last in picks], minlength=9)
+    assert gaps[2] > 2 * gaps[4] > 2 * gaps[8] > 0

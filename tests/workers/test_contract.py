@@ -1,0 +1,163 @@
+"""Whoever works, the same comes of it: this process, several, or a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloudconv.errors import CloudconvError, DeviceError, InputError
+from cloudconv.workers.events import Done, Event, Failed, Report, Work
+from cloudconv.workers.pool import WorkerConfig, ordered_map, run
+from tests.helpers.workers import Job, Pair, Tenfold, Waits, numbered
+
+INLINE, LOCAL, RAY = WorkerConfig(), WorkerConfig("local", 2), WorkerConfig("ray")
+
+cluster = pytest.param(
+    RAY, marks=(pytest.mark.slow, pytest.mark.filterwarnings("default")), id="ray"
+)
+processes = pytest.param(LOCAL, id="processes")
+inline = pytest.param(INLINE, id="inline")
+everywhere = pytest.mark.parametrize("workers", [inline, processes, cluster], indirect=True)
+elsewhere = pytest.mark.parametrize("workers", [processes, cluster], indirect=True)
+
+
+@pytest.fixture
+def workers(request: pytest.FixtureRequest) -> WorkerConfig:
+    config: WorkerConfig = request.param
+    if config.kind == "ray":
+        request.getfixturevalue("ray")
+    return config
+
+
+def results(events: list[Event[Job]]) -> dict[int, Any]:
+    """What came of each task; it comes once."""
+    done = [event for event in events if isinstance(event, Done)]
+    found = {event.task.number: event.result for event in done}
+    assert len(found) == len(done)
+    return found
+
+
+def failures(events: list[Event[Job]]) -> dict[int, CloudconvError]:
+    return {event.task.number: event.error for event in events if isinstance(event, Failed)}
+
+
+@everywhere
+def test_every_task_is_done_once_and_reports_come_before(workers: WorkerConfig) -> None:
+    given = list(numbered(9))
+    events = list(run(workers, Tenfold(), iter(given)))
+    assert results(events) == {number: number * 10 for number in range(9)}
+    assert all(any(event.task is task for task in given) for event in events)
+    said = [event.task.number for event in events if isinstance(event, Report) and event.task]
+    assert sorted(said) == list(range(9))
+    for number in range(9):
+        kinds = [type(each) for each in events if each.task and each.task.number == number]
+        assert kinds == [Report, Done]
+
+
+@everywhere
+def test_nothing_to_do_is_done_at_once(workers: WorkerConfig) -> None:
+    assert list(run(workers, Tenfold(), iter([]))) == []
+
+
+@everywhere
+def test_a_task_that_fails_does_not_stop_the_others(workers: WorkerConfig) -> None:
+    events = list(run(workers, Tenfold(fails=2), numbered(6)))
+    assert sorted(results(events)) == [0, 1, 3, 4, 5]
+    errors = failures(events)
+    assert list(errors) == [2]
+    assert isinstance(errors[2], InputError)
+    assert str(errors[2]) == "this cannot be read"
+
+
+@everywhere
+def test_tasks_that_are_not_known_yet_are_waited_for(workers: WorkerConfig) -> None:
+    done: set[int] = set()
+    latest = time.monotonic() + 60
+
+    def slowly() -> Iterator[Job | None]:
+        for task in numbered(3):
+            yield None
+            yield task
+            # A process is heard while the plan goes on; this one cannot do two things at once.
+            while workers.kind != "inline" and task.number not in done:
+                assert time.monotonic() < latest, "nobody listened to the workers"
+                yield None
+
+    for event in run(workers, Tenfold(), slowly()):
+        if isinstance(event, Done):
+            done.add(event.task.number)
+    assert done == {0, 1, 2}
+
+
+@everywhere
+def test_a_map_is_in_order(workers: WorkerConfig) -> None:
+    with closing(ordered_map(workers, Tenfold(), numbered(12))) as events:
+        told = [(event.task.number, type(event)) for event in events if event.task]
+    assert told == [(number, kind) for number in range(12) for kind in (Report, Done)]
+
+
+@everywhere
+def test_a_map_ends_with_the_error_of_a_task(workers: WorkerConfig) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        list(ordered_map(workers, Tenfold(fails=3), numbered(50)))
+
+
+@everywhere
+def test_an_error_of_the_plan_ends_everything(workers: WorkerConfig) -> None:
+    def broken() -> Iterator[Job]:
+        yield Job(0)
+        raise InputError("the clip ends here")
+
+    with pytest.raises(InputError, match="ends here"):
+        list(run(workers, Tenfold(), broken()))
+
+
+@everywhere
+def test_closing_ends_the_work(workers: WorkerConfig) -> None:
+    taken: list[int] = []
+
+    def noted() -> Iterator[Job]:
+        for task in numbered(1000):
+            taken.append(task.number)
+            yield task
+
+    began = time.monotonic()
+    work: Work[Job] = Tenfold() if workers.kind == "ray" else Waits()
+    events = run(workers, work, noted())
+    next(events)
+    events.close()
+    assert time.monotonic() - began < 50
+    assert len(taken) < 20
+    assert list(events) == []
+
+
+@pytest.mark.parametrize("workers", [inline, processes], indirect=True)
+def test_work_may_take_the_next_task_before_it_ends_the_last(workers: WorkerConfig) -> None:
+    alone = WorkerConfig(workers.kind)
+    assert results(list(run(alone, Pair(), numbered(6)))) == {k: k * 10 for k in range(6)}
+
+
+@elsewhere
+def test_the_tasks_of_a_worker_that_dies_are_done_by_another(
+    workers: WorkerConfig, tmp_path: Path
+) -> None:
+    events = list(run(workers, Tenfold(deadly=4, marker=tmp_path / "died"), numbered(12)))
+    assert results(events) == {number: number * 10 for number in range(12)}
+    assert (tmp_path / "died").exists()
+    assert os.getpid() not in [event.message for event in events if isinstance(event, Report)]
+
+
+@elsewhere
+def test_a_task_that_kills_every_worker_is_given_up(workers: WorkerConfig) -> None:
+    events = list(run(workers, Tenfold(deadly=2), numbered(4)))
+    assert sorted(results(events)) == [0, 1, 3]
+    errors = failures(events)
+    assert list(errors) == [2]
+    assert isinstance(errors[2], DeviceError)
+    assert "3 times" in str(errors[2])

@@ -1,0 +1,262 @@
+"""Whoever makes the segments, the frames are the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields, replace
+from fractions import Fraction as F
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import cloudconv
+from cloudconv.errors import (
+    Interrupted,
+    SettingsError,
+    UnfitInputError,
+)
+from cloudconv.media.read.probe import probe
+from cloudconv.media.read.source import Source
+from cloudconv.media.write.sink import EncodeSettings
+from cloudconv.segments.plan import RenderPlan, SegmentTask
+from cloudconv.segments.render import decoded
+from cloudconv.segments.segment import PlannedFrame, Segment
+from cloudconv.workers.events import Report
+from cloudconv.workers.pool import WorkerConfig, cores, environments, parse_workers
+from cloudconv.workers.processes import run_in_processes
+from tests.helpers.factory import picture, read_planes, read_times, write_clip
+from tests.helpers.workers import Sees, numbered
+
+LOSSLESS = EncodeSettings(encoder="ffv1")
+
+
+def interp(clip: Path, out: Path, **settings: Any) -> Any:
+    return cloudconv.interpolate(
+        clip, out, **{"factor": 2, "model": "tiny", "encode": LOSSLESS, "threads": 1, **settings}
+    )
+
+
+def assert_same(found: Path, expected: Path) -> None:
+    assert read_times(found) == read_times(expected)
+    for a, b in zip(read_planes(found), read_planes(expected), strict=True):
+        for one, other in zip(a, b, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pictures = [picture(k, scene=k // 40) for k in range(110)]
+    options = {"bf": "3", "g": "30"}
+    path = tmp_path_factory.mktemp("clip") / "a.mp4"
+    return write_clip(path, pictures, rate=F(24000, 1001), codec="libx264", options=options)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"factor": None, "fps": 60, "loop": True, "start": "0.5", "end": 4, "duplicates": "refill"},
+    ],
+)
+def test_two_processes_make_the_same_frames(
+    clip: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    alone = interp(clip, tmp_path / "alone.mkv", **settings)
+    shared = interp(clip, tmp_path / "shared.mkv", workers="local:2", **settings)
+    assert_same(tmp_path / "shared.mkv", tmp_path / "alone.mkv")
+    for name in ("source_frames", "output_frames", "new_frames", "held_frames", "cuts", "warnings"):
+        assert getattr(shared, name) == getattr(alone, name)
+    assert sorted(os.listdir(tmp_path)) == ["alone.mkv", "shared.mkv"]
+
+
+def test_one_engine_carries_on_where_another_stopped(clip: Path, tmp_path: Path) -> None:
+    def stop(progress: Any) -> None:
+        if progress.frames_done > 150:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="carries on"):
+        interp(clip, tmp_path / "b.mkv", workers="local:2", on_progress=stop)
+    assert interp(clip, tmp_path / "b.mkv").resumed
+    interp(clip, tmp_path / "whole.mkv")
+    assert_same(tmp_path / "b.mkv", tmp_path / "whole.mkv")
+
+
+def test_a_worker_has_its_environment_before_anything_else() -> None:
+    names = [{"CUDA_VISIBLE_DEVICES": "GPU-7f"}, {"CUDA_VISIBLE_DEVICES": "3"}]
+    events = list(run_in_processes(Sees(), numbered(4), names))
+    seen = {event.message for event in events if isinstance(event, Report)}
+    assert seen == {("GPU-7f", False), ("3", False)}
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, sys\n"
+        "from cloudconv.workers.processes import run_in_processes\n"
+        "from tests.helpers.workers import Waits, numbered\n"
+        "if __name__ == '__main__':\n"
+        "    for event in run_in_processes(Waits(), numbered(1), [{}]):\n"
+        "        os.write(1, b'%d' % event.message)\n"
+        "        os.kill(os.getpid(), 9)\n"
+    )
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    run = subprocess.run(
+        [sys.executable, script], stdout=subprocess.PIPE, cwd=root, env=environment, check=False
+    )
+    child = int(run.stdout)
+    for _ in range(200):
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("the worker went on without its parent")
+
+
+@pytest.mark.parametrize(
+    ("workers", "device", "config"),
+    [
+        ("local", "auto", WorkerConfig()),
+        ("local:256", "cpu", WorkerConfig("local", 256)),
+        ("ray", "auto", WorkerConfig("ray", cores=1)),
+        ("ray:10.0.0.1:6379", "cuda", WorkerConfig("ray", cores=4, address="10.0.0.1:6379")),
+    ],
+)
+def test_who_works(workers: str, device: str, config: WorkerConfig) -> None:
+    assert parse_workers(workers, device) == config
+
+
+def test_threads_are_divided() -> None:
+    assert WorkerConfig().threads(None) is None
+    assert WorkerConfig("local", 256).threads(None) == 1
+    assert WorkerConfig("local", 1).threads(None) == cores()
+    assert WorkerConfig("local", 3).threads(8) == 2
+    assert [WorkerConfig("ray", cores=4).threads(asked) for asked in (None, 2)] == [4, 2]
+
+
+@pytest.mark.parametrize(
+    ("workers", "device"),
+    [
+        ("locals", "cpu"),
+        ("local:0", "cpu"),
+        ("local:500", "cpu"),
+        ("local:x", "cpu"),
+        ("local:2", "cuda:all"),
+        ("ray:", "cpu"),
+        ("ray", "cuda:all"),
+        ("ray", "cuda:1"),
+    ],
+)
+def test_who_cannot_work(workers: str, device: str) -> None:
+    with pytest.raises(SettingsError):
+        parse_workers(workers, device)
+
+
+@pytest.mark.parametrize(
+    ("visible", "alone", "second"),
+    [(None, ["0", "1", "2", "3"], "1"), ("4,GPU-7f,6,7", ["4", "GPU-7f", "6", "7"], "GPU-7f")],
+)
+def test_a_process_sees_one_gpu(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, alone: list[str], second: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    config = parse_workers("local", "cuda:all")
+    assert (config.kind, config.count) == ("local", 4)
+
+    def seen(config: WorkerConfig, device: str) -> list[str | None]:
+        found = environments(replace(config, device=device))
+        return [each.get("CUDA_VISIBLE_DEVICES") for each in found]
+
+    assert seen(config, "cuda") == alone
+    assert seen(WorkerConfig("local", 2), "cuda:1") == [second] * 2
+    assert seen(WorkerConfig("local", 2), "cpu") == [None] * 2
+
+
+def test_what_is_made_in_one_go_has_no_workers(clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="in one go"):
+        interp(clip, tmp_path / "b.gif", workers="local:2", encode=EncodeSettings())
+
+
+def plan_of(info: Any, **changes: Any) -> RenderPlan:
+    """One that says what to decode, and nothing else."""
+    names = {field.name: None for field in fields(RenderPlan)}
+    return RenderPlan(
+        **{**names, "info": info, "threads": 1, "deinterlace": False, "nvdec": False, **changes}
+    )  # type: ignore[arg-type]
+
+
+def segment_of(lefts: list[F], rights: list[F | None]) -> Segment:
+    pairs = zip(lefts, rights, strict=True)
+    return Segment(0, tuple(PlannedFrame(a, b, F(1, 2), a, F(1, 48)) for a, b in pairs))
+
+
+def test_workers_decode_as_the_planner_does(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def noted(*given: Any, nvdec: int | None, **options: Any) -> Source:
+        asked.append(nvdec)
+        return Source(*given, **options)
+
+    monkeypatch.setattr("cloudconv.segments.reader.Source", noted)
+    info = probe(clip)
+    for nvdec in (False, True):
+        plan = plan_of(info, nvdec=nvdec)
+        assert len(list(decoded([SegmentTask(plan, segment_of([F(0)], [None]))]))) == 1
+    assert asked == [None, 0]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".mpg"])
+def test_a_segment_finds_its_frames_anywhere(tmp_path: Path, suffix: str) -> None:
+    codec = "mpeg2video" if suffix == ".mpg" else "libx264"
+    path = write_clip(tmp_path / f"a{suffix}", 40, rate=25, codec=codec, options={"g": "12"})
+    info = probe(path)
+    plan = plan_of(info)
+    times = [info.timing.start + F(k, 25) for k in range(40)]
+    planes = read_planes(path)
+    for first in (0, 1, 11, 13, 38):
+        segment = segment_of([times[first], times[first]], [times[first + 1], times[0]])
+        first_task, last_task = decoded([SegmentTask(plan, segment)])
+        assert (first_task.completes, last_task.completes) == (None, segment)
+        one, other = first_task.task, last_task.task
+        for frame, number in ((one.left, first), (one.right, first + 1), (other.right, 0)):
+            for a, b in zip(frame.planes(), planes[number], strict=True):
+                np.testing.assert_array_equal(a.numpy(), b)
+
+
+def test_fields_are_made_whole_alike_anywhere(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", 40, rate=25, codec="libx264", options={"g": "10"})
+    plan = plan_of(probe(path), deinterlace=True)
+    whole = list(Source(path, deinterlace=True).frames())
+    for first in (10, 15):
+        segment = segment_of([F(first, 25)], [F(first + 1, 25)])
+        (planned,) = decoded([SegmentTask(plan, segment)])
+        one = planned.task
+        assert one.left.same_picture(whole[first])
+        assert one.right.same_picture(whole[first + 1])
+
+
+@pytest.mark.parametrize(
+    ("lefts", "rights", "at"),
+    [
+        ([F(3, 2)], [None], "1.500"),
+        # In a loop the first frame comes after the last one.
+        ([F(1001, 1000)], [F(1, 100)], "0.010"),
+    ],
+)
+def test_a_frame_that_is_gone_is_said(
+    clip: Path, lefts: list[F], rights: list[F | None], at: str
+) -> None:
+    with pytest.raises(UnfitInputError, match=rf"no frame at {at} s any more"):
+        list(decoded([SegmentTask(plan_of(probe(clip)), segment_of(lefts, rights))]))

@@ -1,0 +1,304 @@
+"""The same frames from a Ray cluster; what needs Ray itself is skipped where it is missing."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from dataclasses import replace
+from fractions import Fraction as F
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import cloudconv
+from cloudconv.errors import DeviceError, InputError, Interrupted
+from cloudconv.jobs.interp import batch
+from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
+from cloudconv.media.read.probe import probe
+from cloudconv.media.write.packets import read_times as packet_times
+from cloudconv.media.write.sink import EncodeSettings
+from cloudconv.segments.plan import RenderPlan, SegmentTask
+from cloudconv.segments.segment import PlannedFrame, Segment
+from cloudconv.segments.store import token_of
+from cloudconv.workers import pool
+from cloudconv.workers import ray as ray_workers
+from cloudconv.workers.events import Done, Failed, Report
+from cloudconv.workers.pool import WorkerConfig, parse_workers, run, settle
+from cloudconv.workers.ray import Cluster
+from cloudconv.workers.remote import RemoteFile, forget
+from cloudconv.workers.segments import SegmentResult, SegmentWork
+from tests.helpers.factory import picture, read_planes, read_times, write_clip
+from tests.helpers.workers import Reads, numbered
+
+LOSSLESS = EncodeSettings(encoder="ffv1")
+
+
+def interp(clip: Path, out: Path, **settings: Any) -> Any:
+    return cloudconv.interpolate(
+        clip, out, **{"factor": 2, "model": "tiny", "encode": LOSSLESS, "threads": 1, **settings}
+    )
+
+
+def test_without_ray_one_sentence_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
+    clip = write_clip(tmp_path / "a.mkv", 4)
+    with pytest.raises(DeviceError, match=r"pip install 'cloudconv\[cluster\]'"):
+        interp(clip, tmp_path / "b.mkv", workers="ray")
+    assert os.listdir(tmp_path) == ["a.mkv"]
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> SegmentTask:
+    clip = write_clip(tmp_path / "a.mkv", 10, rate=25)
+    folder = tmp_path / "b.mkv.work"
+    folder.mkdir()
+    (folder / "plan.json").write_text("a plan")
+    plan = RenderPlan(
+        info=probe(clip),
+        output=tmp_path / "b.mkv",
+        folder=folder,
+        rate=F(50),
+        time_base=F(1, 50),
+        offset=F(0),
+        encode=LOSSLESS,
+        model="tiny",
+        device="cpu",
+        precision="fp32",
+        scale=1.0,
+        fallback=False,
+        batch=2,
+        tile=None,
+        cpu_streams=1,
+        threads=1,
+        deinterlace=False,
+        nvdec=False,
+        token=token_of(folder),
+    )
+    made = []
+    for k in range(6):
+        left, right = F(k // 2, 25), None if k % 2 == 0 else F(k // 2 + 1, 25)
+        made.append(PlannedFrame(left, right, F(k % 2, 2), F(k, 50), F(1, 50)))
+    return SegmentTask(plan, Segment(3, tuple(made)))
+
+
+def rendered(task: SegmentTask) -> SegmentResult:
+    """What a worker makes of a single segment, having told of each frame."""
+    *reports, done = run(WorkerConfig(), SegmentWork(), iter([task]))
+    assert [report.message for report in reports if isinstance(report, Report)] == [*range(1, 7)]
+    assert isinstance(done, Done)
+    assert done.task is task
+    result: SegmentResult = done.result
+    return result
+
+
+def test_a_machine_that_sees_the_store_writes_there(task: SegmentTask) -> None:
+    result = rendered(task)
+    assert result.data == b""
+    assert result.summary.packets == 6
+    file = result.file_in(task.plan.folder)
+    assert file == task.plan.folder / result.name
+    assert sorted(packet_times(file)) == list(range(6))
+
+
+def test_a_machine_without_the_store_sends_the_packets(task: SegmentTask) -> None:
+    near = rendered(task)
+    (task.plan.folder / "plan.json").write_text("the plan of another job")
+    held = set(os.listdir(task.plan.folder))
+    far = rendered(task)
+    assert (far.name, far.summary) == ("", near.summary)
+    assert set(os.listdir(task.plan.folder)) == held
+    data = near.file_in(task.plan.folder).read_bytes()
+    assert far.data == data
+    assert far.file_in(task.plan.folder).read_bytes() == data
+
+
+def test_a_machine_without_a_file_gets_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    path.write_bytes(b"what is in it")
+    file = RemoteFile.of(path)
+    assert file.find(iter([])) == path
+    chunks = list(file.chunks())
+    path.write_bytes(b"something else")
+    assert file.find(iter([])) is None
+    copy = file.find(iter(chunks))
+    try:
+        assert copy is not None
+        assert (copy.name, copy.read_bytes()) == ("a.mkv", b"what is in it")
+        assert file.find(iter([])) == copy
+    finally:
+        forget(file.token)
+    assert not copy.exists()
+
+
+def test_a_task_goes_by_the_files_of_its_machine(task: SegmentTask, tmp_path: Path) -> None:
+    weights = Path("w.safetensors")
+    task = replace(task, plan=replace(task.plan, model=str(weights)))
+    work = SegmentWork()
+    assert work.files(task) == (tmp_path / "a.mkv", weights)
+    moved = work.moved(task, {tmp_path / "a.mkv": Path("/there/a.mkv"), weights: Path("/there/w")})
+    assert (moved.plan.info.path, moved.plan.model) == (Path("/there/a.mkv"), "/there/w")
+    assert moved.segment == task.segment
+
+
+def test_pictures_cannot_be_sent(tmp_path: Path) -> None:
+    for k in range(4):
+        write_clip(tmp_path / f"{k}.png", [picture(k, pix_fmt="rgb24")], codec="png")
+    with pytest.raises(InputError, match="no single file"):
+        interp(tmp_path / "%d.png", tmp_path / "b.mkv", workers="ray")
+
+
+def assert_same(found: Path, expected: Path) -> None:
+    assert read_times(found) == read_times(expected)
+    for a, b in zip(read_planes(found), read_planes(expected), strict=True):
+        for one, other in zip(a, b, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of five scenes, and ``whole.mkv``, what this process makes of it."""
+    pictures = [picture(k, scene=k // 40) for k in range(200)]
+    path = write_clip(tmp_path_factory.mktemp("clip") / "a.mp4", pictures, codec="libx264")
+    interp(path, path.with_name("whole.mkv"))
+    return path
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:1"])
+def test_an_address_without_a_cluster(address: str) -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(DeviceError, match=f"no Ray cluster at {re.escape(address)}"):
+        Cluster(address, cores=1, gpus=0)
+
+
+class Pretended:
+    """A Ray whose cluster has one machine."""
+
+    def __init__(self, **resources: float) -> None:
+        self.resources = resources
+        self.joined = False
+
+    def is_initialized(self) -> bool:
+        return self.joined
+
+    def init(self, **_: Any) -> None:
+        self.joined = True
+
+    def shutdown(self) -> None:
+        self.joined = False
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self.resources
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"Alive": True, "Resources": self.resources}]
+
+
+@pytest.mark.parametrize(
+    ("resources", "here", "device", "cores", "said"),
+    [
+        ({"CPU": 8, "GPU": 1}, "cuda", "cuda", 4, []),
+        ({"CPU": 8}, "cuda", "cpu", 1, ["The cluster has no GPU: its CPUs do the work."]),
+        ({"CPU": 8}, "cpu", "cpu", 1, ["The cluster has no GPU: its CPUs do the work."]),
+        ({"CPU": 8, "GPU": 1}, "cpu", "cpu", 1, ["planned here, where there is none."]),
+    ],
+)
+def test_auto_goes_by_what_the_cluster_has(
+    monkeypatch: pytest.MonkeyPatch,
+    resources: dict[str, float],
+    here: str,
+    device: str,
+    cores: int,
+    said: list[str],
+) -> None:
+    cluster = Pretended(**resources)
+    monkeypatch.setattr(ray_workers, "_ray", lambda: cluster)
+    monkeypatch.setattr(
+        pool, "choose_device", lambda name: torch.device(here if name == "auto" else name)
+    )
+    config, chosen, told = settle(parse_workers("ray", "auto"), "auto")
+    assert (chosen, config.cores) == (torch.device(device), cores)
+    assert len(told) == len(said)
+    assert all(sentence.endswith(end) for sentence, end in zip(told, said, strict=True))
+    assert not cluster.joined
+
+
+@pytest.mark.parametrize(
+    ("resources", "needs", "said"),
+    [
+        ({"CPU": 8}, (4, 1), "no machine of the cluster has one: use --device cpu"),
+        ({"CPU": 2, "GPU": 1}, (4, 1), "4 cores and a GPU: ask for fewer cores with --threads"),
+        ({"CPU": 2}, (4, 0), "has 4 cores: ask for fewer with --threads"),
+    ],
+)
+def test_what_no_machine_of_the_cluster_has_is_said_at_once(
+    monkeypatch: pytest.MonkeyPatch, resources: dict[str, float], needs: tuple[int, int], said: str
+) -> None:
+    cluster = Pretended(**resources)
+    monkeypatch.setattr(ray_workers, "_ray", lambda: cluster)
+    with pytest.raises(DeviceError, match=said):
+        Cluster(None, cores=needs[0], gpus=needs[1])
+    assert not cluster.joined
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("ray")
+def test_a_cluster_makes_the_same_frames_and_carries_on(clip: Path, tmp_path: Path) -> None:
+    result = interp(clip, tmp_path / "b.mkv", workers="ray")
+    assert (result.resumed, result.output_frames) == (False, 400)
+    assert_same(tmp_path / "b.mkv", clip.with_name("whole.mkv"))
+
+    def stop(progress: Any) -> None:
+        if progress.frames_done > 150:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="carries on"):
+        interp(clip, tmp_path / "c.mkv", workers="ray", on_progress=stop)
+    assert interp(clip, tmp_path / "c.mkv").resumed
+    assert_same(tmp_path / "c.mkv", clip.with_name("whole.mkv"))
+    assert sorted(os.listdir(tmp_path)) == ["b.mkv", "c.mkv"]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("ray")
+def test_a_cluster_renders_many_videos_and_compares(clip: Path, tmp_path: Path) -> None:
+    short = write_clip(tmp_path / "b.mkv", 6, size=(64, 48))
+    broken = tmp_path / "c.mkv"
+    broken.write_bytes(b"no video")
+    asked: dict[str, Any] = {"model": "tiny", "encode": LOSSLESS, "threads": 1, "workers": "ray"}
+    common = InterpSettings(input=clip, factor=F(2), **asked)
+    every = batch.each_input(common, [str(clip), str(broken), str(short)], tmp_path / "made")
+    came: dict[int, batch.Outcome] = {}
+    batch.run(every, came.__setitem__)
+    assert [type(came[k]) for k in range(3)] == [InterpResult, InputError, InterpResult]
+    interp(clip, tmp_path / "alone.mp4")
+    assert_same(tmp_path / "made" / "a_x2.mp4", tmp_path / "alone.mp4")
+    assert len(read_times(tmp_path / "made" / "b_x2.mkv")) == 12
+
+    scored: dict[str, Any] = {"models": ("tiny",), "frames": 12, "device": "cpu", "threads": 1}
+    shared = cloudconv.compare(clip, workers="ray", **scored)
+    alone = cloudconv.compare(clip, **scored)
+    assert shared.per_frame == alone.per_frame
+    assert shared.verdict == alone.verdict
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("ray")
+def test_files_that_cannot_be_sent_fail_their_task(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("here")
+    workers = WorkerConfig("ray")
+    here = list(run(workers, Reads(tmp_path / "a.txt"), numbered(2)))
+    assert [event.result for event in here if isinstance(event, Done)] == ["here"] * 2
+    gone = list(run(workers, Reads(tmp_path / "b.txt"), numbered(2)))
+    assert [type(event) for event in gone] == [Failed, Failed]
