@@ -297,6 +297,8 @@ def test_very_short_clips(tmp_path, encoder, count):
     frames = frames_of(times, Fraction(1, 2))
     write(path, frames, time_base=Fraction(1, 10), encode=EncodeSettings(encoder))
     assert read_times(path) == times
+    with av.open(path) as container:
+        assert container.streams.video[0].start_time in (0, None)
 
 
 def test_mp4_can_start_playing_before_it_is_whole(tmp_path):

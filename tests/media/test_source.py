@@ -253,7 +253,8 @@ def test_nvdec_is_taken_where_its_first_picture_is_what_was_probed(
     path = write_clip(tmp_path / "a.mkv", 12, codec="libx264")
     with Source(path) as source:
         expected = [planes_of(f.picture) for f in source.frames()]
-    gives = write_clip(tmp_path / "b.mkv", 12, codec="libx264", **other)
+    # The encoder does not repeat itself on every machine.
+    gives = write_clip(tmp_path / "b.mkv", 12, codec="libx264", **other) if other else path
     asked = pretend_nvdec(monkeypatch, gives)
     with Source(path, nvdec=1) as source:
         frames = list(source.frames())

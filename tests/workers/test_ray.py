@@ -150,6 +150,7 @@ def test_a_task_goes_by_the_files_of_its_machine(task: SegmentTask, tmp_path: Pa
 
 
 def test_pictures_cannot_be_sent(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
     for k in range(4):
         write_clip(tmp_path / f"{k}.png", [picture(k, pix_fmt="rgb24")], codec="png")
     with pytest.raises(InputError, match="no single file"):

@@ -28,9 +28,9 @@ from cloudconv.errors import OutputError
 from cloudconv.media.write.encoders import Choice
 from cloudconv.media.write.target import Container
 from cloudconv.media.write.writers import (
+    FEW,
     add_video,
     extradata_hash,
-    has_decode_time,
     open_strictly,
 )
 
@@ -116,14 +116,14 @@ class PacketWriter:
             bytes=self._bytes,
             first=min(self._times),
             last=max(self._times),
-            delay=max(self._early, _depth(self._times)),
+            delay=max(self._early if len(self._times) > FEW else 0, _depth(self._times)),
             extradata=extradata_hash(self._stream),
         )
 
     def _save(self, packets: list[Any]) -> None:
         for packet in packets:
             self._times.append(packet.pts)
-            self._early += has_decode_time(packet) and packet.dts < self._times[0]
+            self._early += packet.dts < self._times[0]
             record = _record(packet, self._durations.pop(packet.pts))
             self._file.write(record + _SUM.pack(zlib.crc32(record)))
 

@@ -27,7 +27,8 @@ from cloudconv.media.write.muxer import open_muxer
 from cloudconv.media.write.target import Container, is_stdout, numbered
 
 _MOST_TICKS = 2**31 - 1
-_ABSURD = 2**48
+FEW = 2
+"""Given no more pictures than this, libx265 leaves decode times unset: any number may be there."""
 _STAND_IN_RATE = Fraction(30)
 
 
@@ -120,11 +121,6 @@ def extradata_hash(stream: Any) -> str:
     return hashlib.sha256(extradata).hexdigest()
 
 
-def has_decode_time(packet: Any) -> bool:
-    """False for some packets of libx265, where it has been given only one or two frames."""
-    return bool(packet.dts is not None and packet.pts - packet.dts <= _ABSURD)
-
-
 def _tidy(said: list[tuple[int, str, str]]) -> list[tuple[int, str, str]]:
     return [(level, name, line.strip().rstrip(".")) for level, name, line in said if line.strip()]
 
@@ -151,6 +147,7 @@ class FileWriter:
         self.warnings: list[str] = []
         self._durations: dict[int, int] = {}
         self._copies = False
+        self._taken = 0
         self._tick = tick
         uneven = rate is None and container.muxer in ("mp4", "mov")
         self._order = _DecodeTimes() if uneven else None
@@ -196,6 +193,7 @@ class FileWriter:
     def write(self, picture: av.VideoFrame, tick: int, duration: int) -> None:
         picture.pts, picture.time_base = tick, self._tick
         self._durations[tick] = self._lasts = duration
+        self._taken += 1
         self._mux(self._stream.encode(picture))
 
     def copy(self, packet: Any) -> None:
@@ -218,7 +216,11 @@ class FileWriter:
 
     def finish(self) -> None:
         if not self._copies:
-            self._mux(self._stream.encode(None))
+            last = self._stream.encode(None)
+            if self._taken <= FEW:
+                for packet in last:
+                    packet.dts = packet.pts
+            self._mux(last)
         if self._order is not None:
             self._send(self._order.finish())
         if self._copier is not None:
@@ -244,8 +246,6 @@ class FileWriter:
     def _mux(self, packets: list[Any]) -> None:
         for packet in packets:
             packet.duration = self._durations.pop(packet.pts)
-            if not has_decode_time(packet):
-                packet.dts = packet.pts
             self._send([packet] if self._order is None else self._order.push(packet))
 
     def _send(self, packets: list[Any]) -> None:
