@@ -110,8 +110,8 @@ class Middle(Interpolator):
         nn.init.zeros_(self.decode.bias)
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
-        made: Tensor = self.decode(torch.relu(self.encode(torch.cat((x0, x1), 1))))
-        return (x0 + x1) / 2 + made
+        seen = torch.cat((x0, x1), 1).to(self.dtype)
+        return (x0 + x1) / 2 + self.decode(torch.relu(self.encode(seen))).float()
 
 
 class Again(Reconstructor):
