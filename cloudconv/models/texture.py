@@ -3,7 +3,8 @@
 Moving a picture by parts of a pixel softens it (bilinear sampling is a low-pass filter), and so
 does mixing two: their noise, and what does not fit to the pixel, averages out. Between crisp
 source frames that is seen as a pulse. So the luma is sharpened, as much as it takes for its finest
-band (luma less a blur of sigma 1) to have the energy that the moved neighbours' has, and no more.
+band (luma less a blur of sigma 1) to have the energy that the richer of the moved neighbours has,
+patch by patch, and no more.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from cloudconv.models.ops import resize, sample, sampling_grid, strips
 _CELL = 8  # pixels; energies are means over three by three cells
 _LINES = slice(3, 4)  # of a cell, that is looked at: as good as all, and quicker
 _MOST = 1.2  # times a detail is added to itself
-_PEAK = 2.0
+_PEAK = 2.25
 """Where details are more times as strong as around them there is an edge, which would ring."""
 _LEAST_ENERGY = 1e-7
 _ROWS = 128  # at once, so that they stay in a CPU's caches
@@ -60,14 +61,14 @@ def _missing(own: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float) ->
     ``own``: of the made picture, as :func:`_energies` gives them.
     """
     moved = resize(flows, size / _CELL)[..., : own.shape[2], : own.shape[3]] * (size / _CELL)
-    wanted = torch.ones_like(own[:, :1])
+    wanted = torch.zeros_like(own[:, :1])
     for number, picture in enumerate((x0, x1)):
         energy = _smooth([_energies(luma, only=1) for luma in _lumas(picture)])
         flow = moved[:, 2 * number : 2 * number + 2]
-        wanted *= sample(energy, sampling_grid(flow, *own.shape[2:]))
+        wanted = torch.maximum(wanted, sample(energy, sampling_grid(flow, *own.shape[2:])))
     band, both, details = torch.split(own, 1, 1)
-    # The geometric mean of the two, as the energy of band + more * details.
-    lack = (wanted.sqrt() - band).clamp_min(0)
+    # ``more`` solves: the energy of band + more * details is what is wanted.
+    lack = (wanted - band).clamp_min(0)
     more = ((both.square() + details * lack).sqrt() - both) / (details + _LEAST_ENERGY)
     more.clamp_(0, _MOST)
     return torch.cat((more, more * details.sqrt() * _PEAK), 1)
