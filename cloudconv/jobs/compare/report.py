@@ -1,4 +1,4 @@
-"""What ``compare --report`` leaves behind: a page, a film side by side, a table and the result."""
+"""What ``compare --report`` leaves behind: a page, a video side by side, a table and the result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -21,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from cloudconv import metrics
+from cloudconv.jobs.compare.samples import SampleImages
 from cloudconv.media.color import color_space, from_rgb, make_picture
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame
@@ -39,26 +39,29 @@ from cloudconv.report import (
 SHOWN = 10
 """How many of the worst frames, and of the frames that lose most, a report shows."""
 
-PAGE, FILM, TABLE, RESULT = "index.html", "side_by_side.mp4", "frames.csv", "result.json"
+PAGE, VIDEO, TABLE, RESULT = "index.html", "side_by_side.mp4", "frames.csv", "result.json"
 
 _PICTURE_WIDTH = 960
 _PANEL_WIDTH = 640
-_FILM_WIDTH = 3840
+_VIDEO_WIDTH = 3840
 _LABEL_HEIGHT = 32
 _JPEG_QUALITY = 90
-_FILM_TAGS = ColorTags(1, 1, 1, 1)
+_VIDEO_TAGS = ColorTags(1, 1, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One scored frame: the truth and what each method made of it, (3, H, W) RGB in [0, 1]."""
+    """A scored frame, and each method's scores of it."""
 
     index: int
     time: Fraction
-    truth: Tensor
-    made: Mapping[str, Tensor | None]
-    scores: Mapping[str, Mapping[str, float]]
-    horizon: int | None = None
+    horizon: int | None
+    scores: Mapping[str, Mapping[str, float | None]]
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as ``per_frame`` of the command's JSON has it."""
+        ahead = {} if self.horizon is None else {"horizon": self.horizon}
+        return {"index": self.index, "pts_seconds": float(self.time), **ahead, **self.scores}
 
 
 class Reporter:
@@ -72,34 +75,32 @@ class Reporter:
     ) -> None:
         self._info = info
         self._model, self._baseline = model, baseline
-        names = (PAGE, FILM, TABLE, RESULT)
+        names = (PAGE, VIDEO, TABLE, RESULT)
         check_folder(folder, names, overwrite=overwrite, inputs=images.files_of(info.path))
         self._stack = ExitStack()
         self._report = self._stack.enter_context(ReportFolder(folder, overwrite=overwrite))
         self._worst: list[tuple[float, int, Comparison]] = []
         self._loses: list[tuple[float, int, Comparison]] = []
-        self._films = self._stack.enter_context(ExitStack())
-        self._film: Sink | None = None
+        self._video_stack = self._stack.enter_context(ExitStack())
+        self._video: Sink | None = None
         self._clock = Fraction(0)
         self._labels: Tensor | None = None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
-    def add(self, row: Row) -> None:
-        """Keep a scored frame's pictures if it is among the worst so far."""
-        model, baseline = row.made.get(self._model), row.made.get(self._baseline)
-        if model is None or baseline is None:
+    def add(self, shown: SampleImages, row: Row | None) -> None:
+        """Add a frame to the video, and a scored one to the worst so far if it is among them."""
+        self._show(shown)
+        if row is None:
             return
-        own, other = row.scores[self._model]["psnr"], row.scores[self._baseline]["psnr"]
+        model, baseline = shown.made[self._model], shown.made[self._baseline]
+        own, other = (row.scores[name]["psnr"] for name in (self._model, self._baseline))
+        if model is None or baseline is None or own is None or other is None:
+            return
         ranks = [(-own, self._worst)]
         if own < other:
             ranks.append((other - own, self._loses))
@@ -107,13 +108,13 @@ class Reporter:
         wanted = [(rank, kept) for rank, kept in ranks if len(kept) < SHOWN or rank > kept[0][0]]
         if not wanted:
             return
-        shown = Comparison(
+        comparison = Comparison(
             frame=row.index,
             time=row.time,
-            truth=_picture(row.truth),
+            truth=_picture(shown.truth),
             model=_picture(model),
             baseline=_picture(baseline),
-            error=_picture(metrics.error_map(model, row.truth)),
+            error=_picture(metrics.error_map(model, shown.truth)),
             model_psnr=own,
             baseline_psnr=other,
             horizon=row.horizon,
@@ -121,31 +122,32 @@ class Reporter:
         for rank, kept in wanted:
             push = heapq.heappush if len(kept) < SHOWN else heapq.heappushpop
             # No two entries tie on the first two, so that pictures are never compared.
-            push(kept, (rank, -(row.index * 4096 + (row.horizon or 0)), shown))
+            push(kept, (rank, -(row.index * 4096 + (row.horizon or 0)), comparison))
 
-    def show(self, duration: Fraction, truth: Tensor, made: Mapping[str, Tensor | None]) -> None:
-        """Add a frame to the film: the truth and each method beside it; None shows black.
+    def _show(self, frame: SampleImages) -> None:
+        """Add a frame to the video: the truth and each method beside it; None shows black.
 
-        What was not scored is not in the film, which plays the rest without a pause.
+        What was not scored is not in the video, which plays the rest without a pause.
         """
-        shown = [truth, *(truth * 0 if picture is None else picture for picture in made.values())]
-        side = min(_PANEL_WIDTH, _FILM_WIDTH // len(shown))
-        panels = [_shrunk(picture.cpu(), side) for picture in shown]
+        truth = frame.truth
+        shown = [truth, *(truth * 0 if rgb is None else rgb for rgb in frame.made.values())]
+        side = min(_PANEL_WIDTH, _VIDEO_WIDTH // len(shown))
+        panels = [_shrunk(rgb.cpu(), side) for rgb in shown]
         if self._labels is None:
             width = panels[0].shape[2]
-            self._labels = torch.cat([_label(name, width) for name in ("truth", *made)], 2)
+            self._labels = torch.cat([_label(name, width) for name in ("truth", *frame.made)], 2)
         rgb = torch.cat([self._labels, torch.cat(panels, 2)], 1)
         rgb = rgb[:, : rgb.shape[1] // 2 * 2, : rgb.shape[2] // 2 * 2]
         form = layout("yuv420p")
         height, width = rgb.shape[1:]
-        planes = from_rgb(rgb, form, color_space(_FILM_TAGS, form, width, height))
+        planes = from_rgb(rgb, form, color_space(_VIDEO_TAGS, form, width, height))
         picture = make_picture(planes, form.name, width, height)
-        if self._film is None:
-            self._film = self._films.enter_context(self._open_film(width, height))
-        self._film.write(Frame(picture, self._clock, duration, _FILM_TAGS))
-        self._clock += duration
+        if self._video is None:
+            self._video = self._video_stack.enter_context(self._open_video(width, height))
+        self._video.write(Frame(picture, self._clock, frame.duration, _VIDEO_TAGS))
+        self._clock += frame.duration
 
-    def _open_film(self, width: int, height: int) -> Sink:
+    def _open_video(self, width: int, height: int) -> Sink:
         timing = self._info.timing
         info = replace(
             self._info,
@@ -153,7 +155,7 @@ class Reporter:
             height=height,
             pix_fmt="yuv420p",
             working_pix_fmt="yuv420p",
-            tags=_FILM_TAGS,
+            tags=_VIDEO_TAGS,
             aspect=None,
             display_matrix=None,
             mastering_display=None,
@@ -162,14 +164,14 @@ class Reporter:
             streams=(),
         )
         tick = timing.time_base if timing.rate is None else 1 / Fraction(timing.rate.numerator)
-        return Sink(self._report.path / FILM, info, rate=timing.rate, time_base=tick)
+        return Sink(self._report.path / VIDEO, info, rate=timing.rate, time_base=tick)
 
     def finish(self, data: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Write everything; ``data`` are ReportData's fields but the pictures and the files."""
-        self._films.close()
+        self._video_stack.close()
         files = [TABLE, RESULT]
-        if self._film is not None:
-            files.insert(0, FILM)
+        if self._video is not None:
+            files.insert(0, VIDEO)
         report = ReportData(
             **data, worst=_sorted(self._worst), loses=_sorted(self._loses), files=tuple(files)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -22,17 +23,7 @@ SEQUENCE_METRICS = ("xpsnr", "vmaf")
 """Metrics that must see every frame in order; FFmpeg's filters."""
 
 METRICS = (*metrics.PER_FRAME, *metrics.TEXTURE, "flicker", *SEQUENCE_METRICS)
-DEFAULT_METRICS = (
-    "psnr",
-    "ssim",
-    "l1",
-    "l2",
-    "gdl",
-    "sharpness",
-    "texture",
-    "texture2",
-    "flicker",
-)
+DEFAULT_METRICS = tuple(name for name in METRICS if name not in ("ms_ssim", *SEQUENCE_METRICS))
 CURVES = ("psnr", "ssim", "texture")
 """What is kept for every frame, the first two whatever else was asked for."""
 
@@ -60,8 +51,19 @@ def texture_around(wanted: Sequence[str], kept: Sequence[Tensor]) -> Tensor | No
     return torch.stack([metrics.texture_energy(rgb) for rgb in kept]).log().mean(0).exp()
 
 
+@dataclass(frozen=True, slots=True)
+class ShownFrame:
+    """A frame of the output, kept or made.
+
+    ``rgb`` is it as of :func:`as_rgb`; ``frame`` is None for a forecast, which is RGB alone.
+    """
+
+    rgb: Tensor
+    frame: Frame | None = None
+
+
 FrameScore = tuple[str, Any]
-"""What a :class:`Meter` has found: the name of a metric over several frames and its value for one
+"""What a :class:`Meter` measures: the name of a metric over several frames and its value for one
 of them, or one of these:
 
 - ``made``, the metrics of a scored frame by name; None where the method made none;
@@ -71,7 +73,7 @@ of them, or one of these:
 
 
 class Meter:
-    """Measures one method's frames as they are shown; :class:`Scores` adds up what it finds.
+    """Measures one method's frames as they are shown; :class:`Scores` adds up its frame scores.
 
     Args:
         wanted: names of metrics.
@@ -84,17 +86,59 @@ class Meter:
         self._xpsnr = XpsnrMeter(self._rate) if "xpsnr" in wanted else None
         self._vmaf = VmafMeter(self._rate) if "vmaf" in wanted else None
         self._made_in_vmaf: list[bool] = []
+        self._light: list[FrameScore] = []
 
-    def add(
-        self, made: Tensor | None, truth: Tensor, around: Tensor | None = None
+    def follow(
+        self, truth: ShownFrame, shown: ShownFrame | None, around: Tensor | None = None
     ) -> list[FrameScore]:
-        """Score one made frame against the true one, both as of :func:`as_rgb`.
+        """Take in the next frame of the output.
 
         Args:
-            around: of :func:`texture_around`.
+            truth: the true frame.
+            shown: the very same for a kept frame, a made one, or None where the method made none.
+            around: of :func:`texture_around`, for a made one.
         """
-        if made is None:
-            return [("made", None)]
+        if shown is None:
+            return [("made", None), *self.interrupt()]
+        made = shown is not truth
+        scores: list[FrameScore] = []
+        if made:
+            scores.append(("made", self._measure(shown.rgb, truth.rgb, around)))
+        if "flicker" in self._wanted:
+            self._light = [("light", metrics.brightness(shown.rgb, truth.rgb))]
+            scores += self._light
+        if truth.frame is None or shown.frame is None:
+            return scores
+        if self._xpsnr is not None:
+            xpsnr = self._xpsnr.push(truth.frame, shown.frame)
+            if xpsnr is not None and made:
+                scores.append(("xpsnr", xpsnr.weighted))
+        if self._vmaf is not None:
+            self._vmaf.push(truth.frame, shown.frame)
+            self._made_in_vmaf.append(made)
+        return scores
+
+    def repeat(self) -> list[FrameScore]:
+        """The last frame again, where the next one is not added up with those before it."""
+        return [("break", None), *self._light]
+
+    def interrupt(self) -> list[FrameScore]:
+        """The next frame does not follow the last one."""
+        if self._xpsnr is not None and self._xpsnr.begun:
+            self._xpsnr = XpsnrMeter(self._rate)
+        return [*self.finish(), ("break", None)]
+
+    def finish(self) -> list[FrameScore]:
+        """The scores that are only known once the last of several frames was seen."""
+        if self._vmaf is None or not self._made_in_vmaf:
+            return []
+        pairs = zip(self._made_in_vmaf, self._vmaf.finish(), strict=True)
+        scores: list[FrameScore] = [("vmaf", score) for made, score in pairs if made]
+        self._made_in_vmaf.clear()
+        self._vmaf = VmafMeter(self._rate)
+        return scores
+
+    def _measure(self, made: Tensor, truth: Tensor, around: Tensor | None) -> dict[str, float]:
         names = dict.fromkeys((*CURVES[:2], *self._wanted))
         scores = {
             name: float(metrics.PER_FRAME[name](made, truth))
@@ -104,48 +148,7 @@ class Meter:
         if around is not None:
             texture = metrics.texture(made, around)
             scores |= dict(zip(metrics.TEXTURE, map(float, texture), strict=True))
-        return [("made", scores)]
-
-    def follow(
-        self, truth: Frame, true_rgb: Tensor, made: Frame | None, rgb: Tensor | None
-    ) -> list[FrameScore]:
-        """Take in the next frame of the output, a kept one or a made one (None: no such frame)."""
-        if made is None or rgb is None:
-            return self.interrupt()
-        found = self._light(rgb, true_rgb)
-        if self._xpsnr is not None:
-            score = self._xpsnr.push(truth, made)
-            if score is not None and made is not truth:
-                found.append(("xpsnr", score.weighted))
-        if self._vmaf is not None:
-            self._vmaf.push(truth, made)
-            self._made_in_vmaf.append(made is not truth)
-        return found
-
-    def change(
-        self, before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor]
-    ) -> list[FrameScore]:
-        """Take in two neighbouring frames, each as (made, true) RGB, for the flicker alone."""
-        return [("break", None), *self._light(*before), *self._light(*after)]
-
-    def interrupt(self) -> list[FrameScore]:
-        """The next frame does not follow the last one."""
-        if self._xpsnr is not None and self._xpsnr.begun:
-            self._xpsnr = XpsnrMeter(self._rate)
-        return [*self.finish(), ("break", None)]
-
-    def finish(self) -> list[FrameScore]:
-        """The scores that are only known once the last frame of a run was seen."""
-        if self._vmaf is None or not self._made_in_vmaf:
-            return []
-        pairs = zip(self._made_in_vmaf, self._vmaf.finish(), strict=True)
-        found: list[FrameScore] = [("vmaf", score) for made, score in pairs if made]
-        self._made_in_vmaf.clear()
-        self._vmaf = VmafMeter(self._rate)
-        return found
-
-    def _light(self, rgb: Tensor, truth: Tensor) -> list[FrameScore]:
-        return [("light", metrics.brightness(rgb, truth))] if "flicker" in self._wanted else []
+        return scores
 
 
 class Scores:
@@ -159,6 +162,7 @@ class Scores:
         kept = [name for name in CURVES if name in (*CURVES[:2], *wanted)]
         self.curves: dict[str, array[float]] = {name: array("d") for name in kept}
         self.made = 0
+        self.seconds = 0.0, 0
         self._sums: dict[str, tuple[float, int]] = {}
         self._flicker = metrics.Flicker() if "flicker" in wanted else None
 
@@ -167,11 +171,15 @@ class Scores:
         """Frames that the method could not make."""
         return len(self.curves["psnr"]) - self.made
 
-    def take(self, notes: Iterable[FrameScore]) -> None:
-        """Add up what a meter has found, in the order of the frames."""
-        for name, value in notes:
+    def spend(self, seconds: float, made: int) -> None:
+        """Add up how long the method took, and how many frames it has made in that time."""
+        self.seconds = self.seconds[0] + seconds, self.seconds[1] + made
+
+    def add(self, scores: Iterable[FrameScore]) -> None:
+        """Add up what a meter has measured, in the order of the frames."""
+        for name, value in scores:
             if name == "made":
-                self._take_frame(value)
+                self._add_frame(value)
             elif name == "break":
                 if self._flicker is not None:
                     self._flicker.interrupt()
@@ -181,7 +189,7 @@ class Scores:
             else:
                 self._count(name, value)
 
-    def _take_frame(self, scores: dict[str, float] | None) -> None:
+    def _add_frame(self, scores: dict[str, float] | None) -> None:
         self.made += scores is not None
         for name, value in (scores or {}).items():
             self._count(name, value)
@@ -190,15 +198,13 @@ class Scores:
 
     def means(self) -> dict[str, float | None]:
         """Every wanted metric's mean over the frames that were made; None where there is none."""
-        found = {name: self.mean(name) for name in self.wanted}
+        means: dict[str, float | None] = {}
+        for name in self.wanted:
+            total, count = self._sums.get(name, (0.0, 0))
+            means[name] = total / count if count else None
         if self._flicker is not None:
-            found["flicker"] = self._flicker.score
-        return found
-
-    def mean(self, name: str) -> float | None:
-        """One metric's mean; PSNR and SSIM are there whatever was wanted."""
-        total, count = self._sums.get(name, (0.0, 0))
-        return total / count if count else None
+            means["flicker"] = self._flicker.score
+        return means
 
     def at(self, number: int) -> dict[str, float | None]:
         """PSNR and SSIM of a scored frame, and its texture if that is wanted."""
@@ -214,71 +220,87 @@ class Scores:
             self._sums[name] = total + value, count + 1
 
 
+class Bucket:
+    """The scored frames of one horizon, or all those between others, and each method's scores.
+
+    ``indices`` are their numbers from the beginning of what is compared, ``times`` in seconds from
+    the clip's first frame.
+    """
+
+    def __init__(self, methods: Sequence[str], wanted: Sequence[str]) -> None:
+        self.indices = array("q")
+        self.times: list[Fraction] = []
+        self.scores = {name: Scores(wanted) for name in methods}
+
+    def losses(self, model: str, baseline: str) -> list[int]:
+        """Places among the scored frames where the model's PSNR is below the baseline's."""
+        pairs = self._psnr(model, baseline)
+        return [k for k, (own, other) in enumerate(pairs) if own < other]
+
+    def gain(self, model: str, baseline: str) -> float | None:
+        """How much more PSNR, in dB, over the frames that both made."""
+        gains = [a - b for a, b in self._psnr(model, baseline) if not math.isnan(a - b)]
+        return sum(gains) / len(gains) if gains else None
+
+    def where_it_loses(self, model: str, baseline: str) -> str:
+        """In words: on how many frames, and around which time most."""
+        lost = self.losses(model, baseline)
+        frames = f"{len(self.times)} frame{'s' if len(self.times) > 1 else ''}"
+        if not lost:
+            return f"none of {frames}"
+        pairs = self._psnr(model, baseline)
+        worst = max(lost, key=lambda k: pairs[k][1] - pairs[k][0])
+        return f"{len(lost)} of {frames}, around {float(self.times[worst]):.1f} s"
+
+    def _psnr(self, model: str, baseline: str) -> list[tuple[float, float]]:
+        curves = (self.scores[name].curves["psnr"] for name in (model, baseline))
+        return list(zip(*curves, strict=True))
+
+
 def overall(several: Sequence[Scores]) -> dict[str, float | None]:
     """The means over all frames that were scored in several parts."""
-    found: dict[str, float | None] = {}
+    if len(several) == 1:
+        return several[0].means()
+    means: dict[str, float | None] = {}
     for name in several[0].wanted:
         known = [(part.means()[name], part.made) for part in several]
         frames = sum(made for mean, made in known if mean is not None)
         total = sum(mean * made for mean, made in known if mean is not None)
-        found[name] = total / frames if frames else None
-    return found
+        means[name] = total / frames if frames else None
+    return means
 
 
-def losses(model: Scores, baseline: Scores) -> list[int]:
-    """Numbers of the scored frames on which the model's PSNR is below the baseline's."""
-    pairs = zip(model.curves["psnr"], baseline.curves["psnr"], strict=True)
-    return [k for k, (own, other) in enumerate(pairs) if own < other]
+def seconds_per_frame(several: Sequence[Scores]) -> float | None:
+    """How long a method takes for a frame."""
+    made = sum(part.seconds[1] for part in several)
+    return sum(part.seconds[0] for part in several) / made if made > 0 else None
 
 
-def verdict(
-    model: str, baseline: str, own: Scores, other: Scores, times: Sequence[Fraction]
-) -> str:
-    """Who wins by how much, and where the model loses, in one sentence."""
-    if model == baseline:
-        return f"{model} was compared with nothing but itself"
-    gain = _gain(own, other)
-    if gain is None:
-        return f"{model} made no frame that could be scored"
-    return f"{model} is {_better(gain, baseline)}; it loses on {_where(own, other, times)}"
+def verdict(model: str, baseline: str, buckets: Sequence[Bucket], *, ahead: bool) -> str:
+    """Who wins by how much, and where the model loses, in one sentence.
 
-
-def forecast_verdict(
-    model: str,
-    baseline: str,
-    own: Sequence[Scores],
-    other: Sequence[Scores],
-    times: Sequence[Sequence[Fraction]],
-) -> str:
-    """The same for forecasts: one frame ahead, and at the farthest horizon that was scored.
-
-    ``own``, ``other`` and ``times`` have an entry for each horizon.
+    With ``ahead`` the buckets are horizons: it is about the first one, and about the farthest that
+    was scored.
     """
     if model == baseline:
         return f"{model} was compared with nothing but itself"
-    scored = [step for step, part in enumerate(own) if part.made]
-    if not scored:
+    gains = [(step, bucket.gain(model, baseline)) for step, bucket in enumerate(buckets, 1)]
+    known = [(step, gain) for step, gain in gains if gain is not None]
+    if not known:
         return f"{model} made no frame that could be scored"
-    ends = sorted({scored[0], scored[-1]})
-    gains = [(step, _gain(own[step], other[step]) or 0.0) for step in ends]
-    (first, near), *rest = gains
-    sentence = f"{ahead(first + 1)} {model} is {_better(near, baseline)}"
-    for step, gain in rest:
-        sentence += f", {step + 1} ahead {_better(gain, '')}"
-    lost = _where(own[first], other[first], times[first])
-    return f"{sentence}; {ahead(first + 1)} it loses on {lost}"
+    first, near = known[0]
+    where = f"{frames_ahead(first)} " if ahead else ""
+    sentence = f"{where}{model} is {_better(near, baseline)}"
+    if len(known) > 1:
+        far, gain = known[-1]
+        sentence += f", {far} ahead {_better(gain, '')}"
+    lost = buckets[first - 1].where_it_loses(model, baseline)
+    return f"{sentence}; {where}it loses on {lost}"
 
 
-def ahead(step: int) -> str:
+def frames_ahead(step: int) -> str:
     """A horizon in words."""
     return f"{step} frame{'s' if step > 1 else ''} ahead"
-
-
-def _gain(own: Scores, other: Scores) -> float | None:
-    """How much more PSNR, in dB, over the frames that both made."""
-    pairs = zip(own.curves["psnr"], other.curves["psnr"], strict=True)
-    gains = [a - b for a, b in pairs if not math.isnan(a - b)]
-    return sum(gains) / len(gains) if gains else None
 
 
 def _better(gain: float, baseline: str) -> str:
@@ -286,17 +308,8 @@ def _better(gain: float, baseline: str) -> str:
     called = {"blend": "blending", "hold": "holding the last frame"}.get(baseline, baseline)
     if abs(gain) < 0.05:
         return f"as good as {called}" if called else "as good"
-    found = f"{abs(gain):.1f} dB {'better' if gain > 0 else 'worse'}"
-    return f"{found} than {called}" if called else found
-
-
-def _where(own: Scores, other: Scores, times: Sequence[Fraction]) -> str:
-    lost = losses(own, other)
-    frames = f"{len(times)} frame{'s' if len(times) > 1 else ''}"
-    if not lost:
-        return f"none of {frames}"
-    worst = max(lost, key=lambda k: other.curves["psnr"][k] - own.curves["psnr"][k])
-    return f"{len(lost)} of {frames}, around {float(times[worst]):.1f} s"
+    words = f"{abs(gain):.1f} dB {'better' if gain > 0 else 'worse'}"
+    return f"{words} than {called}" if called else words
 
 
 def _known(value: float) -> float | None:
