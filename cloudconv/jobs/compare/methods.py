@@ -9,14 +9,23 @@ from fractions import Fraction
 from itertools import islice, pairwise
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv import metrics
 from cloudconv.engine.device import choose_device, choose_precision
 from cloudconv.engine.renderer import FrameTask, Renderer
-from cloudconv.jobs.compare.samples import Clip, Sample, SampleImages, SampleScores
-from cloudconv.jobs.compare.scores import FrameScore, Meter, ShownFrame, as_rgb, texture_around
+from cloudconv.jobs.compare.samples import Clip, MethodScores, Sample, SampleImages, SampleScores
+from cloudconv.jobs.compare.scores import (
+    Meter,
+    SequenceScores,
+    ShownFrame,
+    as_rgb,
+    frame_scores,
+    texture_around,
+)
 from cloudconv.jobs.compare.settings import MINTERPOLATE, CompareSettings
 from cloudconv.media.filters import minterpolate
 from cloudconv.media.frame import Frame
@@ -196,7 +205,7 @@ class Scorer:
         self._meters = {name: Meter(settings.metrics, info.timing.rate) for name in models}
 
     def score(self, sample: Sample) -> SampleScores:
-        """What comes of the next sample, with its frames."""
+        """What comes of the next sample, with its frames; none is scored in the last one."""
         if not sample.scored:
             return self._ask(Meter.interrupt)
         last = sample.scored[0] - 1 if self._ahead else 0
@@ -205,33 +214,38 @@ class Scorer:
         neighbours = [kept.rgb, *([] if self._ahead else [as_rgb(sample.frames[-1])])]
         around = texture_around(self._wanted, neighbours)
         result = self._ask(lambda meter: meter.follow(kept, kept))
-        self._show(result, sample.frames[last], kept, dict.fromkeys(self._methods, kept), None)
-        if self._ahead:  # what is seen comes again with each horizon, and is shown by none
-            result = SampleScores({name: [] for name in self._methods})
+        if self._ahead:  # it comes again with each horizon, and a report doesn't show it
+            result = SampleScores({name: MethodScores() for name in self._methods})
+        else:
+            self._show(result, sample.frames[0], kept, dict.fromkeys(self._methods, kept), None)
         frames = {name: method.make(sample, context) for name, method in self._methods.items()}
         for number, k in enumerate(sample.scored):
             truth = ShownFrame(as_rgb(sample.frames[k]), sample.frames[k])
             made = {name: next(each) for name, each in frames.items()}
             for name, meter in self._meters.items():
+                scores, shown = result.methods[name], made[name]
                 if self._ahead:
-                    result.scores[name].append(meter.repeat())
+                    scores.sequence.append(meter.repeat())
                 elif k != last + 1:
-                    result.scores[name][0] += meter.interrupt()
-                result.scores[name][-1] += meter.follow(truth, made[name], around)
+                    scores.sequence[0] += meter.interrupt()
+                scores.sequence[-1] += meter.follow(truth, shown)
+                scores.frames.append(
+                    None
+                    if shown is None
+                    else frame_scores(shown.rgb, truth.rgb, around, self._wanted)
+                )
             self._show(result, sample.frames[k], truth, made, number)
             last = k
-        if not self._ahead and last != len(sample.frames) - 2:
-            for name, meter in self._meters.items():
-                result.scores[name][0] += meter.interrupt()
-        result.seconds = {name: method.spent for name, method in self._methods.items()}
+        for name, method in self._methods.items():
+            result.methods[name].spent = method.spent
+            if not self._ahead and last != len(sample.frames) - 2:
+                result.methods[name].sequence[0] += self._meters[name].interrupt()
         return result
 
-    def finish(self) -> SampleScores:
-        """What is only known after the last sample."""
-        return self._ask(Meter.finish)
-
-    def _ask(self, question: Callable[[Meter], list[FrameScore]]) -> SampleScores:
-        return SampleScores({name: [question(meter)] for name, meter in self._meters.items()})
+    def _ask(self, question: Callable[[Meter], SequenceScores]) -> SampleScores:
+        return SampleScores(
+            {name: MethodScores(sequence=[question(m)]) for name, m in self._meters.items()}
+        )
 
     def _show(
         self,
@@ -242,5 +256,9 @@ class Scorer:
         number: int | None,
     ) -> None:
         if self._with_images:
-            made = {name: None if each is None else each.rgb for name, each in shown.items()}
-            result.images.append(SampleImages(true.duration, truth.rgb, made, number))
+            made = {name: None if each is None else _bytes(each) for name, each in shown.items()}
+            result.images.append(SampleImages(true.duration, _bytes(truth), made, number))
+
+
+def _bytes(shown: ShownFrame) -> NDArray[np.uint8]:
+    return shown.rgb.mul(255).round_().byte().cpu().numpy()

@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
@@ -16,15 +16,18 @@ from typing import Any, Self
 import numpy as np
 import torch
 import torch.nn.functional as functional
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from cloudconv import metrics
 from cloudconv.jobs.compare.samples import SampleImages
+from cloudconv.jobs.compare.scores import Row
+from cloudconv.jobs.compare.settings import CompareSettings
 from cloudconv.media.color import color_space, from_rgb, make_picture
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame
-from cloudconv.media.read import images
+from cloudconv.media.read.images import files_of
 from cloudconv.media.read.probe import MediaInfo
 from cloudconv.media.write.sink import Sink
 from cloudconv.report import (
@@ -49,34 +52,18 @@ _JPEG_QUALITY = 90
 _VIDEO_TAGS = ColorTags(1, 1, 1, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A scored frame, and each method's scores of it."""
-
-    index: int
-    time: Fraction
-    horizon: int | None
-    scores: Mapping[str, Mapping[str, float | None]]
-
-    def as_json(self) -> dict[str, Any]:
-        """The same as ``per_frame`` of the command's JSON has it."""
-        ahead = {} if self.horizon is None else {"horizon": self.horizon}
-        return {"index": self.index, "pts_seconds": float(self.time), **ahead, **self.scores}
-
-
 class Reporter:
     """Collects what the report needs while the frames pass by; a bounded number of pictures.
 
     Raises OutputError: the folder holds a report already, or cannot be written.
     """
 
-    def __init__(
-        self, folder: Path, info: MediaInfo, model: str, baseline: str, *, overwrite: bool
-    ) -> None:
+    def __init__(self, folder: Path, info: MediaInfo, settings: CompareSettings) -> None:
         self._info = info
-        self._model, self._baseline = model, baseline
+        self._model, self._baseline = settings.model, settings.baseline
+        self._methods, overwrite = settings.methods, settings.overwrite
         names = (PAGE, VIDEO, TABLE, RESULT)
-        check_folder(folder, names, overwrite=overwrite, inputs=images.files_of(info.path))
+        check_folder(folder, names, overwrite=overwrite, inputs=files_of(info.path))
         self._stack = ExitStack()
         self._report = self._stack.enter_context(ReportFolder(folder, overwrite=overwrite))
         self._worst: list[tuple[float, int, Comparison]] = []
@@ -94,13 +81,17 @@ class Reporter:
 
     def add(self, shown: SampleImages, row: Row | None) -> None:
         """Add a frame to the video, and a scored one to the worst so far if it is among them."""
-        self._show(shown)
-        if row is None:
+        truth = _floats(shown.truth)
+        # In the order of the methods, whoever made them.
+        images = {name: shown.made[name] for name in self._methods}
+        made = {name: None if rgb is None else _floats(rgb) for name, rgb in images.items()}
+        self._show(shown.duration, truth, made)
+        model, baseline = made[self._model], made[self._baseline]
+        if row is None or model is None or baseline is None:
             return
-        model, baseline = shown.made[self._model], shown.made[self._baseline]
         own, other = (row.scores[name]["psnr"] for name in (self._model, self._baseline))
-        if model is None or baseline is None or own is None or other is None:
-            return
+        assert own is not None
+        assert other is not None
         ranks = [(-own, self._worst)]
         if own < other:
             ranks.append((other - own, self._loses))
@@ -111,10 +102,10 @@ class Reporter:
         comparison = Comparison(
             frame=row.index,
             time=row.time,
-            truth=_picture(shown.truth),
+            truth=_picture(truth),
             model=_picture(model),
             baseline=_picture(baseline),
-            error=_picture(metrics.error_map(model, shown.truth)),
+            error=_picture(metrics.error_map(model, truth)),
             model_psnr=own,
             baseline_psnr=other,
             horizon=row.horizon,
@@ -124,18 +115,17 @@ class Reporter:
             # No two entries tie on the first two, so that pictures are never compared.
             push(kept, (rank, -(row.index * 4096 + (row.horizon or 0)), comparison))
 
-    def _show(self, frame: SampleImages) -> None:
+    def _show(self, duration: Fraction, truth: Tensor, made: Mapping[str, Tensor | None]) -> None:
         """Add a frame to the video: the truth and each method beside it; None shows black.
 
         What was not scored is not in the video, which plays the rest without a pause.
         """
-        truth = frame.truth
-        shown = [truth, *(truth * 0 if rgb is None else rgb for rgb in frame.made.values())]
+        shown = [truth, *(truth * 0 if rgb is None else rgb for rgb in made.values())]
         side = min(_PANEL_WIDTH, _VIDEO_WIDTH // len(shown))
-        panels = [_shrunk(rgb.cpu(), side) for rgb in shown]
+        panels = [_shrunk(rgb, side) for rgb in shown]
         if self._labels is None:
             width = panels[0].shape[2]
-            self._labels = torch.cat([_label(name, width) for name in ("truth", *frame.made)], 2)
+            self._labels = torch.cat([_label(name, width) for name in ("truth", *made)], 2)
         rgb = torch.cat([self._labels, torch.cat(panels, 2)], 1)
         rgb = rgb[:, : rgb.shape[1] // 2 * 2, : rgb.shape[2] // 2 * 2]
         form = layout("yuv420p")
@@ -144,8 +134,8 @@ class Reporter:
         picture = make_picture(planes, form.name, width, height)
         if self._video is None:
             self._video = self._video_stack.enter_context(self._open_video(width, height))
-        self._video.write(Frame(picture, self._clock, frame.duration, _VIDEO_TAGS))
-        self._clock += frame.duration
+        self._video.write(Frame(picture, self._clock, duration, _VIDEO_TAGS))
+        self._clock += duration
 
     def _open_video(self, width: int, height: int) -> Sink:
         timing = self._info.timing
@@ -199,6 +189,10 @@ def _table(rows: list[dict[str, Any]]) -> str:
         scores = [row[m].get(score) for m, score in names]
         writer.writerow([*(row[key] for key in plain), *scores])
     return text.getvalue()
+
+
+def _floats(rgb: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(rgb).float().div_(255)
 
 
 def _shrunk(rgb: Tensor, width: int) -> Tensor:

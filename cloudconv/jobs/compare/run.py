@@ -6,6 +6,7 @@ it forecasts from the same frames; what it made is found by its time, never by c
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -17,13 +18,15 @@ from typing import Any
 from cloudconv.engine.device import choose_precision, precision_name, set_threads
 from cloudconv.errors import InputError
 from cloudconv.jobs.compare.methods import Warn, renderer_of
-from cloudconv.jobs.compare.report import Reporter, Row
+from cloudconv.jobs.compare.report import Reporter
 from cloudconv.jobs.compare.samples import Clip, Sample, Sampler, SampleScores
 from cloudconv.jobs.compare.scores import (
     CURVES,
-    Bucket,
+    FrameScores,
+    Row,
     Scores,
     frames_ahead,
+    losses,
     overall,
     seconds_per_frame,
     verdict,
@@ -66,9 +69,7 @@ def run(
         sampler = Sampler(settings, clip)
         reporter = None
         if settings.report is not None:
-            folder, methods = Path(settings.report), (settings.model, settings.baseline)
-            reporter = Reporter(folder, info, *methods, overwrite=settings.overwrite)
-            stack.enter_context(reporter)
+            reporter = stack.enter_context(Reporter(Path(settings.report), info, settings))
 
         def warn(message: str) -> None:
             warnings.setdefault(message)
@@ -137,54 +138,58 @@ class _Table:
     def __init__(self, settings: CompareSettings, info: MediaInfo) -> None:
         self._settings, self._info = settings, info
         self._ahead = settings.horizon is not None
-        self._buckets = [
-            Bucket(settings.methods, settings.metrics) for _ in range(settings.horizon or 1)
-        ]
-        self._order: list[tuple[int, int]] = []  # (bucket, place in it)
+        self._rows: list[Row] = []
+        # For each method those of every horizon, or one for all frames between others.
+        self._scores = {
+            name: [Scores(settings.metrics) for _ in range(settings.horizon or 1)]
+            for name in settings.methods
+        }
+        self._kept = [name for name in CURVES if name in (*CURVES[:2], *settings.metrics)]
         self._skipped = self._samples = 0
 
     def add(self, sample: Sample, result: SampleScores) -> list[Row]:
         """Add up what came of the next sample; its scored frames."""
         self._skipped += sample.skipped
         self._samples += bool(sample.scored)
-        first = len(self._order)
-        for number, k in enumerate(sample.scored):
-            step = number if self._ahead else 0
-            bucket = self._buckets[step]
-            self._order.append((step, len(bucket.indices)))
-            bucket.indices.append(sample.numbers[k])
-            bucket.times.append(sample.times[k] - self._info.timing.start)
-        for name, by_step in result.scores.items():
-            for step, scores in enumerate(by_step):
-                self._buckets[step].scores[name].add(scores)
-        for name, spent in result.seconds.items():
-            for step, (seconds, made) in enumerate(spent):
-                self._buckets[step].scores[name].spend(seconds, made)
-        return [self._row(*place) for place in self._order[first:]] if result.images else []
+        for name, each in result.methods.items():
+            by_step = self._scores[name]
+            for number, frame in enumerate(each.frames):
+                by_step[number if self._ahead else 0].add_frame(frame)
+            for scores, sequence in zip(by_step, each.sequence, strict=False):
+                scores.add_sequence(sequence)
+            for scores, spent in zip(by_step, each.spent, strict=False):
+                scores.spend(*spent)
+        rows = [
+            Row(
+                sample.numbers[k],
+                sample.times[k] - self._info.timing.start,
+                number + 1 if self._ahead else None,
+                {name: self._kept_of(result.methods[name].frames[number]) for name in self._scores},
+            )
+            for number, k in enumerate(sample.scored)
+        ]
+        self._rows += rows
+        return rows
 
-    def _row(self, step: int, k: int) -> Row:
-        bucket = self._buckets[step]
-        scores = {name: scores.at(k) for name, scores in bucket.scores.items()}
-        return Row(bucket.indices[k], bucket.times[k], step + 1 if self._ahead else None, scores)
+    def _kept_of(self, scores: FrameScores) -> dict[str, float | None]:
+        values = ((name, (scores or {}).get(name, math.nan)) for name in self._kept)
+        return {name: None if math.isnan(value) else value for name, value in values}
 
     def result(self, clip: Clip, warnings: dict[str, None], began: float) -> CompareResult:
         """Raises InputError: no frame was scored."""
-        settings, buckets = self._settings, self._buckets
-        if not self._order:
+        settings = self._settings
+        if not self._rows:
             what = "forecast on" if self._ahead else "frame of"
             raise InputError(f"No {what} {self._info.path} could be scored: cuts are everywhere.")
-        for name, scores in self._by_method():
-            missing = sum(each.missing for each in scores)
-            if missing:
+        for name, scores in self._scores.items():
+            if missing := sum(each.missing for each in scores):
                 warnings.setdefault(f"{name} made none of {missing} frames: they score null.")
-        lost = [
-            bucket.indices[k]
-            for bucket in buckets
-            for k in bucket.losses(settings.model, settings.naive)
-        ]
-        means = {
-            name: [{**s.means(), "seconds_per_frame": seconds_per_frame([s])} for s in scores]
-            for name, scores in self._by_method()
+        methods = {
+            name: {
+                str(step): {**each.means(), "seconds_per_frame": seconds_per_frame([each])}
+                for step, each in enumerate(scores, 1)
+            }
+            for name, scores in self._scores.items()
         }
         device, precision = _ran_on(settings)
         return CompareResult(
@@ -193,25 +198,18 @@ class _Table:
             horizon=settings.horizon,
             device=device,
             precision=precision,
-            scored_frames=len(self._order),
+            scored_frames=len(self._rows),
             skipped_frames=self._skipped + clip.left_out,
             cuts=[float(cut - self._info.timing.start) for cut in clip.cuts],
             adapted=settings.adapted,
-            methods={
-                name: {str(k): step for k, step in enumerate(steps, 1)} if self._ahead else steps[0]
-                for name, steps in means.items()
-            },
-            per_frame=[self._row(*place).as_json() for place in self._order],
+            methods=methods if self._ahead else {name: each["1"] for name, each in methods.items()},
+            per_frame=[row.as_json() for row in self._rows],
             baseline=settings.baseline,
-            loses=sorted(set(lost)),
-            verdict=verdict(settings.model, settings.baseline, buckets, ahead=self._ahead),
+            loses=sorted({row.index for row in losses(settings.model, settings.naive, self._rows)}),
+            verdict=verdict(settings.model, settings.baseline, self._rows),
             wall_seconds=time.monotonic() - began,
             warnings=list(warnings),
         )
-
-    def _by_method(self) -> Iterator[tuple[str, list[Scores]]]:
-        for name in self._settings.methods:
-            yield name, [bucket.scores[name] for bucket in self._buckets]
 
     def report(self, result: CompareResult, clip: Clip, context: int) -> dict[str, Any]:
         """What the report says beside its pictures."""
@@ -237,7 +235,7 @@ class _Table:
                         if self._ahead and each.made
                     },
                 )
-                for name, scores in self._by_method()
+                for name, scores in self._scores.items()
             ),
             "curves": None if self._ahead else self._curves(clip),
             "facts": (
@@ -271,14 +269,21 @@ class _Table:
         }
 
     def _curves(self, clip: Clip) -> Curves:
-        (bucket,) = self._buckets
         psnr, ssim, texture = (
-            {name: scores.curve(key) for name, scores in bucket.scores.items()} for key in CURVES
+            {name: tuple(row.scores[name][key] for row in self._rows) for name in self._scores}
+            if key in self._kept
+            else {}
+            for key in CURVES
         )
-        texture = {name: curve for name, curve in texture.items() if curve}
         start = self._info.timing.start
-        cuts = tuple(cut - start for cut in clip.cuts)
-        return Curves(tuple(bucket.indices), tuple(bucket.times), psnr, ssim, cuts, texture)
+        return Curves(
+            tuple(row.index for row in self._rows),
+            tuple(row.time for row in self._rows),
+            psnr,
+            ssim,
+            tuple(cut - start for cut in clip.cuts),
+            texture,
+        )
 
 
 def _ran_on(settings: CompareSettings) -> tuple[str, str]:

@@ -6,20 +6,19 @@ metric sees frames in order. They are added up in the order of the clip, whoever
 
 from __future__ import annotations
 
-import pickle
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
 from typing import TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from cloudconv.cadence import Cadence
 from cloudconv.errors import InputError
-from cloudconv.jobs.compare.scores import FrameScore
+from cloudconv.jobs.compare.scores import FrameScores, SequenceScores
 from cloudconv.jobs.compare.settings import CompareSettings
 from cloudconv.jobs.interp.adapt import AdaptPlan
 from cloudconv.jobs.schedule import AnalysedFrame, Counts, look, retime
@@ -110,11 +109,6 @@ class Sample:
     skipped: int = 0
     frames: tuple[Frame, ...] = ()
 
-    @staticmethod
-    def after(read: int) -> Sample:
-        """No frame at all, for scores that are only known after ``read`` frames."""
-        return Sample((), (), (), (), read)
-
 
 class Sampler:
     """Where a clip is scored.
@@ -139,6 +133,7 @@ class Sampler:
             self._inside, self._step = settings.horizon, settings.step
             self._most, self._least = self.context + settings.horizon, self.context + 1
             task = f"a forecast from {self.context} of them"
+        self._end = clip.info.timing.frames
         frames = clip.frames_expected
         self._total = (int(frames * clip.share) - self._least) // self._step + 1
         if self._total < 1:
@@ -153,7 +148,7 @@ class Sampler:
         self._total = max(1, int(self._total * sum(b - a for a, b in plan.held)))
 
     def samples(self, frames: Iterable[ClipFrame]) -> Iterator[Sample]:
-        """All samples in order, with their frames."""
+        """All samples in order, with their frames; the last one is empty."""
         wanted = self._settings.frames
         inside = each = self._inside
         count = None
@@ -180,6 +175,7 @@ class Sampler:
                     item.frame.at(item.shows, item.frame.duration) for item in items[:end]
                 ),
             )
+        yield Sample((), (), (), (), self._end)
 
     def _until_cut(self, items: Sequence[ClipFrame]) -> tuple[int, int]:
         """Where a sample ends, and how many frames a cut takes away from it."""
@@ -213,61 +209,43 @@ def evenly(total: int, wanted: int | None) -> Callable[[int], bool]:
     return {(2 * k + 1) * total // (2 * wanted) for k in range(wanted)}.__contains__
 
 
+@dataclass(slots=True)
+class MethodScores:
+    """What a method has scored in a sample.
+
+    ``frames`` has the metrics of each scored frame. ``sequence``, and ``spent`` with the seconds
+    that the method took and the frames made in them, have an entry for each horizon, a single one
+    for what lies between two frames.
+    """
+
+    frames: list[FrameScores] = field(default_factory=list)
+    sequence: list[SequenceScores] = field(default_factory=list)
+    spent: list[tuple[float, int]] = field(default_factory=list)
+
+
 @dataclass(frozen=True, slots=True)
 class SampleImages:
-    """A frame of the output as a report needs it: RGB, (3, H, W), float32 in [0, 1].
+    """A frame of the output as a report needs it: 8-bit RGB, (3, H, W).
 
     ``made`` has what each method shows, None where it made none. ``number`` is that of the scored
     frame in its sample; None for a kept frame.
     """
 
     duration: Fraction
-    truth: Tensor
-    made: dict[str, Tensor | None]
+    truth: NDArray[np.uint8]
+    made: dict[str, NDArray[np.uint8] | None]
     number: int | None
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> SampleImages:
-        """The same with other pictures."""
-        made = {name: None if rgb is None else change(rgb) for name, rgb in self.made.items()}
-        return replace(self, truth=change(self.truth), made=made)
 
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SampleScores:
-    """What came of a sample.
+    """What came of a sample, by method; ``images`` are only there for a report."""
 
-    ``scores`` has for each method a list for each horizon, a single one for what lies between two
-    frames. ``seconds`` has for each method, again for each horizon, the time that it took and how
-    many frames it has made in it. ``images`` are only there for a report.
-    """
-
-    scores: dict[str, list[list[FrameScore]]] = field(default_factory=dict)
-    seconds: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+    methods: dict[str, MethodScores]
     images: list[SampleImages] = field(default_factory=list)
 
-    def merge(self, other: SampleScores, methods: Sequence[str]) -> None:
-        """Add what other methods have made of the same sample; all of them are in ``methods``."""
-        self.scores |= other.scores
-        self.seconds |= other.seconds
-        self.images = [
-            replace(one, made={name: (one.made | two.made)[name] for name in methods})
-            for one, two in zip(self.images, other.images, strict=True)
-        ]
-
-    def packed(self) -> bytes:
-        """The same to be sent; images are 8-bit RGB, so nothing is lost."""
-        return pickle.dumps(replace(self, images=[each.map(_to_bytes) for each in self.images]))
-
-    @staticmethod
-    def unpacked(data: bytes) -> SampleScores:
-        """What :meth:`packed` was made of."""
-        scores: SampleScores = pickle.loads(data)
-        return replace(scores, images=[each.map(_from_bytes) for each in scores.images])
-
-
-def _to_bytes(rgb: Tensor) -> Tensor:
-    return rgb.cpu().mul(255).round_().to(torch.uint8)
-
-
-def _from_bytes(rgb: Tensor) -> Tensor:
-    return rgb.float().div_(255)
+    def merge(self, other: SampleScores) -> None:
+        """Add what other methods have made of the same sample."""
+        self.methods.update(other.methods)
+        for one, two in zip(self.images, other.images, strict=True):
+            one.made.update(two.made)

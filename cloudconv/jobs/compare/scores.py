@@ -1,10 +1,9 @@
-"""How methods are scored against the truth: sums that take a few bytes a frame, and the verdict."""
+"""How methods are scored against the truth, and the verdict."""
 
 from __future__ import annotations
 
 import math
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -62,51 +61,44 @@ class ShownFrame:
     frame: Frame | None = None
 
 
-FrameScore = tuple[str, Any]
-"""What a :class:`Meter` measures: the name of a metric over several frames and its value for one
-of them, or one of these:
+FrameScores = dict[str, float] | None
+"""Metrics of a made frame by name; None where a method made none."""
 
-- ``made``, the metrics of a scored frame by name; None where the method made none;
-- ``light``, how much brighter a frame is than the true one, for the flicker;
-- ``break``: what comes next does not follow what came before.
+SequenceScores = list[tuple[str, float | None]]
+"""Metrics of frames in order: a name and its value for one of them.
+
+For ``flicker`` it is how much brighter the frame is than the true one; None where what comes next
+does not follow what came before.
 """
 
 
 class Meter:
-    """Measures one method's frames as they are shown; :class:`Scores` adds up its frame scores.
+    """Measures one method's frames in order, as they are shown; :class:`Scores` adds up.
 
     Args:
         wanted: names of metrics.
         rate: of the frames, for the metrics that see them in order.
     """
 
-    def __init__(self, wanted: Sequence[str], rate: Fraction | None = None) -> None:
-        self._wanted = tuple(wanted)
+    def __init__(self, wanted: Sequence[str], rate: Fraction | None) -> None:
+        self._wanted = wanted
         self._rate = rate or Fraction(25)
         self._xpsnr = XpsnrMeter(self._rate) if "xpsnr" in wanted else None
         self._vmaf = VmafMeter(self._rate) if "vmaf" in wanted else None
         self._made_in_vmaf: list[bool] = []
-        self._light: list[FrameScore] = []
+        self._flicker: SequenceScores = []
 
-    def follow(
-        self, truth: ShownFrame, shown: ShownFrame | None, around: Tensor | None = None
-    ) -> list[FrameScore]:
-        """Take in the next frame of the output.
+    def follow(self, truth: ShownFrame, shown: ShownFrame | None) -> SequenceScores:
+        """Take in the next frame of the output: the true one itself where that was kept.
 
-        Args:
-            truth: the true frame.
-            shown: the very same for a kept frame, a made one, or None where the method made none.
-            around: of :func:`texture_around`, for a made one.
+        ``shown`` is None where the method made none.
         """
         if shown is None:
-            return [("made", None), *self.interrupt()]
+            return self.interrupt()
         made = shown is not truth
-        scores: list[FrameScore] = []
-        if made:
-            scores.append(("made", self._measure(shown.rgb, truth.rgb, around)))
         if "flicker" in self._wanted:
-            self._light = [("light", metrics.brightness(shown.rgb, truth.rgb))]
-            scores += self._light
+            self._flicker = [("flicker", metrics.brightness(shown.rgb, truth.rgb))]
+        scores = [*self._flicker]
         if truth.frame is None or shown.frame is None:
             return scores
         if self._xpsnr is not None:
@@ -118,101 +110,80 @@ class Meter:
             self._made_in_vmaf.append(made)
         return scores
 
-    def repeat(self) -> list[FrameScore]:
+    def repeat(self) -> SequenceScores:
         """The last frame again, where the next one is not added up with those before it."""
-        return [("break", None), *self._light]
+        return [("flicker", None), *self._flicker]
 
-    def interrupt(self) -> list[FrameScore]:
-        """The next frame does not follow the last one."""
+    def interrupt(self) -> SequenceScores:
+        """The next frame does not follow the last one; the scores that are only known by then."""
         if self._xpsnr is not None and self._xpsnr.begun:
             self._xpsnr = XpsnrMeter(self._rate)
-        return [*self.finish(), ("break", None)]
-
-    def finish(self) -> list[FrameScore]:
-        """The scores that are only known once the last of several frames was seen."""
-        if self._vmaf is None or not self._made_in_vmaf:
-            return []
-        pairs = zip(self._made_in_vmaf, self._vmaf.finish(), strict=True)
-        scores: list[FrameScore] = [("vmaf", score) for made, score in pairs if made]
-        self._made_in_vmaf.clear()
-        self._vmaf = VmafMeter(self._rate)
+        scores: SequenceScores = [("flicker", None)]
+        if self._vmaf is not None and self._made_in_vmaf:
+            pairs = zip(self._made_in_vmaf, self._vmaf.finish(), strict=True)
+            scores += [("vmaf", score) for made, score in pairs if made]
+            self._made_in_vmaf.clear()
+            self._vmaf = VmafMeter(self._rate)
         return scores
 
-    def _measure(self, made: Tensor, truth: Tensor, around: Tensor | None) -> dict[str, float]:
-        names = dict.fromkeys((*CURVES[:2], *self._wanted))
-        scores = {
-            name: float(metrics.PER_FRAME[name](made, truth))
-            for name in names
-            if name in metrics.PER_FRAME
-        }
-        if around is not None:
-            texture = metrics.texture(made, around)
-            scores |= dict(zip(metrics.TEXTURE, map(float, texture), strict=True))
-        return scores
+
+def frame_scores(
+    made: Tensor, truth: Tensor, around: Tensor | None, wanted: Sequence[str]
+) -> dict[str, float]:
+    """The metrics of one made frame, both as of :func:`as_rgb`; ``around`` as of texture_around."""
+    scores = {
+        name: float(metrics.PER_FRAME[name](made, truth))
+        for name in dict.fromkeys((*CURVES[:2], *wanted))
+        if name in metrics.PER_FRAME
+    }
+    if around is not None:
+        texture = metrics.texture(made, around)
+        scores |= dict(zip(metrics.TEXTURE, map(float, texture), strict=True))
+    return scores
 
 
 class Scores:
-    """What one method has scored so far.
+    """What a method has scored so far, added up.
 
-    ``curves`` holds a value for each scored frame, NaN where the method made none.
+    ``made`` counts its frames, ``missing`` those that it could not make. ``spent`` is how many
+    seconds it took, and for how many frames.
     """
 
     def __init__(self, wanted: Sequence[str]) -> None:
-        self.wanted = tuple(wanted)
-        kept = [name for name in CURVES if name in (*CURVES[:2], *wanted)]
-        self.curves: dict[str, array[float]] = {name: array("d") for name in kept}
-        self.made = 0
-        self.seconds = 0.0, 0
+        self._wanted = wanted
+        self.made = self.missing = 0
+        self.spent = 0.0, 0
         self._sums: dict[str, tuple[float, int]] = {}
-        self._flicker = metrics.Flicker() if "flicker" in wanted else None
+        self._flicker = metrics.Flicker()
 
-    @property
-    def missing(self) -> int:
-        """Frames that the method could not make."""
-        return len(self.curves["psnr"]) - self.made
+    def add_frame(self, scores: FrameScores) -> None:
+        """Add up a scored frame."""
+        self.made += scores is not None
+        self.missing += scores is None
+        for name, value in (scores or {}).items():
+            self._count(name, value)
 
-    def spend(self, seconds: float, made: int) -> None:
-        """Add up how long the method took, and how many frames it has made in that time."""
-        self.seconds = self.seconds[0] + seconds, self.seconds[1] + made
-
-    def add(self, scores: Iterable[FrameScore]) -> None:
+    def add_sequence(self, scores: SequenceScores) -> None:
         """Add up what a meter has measured, in the order of the frames."""
         for name, value in scores:
-            if name == "made":
-                self._add_frame(value)
-            elif name == "break":
-                if self._flicker is not None:
-                    self._flicker.interrupt()
-            elif name == "light":
-                assert self._flicker is not None
+            if value is None:
+                self._flicker.interrupt()
+            elif name == "flicker":
                 self._flicker.add(value)
             else:
                 self._count(name, value)
 
-    def _add_frame(self, scores: dict[str, float] | None) -> None:
-        self.made += scores is not None
-        for name, value in (scores or {}).items():
-            self._count(name, value)
-        for name, values in self.curves.items():
-            values.append((scores or {}).get(name, math.nan))
+    def spend(self, seconds: float, made: int) -> None:
+        """Add up how long some frames took."""
+        self.spent = self.spent[0] + seconds, self.spent[1] + made
 
     def means(self) -> dict[str, float | None]:
         """Every wanted metric's mean over the frames that were made; None where there is none."""
         means: dict[str, float | None] = {}
-        for name in self.wanted:
+        for name in self._wanted:
             total, count = self._sums.get(name, (0.0, 0))
             means[name] = total / count if count else None
-        if self._flicker is not None:
-            means["flicker"] = self._flicker.score
-        return means
-
-    def at(self, number: int) -> dict[str, float | None]:
-        """PSNR and SSIM of a scored frame, and its texture if that is wanted."""
-        return {name: _known(values[number]) for name, values in self.curves.items()}
-
-    def curve(self, name: str) -> tuple[float | None, ...]:
-        """One of ``CURVES`` for every scored frame, in order; empty if it was not wanted."""
-        return tuple(map(_known, self.curves.get(name, ())))
+        return means | ({"flicker": self._flicker.score} if "flicker" in means else {})
 
     def _count(self, name: str, value: float) -> None:
         if not math.isnan(value):
@@ -220,82 +191,80 @@ class Scores:
             self._sums[name] = total + value, count + 1
 
 
-class Bucket:
-    """The scored frames of one horizon, or all those between others, and each method's scores.
-
-    ``indices`` are their numbers from the beginning of what is compared, ``times`` in seconds from
-    the clip's first frame.
-    """
-
-    def __init__(self, methods: Sequence[str], wanted: Sequence[str]) -> None:
-        self.indices = array("q")
-        self.times: list[Fraction] = []
-        self.scores = {name: Scores(wanted) for name in methods}
-
-    def losses(self, model: str, baseline: str) -> list[int]:
-        """Places among the scored frames where the model's PSNR is below the baseline's."""
-        pairs = self._psnr(model, baseline)
-        return [k for k, (own, other) in enumerate(pairs) if own < other]
-
-    def gain(self, model: str, baseline: str) -> float | None:
-        """How much more PSNR, in dB, over the frames that both made."""
-        gains = [a - b for a, b in self._psnr(model, baseline) if not math.isnan(a - b)]
-        return sum(gains) / len(gains) if gains else None
-
-    def where_it_loses(self, model: str, baseline: str) -> str:
-        """In words: on how many frames, and around which time most."""
-        lost = self.losses(model, baseline)
-        frames = f"{len(self.times)} frame{'s' if len(self.times) > 1 else ''}"
-        if not lost:
-            return f"none of {frames}"
-        pairs = self._psnr(model, baseline)
-        worst = max(lost, key=lambda k: pairs[k][1] - pairs[k][0])
-        return f"{len(lost)} of {frames}, around {float(self.times[worst]):.1f} s"
-
-    def _psnr(self, model: str, baseline: str) -> list[tuple[float, float]]:
-        curves = (self.scores[name].curves["psnr"] for name in (model, baseline))
-        return list(zip(*curves, strict=True))
-
-
 def overall(several: Sequence[Scores]) -> dict[str, float | None]:
     """The means over all frames that were scored in several parts."""
     if len(several) == 1:
         return several[0].means()
+    parts = [(part.means(), part.made) for part in several]
     means: dict[str, float | None] = {}
-    for name in several[0].wanted:
-        known = [(part.means()[name], part.made) for part in several]
-        frames = sum(made for mean, made in known if mean is not None)
-        total = sum(mean * made for mean, made in known if mean is not None)
-        means[name] = total / frames if frames else None
+    for name in parts[0][0]:
+        known = [(mean * made, made) for part, made in parts if (mean := part[name]) is not None]
+        frames = sum(made for _, made in known)
+        means[name] = sum(total for total, _ in known) / frames if frames else None
     return means
 
 
 def seconds_per_frame(several: Sequence[Scores]) -> float | None:
     """How long a method takes for a frame."""
-    made = sum(part.seconds[1] for part in several)
-    return sum(part.seconds[0] for part in several) / made if made > 0 else None
+    made = sum(part.spent[1] for part in several)
+    return sum(part.spent[0] for part in several) / made if made > 0 else None
 
 
-def verdict(model: str, baseline: str, buckets: Sequence[Bucket], *, ahead: bool) -> str:
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A scored frame, and each method's scores of it; ``horizon`` counts from 1, for forecasts.
+
+    ``index`` is its number from the beginning of what is compared, ``time`` in seconds from the
+    clip's first frame.
+    """
+
+    index: int
+    time: Fraction
+    horizon: int | None
+    scores: dict[str, dict[str, float | None]]
+
+    def gain(self, model: str, baseline: str) -> float | None:
+        """How much more PSNR, in dB; None where one of the two made no frame."""
+        own, other = (self.scores[name]["psnr"] for name in (model, baseline))
+        return None if own is None or other is None else own - other
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as ``per_frame`` of the command's JSON has it."""
+        ahead = {} if self.horizon is None else {"horizon": self.horizon}
+        return {"index": self.index, "pts_seconds": float(self.time), **ahead, **self.scores}
+
+
+def losses(model: str, baseline: str, rows: Sequence[Row]) -> list[Row]:
+    """Where the model's PSNR is below the baseline's, the worst first."""
+    lost = [row for row in rows if (row.gain(model, baseline) or 0) < 0]
+    return sorted(lost, key=lambda row: row.gain(model, baseline) or 0)
+
+
+def verdict(model: str, baseline: str, rows: Sequence[Row]) -> str:
     """Who wins by how much, and where the model loses, in one sentence.
 
-    With ``ahead`` the buckets are horizons: it is about the first one, and about the farthest that
-    was scored.
+    Of forecasts it is about the nearest and the farthest horizon that were scored.
     """
     if model == baseline:
         return f"{model} was compared with nothing but itself"
-    gains = [(step, bucket.gain(model, baseline)) for step, bucket in enumerate(buckets, 1)]
-    known = [(step, gain) for step, gain in gains if gain is not None]
-    if not known:
+    gains: dict[int, list[float]] = {}
+    for row in rows:
+        if (gain := row.gain(model, baseline)) is not None:
+            gains.setdefault(row.horizon or 0, []).append(gain)
+    if not gains:
         return f"{model} made no frame that could be scored"
-    first, near = known[0]
-    where = f"{frames_ahead(first)} " if ahead else ""
-    sentence = f"{where}{model} is {_better(near, baseline)}"
-    if len(known) > 1:
-        far, gain = known[-1]
-        sentence += f", {far} ahead {_better(gain, '')}"
-    lost = buckets[first - 1].where_it_loses(model, baseline)
-    return f"{sentence}; {where}it loses on {lost}"
+    steps = sorted(gains)
+    means = [sum(gains[step]) / len(gains[step]) for step in steps]
+    where = f"{frames_ahead(steps[0])} " if steps[0] else ""
+    far = f", {steps[-1]} ahead {_better(means[-1], '')}" if len(steps) > 1 else ""
+    near = [row for row in rows if (row.horizon or 0) == steps[0]]
+    lost = losses(model, baseline, near)
+    frames = f"{len(near)} frame{'s' if len(near) > 1 else ''}"
+    worst = f"{len(lost)} of {frames}, around {float(lost[0].time):.1f} s" if lost else ""
+    return (
+        f"{where}{model} is {_better(means[0], baseline)}{far}; {where}it loses on "
+        f"{worst or f'none of {frames}'}"
+    )
 
 
 def frames_ahead(step: int) -> str:
@@ -310,7 +279,3 @@ def _better(gain: float, baseline: str) -> str:
         return f"as good as {called}" if called else "as good"
     words = f"{abs(gain):.1f} dB {'better' if gain > 0 else 'worse'}"
     return f"{words} than {called}" if called else words
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -28,8 +28,6 @@ def score_all(
 ) -> Generator[tuple[Sample, SampleScores], None, None]:
     """Score all samples by all methods; they come in order, whoever works.
 
-    Where a metric sees several frames, some scores come with an empty sample after the last one.
-
     Args:
         settings: of the comparison.
         info: of the clip.
@@ -44,27 +42,12 @@ def score_all(
     for remark in remarks:
         warn(remark)
     models = {name: settings.model_of(name) for name in settings.methods}
-    if workers.kind != "inline":
-        shared = replace(settings, workers="local", device=device.type)
-        work = ScoreWork(shared, workers.threads(settings.threads))
-        yield from _score_shared(workers, work, settings, models, info, samples, warn)
+    if workers.kind == "inline":
+        scorer = Scorer(models, settings, info, warn)
+        with prefetch(samples, 2) as ahead:
+            for sample in ahead:
+                yield sample, scorer.score(sample)
         return
-    scorer = Scorer(models, settings, info, warn)
-    with prefetch(samples, 2) as ahead:
-        for sample in ahead:
-            yield sample, scorer.score(sample)
-    yield Sample.after(info.timing.frames), scorer.finish()
-
-
-def _score_shared(
-    workers: WorkerConfig,
-    work: ScoreWork,
-    settings: CompareSettings,
-    models: dict[str, str],
-    info: MediaInfo,
-    samples: Iterator[Sample],
-    warn: Warn,
-) -> Generator[tuple[Sample, SampleScores], None, None]:
     # It reads the clip from end to end by itself, so it is not shared out.
     own = {name: models.pop(name) for name in settings.methods if name == MINTERPOLATE}
     scorer = Scorer(own, settings, info, warn)
@@ -76,13 +59,25 @@ def _score_shared(
                 own_scores.append(scorer.score(sample))
             yield sample
 
-    in_order = any(name in SEQUENCE_METRICS for name in settings.metrics)
-    tasks = (ScoreTask(chunk, info, models) for chunk in chunked(passing(), in_order=in_order))
-    number = 0
+    chunks = chunked(passing(), in_order=not set(settings.metrics).isdisjoint(SEQUENCE_METRICS))
+    tasks = (ScoreTask(chunk, info, models) for chunk in chunks)
+    shared = replace(settings, workers="local", device=device.type)
+    work = ScoreWork(shared, workers.threads(settings.threads))
     with (
-        prefetch(tasks, 2 * workers.count) as ahead,
-        closing(ordered_map(workers, work, ahead.arriving())) as events,
+        prefetch(tasks, 2 * workers.count) as planned,
+        closing(_score_shared(workers, work, planned.arriving(), warn)) as scored,
     ):
+        for sample, scores in scored:
+            if own:
+                scores.merge(own_scores.popleft())
+            yield sample, scores
+
+
+def _score_shared(
+    workers: WorkerConfig, work: ScoreWork, tasks: Iterator[ScoreTask | None], warn: Warn
+) -> Generator[tuple[Sample, SampleScores], None, None]:
+    number = 0
+    with closing(ordered_map(workers, work, tasks)) as events:
         for event in events:
             assert event.task is not None
             if isinstance(event, Done):
@@ -90,22 +85,13 @@ def _score_shared(
             elif isinstance(event.message, str):
                 warn(event.message)
             elif event.message[0] == number:  # else a worker has died, and it was scored before
-                scores = SampleScores.unpacked(event.message[1])
-                chunk = event.task.samples
-                ended = number == len(chunk)
-                if own and not ended:
-                    scores.merge(own_scores.popleft(), settings.methods)
-                yield Sample.after(chunk[-1].read) if ended else chunk[number], scores
+                yield event.task.samples[number], event.message[1]
                 number += 1
-    yield Sample.after(info.timing.frames), scorer.finish()
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreTask:
-    """Samples that follow each other, scored by one worker; ``models`` says who makes the frames.
-
-    ``models`` has for each method the model that it is.
-    """
+    """Samples that follow each other; ``models`` has for each method the model that it is."""
 
     samples: tuple[Sample, ...]
     info: MediaInfo
@@ -128,21 +114,18 @@ class ScoreWork(Work[ScoreTask]):
                     set_threads(self._threads)
                     warn = self._warnings.append
                     self._scorer = Scorer(task.models, self._settings, task.info, warn)
-                scores = self._scorer.finish() if sample is None else self._scorer.score(sample)
+                scores = self._scorer.score(sample)
                 for message in self._warnings:
                     yield Report(task, message)
                 self._warnings.clear()
-                yield Report(task, (number, scores.packed()))
-                if sample is None:
+                yield Report(task, (number, scores))
+                if number == len(task.samples) - 1:
                     yield Done(task, None)
 
-    def _decoded(
-        self, tasks: Tasks[ScoreTask]
-    ) -> Generator[tuple[ScoreTask, int, Sample | None], None, None]:
+    def _decoded(self, tasks: Tasks[ScoreTask]) -> Iterator[tuple[ScoreTask, int, Sample]]:
         for task in tasks:
             for number, sample in enumerate(decoded(task.samples, task.info, self._threads)):
                 yield task, number, sample
-            yield task, len(task.samples), None
 
     def files(self, task: ScoreTask) -> tuple[Path, ...]:
         models = map(Path, task.models.values())
@@ -162,17 +145,16 @@ def chunked(samples: Iterable[Sample], *, in_order: bool) -> Iterator[tuple[Samp
 
     Args:
         samples: all of them, in order; they leave without frames.
-        in_order: a metric sees all frames in order, so only a sample where nothing is scored ends
-            a chunk.
+        in_order: a metric sees all frames in order, so a chunk ends where nothing is scored.
     """
     frames, most = 0, _FIRST
     chunk: list[Sample] = []
     for sample in samples:
+        chunk.append(replace(sample, frames=()))
+        frames += len(sample.times) if sample.scored else 0
         if frames >= most and not (in_order and sample.scored):
             yield tuple(chunk)
             chunk, frames, most = [], 0, min(2 * most, _MOST)
-        chunk.append(replace(sample, frames=()))
-        frames += len(sample.times) if sample.scored else 0
     if chunk:
         yield tuple(chunk)
 
