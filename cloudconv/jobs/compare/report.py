@@ -159,12 +159,8 @@ class Reporter:
     def finish(self, data: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Write everything; ``data`` are ReportData's fields but the pictures and the files."""
         self._video_stack.close()
-        files = [TABLE, RESULT]
-        if self._video is not None:
-            files.insert(0, VIDEO)
-        report = ReportData(
-            **data, worst=_sorted(self._worst), loses=_sorted(self._loses), files=tuple(files)
-        )
+        worst, loses = _sorted(self._worst), _sorted(self._loses)
+        report = ReportData(**data, worst=worst, loses=loses, files=(VIDEO, TABLE, RESULT))
         texts = {
             TABLE: _table(result["per_frame"]),
             RESULT: json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
@@ -181,12 +177,11 @@ def _table(rows: list[dict[str, Any]]) -> str:
     """A line a scored frame, a column for each method's curves."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    plain = [key for key, value in rows[0].items() if not isinstance(value, dict)] if rows else []
-    methods = [key for key, value in rows[0].items() if isinstance(value, dict)] if rows else []
-    names = [(m, score) for m in methods for score in rows[0][m]]
-    writer.writerow([*plain, *(f"{m} {score}" for m, score in names)])
+    plain = [key for key, value in rows[0].items() if not isinstance(value, dict)]
+    methods = [key for key in rows[0] if key not in plain]
+    writer.writerow([*plain, *(f"{name} {score}" for name in methods for score in rows[0][name])])
     for row in rows:
-        scores = [row[m].get(score) for m, score in names]
+        scores = (score for name in methods for score in row[name].values())
         writer.writerow([*(row[key] for key in plain), *scores])
     return text.getvalue()
 

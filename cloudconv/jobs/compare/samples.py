@@ -137,7 +137,7 @@ class Sampler:
         frames = clip.frames_expected
         self._total = (int(frames * clip.share) - self._least) // self._step + 1
         if self._total < 1:
-            part = " in that part" if settings.part else ""
+            part = "" if settings.start is settings.end is None else " in that part"
             raise InputError(
                 f"{clip.info.path} has {frames} frames{part}; {task} takes at least {self._least}."
             )

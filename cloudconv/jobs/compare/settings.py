@@ -85,7 +85,10 @@ class CompareSettings:
         _within("every", self.every, 1, 1_000_000)
         _within("frames", self.frames, 1, None)
         check_metrics(self.metrics)
-        check_part(self.start, self.end)
+        if self.start is not None and self.start < 0:
+            raise SettingsError(f"`start` must not be negative, got {float(self.start):g}")
+        if self.end is not None and self.end <= (self.start or 0):
+            raise SettingsError(f"`end` ({float(self.end):g} s) must come after `start`")
         if self.horizon is None:
             if self.every is not None:
                 raise SettingsError("`every` says where forecasts begin: give a `horizon` with it")
@@ -138,9 +141,8 @@ class CompareSettings:
     def methods(self) -> tuple[str, ...]:
         """Every method once, the model first."""
         if self.horizon is not None:
-            known = {s.name for s in registry.specs() if s.task == "predict"}
-            against = self.against or tuple(name for name in _FORECASTS if name in known)
-            return tuple(dict.fromkeys((*(self.models or (_predictor(),)), *against, LAST.name)))
+            models, against = self.models or (_predictor(),), self.against or _FORECASTS
+            return tuple(dict.fromkeys((*models, *against, LAST.name)))
         models = self.models or (registry.DEFAULT,)
         own = () if self.adapt is None else (ADAPTED,)
         return tuple(dict.fromkeys((*models, *own, *(self.against or ()), BLEND.name)))
@@ -157,11 +159,6 @@ class CompareSettings:
         return self.methods[0]
 
     @property
-    def part(self) -> tuple[Fraction | None, Fraction | None] | None:
-        """The part that is compared, None for all of it."""
-        return None if self.start is None and self.end is None else (self.start, self.end)
-
-    @property
     def naive(self) -> str:
         """The method that every other should beat: ``blend``, for forecasts ``hold``."""
         return BLEND.name if self.horizon is None else LAST.name
@@ -171,14 +168,6 @@ class CompareSettings:
         """What the verdict holds the model against: what was asked for first, or the naive one."""
         others = (*(self.against or ()), self.naive, *self.methods)
         return next((name for name in others if name != self.model), self.model)
-
-
-def check_part(start: Fraction | None, end: Fraction | None) -> None:
-    """Raises SettingsError for a part of a clip that there cannot be."""
-    if start is not None and start < 0:
-        raise SettingsError(f"`start` must not be negative, got {float(start):g}")
-    if end is not None and end <= (start or 0):
-        raise SettingsError(f"`end` ({float(end):g} s) must come after `start`")
 
 
 def _within(name: str, value: int | None, least: int, most: int | None) -> None:
