@@ -91,10 +91,10 @@ def test_a_report_is_the_same(clip: Path, tmp_path: Path) -> None:
     compare(clip, report=tmp_path / "shared", workers="local:2", **asked)
     tables = [(tmp_path / name / "frames.csv").read_text() for name in ("alone", "shared")]
     assert tables[0] == tables[1]
-    films = [tmp_path / name / "side_by_side.mp4" for name in ("alone", "shared")]
-    assert read_times(films[0]) == read_times(films[1])
+    videos = [tmp_path / name / "side_by_side.mp4" for name in ("alone", "shared")]
+    assert read_times(videos[0]) == read_times(videos[1])
     # libx264 itself does not repeat, so the pictures may differ a little.
-    pairs = zip(read_planes(films[0]), read_planes(films[1]), strict=True)
+    pairs = zip(read_planes(videos[0]), read_planes(videos[1]), strict=True)
     away = [np.abs(a[0].astype(int) - b[0].astype(int)).mean() for a, b in pairs]
     assert max(away) < 1
     pages = [(tmp_path / name / "index.html").read_text() for name in ("alone", "shared")]

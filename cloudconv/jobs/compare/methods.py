@@ -229,11 +229,7 @@ class Scorer:
                 elif k != last + 1:
                     scores.sequence[0] += meter.interrupt()
                 scores.sequence[-1] += meter.follow(truth, shown)
-                scores.frames.append(
-                    None
-                    if shown is None
-                    else frame_scores(shown.rgb, truth.rgb, around, self._wanted)
-                )
+                scores.frames.append(frame_scores(truth, shown, around, self._wanted))
             self._show(result, sample.frames[k], truth, made, number)
             last = k
         for name, method in self._methods.items():

@@ -77,7 +77,7 @@ def run(
         settings, plan = stack.enter_context(_adapted(settings, info, on_adapting, warn))
         if plan is not None:
             sampler.keep_to_held(plan)
-        table = _Table(settings, info)
+        table = _Table(settings, clip, sampler.context)
         source = stack.enter_context(clip.source())
         samples = sampler.samples(clip.frames(source))
         with closing(score_all(settings, info, samples, warn)) as scored:
@@ -89,9 +89,9 @@ def run(
                 if on_progress is not None:
                     on_progress(min(sample.read, clip.frames_expected), clip.frames_expected)
         warnings |= dict.fromkeys(source.warnings)
-        result = table.result(clip, warnings, began)
+        result = table.result(warnings, began)
         if reporter is not None:
-            reporter.finish(table.report(result, clip, sampler.context), result.as_json())
+            reporter.finish(table.report(result), result.as_json())
     return result
 
 
@@ -135,8 +135,8 @@ def _adapted(
 class _Table:
     """The scored frames in the order of the clip, and the scores of all methods."""
 
-    def __init__(self, settings: CompareSettings, info: MediaInfo) -> None:
-        self._settings, self._info = settings, info
+    def __init__(self, settings: CompareSettings, clip: Clip, context: int) -> None:
+        self._settings, self._clip, self._context = settings, clip, context
         self._ahead = settings.horizon is not None
         self._rows: list[Row] = []
         # For each method those of every horizon, or one for all frames between others.
@@ -162,7 +162,7 @@ class _Table:
         rows = [
             Row(
                 sample.numbers[k],
-                sample.times[k] - self._info.timing.start,
+                sample.times[k] - self._clip.info.timing.start,
                 number + 1 if self._ahead else None,
                 {name: self._kept_of(result.methods[name].frames[number]) for name in self._scores},
             )
@@ -175,12 +175,12 @@ class _Table:
         values = ((name, (scores or {}).get(name, math.nan)) for name in self._kept)
         return {name: None if math.isnan(value) else value for name, value in values}
 
-    def result(self, clip: Clip, warnings: dict[str, None], began: float) -> CompareResult:
+    def result(self, warnings: dict[str, None], began: float) -> CompareResult:
         """Raises InputError: no frame was scored."""
-        settings = self._settings
+        settings, clip = self._settings, self._clip
         if not self._rows:
             what = "forecast on" if self._ahead else "frame of"
-            raise InputError(f"No {what} {self._info.path} could be scored: cuts are everywhere.")
+            raise InputError(f"No {what} {clip.info.path} could be scored: cuts are everywhere.")
         for name, scores in self._scores.items():
             if missing := sum(each.missing for each in scores):
                 warnings.setdefault(f"{name} made none of {missing} frames: they score null.")
@@ -200,7 +200,7 @@ class _Table:
             precision=precision,
             scored_frames=len(self._rows),
             skipped_frames=self._skipped + clip.left_out,
-            cuts=[float(cut - self._info.timing.start) for cut in clip.cuts],
+            cuts=[float(cut - clip.info.timing.start) for cut in clip.cuts],
             adapted=settings.adapted,
             methods=methods if self._ahead else {name: each["1"] for name, each in methods.items()},
             per_frame=[row.as_json() for row in self._rows],
@@ -211,11 +211,11 @@ class _Table:
             warnings=list(warnings),
         )
 
-    def report(self, result: CompareResult, clip: Clip, context: int) -> dict[str, Any]:
+    def report(self, result: CompareResult) -> dict[str, Any]:
         """What the report says beside its pictures."""
-        info, settings = self._info, self._settings
+        info, settings = self._clip.info, self._settings
         rate = "variable" if info.timing.rate is None else f"{float(info.timing.rate):g}"
-        facts = self._facts(result, clip, context)
+        facts = self._facts(result)
         return {
             "source": info.path.name,
             "verdict": result.verdict,
@@ -237,7 +237,7 @@ class _Table:
                 )
                 for name, scores in self._scores.items()
             ),
-            "curves": None if self._ahead else self._curves(clip),
+            "curves": None if self._ahead else self._curves(),
             "facts": (
                 ("clip", f"{info.width}x{info.height}, {info.timing.frames} frames at {rate} fps"),
                 *facts.items(),
@@ -246,9 +246,10 @@ class _Table:
             ),
         }
 
-    def _facts(self, result: CompareResult, clip: Clip, context: int) -> dict[str, str]:
+    def _facts(self, result: CompareResult) -> dict[str, str]:
         """The summary, and what else differs between frames in between and forecasts."""
-        settings, scored = self._settings, f"{result.scored_frames} frames"
+        settings, clip, context = self._settings, self._clip, self._context
+        scored = f"{result.scored_frames} frames"
         if settings.horizon is not None:
             begun = f"{self._samples} forecast{'s' if self._samples > 1 else ''}"
             return {
@@ -268,20 +269,20 @@ class _Table:
             "left out": f"{self._skipped} frames beside cuts" + (repeats if clip.left_out else ""),
         }
 
-    def _curves(self, clip: Clip) -> Curves:
+    def _curves(self) -> Curves:
         psnr, ssim, texture = (
             {name: tuple(row.scores[name][key] for row in self._rows) for name in self._scores}
             if key in self._kept
             else {}
             for key in CURVES
         )
-        start = self._info.timing.start
+        start = self._clip.info.timing.start
         return Curves(
             tuple(row.index for row in self._rows),
             tuple(row.time for row in self._rows),
             psnr,
             ssim,
-            tuple(cut - start for cut in clip.cuts),
+            tuple(cut - start for cut in self._clip.cuts),
             texture,
         )
 

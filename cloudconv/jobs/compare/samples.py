@@ -1,7 +1,7 @@
 """What is scored of a clip: samples of neighbouring frames, and the scores that come of each.
 
 The scores of a sample depend on nothing but its own frames, or on those right before it where a
-metric sees frames in order. They are added up in the order of the clip, whoever found them.
+metric sees frames in order. They are added up in the order of the clip, whoever measured them.
 """
 
 from __future__ import annotations

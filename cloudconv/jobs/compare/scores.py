@@ -128,16 +128,18 @@ class Meter:
 
 
 def frame_scores(
-    made: Tensor, truth: Tensor, around: Tensor | None, wanted: Sequence[str]
-) -> dict[str, float]:
-    """The metrics of one made frame, both as of :func:`as_rgb`; ``around`` as of texture_around."""
+    truth: ShownFrame, made: ShownFrame | None, around: Tensor | None, wanted: Sequence[str]
+) -> FrameScores:
+    """The metrics of one made frame by itself; ``around`` is of :func:`texture_around`."""
+    if made is None:
+        return None
     scores = {
-        name: float(metrics.PER_FRAME[name](made, truth))
+        name: float(metrics.PER_FRAME[name](made.rgb, truth.rgb))
         for name in dict.fromkeys((*CURVES[:2], *wanted))
         if name in metrics.PER_FRAME
     }
     if around is not None:
-        texture = metrics.texture(made, around)
+        texture = metrics.texture(made.rgb, around)
         scores |= dict(zip(metrics.TEXTURE, map(float, texture), strict=True))
     return scores
 
