@@ -16,15 +16,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import cloudconv
 from cloudconv.errors import CloudconvError, InputError, OutputError, SettingsError
-from cloudconv.jobs.compare import horizon as compare_horizon
-from cloudconv.jobs.compare.content import ContentFrame
-from cloudconv.jobs.compare.drop import evenly
 from cloudconv.jobs.compare.run import CompareResult, CompareSettings
+from cloudconv.jobs.compare.samples import evenly, windows
 from cloudconv.jobs.compare.settings import MINTERPOLATE
 from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.factory import picture, read_times, write_clip
@@ -293,17 +291,12 @@ def test_forecasts_end_at_a_cut_and_none_starts_with_one_in_its_context(tmp_path
     assert rows == expected
 
 
-@settings(deadline=None, max_examples=60)
-@given(st.integers(1, 30), st.integers(1, 4), st.integers(1, 6), st.integers(1, 7))
-def test_starts(frames: int, context: int, horizon: int, every: int) -> None:
-    seen: list[Any] = [ContentFrame(k, False, False, k, F(k)) for k in range(frames)]  # type: ignore[arg-type]
-    found = list(compare_horizon.starts(seen, context, horizon, every))
-    firsts = range(0, frames - context, every)
-    assert len(found) == len(firsts)
-    for first, start in zip(firsts, found, strict=True):
-        assert [item.number for item in start.context] == list(range(first, first + context))
-        end = min(first + context + horizon, frames)
-        assert [item.number for item in start.truth] == list(range(first + context, end))
+@given(st.integers(0, 30), st.integers(1, 8), st.integers(1, 7), st.data())
+def test_windows(total: int, most: int, step: int, data: st.DataObject) -> None:
+    least = data.draw(st.integers(1, most))
+    numbers = range(total)
+    expected = [tuple(numbers[k : k + most]) for k in range(0, total - least + 1, step)]
+    assert list(windows(iter(numbers), most, step, least)) == expected
 
 
 def test_frames_bounds_the_forecasts_too(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
-"""Whoever examines a clip, the scores are the same."""
+"""Whoever scores a clip, the scores are the same."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from fractions import Fraction as F
 from pathlib import Path
@@ -19,18 +19,11 @@ from typer.testing import CliRunner
 import cloudconv
 from cloudconv.cli.app import app
 from cloudconv.errors import CloudconvError, InputError, SettingsError
-from cloudconv.jobs.compare import sharing as compare_sharing
+from cloudconv.jobs.compare import work as compare_work
 from cloudconv.jobs.compare.run import CompareResult, CompareSettings
-from cloudconv.jobs.compare.samples import (
-    Chunk,
-    Sample,
-    SampleImages,
-    SampleScores,
-    chunked,
-    decoded,
-)
+from cloudconv.jobs.compare.samples import Sample
 from cloudconv.jobs.compare.settings import MINTERPOLATE
-from cloudconv.jobs.compare.sharing import ScoreTask, ScoreWork
+from cloudconv.jobs.compare.work import ScoreTask, ScoreWork, chunked, decoded
 from cloudconv.media.read.probe import probe
 from cloudconv.workers.events import Event, Tasks
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
@@ -98,10 +91,10 @@ def test_a_report_is_the_same(clip: Path, tmp_path: Path) -> None:
     compare(clip, report=tmp_path / "shared", workers="local:2", **asked)
     tables = [(tmp_path / name / "frames.csv").read_text() for name in ("alone", "shared")]
     assert tables[0] == tables[1]
-    films = [tmp_path / name / "side_by_side.mp4" for name in ("alone", "shared")]
-    assert read_times(films[0]) == read_times(films[1])
+    videos = [tmp_path / name / "side_by_side.mp4" for name in ("alone", "shared")]
+    assert read_times(videos[0]) == read_times(videos[1])
     # libx264 itself does not repeat, so the pictures may differ a little.
-    pairs = zip(read_planes(films[0]), read_planes(films[1]), strict=True)
+    pairs = zip(read_planes(videos[0]), read_planes(videos[1]), strict=True)
     away = [np.abs(a[0].astype(int) - b[0].astype(int)).mean() for a, b in pairs]
     assert max(away) < 1
     pages = [(tmp_path / name / "index.html").read_text() for name in ("alone", "shared")]
@@ -132,14 +125,14 @@ def test_the_option(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         CompareSettings(input=clip, workers="local:2", device="cuda:all")
 
 
+def sample(numbers: Sequence[int], times: Sequence[F], *, scored: bool) -> Sample:
+    middle = tuple(range(1, len(numbers) - 1)) if scored else ()
+    return Sample(tuple(numbers), tuple(times), tuple(times), middle, numbers[-1] + 1)
+
+
 samples_of = st.lists(st.booleans(), max_size=120).map(
     lambda scored: [
-        Sample(
-            (2 * k, 2 * k + 1, 2 * k + 2),
-            (F(2 * k), F(2 * k + 1), F(2 * k + 2)),
-            (1,) if yes else (),
-            2 * k + 3,
-        )
+        sample(range(2 * k, 2 * k + 3), [F(2 * k + each) for each in range(3)], scored=yes)
         for k, yes in enumerate(scored)
     ]
 )
@@ -147,13 +140,11 @@ samples_of = st.lists(st.booleans(), max_size=120).map(
 
 @given(samples_of, st.booleans())
 def test_chunks_are_the_clip(samples: list[Sample], in_order: bool) -> None:
-    found = list(chunked(samples, in_order=in_order))
-    assert [sample for chunk in found for sample in chunk.samples] == samples
-    assert [chunk.number for chunk in found] == list(range(len(found)))
-    for chunk in found:
-        assert chunk.samples
-        if in_order and chunk.number:
-            assert not chunk.samples[0].scored
+    chunks = list(chunked(samples, in_order=in_order))
+    assert [each for chunk in chunks for each in chunk] == samples
+    assert all(chunks)
+    if in_order:
+        assert not any(chunk[-1].scored for chunk in chunks[:-1])
 
 
 def test_a_chunk_finds_its_frames_anywhere(clip: Path) -> None:
@@ -161,16 +152,14 @@ def test_a_chunk_finds_its_frames_anywhere(clip: Path) -> None:
     planes = read_planes(clip)
     times = read_times(clip)
     for first in (0, 58, 80):
-        samples = tuple(
-            Sample(
-                (k, k + 1, k + 2), tuple(times[k : k + 3]), () if k == first + 4 else (1,), k + 3
-            )
+        chunk = [
+            sample(range(k, k + 3), times[k : k + 3], scored=k != first + 4)
             for k in range(first, first + 10, 2)
-        )
-        for sample in decoded(Chunk(0, samples), info, 1):
-            assert bool(sample.frames) == bool(sample.scored)
-            for number, frame in enumerate(sample.frames):
-                for a, b in zip(frame.planes(), planes[sample.numbers[number]], strict=True):
+        ]
+        for each in decoded(chunk, info, 1):
+            assert bool(each.frames) == bool(each.scored)
+            for number, frame in enumerate(each.frames):
+                for a, b in zip(frame.planes(), planes[each.numbers[number]], strict=True):
                     np.testing.assert_array_equal(a.numpy(), b)
 
 
@@ -190,30 +179,18 @@ def test_what_is_scored_twice_counts_once(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLOUDCONV_TEST_DIED", str(tmp_path / "died"))
-    monkeypatch.setattr(compare_sharing, "ScoreWork", Dies)
+    monkeypatch.setattr(compare_work, "ScoreWork", Dies)
     asked: dict[str, Any] = {"drop": 3, "models": ("hold",), "against": (MINTERPOLATE,)}
     shared = compare(clip, workers="local:2", **asked)
     assert (tmp_path / "died").exists()
     assert_same(shared, compare(clip, **asked))
 
 
-def test_pictures_are_sent_without_loss() -> None:
-    import torch
-
-    rgb = torch.arange(256).repeat(3, 2, 1) / 255
-    found = SampleScores(
-        {"a": [[("light", 0.1)]]}, {"a": [(0.5, 1)]}, [SampleImages(F(1, 24), rgb, {"a": None}, 0)]
-    )
-    back = SampleScores.unpacked(found.packed())
-    assert (back.notes, back.seconds) == (found.notes, found.seconds)
-    assert torch.equal(back.pictures[0].truth, rgb)
-
-
 def test_a_task_goes_by_the_files_of_its_machine(clip: Path) -> None:
     settings = CompareSettings(input=clip, models=("tiny",), **QUICK)
     work = ScoreWork(settings, 1)
     models = {"tiny": "tiny", "own": "w.safetensors"}
-    task = ScoreTask(Chunk(0, ()), probe(clip), models)
+    task = ScoreTask((), probe(clip), models)
     assert work.files(task) == (clip, Path("w.safetensors"))
     moved = work.moved(task, {clip: Path("/there/a.mp4"), Path("w.safetensors"): Path("/there/w")})
     assert moved.info.path == Path("/there/a.mp4")

@@ -1,69 +1,172 @@
-"""Methods that make the frames between two kept ones, and what comes of them."""
+"""Methods that make the frames that are scored, and the scorer that measures what they make."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from itertools import islice, pairwise
 from typing import Protocol
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from cloudconv import metrics
 from cloudconv.engine.device import choose_device, choose_precision
 from cloudconv.engine.renderer import FrameTask, Renderer
-from cloudconv.jobs.compare.content import Content
-from cloudconv.jobs.compare.samples import Sample, SampleImages, SampleScores
-from cloudconv.jobs.compare.scores import FrameScore, Meter, as_rgb, texture_around
+from cloudconv.jobs.compare.samples import Clip, MethodScores, Sample, SampleImages, SampleScores
+from cloudconv.jobs.compare.scores import (
+    Meter,
+    SequenceScores,
+    ShownFrame,
+    as_rgb,
+    frame_scores,
+    texture_around,
+)
 from cloudconv.jobs.compare.settings import MINTERPOLATE, CompareSettings
 from cloudconv.media.filters import minterpolate
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.probe import MediaInfo
 from cloudconv.models import registry
 
+Warn = Callable[[str], None]
+"""Told in sentences."""
+
 
 class Method(Protocol):
-    """Makes frames between two kept ones."""
+    """Makes the scored frames of samples.
 
-    seconds: float
-    """What it has taken so far, all in all."""
-    made: int
-    """How many frames it has made in them."""
+    ``spent`` is what the last sample took: for each horizon, or all in one, seconds and the frames
+    made in them.
+    """
 
-    def make(self, sample: Sample, wanted: Sequence[Frame]) -> Sequence[Frame | None]:
-        """One frame for each wanted true one, at its time; None where there is none."""
+    spent: list[tuple[float, int]]
+
+    def make(self, sample: Sample, context: Tensor) -> Iterator[ShownFrame | None]:
+        """A frame for each scored one, at its time; None where there is none.
+
+        Args:
+            sample: with its frames.
+            context: its frames before the first that may be scored, (T, 3, H, W) RGB in [0, 1].
+        """
 
 
-class _Model:
+class _Interpolator:
     """A registered interpolator, through the very renderer that ``interp`` uses."""
 
-    def __init__(self, name: str, settings: CompareSettings, warn: Callable[[str], None]) -> None:
-        self._renderer = renderer_of(name, settings, warn)
-        self.seconds = 0.0
-        self.made = 0
+    def __init__(self, model: str, settings: CompareSettings, warn: Warn) -> None:
+        self._renderer = renderer_of(model, settings, warn)
+        self.spent: list[tuple[float, int]] = []
 
-    def make(self, sample: Sample, wanted: Sequence[Frame]) -> Sequence[Frame | None]:
+    def make(self, sample: Sample, context: Tensor) -> Iterator[ShownFrame]:
         began = time.perf_counter()
         left, right = sample.frames[0], sample.frames[-1]
         span = right.time - left.time
         tasks = [
             FrameTask(left, right, (true.time - left.time) / span, true.time, true.duration)
-            for true in wanted
+            for true in (sample.frames[k] for k in sample.scored)
         ]
         made = list(self._renderer.render(tasks))
-        self.seconds += time.perf_counter() - began
-        self.made += len(made)
-        return made
+        self.spent = [(time.perf_counter() - began, len(made))]
+        for frame in made:
+            yield ShownFrame(as_rgb(frame), frame)
 
 
-def renderer_of(name: str, settings: CompareSettings, warn: Callable[[str], None]) -> Renderer:
-    """A model as the settings want it."""
-    spec = registry.spec(name, "interpolate")
+class _Predictor:
+    """A registered predictor; it sees what is scored, 8-bit RGB."""
+
+    def __init__(self, model: str, settings: CompareSettings) -> None:
+        self._device = choose_device(settings.device)
+        spec = registry.spec(model, "predict")
+        dtype = choose_precision(settings.precision, self._device, spec)
+        self._model = registry.load_predictor(model, self._device, dtype)
+        self.spent: list[tuple[float, int]] = []
+
+    def make(self, sample: Sample, context: Tensor) -> Iterator[ShownFrame]:
+        self.spent = []
+        made = self._model.forecast(context[None].to(self._device), len(sample.scored))
+        for _ in sample.scored:
+            began = time.perf_counter()
+            rgb = metrics.eight_bit(next(made)[0].cpu())
+            self.spent.append((time.perf_counter() - began, 1))
+            yield ShownFrame(rgb)
+
+
+class _Minterpolate:
+    """FFmpeg's filter over all kept frames of the clip, read along with the samples.
+
+    It makes a constant rate only. On a variable one the frames that happen to lie on the grid of
+    the most common gap, to within an eighth of it, are its answers; the others it has none for.
+    """
+
+    def __init__(self, settings: CompareSettings, info: MediaInfo) -> None:
+        clip = Clip(settings, info)
+        rate = info.timing.pace
+        if rate is None or clip.cadence:
+            rate = _usual_rate(clip)
+        self.spent: list[tuple[float, int]] = []
+        self._seconds, self._made = 0.0, 0
+        self._frames = minterpolate(self._kept(clip, settings.kept), rate)
+        self._near = 1 / (8 * rate)
+        self._next: Frame | None = None
+
+    def _kept(self, clip: Clip, drop: int) -> Iterator[Frame]:
+        frames = _retimed(clip)
+        while True:
+            # Reading the clip is no work of the method's.
+            began = time.perf_counter()
+            frame = next(frames, None)
+            for _ in islice(frames, drop - 1):
+                pass
+            self._seconds -= time.perf_counter() - began
+            if frame is None:
+                return
+            # It passes the frames that it is given on, at no cost to speak of.
+            self._made -= 1
+            yield frame
+
+    def make(self, sample: Sample, context: Tensor) -> Iterator[ShownFrame | None]:
+        seconds, made = self._seconds, self._made
+        frames = [self._at(sample.frames[k]) for k in sample.scored]
+        self.spent = [(self._seconds - seconds, self._made - made)]
+        for frame in frames:
+            yield None if frame is None else ShownFrame(as_rgb(frame), frame)
+
+    def _at(self, true: Frame) -> Frame | None:
+        began = time.perf_counter()
+        while self._next is None or self._next.time < true.time - self._near:
+            self._next = next(self._frames, None)
+            if self._next is None:
+                break
+            self._made += 1
+        self._seconds += time.perf_counter() - began
+        if self._next is None or self._next.time > true.time + self._near:
+            return None
+        return self._next.at(true.time, true.duration)
+
+
+def _retimed(clip: Clip) -> Iterator[Frame]:
+    for item in clip.frames(clip.source()):
+        yield item.frame.at(item.shows, item.frame.duration)
+
+
+def _usual_rate(clip: Clip) -> Fraction:
+    """One over the most common gap between the first frames."""
+    times = [frame.time for frame in islice(_retimed(clip), 100)]
+    gaps = Counter(b - a for a, b in pairwise(times))
+    return 1 / gaps.most_common(1)[0][0]
+
+
+def renderer_of(model: str, settings: CompareSettings, warn: Warn) -> Renderer:
+    """An interpolator as the settings want it."""
+    spec = registry.spec(model, "interpolate")
     device = choose_device(settings.device)
     dtype = choose_precision(settings.precision, device, spec)
     return Renderer(
-        registry.load(name, device, dtype),
+        registry.load(model, device, dtype),
         device=device,
         dtype=dtype,
         batch=settings.batch,
@@ -74,69 +177,16 @@ def renderer_of(name: str, settings: CompareSettings, warn: Callable[[str], None
     )
 
 
-class _Minterpolate:
-    """FFmpeg's filter over all kept frames of the clip, read along with the windows.
-
-    It makes a constant rate only. On a variable one the frames that happen to lie on the grid of
-    the most common gap, to within an eighth of it, are its answers; the others it has none for.
-    """
-
-    def __init__(self, settings: CompareSettings, info: MediaInfo) -> None:
-        content = Content(settings, info)
-        rate = info.timing.pace
-        if rate is None or content.cadence:
-            rate = _usual_rate(content)
-        self.seconds = 0.0
-        self.made = 0
-        self._frames = minterpolate(self._kept(content, settings.kept), rate)
-        self._near = 1 / (8 * rate)
-        self._next: Frame | None = None
-
-    def _kept(self, content: Content, drop: int) -> Iterator[Frame]:
-        frames = _shown(content)
-        while True:
-            # Reading the clip is no work of the method's.
-            began = time.perf_counter()
-            frame = next(frames, None)
-            for _ in islice(frames, drop - 1):
-                pass
-            self.seconds -= time.perf_counter() - began
-            if frame is None:
-                return
-            # It passes the frames that it is given on, at no cost to speak of.
-            self.made -= 1
-            yield frame
-
-    def make(self, sample: Sample, wanted: Sequence[Frame]) -> Sequence[Frame | None]:
-        return [self._at(true) for true in wanted]
-
-    def _at(self, true: Frame) -> Frame | None:
-        began = time.perf_counter()
-        while self._next is None or self._next.time < true.time - self._near:
-            self._next = next(self._frames, None)
-            if self._next is None:
-                break
-            self.made += 1
-        self.seconds += time.perf_counter() - began
-        if self._next is None or self._next.time > true.time + self._near:
-            return None
-        return self._next.at(true.time, true.duration)
+def _method(model: str, settings: CompareSettings, info: MediaInfo, warn: Warn) -> Method:
+    if settings.horizon is not None:
+        return _Predictor(model, settings)
+    if model == MINTERPOLATE:
+        return _Minterpolate(settings, info)
+    return _Interpolator(model, settings, warn)
 
 
-def _shown(content: Content) -> Iterator[Frame]:
-    for item in content.frames(content.source()):
-        yield item.frame.at(item.shows, item.frame.duration)
-
-
-def _usual_rate(content: Content) -> Fraction:
-    """One over the most common gap between the first frames."""
-    times = [frame.time for frame in islice(_shown(content), 100)]
-    gaps = Counter(b - a for a, b in pairwise(times))
-    return 1 / gaps.most_common(1)[0][0]
-
-
-class InterpolationScorer:
-    """Frames between two kept ones, by one method or several; a scorer.
+class Scorer:
+    """Makes the scored frames of samples by one method or several, and measures them.
 
     Args:
         models: for each method's name the model that it is, or ``minterpolate``.
@@ -146,85 +196,65 @@ class InterpolationScorer:
     """
 
     def __init__(
-        self,
-        models: Mapping[str, str],
-        settings: CompareSettings,
-        info: MediaInfo,
-        warn: Callable[[str], None],
+        self, models: Mapping[str, str], settings: CompareSettings, info: MediaInfo, warn: Warn
     ) -> None:
-        self._pictured = settings.report is not None
+        self._ahead = settings.horizon is not None
+        self._with_images = settings.report is not None
         self._wanted = settings.metrics
-        self._methods: dict[str, Method] = {}
-        for name, model in models.items():
-            if model == MINTERPOLATE:
-                self._methods[name] = _Minterpolate(settings, info)
-            else:
-                self._methods[name] = _Model(model, settings, warn)
+        self._methods = {name: _method(m, settings, info, warn) for name, m in models.items()}
         self._meters = {name: Meter(settings.metrics, info.timing.rate) for name in models}
 
     def score(self, sample: Sample) -> SampleScores:
-        """Make and measure what is scored there; see :class:`Scorer`."""
+        """What comes of the next sample, with its frames; none is scored in the last one."""
         if not sample.scored:
-            return self._notes(Meter.interrupt)
-        wanted = [sample.frames[k] for k in sample.scored]
-        before = {name: (method.seconds, method.made) for name, method in self._methods.items()}
-        made = {name: method.make(sample, wanted) for name, method in self._methods.items()}
-        found = SampleScores({name: [[]] for name in made})
-        for name, method in self._methods.items():
-            seconds, frames = before[name]
-            found.seconds[name] = [(method.seconds - seconds, method.made - frames)]
-        kept = sample.frames[0]
-        rgb = as_rgb(kept)
-        self._follow(found, kept, rgb, {name: (kept, rgb) for name in made}, None)
-        around = texture_around(self._wanted, (rgb, as_rgb(sample.frames[-1])))
-        last = 0
-        for number, (k, true) in enumerate(zip(sample.scored, wanted, strict=True)):
-            if k != last + 1:
-                self._interrupt(found)
+            return self._ask(Meter.interrupt)
+        last = sample.scored[0] - 1 if self._ahead else 0
+        context = torch.stack([as_rgb(frame) for frame in sample.frames[: last + 1]])
+        kept = ShownFrame(context[-1], sample.frames[last])
+        neighbours = [kept.rgb, *([] if self._ahead else [as_rgb(sample.frames[-1])])]
+        around = texture_around(self._wanted, neighbours)
+        result = self._ask(lambda meter: meter.follow(kept, kept))
+        if self._ahead:  # it comes again with each horizon, and a report doesn't show it
+            result = SampleScores({name: MethodScores() for name in self._methods})
+        else:
+            self._show(result, sample.frames[0], kept, dict.fromkeys(self._methods, kept), None)
+        frames = {name: method.make(sample, context) for name, method in self._methods.items()}
+        for number, k in enumerate(sample.scored):
+            truth = ShownFrame(as_rgb(sample.frames[k]), sample.frames[k])
+            made = {name: next(each) for name, each in frames.items()}
+            for name, meter in self._meters.items():
+                scores, shown = result.methods[name], made[name]
+                if self._ahead:
+                    scores.sequence.append(meter.repeat())
+                elif k != last + 1:
+                    scores.sequence[0] += meter.interrupt()
+                scores.sequence[-1] += meter.follow(truth, shown)
+                scores.frames.append(frame_scores(truth, shown, around, self._wanted))
+            self._show(result, sample.frames[k], truth, made, number)
             last = k
-            self._score(found, true, {name: made[name][number] for name in made}, around, number)
-        if last != len(sample.frames) - 2:
-            self._interrupt(found)
-        return found
+        for name, method in self._methods.items():
+            result.methods[name].spent = method.spent
+            if not self._ahead and last != len(sample.frames) - 2:
+                result.methods[name].sequence[0] += self._meters[name].interrupt()
+        return result
 
-    def finish(self) -> SampleScores:
-        """See :class:`Scorer`."""
-        return self._notes(Meter.finish)
-
-    def _notes(self, ask: Callable[[Meter], list[FrameScore]]) -> SampleScores:
-        return SampleScores({name: [ask(meter)] for name, meter in self._meters.items()})
-
-    def _interrupt(self, found: SampleScores) -> None:
-        for name, meter in self._meters.items():
-            found.notes[name][0] += meter.interrupt()
-
-    def _score(
-        self,
-        found: SampleScores,
-        true: Frame,
-        made: Mapping[str, Frame | None],
-        around: Tensor | None,
-        number: int,
-    ) -> None:
-        rgb = as_rgb(true)
-        pictures = {name: None if frame is None else as_rgb(frame) for name, frame in made.items()}
-        for name, picture in pictures.items():
-            found.notes[name][0] += self._meters[name].add(picture, rgb, around)
-        self._follow(
-            found, true, rgb, {name: (made[name], pictures[name]) for name in made}, number
+    def _ask(self, question: Callable[[Meter], SequenceScores]) -> SampleScores:
+        return SampleScores(
+            {name: MethodScores(sequence=[question(m)]) for name, m in self._meters.items()}
         )
 
-    def _follow(
+    def _show(
         self,
-        found: SampleScores,
-        truth: Frame,
-        rgb: Tensor,
-        shown: Mapping[str, tuple[Frame | None, Tensor | None]],
+        result: SampleScores,
+        true: Frame,
+        truth: ShownFrame,
+        shown: Mapping[str, ShownFrame | None],
         number: int | None,
     ) -> None:
-        """Every frame of the output, kept or made, in order."""
-        for name, (frame, picture) in shown.items():
-            found.notes[name][0] += self._meters[name].follow(truth, rgb, frame, picture)
-        if self._pictured:
-            pictures = {name: picture for name, (_, picture) in shown.items()}
-            found.pictures.append(SampleImages(truth.duration, rgb, pictures, number))
+        if self._with_images:
+            made = {name: None if each is None else _bytes(each) for name, each in shown.items()}
+            result.images.append(SampleImages(true.duration, _bytes(truth), made, number))
+
+
+def _bytes(shown: ShownFrame) -> NDArray[np.uint8]:
+    return shown.rgb.mul(255).round_().byte().cpu().numpy()

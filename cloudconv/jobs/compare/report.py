@@ -1,4 +1,4 @@
-"""What ``compare --report`` leaves behind: a page, a film side by side, a table and the result."""
+"""What ``compare --report`` leaves behind: a page, a video side by side, a table and the result."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ import io
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as functional
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from cloudconv import metrics
+from cloudconv.jobs.compare.samples import SampleImages
+from cloudconv.jobs.compare.scores import Row
+from cloudconv.jobs.compare.settings import CompareSettings
 from cloudconv.media.color import color_space, from_rgb, make_picture
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame
-from cloudconv.media.read import images
+from cloudconv.media.read.images import files_of
 from cloudconv.media.read.probe import MediaInfo
 from cloudconv.media.write.sink import Sink
 from cloudconv.report import (
@@ -39,26 +42,14 @@ from cloudconv.report import (
 SHOWN = 10
 """How many of the worst frames, and of the frames that lose most, a report shows."""
 
-PAGE, FILM, TABLE, RESULT = "index.html", "side_by_side.mp4", "frames.csv", "result.json"
+PAGE, VIDEO, TABLE, RESULT = "index.html", "side_by_side.mp4", "frames.csv", "result.json"
 
 _PICTURE_WIDTH = 960
 _PANEL_WIDTH = 640
-_FILM_WIDTH = 3840
+_VIDEO_WIDTH = 3840
 _LABEL_HEIGHT = 32
 _JPEG_QUALITY = 90
-_FILM_TAGS = ColorTags(1, 1, 1, 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One scored frame: the truth and what each method made of it, (3, H, W) RGB in [0, 1]."""
-
-    index: int
-    time: Fraction
-    truth: Tensor
-    made: Mapping[str, Tensor | None]
-    scores: Mapping[str, Mapping[str, float]]
-    horizon: int | None = None
+_VIDEO_TAGS = ColorTags(1, 1, 1, 1)
 
 
 class Reporter:
@@ -67,39 +58,40 @@ class Reporter:
     Raises OutputError: the folder holds a report already, or cannot be written.
     """
 
-    def __init__(
-        self, folder: Path, info: MediaInfo, model: str, baseline: str, *, overwrite: bool
-    ) -> None:
+    def __init__(self, folder: Path, info: MediaInfo, settings: CompareSettings) -> None:
         self._info = info
-        self._model, self._baseline = model, baseline
-        names = (PAGE, FILM, TABLE, RESULT)
-        check_folder(folder, names, overwrite=overwrite, inputs=images.files_of(info.path))
+        self._model, self._baseline = settings.model, settings.baseline
+        self._methods, overwrite = settings.methods, settings.overwrite
+        names = (PAGE, VIDEO, TABLE, RESULT)
+        check_folder(folder, names, overwrite=overwrite, inputs=files_of(info.path))
         self._stack = ExitStack()
         self._report = self._stack.enter_context(ReportFolder(folder, overwrite=overwrite))
         self._worst: list[tuple[float, int, Comparison]] = []
         self._loses: list[tuple[float, int, Comparison]] = []
-        self._films = self._stack.enter_context(ExitStack())
-        self._film: Sink | None = None
+        self._video_stack = self._stack.enter_context(ExitStack())
+        self._video: Sink | None = None
         self._clock = Fraction(0)
         self._labels: Tensor | None = None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
-    def add(self, row: Row) -> None:
-        """Keep a scored frame's pictures if it is among the worst so far."""
-        model, baseline = row.made.get(self._model), row.made.get(self._baseline)
-        if model is None or baseline is None:
+    def add(self, shown: SampleImages, row: Row | None) -> None:
+        """Add a frame to the video, and a scored one to the worst so far if it is among them."""
+        truth = _floats(shown.truth)
+        # In the order of the methods, whoever made them.
+        images = {name: shown.made[name] for name in self._methods}
+        made = {name: None if rgb is None else _floats(rgb) for name, rgb in images.items()}
+        self._show(shown.duration, truth, made)
+        model, baseline = made[self._model], made[self._baseline]
+        if row is None or model is None or baseline is None:
             return
-        own, other = row.scores[self._model]["psnr"], row.scores[self._baseline]["psnr"]
+        own, other = (row.scores[name]["psnr"] for name in (self._model, self._baseline))
+        assert own is not None
+        assert other is not None
         ranks = [(-own, self._worst)]
         if own < other:
             ranks.append((other - own, self._loses))
@@ -107,13 +99,13 @@ class Reporter:
         wanted = [(rank, kept) for rank, kept in ranks if len(kept) < SHOWN or rank > kept[0][0]]
         if not wanted:
             return
-        shown = Comparison(
+        comparison = Comparison(
             frame=row.index,
             time=row.time,
-            truth=_picture(row.truth),
+            truth=_picture(truth),
             model=_picture(model),
             baseline=_picture(baseline),
-            error=_picture(metrics.error_map(model, row.truth)),
+            error=_picture(metrics.error_map(model, truth)),
             model_psnr=own,
             baseline_psnr=other,
             horizon=row.horizon,
@@ -121,16 +113,16 @@ class Reporter:
         for rank, kept in wanted:
             push = heapq.heappush if len(kept) < SHOWN else heapq.heappushpop
             # No two entries tie on the first two, so that pictures are never compared.
-            push(kept, (rank, -(row.index * 4096 + (row.horizon or 0)), shown))
+            push(kept, (rank, -(row.index * 4096 + (row.horizon or 0)), comparison))
 
-    def show(self, duration: Fraction, truth: Tensor, made: Mapping[str, Tensor | None]) -> None:
-        """Add a frame to the film: the truth and each method beside it; None shows black.
+    def _show(self, duration: Fraction, truth: Tensor, made: Mapping[str, Tensor | None]) -> None:
+        """Add a frame to the video: the truth and each method beside it; None shows black.
 
-        What was not scored is not in the film, which plays the rest without a pause.
+        What was not scored is not in the video, which plays the rest without a pause.
         """
-        shown = [truth, *(truth * 0 if picture is None else picture for picture in made.values())]
-        side = min(_PANEL_WIDTH, _FILM_WIDTH // len(shown))
-        panels = [_shrunk(picture.cpu(), side) for picture in shown]
+        shown = [truth, *(truth * 0 if rgb is None else rgb for rgb in made.values())]
+        side = min(_PANEL_WIDTH, _VIDEO_WIDTH // len(shown))
+        panels = [_shrunk(rgb, side) for rgb in shown]
         if self._labels is None:
             width = panels[0].shape[2]
             self._labels = torch.cat([_label(name, width) for name in ("truth", *made)], 2)
@@ -138,14 +130,14 @@ class Reporter:
         rgb = rgb[:, : rgb.shape[1] // 2 * 2, : rgb.shape[2] // 2 * 2]
         form = layout("yuv420p")
         height, width = rgb.shape[1:]
-        planes = from_rgb(rgb, form, color_space(_FILM_TAGS, form, width, height))
+        planes = from_rgb(rgb, form, color_space(_VIDEO_TAGS, form, width, height))
         picture = make_picture(planes, form.name, width, height)
-        if self._film is None:
-            self._film = self._films.enter_context(self._open_film(width, height))
-        self._film.write(Frame(picture, self._clock, duration, _FILM_TAGS))
+        if self._video is None:
+            self._video = self._video_stack.enter_context(self._open_video(width, height))
+        self._video.write(Frame(picture, self._clock, duration, _VIDEO_TAGS))
         self._clock += duration
 
-    def _open_film(self, width: int, height: int) -> Sink:
+    def _open_video(self, width: int, height: int) -> Sink:
         timing = self._info.timing
         info = replace(
             self._info,
@@ -153,7 +145,7 @@ class Reporter:
             height=height,
             pix_fmt="yuv420p",
             working_pix_fmt="yuv420p",
-            tags=_FILM_TAGS,
+            tags=_VIDEO_TAGS,
             aspect=None,
             display_matrix=None,
             mastering_display=None,
@@ -162,17 +154,13 @@ class Reporter:
             streams=(),
         )
         tick = timing.time_base if timing.rate is None else 1 / Fraction(timing.rate.numerator)
-        return Sink(self._report.path / FILM, info, rate=timing.rate, time_base=tick)
+        return Sink(self._report.path / VIDEO, info, rate=timing.rate, time_base=tick)
 
     def finish(self, data: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Write everything; ``data`` are ReportData's fields but the pictures and the files."""
-        self._films.close()
-        files = [TABLE, RESULT]
-        if self._film is not None:
-            files.insert(0, FILM)
-        report = ReportData(
-            **data, worst=_sorted(self._worst), loses=_sorted(self._loses), files=tuple(files)
-        )
+        self._video_stack.close()
+        worst, loses = _sorted(self._worst), _sorted(self._loses)
+        report = ReportData(**data, worst=worst, loses=loses, files=(VIDEO, TABLE, RESULT))
         texts = {
             TABLE: _table(result["per_frame"]),
             RESULT: json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
@@ -189,14 +177,17 @@ def _table(rows: list[dict[str, Any]]) -> str:
     """A line a scored frame, a column for each method's curves."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    plain = [key for key, value in rows[0].items() if not isinstance(value, dict)] if rows else []
-    methods = [key for key, value in rows[0].items() if isinstance(value, dict)] if rows else []
-    names = [(m, score) for m in methods for score in rows[0][m]]
-    writer.writerow([*plain, *(f"{m} {score}" for m, score in names)])
+    plain = [key for key, value in rows[0].items() if not isinstance(value, dict)]
+    methods = [key for key in rows[0] if key not in plain]
+    writer.writerow([*plain, *(f"{name} {score}" for name in methods for score in rows[0][name])])
     for row in rows:
-        scores = [row[m].get(score) for m, score in names]
+        scores = (score for name in methods for score in row[name].values())
         writer.writerow([*(row[key] for key in plain), *scores])
     return text.getvalue()
+
+
+def _floats(rgb: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(rgb).float().div_(255)
 
 
 def _shrunk(rgb: Tensor, width: int) -> Tensor:

@@ -1,20 +1,56 @@
-"""Score methods that make frames against frames that really are there."""
+"""Score methods that make frames against frames that really are there.
+
+With ``drop`` every method sees the same kept frames and makes those between them, with ``horizon``
+it forecasts from the same frames; what it made is found by its time, never by counting.
+"""
 
 from __future__ import annotations
 
-from cloudconv.engine.device import set_threads
-from cloudconv.jobs.compare import drop as compare_drop
-from cloudconv.jobs.compare import horizon as compare_horizon
-from cloudconv.jobs.compare.settings import CompareResult, CompareSettings, Watch
-from cloudconv.jobs.interp.adapt import OnAdapting
-from cloudconv.media.read.probe import probe
+import math
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cloudconv.engine.device import choose_precision, precision_name, set_threads
+from cloudconv.errors import InputError
+from cloudconv.jobs.compare.methods import Warn, renderer_of
+from cloudconv.jobs.compare.report import Reporter
+from cloudconv.jobs.compare.samples import Clip, Sample, Sampler, SampleScores
+from cloudconv.jobs.compare.scores import (
+    CURVES,
+    FrameScores,
+    Row,
+    Scores,
+    frames_ahead,
+    losses,
+    overall,
+    seconds_per_frame,
+    verdict,
+)
+from cloudconv.jobs.compare.settings import (
+    MINTERPOLATE,
+    CompareResult,
+    CompareSettings,
+    OnProgress,
+)
+from cloudconv.jobs.compare.work import score_all
+from cloudconv.jobs.interp.adapt import WEIGHTS, AdaptPlan, OnAdapting, adapt, check, save
+from cloudconv.media.read.probe import MediaInfo, probe
+from cloudconv.models import registry
+from cloudconv.models.baselines import BLEND
+from cloudconv.report import Curves, Method
+from cloudconv.workers.pool import parse_workers, settle
 
 __all__ = ["CompareResult", "CompareSettings", "run"]
 
 
 def run(
     settings: CompareSettings,
-    on_progress: Watch | None = None,
+    on_progress: OnProgress | None = None,
     on_adapting: OnAdapting | None = None,
 ) -> CompareResult:
     """Score every method on ``settings.input``; ``on_progress`` gets (frames read, in all).
@@ -26,6 +62,235 @@ def run(
     """
     set_threads(settings.threads)
     info = probe(settings.input, settings.input_fps)
-    if settings.horizon is None:
-        return compare_drop.measure(settings, info, on_progress, on_adapting)
-    return compare_horizon.measure(settings, info, on_progress)
+    began = time.monotonic()
+    warnings: dict[str, None] = dict.fromkeys(info.warnings)
+    with ExitStack() as stack:
+        clip = Clip(settings, info)
+        sampler = Sampler(settings, clip)
+        reporter = None
+        if settings.report is not None:
+            reporter = stack.enter_context(Reporter(Path(settings.report), info, settings))
+
+        def warn(message: str) -> None:
+            warnings.setdefault(message)
+
+        settings, plan = stack.enter_context(_adapted(settings, info, on_adapting, warn))
+        if plan is not None:
+            sampler.keep_to_held(plan)
+        table = _Table(settings, clip, sampler.context)
+        source = stack.enter_context(clip.source())
+        samples = sampler.samples(clip.frames(source))
+        with closing(score_all(settings, info, samples, warn)) as scored:
+            for sample, scores in scored:
+                rows = table.add(sample, scores)
+                for images in scores.images if reporter is not None else ():
+                    assert reporter is not None
+                    reporter.add(images, None if images.number is None else rows[images.number])
+                if on_progress is not None:
+                    on_progress(min(sample.read, clip.frames_expected), clip.frames_expected)
+        warnings |= dict.fromkeys(source.warnings)
+        result = table.result(warnings, began)
+        if reporter is not None:
+            reporter.finish(table.report(result), result.as_json())
+    return result
+
+
+@contextmanager
+def _adapted(
+    settings: CompareSettings, info: MediaInfo, on_adapting: OnAdapting | None, warn: Warn
+) -> Iterator[tuple[CompareSettings, AdaptPlan | None]]:
+    """Adapt the first model, if that is asked for; within, its weights are there.
+
+    Yields:
+        The settings with those weights, and the plan, which knows what was held back.
+    """
+    minutes, model = settings.adapt, settings.model
+    if minutes is None:
+        yield settings, None
+        return
+    check(minutes, model, settings.save_model, overwrite=settings.overwrite)
+    _, device, _ = settle(parse_workers(settings.workers, settings.device), settings.device)
+    own = replace(settings, device=str(device))
+    plan = AdaptPlan(
+        info=info,
+        model=model,
+        minutes=minutes,
+        start=settings.start,
+        end=settings.end,
+        device=device,
+        dtype=choose_precision(settings.precision, device, registry.spec(model, "interpolate")),
+        threads=settings.threads,
+        renderer=lambda name: renderer_of(name, own, warn),
+    )
+    with TemporaryDirectory(prefix="cloudconv-") as name:
+        folder = Path(name)
+        _, result = adapt(plan, folder, on_adapting=on_adapting, on_warning=warn)
+        save(folder, settings.save_model, overwrite=settings.overwrite, on_warning=warn)
+        file = folder / WEIGHTS
+        warn("Only what was held back is scored: the adapted model has learnt from the rest.")
+        weights = str(file) if file.exists() else model
+        yield replace(settings, adapted=result, adapted_weights=weights), plan
+
+
+class _Table:
+    """The scored frames in the order of the clip, and the scores of all methods."""
+
+    def __init__(self, settings: CompareSettings, clip: Clip, context: int) -> None:
+        self._settings, self._clip, self._context = settings, clip, context
+        self._ahead = settings.horizon is not None
+        self._rows: list[Row] = []
+        # For each method those of every horizon, or one for all frames between others.
+        self._scores = {
+            name: [Scores(settings.metrics) for _ in range(settings.horizon or 1)]
+            for name in settings.methods
+        }
+        self._kept = [name for name in CURVES if name in (*CURVES[:2], *settings.metrics)]
+        self._skipped = self._samples = 0
+
+    def add(self, sample: Sample, result: SampleScores) -> list[Row]:
+        """Add up what came of the next sample; its scored frames."""
+        self._skipped += sample.skipped
+        self._samples += bool(sample.scored)
+        for name, each in result.methods.items():
+            by_step = self._scores[name]
+            for number, frame in enumerate(each.frames):
+                by_step[number if self._ahead else 0].add_frame(frame)
+            for scores, sequence in zip(by_step, each.sequence, strict=False):
+                scores.add_sequence(sequence)
+            for scores, spent in zip(by_step, each.spent, strict=False):
+                scores.spend(*spent)
+        rows = [
+            Row(
+                sample.numbers[k],
+                sample.times[k] - self._clip.info.timing.start,
+                number + 1 if self._ahead else None,
+                {name: self._kept_of(result.methods[name].frames[number]) for name in self._scores},
+            )
+            for number, k in enumerate(sample.scored)
+        ]
+        self._rows += rows
+        return rows
+
+    def _kept_of(self, scores: FrameScores) -> dict[str, float | None]:
+        values = ((name, (scores or {}).get(name, math.nan)) for name in self._kept)
+        return {name: None if math.isnan(value) else value for name, value in values}
+
+    def result(self, warnings: dict[str, None], began: float) -> CompareResult:
+        """Raises InputError: no frame was scored."""
+        settings, clip = self._settings, self._clip
+        if not self._rows:
+            what = "forecast on" if self._ahead else "frame of"
+            raise InputError(f"No {what} {clip.info.path} could be scored: cuts are everywhere.")
+        for name, scores in self._scores.items():
+            if missing := sum(each.missing for each in scores):
+                warnings.setdefault(f"{name} made none of {missing} frames: they score null.")
+        methods = {
+            name: {
+                str(step): {**each.means(), "seconds_per_frame": seconds_per_frame([each])}
+                for step, each in enumerate(scores, 1)
+            }
+            for name, scores in self._scores.items()
+        }
+        device, precision = _ran_on(settings)
+        return CompareResult(
+            input=str(settings.input),
+            drop=None if self._ahead else settings.kept,
+            horizon=settings.horizon,
+            device=device,
+            precision=precision,
+            scored_frames=len(self._rows),
+            skipped_frames=self._skipped + clip.left_out,
+            cuts=[float(cut - clip.info.timing.start) for cut in clip.cuts],
+            adapted=settings.adapted,
+            methods=methods if self._ahead else {name: each["1"] for name, each in methods.items()},
+            per_frame=[row.as_json() for row in self._rows],
+            baseline=settings.baseline,
+            loses=sorted({row.index for row in losses(settings.model, settings.naive, self._rows)}),
+            verdict=verdict(settings.model, settings.baseline, self._rows),
+            wall_seconds=time.monotonic() - began,
+            warnings=list(warnings),
+        )
+
+    def report(self, result: CompareResult) -> dict[str, Any]:
+        """What the report says beside its pictures."""
+        info, settings = self._clip.info, self._settings
+        rate = "variable" if info.timing.rate is None else f"{float(info.timing.rate):g}"
+        facts = self._facts(result)
+        return {
+            "source": info.path.name,
+            "verdict": result.verdict,
+            "summary": facts.pop("summary"),
+            "model": settings.model,
+            "baseline": settings.baseline,
+            "metrics": settings.metrics,
+            "methods": tuple(
+                Method(
+                    name,
+                    overall(scores),
+                    seconds_per_frame(scores),
+                    sum(each.missing for each in scores),
+                    {
+                        k: each.means()
+                        for k, each in enumerate(scores, 1)
+                        if self._ahead and each.made
+                    },
+                )
+                for name, scores in self._scores.items()
+            ),
+            "curves": None if self._ahead else self._curves(),
+            "facts": (
+                ("clip", f"{info.width}x{info.height}, {info.timing.frames} frames at {rate} fps"),
+                *facts.items(),
+                ("device", f"{result.device}, {result.precision}"),
+                *(("note", warning) for warning in result.warnings),
+            ),
+        }
+
+    def _facts(self, result: CompareResult) -> dict[str, str]:
+        """The summary, and what else differs between frames in between and forecasts."""
+        settings, clip, context = self._settings, self._clip, self._context
+        scored = f"{result.scored_frames} frames"
+        if settings.horizon is not None:
+            begun = f"{self._samples} forecast{'s' if self._samples > 1 else ''}"
+            return {
+                "summary": f"{begun}, up to {frames_ahead(settings.horizon)}, {scored} scored",
+                "forecasts": f"from {context} frame{'s' if context > 1 else ''} of context, "
+                f"beginning at every {settings.step}th frame; all methods from the same places",
+                "scored": f"{scored} as 8-bit RGB, on what really came",
+                "left out": f"{self._skipped} frames after a cut, {clip.left_out} repeated ones",
+            }
+        cuts = f", {len(clip.cuts)} cut{'s' if len(clip.cuts) > 1 else ''} left out"
+        repeats = f", {clip.left_out} that repeat the one before ({clip.cadence})"
+        return {
+            "summary": f"one frame of every {settings.kept} kept, {scored} scored"
+            + (cuts if clip.cuts else ""),
+            "kept": f"one frame of every {settings.kept}; all methods saw the same",
+            "scored": f"{scored} as 8-bit RGB, found by their time",
+            "left out": f"{self._skipped} frames beside cuts" + (repeats if clip.left_out else ""),
+        }
+
+    def _curves(self) -> Curves:
+        psnr, ssim, texture = (
+            {name: tuple(row.scores[name][key] for row in self._rows) for name in self._scores}
+            if key in self._kept
+            else {}
+            for key in CURVES
+        )
+        start = self._clip.info.timing.start
+        return Curves(
+            tuple(row.index for row in self._rows),
+            tuple(row.time for row in self._rows),
+            psnr,
+            ssim,
+            tuple(cut - start for cut in self._clip.cuts),
+            texture,
+        )
+
+
+def _ran_on(settings: CompareSettings) -> tuple[str, str]:
+    """The device and the precision of the first model, in words."""
+    workers, device, _ = settle(parse_workers(settings.workers, settings.device), settings.device)
+    models = (name for name in settings.methods if name != MINTERPOLATE)
+    spec = registry.spec(next(models, BLEND.name), settings.task)
+    precision = precision_name(choose_precision(settings.precision, device, spec))
+    return settings.device if workers.each_gpu else str(device), precision

@@ -1,28 +1,93 @@
-"""Places of a clip that are scored, one by one: in this process or in others, with one outcome.
+"""What is scored of a clip: samples of neighbouring frames, and the scores that come of each.
 
-What is found in a sample depends on nothing but its own frames, or on those right before it where a
-metric sees frames in order. It is added up in the order of the clip, wherever it was found.
+The scores of a sample depend on nothing but its own frames, or on those right before it where a
+metric sees frames in order. They are added up in the order of the clip, whoever measured them.
 """
 
 from __future__ import annotations
 
-import pickle
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Protocol
+from itertools import islice
+from typing import TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from cloudconv.jobs.compare.scores import FrameScore
+from cloudconv.cadence import Cadence
+from cloudconv.errors import InputError
+from cloudconv.jobs.compare.scores import FrameScores, SequenceScores
+from cloudconv.jobs.compare.settings import CompareSettings
+from cloudconv.jobs.interp.adapt import AdaptPlan
+from cloudconv.jobs.schedule import AnalysedFrame, Counts, look, retime
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.probe import MediaInfo
-from cloudconv.segments.reader import FramesByTime
+from cloudconv.media.read.source import Source
+from cloudconv.models import registry
 
-_MOST = 64
-"""About so many source frames are scored in a chunk, at most."""
-_FIRST = 8
+CADENCE_FRAMES = 300
+"""Source frames in which a cadence shows, if there is one."""
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFrame(AnalysedFrame):
+    """A source frame that is compared; ``number`` is its own from the beginning of the part.
+
+    ``shows`` is when its content belongs: its own time, or an even one in a clip with a cadence.
+    """
+
+    number: int
+    shows: Fraction
+
+
+class Clip:
+    """The part that is compared, without frames that only repeat: those say nothing of a method.
+
+    ``cadence`` says how frames repeat, if they do so regularly. ``frames_expected`` is about how
+    many source frames the part has, ``share`` what is left of them. ``cuts`` (on the source's
+    clock) and ``left_out``, the number of repeats, are whole once all frames have been read.
+    """
+
+    def __init__(self, settings: CompareSettings, info: MediaInfo) -> None:
+        self.info = info
+        self._settings = settings
+        self.cuts: list[Fraction] = []
+        self.left_out = 0
+        timing = info.timing
+        length = timing.end - timing.start
+        end = length if settings.end is None else min(settings.end, length)
+        part = max(end - (settings.start or 0), Fraction(0))
+        self.frames_expected = round(timing.frames * part / length)
+        cadence = Cadence()
+        end = Fraction(0)
+        # Not closed: that would end what comes from standard input.
+        for item in islice(look(self.source().frames(), settings.scene_cut), CADENCE_FRAMES):
+            cadence.push(item.frame.time, item.repeats, item.cut)
+            end = item.frame.time + item.frame.duration
+        cadence.finish(end)
+        self.cadence = cadence.description
+        self.share = cadence.share if self.cadence else Fraction(1)
+
+    def source(self) -> Source:
+        """The part that was asked for."""
+        s = self._settings
+        return Source(self.info, start=s.start, end=s.end, threads=s.threads)
+
+    def frames(self, source: Source) -> Iterator[ClipFrame]:
+        """What is compared, in order."""
+        analysed = look(source.frames(), self._settings.scene_cut)
+        duplicates = "refill" if self.cadence else "keep"
+        for number, (item, shows) in enumerate(retime(analysed, duplicates, Counts())):
+            if shows is None:
+                self.left_out += 1
+                continue
+            if item.cut:
+                self.cuts.append(item.frame.time)
+            yield ClipFrame(item.frame, item.cut, item.repeats, number, shows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,146 +95,157 @@ class Sample:
     """Neighbouring source frames of which some are made anew and scored.
 
     ``numbers`` are theirs from the beginning of what is compared, ``times`` are on the source's
-    clock, and ``scored`` says which of the frames are scored; where none is, the sample is only
-    passed. ``read`` source frames are read when it is done, ``skipped`` of them were left out for a
-    cut. ``shows``: when the frames' content belongs, where that is not at ``times``. ``frames`` are
-    there in the process that has decoded them, each at the time that it shows.
+    clock, ``shows`` says when their content belongs, and ``scored`` which of them are scored; where
+    none is, the sample is only passed. ``read`` source frames are read when it is done, ``skipped``
+    of them were left out for a cut. ``frames`` are there in the process that has decoded them, each
+    at the time that it shows.
     """
 
     numbers: tuple[int, ...]
     times: tuple[Fraction, ...]
+    shows: tuple[Fraction, ...]
     scored: tuple[int, ...]
     read: int
     skipped: int = 0
     frames: tuple[Frame, ...] = ()
-    shows: tuple[Fraction, ...] = ()
+
+
+class Sampler:
+    """Where a clip is scored.
+
+    With ``drop`` a sample is two kept frames and those between them, with ``horizon`` the frames
+    that a predictor sees and those that follow, up to the next cut.
+
+    Raises:
+        InputError: the clip is too short.
+    """
+
+    def __init__(self, settings: CompareSettings, clip: Clip) -> None:
+        self._settings = settings
+        self._is_held: Callable[[tuple[Fraction, ...]], bool] = lambda times: True
+        if settings.horizon is None:
+            self.context, self._inside, self._step = 1, settings.kept - 1, settings.kept
+            self._most = self._least = settings.kept + 1
+            task = f"keeping one of every {settings.kept}"
+        else:
+            specs = [registry.spec(name, "predict") for name in settings.methods]
+            self.context = max(spec.context for spec in specs)
+            self._inside, self._step = settings.horizon, settings.step
+            self._most, self._least = self.context + settings.horizon, self.context + 1
+            task = f"a forecast from {self.context} of them"
+        self._end = clip.info.timing.frames
+        frames = clip.frames_expected
+        self._total = (int(frames * clip.share) - self._least) // self._step + 1
+        if self._total < 1:
+            part = "" if settings.start is settings.end is None else " in that part"
+            raise InputError(
+                f"{clip.info.path} has {frames} frames{part}; {task} takes at least {self._least}."
+            )
+
+    def keep_to_held(self, plan: AdaptPlan) -> None:
+        """Score only what was held back from the training."""
+        self._is_held = plan.is_held
+        self._total = max(1, int(self._total * sum(b - a for a, b in plan.held)))
+
+    def samples(self, frames: Iterable[ClipFrame]) -> Iterator[Sample]:
+        """All samples in order, with their frames; the last one is empty."""
+        wanted = self._settings.frames
+        inside = each = self._inside
+        count = None
+        if wanted is not None and wanted < self._total * inside:
+            each = min(wanted, inside)
+            count = wanted // each
+        chosen, within = evenly(self._total, count), evenly(inside, each)
+        number, first = 0, self.context
+        last = int(self._settings.horizon is None)  # the kept frame at the end of a sample
+        for items in windows(frames, self._most, self._step, self._least):
+            times = tuple(item.frame.time for item in items)
+            is_held = self._is_held(times)
+            end, skipped = self._until_cut(items)
+            taken = is_held and chosen(number)
+            number += is_held
+            yield Sample(
+                numbers=tuple(item.number for item in items[:end]),
+                times=times[:end],
+                shows=tuple(item.shows for item in items[:end]),
+                scored=tuple(k for k in range(first, end - last) if taken and within(k - first)),
+                read=items[-1].number + 1,
+                skipped=skipped if taken or last else 0,
+                frames=tuple(
+                    item.frame.at(item.shows, item.frame.duration) for item in items[:end]
+                ),
+            )
+        yield Sample((), (), (), (), self._end)
+
+    def _until_cut(self, items: Sequence[ClipFrame]) -> tuple[int, int]:
+        """Where a sample ends, and how many frames a cut takes away from it."""
+        cut = next((k for k, item in enumerate(items) if k and item.cut), None)
+        if cut is None:
+            return len(items), 0
+        if self._settings.horizon is None:
+            return self.context, self._inside
+        end = max(cut, self.context)
+        return end, len(items) - end
+
+
+def windows(items: Iterable[Item], most: int, step: int, least: int) -> Iterator[tuple[Item, ...]]:
+    """Up to ``most`` neighbours from every ``step``-th item on, where there are ``least``."""
+    ring: deque[Item] = deque(maxlen=most)
+    read = 0
+    for item in items:
+        ring.append(item)
+        read += 1
+        if read >= most and (read - most) % step == 0:
+            yield tuple(ring)
+    for first in range(max(read - most + 1, 0), read - least + 1):
+        if first % step == 0:
+            yield tuple(ring)[first - read :]
+
+
+def evenly(total: int, wanted: int | None) -> Callable[[int], bool]:
+    """Which of ``total`` numbers to take when at most ``wanted`` may be: spread evenly."""
+    if wanted is None or wanted >= total:
+        return lambda number: True
+    return {(2 * k + 1) * total // (2 * wanted) for k in range(wanted)}.__contains__
+
+
+@dataclass(slots=True)
+class MethodScores:
+    """What a method has scored in a sample.
+
+    ``frames`` has the metrics of each scored frame. ``sequence``, and ``spent`` with the seconds
+    that the method took and the frames made in them, have an entry for each horizon, a single one
+    for what lies between two frames.
+    """
+
+    frames: list[FrameScores] = field(default_factory=list)
+    sequence: list[SequenceScores] = field(default_factory=list)
+    spent: list[tuple[float, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class SampleImages:
-    """A frame of the output as a report needs it: RGB, (3, H, W), float32 in [0, 1].
+    """A frame of the output as a report needs it: 8-bit RGB, (3, H, W).
 
-    ``number`` is that of the scored frame in its sample; None for a kept frame.
+    ``made`` has what each method shows, None where it made none. ``number`` is that of the scored
+    frame in its sample; None for a kept frame.
     """
 
     duration: Fraction
-    truth: Tensor
-    made: dict[str, Tensor | None]
+    truth: NDArray[np.uint8]
+    made: dict[str, NDArray[np.uint8] | None]
     number: int | None
 
 
-@dataclass(slots=True)
-class SampleScores:
-    """What was found in a sample.
-
-    ``notes`` has for each method a list for each horizon, a single one for what lies between two
-    frames. ``seconds`` has for each method, again for each horizon, the time that it took and how
-    many frames it has made in it. ``pictures`` are only there for a report.
-    """
-
-    notes: dict[str, list[list[FrameScore]]] = field(default_factory=dict)
-    seconds: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
-    pictures: list[SampleImages] = field(default_factory=list)
-
-    def merge(self, other: SampleScores, methods: Sequence[str]) -> None:
-        """Add what other methods have made of the same sample; all of them are in ``methods``."""
-        self.notes |= other.notes
-        self.seconds |= other.seconds
-        self.pictures = [
-            replace(one, made={name: (one.made | two.made)[name] for name in methods})
-            for one, two in zip(self.pictures, other.pictures, strict=True)
-        ]
-
-    def packed(self) -> bytes:
-        """The same to be sent; pictures are 8-bit RGB, so nothing is lost."""
-        return pickle.dumps(replace(self, pictures=[_each(p, _bytes) for p in self.pictures]))
-
-    @staticmethod
-    def unpacked(data: bytes) -> SampleScores:
-        """What :meth:`packed` was made of."""
-        found: SampleScores = pickle.loads(data)
-        return replace(found, pictures=[_each(p, _floats) for p in found.pictures])
-
-
-class Scorer(Protocol):
-    """Makes frames by one method or several, and measures them."""
-
-    def score(self, sample: Sample) -> SampleScores:
-        """What comes of the next sample, with its frames."""
-
-    def finish(self) -> SampleScores:
-        """What is only known after the last sample."""
-
-
 @dataclass(frozen=True, slots=True)
-class Chunk:
-    """Samples that follow each other, scored by one worker; chunks are numbered from 0."""
+class SampleScores:
+    """What came of a sample, by method; ``images`` are only there for a report."""
 
-    number: int
-    samples: tuple[Sample, ...]
+    methods: dict[str, MethodScores]
+    images: list[SampleImages] = field(default_factory=list)
 
-    def at(self, number: int) -> Sample:
-        """The sample of that number, or for scores that come after them all an empty one."""
-        if number < len(self.samples):
-            return self.samples[number]
-        return Sample((), (), (), self.samples[-1].read)
-
-
-def chunked(samples: Iterable[Sample], *, in_order: bool) -> Iterator[Chunk]:
-    """Cut a clip into chunks that can be scored independently.
-
-    The first few are shorter, so that soon there is something to do for everyone.
-
-    Args:
-        samples: all of them, in order; they leave without frames.
-        in_order: a metric sees all frames in order, so only a sample where nothing is scored ends
-            a chunk.
-    """
-    number, frames = 0, 0
-    held: list[Sample] = []
-    for sample in samples:
-        most = min(_FIRST << min(number, 8), _MOST)
-        if frames >= most and not (in_order and sample.scored):
-            yield Chunk(number, tuple(held))
-            held, frames, number = [], 0, number + 1
-        held.append(replace(sample, frames=()))
-        frames += len(sample.times) if sample.scored else 0
-    if held:
-        yield Chunk(number, tuple(held))
-
-
-def decoded(chunk: Chunk, info: MediaInfo, threads: int | None) -> Iterator[Sample]:
-    """The samples of a chunk with their frames.
-
-    Raises:
-        UnfitInputError: a frame is not where it was.
-    """
-    wanted = {time for sample in chunk.samples if sample.scored for time in sample.times}
-    source: FramesByTime | None = None
-    for sample in chunk.samples:
-        if not sample.scored:
-            source = None
-            yield sample
-            continue
-        if source is None:
-            source = FramesByTime(info, wanted, main=sample.times[0], threads=threads)
-        frames = tuple(source.get(time) for time in sample.times)
-        if sample.shows:
-            frames = tuple(
-                f.at(time, f.duration) for f, time in zip(frames, sample.shows, strict=True)
-            )
-        yield replace(sample, frames=frames)
-        source.forget(sample.times[0])
-
-
-def _each(shown: SampleImages, change: Callable[[Tensor], Tensor]) -> SampleImages:
-    made = {name: None if rgb is None else change(rgb) for name, rgb in shown.made.items()}
-    return replace(shown, truth=change(shown.truth), made=made)
-
-
-def _bytes(rgb: Tensor) -> Tensor:
-    return rgb.cpu().mul(255).round_().to(torch.uint8)
-
-
-def _floats(rgb: Tensor) -> Tensor:
-    return rgb.float().div_(255)
+    def merge(self, other: SampleScores) -> None:
+        """Add what other methods have made of the same sample."""
+        self.methods.update(other.methods)
+        for one, two in zip(self.images, other.images, strict=True):
+            one.made.update(two.made)

@@ -1,10 +1,10 @@
-"""How methods are scored against the truth: sums that take a few bytes a frame, and the verdict."""
+"""How methods are scored against the truth, and the verdict."""
 
 from __future__ import annotations
 
 import math
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -22,17 +22,7 @@ SEQUENCE_METRICS = ("xpsnr", "vmaf")
 """Metrics that must see every frame in order; FFmpeg's filters."""
 
 METRICS = (*metrics.PER_FRAME, *metrics.TEXTURE, "flicker", *SEQUENCE_METRICS)
-DEFAULT_METRICS = (
-    "psnr",
-    "ssim",
-    "l1",
-    "l2",
-    "gdl",
-    "sharpness",
-    "texture",
-    "texture2",
-    "flicker",
-)
+DEFAULT_METRICS = tuple(name for name in METRICS if name not in ("ms_ssim", *SEQUENCE_METRICS))
 CURVES = ("psnr", "ssim", "texture")
 """What is kept for every frame, the first two whatever else was asked for."""
 
@@ -60,153 +50,142 @@ def texture_around(wanted: Sequence[str], kept: Sequence[Tensor]) -> Tensor | No
     return torch.stack([metrics.texture_energy(rgb) for rgb in kept]).log().mean(0).exp()
 
 
-FrameScore = tuple[str, Any]
-"""What a :class:`Meter` has found: the name of a metric over several frames and its value for one
-of them, or one of these:
+@dataclass(frozen=True, slots=True)
+class ShownFrame:
+    """A frame of the output, kept or made.
 
-- ``made``, the metrics of a scored frame by name; None where the method made none;
-- ``light``, how much brighter a frame is than the true one, for the flicker;
-- ``break``: what comes next does not follow what came before.
+    ``rgb`` is it as of :func:`as_rgb`; ``frame`` is None for a forecast, which is RGB alone.
+    """
+
+    rgb: Tensor
+    frame: Frame | None = None
+
+
+FrameScores = dict[str, float] | None
+"""Metrics of a made frame by name; None where a method made none."""
+
+SequenceScores = list[tuple[str, float | None]]
+"""Metrics of frames in order: a name and its value for one of them.
+
+For ``flicker`` it is how much brighter the frame is than the true one; None where what comes next
+does not follow what came before.
 """
 
 
 class Meter:
-    """Measures one method's frames as they are shown; :class:`Scores` adds up what it finds.
+    """Measures one method's frames in order, as they are shown; :class:`Scores` adds up.
 
     Args:
         wanted: names of metrics.
         rate: of the frames, for the metrics that see them in order.
     """
 
-    def __init__(self, wanted: Sequence[str], rate: Fraction | None = None) -> None:
-        self._wanted = tuple(wanted)
+    def __init__(self, wanted: Sequence[str], rate: Fraction | None) -> None:
+        self._wanted = wanted
         self._rate = rate or Fraction(25)
         self._xpsnr = XpsnrMeter(self._rate) if "xpsnr" in wanted else None
         self._vmaf = VmafMeter(self._rate) if "vmaf" in wanted else None
         self._made_in_vmaf: list[bool] = []
+        self._flicker: SequenceScores = []
 
-    def add(
-        self, made: Tensor | None, truth: Tensor, around: Tensor | None = None
-    ) -> list[FrameScore]:
-        """Score one made frame against the true one, both as of :func:`as_rgb`.
+    def follow(self, truth: ShownFrame, shown: ShownFrame | None) -> SequenceScores:
+        """Take in the next frame of the output: the true one itself where that was kept.
 
-        Args:
-            around: of :func:`texture_around`.
+        ``shown`` is None where the method made none.
         """
-        if made is None:
-            return [("made", None)]
-        names = dict.fromkeys((*CURVES[:2], *self._wanted))
-        scores = {
-            name: float(metrics.PER_FRAME[name](made, truth))
-            for name in names
-            if name in metrics.PER_FRAME
-        }
-        if around is not None:
-            texture = metrics.texture(made, around)
-            scores |= dict(zip(metrics.TEXTURE, map(float, texture), strict=True))
-        return [("made", scores)]
-
-    def follow(
-        self, truth: Frame, true_rgb: Tensor, made: Frame | None, rgb: Tensor | None
-    ) -> list[FrameScore]:
-        """Take in the next frame of the output, a kept one or a made one (None: no such frame)."""
-        if made is None or rgb is None:
+        if shown is None:
             return self.interrupt()
-        found = self._light(rgb, true_rgb)
+        made = shown is not truth
+        if "flicker" in self._wanted:
+            self._flicker = [("flicker", metrics.brightness(shown.rgb, truth.rgb))]
+        scores = [*self._flicker]
+        if truth.frame is None or shown.frame is None:
+            return scores
         if self._xpsnr is not None:
-            score = self._xpsnr.push(truth, made)
-            if score is not None and made is not truth:
-                found.append(("xpsnr", score.weighted))
+            xpsnr = self._xpsnr.push(truth.frame, shown.frame)
+            if xpsnr is not None and made:
+                scores.append(("xpsnr", xpsnr.weighted))
         if self._vmaf is not None:
-            self._vmaf.push(truth, made)
-            self._made_in_vmaf.append(made is not truth)
-        return found
+            self._vmaf.push(truth.frame, shown.frame)
+            self._made_in_vmaf.append(made)
+        return scores
 
-    def change(
-        self, before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor]
-    ) -> list[FrameScore]:
-        """Take in two neighbouring frames, each as (made, true) RGB, for the flicker alone."""
-        return [("break", None), *self._light(*before), *self._light(*after)]
+    def repeat(self) -> SequenceScores:
+        """The last frame again, where the next one is not added up with those before it."""
+        return [("flicker", None), *self._flicker]
 
-    def interrupt(self) -> list[FrameScore]:
-        """The next frame does not follow the last one."""
+    def interrupt(self) -> SequenceScores:
+        """The next frame does not follow the last one; the scores that are only known by then."""
         if self._xpsnr is not None and self._xpsnr.begun:
             self._xpsnr = XpsnrMeter(self._rate)
-        return [*self.finish(), ("break", None)]
+        scores: SequenceScores = [("flicker", None)]
+        if self._vmaf is not None and self._made_in_vmaf:
+            pairs = zip(self._made_in_vmaf, self._vmaf.finish(), strict=True)
+            scores += [("vmaf", score) for made, score in pairs if made]
+            self._made_in_vmaf.clear()
+            self._vmaf = VmafMeter(self._rate)
+        return scores
 
-    def finish(self) -> list[FrameScore]:
-        """The scores that are only known once the last frame of a run was seen."""
-        if self._vmaf is None or not self._made_in_vmaf:
-            return []
-        pairs = zip(self._made_in_vmaf, self._vmaf.finish(), strict=True)
-        found: list[FrameScore] = [("vmaf", score) for made, score in pairs if made]
-        self._made_in_vmaf.clear()
-        self._vmaf = VmafMeter(self._rate)
-        return found
 
-    def _light(self, rgb: Tensor, truth: Tensor) -> list[FrameScore]:
-        return [("light", metrics.brightness(rgb, truth))] if "flicker" in self._wanted else []
+def frame_scores(
+    truth: ShownFrame, made: ShownFrame | None, around: Tensor | None, wanted: Sequence[str]
+) -> FrameScores:
+    """The metrics of one made frame by itself; ``around`` is of :func:`texture_around`."""
+    if made is None:
+        return None
+    scores = {
+        name: float(metrics.PER_FRAME[name](made.rgb, truth.rgb))
+        for name in dict.fromkeys((*CURVES[:2], *wanted))
+        if name in metrics.PER_FRAME
+    }
+    if around is not None:
+        texture = metrics.texture(made.rgb, around)
+        scores |= dict(zip(metrics.TEXTURE, map(float, texture), strict=True))
+    return scores
 
 
 class Scores:
-    """What one method has scored so far.
+    """What a method has scored so far, added up.
 
-    ``curves`` holds a value for each scored frame, NaN where the method made none.
+    ``made`` counts its frames, ``missing`` those that it could not make. ``spent`` is how many
+    seconds it took, and for how many frames.
     """
 
     def __init__(self, wanted: Sequence[str]) -> None:
-        self.wanted = tuple(wanted)
-        kept = [name for name in CURVES if name in (*CURVES[:2], *wanted)]
-        self.curves: dict[str, array[float]] = {name: array("d") for name in kept}
-        self.made = 0
+        self._wanted = wanted
+        self.made = self.missing = 0
+        self.spent = 0.0, 0
         self._sums: dict[str, tuple[float, int]] = {}
-        self._flicker = metrics.Flicker() if "flicker" in wanted else None
+        self._flicker = metrics.Flicker()
 
-    @property
-    def missing(self) -> int:
-        """Frames that the method could not make."""
-        return len(self.curves["psnr"]) - self.made
+    def add_frame(self, scores: FrameScores) -> None:
+        """Add up a scored frame."""
+        self.made += scores is not None
+        self.missing += scores is None
+        for name, value in (scores or {}).items():
+            self._count(name, value)
 
-    def take(self, notes: Iterable[FrameScore]) -> None:
-        """Add up what a meter has found, in the order of the frames."""
-        for name, value in notes:
-            if name == "made":
-                self._take_frame(value)
-            elif name == "break":
-                if self._flicker is not None:
-                    self._flicker.interrupt()
-            elif name == "light":
-                assert self._flicker is not None
+    def add_sequence(self, scores: SequenceScores) -> None:
+        """Add up what a meter has measured, in the order of the frames."""
+        for name, value in scores:
+            if value is None:
+                self._flicker.interrupt()
+            elif name == "flicker":
                 self._flicker.add(value)
             else:
                 self._count(name, value)
 
-    def _take_frame(self, scores: dict[str, float] | None) -> None:
-        self.made += scores is not None
-        for name, value in (scores or {}).items():
-            self._count(name, value)
-        for name, values in self.curves.items():
-            values.append((scores or {}).get(name, math.nan))
+    def spend(self, seconds: float, made: int) -> None:
+        """Add up how long some frames took."""
+        self.spent = self.spent[0] + seconds, self.spent[1] + made
 
     def means(self) -> dict[str, float | None]:
         """Every wanted metric's mean over the frames that were made; None where there is none."""
-        found = {name: self.mean(name) for name in self.wanted}
-        if self._flicker is not None:
-            found["flicker"] = self._flicker.score
-        return found
-
-    def mean(self, name: str) -> float | None:
-        """One metric's mean; PSNR and SSIM are there whatever was wanted."""
-        total, count = self._sums.get(name, (0.0, 0))
-        return total / count if count else None
-
-    def at(self, number: int) -> dict[str, float | None]:
-        """PSNR and SSIM of a scored frame, and its texture if that is wanted."""
-        return {name: _known(values[number]) for name, values in self.curves.items()}
-
-    def curve(self, name: str) -> tuple[float | None, ...]:
-        """One of ``CURVES`` for every scored frame, in order; empty if it was not wanted."""
-        return tuple(map(_known, self.curves.get(name, ())))
+        means: dict[str, float | None] = {}
+        for name in self._wanted:
+            total, count = self._sums.get(name, (0.0, 0))
+            means[name] = total / count if count else None
+        return means | ({"flicker": self._flicker.score} if "flicker" in means else {})
 
     def _count(self, name: str, value: float) -> None:
         if not math.isnan(value):
@@ -216,69 +195,83 @@ class Scores:
 
 def overall(several: Sequence[Scores]) -> dict[str, float | None]:
     """The means over all frames that were scored in several parts."""
-    found: dict[str, float | None] = {}
-    for name in several[0].wanted:
-        known = [(part.means()[name], part.made) for part in several]
-        frames = sum(made for mean, made in known if mean is not None)
-        total = sum(mean * made for mean, made in known if mean is not None)
-        found[name] = total / frames if frames else None
-    return found
+    if len(several) == 1:
+        return several[0].means()
+    parts = [(part.means(), part.made) for part in several]
+    means: dict[str, float | None] = {}
+    for name in parts[0][0]:
+        known = [(mean * made, made) for part, made in parts if (mean := part[name]) is not None]
+        frames = sum(made for _, made in known)
+        means[name] = sum(total for total, _ in known) / frames if frames else None
+    return means
 
 
-def losses(model: Scores, baseline: Scores) -> list[int]:
-    """Numbers of the scored frames on which the model's PSNR is below the baseline's."""
-    pairs = zip(model.curves["psnr"], baseline.curves["psnr"], strict=True)
-    return [k for k, (own, other) in enumerate(pairs) if own < other]
+def seconds_per_frame(several: Sequence[Scores]) -> float | None:
+    """How long a method takes for a frame."""
+    made = sum(part.spent[1] for part in several)
+    return sum(part.spent[0] for part in several) / made if made > 0 else None
 
 
-def verdict(
-    model: str, baseline: str, own: Scores, other: Scores, times: Sequence[Fraction]
-) -> str:
-    """Who wins by how much, and where the model loses, in one sentence."""
-    if model == baseline:
-        return f"{model} was compared with nothing but itself"
-    gain = _gain(own, other)
-    if gain is None:
-        return f"{model} made no frame that could be scored"
-    return f"{model} is {_better(gain, baseline)}; it loses on {_where(own, other, times)}"
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A scored frame, and each method's scores of it; ``horizon`` counts from 1, for forecasts.
+
+    ``index`` is its number from the beginning of what is compared, ``time`` in seconds from the
+    clip's first frame.
+    """
+
+    index: int
+    time: Fraction
+    horizon: int | None
+    scores: dict[str, dict[str, float | None]]
+
+    def gain(self, model: str, baseline: str) -> float | None:
+        """How much more PSNR, in dB; None where one of the two made no frame."""
+        own, other = (self.scores[name]["psnr"] for name in (model, baseline))
+        return None if own is None or other is None else own - other
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as ``per_frame`` of the command's JSON has it."""
+        ahead = {} if self.horizon is None else {"horizon": self.horizon}
+        return {"index": self.index, "pts_seconds": float(self.time), **ahead, **self.scores}
 
 
-def forecast_verdict(
-    model: str,
-    baseline: str,
-    own: Sequence[Scores],
-    other: Sequence[Scores],
-    times: Sequence[Sequence[Fraction]],
-) -> str:
-    """The same for forecasts: one frame ahead, and at the farthest horizon that was scored.
+def losses(model: str, baseline: str, rows: Sequence[Row]) -> list[Row]:
+    """Where the model's PSNR is below the baseline's, the worst first."""
+    lost = [row for row in rows if (row.gain(model, baseline) or 0) < 0]
+    return sorted(lost, key=lambda row: row.gain(model, baseline) or 0)
 
-    ``own``, ``other`` and ``times`` have an entry for each horizon.
+
+def verdict(model: str, baseline: str, rows: Sequence[Row]) -> str:
+    """Who wins by how much, and where the model loses, in one sentence.
+
+    Of forecasts it is about the nearest and the farthest horizon that were scored.
     """
     if model == baseline:
         return f"{model} was compared with nothing but itself"
-    scored = [step for step, part in enumerate(own) if part.made]
-    if not scored:
+    gains: dict[int, list[float]] = {}
+    for row in rows:
+        if (gain := row.gain(model, baseline)) is not None:
+            gains.setdefault(row.horizon or 0, []).append(gain)
+    if not gains:
         return f"{model} made no frame that could be scored"
-    ends = sorted({scored[0], scored[-1]})
-    gains = [(step, _gain(own[step], other[step]) or 0.0) for step in ends]
-    (first, near), *rest = gains
-    sentence = f"{ahead(first + 1)} {model} is {_better(near, baseline)}"
-    for step, gain in rest:
-        sentence += f", {step + 1} ahead {_better(gain, '')}"
-    lost = _where(own[first], other[first], times[first])
-    return f"{sentence}; {ahead(first + 1)} it loses on {lost}"
+    steps = sorted(gains)
+    means = [sum(gains[step]) / len(gains[step]) for step in steps]
+    where = f"{frames_ahead(steps[0])} " if steps[0] else ""
+    far = f", {steps[-1]} ahead {_better(means[-1], '')}" if len(steps) > 1 else ""
+    near = [row for row in rows if (row.horizon or 0) == steps[0]]
+    lost = losses(model, baseline, near)
+    frames = f"{len(near)} frame{'s' if len(near) > 1 else ''}"
+    worst = f"{len(lost)} of {frames}, around {float(lost[0].time):.1f} s" if lost else ""
+    return (
+        f"{where}{model} is {_better(means[0], baseline)}{far}; {where}it loses on "
+        f"{worst or f'none of {frames}'}"
+    )
 
 
-def ahead(step: int) -> str:
+def frames_ahead(step: int) -> str:
     """A horizon in words."""
     return f"{step} frame{'s' if step > 1 else ''} ahead"
-
-
-def _gain(own: Scores, other: Scores) -> float | None:
-    """How much more PSNR, in dB, over the frames that both made."""
-    pairs = zip(own.curves["psnr"], other.curves["psnr"], strict=True)
-    gains = [a - b for a, b in pairs if not math.isnan(a - b)]
-    return sum(gains) / len(gains) if gains else None
 
 
 def _better(gain: float, baseline: str) -> str:
@@ -286,18 +279,5 @@ def _better(gain: float, baseline: str) -> str:
     called = {"blend": "blending", "hold": "holding the last frame"}.get(baseline, baseline)
     if abs(gain) < 0.05:
         return f"as good as {called}" if called else "as good"
-    found = f"{abs(gain):.1f} dB {'better' if gain > 0 else 'worse'}"
-    return f"{found} than {called}" if called else found
-
-
-def _where(own: Scores, other: Scores, times: Sequence[Fraction]) -> str:
-    lost = losses(own, other)
-    frames = f"{len(times)} frame{'s' if len(times) > 1 else ''}"
-    if not lost:
-        return f"none of {frames}"
-    worst = max(lost, key=lambda k: other.curves["psnr"][k] - own.curves["psnr"][k])
-    return f"{len(lost)} of {frames}, around {float(times[worst]):.1f} s"
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
+    words = f"{abs(gain):.1f} dB {'better' if gain > 0 else 'worse'}"
+    return f"{words} than {called}" if called else words

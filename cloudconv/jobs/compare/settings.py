@@ -8,7 +8,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from cloudconv.engine.device import choose_precision, precision_name
 from cloudconv.errors import SettingsError
 from cloudconv.jobs.compare.scores import DEFAULT_METRICS, SEQUENCE_METRICS, check_metrics
 from cloudconv.jobs.interp.adapt import Adapted, check_settings
@@ -16,7 +15,7 @@ from cloudconv.jobs.schedule import SceneCut
 from cloudconv.models import registry
 from cloudconv.models.base import Task
 from cloudconv.models.baselines import BLEND, LAST, LINEAR
-from cloudconv.workers.pool import parse_workers, settle
+from cloudconv.workers.pool import parse_workers
 
 MINTERPOLATE = "minterpolate"
 """FFmpeg's own motion compensation: a method, but not a model."""
@@ -25,6 +24,9 @@ ADAPTED = "adapted"
 """The first model, adapted to the clip."""
 
 MOST_DROP, MOST_HORIZON = 64, 1000
+
+OnProgress = Callable[[int, int], None]
+"""Gets (frames read, frames in all)."""
 
 _FORECASTS = (LAST.name, LINEAR.name, "flow")
 
@@ -83,7 +85,10 @@ class CompareSettings:
         _within("every", self.every, 1, 1_000_000)
         _within("frames", self.frames, 1, None)
         check_metrics(self.metrics)
-        check_part(self.start, self.end)
+        if self.start is not None and self.start < 0:
+            raise SettingsError(f"`start` must not be negative, got {float(self.start):g}")
+        if self.end is not None and self.end <= (self.start or 0):
+            raise SettingsError(f"`end` ({float(self.end):g} s) must come after `start`")
         if self.horizon is None:
             if self.every is not None:
                 raise SettingsError("`every` says where forecasts begin: give a `horizon` with it")
@@ -123,12 +128,21 @@ class CompareSettings:
         return self.drop or 2
 
     @property
+    def step(self) -> int:
+        """A forecast begins at every so many frames."""
+        return self.every or 6
+
+    @property
+    def task(self) -> Task:
+        """What the models are asked to do."""
+        return "interpolate" if self.horizon is None else "predict"
+
+    @property
     def methods(self) -> tuple[str, ...]:
         """Every method once, the model first."""
         if self.horizon is not None:
-            known = {s.name for s in registry.specs() if s.task == "predict"}
-            against = self.against or tuple(name for name in _FORECASTS if name in known)
-            return tuple(dict.fromkeys((*(self.models or (_predictor(),)), *against, LAST.name)))
+            models, against = self.models or (_predictor(),), self.against or _FORECASTS
+            return tuple(dict.fromkeys((*models, *against, LAST.name)))
         models = self.models or (registry.DEFAULT,)
         own = () if self.adapt is None else (ADAPTED,)
         return tuple(dict.fromkeys((*models, *own, *(self.against or ()), BLEND.name)))
@@ -145,11 +159,6 @@ class CompareSettings:
         return self.methods[0]
 
     @property
-    def part(self) -> tuple[Fraction | None, Fraction | None] | None:
-        """The part that is compared, None for all of it."""
-        return None if self.start is None and self.end is None else (self.start, self.end)
-
-    @property
     def naive(self) -> str:
         """The method that every other should beat: ``blend``, for forecasts ``hold``."""
         return BLEND.name if self.horizon is None else LAST.name
@@ -161,25 +170,6 @@ class CompareSettings:
         return next((name for name in others if name != self.model), self.model)
 
 
-def check_part(start: Fraction | None, end: Fraction | None) -> None:
-    """Raises SettingsError for a part of a clip that there cannot be."""
-    if start is not None and start < 0:
-        raise SettingsError(f"`start` must not be negative, got {float(start):g}")
-    if end is not None and end <= (start or 0):
-        raise SettingsError(f"`end` ({float(end):g} s) must come after `start`")
-
-
-def ran_on(settings: CompareSettings, method: str, task: Task) -> tuple[str, str]:
-    """The device and the precision of a method, in words.
-
-    Raises :class:`~cloudconv.errors.DeviceError` where there is no such device.
-    """
-    workers, device, _ = settle(parse_workers(settings.workers, settings.device), settings.device)
-    spec = registry.spec(method, task)
-    precision = precision_name(choose_precision(settings.precision, device, spec))
-    return settings.device if workers.each_gpu else str(device), precision
-
-
 def _within(name: str, value: int | None, least: int, most: int | None) -> None:
     if value is not None and not (least <= value and (most is None or value <= most)):
         accepted = f"{least} or more" if most is None else f"from {least} to {most}"
@@ -188,15 +178,15 @@ def _within(name: str, value: int | None, least: int, most: int | None) -> None:
 
 def _predictor() -> str:
     """The predictor that is used when none is named: one that learned, if there is one."""
-    found = [spec for spec in registry.specs() if spec.task == "predict" and not spec.hidden]
-    learned = [spec.name for spec in found if spec.weights]
-    clever = [spec.name for spec in found if spec.name not in (LAST.name, LINEAR.name)]
+    specs = [spec for spec in registry.specs() if spec.task == "predict" and not spec.hidden]
+    learned = [spec.name for spec in specs if spec.weights]
+    clever = [spec.name for spec in specs if spec.name not in (LAST.name, LINEAR.name)]
     return (*learned, *clever, LINEAR.name)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareResult:
-    """What was found out.
+    """What came of a comparison.
 
     ``methods`` maps a name to its mean scores, or for forecasts to those of each horizon.
     ``loses`` are the numbers of the frames on which the first model's PSNR is below the naive
@@ -233,13 +223,9 @@ class CompareResult:
 
     def as_json(self) -> dict[str, Any]:
         """The command's JSON: ``drop`` or ``horizon``, ``loses_to_blend`` or ``loses_to_hold``."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        del found["drop" if self.drop is None else "horizon"]
+        result = {field.name: getattr(self, field.name) for field in fields(self)}
+        del result["drop" if self.drop is None else "horizon"]
         naive = BLEND.name if self.horizon is None else LAST.name
-        found["adapted"] = None if self.adapted is None else asdict(self.adapted)
-        found[f"loses_to_{naive}"] = found.pop("loses")
-        return found
-
-
-Watch = Callable[[int, int], None]
-"""Gets (frames read, frames in all)."""
+        result["adapted"] = None if self.adapted is None else asdict(self.adapted)
+        result[f"loses_to_{naive}"] = result.pop("loses")
+        return result
