@@ -23,6 +23,7 @@ import cloudconv
 from cloudconv.errors import CloudconvError, InputError, OutputError, SettingsError
 from cloudconv.jobs.compare.run import CompareResult, CompareSettings
 from cloudconv.jobs.compare.samples import evenly, windows
+from cloudconv.jobs.compare.scores import Row, verdict
 from cloudconv.jobs.compare.settings import MINTERPOLATE
 from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.factory import picture, read_times, write_clip
@@ -354,6 +355,14 @@ def test_the_verdict_is_about_the_one_that_was_asked_for(tmp_path: Path) -> None
     assert "than tiny" in result.verdict or "as good as tiny" in result.verdict
     assert result.baseline == "tiny"
     assert result.loses_to_blend == [row["index"] for row in result.per_frame]
+
+
+@pytest.mark.parametrize(("own", "other", "blamed"), [(30.0, None, "blend"), (None, 30.0, "tiny")])
+def test_the_verdict_blames_the_one_that_made_no_frame(
+    own: float | None, other: float | None, blamed: str
+) -> None:
+    rows = [Row(1, F(1), None, {"tiny": {"psnr": own}, "blend": {"psnr": other}})]
+    assert verdict("tiny", "blend", rows) == f"{blamed} made no frame that could be scored"
 
 
 # Memory

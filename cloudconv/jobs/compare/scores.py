@@ -254,7 +254,8 @@ def verdict(model: str, baseline: str, rows: Sequence[Row]) -> str:
         if (gain := row.gain(model, baseline)) is not None:
             gains.setdefault(row.horizon or 0, []).append(gain)
     if not gains:
-        return f"{model} made no frame that could be scored"
+        scored = any(row.scores[model]["psnr"] is not None for row in rows)
+        return f"{baseline if scored else model} made no frame that could be scored"
     steps = sorted(gains)
     means = [sum(gains[step]) / len(gains[step]) for step in steps]
     where = f"{frames_ahead(steps[0])} " if steps[0] else ""
