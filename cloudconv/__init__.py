@@ -23,8 +23,8 @@ from cloudconv.errors import CloudconvError
 
 if TYPE_CHECKING:
     from cloudconv.jobs.compare.settings import CompareResult
-    from cloudconv.jobs.dream import DreamPlan, DreamResult
-    from cloudconv.jobs.dream import Progress as DreamProgress
+    from cloudconv.jobs.dream.settings import DreamPlan, DreamResult
+    from cloudconv.jobs.dream.settings import Progress as DreamProgress
     from cloudconv.jobs.extend.plan import Progress as ExtrapolateProgress
     from cloudconv.jobs.extrapolate import ExtrapolatePlan, ExtrapolateResult
     from cloudconv.jobs.interp.batch import Outcome
@@ -240,7 +240,8 @@ def dream(
     Raises a :class:`CloudconvError`; then the output does not exist, or is as it was before.
     TypeError for an option that there is not.
     """
-    from cloudconv.jobs.dream import DreamSettings, plan, run
+    from cloudconv.jobs.dream.run import plan, run
+    from cloudconv.jobs.dream.settings import DreamSettings
     from cloudconv.jobs.keywords import settings_of
 
     settings = settings_of(DreamSettings, {"input": input, "output": output, **options})

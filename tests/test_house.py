@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from importlib.util import resolve_name
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1] / "cloudconv"
@@ -27,17 +29,20 @@ ONLY = {"av": {"media"}, "typer": {"cli"}, "rich": {"cli"}, "ray": {"workers"}}
 """Who may import a library that belongs to a single room."""
 
 
-def _imports(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
 def _module(file: Path) -> str:
     parts = file.relative_to(ROOT.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imports(file: Path) -> Iterator[str]:
+    package = ".".join(file.relative_to(ROOT.parent).parent.parts)
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            written = "." * node.level + (node.module or "")
+            source = resolve_name(written, package)
+            yield from (f"{source}.{alias.name}" for alias in node.names)
 
 
 FILES = {_module(file): file for file in ROOT.rglob("*.py")}
@@ -56,6 +61,15 @@ def test_no_room_looks_back_up() -> None:
             if not target.startswith("cloudconv.") or target == "cloudconv.__version__":
                 continue
             assert ORDER.index(_room(target)) <= ORDER.index(_room(name)), f"{name}: {target}"
+
+
+def test_no_modules_import_each_other() -> None:
+    """Neither at once, nor later in a function, nor for the types alone."""
+    graph: dict[str, set[str]] = {}
+    for name, imported in IMPORTS.items():
+        modules = {t if t in FILES else t.rpartition(".")[0] for t in imported} & FILES.keys()
+        graph[name] = modules - {"cloudconv"} if name != "cloudconv" else set()
+    TopologicalSorter(graph).prepare()  # raises a CycleError that names a circle
 
 
 def test_libraries_stay_in_their_rooms() -> None:

@@ -16,8 +16,8 @@ from PIL import Image
 import cloudconv
 from cloudconv.dreaming.vitals.vitals import KEYS
 from cloudconv.errors import CloudconvError, InputError, OutputError, SettingsError
-from cloudconv.jobs import dream as job
-from cloudconv.jobs.dream import DreamResult, DreamSettings
+from cloudconv.jobs.dream import run as job
+from cloudconv.jobs.dream.settings import DreamResult, DreamSettings, Progress
 from cloudconv.media.write.sink import EncodeSettings
 from tests.helpers.dreams import ball, ball_is_whole, clouds, tensor, video
 from tests.helpers.factory import packets_of, picture, read_planes, read_times, write_clip
@@ -111,7 +111,7 @@ def test_a_dying_rollout_says_so_once_and_in_time(tmp_path: Path) -> None:
     told: list[tuple[str, int]] = []
     done = [0]
 
-    def progress(progress: job.Progress) -> None:
+    def progress(progress: Progress) -> None:
         done[0] = progress.new_frames
 
     result = job.run(
@@ -132,7 +132,7 @@ def test_a_dying_rollout_says_so_once_and_in_time(tmp_path: Path) -> None:
 
 
 def test_vitals_are_told_about_once_a_second(bouncing: Path, tmp_path: Path) -> None:
-    told: list[job.Progress] = []
+    told: list[Progress] = []
     settings = DreamSettings(input=bouncing, output=tmp_path / "b.mkv", frames=60)
     job.run(settings, told.append)
     assert told[-1].frames_done == told[-1].frames_expected == 120

@@ -8,16 +8,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw
 
 from cloudconv.dreaming.vitals.vitals import Sighting, Vitals
 from cloudconv.dreaming.vitals.words import failures
+from cloudconv.jobs.dream.settings import DreamResult
 from cloudconv.report import DreamPage, Picture, ReportFolder, StrangePlace, render_dream
-
-if TYPE_CHECKING:
-    from cloudconv.jobs.dream import DreamResult
 
 PAGE, RESULT = "index.html", "result.json"
 
