@@ -96,7 +96,7 @@ Report = Annotated[
     typer.Option(
         "--report",
         metavar="DIR",
-        help="A folder for a page with charts of the vitals.",
+        help="A folder for a page with the film, its frames, and charts of the vitals.",
         show_default=False,
     ),
 ]

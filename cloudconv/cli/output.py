@@ -163,12 +163,16 @@ def under_bar(
             if adapting is not None:
                 tell(*map(round, adapting), stage="adapting", unit="s")
                 return
+            analysing = getattr(progress, "analysing", None)
+            if analysing is not None:
+                tell(round(100 * analysing), 100, stage="analysing", unit="%")
+                return
             tell(
                 progress.frames_done,
                 progress.frames_expected,
                 "" if note is None else note(progress),
                 found=getattr(progress, "frames_found", 0),
-                stage=getattr(progress, "stage", label),
+                stage=label,
             )
 
         return run(update)

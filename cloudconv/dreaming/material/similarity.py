@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,9 +18,16 @@ APART = 30
 _LONGEST = 64  # of the thumbnails, in pixels
 
 
-def thumbnails(material: Material) -> Floats:
-    """All frames of the material as rows, see :func:`thumbnail`: (n, d) float32."""
-    return np.stack([thumbnail(material.glance(k)) for k in range(len(material))])
+def thumbnails(material: Material, on_share: Callable[[float], None] = lambda _: None) -> Floats:
+    """All frames of the material as rows, see :func:`thumbnail`: (n, d) float32.
+
+    ``on_share`` gets the share of them that is done, from 0 to 1.
+    """
+    rows = []
+    for k in range(len(material)):
+        rows.append(thumbnail(material.glance(k)))
+        on_share((k + 1) / len(material))
+    return np.stack(rows)
 
 
 def thumbnail(small: NDArray[np.uint8]) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,11 @@ from cloudconv.media.read.source import Source
 from cloudconv.media.write.target import noted
 from cloudconv.models import registry
 from cloudconv.report import check_folder
+
+CHOSEN = 0.5
+"""The share of the analysis that is done when the mode is chosen, by the time that it takes."""
+
+_READ = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +56,15 @@ class DreamJob:
 
 
 def prepare(
-    settings: DreamSettings, stack: ExitStack, refusals: list[str] | None = None
+    settings: DreamSettings,
+    stack: ExitStack,
+    refusals: list[str] | None = None,
+    on_share: Callable[[float], None] = lambda _: None,
 ) -> DreamJob:
     """Read the material, and decide all that comes before the first frame.
 
     ``stack`` keeps the source open; ``refusals``: see :func:`~cloudconv.jobs.extend.plan.begun`.
+    ``on_share`` gets the share of the analysis that is done, from 0 up to ``CHOSEN``.
 
     Raises :class:`~cloudconv.errors.CloudconvError`.
     """
@@ -74,8 +84,12 @@ def prepare(
             scene_cut=settings.scene_cut,
             device=device,
             threads=settings.threads,
+            on_share=lambda share: on_share(_READ * share),
         )
-        spec, why, doubt = _method(settings, material)
+        spec, why, doubt = _method(
+            settings, material, lambda share: on_share(_READ + (CHOSEN - _READ) * share)
+        )
+    on_share(CHOSEN)
     warnings = [*info.warnings, *auto_remarks(settings.device), *([doubt] if doubt else [])]
     count = len(material)
     start = None if material.cut is None else float(material.cut - info.timing.start)
@@ -113,11 +127,13 @@ def prepare(
     return DreamJob(settings, place, material, spec, why, options, warnings)
 
 
-def _method(settings: DreamSettings, material: Material) -> tuple[MethodSpec, str, str | None]:
+def _method(
+    settings: DreamSettings, material: Material, on_share: Callable[[float], None]
+) -> tuple[MethodSpec, str, str | None]:
     """The method to use, why, and why it may not hold."""
     if settings.mode != AUTO:
         return method(settings.mode), f"{settings.mode}: asked for.", None
-    chosen = choose(material)
+    chosen = choose(material, on_share)
     spec = method(chosen.mode)
     if set(settings.given) <= set(spec.options):
         return spec, chosen.why, chosen.doubt

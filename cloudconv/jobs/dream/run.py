@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.dreaming.select import choose
+from cloudconv.dreaming.material.flow_stats import small_copy
+from cloudconv.dreaming.select import advice
 from cloudconv.dreaming.vitals.vitals import Meter, Vitals
 from cloudconv.dreaming.vitals.words import failures
 from cloudconv.engine.device import (
@@ -24,7 +27,7 @@ from cloudconv.engine.device import (
     set_threads,
 )
 from cloudconv.engine.memory import process_memory
-from cloudconv.jobs.dream.plan import DreamJob, prepare
+from cloudconv.jobs.dream.plan import CHOSEN, DreamJob, prepare
 from cloudconv.jobs.dream.report import write_report
 from cloudconv.jobs.dream.settings import DreamPlan, DreamResult, DreamSettings, Progress
 from cloudconv.jobs.extend.plan import (
@@ -42,13 +45,19 @@ _TRIAL = 3  # frames that a plan makes to tell the time
 _BYTES_A_PIXEL = 250  # peak of the pictures that are worked on, measured
 _FIRST_LOOK = 20  # frames before it can be said that a dream dies
 _OFTEN = 10  # frames between two looks
+_MEASURED = 0.8  # share of the analysis that is done when the clip's own vitals are
+_SAMPLES = 8  # frames that a report shows
 
 
 @dataclass(slots=True)
 class _Watch:
-    """What the thread that dreams tells the one that writes."""
+    """What the thread that dreams tells the one that writes.
+
+    ``samples``: small pictures of the frames of those numbers, once they are made.
+    """
 
     meter: Meter
+    samples: dict[int, NDArray[np.uint8] | None]
     vitals: Vitals | None = None
     warning: str | None = None
     bad_looks: int = 0
@@ -69,48 +78,68 @@ def run(
     """
     began = time.monotonic()
     set_threads(settings.threads)
+    warn = on_warning or (lambda _: None)
+
+    def tell(
+        done: int = 0,
+        expected: int | None = None,
+        new: int = 0,
+        vitals: Vitals | None = None,
+        analysing: float | None = None,
+    ) -> None:
+        if on_progress is not None:
+            on_progress(
+                Progress(
+                    frames_done=done,
+                    frames_expected=expected,
+                    new_frames=new,
+                    seconds=time.monotonic() - began,
+                    vitals=vitals,
+                    analysing=analysing,
+                )
+            )
+
+    def analysed(share: float) -> None:
+        tell(analysing=share)
+
     report = None
     with ExitStack() as stack:
-        job = prepare(settings, stack)
+        analysed(0.0)
+        job = prepare(settings, stack, on_share=analysed)
         stack.enter_context(claim(job.place.output, overwrite=settings.overwrite))
         if settings.report is not None:
             report = stack.enter_context(
                 ReportFolder(Path(settings.report), overwrite=settings.overwrite)
             )
-        return _run(job, report, began, on_progress, on_warning)
+        for message in job.warnings:
+            warn(message)
+        watch = _Watch(
+            _meter(job, lambda share: analysed(CHOSEN + (_MEASURED - CHOSEN) * share)),
+            _sampled(job),
+        )
+        analysed(1.0)
+        return _run(job, watch, report, began, tell, warn)
 
 
 def _run(
     job: DreamJob,
+    watch: _Watch,
     report: ReportFolder | None,
     began: float,
-    on_progress: Callable[[Progress], None] | None,
-    on_warning: Callable[[str], None] | None,
+    tell: Callable[..., None],
+    warn: Callable[[str], None],
 ) -> DreamResult:
     settings, place = job.settings, job.place
-    watch = _Watch(_meter(job))
     warned = False
-    warn = on_warning or (lambda _: None)
-    for message in job.warnings:
-        warn(message)
 
-    def tell(written: int, new: int) -> None:
+    def written(count: int, new: int) -> None:
         nonlocal warned
         if watch.warning is not None and not warned:
             warn(watch.warning)
             warned = True
-        if on_progress is not None:
-            on_progress(
-                Progress(
-                    frames_done=written,
-                    frames_expected=place.output_frames,
-                    new_frames=new,
-                    seconds=time.monotonic() - began,
-                    vitals=watch.vitals,
-                )
-            )
+        tell(count, place.output_frames, new, watch.vitals)
 
-    done = write(place, lambda first: _pictures(job, watch, first), tell, warn)
+    done = write(place, lambda first: _pictures(job, watch, first), written, warn)
     rows = watch.meter.finish()
     wall = time.monotonic() - began
     late = [] if watch.warning is None else [watch.warning]
@@ -126,7 +155,8 @@ def _run(
         warnings=list(dict.fromkeys([*job.warnings, *done.warnings, *late])),
     )
     if report is not None:
-        write_report(report, result, watch.history, rows, place.step)
+        pictures = {n: shown for n, shown in watch.samples.items() if shown is not None}
+        write_report(report, result, watch.history, rows, pictures, place.step)
     return result
 
 
@@ -157,7 +187,7 @@ def _plan(job: DreamJob, refusals: list[str]) -> DreamPlan:
     )
 
 
-def _meter(job: DreamJob) -> Meter:
+def _meter(job: DreamJob, on_share: Callable[[float], None]) -> Meter:
     settings = job.settings
     with torch.inference_mode():
         return Meter(
@@ -167,7 +197,16 @@ def _meter(job: DreamJob) -> Meter:
             as_filmed=job.spec.as_filmed,
             frames=job.place.new_frames,
             follows=not (settings.loop and settings.only_new),
+            on_share=on_share,
         )
+
+
+def _sampled(job: DreamJob) -> dict[int, NDArray[np.uint8] | None]:
+    """The numbers of the frames that a report shows, from the first to the last."""
+    if job.settings.report is None:
+        return {}
+    last = job.place.new_frames - 1
+    return {round(k * last / (_SAMPLES - 1)): None for k in range(_SAMPLES)}
 
 
 def _pictures(job: DreamJob, watch: _Watch, first: Frame | None) -> Iterator[Frame]:
@@ -181,6 +220,8 @@ def _pictures(job: DreamJob, watch: _Watch, first: Frame | None) -> Iterator[Fra
                 rgb = next(dream)
                 frame = new_frame(rgb, material.last)
                 watch.meter.push(rgb)
+                if number in watch.samples:
+                    watch.samples[number] = small_copy(rgb, material.small_size)
             _check_life(job, watch, number + 1, a_second)
             yield frame.at(place.begins + number * place.step, place.step)
 
@@ -213,12 +254,9 @@ def _check_life(job: DreamJob, watch: _Watch, count: int, a_second: int) -> None
     if vitals.alive or not (watch.bad_looks >= 2 or whole):
         return
     with torch.inference_mode():
-        better = choose(job.material)
+        instead = advice(job.material, job.spec.name)
     failed = ", ".join(failures(vitals).values())
-    advice = "no mode is known to hold better here"
-    if better.mode != job.spec.name:
-        advice = f"the mode {better.mode} suits this clip better"
-    watch.warning = f"The dream leaves the living range by frame {count} ({failed}): {advice}."
+    watch.warning = f"The dream leaves the living range by frame {count} ({failed}): {instead}."
 
 
 def _estimate(job: DreamJob) -> float:

@@ -55,9 +55,13 @@ class DreamSettings(ContinueSettings):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress(CommonProgress):
-    """How far a run has come; ``vitals`` are those of the last frames, about once a second."""
+    """How far a run has come; ``vitals`` are those of the last frames, about once a second.
+
+    ``analysing``: the share of the clip's analysis that is done, from 0 to 1; None afterwards.
+    """
 
     vitals: Vitals | None
+    analysing: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,10 +80,10 @@ class ContinueSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a run has come."""
+    """How far a run has come; ``frames_expected`` is None as long as it is not known."""
 
     frames_done: int
-    frames_expected: int
+    frames_expected: int | None
     new_frames: int
     seconds: float
 
