@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.models.flow import opencv
 
 Floats = NDArray[np.float32]
 
@@ -32,7 +32,6 @@ def thumbnails(material: Material, on_share: Callable[[float], None] = lambda _:
 
 def thumbnail(small: NDArray[np.uint8]) -> Floats:
     """A picture (h, w, 3) as a row (d,) float32, scaled so that a distance is in levels."""
-    cv2 = opencv()
     height, width = small.shape[:2]
     factor = min(1.0, _LONGEST / max(height, width))
     size = max(1, round(width * factor)), max(1, round(height * factor))
