@@ -161,7 +161,7 @@ def make(
     *,
     stop_at: int | None = None,
     **settings: Any,
-) -> tuple[dict[int, batch.Outcome], list[batch.Progress]]:
+) -> tuple[dict[int, batch.InputOutcome], list[batch.Progress]]:
     """Run a batch; what came of each input, in the order of their ends, and its progress."""
     asked: dict[str, Any] = {
         "factor": 2,
@@ -173,7 +173,7 @@ def make(
     }
     common = InterpSettings(input=clips[0], **asked)
     every = batch.each_input(common, [str(clip) for clip in clips], folder)
-    came: dict[int, batch.Outcome] = {}
+    came: dict[int, batch.InputOutcome] = {}
     seen: list[batch.Progress] = []
 
     def watch(progress: batch.Progress) -> None:

@@ -50,10 +50,10 @@ def distances(rows: Floats, others: Floats | None = None) -> Floats:
     return made
 
 
-def repetition(apart: Floats, gap: int = APART) -> float | None:
+def repetition(apart: Floats) -> float | None:
     """How alike a clip's frames are to others of it, against how alike neighbours are.
 
-    The median over frames of (distance to the best match at least ``gap`` frames away ÷ distance
+    The median over frames of (distance to the best match at least ``APART`` frames away ÷ distance
     to the neighbour): 0 for motion that comes back exactly, 7.8 for drifting clouds. Frames that
     equal their neighbours are left out; None if there is none with a match that far away.
 
@@ -63,7 +63,7 @@ def repetition(apart: Floats, gap: int = APART) -> float | None:
     count = len(apart)
     found = []
     for k in range(count):
-        away = np.r_[apart[k, : max(k - gap + 1, 0)], apart[k, k + gap :]]
+        away = np.r_[apart[k, : max(k - APART + 1, 0)], apart[k, k + APART :]]
         near = [apart[k, j] for j in (k - 1, k + 1) if 0 <= j < count]
         usual = float(np.mean(near)) if near else 0.0
         if away.size and usual > 1e-3:

@@ -64,7 +64,6 @@ class Panorama(Material):
             last=source.last,
             cut=source.cut,
             cadence=source.cadence,
-            cuts_seen=source.cuts_seen,
         )
         self.path = path - low
         width, height = (int(v) for v in high - low)

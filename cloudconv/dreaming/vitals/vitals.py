@@ -223,20 +223,6 @@ class Meter:
         return Vitals(self._seen - count, self._seen, values, failed)
 
 
-def vitals_of(
-    material: Material, pictures: Iterable[Tensor], *, repeats: bool = False, pasted: bool = False
-) -> list[Vitals]:
-    """The vitals of pictures that go on from the material, a row for every ``WINDOW`` frames.
-
-    They are all kept until the end; a :class:`Meter` keeps none.
-    """
-    shown = list(pictures)
-    meter = Meter(material, repeats=repeats, pasted=pasted, frames=len(shown))
-    for picture in shown:
-        meter.push(picture)
-    return meter.finish()
-
-
 def _usual_nearest(distances: Sequence[float]) -> float | None:
     """A tenth of a window may come closer by chance; infinite ones have nothing to be close to."""
     known = [distance for distance in distances if distance < inf]

@@ -86,14 +86,12 @@ class _Scene:
     count: int
     seen: deque[AnalysedFrame] = field(default_factory=deque)
     cut: Fraction | None = None
-    cuts: int = 0
     last: Frame | None = None
 
     def push(self, item: AnalysedFrame) -> None:
         if item.cut:
             self.seen.clear()
             self.cut = item.frame.time
-            self.cuts += 1
         self.seen.append(item)
         self.last = item.frame
         if len(self.seen) > self.count:
@@ -112,7 +110,6 @@ class _Scene:
             last=self.last,
             cut=self.cut,
             cadence=cadence,
-            cuts_seen=self.cuts,
         )
 
 
