@@ -77,3 +77,35 @@ def test_libraries_stay_in_their_rooms() -> None:
         for library, rooms in ONLY.items():
             used = any(target.split(".")[0] == library for target in imported)
             assert not used or _room(name) in rooms, f"{name} imports {library}"
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def _private(file: Path) -> Iterator[tuple[str, str]]:
+    """(module, name) of each underscore name of the package that a file of tests touches."""
+    modules: dict[str, str] = {}
+    tree = ast.parse(file.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cloudconv"):
+            for alias in node.names:
+                if _is_private(alias.name):
+                    yield str(node.module), alias.name
+                modules[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if (name := node.value.id) in modules and _is_private(node.attr):
+                yield modules[name], node.attr
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr"):
+            target, name = (ast.unparse(argument).strip("'") for argument in node.args[:2])
+            if target.startswith("cloudconv."):
+                target, _, name = target.rpartition(".")
+            if _is_private(name):
+                yield modules.get(target, target), name
+
+
+def test_underscore_names_are_touched_by_their_modules_own_tests_alone() -> None:
+    for file in Path(__file__).parent.rglob("*.py"):
+        for module, name in _private(file):
+            assert file.stem == f"test_{module.rpartition('.')[2]}", f"{file}: {module}.{name}"

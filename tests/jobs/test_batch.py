@@ -321,7 +321,10 @@ def test_a_ctrl_c_that_got_lost_is_found_between_two_inputs(
     clips: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Broken inputs have no frames after which it could be looked for.
-    monkeypatch.setattr(interrupts, "_asked", True)
+    def found() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(interrupts, "check", found)
     result = run(clips[1], clips[0], "--factor", 2, "--out-dir", clips[0].parent / "made", *TINY)
     assert result.exit_code == 130
     assert result.stderr == "error: interrupted; no unfinished file is left\n"
