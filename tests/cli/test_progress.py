@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from cloudconv.cli import progress
+from cloudconv.cli import interrupts, progress
 from cloudconv.cli.app import app
 from cloudconv.cli.console import Console
 from cloudconv.cli.progress import Pace
@@ -127,6 +127,15 @@ def test_the_pace_is_that_of_the_last_minute() -> None:
         now[0] = float(second)
         pace.note(second * 10 if second <= 100 else 1000 + (second - 100))
     assert pace.rate == pytest.approx(1.0)
+
+
+def test_an_interrupt_that_got_lost_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(interrupts, "check", found)
+    with Console(quiet=True).progress("working") as tell, pytest.raises(KeyboardInterrupt):
+        tell(1, 2)
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def make(
 
     def watch(progress: batch.Progress) -> None:
         seen.append(progress)
-        if stop_at is not None and came and progress.frames_done >= stop_at:
+        if stop_at is not None and progress.inputs_done and progress.frames_done >= stop_at:
             raise KeyboardInterrupt
 
     batch.run(every, came.__setitem__, watch)
