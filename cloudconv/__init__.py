@@ -23,11 +23,11 @@ from cloudconv.errors import CloudconvError
 
 if TYPE_CHECKING:
     from cloudconv.jobs.compare.settings import CompareResult
-    from cloudconv.jobs.dream import DreamPlan, DreamResult
-    from cloudconv.jobs.dream import Progress as DreamProgress
+    from cloudconv.jobs.dream.settings import DreamPlan, DreamResult
+    from cloudconv.jobs.dream.settings import Progress as DreamProgress
     from cloudconv.jobs.extend.plan import Progress as ExtrapolateProgress
     from cloudconv.jobs.extrapolate import ExtrapolatePlan, ExtrapolateResult
-    from cloudconv.jobs.interp.batch import Outcome
+    from cloudconv.jobs.interp.batch import InputOutcome
     from cloudconv.jobs.interp.settings import InterpPlan, InterpResult, Progress
     from cloudconv.jobs.train import TrainResult
     from cloudconv.models.base import Model, ModelSpec
@@ -67,7 +67,7 @@ def interpolate(
 @overload
 def interpolate(
     input: list[Any] | tuple[Any, ...], *, out_dir: Path | str, **options: Any
-) -> list[Outcome]: ...
+) -> list[InputOutcome]: ...
 def interpolate(
     input: Any,
     output: Any = None,
@@ -112,7 +112,7 @@ def interpolate(
     every = batch.each_input(settings, [str(name) for name in input], Path(settings.out_dir))
     if dry_run:
         return batch.plan_all(every) if every else []
-    found: dict[int, Outcome] = {}
+    found: dict[int, InputOutcome] = {}
     if every:
         batch.run(every, found.__setitem__, on_progress)
     return [found[number] for number in sorted(found)]
@@ -240,7 +240,8 @@ def dream(
     Raises a :class:`CloudconvError`; then the output does not exist, or is as it was before.
     TypeError for an option that there is not.
     """
-    from cloudconv.jobs.dream import DreamSettings, plan, run
+    from cloudconv.jobs.dream.run import plan, run
+    from cloudconv.jobs.dream.settings import DreamSettings
     from cloudconv.jobs.keywords import settings_of
 
     settings = settings_of(DreamSettings, {"input": input, "output": output, **options})

@@ -222,17 +222,17 @@ class Flicker:
         return self._total / self._count if self._count else None
 
 
-def error_map(test: Tensor, truth: Tensor, gain: float = 4.0) -> Tensor:
+def error_map(test: Tensor, truth: Tensor) -> Tensor:
     """Where a frame is wrong, as a picture: (3, H, W) RGB in [0, 1].
 
-    The mean absolute error of the three channels, times ``gain``, from black through violet and
+    The mean absolute error of the three channels, times 4, from black through violet and
     orange to pale yellow.
     """
     _check(test, truth)
     ramp = test.new_tensor(
         ((0.03, 0.02, 0.07), (0.34, 0.09, 0.43), (0.83, 0.28, 0.31), (0.98, 0.98, 0.72))
     )
-    place = (test - truth).abs().mean(dim=-3).mul(gain).clamp(0, 1).mul(len(ramp) - 1)
+    place = (test - truth).abs().mean(dim=-3).mul(4).clamp(0, 1).mul(len(ramp) - 1)
     below = place.floor().clamp(max=len(ramp) - 2).long()
     share = (place - below).unsqueeze(-1)
     return torch.lerp(ramp[below], ramp[below + 1], share).permute(2, 0, 1)

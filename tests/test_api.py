@@ -21,7 +21,7 @@ import cloudconv
 from cloudconv.cli.app import app
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
 from cloudconv.jobs.compare.settings import CompareSettings
-from cloudconv.jobs.dream import DreamSettings
+from cloudconv.jobs.dream.settings import DreamSettings
 from cloudconv.jobs.extrapolate import ExtrapolateSettings
 from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.jobs.keywords import settings_of

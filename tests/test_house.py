@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from importlib.util import resolve_name
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1] / "cloudconv"
@@ -27,17 +29,20 @@ ONLY = {"av": {"media"}, "typer": {"cli"}, "rich": {"cli"}, "ray": {"workers"}}
 """Who may import a library that belongs to a single room."""
 
 
-def _imports(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
 def _module(file: Path) -> str:
     parts = file.relative_to(ROOT.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imports(file: Path) -> Iterator[str]:
+    package = ".".join(file.relative_to(ROOT.parent).parent.parts)
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            written = "." * node.level + (node.module or "")
+            source = resolve_name(written, package)
+            yield from (f"{source}.{alias.name}" for alias in node.names)
 
 
 FILES = {_module(file): file for file in ROOT.rglob("*.py")}
@@ -58,8 +63,49 @@ def test_no_room_looks_back_up() -> None:
             assert ORDER.index(_room(target)) <= ORDER.index(_room(name)), f"{name}: {target}"
 
 
+def test_no_modules_import_each_other() -> None:
+    """Neither at once, nor later in a function, nor for the types alone."""
+    graph: dict[str, set[str]] = {}
+    for name, imported in IMPORTS.items():
+        modules = {t if t in FILES else t.rpartition(".")[0] for t in imported} & FILES.keys()
+        graph[name] = modules - {"cloudconv"} if name != "cloudconv" else set()
+    TopologicalSorter(graph).prepare()  # raises a CycleError that names a circle
+
+
 def test_libraries_stay_in_their_rooms() -> None:
     for name, imported in IMPORTS.items():
         for library, rooms in ONLY.items():
             used = any(target.split(".")[0] == library for target in imported)
             assert not used or _room(name) in rooms, f"{name} imports {library}"
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def _private(file: Path) -> Iterator[tuple[str, str]]:
+    """(module, name) of each underscore name of the package that a file of tests touches."""
+    modules: dict[str, str] = {}
+    tree = ast.parse(file.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cloudconv"):
+            for alias in node.names:
+                if _is_private(alias.name):
+                    yield str(node.module), alias.name
+                modules[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if (name := node.value.id) in modules and _is_private(node.attr):
+                yield modules[name], node.attr
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr"):
+            target, name = (ast.unparse(argument).strip("'") for argument in node.args[:2])
+            if target.startswith("cloudconv."):
+                target, _, name = target.rpartition(".")
+            if _is_private(name):
+                yield modules.get(target, target), name
+
+
+def test_underscore_names_are_touched_by_their_modules_own_tests_alone() -> None:
+    for file in Path(__file__).parent.rglob("*.py"):
+        for module, name in _private(file):
+            assert file.stem == f"test_{module.rpartition('.')[2]}", f"{file}: {module}.{name}"

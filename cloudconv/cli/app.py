@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import platform
 import sys
@@ -15,7 +16,7 @@ from typer.exceptions import TyperException
 
 from cloudconv import __version__
 from cloudconv.cli import compare, doctor, dream, extrapolate, interp, models, train
-from cloudconv.cli.console import Console, in_options, print_error, print_result, say
+from cloudconv.cli.console import OPTIONS, Console, in_options, print_error, print_result, say
 from cloudconv.errors import CloudconvError, SettingsError
 
 INTERRUPTED = 130
@@ -143,3 +144,10 @@ app.command("dream", cls=GuardedCommand, epilog=dream.EXAMPLES)(dream.dream)
 app.command("train", cls=GuardedCommand, epilog=train.EXAMPLES)(train.train)
 app.command("models", cls=GuardedCommand, epilog=models.EXAMPLES)(models.models)
 app.command("doctor", cls=GuardedCommand, epilog=doctor.EXAMPLES)(doctor.doctor)
+
+OPTIONS.update(
+    name
+    for command in app.registered_commands
+    if command.callback is not None
+    for name in inspect.signature(command.callback).parameters
+)

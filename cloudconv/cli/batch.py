@@ -44,9 +44,9 @@ def interp_all(
         _tell_plans(console, [str(each.input) for each in every], batch.plan_all(every), json=json)
         return
     inputs = [str(each.input) for each in every]
-    outcomes: dict[int, batch.Outcome] = {}
+    outcomes: dict[int, batch.InputOutcome] = {}
 
-    def came(number: int, outcome: batch.Outcome) -> None:
+    def came(number: int, outcome: batch.InputOutcome) -> None:
         interrupts.check()
         outcomes[number] = outcome
         if isinstance(outcome, CloudconvError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 from contextlib import AbstractContextManager
@@ -27,19 +26,18 @@ __all__ = [
 
 _SETTING = re.compile(r"`(\w+)`")
 
+OPTIONS: set[str] = set()
+"""The names of all commands' parameters, from :mod:`cloudconv.cli.app`."""
+
 
 def in_options(text: str) -> str:
     """A sentence of the jobs for the command line: a `setting` is an option there."""
-    from cloudconv.cli import compare, dream, extrapolate, interp, train
-
-    commands = interp.interp, extrapolate.extrapolate, dream.dream, compare.compare, train.train
-    known = {name for command in commands for name in inspect.signature(command).parameters}
 
     def option(found: re.Match[str]) -> str:
         name = found[1]
-        return f"--{name.replace('_', '-')}" if name in known or name == "UHD" else found[0]
+        return f"--{name.replace('_', '-')}" if name in OPTIONS or name == "UHD" else found[0]
 
-    return _SETTING.sub(option, text) if "`" in text else text
+    return _SETTING.sub(option, text)
 
 
 def print_json(value: dict[str, Any]) -> None:

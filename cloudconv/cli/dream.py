@@ -14,7 +14,7 @@ from cloudconv.cli.console import Console, clock, megabytes, table
 
 if TYPE_CHECKING:
     from cloudconv.dreaming.vitals.vitals import Vitals
-    from cloudconv.jobs.dream import DreamPlan, DreamResult, Progress
+    from cloudconv.jobs.dream.settings import DreamPlan, DreamResult, Progress
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -96,7 +96,7 @@ Report = Annotated[
     typer.Option(
         "--report",
         metavar="DIR",
-        help="A folder for a page with charts of the vitals.",
+        help="A folder for a page with the film, its frames, and charts of the vitals.",
         show_default=False,
     ),
 ]
@@ -144,9 +144,10 @@ def dream(
         raise typer.BadParameter("give exactly one of --frames and --seconds")
 
     # Here and not above: torch and FFmpeg take seconds to load, which --help shouldn't pay.
-    from cloudconv.jobs import dream as job
+    from cloudconv.jobs.dream import run as job
+    from cloudconv.jobs.dream.settings import DreamSettings
 
-    settings = job.DreamSettings(
+    settings = DreamSettings(
         input=source,
         output=target,
         frames=frames,

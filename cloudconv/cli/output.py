@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from fractions import Fraction
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
@@ -17,39 +17,17 @@ from cloudconv.cli.options import QualityLevel
 from cloudconv.timeline import rate_name
 
 if TYPE_CHECKING:
+    from cloudconv.jobs.dream.settings import DreamPlan
+    from cloudconv.jobs.extrapolate import ExtrapolatePlan
+    from cloudconv.jobs.interp.settings import InterpPlan
+    from cloudconv.jobs.outcome import Progress
     from cloudconv.media.write.encoders import EncodeSettings
+
+    Plan = InterpPlan | ExtrapolatePlan | DreamPlan
 
 
 Result = TypeVar("Result")
 Number = TypeVar("Number", int, float)
-
-
-class Outcome(Protocol):
-    """A plan or a result: a dataclass whose fields are the keys of the command's JSON."""
-
-    @property
-    def warnings(self) -> list[str]:
-        """What the user should look at."""
-
-
-class Plan(Outcome, Protocol):
-    """What a run would do."""
-
-    @property
-    def refusals(self) -> list[str]:
-        """Why the run would refuse to write its output."""
-
-
-class Progress(Protocol):
-    """How far a run has come."""
-
-    @property
-    def frames_done(self) -> int:
-        """Frames written."""
-
-    @property
-    def frames_expected(self) -> int | None:
-        """Frames in all, None where nobody knows."""
 
 
 def target(out: str | None, output: str | None, *, json: bool, dry_run: bool) -> str | None:
@@ -108,7 +86,7 @@ def encoding(
 def tell_plan(console: Console, plan: Plan, text: str, *, json: bool) -> None:
     """Print what a run would do."""
     if json:
-        print_json(asdict(plan))  # type: ignore[call-overload]
+        print_json(asdict(plan))
         return
     for message in remarks(plan):
         console.warning(message)
@@ -163,12 +141,16 @@ def under_bar(
             if adapting is not None:
                 tell(*map(round, adapting), stage="adapting", unit="s")
                 return
+            analysing = getattr(progress, "analysing", None)
+            if analysing is not None:
+                tell(round(100 * analysing), 100, stage="analysing", unit="%")
+                return
             tell(
                 progress.frames_done,
                 progress.frames_expected,
                 "" if note is None else note(progress),
                 found=getattr(progress, "frames_found", 0),
-                stage=getattr(progress, "stage", label),
+                stage=label,
             )
 
         return run(update)

@@ -80,7 +80,7 @@ class Reporter:
     """Tells how far a run has come to nobody; those below tell somebody."""
 
     def __init__(self, label: str, unit: str) -> None:
-        self._stage = Stage(label, unit)
+        self._stage, self._unit = Stage(label, unit), unit
 
     def __call__(
         self,
@@ -96,8 +96,8 @@ class Reporter:
         """So many of so many are done.
 
         ``note``: a few words. ``found`` of the ``done`` ones were there before, and say nothing of
-        the speed. A new ``stage`` begins anew, in its own ``unit``. ``left``: the seconds still to
-        go, where somebody knows better than from the speed so far.
+        the speed. A new ``stage`` begins anew, in its own ``unit`` if it has one. ``left``: the
+        seconds still to go, where somebody knows better than from the speed so far.
 
         Raises:
             KeyboardInterrupt: one was asked for and got lost.
@@ -106,7 +106,7 @@ class Reporter:
         at = self._stage
         if stage is not None and stage != at.name:
             self._end(at)
-            at = self._stage = Stage(stage, unit or at.unit)
+            at = self._stage = Stage(stage, unit or self._unit)
         at.done, at.total, at.note, at.left = done, total, note, left
         at.pace.note(done - found)
         self._show(at)

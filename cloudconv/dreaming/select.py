@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,9 +51,16 @@ class Motion:
     standing: float
 
 
-def motion_of(material: Material) -> Motion:
-    """Measure the motion of a material of at least two frames."""
-    pairs = [material.flow(k)[::2, ::2] for k in spread(len(material))[::2]]
+def motion_of(material: Material, on_share: Callable[[float], None] = lambda _: None) -> Motion:
+    """Measure the motion of a material of at least two frames.
+
+    ``on_share`` gets the share that is done, from 0 to 1.
+    """
+    numbers = spread(len(material))[::2]
+    pairs = []
+    for k in numbers:
+        pairs.append(material.flow(k)[::2, ::2])
+        on_share(len(pairs) / len(numbers))
     flows = np.stack(pairs)
     speed = np.hypot(flows[..., 0], flows[..., 1]).mean(0)
     drift = np.hypot(*flows.mean(0).transpose(2, 0, 1))
@@ -65,17 +73,20 @@ def motion_of(material: Material) -> Motion:
     )
 
 
-def choose(material: Material) -> Choice:
-    """The mode that should hold on this material."""
+def choose(material: Material, on_share: Callable[[float], None] = lambda _: None) -> Choice:
+    """The mode that should hold on this material.
+
+    ``on_share`` gets the share that is done, from 0 to 1.
+    """
     count = len(material)
     if count == 1:
         return Choice("flow", "flow: a single picture is set in motion.")
-    motion = motion_of(material)
+    motion = motion_of(material, lambda share: on_share(share / 2))
     if motion.fastest < _STANDS:
         return Choice("flow", "flow: nothing moves in the clip, so it is set in motion gently.")
     if count < _LEAST:
         return Choice("flow", f"flow: {count} frames are too few to play on.")
-    apart = distances(thumbnails(material))
+    apart = distances(thumbnails(material, lambda share: on_share((1 + share) / 2)))
     ratio = repetition(apart)
     if ratio is not None and ratio < _REPEATS:
         return Choice(
@@ -110,6 +121,16 @@ def choose(material: Material) -> Choice:
         return _back_and_forth(apart, f"{count} frames are too few for a collage")
     shown = "" if ratio is None else f" and never comes back (likeness {ratio:.1f})"
     return Choice("collage", f"collage: what moves drifts as clouds do{shown}.")
+
+
+def advice(material: Material, died: str) -> str:
+    """What to do about a mode that died on this material: the end of a sentence."""
+    chosen = choose(material).mode
+    if chosen != died:
+        return f"try the mode {chosen}, which auto chooses for this clip"
+    if died != "texture" and len(material) > 1:
+        return "try the mode texture, which shows real frames only"
+    return "no other mode is known to hold on this clip"
 
 
 def _back_and_forth(apart: Floats, why: str) -> Choice:

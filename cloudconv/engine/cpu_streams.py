@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 def useful_cpu_streams(device: torch.device, threads: int) -> int:
-    """How many lanes make best use of so many threads; see :class:`CpuStreams`."""
+    """How many streams make best use of so many threads; see :class:`CpuStreams`."""
     return min(threads, _MOST) if device.type == "cpu" else 1
 
 
@@ -26,7 +26,7 @@ class CpuStreams:
 
     The single steps of a network are too short to be shared out well among cores, whole pictures
     are not: on two cores, two frames of 960x720 at once take 0.85 to 0.93 of the time of one after
-    the other. With one lane each call is done at once, by the caller, with all threads; so it is
+    the other. With one stream each call is done at once, by the caller, with all threads; so it is
     where the system grants no more threads.
     """
 
@@ -44,7 +44,7 @@ class CpuStreams:
             with suppress(BrokenBarrierError):
                 ready.wait()
 
-        self._pool = ThreadPoolExecutor(count, "cloudconv-lane", begin)
+        self._pool = ThreadPoolExecutor(count, "cloudconv-cpu", begin)
         try:
             for _ in range(count):
                 self._pool.submit(int)
@@ -52,7 +52,7 @@ class CpuStreams:
         except RuntimeError:  # no more threads: those that have begun must not wait for the others
             ready.abort()
             self.narrow()
-        # What a lane sets for itself is the default of threads that begin later, too.
+        # What a stream sets for itself is the default of threads that begin later, too.
         torch.set_num_threads(threads)
 
     def call(
@@ -69,7 +69,7 @@ class CpuStreams:
         return done
 
     def narrow(self) -> bool:
-        """Go on with one lane, once the calls so far are done; False if there was only one."""
+        """Go on with one stream, once the calls so far are done; False if there was only one."""
         pool, self._pool, self.count = self._pool, None, 1
         if pool is not None:
             pool.shutdown()

@@ -64,7 +64,7 @@ _CGROUPS = tuple(
 class MemoryPlan:
     """How frames of one size are worked on.
 
-    ``lanes`` batches at once; ``tile`` is a tile's side in pixels, None for whole frames;
+    ``cpu_streams`` batches at once; ``tile`` is a tile's side in pixels, None for whole frames;
     ``memory_bytes`` the estimated peak on the device, ``free_bytes`` what was free there (None
     where the system does not tell).
     """
@@ -116,12 +116,12 @@ def plan_memory(
     share: int = 1,
     cpu_streams: int = 1,
 ) -> MemoryPlan:
-    """Decide batch, tiles and lanes for frames of ``width`` by ``height``, before the first one.
+    """Decide batch, tiles and streams for frames of ``width`` by ``height``, before the first one.
 
     What ``auto`` gives follows from the memory that is free (``free_bytes``, by default asked of
     the device), or from a part of it where ``share`` processes need as much each. A tile that was
     asked for is rounded up to what the model's grid needs; a batch that was asked for is halved
-    until it fits, and then there are no more lanes than fit. Where even the smallest tile is
+    until it fits, and then there are no more streams than fit. Where even the smallest tile is
     estimated not to fit, it is tried all the same.
 
     Raises:

@@ -92,7 +92,7 @@ class Renderer:
         tile: side in pixels of the tiles that frames are cut into; ``auto`` only where a whole
             frame does not fit into memory, ``off`` never.
         scale: the model's own option, 1 for models without.
-        lanes: on a CPU, how many batches are worked on at once, as far as memory allows.
+        cpu_streams: on a CPU, how many batches are worked on at once, as far as memory allows.
         fallback: blend where a model that can tell finds its motion not to be trusted.
         on_warning: told, in a sentence, when memory makes the work go another way than asked for.
 
@@ -100,9 +100,6 @@ class Renderer:
         ModelError: the model does not take that scale.
         SettingsError: ``batch`` or ``tile`` is too small.
     """
-
-    new_frames: int
-    """How many frames a model has made so far: identical neighbours cost none."""
 
     def __init__(
         self,
@@ -117,7 +114,6 @@ class Renderer:
         fallback: bool = False,
         on_warning: Callable[[str], None],
     ) -> None:
-        self.new_frames = 0
         self._model = model
         self._device = device
         self._transfers = Transfers(device)
@@ -141,7 +137,7 @@ class Renderer:
         self.plan(64, 64)  # so that settings out of range are refused before any work
 
     def plan(self, width: int, height: int, share: int = 1) -> MemoryPlan:
-        """Batch, tiles, lanes and memory for frames of that size, with what is free now.
+        """Batch, tiles, CPU streams and memory for frames of that size, with what is free now.
 
         ``share``: how many renderers will work on the device at once.
         """
@@ -167,7 +163,7 @@ class Renderer:
             share: how many renderers will work on the device at once.
 
         Returns:
-            The batch; the side of the tiles in pixels, None for whole frames; the lanes.
+            The batch; the side of the tiles in pixels, None for whole frames; the CPU streams.
         """
         self._start(width, height, share)
         return self._batch, self._tile, self._cpu_streams
@@ -182,7 +178,7 @@ class Renderer:
     def render(self, tasks: Iterable[FrameTask]) -> Generator[Frame, None, None]:
         """The tasks' frames, in their order.
 
-        The device works on the next batch, or those of all lanes, while the one before them is
+        The device works on the next batch, or those of all streams, while the one before them is
         copied back and handed on. Frames that pass through wait for the batches in front of them,
         but never for more than a few frames. ``tasks`` is closed with this generator, if it can be.
 
@@ -287,7 +283,6 @@ class Renderer:
                 self._step_back(way, cpu_streams)
             else:
                 made += [_frame(*each) for each in zip(part, done, strict=True)]
-                self.new_frames += len(part)
             way = self._batch, self._tile
             rest = tasks[len(made) : len(made) + self._batch]
             work = self._work(rest, cpu_streams) if rest else None
@@ -359,7 +354,7 @@ class Renderer:
 
         Args:
             way: that failed; where another batch has stepped back from it, that may do.
-            lanes: narrowed to one.
+            cpu_streams: narrowed to one.
         """
         self._seen.clear()
         self._cpu_streams = 1

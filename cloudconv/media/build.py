@@ -52,12 +52,10 @@ def filters() -> dict[str, bool]:
     return {name: name in av.filter.filters_available for name in FILTERS}
 
 
-def default_encoders(width: int = 1920, height: int = 1080) -> dict[str, str]:
+def default_encoders() -> dict[str, str]:
     """What writes 8-bit 4:2:0 film into each container, such as ``{".mp4": "libx264"}``."""
     return {
-        suffix: choose(
-            container_of(Path(f"film{suffix}")), "yuv420p", width, height, DEFAULTS
-        ).encoder
+        suffix: choose(container_of(Path(f"film{suffix}")), "yuv420p", 1920, 1080, DEFAULTS).encoder
         for suffix in (".mp4", ".mkv", ".mov", ".webm")
     }
 

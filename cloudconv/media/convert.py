@@ -57,9 +57,7 @@ def output_tags(
     return ColorTags(tags.primaries, tags.transfer, matrix, 1)
 
 
-def encoder_picture(
-    frame: Frame, *, pix_fmt: str, working: str, tags: ColorTags, exact: bool = False
-) -> av.VideoFrame:
+def encoder_picture(frame: Frame, *, pix_fmt: str, working: str, tags: ColorTags) -> av.VideoFrame:
     """A new picture with the frame's content as the encoder takes it, without time or type.
 
     ``working`` is the planar format with the same samples as ``pix_fmt``; ``tags`` are those of
@@ -71,7 +69,7 @@ def encoder_picture(
     width, height = frame.width, frame.height
     before = color_space(frame.tags, was, width, height)
     after = color_space(tags, becomes, width, height)
-    if frame.pix_fmt != working or (before != after and not exact):
+    if frame.pix_fmt != working or before != after:
         planes = _converted(planes, was, becomes, before, after)
     picture = repack(make_picture(planes, working, width, height), pix_fmt)
     # ProRes and PNG write the tags of the picture, not those of the encoder's context.

@@ -8,16 +8,13 @@ usual way of forecasting weather radar.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.errors import ModelError
 from cloudconv.metrics import luma
 from cloudconv.models.base import ModelSpec, Predictor
 from cloudconv.models.ops import warp
@@ -84,7 +81,8 @@ def measured_flow(
     Returns:
         (h, w, 2) float32, (dx, dy) in pixels.
     """
-    cv2 = opencv()
+    import cv2  # here: every command loads this module
+
     height, width = later.shape
     missing = ((0, max(_LEAST_SIDE - height, 0)), (0, max(_LEAST_SIDE - width, 0)))
     later, earlier = (np.pad(picture, missing, mode="edge") for picture in (later, earlier))
@@ -92,21 +90,6 @@ def measured_flow(
     method = cv2.DISOpticalFlow_create(preset)
     flow: NDArray[np.float32] = method.calc(later, earlier, None)
     return flow[:height, :width]
-
-
-def opencv() -> Any:
-    """OpenCV, loaded when first needed.
-
-    Raises:
-        ModelError: it is not installed.
-    """
-    try:
-        return import_module("cv2")
-    except ImportError as error:
-        raise ModelError(
-            "Optical flow and dreaming need OpenCV: install it with "
-            "'pip install opencv-python-headless'."
-        ) from error
 
 
 FLOW = ModelSpec(

@@ -30,6 +30,33 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
     return F.pad(images, (0, right, 0, below), mode="replicate")
 
 
+def enlarged(images: Tensor, size: Sequence[int]) -> Tensor:
+    """``images``, (B, C, h, w), bilinear at the larger ``size``, (H, W)."""
+    return F.interpolate(images, (size[0], size[1]), mode="bilinear", align_corners=False)
+
+
+def laplacian_pyramid(images: Tensor, levels: int, least: int = 2) -> tuple[list[Tensor], Tensor]:
+    """The bands of ``images``, the finest first, and what is left.
+
+    Source: Burt and Adelson, The Laplacian Pyramid as a Compact Image Code, 1983; with means over
+    areas instead of their filter.
+
+    Args:
+        images: (B, C, H, W).
+        levels: so many bands, fewer where a side of what is left has less than ``least`` pixels.
+
+    Returns:
+        Bands of the shape of what they are taken from, which halves, rounded up, each time.
+    """
+    bands: list[Tensor] = []
+    while len(bands) < levels and min(images.shape[2:]) >= least:
+        height, width = images.shape[2:]
+        small = F.interpolate(images, (-(-height // 2), -(-width // 2)), mode="area")
+        bands.append(images - enlarged(small, (height, width)))
+        images = small
+    return bands, images
+
+
 def sampling_grid(
     flow: Tensor, height: int, width: int, *, gain: float = 1.0, top: int = 0
 ) -> Tensor:

@@ -20,7 +20,7 @@ from cloudconv.models.rife import RIFE_46
 from cloudconv.models.tiny import TINY
 from cloudconv.models.voxelflow import VOXELFLOW
 
-_SPECS: tuple[ModelSpec, ...] = (
+MODELS: tuple[ModelSpec, ...] = (
     CLOUD_BEST,
     CLOUD_FAST,
     CLOUD_TURBO,
@@ -49,7 +49,7 @@ def is_research(spec: ModelSpec) -> bool:
 
 def specs() -> list[ModelSpec]:
     """All registered models, hidden ones too, the default one first."""
-    return list(_SPECS)
+    return list(MODELS)
 
 
 def spec(name_or_path: str | Path, task: Task | None = None) -> ModelSpec:
@@ -64,11 +64,11 @@ def spec(name_or_path: str | Path, task: Task | None = None) -> ModelSpec:
     """
     path = _as_file(name_or_path)
     name = str(name_or_path) if path is None else _model_of(path, weights.read_metadata(path))
-    found = [known for known in _SPECS if known.name == name]
+    found = [known for known in MODELS if known.name == name]
     for known in found:
         if task in (None, known.task):
             return known
-    names = list(dict.fromkeys(k.name for k in _SPECS if not k.hidden and task in (None, k.task)))
+    names = list(dict.fromkeys(k.name for k in MODELS if not k.hidden and task in (None, k.task)))
     if found:
         raise UnknownModelError(
             f"{name} is a model to {found[0].task}, and one to {task} is needed: choose one of "

@@ -34,11 +34,27 @@ _MEANINGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class StrangePlace:
-    """The strangest place of a window, marked in its frame."""
+class Shot:
+    """A frame, and what is said of it."""
 
     caption: str
     picture: Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """The dream itself, in a file: its name, and its address as seen from the page."""
+
+    name: str
+    address: str
+
+    @property
+    def shown_by(self) -> str | None:
+        """The element that shows such a file in a browser: video, img, or None."""
+        suffix = self.name.rpartition(".")[2].lower()
+        if suffix in ("mp4", "webm", "mov"):
+            return "video"
+        return "img" if suffix in ("gif", "webp", "apng") else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +62,9 @@ class DreamPage:
     """What the page says.
 
     ``times`` are in seconds from the first new frame, ``values`` the vitals at each. ``limits``
-    are (low, high), None for none.
+    are (low, high), None for none. ``shots``: the dream from its beginning to its end.
+    ``strangest``: the strangest place of each window, marked in its frame. ``film``: None where
+    there is no file.
     """
 
     source: str
@@ -55,7 +73,9 @@ class DreamPage:
     times: Sequence[float]
     values: Sequence[Values]
     limits: Mapping[str, tuple[float | None, float | None]]
-    strangest: Sequence[StrangePlace] = ()
+    shots: Sequence[Shot] = ()
+    strangest: Sequence[Shot] = ()
+    film: Film | None = None
 
 
 def render_dream(page: DreamPage) -> str:
@@ -73,6 +93,8 @@ def render_dream(page: DreamPage) -> str:
         summary=page.summary,
         lines=_LEGEND,
         drawings=[drawing(chart) for chart in charts],
+        film=page.film,
+        shots=page.shots,
         strangest=page.strangest,
         meanings=[(chart.title, _MEANINGS[chart.key]) for chart in charts],
     )

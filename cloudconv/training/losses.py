@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cloudconv.errors import SettingsError
+from cloudconv.models.ops import laplacian_pyramid
 
 _CHARBONNIER = 1e-3
 _PSNR_SCALE = 1e6
@@ -59,20 +60,9 @@ def gdl(made: Tensor, truth: Tensor) -> Tensor:
 
 def laplacian(made: Tensor, truth: Tensor) -> Tensor:
     """l1 between Laplacian pyramids of four levels (Bojanowski et al. 2017), coarse ones more."""
-    difference = made - truth
-    total = difference.new_zeros(len(difference))
-    for level in range(_LEVELS):
-        if level == _LEVELS - 1 or min(difference.shape[2:]) < 2:
-            band, small = difference, difference
-        else:
-            small = F.avg_pool2d(difference, 2, ceil_mode=True, count_include_pad=False)
-            size = difference.shape[2:]
-            band = difference - F.interpolate(small, size, mode="bilinear", align_corners=False)
-        total = total + 0.5 ** (_LEVELS - level) * band.abs().mean(dim=(1, 2, 3))
-        if small is difference:
-            break
-        difference = small
-    return total
+    bands, rest = laplacian_pyramid(made - truth, _LEVELS - 1)
+    means = [band.abs().mean(dim=(1, 2, 3)) for band in (*bands, rest)]
+    return torch.stack([0.5 ** (_LEVELS - n) * mean for n, mean in enumerate(means)]).sum(0)
 
 
 def psnr(made: Tensor, truth: Tensor) -> Tensor:

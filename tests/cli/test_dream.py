@@ -50,6 +50,24 @@ def test_json(bouncing: Path, tmp_path: Path) -> None:
     assert set(said["limits"]) == set(KEYS)
 
 
+def test_first_the_clip_is_analysed(bouncing: Path, tmp_path: Path) -> None:
+    code, _, err = run(bouncing, tmp_path / "b.mkv", "--frames", 3, "--progress", "json")
+    assert code == 0
+    rows = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
+    assert [row["stage"] for row in rows[:1] + rows[-1:]] == ["analysing", "dreaming"]
+    (*_, last) = [row for row in rows if row["stage"] == "analysing"]
+    assert (last["done"], last["total"]) == (100, 100)
+    assert (rows[-1]["done"], rows[-1]["total"]) == (51, 51)
+
+
+def test_what_is_wrong_is_said_in_words(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(24, (64, 48))], rate=25)
+    words = (clip, "-y", "--frames", 40, "--mode", "rollout", "--model", "conv")
+    _, _, plain = run(*words)
+    assert "the clip's contrast" in plain
+    assert not [key for key in ("std", "patch", "patch_time", "saturation") if key in plain]
+
+
 def test_standard_input(bouncing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     data = bouncing.read_bytes()

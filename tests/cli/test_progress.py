@@ -62,6 +62,18 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds(
     assert "30.0 s left" in second_line
 
 
+def test_a_stage_without_a_unit_of_its_own_counts_in_the_usual_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
+    with Console().progress("working") as tell:
+        tell(50, 100, stage="analysing", unit="%")
+        tell(3, 7, stage="working")
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("analysing: 50 of 100 %")
+    assert second.startswith("working: 3 of 7 frames")
+
+
 @pytest.mark.parametrize("console", [Console(quiet=True), Console(how="off")])
 def test_nobody_is_told_who_does_not_want_to_know(
     console: Console, capsys: pytest.CaptureFixture[str]
@@ -118,7 +130,10 @@ def test_the_pace_is_that_of_the_last_minute() -> None:
 
 
 def test_an_interrupt_that_got_lost_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interrupts, "_asked", True)
+    def found() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(interrupts, "check", found)
     with Console(quiet=True).progress("working") as tell, pytest.raises(KeyboardInterrupt):
         tell(1, 2)
 

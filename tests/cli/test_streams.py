@@ -93,5 +93,7 @@ def test_what_is_left_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("cloudconv.media.write.sink.Sink.write", interrupted)
     done = run("interp", clip, tmp_path / "b.gif", *TINY)
     (part,) = tmp_path.glob("*.part")
-    assert done.stderr == f"error: interrupted; {part} could not be removed\n"
-    files._parts.clear()
+    assert done.stderr.startswith("error: interrupted; ")
+    assert str(part) in done.stderr
+    assert done.stderr.endswith(" could not be removed\n")
+    part.unlink()  # or the next one that is interrupted would name it

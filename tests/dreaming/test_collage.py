@@ -15,8 +15,7 @@ from cloudconv.dreaming.methods.collage import Collage, Pace
 from cloudconv.dreaming.methods.compositing import blended, filled, weight_size
 from cloudconv.dreaming.methods.fade_detector import FadeDetector
 from cloudconv.dreaming.methods.transition import Transition, order_of
-from cloudconv.dreaming.vitals.vitals import vitals_of
-from tests.helpers.dreams import clouds, frames, material, tensor
+from tests.helpers.dreams import clouds, frames, material, tensor, vitals_of
 
 SIZE = (128, 96)
 

@@ -10,10 +10,9 @@ import torch
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.registry import METHODS, method
 from cloudconv.dreaming.methods.rollout import Keeper, Rollout
-from cloudconv.dreaming.vitals.vitals import vitals_of
 from cloudconv.errors import ModelError, SettingsError
 from cloudconv.models import registry
-from tests.helpers.dreams import Picture, clouds, material, tensor
+from tests.helpers.dreams import Picture, clouds, material, tensor, vitals_of
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cloudconv.dreaming.material.stabilise import panorama_of
-from cloudconv.dreaming.select import choose, motion_of
+from cloudconv.dreaming.select import advice, choose, motion_of
 from tests.helpers.dreams import Picture, ball, clouds, material
 
 
@@ -85,6 +85,24 @@ def test_what_cannot_be_played_is_set_in_motion(pictures: list[Picture], why: st
     chosen = choose(material(pictures))
     assert chosen.mode == "flow"
     assert why in chosen.why
+
+
+@pytest.mark.parametrize("pictures", [clouds(1), clouds(1) * 30, clouds(20), clouds(60), ball(40)])
+def test_advice_is_what_auto_chooses_unless_that_has_died(pictures: list[Picture]) -> None:
+    source = material(pictures)
+    chosen = choose(source).mode
+    for died in ("collage", "texture", "flow", "rollout"):
+        said = advice(source, died)
+        assert f"the mode {died}" not in said
+        if chosen != died:
+            assert said == f"try the mode {chosen}, which auto chooses for this clip"
+
+
+def test_real_frames_are_left_where_the_choice_of_auto_has_died() -> None:
+    assert "try the mode texture" in advice(material(clouds(20)), "flow")
+    assert "try the mode texture" in advice(material(clouds(60)), "collage")
+    assert "no other mode" in advice(material(ball(40)), "texture")
+    assert "no other mode" in advice(material(clouds(1)), "flow")
 
 
 def test_noise_on_a_still_is_no_motion() -> None:

@@ -14,8 +14,7 @@ from cloudconv.dreaming.material.regions import likeness_of, regions_of
 from cloudconv.dreaming.material.similarity import distances, repetition, thumbnails
 from cloudconv.dreaming.methods.jumps import Graph, Step, motion_of
 from cloudconv.dreaming.methods.texture import Texture
-from cloudconv.dreaming.vitals.vitals import vitals_of
-from tests.helpers.dreams import Picture, ball, ball_is_whole, clouds, material, tensor
+from tests.helpers.dreams import Picture, ball, ball_is_whole, clouds, material, tensor, vitals_of
 
 SIDES = (slice(0, 90), slice(-90, None))
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.vitals.vitals import KEYS, Meter, Vitals, vitals_of
-from tests.helpers.dreams import Picture, ball, clouds, material, tensor
+from cloudconv.dreaming.vitals.vitals import KEYS, Meter, Vitals
+from tests.helpers.dreams import Picture, ball, clouds, material, tensor, vitals_of
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Lanes: calls side by side, in order, with PyTorch's threads divided among them."""
+"""CPU streams: calls side by side, in order, with PyTorch's threads divided among them."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.vitals.vitals import Meter, Vitals
 from cloudconv.media.frame import ColorTags, Frame
 
 Picture = NDArray[np.uint8]
@@ -104,3 +106,17 @@ def ball_is_whole(picture: Tensor) -> bool:
         return False
     _, _, width, height, area = stats[1]
     return bool(14 <= width <= 19 and 14 <= height <= 19 and 160 <= area <= 240)
+
+
+def vitals_of(
+    material: Material, pictures: Iterable[Tensor], *, repeats: bool = False, pasted: bool = False
+) -> list[Vitals]:
+    """The vitals of pictures that go on from the material, a row for every ``WINDOW`` frames.
+
+    They are all kept until the end; a :class:`Meter` keeps none.
+    """
+    shown = list(pictures)
+    meter = Meter(material, repeats=repeats, pasted=pasted, frames=len(shown))
+    for picture in shown:
+        meter.push(picture)
+    return meter.finish()

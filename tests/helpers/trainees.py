@@ -42,7 +42,7 @@ COARSE = replace(PREDICT, name="small-pyramid", build=lambda: Coarse(COARSE))
 
 def offer(monkeypatch: pytest.MonkeyPatch, *specs: ModelSpec) -> None:
     """Put these models into the registry for one test."""
-    monkeypatch.setattr(registry, "_SPECS", (*registry.specs(), *specs))
+    monkeypatch.setattr(registry, "MODELS", (*registry.specs(), *specs))
 
 
 class Next(Predictor):

@@ -161,7 +161,7 @@ def make(
     *,
     stop_at: int | None = None,
     **settings: Any,
-) -> tuple[dict[int, batch.Outcome], list[batch.Progress]]:
+) -> tuple[dict[int, batch.InputOutcome], list[batch.Progress]]:
     """Run a batch; what came of each input, in the order of their ends, and its progress."""
     asked: dict[str, Any] = {
         "factor": 2,
@@ -173,7 +173,7 @@ def make(
     }
     common = InterpSettings(input=clips[0], **asked)
     every = batch.each_input(common, [str(clip) for clip in clips], folder)
-    came: dict[int, batch.Outcome] = {}
+    came: dict[int, batch.InputOutcome] = {}
     seen: list[batch.Progress] = []
 
     def watch(progress: batch.Progress) -> None:
@@ -321,7 +321,10 @@ def test_a_ctrl_c_that_got_lost_is_found_between_two_inputs(
     clips: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Broken inputs have no frames after which it could be looked for.
-    monkeypatch.setattr(interrupts, "_asked", True)
+    def found() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(interrupts, "check", found)
     result = run(clips[1], clips[0], "--factor", 2, "--out-dir", clips[0].parent / "made", *TINY)
     assert result.exit_code == 130
     assert result.stderr == "error: interrupted; no unfinished file is left\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from fractions import Fraction as F
 from itertools import pairwise
 from pathlib import Path
@@ -16,9 +17,10 @@ from PIL import Image
 import cloudconv
 from cloudconv.dreaming.vitals.vitals import KEYS
 from cloudconv.errors import CloudconvError, InputError, OutputError, SettingsError
-from cloudconv.jobs import dream as job
-from cloudconv.jobs.dream import DreamResult, DreamSettings
+from cloudconv.jobs.dream import run as job
+from cloudconv.jobs.dream.settings import DreamResult, DreamSettings, Progress
 from cloudconv.media.write.sink import EncodeSettings
+from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.dreams import ball, ball_is_whole, clouds, tensor, video
 from tests.helpers.factory import packets_of, picture, read_planes, read_times, write_clip
 
@@ -111,7 +113,7 @@ def test_a_dying_rollout_says_so_once_and_in_time(tmp_path: Path) -> None:
     told: list[tuple[str, int]] = []
     done = [0]
 
-    def progress(progress: job.Progress) -> None:
+    def progress(progress: Progress) -> None:
         done[0] = progress.new_frames
 
     result = job.run(
@@ -124,15 +126,36 @@ def test_a_dying_rollout_says_so_once_and_in_time(tmp_path: Path) -> None:
     ((message, when),) = told
     assert "leaves the living range by frame" in message
     assert "the clip" in message, "in plain words"
-    assert message.endswith("the mode collage suits this clip better.")
+    assert message.endswith("try the mode collage, which auto chooses for this clip.")
     assert when < 60
     assert result.warnings.count(message) == 1
     assert not result.alive
     assert result.model == "conv"
 
 
+def test_a_mode_that_died_is_not_advised_and_what_is_advised_lives(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(20, speed=3)], rate=25)
+    dead = dream(clip, tmp_path / "b.mkv", frames=30)
+    assert (dead.mode, dead.alive) == ("flow", False)
+    (warning,) = dead.warnings
+    assert warning.endswith("try the mode texture, which shows real frames only.")
+    assert dream(clip, tmp_path / "c.mkv", frames=30, mode="texture").alive
+
+
+def test_the_analysis_is_told_before_the_first_frame(bouncing: Path, tmp_path: Path) -> None:
+    told: list[Progress] = []
+    settings = DreamSettings(input=bouncing, output=tmp_path / "b.mkv", frames=3)
+    job.run(settings, told.append)
+    shares = [p.analysing for p in told if p.analysing is not None]
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    assert shares == sorted(shares)
+    assert len(shares) > 60, "after every frame, or it would stand still"
+    assert [p.frames_done for p in told if p.analysing is None] == list(range(1, 64))
+    assert [p.analysing for p in told[: len(shares)]] == shares
+
+
 def test_vitals_are_told_about_once_a_second(bouncing: Path, tmp_path: Path) -> None:
-    told: list[job.Progress] = []
+    told: list[Progress] = []
     settings = DreamSettings(input=bouncing, output=tmp_path / "b.mkv", frames=60)
     job.run(settings, told.append)
     assert told[-1].frames_done == told[-1].frames_expected == 120
@@ -150,10 +173,36 @@ def test_the_report(bouncing: Path, tmp_path: Path) -> None:
     assert page.count("<figure") >= 10
     assert "http" not in page.replace("http-equiv", "")
     assert "The strangest place of each window" in page
-    assert page.count("data:image/jpeg") == 1
+    assert page.count("data:image/jpeg") == 8 + 1
+    assert "frame 1, 0.0 s" in page
+    assert "frame 60, 2.4 s" in page
+    assert '<a href="../b.mkv">b.mkv</a>' in page
+    assert "<video" not in page, "no browser is sure to show a Matroska file"
     assert json.loads((folder / "result.json").read_text("utf-8"))["vitals"] == result.vitals
     with pytest.raises(OutputError, match="holds a report already"):
         dream(bouncing, tmp_path / "c.mkv", report=folder, overwrite=False)
+
+
+def test_the_report_shows_the_film_and_says_first_what_fails(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(60)], rate=25)
+    out, folder = tmp_path / "my films" / "b #1.mp4", tmp_path / "look" / "here"
+    out.parent.mkdir()
+    dream(clip, out, frames=30, mode="rollout", model="conv", report=folder)
+    page = (folder / "index.html").read_text("utf-8")
+    assert '<video class="film" src="../../my%20films/b%20%231.mp4"' in page
+    (headline,) = re.findall("<h1>(.*)</h1>", page)
+    assert headline.startswith("The dream lives in 0 of 1 windows of 100 frames: ")
+    assert "the clip&#39;s contrast (std)" in headline
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_a_browser_shows_the_film(bouncing: Path, tmp_path: Path) -> None:
+    dream(bouncing, tmp_path / "b.webp", frames=8, report=tmp_path / "r", encode=EncodeSettings())
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(tmp_path / "r" / "index.html")
+        browser.run("Promise.all([...document.images].map(i => i.decode()))")
+        assert browser.run("document.querySelector('.film').naturalWidth") == 96
+        assert browser.console == []
 
 
 def test_only_the_last_scene_is_material(bouncing: Path, tmp_path: Path) -> None:

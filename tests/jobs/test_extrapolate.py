@@ -24,8 +24,6 @@ from cloudconv.jobs.extend.context import WINDOW, carried_on
 from cloudconv.jobs.extrapolate import ExtrapolatePlan, ExtrapolateResult, ExtrapolateSettings
 from cloudconv.media.read.source import Source
 from cloudconv.media.write.sink import EncodeSettings
-from cloudconv.models import registry
-from cloudconv.models.flow import FLOW
 from tests.helpers.factory import (
     packets_of,
     picture,
@@ -38,12 +36,6 @@ from tests.helpers.factory import (
 LOSSLESS = EncodeSettings(encoder="ffv1")
 EXACT = EncodeSettings(encoder="libx264", crf=0)
 Planes = list[np.ndarray[Any, Any]]
-
-
-@pytest.fixture(autouse=True)
-def with_flow(monkeypatch: pytest.MonkeyPatch) -> None:
-    if FLOW not in registry.specs():
-        monkeypatch.setattr(registry, "_SPECS", (*registry.specs(), FLOW))
 
 
 def forecast(path: Path, out: str, **given: Any) -> ExtrapolateResult:

@@ -7,18 +7,17 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import typer
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from cloudconv import weights
-from cloudconv.cli import train as command
-from cloudconv.cli.app import GuardedCommand
+from cloudconv.cli.app import app
 from cloudconv.errors import (
     CloudconvError,
     DeviceError,
@@ -225,12 +224,15 @@ def test_nothing_left_to_train_is_said(clip: str, tmp_path: Path) -> None:
             os.kill(os.getpid(), signal.SIGINT)
 
     train.run(settings(clip, output), on_tick=press)
-    seen: list[Progress] = []
-    result = train.run(settings(clip, output, steps=13), seen.append)
-    assert (result.steps, result.steps_before, result.resumed) == (13, 13, True)
-    assert [progress.loss for progress in seen] == [None]
-    assert "0.0000" not in command._line(seen[0], result.best)
-    assert "nothing was left to train" in command._summary(result)
+    recipe = tmp_path / "recipe.toml"
+    given = {k: v for k, v in asdict(settings(clip, output, steps=13)).items() if v is not None}
+    recipe.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in given.items()))
+    said = CliRunner().invoke(app, ["train", "--recipe", str(recipe), "--device", "cpu", "--json"])
+    assert said.exit_code == 0, said.stderr
+    result = json.loads(said.stdout)
+    assert (result["steps"], result["steps_before"], result["resumed"]) == (13, 13, True)
+    assert "nothing was left to train" in said.stderr
+    assert "0.0000" not in said.stderr
 
 
 def test_seeds_decide(clip: str, tmp_path: Path) -> None:
@@ -372,12 +374,10 @@ def test_the_recipes_that_ship_make_sense() -> None:
 
 
 def test_the_command(clip: str, tmp_path: Path) -> None:
-    app = typer.Typer()
-    app.command("train", cls=GuardedCommand)(command.train)
     output = tmp_path / "p.safetensors"
     words = f"{clip} --model {PREDICT.name} --steps 10 --crop 32 --batch 2 --interval 1-2 --json"
     runner = CliRunner()
-    done = runner.invoke(app, [*words.split(), "-o", str(output), "--val-part", "0.8:1"])
+    done = runner.invoke(app, ["train", *words.split(), "-o", str(output), "--val-part", "0.8:1"])
     assert done.exit_code == 0, done.stderr
     result = json.loads(done.stdout)
     assert " → " in done.stderr
@@ -386,9 +386,9 @@ def test_the_command(clip: str, tmp_path: Path) -> None:
     assert result["best"]["psnr"]["1"] > 10
     assert "naive" in done.stderr
     for wrong in (["--model", "x"], [clip], [clip, "--model", "x", "--interval", "two"]):
-        assert runner.invoke(app, wrong).exit_code == 2
+        assert runner.invoke(app, ["train", *wrong]).exit_code == 2
     refused = runner.invoke(
-        app, [clip, "--model", "nonsense", "-o", str(tmp_path / "q.safetensors")]
+        app, ["train", clip, "--model", "nonsense", "-o", str(tmp_path / "q.safetensors")]
     )
     assert refused.exit_code == 2
     assert "There is no model" in refused.stderr

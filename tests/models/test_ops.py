@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloudconv.models.ops import (
+    enlarged,
     joined,
+    laplacian_pyramid,
     pad_to_multiple,
     resize,
     sampling_grid,
@@ -153,3 +155,21 @@ def test_shuffled_and_joined_are_what_pytorch_has_names_for(
             together = joined(parts, dtype)
             assert torch.equal(together, torch.cat(parts, 1).to(dtype))
             assert together.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("size", "bands"), [((64, 48), 4), ((37, 21), 4), ((5, 3), 2), ((1, 9), 0)]
+)
+def test_a_laplacian_pyramid_adds_up_to_the_picture(size: tuple[int, int], bands: int) -> None:
+    picture = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    found, rest = laplacian_pyramid(picture, 4)
+    assert len(found) == bands
+    for band in reversed(found):
+        rest = enlarged(rest, band.shape[2:]) + band
+    assert torch.allclose(rest, picture, atol=1e-6)
+
+
+def test_the_bands_of_a_flat_picture_are_empty() -> None:
+    found, rest = laplacian_pyramid(torch.full((1, 3, 32, 32), 0.7), 3)
+    assert all(band.abs().max() < 1e-6 for band in found)
+    assert torch.allclose(rest, torch.full((1, 3, 4, 4), 0.7))

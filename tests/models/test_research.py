@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import cache
 
 import pytest
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cloudconv import weights
-from cloudconv.errors import ModelError
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor, Reconstructor
 from cloudconv.models.voxelflow import VoxelFlow, from_rife
@@ -224,12 +222,6 @@ def test_flow_carries_motion_on(step: float) -> None:
 def test_flow_leaves_stills_alone() -> None:
     still = moving(1).expand(-1, 5, -1, -1, -1)
     assert torch.allclose(list(fresh("flow").forecast(still, 3))[-1], still[:, 0], atol=1e-3)
-
-
-def test_flow_without_opencv_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(ModelError, match="opencv-python-headless"):
-        fresh("flow").predict(moving(5))
 
 
 @cache

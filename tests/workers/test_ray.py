@@ -279,7 +279,7 @@ def test_a_cluster_renders_many_videos_and_compares(clip: Path, tmp_path: Path) 
     asked: dict[str, Any] = {"model": "tiny", "encode": LOSSLESS, "threads": 1, "workers": "ray"}
     common = InterpSettings(input=clip, factor=F(2), **asked)
     every = batch.each_input(common, [str(clip), str(broken), str(short)], tmp_path / "made")
-    came: dict[int, batch.Outcome] = {}
+    came: dict[int, batch.InputOutcome] = {}
     batch.run(every, came.__setitem__)
     assert [type(came[k]) for k in range(3)] == [InterpResult, InputError, InterpResult]
     interp(clip, tmp_path / "alone.mp4")

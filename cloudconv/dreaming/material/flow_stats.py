@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.methods.compositing import resized
-from cloudconv.models.flow import opencv
 
 _Floats = NDArray[np.float32]
 _Bytes = NDArray[np.uint8]
@@ -43,8 +43,8 @@ def small_copy(picture: Tensor, size: tuple[int, int]) -> _Bytes:
             picture = F.interpolate(picture[None], size, mode="area")[0]
         else:
             # Five times as fast as torch, and exact where the factor is not whole.
-            area, full = opencv().INTER_AREA, picture.cpu().numpy()
-            planes = [opencv().resize(p, (width, height), interpolation=area) for p in full]
+            area, full = cv2.INTER_AREA, picture.cpu().numpy()
+            planes = [cv2.resize(p, (width, height), interpolation=area) for p in full]
             picture = torch.from_numpy(np.stack(planes))
     levels = picture.nan_to_num(0, 1, 0).clamp_(0, 1).mul_(255).round_().byte()
     made: _Bytes = levels.permute(1, 2, 0).contiguous().cpu().numpy()
@@ -53,7 +53,7 @@ def small_copy(picture: Tensor, size: tuple[int, int]) -> _Bytes:
 
 def grey(picture: _Bytes) -> _Bytes:
     """(h, w, 3) uint8 to (h, w)."""
-    luma: _Bytes = opencv().cvtColor(picture, opencv().COLOR_RGB2GRAY)
+    luma: _Bytes = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     return luma
 
 
@@ -88,7 +88,6 @@ def slow_parts(flows: Sequence[_Floats], shares: Sequence[Tensor | None]) -> _Fl
     Speed is averaged over time and blurred; connected regions over 1 % of the picture count.
     ``shares``: where each flow counts, as for :func:`mean_flow`.
     """
-    cv2 = opencv()
     height, width = flows[0].shape[:2]
     speed: Any = mean_flow([np.hypot(flow[..., :1], flow[..., 1:]) for flow in flows], shares)[
         ..., 0

@@ -47,8 +47,7 @@ class Material:
     ``m.picture(k)`` is full size, ``m.small(k)`` and ``m.flow(k)`` are for analysis; ``k`` runs
     from 0 to ``len(m) - 1`` and from the end as in lists. ``step`` is the time between two of
     them, ``last`` the last real frame, ``cut`` the time of the cut that the scene begins with on
-    the source's clock, ``cuts_seen`` how many were met while reading. ``cadence`` says how the
-    source's frames repeat, if they do so regularly.
+    the source's clock. ``cadence`` says how the source's frames repeat, if they do so regularly.
 
     Args:
         frames: those that differ, oldest first; at least one.
@@ -69,7 +68,6 @@ class Material:
         last: Frame | None = None,
         cut: Fraction | None = None,
         cadence: str | None = None,
-        cuts_seen: int = 0,
     ) -> None:
         if not frames:
             raise ValueError("material needs at least one frame")
@@ -82,7 +80,6 @@ class Material:
         self.last = last or frames[-1]
         self.cut = cut
         self.cadence = cadence
-        self.cuts_seen = cuts_seen
         self.size = (self.last.height, self.last.width)
         self.small_size = analysis_size(*self.size)
         self.times = tuple(times)

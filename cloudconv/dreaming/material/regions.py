@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.material.flow_stats import grey
-from cloudconv.models.flow import opencv
 
 _Bytes = NDArray[np.uint8]
 _Floats = NDArray[np.float32]
@@ -44,7 +44,6 @@ def regions_of(count: int, small: Callable[[int], _Bytes]) -> _Labels:
         count: of frames.
         small: each, (h, w, 3) uint8.
     """
-    cv2 = opencv()
     low: Any = None
     high: Any = None
     for k in range(count):
@@ -77,13 +76,11 @@ def regions_of(count: int, small: Callable[[int], _Bytes]) -> _Labels:
 
 
 def _slope(picture: _Bytes) -> Any:
-    cv2 = opencv()
     smooth = cv2.GaussianBlur(grey(picture), (0, 0), _SMOOTH).astype(np.float32)
     return cv2.magnitude(cv2.Sobel(smooth, -1, 1, 0), cv2.Sobel(smooth, -1, 0, 1)) / 8
 
 
 def _nearest(parts: list[NDArray[np.bool_]]) -> _Labels:
-    cv2 = opencv()
     away = [cv2.distanceTransform((~part).astype(np.uint8), cv2.DIST_L2, 5) for part in parts]
     nearest: _Labels = np.argmin(away, 0)
     return nearest
@@ -103,7 +100,6 @@ class Likeness:
 
 def likeness_of(count: int, small: Callable[[int], _Bytes], labels: _Labels) -> list[Likeness]:
     """How alike the frames are, for each of the regions."""
-    cv2 = opencv()
     height, width = labels.shape
     factor = min(1.0, _WIDE / max(height, width))
     rows, columns = (max(1, round(side * factor / _BLOCK)) for side in (height, width))

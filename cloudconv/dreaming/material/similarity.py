@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.models.flow import opencv
 
 Floats = NDArray[np.float32]
 
@@ -16,14 +18,20 @@ APART = 30
 _LONGEST = 64  # of the thumbnails, in pixels
 
 
-def thumbnails(material: Material) -> Floats:
-    """All frames of the material as rows, see :func:`thumbnail`: (n, d) float32."""
-    return np.stack([thumbnail(material.glance(k)) for k in range(len(material))])
+def thumbnails(material: Material, on_share: Callable[[float], None] = lambda _: None) -> Floats:
+    """All frames of the material as rows, see :func:`thumbnail`: (n, d) float32.
+
+    ``on_share`` gets the share of them that is done, from 0 to 1.
+    """
+    rows = []
+    for k in range(len(material)):
+        rows.append(thumbnail(material.glance(k)))
+        on_share((k + 1) / len(material))
+    return np.stack(rows)
 
 
 def thumbnail(small: NDArray[np.uint8]) -> Floats:
     """A picture (h, w, 3) as a row (d,) float32, scaled so that a distance is in levels."""
-    cv2 = opencv()
     height, width = small.shape[:2]
     factor = min(1.0, _LONGEST / max(height, width))
     size = max(1, round(width * factor)), max(1, round(height * factor))
@@ -42,10 +50,10 @@ def distances(rows: Floats, others: Floats | None = None) -> Floats:
     return made
 
 
-def repetition(apart: Floats, gap: int = APART) -> float | None:
+def repetition(apart: Floats) -> float | None:
     """How alike a clip's frames are to others of it, against how alike neighbours are.
 
-    The median over frames of (distance to the best match at least ``gap`` frames away ÷ distance
+    The median over frames of (distance to the best match at least ``APART`` frames away ÷ distance
     to the neighbour): 0 for motion that comes back exactly, 7.8 for drifting clouds. Frames that
     equal their neighbours are left out; None if there is none with a match that far away.
 
@@ -55,7 +63,7 @@ def repetition(apart: Floats, gap: int = APART) -> float | None:
     count = len(apart)
     found = []
     for k in range(count):
-        away = np.r_[apart[k, : max(k - gap + 1, 0)], apart[k, k + gap :]]
+        away = np.r_[apart[k, : max(k - APART + 1, 0)], apart[k, k + APART :]]
         near = [apart[k, j] for j in (k - 1, k + 1) if 0 <= j < count]
         usual = float(np.mean(near)) if near else 0.0
         if away.size and usual > 1e-3:

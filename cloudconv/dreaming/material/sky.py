@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from cloudconv.dreaming.methods.compositing import blurred, resized
-from cloudconv.models.flow import opencv
 
 _SIDE = 320  # longest side of the picture that is cut in two
 _ROUNDS = 4
@@ -55,7 +55,6 @@ def _alike(levels: np.ndarray, rows: int) -> bool:
 
 
 def _cut(levels: np.ndarray, rows: int) -> np.ndarray:
-    cv2 = opencv()
     top, bottom = levels[:rows].mean((0, 1)), levels[-rows:].mean((0, 1))
     to_top = np.square(levels - top).sum(-1) < np.square(levels - bottom).sum(-1)
     mask = np.where(to_top, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)

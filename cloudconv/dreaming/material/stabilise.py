@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from weakref import WeakKeyDictionary
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,7 +19,6 @@ from cloudconv.dreaming.material.camera import camera_path
 from cloudconv.dreaming.material.flow_stats import analysis_size, grey
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.compositing import blurred, filled, moved, resized, weight_size
-from cloudconv.models.flow import opencv
 
 _Path = NDArray[np.float64]
 
@@ -64,7 +64,6 @@ class Panorama(Material):
             last=source.last,
             cut=source.cut,
             cadence=source.cadence,
-            cuts_seen=source.cuts_seen,
         )
         self.path = path - low
         width, height = (int(v) for v in high - low)
@@ -272,7 +271,6 @@ def fineness(material: Material) -> float:
     Clouds are as rough at any size; edges of things, foam, leaves and ripples are rougher when
     looked at closely.
     """
-    cv2 = opencv()
     found = []
     for k in np.unique(np.linspace(0, len(material) - 1, _LOOKS).round().astype(int)):
         luma = grey(material.glance(int(k)))

@@ -10,7 +10,6 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.metrics import luma
-from cloudconv.models.flow import opencv
 from cloudconv.models.ops import sampling_grid
 
 _LEVELS = 3  # of the pyramid of the small pictures, above which everything is blended at once
@@ -38,7 +37,8 @@ def moved(picture: Tensor, flow: Tensor) -> Tensor:
         return F.grid_sample(
             picture[None], grid, mode="bicubic", padding_mode="border", align_corners=True
         )[0]
-    cv2 = opencv()
+    import cv2
+
     height, width = picture.shape[-2:]
     x = (flow[0] + torch.arange(width, dtype=torch.float32)).numpy()
     y = (flow[1] + torch.arange(height, dtype=torch.float32)[:, None]).numpy()
@@ -61,7 +61,8 @@ def resized(values: Tensor, size: Sequence[int]) -> Tensor:
     smaller = size[0] <= values.shape[-2] and size[1] <= values.shape[-1]
     if values.device.type == "cpu" and values.dtype == torch.float32:
         # Several times as fast as torch.
-        cv2 = opencv()
+        import cv2
+
         how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
         made = torch.empty((values.shape[0], *size))
         for channel, target in zip(values, made, strict=True):

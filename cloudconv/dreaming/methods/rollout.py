@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.models import registry
+from cloudconv.models.ops import enlarged, laplacian_pyramid
 
 DEFAULT = "voxelflow"
 """The predictor that is used when none is named."""
@@ -93,7 +93,8 @@ class Keeper:
         bands, rest = _bands(picture)
         for band, wanted in zip(reversed(bands), reversed(self._amplitudes), strict=True):
             gain = (wanted / _amplitude(band).clamp_min(_FAINT)) ** _PULL
-            rest = _larger(rest, band) + band * gain.clamp(1 / _MOST_GAIN, _MOST_GAIN)
+            rest = enlarged(rest, band.shape[2:]) + band * gain.clamp(1 / _MOST_GAIN, _MOST_GAIN)
+        rest = rest[0]
         held = rest + _PULL * (self._recoloured(rest) - rest)
         return torch.einsum("ac,ahw->chw", self._axes, held)
 
@@ -121,27 +122,13 @@ def _faded(picture: Tensor, target: Tensor, number: int, frames: int) -> Tensor:
 
 
 def _bands(picture: Tensor) -> tuple[list[Tensor], Tensor]:
-    """The Laplacian pyramid of (3, H, W): the bands, finest first, and what is left."""
-    bands = []
-    for _ in range(_BANDS):
-        height, width = picture.shape[1:]
-        if min(height, width) < 4:
-            break
-        size = ((height + 1) // 2, (width + 1) // 2)
-        low = F.interpolate(picture[None], size, mode="area")[0]
-        bands.append(picture - _larger(low, picture))
-        picture = low
-    return bands, picture
-
-
-def _larger(low: Tensor, like: Tensor) -> Tensor:
-    size = like.shape[1:]
-    return F.interpolate(low[None], size, mode="bilinear", align_corners=False)[0]
+    """The pyramid of (3, H, W), as a batch of one."""
+    return laplacian_pyramid(picture[None], _BANDS, least=4)
 
 
 def _amplitude(band: Tensor) -> Tensor:
-    """Of each channel: (3, 1, 1)."""
-    return band.square().mean((1, 2), keepdim=True).sqrt()
+    """Of each channel: (1, 3, 1, 1)."""
+    return band.square().mean((2, 3), keepdim=True).sqrt()
 
 
 def _quantiles(picture: Tensor) -> Tensor:

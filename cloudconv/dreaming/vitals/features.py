@@ -10,12 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-from cloudconv.models.flow import opencv
-
-cv2 = opencv()
 
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-from cloudconv.models.flow import opencv
 
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
@@ -151,7 +150,6 @@ _SIDES = (
 
 
 def _shrunk(picture: Small) -> Array:
-    cv2 = opencv()
     height, width = picture.shape[:2]
     factor = min(1.0, _LONGEST / max(height, width))
     size = max(8, round(width * factor)), max(8, round(height * factor))
@@ -162,7 +160,6 @@ def _shrunk(picture: Small) -> Array:
 
 def _cells(picture: Small) -> tuple[Array, list[tuple[float, float, float, float]]]:
     """The fine bands of each region, (regions, values), and where each is, in shares."""
-    cv2 = opencv()
     luma = _shrunk(picture)
     rows, columns = (max(1, round(side / _CELL)) for side in luma.shape)
     fine = luma - cv2.GaussianBlur(luma, (0, 0), _FINE)
@@ -187,7 +184,6 @@ def _strips(picture: Small) -> Any:
 
 def _field(picture: Small) -> Array:
     """Mean colours of large regions around the mean of all: (regions, 3), in levels."""
-    cv2 = opencv()
     height, width = picture.shape[:2]
     longest = max(height, width)
     size = tuple(max(1, round(_FIELD * side / longest)) for side in (width, height))

@@ -9,7 +9,7 @@ are widened to what windows of the clip itself show against the whole clip.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import inf, log10
@@ -127,8 +127,8 @@ class Meter:
     still is taken from the last real frame. ``frames``: how many there will be, if known; of a
     short dream all are judged together, by windows of the clip that are as short. ``follows``: the
     dream is shown after the material, so that the step to it counts as well. ``as_filmed``: the
-    clip's repeated frames are repeated in the dream as well. ``limits`` are what the vitals must
-    lie within.
+    clip's repeated frames are repeated in the dream as well. ``on_share`` gets the share of the
+    clip that is measured, from 0 to 1. ``limits`` are what the vitals must lie within.
     """
 
     def __init__(
@@ -140,6 +140,7 @@ class Meter:
         frames: int = WINDOW,
         follows: bool = True,
         as_filmed: bool = False,
+        on_share: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._window = min(frames, WINDOW)
         last = material.small(len(material) - 1)
@@ -148,7 +149,7 @@ class Meter:
         first = max(0, len(material) - _MOST_SOURCE)
         shown = material.glance if as_filmed else material.small
         pictures = [shown(k) for k in range(first, len(material))]
-        self._source = _Source(pictures, Looker(self._found, last))
+        self._source = _Source(pictures, Looker(self._found, last), on_share)
         self._familiar = Familiar(pictures)
         self._looker = Looker(self._found, last)
         self._past = _Past(self._source.thumbnails)
@@ -222,20 +223,6 @@ class Meter:
         return Vitals(self._seen - count, self._seen, values, failed)
 
 
-def vitals_of(
-    material: Material, pictures: Iterable[Tensor], *, repeats: bool = False, pasted: bool = False
-) -> list[Vitals]:
-    """The vitals of pictures that go on from the material, a row for every ``WINDOW`` frames.
-
-    They are all kept until the end; a :class:`Meter` keeps none.
-    """
-    shown = list(pictures)
-    meter = Meter(material, repeats=repeats, pasted=pasted, frames=len(shown))
-    for picture in shown:
-        meter.push(picture)
-    return meter.finish()
-
-
 def _usual_nearest(distances: Sequence[float]) -> float | None:
     """A tenth of a window may come closer by chance; infinite ones have nothing to be close to."""
     known = [distance for distance in distances if distance < inf]
@@ -292,8 +279,16 @@ class _Past:
 class _Source:
     """The clip's own figures, and what its windows show against the whole of it."""
 
-    def __init__(self, pictures: Sequence[NDArray[np.uint8]], looker: Looker) -> None:
-        self._looks = [looker.look(picture) for picture in pictures]
+    def __init__(
+        self,
+        pictures: Sequence[NDArray[np.uint8]],
+        looker: Looker,
+        on_share: Callable[[float], None],
+    ) -> None:
+        self._looks: list[Look] = []
+        for picture in pictures:
+            self._looks.append(looker.look(picture))
+            on_share(len(self._looks) / len(pictures))
         self.thumbnails = [look.thumbnail for look in self._looks]
         self._mean = {
             key: float(np.mean([getattr(look, key) for look in self._looks]))

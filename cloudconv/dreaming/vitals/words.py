@@ -5,12 +5,12 @@ from __future__ import annotations
 from cloudconv.dreaming.vitals.vitals import Vitals
 
 _RATIOS = {
-    "sharpness": "it is {} times as sharp as the clip",
-    "std": "it has {} times the clip's contrast",
-    "saturation": "it is {} times as colourful as the clip",
-    "motion": "it moves {} times as much as the clip",
-    "anisotropy": "its edges run alike {} times as much as the clip's",
-    "crease": "it has {} times the clip's fine hard lines",
+    "sharpness": "it is{} as sharp as the clip",
+    "std": "it has{} the clip's contrast",
+    "saturation": "it is{} as colourful as the clip",
+    "motion": "it moves{} as much as the clip",
+    "anisotropy": "its edges run alike{} as much as the clip's",
+    "crease": "it has{} the clip's fine hard lines",
 }
 _OTHERS = {
     "mean_shift": "its brightness is off",
@@ -24,10 +24,29 @@ _OTHERS = {
 }
 
 
+_PARTS = {
+    0.1: " a tenth",
+    0.2: " a fifth",
+    0.25: " a quarter",
+    1 / 3: " a third",
+    0.5: " half",
+    2 / 3: " two thirds",
+    0.75: " three quarters",
+    1.0: "",
+    2.0: " twice",
+    3.0: " three times",
+}
+_NEAR = 0.07  # of a ratio, within which it is called so; no limit lies that near to 1
+
+
 def in_words(key: str, value: float) -> str:
-    """What a vital says: ``it moves 0.26 times as much as the clip``."""
+    """What a vital says: ``it moves a quarter as much as the clip``."""
     ratio = _RATIOS.get(key)
-    return _OTHERS.get(key, key) if ratio is None else ratio.format(f"{value:.2g}")
+    if ratio is None:
+        return _OTHERS.get(key, key)
+    part = min(_PARTS, key=lambda part: abs(part - value) / part)
+    near = abs(part - value) <= _NEAR * part
+    return ratio.format(_PARTS[part] if near else f" {value:.2g} times")
 
 
 def failures(vitals: Vitals) -> dict[str, str]:

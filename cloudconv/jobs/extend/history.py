@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -32,6 +32,7 @@ def gather_material(
     scene_cut: SceneCut = "auto",
     device: torch.device | str = "cpu",
     threads: int | None = None,
+    on_share: Callable[[float], None] = lambda _: None,
 ) -> Material:
     """The last frames before ``at``, as far as they belong to one scene.
 
@@ -43,6 +44,7 @@ def gather_material(
         scene_cut: how cuts are found; the material begins after the last of them.
         device: where its pictures are made.
         threads: of the decoder.
+        on_share: gets the share of the frames that is read, from 0 to 1, after each of them.
 
     Raises:
         InputError: there is no frame before ``at``, or none can be decoded.
@@ -51,12 +53,15 @@ def gather_material(
     length = timing.end - timing.start
     end = length if at is None else min(at, length)
     count = frames_kept(info)
-    start = end - (count + Cadence.lookahead) * length / max(timing.frames, 1)
+    frame = length / max(timing.frames, 1)
+    start = end - (count + Cadence.lookahead) * frame
+    wanted = max(1, int((end - max(start, Fraction(0))) / frame))
     source = Source(info, start=start if start > 0 else None, end=at, threads=threads)
     scene = _Scene(count)
     try:
-        for seen in look(source.frames(), scene_cut):
+        for number, seen in enumerate(look(source.frames(), scene_cut), 1):
             scene.push(seen)
+            on_share(min(number / wanted, 1.0))
     except InputError:
         # A sparse video may have no frame in that part, though there is one before it.
         if scene.last is not None or start <= 0:
@@ -81,14 +86,12 @@ class _Scene:
     count: int
     seen: deque[AnalysedFrame] = field(default_factory=deque)
     cut: Fraction | None = None
-    cuts: int = 0
     last: Frame | None = None
 
     def push(self, item: AnalysedFrame) -> None:
         if item.cut:
             self.seen.clear()
             self.cut = item.frame.time
-            self.cuts += 1
         self.seen.append(item)
         self.last = item.frame
         if len(self.seen) > self.count:
@@ -107,7 +110,6 @@ class _Scene:
             last=self.last,
             cut=self.cut,
             cadence=cadence,
-            cuts_seen=self.cuts,
         )
 
 

@@ -20,6 +20,8 @@ from cloudconv.engine.device import use_device
 from cloudconv.engine.memory import is_out_of_memory
 from cloudconv.engine.pipeline import prefetch
 from cloudconv.errors import DeviceError, InputError, SettingsError
+from cloudconv.jobs.outcome import Outcome
+from cloudconv.jobs.outcome import Progress as CommonProgress
 from cloudconv.jobs.output import origin, output_path, time_base
 from cloudconv.jobs.schedule import SceneCut
 from cloudconv.media.color import color_space, from_rgb, make_picture
@@ -79,38 +81,23 @@ class ContinueSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Progress(CommonProgress):
     """How far a run has come."""
 
-    frames_done: int
-    frames_expected: int
     new_frames: int
     seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ContinueOutcome:
-    """What a plan and a result both say; the fields are keys of the commands' JSON.
+class ContinueOutcome(Outcome):
+    """What a plan and a result both say; ``source_frames`` are those in the output.
 
-    ``source_frames``: how many of the source's are in the output. ``at``: where the new frames
-    begin, in seconds from the source's first frame. ``cadence``: how the source's frames repeat, if
-    they do so regularly.
+    ``at``: where the new frames begin, in seconds from the source's first frame. ``cadence``: how
+    the source's frames repeat, if they do so regularly.
     """
 
-    input: str
-    output: str
-    device: str
-    precision: str
-    source_frames: int
-    new_frames: int
-    output_frames: int
     at: float
     cadence: str | None
-    source_fps: str | None
-    output_fps: str | None
-    duration: float
-    encoder: str
-    warnings: list[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from cloudconv.jobs.interp.queue import FramesMade, rendering
 from cloudconv.jobs.interp.run import plan, result_of
 from cloudconv.jobs.interp.settings import InterpPlan, InterpResult, InterpSettings
 from cloudconv.jobs.interp.video import VideoRender
+from cloudconv.jobs.outcome import Progress as CommonProgress
 from cloudconv.jobs.output import stem_of
 from cloudconv.media.read.images import pictures_in, videos_in
 from cloudconv.media.write.target import writing
@@ -80,27 +81,25 @@ class Exists:
     output: str
 
 
-Outcome = InterpResult | Exists | CloudconvError
+InputOutcome = InterpResult | Exists | CloudconvError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Progress(CommonProgress):
     """How far all inputs together have come.
 
     ``frames_expected`` is judged by the sizes of the inputs that were not looked at yet; None as
     long as nothing is known. ``frames_found`` of those that are done were made by an earlier run.
     """
 
-    frames_done: int
     frames_found: int
-    frames_expected: int | None
     inputs_done: int
     inputs: int
 
 
 def run(
     every: Sequence[InterpSettings],
-    on_outcome: Callable[[int, Outcome], None],
+    on_outcome: Callable[[int, InputOutcome], None],
     on_progress: Callable[[Progress], None] | None = None,
     on_warning: Callable[[str, str], None] | None = None,
 ) -> None:
@@ -178,7 +177,7 @@ class _Batch:
     def __init__(
         self,
         every: Sequence[InterpSettings],
-        on_outcome: Callable[[int, Outcome], None],
+        on_outcome: Callable[[int, InputOutcome], None],
         on_progress: Callable[[Progress], None] | None,
         on_warning: Callable[[str, str], None],
     ) -> None:
@@ -261,7 +260,7 @@ class _Batch:
         self._expected[number] = outcome.counts.output_frames
         self._end(number, result_of(outcome))
 
-    def _end(self, number: int, outcome: Outcome) -> None:
+    def _end(self, number: int, outcome: InputOutcome) -> None:
         self._ended += 1
         self.finished += not isinstance(outcome, CloudconvError)
         self._tell(number, outcome)

@@ -9,6 +9,8 @@ from typing import Literal
 
 from cloudconv.errors import SettingsError
 from cloudconv.jobs.interp.adapt import Adapted, check_settings
+from cloudconv.jobs.outcome import Outcome
+from cloudconv.jobs.outcome import Progress as CommonProgress
 from cloudconv.jobs.schedule import SceneCut
 from cloudconv.media.write.encoders import EncodeSettings
 from cloudconv.models import registry
@@ -101,16 +103,13 @@ class InterpSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a run has come; ``frames_expected`` is None when the source can't say.
+class Progress(CommonProgress):
+    """How far a run has come; ``frames_found`` of its frames were made by an earlier run.
 
-    ``frames_found`` of those that are done were made by an earlier run.
     ``adapting``: the seconds that adapting has taken, and those that it is given; None afterwards.
     """
 
-    frames_done: int
     frames_found: int
-    frames_expected: int | None
     new_frames: int
     cuts: int
     seconds: float
@@ -118,28 +117,15 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InterpOutcome:
-    """What a plan and a result both say; the fields are keys of the command's JSON.
+class InterpOutcome(Outcome):
+    """What a plan and a result both say.
 
     ``cuts``: the time of each new scene's first frame, in seconds from the input's first frame.
-    Rates are exact rationals, None where they vary; ``duration`` is in seconds.
     """
 
-    input: str
-    output: str
     model: str
-    device: str
-    precision: str
-    source_frames: int
-    output_frames: int
-    new_frames: int
     held_frames: int
     cuts: list[float]
-    source_fps: str | None
-    output_fps: str | None
-    duration: float
-    encoder: str
-    warnings: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cloudconv.models.base import ModelSpec, Predictor
+from cloudconv.models.ops import enlarged, laplacian_pyramid
 from cloudconv.models.research.layers import repeating, run, same
 
 
@@ -29,20 +29,11 @@ class ConvPyramid(Predictor):
 
     def forward(self, context: Tensor) -> Tensor:
         """See ``Predictor.forward``."""
-        rest = context.flatten(1, 2)
-        bands = []
-        for _ in range(len(self.levels) - 1):
-            small = F.avg_pool2d(rest, 2)
-            bands.append(rest - _doubled(small))
-            rest = small
+        bands, rest = laplacian_pyramid(context.flatten(1, 2), len(self.levels) - 1)
         made = run(self.levels[-1], rest)
         for band, layer in zip(reversed(bands), reversed(self.levels[:-1]), strict=True):
-            made = _doubled(made) + run(layer, band)
+            made = enlarged(made, band.shape[2:]) + run(layer, band)
         return made
-
-
-def _doubled(images: Tensor) -> Tensor:
-    return F.interpolate(images, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 CONV_PYRAMID: ModelSpec = ModelSpec(

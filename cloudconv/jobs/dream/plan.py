@@ -1,0 +1,144 @@
+"""Everything that is decided before a dream's first frame: its material, its mode, its output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.methods.base import MethodSpec, Options
+from cloudconv.dreaming.methods.registry import METHODS, method
+from cloudconv.dreaming.methods.rollout import DEFAULT
+from cloudconv.dreaming.select import choose
+from cloudconv.engine.device import auto_remarks, choose_device, choose_precision
+from cloudconv.errors import InputError, SettingsError
+from cloudconv.jobs.dream.report import PAGE, RESULT
+from cloudconv.jobs.dream.settings import AUTO, DreamSettings
+from cloudconv.jobs.extend.history import gather_material
+from cloudconv.jobs.extend.plan import ExtendPlan, begun, enough_memory
+from cloudconv.media.read.source import Source
+from cloudconv.media.write.target import noted
+from cloudconv.models import registry
+from cloudconv.report import check_folder
+
+CHOSEN = 0.5
+"""The share of the analysis that is done when the mode is chosen, by the time that it takes."""
+
+_READ = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class DreamJob:
+    """Settings, source and material: everything that is decided before the first frame."""
+
+    settings: DreamSettings
+    place: ExtendPlan
+    material: Material
+    spec: MethodSpec
+    why: str
+    options: Options
+    warnings: list[str]
+
+    @property
+    def loops(self) -> bool:
+        """Whether the end can lead into the output's first frame: one of the same scene."""
+        settings = self.settings
+        return settings.loop and (settings.only_new or self.material.cut is None)
+
+    @property
+    def model(self) -> str | None:
+        takes = "model" in self.spec.options
+        return (self.settings.model or DEFAULT) if takes else None
+
+
+def prepare(
+    settings: DreamSettings,
+    stack: ExitStack,
+    refusals: list[str] | None = None,
+    on_share: Callable[[float], None] = lambda _: None,
+) -> DreamJob:
+    """Read the material, and decide all that comes before the first frame.
+
+    ``stack`` keeps the source open; ``refusals``: see :func:`~cloudconv.jobs.extend.plan.begun`.
+    ``on_share`` gets the share of the analysis that is done, from 0 up to ``CHOSEN``.
+
+    Raises :class:`~cloudconv.errors.CloudconvError`.
+    """
+    if settings.report is not None:
+        with noted(refusals):
+            check_folder(Path(settings.report), (PAGE, RESULT), overwrite=settings.overwrite)
+    device = choose_device(settings.device)
+    network = registry.spec(settings.model or DEFAULT, "predict")
+    precise = choose_precision(settings.precision, device, network)
+    info, output = begun(settings, "dream", refusals)
+    # A copy of standard input is kept until it is closed.
+    stack.enter_context(Source(info))
+    with enough_memory(device, info), torch.inference_mode():
+        material = gather_material(
+            info,
+            at=settings.at,
+            scene_cut=settings.scene_cut,
+            device=device,
+            threads=settings.threads,
+            on_share=lambda share: on_share(_READ * share),
+        )
+        spec, why, doubt = _method(
+            settings, material, lambda share: on_share(_READ + (CHOSEN - _READ) * share)
+        )
+    on_share(CHOSEN)
+    warnings = [*info.warnings, *auto_remarks(settings.device), *([doubt] if doubt else [])]
+    count = len(material)
+    start = None if material.cut is None else float(material.cut - info.timing.start)
+    if start is not None:
+        warnings.append(
+            f"Only the last scene, from {start:g} s on, is what the dream is made of: {count} "
+            f"frame{'s' if count > 1 else ''}."
+        )
+    if count < spec.least_frames:
+        raise InputError(
+            f"{info.path} has {count} frame{'s' if count > 1 else ''} "
+            f"{'since its last cut' if start is not None else 'to go on from'}, and the mode "
+            f"{spec.name} needs {spec.least_frames}: use the mode {choose(material).mode}."
+        )
+    if settings.loop and not settings.only_new and start is not None:
+        warnings.append(
+            "The video begins with another scene, so the end cannot lead into it: leave the "
+            "source out with `only_new` for a loop of the dream alone."
+        )
+    last = material.last
+    place = ExtendPlan(
+        settings,
+        info,
+        output,
+        last.time + last.duration,
+        material.step,
+        sound_goes_on=settings.audio == "loop",
+    )
+    options = Options(
+        wind=settings.wind,
+        model=settings.model,
+        texture_keep=settings.texture_keep,
+        dtype=precise if "model" in spec.options else torch.float32,
+    )
+    return DreamJob(settings, place, material, spec, why, options, warnings)
+
+
+def _method(
+    settings: DreamSettings, material: Material, on_share: Callable[[float], None]
+) -> tuple[MethodSpec, str, str | None]:
+    """The method to use, why, and why it may not hold."""
+    if settings.mode != AUTO:
+        return method(settings.mode), f"{settings.mode}: asked for.", None
+    chosen = choose(material, on_share)
+    spec = method(chosen.mode)
+    if set(settings.given) <= set(spec.options):
+        return spec, chosen.why, chosen.doubt
+    named = " and ".join(f"`{name}`" for name in settings.given)
+    for other in METHODS:
+        if set(settings.given) <= set(other.options):
+            return other, f"{other.name}: the mode that {named} is for.", None
+    raise SettingsError(f"No mode takes {named} together: leave one of them out.")

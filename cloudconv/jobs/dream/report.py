@@ -1,0 +1,102 @@
+"""The report of a dream: a page with its vitals, and the result as JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from cloudconv.dreaming.vitals.vitals import Sighting, Vitals
+from cloudconv.dreaming.vitals.words import failures
+from cloudconv.jobs.dream.settings import DreamResult
+from cloudconv.report import DreamPage, Film, Picture, ReportFolder, Shot, render_dream
+
+PAGE, RESULT = "index.html", "result.json"
+
+_WIDTH = 320
+
+
+def write_report(
+    folder: ReportFolder,
+    result: DreamResult,
+    history: Sequence[Vitals],
+    rows: Sequence[Vitals],
+    pictures: Mapping[int, NDArray[np.uint8]],
+    step: Fraction,
+) -> None:
+    """Write the page and the result; ``history`` is drawn, and the strangest places of ``rows``.
+
+    ``pictures``, (h, w, 3) RGB each, are shown as the new frames of those numbers.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    alive = sum(row["alive"] for row in result.vitals)
+    verdict = (
+        f"The dream lives: {result.new_frames} frames"
+        if result.alive
+        else f"The dream lives in {alive} of {len(result.vitals)} windows of 100 frames"
+    )
+    wrong = {name: text for row in rows for name, text in failures(row).items()}
+    faults = ", ".join(f"{text} ({name})" for name, text in wrong.items())
+    page = DreamPage(
+        source=Path(result.input).name,
+        verdict=f"{verdict}: {faults}" if faults else verdict,
+        summary=f"{result.why} Seed {result.seed}.",
+        times=[float(row.end * step) for row in history],
+        values=[row.values for row in history],
+        limits=result.limits,
+        shots=[_shot(number, picture, step) for number, picture in pictures.items()],
+        strangest=[_strangest(row.strangest, step) for row in rows if row.strangest],
+        film=_film(Path(result.output), Path(result.report or "")),
+    )
+    texts = {
+        RESULT: json.dumps(asdict(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        PAGE: render_dream(page),
+    }
+    folder.put(texts)
+
+
+def _film(output: Path, folder: Path) -> Film | None:
+    """The dream's file, if it is one: neither standard output nor a folder of pictures."""
+    if not output.is_file():
+        return None
+    whole = output.resolve()
+    try:
+        way = os.path.relpath(whole, folder.resolve())
+    except ValueError:  # another drive
+        return Film(output.name, whole.as_uri())
+    return Film(output.name, quote(Path(way).as_posix()))
+
+
+def _shot(number: int, picture: NDArray[np.uint8], step: Fraction) -> Shot:
+    return Shot(_said(number, step), _small(Image.fromarray(picture)))
+
+
+def _strangest(place: Sighting, step: Fraction) -> Shot:
+    small = Image.fromarray(place.picture)
+    x, y, across, down = place.box
+    corners = (x, y, x + across, y + down)
+    marked = [share * side for share, side in zip(corners, small.size * 2, strict=True)]
+    ImageDraw.Draw(small).rectangle(tuple(marked), outline="#ff3b30", width=3)
+    return Shot(f"{_said(place.number, step)}: {place.amount:.2f}", _small(small))
+
+
+def _said(number: int, step: Fraction) -> str:
+    return f"frame {number + 1}, {float(number * step):.1f} s"
+
+
+def _small(picture: Image.Image) -> Picture:
+    height = max(1, round(picture.height * _WIDTH / picture.width))
+    kept = io.BytesIO()
+    picture.resize((_WIDTH, height)).save(kept, "JPEG", quality=80)
+    return Picture(kept.getvalue(), _WIDTH, height)

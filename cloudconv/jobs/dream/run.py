@@ -1,0 +1,289 @@
+"""Go on from a video's last frame for as long as is asked, from file to file, and stay alive.
+
+What the dream is made of is read first. Then the source's frames pass through untouched, and those
+of the dream follow. Whether it lives is measured on each of them while it runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cloudconv.dreaming.material.flow_stats import small_copy
+from cloudconv.dreaming.select import advice
+from cloudconv.dreaming.vitals.vitals import Meter, Vitals
+from cloudconv.dreaming.vitals.words import failures
+from cloudconv.engine.device import (
+    precision_name,
+    set_threads,
+)
+from cloudconv.engine.memory import process_memory
+from cloudconv.jobs.dream.plan import CHOSEN, DreamJob, prepare
+from cloudconv.jobs.dream.report import write_report
+from cloudconv.jobs.dream.settings import DreamPlan, DreamResult, DreamSettings, Progress
+from cloudconv.jobs.extend.plan import (
+    enough_memory,
+    new_frame,
+    write,
+)
+from cloudconv.media.color import rgb_of
+from cloudconv.media.frame import Frame
+from cloudconv.media.write.encoders import choose_for
+from cloudconv.media.write.target import claim, container_of
+from cloudconv.report import ReportFolder
+
+_TRIAL = 3  # frames that a plan makes to tell the time
+_BYTES_A_PIXEL = 250  # peak of the pictures that are worked on, measured
+_FIRST_LOOK = 20  # frames before it can be said that a dream dies
+_OFTEN = 10  # frames between two looks
+_MEASURED = 0.8  # share of the analysis that is done when the clip's own vitals are
+_SAMPLES = 8  # frames that a report shows
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What the thread that dreams tells the one that writes.
+
+    ``samples``: small pictures of the frames of those numbers, once they are made.
+    """
+
+    meter: Meter
+    samples: dict[int, NDArray[np.uint8] | None]
+    vitals: Vitals | None = None
+    warning: str | None = None
+    bad_looks: int = 0
+    history: list[Vitals] = field(default_factory=list)
+
+
+def run(
+    settings: DreamSettings,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
+) -> DreamResult:
+    """Dream on from ``settings.input`` into a new file and say what was done.
+
+    The target appears only when it is whole. ``on_warning`` gets the result's warnings as soon as
+    they are known; among them is, once, a sentence if the dream leaves the living range.
+
+    Raises :class:`~cloudconv.errors.CloudconvError`.
+    """
+    began = time.monotonic()
+    set_threads(settings.threads)
+    warn = on_warning or (lambda _: None)
+
+    def tell(
+        done: int = 0,
+        expected: int | None = None,
+        new: int = 0,
+        vitals: Vitals | None = None,
+        analysing: float | None = None,
+    ) -> None:
+        if on_progress is not None:
+            on_progress(
+                Progress(
+                    frames_done=done,
+                    frames_expected=expected,
+                    new_frames=new,
+                    seconds=time.monotonic() - began,
+                    vitals=vitals,
+                    analysing=analysing,
+                )
+            )
+
+    def analysed(share: float) -> None:
+        tell(analysing=share)
+
+    report = None
+    with ExitStack() as stack:
+        analysed(0.0)
+        job = prepare(settings, stack, on_share=analysed)
+        stack.enter_context(claim(job.place.output, overwrite=settings.overwrite))
+        if settings.report is not None:
+            report = stack.enter_context(
+                ReportFolder(Path(settings.report), overwrite=settings.overwrite)
+            )
+        for message in job.warnings:
+            warn(message)
+        watch = _Watch(
+            _meter(job, lambda share: analysed(CHOSEN + (_MEASURED - CHOSEN) * share)),
+            _sampled(job),
+        )
+        analysed(1.0)
+        return _run(job, watch, report, began, tell, warn)
+
+
+def _run(
+    job: DreamJob,
+    watch: _Watch,
+    report: ReportFolder | None,
+    began: float,
+    tell: Callable[..., None],
+    warn: Callable[[str], None],
+) -> DreamResult:
+    settings, place = job.settings, job.place
+    warned = False
+
+    def written(count: int, new: int) -> None:
+        nonlocal warned
+        if watch.warning is not None and not warned:
+            warn(watch.warning)
+            warned = True
+        tell(count, place.output_frames, new, watch.vitals)
+
+    done = write(place, lambda first: _pictures(job, watch, first), written, warn)
+    rows = watch.meter.finish()
+    wall = time.monotonic() - began
+    late = [] if watch.warning is None else [watch.warning]
+    result = DreamResult(
+        **_found(job),
+        **place.told(done),
+        vitals=[row.as_json() for row in rows],
+        limits=watch.meter.limits_as_json(),
+        alive=all(row.alive for row in rows),
+        report=None if settings.report is None else str(settings.report),
+        wall_seconds=wall,
+        frames_per_second=(done.source_frames + done.new_frames) / wall,
+        warnings=list(dict.fromkeys([*job.warnings, *done.warnings, *late])),
+    )
+    if report is not None:
+        pictures = {n: shown for n, shown in watch.samples.items() if shown is not None}
+        write_report(report, result, watch.history, rows, pictures, place.step)
+    return result
+
+
+def plan(settings: DreamSettings) -> DreamPlan:
+    """What :func:`run` would do: the material is read, a few frames made, and nothing written.
+
+    Raises :class:`~cloudconv.errors.CloudconvError`.
+    """
+    set_threads(settings.threads)
+    refusals: list[str] = []
+    with ExitStack() as stack:
+        return _plan(prepare(settings, stack, refusals), refusals)
+
+
+def _plan(job: DreamJob, refusals: list[str]) -> DreamPlan:
+    settings, place, info = job.settings, job.place, job.place.info
+    choice = choose_for(container_of(place.output), info, settings.encode)
+    pixels = info.width * info.height
+    return DreamPlan(
+        **_found(job),
+        **place.planned(),
+        encoder=choice.encoder,
+        pix_fmt=choice.pix_fmt,
+        memory_bytes=(process_memory() or len(job.material) * 2 * pixels) + _BYTES_A_PIXEL * pixels,
+        seconds=_estimate(job),
+        warnings=[*job.warnings, *choice.warnings],
+        refusals=refusals,
+    )
+
+
+def _meter(job: DreamJob, on_share: Callable[[float], None]) -> Meter:
+    settings = job.settings
+    with torch.inference_mode():
+        return Meter(
+            job.material,
+            repeats=job.spec.repeats or job.loops,
+            pasted=job.spec.static,
+            as_filmed=job.spec.as_filmed,
+            frames=job.place.new_frames,
+            follows=not (settings.loop and settings.only_new),
+            on_share=on_share,
+        )
+
+
+def _sampled(job: DreamJob) -> dict[int, NDArray[np.uint8] | None]:
+    """The numbers of the frames that a report shows, from the first to the last."""
+    if job.settings.report is None:
+        return {}
+    last = job.place.new_frames - 1
+    return {round(k * last / (_SAMPLES - 1)): None for k in range(_SAMPLES)}
+
+
+def _pictures(job: DreamJob, watch: _Watch, first: Frame | None) -> Iterator[Frame]:
+    """The dream, on the source's clock."""
+    place, material = job.place, job.material
+    a_second = max(1, round(1 / place.step))
+    with enough_memory(material.device, place.info):
+        dream = _dream(job, place.new_frames, first)
+        for number in range(place.new_frames):
+            with torch.inference_mode():
+                rgb = next(dream)
+                frame = new_frame(rgb, material.last)
+                watch.meter.push(rgb)
+                if number in watch.samples:
+                    watch.samples[number] = small_copy(rgb, material.small_size)
+            _check_life(job, watch, number + 1, a_second)
+            yield frame.at(place.begins + number * place.step, place.step)
+
+
+def _dream(job: DreamJob, frames: int, first: Frame | None) -> Iterator[Tensor]:
+    settings, material = job.settings, job.material
+    loop_to = None
+    if job.loops and first is not None:
+        loop_to = rgb_of(first, material.device)
+    chosen = job.spec.build(job.options)
+    return chosen.dream(
+        material, frames=frames, seed=settings.seed, loop=job.loops, loop_to=loop_to
+    )
+
+
+def _check_life(job: DreamJob, watch: _Watch, count: int, a_second: int) -> None:
+    """Now and then, look at the vitals, and say it once when they leave the living range."""
+    look = count >= _FIRST_LOOK and count % _OFTEN == 0
+    if not look and count % a_second and count != job.place.new_frames:
+        return
+    vitals = watch.meter.now()
+    if vitals is not None and (count % a_second == 0 or count == job.place.new_frames):
+        watch.vitals = vitals
+        watch.history.append(vitals)
+    if watch.warning is not None or vitals is None:
+        return
+    # One look over few frames may err; two in a row, or a whole window, do not.
+    watch.bad_looks = 0 if vitals.alive else watch.bad_looks + look
+    whole = count == job.place.new_frames or count % 100 == 0
+    if vitals.alive or not (watch.bad_looks >= 2 or whole):
+        return
+    with torch.inference_mode():
+        instead = advice(job.material, job.spec.name)
+    failed = ", ".join(failures(vitals).values())
+    watch.warning = f"The dream leaves the living range by frame {count} ({failed}): {instead}."
+
+
+def _estimate(job: DreamJob) -> float:
+    """Time a few frames, the first of which pays for getting ready."""
+    frames = min(_TRIAL, job.place.new_frames)
+    times = [time.perf_counter()]
+    dream = _dream(job, frames, None)
+    for _ in range(frames):
+        with torch.inference_mode():
+            new_frame(next(dream), job.material.last)
+        times.append(time.perf_counter())
+    ready, usual = times[1] - times[0], (times[-1] - times[1]) / max(frames - 1, 1)
+    return ready + (job.place.new_frames - 1) * usual
+
+
+def _found(job: DreamJob) -> dict[str, Any]:
+    """The fields that a plan and a result share, but those of where it is written."""
+    material, info = job.material, job.place.info
+    return {
+        "mode": job.spec.name,
+        "why": job.why,
+        "model": job.model,
+        "device": str(material.device),
+        "precision": precision_name(job.options.dtype),
+        "seed": job.settings.seed,
+        "loop": job.loops,
+        "material_frames": len(material),
+        "cut": None if material.cut is None else float(material.cut - info.timing.start),
+        "cadence": material.cadence,
+    }

@@ -1,0 +1,35 @@
+"""What every job that writes a film tells: how far it has come, and what it would do or did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run has come; ``frames_expected`` is None as long as nobody can tell."""
+
+    frames_done: int
+    frames_expected: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a plan and a result both say; the fields are keys of the command's JSON.
+
+    ``source_frames``: how many of the source's are used. Rates are exact rationals, None where they
+    vary; ``duration`` is in seconds.
+    """
+
+    input: str
+    output: str
+    device: str
+    precision: str
+    source_frames: int
+    new_frames: int
+    output_frames: int
+    source_fps: str | None
+    output_fps: str | None
+    duration: float
+    encoder: str
+    warnings: list[str]

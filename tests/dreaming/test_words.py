@@ -1,0 +1,28 @@
+"""Vitals in words that need no explaining."""
+
+from __future__ import annotations
+
+import pytest
+
+from cloudconv.dreaming.vitals.vitals import KEYS
+from cloudconv.dreaming.vitals.words import in_words
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("motion", 0.26, "it moves a quarter as much as the clip"),
+        ("motion", 1.02, "it moves as much as the clip"),
+        ("motion", 0.42, "it moves 0.42 times as much as the clip"),
+        ("sharpness", 0.5, "it is half as sharp as the clip"),
+        ("saturation", 2.1, "it is twice as colourful as the clip"),
+        ("std", 0.0, "it has 0 times the clip's contrast"),
+        ("jump", 7.0, "a frame jumps"),
+    ],
+)
+def test_vitals_in_words(key: str, value: float, said: str) -> None:
+    assert in_words(key, value) == said
+
+
+def test_every_vital_has_words() -> None:
+    assert not [key for key in KEYS if in_words(key, 0.3) == key]

@@ -1,0 +1,118 @@
+"""What fits into memory, and what a lack of it looks like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloudconv.engine import memory
+from cloudconv.engine.memory import free_memory, is_out_of_memory, plan_memory
+from cloudconv.engine.tiling import round_up, smallest_tile
+from cloudconv.errors import ModelError, SettingsError
+from cloudconv.models import registry
+
+CPU = torch.device("cpu")
+RIFE = registry.spec("rife-4.6")
+GIB = 2**30
+
+
+def test_free_memory_is_plausible() -> None:
+    free = free_memory(CPU)
+    assert free is None or 2**20 < free < 2**50
+
+
+def test_a_containers_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("memory.max", "memory.current", "memory.stat")]
+    for file, text in zip(
+        files, ["3000000", "1000000", "anon 5\ninactive_file 500000"], strict=True
+    ):
+        file.write_text(text)
+    monkeypatch.setattr(memory, "_CGROUPS", ((str(files[0]), str(files[1]), str(files[2])),))
+    assert free_memory(CPU) == 2_500_000
+    files[0].write_text("max")
+    assert free_memory(CPU) != 2_500_000
+
+
+def test_4k_is_not_tiled_on_a_machine_with_24_gib() -> None:
+    plan = plan_memory(registry.load("tiny"), 3840, 2160, device=CPU, free_bytes=20 * GIB)
+    assert plan.tile is None
+    assert plan.batch == 1
+    assert 0 < plan.memory_bytes < 20 * GIB
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(16, 8000),
+    st.integers(16, 8000),
+    st.integers(2**20, 64 * GIB),
+    st.sampled_from(["auto", 1, 5, 64]),
+    st.sampled_from([0.5, 1.0, 2.0]),
+)
+def test_a_plan_fits_into_what_is_free(
+    width: int, height: int, free: int, batch: int, scale: float
+) -> None:
+    model = RIFE.build()
+    multiple, overlap = memory.grid(model, scale)
+    plan = plan_memory(model, width, height, device=CPU, batch=batch, scale=scale, free_bytes=free)
+    smallest = smallest_tile(overlap, multiple)
+    longest = round_up(max(width, height), multiple)
+    assert plan.batch >= 1
+    assert plan.tile is None or (plan.tile % multiple == 0 and smallest <= plan.tile < longest)
+    tried_hardest = plan.batch == 1 and (plan.tile == smallest or longest <= smallest)
+    assert plan.memory_bytes <= free or tried_hardest
+    more = plan_memory(
+        model, width, height, device=CPU, batch=batch, scale=scale, free_bytes=2 * free
+    )
+    assert (more.tile or longest) >= (plan.tile or longest)
+
+
+def test_small_frames_share_a_batch_and_large_ones_do_not() -> None:
+    model = registry.load("tiny")
+    assert plan_memory(model, 96, 64, device=CPU).batch > 1
+    assert plan_memory(model, 1920, 1080, device=CPU).batch == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [({"batch": 0}, "batch of 0"), ({"tile": 8}, "Tiles of 8 pixels"), ({"tile": -1}, "Tiles of")],
+)
+def test_settings_out_of_range_are_refused(option: dict[str, int], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        plan_memory(registry.load("tiny"), 96, 64, device=CPU, **option)  # type: ignore[arg-type]
+
+
+def test_a_scale_that_the_model_does_not_take_is_refused() -> None:
+    with pytest.raises(ModelError, match="scale"):
+        plan_memory(registry.load("tiny"), 96, 64, device=CPU, scale=0.5)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RuntimeError("FIND was unable to find an engine to execute this computation"), True),
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9"), True),
+        (RuntimeError("shape mismatch"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_out_of_memory_is_told_from_other_failures(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
+
+
+def test_no_engine_for_bfloat16_is_no_lack_of_memory() -> None:
+    error = RuntimeError("GET was unable to find an engine to execute this computation")
+    assert is_out_of_memory(error, torch.float16)
+    assert not is_out_of_memory(error, torch.bfloat16)
+
+
+def test_a_real_failed_allocation_is_recognised() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**55)
+    assert is_out_of_memory(caught.value)
