@@ -35,7 +35,10 @@ _VIDEOS = frozenset(
 )
 _PATTERN = re.compile(r"((?:[^%]|%%)*)%0?(\d*)d((?:[^%]|%%)*)")
 _SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".tga", ".dpx", ".jp2", ".ppm")
+    (
+        *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".exr"),
+        *(".tga", ".dpx", ".jp2", ".ppm"),
+    )
 )
 
 

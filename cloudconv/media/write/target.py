@@ -90,15 +90,16 @@ CONTAINERS = {
     ".webp": Container("WebP", "animation", "", ("libwebp_anim",), clock=_MILLISECOND),
 }
 PICTURES = {
-    suffix: Container("picture files", "pictures", "", (encoder,))
-    for suffix, encoder in (
-        (".png", "png"),
-        (".bmp", "bmp"),
-        (".webp", "libwebp"),
-        (".tif", "tiff"),
-        (".tiff", "tiff"),
-        (".jpg", "mjpeg"),
-        (".jpeg", "mjpeg"),
+    suffix: Container(f"{name} pictures", "pictures", "", (encoder,))
+    for suffix, name, encoder in (
+        (".png", "PNG", "png"),
+        (".bmp", "BMP", "bmp"),
+        (".webp", "WebP", "libwebp"),
+        (".tif", "TIFF", "tiff"),
+        (".tiff", "TIFF", "tiff"),
+        (".exr", "EXR", "exr"),
+        (".jpg", "JPEG", "mjpeg"),
+        (".jpeg", "JPEG", "mjpeg"),
     )
 }
 
