@@ -100,4 +100,6 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def megabytes(size: int) -> str:
     """A size for people: 10.6 MB."""
+    if size < 1e5:
+        return f"{size / 1e3:.1f} kB"
     return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
