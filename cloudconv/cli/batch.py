@@ -10,7 +10,15 @@ import typer
 
 from cloudconv.cli import interrupts
 from cloudconv.cli import output as film
-from cloudconv.cli.console import Console, clock, megabytes, print_json, print_result, table
+from cloudconv.cli.console import (
+    Console,
+    clock,
+    in_options,
+    megabytes,
+    print_json,
+    print_result,
+    table,
+)
 
 if TYPE_CHECKING:
     from cloudconv.errors import CloudconvError
@@ -105,7 +113,7 @@ def _row(name: str, outcome: InterpResult | Exists | CloudconvError) -> list[str
     from cloudconv.jobs.interp.batch import Exists
 
     if isinstance(outcome, CloudconvError):
-        return [name, "failed", "", "", str(outcome).split("\n")[0]]
+        return [name, "failed", "", "", in_options(str(outcome)).split("\n")[0]]
     if isinstance(outcome, Exists):
         return [name, "exists", "", "", outcome.output]
     result = "resumed" if outcome.resumed else "done"
