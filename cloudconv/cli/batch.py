@@ -58,10 +58,10 @@ def interp_all(
         interrupts.check()
         outcomes[number] = outcome
         if isinstance(outcome, CloudconvError):
-            console.error(f"{inputs[number]}: {outcome}")
+            console.error(_about(inputs[number], str(outcome)))
 
     def warn(name: str, message: str) -> None:
-        console.warning(f"{name}: {message}")
+        console.warning(_about(name, message))
 
     film.under_bar(
         console,
@@ -99,13 +99,18 @@ def _tell_plans(
     for name, plan in told:
         if isinstance(plan, InterpPlan):
             for message in film.remarks(plan):
-                console.warning(f"{name}: {message}")
+                console.warning(_about(name, message))
             counts = str(plan.output_frames), str(plan.new_frames)
             needs = film.about(plan.seconds, clock), film.about(plan.memory_bytes, megabytes)
             rows.append([name, *counts, *needs, plan.output])
         else:
             rows.append([name, "", "", "", "", _row(name, plan)[-1]])
     print_result(table(rows[0], rows[1:]))
+
+
+def _about(name: str, message: str) -> str:
+    """The message with the input's name, once."""
+    return message if name in message else f"{name}: {message}"
 
 
 def _row(name: str, outcome: InterpResult | Exists | CloudconvError) -> list[str]:
