@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
+from statistics import median
 from types import ModuleType
 
 import pytest
 
+from cloudconv.models import registry
 from tests.helpers.factory import write_clip
 
 ROOT = Path(__file__).parents[1]
@@ -54,6 +56,22 @@ def test_the_examples_in_python_run(
     known: dict[str, object] = {}
     for example in examples(document):
         exec(compile(example, document.name, "exec"), known)
+
+
+def test_times_are_those_of_the_table() -> None:
+    """Of what the default takes, start to end: the median over all sizes."""
+    table = (ROOT / "docs" / "interpolation.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\S+ \S+) \| `(\S+)` \|[^|]*\|[^|]*\| ([\d.]+) \|", table, re.MULTILINE)
+    seconds = {(size, name): float(time) for size, name, time in rows}
+    sizes = {size for size, _ in seconds}
+    readme = (ROOT / "README.md").read_text("utf-8")
+    options = (ROOT / "docs" / "interp.md").read_text("utf-8")
+    for name in ("cloud-fast", "cloud-turbo", "rife-4.6"):
+        share = median(seconds[size, name] / seconds[size, "cloud-best"] for size in sizes)
+        assert registry.spec(name).time == round(share, 1)
+        if name.startswith("cloud"):
+            assert re.search(rf"`{name}`.* {share:.1f} of the time", readme)
+            assert re.search(rf"{name} \({share:.1f}", options)
 
 
 def test_every_test_that_holds_a_promise_exists() -> None:

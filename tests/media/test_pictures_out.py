@@ -110,9 +110,7 @@ def test_a_folder_of_pictures_is_made_with_those_above_it(pictures: Path, tmp_pa
 
 def test_a_folder_of_pictures_and_videos_is_an_error(pictures: Path, tmp_path: Path) -> None:
     write_clip(pictures / "a.mkv", 3)
-    with pytest.raises(
-        InputError, match=r"such as a.mkv and 00000.png.*\*.png"
-    ):
+    with pytest.raises(InputError, match=r"such as a.mkv and 00000.png.*\*.png"):
         make(pictures)
     make(pictures / "*.png", tmp_path / "b.mkv")
 
