@@ -129,7 +129,7 @@ def test_crf_reaches_the_encoder():
 @pytest.mark.parametrize(
     ("container", "settings", "words"),
     [
-        (MP4, EncodeSettings("nosuch"), "no encoder 'nosuch'"),
+        (MP4, EncodeSettings("nosuch"), 'no encoder "nosuch"'),
         (MP4, EncodeSettings("aac"), "encodes audio"),
         (WEBM, EncodeSettings("libx264"), "WebM cannot hold what libx264 writes"),
         (MOV, EncodeSettings("libvpx-vp9"), "MOV cannot hold"),

@@ -283,7 +283,9 @@ def _checked_name(name: str, container: Container) -> str:
         codec = av.codec.Codec(name, "w")
     except av.codec.codec.UnknownCodecError as error:
         known = ", ".join(_present(("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1")))
-        raise EncoderError(f"There is no encoder {name!r} here; for example {known}.") from error
+        raise EncoderError(
+            f'There is no encoder "{name}" here: choose one, such as {known}.'
+        ) from error
     if codec.type != "video":
         raise EncoderError(f"{name!r} encodes {codec.type}, not video.")
     if codec.name in container.refuses or codec.name not in _held_by(container.muxer):
@@ -306,6 +308,10 @@ def _held_by(muxer: str) -> frozenset[str]:
 
 
 def _working(pix_fmt: str) -> str:
+    try:
+        layout(pix_fmt)
+    except ValueError as error:
+        raise EncoderUsageError(f'There is no pixel format "{pix_fmt}".') from error
     try:
         return working_format(pix_fmt)
     except ValueError as error:
@@ -443,7 +449,7 @@ def _crf(name: str, crf: float) -> dict[str, str]:
     known = _KNOWN.get(name, _Encoder())
     option, most = known.crf or ("crf", 63.0)
     if known.crf is None and "crf" not in supported_options(name):
-        raise EncoderError(
+        raise EncoderUsageError(
             f"{name} has no --crf; set its quality with --encoder-option, or use libx264."
         )
     if not 0 <= crf <= most:
