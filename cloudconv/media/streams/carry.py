@@ -299,8 +299,8 @@ class Copier:
                 )
         elif stream.type == "audio" and self._carry.copies_only:
             raise OutputError(
-                f"{_named(stream)} cannot be held by {self._container.name}: leave --audio copy "
-                "out, or write an .mkv."
+                f"{self._container.name} cannot hold {_named(stream)}: leave --audio copy out, or "
+                "write an .mkv."
             )
         elif stream.type == "audio" and self._carry.loop_until is None:
             self._add_encoded(stream, Fraction(1))
