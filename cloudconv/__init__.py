@@ -254,6 +254,7 @@ def train(
     *,
     recipe: Path | str | None = None,
     on_progress: Callable[[TrainProgress], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
     **options: Any,
 ) -> TrainResult:
     """Train a model on ``clips``, or (``init``) go on training one that ships; writes ``output``.
@@ -276,7 +277,7 @@ def train(
         options["interval"] = (options["interval"],) * 2
     written = None if output is None else str(output)
     settings = settings_from(recipe, clips=listed(clips), output=written, **options)
-    return run(settings, on_progress)
+    return run(settings, on_progress, on_warning=on_warning)
 
 
 def list_models() -> list[ModelSpec]:

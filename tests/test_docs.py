@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 from pathlib import Path
+from statistics import median
 from types import ModuleType
 
 import pytest
+from typer.main import get_command
 
+from cloudconv.cli.app import app
+from cloudconv.models import registry
 from tests.helpers.factory import write_clip
 
 ROOT = Path(__file__).parents[1]
@@ -48,12 +53,40 @@ def test_the_examples_in_python_run(
     document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("in.mp4", "clouds.mp4", "clips/one.mp4"):
+    for name in ("in.mp4", "clouds.mp4", "clips/one.mp4", "examples/clouds.mp4"):
         Path(name).parent.mkdir(exist_ok=True)
         write_clip(name, 24, codec="libx264", size=(64, 64))
     known: dict[str, object] = {}
     for example in examples(document):
         exec(compile(example, document.name, "exec"), known)
+
+
+def test_the_readmes_commands_can_be_pasted() -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if "cloudconv " in line]
+    assert len(lines) == 6
+    commands = get_command(app)
+    for line in lines:
+        name, *words = shlex.split(line.partition("cloudconv ")[2], comments=True)
+        command = commands.commands[name]  # type: ignore[attr-defined]
+        command.make_context(name, list(words))
+        assert (ROOT / words[0]).is_file()
+
+
+def test_times_are_those_of_the_table() -> None:
+    """Of what the default takes, start to end: the median over all sizes."""
+    table = (ROOT / "docs" / "interpolation.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\S+ \S+) \| `(\S+)` \|[^|]*\|[^|]*\| ([\d.]+) \|", table, re.MULTILINE)
+    seconds = {(size, name): float(time) for size, name, time in rows}
+    sizes = {size for size, _ in seconds}
+    readme = (ROOT / "README.md").read_text("utf-8")
+    options = (ROOT / "docs" / "interp.md").read_text("utf-8")
+    for name in ("cloud-fast", "cloud-turbo", "rife-4.6"):
+        share = median(seconds[size, name] / seconds[size, "cloud-best"] for size in sizes)
+        assert registry.spec(name).time == round(share, 1)
+        if name.startswith("cloud"):
+            assert re.search(rf"`{name}`.* {share:.1f} of the time", readme)
+            assert re.search(rf"{name} \({share:.1f}", options)
 
 
 def test_every_test_that_holds_a_promise_exists() -> None:

@@ -10,7 +10,15 @@ import typer
 
 from cloudconv.cli import interrupts
 from cloudconv.cli import output as film
-from cloudconv.cli.console import Console, clock, megabytes, print_json, print_result, table
+from cloudconv.cli.console import (
+    Console,
+    clock,
+    in_options,
+    megabytes,
+    print_json,
+    print_result,
+    table,
+)
 
 if TYPE_CHECKING:
     from cloudconv.errors import CloudconvError
@@ -50,10 +58,10 @@ def interp_all(
         interrupts.check()
         outcomes[number] = outcome
         if isinstance(outcome, CloudconvError):
-            console.error(f"{inputs[number]}: {outcome}")
+            console.error(_about(inputs[number], str(outcome)))
 
     def warn(name: str, message: str) -> None:
-        console.warning(f"{name}: {message}")
+        console.warning(_about(name, message))
 
     film.under_bar(
         console,
@@ -91,7 +99,7 @@ def _tell_plans(
     for name, plan in told:
         if isinstance(plan, InterpPlan):
             for message in film.remarks(plan):
-                console.warning(f"{name}: {message}")
+                console.warning(_about(name, message))
             counts = str(plan.output_frames), str(plan.new_frames)
             needs = film.about(plan.seconds, clock), film.about(plan.memory_bytes, megabytes)
             rows.append([name, *counts, *needs, plan.output])
@@ -100,12 +108,17 @@ def _tell_plans(
     print_result(table(rows[0], rows[1:]))
 
 
+def _about(name: str, message: str) -> str:
+    """The message with the input's name, once."""
+    return message if name in message else f"{name}: {message}"
+
+
 def _row(name: str, outcome: InterpResult | Exists | CloudconvError) -> list[str]:
     from cloudconv.errors import CloudconvError
     from cloudconv.jobs.interp.batch import Exists
 
     if isinstance(outcome, CloudconvError):
-        return [name, "failed", "", "", str(outcome).split("\n")[0]]
+        return [name, "failed", "", "", in_options(str(outcome)).split("\n")[0]]
     if isinstance(outcome, Exists):
         return [name, "exists", "", "", outcome.output]
     result = "resumed" if outcome.resumed else "done"

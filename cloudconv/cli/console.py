@@ -42,9 +42,17 @@ def in_options(text: str) -> str:
 
 def print_json(value: dict[str, Any]) -> None:
     """Write the one JSON object of a command to stdout."""
-    if "warnings" in value:
-        value = {**value, "warnings": [in_options(text) for text in value["warnings"]]}
-    print_result(json.dumps(value, indent=2, allow_nan=False))
+    print_result(json.dumps(_in_options(value), indent=2, allow_nan=False))
+
+
+def _in_options(value: Any, name: str = "") -> Any:
+    """The same for JSON, where only sentences are changed."""
+    if isinstance(value, dict):
+        return {key: _in_options(each, key) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_in_options(each, name) for each in value]
+    is_sentence = name in ("warnings", "refusals", "error") and isinstance(value, str)
+    return in_options(value) if is_sentence else value
 
 
 def print_error(error: str, kind: str, exit_code: int) -> None:
@@ -79,7 +87,7 @@ class Console:
 
     def error(self, text: str) -> None:
         """Say why it ended, in one line."""
-        say(f"error: {text}")
+        say(f"error: {in_options(text)}")
 
     def progress(self, label: str, unit: str = "frames") -> AbstractContextManager[Reporter]:
         """Tells how far a run has come, as was asked for; see :mod:`cloudconv.cli.progress`."""
@@ -98,4 +106,6 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def megabytes(size: int) -> str:
     """A size for people: 10.6 MB."""
+    if size < 1e5:
+        return f"{size / 1e3:.1f} kB"
     return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"

@@ -8,9 +8,11 @@ after each frame.
 from __future__ import annotations
 
 import signal
+import threading
 from types import FrameType
 
 _asked = False
+_SOON = 0.05  # seconds
 
 
 def heed() -> None:
@@ -32,4 +34,26 @@ def check() -> None:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     global _asked
     _asked = True
+    if _is_importing(frame):
+        # PyTorch ends the whole process where its own import is interrupted: soon again.
+        later = threading.Timer(_SOON, _again, (number,))
+        later.daemon = True
+        later.start()
+        return
     raise KeyboardInterrupt
+
+
+def _again(number: int) -> None:
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main is not None:
+        signal.pthread_kill(main, number)  # wakes it
+    else:
+        signal.raise_signal(number)  # Windows
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False

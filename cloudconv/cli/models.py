@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,6 +42,18 @@ _RESEARCH_TEST = (
     "the naive picture, the end of a cloud clip whose beginning they saw",
 )
 """The score that tells most, the method that it is held against, and both in words."""
+
+_SCORE = re.compile(
+    r"(?P<clips>clouds_end_\d+|clouds|val(?:_\d+)?)"
+    r"(?:_(?P<kind>drop|h)(?P<number>\d+))?_(?P<measure>psnr|sharpness_ratio)(?:_(?P<method>\w+))?"
+)
+"""How the manifest names a measured figure: of which clips, doing what, and of which method."""
+_METHODS = {
+    "blend": "blending",
+    "hold": "repeating the last",
+    "naive": "the naive picture",
+    "rife": "rife-4.6",
+}
 
 _TASKS: dict[Task, str] = {
     "interpolate": "frames between two others",
@@ -232,7 +247,59 @@ def _in_full(row: _Row) -> str:
         lines += [["base", file.base or "none"], ["steps", str(file.steps)]]
         if file.gain is not None:
             lines.append(["gain", f"{file.gain:+.2f} dB over the naive picture, held-back part"])
-    scores = [f"{name} {value:g}" for name, value in (known.scores if known else {}).items()]
-    # One below the other: in one line there are up to nine of them.
-    lines += [["scores" if not number else "", score] for number, score in enumerate(scores)]
-    return table(lines[0], lines[1:])
+    if known:
+        told = _trained_scores(file, spec.task) if file else _scores(known.scores, spec.task)
+        lines += [["" if number else "scores", line] for number, line in enumerate(told)]
+    wrapped = [
+        [label if not number else "", part]
+        for label, text in lines
+        for number, part in enumerate(textwrap.wrap(text, 66))
+    ]
+    return table(wrapped[0], wrapped[1:])
+
+
+def _scores(scores: Mapping[str, float], task: Task) -> list[str]:
+    """A line for each test: what was measured, and of which other methods."""
+    tests: dict[str, list[str]] = {}
+    for key, value in scores.items():
+        found = _SCORE.fullmatch(key)
+        if found is None:
+            continue
+        told = tests.setdefault(_test(found, task), [])
+        if found["measure"] == "psnr":
+            method = _METHODS.get(found["method"] or "", found["method"])
+            told.append(f"{method} {value:.1f}" if method else f"{value:.1f} dB")
+        else:
+            told.append(f"{value:.0%} of the detail")
+    return [
+        f"{test}: {told[0]}" + (f" ({', '.join(told[1:])})" if told[1:] else "")
+        for test, told in tests.items()
+    ]
+
+
+def _test(found: re.Match[str], task: Task) -> str:
+    """Which clips, and what was to be made of them, in words."""
+    words = {"val": "18 clips", "val_480": "17 clips", "clouds": "a cloud clip"}
+    clips, number = found["clips"], int(found["number"] or 0)
+    where = words.get(clips) or f"the end of a cloud clip, {clips.rpartition('_')[2]} wide"
+    if found["kind"] == "drop":
+        return f"{where}, {number - 1} of {number} frames made again"
+    if found["kind"] == "h":
+        return f"{where}, {number} frame{'s'[: number != 1]} ahead"
+    return where
+
+
+def _trained_scores(file: TrainedFile, task: Task) -> list[str]:
+    """PSNR on the held-back part, in as many lines as ``train`` looked frames ahead."""
+    ahead = [key.removeprefix("psnr_") for key in file.scores if key.startswith("psnr_")]
+    return [
+        (f"{label} ahead: " if task == "predict" else "")
+        + f"{file.scores[f'psnr_{label}']:.2f} dB"
+        + (
+            f" (the naive picture {file.scores[f'naive_psnr_{label}']:.2f})"
+            if f"naive_psnr_{label}" in file.scores
+            else ""
+        )
+        + " on the held-back part"
+        for label in ahead
+    ]

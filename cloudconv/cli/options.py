@@ -398,8 +398,8 @@ Quality = Annotated[
     QualityLevel | None,
     typer.Option(
         "--quality",
-        help="Choose the model by what it is good at: cloud-best, cloud-fast (about half of the "
-        "time) or cloud-turbo (a third). Instead of --model.",
+        help="Choose the model by what it is good at: cloud-best, cloud-fast (0.6 of its "
+        "time) or cloud-turbo (0.5). Instead of --model.",
         show_default=False,
         rich_help_panel=_INFERENCE,
     ),

@@ -26,6 +26,9 @@ LINE_EVERY = 10.0
 _WINDOW = 60.0  # seconds over which speed is measured
 
 
+_SOON = 0.1  # seconds before which a speed means nothing
+
+
 class Pace:
     """The speed of what is made, over the last minute; ``now`` tells the time in seconds."""
 
@@ -44,7 +47,7 @@ class Pace:
     def rate(self) -> float | None:
         """What is made in a second; None as long as nothing is."""
         (began, before), (ended, made) = self._marks[0], self._marks[-1]
-        if made <= before or ended <= began:
+        if made <= before or ended < began + _SOON:
             return None
         return (made - before) / (ended - began)
 

@@ -263,11 +263,15 @@ def train(
                 console.info(_line(progress, progress.validation))
 
         def tick(tick: Tick) -> None:
+            if tick.stage == "stopping":
+                console.info(
+                    "stopping after this step, the best weights so far are kept; "
+                    "Ctrl-C again ends it at once"
+                )
+                return
             tell(tick.done, tick.total, stage=tick.stage, unit=tick.unit, left=tick.left)
 
-        result = job.run(settings, report, tick)
-    for warning in result.warnings:
-        console.warning(warning)
+        result = job.run(settings, report, tick, on_warning=console.warning)
     console.info(_summary(result))
     if json:
         print_json(asdict(result))

@@ -39,9 +39,7 @@ def choose_device(name: str = "auto") -> torch.device:
         except RuntimeError as error:
             raise DeviceError(f"{name} does not work with this PyTorch: {_line(error)}") from error
     else:
-        raise SettingsError(
-            f"There is no device called {name!r}. Use auto, cpu, cuda, cuda:N or mps."
-        )
+        raise SettingsError(f'There is no device "{name}": choose auto, cpu, cuda, cuda:N or mps.')
     use_device(device)
     return device
 

@@ -110,6 +110,7 @@ def run(
     on_progress: Callable[[Progress], None] | None = None,
     on_tick: Callable[[Tick], None] | None = None,
     *,
+    on_warning: Callable[[str], None] | None = None,
     known: MediaInfo | None = None,
     stop: threading.Event | None = None,
 ) -> TrainResult:
@@ -123,7 +124,8 @@ def run(
         settings: what to train, on what.
         on_progress: told the losses now and then, and the scores of each look at the held-back
             windows.
-        on_tick: told of every step, window and clip.
+        on_tick: told of every step, window and clip, and at once of a Ctrl-C ("stopping").
+        on_warning: told each of the result's warnings before the first step.
         known: what one of the clips holds, where that was found out already.
         stop: once set, it ends as on Ctrl-C.
 
@@ -139,8 +141,8 @@ def run(
         stack.enter_context(torch.random.fork_rng())
         try:
             nobody = lambda _: None  # noqa: E731
-            told = on_progress or nobody, on_tick or nobody
-            return _run(settings, output, checkpoint, *told, known, stop or threading.Event())
+            told = on_progress or nobody, on_tick or nobody, on_warning or nobody
+            return _run(settings, output, *told, known, stop or threading.Event())
         except KeyboardInterrupt as error:
             if not is_checkpoint(checkpoint):
                 raise
@@ -150,14 +152,14 @@ def run(
 def _run(
     settings: TrainSettings,
     output: Path,
-    checkpoint: Path,
     on_progress: Callable[[Progress], None],
     tick: Callable[[Tick], None],
+    warn: Callable[[str], None],
     known: MediaInfo | None,
     stop: threading.Event,
 ) -> TrainResult:
     began = time.monotonic()
-    spec = registry.spec(settings.model, settings.task)
+    spec, checkpoint = registry.spec(settings.model, settings.task), _checkpoint_of(output)
     device = choose_device(settings.device)
     precision = _precision(settings, device, spec)
     set_threads(settings.threads)
@@ -168,6 +170,8 @@ def _run(
     _check_frozen(model, settings)
     train, held_out = _windows(settings, goal, known)
     warnings = [*train.warnings, *auto_remarks(settings.device)]
+    for warning in warnings:
+        warn(warning)
     rate = settings.learning_rate or (_FINE_RATE if initialised == _tensors(model) else _RATE)
     adversary = _adversary(model, settings, device, rate)
     trainer = Trainer(
@@ -215,14 +219,16 @@ def _run(
 
         return [centre(w, settings.val_crop) for w in windows.spread(settings.val_windows, told)]
 
-    windows = looks(held_out)
-    schedule = Schedule(
-        settings.steps or (None if settings.minutes else 1000),
-        settings.minutes,
-        settings.validate_every,
-        settings.checkpoint_every,
+    windows, schedule = (
+        looks(held_out),
+        Schedule(
+            settings.steps or (None if settings.minutes else 1000),
+            settings.minutes,
+            settings.validate_every,
+            settings.checkpoint_every,
+        ),
     )
-    with _interruptible(stop) as stopped:
+    with _interruptible(stop, tick) as stopped:
         with prefetch(batches(train, trainer.step, stopped), 2) as stream:
             trainer.run(
                 stream, windows, schedule, report=watch, checkpoint=keep, stop=stopped, tick=tick
@@ -272,12 +278,12 @@ def _check_output(output: Path, checkpoint: Path, settings: TrainSettings) -> No
             f"The checkpoint {checkpoint} is damaged, or somebody else's file: move it away, or "
             "name another output."
         )
-    if output.is_dir():
-        raise OutputError(f"The output {output} is a folder: name a file.")
     if os.path.lexists(output) and not settings.overwrite and not going_on:
         raise OutputError(f"The output {output} exists already; use -y to overwrite it.")
+    if not output.parent.exists():
+        raise OutputError(f"The output's folder {output.parent} does not exist; make it first.")
     if not output.parent.is_dir():
-        raise OutputError(f"The folder {output.parent} does not exist: make it first.")
+        raise OutputError(f"{output.parent} is not a folder, so {output} cannot be written.")
     if not os.access(output.parent, os.W_OK | os.X_OK):
         raise OutputError(f"The folder {output.parent} may not be written to: name another one.")
     if settings.init is not None:
@@ -423,8 +429,8 @@ def _restore(trainer: Trainer, checkpoint: Path, settings: TrainSettings) -> Non
     if changed:
         name = changed[0]
         raise SettingsError(
-            f"{checkpoint} belongs to a run with other settings ({name} was {kept.get(name)}, now "
-            f"{now[name]}): give the same ones, or start anew with --no-resume."
+            f"{checkpoint} belongs to a run with other settings (`{name}` was {kept.get(name)}, "
+            f"now {now[name]}): give the same ones, or start anew with --no-resume."
         )
     trainer.restore(state)
 
@@ -459,7 +465,9 @@ def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _interruptible(pressed: threading.Event) -> Iterator[Callable[[], bool]]:
+def _interruptible(
+    pressed: threading.Event, tick: Callable[[Tick], None]
+) -> Iterator[Callable[[], bool]]:
     """Ctrl-C, a polite kill or the terminal's end set a flag for the end of the step at hand; a
     second one interrupts at once.
     """
@@ -471,6 +479,7 @@ def _interruptible(pressed: threading.Event) -> Iterator[Callable[[], bool]]:
         if pressed.is_set():
             raise KeyboardInterrupt
         pressed.set()
+        tick(Tick("stopping", 0, None, ""))
 
     names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
     known = [getattr(signal, name) for name in names if hasattr(signal, name)]

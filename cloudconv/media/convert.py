@@ -24,8 +24,9 @@ from cloudconv.media.color import (
     make_picture,
     to_rgb,
 )
-from cloudconv.media.formats import PixelLayout, layout, repack
+from cloudconv.media.formats import PixelLayout, is_float, layout, repack
 from cloudconv.media.frame import ColorTags, Frame
+from cloudconv.media.linear import LINEAR
 
 # What these formats define themselves, whatever the source was: JFIF is full-range BT.601 and
 # WebP limited-range BT.601.
@@ -40,6 +41,8 @@ def output_tags(
     Both are working pixel formats. The source's tags are kept as far as they stay true.
     """
     was, becomes = layout(source), layout(target)
+    if encoder == "exr":
+        return ColorTags(tags.primaries, tags.transfer, 0 if becomes.family == "rgb" else 2, 2)
     if encoder in _OWN_COLOURS and becomes.family != "rgb":
         matrix, extent = _OWN_COLOURS[encoder]
         return ColorTags(tags.primaries, tags.transfer, matrix, extent)
@@ -71,9 +74,12 @@ def encoder_picture(frame: Frame, *, pix_fmt: str, working: str, tags: ColorTags
     after = color_space(tags, becomes, width, height)
     if frame.pix_fmt != working or before != after:
         planes = _converted(planes, was, becomes, before, after)
-    picture = repack(make_picture(planes, working, width, height), pix_fmt)
+    picture = make_picture(planes, working, width, height)
+    picture.color_trc = tags.transfer
+    picture = repack(picture, pix_fmt)
     # ProRes and PNG write the tags of the picture, not those of the encoder's context.
-    picture.color_primaries, picture.color_trc = tags.primaries, tags.transfer
+    picture.color_primaries = tags.primaries
+    picture.color_trc = LINEAR if is_float(pix_fmt) else tags.transfer
     picture.colorspace, picture.color_range = tags.matrix, tags.range
     return picture
 

@@ -2,7 +2,8 @@
 
 Inside cloudconv every picture is planar, native-endian and integer (a *working format*), so that a
 plane is a plain (H, W) array. Decoders also hand out packed, semi-planar, big-endian and palette
-formats, and some encoders want them; `repack` moves the samples over without changing one.
+formats, and some encoders want them; `repack` moves the samples over without changing one. Floating
+point, which EXR pictures hold, is the exception: its samples become the nearest 16-bit codes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import numpy as np
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
+
+from cloudconv.media import linear
 
 Family = Literal["yuv", "rgb", "gray"]
 
@@ -75,6 +78,13 @@ _EXPANDED = {
         for end in ("le", "be")
     },
     **{f"{order}{kind}": "rgb24" for order in ("rgb", "bgr") for kind in ("8", "4_byte")},
+}
+
+_FLOATS = {
+    f"{kind}f{bits}{end}": f"{kind}16le"
+    for kind in ("gray", "gbrp", "gbrap")
+    for bits in (16, 32)
+    for end in ("le", "be")
 }
 
 
@@ -207,11 +217,11 @@ def layout(pix_fmt: str) -> PixelLayout:
 
 
 def working_format(pix_fmt: str) -> str:
-    """The planar, little-endian format that holds the same samples.
+    """The planar, little-endian format that holds the same samples; of floats, the nearest ones.
 
-    Raises ValueError where there is none: floating point, more than 16 bits, raw sensor data.
+    Raises ValueError where there is none: whole numbers of more than 16 bits, raw sensor data.
     """
-    pix_fmt = _EXPANDED.get(pix_fmt, pix_fmt)
+    pix_fmt = _EXPANDED.get(pix_fmt, _FLOATS.get(pix_fmt, pix_fmt))
     try:
         return _STORAGES[pix_fmt].working
     except KeyError as error:
@@ -220,11 +230,17 @@ def working_format(pix_fmt: str) -> str:
         ) from error
 
 
+def is_float(pix_fmt: str) -> bool:
+    """Whether the samples are planes of floating-point numbers."""
+    return pix_fmt in _FLOATS
+
+
 def repack(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
     """The same samples in another pixel format; the picture itself if nothing needs to change.
 
     The result never has bottom-up rows. Time stamps and colour tags come along; side data does
-    not. Raises ValueError where the two formats do not hold the same samples.
+    not. For floats see :mod:`cloudconv.media.linear`. Raises ValueError where
+    the two formats do not hold the same samples.
     """
     name = picture.format.name
     upright = all(plane.line_size > 0 for plane in picture.planes if plane.width)
@@ -234,6 +250,8 @@ def repack(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
         # One thread: with more, this scaler now and then leaves some rows unwritten.
         expanded = picture.reformat(format=_EXPANDED[name], threads=1)
         return repack(_like(picture, expanded), to_pix_fmt)
+    if _FLOATS.get(name) == to_pix_fmt or _FLOATS.get(to_pix_fmt) == name:
+        return _through_light(picture, to_pix_fmt)
     source, target = _STORAGES.get(name), _STORAGES.get(to_pix_fmt)
     if (
         source is None
@@ -245,6 +263,28 @@ def repack(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
             f"A picture in {name!r} cannot be stored as {to_pix_fmt!r} without changing samples."
         )
     return _copied(picture, source, target, to_pix_fmt)
+
+
+def _through_light(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
+    """Floats from codes, or codes from floats; linear light becomes sRGB."""
+    name, transfer = picture.format.name, int(picture.color_trc)
+    dtype, into = _dtype(name), _dtype(to_pix_fmt)
+    planes = [_rows(picture, k, dtype)[:, : picture.width] for k in range(len(picture.planes))]
+    made = VideoFrame(picture.width, picture.height, to_pix_fmt)
+    convert = linear.codes_of if is_float(name) else linear.light_of
+    for number, plane in enumerate(convert(planes, transfer)):
+        _rows(made, number, into)[:, : picture.width] = plane
+    made = _like(picture, made)
+    if transfer == linear.LINEAR or not is_float(name):
+        made.color_trc = linear.SRGB if is_float(name) else linear.LINEAR
+    return made
+
+
+def _dtype(pix_fmt: str) -> str:
+    order = ">" if pix_fmt.endswith("be") else "<"
+    if not is_float(pix_fmt):
+        return f"{order}u2"
+    return f"{order}f{2 if 'f16' in pix_fmt else 4}"
 
 
 def _copied(picture: VideoFrame, source: _Storage, target: _Storage, to_pix_fmt: str) -> VideoFrame:

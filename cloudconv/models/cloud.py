@@ -55,7 +55,7 @@ CLOUD_TURBO = replace(
     CLOUD_FAST,
     name="cloud-turbo",
     purpose="slow machines, a first look",
-    time=0.3,
+    time=0.5,
     build=_turbo,
     weights="cloud-turbo",
     multiple=64,

@@ -21,7 +21,7 @@ from torch import Tensor
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.media.color import rgb_of, thumbnail
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.images import open_pictures, videos_in
+from cloudconv.media.read.images import open_pictures, pictures_in, videos_in
 from cloudconv.media.read.probe import MediaInfo, probe
 from cloudconv.media.read.source import Source
 from cloudconv.scene import CutDetector, RepeatDetector
@@ -185,12 +185,7 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     found = videos_in(path)
-    for folder in sorted(f for f in path.iterdir() if f.is_dir()):
-        try:
-            open_pictures(folder)
-        except InputError:
-            continue
-        found.append(folder)
+    found += sorted(f for f in path.iterdir() if f.is_dir() and pictures_in(f))
     if found:
         return found
     try:

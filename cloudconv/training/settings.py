@@ -140,7 +140,8 @@ def settings_from(recipe: Path | str | None = None, **given: Any) -> TrainSettin
     Args:
         recipe: the file, or None.
         given: settings that count more than the file's; None stands for not given. Without a
-            model, the one that ``init`` names is meant; without an output, a name made from it.
+            model, the one that ``init`` names is meant; without an output, or for a folder, a
+            name made from it.
             Without a file, what suits the model is taken where nothing is given.
 
     Raises:
@@ -161,8 +162,9 @@ def settings_from(recipe: Path | str | None = None, **given: Any) -> TrainSettin
         found["model"] = registry.spec(found["init"]).name
     if recipe is None and "model" in found:
         found = {**registry.spec(found["model"], found.get("task")).training, **found}
-    if "output" not in found and "model" in found:
-        found["output"] = f"{found['model']}_trained.safetensors"
+    folder = found.get("output", "")
+    if "model" in found and (not folder or Path(folder).is_dir()):
+        found["output"] = str(Path(folder, f"{found['model']}_trained.safetensors"))
     for name in ("clips", "val", "interval", "frozen"):
         if name in found:
             found[name] = tuple(found[name])

@@ -331,6 +331,18 @@ def test_a_dry_run_says_what_would_be_refused_and_refuses_nothing(clip: Path) ->
     assert sorted(os.listdir(clip.parent)) == ["a.mp4", "b.mp4"]
 
 
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_errors_among_many_inputs_name_options_as_the_command_line_has_them(
+    tmp_path: Path, dry: tuple[str, ...]
+) -> None:
+    times = [F(k, 24) for k in (0, 1, 3, 4, 7)]
+    film = write_clip(tmp_path / "a.mkv", len(times), times=times)
+    asked = (film, "--factor", 1.5, "--out-dir", tmp_path / "out", *dry, *TINY)
+    told = run(*asked, "--json")
+    assert "fixed rate with --fps" in told.stdout
+    assert "`" not in told.stdout + told.stderr + run(*asked).stdout
+
+
 def test_a_dry_run_of_many_inputs_plans_each(clip: Path) -> None:
     other = clip.with_name("b.mp4")
     other.write_bytes(b"no film")

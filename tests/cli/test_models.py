@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from cloudconv import weights
 from cloudconv.cli.app import app
+from cloudconv.cli.models import _SCORE
 from cloudconv.models import registry
 
 KEYS = {
@@ -77,6 +78,7 @@ def test_a_trained_file_shows_its_own_figures(tmp_path: Path) -> None:
     shown = run(str(path)).stdout
     assert row["sha256"] in shown
     assert "+0.50 dB" in shown
+    assert "30.50 dB (the naive picture 30.00)" in shown
     path.write_bytes(path.read_bytes()[:-1])
     assert run(str(path)).exit_code == 1
 
@@ -100,6 +102,18 @@ def test_one_model_in_full_even_a_hidden_one() -> None:
     assert shown.exit_code == 0
     assert weights.entry("rife-4.6").sha256 in shown.stdout
     assert [row["name"] for row in json.loads(run("tiny", "--json").stdout)["models"]] == ["tiny"]
+
+
+def test_scores_are_in_plain_words() -> None:
+    for spec in SHOWN:
+        shown = run(spec.name).stdout
+        assert "psnr" not in shown
+        assert "_" not in shown.replace(spec.name, "")
+        assert max(map(len, shown.splitlines())) <= 80
+    said = " ".join(run("cloud-best").stdout.split())
+    assert re.search(r"18 clips, 1 of 2 frames made again: \d\d\.\d dB \(rife-4.6 .*blending", said)
+    keys = {key for entry in weights.manifest().values() for key in entry.scores}
+    assert all(_SCORE.fullmatch(key) for key in keys)
 
 
 def test_an_unknown_name_is_one_sentence_with_what_was_meant() -> None:

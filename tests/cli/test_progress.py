@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,34 @@ def test_the_pace_is_that_of_the_last_minute() -> None:
         now[0] = float(second)
         pace.note(second * 10 if second <= 100 else 1000 + (second - 100))
     assert pace.rate == pytest.approx(1.0)
+
+
+def test_one_moment_is_no_pace() -> None:
+    now = [0.0]
+    pace = Pace(lambda: now[0])
+    now[0] = 0.001
+    pace.note(1)
+    assert pace.rate is None, "it would be a thousand a second"
+
+
+def test_an_interrupt_waits_for_the_end_of_an_import(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(0.1)\nprint('whole')"
+    )
+    told = (
+        "from cloudconv.cli import interrupts\ninterrupts.heed()\ntry:\n import slow, time\n"
+        " time.sleep(60)\nexcept KeyboardInterrupt:\n print('interrupted')"
+    )
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", told],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+        timeout=30,
+        check=False,
+    )
+    assert (done.stdout.split(), done.stderr) == (["whole", "interrupted"], "")
 
 
 def test_an_interrupt_that_got_lost_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

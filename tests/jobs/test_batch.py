@@ -62,11 +62,17 @@ def test_a_broken_input_does_not_stop_the_others(clips: list[Path]) -> None:
     assert len(read_times(folder / "a_x2.mp4")) == 10
     assert len(read_times(folder / "c_x2.mkv")) == 14
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert line.startswith(f"error: {clips[1]}: ")
+    assert line.startswith(f"error: {clips[1]} ")
     assert rows(result.stderr) == [["a.mp4", "done"], ["b.mp4", "failed"], ["c.mkv", "done"]]
     again = run(*asked)
     assert again.exit_code == 1
     assert rows(again.stderr) == [["a.mp4", "exists"], ["b.mp4", "failed"], ["c.mkv", "exists"]]
+
+
+def test_a_file_is_no_folder_for_outputs(clips: list[Path]) -> None:
+    result = run(clips[0], "--factor", 2, "--out-dir", clips[1], *TINY)
+    assert result.exit_code == 1
+    assert result.stderr == f"error: {clips[1]} is not a folder, so nothing can be written there.\n"
 
 
 def test_a_second_run_makes_nothing_again(clips: list[Path]) -> None:

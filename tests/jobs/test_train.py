@@ -161,7 +161,7 @@ def test_a_checkpoint_of_other_settings_is_refused(clip: str, tmp_path: Path) ->
             os.kill(os.getpid(), signal.SIGINT)
 
     train.run(settings(clip, output), stop)
-    with pytest.raises(SettingsError, match="noise was"):
+    with pytest.raises(SettingsError, match="`noise` was"):
         train.run(settings(clip, output, noise=0.1))
     anew = train.run(settings(clip, output, noise=0.1, resume=False, overwrite=True))
     assert not anew.resumed
@@ -186,7 +186,7 @@ def test_ctrl_c_ends_it_at_once(clip: str, tmp_path: Path) -> None:
 
     result = train.run(settings(clip, output, steps=1000), on_tick=press)
     assert (result.interrupted, result.steps, result.seen) == (True, 13, None)
-    assert after == []
+    assert [tick.stage for tick in after] == ["stopping"]
     assert registry.load_model(output).spec.name == PREDICT.name
     assert Path(f"{output}.checkpoint").exists()
 
@@ -383,6 +383,12 @@ def test_the_command(clip: str, tmp_path: Path) -> None:
     assert " → " in done.stderr
     assert "dB (held-back part)" in done.stderr
     assert result["output"] == str(output)
+    again = runner.invoke(app, [*words.split(), "-o", str(tmp_path), "--val-part", "0.8:1"])
+    named = tmp_path / f"{PREDICT.name}_trained.safetensors"
+    assert json.loads(again.stdout)["output"] == str(named)
+    assert named.exists()
+    beneath = [*words.split(), "-o", str(output / "p.safetensors")]
+    assert f"{output} is not a folder" in runner.invoke(app, beneath).stderr
     assert result["best"]["psnr"]["1"] > 10
     assert "naive" in done.stderr
     for wrong in (["--model", "x"], [clip], [clip, "--model", "x", "--interval", "two"]):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import cloudconv
-from cloudconv.errors import OutputError
+from cloudconv.errors import InputError, OutputError
 from cloudconv.media.write.encoders import Choice
 from cloudconv.media.write.target import picture_pattern
 from cloudconv.media.write.writers import PictureWriter
@@ -101,6 +101,18 @@ def test_a_name_that_ends_in_a_slash_is_a_folder_of_pictures(pictures: Path) -> 
         make(pictures, out)
     (Path(out) / "notes.txt").touch()
     assert picture_pattern(out, ".png") is None
+
+
+def test_a_folder_of_pictures_is_made_with_those_above_it(pictures: Path, tmp_path: Path) -> None:
+    make(pictures, tmp_path / "a" / "b" / "%d.png")
+    assert len(list((tmp_path / "a" / "b").iterdir())) == 8
+
+
+def test_a_folder_of_pictures_and_videos_is_an_error(pictures: Path, tmp_path: Path) -> None:
+    write_clip(pictures / "a.mkv", 3)
+    with pytest.raises(InputError, match=r"such as a.mkv and 00000.png.*\*.png"):
+        make(pictures)
+    make(pictures / "*.png", tmp_path / "b.mkv")
 
 
 @pytest.mark.parametrize("given", ["shots.v2", "shots.v2/%05d.png", "shots.v2/*.png"])

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from cloudconv.engine.device import set_threads
-from cloudconv.errors import CloudconvError, InputError, Interrupted, SettingsError
+from cloudconv.errors import CloudconvError, InputError, Interrupted, OutputError, SettingsError
 from cloudconv.jobs.interp.finished import Ledger
 from cloudconv.jobs.interp.plan import plan_video
 from cloudconv.jobs.interp.queue import FramesMade, rendering
@@ -19,7 +19,7 @@ from cloudconv.jobs.interp.settings import InterpPlan, InterpResult, InterpSetti
 from cloudconv.jobs.interp.video import VideoRender
 from cloudconv.jobs.outcome import Progress as CommonProgress
 from cloudconv.jobs.output import stem_of
-from cloudconv.media.read.images import pictures_in, videos_in
+from cloudconv.media.read.images import mixed, pictures_in, videos_in
 from cloudconv.media.write.target import writing
 from cloudconv.models import registry
 from cloudconv.segments.store import clear_finished
@@ -66,10 +66,7 @@ def _videos(name: str) -> list[str]:
     except PermissionError as error:
         raise InputError(f"{folder} cannot be read: permission denied.") from error
     if videos and pictures:
-        raise InputError(
-            f"The folder {folder} holds videos and pictures, such as {videos[0].name} and "
-            f"{min(pictures).name}: put them into folders of their own."
-        )
+        raise mixed(folder, videos, pictures)
     return [str(video) for video in videos] or [name]
 
 
@@ -128,6 +125,8 @@ def run(
     workers, _, _ = settle(workers, first.device, first.threads)
     set_threads(first.threads)
     folder = Path(first.out_dir or "")
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is not a folder, so nothing can be written there.")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     batch = _Batch(every, on_outcome, on_progress, on_warning or (lambda _, __: None))

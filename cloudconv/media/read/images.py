@@ -35,7 +35,10 @@ _VIDEOS = frozenset(
 )
 _PATTERN = re.compile(r"((?:[^%]|%%)*)%0?(\d*)d((?:[^%]|%%)*)")
 _SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".tga", ".dpx", ".jp2", ".ppm")
+    (
+        *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".exr"),
+        *(".tga", ".dpx", ".jp2", ".ppm"),
+    )
 )
 
 
@@ -104,6 +107,16 @@ def pictures_in(folder: Path) -> list[Path]:
     return [f for f in folder.iterdir() if f.suffix.lower() in _SUFFIXES and f.is_file()]
 
 
+def mixed(folder: Path, videos: list[Path], pictures: list[Path]) -> InputError:
+    """What is to be said of a folder of both."""
+    some = min(pictures)
+    return InputError(
+        f"The folder {folder} holds videos and pictures, such as {videos[0].name} and {some.name}: "
+        f"give the pictures alone as {folder / f'*{some.suffix}'}, or put them into folders of "
+        "their own."
+    )
+
+
 def folder_of(path: Path) -> Path | None:
     """The folder whose pictures a folder, pattern or glob stands for; None for a single file."""
     if path.is_dir():
@@ -120,8 +133,10 @@ def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
     """
     try:
         if path.is_dir():
-            files = pictures_in(path)
-            if not files and videos_in(path):
+            files, videos = pictures_in(path), videos_in(path)
+            if files and videos:
+                raise mixed(path, videos, files)
+            if videos:
                 raise InputError(
                     f"The folder {path} holds videos: give one of them, or all of them to interp "
                     "with --out-dir."

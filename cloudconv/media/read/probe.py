@@ -23,7 +23,8 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from cloudconv.errors import InputError
-from cloudconv.media.formats import working_format
+from cloudconv.media import linear
+from cloudconv.media.formats import is_float, working_format
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.read import images
 from cloudconv.media.read.demux import (
@@ -47,6 +48,9 @@ INTERLACED = (
 )
 """What is said of interlaced video; it is not true of frames that were deinterlaced."""
 
+_CLIPPED = (
+    "Pictures of linear light are taken as sRGB with 16 bits, and what is brighter than 1 as 1."
+)
 _ENOUGH = 48  # frames by which the rate is judged of what is read as it comes
 _FAR = 10**9  # seconds
 
@@ -348,7 +352,7 @@ def _describe(
         timing=timing,
         streams=tuple(_stream_info(s) for s in container.streams if s.index != stream.index),
         metadata=dict(container.metadata),
-        warnings=tuple(_warnings(container, stream, scan, timing, interlaced)),
+        warnings=(*_warnings(container, stream, scan, timing, interlaced), *_of_light(first)),
     )
 
 
@@ -374,6 +378,8 @@ def _tags(frame: VideoFrame, context: Any = None) -> ColorTags:
         int(frame.colorspace),
         2 if full else int(frame.color_range),
     )
+    if is_float(frame.format.name) and tags.transfer == linear.LINEAR:
+        return replace(tags, transfer=linear.SRGB)
     if context is None:
         return tags
     return ColorTags(
@@ -491,8 +497,13 @@ def _probe_pictures(path: Path, pictures: images.Pictures) -> MediaInfo:
         ),
         streams=(),
         metadata={},
-        warnings=(),
+        warnings=_of_light(first),
     )
+
+
+def _of_light(first: VideoFrame) -> tuple[str, ...]:
+    is_light = is_float(first.format.name) and int(first.color_trc) == linear.LINEAR
+    return (_CLIPPED,) if is_light else ()
 
 
 def _working(path: Path, pix_fmt: str) -> str:

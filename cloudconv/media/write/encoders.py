@@ -15,7 +15,7 @@ import av.codec.codec
 import av.error
 
 from cloudconv.errors import EncoderError, EncoderUsageError
-from cloudconv.media.formats import PixelLayout, layout, working_format
+from cloudconv.media.formats import PixelLayout, is_float, layout, working_format
 from cloudconv.media.read.probe import MediaInfo
 from cloudconv.media.write.target import Container
 
@@ -71,7 +71,8 @@ class _Encoder:
 
     ``quality`` holds what else the default quality needs, ``crf`` the option that ``--crf`` sets
     and its largest value, ``looks_like`` which of its values look like those of :data:`_SCALE`
-    (None: the same), ``refused`` the pixel formats that it lists and then does not take.
+    (None: the same), ``refused`` the pixel formats that it lists and then does not take,
+    ``corrupts`` the widths at which it writes beyond its memory.
     """
 
     quality: Mapping[str, str] = field(default_factory=dict)
@@ -83,6 +84,7 @@ class _Encoder:
     refused: tuple[str, ...] = ()
     whole_chroma: bool = False
     smallest: int = 1
+    corrupts: range = range(0)
 
 
 DEFAULT_CRF = 17.0
@@ -121,6 +123,7 @@ _KNOWN: dict[str, _Encoder] = {
         refused=("yuva420p", "yuva420p10le"),
         whole_chroma=True,
         smallest=16,
+        corrupts=range(33, 64),
     ),
     "libsvtav1": _Encoder(
         options={"preset": "6"},
@@ -145,6 +148,9 @@ _KNOWN: dict[str, _Encoder] = {
     "mjpeg": _QSCALE,
     "mpeg4": _QSCALE,
     "mpeg2video": _QSCALE,
+    # Few programs read a TIFF of YUV.
+    "tiff": _Encoder(refused=tuple(f"yuv{s}p" for s in ("410", "411", "420", "422", "440", "444"))),
+    "exr": _Encoder(options={"compression": "zip16"}),
     "libwebp": _Encoder({"quality": "92"}),
     "libwebp_anim": _Encoder({"quality": "92"}),
     "png": _Encoder({"pred": "mixed"}),
@@ -173,7 +179,8 @@ def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) 
         f"{choice.working}; --pix-fmt yuv444p, or --encoder, for others."
         + (" Their transparency is dropped." if source.alpha else "")
     )
-    return replace(choice, warnings=(said, *choice.warnings))
+    # Which encoder holds that is no surprise then.
+    return replace(choice, warnings=(said,))
 
 
 def choose(
@@ -214,8 +221,9 @@ def choose(
             said = f"{first} cannot hold {_why_not(first, wanted, width, height)}"
         warnings.append(f"{said}: {name} is used instead.")
     if _worth_a_word(container, wanted, working):
+        who = f"{name} in {container.name}" if container.kind == "film" else container.name
         warnings.append(
-            f"{name} in {container.name} cannot hold {wanted} at {width}x{height}: "
+            f"{who} cannot hold {wanted} at {width}x{height}: "
             f"the pictures are written as {working}."
             + (" Their transparency is dropped." if _alpha_lost(wanted, working) else "")
         )
@@ -275,7 +283,9 @@ def _checked_name(name: str, container: Container) -> str:
         codec = av.codec.Codec(name, "w")
     except av.codec.codec.UnknownCodecError as error:
         known = ", ".join(_present(("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1")))
-        raise EncoderError(f"There is no encoder {name!r} here; for example {known}.") from error
+        raise EncoderError(
+            f'There is no encoder "{name}" here: choose one, such as {known}.'
+        ) from error
     if codec.type != "video":
         raise EncoderError(f"{name!r} encodes {codec.type}, not video.")
     if codec.name in container.refuses or codec.name not in _held_by(container.muxer):
@@ -299,6 +309,10 @@ def _held_by(muxer: str) -> frozenset[str]:
 
 def _working(pix_fmt: str) -> str:
     try:
+        layout(pix_fmt)
+    except ValueError as error:
+        raise EncoderUsageError(f'There is no pixel format "{pix_fmt}".') from error
+    try:
         return working_format(pix_fmt)
     except ValueError as error:
         raise EncoderUsageError(
@@ -319,7 +333,10 @@ def _formats(name: str) -> tuple[str, ...]:
             working = layout(working_format(pix_fmt))
         except ValueError:
             continue
-        if working.depth == layout(pix_fmt).depth and working.alpha == layout(pix_fmt).alpha:
+        if is_float(pix_fmt) != (name == "exr"):
+            continue
+        same_depth = is_float(pix_fmt) or working.depth == layout(pix_fmt).depth
+        if same_depth and working.alpha == layout(pix_fmt).alpha:
             found.append(pix_fmt)
     if name == "gif":
         # It takes a palette; the sink makes one from these.
@@ -340,7 +357,7 @@ def _takes(name: str) -> dict[str, str]:
 
 def _fits(name: str, pix_fmt: str, width: int, height: int) -> bool:
     known, shape = _KNOWN.get(name, _Encoder()), layout(pix_fmt)
-    if min(width, height) < known.smallest:
+    if min(width, height) < known.smallest or width in known.corrupts:
         return False
     odd = width % (1 << shape.chroma_shift_x) or height % (1 << shape.chroma_shift_y)
     return not (known.whole_chroma and odd)
@@ -384,7 +401,8 @@ def _best(
         (_cost(layout(wanted), layout(working)), order, name, pix_fmt)
         for order, name in enumerate(_present(names))
         for working, pix_fmt in _takes(name).items()
-        if (working == wanted or not exact) and _fits(name, working, width, height)
+        if (not exact or (working == wanted and is_float(pix_fmt) == is_float(asked.pix_fmt or "")))
+        and _fits(name, working, width, height)
         # VP9 keeps alpha beside its packets, where only Matroska and WebM have room.
         if not (name == "libvpx-vp9" and container.muxer == "mp4" and layout(working).alpha)
     ]
@@ -431,7 +449,7 @@ def _crf(name: str, crf: float) -> dict[str, str]:
     known = _KNOWN.get(name, _Encoder())
     option, most = known.crf or ("crf", 63.0)
     if known.crf is None and "crf" not in supported_options(name):
-        raise EncoderError(
+        raise EncoderUsageError(
             f"{name} has no --crf; set its quality with --encoder-option, or use libx264."
         )
     if not 0 <= crf <= most:

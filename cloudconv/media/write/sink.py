@@ -259,7 +259,7 @@ class Sink:
                 )
             if carry is not None and info.streams:
                 kinds = ", ".join(sorted({stream.kind for stream in info.streams}))
-                self.warnings.append(f"{name} holds pictures only; left out: {kinds}.")
+                self.warnings.append(f"Left out, as {name} cannot hold it: {kinds}.")
             if container.kind == "pictures" and rate is None:
                 self.warnings.append("Picture files keep no times; the uneven timing is lost.")
         to_stdout = is_stdout(self._path) and self.encoder not in ("libx264", "libx265")

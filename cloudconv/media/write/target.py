@@ -90,15 +90,16 @@ CONTAINERS = {
     ".webp": Container("WebP", "animation", "", ("libwebp_anim",), clock=_MILLISECOND),
 }
 PICTURES = {
-    suffix: Container("picture files", "pictures", "", (encoder,))
-    for suffix, encoder in (
-        (".png", "png"),
-        (".bmp", "bmp"),
-        (".webp", "libwebp"),
-        (".tif", "tiff"),
-        (".tiff", "tiff"),
-        (".jpg", "mjpeg"),
-        (".jpeg", "mjpeg"),
+    suffix: Container(f"{name} pictures", "pictures", "", (encoder,))
+    for suffix, name, encoder in (
+        (".png", "PNG", "png"),
+        (".bmp", "BMP", "bmp"),
+        (".webp", "WebP", "libwebp"),
+        (".tif", "TIFF", "tiff"),
+        (".tiff", "TIFF", "tiff"),
+        (".exr", "EXR", "exr"),
+        (".jpg", "JPEG", "mjpeg"),
+        (".jpeg", "JPEG", "mjpeg"),
     )
 }
 
@@ -196,7 +197,7 @@ def check_output(
 ) -> None:
     """Refuse an output that could not be written in the end, before any work is done.
 
-    ``makes_folder``: a missing folder will be made by then.
+    ``makes_folder``: a missing folder will be made by then, as that of pictures always is.
 
     Raises OutputError where the name says no format, the output is one of the inputs, it exists
     and ``overwrite`` is off, or its folder is missing or may not be written to.
@@ -207,14 +208,12 @@ def check_output(
     folder = path.parent
     if container.kind == "pictures":
         _check_sequence(path, inputs)
-        if not folder.exists():
-            folder = folder.parent
     else:
         if path.is_dir():
             raise OutputError(f"The output {path} is a folder; give the name of a file.")
         files.check_apart([path], images.files_of(*inputs))
     check_free(path, overwrite=overwrite)
-    if makes_folder:
+    if makes_folder or container.kind == "pictures":
         folder = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     if not folder.exists():
         raise OutputError(f"The output's folder {folder} does not exist; make it first.")
@@ -280,6 +279,8 @@ def claim(path: Path, *, overwrite: bool) -> Iterator[None]:
         return
     with ExitStack() as stack:
         with writing(path):
+            if is_sequence(path):
+                claimed(path).parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(files.Claim(claimed(path)))
         check_free(path, overwrite=overwrite)
         yield

@@ -1,0 +1,72 @@
+"""Scene-linear light, as EXR pictures hold it, and the code values that networks and videos take.
+
+Light is float with 1 for diffuse white, and colours are multiplied by their alpha (OpenEXR's
+conventions). Codes are 16 bits wide with sRGB's curve. That curve, IEC 61966-2-1, stands for every
+SDR source, as in Blender and Nuke; PQ becomes hundreds of nits and HLG its own scene light (ITU-R
+BT.2100), and what is tagged as linear or as a pure power is taken at its word.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LINEAR, SRGB = 8, 13
+"""FFmpeg's numbers of the transfer functions."""
+
+_POWERS = {4: 2.2, 5: 2.8, LINEAR: 1.0}
+_PQ, _HLG = 16, 18
+_TOP = 65535
+
+
+def light_of(planes: list[NDArray[Any]], transfer: int) -> list[NDArray[np.float32]]:
+    """Light from (H, W) uint16 codes: one gray plane, or three of colours and perhaps alpha."""
+    light = [_curve(transfer)[plane] for plane in planes[:3]]
+    if len(planes) < 4:
+        return light
+    opacity = (planes[3] / np.float32(_TOP)).astype(np.float32)
+    return [*(plane * opacity for plane in light), opacity]
+
+
+def codes_of(planes: list[NDArray[Any]], transfer: int) -> list[NDArray[np.uint16]]:
+    """The codes of (H, W) floats: sRGB's of linear light, else of the values as they are.
+
+    What is below 0 or above 1 is clipped.
+    """
+    values = [np.nan_to_num(plane.astype(np.float32), posinf=1, neginf=0) for plane in planes]
+    colours, alpha = values[:3], values[3:]
+    if transfer == LINEAR:
+        if alpha:
+            opacity = np.where(alpha[0] > 0, alpha[0], np.float32(1))
+            colours = [(plane / opacity).astype(np.float32) for plane in colours]
+        colours = [_srgb(np.clip(plane, 0, 1)) for plane in colours]
+    return [np.rint(np.clip(plane, 0, 1) * _TOP).astype(np.uint16) for plane in (*colours, *alpha)]
+
+
+def _srgb(light: NDArray[np.float32]) -> NDArray[np.float32]:
+    curved = 1.055 * light ** np.float32(1 / 2.4) - 0.055
+    made: NDArray[np.float32] = np.where(light <= 0.0031308, light * 12.92, curved)
+    return made
+
+
+@cache
+def _curve(transfer: int) -> NDArray[np.float32]:
+    """The light of each code."""
+    signal = np.arange(_TOP + 1) / _TOP
+    if transfer in _POWERS:
+        light = signal ** _POWERS[transfer]
+    elif transfer == _PQ:
+        root = signal ** (32 / 2523)
+        light = 100 * (np.maximum(root - 107 / 128, 0) / (2413 / 128 - 2392 / 128 * root)) ** (
+            8192 / 1305
+        )
+    elif transfer == _HLG:
+        a = 0.17883277
+        b, c = 1 - 4 * a, 0.5 - a * np.log(4 * a)
+        light = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
+    else:
+        light = np.where(signal <= 0.04045, signal / 12.92, ((signal + 0.055) / 1.055) ** 2.4)
+    return light.astype(np.float32)

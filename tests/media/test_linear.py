@@ -1,0 +1,103 @@
+"""EXR pictures: scene-linear light from code values, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+import cloudconv
+from cloudconv.errors import EncoderError
+from cloudconv.media.linear import codes_of, light_of
+from cloudconv.media.read.probe import probe
+
+WIDTH, HEIGHT = 48, 32
+
+
+def make(source: Path, output: Path, **settings: object) -> cloudconv.Result:
+    return cloudconv.interpolate(source, output, factor=2, model="blend", device="cpu", **settings)
+
+
+def planes(file: Path, dtype: str) -> list[np.ndarray]:
+    with av.open(str(file)) as container:
+        picture = next(container.decode(video=0))
+    return [
+        np.frombuffer(plane, dtype).reshape(HEIGHT, -1)[:, :WIDTH].copy()
+        for plane in picture.planes
+    ]
+
+
+def write_png(file: Path, codes: np.ndarray) -> None:
+    """A 16-bit PNG of (H, W, channels) codes."""
+    form = "rgba64be" if codes.shape[2] == 4 else "rgb48be"
+    context = av.CodecContext.create("png", "w")
+    context.width, context.height, context.pix_fmt = WIDTH, HEIGHT, form
+    context.time_base = 1
+    picture = av.VideoFrame(WIDTH, HEIGHT, form)
+    rows = np.frombuffer(picture.planes[0], ">u2").reshape(HEIGHT, -1)
+    rows[:, : WIDTH * codes.shape[2]] = codes.reshape(HEIGHT, -1)
+    picture.pts = 0
+    file.write_bytes(b"".join(bytes(p) for p in (*context.encode(picture), *context.encode(None))))
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_sixteen_bits_go_through_exr_and_back_exactly(tmp_path: Path, channels: int) -> None:
+    codes = np.random.default_rng(0).integers(1, 65536, (3, HEIGHT, WIDTH, channels))
+    (tmp_path / "in").mkdir()
+    for number, picture in enumerate(codes):
+        write_png(tmp_path / "in" / f"{number}.png", picture)
+    assert make(tmp_path / "in", tmp_path / "light" / "%d.exr").warnings == []
+    back = make(tmp_path / "light", tmp_path / "back" / "%d.png")
+    assert [text for text in back.warnings if "brighter than 1" in text]
+    for number in range(3):
+        before = planes(tmp_path / "in" / f"{number}.png", ">u2")
+        after = planes(tmp_path / "back" / f"{4 * number + 1}.png", ">u2")
+        for a, b in zip(before, after, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_exr_holds_linear_light(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(2):
+        Image.new("RGB", (WIDTH, HEIGHT), (188, 255, 0)).save(tmp_path / "in" / f"{number}.png")
+    make(tmp_path / "in", tmp_path / "out" / "%d.exr")
+    green, blue, red = (plane[0, 0] for plane in planes(tmp_path / "out" / "1.exr", "<f4"))
+    assert (green, blue) == (1, 0)
+    assert red == pytest.approx(0.5029, abs=1e-4)  # half of the light looks brighter than half
+    make(tmp_path / "in", tmp_path / "half" / "%d.exr", encoder_option={"format": "half"})
+    assert planes(tmp_path / "half" / "1.exr", "<f2")[2][0, 0] == pytest.approx(red, abs=1e-3)
+
+
+def test_exr_as_input_is_srgb(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(2):
+        Image.new("RGB", (WIDTH, HEIGHT), (188, 255, 0)).save(tmp_path / "in" / f"{number}.png")
+    make(tmp_path / "in", tmp_path / "out" / "%d.exr")
+    info = probe(tmp_path / "out")
+    assert (info.working_pix_fmt, info.tags.transfer) == ("gbrp16le", 13)
+
+
+def test_only_exr_holds_floats(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(2):
+        Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "in" / f"{number}.png")
+    with pytest.raises(EncoderError, match="cannot write gbrpf32le"):
+        make(tmp_path / "in", tmp_path / "out.mkv", encoder="ffv1", pix_fmt="gbrpf32le")
+
+
+def test_light_that_no_code_holds_is_clipped() -> None:
+    odd = [np.array([[np.nan, np.inf, -np.inf, -1, 2, 0.5]], np.float32)]
+    assert codes_of(odd, 8)[0].tolist() == [[0, 65535, 0, 0, 65535, 48192]]
+
+
+@pytest.mark.parametrize(
+    ("transfer", "signal", "light"),
+    # BT.2100: PQ's code of 1000 nits, HLG's of diffuse white; a pure power; linear.
+    [(16, 0.7518, 10.0), (18, 0.75, 0.265), (4, 0.5, 0.2176), (8, 0.5, 0.5), (1, 0.5, 0.2140)],
+)
+def test_each_transfer_has_its_own_light(transfer: int, signal: float, light: float) -> None:
+    made = light_of([np.array([[round(signal * 65535)]], np.uint16)], transfer)[0]
+    assert made.item() == pytest.approx(light, rel=2e-3)
