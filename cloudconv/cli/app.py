@@ -72,7 +72,7 @@ class Commands(TyperGroup):
             code = error.exit_code
             # What a command itself says needs no "Invalid value" before it.
             own = isinstance(error, typer.BadParameter) and error.param is None
-            said = error.message if own else error.format_message()
+            said = error.message if own else error.format_message().replace("Value error, ", "")
             _fail(said, SettingsError.kind, code, json="--json" in words)
         sys.exit(code if isinstance(code, int) else 0)
 
