@@ -1,9 +1,9 @@
-"""How long films take on many GPUs, and what that costs: a simulation of measured parts.
+"""How long videos take on many GPUs, and what that costs: a simulation of measured parts.
 
-    python benchmarks/scaling.py --films 1 --frames 172800 --segment 4.3 --plan 0.55
+    python benchmarks/scaling.py --videos 1 --frames 172800 --segment 4.3 --plan 0.55
 
-Segments become known one after the other as a film is planned, each of them goes to the next free
-worker, and a film ends with its join. One command plans its films one after the other, each while
+Segments become known one after the other as a video is planned, each of them goes to the next free
+worker, and a video ends with its join. One command plans its videos one after the other, each while
 those before it are made, and joins them likewise; several commands share the workers. Nothing here
 is measured: the seconds are given. See workers.py for what is.
 """
@@ -18,10 +18,10 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class VideoPlan:
     """Seconds: ``segment`` on a worker, ``plan`` for a segment, ``start`` of a worker, ``task``
-    beside each segment, ``join`` of a film.
+    beside each segment, ``join`` of a video.
     """
 
-    films: int
+    videos: int
     segments: int
     segment: float
     plan: float
@@ -31,15 +31,15 @@ class VideoPlan:
 
 
 def makespan(job: VideoPlan, workers: int, commands: int) -> float:
-    """When the last film is joined, in seconds."""
+    """When the last video is joined, in seconds."""
     free = [job.start] * workers
     heapq.heapify(free)
-    queue = [(0.0, command, 0) for command in range(min(commands, job.films))]
-    left = job.films - len(queue)
-    made_at = [0.0] * len(queue)  # the last segment of each command's film
+    queue = [(0.0, command, 0) for command in range(min(commands, job.videos))]
+    left = job.videos - len(queue)
+    made_at = [0.0] * len(queue)  # the last segment of each command's video
     joined_at = [0.0] * len(queue)
     while queue:
-        # The next segment to be known, of whichever film.
+        # The next segment to be known, of whichever video.
         known, command, number = heapq.heappop(queue)
         known += job.plan
         finished = max(known, heapq.heappop(free)) + job.task + job.segment
@@ -58,19 +58,19 @@ def makespan(job: VideoPlan, workers: int, commands: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--films", type=int, default=1)
-    parser.add_argument("--frames", type=int, default=172_800, help="source frames of a film")
+    parser.add_argument("--videos", type=int, default=1)
+    parser.add_argument("--frames", type=int, default=172_800, help="source frames of a video")
     parser.add_argument("--segment", type=float, required=True, help="seconds on a worker")
     parser.add_argument("--plan", type=float, required=True, help="seconds to plan a segment")
     parser.add_argument("--start", type=float, default=15.0, help="seconds to start a worker")
     parser.add_argument("--task", type=float, default=0.05, help="seconds beside each segment")
-    parser.add_argument("--join", type=float, default=60.0, help="seconds to join a film")
+    parser.add_argument("--join", type=float, default=60.0, help="seconds to join a video")
     parser.add_argument("--commands", type=int, default=1, help="commands that run at once")
     parser.add_argument("--price", type=float, default=3.0, help="of a worker, an hour")
     asked = parser.parse_args()
     segments = -(-asked.frames // 64)
     job = VideoPlan(
-        asked.films, segments, asked.segment, asked.plan, asked.start, asked.task, asked.join
+        asked.videos, segments, asked.segment, asked.plan, asked.start, asked.task, asked.join
     )
     alone = makespan(job, 1, asked.commands)
     print(f"{'workers':>8}{'hours':>10}{'speed-up':>10}{'price':>10}")

@@ -154,7 +154,7 @@ def compare(
 
     ``drop`` (default 2): one frame of every N is kept, and interpolators make the others again.
     ``horizon``: predictors forecast so many frames ahead instead. ``report``: a folder for a page
-    with charts and pictures, a film side by side, and the figures. ``model``, ``against`` and
+    with charts and pictures, a video side by side, and the figures. ``model``, ``against`` and
     ``metrics`` take one name, names joined by commas, or a list. ``on_progress`` gets (frames
     read, frames in all). Further ``options`` are those of ``cloudconv compare``.
 

@@ -65,9 +65,11 @@ def make(folder: Path, names: Sequence[str] = tuple(SHEETS)) -> None:
     last = frames(SOURCE, {count})[count]
     with tempfile.TemporaryDirectory() as scratch:
         for name in names:
-            film = Path(scratch) / f"{name}.mp4"
-            result = cloudconv.dream(SOURCE, film, frames=max(SHOWN), only_new=True, **SHEETS[name])
-            made = frames(film, set(SHOWN))
+            video = Path(scratch) / f"{name}.mp4"
+            result = cloudconv.dream(
+                SOURCE, video, frames=max(SHOWN), only_new=True, **SHEETS[name]
+            )
+            made = frames(video, set(SHOWN))
             shown = [("last real frame", last), *((f"frame {k}", made[k]) for k in SHOWN)]
             # Seven pictures leave one place, for the verdict.
             alive = sum(row["alive"] for row in result.vitals)

@@ -103,7 +103,7 @@ def test_keywords_are_read_as_the_commands_options_are() -> None:
             settings_of(InterpSettings, {"input": "a.mp4", "factor": 2, **wrong})
 
 
-def test_a_film_made_with_keywords(tmp_path: Path) -> None:
+def test_a_video_made_with_keywords(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 6)
     planned = cloudconv.interpolate(clip, factor=2, encoder="ffv1", dry_run=True, **QUICK)
     assert (planned.output_frames, planned.encoder) == (12, "ffv1")
@@ -151,7 +151,7 @@ def test_a_list_of_inputs_and_a_folder_of_videos(tmp_path: Path) -> None:
     for name in ("a.mkv", "b.mkv"):
         write_clip(folder / name, 4)
     (folder / "notes.txt").touch()
-    (tmp_path / "broken.mkv").write_bytes(b"no film")
+    (tmp_path / "broken.mkv").write_bytes(b"no video")
     options = {"factor": 2, "out_dir": tmp_path / "out", **QUICK}
     first, second, broken = cloudconv.interpolate([folder, tmp_path / "broken.mkv"], **options)
     assert [Path(r.output).name for r in (first, second)] == ["a_x2.mkv", "b_x2.mkv"]
@@ -267,7 +267,7 @@ def test_training_in_python(tmp_path: Path) -> None:
     assert len(read_times(made.output)) == 48
 
 
-def test_source_pictures_of_a_film_pass_untouched_with_keywords(tmp_path: Path) -> None:
+def test_source_pictures_of_a_video_pass_untouched_with_keywords(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4)
     made = cloudconv.interpolate(clip, tmp_path / "b.mkv", factor=2, encoder="ffv1", **QUICK).output
     with av.open(str(clip)) as source, av.open(made) as output:
@@ -284,8 +284,8 @@ def test_pictures_become_what_players_show_in_mp4(tmp_path: Path) -> None:
 
     def made(source: Path | str, name: str, **options: Any) -> tuple[str, str | None, list[str]]:
         result = cloudconv.interpolate(source, tmp_path / name, factor=2, **options, **QUICK)
-        with av.open(result.output) as film:
-            context = film.streams.video[0].codec_context
+        with av.open(result.output) as video:
+            context = video.streams.video[0].codec_context
             return context.name, context.pix_fmt, result.warnings
 
     codec, pix_fmt, warnings = made(folder, "b.mp4")
@@ -305,9 +305,9 @@ def test_audio_that_the_container_refuses_is_encoded_again(tmp_path: Path) -> No
     options = {"factor": 2, "preset": None, "end": F(1, 2), **QUICK}
     result = cloudconv.interpolate(clip, tmp_path / "b.webm", **options)
     assert sum("becomes opus" in text for text in result.warnings) == 1
-    with av.open(result.output) as film:
-        assert [s.codec_context.name for s in film.streams.audio] == ["opus"]
-        heard = np.concatenate([f.to_ndarray() for f in film.decode(audio=0)], 1)[0]
+    with av.open(result.output) as video:
+        assert [s.codec_context.name for s in video.streams.audio] == ["opus"]
+        heard = np.concatenate([f.to_ndarray() for f in video.decode(audio=0)], 1)[0]
     assert abs(len(heard) - 24000) <= 960
     turns = np.flatnonzero(np.diff(np.signbit(heard[2000:20000])))
     assert abs(len(turns) / 2 / (18000 / 48000) - 440) < 5  # the tone of the source

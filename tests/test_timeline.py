@@ -164,7 +164,7 @@ def test_refilled_repeats(
     assert [(s.time, s.duration) for s in slots] == [(s.time, s.duration) for s in plain]
 
 
-def test_film_in_a_faster_file_moves_evenly() -> None:
+def test_video_in_a_faster_file_moves_evenly() -> None:
     """Every fifth frame repeats: the 24 contents of a second lie 1/24 s apart."""
     times, end = cfr(31, F(30), F(0))
     shows = [None if k % 5 == 4 else F(k - k // 5, 24) for k in range(31)]

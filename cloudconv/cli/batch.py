@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cloudconv.cli import interrupts
-from cloudconv.cli import output as film
+from cloudconv.cli import output as outputs
 from cloudconv.cli.console import (
     Console,
     clock,
@@ -63,7 +63,7 @@ def interp_all(
     def warn(name: str, message: str) -> None:
         console.warning(_about(name, message))
 
-    film.under_bar(
+    outputs.under_bar(
         console,
         "interpolating",
         lambda update: batch.run(every, came, update, warn),
@@ -98,10 +98,10 @@ def _tell_plans(
     rows = [["input", "frames", "new", "time", "memory", "output"]]
     for name, plan in told:
         if isinstance(plan, InterpPlan):
-            for message in film.remarks(plan):
+            for message in outputs.remarks(plan):
                 console.warning(_about(name, message))
             counts = str(plan.output_frames), str(plan.new_frames)
-            needs = film.about(plan.seconds, clock), film.about(plan.memory_bytes, megabytes)
+            needs = outputs.about(plan.seconds, clock), outputs.about(plan.memory_bytes, megabytes)
             rows.append([name, *counts, *needs, plan.output])
         else:
             rows.append([name, "", "", "", "", _row(name, plan)[-1]])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cloudconv.cli import options
-from cloudconv.cli import output as film
+from cloudconv.cli import output as outputs
 from cloudconv.cli.console import Console, clock, print_json, print_result, table
 
 if TYPE_CHECKING:
@@ -21,11 +21,11 @@ EXAMPLES = """[bold]Examples[/bold]
 
 cloudconv compare clouds.mp4
 
-cloudconv compare film.mkv --drop 4 --against blend,hold,minterpolate --frames 100
+cloudconv compare video.mkv --drop 4 --against blend,hold,minterpolate --frames 100
 
-cloudconv compare film.mkv --model rife-4.6 --report film_report
+cloudconv compare video.mkv --model rife-4.6 --report video_report
 
-cloudconv compare film.mkv --adapt 5
+cloudconv compare video.mkv --adapt 5
 
 cloudconv compare radar.mp4 --horizon 8 --against hold,linear --json
 """
@@ -120,7 +120,7 @@ def compare(
         typer.Option(
             "--report",
             metavar="DIR",
-            help="Leave a page with charts and pictures, a film side by side, and the figures.",
+            help="Leave a page with charts and pictures, a video side by side, and the figures.",
             show_default=False,
         ),
     ] = None,
@@ -171,7 +171,7 @@ def compare(
         drop=drop,
         horizon=horizon,
         every=every,
-        models=film.chosen_models(model, quality),
+        models=outputs.chosen_models(model, quality),
         against=None if against is None else _listed(against),
         metrics=DEFAULT_METRICS if metrics is None else _listed(metrics),
         scene_cut=scene_cut,
@@ -181,7 +181,7 @@ def compare(
         input_fps=input_fps,
         report=report,
         overwrite=overwrite,
-        scale=film.chosen_scale(scale, uhd=uhd),
+        scale=outputs.chosen_scale(scale, uhd=uhd),
         fallback=fallback.value,
         batch=batch,
         tile=tile,

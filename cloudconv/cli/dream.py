@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cloudconv.cli import extrapolate, options
-from cloudconv.cli import output as film
+from cloudconv.cli import output as outputs
 from cloudconv.cli.console import Console, clock, megabytes, table
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ Report = Annotated[
     typer.Option(
         "--report",
         metavar="DIR",
-        help="A folder for a page with the film, its frames, and charts of the vitals.",
+        help="A folder for a page with the video, its frames, and charts of the vitals.",
         show_default=False,
     ),
 ]
@@ -139,7 +139,7 @@ def dream(
 
     Give one of --frames and --seconds.
     """
-    target = film.target(out, output, json=json, dry_run=dry_run)
+    target = outputs.target(out, output, json=json, dry_run=dry_run)
     if (frames is None) == (seconds is None):
         raise typer.BadParameter("give exactly one of --frames and --seconds")
 
@@ -164,7 +164,7 @@ def dream(
         audio=audio.value,
         report=report,
         scene_cut=scene_cut,
-        encode=film.encoding(encoder, crf, preset, pix_fmt, encoder_option, threads),
+        encode=outputs.encoding(encoder, crf, preset, pix_fmt, encoder_option, threads),
         overwrite=overwrite,
         device=device,
         precision=precision.value,
@@ -173,10 +173,10 @@ def dream(
     console = Console(quiet, verbose, progress.value)
     if dry_run:
         plan = job.plan(settings)
-        film.tell_plan(console, plan, _plan_text(plan), json=json)
+        outputs.tell_plan(console, plan, _plan_text(plan), json=json)
         return
     note = partial(_note, names=verbose)
-    film.watched(console, "dreaming", partial(job.run, settings), _summary, json=json, note=note)
+    outputs.watched(console, "dreaming", partial(job.run, settings), _summary, json=json, note=note)
 
 
 def _note(progress: Progress, *, names: bool) -> str:
@@ -205,7 +205,8 @@ def _summary(result: DreamResult) -> str:
     lives = sum(row["alive"] for row in result.vitals)
     return (
         f"{result.output}: {result.output_frames} frames ({result.new_frames} new, "
-        f"from {clock(result.at)} on) at {film.rate(result.output_fps)}, {clock(result.duration)}; "
+        f"from {clock(result.at)} on) at {outputs.rate(result.output_fps)}, "
+        f"{clock(result.duration)}; "
         f"{result.why.removesuffix('.')}; alive in {lives} of {len(result.vitals)} windows; "
         f"took {clock(result.wall_seconds)} ({result.frames_per_second:.1f} frames/s, "
         f"{result.device})"
@@ -216,7 +217,7 @@ def _plan_text(plan: DreamPlan) -> str:
     rows = [
         ["input", plan.input],
         ["output", plan.output],
-        ["result", f"{plan.output_frames} frames at {film.rate(plan.output_fps)}"],
+        ["result", f"{plan.output_frames} frames at {outputs.rate(plan.output_fps)}"],
         ["duration", clock(plan.duration)],
         ["new frames", f"{plan.new_frames}, from {clock(plan.at)} on"],
         ["material", f"{plan.material_frames} frames"],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cloudconv.cli import options
-from cloudconv.cli import output as film
+from cloudconv.cli import output as outputs
 from cloudconv.cli.console import Console, clock, megabytes, table
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ cloudconv extrapolate clouds.mp4 --frames 30
 
 cloudconv extrapolate clouds.mp4 more.mp4 --seconds 2 --only-new
 
-cloudconv extrapolate film.mkv what_if.mkv --at 1:02.5 --seconds 1 --model flow
+cloudconv extrapolate video.mkv what_if.mkv --at 1:02.5 --seconds 1 --model flow
 """
 
 
@@ -102,7 +102,7 @@ def extrapolate(
     verbose: options.Verbose = False,
 ) -> None:
     """Forecast what follows the last frame of IN. Give one of --frames and --seconds."""
-    target = film.target(out, output, json=json, dry_run=dry_run)
+    target = outputs.target(out, output, json=json, dry_run=dry_run)
     if (frames is None) == (seconds is None):
         raise typer.BadParameter("give exactly one of --frames and --seconds")
 
@@ -119,7 +119,7 @@ def extrapolate(
         model=model or job.DEFAULT,
         only_new=only_new,
         scene_cut=scene_cut,
-        encode=film.encoding(encoder, crf, preset, pix_fmt, encoder_option, threads),
+        encode=outputs.encoding(encoder, crf, preset, pix_fmt, encoder_option, threads),
         overwrite=overwrite,
         device=device,
         precision=precision.value,
@@ -128,17 +128,17 @@ def extrapolate(
     console = Console(quiet, verbose, progress.value)
     if dry_run:
         plan = job.plan(settings)
-        film.tell_plan(console, plan, _plan_text(plan), json=json)
+        outputs.tell_plan(console, plan, _plan_text(plan), json=json)
         return
-    film.watched(console, "forecasting", partial(job.run, settings), _summary, json=json)
+    outputs.watched(console, "forecasting", partial(job.run, settings), _summary, json=json)
 
 
 def _summary(result: ExtrapolateResult) -> str:
     rhythm = f"; {result.cadence}, and so do the new ones" if result.cadence else ""
     return (
         f"{result.output}: {result.output_frames} frames ({result.new_frames} new, "
-        f"from {clock(result.at)} on) at {film.rate(result.output_fps)}, {clock(result.duration)}"
-        f"{rhythm}; took {clock(result.wall_seconds)} "
+        f"from {clock(result.at)} on) at {outputs.rate(result.output_fps)}, "
+        f"{clock(result.duration)}{rhythm}; took {clock(result.wall_seconds)} "
         f"({result.model}, {result.device}, {result.precision})"
     )
 
@@ -147,7 +147,7 @@ def _plan_text(plan: ExtrapolatePlan) -> str:
     rows = [
         ["input", plan.input],
         ["output", plan.output],
-        ["result", f"{plan.output_frames} frames at {film.rate(plan.output_fps)}"],
+        ["result", f"{plan.output_frames} frames at {outputs.rate(plan.output_fps)}"],
         ["duration", clock(plan.duration)],
         ["new frames", f"{plan.new_frames}, from {clock(plan.at)} on"],
         ["context", f"{plan.context_frames} frames"],

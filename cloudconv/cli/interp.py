@@ -9,7 +9,7 @@ import typer
 
 from cloudconv.cli import batch as many
 from cloudconv.cli import options
-from cloudconv.cli import output as film
+from cloudconv.cli import output as outputs
 from cloudconv.cli.console import Console, clock, megabytes, table
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ EXAMPLES = """[bold]Examples[/bold]
 
 cloudconv interp clouds.mp4 --factor 4
 
-cloudconv interp film.mkv film_60.mkv --fps 60 --scene-cut 0.4
+cloudconv interp video.mkv video_60.mkv --fps 60 --scene-cut 0.4
 
 cloudconv interp run.mov --slowmo 8 --start 1:02 --end 1:05.5 -o slow.mov
 
@@ -27,9 +27,9 @@ cloudconv interp frames/%05d.png out.mp4 --factor 2 --encoder libx265 --crf 18
 
 cloudconv interp one.mp4 two.mkv clips/*.mov --factor 2 --out-dir smooth
 
-cloudconv interp film.mkv --factor 2 --workers local:4
+cloudconv interp video.mkv --factor 2 --workers local:4
 
-cloudconv interp film.mkv --factor 2 --adapt 5 --save-model film.safetensors
+cloudconv interp video.mkv --factor 2 --adapt 5 --save-model video.safetensors
 
 cat in.mkv | cloudconv interp - -o - --factor 2 | mpv -
 """
@@ -87,15 +87,15 @@ def interp(
     elif len(inputs) > 2:
         raise typer.BadParameter("more than one input needs --out-dir")
     out = inputs[1] if len(inputs) == 2 and out_dir is None else None
-    target = film.target(out, output, json=json, dry_run=dry_run)
+    target = outputs.target(out, output, json=json, dry_run=dry_run)
     if (factor is None) == (fps is None and slowmo is None):
         raise typer.BadParameter("give one of --factor, --fps and --slowmo, or --slowmo with --fps")
     if audio is not None and (slowmo is None) != (audio is options.Audio.COPY):
         raise typer.BadParameter(
             "--audio drop and stretch are for --slowmo, and --audio copy for all else"
         )
-    motion_scale = film.chosen_scale(scale, uhd=uhd)
-    models = film.chosen_models(None if model is None else [model], quality)
+    motion_scale = outputs.chosen_scale(scale, uhd=uhd)
+    models = outputs.chosen_models(None if model is None else [model], quality)
 
     # Here and not above: torch and FFmpeg take seconds to load, which --help shouldn't pay.
     from cloudconv.jobs.interp import run as job
@@ -121,7 +121,7 @@ def interp(
         start=start,
         end=end,
         audio="drop" if audio is None else audio.value,
-        encode=film.encoding(encoder, crf, preset, pix_fmt, encoder_option, threads),
+        encode=outputs.encoding(encoder, crf, preset, pix_fmt, encoder_option, threads),
         overwrite=overwrite,
         device=device,
         precision=precision.value,
@@ -139,16 +139,16 @@ def interp(
         return
     if dry_run:
         plan = job.plan(settings)
-        film.tell_plan(console, plan, _plan_text(plan), json=json)
+        outputs.tell_plan(console, plan, _plan_text(plan), json=json)
         return
-    film.watched(console, "interpolating", partial(job.run, settings), _summary, json=json)
+    outputs.watched(console, "interpolating", partial(job.run, settings), _summary, json=json)
 
 
 def _summary(result: InterpResult) -> str:
     cuts = f", {len(result.cuts)} cut{'s'[: len(result.cuts) != 1]} held" if result.cuts else ""
     return (
         f"{result.output}: {result.output_frames} frames ({result.new_frames} new) "
-        f"at {film.rate(result.output_fps)}, {clock(result.duration)}{cuts}; "
+        f"at {outputs.rate(result.output_fps)}, {clock(result.duration)}{cuts}; "
         f"took {clock(result.wall_seconds)}{' to carry on' if result.resumed else ''}, "
         f"{result.frames_per_second:.2f} frames/s "
         f"({result.model}, {result.device}, {result.precision})"
@@ -160,8 +160,8 @@ def _plan_text(plan: InterpPlan) -> str:
     rows = [
         ["input", plan.input],
         ["output", plan.output],
-        ["source", f"{plan.source_frames} frames at {film.rate(plan.source_fps)}"],
-        ["result", f"{plan.output_frames} frames at {film.rate(plan.output_fps)}"],
+        ["source", f"{plan.source_frames} frames at {outputs.rate(plan.source_fps)}"],
+        ["result", f"{plan.output_frames} frames at {outputs.rate(plan.output_fps)}"],
         ["duration", clock(plan.duration)],
         ["new frames", str(plan.new_frames)],
         ["held frames", str(plan.held_frames)],
@@ -169,8 +169,8 @@ def _plan_text(plan: InterpPlan) -> str:
         ["model", f"{plan.model} on {plan.device}, {plan.precision}"],
         *([["adapting", f"for {plan.adapt:g} min first"]] if plan.adapt is not None else []),
         ["encoder", f"{plan.encoder}, {plan.pix_fmt}"],
-        ["memory", film.about(plan.memory_bytes, megabytes)],
+        ["memory", outputs.about(plan.memory_bytes, megabytes)],
         ["disk", f"about {megabytes(plan.disk_bytes)}, until all is done"],
-        ["time", film.about(plan.seconds, clock)],
+        ["time", outputs.about(plan.seconds, clock)],
     ]
     return table(rows[0], rows[1:])

@@ -223,8 +223,8 @@ Adapt = Annotated[
     typer.Option(
         "--adapt",
         metavar="MINUTES",
-        help="Fine-tune the model on this film first, for so long; used if that gains 0.05 dB on "
-        "a part of the film that was held back.",
+        help="Fine-tune the model on this video first, for so long; used if that gains 0.05 dB on "
+        "a part of the video that was held back.",
         show_default=False,
         rich_help_panel=_INFERENCE,
     ),

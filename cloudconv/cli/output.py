@@ -1,4 +1,4 @@
-"""What the commands that write a film share: its name, its encoding, and how a run is told of."""
+"""What the commands that write a video share: its name, its encoding, and how a run is told of."""
 
 from __future__ import annotations
 

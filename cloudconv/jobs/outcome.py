@@ -1,4 +1,4 @@
-"""What every job that writes a film tells: how far it has come, and what it would do or did."""
+"""What every job that writes a video tells: how far it has come, and what it would do or did."""
 
 from __future__ import annotations
 

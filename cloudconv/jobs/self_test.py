@@ -108,12 +108,12 @@ def _checks(device: torch.device, asked: str) -> Iterator[tuple[str, Callable[[]
     yield "memory", partial(_memory, device)
     yield "speed", partial(_speed, device)
     with tempfile.TemporaryDirectory(prefix="cloudconv-") as home:
-        film = Path(home) / "film.mp4"
-        yield "film", partial(_film, device, film)
-        yield "nvdec", partial(_nvdec, device, film)
+        video = Path(home) / "video.mp4"
+        yield "video", partial(_video, device, video)
+        yield "nvdec", partial(_nvdec, device, video)
         for number in range(torch.cuda.device_count() if device.type == "cuda" else 1):
-            yield f"GPU {number} alone", partial(_alone, device, number, film)
-        yield "workers together", partial(_together, device, film)
+            yield f"GPU {number} alone", partial(_alone, device, number, video)
+        yield "workers together", partial(_together, device, video)
     for spec in registry.specs():
         if spec.task == "interpolate" and spec.weights and spec.name != registry.DEFAULT:
             yield from _parities(device, spec.name)
@@ -259,49 +259,49 @@ def _rate(device: torch.device) -> float:
     return made / (time.perf_counter() - began)
 
 
-def _film(device: torch.device, film: Path) -> str:
-    source = film.parent / "pictures"
+def _video(device: torch.device, video: Path) -> str:
+    source = video.parent / "pictures"
     source.mkdir()
     for number, picture in enumerate(_pictures(24, *_SMALL)):
         pixels = picture[0].mul(255).round().to(torch.uint8).permute(1, 2, 0)
         Image.fromarray(pixels.numpy()).save(source / f"{number:03}.png")
-    result = _interp(source, film, device=str(device))
+    result = _interp(source, video, device=str(device))
     return f"{result.output_frames} frames, {result.frames_per_second:.1f} frames/s"
 
 
-def _nvdec(device: torch.device, film: Path) -> str:
+def _nvdec(device: torch.device, video: Path) -> str:
     if not torch.cuda.is_available():
         raise _AbsentError("there is no NVIDIA GPU here")
-    with Source(film, nvdec=device.index or 0) as source:
+    with Source(video, nvdec=device.index or 0) as source:
         found = list(source.frames())
         if not source.by_gpu:
             raise _AbsentError(" ".join(source.warnings))
-    with Source(film) as source:
+    with Source(video) as source:
         expected = list(source.frames())
     if len(found) != len(expected) or not all(map(Frame.same_picture, found, expected)):
         raise _FailedError("it decodes other frames than the CPU")
     return f"{len(found)} frames, the same as by the CPU"
 
 
-def _alone(device: torch.device, number: int, film: Path) -> str:
+def _alone(device: torch.device, number: int, video: Path) -> str:
     if device.type != "cuda":
         raise _AbsentError("there is no NVIDIA GPU here")
-    made = film.with_name(f"alone{number}.mkv")
-    return _same(film, made, device=f"cuda:{number}")
+    made = video.with_name(f"alone{number}.mkv")
+    return _same(video, made, device=f"cuda:{number}")
 
 
-def _together(device: torch.device, film: Path) -> str:
+def _together(device: torch.device, video: Path) -> str:
     workers = {"device": "cuda:all"} if device.type == "cuda" else {"workers": "local:2"}
-    return _same(film, film.with_name("together.mkv"), **{"device": device.type, **workers})
+    return _same(video, video.with_name("together.mkv"), **{"device": device.type, **workers})
 
 
-def _same(film: Path, made: Path, **settings: Any) -> str:
-    """Make a film losslessly, and compare it with what this process makes of it on the CPU."""
-    expected = film.with_name("expected.mkv")
+def _same(video: Path, made: Path, **settings: Any) -> str:
+    """Make a video losslessly, and compare it with what this process makes of it on the CPU."""
+    expected = video.with_name("expected.mkv")
     lossless = EncodeSettings(encoder="ffv1")
     if not expected.exists():
-        _interp(film, expected, device="cpu", precision="fp32", encode=lossless)
-    _interp(film, made, encode=lossless, **settings)
+        _interp(video, expected, device="cpu", precision="fp32", encode=lossless)
+    _interp(video, made, encode=lossless, **settings)
     with Source(made) as one, Source(expected) as other:
         return _near(_apart(list(one.frames()), list(other.frames())))
 

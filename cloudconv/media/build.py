@@ -53,9 +53,9 @@ def filters() -> dict[str, bool]:
 
 
 def default_encoders() -> dict[str, str]:
-    """What writes 8-bit 4:2:0 film into each container, such as ``{".mp4": "libx264"}``."""
+    """What writes 8-bit 4:2:0 video into each container, such as ``{".mp4": "libx264"}``."""
     return {
-        suffix: choose(container_of(Path(f"film{suffix}")), "yuv420p", 1920, 1080, DEFAULTS).encoder
+        suffix: choose(container_of(Path(f"a{suffix}")), "yuv420p", 1920, 1080, DEFAULTS).encoder
         for suffix in (".mp4", ".mkv", ".mov", ".webm")
     }
 

@@ -42,7 +42,7 @@ CLOUD_BEST = replace(
 CLOUD_FAST = replace(
     CLOUD_BEST,
     name="cloud-fast",
-    purpose="long films",
+    purpose="long videos",
     time=0.6,
     build=_fast,
     weights="cloud-fast",

@@ -3,7 +3,7 @@
 from .columns import COLUMNS, Column
 from .compare import render_report
 from .data import Comparison, Curves, Method, Picture, ReportData
-from .dream import DreamPage, Film, Shot, render_dream
+from .dream import DreamPage, Shot, Video, render_dream
 from .folder import ReportFolder, check_folder
 
 __all__ = [
@@ -12,12 +12,12 @@ __all__ = [
     "Comparison",
     "Curves",
     "DreamPage",
-    "Film",
     "Method",
     "Picture",
     "ReportData",
     "ReportFolder",
     "Shot",
+    "Video",
     "check_folder",
     "render_dream",
     "render_report",

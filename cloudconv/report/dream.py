@@ -42,7 +42,7 @@ class Shot:
 
 
 @dataclass(frozen=True, slots=True)
-class Film:
+class Video:
     """The dream itself, in a file: its name, and its address as seen from the page."""
 
     name: str
@@ -63,7 +63,7 @@ class DreamPage:
 
     ``times`` are in seconds from the first new frame, ``values`` the vitals at each. ``limits``
     are (low, high), None for none. ``shots``: the dream from its beginning to its end.
-    ``strangest``: the strangest place of each window, marked in its frame. ``film``: None where
+    ``strangest``: the strangest place of each window, marked in its frame. ``video``: None where
     there is no file.
     """
 
@@ -75,7 +75,7 @@ class DreamPage:
     limits: Mapping[str, tuple[float | None, float | None]]
     shots: Sequence[Shot] = ()
     strangest: Sequence[Shot] = ()
-    film: Film | None = None
+    video: Video | None = None
 
 
 def render_dream(page: DreamPage) -> str:
@@ -93,7 +93,7 @@ def render_dream(page: DreamPage) -> str:
         summary=page.summary,
         lines=_LEGEND,
         drawings=[drawing(chart) for chart in charts],
-        film=page.film,
+        video=page.video,
         shots=page.shots,
         strangest=page.strangest,
         meanings=[(chart.title, _MEANINGS[chart.key]) for chart in charts],

@@ -336,8 +336,8 @@ def test_errors_among_many_inputs_name_options_as_the_command_line_has_them(
     tmp_path: Path, dry: tuple[str, ...]
 ) -> None:
     times = [F(k, 24) for k in (0, 1, 3, 4, 7)]
-    film = write_clip(tmp_path / "a.mkv", len(times), times=times)
-    asked = (film, "--factor", 1.5, "--out-dir", tmp_path / "out", *dry, *TINY)
+    video = write_clip(tmp_path / "a.mkv", len(times), times=times)
+    asked = (video, "--factor", 1.5, "--out-dir", tmp_path / "out", *dry, *TINY)
     told = run(*asked, "--json")
     assert "fixed rate with --fps" in told.stdout
     assert "`" not in told.stdout + told.stderr + run(*asked).stdout
@@ -345,7 +345,7 @@ def test_errors_among_many_inputs_name_options_as_the_command_line_has_them(
 
 def test_a_dry_run_of_many_inputs_plans_each(clip: Path) -> None:
     other = clip.with_name("b.mp4")
-    other.write_bytes(b"no film")
+    other.write_bytes(b"no video")
     folder = clip.parent / "new" / "made"
     told = run(clip, other, "--factor", 2, "--out-dir", folder, "--dry-run", "--json", *TINY)
     assert told.exit_code == 0, told.stderr

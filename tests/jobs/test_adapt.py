@@ -1,4 +1,4 @@
-"""A model adapted to the film: it gains, it is kept only then, and nothing of it is lost."""
+"""A model adapted to the video: it gains, it is kept only then, and nothing of it is lost."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def same(a: Path, b: Path) -> bool:
     return all(np.array_equal(x, y) for x, y in zip(planes(a), planes(b), strict=True))
 
 
-def test_it_gains_and_the_film_is_made_with_it(clip: Path, tmp_path: Path) -> None:
+def test_it_gains_and_the_video_is_made_with_it(clip: Path, tmp_path: Path) -> None:
     told: list[Progress] = []
     file = tmp_path / "own.safetensors"
     result = interp(clip, tmp_path / "b.mkv", save_model=file, on_progress=told.append)
@@ -113,7 +113,7 @@ def test_without_a_gain_the_stock_model_is_used(
     assert sorted(os.listdir(tmp_path)) == ["b.mkv", "stock.mkv"]
 
 
-def test_a_film_too_short_to_learn_from_is_made_all_the_same(tmp_path: Path) -> None:
+def test_a_video_too_short_to_learn_from_is_made_all_the_same(tmp_path: Path) -> None:
     short = moving(tmp_path / "a.mkv", 5)
     result = interp(short, tmp_path / "b.mkv", save_model=tmp_path / "own.safetensors")
     assert result.output_frames == 10
@@ -185,7 +185,7 @@ def test_what_is_made_in_one_go_is_adapted_too(clip: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("workers", ["local:2", "local"])
-def test_workers_and_many_films_get_the_adapted_weights(tmp_path: Path, workers: str) -> None:
+def test_workers_and_many_videos_get_the_adapted_weights(tmp_path: Path, workers: str) -> None:
     # Other processes know the models that are registered, and no other.
     for name in "ab":
         moving(tmp_path / f"{name}.mkv", 40, seed=ord(name))
@@ -211,7 +211,7 @@ def test_the_command_says_what_it_gained(tmp_path: Path) -> None:
     assert plan["adapt"] == 0.05
     assert plan["seconds"] >= 3
     done = CliRunner().invoke(app, command)
-    assert "adapted to the film" in done.stderr
+    assert "adapted to the video" in done.stderr
     assert "held-back frames" in done.stderr
     done = CliRunner().invoke(app, [*command, "-y", "--json"])
     assert set(json.loads(done.stdout)["adapted"]) == {"gain", "minutes", "frames", "kept"}
@@ -220,7 +220,7 @@ def test_the_command_says_what_it_gained(tmp_path: Path) -> None:
         assert failed.exit_code == 2, failed.stderr
 
 
-def test_only_a_part_of_the_film_is_held_back(clip: Path) -> None:
+def test_only_a_part_of_the_video_is_held_back(clip: Path) -> None:
     from cloudconv.media.read.probe import probe
 
     plan = adapt.AdaptPlan(

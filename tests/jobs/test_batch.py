@@ -147,9 +147,9 @@ def test_what_no_input_can_be_made_with_is_said_once(
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Clips of different sizes, rates and lengths, and beside each what comes of it alone."""
-    folder = tmp_path_factory.mktemp("films")
+    folder = tmp_path_factory.mktemp("videos")
     made = [
         write_clip(folder / "a.mkv", [picture(k, scene=k // 30) for k in range(60)], rate=24),
         write_clip(folder / "b.mp4", 3, rate=30, codec="libx264"),
@@ -191,19 +191,19 @@ def make(
     return came, seen
 
 
-def assert_as_alone(folder: Path, films: list[Path]) -> None:
-    for name in sorted(os.listdir(films[0].parent / "alone")):
+def assert_as_alone(folder: Path, videos: list[Path]) -> None:
+    for name in sorted(os.listdir(videos[0].parent / "alone")):
         if name == LEDGER:
             continue
-        found, expected = folder / name, films[0].parent / "alone" / name
+        found, expected = folder / name, videos[0].parent / "alone" / name
         assert read_times(found) == read_times(expected)
         for a, b in zip(read_planes(found), read_planes(expected), strict=True):
             for one, other in zip(a, b, strict=True):
                 np.testing.assert_array_equal(one, other)
 
 
-def test_one_set_of_workers_makes_all_films_but_the_broken_ones(
-    films: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_one_set_of_workers_makes_all_videos_but_the_broken_ones(
+    videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[object] = []
     start = SpawnProcess.start
@@ -212,10 +212,10 @@ def test_one_set_of_workers_makes_all_films_but_the_broken_ones(
     broken.write_bytes(b"no video")
     changing = changing_clip(tmp_path / "changing.h264")
     folder = tmp_path / "made"
-    came, seen = make([films[0], broken, changing, *films[1:]], folder, workers="local:2")
+    came, seen = make([videos[0], broken, changing, *videos[1:]], folder, workers="local:2")
     assert len(started) == 2
-    assert_as_alone(folder, films)
-    assert sorted(os.listdir(folder)) == [LEDGER, *sorted(read_names(films))]
+    assert_as_alone(folder, videos)
+    assert sorted(os.listdir(folder)) == [LEDGER, *sorted(read_names(videos))]
     frames = [getattr(came[k], "source_frames", None) for k in range(6)]
     assert frames == [60, None, None, 3, 25, 12]
     assert "changes from 96x64" in str(came[2])
@@ -225,8 +225,8 @@ def test_one_set_of_workers_makes_all_films_but_the_broken_ones(
     assert seen[-1].inputs_done == 6
 
 
-def read_names(films: list[Path]) -> list[str]:
-    return [name for name in os.listdir(films[0].parent / "alone") if name != LEDGER]
+def read_names(videos: list[Path]) -> list[str]:
+    return [name for name in os.listdir(videos[0].parent / "alone") if name != LEDGER]
 
 
 def changing_clip(path: Path) -> Path:
@@ -237,7 +237,7 @@ def changing_clip(path: Path) -> Path:
     return path
 
 
-def test_a_film_that_changes_in_size_leaves_nothing_and_promises_nothing(tmp_path: Path) -> None:
+def test_a_video_that_changes_in_size_leaves_nothing_and_promises_nothing(tmp_path: Path) -> None:
     changing = changing_clip(tmp_path / "changing.h264")
     with pytest.raises(UnfitInputError) as raised:
         cloudconv.interpolate(changing, tmp_path / "made.mkv", factor=2, model="tiny")
@@ -247,8 +247,8 @@ def test_a_film_that_changes_in_size_leaves_nothing_and_promises_nothing(tmp_pat
 
 
 @pytest.mark.slow
-def test_a_film_that_cannot_be_recorded_does_not_stop_the_others(
-    films: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_video_that_cannot_be_recorded_does_not_stop_the_others(
+    videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = SegmentStore.record
 
@@ -258,21 +258,21 @@ def test_a_film_that_cannot_be_recorded_does_not_stop_the_others(
         record(self, segment, *rest)
 
     monkeypatch.setattr(SegmentStore, "record", fail)
-    came, _ = make(films, tmp_path, workers="local:2")
+    came, _ = make(videos, tmp_path, workers="local:2")
     assert [type(came[k]) for k in range(4)] == [OutputError, *[InterpResult] * 3]
     assert "finished frames are kept" in str(came[0])
     monkeypatch.undo()
-    came, _ = make(films, tmp_path, workers="local:2")
+    came, _ = make(videos, tmp_path, workers="local:2")
     assert [type(came[k]) for k in range(4)] == [InterpResult, *[batch.Exists] * 3]
     assert came[0].resumed  # type: ignore[union-attr]
-    assert_as_alone(tmp_path, films)
+    assert_as_alone(tmp_path, videos)
 
 
 @pytest.mark.parametrize(("workers", "then"), [("local:2", "local"), ("local", "local:2")])
 def test_ctrl_c_stops_everything_and_the_same_batch_carries_on(
-    films: list[Path], tmp_path: Path, workers: str, then: str
+    videos: list[Path], tmp_path: Path, workers: str, then: str
 ) -> None:
-    turned = [films[1], films[0], films[2], films[3]]
+    turned = [videos[1], videos[0], videos[2], videos[3]]
     with pytest.raises(Interrupted, match=r"of 4 inputs are finished.*the same command carries on"):
         make(turned, tmp_path, stop_at=100, workers=workers)
     kept = sorted(os.listdir(tmp_path))
@@ -281,30 +281,30 @@ def test_ctrl_c_stops_everything_and_the_same_batch_carries_on(
     assert isinstance(came[0], batch.Exists)
     assert came[1].resumed  # type: ignore[union-attr]
     assert seen[-1].inputs_done == 4
-    assert_as_alone(tmp_path, films)
-    assert sorted(os.listdir(tmp_path)) == [LEDGER, *sorted(read_names(films))]
+    assert_as_alone(tmp_path, videos)
+    assert sorted(os.listdir(tmp_path)) == [LEDGER, *sorted(read_names(videos))]
 
 
 @pytest.mark.slow
 def test_an_end_without_ctrl_c_leaves_no_lock(
-    films: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(SegmentStore, "record", fail)
     with pytest.raises(ZeroDivisionError):
-        make(films, tmp_path, workers="local:2")
+        make(videos, tmp_path, workers="local:2")
     monkeypatch.undo()
-    came, _ = make(films, tmp_path)
+    came, _ = make(videos, tmp_path)
     assert all(isinstance(each, InterpResult) for each in came.values())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs signals")
 @pytest.mark.parametrize("workers", ["local", pytest.param("local:2", marks=pytest.mark.slow)])
-def test_a_signal_ends_the_command(films: list[Path], tmp_path: Path, workers: str) -> None:
+def test_a_signal_ends_the_command(videos: list[Path], tmp_path: Path, workers: str) -> None:
     folder = tmp_path / "made"
-    command = [sys.executable, "-m", "cloudconv", "interp", *map(str, films), "--factor", "900"]
+    command = [sys.executable, "-m", "cloudconv", "interp", *map(str, videos), "--factor", "900"]
     command += ["--out-dir", str(folder), "--workers", workers, *TINY]
     # What starts these tests may have turned Ctrl-C off for all its children.
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
@@ -337,8 +337,8 @@ def test_a_ctrl_c_that_got_lost_is_found_between_two_inputs(
     assert os.listdir(clips[0].parent / "made") == []
 
 
-def test_how_much_there_is_to_do_is_guessed_from_sizes(films: list[Path], tmp_path: Path) -> None:
-    _, seen = make(films, tmp_path)
+def test_how_much_there_is_to_do_is_guessed_from_sizes(videos: list[Path], tmp_path: Path) -> None:
+    _, seen = make(videos, tmp_path)
     guesses = [progress.frames_expected for progress in seen]
     assert None not in guesses
     assert guesses[-1] == 200

@@ -183,32 +183,32 @@ def test_the_report(bouncing: Path, tmp_path: Path) -> None:
         dream(bouncing, tmp_path / "c.mkv", report=folder, overwrite=False)
 
 
-def test_the_report_shows_the_film_and_says_first_what_fails(tmp_path: Path) -> None:
+def test_the_report_shows_the_video_and_says_first_what_fails(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(60)], rate=25)
-    out, folder = tmp_path / "my films" / "b #1.mp4", tmp_path / "look" / "here"
+    out, folder = tmp_path / "my videos" / "b #1.mp4", tmp_path / "look" / "here"
     out.parent.mkdir()
     dream(clip, out, frames=30, mode="rollout", model="conv", report=folder)
     page = (folder / "index.html").read_text("utf-8")
-    assert '<video class="film" src="../../my%20films/b%20%231.mp4"' in page
+    assert '<video class="video" src="../../my%20videos/b%20%231.mp4"' in page
     (headline,) = re.findall("<h1>(.*)</h1>", page)
     assert headline.startswith("The dream lives in 0 of 1 windows of 100 frames: ")
     assert "the clip&#39;s contrast (std)" in headline
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
-def test_a_browser_shows_the_film(bouncing: Path, tmp_path: Path) -> None:
+def test_a_browser_shows_the_video(bouncing: Path, tmp_path: Path) -> None:
     dream(bouncing, tmp_path / "b.webp", frames=8, report=tmp_path / "r", encode=EncodeSettings())
     with Browser(tmp_path / "profile") as browser:
         browser.open(tmp_path / "r" / "index.html")
         browser.run("Promise.all([...document.images].map(i => i.decode()))")
-        assert browser.run("document.querySelector('.film').naturalWidth") == 96
+        assert browser.run("document.querySelector('.video').naturalWidth") == 96
         assert browser.console == []
 
 
 def test_only_the_last_scene_is_material(bouncing: Path, tmp_path: Path) -> None:
     scenes = [picture(k, noise=3, scene=2) for k in range(30)]
-    film = write_clip(tmp_path / "a.mkv", [*scenes, *(video(p) for p in ball(60))], rate=25)
-    result = dream(film, tmp_path / "b.mkv", frames=40, loop=True)
+    video = write_clip(tmp_path / "a.mkv", [*scenes, *(video(p) for p in ball(60))], rate=25)
+    result = dream(video, tmp_path / "b.mkv", frames=40, loop=True)
     assert result.cut == 1.2
     assert (result.material_frames, result.loop) == (60, False)
     assert any("Only the last scene, from 1.2 s on" in message for message in result.warnings)

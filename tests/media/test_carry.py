@@ -22,7 +22,7 @@ RATE = Fraction(24)
 SRT = [(Fraction(1, 2), Fraction(1), "Clouds & rain"), (Fraction(2), Fraction(1, 2), "Sun")]
 
 
-def film(
+def video(
     path: Path, *, offset=Fraction(0), seconds=3, audio="aac", subtitles="srt", **extra
 ) -> Path:
     """A clip with two audio tracks, subtitles, chapters and, in Matroska, an attachment."""
@@ -149,7 +149,7 @@ def first_times(path: Path, kind: str) -> list[Fraction]:
 
 @pytest.mark.parametrize("suffixes", [(".mp4", ".mp4"), (".mkv", ".mkv"), (".mp4", ".mkv")])
 def test_audio_is_bit_exact_and_labelled(tmp_path, suffixes):
-    source = film(tmp_path / f"in{suffixes[0]}", subtitles=None)
+    source = video(tmp_path / f"in{suffixes[0]}", subtitles=None)
     target = tmp_path / f"out{suffixes[1]}"
     sink = convert(source, target)
     assert packets_of(target) == packets_of(source)
@@ -163,7 +163,7 @@ def test_audio_is_bit_exact_and_labelled(tmp_path, suffixes):
 
 
 def test_audio_times_stay_in_mp4(tmp_path):
-    source = film(tmp_path / "in.mp4", subtitles=None)
+    source = video(tmp_path / "in.mp4", subtitles=None)
     target = tmp_path / "out.mp4"
     convert(source, target)
     assert first_times(target, "audio") == first_times(source, "audio")
@@ -172,7 +172,7 @@ def test_audio_times_stay_in_mp4(tmp_path):
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
 def test_audio_from_a_transport_stream(tmp_path, suffix):
     """There AAC has headers of its own, which other containers take off."""
-    source = film(tmp_path / "in.ts", subtitles=None)
+    source = video(tmp_path / "in.ts", subtitles=None)
     target = tmp_path / f"out{suffix}"
     convert(source, target)
     kept = [[packet[7:] for packet in track] for track in packets_of(source)]
@@ -185,7 +185,7 @@ def test_audio_from_a_transport_stream(tmp_path, suffix):
 
 def test_audio_from_a_transport_stream_through_a_pipe(tmp_path):
     """A pipe cannot be gone back to, so the header must hold the audio's configuration at once."""
-    source = film(tmp_path / "in.ts", subtitles=None)
+    source = video(tmp_path / "in.ts", subtitles=None)
     script = (
         "from pathlib import Path\n"
         "from tests.media.test_carry import convert\n"
@@ -203,7 +203,7 @@ def test_audio_from_a_transport_stream_through_a_pipe(tmp_path):
 
 
 def test_titles_and_dispositions_are_kept(tmp_path):
-    source = film(tmp_path / "in.mkv", audio="flac")
+    source = video(tmp_path / "in.mkv", audio="flac")
     target = tmp_path / "out.mkv"
     convert(source, target)
     with av.open(str(target)) as clip:
@@ -214,7 +214,7 @@ def test_titles_and_dispositions_are_kept(tmp_path):
 
 
 def test_a_late_start_keeps_everything_in_step(tmp_path):
-    source = film(tmp_path / "in.mkv", offset=Fraction(5), audio="flac")
+    source = video(tmp_path / "in.mkv", offset=Fraction(5), audio="flac")
     target = tmp_path / "out.mkv"
     convert(source, target)
     assert packets_of(target) == packets_of(source)
@@ -224,7 +224,7 @@ def test_a_late_start_keeps_everything_in_step(tmp_path):
 
 
 def test_a_part_takes_its_own_sound_text_and_chapters(tmp_path):
-    source = film(tmp_path / "in.mkv", audio="flac")
+    source = video(tmp_path / "in.mkv", audio="flac")
     target = tmp_path / "out.mkv"
     convert(source, target, start=Fraction(1), end=Fraction(9, 4))
     times = first_times(target, "audio")
@@ -253,7 +253,7 @@ def test_a_part_takes_its_own_sound_text_and_chapters(tmp_path):
      ((".mkv", "ass"), (".mkv", "ass")), ((".mkv", "srt"), (".mov", "mov_text"))],
 )  # fmt: skip
 def test_text_subtitles_fit_the_container(tmp_path, given, becomes):
-    source = film(tmp_path / f"in{given[0]}", audio=None, subtitles=given[1])
+    source = video(tmp_path / f"in{given[0]}", audio=None, subtitles=given[1])
     target = tmp_path / f"out{becomes[0]}"
     sink = convert(source, target)
     with av.open(str(target)) as clip:
@@ -267,7 +267,7 @@ def test_text_subtitles_fit_the_container(tmp_path, given, becomes):
 
 
 def test_attachments_are_copied_or_named(tmp_path):
-    source = film(tmp_path / "in.mkv", audio=None, subtitles=None)
+    source = video(tmp_path / "in.mkv", audio=None, subtitles=None)
     convert(source, tmp_path / "out.mkv")
     with av.open(str(tmp_path / "out.mkv")) as clip:
         (attached,) = (s for s in clip.streams if s.type == "attachment")
@@ -279,7 +279,7 @@ def test_attachments_are_copied_or_named(tmp_path):
 
 
 def test_what_webm_refuses_is_named(tmp_path):
-    source = film(tmp_path / "in.mp4", subtitles=None)
+    source = video(tmp_path / "in.mp4", subtitles=None)
     sink = convert(source, tmp_path / "out.webm")
     assert sum("WebM cannot hold it" in warning for warning in sink.warnings) == 2
     assert any("aac, deu" in warning for warning in sink.warnings)
@@ -287,7 +287,7 @@ def test_what_webm_refuses_is_named(tmp_path):
 
 @pytest.mark.parametrize("suffixes", [(".mp4", ".mp4"), (".mkv", ".mp4"), (".mp4", ".mkv")])
 def test_chapters(tmp_path, suffixes):
-    source = film(tmp_path / f"in{suffixes[0]}", audio=None, subtitles=None)
+    source = video(tmp_path / f"in{suffixes[0]}", audio=None, subtitles=None)
     target = tmp_path / f"out{suffixes[1]}"
     sink = convert(source, target)
     with av.open(str(target)) as clip:
@@ -300,7 +300,7 @@ def test_chapters(tmp_path, suffixes):
 
 
 def test_slow_motion_drops_what_runs_in_time_and_keeps_the_rest(tmp_path):
-    source = film(tmp_path / "in.mkv", audio="flac")
+    source = video(tmp_path / "in.mkv", audio="flac")
     target = tmp_path / "out.mkv"
     sink = convert(source, target, audio=False)
     with av.open(str(target)) as clip:
@@ -311,7 +311,7 @@ def test_slow_motion_drops_what_runs_in_time_and_keeps_the_rest(tmp_path):
 
 
 def test_stale_tags_are_dropped_and_free_ones_kept(tmp_path):
-    source = film(tmp_path / "in.mkv", audio="flac", location="Basel", BPS="12")
+    source = video(tmp_path / "in.mkv", audio="flac", location="Basel", BPS="12")
     for suffix in (".mkv", ".mp4"):
         target = tmp_path / f"out{suffix}"
         convert(source, target)
@@ -357,7 +357,7 @@ def test_cover_art(tmp_path, suffix):
 
 
 def test_a_second_video_is_copied(tmp_path):
-    one, two = (film(tmp_path / f"{n}.mkv", audio=None, subtitles=None) for n in "ab")
+    one, two = (video(tmp_path / f"{n}.mkv", audio=None, subtitles=None) for n in "ab")
     source = tmp_path / "in.mkv"
     with av.open(str(one)) as a, av.open(str(two)) as b, av.open(str(source), "w") as out:
         pairs = [(c, out.add_stream_from_template(c.streams.video[0], opaque=True)) for c in (a, b)]
@@ -373,7 +373,7 @@ def test_a_second_video_is_copied(tmp_path):
 
 def test_audio_is_interleaved_with_the_video(tmp_path):
     """No player should have to seek: neither stream runs far ahead of the other in the file."""
-    source = film(tmp_path / "in.mp4", seconds=8, subtitles=None)
+    source = video(tmp_path / "in.mp4", seconds=8, subtitles=None)
     target = tmp_path / "out.mkv"
     convert(source, target)
     latest: dict[str, Fraction] = {}
@@ -395,7 +395,7 @@ def test_audio_that_outlasts_the_video_is_whole(tmp_path):
 
 
 def test_a_long_lead_of_audio_is_told(tmp_path):
-    source = film(tmp_path / "in.mkv", audio="flac", subtitles=None)
+    source = video(tmp_path / "in.mkv", audio="flac", subtitles=None)
     info = probe(source)
     rate = info.timing.rate
     target = tmp_path / "out.mkv"
@@ -503,7 +503,7 @@ def test_sound_of_windows_goes_into_matroska(tmp_path, codec):
 
 
 def test_sound_of_windows_keeps_chapters_and_attachments_beside_it(tmp_path):
-    whole = film(tmp_path / "whole.mkv", audio="flac", seconds=2)
+    whole = video(tmp_path / "whole.mkv", audio="flac", seconds=2)
     sound = old_recording(tmp_path / "sound.avi", "pcm_alaw", 8000)
     source = tmp_path / "in.mkv"
     with av.open(str(whole)) as a, av.open(str(sound)) as b:

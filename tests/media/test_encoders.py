@@ -60,7 +60,7 @@ def test_default_encoder(container, pix_fmt, size, encoder, handed):
     assert (choice.encoder, choice.pix_fmt) == (encoder, handed)
     # That pictures are RGB is no surprise.
     changed = encoder != container.encoders[0] or choice.working != pix_fmt
-    assert bool(choice.warnings) == (changed and container.kind == "film")
+    assert bool(choice.warnings) == (changed and container.kind == "video")
 
 
 def test_lost_transparency_is_a_warning():

@@ -44,7 +44,7 @@ def paused(path: Path, rate: F = F(10), frames: int = 6, last: F = F(2)) -> Path
 
 
 def lasts(path: Path) -> F:
-    """How long a reader thinks that the film is, from its first frame to the end of its last."""
+    """How long a reader thinks that the video is, from its first frame to the end of its last."""
     if path.suffix == ".webp":
         with Image.open(path) as image:
             total = 0

@@ -47,7 +47,7 @@ def test_a_constant_rate_is_found_behind_any_clock(
 
 @settings(deadline=None, max_examples=100)
 @given(st.sampled_from(RATES), st.sampled_from(CLOCKS), st.integers(400, 3000))
-def test_long_films_need_no_header(rate: Fraction, clock: Fraction, count: int) -> None:
+def test_long_videos_need_no_header(rate: Fraction, clock: Fraction, count: int) -> None:
     assume(rate <= 60 or clock != Fraction(1, 600))
     lies = [Fraction(1000), Fraction(90_000), Fraction(29)]
     assert constant_rate(rounded(rate, clock, count), clock, lies) == rate

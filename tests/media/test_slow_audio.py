@@ -68,7 +68,7 @@ def noise(seconds: F, bursts: list[F], length: F = F(1, 5)) -> NDArray[np.float3
     return wave * level
 
 
-def film(
+def video(
     path: Path,
     tracks: list[tuple[str, F, NDArray[np.float32]]],
     *,
@@ -157,7 +157,7 @@ def test_slowed_sound_is_as_long_as_the_picture_and_keeps_its_pitch(
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 def test_sound_stays_with_the_picture(tmp_path: Path, suffix: str) -> None:
     at = [F(1, 2), F(1), F(17, 10), F(5, 2)]
-    clip = film(tmp_path / f"a{suffix}", [("aac", F(0), noise(F(3), at))], frames=30)
+    clip = video(tmp_path / f"a{suffix}", [("aac", F(0), noise(F(3), at))], frames=30)
     slow(clip, f"b{suffix}", 3)
     begin, samples, _ = heard(tmp_path / f"b{suffix}")
     found = [float(begin) + onset for onset in onsets(samples)]
@@ -176,7 +176,7 @@ def test_a_click_is_heard_when_the_flash_is_seen(
     for number in flashes:
         wave[number * RATE // rate :][:240] += 0.7 * np.exp(-np.arange(240, dtype=np.float32) / 60)
     clip = tmp_path / f"a{suffix}"
-    film(clip, [(codec, F(0), wave)], frames=32, rate=rate, white=flashes)
+    video(clip, [(codec, F(0), wave)], frames=32, rate=rate, white=flashes)
     slowed = tmp_path / f"b{suffix}"
     cloudconv.interpolate(clip, slowed, model="blend", slowmo=F(factor), audio="stretch")
     with av.open(str(slowed)) as opened:
@@ -198,7 +198,7 @@ def test_a_click_is_heard_when_the_flash_is_seen(
 def test_every_track_with_its_own_codec_start_and_name(tmp_path: Path) -> None:
     tones = [np.sin(np.arange(3 * RATE) * 2 * np.pi * f / RATE).astype(np.float32) * 0.3
              for f in (330, 700)]  # fmt: skip
-    clip = film(tmp_path / "a.mkv", [("flac", F(0), tones[0]), ("libopus", F(1, 2), tones[1])],
+    clip = video(tmp_path / "a.mkv", [("flac", F(0), tones[0]), ("libopus", F(1, 2), tones[1])],
                 frames=30)  # fmt: skip
     slow(clip, "b.mkv", "5/2")
     with av.open(str(tmp_path / "b.mkv")) as out:
@@ -217,7 +217,7 @@ def test_every_track_with_its_own_codec_start_and_name(tmp_path: Path) -> None:
 
 def test_a_part_takes_its_own_sound(tmp_path: Path) -> None:
     at = [F(1, 5), F(6, 5), F(2), F(13, 5)]
-    clip = film(tmp_path / "a.mkv", [("flac", F(0), noise(F(3), at, F(1, 10)))], frames=30)
+    clip = video(tmp_path / "a.mkv", [("flac", F(0), noise(F(3), at, F(1, 10)))], frames=30)
     result = slow(clip, "b.mkv", 4, start=F(1), end=F(12, 5))
     begin, samples, _ = heard(tmp_path / "b.mkv")
     assert begin == 0
@@ -228,7 +228,7 @@ def test_a_part_takes_its_own_sound(tmp_path: Path) -> None:
 
 
 def test_sound_before_the_picture_is_cut_and_told(tmp_path: Path) -> None:
-    clip = film(
+    clip = video(
         tmp_path / "a.mkv", [("flac", F(0), noise(F(3), [F(1, 2), F(3, 2)]))],
         frames=20, begin=F(1),
     )  # fmt: skip
@@ -241,7 +241,7 @@ def test_sound_before_the_picture_is_cut_and_told(tmp_path: Path) -> None:
 
 def test_a_gap_in_the_sound_stays_a_gap(tmp_path: Path) -> None:
     """Packets lost in the middle: what follows must not move forward."""
-    whole = film(
+    whole = video(
         tmp_path / "whole.mkv", [("flac", F(0), noise(F(3), [F(1, 2), F(5, 2)]))], frames=30
     )
     clip = tmp_path / "a.mkv"
@@ -278,7 +278,7 @@ def test_the_codec_is_the_sources_where_the_container_takes_it(
 ) -> None:
     source = "a.avi" if encoded == "adpcm_ms" else "a.mkv"
     tone = np.sin(np.arange(RATE) * 2 * np.pi * 440 / RATE).astype(np.float32) * 0.3
-    clip = film(tmp_path / source, [(encoded, F(0), tone)], frames=10)
+    clip = video(tmp_path / source, [(encoded, F(0), tone)], frames=10)
     result = slow(clip, f"b{suffix}", 2)
     with av.open(str(tmp_path / f"b{suffix}")) as out:
         assert out.streams.audio[0].codec_context.codec.canonical_name == codec
@@ -345,7 +345,7 @@ def test_a_chord_stays_clean(factor: int) -> None:
 
 
 def test_damaged_sound_is_counted_and_what_follows_stays_in_place(tmp_path: Path) -> None:
-    clip = film(tmp_path / "a.mkv", [("flac", F(0), noise(F(3), [F(1, 2), F(5, 2)]))], frames=30)
+    clip = video(tmp_path / "a.mkv", [("flac", F(0), noise(F(3), [F(1, 2), F(5, 2)]))], frames=30)
     with av.open(str(clip)) as opened:
         packets = [(p.pos, p.size) for p in opened.demux(audio=0) if p.size]
     data = bytearray(clip.read_bytes())

@@ -17,7 +17,7 @@ FRAMES = 25
 
 
 def recording(path: Path, video: str, audio: str | None, **options: Any) -> Path:
-    """A second of film."""
+    """A second of video."""
     tracks = [audio] if audio else []
     return write_clip(path, FRAMES, rate=25, codec=video, audio=tracks, **options)
 
@@ -42,7 +42,7 @@ def times_of(path: Path, kind: str) -> list[F]:
         ("mkv", "libx264", "aac"),
     ],
 )
-def test_recordings_put_together_are_one_film(
+def test_recordings_put_together_are_one_video(
     tmp_path: Path, suffix: str, video: str, audio: str | None, target: str
 ) -> None:
     one = recording(tmp_path / f"one.{suffix}", video, audio, options={"bf": "2"})
@@ -53,7 +53,7 @@ def test_recordings_put_together_are_one_film(
     assert read_times(out) == [F(k, 50) for k in range(4 * FRAMES)]
     if audio is not None:
         times = times_of(out, "audio")
-        # What a decoder starts up on may lie before the film, or at 0 with what comes next.
+        # What a decoder starts up on may lie before the video, or at 0 with what comes next.
         gaps = [b - a for a, b in pairwise(times[1:])]
         lasts = F(1152 if audio == "mp2" else 1024, 48000)
         # At each seam a packet at most starts late, or is left out: two packets would overlap.

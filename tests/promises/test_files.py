@@ -65,7 +65,7 @@ def test_no_output_is_an_input_of_the_batch(clip: Path, tmp_path: Path, link: An
 
 
 MAKERS = {
-    "film": lambda clip, out: cloudconv.interpolate(clip, out / "o.mkv", **BLEND),
+    "video": lambda clip, out: cloudconv.interpolate(clip, out / "o.mkv", **BLEND),
     "gif": lambda clip, out: cloudconv.interpolate(clip, out / "o.gif", **BLEND),
     "pictures": lambda clip, out: cloudconv.interpolate(clip, out / "o/%03d.png", **BLEND),
     "forecast": lambda clip, out: cloudconv.extrapolate(
@@ -130,7 +130,7 @@ def test_what_a_killed_run_left_goes_with_the_next(clip: Path, tmp_path: Path) -
     assert left.name.startswith(files.own_name(tmp_path / "other.gif"))
 
 
-@pytest.mark.parametrize("what", ["film", "gif", "pictures", "dream"])
+@pytest.mark.parametrize("what", ["video", "gif", "pictures", "dream"])
 def test_what_appears_meanwhile_is_kept(
     clip: Path, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,7 +205,7 @@ def compared(clip: Path, folder: Path, **given: Any) -> Any:
     return cloudconv.compare(clip, models=("blend",), against=("hold",), report=folder, **given)
 
 
-def test_a_report_never_replaces_the_film_that_it_is_of(tmp_path: Path) -> None:
+def test_a_report_never_replaces_the_video_that_it_is_of(tmp_path: Path) -> None:
     folder = tmp_path / "look"
     folder.mkdir()
     clip = write_clip(folder / "side_by_side.mp4", 9, codec="libx264")
@@ -263,7 +263,7 @@ interpolate([sys.argv[1]], out_dir=sys.argv[2], model="blend", fps=48)
 """
 
 
-@pytest.mark.parametrize("what", ["film", "gif"])
+@pytest.mark.parametrize("what", ["video", "gif"])
 def test_a_kill_right_after_the_output_has_its_name_leaves_nothing(
     clip: Path, tmp_path: Path, what: str
 ) -> None:

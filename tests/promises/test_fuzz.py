@@ -126,7 +126,7 @@ def survive(
     return ends
 
 
-def test_damaged_files_end_in_a_sentence_or_in_a_whole_film(
+def test_damaged_files_end_in_a_sentence_or_in_a_whole_video(
     commands: Commands, seeds: list[Path], tmp_path: Path
 ) -> None:
     ends = survive(commands, seeds, tmp_path, [*range(FEW), *ONCE_WRONG])

@@ -113,7 +113,7 @@ def test_absurd_files_give_one_sentence(tmp_path: Path, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("rate", ["0:0", "0:1", "25:0", "2147483647:1", "1:2147483647"])
-def test_absurd_rates_give_a_film_or_one_sentence(tmp_path: Path, rate: str) -> None:
+def test_absurd_rates_give_a_video_or_one_sentence(tmp_path: Path, rate: str) -> None:
     clip = tmp_path / "odd.y4m"
     clip.write_bytes(y4m(8, 8, rate))
     output = tmp_path / "out.mp4"
@@ -155,9 +155,9 @@ def test_bad_weights_files_give_one_sentence(
     assert not output.exists()
 
 
-def test_a_full_disk_gives_one_sentence_and_no_half_a_film(tmp_path: Path) -> None:
+def test_a_full_disk_gives_one_sentence_and_no_half_a_video(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mkv", 12, size=(320, 240), noise=20.0)
-    limit = 200_000  # the film would have more than a million bytes
+    limit = 200_000  # the video would have more than a million bytes
     command = [sys.executable, "-m", "cloudconv", "interp", str(clip), str(tmp_path / "out.mkv")]
     ended = subprocess.run(
         [*command, "--factor", "2", "--model", "blend", "--encoder", "ffv1", "--threads", "1"],

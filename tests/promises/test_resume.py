@@ -202,10 +202,10 @@ def test_work_on_another_input_is_kept(stopped: Path, made: Path, tmp_path: Path
 def test_work_with_other_weights_is_kept(
     stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cloudconv.jobs.interp import video as film
+    from cloudconv.jobs.interp import video as video
 
     with monkeypatch.context() as patch:
-        patch.setattr(film, "weights_fingerprint", lambda _: "another hash")
+        patch.setattr(video, "weights_fingerprint", lambda _: "another hash")
         with pytest.raises(OutputError, match="another weights"):
             interp(made / "a.mkv", stopped / "b.mkv")
     assert interp(made / "a.mkv", stopped / "b.mkv").resumed

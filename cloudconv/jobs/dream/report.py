@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from cloudconv.dreaming.vitals.vitals import Sighting, Vitals
 from cloudconv.dreaming.vitals.words import failures
 from cloudconv.jobs.dream.settings import DreamResult
-from cloudconv.report import DreamPage, Film, Picture, ReportFolder, Shot, render_dream
+from cloudconv.report import DreamPage, Picture, ReportFolder, Shot, Video, render_dream
 
 PAGE, RESULT = "index.html", "result.json"
 
@@ -57,7 +57,7 @@ def write_report(
         limits=result.limits,
         shots=[_shot(number, picture, step) for number, picture in pictures.items()],
         strangest=[_strangest(row.strangest, step) for row in rows if row.strangest],
-        film=_film(Path(result.output), Path(result.report or "")),
+        video=_video(Path(result.output), Path(result.report or "")),
     )
     texts = {
         RESULT: json.dumps(asdict(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
@@ -66,7 +66,7 @@ def write_report(
     folder.put(texts)
 
 
-def _film(output: Path, folder: Path) -> Film | None:
+def _video(output: Path, folder: Path) -> Video | None:
     """The dream's file, if it is one: neither standard output nor a folder of pictures."""
     if not output.is_file():
         return None
@@ -74,8 +74,8 @@ def _film(output: Path, folder: Path) -> Film | None:
     try:
         way = os.path.relpath(whole, folder.resolve())
     except ValueError:  # another drive
-        return Film(output.name, whole.as_uri())
-    return Film(output.name, quote(Path(way).as_posix()))
+        return Video(output.name, whole.as_uri())
+    return Video(output.name, quote(Path(way).as_posix()))
 
 
 def _shot(number: int, picture: NDArray[np.uint8], step: Fraction) -> Shot:

@@ -1,6 +1,6 @@
-"""A model fine-tuned on the very film that it is to interpolate, and used only where it gains.
+"""A model fine-tuned on the very video that it is to interpolate, and used only where it gains.
 
-Shots from all over the film are learnt from, and a part of it is held back. In the end both models
+Shots from all over the video are learnt from, and a part of it is held back. In the end both models
 make every other frame of the held-back part, the way ``interp`` makes frames, and the true frames
 decide. The folder in which that is done outlasts an interruption: the training goes on from its
 checkpoint, and weights that are finished are found again.
@@ -51,7 +51,7 @@ _STATE = "adapted.json"
 _MEASURED = 24  # frames
 _SIDE = 128  # of what is learnt from, in pixels
 _SETTINGS: dict[str, Any] = {
-    "learning_rate": 2e-4,
+    "learning_rate": 4e-4,
     "val_windows": 8,
     "val_crop": 384,
     "validate_every": 100,
@@ -78,9 +78,9 @@ class Adapted:
     def __str__(self) -> str:
         scored = f"{self.gain:+.2f} dB on {self.frames} held-back frames"
         if self.kept:
-            return f"adapted to the film in {self.minutes:.1f} min: {scored}"
+            return f"adapted to the video in {self.minutes:.1f} min: {scored}"
         return (
-            f"Adapting to the film gained too little ({scored}, {LEAST_GAIN} dB are needed): the "
+            f"Adapting to the video gained too little ({scored}, {LEAST_GAIN} dB are needed): the "
             "model is used as it ships."
         )
 
@@ -102,7 +102,7 @@ class AdaptPlan:
 
     @property
     def held(self) -> tuple[Span, ...]:
-        """The part that is held back, as fractions of the film's length."""
+        """The part that is held back, as fractions of the video's length."""
         return _within(held_spans(self._frames, self._gap + 1), *self._window)
 
     def is_held(self, times: tuple[Fraction, ...]) -> bool:
@@ -308,7 +308,7 @@ def _learn(
     on_adapting: OnAdapting | None,
     on_warning: Callable[[str], None],
 ) -> float:
-    """Train as long as it was asked for; the seconds, 0 for a film that cannot be learnt from."""
+    """Train as long as it was asked for; the seconds, 0 for a video that cannot be learnt from."""
     total = 60 * plan.minutes
     seconds = 0.0
     stop = threading.Event()
@@ -327,7 +327,7 @@ def _learn(
     try:
         done = train.run(settings, on_tick=watch, known=plan.info, stop=stop)
     except (InputError, ModelError) as error:
-        on_warning(f"The film cannot be learnt from: {error}")
+        on_warning(f"The video cannot be learnt from: {error}")
         return 0.0
     if done.interrupted:
         raise KeyboardInterrupt

@@ -204,7 +204,7 @@ def _speed_tag(settings: InterpSettings) -> str:
 
 def is_joinable(output: Path) -> bool:
     """Whether the output can be put together from segments; else it is made in one go."""
-    return not is_stdout(output) and container_of(output).kind == "film"
+    return not is_stdout(output) and container_of(output).kind == "video"
 
 
 def source_of(job: VideoPlan) -> Source:

@@ -23,7 +23,7 @@ class InterpSettings:
 
     Times are seconds from the first frame; ``end`` is exclusive. ``out_dir`` is where an output
     without a name goes. ``input_fps``: the rate of pictures that keep no times (default 25).
-    ``adapt``: minutes for fine-tuning the model on this film first, which is used if it gains;
+    ``adapt``: minutes for fine-tuning the model on this video first, which is used if it gains;
     ``save_model``: where the weights are kept.
 
     Raises :class:`SettingsError` on values out of range.
@@ -135,7 +135,7 @@ class InterpPlan(InterpOutcome):
     They are None where the run would end before its first frame. ``memory_bytes``: of the whole
     process in the host's memory; 0 where the system does not tell.
     ``disk_bytes``: about what it takes on the disk, by the input's size; until its segments are
-    joined, a film is there twice. ``refusals``: why the run would refuse to write the output.
+    joined, a video is there twice. ``refusals``: why the run would refuse to write the output.
     ``adapt``: minutes that the model would be adapted for first, None for not at all.
     """
 

@@ -87,7 +87,7 @@ class VideoRender:
         self.on_adapting: OnAdapting | None = None
 
     def adapt(self) -> None:
-        """Fine-tune the model on the film first, if that is asked for and others make its pieces.
+        """Fine-tune the model on the video first, if that is asked for and others make its pieces.
 
         Raises:
             CloudconvError: the input cannot be read, or nothing can be written.
@@ -363,7 +363,7 @@ class VideoRender:
 
 
 def adapt_plan(job: VideoPlan, on_warning: Callable[[str], None]) -> AdaptPlan | None:
-    """How the model is adapted to the film; None where it is not."""
+    """How the model is adapted to the video; None where it is not."""
     settings = job.settings
     if settings.adapt is None:
         return None

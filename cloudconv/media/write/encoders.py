@@ -202,7 +202,7 @@ def choose(
     wanted, exact = pix_fmt, False
     if settings.pix_fmt is not None:
         wanted, exact = _working(settings.pix_fmt), True
-    if container.kind != "film":
+    if container.kind != "video":
         names = _fixed_encoder(container, settings)
     elif settings.encoder is not None:
         names = (_checked_name(settings.encoder, container),)
@@ -214,14 +214,14 @@ def choose(
     working = _working(picked)
     warnings: list[str] = []
     first = container.encoders[0]
-    if settings.encoder is None and container.kind == "film" and name != first:
+    if settings.encoder is None and container.kind == "video" and name != first:
         if wanted in _takes(first) and _fits(first, wanted, width, height):
             said = f"Few players show {wanted} as {first} writes it"
         else:
             said = f"{first} cannot hold {_why_not(first, wanted, width, height)}"
         warnings.append(f"{said}: {name} is used instead.")
     if _worth_a_word(container, wanted, working):
-        who = f"{name} in {container.name}" if container.kind == "film" else container.name
+        who = f"{name} in {container.name}" if container.kind == "video" else container.name
         warnings.append(
             f"{who} cannot hold {wanted} at {width}x{height}: "
             f"the pictures are written as {working}."
@@ -246,7 +246,7 @@ def _alpha_lost(wanted: str, working: str) -> bool:
 
 
 def _worth_a_word(container: Container, wanted: str, working: str) -> bool:
-    if container.kind == "film":
+    if container.kind == "video":
         return working != wanted
     # That pictures are RGB is no surprise, nor that a GIF has few colours.
     coarser = layout(working).depth < layout(wanted).depth and container.muxer != "gif"

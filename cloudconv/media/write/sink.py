@@ -252,7 +252,7 @@ class Sink:
 
     def _warn_of_losses(self, info: MediaInfo, carry: Carry | None, rate: Fraction | None) -> None:
         container, name = self._container, self._container.name
-        if container.kind != "film":
+        if container.kind != "video":
             if info.display_matrix is not None:
                 self.warnings.append(
                     f"{name} cannot hold the rotation; the pictures stay unturned."
@@ -263,7 +263,7 @@ class Sink:
             if container.kind == "pictures" and rate is None:
                 self.warnings.append("Picture files keep no times; the uneven timing is lost.")
         to_stdout = is_stdout(self._path) and self.encoder not in ("libx264", "libx265")
-        if info.aspect is not None and (container.kind != "film" or to_stdout):
+        if info.aspect is not None and (container.kind != "video" or to_stdout):
             self._warn_of_aspect()
 
     def _warn_of_aspect(self) -> None:

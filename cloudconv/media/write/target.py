@@ -33,7 +33,7 @@ class Container:
     """
 
     name: str
-    kind: Literal["film", "animation", "pictures"]
+    kind: Literal["video", "animation", "pictures"]
     muxer: str
     encoders: tuple[str, ...]
     clock: Fraction | None = None
@@ -47,14 +47,14 @@ _MILLISECOND = Fraction(1, 1000)
 _LARGEST = 2**31 - 1
 _MP4 = Container(
     "MP4",
-    "film",
+    "video",
     "mp4",
     ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1"),
     subtitles="mov_text",
 )
 _MOV = Container(
     "MOV",
-    "film",
+    "video",
     "mov",
     ("libx264", "libx264rgb", "libx265", "prores_ks"),
     subtitles="mov_text",
@@ -63,7 +63,7 @@ _MOV = Container(
 )
 _MKV = Container(
     "Matroska",
-    "film",
+    "video",
     "matroska",
     ("libx264", "libx265", "libvpx-vp9", "libsvtav1", "ffv1"),
     clock=_MILLISECOND,
@@ -72,7 +72,7 @@ _MKV = Container(
 )
 _WEBM = Container(
     "WebM",
-    "film",
+    "video",
     "webm",
     ("libvpx-vp9", "libsvtav1"),
     clock=_MILLISECOND,

@@ -126,7 +126,7 @@ def _tidy(said: list[tuple[int, str, str]]) -> list[tuple[int, str, str]]:
 
 
 class FileWriter:
-    """Everything that has a muxer: films with the source's other streams, GIF and APNG."""
+    """Everything that has a muxer: videos with the source's other streams, GIF and APNG."""
 
     def __init__(
         self,
@@ -174,7 +174,7 @@ class FileWriter:
             self._stream = stream
             if unlisted:
                 stream.codec_context.flags |= Flags.global_header
-            if carry is not None and container.kind == "film":
+            if carry is not None and container.kind == "video":
                 self._copier = Copier(
                     carry, self._out, container, seekable=not is_stdout(path), unlisted=unlisted
                 )
@@ -182,7 +182,7 @@ class FileWriter:
             if choice.encoder.startswith("libvpx") and layout(choice.working).alpha:
                 # Readers look for alpha beside the packets only where this tag says so.
                 stream.metadata["alpha_mode"] = "1"
-            if display_matrix is not None and container.kind == "film":
+            if display_matrix is not None and container.kind == "video":
                 stream.set_display_matrix(struct.unpack("<9i", display_matrix))
             open_strictly(choice, self._out.start_encoding)
             undo.pop_all()
