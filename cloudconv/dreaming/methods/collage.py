@@ -24,7 +24,7 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.stabilise import Pan, panorama_of
 from cloudconv.dreaming.material.wind import Carried, Wind, led_up, outside
 from cloudconv.dreaming.methods.clip_selector import ClipSelector
-from cloudconv.dreaming.methods.compositing import blended, blurred, resized, weight_size
+from cloudconv.dreaming.methods.compositing import around, blended, blurred, resized, weight_size
 from cloudconv.dreaming.methods.fade_detector import FadeDetector
 from cloudconv.dreaming.methods.transition import Transition, order_of
 
@@ -154,7 +154,7 @@ class _Run:
         self._mean = resized_flow(self._wind.mean[None], self._size)[0]
         self._chooser = ClipSelector(material, self._random)
         self._still = material.matte
-        self._box = _around(self._still)
+        self._box = around(self._still)
         self._usual = _usual(material, self._size)
         self._pasted = material.picture(-1)
         self._seen = material.last_seen
@@ -261,11 +261,11 @@ class _Run:
             pasted = torch.lerp(self._leads_to[:, *self._box], pasted, share)
         elif gain is not None:
             pasted = pasted * resized(gain, self._pasted.shape[-2:])[:, *self._box]
-        seen = self._seen[:, *self._box]
         # Pictures of the material are not to be written to.
         if len(self._layers) == 1:
             self._seen = self._seen.clone()
-        self._seen[:, *self._box] = torch.lerp(seen, pasted, self._still[self._box])
+        seen = self._seen[:, *self._box]
+        seen.lerp_(pasted, self._still[self._box])
 
     def _playing(self, start: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         for frame in range(start, len(self._material)):
@@ -286,15 +286,6 @@ class _Run:
             self._seen, coming, self._mean, self._random, self._size, alike_first=alike_first
         )
         self._layers.append(_Layer(pictures, Transition(order, self._mean, lasts, delay)))
-
-
-def _around(still: Tensor) -> tuple[slice, slice]:
-    """The rows and columns that have to do with what stands still."""
-    box = []
-    for axis in (1, 0):
-        places = torch.nonzero(still.amax(axis) > 0)[:, 0]
-        box.append(slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0))
-    return box[0], box[1]
 
 
 def _usual(material: Material, size: tuple[int, int]) -> Tensor:
