@@ -38,7 +38,7 @@ _FORECAST_SHARE = 0.2  # … or that share of all frames of the material
 _FADED_BLOWS_IN, _FADED_SECOND = 72, 36  # the same from when a forecast has faded before that
 _WHOLE = 0.999  # of the weight: so much is all of it
 _MEAN_OF = 50  # frames that tell what the material usually looks like
-_RIM = 7  # pixels of the weights around what no frame has seen, that are not shown either
+_RIM = 0.01  # of the longer side: around what no frame has seen, that is not shown either
 _SETTLES = 30  # frames in which the edges of the last frame of a pan give way to the others'
 
 
@@ -232,7 +232,8 @@ class _Run:
         """Where the forecast would show what no frame has seen: (h, w) from 0 to 1."""
         way = resized_flow(self._carried.way[None], self._size)[0]
         beyond = outside(way).clamp_max(1)[None]
-        return blurred(functional.max_pool2d(beyond, _RIM, 1, _RIM // 2), _RIM / 4)[0]
+        rim = max(1, round(_RIM * max(self._size)))
+        return blurred(functional.max_pool2d(beyond, 2 * rim + 1, 1, rim), rim / 2)[0]
 
     def _gain(self, frame: int) -> Tensor | None:
         """What brings a picture with the light of a frame to the light of now."""
