@@ -146,10 +146,18 @@ def test_limits_are_as_wide_as_the_clip_needs(footage: list[Picture]) -> None:
 
 def test_limits_go_by_the_last_frames_of_the_clip_too(footage: list[Picture]) -> None:
     calm = Meter(material(footage[:160]), frames=50).limits
-    # Its last ten frames run away.
-    hurried = [*footage[:150], *footage[153:180:3]]
-    wide = Meter(material(hurried), frames=50).limits
+    # Before its last frame some are missing.
+    wide = Meter(material([*footage[:159], footage[180]]), frames=50).limits
     assert wide["jump"][1] > calm["jump"][1]
+
+
+def test_motion_that_sets_in_is_no_jump(footage: list[Picture]) -> None:
+    source = material(footage[:160])
+    hurried = [*footage[160:200], *footage[200:240:4]]
+    (row,) = vitals_of(source, [tensor(p) for p in hurried])
+    assert "jump" not in row.failed
+    (row,) = vitals_of(source, [tensor(p) for p in [*footage[160:185], *footage[215:240]]])
+    assert "jump" in row.failed
 
 
 def test_the_first_frames_are_not_judged_by_a_hundred(footage: list[Picture]) -> None:
