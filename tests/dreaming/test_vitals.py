@@ -113,6 +113,22 @@ def test_a_double_exposure_is_dead(source: Material, footage: list[Picture]) -> 
     assert x + width > 40 / 128
 
 
+def test_a_pasted_rectangle_of_the_same_light_is_dead(
+    source: Material, footage: list[Picture]
+) -> None:
+    pasted = [picture.copy() for picture in footage[160:260]]
+    for picture, other in zip(pasted, footage, strict=False):
+        part, covered = other[5:75, 30:90].astype(float), picture[5:75, 30:90]
+        light = covered.mean((0, 1)) - part.mean((0, 1))
+        picture[5:75, 30:90] = np.uint8(np.clip(np.rint(part + light), 0, 255))
+    row = judged(source, pasted)
+    assert "strangeness" in row.failed
+    assert row.strangest is not None
+    x, y, width, height = row.strangest.box
+    edges = [abs(x + width / 2 - edge / 128) < 0.03 for edge in (30, 90)]
+    assert any(edges) or any(abs(y + height / 2 - edge / 96) < 0.03 for edge in (5, 75))
+
+
 def test_a_smear_along_the_edge_is_dead(source: Material, footage: list[Picture]) -> None:
     smeared = [picture.copy() for picture in footage[160:260]]
     for picture in smeared:

@@ -22,6 +22,7 @@ from torch import Tensor
 from cloudconv.dreaming.material.flow_stats import small_copy
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.vitals.features import Array, Look, Looker, regions
+from cloudconv.dreaming.vitals.seams import Seams
 from cloudconv.dreaming.vitals.strangeness import Familiar, Strange
 
 WINDOW = 100
@@ -151,6 +152,7 @@ class Meter:
         pictures = [shown(k) for k in range(first, len(material))]
         self._source = _Source(pictures, Looker(self._found, last))
         self._familiar = Familiar(pictures)
+        self._seams = Seams(pictures)
         self._looker = Looker(self._found, last)
         self._past = _Past(self._source.thumbnails)
         for k in range(max(0, len(material) - 2), len(material)) if follows else ():
@@ -171,7 +173,8 @@ class Meter:
     def push(self, picture: Tensor) -> None:
         """Look at the next picture, (3, H, W) RGB nominally in [0, 1]."""
         small = small_copy(picture, self._size)
-        look, strange = self._looker.look(small), self._familiar.look(small)
+        look = self._looker.look(small)
+        strange = self._seams.look(small, self._familiar.look(small))
         self._looks.append((look, self._past.nearest(look.thumbnail), strange))
         if self._strangest is None or strange.amount > self._strangest.amount:
             self._strangest = Sighting(self._seen, strange.amount, small, strange.box)
