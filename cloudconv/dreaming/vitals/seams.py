@@ -21,7 +21,7 @@ _KEPT = 0.9  # of the mean over time, at each frame
 _WARM = 10  # frames before that mean tells
 _BESIDE = 3  # pixels on either side that an edge is held against
 _FAINT = 1.0  # levels: differences beside an edge count as that at least
-_SLACK = 1.15
+_LIMIT, _SLACK = 1.5, 1.15
 _USUAL = 0.9  # quantile of frames of the clip's second half against its first
 
 
@@ -36,11 +36,11 @@ class Seams:
                 found[axis].append(strength)
         half = len(pictures) // 2
         self._known = [_most(axis) for axis in found]
-        self._limit = 1.0
+        self._limit = _LIMIT
         if half > 2 * _WARM:
             apart = [(np.stack(axis[half:]) - _most(axis[:half])).max((1, 2)) for axis in found]
             usual = float(np.quantile(np.maximum(*apart), _USUAL))
-            self._limit = max(1.0, _SLACK * usual)
+            self._limit = max(_LIMIT, _SLACK * usual)
         self._means = {}
         self._seen = 0
 

@@ -72,6 +72,7 @@ _MOST_SOURCE = 500  # frames of the clip that it is held against, the latest
 _HISTORY = 900  # frames of the dream that repeats are looked for in
 _LEAST_COLOUR = 2.0  # mean distance between channels, in levels, below which there is no colour
 _LEAST_MOTION = 0.03  # mean change in levels below which nothing moves
+_REPEATED = 0.25  # of the usual change, below which a frame repeats the one before
 _LEAST_WINDOW = 8
 _LEAST_HALF = 16  # frames of half a clip, below which it tells nothing of the other
 _FEW = 25  # frames, whose limits hold until a window is full
@@ -404,10 +405,16 @@ def _jump(changes: Sequence[float]) -> float:
     """How far the largest change from frame to frame stands out.
 
     Against the usual one, and the largest within two frames of it: what begins to move goes on.
+    What follows repeated frames makes up for them.
     """
-    padded = np.pad(np.array(changes), 2)
+    usual = float(np.median(changes))
+    steps, waits = [], 1
+    for change in changes:
+        steps.append(change / waits)
+        waits = waits + 1 if change < _REPEATED * usual else 1
+    padded = np.pad(steps, 2)
     beside = np.max([np.roll(padded, shift) for shift in (-2, -1, 1, 2)], axis=0)[2:-2]
-    return float((changes / np.maximum(beside, np.median(changes))).max())
+    return float((steps / np.maximum(beside, usual)).max())
 
 
 class _Spread:
