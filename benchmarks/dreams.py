@@ -1,11 +1,16 @@
 """How dreams hold over a folder of clips: a table, and a contact sheet of each to look at.
 
     python benchmarks/dreams.py CLIP... --out FOLDER --frames 300 --width 320
+    python benchmarks/dreams.py CLIP... --out FOLDER --check
 
 Clips are made small first. Each row: the mode and why, the share of unreal blocks (of 20 pixels at
 320 wide: the root mean square difference to the nearest source frame at the same place is above
 .03) on average and in the worst frame, the vitals that failed, and new frames a second, encoding
 left out. All vitals of each window go to FOLDER/results.json.
+
+With ``--check`` the vitals themselves are judged, over all windows of the clips: the second half of
+a clip against its first must be called alive, and what no footage shows must be called dead: two
+frames mixed, a rectangle of another frame pasted in, an edge column that repeats, light that jumps.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +31,13 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.registry import method
 from cloudconv.dreaming.select import choose
-from cloudconv.dreaming.vitals.vitals import Meter
+from cloudconv.dreaming.vitals.vitals import Meter, Vitals
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.media.read.probe import probe
 
 BLOCK, WIDE = 20, 320
 UNREAL = 0.03
+LEAST_HALF = 24  # frames of half a clip, below which it tells nothing of the other
 
 
 def main() -> None:
@@ -44,11 +51,16 @@ def main() -> None:
     parser.add_argument("--mode", default="auto")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--check", action="store_true", help="judge the vitals instead")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     target = options.out / "results.json"
     results = json.loads(target.read_text()) if target.exists() else {}
+    if options.check:
+        with torch.inference_mode():
+            check(options)
+        return
     for clip in options.clips:
         with torch.inference_mode():
             found = measure(clip, options)
@@ -104,6 +116,85 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
         "vitals": [{**row.as_json(), "failed": row.failed} for row in rows],
         "limits": meter.limits_as_json(),
     }
+
+
+def check(options: argparse.Namespace) -> None:
+    """How many windows of real footage, and of what no footage shows, are called alive."""
+    alive: dict[str, list[bool]] = {kind: [] for kind in ("real", *BROKEN)}
+    for clip in options.clips:
+        whole = gather_material(probe(small_clip(clip, options.width, options.out)))
+        half = len(whole.real_frames) // 2
+        if half < LEAST_HALF:
+            continue
+        first, second = (
+            Material(
+                whole.real_frames[part], times=whole.times[part], step=whole.step, cut=whole.cut
+            )
+            for part in (slice(half), slice(half, None))
+        )
+        said = []
+        for kind in alive:
+            rows = judged(first, second, BROKEN.get(kind, lambda pictures, _: pictures))
+            alive[kind] += [row.alive for row in rows]
+            said.append(f"{kind}: {' '.join(','.join(row.failed) or 'alive' for row in rows)}")
+        print(f"{clip.stem[:34]:34} {' | '.join(said)}", flush=True)
+    for kind, lived in alive.items():
+        print(f"{kind}: {sum(lived)} of {len(lived)} windows alive")
+
+
+def judged(first: Material, second: Material, change: Change) -> list[Vitals]:
+    """The vitals of a clip's second half, changed, against its first."""
+    count = len(second)
+    meter = Meter(first, as_filmed=True, repeats=True, frames=count)
+    pictures = [second.real(second.place(k)[0]) for k in range(count)]
+    for picture in change(pictures, [first.real(k) for k in range(len(first.real_frames))]):
+        meter.push(picture)
+    return meter.finish()
+
+
+def doubled(pictures: list[torch.Tensor], known: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Double exposures: the mean of each frame and one of the other half."""
+    return [(p + known[k % len(known)]) / 2 for k, p in enumerate(pictures)]
+
+
+def pasted(pictures: list[torch.Tensor], known: list[torch.Tensor]) -> list[torch.Tensor]:
+    """A rectangle of frames of the other half, brought to the light of what it covers."""
+    made = []
+    for k, picture in enumerate(pictures):
+        high, wide = picture.shape[1:]
+        box = slice(high // 4, high * 3 // 4), slice(wide // 4, wide * 3 // 4)
+        part = known[k % len(known)][:, *box]
+        light = picture[:, *box].mean((1, 2), keepdim=True) - part.mean((1, 2), keepdim=True)
+        made.append(picture.clone())
+        made[-1][:, *box] = part + light
+    return made
+
+
+def smeared(pictures: list[torch.Tensor], _: list[torch.Tensor]) -> list[torch.Tensor]:
+    """One column, repeated over a twentieth of the picture up to its left edge."""
+    made = [picture.clone() for picture in pictures]
+    for picture in made:
+        deep = picture.shape[2] // 20
+        picture[..., :deep] = picture[..., deep : deep + 1]
+    return made
+
+
+def flashed(pictures: list[torch.Tensor], _: list[torch.Tensor]) -> list[torch.Tensor]:
+    """A third brighter and warmer on the left half, from the middle of the time on."""
+    gain = pictures[0].new_tensor([1.35, 1.1, 0.8])[:, None, None]
+    made = [picture.clone() for picture in pictures]
+    for picture in made[len(made) // 2 :]:
+        picture[..., : picture.shape[2] // 2] *= gain
+    return made
+
+
+Change = Callable[[list[torch.Tensor], list[torch.Tensor]], list[torch.Tensor]]
+BROKEN: dict[str, Change] = {
+    "doubled": doubled,
+    "pasted": pasted,
+    "smeared": smeared,
+    "flashed": flashed,
+}
 
 
 class Blocks:

@@ -113,6 +113,22 @@ def test_a_double_exposure_is_dead(source: Material, footage: list[Picture]) -> 
     assert x + width > 40 / 128
 
 
+def test_a_pasted_rectangle_of_the_same_light_is_dead(
+    source: Material, footage: list[Picture]
+) -> None:
+    pasted = [picture.copy() for picture in footage[160:260]]
+    for picture, other in zip(pasted, footage, strict=False):
+        part, covered = other[5:75, 30:90].astype(float), picture[5:75, 30:90]
+        light = covered.mean((0, 1)) - part.mean((0, 1))
+        picture[5:75, 30:90] = np.uint8(np.clip(np.rint(part + light), 0, 255))
+    row = judged(source, pasted)
+    assert "strangeness" in row.failed
+    assert row.strangest is not None
+    x, y, width, height = row.strangest.box
+    edges = [abs(x + width / 2 - edge / 128) < 0.03 for edge in (30, 90)]
+    assert any(edges) or any(abs(y + height / 2 - edge / 96) < 0.03 for edge in (5, 75))
+
+
 def test_a_smear_along_the_edge_is_dead(source: Material, footage: list[Picture]) -> None:
     smeared = [picture.copy() for picture in footage[160:260]]
     for picture in smeared:
@@ -146,10 +162,18 @@ def test_limits_are_as_wide_as_the_clip_needs(footage: list[Picture]) -> None:
 
 def test_limits_go_by_the_last_frames_of_the_clip_too(footage: list[Picture]) -> None:
     calm = Meter(material(footage[:160]), frames=50).limits
-    # Its last ten frames run away.
-    hurried = [*footage[:150], *footage[153:180:3]]
-    wide = Meter(material(hurried), frames=50).limits
+    # Before its last frame some are missing.
+    wide = Meter(material([*footage[:159], footage[180]]), frames=50).limits
     assert wide["jump"][1] > calm["jump"][1]
+
+
+def test_motion_that_sets_in_is_no_jump(footage: list[Picture]) -> None:
+    source = material(footage[:160])
+    hurried = [*footage[160:200], *footage[200:240:4]]
+    (row,) = vitals_of(source, [tensor(p) for p in hurried])
+    assert "jump" not in row.failed
+    (row,) = vitals_of(source, [tensor(p) for p in [*footage[160:185], *footage[215:240]]])
+    assert "jump" in row.failed
 
 
 def test_the_first_frames_are_not_judged_by_a_hundred(footage: list[Picture]) -> None:

@@ -207,8 +207,8 @@ def test_a_browser_shows_the_video(bouncing: Path, tmp_path: Path) -> None:
 
 def test_only_the_last_scene_is_material(bouncing: Path, tmp_path: Path) -> None:
     scenes = [picture(k, noise=3, scene=2) for k in range(30)]
-    video = write_clip(tmp_path / "a.mkv", [*scenes, *(video(p) for p in ball(60))], rate=25)
-    result = dream(video, tmp_path / "b.mkv", frames=40, loop=True)
+    clip = write_clip(tmp_path / "a.mkv", [*scenes, *(video(p) for p in ball(60))], rate=25)
+    result = dream(clip, tmp_path / "b.mkv", frames=40, loop=True)
     assert result.cut == 1.2
     assert (result.material_frames, result.loop) == (60, False)
     assert any("Only the last scene, from 1.2 s on" in message for message in result.warnings)

@@ -383,11 +383,11 @@ def test_the_command(clip: str, tmp_path: Path) -> None:
     assert " → " in done.stderr
     assert "dB (held-back part)" in done.stderr
     assert result["output"] == str(output)
-    again = runner.invoke(app, [*words.split(), "-o", str(tmp_path), "--val-part", "0.8:1"])
+    again = runner.invoke(app, ["train", *words.split(), "-o", str(tmp_path), "--val-part", "0.8:1"])
     named = tmp_path / f"{PREDICT.name}_trained.safetensors"
     assert json.loads(again.stdout)["output"] == str(named)
     assert named.exists()
-    beneath = [*words.split(), "-o", str(output / "p.safetensors")]
+    beneath = ["train", *words.split(), "-o", str(output / "p.safetensors")]
     assert f"{output} is not a folder" in runner.invoke(app, beneath).stderr
     assert result["best"]["psnr"]["1"] > 10
     assert "naive" in done.stderr

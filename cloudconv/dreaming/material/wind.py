@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.flow_stats import mean_flow, resized_flow
 from cloudconv.dreaming.material.material import Material, spread
-from cloudconv.dreaming.methods.compositing import blurred, filled, moved, resized
+from cloudconv.dreaming.methods.compositing import around, blurred, filled, moved, resized
 from cloudconv.models.ops import warp
 
 _RECENT = 4  # pairs that tell how the last frame moves
@@ -72,6 +72,7 @@ class Carried:
         self._covers = covers
         self._picture = picture
         self._still = still
+        self._box = around(still)
         self._filled = sky_behind(picture, still, wind.size)
         self._velocity = wind.recent.clone()
         self.way = torch.zeros_like(self._velocity)
@@ -108,9 +109,13 @@ class Carried:
         size = self._picture.shape[-2:]
         way = resized_flow(self.way[None], (size[0], size[1]))[0]
         fade = float((torch.hypot(*self.way) * self._wind.moving).max() / _FILLS_BY)
-        source = torch.lerp(self._picture, self._filled, min(1.0, fade))
+        source = self._filled
+        if fade < 1:
+            source = torch.lerp(self._picture, self._filled, fade)
         sky = moved(source, way)
-        return torch.lerp(sky, self._picture, self._still)
+        # In place, and only there: the pictures are large.
+        sky[:, *self._box].lerp_(self._picture[:, *self._box], self._still[self._box])
+        return sky
 
 
 def led_up(

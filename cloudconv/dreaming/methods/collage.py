@@ -24,7 +24,7 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.stabilise import Pan, panorama_of
 from cloudconv.dreaming.material.wind import Carried, Wind, led_up, outside
 from cloudconv.dreaming.methods.clip_selector import ClipSelector
-from cloudconv.dreaming.methods.compositing import blended, blurred, resized, weight_size
+from cloudconv.dreaming.methods.compositing import around, blended, blurred, resized, weight_size
 from cloudconv.dreaming.methods.fade_detector import FadeDetector
 from cloudconv.dreaming.methods.transition import Transition, order_of
 
@@ -38,7 +38,7 @@ _FORECAST_SHARE = 0.2  # … or that share of all frames of the material
 _FADED_BLOWS_IN, _FADED_SECOND = 72, 36  # the same from when a forecast has faded before that
 _WHOLE = 0.999  # of the weight: so much is all of it
 _MEAN_OF = 50  # frames that tell what the material usually looks like
-_RIM = 7  # pixels of the weights around what no frame has seen, that are not shown either
+_RIM = 0.01  # of the longer side: around what no frame has seen, that is not shown either
 _SETTLES = 30  # frames in which the edges of the last frame of a pan give way to the others'
 
 
@@ -154,7 +154,7 @@ class _Run:
         self._mean = resized_flow(self._wind.mean[None], self._size)[0]
         self._chooser = ClipSelector(material, self._random)
         self._still = material.matte
-        self._box = _around(self._still)
+        self._box = around(self._still)
         self._usual = _usual(material, self._size)
         self._pasted = material.picture(-1)
         self._seen = material.last_seen
@@ -232,7 +232,8 @@ class _Run:
         """Where the forecast would show what no frame has seen: (h, w) from 0 to 1."""
         way = resized_flow(self._carried.way[None], self._size)[0]
         beyond = outside(way).clamp_max(1)[None]
-        return blurred(functional.max_pool2d(beyond, _RIM, 1, _RIM // 2), _RIM / 4)[0]
+        rim = max(1, round(_RIM * max(self._size)))
+        return blurred(functional.max_pool2d(beyond, 2 * rim + 1, 1, rim), rim / 2)[0]
 
     def _gain(self, frame: int) -> Tensor | None:
         """What brings a picture with the light of a frame to the light of now."""
@@ -261,11 +262,11 @@ class _Run:
             pasted = torch.lerp(self._leads_to[:, *self._box], pasted, share)
         elif gain is not None:
             pasted = pasted * resized(gain, self._pasted.shape[-2:])[:, *self._box]
-        seen = self._seen[:, *self._box]
         # Pictures of the material are not to be written to.
         if len(self._layers) == 1:
             self._seen = self._seen.clone()
-        self._seen[:, *self._box] = torch.lerp(seen, pasted, self._still[self._box])
+        seen = self._seen[:, *self._box]
+        seen.lerp_(pasted, self._still[self._box])
 
     def _playing(self, start: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         for frame in range(start, len(self._material)):
@@ -286,15 +287,6 @@ class _Run:
             self._seen, coming, self._mean, self._random, self._size, alike_first=alike_first
         )
         self._layers.append(_Layer(pictures, Transition(order, self._mean, lasts, delay)))
-
-
-def _around(still: Tensor) -> tuple[slice, slice]:
-    """The rows and columns that have to do with what stands still."""
-    box = []
-    for axis in (1, 0):
-        places = torch.nonzero(still.amax(axis) > 0)[:, 0]
-        box.append(slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0))
-    return box[0], box[1]
 
 
 def _usual(material: Material, size: tuple[int, int]) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -44,13 +43,24 @@ def moved(picture: Tensor, flow: Tensor) -> Tensor:
     y = (flow[1] + torch.arange(height, dtype=torch.float32)[:, None]).numpy()
     joined = cv2.merge([channel.numpy() for channel in picture.contiguous()])
     sampled = cv2.remap(joined, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return torch.from_numpy(np.stack(cv2.split(sampled)))
+    made = torch.empty_like(picture, memory_format=torch.contiguous_format)
+    cv2.split(sampled, [channel.numpy() for channel in made])
+    return made
 
 
 def weight_size(height: int, width: int) -> tuple[int, int]:
     """Height and width of the weights for a picture: a quarter of its own, at most 320."""
     factor = max(_SMALLER, -(-max(height, width) // _LONGEST))
     return -(-height // factor), -(-width // factor)
+
+
+def around(share: Tensor) -> tuple[slice, slice]:
+    """The rows and columns between which all of a share (H, W) above zero lies."""
+    box = []
+    for axis in (1, 0):
+        places = torch.nonzero(share.amax(axis) > 0)[:, 0]
+        box.append(slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0))
+    return box[0], box[1]
 
 
 def resized(values: Tensor, size: Sequence[int]) -> Tensor:

@@ -12,8 +12,6 @@ from cloudconv.models.ops import warp
 
 _SOFT = 0.18  # of the progress: how long a pixel takes
 _EDGE = 20 / 480  # of the longer side: how deep the edge is from which the wind blows
-_RAGGED = 0.1  # of the longer side: how deep that edge reaches in where the order is early
-_FASTER = 1.5  # of that depth: how far it reaches where the order is earliest
 _GRID = 64  # longest side of the grid that a front is followed on
 _GRAIN = 0.1  # of the longer side: size of the patches that come in
 _RESISTS = 0.2  # against the mean difference: lets a front through where the two are the same
@@ -64,18 +62,16 @@ class Transition:
     def _ahead(self, order: Tensor) -> Tensor:
         """How far within the picture the inflow turns already, by place: no edge is straight.
 
-        Where the order is early, the deeper; minus how deep a place lies.
+        Where the order is early, the deeper, but no deeper into what is known than the edge is
+        soft; minus how deep a place lies.
         """
         height, width = order.shape
-        depth = _RAGGED * max(height, width)
         ahead = torch.full_like(order, -float(max(height, width)))
         for axis, (way, side) in enumerate(((self._way[0], width), (self._way[1], height))):
             place = torch.arange(side, device=order.device, dtype=order.dtype)
             place = place[None] if axis == 0 else place[:, None]
             inside = torch.where(way < 0, place + way, side - 1 - place - way)
-            # It grows with what has blown in, some of it faster than the mean wind.
-            blown = way.abs()
-            reach = (_FASTER - order) * blown.clamp_max(depth) + blown.clamp_max(self._edge)
+            reach = (1 - order) * way.abs().clamp_max(self._edge)
             ahead = torch.maximum(ahead, torch.where(way.abs() > 0.5, reach - inside, ahead))
         return ahead
 

@@ -32,6 +32,7 @@ _FLAT = 0.01  # squared gradient below which an area has no edges
 _STEPS = 2048  # of the strength of a line, an eighth of a level each
 _CREASE = 0.999
 _TEXTURED = 1.0  # blurred gradient in levels a pixel from which an area counts as textured
+_MEDIAN = 0.6745  # of the deviation, in a normal distribution
 _LEAST = 0.005  # share of the picture below which a region is not measured
 
 
@@ -47,10 +48,11 @@ class Regions:
 class Look:
     """One picture in figures; what compares it with those before is None where there are none.
 
-    ``sharpness``, ``change``: levels a pixel, means over what moves. ``static_error``: mean squared
-    error against the last real frame, over what stands still. ``crease``: the .999 quantile of a
-    line filter. ``thumbnail``: (n,) float32, weighted so that its norm is a distance in levels.
-    ``patches``: (directions, places) projections; ``patches_in_time``: the same for each band.
+    ``sharpness``, ``change``: levels a pixel, means over what moves. ``static_error``: squared
+    error against the last real frame, over what stands still, by the median: whoever steps before
+    it is no fault. ``crease``: the .999 quantile of a line filter. ``thumbnail``: (n,) float32,
+    weighted so that its norm is a distance in levels. ``patches``: (directions, places)
+    projections; ``patches_in_time``: the same for each band.
     """
 
     sharpness: float
@@ -127,7 +129,8 @@ class Looker:
         high, low = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
         error = None
         if self._reference is not None:
-            error = float(np.square(luma[self._regions.static] - self._reference).mean())
+            apart = np.abs(luma[self._regions.static] - self._reference)
+            error = float(np.median(apart) / _MEDIAN) ** 2
         thumb = cv2.resize(luma, THUMBNAIL, interpolation=cv2.INTER_AREA) * self._thumb_weight
         return Look(
             sharpness=_masked_mean(cv2.magnitude(x, y), self._weights),

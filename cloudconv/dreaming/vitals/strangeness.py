@@ -149,7 +149,8 @@ _SIDES = (
 )
 
 
-def _shrunk(picture: Small) -> Array:
+def shrunk(picture: Small) -> Array:
+    """The luma that all of this looks at: (h, w) in levels, the longest side at most 200."""
     height, width = picture.shape[:2]
     factor = min(1.0, _LONGEST / max(height, width))
     size = max(8, round(width * factor)), max(8, round(height * factor))
@@ -160,7 +161,7 @@ def _shrunk(picture: Small) -> Array:
 
 def _cells(picture: Small) -> tuple[Array, list[tuple[float, float, float, float]]]:
     """The fine bands of each region, (regions, values), and where each is, in shares."""
-    luma = _shrunk(picture)
+    luma = shrunk(picture)
     rows, columns = (max(1, round(side / _CELL)) for side in luma.shape)
     fine = luma - cv2.GaussianBlur(luma, (0, 0), _FINE)
     fine = cv2.resize(fine, (columns * _CELL, rows * _CELL), interpolation=cv2.INTER_LINEAR)
@@ -173,7 +174,7 @@ def _cells(picture: Small) -> tuple[Array, list[tuple[float, float, float, float
 
 def _strips(picture: Small) -> Any:
     """Of the four edges, how much changes towards each against along it: (4,), left first."""
-    luma = _shrunk(picture)
+    luma = shrunk(picture)
     found = []
     for strip in (luma[:, :_STRIP], luma[:, -_STRIP:], luma[:_STRIP].T, luma[-_STRIP:].T):
         along = np.abs(np.diff(strip, axis=0)).mean()

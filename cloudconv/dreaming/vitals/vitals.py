@@ -22,6 +22,7 @@ from torch import Tensor
 from cloudconv.dreaming.material.flow_stats import small_copy
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.vitals.features import Array, Look, Looker, regions
+from cloudconv.dreaming.vitals.seams import Seams
 from cloudconv.dreaming.vitals.strangeness import Familiar, Strange
 
 WINDOW = 100
@@ -54,11 +55,11 @@ _TABLE: dict[str, tuple[float, float]] = {
     "sharpness": (0.8, 1.25),
     "std": (0.9, 1.1),
     "saturation": (0.7, 1.3),
-    "motion": (0.65, 1.4),
+    "motion": (0.6, 1.6),
     "anisotropy": (0.0, 1.08),
     "crease": (0.0, 1.3),
-    "mean_shift": (-10.0, 10.0),
-    "jump": (0.0, 1.6),
+    "mean_shift": (-12.0, 12.0),
+    "jump": (0.0, 2.2),
     "static_psnr": (28.0, inf),
     "patch": (0.0, 0.18),
     "patch_time": (0.0, 1.0),
@@ -66,12 +67,14 @@ _TABLE: dict[str, tuple[float, float]] = {
     "strangeness": (0.0, 1.0),
     "light": (0.0, inf),
 }
-_SLACK = 1.15
+_SLACK, _UNSEEN_SLACK = 1.15, 1.5
 _MOST_SOURCE = 500  # frames of the clip that it is held against, the latest
 _HISTORY = 900  # frames of the dream that repeats are looked for in
 _LEAST_COLOUR = 2.0  # mean distance between channels, in levels, below which there is no colour
 _LEAST_MOTION = 0.03  # mean change in levels below which nothing moves
+_REPEATED = 0.25  # of the usual change, below which a frame repeats the one before
 _LEAST_WINDOW = 8
+_LEAST_HALF = 16  # frames of half a clip, below which it tells nothing of the other
 _FEW = 25  # frames, whose limits hold until a window is full
 _EARLY = 1.6  # how much wider those are besides
 _QUANTILES = 128
@@ -151,6 +154,7 @@ class Meter:
         pictures = [shown(k) for k in range(first, len(material))]
         self._source = _Source(pictures, Looker(self._found, last), on_share)
         self._familiar = Familiar(pictures)
+        self._seams = Seams(pictures)
         self._looker = Looker(self._found, last)
         self._past = _Past(self._source.thumbnails)
         for k in range(max(0, len(material) - 2), len(material)) if follows else ():
@@ -171,7 +175,8 @@ class Meter:
     def push(self, picture: Tensor) -> None:
         """Look at the next picture, (3, H, W) RGB nominally in [0, 1]."""
         small = small_copy(picture, self._size)
-        look, strange = self._looker.look(small), self._familiar.look(small)
+        look = self._looker.look(small)
+        strange = self._seams.look(small, self._familiar.look(small))
         self._looks.append((look, self._past.nearest(look.thumbnail), strange))
         if self._strangest is None or strange.amount > self._strangest.amount:
             self._strangest = Sighting(self._seen, strange.amount, small, strange.box)
@@ -276,29 +281,19 @@ class _Past:
         self._squares[place] = np.square(thumbnail, dtype=np.float64).sum()
 
 
-class _Source:
-    """The clip's own figures, and what its windows show against the whole of it."""
+class _Shown:
+    """What pictures show on the whole, to hold others against."""
 
-    def __init__(
-        self,
-        pictures: Sequence[NDArray[np.uint8]],
-        looker: Looker,
-        on_share: Callable[[float], None],
-    ) -> None:
-        self._looks: list[Look] = []
-        for picture in pictures:
-            self._looks.append(looker.look(picture))
-            on_share(len(self._looks) / len(pictures))
-        self.thumbnails = [look.thumbnail for look in self._looks]
+    def __init__(self, looks: Sequence[Look]) -> None:
         self._mean = {
-            key: float(np.mean([getattr(look, key) for look in self._looks]))
+            key: float(np.mean([getattr(look, key) for look in looks]))
             for key in ("sharpness", "mean", "std", "saturation", "anisotropy", "crease")
         }
-        changes = [look.change for look in self._looks if look.change is not None]
+        changes = [look.change for look in looks if look.change is not None]
         self._change = float(np.mean(changes)) if changes else 0.0
         self.moves = self._change > _LEAST_MOTION
-        self._patches = _Spread([look.patches[None] for look in self._looks])
-        in_time = [p for look in self._looks if (p := look.patches_in_time) is not None]
+        self._patches = _Spread([look.patches[None] for look in looks])
+        in_time = [p for look in looks if (p := look.patches_in_time) is not None]
         self._in_time = _Spread(in_time) if in_time and self.moves else None
 
     def compare(self, looks: Sequence[Look]) -> Values:
@@ -315,9 +310,8 @@ class _Source:
         changes = [look.change for look in looks if look.change is not None]
         if self.moves and changes:
             values["motion"] = float(np.mean(changes)) / self._change
-        usual = float(np.median(changes)) if changes else 0.0
-        if usual > _LEAST_MOTION / 3:
-            values["jump"] = max(changes) / usual
+        if changes and float(np.median(changes)) > _LEAST_MOTION / 3:
+            values["jump"] = _jump(changes)
         errors = [look.static_error for look in looks if look.static_error is not None]
         if errors and self.moves:
             values["static_psnr"] = 10 * log10(255**2 / max(float(np.mean(errors)), 1e-3))
@@ -326,6 +320,23 @@ class _Source:
         if self._in_time is not None and in_time:
             values["patch_time"] = self._in_time.distance(in_time)
         return values
+
+
+class _Source(_Shown):
+    """The clip's own figures, and what its parts show against others of it."""
+
+    def __init__(
+        self,
+        pictures: Sequence[NDArray[np.uint8]],
+        looker: Looker,
+        on_share: Callable[[float], None],
+    ) -> None:
+        self._looks: list[Look] = []
+        for picture in pictures:
+            self._looks.append(looker.look(picture))
+            on_share(len(self._looks) / len(pictures))
+        self.thumbnails = [look.thumbnail for look in self._looks]
+        super().__init__(self._looks)
 
     def limits(self, window: int, *, pasted: bool) -> Limits:
         """The table's limits, or what the clip's own windows show with some slack, if wider.
@@ -336,29 +347,45 @@ class _Source:
         table = dict(_TABLE)
         if pasted:
             table["static_psnr"] = (_PASTED, inf)
-        for values in self._own_windows(window):
+        for values, slack in self._own_windows(window):
             for key, value in values.items():
                 if value is None:
                     continue
                 low, high = table[key]
                 if key in _RATIOS:
-                    most = least = max(value, 1e-3) ** _SLACK
+                    most = least = max(value, 1e-3) ** slack
                 else:
-                    most = value * _SLACK
-                    least = value * _SLACK if value < 0 else value / _SLACK
+                    most = value * slack
+                    least = value * slack if value < 0 else value / slack
                 table[key] = min(low, least), max(high, most)
         return table
 
-    def _own_windows(self, window: int) -> Iterable[Values]:
+    def _own_windows(self, window: int) -> Iterable[tuple[Values, float]]:
+        """Of windows all over the clip, against all of it, and of each half against the other.
+
+        What a dream shows need not be in the clip: how far it may be from it, the halves tell, but
+        not as surely, so they get more slack.
+        """
         count = len(self._looks)
         size = min(max(window, _LEAST_WINDOW), max(count // 2, _LEAST_WINDOW))
         nearest = self._nearest()
         # The last window is that of the last frames, as in a dream.
         last = max(count - size, 0)
         for start in (*range(0, last, max(size // 4, 1)), last):
-            values = self.compare(self._looks[start : start + size])
+            part = self._looks[start : start + size]
+            values = self.compare(part)
             values["repeat"] = _usual_nearest(nearest[start : start + size])
-            yield values
+            yield values, _SLACK
+        half = count // 2
+        if half < _LEAST_HALF:
+            return
+        first, second = self._looks[:half], self._looks[half:]
+        size = min(size, half)
+        for one, other in ((first, _Shown(second)), (second, _Shown(first))):
+            for start in range(0, len(one) - size + 1, max(size // 4, 1)):
+                # Jumps, and what stands still, are not held against the other half.
+                values = other.compare(one[start : start + size])
+                yield values | {"jump": None, "static_psnr": None}, _UNSEEN_SLACK
 
     def _nearest(self) -> list[float]:
         """How far each frame is from the most alike one at least ``APART`` frames before."""
@@ -367,6 +394,22 @@ class _Source:
         # Until there are enough frames, the only one it is held against is too close.
         early = min(APART, len(found))
         return [inf, *[inf] * early, *found[early:]]
+
+
+def _jump(changes: Sequence[float]) -> float:
+    """How far the largest change from frame to frame stands out.
+
+    Against the usual one, and the largest within two frames of it: what begins to move goes on.
+    What follows repeated frames makes up for them.
+    """
+    usual = float(np.median(changes))
+    steps, waits = [], 1
+    for change in changes:
+        steps.append(change / waits)
+        waits = waits + 1 if change < _REPEATED * usual else 1
+    padded = np.pad(steps, 2)
+    beside = np.max([np.roll(padded, shift) for shift in (-2, -1, 1, 2)], axis=0)[2:-2]
+    return float((steps / np.maximum(beside, usual)).max())
 
 
 class _Spread:
@@ -390,6 +433,7 @@ class _Spread:
 
 def _quantiles(projections: Array) -> Array:
     ordered = np.sort(projections, axis=2)
-    ranks = np.linspace(0, ordered.shape[2] - 1, _QUANTILES).round().astype(int)
+    # Not the ends: how far the furthest of all lies is chance.
+    ranks = ((np.arange(_QUANTILES) + 0.5) / _QUANTILES * ordered.shape[2]).astype(int)
     made: Array = ordered[:, :, ranks]
     return made

@@ -1,0 +1,94 @@
+"""Straight edges that stay in one place while what meets there changes: a pasted rectangle.
+
+A real edge is darker on one side, all along it, and travels with what it belongs to. Where one
+moving picture ends and another begins, differences across the border have no sign in common, but
+are larger there, over many frames, than just beside it. How large they are at each place of the
+clip itself is left out. A border between two smooth pictures of one light cannot be seen, here
+neither.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudconv.dreaming.vitals.strangeness import Small, Strange, shrunk
+
+_Floats = NDArray[np.float32]
+
+_SEGMENT = 40  # pixels of the small picture: shorter edges are not looked for
+_KEPT = 0.9  # of the mean over time, at each frame
+_WARM = 10  # frames before that mean tells
+_BESIDE = 3  # pixels on either side that an edge is held against
+_FAINT = 1.0  # levels: differences beside an edge count as that at least
+_LIMIT, _SLACK = 1.5, 1.15
+_USUAL = 0.9  # quantile of frames of the clip's second half against its first
+
+
+class Seams:
+    """Looks for such edges, frame by frame; ``pictures``, (h, w, 3) uint8, are the clip's."""
+
+    def __init__(self, pictures: list[Small]) -> None:
+        found: tuple[list[_Floats], list[_Floats]] = ([], [])
+        self._means: dict[int, tuple[_Floats, _Floats]] = {}
+        for picture in pictures:
+            for axis, strength in enumerate(self._strengths(picture)):
+                found[axis].append(strength)
+        half = len(pictures) // 2
+        self._known = [_most(axis) for axis in found]
+        self._limit = _LIMIT
+        if half > 2 * _WARM:
+            apart = [(np.stack(axis[half:]) - _most(axis[:half])).max((1, 2)) for axis in found]
+            usual = float(np.quantile(np.maximum(*apart), _USUAL))
+            self._limit = max(_LIMIT, _SLACK * usual)
+        self._means = {}
+        self._seen = 0
+
+    def look(self, picture: Small, strange: Strange) -> Strange:
+        """The same as ``strange``, or what this next picture shows, if that is stranger."""
+        self._seen += 1
+        for axis, strength in enumerate(self._strengths(picture)):
+            if self._seen <= _WARM:
+                continue
+            apart = (strength - self._known[axis]) / self._limit
+            segment, place = np.unravel_index(int(apart.argmax()), apart.shape)
+            amount = float(apart[segment, place])
+            if amount > strange.amount:
+                at = float((place + 0.5) / apart.shape[1])
+                along = 2 / (apart.shape[0] + 1)
+                box = at - 0.02, float(segment) * along / 2, 0.04, along
+                if axis:
+                    box = box[1], box[0], box[3], box[2]
+                strange = Strange(amount, strange.light, box)
+        return strange
+
+    def _strengths(self, picture: Small) -> list[_Floats]:
+        """Upright edges, and level ones: (segments, places) each."""
+        luma = shrunk(picture)
+        made = []
+        for axis, turned in enumerate((luma, luma.T)):
+            across = np.diff(turned, axis=1)
+            count = max(1, 2 * turned.shape[0] // _SEGMENT - 1)
+            starts = np.linspace(0, max(turned.shape[0] - _SEGMENT, 0), count).astype(int)
+            parts = [across[k : k + _SEGMENT] for k in starts]
+            now = (
+                np.stack([np.abs(part).mean(0) for part in parts]),
+                np.stack([np.abs(part.mean(0)) for part in parts]),
+            )
+            before = self._means.get(axis, now)
+            size, signed = (
+                _KEPT * old + (1 - _KEPT) * new for old, new in zip(before, now, strict=True)
+            )
+            self._means[axis] = size, signed
+            padded = np.pad(size, ((0, 0), (_BESIDE, _BESIDE)), mode="edge")
+            # The pixel next to an edge may still belong to it.
+            beside = np.max(
+                [np.roll(padded, k, 1) for k in range(-_BESIDE, _BESIDE + 1) if abs(k) > 1], axis=0
+            )[:, _BESIDE:-_BESIDE]
+            made.append(np.maximum(size - beside - signed, 0) / np.maximum(beside, _FAINT))
+        return made
+
+
+def _most(strengths: list[_Floats]) -> _Floats:
+    most: _Floats = np.max(strengths[min(_WARM, len(strengths) - 1) :], axis=0)
+    return most
