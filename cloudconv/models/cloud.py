@@ -36,7 +36,7 @@ CLOUD_BEST = replace(
     origin="cloudconv, started from RIFE 4.6 (Huang et al., ECCV 2022, arXiv 2011.06294)",
     domain="any live footage; quiet and noisy pictures too",
     bytes_per_pixel=280,
-    trust=(0.5, 0.6),
+    trust=(0.4, 0.6),
 )
 
 CLOUD_FAST = replace(
@@ -48,7 +48,6 @@ CLOUD_FAST = replace(
     weights="cloud-fast",
     parameters=4_965_752,
     bytes_per_pixel=160,
-    trust=(0.4, 0.6),
 )
 
 CLOUD_TURBO = replace(

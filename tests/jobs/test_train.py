@@ -383,7 +383,9 @@ def test_the_command(clip: str, tmp_path: Path) -> None:
     assert " → " in done.stderr
     assert "dB (held-back part)" in done.stderr
     assert result["output"] == str(output)
-    again = runner.invoke(app, ["train", *words.split(), "-o", str(tmp_path), "--val-part", "0.8:1"])
+    again = runner.invoke(
+        app, ["train", *words.split(), "-o", str(tmp_path), "--val-part", "0.8:1"]
+    )
     named = tmp_path / f"{PREDICT.name}_trained.safetensors"
     assert json.loads(again.stdout)["output"] == str(named)
     assert named.exists()

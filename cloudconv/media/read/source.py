@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterable, Iterator
 from fractions import Fraction
 from itertools import dropwhile
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import av
@@ -89,12 +88,7 @@ class Source:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
