@@ -19,6 +19,7 @@ _REPEATS = 1.5  # of `repetition`; below it the motion comes back
 # Speeds are in pixels of the small picture a frame. The limits were found on clips of sky, water,
 # fire, people, animals and things.
 _STANDS = 0.1  # speed of the fastest parts below which nothing moves
+_MORE = 1.5  # times as far apart as neighbours, from which what is too small to follow moves
 _SLOW = 0.15  # speed below which a pixel stands still
 _UNSTEADY = 1.1  # how much motion varies in time at a place, from which something passes by
 _LOCAL = 0.9  # share of the picture that stands still, from which only something small moves
@@ -82,11 +83,11 @@ def choose(material: Material, on_share: Callable[[float], None] = lambda _: Non
     if count == 1:
         return Choice("flow", "flow: a single picture is set in motion.")
     motion = motion_of(material, lambda share: on_share(share / 2))
-    if motion.fastest < _STANDS:
+    apart = distances(thumbnails(material, lambda share: on_share((1 + share) / 2)))
+    if motion.fastest < _STANDS and not _changes(apart):
         return Choice("flow", "flow: nothing moves in the clip, so it is set in motion gently.")
     if count < _LEAST:
         return Choice("flow", f"flow: {count} frames are too few to play on.")
-    apart = distances(thumbnails(material, lambda share: on_share((1 + share) / 2)))
     ratio = repetition(apart)
     if ratio is not None and ratio < _REPEATS:
         return Choice(
@@ -121,6 +122,11 @@ def choose(material: Material, on_share: Callable[[float], None] = lambda _: Non
         return _back_and_forth(apart, f"{count} frames are too few for a collage")
     shown = "" if ratio is None else f" and never comes back (likeness {ratio:.1f})"
     return Choice("collage", f"collage: what moves drifts as clouds do{shown}.")
+
+
+def _changes(apart: Floats) -> bool:
+    """Whether frames differ more than neighbours do: by noise they don't, by a string they do."""
+    return bool(np.median(apart) > _MORE * np.median(np.diagonal(apart, 1)))
 
 
 def advice(material: Material, died: str) -> str:

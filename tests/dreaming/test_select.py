@@ -114,6 +114,19 @@ def test_noise_on_a_still_is_no_motion() -> None:
     assert choose(material(noisy)).mode == "flow"
 
 
+def test_what_trembles_plays_on_as_it_was_filmed() -> None:
+    """Too little to be followed, but a string that sounds is no still."""
+    still = clouds(1)[0].astype(int)
+    waves = [round(3 * np.sin(k / 3)) for k in range(60)]
+    trembling = []
+    for wave in waves:
+        one = still.copy()
+        one[20:40] += wave
+        trembling.append(np.uint8(np.clip(one, 0, 255)))
+    assert motion_of(material(trembling)).fastest < 0.1
+    assert choose(material(trembling)).mode == "texture"
+
+
 def test_motion_is_measured() -> None:
     drift, passing = motion_of(material(clouds(40))), motion_of(material(crossing(50)))
     assert drift.fastest == pytest.approx(1.1, abs=0.4)

@@ -176,7 +176,10 @@ class Meter:
         """Look at the next picture, (3, H, W) RGB nominally in [0, 1]."""
         small = small_copy(picture, self._size)
         look = self._looker.look(small)
-        strange = self._seams.look(small, self._familiar.look(small))
+        strange = self._familiar.look(small)
+        seam = self._seams.look(small, strange)
+        # Where every place is known there is nothing but the clip's own edges, at another pace.
+        strange = seam if strange.amount else strange
         self._looks.append((look, self._past.nearest(look.thumbnail), strange))
         if self._strangest is None or strange.amount > self._strangest.amount:
             self._strangest = Sighting(self._seen, strange.amount, small, strange.box)
@@ -400,16 +403,22 @@ def _jump(changes: Sequence[float]) -> float:
     """How far the largest change from frame to frame stands out.
 
     Against the usual one, and the largest within two frames of it: what begins to move goes on.
-    What follows repeated frames makes up for them.
+    What stands beside repeated frames makes up for them: before them, played backwards.
     """
     usual = float(np.median(changes))
-    steps, waits = [], 1
-    for change in changes:
-        steps.append(change / waits)
-        waits = waits + 1 if change < _REPEATED * usual else 1
+    repeated = np.asarray(changes) < _REPEATED * usual
+    steps = np.asarray(changes) / np.maximum(_run(repeated), _run(repeated[::-1])[::-1])
     padded = np.pad(steps, 2)
     beside = np.max([np.roll(padded, shift) for shift in (-2, -1, 1, 2)], axis=0)[2:-2]
     return float((steps / np.maximum(beside, usual)).max())
+
+
+def _run(repeated: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """For each place one more than how many repeats come straight before it."""
+    waits = np.ones(len(repeated), np.intp)
+    for k in range(1, len(repeated)):
+        waits[k] = waits[k - 1] + 1 if repeated[k - 1] else 1
+    return waits
 
 
 class _Spread:
