@@ -51,7 +51,7 @@ _STATE = "adapted.json"
 _MEASURED = 24  # frames
 _SIDE = 128  # of what is learnt from, in pixels
 _SETTINGS: dict[str, Any] = {
-    "learning_rate": 4e-4,
+    "learning_rate": 1e-4,
     "val_windows": 8,
     "val_crop": 384,
     "validate_every": 100,
