@@ -5,6 +5,7 @@ The source's frames pass through untouched, and what is made follows them, at th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -272,7 +273,8 @@ def write(
 
 def _left_out(sink: Sink) -> list[str]:
     # What the sink says of slow motion is true of new frames alone: nothing runs beside them.
-    return [m.replace("it runs at the old speed", "nothing is new in it") for m in sink.warnings]
+    slow = re.compile("it runs at the old speed(; --audio stretch slows it too)?")
+    return [slow.sub("nothing is new in it", message) for message in sink.warnings]
 
 
 def _joined(*parts: Iterable[Frame]) -> Iterator[Frame]:
