@@ -275,11 +275,14 @@ def test_ctrl_c_stops_everything_and_the_same_batch_carries_on(
     turned = [videos[1], videos[0], videos[2], videos[3]]
     with pytest.raises(Interrupted, match=r"of 4 inputs are finished.*the same command carries on"):
         make(turned, tmp_path, stop_at=100, workers=workers)
-    kept = sorted(os.listdir(tmp_path))
-    assert {LEDGER, "a_x2.mkv.work", "b_x2.mp4"} <= set(kept)
+    # Which is finished first, workers decide.
+    kept = {name.split("_x2")[0]: name for name in os.listdir(tmp_path) if name != LEDGER}
+    finished = [v.stem in kept and not kept[v.stem].endswith(".work") for v in turned]
+    assert any(finished)
+    assert not all(finished)
     came, seen = make(turned, tmp_path, workers=then)
-    assert isinstance(came[0], batch.Exists)
-    assert came[1].resumed  # type: ignore[union-attr]
+    assert [isinstance(came[k], batch.Exists) for k in range(4)] == finished
+    assert any(getattr(each, "resumed", False) for each in came.values())
     assert seen[-1].inputs_done == 4
     assert_as_alone(tmp_path, videos)
     assert sorted(os.listdir(tmp_path)) == [LEDGER, *sorted(read_names(videos))]
