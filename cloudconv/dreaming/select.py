@@ -129,9 +129,12 @@ def _changes(apart: Floats) -> bool:
     return bool(np.median(apart) > _MORE * np.median(np.diagonal(apart, 1)))
 
 
-def advice(material: Material, died: str) -> str:
-    """What to do about a mode that died on this material: the end of a sentence."""
-    chosen = choose(material).mode
+def advice(material: Material, died: str, chosen: str | None = None) -> str:
+    """What to do about a mode that died on this material: the end of a sentence.
+
+    ``chosen``: the mode that :func:`choose` gave, where that is known already.
+    """
+    chosen = chosen or choose(material).mode
     if chosen != died:
         return f"try the mode {chosen}, which auto chooses for this clip"
     if died != "texture" and len(material) > 1:

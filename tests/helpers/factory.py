@@ -183,6 +183,14 @@ def read_planes(path: Path | str) -> list[list[NDArray[Any]]]:
         return [planes_of(f) for f in clip.decode(video=0)]
 
 
+def assert_same_frames(found: Path, expected: Path) -> None:
+    """The same times and, bit for bit, the same planes."""
+    assert read_times(found) == read_times(expected)
+    for a, b in zip(read_planes(found), read_planes(expected), strict=True):
+        for one, other in zip(a, b, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def packets_of(path: Path | str, kind: str = "audio") -> list[list[bytes]]:
     """The payload of every packet, a list per stream of that kind."""
     with av.open(str(path)) as clip:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 import pytest
 
 import cloudconv
@@ -24,7 +23,7 @@ from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.jobs.interp.settings import InterpResult, Progress
 from cloudconv.media.write.sink import EncodeSettings
 from cloudconv.segments.store import SegmentStore, sealed
-from tests.helpers.factory import picture, read_planes, read_times, write_clip
+from tests.helpers.factory import assert_same_frames, picture, write_clip
 
 LOSSLESS = EncodeSettings(encoder="ffv1")
 FRAMES = 120
@@ -64,10 +63,7 @@ def stopped(made: Path, tmp_path: Path) -> Path:
 
 
 def assert_same(found: Path, expected: Path) -> None:
-    assert read_times(found) == read_times(expected)
-    for a, b in zip(read_planes(found), read_planes(expected), strict=True):
-        for one, other in zip(a, b, strict=True):
-            np.testing.assert_array_equal(one, other)
+    assert_same_frames(found, expected)
     with av.open(str(found)) as one, av.open(str(expected)) as other:
         assert [s.codec_context.name for s in one.streams] == [
             s.codec_context.name for s in other.streams

@@ -31,7 +31,7 @@ from cloudconv.segments.segment import PlannedFrame, Segment
 from cloudconv.workers.events import Report
 from cloudconv.workers.pool import WorkerConfig, cores, environments, parse_workers
 from cloudconv.workers.processes import run_in_processes
-from tests.helpers.factory import picture, read_planes, read_times, write_clip
+from tests.helpers.factory import assert_same_frames, picture, read_planes, write_clip
 from tests.helpers.workers import Sees, numbered
 
 LOSSLESS = EncodeSettings(encoder="ffv1")
@@ -41,13 +41,6 @@ def interp(clip: Path, out: Path, **settings: Any) -> Any:
     return cloudconv.interpolate(
         clip, out, **{"factor": 2, "model": "tiny", "encode": LOSSLESS, "threads": 1, **settings}
     )
-
-
-def assert_same(found: Path, expected: Path) -> None:
-    assert read_times(found) == read_times(expected)
-    for a, b in zip(read_planes(found), read_planes(expected), strict=True):
-        for one, other in zip(a, b, strict=True):
-            np.testing.assert_array_equal(one, other)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +63,7 @@ def test_two_processes_make_the_same_frames(
 ) -> None:
     alone = interp(clip, tmp_path / "alone.mkv", **settings)
     shared = interp(clip, tmp_path / "shared.mkv", workers="local:2", **settings)
-    assert_same(tmp_path / "shared.mkv", tmp_path / "alone.mkv")
+    assert_same_frames(tmp_path / "shared.mkv", tmp_path / "alone.mkv")
     for name in ("source_frames", "output_frames", "new_frames", "held_frames", "cuts", "warnings"):
         assert getattr(shared, name) == getattr(alone, name)
     assert sorted(os.listdir(tmp_path)) == ["alone.mkv", "shared.mkv"]
@@ -85,7 +78,7 @@ def test_one_engine_carries_on_where_another_stopped(clip: Path, tmp_path: Path)
         interp(clip, tmp_path / "b.mkv", workers="local:2", on_progress=stop)
     assert interp(clip, tmp_path / "b.mkv").resumed
     interp(clip, tmp_path / "whole.mkv")
-    assert_same(tmp_path / "b.mkv", tmp_path / "whole.mkv")
+    assert_same_frames(tmp_path / "b.mkv", tmp_path / "whole.mkv")
 
 
 def test_a_worker_has_its_environment_before_anything_else() -> None:

@@ -10,7 +10,6 @@ from fractions import Fraction as F
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -31,7 +30,7 @@ from cloudconv.workers.pool import WorkerConfig, parse_workers, run, settle
 from cloudconv.workers.ray import Cluster
 from cloudconv.workers.remote import RemoteFile, forget
 from cloudconv.workers.segments import SegmentResult, SegmentWork
-from tests.helpers.factory import picture, read_planes, read_times, write_clip
+from tests.helpers.factory import assert_same_frames, picture, read_times, write_clip
 from tests.helpers.workers import Reads, numbered
 
 LOSSLESS = EncodeSettings(encoder="ffv1")
@@ -157,13 +156,6 @@ def test_pictures_cannot_be_sent(tmp_path: Path) -> None:
         interp(tmp_path / "%d.png", tmp_path / "b.mkv", workers="ray")
 
 
-def assert_same(found: Path, expected: Path) -> None:
-    assert read_times(found) == read_times(expected)
-    for a, b in zip(read_planes(found), read_planes(expected), strict=True):
-        for one, other in zip(a, b, strict=True):
-            np.testing.assert_array_equal(one, other)
-
-
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clip of five scenes, and ``whole.mkv``, what this process makes of it."""
@@ -256,7 +248,7 @@ def test_what_no_machine_of_the_cluster_has_is_said_at_once(
 def test_a_cluster_makes_the_same_frames_and_carries_on(clip: Path, tmp_path: Path) -> None:
     result = interp(clip, tmp_path / "b.mkv", workers="ray")
     assert (result.resumed, result.output_frames) == (False, 400)
-    assert_same(tmp_path / "b.mkv", clip.with_name("whole.mkv"))
+    assert_same_frames(tmp_path / "b.mkv", clip.with_name("whole.mkv"))
 
     def stop(progress: Any) -> None:
         if progress.frames_done > 150:
@@ -265,7 +257,7 @@ def test_a_cluster_makes_the_same_frames_and_carries_on(clip: Path, tmp_path: Pa
     with pytest.raises(Interrupted, match="carries on"):
         interp(clip, tmp_path / "c.mkv", workers="ray", on_progress=stop)
     assert interp(clip, tmp_path / "c.mkv").resumed
-    assert_same(tmp_path / "c.mkv", clip.with_name("whole.mkv"))
+    assert_same_frames(tmp_path / "c.mkv", clip.with_name("whole.mkv"))
     assert sorted(os.listdir(tmp_path)) == ["b.mkv", "c.mkv"]
 
 
@@ -283,7 +275,7 @@ def test_a_cluster_renders_many_videos_and_compares(clip: Path, tmp_path: Path) 
     batch.run(every, came.__setitem__)
     assert [type(came[k]) for k in range(3)] == [InterpResult, InputError, InterpResult]
     interp(clip, tmp_path / "alone.mp4")
-    assert_same(tmp_path / "made" / "a_x2.mp4", tmp_path / "alone.mp4")
+    assert_same_frames(tmp_path / "made" / "a_x2.mp4", tmp_path / "alone.mp4")
     assert len(read_times(tmp_path / "made" / "b_x2.mkv")) == 12
 
     scored: dict[str, Any] = {"models": ("tiny",), "frames": 12, "device": "cpu", "threads": 1}

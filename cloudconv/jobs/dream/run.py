@@ -29,7 +29,7 @@ from cloudconv.engine.device import (
 from cloudconv.engine.memory import process_memory
 from cloudconv.jobs.dream.plan import CHOSEN, DreamJob, prepare
 from cloudconv.jobs.dream.report import write_report
-from cloudconv.jobs.dream.settings import DreamPlan, DreamResult, DreamSettings, Progress
+from cloudconv.jobs.dream.settings import AUTO, DreamPlan, DreamResult, DreamSettings, Progress
 from cloudconv.jobs.extend.plan import (
     enough_memory,
     new_frame,
@@ -253,8 +253,9 @@ def _check_life(job: DreamJob, watch: _Watch, count: int, a_second: int) -> None
     whole = count == job.place.new_frames or count % 100 == 0
     if vitals.alive or not (watch.bad_looks >= 2 or whole):
         return
+    by_choice = job.settings.mode == AUTO and not job.settings.given
     with torch.inference_mode():
-        instead = advice(job.material, job.spec.name)
+        instead = advice(job.material, job.spec.name, job.spec.name if by_choice else None)
     failed = ", ".join(failures(vitals).values())
     watch.warning = f"The dream leaves the living range by frame {count} ({failed}): {instead}."
 
