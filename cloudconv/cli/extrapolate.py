@@ -134,7 +134,7 @@ def extrapolate(
 
 
 def _summary(result: ExtrapolateResult) -> str:
-    rhythm = f"; {result.cadence}, and so do the new ones" if result.cadence else ""
+    rhythm = f"; {result.cadence}, and so are the new ones" if result.cadence else ""
     return (
         f"{result.output}: {result.output_frames} frames ({result.new_frames} new, "
         f"from {clock(result.at)} on) at {outputs.rate(result.output_fps)}, "
