@@ -33,7 +33,8 @@ FROM_RIFE = (
 _COMMANDS = {
     "cloud-best": "cloudconv train --recipe weights/recipes/cloud-best.toml && python "
     "weights/mix.py weights/rife-4.6.safetensors cloud-best.safetensors mixed.safetensors "
-    "--only block2.",
+    "--only block2. && python weights/train_refine.py (its text has the steps; as shipped: train "
+    "--half --minutes 4 --rate 0.001 --batch 8 --crop 256, then --init that --minutes 38)",
     "cloud-fast": "cloudconv train --recipe weights/recipes/cloud-best.toml && "
     "python weights/cut_fast.py cloud-best.safetensors cloud-fast.safetensors",
 }

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,11 +37,18 @@ from cloudconv.media.color import (
 )
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
-from cloudconv.models.base import COLOURS, Interpolator, check_finite
+from cloudconv.models.base import COLOURS, FOUR, Around, Interpolator, check_finite
 from cloudconv.models.fallback import settle
 
 _MAX_WAITING = 16
 """Frames that pass through wait at most for so many others before an unfilled batch is run."""
+
+
+class OuterFrame(NamedTuple):
+    """A source frame on the other side of one of a pair; ``reach`` of the pair's gaps from it."""
+
+    frame: Frame
+    reach: Fraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,7 @@ class FrameTask:
 
     With ``timestep`` 0 or no ``right`` it is ``left`` itself, untouched. ``time`` and ``duration``
     are the output frame's, in seconds. ``opens_scene``: no frame before it is of its scene.
+    ``before`` and ``after``: for models that look at four frames, where the scene has them.
     """
 
     left: Frame
@@ -58,6 +66,8 @@ class FrameTask:
     time: Fraction
     duration: Fraction
     opens_scene: bool = False
+    before: OuterFrame | None = None
+    after: OuterFrame | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,14 +264,21 @@ class Renderer:
         self, tasks: list[FrameTask], cpu_streams: CpuStreams
     ) -> Future[list[Arriving] | None]:
         """Have the planes of the tasks' frames made."""
-        pairs = [
-            (self._look(task.left, cpu_streams), self._look(task.right, cpu_streams))
-            for task in tasks
-            if task.right is not None
+        looks = [
+            [self._look(frame, cpu_streams) for frame in self._sources(task)] for task in tasks
         ]
         # The next batch begins where this one ends; earlier frames are not looked at again.
-        self._seen = {id(seen.frame.picture): seen for seen in pairs[-1]}
-        return cpu_streams.call(within_memory, self._infer, self._dtype, tasks, pairs)
+        self._seen = {id(seen.frame.picture): seen for seen in looks[-1]}
+        return cpu_streams.call(within_memory, self._infer, self._dtype, tasks, looks)
+
+    def _sources(self, task: FrameTask) -> list[Frame]:
+        """What the model looks at: the pair, then the frames around it, or the pair again."""
+        assert task.right is not None
+        pair = [task.left, task.right]
+        if self._model.spec.context < FOUR:
+            return pair
+        outer = zip((task.before, task.after), pair, strict=True)
+        return [*pair, *(own if other is None else other.frame for other, own in outer)]
 
     def _finished(self, batch: _Batch, cpu_streams: CpuStreams) -> Iterator[Frame]:
         """The frames, each let go of once it is handed on."""
@@ -289,36 +306,41 @@ class Renderer:
         return made
 
     @torch.inference_mode()
-    def _infer(self, tasks: list[FrameTask], pairs: list[tuple[_Seen, _Seen]]) -> list[Arriving]:
-        lefts = [left.channels.result() for left, _ in pairs]
-        rights = [right.channels.result() for _, right in pairs]
-        timesteps = [float(task.timestep) for task in tasks]
-        # The last batch is filled up with its last pair where another size would cost memory.
+    def _infer(self, tasks: list[FrameTask], looks: list[list[_Seen]]) -> list[Arriving]:
+        # The last batch is filled up with its last frame where another size would cost memory.
         over = self._batch - len(tasks) if self._fills else 0
-        result = self._network(
-            _stack([*lefts, *lefts[-1:] * over]),
-            _stack([*rights, *rights[-1:] * over]),
-            *self._transfers.up([torch.tensor([*timesteps, *timesteps[-1:] * over])]),
-        )[: len(tasks)]
+        tasks, looks = [*tasks, *tasks[-1:] * over], [*looks, *looks[-1:] * over]
+        pictures = [
+            _stack([seen.channels.result() for seen in column])
+            for column in zip(*looks, strict=True)
+        ]
+        reaches = [
+            [0.0 if o is None else float(o.reach) for o in (task.before, task.after)]
+            for task in tasks
+        ]
+        timesteps = [float(task.timestep) for task in tasks]
+        timestep, reach = self._transfers.up([torch.tensor(timesteps), torch.tensor(reaches)])
+        result = self._network(pictures, timestep, reach)[: len(tasks) - over]
         return [
-            self._planes(left.frame, channels)
-            for (left, _), channels in zip(pairs, result, strict=True)
+            self._planes(task.left, channels) for task, channels in zip(tasks, result, strict=False)
         ]
 
-    def _network(self, x0: Tensor, x1: Tensor, timestep: Tensor) -> Tensor:
+    def _network(self, pictures: list[Tensor], timestep: Tensor, reach: Tensor) -> Tensor:
+        x0, x1 = pictures[:2]
         if x0.shape[1] > COLOURS and not self._model.carries:
-            made = self._network(x0[:, :COLOURS], x1[:, :COLOURS], timestep)
+            made = self._network([x[:, :COLOURS] for x in pictures], timestep, reach)
             share = timestep.view(-1, 1, 1, 1)
             return torch.cat((made, x0[:, COLOURS:].lerp(x1[:, COLOURS:], share)), 1)
 
-        def run(a: Tensor, b: Tensor) -> Tensor:
-            return self._model.interpolate(a, b, timestep, scale=self._scale)
+        def run(a: Tensor, b: Tensor, *outer: Tensor) -> Tensor:
+            around = Around(outer[0], outer[1], reach) if outer else None
+            return self._model.interpolate(a, b, timestep, scale=self._scale, around=around)
 
         if self._tile is None:
-            result = run(x0, x1)
+            result = run(*pictures)
         else:
             result = tiled(
-                run, x0, x1, tile=self._tile, overlap=self._overlap, multiple=self._multiple
+                run, *pictures, tile=self._tile, overlap=self._overlap, multiple=self._multiple
             )
         return result if self._trust is None else settle(result, x0, x1, timestep, self._trust)
 

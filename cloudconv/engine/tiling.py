@@ -71,21 +71,19 @@ def spans(size: int, tile: int, overlap: int, multiple: int) -> list[Span]:
 
 
 def tiled(
-    run: Callable[[Tensor, Tensor], Tensor],
-    x0: Tensor,
-    x1: Tensor,
-    *,
+    run: Callable[..., Tensor],
+    *pictures: Tensor,
     tile: int,
     overlap: int,
     multiple: int,
 ) -> Tensor:
-    """Call ``run`` on tiles of a pair and blend what it returns.
+    """Call ``run`` on tiles of pictures and blend what it returns.
 
     Needs one more picture's memory, whatever the number of tiles.
 
     Args:
-        run: (B, 3, h, w) twice → (B, C, h, w), for any h and w up to ``tile``.
-        x0, x1: (B, 3, H, W).
+        run: as many (B, 3, h, w) → (B, C, h, w), for any h and w up to ``tile``.
+        pictures: (B, 3, H, W) each.
         tile: side in pixels, a multiple of ``multiple``.
 
     Returns:
@@ -94,14 +92,14 @@ def tiled(
     Raises:
         ValueError: see :func:`spans`.
     """
-    height, width = x0.shape[-2:]
+    height, width = pictures[0].shape[-2:]
     rows = spans(height, tile, overlap, multiple)
     columns = spans(width, tile, overlap, multiple)
     blended: Tensor | None = None
     for row in rows:
         for column in columns:
             part = (..., slice(row.start, row.stop), slice(column.start, column.stop))
-            made = run(x0[part], x1[part])
+            made = run(*(picture[part] for picture in pictures))
             if blended is None:
                 blended = made.new_zeros((*made.shape[:-2], height, width))
             made = made * row.weights.to(made)[:, None]

@@ -9,12 +9,15 @@ from fractions import Fraction
 from typing import Literal
 
 from cloudconv.cadence import Cadence
-from cloudconv.engine.renderer import FrameTask
+from cloudconv.engine.renderer import FrameTask, OuterFrame
 from cloudconv.errors import InputError
 from cloudconv.media.color import thumbnail
 from cloudconv.media.frame import Frame
+from cloudconv.models.base import FOUR
 from cloudconv.scene import CutDetector, RepeatDetector
 from cloudconv.timeline import Multiply, Resample, Slot, Timeline
+
+_UNEVEN = 2
 
 SceneCut = Literal["auto", "off"] | float
 """``auto``, ``off``, or a threshold from 0 (cut everywhere) to 1 (never)."""
@@ -39,6 +42,7 @@ class Request:
     scene_cut: SceneCut
     duplicates: Literal["keep", "refill"]
     loop: bool
+    context: int = 2
 
 
 @dataclass(slots=True)
@@ -112,14 +116,16 @@ def schedule(frames: Iterable[Frame], request: Request, counts: Counts) -> Itera
         InputError: there are fewer than two frames.
     """
     timeline = Timeline(request.rate, stretch=request.stretch, loop=request.loop)
-    contents = _Contents(counts)
+    contents = _Contents(counts, around=request.context >= FOUR)
+    waiting: deque[Slot] = deque()
     last: Frame | None = None
     for item, shows in retime(look(frames, request.scene_cut), request.duplicates, counts):
         last = item.frame
-        contents.add(item, shown=shows is not None)
-        for slot in timeline.push(item.frame.time, shows):
-            yield contents.task(slot)
-        contents.forget(timeline.oldest)
+        contents.add(item, shows)
+        waiting += timeline.push(item.frame.time, shows)
+        while waiting and contents.knows(waiting[0]):
+            yield contents.task(waiting.popleft())
+        contents.forget(waiting[0].left if waiting else timeline.oldest)
     if last is None:
         raise InputError(f"{request.name} has no frame in the part that was asked for.")
     if counts.source_frames == 1:
@@ -127,33 +133,46 @@ def schedule(frames: Iterable[Frame], request: Request, counts: Counts) -> Itera
             f"{request.name} has a single frame in the part that was asked for, and interpolation "
             "needs two or more."
         )
-    for slot in timeline.finish(last.time + last.duration):
+    for slot in [*waiting, *timeline.finish(last.time + last.duration)]:
         yield contents.task(slot)
 
 
 class _Contents:
-    """The frames that the timeline still asks for, by number; makes tasks of them and counts."""
+    """The frames that the timeline still asks for, by number; makes tasks of them and counts.
 
-    def __init__(self, counts: Counts) -> None:
+    ``around``: whether tasks name the frames around a pair, too.
+    """
+
+    def __init__(self, counts: Counts, *, around: bool) -> None:
         self._counts = counts
+        self._around = around
         self._frames: dict[int, Frame] = {}
+        self._shows: dict[int, Fraction] = {}
         self._cuts: set[int] = set()
+        self._repeats: set[int] = set()
         self._alike: dict[int, bool] = {}
         self._first: Frame | None = None
         self._pushed = 0
         self._opened: deque[Fraction] = deque()  # scenes that no task has shown yet
 
-    def add(self, item: AnalysedFrame, *, shown: bool) -> None:
+    def add(self, item: AnalysedFrame, shows: Fraction | None) -> None:
         self._first = self._first or item.frame
         self._counts.source_frames += 1
         if item.cut:
             self._counts.cuts.append(item.frame.time)
             self._opened.append(item.frame.time)
-        if shown:
+        if shows is not None:
             self._frames[self._pushed] = item.frame
+            self._shows[self._pushed] = shows
             if item.cut:
                 self._cuts.add(self._pushed)
+            if item.repeats:
+                self._repeats.add(self._pushed)
             self._pushed += 1
+
+    def knows(self, slot: Slot) -> bool:
+        """Whether all frames that a task of the slot may name have come."""
+        return not self._around or slot.timestep == 0 or slot.left + 2 < self._pushed
 
     def task(self, slot: Slot) -> FrameTask:
         left = self._frames[slot.left]
@@ -168,13 +187,40 @@ class _Contents:
         counts.held_frames += right is None and (slot.held or slot.timestep > 0)
         counts.duration = slot.time + slot.duration
         timestep = slot.timestep if right else Fraction(0)
-        return FrameTask(left, right, timestep, slot.time, slot.duration, opens)
+        return FrameTask(
+            left,
+            right,
+            timestep,
+            slot.time,
+            slot.duration,
+            opens,
+            *(self._outer(slot.left) if right and self._around else ()),
+        )
 
     def forget(self, before: int) -> None:
-        for done in [index for index in self._frames if index < before]:
-            del self._frames[done]
+        """Let go of the frames that no pair from that one on looks at."""
+        for done in [index for index in self._frames if index < before - self._around]:
+            del self._frames[done], self._shows[done]
             self._alike.pop(done, None)
             self._cuts.discard(done)
+            self._repeats.discard(done)
+
+    def _outer(self, index: int) -> list[OuterFrame | None]:
+        """What lies before the pair that begins at ``index``, and after it, if it tells of motion.
+
+        Not across a cut, no repeated picture, and nothing much nearer or farther than the pair is
+        apart: the networks have learnt from even times.
+        """
+        gap = self._shows.get(index + 1, self._shows[index]) - self._shows[index]
+        found: list[OuterFrame | None] = []
+        for far, near, later in ((index - 1, index, index), (index + 2, index + 1, index + 2)):
+            other = self._frames.get(far)
+            if other is None or later in self._cuts or later in self._repeats or not gap:
+                found.append(None)
+                continue
+            reach = abs(self._shows[far] - self._shows[near]) / gap
+            found.append(OuterFrame(other, reach) if 1 / _UNEVEN <= reach <= _UNEVEN else None)
+        return found
 
     def _right_of(self, index: int) -> Frame | None:
         """What a new frame leads on to; None where the left one is held instead."""

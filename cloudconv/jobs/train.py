@@ -404,7 +404,12 @@ def _windows(
     files.check_apart([output, _checkpoint_of(output)], images.files_of(*read))
     # Repeats in a held-out clip are no motion to be forecast, stillness is.
     judged = replace(sampling, crop=1, interval=(settings.interval[0],) * 2, min_motion=0.0)
-    return Windows(train_groups, sampling), Windows(groups, judged)
+    try:
+        return Windows(train_groups, sampling), Windows(groups, judged)
+    except InputError:
+        if not goal.narrow():
+            raise
+        return _windows(settings, goal, known)
 
 
 def _adversary(

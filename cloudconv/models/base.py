@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ COLOURS = 3
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 """The scales a model with a scale option takes: others would not keep its sizes whole."""
+
+FOUR = 4
+"""The context of an interpolator that also looks at the frames around a pair."""
 
 _HALVINGS = 6
 
@@ -107,6 +110,18 @@ class Model(nn.Module):
         return self.spec.multiple * math.ceil(max(1.0, 1.0 / scale))
 
 
+class Around(NamedTuple):
+    """The source frames on both sides of a pair.
+
+    ``before``, ``after``: (B, C, H, W) like the pair. ``reach``: (B, 2), how many of the pair's
+    gaps before x0 the one is, and after x1 the other; 0 with x0 or x1 itself where there is none.
+    """
+
+    before: Tensor
+    after: Tensor
+    reach: Tensor
+
+
 class Interpolator(Model):
     """A model that makes the picture at a timestep between two others.
 
@@ -122,11 +137,14 @@ class Interpolator(Model):
 
     tells_leftover = False
     """Whether the result has one more channel: how far apart the two pictures still are, at each
-    pixel, once both have been moved to the timestep. For models with the fallback option; it is
-    what :func:`cloudconv.models.fallback.settle` goes by."""
+    pixel, once both have been moved to the timestep. Where frames around the pair were given, two
+    more follow: how far, squared, moved and unmoved pictures are from changing evenly. For models
+    with the fallback option; it is what :func:`cloudconv.models.fallback.settle` goes by."""
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
         """The family's own network.
+
+        One with a context of four takes a fifth argument, ``around``: :class:`Around` or None.
 
         Args:
             x0, x1: (B, 3, H, W) float32, with ``pads`` H and W multiples of the spec's. Nominally
@@ -142,7 +160,13 @@ class Interpolator(Model):
 
     @torch.no_grad()
     def interpolate(
-        self, x0: Tensor, x1: Tensor, timestep: Tensor | float, *, scale: float = 1.0
+        self,
+        x0: Tensor,
+        x1: Tensor,
+        timestep: Tensor | float,
+        *,
+        scale: float = 1.0,
+        around: Around | None = None,
     ) -> Tensor:
         """The pictures at ``timestep`` between ``x0`` and ``x1``.
 
@@ -156,17 +180,20 @@ class Interpolator(Model):
             timestep: (B,) in [0, 1], or one number for all.
             scale: the resolution at which motion is estimated, against the picture's own: 0.5
                 for 4K and large motion.
+            around: the frames around the pair, which a model with a context of four looks at;
+                without it, it takes the motion to be even.
 
         Returns:
             As many channels, float32, not clamped: what lies outside [0, 1] in the inputs may
-            pass. With ``tells_leftover`` one more comes last.
+            pass. With ``tells_leftover`` more come last.
 
         Raises:
             ModelError: for a scale that the model does not take.
             ValueError: if the shapes do not belong together.
         """
         if x0.ndim == 3 and x1.ndim == 3:
-            return self.interpolate(x0[None], x1[None], timestep, scale=scale)[0]
+            beside = None if around is None else Around(*(each[None] for each in around))
+            return self.interpolate(x0[None], x1[None], timestep, scale=scale, around=beside)[0]
         if not isinstance(timestep, Tensor):
             if not 0 <= timestep <= 1:
                 raise ValueError(f"a timestep is from 0 to 1: {timestep = }")
@@ -181,9 +208,15 @@ class Interpolator(Model):
         x0, x1 = x0.float(), x1.float()
         if self.pads:
             x0, x1 = pad_to_multiple(x0, multiple), pad_to_multiple(x1, multiple)
+            if around is not None:
+                before, after, reach = around
+                before = pad_to_multiple(before.float(), multiple)
+                around = Around(before, pad_to_multiple(after.float(), multiple), reach)
         timestep = timestep.to(x0.device, torch.float32).view(-1, 1, 1, 1)
         result: Tensor
-        if self.spec.arbitrary_timestep:
+        if around is not None:
+            result = self(x0, x1, timestep, scale, around)
+        elif self.spec.arbitrary_timestep:
             result = self(x0, x1, timestep, scale)
         else:
             result = self._by_halves(x0, x1, timestep, scale)

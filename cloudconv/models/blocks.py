@@ -23,16 +23,19 @@ class Block(nn.Module):
         outputs: channels of the estimate.
         made: how many channels the last convolution makes, if more than are wanted: RIFE's have
             six, of which it never trained the sixth to mean anything.
+        depth: of the residual layers.
     """
 
-    def __init__(self, inputs: int, width: int, outputs: int, made: int | None = None) -> None:
+    def __init__(
+        self, inputs: int, width: int, outputs: int, made: int | None = None, depth: int = 8
+    ) -> None:
         super().__init__()
         self._outputs = outputs
         self.conv0 = nn.Sequential(
             nn.Sequential(nn.Conv2d(inputs, width // 2, 3, 2, 1), nn.LeakyReLU(_SLOPE, True)),
             nn.Sequential(nn.Conv2d(width // 2, width, 3, 2, 1), nn.LeakyReLU(_SLOPE, True)),
         )
-        self.convblock = nn.Sequential(*(_Residual(width) for _ in range(8)))
+        self.convblock = nn.Sequential(*(_Residual(width) for _ in range(depth)))
         # Four neighbouring pixels for each channel of the estimate.
         self.lastconv = nn.Sequential(nn.ConvTranspose2d(width, 4 * (made or outputs), 4, 2, 1))
 

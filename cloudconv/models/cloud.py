@@ -3,18 +3,20 @@
 The network is the IFNet of RIFE (Huang et al., ECCV 2022, arXiv 2011.06294, version 4.6; see
 :mod:`cloudconv.models.rife`) with a gate towards the unmoved pictures, fine-tuned. The three
 differ in how closely they look: ``cloud-fast`` is without the finest block, and ``cloud-turbo``
-without it and at half the resolution, each with its own weights.
+without it and at half the resolution, each with its own weights. ``cloud-best`` looks at four
+frames, not two (:mod:`cloudconv.models.refine`).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from cloudconv.models.base import FOUR
 from cloudconv.models.rife import RIFE_46, IFNet
 
 
 def _best() -> IFNet:
-    return IFNet(CLOUD_BEST, gated=True)
+    return IFNet(CLOUD_BEST, gated=True, refines=True)
 
 
 def _fast() -> IFNet:
@@ -28,11 +30,12 @@ def _turbo() -> IFNet:
 CLOUD_BEST = replace(
     RIFE_46,
     name="cloud-best",
+    context=FOUR,
     purpose="any footage; the default",
     time=1,
     build=_best,
     weights="cloud-best",
-    parameters=5_308_848,
+    parameters=5_432_624,
     origin="cloudconv, started from RIFE 4.6 (Huang et al., ECCV 2022, arXiv 2011.06294)",
     domain="any live footage; quiet and noisy pictures too",
     bytes_per_pixel=280,
@@ -42,6 +45,7 @@ CLOUD_BEST = replace(
 CLOUD_FAST = replace(
     CLOUD_BEST,
     name="cloud-fast",
+    context=2,
     purpose="long videos",
     time=0.6,
     build=_fast,

@@ -11,11 +11,13 @@ changes the score by some hundredths of a decibel. cloudconv's own models
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import repeat
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
+from cloudconv.models.base import COLOURS, Around, Interpolator, ModelSpec
 from cloudconv.models.blocks import Block
 from cloudconv.models.ops import (
     STILL_REACH,
@@ -26,12 +28,14 @@ from cloudconv.models.ops import (
     stillness,
     strips,
 )
+from cloudconv.models.refine import MOTION, Refinement
 from cloudconv.models.texture import restore
 
 _WIDTHS = (192, 128, 96, 64)
 _MASK, _GATE = slice(4, 5), slice(5, 6)  # behind the two flows of two channels each
 _SHUT = -3.0
 _EXITS = 2
+_REFINED = 2  # how much smaller than the picture a motion is refined
 _STRIP = 128  # rows
 _BESIDE = 32  # from 1/32 of the interval on, a picture is wholly the network's
 
@@ -48,41 +52,55 @@ class IFNet(Interpolator):
             guessed at. To judge that, the later blocks also see the gate so far, and how much the
             unmoved pictures differ. Where these are equal, the gate is open whatever the blocks
             say: text and logos over a moving picture; and all over next to a source frame.
+        refines: whether the frames around the pair correct the motion, where they are given.
     """
 
     carries = True
     pads = False
 
     def __init__(
-        self, spec: ModelSpec, sizes: tuple[int, ...] = (8, 4, 2, 1), *, gated: bool = False
+        self,
+        spec: ModelSpec,
+        sizes: tuple[int, ...] = (8, 4, 2, 1),
+        *,
+        gated: bool = False,
+        refines: bool = False,
     ) -> None:
         super().__init__(spec)
         self._sizes, self._gated = sizes, gated
         for number, width in enumerate(_WIDTHS[: len(sizes)]):
             inputs = 7 if number == 0 else 14 if gated else 12
             self.add_module(f"block{number}", Block(inputs, width, 6 if gated else 5, made=6))
+        self.refine = Refinement() if refines else None
 
-    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
+    def forward(
+        self,
+        x0: Tensor,
+        x1: Tensor,
+        timestep: Tensor,
+        scale: float = 1.0,
+        around: Around | None = None,
+    ) -> Tensor:
         """See ``Interpolator.forward``. Grids, flow, mask and warps are float32 in any dtype."""
-        *_, (motion, size) = self._motions(x0, x1, timestep, scale)
-        return self._picture(x0, x1, timestep, motion, size)
+        *_, last = self._motions(x0, x1, timestep, scale)
+        return self._refined(x0, x1, timestep, *last, scale, around)
 
-    def exits(self, x0: Tensor, x1: Tensor, timestep: Tensor) -> list[Tensor]:
+    def exits(
+        self, x0: Tensor, x1: Tensor, timestep: Tensor, around: Around | None = None
+    ) -> list[Tensor]:
         """The result and before it, for training, what it would be after fewer blocks.
 
         Shorter networks can be cut out of one that was trained on all of them.
         """
-        return [
-            self._picture(x0, x1, timestep, motion, size)
-            for number, (motion, size) in enumerate(self._motions(x0, x1, timestep, 1.0))
-            if number >= _EXITS
-        ]
+        *early, last = list(self._motions(x0, x1, timestep, 1.0))[_EXITS:]
+        pictures = [self._picture(x0, x1, timestep, *each) for each in early]
+        return [*pictures, self._refined(x0, x1, timestep, *last, 1.0, around)]
 
     def adopt(self, name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Another network's tensors as a start; new inputs count nothing, a new gate is shut."""
         # Shut, because a gate that starts open learns to blend everything, and stays there.
-        result = {}
         own = self.state_dict()
+        result = {key: tensor for key, tensor in own.items() if key.startswith("refine.")}
         for tensor_name, tensor in state.items():
             if tensor_name not in own:
                 continue
@@ -119,6 +137,39 @@ class IFNet(Interpolator):
             motion = change if motion is None else motion.add_(change)
             yield motion, factor
 
+    def _refined(
+        self,
+        x0: Tensor,
+        x1: Tensor,
+        timestep: Tensor,
+        motion: Tensor,
+        size: float,
+        scale: float,
+        around: Around | None,
+    ) -> Tensor:
+        """The result of a motion that the frames around the pair correct."""
+        if self.refine is None or around is None:
+            return self._picture(x0, x1, timestep, motion, size)
+        coarse = max(size, _REFINED / scale)
+        small = motion
+        if coarse != size:
+            small = resize(motion, size / coarse)
+            small[:, :4] *= size / coarse
+        pictures = [
+            resize(x[:, :COLOURS], 1 / coarse, self.multiple(scale)).clamp(0, 1)
+            for x in (x0, x1, around.before, around.after)
+        ]
+        change, uneven = self.refine(pictures, small, timestep, around.reach)
+        if coarse == size:
+            change[:, :MOTION] += motion
+            made = self._picture(x0, x1, timestep, change, size)
+        else:
+            made = self._picture(x0, x1, timestep, motion, size, change, coarse)
+        if not self.tells_leftover:
+            return made
+        shown = F.interpolate(uneven, scale_factor=coarse, mode="nearest")
+        return torch.cat((made, shown[..., : made.shape[2], : made.shape[3]]), 1)
+
     def _inputs(
         self, small: list[Tensor], motion: Tensor | None, timestep: Tensor
     ) -> Iterator[Tensor]:
@@ -138,22 +189,39 @@ class IFNet(Interpolator):
             yield (small[0] - small[1]).abs_().mean(1, keepdim=True)
 
     def _picture(
-        self, x0: Tensor, x1: Tensor, timestep: Tensor, motion: Tensor, size: float
+        self,
+        x0: Tensor,
+        x1: Tensor,
+        timestep: Tensor,
+        motion: Tensor,
+        size: float,
+        change: Tensor | None = None,
+        coarse: float = 1.0,
     ) -> Tensor:
-        """The result of a motion at a scale, (B, 3 or more, H, W), and with it what is left."""
+        """The result of a motion at a scale, (B, 3 or more, H, W), and with it what is left.
+
+        ``change``: what is added to the motion, at a ``coarse`` scale.
+        """
         batch, channels, height, width = x0.shape
         result = x0.new_empty((batch, channels + self.tells_leftover, height, width))
         free = x0.new_empty((batch, 1, height, width)) if self._gated else None
         # Memory is what these steps take their time for; a GPU has nothing to gain by strips.
         rows = _STRIP if x0.device.type == "cpu" else max(height, _STRIP)
-        for top, part in strips(motion, size, rows):
+        changes = repeat(None) if change is None else strips(change, coarse / size, rows)
+        for (top, part), more in zip(strips(motion, size, rows), changes, strict=False):
             target = result[:, :, top : top + rows]
             # The motion reaches beyond the picture's edges.
             part = part[:, :, : target.shape[2], :width]
+            if more is not None:
+                part = _changed(part, more[1][:, :, : target.shape[2], :width], coarse / size)
             if part.shape[2]:
                 moving = None if free is None else free[:, :, top : top + rows]
                 self._fill(target, top, x0, x1, timestep, part, size, moving)
         if free is not None:
+            if change is not None:
+                smaller = resize(motion, size / coarse)
+                smaller[:, :4] *= size / coarse
+                motion, size = smaller + change[:, :MOTION], coarse
             moved = motion[:, :4] * torch.sigmoid(-motion[:, _GATE])
             restore(result, x0, x1, moved, size, free)
         return result
@@ -184,10 +252,21 @@ class IFNet(Interpolator):
             gate = torch.sigmoid(motion[:, _GATE]).maximum(kept)
             free.copy_(1 - kept)
             blend = torch.lerp(x0.narrow(2, top, rows), x1.narrow(2, top, rows), timestep)
-            lerp_into(made, torch.lerp(warped1, warped0, mask), blend, gate)
+            mixed = torch.lerp(warped1, warped0, mask)
+            if motion.shape[1] > MOTION:
+                mixed[:, :COLOURS] += motion[:, MOTION:]
+            lerp_into(made, mixed, blend, gate)
         if self.tells_leftover:
             left = (warped0 - warped1)[:, :COLOURS].abs()
             result[:, channels:].copy_(left.mean(1, keepdim=True))
+
+
+def _changed(motion: Tensor, change: Tensor, gain: float) -> Tensor:
+    """The sum of both, the change's flows being that many times as long."""
+    total = change.clone()
+    total[:, :4] *= gain
+    total[:, :MOTION] += motion
+    return total
 
 
 def _still_rows(x0: Tensor, x1: Tensor, top: int, rows: int) -> Tensor:

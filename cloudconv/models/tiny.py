@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.models.base import Interpolator, ModelSpec
+from cloudconv.models.base import FOUR, Around, Interpolator, ModelSpec
 
 
 class Tiny(Interpolator):
-    """A blend plus a small texture from two random convolutions, gone at both ends."""
+    """A blend, bent by the frames around the pair, plus a small texture from two random
+    convolutions; both gone at both ends."""
 
     def __init__(self) -> None:
         super().__init__(TINY)
@@ -20,18 +21,28 @@ class Tiny(Interpolator):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.1, 0.1, generator=generator)
 
-    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
+    def forward(
+        self,
+        x0: Tensor,
+        x1: Tensor,
+        timestep: Tensor,
+        scale: float = 1.0,
+        around: Around | None = None,
+    ) -> Tensor:
         """See ``Interpolator.forward``."""
+        arc = timestep * (1 - timestep) / 4
         plane = timestep.expand(-1, 1, *x0.shape[2:])
         seen = torch.cat((x0.clamp(0, 1), x1.clamp(0, 1), plane), 1).to(self.dtype)
         texture = F.pixel_shuffle(torch.tanh(self.last(F.relu(self.first(seen)))), 2).float()
-        return x0 + (x1 - x0) * timestep + texture * (timestep * (1 - timestep) / 4)
+        if around is not None:
+            texture = texture + (x0 - around.before + x1 - around.after) / 4
+        return x0 + (x1 - x0) * timestep + texture * arc
 
 
 TINY = ModelSpec(
     name="tiny",
     task="interpolate",
-    context=2,
+    context=FOUR,
     arbitrary_timestep=True,
     multiple=4,
     build=Tiny,

@@ -16,7 +16,7 @@ from cloudconv.media.read.probe import MediaInfo
 from cloudconv.media.write.encoders import EncodeSettings
 from cloudconv.media.write.sink import Sink
 from cloudconv.models import registry
-from cloudconv.segments.segment import PlannedFrame, Segment, Splitter
+from cloudconv.segments.segment import OuterTime, PlannedFrame, Segment, Splitter
 from cloudconv.segments.store import SegmentStore
 
 
@@ -141,4 +141,5 @@ def plan_segments(
 
 def _planned(task: FrameTask) -> PlannedFrame:
     right = None if task.right is None else task.right.time
-    return PlannedFrame(task.left.time, right, task.timestep, task.time, task.duration)
+    outer = (o and OuterTime(o.frame.time, o.reach) for o in (task.before, task.after))
+    return PlannedFrame(task.left.time, right, task.timestep, task.time, task.duration, *outer)

@@ -14,13 +14,13 @@ from typing import Self
 
 from cloudconv.engine.device import set_threads
 from cloudconv.engine.pipeline import prefetch
-from cloudconv.engine.renderer import FrameTask, Renderer
+from cloudconv.engine.renderer import FrameTask, OuterFrame, Renderer
 from cloudconv.media.frame import Frame
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import Sink
 from cloudconv.segments.plan import PlannedTask, RenderPlan, SegmentTask
 from cloudconv.segments.reader import FramesByTime
-from cloudconv.segments.segment import Segment
+from cloudconv.segments.segment import OuterTime, Segment
 from cloudconv.segments.store import fresh_file
 
 
@@ -87,13 +87,28 @@ def decoded(pieces: Iterable[SegmentTask]) -> Generator[PlannedTask, None, None]
     """
     for piece in pieces:
         frames = _frames(piece)
+        lefts = piece.segment.start, piece.segment.frames[0].left
         for number, planned in enumerate(piece.segment.frames, 1):
             left = frames.get(planned.left)
             right = None if planned.right is None else frames.get(planned.right)
-            task = FrameTask(left, right, planned.timestep, planned.time, planned.duration)
+            task = FrameTask(
+                left,
+                right,
+                planned.timestep,
+                planned.time,
+                planned.duration,
+                before=_outer(frames, planned.before),
+                after=_outer(frames, planned.after),
+            )
             last = number == len(piece.segment.frames)
             yield PlannedTask(piece.plan, task, piece.segment if last else None)
-            frames.forget(planned.left)
+            # The one before it may still be asked for, as what lies before a pair.
+            lefts = lefts if planned.left == lefts[1] else (lefts[1], planned.left)
+            frames.forget(lefts[0])
+
+
+def _outer(frames: FramesByTime, planned: OuterTime | None) -> OuterFrame | None:
+    return planned and OuterFrame(frames.get(planned.time), planned.reach)
 
 
 def _frames(piece: SegmentTask) -> FramesByTime:
@@ -102,7 +117,7 @@ def _frames(piece: SegmentTask) -> FramesByTime:
         plan.info,
         segment.sources,
         # In a loop the last frames lead on to the first one, long before them.
-        main=segment.frames[0].left,
+        main=segment.start,
         threads=plan.threads,
         deinterlace=plan.deinterlace,
         nvdec=plan.nvdec,

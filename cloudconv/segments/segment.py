@@ -10,7 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 MAX_SOURCE_FRAMES = 64
 """So many source frames are the left ones of a segment's frames, at most."""
@@ -20,12 +20,20 @@ _FIRST = 8
 _WORTH_A_CUT = 8
 
 
+class OuterTime(NamedTuple):
+    """When a frame around a pair is on the source's clock, and how many gaps from the pair."""
+
+    time: Fraction
+    reach: Fraction
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedFrame:
     """One output frame as data: the picture at ``timestep`` between two source frames.
 
     ``left`` and ``right`` are times on the source's clock, ``time`` and ``duration`` on the
-    output's, all in seconds. Without ``right`` the frame is ``left`` itself.
+    output's, all in seconds. Without ``right`` the frame is ``left`` itself. ``before`` and
+    ``after`` are what a model looks at around the pair, if it does.
     """
 
     left: Fraction
@@ -33,6 +41,13 @@ class PlannedFrame:
     timestep: Fraction
     time: Fraction
     duration: Fraction
+    before: OuterTime | None = None
+    after: OuterTime | None = None
+
+    @property
+    def around(self) -> list[OuterTime]:
+        """Those of ``before`` and ``after`` that there are."""
+        return [each for each in (self.before, self.after) if each is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +67,14 @@ class Segment:
         """The times of all source frames that are needed, in order."""
         needed = {frame.left for frame in self.frames}
         needed |= {frame.right for frame in self.frames if frame.right is not None}
+        needed |= {each.time for frame in self.frames for each in frame.around}
         return sorted(needed)
+
+    @property
+    def start(self) -> Fraction:
+        """The time of the first source frame, but for a first one that a loop comes back to."""
+        before = [frame.before.time for frame in self.frames if frame.before is not None]
+        return min([self.frames[0].left, *before])
 
 
 class Splitter:
@@ -114,6 +136,7 @@ def _to_data(segment: Segment) -> dict[str, Any]:
                 str(frame.timestep),
                 str(frame.time),
                 str(frame.duration),
+                *(each and [*map(str, each)] for each in (frame.before, frame.after)),
             ]
             for frame in segment.frames
         ],

@@ -15,7 +15,15 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.errors import ModelError, SettingsError
-from cloudconv.models.base import Interpolator, Model, Predictor, Reconstructor
+from cloudconv.models.base import (
+    FOUR,
+    Around,
+    Interpolator,
+    Model,
+    ModelSpec,
+    Predictor,
+    Reconstructor,
+)
 from cloudconv.models.ops import pad_to_multiple
 
 _NEAR = 2.0
@@ -23,6 +31,8 @@ _NEAR = 2.0
 
 
 _REACH = 6
+_ALONE = 0.05
+"""How many samples lack the frame before the pair, or that after it, as at cuts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +83,18 @@ class Goal(ABC):
         """What each picture that comes of a validation sample is called in reports."""
         return ["1"]
 
+    def narrow(self) -> bool:
+        """Make do with shorter windows from now on; False where that cannot be done."""
+        return False
+
+
+def window_length(spec: ModelSpec, gap: int) -> int:
+    """Frames from which an interpolator learns: a gap, or three for one that looks at four."""
+    return (3 if spec.context >= FOUR else 1) * gap + 1
+
 
 class Interpolation(Goal):
-    """From two frames, any of those between them; in windows of ``gap`` + 1 frames."""
+    """From two frames, any of those between them, which are ``gap`` apart at most."""
 
     naive = "blend"
 
@@ -88,10 +107,15 @@ class Interpolation(Goal):
                 "none: give an even gap."
             )
         self.model, self.gap = model, gap
+        self._around = model.spec.context >= FOUR
 
     @property
     def length(self) -> int:
-        return self.gap + 1
+        return window_length(self.model.spec, self.gap) if self._around else self.gap + 1
+
+    def narrow(self) -> bool:
+        wide, self._around = self._around, False
+        return wide
 
     def picks(self, random: np.random.Generator) -> list[int]:
         if self.model.spec.arbitrary_timestep:
@@ -101,24 +125,37 @@ class Interpolation(Goal):
             gap = int(random.integers(2, self.gap + 1))
             gap -= gap % 2
             middle = gap // 2
-        return [0, middle, gap]
+        if not self._around:
+            return [0, middle, gap]
+        before, after = random.random(2) < _ALONE
+        return [gap * before, gap, gap + middle, 2 * gap, 3 * gap - gap * after]
 
     def make(self, frames: Tensor, places: Tensor, noise: float) -> list[Made]:
-        x0, truth, x1 = frames.unbind(1)
-        span = (places[:, 2] - places[:, 0]).view(-1, 1, 1, 1)
-        timestep = (places[:, 1] - places[:, 0]).view(-1, 1, 1, 1) / span
-        *earlier, made = self._exits(_noisy(x0, noise), _noisy(x1, noise), timestep)
+        middle = places.shape[1] // 2
+        pair = slice(middle - 1, middle + 2, 2)
+        times = places[:, middle - 1 : middle + 2].float()
+        span = times[:, 2] - times[:, 0]
+        timestep = ((times[:, 1] - times[:, 0]) / span).view(-1, 1, 1, 1)
+        x0, x1 = frames[:, pair].unbind(1)
+        around = None
+        if self._around:
+            reach = (places[:, [1, 4]] - places[:, [0, 3]]) / span[:, None]
+            around = Around(_noisy(frames[:, 0], noise), _noisy(frames[:, 4], noise), reach)
+        *earlier, made = self._exits(_noisy(x0, noise), _noisy(x1, noise), timestep, around)
         naive = x0 + (x1 - x0) * timestep
-        return [Made(made, truth, naive, frames[:, ::2], tuple(earlier))]
+        return [Made(made, frames[:, middle], naive, frames[:, pair], tuple(earlier))]
 
-    def _exits(self, x0: Tensor, x1: Tensor, timestep: Tensor) -> list[Tensor]:
+    def _exits(
+        self, x0: Tensor, x1: Tensor, timestep: Tensor, around: Around | None
+    ) -> list[Tensor]:
         exits = getattr(self.model, "exits", None)
-        if exits is None or not self.model.training:
-            return [self.model(x0, x1, timestep)]
-        return list(exits(x0, x1, timestep))
+        if exits is not None and self.model.training:
+            return list(exits(x0, x1, timestep, around))
+        given = (x0, x1, timestep) if around is None else (x0, x1, timestep, 1.0, around)
+        return [self.model(*given)]
 
     def validation_picks(self) -> list[list[int]]:
-        return [[0, 1, 2]]
+        return [[0, 2, 3, 4, 6]] if self._around else [[0, 1, 2]]
 
 
 class Rollout(Goal):

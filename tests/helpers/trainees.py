@@ -30,6 +30,7 @@ MIDDLE = replace(
     TINY,
     name="small-middle",
     task="interpolate",
+    context=2,
     arbitrary_timestep=False,
     build=lambda: Middle(MIDDLE),
 )

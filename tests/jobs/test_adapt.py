@@ -247,7 +247,7 @@ def test_pictures_that_never_move_gain_nothing_and_harm_nothing(tmp_path: Path) 
 def test_compare_scores_the_adapted_model_on_what_it_has_not_seen(
     tmp_path: Path, workers: str
 ) -> None:
-    clip = moving(tmp_path / "a.mkv", 120)
+    clip = moving(tmp_path / "a.mkv", 260)
     file = tmp_path / "own.safetensors"
     result = cloudconv.compare(
         clip, models=("tiny",), against=("hold",), adapt=0.05, save_model=file, frames=6,
@@ -260,7 +260,7 @@ def test_compare_scores_the_adapted_model_on_what_it_has_not_seen(
     assert gain > 0.05
     held = [0.30, 0.36, 0.64, 0.70, 0.94, 1.0]
     for row in result.per_frame:
-        place = row["index"] / 120
+        place = row["index"] / 260
         assert any(a <= place < b for a, b in zip(held[::2], held[1::2], strict=True)), row
     assert 4 <= result.scored_frames <= 6
     assert any("held back" in warning for warning in result.warnings)

@@ -72,6 +72,10 @@ def test_short_gaps_are_drawn_more_often_than_long_ones() -> None:
     goal = goal_for(model, rollout=None, gap=8)
     random = np.random.default_rng(0)
     picks = [goal.picks(random) for _ in range(600)]
-    assert all(first == 0 < middle < last <= 8 for first, middle, last in picks)
-    gaps = np.bincount([last for _, _, last in picks], minlength=9)
+    assert all(x0 < middle < x1 <= x0 + 8 for _, x0, middle, x1, _ in picks)
+    gaps = np.bincount([x1 - x0 for _, x0, _, x1, _ in picks], minlength=9)
+    # As at a cut, some pairs have nothing around them; the others see as far again.
+    reaches = [n for p in picks for n in (p[1] - p[0], p[4] - p[3]) if n != p[3] - p[1]]
+    assert reaches.count(0) == len(reaches)
+    assert 0 < len(reaches) < 120
     assert gaps[2] > 2 * gaps[4] > 2 * gaps[8] > 0

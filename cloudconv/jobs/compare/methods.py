@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cloudconv import metrics
 from cloudconv.engine.device import choose_device, choose_precision
-from cloudconv.engine.renderer import FrameTask, Renderer
+from cloudconv.engine.renderer import FrameTask, OuterFrame, Renderer
 from cloudconv.jobs.compare.samples import Clip, MethodScores, Sample, SampleImages, SampleScores
 from cloudconv.jobs.compare.scores import (
     Meter,
@@ -65,8 +65,22 @@ class _Interpolator:
         began = time.perf_counter()
         left, right = sample.frames[0], sample.frames[-1]
         span = right.time - left.time
+        before, after = (
+            None
+            if other is None or other.frame is None
+            else OuterFrame(other.frame, abs(other.shows - near.time) / span)
+            for other, near in zip(sample.outer, (left, right), strict=True)
+        )
         tasks = [
-            FrameTask(left, right, (true.time - left.time) / span, true.time, true.duration)
+            FrameTask(
+                left,
+                right,
+                (true.time - left.time) / span,
+                true.time,
+                true.duration,
+                before=before,
+                after=after,
+            )
             for true in (sample.frames[k] for k in sample.scored)
         ]
         made = list(self._renderer.render(tasks))

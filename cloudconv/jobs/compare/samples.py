@@ -91,6 +91,15 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True)
+class OuterSample:
+    """A kept frame beside a sample; see :class:`Sample` for ``time`` and ``shows``."""
+
+    time: Fraction
+    shows: Fraction
+    frame: Frame | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """Neighbouring source frames of which some are made anew and scored.
 
@@ -98,7 +107,8 @@ class Sample:
     clock, ``shows`` says when their content belongs, and ``scored`` which of them are scored; where
     none is, the sample is only passed. ``read`` source frames are read when it is done, ``skipped``
     of them were left out for a cut. ``frames`` are there in the process that has decoded them, each
-    at the time that it shows.
+    at the time that it shows. ``outer``: with ``drop``, the kept frames before and after, if they
+    are of the same scene.
     """
 
     numbers: tuple[int, ...]
@@ -108,6 +118,7 @@ class Sample:
     read: int
     skipped: int = 0
     frames: tuple[Frame, ...] = ()
+    outer: tuple[OuterSample | None, OuterSample | None] = (None, None)
 
 
 class Sampler:
@@ -158,7 +169,8 @@ class Sampler:
         chosen, within = evenly(self._total, count), evenly(inside, each)
         number, first = 0, self.context
         last = int(self._settings.horizon is None)  # the kept frame at the end of a sample
-        for items in windows(frames, self._most, self._step, self._least):
+        found = windows(frames, self._most, self._step, self._least)
+        for before, items, after in beside(found):
             times = tuple(item.frame.time for item in items)
             is_held = self._is_held(times)
             end, skipped = self._until_cut(items)
@@ -174,6 +186,7 @@ class Sampler:
                 frames=tuple(
                     item.frame.at(item.shows, item.frame.duration) for item in items[:end]
                 ),
+                outer=(_kept(before, 0), _kept(after, -1)) if last else (None, None),
             )
         yield Sample((), (), (), (), self._end)
 
@@ -186,6 +199,26 @@ class Sampler:
             return self.context, self._inside
         end = max(cut, self.context)
         return end, len(items) - end
+
+
+def _kept(items: Sequence[ClipFrame] | None, place: int) -> OuterSample | None:
+    """The first or last frame of the sample before or after one, if no cut lies between."""
+    if items is None or any(item.cut for item in items[1:]):
+        return None
+    item = items[place]
+    return OuterSample(item.frame.time, item.shows, item.frame.at(item.shows, item.frame.duration))
+
+
+def beside(items: Iterable[Item]) -> Iterator[tuple[Item | None, Item, Item | None]]:
+    """Each item between the one before it and the one after it."""
+    before: Item | None = None
+    here: Item | None = None
+    for after in items:
+        if here is not None:
+            yield before, here, after
+        before, here = here, after
+    if here is not None:
+        yield before, here, None
 
 
 def windows(items: Iterable[Item], most: int, step: int, least: int) -> Iterator[tuple[Item, ...]]:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 from cloudconv.engine.device import set_threads
@@ -150,7 +151,8 @@ def chunked(samples: Iterable[Sample], *, in_order: bool) -> Iterator[tuple[Samp
     frames, most = 0, _FIRST
     chunk: list[Sample] = []
     for sample in samples:
-        chunk.append(replace(sample, frames=()))
+        outer = [each and replace(each, frame=None) for each in sample.outer]
+        chunk.append(replace(sample, frames=(), outer=(outer[0], outer[1])))
         frames += len(sample.times) if sample.scored else 0
         if frames >= most and not (in_order and sample.scored):
             yield tuple(chunk)
@@ -165,7 +167,9 @@ def decoded(samples: Sequence[Sample], info: MediaInfo, threads: int | None) -> 
     Raises:
         UnfitInputError: a frame is not where it was.
     """
-    wanted = {time for sample in samples if sample.scored for time in sample.times}
+    scored = [sample for sample in samples if sample.scored]
+    wanted = {time for sample in scored for time in sample.times}
+    wanted |= {each.time for sample in scored for each in sample.outer if each is not None}
     source: FramesByTime | None = None
     for sample in samples:
         if not sample.scored:
@@ -173,10 +177,19 @@ def decoded(samples: Sequence[Sample], info: MediaInfo, threads: int | None) -> 
             yield sample
             continue
         if source is None:
-            source = FramesByTime(info, wanted, main=sample.times[0], threads=threads)
+            main = sample.times[0] if sample.outer[0] is None else sample.outer[0].time
+            source = FramesByTime(info, wanted, main=main, threads=threads)
         timed = [
             (source.get(time), shows)
             for time, shows in zip(sample.times, sample.shows, strict=True)
         ]
-        yield replace(sample, frames=tuple(f.at(shows, f.duration) for f, shows in timed))
+        outer = [
+            each and replace(each, frame=source.get(each.time).at(each.shows, Fraction(0)))
+            for each in sample.outer
+        ]
+        yield replace(
+            sample,
+            frames=tuple(f.at(shows, f.duration) for f, shows in timed),
+            outer=(outer[0], outer[1]),
+        )
         source.forget(sample.times[0])

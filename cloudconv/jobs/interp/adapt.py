@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from cloudconv import metrics
-from cloudconv.engine.renderer import FrameTask, Renderer
+from cloudconv.engine.renderer import FrameTask, OuterFrame, Renderer
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
 from cloudconv.files import fresh, keep_aside, put, write_whole
 from cloudconv.jobs import train
@@ -42,6 +42,7 @@ from cloudconv.training.clips import Clip, Sampling, Windows, held_spans
 from cloudconv.training.loop import Tick
 from cloudconv.training.settings import settings_from
 from cloudconv.training.spans import Span
+from cloudconv.training.tasks import window_length
 
 WEIGHTS = "adapted.safetensors"
 LEAST_GAIN = 0.05
@@ -103,7 +104,8 @@ class AdaptPlan:
     @property
     def held(self) -> tuple[Span, ...]:
         """The part that is held back, as fractions of the video's length."""
-        return _within(held_spans(self._frames, self._gap + 1), *self._window)
+        needed = window_length(registry.spec(self.model), self._gap)
+        return _within(held_spans(self._frames, needed), *self._window)
 
     def is_held(self, times: tuple[Fraction, ...]) -> bool:
         """Whether frames at these times on the source's clock are all in one held-back part."""
@@ -154,7 +156,10 @@ class AdaptPlan:
 
     @property
     def _gap(self) -> int:
-        return 3 if registry.spec(self.model, "interpolate").arbitrary_timestep else 2
+        spec = registry.spec(self.model, "interpolate")
+        length = window_length(spec, 3)
+        long = any(self._frames * (b - a) >= length for a, b in held_spans(self._frames, length))
+        return 3 if spec.arbitrary_timestep and long else 2
 
     @property
     def _window(self) -> Span:
@@ -339,11 +344,26 @@ def _judge(plan: AdaptPlan, file: Path, seconds: float, on_adapting: OnAdapting 
     if not seconds:
         return Adapted(gain=0.0, minutes=0.0, frames=0, kept=False)
     clip = Clip(plan.info, plan.held, deinterlace=plan.deinterlace)
-    windows = Windows([[clip]], Sampling(3, lambda _: [0, 1, 2], 1, 1))
+    length = window_length(registry.spec(plan.model), 2)
+    if all(end - begin < length for begin, end in clip.stretches()):
+        length = 3
+    windows = Windows([[clip]], Sampling(length, lambda _: list(range(length)), 1, 1))
     renderers = [plan.renderer(plan.model), plan.renderer(str(file))]
     gains = []
-    for _, (left, true, right) in windows.spread_frames(_MEASURED):
-        task = FrameTask(left, right, Fraction(1, 2), true.time, true.duration)
+    for _, frames in windows.spread_frames(_MEASURED):
+        middle = length // 2
+        left, true, right = frames[middle - 1 : middle + 2]
+        outer = (OuterFrame(frame, Fraction(1)) for frame in (frames[0], frames[-1]))
+        before, after = outer if length > 3 else (None, None)
+        task = FrameTask(
+            left,
+            right,
+            Fraction(1, 2),
+            true.time,
+            true.duration,
+            before=before,
+            after=after,
+        )
         stock, own = (_psnr(renderer, task, true) for renderer in renderers)
         gains.append(own - stock)
         if on_adapting is not None:

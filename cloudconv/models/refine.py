@@ -1,0 +1,105 @@
+"""What two frames cannot tell: motion refined by the frames on both sides of the pair.
+
+Motion that two frames give is even. Carried on to the frames around the pair, it meets the same
+things there only where it *is* even, and where it is motion at all: what is left over there bends
+the flows (as in Xu et al., Quadratic Video Interpolation, NeurIPS 2019, arXiv 1911.00627, but
+learnt), weighs the pair's pictures anew, and opens or shuts the gate towards the unmoved ones.
+Noise that only the pair has, and brightness that does not change evenly, are mended by a share of
+the outer pictures.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from cloudconv.models.blocks import Block
+from cloudconv.models.ops import sample, sampling_grid
+
+MOTION = 6
+"""Channels of a motion: two flows, the logits of mask and gate."""
+
+_WIDTH, _DEPTH, _INPUTS = 48, 4, 25
+_REACH = 4  # pixels to each side over which energies are compared
+_LEAST_ENERGY = 1e-6
+_LOUDNESS = 4.0  # brings what is left over to the order of 1
+
+
+class Refinement(nn.Module):
+    """A small block that looks at four pictures, moved and unmoved, and corrects a motion.
+
+    It begins as no correction at all.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = Block(_INPUTS, _WIDTH, MOTION + 2, depth=_DEPTH)
+        for parameter in self.block.lastconv.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(
+        self, pictures: list[Tensor], motion: Tensor, timestep: Tensor, reach: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The correction of a motion.
+
+        Args:
+            pictures: x0, x1, the one before and the one after, (B, 3, h, w) float32 in [0, 1].
+            motion: (B, 6, h, w): flows to x0 and x1 in pixels, logits of mask and gate.
+            timestep: (B, 1, 1, 1) in (0, 1).
+            reach: (B, 2), see :class:`~cloudconv.models.base.Around`.
+
+        Returns:
+            (B, 9, h, w): what to add to the motion, and to the moved pictures' mix. And (B, 2, h,
+            w): how far, squared, the pictures are from changing evenly, moved and unmoved.
+        """
+        x0, x1, before, after = pictures
+        back, ahead = torch.split(reach.view(-1, 2, 1, 1), 1, 1)
+        flow0, flow1 = motion[:, :2], motion[:, 2:4]
+        velocity = flow1 - flow0
+        w0, w1, far0, far1 = (
+            sample(picture, sampling_grid(flow, *picture.shape[2:]))
+            for picture, flow in zip(
+                pictures,
+                (flow0, flow1, flow0 - back * velocity, flow1 + ahead * velocity),
+                strict=True,
+            )
+        )
+        bent0, bent1 = _bend(far0, w0, w1, back), _bend(far1, w1, w0, ahead)
+        still0, still1 = _bend(before, x0, x1, back), _bend(after, x1, x0, ahead)
+        bent, still, common, moved, unmoved = _energies(
+            bent0.square() + bent1.square(),
+            still0.square() + still1.square(),
+            bent0 * bent1,
+            (w0 - w1).square(),
+            (x0 - x1).square(),
+        )
+        change: Tensor = self.block(
+            w0,
+            w1,
+            far0,
+            far1,
+            timestep.expand(-1, 1, *w0.shape[2:]),
+            motion,
+            (x0 - x1).abs().mean(1, keepdim=True),
+            bent / (bent + still + _LEAST_ENERGY),
+            moved / (moved + unmoved + _LEAST_ENERGY),
+            common / (bent + _LEAST_ENERGY),
+            moved.sqrt() * _LOUDNESS,
+            bent.sqrt() * _LOUDNESS,
+        )
+        share0, share1 = torch.split(change[:, MOTION:], 1, 1)
+        mended = share0 * (far0 - w0) + share1 * (far1 - w1)
+        return torch.cat((change[:, :MOTION], mended), 1), torch.cat((bent, still), 1)
+
+
+def _bend(outer: Tensor, near: Tensor, far: Tensor, reach: Tensor) -> Tensor:
+    """How far the middle one of three pictures is from the line through the others."""
+    return near - (outer + reach * far) / (1 + reach)
+
+
+def _energies(*products: Tensor) -> tuple[Tensor, ...]:
+    """Means over colours and some pixels around: (B, 1, h, w) each."""
+    means = torch.cat([product.mean(1, keepdim=True) for product in products], 1)
+    around = F.pad(means, (_REACH,) * 4, mode="replicate")
+    return torch.split(F.avg_pool2d(around, 2 * _REACH + 1, 1), 1, 1)

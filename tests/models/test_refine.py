@@ -1,0 +1,113 @@
+"""What the frames around a pair are good for: uneven motion, and knowing when not to move."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from cloudconv.models import registry
+from cloudconv.models.base import Around, Interpolator
+from cloudconv.models.fallback import settle
+from cloudconv.models.rife import IFNet
+
+HALF = torch.tensor([0.5])
+NAME = registry.DEFAULT
+
+
+@cache
+def best() -> Interpolator:
+    return registry.load(NAME)
+
+
+def pan(shift: float) -> Tensor:
+    """A random texture with detail at two scales, (1, 3, 160, 224), moved by ``shift`` pixels."""
+    torch.manual_seed(7)
+    coarse, fine = (torch.rand(1, 3, 200 // n, 320 // n) for n in (16, 5))
+    texture = sum(F.interpolate(x, (200, 320), mode="bicubic") for x in (coarse, fine)) / 2
+    begin = 32 + shift
+    low = int(begin // 1)
+    left, right = (texture[..., 20:180, k : k + 224] for k in (low, low + 1))
+    return torch.lerp(left, right, begin - low).clamp(0, 1)
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    inner = (..., slice(16, -16), slice(40, -40))
+    return float(-10 * (a[inner] - b[inner]).square().mean().log10())
+
+
+def test_an_untrained_refinement_changes_nothing() -> None:
+    torch.manual_seed(0)
+    network = registry.spec(NAME).build()
+    assert isinstance(network, IFNet)
+    network.eval()
+    x0, x1, before, after = (pan(k) for k in (4, 8, 0, 12))
+    around = Around(before, after, torch.ones(1, 2))
+    even = network.interpolate(x0, x1, HALF)
+    refined = network.interpolate(x0, x1, HALF, around=around)
+    assert (refined - even).abs().max() < 1 / 255
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_motion_that_gains_speed_is_met_better_with_four_frames(sign: int) -> None:
+    def at(moment: float) -> Tensor:
+        return pan(sign * (3 * moment + 1.5 * moment * moment))
+
+    before, x0, x1, after = (at(k) for k in (0, 1, 2, 3))
+    truth = at(1.5)
+    around = Around(before, after, torch.ones(1, 2))
+    even = psnr(best().interpolate(x0, x1, HALF), truth)
+    assert psnr(best().interpolate(x0, x1, HALF, around=around), truth) > even + 0.3
+
+
+def test_frames_that_are_not_there_are_no_harm() -> None:
+    before, x0, x1, after = (pan(k) for k in (0, 4, 8, 12))
+    truth = pan(6)
+    whole = Around(before, after, torch.ones(1, 2))
+    scores = []
+    for around in (
+        whole,
+        Around(x0, after, torch.tensor([[0.0, 1.0]])),
+        Around(before, x1, torch.tensor([[1.0, 0.0]])),
+        Around(x0, x1, torch.zeros(1, 2)),
+    ):
+        scores.append(psnr(best().interpolate(x0, x1, HALF, around=around), truth))
+    assert min(scores) > max(scores) - 1
+    assert min(scores) > psnr((x0 + x1) / 2, truth) + 6
+
+
+def test_both_pairs_and_outer_frames_must_speak_against_motion() -> None:
+    model = registry.load(NAME)
+    model.tells_leftover = True
+    trust = model.spec.trust
+    assert trust is not None
+    torch.manual_seed(3)
+    still = pan(0)
+    noisy = [still + 0.05 * torch.randn_like(still) for _ in range(4)]
+    moving = [pan(4 * k) + 0.01 * torch.randn_like(still) for k in range(4)]
+    for frames, blends in ((noisy, True), (moving, False)):
+        before, x0, x1, after = frames
+        around = Around(before, after, torch.ones(1, 2))
+        made = model.interpolate(x0, x1, HALF, around=around)
+        assert made.shape[1] == 6
+        settled = settle(made, x0, x1, HALF, trust)
+        assert torch.allclose(settled, (x0 + x1) / 2, atol=1e-6) == blends
+        assert torch.equal(settled, made[:, :3]) != blends
+
+
+def test_batches_tiles_and_odd_sizes_are_refined_as_one_frame_is() -> None:
+    frames = [pan(4 * k)[..., :97, :131] for k in range(4)]
+    around = Around(frames[0], frames[3], torch.ones(1, 2))
+    alone = best().interpolate(frames[1], frames[2], HALF, around=around)
+    assert alone.shape == frames[0].shape
+    double = [x.expand(2, -1, -1, -1) for x in frames]
+    both = best().interpolate(
+        double[1],
+        double[2],
+        HALF.expand(2),
+        around=Around(double[0], double[3], torch.ones(2, 2)),
+    )
+    assert torch.allclose(both, alone.expand(2, -1, -1, -1), atol=1e-4)
