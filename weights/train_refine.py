@@ -216,7 +216,7 @@ def train(given: argparse.Namespace) -> None:
             group["lr"] = given.rate * min(1, (step + 1) / WARM_UP) * cosine
         before, x0, x1, after, true = pictures.unbind(0)
         small = [x if given.half else resize(x, 0.5) for x in (x0, x1, before, after)]
-        change, _ = block(small, motion, timestep, reach)
+        change = block(small, motion, timestep, reach)
         change = torch.cat((change[:, :6] + motion, change[:, 6:]), 1)
         made = model._picture(x0, x1, timestep, change, 1.0 if given.half else 2.0)
         total = loss(made, true, torch.lerp(x0, x1, timestep))

@@ -137,9 +137,8 @@ class Interpolator(Model):
 
     tells_leftover = False
     """Whether the result has one more channel: how far apart the two pictures still are, at each
-    pixel, once both have been moved to the timestep. Where frames around the pair were given, two
-    more follow: how far, squared, moved and unmoved pictures are from changing evenly. For models
-    with the fallback option; it is what :func:`cloudconv.models.fallback.settle` goes by."""
+    pixel, once both have been moved to the timestep. For models with the fallback option; it is
+    what :func:`cloudconv.models.fallback.settle` goes by."""
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
         """The family's own network.
@@ -185,7 +184,7 @@ class Interpolator(Model):
 
         Returns:
             As many channels, float32, not clamped: what lies outside [0, 1] in the inputs may
-            pass. With ``tells_leftover`` more come last.
+            pass. With ``tells_leftover`` one more comes last.
 
         Raises:
             ModelError: for a scale that the model does not take.

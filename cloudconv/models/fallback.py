@@ -3,9 +3,7 @@
 Moving both pictures to the same moment leaves little of their difference where the motion is right.
 Where half of it is still there (noise, flicker, near-repeats, ripples), moving pixels costs more
 than it gains. Squared differences are what counts, so that a few cars that are moved rightly weigh
-more than the noise around them. A model that looks at four frames has better evidence: two of them
-are known to be the middle of others, so it can be seen whether they change more evenly moved or
-unmoved, and both must speak against motion. The whole picture decides, so that no seam shows.
+more than the noise around them. The whole picture decides, so that no seam shows.
 """
 
 from __future__ import annotations
@@ -16,10 +14,6 @@ from torch import Tensor
 from cloudconv.models.base import COLOURS
 
 _STRIP = 32  # rows
-_EVEN = 0.85, 0.95
-"""The shares of the unmoved pictures' unevenness, squared, from which on moving them has gained too
-little, found on 1,400 samples of 103 clips."""
-_LEAST = 1e-9
 
 
 def settle(
@@ -28,7 +22,7 @@ def settle(
     """The model's pictures where its motion can be trusted, blends where it cannot.
 
     Args:
-        result: (B, C + 1 or 3, H, W), pictures and what is left over, from
+        result: (B, C + 1, H, W), pictures and what is left over, from
             ``Interpolator.interpolate``.
         x0, x1: (B, C, H, W), the pictures that it was made from; colours are the first three.
         timestep: (B,) in [0, 1].
@@ -40,24 +34,15 @@ def settle(
     Returns:
         (B, C, H, W).
     """
-    made, evidence = torch.split(result, [x0.shape[1], result.shape[1] - x0.shape[1]], 1)
-    left = evidence[:, 0].square().mean((1, 2))
-    doubt = _beyond(left, _difference(x0[:, :COLOURS], x1[:, :COLOURS]), trust)
-    if evidence.shape[1] > 1:
-        moved, unmoved = evidence[:, 1:].mean((2, 3)).unbind(1)
-        doubt = doubt * _beyond(moved, unmoved, _EVEN)
-    doubt = doubt.view(-1, 1, 1, 1)
+    left = result[:, -1].square().mean((1, 2))
+    there = _difference(x0[:, :COLOURS], x1[:, :COLOURS]).clamp_min(1e-9)
+    trusted, doubted = trust
+    doubt = ((left / there - trusted) / (doubted - trusted)).clamp(0, 1).view(-1, 1, 1, 1)
     # A GPU would have to wait for the answer.
     if result.device.type == "cpu" and not bool(doubt.any()):
-        return made
+        return result[:, :-1]
     blend = x0 + (x1 - x0) * timestep.to(x0).view(-1, 1, 1, 1)
-    return made.lerp(blend, doubt)
-
-
-def _beyond(part: Tensor, whole: Tensor, limits: tuple[float, float]) -> Tensor:
-    """How far a share is from the first limit, 0, to the second, 1."""
-    first, second = limits
-    return ((part / whole.clamp_min(_LEAST) - first) / (second - first)).clamp(0, 1)
+    return result[:, :-1].lerp(blend, doubt)
 
 
 def _difference(x0: Tensor, x1: Tensor) -> Tensor:

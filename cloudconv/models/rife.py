@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from itertools import repeat
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.models.base import COLOURS, Around, Interpolator, ModelSpec
@@ -159,16 +158,11 @@ class IFNet(Interpolator):
             resize(x[:, :COLOURS], 1 / coarse, self.multiple(scale)).clamp(0, 1)
             for x in (x0, x1, around.before, around.after)
         ]
-        change, uneven = self.refine(pictures, small, timestep, around.reach)
+        change = self.refine(pictures, small, timestep, around.reach)
         if coarse == size:
             change[:, :MOTION] += motion
-            made = self._picture(x0, x1, timestep, change, size)
-        else:
-            made = self._picture(x0, x1, timestep, motion, size, change, coarse)
-        if not self.tells_leftover:
-            return made
-        shown = F.interpolate(uneven, scale_factor=coarse, mode="nearest")
-        return torch.cat((made, shown[..., : made.shape[2], : made.shape[3]]), 1)
+            return self._picture(x0, x1, timestep, change, size)
+        return self._picture(x0, x1, timestep, motion, size, change, coarse)
 
     def _inputs(
         self, small: list[Tensor], motion: Tensor | None, timestep: Tensor

@@ -1,4 +1,4 @@
-"""What the frames around a pair are good for: uneven motion, and knowing when not to move."""
+"""What the frames around a pair are good for: motion that is not even."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from cloudconv.models import registry
 from cloudconv.models.base import Around, Interpolator
-from cloudconv.models.fallback import settle
 from cloudconv.models.rife import IFNet
 
 HALF = torch.tensor([0.5])
@@ -77,25 +76,6 @@ def test_frames_that_are_not_there_are_no_harm() -> None:
         scores.append(psnr(best().interpolate(x0, x1, HALF, around=around), truth))
     assert min(scores) > max(scores) - 1
     assert min(scores) > psnr((x0 + x1) / 2, truth) + 6
-
-
-def test_both_pairs_and_outer_frames_must_speak_against_motion() -> None:
-    model = registry.load(NAME)
-    model.tells_leftover = True
-    trust = model.spec.trust
-    assert trust is not None
-    torch.manual_seed(3)
-    still = pan(0)
-    noisy = [still + 0.05 * torch.randn_like(still) for _ in range(4)]
-    moving = [pan(4 * k) + 0.01 * torch.randn_like(still) for k in range(4)]
-    for frames, blends in ((noisy, True), (moving, False)):
-        before, x0, x1, after = frames
-        around = Around(before, after, torch.ones(1, 2))
-        made = model.interpolate(x0, x1, HALF, around=around)
-        assert made.shape[1] == 6
-        settled = settle(made, x0, x1, HALF, trust)
-        assert torch.allclose(settled, (x0 + x1) / 2, atol=1e-6) == blends
-        assert torch.equal(settled, made[:, :3]) != blends
 
 
 def test_batches_tiles_and_odd_sizes_are_refined_as_one_frame_is() -> None:
