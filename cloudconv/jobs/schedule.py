@@ -137,6 +137,15 @@ def schedule(frames: Iterable[Frame], request: Request, counts: Counts) -> Itera
         yield contents.task(slot)
 
 
+def outer_frame(frame: Frame, distance: Fraction, gap: Fraction) -> OuterFrame | None:
+    """A frame around a pair that is ``gap`` apart, if it is not much nearer or farther than that.
+
+    Networks have learnt from even times.
+    """
+    reach = distance / gap
+    return OuterFrame(frame, reach) if 1 / _UNEVEN <= reach <= _UNEVEN else None
+
+
 class _Contents:
     """The frames that the timeline still asks for, by number; makes tasks of them and counts.
 
@@ -208,8 +217,7 @@ class _Contents:
     def _outer(self, index: int) -> list[OuterFrame | None]:
         """What lies before the pair that begins at ``index``, and after it, if it tells of motion.
 
-        Not across a cut, no repeated picture, and nothing much nearer or farther than the pair is
-        apart: the networks have learnt from even times.
+        Not across a cut, and no repeated picture.
         """
         gap = self._shows.get(index + 1, self._shows[index]) - self._shows[index]
         found: list[OuterFrame | None] = []
@@ -218,8 +226,7 @@ class _Contents:
             if other is None or later in self._cuts or later in self._repeats or not gap:
                 found.append(None)
                 continue
-            reach = abs(self._shows[far] - self._shows[near]) / gap
-            found.append(OuterFrame(other, reach) if 1 / _UNEVEN <= reach <= _UNEVEN else None)
+            found.append(outer_frame(other, abs(self._shows[far] - self._shows[near]), gap))
         return found
 
     def _right_of(self, index: int) -> Frame | None:

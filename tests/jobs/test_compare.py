@@ -20,11 +20,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cloudconv
+from cloudconv import metrics
 from cloudconv.errors import CloudconvError, InputError, OutputError, SettingsError
 from cloudconv.jobs.compare.run import CompareResult, CompareSettings
 from cloudconv.jobs.compare.samples import evenly, windows
 from cloudconv.jobs.compare.scores import Row, verdict
 from cloudconv.jobs.compare.settings import MINTERPOLATE
+from cloudconv.media.color import rgb_of
+from cloudconv.media.frame import Frame
+from cloudconv.media.read.probe import probe
+from cloudconv.media.read.source import Source
 from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.factory import picture, read_times, write_clip
 
@@ -66,6 +71,30 @@ def test_every_dropped_frame_is_scored_at_its_own_timestep(
         # Holding is wrong by 4 levels for each frame since the kept one.
         away = (row["index"] % drop) * 4 / 255
         assert row["hold"]["psnr"] == pytest.approx(-20 * math.log10(away), abs=0.01)
+
+
+def test_what_is_scored_is_what_interp_would_make_of_the_kept_frames(tmp_path: Path) -> None:
+    """Also by a model that looks at the frames around a pair, and in other processes."""
+    shown = [picture(k, step=0.3 * k) for k in range(21)]
+    clip = write_clip(tmp_path / "a.mkv", shown, rate=24)
+    kept = write_clip(tmp_path / "kept.mkv", shown[::2], rate=12)
+    made = tmp_path / "made.mkv"
+    cloudconv.interpolate(
+        kept, made, factor=2, model="tiny", encoder="ffv1", scene_cut="off", **QUICK
+    )
+    expected = [
+        float(metrics.psnr(metrics.eight_bit(rgb_of(a)), metrics.eight_bit(rgb_of(b))))
+        for a, b in zip(frames_of(made)[1:-1:2], frames_of(clip)[1::2], strict=True)
+    ]
+    for workers in ("local", "local:2"):
+        result = compare(clip, models=("tiny",), workers=workers)
+        scores = [row["tiny"]["psnr"] for row in result.per_frame]
+        assert scores == pytest.approx(expected, abs=0.01)
+
+
+def frames_of(path: Path) -> list[Frame]:
+    with Source(probe(path)) as source:
+        return list(source.frames())
 
 
 def test_perfect_frames_score_100_db(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cloudconv import metrics
 from cloudconv.engine.device import choose_device, choose_precision
-from cloudconv.engine.renderer import FrameTask, OuterFrame, Renderer
+from cloudconv.engine.renderer import FrameTask, Renderer
 from cloudconv.jobs.compare.samples import Clip, MethodScores, Sample, SampleImages, SampleScores
 from cloudconv.jobs.compare.scores import (
     Meter,
@@ -27,6 +27,7 @@ from cloudconv.jobs.compare.scores import (
     texture_around,
 )
 from cloudconv.jobs.compare.settings import MINTERPOLATE, CompareSettings
+from cloudconv.jobs.schedule import outer_frame
 from cloudconv.media.filters import minterpolate
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.probe import MediaInfo
@@ -68,7 +69,7 @@ class _Interpolator:
         before, after = (
             None
             if other is None or other.frame is None
-            else OuterFrame(other.frame, abs(other.shows - near.time) / span)
+            else outer_frame(other.frame, abs(other.shows - near.time), span)
             for other, near in zip(sample.outer, (left, right), strict=True)
         )
         tasks = [
