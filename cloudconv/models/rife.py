@@ -34,7 +34,7 @@ _WIDTHS = (192, 128, 96, 64)
 _MASK, _GATE = slice(4, 5), slice(5, 6)  # behind the two flows of two channels each
 _SHUT = -3.0
 _EXITS = 2
-_REFINED = 2  # how much smaller than the picture a motion is refined
+_REFINED = 4  # how much smaller than the picture a motion is refined
 _STRIP = 128  # rows
 _BESIDE = 32  # from 1/32 of the interval on, a picture is wholly the network's
 
