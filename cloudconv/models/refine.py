@@ -66,13 +66,14 @@ class Refinement(nn.Module):
         )
         bent0, bent1 = _bend(far0, w0, w1, back), _bend(far1, w1, w0, ahead)
         still0, still1 = _bend(before, x0, x1, back), _bend(after, x1, x0, ahead)
-        bent, still, common, moved, unmoved = _energies(
-            bent0.square() + bent1.square(),
-            still0.square() + still1.square(),
-            bent0 * bent1,
-            (w0 - w1).square(),
-            (x0 - x1).square(),
-        )
+        with torch.no_grad():  # evidence; and a root of 0 has no slope
+            bent, still, common, moved, unmoved = _energies(
+                bent0.square() + bent1.square(),
+                still0.square() + still1.square(),
+                bent0 * bent1,
+                (w0 - w1).square(),
+                (x0 - x1).square(),
+            )
         change: Tensor = self.block(
             w0,
             w1,

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from cloudconv import weights
 from cloudconv.models import registry
 from cloudconv.models.base import Around, Interpolator
 from cloudconv.models.rife import IFNet
@@ -48,6 +49,22 @@ def test_an_untrained_refinement_changes_nothing() -> None:
     even = network.interpolate(x0, x1, HALF)
     refined = network.interpolate(x0, x1, HALF, around=around)
     assert (refined - even).abs().max() < 1 / 255
+
+
+def test_it_can_be_trained_as_a_whole_where_nothing_moves_or_is_around() -> None:
+    network = registry.spec(NAME).build()
+    network.load_state_dict({k: v.float() for k, v in weights.load_state(NAME).items()})
+    flat = pan(0)[..., :64, :64].clone()
+    flat[..., :40] = 1.0
+    moved = flat.roll(3, 2)
+    reach = torch.tensor([[0.0, 1.0]])
+    for x0, x1 in ((flat, flat), (flat, moved)):
+        network.zero_grad()
+        made = network(x0, x1, HALF.view(1, 1, 1, 1), 1.0, Around(x0, x1, reach))
+        made.square().mean().backward()
+        grads = [p.grad for p in network.parameters() if p.grad is not None]
+        assert grads
+        assert all(bool(grad.isfinite().all()) for grad in grads)
 
 
 @pytest.mark.parametrize("sign", [1, -1])
