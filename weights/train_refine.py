@@ -186,7 +186,7 @@ class Samples:
         if random.random() < 0.5:
             shown, motion = shown.transpose(2, 3), motion.transpose(1, 2)[[1, 0, 3, 2, 4, 5]]
         if self._half:
-            shown, motion = resize(shown.contiguous(), 0.5), motion
+            shown = resize(shown.contiguous(), 0.5)
         return shown, motion, moment, reach
 
 

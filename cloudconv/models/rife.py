@@ -200,7 +200,8 @@ class IFNet(Interpolator):
         result = x0.new_empty((batch, channels + self.tells_leftover, height, width))
         free = x0.new_empty((batch, 1, height, width)) if self._gated else None
         # Memory is what these steps take their time for; a GPU has nothing to gain by strips.
-        rows = _STRIP if x0.device.type == "cpu" else max(height, _STRIP)
+        # Whole strips there, too: those of a change must be as high as those of the motion.
+        rows = _STRIP if x0.device.type == "cpu" else -(-height // _STRIP) * _STRIP
         changes = repeat(None) if change is None else strips(change, coarse / size, rows)
         for (top, part), more in zip(strips(motion, size, rows), changes, strict=False):
             target = result[:, :, top : top + rows]
