@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
@@ -37,8 +37,9 @@ from cloudconv.media.color import (
 )
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
+from cloudconv.models import fallback as blending
 from cloudconv.models.base import COLOURS, FOUR, Around, Interpolator, check_finite
-from cloudconv.models.fallback import settle
+from cloudconv.models.ops import resize
 
 _MAX_WAITING = 16
 """Frames that pass through wait at most for so many others before an unfilled batch is run."""
@@ -73,10 +74,12 @@ class FrameTask:
 @dataclass(frozen=True, slots=True)
 class _Seen:
     """A source frame as a network takes it: RGB and opacity, if any, (3 or 4, H, W) float32; None
-    where memory was short."""
+    where memory was short. ``trials``: what came of making it from its neighbours, by their times.
+    """
 
     frame: Frame
     channels: Future[Tensor | None]
+    trials: dict[tuple[Fraction, Fraction], Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ class Renderer:
             frame does not fit into memory, ``off`` never.
         scale: the model's own option, 1 for models without.
         cpu_streams: on a CPU, how many batches are worked on at once, as far as memory allows.
-        fallback: blend where a model that can tell finds its motion not to be trusted.
+        fallback: blend where a model's motion leaves much over, and fails on filmed frames.
         on_warning: told, in a sentence, when memory makes the work go another way than asked for.
 
     Raises:
@@ -132,8 +135,8 @@ class Renderer:
         self._asked_tile = tile
         self._asked_cpu_streams = cpu_streams
         self._scale = scale
-        self._trust = model.spec.trust if fallback else None
-        model.tells_leftover = self._trust is not None
+        self._looks_at = model.spec.frames(fallback=fallback)
+        model.tells_leftover = self._doubts = fallback and model.spec.fallback
         self._warn = on_warning
         self._multiple, self._overlap = grid(model, scale)
         # An allocator that keeps memory for later has none kept for batches of another size.
@@ -275,7 +278,7 @@ class Renderer:
         """What the model looks at: the pair, then the frames around it, or the pair again."""
         assert task.right is not None
         pair = [task.left, task.right]
-        if self._model.spec.context < FOUR:
+        if self._looks_at < FOUR:
             return pair
         outer = zip((task.before, task.after), pair, strict=True)
         return [*pair, *(own if other is None else other.frame for other, own in outer)]
@@ -320,29 +323,78 @@ class Renderer:
         ]
         timesteps = [float(task.timestep) for task in tasks]
         timestep, reach = self._transfers.up([torch.tensor(timesteps), torch.tensor(reaches)])
-        result = self._network(pictures, timestep, reach)[: len(tasks) - over]
+        result = self._network(pictures, timestep, reach)
+        if self._doubts:
+            result = self._settled(result, pictures, timestep, tasks, looks)
+        result = result[: len(tasks) - over]
         return [
             self._planes(task.left, channels) for task, channels in zip(tasks, result, strict=False)
         ]
 
-    def _network(self, pictures: list[Tensor], timestep: Tensor, reach: Tensor) -> Tensor:
+    def _network(
+        self, pictures: list[Tensor], timestep: Tensor, reach: Tensor | None = None
+    ) -> Tensor:
+        """What the model makes of the pair that comes first, and the frames around it, if any."""
         x0, x1 = pictures[:2]
+        if self._model.spec.context < FOUR:
+            pictures = pictures[:2]
         if x0.shape[1] > COLOURS and not self._model.carries:
             made = self._network([x[:, :COLOURS] for x in pictures], timestep, reach)
             share = timestep.view(-1, 1, 1, 1)
             return torch.cat((made, x0[:, COLOURS:].lerp(x1[:, COLOURS:], share)), 1)
 
         def run(a: Tensor, b: Tensor, *outer: Tensor) -> Tensor:
-            around = Around(outer[0], outer[1], reach) if outer else None
+            around = None if reach is None or not outer else Around(outer[0], outer[1], reach)
             return self._model.interpolate(a, b, timestep, scale=self._scale, around=around)
 
         if self._tile is None:
-            result = run(*pictures)
-        else:
-            result = tiled(
-                run, *pictures, tile=self._tile, overlap=self._overlap, multiple=self._multiple
+            return run(*pictures)
+        return tiled(
+            run, *pictures, tile=self._tile, overlap=self._overlap, multiple=self._multiple
+        )
+
+    def _settled(
+        self,
+        result: Tensor,
+        pictures: list[Tensor],
+        timestep: Tensor,
+        tasks: list[FrameTask],
+        looks: list[list[_Seen]],
+    ) -> Tensor:
+        """The result, without what it tells is left over, blended where trials say so."""
+        x0, x1 = pictures[:2]
+        made = result[:, :-1]
+        # A GPU has to wait for the answer here; trials for all would cost it more.
+        for number, doubt in enumerate(blending.doubts(result, x0, x1).tolist()):
+            trials = self._trials(tasks[number], looks[number]) if doubt else []
+            if trials:
+                one = slice(number, number + 1)
+                part = doubt * blending.share(torch.stack(trials).sum(0))
+                blending.blend_in(made[one], x0[one], x1[one], timestep[one], part)
+        return made
+
+    def _trials(self, task: FrameTask, look: list[_Seen]) -> list[Tensor]:
+        """What comes of making the pair's frames from those beside them."""
+        left, right, before, after = look
+        trials = []
+        if task.before is not None:
+            reach = task.before.reach
+            trials.append(self._trial(before, left, right, reach / (1 + reach)))
+        if task.after is not None:
+            trials.append(self._trial(left, right, after, 1 / (1 + task.after.reach)))
+        return trials
+
+    def _trial(self, before: _Seen, seen: _Seen, after: _Seen, timestep: Fraction) -> Tensor:
+        key = before.frame.time, after.frame.time
+        if key not in seen.trials:
+            first, filmed, last = (
+                resize(_stack([each.channels.result()])[:, :COLOURS], blending.SHRINK, 2)
+                for each in (before, seen, after)
             )
-        return result if self._trust is None else settle(result, x0, x1, timestep, self._trust)
+            (moment,) = self._transfers.up([torch.tensor([float(timestep)])])
+            made = self._network([first, last], moment)[:, :COLOURS]
+            seen.trials[key] = blending.errors(made, first, filmed, last, float(timestep))
+        return seen.trials[key]
 
     def _look(self, frame: Frame, cpu_streams: CpuStreams) -> _Seen:
         key = id(frame.picture)  # unique as long as the entry keeps the picture alive

@@ -48,9 +48,8 @@ class ModelSpec:
     and scale 1, inputs and output included (measured on a CPU). ``overlap``: pixels that
     neighbouring tiles must share for their seam not to be seen, at scale 1. ``half_precision``:
     16-bit weights and activations keep the picture (measured: within 0.05 dB of float32's
-    score). ``trust``: how much of the pictures' difference the model's motion may leave over
-    before blends take the place of its pictures, in part and in full, see
-    :func:`cloudconv.models.fallback.settle`; None without that option. ``hidden``: left out of
+    score). ``fallback``: whether blends may take the place of its pictures where its motion fails,
+    see :mod:`cloudconv.models.fallback`; it then tells what is left over. ``hidden``: left out of
     lists for people. ``purpose``: what it is for, in a few words. ``time``: what an interpolation
     takes, start to end, or a forecast, as a share of what the default model of its task takes
     (medians of paired runs on a CPU), None where nobody has measured. ``training``: the training
@@ -73,10 +72,14 @@ class ModelSpec:
     overlap: int
     half_precision: bool
     hidden: bool = False
-    trust: tuple[float, float] | None = None
+    fallback: bool = False
     purpose: str = ""
     time: float | None = None
     training: Mapping[str, object] = field(default_factory=dict, compare=False)
+
+    def frames(self, *, fallback: bool) -> int:
+        """How many source frames are to be at hand, with the fallback or without."""
+        return FOUR if fallback and self.fallback else self.context
 
 
 class Model(nn.Module):
@@ -137,8 +140,7 @@ class Interpolator(Model):
 
     tells_leftover = False
     """Whether the result has one more channel: how far apart the two pictures still are, at each
-    pixel, once both have been moved to the timestep. For models with the fallback option; it is
-    what :func:`cloudconv.models.fallback.settle` goes by."""
+    pixel, once both have been moved to the timestep. For models with the fallback option."""
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
         """The family's own network.

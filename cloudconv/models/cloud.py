@@ -39,7 +39,6 @@ CLOUD_BEST = replace(
     origin="cloudconv, started from RIFE 4.6 (Huang et al., ECCV 2022, arXiv 2011.06294)",
     domain="any live footage; quiet and noisy pictures too",
     bytes_per_pixel=310,
-    trust=(0.4, 0.6),
 )
 
 CLOUD_FAST = replace(
@@ -51,7 +50,7 @@ CLOUD_FAST = replace(
     build=_fast,
     weights="cloud-fast",
     parameters=4_965_752,
-    bytes_per_pixel=160,
+    bytes_per_pixel=190,
 )
 
 CLOUD_TURBO = replace(
@@ -62,5 +61,4 @@ CLOUD_TURBO = replace(
     build=_turbo,
     weights="cloud-turbo",
     multiple=64,
-    trust=(0.5, 0.7),
 )

@@ -302,8 +302,8 @@ RIFE_46 = ModelSpec(
     purpose="the network that they come from",
     time=0.9,
     scale_option=True,
-    bytes_per_pixel=260,
+    bytes_per_pixel=290,
     overlap=128,
     half_precision=True,
-    trust=(0.4, 0.5),
+    fallback=True,
 )

@@ -393,26 +393,3 @@ def test_the_default_model_runs_through_it() -> None:
     # Halfway: the texture moved by one pixel, not a double image of both.
     truth = np.roll(planes_of(frames[0].picture)[0], 1, axis=1)[8:-8, 8:-8]
     assert np.abs(middle[8:-8, 8:-8].astype(int) - truth).mean() < 1
-
-
-def test_tiles_agree_with_the_whole_on_where_to_blend() -> None:
-    shots = [picture(0, 384, 288, noise=6.0), picture(1, 384, 288, step=0.0, noise=6.0)]
-    frames = [Frame(p, Fraction(k, 24), Fraction(1, 24)) for k, p in enumerate(shots)]
-    made = {}
-    for tile, fallback in (("off", True), (256, True), ("off", False)):
-        model = registry.load("rife-4.6")
-        work = Renderer(
-            model,
-            device=torch.device("cpu"),
-            dtype=torch.float32,
-            tile=tile,  # type: ignore[arg-type]
-            fallback=fallback,
-            on_warning=pytest.fail,
-        )
-        task = FrameTask(frames[0], frames[1], Fraction(1, 2), Fraction(1, 48), Fraction(1, 48))
-        (result,) = work.render([task])
-        made[tile, fallback] = result.planes()[0].float()
-    blend = (frames[0].planes()[0].float() + frames[1].planes()[0].float()) / 2
-    far = {key: float((luma - blend).abs().mean()) for key, luma in made.items()}
-    assert far["off", True] < far["off", False] / 2
-    assert (made["off", True] - made[256, True]).square().mean() < 255**2 * 1e-5

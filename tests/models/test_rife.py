@@ -13,7 +13,6 @@ from torch import Tensor
 
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
-from cloudconv.models.fallback import settle
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "rife46.npz"
 CASES = range(5)
@@ -133,22 +132,3 @@ def test_training_reaches_every_tensor_that_matters() -> None:
     model(x0, x1, torch.full((1, 1, 1, 1), 0.5)).sum().backward()
     without = [name for name, p in model.named_parameters() if p.grad is None]
     assert without == []
-
-
-def test_it_blends_where_motion_explains_nothing_and_only_there() -> None:
-    model = registry.load("rife-4.6")
-    torch.manual_seed(3)
-    still = torch.rand(1, 3, 12, 12)
-    still = torch.nn.functional.interpolate(still, (96, 96), mode="bicubic").clamp(0, 1)
-    noisy = [still + 0.05 * torch.randn(1, 3, 96, 96) for _ in range(2)]
-    moved = [still, still.roll(3, 3)]
-    half = torch.tensor([0.5])
-    for pair, blends in ((noisy, True), (moved, False)):
-        model.tells_leftover = False
-        plain = model.interpolate(*pair, half)
-        model.tells_leftover = True
-        assert model.spec.trust is not None
-        settled = settle(model.interpolate(*pair, half), *pair, half, model.spec.trust)
-        assert torch.equal(plain, settled) != blends
-        if blends:
-            assert torch.allclose(settled, (pair[0] + pair[1]) / 2, atol=1e-6)

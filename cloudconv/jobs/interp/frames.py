@@ -87,7 +87,7 @@ def run(pictures: Iterable[Any], settings: FramesSettings) -> Iterator[Any]:
         scene_cut=settings.scene_cut,
         duplicates=settings.duplicates,
         loop=settings.loop,
-        context=spec.context,
+        context=spec.frames(fallback=settings.fallback == "blend"),
     )
     return _made(pictures, renderer, request)
 

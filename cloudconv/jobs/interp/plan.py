@@ -132,7 +132,7 @@ def plan_video(
         scene_cut=settings.scene_cut,
         duplicates=settings.duplicates,
         loop=settings.loop,
-        context=spec.context,
+        context=spec.frames(fallback=settings.fallback == "blend"),
     )
     rate = output_rate(request.rate, timing.rate, request.stretch)
     pace = output_rate(request.rate, timing.pace, request.stretch)

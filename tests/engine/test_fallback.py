@@ -1,0 +1,117 @@
+"""Blends take the place of new frames where motion fails on filmed ones, and only there."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from cloudconv.engine.renderer import FrameTask, OuterFrame, Renderer
+from cloudconv.media.frame import Frame
+from cloudconv.models import fallback, registry
+from tests.helpers.factory import picture
+
+MODELS = ["cloud-best", "cloud-fast", "cloud-turbo", "rife-4.6"]
+FACTOR = 3
+
+
+def frames(*, noise: float, step: float, width: int = 160, height: int = 128) -> list[Frame]:
+    """Four: noise over a still picture, or a picture that moves as a whole."""
+    pictures = [picture(k, width, height, step=step, noise=noise) for k in range(4)]
+    return [Frame(p, Fraction(k, 24), Fraction(1, 24)) for k, p in enumerate(pictures)]
+
+
+def made(source: list[Frame], model: str, outer: int = 2, **options: Any) -> list[Tensor]:
+    """The luma of the new frames between the two in the middle."""
+    before, left, right, after = source
+    work = Renderer(
+        registry.load(model),
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        on_warning=pytest.fail,
+        **options,
+    )
+    around = [OuterFrame(frame, Fraction(1)) for frame in (before, after)]
+    beside = [*around[:outer], None, None][:2]
+    tasks = [
+        FrameTask(left, right, Fraction(k, FACTOR), left.time, left.duration, False, *beside)
+        for k in range(1, FACTOR)
+    ]
+    return [frame.planes()[0].float() for frame in work.render(tasks)]
+
+
+def apart(some: list[Tensor], others: list[Tensor]) -> float:
+    return max(float((a - b).abs().mean()) for a, b in zip(some, others, strict=True))
+
+
+def blends(source: list[Frame]) -> list[Tensor]:
+    left, right = (frame.planes()[0].float() for frame in source[1:3])
+    return [left.lerp(right, k / FACTOR) for k in range(1, FACTOR)]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_it_blends_where_motion_fails_on_filmed_frames(model: str) -> None:
+    source = frames(noise=6.0, step=0.0)
+    blended, plain = (made(source, model, fallback=on) for on in (True, False))
+    assert apart(blended, blends(source)) < apart(plain, blends(source)) / 2
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_moves_rightly_is_left_alone(model: str) -> None:
+    source = frames(noise=0.0, step=3.0)
+    settled, plain = (made(source, model, fallback=on) for on in (True, False))
+    assert apart(settled, plain) == 0
+
+
+@pytest.mark.parametrize("outer", [0, 1])
+def test_a_pair_with_fewer_frames_around_it_is_made_all_the_same(outer: int) -> None:
+    source = frames(noise=6.0, step=0.0)
+    settled, plain = (made(source, "cloud-fast", outer, fallback=on) for on in (True, False))
+    assert (apart(settled, plain) > 0) == (outer > 0)  # nothing is known without a filmed frame
+
+
+def test_each_filmed_frame_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    errors = fallback.errors
+
+    def counted(*given: Any) -> Tensor:
+        tried.append(given)
+        return errors(*given)
+
+    monkeypatch.setattr(fallback, "errors", counted)
+    made(frames(noise=6.0, step=0.0), "cloud-fast", fallback=True)
+    assert len(tried) == 2
+
+
+@pytest.mark.parametrize("size", [(97, 65), (33, 130)])
+def test_frames_of_any_size_can_be_tried(size: tuple[int, int]) -> None:
+    source = frames(noise=6.0, step=0.0, width=size[0], height=size[1])
+    settled, plain = (made(source, "cloud-turbo", fallback=on) for on in (True, False))
+    assert settled[0].shape == plain[0].shape
+    assert apart(settled, plain) > 0
+
+
+def test_tiles_agree_with_the_whole_on_where_to_blend() -> None:
+    source = frames(noise=6.0, step=0.0, width=384, height=288)
+    whole, tiled = (made(source, "rife-4.6", fallback=True, tile=t) for t in ("off", 256))
+    plain = made(source, "rife-4.6", fallback=False)
+    assert apart(whole, blends(source)) < apart(plain, blends(source)) / 2
+    assert apart(whole, tiled) < 0.5
+
+
+@given(st.floats(0.02, 0.3), st.floats(0.02, 0.3), st.integers(0, 99))
+def test_the_share_is_that_of_least_squares(moved: float, blended: float, seed: int) -> None:
+    """Errors that have nothing to do with each other: Wiener's share."""
+    generator = torch.Generator().manual_seed(seed)
+    filmed = torch.rand(1, 3, 96, 96, generator=generator)
+    noise = torch.randn(2, 1, 3, 96, 96, generator=generator)
+    blend = filmed + blended * noise[0]
+    shown = fallback.errors(filmed + moved * noise[1], blend, filmed, blend, 0.5)
+    best = moved**2 / (moved**2 + blended**2)
+    expected = max(0.0, (best - 0.2) / 0.8)
+    assert float((fallback.share(shown) - expected).abs().mean()) < 0.05
