@@ -36,7 +36,9 @@ _COMMANDS = {
     "--only block2. && python weights/train_refine.py (its text has the steps; as shipped: train "
     "--half --minutes 4 --rate 0.001 --batch 8 --crop 256, then --init that --minutes 38)",
     "cloud-fast": "cloudconv train --recipe weights/recipes/cloud-best.toml && "
-    "python weights/cut_fast.py cloud-best.safetensors cloud-fast.safetensors",
+    "python weights/cut_fast.py cloud-best.safetensors cloud-fast.safetensors && python "
+    "weights/train_refine.py join BLOCK cloud-fast.safetensors --model cloud-fast (the block that "
+    "was trained for cloud-best)",
 }
 
 

@@ -3,7 +3,7 @@
 The network is the IFNet of RIFE (Huang et al., ECCV 2022, arXiv 2011.06294, version 4.6; see
 :mod:`cloudconv.models.rife`) with a gate towards the unmoved pictures, fine-tuned. The three
 differ in how closely they look: ``cloud-fast`` is without the finest block, and ``cloud-turbo``
-without it and at half the resolution, each with its own weights. ``cloud-best`` looks at four
+without it and at half the resolution, each with its own weights. The first two look at four
 frames, not two (:mod:`cloudconv.models.refine`).
 """
 
@@ -20,7 +20,7 @@ def _best() -> IFNet:
 
 
 def _fast() -> IFNet:
-    return IFNet(CLOUD_FAST, (8, 4, 2), gated=True)
+    return IFNet(CLOUD_FAST, (8, 4, 2), gated=True, refines=True)
 
 
 def _turbo() -> IFNet:
@@ -44,21 +44,23 @@ CLOUD_BEST = replace(
 CLOUD_FAST = replace(
     CLOUD_BEST,
     name="cloud-fast",
-    context=2,
     purpose="long videos",
     time=0.6,
     build=_fast,
     weights="cloud-fast",
-    parameters=4_965_752,
-    bytes_per_pixel=190,
+    parameters=5_089_528,
+    bytes_per_pixel=200,
 )
 
 CLOUD_TURBO = replace(
     CLOUD_FAST,
     name="cloud-turbo",
+    context=2,
     purpose="slow machines, a first look",
     time=0.5,
     build=_turbo,
     weights="cloud-turbo",
+    parameters=4_965_752,
+    bytes_per_pixel=190,
     multiple=64,
 )

@@ -202,7 +202,7 @@ class IFNet(Interpolator):
         # Memory is what these steps take their time for; a GPU has nothing to gain by strips.
         # Whole strips there, too: those of a change must be as high as those of the motion.
         rows = _STRIP if x0.device.type == "cpu" else -(-height // _STRIP) * _STRIP
-        changes = repeat(None) if change is None else strips(change, coarse / size, rows)
+        changes = repeat(None) if change is None else strips(change, coarse, rows)
         for (top, part), more in zip(strips(motion, size, rows), changes, strict=False):
             target = result[:, :, top : top + rows]
             # The motion reaches beyond the picture's edges.
