@@ -67,7 +67,7 @@ class ProgressShown(StrEnum):
 
 
 class FallbackTo(StrEnum):
-    """What ``--fallback`` puts in the place of motion that explains too little."""
+    """What ``--fallback`` puts in the place of motion that fails."""
 
     BLEND = "blend"
     OFF = "off"
@@ -427,8 +427,8 @@ Fallback = Annotated[
     FallbackTo,
     typer.Option(
         "--fallback",
-        help="What to show where a model finds that motion explains too little: a blend of both "
-        "frames, or (off) its own picture all the same.",
+        help="What to show where motion explains little and a model makes filmed frames worse than "
+        "blending does: so much of a blend, or (off) its own picture all the same.",
         rich_help_panel=_INFERENCE,
     ),
 ]

@@ -370,7 +370,7 @@ class Renderer:
             if trials:
                 one = slice(number, number + 1)
                 part = doubt * blending.share(torch.stack(trials).sum(0))
-                blending.blend_in(made[one], x0[one], x1[one], timestep[one], part)
+                blending.blend_untrusted(made[one], x0[one], x1[one], timestep[one], part)
         return made
 
     def _trials(self, task: FrameTask, look: list[_Seen]) -> list[Tensor]:

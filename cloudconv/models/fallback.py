@@ -70,7 +70,7 @@ def share(shown: Tensor) -> Tensor:
     return ((best - _LEAST) / (1 - _LEAST)).clamp(0, 1)
 
 
-def blend_in(made: Tensor, x0: Tensor, x1: Tensor, timestep: Tensor, part: Tensor) -> None:
+def blend_untrusted(made: Tensor, x0: Tensor, x1: Tensor, timestep: Tensor, part: Tensor) -> None:
     """Take a share of x0's and x1's blend into a picture, (1, C, H, W), in place."""
     height, width = made.shape[2:]
     cell = round(_CELL / SHRINK)
