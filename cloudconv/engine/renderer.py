@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import torch
@@ -313,10 +314,8 @@ class Renderer:
         # The last batch is filled up with its last frame where another size would cost memory.
         over = self._batch - len(tasks) if self._fills else 0
         tasks, looks = [*tasks, *tasks[-1:] * over], [*looks, *looks[-1:] * over]
-        pictures = [
-            _stack([seen.channels.result() for seen in column])
-            for column in zip(*looks, strict=True)
-        ]
+        columns = islice(zip(*looks, strict=True), max(2, self._model.spec.context))
+        pictures = [_stack([seen.channels.result() for seen in column]) for column in columns]
         reaches = [
             [0.0 if o is None else float(o.reach) for o in (task.before, task.after)]
             for task in tasks
@@ -336,8 +335,6 @@ class Renderer:
     ) -> Tensor:
         """What the model makes of the pair that comes first, and the frames around it, if any."""
         x0, x1 = pictures[:2]
-        if self._model.spec.context < FOUR:
-            pictures = pictures[:2]
         if x0.shape[1] > COLOURS and not self._model.carries:
             made = self._network([x[:, :COLOURS] for x in pictures], timestep, reach)
             share = timestep.view(-1, 1, 1, 1)
@@ -370,7 +367,9 @@ class Renderer:
             if trials:
                 one = slice(number, number + 1)
                 part = doubt * blending.share(torch.stack(trials).sum(0))
-                blending.blend_untrusted(made[one], x0[one], x1[one], timestep[one], part)
+                blending.blend_untrusted(
+                    made[one], x0[one], x1[one], timestep[one], part, sharpen=self._model.restores
+                )
         return made
 
     def _trials(self, task: FrameTask, look: list[_Seen]) -> list[Tensor]:

@@ -138,6 +138,9 @@ class Interpolator(Model):
     pads = True
     """Whether ``forward`` wants sides that are multiples; else it sees pictures of any size."""
 
+    restores = False
+    """Whether what it makes has the texture of the pictures that it was made from."""
+
     tells_leftover = False
     """Whether the result has one more channel: how far apart the two pictures still are, at each
     pixel, once both have been moved to the timestep. For models with the fallback option."""

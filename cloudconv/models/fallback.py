@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cloudconv.models.base import COLOURS
 from cloudconv.models.ops import enlarged
+from cloudconv.models.texture import restore
 
 SHRINK = 0.5
 """The size at which trials are made: it takes a quarter of the time, and tells nearly as much."""
@@ -70,12 +71,25 @@ def share(shown: Tensor) -> Tensor:
     return ((best - _LEAST) / (1 - _LEAST)).clamp(0, 1)
 
 
-def blend_untrusted(made: Tensor, x0: Tensor, x1: Tensor, timestep: Tensor, part: Tensor) -> None:
-    """Take a share of x0's and x1's blend into a picture, (1, C, H, W), in place."""
+def blend_untrusted(
+    made: Tensor, x0: Tensor, x1: Tensor, timestep: Tensor, part: Tensor, *, sharpen: bool
+) -> None:
+    """Take a share of x0's and x1's blend into a picture, in place.
+
+    Args:
+        made, x0, x1: (1, C, H, W).
+        timestep: (1,) in (0, 1).
+        part: that share, as :func:`share` gives it.
+        sharpen: bring what is mixed of both to the texture of x0 and x1. Not where the blend is
+            nearly alone: the mean of two noisy pictures is nearer to a third than they are.
+    """
     height, width = made.shape[2:]
     cell = round(_CELL / SHRINK)
     whole = enlarged(part, [cell * n for n in part.shape[2:]])[..., :height, :width]
     made.lerp_(torch.lerp(x0, x1, timestep.view(1, 1, 1, 1)), whole)
+    if sharpen:
+        unmoved = part.new_zeros(1, 4, *part.shape[2:])
+        restore(made, x0, x1, unmoved, cell, 4 * whole * (1 - whole))
 
 
 def _best(means: Tensor) -> Tensor:

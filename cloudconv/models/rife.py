@@ -67,6 +67,7 @@ class IFNet(Interpolator):
     ) -> None:
         super().__init__(spec)
         self._sizes, self._gated = sizes, gated
+        self.restores = gated
         for number, width in enumerate(_WIDTHS[: len(sizes)]):
             inputs = 7 if number == 0 else 14 if gated else 12
             self.add_module(f"block{number}", Block(inputs, width, 6 if gated else 5, made=6))

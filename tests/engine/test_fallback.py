@@ -115,3 +115,16 @@ def test_the_share_is_that_of_least_squares(moved: float, blended: float, seed: 
     best = moved**2 / (moved**2 + blended**2)
     expected = max(0.0, (best - 0.2) / 0.8)
     assert float((fallback.share(shown) - expected).abs().mean()) < 0.05
+
+
+def test_what_is_mixed_of_both_is_as_sharp_as_its_neighbours() -> None:
+    x0, x1, made = torch.rand(3, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) / 4
+    rough = {}
+    for sharpen in (False, True):
+        mixed = made.clone()
+        fallback.blend_untrusted(
+            mixed, x0, x1, torch.tensor([0.5]), torch.full((1, 1, 4, 4), 0.5), sharpen=sharpen
+        )
+        rough[sharpen] = float(mixed.mean(1).diff(dim=-1).std() / x0.mean(1).diff(dim=-1).std())
+    assert rough[False] < 0.7
+    assert 0.85 < rough[True] < 1.05
