@@ -51,10 +51,13 @@ from cloudconv.engine.device import (
 from cloudconv.engine.renderer import FrameTask, Renderer
 from cloudconv.jobs.interp import run as interp
 from cloudconv.jobs.interp.settings import InterpSettings
+from cloudconv.jobs.schedule import Counts, Request, schedule
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.source import Source
 from cloudconv.media.write.sink import Sink
 from cloudconv.models import registry
+from cloudconv.models.base import FOUR
+from cloudconv.timeline import Multiply
 
 PLAIN = "plain float32 loop"
 _REFERENCE = Path(__file__).resolve().parent.parent / "weights" / "make_rife46.py"
@@ -229,14 +232,17 @@ def _shrunk(clip: Path, width: int, height: int, frames: int, folder: Path) -> P
 
 
 def _tasks(frames: list[Frame], factor: int) -> list[FrameTask]:
-    lasts = (frames[1].time - frames[0].time) / factor
-    return [
-        FrameTask(
-            left, right if part else None, Fraction(part, factor), left.time + part * lasts, lasts
-        )
-        for left, right in zip(frames, [*frames[1:], None], strict=True)
-        for part in range(factor if right is not None else 1)
-    ]
+    """Frames around each pair are there for whoever looks at them."""
+    request = Request(
+        name="clip",
+        rate=Multiply(factor),
+        stretch=Fraction(1),
+        scene_cut="off",
+        duplicates="keep",
+        loop=False,
+        context=FOUR,
+    )
+    return list(schedule(frames, request, Counts()))
 
 
 def _decode(clip: Path) -> None:
