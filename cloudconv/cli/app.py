@@ -84,6 +84,8 @@ def _told(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
     if isinstance(error, KeyboardInterrupt):
         from cloudconv import files
 
+        for path in files.left():  # made as the interrupt came, so that nobody minds it
+            files.remove(path)
         left = " and ".join(map(str, files.left()))
         said = f"{left} could not be removed" if left else "no unfinished file is left"
         return str(error) or f"interrupted; {said}", "interrupted", INTERRUPTED

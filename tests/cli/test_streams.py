@@ -83,6 +83,22 @@ def test_the_end_of_the_terminal_keeps_what_is_finished(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["a.mkv", "a_x40.mkv.work"]
 
 
+def test_a_file_that_is_made_as_the_interrupt_comes_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 3)
+    fresh = files.fresh
+
+    def interrupted(*given: Any, **named: Any) -> None:
+        fresh(*given, **named)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "fresh", interrupted)
+    done = run("interp", clip, tmp_path / "b.gif", *TINY)
+    assert done.stderr == "error: interrupted; no unfinished file is left\n"
+    assert os.listdir(tmp_path) == ["a.mkv"]
+
+
 def test_what_is_left_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = write_clip(tmp_path / "a.mkv", 3)
     monkeypatch.setattr(files, "remove", lambda path: None)
