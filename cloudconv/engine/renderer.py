@@ -137,7 +137,7 @@ class Renderer:
         self._asked_cpu_streams = cpu_streams
         self._scale = scale
         self._looks_at = model.spec.frames(fallback=fallback)
-        model.tells_leftover = self._doubts = fallback and model.spec.fallback
+        model.tells_leftover = fallback and model.spec.fallback
         self._warn = on_warning
         self._multiple, self._overlap = grid(model, scale)
         # An allocator that keeps memory for later has none kept for batches of another size.
@@ -314,7 +314,7 @@ class Renderer:
         # The last batch is filled up with its last frame where another size would cost memory.
         over = self._batch - len(tasks) if self._fills else 0
         tasks, looks = [*tasks, *tasks[-1:] * over], [*looks, *looks[-1:] * over]
-        columns = islice(zip(*looks, strict=True), max(2, self._model.spec.context))
+        columns = islice(zip(*looks, strict=True), self._model.spec.context)
         pictures = [_stack([seen.channels.result() for seen in column]) for column in columns]
         reaches = [
             [0.0 if o is None else float(o.reach) for o in (task.before, task.after)]
@@ -323,7 +323,7 @@ class Renderer:
         timesteps = [float(task.timestep) for task in tasks]
         timestep, reach = self._transfers.up([torch.tensor(timesteps), torch.tensor(reaches)])
         result = self._network(pictures, timestep, reach)
-        if self._doubts:
+        if self._model.tells_leftover:
             result = self._settled(result, pictures, timestep, tasks, looks)
         result = result[: len(tasks) - over]
         return [
