@@ -4,8 +4,8 @@
 
 Encodes the clips with every encoder over a range of its crf, scores the pictures by XPSNR (Helmrich
 et al. 2020, which weighs errors as eyes do), and reads off, for each crf of libx264, the other's
-crf that scores the same: the table in ``cloudconv/media/write/encoders.py``. The pictures are
-halved first: as they are, they would favour the codec that the clip is already compressed with.
+crf that scores the same: the table in ``cloudconv/media/write/encoder_options.py``. The pictures
+are halved first: as they are, they would favour the codec that the clip is already compressed with.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cloudconv.media.filters import XpsnrMeter
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
-from cloudconv.media.write.encoders import EncodeSettings
+from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.media.write.sink import Sink
 
 REFERENCE = "libx264"

@@ -25,7 +25,7 @@ from cloudconv.jobs.dream.settings import DreamSettings
 from cloudconv.jobs.extrapolate import ExtrapolateSettings
 from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.jobs.keywords import settings_of
-from cloudconv.media.write.encoders import EncodeSettings
+from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.training.settings import TrainSettings
 from tests.helpers.factory import packets_of, picture, planes_of, read_times, write_clip
 

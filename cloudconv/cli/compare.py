@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cloudconv.cli import options
+from cloudconv.cli import options, values
 from cloudconv.cli import output as outputs
 from cloudconv.cli.console import Console, clock, print_json, print_result, table
 
@@ -99,7 +99,7 @@ def compare(
         typer.Option(
             "--scene-cut",
             metavar="auto|off|0..1",
-            parser=options.scene_cut,
+            parser=values.scene_cut,
             help="Which frames to leave out because of a cut; 0 sees cuts everywhere, 1 nowhere.",
         ),
     ] = "auto",
@@ -144,16 +144,16 @@ def compare(
     quality: options.Quality = None,
     scale: options.Scale = None,
     uhd: options.Uhd = False,
-    fallback: options.Fallback = options.FallbackTo.BLEND,
+    fallback: options.Fallback = values.FallbackTo.BLEND,
     adapt: options.Adapt = None,
     save_model: options.SaveModel = None,
     device: options.Device = "auto",
-    precision: options.ComputePrecision = options.Precision.AUTO,
+    precision: options.ComputePrecision = values.Precision.AUTO,
     threads: options.Threads = None,
     workers: options.Workers = "local",
     batch: options.Batch = "auto",
     tile: options.Tile = "auto",
-    progress: options.ShowProgress = options.ProgressShown.AUTO,
+    progress: options.ShowProgress = values.ProgressShown.AUTO,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cloudconv.cli import extrapolate, options
+from cloudconv.cli import extrapolate, options, values
 from cloudconv.cli import output as outputs
 from cloudconv.cli.console import Console, clock, megabytes, table
 
@@ -123,14 +123,14 @@ def dream(
     model: extrapolate.Model = None,
     texture_keep: TextureKeep = False,
     device: options.Device = "auto",
-    precision: options.ComputePrecision = options.Precision.AUTO,
+    precision: options.ComputePrecision = values.Precision.AUTO,
     threads: options.Threads = None,
     encoder: options.Encoder = None,
     crf: options.Crf = None,
     preset: options.Preset = None,
     pix_fmt: options.PixelFormat = None,
     encoder_option: options.EncoderOption = None,
-    progress: options.ShowProgress = options.ProgressShown.AUTO,
+    progress: options.ShowProgress = values.ProgressShown.AUTO,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,

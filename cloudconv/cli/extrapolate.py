@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cloudconv.cli import options
+from cloudconv.cli import options, values
 from cloudconv.cli import output as outputs
 from cloudconv.cli.console import Console, clock, megabytes, table
 
@@ -43,7 +43,7 @@ Seconds = Annotated[
     typer.Option(
         "--seconds",
         metavar="S",
-        parser=options.time,
+        parser=values.time,
         help="Go on for so long.",
         show_default=False,
     ),
@@ -53,7 +53,7 @@ At = Annotated[
     typer.Option(
         "--at",
         metavar="T",
-        parser=options.time,
+        parser=values.time,
         help="Go on from here instead of the end: seconds or h:mm:ss.",
         show_default=False,
     ),
@@ -89,14 +89,14 @@ def extrapolate(
     dry_run: options.DryRun = False,
     model: Model = None,
     device: options.Device = "auto",
-    precision: options.ComputePrecision = options.Precision.AUTO,
+    precision: options.ComputePrecision = values.Precision.AUTO,
     threads: options.Threads = None,
     encoder: options.Encoder = None,
     crf: options.Crf = None,
     preset: options.Preset = None,
     pix_fmt: options.PixelFormat = None,
     encoder_option: options.EncoderOption = None,
-    progress: options.ShowProgress = options.ProgressShown.AUTO,
+    progress: options.ShowProgress = values.ProgressShown.AUTO,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,

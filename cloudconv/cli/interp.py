@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from cloudconv.cli import batch as many
-from cloudconv.cli import options
+from cloudconv.cli import options, values
 from cloudconv.cli import output as outputs
 from cloudconv.cli.console import Console, clock, megabytes, table
 
@@ -45,7 +45,7 @@ def interp(
     input_fps: options.InputFps = None,
     audio: options.SlowAudio = None,
     scene_cut: options.SceneCut = "auto",
-    duplicates: options.DuplicateFrames = options.Duplicates.KEEP,
+    duplicates: options.DuplicateFrames = values.Duplicates.KEEP,
     loop: options.Loop = False,
     deinterlace: options.Deinterlace = False,
     start: options.Start = None,
@@ -58,14 +58,14 @@ def interp(
     quality: options.Quality = None,
     scale: options.Scale = None,
     uhd: options.Uhd = False,
-    fallback: options.Fallback = options.FallbackTo.BLEND,
+    fallback: options.Fallback = values.FallbackTo.BLEND,
     adapt: options.Adapt = None,
     save_model: options.SaveModel = None,
     device: options.Device = "auto",
-    precision: options.ComputePrecision = options.Precision.AUTO,
+    precision: options.ComputePrecision = values.Precision.AUTO,
     threads: options.Threads = None,
     workers: options.Workers = "local",
-    hwaccel: options.Hwaccel = options.HardwareDecoder.NONE,
+    hwaccel: options.Hwaccel = values.HardwareDecoder.NONE,
     batch: options.Batch = "auto",
     tile: options.Tile = "auto",
     encoder: options.Encoder = None,
@@ -73,7 +73,7 @@ def interp(
     preset: options.Preset = None,
     pix_fmt: options.PixelFormat = None,
     encoder_option: options.EncoderOption = None,
-    progress: options.ShowProgress = options.ProgressShown.AUTO,
+    progress: options.ShowProgress = values.ProgressShown.AUTO,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -90,7 +90,7 @@ def interp(
     target = outputs.target(out, output, json=json, dry_run=dry_run)
     if (factor is None) == (fps is None and slowmo is None):
         raise typer.BadParameter("give one of --factor, --fps and --slowmo, or --slowmo with --fps")
-    if audio is not None and (slowmo is None) != (audio is options.Audio.COPY):
+    if audio is not None and (slowmo is None) != (audio is values.Audio.COPY):
         raise typer.BadParameter(
             "--audio drop and stretch are for --slowmo, and --audio copy for all else"
         )

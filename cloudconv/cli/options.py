@@ -2,144 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from enum import StrEnum
 from fractions import Fraction
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
-from cloudconv.errors import SettingsError
-from cloudconv.timeline import parse_factor, parse_rate, parse_time
-
-_Number = TypeVar("_Number", int, float)
+from cloudconv.cli import values
 
 _ENCODING = "Encoding"
 _INFERENCE = "Inference"
 _GENERAL = "General"
-
-
-class Precision(StrEnum):
-    """Number formats of ``--precision``."""
-
-    AUTO = "auto"
-    FP32 = "fp32"
-    BF16 = "bf16"
-    FP16 = "fp16"
-
-
-class Duplicates(StrEnum):
-    """What ``--duplicates`` does with repeated frames."""
-
-    KEEP = "keep"
-    REFILL = "refill"
-
-
-class Audio(StrEnum):
-    """What ``--audio`` does with the sound, above all that of slow motion."""
-
-    DROP = "drop"
-    STRETCH = "stretch"
-    COPY = "copy"
-
-
-class QualityLevel(StrEnum):
-    """What ``--quality`` chooses from."""
-
-    BEST = "best"
-    FAST = "fast"
-    TURBO = "turbo"
-
-
-class HardwareDecoder(StrEnum):
-    """What may decode in the place of the CPU."""
-
-    NONE = "none"
-    NVDEC = "nvdec"
-
-
-class ProgressShown(StrEnum):
-    """How ``--progress`` tells how far a run has come."""
-
-    AUTO = "auto"
-    JSON = "json"
-    OFF = "off"
-
-
-class FallbackTo(StrEnum):
-    """What ``--fallback`` puts in the place of motion that fails."""
-
-    BLEND = "blend"
-    OFF = "off"
-
-
-def rate(text: str) -> Fraction:
-    """``60``, ``60000/1001`` or ``59.94``, which means 60000/1001."""
-    return _usage(parse_rate, text)
-
-
-def time(text: str) -> Fraction:
-    """Seconds or ``h:mm:ss.s``."""
-    return _usage(parse_time, text)
-
-
-def factor(text: str) -> Fraction:
-    """``4``, ``2.5`` or ``5/2``."""
-    return _usage(parse_factor, text)
-
-
-def scene_cut(text: str) -> str | float:
-    """``auto``, ``off`` or a threshold."""
-    return _word_or(text, ("auto", "off"), _fraction_of_one, "a number from 0 to 1")
-
-
-def batch(text: str) -> str | int:
-    """``auto`` or a count."""
-    return _word_or(text, ("auto",), _positive, "a whole number from 1")
-
-
-def tile(text: str) -> str | int:
-    """``auto``, ``off`` or a side in pixels."""
-    return _word_or(text, ("auto", "off"), _positive, "a whole number of pixels")
-
-
-def key_value(text: str) -> tuple[str, str]:
-    """``key=value``."""
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise typer.BadParameter(f"{text!r} is not of the form key=value")
-    return key, value
-
-
-def _usage(parse: Callable[[str], Fraction], text: str) -> Fraction:
-    try:
-        return parse(text)
-    except SettingsError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-def _positive(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise ValueError(text)
-    return value
-
-
-def _fraction_of_one(text: str) -> float:
-    if not 0 <= (value := float(text)) <= 1:
-        raise ValueError(text)
-    return value
-
-
-def _word_or(
-    text: str, words: tuple[str, ...], number: Callable[[str], _Number], accepted: str
-) -> str | _Number:
-    if text in words:
-        return text
-    try:
-        return number(text)
-    except ValueError as error:
-        choices = ", ".join([*words, accepted])
-        raise typer.BadParameter(f"{text!r} is none of: {choices}") from error
 
 
 def _interpolators(incomplete: str) -> list[str]:
@@ -275,7 +147,7 @@ Verbose = Annotated[
 ]
 
 ShowProgress = Annotated[
-    ProgressShown,
+    values.ProgressShown,
     typer.Option(
         "--progress",
         help="auto: a bar, or without a terminal a line every 10 s; json: an object a second on "
@@ -290,7 +162,7 @@ Factor = Annotated[
         "--factor",
         "--multi",
         metavar="N",
-        parser=factor,
+        parser=values.factor,
         help="N times the frames; a whole N keeps every source frame.",
         show_default=False,
     ),
@@ -300,7 +172,7 @@ Fps = Annotated[
     typer.Option(
         "--fps",
         metavar="RATE",
-        parser=rate,
+        parser=values.rate,
         help="This frame rate: 60, 60000/1001 or 59.94.",
         show_default=False,
     ),
@@ -311,7 +183,7 @@ InputFps = Annotated[
         "--input-fps",
         "--framerate",
         metavar="RATE",
-        parser=rate,
+        parser=values.rate,
         help="Frame rate of pictures as input. Default: 25.",
         show_default=False,
     ),
@@ -321,13 +193,13 @@ Slowmo = Annotated[
     typer.Option(
         "--slowmo",
         metavar="N",
-        parser=factor,
+        parser=values.factor,
         help="N times longer at the same frame rate, or at --fps; audio: see --audio.",
         show_default=False,
     ),
 ]
 SlowAudio = Annotated[
-    Audio | None,
+    values.Audio | None,
     typer.Option(
         "--audio",
         help="With --slowmo: drop the audio (default), or stretch it at its own pitch. Else: copy "
@@ -340,12 +212,12 @@ SceneCut = Annotated[
     typer.Option(
         "--scene-cut",
         metavar="auto|off|0..1",
-        parser=scene_cut,
+        parser=values.scene_cut,
         help="Where to hold instead of morph; 0 sees cuts everywhere, 1 nowhere.",
     ),
 ]
 DuplicateFrames = Annotated[
-    Duplicates,
+    values.Duplicates,
     typer.Option(
         "--duplicates", help="Repeated source frames: keep them, or put new ones in their place."
     ),
@@ -367,7 +239,7 @@ Start = Annotated[
     typer.Option(
         "--start",
         metavar="T",
-        parser=time,
+        parser=values.time,
         help="Begin here: seconds or h:mm:ss.",
         show_default=False,
     ),
@@ -377,7 +249,7 @@ End = Annotated[
     typer.Option(
         "--end",
         metavar="T",
-        parser=time,
+        parser=values.time,
         help="Stop before this time.",
         show_default=False,
     ),
@@ -395,7 +267,7 @@ Model = Annotated[
     ),
 ]
 Quality = Annotated[
-    QualityLevel | None,
+    values.QualityLevel | None,
     typer.Option(
         "--quality",
         help="Choose the model by what it is good at: cloud-best, cloud-fast (0.6 of its "
@@ -424,7 +296,7 @@ Uhd = Annotated[
     ),
 ]
 Fallback = Annotated[
-    FallbackTo,
+    values.FallbackTo,
     typer.Option(
         "--fallback",
         help="What to show where motion explains little and a model makes filmed frames worse than "
@@ -433,7 +305,7 @@ Fallback = Annotated[
     ),
 ]
 Hwaccel = Annotated[
-    HardwareDecoder,
+    values.HardwareDecoder,
     typer.Option(
         "--hwaccel",
         help="Let an NVIDIA GPU decode h264, hevc and vp9 (nvdec). What it can't, the CPU decodes.",
@@ -450,7 +322,7 @@ Device = Annotated[
     ),
 ]
 ComputePrecision = Annotated[
-    Precision,
+    values.Precision,
     typer.Option("--precision", help="Number format of the network.", rich_help_panel=_INFERENCE),
 ]
 Threads = Annotated[
@@ -469,7 +341,7 @@ Batch = Annotated[
     typer.Option(
         "--batch",
         metavar="N|auto",
-        parser=batch,
+        parser=values.batch,
         help="New frames made at once.",
         rich_help_panel=_INFERENCE,
     ),
@@ -479,7 +351,7 @@ Tile = Annotated[
     typer.Option(
         "--tile",
         metavar="auto|off|N",
-        parser=tile,
+        parser=values.tile,
         help="Work in tiles of N pixels, to save memory.",
         rich_help_panel=_INFERENCE,
     ),
@@ -532,7 +404,7 @@ EncoderOption = Annotated[
     typer.Option(
         "--encoder-option",
         metavar="KEY=VALUE",
-        parser=key_value,
+        parser=values.key_value,
         help="Any other option of the encoder; may be repeated.",
         show_default=False,
         rich_help_panel=_ENCODING,

@@ -13,7 +13,7 @@ import typer
 
 from cloudconv.cli import streams
 from cloudconv.cli.console import Console, print_json, print_result
-from cloudconv.cli.options import QualityLevel
+from cloudconv.cli.values import QualityLevel
 from cloudconv.timeline import rate_name
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cloudconv.jobs.extrapolate import ExtrapolatePlan
     from cloudconv.jobs.interp.settings import InterpPlan
     from cloudconv.jobs.outcome import Progress
-    from cloudconv.media.write.encoders import EncodeSettings
+    from cloudconv.media.write.encoder_options import EncodeSettings
 
     Plan = InterpPlan | ExtrapolatePlan | DreamPlan
 
@@ -71,7 +71,7 @@ def encoding(
     threads: int | None,
 ) -> EncodeSettings:
     """The encoding options as the jobs take them."""
-    from cloudconv.media.write.encoders import EncodeSettings
+    from cloudconv.media.write.encoder_options import EncodeSettings
 
     return EncodeSettings(
         encoder=encoder,

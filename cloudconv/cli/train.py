@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cloudconv.cli import options
+from cloudconv.cli import options, values
 from cloudconv.cli.console import Console, clock, print_json
 
 if TYPE_CHECKING:
@@ -206,9 +206,9 @@ def train(
     resume: Resume = True,
     overwrite: options.Overwrite = False,
     device: options.Device = "auto",
-    precision: options.ComputePrecision = options.Precision.AUTO,
+    precision: options.ComputePrecision = values.Precision.AUTO,
     threads: options.Threads = None,
-    progress: options.ShowProgress = options.ProgressShown.AUTO,
+    progress: options.ShowProgress = values.ProgressShown.AUTO,
     json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -250,7 +250,7 @@ def train(
         "resume": resume,
         "overwrite": overwrite,
         "device": device,
-        "precision": None if precision is options.Precision.AUTO else precision.value,
+        "precision": None if precision is values.Precision.AUTO else precision.value,
         "threads": threads,
     }
     settings = job.settings_from(recipe, **given)

@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from cloudconv.errors import SettingsError
-from cloudconv.media.write.encoders import EncodeSettings
+from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.models import registry
 from cloudconv.timeline import parse_factor, parse_rate, parse_time
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from cloudconv.errors import SettingsError
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.images import folder_of
-from cloudconv.media.read.probe import MediaInfo
+from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.write.target import default_suffix, picture_pattern
 
 _MOST_TICKS = 2**31 - 1

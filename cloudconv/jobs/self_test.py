@@ -35,7 +35,7 @@ from cloudconv.media.color import color_space, from_rgb, make_picture
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.media.read.source import Source
-from cloudconv.media.write.encoders import EncodeSettings
+from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 

@@ -36,7 +36,7 @@ from cloudconv.errors import (
     WeightsError,
 )
 from cloudconv.media.read import images
-from cloudconv.media.read.probe import MediaInfo
+from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.write.target import writing
 from cloudconv.models import registry
 from cloudconv.models.base import Model, ModelSpec

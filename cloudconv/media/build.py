@@ -11,7 +11,8 @@ import av.codec.codec
 import av.error
 import av.filter
 
-from cloudconv.media.write.encoders import DEFAULTS, choose
+from cloudconv.media.write.encoder_options import DEFAULTS
+from cloudconv.media.write.encoders import choose
 from cloudconv.media.write.target import container_of
 
 ENCODERS = (

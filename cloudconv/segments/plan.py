@@ -12,8 +12,8 @@ import torch
 from cloudconv.engine.device import PRECISIONS
 from cloudconv.engine.renderer import FrameTask, Renderer
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.probe import MediaInfo
-from cloudconv.media.write.encoders import EncodeSettings
+from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.media.write.sink import Sink
 from cloudconv.models import registry
 from cloudconv.segments.segment import OuterTime, PlannedFrame, Segment, Splitter

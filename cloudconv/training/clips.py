@@ -22,7 +22,8 @@ from cloudconv.errors import InputError, SettingsError
 from cloudconv.media.color import rgb_of, thumbnail
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.images import open_pictures, pictures_in, videos_in
-from cloudconv.media.read.probe import MediaInfo, probe
+from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
 from cloudconv.scene import CutDetector, RepeatDetector
 from cloudconv.training.overlays import overlaid

@@ -27,7 +27,7 @@ from cloudconv.cli.console import clock
 from cloudconv.errors import DeviceError, Interrupted, SettingsError
 from cloudconv.jobs.interp import run as job
 from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
-from cloudconv.media.write.encoders import EncodeSettings
+from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from tests.helpers.factory import read_times, write_clip

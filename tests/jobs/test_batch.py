@@ -23,7 +23,7 @@ from cloudconv.cli.app import app
 from cloudconv.errors import Interrupted, OutputError, UnfitInputError
 from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
-from cloudconv.media.write.encoders import EncodeSettings
+from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.segments.segment import Segment
 from cloudconv.segments.store import SegmentStore
 from tests.helpers.factory import picture, read_planes, read_times, write_clip

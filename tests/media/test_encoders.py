@@ -9,7 +9,8 @@ import pytest
 from cloudconv.errors import EncoderError
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
-from cloudconv.media.write.encoders import EncodeSettings, choose
+from cloudconv.media.write.encoder_options import EncodeSettings
+from cloudconv.media.write.encoders import choose
 from cloudconv.media.write.hdr import hdr_parameters
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import CONTAINERS, PICTURES

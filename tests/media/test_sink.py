@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from cloudconv.errors import EncoderError, OutputError
 from cloudconv.media.formats import repack, working_format
 from cloudconv.media.frame import ColorTags, Frame
-from cloudconv.media.read.probe import MediaInfo, Timing, probe
+from cloudconv.media.read.info import MediaInfo, Timing
+from cloudconv.media.read.probe import probe
 from cloudconv.media.write import writers
 from cloudconv.media.write.sink import EncodeSettings, Sink
 from tests.helpers.factory import picture, planes_of, read_planes, read_times, write_clip

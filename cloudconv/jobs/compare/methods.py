@@ -30,7 +30,7 @@ from cloudconv.jobs.compare.settings import MINTERPOLATE, CompareSettings
 from cloudconv.jobs.schedule import outer_frame
 from cloudconv.media.filters import minterpolate
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.probe import MediaInfo
+from cloudconv.media.read.info import MediaInfo
 from cloudconv.models import registry
 
 Warn = Callable[[str], None]

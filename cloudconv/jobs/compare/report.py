@@ -28,7 +28,7 @@ from cloudconv.media.color import color_space, from_rgb, make_picture
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.media.read.images import files_of
-from cloudconv.media.read.probe import MediaInfo
+from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.write.sink import Sink
 from cloudconv.report import (
     Comparison,

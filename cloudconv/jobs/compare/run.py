@@ -39,7 +39,8 @@ from cloudconv.jobs.compare.settings import (
 )
 from cloudconv.jobs.compare.work import score_all
 from cloudconv.jobs.interp.adapt import WEIGHTS, AdaptPlan, OnAdapting, adapt, check, save
-from cloudconv.media.read.probe import MediaInfo, probe
+from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.read.probe import probe
 from cloudconv.models import registry
 from cloudconv.models.baselines import BLEND
 from cloudconv.report import Curves, Method

@@ -23,7 +23,7 @@ from cloudconv.jobs.compare.settings import CompareSettings
 from cloudconv.jobs.interp.adapt import AdaptPlan
 from cloudconv.jobs.schedule import AnalysedFrame, Counts, look, retime
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.probe import MediaInfo
+from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.read.source import Source
 from cloudconv.models import registry
 

@@ -15,7 +15,7 @@ from cloudconv.jobs.compare.methods import Scorer, Warn
 from cloudconv.jobs.compare.samples import Sample, SampleScores
 from cloudconv.jobs.compare.scores import SEQUENCE_METRICS
 from cloudconv.jobs.compare.settings import MINTERPOLATE, CompareSettings
-from cloudconv.media.read.probe import MediaInfo
+from cloudconv.media.read.info import MediaInfo
 from cloudconv.segments.reader import FramesByTime
 from cloudconv.workers.events import Done, Event, Report, Tasks, Work
 from cloudconv.workers.pool import WorkerConfig, ordered_map, parse_workers, settle

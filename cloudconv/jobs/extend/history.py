@@ -16,7 +16,7 @@ from cloudconv.errors import InputError
 from cloudconv.jobs.schedule import AnalysedFrame, SceneCut, look
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.probe import MediaInfo
+from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.read.source import Source
 
 MOST_FRAMES = 300

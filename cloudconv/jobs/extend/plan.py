@@ -28,10 +28,11 @@ from cloudconv.jobs.schedule import SceneCut
 from cloudconv.media.color import color_space, from_rgb, make_picture
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.probe import MediaInfo, probe
+from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
 from cloudconv.media.streams.carry import Carry
-from cloudconv.media.write.encoders import EncodeSettings
+from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import check_output, check_rate, noted
 from cloudconv.models.base import check_finite

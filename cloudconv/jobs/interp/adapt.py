@@ -29,7 +29,7 @@ from cloudconv.files import fresh, keep_aside, put, write_whole
 from cloudconv.jobs import train
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.probe import MediaInfo
+from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.read.spool import held
 from cloudconv.media.write.target import writing
 from cloudconv.models import registry

@@ -20,7 +20,8 @@ from cloudconv.jobs.interp.adapt import check
 from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.jobs.output import output_path, part_tag
 from cloudconv.jobs.schedule import Request
-from cloudconv.media.read.probe import INTERLACED, MediaInfo, probe
+from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.read.probe import INTERLACED, probe
 from cloudconv.media.read.source import Source
 from cloudconv.media.write.target import check_output, check_rate, container_of, is_stdout, noted
 from cloudconv.models import registry

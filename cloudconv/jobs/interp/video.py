@@ -31,7 +31,7 @@ from cloudconv.jobs.schedule import Counts, schedule
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.spool import held
 from cloudconv.media.streams.carry import Carry
-from cloudconv.media.write.encoders import EncodeSettings
+from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import check_free, claim

@@ -27,7 +27,8 @@ from cloudconv.media.read.demux import (
     open_container,
     open_decoder,
 )
-from cloudconv.media.read.probe import INTERLACED, MediaInfo, probe
+from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.read.probe import INTERLACED, probe
 from cloudconv.media.read.spool import discard
 
 # Containers whose time stamps stay right after a seek; others (MPEG program streams above all) give

@@ -1,14 +1,11 @@
-"""Which encoder, in which pixel format, with which options."""
+"""Which encoder, in which pixel format."""
 
 from __future__ import annotations
 
-import difflib
 import io
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import pairwise
 
 import av
 import av.codec.codec
@@ -16,38 +13,21 @@ import av.error
 
 from cloudconv.errors import EncoderError, EncoderUsageError
 from cloudconv.media.formats import PixelLayout, is_float, layout, working_format
-from cloudconv.media.read.probe import MediaInfo
+from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.write.encoder_options import (
+    DEFAULTS,
+    EncodeSettings,
+    known_encoder,
+    options_for,
+)
 from cloudconv.media.write.target import Container
 
 # SVT-AV1 reads this when it starts; without it, it talks on standard error.
 os.environ.setdefault("SVT_LOG", "1")
 
-_PRESETS = (
-    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
-    *("medium", "slow", "slower", "veryslow", "placebo"),
-)
 # FFmpeg's names of containers of pictures, and of the transfers of HDR (PQ and HLG).
 _DRAWN = ("image2", "gif", "apng", "webp")
 _HDR = (16, 18)
-# Options that set the quality themselves: our default quality stands back for them.
-_QUALITY = frozenset(
-    ("crf", "qp", "b", "q", "cq", "qscale", "global_quality", "lossless", "quality", "rc")
-)
-
-
-@dataclass(frozen=True, slots=True)
-class EncodeSettings:
-    """What the user asked of the encoding; None and empty mean our own choice."""
-
-    encoder: str | None = None
-    crf: float | None = None
-    preset: str | None = None
-    pix_fmt: str | None = None
-    options: tuple[tuple[str, str], ...] = ()
-    threads: int | None = None
-
-
-DEFAULTS = EncodeSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,99 +43,6 @@ class Choice:
     options: dict[str, str]
     codec_tag: str | None
     warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Encoder:
-    """What is known about one encoder beyond what the library says of it.
-
-    ``quality`` holds what else the default quality needs, ``crf`` the option that ``--crf`` sets
-    and its largest value, ``looks_like`` which of its values look like those of :data:`_SCALE`
-    (None: the same), ``refused`` the pixel formats that it lists and then does not take,
-    ``corrupts`` the widths at which it writes beyond its memory.
-    """
-
-    quality: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, str] = field(default_factory=dict)
-    crf: tuple[str, float] | None = None
-    looks_like: tuple[float, ...] | None = None
-    presets: tuple[str, ...] = ()
-    parameters: str | None = None
-    refused: tuple[str, ...] = ()
-    whole_chroma: bool = False
-    smallest: int = 1
-    corrupts: range = range(0)
-
-
-DEFAULT_CRF = 17.0
-"""Visually lossless at ordinary viewing, on libx264's scale."""
-
-# Crf values of libx264, and those of other encoders that score the same XPSNR: medians over five
-# clips (benchmarks/encoder_quality.py). libx265's own differ from libx264's by less than one.
-_SCALE = (0, 8, 12, 14, 16, 17, 18, 20, 23, 26, 30, 34, 51)
-_SVT_AV1 = (0, 4, 6, 9, 12, 15, 18, 25, 36, 45, 55, 59, 63)
-_VP9 = (0, 4, 8, 10, 13, 15, 17, 23, 30, 36, 44, 51, 63)
-
-_NVENC = _Encoder(
-    quality={"rc": "vbr"},
-    options={"preset": "p5"},
-    crf=("cq", 51),
-    presets=tuple(f"p{k}" for k in range(1, 8)),
-    whole_chroma=True,
-    smallest=160,
-)
-_QSCALE = _Encoder(quality={"flags": "+qscale", "global_quality": "236"})
-
-_KNOWN: dict[str, _Encoder] = {
-    "libx264": _Encoder(
-        crf=("crf", 63),
-        presets=_PRESETS,
-        parameters="x264-params",
-        whole_chroma=True,
-        smallest=2,
-    ),
-    "libx264rgb": _Encoder(crf=("crf", 63), presets=_PRESETS, parameters="x264-params"),
-    "libx265": _Encoder(
-        options={"x265-params": "log-level=none"},
-        crf=("crf", 51),
-        presets=_PRESETS,
-        parameters="x265-params",
-        refused=("yuva420p", "yuva420p10le"),
-        whole_chroma=True,
-        smallest=16,
-        corrupts=range(33, 64),
-    ),
-    "libsvtav1": _Encoder(
-        options={"preset": "6"},
-        crf=("crf", 51),
-        looks_like=_SVT_AV1,
-        presets=tuple(str(k) for k in range(-1, 14)),
-        parameters="svtav1-params",
-        smallest=4,
-    ),
-    "libvpx-vp9": _Encoder(
-        quality={"b": "0"},
-        options={"deadline": "good", "cpu-used": "2", "row-mt": "1"},
-        crf=("crf", 51),
-        looks_like=_VP9,
-        refused=("yuva422p", "yuva444p", "gbrap"),
-    ),
-    "ffv1": _Encoder(options={"level": "3", "slicecrc": "1", "g": "1"}),
-    "prores_ks": _Encoder(whole_chroma=True),
-    "h264_nvenc": _NVENC,
-    "hevc_nvenc": _NVENC,
-    "av1_nvenc": _NVENC,
-    "mjpeg": _QSCALE,
-    "mpeg4": _QSCALE,
-    "mpeg2video": _QSCALE,
-    # Few programs read a TIFF of YUV.
-    "tiff": _Encoder(refused=tuple(f"yuv{s}p" for s in ("410", "411", "420", "422", "440", "444"))),
-    "exr": _Encoder(options={"compression": "zip16"}),
-    "libwebp": _Encoder({"quality": "92"}),
-    "libwebp_anim": _Encoder({"quality": "92"}),
-    "png": _Encoder({"pred": "mixed"}),
-    "apng": _Encoder({"pred": "mixed"}),
-}
 
 
 def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) -> Choice:
@@ -231,7 +118,7 @@ def choose(
         encoder=name,
         pix_fmt=picked,
         working=working,
-        options=_options(name, working, settings),
+        options=options_for(name, working, settings),
         codec_tag="hvc1" if _is_hevc(name) and container.muxer in ("mp4", "mov") else None,
         warnings=tuple(warnings),
     )
@@ -324,7 +211,7 @@ def _working(pix_fmt: str) -> str:
 def _formats(name: str) -> tuple[str, ...]:
     """The pixel formats that the encoder really takes and that we can fill exactly."""
     listed = [f.name for f in av.codec.Codec(name, "w").video_formats or ()]
-    refused = _KNOWN.get(name, _Encoder()).refused
+    refused = known_encoder(name).refused
     found = []
     for pix_fmt in listed:
         if pix_fmt in refused or pix_fmt.startswith(("yuvj", "pal", "mono", "ya")):
@@ -356,7 +243,7 @@ def _takes(name: str) -> dict[str, str]:
 
 
 def _fits(name: str, pix_fmt: str, width: int, height: int) -> bool:
-    known, shape = _KNOWN.get(name, _Encoder()), layout(pix_fmt)
+    known, shape = known_encoder(name), layout(pix_fmt)
     if min(width, height) < known.smallest or width in known.corrupts:
         return False
     odd = width % (1 << shape.chroma_shift_x) or height % (1 << shape.chroma_shift_y)
@@ -418,88 +305,3 @@ def _best(
         f"{who} in {container.name} cannot write {asked.pix_fmt} at {width}x{height}; "
         f"it takes {', '.join(taken)}."
     )
-
-
-def _options(name: str, working: str, settings: EncodeSettings) -> dict[str, str]:
-    known = _KNOWN.get(name, _Encoder())
-    asked = dict(settings.options)
-    _check_options(name, asked)
-    options = dict(known.options)
-    if name == "prores_ks":
-        options["profile"] = "4" if working.startswith("yuv444") or layout(working).alpha else "3"
-    if name == "libvpx-vp9" and layout(working).alpha:
-        options["auto-alt-ref"] = "0"
-    if settings.crf is not None:
-        options |= _crf(name, settings.crf)
-    elif not _QUALITY & asked.keys():
-        options |= known.quality if known.crf is None else _crf(name, DEFAULT_CRF)
-    if settings.preset is not None:
-        options["preset"] = _preset(name, settings.preset)
-    for key, value in asked.items():
-        joins = key.endswith("-params") and options.get(key)
-        options[key] = f"{options[key]}:{value}" if joins else value
-    if settings.threads and name == "libx265":
-        # The library's own thread pool does not follow FFmpeg's thread count.
-        options["x265-params"] += f":pools={settings.threads}"
-    return options
-
-
-def _crf(name: str, crf: float) -> dict[str, str]:
-    """The options for a quality on libx264's scale, in the encoder's own terms."""
-    known = _KNOWN.get(name, _Encoder())
-    option, most = known.crf or ("crf", 63.0)
-    if known.crf is None and "crf" not in supported_options(name):
-        raise EncoderUsageError(
-            f"{name} has no --crf; set its quality with --encoder-option, or use libx264."
-        )
-    if not 0 <= crf <= most:
-        raise EncoderUsageError(f"--crf {crf:g} is out of range: {name} takes 0 to {most:g}.")
-    if known.looks_like is not None:
-        crf = round(_between(_SCALE, known.looks_like, crf))
-    return {**known.quality, option: f"{crf:g}"}
-
-
-def _between(scale: tuple[float, ...], other: tuple[float, ...], value: float) -> float:
-    """``value`` brought from one rising scale to another, linearly between their marks."""
-    for (a, b), (c, d) in zip(pairwise(scale), pairwise(other), strict=True):
-        if value <= b:
-            return c + (d - c) * (value - a) / (b - a)
-    return other[-1]
-
-
-def _preset(name: str, preset: str) -> str:
-    known = _KNOWN.get(name, _Encoder())
-    if known.presets and preset not in known.presets:
-        raise EncoderUsageError(
-            f"{name} has no preset {preset!r}; it takes {', '.join(known.presets)}."
-        )
-    if not known.presets and "preset" not in supported_options(name):
-        raise EncoderUsageError(f"{name} has no presets; leave --preset out.")
-    return preset
-
-
-@cache
-def supported_options(name: str) -> frozenset[str]:
-    """The names of all options of an encoder."""
-    known = av.CodecContext.create(name, "w").supported_options
-    general = {o.name for o in known.generic if int(o.flags) & 1 and int(o.flags) & 16}
-    return frozenset(general | {o.name for o in known.private})
-
-
-def _check_options(name: str, asked: Mapping[str, str]) -> None:
-    # FFmpeg itself takes an unknown option without a word.
-    for key in asked:
-        if key not in supported_options(name):
-            near = _near(key, supported_options(name))
-            raise EncoderUsageError(
-                f"{name} has no option {key!r}{f'; did you mean {near!r}?' if near else '.'}"
-            )
-
-
-def _near(key: str, names: frozenset[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(key, sorted(names), 1)), None)
-
-
-def parameters_key(name: str) -> str | None:
-    """The option that takes the encoder library's own ``key=value:…`` parameters."""
-    return _KNOWN.get(name, _Encoder()).parameters

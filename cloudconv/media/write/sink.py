@@ -16,15 +16,10 @@ import av.error
 from cloudconv.errors import OutputError
 from cloudconv.media.convert import Palette, encoder_picture, output_tags
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.probe import MediaInfo
+from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.streams.carry import Carry
-from cloudconv.media.write.encoders import (
-    DEFAULTS,
-    Choice,
-    EncodeSettings,
-    choose_for,
-    parameters_key,
-)
+from cloudconv.media.write.encoder_options import DEFAULTS, EncodeSettings, parameters_key
+from cloudconv.media.write.encoders import Choice, choose_for
 from cloudconv.media.write.hdr import hdr_parameters
 from cloudconv.media.write.matroska import amend
 from cloudconv.media.write.packets import PacketSummary, PacketWriter

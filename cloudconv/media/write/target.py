@@ -17,7 +17,7 @@ import av.error
 from cloudconv import files
 from cloudconv.errors import EncoderError, OutputError
 from cloudconv.media.read import images
-from cloudconv.media.read.probe import MediaInfo
+from cloudconv.media.read.info import MediaInfo
 
 GIF_RATE = Fraction(50)
 """The fastest rate that players show a GIF at: two of its hundredths of a second a frame."""

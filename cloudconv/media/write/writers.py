@@ -19,9 +19,11 @@ from av.container import OutputContainer
 from cloudconv.errors import EncoderError
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags
-from cloudconv.media.streams.carry import Carry, Copier, needs_free_tags, needs_unlisted
+from cloudconv.media.streams.carry import Carry, needs_free_tags, needs_unlisted
+from cloudconv.media.streams.copier import Copier
 from cloudconv.media.write.animation import LAST_DURATION, with_last_duration
-from cloudconv.media.write.encoders import Choice, parameters_key
+from cloudconv.media.write.encoder_options import parameters_key
+from cloudconv.media.write.encoders import Choice
 from cloudconv.media.write.matroska import add_chapters
 from cloudconv.media.write.muxer import open_muxer
 from cloudconv.media.write.target import Container, is_stdout, numbered

@@ -1,0 +1,297 @@
+"""Everything the source file holds beside the video, taken along by stream copy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from math import ceil
+from typing import Any
+
+from av.container import InputContainer, OutputContainer
+from av.stream import Disposition
+
+from cloudconv.errors import OutputError
+from cloudconv.media.read.demux import open_container, read_packets
+from cloudconv.media.streams.carry import Carry, fresh_tags, open_again
+from cloudconv.media.streams.slow_audio import Stretcher, add_audio, choose_format
+from cloudconv.media.streams.subtitles import TEXT, SubtitleConverter
+from cloudconv.media.streams.timecode import timecode_at_rate
+from cloudconv.media.streams.tracks import COARSE, FINE, PRIMING, Track, Tracks, codec_name
+from cloudconv.media.write.matroska import chapters_element
+from cloudconv.media.write.muxer import add_copy, can_hold
+from cloudconv.media.write.target import Container
+
+
+class Copier:
+    """Copies the other streams of a second open of the source into an output container.
+
+    Adds its streams when it is made, so make it before the header is written. ``until`` then
+    copies what belongs before a time, so that the streams interleave as players read them.
+    ``seekable`` and ``unlisted`` say how ``out`` was opened; ``chapters`` are those, in Matroska's
+    own form, that it then does not pass on.
+    """
+
+    def __init__(
+        self,
+        carry: Carry,
+        out: OutputContainer,
+        container: Container,
+        *,
+        seekable: bool = True,
+        unlisted: bool = False,
+    ) -> None:
+        self._seekable = seekable
+        self._unlisted = unlisted
+        self.warnings: list[str] = []
+        self.chapters = b""
+        self._carry = carry
+        self._container = container
+        self._out = out
+        self._tracks = Tracks(carry, out, container)
+        self._covers: list[Track] = []
+        self._input = open_again(carry)
+        self._queue: Iterator[tuple[Fraction, Any]] = iter(())
+        self._pending: tuple[Fraction, Any] | None = None
+        if self._input is not None:
+            self._add_streams(self._input)
+
+    def describe_video(self, stream: Any, rate: Fraction | None) -> None:
+        """Give the output's video the source video's own tags and disposition.
+
+        A time code is counted on at ``rate``, the output's.
+        """
+        if self._input is None:
+            return
+        source: Any = self._input.streams[self._carry.info.video_index]
+        tags = fresh_tags(source.metadata, self._container)
+        stream.metadata.update({k: v for k, v in tags.items() if k.lower() != "alpha_mode"})
+        stream.disposition = source.disposition
+        timing = self._carry.info.timing
+        for tags in (stream.metadata, self._out.metadata):
+            for key in [key for key in tags if key.lower() == "timecode"]:
+                given = tags.pop(key)
+                if rate is None or timing.rate is None:
+                    self.warnings.append("The time code is left out: the frame rate varies.")
+                    continue
+                cut = self._carry.origin - timing.start
+                moved = timecode_at_rate(given, timing.rate, rate, cut)
+                if moved is not None:
+                    tags["timecode"] = moved
+
+    @property
+    def encodes(self) -> bool:
+        """Whether some of it is no copy: slowed sound."""
+        return any(track.slowed is not None for track in self._tracks.by_index.values())
+
+    def until(self, time: Fraction | None) -> None:
+        """Write every packet that belongs at or before ``time`` on the output's clock.
+
+        None writes all that are left.
+        """
+        for cover in self._covers:
+            packet = _first_packet(self._carry, cover.source.index)
+            if packet is not None:
+                packet.stream = cover.target
+                packet.pts = packet.dts = 0
+                self._out.mux(packet)
+        self._covers.clear()
+        while True:
+            self._pending = self._pending or next(self._queue, None)
+            if self._pending is None or (time is not None and self._pending[0] > time):
+                return
+            self._out.mux(self._pending[1])
+            self._pending = None
+
+    def close(self) -> None:
+        """Close the source and say what was left out."""
+        led = self._tracks.led
+        for track in self._tracks.by_index.values():
+            if track.slowed is not None and self._carry.start is None:
+                led = max(led, track.slowed.led)
+            if track.slowed is not None and track.slowed.lost:
+                self.warnings.append(
+                    f"{_named(track.source)} is damaged: {track.slowed.lost} of its packets could "
+                    "not be decoded, and silence is in their place."
+                )
+            if track.moved:
+                self.warnings.append(
+                    f"The clock of {_named(track.source)} steps back: "
+                    f"{track.moved} of its packets are moved behind those before them."
+                )
+        if led > PRIMING:
+            self.warnings.append(
+                f"{float(led):.3f} s of audio from before the first video frame are left out."
+            )
+        if self._input is not None:
+            self._input.close()
+
+    def _add_streams(self, source: InputContainer) -> None:
+        self._out.metadata.update(fresh_tags(dict(source.metadata), self._container))
+        timed = []
+        for stream in source.streams:
+            if stream.index == self._carry.info.video_index:
+                continue
+            if stream.type == "attachment" or stream.disposition & Disposition.attached_pic:
+                self._add_still(stream)
+            elif self._carry.copies_timed or (self._carry.audio and stream.type == "audio"):
+                timed.append(stream)
+            else:
+                advice = "; --audio stretch slows it too" if stream.type == "audio" else ""
+                self._drop(stream, f"it runs at the old speed{advice}")
+        for stream in timed:
+            self._add_timed(stream)
+        if self._tracks.by_index:
+            self._queue = self._tracks.packets(source)
+        if self._carry.copies_timed:
+            self._add_chapters(source)
+
+    def _add_still(self, stream: Any) -> None:
+        """Cover art and attachments: no time, no packets to interleave."""
+        name = stream.metadata.get("filename")
+        if self._container.attachments:
+            if stream.type == "attachment":
+                self._out.add_stream_from_template(stream)
+                return
+            packet = _first_packet(self._carry, stream.index)
+            if packet is not None:
+                kind = "png" if stream.codec_context.name == "png" else "jpeg"
+                ending = "jpg" if kind == "jpeg" else kind
+                mime = stream.metadata.get("mimetype", f"image/{kind}")
+                self._out.add_attachment(name or f"cover.{ending}", mime, bytes(packet))
+        elif stream.type != "attachment" and self._accepts(stream):
+            target = self._copy_of(stream)
+            self._covers.append(Track(stream, target))
+        else:
+            self._drop(stream)
+
+    def _add_timed(self, stream: Any) -> None:
+        codec = codec_name(stream)
+        if stream.type == "data" and (stream.metadata.get("timecode") or _is_chapter_text(stream)):
+            # MP4 keeps chapters and time codes in tracks that the muxer makes anew.
+            return
+        if self._carry.stretch is not None:
+            self._add_encoded(stream, self._carry.stretch)
+        elif self._accepts(stream):
+            self._tracks.by_index[stream.index] = Track(stream, self._copy_of(stream))
+        elif stream.type == "subtitle" and codec in TEXT and self._container.subtitles:
+            target = self._out.add_stream(self._container.subtitles)
+            self._label(stream, target)
+            converter = SubtitleConverter(stream, target)
+            self._tracks.by_index[stream.index] = Track(stream, target, converter)
+            if codec in ("ass", "ssa"):
+                self.warnings.append(
+                    f"{self._container.name} cannot hold {codec} subtitles: {_named(stream)} "
+                    f"becomes {self._container.subtitles} and loses its styles."
+                )
+        elif stream.type == "audio" and self._carry.copies_only:
+            raise OutputError(
+                f"{self._container.name} cannot hold {_named(stream)}: leave --audio copy out, or "
+                "write an .mkv."
+            )
+        elif stream.type == "audio" and self._carry.loop_until is None:
+            self._add_encoded(stream, Fraction(1))
+        else:
+            self._drop(stream)
+
+    def _add_encoded(self, stream: Any, factor: Fraction) -> None:
+        """Audio that is slowed, or that the container cannot hold as it is (a factor of 1)."""
+        chosen = choose_format(stream, self._container.muxer)
+        if chosen is None:
+            self._drop(stream, "it cannot be decoded and encoded again")
+            return
+        target = add_audio(self._out, chosen)
+        self._label(stream, target)
+        slowed = Stretcher(
+            stream,
+            target,
+            factor,
+            origin=self._carry.origin,
+            begin=self._carry.begin,
+            end=self._carry.end,
+        )
+        self._tracks.by_index[stream.index] = Track(stream, target, slowed=slowed)
+        before, after = stream.codec_context, target.codec_context
+        codec = after.codec.canonical_name
+        if codec != before.codec.canonical_name:
+            why = "as it is slowed" if factor != 1 else f"as {self._container.name} cannot hold it"
+            self.warnings.append(f"{_named(stream)} becomes {codec}, {why}.")
+        if after.layout.nb_channels != before.layout.nb_channels:
+            self.warnings.append(f"{_named(stream)} is mixed down to {chosen.layout}.")
+
+    def _copy_of(self, stream: Any) -> Any:
+        target = add_copy(self._out, stream)
+        if (
+            not self._seekable
+            and codec_name(stream) == "aac"
+            and not stream.codec_context.extradata
+        ):
+            # Into a file the muxer writes it afterwards, and only in the room for an absent one.
+            target.codec_context.extradata = _aac_config(_first_packet(self._carry, stream.index))
+        if self._unlisted and stream.time_base > COARSE:
+            # What asks the muxer leaves the clock as it is.
+            target.time_base = stream.time_base / ceil(stream.time_base / FINE)
+        self._label(stream, target)
+        return target
+
+    def _label(self, stream: Any, target: Any) -> None:
+        target.metadata.update(fresh_tags(stream.metadata, self._container))
+        target.disposition = stream.disposition
+
+    def _accepts(self, stream: Any) -> bool:
+        return can_hold(self._container.muxer, stream, unlisted=self._unlisted)
+
+    def _drop(self, stream: Any, reason: str | None = None) -> None:
+        why = reason or f"{self._container.name} cannot hold it"
+        self.warnings.append(f"{_named(stream)} is left out: {why}.")
+
+    def _add_chapters(self, source: InputContainer) -> None:
+        kept: list[Any] = []
+        carry = self._carry
+        for chapter in source.chapters():
+            base = Fraction(chapter["time_base"] or Fraction(1, 1000))
+            start, end = chapter["start"] * base, chapter["end"] * base
+            start = max(start, carry.start or start, carry.origin)
+            end = end if carry.end is None else min(end, carry.end)
+            if start < end:
+                moved = dict(chapter, time_base=Fraction(1, 1_000_000))
+                moved["start"] = round((start - carry.origin) * 1_000_000)
+                moved["end"] = round((end - carry.origin) * 1_000_000)
+                kept.append(moved)
+        if not kept:
+            return
+        self._out.set_chapters(kept)
+        if self._unlisted and self._seekable:
+            self.chapters = chapters_element(kept)
+        elif self._unlisted:
+            self.warnings.append("The chapters are left out: the sound allows none on a pipe.")
+
+
+def _first_packet(carry: Carry, index: int) -> Any:
+    with open_container(carry.info.path) as source:
+        return next(read_packets(source, source.streams[index]), None)
+
+
+def _aac_config(packet: Any) -> bytes | None:
+    """The AudioSpecificConfig of an AAC packet that brings its own ADTS header.
+
+    Transport streams hold AAC that way, while Matroska on a pipe wants the configuration before
+    the first packet. Layout: ISO/IEC 14496-3, 1.6.2.1 and 1.A.2.
+    """
+    head = bytes(packet)[:4] if packet is not None else b""
+    if len(head) < 4 or int.from_bytes(head[:2], "big") & 0xFFF6 != 0xFFF0:
+        return None
+    profile, rate = head[2] >> 6, head[2] >> 2 & 15
+    channels = (head[2] & 1) << 2 | head[3] >> 6
+    return ((profile + 1) << 11 | rate << 7 | channels << 3).to_bytes(2, "big")
+
+
+def _is_chapter_text(stream: Any) -> bool:
+    return "subtitle" in str(stream.metadata.get("handler_name", "")).lower()
+
+
+def _named(stream: Any) -> str:
+    parts = [f"{stream.type.capitalize()} stream {stream.index}"]
+    title = stream.metadata.get("filename") or stream.metadata.get("title")
+    details = [codec_name(stream), stream.metadata.get("language"), title]
+    said = ", ".join(str(part) for part in details if part and part != "und")
+    return f"{parts[0]} ({said})" if said else parts[0]

@@ -1,0 +1,253 @@
+"""The streams that come along, and which of their packets, when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from typing import Any
+
+from av.container import InputContainer, OutputContainer
+from av.format import Flags
+
+from cloudconv.media.read.demux import Clock, open_container, read_packets
+from cloudconv.media.streams.carry import Carry
+from cloudconv.media.streams.slow_audio import Stretcher
+from cloudconv.media.streams.subtitles import SubtitleConverter
+from cloudconv.media.write.target import Container
+
+# Encoded audio that a decoder needs before the first sample it shows; an MP4 edit list hides it.
+_PREROLL = Fraction(1, 10)
+PRIMING = Fraction(1, 20)
+"""The same where nothing can hide it: kept at time 0, so that no packet is missing."""
+COARSE = Fraction(1, 500)
+"""Longer ticks are too coarse: AVI counts sound in whole packets, and a cut falls between them."""
+FINE = Fraction(1, 90_000)
+"""A tick for what comes in coarse ones, at most."""
+_LONG_AGO = Fraction(-(10**9))
+
+
+@dataclass(slots=True)
+class Track:
+    """A stream on its way: copied, or, if it has one, through a converter or a stretcher."""
+
+    source: Any
+    target: Any
+    convert: SubtitleConverter | None = None
+    slowed: Stretcher | None = None
+    started: bool = False
+    ends: Fraction | None = None
+    clock: Clock | None = None
+    part: int = 0
+    shift: Fraction = Fraction(0)
+    reached: Fraction = Fraction(0)
+    joins: bool = False
+    decoded: int | None = None
+    moved: int = 0
+
+
+class Tracks:
+    """All of them, ``by_index`` of their stream in the source.
+
+    ``led``: how much sound from before the first video frame was left out, in seconds.
+    """
+
+    def __init__(self, carry: Carry, out: OutputContainer, container: Container) -> None:
+        self.by_index: dict[int, Track] = {}
+        self.led = Fraction(0)
+        self._carry, self._out, self._container = carry, out, container
+        self._shifts = (Fraction(0), *carry.info.timing.shifts)
+
+    def packets(self, source: InputContainer) -> Iterator[tuple[Fraction, Any]]:
+        """Every packet to write with its decode time, as they come; both on the output's clock."""
+        for track, packet in self._read(source, self.by_index):
+            if track.slowed is not None:
+                for made in track.slowed.feed(packet):
+                    yield made.dts * made.time_base, made
+            else:
+                placed = None if self._carry.only_repeats else self._placed(packet, track)
+                if placed is not None:
+                    yield self._in_order(placed, track)
+        for track in self.by_index.values():
+            if track.slowed is not None:
+                for made in track.slowed.finish():
+                    yield made.dts * made.time_base, made
+        audio = {k: t for k, t in self.by_index.items() if t.source.type == "audio"}
+        if self._carry.loop_until is not None and audio:
+            yield from self._repeats(audio, self._carry.loop_until)
+
+    def _read(
+        self, source: InputContainer, tracks: dict[int, Track]
+    ) -> Iterator[tuple[Track, Any]]:
+        """The packets of the tracks, all on the clock that the video is on."""
+        for track in tracks.values():
+            track.clock, track.part, track.shift, track.joins = Clock(source), 0, Fraction(0), False
+        for packet in read_packets(source, [source.streams[index] for index in tracks]):
+            track = tracks[packet.stream.index]
+            stamp = packet.dts if packet.dts is not None else packet.pts
+            if stamp is not None:
+                self._shift(packet, stamp * packet.time_base, track, tracks)
+            if track.slowed is None and packet.time_base > COARSE:
+                _refine(packet)
+            yield track, packet
+
+    def _shift(self, packet: Any, time: Fraction, track: Track, tracks: dict[int, Track]) -> None:
+        assert track.clock is not None
+        track.clock.take(time)
+        part = track.clock.part
+        if track.source.type == "subtitle":
+            # Packets so far apart may lie on either clock without a step back.
+            others = (t.clock.part for t in tracks.values() if t.clock is not None)
+            part = min(max(others), len(self._shifts) - 1)
+        if part != track.part:
+            alone = part >= len(self._shifts)
+            track.shift = track.reached - time if alone else self._shifts[part]
+            track.part, track.joins = part, True
+        base = packet.time_base
+        track.reached = time + track.shift + (packet.duration or 0) * base
+        later = round(track.shift / base)
+        packet.pts = None if packet.pts is None else packet.pts + later
+        packet.dts = None if packet.dts is None else packet.dts + later
+
+    def _in_order(self, placed: tuple[Fraction, Any], track: Track) -> tuple[Fraction, Any]:
+        """The packet, moved if it would be decoded before the one before it: no muxer takes that.
+
+        What shares its time is left alone where the muxer allows it.
+        """
+        _, packet = placed
+        if packet.dts is None and track.source.type == "video":
+            return placed
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        base = packet.time_base
+        alike = (
+            track.source.type == "subtitle" or Flags(self._out.format.flags) & Flags.ts_nonstrict
+        )
+        if track.decoded is not None:
+            least = track.decoded + (0 if alike else ceil(track.target.time_base / base))
+            if stamp < least:
+                track.moved += stamp < track.decoded
+                stamp = least
+                packet.dts, packet.pts = stamp, max(packet.pts, stamp)
+        track.decoded = stamp
+        return stamp * base, packet
+
+    def _repeats(self, tracks: dict[int, Track], until: Fraction) -> Iterator[tuple[Fraction, Any]]:
+        """The audio again and again; packets follow one another closely, on the output's clock."""
+        carry = self._carry
+        begin, end = carry.span
+        shift = end - begin
+        while end > begin and begin + shift < until:
+            with open_container(carry.info.path) as source:
+                for track, packet in self._read(source, tracks):
+                    stamp = packet.pts if packet.pts is not None else packet.dts
+                    if stamp is None or not begin <= stamp * packet.time_base < end:
+                        continue
+                    time = stamp * packet.time_base + shift
+                    if time < until:
+                        for placed in self._next_to(track, packet, time):
+                            yield self._in_order(placed, track)
+            shift += end - begin
+
+    def _next_to(self, track: Track, packet: Any, time: Fraction) -> Iterator[tuple[Fraction, Any]]:
+        """The packet at ``time`` or right behind the one before; none if it overlaps that most."""
+        base = packet.time_base
+        lasts = (packet.duration or 0) * base
+        begins = time - self._carry.origin
+        if track.ends is not None:
+            if track.ends - begins > lasts / 2:
+                return
+            if begins - track.ends < lasts:
+                begins = track.ends
+        ticks = round(begins / base)
+        packet.pts = packet.dts = ticks
+        packet.stream = track.target
+        track.ends = begins + lasts
+        yield ticks * base, packet
+
+    def _placed(self, packet: Any, track: Track) -> tuple[Fraction, Any] | None:
+        """The packet moved to the output's clock, None if it lies outside the span."""
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if stamp is None:
+            return None
+        base = packet.time_base
+        begin = stamp * base
+        end = begin + (packet.duration or 0) * base
+        kept = self._kept(packet, track, begin, end)
+        if kept is None:
+            return None
+        begin, end = kept
+        track.started = True
+        moved = max(begin - self._carry.origin, self._earliest(track))
+        track.ends = moved + end - begin
+        if track.convert is not None:
+            made = track.convert.convert(packet, moved, end - begin)
+            return None if made is None else (moved, made)
+        shift = stamp - round(moved / base)
+        packet.pts = stamp - shift
+        if packet.dts is not None:
+            packet.dts = min(packet.dts - shift, packet.pts)
+        if track.source.type == "subtitle":
+            packet.duration = round((end - begin) / base)
+        packet.stream = track.target
+        decoded = packet.dts if packet.dts is not None else packet.pts
+        return decoded * base, packet
+
+    def _kept(
+        self, packet: Any, track: Track, begin: Fraction, end: Fraction
+    ) -> tuple[Fraction, Fraction] | None:
+        """From when to when the packet is used, on the source's clock; None if it is not."""
+        carry, first = self._carry, self._carry.begin
+        limit = carry.end if carry.loop_until is None else carry.span[1]
+        if limit is not None and begin >= limit:
+            return None
+        if track.source.type == "subtitle":
+            if end <= first and begin < first:
+                return None
+            shown = max(begin, first)
+            return shown, max(end if carry.end is None else min(end, carry.end), shown)
+        if track.source.type != "audio":
+            waits = not track.started and (begin < first or not packet.is_keyframe)
+            return None if waits else (begin, end)
+        if begin < first and not self._leads(begin, end, first):
+            if carry.start is None:
+                self.led = max(self.led, first - begin)
+            return None
+        if track.joins and track.ends is not None:
+            # Each part brings samples for its decoder to start up on, or ends with some to spare.
+            if track.ends - (begin - carry.origin) > (end - begin) / 2:
+                return None
+            track.joins = False
+        return begin, end
+
+    def _leads(self, begin: Fraction, end: Fraction, first: Fraction) -> bool:
+        """Whether audio from before the first frame is kept: what a decoder needs to start up."""
+        if self._container.muxer in ("mp4", "mov"):
+            return end > first - _PREROLL
+        # Matroska has no edit list to hide it, so after a cut it would be heard.
+        return self._carry.start is None and begin >= first - PRIMING
+
+    def _earliest(self, track: Track) -> Fraction:
+        """The earliest time that a packet may get without moving all the others."""
+        if self._container.muxer in ("mp4", "mov") or track.source.type != "audio":
+            return Fraction(-1) if track.source.type == "audio" else _LONG_AGO
+        # The muxer adds a codec's delay again; anything earlier would push the whole file back.
+        # MP4 hides that delay in an edit list, which Matroska has none of.
+        told = "matroska" in self._carry.info.container or codec_name(track.source) == "opus"
+        context = track.source.codec_context
+        return -Fraction(int(context.delay), context.sample_rate) if told else Fraction(0)
+
+
+def _refine(packet: Any) -> None:
+    """Let the packet count in finer ticks; it stays where it is."""
+    parts = ceil(packet.time_base / FINE)
+    times = (packet.pts, packet.dts, packet.duration)
+    pts, dts, duration = (None if time is None else time * parts for time in times)
+    packet.time_base /= parts
+    packet.pts, packet.dts, packet.duration = pts, dts, duration
+
+
+def codec_name(stream: Any) -> str:
+    """FFmpeg's short one."""
+    context = stream.codec_context
+    return str(context.name if context is not None else getattr(stream, "name", None) or "unknown")
