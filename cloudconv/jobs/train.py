@@ -188,6 +188,7 @@ def _run(
             precision,
             settings.frozen,
             settings.anchor,
+            settings.keep == "last",
         ),
         device,
         adversary,

@@ -121,6 +121,16 @@ def load_model(
         UnknownModelError: if there is no such model for that task.
         WeightsError: if its weights are missing, damaged, or another model's.
     """
+    model = build_model(name_or_path, task=task)
+    model.requires_grad_(False).eval()
+    for block in [part for part in model.modules() if isinstance(part, Block)]:
+        block.fuse()
+    # Channels last is what the convolutions of CPUs with wide vectors, and of tensor cores, want.
+    return model.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def build_model(name_or_path: str | Path, *, task: Task | None = None) -> Model:
+    """The same on the CPU, as it is trained; raises as :func:`load_model` does."""
     chosen = spec(name_or_path, task)
     path = _as_file(name_or_path)
     state: dict[str, Tensor] | None
@@ -138,11 +148,7 @@ def load_model(
                 "belong to another model or version; install the ones that come with this "
                 "cloudconv."
             ) from error
-    model.requires_grad_(False).eval()
-    for block in [part for part in model.modules() if isinstance(part, Block)]:
-        block.fuse()
-    # Channels last is what the convolutions of CPUs with wide vectors, and of tensor cores, want.
-    return model.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return model
 
 
 def _as_file(name_or_path: str | Path) -> Path | None:

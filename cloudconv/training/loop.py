@@ -60,7 +60,8 @@ class Rules:
     """How a step is made.
 
     ``frozen``: beginnings of the names of tensors that stay as they are. ``anchor``: how much of
-    the start is in the weights that are judged and delivered, from 0 to 1.
+    the start is in the weights that are judged and delivered, from 0 to 1. ``last``: the last
+    weights are delivered, however they validate.
     """
 
     learning_rate: float
@@ -72,6 +73,7 @@ class Rules:
     precision: torch.dtype
     frozen: tuple[str, ...] = ()
     anchor: float = 0.0
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +357,7 @@ class Trainer:
         with self._drawn_back():
             validation = self.validate(windows, stop, tick)
             self.history.append(validation)
-            best = self.best is None or validation.gain > self.best.gain
+            best = self.best is None or self.rules.last or validation.gain > self.best.gain
             if best:
                 self.best = validation
                 shown = self.shown.module.state_dict()

@@ -22,7 +22,7 @@ from cloudconv.cli.app import app
 from cloudconv.errors import Interrupted, OutputError, SettingsError, WeightsError
 from cloudconv.jobs.interp import adapt
 from cloudconv.jobs.interp.settings import InterpResult, Progress
-from cloudconv.media.write.sink import EncodeSettings
+from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.training import loop
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
 from tests.helpers.trainees import MIDDLE, moving, offer
@@ -111,6 +111,36 @@ def test_without_a_gain_the_stock_model_is_used(
     interp(clip, tmp_path / "stock.mkv", adapt=None)
     assert same(tmp_path / "b.mkv", tmp_path / "stock.mkv")
     assert sorted(os.listdir(tmp_path)) == ["b.mkv", "stock.mkv"]
+
+
+@pytest.mark.parametrize(
+    ("at_half", "at_whole", "share"),
+    [(0.2, 0.0, 0.5), (0.1, 0.1, 0.75), (0.1, 0.3, 1.0), (0.3, 0.7, 1.0), (-0.1, -0.5, 0.25)],
+)
+def test_no_more_of_what_was_learnt_is_taken_than_does_good(
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at_half: float,
+    at_whole: float,
+    share: float,
+) -> None:
+    def gains(_: Any, files: list[Path], *__: Any, choosing: bool) -> Any:
+        if choosing:
+            learnt.append(load_file(files[-1]))
+        yield (at_half, at_whole) if choosing else (1.0,)
+
+    learnt: list[dict[str, torch.Tensor]] = []
+    stock, own = tmp_path / "stock.safetensors", tmp_path / "own.safetensors"
+    interp(clip, tmp_path / "b.mkv", adapt=0.02, save_model=stock)
+    monkeypatch.setattr(adapt, "_gains", gains)
+    interp(clip, tmp_path / "c.mkv", model=str(stock), adapt=0.02, save_model=own)
+    start, whole, taken = (
+        torch.cat([tensor.float().flatten() for tensor in state.values()])
+        for state in (load_file(stock), *learnt, load_file(own))
+    )
+    assert (whole - start).abs().max() > 0.005
+    assert torch.allclose(taken, torch.lerp(start, whole, share), atol=2e-4)
 
 
 def test_a_video_too_short_to_learn_from_is_made_all_the_same(tmp_path: Path) -> None:

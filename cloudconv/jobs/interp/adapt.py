@@ -1,9 +1,10 @@
 """A model fine-tuned on the very video that it is to interpolate, and used only where it gains.
 
-Shots from all over the video are learnt from, and a part of it is held back. In the end both models
-make every other frame of the held-back part, the way ``interp`` makes frames, and the true frames
-decide. The folder in which that is done outlasts an interruption: the training goes on from its
-checkpoint, and weights that are finished are found again.
+Shots from all over the video are learnt from, and a part of it is held back. Some frames of that
+are made again, the way ``interp`` makes frames, and say how far to go from the stock weights to the
+learnt ones (Wortsman et al. 2022, arXiv 2109.01903); others say what it has gained. The folder in
+which that is done outlasts an interruption: the training goes on from its checkpoint, and weights
+that are finished are found again.
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ import json
 import math
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 
-from cloudconv import metrics
+from cloudconv import metrics, weights
 from cloudconv.engine.renderer import FrameTask, OuterFrame, Renderer
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
 from cloudconv.files import fresh, keep_aside, put, write_whole
@@ -50,12 +52,18 @@ LEAST_GAIN = 0.05
 
 _STATE = "adapted.json"
 _MEASURED = 24  # frames
+_CHOOSES = 3
+"""Every so manieth of them chooses how much of what was learnt is taken, the others report."""
+_SHARES = (0.25, 1.0)
+"""The least and the most of what was learnt that is taken."""
 _SIDE = 128  # of what is learnt from, in pixels
 _SETTINGS: dict[str, Any] = {
     "learning_rate": 1e-4,
+    # It is judged here, by frames made as they will be.
+    "keep": "last",
     "val_windows": 8,
-    "val_crop": 384,
-    "validate_every": 100,
+    "val_crop": _SIDE,
+    "validate_every": 1_000_000,
     "checkpoint_every": 50,
 }
 
@@ -77,7 +85,8 @@ class Adapted:
     kept: bool
 
     def __str__(self) -> str:
-        scored = f"{self.gain:+.2f} dB on {self.frames} held-back frames"
+        frames = "1 held-back frame" if self.frames == 1 else f"{self.frames} held-back frames"
+        scored = f"{self.gain:+.2f} dB on {frames}"
         if self.kept:
             return f"adapted to the video in {self.minutes:.1f} min: {scored}"
         return (
@@ -269,6 +278,10 @@ def adapt(
             state["seconds"] = _learn(plan, file, on_adapting, on_warning)
             state["digest"] = _digest(file)
             _write(folder, state)
+        if "share" not in state and state["seconds"]:
+            state["share"] = _draw_back(plan, file, on_adapting)
+            state["digest"] = _digest(file)
+            _write(folder, state)
         if "result" not in state:
             state["result"] = asdict(_judge(plan, file, state["seconds"], on_adapting))
             _write(folder, state)
@@ -339,18 +352,62 @@ def _learn(
     return seconds
 
 
+def _draw_back(plan: AdaptPlan, file: Path, on_adapting: OnAdapting | None) -> float:
+    """Take the share of what was learnt that is best on held-back frames; says which that is."""
+    if plan.training["init"] is None:
+        return 1.0
+    half = file.with_suffix(f".half{file.suffix}")
+    _mix(plan.model, file, 0.5, half)
+    gains = list(_gains(plan, [half, file], on_adapting, choosing=True))
+    half.unlink()
+    at_half, at_whole = (sum(each) / len(gains) for each in zip(*gains, strict=True))
+    # The top of the parabola through both and the stock model's gain of 0.
+    slope, bend = 4 * at_half - at_whole, 2 * at_whole - 4 * at_half
+    top = -slope / (2 * bend) if bend < 0 else float(at_whole > 0)
+    least, most = _SHARES
+    share = min(max(least, top), most)
+    if share < 1:
+        _mix(plan.model, file, share, file)
+    return share
+
+
+def _mix(model: str, learnt: Path, share: float, target: Path) -> None:
+    """Write weights on the way from the stock model's to the learnt ones."""
+    own, metadata = weights.read_file(learnt)
+    stock = registry.build_model(model).state_dict()
+    mixed = {
+        name: torch.lerp(stock[name].float(), tensor.float(), share).to(tensor.dtype).contiguous()
+        for name, tensor in own.items()
+    }
+    with writing(target):
+        write_whole(target, safetensors.torch.save(mixed, metadata))
+
+
 def _judge(plan: AdaptPlan, file: Path, seconds: float, on_adapting: OnAdapting | None) -> Adapted:
     """By how many dB frames of the held-back part come nearer to the true ones."""
-    if not seconds:
-        return Adapted(gain=0.0, minutes=0.0, frames=0, kept=False)
+    gains: list[tuple[float, ...]] = []
+    if seconds:
+        # A short video has but one such frame.
+        gains = list(_gains(plan, [file], on_adapting, choosing=False)) or list(
+            _gains(plan, [file], on_adapting, choosing=True)
+        )
+    gain = sum(gain for (gain,) in gains) / max(1, len(gains))
+    return Adapted(gain=gain, minutes=seconds / 60, frames=len(gains), kept=gain >= LEAST_GAIN)
+
+
+def _gains(
+    plan: AdaptPlan, files: list[Path], on_adapting: OnAdapting | None, *, choosing: bool
+) -> Iterator[tuple[float, ...]]:
+    """For frames of the held-back part, each model's PSNR less the stock model's."""
     clip = Clip(plan.info, plan.held, deinterlace=plan.deinterlace)
     length = window_length(registry.spec(plan.model), 2)
     if all(end - begin < length for begin, end in clip.stretches()):
         length = 3
     windows = Windows([[clip]], Sampling(length, lambda _: list(range(length)), 1, 1))
-    renderers = [plan.renderer(plan.model), plan.renderer(str(file))]
-    gains = []
-    for _, frames in windows.spread_frames(_MEASURED):
+    renderers = [plan.renderer(name) for name in (plan.model, *map(str, files))]
+    for number, (_, frames) in enumerate(windows.spread_frames(_MEASURED)):
+        if (number % _CHOOSES == 0) != choosing:
+            continue
         middle = length // 2
         left, true, right = frames[middle - 1 : middle + 2]
         outer = (OuterFrame(frame, Fraction(1)) for frame in (frames[0], frames[-1]))
@@ -364,12 +421,10 @@ def _judge(plan: AdaptPlan, file: Path, seconds: float, on_adapting: OnAdapting 
             before=before,
             after=after,
         )
-        stock, own = (_psnr(renderer, task, true) for renderer in renderers)
-        gains.append(own - stock)
+        stock, *own = (_psnr(renderer, task, true) for renderer in renderers)
+        yield tuple(score - stock for score in own)
         if on_adapting is not None:
             on_adapting(60 * plan.minutes, 60 * plan.minutes)
-    gain = sum(gains) / len(gains)
-    return Adapted(gain=gain, minutes=seconds / 60, frames=len(gains), kept=gain >= LEAST_GAIN)
 
 
 def _psnr(renderer: Renderer, task: FrameTask, true: Frame) -> float:
