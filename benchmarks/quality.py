@@ -60,6 +60,7 @@ def main() -> None:
         found[drop] = {"methods": _summary(results), "clips": results}
         print(f"\ndrop {drop}, {len(results)} clips, {_scored(results)} frames")
         print(_table(found[drop]["methods"]), flush=True)
+        print(_filmed(results), flush=True)
         print(f"\ndrop {drop}, PSNR of each clip, those that move fastest first")
         print(_clip_table(results, "psnr"), flush=True)
         print(f"\ndrop {drop}, texture of each clip in dB")
@@ -117,6 +118,14 @@ def _summary(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Over the clips, for each method."""
     methods = next(iter(results.values()))["methods"]
     return {name: _of(name, results) for name in methods}
+
+
+def _filmed(results: dict[str, dict[str, Any]]) -> str:
+    """The texture of the true frames, in words."""
+    texture = {clip: result["filmed"]["texture"] for clip, result in results.items()}
+    worst = max(texture, key=lambda clip: abs(texture[clip]))
+    mean = statistics.fmean(map(abs, texture.values()))
+    return f"as filmed: |texture| {mean:.2f} dB, its worst {texture[worst]:+.2f} on {worst}"
 
 
 def _of(name: str, results: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -220,7 +220,10 @@ def _listed(text: str) -> tuple[str, ...]:
 
 def _counted(result: CompareResult) -> str:
     cuts = f", {result.skipped_frames} left out (cuts, repeats)" if result.skipped_frames else ""
-    return f"{result.scored_frames} frames scored{cuts} ({result.device}, {result.precision})"
+    filmed = result.filmed.get("texture")
+    texture = "" if filmed is None else f"; as filmed, their texture is {filmed:+.2f} dB"
+    where = f"{result.device}, {result.precision}"
+    return f"{result.scored_frames} frames scored{cuts} ({where}){texture}"
 
 
 def _show(result: CompareResult, wanted: Sequence[str]) -> None:

@@ -133,14 +133,32 @@ def test_a_mean_of_two_noises_is_softer_than_either(tmp_path: Path) -> None:
         assert result.methods["blend"][name] == pytest.approx(-3, abs=0.4)
         assert result.methods["hold"][name] == pytest.approx(0, abs=0.4)
     assert all(-3.6 < row["blend"]["texture"] < -2.4 for row in result.per_frame)
+    assert result.filmed["texture"] == pytest.approx(0, abs=0.4)
     page = (tmp_path / "report" / "index.html").read_text("utf-8")
     assert ">Texture<" in page
+    assert "frames have a texture of" in page
     # Half-way, what is softest is in the middle: at an eighth hardly anything is missing.
     steps = compare(clip, drop=8, models=("blend",), metrics=("texture",)).per_frame
     curve = [row["blend"]["texture"] for row in steps]
     assert curve[:4] == sorted(curve[:4], reverse=True)
     plain = compare(clip, models=("blend",), metrics=("psnr",))
     assert set(plain.per_frame[0]["blend"]) == {"psnr", "ssim"}
+    assert plain.filmed == {}
+
+
+def test_what_fades_in_is_filmed_with_more_texture_than_its_neighbours(tmp_path: Path) -> None:
+    shown = []
+    for strength in (1, 2, 3):
+        frame = picture(0, 64, 48, "gray")
+        noise = np.random.default_rng(1).integers(-20, 21, 64 * 48)
+        np.frombuffer(frame.planes[0], np.uint8)[:] = 128 + strength * noise
+        shown.append(frame)
+    clip = write_clip(tmp_path / "a.mkv", shown, pix_fmt="gray", size=(64, 48))
+    for workers in ("local", "local:2"):
+        result = compare(clip, models=("blend",), against=("hold",), workers=workers)
+        # Twice the contrast, beside once and three times: 4 / (1 * 9) ** 0.5.
+        assert result.filmed["texture"] == pytest.approx(1.25, abs=0.1)
+        assert result.methods["blend"]["texture"] == pytest.approx(1.25, abs=0.1)
 
 
 def test_on_a_variable_rate_each_frame_is_made_at_its_own_time(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from cloudconv.jobs.compare.scores import (
     as_rgb,
     frame_scores,
     texture_around,
+    texture_scores,
 )
 from cloudconv.jobs.compare.settings import MINTERPOLATE, CompareSettings
 from cloudconv.jobs.schedule import outer_frame
@@ -236,6 +237,8 @@ class Scorer:
         frames = {name: method.make(sample, context) for name, method in self._methods.items()}
         for number, k in enumerate(sample.scored):
             truth = ShownFrame(as_rgb(sample.frames[k]), sample.frames[k])
+            if around is not None and not self._ahead:
+                result.filmed.append(texture_scores(truth, around))
             made = {name: next(each) for name, each in frames.items()}
             for name, meter in self._meters.items():
                 scores, shown = result.methods[name], made[name]

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from cloudconv import metrics
 from cloudconv.engine.device import choose_precision, precision_name, set_threads
 from cloudconv.errors import InputError
 from cloudconv.jobs.compare.methods import Warn, renderer_of
@@ -145,6 +146,7 @@ class _Table:
             name: [Scores(settings.metrics) for _ in range(settings.horizon or 1)]
             for name in settings.methods
         }
+        self._filmed = Scores([name for name in metrics.TEXTURE if name in settings.metrics])
         self._kept = [name for name in CURVES if name in (*CURVES[:2], *settings.metrics)]
         self._skipped = self._samples = 0
 
@@ -152,6 +154,8 @@ class _Table:
         """Add up what came of the next sample; its scored frames."""
         self._skipped += sample.skipped
         self._samples += bool(sample.scored)
+        for filmed in result.filmed:
+            self._filmed.add_frame(filmed)
         for name, each in result.methods.items():
             by_step = self._scores[name]
             for number, frame in enumerate(each.frames):
@@ -204,6 +208,7 @@ class _Table:
             cuts=[float(cut - clip.info.timing.start) for cut in clip.cuts],
             adapted=settings.adapted,
             methods=methods if self._ahead else {name: each["1"] for name, each in methods.items()},
+            filmed={} if self._ahead else self._filmed.means(),
             per_frame=[row.as_json() for row in self._rows],
             baseline=settings.baseline,
             loses=sorted({row.index for row in losses(settings.model, settings.naive, self._rows)}),
@@ -262,12 +267,15 @@ class _Table:
             }
         cuts = f", {len(clip.cuts)} cut{'s' if len(clip.cuts) > 1 else ''} left out"
         repeats = f", {clip.left_out} that repeat the one before ({clip.cadence})"
+        filmed = result.filmed.get("texture")
+        texture = {} if filmed is None else {"filmed": f"frames have a texture of {filmed:+.2f} dB"}
         return {
             "summary": f"one frame of every {settings.kept} kept, {scored} scored"
             + (cuts if clip.cuts else ""),
             "kept": f"one frame of every {settings.kept}; all methods saw the same",
             "scored": f"{scored} as 8-bit RGB, found by their time",
             "left out": f"{self._skipped} frames beside cuts" + (repeats if clip.left_out else ""),
+            **texture,
         }
 
     def _curves(self) -> Curves:

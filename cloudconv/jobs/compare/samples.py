@@ -272,9 +272,13 @@ class SampleImages:
 
 @dataclass(frozen=True, slots=True)
 class SampleScores:
-    """What came of a sample, by method; ``images`` are only there for a report."""
+    """What came of a sample, by method; ``images`` are only there for a report.
+
+    ``filmed``: of each true frame between others its texture, if that is wanted.
+    """
 
     methods: dict[str, MethodScores]
+    filmed: list[FrameScores] = field(default_factory=list)
     images: list[SampleImages] = field(default_factory=list)
 
     def merge(self, other: SampleScores) -> None:

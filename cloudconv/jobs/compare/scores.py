@@ -139,9 +139,14 @@ def frame_scores(
         if name in metrics.PER_FRAME
     }
     if around is not None:
-        texture = metrics.texture(made.rgb, around)
-        scores |= dict(zip(metrics.TEXTURE, map(float, texture), strict=True))
+        scores |= texture_scores(made, around)
     return scores
+
+
+def texture_scores(shown: ShownFrame, around: Tensor) -> dict[str, float]:
+    """A made or a true frame's texture; ``around`` is of :func:`texture_around`."""
+    texture = metrics.texture(shown.rgb, around)
+    return dict(zip(metrics.TEXTURE, map(float, texture), strict=True))
 
 
 class Scores:

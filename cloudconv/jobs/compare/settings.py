@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -191,7 +191,8 @@ class CompareResult:
     ``methods`` maps a name to its mean scores, or for forecasts to those of each horizon.
     ``loses`` are the numbers of the frames on which the first model's PSNR is below the naive
     method's. ``skipped_frames`` were left out because of a cut, or as repeats of the one before.
-    ``adapted``: None without adapting.
+    ``adapted``: None without adapting. ``filmed``: the texture that the true frames have, which is
+    not 0 where, say, the light changes; empty for forecasts.
     """
 
     input: str
@@ -204,6 +205,7 @@ class CompareResult:
     cuts: list[float]
     adapted: Adapted | None = None
     methods: dict[str, dict[str, Any]]
+    filmed: dict[str, float | None] = field(default_factory=dict)
     per_frame: list[dict[str, Any]]
     baseline: str
     loses: list[int]
@@ -223,7 +225,7 @@ class CompareResult:
 
     def as_json(self) -> dict[str, Any]:
         """The command's JSON: ``drop`` or ``horizon``, ``loses_to_blend`` or ``loses_to_hold``."""
-        result = {field.name: getattr(self, field.name) for field in fields(self)}
+        result = {each.name: getattr(self, each.name) for each in fields(self)}
         del result["drop" if self.drop is None else "horizon"]
         naive = BLEND.name if self.horizon is None else LAST.name
         result["adapted"] = None if self.adapted is None else asdict(self.adapted)
