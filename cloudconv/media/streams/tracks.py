@@ -48,7 +48,7 @@ class Track:
 
 
 class Tracks:
-    """All of them, ``by_index`` of their stream in the source.
+    """What comes along, ``by_index`` of the streams in the source.
 
     ``led``: how much sound from before the first video frame was left out, in seconds.
     """
