@@ -107,6 +107,9 @@ class Middle(Interpolator):
         super().__init__(spec)
         self.encode = nn.Conv2d(6, 12, 5, padding=2)
         self.decode = nn.Conv2d(12, 3, 5, padding=2)
+        generator = torch.Generator().manual_seed(1)
+        for parameter in self.encode.parameters():
+            nn.init.uniform_(parameter, -0.08, 0.08, generator=generator)
         nn.init.zeros_(self.decode.weight)
         nn.init.zeros_(self.decode.bias)
 

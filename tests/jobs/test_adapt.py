@@ -125,16 +125,19 @@ def test_no_more_of_what_was_learnt_is_taken_than_does_good(
     at_whole: float,
     share: float,
 ) -> None:
-    def gains(_: Any, files: list[Path], *__: Any, choosing: bool) -> Any:
-        if choosing:
-            learnt.append(load_file(files[-1]))
-        yield (at_half, at_whole) if choosing else (1.0,)
+    def gains(_: Any, half: Path, whole: Path, *__: Any) -> list[tuple[float, float]]:
+        learnt.append(load_file(whole))
+        return [(at_half, at_whole)] * 3
 
     learnt: list[dict[str, torch.Tensor]] = []
     stock, own = tmp_path / "stock.safetensors", tmp_path / "own.safetensors"
     interp(clip, tmp_path / "b.mkv", adapt=0.02, save_model=stock)
     monkeypatch.setattr(adapt, "_gains", gains)
-    interp(clip, tmp_path / "c.mkv", model=str(stock), adapt=0.02, save_model=own)
+    result = interp(clip, tmp_path / "c.mkv", model=str(stock), adapt=0.02, save_model=own)
+    assert result.adapted is not None
+    assert result.adapted.gain == pytest.approx(
+        (4 * at_half - at_whole) * share + 2 * (at_whole - 2 * at_half) * share**2
+    )
     start, whole, taken = (
         torch.cat([tensor.float().flatten() for tensor in state.values()])
         for state in (load_file(stock), *learnt, load_file(own))

@@ -1,10 +1,10 @@
 """A model fine-tuned on the very video that it is to interpolate, and used only where it gains.
 
-Shots from all over the video are learnt from, and a part of it is held back. Some frames of that
-are made again, the way ``interp`` makes frames, and say how far to go from the stock weights to the
-learnt ones (Wortsman et al. 2022, arXiv 2109.01903); others say what it has gained. The folder in
-which that is done outlasts an interruption: the training goes on from its checkpoint, and weights
-that are finished are found again.
+Shots from all over the video are learnt from, and a part of it is held back. Frames of that are
+made again, the way ``interp`` makes frames, and say how far to go from the stock weights to the
+learnt ones (Wortsman et al. 2022, arXiv 2109.01903), and what that gains. The folder in which that
+is done outlasts an interruption: the training goes on from its checkpoint, and weights that are
+finished are found again.
 """
 
 from __future__ import annotations
@@ -52,8 +52,6 @@ LEAST_GAIN = 0.05
 
 _STATE = "adapted.json"
 _MEASURED = 24  # frames
-_CHOOSES = 3
-"""Every so manieth of them chooses how much of what was learnt is taken, the others report."""
 _SHARES = (0.25, 1.0)
 """The least and the most of what was learnt that is taken."""
 _SIDE = 128  # of what is learnt from, in pixels
@@ -66,6 +64,9 @@ _SETTINGS: dict[str, Any] = {
     "validate_every": 1_000_000,
     "checkpoint_every": 50,
 }
+
+Gains = tuple[float, float]
+"""Of half of what was learnt and of all of it, over the stock model, in dB."""
 
 OnAdapting = Callable[[float, float], None]
 """Told the seconds that the training has taken, and those that it is given."""
@@ -278,12 +279,9 @@ def adapt(
             state["seconds"] = _learn(plan, file, on_adapting, on_warning)
             state["digest"] = _digest(file)
             _write(folder, state)
-        if "share" not in state and state["seconds"]:
-            state["share"] = _draw_back(plan, file, on_adapting)
-            state["digest"] = _digest(file)
-            _write(folder, state)
         if "result" not in state:
             state["result"] = asdict(_judge(plan, file, state["seconds"], on_adapting))
+            state["digest"] = _digest(file)
             _write(folder, state)
     result = Adapted(**state["result"])
     if not result.kept:
@@ -352,23 +350,47 @@ def _learn(
     return seconds
 
 
-def _draw_back(plan: AdaptPlan, file: Path, on_adapting: OnAdapting | None) -> float:
-    """Take the share of what was learnt that is best on held-back frames; says which that is."""
-    if plan.training["init"] is None:
-        return 1.0
+def _judge(plan: AdaptPlan, file: Path, seconds: float, on_adapting: OnAdapting | None) -> Adapted:
+    """Take the share of what was learnt that is best on the held-back part, and say what it gains.
+
+    That is told of each half of the frames at the share that is best on the other half.
+    """
+    if not seconds:
+        return Adapted(gain=0.0, minutes=0.0, frames=0, kept=False)
     half = file.with_suffix(f".half{file.suffix}")
     _mix(plan.model, file, 0.5, half)
-    gains = list(_gains(plan, [half, file], on_adapting, choosing=True))
+    gains = list(_gains(plan, half, file, on_adapting))
     half.unlink()
-    at_half, at_whole = (sum(each) / len(gains) for each in zip(*gains, strict=True))
-    # The top of the parabola through both and the stock model's gain of 0.
-    slope, bend = 4 * at_half - at_whole, 2 * at_whole - 4 * at_half
-    top = -slope / (2 * bend) if bend < 0 else float(at_whole > 0)
-    least, most = _SHARES
-    share = min(max(least, top), most)
+    share = _best_share(gains)
     if share < 1:
         _mix(plan.model, file, share, file)
-    return share
+    halves = gains[::2], gains[1::2] or gains
+    told = [
+        _gain_at(_best_share(other), each)
+        for those, other in (halves, halves[::-1])
+        for each in those
+    ]
+    gain = sum(told) / len(told)
+    return Adapted(gain=gain, minutes=seconds / 60, frames=len(gains), kept=gain >= LEAST_GAIN)
+
+
+def _best_share(gains: list[Gains]) -> float:
+    """The top of the parabola through the means of the gains."""
+    slope, bend = (sum(each) / len(gains) for each in zip(*map(_parabola, gains), strict=True))
+    top = -slope / (2 * bend) if bend < 0 else float(slope + bend > 0)
+    least, most = _SHARES
+    return min(max(least, top), most)
+
+
+def _gain_at(share: float, gains: Gains) -> float:
+    slope, bend = _parabola(gains)
+    return slope * share + bend * share**2
+
+
+def _parabola(gains: Gains) -> tuple[float, float]:
+    """Factors of a share and of its square that give these gains, and 0 for the stock model."""
+    at_half, at_whole = gains
+    return 4 * at_half - at_whole, 2 * at_whole - 4 * at_half
 
 
 def _mix(model: str, learnt: Path, share: float, target: Path) -> None:
@@ -383,31 +405,17 @@ def _mix(model: str, learnt: Path, share: float, target: Path) -> None:
         write_whole(target, safetensors.torch.save(mixed, metadata))
 
 
-def _judge(plan: AdaptPlan, file: Path, seconds: float, on_adapting: OnAdapting | None) -> Adapted:
-    """By how many dB frames of the held-back part come nearer to the true ones."""
-    gains: list[tuple[float, ...]] = []
-    if seconds:
-        # A short video has but one such frame.
-        gains = list(_gains(plan, [file], on_adapting, choosing=False)) or list(
-            _gains(plan, [file], on_adapting, choosing=True)
-        )
-    gain = sum(gain for (gain,) in gains) / max(1, len(gains))
-    return Adapted(gain=gain, minutes=seconds / 60, frames=len(gains), kept=gain >= LEAST_GAIN)
-
-
 def _gains(
-    plan: AdaptPlan, files: list[Path], on_adapting: OnAdapting | None, *, choosing: bool
-) -> Iterator[tuple[float, ...]]:
-    """For frames of the held-back part, each model's PSNR less the stock model's."""
+    plan: AdaptPlan, half: Path, whole: Path, on_adapting: OnAdapting | None
+) -> Iterator[Gains]:
+    """For frames of the held-back part, the PSNR of either model less the stock model's."""
     clip = Clip(plan.info, plan.held, deinterlace=plan.deinterlace)
     length = window_length(registry.spec(plan.model), 2)
     if all(end - begin < length for begin, end in clip.stretches()):
         length = 3
     windows = Windows([[clip]], Sampling(length, lambda _: list(range(length)), 1, 1))
-    renderers = [plan.renderer(name) for name in (plan.model, *map(str, files))]
-    for number, (_, frames) in enumerate(windows.spread_frames(_MEASURED)):
-        if (number % _CHOOSES == 0) != choosing:
-            continue
+    renderers = [plan.renderer(name) for name in (plan.model, str(half), str(whole))]
+    for _, frames in windows.spread_frames(_MEASURED):
         middle = length // 2
         left, true, right = frames[middle - 1 : middle + 2]
         outer = (OuterFrame(frame, Fraction(1)) for frame in (frames[0], frames[-1]))
@@ -421,8 +429,8 @@ def _gains(
             before=before,
             after=after,
         )
-        stock, *own = (_psnr(renderer, task, true) for renderer in renderers)
-        yield tuple(score - stock for score in own)
+        stock, at_half, at_whole = (_psnr(renderer, task, true) for renderer in renderers)
+        yield at_half - stock, at_whole - stock
         if on_adapting is not None:
             on_adapting(60 * plan.minutes, 60 * plan.minutes)
 
