@@ -77,7 +77,7 @@ class Adapted:
     """What came of it; the fields are the keys of ``adapted`` in the command's JSON.
 
     ``gain``: of PSNR on the held-back part, in dB. ``minutes``: of training. ``frames``: how many
-    were held back and made again by both models. ``kept``: whether the adapted model is used.
+    were held back and made again. ``kept``: whether the adapted model is used.
     """
 
     gain: float
