@@ -188,7 +188,7 @@ def _run(
             precision,
             settings.frozen,
             settings.anchor,
-            settings.keep == "last",
+            settings.last,
         ),
         device,
         adversary,

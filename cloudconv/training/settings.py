@@ -48,7 +48,7 @@ class TrainSettings:
     ``overlays``: share of the samples that get marks which stand still, as text and logos do.
     ``frozen``: beginnings of the names of tensors that stay as they are, such as ``block0.``.
     ``anchor``: how much of the weights of ``init`` is in what is delivered, from 0 to 1.
-    ``keep``: deliver the weights that validate best, or the last.
+    ``last``: deliver the last weights, in the place of those that validate best.
     ``learning_rate``: by default 5e-4, and 1e-4 for a model that starts from
     whole weights. ``val``: clips to validate on, which are never trained on; without it
     ``val_part`` of the same clips is (by default three stretches inside each, or the end where
@@ -81,7 +81,7 @@ class TrainSettings:
     overlays: float = 0.0
     frozen: tuple[str, ...] = ()
     anchor: float = 0.0
-    keep: Literal["best", "last"] = "best"
+    last: bool = False
     augment: bool = True
     reversal: bool = True
     val: tuple[str, ...] = ()

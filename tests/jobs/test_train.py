@@ -259,6 +259,15 @@ def test_fine_tuning_never_ends_below_where_it_started(clip: str, tmp_path: Path
     a, b = load_file(first), load_file(tuned)
     assert all(torch.equal(a[name], b[name]) for name in a)
 
+    ruined = tmp_path / "ruined.safetensors"
+    last = train.run(
+        settings(clip, ruined, init=str(first), learning_rate=0.3, steps=10, last=True)
+    )
+    assert last.best.step == 10
+    assert last.best.gain < last.initial.gain
+    c = load_file(ruined)
+    assert not any(torch.equal(a[name], c[name]) for name in a)
+
 
 def test_a_predictor_can_start_from_parts_of_another_model(clip: str, tmp_path: Path) -> None:
     encoder = tmp_path / "encoder.safetensors"

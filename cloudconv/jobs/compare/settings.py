@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -205,7 +205,7 @@ class CompareResult:
     cuts: list[float]
     adapted: Adapted | None = None
     methods: dict[str, dict[str, Any]]
-    filmed: dict[str, float | None] = field(default_factory=dict)
+    filmed: dict[str, float | None]
     per_frame: list[dict[str, Any]]
     baseline: str
     loses: list[int]
@@ -225,7 +225,7 @@ class CompareResult:
 
     def as_json(self) -> dict[str, Any]:
         """The command's JSON: ``drop`` or ``horizon``, ``loses_to_blend`` or ``loses_to_hold``."""
-        result = {each.name: getattr(self, each.name) for each in fields(self)}
+        result = {field.name: getattr(self, field.name) for field in fields(self)}
         del result["drop" if self.drop is None else "horizon"]
         naive = BLEND.name if self.horizon is None else LAST.name
         result["adapted"] = None if self.adapted is None else asdict(self.adapted)

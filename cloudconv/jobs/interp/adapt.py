@@ -58,7 +58,7 @@ _SIDE = 128  # of what is learnt from, in pixels
 _SETTINGS: dict[str, Any] = {
     "learning_rate": 1e-4,
     # It is judged here, by frames made as they will be.
-    "keep": "last",
+    "last": True,
     "val_windows": 8,
     "val_crop": _SIDE,
     "validate_every": 1_000_000,
