@@ -374,8 +374,8 @@ def _sample(
     window: Tensor, sampling: Sampling, random: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
     places = sampling.picks(random)
-    taken = window.flip(0) if sampling.reversal and random.random() < 0.5 else window
-    crop = _crop(taken[places], sampling, random)
+    turned = sampling.reversal and random.random() < 0.5
+    crop = _crop(window, [~n for n in places] if turned else places, sampling, random)
     if sampling.augment:
         if random.random() < 0.5:
             crop = crop.flip(3)
@@ -388,13 +388,16 @@ def _sample(
     return crop.contiguous(), torch.tensor(places)
 
 
-def _crop(frames: Tensor, sampling: Sampling, random: np.random.Generator) -> Tensor:
+def _crop(
+    window: Tensor, numbers: list[int], sampling: Sampling, random: np.random.Generator
+) -> Tensor:
+    """One of a few random places of a window's frames; that moves, or the one that does most."""
     side = sampling.crop
-    best, most = frames[..., :side, :side], -1.0
+    best, most = window[numbers, :, :side, :side], -1.0
     for _ in range(_CROP_TRIES):
-        top = int(random.integers(frames.shape[2] - side + 1))
-        left = int(random.integers(frames.shape[3] - side + 1))
-        crop = frames[..., top : top + side, left : left + side]
+        top = int(random.integers(window.shape[2] - side + 1))
+        left = int(random.integers(window.shape[3] - side + 1))
+        crop = window[numbers, :, top : top + side, left : left + side]  # copies only that part
         if not sampling.min_motion or (motion := _motion(crop)) >= sampling.min_motion:
             return crop
         if motion > most:

@@ -55,6 +55,10 @@ _MEASURED = 24  # frames
 _SHARES = (0.25, 1.0)
 """The least and the most of what was learnt that is taken."""
 _SIDE = 128  # of what is learnt from, in pixels
+_CROPS = (8, 64)
+"""The fewest and the most samples of a decoded window."""
+_PIXELS_A_CROP = 1280 * 720 // _CROPS[0]
+"""Larger pictures give more, as they take longer to decode."""
 _SETTINGS: dict[str, Any] = {
     "learning_rate": 1e-4,
     # It is judged here, by frames made as they will be.
@@ -133,7 +137,9 @@ class AdaptPlan:
         # Networks without a file begin as they are built.
         ships = spec.weights is not None or Path(self.model).suffix == ".safetensors"
         half = "bf16" if self.device.type == "cpu" else "auto"
+        size = self.info.width * self.info.height
         return {
+            "crops": min(max(_CROPS[0], size // _PIXELS_A_CROP), _CROPS[1]),
             **_SETTINGS,
             "clips": (str(self.info.path),),
             "model": spec.name,
