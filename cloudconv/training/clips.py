@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -393,16 +394,15 @@ def _crop(
 ) -> Tensor:
     """One of a few random places of a window's frames; that moves, or the one that does most."""
     side = sampling.crop
-    best, most = window[numbers, :, :side, :side], -1.0
+    tried: list[tuple[float, Tensor]] = []
     for _ in range(_CROP_TRIES):
         top = int(random.integers(window.shape[2] - side + 1))
         left = int(random.integers(window.shape[3] - side + 1))
         crop = window[numbers, :, top : top + side, left : left + side]  # copies only that part
         if not sampling.min_motion or (motion := _motion(crop)) >= sampling.min_motion:
             return crop
-        if motion > most:
-            best, most = crop, motion
-    return best
+        tried.append((motion, crop))
+    return max(tried, key=itemgetter(0))[1]
 
 
 def centre(window: Tensor, side: int) -> Tensor:
