@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 
@@ -12,6 +13,9 @@ def main() -> None:
     """Run the command line and exit with its code."""
     streams.open_all()
     interrupts.heed()
+    # Threads of a network that wait for each other by spinning hold up decoders and encoders.
+    # OpenMP reads this when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not sys.warnoptions:
         # Libraries' notes to programmers; what the user should know comes as a job's warnings.
         warnings.simplefilter("ignore")
