@@ -19,7 +19,7 @@ from cloudconv.models.ops import resize, sample, sampling_grid, strips
 
 _CELL = 8  # pixels; energies are means over three by three cells
 _LINES = slice(3, 4)  # of a cell, that is looked at: as good as all, and quicker
-_MOST = 1.2  # times a detail is added to itself
+_MOST = 2.0  # times a detail is added to itself
 _PEAK = 2.25
 """Where details are more times as strong as around them there is an edge, which would ring."""
 _LEAST_ENERGY = 1e-7
