@@ -40,23 +40,23 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv import weights
-from cloudconv.engine.cpu_streams import useful_cpu_streams
-from cloudconv.engine.device import (
+from cloudconv.jobs.interp import run as interp
+from cloudconv.jobs.interp.settings import InterpSettings
+from cloudconv.media.frame import Frame
+from cloudconv.media.read.source import Source
+from cloudconv.media.write.sink import Sink
+from cloudconv.models import registry
+from cloudconv.models.base import FOUR
+from cloudconv.render.cpu_streams import useful_cpu_streams
+from cloudconv.render.device import (
     choose_device,
     choose_precision,
     cores,
     processor_name,
     set_threads,
 )
-from cloudconv.engine.renderer import FrameTask, Renderer
-from cloudconv.jobs.interp import run as interp
-from cloudconv.jobs.interp.settings import InterpSettings
-from cloudconv.jobs.schedule import Counts, Request, schedule
-from cloudconv.media.frame import Frame
-from cloudconv.media.read.source import Source
-from cloudconv.media.write.sink import Sink
-from cloudconv.models import registry
-from cloudconv.models.base import FOUR
+from cloudconv.render.renderer import FrameTask, Renderer
+from cloudconv.schedule.frames import Counts, Request, schedule
 from cloudconv.timeline import Multiply
 
 PLAIN = "plain float32 loop"

@@ -297,8 +297,8 @@ def load_model(name: Path | str, *, device: str = "auto", precision: str = "auto
     Raises :class:`~cloudconv.errors.ModelError`, :class:`~cloudconv.errors.WeightsError` or
     :class:`~cloudconv.errors.DeviceError`.
     """
-    from cloudconv.engine.device import choose_device, choose_precision
     from cloudconv.models import registry
+    from cloudconv.render.device import choose_device, choose_precision
 
     chosen = choose_device(device)
     return registry.load_model(

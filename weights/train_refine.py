@@ -34,7 +34,7 @@ from cloudconv.media.read.source import Source
 from cloudconv.models import registry, rife
 from cloudconv.models.ops import resize
 from cloudconv.models.rife import IFNet
-from cloudconv.scene import CutDetector, RepeatDetector
+from cloudconv.schedule.scene import CutDetector, RepeatDetector
 from cloudconv.training import clips
 from cloudconv.training.losses import parse_loss
 

@@ -14,7 +14,10 @@ from typing import Any
 import torch
 
 from cloudconv import weights
-from cloudconv.engine.device import (
+from cloudconv.errors import CloudconvError
+from cloudconv.media import build
+from cloudconv.models import registry
+from cloudconv.render.device import (
     choose_device,
     choose_precision,
     cores,
@@ -22,10 +25,7 @@ from cloudconv.engine.device import (
     precision_name,
     processor_name,
 )
-from cloudconv.engine.memory import free_memory, plan_memory
-from cloudconv.errors import CloudconvError
-from cloudconv.media import build
-from cloudconv.models import registry
+from cloudconv.render.memory import free_memory, plan_memory
 
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080), "2160p": (3840, 2160)}
 """The sizes that the plan is told for."""

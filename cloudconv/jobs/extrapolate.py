@@ -17,14 +17,6 @@ from typing import Any
 
 import torch
 
-from cloudconv.engine.device import (
-    auto_remarks,
-    choose_device,
-    choose_precision,
-    precision_name,
-    set_threads,
-)
-from cloudconv.engine.memory import process_memory
 from cloudconv.errors import InputError
 from cloudconv.jobs.extend.context import WINDOW, Context, gather
 from cloudconv.jobs.extend.plan import (
@@ -37,7 +29,6 @@ from cloudconv.jobs.extend.plan import (
     new_frame,
     write,
 )
-from cloudconv.jobs.schedule import look
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.info import MediaInfo
@@ -46,6 +37,15 @@ from cloudconv.media.write.encoders import choose_for
 from cloudconv.media.write.target import claim, container_of
 from cloudconv.models import registry
 from cloudconv.models.base import Predictor
+from cloudconv.render.device import (
+    auto_remarks,
+    choose_device,
+    choose_precision,
+    precision_name,
+    set_threads,
+)
+from cloudconv.render.memory import process_memory
+from cloudconv.schedule.frames import look
 
 DEFAULT = "voxelflow"
 """The predictor that is used when none is named."""

@@ -17,17 +17,6 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from cloudconv.engine.cpu_streams import useful_cpu_streams
-from cloudconv.engine.device import (
-    PRECISIONS,
-    auto_remarks,
-    choose_device,
-    choose_precision,
-    probe,
-)
-from cloudconv.engine.memory import grid, process_memory
-from cloudconv.engine.renderer import FrameTask, Renderer
-from cloudconv.engine.tiling import smallest_tile
 from cloudconv.errors import CloudconvError, DeviceError
 from cloudconv.jobs.interp import run as interp
 from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
@@ -38,6 +27,17 @@ from cloudconv.media.read.source import Source
 from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
+from cloudconv.render.cpu_streams import useful_cpu_streams
+from cloudconv.render.device import (
+    PRECISIONS,
+    auto_remarks,
+    choose_device,
+    choose_precision,
+    probe,
+)
+from cloudconv.render.memory import grid, process_memory
+from cloudconv.render.renderer import FrameTask, Renderer
+from cloudconv.render.tiling import smallest_tile
 
 SECONDS = 45
 """After this no check is begun any more."""
@@ -74,7 +74,7 @@ def run(device: str = "auto", on_check: Callable[[Check], None] = lambda _: None
     """Try everything that ``interp`` asks of a device, on a synthetic clip; about a minute.
 
     Args:
-        device: as for :func:`~cloudconv.engine.device.choose_device`.
+        device: as for :func:`~cloudconv.render.device.choose_device`.
         on_check: told of each check once it is done.
 
     Raises:

@@ -18,15 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from cloudconv import files, weights
-from cloudconv.engine.device import (
-    auto_remarks,
-    choose_device,
-    choose_precision,
-    has_bf16,
-    precision_name,
-    set_threads,
-)
-from cloudconv.engine.pipeline import prefetch
 from cloudconv.errors import (
     InputError,
     Interrupted,
@@ -40,6 +31,15 @@ from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.write.target import writing
 from cloudconv.models import registry
 from cloudconv.models.base import Model, ModelSpec
+from cloudconv.render.device import (
+    auto_remarks,
+    choose_device,
+    choose_precision,
+    has_bf16,
+    precision_name,
+    set_threads,
+)
+from cloudconv.render.pipeline import prefetch
 from cloudconv.training.clips import (
     Sampling,
     Windows,

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 
-from cloudconv.engine.device import PRECISIONS
-from cloudconv.engine.renderer import FrameTask, Renderer
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.media.write.sink import Sink
 from cloudconv.models import registry
+from cloudconv.render.device import PRECISIONS
+from cloudconv.render.renderer import FrameTask, Renderer
 from cloudconv.segments.segment import OuterTime, PlannedFrame, Segment, Splitter
 from cloudconv.segments.store import SegmentStore
 
@@ -26,7 +26,7 @@ class RenderPlan:
 
     ``offset`` is when the first frame is shown, in seconds. ``batch``, ``tile`` and
     ``cpu_streams`` are decided: a segment never decides again. ``device`` is a kind, of which a
-    worker sees one, ``precision`` a key of :data:`~cloudconv.engine.device.PRECISIONS`. The
+    worker sees one, ``precision`` a key of :data:`~cloudconv.render.device.PRECISIONS`. The
     segments' files go into ``folder``, which a machine knows by its ``token``.
     """
 
@@ -62,7 +62,7 @@ class RenderPlan:
         return self.info.width, self.info.height, *known
 
     def renderer(self, on_warning: Callable[[str], None]) -> Renderer:
-        """The model on its device; see :class:`~cloudconv.engine.renderer.Renderer`."""
+        """The model on its device; see :class:`~cloudconv.render.renderer.Renderer`."""
         device, dtype = torch.device(self.device), PRECISIONS[self.precision]
         renderer = Renderer(
             registry.load(self.model, device, dtype),

@@ -12,12 +12,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Self
 
-from cloudconv.engine.device import set_threads
-from cloudconv.engine.pipeline import prefetch
-from cloudconv.engine.renderer import FrameTask, OuterFrame, Renderer
 from cloudconv.media.frame import Frame
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import Sink
+from cloudconv.render.device import set_threads
+from cloudconv.render.pipeline import prefetch
+from cloudconv.render.renderer import FrameTask, OuterFrame, Renderer
 from cloudconv.segments.plan import PlannedTask, RenderPlan, SegmentTask
 from cloudconv.segments.reader import FramesByTime
 from cloudconv.segments.segment import OuterTime, Segment

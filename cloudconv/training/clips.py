@@ -26,7 +26,7 @@ from cloudconv.media.read.images import open_pictures, pictures_in, videos_in
 from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
-from cloudconv.scene import CutDetector, RepeatDetector
+from cloudconv.schedule.scene import CutDetector, RepeatDetector
 from cloudconv.training.overlays import overlaid
 from cloudconv.training.spans import HELD_LAST, HELD_OUT, WHOLE, Span, parse_spans, split_path
 

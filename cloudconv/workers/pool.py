@@ -13,8 +13,8 @@ from typing import Literal
 
 import torch
 
-from cloudconv.engine.device import auto_remarks, choose_device, cores
 from cloudconv.errors import CloudconvError, SettingsError
+from cloudconv.render.device import auto_remarks, choose_device, cores
 from cloudconv.workers.events import SOON, Done, Event, Failed, Report, Task, Work
 from cloudconv.workers.processes import run_in_processes
 from cloudconv.workers.ray import count_gpus, run_on_ray

@@ -11,8 +11,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 
-from cloudconv.engine.pipeline import prefetch
 from cloudconv.media.write.packets import PacketSummary
+from cloudconv.render.pipeline import prefetch
 from cloudconv.segments.plan import RenderPlan, SegmentTask
 from cloudconv.segments.render import RendererCache, decoded, render_segments
 from cloudconv.segments.segment import Segment

@@ -84,7 +84,7 @@ def test_wrong_frames_show(monkeypatch: pytest.MonkeyPatch, fault: str, said: st
 
 
 def test_a_lack_of_memory_that_is_not_known_as_one_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cloudconv.engine.memory.is_out_of_memory", lambda *_: False)
+    monkeypatch.setattr("cloudconv.render.memory.is_out_of_memory", lambda *_: False)
     found = self_test._tried("a", partial(self_test._step_back, CPU))
     assert found.status == "failed"
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import cloudconv
+from cloudconv.media.carry.time_stretch import TimeStretch
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.probe import probe
-from cloudconv.media.streams.time_stretch import TimeStretch
 from cloudconv.media.write.sink import Carry, EncodeSettings, Sink
 from tests.helpers.factory import picture, read_times, write_clip
 

@@ -21,7 +21,7 @@ from cloudconv.errors import OutputError, TakenError
 from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp import run as interp
 from cloudconv.jobs.interp.settings import InterpSettings
-from cloudconv.media.streams.copier import Copier
+from cloudconv.media.carry.copier import Copier
 from cloudconv.media.write.target import Part
 from cloudconv.report import ReportFolder
 from cloudconv.segments import store

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv import metrics
-from cloudconv.engine.device import choose_device, choose_precision
-from cloudconv.engine.renderer import FrameTask, Renderer
 from cloudconv.jobs.compare.samples import Clip, MethodScores, Sample, SampleImages, SampleScores
 from cloudconv.jobs.compare.scores import (
     Meter,
@@ -28,11 +26,13 @@ from cloudconv.jobs.compare.scores import (
     texture_scores,
 )
 from cloudconv.jobs.compare.settings import MINTERPOLATE, CompareSettings
-from cloudconv.jobs.schedule import outer_frame
 from cloudconv.media.filters import minterpolate
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.info import MediaInfo
 from cloudconv.models import registry
+from cloudconv.render.device import choose_device, choose_precision
+from cloudconv.render.renderer import FrameTask, Renderer
+from cloudconv.schedule.frames import outer_frame
 
 Warn = Callable[[str], None]
 """Told in sentences."""

@@ -16,7 +16,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cloudconv import metrics
-from cloudconv.engine.device import choose_precision, precision_name, set_threads
 from cloudconv.errors import InputError
 from cloudconv.jobs.compare.methods import Warn, renderer_of
 from cloudconv.jobs.compare.report import Reporter
@@ -44,6 +43,7 @@ from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.models import registry
 from cloudconv.models.baselines import BLEND
+from cloudconv.render.device import choose_precision, precision_name, set_threads
 from cloudconv.report import Curves, Method
 from cloudconv.workers.pool import parse_workers, settle
 

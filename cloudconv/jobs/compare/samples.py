@@ -16,16 +16,16 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.cadence import Cadence
 from cloudconv.errors import InputError
 from cloudconv.jobs.compare.scores import FrameScores, SequenceScores
 from cloudconv.jobs.compare.settings import CompareSettings
 from cloudconv.jobs.interp.adapt import AdaptPlan
-from cloudconv.jobs.schedule import AnalysedFrame, Counts, look, retime
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.read.source import Source
 from cloudconv.models import registry
+from cloudconv.schedule.cadence import Cadence
+from cloudconv.schedule.frames import AnalysedFrame, Counts, look, retime
 
 CADENCE_FRAMES = 300
 """Source frames in which a cadence shows, if there is one."""

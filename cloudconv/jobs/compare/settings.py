@@ -11,10 +11,10 @@ from typing import Any, Literal
 from cloudconv.errors import SettingsError
 from cloudconv.jobs.compare.scores import DEFAULT_METRICS, SEQUENCE_METRICS, check_metrics
 from cloudconv.jobs.interp.adapt import Adapted, check_settings
-from cloudconv.jobs.schedule import SceneCut
 from cloudconv.models import registry
 from cloudconv.models.base import Task
 from cloudconv.models.baselines import BLEND, LAST, LINEAR
+from cloudconv.schedule.frames import SceneCut
 from cloudconv.workers.pool import parse_workers
 
 MINTERPOLATE = "minterpolate"

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from cloudconv.engine.device import set_threads
-from cloudconv.engine.pipeline import prefetch
 from cloudconv.jobs.compare.methods import Scorer, Warn
 from cloudconv.jobs.compare.samples import Sample, SampleScores
 from cloudconv.jobs.compare.scores import SEQUENCE_METRICS
 from cloudconv.jobs.compare.settings import MINTERPOLATE, CompareSettings
 from cloudconv.media.read.info import MediaInfo
+from cloudconv.render.device import set_threads
+from cloudconv.render.pipeline import prefetch
 from cloudconv.segments.reader import FramesByTime
 from cloudconv.workers.events import Done, Event, Report, Tasks, Work
 from cloudconv.workers.pool import WorkerConfig, ordered_map, parse_workers, settle

@@ -14,7 +14,6 @@ from cloudconv.dreaming.methods.base import MethodSpec, Options
 from cloudconv.dreaming.methods.registry import METHODS, method
 from cloudconv.dreaming.methods.rollout import DEFAULT
 from cloudconv.dreaming.select import choose
-from cloudconv.engine.device import auto_remarks, choose_device, choose_precision
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.jobs.dream.report import PAGE, RESULT
 from cloudconv.jobs.dream.settings import AUTO, DreamSettings
@@ -23,6 +22,7 @@ from cloudconv.jobs.extend.plan import ExtendPlan, begun, enough_memory
 from cloudconv.media.read.source import Source
 from cloudconv.media.write.target import noted
 from cloudconv.models import registry
+from cloudconv.render.device import auto_remarks, choose_device, choose_precision
 from cloudconv.report import check_folder
 
 CHOSEN = 0.5

@@ -22,11 +22,6 @@ from cloudconv.dreaming.material.flow_stats import small_copy
 from cloudconv.dreaming.select import advice
 from cloudconv.dreaming.vitals.vitals import Meter, Vitals
 from cloudconv.dreaming.vitals.words import failures
-from cloudconv.engine.device import (
-    precision_name,
-    set_threads,
-)
-from cloudconv.engine.memory import process_memory
 from cloudconv.jobs.dream.plan import CHOSEN, DreamJob, prepare
 from cloudconv.jobs.dream.report import write_report
 from cloudconv.jobs.dream.settings import AUTO, DreamPlan, DreamResult, DreamSettings, Progress
@@ -39,6 +34,11 @@ from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.write.encoders import choose_for
 from cloudconv.media.write.target import claim, container_of
+from cloudconv.render.device import (
+    precision_name,
+    set_threads,
+)
+from cloudconv.render.memory import process_memory
 from cloudconv.report import ReportFolder
 
 _TRIAL = 3  # frames that a plan makes to tell the time

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
-from cloudconv.cadence import MAX_REPEATS, Cadence
-from cloudconv.jobs.schedule import AnalysedFrame
 from cloudconv.media.frame import Frame
+from cloudconv.schedule.cadence import MAX_REPEATS, Cadence
+from cloudconv.schedule.frames import AnalysedFrame
 
 WINDOW = 64
 """Frames before the forecast that are looked at: enough for a cadence to show."""

@@ -10,14 +10,14 @@ from itertools import pairwise
 
 import torch
 
-from cloudconv.cadence import Cadence
 from cloudconv.dreaming.material.material import Material
 from cloudconv.errors import InputError
-from cloudconv.jobs.schedule import AnalysedFrame, SceneCut, look
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.read.source import Source
+from cloudconv.schedule.cadence import Cadence
+from cloudconv.schedule.frames import AnalysedFrame, SceneCut, look
 
 MOST_FRAMES = 300
 LEAST_FRAMES = 64

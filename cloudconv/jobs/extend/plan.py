@@ -17,25 +17,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cloudconv.engine.device import use_device
-from cloudconv.engine.memory import is_out_of_memory
-from cloudconv.engine.pipeline import prefetch
 from cloudconv.errors import DeviceError, InputError, SettingsError
 from cloudconv.jobs.outcome import Outcome
 from cloudconv.jobs.outcome import Progress as CommonProgress
 from cloudconv.jobs.output import origin, output_path, time_base
-from cloudconv.jobs.schedule import SceneCut
+from cloudconv.media.carry.carry import Carry
 from cloudconv.media.color import color_space, from_rgb, make_picture
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
-from cloudconv.media.streams.carry import Carry
 from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import check_output, check_rate, noted
 from cloudconv.models.base import check_finite
+from cloudconv.render.device import use_device
+from cloudconv.render.memory import is_out_of_memory
+from cloudconv.render.pipeline import prefetch
+from cloudconv.schedule.frames import SceneCut
 from cloudconv.timeline import format_rate
 
 

@@ -25,7 +25,6 @@ import safetensors.torch
 import torch
 
 from cloudconv import metrics, weights
-from cloudconv.engine.renderer import FrameTask, OuterFrame, Renderer
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
 from cloudconv.files import fresh, keep_aside, put, write_whole
 from cloudconv.jobs import train
@@ -35,6 +34,7 @@ from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.read.spool import held
 from cloudconv.media.write.target import writing
 from cloudconv.models import registry
+from cloudconv.render.renderer import FrameTask, OuterFrame, Renderer
 from cloudconv.segments.fingerprint import (
     input_fingerprint,
     machine_fingerprint,

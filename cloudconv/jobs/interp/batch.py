@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from cloudconv.engine.device import set_threads
 from cloudconv.errors import CloudconvError, InputError, Interrupted, OutputError, SettingsError
 from cloudconv.jobs.interp.finished import Ledger
 from cloudconv.jobs.interp.plan import plan_video
@@ -22,6 +21,7 @@ from cloudconv.jobs.output import stem_of
 from cloudconv.media.read.images import mixed, pictures_in, videos_in
 from cloudconv.media.write.target import writing
 from cloudconv.models import registry
+from cloudconv.render.device import set_threads
 from cloudconv.segments.store import clear_finished
 from cloudconv.workers.pool import parse_workers, settle
 

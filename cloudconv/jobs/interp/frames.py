@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloudconv.engine.cpu_streams import useful_cpu_streams
-from cloudconv.engine.device import choose_device, choose_precision, set_threads
-from cloudconv.engine.renderer import Renderer
 from cloudconv.errors import InputError, SettingsError
-from cloudconv.jobs.schedule import Counts, Request, SceneCut, schedule
 from cloudconv.media.color import make_picture
 from cloudconv.media.frame import Frame
 from cloudconv.models import registry
+from cloudconv.render.cpu_streams import useful_cpu_streams
+from cloudconv.render.device import choose_device, choose_precision, set_threads
+from cloudconv.render.renderer import Renderer
+from cloudconv.schedule.frames import Counts, Request, SceneCut, schedule
 from cloudconv.timeline import Resample
 
 _NAME = "The sequence of pictures"

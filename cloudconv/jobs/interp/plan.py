@@ -9,22 +9,22 @@ from pathlib import Path
 
 import torch
 
-from cloudconv.engine.cpu_streams import useful_cpu_streams
-from cloudconv.engine.device import (
-    choose_precision,
-    set_threads,
-)
-from cloudconv.engine.renderer import Renderer
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.jobs.interp.adapt import check
 from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.jobs.output import output_path, part_tag
-from cloudconv.jobs.schedule import Request
 from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.read.probe import INTERLACED, probe
 from cloudconv.media.read.source import Source
 from cloudconv.media.write.target import check_output, check_rate, container_of, is_stdout, noted
 from cloudconv.models import registry
+from cloudconv.render.cpu_streams import useful_cpu_streams
+from cloudconv.render.device import (
+    choose_precision,
+    set_threads,
+)
+from cloudconv.render.renderer import Renderer
+from cloudconv.schedule.frames import Request
 from cloudconv.segments.store import SegmentStore, clear_finished
 from cloudconv.timeline import (
     Multiply,

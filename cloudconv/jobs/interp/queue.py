@@ -12,9 +12,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloudconv.engine.pipeline import prefetch
 from cloudconv.errors import CloudconvError, Interrupted
 from cloudconv.jobs.interp.video import VideoRender
+from cloudconv.render.pipeline import prefetch
 from cloudconv.segments.plan import SegmentTask
 from cloudconv.workers.events import Done, Event, Failed, Report
 from cloudconv.workers.pool import WorkerConfig, run

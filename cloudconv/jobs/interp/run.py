@@ -1,7 +1,7 @@
 """Raise a video's frame rate, from file to file.
 
 Data walks one way: :class:`~cloudconv.media.read.source.Source` decodes, :func:`schedule` decides
-what each output frame is made of, :class:`~cloudconv.engine.renderer.Renderer` makes the new ones,
+what each output frame is made of, :class:`~cloudconv.render.renderer.Renderer` makes the new ones,
 and :class:`~cloudconv.media.write.sink.Sink` encodes. Decoding with planning, inference, and
 encoding each have a thread of their own, with bounded queues between them. A video is made as
 segments, which outlast a crash and are joined in the end; what cannot be joined (standard output,
@@ -16,10 +16,6 @@ from pathlib import Path
 from shutil import disk_usage
 from typing import Any
 
-from cloudconv.engine.device import (
-    precision_name,
-    set_threads,
-)
 from cloudconv.errors import CloudconvError
 from cloudconv.jobs.interp.plan import VideoPlan, is_joinable, plan_video, renderer_of, source_of
 from cloudconv.jobs.interp.preview import Preview
@@ -27,10 +23,14 @@ from cloudconv.jobs.interp.queue import FramesMade, rendering
 from cloudconv.jobs.interp.settings import InterpPlan, InterpResult, InterpSettings, Progress
 from cloudconv.jobs.interp.trial import Trial, measure
 from cloudconv.jobs.interp.video import VideoRender
-from cloudconv.jobs.schedule import Counts, schedule
 from cloudconv.media.read import images
 from cloudconv.media.write.encoders import choose_for
 from cloudconv.media.write.target import container_of, noted
+from cloudconv.render.device import (
+    precision_name,
+    set_threads,
+)
+from cloudconv.schedule.frames import Counts, schedule
 from cloudconv.timeline import (
     format_rate,
 )

@@ -11,9 +11,9 @@ from cloudconv.errors import SettingsError
 from cloudconv.jobs.interp.adapt import Adapted, check_settings
 from cloudconv.jobs.outcome import Outcome
 from cloudconv.jobs.outcome import Progress as CommonProgress
-from cloudconv.jobs.schedule import SceneCut
 from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.models import registry
+from cloudconv.schedule.frames import SceneCut
 from cloudconv.workers.pool import parse_workers
 
 

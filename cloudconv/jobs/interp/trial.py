@@ -12,15 +12,15 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from cloudconv.engine.memory import process_memory
-from cloudconv.engine.pipeline import prefetch
-from cloudconv.engine.renderer import FrameTask, Renderer
 from cloudconv.jobs.interp.plan import VideoPlan, source_of
 from cloudconv.jobs.interp.video import clock_of
-from cloudconv.jobs.schedule import Counts, schedule
 from cloudconv.media.frame import Frame
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import is_sequence, is_stdout
+from cloudconv.render.memory import process_memory
+from cloudconv.render.pipeline import prefetch
+from cloudconv.render.renderer import FrameTask, Renderer
+from cloudconv.schedule.frames import Counts, schedule
 
 _ROUNDS = 5
 """So many times the frames that are worked on at once; the first round is for warming up."""

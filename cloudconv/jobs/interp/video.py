@@ -11,10 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from cloudconv.engine.device import precision_name, set_threads
-from cloudconv.engine.memory import empty_cache
-from cloudconv.engine.pipeline import prefetch
-from cloudconv.engine.renderer import FrameTask, Renderer
 from cloudconv.errors import CloudconvError, UnfitInputError, WeightsError
 from cloudconv.jobs.interp.adapt import (
     Adapted,
@@ -27,14 +23,18 @@ from cloudconv.jobs.interp.adapt import (
 )
 from cloudconv.jobs.interp.plan import VideoPlan, is_joinable, renderer_of, source_of
 from cloudconv.jobs.output import origin, time_base
-from cloudconv.jobs.schedule import Counts, schedule
+from cloudconv.media.carry.carry import Carry
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.spool import held
-from cloudconv.media.streams.carry import Carry
 from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import check_free, claim
+from cloudconv.render.device import precision_name, set_threads
+from cloudconv.render.memory import empty_cache
+from cloudconv.render.pipeline import prefetch
+from cloudconv.render.renderer import FrameTask, Renderer
+from cloudconv.schedule.frames import Counts, schedule
 from cloudconv.segments.fingerprint import (
     input_fingerprint,
     machine_fingerprint,

@@ -14,10 +14,10 @@ import av
 import av.error
 
 from cloudconv.errors import OutputError
+from cloudconv.media.carry.carry import Carry
 from cloudconv.media.convert import Palette, encoder_picture, output_tags
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.info import MediaInfo
-from cloudconv.media.streams.carry import Carry
 from cloudconv.media.write.encoder_options import DEFAULTS, EncodeSettings, parameters_key
 from cloudconv.media.write.encoders import Choice, choose_for
 from cloudconv.media.write.hdr import hdr_parameters

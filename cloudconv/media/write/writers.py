@@ -17,10 +17,10 @@ from av.codec.context import Flags
 from av.container import OutputContainer
 
 from cloudconv.errors import EncoderError
+from cloudconv.media.carry.carry import Carry, needs_free_tags, needs_unlisted
+from cloudconv.media.carry.copier import Copier
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags
-from cloudconv.media.streams.carry import Carry, needs_free_tags, needs_unlisted
-from cloudconv.media.streams.copier import Copier
 from cloudconv.media.write.animation import LAST_DURATION, with_last_duration
 from cloudconv.media.write.encoder_options import parameters_key
 from cloudconv.media.write.encoders import Choice

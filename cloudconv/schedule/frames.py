@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
-from cloudconv.cadence import Cadence
-from cloudconv.engine.renderer import FrameTask, OuterFrame
 from cloudconv.errors import InputError
 from cloudconv.media.color import thumbnail
 from cloudconv.media.frame import Frame
 from cloudconv.models.base import FOUR
-from cloudconv.scene import CutDetector, RepeatDetector
+from cloudconv.render.renderer import FrameTask, OuterFrame
+from cloudconv.schedule.cadence import Cadence
+from cloudconv.schedule.scene import CutDetector, RepeatDetector
 from cloudconv.timeline import Multiply, Resample, Slot, Timeline
 
 _UNEVEN = 2

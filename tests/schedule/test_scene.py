@@ -17,7 +17,7 @@ from torch import Tensor
 from cloudconv.errors import SettingsError
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.source import Source
-from cloudconv.scene import CutDetector, RepeatDetector
+from cloudconv.schedule.scene import CutDetector, RepeatDetector
 from tests.helpers.factory import picture, write_clip
 
 HEIGHT, WIDTH = CutDetector.THUMBNAIL

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloudconv.engine.pipeline import prefetch
+from cloudconv.render.pipeline import prefetch
 
 
 class Item:

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cloudconv.engine.memory import grid
-from cloudconv.engine.tiling import round_up, smallest_tile, spans, tiled
 from cloudconv.models import registry
+from cloudconv.render.memory import grid
+from cloudconv.render.tiling import round_up, smallest_tile, spans, tiled
 
 CLIPS = Path(__file__).parents[3] / "shared" / "clips"
 

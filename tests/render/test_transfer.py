@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from cloudconv.engine.transfer import Arriving, Transfers, _event
+from cloudconv.render.transfer import Arriving, Transfers, _event
 
 
 def test_the_cpu_copies_nothing_on_the_way_up() -> None:

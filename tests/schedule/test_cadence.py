@@ -9,7 +9,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloudconv.cadence import MAX_DISTINCT, MAX_REPEATS, Cadence
+from cloudconv.schedule.cadence import MAX_DISTINCT, MAX_REPEATS, Cadence
 
 
 def place(

@@ -14,19 +14,6 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from cloudconv.engine.cpu_streams import CpuStreams
-from cloudconv.engine.device import use_device
-from cloudconv.engine.memory import (
-    MemoryPlan,
-    empty_cache,
-    free_memory,
-    gibibytes,
-    grid,
-    plan_memory,
-    within_memory,
-)
-from cloudconv.engine.tiling import round_up, smallest_tile, tiled
-from cloudconv.engine.transfer import Arriving, Transfers
 from cloudconv.errors import DeviceError
 from cloudconv.media.color import (
     alpha_from_float,
@@ -41,6 +28,19 @@ from cloudconv.media.frame import Frame
 from cloudconv.models import fallback as blending
 from cloudconv.models.base import COLOURS, FOUR, Around, Interpolator, check_finite
 from cloudconv.models.ops import resize
+from cloudconv.render.cpu_streams import CpuStreams
+from cloudconv.render.device import use_device
+from cloudconv.render.memory import (
+    MemoryPlan,
+    empty_cache,
+    free_memory,
+    gibibytes,
+    grid,
+    plan_memory,
+    within_memory,
+)
+from cloudconv.render.tiling import round_up, smallest_tile, tiled
+from cloudconv.render.transfer import Arriving, Transfers
 
 _MAX_WAITING = 16
 """Frames that pass through wait at most for so many others before an unfilled batch is run."""

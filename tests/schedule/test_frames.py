@@ -6,9 +6,9 @@ from fractions import Fraction as F
 
 import pytest
 
-from cloudconv.engine.renderer import FrameTask, OuterFrame
-from cloudconv.jobs.schedule import Counts, Request, schedule
 from cloudconv.media.frame import Frame
+from cloudconv.render.renderer import FrameTask, OuterFrame
+from cloudconv.schedule.frames import Counts, Request, schedule
 from cloudconv.timeline import Multiply, Resample
 from tests.helpers.factory import picture
 

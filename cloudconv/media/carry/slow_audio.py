@@ -13,7 +13,7 @@ import av.error
 import numpy as np
 from av.container import OutputContainer
 
-from cloudconv.media.streams.time_stretch import Samples, TimeStretch
+from cloudconv.media.carry.time_stretch import Samples, TimeStretch
 
 # The encoder for each codec that is worth writing again; raw samples have one of the same name.
 _ENCODERS = {

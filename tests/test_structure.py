@@ -10,19 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1] / "cloudconv"
 ORDER = [
-    *(
-        "errors",
-        "files",
-        "timeline",
-        "cadence",
-        "media",
-        "scene",
-        "weights",
-        "metrics",
-        "models",
-        "engine",
-    ),
-    *("dreaming", "training", "segments", "workers", "report", "jobs", "cli", "__main__"),
+    *("errors", "files", "timeline", "media", "weights", "metrics", "models", "render"),
+    *("schedule", "dreaming", "training", "segments", "workers", "report", "jobs", "cli"),
+    "__main__",
 ]
 """Every room, or file beside the rooms, may import those before it."""
 ONLY = {"av": {"media"}, "typer": {"cli"}, "rich": {"cli"}, "ray": {"workers"}}

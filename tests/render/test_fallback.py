@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cloudconv.engine.renderer import FrameTask, OuterFrame, Renderer
 from cloudconv.media.frame import Frame
 from cloudconv.models import fallback, registry
+from cloudconv.render.renderer import FrameTask, OuterFrame, Renderer
 from tests.helpers.factory import picture
 
 MODELS = ["cloud-best", "cloud-fast", "cloud-turbo", "rife-4.6"]

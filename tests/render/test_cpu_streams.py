@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 import torch
 
-from cloudconv.engine.cpu_streams import CpuStreams, useful_cpu_streams
+from cloudconv.render.cpu_streams import CpuStreams, useful_cpu_streams
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

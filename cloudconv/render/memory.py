@@ -11,9 +11,9 @@ from typing import Literal, ParamSpec, TypeVar
 
 import torch
 
-from cloudconv.engine.tiling import round_up, smallest_tile
 from cloudconv.errors import SettingsError
 from cloudconv.models.base import Interpolator
+from cloudconv.render.tiling import round_up, smallest_tile
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")

@@ -11,12 +11,12 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Disposition
 
 from cloudconv.errors import OutputError
+from cloudconv.media.carry.carry import Carry, fresh_tags, open_again
+from cloudconv.media.carry.slow_audio import Stretcher, add_audio, choose_format
+from cloudconv.media.carry.subtitles import TEXT, SubtitleConverter
+from cloudconv.media.carry.timecode import timecode_at_rate
+from cloudconv.media.carry.tracks import COARSE, FINE, PRIMING, Track, Tracks, codec_name
 from cloudconv.media.read.demux import open_container, read_packets
-from cloudconv.media.streams.carry import Carry, fresh_tags, open_again
-from cloudconv.media.streams.slow_audio import Stretcher, add_audio, choose_format
-from cloudconv.media.streams.subtitles import TEXT, SubtitleConverter
-from cloudconv.media.streams.timecode import timecode_at_rate
-from cloudconv.media.streams.tracks import COARSE, FINE, PRIMING, Track, Tracks, codec_name
 from cloudconv.media.write.matroska import chapters_element
 from cloudconv.media.write.muxer import add_copy, can_hold
 from cloudconv.media.write.target import Container

@@ -10,8 +10,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cloudconv.engine import device as device_module
-from cloudconv.engine.device import (
+from cloudconv.errors import DeviceError, SettingsError
+from cloudconv.models import registry
+from cloudconv.render import device as device_module
+from cloudconv.render.device import (
     auto_remarks,
     choose_device,
     choose_precision,
@@ -19,8 +21,6 @@ from cloudconv.engine.device import (
     probe,
     set_threads,
 )
-from cloudconv.errors import DeviceError, SettingsError
-from cloudconv.models import registry
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")

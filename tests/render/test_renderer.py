@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cloudconv.engine import memory
-from cloudconv.engine import renderer as runner
-from cloudconv.engine.renderer import FrameTask, Renderer
 from cloudconv.errors import DeviceError, ModelError, SettingsError
 from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.models.baselines import BLEND, Blend
+from cloudconv.render import memory
+from cloudconv.render import renderer as runner
+from cloudconv.render.renderer import FrameTask, Renderer
 from tests.helpers.factory import picture, planes_of
 
 CPU = torch.device("cpu")

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloudconv.engine import memory
-from cloudconv.engine.memory import free_memory, is_out_of_memory, plan_memory
-from cloudconv.engine.tiling import round_up, smallest_tile
 from cloudconv.errors import ModelError, SettingsError
 from cloudconv.models import registry
+from cloudconv.render import memory
+from cloudconv.render.memory import free_memory, is_out_of_memory, plan_memory
+from cloudconv.render.tiling import round_up, smallest_tile
 
 CPU = torch.device("cpu")
 RIFE = registry.spec("rife-4.6")
