@@ -2,9 +2,17 @@
 
 import os
 
+import pytest
 from hypothesis import settings
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse a test of two tiers: ``-m full`` must never start one that takes hours."""
+    for item in items:
+        if item.get_closest_marker("full") and item.get_closest_marker("slow"):
+            raise pytest.UsageError(f"{item.nodeid} is marked full and slow; choose one.")
