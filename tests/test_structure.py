@@ -53,6 +53,18 @@ def test_no_room_looks_back_up() -> None:
             assert ORDER.index(_room(target)) <= ORDER.index(_room(name)), f"{name}: {target}"
 
 
+DREAMING = ["pictures", "material", "vitals", "methods", "select"]
+"""The parts of ``dreaming``; each may import those before it."""
+
+
+def test_no_part_of_dreaming_looks_back_up() -> None:
+    for name, imported in IMPORTS.items():
+        for target in imported:
+            if name.startswith("cloudconv.dreaming.") and target.startswith("cloudconv.dreaming."):
+                part, other = (module.split(".")[2] for module in (name, target))
+                assert DREAMING.index(other) <= DREAMING.index(part), f"{name}: {target}"
+
+
 def test_no_modules_import_each_other() -> None:
     """Neither at once, nor later in a function, nor for the types alone."""
     graph: dict[str, set[str]] = {}

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from cloudconv.dreaming.methods.clip_selector import ClipSelector
 from cloudconv.dreaming.methods.collage import Collage, Pace
-from cloudconv.dreaming.methods.compositing import blended, filled, weight_size
+from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.fade_detector import FadeDetector
 from cloudconv.dreaming.methods.transition import Transition, order_of
+from cloudconv.dreaming.pictures import filled, weight_size
 from tests.helpers.dreams import clouds, frames, material, tensor, vitals_of
 
 SIZE = (128, 96)

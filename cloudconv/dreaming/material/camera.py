@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.material.flow_stats import grey, slow_parts
+from cloudconv.dreaming.material.flow_stats import slow_parts
+from cloudconv.dreaming.pictures import grey
 from cloudconv.models.flow import measured_flow
 
 _Floats = NDArray[np.float32]

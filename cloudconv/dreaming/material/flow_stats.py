@@ -1,4 +1,4 @@
-"""What is measured on small pictures: motion, and what stands still."""
+"""Statistics of flow: its mean, and where nothing moves."""
 
 from __future__ import annotations
 
@@ -7,64 +7,16 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.dreaming.methods.compositing import resized
+from cloudconv.dreaming.pictures import LONGEST_SIDE
 
 _Floats = NDArray[np.float32]
-_Bytes = NDArray[np.uint8]
-
-LONGEST_SIDE = 480
-"""Of the pictures that motion is measured on, in pixels."""
 
 _SLOW = 0.15  # pixels of the small picture a frame; slower counts as standing still
 _SLOW_SHARE = 0.01  # of the picture; a smaller region is part of what is around it
 _SLOW_BLUR = 4.0  # pixels of the small picture
-
-
-def analysis_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width for analysis: the same shape, the longest side at most 480."""
-    factor = min(1.0, LONGEST_SIDE / max(height, width))
-    return max(1, round(height * factor)), max(1, round(width * factor))
-
-
-def small_copy(picture: Tensor, size: tuple[int, int]) -> _Bytes:
-    """A picture averaged over areas: (3, H, W) nominally in [0, 1] to (h, w, 3) uint8.
-
-    What is no number becomes black.
-    """
-    height, width = size
-    picture = picture.detach().float()
-    if picture.shape[1:] != size:
-        if picture.is_cuda:
-            picture = F.interpolate(picture[None], size, mode="area")[0]
-        else:
-            # Five times as fast as torch, and exact where the factor is not whole.
-            area, full = cv2.INTER_AREA, picture.cpu().numpy()
-            planes = [cv2.resize(p, (width, height), interpolation=area) for p in full]
-            picture = torch.from_numpy(np.stack(planes))
-    levels = picture.nan_to_num(0, 1, 0).clamp_(0, 1).mul_(255).round_().byte()
-    made: _Bytes = levels.permute(1, 2, 0).contiguous().cpu().numpy()
-    return made
-
-
-def grey(picture: _Bytes) -> _Bytes:
-    """(h, w, 3) uint8 to (h, w)."""
-    luma: _Bytes = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    return luma
-
-
-def resized_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
-    """A field of displacements at another size: (B, 2, h, w) to (B, 2, H, W), pixels with it."""
-    height, width = size
-    if flow.shape[-2:] == (height, width):
-        return flow
-    factors = flow.new_tensor([width / flow.shape[-1], height / flow.shape[-2]])
-    large = torch.stack([resized(field.float(), (height, width)) for field in flow])
-    return large.mul_(factors[:, None, None])
 
 
 def mean_flow(flows: Sequence[_Floats], shares: Sequence[Tensor | None]) -> _Floats:

@@ -18,15 +18,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.dreaming.material.flow_stats import (
+from cloudconv.dreaming.material.flow_stats import slow_parts
+from cloudconv.dreaming.material.matte import held_matte, still_matte
+from cloudconv.dreaming.pictures import (
     analysis_size,
     grey,
+    moved,
+    resized,
     resized_flow,
-    slow_parts,
     small_copy,
 )
-from cloudconv.dreaming.material.matte import held_matte, still_matte
-from cloudconv.dreaming.methods.compositing import moved, resized
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.models.flow import measured_flow

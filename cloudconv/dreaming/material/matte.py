@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.dreaming.methods.compositing import blurred, filled, resized
+from cloudconv.dreaming.pictures import blurred, filled, resized
 
 _REACH = 0.02  # of the longer side: how far a twig reaches out of what flow calls still
 _AROUND = 0.04  # of the longer side: how wide the sky around a pixel is, that it is held against

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.material.flow_stats import grey
+from cloudconv.dreaming.pictures import grey
 
 _Bytes = NDArray[np.uint8]
 _Floats = NDArray[np.float32]

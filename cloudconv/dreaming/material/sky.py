@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloudconv.dreaming.methods.compositing import blurred, resized
+from cloudconv.dreaming.pictures import blurred, resized
 
 _SIDE = 320  # longest side of the picture that is cut in two
 _ROUNDS = 4

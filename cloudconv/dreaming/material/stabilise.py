@@ -16,9 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.material.camera import camera_path
-from cloudconv.dreaming.material.flow_stats import analysis_size, grey
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.compositing import blurred, filled, moved, resized, weight_size
+from cloudconv.dreaming.pictures import (
+    analysis_size,
+    blurred,
+    filled,
+    grey,
+    moved,
+    resized,
+    weight_size,
+)
 
 _Path = NDArray[np.float64]
 

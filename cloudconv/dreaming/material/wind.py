@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.dreaming.material.flow_stats import mean_flow, resized_flow
+from cloudconv.dreaming.material.flow_stats import mean_flow
 from cloudconv.dreaming.material.material import Material, spread
-from cloudconv.dreaming.methods.compositing import around, blurred, filled, moved, resized
+from cloudconv.dreaming.pictures import around, blurred, filled, moved, resized, resized_flow
 from cloudconv.models.ops import warp
 
 _RECENT = 4  # pairs that tell how the last frame moves

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.compositing import blurred, resized
+from cloudconv.dreaming.pictures import blurred, resized
 
 _THUMB = 60  # longest side
 _BLUR = 1.0

@@ -18,15 +18,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cloudconv.dreaming.material.flow_stats import resized_flow
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.stabilise import Pan, panorama_of
 from cloudconv.dreaming.material.wind import Carried, Wind, led_up, outside
 from cloudconv.dreaming.methods.clip_selector import ClipSelector
-from cloudconv.dreaming.methods.compositing import around, blended, blurred, resized, weight_size
+from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.fade_detector import FadeDetector
 from cloudconv.dreaming.methods.transition import Transition, order_of
+from cloudconv.dreaming.pictures import around, blurred, resized, resized_flow, weight_size
 
 _FULL = 190  # frames of material for which the times below are meant
 _SPACING = 38  # frames between two births

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.dreaming.material.flow_stats import grey, small_copy
 from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.pictures import grey, small_copy
 
 _PAIRS = 16  # of the material that tell what is usual
 _MOTION = 0.4  # of the usual change; a forecast lacks what evolves, so it always has less

@@ -6,7 +6,7 @@ import difflib
 
 from cloudconv.dreaming.methods.base import MethodSpec
 from cloudconv.dreaming.methods.collage import Collage
-from cloudconv.dreaming.methods.motion_field import MotionField
+from cloudconv.dreaming.methods.flow import Flow
 from cloudconv.dreaming.methods.rollout import Rollout
 from cloudconv.dreaming.methods.texture import Texture
 from cloudconv.errors import SettingsError
@@ -32,7 +32,7 @@ FLOW = MethodSpec(
     name="flow",
     description="one picture that keeps moving along a steady field; also from a still",
     least_frames=1,
-    build=lambda options: MotionField(options.wind),
+    build=lambda options: Flow(options.wind),
     repeats=True,
     static=True,
     options=("wind",),

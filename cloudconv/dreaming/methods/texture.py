@@ -17,12 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.dreaming.material.flow_stats import small_copy
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.regions import likeness_of, regions_of
 from cloudconv.dreaming.material.similarity import distances, thumbnail, thumbnails
-from cloudconv.dreaming.methods.compositing import blurred, resized
 from cloudconv.dreaming.methods.jumps import GIVEN, Graph, Step, motion_of
+from cloudconv.dreaming.pictures import blurred, resized, small_copy
 
 _SWITCHES = 24  # frames within which each place turns, where nothing else leads on
 _AREA = 0.02  # of the longer side: over which differences are summed

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from cloudconv.dreaming.material.wind import outside
-from cloudconv.dreaming.methods.compositing import blurred, resized
+from cloudconv.dreaming.pictures import blurred, resized
 from cloudconv.models.ops import warp
 
 _SOFT = 0.18  # of the progress: how long a pixel takes

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.dreaming.material.flow_stats import small_copy
 from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.vitals.features import Array, Look, Looker, regions
 from cloudconv.dreaming.vitals.seams import Seams
 from cloudconv.dreaming.vitals.strangeness import Familiar, Strange

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.dreaming.material.flow_stats import small_copy
+from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.select import advice
 from cloudconv.dreaming.vitals.vitals import Meter, Vitals
 from cloudconv.dreaming.vitals.words import failures

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from cloudconv.dreaming.material.flow_stats import grey, small_copy
 from cloudconv.dreaming.material.sky import sky_of
-from cloudconv.dreaming.methods.motion_field import MotionField
+from cloudconv.dreaming.methods.flow import Flow
+from cloudconv.dreaming.pictures import grey, small_copy
 from cloudconv.models.flow import measured_flow
 from tests.helpers.dreams import clouds, material, tensor
 
@@ -28,7 +28,7 @@ def dreamt(
     source = material(clouds(pictures, SIZE, speed=2.0))
     wanted: dict[str, object] = {"frames": count, "seed": 0} | options
     with torch.inference_mode():
-        return list(MotionField(wind).dream(source, **wanted))  # type: ignore[arg-type]
+        return list(Flow(wind).dream(source, **wanted))  # type: ignore[arg-type]
 
 
 def sky_flow(later: Tensor, earlier: Tensor) -> np.ndarray:
@@ -71,7 +71,7 @@ def test_a_clip_goes_on_as_it_moved() -> None:
     pictures = clouds(24, SIZE, speed=2.0)
     source = material(pictures[:20])
     with torch.inference_mode():
-        made = list(MotionField().dream(source, frames=4, seed=0))
+        made = list(Flow().dream(source, frames=4, seed=0))
     for k in range(4):
         truth, last = tensor(pictures[20 + k]), tensor(pictures[19])
         assert change(made[k], truth) < 0.7 * change(last, truth)

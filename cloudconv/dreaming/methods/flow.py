@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloudconv.dreaming.material.flow_stats import resized_flow
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.sky import sky_of
 from cloudconv.dreaming.material.wind import Carried, Wind, inside, sky_behind
-from cloudconv.dreaming.methods.compositing import blended, blurred, moved, weight_size
+from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.transition import order_of
+from cloudconv.dreaming.pictures import blurred, moved, resized_flow, weight_size
 from cloudconv.models.ops import warp
 
 _TRAVEL = 0.1  # of the longer side: how far things move in a period
@@ -35,7 +35,7 @@ _SOFT = 0.5  # of the rest: how long a pixel takes
 _LEAST = 1e-3
 
 
-class MotionField:
+class Flow:
     """The picture moves along a steady field, forwards and backwards cross-faded.
 
     Args:
