@@ -5,7 +5,8 @@
     CloudconvError                 exit code 1
      ├─ SettingsError              what was asked for does not make sense (exit code 2)
      ├─ InputError                 the input is missing, unreadable, or holds no video
-     │   └─ UnfitInputError        it cannot be gone on with, and what is made of it is of no use
+     │   ├─ UnfitInputError        it cannot be gone on with, and what is made of it is of no use
+     │   └─ PictureError           pictures in memory have another kind or shape (also a ValueError)
      ├─ OutputError                the output cannot be written: exists, no permission, disk full
      │   ├─ EncoderError           no such encoder, or the container refuses it
      │   │   └─ EncoderUsageError  a value out of range, an unknown option (also a SettingsError)
@@ -47,6 +48,10 @@ class InputError(CloudconvError):
 
 class UnfitInputError(InputError):
     """The input changes, in size or while it is read: what was made of it so far is of no use."""
+
+
+class PictureError(InputError, ValueError):
+    """Pictures in memory have a kind, shape or number that is not taken."""
 
 
 class OutputError(CloudconvError):

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import cloudconv
 from cloudconv.cli.app import app
-from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
+from cloudconv.errors import InputError, ModelError, OutputError, PictureError, SettingsError
 from cloudconv.jobs.compare.settings import CompareSettings
 from cloudconv.jobs.dream.settings import DreamSettings
 from cloudconv.jobs.extrapolate import ExtrapolateSettings
@@ -253,8 +253,11 @@ def test_a_model_by_hand_takes_a_float_and_single_pictures() -> None:
     assert torch.equal(model.interpolate(a, b, 0.25), model.interpolate(a[None], b[None], 0.25)[0])
     between = model.interpolate(a[None], b[None], torch.tensor([0.25]))
     assert torch.equal(model.interpolate(a[None], b[None], 0.25), between)
-    with pytest.raises(ValueError, match="from 0 to 1"):
+    with pytest.raises(SettingsError, match="from 0 to 1"):
         model.interpolate(a, b, 2)
+    for wrong in ((a.numpy(), b.numpy()), (a, None), (a, b[:, :5]), (a[0], b[0])):
+        with pytest.raises(PictureError, match="A model takes"):
+            model.interpolate(*wrong, 0.5)
 
 
 def test_training_in_python(tmp_path: Path) -> None:

@@ -25,6 +25,12 @@ INTERRUPTED = 130
 BUG = "bug"
 """The kind of an error that nobody has foreseen."""
 
+_FREE = "close other programs, or raise the limit on memory (ulimit -v)"
+_MEMORY_SIGNS = (
+    *("failed to map segment", "annot allocate memory", "can't allocate memory"),
+    *("can't start new thread", "out of memory", "not enough memory", "std::bad_alloc"),
+)
+
 
 class GuardedCommand(TyperCommand):
     """A command whose every way to end is an exit code and at most one sentence."""
@@ -89,9 +95,19 @@ def _told(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
         left = " and ".join(map(str, files.left()))
         said = f"{left} could not be removed" if left else "no unfinished file is left"
         return str(error) or f"interrupted; {said}", "interrupted", INTERRUPTED
+    if _is_out_of_memory(error):
+        return f"there is not enough memory ({error or 'none was left'}): {_FREE}", "memory", 1
     hint = "" if verbose else "; run again with -v for the details"
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return f"unexpected, please report it as a bug ({what}){hint}", BUG, 1
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an allocation failed, in Python, a library, or while one was loaded."""
+    if isinstance(error, MemoryError):
+        return True
+    known = isinstance(error, OSError | ImportError | RuntimeError)
+    return known and any(sign in str(error) for sign in _MEMORY_SIGNS)
 
 
 def _fail(message: str, kind: str, code: int, *, json: bool) -> None:

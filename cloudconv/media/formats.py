@@ -197,7 +197,7 @@ _STORAGES = _storages()
 def layout(pix_fmt: str) -> PixelLayout:
     """What the pixel format holds.
 
-    Raises ValueError for a name that FFmpeg does not know.
+    Raises ValueError for a name that FFmpeg does not know, and for memory of a GPU.
     """
     side = 64
     try:
@@ -205,6 +205,8 @@ def layout(pix_fmt: str) -> PixelLayout:
         rgb = VideoFormat(pix_fmt).is_rgb
     except ValueError as error:
         raise ValueError(f"Unknown pixel format {pix_fmt!r}.") from error
+    if not components:  # vaapi, cuda: a handle to a surface, not samples
+        raise ValueError(f"Pixel format {pix_fmt!r} holds no samples.")
     alpha = any(c.is_alpha for c in components) or pix_fmt == "pal8"
     colours = [c for c in components if not c.is_alpha]
     # Not is_chroma: PyAV says so of subsampled components only.

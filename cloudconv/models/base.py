@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cloudconv.errors import ModelError
+from cloudconv.errors import ModelError, PictureError, SettingsError
 from cloudconv.models.ops import pad_to_multiple
 
 Task = Literal["interpolate", "predict", "reconstruct"]
@@ -193,20 +193,33 @@ class Interpolator(Model):
 
         Raises:
             ModelError: for a scale that the model does not take.
-            ValueError: if the shapes do not belong together.
+            PictureError: the pictures are not tensors, or their shapes differ.
+            SettingsError: the timestep is not in [0, 1].
         """
+        for picture in (x0, x1):
+            if not isinstance(picture, Tensor):
+                raise PictureError(
+                    "A model takes PyTorch tensors (3, H, W) or (B, 3, H, W) in [0, 1], got "
+                    f"{type(picture).__name__}: convert the picture first."
+                )
         if x0.ndim == 3 and x1.ndim == 3:
             beside = None if around is None else Around(*(each[None] for each in around))
             return self.interpolate(x0[None], x1[None], timestep, scale=scale, around=beside)[0]
         if not isinstance(timestep, Tensor):
             if not 0 <= timestep <= 1:
-                raise ValueError(f"a timestep is from 0 to 1: {timestep = }")
+                raise SettingsError(f"A timestep must be from 0 to 1, got {timestep:g}.")
             timestep = torch.full(x0.shape[:1], float(timestep))
         most = math.inf if self.carries else COLOURS
         if x0.shape != x1.shape or x0.ndim != 4 or not COLOURS <= x0.shape[1] <= most:
-            raise ValueError(f"two (B, 3, H, W) batches are needed: {x0.shape = }, {x1.shape = }")
+            raise PictureError(
+                "A model takes two batches (B, 3, H, W) of one shape, got "
+                f"{tuple(x0.shape)} and {tuple(x1.shape)}."
+            )
         if timestep.shape != x0.shape[:1]:
-            raise ValueError(f"one timestep an item is needed: {timestep.shape = }, {x0.shape = }")
+            raise PictureError(
+                f"A model takes one timestep for each of {len(x0)} pictures, got "
+                f"{tuple(timestep.shape)}."
+            )
         height, width = x0.shape[2:]
         multiple = self.multiple(scale)
         x0, x1 = x0.float(), x1.float()

@@ -16,6 +16,9 @@ from cloudconv.errors import DeviceError, SettingsError
 from cloudconv.models.base import ModelSpec
 from cloudconv.models.ops import warp
 
+MOST_THREADS = 256
+"""More threads than this exhaust a system before they compute anything."""
+
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -141,11 +144,11 @@ def set_threads(count: int | None) -> int:
         The number in force.
 
     Raises:
-        SettingsError: ``count`` is below 1.
+        SettingsError: ``count`` is below 1 or above :data:`MOST_THREADS`.
     """
     if count is not None:
-        if count < 1:
-            raise SettingsError(f"{count} threads were asked for. Use 1 or more.")
+        if not 1 <= count <= MOST_THREADS:
+            raise SettingsError(f"`threads` must be from 1 to {MOST_THREADS}, got {count}.")
         torch.set_num_threads(count)
     return torch.get_num_threads()
 

@@ -122,6 +122,8 @@ class TrainSettings:
         for name in ("noise", "min_motion", "weight_decay", "seed"):
             if getattr(self, name) < 0:
                 raise SettingsError(f"`{name}` must not be negative, got {getattr(self, name):g}")
+        if self.seed >= 2**63:
+            raise SettingsError(f"`seed` must be below 2^63, got {self.seed}")
         if not 0 <= self.ema < 1:
             raise SettingsError(f"`ema` must be from 0 to below 1, got {self.ema:g}")
         for name in ("lively", "overlays", "anchor"):

@@ -500,3 +500,48 @@ def test_a_rate_that_keeps_hardly_any_frame_is_said(tmp_path: Path) -> None:
     assert kept.stderr == ""
     assert "59.94 fps" in kept.stdout
     assert "nothing is to do" in run(clip, "--fps", "29.97", "--dry-run", *TINY).stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        ("interp --factor 2 --threads 5000", "threads"),
+        ("interp --factor 2 --threads 99999999999999999999999", "threads"),
+        ("interp --factor 2 --pix-fmt vaapi", "vaapi"),
+        ("interp --factor 2 --pix-fmt cuda", "cuda"),
+        ("dream --frames 5 --mode flow --wind nan,nan", "wind"),
+        ("dream --frames 5 --seed 99999999999999999999999", "seed"),
+        ("extrapolate --model hold --frames 99999999999999999999", "frames"),
+        ("train --model tiny --steps 2 --seed 99999999999999999999999", "seed"),
+    ],
+)
+def test_a_value_that_cannot_be_ends_in_a_sentence_and_2(
+    tmp_path: Path, command: str, named: str
+) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 4)
+    before = sorted(tmp_path.iterdir())
+    name, *options = command.split()
+    out = tmp_path / ("o.safetensors" if name == "train" else "o.mkv")
+    result = CliRunner().invoke(app, [name, str(clip), "-o", str(out), *options])
+    assert result.exit_code == 2
+    said = result.stderr.splitlines()[-1]
+    assert named in said
+    assert "bug" not in said
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("kind", [MemoryError, OSError, ImportError, RuntimeError])
+def test_a_lack_of_memory_is_no_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    """A limit such as ``ulimit -v`` hits anywhere, also while a library is loaded."""
+
+    def short(*_: object, **__: object) -> None:
+        raise kind("libtorch_cpu.so: failed to map segment from shared object")
+
+    monkeypatch.setattr("cloudconv.jobs.interp.run.plan", short)
+    clip = write_clip(tmp_path / "a.mkv", 4)
+    result = CliRunner().invoke(app, ["interp", str(clip), "--factor", "2", "--dry-run", "--json"])
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["kind"] == "memory"
+    assert "not enough memory" in result.stderr

@@ -155,9 +155,9 @@ def test_state_dict_is_strict(name: str) -> None:
 
 def test_shapes_that_do_not_belong_together() -> None:
     x0, x1 = pair()
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(ValueError, match="one shape"):
         model("blend").interpolate(x0, x1[..., 1:], torch.tensor([0.5]))
-    with pytest.raises(ValueError, match="timestep"):
+    with pytest.raises(ValueError, match="one timestep"):
         model("blend").interpolate(x0, x1, torch.tensor([0.5, 0.5]))
 
 

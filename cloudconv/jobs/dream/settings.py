@@ -16,6 +16,9 @@ from cloudconv.jobs.extend.plan import Progress as CommonProgress
 AUTO = "auto"
 """The mode that looks at the material to choose one."""
 
+MOST_WIND = 1000
+"""Pixels a frame; what moves further is not seen twice."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DreamSettings(ContinueSettings):
@@ -39,8 +42,13 @@ class DreamSettings(ContinueSettings):
 
     def __post_init__(self) -> None:
         ContinueSettings.__post_init__(self)
-        if self.seed < 0:
-            raise SettingsError(f"The seed must be 0 or more, got {self.seed}.")
+        if not 0 <= self.seed < 2**64:
+            raise SettingsError(f"`seed` must be from 0 to 2^64 - 1, got {self.seed}.")
+        if self.wind is not None and not all(abs(part) <= MOST_WIND for part in self.wind):
+            raise SettingsError(
+                f"`wind` must be two numbers from -{MOST_WIND} to {MOST_WIND}, in pixels a frame, "
+                f"got {self.wind[0]:g},{self.wind[1]:g}."
+            )
         if self.audio not in ("end", "loop"):
             raise SettingsError(f"`audio` must be end or loop, got {self.audio!r}.")
         if self.mode != AUTO:

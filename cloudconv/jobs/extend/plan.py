@@ -38,6 +38,9 @@ from cloudconv.render.pipeline import prefetch
 from cloudconv.schedule.frames import SceneCut
 from cloudconv.timeline import format_rate
 
+MOST_FRAMES = 1_000_000_000
+"""Frames that may be asked for: more than a year at 30 fps."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContinueSettings:
@@ -67,8 +70,8 @@ class ContinueSettings:
         if (self.frames is None) == (self.seconds is None):
             given = "both" if self.frames is not None else "neither"
             raise SettingsError(f"Give exactly one of `frames` and `seconds`; got {given}.")
-        if self.frames is not None and self.frames < 1:
-            raise SettingsError(f"The number of frames must be 1 or more, got {self.frames}.")
+        if self.frames is not None and not 1 <= self.frames <= MOST_FRAMES:
+            raise SettingsError(f"`frames` must be from 1 to {MOST_FRAMES}, got {self.frames}.")
         if self.seconds is not None and self.seconds <= 0:
             raise SettingsError(f"The seconds must be above 0, got {float(self.seconds):g}.")
         if self.at is not None and self.at <= 0:

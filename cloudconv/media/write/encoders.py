@@ -198,7 +198,10 @@ def _working(pix_fmt: str) -> str:
     try:
         layout(pix_fmt)
     except ValueError as error:
-        raise EncoderUsageError(f'There is no pixel format "{pix_fmt}".') from error
+        raise EncoderUsageError(
+            f'There is no pixel format "{pix_fmt}" that can be written: choose one such as '
+            "yuv420p or yuv444p10le."
+        ) from error
     try:
         return working_format(pix_fmt)
     except ValueError as error:
