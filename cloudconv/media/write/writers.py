@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import av
 import av.error
-import av.logging
 from av.codec.context import Flags
 from av.container import OutputContainer
 
@@ -21,6 +20,7 @@ from cloudconv.media.carry.carry import Carry, needs_free_tags, needs_unlisted
 from cloudconv.media.carry.copier import Copier
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags
+from cloudconv.media.log import LogLine, log_lines
 from cloudconv.media.write.animation import LAST_DURATION, with_last_duration
 from cloudconv.media.write.encoder_options import parameters_key
 from cloudconv.media.write.encoders import Choice
@@ -93,11 +93,9 @@ def open_strictly(choice: Choice, start: Any) -> None:
     The libraries behind FFmpeg pass over unknown parameters with a line in the log. Raises
     EncoderError for those, and where the encoder or the container refuses to start.
     """
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.WARNING)
-    said: list[tuple[int, str, str]] = []
+    said: list[LogLine] = []
     try:
-        with av.logging.Capture(local=True) as said:
+        with log_lines() as said:
             start()
     except (av.error.ArgumentError, av.error.ExternalError, av.error.InvalidDataError,
             av.error.PermissionError, av.error.PatchWelcomeError, av.error.UnknownError,
@@ -108,8 +106,6 @@ def open_strictly(choice: Choice, start: Any) -> None:
             f"{choice.encoder} would not start with {choice.pix_fmt} and {asked or 'no options'}: "
             f"{lines}."
         ) from error
-    finally:
-        av.logging.set_level(level)
     for _, name, line in _tidy(said):
         if name == choice.encoder and line.startswith(("Error parsing option", "Unknown option",
                                                        "Invalid value")):  # fmt: skip
@@ -123,7 +119,7 @@ def extradata_hash(stream: Any) -> str:
     return hashlib.sha256(extradata).hexdigest()
 
 
-def _tidy(said: list[tuple[int, str, str]]) -> list[tuple[int, str, str]]:
+def _tidy(said: list[LogLine]) -> list[LogLine]:
     return [(level, name, line.strip().rstrip(".")) for level, name, line in said if line.strip()]
 
 

@@ -1,0 +1,39 @@
+"""FFmpeg's log: silent, but for what one thread asks to read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import av.logging
+from av.logging import Capture
+
+_READING = threading.Lock()
+# Below every level of a line. PyAV and FFmpeg take any number; nobody else sets these.
+_NOTHING = -1
+_SILENT = -8
+
+LogLine = tuple[int, str, str]
+"""Level, component and text of a line."""
+
+
+@contextmanager
+def log_lines() -> Iterator[list[LogLine]]:
+    """Return the lines that FFmpeg logs in this thread within the block; drop other threads' lines.
+
+    The level of PyAV's log belongs to the whole process, and decoder threads log at any time. PyAV
+    compares a line with the level that holds when the line's thread gets the interpreter, which may
+    be after the block: the level must never become None again. FFmpeg's own callback gives the
+    silence afterwards, as that callback needs no interpreter.
+    """
+    with _READING, Capture(local=False), Capture(local=True) as lines:
+        before = av.logging.get_level()
+        av.logging.set_level(av.logging.WARNING)
+        try:
+            yield lines
+        finally:
+            av.logging.set_level(_NOTHING if before is None else before)
+            if before in (None, _NOTHING):
+                av.logging.set_libav_level(_SILENT)
+                av.logging.restore_default_callback()

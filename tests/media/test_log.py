@@ -1,0 +1,88 @@
+"""FFmpeg's log: read while an encoder opens, and silent whatever other threads decode meanwhile."""
+
+import io
+import random
+import threading
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from cloudconv.errors import EncoderError
+from cloudconv.media.write.encoders import EncodeSettings, choose
+from cloudconv.media.write.target import container_of
+from cloudconv.media.write.writers import open_strictly
+
+MKV = container_of(Path("a.mkv"))
+SIZE = 64, 48
+
+
+def damaged(codec: str) -> bytes:
+    """A Matroska file of noise with 40 random bytes."""
+    data, rng = io.BytesIO(), np.random.default_rng(0)
+    with av.open(data, "w", format="matroska") as out:
+        stream = out.add_stream(codec, rate=25)
+        stream.width, stream.height = SIZE
+        for _ in range(12):
+            samples = rng.integers(0, 255, (SIZE[1] * 3 // 2, SIZE[0]), dtype=np.uint8)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(samples, format="yuv420p")))
+        out.mux(stream.encode(None))
+    content, places = bytearray(data.getvalue()), random.Random(1)
+    for _ in range(40):
+        content[places.randrange(600, len(content) - 100)] = places.randrange(256)
+    return bytes(content)
+
+
+def decode(data: bytes) -> None:
+    try:
+        with av.open(io.BytesIO(data)) as opened:
+            stream = opened.streams.video[0]
+            stream.thread_type = "AUTO"
+            for packet in opened.demux(stream):
+                try:
+                    stream.codec_context.decode(packet)
+                except av.error.FFmpegError:
+                    continue
+    except av.error.FFmpegError:
+        return
+
+
+def open_encoder(settings: EncodeSettings) -> None:
+    choice = choose(MKV, "yuv420p", *SIZE, settings)
+    context = av.CodecContext.create(choice.encoder, "w")
+    context.options = choice.options
+    context.width, context.height = SIZE
+    context.pix_fmt, context.time_base = "yuv420p", Fraction(1, 25)
+    open_strictly(choice, context.open)
+
+
+@pytest.mark.parametrize("codec", ["ffv1", "mpeg2video"])
+def test_damage_decoded_while_an_encoder_opens_is_not_written_to_stderr(codec, capfd, caplog):
+    data, ends = damaged(codec), threading.Event()
+
+    def keep_decoding() -> None:
+        while not ends.is_set():
+            decode(data)
+
+    threads = [threading.Thread(target=keep_decoding) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        open_encoder(EncodeSettings(encoder="ffv1"))
+    ends.set()
+    for thread in threads:
+        thread.join()
+    assert capfd.readouterr().err == ""
+    assert caplog.records == []
+
+
+def test_an_unknown_parameter_is_still_read_after_that(caplog):
+    open_encoder(EncodeSettings(encoder="libx264"))
+    asked = EncodeSettings(encoder="libx264", options=(("x264-params", "no-such-thing=1"),))
+    with pytest.raises(EncoderError, match="no-such-thing"):
+        open_encoder(asked)
+    assert caplog.records == []
