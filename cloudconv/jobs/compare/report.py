@@ -29,6 +29,7 @@ from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.media.read.images import files_of
 from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.sink import Sink
 from cloudconv.report import (
     Comparison,
@@ -60,6 +61,7 @@ class Reporter:
 
     def __init__(self, folder: Path, info: MediaInfo, settings: CompareSettings) -> None:
         self._info = info
+        self._turn = turn_of(info) or UPRIGHT
         self._model, self._baseline = settings.model, settings.baseline
         self._methods, overwrite = settings.methods, settings.overwrite
         names = (PAGE, VIDEO, TABLE, RESULT)
@@ -81,10 +83,10 @@ class Reporter:
 
     def add(self, shown: SampleImages, row: Row | None) -> None:
         """Add a frame to the video, and a scored one to the worst so far if it is among them."""
-        truth = _floats(shown.truth)
+        truth = self._floats(shown.truth)
         # In the order of the methods, whoever made them.
         images = {name: shown.made[name] for name in self._methods}
-        made = {name: None if rgb is None else _floats(rgb) for name, rgb in images.items()}
+        made = {name: None if rgb is None else self._floats(rgb) for name, rgb in images.items()}
         self._show(shown.duration, truth, made)
         model, baseline = made[self._model], made[self._baseline]
         if row is None or model is None or baseline is None:
@@ -114,6 +116,9 @@ class Reporter:
             push = heapq.heappush if len(kept) < SHOWN else heapq.heappushpop
             # No two entries tie on the first two, so that pictures are never compared.
             push(kept, (rank, -(row.index * 4096 + (row.horizon or 0)), comparison))
+
+    def _floats(self, rgb: NDArray[np.uint8]) -> Tensor:
+        return self._turn.samples(torch.from_numpy(rgb)).float().div_(255)
 
     def _show(self, duration: Fraction, truth: Tensor, made: Mapping[str, Tensor | None]) -> None:
         """Add a frame to the video: the truth and each method beside it; None shows black.
@@ -184,10 +189,6 @@ def _table(rows: list[dict[str, Any]]) -> str:
         scores = (score for name in methods for score in row[name].values())
         writer.writerow([*(row[key] for key in plain), *scores])
     return text.getvalue()
-
-
-def _floats(rgb: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(rgb).float().div_(255)
 
 
 def _shrunk(rgb: Tensor, width: int) -> Tensor:

@@ -12,12 +12,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from cloudconv.dreaming.vitals.vitals import Sighting, Vitals
 from cloudconv.dreaming.vitals.words import failures
 from cloudconv.jobs.dream.settings import DreamResult
+from cloudconv.media.turn import Turn
 from cloudconv.report import DreamPage, Picture, ReportFolder, Shot, Video, render_dream
 
 PAGE, RESULT = "index.html", "result.json"
@@ -32,10 +34,12 @@ def write_report(
     rows: Sequence[Vitals],
     pictures: Mapping[int, NDArray[np.uint8]],
     step: Fraction,
+    turn: Turn,
 ) -> None:
     """Write the page and the result; ``history`` is drawn, and the strangest places of ``rows``.
 
-    ``pictures``, (h, w, 3) RGB each, are shown as the new frames of those numbers.
+    ``pictures``, (h, w, 3) RGB each, are shown as the new frames of those numbers. ``turn`` brings
+    all pictures upright.
 
     Raises:
         OutputError: it cannot be written.
@@ -55,8 +59,8 @@ def write_report(
         times=[float(row.end * step) for row in history],
         values=[row.values for row in history],
         limits=result.limits,
-        shots=[_shot(number, picture, step) for number, picture in pictures.items()],
-        strangest=[_strangest(row.strangest, step) for row in rows if row.strangest],
+        shots=[_shot(number, picture, step, turn) for number, picture in pictures.items()],
+        strangest=[_strangest(row.strangest, step, turn) for row in rows if row.strangest],
         video=_video(Path(result.output), Path(result.report or "")),
     )
     texts = {
@@ -78,24 +82,25 @@ def _video(output: Path, folder: Path) -> Video | None:
     return Video(output.name, quote(Path(way).as_posix()))
 
 
-def _shot(number: int, picture: NDArray[np.uint8], step: Fraction) -> Shot:
-    return Shot(_said(number, step), _small(Image.fromarray(picture)))
+def _shot(number: int, picture: NDArray[np.uint8], step: Fraction, turn: Turn) -> Shot:
+    return Shot(_said(number, step), _small(picture, turn))
 
 
-def _strangest(place: Sighting, step: Fraction) -> Shot:
+def _strangest(place: Sighting, step: Fraction, turn: Turn) -> Shot:
     small = Image.fromarray(place.picture)
     x, y, across, down = place.box
     corners = (x, y, x + across, y + down)
     marked = [share * side for share, side in zip(corners, small.size * 2, strict=True)]
     ImageDraw.Draw(small).rectangle(tuple(marked), outline="#ff3b30", width=3)
-    return Shot(f"{_said(place.number, step)}: {place.amount:.2f}", _small(small))
+    return Shot(f"{_said(place.number, step)}: {place.amount:.2f}", _small(np.array(small), turn))
 
 
 def _said(number: int, step: Fraction) -> str:
     return f"frame {number + 1}, {float(number * step):.1f} s"
 
 
-def _small(picture: Image.Image) -> Picture:
+def _small(samples: NDArray[np.uint8], turn: Turn) -> Picture:
+    picture = Image.fromarray(turn.samples(torch.from_numpy(samples), 0).numpy())
     height = max(1, round(picture.height * _WIDTH / picture.width))
     kept = io.BytesIO()
     picture.resize((_WIDTH, height)).save(kept, "JPEG", quality=80)

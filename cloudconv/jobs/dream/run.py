@@ -32,6 +32,7 @@ from cloudconv.jobs.extend.plan import (
 )
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
+from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.encoders import choose_for
 from cloudconv.media.write.target import claim, container_of
 from cloudconv.render.device import (
@@ -156,7 +157,8 @@ def _run(
     )
     if report is not None:
         pictures = {n: shown for n, shown in watch.samples.items() if shown is not None}
-        write_report(report, result, watch.history, rows, pictures, place.step)
+        turn = turn_of(place.info) or UPRIGHT
+        write_report(report, result, watch.history, rows, pictures, place.step, turn)
     return result
 
 

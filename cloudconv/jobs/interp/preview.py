@@ -19,6 +19,7 @@ from cloudconv.media.color import color_space, to_rgb
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
 from cloudconv.media.read import images
+from cloudconv.media.turn import UPRIGHT, Turn
 from cloudconv.media.write.target import is_sequence
 
 WIDTH = 480
@@ -35,7 +36,7 @@ class Preview:
     is replaced, which a comment in it tells, unless ``overwrite`` is on. Raises OutputError at once
     where ``path`` could not be written, is no ``.jpg``, or is in the way of what the run itself
     reads (``inputs``) and writes (``output``). Later nothing is raised: a picture that cannot be
-    written is said once, in ``warnings``.
+    written is said once, in ``warnings``. ``turn`` brings the frames upright.
     """
 
     def __init__(
@@ -45,10 +46,12 @@ class Preview:
         output: Path | None = None,
         *,
         overwrite: bool = False,
+        turn: Turn = UPRIGHT,
     ) -> None:
         self.warnings: list[str] = []
         self._path = Path(path)
         self._overwrite = overwrite
+        self._turn = turn
         self._due = time.monotonic()
         if self._path.suffix.lower() not in _SUFFIXES:
             raise OutputError(f"The preview {path} must have a name that ends in .jpg.")
@@ -69,7 +72,7 @@ class Preview:
         if time.monotonic() < self._due:
             return
         shown = io.BytesIO()
-        _small(frame).save(shown, "JPEG", quality=85, comment=_OURS)
+        _small(frame, self._turn).save(shown, "JPEG", quality=85, comment=_OURS)
         try:
             if not self._is_free():
                 raise FileExistsError(errno.EEXIST, "something else has that name now")
@@ -106,8 +109,8 @@ class Preview:
             return False
 
 
-def _small(frame: Frame) -> Image.Image:
-    """The frame as RGB, area-averaged down to :data:`WIDTH`; alpha is left out."""
+def _small(frame: Frame, turn: Turn) -> Image.Image:
+    """Return the frame as RGB, turned, area-averaged to :data:`WIDTH`; alpha is left out."""
     kind = layout(frame.pix_fmt)
     width = min(frame.width, WIDTH)
     height = max(round(frame.height * width / frame.width), 1)
@@ -119,5 +122,5 @@ def _small(frame: Frame) -> Image.Image:
         averaged = functional.interpolate(plane.float()[None, None], size, mode="area")[0, 0]
         planes.append(averaged.round().to(plane.dtype))
     space = color_space(frame.tags, kind, frame.width, frame.height)
-    rgb = to_rgb(planes, kind, space).clamp(0, 1)
+    rgb = turn.samples(to_rgb(planes, kind, space).clamp(0, 1))
     return Image.fromarray((rgb * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())

@@ -24,6 +24,7 @@ from cloudconv.jobs.interp.settings import InterpPlan, InterpResult, InterpSetti
 from cloudconv.jobs.interp.trial import Trial, measure
 from cloudconv.jobs.interp.video import VideoRender
 from cloudconv.media.read import images
+from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.encoders import choose_for
 from cloudconv.media.write.target import container_of, noted
 from cloudconv.render.device import (
@@ -170,7 +171,13 @@ def _preview(job: VideoPlan) -> Preview | None:
     settings = job.settings
     if settings.preview is None:
         return None
-    return Preview(settings.preview, [job.info.path], job.output, overwrite=settings.overwrite)
+    return Preview(
+        settings.preview,
+        [job.info.path],
+        job.output,
+        overwrite=settings.overwrite,
+        turn=turn_of(job.info) or UPRIGHT,
+    )
 
 
 def _found(job: VideoPlan, counts: Counts) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from cloudconv.media.carry.carry import Carry
 from cloudconv.media.convert import Palette, encoder_picture, output_tags
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.encoder_options import DEFAULTS, EncodeSettings, parameters_key
 from cloudconv.media.write.encoders import Choice, choose_for
 from cloudconv.media.write.hdr import hdr_parameters
@@ -73,8 +74,16 @@ class Sink:
         self._on_whole = on_whole
         self._container = container_of(self._path)
         check_rate(self._path, rate)
+        turn = UPRIGHT if self._container.kind == "video" else turn_of(info)
+        self._turn = turn or UPRIGHT
+        info = self._turn.info(info)
         choice = choose_for(self._container, info, settings)
         self.warnings = list(choice.warnings)
+        if turn is None:
+            self.warnings.append(
+                f"{self._container.name} cannot hold a rotation that is no quarter turn: the "
+                "pictures stay as they are stored."
+            )
         choice = self._with_hdr(choice, info)
         self.encoder = choice.encoder
         self.pix_fmt = choice.working
@@ -181,6 +190,7 @@ class Sink:
             raise ValueError(f"Output times must be 0 or more and increase, got {frame.time} s.")
         if self._last is not None and tick - self._last < self._least_gap:
             tick = self._later(self._last)
+        frame = self._turn.frame(frame)
         if (frame.width, frame.height) != (self._info.width, self._info.height):
             raise OutputError(
                 f"The frame at {float(frame.time):.3f} s is {frame.width}x{frame.height}, "
@@ -248,10 +258,6 @@ class Sink:
     def _warn_of_losses(self, info: MediaInfo, carry: Carry | None, rate: Fraction | None) -> None:
         container, name = self._container, self._container.name
         if container.kind != "video":
-            if info.display_matrix is not None:
-                self.warnings.append(
-                    f"{name} cannot hold the rotation; the pictures stay unturned."
-                )
             if carry is not None and info.streams:
                 kinds = ", ".join(sorted({stream.kind for stream in info.streams}))
                 self.warnings.append(f"Left out, as {name} cannot hold it: {kinds}.")

@@ -1,0 +1,155 @@
+"""Outputs without a rotation flag show the pictures as a player shows the source."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import struct
+from fractions import Fraction as F
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+import cloudconv
+from cloudconv.media.read.probe import probe
+from tests.helpers.factory import write_clip
+
+WIDTH, HEIGHT = 48, 32
+# By the two-by-two part of the flag: the corner in which the top left one of the file is shown.
+TURNS = {
+    (0, 1, -1, 0): "top right",  # a quarter clockwise: a phone held upright
+    (0, -1, 1, 0): "bottom left",
+    (-1, 0, 0, -1): "bottom right",
+    (-1, 0, 0, 1): "top right",
+    (1, 0, 0, -1): "bottom left",
+    (0, 1, 1, 0): "top left",
+    (0, -1, -1, 0): "bottom right",
+}
+QUARTER = (0, 1, -1, 0)
+
+
+def flag(a: float, b: float, c: float, d: float) -> bytes:
+    unit = 1 << 16
+    parts = [round(value * unit) for value in (a, b, c, d)]
+    return struct.pack("<9i", parts[0], parts[1], 0, parts[2], parts[3], 0, 0, 0, 1 << 30)
+
+
+def clip(
+    path: Path, matrix: bytes, pix_fmt: str = "yuv420p", aspect: F | None = None, frames: int = 6
+) -> Path:
+    """A dark clip with its top left quarter bright red, and a small step from frame to frame."""
+    shown = []
+    for k in range(frames):
+        rgb = np.full((HEIGHT, WIDTH, 3), 8 + 4 * k, np.uint8)
+        rgb[: HEIGHT // 2, : WIDTH // 2] = (220, 10, 10)
+        shown.append(av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format=pix_fmt))
+    return write_clip(path, shown, matrix=matrix, aspect=aspect, pix_fmt=pix_fmt)
+
+
+def red_corner(image: Image.Image) -> str:
+    rgb = np.asarray(image.convert("RGB")).astype(int)
+    redness = rgb[..., 0] - rgb[..., 1]
+    height, width = redness.shape
+    places = {
+        "top left": redness[: height // 2, : width // 2],
+        "top right": redness[: height // 2, width // 2 :],
+        "bottom left": redness[height // 2 :, : width // 2],
+        "bottom right": redness[height // 2 :, width // 2 :],
+    }
+    means = {name: part.mean() for name, part in places.items()}
+    best = max(means, key=lambda name: means[name])
+    assert means[best] > 150
+    assert all(mean < 40 for name, mean in means.items() if name != best)
+    return best
+
+
+def make(source: Path, output: Path, **settings: object) -> cloudconv.InterpResult:
+    return cloudconv.interpolate(source, output, factor=2, model="blend", device="cpu", **settings)
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_pictures_are_turned_by_every_flag(tmp_path: Path, turn: tuple[int, ...]) -> None:
+    result = make(clip(tmp_path / "a.mp4", flag(*turn)), tmp_path / "out" / "%03d.png")
+    assert not any("turn" in text or "rotat" in text for text in result.warnings)
+    for name in ("001.png", "002.png"):
+        with Image.open(tmp_path / "out" / name) as image:
+            assert image.size == ((HEIGHT, WIDTH) if turn[1] else (WIDTH, HEIGHT))
+            assert red_corner(image) == TURNS[turn]
+
+
+@pytest.mark.parametrize("name", ["b.gif", "b.webp", "b.apng"])
+def test_animations_are_turned(tmp_path: Path, name: str) -> None:
+    make(clip(tmp_path / "a.mp4", flag(*QUARTER)), tmp_path / name)
+    with Image.open(tmp_path / name) as image:
+        assert image.size == (HEIGHT, WIDTH)
+        assert red_corner(image) == "top right"
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv422p", "yuv411p", "yuv440p", "yuv422p10le"])
+def test_chroma_that_is_coarser_one_way_is_turned(tmp_path: Path, pix_fmt: str) -> None:
+    source = clip(tmp_path / "a.mkv", flag(*QUARTER), pix_fmt)
+    make(source, tmp_path / "out" / "%03d.jpg")
+    with Image.open(tmp_path / "out" / "001.jpg") as image:
+        assert image.size == (HEIGHT, WIDTH)
+        assert red_corner(image) == "top right"
+
+
+def test_a_video_keeps_the_flag_and_its_pictures(tmp_path: Path) -> None:
+    source = clip(tmp_path / "a.mp4", flag(*QUARTER))
+    make(source, tmp_path / "b.mp4")
+    info = probe(tmp_path / "b.mp4")
+    assert info.display_matrix == probe(source).display_matrix
+    assert (info.width, info.height) == (WIDTH, HEIGHT)
+
+
+def test_another_angle_is_named(tmp_path: Path) -> None:
+    source = clip(tmp_path / "a.mp4", flag(0.7, 0.7, -0.7, 0.7))
+    result = make(source, tmp_path / "b.gif")
+    assert any("no quarter turn" in text for text in result.warnings)
+    with Image.open(tmp_path / "b.gif") as image:
+        assert red_corner(image) == "top left"
+
+
+def test_a_dream_and_a_forecast_are_turned(tmp_path: Path) -> None:
+    source = clip(tmp_path / "a.mp4", flag(*QUARTER), frames=12)
+    cloudconv.extrapolate(source, tmp_path / "b.gif", frames=2, model="hold", device="cpu")
+    cloudconv.dream(source, tmp_path / "c.gif", frames=4, mode="collage", device="cpu")
+    for name in ("b.gif", "c.gif"):
+        with Image.open(tmp_path / name) as image:
+            image.seek(image.n_frames - 1)
+            assert image.size == (HEIGHT, WIDTH)
+            assert red_corner(image) == "top right"
+
+
+def pictures_of(page: Path) -> list[Image.Image]:
+    found = re.findall(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", page.read_text("utf-8"))
+    return [Image.open(io.BytesIO(base64.b64decode(data))) for data in found]
+
+
+def test_both_reports_show_upright_pictures(tmp_path: Path) -> None:
+    source = clip(tmp_path / "a.mp4", flag(*QUARTER), frames=12)
+    compared, dreamt = tmp_path / "compared", tmp_path / "dreamt"
+    cloudconv.compare(source, models=("hold",), report=compared, metrics=("psnr",), device="cpu")
+    cloudconv.dream(
+        source, tmp_path / "b.mp4", frames=4, mode="collage", report=dreamt, device="cpu"
+    )
+    for page in (compared / "index.html", dreamt / "index.html"):
+        shown = pictures_of(page)
+        assert shown
+        assert all(image.width < image.height for image in shown)
+    assert red_corner(pictures_of(compared / "index.html")[0]) == "top right"
+    assert red_corner(pictures_of(dreamt / "index.html")[0]) == "top right"
+    side_by_side = probe(compared / "side_by_side.mp4")
+    assert side_by_side.height > WIDTH, "upright panels below a label"
+
+
+def test_a_preview_is_upright(tmp_path: Path) -> None:
+    source = clip(tmp_path / "a.mp4", flag(*QUARTER))
+    make(source, tmp_path / "b.mp4", preview=tmp_path / "now.jpg")
+    with Image.open(tmp_path / "now.jpg") as image:
+        assert image.size == (HEIGHT, WIDTH)
+        assert red_corner(image) == "top right"
