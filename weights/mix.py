@@ -29,7 +29,7 @@ def mix(first: Path, second: Path, output: Path, only: str = "") -> None:
     if origin["model"] != metadata["model"]:
         model = registry.spec(metadata["model"]).build()
         assert isinstance(model, IFNet), "these are weights of different models"
-        one = model.adopt(origin["model"], {name: tensor.float() for name, tensor in one.items()})
+        one = model.start_from({name: tensor.float() for name, tensor in one.items()})
     assert one.keys() == other.keys(), "these are weights of different models"
     mean = {
         name: (one[name].float() + tensor.float()) / 2 if name.startswith(only) else tensor.float()

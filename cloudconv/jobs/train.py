@@ -15,7 +15,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cloudconv import files, weights
 from cloudconv.errors import (
@@ -328,9 +328,7 @@ def _initialise(model: Model, settings: TrainSettings) -> int:
                 "version of it; start from others, or without."
             ) from error
         return len(state)
-    adopt = getattr(model, "adopt", None)
-    if adopt is not None:
-        state = adopt(spec.name, state)
+    state = model.start_from(state)
     own = model.state_dict()
     fitting = {n: t for n, t in state.items() if n in own and own[n].shape == t.shape}
     if not fitting:
@@ -418,13 +416,13 @@ def _adversary(
 ) -> Adversary | None:
     if not parse_loss(settings.loss).adversarial:
         return None
-    make: Callable[[], nn.Module] | None = getattr(model, "discriminators", None)
-    if make is None:
+    build = model.spec.discriminators
+    if build is None:
         raise SettingsError(
             f"{model.spec.name} has no discriminators, so the adversarial loss cannot train it: "
             "leave that out, or choose multiscale-gan."
         )
-    return Adversary(make().to(device), rate)
+    return Adversary(build().to(device), rate)
 
 
 def _restore(trainer: Trainer, checkpoint: Path, settings: TrainSettings) -> None:

@@ -49,11 +49,17 @@ class ModelSpec:
     neighbouring tiles must share for their seam not to be seen, at scale 1. ``half_precision``:
     16-bit weights and activations keep the picture (measured: within 0.05 dB of float32's
     score). ``fallback``: whether blends may take the place of its pictures where its motion fails,
-    see :mod:`cloudconv.models.fallback`; it then tells what is left over. ``hidden``: left out of
-    lists for people. ``purpose``: what it is for, in a few words. ``time``: what an interpolation
-    takes, start to end, or a forecast, as a share of what the default model of its task takes
-    (medians of paired runs on a CPU), None where nobody has measured. ``training``: the training
-    settings that suit it, where they are not those that suit most (measured).
+    see :mod:`cloudconv.models.fallback`; ``forward`` then takes ``leftover``. ``carries_alpha``:
+    further channels of the pictures (opacity) move as their colours do. ``any_size``: ``forward``
+    takes pictures of any size; the others get sides that are multiples. ``restores_texture``: new
+    pictures have the texture of those that they were made from. ``stages``: the model has
+    ``stages``, whose early pictures training judges, too. ``takes_horizon``: a predictor's
+    ``forward`` takes the number of frames ahead. ``discriminators``: builds fresh critics for the
+    adversarial loss; None where the model has none. ``hidden``: left out of lists for people.
+    ``purpose``: what it is for, in a few words. ``time``: what an interpolation takes, start to
+    end, or a forecast, as a share of what the default model of its task takes (medians of paired
+    runs on a CPU), None where nobody has measured. ``training``: the training settings that suit
+    it, where they are not those that suit most (measured).
     """
 
     name: str
@@ -73,6 +79,12 @@ class ModelSpec:
     half_precision: bool
     hidden: bool = False
     fallback: bool = False
+    carries_alpha: bool = False
+    any_size: bool = False
+    restores_texture: bool = False
+    stages: bool = False
+    takes_horizon: bool = False
+    discriminators: Callable[[], nn.Module] | None = field(default=None, compare=False)
     purpose: str = ""
     time: float | None = None
     training: Mapping[str, object] = field(default_factory=dict, compare=False)
@@ -112,6 +124,14 @@ class Model(nn.Module):
             raise ModelError(f"The scale {scale:g} is not one of {known}: choose one of these.")
         return self.spec.multiple * math.ceil(max(1.0, 1.0 / scale))
 
+    def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Convert another model's tensors to a start for this one's training.
+
+        Returns:
+            Tensors by name. Those that this model lacks, or has in another shape, are not used.
+        """
+        return dict(state)
+
 
 class Around(NamedTuple):
     """The source frames on both sides of a pair.
@@ -132,33 +152,31 @@ class Interpolator(Model):
     are here.
     """
 
-    carries = False
-    """Whether further channels of the pictures (opacity) move as their colours do."""
-
-    pads = True
-    """Whether ``forward`` wants sides that are multiples; else it sees pictures of any size."""
-
-    restores = False
-    """Whether what it makes has the texture of the pictures that it was made from."""
-
-    tells_leftover = False
-    """Whether the result has one more channel: how far apart the two pictures still are, at each
-    pixel, once both have been moved to the timestep. For models with the fallback option."""
-
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
         """The family's own network.
 
-        One with a context of four takes a fifth argument, ``around``: :class:`Around` or None.
+        One with a context of four takes ``around``, :class:`Around` or None, and one with a
+        fallback ``leftover``, see :meth:`interpolate`.
 
         Args:
-            x0, x1: (B, 3, H, W) float32, with ``pads`` H and W multiples of the spec's. Nominally
-                in [0, 1]; values outside are legal, and a network clamps what its convolutions
-                look at. With ``carries`` there may be more than 3 channels.
+            x0, x1: (B, 3, H, W) float32; without the spec's ``any_size`` H and W are multiples of
+                the spec's. Nominally in [0, 1]; values outside are legal, and a network clamps
+                what its convolutions look at. With ``carries_alpha`` there may be more than 3
+                channels.
             timestep: (B, 1, 1, 1) float32 in (0, 1); midpoint-only models get 0.5.
             scale: 1, or one of ``SCALES`` if the spec has the option.
 
         Returns:
             As many channels, float32, not clamped.
+        """
+        raise NotImplementedError
+
+    def stages(
+        self, x0: Tensor, x1: Tensor, timestep: Tensor, around: Around | None = None
+    ) -> list[Tensor]:
+        """Return the results of shorter forms of the network and, last, its own, for training.
+
+        Only where the spec says ``stages``.
         """
         raise NotImplementedError
 
@@ -171,6 +189,7 @@ class Interpolator(Model):
         *,
         scale: float = 1.0,
         around: Around | None = None,
+        leftover: bool = False,
     ) -> Tensor:
         """The pictures at ``timestep`` between ``x0`` and ``x1``.
 
@@ -179,17 +198,19 @@ class Interpolator(Model):
 
         Args:
             x0, x1: (B, 3, H, W) RGB of any size, nominally in [0, 1]. Never written to. For a
-                model that ``carries`` them along, further channels may follow. Two pictures
+                model that ``carries_alpha``, further channels may follow. Two pictures
                 (3, H, W) give one.
             timestep: (B,) in [0, 1], or one number for all.
             scale: the resolution at which motion is estimated, against the picture's own: 0.5
                 for 4K and large motion.
             around: the frames around the pair, which a model with a context of four looks at;
                 without it, it takes the motion to be even.
+            leftover: for a model with a fallback: return one more channel, how far apart the two
+                pictures still are, at each pixel, once both have been moved to the timestep.
 
         Returns:
             As many channels, float32, not clamped: what lies outside [0, 1] in the inputs may
-            pass. With ``tells_leftover`` one more comes last.
+            pass. With ``leftover`` one more comes last.
 
         Raises:
             ModelError: for a scale that the model does not take.
@@ -204,12 +225,14 @@ class Interpolator(Model):
                 )
         if x0.ndim == 3 and x1.ndim == 3:
             beside = None if around is None else Around(*(each[None] for each in around))
-            return self.interpolate(x0[None], x1[None], timestep, scale=scale, around=beside)[0]
+            return self.interpolate(
+                x0[None], x1[None], timestep, scale=scale, around=beside, leftover=leftover
+            )[0]
         if not isinstance(timestep, Tensor):
             if not 0 <= timestep <= 1:
                 raise SettingsError(f"A timestep must be from 0 to 1, got {timestep:g}.")
             timestep = torch.full(x0.shape[:1], float(timestep))
-        most = math.inf if self.carries else COLOURS
+        most = math.inf if self.spec.carries_alpha else COLOURS
         if x0.shape != x1.shape or x0.ndim != 4 or not COLOURS <= x0.shape[1] <= most:
             raise PictureError(
                 "A model takes two batches (B, 3, H, W) of one shape, got "
@@ -223,7 +246,7 @@ class Interpolator(Model):
         height, width = x0.shape[2:]
         multiple = self.multiple(scale)
         x0, x1 = x0.float(), x1.float()
-        if self.pads:
+        if not self.spec.any_size:
             x0, x1 = pad_to_multiple(x0, multiple), pad_to_multiple(x1, multiple)
             if around is not None:
                 before, after, reach = around
@@ -231,10 +254,11 @@ class Interpolator(Model):
                 around = Around(before, pad_to_multiple(after.float(), multiple), reach)
         timestep = timestep.to(x0.device, torch.float32).view(-1, 1, 1, 1)
         result: Tensor
-        if around is not None:
-            result = self(x0, x1, timestep, scale, around)
-        elif self.spec.arbitrary_timestep:
-            result = self(x0, x1, timestep, scale)
+        if self.spec.arbitrary_timestep:
+            options: dict[str, object] = {} if around is None else {"around": around}
+            if leftover:
+                options["leftover"] = True
+            result = self(x0, x1, timestep, scale, **options)
         else:
             result = self._by_halves(x0, x1, timestep, scale)
         return result[..., :height, :width]
@@ -277,6 +301,13 @@ class Predictor(Model):
 
         Returns:
             (B, 3, H, W) float32, the next frame.
+        """
+        raise NotImplementedError
+
+    def stages(self, context: Tensor) -> list[Tensor]:
+        """Return the forecast at smaller sizes, (B, 3, h, w) each, and last at its own.
+
+        Only where the spec says ``stages``.
         """
         raise NotImplementedError
 

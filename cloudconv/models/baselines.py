@@ -12,8 +12,6 @@ from cloudconv.models.base import Interpolator, ModelSpec, Predictor
 class Blend(Interpolator):
     """Linear mix of the two pictures: ``(1 - t)·x0 + t·x1``."""
 
-    carries = True
-
     def __init__(self) -> None:
         super().__init__(BLEND)
 
@@ -24,8 +22,6 @@ class Blend(Interpolator):
 
 class Hold(Interpolator):
     """The earlier picture, whatever the timestep: what a player shows by itself."""
-
-    carries = True
 
     def __init__(self) -> None:
         super().__init__(HOLD)
@@ -75,6 +71,7 @@ BLEND = ModelSpec(
     bytes_per_pixel=48,
     overlap=0,
     half_precision=False,
+    carries_alpha=True,
 )
 
 HOLD = ModelSpec(
@@ -95,6 +92,7 @@ HOLD = ModelSpec(
     bytes_per_pixel=36,
     overlap=0,
     half_precision=False,
+    carries_alpha=True,
 )
 
 LAST = replace(

@@ -33,6 +33,7 @@ from cloudconv.models.texture import restore
 _WIDTHS = (192, 128, 96, 64)
 _MASK, _GATE = slice(4, 5), slice(5, 6)  # behind the two flows of two channels each
 _SHUT = -3.0
+_UNGATED = 12  # inputs of the later blocks without a gate
 _EXITS = 2
 _REFINED = 4  # how much smaller than the picture a motion is refined
 _STRIP = 128  # rows
@@ -54,9 +55,6 @@ class IFNet(Interpolator):
         refines: whether the frames around the pair correct the motion, where they are given.
     """
 
-    carries = True
-    pads = False
-
     def __init__(
         self,
         spec: ModelSpec,
@@ -67,9 +65,8 @@ class IFNet(Interpolator):
     ) -> None:
         super().__init__(spec)
         self._sizes, self._gated = sizes, gated
-        self.restores = gated
         for number, width in enumerate(_WIDTHS[: len(sizes)]):
-            inputs = 7 if number == 0 else 14 if gated else 12
+            inputs = 7 if number == 0 else 14 if gated else _UNGATED
             self.add_module(f"block{number}", Block(inputs, width, 6 if gated else 5, made=6))
         self.refine = Refinement() if refines else None
 
@@ -80,15 +77,16 @@ class IFNet(Interpolator):
         timestep: Tensor,
         scale: float = 1.0,
         around: Around | None = None,
+        leftover: bool = False,
     ) -> Tensor:
         """See ``Interpolator.forward``. Grids, flow, mask and warps are float32 in any dtype."""
         *_, last = self._motions(x0, x1, timestep, scale)
-        return self._refined(x0, x1, timestep, *last, scale, around)
+        return self._refined(x0, x1, timestep, *last, scale, around, leftover)
 
-    def exits(
+    def stages(
         self, x0: Tensor, x1: Tensor, timestep: Tensor, around: Around | None = None
     ) -> list[Tensor]:
-        """The result and before it, for training, what it would be after fewer blocks.
+        """Return what the result would be after fewer blocks and, last, the result.
 
         Shorter networks can be cut out of one that was trained on all of them.
         """
@@ -96,10 +94,11 @@ class IFNet(Interpolator):
         pictures = [self._picture(x0, x1, timestep, *each) for each in early]
         return [*pictures, self._refined(x0, x1, timestep, *last, 1.0, around)]
 
-    def adopt(self, name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Another network's tensors as a start; new inputs count nothing, a new gate is shut."""
+    def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See ``Model.start_from``; new inputs count nothing, a new gate is shut."""
         # Shut, because a gate that starts open learns to blend everything, and stays there.
         own = self.state_dict()
+        new_gate = self._gated and is_ungated(state)
         result = {key: tensor for key, tensor in own.items() if key.startswith("refine.")}
         for tensor_name, tensor in state.items():
             if tensor_name not in own:
@@ -109,7 +108,7 @@ class IFNet(Interpolator):
                 wide = tensor.new_zeros(wanted.shape)
                 wide[:, : tensor.shape[1]] = tensor
                 tensor = wide
-            if self._gated and name == RIFE_46.name and ".lastconv." in tensor_name:
+            if new_gate and ".lastconv." in tensor_name:
                 # The pixel shuffle makes one channel of four neighbouring outputs.
                 axis = 1 if tensor_name.endswith("weight") else 0
                 shut = tensor_name == "block0.lastconv.0.bias"
@@ -146,10 +145,11 @@ class IFNet(Interpolator):
         size: float,
         scale: float,
         around: Around | None,
+        leftover: bool = False,
     ) -> Tensor:
         """The result of a motion that the frames around the pair correct."""
         if self.refine is None or around is None:
-            return self._picture(x0, x1, timestep, motion, size)
+            return self._picture(x0, x1, timestep, motion, size, leftover=leftover)
         coarse = max(size, _REFINED / scale)
         small = motion
         if coarse != size:
@@ -162,8 +162,8 @@ class IFNet(Interpolator):
         change = self.refine(pictures, small, timestep, around.reach)
         if coarse == size:
             change[:, :MOTION] += motion
-            return self._picture(x0, x1, timestep, change, size)
-        return self._picture(x0, x1, timestep, motion, size, change, coarse)
+            return self._picture(x0, x1, timestep, change, size, leftover=leftover)
+        return self._picture(x0, x1, timestep, motion, size, change, coarse, leftover=leftover)
 
     def _inputs(
         self, small: list[Tensor], motion: Tensor | None, timestep: Tensor
@@ -192,13 +192,16 @@ class IFNet(Interpolator):
         size: float,
         change: Tensor | None = None,
         coarse: float = 1.0,
+        *,
+        leftover: bool = False,
     ) -> Tensor:
-        """The result of a motion at a scale, (B, 3 or more, H, W), and with it what is left.
+        """The result of a motion at a scale, (B, 3 or more, H, W).
 
-        ``change``: what is added to the motion, at a ``coarse`` scale.
+        ``change``: what is added to the motion, at a ``coarse`` scale. ``leftover``: one more
+        channel, see ``Interpolator.interpolate``.
         """
         batch, channels, height, width = x0.shape
-        result = x0.new_empty((batch, channels + self.tells_leftover, height, width))
+        result = x0.new_empty((batch, channels + leftover, height, width))
         free = x0.new_empty((batch, 1, height, width)) if self._gated else None
         # Memory is what these steps take their time for; a GPU has nothing to gain by strips.
         # Whole strips there, too: those of a change must be as high as those of the motion.
@@ -252,9 +255,15 @@ class IFNet(Interpolator):
             if motion.shape[1] > MOTION:
                 mixed[:, :COLOURS] += motion[:, MOTION:]
             lerp_into(made, mixed, blend, gate)
-        if self.tells_leftover:
+        if result.shape[1] > channels:
             left = (warped0 - warped1)[:, :COLOURS].abs()
             result[:, channels:].copy_(left.mean(1, keepdim=True))
+
+
+def is_ungated(state: Mapping[str, Tensor]) -> bool:
+    """Return whether the tensors are those of RIFE's own network, without a gate."""
+    later = state.get("block1.conv0.0.0.weight")
+    return later is not None and later.shape[1] == _UNGATED
 
 
 def _changed(motion: Tensor, change: Tensor, gain: float) -> Tensor:
@@ -307,4 +316,7 @@ RIFE_46 = ModelSpec(
     overlap=128,
     half_precision=True,
     fallback=True,
+    carries_alpha=True,
+    any_size=True,
+    stages=True,
 )

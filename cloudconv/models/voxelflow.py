@@ -24,7 +24,7 @@ from cloudconv.models.blocks import Block
 from cloudconv.models.context_cadence import Content, content, steps_of_content
 from cloudconv.models.flow import carried, mean_velocity
 from cloudconv.models.ops import sample, sampling_grid, warp
-from cloudconv.models.rife import RIFE_46
+from cloudconv.models.rife import is_ungated
 
 CONTEXT = 6
 REACH = 15
@@ -109,9 +109,9 @@ class VoxelFlow(Predictor):
             velocity, way = _carried_where(ahead > step, velocity, way)
         return self._picture(scene, ahead, way)
 
-    def adopt(self, name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Another model's tensors as a start: RIFE's are converted, others come as they are."""
-        return from_rife(state) if name == RIFE_46.name else dict(state)
+    def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See ``Model.start_from``: RIFE's tensors are converted, others come as they are."""
+        return from_rife(state) if is_ungated(state) else dict(state)
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
         """Each from the real frames, none from another."""
@@ -352,4 +352,5 @@ VOXELFLOW = ModelSpec(
     overlap=128,
     half_precision=True,
     training={"loss": "psnr", "crop": 192, "batch": 5, "rollout": 8},
+    takes_horizon=True,
 )

@@ -137,7 +137,7 @@ class Renderer:
         self._asked_cpu_streams = cpu_streams
         self._scale = scale
         self._looks_at = model.spec.frames(fallback=fallback)
-        model.tells_leftover = fallback and model.spec.fallback
+        self._falls_back = fallback and model.spec.fallback
         self._warn = on_warning
         self._multiple, self._overlap = grid(model, scale)
         # An allocator that keeps memory for later has none kept for batches of another size.
@@ -322,8 +322,8 @@ class Renderer:
         ]
         timesteps = [float(task.timestep) for task in tasks]
         timestep, reach = self._transfers.up([torch.tensor(timesteps), torch.tensor(reaches)])
-        result = self._network(pictures, timestep, reach)
-        if self._model.tells_leftover:
+        result = self._network(pictures, timestep, reach, leftover=self._falls_back)
+        if self._falls_back:
             result = self._settled(result, pictures, timestep, tasks, looks)
         result = result[: len(tasks) - over]
         return [
@@ -331,18 +331,26 @@ class Renderer:
         ]
 
     def _network(
-        self, pictures: list[Tensor], timestep: Tensor, reach: Tensor | None = None
+        self,
+        pictures: list[Tensor],
+        timestep: Tensor,
+        reach: Tensor | None = None,
+        *,
+        leftover: bool = False,
     ) -> Tensor:
         """What the model makes of the pair that comes first, and the frames around it, if any."""
         x0, x1 = pictures[:2]
-        if x0.shape[1] > COLOURS and not self._model.carries:
-            made = self._network([x[:, :COLOURS] for x in pictures], timestep, reach)
-            share = timestep.view(-1, 1, 1, 1)
-            return torch.cat((made, x0[:, COLOURS:].lerp(x1[:, COLOURS:], share)), 1)
+        if x0.shape[1] > COLOURS and not self._model.spec.carries_alpha:
+            colours = [x[:, :COLOURS] for x in pictures]
+            made = self._network(colours, timestep, reach, leftover=leftover)
+            alpha = x0[:, COLOURS:].lerp(x1[:, COLOURS:], timestep.view(-1, 1, 1, 1))
+            return torch.cat((made[:, :COLOURS], alpha, made[:, COLOURS:]), 1)
 
         def run(a: Tensor, b: Tensor, *outer: Tensor) -> Tensor:
             around = None if reach is None or not outer else Around(outer[0], outer[1], reach)
-            return self._model.interpolate(a, b, timestep, scale=self._scale, around=around)
+            return self._model.interpolate(
+                a, b, timestep, scale=self._scale, around=around, leftover=leftover
+            )
 
         if self._tile is None:
             return run(*pictures)
@@ -368,7 +376,12 @@ class Renderer:
                 one = slice(number, number + 1)
                 part = doubt * blending.share(torch.stack(trials).sum(0))
                 blending.blend_untrusted(
-                    made[one], x0[one], x1[one], timestep[one], part, sharpen=self._model.restores
+                    made[one],
+                    x0[one],
+                    x1[one],
+                    timestep[one],
+                    part,
+                    sharpen=self._model.spec.restores_texture,
                 )
         return made
 

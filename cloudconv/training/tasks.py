@@ -5,7 +5,6 @@ A sample's frames are in the order of time. ``places`` numbers them within their
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -141,16 +140,15 @@ class Interpolation(Goal):
         if self._around:
             reach = (places[:, [1, 4]] - places[:, [0, 3]]) / span[:, None]
             around = Around(_noisy(frames[:, 0], noise), _noisy(frames[:, 4], noise), reach)
-        *earlier, made = self._exits(_noisy(x0, noise), _noisy(x1, noise), timestep, around)
+        *earlier, made = self._stages(_noisy(x0, noise), _noisy(x1, noise), timestep, around)
         naive = x0 + (x1 - x0) * timestep
         return [Made(made, frames[:, middle], naive, frames[:, pair], tuple(earlier))]
 
-    def _exits(
+    def _stages(
         self, x0: Tensor, x1: Tensor, timestep: Tensor, around: Around | None
     ) -> list[Tensor]:
-        exits = getattr(self.model, "exits", None)
-        if exits is not None and self.model.training:
-            return list(exits(x0, x1, timestep, around))
+        if self.model.spec.stages and self.model.training:
+            return self.model.stages(x0, x1, timestep, around)
         given = (x0, x1, timestep) if around is None else (x0, x1, timestep, 1.0, around)
         return [self.model(*given)]
 
@@ -180,16 +178,12 @@ class Rollout(Goal):
         seen = _noisy(context, noise)
         result = []
         for truth in truths:
-            levels = self._levels(seen)
+            staged = self.model.spec.stages
+            levels = self.model.stages(seen) if staged else [self.model(seen)]
             made = levels[-1]
             result.append(Made(made, truth, last, seen, tuple(levels[:-1])))
             seen = torch.cat((seen[:, 1:], made[:, None]), 1)
         return result
-
-    def _levels(self, context: Tensor) -> list[Tensor]:
-        pyramid = getattr(self.model, "pyramid", None)
-        made: list[Tensor] = [self.model(context)] if pyramid is None else list(pyramid(context))
-        return made
 
     def validation_picks(self) -> list[list[int]]:
         return [list(range(self.length))]
@@ -264,8 +258,9 @@ def goal_for(model: Model, *, rollout: int | None, gap: int) -> Goal:
     if isinstance(model, Interpolator):
         return Interpolation(model, gap)
     if isinstance(model, Predictor):
-        told = "horizon" in inspect.signature(model.forward).parameters
-        return Direct(model, rollout or _REACH) if told else Rollout(model, rollout or 1)
+        if model.spec.takes_horizon:
+            return Direct(model, rollout or _REACH)
+        return Rollout(model, rollout or 1)
     assert isinstance(model, Reconstructor)
     return Reconstruction(model)
 

@@ -25,7 +25,7 @@ PREDICT = replace(
     multiple=4,
     build=lambda: Next(PREDICT),
 )
-AHEAD = replace(PREDICT, name="small-horizon", build=lambda: Ahead(AHEAD))
+AHEAD = replace(PREDICT, name="small-horizon", build=lambda: Ahead(AHEAD), takes_horizon=True)
 MIDDLE = replace(
     TINY,
     name="small-middle",
@@ -37,8 +37,8 @@ MIDDLE = replace(
 AGAIN = replace(
     TINY, name="small-autoencoder", task="reconstruct", context=1, build=lambda: Again(AGAIN)
 )
-DUEL = replace(PREDICT, name="small-duel", build=lambda: Duel(DUEL))
-COARSE = replace(PREDICT, name="small-pyramid", build=lambda: Coarse(COARSE))
+DUEL = replace(PREDICT, name="small-duel", build=lambda: Next(DUEL), discriminators=lambda: Judge())
+COARSE = replace(PREDICT, name="small-pyramid", build=lambda: Coarse(COARSE), stages=True)
 
 
 def offer(monkeypatch: pytest.MonkeyPatch, *specs: ModelSpec) -> None:
@@ -80,19 +80,14 @@ class Ahead(Predictor):
 class Coarse(Next):
     """Also gives a picture of half the size, as models of several scales do."""
 
-    def pyramid(self, context: Tensor) -> list[Tensor]:
+    def stages(self, context: Tensor) -> list[Tensor]:
         made: Tensor = self(context)
         return [nn.functional.avg_pool2d(made, 2), made]
 
 
-class Duel(Next):
-    """Has a discriminator for the adversarial loss."""
-
-    def discriminators(self) -> nn.Module:
-        return Judge()
-
-
 class Judge(nn.Module):
+    """A discriminator for the adversarial loss."""
+
     def __init__(self) -> None:
         super().__init__()
         self.look = nn.Conv2d(9, 1, 5, stride=4)

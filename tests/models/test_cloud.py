@@ -136,7 +136,7 @@ def test_training_starts_where_rife_is(name: str) -> None:
     rife = {key: value.float() for key, value in weights.load_state("rife-4.6").items()}
     started = registry.spec(name).build()
     assert isinstance(started, IFNet)
-    started.load_state_dict(started.adopt("rife-4.6", rife), strict=True)
+    started.load_state_dict(started.start_from(rife), strict=True)
     sizes = (16, 8, 4) if name == CLOUD_TURBO.name else (8, 4, 2, 1)[: len(list(blocks(started)))]
     plain = IFNet(registry.spec("rife-4.6"), sizes)
     plain.load_state_dict({k: v for k, v in rife.items() if k in plain.state_dict()}, strict=True)
@@ -156,11 +156,11 @@ def test_the_last_exit_is_the_result_and_the_one_before_it_a_shorter_network() -
     assert isinstance(best, IFNet)
     assert isinstance(fast, IFNet)
     torch.manual_seed(0)
-    best.load_state_dict(best.adopt("rife-4.6", weights.load_state("rife-4.6")))
-    fast.load_state_dict(fast.adopt(CLOUD_BEST.name, best.state_dict()))
+    best.load_state_dict(best.start_from(weights.load_state("rife-4.6")))
+    fast.load_state_dict(fast.start_from(best.state_dict()))
     x0, x1, timestep = pan(0), pan(5), torch.full((1, 1, 1, 1), 0.4)
     with torch.no_grad():
-        shorter, whole = best.exits(x0, x1, timestep)
+        shorter, whole = best.stages(x0, x1, timestep)
         assert torch.allclose(whole, best(x0, x1, timestep), atol=1e-6)
         assert torch.allclose(shorter, fast(x0, x1, timestep), atol=1e-6)
 

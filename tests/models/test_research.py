@@ -305,10 +305,10 @@ def test_what_lies_outside_the_range_passes_through_voxelflow() -> None:
 
 def test_adopting_anothers_weights() -> None:
     state = weights.load_state("rife-4.6")
-    assert VoxelFlow().adopt("rife-4.6", state).keys() == VoxelFlow().state_dict().keys()
+    assert VoxelFlow().start_from(state).keys() == VoxelFlow().state_dict().keys()
     autoencoder = SPECS["autoencoder", "reconstruct"].build()
     predictor = fresh("skip-autoencoder")
-    taken = predictor.adopt("autoencoder", autoencoder.state_dict())  # type: ignore[operator]
+    taken = predictor.start_from(autoencoder.state_dict())
     own = predictor.state_dict()
     assert len(taken) == 8
     assert all(own[name].shape == tensor.shape for name, tensor in taken.items())
@@ -322,10 +322,12 @@ def test_adopting_anothers_weights() -> None:
 def test_multiscale_shows_its_steps_and_has_critics() -> None:
     gan = model(("multiscale-gan", "predict"))
     frames = moving(4)
-    steps = gan.pyramid(frames)  # type: ignore[operator]
+    assert isinstance(gan, Predictor)
+    steps = gan.stages(frames)
     assert [tuple(made.shape[2:]) for made in steps] == [(4, 6), (16, 24), (32, 48), (64, 96)]
     assert torch.equal(steps[-1], gan(frames))
-    critics = gan.discriminators()  # type: ignore[operator]
+    assert gan.spec.discriminators is not None
+    critics = gan.spec.discriminators()
     logits = critics(frames, steps[-1].requires_grad_())
     assert [tuple(x.shape) for x in logits] == [(1, 1)] * 4
     assert not set(critics.state_dict()) & set(gan.state_dict())

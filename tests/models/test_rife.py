@@ -101,8 +101,8 @@ def test_what_lies_outside_the_gamut_passes() -> None:
     assert torch.allclose(rife().interpolate(bright, bright, torch.tensor([0.5])), bright)
 
 
-@pytest.mark.parametrize("tells_leftover", [False, True])
-def test_opacity_moves_with_the_colours(tells_leftover: bool) -> None:
+@pytest.mark.parametrize("leftover", [False, True])
+def test_opacity_moves_with_the_colours(leftover: bool) -> None:
     """A disc of a texture of its own, and of its own opacity, crosses the picture."""
     y, x = torch.meshgrid(torch.arange(96.0), torch.arange(128.0), indexing="ij")
 
@@ -114,10 +114,9 @@ def test_opacity_moves_with_the_colours(tells_leftover: bool) -> None:
         return torch.cat((rgb, inside[None]))[None]
 
     model = registry.load("rife-4.6")
-    model.tells_leftover = tells_leftover
     x0, truth, x1 = frame(56), frame(64), frame(72)
-    made = model.interpolate(x0, x1, torch.tensor([0.5]))
-    assert made.shape[1] == 4 + tells_leftover
+    made = model.interpolate(x0, x1, torch.tensor([0.5]), leftover=leftover)
+    assert made.shape[1] == 4 + leftover
     mixed = (x0 + x1) / 2
     assert psnr(made[:, 3:4], truth[:, 3:4]) > psnr(mixed[:, 3:4], truth[:, 3:4]) + 6
     # What is carried along changes nothing that the network sees.

@@ -137,8 +137,8 @@ class SkipAutoencoder(Predictor):
         """See ``Predictor.forward``."""
         return context[:, -1] + run(self.ladder, context.flatten(1, 2).clamp(0, 1) - 0.5)
 
-    def adopt(self, name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """An autoencoder's encoder as a start: what it saw in one frame it sees in the last."""
+    def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See ``Model.start_from``: an encoder sees in the last frame what it saw in one."""
         result = {key: tensor for key, tensor in state.items() if ".encoder." in key}
         first = "ladder.encoder.0.0.weight"
         if first in result and result[first].shape[1] == 3:

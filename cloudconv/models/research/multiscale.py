@@ -38,10 +38,10 @@ class MultiscaleGan(Predictor):
 
     def forward(self, context: Tensor) -> Tensor:
         """See ``Predictor.forward``."""
-        return self.pyramid(context)[-1]
+        return self.stages(context)[-1]
 
-    def pyramid(self, context: Tensor) -> list[Tensor]:
-        """The forecast at 1/16, 1/4, 1/2 and all of the size, each (B, 3, h, w)."""
+    def stages(self, context: Tensor) -> list[Tensor]:
+        """Return the forecast at 1/16, 1/4, 1/2 and all of the size, each (B, 3, h, w)."""
         stacked = context.flatten(1, 2)
         made: list[Tensor] = []
         for part, generator in zip(_PARTS, self.generators, strict=True):
@@ -53,10 +53,6 @@ class MultiscaleGan(Predictor):
             inputs = torch.cat((seen, guess), 1).clamp(0, 1)
             made.append(guess + run(generator, inputs))
         return made
-
-    def discriminators(self) -> nn.Module:
-        """Fresh critics for training; no part of the model's own weights."""
-        return Discriminators()
 
 
 class Discriminators(nn.Module):
@@ -112,4 +108,6 @@ MULTISCALE_GAN = ModelSpec(
     bytes_per_pixel=1200,
     overlap=96,
     half_precision=True,
+    stages=True,
+    discriminators=Discriminators,
 )
