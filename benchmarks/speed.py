@@ -40,6 +40,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv import weights
+from cloudconv.events import Warned
 from cloudconv.jobs.interp import run as interp
 from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.media.frame import Frame
@@ -283,7 +284,7 @@ def _minterpolate(clip: Path, rate: Fraction, folder: Path) -> list[str]:
     return ["ffmpeg", "-v", "error", "-y", "-i", str(clip), "-vf", way, "-an", made]
 
 
-def _complained(message: str) -> None:
+def _complained(message: Warned) -> None:
     print(message, file=sys.stderr)
 
 

@@ -22,6 +22,7 @@ from cloudconv import errors
 from cloudconv.errors import CloudconvError
 
 if TYPE_CHECKING:
+    from cloudconv.events import Warned
     from cloudconv.jobs.compare.settings import CompareResult
     from cloudconv.jobs.dream.settings import DreamPlan, DreamResult
     from cloudconv.jobs.dream.settings import Progress as DreamProgress
@@ -57,7 +58,7 @@ def interpolate(
     *,
     dry_run: Literal[False] = False,
     on_progress: Callable[[Progress], None] | None = None,
-    on_warning: Callable[[str], None] | None = None,
+    on_warning: Callable[[Warned], None] | None = None,
     **options: Any,
 ) -> InterpResult: ...
 @overload
@@ -174,7 +175,7 @@ def extrapolate(
     *,
     dry_run: Literal[False] = False,
     on_progress: Callable[[ExtrapolateProgress], None] | None = None,
-    on_warning: Callable[[str], None] | None = None,
+    on_warning: Callable[[Warned], None] | None = None,
     **options: Any,
 ) -> ExtrapolateResult: ...
 @overload
@@ -213,7 +214,7 @@ def dream(
     *,
     dry_run: Literal[False] = False,
     on_progress: Callable[[DreamProgress], None] | None = None,
-    on_warning: Callable[[str], None] | None = None,
+    on_warning: Callable[[Warned], None] | None = None,
     **options: Any,
 ) -> DreamResult: ...
 @overload
@@ -254,7 +255,7 @@ def train(
     *,
     recipe: Path | str | None = None,
     on_progress: Callable[[TrainProgress], None] | None = None,
-    on_warning: Callable[[str], None] | None = None,
+    on_warning: Callable[[Warned], None] | None = None,
     **options: Any,
 ) -> TrainResult:
     """Train a model on ``clips``, or (``init``) go on training one that ships; writes ``output``.

@@ -22,15 +22,30 @@ Every message is one clear sentence or two: what was given, what would be accept
 Third-party exceptions are turned into these once, where they enter, with ``raise … from``.
 """
 
+from cloudconv.messages import Word, keyword, rendered
+
 
 class CloudconvError(Exception):
     """Base of all; the command line prints the message and exits with ``exit_code``.
 
-    ``kind`` is what programs tell it by.
+    ``kind`` is what programs tell it by. A message may name options by
+    :func:`cloudconv.messages.option`; its text shows them as keywords.
     """
 
     exit_code = 1
     kind = "other"
+
+    @property
+    def template(self) -> str:
+        """The message, with placeholders for options."""
+        return super().__str__()
+
+    def text(self, word: Word = keyword) -> str:
+        """Return the message; ``word`` shows the options in it."""
+        return rendered(self.template, word)
+
+    def __str__(self) -> str:
+        return self.text()
 
 
 class SettingsError(CloudconvError):

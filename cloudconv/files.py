@@ -24,6 +24,7 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from cloudconv.errors import OutputError, TakenError
+from cloudconv.messages import warning
 
 _parts: set[Path] = set()
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -193,9 +194,7 @@ def keep_aside(part: Path, target: Path) -> TakenError:
         with suppress(FileExistsError):
             put(part, other, overwrite=False)
             break
-    return TakenError(
-        f"{target} appeared while it was made and is left as it is; what was made is in {other}."
-    )
+    return TakenError(warning("taken", {"path": str(target), "other": str(other)}))
 
 
 def write_whole(path: Path, data: bytes, *, of: Path | None = None, overwrite: bool = True) -> None:

@@ -10,7 +10,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1] / "cloudconv"
 ORDER = [
-    *("errors", "files", "timeline", "media", "weights", "metrics", "models", "render"),
+    *(
+        "messages",
+        "errors",
+        "events",
+        "files",
+        "timeline",
+        "media",
+        "weights",
+        "metrics",
+        "models",
+        "render",
+    ),
     *("schedule", "dreaming", "training", "segments", "workers", "report", "jobs", "cli"),
     "__main__",
 ]

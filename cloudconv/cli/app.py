@@ -16,7 +16,7 @@ from typer.exceptions import TyperException
 
 from cloudconv import __version__
 from cloudconv.cli import compare, doctor, dream, extrapolate, interp, models, train
-from cloudconv.cli.console import OPTIONS, Console, in_options, print_error, print_result, say
+from cloudconv.cli.console import OPTIONS, Console, error_text, print_error, print_result, say
 from cloudconv.errors import CloudconvError, SettingsError
 
 INTERRUPTED = 130
@@ -86,7 +86,7 @@ class Commands(TyperGroup):
 def _told(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
     """What is said of an error: a sentence, its kind, and the exit code."""
     if isinstance(error, CloudconvError):
-        return in_options(str(error)), error.kind, error.exit_code
+        return error_text(error), error.kind, error.exit_code
     if isinstance(error, KeyboardInterrupt):
         from cloudconv import files
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,15 @@ from cloudconv.cli import interrupts
 from cloudconv.cli import output as outputs
 from cloudconv.cli.console import (
     Console,
+    as_json,
     clock,
-    in_options,
+    error_text,
     megabytes,
     print_json,
     print_result,
     table,
 )
+from cloudconv.events import Warned
 
 if TYPE_CHECKING:
     from cloudconv.errors import CloudconvError
@@ -58,10 +60,10 @@ def interp_all(
         interrupts.check()
         outcomes[number] = outcome
         if isinstance(outcome, CloudconvError):
-            console.error(_about(inputs[number], str(outcome)))
+            console.error(_about(inputs[number], error_text(outcome)))
 
-    def warn(name: str, message: str) -> None:
-        console.warning(_about(name, message))
+    def warn(name: str, warned: Warned) -> None:
+        console.warning(replace(warned, about=name))
 
     outputs.under_bar(
         console,
@@ -98,8 +100,8 @@ def _tell_plans(
     rows = [["input", "frames", "new", "time", "memory", "output"]]
     for name, plan in told:
         if isinstance(plan, InterpPlan):
-            for message in outputs.remarks(plan):
-                console.warning(_about(name, message))
+            for warned in outputs.remarks(plan):
+                console.warning(replace(warned, about=name))
             counts = str(plan.output_frames), str(plan.new_frames)
             needs = outputs.about(plan.seconds, clock), outputs.about(plan.memory_bytes, megabytes)
             rows.append([name, *counts, *needs, plan.output])
@@ -118,7 +120,7 @@ def _row(name: str, outcome: InterpResult | Exists | CloudconvError) -> list[str
     from cloudconv.jobs.interp.batch import Exists
 
     if isinstance(outcome, CloudconvError):
-        return [name, "failed", "", "", in_options(str(outcome)).split("\n")[0]]
+        return [name, "failed", "", "", error_text(outcome).split("\n")[0]]
     if isinstance(outcome, Exists):
         return [name, "exists", "", "", outcome.output]
     result = "resumed" if outcome.resumed else "done"
@@ -134,5 +136,7 @@ def _data(
     from cloudconv.jobs.interp.batch import Exists
 
     if isinstance(outcome, CloudconvError):
-        return {"input": name, "error": str(outcome)}
-    return {**asdict(outcome), "exists": isinstance(outcome, Exists)}
+        return {"input": name, "error": error_text(outcome)}
+    if isinstance(outcome, Exists):
+        return {**asdict(outcome), "exists": True}
+    return {**as_json(outcome), "exists": False}

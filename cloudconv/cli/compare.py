@@ -201,8 +201,8 @@ def compare(
         result = job.run(
             settings, lambda read, frames: update(read, frames, stage="comparing"), adapting
         )
-    for message in result.warnings:
-        console.warning(message)
+    for warned in result.warnings:
+        console.warning(warned)
     if json:
         print_json(result.as_json())
     elif not quiet:

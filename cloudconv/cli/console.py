@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from cloudconv.cli.progress import Mode, Reporter, clock, reporting
 from cloudconv.cli.streams import print_result
 from cloudconv.cli.streams import tell as say
+from cloudconv.errors import CloudconvError
+from cloudconv.events import Warned
+from cloudconv.messages import flag
 
 __all__ = [
     "Console",
@@ -40,19 +43,23 @@ def in_options(text: str) -> str:
     return _SETTING.sub(option, text)
 
 
+def error_text(error: CloudconvError) -> str:
+    """An error's message, with options as flags."""
+    return in_options(error.text(flag))
+
+
+def as_json(result: Any) -> dict[str, Any]:
+    """The JSON of a result or a plan: its fields, and its warnings as sentences."""
+    data: dict[str, Any] = asdict(result)
+    data["warnings"] = [warned.text(flag) for warned in result.warnings]
+    if "refusals" in data:
+        data["refusals"] = [error_text(error) for error in result.refusals]
+    return data
+
+
 def print_json(value: dict[str, Any]) -> None:
     """Write the one JSON object of a command to stdout."""
-    print_result(json.dumps(_in_options(value), indent=2, allow_nan=False))
-
-
-def _in_options(value: Any, name: str = "") -> Any:
-    """The same for JSON, where only sentences are changed."""
-    if isinstance(value, dict):
-        return {key: _in_options(each, key) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_in_options(each, name) for each in value]
-    is_sentence = name in ("warnings", "refusals", "error") and isinstance(value, str)
-    return in_options(value) if is_sentence else value
+    print_result(json.dumps(value, indent=2, allow_nan=False))
 
 
 def print_error(error: str, kind: str, exit_code: int) -> None:
@@ -81,9 +88,11 @@ class Console:
         if self.verbose:
             say(text)
 
-    def warning(self, text: str) -> None:
+    def warning(self, warned: Warned) -> None:
         """Say what the user should look at, in one line."""
-        say(f"warning: {in_options(text)}")
+        text = warned.text(flag)
+        known = warned.about is None or warned.about in text
+        say(f"warning: {text if known else f'{warned.about}: {text}'}")
 
     def error(self, text: str) -> None:
         """Say why it ended, in one line."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from cloudconv.cli import streams
-from cloudconv.cli.console import Console, print_json, print_result
+from cloudconv.cli.console import Console, as_json, print_json, print_result
 from cloudconv.cli.values import QualityLevel
+from cloudconv.events import Warned
 from cloudconv.timeline import rate_name
 
 if TYPE_CHECKING:
@@ -86,16 +86,16 @@ def encoding(
 def tell_plan(console: Console, plan: Plan, text: str, *, json: bool) -> None:
     """Print what a run would do."""
     if json:
-        print_json(asdict(plan))
+        print_json(as_json(plan))
         return
-    for message in remarks(plan):
-        console.warning(message)
+    for warned in remarks(plan):
+        console.warning(warned)
     print_result(text)
 
 
-def remarks(plan: Plan) -> list[str]:
+def remarks(plan: Plan) -> list[Warned]:
     """What is worth saying of a plan: its warnings, and what a run would refuse."""
-    return [*plan.warnings, *(f"this would be refused: {text}" for text in plan.refusals)]
+    return [*plan.warnings, *(Warned("refused", {"error": error}) for error in plan.refusals)]
 
 
 def watched(
@@ -112,19 +112,19 @@ def watched(
     ``run`` takes ``on_progress`` and ``on_warning``; warnings are shown as soon as they are known.
     ``note`` says in a few words what else a progress tells.
     """
-    told: list[str] = []
+    said: list[Warned] = []
 
-    def warn(message: str) -> None:
-        if message not in told:
-            told.append(message)
-            console.warning(message)
+    def warn(warned: Warned) -> None:
+        if warned not in said:
+            said.append(warned)
+            console.warning(warned)
 
     result = under_bar(console, label, partial(run, on_warning=warn), note)
-    for message in result.warnings:
-        warn(message)
+    for warned in result.warnings:
+        warn(warned)
     console.info(summary(result))
     if json:
-        print_json(asdict(result))
+        print_json(as_json(result))
 
 
 def under_bar(

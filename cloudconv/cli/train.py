@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cloudconv.cli import options, values
-from cloudconv.cli.console import Console, clock, print_json
+from cloudconv.cli.console import Console, as_json, clock, print_json
 
 if TYPE_CHECKING:
     from cloudconv.jobs.train import TrainResult
@@ -274,7 +273,7 @@ def train(
         result = job.run(settings, report, tick, on_warning=console.warning)
     console.info(_summary(result))
     if json:
-        print_json(asdict(result))
+        print_json(as_json(result))
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
 

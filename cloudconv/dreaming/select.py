@@ -10,6 +10,7 @@ import numpy as np
 from cloudconv.dreaming.material.material import Material, spread
 from cloudconv.dreaming.material.similarity import Floats, distances, repetition, thumbnails
 from cloudconv.dreaming.material.stabilise import SOFT, fineness
+from cloudconv.events import Warned
 
 _LEAST = 8  # frames; fewer are no material for anything that plays them
 _SHORT = 24  # frames; of fewer a collage shows the same again within a second
@@ -29,11 +30,11 @@ _RESTLESS = 0.6  # … below that share of what is usual
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A mode's name, a sentence on why, and one on why it may not hold, if so."""
+    """A mode's name, a sentence on why, and a warning of why it may not hold, if so."""
 
     mode: str
     why: str
-    doubt: str | None = None
+    doubt: Warned | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +149,5 @@ def _back_and_forth(apart: Floats, why: str) -> Choice:
     rests = np.convolve(changes, np.full(_REST, 1 / _REST), "valid").min()
     doubt = None
     if rests > _RESTLESS * changes.mean():
-        doubt = (
-            "The motion of this clip never rests: where real frames go back and forth, time will "
-            "be seen to turn."
-        )
+        doubt = Warned("motion-never-rests")
     return Choice("texture", f"texture: {why}.", doubt)

@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from cloudconv.errors import InputError
+from cloudconv.errors import InputError, OutputError
+from cloudconv.events import Warned
 from cloudconv.jobs.extend.context import WINDOW, Context, gather
 from cloudconv.jobs.extend.plan import (
     ContinueOutcome,
@@ -78,7 +79,7 @@ class ExtrapolatePlan(ExtrapolateOutcome):
     pix_fmt: str
     memory_bytes: int
     seconds: float
-    refusals: list[str]
+    refusals: list[OutputError]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,13 +100,13 @@ class _Job:
     need: int
     device: torch.device
     dtype: torch.dtype
-    warnings: tuple[str, ...]
+    warnings: tuple[Warned, ...]
 
 
 def run(
     settings: ExtrapolateSettings,
     on_progress: Callable[[Progress], None] | None = None,
-    on_warning: Callable[[str], None] | None = None,
+    on_warning: Callable[[Warned], None] | None = None,
 ) -> ExtrapolateResult:
     """Forecast what follows ``settings.input`` into a new file and say what was done.
 
@@ -155,7 +156,7 @@ def plan(settings: ExtrapolateSettings) -> ExtrapolatePlan:
     Raises :class:`~cloudconv.errors.CloudconvError`.
     """
     set_threads(settings.threads)
-    refusals: list[str] = []
+    refusals: list[OutputError] = []
     with ExitStack() as stack:
         job = _prepare(settings, stack, refusals)
     place, info = job.place, job.place.info
@@ -175,7 +176,7 @@ def plan(settings: ExtrapolateSettings) -> ExtrapolatePlan:
 
 
 def _prepare(
-    settings: ExtrapolateSettings, stack: ExitStack, refusals: list[str] | None = None
+    settings: ExtrapolateSettings, stack: ExitStack, refusals: list[OutputError] | None = None
 ) -> _Job:
     spec = registry.spec(settings.model, "predict")
     device = choose_device(settings.device)
@@ -186,11 +187,13 @@ def _prepare(
     _check_context(context, info, settings, spec.context)
     warnings = [*info.warnings, *auto_remarks(settings.device)]
     if len(context.frames) < spec.context:
-        since = "since a cut" if context.cut is not None else "in the video"
-        warnings.append(
-            f"{spec.name} looks at {spec.context} frames, and there are {len(context.frames)} "
-            f"{since}: the first of them stands in for those that are missing."
-        )
+        short = {
+            "model": spec.name,
+            "needed": spec.context,
+            "found": len(context.frames),
+            "cut": context.cut is not None,
+        }
+        warnings.append(Warned("context-short", short))
     last = context.last
     step = 1 / timing.rate if timing.rate is not None else context.gap or timing.last_duration
     return _Job(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cloudconv.events import Warned
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
@@ -32,4 +34,4 @@ class Outcome:
     output_fps: str | None
     duration: float
     encoder: str
-    warnings: list[str]
+    warnings: list[Warned]

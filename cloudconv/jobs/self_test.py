@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cloudconv.errors import CloudconvError, DeviceError
+from cloudconv.events import Warned
 from cloudconv.jobs.interp import run as interp
 from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
 from cloudconv.media.color import color_space, from_rgb, make_picture
@@ -212,7 +213,7 @@ class _Greedy(Interpolator):
 
 
 def _step_back(device: torch.device) -> str:
-    said: list[str] = []
+    said: list[Warned] = []
     work = partial(Renderer, device=device, dtype=torch.float32, on_warning=said.append)
     frames = _clip(4, *_SMALL)
     found = _rendered(work(_Greedy(device), batch=4), frames)
@@ -275,7 +276,7 @@ def _nvdec(device: torch.device, video: Path) -> str:
     with Source(video, nvdec=device.index or 0) as source:
         found = list(source.frames())
         if not source.by_gpu:
-            raise _AbsentError(" ".join(source.warnings))
+            raise _AbsentError(" ".join(map(str, source.warnings)))
     with Source(video) as source:
         expected = list(source.frames())
     if len(found) != len(expected) or not all(map(Frame.same_picture, found, expected)):

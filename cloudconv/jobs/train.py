@@ -26,9 +26,11 @@ from cloudconv.errors import (
     SettingsError,
     WeightsError,
 )
+from cloudconv.events import Warned
 from cloudconv.media.read import images
 from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.write.target import writing
+from cloudconv.messages import option
 from cloudconv.models import registry
 from cloudconv.models.base import Model, ModelSpec
 from cloudconv.render.device import (
@@ -102,7 +104,7 @@ class TrainResult:
     best: Validation
     seen: Validation | None
     history: list[Validation]
-    warnings: list[str]
+    warnings: list[Warned]
 
 
 def run(
@@ -110,7 +112,7 @@ def run(
     on_progress: Callable[[Progress], None] | None = None,
     on_tick: Callable[[Tick], None] | None = None,
     *,
-    on_warning: Callable[[str], None] | None = None,
+    on_warning: Callable[[Warned], None] | None = None,
     known: MediaInfo | None = None,
     stop: threading.Event | None = None,
 ) -> TrainResult:
@@ -154,7 +156,7 @@ def _run(
     output: Path,
     on_progress: Callable[[Progress], None],
     tick: Callable[[Tick], None],
-    warn: Callable[[str], None],
+    warn: Callable[[Warned], None],
     known: MediaInfo | None,
     stop: threading.Event,
 ) -> TrainResult:
@@ -434,7 +436,7 @@ def _restore(trainer: Trainer, checkpoint: Path, settings: TrainSettings) -> Non
         name = changed[0]
         raise SettingsError(
             f"{checkpoint} belongs to a run with other settings (`{name}` was {kept.get(name)}, "
-            f"now {now[name]}): give the same ones, or start anew with --no-resume."
+            f"now {now[name]}): give the same ones, or start anew with {option('resume', False)}."
         )
     trainer.restore(state)
 

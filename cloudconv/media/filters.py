@@ -18,6 +18,8 @@ import av.filter
 import numpy as np
 from av.filter.context import FilterContext
 
+from cloudconv.messages import option
+
 from ..errors import InputError, ModelError
 from .frame import Frame
 
@@ -63,7 +65,8 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
     if min(first.width, first.height) < MINTERPOLATE_SIDE:
         raise ModelError(
             f"minterpolate cannot interpolate {first.width}x{first.height} pictures: "
-            f"it needs at least {MINTERPOLATE_SIDE} pixels a side. Leave it out of --against."
+            f"it needs at least {MINTERPOLATE_SIDE} pixels a side. Leave it out of "
+            f"{option('against')}."
         )
     tick = _tick(first, rate)
     graph = av.filter.Graph()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cloudconv.errors import ModelError, PictureError, SettingsError
+from cloudconv.messages import option
 from cloudconv.models.ops import pad_to_multiple
 
 Task = Literal["interpolate", "predict", "reconstruct"]
@@ -34,7 +35,7 @@ def check_finite(total: Tensor, time: Fraction | None = None) -> None:
         where = "" if time is None else f" for {float(time):.3f} s"
         raise ModelError(
             f"The model made a picture{where} whose values are not finite, so nothing is written: "
-            "try --precision fp32, or other weights."
+            f"try {option('precision', 'fp32')}, or other weights."
         )
 
 

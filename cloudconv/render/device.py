@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from cloudconv.errors import DeviceError, SettingsError
+from cloudconv.events import Warned
+from cloudconv.messages import option
 from cloudconv.models.base import ModelSpec
 from cloudconv.models.ops import warp
 
@@ -47,8 +49,8 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def auto_remarks(name: str) -> list[str]:
-    """A sentence if ``name`` is ``auto`` and an accelerator was found, but not taken."""
+def auto_remarks(name: str) -> list[Warned]:
+    """A warning if ``name`` is ``auto`` and an accelerator was found, but not taken."""
     remark = _auto()[1] if name == "auto" else None
     return [] if remark is None else [remark]
 
@@ -108,9 +110,10 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
             f"There is no precision called {name!r}. Use auto, {', '.join(PRECISIONS)}."
         )
     if name == "fp16" and device.type == "cpu":
-        raise DeviceError("fp16 is for GPUs. On the CPU use --precision bf16 or fp32.")
+        instead = option("precision", "bf16")
+        raise DeviceError(f"fp16 is for GPUs. On the CPU use {instead} or fp32.")
     if name == "bf16" and not has_bf16(device):
-        raise DeviceError("This GPU has no bf16. Use --precision fp16 or fp32.")
+        raise DeviceError(f"This GPU has no bf16. Use {option('precision', 'fp16')} or fp32.")
     return PRECISIONS[name]
 
 
@@ -167,7 +170,7 @@ def processor_name() -> str:
 
 
 @cache
-def _auto() -> tuple[torch.device, str | None]:
+def _auto() -> tuple[torch.device, Warned | None]:
     """What ``auto`` takes, and why not the accelerator that is there."""
     cpu = torch.device("cpu")
     if not torch.accelerator.is_available():
@@ -178,7 +181,8 @@ def _auto() -> tuple[torch.device, str | None]:
     wrong = probe(device, torch.float32)
     if wrong is None:
         return device, None
-    return cpu, f"The CPU works, not {device.type}, which failed a trial: {wrong.rstrip('.')}."
+    failed = {"device": device.type, "why": wrong.rstrip(".")}
+    return cpu, Warned("accelerator-failed", failed)
 
 
 def _exercise(device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -210,7 +214,8 @@ def _check_there(device: torch.device) -> None:
         what = "CUDA GPU" if device.type == "cuda" else f"device for {device.type}"
         raise DeviceError(
             f"{device} was asked for, but there is no working {what} here, or this PyTorch was "
-            f"built without. Use --device cpu, or install a build of PyTorch that has it."
+            f"built without. Use {option('device', 'cpu')}, or install a build of PyTorch that "
+            "has it."
         )
     count = there.device_count()
     if device.index is not None and device.index >= count:

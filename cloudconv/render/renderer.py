@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cloudconv.errors import DeviceError
+from cloudconv.events import Warned
 from cloudconv.media.color import (
     alpha_from_float,
     alpha_to_float,
@@ -25,6 +26,7 @@ from cloudconv.media.color import (
 )
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
+from cloudconv.messages import option
 from cloudconv.models import fallback as blending
 from cloudconv.models.base import COLOURS, FOUR, Around, Interpolator, check_finite
 from cloudconv.models.ops import resize
@@ -108,7 +110,7 @@ class Renderer:
         scale: the model's own option, 1 for models without.
         cpu_streams: on a CPU, how many batches are worked on at once, as far as memory allows.
         fallback: blend where a model's motion leaves much over, and fails on filmed frames.
-        on_warning: told, in a sentence, when memory makes the work go another way than asked for.
+        on_warning: told when memory makes the work go another way than asked for.
 
     Raises:
         ModelError: the model does not take that scale.
@@ -126,7 +128,7 @@ class Renderer:
         scale: float = 1.0,
         cpu_streams: int = 1,
         fallback: bool = False,
-        on_warning: Callable[[str], None],
+        on_warning: Callable[[Warned], None],
     ) -> None:
         self._model = model
         self._device = device
@@ -247,17 +249,17 @@ class Renderer:
         self._size = width, height
         plan = self.plan(width, height, share)
         self._batch, self._tile, self._cpu_streams = plan.batch, plan.tile, plan.cpu_streams
-        free = f"the {gibibytes(plan.free_bytes or 0)} of memory that {self._device} has free"
+        known = {
+            "width": width,
+            "height": height,
+            "free": gibibytes(plan.free_bytes or 0),
+            "device": str(self._device),
+        }
         if self._tile is not None and self._asked_tile == "auto":
-            self._warn(
-                f"A whole {width}x{height} frame does not fit into {free}: frames are worked on in "
-                f"tiles of {self._tile} pixels."
-            )
+            self._warn(Warned("tiles", {**known, "tile": self._tile}))
         if self._asked_batch != "auto" and self._batch < self._asked_batch:
-            self._warn(
-                f"A batch of {self._asked_batch} frames of {width}x{height} does not fit into "
-                f"{free}: the batch is {self._batch}."
-            )
+            sizes = {"asked": self._asked_batch, "batch": self._batch}
+            self._warn(Warned("batch-reduced", {**known, **sizes}))
 
     def _begin(self, items: list[FrameTask | Frame], cpu_streams: CpuStreams) -> _Batch:
         tasks = [item for item in items if isinstance(item, FrameTask)]
@@ -451,25 +453,25 @@ class Renderer:
         assert self._size is not None
         smallest = smallest_tile(self._overlap, self._multiple)
         side = round_up(max(self._size), self._multiple) if self._tile is None else self._tile
+        tile = None
         if self._batch > 1:
             self._batch //= 2
-            step = f"the batch is now {self._batch}"
         elif self._asked_tile != "off" and side > smallest:
-            self._tile = max(smallest, round_up(side // 2, self._multiple))
-            step = f"frames are now worked on in tiles of {self._tile} pixels"
+            tile = self._tile = max(smallest, round_up(side // 2, self._multiple))
         else:
             free = free_memory(self._device)
             raise DeviceError(
                 f"{self._device} ran out of memory on a {self._size[0]}x{self._size[1]} frame"
                 + (f" with {gibibytes(free)} free. " if free is not None else ". ")
                 + (
-                    "Allow tiles (--tile auto), or close other programs."
+                    f"Allow tiles ({option('tile', 'auto')}), or close other programs."
                     if side > smallest
-                    else "Even the smallest tiles do not fit: close other programs, or use another "
-                    "--device."
+                    else "Even the smallest tiles do not fit: close other programs, or use "
+                    f"another {option('device')}."
                 )
             )
-        self._warn(f"{self._device} ran out of memory: {step}.")
+        now = {"device": str(self._device), "batch": self._batch, "tile": tile}
+        self._warn(Warned("out-of-memory", now))
 
 
 def _stack(pictures: list[Tensor | None]) -> Tensor:

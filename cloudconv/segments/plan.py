@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from cloudconv.events import Warned
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.write.encoder_options import EncodeSettings
@@ -61,7 +62,7 @@ class RenderPlan:
         known = self.batch, self.tile, self.cpu_streams, self.threads
         return self.info.width, self.info.height, *known
 
-    def renderer(self, on_warning: Callable[[str], None]) -> Renderer:
+    def renderer(self, on_warning: Callable[[Warned], None]) -> Renderer:
         """The model on its device; see :class:`~cloudconv.render.renderer.Renderer`."""
         device, dtype = torch.device(self.device), PRECISIONS[self.precision]
         renderer = Renderer(

@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Self
 
+from cloudconv.events import Warned
 from cloudconv.media.frame import Frame
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import Sink
@@ -28,10 +29,10 @@ class RendererCache:
     """The renderer of each plan. The model stays loaded as long as it is the same.
 
     Args:
-        on_warning: told, in a sentence, what the renderer of a plan has to say.
+        on_warning: told what the renderer of a plan has to say.
     """
 
-    def __init__(self, on_warning: Callable[[RenderPlan, str], None]) -> None:
+    def __init__(self, on_warning: Callable[[RenderPlan, Warned], None]) -> None:
         self._warn = on_warning
         self._renderer: Renderer | None = None
         self._plan: RenderPlan | None = None
@@ -48,7 +49,7 @@ class RendererCache:
             plan.keep(self._renderer)
         return self._renderer
 
-    def _told(self, message: str) -> None:
+    def _told(self, message: Warned) -> None:
         assert self._plan is not None
         self._warn(self._plan, message)
 

@@ -27,11 +27,13 @@ from cloudconv.errors import (
     TakenError,
     UnfitInputError,
 )
+from cloudconv.events import Warned
 from cloudconv.files import Claim, leftovers, own_name, sync_folder, write_whole
 from cloudconv.media.write.join import join
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import writing
+from cloudconv.messages import option
 from cloudconv.segments.segment import Segment
 
 _VERSION = 1
@@ -56,7 +58,7 @@ class SegmentStore:
 
     A file in it says that it is ours. Its constructor touches nothing.
     ``pinned`` is what the first run chose for itself, and every later one keeps to; None until
-    :meth:`pin`. ``remarks`` says in sentences what became of state that was found.
+    :meth:`pin`. ``remarks`` says what became of state that was found.
     """
 
     def __init__(self, output: Path) -> None:
@@ -66,7 +68,7 @@ class SegmentStore:
         self.finished: dict[int, Finished] = {}
         self.pinned: dict[str, Any] | None = None
         self.adapting = False  # whether weights in it are this run's
-        self.remarks: list[str] = []
+        self.remarks: list[Warned] = []
         self._identity: dict[str, Any] = {}
         self._claim = Claim(output)
         self._known = False  # whether all that the folder holds has been looked at
@@ -175,10 +177,10 @@ class SegmentStore:
         if finished is not None and finished.digest != segment.digest:
             raise OutputError(
                 f"What is finished in {self.path} belongs to another plan of this video; begin "
-                "anew with --no-resume."
+                f"anew with {option('resume', False)}."
             )
 
-    def join(self, output: Sink) -> list[str]:
+    def join(self, output: Sink) -> list[Warned]:
         """Make the output of all segments and delete the folder; returns the sink's warnings."""
         done = [self.finished[number] for number in sorted(self.finished)]
         takes = sum(each.summary.bytes for each in done)
@@ -226,7 +228,8 @@ class SegmentStore:
             return error
         # Another disk, other rights or free memory may help; a damaged input stays so.
         helps = isinstance(error, OutputError | DeviceError) and not isinstance(error, EncoderError)
-        told = type(error)(f"{error} {said}{'; the same command carries on' if helps else ''}.")
+        again = "; the same command carries on" if helps else ""
+        told = type(error)(f"{error.template} {said}{again}.")
         told.__cause__ = error
         return told
 
@@ -252,7 +255,7 @@ class SegmentStore:
     def _take_over(self, *, resume: bool) -> None:
         plan = unsealed((self.path / _PLAN).read_bytes()) if (self.path / _PLAN).is_file() else {}
         if plan is None or (plan and plan.get("version") != _VERSION):
-            self.remarks.append(f"What {self.path} holds cannot be carried on; it is begun anew.")
+            self.remarks.append(Warned("work-unreadable", {"folder": str(self.path)}))
         elif plan and resume:
             self.pinned = plan["decided"]
             self._read_journal()
@@ -263,7 +266,7 @@ class SegmentStore:
                 raise OutputError(
                     f"{self.path} holds {frames} finished frames of work with another "
                     f"{changed}: finish that first, name another output, or throw them away with "
-                    "--no-resume."
+                    f"{option('resume', False)}."
                 )
             if changed:
                 self.pinned = None
@@ -293,10 +296,8 @@ class SegmentStore:
             else:
                 lost += 1
         if lost:
-            self.remarks.append(
-                f"{lost} finished segment{'s' * (lost > 1)} in {self.path} "
-                f"{'are' if lost > 1 else 'is'} damaged and made again."
-            )
+            damaged = {"count": lost, "folder": str(self.path)}
+            self.remarks.append(Warned("segments-damaged", damaged))
 
 
 def clear_finished(output: Path) -> None:

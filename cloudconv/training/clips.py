@@ -20,6 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.errors import InputError, SettingsError
+from cloudconv.events import Warned
 from cloudconv.media.color import rgb_of, thumbnail
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.images import open_pictures, pictures_in, videos_in
@@ -208,7 +209,7 @@ class Windows:
 
     groups: list[list[Clip]]
     sampling: Sampling
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Warned] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         given = [clip for group in self.groups for clip in group]
@@ -221,8 +222,7 @@ class Windows:
                 "smaller crop, fewer frames at once, or a smaller interval."
             )
         if unfit:
-            shown = ", ".join(unfit[:3]) + (", …" if len(unfit) > 3 else "")
-            self.warnings.append(f"Left out {len(unfit)} of {len(given)} clips: {shown}.")
+            self.warnings.append(Warned("clips-left-out", {"unfit": unfit, "given": len(given)}))
 
     def draw(self, *key: int) -> Tensor:
         """The window that belongs to ``key``: (length, 3, H, W) uint8.

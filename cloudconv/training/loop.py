@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 from cloudconv import metrics
 from cloudconv.errors import InputError, ModelError
 from cloudconv.files import write_whole
+from cloudconv.messages import option
 from cloudconv.models.base import Model
 from cloudconv.training.clips import Batch
 from cloudconv.training.losses import Adversary, Loss
@@ -459,7 +460,8 @@ def load_checkpoint(path: Path, device: torch.device) -> State:
     body = len(_KIND) + hashlib.sha256().digest_size
     if data[:body] != _KIND + hashlib.sha256(data[body:]).digest():
         raise InputError(
-            f"The checkpoint {path} is damaged: delete it, or start anew with --no-resume."
+            f"The checkpoint {path} is damaged: delete it, or start anew with "
+            f"{option('resume', False)}."
         )
     state: State = torch.load(io.BytesIO(data[body:]), weights_only=True, map_location=device)
     return state

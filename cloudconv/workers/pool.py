@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 
 from cloudconv.errors import CloudconvError, SettingsError
+from cloudconv.events import Warned
 from cloudconv.render.device import auto_remarks, choose_device, cores
 from cloudconv.workers.events import SOON, Done, Event, Failed, Report, Task, Work
 from cloudconv.workers.processes import run_in_processes
@@ -74,7 +75,7 @@ def parse_workers(workers: str, device: str) -> WorkerConfig:
 
 def settle(
     config: WorkerConfig, device: str, threads: int | None = None
-) -> tuple[WorkerConfig, torch.device, list[str]]:
+) -> tuple[WorkerConfig, torch.device, list[Warned]]:
     """Which device the workers work on, where ``device`` was asked for, each with ``threads``.
 
     Returns:
@@ -92,13 +93,9 @@ def settle(
     chosen = choose_device("auto" if there else "cpu")
     if chosen.type == "cuda":
         return _on(replace(config, cores=_GPU_CORES), chosen, threads), chosen, []
-    remark = (
-        "The CPUs of the cluster work, not its GPUs: the work is planned here, where there is none."
-        if there
-        else "The cluster has no GPU: its CPUs do the work."
-    )
     chosen = choose_device("cpu")
-    return _on(config, chosen, threads), chosen, [remark]
+    warned = Warned("cluster-gpus-unused" if there else "cluster-without-gpu")
+    return _on(config, chosen, threads), chosen, [warned]
 
 
 def _on(config: WorkerConfig, device: torch.device, threads: int | None) -> WorkerConfig:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudconv.errors import CloudconvError, DeviceError
+from cloudconv.messages import option
 from cloudconv.workers.events import AHEAD, SOON, TRIES, Event, Failed, Task, Work, content_of
 from cloudconv.workers.processes import TaskQueue
 from cloudconv.workers.remote import RemoteFile, forget
@@ -171,16 +172,17 @@ class Cluster:
             return
         if not needs["GPU"]:
             raise DeviceError(
-                f"No machine of the cluster has {needs['CPU']} cores: ask for fewer with --threads."
+                f"No machine of the cluster has {needs['CPU']} cores: ask for fewer with "
+                f"{option('threads')}."
             )
         if not any(node.get("GPU", 0) for node in nodes):
             raise DeviceError(
-                "A GPU was asked for, and no machine of the cluster has one: use --device cpu, or "
-                "start Ray where there is a GPU."
+                "A GPU was asked for, and no machine of the cluster has one: use "
+                f"{option('device', 'cpu')}, or start Ray where there is a GPU."
             )
         raise DeviceError(
             f"No machine of the cluster has {needs['CPU']} cores and a GPU: ask for fewer cores "
-            "with --threads."
+            f"with {option('threads')}."
         )
 
     def _room(self) -> int:

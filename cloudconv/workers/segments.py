@@ -11,6 +11,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 
+from cloudconv.events import Warned
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.render.pipeline import prefetch
 from cloudconv.segments.plan import RenderPlan, SegmentTask
@@ -38,7 +39,7 @@ class SegmentResult:
 
 
 class SegmentWork(Work[SegmentTask]):
-    """Renders segments. Reports how many of a segment's frames are encoded, and warnings (str)."""
+    """Renders segments. Reports how many of a segment's frames are encoded, and warnings."""
 
     def __init__(self) -> None:
         self._call: _Call | None = None
@@ -56,7 +57,7 @@ class SegmentWork(Work[SegmentTask]):
                     yield event
             running.result()
 
-    def _warn(self, plan: RenderPlan, message: str) -> None:
+    def _warn(self, plan: RenderPlan, message: Warned) -> None:
         assert self._call is not None
         self._call.warn(plan, message)
 
@@ -93,7 +94,7 @@ class _Call:
                     lengths.popleft()
                     made = 0
 
-    def warn(self, plan: RenderPlan, message: str) -> None:
+    def warn(self, plan: RenderPlan, message: Warned) -> None:
         task = next(task for task, used in self._under_way if used is plan)
         self.events.put(Report(task, message))
 

@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 from cloudconv.cli.app import app
 from cloudconv.cli.console import clock
 from cloudconv.errors import DeviceError, Interrupted, SettingsError
+from cloudconv.events import Warned
 from cloudconv.jobs.interp import run as job
 from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
 from cloudconv.media.write.encoder_options import EncodeSettings
@@ -66,7 +67,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[InterpSettings]]:
             precision="fp32", source_frames=5, output_frames=10, new_frames=4, held_frames=1,
             cuts=[0.5], source_fps="24", output_fps="48", duration=5 / 24, wall_seconds=1.0,
             frames_per_second=10.0, resumed=False, encoder="libx264",
-            warnings=["first\nline", "second"],
+            warnings=[Warned("hdr10", {"encoder": "first\nline"}), Warned("interlaced")],
         )  # fmt: skip
 
     monkeypatch.setattr(job, "run", remember)
@@ -102,7 +103,8 @@ def test_quiet_leaves_only_warnings(clip: Path) -> None:
 
 def test_warnings_are_one_line_each(asked: list[InterpSettings]) -> None:
     lines = run("a.mp4", "--factor", 2).stderr.splitlines()
-    assert lines[:2] == ["warning: first line", "warning: second"]
+    assert lines[0].startswith("warning: first line cannot hold the HDR10")
+    assert lines[1].endswith("With --deinterlace they are made whole first.")
     assert "1 cut held" in lines[2]
 
 

@@ -205,7 +205,7 @@ def test_a_method_that_makes_no_frame_scores_null(tmp_path: Path) -> None:
     known = [row[MINTERPOLATE]["psnr"] for row in result.per_frame]
     assert len(known) == 6
     if None in known:
-        assert any("minterpolate" in warning for warning in result.warnings)
+        assert any("minterpolate" in warning for warning in map(str, result.warnings))
     json.dumps(result.as_json(), allow_nan=False)
 
 

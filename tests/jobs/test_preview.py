@@ -79,7 +79,7 @@ def test_a_picture_that_cannot_be_written_is_only_told(tmp_path: Path, clock: li
         preview.show(frame())
         clock[0] += 2
     assert len(preview.warnings) == 1
-    assert "now.jpg" in preview.warnings[0]
+    assert "now.jpg" in str(preview.warnings[0])
 
 
 def test_a_run_leaves_a_picture(tmp_path: Path) -> None:

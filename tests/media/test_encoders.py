@@ -67,7 +67,7 @@ def test_default_encoder(container, pix_fmt, size, encoder, handed):
 def test_lost_transparency_is_a_warning():
     choice = choose(MP4, "yuva420p", 96, 64)
     assert choice.encoder == "libx264"
-    assert "transparency is dropped" in " ".join(choice.warnings)
+    assert "transparency is dropped" in " ".join(map(str, choice.warnings))
 
 
 def test_hevc_is_tagged_for_apple_players():

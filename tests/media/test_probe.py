@@ -252,7 +252,7 @@ def test_a_cut_off_file_says_so(tmp_path: Path) -> None:
     info = probe(fast)
     assert 10 < info.timing.frames < 36
     assert info.timing.rate == 24
-    assert any("cut off" in warning for warning in info.warnings)
+    assert any("cut off" in warning for warning in map(str, info.warnings))
 
 
 def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:

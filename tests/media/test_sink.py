@@ -260,7 +260,7 @@ def test_lost_aspect_is_a_warning(tmp_path):
     info = info_of(aspect=Fraction(4, 3))
     frames = frames_of([Fraction(0)], Fraction(1))
     sink = write(path, frames, info, encode=EncodeSettings())
-    assert any("4/3" in warning for warning in sink.warnings)
+    assert any("4/3" in warning for warning in map(str, sink.warnings))
 
 
 @pytest.mark.parametrize("encoder", ["libx264", "libx265", "libsvtav1"])

@@ -197,7 +197,7 @@ def test_a_plan_of_another_shape_is_begun_anew(clip: Path, tmp_path: Path, text:
     (work / "segments.jsonl").write_text(json.dumps({"number": "x"}) + "\n[]\n")
     result = cloudconv.interpolate(clip, tmp_path / "o.mkv", **BLEND)
     assert not result.resumed
-    assert any("cannot be carried on" in message for message in result.warnings)
+    assert any("cannot be carried on" in message for message in map(str, result.warnings))
     assert not work.exists()
 
 
@@ -288,7 +288,7 @@ def test_a_kill_right_after_the_output_has_its_name_leaves_nothing(
 @pytest.mark.parametrize(("name", "factor"), [("o.mkv", 60), ("o.gif", 3), ("o.webm", 60)])
 def test_what_a_run_would_refuse_its_plan_refuses(clip: Path, name: str, factor: int) -> None:
     settings = InterpSettings(input=clip, output=clip.with_name(name), factor=F(factor))
-    assert any(".mp4 instead" in refusal for refusal in interp.plan(settings).refusals)
+    assert any(".mp4 instead" in refusal for refusal in map(str, interp.plan(settings).refusals))
     with pytest.raises(OutputError, match=r"\.mp4 instead"):
         interp.run(settings)
 
@@ -313,7 +313,7 @@ def test_the_plan_says_what_it_takes_on_the_disk(
         settings = InterpSettings(input=clip, output=tmp_path / name, factor=F(2), model="blend")
         plan = interp.plan(settings)
         assert plan.disk_bytes == 2 * times * size
-        assert not any("less is free" in message for message in plan.warnings)
+        assert not any("less is free" in message for message in map(str, plan.warnings))
         full = shutil.disk_usage(tmp_path)._replace(free=1000)
         with monkeypatch.context() as patched:
             patched.setattr(interp, "disk_usage", lambda _, full=full: full)

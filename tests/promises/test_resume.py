@@ -238,7 +238,7 @@ def test_a_truncated_segment_is_made_again(stopped: Path, made: Path) -> None:
     os.truncate(path, path.stat().st_size - 1)
     result = interp(made / "a.mkv", stopped / "b.mkv")
     assert result.resumed
-    assert any("1 finished segment" in warning for warning in result.warnings)
+    assert any("1 finished segment" in warning for warning in map(str, result.warnings))
     assert_same(stopped / "b.mkv", made / "whole.mkv")
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cloudconv.errors import DeviceError, ModelError, SettingsError
+from cloudconv.events import Warned
 from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
@@ -46,8 +47,8 @@ def multiplied(frames: list[Frame], factor: int) -> Iterator[FrameTask]:
             yield FrameTask(frame, right, Fraction(part, factor), (k * factor + part) * step, step)
 
 
-def renderer(model: str | Interpolator = "tiny", **options: Any) -> tuple[Renderer, list[str]]:
-    said: list[str] = []
+def renderer(model: str | Interpolator = "tiny", **options: Any) -> tuple[Renderer, list[Warned]]:
+    said: list[Warned] = []
     loaded = registry.load(model) if isinstance(model, str) else model
     options = {"device": CPU, "dtype": torch.float32, "on_warning": said.append, **options}
     return Renderer(loaded, **options), said
@@ -240,7 +241,7 @@ def test_out_of_memory_halves_the_batch_and_says_so() -> None:
     work, said = renderer(model, batch=8)
     made = pixels(work.render(multiplied(frames, 4)))
     assert_alike(made, pixels(renderer("blend")[0].render(multiplied(frames, 4))))
-    assert [text.split(": ")[1] for text in said] == [
+    assert [str(text).split(": ")[1] for text in said] == [
         "the batch is now 4.",
         "the batch is now 2.",
     ]
@@ -275,7 +276,7 @@ def test_what_failed_holds_nothing_while_it_is_tried_again(cpu_streams: int) -> 
     finally:
         gc.enable()
     assert_alike(made, pixels(renderer("blend")[0].render(multiplied(frames, 4))))
-    assert [text.split(": ")[1] for text in said] == ["the batch is now 2."]
+    assert [str(text).split(": ")[1] for text in said] == ["the batch is now 2."]
     assert not any(taken() is not None for taken in model.taken)
 
 
@@ -309,7 +310,7 @@ def test_streams_that_do_not_fit_beside_each_other_give_way() -> None:
     work, said = renderer(model, batch=4, cpu_streams=3)
     made = pixels(work.render(multiplied(frames, 4)))
     assert_alike(made, pixels(renderer("blend")[0].render(multiplied(frames, 4))))
-    assert [text.split(": ")[1] for text in said] == ["the batch is now 2."]
+    assert [str(text).split(": ")[1] for text in said] == ["the batch is now 2."]
     assert torch.get_num_threads() == threads
 
 
@@ -327,9 +328,9 @@ def test_out_of_memory_at_one_frame_falls_back_to_tiles() -> None:
     made = pixels(work.render(multiplied(frames, 2)))
     assert_alike(made, pixels(renderer("blend")[0].render(multiplied(frames, 2))))
     assert len(said) == 3
-    assert "batch is now 1" in said[0]
-    assert "tiles of 240 pixels" in said[1]
-    assert "tiles of 120 pixels" in said[2]
+    assert "batch is now 1" in str(said[0])
+    assert "tiles of 240 pixels" in str(said[1])
+    assert "tiles of 120 pixels" in str(said[2])
 
 
 def test_memory_too_small_for_the_smallest_tile_is_an_error() -> None:
@@ -362,8 +363,8 @@ def test_little_free_memory_means_tiles_from_the_start(monkeypatch: pytest.Monke
     made = pixels(work.render(multiplied(frames, 3)))
     assert_alike(made, pixels(renderer("blend")[0].render(multiplied(frames, 3))))
     assert len(said) == 1
-    assert "640x480" in said[0]
-    assert "tiles of" in said[0]
+    assert "640x480" in str(said[0])
+    assert "tiles of" in str(said[0])
     assert max(max(shape[2:]) for shape in model.sizes) < 640
 
 

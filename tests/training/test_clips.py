@@ -202,7 +202,7 @@ def test_clips_that_cannot_be_used(tmp_path: Path) -> None:
         Windows(open_clips([short]), sampling(2, crop=64))
     long = str(numbered(tmp_path / "long.mkv", 12))
     warned = Windows(open_clips([short, long]), sampling(6))
-    assert "Left out 1 of 2 clips" in warned.warnings[0]
+    assert "Left out 1 of 2 clips" in str(warned.warnings[0])
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(InputError, match="no video and no pictures"):

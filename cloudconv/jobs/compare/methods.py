@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv import metrics
+from cloudconv.events import Warned
 from cloudconv.jobs.compare.samples import Clip, MethodScores, Sample, SampleImages, SampleScores
 from cloudconv.jobs.compare.scores import (
     Meter,
@@ -34,8 +35,7 @@ from cloudconv.render.device import choose_device, choose_precision
 from cloudconv.render.renderer import FrameTask, Renderer
 from cloudconv.schedule.frames import outer_frame
 
-Warn = Callable[[str], None]
-"""Told in sentences."""
+Warn = Callable[[Warned], None]
 
 
 class Method(Protocol):
@@ -208,7 +208,7 @@ class Scorer:
         models: for each method's name the model that it is, or ``minterpolate``.
         settings: of the comparison.
         info: of the clip.
-        warn: told in sentences.
+        warn: told what the renderers say.
     """
 
     def __init__(

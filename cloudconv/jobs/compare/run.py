@@ -17,6 +17,7 @@ from typing import Any
 
 from cloudconv import metrics
 from cloudconv.errors import InputError
+from cloudconv.events import Warned
 from cloudconv.jobs.compare.methods import Warn, renderer_of
 from cloudconv.jobs.compare.report import Reporter
 from cloudconv.jobs.compare.samples import Clip, Sample, Sampler, SampleScores
@@ -65,7 +66,7 @@ def run(
     set_threads(settings.threads)
     info = probe(settings.input, settings.input_fps)
     began = time.monotonic()
-    warnings: dict[str, None] = dict.fromkeys(info.warnings)
+    warnings: dict[Warned, None] = dict.fromkeys(info.warnings)
     with ExitStack() as stack:
         clip = Clip(settings, info)
         sampler = Sampler(settings, clip)
@@ -73,8 +74,8 @@ def run(
         if settings.report is not None:
             reporter = stack.enter_context(Reporter(Path(settings.report), info, settings))
 
-        def warn(message: str) -> None:
-            warnings.setdefault(message)
+        def warn(warned: Warned) -> None:
+            warnings.setdefault(warned)
 
         settings, plan = stack.enter_context(_adapted(settings, info, on_adapting, warn))
         if plan is not None:
@@ -129,7 +130,7 @@ def _adapted(
         _, result = adapt(plan, folder, on_adapting=on_adapting, on_warning=warn)
         save(folder, settings.save_model, overwrite=settings.overwrite, on_warning=warn)
         file = folder / WEIGHTS
-        warn("Only what was held back is scored: the adapted model has learnt from the rest.")
+        warn(Warned("held-back-only"))
         weights = str(file) if file.exists() else model
         yield replace(settings, adapted=result, adapted_weights=weights), plan
 
@@ -180,7 +181,7 @@ class _Table:
         values = ((name, (scores or {}).get(name, math.nan)) for name in self._kept)
         return {name: None if math.isnan(value) else value for name, value in values}
 
-    def result(self, warnings: dict[str, None], began: float) -> CompareResult:
+    def result(self, warnings: dict[Warned, None], began: float) -> CompareResult:
         """Raises InputError: no frame was scored."""
         settings, clip = self._settings, self._clip
         if not self._rows:
@@ -188,7 +189,7 @@ class _Table:
             raise InputError(f"No {what} {clip.info.path} could be scored: cuts are everywhere.")
         for name, scores in self._scores.items():
             if missing := sum(each.missing for each in scores):
-                warnings.setdefault(f"{name} made none of {missing} frames: they score null.")
+                warnings.setdefault(Warned("frames-not-made", {"method": name, "count": missing}))
         methods = {
             name: {
                 str(step): {**each.means(), "seconds_per_frame": seconds_per_frame([each])}
@@ -248,7 +249,7 @@ class _Table:
                 ("clip", f"{info.width}x{info.height}, {info.timing.frames} frames at {rate} fps"),
                 *facts.items(),
                 ("device", f"{result.device}, {result.precision}"),
-                *(("note", warning) for warning in result.warnings),
+                *(("note", str(warned)) for warned in result.warnings),
             ),
         }
 

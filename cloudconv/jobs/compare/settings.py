@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cloudconv.errors import SettingsError
+from cloudconv.events import Warned
 from cloudconv.jobs.compare.scores import DEFAULT_METRICS, SEQUENCE_METRICS, check_metrics
 from cloudconv.jobs.interp.adapt import Adapted, check_settings
 from cloudconv.models import registry
@@ -211,7 +212,7 @@ class CompareResult:
     loses: list[int]
     verdict: str
     wall_seconds: float
-    warnings: list[str]
+    warnings: list[Warned]
 
     @property
     def loses_to_blend(self) -> list[int]:
@@ -228,6 +229,7 @@ class CompareResult:
         result = {field.name: getattr(self, field.name) for field in fields(self)}
         del result["drop" if self.drop is None else "horizon"]
         naive = BLEND.name if self.horizon is None else LAST.name
+        result["warnings"] = [str(warned) for warned in self.warnings]
         result["adapted"] = None if self.adapted is None else asdict(self.adapted)
         result[f"loses_to_{naive}"] = result.pop("loses")
         return result

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from cloudconv.events import Warned
 from cloudconv.jobs.compare.methods import Scorer, Warn
 from cloudconv.jobs.compare.samples import Sample, SampleScores
 from cloudconv.jobs.compare.scores import SEQUENCE_METRICS
@@ -33,7 +34,7 @@ def score_all(
         settings: of the comparison.
         info: of the clip.
         samples: with their frames; taken in a thread of its own.
-        warn: told in sentences.
+        warn: told each warning.
 
     Raises:
         CloudconvError: what decoding or a method raise.
@@ -83,7 +84,7 @@ def _score_shared(
             assert event.task is not None
             if isinstance(event, Done):
                 number = 0
-            elif isinstance(event.message, str):
+            elif isinstance(event.message, Warned):
                 warn(event.message)
             elif event.message[0] == number:  # else a worker has died, and it was scored before
                 yield event.task.samples[number], event.message[1]
@@ -100,13 +101,13 @@ class ScoreTask:
 
 
 class ScoreWork(Work[ScoreTask]):
-    """Scores chunks. Reports the number of each sample with its scores, and warnings (str)."""
+    """Scores chunks. Reports the number of each sample with its scores, and warnings."""
 
     def __init__(self, settings: CompareSettings, threads: int | None) -> None:
         self._settings = settings
         self._threads = threads
         self._scorer: Scorer | None = None
-        self._warnings: list[str] = []
+        self._warnings: list[Warned] = []
 
     def __call__(self, tasks: Tasks[ScoreTask]) -> Generator[Event[ScoreTask], None, None]:
         with prefetch(self._decoded(tasks), 4) as samples, closing(tasks):

@@ -14,7 +14,8 @@ from cloudconv.dreaming.methods.base import MethodSpec, Options
 from cloudconv.dreaming.methods.registry import METHODS, method
 from cloudconv.dreaming.methods.rollout import DEFAULT
 from cloudconv.dreaming.select import choose
-from cloudconv.errors import InputError, SettingsError
+from cloudconv.errors import InputError, OutputError, SettingsError
+from cloudconv.events import Warned
 from cloudconv.jobs.dream.report import PAGE, RESULT
 from cloudconv.jobs.dream.settings import AUTO, DreamSettings
 from cloudconv.jobs.extend.history import gather_material
@@ -41,7 +42,7 @@ class DreamJob:
     spec: MethodSpec
     why: str
     options: Options
-    warnings: list[str]
+    warnings: list[Warned]
 
     @property
     def loops(self) -> bool:
@@ -58,7 +59,7 @@ class DreamJob:
 def prepare(
     settings: DreamSettings,
     stack: ExitStack,
-    refusals: list[str] | None = None,
+    refusals: list[OutputError] | None = None,
     on_share: Callable[[float], None] = lambda _: None,
 ) -> DreamJob:
     """Read the material, and decide all that comes before the first frame.
@@ -94,10 +95,7 @@ def prepare(
     count = len(material)
     start = None if material.cut is None else float(material.cut - info.timing.start)
     if start is not None:
-        warnings.append(
-            f"Only the last scene, from {start:g} s on, is what the dream is made of: {count} "
-            f"frame{'s' if count > 1 else ''}."
-        )
+        warnings.append(Warned("last-scene", {"start": start, "count": count}))
     if count < spec.least_frames:
         raise InputError(
             f"{info.path} has {count} frame{'s' if count > 1 else ''} "
@@ -105,10 +103,7 @@ def prepare(
             f"{spec.name} needs {spec.least_frames}: use the mode {choose(material).mode}."
         )
     if settings.loop and not settings.only_new and start is not None:
-        warnings.append(
-            "The video begins with another scene, so the end cannot lead into it: leave the "
-            "source out with `only_new` for a loop of the dream alone."
-        )
+        warnings.append(Warned("loop-of-another-scene"))
     last = material.last
     place = ExtendPlan(
         settings,
@@ -129,7 +124,7 @@ def prepare(
 
 def _method(
     settings: DreamSettings, material: Material, on_share: Callable[[float], None]
-) -> tuple[MethodSpec, str, str | None]:
+) -> tuple[MethodSpec, str, Warned | None]:
     """The method to use, why, and why it may not hold."""
     if settings.mode != AUTO:
         return method(settings.mode), f"{settings.mode}: asked for.", None

@@ -22,6 +22,8 @@ from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.select import advice
 from cloudconv.dreaming.vitals.vitals import Meter, Vitals
 from cloudconv.dreaming.vitals.words import failures
+from cloudconv.errors import OutputError
+from cloudconv.events import Warned
 from cloudconv.jobs.dream.plan import CHOSEN, DreamJob, prepare
 from cloudconv.jobs.dream.report import write_report
 from cloudconv.jobs.dream.settings import AUTO, DreamPlan, DreamResult, DreamSettings, Progress
@@ -60,7 +62,7 @@ class _Watch:
     meter: Meter
     samples: dict[int, NDArray[np.uint8] | None]
     vitals: Vitals | None = None
-    warning: str | None = None
+    warning: Warned | None = None
     bad_looks: int = 0
     history: list[Vitals] = field(default_factory=list)
 
@@ -68,7 +70,7 @@ class _Watch:
 def run(
     settings: DreamSettings,
     on_progress: Callable[[Progress], None] | None = None,
-    on_warning: Callable[[str], None] | None = None,
+    on_warning: Callable[[Warned], None] | None = None,
 ) -> DreamResult:
     """Dream on from ``settings.input`` into a new file and say what was done.
 
@@ -128,7 +130,7 @@ def _run(
     report: ReportFolder | None,
     began: float,
     tell: Callable[..., None],
-    warn: Callable[[str], None],
+    warn: Callable[[Warned], None],
 ) -> DreamResult:
     settings, place = job.settings, job.place
     warned = False
@@ -168,12 +170,12 @@ def plan(settings: DreamSettings) -> DreamPlan:
     Raises :class:`~cloudconv.errors.CloudconvError`.
     """
     set_threads(settings.threads)
-    refusals: list[str] = []
+    refusals: list[OutputError] = []
     with ExitStack() as stack:
         return _plan(prepare(settings, stack, refusals), refusals)
 
 
-def _plan(job: DreamJob, refusals: list[str]) -> DreamPlan:
+def _plan(job: DreamJob, refusals: list[OutputError]) -> DreamPlan:
     settings, place, info = job.settings, job.place, job.place.info
     choice = choose_for(container_of(place.output), info, settings.encode)
     pixels = info.width * info.height
@@ -259,7 +261,7 @@ def _check_life(job: DreamJob, watch: _Watch, count: int, a_second: int) -> None
     with torch.inference_mode():
         instead = advice(job.material, job.spec.name, job.spec.name if by_choice else None)
     failed = ", ".join(failures(vitals).values())
-    watch.warning = f"The dream leaves the living range by frame {count} ({failed}): {instead}."
+    watch.warning = Warned("dream-dies", {"frame": count, "failed": failed, "advice": instead})
 
 
 def _estimate(job: DreamJob) -> float:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from cloudconv.dreaming.methods.base import MethodSpec
 from cloudconv.dreaming.methods.registry import METHODS, method
 from cloudconv.dreaming.vitals.vitals import Vitals
-from cloudconv.errors import SettingsError
+from cloudconv.errors import OutputError, SettingsError
 from cloudconv.jobs.extend.plan import ContinueOutcome, ContinueSettings
 from cloudconv.jobs.extend.plan import Progress as CommonProgress
 
@@ -100,7 +100,7 @@ class DreamPlan(DreamOutcome):
     pix_fmt: str
     memory_bytes: int
     seconds: float
-    refusals: list[str]
+    refusals: list[OutputError]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,6 @@ The source's frames pass through untouched, and what is made follows them, at th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cloudconv.errors import DeviceError, InputError, SettingsError
+from cloudconv.errors import DeviceError, InputError, OutputError, SettingsError
+from cloudconv.events import Warned
 from cloudconv.jobs.outcome import Outcome
 from cloudconv.jobs.outcome import Progress as CommonProgress
 from cloudconv.jobs.output import origin, output_path, time_base
@@ -206,11 +206,11 @@ class Written:
     new_frames: int
     start: Fraction
     encoder: str
-    warnings: tuple[str, ...]
+    warnings: tuple[Warned, ...]
 
 
 def begun(
-    settings: ContinueSettings, tag: str, refusals: list[str] | None = None
+    settings: ContinueSettings, tag: str, refusals: list[OutputError] | None = None
 ) -> tuple[MediaInfo, Path]:
     """The source and the output's path, both checked before any work.
 
@@ -237,7 +237,7 @@ def write(
     job: ExtendPlan,
     make: Callable[[Frame | None], Iterator[Frame]],
     on_frame: Callable[[int, int], None],
-    on_warning: Callable[[str], None],
+    on_warning: Callable[[Warned], None],
 ) -> Written:
     """Write the source's frames, then those that ``make`` yields, into the output.
 
@@ -275,10 +275,14 @@ def write(
     )
 
 
-def _left_out(sink: Sink) -> list[str]:
-    # What the sink says of slow motion is true of new frames alone: nothing runs beside them.
-    slow = re.compile("it runs at the old speed(; --audio stretch slows it too)?")
-    return [slow.sub("nothing is new in it", message) for message in sink.warnings]
+def _left_out(sink: Sink) -> list[Warned]:
+    """The sink's warnings. Of new frames alone, streams are left out as nothing in them is new."""
+    return [
+        Warned("stream-not-continued", {"stream": warned.parameters["stream"]})
+        if warned.code == "stream-at-old-speed"
+        else warned
+        for warned in sink.warnings
+    ]
 
 
 def _joined(*parts: Iterable[Frame]) -> Iterator[Frame]:

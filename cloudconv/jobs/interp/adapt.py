@@ -26,6 +26,7 @@ import torch
 
 from cloudconv import metrics, weights
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
+from cloudconv.events import Warned
 from cloudconv.files import fresh, keep_aside, put, write_whole
 from cloudconv.jobs import train
 from cloudconv.media.color import rgb_of
@@ -33,6 +34,7 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.read.spool import held
 from cloudconv.media.write.target import writing
+from cloudconv.messages import counted, option
 from cloudconv.models import registry
 from cloudconv.render.renderer import FrameTask, OuterFrame, Renderer
 from cloudconv.segments.fingerprint import (
@@ -90,14 +92,8 @@ class Adapted:
     kept: bool
 
     def __str__(self) -> str:
-        frames = "1 held-back frame" if self.frames == 1 else f"{self.frames} held-back frames"
-        scored = f"{self.gain:+.2f} dB on {frames}"
-        if self.kept:
-            return f"adapted to the video in {self.minutes:.1f} min: {scored}"
-        return (
-            f"Adapting to the video gained too little ({scored}, {LEAST_GAIN} dB are needed): the "
-            "model is used as it ships."
-        )
+        frames = counted(self.frames, "held-back frame")
+        return f"adapted to the video in {self.minutes:.1f} min: {self.gain:+.2f} dB on {frames}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,7 +247,7 @@ def check_folder(folder: Path, plan: AdaptPlan | None, *, lasting: bool = True) 
     if changed:
         raise OutputError(
             f"{folder} holds weights that were adapted with another {', '.join(changed)}: finish "
-            "that first, name another output, or throw them away with --no-resume."
+            f"that first, name another output, or throw them away with {option('resume', False)}."
         )
 
 
@@ -261,7 +257,7 @@ def adapt(
     *,
     lasting: bool = True,
     on_adapting: OnAdapting | None = None,
-    on_warning: Callable[[str], None],
+    on_warning: Callable[[Warned], None],
 ) -> tuple[str, Adapted]:
     """Adapt the model in ``folder``, or go on with that, or find it done.
 
@@ -291,7 +287,8 @@ def adapt(
             _write(folder, state)
     result = Adapted(**state["result"])
     if not result.kept:
-        on_warning(str(result))
+        little = {"gain": result.gain, "frames": result.frames, "least": LEAST_GAIN}
+        on_warning(Warned("adapting-gained-little", little))
     return str(file) if result.kept else plan.model, result
 
 
@@ -305,7 +302,7 @@ def save(
     target: Path | str | None,
     *,
     overwrite: bool,
-    on_warning: Callable[[str], None],
+    on_warning: Callable[[Warned], None],
 ) -> None:
     """Copy the adapted weights to where they were asked for."""
     source = folder / WEIGHTS
@@ -313,7 +310,7 @@ def save(
         return
     target = Path(target)
     if not source.exists():
-        on_warning(f"{target} was not written: nothing was learnt.")
+        on_warning(Warned("nothing-learnt", {"path": str(target)}))
         return
     with writing(target):
         part = fresh(target)
@@ -321,14 +318,15 @@ def save(
         try:
             put(part, target, overwrite=overwrite)
         except FileExistsError:
-            on_warning(str(keep_aside(part, target)))
+            kept = keep_aside(part, target)
+            on_warning(Warned("kept-aside", {"error": kept}))
 
 
 def _learn(
     plan: AdaptPlan,
     file: Path,
     on_adapting: OnAdapting | None,
-    on_warning: Callable[[str], None],
+    on_warning: Callable[[Warned], None],
 ) -> float:
     """Train as long as it was asked for; the seconds, 0 for a video that cannot be learnt from."""
     total = 60 * plan.minutes
@@ -349,7 +347,7 @@ def _learn(
     try:
         done = train.run(settings, on_tick=watch, known=plan.info, stop=stop)
     except (InputError, ModelError) as error:
-        on_warning(f"The video cannot be learnt from: {error}")
+        on_warning(Warned("adapting-failed", {"error": error}))
         return 0.0
     if done.interrupted:
         raise KeyboardInterrupt

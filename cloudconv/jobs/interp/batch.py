@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from cloudconv.errors import CloudconvError, InputError, Interrupted, OutputError, SettingsError
+from cloudconv.events import Warned
 from cloudconv.jobs.interp.finished import Ledger
 from cloudconv.jobs.interp.plan import plan_video
 from cloudconv.jobs.interp.queue import FramesMade, rendering
@@ -98,7 +99,7 @@ def run(
     every: Sequence[InterpSettings],
     on_outcome: Callable[[int, InputOutcome], None],
     on_progress: Callable[[Progress], None] | None = None,
-    on_warning: Callable[[str, str], None] | None = None,
+    on_warning: Callable[[str, Warned], None] | None = None,
 ) -> None:
     """Interpolate every input into the folder, which is made if need be.
 
@@ -178,7 +179,7 @@ class _Batch:
         every: Sequence[InterpSettings],
         on_outcome: Callable[[int, InputOutcome], None],
         on_progress: Callable[[Progress], None] | None,
-        on_warning: Callable[[str, str], None],
+        on_warning: Callable[[str, Warned], None],
     ) -> None:
         self.finished = 0
         self._every = every
@@ -235,7 +236,7 @@ class _Batch:
         settings = self._every[number]
         video = VideoRender(
             plan_video(settings, [each.input for each in self._every]),
-            lambda message: self._warn(str(settings.input), message),
+            lambda warned: self._warn(str(settings.input), warned),
         )
         video.on_adapting = lambda *_: self._report()
         # Before the output has its name, so that a kill right then leaves no doubt.

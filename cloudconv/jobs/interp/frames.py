@@ -78,7 +78,7 @@ def run(pictures: Iterable[Any], settings: FramesSettings) -> Iterator[Any]:
         scale=settings.scale,
         cpu_streams=useful_cpu_streams(device, threads),
         fallback=settings.fallback == "blend",
-        on_warning=lambda message: warnings.warn(message, stacklevel=3),
+        on_warning=lambda warned: warnings.warn(str(warned), stacklevel=3),
     )
     request = Request(
         name=_NAME,

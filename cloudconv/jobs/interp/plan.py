@@ -9,12 +9,13 @@ from pathlib import Path
 
 import torch
 
-from cloudconv.errors import InputError, SettingsError
+from cloudconv.errors import InputError, OutputError, SettingsError
+from cloudconv.events import Warned
 from cloudconv.jobs.interp.adapt import check
 from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.jobs.output import output_path, part_tag
 from cloudconv.media.read.info import MediaInfo
-from cloudconv.media.read.probe import INTERLACED, probe
+from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
 from cloudconv.media.write.target import check_output, check_rate, container_of, is_stdout, noted
 from cloudconv.models import registry
@@ -52,7 +53,7 @@ class VideoPlan:
     device: torch.device
     dtype: torch.dtype
     workers: WorkerConfig
-    notes: list[str]
+    notes: list[Warned]
 
     @property
     def window(self) -> tuple[Fraction, Fraction]:
@@ -62,28 +63,30 @@ class VideoPlan:
         return timing.start + (s.start or 0), end
 
     @property
-    def remarks(self) -> list[str]:
+    def remarks(self) -> list[Warned]:
         """What is worth saying of the input, as it is used, and of the device."""
         whole = self.settings.deinterlace
-        told = [text for text in self.info.warnings if text != INTERLACED or not whole]
-        return [*told, *self.notes, *self._replaced]
+        of_input = [w for w in self.info.warnings if w.code != "interlaced" or not whole]
+        return [*of_input, *self.notes, *self._replaced]
 
     @property
-    def _replaced(self) -> list[str]:
+    def _replaced(self) -> list[Warned]:
         """A rate that the source has, or that keeps hardly any of its frames, is worth a word."""
         own, asked = self.info.timing.rate, self.settings.fps
         if own is None or asked is None or self.settings.slowmo is not None:
             return []
         if asked == own and self.settings.duplicates == "keep":
-            return [f"The source has {rate_name(own)} fps already: nothing is to do."]
+            return [Warned("rate-kept", {"rate": rate_name(own)})]
         share = asked / own
         if share < 1 or share.denominator <= _FEW_KEPT:
             return []
         whole = own * max(2, round(share))
-        return [
-            f"At {rate_name(asked)} fps only one of {share.denominator} source frames is kept, new "
-            f"ones take the place of the others; {rate_name(whole)} fps keeps them all."
-        ]
+        kept = {
+            "rate": rate_name(asked),
+            "one_of": share.denominator,
+            "whole": rate_name(whole),
+        }
+        return [Warned("few-frames-kept", kept)]
 
     @property
     def expected(self) -> int | None:
@@ -100,7 +103,7 @@ class VideoPlan:
 def plan_video(
     settings: InterpSettings,
     inputs: Sequence[Path | str] = (),
-    refusals: list[str] | None = None,
+    refusals: list[OutputError] | None = None,
 ) -> VideoPlan:
     """Look at the input, and decide all that can be decided before its first frame.
 
@@ -223,7 +226,7 @@ def source_of(job: VideoPlan) -> Source:
 
 
 def renderer_of(
-    job: VideoPlan, on_warning: Callable[[str], None], model: str | None = None
+    job: VideoPlan, on_warning: Callable[[Warned], None], model: str | None = None
 ) -> Renderer:
     """The model as the settings want it, or another; batch and tiles not decided yet."""
     settings = job.settings

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from cloudconv import files
 from cloudconv.errors import OutputError
+from cloudconv.events import Warned
 from cloudconv.media.color import color_space, to_rgb
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
@@ -48,7 +49,7 @@ class Preview:
         overwrite: bool = False,
         turn: Turn = UPRIGHT,
     ) -> None:
-        self.warnings: list[str] = []
+        self.warnings: list[Warned] = []
         self._path = Path(path)
         self._overwrite = overwrite
         self._turn = turn
@@ -79,9 +80,8 @@ class Preview:
             files.write_whole(self._path, shown.getvalue())
         except OSError as error:
             if not self.warnings:
-                self.warnings.append(
-                    f"The preview {self._path} could not be written: {error.strerror or error}."
-                )
+                failed = {"path": str(self._path), "why": error.strerror or str(error)}
+                self.warnings.append(Warned("preview-failed", failed))
         self._due = time.monotonic() + _PERIOD
 
     def _check_apart(self, inputs: Sequence[Path], output: Path | None) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloudconv.errors import CloudconvError, Interrupted
+from cloudconv.events import Warned
 from cloudconv.jobs.interp.video import VideoRender
 from cloudconv.render.pipeline import prefetch
 from cloudconv.segments.plan import SegmentTask
@@ -153,7 +154,7 @@ class _Queue:
         return [kept for video in videos if (kept := video.interrupt()) is not None]
 
     def _warn(self, event: Report[SegmentTask]) -> None:
-        if event.task is None or not isinstance(event.message, str):
+        if event.task is None or not isinstance(event.message, Warned):
             return
         current = self._under_way.get(event.task.plan.output)
         if current is not None and current.video is not None:

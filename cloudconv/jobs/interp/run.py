@@ -16,7 +16,8 @@ from pathlib import Path
 from shutil import disk_usage
 from typing import Any
 
-from cloudconv.errors import CloudconvError
+from cloudconv.errors import CloudconvError, OutputError
+from cloudconv.events import Warned
 from cloudconv.jobs.interp.plan import VideoPlan, is_joinable, plan_video, renderer_of, source_of
 from cloudconv.jobs.interp.preview import Preview
 from cloudconv.jobs.interp.queue import FramesMade, rendering
@@ -40,7 +41,7 @@ from cloudconv.timeline import (
 def run(
     settings: InterpSettings,
     on_progress: Callable[[Progress], None] | None = None,
-    on_warning: Callable[[str], None] | None = None,
+    on_warning: Callable[[Warned], None] | None = None,
 ) -> InterpResult:
     """Interpolate ``settings.input`` into a new file and say what was done.
 
@@ -115,10 +116,10 @@ def plan(settings: InterpSettings, inputs: Sequence[Path | str] = ()) -> InterpP
     ``inputs``: what else the command reads. Raises :class:`~cloudconv.errors.CloudconvError`.
     """
     began = time.perf_counter()
-    refusals: list[str] = []
+    refusals: list[OutputError] = []
     job = plan_video(settings, inputs, refusals)
     info, counts, workers = job.info, Counts(), job.workers
-    warnings: dict[str, None] = dict.fromkeys(job.remarks)
+    warnings: dict[Warned, None] = dict.fromkeys(job.remarks)
     set_threads(settings.threads)
     choice = choose_for(container_of(job.output), info, settings.encode)
     with source_of(job) as source:
@@ -140,9 +141,7 @@ def plan(settings: InterpSettings, inputs: Sequence[Path | str] = ()) -> InterpP
     takes = _disk_bytes(job, counts)
     home = next(folder for folder in job.output.absolute().parents if folder.is_dir())
     if takes > disk_usage(home).free:
-        warnings.setdefault(
-            f"It may take about {takes / 1e6:.0f} MB in {home} until all is done, and less is free."
-        )
+        warnings.setdefault(Warned("disk-space", {"bytes": takes, "folder": str(home)}))
     memory, seconds = None, None
     if trial is not None:
         memory = trial.memory_bytes * (workers.count if workers.kind == "local" else 1)
@@ -157,7 +156,7 @@ def plan(settings: InterpSettings, inputs: Sequence[Path | str] = ()) -> InterpP
         seconds=seconds,
         adapt=job.settings.adapt,
         warnings=list(warnings),
-        refusals=list(dict.fromkeys(refusals)),
+        refusals=list({str(error): error for error in refusals}.values()),
     )
 
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-from cloudconv.errors import SettingsError
+from cloudconv.errors import OutputError, SettingsError
 from cloudconv.jobs.interp.adapt import Adapted, check_settings
 from cloudconv.jobs.outcome import Outcome
 from cloudconv.jobs.outcome import Progress as CommonProgress
@@ -143,7 +143,7 @@ class InterpPlan(InterpOutcome):
     memory_bytes: int | None
     disk_bytes: int
     seconds: float | None
-    refusals: list[str]
+    refusals: list[OutputError]
     adapt: float | None = None
 
 

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cloudconv.errors import CloudconvError, UnfitInputError, WeightsError
+from cloudconv.events import Warned
 from cloudconv.jobs.interp.adapt import (
     Adapted,
     AdaptPlan,
@@ -30,6 +31,7 @@ from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import check_free, claim
+from cloudconv.messages import option
 from cloudconv.render.device import precision_name, set_threads
 from cloudconv.render.memory import empty_cache
 from cloudconv.render.pipeline import prefetch
@@ -53,7 +55,7 @@ class VideoRender:
 
     Its :meth:`frames` are made here, or its :meth:`segments` by others; then each of those is
     recorded, and in the end they are joined by :meth:`finish`, or given up by :meth:`give_up`.
-    ``counts`` are those of what is planned so far; ``warnings`` holds sentences, once each;
+    ``counts`` are those of what is planned so far; ``warnings`` holds each once;
     ``found`` is how many output frames an earlier run had made, ``began`` when work on it began,
     in seconds of :func:`time.monotonic`.
 
@@ -65,10 +67,10 @@ class VideoRender:
     ``on_whole``, if set, is told where the whole output is, just before that takes its name.
     """
 
-    def __init__(self, job: VideoPlan, on_warning: Callable[[str], None] | None = None) -> None:
+    def __init__(self, job: VideoPlan, on_warning: Callable[[Warned], None] | None = None) -> None:
         self.job = job
         self.counts = Counts()
-        self.warnings: dict[str, None] = {}
+        self.warnings: dict[Warned, None] = {}
         self._on_warning = on_warning
         self.on_whole: Callable[[Path], None] | None = None
         self.warn(*job.remarks)
@@ -189,10 +191,10 @@ class VideoRender:
             yield task
 
     @staticmethod
-    def remarks(job: VideoPlan, counts: Counts) -> list[str]:
+    def remarks(job: VideoPlan, counts: Counts) -> list[Warned]:
         """What is to be said of a plan as far as it was made."""
         if counts.cadence and job.settings.duplicates == "keep":
-            return [f"{counts.cadence}; --duplicates refill makes the motion even"]
+            return [Warned("cadence-kept", {"cadence": counts.cadence})]
         return []
 
     def _in_one_go(self, tasks: Iterator[FrameTask]) -> Generator[Frame, None, None]:
@@ -278,7 +280,7 @@ class VideoRender:
         elif decided.get("adapted") != pinned(self._store.path, self._model):
             raise WeightsError(
                 f"The adapted weights in {self._store.path} are not those that the finished "
-                "frames were made with: begin anew with --no-resume."
+                f"frames were made with: begin anew with {option('resume', False)}."
             )
         return RenderPlan(
             info=info,
@@ -353,16 +355,16 @@ class VideoRender:
         if self.on_whole is not None:
             self.on_whole(made)
 
-    def warn(self, *messages: str) -> None:
+    def warn(self, *warnings: Warned) -> None:
         """Add to the warnings, and say those that are new."""
-        for message in messages:
-            if message not in self.warnings:
-                self.warnings[message] = None
+        for warned in warnings:
+            if warned not in self.warnings:
+                self.warnings[warned] = None
                 if self._on_warning is not None:
-                    self._on_warning(message)
+                    self._on_warning(warned)
 
 
-def adapt_plan(job: VideoPlan, on_warning: Callable[[str], None]) -> AdaptPlan | None:
+def adapt_plan(job: VideoPlan, on_warning: Callable[[Warned], None]) -> AdaptPlan | None:
     """How the model is adapted to the video; None where it is not."""
     settings = job.settings
     if settings.adapt is None:

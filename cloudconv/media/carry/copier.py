@@ -11,6 +11,7 @@ from av.container import InputContainer, OutputContainer
 from av.stream import Disposition
 
 from cloudconv.errors import OutputError
+from cloudconv.events import Warned
 from cloudconv.media.carry.carry import Carry, fresh_tags, open_again
 from cloudconv.media.carry.slow_audio import Stretcher, add_audio, choose_format
 from cloudconv.media.carry.subtitles import TEXT, SubtitleConverter
@@ -20,6 +21,7 @@ from cloudconv.media.read.demux import open_container, read_packets
 from cloudconv.media.write.matroska import chapters_element
 from cloudconv.media.write.muxer import add_copy, can_hold
 from cloudconv.media.write.target import Container
+from cloudconv.messages import option
 
 
 class Copier:
@@ -42,7 +44,7 @@ class Copier:
     ) -> None:
         self._seekable = seekable
         self._unlisted = unlisted
-        self.warnings: list[str] = []
+        self.warnings: list[Warned] = []
         self.chapters = b""
         self._carry = carry
         self._container = container
@@ -71,7 +73,7 @@ class Copier:
             for key in [key for key in tags if key.lower() == "timecode"]:
                 given = tags.pop(key)
                 if rate is None or timing.rate is None:
-                    self.warnings.append("The time code is left out: the frame rate varies.")
+                    self.warnings.append(Warned("time-code"))
                     continue
                 cut = self._carry.origin - timing.start
                 moved = timecode_at_rate(given, timing.rate, rate, cut)
@@ -109,19 +111,13 @@ class Copier:
             if track.slowed is not None and self._carry.start is None:
                 led = max(led, track.slowed.led)
             if track.slowed is not None and track.slowed.lost:
-                self.warnings.append(
-                    f"{_named(track.source)} is damaged: {track.slowed.lost} of its packets could "
-                    "not be decoded, and silence is in their place."
-                )
+                lost = {"stream": _named(track.source), "packets": track.slowed.lost}
+                self.warnings.append(Warned("sound-damaged", lost))
             if track.moved:
-                self.warnings.append(
-                    f"The clock of {_named(track.source)} steps back: "
-                    f"{track.moved} of its packets are moved behind those before them."
-                )
+                moved = {"stream": _named(track.source), "packets": track.moved}
+                self.warnings.append(Warned("clock-steps-back", moved))
         if led > PRIMING:
-            self.warnings.append(
-                f"{float(led):.3f} s of audio from before the first video frame are left out."
-            )
+            self.warnings.append(Warned("early-sound", {"seconds": float(led)}))
         if self._input is not None:
             self._input.close()
 
@@ -136,8 +132,8 @@ class Copier:
             elif self._carry.copies_timed or (self._carry.audio and stream.type == "audio"):
                 timed.append(stream)
             else:
-                advice = "; --audio stretch slows it too" if stream.type == "audio" else ""
-                self._drop(stream, f"it runs at the old speed{advice}")
+                sound = stream.type == "audio"
+                self._drop("stream-at-old-speed", stream, stretches=sound)
         for stream in timed:
             self._add_timed(stream)
         if self._tracks.by_index:
@@ -162,7 +158,7 @@ class Copier:
             target = self._copy_of(stream)
             self._covers.append(Track(stream, target))
         else:
-            self._drop(stream)
+            self._refuse(stream)
 
     def _add_timed(self, stream: Any) -> None:
         codec = codec_name(stream)
@@ -179,25 +175,28 @@ class Copier:
             converter = SubtitleConverter(stream, target)
             self._tracks.by_index[stream.index] = Track(stream, target, converter)
             if codec in ("ass", "ssa"):
-                self.warnings.append(
-                    f"{self._container.name} cannot hold {codec} subtitles: {_named(stream)} "
-                    f"becomes {self._container.subtitles} and loses its styles."
-                )
+                plain = {
+                    "container": self._container.name,
+                    "codec": codec,
+                    "stream": _named(stream),
+                    "becomes": self._container.subtitles,
+                }
+                self.warnings.append(Warned("subtitles-plain", plain))
         elif stream.type == "audio" and self._carry.copies_only:
             raise OutputError(
-                f"{self._container.name} cannot hold {_named(stream)}: leave --audio copy out, or "
-                "write an .mkv."
+                f"{self._container.name} cannot hold {_named(stream)}: leave "
+                f"{option('audio', 'copy')} out, or write an .mkv."
             )
         elif stream.type == "audio" and self._carry.loop_until is None:
             self._add_encoded(stream, Fraction(1))
         else:
-            self._drop(stream)
+            self._refuse(stream)
 
     def _add_encoded(self, stream: Any, factor: Fraction) -> None:
         """Audio that is slowed, or that the container cannot hold as it is (a factor of 1)."""
         chosen = choose_format(stream, self._container.muxer)
         if chosen is None:
-            self._drop(stream, "it cannot be decoded and encoded again")
+            self._drop("stream-unreadable", stream)
             return
         target = add_audio(self._out, chosen)
         self._label(stream, target)
@@ -213,10 +212,12 @@ class Copier:
         before, after = stream.codec_context, target.codec_context
         codec = after.codec.canonical_name
         if codec != before.codec.canonical_name:
-            why = "as it is slowed" if factor != 1 else f"as {self._container.name} cannot hold it"
-            self.warnings.append(f"{_named(stream)} becomes {codec}, {why}.")
+            refusing = None if factor != 1 else self._container.name
+            becomes = {"stream": _named(stream), "codec": codec, "container": refusing}
+            self.warnings.append(Warned("sound-encoded", becomes))
         if after.layout.nb_channels != before.layout.nb_channels:
-            self.warnings.append(f"{_named(stream)} is mixed down to {chosen.layout}.")
+            mixed = {"stream": _named(stream), "layout": chosen.layout}
+            self.warnings.append(Warned("sound-mixed-down", mixed))
 
     def _copy_of(self, stream: Any) -> Any:
         target = add_copy(self._out, stream)
@@ -240,9 +241,11 @@ class Copier:
     def _accepts(self, stream: Any) -> bool:
         return can_hold(self._container.muxer, stream, unlisted=self._unlisted)
 
-    def _drop(self, stream: Any, reason: str | None = None) -> None:
-        why = reason or f"{self._container.name} cannot hold it"
-        self.warnings.append(f"{_named(stream)} is left out: {why}.")
+    def _refuse(self, stream: Any) -> None:
+        self._drop("stream-refused", stream, container=self._container.name)
+
+    def _drop(self, code: str, stream: Any, **parameters: Any) -> None:
+        self.warnings.append(Warned(code, {"stream": _named(stream), **parameters}))
 
     def _add_chapters(self, source: InputContainer) -> None:
         kept: list[Any] = []
@@ -263,7 +266,7 @@ class Copier:
         if self._unlisted and self._seekable:
             self.chapters = chapters_element(kept)
         elif self._unlisted:
-            self.warnings.append("The chapters are left out: the sound allows none on a pipe.")
+            self.warnings.append(Warned("chapters-on-a-pipe"))
 
 
 def _first_packet(carry: Carry, index: int) -> Any:

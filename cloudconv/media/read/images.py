@@ -23,6 +23,7 @@ from cloudconv.media.read.demux import (
     parts_of,
     read_packets,
 )
+from cloudconv.messages import option
 
 SEQUENCE_RATE = Fraction(25)
 _MILLISECOND = Fraction(1, 1000)
@@ -139,7 +140,7 @@ def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
             if videos:
                 raise InputError(
                     f"The folder {path} holds videos: give one of them, or all of them to interp "
-                    "with --out-dir."
+                    f"with {option('out_dir')}."
                 )
             if not files:
                 raise InputError(

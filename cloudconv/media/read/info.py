@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from cloudconv.events import Warned
 from cloudconv.media.frame import ColorTags
 
 
@@ -82,4 +83,4 @@ class MediaInfo:
     timing: Timing
     streams: tuple[StreamInfo, ...]
     metadata: dict[str, str]
-    warnings: tuple[str, ...]
+    warnings: tuple[Warned, ...]

@@ -23,6 +23,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from cloudconv.errors import InputError
+from cloudconv.events import Warned
 from cloudconv.media import linear
 from cloudconv.media.formats import is_float, working_format
 from cloudconv.media.frame import ColorTags
@@ -39,19 +40,11 @@ from cloudconv.media.read.info import MediaInfo, StreamInfo, Timing
 from cloudconv.media.read.rates import constant_rate, single_frame_rate
 from cloudconv.media.read.spool import is_growing, local_file
 from cloudconv.media.write.matroska import segment_end
+from cloudconv.messages import option
 
 # A last frame that is shown for so many of the others' durations is meant to be.
 _LONG = 2
 
-INTERLACED = (
-    "The video is interlaced; its frames are taken as they are, with both fields. "
-    "With --deinterlace they are made whole first."
-)
-"""What is said of interlaced video; it is not true of frames that were deinterlaced."""
-
-_CLIPPED = (
-    "Pictures of linear light are taken as sRGB with 16 bits, and what is brighter than 1 as 1."
-)
 _ENOUGH = 48  # frames by which the rate is judged of what is read as it comes
 _FAR = 10**9  # seconds
 
@@ -78,7 +71,9 @@ def probe(
     if picture_rate is None:
         return info
     if "image2" not in info.container and not info.container.endswith("_pipe"):
-        raise InputError(f"{path} has times of its own: --input-fps is for pictures alone.")
+        raise InputError(
+            f"{path} has times of its own: {option('input_fps')} is for pictures alone."
+        )
     timing = info.timing
     if timing.frames > 1:
         return info
@@ -330,27 +325,20 @@ def _stream_info(stream: Any) -> StreamInfo:
 
 def _warnings(
     container: InputContainer, stream: Any, scan: _Scan, timing: Timing, interlaced: bool
-) -> Iterator[str]:
+) -> Iterator[Warned]:
     promised = None if scan.brief else _promised_seconds(stream)
     if _is_cut_off(container, stream, scan):
-        yield (
-            f"The file is cut off: its index lists {stream.frames} frames, "
-            f"{scan.packets} are there."
-        )
+        yield Warned("cut-off-index", {"listed": stream.frames, "found": scan.packets})
     elif promised and _ends_before(promised, timing) and _lacks_its_end(container):
-        yield (
-            f"The file is cut off: it should last {float(promised):.2f} s, "
-            f"its video ends at {float(timing.end):.2f} s."
-        )
+        lengths = {"promised": float(promised), "end": float(timing.end)}
+        yield Warned("cut-off-length", lengths)
     if timing.shifts:
-        count = len(timing.shifts)
-        times = "once" if count == 1 else f"{count} times"
-        yield f"The file's clock starts again {times}; what follows is shown right behind."
+        yield Warned("clock-restarts", {"count": len(timing.shifts)})
     if interlaced:
-        yield INTERLACED
+        yield Warned("interlaced")
     others = [s for s in container.streams.video if s.index != stream.index]
     if any(not s.disposition & Disposition.attached_pic for s in others):
-        yield f"The file has several video streams; stream {stream.index} is used."
+        yield Warned("several-videos", {"used": stream.index})
 
 
 def _promised_seconds(stream: Any) -> Fraction | None:
@@ -426,9 +414,9 @@ def _probe_pictures(path: Path, pictures: images.Pictures) -> MediaInfo:
     )
 
 
-def _of_light(first: VideoFrame) -> tuple[str, ...]:
+def _of_light(first: VideoFrame) -> tuple[Warned, ...]:
     is_light = is_float(first.format.name) and int(first.color_trc) == linear.LINEAR
-    return (_CLIPPED,) if is_light else ()
+    return (Warned("linear-light"),) if is_light else ()
 
 
 def _working(path: Path, pix_fmt: str) -> str:

@@ -15,6 +15,7 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 
 from cloudconv.errors import InputError, UnfitInputError
+from cloudconv.events import Warned
 from cloudconv.media.filters import deinterlace
 from cloudconv.media.formats import repack, working_format
 from cloudconv.media.frame import Frame
@@ -28,7 +29,7 @@ from cloudconv.media.read.demux import (
     open_decoder,
 )
 from cloudconv.media.read.info import MediaInfo
-from cloudconv.media.read.probe import INTERLACED, probe
+from cloudconv.media.read.probe import probe
 from cloudconv.media.read.spool import discard
 
 # Containers whose time stamps stay right after a seek; others (MPEG program streams above all) give
@@ -73,7 +74,7 @@ class Source:
     ) -> None:
         self.lost_frames = 0
         self.by_gpu = False
-        self.warnings: list[str] = []
+        self.warnings: list[Warned] = []
         self._deinterlace = deinterlace
         self._nvdec = nvdec
         self._threads = threads
@@ -105,7 +106,9 @@ class Source:
         """
         self.lost_frames = 0
         self.warnings = [
-            text for text in self.info.warnings if text != INTERLACED or not self._deinterlace
+            warned
+            for warned in self.info.warnings
+            if warned.code != "interlaced" or not self._deinterlace
         ]
         tally = _Tally()
         waiting: Frame | None = None
@@ -143,19 +146,11 @@ class Source:
             raise InputError(f"No frame of {self.info.path} can be decoded; it is damaged.")
         self.warnings += tally.changes.values()
         if self.lost_frames:
-            self.warnings.append(
-                f"{_count(self.lost_frames, 'frame')} could not be decoded and "
-                f"{'is' if self.lost_frames == 1 else 'are'} missing."
-            )
+            self.warnings.append(Warned("frames-lost", {"count": self.lost_frames}))
         if tally.corrupt:
-            self.warnings.append(
-                f"{_count(tally.corrupt, 'frame')} decoded from damaged data may look wrong."
-            )
+            self.warnings.append(Warned("frames-damaged", {"count": tally.corrupt}))
         if tally.out_of_order:
-            self.warnings.append(
-                f"{_count(tally.out_of_order, 'frame')} with a repeated or backward time stamp "
-                f"{'was' if tally.out_of_order == 1 else 'were'} left out."
-            )
+            self.warnings.append(Warned("frames-out-of-order", {"count": tally.out_of_order}))
 
     def _timed(self, tally: _Tally) -> Iterator[Frame]:
         """Frames at strictly rising exact times, still without their durations."""
@@ -210,22 +205,29 @@ class Source:
 
     def _compare(self, picture: VideoFrame, time: Fraction, tally: _Tally) -> None:
         """Name the first change of what the output has one of, from the first frame to the last."""
-        at = f"at {float(time - self.info.timing.start):.3f} s"
+        at = float(time - self.info.timing.start)
         known = tally.first_aspect = tally.first_aspect or tally.aspect or Fraction(1)
         aspect = tally.aspect or Fraction(1)
         # The decoder is ahead of the pictures that it reorders, and changes at key frames alone.
         if aspect != known and picture.key_frame:
             tally.changes.setdefault(
                 "aspect",
-                f"The shape of the samples changes from {_ratio(known)} to {_ratio(aspect)} {at}; "
-                f"the output has {_ratio(self.info.aspect or Fraction(1))} throughout.",
+                Warned(
+                    "aspect-changes",
+                    {
+                        "before": _ratio(known),
+                        "after": _ratio(aspect),
+                        "time": at,
+                        "used": _ratio(self.info.aspect or Fraction(1)),
+                    },
+                ),
             )
         if not self._deinterlace and picture.interlaced_frame != self.info.interlaced:
             kinds = ("interlaced", "progressive")
             before, now = kinds if self.info.interlaced else kinds[::-1]
             tally.changes.setdefault(
                 "fields",
-                f"The video changes from {before} to {now} {at}; frames are taken as they are.",
+                Warned("fields-change", {"before": before, "after": now, "time": at}),
             )
 
     def _check(self, picture: VideoFrame, time: Fraction) -> None:
@@ -243,7 +245,7 @@ class Source:
         pictures = images.open_pictures(self.info.path, self.info.timing.rate)
         if pictures is not None:
             if self._nvdec is not None:
-                self.warnings.append("The CPU decodes, not NVDEC: the input is pictures.")
+                self.warnings.append(Warned("not-nvdec", {"why": "the input is pictures"}))
             yield from self._from_pictures(pictures, tally)
         elif self._start <= self.info.timing.start or not self._can_seek:
             yield from self._decode(None, tally)
@@ -305,7 +307,7 @@ class Source:
                 tally.promised = 0
                 if way == _NVDEC:
                     self._nvdec, self.by_gpu = None, False  # nor is it tried after another seek
-                    self.warnings.append(f"The CPU decodes, not NVDEC: {error}.")
+                    self.warnings.append(Warned("not-nvdec", {"why": str(error)}))
 
     def _decode_once(self, seek: Fraction | None, tally: _Tally, way: str) -> _Decoded:
         timing = self.info.timing
@@ -415,7 +417,7 @@ class _Tally:
         # Of the picture decoded last, and of the first one wanted.
         self.aspect: Fraction | None = None
         self.first_aspect: Fraction | None = None
-        self.changes: dict[str, str] = {}
+        self.changes: dict[str, Warned] = {}
 
 
 def _holds(pix_fmt: str, working: str) -> bool:
@@ -423,7 +425,3 @@ def _holds(pix_fmt: str, working: str) -> bool:
         return working_format(pix_fmt) == working
     except ValueError:
         return False
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

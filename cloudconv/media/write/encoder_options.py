@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import av
 
+from cloudconv import messages
 from cloudconv.errors import EncoderUsageError
 from cloudconv.media.formats import layout
 
@@ -173,10 +174,12 @@ def _crf(name: str, crf: float) -> dict[str, str]:
     option, most = known.crf or ("crf", 63.0)
     if known.crf is None and "crf" not in supported_options(name):
         raise EncoderUsageError(
-            f"{name} has no --crf; set its quality with --encoder-option, or use libx264."
+            f"{name} has no {messages.option('crf')}; set its quality with "
+            f"{messages.option('encoder_option')}, or use libx264."
         )
     if not 0 <= crf <= most:
-        raise EncoderUsageError(f"--crf {crf:g} is out of range: {name} takes 0 to {most:g}.")
+        given = messages.option("crf", f"{crf:g}")
+        raise EncoderUsageError(f"{given} is out of range: {name} takes 0 to {most:g}.")
     if known.looks_like is not None:
         crf = round(_between(_SCALE, known.looks_like, crf))
     return {**known.quality, option: f"{crf:g}"}
@@ -197,7 +200,7 @@ def _preset(name: str, preset: str) -> str:
             f"{name} has no preset {preset!r}; it takes {', '.join(known.presets)}."
         )
     if not known.presets and "preset" not in supported_options(name):
-        raise EncoderUsageError(f"{name} has no presets; leave --preset out.")
+        raise EncoderUsageError(f"{name} has no presets; leave {messages.option('preset')} out.")
     return preset
 
 

@@ -12,6 +12,7 @@ import av.codec.codec
 import av.error
 
 from cloudconv.errors import EncoderError, EncoderUsageError
+from cloudconv.events import Warned
 from cloudconv.media.formats import PixelLayout, is_float, layout, working_format
 from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.write.encoder_options import (
@@ -42,7 +43,7 @@ class Choice:
     working: str
     options: dict[str, str]
     codec_tag: str | None
-    warnings: tuple[str, ...]
+    warnings: tuple[Warned, ...]
 
 
 def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) -> Choice:
@@ -61,13 +62,17 @@ def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) 
         return choose(container, info.working_pix_fmt, info.width, info.height, settings, hevc=hdr)
     wanted = "yuv420p10le" if source.depth > 8 else "yuv420p"
     choice = choose(container, wanted, info.width, info.height, settings)
-    said = (
-        f"Few players show {info.working_pix_fmt} in {container.name}: the pictures are written as "
-        f"{choice.working}; --pix-fmt yuv444p, or --encoder, for others."
-        + (" Their transparency is dropped." if source.alpha else "")
+    # Replace the warning that `choose` gave about the encoder.
+    warned = Warned(
+        "few-players",
+        {
+            "pix_fmt": info.working_pix_fmt,
+            "container": container.name,
+            "used": choice.working,
+            "alpha": source.alpha,
+        },
     )
-    # Which encoder holds that is no surprise then.
-    return replace(choice, warnings=(said,))
+    return replace(choice, warnings=(warned,))
 
 
 def choose(
@@ -99,21 +104,26 @@ def choose(
     if exact and settings.pix_fmt in _formats(name):
         picked = str(settings.pix_fmt)
     working = _working(picked)
-    warnings: list[str] = []
+    warnings: list[Warned] = []
     first = container.encoders[0]
     if settings.encoder is None and container.kind == "video" and name != first:
         if wanted in _takes(first) and _fits(first, wanted, width, height):
-            said = f"Few players show {wanted} as {first} writes it"
+            code, what = "encoder-few-players", {"pix_fmt": wanted}
         else:
-            said = f"{first} cannot hold {_why_not(first, wanted, width, height)}"
-        warnings.append(f"{said}: {name} is used instead.")
+            code = "encoder-cannot-hold"
+            what = {"what": _why_not(first, wanted, width, height)}
+        warnings.append(Warned(code, {**what, "first": first, "used": name}))
     if _worth_a_word(container, wanted, working):
         who = f"{name} in {container.name}" if container.kind == "video" else container.name
-        warnings.append(
-            f"{who} cannot hold {wanted} at {width}x{height}: "
-            f"the pictures are written as {working}."
-            + (" Their transparency is dropped." if _alpha_lost(wanted, working) else "")
-        )
+        changed = {
+            "who": who,
+            "pix_fmt": wanted,
+            "width": width,
+            "height": height,
+            "used": working,
+            "alpha": _alpha_lost(wanted, working),
+        }
+        warnings.append(Warned("pix-fmt-changed", changed))
     return Choice(
         encoder=name,
         pix_fmt=picked,

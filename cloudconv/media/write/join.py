@@ -10,6 +10,7 @@ from cloudconv.errors import OutputError
 from cloudconv.media.write.packets import PacketSummary, read_packets, read_times
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import writing
+from cloudconv.messages import option
 
 
 def join(sink: Sink, segments: Sequence[tuple[Path, PacketSummary]]) -> None:
@@ -27,7 +28,7 @@ def join(sink: Sink, segments: Sequence[tuple[Path, PacketSummary]]) -> None:
         if summary.extradata != sink.extradata:
             raise OutputError(
                 f"The finished segment {path} was encoded otherwise than this output; "
-                "begin anew with --no-resume."
+                f"begin anew with {option('resume', False)}."
             )
     delay = max(summary.delay for _, summary in segments)
     first, step = segments[0][1].first, sink.ticks_per_frame

@@ -25,6 +25,7 @@ import av
 from av.packet import PacketSideData, packet_sidedata_type_from_literal
 
 from cloudconv.errors import OutputError
+from cloudconv.events import Warned
 from cloudconv.media.write.encoders import Choice
 from cloudconv.media.write.target import Container
 from cloudconv.media.write.writers import (
@@ -72,7 +73,7 @@ class PacketWriter:
         tick: Fraction,
         **common: Any,
     ) -> None:
-        self.warnings: list[str] = []
+        self.warnings: list[Warned] = []
         self._tick = tick
         self._durations: dict[int, int] = {}
         self._times: list[int] = []

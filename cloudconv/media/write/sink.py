@@ -14,6 +14,7 @@ import av
 import av.error
 
 from cloudconv.errors import OutputError
+from cloudconv.events import Warned
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.convert import Palette, encoder_picture, output_tags
 from cloudconv.media.frame import Frame
@@ -80,10 +81,7 @@ class Sink:
         choice = choose_for(self._container, info, settings)
         self.warnings = list(choice.warnings)
         if turn is None:
-            self.warnings.append(
-                f"{self._container.name} cannot hold a rotation that is no quarter turn: the "
-                "pictures stay as they are stored."
-            )
+            self.warnings.append(Warned("odd-rotation", {"container": self._container.name}))
         choice = self._with_hdr(choice, info)
         self.encoder = choice.encoder
         self.pix_fmt = choice.working
@@ -232,16 +230,13 @@ class Sink:
 
     def _with_hdr(self, choice: Choice, info: MediaInfo) -> Choice:
         for name in info.dynamic_hdr:
-            self.warnings.append(f"{name} metadata cannot be written again and is left out.")
+            self.warnings.append(Warned("dynamic-hdr", {"name": name}))
         if not (info.mastering_display or info.content_light):
             return choice
         words = hdr_parameters(choice.encoder, info.mastering_display, info.content_light)
         key = parameters_key(choice.encoder)
         if words is None or key is None:
-            self.warnings.append(
-                f"{choice.encoder} cannot hold the HDR10 metadata (mastering display, light "
-                "levels); libx265 can."
-            )
+            self.warnings.append(Warned("hdr10", {"encoder": choice.encoder}))
             return choice
         given = choice.options.get(key)
         # What the user gave comes last, and so wins.
@@ -260,17 +255,24 @@ class Sink:
         if container.kind != "video":
             if carry is not None and info.streams:
                 kinds = ", ".join(sorted({stream.kind for stream in info.streams}))
-                self.warnings.append(f"Left out, as {name} cannot hold it: {kinds}.")
+                left_out = {"container": name, "kinds": kinds}
+                self.warnings.append(Warned("streams-left-out", left_out))
             if container.kind == "pictures" and rate is None:
-                self.warnings.append("Picture files keep no times; the uneven timing is lost.")
+                self.warnings.append(Warned("times-lost"))
         to_stdout = is_stdout(self._path) and self.encoder not in ("libx264", "libx265")
         if info.aspect is not None and (container.kind != "video" or to_stdout):
             self._warn_of_aspect()
 
     def _warn_of_aspect(self) -> None:
         self.warnings.append(
-            f"{self._container.name} with {self.encoder} does not keep the sample aspect ratio "
-            f"{self._info.aspect}; players will show square samples."
+            Warned(
+                "aspect-lost",
+                {
+                    "container": self._container.name,
+                    "encoder": self.encoder,
+                    "aspect": self._info.aspect,
+                },
+            )
         )
 
     def _make_writer(

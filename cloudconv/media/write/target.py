@@ -18,6 +18,7 @@ from cloudconv import files
 from cloudconv.errors import EncoderError, OutputError
 from cloudconv.media.read import images
 from cloudconv.media.read.info import MediaInfo
+from cloudconv.messages import option
 
 GIF_RATE = Fraction(50)
 """The fastest rate that players show a GIF at: two of its hundredths of a second a frame."""
@@ -182,14 +183,14 @@ def _own_suffix(info: MediaInfo) -> str:
 
 
 @contextmanager
-def noted(refusals: list[str] | None) -> Iterator[None]:
+def noted(refusals: list[OutputError] | None) -> Iterator[None]:
     """Where there is a list for it, note the OutputError that ends the block; else let it pass."""
     try:
         yield
     except OutputError as error:
         if refusals is None:
             raise
-        refusals.append(str(error))
+        refusals.append(error)
 
 
 def check_output(
@@ -242,7 +243,7 @@ def check_rate(path: Path, rate: Fraction | None) -> None:
     if max(rate.numerator, rate.denominator) >= _LARGEST:
         raise OutputError(
             f"A rate of {float(rate):g} frames a second is beyond what files can hold; "
-            "choose another with --fps."
+            f"choose another with {option('fps')}."
         )
     if container.muxer == "gif" and rate > GIF_RATE:
         raise OutputError(

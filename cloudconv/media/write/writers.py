@@ -16,6 +16,7 @@ from av.codec.context import Flags
 from av.container import OutputContainer
 
 from cloudconv.errors import EncoderError
+from cloudconv.events import Warned
 from cloudconv.media.carry.carry import Carry, needs_free_tags, needs_unlisted
 from cloudconv.media.carry.copier import Copier
 from cloudconv.media.formats import layout
@@ -37,7 +38,7 @@ _STAND_IN_RATE = Fraction(30)
 class Writer(Protocol):
     """Encodes pictures, each once and in order, and finishes the output."""
 
-    warnings: list[str]
+    warnings: list[Warned]
 
     def write(self, picture: av.VideoFrame, tick: int, duration: int) -> None:
         """Encode a picture shown for ``duration`` ticks from ``tick``."""
@@ -142,7 +143,7 @@ class FileWriter:
         carry: Carry | None,
         amends: bool,
     ) -> None:
-        self.warnings: list[str] = []
+        self.warnings: list[Warned] = []
         self._durations: dict[int, int] = {}
         self._copies = False
         self._taken = 0
@@ -230,7 +231,7 @@ class FileWriter:
             self._animation(self._path, self._lasts * self._tick)
         chapters = b"" if self._copier is None else self._copier.chapters
         if chapters and not add_chapters(self._path, chapters):
-            self.warnings.append("The chapters are left out: there is no room for them.")
+            self.warnings.append(Warned("chapters-no-room"))
 
     def abandon(self) -> None:
         if self._copier is not None:
@@ -328,7 +329,7 @@ class PictureWriter:
     """A file a frame, numbered from 1; times are not kept."""
 
     def __init__(self, folder: Path, pattern: Path, context: Any, choice: Choice) -> None:
-        self.warnings: list[str] = []
+        self.warnings: list[Warned] = []
         self._folder, self._pattern = folder, pattern
         self._context = context
         self._taken = 0
@@ -357,7 +358,7 @@ class WebpWriter:
     """An animated WebP, which its encoder hands out as one piece at the end."""
 
     def __init__(self, path: Path, context: Any, choice: Choice) -> None:
-        self.warnings: list[str] = []
+        self.warnings: list[Warned] = []
         self._path = path
         self._context = context
         self._end = 0

@@ -1,0 +1,261 @@
+"""The text of every warning, and options in messages.
+
+A message names an option by :func:`option`. The command line shows that as a flag, Python as a
+keyword: see :func:`rendered`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Word = Callable[[str, Any], str]
+"""Shows an option, by its name and its value (None for no value in particular)."""
+
+_BEGIN, _END = "\ue000", "\ue001"
+_OPTION = re.compile(f"{_BEGIN}(\\w+):([^{_END}]*){_END}")
+
+
+def option(name: str, value: str | bool | None = None) -> str:
+    """Return a placeholder for an option, which :func:`rendered` replaces.
+
+    Args:
+        name: the keyword.
+        value: to be given, if a certain one is meant.
+    """
+    return f"{_BEGIN}{name}:{json.dumps(value)}{_END}"
+
+
+def keyword(name: str, value: Any = None) -> str:
+    """Return an option as Python takes it: ``resume=False``."""
+    return f"`{name}`" if value is None else f"`{name}={value!r}`"
+
+
+def flag(name: str, value: Any = None) -> str:
+    """Return an option as the command line takes it: ``--no-resume``."""
+    words = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{words}" if value else f"--no-{words}"
+    return f"--{words}" if value is None else f"--{words} {value}"
+
+
+def rendered(text: str, word: Word = keyword) -> str:
+    """Return the text with each placeholder of an option replaced by what ``word`` returns."""
+    return _OPTION.sub(lambda found: word(found[1], json.loads(found[2])), text)
+
+
+def warning(code: str, parameters: Mapping[str, Any]) -> str:
+    """Return the text of a warning, with placeholders for options.
+
+    Raises:
+        KeyError: there is no such code.
+    """
+    return _WARNINGS[code](**parameters)
+
+
+def counted(count: int, what: str) -> str:
+    """Return the number with its noun: ``1 frame``, ``2 frames``."""
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def _scored(gain: float, frames: int) -> str:
+    return f"{gain:+.2f} dB on {counted(frames, 'held-back frame')}"
+
+
+_WARNINGS: dict[str, Callable[..., str]] = {
+    # The source
+    "cut-off-index": lambda listed, found: (
+        f"The file is cut off: its index lists {listed} frames, {found} are there."
+    ),
+    "cut-off-length": lambda promised, end: (
+        f"The file is cut off: it should last {promised:.2f} s, its video ends at {end:.2f} s."
+    ),
+    "clock-restarts": lambda count: (
+        f"The file's clock starts again {'once' if count == 1 else f'{count} times'}; what follows "
+        "is shown right behind."
+    ),
+    "interlaced": lambda: (
+        "The video is interlaced; its frames are taken as they are, with both fields. With "
+        f"{option('deinterlace', True)} they are made whole first."
+    ),
+    "several-videos": lambda used: f"The file has several video streams; stream {used} is used.",
+    "linear-light": lambda: (
+        "Pictures of linear light are taken as sRGB with 16 bits, and what is brighter than 1 as 1."
+    ),
+    "frames-lost": lambda count: (
+        f"{counted(count, 'frame')} could not be decoded and {'is' if count == 1 else 'are'} "
+        "missing."
+    ),
+    "frames-damaged": lambda count: (
+        f"{counted(count, 'frame')} decoded from damaged data may look wrong."
+    ),
+    "frames-out-of-order": lambda count: (
+        f"{counted(count, 'frame')} with a repeated or backward time stamp "
+        f"{'was' if count == 1 else 'were'} left out."
+    ),
+    "aspect-changes": lambda before, after, time, used: (
+        f"The shape of the samples changes from {before} to {after} at {time:.3f} s; the output "
+        f"has {used} throughout."
+    ),
+    "fields-change": lambda before, after, time: (
+        f"The video changes from {before} to {after} at {time:.3f} s; frames are taken as they are."
+    ),
+    "not-nvdec": lambda why: f"The CPU decodes, not NVDEC: {why}.",
+    # The output
+    "few-players": lambda pix_fmt, container, used, alpha: (
+        f"Few players show {pix_fmt} in {container}: the pictures are written as {used}; "
+        f"{option('pix_fmt', 'yuv444p')}, or {option('encoder')}, for others."
+        + (" Their transparency is dropped." if alpha else "")
+    ),
+    "encoder-few-players": lambda pix_fmt, first, used: (
+        f"Few players show {pix_fmt} as {first} writes it: {used} is used instead."
+    ),
+    "encoder-cannot-hold": lambda what, first, used: (
+        f"{first} cannot hold {what}: {used} is used instead."
+    ),
+    "pix-fmt-changed": lambda who, pix_fmt, width, height, used, alpha: (
+        f"{who} cannot hold {pix_fmt} at {width}x{height}: the pictures are written as {used}."
+        + (" Their transparency is dropped." if alpha else "")
+    ),
+    "dynamic-hdr": lambda name: f"{name} metadata cannot be written again and is left out.",
+    "hdr10": lambda encoder: (
+        f"{encoder} cannot hold the HDR10 metadata (mastering display, light levels); libx265 can."
+    ),
+    "odd-rotation": lambda container: (
+        f"{container} cannot hold a rotation that is no quarter turn: the pictures stay as they "
+        "are stored."
+    ),
+    "streams-left-out": lambda container, kinds: (
+        f"Left out, as {container} cannot hold it: {kinds}."
+    ),
+    "times-lost": lambda: "Picture files keep no times; the uneven timing is lost.",
+    "aspect-lost": lambda container, encoder, aspect: (
+        f"{container} with {encoder} does not keep the sample aspect ratio {aspect}; players will "
+        "show square samples."
+    ),
+    "chapters-no-room": lambda: "The chapters are left out: there is no room for them.",
+    "chapters-on-a-pipe": lambda: "The chapters are left out: the sound allows none on a pipe.",
+    "time-code": lambda: "The time code is left out: the frame rate varies.",
+    "sound-damaged": lambda stream, packets: (
+        f"{stream} is damaged: {packets} of its packets could not be decoded, and silence is in "
+        "their place."
+    ),
+    "clock-steps-back": lambda stream, packets: (
+        f"The clock of {stream} steps back: {packets} of its packets are moved behind those before "
+        "them."
+    ),
+    "early-sound": lambda seconds: (
+        f"{seconds:.3f} s of audio from before the first video frame are left out."
+    ),
+    "subtitles-plain": lambda container, codec, stream, becomes: (
+        f"{container} cannot hold {codec} subtitles: {stream} becomes {becomes} and loses its "
+        "styles."
+    ),
+    "sound-encoded": lambda stream, codec, container: (
+        f"{stream} becomes {codec}, "
+        + ("as it is slowed." if container is None else f"as {container} cannot hold it.")
+    ),
+    "sound-mixed-down": lambda stream, layout: f"{stream} is mixed down to {layout}.",
+    "stream-refused": lambda stream, container: (
+        f"{stream} is left out: {container} cannot hold it."
+    ),
+    "stream-unreadable": lambda stream: (
+        f"{stream} is left out: it cannot be decoded and encoded again."
+    ),
+    "stream-at-old-speed": lambda stream, stretches: (
+        f"{stream} is left out: it runs at the old speed"
+        + (f"; {option('audio', 'stretch')} slows it too." if stretches else ".")
+    ),
+    "stream-not-continued": lambda stream: f"{stream} is left out: nothing is new in it.",
+    # The machine
+    "accelerator-failed": lambda device, why: (
+        f"The CPU works, not {device}, which failed a trial: {why}."
+    ),
+    "cluster-without-gpu": lambda: "The cluster has no GPU: its CPUs do the work.",
+    "cluster-gpus-unused": lambda: (
+        "The CPUs of the cluster work, not its GPUs: the work is planned here, where there is none."
+    ),
+    "tiles": lambda width, height, free, device, tile: (
+        f"A whole {width}x{height} frame does not fit into the {free} of memory that {device} has "
+        f"free: frames are worked on in tiles of {tile} pixels."
+    ),
+    "batch-reduced": lambda asked, width, height, free, device, batch: (
+        f"A batch of {asked} frames of {width}x{height} does not fit into the {free} of memory "
+        f"that {device} has free: the batch is {batch}."
+    ),
+    "out-of-memory": lambda device, batch, tile: (
+        f"{device} ran out of memory: "
+        + (
+            f"the batch is now {batch}."
+            if tile is None
+            else f"frames are now worked on in tiles of {tile} pixels."
+        )
+    ),
+    "disk-space": lambda bytes, folder: (
+        f"It may take about {bytes / 1e6:.0f} MB in {folder} until all is done, and less is free."
+    ),
+    # Work that was left behind
+    "work-unreadable": lambda folder: (
+        f"What {folder} holds cannot be carried on; it is begun anew."
+    ),
+    "segments-damaged": lambda count, folder: (
+        f"{counted(count, 'finished segment')} in {folder} {'is' if count == 1 else 'are'} damaged "
+        "and made again."
+    ),
+    # interp
+    "rate-kept": lambda rate: f"The source has {rate} fps already: nothing is to do.",
+    "few-frames-kept": lambda rate, one_of, whole: (
+        f"At {rate} fps only one of {one_of} source frames is kept, new ones take the place of the "
+        f"others; {whole} fps keeps them all."
+    ),
+    "cadence-kept": lambda cadence: (
+        f"{cadence}; {option('duplicates', 'refill')} makes the motion even"
+    ),
+    "preview-failed": lambda path, why: f"The preview {path} could not be written: {why}.",
+    "adapting-failed": lambda error: f"The video cannot be learnt from: {error.template}",
+    "kept-aside": lambda error: error.template,
+    "refused": lambda error: f"this would be refused: {error.template}",
+    "adapting-gained-little": lambda gain, frames, least: (
+        f"Adapting to the video gained too little ({_scored(gain, frames)}, {least} dB are "
+        "needed): the model is used as it ships."
+    ),
+    "nothing-learnt": lambda path: f"{path} was not written: nothing was learnt.",
+    "taken": lambda path, other: (
+        f"{path} appeared while it was made and is left as it is; what was made is in {other}."
+    ),
+    # compare
+    "held-back-only": lambda: (
+        "Only what was held back is scored: the adapted model has learnt from the rest."
+    ),
+    "frames-not-made": lambda method, count: (
+        f"{method} made none of {count} frames: they score null."
+    ),
+    # extrapolate and dream
+    "context-short": lambda model, needed, found, cut: (
+        f"{model} looks at {needed} frames, and there are {found} "
+        f"{'since a cut' if cut else 'in the video'}: the first of them stands in for those that "
+        "are missing."
+    ),
+    "last-scene": lambda start, count: (
+        f"Only the last scene, from {start:g} s on, is what the dream is made of: "
+        f"{counted(count, 'frame')}."
+    ),
+    "loop-of-another-scene": lambda: (
+        "The video begins with another scene, so the end cannot lead into it: leave the source out "
+        f"with {option('only_new')} for a loop of the dream alone."
+    ),
+    "motion-never-rests": lambda: (
+        "The motion of this clip never rests: where real frames go back and forth, time will be "
+        "seen to turn."
+    ),
+    "dream-dies": lambda frame, failed, advice: (
+        f"The dream leaves the living range by frame {frame} ({failed}): {advice}."
+    ),
+    # train
+    "clips-left-out": lambda unfit, given: (
+        f"Left out {len(unfit)} of {given} clips: "
+        f"{', '.join(unfit[:3])}{', …' if len(unfit) > 3 else ''}."
+    ),
+}
