@@ -1,6 +1,6 @@
 """Does a predictor learn faster from a trained autoencoder's encoder than from nothing?
 
-    python benchmarks/transfer.py [--seeds 0,1] [--csv docs/transfer.csv]
+    python benchmarks/transfer.py [--seeds 0,1] [--csv docs/measurements/transfer.csv]
 
 Run where clips/ is. The recipe of skip-autoencoder is run twice for each seed, once as it is, from
 the encoder of the autoencoder that ships, and once from scratch; all else is the same. Printed and

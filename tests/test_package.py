@@ -16,9 +16,10 @@ import av
 import numpy as np
 import pytest
 from packaging.requirements import Requirement
+from typer.testing import CliRunner
 
 from cloudconv import weights
-from cloudconv.models import registry
+from cloudconv.cli.app import app
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -65,11 +66,13 @@ def test_the_readme_starts_with_the_two_commands() -> None:
     assert "-c constraints.txt" in ci
 
 
-def test_the_readme_names_every_interpolator() -> None:
+def test_the_readmes_models_have_the_gain_and_time_that_models_prints() -> None:
     table = README.split("## Models")[1].split("\n## ")[0]
-    named = re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)
-    shown = [s for s in registry.specs() if s.task == "interpolate" and not s.hidden]
-    assert named == [spec.name for spec in shown]
+    shown = re.findall(r"^\| `([^`]+)` \|.*\| ([+\d.]+ dB) \| ([\d.]+) \|$", table, re.MULTILINE)
+    assert len(shown) == 4
+    printed = CliRunner().invoke(app, ["models"], terminal_width=120).output
+    rows = re.findall(r"^(\S+) .* {2}([+\d.]+ dB) +([\d.]+) ", printed, re.MULTILINE)
+    assert [row for row in rows if row[0] in dict.fromkeys(name for name, *_ in shown)] == shown
 
 
 def test_every_requirement_is_a_lower_bound_and_pinned_for_the_tests() -> None:
