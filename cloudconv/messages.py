@@ -169,6 +169,9 @@ _WARNINGS: dict[str, Callable[..., str]] = {
         + (f"; {option('audio', 'stretch')} slows it too." if stretches else ".")
     ),
     "stream-not-continued": lambda stream: f"{stream} is left out: nothing is new in it.",
+    "chapters-not-continued": lambda count: (
+        f"{counted(count, 'chapter')} left out: nothing is new there."
+    ),
     # The machine
     "accelerator-failed": lambda device, why: (
         f"The CPU works, not {device}, which failed a trial: {why}."

@@ -98,8 +98,13 @@ def _text(out, stream, start, duration, text):
     out.mux(packet)
 
 
-def convert(source: Path, target: Path, *, start=None, end=None, audio=True, factor=2) -> Sink:
-    """Write the clip at ``factor`` times its rate from new pictures, with all else carried."""
+def convert(
+    source: Path, target: Path, *, start=None, end=None, audio=True, factor=2, slow=None
+) -> Sink:
+    """Write the clip at ``factor`` times its rate from new pictures, with all else carried.
+
+    With ``slow``, as many times slower.
+    """
     info = probe(source)
     rate = info.timing.rate * factor
     first = info.timing.start + (start or 0)
@@ -112,6 +117,7 @@ def convert(source: Path, target: Path, *, start=None, end=None, audio=True, fac
         None if start is None else first,
         None if end is None else last,
         audio=audio,
+        stretch=slow,
     )
     with Sink(
         target,
@@ -121,7 +127,7 @@ def convert(source: Path, target: Path, *, start=None, end=None, audio=True, fac
         settings=EncodeSettings(encoder, options=(speed,)),
         carry=carry,
     ) as sink:
-        for k in range(int((last - first) * rate)):
+        for k in range(int((last - first) * rate * (slow or 1))):
             sink.write(Frame(picture(k, info.width, info.height), k / rate, 1 / rate))
     return sink
 
@@ -299,15 +305,75 @@ def test_chapters(tmp_path, suffixes):
     assert not [warning for warning in map(str, sink.warnings) if "data" in warning]
 
 
-def test_slow_motion_drops_what_runs_in_time_and_keeps_the_rest(tmp_path):
-    source = video(tmp_path / "in.mkv", audio="flac")
+@pytest.mark.parametrize("names", [("mkv", "srt", "mkv"), ("mp4", "mov_text", "mp4"),
+                                   ("mkv", "srt", "mp4"), ("mkv", "ass", "mkv"),
+                                   ("mkv", "srt", "webm")])  # fmt: skip
+def test_slow_motion_slows_chapters_and_text(tmp_path, names):
+    before, text, after = names
+    source = video(tmp_path / f"in.{before}", audio=None, subtitles=text)
+    target = tmp_path / f"out.{after}"
+    slow = Fraction(5, 2)
+    sink = convert(source, target, factor=1, slow=slow)
+    assert [(a, b) for a, b, _ in spoken(target)] == [(a * slow, b * slow) for a, b, _ in SRT]
+    with av.open(str(target)) as clip:
+        found = [(c["start"] * c["time_base"], c["end"] * c["time_base"]) for c in clip.chapters()]
+    assert found == [(0, Fraction(15, 4)), (Fraction(15, 4), Fraction(15, 2))]
+    assert not [
+        text for text in map(str, sink.warnings) if "left out" in text and "font" not in text
+    ]
+
+
+def test_slow_motion_of_a_part_slows_its_own_chapters_and_text(tmp_path):
+    source = video(tmp_path / "in.mkv", audio=None)
     target = tmp_path / "out.mkv"
+    convert(source, target, start=Fraction(1), end=Fraction(9, 4), factor=1, slow=Fraction(2))
+    assert [(a, b) for a, b, _ in spoken(target)] == [(0, 1), (2, Fraction(1, 2))]
+    with av.open(str(target)) as clip:
+        found = [(c["start"] * c["time_base"], c["end"] * c["time_base"]) for c in clip.chapters()]
+    assert found == [(0, 1), (1, Fraction(5, 2))]
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_slow_motion_drops_sound_and_names_it(tmp_path, suffix):
+    source = video(tmp_path / f"in{suffix}", subtitles=None)
+    target = tmp_path / f"out{suffix}"
+    sink = convert(source, target, audio=False, factor=1, slow=Fraction(2))
+    with av.open(str(target)) as clip:
+        assert "audio" not in {s.type for s in clip.streams}
+        assert clip.metadata["title"] == "Wolken"
+        assert len(clip.chapters()) == 2
+    left_out = [text for text in map(str, sink.warnings) if "left out" in text]
+    assert len(left_out) == 2
+    assert all("old speed" in warning and "Audio" in warning for warning in left_out)
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_new_frames_alone_have_no_chapters_and_that_is_said(tmp_path, suffix):
+    text = "srt" if suffix == ".mkv" else "mov_text"
+    source = video(tmp_path / f"in{suffix}", audio=None, subtitles=text)
+    target = tmp_path / f"out{suffix}"
     sink = convert(source, target, audio=False)
     with av.open(str(target)) as clip:
-        assert {s.type for s in clip.streams} == {"video", "attachment"}
-        assert clip.metadata["title"] == "Wolken"
         assert not clip.chapters()
-    assert sum("old speed" in warning for warning in map(str, sink.warnings)) == 3
+        assert "subtitle" not in {s.type for s in clip.streams}
+    left_out = [text for text in map(str, sink.warnings) if "left out" in text]
+    assert len(left_out) == 2
+    assert left_out[0].startswith("Subtitle stream 1")
+    assert left_out[1] == "2 chapters left out: nothing is new there."
+
+
+def test_an_animation_names_the_chapters_that_it_drops(tmp_path):
+    source = video(tmp_path / "in.mp4", audio=None, subtitles=None)
+    sink = convert_to_gif(source, tmp_path / "out.gif")
+    assert "Left out, as GIF cannot hold it: chapters." in map(str, sink.warnings)
+
+
+def convert_to_gif(source: Path, target: Path) -> Sink:
+    info = probe(source)
+    with Sink(target, info, rate=RATE, time_base=1 / RATE, carry=Carry(info, Fraction(0))) as sink:
+        for k in range(3):
+            sink.write(Frame(picture(k, info.width, info.height), k / RATE, 1 / RATE))
+    return sink
 
 
 def test_stale_tags_are_dropped_and_free_ones_kept(tmp_path):

@@ -255,7 +255,7 @@ def write(
         first = next(passing, None)
         zero = job.begins if first is None else origin(job.info, first)
         sink = stack.enter_context(job.sink(zero, first))
-        for message in _left_out(sink):
+        for message in sink.warnings:
             on_warning(message)
         before = () if first is None else (first,)
         pictures = stack.enter_context(prefetch(_joined(before, passing, make(first)), 4))
@@ -271,18 +271,8 @@ def write(
         new,
         job.begins if first is None else first.time,
         sink.encoder,
-        tuple(dict.fromkeys([*source.warnings, *_left_out(sink)])),
+        tuple(dict.fromkeys([*source.warnings, *sink.warnings])),
     )
-
-
-def _left_out(sink: Sink) -> list[Warned]:
-    """The sink's warnings. Of new frames alone, streams are left out as nothing in them is new."""
-    return [
-        Warned("stream-not-continued", {"stream": warned.parameters["stream"]})
-        if warned.code == "stream-at-old-speed"
-        else warned
-        for warned in sink.warnings
-    ]
 
 
 def _joined(*parts: Iterable[Frame]) -> Iterator[Frame]:

@@ -328,8 +328,6 @@ class VideoRender:
         job, settings = self.job, self.job.settings
         whole = settings.start is None and settings.end is None
         start, end = (None, None) if whole else job.window
-        stretch = settings.slowmo if settings.audio == "stretch" else None
-        copies = settings.slowmo is None or stretch is not None
         return Sink(
             job.output,
             job.info,
@@ -341,8 +339,8 @@ class VideoRender:
                 self._zero,
                 start,
                 end,
-                audio=copies,
-                stretch=stretch,
+                audio=settings.slowmo is None or settings.audio == "stretch",
+                stretch=settings.slowmo,
                 copies_only=settings.audio == "copy",
             ),
             overwrite=settings.overwrite,

@@ -35,10 +35,11 @@ class Carry:
     """What to take along from the source file.
 
     ``origin`` is the time on the source's clock that becomes the output's 0. ``start`` and ``end``
-    bound the span to keep, on the source's clock; None keeps all. Without ``audio`` nothing that
-    runs in time (audio, subtitles, chapters, data) comes along, only tags, covers and attachments.
-    With ``stretch``, the output runs that many times slower: the audio is slowed as well and
-    encoded again, and nothing else that runs in time comes along. With ``loop_until``, a time on
+    bound the span to keep, on the source's clock; None keeps all. Without ``audio`` and ``stretch``
+    nothing that runs in time (audio, subtitles, chapters, data) comes along, only tags, covers and
+    attachments. With ``stretch``, the output runs that many times slower, and so do chapters and
+    text subtitles; with ``audio`` the audio is slowed as well and encoded again. Nothing else that
+    runs in time comes along then. With ``loop_until``, a time on
     the source's clock, the audio begins again where the kept span ends, until then; an ``origin``
     at that end is for an output that begins with the repeat. Audio that the container cannot hold
     is encoded again, unless ``copies_only``: then that is an error.
@@ -57,6 +58,11 @@ class Carry:
     def copies_timed(self) -> bool:
         """Whether what runs in time comes along unchanged."""
         return self.audio and self.stretch is None and not self.only_repeats
+
+    @property
+    def keeps_chapters(self) -> bool:
+        """Whether chapters come along, slowed or not."""
+        return self.copies_timed or self.stretch is not None
 
     @property
     def begin(self) -> Fraction:

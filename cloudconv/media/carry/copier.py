@@ -17,7 +17,7 @@ from cloudconv.media.carry.slow_audio import Stretcher, add_audio, choose_format
 from cloudconv.media.carry.subtitles import TEXT, SubtitleConverter
 from cloudconv.media.carry.timecode import timecode_at_rate
 from cloudconv.media.carry.tracks import COARSE, FINE, PRIMING, Track, Tracks, codec_name
-from cloudconv.media.read.demux import open_container, read_packets
+from cloudconv.media.read.demux import is_made_anew, open_container, read_packets
 from cloudconv.media.write.matroska import chapters_element
 from cloudconv.media.write.muxer import add_copy, can_hold
 from cloudconv.media.write.target import Container
@@ -129,17 +129,33 @@ class Copier:
                 continue
             if stream.type == "attachment" or stream.disposition & Disposition.attached_pic:
                 self._add_still(stream)
-            elif self._carry.copies_timed or (self._carry.audio and stream.type == "audio"):
-                timed.append(stream)
+            elif is_made_anew(stream):
+                continue
+            elif not self._may_copy(stream):
+                self._drop("stream-not-continued", stream)
+            elif not self._may_slow(stream):
+                self._drop("stream-at-old-speed", stream, stretches=stream.type == "audio")
             else:
-                sound = stream.type == "audio"
-                self._drop("stream-at-old-speed", stream, stretches=sound)
+                timed.append(stream)
         for stream in timed:
             self._add_timed(stream)
         if self._tracks.by_index:
             self._queue = self._tracks.packets(source)
-        if self._carry.copies_timed:
-            self._add_chapters(source)
+        self._add_chapters(source)
+
+    def _may_copy(self, stream: Any) -> bool:
+        """Return whether the output lasts while the stream has something new."""
+        carry = self._carry
+        stays = carry.audio and (stream.type == "audio" or not carry.only_repeats)
+        return carry.stretch is not None or stays
+
+    def _may_slow(self, stream: Any) -> bool:
+        """Return whether the stream can run as slowly as the picture."""
+        if self._carry.stretch is None:
+            return True
+        if stream.type == "audio":
+            return self._carry.audio
+        return stream.type == "subtitle" and codec_name(stream) in TEXT
 
     def _add_still(self, stream: Any) -> None:
         """Cover art and attachments: no time, no packets to interleave."""
@@ -162,10 +178,7 @@ class Copier:
 
     def _add_timed(self, stream: Any) -> None:
         codec = codec_name(stream)
-        if stream.type == "data" and (stream.metadata.get("timecode") or _is_chapter_text(stream)):
-            # MP4 keeps chapters and time codes in tracks that the muxer makes anew.
-            return
-        if self._carry.stretch is not None:
+        if stream.type == "audio" and self._carry.stretch is not None:
             self._add_encoded(stream, self._carry.stretch)
         elif self._accepts(stream):
             self._tracks.by_index[stream.index] = Track(stream, self._copy_of(stream))
@@ -249,7 +262,11 @@ class Copier:
 
     def _add_chapters(self, source: InputContainer) -> None:
         kept: list[Any] = []
-        carry = self._carry
+        carry, factor = self._carry, self._carry.stretch or Fraction(1)
+        if not carry.keeps_chapters:
+            if count := len(source.chapters()):
+                self.warnings.append(Warned("chapters-not-continued", {"count": count}))
+            return
         for chapter in source.chapters():
             base = Fraction(chapter["time_base"] or Fraction(1, 1000))
             start, end = chapter["start"] * base, chapter["end"] * base
@@ -257,8 +274,8 @@ class Copier:
             end = end if carry.end is None else min(end, carry.end)
             if start < end:
                 moved = dict(chapter, time_base=Fraction(1, 1_000_000))
-                moved["start"] = round((start - carry.origin) * 1_000_000)
-                moved["end"] = round((end - carry.origin) * 1_000_000)
+                moved["start"] = round((start - carry.origin) * factor * 1_000_000)
+                moved["end"] = round((end - carry.origin) * factor * 1_000_000)
                 kept.append(moved)
         if not kept:
             return
@@ -286,10 +303,6 @@ def _aac_config(packet: Any) -> bytes | None:
     profile, rate = head[2] >> 6, head[2] >> 2 & 15
     channels = (head[2] & 1) << 2 | head[3] >> 6
     return ((profile + 1) << 11 | rate << 7 | channels << 3).to_bytes(2, "big")
-
-
-def _is_chapter_text(stream: Any) -> bool:
-    return "subtitle" in str(stream.metadata.get("handler_name", "")).lower()
 
 
 def _named(stream: Any) -> str:

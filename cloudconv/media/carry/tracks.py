@@ -178,17 +178,19 @@ class Tracks:
             return None
         begin, end = kept
         track.started = True
-        moved = max(begin - self._carry.origin, self._earliest(track))
-        track.ends = moved + end - begin
+        factor = self._carry.stretch or Fraction(1)
+        lasts = (end - begin) * factor
+        moved = max((begin - self._carry.origin) * factor, self._earliest(track))
+        track.ends = moved + lasts
         if track.convert is not None:
-            made = track.convert.convert(packet, moved, end - begin)
+            made = track.convert.convert(packet, moved, lasts)
             return None if made is None else (moved, made)
         shift = stamp - round(moved / base)
         packet.pts = stamp - shift
         if packet.dts is not None:
             packet.dts = min(packet.dts - shift, packet.pts)
         if track.source.type == "subtitle":
-            packet.duration = round((end - begin) / base)
+            packet.duration = round(lasts / base)
         packet.stream = track.target
         decoded = packet.dts if packet.dts is not None else packet.pts
         return decoded * base, packet

@@ -129,6 +129,16 @@ def _check_size(context: Any, path: Path) -> None:
         )
 
 
+def is_made_anew(stream: Any) -> bool:
+    """Return whether a muxer makes the stream itself: MP4's tracks of chapters and time codes."""
+    return stream.type == "data" and bool(stream.metadata.get("timecode") or is_chapters(stream))
+
+
+def is_chapters(stream: Any) -> bool:
+    """Return whether the stream is the track in which MP4 keeps the titles of chapters."""
+    return stream.type == "data" and "subtitle" in stream.metadata.get("handler_name", "").lower()
+
+
 def only(container: InputContainer, stream: Any) -> None:
     """Let the demuxer skip every other stream's data."""
     for other in container.streams:

@@ -61,7 +61,8 @@ class MediaInfo:
     ``container`` is FFmpeg's short name, ``pix_fmt`` the format as decoded, ``working_pix_fmt``
     the one that frames arrive in. ``aspect`` is the sample aspect ratio, None for square samples.
     ``display_matrix`` (36 bytes), ``mastering_display`` and ``content_light`` are FFmpeg's own
-    structures; ``dynamic_hdr`` names metadata that no encoder here can write again.
+    structures; ``dynamic_hdr`` names metadata that no encoder here can write again. ``chapters`` is
+    their number.
     """
 
     path: Path
@@ -84,3 +85,4 @@ class MediaInfo:
     streams: tuple[StreamInfo, ...]
     metadata: dict[str, str]
     warnings: tuple[Warned, ...]
+    chapters: int = 0

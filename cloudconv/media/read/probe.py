@@ -30,6 +30,7 @@ from cloudconv.media.frame import ColorTags
 from cloudconv.media.read import images
 from cloudconv.media.read.demux import (
     continuous,
+    is_chapters,
     is_shown,
     main_video,
     only,
@@ -270,9 +271,14 @@ def _describe(
         dynamic_hdr=dynamic,
         interlaced=interlaced,
         timing=timing,
-        streams=tuple(_stream_info(s) for s in container.streams if s.index != stream.index),
+        streams=tuple(
+            _stream_info(s)
+            for s in container.streams
+            if s.index != stream.index and not is_chapters(s)
+        ),
         metadata=dict(container.metadata),
         warnings=(*_warnings(container, stream, scan, timing, interlaced), *_of_light(first)),
+        chapters=len(container.chapters()),
     )
 
 

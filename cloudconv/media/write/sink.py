@@ -253,9 +253,10 @@ class Sink:
     def _warn_of_losses(self, info: MediaInfo, carry: Carry | None, rate: Fraction | None) -> None:
         container, name = self._container, self._container.name
         if container.kind != "video":
-            if carry is not None and info.streams:
-                kinds = ", ".join(sorted({stream.kind for stream in info.streams}))
-                left_out = {"container": name, "kinds": kinds}
+            kinds = sorted({stream.kind for stream in info.streams})
+            kinds += ["chapters"] * (info.chapters > 0)
+            if carry is not None and kinds:
+                left_out = {"container": name, "kinds": ", ".join(kinds)}
                 self.warnings.append(Warned("streams-left-out", left_out))
             if container.kind == "pictures" and rate is None:
                 self.warnings.append(Warned("times-lost"))
