@@ -1,6 +1,6 @@
 """Quality against time as a small SVG, from what quality.py and speed.py wrote.
 
-    python benchmarks/plot.py quality.json speed.json docs/measurements/quality.svg --size "960x720 x2"
+    python benchmarks/plot.py quality.json speed.json quality.svg --size "960x720 x2"
 
 Of a run of speed.py with a clip, the time for the new frames alone counts, and of FFmpeg's that of
 its whole command. Methods that speed.py did not time are left out.

@@ -76,7 +76,7 @@ def test_the_readmes_commands_can_be_pasted() -> None:
 def test_times_are_those_of_the_table() -> None:
     """Compare each model's time with the table of whole commands: the median over all sizes."""
     text = (ROOT / "docs" / "measurements" / "interpolation.md").read_text("utf-8")
-    names, *rows = re.findall(r"^\| (?:size, factor|\d+×\d+ ×\d) \|.*$", text, re.MULTILINE)
+    names, *rows = re.findall(r"^\| (?:size, factor|\d+\W\d+ \W\d) \|.*$", text, re.MULTILINE)
     columns = [cell.strip(" `") for cell in names.split("|")[2:-1]]
     seconds = [
         dict(zip(columns, map(float, re.findall(r"\| ([\d.]+)[ ,]", row)), strict=True))
