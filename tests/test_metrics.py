@@ -214,6 +214,7 @@ def test_pictures_that_cannot_be_compared_are_refused(metric) -> None:  # type: 
         metric(truth.byte(), truth.byte())
 
 
+@pytest.mark.full
 def test_importing_the_module_does_not_load_torchmetrics() -> None:
     code = "import sys, cloudconv.metrics; sys.exit('torchmetrics' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

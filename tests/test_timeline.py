@@ -141,6 +141,7 @@ def test_uneven_gaps_are_divided_each(source: tuple[list[Fraction], Fraction], f
             assert [s.timestep for s in part] == [F(i, factor) for i in range(factor)]
 
 
+@pytest.mark.full
 @settings(deadline=None, max_examples=80)
 @given(source=sources(), request=requests, loop=st.booleans(), data=st.data())
 def test_refilled_repeats(

@@ -49,6 +49,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[job.CompareSettings]
     return seen
 
 
+@pytest.mark.full
 def test_json_has_the_agreed_keys(clip: Path) -> None:
     result = run(clip, "--json", "--model", "tiny", "--against", "hold,minterpolate", *QUICK)
     assert result.exit_code == 0, result.stderr

@@ -397,6 +397,7 @@ def test_brackets_in_a_name_are_just_letters(clip: Path) -> None:
     assert "[bold]a[nothing] 100%_x2.mp4" in result.stderr
 
 
+@pytest.mark.full
 def test_from_stdin_to_stdout(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4, rate=25)
     done = process("interp", "-", "-o", "-", "--factor", 2, *TINY, input=clip.read_bytes())

@@ -147,6 +147,7 @@ def test_verify_fails_on_harmed_weights(copied: Path, harm: str) -> None:
     assert f"rife-4.6 are {harm}" in line
 
 
+@pytest.mark.full
 @pytest.mark.skipif(os.name == "nt", reason="pipes end differently there")
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     running = subprocess.Popen(

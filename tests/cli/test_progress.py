@@ -139,6 +139,7 @@ def test_one_moment_is_no_pace() -> None:
     assert pace.rate is None, "it would be a thousand a second"
 
 
+@pytest.mark.full
 def test_an_interrupt_waits_for_the_end_of_an_import(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(
         "import signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(0.1)\nprint('whole')"

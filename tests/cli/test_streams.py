@@ -47,6 +47,7 @@ def test_names_give_no_orders_to_the_terminal(tmp_path: Path, name: str) -> None
         assert not set(shown) & set("\x1b\x07\x9b\u202e\r\x08")
 
 
+@pytest.mark.full
 def test_closed_streams_are_no_reason_to_fail(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 3)
     done = shell(clip, str(tmp_path / "b.mkv"), "<&- >&- 2>&-")
@@ -65,6 +66,7 @@ def test_a_pipe_as_weights_is_refused_at_once(tmp_path: Path) -> None:
     assert "are no file" in done.stderr
 
 
+@pytest.mark.full
 def test_the_end_of_the_terminal_keeps_what_is_finished(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 120)
     words = [sys.executable, "-m", "cloudconv", "interp", clip, *TINY, "--encoder", "ffv1"]

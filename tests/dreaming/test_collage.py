@@ -46,6 +46,7 @@ def test_it_goes_on_without_a_jump_and_to_the_number_asked_for() -> None:
     assert max(change(a, b) for a, b in pairwise(made)) < 2.5 * before
 
 
+@pytest.mark.full
 def test_the_same_seed_gives_the_same_frames_and_another_seed_others() -> None:
     first, again, other = dreamt(30), dreamt(30), dreamt(30, seed=2)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
@@ -98,6 +99,7 @@ def test_a_loop_behind_the_source_leads_to_its_first_frame() -> None:
     assert change(made[-1], first) > 0
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("count", [8, 9, 24])
 def test_short_clips_make_short_segments(count: int) -> None:
     made = dreamt(30, frames=count)
@@ -236,6 +238,7 @@ def test_filling_goes_by_what_is_around() -> None:
     assert torch.equal(made[:, :, :10], values[:, :, :10])
 
 
+@pytest.mark.full
 def test_what_blows_in_has_the_light_of_the_picture_it_enters() -> None:
     """From a red morning to a blue noon: the dream begins blue, and turns red no faster."""
     shares = np.linspace(0.35, -0.35, 80)[:, None, None, None] * np.array([1, 0, -1])

@@ -40,6 +40,7 @@ def test_as_many_frames_as_asked(keep: bool, loop: bool) -> None:
     assert [tuple(picture.shape) for picture in made] == [(3, 35, 50)] * 4
 
 
+@pytest.mark.full
 def test_a_collapse_is_reported_dead(footage: list[Picture]) -> None:
     source = material(footage)
     made = list(Rollout(Options(model="conv")).dream(source, frames=60, seed=0))
@@ -48,6 +49,7 @@ def test_a_collapse_is_reported_dead(footage: list[Picture]) -> None:
     assert len(row.failed) >= 3
 
 
+@pytest.mark.full
 def test_texture_keep_holds_detail_and_colours(footage: list[Picture]) -> None:
     source = material(footage)
 

@@ -36,6 +36,7 @@ def test_a_bouncing_ball_is_for_a_texture(count: int) -> None:
     assert choose(material(ball(count))).mode == "texture"
 
 
+@pytest.mark.full
 def test_what_is_solid_is_never_cut_apart() -> None:
     assert choose(material(crossing(50))).mode == "texture"
     # Too short for a match that is far enough away.

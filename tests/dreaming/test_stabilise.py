@@ -47,6 +47,7 @@ def test_a_camera_that_stands_still_has_no_path() -> None:
     assert panorama_of(material(clouds(1, (VIEW, 128)))) is None
 
 
+@pytest.mark.full
 def test_the_world_stands_still_and_is_as_wide_as_was_seen() -> None:
     world = panorama_of(material(panned()))
     assert world is not None
@@ -57,6 +58,7 @@ def test_the_world_stands_still_and_is_as_wide_as_was_seen() -> None:
     assert float((first[hills] - last[hills]).abs().mean()) < 0.02
 
 
+@pytest.mark.full
 def test_the_camera_goes_on_turns_gently_and_stays_on_what_was_seen() -> None:
     world = panorama_of(material(panned()))
     assert world is not None
@@ -70,6 +72,7 @@ def test_the_camera_goes_on_turns_gently_and_stays_on_what_was_seen() -> None:
     assert steps.min() < -0.5
 
 
+@pytest.mark.full
 def test_a_pan_is_dreamt_on_without_a_jump() -> None:
     source = material(panned())
     with torch.inference_mode():
@@ -80,6 +83,7 @@ def test_a_pan_is_dreamt_on_without_a_jump() -> None:
     assert max(float((a - b).abs().mean()) for a, b in pairwise(shown)) < 2.5 * before
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("to_first", "goal"), [(False, 47), (True, 0)])
 def test_the_camera_of_a_loop_comes_back(to_first: bool, goal: int) -> None:
     world = panorama_of(material(panned()))

@@ -75,6 +75,7 @@ def test_short_clips(count: int, loop: bool) -> None:
     assert len(dream(count, 1, loop=loop)) == 1
 
 
+@pytest.mark.full
 def test_clouds_do_not_jump() -> None:
     source = material(clouds(80))
     made = list(Texture().dream(source, frames=120, seed=1))

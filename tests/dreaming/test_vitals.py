@@ -31,6 +31,7 @@ def judged(source: Material, pictures: list[Picture]) -> Vitals:
     return rows[0]
 
 
+@pytest.mark.full
 def test_real_footage_lives(source: Material, footage: list[Picture]) -> None:
     rows = vitals_of(source, [tensor(picture) for picture in footage[160:]])
     assert [(row.start, row.end) for row in rows] == [(0, 100), (60, 160)]
@@ -43,17 +44,20 @@ def test_real_footage_lives(source: Material, footage: list[Picture]) -> None:
         assert (row.values["static_psnr"] or 0) > 50
 
 
+@pytest.mark.full
 def test_a_still_is_dead(source: Material, footage: list[Picture]) -> None:
     row = judged(source, [footage[159]] * 100)
     assert {"motion", "patch_time", "repeat"} <= set(row.failed)
     assert row.values["sharpness"] == pytest.approx(1, abs=0.2)
 
 
+@pytest.mark.full
 def test_blur_is_dead(source: Material, footage: list[Picture]) -> None:
     row = judged(source, [cv2.GaussianBlur(p, (0, 0), 1.5) for p in footage[160:260]])
     assert {"sharpness", "patch"} <= set(row.failed)
 
 
+@pytest.mark.full
 def test_grey_is_dead(source: Material, footage: list[Picture]) -> None:
     grey = [np.uint8(0.5 * p + 0.5 * p.mean()) for p in footage[160:260]]
     assert {"std", "saturation"} <= set(judged(source, grey).failed)
@@ -65,6 +69,7 @@ def test_a_smear_is_dead(source: Material, footage: list[Picture]) -> None:
     assert "anisotropy" in judged(source, smeared).failed
 
 
+@pytest.mark.full
 def test_a_crease_is_dead(source: Material, footage: list[Picture]) -> None:
     creased = [p.copy() for p in footage[160:260]]
     for p in creased:
@@ -72,11 +77,13 @@ def test_a_crease_is_dead(source: Material, footage: list[Picture]) -> None:
     assert "crease" in judged(source, creased).failed
 
 
+@pytest.mark.full
 def test_a_hard_cut_is_dead(source: Material, footage: list[Picture]) -> None:
     row = judged(source, [*footage[160:200], *footage[230:290]])
     assert row.failed == ("jump",)
 
 
+@pytest.mark.full
 def test_land_that_slides_is_dead(source: Material, footage: list[Picture]) -> None:
     slid = [p.copy() for p in footage[160:260]]
     for k, p in enumerate(slid):
@@ -84,6 +91,7 @@ def test_land_that_slides_is_dead(source: Material, footage: list[Picture]) -> N
     assert "static_psnr" in judged(source, slid).failed
 
 
+@pytest.mark.full
 def test_what_comes_again_is_a_repeat_unless_by_design(
     source: Material, footage: list[Picture]
 ) -> None:
@@ -96,6 +104,7 @@ def test_what_comes_again_is_a_repeat_unless_by_design(
     assert (row.values["repeat"] or 0) < 1
 
 
+@pytest.mark.full
 def test_a_double_exposure_is_dead(source: Material, footage: list[Picture]) -> None:
     """A dissolve from one part of the clip to another, in a third of the picture."""
     ghosts = []
@@ -113,6 +122,7 @@ def test_a_double_exposure_is_dead(source: Material, footage: list[Picture]) -> 
     assert x + width > 40 / 128
 
 
+@pytest.mark.full
 def test_a_pasted_rectangle_of_the_same_light_is_dead(
     source: Material, footage: list[Picture]
 ) -> None:
@@ -129,6 +139,7 @@ def test_a_pasted_rectangle_of_the_same_light_is_dead(
     assert any(edges) or any(abs(y + height / 2 - edge / 96) < 0.03 for edge in (5, 75))
 
 
+@pytest.mark.full
 def test_a_smear_along_the_edge_is_dead(source: Material, footage: list[Picture]) -> None:
     smeared = [picture.copy() for picture in footage[160:260]]
     for picture in smeared:
@@ -136,6 +147,7 @@ def test_a_smear_along_the_edge_is_dead(source: Material, footage: list[Picture]
     assert "strangeness" in judged(source, smeared).failed
 
 
+@pytest.mark.full
 def test_light_of_two_hours_at_once_is_dead(footage: list[Picture]) -> None:
     calm = [110 + 0.2 * (picture.astype(float) - 110) for picture in footage[:160]]
     evening = [
@@ -149,6 +161,7 @@ def test_light_of_two_hours_at_once_is_dead(footage: list[Picture]) -> None:
     assert "light" not in judged(material(evening), evening[::-1][:100]).failed
 
 
+@pytest.mark.full
 def test_limits_are_as_wide_as_the_clip_needs(footage: list[Picture]) -> None:
     calm = Meter(material(footage[:160])).limits
     assert calm["sharpness"] == (0.8, 1.25)
@@ -160,6 +173,7 @@ def test_limits_are_as_wide_as_the_clip_needs(footage: list[Picture]) -> None:
     assert wide["sharpness"][1] > 1.3
 
 
+@pytest.mark.full
 def test_limits_go_by_the_last_frames_of_the_clip_too(footage: list[Picture]) -> None:
     calm = Meter(material(footage[:160]), frames=50).limits
     # Before its last frame some are missing.
@@ -167,6 +181,7 @@ def test_limits_go_by_the_last_frames_of_the_clip_too(footage: list[Picture]) ->
     assert wide["jump"][1] > calm["jump"][1]
 
 
+@pytest.mark.full
 def test_motion_that_sets_in_is_no_jump(footage: list[Picture]) -> None:
     source = material(footage[:160])
     hurried = [*footage[160:200], *footage[200:240:4]]
@@ -176,6 +191,7 @@ def test_motion_that_sets_in_is_no_jump(footage: list[Picture]) -> None:
     assert "jump" in row.failed
 
 
+@pytest.mark.full
 def test_the_first_frames_are_not_judged_by_a_hundred(footage: list[Picture]) -> None:
     """A clip that slows down goes on slowly: no false alarm before the first window is full."""
     places = np.cumsum(np.r_[np.ones(120), np.full(40, 0.5)])
@@ -189,6 +205,7 @@ def test_the_first_frames_are_not_judged_by_a_hundred(footage: list[Picture]) ->
     assert "motion" not in now.failed
 
 
+@pytest.mark.full
 def test_a_calm_forecast_is_no_false_alarm_but_a_standstill_is_one(
     source: Material, footage: list[Picture]
 ) -> None:
@@ -203,6 +220,7 @@ def test_a_calm_forecast_is_no_false_alarm_but_a_standstill_is_one(
         assert (now.values["motion"] or 0) < 0.65
 
 
+@pytest.mark.full
 def test_pictures_without_colour_have_no_saturation(footage: list[Picture]) -> None:
     grey = [np.repeat(p.mean(2, keepdims=True), 3, 2).astype(np.uint8) for p in footage]
     source = material(grey[:120])
@@ -211,6 +229,7 @@ def test_pictures_without_colour_have_no_saturation(footage: list[Picture]) -> N
     assert row.alive, row.failed
 
 
+@pytest.mark.full
 def test_without_anything_that_stands_still(footage: list[Picture]) -> None:
     skies = [np.ascontiguousarray(p[:60]) for p in footage]
     (row,) = vitals_of(material(skies[:160]), [tensor(p) for p in skies[160:220]])
@@ -241,6 +260,7 @@ def test_what_explodes_is_dead(source: Material) -> None:
     assert all(v is None or np.isfinite(v) for v in row.values.values())
 
 
+@pytest.mark.full
 def test_rows_while_it_runs(source: Material, footage: list[Picture]) -> None:
     meter = Meter(source, frames=130)
     assert meter.now() is None
@@ -270,6 +290,7 @@ def test_a_repeating_clip_may_repeat() -> None:
     assert row.alive, (row.failed, row.values)
 
 
+@pytest.mark.full
 def test_small_and_full_size_agree(footage: list[Picture]) -> None:
     """Vitals are taken on copies of at most 480 pixels."""
 

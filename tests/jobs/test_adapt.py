@@ -76,6 +76,7 @@ def same(a: Path, b: Path) -> bool:
     return all(np.array_equal(x, y) for x, y in zip(planes(a), planes(b), strict=True))
 
 
+@pytest.mark.full
 def test_it_gains_and_the_video_is_made_with_it(clip: Path, tmp_path: Path) -> None:
     told: list[Progress] = []
     file = tmp_path / "own.safetensors"
@@ -99,6 +100,7 @@ def test_it_gains_and_the_video_is_made_with_it(clip: Path, tmp_path: Path) -> N
     assert read_times(tmp_path / "b.mkv") == read_times(tmp_path / "stock.mkv")
 
 
+@pytest.mark.full
 def test_without_a_gain_the_stock_model_is_used(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +115,7 @@ def test_without_a_gain_the_stock_model_is_used(
     assert sorted(os.listdir(tmp_path)) == ["b.mkv", "stock.mkv"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("at_half", "at_whole", "share"),
     [(0.2, 0.0, 0.5), (0.1, 0.1, 0.75), (0.1, 0.3, 1.0), (0.3, 0.7, 1.0), (-0.1, -0.5, 0.25)],
@@ -154,6 +157,7 @@ def test_a_video_too_short_to_learn_from_is_made_all_the_same(tmp_path: Path) ->
     assert "cannot be learnt from" in str(result.warnings[0])
 
 
+@pytest.mark.full
 def test_ctrl_c_while_adapting_loses_nothing(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match=r"adapted weights are kept .* carries on"):
         interp(clip, tmp_path / "b.mkv", on_progress=stop(adapting=True))
@@ -171,6 +175,7 @@ def test_ctrl_c_while_adapting_loses_nothing(clip: Path, tmp_path: Path) -> None
     assert os.listdir(tmp_path) == ["b.mkv"]
 
 
+@pytest.mark.full
 def test_frames_are_carried_on_with_the_very_same_weights(clip: Path, tmp_path: Path) -> None:
     file = tmp_path / "own.safetensors"
     with pytest.raises(Interrupted, match=r"finished frames and adapted weights are kept"):
@@ -191,6 +196,7 @@ def test_frames_are_carried_on_with_the_very_same_weights(clip: Path, tmp_path: 
     assert interp(clip, tmp_path / "c.mkv", resume=False).adapted is not None
 
 
+@pytest.mark.full
 def test_an_existing_file_of_weights_is_never_replaced_unasked(clip: Path, tmp_path: Path) -> None:
     file = tmp_path / "own.safetensors"
     file.write_bytes(b"mine")
@@ -210,6 +216,7 @@ def test_an_existing_file_of_weights_is_never_replaced_unasked(clip: Path, tmp_p
             interp(clip, tmp_path / "d.mkv", **wrong)
 
 
+@pytest.mark.full
 def test_what_is_made_in_one_go_is_adapted_too(clip: Path, tmp_path: Path) -> None:
     result = interp(clip, tmp_path / "b.gif", encode=EncodeSettings(), end="1.5")
     assert result.adapted is not None
@@ -217,6 +224,7 @@ def test_what_is_made_in_one_go_is_adapted_too(clip: Path, tmp_path: Path) -> No
     assert os.listdir(tmp_path) == ["b.gif"]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("workers", ["local:2", "local"])
 def test_workers_and_many_videos_get_the_adapted_weights(tmp_path: Path, workers: str) -> None:
     # Other processes know the models that are registered, and no other.
@@ -233,6 +241,7 @@ def test_workers_and_many_videos_get_the_adapted_weights(tmp_path: Path, workers
     assert sorted(os.listdir(tmp_path / "out")) == [".cloudconv.jsonl", "a_x2.mkv", "b_x2.mkv"]
 
 
+@pytest.mark.full
 def test_the_command_says_what_it_gained(tmp_path: Path) -> None:
     clip = moving(tmp_path / "a.mkv", 60)
     command = ["interp", str(clip), "--factor", "2", "--model", "tiny", "--adapt", "0.05"]
@@ -276,6 +285,7 @@ def test_pictures_that_never_move_gain_nothing_and_harm_nothing(tmp_path: Path) 
     assert result.output_frames == 80
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("workers", ["local", "local:2"])
 def test_compare_scores_the_adapted_model_on_what_it_has_not_seen(
     tmp_path: Path, workers: str

@@ -202,6 +202,7 @@ def assert_as_alone(folder: Path, videos: list[Path]) -> None:
                 np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.full
 def test_one_set_of_workers_makes_all_videos_but_the_broken_ones(
     videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +269,7 @@ def test_a_video_that_cannot_be_recorded_does_not_stop_the_others(
     assert_as_alone(tmp_path, videos)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("workers", "then"), [("local:2", "local"), ("local", "local:2")])
 def test_ctrl_c_stops_everything_and_the_same_batch_carries_on(
     videos: list[Path], tmp_path: Path, workers: str, then: str

@@ -52,6 +52,7 @@ def gray(levels: Sequence[int], path: Path, **options: Any) -> Path:
     return write_clip(path, shown, pix_fmt="gray", size=(64, 48), colour=(2, 2, 2, 2), **options)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("drop", [2, 3, 4, 8])
 @pytest.mark.parametrize("frames", [17, 20])
 def test_every_dropped_frame_is_scored_at_its_own_timestep(
@@ -73,6 +74,7 @@ def test_every_dropped_frame_is_scored_at_its_own_timestep(
         assert row["hold"]["psnr"] == pytest.approx(-20 * math.log10(away), abs=0.01)
 
 
+@pytest.mark.full
 def test_what_is_scored_is_what_interp_would_make_of_the_kept_frames(tmp_path: Path) -> None:
     """Also by a model that looks at the frames around a pair, and in other processes."""
     shown = [picture(k, step=0.3 * k) for k in range(21)]
@@ -146,6 +148,7 @@ def test_a_mean_of_two_noises_is_softer_than_either(tmp_path: Path) -> None:
     assert plain.filmed == {}
 
 
+@pytest.mark.full
 def test_what_fades_in_is_filmed_with_more_texture_than_its_neighbours(tmp_path: Path) -> None:
     shown = []
     for strength in (1, 2, 3):
@@ -237,6 +240,7 @@ def test_sequence_metrics(tmp_path: Path) -> None:
     assert set(scores) == {"xpsnr", "ms_ssim", "psnr", "seconds_per_frame"}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "gray"])
 def test_vmaf(tmp_path: Path, pix_fmt: str) -> None:
     shown = [picture(k, 191, 129, pix_fmt, step=1) for k in range(7)]
@@ -372,6 +376,7 @@ def test_repeats_of_a_cadence_are_left_out(tmp_path: Path) -> None:
     assert ahead.methods["linear"]["1"]["psnr"] == 100
 
 
+@pytest.mark.full
 def test_repeats_are_left_out_by_other_processes_too(tmp_path: Path) -> None:
     content = [20 + 2 * k for k in range(80)]
     shown = [level for k, level in enumerate(content) for _ in range(1 + (k % 4 == 3))]
@@ -415,6 +420,7 @@ def test_the_verdict_blames_the_one_that_made_no_frame(
 # Memory
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("asked", [{"drop": 2}, {"horizon": 2, "every": 3}])
 def test_memory_does_not_grow_with_the_clip(tmp_path: Path, asked: dict[str, int]) -> None:
     def peak(frames: int) -> int:

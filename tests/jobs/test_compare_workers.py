@@ -175,6 +175,7 @@ class Dies(ScoreWork):
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.full
 def test_what_is_scored_twice_counts_once(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

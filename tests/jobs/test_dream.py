@@ -47,6 +47,7 @@ def shown(path: Path) -> list[Any]:
         return [f.to_ndarray(format="rgb24") for f in clip.decode(video=0)]
 
 
+@pytest.mark.full
 def test_a_repeating_clip_becomes_a_texture(bouncing: Path, tmp_path: Path) -> None:
     result = dream(bouncing, tmp_path / "b.mkv", frames=150)
     assert result.mode == "texture"
@@ -74,6 +75,7 @@ def test_only_new_frames_of_part_of_a_clip(bouncing: Path, tmp_path: Path) -> No
     assert read_times(tmp_path / "c.mp4")[0] == 0
 
 
+@pytest.mark.full
 def test_same_seed_same_frames(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(40, (64, 48))])
     made = {}
@@ -84,6 +86,7 @@ def test_same_seed_same_frames(tmp_path: Path) -> None:
     assert not all(np.array_equal(a, b) for a, b in zip(made["b"], made["d"], strict=True))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".mp4"])
 def test_loops(bouncing: Path, tmp_path: Path, suffix: str) -> None:
     out = tmp_path / f"loop{suffix}"
@@ -101,6 +104,7 @@ def test_loops(bouncing: Path, tmp_path: Path, suffix: str) -> None:
     assert closing < 1.5 * max(steps)
 
 
+@pytest.mark.full
 def test_a_loop_through_the_source(bouncing: Path, tmp_path: Path) -> None:
     dream(bouncing, tmp_path / "b.mkv", frames=36, loop=True)
     pictures = [p.astype(float) for p in shown(tmp_path / "b.mkv")]
@@ -108,6 +112,7 @@ def test_a_loop_through_the_source(bouncing: Path, tmp_path: Path) -> None:
     assert np.abs(pictures[-1] - pictures[0]).mean() < 1.5 * max(steps)
 
 
+@pytest.mark.full
 def test_a_dying_rollout_says_so_once_and_in_time(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(60)], rate=25)
     told: list[tuple[str, int]] = []
@@ -133,6 +138,7 @@ def test_a_dying_rollout_says_so_once_and_in_time(tmp_path: Path) -> None:
     assert result.model == "conv"
 
 
+@pytest.mark.full
 def test_a_mode_that_died_is_not_advised_and_what_is_advised_lives(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(20, speed=3)], rate=25)
     dead = dream(clip, tmp_path / "b.mkv", frames=30)
@@ -142,6 +148,7 @@ def test_a_mode_that_died_is_not_advised_and_what_is_advised_lives(tmp_path: Pat
     assert dream(clip, tmp_path / "c.mkv", frames=30, mode="texture").alive
 
 
+@pytest.mark.full
 def test_the_analysis_is_told_before_the_first_frame(bouncing: Path, tmp_path: Path) -> None:
     told: list[Progress] = []
     settings = DreamSettings(input=bouncing, output=tmp_path / "b.mkv", frames=3)
@@ -154,6 +161,7 @@ def test_the_analysis_is_told_before_the_first_frame(bouncing: Path, tmp_path: P
     assert [p.analysing for p in told[: len(shares)]] == shares
 
 
+@pytest.mark.full
 def test_vitals_are_told_about_once_a_second(bouncing: Path, tmp_path: Path) -> None:
     told: list[Progress] = []
     settings = DreamSettings(input=bouncing, output=tmp_path / "b.mkv", frames=60)
@@ -164,6 +172,7 @@ def test_vitals_are_told_about_once_a_second(bouncing: Path, tmp_path: Path) -> 
     assert 60 in ends
 
 
+@pytest.mark.full
 def test_the_report(bouncing: Path, tmp_path: Path) -> None:
     folder = tmp_path / "look"
     result = dream(bouncing, tmp_path / "b.mkv", frames=60, report=folder)
@@ -183,6 +192,7 @@ def test_the_report(bouncing: Path, tmp_path: Path) -> None:
         dream(bouncing, tmp_path / "c.mkv", report=folder, overwrite=False)
 
 
+@pytest.mark.full
 def test_the_report_shows_the_video_and_says_first_what_fails(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(60)], rate=25)
     out, folder = tmp_path / "my videos" / "b #1.mp4", tmp_path / "look" / "here"
@@ -205,6 +215,7 @@ def test_a_browser_shows_the_video(bouncing: Path, tmp_path: Path) -> None:
         assert browser.console == []
 
 
+@pytest.mark.full
 def test_only_the_last_scene_is_material(bouncing: Path, tmp_path: Path) -> None:
     scenes = [picture(k, noise=3, scene=2) for k in range(30)]
     clip = write_clip(tmp_path / "a.mkv", [*scenes, *(video(p) for p in ball(60))], rate=25)
@@ -224,6 +235,7 @@ def test_a_mode_that_needs_more_frames(bouncing: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "b.mkv").exists()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("mode", ["texture", "rollout"])
 @pytest.mark.parametrize("pix_fmt", ["gray", "yuv420p10le", "yuva420p", "gbrp10le"])
 def test_every_pixel_format(tmp_path: Path, pix_fmt: str, mode: str) -> None:
@@ -279,6 +291,7 @@ def test_a_still_picture(tmp_path: Path) -> None:
     assert result.output_frames == 12
 
 
+@pytest.mark.full
 def test_sound_ends_with_the_source(tmp_path: Path) -> None:
     clip = write_clip(
         tmp_path / "a.mp4", [video(p) for p in ball(50)], rate=25, codec="libx264", audio=["aac"]
@@ -287,6 +300,7 @@ def test_sound_ends_with_the_source(tmp_path: Path) -> None:
     assert packets_of(tmp_path / "b.mp4") == packets_of(clip)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("suffix", "codec"), [(".mp4", "aac"), (".mkv", "libopus"), (".mkv", "flac")]
 )
@@ -334,6 +348,7 @@ def test_a_plan_makes_nothing_and_is_right(bouncing: Path, tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.full
 def test_options_belong_to_modes(bouncing: Path, tmp_path: Path) -> None:
     result = dream(bouncing, tmp_path / "b.mkv", frames=2, model="linear")
     assert (result.mode, result.model) == ("rollout", "linear")
@@ -359,6 +374,7 @@ def test_settings_that_make_no_sense(wrong: dict[str, Any], message: str) -> Non
         DreamSettings(**{"input": "a.mp4", "frames": 4, **wrong})
 
 
+@pytest.mark.full
 def test_from_python(bouncing: Path, tmp_path: Path) -> None:
     out = tmp_path / "b.mkv"
     result = cloudconv.dream(bouncing, out, seconds="0.2", mode="texture", only_new=True)

@@ -163,6 +163,7 @@ def test_seconds_are_rounded_up_to_frames(tmp_path: Path) -> None:
     assert forecast(clip, "c.mkv", seconds=F(13, 25)).new_frames == 13
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("phase", range(5))
 def test_a_cadence_goes_on(tmp_path: Path, phase: int) -> None:
     contents = [(4 * k) // 5 for k in range(35 + phase)]
@@ -208,6 +209,7 @@ def test_a_single_frame_after_a_cut_is_not_enough(tmp_path: Path) -> None:
     assert forecast(clip, "c.mkv", at=F(21, 24), model="hold").new_frames == 4
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_sound_ends_where_the_source_ends(tmp_path: Path, suffix: str) -> None:
     clip = write_clip(

@@ -51,6 +51,7 @@ def test_a_constant_rate_is_multiplied_exactly(tmp_path: Path, rate: F, factor: 
     assert duration_of(tmp_path / "b.mp4") == 9 / rate
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("rate", [F(24), F(24000, 1001), F(30)])
 def test_milliseconds_of_matroska_come_out_exact_in_mp4(tmp_path: Path, rate: F) -> None:
     clip = write_clip(tmp_path / "a.mkv", 50, rate=rate, codec="libx264")
@@ -81,6 +82,7 @@ def test_source_frames_are_bit_identical_at_their_own_time(
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "pix_fmt",
     [
@@ -120,6 +122,7 @@ def test_real_gaps_of_a_variable_rate_are_divided(tmp_path: Path) -> None:
     assert duration_of(tmp_path / "b.mp4") == F(367, 1000)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("rate", "fps"),
     [
@@ -232,6 +235,7 @@ def test_refilled_duplicates_move_evenly(tmp_path: Path) -> None:
     assert min(steps) > 0.3
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("tags", [(1, 1, 1, 1), (5, 6, 5, 1), (2, 2, 2, 0), (1, 1, 1, 2)])
 def test_new_frames_are_as_bright_as_real_ones(
     tmp_path: Path, tags: tuple[int, int, int, int]
@@ -270,6 +274,7 @@ def test_everything_else_in_the_file_comes_along(tmp_path: Path) -> None:
         assert context.sample_aspect_ratio == F(8, 9)
 
 
+@pytest.mark.full
 def test_the_same_without_threads_of_luck(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 8, rate=24)
     for name in ("b.mkv", "c.mkv"):

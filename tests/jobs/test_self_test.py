@@ -26,6 +26,7 @@ def doctor(*arguments: str) -> Any:
     return CliRunner().invoke(app, ["doctor", *arguments], prog_name="cloudconv")
 
 
+@pytest.mark.full
 def test_this_cpu_passes() -> None:
     result = doctor("--check", "--device", "cpu", "--json")
     assert (result.exit_code, result.stderr) == (0, "")

@@ -73,6 +73,7 @@ def losses_of(run: Callable[[Callable[[Progress], None]], object]) -> dict[int, 
     return seen
 
 
+@pytest.mark.full
 def test_motion_is_forecast_better_than_by_holding(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
     result = train.run(settings(clip, output, steps=250))
@@ -95,6 +96,7 @@ def test_motion_is_forecast_better_than_by_holding(clip: str, tmp_path: Path) ->
     assert os.listdir(tmp_path) == ["p.safetensors"]
 
 
+@pytest.mark.full
 def test_every_task_and_loss_trains(clip: str, tmp_path: Path) -> None:
     for number, changes in enumerate(
         (
@@ -170,6 +172,7 @@ def test_a_checkpoint_of_other_settings_is_refused(clip: str, tmp_path: Path) ->
         train.run(settings(clip, output))
 
 
+@pytest.mark.full
 def test_ctrl_c_ends_it_at_once(clip: str, tmp_path: Path) -> None:
     """Nothing is read or looked at any more but the step at hand."""
     output = tmp_path / "p.safetensors"
@@ -245,6 +248,7 @@ def test_seeds_decide(clip: str, tmp_path: Path) -> None:
     assert not all(torch.equal(a[name], c[name]) for name in a)
 
 
+@pytest.mark.full
 def test_fine_tuning_never_ends_below_where_it_started(clip: str, tmp_path: Path) -> None:
     first, tuned = tmp_path / "first.safetensors", tmp_path / "tuned.safetensors"
     before = train.run(settings(clip, first, steps=200))

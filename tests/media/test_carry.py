@@ -153,6 +153,7 @@ def first_times(path: Path, kind: str) -> list[Fraction]:
         return [p.pts * p.time_base for p in clip.demux(stream) if p.size]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("suffixes", [(".mp4", ".mp4"), (".mkv", ".mkv"), (".mp4", ".mkv")])
 def test_audio_is_bit_exact_and_labelled(tmp_path, suffixes):
     source = video(tmp_path / f"in{suffixes[0]}", subtitles=None)
@@ -175,6 +176,7 @@ def test_audio_times_stay_in_mp4(tmp_path):
     assert first_times(target, "audio") == first_times(source, "audio")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
 def test_audio_from_a_transport_stream(tmp_path, suffix):
     """There AAC has headers of its own, which other containers take off."""
@@ -189,6 +191,7 @@ def test_audio_from_a_transport_stream(tmp_path, suffix):
         assert sum(frame.samples for frame in clip.decode(audio=0)) >= 2.9 * 48000
 
 
+@pytest.mark.full
 def test_audio_from_a_transport_stream_through_a_pipe(tmp_path):
     """A pipe cannot be gone back to, so the header must hold the audio's configuration at once."""
     source = video(tmp_path / "in.ts", subtitles=None)
@@ -252,6 +255,7 @@ def test_a_part_takes_its_own_sound_text_and_chapters(tmp_path):
     assert found == [(0, Fraction(1, 2), "one"), (Fraction(1, 2), Fraction(5, 4), "two")]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("given", "becomes"),
     [((".mkv", "srt"), (".mp4", "mov_text")), ((".mp4", "mov_text"), (".mkv", "subrip")),
@@ -437,6 +441,7 @@ def test_a_second_video_is_copied(tmp_path):
     assert packets_of(target, "video")[1] == packets_of(source, "video")[1]
 
 
+@pytest.mark.full
 def test_audio_is_interleaved_with_the_video(tmp_path):
     """No player should have to seek: neither stream runs far ahead of the other in the file."""
     source = video(tmp_path / "in.mp4", seconds=8, subtitles=None)
@@ -554,6 +559,7 @@ def decoded_sound(path: Path) -> list[bytes]:
         return [bytes(plane) for frame in clip.decode(audio=0) for plane in frame.planes]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("codec", UNLISTED)
 def test_sound_of_windows_goes_into_matroska(tmp_path, codec):
     suffix = "asf" if codec.startswith("wma") else "avi"
@@ -595,6 +601,7 @@ def test_sound_of_windows_keeps_chapters_and_attachments_beside_it(tmp_path):
     assert spoken(tmp_path / "out.mkv") == spoken(whole)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("below", [Fraction(3, 100), Fraction(1, 2)])
 @pytest.mark.parametrize("codec", ["flac", "pcm_s16le", "libmp3lame", "aac", "libopus"])
 def test_sound_that_begins_below_zero_moves_nothing(tmp_path, codec, below):

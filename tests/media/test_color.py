@@ -61,6 +61,7 @@ def flat(kind: PixelLayout, codes: Sequence[int], width: int = 8, height: int = 
     return [torch.full_like(p, code) for p, code in zip(planes, codes, strict=True)]
 
 
+@pytest.mark.full
 @settings(deadline=None, max_examples=150)
 @given(
     pix_fmt=st.sampled_from(FORMATS),

@@ -87,6 +87,7 @@ def test_default_quality_is_visually_lossless(name):
     assert (each[0], each[51]) == (0, 51 if name in ("libx264", "libx265") else 63)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["libx265", "libsvtav1", "libvpx-vp9"])
 @pytest.mark.parametrize("crf", [14, 20, 28])
 def test_a_crf_looks_the_same_from_every_encoder(tmp_path, name, crf):

@@ -433,6 +433,7 @@ def test_a_file_that_was_cut_short_silently_is_noticed(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.full
 def test_stdout_is_matroska():
     script = """
         import sys

@@ -132,6 +132,7 @@ def slow(
     return sink
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("factor", ["5/4", "2", "2.5", "8"])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_slowed_sound_is_as_long_as_the_picture_and_keeps_its_pitch(
@@ -154,6 +155,7 @@ def test_slowed_sound_is_as_long_as_the_picture_and_keeps_its_pitch(
     assert times[0] == 0
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 def test_sound_stays_with_the_picture(tmp_path: Path, suffix: str) -> None:
     at = [F(1, 2), F(1), F(17, 10), F(5, 2)]
@@ -164,6 +166,7 @@ def test_sound_stays_with_the_picture(tmp_path: Path, suffix: str) -> None:
     assert found == pytest.approx([float(3 * time) for time in at], abs=0.02)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("factor", "codec", "suffix"),
     [(2, "aac", ".mp4"), (4, "flac", ".mkv"), (8, "aac", ".mp4"), (16, "flac", ".mkv")],
@@ -290,6 +293,7 @@ def test_the_codec_is_the_sources_where_the_container_takes_it(
     assert any(f"becomes {codec}" in warning for warning in map(str, result.warnings)) == changed
 
 
+@pytest.mark.full
 def test_sound_and_picture_are_interleaved(tmp_path: Path) -> None:
     clip = write_clip(
         tmp_path / "a.mp4", 20, rate=10, codec="libx264", size=(32, 32), audio=["aac", "aac"]

@@ -115,6 +115,7 @@ def test_hidden_frames_are_hidden(tmp_path: Path) -> None:
     assert [f.time for f in frames] == [Fraction(k, 24) for k in range(12)]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("suffix", "codec", "options", "start"),
     [

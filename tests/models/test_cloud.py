@@ -165,6 +165,7 @@ def test_the_last_exit_is_the_result_and_the_one_before_it_a_shorter_network() -
         assert torch.allclose(shorter, fast(x0, x1, timestep), atol=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("name", "init"), [("cloud-turbo", "cloud-turbo"), ("cloud-best", "rife-4.6")]
 )

@@ -54,6 +54,7 @@ def test_the_spec_is_true(name: str) -> None:
         assert weights.entry(spec.weights).licence == spec.licence
 
 
+@pytest.mark.full
 @every_model
 @settings(deadline=None, max_examples=5)
 @given(height=st.integers(1, 70), width=st.integers(1, 70), batch=st.integers(1, 3))
@@ -65,6 +66,7 @@ def test_any_size_and_batch(name: str, height: int, width: int, batch: int) -> N
     assert result.isfinite().all()
 
 
+@pytest.mark.full
 @every_model
 def test_a_batch_is_its_items(name: str) -> None:
     x0, x1 = pair(batch=3)
@@ -109,6 +111,7 @@ def test_the_same_twice_and_inputs_untouched(name: str) -> None:
     assert torch.equal(x0, before[0]), "the result shares memory with an input"
 
 
+@pytest.mark.full
 @every_model
 def test_bfloat16_weights_give_float32_pictures_close_by(name: str) -> None:
     x0, x1 = pair()
@@ -128,6 +131,7 @@ def test_half_precision_and_strided_pictures_are_taken(name: str) -> None:
     assert torch.allclose(model(name).interpolate(*last, timestep), exact, atol=1e-5)
 
 
+@pytest.mark.full
 @every_model
 def test_scales(name: str) -> None:
     x0, x1 = pair(37, 53)

@@ -121,6 +121,7 @@ def test_bfloat16_weights_give_float32_pictures_close_by(key: Key) -> None:
     assert (rounded - exact).square().mean() < 1e-3
 
 
+@pytest.mark.full
 @named(NETWORKS)
 def test_every_parameter_learns(key: Key) -> None:
     learner = SPECS[key].build().train()
@@ -174,6 +175,7 @@ def test_predictors_say_what_they_need(key: Key) -> None:
     assert torch.allclose(chosen.predict(more), chosen.predict(more[:, 2:]), atol=1e-6)
 
 
+@pytest.mark.full
 @named(PREDICTORS)
 def test_training_rolls_out_what_forecasting_gives(key: Key) -> None:
     chosen = model(key)
@@ -289,6 +291,7 @@ def test_each_item_has_its_own_horizon() -> None:
         assert torch.allclose(together[number], alone[0], atol=1e-3)
 
 
+@pytest.mark.full
 def test_far_horizons_stay_sharp_and_whole() -> None:
     frames = moving(6)
     far = list(converted().forecast(frames, 60))[-1]
@@ -342,6 +345,7 @@ def test_noise_in_the_skips_is_for_training_only() -> None:
     assert torch.equal(plain.train()(picture), plain(picture))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("name", "rate"),
     [("conv", 2e-3), ("conv-modes", 2e-3), ("conv-pyramid", 2e-3), ("unet5", 3e-4)],

@@ -32,6 +32,7 @@ def times_of(path: Path, kind: str) -> list[F]:
         return [p.pts * p.time_base for p in clip.demux(stream) if p.size]  # type: ignore
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("target", ["mkv", "mp4"])
 @pytest.mark.parametrize(
     ("suffix", "video", "audio"),
@@ -63,6 +64,7 @@ def test_recordings_put_together_are_one_video(
         assert 2 * len(given) - 3 <= len(kept) <= 2 * len(given)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("start", [F(7, 5), F(1, 5)])
 def test_a_part_of_recordings_put_together(tmp_path: Path, start: F) -> None:
     one = recording(tmp_path / "one.ts", "libx264", "aac", options={"bf": "2"})

@@ -75,6 +75,7 @@ MAKERS = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("what", MAKERS)
 def test_one_run_at_a_time_makes_an_output(clip: Path, tmp_path: Path, what: str) -> None:
     out = tmp_path / "out"
@@ -88,6 +89,7 @@ def test_one_run_at_a_time_makes_an_output(clip: Path, tmp_path: Path, what: str
     assert os.listdir(out) == [target]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("what", MAKERS)
 def test_what_is_not_ours_is_neither_written_through_nor_deleted(
     clip: Path, tmp_path: Path, what: str
@@ -130,6 +132,7 @@ def test_what_a_killed_run_left_goes_with_the_next(clip: Path, tmp_path: Path) -
     assert left.name.startswith(files.own_name(tmp_path / "other.gif"))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("what", ["video", "gif", "pictures", "dream"])
 def test_what_appears_meanwhile_is_kept(
     clip: Path, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
@@ -216,6 +219,7 @@ def test_a_report_never_replaces_the_video_that_it_is_of(tmp_path: Path) -> None
     assert os.listdir(folder) == ["side_by_side.mp4"]
 
 
+@pytest.mark.full
 def test_one_run_at_a_time_makes_a_report_and_clears_what_a_killed_one_left(
     clip: Path, tmp_path: Path
 ) -> None:
@@ -263,6 +267,7 @@ interpolate([sys.argv[1]], out_dir=sys.argv[2], model="blend", fps=48)
 """
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("what", ["video", "gif"])
 def test_a_kill_right_after_the_output_has_its_name_leaves_nothing(
     clip: Path, tmp_path: Path, what: str
@@ -285,6 +290,7 @@ def test_a_kill_right_after_the_output_has_its_name_leaves_nothing(
     assert made.read_bytes() == before
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("name", "factor"), [("o.mkv", 60), ("o.gif", 3), ("o.webm", 60)])
 def test_what_a_run_would_refuse_its_plan_refuses(clip: Path, name: str, factor: int) -> None:
     settings = InterpSettings(input=clip, output=clip.with_name(name), factor=F(factor))
@@ -305,6 +311,7 @@ def test_the_disk_is_looked_at_before_the_join(
     assert cloudconv.interpolate(clip, tmp_path / "o.mkv", **BLEND).resumed
 
 
+@pytest.mark.full
 def test_the_plan_says_what_it_takes_on_the_disk(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,6 +327,7 @@ def test_the_plan_says_what_it_takes_on_the_disk(
             assert any("less is free" in message for message in interp.plan(settings).warnings)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
 def test_a_track_that_cannot_be_muxed_is_known_before_the_first_frame(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch

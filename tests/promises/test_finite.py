@@ -43,6 +43,7 @@ def changed_tensors() -> list[tuple[str, Callable[[torch.Tensor], torch.Tensor]]
     ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("said", "harm"), changed_tensors())
 @pytest.mark.parametrize("command", ["interp", "train"])
 def test_weights_that_make_no_pictures_are_refused(

@@ -126,6 +126,7 @@ def survive(
     return ends
 
 
+@pytest.mark.full
 def test_damaged_files_end_in_a_sentence_or_in_a_whole_video(
     commands: Commands, seeds: list[Path], tmp_path: Path
 ) -> None:

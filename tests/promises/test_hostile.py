@@ -59,6 +59,7 @@ def one_sentence(result: Any, exit_code: int = 1) -> str:
     return str(lines[0])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", NAMES)
 def test_any_file_name_does_for_input_and_output(tmp_path: Path, name: str) -> None:
     whole = write_clip(tmp_path / "whole.mkv", 4, size=SIZE)
@@ -72,6 +73,7 @@ def test_any_file_name_does_for_input_and_output(tmp_path: Path, name: str) -> N
     assert [p.name for p in (tmp_path / "out").iterdir()] == [name]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", NAMES)
 def test_any_file_name_does_in_the_current_folder(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
@@ -155,6 +157,7 @@ def test_bad_weights_files_give_one_sentence(
     assert not output.exists()
 
 
+@pytest.mark.full
 def test_a_full_disk_gives_one_sentence_and_no_half_a_video(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mkv", 12, size=(320, 240), noise=20.0)
     limit = 200_000  # the video would have more than a million bytes

@@ -119,6 +119,7 @@ def survive(made: Path, folder: Path, kills: int) -> int:
     return kept
 
 
+@pytest.mark.full
 @pytest.mark.skipif(os.name == "nt", reason="needs signals")
 def test_a_killed_run_is_carried_on(made: Path, tmp_path: Path) -> None:
     survive(made, tmp_path, 2)
@@ -131,6 +132,7 @@ def test_kills_at_twenty_random_points(made: Path, tmp_path: Path) -> None:
     assert kept >= 10
 
 
+@pytest.mark.full
 def test_ctrl_c_keeps_what_is_finished(stopped: Path, made: Path) -> None:
     finished = journal(stopped)
     assert len(finished) >= 3
@@ -141,6 +143,7 @@ def test_ctrl_c_keeps_what_is_finished(stopped: Path, made: Path) -> None:
     assert os.listdir(stopped) == ["b.mkv"]
 
 
+@pytest.mark.full
 def test_finished_segments_are_not_made_again(
     stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +161,7 @@ def test_an_interrupt_before_the_first_segment_leaves_nothing(made: Path, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.full
 def test_counts_warnings_and_cuts_are_those_of_a_whole_run(stopped: Path, made: Path) -> None:
     whole = interp(made / "a.mkv", stopped / "again.mkv")
     result = interp(made / "a.mkv", stopped / "b.mkv")
@@ -165,6 +169,7 @@ def test_counts_warnings_and_cuts_are_those_of_a_whole_run(stopped: Path, made: 
         assert getattr(result, name) == getattr(whole, name), name
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
@@ -218,6 +223,7 @@ def test_what_was_made_before_is_told_apart(stopped: Path, made: Path) -> None:
     assert seen[-1].frames_done == seen[-1].frames_expected == 2 * FRAMES
 
 
+@pytest.mark.full
 def test_words_and_names_are_no_settings(stopped: Path, made: Path) -> None:
     (stopped / "b.mkv").write_bytes(b"an old result")
     with pytest.raises(OutputError, match="exists"):
@@ -227,12 +233,14 @@ def test_words_and_names_are_no_settings(stopped: Path, made: Path) -> None:
     assert_same(stopped / "b.mkv", made / "whole.mkv")
 
 
+@pytest.mark.full
 def test_no_resume_throws_the_state_away(stopped: Path, made: Path) -> None:
     result = interp(made / "a.mkv", stopped / "b.mkv", resume=False)
     assert (result.resumed, result.warnings) == (False, [])
     assert_same(stopped / "b.mkv", made / "whole.mkv")
 
 
+@pytest.mark.full
 def test_a_truncated_segment_is_made_again(stopped: Path, made: Path) -> None:
     path = stopped / "b.mkv.work" / journal(stopped)[1]["file"]
     os.truncate(path, path.stat().st_size - 1)
@@ -242,6 +250,7 @@ def test_a_truncated_segment_is_made_again(stopped: Path, made: Path) -> None:
     assert_same(stopped / "b.mkv", made / "whole.mkv")
 
 
+@pytest.mark.full
 def test_a_flipped_bit_is_noticed_and_made_good_by_the_next_run(stopped: Path, made: Path) -> None:
     path = stopped / "b.mkv.work" / journal(stopped)[1]["file"]
     data = bytearray(path.read_bytes())
@@ -254,6 +263,7 @@ def test_a_flipped_bit_is_noticed_and_made_good_by_the_next_run(stopped: Path, m
     assert_same(stopped / "b.mkv", made / "whole.mkv")
 
 
+@pytest.mark.full
 def test_a_line_that_was_cut_off_counts_for_nothing(stopped: Path, made: Path) -> None:
     path = stopped / "b.mkv.work" / "segments.jsonl"
     os.truncate(path, path.stat().st_size - 20)
@@ -261,6 +271,7 @@ def test_a_line_that_was_cut_off_counts_for_nothing(stopped: Path, made: Path) -
     assert_same(stopped / "b.mkv", made / "whole.mkv")
 
 
+@pytest.mark.full
 def test_segments_of_another_plan_are_refused(stopped: Path, made: Path) -> None:
     path = stopped / "b.mkv.work" / "segments.jsonl"
     entries = journal(stopped)
@@ -274,6 +285,7 @@ def test_segments_of_another_plan_are_refused(stopped: Path, made: Path) -> None
     assert_same(stopped / "b.mkv", made / "whole.mkv")
 
 
+@pytest.mark.full
 def test_a_second_run_on_the_same_output_is_refused(made: Path, tmp_path: Path) -> None:
     first = SegmentStore(tmp_path / "b.mkv")
     first.lock()
@@ -305,6 +317,7 @@ def largest_file(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, ignored)
 
 
+@pytest.mark.full
 def test_a_full_disk_at_the_join_keeps_every_segment(made: Path, tmp_path: Path) -> None:
     size = (made / "whole.mkv").stat().st_size
     with (
@@ -323,6 +336,7 @@ def test_a_full_disk_in_a_segment(made: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.full
 def test_an_input_that_changes_meanwhile_is_noticed(made: Path, tmp_path: Path) -> None:
     clip = tmp_path / "a.mkv"
     clip.write_bytes((made / "a.mkv").read_bytes())
@@ -337,6 +351,7 @@ def test_an_input_that_changes_meanwhile_is_noticed(made: Path, tmp_path: Path) 
     assert not interp(clip, tmp_path / "b.mkv").resumed
 
 
+@pytest.mark.full
 def test_what_cannot_be_joined_is_made_in_one_go(made: Path, tmp_path: Path) -> None:
     settings = {"encode": EncodeSettings(), "factor": 1.25, "model": "blend"}
     with pytest.raises(KeyboardInterrupt):

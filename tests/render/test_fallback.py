@@ -54,6 +54,7 @@ def blends(source: list[Frame]) -> list[Tensor]:
     return [left.lerp(right, k / FACTOR) for k in range(1, FACTOR)]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("model", MODELS)
 def test_it_blends_where_motion_fails_on_filmed_frames(model: str) -> None:
     source = frames(noise=6.0, step=0.0)
@@ -61,6 +62,7 @@ def test_it_blends_where_motion_fails_on_filmed_frames(model: str) -> None:
     assert apart(blended, blends(source)) < apart(plain, blends(source)) / 2
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("model", MODELS)
 def test_what_moves_rightly_is_left_alone(model: str) -> None:
     source = frames(noise=0.0, step=3.0)
@@ -96,6 +98,7 @@ def test_frames_of_any_size_can_be_tried(size: tuple[int, int]) -> None:
     assert apart(settled, plain) > 0
 
 
+@pytest.mark.full
 def test_tiles_agree_with_the_whole_on_where_to_blend() -> None:
     source = frames(noise=6.0, step=0.0, width=384, height=288)
     whole, tiled = (made(source, "rife-4.6", fallback=True, tile=t) for t in ("off", 256))

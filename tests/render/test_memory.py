@@ -44,6 +44,7 @@ def test_4k_is_not_tiled_on_a_machine_with_24_gib() -> None:
     assert 0 < plan.memory_bytes < 20 * GIB
 
 
+@pytest.mark.full
 @settings(deadline=None, max_examples=60)
 @given(
     st.integers(16, 8000),

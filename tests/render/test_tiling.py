@@ -29,6 +29,7 @@ def axes(draw: st.DrawFn) -> tuple[int, int, int, int]:
     return draw(st.integers(1, 2000)), tile, overlap, multiple
 
 
+@pytest.mark.full
 @settings(deadline=None, max_examples=200)
 @given(axes())
 def test_spans_cover_an_axis_and_their_weights_sum_to_one(axis: tuple[int, int, int, int]) -> None:
@@ -101,6 +102,7 @@ def clip_pair() -> tuple[Tensor, Tensor]:
     return first, second
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("content", ["texture", "clip"])
 def test_no_seam_shows_with_the_default_model(content: str) -> None:
     if content == "clip" and not (CLIPS / "clouds.mp4").exists():

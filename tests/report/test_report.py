@@ -216,6 +216,7 @@ def test_the_page_is_well_formed_and_self_contained(data: ReportData) -> None:
     assert sorted(filter(None, outside)) == sorted(data.files)
 
 
+@pytest.mark.full
 def test_it_says_the_verdict_the_methods_and_how_it_was_measured() -> None:
     text = Structure(render_report(example())).text
     assert "rife-4.6 is 4.1 dB better than blending" in text
@@ -229,6 +230,7 @@ def test_it_says_the_verdict_the_methods_and_how_it_was_measured() -> None:
     assert "rife-4.6 28.40 dB, blend 30.10 dB (-1.70)" in text
 
 
+@pytest.mark.full
 def test_names_from_the_disk_cannot_become_markup() -> None:
     evil = '</script><img src=x onerror="alert(1)">&amp;.mp4'
     data = replace(
@@ -278,6 +280,7 @@ def test_horizons_come_as_a_chart_and_a_table_for_each_metric() -> None:
     assert "Frame 60 at 2.502 s, 30 frames ahead" in text
 
 
+@pytest.mark.full
 def test_sections_without_content_are_left_out() -> None:
     bare = replace(example(), curves=None, worst=(), loses=(), facts=(), files=())
     text = Structure(render_report(bare)).text
@@ -286,6 +289,7 @@ def test_sections_without_content_are_left_out() -> None:
         assert heading not in text
 
 
+@pytest.mark.full
 def test_a_frame_that_is_in_both_lists_is_stored_once() -> None:
     structure = Structure(render_report(example()))
     stored = [i for i in structure.images if str(i.get("src", "")).startswith("data:")]
@@ -293,6 +297,7 @@ def test_a_frame_that_is_in_both_lists_is_stored_once() -> None:
     assert len([i for i in structure.images if "data-same" in i]) == 4
 
 
+@pytest.mark.full
 def test_an_hour_of_frames_makes_a_small_page_that_still_shows_the_worst() -> None:
     count = 50_000
     scores = [35.0] * count
@@ -325,6 +330,7 @@ def test_axis_steps_are_round_and_hold_the_range(low: float, high: float) -> Non
     assert 2 <= len(found) <= 8
 
 
+@pytest.mark.full
 def test_what_does_not_fit_together_is_refused() -> None:
     with pytest.raises(ValueError, match="JPEG or PNG"):
         Picture(b"GIF89a", 1, 1)

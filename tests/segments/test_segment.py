@@ -6,6 +6,7 @@ import itertools
 import pickle
 from fractions import Fraction as F
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,6 +72,7 @@ def test_a_segment_ends_at_a_cut_unless_it_is_very_short(plan: Plan) -> None:
             assert not (cut and since >= 8)
 
 
+@pytest.mark.full
 @given(plans())
 @settings(max_examples=40)
 def test_a_segment_names_its_sources(plan: Plan) -> None:
@@ -81,6 +83,7 @@ def test_a_segment_names_its_sources(plan: Plan) -> None:
         assert sorted(needed) == segment.sources
 
 
+@pytest.mark.full
 @given(plans(), st.data())
 @settings(max_examples=40)
 def test_the_digest_tells_plans_apart(plan: Plan, data: st.DataObject) -> None:

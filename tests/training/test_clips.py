@@ -213,6 +213,7 @@ def test_clips_that_cannot_be_used(tmp_path: Path) -> None:
         open_clips([])
 
 
+@pytest.mark.full
 def test_memory_does_not_grow_with_the_clip(tmp_path: Path) -> None:
     def peak(frames: int) -> int:
         path = tmp_path / f"{frames}.mkv"

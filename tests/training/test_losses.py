@@ -21,6 +21,7 @@ def pictures(batch: int = 2, side: int = 24, seed: int = 0) -> tuple[torch.Tenso
     return truth, (truth + 0.2 * torch.rand(truth.shape, generator=generator)).clamp(0, 1)
 
 
+@pytest.mark.full
 @every_term
 @settings(deadline=None, max_examples=8)
 @given(batch=st.integers(1, 3), side=st.integers(12, 30), seed=st.integers(0, 99))

@@ -69,6 +69,7 @@ def test_two_processes_make_the_same_frames(
     assert sorted(os.listdir(tmp_path)) == ["alone.mkv", "shared.mkv"]
 
 
+@pytest.mark.full
 def test_one_engine_carries_on_where_another_stopped(clip: Path, tmp_path: Path) -> None:
     def stop(progress: Any) -> None:
         if progress.frames_done > 150:
@@ -88,6 +89,7 @@ def test_a_worker_has_its_environment_before_anything_else() -> None:
     assert seen == {("GPU-7f", False), ("3", False)}
 
 
+@pytest.mark.full
 def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
