@@ -132,7 +132,6 @@ def test_kills_at_twenty_random_points(made: Path, tmp_path: Path) -> None:
     assert kept >= 10
 
 
-@pytest.mark.full
 def test_ctrl_c_keeps_what_is_finished(stopped: Path, made: Path) -> None:
     finished = journal(stopped)
     assert len(finished) >= 3
@@ -143,7 +142,6 @@ def test_ctrl_c_keeps_what_is_finished(stopped: Path, made: Path) -> None:
     assert os.listdir(stopped) == ["b.mkv"]
 
 
-@pytest.mark.full
 def test_finished_segments_are_not_made_again(
     stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
