@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from cloudconv.errors import (
 )
 from cloudconv.events import Warned
 from cloudconv.media.read import images
+from cloudconv.media.read.fingerprint import has_changed
 from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.write.target import writing
 from cloudconv.messages import option
@@ -43,6 +44,7 @@ from cloudconv.render.device import (
 )
 from cloudconv.render.pipeline import prefetch
 from cloudconv.training.clips import (
+    Clip,
     Sampling,
     Windows,
     batches,
@@ -266,7 +268,7 @@ def _run(
         best=best,
         seen=seen,
         history=trainer.history,
-        warnings=warnings,
+        warnings=[*warnings, *_changed([*train.groups, *held_out.groups], warn)],
     )
 
 
@@ -411,6 +413,19 @@ def _windows(
         if not goal.narrow():
             raise
         return _windows(settings, goal, known)
+
+
+def _changed(groups: list[list[Clip]], warn: Callable[[str], None]) -> list[str]:
+    """Return, and send, a warning for each clip that has changed since the training began."""
+    infos = {clip.info.path: clip.info for group in groups for clip in group}
+    warnings = []
+    for path, info in infos.items():
+        with suppress(InputError):
+            if has_changed(info):
+                warnings.append(f"{path} was changed while it was trained on: train again.")
+    for warning in warnings:
+        warn(warning)
+    return warnings
 
 
 def _adversary(

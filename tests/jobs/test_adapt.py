@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import cloudconv
 from cloudconv.cli.app import app
-from cloudconv.errors import Interrupted, OutputError, SettingsError, WeightsError
+from cloudconv.errors import Interrupted, OutputError, SettingsError, UnfitInputError, WeightsError
 from cloudconv.jobs.interp import adapt
 from cloudconv.jobs.interp.settings import InterpResult, Progress
 from cloudconv.media.write.encoder_options import EncodeSettings
@@ -155,6 +155,18 @@ def test_a_video_too_short_to_learn_from_is_made_all_the_same(tmp_path: Path) ->
     assert result.output_frames == 10
     assert result.adapted == adapt.Adapted(gain=0.0, minutes=0.0, frames=0, kept=False)
     assert "cannot be learnt from" in str(result.warnings[0])
+
+
+def test_no_weights_are_kept_of_a_video_that_changes(clip: Path, tmp_path: Path) -> None:
+    own = tmp_path / "a.mkv"
+    own.write_bytes(clip.read_bytes())
+
+    def touch(progress: Progress) -> None:
+        os.utime(own, (1, 1))
+
+    with pytest.raises(UnfitInputError, match="changed while it was read"):
+        interp(own, tmp_path / "o.mkv", on_progress=touch, save_model=tmp_path / "w.safetensors")
+    assert os.listdir(tmp_path) == ["a.mkv"]
 
 
 @pytest.mark.full

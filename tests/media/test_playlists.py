@@ -10,9 +10,9 @@ import pytest
 
 from cloudconv.errors import InputError, OutputError
 from cloudconv.media.read.demux import parts_of
+from cloudconv.media.read.fingerprint import input_fingerprint
 from cloudconv.media.read.probe import probe
 from cloudconv.media.write.target import check_output
-from cloudconv.segments.fingerprint import input_fingerprint
 from tests.helpers.factory import write_clip
 
 LISTS = {

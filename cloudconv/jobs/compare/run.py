@@ -40,6 +40,7 @@ from cloudconv.jobs.compare.settings import (
 )
 from cloudconv.jobs.compare.work import score_all
 from cloudconv.jobs.interp.adapt import WEIGHTS, AdaptPlan, OnAdapting, adapt, check, save
+from cloudconv.media.read.fingerprint import check_unchanged
 from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.models import registry
@@ -92,6 +93,7 @@ def run(
                 if on_progress is not None:
                     on_progress(min(sample.read, clip.frames_expected), clip.frames_expected)
         warnings |= dict.fromkeys(source.warnings)
+        check_unchanged(info)
         result = table.result(warnings, began)
         if reporter is not None:
             reporter.finish(table.report(result), result.as_json())

@@ -31,17 +31,14 @@ from cloudconv.files import fresh, keep_aside, put, write_whole
 from cloudconv.jobs import train
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
+from cloudconv.media.read.fingerprint import check_unchanged
 from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.read.spool import held
 from cloudconv.media.write.target import writing
 from cloudconv.messages import counted, option
 from cloudconv.models import registry
 from cloudconv.render.renderer import FrameTask, OuterFrame, Renderer
-from cloudconv.segments.fingerprint import (
-    input_fingerprint,
-    machine_fingerprint,
-    weights_fingerprint,
-)
+from cloudconv.segments.fingerprint import machine_fingerprint, weights_fingerprint
 from cloudconv.training.clips import Clip, Sampling, Windows, held_spans
 from cloudconv.training.loop import Tick
 from cloudconv.training.settings import settings_from
@@ -152,13 +149,13 @@ class AdaptPlan:
             "threads": self.threads,
         }
 
-    def identity(self, *, lasting: bool) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """All that decides what is learnt, and how it is judged, as JSON holds it."""
         renderer = {k: v for k, v in self.training.items() if k not in ("clips", "threads")}
         return json.loads(  # type: ignore[no-any-return]
             json.dumps(
                 {
-                    "input": input_fingerprint(self.info.path, lasting=lasting),
+                    "input": self.info.fingerprint,
                     "weights": weights_fingerprint(self.model),
                     **renderer,
                     **machine_fingerprint(self.device),
@@ -233,14 +230,14 @@ def check_settings(minutes: float | None, save_model: Path | str | None) -> None
         raise SettingsError(f"weights are written as .safetensors, so {save_model} needs that")
 
 
-def check_folder(folder: Path, plan: AdaptPlan | None, *, lasting: bool = True) -> None:
+def check_folder(folder: Path, plan: AdaptPlan | None) -> None:
     """Raises OutputError: the folder holds weights that were adapted to or from something else."""
     if not any(folder.glob(f"{WEIGHTS}*")):
         return
     state = _read(folder)
     changed = ["adapt"]
     if plan is not None:
-        identity = plan.identity(lasting=lasting)
+        identity = plan.identity()
         known = state.get("identity", {})
         names = identity.keys() | known.keys()
         changed = sorted(name for name in names if identity.get(name) != known.get(name))
@@ -255,7 +252,6 @@ def adapt(
     plan: AdaptPlan,
     folder: Path,
     *,
-    lasting: bool = True,
     on_adapting: OnAdapting | None = None,
     on_warning: Callable[[Warned], None],
 ) -> tuple[str, Adapted]:
@@ -267,8 +263,9 @@ def adapt(
     Raises:
         KeyboardInterrupt: one was asked for; what was learnt so far is kept in the folder.
         OutputError: nothing can be written there.
+        UnfitInputError: the video was changed meanwhile.
     """
-    identity = plan.identity(lasting=lasting)
+    identity = plan.identity()
     file = folder / WEIGHTS
     state = _read(folder)
     if state.get("identity") != identity:
@@ -285,6 +282,7 @@ def adapt(
             state["result"] = asdict(_judge(plan, file, state["seconds"], on_adapting))
             state["digest"] = _digest(file)
             _write(folder, state)
+    check_unchanged(plan.info)
     result = Adapted(**state["result"])
     if not result.kept:
         little = {"gain": result.gain, "frames": result.frames, "least": LEAST_GAIN}

@@ -10,11 +10,8 @@ from pathlib import Path
 
 from cloudconv.errors import CloudconvError
 from cloudconv.jobs.interp.settings import InterpSettings
-from cloudconv.segments.fingerprint import (
-    input_fingerprint,
-    settings_fingerprint,
-    weights_fingerprint,
-)
+from cloudconv.media.read.fingerprint import input_fingerprint
+from cloudconv.segments.fingerprint import settings_fingerprint, weights_fingerprint
 
 _NAME = ".cloudconv.jsonl"
 # What is done with memory and processors changes no more than roundings.

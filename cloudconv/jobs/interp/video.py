@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from cloudconv.errors import CloudconvError, UnfitInputError, WeightsError
+from cloudconv.errors import CloudconvError, WeightsError
 from cloudconv.events import Warned
 from cloudconv.jobs.interp.adapt import (
     Adapted,
@@ -26,7 +26,7 @@ from cloudconv.jobs.interp.plan import VideoPlan, is_joinable, renderer_of, sour
 from cloudconv.jobs.output import origin, time_base
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.spool import held
+from cloudconv.media.read.spool import discard, held
 from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import Sink
@@ -38,7 +38,6 @@ from cloudconv.render.pipeline import prefetch
 from cloudconv.render.renderer import FrameTask, Renderer
 from cloudconv.schedule.frames import Counts, schedule
 from cloudconv.segments.fingerprint import (
-    input_fingerprint,
     machine_fingerprint,
     settings_fingerprint,
     weights_fingerprint,
@@ -82,8 +81,8 @@ class VideoRender:
         self._offset = Fraction(0)  # when the first frame is shown
         self._time_base = Fraction(1)
         self._by_gpu = False  # what decodes here also does so with the workers
-        self._identified: dict[str, Any] = {}
         self._plan: RenderPlan | None = None
+        self._kept = ExitStack()  # a copy of a pipe, as long as workers read it
         self._model = job.settings.model
         self.adapted: Adapted | None = None
         self.on_adapting: OnAdapting | None = None
@@ -131,6 +130,8 @@ class VideoRender:
         Raises:
             CloudconvError: the input cannot be read on, or nothing can be written.
         """
+        self._kept.callback(discard, self.job.info.path)
+        self._kept.enter_context(held(self.job.info.path))
         with self._tasks() as tasks:
             self._store.lock()
             self._begin()
@@ -149,19 +150,17 @@ class VideoRender:
         Raises:
             CloudconvError: then there is no output, or it is as it was before.
         """
-        if self._input_fingerprint() != self._identified["input"]:
-            raise UnfitInputError(
-                f"{self.job.info.path} was changed while it was read, so the frames made of it do "
-                "not belong together: run the command again."
-            )
         self.warn(*self._store.join(self._sink(self._pinned.encode)))
+        self._kept.close()
 
     def give_up(self, error: CloudconvError) -> CloudconvError:
         """The error, with a word on what is kept."""
+        self._kept.close()
         return self._store.with_resume_hint(error)
 
     def interrupt(self) -> str | None:
         """Leave the output as it is; says what is kept."""
+        self._kept.close()
         return self._store.release()
 
     @contextmanager
@@ -232,13 +231,12 @@ class VideoRender:
         self.encoder = rehearsal.encoder
         self.warn(*rehearsal.warnings)
         rehearsal.rehearse()
-        self._identified = self._fingerprint(rehearsal)
         # What this very run has adapted is carried on in any case.
         resume = job.settings.resume or self.adapted is not None
-        self._store.open(self._identified, resume=resume)
+        self._store.open(self._fingerprint(rehearsal), resume=resume)
         self.warn(*self._store.remarks)
         self.found = self._store.frames
-        check_folder(self._store.path, adapt_plan(job, self.warn), lasting=self._lasting)
+        check_folder(self._store.path, adapt_plan(job, self.warn))
         self._store.adapting = job.settings.adapt is not None
         self._adapt(self._store.path)
 
@@ -249,7 +247,6 @@ class VideoRender:
         self._model, self.adapted = adapt(
             plan,
             folder,
-            lasting=self._lasting,
             on_adapting=self.on_adapting,
             on_warning=self.warn,
         )
@@ -307,7 +304,7 @@ class VideoRender:
     def _fingerprint(self, rehearsal: Sink) -> dict[str, Any]:
         job = self.job
         return {
-            "input": self._input_fingerprint(),
+            "input": job.info.fingerprint,
             **settings_fingerprint(job.settings),
             **machine_fingerprint(job.device),
             "weights": weights_fingerprint(job.settings.model),
@@ -316,13 +313,6 @@ class VideoRender:
             "pix_fmt": rehearsal.pix_fmt,
             "times": f"{self._time_base} {self._offset}",
         }
-
-    def _input_fingerprint(self) -> str:
-        return input_fingerprint(self.job.info.path, lasting=self._lasting)
-
-    @property
-    def _lasting(self) -> bool:
-        return str(self.job.settings.input) != "-"
 
     def _sink(self, encode: EncodeSettings) -> Sink:
         job, settings = self.job, self.job.settings

@@ -63,6 +63,8 @@ class MediaInfo:
     ``display_matrix`` (36 bytes), ``mastering_display`` and ``content_light`` are FFmpeg's own
     structures; ``dynamic_hdr`` names metadata that no encoder here can write again. ``chapters`` is
     their number.
+    ``fingerprint`` is a hash of the files as they were when they were probed; empty for what is
+    read as it comes.
     """
 
     path: Path
@@ -86,3 +88,4 @@ class MediaInfo:
     metadata: dict[str, str]
     warnings: tuple[Warned, ...]
     chapters: int = 0
+    fingerprint: str = ""

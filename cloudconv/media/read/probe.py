@@ -10,6 +10,7 @@ import math
 import struct
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -37,6 +38,7 @@ from cloudconv.media.read.demux import (
     open_container,
     open_decoder,
 )
+from cloudconv.media.read.fingerprint import input_fingerprint
 from cloudconv.media.read.info import MediaInfo, StreamInfo, Timing
 from cloudconv.media.read.rates import constant_rate, single_frame_rate
 from cloudconv.media.read.spool import is_growing, local_file
@@ -68,7 +70,13 @@ def probe(
     sentence, for anything that holds no video that can be decoded, and for a ``picture_rate`` of
     what has its own.
     """
-    info = _probe(local_file(path, live=live), picture_rate)
+    file = local_file(path, live=live)
+    found = ""
+    # Taken first, so that a change while it is probed is noticed, too.
+    if not is_growing(file):
+        with suppress(InputError):  # said better below
+            found = input_fingerprint(file)
+    info = replace(_probe(file, picture_rate), fingerprint=found)
     if picture_rate is None:
         return info
     if "image2" not in info.container and not info.container.endswith("_pipe"):

@@ -83,6 +83,11 @@ class GrowthReader:
         self._file.close()
 
 
+def is_copy(path: Path) -> bool:
+    """Return whether it is a temporary copy, which this process made of a pipe."""
+    return path in _copies.values()
+
+
 def is_growing(path: Path) -> bool:
     """Whether it is a copy of standard input that may not be whole yet."""
     return path in _growing

@@ -18,6 +18,7 @@ from cloudconv.events import Warned
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.convert import Palette, encoder_picture, output_tags
 from cloudconv.media.frame import Frame
+from cloudconv.media.read.fingerprint import check_unchanged
 from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.encoder_options import DEFAULTS, EncodeSettings, parameters_key
@@ -55,6 +56,7 @@ class Sink:
     ``on_whole`` is told where the whole output is, just before that takes its name.
 
     Raises EncoderError and OutputError: most of them before the first frame, a full disk later.
+    UnfitInputError at the end where the source has changed since it was probed.
     """
 
     def __init__(
@@ -323,6 +325,9 @@ class Sink:
                 if self._amends:
                     self._amend(self._part)
                 self._verify(self._part)
+            if self._segment is None:
+                check_unchanged(self._info)
+            if self._part is not None:
                 if self._on_whole is not None:
                     self._on_whole(self._part.path)
                 self._part.commit()

@@ -1,0 +1,72 @@
+"""Tell whether an input is still what was probed: sizes, dates, and a hash of both ends."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from cloudconv.errors import InputError, UnfitInputError
+from cloudconv.media.read import images
+from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.read.spool import is_copy
+
+_EDGE = 1 << 20
+
+
+def input_fingerprint(path: Path, *, ends: bool = True) -> str:
+    """Return a hash that tells a file, or pictures, from any other: sizes, dates, both ends.
+
+    The date of a temporary copy of a pipe says nothing and is left out.
+
+    Args:
+        path: as probed.
+        ends: False to read nothing of it.
+
+    Raises:
+        InputError: it is not there, or cannot be read.
+    """
+    known = hashlib.sha256()
+    lasting = not is_copy(path)
+    for file in images.files_of(path):
+        try:
+            about = file.stat()
+            known.update(f"{about.st_size} {about.st_mtime_ns if lasting else ''};".encode())
+            if ends and path.is_file():
+                known.update(both_ends(file))
+        except OSError as error:
+            raise InputError(f"{file} cannot be read: {error.strerror}.") from error
+    return known.hexdigest()
+
+
+def both_ends(file: Path) -> bytes:
+    """Return the first and the last MiB of a file, which tell it from most others."""
+    with file.open("rb") as opened:
+        head = opened.read(_EDGE)
+        opened.seek(max(file.stat().st_size - _EDGE, 0))
+        return head + opened.read(_EDGE)
+
+
+def has_changed(info: MediaInfo) -> bool:
+    """Return whether an input has changed since it was probed.
+
+    Raises:
+        InputError: the input is not there any more, or cannot be read.
+    """
+    # A copy of a pipe changes only as long as it grows, and nobody else writes to it.
+    if not info.fingerprint or is_copy(info.path):
+        return False
+    return input_fingerprint(info.path) != info.fingerprint
+
+
+def check_unchanged(info: MediaInfo) -> None:
+    """Refuse what was made of an input that has changed since it was probed.
+
+    Raises:
+        UnfitInputError: the input has changed.
+        InputError: the input is not there any more, or cannot be read.
+    """
+    if has_changed(info):
+        raise UnfitInputError(
+            f"{info.path} was changed while it was read, so what was made of it does not belong "
+            "together: run the command again."
+        )

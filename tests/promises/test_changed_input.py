@@ -1,0 +1,130 @@
+"""An input that changes during a run is noticed by every command, for every output."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import cloudconv
+from cloudconv.cli import output
+from cloudconv.cli.app import app
+from cloudconv.errors import CloudconvError
+from tests.helpers.factory import read_times, write_clip
+from tests.helpers.trainees import MIDDLE, moving, offer
+
+BLEND = {"factor": 2, "model": "blend"}
+MAKERS: dict[str, Callable[..., Any]] = {
+    "video": lambda clip, out, tell: cloudconv.interpolate(
+        clip, out / "o.mkv", on_progress=tell, **BLEND
+    ),
+    "gif": lambda clip, out, tell: cloudconv.interpolate(
+        clip, out / "o.gif", on_progress=tell, **BLEND
+    ),
+    "pictures": lambda clip, out, tell: cloudconv.interpolate(
+        clip, out / "o/%03d.png", on_progress=tell, **BLEND
+    ),
+    "forecast": lambda clip, out, tell: cloudconv.extrapolate(
+        clip, out / "o.mkv", model="linear", frames=2, on_progress=tell
+    ),
+    "dream": lambda clip, out, tell: cloudconv.dream(
+        clip, out / "o.mkv", mode="flow", frames=2, report=out / "look", on_progress=tell
+    ),
+    "comparison": lambda clip, out, tell: cloudconv.compare(
+        clip, model="blend", report=out / "look", on_progress=tell
+    ),
+}
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_clip(tmp_path / "a.mkv", 9, rate=24, codec="libx264")
+
+
+def once(change: Callable[[], None]) -> Callable[..., None]:
+    """A progress callback that changes the input when the first frame is there."""
+    done: list[bool] = []
+
+    def tell(at: Any, *_: object) -> None:
+        if not done and getattr(at, "frames_done", 1):
+            change()
+            done.append(True)
+
+    return tell
+
+
+@pytest.mark.parametrize("what", MAKERS)
+def test_nothing_is_made_of_an_input_that_changes(clip: Path, tmp_path: Path, what: str) -> None:
+    other = write_clip(tmp_path / "other.mkv", 4, rate=24, codec="libx264", scene=1)
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(CloudconvError, match=r"a\.mkv was changed while it was read") as raised:
+        MAKERS[what](clip, out, once(lambda: clip.write_bytes(other.read_bytes())))
+    assert "carries on" not in str(raised.value)
+    assert os.listdir(out) == []
+
+
+def test_so_it_is_with_pictures(tmp_path: Path, clip: Path) -> None:
+    cloudconv.interpolate(clip, tmp_path / "in/%03d.png", **BLEND)
+    first, *_, last = sorted((tmp_path / "in").iterdir())
+    with pytest.raises(CloudconvError, match=r"in was changed while it was read"):
+        cloudconv.interpolate(
+            tmp_path / "in", tmp_path / "o.gif",
+            on_progress=once(lambda: shutil.copyfile(first, last) and None), **BLEND,
+        )  # fmt: skip
+    assert not (tmp_path / "o.gif").exists()
+
+
+def test_a_stream_on_standard_output_ends_in_an_error(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = once(lambda: os.utime(clip, (1, 1)))
+    under_bar = output.under_bar
+
+    def watched(console: Any, label: str, run: Callable[..., Any], *more: Any) -> Any:
+        return under_bar(
+            console, label, lambda update: run(lambda at: (change(at), update(at))), *more
+        )
+
+    monkeypatch.setattr(output, "under_bar", watched)
+    found = CliRunner().invoke(
+        app, ["interp", str(clip), "-o", "-", "--factor", "2", "--model", "blend"]
+    )
+    assert found.exit_code == 1
+    assert "was changed while it was read" in found.stderr
+
+
+@pytest.fixture
+def trainee(monkeypatch: pytest.MonkeyPatch) -> str:
+    offer(monkeypatch, MIDDLE)
+    torch.set_num_threads(1)
+    return MIDDLE.name
+
+
+def test_a_training_says_which_clip_was_changed(tmp_path: Path, trainee: str) -> None:
+    clip = moving(tmp_path / "a.mkv", 40)
+    result = cloudconv.train(
+        [clip], output=tmp_path / "mine.safetensors", model=trainee, steps=4, crop=32, batch=2,
+        val_part="0.5:1", threads=1, on_progress=once(lambda: os.utime(clip, (1, 1))),
+    )  # fmt: skip
+    assert [text for text in result.warnings if "a.mkv was changed" in text]
+
+
+def test_workers_read_a_copy_of_a_pipe_to_its_end(clip: Path, tmp_path: Path) -> None:
+    command = ["interp", "-", "-o", str(tmp_path / "o.mkv"), "--factor", "2", "--model", "blend"]
+    run = subprocess.run(
+        [sys.executable, "-m", "cloudconv", *command, "--workers", "local:2"],
+        input=clip.read_bytes(),
+        capture_output=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert len(read_times(tmp_path / "o.mkv")) == 18
