@@ -224,6 +224,11 @@ _WARNINGS: dict[str, Callable[..., str]] = {
         f"Adapting to the video gained too little ({_scored(gain, frames)}, {least} dB are "
         "needed): the model is used as it ships."
     ),
+    "adapting-not-judged": lambda error: (
+        f"Nothing can say what adapting to the video gains: {error.template}"
+    ),
+    "not-adapted": lambda: "The model is not adapted to the video but used as it ships.",
+    "clip-changed": lambda path: f"{path} was changed while it was trained on: train again.",
     "nothing-learnt": lambda path: f"{path} was not written: nothing was learnt.",
     "taken": lambda path, other: (
         f"{path} appeared while it was made and is left as it is; what was made is in {other}."

@@ -27,7 +27,7 @@ from cloudconv.errors import (
     WeightsError,
 )
 from cloudconv.events import Warned
-from cloudconv.media.read import images
+from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.read.fingerprint import has_changed
 from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.write.target import writing
@@ -291,8 +291,7 @@ def _check_output(output: Path, checkpoint: Path, settings: TrainSettings) -> No
         raise OutputError(f"{output.parent} is not a folder, so {output} cannot be written.")
     if not os.access(output.parent, os.W_OK | os.X_OK):
         raise OutputError(f"The folder {output.parent} may not be written to: name another one.")
-    if settings.init is not None:
-        files.check_apart([output, checkpoint], [Path(settings.init)])
+    check_outputs(settings, [output, checkpoint], [])
 
 
 def _precision(settings: TrainSettings, device: torch.device, spec: ModelSpec) -> torch.dtype:
@@ -404,7 +403,7 @@ def _windows(
             train_groups.append([replace(clip, spans=used) for clip in clips])
     read = [clip.info.path for group in (*groups, *train_groups) for clip in group]
     output = Path(settings.output)
-    files.check_apart([output, _checkpoint_of(output)], images.files_of(*read))
+    check_outputs(settings, [output, _checkpoint_of(output)], read)
     # Repeats in a held-out clip are no motion to be forecast, stillness is.
     judged = replace(sampling, crop=1, interval=(settings.interval[0],) * 2, min_motion=0.0)
     try:
@@ -415,14 +414,14 @@ def _windows(
         return _windows(settings, goal, known)
 
 
-def _changed(groups: list[list[Clip]], warn: Callable[[str], None]) -> list[str]:
+def _changed(groups: list[list[Clip]], warn: Callable[[Warned], None]) -> list[Warned]:
     """Return, and send, a warning for each clip that has changed since the training began."""
     infos = {clip.info.path: clip.info for group in groups for clip in group}
     warnings = []
     for path, info in infos.items():
         with suppress(InputError):
             if has_changed(info):
-                warnings.append(f"{path} was changed while it was trained on: train again.")
+                warnings.append(Warned("clip-changed", {"path": str(path)}))
     for warning in warnings:
         warn(warning)
     return warnings
@@ -462,7 +461,9 @@ def _write(output: Path, trainer: Trainer, settings: TrainSettings, *, overwrite
     assert best is not None
     spec = trainer.model.spec
     recipe = {
-        k: v for k, v in asdict(settings).items() if k not in ("output", "resume", "overwrite")
+        k: v
+        for k, v in asdict(settings).items()
+        if k not in ("output", "recipe", "resume", "overwrite")
     }
     metadata = {
         "model": spec.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -13,23 +13,19 @@ from cloudconv import files
 from cloudconv.errors import OutputError
 
 
-def check_folder(
-    folder: Path, names: Sequence[str], *, overwrite: bool, inputs: Iterable[Path] = ()
-) -> None:
+def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
     """Say before any work that a report cannot be written there.
 
     Args:
         folder: where to.
         names: of all files that a report may have.
         overwrite: whether a report that is there may be replaced.
-        inputs: what is read.
 
     Raises:
-        OutputError: it is a file, holds a report already, or one of the inputs by such a name.
+        OutputError: it is a file, or holds a report already.
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file: name a folder for the report.")
-    files.check_apart([folder / name for name in names], inputs)
     taken = [name for name in names if os.path.lexists(folder / name)]
     if taken and not overwrite:
         raise OutputError(f"{folder} holds a report already ({taken[0]}): add -y to replace it.")

@@ -16,6 +16,7 @@ from cloudconv.training.losses import parse_loss
 _MAY_CHANGE = frozenset(
     [
         "output",
+        "recipe",
         "steps",
         "minutes",
         "validate_every",
@@ -54,7 +55,7 @@ class TrainSettings:
     ``val_part`` of the same clips is (by default three stretches inside each, or the end where
     they would be too short), and the rest is trained on unless ``train_part`` says otherwise.
     ``val_windows``, ``val_crop``: how much of them. ``ema``: decay of the moving average of the
-    weights, which is what is delivered.
+    weights, which is what is delivered. ``recipe``: the file that settings were read from.
     """
 
     clips: tuple[str, ...]
@@ -101,6 +102,7 @@ class TrainSettings:
     threads: int | None = None
     resume: bool = True
     overwrite: bool = False
+    recipe: str | None = None
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.minutes is not None:
@@ -159,7 +161,7 @@ def settings_from(recipe: Path | str | None = None, **given: Any) -> TrainSettin
     if "minutes" in given or "steps" in given:
         found = {name: value for name, value in found.items() if name not in ("minutes", "steps")}
     found |= given
-    known = {field.name for field in fields(TrainSettings)}
+    known = {field.name for field in fields(TrainSettings)} - {"recipe"}
     if unknown := sorted(found.keys() - known):
         raise SettingsError(f"{source} has {unknown[0]!r}, which is no training setting.")
     if "model" not in found and "init" in found:
@@ -173,7 +175,7 @@ def settings_from(recipe: Path | str | None = None, **given: Any) -> TrainSettin
         if name in found:
             found[name] = tuple(found[name])
     try:
-        return TrainSettings(**found)
+        return TrainSettings(**found, recipe=None if recipe is None else str(recipe))
     except TypeError as error:
         raise SettingsError(f"{source} does not fit: {error}.") from error
 

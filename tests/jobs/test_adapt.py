@@ -19,7 +19,14 @@ from typer.testing import CliRunner
 
 import cloudconv
 from cloudconv.cli.app import app
-from cloudconv.errors import Interrupted, OutputError, SettingsError, UnfitInputError, WeightsError
+from cloudconv.errors import (
+    InputError,
+    Interrupted,
+    OutputError,
+    SettingsError,
+    UnfitInputError,
+    WeightsError,
+)
 from cloudconv.jobs.interp import adapt
 from cloudconv.jobs.interp.settings import InterpResult, Progress
 from cloudconv.media.write.encoder_options import EncodeSettings
@@ -155,6 +162,50 @@ def test_a_video_too_short_to_learn_from_is_made_all_the_same(tmp_path: Path) ->
     assert result.output_frames == 10
     assert result.adapted == adapt.Adapted(gain=0.0, minutes=0.0, frames=0, kept=False)
     assert "cannot be learnt from" in str(result.warnings[0])
+
+
+def test_a_video_that_cannot_be_judged_is_made_with_the_stock_model(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one with a cut at every frame."""
+
+    def nothing(*_: Any) -> Any:
+        raise InputError("Nothing to validate on could be read; the last try: has a cut there.")
+
+    def stop_at_once(progress: Progress) -> None:
+        if progress.frames_done:
+            raise KeyboardInterrupt
+
+    own = tmp_path / "own.safetensors"
+    with monkeypatch.context() as patched:
+        patched.setattr(adapt, "_gains", nothing)
+        result = interp(clip, tmp_path / "b.mkv", save_model=own)
+        assert result.output_frames == 120
+        assert result.adapted is not None
+        assert (result.adapted.frames, result.adapted.kept) == (0, False)
+        told = "Nothing can say", "used as it ships", "own.safetensors was not written"
+        assert all(any(part in text for text in result.warnings) for part in told)
+        assert os.listdir(tmp_path) == ["b.mkv"]
+        with pytest.raises(KeyboardInterrupt):
+            interp(clip, tmp_path / "c.mkv", on_progress=stop_at_once)
+    assert interp(clip, tmp_path / "c.mkv", adapt=0.02).adapted is not None
+    assert sorted(os.listdir(tmp_path)) == ["b.mkv", "c.mkv"]
+
+
+def test_weights_that_gain_too_little_are_in_nobodys_way(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop_at_once(progress: Progress) -> None:
+        if progress.frames_done:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(adapt, "LEAST_GAIN", 1000.0)
+        with pytest.raises(KeyboardInterrupt):
+            interp(clip, tmp_path / "b.mkv", adapt=0.02, on_progress=stop_at_once)
+    result = interp(clip, tmp_path / "b.mkv", adapt=0.03)
+    assert result.adapted is not None
+    assert os.listdir(tmp_path) == ["b.mkv"]
 
 
 def test_no_weights_are_kept_of_a_video_that_changes(clip: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import cloudconv
-from cloudconv import files
+from cloudconv import files, weights
 from cloudconv.errors import OutputError, TakenError
 from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp import run as interp
@@ -62,6 +62,72 @@ def test_no_output_is_an_input_of_the_batch(clip: Path, tmp_path: Path, link: An
     assert "is the input itself" in str(came[0])
     assert other.read_bytes() == before
     assert came[1].output_frames == 6
+
+
+def trained(clip: Path, output: Path, **options: Any) -> Any:
+    return cloudconv.train([clip], output=output, model="tiny", steps=1, overwrite=True, **options)
+
+
+@pytest.mark.parametrize("link", [shutil.copyfile, os.link, os.symlink])
+def test_no_output_is_a_file_that_any_option_reads(
+    clip: Path, tmp_path: Path, link: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, a recipe, a clip to validate on, or the video itself, under whatever name."""
+    shipped = tmp_path / "shipped"
+    shipped.mkdir()
+    for name in ("manifest.json", weights.entry("rife-4.6").file):
+        shutil.copyfile(weights.weights_folder() / name, shipped / name)
+    monkeypatch.setattr(weights, "weights_folder", lambda: shipped)
+    own, other = tmp_path / "b.safetensors", tmp_path / "c.safetensors"
+    shutil.copyfile(weights.weights_folder() / weights.entry("rife-4.6").file, own)
+    link(own, other)
+    video, video_too = tmp_path / "v.safetensors", tmp_path / "w.safetensors"
+    shutil.copyfile(clip, video)
+    link(video, video_too)
+    recipe, recipe_too = tmp_path / "r.safetensors", tmp_path / "s.safetensors"
+    recipe.write_text(f'clips = ["{clip}"]\nmodel = "tiny"\nsteps = 1\n')
+    link(recipe, recipe_too)
+    if link is shutil.copyfile:  # the very file
+        other, video_too, recipe_too = own, video, recipe
+    before = holdings(tmp_path)
+    adapting = {"adapt": 0.02, "overwrite": True}
+    out = tmp_path / "o.mkv"
+    for attempt in (
+        lambda: cloudconv.compare(clip, against=str(other), save_model=own, **adapting),
+        lambda: cloudconv.compare(video, against="blend", save_model=video_too, **adapting),
+        lambda: cloudconv.interpolate(video, out, factor=2, save_model=video_too, **adapting),
+        lambda: trained(clip, recipe_too, recipe=recipe),
+        lambda: trained(clip, own, val=[video], init=str(other)),
+        lambda: trained(clip, video_too, val=[video]),
+        lambda: trained(video, video_too),
+        lambda: cloudconv.train([clip], init="rife-4.6", steps=1, overwrite=True,
+                                output=shipped / "rife-4.6.safetensors"),
+    ):  # fmt: skip
+        with pytest.raises(OutputError, match="is the input itself"):
+            attempt()
+    assert holdings(tmp_path) == before
+
+
+def test_a_report_is_not_the_video_that_it_is_of(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "look").mkdir()
+    os.link(clip, tmp_path / "look" / "index.html")
+    for attempt in (
+        lambda: cloudconv.dream(
+            clip, tmp_path / "o.mkv", frames=2, report=tmp_path / "look", overwrite=True
+        ),
+        lambda: compared(clip, tmp_path / "look", overwrite=True),
+    ):
+        with pytest.raises(OutputError, match="is the input itself"):
+            attempt()
+
+
+def test_a_broken_input_beside_it_is_no_reason_to_fail(clip: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    made, failed = cloudconv.interpolate(
+        [clip, tmp_path / "empty"], out_dir=tmp_path / "out", **BLEND
+    )
+    assert made.output_frames == 12
+    assert "holds no pictures" in str(failed)
 
 
 MAKERS = {

@@ -27,7 +27,6 @@ from cloudconv.jobs.compare.settings import CompareSettings
 from cloudconv.media.color import color_space, from_rgb, make_picture
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame
-from cloudconv.media.read.images import files_of
 from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.sink import Sink
@@ -53,6 +52,11 @@ _JPEG_QUALITY = 90
 _VIDEO_TAGS = ColorTags(1, 1, 1, 1)
 
 
+def pages_in(folder: Path) -> list[Path]:
+    """Return the files that a report in this folder consists of."""
+    return [folder / name for name in (PAGE, VIDEO, TABLE, RESULT)]
+
+
 class Reporter:
     """Collects what the report needs while the frames pass by; a bounded number of pictures.
 
@@ -64,8 +68,8 @@ class Reporter:
         self._turn = turn_of(info) or UPRIGHT
         self._model, self._baseline = settings.model, settings.baseline
         self._methods, overwrite = settings.methods, settings.overwrite
-        names = (PAGE, VIDEO, TABLE, RESULT)
-        check_folder(folder, names, overwrite=overwrite, inputs=files_of(info.path))
+        names = [file.name for file in pages_in(folder)]
+        check_folder(folder, names, overwrite=overwrite)
         self._stack = ExitStack()
         self._report = self._stack.enter_context(ReportFolder(folder, overwrite=overwrite))
         self._worst: list[tuple[float, int, Comparison]] = []

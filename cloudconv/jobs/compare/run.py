@@ -19,7 +19,7 @@ from cloudconv import metrics
 from cloudconv.errors import InputError
 from cloudconv.events import Warned
 from cloudconv.jobs.compare.methods import Warn, renderer_of
-from cloudconv.jobs.compare.report import Reporter
+from cloudconv.jobs.compare.report import Reporter, pages_in
 from cloudconv.jobs.compare.samples import Clip, Sample, Sampler, SampleScores
 from cloudconv.jobs.compare.scores import (
     CURVES,
@@ -40,6 +40,7 @@ from cloudconv.jobs.compare.settings import (
 )
 from cloudconv.jobs.compare.work import score_all
 from cloudconv.jobs.interp.adapt import WEIGHTS, AdaptPlan, OnAdapting, adapt, check, save
+from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.read.fingerprint import check_unchanged
 from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.read.probe import probe
@@ -66,6 +67,8 @@ def run(
     """
     set_threads(settings.threads)
     info = probe(settings.input, settings.input_fps)
+    pages = [] if settings.report is None else pages_in(Path(settings.report))
+    check_outputs(settings, [*pages, settings.save_model], [info.path])
     began = time.monotonic()
     warnings: dict[Warned, None] = dict.fromkeys(info.warnings)
     with ExitStack() as stack:

@@ -69,13 +69,15 @@ def prepare(
 
     Raises :class:`~cloudconv.errors.CloudconvError`.
     """
+    pages: list[Path] = []
     if settings.report is not None:
+        pages = [Path(settings.report) / name for name in (PAGE, RESULT)]
         with noted(refusals):
             check_folder(Path(settings.report), (PAGE, RESULT), overwrite=settings.overwrite)
     device = choose_device(settings.device)
     network = registry.spec(settings.model or DEFAULT, "predict")
     precise = choose_precision(settings.precision, device, network)
-    info, output = begun(settings, "dream", refusals)
+    info, output = begun(settings, "dream", refusals, pages)
     # A copy of standard input is kept until it is closed.
     stack.enter_context(Source(info))
     with enough_memory(device, info), torch.inference_mode():

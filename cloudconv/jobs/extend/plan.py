@@ -5,7 +5,7 @@ The source's frames pass through untouched, and what is made follows them, at th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -21,6 +21,7 @@ from cloudconv.events import Warned
 from cloudconv.jobs.outcome import Outcome
 from cloudconv.jobs.outcome import Progress as CommonProgress
 from cloudconv.jobs.output import origin, output_path, time_base
+from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.color import color_space, from_rgb, make_picture
 from cloudconv.media.formats import layout
@@ -30,7 +31,7 @@ from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
 from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.media.write.sink import Sink
-from cloudconv.media.write.target import check_output, check_rate, noted
+from cloudconv.media.write.target import check_output, check_rate, noted, written_by
 from cloudconv.models.base import check_finite
 from cloudconv.render.device import use_device
 from cloudconv.render.memory import is_out_of_memory
@@ -210,11 +211,15 @@ class Written:
 
 
 def begun(
-    settings: ContinueSettings, tag: str, refusals: list[OutputError] | None = None
+    settings: ContinueSettings,
+    tag: str,
+    refusals: list[OutputError] | None = None,
+    also: Sequence[Path] = (),
 ) -> tuple[MediaInfo, Path]:
     """The source and the output's path, both checked before any work.
 
     ``refusals``: where to note why the output could not be written, instead of raising it.
+    ``also``: what else is written.
     """
     info = probe(settings.input, settings.input_fps)
     tag += "" if settings.at is None else f"_at{float(settings.at):g}"
@@ -222,6 +227,8 @@ def begun(
     output = output_path(settings.output, settings.input, info, tag, info.timing.pace)
     with noted(refusals):
         check_output(output, overwrite=settings.overwrite, inputs=[info.path])
+    with noted(refusals):
+        check_outputs(settings, [*written_by(output), *also], [info.path])
     with noted(refusals):
         check_rate(output, info.timing.rate)
     length = info.timing.end - info.timing.start

@@ -231,10 +231,19 @@ def check_settings(minutes: float | None, save_model: Path | str | None) -> None
 
 
 def check_folder(folder: Path, plan: AdaptPlan | None) -> None:
-    """Raises OutputError: the folder holds weights that were adapted to or from something else."""
+    """Refuse a folder with weights that were adapted to, or from, something else.
+
+    Weights that gained too little stand in nobody's way, and are deleted.
+
+    Raises:
+        OutputError: the folder holds such weights, which gained something or may do so.
+    """
     if not any(folder.glob(f"{WEIGHTS}*")):
         return
     state = _read(folder)
+    if state.get("result", {}).get("kept") is False:
+        _discard(folder)  # they are of no use to anybody
+        return
     changed = ["adapt"]
     if plan is not None:
         identity = plan.identity()
@@ -279,12 +288,15 @@ def adapt(
             state["digest"] = _digest(file)
             _write(folder, state)
         if "result" not in state:
-            state["result"] = asdict(_judge(plan, file, state["seconds"], on_adapting))
+            judged = _judge(plan, file, state["seconds"], on_adapting, on_warning)
+            state["result"] = asdict(judged)
             state["digest"] = _digest(file)
             _write(folder, state)
     check_unchanged(plan.info)
     result = Adapted(**state["result"])
-    if not result.kept:
+    if not result.frames:
+        on_warning(Warned("not-adapted"))
+    elif not result.kept:
         little = {"gain": result.gain, "frames": result.frames, "least": LEAST_GAIN}
         on_warning(Warned("adapting-gained-little", little))
     return str(file) if result.kept else plan.model, result
@@ -304,11 +316,13 @@ def save(
 ) -> None:
     """Copy the adapted weights to where they were asked for."""
     source = folder / WEIGHTS
-    if target is None or _digest(Path(target)) == _digest(source):
+    if target is None:
         return
     target = Path(target)
     if not source.exists():
         on_warning(Warned("nothing-learnt", {"path": str(target)}))
+        return
+    if _digest(target) == _digest(source):
         return
     with writing(target):
         part = fresh(target)
@@ -352,17 +366,31 @@ def _learn(
     return seconds
 
 
-def _judge(plan: AdaptPlan, file: Path, seconds: float, on_adapting: OnAdapting | None) -> Adapted:
+def _judge(
+    plan: AdaptPlan,
+    file: Path,
+    seconds: float,
+    on_adapting: OnAdapting | None,
+    on_warning: Callable[[Warned], None],
+) -> Adapted:
     """Take the share of what was learnt that is best on the held-back part, and say what it gains.
 
-    That is told of each half of the frames at the share that is best on the other half.
+    That is told of each half of the frames at the share that is best on the other half. Without a
+    frame to judge it by, nothing of it is kept.
     """
-    if not seconds:
-        return Adapted(gain=0.0, minutes=0.0, frames=0, kept=False)
     half = file.with_suffix(f".half{file.suffix}")
-    _mix(plan.model, file, 0.5, half)
-    gains = list(_gains(plan, half, file, on_adapting))
-    half.unlink()
+    gains: list[Gains] = []
+    if seconds:
+        _mix(plan.model, file, 0.5, half)
+        try:
+            gains = list(_gains(plan, half, file, on_adapting))
+        except InputError as error:
+            on_warning(Warned("adapting-not-judged", {"error": error}))
+        half.unlink()
+    if not gains:
+        for left in file.parent.glob(f"{WEIGHTS}*"):
+            left.unlink()
+        return Adapted(gain=0.0, minutes=seconds / 60, frames=0, kept=False)
     share = _best_share(gains)
     if share < 1:
         _mix(plan.model, file, share, file)
@@ -393,6 +421,12 @@ def _parabola(gains: Gains) -> tuple[float, float]:
     """Factors of a share and of its square that give these gains, and 0 for the stock model."""
     at_half, at_whole = gains
     return 4 * at_half - at_whole, 2 * at_whole - 4 * at_half
+
+
+def _discard(folder: Path) -> None:
+    """Delete what was learnt, and what is known of it."""
+    for left in (*folder.glob(f"{WEIGHTS}*"), folder / _STATE):
+        left.unlink(missing_ok=True)
 
 
 def _mix(model: str, learnt: Path, share: float, target: Path) -> None:

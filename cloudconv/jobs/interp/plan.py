@@ -14,10 +14,18 @@ from cloudconv.events import Warned
 from cloudconv.jobs.interp.adapt import check
 from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.jobs.output import output_path, part_tag
+from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
-from cloudconv.media.write.target import check_output, check_rate, container_of, is_stdout, noted
+from cloudconv.media.write.target import (
+    check_output,
+    check_rate,
+    container_of,
+    is_stdout,
+    noted,
+    written_by,
+)
 from cloudconv.models import registry
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import (
@@ -149,7 +157,7 @@ def plan_video(
         check_output(
             output,
             overwrite=settings.overwrite,
-            inputs=[info.path, *map(Path, inputs)],
+            inputs=[info.path],
             makes_folder=settings.out_dir is not None,
         )
     with noted(refusals):
@@ -159,6 +167,12 @@ def plan_video(
             settings.save_model,
             overwrite=settings.overwrite,
             folder=SegmentStore(output).path,
+        )
+    with noted(refusals):
+        check_outputs(
+            settings,
+            [*written_by(output), settings.save_model, settings.preview],
+            [info.path, *map(Path, inputs)],
         )
     with noted(refusals):
         check_rate(output, rate)

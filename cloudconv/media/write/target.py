@@ -209,10 +209,9 @@ def check_output(
     folder = path.parent
     if container.kind == "pictures":
         _check_sequence(path, inputs)
-    else:
-        if path.is_dir():
-            raise OutputError(f"The output {path} is a folder; give the name of a file.")
-        files.check_apart([path], images.files_of(*inputs))
+    elif path.is_dir():
+        raise OutputError(f"The output {path} is a folder; give the name of a file.")
+    files.check_apart(written_by(path), images.files_of(*inputs))
     check_free(path, overwrite=overwrite)
     if makes_folder or container.kind == "pictures":
         folder = next(each for each in (folder, *folder.absolute().parents) if each.exists())
@@ -231,7 +230,6 @@ def _check_sequence(path: Path, inputs: Sequence[Path]) -> None:
         from_pictures = given.is_dir() or given.suffix.lower() in PICTURES
         if from_pictures and folder.exists() and taken.exists() and folder.samefile(taken):
             raise OutputError(f"The output folder {folder} holds the input pictures; use another.")
-    files.check_apart(pictures_of(path), images.files_of(*inputs))
 
 
 def check_rate(path: Path, rate: Fraction | None) -> None:
@@ -285,6 +283,11 @@ def claim(path: Path, *, overwrite: bool) -> Iterator[None]:
             stack.enter_context(files.Claim(claimed(path)))
         check_free(path, overwrite=overwrite)
         yield
+
+
+def written_by(path: Path) -> list[Path]:
+    """Return the files that making this output replaces: the file, or the pictures that exist."""
+    return list(pictures_of(path)) if is_sequence(path) else [path]
 
 
 def pictures_of(path: Path) -> Iterator[Path]:

@@ -1,0 +1,60 @@
+"""List every file that a command reads, so that no output of it is one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from cloudconv import files, weights
+from cloudconv.errors import InputError, ModelError
+from cloudconv.media.read import images
+from cloudconv.models import registry
+
+VIDEOS = ("input", "clips", "val")
+"""Settings that name videos or pictures; the jobs know them by their paths once probed."""
+
+MODELS = ("model", "models", "against", "init", "methods")
+"""Settings that name models, or files of weights."""
+
+OTHERS = ("recipe",)
+"""Settings that name any other file that is read."""
+
+
+def check_outputs(
+    settings: Any, outputs: Iterable[Path | str | None], videos: Iterable[Path]
+) -> None:
+    """Refuse an output that is a file which the command reads, whatever option names either.
+
+    Args:
+        settings: of any command.
+        outputs: all files that the command may write; None stands for none.
+        videos: the videos and pictures that the command reads, as probed.
+
+    Raises:
+        OutputError: one of the outputs is read.
+    """
+    written = [Path(path) for path in outputs if path is not None]
+    files.check_apart(written, _files_read(settings, videos))
+
+
+def _files_read(settings: Any, videos: Iterable[Path]) -> Iterator[Path]:
+    for path in videos:
+        with suppress(InputError):  # said when that one is read
+            yield from images.files_of(path)
+    for name in _named(settings, MODELS):
+        if Path(name).suffix == ".safetensors":
+            yield Path(name)
+            continue
+        with suppress(ModelError):  # a method without a file, such as FFmpeg's
+            shipped = registry.spec(name).weights
+            if shipped is not None:
+                yield weights.weights_folder() / weights.entry(shipped).file
+    yield from map(Path, _named(settings, OTHERS))
+
+
+def _named(settings: Any, names: tuple[str, ...]) -> Iterator[str]:
+    for name in names:
+        value = getattr(settings, name, None) or ()
+        yield from map(str, (value,) if isinstance(value, str | Path) else value)
