@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Word = Callable[[str, Any], str]
 """Shows an option, by its name and its value (None for no value in particular)."""
+
+_NAMED = 6  # gaps in a message
 
 _BEGIN, _END = "\ue000", "\ue001"
 _OPTION = re.compile(f"{_BEGIN}(\\w+):([^{_END}]*){_END}")
@@ -60,6 +62,12 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
 
 
+def _spans(gaps: Sequence[tuple[int, int]]) -> str:
+    named = [str(a) if a == b else f"{a} to {b}" for a, b in gaps[:_NAMED]]
+    more = len(gaps) - _NAMED
+    return ", ".join(named) + (f" and {counted(more, 'gap')} more" if more > 0 else "")
+
+
 def _scored(gain: float, frames: int) -> str:
     return f"{gain:+.2f} dB on {counted(frames, 'held-back frame')}"
 
@@ -83,6 +91,10 @@ _WARNINGS: dict[str, Callable[..., str]] = {
     "several-videos": lambda used: f"The file has several video streams; stream {used} is used.",
     "linear-light": lambda: (
         "Pictures of linear light are taken as sRGB with 16 bits, and what is brighter than 1 as 1."
+    ),
+    "pictures-missing": lambda gaps: (
+        f"Numbers are missing among the pictures: {_spans(gaps)}. What follows a gap is shown "
+        "right behind what is before it."
     ),
     "frames-lost": lambda count: (
         f"{counted(count, 'frame')} could not be decoded and {'is' if count == 1 else 'are'} "

@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
+from math import gcd
 from pathlib import Path
 
 import av
@@ -65,6 +67,23 @@ class Pictures(ABC):
 @dataclass(frozen=True, slots=True)
 class PictureFiles(Pictures):
     files: tuple[Path, ...]
+
+    def missing(self) -> list[tuple[int, int]]:
+        """Return the first and last number of each gap in the files' numbering.
+
+        Files are numbered where only one number in their names differs, and goes on by the same
+        step from most files to the next.
+        """
+        names = [re.split(r"(\d+)", file.name) for file in self.files]
+        differing = [k for k, parts in enumerate(zip(*names, strict=False)) if len(set(parts)) > 1]
+        if len({len(parts) for parts in names}) > 1 or len(differing) != 1 or not differing[0] % 2:
+            return []
+        numbers = [int(parts[differing[0]]) for parts in names]
+        steps = [b - a for a, b in pairwise(numbers)]
+        step = gcd(*steps)
+        if 2 * steps.count(step) < len(steps):
+            return []
+        return [(a + step, b - step) for a, b in pairwise(numbers) if b - a > step]
 
     def pictures(self) -> Iterator[VideoFrame | None]:
         for file in self.files:

@@ -424,8 +424,14 @@ def _probe_pictures(path: Path, pictures: images.Pictures) -> MediaInfo:
         ),
         streams=(),
         metadata={},
-        warnings=_of_light(first),
+        warnings=(*_of_light(first), *_of_gaps(pictures)),
     )
+
+
+def _of_gaps(pictures: images.Pictures) -> Iterator[Warned]:
+    missing = pictures.missing() if isinstance(pictures, images.PictureFiles) else []
+    if missing:
+        yield Warned("pictures-missing", {"gaps": missing})
 
 
 def _of_light(first: VideoFrame) -> tuple[Warned, ...]:
