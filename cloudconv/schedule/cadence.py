@@ -22,6 +22,8 @@ MAX_REPEATS = 5
 _ENOUGH_CYCLES = 4
 _CERTAIN_CYCLES = 12
 _REGULAR = Fraction(3, 4)
+_GAPS = 600
+_LIKE = Fraction(1, 5000)
 
 
 @dataclass(slots=True)
@@ -67,8 +69,8 @@ class Cadence:
         self._after_repeat = False
         self._kinds: Counter[tuple[int, int]] = Counter()  # (distinct, repeats) of whole cycles
         self._frames = 0
-        self._first = Fraction(0)
         self._last = Fraction(0)
+        self._gaps: list[Fraction] = []
 
     def push(self, time: Fraction, repeats: bool, cut: bool = False) -> list[Placed]:
         """Take the next frame.
@@ -82,8 +84,8 @@ class Cadence:
             ``(time, shows)`` of the frames that are decided by now, in order. ``shows`` is when the
             frame's content belongs (strictly increasing), or None for a repeat to be left out.
         """
-        if not self._frames:
-            self._first = time
+        if self._frames and len(self._gaps) < _GAPS:
+            self._gaps.append(time - self._last)
         repeats = repeats and not cut and self._frames > 0
         begins = not repeats and (cut or self._after_repeat)
         self._frames += 1
@@ -131,33 +133,43 @@ class Cadence:
             return None
         (distinct, repeats), _ = self._kinds.most_common(1)[0]
         length = distinct + repeats
-        shown = (self._frames - 1) / (self._last - self._first)
 
         def share(kinds: set[tuple[int, int]]) -> Fraction:
             return Fraction(sum(self._kinds[kind] for kind in kinds), cycles)
 
-        def rates(content: Fraction) -> str:
-            return f"({_number(content)} fps material in a {_number(shown)} fps file)"
+        def rates(share: Fraction) -> str:
+            shown = self._usual_rate()
+            return f"({_number(shown * share)} fps material in a {_number(shown)} fps file)"
 
         slips = {(distinct + slip, repeats) for slip in (-1, 0, 1)}
         if repeats == 1 and distinct > 1 and share(slips) >= _REGULAR:
             return (
                 f"every {_ordinal(length)} frame repeats the one before "
-                f"{rates(shown * distinct / length)}"
+                f"{rates(Fraction(distinct, length))}"
             )
         if share({(distinct, repeats)}) >= _REGULAR:
             if distinct == 1:
-                return f"each picture is shown {length} times {rates(shown / length)}"
+                return f"each picture is shown {length} times {rates(Fraction(1, length))}"
             return (
                 f"{repeats} of every {length} frames repeat the one before "
-                f"{rates(shown * distinct / length)}"
+                f"{rates(Fraction(distinct, length))}"
             )
         other = max((repeats - 1, repeats + 1), key=lambda r: self._kinds[1, r])
         if distinct == 1 and share({(1, repeats), (1, other)}) >= _REGULAR:
             few, many = sorted((length, other + 1))
             mean = Fraction(few + many, 2)
-            return f"each picture is shown {few} or {many} times {rates(shown / mean)}"
+            return f"each picture is shown {few} or {many} times {rates(1 / mean)}"
         return None
+
+    def _usual_rate(self) -> Fraction:
+        """Return the frames per second where none are lost, from the first gaps between frames."""
+        usual = sorted(self._gaps)[len(self._gaps) // 2]
+        even = [gap for gap in self._gaps if usual < 2 * gap < 3 * usual]
+        rate = len(even) / sum(even, Fraction(0))
+        for exact in (Fraction(round(rate)), Fraction(round(rate * 1001 / 1000) * 1000, 1001)):
+            if abs(rate - exact) <= _LIKE * rate:
+                return exact
+        return rate
 
     def _close(self, end: Fraction, *, last: bool) -> list[Placed]:
         """End the cycle at ``end``; ``last`` before a cut or the end, where nothing can wait."""

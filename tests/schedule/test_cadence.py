@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction as F
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -121,3 +122,13 @@ def test_a_regular_cadence_is_named() -> None:
     assert named("ddddr" * 3, F(30)) is None, "too few to call it regular"
     assert named("ddr" + "ddddddr" + "dr" + "ddddddddr" + "dddrr" + "dr", F(30)) is None
     assert named("ddddr" * 5 + "d" * 200, F(30)) is None, "only a small part of the clip"
+
+
+@pytest.mark.parametrize("clock", [F(1, 1001000), F(1, 1000)])
+def test_lost_frames_and_a_gap_change_no_rate_in_words(clock: F) -> None:
+    for rate, words in ((F(30), "24 fps material in a 30 fps file"),
+                        (F(30000, 1001), "23.976 fps material in a 29.97 fps file")):  # fmt: skip
+        exact = [(k, k / rate + (10 if k > 150 else 0)) for k in range(300) if k not in (61, 222)]
+        times = [round(time / clock) * clock for _, time in exact]
+        pattern = "".join("r" if k % 5 == 4 else "d" for k, _ in exact)
+        assert words in (place(pattern, times=times)[1].description or "")
