@@ -13,11 +13,12 @@ from cloudconv.media.color import thumbnail
 from cloudconv.media.frame import Frame
 from cloudconv.models.base import FOUR
 from cloudconv.render.renderer import FrameTask, OuterFrame
-from cloudconv.schedule.cadence import Cadence
+from cloudconv.schedule.cadence import MAX_DISTINCT, Cadence
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
 from cloudconv.timeline import Multiply, Resample, Slot, Timeline
 
 _UNEVEN = 2
+_EARLY = 200
 
 SceneCut = Literal["auto", "off"] | float
 """``auto``, ``off``, or a threshold from 0 (cut everywhere) to 1 (never)."""
@@ -107,6 +108,22 @@ def retime(
         if waiting:
             yield waiting.popleft(), shows
     counts.cadence = counts.cadence or cadence.description
+
+
+def early_cadence(frames: Iterable[Frame]) -> str | None:
+    """Return how the first frames repeat, or None where that is not certain within 200 of them.
+
+    Reads no more than a dozen where none of these repeats the one before.
+    """
+    cadence, repetition = Cadence(), RepeatDetector()
+    since = 0
+    for number, frame in enumerate(frames):
+        repeats = repetition.push(frame)
+        cadence.push(frame.time, repeats)
+        since = 0 if repeats else since + 1
+        if cadence.certain or since > MAX_DISTINCT or number == _EARLY:
+            break
+    return cadence.description if cadence.certain else None
 
 
 def schedule(frames: Iterable[Frame], request: Request, counts: Counts) -> Iterator[FrameTask]:

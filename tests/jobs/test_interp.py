@@ -235,6 +235,27 @@ def test_refilled_duplicates_move_evenly(tmp_path: Path) -> None:
     assert min(steps) > 0.3
 
 
+@pytest.mark.parametrize("output", ["b.mkv", "b.gif"])
+def test_a_cadence_is_named_once_before_the_first_frame(tmp_path: Path, output: str) -> None:
+    shots = [picture(k - k // 5 - 1 if k % 5 == 4 else k - k // 5, step=6.0) for k in range(120)]
+    clip = write_clip(tmp_path / "a.mkv", shots, rate=30)
+    heard: list[str] = []
+    interp(
+        clip,
+        output,
+        fps=F(40),
+        on_warning=lambda warned: heard.append(str(warned)),
+        on_progress=lambda progress: heard.append(f"progress {progress.frames_done}"),
+    )
+    named = [k for k, text in enumerate(heard) if "24 fps material in a 30 fps file" in text]
+    assert len(named) == 1
+    assert all(text == "progress 0" for text in heard[: named[0]] if "progress" in text)
+    interp(
+        write_clip(tmp_path / "c.mkv", 40, step=6.0), "d.mkv", fps=F(40), on_warning=heard.append
+    )
+    assert not any("material" in str(text) for text in heard[named[0] + 1 :])
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("tags", [(1, 1, 1, 1), (5, 6, 5, 1), (2, 2, 2, 0), (1, 1, 1, 2)])
 def test_new_frames_are_as_bright_as_real_ones(

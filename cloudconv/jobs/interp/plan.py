@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -33,7 +33,7 @@ from cloudconv.render.device import (
     set_threads,
 )
 from cloudconv.render.renderer import Renderer
-from cloudconv.schedule.frames import Request
+from cloudconv.schedule.frames import Request, early_cadence
 from cloudconv.segments.store import SegmentStore, clear_finished
 from cloudconv.timeline import (
     Multiply,
@@ -182,7 +182,24 @@ def plan_video(
         )
     if workers.kind == "ray":
         check_single(info.path)
+    if settings.duplicates == "keep" and refusals is None and not timing.open_ended:
+        notes = [*notes, *_repeats(settings, info)]
     return VideoPlan(settings, info, output, request, rate, device, dtype, workers, notes)
+
+
+def _repeats(settings: InterpSettings, info: MediaInfo) -> Iterator[Warned]:
+    """Yield the warning about a regular cadence, found before the first frame is made."""
+    source = Source(
+        info,
+        start=settings.start,
+        end=settings.end,
+        threads=settings.threads,
+        deinterlace=settings.deinterlace,
+    )
+    # Not closed: that would end what comes from standard input.
+    cadence = early_cadence(source.frames())
+    if cadence is not None:
+        yield Warned("cadence-kept", {"cadence": cadence})
 
 
 def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:

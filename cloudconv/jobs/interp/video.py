@@ -192,7 +192,8 @@ class VideoRender:
     @staticmethod
     def remarks(job: VideoPlan, counts: Counts) -> list[Warned]:
         """What is to be said of a plan as far as it was made."""
-        if counts.cadence and job.settings.duplicates == "keep":
+        said = any(warned.code == "cadence-kept" for warned in job.notes)
+        if counts.cadence and job.settings.duplicates == "keep" and not said:
             return [Warned("cadence-kept", {"cadence": counts.cadence})]
         return []
 
