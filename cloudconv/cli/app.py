@@ -66,6 +66,8 @@ class Commands(TyperGroup):
     def main(self, args: Any = None, *given: Any, **named: Any) -> Any:
         """Run the command that ``args`` name; see :meth:`typer.core.TyperGroup.main`."""
         words = list(sys.argv[1:] if args is None else args)
+        # Patterns mean the same on every system: the jobs expand them.
+        named.setdefault("windows_expand_args", False)
         # Without a word there is help; who is not standalone wants the exceptions themselves.
         if not words or not named.get("standalone_mode", True):
             return super().main(args, *given, **named)

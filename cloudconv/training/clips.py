@@ -23,7 +23,7 @@ from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.media.color import rgb_of, thumbnail
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.images import open_pictures, pictures_in, videos_in
+from cloudconv.media.read.images import open_pictures, pictures_in, videos_in, videos_of
 from cloudconv.media.read.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
@@ -186,7 +186,7 @@ def excluding(groups: list[list[Clip]], held: list[list[Clip]]) -> list[list[Cli
 
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
-        return [path]
+        return videos_of(path) or [path]
     found = videos_in(path)
     found += sorted(f for f in path.iterdir() if f.is_dir() and pictures_in(f))
     if found:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 import cloudconv
@@ -326,6 +327,48 @@ def test_a_signal_ends_the_command(videos: list[Path], tmp_path: Path, workers: 
     assert running.returncode == 130
     assert said.startswith("error: interrupted; ")
     assert len(said.splitlines()) == 1
+
+
+def test_a_quoted_pattern_of_videos_is_a_batch(clips: list[Path]) -> None:
+    """As on Windows, where no shell expands it."""
+    home = clips[0].parent
+    clips[1].unlink()
+    (home / "notes.txt").touch()
+    for number, pattern in enumerate(("*.m*", f"../{home.name[:-1]}?/?.m*")):
+        made = home / f"made{number}"
+        result = run(home / pattern, "--factor", 2, "--out-dir", made, *TINY)
+        assert result.exit_code == 0, result.stderr
+        assert sorted(os.listdir(made)) == [LEDGER, "a_x2.mp4", "c_x2.mkv"]
+        assert len(read_times(made / "a_x2.mp4")) == 10
+    write_clip(home / "a1.mkv", 4)
+    result = run(home / "a%d.mkv", "--factor", 2, "--out-dir", home / "numbered", *TINY)
+    assert sorted(os.listdir(home / "numbered")) == [LEDGER, "a1_x2.mkv"]
+
+
+def test_a_pattern_of_videos_is_no_sequence_of_pictures(clips: list[Path]) -> None:
+    home = clips[0].parent
+    out = home / "o.mp4"
+    for command in ("interp", "extrapolate", "dream", "compare"):
+        more = {"interp": ["--factor", "2", str(out)], "compare": []}
+        result = CliRunner().invoke(
+            app, [command, str(home / "*.m*"), *more.get(command, ["--frames", "2", str(out)])]
+        )
+        assert result.exit_code == 1
+        assert "matches videos: give one of them" in result.stderr
+    Image.new("RGB", (32, 24)).save(home / "p.mpng.png")
+    for options in (["-o", out], ["--out-dir", home / "made"]):
+        result = run(home / "*.mp*", "--factor", 2, *options, *TINY)
+        assert result.exit_code == 1
+        assert "matches videos and pictures, such as a.mp4 and p.mpng.png" in result.stderr
+    assert not out.exists()
+
+
+def test_stills_in_gif_are_a_sequence(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.new("RGB", (32, 24), (80 * number,) * 3).save(tmp_path / f"radar{number}.gif")
+    result = run(tmp_path / "radar*.gif", tmp_path / "o.mkv", "--factor", 2, *TINY)
+    assert result.exit_code == 0, result.stderr
+    assert len(read_times(tmp_path / "o.mkv")) == 6
 
 
 def test_a_ctrl_c_that_got_lost_is_found_between_two_inputs(

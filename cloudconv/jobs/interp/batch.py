@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from cloudconv.errors import CloudconvError, InputError, Interrupted, OutputError, SettingsError
+from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs.interp.finished import Ledger
 from cloudconv.jobs.interp.plan import plan_video
@@ -19,7 +19,7 @@ from cloudconv.jobs.interp.settings import InterpPlan, InterpResult, InterpSetti
 from cloudconv.jobs.interp.video import VideoRender
 from cloudconv.jobs.outcome import Progress as CommonProgress
 from cloudconv.jobs.output import stem_of
-from cloudconv.media.read.images import mixed, pictures_in, videos_in
+from cloudconv.media.read.images import videos_of
 from cloudconv.media.write.target import writing
 from cloudconv.models import registry
 from cloudconv.render.device import set_threads
@@ -32,10 +32,10 @@ def each_input(
 ) -> list[InterpSettings]:
     """The settings for every input; all outputs go into ``folder``.
 
-    A folder of videos stands for all of them.
+    A folder or pattern of videos stands for all of them.
 
     Raises:
-        InputError: a folder holds videos and pictures.
+        InputError: a folder or pattern stands for videos and pictures.
         SettingsError: two inputs would be given the same output.
     """
     if settings.save_model is not None:
@@ -43,7 +43,7 @@ def each_input(
             "`save_model` names one file: give it with one input, without `out_dir`"
         )
     namesakes: defaultdict[str, list[str]] = defaultdict(list)
-    inputs = [file for name in inputs for file in _videos(name)]
+    inputs = [file for name in inputs for file in list(map(str, videos_of(Path(name)))) or [name]]
     for name in inputs:
         if name == "-":
             raise SettingsError("What comes from stdin has no name to build on: name a file.")
@@ -55,20 +55,6 @@ def each_input(
                 "or give them folders of their own."
             )
     return [replace(settings, input=name, output=None, out_dir=folder) for name in inputs]
-
-
-def _videos(name: str) -> list[str]:
-    """The videos of a folder of videos; anything else as it is."""
-    folder = Path(name)
-    if not folder.is_dir():
-        return [name]
-    try:
-        videos, pictures = videos_in(folder), pictures_in(folder)
-    except PermissionError as error:
-        raise InputError(f"{folder} cannot be read: permission denied.") from error
-    if videos and pictures:
-        raise mixed(folder, videos, pictures)
-    return [str(video) for video in videos] or [name]
 
 
 @dataclass(frozen=True, slots=True)

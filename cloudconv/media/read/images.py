@@ -34,6 +34,7 @@ _VIDEOS = frozenset(
     (
         *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg"),
         *(".wmv", ".asf", ".flv", ".ogv", ".3gp", ".y4m", ".nut", ".gif", ".apng", ".vob", ".mxf"),
+        *(".dv", ".f4v", ".3g2", ".m2v", ".mpv", ".divx", ".rm", ".rmvb", ".ivf", ".264", ".265"),
     )
 )
 _PATTERN = re.compile(r"((?:[^%]|%%)*)%0?(\d*)d((?:[^%]|%%)*)")
@@ -124,17 +125,50 @@ def videos_in(folder: Path) -> list[Path]:
 
 def pictures_in(folder: Path) -> list[Path]:
     """The folder's pictures, in no order."""
-    return [f for f in folder.iterdir() if f.suffix.lower() in _SUFFIXES and f.is_file()]
+    return [f for f in folder.iterdir() if _is_picture(f) and f.is_file()]
 
 
-def mixed(folder: Path, videos: list[Path], pictures: list[Path]) -> InputError:
-    """What is to be said of a folder of both."""
-    some = min(pictures)
-    return InputError(
-        f"The folder {folder} holds videos and pictures, such as {videos[0].name} and {some.name}: "
-        f"give the pictures alone as {folder / f'*{some.suffix}'}, or put them into folders of "
-        "their own."
-    )
+def videos_of(path: Path) -> list[Path]:
+    """Return the videos that a folder or a pattern stands for, by name; none for anything else.
+
+    Raises:
+        InputError: it stands for videos and pictures, or cannot be read.
+    """
+    try:
+        if path.is_dir():
+            videos, pictures = videos_in(path), pictures_in(path)
+            what, glob_in = f"The folder {path} holds", path
+        else:
+            found = sorted(matching(path) or [])
+            videos = [file for file in found if _is_video(file)]
+            pictures = [file for file in found if _is_picture(file)]
+            what, glob_in = f"The pattern {path} matches", path.parent
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be read: permission denied.") from error
+    if videos and pictures:
+        some = min(pictures)
+        raise InputError(
+            f"{what} videos and pictures, such as {videos[0].name} and {some.name}: give the "
+            f"pictures alone as {glob_in / f'*{some.suffix}'}, or put them into folders of their "
+            "own."
+        )
+    return videos
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in _SUFFIXES
+
+
+def _is_video(file: Path) -> bool:
+    """Return whether a file's name says that it is a video; a GIF of one picture is none."""
+    suffix = file.suffix.lower()
+    if suffix not in (".gif", ".apng"):
+        return suffix in _VIDEOS
+    try:
+        with Image.open(file) as image:
+            return bool(getattr(image, "is_animated", False))
+    except _PILLOW_ERRORS:
+        return True
 
 
 def folder_of(path: Path) -> Path | None:
@@ -151,44 +185,54 @@ def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
     ``rate``: of pictures that keep no times, by default :data:`SEQUENCE_RATE`. None if the path is
     none of these. Raises InputError for a folder or pattern without pictures.
     """
-    try:
-        if path.is_dir():
-            files, videos = pictures_in(path), videos_in(path)
-            if files and videos:
-                raise mixed(path, videos, files)
-            if videos:
-                raise InputError(
-                    f"The folder {path} holds videos: give one of them, or all of them to interp "
-                    f"with {option('out_dir')}."
-                )
-            if not files:
-                raise InputError(
-                    f"The folder {path} holds no pictures; "
-                    "give a video file, or a folder of PNG, JPEG, TIFF … files."
-                )
-            return _sequence(files, rate)
-        if path.is_file():
-            return _animated_webp(path) if path.suffix.lower() == ".webp" else None
-        pattern = _PATTERN.fullmatch(path.name)
-        if pattern:
-            before, width, after = pattern.groups()
-            digits = rf"\d{{{int(width)},}}" if width else r"\d+"
-            wanted = re.compile(
-                re.escape(before.replace("%%", "%")) + digits + re.escape(after.replace("%%", "%"))
+    if path.is_file():
+        return _animated_webp(path) if path.suffix.lower() == ".webp" else None
+    if videos_of(path):
+        kind = "The folder {} holds videos" if path.is_dir() else "The pattern {} matches videos"
+        raise InputError(
+            f"{kind.format(path)}: give one of them, or all of them to interp with "
+            f"{option('out_dir')}."
+        )
+    if path.is_dir():
+        files = pictures_in(path)
+        if not files:
+            raise InputError(
+                f"The folder {path} holds no pictures; "
+                "give a video file, or a folder of PNG, JPEG, TIFF … files."
             )
-            folder = path.parent
-            files = [f for f in folder.iterdir() if wanted.fullmatch(f.name)]
-        elif glob.has_magic(path.name):
-            files = [Path(name) for name in glob.glob(str(path)) if Path(name).is_file()]
-        else:
+        return _sequence(files, rate)
+    found = matching(path)
+    if found is None:
+        return None
+    if not found:
+        raise InputError(f"No picture matches {path}; check the pattern and the folder.")
+    return _sequence([file for file in found if _is_picture(file)] or found, rate)
+
+
+def matching(path: Path) -> list[Path] | None:
+    """Return the files that a ``%05d`` pattern or a glob names; None for a path that is neither.
+
+    Raises:
+        InputError: the folder of a ``%05d`` pattern is not there, or cannot be read.
+    """
+    if path.exists():
+        return None
+    pattern = _PATTERN.fullmatch(path.name)
+    if pattern is None:
+        if not glob.has_magic(str(path)):
             return None
+        return [Path(name) for name in glob.glob(str(path)) if Path(name).is_file()]
+    before, width, after = pattern.groups()
+    digits = rf"\d{{{int(width)},}}" if width else r"\d+"
+    wanted = re.compile(
+        re.escape(before.replace("%%", "%")) + digits + re.escape(after.replace("%%", "%"))
+    )
+    try:
+        return [f for f in path.parent.iterdir() if wanted.fullmatch(f.name) and f.is_file()]
     except PermissionError as error:
         raise InputError(f"{path} cannot be read: permission denied.") from error
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"There is no folder {path.parent}; check the name.") from error
-    if not files:
-        raise InputError(f"No picture matches {path}; check the pattern and the folder.")
-    return _sequence(files, rate)
 
 
 def files_of(*inputs: Path) -> Iterator[Path]:
