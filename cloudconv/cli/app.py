@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import os
 import platform
 import sys
 import traceback
 from importlib import metadata
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,9 +15,9 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from cloudconv import __version__
-from cloudconv.cli import compare, doctor, dream, extrapolate, interp, models, train
+from cloudconv.cli import compare, doctor, dream, extrapolate, interp, models, streams, train
 from cloudconv.cli.console import OPTIONS, Console, error_text, print_error, print_result, say
-from cloudconv.errors import CloudconvError, SettingsError
+from cloudconv.errors import CloudconvError, OutputError, SettingsError
 
 INTERRUPTED = 130
 
@@ -43,14 +43,12 @@ class GuardedCommand(TyperCommand):
         if verbose:
             say(_versions())
         try:
+            _check_working_folder()
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, TyperException):
             raise
         except BrokenPipeError as error:
-            # Whoever read our output has enough of it (… | head). The interpreter flushes stdout
-            # once more as it leaves; that must not complain again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(1) from error
+            raise typer.Exit(1) from error  # whoever read our output has enough of it (… | head)
         except (Exception, KeyboardInterrupt) as error:
             if verbose and not isinstance(error, KeyboardInterrupt):
                 for line in traceback.format_exc().splitlines():
@@ -68,14 +66,27 @@ class Commands(TyperGroup):
         words = list(sys.argv[1:] if args is None else args)
         # Patterns mean the same on every system: the jobs expand them.
         named.setdefault("windows_expand_args", False)
+        try:
+            try:
+                return self._main(words, args, *given, **named)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            sys.exit(1)
+        except streams.StdoutError as error:
+            Console().error(str(error.strerror))
+            sys.exit(1)
+
+    def _main(self, words: list[str], args: Any, *given: Any, **named: Any) -> Any:
         # Without a word there is help; who is not standalone wants the exceptions themselves.
         if not words or not named.get("standalone_mode", True):
             return super().main(args, *given, **named)
         named["standalone_mode"] = False
         try:
             code = super().main(args, *given, **named)
-        except typer.Abort:
-            code = 1
+        except typer.Abort:  # an interrupt before or after the command itself
+            say("error: interrupted")
+            code = INTERRUPTED
         except TyperException as error:
             code = error.exit_code
             # What a command itself says needs no "Invalid value" before it.
@@ -97,11 +108,23 @@ def _told(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
         left = " and ".join(map(str, files.left()))
         said = f"{left} could not be removed" if left else "no unfinished file is left"
         return str(error) or f"interrupted; {said}", "interrupted", INTERRUPTED
+    if isinstance(error, streams.StdoutError):
+        return str(error.strerror), OutputError.kind, 1
     if _is_out_of_memory(error):
         return f"there is not enough memory ({error or 'none was left'}): {_FREE}", "memory", 1
     hint = "" if verbose else "; run again with -v for the details"
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return f"unexpected, please report it as a bug ({what}){hint}", BUG, 1
+
+
+def _check_working_folder() -> None:
+    """Raise CloudconvError where the working directory was deleted: libraries do not load there."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise CloudconvError(
+            f"The working directory cannot be used ({error.strerror}): change into one that exists."
+        ) from error
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

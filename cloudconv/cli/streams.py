@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 # C0 without the newline, DEL, C1, and what turns the direction of text around.
 _CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -15,7 +17,7 @@ closed: set[str] = set()
 
 
 def open_all() -> None:
-    """Open every standard stream that is closed, onto nothing.
+    """Open every standard stream that is closed, onto nothing, and name errors of standard output.
 
     Or its number would be that of the next file that is opened, which libraries then complain into.
     """
@@ -26,6 +28,13 @@ def open_all() -> None:
             closed.add(name)
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number, which is this one
             setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+    given = sys.stdout
+    if isinstance(given, io.TextIOWrapper):
+        encoding, errors = given.encoding, given.errors
+        lines, through = given.line_buffering, given.write_through
+        sys.stdout = _Stdout(
+            given.detach(), encoding, errors, line_buffering=lines, write_through=through
+        )
 
 
 def plain(text: str) -> str:
@@ -38,6 +47,36 @@ def tell(line: str) -> None:
     with suppress(OSError):
         sys.stderr.write(plain(" ".join(line.split("\n"))) + "\n")
         sys.stderr.flush()
+
+
+class StdoutError(OSError):
+    """Standard output takes nothing any more, such as on a full disk; a reader may have gone."""
+
+
+class _Stdout(io.TextIOWrapper):
+    """Standard output whose errors can be told from all others."""
+
+    def write(self, text: str) -> int:
+        with _named():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with _named():
+            super().flush()
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        # The interpreter flushes once more as it leaves; that must not complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise StdoutError(
+            error.errno, f"standard output cannot be written: {error.strerror}"
+        ) from error
 
 
 def print_result(text: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cloudconv.errors import InputError, SettingsError
+from cloudconv.media.read.spool import read_whole
 from cloudconv.models import registry
 from cloudconv.models.base import Task
 from cloudconv.training.losses import parse_loss
@@ -182,7 +183,7 @@ def settings_from(recipe: Path | str | None = None, **given: Any) -> TrainSettin
 
 def _read_recipe(path: Path | str) -> dict[str, Any]:
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(read_whole(Path(path)).decode("utf-8"))
     except OSError as error:
         raise InputError(f"The recipe {path} cannot be read ({error.strerror}).") from error
     except ValueError as error:

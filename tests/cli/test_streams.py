@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typer.testing import CliRunner
 
 from cloudconv import files
 from cloudconv.cli.app import app
+from cloudconv.media.read import spool
 from tests.helpers.factory import read_times, write_clip
 
 TINY = ("--factor", "2", "--model", "tiny", "--device", "cpu", "--threads", "1")
@@ -64,6 +67,78 @@ def test_a_pipe_as_weights_is_refused_at_once(tmp_path: Path) -> None:
     done = run("interp", clip, "--factor", "2", "--model", tmp_path / "w.safetensors")
     assert (done.exit_code, len(done.stderr.splitlines())) == (1, 1)
     assert "are no file" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["interp", "train", "compare"])
+def test_a_pipe_that_nobody_writes_into_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(spool, "PATIENCE", 0.1)
+    pipe, out = tmp_path / "pipe.toml", tmp_path / "o.mkv"
+    os.mkfifo(pipe)
+    more = {"interp": [pipe, out, *TINY], "train": ["--recipe", pipe], "compare": [pipe]}
+    done = run(command, *more[command])
+    assert (done.exit_code, len(done.stderr.splitlines())) == (1, 1)
+    assert f"Nothing came through {pipe}" in done.stderr
+
+
+def test_what_comes_through_a_pipe_late_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 3)
+    os.mkfifo(tmp_path / "pipe")
+
+    def write() -> None:
+        time.sleep(0.2)
+        with (tmp_path / "pipe").open("wb") as pipe:
+            time.sleep(0.2)
+            pipe.write(clip.read_bytes())
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    done = run("interp", tmp_path / "pipe", tmp_path / "b.mkv", *TINY)
+    writer.join()
+    assert done.exit_code == 0, done.stderr
+    assert len(read_times(tmp_path / "b.mkv")) == 6
+
+
+def test_pipes_beside_pictures_are_no_pictures(tmp_path: Path) -> None:
+    run("interp", write_clip(tmp_path / "a.mkv", 3), f"{tmp_path}/p/%03d.png", *TINY)
+    os.mkfifo(tmp_path / "p" / "000006.png")
+    done = run("interp", tmp_path / "p" / "%03d.png", tmp_path / "b.mkv", *TINY)
+    assert done.exit_code == 0, done.stderr
+    assert len(read_times(tmp_path / "b.mkv")) == 12
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "words",
+    ["--help", "interp --help", "--version", "models --json", "models nothing --json", "doctor"],
+)
+def test_a_full_standard_output_is_one_sentence(words: str) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "cloudconv", *words.split()]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    *first, last = done.stderr.decode().splitlines()
+    assert (done.returncode, last) == (
+        1,
+        "error: standard output cannot be written: No space left on device",
+    )
+    assert len(first) == ("nothing" in words)
+
+
+def test_a_deleted_working_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    words = shlex.join([sys.executable, "-m", "cloudconv", "models", "--json"])
+    done = subprocess.run(
+        ["sh", "-c", f"rmdir ../gone; {words}"],
+        capture_output=True,
+        check=False,
+        cwd=tmp_path / "gone",
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"error: The working directory cannot be used (No such file")
+    assert json.loads(done.stdout)["exit_code"] == 1
 
 
 @pytest.mark.full

@@ -10,15 +10,21 @@ import stat
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from cloudconv.errors import InputError
 
 _copies: dict[str, Path] = {}
 _held: set[Path] = set()
 _growing: dict[Path, Growth] = {}
+_PIECE = 1 << 20
+_PAUSE = 0.02  # seconds
+PATIENCE = 10.0
+"""Seconds within which somebody must write into a named pipe."""
 _MATROSKA = b"\x1a\x45\xdf\xa3"
 
 
@@ -127,10 +133,9 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
                 return copy
             with copy.open("wb") as target:
                 if name == "-":
-                    shutil.copyfileobj(sys.stdin.buffer, target, 1 << 20)
+                    shutil.copyfileobj(sys.stdin.buffer, target, _PIECE)
                 else:
-                    with path.open("rb") as pipe:
-                        shutil.copyfileobj(pipe, target, 1 << 20)
+                    _copy_pipe(path, target)
             empty = not copy.stat().st_size
         except OSError as error:
             raise InputError(
@@ -141,6 +146,37 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
             raise InputError(f"Nothing came through {source}; send a video file into it.")
         undo.pop_all()
     return copy
+
+
+def read_whole(path: Path) -> bytes:
+    """Return what a file holds, or what comes through a named pipe.
+
+    Raises:
+        OSError: it cannot be read.
+        InputError: nothing comes through the pipe.
+    """
+    if not stat.S_ISFIFO(path.stat().st_mode):
+        return path.read_bytes()
+    found = io.BytesIO()
+    _copy_pipe(path, found)
+    if not found.tell():
+        raise InputError(f"Nothing came through {path}; start what writes into it.")
+    return found.getvalue()
+
+
+def _copy_pipe(path: Path, target: BinaryIO) -> None:
+    """Copy what comes through a named pipe; nothing, where nobody opens the other end in time."""
+    # Opened without O_NONBLOCK, it would be waited for as long as nobody writes.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as pipe:
+        deadline = time.monotonic() + PATIENCE
+        # None: somebody is there, who has not written yet; empty: nobody is.
+        while (first := pipe.read(_PIECE)) == b"":
+            if time.monotonic() > deadline:
+                return
+            time.sleep(_PAUSE)
+        os.set_blocking(pipe.fileno(), True)
+        target.write(first or b"")
+        shutil.copyfileobj(pipe, target, _PIECE)
 
 
 @contextmanager
