@@ -31,7 +31,7 @@ from torch import Tensor
 from cloudconv import weights
 from cloudconv.media.color import thumbnail
 from cloudconv.media.read.source import Source
-from cloudconv.models import registry, rife
+from cloudconv.models import registry
 from cloudconv.models.ops import resize
 from cloudconv.models.rife import IFNet
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
@@ -197,7 +197,6 @@ def train(given: argparse.Namespace) -> None:
     block = model.refine
     if given.init is not None:
         block.load_state_dict(load_file(given.init))
-    rife.restore = lambda *_: None  # type: ignore[assignment]  # sharpening comes after
     model.requires_grad_(False)
     block.requires_grad_(True)
     optimiser = torch.optim.AdamW(block.parameters(), given.rate, weight_decay=1e-4)
@@ -218,7 +217,8 @@ def train(given: argparse.Namespace) -> None:
         small = [x if given.half else resize(x, 0.5) for x in (x0, x1, before, after)]
         change = block(small, motion, timestep, reach)
         change = torch.cat((change[:, :6] + motion, change[:, 6:]), 1)
-        made = model._picture(x0, x1, timestep, change, 1.0 if given.half else 2.0)
+        # Not sharpened yet: that comes after.
+        made = model._mixed(x0, x1, timestep, change, 1.0 if given.half else 2.0).picture
         total = loss(made, true, torch.lerp(x0, x1, timestep))
         optimiser.zero_grad()
         total.backward()

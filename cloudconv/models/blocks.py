@@ -47,7 +47,7 @@ class Block(nn.Module):
 
     def fuse(self) -> None:
         """Take the form that runs fastest. For weights that are final: nothing is trained then."""
-        self.conv0 = nn.Sequential(*(_Active(layer.get_submodule("0")) for layer in self.conv0))
+        self.conv0 = nn.Sequential(*(Active(layer.get_submodule("0")) for layer in self.conv0))
         residuals = [layer for layer in self.convblock if isinstance(layer, _Residual)]
         self.convblock = nn.Sequential(*(layer.fused() for layer in residuals))
 
@@ -64,7 +64,7 @@ class _Residual(nn.Module):
         return F.leaky_relu_(torch.addcmul(x, self.conv(x), self.beta.to(x.dtype)), _SLOPE)
 
     @torch.no_grad()
-    def fused(self) -> _Active:
+    def fused(self) -> Active:
         """The same as one convolution: the weights hold beta, and the input as their middle."""
         # In 16 bits that is nearer to the exact result, too: the sum is rounded once, not thrice.
         conv, beta = self.conv, self.beta.flatten()
@@ -72,10 +72,10 @@ class _Residual(nn.Module):
         conv.weight.mul_(beta[:, None, None, None])
         conv.bias.mul_(beta)
         torch.diagonal(conv.weight[:, :, 1, 1]).add_(1)
-        return _Active(conv)
+        return Active(conv)
 
 
-class _Active(nn.Module):
+class Active(nn.Module):
     """A convolution with a leaky rectifier behind it, in one step where PyTorch has one."""
 
     def __init__(self, conv: nn.Module) -> None:

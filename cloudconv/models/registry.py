@@ -14,6 +14,7 @@ from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor, Tas
 from cloudconv.models.baselines import BLEND, HOLD, LAST, LINEAR
 from cloudconv.models.blocks import Block
 from cloudconv.models.cloud import CLOUD_BEST, CLOUD_FAST, CLOUD_TURBO
+from cloudconv.models.detail import Detail
 from cloudconv.models.flow import FLOW
 from cloudconv.models.research.specs import SEEDS
 from cloudconv.models.rife import RIFE_46
@@ -123,7 +124,7 @@ def load_model(
     """
     model = build_model(name_or_path, task=task)
     model.requires_grad_(False).eval()
-    for block in [part for part in model.modules() if isinstance(part, Block)]:
+    for block in [part for part in model.modules() if isinstance(part, Block | Detail)]:
         block.fuse()
     # Channels last is what the convolutions of CPUs with wide vectors, and of tensor cores, want.
     return model.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -12,15 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import repeat
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from cloudconv.models.base import COLOURS, Around, Interpolator, ModelSpec
 from cloudconv.models.blocks import Block
+from cloudconv.models.detail import CELL, Detail, cells
 from cloudconv.models.ops import (
     STILL_REACH,
     lerp_into,
+    pad_to_multiple,
     resize,
     sample,
     sampling_grid,
@@ -32,6 +35,7 @@ from cloudconv.models.texture import restore
 
 _WIDTHS = (192, 128, 96, 64)
 _MASK, _GATE = slice(4, 5), slice(5, 6)  # behind the two flows of two channels each
+_LOGITS = 2
 _SHUT = -3.0
 _UNGATED = 12  # inputs of the later blocks without a gate
 _EXITS = 2
@@ -53,6 +57,7 @@ class IFNet(Interpolator):
             unmoved pictures differ. Where these are equal, the gate is open whatever the blocks
             say: text and logos over a moving picture; and all over next to a source frame.
         refines: whether the frames around the pair correct the motion, where they are given.
+        detailed: whether a network behind the last block adds detail; only where ``gated``.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class IFNet(Interpolator):
         *,
         gated: bool = False,
         refines: bool = False,
+        detailed: bool = False,
     ) -> None:
         super().__init__(spec)
         self._sizes, self._gated = sizes, gated
@@ -69,6 +75,7 @@ class IFNet(Interpolator):
             inputs = 7 if number == 0 else 14 if gated else _UNGATED
             self.add_module(f"block{number}", Block(inputs, width, 6 if gated else 5, made=6))
         self.refine = Refinement() if refines else None
+        self.detail = Detail() if detailed and gated else None
 
     def forward(
         self,
@@ -80,8 +87,26 @@ class IFNet(Interpolator):
         leftover: bool = False,
     ) -> Tensor:
         """See ``Interpolator.forward``. Grids, flow, mask and warps are float32 in any dtype."""
-        *_, last = self._motions(x0, x1, timestep, scale)
-        return self._refined(x0, x1, timestep, *last, scale, around, leftover)
+        return self._sharpened(self.made(x0, x1, timestep, scale, around, leftover), x0, x1)
+
+    def made(
+        self,
+        x0: Tensor,
+        x1: Tensor,
+        timestep: Tensor,
+        scale: float = 1.0,
+        around: Around | None = None,
+        leftover: bool = False,
+    ) -> Made:
+        """Return the picture before it is sharpened; see ``forward`` for the arguments."""
+        *_, (motion, size) = self._motions(x0, x1, timestep, scale)
+        if self.refine is None or around is None:
+            return self._mixed(x0, x1, timestep, motion, size, leftover=leftover)
+        change, coarse = self._change(x0, x1, timestep, motion, size, scale, around)
+        if coarse == size:
+            change[:, :MOTION] += motion
+            return self._mixed(x0, x1, timestep, change, size, leftover=leftover)
+        return self._mixed(x0, x1, timestep, motion, size, change, coarse, leftover=leftover)
 
     def stages(
         self, x0: Tensor, x1: Tensor, timestep: Tensor, around: Around | None = None
@@ -90,16 +115,18 @@ class IFNet(Interpolator):
 
         Shorter networks can be cut out of one that was trained on all of them.
         """
-        *early, last = list(self._motions(x0, x1, timestep, 1.0))[_EXITS:]
-        pictures = [self._picture(x0, x1, timestep, *each) for each in early]
-        return [*pictures, self._refined(x0, x1, timestep, *last, 1.0, around)]
+        early = list(self._motions(x0, x1, timestep, 1.0))[_EXITS:-1]
+        made = [self._mixed(x0, x1, timestep, *each) for each in early]
+        return [self._sharpened(m, x0, x1) for m in made] + [self(x0, x1, timestep, around=around)]
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See ``Model.start_from``; new inputs count nothing, a new gate is shut."""
         # Shut, because a gate that starts open learns to blend everything, and stays there.
         own = self.state_dict()
         new_gate = self._gated and is_ungated(state)
-        result = {key: tensor for key, tensor in own.items() if key.startswith("refine.")}
+        result = {
+            key: tensor for key, tensor in own.items() if key.startswith(("refine.", "detail."))
+        }
         for tensor_name, tensor in state.items():
             if tensor_name not in own:
                 continue
@@ -118,15 +145,21 @@ class IFNet(Interpolator):
         return result
 
     def _motions(
-        self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float
+        self,
+        x0: Tensor,
+        x1: Tensor,
+        timestep: Tensor,
+        scale: float,
+        motion: Tensor | None = None,
+        first: int = 0,
     ) -> Iterator[tuple[Tensor, float]]:
         """After each block the motion so far, at the block's scale, and that scale's factor.
 
-        The motion is (B, 5 or 6, h, w): two flows in pixels of that scale, and logits.
+        The motion is (B, 5 or 6, h, w): two flows in pixels of that scale, and logits. To go on
+        from a ``motion`` that is known, name the ``first`` block that is still to run.
         """
-        motion: Tensor | None = None
         multiple = self.multiple(scale)
-        for number, size in enumerate(self._sizes):
+        for number, size in list(enumerate(self._sizes))[first:]:
             factor = size / scale
             small = [resize(x[:, :COLOURS], 1 / factor, multiple) for x in (x0, x1)]
             if motion is not None:
@@ -136,7 +169,7 @@ class IFNet(Interpolator):
             motion = change if motion is None else motion.add_(change)
             yield motion, factor
 
-    def _refined(
+    def _change(
         self,
         x0: Tensor,
         x1: Tensor,
@@ -144,12 +177,10 @@ class IFNet(Interpolator):
         motion: Tensor,
         size: float,
         scale: float,
-        around: Around | None,
-        leftover: bool = False,
-    ) -> Tensor:
-        """The result of a motion that the frames around the pair correct."""
-        if self.refine is None or around is None:
-            return self._picture(x0, x1, timestep, motion, size, leftover=leftover)
+        around: Around,
+    ) -> tuple[Tensor, float]:
+        """Return what the frames around the pair add to a motion, and that result's scale."""
+        assert self.refine is not None
         coarse = max(size, _REFINED / scale)
         small = motion
         if coarse != size:
@@ -159,11 +190,8 @@ class IFNet(Interpolator):
             resize(x[:, :COLOURS], 1 / coarse, self.multiple(scale)).clamp(0, 1)
             for x in (x0, x1, around.before, around.after)
         ]
-        change = self.refine(pictures, small, timestep, around.reach)
-        if coarse == size:
-            change[:, :MOTION] += motion
-            return self._picture(x0, x1, timestep, change, size, leftover=leftover)
-        return self._picture(x0, x1, timestep, motion, size, change, coarse, leftover=leftover)
+        change: Tensor = self.refine(pictures, small, timestep, around.reach)
+        return change, coarse
 
     def _inputs(
         self, small: list[Tensor], motion: Tensor | None, timestep: Tensor
@@ -183,7 +211,7 @@ class IFNet(Interpolator):
             yield motion[:, _GATE]
             yield (small[0] - small[1]).abs_().mean(1, keepdim=True)
 
-    def _picture(
+    def _mixed(
         self,
         x0: Tensor,
         x1: Tensor,
@@ -194,8 +222,8 @@ class IFNet(Interpolator):
         coarse: float = 1.0,
         *,
         leftover: bool = False,
-    ) -> Tensor:
-        """The result of a motion at a scale, (B, 3 or more, H, W).
+    ) -> Made:
+        """Return the picture that a motion at a scale leads to.
 
         ``change``: what is added to the motion, at a ``coarse`` scale. ``leftover``: one more
         channel, see ``Interpolator.interpolate``.
@@ -205,42 +233,78 @@ class IFNet(Interpolator):
         free = x0.new_empty((batch, 1, height, width)) if self._gated else None
         # Memory is what these steps take their time for; a GPU has nothing to gain by strips.
         # Whole strips there, too: those of a change must be as high as those of the motion.
-        rows = _STRIP if x0.device.type == "cpu" else -(-height // _STRIP) * _STRIP
+        in_strips = x0.device.type == "cpu" and not torch.is_grad_enabled()
+        rows = _STRIP if in_strips else -(-height // _STRIP) * _STRIP
         changes = repeat(None) if change is None else strips(change, coarse, rows)
+        moved: list[_Moved] = []
         for (top, part), more in zip(strips(motion, size, rows), changes, strict=False):
-            target = result[:, :, top : top + rows]
             # The motion reaches beyond the picture's edges.
-            part = part[:, :, : target.shape[2], :width]
+            count = max(0, min(rows, height - top))
+            part = part[:, :, :count, :width]
             if more is not None:
-                part = _changed(part, more[1][:, :, : target.shape[2], :width], coarse / size)
+                part = _changed(part, more[1][:, :, :count, :width], coarse / size)
             if part.shape[2]:
-                moving = None if free is None else free[:, :, top : top + rows]
-                self._fill(target, top, x0, x1, timestep, part, size, moving)
-        if free is not None:
-            if change is not None:
-                smaller = resize(motion, size / coarse)
-                smaller[:, :4] *= size / coarse
-                motion, size = smaller + change[:, :MOTION], coarse
-            moved = motion[:, :4] * torch.sigmoid(-motion[:, _GATE])
-            restore(result, x0, x1, moved, size, free)
-        return result
+                strip = _Moved(top, part[:, _MASK.start :], *_warped([x0, x1], part, size, top))
+                if self.detail is None:
+                    self._fill(result, free, x0, x1, timestep, strip)
+                else:
+                    moved.append(strip)
+        if self.detail is not None:
+            flows = _resized(motion, size, change, coarse, CELL)
+            added = self.detail(*self._cells(moved, x0, x1), flows, timestep)
+            for strip in moved:
+                self._fill(result, free, x0, x1, timestep, strip, added)
+        if free is None:
+            return Made(result, None, motion[:, :4], size)
+        if change is not None:
+            smaller = resize(motion, size / coarse)
+            smaller[:, :4] *= size / coarse
+            motion, size = smaller + change[:, :MOTION], coarse
+        return Made(result, free, motion[:, :4] * torch.sigmoid(-motion[:, _GATE]), size)
+
+    @staticmethod
+    def _sharpened(made: Made, x0: Tensor, x1: Tensor) -> Tensor:
+        """Return the picture with the texture of those that it was made from, if it has a gate."""
+        if made.free is not None:
+            restore(made.picture, x0, x1, made.flows, made.size, made.free)
+        return made.picture
+
+    def _cells(
+        self, moved: list[_Moved], x0: Tensor, x1: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the moved pictures, and the pictures, as the detail network wants them."""
+        assert self.detail is not None
+        multiple, dtype = self.spec.multiple, self.detail.leave.weight.dtype
+        parts = [
+            torch.cat([cells(pad_to_multiple(x[:, :COLOURS], CELL), dtype) for x in pictures], 2)
+            for pictures in ([s.warped0 for s in moved], [s.warped1 for s in moved])
+        ]
+        both = [cells(pad_to_multiple(x[:, :COLOURS], multiple), dtype) for x in (x0, x1)]
+        return [pad_to_multiple(part, multiple // CELL) for part in parts], both
 
     def _fill(
         self,
         result: Tensor,
-        top: int,
+        free: Tensor | None,
         x0: Tensor,
         x1: Tensor,
         timestep: Tensor,
-        motion: Tensor,
-        gain: float,
-        free: Tensor | None,
+        strip: _Moved,
+        added: Tensor | None = None,
     ) -> None:
-        """Make some rows of the result, from ``top`` on, by the motion there; see ``restore``."""
-        channels, rows = x0.shape[1], motion.shape[2]
-        made = result[:, :channels]
-        warped0, warped1 = _warped([x0, x1], motion, gain, top)
-        mask = torch.sigmoid(motion[:, _MASK])
+        """Make some rows of the result of the moved pictures there; see ``restore`` for ``free``.
+
+        ``added``: what the detail network adds to the moved pictures' mix, and to the mask.
+        """
+        top, logits, warped0, warped1 = strip
+        channels, rows, width = x0.shape[1], *logits.shape[2:]
+        target = result[:, :, top : top + rows]
+        made = target[:, :channels]
+        mask, more = logits[:, :1], None
+        if added is not None:
+            more = added[:, :, top : top + rows, :width]
+            mask = mask + more[:, COLOURS:]
+        mask = torch.sigmoid(mask)
         if free is None:
             lerp_into(made, warped1, warped0, mask)
         else:
@@ -248,22 +312,63 @@ class IFNet(Interpolator):
             # Beside a source frame, that frame itself: it is sharper than anything made of two.
             beside = 1 - torch.minimum(timestep, 1 - timestep) * _BESIDE
             kept = still.maximum(beside)
-            gate = torch.sigmoid(motion[:, _GATE]).maximum(kept)
-            free.copy_(1 - kept)
+            gate = torch.sigmoid(logits[:, 1:2]).maximum(kept)
+            free[:, :, top : top + rows].copy_(1 - kept)
             blend = torch.lerp(x0.narrow(2, top, rows), x1.narrow(2, top, rows), timestep)
             mixed = torch.lerp(warped1, warped0, mask)
-            if motion.shape[1] > MOTION:
-                mixed[:, :COLOURS] += motion[:, MOTION:]
+            if logits.shape[1] > _LOGITS:
+                mixed[:, :COLOURS] += logits[:, _LOGITS:]
+            if more is not None:
+                mixed[:, :COLOURS] += more[:, :COLOURS]
             lerp_into(made, mixed, blend, gate)
         if result.shape[1] > channels:
             left = (warped0 - warped1)[:, :COLOURS].abs()
-            result[:, channels:].copy_(left.mean(1, keepdim=True))
+            target[:, channels:].copy_(left.mean(1, keepdim=True))
+
+
+class Made(NamedTuple):
+    """A picture before it is sharpened, and what sharpening needs.
+
+    ``picture``: (B, 3 or more, H, W). ``free``: (B, 1, H, W) in [0, 1], how much of the missing
+    texture may be put back; None without a gate. ``flows``: (B, 4, h, w) to x0 and to x1, in pixels
+    of a picture ``size`` times as small, 0 where nothing was moved.
+    """
+
+    picture: Tensor
+    free: Tensor | None
+    flows: Tensor
+    size: float
+
+
+class _Moved(NamedTuple):
+    """Some rows from ``top`` on: the logits of the motion there, and the pictures moved by it.
+
+    Behind the logits of mask and gate there may be what the frames around the pair add.
+    """
+
+    top: int
+    logits: Tensor
+    warped0: Tensor
+    warped1: Tensor
 
 
 def is_ungated(state: Mapping[str, Tensor]) -> bool:
     """Return whether the tensors are those of RIFE's own network, without a gate."""
     later = state.get("block1.conv0.0.0.weight")
     return later is not None and later.shape[1] == _UNGATED
+
+
+def _resized(
+    motion: Tensor, size: float, change: Tensor | None, coarse: float, wanted: float
+) -> Tensor:
+    """Return the motion of a picture ``wanted`` times as small, with its change: (B, 6, h, w)."""
+    total = resize(motion, size / wanted)
+    total[:, :4] *= size / wanted
+    if change is not None:
+        more = resize(change[:, :MOTION], coarse / wanted)
+        more[:, :4] *= coarse / wanted
+        total = total + more
+    return total
 
 
 def _changed(motion: Tensor, change: Tensor, gain: float) -> Tensor:

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from cloudconv.models import registry
+from cloudconv.models import rife as network
 from cloudconv.models.base import Interpolator
+from cloudconv.models.rife import IFNet
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "rife46.npz"
 CASES = range(5)
@@ -131,3 +133,30 @@ def test_training_reaches_every_tensor_that_matters() -> None:
     model(x0, x1, torch.full((1, 1, 1, 1), 0.5)).sum().backward()
     without = [name for name, p in model.named_parameters() if p.grad is None]
     assert without == []
+
+
+def test_a_new_detail_network_changes_nothing() -> None:
+    pictures = torch.rand(2, 1, 3, 70, 90, generator=torch.Generator().manual_seed(0))
+    plain = registry.build_model("cloud-best").eval()
+    assert isinstance(plain, IFNet)
+    detailed = IFNet(plain.spec, gated=True, refines=True, detailed=True)
+    missing = detailed.load_state_dict(plain.state_dict(), strict=False)
+    assert {name.split(".")[0] for name in missing.missing_keys} == {"detail"}
+    detailed.eval()
+    expected, made = (m.interpolate(*pictures, 0.3) for m in (plain, detailed))
+    assert torch.allclose(expected, made, atol=1e-5)
+    assert detailed.detail is not None
+    assert sum(p.numel() for p in detailed.detail.parameters()) <= 1_500_000
+    torch.nn.init.constant_(detailed.detail.leave.bias, 0.01)
+    assert not torch.allclose(expected, detailed.interpolate(*pictures, 0.3), atol=1e-3)
+
+
+def test_strips_do_not_change_what_a_detail_network_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = torch.rand(2, 1, 3, 70, 90, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    model = IFNet(registry.spec("cloud-best"), gated=True, refines=True, detailed=True).eval()
+    assert model.detail is not None
+    torch.nn.init.normal_(model.detail.leave.weight, std=0.05)
+    whole = model.interpolate(*pictures, 0.3)
+    monkeypatch.setattr(network, "_STRIP", 16)
+    assert torch.allclose(whole, model.interpolate(*pictures, 0.3), atol=1e-5)

@@ -1,0 +1,155 @@
+"""The scripts that train the shipped interpolator: footage, training, resume, the finished file."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cloudconv.models import registry
+from tests.helpers import factory
+
+WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
+FOOTAGE = """
+[footage]
+folders = ["some", "more"]
+held_back = ["held.mp4"]
+seed = 3
+side = 96
+longest = 12
+reduced = 2
+filmed = 2
+made_up = 3
+"""
+TRAINING: dict[str, Any] = {
+    "model": "cloud-best",
+    "trained": ["block3.", "detail."],
+    "loss": "psnr:4,charbonnier:1",
+    "steps": 4,
+    "batch": 2,
+    "crop": 64,
+    "learning_rate": 0.001,
+    "share": 0.1,
+    "warm_up": 0.1,
+    "weight_decay": 0.0001,
+    "ema": 0.9,
+    "clip_gradient": 1.0,
+    "precision": "bf16",
+    "seed": 1,
+    "validate_every": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def scripts() -> tuple[ModuleType, ModuleType]:
+    sys.path.insert(0, str(WEIGHTS))
+    try:
+        import pack_footage
+        import train_interpolator
+    finally:
+        sys.path.remove(str(WEIGHTS))
+    return pack_footage, train_interpolator
+
+
+@pytest.fixture(scope="module")
+def packs(
+    scripts: tuple[ModuleType, ModuleType], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """A file to train on and one that is held back."""
+    folder = tmp_path_factory.mktemp("packs")
+    for name in ("some/a.mp4", "some/held.mp4", "more/b.mp4"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        factory.write_clip(
+            folder / name, 12, size=(256, 200), codec="mpeg4", options={"qscale": "2"}
+        )
+    recipe = folder / "recipe.toml"
+    recipe.write_text(FOOTAGE, encoding="utf-8")
+    made = []
+    for name, more in (("pack", []), ("held", ["--held-back"])):
+        made.append(folder / f"{name}.safetensors")
+        arguments = [str(folder), str(made[-1]), "--recipe", str(recipe), *more]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["pack_footage.py", *arguments])
+            scripts[0].main()
+    return made[0], made[1]
+
+
+def samples(pack: ModuleType, path: Path) -> list[np.ndarray]:
+    """The pictures of each sample of a file, (6, 3, side, side)."""
+    file = load_file(path)
+    ends = [0, *file["ends"].tolist()]
+    data = file["data"].numpy()
+    return [pack.decoded(data[a:b]) for a, b in itertools.pairwise(ends)]
+
+
+@pytest.mark.full
+def test_held_back_clips_are_in_the_other_file_only(
+    scripts: tuple[ModuleType, ModuleType], packs: tuple[Path, Path]
+) -> None:
+    from safetensors import safe_open
+
+    names = []
+    for path in packs:
+        with safe_open(path, "np") as file:
+            names.append(set(file.metadata()["clips"].split("\n")) - {""})
+    assert names == [{"a.mp4", "b.mp4"}, {"held.mp4"}]
+    pictures = samples(scripts[0], packs[0])
+    assert all(each.shape == (6, 3, 96, 96) for each in pictures)
+    # The true pictures lie between the pair, which moves.
+    for before, first, second, after, early, late in pictures:
+        assert len({p.tobytes() for p in (before, first, second, after)}) == 4
+        assert all(np.abs(true - first.astype(int)).mean() < 60 for true in (early, late))
+
+
+@pytest.mark.full
+def test_a_stopped_training_goes_on_exactly(
+    scripts: tuple[ModuleType, ModuleType],
+    packs: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script = scripts[1]
+    device = torch.device("cpu")
+    monkeypatch.setattr(script, "PART", 2**22)  # so that a checkpoint has several parts
+
+    script.train([packs[0]], packs[1], tmp_path / "whole", TRAINING, device)
+
+    advance = script.Run.advance
+
+    def stopped(run: Any, found: Any) -> None:
+        if run.step == 3:
+            raise KeyboardInterrupt
+        advance(run, found)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(script.Run, "advance", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            script.train([packs[0]], packs[1], tmp_path / "parts", TRAINING, device)
+    parts = list((tmp_path / "parts" / "checkpoint").glob("*/part*"))
+    assert len(parts) > 1
+    assert all(part.stat().st_size <= 2**22 for part in parts)
+    script.train([packs[0]], packs[1], tmp_path / "parts", TRAINING, device)
+
+    whole, resumed = (
+        load_file(tmp_path / name / "trained.safetensors") for name in ("whole", "parts")
+    )
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+
+    started = registry.build_model("cloud-best").state_dict()
+    changed = {
+        name.split(".")[0] for name in started if not torch.equal(whole[name], started[name])
+    }
+    assert changed == {"block3"}
+    assert whole["detail.leave.weight"].abs().max() > 0
+    log = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log if "made_up" in entry] == [0, 2, 4]
+    assert (tmp_path / "whole" / "log.svg").read_text().startswith("<svg")

@@ -1,0 +1,483 @@
+"""Train an interpolator's last blocks and the network that adds detail behind them.
+
+    python weights/train_interpolator.py FOLDER PACK... --held HELD
+        [--recipe weights/recipes/interpolator.toml] [--device cuda]
+
+PACK and HELD are files of ``pack_footage.py``. FOLDER keeps the checkpoint, from which the same
+command continues exactly where the run stopped, the log, its plot, and the trained weights. The
+blocks that are not trained run only once for each sample, before the training begins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import shutil
+import time
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pack_footage as pack
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cloudconv import metrics
+from cloudconv.models import registry
+from cloudconv.models.base import Around
+from cloudconv.models.detail import Detail
+from cloudconv.models.rife import IFNet, Made
+from cloudconv.training.losses import Loss, parse_loss
+
+PART = 15 * 2**20  # bytes of a checkpoint's file at most
+LAST_RATE = 0.02
+ALONE = 0.25
+"""Share of the batches that do without the frames around the pair."""
+COARSE = 4  # how much smaller than the pictures the change by the frames around is
+GRID = 4  # pixels: crops begin where a pixel of that size does
+TOGETHER = 4  # samples whose motion is found at once
+REPORT_EVERY = 100  # steps
+_LEFT, _ACROSS, _PANEL, _SPACE = 64, 560, 110, 30  # pixels of the plot
+KINDS = {pack.FILMED: "filmed", pack.REDUCED: "reduced", pack.MADE_UP: "made_up"}
+
+
+def main() -> None:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("packs", type=Path, nargs="+")
+    parser.add_argument("--held", type=Path, required=True)
+    recipe = Path(__file__).parent / "recipes" / "interpolator.toml"
+    parser.add_argument("--recipe", type=Path, default=recipe)
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args()
+    settings = tomllib.loads(given.recipe.read_text(encoding="utf-8"))["training"]
+    train(given.packs, given.held, given.folder, settings, torch.device(given.device))
+
+
+def train(
+    packs: list[Path], held: Path, folder: Path, settings: dict[str, Any], device: torch.device
+) -> None:
+    """Train as the recipe says, from the checkpoint in ``folder`` if there is one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = built(settings["model"]).to(device)
+    first = first_trained(model, settings["trained"])
+    samples = Samples(prepared(model, packs, folder / "samples", first, device))
+    unseen = Samples(prepared(model, [held], folder / "held", first, device))
+    run = Run(model, settings, first, device)
+    checkpoint = folder / "checkpoint"
+    run.restore(checkpoint)
+    if run.step == 0:
+        _log(folder, {"step": 0, "seconds": 0.0, **run.validate(unseen)})
+    while run.done < 1:
+        run.advance(samples)
+        if run.step % REPORT_EVERY == 0:
+            _log(folder, {"step": run.step, "seconds": run.seconds, **run.report()})
+        if run.step % settings["validate_every"] == 0 or run.done >= 1:
+            _log(folder, {"step": run.step, "seconds": run.seconds, **run.validate(unseen)})
+            run.save(checkpoint)
+    with run.averaged():
+        state = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    about = {"model": model.spec.name, "task": model.spec.task}
+    save_file(state, folder / "trained.safetensors", about)
+    plot(folder)
+
+
+def built(name: str) -> IFNet:
+    """Return the interpolator with its weights, and with a detail network, which may be new."""
+    model = registry.build_model(name, task="interpolate")
+    assert isinstance(model, IFNet)
+    if model.detail is None:
+        torch.manual_seed(0)
+        model.detail = Detail()
+    return model.requires_grad_(False)
+
+
+def first_trained(model: IFNet, trained: list[str]) -> int:
+    """Return the number of the first block that is trained; those behind it are run anew, too."""
+    blocks = sum(name.startswith("block") for name, _ in model.named_children())
+    return min((n for n in range(blocks) if f"block{n}." in trained), default=blocks)
+
+
+Prepared = dict[str, NDArray[Any]]
+
+
+@torch.inference_mode()
+def prepared(
+    model: IFNet, packs: list[Path], folder: Path, first: int, device: torch.device
+) -> Prepared:
+    """Return the samples' pictures and the motion up to block ``first``, as files of ``folder``."""
+    names = ("pictures", "motions", "changes", "places")
+    if not (folder / "done").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        loaded = [load_file(path) for path in packs]
+        total = sum(len(each["ends"]) for each in loaded)
+        arrays: Prepared = {}
+        number = 0
+        for group in _groups(loaded):
+            for name, part in zip(names, _prepared(model, group, first, device), strict=True):
+                if name not in arrays:
+                    arrays[name] = np.lib.format.open_memmap(
+                        folder / f"{name}.npy", "w+", part.dtype, (total, *part.shape[1:])
+                    )
+                arrays[name][number : number + len(part)] = part
+            number += len(group)
+        for array in arrays.values():
+            array.flush()  # type: ignore[attr-defined]
+        (folder / "done").touch()
+    return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+
+
+def _groups(loaded: list[dict[str, Tensor]]) -> Iterator[list[tuple[pack.Picture, Tensor]]]:
+    """Yield some samples at a time: the six pictures, and (kind, gap, early, late)."""
+    group = []
+    for each in loaded:
+        data, ends = each["data"].numpy(), each["ends"].tolist()
+        for begin, end, places in zip([0, *ends[:-1]], ends, each["places"], strict=True):
+            group.append((pack.decoded(data[begin:end]), places))
+            if len(group) == TOGETHER:
+                yield group
+                group = []
+    if group:
+        yield group
+
+
+def _prepared(
+    model: IFNet, group: list[tuple[pack.Picture, Tensor]], first: int, device: torch.device
+) -> tuple[NDArray[Any], ...]:
+    pictures = np.stack([one for one, _ in group])
+    places = torch.stack([where for _, where in group])
+    shown = torch.from_numpy(pictures).to(device).float() / 255
+    before, x0, x1, after = (shown[:, n] for n in range(4))
+    motions, changes = [], []
+    for column in (2, 3):
+        timestep = (places[:, column] / places[:, 1]).float().view(-1, 1, 1, 1).to(device)
+        reach = torch.ones(len(group), 2, device=device)
+        with torch.autocast(device.type, torch.bfloat16):
+            found = [(m.clone(), s) for m, s in model._motions(x0, x1, timestep, 1.0)]
+            change, coarse = model._change(
+                x0, x1, timestep, *found[-1], 1.0, Around(before, after, reach)
+            )
+        assert coarse == COARSE
+        motions.append(found[first - 1][0])
+        changes.append(change)
+    chosen = [pack.FIRST, pack.SECOND, pack.EARLY, pack.LATE]
+    kept = (torch.stack(each, 1).half().cpu().numpy() for each in (motions, changes))
+    return pictures[:, chosen], *kept, places.numpy()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Pictures (B, 3, H, W), the motion up to the trained blocks, and what is added to it."""
+
+    x0: Tensor
+    x1: Tensor
+    true: Tensor
+    timestep: Tensor
+    motion: Tensor
+    change: Tensor | None
+
+
+class Samples:
+    """Prepared samples, and random crops of them, turned and mirrored in space and in time."""
+
+    def __init__(self, arrays: Prepared) -> None:
+        self._arrays = arrays
+        self.kinds: list[int] = arrays["places"][:, 0].tolist()
+        self._shrunk = arrays["pictures"].shape[-1] // arrays["motions"].shape[-1]
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    def whole(self, number: int, device: torch.device) -> Batch:
+        """Return one sample as it is, at the first or the second of its true pictures."""
+        side = self._arrays["pictures"].shape[-1]
+        return _batch([self._cut(number, number % 2, 0, 0, side)], device, alone=False)
+
+    def random(self, key: list[int], size: int, crop: int, device: torch.device) -> Batch:
+        """Return the batch that belongs to the key."""
+        random = np.random.default_rng(key)
+        room = (self._arrays["pictures"].shape[-1] - crop) // GRID
+        alone = bool(random.random() < ALONE)
+        items = []
+        for _ in range(size):
+            number, which = int(random.integers(len(self))), int(random.integers(2))
+            top, left = (int(n) * GRID for n in random.integers(0, room + 1, 2))
+            items.append(_turned(self._cut(number, which, top, left, crop), random))
+        return _batch(items, device, alone=alone)
+
+    def _cut(self, number: int, which: int, top: int, left: int, side: int) -> _Item:
+        arrays = self._arrays
+
+        def part(name: str, place: Any, shrunk: int) -> Tensor:
+            rows, columns = (slice(n // shrunk, (n + side) // shrunk) for n in (top, left))
+            return torch.from_numpy(np.array(arrays[name][number, place][..., rows, columns]))
+
+        _, gap, *true = arrays["places"][number]
+        return _Item(
+            part("pictures", [0, 1, 2 + which], 1).float() / 255,
+            part("motions", which, self._shrunk).float(),
+            part("changes", which, COARSE).float(),
+            float(true[which] / gap),
+        )
+
+
+@dataclass(slots=True)
+class _Item:
+    pictures: Tensor  # x0, x1 and the true one
+    motion: Tensor
+    change: Tensor
+    timestep: float
+
+
+def _turned(item: _Item, random: np.random.Generator) -> _Item:
+    pictures, fields, timestep = item.pictures, [item.motion, item.change], item.timestep
+    if random.random() < 0.5:
+        pictures, timestep = pictures[[1, 0, 2]], 1 - timestep
+        fields = [field[[2, 3, 0, 1, *range(4, len(field))]] for field in fields]
+        for field in fields:
+            field[4] *= -1
+    for axis, flows in ((3, [0, 2]), (2, [1, 3])):
+        if random.random() < 0.5:
+            pictures = pictures.flip(axis)
+            fields = [field.flip(axis - 1) for field in fields]
+            for field in fields:
+                field[flows] *= -1
+    if random.random() < 0.5:
+        pictures = pictures.transpose(2, 3)
+        fields = [field.transpose(1, 2)[[1, 0, 3, 2, *range(4, len(field))]] for field in fields]
+    return _Item(pictures, fields[0], fields[1], timestep)
+
+
+def _batch(items: list[_Item], device: torch.device, *, alone: bool) -> Batch:
+    x0, x1, true = torch.stack([item.pictures for item in items], 1).to(device).unbind(0)
+    return Batch(
+        x0.contiguous(),
+        x1.contiguous(),
+        true.contiguous(),
+        torch.tensor([item.timestep for item in items], device=device).view(-1, 1, 1, 1),
+        torch.stack([item.motion for item in items]).to(device),
+        None if alone else torch.stack([item.change for item in items]).to(device),
+    )
+
+
+class Run:
+    """A model in training, and all that must be kept to go on with it later."""
+
+    def __init__(
+        self, model: IFNet, settings: dict[str, Any], first: int, device: torch.device
+    ) -> None:
+        self.model, self._settings, self._first, self._device = model, settings, first, device
+        self._size = float(model._sizes[first - 1])
+        self.step, self.seconds = 0, 0.0
+        self._began = time.monotonic()
+        self._trained = {
+            name: parameter
+            for name, parameter in model.named_parameters()
+            if name.startswith(tuple(settings["trained"]))
+        }
+        for parameter in self._trained.values():
+            parameter.requires_grad_(True)
+        self._average = {name: p.detach().clone() for name, p in self._trained.items()}
+        rates = {True: settings["learning_rate"], False: 0.0}
+        rates[False] = rates[True] * settings["share"]
+        self._rates = [rates[name.startswith("detail.")] for name in self._trained]
+        self._optimiser = torch.optim.AdamW(
+            [{"params": [p]} for p in self._trained.values()],
+            weight_decay=settings["weight_decay"],
+        )
+        self._loss: Loss = parse_loss(settings["loss"], relative=True)
+        self._scores: list[float] = []
+
+    @property
+    def done(self) -> float:
+        """How much of the training is behind, from 0 to 1."""
+        if "steps" in self._settings:
+            return min(1.0, self.step / float(self._settings["steps"]))
+        return min(1.0, self.seconds / 60 / float(self._settings["minutes"]))
+
+    def advance(self, samples: Samples) -> None:
+        """Make one step; its samples follow from the seed and the step alone."""
+        settings = self._settings
+        done = self.done
+        rate = min(1.0, done / settings["warm_up"] + 1e-3)
+        rate *= LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * done)) / 2
+        for group, own in zip(self._optimiser.param_groups, self._rates, strict=True):
+            group["lr"] = own * rate
+        key = [settings["seed"], self.step]
+        batch = samples.random(key, settings["batch"], settings["crop"], self._device)
+        self.model.train()
+        made = self._made(batch).picture  # not sharpened yet
+        naive = torch.lerp(batch.x0, batch.x1, batch.timestep)
+        loss = self._loss(made, batch.true, naive)
+        assert loss.isfinite(), f"the loss is no longer a number at step {self.step}"
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._trained.values(), settings["clip_gradient"])
+        self._optimiser.step()
+        share = min(settings["ema"], (2 + self.step) / (11 + self.step))
+        with torch.no_grad():
+            for name, parameter in self._trained.items():
+                self._average[name].lerp_(parameter, 1 - share)
+        self._scores.append(float(metrics.psnr(made.detach().clamp(0, 1), batch.true).mean()))
+        self.step += 1
+        self.seconds += self._lap()
+
+    def _lap(self) -> float:
+        now = time.monotonic()
+        lap, self._began = now - self._began, now
+        return lap
+
+    def _made(self, batch: Batch) -> Made:
+        model = self.model
+        precision = torch.bfloat16 if self._settings["precision"] == "bf16" else torch.float32
+        with torch.autocast(
+            self._device.type, precision, enabled=precision != torch.float32, cache_enabled=True
+        ):
+            pair = batch.x0, batch.x1, batch.timestep
+            found = (batch.motion, self._size)
+            for later in model._motions(*pair, 1.0, batch.motion, self._first):
+                found = later
+            return model._mixed(*pair, *found, batch.change, COARSE)
+
+    def report(self) -> dict[str, float]:
+        """Return the mean score of the training's own crops since the last report."""
+        scores, self._scores = self._scores, []
+        return {"training": float(np.mean(scores))}
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, the model has the moving average of its weights."""
+        with torch.no_grad():
+            kept = {name: p.detach().clone() for name, p in self._trained.items()}
+            for name, parameter in self._trained.items():
+                parameter.copy_(self._average[name])
+            yield
+            for name, parameter in self._trained.items():
+                parameter.copy_(kept[name])
+
+    def validate(self, samples: Samples) -> dict[str, float]:
+        """Return scores on whole held-back samples, as the model is used: sharpened.
+
+        PSNR of what was filmed and of what was reduced, the interpolation error of made-up motion
+        (mean absolute difference, levels of 255), and how much more texture than the true picture
+        the made one has, in dB.
+        """
+        found: dict[str, list[float]] = {}
+        self.model.eval()
+        with self.averaged():
+            for number, kind in enumerate(samples.kinds):
+                batch = samples.whole(number, self._device)
+                made = self.model._sharpened(self._made(batch), batch.x0, batch.x1)
+                made = metrics.eight_bit(made)
+                name = KINDS[kind]
+                if kind == pack.MADE_UP:
+                    error = (made - batch.true).abs().mean() * 255
+                    found.setdefault(name, []).append(float(error))
+                    continue
+                found.setdefault(name, []).append(float(metrics.psnr(made, batch.true)))
+                found.setdefault("texture", []).append(texture(made, batch.true))
+        return {name: float(np.mean(each)) for name, each in found.items()}
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint, in files of at most ``PART`` bytes, and drop the one before it."""
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "trained": {name: p.detach() for name, p in self._trained.items()},
+            "average": self._average,
+            "optimiser": self._optimiser.state_dict(),
+        }
+        stream = io.BytesIO()
+        torch.save(state, stream)
+        data = stream.getbuffer()
+        target = folder / f"{self.step:07d}"
+        target.mkdir(parents=True, exist_ok=True)
+        for number, begin in enumerate(range(0, len(data), PART)):
+            (target / f"part{number:02d}").write_bytes(data[begin : begin + PART])
+        (target / "whole").touch()
+        for other in folder.iterdir():
+            if other != target:
+                shutil.rmtree(other)
+
+    def restore(self, folder: Path) -> None:
+        """Go on from the checkpoint, if there is one."""
+        found = sorted(folder.glob("*/whole"))
+        if not found:
+            return
+        parts = sorted(found[-1].parent.glob("part*"))
+        stream = io.BytesIO(b"".join(part.read_bytes() for part in parts))
+        state = torch.load(stream, map_location=self._device, weights_only=True)
+        self.step, self.seconds = state["step"], state["seconds"]
+        with torch.no_grad():
+            for name, parameter in self._trained.items():
+                parameter.copy_(state["trained"][name])
+                self._average[name].copy_(state["average"][name])
+        self._optimiser.load_state_dict(state["optimiser"])
+
+
+def texture(made: Tensor, true: Tensor) -> float:
+    """Return how much stronger the finest band of luma is than in the true picture, in dB."""
+    offsets = torch.arange(-3, 4)
+    weights = torch.exp(-(offsets**2) / 2.0)
+    kernel = torch.outer(weights, weights).div(weights.sum() ** 2)[None, None]
+    energies = []
+    for picture in (made, true):
+        luma = metrics.luma(picture)[:, None].float()
+        band = luma[..., 3:-3, 3:-3] - F.conv2d(luma, kernel.to(luma.device))
+        energies.append(float(band.square().mean()) + 1e-8)
+    return 10 * math.log10(energies[0] / energies[1])
+
+
+def plot(folder: Path) -> None:
+    """Draw the log: each held-back score over the steps, as far as it has moved, in one SVG."""
+    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
+    looks = [entry for entry in entries if "training" not in entry]
+    names = [name for name in looks[0] if name not in ("step", "seconds")]
+    last = max(entry["step"] for entry in entries) or 1
+    parts = []
+    for row, name in enumerate(names):
+        points = [(entry["step"], entry[name]) for entry in looks]
+        low, high = min(y for _, y in points), max(y for _, y in points)
+        top = row * (_PANEL + _SPACE) + _SPACE
+        room = high - low or 1.0
+        line = " ".join(
+            f"{_LEFT + _ACROSS * x / last:.1f},{top + _PANEL * (high - y) / room:.1f}"
+            for x, y in points
+        )
+        parts.append(
+            f'<text x="{_LEFT}" y="{top - 6}">{name}: {points[0][1]:.3f} to {points[-1][1]:.3f}'
+            f'</text><rect x="{_LEFT}" y="{top}" width="{_ACROSS}" height="{_PANEL}"/>'
+            f'<polyline points="{line}"/>'
+            f'<text x="4" y="{top + 12}">{high:.3f}</text>'
+            f'<text x="4" y="{top + _PANEL}">{low:.3f}</text>'
+        )
+    height = len(names) * (_PANEL + _SPACE) + 2 * _SPACE
+    hours = entries[-1]["seconds"] / 3600
+    foot = f'<text x="{_LEFT}" y="{height - 14}">{last} steps, {hours:.1f} hours</text>'
+    style = "text{font:12px sans-serif}rect{fill:none;stroke:#bbb}polyline{fill:none;stroke:#06c}"
+    (folder / "log.svg").write_text(
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _ACROSS + 16}" '
+        f'height="{height}"><style>{style}</style>{"".join(parts)}{foot}</svg>\n',
+        encoding="utf-8",
+    )
+
+
+def _log(folder: Path, entry: dict[str, float]) -> None:
+    line = json.dumps({name: round(value, 4) for name, value in entry.items()})
+    print(line, flush=True)
+    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write(line + "\n")
+
+
+if __name__ == "__main__":
+    main()
