@@ -169,6 +169,9 @@ _WARNINGS: dict[str, Callable[..., str]] = {
         f"{stream} becomes {codec}, "
         + ("as it is slowed." if container is None else f"as {container} cannot hold it.")
     ),
+    "seldom-heard": lambda stream, codec, container: (
+        f"Few players read {codec} in {container}: for {stream}, a .mov or .mkv is better."
+    ),
     "sound-mixed-down": lambda stream, layout: f"{stream} is mixed down to {layout}.",
     "stream-refused": lambda stream, container: (
         f"{stream} is left out: {container} cannot hold it."

@@ -380,6 +380,18 @@ def convert_to_gif(source: Path, target: Path) -> Sink:
     return sink
 
 
+@pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_s24le", "pcm_f32le"])
+@pytest.mark.parametrize(("suffix", "named"), [(".mp4", True), (".mov", False), (".mkv", False)])
+def test_pcm_that_few_players_read_is_named(tmp_path, codec, suffix, named):
+    source = write_clip(tmp_path / "in.mkv", 6, codec="libx264", size=(32, 32), audio=[codec])
+    target = tmp_path / f"out{suffix}"
+    sink = convert(source, target)
+    assert packets_of(target) == packets_of(source)
+    said = [text for text in map(str, sink.warnings) if f"Few players read {codec} in" in text]
+    assert bool(said) == named
+    assert not named or (".mov" in said[0] and "Audio stream 1" in said[0])
+
+
 def test_stale_tags_are_dropped_and_free_ones_kept(tmp_path):
     source = video(tmp_path / "in.mkv", audio="flac", location="Basel", BPS="12")
     for suffix in (".mkv", ".mp4"):

@@ -13,7 +13,7 @@ from av.stream import Disposition
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.media.carry.carry import Carry, fresh_tags, open_again
-from cloudconv.media.carry.slow_audio import Stretcher, add_audio, choose_format
+from cloudconv.media.carry.slow_audio import Stretcher, add_audio, choose_format, name_channels
 from cloudconv.media.carry.subtitles import TEXT, SubtitleConverter
 from cloudconv.media.carry.timecode import timecode_at_rate
 from cloudconv.media.carry.tracks import COARSE, FINE, PRIMING, Track, Tracks, codec_name
@@ -139,6 +139,9 @@ class Copier:
                 timed.append(stream)
         for stream in timed:
             self._add_timed(stream)
+            track = self._tracks.by_index.get(stream.index)
+            if track is not None and stream.type == "audio":
+                self._warn_of_players(track)
         if self._tracks.by_index:
             self._queue = self._tracks.packets(source)
         self._add_chapters(source)
@@ -205,6 +208,14 @@ class Copier:
         else:
             self._refuse(stream)
 
+    def _warn_of_players(self, track: Track) -> None:
+        codec = codec_name(track.target)
+        if codec.startswith(self._container.seldom_heard):
+            heard = {"stream": _named(track.source), "codec": codec}
+            self.warnings.append(
+                Warned("seldom-heard", heard | {"container": self._container.name})
+            )
+
     def _add_encoded(self, stream: Any, factor: Fraction) -> None:
         """Audio that is slowed, or that the container cannot hold as it is (a factor of 1)."""
         chosen = choose_format(stream, self._container.muxer)
@@ -234,6 +245,9 @@ class Copier:
 
     def _copy_of(self, stream: Any) -> Any:
         target = add_copy(self._out, stream)
+        if stream.type == "audio":
+            # MP4 holds no PCM whose channels are only counted, as those of Matroska are.
+            name_channels(target.codec_context)
         if (
             not self._seekable
             and codec_name(stream) == "aac"

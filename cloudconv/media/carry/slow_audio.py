@@ -61,16 +61,26 @@ def choose_format(source: Any, muxer: str) -> AudioFormat | None:
         return None
     codec = context.codec.canonical_name
     own = codec if codec.startswith("pcm_") else _ENCODERS.get(codec)
-    count, layout = context.layout.nb_channels, context.layout.name
-    if layout.endswith(" channels"):
-        layout = _USUAL.get(count, "5.1")
-    layouts = [layout, _USUAL.get(count, "5.1"), "stereo"]
+    usual = _USUAL.get(context.layout.nb_channels, "5.1")
+    layouts = [usual if is_unnamed(context.layout) else context.layout.name, usual, "stereo"]
     for layout in dict.fromkeys(layouts):
         for name in dict.fromkeys([*([own] if own else []), *_OTHERWISE]):
             found = _format(name, context, layout)
             if found is not None and _opens(found, muxer):
                 return found
     return None
+
+
+def is_unnamed(layout: Any) -> bool:
+    """Return whether a channel layout says no more than the number of channels."""
+    return str(layout.name).endswith(" channels")
+
+
+def name_channels(context: Any) -> None:
+    """Give a context whose channels are only counted FFmpeg's own choice for their number."""
+    usual = _USUAL.get(context.layout.nb_channels)
+    if is_unnamed(context.layout) and usual is not None:
+        context.layout = usual
 
 
 def add_audio(out: OutputContainer, chosen: AudioFormat) -> Any:

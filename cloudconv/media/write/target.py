@@ -30,7 +30,8 @@ class Container:
 
     ``muxer`` is FFmpeg's name; ``encoders`` are tried in this order; ``clock`` is the tick that all
     times are rounded to (None: any tick); ``subtitles`` is the codec that text subtitles become
-    where theirs is refused.
+    where theirs is refused. ``seldom_heard``: how names of audio codecs begin that the container
+    holds and few players read there.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Container:
     attachments: bool = False
     subtitles: str | None = None
     refuses: tuple[str, ...] = ()
+    seldom_heard: tuple[str, ...] = ()
 
 
 _NUMBER = re.compile(r"%(0\d+)?d")
@@ -52,6 +54,7 @@ _MP4 = Container(
     "mp4",
     ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1"),
     subtitles="mov_text",
+    seldom_heard=("pcm_",),
 )
 _MOV = Container(
     "MOV",
