@@ -116,9 +116,9 @@ _WARNINGS: dict[str, Callable[..., str]] = {
     ),
     "not-nvdec": lambda why: f"The CPU decodes, not NVDEC: {why}.",
     # The output
-    "few-players": lambda pix_fmt, container, used, alpha: (
+    "few-players": lambda pix_fmt, container, used, other, alpha: (
         f"Few players show {pix_fmt} in {container}: the pictures are written as {used}; "
-        f"{option('pix_fmt', 'yuv444p')}, or {option('encoder')}, for others."
+        f"{option('pix_fmt', other)}, or {option('encoder')}, for others."
         + (" Their transparency is dropped." if alpha else "")
     ),
     "encoder-few-players": lambda pix_fmt, first, used: (

@@ -1,5 +1,6 @@
 """Which encoder is chosen, what is refused, and in which words."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -10,10 +11,10 @@ from cloudconv.errors import EncoderError
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
 from cloudconv.media.write.encoder_options import EncodeSettings
-from cloudconv.media.write.encoders import choose
+from cloudconv.media.write.encoders import choose, choose_for
 from cloudconv.media.write.hdr import hdr_parameters
 from cloudconv.media.write.sink import Sink
-from cloudconv.media.write.target import CONTAINERS, PICTURES
+from cloudconv.media.write.target import CONTAINERS, PICTURES, container_of
 from tests.helpers.factory import planes_of, read_planes, write_clip
 
 RATE = Fraction(25)
@@ -62,6 +63,88 @@ def test_default_encoder(container, pix_fmt, size, encoder, handed):
     # That pictures are RGB is no surprise.
     changed = encoder != container.encoders[0] or choice.working != pix_fmt
     assert bool(choice.warnings) == (changed and container.kind == "video")
+
+
+def made(path, suffix, settings=None, **source):
+    """Write a short clip as the source's sink does; returns the sink and what was written."""
+    size = source.pop("size", (256, 144))
+    clip = write_clip(path / f"in{source.pop('given', '.mov')}", 3, rate=RATE, size=size, **source)
+    info = probe(clip)
+    encode = settings or EncodeSettings()
+    target = path / f"out{suffix}"
+    with Sink(target, info, rate=RATE, time_base=1 / RATE, settings=encode) as sink:
+        for frame in Source(info).frames():
+            sink.write(frame)
+    return sink, probe(target)
+
+
+@pytest.mark.parametrize(
+    ("codec", "options", "pix_fmt", "suffix"),
+    [
+        ("prores_ks", {"profile": "2"}, "yuv422p10le", ".mov"),
+        ("prores_ks", {"profile": "4"}, "yuva444p10le", ".mov"),
+        ("prores_ks", {"profile": "2"}, "yuv422p10le", ".mkv"),
+        ("dnxhd", {"profile": "dnxhr_hq"}, "yuv422p", ".mov"),
+        ("dnxhd", {"profile": "dnxhr_hqx"}, "yuv422p10le", ".mov"),
+        ("dnxhd", {"profile": "dnxhr_444"}, "yuv444p10le", ".mov"),
+        ("cfhd", {}, "yuv422p10le", ".mov"),
+        ("v210", {}, "yuv422p10le", ".mov"),
+    ],
+)
+def test_video_made_to_be_edited_keeps_its_codec(tmp_path, codec, options, pix_fmt, suffix):
+    sink, info = made(tmp_path, suffix, codec=codec, options=options, pix_fmt=pix_fmt)
+    assert sink.encoder == codec
+    assert info.codec == codec.removesuffix("_ks")
+    assert info.working_pix_fmt.replace("12", "10") == pix_fmt
+    assert not [text for text in map(str, sink.warnings) if "instead" in text]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "settings", "size", "encoder"),
+    [
+        (".mp4", EncodeSettings(), (256, 144), "libx265"),
+        (".mov", EncodeSettings(crf=20), (256, 144), "libx265"),
+        (".mov", EncodeSettings(pix_fmt="yuv420p"), (256, 144), "libx264"),
+        (".mov", EncodeSettings("libx264"), (256, 144), "libx264"),
+        (".png", EncodeSettings(), (256, 144), "png"),
+    ],
+)
+def test_another_container_or_setting_ends_that(tmp_path, suffix, settings, size, encoder):
+    name = "out/%d.png" if suffix == ".png" else f"out{suffix}"
+    clip = write_clip(tmp_path / "in.mov", 1, size=size, codec="prores_ks", pix_fmt="yuv422p10le")
+    choice = choose_for(container_of(tmp_path / name), probe(clip), settings)
+    assert choice.encoder == encoder
+
+
+def test_dnxhr_that_is_too_small_to_be_written_is_replaced(tmp_path):
+    info = replace(
+        probe(write_clip(tmp_path / "in.mov", 1, size=(256, 144), codec="dnxhd",
+                         pix_fmt="yuv422p", options={"profile": "dnxhr_hq"})),
+        width=128,
+        height=200,
+    )  # fmt: skip
+    assert choose_for(MOV, info, EncodeSettings()).encoder == "libx264"
+
+
+def test_deep_hevc_stays_hevc_without_a_warning(tmp_path):
+    sink, info = made(tmp_path, ".mp4", given=".mp4", codec="libx265", pix_fmt="yuv420p10le",
+                      options={"x265-params": "log-level=none"})  # fmt: skip
+    assert info.codec == "hevc"
+    assert not sink.warnings
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "becomes"),
+    [("qtrle", "argb", "yuv420p"), ("ffv1", "yuva444p", "yuv420p"),
+     ("ffv1", "yuva422p10le", "yuv420p10le")],
+)  # fmt: skip
+def test_video_with_transparency_becomes_what_players_show(tmp_path, codec, pix_fmt, becomes):
+    given = ".mov" if codec == "qtrle" else ".mkv"
+    sink, info = made(tmp_path, ".mp4", given=given, codec=codec, pix_fmt=pix_fmt)
+    assert info.pix_fmt == becomes
+    (said,) = map(str, sink.warnings)
+    assert "transparency is dropped" in said
+    assert f"yuv444p{becomes.removeprefix('yuv420p')}'" in said
 
 
 def test_lost_transparency_is_a_warning():
@@ -140,7 +223,7 @@ def test_crf_reaches_the_encoder():
         (MP4, EncodeSettings(options=(("sample_rate", "1"),)), "no option 'sample_rate'"),
         (MP4, EncodeSettings(preset="fats"), "no preset 'fats'"),
         (MKV, EncodeSettings("ffv1", preset="fast"), "no presets"),
-        (MKV, EncodeSettings("ffv1", crf=16), "no --crf"),
+        (MKV, EncodeSettings("ffv1", crf=16), "no `crf`"),
         (MP4, EncodeSettings(crf=99), "out of range"),
         (MP4, EncodeSettings(pix_fmt="nosuch"), "nosuch"),
         (MP4, EncodeSettings("libx264", pix_fmt="yuv420p12le"), "it takes"),

@@ -46,7 +46,8 @@ class KnownEncoder:
     ``quality`` holds what else the default quality needs, ``crf`` the option that ``--crf`` sets
     and its largest value, ``looks_like`` which of its values look like those of :data:`_SCALE`
     (None: the same), ``refused`` the pixel formats that it lists and then does not take,
-    ``corrupts`` the widths at which it writes beyond its memory.
+    ``corrupts`` the widths at which it writes beyond its memory. ``smallest`` is its least width
+    and height, ``narrowest`` its least width.
     """
 
     quality: Mapping[str, str] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class KnownEncoder:
     refused: tuple[str, ...] = ()
     whole_chroma: bool = False
     smallest: int = 1
+    narrowest: int = 1
     corrupts: range = range(0)
 
 
@@ -116,6 +118,8 @@ _KNOWN: dict[str, KnownEncoder] = {
     ),
     "ffv1": KnownEncoder(options={"level": "3", "slicecrc": "1", "g": "1"}),
     "prores_ks": KnownEncoder(whole_chroma=True),
+    "dnxhd": KnownEncoder(whole_chroma=True, smallest=120, narrowest=256),
+    "cfhd": KnownEncoder(whole_chroma=True, smallest=32),
     "h264_nvenc": _NVENC,
     "hevc_nvenc": _NVENC,
     "av1_nvenc": _NVENC,
@@ -151,6 +155,9 @@ def options_for(name: str, working: str, settings: EncodeSettings) -> dict[str, 
     options = dict(known.options)
     if name == "prores_ks":
         options["profile"] = "4" if working.startswith("yuv444") or layout(working).alpha else "3"
+    if name == "dnxhd" and "profile" not in asked:
+        deep = "dnxhr_hqx" if layout(working).depth > 8 else "dnxhr_hq"
+        options["profile"] = deep if working.startswith("yuv422") else "dnxhr_444"
     if name == "libvpx-vp9" and layout(working).alpha:
         options["auto-alt-ref"] = "0"
     if settings.crf is not None:

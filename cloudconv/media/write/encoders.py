@@ -29,6 +29,8 @@ os.environ.setdefault("SVT_LOG", "1")
 # FFmpeg's names of containers of pictures, and of the transfers of HDR (PQ and HLG).
 _DRAWN = ("image2", "gif", "apng", "webp")
 _HDR = (16, 18)
+# The encoders of codecs that video is edited in.
+_EDITED = {"cfhd": "cfhd", "dnxhd": "dnxhd", "prores": "prores_ks", "v210": "v210"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,32 +49,56 @@ class Choice:
 
 
 def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) -> Choice:
-    """The choice for a source; see :func:`choose`.
+    """Return the choice for a source; see :func:`choose`.
 
-    Pictures and animations are RGB, which in MP4 few players show: there they become 4:2:0, unless
-    an encoder or a pixel format is asked for.
+    Video that is made to be edited stays in its codec. Pictures and animations are RGB, which in
+    MP4 few players show, and no encoder there keeps transparency: both become 4:2:0. An encoder,
+    its settings or a pixel format that is asked for comes before either.
     """
     source = layout(info.working_pix_fmt)
+    kept = _same_codec(container, info, settings)
+    if kept is not None:
+        return choose(container, info.working_pix_fmt, info.width, info.height, kept)
     free = settings.encoder is None and settings.pix_fmt is None
     drawn = source.family != "yuv" and info.container.split(",")[0] in _DRAWN
-    drawn = drawn or info.container.endswith("_pipe")
+    drawn = drawn or info.container.endswith("_pipe") or source.alpha
     keeps_alpha = source.alpha and container.muxer == "mov"
     if not (free and drawn and container.muxer in ("mp4", "mov")) or keeps_alpha:
         hdr = info.tags.transfer in _HDR
-        return choose(container, info.working_pix_fmt, info.width, info.height, settings, hevc=hdr)
-    wanted = "yuv420p10le" if source.depth > 8 else "yuv420p"
-    choice = choose(container, wanted, info.width, info.height, settings)
-    # Replace the warning that `choose` gave about the encoder.
-    warned = Warned(
-        "few-players",
-        {
-            "pix_fmt": info.working_pix_fmt,
-            "container": container.name,
-            "used": choice.working,
-            "alpha": source.alpha,
-        },
-    )
-    return replace(choice, warnings=(warned,))
+        return choose(
+            container,
+            info.working_pix_fmt,
+            info.width,
+            info.height,
+            settings,
+            hevc=hdr,
+            codec=info.codec,
+        )
+    depth = "10le" if source.depth > 8 else ""
+    choice = choose(container, f"yuv420p{depth}", info.width, info.height, settings)
+    plain = {
+        "pix_fmt": info.working_pix_fmt,
+        "container": container.name,
+        "used": choice.working,
+        "other": f"yuv444p{depth}",
+        "alpha": source.alpha,
+    }
+    # This replaces the warning that `choose` gave about the encoder.
+    return replace(choice, warnings=(Warned("few-players", plain),))
+
+
+def _same_codec(
+    container: Container, info: MediaInfo, settings: EncodeSettings
+) -> EncodeSettings | None:
+    """Return the settings that keep the codec of video made to be edited; None where none can."""
+    name = _EDITED.get(info.codec)
+    free = settings == replace(DEFAULTS, threads=settings.threads)
+    if name is None or not free or container.kind != "video" or not _present((name,)):
+        return None
+    if name not in _held_by(container.muxer):
+        return None
+    fits = any(_fits(name, pix_fmt, info.width, info.height) for pix_fmt in _takes(name))
+    return replace(settings, encoder=name) if fits else None
 
 
 def choose(
@@ -83,11 +109,13 @@ def choose(
     settings: EncodeSettings = DEFAULTS,
     *,
     hevc: bool = False,
+    codec: str | None = None,
 ) -> Choice:
     """Pick the encoder and the pixel format that lose nothing, or least, of ``pix_fmt``.
 
     ``pix_fmt`` is a working format. More than 8 bits, and what ``hevc`` says of, go to HEVC before
-    H.264, as that is what players show. Every substitution is one of the choice's warnings. Raises
+    H.264, as that is what players show. Every substitution is one of the choice's warnings, but not
+    that of an encoder of ``codec``, the source's own. Raises
     EncoderError for an unknown encoder, option, preset or pixel format, and for an encoder that
     the container refuses.
     """
@@ -106,7 +134,8 @@ def choose(
     working = _working(picked)
     warnings: list[Warned] = []
     first = container.encoders[0]
-    if settings.encoder is None and container.kind == "video" and name != first:
+    same = codec is not None and av.codec.Codec(name, "w").canonical_name == codec
+    if settings.encoder is None and container.kind == "video" and name != first and not same:
         if wanted in _takes(first) and _fits(first, wanted, width, height):
             code, what = "encoder-few-players", {"pix_fmt": wanted}
         else:
@@ -257,7 +286,7 @@ def _takes(name: str) -> dict[str, str]:
 
 def _fits(name: str, pix_fmt: str, width: int, height: int) -> bool:
     known, shape = known_encoder(name), layout(pix_fmt)
-    if min(width, height) < known.smallest or width in known.corrupts:
+    if min(width, height) < known.smallest or width < known.narrowest or width in known.corrupts:
         return False
     odd = width % (1 << shape.chroma_shift_x) or height % (1 << shape.chroma_shift_y)
     return not (known.whole_chroma and odd)
