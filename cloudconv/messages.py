@@ -131,6 +131,10 @@ _WARNINGS: dict[str, Callable[..., str]] = {
         f"{who} cannot hold {pix_fmt} at {width}x{height}: the pictures are written as {used}."
         + (" Their transparency is dropped." if alpha else "")
     ),
+    "tones-not-mapped": lambda curve, container: (
+        f"The source is HDR ({curve}), and its tones are not mapped: the pictures look flat and "
+        f"pale as {container}. An .mkv or .mp4 keeps HDR."
+    ),
     "dynamic-hdr": lambda name: f"{name} metadata cannot be written again and is left out.",
     "hdr10": lambda encoder: (
         f"{encoder} cannot hold the HDR10 metadata (mastering display, light levels); libx265 can."

@@ -147,6 +147,23 @@ def test_video_with_transparency_becomes_what_players_show(tmp_path, codec, pix_
     assert f"yuv444p{becomes.removeprefix('yuv420p')}'" in said
 
 
+@pytest.mark.parametrize(("transfer", "curve"), [(16, "PQ"), (18, "HLG"), (1, None)])
+@pytest.mark.parametrize("name", ["b.gif", "b.webp", "b.apng", "%d.png", "%d.jpg", "%d.tif"])
+def test_hdr_into_pictures_is_a_warning(tmp_path, transfer, curve, name):
+    clip = write_clip(tmp_path / "in.mkv", 1, pix_fmt="yuv420p10le", colour=(9, transfer, 9, 1))
+    choice = choose_for(container_of(tmp_path / name), probe(clip), EncodeSettings())
+    said = [text for text in map(str, choice.warnings) if "tones are not mapped" in text]
+    assert bool(said) == (curve is not None)
+    assert curve is None or f"({curve})" in said[0]
+
+
+@pytest.mark.parametrize("name", ["b.mp4", "b.mkv", "%d.exr"])
+def test_hdr_that_stays_hdr_is_none(tmp_path, name):
+    clip = write_clip(tmp_path / "in.mkv", 1, pix_fmt="yuv420p10le", colour=(9, 16, 9, 1))
+    choice = choose_for(container_of(tmp_path / name), probe(clip), EncodeSettings())
+    assert not any("tones" in text for text in map(str, choice.warnings))
+
+
 def test_lost_transparency_is_a_warning():
     choice = choose(MP4, "yuva420p", 96, 64)
     assert choice.encoder == "libx264"

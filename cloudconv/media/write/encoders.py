@@ -28,7 +28,7 @@ os.environ.setdefault("SVT_LOG", "1")
 
 # FFmpeg's names of containers of pictures, and of the transfers of HDR (PQ and HLG).
 _DRAWN = ("image2", "gif", "apng", "webp")
-_HDR = (16, 18)
+_HDR = {16: "PQ", 18: "HLG"}
 # The encoders of codecs that video is edited in.
 _EDITED = {"cfhd": "cfhd", "dnxhd": "dnxhd", "prores": "prores_ks", "v210": "v210"}
 
@@ -64,16 +64,20 @@ def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) 
     drawn = drawn or info.container.endswith("_pipe") or source.alpha
     keeps_alpha = source.alpha and container.muxer == "mov"
     if not (free and drawn and container.muxer in ("mp4", "mov")) or keeps_alpha:
-        hdr = info.tags.transfer in _HDR
-        return choose(
+        curve = _HDR.get(info.tags.transfer)
+        choice = choose(
             container,
             info.working_pix_fmt,
             info.width,
             info.height,
             settings,
-            hevc=hdr,
+            hevc=curve is not None,
             codec=info.codec,
         )
+        if curve is None or container.kind == "video" or is_float(choice.pix_fmt):
+            return choice
+        flat = Warned("tones-not-mapped", {"curve": curve, "container": container.name})
+        return replace(choice, warnings=(*choice.warnings, flat))
     depth = "10le" if source.depth > 8 else ""
     choice = choose(container, f"yuv420p{depth}", info.width, info.height, settings)
     plain = {
