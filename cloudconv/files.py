@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from cloudconv.errors import OutputError, TakenError
 from cloudconv.messages import warning
 
+_LONGEST = 255  # bytes of a name
 _parts: set[Path] = set()
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
@@ -67,10 +68,13 @@ class Claim:
                 f"Another cloudconv{_holder(self._path)} is making {self._target} right now; wait "
                 "for it, or name another output."
             ) from error
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
-        self._path.write_text(json.dumps(holder))
-        for left in leftovers(self._target):
-            remove(left)
+        with ExitStack() as undo:
+            undo.callback(self.release)
+            holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+            self._path.write_text(json.dumps(holder))
+            for left in leftovers(self._target):
+                remove(left)
+            undo.pop_all()
 
     def release(self) -> None:
         """Let others have it; further calls do nothing."""
@@ -190,7 +194,7 @@ def put_all(part: Path, folder: Path, *, overwrite: bool, last: str = "") -> Non
 def keep_aside(part: Path, target: Path) -> TakenError:
     """Give what is whole a name like that of ``target``, which was taken meanwhile; says which."""
     for number in count(1):
-        other = target.with_name(f"{target.stem}-{number}{target.suffix}")
+        other = fitting(target.with_name(f"{target.stem}-{number}{target.suffix}"))
         with suppress(FileExistsError):
             put(part, other, overwrite=False)
             break
@@ -257,6 +261,34 @@ def _identity(path: Path) -> tuple[int, int] | None:
 def _home(target: Path) -> Path:
     """Where the target's own name is, whatever links lead there."""
     return target.parent.resolve()
+
+
+def beside(target: Path, suffix: str) -> Path:
+    """Return the target's name with a suffix, or a hidden one where that would be too long."""
+    path = target.with_name(f"{target.name}{suffix}")
+    return path if _fits(path) else target.with_name(f"{own_name(target)}{suffix}")
+
+
+def fitting(path: Path) -> Path:
+    """Return the path, its stem cut if its name is too long; different stems stay different."""
+    if _fits(path):
+        return path
+    mark = f"~{hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:8]}"
+    stem = path.stem
+    while stem and not _fits(path.with_name(f"{stem}{mark}{path.suffix}")):
+        stem = stem[:-1]
+    return path.with_name(f"{stem}{mark}{path.suffix}")
+
+
+def _fits(path: Path) -> bool:
+    """Return whether a file of that name can be, as far as the name's length goes."""
+    if len(os.fsencode(path.name)) > _LONGEST:
+        return False
+    try:
+        path.lstat()
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG  # some file systems take less
+    return True
 
 
 def own_name(target: Path) -> str:

@@ -16,6 +16,10 @@ Word = Callable[[str, Any], str]
 
 _NAMED = 6  # gaps in a message
 
+# C0 without the newline, DEL, C1, what turns the direction of text around, and lone surrogates.
+_CONTROLS = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 _BEGIN, _END = "\ue000", "\ue001"
 _OPTION = re.compile(f"{_BEGIN}(\\w+):([^{_END}]*){_END}")
 
@@ -46,6 +50,14 @@ def flag(name: str, value: Any = None) -> str:
 def rendered(text: str, word: Word = keyword) -> str:
     """Return the text with each placeholder of an option replaced by what ``word`` returns."""
     return _OPTION.sub(lambda found: word(found[1], json.loads(found[2])), text)
+
+
+def plain(text: str) -> str:
+    """Return the text with escapes for what a terminal obeys, and for bytes that are no text.
+
+    File names and titles may hold both.
+    """
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def warning(code: str, parameters: Mapping[str, Any]) -> str:

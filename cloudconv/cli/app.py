@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import platform
 import sys
@@ -110,6 +111,8 @@ def _told(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
         return str(error) or f"interrupted; {said}", "interrupted", INTERRUPTED
     if isinstance(error, streams.StdoutError):
         return str(error.strerror), OutputError.kind, 1
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"The name {error.filename} is too long for a file: give a shorter one.", "other", 1
     if _is_out_of_memory(error):
         return f"there is not enough memory ({error or 'none was left'}): {_FREE}", "memory", 1
     hint = "" if verbose else "; run again with -v for the details"

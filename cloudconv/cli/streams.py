@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-# C0 without the newline, DEL, C1, and what turns the direction of text around.
-_CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+from cloudconv.messages import plain
 
 closed: set[str] = set()
 """The names in :mod:`sys` of the streams that were closed when the command began."""
@@ -35,11 +33,6 @@ def open_all() -> None:
         sys.stdout = _Stdout(
             given.detach(), encoding, errors, line_buffering=lines, write_through=through
         )
-
-
-def plain(text: str) -> str:
-    """The text without anything that a terminal obeys; file names and titles may hold that."""
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def tell(line: str) -> None:

@@ -8,6 +8,7 @@ from math import lcm
 from pathlib import Path
 
 from cloudconv.errors import SettingsError
+from cloudconv.files import fitting
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.images import folder_of
 from cloudconv.media.read.info import MediaInfo
@@ -24,7 +25,7 @@ def output_path(
     """The output's name: the given one, or ``<stem>_<tag>`` beside the input.
 
     ``out/`` is a folder of pictures: of the input's kind, if that is one that we write. A folder
-    that exists gets the default name.
+    that exists gets the default name. A name that would be too long for a file is cut.
 
     Raises SettingsError if the input is stdin, which has no name to build on.
     """
@@ -34,7 +35,9 @@ def output_path(
     if str(input) == "-":
         raise SettingsError("What comes from stdin has no name to build on: name the output.")
     named = f"{stem_of(info.path)}_{tag}{default_suffix(info, rate)}"
-    return _named_after(info.path).with_name(named) if given is None else Path(given) / named
+    return fitting(
+        _named_after(info.path).with_name(named) if given is None else Path(given) / named
+    )
 
 
 def part_tag(start: Fraction | None, end: Fraction | None) -> str:

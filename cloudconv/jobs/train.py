@@ -273,7 +273,7 @@ def _run(
 
 
 def _checkpoint_of(output: Path) -> Path:
-    return output.with_name(f"{output.name}.checkpoint")
+    return files.beside(output, ".checkpoint")
 
 
 def _check_output(output: Path, checkpoint: Path, settings: TrainSettings) -> None:

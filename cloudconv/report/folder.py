@@ -68,7 +68,8 @@ class ReportFolder:
         """
         with self._writing():
             for name, text in texts.items():
-                (self.path / name).write_text(text, encoding="utf-8")
+                # A file name need not be text.
+                (self.path / name).write_text(text, encoding="utf-8", errors="backslashreplace")
             home = self._folder.resolve()
             try:
                 files.put_all(self.path, home, overwrite=self._overwrite, last=[*texts][-1])

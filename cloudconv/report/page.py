@@ -10,6 +10,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from cloudconv.messages import plain
+
 from .charts import Chart, chart_data
 
 
@@ -19,9 +21,15 @@ def _templates() -> Environment:
         loader=PackageLoader("cloudconv.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _shown(value: Any) -> Any:
+    """Escape what no page may hold in the texts that are filled in."""
+    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def render(

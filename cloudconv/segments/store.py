@@ -28,7 +28,7 @@ from cloudconv.errors import (
     UnfitInputError,
 )
 from cloudconv.events import Warned
-from cloudconv.files import Claim, leftovers, own_name, sync_folder, write_whole
+from cloudconv.files import Claim, beside, leftovers, own_name, sync_folder, write_whole
 from cloudconv.media.write.join import join
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import Sink
@@ -62,7 +62,7 @@ class SegmentStore:
     """
 
     def __init__(self, output: Path) -> None:
-        self.path = output.with_name(f"{output.name}.work")
+        self.path = beside(output, ".work")
         if not _is_ours(self.path):
             self.path = output.with_name(f"{own_name(output)}.work")
         self.finished: dict[int, Finished] = {}

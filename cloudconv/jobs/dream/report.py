@@ -79,7 +79,7 @@ def _video(output: Path, folder: Path) -> Video | None:
         way = os.path.relpath(whole, folder.resolve())
     except ValueError:  # another drive
         return Video(output.name, whole.as_uri())
-    return Video(output.name, quote(Path(way).as_posix()))
+    return Video(output.name, quote(os.fsencode(Path(way).as_posix())))
 
 
 def _shot(number: int, picture: NDArray[np.uint8], step: Fraction, turn: Turn) -> Shot:

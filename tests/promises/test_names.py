@@ -1,0 +1,129 @@
+"""Names that are nearly too long, too long, or no text."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import cloudconv
+from cloudconv.cli.app import app
+from tests.helpers.factory import read_times, write_clip
+
+BLEND = {"factor": 2, "model": "blend"}
+LONGEST = 255
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return write_clip(tmp_path / "a.mkv", 6, rate=24, codec="libx264")
+
+
+def long(suffix: str, length: int = LONGEST, letter: str = "n") -> str:
+    """A name of so many bytes."""
+    room = length - len(suffix)
+    wide = letter * (room // len(letter.encode()))
+    return wide + "x" * (room - len(wide.encode())) + suffix
+
+
+def stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("letter", ["n", "雲"])
+@pytest.mark.parametrize("length", [247, 251, 255])
+def test_an_output_may_have_the_longest_name(
+    clip: Path, tmp_path: Path, length: int, letter: str
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    names = [long(".mkv", length, letter), long(".gif", length, letter)]
+    for name in names:
+        with pytest.raises(KeyboardInterrupt):
+            cloudconv.interpolate(clip, out / name, on_progress=stop, **BLEND)
+        assert os.listdir(out) == []
+        cloudconv.interpolate(clip, out / name, **BLEND)
+        assert os.listdir(out) == [name]
+        assert len(read_times(out / name)) == 12
+        (out / name).unlink()
+
+
+def test_so_may_weights(clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    name = long(".safetensors")
+    given = {"model": "tiny", "steps": 2, "crop": 32, "batch": 2, "val_part": "0.5:1", "gap": 2}
+    with pytest.raises(KeyboardInterrupt, match="kept in"):
+        cloudconv.train([clip], output=out / name, on_progress=stop, **given)
+    assert len(os.listdir(out)) == 2
+    assert cloudconv.train([clip], output=out / name, **given).resumed
+    assert os.listdir(out) == [name]
+
+
+def test_a_default_name_that_would_be_too_long_is_cut(tmp_path: Path) -> None:
+    stem = long("", 249)
+    one = write_clip(tmp_path / f"{stem}a.mkv", 3)
+    other = write_clip(tmp_path / f"{stem}b.mkv", 3)
+    made = [Path(cloudconv.interpolate(clip, **BLEND).output) for clip in (one, other)]
+    made.append(Path(cloudconv.extrapolate(one, model="linear", frames=2).output))
+    assert len(set(made)) == 3
+    for path in made:
+        assert len(os.fsencode(path.name)) <= LONGEST
+        assert re.fullmatch(r"n{200,}.*~[0-9a-f]{8}\.mkv", path.name)
+        assert path.parent == tmp_path
+    assert len(os.listdir(tmp_path)) == 5
+    both = cloudconv.interpolate([one, other], out_dir=tmp_path / "out", **BLEND)
+    assert len({result.output for result in both if not isinstance(result, Exception)}) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["interp", "LONG.mkv", "--factor", "2"],
+        ["interp", "LONG.mkv", "--factor", "2", "--out-dir", "made"],
+        ["interp", "a.mkv", "LONG.mkv", "--factor", "2", "--model", "blend"],
+        ["interp", "a.mkv", "LONG/%03d.png", "--factor", "2", "--model", "blend"],
+        ["interp", "a.mkv", "o.mkv", "--factor", "2", "--model", "LONG.safetensors"],
+        ["interp", "a.mkv", "o.mkv", "--factor", "2", "--model", "blend", "--preview", "LONG.jpg"],
+        ["train", "a.mkv", "--model", "tiny", "-o", "LONG.safetensors"],
+        ["dream", "a.mkv", "o.mkv", "--frames", "2", "--report", "LONG"],
+    ],
+)
+def test_a_name_that_is_too_long_is_refused_at_once(
+    clip: Path, tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = [word.replace("LONG", "n" * 300) for word in words]
+    done = CliRunner().invoke(app, given, prog_name="cloudconv")
+    assert done.exit_code == 1
+    assert re.fullmatch(r"error: .*n{300}.* is too long for a file.*\n", done.stderr)
+    assert os.listdir(tmp_path) == ["a.mkv"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+@pytest.mark.parametrize("name", ["a\udcff\udcfe", "b\x1b[31m\x07"])
+def test_a_name_that_is_no_text_does_for_a_report(
+    clip: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    odd = clip.rename(tmp_path / f"{name}.mkv")
+    shown = name.replace("\x1b", "\\x1b").replace("\x07", "\\x07")
+    shown = shown.encode("utf-8", "backslashreplace").decode()
+    commands: dict[str, list[Any]] = {
+        "look": ["compare", odd, "--model", "blend", "--against", "hold"],
+        "page": ["dream", odd, f"{name}_d.mkv", "--frames", "2", "--mode", "flow"],
+    }
+    for folder, words in commands.items():
+        given = [*words, "--report", f"{folder}{name}"]
+        done = CliRunner().invoke(app, [*map(str, given)], prog_name="cloudconv")
+        assert done.exit_code == 0, done.stderr
+        page = (tmp_path / f"{folder}{name}" / "index.html").read_text("utf-8")
+        assert shown in page
+        assert not set(page) & {"\x1b", "\x07"}
+        assert json.loads((tmp_path / f"{folder}{name}" / "result.json").read_text("utf-8"))
