@@ -26,6 +26,10 @@ def main() -> None:
     except KeyboardInterrupt:
         # Before or after a command; within one it is handled with every other way to end.
         sys.exit(130)
+    finally:
+        # As the interpreter ends, a signal would leave a traceback, or kill it: its exit code
+        # would say that an output which is whole is not.
+        interrupts.ignore()
 
 
 if __name__ == "__main__":

@@ -9,30 +9,46 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType
+from typing import NoReturn
 
 _asked = False
+_again_soon = False  # whether the next signal is one that came before
+_raised: float | None = None
 _SOON = 0.05  # seconds
+_AT_ONCE = 1.0
+"""Seconds within which further signals mean the same: a terminal that ends sends two."""
 
 
 def heed() -> None:
     """From now on, SIGINT, SIGTERM and SIGHUP end the command as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    # Whoever started this may have turned the others off: shells in the background, and nohup.
-    for name in ("SIGINT", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+    for number in _numbers():
+        # Whoever started this may have turned the others off: shells in the background, and nohup.
+        if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
 
 
 def check() -> None:
     """Raise KeyboardInterrupt if one was asked for and got lost."""
     if _asked:
-        raise KeyboardInterrupt
+        _raise()
+
+
+def ignore() -> None:
+    """From now on, nothing changes how the command ends: what it has to do is done."""
+    for number in _numbers():
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _numbers() -> list[int]:
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    global _asked
+    global _asked, _again_soon
+    again, _again_soon = _again_soon, False
     _asked = True
     if _is_importing(frame):
         # PyTorch ends the whole process where its own import is interrupted: soon again.
@@ -40,10 +56,20 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
         later.daemon = True
         later.start()
         return
+    if _raised is not None and (again or time.monotonic() - _raised < _AT_ONCE):
+        return
+    _raise()
+
+
+def _raise() -> NoReturn:
+    global _raised
+    _raised = time.monotonic()
     raise KeyboardInterrupt
 
 
 def _again(number: int) -> None:
+    global _again_soon
+    _again_soon = True
     main = threading.main_thread().ident
     if hasattr(signal, "pthread_kill") and main is not None:
         signal.pthread_kill(main, number)  # wakes it

@@ -238,12 +238,12 @@ def _run(
             trainer.run(
                 stream, windows, schedule, report=watch, checkpoint=keep, stop=stopped, tick=tick
             )
-        interrupted = stopped()
         best = trainer.best
         if best is None:
             raise KeyboardInterrupt
         keep()
         _write(output, trainer, settings, overwrite=True)
+    interrupted = stopped()
     seen = None
     if not interrupted:
         trainer.shown.module.load_state_dict(trainer.best_state)
@@ -491,7 +491,7 @@ def _interruptible(
     pressed: threading.Event, tick: Callable[[Tick], None]
 ) -> Iterator[Callable[[], bool]]:
     """Ctrl-C, a polite kill or the terminal's end set a flag for the end of the step at hand; a
-    second one interrupts at once.
+    second one interrupts at once, but for the terminal's end, which is often said twice.
     """
     if threading.current_thread() is not threading.main_thread():
         yield pressed.is_set
@@ -499,6 +499,8 @@ def _interruptible(
 
     def on_signal(number: int, _: object) -> None:
         if pressed.is_set():
+            if number == getattr(signal, "SIGHUP", None):
+                return
             raise KeyboardInterrupt
         pressed.set()
         tick(Tick("stopping", 0, None, ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,9 +33,11 @@ class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a funct
             raise ValueError(f"prefetch needs a depth of at least 1, not {depth}")
         self._pending: deque[Future[Item | _End]] = deque()
         self._items = _prefetch(iterable, depth, self._pending)
+        self._in_use = threading.RLock()
 
     def __next__(self) -> Item:
-        return next(self._items)
+        with self._in_use:
+            return next(self._items)
 
     def arriving(self) -> Iterator[Item | None]:
         """The items; after the first one, None in place of each that is not there yet."""
@@ -43,7 +46,7 @@ class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a funct
                 yield None
                 continue
             try:
-                item = next(self._items)
+                item = next(self)
             except StopIteration:
                 return
             yield item
@@ -55,8 +58,12 @@ class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a funct
         self.close()
 
     def close(self) -> None:
-        """Stop the thread: wait for the item that it is making, close the iterator. Idempotent."""
-        self._items.close()
+        """Stop the thread: wait for the item that it is making, close the iterator. Idempotent.
+
+        Another thread may be taking an item, where an interrupt has kept that one from its end.
+        """
+        with self._in_use:
+            self._items.close()
 
 
 def _prefetch(
@@ -82,8 +89,21 @@ def _prefetch(
         for future in pending:
             future.cancel()
         closed = worker.submit(_close, iterator)
-        worker.shutdown(wait=True)
+        _wait(worker)
         closed.result()
+
+
+def _wait(worker: ThreadPoolExecutor) -> None:
+    """Wait for the thread; an interrupt comes afterwards, for what it works on is closed next."""
+    interrupt: KeyboardInterrupt | None = None
+    while True:
+        try:
+            worker.shutdown(wait=True)
+            break
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
 
 
 def _advance(iterator: Iterator[Item]) -> Item | _End:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +20,7 @@ from cloudconv.cli.console import Console
 @pytest.fixture(autouse=True)
 def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(interrupts, "_asked", False)
+    monkeypatch.setattr(interrupts, "_raised", None)
     names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {name: signal.getsignal(getattr(signal, name)) for name in names}
     yield
@@ -29,6 +35,68 @@ def test_an_interrupt_that_got_lost_ends_the_run(name: str) -> None:
         os.kill(os.getpid(), getattr(signal, name))
     with Console(quiet=True).progress("working") as tell, pytest.raises(KeyboardInterrupt):
         tell(1, 2)
+
+
+def test_one_that_is_said_twice_is_one() -> None:
+    """The end of a terminal comes from the kernel and from the shell."""
+    interrupts.heed()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGHUP)
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        os.kill(os.getpid(), number)  # while it is cleared away
+
+
+def test_a_later_one_ends_what_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupts.heed()
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    monkeypatch.setattr(interrupts, "_raised", time.monotonic() - 2)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_one_during_an_import_is_put_off_and_then_comes_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "slow_module.py").write_text(
+        "import os, signal, time\n"
+        "from cloudconv.cli import interrupts\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "time.sleep(0.02)\n"
+        "try:\n    interrupts.check()\nexcept KeyboardInterrupt:\n    noticed = True\n"
+    )
+    interrupts.heed()
+    assert importlib.import_module("slow_module").noticed
+    time.sleep(0.2)  # the timer that was set goes off
+
+
+ENDING = """
+import atexit, os, signal, sys, time
+from cloudconv.__main__ import main
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid(), sleep=time.sleep):
+        kill(pid, signal.SIGTERM)
+        sleep(0.1)
+def late():
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.1)
+atexit.register(late)
+last = Late()
+sys.argv = ["cloudconv", "--version"]
+main()
+"""
+
+
+def test_a_signal_while_the_process_ends_changes_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING],
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"cloudconv ")
 
 
 def test_without_one_the_work_goes_on() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
@@ -27,6 +28,7 @@ from cloudconv.errors import (
     UnfitInputError,
     WeightsError,
 )
+from cloudconv.jobs import train
 from cloudconv.jobs.interp import adapt
 from cloudconv.jobs.interp.settings import InterpResult, Progress
 from cloudconv.media.write.encoder_options import EncodeSettings
@@ -162,6 +164,40 @@ def test_a_video_too_short_to_learn_from_is_made_all_the_same(tmp_path: Path) ->
     assert result.output_frames == 10
     assert result.adapted == adapt.Adapted(gain=0.0, minutes=0.0, frames=0, kept=False)
     assert "cannot be learnt from" in str(result.warnings[0])
+
+
+def test_ctrl_c_when_the_last_step_is_done_is_not_lost(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the weights are written, and as what was learnt is looked at on the clip."""
+    written = train.files.write_whole
+
+    def late(path: Path, *given: Any, **named: Any) -> None:
+        written(path, *given, **named)
+        if path.suffix == ".safetensors" and list(steps):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    steps: list[int] = []
+    validate = loop.Trainer.validate
+
+    def looked_at(trainer: Any, *given: Any, **named: Any) -> Any:
+        steps.extend([trainer.step] * (trainer.step > 0))
+        return validate(trainer, *given, **named)
+
+    def press(progress: Progress) -> None:
+        if len(steps) > 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.Trainer, "validate", looked_at)
+    with pytest.raises(Interrupted, match="carries on"):
+        interp(clip, tmp_path / "a.mkv", on_progress=press)
+    steps.clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(train.files, "write_whole", late)
+        with pytest.raises(Interrupted, match="carries on"):
+            interp(clip, tmp_path / "b.mkv")
+    for name in ("a.mkv", "b.mkv"):
+        assert interp(clip, tmp_path / name).adapted is not None
 
 
 def test_a_video_that_cannot_be_judged_is_made_with_the_stock_model(

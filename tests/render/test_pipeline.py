@@ -118,6 +118,50 @@ def test_ctrl_c_while_waiting_leaves_nothing_running() -> None:
     assert 0 < source.made < 100
 
 
+def test_a_second_ctrl_c_leaves_nothing_running_either() -> None:
+    source = Source()
+
+    def slowly() -> Iterator[int]:
+        for item in source:
+            time.sleep(0.2)
+            yield item
+
+    def stop_twice() -> None:
+        with prefetch(slowly(), 1) as items:
+            next(items)
+            timer.start()
+            raise KeyboardInterrupt
+
+    timer = threading.Timer(0.05, signal.raise_signal, [signal.SIGINT])
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            stop_twice()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert source.closed_in is not None
+
+
+def test_it_is_closed_while_another_thread_takes_an_item() -> None:
+    """As happens where an interrupt has kept the stage behind from its end."""
+    going_on = threading.Event()
+
+    def slowly() -> Iterator[int]:
+        yield 0
+        going_on.wait(5)
+        yield 1
+
+    first = prefetch(slowly(), 1)
+    assert next(first) == 0
+    taken: list[int] = []
+    taker = threading.Thread(target=lambda: taken.append(next(first)))
+    taker.start()
+    threading.Timer(0.1, going_on.set).start()
+    first.close()
+    taker.join()
+    assert taken == [1]
+
+
 def test_dropping_it_is_enough() -> None:
     source = Source()
     items = prefetch(source, 2)

@@ -284,9 +284,12 @@ def adapt(
         state = {"identity": identity}
     with held(plan.info.path):
         if "seconds" not in state:
-            state["seconds"] = _learn(plan, file, on_adapting, on_warning)
+            stop = threading.Event()
+            state["seconds"] = _learn(plan, file, stop, on_adapting, on_warning)
             state["digest"] = _digest(file)
             _write(folder, state)
+            if stop.is_set():  # it came when the last step was done
+                raise KeyboardInterrupt
         if "result" not in state:
             judged = _judge(plan, file, state["seconds"], on_adapting, on_warning)
             state["result"] = asdict(judged)
@@ -337,13 +340,13 @@ def save(
 def _learn(
     plan: AdaptPlan,
     file: Path,
+    stop: threading.Event,
     on_adapting: OnAdapting | None,
     on_warning: Callable[[Warned], None],
 ) -> float:
     """Train as long as it was asked for; the seconds, 0 for a video that cannot be learnt from."""
     total = 60 * plan.minutes
     seconds = 0.0
-    stop = threading.Event()
 
     def watch(tick: Tick) -> None:
         nonlocal seconds
