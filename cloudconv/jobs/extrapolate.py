@@ -32,7 +32,7 @@ from cloudconv.jobs.extend.plan import (
 )
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.source import Source
 from cloudconv.media.write.encoders import choose_for
 from cloudconv.media.write.target import claim, container_of

@@ -10,8 +10,8 @@ from pathlib import Path
 from cloudconv.errors import SettingsError
 from cloudconv.files import fitting
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.images import folder_of
-from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.input.images import folder_of
+from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.write.target import default_suffix, picture_pattern
 
 _MOST_TICKS = 2**31 - 1

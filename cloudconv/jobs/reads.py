@@ -9,7 +9,7 @@ from typing import Any
 
 from cloudconv import files, weights
 from cloudconv.errors import InputError, ModelError
-from cloudconv.media.read import images
+from cloudconv.media.input import images
 from cloudconv.models import registry
 
 VIDEOS = ("input", "clips", "val")

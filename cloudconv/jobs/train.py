@@ -28,8 +28,8 @@ from cloudconv.errors import (
 )
 from cloudconv.events import Warned
 from cloudconv.jobs.reads import check_outputs
-from cloudconv.media.read.fingerprint import has_changed
-from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.input.fingerprint import has_changed
+from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.write.target import writing
 from cloudconv.messages import option
 from cloudconv.models import registry

@@ -11,7 +11,7 @@ from cloudconv.media.color import make_picture
 from cloudconv.media.convert import encoder_picture
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.input.info import MediaInfo
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import torch
 
 from cloudconv.events import Warned
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.media.write.sink import Sink
 from cloudconv.models import registry

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from cloudconv.errors import UnfitInputError
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.source import Source
 
 # Seconds before the first frame that are decoded as well where fields are made whole.

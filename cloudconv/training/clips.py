@@ -23,8 +23,8 @@ from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.media.color import rgb_of, thumbnail
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.images import open_pictures, pictures_in, videos_in, videos_of
-from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.input.images import open_pictures, pictures_in, videos_in, videos_of
+from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
 from cloudconv.schedule.scene import CutDetector, RepeatDetector

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cloudconv.errors import InputError, SettingsError
-from cloudconv.media.read.spool import read_whole
+from cloudconv.media.input.spool import read_whole
 from cloudconv.models import registry
 from cloudconv.models.base import Task
 from cloudconv.training.losses import parse_loss

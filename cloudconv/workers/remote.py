@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 
 from cloudconv.errors import InputError
-from cloudconv.media.read.fingerprint import both_ends
+from cloudconv.media.input.fingerprint import both_ends
 
 _CHUNK = 1 << 26
 

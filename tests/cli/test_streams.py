@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from cloudconv import files
 from cloudconv.cli.app import app
-from cloudconv.media.read import spool
+from cloudconv.media.input import spool
 from tests.helpers.factory import read_times, write_clip
 
 TINY = ("--factor", "2", "--model", "tiny", "--device", "cpu", "--threads", "1")

@@ -10,11 +10,11 @@ import av
 import pytest
 from av.stream import Disposition
 
+from cloudconv.media.carry.muxer import add_copy, open_muxer
 from cloudconv.media.carry.timecode import timecode_at_rate
 from cloudconv.media.frame import Frame
+from cloudconv.media.matroska import add_chapters, chapters_element
 from cloudconv.media.read.probe import probe
-from cloudconv.media.write.matroska import add_chapters, chapters_element
-from cloudconv.media.write.muxer import add_copy, open_muxer
 from cloudconv.media.write.sink import Carry, EncodeSettings, Sink
 from tests.helpers.factory import packets_of, picture, read_times, write_clip
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cloudconv.errors import InputError, OutputError
-from cloudconv.media.read.demux import parts_of
-from cloudconv.media.read.fingerprint import input_fingerprint
+from cloudconv.media.input.demux import parts_of
+from cloudconv.media.input.fingerprint import input_fingerprint
 from cloudconv.media.read.probe import probe
 from cloudconv.media.write.target import check_output
 from tests.helpers.factory import write_clip

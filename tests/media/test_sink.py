@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from cloudconv.errors import EncoderError, OutputError
 from cloudconv.media.formats import repack, working_format
 from cloudconv.media.frame import ColorTags, Frame
-from cloudconv.media.read.info import MediaInfo, Timing
+from cloudconv.media.input.info import MediaInfo, Timing
 from cloudconv.media.read.probe import probe
 from cloudconv.media.write import writers
 from cloudconv.media.write.sink import EncodeSettings, Sink

@@ -29,7 +29,7 @@ from cloudconv.jobs.compare.scores import (
 from cloudconv.jobs.compare.settings import MINTERPOLATE, CompareSettings
 from cloudconv.media.filters import minterpolate
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.input.info import MediaInfo
 from cloudconv.models import registry
 from cloudconv.render.device import choose_device, choose_precision
 from cloudconv.render.renderer import FrameTask, Renderer

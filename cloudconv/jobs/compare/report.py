@@ -27,7 +27,7 @@ from cloudconv.jobs.compare.settings import CompareSettings
 from cloudconv.media.color import color_space, from_rgb, make_picture
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame
-from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.sink import Sink
 from cloudconv.report import (

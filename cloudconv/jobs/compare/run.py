@@ -41,8 +41,8 @@ from cloudconv.jobs.compare.settings import (
 from cloudconv.jobs.compare.work import score_all
 from cloudconv.jobs.interp.adapt import WEIGHTS, AdaptPlan, OnAdapting, adapt, check, save
 from cloudconv.jobs.reads import check_outputs
-from cloudconv.media.read.fingerprint import check_unchanged
-from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.input.fingerprint import check_unchanged
+from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.models import registry
 from cloudconv.models.baselines import BLEND

@@ -21,7 +21,7 @@ from cloudconv.jobs.compare.scores import FrameScores, SequenceScores
 from cloudconv.jobs.compare.settings import CompareSettings
 from cloudconv.jobs.interp.adapt import AdaptPlan
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.source import Source
 from cloudconv.models import registry
 from cloudconv.schedule.cadence import Cadence

@@ -14,7 +14,7 @@ from cloudconv.jobs.compare.methods import Scorer, Warn
 from cloudconv.jobs.compare.samples import Sample, SampleScores
 from cloudconv.jobs.compare.scores import SEQUENCE_METRICS
 from cloudconv.jobs.compare.settings import MINTERPOLATE, CompareSettings
-from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.input.info import MediaInfo
 from cloudconv.render.device import set_threads
 from cloudconv.render.pipeline import prefetch
 from cloudconv.segments.reader import FramesByTime

@@ -14,7 +14,7 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.errors import InputError
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.source import Source
 from cloudconv.schedule.cadence import Cadence
 from cloudconv.schedule.frames import AnalysedFrame, SceneCut, look

@@ -26,7 +26,7 @@ from cloudconv.media.carry.carry import Carry
 from cloudconv.media.color import color_space, from_rgb, make_picture
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
 from cloudconv.media.write.encoder_options import EncodeSettings

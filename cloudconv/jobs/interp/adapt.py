@@ -31,9 +31,9 @@ from cloudconv.files import fresh, keep_aside, put, write_whole
 from cloudconv.jobs import train
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.fingerprint import check_unchanged
-from cloudconv.media.read.info import MediaInfo
-from cloudconv.media.read.spool import held
+from cloudconv.media.input.fingerprint import check_unchanged
+from cloudconv.media.input.info import MediaInfo
+from cloudconv.media.input.spool import held
 from cloudconv.media.write.target import writing
 from cloudconv.messages import counted, option
 from cloudconv.models import registry

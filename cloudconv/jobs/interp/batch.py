@@ -19,7 +19,7 @@ from cloudconv.jobs.interp.settings import InterpPlan, InterpResult, InterpSetti
 from cloudconv.jobs.interp.video import VideoRender
 from cloudconv.jobs.outcome import Progress as CommonProgress
 from cloudconv.jobs.output import stem_of
-from cloudconv.media.read.images import videos_of
+from cloudconv.media.input.images import videos_of
 from cloudconv.media.write.target import writing
 from cloudconv.models import registry
 from cloudconv.render.device import set_threads

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cloudconv.errors import CloudconvError
 from cloudconv.jobs.interp.settings import InterpSettings
-from cloudconv.media.read.fingerprint import input_fingerprint
+from cloudconv.media.input.fingerprint import input_fingerprint
 from cloudconv.segments.fingerprint import settings_fingerprint, weights_fingerprint
 
 _NAME = ".cloudconv.jsonl"

@@ -15,7 +15,7 @@ from cloudconv.jobs.interp.adapt import check
 from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.jobs.output import output_path, part_tag
 from cloudconv.jobs.reads import check_outputs
-from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
 from cloudconv.media.write.target import (

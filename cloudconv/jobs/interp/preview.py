@@ -19,7 +19,7 @@ from cloudconv.events import Warned
 from cloudconv.media.color import color_space, to_rgb
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
-from cloudconv.media.read import images
+from cloudconv.media.input import images
 from cloudconv.media.turn import UPRIGHT, Turn
 from cloudconv.media.write.target import is_sequence
 

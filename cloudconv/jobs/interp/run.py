@@ -24,7 +24,7 @@ from cloudconv.jobs.interp.queue import FramesMade, rendering
 from cloudconv.jobs.interp.settings import InterpPlan, InterpResult, InterpSettings, Progress
 from cloudconv.jobs.interp.trial import Trial, measure
 from cloudconv.jobs.interp.video import VideoRender
-from cloudconv.media.read import images
+from cloudconv.media.input import images
 from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.encoders import choose_for
 from cloudconv.media.write.target import container_of, noted

@@ -26,7 +26,7 @@ from cloudconv.jobs.interp.plan import VideoPlan, is_joinable, renderer_of, sour
 from cloudconv.jobs.output import origin, time_base
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.spool import discard, held
+from cloudconv.media.input.spool import discard, held
 from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import Sink

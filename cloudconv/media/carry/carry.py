@@ -8,9 +8,9 @@ from fractions import Fraction
 from av.container import InputContainer
 
 from cloudconv.errors import InputError
-from cloudconv.media.read.demux import open_container
-from cloudconv.media.read.info import MediaInfo
-from cloudconv.media.write.muxer import can_hold
+from cloudconv.media.carry.muxer import can_hold
+from cloudconv.media.input.demux import open_container
+from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.write.target import Container
 
 # Statements about the file that was, not about what it shows.

@@ -13,13 +13,13 @@ from av.stream import Disposition
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.media.carry.carry import Carry, fresh_tags, open_again
+from cloudconv.media.carry.muxer import add_copy, can_hold
 from cloudconv.media.carry.slow_audio import Stretcher, add_audio, choose_format, name_channels
 from cloudconv.media.carry.subtitles import TEXT, SubtitleConverter
 from cloudconv.media.carry.timecode import timecode_at_rate
 from cloudconv.media.carry.tracks import COARSE, FINE, PRIMING, Track, Tracks, codec_name
-from cloudconv.media.read.demux import is_made_anew, open_container, read_packets
-from cloudconv.media.write.matroska import chapters_element
-from cloudconv.media.write.muxer import add_copy, can_hold
+from cloudconv.media.input.demux import is_made_anew, open_container, read_packets
+from cloudconv.media.matroska import chapters_element
 from cloudconv.media.write.target import Container
 from cloudconv.messages import option
 

@@ -14,7 +14,7 @@ from av.format import Flags
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.carry.slow_audio import Stretcher
 from cloudconv.media.carry.subtitles import SubtitleConverter
-from cloudconv.media.read.demux import Clock, open_container, read_packets
+from cloudconv.media.input.demux import Clock, open_container, read_packets
 from cloudconv.media.write.target import Container
 
 # Encoded audio that a decoder needs before the first sample it shows; an MP4 edit list hides it.

@@ -28,8 +28,8 @@ from cloudconv.events import Warned
 from cloudconv.media import linear
 from cloudconv.media.formats import is_float, working_format
 from cloudconv.media.frame import ColorTags
-from cloudconv.media.read import images
-from cloudconv.media.read.demux import (
+from cloudconv.media.input import images
+from cloudconv.media.input.demux import (
     continuous,
     is_chapters,
     is_shown,
@@ -38,11 +38,11 @@ from cloudconv.media.read.demux import (
     open_container,
     open_decoder,
 )
-from cloudconv.media.read.fingerprint import input_fingerprint
-from cloudconv.media.read.info import MediaInfo, StreamInfo, Timing
+from cloudconv.media.input.fingerprint import input_fingerprint
+from cloudconv.media.input.info import MediaInfo, StreamInfo, Timing
+from cloudconv.media.input.spool import is_growing, local_file
+from cloudconv.media.matroska import segment_end
 from cloudconv.media.read.rates import constant_rate, single_frame_rate
-from cloudconv.media.read.spool import is_growing, local_file
-from cloudconv.media.write.matroska import segment_end
 from cloudconv.messages import option
 
 # A last frame that is shown for so many of the others' durations is meant to be.

@@ -19,8 +19,8 @@ from cloudconv.events import Warned
 from cloudconv.media.filters import deinterlace
 from cloudconv.media.formats import repack, working_format
 from cloudconv.media.frame import Frame
-from cloudconv.media.read import images
-from cloudconv.media.read.demux import (
+from cloudconv.media.input import images
+from cloudconv.media.input.demux import (
     continuous,
     is_shown,
     main_video,
@@ -28,9 +28,9 @@ from cloudconv.media.read.demux import (
     open_container,
     open_decoder,
 )
-from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.input.info import MediaInfo
+from cloudconv.media.input.spool import discard
 from cloudconv.media.read.probe import probe
-from cloudconv.media.read.spool import discard
 
 # Containers whose time stamps stay right after a seek; others (MPEG program streams above all) give
 # frames the wrong ones, so they are decoded from the beginning.

@@ -14,7 +14,7 @@ import av.error
 from cloudconv.errors import EncoderError, EncoderUsageError
 from cloudconv.events import Warned
 from cloudconv.media.formats import PixelLayout, is_float, layout, working_format
-from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.write.encoder_options import (
     DEFAULTS,
     EncodeSettings,

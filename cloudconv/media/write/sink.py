@@ -18,13 +18,13 @@ from cloudconv.events import Warned
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.convert import Palette, encoder_picture, output_tags
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.fingerprint import check_unchanged
-from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.input.fingerprint import check_unchanged
+from cloudconv.media.input.info import MediaInfo
+from cloudconv.media.matroska import amend
 from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.encoder_options import DEFAULTS, EncodeSettings, parameters_key
 from cloudconv.media.write.encoders import Choice, choose_for
 from cloudconv.media.write.hdr import hdr_parameters
-from cloudconv.media.write.matroska import amend
 from cloudconv.media.write.packets import PacketSummary, PacketWriter
 from cloudconv.media.write.target import (
     GIF_RATE,

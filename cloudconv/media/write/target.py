@@ -16,8 +16,8 @@ import av.error
 
 from cloudconv import files
 from cloudconv.errors import EncoderError, OutputError
-from cloudconv.media.read import images
-from cloudconv.media.read.info import MediaInfo
+from cloudconv.media.input import images
+from cloudconv.media.input.info import MediaInfo
 from cloudconv.messages import option
 
 GIF_RATE = Fraction(50)

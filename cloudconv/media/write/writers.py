@@ -19,14 +19,14 @@ from cloudconv.errors import EncoderError
 from cloudconv.events import Warned
 from cloudconv.media.carry.carry import Carry, needs_free_tags, needs_unlisted
 from cloudconv.media.carry.copier import Copier
+from cloudconv.media.carry.muxer import open_muxer
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.log import LogLine, log_lines
+from cloudconv.media.matroska import add_chapters
 from cloudconv.media.write.animation import LAST_DURATION, with_last_duration
 from cloudconv.media.write.encoder_options import parameters_key
 from cloudconv.media.write.encoders import Choice
-from cloudconv.media.write.matroska import add_chapters
-from cloudconv.media.write.muxer import open_muxer
 from cloudconv.media.write.target import Container, is_stdout, numbered
 
 _MOST_TICKS = 2**31 - 1

@@ -18,7 +18,7 @@ from av.video.frame import VideoFrame
 from PIL import Image
 
 from cloudconv.errors import InputError
-from cloudconv.media.read.demux import (
+from cloudconv.media.input.demux import (
     main_video,
     open_container,
     open_decoder,

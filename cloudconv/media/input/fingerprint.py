@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path
 
 from cloudconv.errors import InputError, UnfitInputError
-from cloudconv.media.read import images
-from cloudconv.media.read.info import MediaInfo
-from cloudconv.media.read.spool import is_copy
+from cloudconv.media.input import images
+from cloudconv.media.input.info import MediaInfo
+from cloudconv.media.input.spool import is_copy
 
 _EDGE = 1 << 20
 

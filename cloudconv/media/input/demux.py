@@ -16,7 +16,7 @@ from av.format import Flags
 from av.stream import Discard, Disposition
 
 from cloudconv.errors import InputError
-from cloudconv.media.read.spool import reader_of
+from cloudconv.media.input.spool import reader_of
 
 _MAX_PIXELS = 8192 * 8192
 # A clock that goes back by more was set anew; so was one that goes on by more, in a format whose
