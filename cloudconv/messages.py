@@ -219,6 +219,9 @@ _WARNINGS: dict[str, Callable[..., str]] = {
         f"A batch of {asked} frames of {width}x{height} does not fit into the {free} of memory "
         f"that {device} has free: the batch is {batch}."
     ),
+    "precision-raised": lambda device: (
+        f"{device} made values that are not finite in 16 bits: float32 takes over, which is slower."
+    ),
     "out-of-memory": lambda device, batch, tile: (
         f"{device} ran out of memory: "
         + (

@@ -46,24 +46,25 @@ def doubts(result: Tensor, x0: Tensor, x1: Tensor) -> Tensor:
     return ((left / there - trusted) / (doubted - trusted)).clamp(0, 1)
 
 
-def errors(made: Tensor, before: Tensor, filmed: Tensor, after: Tensor, timestep: float) -> Tensor:
+def errors(made: Tensor, before: Tensor, filmed: Tensor, after: Tensor, timestep: Tensor) -> Tensor:
     """What a trial shows: mean squares of both errors, and their mean product, for each cell.
 
     Args:
-        made: the model's picture at ``timestep`` between ``before`` and ``after``.
-        before, filmed, after: true pictures, (1, 3, h, w) at ``SHRINK`` times their size.
+        made: the model's pictures between ``before`` and ``after``.
+        before, filmed, after: true pictures, (B, 3, h, w) at ``SHRINK`` times their size.
+        timestep: (B,) in (0, 1).
 
     Returns:
-        (1, 3, rows, columns): of the model's error, of the blend's, and of the one with the other.
+        (B, 3, rows, columns): of the model's error, of the blend's, and of the one with the other.
     """
-    moved, blended = made - filmed, torch.lerp(before, after, timestep) - filmed
+    moved, blended = made - filmed, torch.lerp(before, after, timestep.view(-1, 1, 1, 1)) - filmed
     products = (moved.square(), blended.square(), moved * blended)
     means = torch.cat([product.mean(1, keepdim=True) for product in products], 1)
     return F.avg_pool2d(means, _CELL, ceil_mode=True, count_include_pad=False)
 
 
 def share(shown: Tensor) -> Tensor:
-    """How much of the blend to take by trials' errors, added up: (1, 1, rows, columns)."""
+    """How much of the blend to take by trials' errors, added up: (B, 1, rows, columns)."""
     beside = _AROUND // 2
     around = F.pad(shown, (beside,) * 4, mode="replicate")
     near = _best(F.avg_pool2d(around, _AROUND, 1))
@@ -74,11 +75,11 @@ def share(shown: Tensor) -> Tensor:
 def blend_untrusted(
     made: Tensor, x0: Tensor, x1: Tensor, timestep: Tensor, part: Tensor, *, sharpen: bool
 ) -> None:
-    """Take a share of x0's and x1's blend into a picture, in place.
+    """Take a share of x0's and x1's blend into pictures, in place.
 
     Args:
-        made, x0, x1: (1, C, H, W).
-        timestep: (1,) in (0, 1).
+        made, x0, x1: (B, C, H, W).
+        timestep: (B,) in (0, 1).
         part: that share, as :func:`share` gives it.
         sharpen: bring what is mixed of both to the texture of x0 and x1. Not where the blend is
             nearly alone: the mean of two noisy pictures is nearer to a third than they are.
@@ -86,9 +87,9 @@ def blend_untrusted(
     height, width = made.shape[2:]
     cell = round(_CELL / SHRINK)
     whole = enlarged(part, [cell * n for n in part.shape[2:]])[..., :height, :width]
-    made.lerp_(torch.lerp(x0, x1, timestep.view(1, 1, 1, 1)), whole)
+    made.lerp_(torch.lerp(x0, x1, timestep.view(-1, 1, 1, 1)), whole)
     if sharpen:
-        unmoved = part.new_zeros(1, 4, *part.shape[2:])
+        unmoved = part.new_zeros(len(part), 4, *part.shape[2:])
         restore(made, x0, x1, unmoved, cell, 4 * whole * (1 - whole))
 
 

@@ -102,6 +102,8 @@ def _energies(*products: Tensor) -> tuple[Tensor, ...]:
     """Means over colours and some pixels around: (B, 1, h, w) each."""
     means = torch.cat([product.mean(1, keepdim=True) for product in products], 1)
     around = F.pad(means, (_REACH,) * 4, mode="replicate")
+    if around.device.type != "cpu":
+        return torch.split(F.avg_pool2d(around, 2 * _REACH + 1, 1), 1, 1)
     return torch.split(_nine(_nine(around, 2), 3).div_(81), 1, 1)
 
 

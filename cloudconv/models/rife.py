@@ -232,7 +232,7 @@ class IFNet(Interpolator):
         result = x0.new_empty((batch, channels + leftover, height, width))
         free = x0.new_empty((batch, 1, height, width)) if self._gated else None
         # Memory is what these steps take their time for; a GPU has nothing to gain by strips.
-        # Whole strips there, too: those of a change must be as high as those of the motion.
+        # Whole strips: those of a change must be as high as those of the motion.
         in_strips = x0.device.type == "cpu" and not torch.is_grad_enabled()
         rows = _STRIP if in_strips else -(-height // _STRIP) * _STRIP
         changes = repeat(None) if change is None else strips(change, coarse, rows)

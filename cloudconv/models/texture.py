@@ -23,7 +23,7 @@ _MOST = 2.0  # times a detail is added to itself
 _PEAK = 2.25
 """Where details are more times as strong as around them there is an edge, which would ring."""
 _LEAST_ENERGY = 1e-7
-_ROWS = 128  # at once, so that they stay in a CPU's caches
+_STRIP = 128  # rows at once, which stay in a CPU's caches
 _REACH = 2  # pixels that the blur looks away
 _COLOURS = 3
 _LUMA = (0.299, 0.587, 0.114)
@@ -40,6 +40,7 @@ def restore(made: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float, fr
         free: (B, 1, H, W) in [0, 1]: how much of what is missing is to be put back.
     """
     height, width = made.shape[2:]
+    step = _rows(made)
     details, energies = [], []
     for luma in _lumas(made):
         details.append(_inner(luma, 2, 2) - _inner(_blurred(luma, 2), 2, 1))
@@ -47,8 +48,8 @@ def restore(made: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float, fr
             energies.append(_energies(luma))
     with torch.no_grad():
         missing = _missing(_smooth(energies), x0, x1, flows, size)
-    for (top, part), detail in zip(strips(missing, _CELL, _ROWS), details, strict=True):
-        rows = slice(top, min(top + _ROWS, height))
+    for (top, part), detail in zip(strips(missing, _CELL, step), details, strict=True):
+        rows = slice(top, min(top + step, height))
         count = rows.stop - top
         more, most = torch.split(part[:, :, :count, :width], 1, 1)
         change = (detail[:, :, :count] * more).clamp(-most, most)
@@ -79,15 +80,20 @@ def _lumas(picture: Tensor) -> Iterator[Tensor]:
 
     The last ones go on below the picture: (B, 1, rows + 2 * _REACH, W + 2 * _REACH).
     """
-    height = picture.shape[2]
-    for top in range(0, height, _ROWS):
-        count = min(_ROWS, height - top)
+    height, step = picture.shape[2], _rows(picture)
+    for top in range(0, height, step):
+        count = min(step, height - top)
         first, last = max(0, top - _REACH), min(height, top + count + _REACH)
         red, green, blue = torch.split(picture[:, :_COLOURS, first:last], 1, 1)
         luma = (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
         above = first - top + _REACH
         below = count + -count % _CELL + 2 * _REACH - above - (last - first)
         yield F.pad(luma, (_REACH, _REACH, above, below), mode="replicate")
+
+
+def _rows(picture: Tensor) -> int:
+    """Rows of a strip: on a GPU all of them, because each strip costs as many kernels."""
+    return _STRIP if picture.device.type == "cpu" else picture.shape[2]
 
 
 def _energies(luma: Tensor, only: int = 3) -> Tensor:

@@ -86,17 +86,51 @@ class _Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class _Trial:
+    """``seen``, to be made from ``before`` and ``after``, ``timestep`` of their gap from before."""
+
+    before: _Seen
+    seen: _Seen
+    after: _Seen
+    timestep: Fraction
+
+    @property
+    def key(self) -> tuple[Fraction, Fraction]:
+        return self.before.frame.time, self.after.frame.time
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubted:
+    """New frames that the network has made, (B, C, H, W), before trials and blends.
+
+    ``doubts``: (B,) on the device, and ``known``, the same on their way to main memory.
+    """
+
+    tasks: list[FrameTask]
+    looks: list[list[_Seen]]
+    made: Tensor
+    timestep: Tensor
+    doubts: Tensor
+    known: Arriving
+
+
+_Work = Future[Arriving | _Doubted | None]
+_Way = tuple[int, int | None, torch.dtype]
+"""Batch, tile and the network's type."""
+
+
+@dataclass(slots=True)
 class _Batch:
     """What is handed on together: frames that pass, and tasks whose frames are being made: by
     ``work``, which comes to None where memory was short.
 
-    ``way`` is the batch and the tile that were in force when the work began.
+    ``way`` was in force when the work began.
     """
 
     items: list[FrameTask | Frame]
     tasks: list[FrameTask]
-    work: Future[list[Arriving] | None] | None
-    way: tuple[int, int | None]
+    work: _Work | None
+    way: _Way
 
 
 class Renderer:
@@ -110,7 +144,9 @@ class Renderer:
         scale: the model's own option, 1 for models without.
         cpu_streams: on a CPU, how many batches are worked on at once, as far as memory allows.
         fallback: blend where a model's motion leaves much over, and fails on filmed frames.
-        on_warning: told when memory makes the work go another way than asked for.
+        exact: loads the model in float32, which takes over from the first picture on that has
+            values that are not finite. For 16 bits that nobody asked for.
+        on_warning: told when memory or numbers make the work go another way than asked for.
 
     Raises:
         ModelError: the model does not take that scale.
@@ -128,9 +164,11 @@ class Renderer:
         scale: float = 1.0,
         cpu_streams: int = 1,
         fallback: bool = False,
+        exact: Callable[[], Interpolator] | None = None,
         on_warning: Callable[[Warned], None],
     ) -> None:
         self._model = model
+        self._exact = exact if dtype != torch.float32 else None
         self._device = device
         self._transfers = Transfers(device)
         self._dtype = dtype
@@ -195,8 +233,10 @@ class Renderer:
         """The tasks' frames, in their order.
 
         The device works on the next batch, or those of all streams, while the one before them is
-        copied back and handed on. Frames that pass through wait for the batches in front of them,
-        but never for more than a few frames. ``tasks`` is closed with this generator, if it can be.
+        copied back and handed on. With a fallback a GPU works on the next batch but one: whether
+        trials are needed is known only when a batch is done. Frames that pass through wait for the
+        batches in front of them, but never for more than a few frames. ``tasks`` is closed with
+        this generator, if it can be.
 
         Raises:
             DeviceError: the device's memory is too small for even one small tile.
@@ -219,7 +259,7 @@ class Renderer:
                         continue
                     begun.append(self._begin(waiting, cpu_streams))
                     waiting, new = [], 0
-                    while begun and (len(begun) > cpu_streams.count or begun[0].work is None):
+                    while begun and self._is_due(begun, cpu_streams):
                         yield from self._finished(begun.popleft(), cpu_streams)
                 begun.append(self._begin(waiting, cpu_streams))
                 while begun:
@@ -230,6 +270,18 @@ class Renderer:
             close: Callable[[], None] | None = getattr(source, "close", None)
             if close is not None:
                 close()
+
+    def _is_due(self, begun: deque[_Batch], cpu_streams: CpuStreams) -> bool:
+        """Whether the first batch is to be handed on; begins the trials of those that follow."""
+        if begun[0].work is None or len(begun) > _MAX_WAITING:
+            return True
+        if not self._transfers.queues:
+            return len(begun) > cpu_streams.count
+        working = [batch for batch in begun if batch.work is not None]
+        # The device has the newest batch to work on, while the CPU waits for the doubts.
+        for batch in working[:-1]:
+            batch.work = self._continued(batch.work, cpu_streams)
+        return len(working) > 1 + self._falls_back
 
     def _passed(self, task: FrameTask) -> Frame | None:
         """The left frame at the task's time if no model is needed."""
@@ -264,11 +316,13 @@ class Renderer:
     def _begin(self, items: list[FrameTask | Frame], cpu_streams: CpuStreams) -> _Batch:
         tasks = [item for item in items if isinstance(item, FrameTask)]
         work = self._work(tasks, cpu_streams) if tasks else None
-        return _Batch(items, tasks, work, (self._batch, self._tile))
+        return _Batch(items, tasks, work, self._way)
 
-    def _work(
-        self, tasks: list[FrameTask], cpu_streams: CpuStreams
-    ) -> Future[list[Arriving] | None]:
+    @property
+    def _way(self) -> _Way:
+        return self._batch, self._tile, self._dtype
+
+    def _work(self, tasks: list[FrameTask], cpu_streams: CpuStreams) -> _Work:
         """Have the planes of the tasks' frames made."""
         looks = [
             [self._look(frame, cpu_streams) for frame in self._sources(task)] for task in tasks
@@ -276,6 +330,13 @@ class Renderer:
         # The next batch begins where this one ends; earlier frames are not looked at again.
         self._seen = {id(seen.frame.picture): seen for seen in looks[-1]}
         return cpu_streams.call(within_memory, self._infer, self._dtype, tasks, looks)
+
+    def _continued(self, work: _Work | None, cpu_streams: CpuStreams) -> _Work | None:
+        """The work, with trials and blends where the doubts call for them."""
+        done = None if work is None else work.result()
+        if not isinstance(done, _Doubted):
+            return work
+        return cpu_streams.call(within_memory, self._settled, self._dtype, done)
 
     def _sources(self, task: FrameTask) -> list[Frame]:
         """What the model looks at: the pair, then the frames around it, or the pair again."""
@@ -301,36 +362,50 @@ class Renderer:
         made: list[Frame] = []
         while work is not None:
             part = tasks[len(made) : len(made) + way[0]]
+            work = self._continued(work, cpu_streams)
+            assert work is not None
             done = work.result()
             if done is None:
                 self._step_back(way, cpu_streams)
             else:
-                made += [_frame(*each) for each in zip(part, done, strict=True)]
-            way = self._batch, self._tile
+                assert not isinstance(done, _Doubted)
+                planes = done.planes()
+                each = len(planes) // len(part)
+                arrived = [planes[n : n + each] for n in range(0, len(planes), each)]
+                if self._is_exact(arrived, way):
+                    made += [_frame(*pair) for pair in zip(part, arrived, strict=True)]
+            way = self._way
             rest = tasks[len(made) : len(made) + self._batch]
             work = self._work(rest, cpu_streams) if rest else None
         return made
 
     @torch.inference_mode()
-    def _infer(self, tasks: list[FrameTask], looks: list[list[_Seen]]) -> list[Arriving]:
+    def _infer(self, tasks: list[FrameTask], looks: list[list[_Seen]]) -> Arriving | _Doubted:
         # The last batch is filled up with its last frame where another size would cost memory.
-        over = self._batch - len(tasks) if self._fills else 0
-        tasks, looks = [*tasks, *tasks[-1:] * over], [*looks, *looks[-1:] * over]
-        columns = islice(zip(*looks, strict=True), self._model.spec.context)
-        pictures = [_stack([seen.channels.result() for seen in column]) for column in columns]
+        count = len(tasks)
+        over = self._batch - count if self._fills else 0
+        filled, seen = [*tasks, *tasks[-1:] * over], [*looks, *looks[-1:] * over]
+        columns = islice(zip(*seen, strict=True), self._model.spec.context)
+        pictures = [_stack([each.channels.result() for each in column]) for column in columns]
         reaches = [
             [0.0 if o is None else float(o.reach) for o in (task.before, task.after)]
-            for task in tasks
+            for task in filled
         ]
-        timesteps = [float(task.timestep) for task in tasks]
+        timesteps = [float(task.timestep) for task in filled]
         timestep, reach = self._transfers.up([torch.tensor(timesteps), torch.tensor(reaches)])
-        result = self._network(pictures, timestep, reach, leftover=self._falls_back)
-        if self._falls_back:
-            result = self._settled(result, pictures, timestep, tasks, looks)
-        result = result[: len(tasks) - over]
-        return [
-            self._planes(task.left, channels) for task, channels in zip(tasks, result, strict=False)
-        ]
+        result = self._network(pictures, timestep, reach, leftover=self._falls_back)[:count]
+        if not self._falls_back:
+            return self._down(tasks, result)
+        doubts = blending.doubts(result, *(picture[:count] for picture in pictures[:2]))
+        known = self._transfers.down([doubts])
+        made = _Doubted(tasks, looks, result[:, :-1], timestep[:count], doubts, known)
+        # Where copies don't queue up, the doubts are known by now.
+        return made if self._transfers.queues else self._settled(made)
+
+    def _down(self, tasks: list[FrameTask], result: Tensor) -> Arriving:
+        """All planes of the tasks' frames on their way back, for each frame as many."""
+        planes = [self._planes(*pair) for pair in zip(tasks, result, strict=True)]
+        return self._transfers.down([plane for each in planes for plane in each])
 
     def _network(
         self,
@@ -360,55 +435,76 @@ class Renderer:
             run, *pictures, tile=self._tile, overlap=self._overlap, multiple=self._multiple
         )
 
-    def _settled(
-        self,
-        result: Tensor,
-        pictures: list[Tensor],
-        timestep: Tensor,
-        tasks: list[FrameTask],
-        looks: list[list[_Seen]],
-    ) -> Tensor:
-        """The result, without what it tells is left over, blended where trials say so."""
-        x0, x1 = pictures[:2]
-        made = result[:, :-1]
-        # A GPU has to wait for the answer here; trials for all would cost it more.
-        for number, doubt in enumerate(blending.doubts(result, x0, x1).tolist()):
-            trials = self._trials(tasks[number], looks[number]) if doubt else []
-            if trials:
-                one = slice(number, number + 1)
-                part = doubt * blending.share(torch.stack(trials).sum(0))
-                blending.blend_untrusted(
-                    made[one],
-                    x0[one],
-                    x1[one],
-                    timestep[one],
-                    part,
-                    sharpen=self._model.spec.restores_texture,
-                )
-        return made
-
-    def _trials(self, task: FrameTask, look: list[_Seen]) -> list[Tensor]:
-        """What comes of making the pair's frames from those beside them."""
-        left, right, before, after = look
-        trials = []
-        if task.before is not None:
-            reach = task.before.reach
-            trials.append(self._trial(before, left, right, reach / (1 + reach)))
-        if task.after is not None:
-            trials.append(self._trial(left, right, after, 1 / (1 + task.after.reach)))
-        return trials
-
-    def _trial(self, before: _Seen, seen: _Seen, after: _Seen, timestep: Fraction) -> Tensor:
-        key = before.frame.time, after.frame.time
-        if key not in seen.trials:
-            first, filmed, last = (
-                resize(_stack([each.channels.result()])[:, :COLOURS], blending.SHRINK, 2)
-                for each in (before, seen, after)
+    @torch.inference_mode()
+    def _settled(self, doubted: _Doubted) -> Arriving:
+        """The frames, blended where trials say so."""
+        tasks, looks, made = doubted.tasks, doubted.looks, doubted.made
+        found = [
+            _trials(task, look) if doubt else []
+            for task, look, doubt in zip(
+                tasks, looks, doubted.known.planes()[0].tolist(), strict=True
             )
-            (moment,) = self._transfers.up([torch.tensor([float(timestep)])])
-            made = self._network([first, last], moment)[:, :COLOURS]
-            seen.trials[key] = blending.errors(made, first, filmed, last, float(timestep))
-        return seen.trials[key]
+        ]
+        self._try([trial for trials in found for trial in trials])
+        for some in self._groups([bool(trials) for trials in found]):
+            shown = [
+                torch.stack([trial.seen.trials[trial.key] for trial in trials]).sum(0)
+                for trials in found[some]
+                if trials
+            ]
+            nothing = torch.zeros_like(shown[0])
+            each = [shown.pop(0) if trials else nothing for trials in found[some]]
+            part = blending.share(torch.cat(each)) * doubted.doubts[some].view(-1, 1, 1, 1)
+            x0, x1 = (
+                _stack([look[side].channels.result() for look in looks[some]]) for side in (0, 1)
+            )
+            blending.blend_untrusted(
+                made[some],
+                x0,
+                x1,
+                doubted.timestep[some],
+                part,
+                sharpen=self._model.spec.restores_texture,
+            )
+        return self._down(tasks, made)
+
+    def _groups(self, tried: list[bool]) -> list[slice]:
+        """Frames that are blended together: on a CPU each alone, on a GPU the whole batch."""
+        if self._device.type == "cpu":
+            return [slice(n, n + 1) for n, is_tried in enumerate(tried) if is_tried]
+        return [slice(None)] if any(tried) else []
+
+    def _try(self, trials: list[_Trial]) -> None:
+        """Make the trials that are not made yet: on a CPU each alone, on a GPU all in one batch."""
+        missing = {
+            (id(trial.seen), *trial.key): trial
+            for trial in trials
+            if trial.key not in trial.seen.trials
+        }
+        waiting = list(missing.values())
+        # Tiles are as many pixels as memory is for.
+        step = 1 if self._device.type == "cpu" or self._tile is not None else len(waiting)
+        for start in range(0, len(waiting), max(step, 1)):
+            some = waiting[start : start + step]
+            frames = {
+                id(seen): seen for each in some for seen in (each.before, each.seen, each.after)
+            }
+            small = {
+                key: resize(_stack([seen.channels.result()])[:, :COLOURS], blending.SHRINK, 2)
+                for key, seen in frames.items()
+            }
+            first, filmed, last = (
+                _joined([small[id(seen)] for seen in column])
+                for column in zip(
+                    *((each.before, each.seen, each.after) for each in some), strict=True
+                )
+            )
+            moments = [float(trial.timestep) for trial in some]
+            (timestep,) = self._transfers.up([torch.tensor(moments)])
+            made = self._network([first, last], timestep)[:, :COLOURS]
+            errors = blending.errors(made, first, filmed, last, timestep)
+            for trial, error in zip(some, torch.split(errors, 1), strict=True):
+                trial.seen.trials[trial.key] = error
 
     def _look(self, frame: Frame, cpu_streams: CpuStreams) -> _Seen:
         key = id(frame.picture)  # unique as long as the entry keeps the picture alive
@@ -427,17 +523,30 @@ class Renderer:
         rgb = to_rgb(planes, form, space)
         return torch.cat((rgb, *alpha)) if alpha else rgb
 
-    def _planes(self, frame: Frame, channels: Tensor) -> Arriving:
-        """Those of a picture like the frame's, on their way back."""
+    def _planes(self, task: FrameTask, channels: Tensor) -> list[Tensor]:
+        """Those of a picture like the task's frames and, last, the sum of its values."""
+        frame = task.left
         form = layout(frame.pix_fmt)
         space = color_space(frame.tags, form, frame.width, frame.height)
         planes = list(from_rgb(channels[:COLOURS], form, space))
         if form.alpha:
             planes.append(alpha_from_float(channels[COLOURS:], form))
         # Looked at when it is here: the device need not stop for it.
-        return self._transfers.down([*planes, channels.sum()])
+        return [*planes, channels.sum()]
 
-    def _step_back(self, way: tuple[int, int | None], cpu_streams: CpuStreams) -> None:
+    def _is_exact(self, arrived: list[list[Tensor]], way: _Way) -> bool:
+        """Whether the pictures can be used; if not, float32 takes over from now on."""
+        if all(bool(total.isfinite()) for *_, total in arrived):
+            return True
+        if self._exact is not None:
+            self._model, self._dtype, self._exact = self._exact(), torch.float32, None
+            self._seen.clear()
+            empty_cache(self._device)
+            self._warn(Warned("precision-raised", {"device": str(self._device)}))
+        # What another batch made in 16 bits can be made again; what float32 made cannot.
+        return way[2] == self._dtype
+
+    def _step_back(self, way: _Way, cpu_streams: CpuStreams) -> None:
         """After a lack of memory: alone, then half the batch, then tiles, then smaller ones.
 
         Args:
@@ -446,7 +555,7 @@ class Renderer:
         """
         self._seen.clear()
         self._cpu_streams = 1
-        first = not cpu_streams.narrow() and way == (self._batch, self._tile)
+        first = not cpu_streams.narrow() and way == self._way
         empty_cache(self._device)
         if not first:
             return
@@ -482,9 +591,25 @@ def _stack(pictures: list[Tensor | None]) -> Tensor:
     return there[0][None] if len(there) == 1 else torch.stack(there)
 
 
-def _frame(task: FrameTask, planes: Arriving) -> Frame:
+def _joined(pictures: list[Tensor]) -> Tensor:
+    return pictures[0] if len(pictures) == 1 else torch.cat(pictures)
+
+
+def _trials(task: FrameTask, look: list[_Seen]) -> list[_Trial]:
+    """Making the pair's frames from those beside them."""
+    left, right, before, after = look
+    trials = []
+    if task.before is not None:
+        reach = task.before.reach
+        trials.append(_Trial(before, left, right, reach / (1 + reach)))
+    if task.after is not None:
+        trials.append(_Trial(left, right, after, 1 / (1 + task.after.reach)))
+    return trials
+
+
+def _frame(task: FrameTask, planes: list[Tensor]) -> Frame:
     like = task.left
-    *arrived, total = planes.planes()
+    *arrived, total = planes
     check_finite(total, task.time)
     picture = make_picture(arrived, like.pix_fmt, like.width, like.height)
     return Frame(picture, task.time, task.duration, like.tags)

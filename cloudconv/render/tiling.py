@@ -9,6 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from cloudconv.render.transfer import Transfers
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -95,14 +97,16 @@ def tiled(
     height, width = pictures[0].shape[-2:]
     rows = spans(height, tile, overlap, multiple)
     columns = spans(width, tile, overlap, multiple)
+    # Asked for before the first tile: a GPU's copies in between would have to be waited for.
+    weights = Transfers(pictures[0].device).up([span.weights for span in (*rows, *columns)])
+    down, across = weights[: len(rows)], weights[len(rows) :]
     blended: Tensor | None = None
-    for row in rows:
-        for column in columns:
+    for row, falling in zip(rows, down, strict=True):
+        for column, rising in zip(columns, across, strict=True):
             part = (..., slice(row.start, row.stop), slice(column.start, column.stop))
             made = run(*(picture[part] for picture in pictures))
             if blended is None:
                 blended = made.new_zeros((*made.shape[:-2], height, width))
-            made = made * row.weights.to(made)[:, None]
-            blended[part] += made * column.weights.to(made)
+            blended[part] += made * falling[:, None] * rising
     assert blended is not None
     return blended

@@ -29,20 +29,20 @@ class Transfers:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._queues = device.type in ("cuda", "xpu")
+        self.queues = device.type in ("cuda", "xpu")
 
     def up(self, planes: Sequence[Tensor]) -> list[Tensor]:
         """The planes on the device. No copies on the CPU."""
         if self._device.type == "cpu":
             return list(planes)
         whole = [plane.contiguous() for plane in planes]
-        if not self._queues:
+        if not self.queues:
             return [plane.to(self._device) for plane in whole]
         return [plane.pin_memory().to(self._device, non_blocking=True) for plane in whole]
 
     def down(self, planes: Sequence[Tensor]) -> Arriving:
         """Begin to copy what the device is about to make, once it is made."""
-        if not self._queues:
+        if not self.queues:
             return Arriving([plane.cpu() for plane in planes])
         here = [
             torch.empty(plane.shape, dtype=plane.dtype, pin_memory=True).copy_(

@@ -116,7 +116,8 @@ def test_the_share_is_that_of_least_squares(moved: float, blended: float, seed: 
     filmed = torch.rand(1, 3, 96, 96, generator=generator)
     noise = torch.randn(2, 1, 3, 96, 96, generator=generator)
     blend = filmed + blended * noise[0]
-    shown = fallback.errors(filmed + moved * noise[1], blend, filmed, blend, 0.5)
+    half = torch.tensor([0.5])
+    shown = fallback.errors(filmed + moved * noise[1], blend, filmed, blend, half)
     best = moved**2 / (moved**2 + blended**2)
     expected = max(0.0, (best - 0.2) / 0.8)
     assert float((fallback.share(shown) - expected).abs().mean()) < 0.05
