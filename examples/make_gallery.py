@@ -16,10 +16,12 @@ from typing import Any
 
 import av
 from PIL import Image, ImageDraw, ImageFont
+from record import note
 
 import cloudconv
 
 SOURCE = Path(__file__).with_name("clouds.mp4")
+GALLERY = Path(__file__).with_name("gallery")
 SHOWN = (1, 24, 72, 144, 216, 300)
 WIDTH = 240
 SHEETS: dict[str, dict[str, Any]] = {
@@ -29,6 +31,15 @@ SHEETS: dict[str, dict[str, Any]] = {
     "rollout": {"model": "conv"},
     "rollout_texture_keep": {"model": "conv", "texture_keep": True},
 }
+
+
+def command(name: str) -> str:
+    """Return the command line that makes what a sheet shows."""
+    options = " ".join(
+        f"--{key.replace('_', '-')}" + ("" if value is True else f" {value}")
+        for key, value in SHEETS[name].items()
+    )
+    return f"cloudconv dream examples/clouds.mp4 --frames {max(SHOWN)} --only-new {options}"
 
 
 def frames(path: Path, wanted: set[int]) -> dict[int, Image.Image]:
@@ -77,12 +88,15 @@ def make(folder: Path, names: Sequence[str] = tuple(SHEETS)) -> None:
             text = f"{name}\nalive in {alive} of {len(result.vitals)}\nwindows of 100 frames"
             font = ImageFont.load_default(size=16)
             ImageDraw.Draw(verdict).text((16, 30), text, fill="white", font=font)
-            sheet([*shown, ("", verdict)]).save(folder / f"{name}.jpg", quality=75)
+            picture = folder / f"{name}.jpg"
+            sheet([*shown, ("", verdict)]).save(picture, quality=75)
+            if folder.resolve() == GALLERY.resolve():
+                note(picture, [command(name)], [m for m in [SHEETS[name].get("model")] if m])
             print(f"{name}: {result.frames_per_second:.1f} frames/s")
             for row in result.vitals:
                 print("   ", {key: value for key, value in row.items() if value is not None})
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("gallery")
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else GALLERY
     make(target, sys.argv[2:] or tuple(SHEETS))

@@ -1,67 +1,135 @@
-"""Make the README's moving picture from clouds.mp4: slow motion beside its source, and a dream.
+"""Make the README's moving picture: filmed clips at half speed, beside what interp makes of them.
 
-Usage: python make_showcase.py [OUT]
+Usage: python make_showcase.py STREET [OUT]
 
-Left, the source at a quarter of its speed; in the middle, the same made smooth by ``--slowmo 4``;
-right, what a dream goes on with where the clip ends. Needs cloudconv and Pillow only.
+STREET is ``car-detection.mp4`` of https://github.com/intel-iot-devkit/sample-videos (CC BY 4.0);
+the other clip is ``stream.mp4`` beside this script. Needs cloudconv and Pillow only.
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
 from PIL import Image, ImageDraw, ImageFont
+from record import note
 
 import cloudconv
 
-SOURCE = Path(__file__).with_name("clouds.mp4")
-FRAMES, SLOWER = 84, 4
-WIDTH, MARGIN = 272, 4
-LABELS = ("source, at a quarter of its speed", "--slowmo 4", "dream: on from where the clip ends")
+HERE = Path(__file__).parent
+MODEL = "cloud-best"  # interp's default
+SLOWER = 2
+WIDTH, HEIGHT, GAP = 304, 171, 4
+LENGTH = 4000  # milliseconds
+LEAST = 12  # milliseconds between two pictures; browsers slow down shorter ones
+QUALITY = 38
 
 
-def pictures(path: Path) -> Iterator[Image.Image]:
-    """The frames, small."""
+@dataclass(frozen=True)
+class Row:
+    """One clip: its command, and what stands on both panels."""
+
+    command: str
+    before: str
+    after: str
+
+    @property
+    def words(self) -> dict[str, str]:
+        """The command's options by name."""
+        words = shlex.split(self.command)[3:]
+        return dict(zip((word.lstrip("-") for word in words[::2]), words[1::2], strict=True))
+
+
+ROWS = (
+    Row(
+        "cloudconv interp street.mp4 --factor 4 --start 4.88 --end 7.04",
+        "12.5 frames a second, at half speed",
+        "--factor 4",
+    ),
+    Row(
+        "cloudconv interp examples/stream.mp4 --factor 2",
+        "29.97 frames a second, at half speed",
+        "--factor 2",
+    ),
+)
+
+
+def pictures(path: Path, start: Fraction, end: Fraction) -> list[tuple[int, Image.Image]]:
+    """Return the frames in a part of a clip, small and cropped, each with its milliseconds."""
+    found = []
     with av.open(str(path)) as clip:
         for frame in clip.decode(video=0):
-            picture = frame.to_image()
-            height = round(picture.height * WIDTH / picture.width)
-            yield picture.resize((WIDTH, height), Image.Resampling.LANCZOS)
+            time = Fraction(frame.pts) * frame.time_base
+            if start <= time < end:
+                picture = frame.to_image()
+                height = round(picture.height * WIDTH / picture.width)
+                picture = picture.resize((WIDTH, height), Image.Resampling.LANCZOS)
+                top = (height - HEIGHT) // 2
+                picture = picture.crop((0, top, WIDTH, top + HEIGHT))
+                found.append((round((time - start) * 1000 * SLOWER), picture))
+    return found
 
 
-def beside(panels: tuple[Image.Image, ...]) -> Image.Image:
-    """The pictures side by side, each with its label."""
-    width, height = panels[0].size
-    made = Image.new("RGB", (len(panels) * (width + MARGIN) - MARGIN, height), "white")
-    pen = ImageDraw.Draw(made)
+def labelled(picture: Image.Image, text: str) -> Image.Image:
+    """Write the text onto the picture."""
     font = ImageFont.load_default(size=12)
-    for place, (label, panel) in enumerate(zip(LABELS, panels, strict=True)):
-        left = place * (width + MARGIN)
-        made.paste(panel, (left, 0))
-        at = (left + 6, 4)
-        pen.text(at, label, fill="white", font=font, stroke_width=2, stroke_fill="black")
-    return made
+    pen = ImageDraw.Draw(picture)
+    pen.text((6, 4), text, fill="white", font=font, stroke_width=2, stroke_fill="black")
+    return picture
 
 
-def make(target: Path) -> None:
+def shown(panel: Sequence[tuple[int, Image.Image]], time: int) -> Image.Image:
+    """Return the picture of a panel that is seen at a time."""
+    return [picture for begins, picture in panel if begins <= time][-1]
+
+
+def make(street: Path, target: Path) -> None:
+    """Write the moving picture and its record."""
+    panels = []
     with tempfile.TemporaryDirectory() as scratch:
-        slow, dreamt = Path(scratch) / "slow.mp4", Path(scratch) / "dream.mp4"
-        cloudconv.interpolate(SOURCE, slow, slowmo=SLOWER, end=1)
-        cloudconv.dream(SOURCE, dreamt, frames=FRAMES, only_new=True)
-        held = (picture for picture in pictures(SOURCE) for _ in range(SLOWER))
-        panels = islice(zip(held, pictures(slow), pictures(dreamt), strict=False), FRAMES)
-        first, *rest = map(beside, panels)
-        first.save(
-            target, save_all=True, append_images=rest, duration=42, loop=0, quality=60, method=5
-        )
+        for number, row in enumerate(ROWS):
+            source = HERE / "stream.mp4" if "stream" in row.command else street
+            start, end = (Fraction(row.words.get(key, d)) for key, d in (("start", 0), ("end", 2)))
+            made = Path(scratch) / f"{number}.mkv"
+            factor = int(row.words["factor"])
+            cloudconv.interpolate(source, made, factor=factor, start=start, end=end, crf=12)
+            panels.append([(t, labelled(p, row.before)) for t, p in pictures(source, start, end)])
+            after = pictures(made, Fraction(0), end - start)
+            panels.append([(t, labelled(p, row.after)) for t, p in after])
+    times = [0]
+    for time in sorted({time for panel in panels for time, _ in panel if time < LENGTH}):
+        if time - times[-1] >= LEAST:
+            times.append(time)
+    frames = []
+    for time in times:
+        sheet = Image.new("RGB", (2 * WIDTH + GAP, len(ROWS) * (HEIGHT + GAP) - GAP), "white")
+        for number, panel in enumerate(panels):
+            row, column = divmod(number, 2)
+            # A picture may be due a few milliseconds later: those of two clips fall together.
+            at = (column * (WIDTH + GAP), row * (HEIGHT + GAP))
+            sheet.paste(shown(panel, time + LEAST - 1), at)
+        frames.append(sheet)
+    lengths = [after - before for before, after in zip(times, [*times[1:], LENGTH], strict=True)]
+    frames[0].save(
+        target,
+        save_all=True,
+        append_images=frames[1:],
+        duration=lengths,
+        loop=0,
+        quality=QUALITY,
+        method=6,
+    )
 
 
 if __name__ == "__main__":
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).with_name("showcase.webp")
-    make(path)
-    print(path)
+    target = Path(sys.argv[2]) if len(sys.argv) > 2 else HERE / "showcase.webp"
+    make(Path(sys.argv[1]), target)
+    if target.parent.resolve() == HERE.resolve():
+        note(target, (row.command for row in ROWS), [MODEL])
+    print(target)

@@ -1,0 +1,77 @@
+"""Every picture in the docs was made by the command beside it, with the weights that ship."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def record() -> ModuleType:
+    return load("record")
+
+
+def linked() -> set[str]:
+    """All pictures below ``examples/`` that a document shows."""
+    documents = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    shown = [
+        (document.parent / target).resolve()
+        for document in documents
+        for target in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", document.read_text("utf-8"))
+    ]
+    return {path.relative_to(EXAMPLES).as_posix() for path in shown if EXAMPLES in path.parents}
+
+
+def test_every_picture_has_a_record(record: ModuleType) -> None:
+    assert linked() == set(record.read())
+
+
+def test_pictures_and_weights_are_those_of_the_records(record: ModuleType) -> None:
+    for name, known in record.read().items():
+        now = record.record(EXAMPLES / name, known["commands"], known["weights"])
+        assert known == now, f"{name} is out of date: make it again with its script in examples/"
+
+
+def test_commands_are_those_of_the_scripts(record: ModuleType) -> None:
+    showcase, gallery = load("make_showcase"), load("make_gallery")
+    commands = {name: known["commands"] for name, known in record.read().items()}
+    assert commands.pop("showcase.webp") == [row.command for row in showcase.ROWS]
+    assert commands == {f"gallery/{name}.jpg": [gallery.command(name)] for name in gallery.SHEETS}
+
+
+def test_the_readme_shows_the_commands_beside_its_picture(record: ModuleType) -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for command in record.read()["showcase.webp"]["commands"]:
+        assert f"`{command.partition(' --start')[0]}`" in readme
+
+
+def test_the_moving_picture_is_small_and_no_frame_is_too_short_for_a_browser() -> None:
+    path = EXAMPLES / "showcase.webp"
+    assert path.stat().st_size <= 1_500_000
+    durations = []
+    with Image.open(path) as picture:
+        for number in range(picture.n_frames):  # type: ignore[attr-defined]
+            picture.seek(number)
+            picture.load()
+            durations.append(picture.info["duration"])
+    assert min(durations) > 10
+    assert sum(durations) == 4000
