@@ -28,7 +28,15 @@ from cloudconv.messages import warning
 
 _LONGEST = 255  # bytes of a name
 _parts: set[Path] = set()
-_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_NO_LINKS = (
+    errno.EPERM,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.ENOSYS,
+    errno.EMLINK,
+    errno.EINVAL,  # FAT on Windows
+)
+_FOLDERS_CAN_BE_OPENED = os.name != "nt"
 
 
 class Claim:
@@ -71,7 +79,9 @@ class Claim:
         with ExitStack() as undo:
             undo.callback(self.release)
             holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
-            self._path.write_text(json.dumps(holder))
+            # Windows lets no other handle write to a locked file, not even one of this process.
+            with suppress(PermissionError):
+                self._path.write_text(json.dumps(holder))
             for left in leftovers(self._target):
                 remove(left)
             undo.pop_all()
@@ -191,14 +201,25 @@ def put_all(part: Path, folder: Path, *, overwrite: bool, last: str = "") -> Non
     sync_folder(folder)
 
 
-def keep_aside(part: Path, target: Path) -> TakenError:
-    """Give what is whole a name like that of ``target``, which was taken meanwhile; says which."""
+def keep_aside(part: Path, target: Path, *, locked: bool = False) -> TakenError:
+    """Rename a finished part to a free name like ``target``'s; return the error that names both.
+
+    Args:
+        part: the finished file or folder.
+        target: the name that it cannot have, because something else has it.
+        locked: whether the system refuses to replace the target.
+
+    Raises:
+        OSError: no name in that folder can be had.
+    """
     for number in count(1):
         other = fitting(target.with_name(f"{target.stem}-{number}{target.suffix}"))
         with suppress(FileExistsError):
             put(part, other, overwrite=False)
             break
-    return TakenError(warning("taken", {"path": str(target), "other": str(other)}))
+    return TakenError(
+        warning("locked" if locked else "taken", {"path": str(target), "other": str(other)})
+    )
 
 
 def write_whole(path: Path, data: bytes, *, of: Path | None = None, overwrite: bool = True) -> None:
@@ -227,7 +248,9 @@ def write_whole(path: Path, data: bytes, *, of: Path | None = None, overwrite: b
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Make the names in a folder durable, where the system can open folders (not on Windows)."""
+    if not _FOLDERS_CAN_BE_OPENED:
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

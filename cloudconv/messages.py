@@ -264,6 +264,10 @@ _WARNINGS: dict[str, Callable[..., str]] = {
     "not-adapted": lambda: "The model is not adapted to the video but used as it ships.",
     "clip-changed": lambda path: f"{path} was changed while it was trained on: train again.",
     "nothing-learnt": lambda path: f"{path} was not written: nothing was learnt.",
+    "locked": lambda path, other: (
+        f"{path} cannot be replaced and is left as it is (is it open in another program?); what "
+        f"was made is in {other}."
+    ),
     "taken": lambda path, other: (
         f"{path} appeared while it was made and is left as it is; what was made is in {other}."
     ),

@@ -42,7 +42,8 @@ def ignore() -> None:
 
 
 def _numbers() -> list[int]:
-    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    # Windows has no SIGHUP, and SIGBREAK (Ctrl-Break) is there only.
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
     return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 

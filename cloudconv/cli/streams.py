@@ -28,10 +28,14 @@ def open_all() -> None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r"))
     given = sys.stdout
     if isinstance(given, io.TextIOWrapper):
-        encoding, errors = given.encoding, given.errors
-        lines, through = given.line_buffering, given.write_through
+        encoding, lines, through = given.encoding, given.line_buffering, given.write_through
+        # A file name, or a dash in a help text, need not be in the code page of a Windows pipe.
         sys.stdout = _Stdout(
-            given.detach(), encoding, errors, line_buffering=lines, write_through=through
+            given.detach(),
+            encoding,
+            "backslashreplace",
+            line_buffering=lines,
+            write_through=through,
         )
 
 

@@ -23,6 +23,9 @@ from cloudconv.messages import option
 GIF_RATE = Fraction(50)
 """The fastest rate that players show a GIF at: two of its hundredths of a second a frame."""
 
+PATH_LIMIT: int | None = 260 if os.name == "nt" else None
+"""The longest path in characters, where Windows has not been set to take longer ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class Container:
@@ -325,6 +328,11 @@ def _reason(path: Path, error: OSError | av.error.FFmpegError) -> str:
             return f"{name} may not be written to; choose another folder or change its permissions."
         case errno.EEXIST:
             return f"{name} appeared while it was made and is left as it is; name another output."
+        case errno.ENOENT if PATH_LIMIT is not None and len(str(_part_of(path))) >= PATH_LIMIT:
+            return (
+                f"The path of {name} is too long for this system ({PATH_LIMIT} characters with the "
+                "temporary name); write to a folder with a shorter path."
+            )
         case errno.ENOENT | errno.ENOTDIR if path.parent.is_dir():
             return f"{name} could not be written: its folder takes no files; choose another one."
         case errno.ENOENT | errno.ENOTDIR:
@@ -332,6 +340,12 @@ def _reason(path: Path, error: OSError | av.error.FFmpegError) -> str:
         case errno.EPIPE:
             return "The program that reads standard output went away before the end."
     return f"{name} could not be written: {error.strerror or error}."
+
+
+def _part_of(path: Path) -> Path:
+    """Return a path as long as the temporary file of an output."""
+    home = claimed(path)
+    return home.parent.resolve() / f"{files.own_name(home)}-{16 * '0'}.part"
 
 
 def claimed(path: Path) -> Path:
@@ -373,6 +387,11 @@ class Part:
                 files.put(self.path, home, overwrite=self._overwrite)
         except FileExistsError as error:
             raise files.keep_aside(self.path, home) from error
+        except PermissionError as error:
+            # Windows replaces no file that another program has open.
+            if not os.path.lexists(home) or self.folder:
+                raise
+            raise files.keep_aside(self.path, home, locked=True) from error
         files.sync_folder(home.parent)
 
     def _put(self, written: list[Path]) -> None:

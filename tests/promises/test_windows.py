@@ -1,0 +1,119 @@
+"""Faults of Windows that were found by reading, each with a stand-in for what Windows does."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cloudconv
+from cloudconv import files
+from cloudconv.cli import interrupts
+from cloudconv.errors import OutputError, TakenError
+from cloudconv.media.write import target
+from tests.helpers.factory import read_times, write_clip
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, when: Any, code: int) -> None:
+    """Let a function fail as Windows does where ``when`` of its first argument holds."""
+    real = getattr(owner, name)
+
+    def stand_in(path: Any, *arguments: Any, **named: Any) -> Any:
+        if when(path):
+            raise OSError(code, os.strerror(code), str(path))
+        return real(path, *arguments, **named)
+
+    monkeypatch.setattr(owner, name, stand_in)
+
+
+def test_folders_need_not_be_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(files, "_FOLDERS_CAN_BE_OPENED", False)
+    refuse(monkeypatch, os, "open", lambda path: os.path.isdir(path), errno.EACCES)
+    write_clip(tmp_path / "in.mkv", 6)
+    result = cloudconv.interpolate(tmp_path / "in.mkv", factor=2, model="blend")
+    assert len(read_times(result.output)) == 12
+
+
+def test_a_locked_file_need_not_be_written_to(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    locked = lambda path: str(path).endswith(".lock")  # noqa: E731
+    refuse(monkeypatch, Path, "write_text", locked, errno.EACCES)
+    refuse(monkeypatch, Path, "read_bytes", locked, errno.EACCES)
+    with files.Claim(tmp_path / "out.mkv") as claim:
+        assert claim.held
+        with pytest.raises(OutputError, match="Another cloudconv is making"):
+            files.Claim(tmp_path / "out.mkv").acquire()
+
+
+def test_a_file_that_another_program_has_open_is_kept_and_so_is_the_result(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_clip(tmp_path / "in.mkv", 6)
+    out = tmp_path / "out.mkv"
+    out.write_bytes(b"open in a player")
+    monkeypatch.setattr(Path, "replace", _refusing(out))
+    with pytest.raises(TakenError, match="open in another program"):
+        cloudconv.interpolate(tmp_path / "in.mkv", out, factor=2, model="blend", overwrite=True)
+    assert out.read_bytes() == b"open in a player"
+    assert len(read_times(tmp_path / "out-1.mkv")) == 12
+
+
+def _refusing(held: Path) -> Any:
+    real = Path.replace
+
+    def replace(part: Path, new: Path) -> Path:
+        if Path(new) == held:
+            raise PermissionError(errno.EACCES, "Access is denied", str(new))
+        return real(part, new)
+
+    return replace
+
+
+def test_a_file_system_without_links_takes_outputs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    refuse(monkeypatch, os, "link", lambda _: True, errno.EINVAL)
+    write_clip(tmp_path / "in.mkv", 6)
+    result = cloudconv.interpolate(tmp_path / "in.mkv", factor=2, model="blend")
+    assert len(read_times(result.output)) == 12
+
+
+def test_a_path_that_is_too_long_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(target, "PATH_LIMIT", 60)
+    with (
+        pytest.raises(OutputError, match="too long for this system"),
+        target.writing(tmp_path / f"{'n' * 40}.mp4"),
+    ):
+        raise FileNotFoundError(errno.ENOENT, "The system cannot find the path specified")
+
+
+def test_signals_that_do_not_exist_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.delattr(signal, "SIGHUP", raising=False)
+    monkeypatch.delattr(signal, "pthread_kill", raising=False)
+    monkeypatch.setattr(signal, "SIGBREAK", signal.SIGTERM, raising=False)
+    try:
+        interrupts.heed()
+        assert signal.getsignal(signal.SIGTERM) is not before[signal.SIGTERM]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("page", ["cp437", "cp1252", "ascii"])
+def test_help_goes_through_a_pipe_of_any_code_page(page: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cloudconv", "train", "--help"],
+        env=os.environ | {"PYTHONIOENCODING": page},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"--init" in done.stdout
