@@ -66,6 +66,24 @@ def test_the_readme_starts_with_the_two_commands() -> None:
     assert "-c constraints.txt" in ci
 
 
+def test_the_workflow_runs_the_commands_of_ci_on_every_version_supported() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    ci = (ROOT / ".ci" / "run").read_text()
+    commands = [
+        line.removeprefix(".venv/bin/") for line in ci.splitlines() if line.startswith(".venv/bin/")
+    ]
+    assert len(commands) == 6
+    for command in commands:
+        words = command.replace(" --quiet --disable-pip-version-check", "")
+        assert re.search(rf"- run: (python -m )?{re.escape(words)}\n", workflow), command
+    versions = re.findall(r'"(3\.\d+)"', workflow)
+    classifiers = "\n".join(PROJECT["classifiers"])
+    assert re.findall(r":: (3\.\d+)$", classifiers, re.MULTILINE) == versions
+    assert PROJECT["requires-python"] == f">={versions[0]}"
+    for system in ("Linux", "MacOS", "Windows"):
+        assert system in classifiers
+
+
 def test_the_readmes_models_have_the_gain_and_time_that_models_prints() -> None:
     table = README.split("## Models")[1].split("\n## ")[0]
     shown = re.findall(r"^\| `([^`]+)` \|.*\| ([+\d.]+ dB) \| ([\d.]+) \|$", table, re.MULTILINE)
