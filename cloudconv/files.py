@@ -36,7 +36,8 @@ _NO_LINKS = (
     errno.EMLINK,
     errno.EINVAL,  # FAT on Windows
 )
-_FOLDERS_CAN_BE_OPENED = os.name != "nt"
+FOLDERS_CAN_BE_OPENED = os.name != "nt"
+"""Whether the system can open a folder, to sync it."""
 
 
 class Claim:
@@ -249,7 +250,7 @@ def write_whole(path: Path, data: bytes, *, of: Path | None = None, overwrite: b
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable, where the system can open folders (not on Windows)."""
-    if not _FOLDERS_CAN_BE_OPENED:
+    if not FOLDERS_CAN_BE_OPENED:
         return
     handle = os.open(folder, os.O_RDONLY)
     try:

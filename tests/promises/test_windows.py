@@ -33,7 +33,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, when: Any, co
 
 
 def test_folders_need_not_be_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(files, "_FOLDERS_CAN_BE_OPENED", False)
+    monkeypatch.setattr(files, "FOLDERS_CAN_BE_OPENED", False)
     refuse(monkeypatch, os, "open", lambda path: os.path.isdir(path), errno.EACCES)
     write_clip(tmp_path / "in.mkv", 6)
     result = cloudconv.interpolate(tmp_path / "in.mkv", factor=2, model="blend")

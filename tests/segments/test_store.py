@@ -1,0 +1,194 @@
+"""The store believes what was synced and sealed, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cloudconv.errors import OutputError
+from cloudconv.media.write.packets import PacketSummary
+from cloudconv.segments import store
+from cloudconv.segments.store import SegmentStore
+
+IDENTITY = {"input": "abc", "crf": 17}
+
+
+def segment(number: int, digest: str = "digest") -> Any:
+    """What the store looks at of a segment."""
+    return SimpleNamespace(number=number, digest=digest)
+
+
+def opened(output: Path, identity: dict[str, Any] = IDENTITY, *, resume: bool = True) -> Any:
+    found = SegmentStore(output)
+    found.lock()
+    found.open(identity, resume=resume)
+    return found
+
+
+def finish(work: SegmentStore, number: int, data: bytes = b"packets", frames: int = 4) -> Path:
+    file = store.fresh_file(work.path)
+    store.save(file, data)
+    work.record(segment(number), file, PacketSummary(frames, len(data), 0, 3, 0, "none"))
+    return file
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "out.mkv"
+
+
+def test_a_constructor_touches_nothing(output: Path) -> None:
+    SegmentStore(output)
+    assert not list(output.parent.iterdir())
+
+
+def test_finished_segments_and_decisions_are_found_again(output: Path) -> None:
+    work = opened(output)
+    assert work.pinned is None
+    work.pin({"batch": 4})
+    finish(work, 0)
+    finish(work, 2, frames=7)
+    assert "11 finished frames are kept" in (work.release() or "")
+    again = opened(output)
+    assert again.pinned == {"batch": 4}
+    assert sorted(again.finished) == [0, 2]
+    assert again.frames == 11
+    again.remove()
+    assert not list(output.parent.iterdir())
+
+
+def test_nothing_stays_where_nothing_is_finished(output: Path) -> None:
+    work = opened(output)
+    work.pin({"batch": 4})
+    assert work.release() is None
+    assert not list(output.parent.iterdir())
+
+
+def test_another_identity_is_refused_and_left_alone(output: Path) -> None:
+    work = opened(output)
+    work.pin({})
+    file = finish(work, 0)
+    work.release()
+    with pytest.raises(OutputError, match="crf"):
+        opened(output, {**IDENTITY, "crf": 20})
+    assert file.exists()
+    assert opened(output, {**IDENTITY, "crf": 20}, resume=False).finished == {}
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("torn", ["shorter", "gone", "longer"])
+def test_a_segment_whose_file_is_not_as_it_was_is_made_again(output: Path, torn: str) -> None:
+    work = opened(output)
+    work.pin({})
+    finish(work, 0)
+    file = finish(work, 1)
+    work.release()
+    if torn == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(b"packets and more" if torn == "longer" else b"pack")
+    again = opened(output)
+    assert sorted(again.finished) == [0]
+    assert [warned.code for warned in again.remarks] == ["segments-damaged"]
+
+
+@pytest.mark.parametrize("cut", [1, 10, 40])
+def test_a_line_that_was_cut_off_counts_for_nothing(output: Path, cut: int) -> None:
+    work = opened(output)
+    work.pin({})
+    finish(work, 0)
+    lost = finish(work, 1)
+    journal = work.path / "segments.jsonl"
+    work.release()
+    journal.write_bytes(journal.read_bytes()[:-cut])
+    again = opened(output)
+    assert sorted(again.finished) == ([0, 1] if cut == 1 else [0])
+    assert lost.exists() == (cut == 1)
+
+
+def test_a_changed_journal_is_not_believed(output: Path) -> None:
+    work = opened(output)
+    work.pin({})
+    finish(work, 0)
+    journal = work.path / "segments.jsonl"
+    work.release()
+    journal.write_bytes(journal.read_bytes().replace(b'"packets": 4', b'"packets": 5'))
+    assert opened(output).finished == {}
+
+
+def test_a_file_that_is_not_all_there_is_never_noted(output: Path) -> None:
+    work = opened(output)
+    file = store.fresh_file(work.path)
+    store.save(file, b"pack")
+    with pytest.raises(OutputError, match="4 of 7 bytes"):
+        work.record(segment(0), file, PacketSummary(4, 7, 0, 3, 0, "none"))
+    assert work.finished == {}
+
+
+def test_a_segment_of_another_plan_is_refused(output: Path) -> None:
+    work = opened(output)
+    finish(work, 0)
+    work.check(segment(0))
+    work.check(segment(1, "any"))
+    with pytest.raises(OutputError, match="another plan"):
+        work.check(segment(0, "other"))
+
+
+def test_a_folder_of_somebody_else_is_left_alone(output: Path) -> None:
+    theirs = output.with_name("out.mkv.work")
+    theirs.mkdir()
+    (theirs / "notes.txt").write_text("mine")
+    work = opened(output)
+    assert work.path != theirs
+    work.pin({})
+    work.remove()
+    assert (theirs / "notes.txt").read_text() == "mine"
+
+
+def test_files_of_somebody_else_stay_in_our_folder(output: Path) -> None:
+    work = opened(output)
+    work.pin({})
+    (work.path / "notes.txt").write_text("mine")
+    work.remove()
+    assert (work.path / "notes.txt").read_text() == "mine"
+
+
+def test_one_process_at_a_time(output: Path) -> None:
+    work = opened(output)
+    with pytest.raises(OutputError, match="Another cloudconv"):
+        SegmentStore(output).lock()
+    work.release()
+    SegmentStore(output).lock()
+
+
+def test_a_joined_output_is_known_by_its_file(output: Path) -> None:
+    work = opened(output)
+    work.pin({})
+    finish(work, 0)
+    output.write_bytes(b"joined")
+    work.note_whole(output)
+    assert work.has_made(output)
+    output.write_bytes(b"another file of that name")
+    assert not work.has_made(output)
+
+
+def test_what_a_run_left_that_was_killed_at_its_end_goes(output: Path) -> None:
+    work = opened(output)
+    work.pin({})
+    finish(work, 0)
+    output.write_bytes(b"joined")
+    work.note_whole(output)
+    work.release()
+    store.clear_finished(output)
+    assert list(output.parent.iterdir()) == [output]
+
+
+def test_a_seal_breaks_with_any_byte() -> None:
+    line = store.sealed({"number": 3, "digest": "abc"})
+    assert store.unsealed(line) == {"number": 3, "digest": "abc"}
+    for k in range(len(line)):
+        broken = bytes([*line[:k], line[k] ^ 1, *line[k + 1 :]])
+        assert store.unsealed(broken) is None
