@@ -266,7 +266,7 @@ def _encode(sink: Callable[[], Sink], frames: list[Frame]) -> None:
 def _command(settings: InterpSettings, options: argparse.Namespace) -> list[str]:
     given = {
         "--factor": str(settings.factor),
-        "--model": settings.model,
+        "--model": settings.chosen_model,
         "--device": options.device,
         "--precision": options.precision,
         "-o": str(settings.output),

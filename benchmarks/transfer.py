@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cloudconv.jobs import train
+from cloudconv.settings import TrainSettings
 from cloudconv.training.loop import Validation
 
 RECIPE = Path(__file__).resolve().parent.parent / "weights/recipes/skip-autoencoder.toml"
@@ -25,7 +26,7 @@ STARTS = {"encoder": "autoencoder", "scratch": None}
 
 def main() -> None:
     arguments = _arguments()
-    recipe = train.settings_from(RECIPE, steps=arguments.steps, threads=arguments.threads)
+    recipe = TrainSettings(recipe=RECIPE, steps=arguments.steps, threads=arguments.threads)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for seed in arguments.seeds:

@@ -8,10 +8,12 @@
      │   ├─ UnfitInputError        it cannot be gone on with, and what is made of it is of no use
      │   └─ PictureError           pictures in memory have another kind or shape (also a ValueError)
      ├─ OutputError                the output cannot be written: exists, no permission, disk full
+     │   ├─ OutputUsageError       its name says no format (also a SettingsError)
      │   ├─ EncoderError           no such encoder, or the container refuses it
      │   │   └─ EncoderUsageError  a value out of range, an unknown option (also a SettingsError)
      │   └─ TakenError             its name was taken meanwhile, so it has another one
      ├─ ModelError                 it cannot do what was asked of it
+     │   ├─ ModelUsageError        it has no such option (also a SettingsError)
      │   ├─ UnknownModelError      no such model (also a SettingsError)
      │   └─ WeightsError           a weights file is missing, damaged, or another model's
      └─ DeviceError                the device is absent, or its memory is too small
@@ -75,6 +77,10 @@ class OutputError(CloudconvError):
     kind = "output"
 
 
+class OutputUsageError(SettingsError, OutputError):
+    """The output's name says no format that is written."""
+
+
 class EncoderError(OutputError):
     """The encoder, one of its options, or its place in the container is not available."""
 
@@ -93,6 +99,10 @@ class ModelError(CloudconvError):
     """The model cannot do what was asked."""
 
     kind = "model"
+
+
+class ModelUsageError(SettingsError, ModelError):
+    """The model has no such option, or takes other values."""
 
 
 class UnknownModelError(SettingsError, ModelError):

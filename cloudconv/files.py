@@ -50,7 +50,7 @@ class Claim:
     def __init__(self, target: Path) -> None:
         self._target = target
         home = _home(target)
-        if not os.access(home, os.W_OK):
+        if home.exists() and not os.access(home, os.W_OK):
             home = target  # a folder that is there already may be all that we may write to
         self._path = home / f"{own_name(target)}.lock"
         # One thread plans and another one finishes; somebody may just be letting go of it.
@@ -64,10 +64,13 @@ class Claim:
     def acquire(self) -> None:
         """Take it, and clear away what a run that was killed has left.
 
+        Missing folders on the way to the target are made.
+
         Raises:
             OutputError: another process, or thread, has it; it is named.
             OSError: the lock cannot be written.
         """
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire()
         except Timeout as error:
@@ -113,6 +116,8 @@ def leftovers(target: Path) -> list[Path]:
 def fresh(target: Path, *, folder: bool = False, within: Path | None = None) -> Path:
     """An empty file or folder of a new name, to become ``target`` later.
 
+    Missing folders on the way to the target are made.
+
     Args:
         target: what it is for.
         folder: whether a folder is wanted.
@@ -121,7 +126,9 @@ def fresh(target: Path, *, folder: bool = False, within: Path | None = None) -> 
     Raises:
         OSError: nothing can be written there.
     """
-    path = (within or _home(target)) / f"{own_name(target)}-{secrets.token_hex(8)}.part"
+    home = within or _home(target)
+    home.mkdir(parents=True, exist_ok=True)
+    path = home / f"{own_name(target)}-{secrets.token_hex(8)}.part"
     _parts.add(path)
     if folder:
         path.mkdir()

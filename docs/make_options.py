@@ -9,7 +9,6 @@ What stands between ``<!-- options of NAME -->`` and ``<!-- end -->`` is replace
 from __future__ import annotations
 
 import re
-from enum import EnumType
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +32,11 @@ def table(command: str) -> str:
 
 
 def row(option: Any) -> str:
-    kind = option.type_descriptor.annotation
-    choices = [one.value for one in kind] if isinstance(kind, EnumType) else []
-    value = "" if option.is_flag else option.metavar or "|".join(choices)
+    """Return the row of one option: its names with the value, and its help text."""
+    value = "" if option.is_flag else f" {option.metavar}"
     names = [*sorted(option.opts, key=len, reverse=True), *option.secondary_opts]
-    written = [f"`{name} {value}`" if value and name[:2] == "--" else f"`{name}`" for name in names]
-    default = getattr(option.default, "value", option.default)
-    if option.is_flag:
-        default = option.opts[0].lstrip("-")
-    told = f" Default: {default}." if option.show_default and default is not None else ""
-    cells = ", ".join(written), " ".join((option.help or "").split()) + told
+    written = [f"`{name}{value if name[:2] == '--' else ''}`" for name in names]
+    cells = ", ".join(written), " ".join((option.help or "").split())
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

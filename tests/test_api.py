@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import fields
+from dataclasses import replace
 from fractions import Fraction as F
 from pathlib import Path
 from typing import Any
 
 import av
+import mypy.api
 import numpy as np
 import pytest
 import torch
@@ -18,38 +21,41 @@ import typer
 from typer.testing import CliRunner
 
 import cloudconv
+from cloudconv import metrics
 from cloudconv.cli.app import app
+from cloudconv.dreaming.methods.registry import METHODS
 from cloudconv.errors import InputError, ModelError, OutputError, PictureError, SettingsError
-from cloudconv.jobs.compare.settings import CompareSettings
-from cloudconv.jobs.dream.settings import DreamSettings
-from cloudconv.jobs.extrapolate import ExtrapolateSettings
-from cloudconv.jobs.interp.settings import InterpSettings
-from cloudconv.jobs.keywords import settings_of
-from cloudconv.media.write.encoder_options import EncodeSettings
-from cloudconv.training.settings import TrainSettings
+from cloudconv.messages import flag
+from cloudconv.models import registry
+from cloudconv.settings import (
+    CompareSettings,
+    DoctorSettings,
+    DreamSettings,
+    EncodeSettings,
+    ExtrapolateSettings,
+    InterpSettings,
+    TrainSettings,
+    fields_of,
+)
+from cloudconv.settings.compare import METRICS, SEQUENCE_METRICS
+from cloudconv.settings.extend import DEFAULT_PREDICTOR
+from cloudconv.settings.groups import QUALITIES
 from tests.helpers.factory import packets_of, picture, planes_of, read_times, write_clip
 
-TALK = {"help", "json", "quiet", "verbose", "progress"}
+TALK = {"help", "json", "quiet", "verbose", "progress", "dry_run", "out_dir", "all", "verify"}
 QUICK: dict[str, Any] = {"device": "cpu", "model": "tiny", "threads": 1}
-VALUES: dict[str, Any] = {
-    "encoder_option": {"level": 3},
-    "scene_cut": "off",
-    "workers": "local",
-    "metrics": "psnr",
-    "against": "blend",
-    "model": "blend",
-    "wind": (1, 0),
-    "mode": "flow",
-}
-SETTINGS = {
-    "interp": (InterpSettings, {"factor": 2}),
-    "extrapolate": (ExtrapolateSettings, {"frames": 2}),
-    "dream": (DreamSettings, {"frames": 2}),
-    "compare": (CompareSettings, {}),
+SETTINGS: dict[str, tuple[Any, ...]] = {
+    "interp": (InterpSettings,),
+    "extrapolate": (ExtrapolateSettings,),
+    "dream": (DreamSettings,),
+    "compare": (CompareSettings,),
+    "train": (TrainSettings,),
+    "doctor": (DoctorSettings,),
 }
 
 
 def options_of(command: str) -> set[str]:
+    """The long names of a command's options, as keywords."""
     commands: Any = typer.main.get_command(app)
     given = [name for option in commands.commands[command].params for name in option.opts]
     long = {name.removeprefix("--").replace("-", "_") for name in given if name[:2] == "--"}
@@ -57,55 +63,141 @@ def options_of(command: str) -> set[str]:
 
 
 @pytest.mark.parametrize("command", SETTINGS)
-def test_every_option_of_a_command_is_a_keyword(command: str) -> None:
-    kind, least = SETTINGS[command]
-    for name in options_of(command) - {"dry_run"}:
-        # That 1 is no value for some is no matter: a TypeError would say that it is not known.
-        with suppress(SettingsError, ModelError):
-            settings_of(kind, {"input": "a.mp4", **least, name: VALUES.get(name, 1)})
+def test_the_options_of_a_command_are_the_fields_of_its_settings(command: str) -> None:
+    fields = [each for kind in SETTINGS[command] for each in fields_of(kind)]
+    shown = [each for each in fields if each.option.on_command_line]
+    aliases = {"multi", "framerate"} & options_of(command)
+    assert options_of(command) == {each.name for each in shown} | aliases
+    for each in shown:
+        assert each.flags[0].partition("/")[0] == flag(each.name), each.name
+        assert each.option.help.endswith("."), each.name
+        assert each.is_switch or 1 <= len(each.option.metavar) <= 10, each.name
 
 
-def test_every_option_of_train_is_a_keyword() -> None:
-    known = {field.name for field in fields(TrainSettings)}
-    assert options_of("train") - {"absolute", "recipe"} <= known
-
-
-def test_an_option_that_there_is_not_is_a_type_error() -> None:
+def test_a_keyword_that_there_is_not_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="did you mean 'crf'"):
-        cloudconv.interpolate("a.mp4", factor=2, crff=3)
+        cloudconv.interpolate("a.mp4", factor=2, crff=3)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="no option 'quality'"):
-        cloudconv.dream("a.mp4", frames=2, quality="best")
+        cloudconv.dream("a.mp4", frames=2, quality="best")  # type: ignore[call-arg]
 
 
 def test_keywords_are_read_as_the_commands_options_are() -> None:
-    settings = settings_of(
-        InterpSettings,
-        {
-            "input": "a.mp4", "fps": "59.94", "slowmo": 4, "start": "1:02", "quality": "fast",
-            "UHD": True, "crf": 12, "encoder": "ffv1", "encoder_option": ["level=3", ("g", 1)],
-            "threads": 2, "input_fps": None,
-        },
+    settings = InterpSettings(
+        "a.mp4", fps="59.94", slowmo=4, start="1:02", quality="fast", UHD=True, crf=12,
+        encoder="ffv1", encoder_option=["level=3", ("g", 1)], threads=2, input_fps=None,
     )  # fmt: skip
     assert (settings.fps, settings.slowmo, settings.start) == (F(60000, 1001), F(4), F(62))
     assert (settings.model, settings.scale) == ("cloud-fast", 0.5)
     assert settings.encode == EncodeSettings(
         encoder="ffv1", crf=12, options=(("level", "3"), ("g", "1")), threads=2
     )
-    asked = {"input": "a", "model": "blend", "against": "hold,blend"}
-    compared = settings_of(CompareSettings, asked)
-    assert (compared.models, compared.against) == (("blend",), ("hold", "blend"))
-    for wrong in (
-        {"quality": "good"},
-        {"quality": "best", "model": "blend"},
-        {"scale": 2, "UHD": True},
-    ):
-        with pytest.raises(SettingsError):
-            settings_of(InterpSettings, {"input": "a.mp4", "factor": 2, **wrong})
+    compared = CompareSettings("a", model="blend", against="hold,blend")
+    assert (compared.model, compared.against) == (("blend",), ("hold", "blend"))
+    assert InterpSettings("a", fps=F(60000, 1001)) == InterpSettings("a", fps="59.94")
+    assert replace(settings, crf=3).crf == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"quality": "good"}, "`quality` must be best, fast or turbo, got good"),
+        ({"quality": "best", "model": "blend"}, "`quality` chooses a model"),
+        ({"scale": 2, "UHD": True}, "`UHD` means a `scale` of 0.5"),
+        ({"duplicates": "no"}, "`duplicates` must be keep or refill, got no"),
+        ({"scene_cut": 2}, "`scene_cut` must be auto, off or a number from 0 to 1, got 2"),
+        ({"crf": float("nan")}, "`crf` must be a number of 0 or more"),
+        ({"batch": 1.5}, "`batch` must be auto or a whole number"),
+        ({"loop": "no"}, "`loop` must be True or False"),
+        ({"encoder": 3}, "`encoder` must be text"),
+        ({"encoder_option": "crf"}, "not of the form key=value"),
+        ({"device": "gpu"}, 'no device "gpu"'),
+        ({"workers": "local:0"}, "no workers called"),
+        ({"save_model": "a.pt", "adapt": 1}, "needs that ending"),
+        ({"preview": "now.png"}, "ends in .jpg"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_alike_in_python_and_on_the_command_line(
+    wrong: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        InterpSettings("a.mp4", factor=2, **wrong)
+    if all(isinstance(value, str) for value in wrong.values()) and "loop" not in wrong:
+        words = [word for name, value in wrong.items() for word in (flag(name), str(value))]
+        run = CliRunner().invoke(app, ["interp", "a.mp4", "--factor", "2", *words])
+        assert run.exit_code == 2
+        assert re.sub(r"`(\w+)`", lambda found: flag(found[1]), said) in run.stderr
+
+
+def test_the_names_of_settings_are_those_of_models_metrics_and_modes() -> None:
+    assert {registry.spec(name).task for name in QUALITIES.values()} == {"interpolate"}
+    assert registry.spec(DEFAULT_PREDICTOR, "predict").weights
+    assert (*metrics.PER_FRAME, *metrics.TEXTURE, "flicker", *SEQUENCE_METRICS) == METRICS
+    (mode,) = [each for each in fields_of(DreamSettings) if each.name == "mode"]
+    assert all(method.name in mode.option.help for method in METHODS)
+
+
+def test_the_package_is_imported_in_no_time() -> None:
+    code = (
+        "import cloudconv, sys; cloudconv.InterpSettings('a.mp4', factor=2); "
+        "print([name for name in ('torch', 'av', 'cv2', 'typer', 'numpy') if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+def test_all_names_what_a_user_needs() -> None:
+    for name in cloudconv.__all__:
+        assert getattr(cloudconv, name) is not None, name
+    for kind in (cloudconv.InterpResult, cloudconv.TrainResult, cloudconv.Model):
+        assert isinstance(kind, type)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = cloudconv.nothing  # type: ignore[attr-defined]
+
+
+SNIPPETS = {
+    'cloudconv.interpolate("a.mp4", factr=2)': "call-arg",
+    'cloudconv.interpolate("a.mp4", factor=2, duplicates="no")': "arg-type",
+    'cloudconv.interpolate("a.mp4", factor=2, dry_run=True)': "call-arg",
+    'cloudconv.interpolate(["a.mp4"], factor=2)': "arg-type",
+    "cloudconv.interpolate_frames([1, 2], 2, crf=3)": "call-arg",
+    'cloudconv.dream("a.mp4", "b.mp4", "c.mp4")': "misc",
+    """made = cloudconv.interpolate("a.mp4", "b.mp4", factor=2, fps=None, start="1:02")
+frames: int = made.output_frames
+reveal_type(made)""": "InterpResult",
+    """many = cloudconv.interpolate_many(["a", "b"], out_dir="o", factor=2, model=None)
+reveal_type(many[0])""": "InterpResult | cloudconv.jobs.interp.batch.Exists",
+    "reveal_type(cloudconv.estimate(cloudconv.DreamSettings('a', frames=2)))": "DreamPlan",
+    "reveal_type(cloudconv.compare('a', model=['x', 'y'], report=None))": "CompareResult",
+    "reveal_type(cloudconv.train('a', model='tiny', crop=32, interval=2))": "TrainResult",
+    "reveal_type(cloudconv.extrapolate('a', frames=2, at='0:01'))": "ExtrapolateResult",
+    "reveal_type(cloudconv.doctor(check=True))": "Diagnosis",
+    """import numpy as np
+pictures = [np.zeros((4, 4, 3))]
+reveal_type(next(cloudconv.interpolate_frames(pictures, 2, model="blend")))""": "ndarray",
+}
+
+
+@pytest.mark.full
+def test_mypy_knows_every_call(tmp_path: Path) -> None:
+    files = []
+    for number, snippet in enumerate(SNIPPETS):
+        files.append(tmp_path / f"s{number}.py")
+        files[-1].write_text(f"import cloudconv\n{snippet}\n")
+    said, trouble, _ = mypy.api.run(
+        ["--strict", "--no-error-summary", "--follow-imports=silent", *map(str, files)]
+    )
+    assert not trouble
+    lines = said.splitlines()
+    for file, (snippet, expected) in zip(files, SNIPPETS.items(), strict=True):
+        own = [line for line in lines if f"/{file.name}:" in line or line.startswith(file.name)]
+        errors = [line for line in own if ": error: " in line]
+        assert any(expected in line for line in own), f"{snippet}: {own}"
+        assert bool(errors) == ("reveal_type" not in snippet), f"{snippet}: {errors}"
 
 
 def test_a_video_made_with_keywords(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 6)
-    planned = cloudconv.interpolate(clip, factor=2, encoder="ffv1", dry_run=True, **QUICK)
+    planned = cloudconv.estimate(InterpSettings(clip, factor=2, encoder="ffv1", **QUICK))
     assert (planned.output_frames, planned.encoder) == (12, "ffv1")
     assert [p.name for p in tmp_path.iterdir()] == ["a.mkv"]
     result = cloudconv.interpolate(clip, factor=2, encoder="ffv1", **QUICK)
@@ -125,7 +217,7 @@ def test_slow_motion_at_a_chosen_rate(tmp_path: Path) -> None:
 def test_pictures_have_the_rate_that_is_given(tmp_path: Path) -> None:
     folder = tmp_path / "pics"
     clip = write_clip(tmp_path / "a.mkv", 4)
-    cloudconv.interpolate(clip, f"{folder}/", factor=2, **QUICK)
+    cloudconv.interpolate(clip, folder / "%06d.png", factor=2, **QUICK)
     out = tmp_path / "b.mp4"
     asked = ["--factor", "2", "--model", "tiny", "--json", "--framerate", "29.97"]
     done = CliRunner().invoke(app, ["interp", str(folder), str(out), *asked])
@@ -153,16 +245,16 @@ def test_a_list_of_inputs_and_a_folder_of_videos(tmp_path: Path) -> None:
     (folder / "notes.txt").touch()
     (tmp_path / "broken.mkv").write_bytes(b"no video")
     options = {"factor": 2, "out_dir": tmp_path / "out", **QUICK}
-    first, second, broken = cloudconv.interpolate([folder, tmp_path / "broken.mkv"], **options)
+    first, second, broken = cloudconv.interpolate_many([folder, tmp_path / "broken.mkv"], **options)
     assert [Path(r.output).name for r in (first, second)] == ["a_x2.mkv", "b_x2.mkv"]
     assert isinstance(broken, InputError)
     with pytest.raises(InputError, match="holds videos"):
         cloudconv.interpolate(folder, factor=2, **QUICK)
     (folder / "still.png").touch()
     with pytest.raises(InputError, match="videos and pictures"):
-        cloudconv.interpolate([folder], **options)
-    with pytest.raises(SettingsError, match="out_dir"):
-        cloudconv.interpolate([folder], factor=2, **QUICK)  # type: ignore[call-overload]
+        cloudconv.interpolate_many([folder], **options)
+    with pytest.raises(TypeError, match="out_dir"):
+        cloudconv.interpolate_many([folder], factor=2, **QUICK)  # type: ignore[call-arg]
 
 
 def pictures(count: int, scene: int = 0) -> list[np.ndarray[Any, Any]]:
@@ -281,9 +373,9 @@ def test_source_pictures_of_a_video_pass_untouched_with_keywords(tmp_path: Path)
 
 
 def test_pictures_become_what_players_show_in_mp4(tmp_path: Path) -> None:
-    folder = f"{tmp_path / 'pics'}/"
+    folder = tmp_path / "pics"
     clip = write_clip(tmp_path / "a.mkv", 4)
-    cloudconv.interpolate(clip, folder, factor=2, **QUICK)
+    cloudconv.interpolate(clip, folder / "%06d.png", factor=2, **QUICK)
 
     def made(source: Path | str, name: str, **options: Any) -> tuple[str, str | None, list[str]]:
         result = cloudconv.interpolate(source, tmp_path / name, factor=2, **options, **QUICK)

@@ -10,18 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1] / "cloudconv"
 ORDER = [
-    *(
-        "messages",
-        "errors",
-        "events",
-        "files",
-        "timeline",
-        "media",
-        "weights",
-        "metrics",
-        "models",
-        "render",
-    ),
+    *("messages", "errors", "events", "files", "timeline", "settings", "media", "weights"),
+    *("metrics", "models", "render"),
     *("schedule", "dreaming", "training", "segments", "workers", "report", "jobs", "cli"),
     "__main__",
 ]

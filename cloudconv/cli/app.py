@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import inspect
 import platform
 import sys
 import traceback
@@ -17,7 +16,8 @@ from typer.exceptions import TyperException
 
 from cloudconv import __version__
 from cloudconv.cli import compare, doctor, dream, extrapolate, interp, models, streams, train
-from cloudconv.cli.console import OPTIONS, Console, error_text, print_error, print_result, say
+from cloudconv.cli.command import write_options
+from cloudconv.cli.console import Console, error_text, print_error, print_result, say
 from cloudconv.errors import CloudconvError, OutputError, SettingsError
 
 INTERRUPTED = 130
@@ -33,8 +33,26 @@ _MEMORY_SIGNS = (
 )
 
 
+def _show_help(ctx: Any, _: Any, wanted: bool) -> None:
+    """Print a command's help as every other result: a full disk is noticed."""
+    if wanted and not ctx.resilient_parsing:
+        print_result(ctx.get_help())
+        ctx.exit()
+
+
 class GuardedCommand(TyperCommand):
     """A command whose every way to end is an exit code and at most one sentence."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return ``--help``, which prints through :func:`print_result`."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = _show_help
+        return option
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options under their headings, the common ones first."""
+        write_options(self.get_params(ctx), formatter)
 
     def invoke(self, ctx: Any) -> Any:
         verbose = bool(ctx.params.get("verbose"))
@@ -61,6 +79,13 @@ class GuardedCommand(TyperCommand):
 
 class Commands(TyperGroup):
     """The commands; wrong usage looks like every other error."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return ``--help``, which prints through :func:`print_result`."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = _show_help
+        return option
 
     def main(self, args: Any = None, *given: Any, **named: Any) -> Any:
         """Run the command that ``args`` name; see :meth:`typer.core.TyperGroup.main`."""
@@ -92,7 +117,7 @@ class Commands(TyperGroup):
             code = error.exit_code
             # What a command itself says needs no "Invalid value" before it.
             own = isinstance(error, typer.BadParameter) and error.param is None
-            said = error.message if own else error.format_message().replace("Value error, ", "")
+            said = error.message if own else error.format_message()
             _fail(said, SettingsError.kind, code, json="--json" in words)
         sys.exit(code if isinstance(code, int) else 0)
 
@@ -155,7 +180,7 @@ app = typer.Typer(
     cls=Commands,
     help="Raise a video's frame rate: exact timing, untouched source frames, nothing lost.",
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -190,10 +215,3 @@ app.command("dream", cls=GuardedCommand, epilog=dream.EXAMPLES)(dream.dream)
 app.command("train", cls=GuardedCommand, epilog=train.EXAMPLES)(train.train)
 app.command("models", cls=GuardedCommand, epilog=models.EXAMPLES)(models.models)
 app.command("doctor", cls=GuardedCommand, epilog=doctor.EXAMPLES)(doctor.doctor)
-
-OPTIONS.update(
-    name
-    for command in app.registered_commands
-    if command.callback is not None
-    for name in inspect.signature(command.callback).parameters
-)

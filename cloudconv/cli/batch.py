@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -20,38 +19,29 @@ from cloudconv.cli.console import (
     print_result,
     table,
 )
+from cloudconv.errors import CloudconvError, SettingsError
 from cloudconv.events import Warned
+from cloudconv.settings import InterpManySettings
 
 if TYPE_CHECKING:
-    from cloudconv.errors import CloudconvError
     from cloudconv.jobs.interp.batch import Exists
-    from cloudconv.jobs.interp.settings import InterpPlan, InterpResult, InterpSettings
-
-
-def check(output: str | None, preview: str | None) -> None:
-    """Raise a usage error where an option makes no sense for many inputs."""
-    if output is not None:
-        raise typer.BadParameter("--out-dir names the outputs: leave --output out")
-    if preview is not None:
-        raise typer.BadParameter("--preview is for one input: leave --out-dir out")
+    from cloudconv.jobs.interp.settings import InterpPlan, InterpResult
 
 
 def interp_all(
-    console: Console,
-    settings: InterpSettings,
-    inputs: list[str],
-    folder: str,
-    *,
-    dry_run: bool,
-    json: bool,
+    console: Console, inputs: list[str], given: dict[str, Any], *, dry_run: bool
 ) -> None:
     """Interpolate every input, say what came of each, and exit with 1 if any failed."""
-    from cloudconv.errors import CloudconvError
+    for name in ("output", "preview", "save_model"):
+        if name in given:
+            raise SettingsError(f"`{name}` is for one input: leave `out_dir` out.")
+    settings = InterpManySettings(inputs, **given)
+
     from cloudconv.jobs.interp import batch
 
-    every = batch.each_input(settings, inputs, Path(folder))
+    every = batch.each_input(settings)
     if dry_run:
-        _tell_plans(console, [str(each.input) for each in every], batch.plan_all(every), json=json)
+        _tell_plans(console, [str(each.input) for each in every], batch.plan_all(every))
         return
     inputs = [str(each.input) for each in every]
     outcomes: dict[int, batch.InputOutcome] = {}
@@ -76,7 +66,7 @@ def interp_all(
     for line in shown.splitlines():
         console.info(line)
     failed = sum(isinstance(outcome, CloudconvError) for _, outcome in told)
-    if json:
+    if console.json:
         print_json({"results": [_data(*each) for each in told], "failed": failed})
     if failed:
         raise typer.Exit(1)
@@ -86,15 +76,12 @@ def _tell_plans(
     console: Console,
     inputs: list[str],
     plans: list[InterpPlan | Exists | CloudconvError],
-    *,
-    json: bool,
 ) -> None:
-    from cloudconv.errors import CloudconvError
     from cloudconv.jobs.interp.settings import InterpPlan
 
     told = list(zip(inputs, plans, strict=True))
     failed = sum(isinstance(plan, CloudconvError) for plan in plans)
-    if json:
+    if console.json:
         print_json({"plans": [_data(*each) for each in told], "failed": failed})
         return
     rows = [["input", "frames", "new", "time", "memory", "output"]]
@@ -116,7 +103,6 @@ def _about(name: str, message: str) -> str:
 
 
 def _row(name: str, outcome: InterpResult | Exists | CloudconvError) -> list[str]:
-    from cloudconv.errors import CloudconvError
     from cloudconv.jobs.interp.batch import Exists
 
     if isinstance(outcome, CloudconvError):
@@ -132,7 +118,6 @@ def _row(name: str, outcome: InterpResult | Exists | CloudconvError) -> list[str
 def _data(
     name: str, outcome: InterpResult | InterpPlan | Exists | CloudconvError
 ) -> dict[str, Any]:
-    from cloudconv.errors import CloudconvError
     from cloudconv.jobs.interp.batch import Exists
 
     if isinstance(outcome, CloudconvError):

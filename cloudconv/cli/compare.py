@@ -5,194 +5,37 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from cloudconv.cli import options, values
 from cloudconv.cli import output as outputs
+from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console, clock, print_json, print_result, table
+from cloudconv.settings import CompareSettings
+from cloudconv.settings.values import names
 
 if TYPE_CHECKING:
     from cloudconv.jobs.compare.run import CompareResult
     from cloudconv.report.columns import Column
 
-EXAMPLES = """[bold]Examples[/bold]
-
-cloudconv compare clouds.mp4
-
-cloudconv compare video.mkv --drop 4 --against blend,hold,minterpolate --frames 100
-
-cloudconv compare video.mkv --model rife-4.6 --report video_report
-
-cloudconv compare video.mkv --adapt 5
-
-cloudconv compare radar.mp4 --horizon 8 --against hold,linear --json
-"""
+EXAMPLES = examples(
+    "cloudconv compare clouds.mp4",
+    "cloudconv compare video.mkv --against blend,hold --report video_report",
+    "cloudconv compare radar.mp4 --horizon 8 --against hold,linear --json",
+)
 
 
 _FIRST = ("psnr", "ssim", "1", "2", "5", "10", "30")
 """The scores, and of forecasts the horizons, that a narrow terminal shows."""
 
 
-def _methods(incomplete: str) -> list[str]:
-    from cloudconv.jobs.compare.settings import MINTERPOLATE
-    from cloudconv.models import registry
-
-    names = dict.fromkeys([s.name for s in registry.specs() if not s.hidden] + [MINTERPOLATE])
-    return [name for name in names if name.startswith(incomplete)]
-
-
-def compare(
-    source: options.Input,
-    drop: Annotated[
-        int | None,
-        typer.Option(
-            "--drop",
-            metavar="N",
-            help="Keep one frame of every N and make the others again. Default: 2.",
-            show_default=False,
-        ),
-    ] = None,
-    horizon: Annotated[
-        int | None,
-        typer.Option(
-            "--horizon",
-            metavar="H",
-            help="Instead of --drop: forecast H frames ahead.",
-            show_default=False,
-        ),
-    ] = None,
-    every: Annotated[
-        int | None,
-        typer.Option(
-            "--every",
-            metavar="K",
-            help="With --horizon: begin a forecast at every K-th frame. Default: 6.",
-            show_default=False,
-        ),
-    ] = None,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            "--against",
-            metavar="NAME,…",
-            help="What to compare with: names from 'cloudconv models', files of your own, "
-            "minterpolate; the verdict is about the first. Default: blend; for forecasts "
-            "hold,linear.",
-            show_default=False,
-        ),
-    ] = None,
-    metrics: Annotated[
-        str | None,
-        typer.Option(
-            "--metrics",
-            metavar="NAME,…",
-            help="psnr, ssim, ms_ssim, l1, l2, gdl, sharpness, texture, texture2, flicker, xpsnr, "
-            "vmaf. "
-            "Default: all but the slow ones.",
-            show_default=False,
-        ),
-    ] = None,
-    scene_cut: Annotated[
-        Any,
-        typer.Option(
-            "--scene-cut",
-            metavar="auto|off|0..1",
-            parser=values.scene_cut,
-            help="Which frames to leave out because of a cut; 0 sees cuts everywhere, 1 nowhere.",
-        ),
-    ] = "auto",
-    frames: Annotated[
-        int | None,
-        typer.Option(
-            "--frames",
-            metavar="N",
-            help="Score at most so many frames, spread evenly.",
-            show_default=False,
-        ),
-    ] = None,
-    input_fps: options.InputFps = None,
-    start: options.Start = None,
-    end: options.End = None,
-    report: Annotated[
-        str | None,
-        typer.Option(
-            "--report",
-            metavar="DIR",
-            help="Leave a page with charts and pictures, a video side by side, and the figures.",
-            show_default=False,
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite", "-y", help="Replace a report that is there.", show_default=False
-        ),
-    ] = False,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            metavar="NAME",
-            help="May be repeated; the verdict is about the first. Default: the best that ships.",
-            autocompletion=_methods,
-            show_default=False,
-            rich_help_panel="Inference",
-        ),
-    ] = None,
-    quality: options.Quality = None,
-    scale: options.Scale = None,
-    uhd: options.Uhd = False,
-    fallback: options.Fallback = values.FallbackTo.BLEND,
-    adapt: options.Adapt = None,
-    save_model: options.SaveModel = None,
-    device: options.Device = "auto",
-    precision: options.ComputePrecision = values.Precision.AUTO,
-    threads: options.Threads = None,
-    workers: options.Workers = "local",
-    batch: options.Batch = "auto",
-    tile: options.Tile = "auto",
-    progress: options.ShowProgress = values.ProgressShown.AUTO,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-) -> None:
+@with_options(CompareSettings, progress=True)
+def compare(console: Console, source: outputs.Input, **given: Any) -> None:
     """Score models on IN, against the frames that really are there."""
-    if overwrite and report is None and save_model is None:
-        raise typer.BadParameter("--overwrite is about the report: give --report with it")
+    settings = CompareSettings(source, **given)
 
     # Here and not above: torch and FFmpeg take seconds to load, which --help shouldn't pay.
     from cloudconv.jobs.compare import run as job
-    from cloudconv.jobs.compare.scores import DEFAULT_METRICS
 
-    settings = job.CompareSettings(
-        input=source,
-        drop=drop,
-        horizon=horizon,
-        every=every,
-        models=outputs.chosen_models(model, quality),
-        against=None if against is None else _listed(against),
-        metrics=DEFAULT_METRICS if metrics is None else _listed(metrics),
-        scene_cut=scene_cut,
-        start=start,
-        end=end,
-        frames=frames,
-        input_fps=input_fps,
-        report=report,
-        overwrite=overwrite,
-        scale=outputs.chosen_scale(scale, uhd=uhd),
-        fallback=fallback.value,
-        batch=batch,
-        tile=tile,
-        device=device,
-        precision=precision.value,
-        threads=threads,
-        workers=workers,
-        adapt=adapt,
-        save_model=save_model,
-    )
-    console = Console(quiet, verbose, progress.value)
     with console.progress("comparing") as update:
 
         def adapting(seconds: float, total: float) -> None:
@@ -203,19 +46,15 @@ def compare(
         )
     for warned in result.warnings:
         console.warning(warned)
-    if json:
+    if console.json:
         print_json(result.as_json())
-    elif not quiet:
-        _show(result, settings.metrics)
+    elif not console.quiet:
+        _show(result, names(settings.metrics))
     if result.adapted is not None and result.adapted.kept:
         console.info(str(result.adapted))
     console.info(f"{_counted(result)}; took {clock(result.wall_seconds)}")
-    if report is not None:
-        console.info(f"the report is in {report}")
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if settings.report is not None:
+        console.info(f"the report is in {settings.report}")
 
 
 def _counted(result: CompareResult) -> str:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cloudconv import settings
 from cloudconv.cli.progress import Mode, Reporter, clock, reporting
 from cloudconv.cli.streams import print_result
 from cloudconv.cli.streams import tell as say
@@ -29,18 +30,22 @@ __all__ = [
 
 _SETTING = re.compile(r"`(\w+)`")
 
-OPTIONS: set[str] = set()
-"""The names of all commands' parameters, from :mod:`cloudconv.cli.app`."""
+_KINDS = (
+    *(settings.InterpSettings, settings.InterpManySettings, settings.ExtrapolateSettings),
+    *(settings.DreamSettings, settings.CompareSettings, settings.TrainSettings),
+    settings.DoctorSettings,
+)
+_FLAGS = {
+    each.name: each.flags[0].partition("/")[0]
+    for kind in _KINDS
+    for each in settings.fields_of(kind)
+    if each.option.on_command_line
+}
 
 
 def in_options(text: str) -> str:
-    """A sentence of the jobs for the command line: a `setting` is an option there."""
-
-    def option(found: re.Match[str]) -> str:
-        name = found[1]
-        return f"--{name.replace('_', '-')}" if name in OPTIONS or name == "UHD" else found[0]
-
-    return _SETTING.sub(option, text)
+    """Return a sentence of the jobs for the command line: a `setting` is an option there."""
+    return _SETTING.sub(lambda found: _FLAGS.get(found[1], found[0]), text)
 
 
 def error_text(error: CloudconvError) -> str:
@@ -71,9 +76,10 @@ def print_error(error: str, kind: str, exit_code: int) -> None:
 class Console:
     """How much is said: ``quiet`` leaves warnings and errors, ``verbose`` adds details.
 
-    ``how`` it is told how far a run has come.
+    ``how``: in which way progress is shown. ``json``: whether the result is one JSON object.
     """
 
+    json: bool = False
     quiet: bool = False
     verbose: bool = False
     how: Mode = "auto"

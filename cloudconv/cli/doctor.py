@@ -4,73 +4,42 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cloudconv.cli import options
+from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console, megabytes, print_json, print_result, table
+from cloudconv.settings import DoctorSettings
 
 if TYPE_CHECKING:
     from cloudconv.jobs.doctor import Diagnosis
     from cloudconv.jobs.self_test import Check as Checked
 
-Check = Annotated[
-    bool,
-    typer.Option(
-        "--check",
-        help="Try the device on a synthetic clip, for up to a minute: right frames at every "
-        "precision, batch and tile, a lack of memory, workers, speed.",
-        show_default=False,
-    ),
-]
-Device = Annotated[
-    str | None,
-    typer.Option(
-        "--device",
-        metavar="NAME",
-        help="What --check tries: auto (the default), cpu, cuda, cuda:N or mps.",
-        show_default=False,
-    ),
-]
-EXAMPLES = """[bold]Examples[/bold]
-
-cloudconv doctor
-
-cloudconv doctor --check --device cuda
-
-cloudconv doctor --check --json > report.json
-"""
+EXAMPLES = examples(
+    "cloudconv doctor",
+    "cloudconv doctor --check --device cuda",
+    "cloudconv doctor --check --json > report.json",
+)
 
 
-def doctor(
-    check: Check = False,
-    device: Device = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
-) -> None:
+@with_options(DoctorSettings)
+def doctor(console: Console, **given: Any) -> None:
     """Say what is here (FFmpeg, encoders, devices, weights, memory) and what auto would choose.
 
     For bug reports: nothing is written. The exit code is 1 if something is amiss.
     """
-    if device is not None and not check:
-        raise typer.BadParameter("--device is what --check tries: give both")
-    from cloudconv.jobs import self_test
+    settings = DoctorSettings(**given)
     from cloudconv.jobs.doctor import run
 
-    console = Console(quiet, verbose)
-    found = run()
-    if not json and not quiet:
+    found = run(settings, partial(_tell, console))
+    if console.json:
+        print_json(asdict(found))
+    elif not console.quiet:
         print_result(_in_full(found))
-    checks = self_test.run(device or "auto", partial(_tell, console)) if check else []
-    if json:
-        tried = {"checks": [asdict(each) for each in checks]} if check else {}
-        print_json(asdict(found) | tried)
-    elif checks and not quiet:
-        rows = [[each.name, _SHOWN[each.status], each.detail] for each in checks]
-        print_result(table(["check", "", ""], rows))
-    failed = [f"{each.name}: {each.detail}" for each in checks if each.status == "failed"]
+        rows = [[each.name, _SHOWN[each.status], each.detail] for each in found.checks]
+        print_result(table(["check", "", ""], rows) if rows else "")
+    failed = [f"{each.name}: {each.detail}" for each in found.checks if each.status == "failed"]
     for problem in (*found.problems, *failed):
         console.error(problem)
     if found.problems or failed:

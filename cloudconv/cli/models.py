@@ -11,25 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cloudconv.cli import options
+from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console, megabytes, print_json, print_result, table
 
 if TYPE_CHECKING:
     from cloudconv.models.base import ModelSpec, Task
     from cloudconv.weights import TrainedFile, WeightsEntry
 
-EXAMPLES = """[bold]Examples[/bold]
-
-cloudconv models
-
-cloudconv models cloud-best
-
-cloudconv models mine.safetensors
-
-cloudconv models --verify && echo whole
-
-cloudconv models --json
-"""
+EXAMPLES = examples(
+    "cloudconv models", "cloudconv models cloud-best", "cloudconv models --verify && echo whole"
+)
 
 
 _TESTS = {
@@ -99,30 +90,27 @@ class _Row:
         return shown | {name: getattr(self.file, name) for name in told}
 
 
+@with_options()
 def models(
+    console: Console,
     name: Annotated[
         str | None,
         typer.Argument(
             metavar="NAME",
             help="Only this one, in full: a name, or a file that 'cloudconv train' wrote.",
-            show_default=False,
         ),
     ] = None,
     everything: Annotated[
         bool,
-        typer.Option("--all", help="The research projects' models, too.", show_default=False),
+        typer.Option("--all", help="The research projects' models, too."),
     ] = False,
     verify: Annotated[
         bool,
         typer.Option(
             "--verify",
             help="Fail if a weights file is missing or its SHA-256 is not the recorded one.",
-            show_default=False,
         ),
     ] = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    verbose: options.Verbose = False,
 ) -> None:
     """List the models: what they are for, how good and fast they are, and whether they are whole.
 
@@ -143,13 +131,12 @@ def models(
             rows = [_Row(known, None, "ok", file) for known in chosen if known.task == spec.task]
     else:
         rows = [_row(spec) for spec in registry.specs() if not spec.hidden]
-    if json:
+    if console.json:
         print_json({"models": [row.as_json() for row in rows]})
-    elif not quiet:
+    elif not console.quiet:
         print_result("\n\n".join(map(_in_full, rows)) if name else _list(rows, everything))
     bad = [row for row in rows if row.weights in ("missing", "damaged")]
     if verify and bad:
-        console = Console(quiet, verbose)
         for row in bad:
             console.error(
                 f"the weights of {row.spec.name} are {row.weights}: install cloudconv again, or "

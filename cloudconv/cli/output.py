@@ -6,13 +6,12 @@ import sys
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from cloudconv.cli import streams
 from cloudconv.cli.console import Console, as_json, print_json, print_result
-from cloudconv.cli.values import QualityLevel
 from cloudconv.events import Warned
 from cloudconv.timeline import rate_name
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from cloudconv.jobs.extrapolate import ExtrapolatePlan
     from cloudconv.jobs.interp.settings import InterpPlan
     from cloudconv.jobs.outcome import Progress
-    from cloudconv.media.write.encoder_options import EncodeSettings
 
     Plan = InterpPlan | ExtrapolatePlan | DreamPlan
 
@@ -30,62 +28,39 @@ Result = TypeVar("Result")
 Number = TypeVar("Number", int, float)
 
 
-def target(out: str | None, output: str | None, *, json: bool, dry_run: bool) -> str | None:
-    """The one output that was named, if any; a usage error for one that cannot be."""
-    if out is not None and output is not None:
+Input = Annotated[
+    str,
+    typer.Argument(
+        metavar="IN",
+        help="A video, an animation, a folder or pattern of pictures, or - for stdin.",
+    ),
+]
+OutputArgument = Annotated[str | None, typer.Argument(metavar="OUT", help="Same as --output.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
+
+
+def target(console: Console, out: str | None, given: dict[str, Any], *, dry_run: bool) -> None:
+    """Put the one output that was named, if any, into the options that were ``given``.
+
+    Raises a usage error for an output that cannot be.
+    """
+    if out is not None and "output" in given:
         raise typer.BadParameter("the output is named twice: as OUT and with --output")
-    named = out if output is None else output
-    if named == "-" and json:
+    if out is not None:
+        given["output"] = out
+    if given.get("output") != "-":
+        return
+    if console.json:
         raise typer.BadParameter("--json and the video can't both go to stdout: name a file")
-    if named == "-" and "stdout" in streams.closed:
+    if "stdout" in streams.closed:
         raise typer.BadParameter("standard output is closed: name a file")
-    if named == "-" and not dry_run and sys.stdout.isatty():
+    if not dry_run and sys.stdout.isatty():
         raise typer.BadParameter("stdout is a terminal: send the video to a file or a pipe")
-    return named
 
 
-def chosen_models(given: list[str] | None, quality: QualityLevel | None) -> tuple[str, ...]:
-    """The models that ``--model`` names, or the one that ``--quality`` stands for, if any."""
-    if quality is None:
-        return tuple(given or ())
-    if given:
-        raise typer.BadParameter("--quality chooses a model, and so does --model: give one")
-    from cloudconv.models import registry
-
-    return (registry.QUALITIES[quality.value],)
-
-
-def chosen_scale(scale: float | None, *, uhd: bool) -> float:
-    """What ``--scale`` and ``--UHD`` say together."""
-    if uhd and scale not in (None, 0.5):
-        raise typer.BadParameter(f"--UHD means --scale 0.5, which contradicts --scale {scale:g}")
-    return 0.5 if uhd else 1.0 if scale is None else scale
-
-
-def encoding(
-    encoder: str | None,
-    crf: float | None,
-    preset: str | None,
-    pix_fmt: str | None,
-    encoder_option: list[Any] | None,
-    threads: int | None,
-) -> EncodeSettings:
-    """The encoding options as the jobs take them."""
-    from cloudconv.media.write.encoder_options import EncodeSettings
-
-    return EncodeSettings(
-        encoder=encoder,
-        crf=crf,
-        preset=preset,
-        pix_fmt=pix_fmt,
-        options=tuple(encoder_option or ()),
-        threads=threads,
-    )
-
-
-def tell_plan(console: Console, plan: Plan, text: str, *, json: bool) -> None:
+def tell_plan(console: Console, plan: Plan, text: str) -> None:
     """Print what a run would do."""
-    if json:
+    if console.json:
         print_json(as_json(plan))
         return
     for warned in remarks(plan):
@@ -104,7 +79,6 @@ def watched(
     run: Callable[..., Any],
     summary: Callable[[Any], str],
     *,
-    json: bool,
     note: Callable[[Any], str] | None = None,
 ) -> None:
     """Run a job under a progress bar, then say what came of it.
@@ -123,7 +97,7 @@ def watched(
     for warned in result.warnings:
         warn(warned)
     console.info(summary(result))
-    if json:
+    if console.json:
         print_json(as_json(result))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,8 @@ import torch
 
 from cloudconv import weights
 from cloudconv.errors import CloudconvError
+from cloudconv.jobs import self_test
+from cloudconv.jobs.self_test import Check
 from cloudconv.media import build
 from cloudconv.models import registry
 from cloudconv.render.device import (
@@ -26,6 +29,7 @@ from cloudconv.render.device import (
     processor_name,
 )
 from cloudconv.render.memory import free_memory, plan_memory
+from cloudconv.settings import DoctorSettings
 
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080), "2160p": (3840, 2160)}
 """The sizes that the plan is told for."""
@@ -60,10 +64,24 @@ class Diagnosis:
     weights: dict[str, int]
     auto: dict[str, Any]
     problems: list[str]
+    checks: list[Check] = field(default_factory=list)
 
 
-def run() -> Diagnosis:
-    """Look at everything; nothing is written, and a part that fails becomes a problem."""
+def run(settings: DoctorSettings, on_check: Callable[[Check], None] = lambda _: None) -> Diagnosis:
+    """Look at everything, and with ``check`` try the device; nothing is written.
+
+    A part that fails becomes a problem. ``on_check`` is told of each check once it is done.
+
+    Raises:
+        CloudconvError: the device that ``check`` shall try is not there.
+    """
+    found = _look()
+    if not settings.check:
+        return found
+    return replace(found, checks=self_test.run(settings.device or "auto", on_check))
+
+
+def _look() -> Diagnosis:
     problems: list[str] = []
     encoders = build.encoders()
     filters = build.filters()

@@ -22,7 +22,6 @@ from cloudconv.events import Warned
 from cloudconv.jobs.extend.context import WINDOW, Context, gather
 from cloudconv.jobs.extend.plan import (
     ContinueOutcome,
-    ContinueSettings,
     ExtendPlan,
     Progress,
     begun,
@@ -47,18 +46,9 @@ from cloudconv.render.device import (
 )
 from cloudconv.render.memory import process_memory
 from cloudconv.schedule.frames import look
-
-DEFAULT = "voxelflow"
-"""The predictor that is used when none is named."""
+from cloudconv.settings import ExtrapolateSettings, exact
 
 _TRIAL = 4  # frames that a plan makes to tell the time
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExtrapolateSettings(ContinueSettings):
-    """What to do; see :class:`ContinueSettings`."""
-
-    model: str = DEFAULT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +114,7 @@ def run(
         for message in job.warnings:
             warn(message)
         stack.enter_context(claim(place.output, overwrite=settings.overwrite))
-        model = registry.load_predictor(settings.model, job.device, job.dtype)
+        model = registry.load_predictor(settings.chosen_model, job.device, job.dtype)
 
         def tell(written: int, new: int) -> None:
             if on_progress is not None:
@@ -161,7 +151,7 @@ def plan(settings: ExtrapolateSettings) -> ExtrapolatePlan:
         job = _prepare(settings, stack, refusals)
     place, info = job.place, job.place.info
     choice = choose_for(container_of(place.output), info, settings.encode)
-    spec = registry.spec(settings.model, "predict")
+    spec = registry.spec(settings.chosen_model, "predict")
     seconds = _estimate(job)
     return ExtrapolatePlan(
         **_found(job),
@@ -178,7 +168,7 @@ def plan(settings: ExtrapolateSettings) -> ExtrapolatePlan:
 def _prepare(
     settings: ExtrapolateSettings, stack: ExitStack, refusals: list[OutputError] | None = None
 ) -> _Job:
-    spec = registry.spec(settings.model, "predict")
+    spec = registry.spec(settings.chosen_model, "predict")
     device = choose_device(settings.device)
     dtype = choose_precision(settings.precision, device, spec)
     info, output = begun(settings, "forecast", refusals)
@@ -213,7 +203,7 @@ def _context(
     """Look at the last frames before the forecast, and at more where they all are alike."""
     timing = info.timing
     length = timing.end - timing.start
-    end = length if settings.at is None else settings.at
+    end = length if settings.at is None else exact(settings.at)
     span = WINDOW * length / timing.frames
     while True:
         start = end - span
@@ -222,7 +212,7 @@ def _context(
             Source(
                 info,
                 start=start if start > 0 else None,
-                end=settings.at,
+                end=exact(settings.at),
                 threads=settings.threads,
             )
         )
@@ -257,12 +247,13 @@ def _check_context(
     if context.cut is not None:
         at = float(context.cut - info.timing.start)
         raise InputError(
-            f"{info.path} has a cut at {at:g} s and a single frame after it, and {settings.model} "
-            "needs two or more of a scene: forecast from another time with `at`, or turn "
-            "`scene_cut` off."
+            f"{info.path} has a cut at {at:g} s and a single frame after it, and "
+            f"{settings.chosen_model} needs two or more of a scene: forecast from another "
+            "time with `at`, or turn `scene_cut` off."
         )
     raise InputError(
-        f"{info.path} has a single frame to forecast from, and {settings.model} needs two or more."
+        f"{info.path} has a single frame to forecast from, and {settings.chosen_model} needs two "
+        "or more."
     )
 
 
@@ -295,7 +286,7 @@ def _forecast(job: _Job, model: Predictor) -> Iterator[Frame]:
 def _estimate(job: _Job) -> float:
     """How long the new frames take: some are made, the first of which pays for getting ready."""
     times = [time.perf_counter()]
-    model = registry.load_predictor(job.settings.model, job.device, job.dtype)
+    model = registry.load_predictor(job.settings.chosen_model, job.device, job.dtype)
     for _ in islice(_pictures(job, model), min(_TRIAL, job.place.new_frames)):
         times.append(time.perf_counter())
     ready, *more = [after - before for before, after in pairwise(times)]
@@ -305,7 +296,7 @@ def _estimate(job: _Job) -> float:
 def _found(job: _Job) -> dict[str, Any]:
     """The fields that a plan and a result share, but those of where it is written."""
     return {
-        "model": job.settings.model,
+        "model": job.settings.chosen_model,
         "device": str(job.device),
         "precision": precision_name(job.dtype),
         "context_frames": min(len(job.context.frames), job.need),

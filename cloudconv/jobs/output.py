@@ -12,7 +12,8 @@ from cloudconv.files import fitting
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.images import folder_of
 from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.write.target import default_suffix, picture_pattern
+from cloudconv.media.write.target import default_suffix
+from cloudconv.settings.values import names_folder
 
 _MOST_TICKS = 2**31 - 1
 _PRIMING = Fraction(1, 20)
@@ -22,22 +23,19 @@ _PRIMING = Fraction(1, 20)
 def output_path(
     given: Path | str | None, input: Path | str, info: MediaInfo, tag: str, rate: Fraction | None
 ) -> Path:
-    """The output's name: the given one, or ``<stem>_<tag>`` beside the input.
+    """Return the output's name: the given one, or ``<stem>_<tag>`` beside the input.
 
-    ``out/`` is a folder of pictures: of the input's kind, if that is one that we write. A folder
-    that exists gets the default name. A name that would be too long for a file is cut.
+    A folder, one that exists or a name that ends in a slash, gets the default name. A name
+    that would be too long for a file is cut.
 
     Raises SettingsError if the input is stdin, which has no name to build on.
     """
-    pattern = None if given is None else picture_pattern(given, info.suffix)
-    if given is not None and (pattern or not Path(given).is_dir()):
-        return pattern or Path(given)
+    if given is not None and not names_folder(given):
+        return Path(given)
     if str(input) == "-":
         raise SettingsError("What comes from stdin has no name to build on: name the output.")
-    named = f"{stem_of(info.path)}_{tag}{default_suffix(info, rate)}"
-    return fitting(
-        _named_after(info.path).with_name(named) if given is None else Path(given) / named
-    )
+    name = f"{stem_of(info.path)}_{tag}{default_suffix(info, rate)}"
+    return fitting(_named_after(info.path).with_name(name) if given is None else Path(given) / name)
 
 
 def part_tag(start: Fraction | None, end: Fraction | None) -> str:

@@ -25,7 +25,6 @@ from cloudconv.media.color import color_space, from_rgb, make_picture
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.media.read.source import Source
-from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.render.cpu_streams import useful_cpu_streams
@@ -299,7 +298,7 @@ def _together(device: torch.device, video: Path) -> str:
 def _same(video: Path, made: Path, **settings: Any) -> str:
     """Make a video losslessly, and compare it with what this process makes of it on the CPU."""
     expected = video.with_name("expected.mkv")
-    lossless = EncodeSettings(encoder="ffv1")
+    lossless = {"encoder": "ffv1"}
     if not expected.exists():
         _interp(video, expected, device="cpu", precision="fp32", encode=lossless)
     _interp(video, made, encode=lossless, **settings)

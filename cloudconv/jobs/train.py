@@ -30,7 +30,7 @@ from cloudconv.events import Warned
 from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.input.fingerprint import has_changed
 from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.write.target import writing
+from cloudconv.media.write.target import check_home, writing
 from cloudconv.messages import option
 from cloudconv.models import registry
 from cloudconv.models.base import Model, ModelSpec
@@ -43,6 +43,7 @@ from cloudconv.render.device import (
     set_threads,
 )
 from cloudconv.render.pipeline import prefetch
+from cloudconv.settings import TrainSettings, values
 from cloudconv.training.clips import (
     Clip,
     Sampling,
@@ -66,14 +67,11 @@ from cloudconv.training.loop import (
 )
 from cloudconv.training.losses import Adversary, parse_loss
 from cloudconv.training.settings import (
-    TrainSettings,
     fingerprint,
-    settings_from,
+    resolve,
 )
 from cloudconv.training.spans import WHOLE, parse_spans, split_path, without
 from cloudconv.training.tasks import Goal, goal_for
-
-__all__ = ["TrainResult", "TrainSettings", "run", "settings_from"]
 
 _RATE, _FINE_RATE = 5e-4, 1e-4  # learning rates from the beginning, and from weights that work
 
@@ -110,7 +108,7 @@ class TrainResult:
 
 
 def run(
-    settings: TrainSettings,
+    asked: TrainSettings,
     on_progress: Callable[[Progress], None] | None = None,
     on_tick: Callable[[Tick], None] | None = None,
     *,
@@ -125,7 +123,7 @@ def run(
     training after the step at hand, writes the best weights so far, and leaves the checkpoint.
 
     Args:
-        settings: what to train, on what.
+        asked: what to train, on what.
         on_progress: told the losses now and then, and the scores of each look at the held-back
             windows.
         on_tick: told of every step, window and clip, and at once of a Ctrl-C ("stopping").
@@ -136,6 +134,7 @@ def run(
     Raises:
         CloudconvError: before any work where that is possible.
     """
+    settings = resolve(asked)
     output = Path(settings.output)
     checkpoint = _checkpoint_of(output)
     _check_output(output, checkpoint, settings)
@@ -190,7 +189,7 @@ def _run(
             settings.noise,
             settings.seed,
             precision,
-            settings.frozen,
+            values.files(settings.frozen),
             settings.anchor,
             settings.last,
         ),
@@ -285,12 +284,7 @@ def _check_output(output: Path, checkpoint: Path, settings: TrainSettings) -> No
         )
     if os.path.lexists(output) and not settings.overwrite and not going_on:
         raise OutputError(f"The output {output} exists already; use -y to overwrite it.")
-    if not output.parent.exists():
-        raise OutputError(f"The output's folder {output.parent} does not exist; make it first.")
-    if not output.parent.is_dir():
-        raise OutputError(f"{output.parent} is not a folder, so {output} cannot be written.")
-    if not os.access(output.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"The folder {output.parent} may not be written to: name another one.")
+    check_home(output)
     check_outputs(settings, [output, checkpoint], [])
 
 
@@ -345,13 +339,13 @@ def _initialise(model: Model, settings: TrainSettings) -> int:
 
 def _check_frozen(model: Model, settings: TrainSettings) -> None:
     names = [name for name, _ in model.named_parameters()]
-    for beginning in settings.frozen:
+    for beginning in values.files(settings.frozen):
         if not any(name.startswith(beginning) for name in names):
             raise SettingsError(
                 f"No tensor of {model.spec.name} begins with {beginning!r}, so it cannot be "
                 f"frozen: they are {names[0]}, … {names[-1]}."
             )
-    if settings.frozen and all(name.startswith(settings.frozen) for name in names):
+    if settings.frozen and all(name.startswith(values.files(settings.frozen)) for name in names):
         raise SettingsError("Every tensor is frozen, which leaves nothing to train.")
 
 
@@ -371,7 +365,7 @@ def _windows(
         crop=settings.crop,
         batch=settings.batch,
         crops=settings.crops,
-        interval=settings.interval,
+        interval=values.interval(settings.interval),
         min_motion=settings.min_motion,
         repeats=settings.repeats,
         augment=settings.augment,
@@ -382,12 +376,12 @@ def _windows(
     )
     opened = partial(open_clips, size=settings.size, deinterlace=settings.deinterlace, known=known)
     if settings.val:
-        groups = opened(settings.val, held or WHOLE)
-        train_groups = excluding(opened(settings.clips, own or WHOLE), groups)
+        groups = opened(values.files(settings.val), held or WHOLE)
+        train_groups = excluding(opened(values.files(settings.clips), own or WHOLE), groups)
     else:
-        whole = opened(settings.clips, WHOLE)
+        whole = opened(values.files(settings.clips), WHOLE)
         if held is None:
-            needed = goal.length * settings.interval[0]
+            needed = goal.length * values.interval(settings.interval)[0]
             held = held_out(whole, needed) if own is None else without(own)
         if not held:
             raise SettingsError(
@@ -395,7 +389,7 @@ def _windows(
                 "clips, a val part, or a smaller train part."
             )
         groups, train_groups = [], []
-        for text, clips in zip(settings.clips, whole, strict=True):
+        for text, clips in zip(values.files(settings.clips), whole, strict=True):
             _, part, _ = split_path(text)
             used = own or without(held) if part is None else parse_spans(part)
             rest = held if part is None else without(used)
@@ -405,7 +399,9 @@ def _windows(
     output = Path(settings.output)
     check_outputs(settings, [output, _checkpoint_of(output)], read)
     # Repeats in a held-out clip are no motion to be forecast, stillness is.
-    judged = replace(sampling, crop=1, interval=(settings.interval[0],) * 2, min_motion=0.0)
+    judged = replace(
+        sampling, crop=1, interval=(values.interval(settings.interval)[0],) * 2, min_motion=0.0
+    )
     try:
         return Windows(train_groups, sampling), Windows(groups, judged)
     except InputError:

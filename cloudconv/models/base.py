@@ -11,17 +11,15 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cloudconv.errors import ModelError, PictureError, SettingsError
+from cloudconv.errors import ModelError, ModelUsageError, PictureError, SettingsError
 from cloudconv.messages import option
 from cloudconv.models.ops import pad_to_multiple
+from cloudconv.settings.values import SCALES
 
 Task = Literal["interpolate", "predict", "reconstruct"]
 
 COLOURS = 3
 """Channels of a picture that a network looks at; more may be carried along."""
-
-SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""The scales a model with a scale option takes: others would not keep its sizes whole."""
 
 FOUR = 4
 """The context of an interpolator that also looks at the frames around a pair."""
@@ -116,13 +114,15 @@ class Model(nn.Module):
         if scale == 1:
             return self.spec.multiple
         if not self.spec.scale_option:
-            raise ModelError(
+            raise ModelUsageError(
                 f"The model {self.spec.name} has no scale option, and scale {scale:g} was asked "
                 "for: leave the scale at 1, or choose another model."
             )
         if scale not in SCALES:
             known = ", ".join(f"{s:g}" for s in SCALES)
-            raise ModelError(f"The scale {scale:g} is not one of {known}: choose one of these.")
+            raise ModelUsageError(
+                f"The scale {scale:g} is not one of {known}: choose one of these."
+            )
         return self.spec.multiple * math.ceil(max(1.0, 1.0 / scale))
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -20,6 +20,8 @@ from cloudconv.models.research.specs import SEEDS
 from cloudconv.models.rife import RIFE_46
 from cloudconv.models.tiny import TINY
 from cloudconv.models.voxelflow import VOXELFLOW
+from cloudconv.settings.groups import DEFAULT_MODEL as DEFAULT
+from cloudconv.settings.groups import QUALITIES
 
 MODELS: tuple[ModelSpec, ...] = (
     CLOUD_BEST,
@@ -36,11 +38,7 @@ MODELS: tuple[ModelSpec, ...] = (
     TINY,
 )
 
-DEFAULT = CLOUD_BEST.name
-"""The interpolator that is used when none is named."""
-
-QUALITIES = {"best": CLOUD_BEST.name, "fast": CLOUD_FAST.name, "turbo": CLOUD_TURBO.name}
-"""The interpolators by what a user wants of them."""
+__all__ = ["DEFAULT", "MODELS", "QUALITIES"]
 
 
 def is_research(spec: ModelSpec) -> bool:

@@ -17,9 +17,7 @@ from cloudconv.events import Warned
 from cloudconv.messages import option
 from cloudconv.models.base import ModelSpec
 from cloudconv.models.ops import warp
-
-MOST_THREADS = 256
-"""More threads than this exhaust a system before they compute anything."""
+from cloudconv.settings.groups import MOST_THREADS
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

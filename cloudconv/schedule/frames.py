@@ -15,13 +15,11 @@ from cloudconv.models.base import FOUR
 from cloudconv.render.renderer import FrameTask, OuterFrame
 from cloudconv.schedule.cadence import MAX_DISTINCT, Cadence
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
+from cloudconv.settings.groups import SceneCut
 from cloudconv.timeline import Multiply, Resample, Slot, Timeline
 
 _UNEVEN = 2
 _EARLY = 200
-
-SceneCut = Literal["auto", "off"] | float
-"""``auto``, ``off``, or a threshold from 0 (cut everywhere) to 1 (never)."""
 
 
 @dataclass(frozen=True, slots=True)

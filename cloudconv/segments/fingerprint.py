@@ -4,33 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from cloudconv import __version__, weights
 from cloudconv.media import build
 from cloudconv.models import registry
-
-# What is done with the result, or how the work is shared out, changes no pixel.
-_NO_SETTINGS = frozenset(
-    (
-        *("input", "output", "out_dir", "overwrite", "preview", "resume", "encode"),
-        *("workers", "device", "hwaccel", "save_model"),
-    )
-)
-
-
-def settings_fingerprint(settings: Any) -> dict[str, str]:
-    """The settings that can change a pixel, by name, in words."""
-    chosen = [f.name for f in fields(settings) if f.name not in _NO_SETTINGS]
-    return {name: str(getattr(settings, name)) for name in chosen} | {
-        f.name if f.name != "options" else "encoder option": str(getattr(settings.encode, f.name))
-        for f in fields(settings.encode)
-    }
 
 
 def machine_fingerprint(device: torch.device) -> dict[str, str]:

@@ -12,13 +12,13 @@ import torch
 from cloudconv.events import Warned
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.media.write.sink import Sink
 from cloudconv.models import registry
 from cloudconv.render.device import PRECISIONS
 from cloudconv.render.renderer import FrameTask, Renderer
 from cloudconv.segments.segment import OuterTime, PlannedFrame, Segment, Splitter
 from cloudconv.segments.store import SegmentStore
+from cloudconv.settings import EncodeSettings
 
 
 @dataclass(frozen=True, slots=True)

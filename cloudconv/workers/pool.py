@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -13,14 +12,12 @@ from typing import Literal
 
 import torch
 
-from cloudconv.errors import CloudconvError, SettingsError
+from cloudconv.errors import CloudconvError
 from cloudconv.events import Warned
 from cloudconv.render.device import auto_remarks, choose_device, cores
 from cloudconv.workers.events import SOON, Done, Event, Failed, Report, Task, Work
 from cloudconv.workers.processes import run_in_processes
 from cloudconv.workers.ray import count_gpus, run_on_ray
-
-_MOST = 256
 
 _GPU_CORES = 4
 """A GPU waits for several cores that decode and encode; without one a core has work enough."""
@@ -49,28 +46,15 @@ class WorkerConfig:
 
 
 def parse_workers(workers: str, device: str) -> WorkerConfig:
-    """Read ``local``, ``local:N``, ``ray`` or ``ray:ADDRESS``, and the device ``cuda:all``.
-
-    Raises:
-        SettingsError: it is none of them, or the two contradict each other.
-    """
-    found = re.fullmatch(r"local(?::(\d+))?|ray(?::(.+))?", workers)
-    if found is None or (found[1] and not 1 <= int(found[1]) <= _MOST):
-        raise SettingsError(
-            f"There are no workers called {workers!r}. Use local, local:N (1 to {_MOST} processes "
-            "on this machine), ray or ray:ADDRESS."
+    """Return the workers that checked settings ask for; ``cuda:all`` stands for one each GPU."""
+    kind, _, more = workers.partition(":")
+    if kind == "ray":
+        return WorkerConfig(
+            "ray", cores=_GPU_CORES if device == "cuda" else 1, address=more or None
         )
-    if workers.startswith("ray"):
-        if device.startswith("cuda:"):
-            raise SettingsError(f"A cluster gives each worker its own GPU: use cuda, not {device}.")
-        cores_needed = _GPU_CORES if device == "cuda" else 1
-        return WorkerConfig("ray", cores=cores_needed, address=found[2])
-    count = int(found[1] or 0)
     if device == "cuda:all":
-        if count:
-            raise SettingsError("cuda:all already means one worker for each GPU.")
         return WorkerConfig("local", max(1, torch.cuda.device_count()), each_gpu=True)
-    return WorkerConfig("local", count) if count else WorkerConfig()
+    return WorkerConfig("local", int(more)) if more else WorkerConfig()
 
 
 def settle(

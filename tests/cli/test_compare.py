@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from cloudconv.cli import compare as command
@@ -17,6 +18,7 @@ from cloudconv.cli.app import app
 from cloudconv.errors import InputError
 from cloudconv.jobs.compare import run as job
 from cloudconv.jobs.compare import settings as compare_settings
+from cloudconv.jobs.compare.settings import CompareJob
 from cloudconv.report.columns import COLUMNS
 from tests.helpers.factory import picture, write_clip
 
@@ -151,7 +153,7 @@ def test_every_option_reaches_the_job(asked: list[job.CompareSettings]) -> None:
         job.CompareSettings(
             input="in.mkv",
             drop=4,
-            models=("rife-4.6", "tiny"),
+            model=("rife-4.6", "tiny"),
             against=("hold", "blend"),
             metrics=("psnr", "xpsnr"),
             scene_cut=0.5,
@@ -173,17 +175,20 @@ def test_the_defaults_of_the_command_are_those_of_the_api(
 ) -> None:
     run("in.mp4")
     run("in.mp4", "--horizon", 5, "--every", 2)
-    drop, horizon = asked
-    assert drop == job.CompareSettings(input="in.mp4")
+    assert asked[0] == job.CompareSettings(input="in.mp4")
+    drop, horizon = map(CompareJob.of, asked)
     assert (drop.kept, drop.methods, drop.baseline) == (2, ("cloud-best", "blend"), "blend")
-    assert horizon == job.CompareSettings(input="in.mp4", horizon=5, every=2)
+    assert asked[1] == job.CompareSettings(input="in.mp4", horizon=5, every=2)
     assert {"hold", "linear"} <= set(horizon.methods)
     assert horizon.baseline == "hold"
 
 
 def test_what_each_shell_completes() -> None:
-    assert command._methods("min") == [compare_settings.MINTERPOLATE]
-    assert "tiny" not in command._methods("")
+    commands: Any = typer.main.get_command(app)
+    (model,) = [each for each in commands.commands["compare"].params if each.name == "model"]
+    complete = model._custom_shell_complete
+    assert [each.value for each in complete(None, model, "min")] == [compare_settings.MINTERPOLATE]
+    assert "tiny" not in [each.value for each in complete(None, model, "")]
 
 
 @pytest.mark.parametrize(
@@ -259,6 +264,6 @@ def test_a_narrow_terminal_gets_fewer_columns_and_whole_numbers(
 def test_quality_and_uhd_choose_as_in_interp(clip: Path, asked: list[job.CompareSettings]) -> None:
     run(clip, "--quality", "fast", "--UHD")
     (settings,) = asked
-    assert (settings.models, settings.scale) == (("cloud-fast",), 0.5)
+    assert (settings.model, settings.scale) == (("cloud-fast",), 0.5)
     both = run(clip, "--quality", "fast", "--model", "rife-4.6")
     assert (both.exit_code, "give one" in both.stderr) == (2, True)

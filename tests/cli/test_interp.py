@@ -28,7 +28,6 @@ from cloudconv.errors import DeviceError, Interrupted, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs.interp import run as job
 from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
-from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from tests.helpers.factory import read_times, write_clip
@@ -131,14 +130,11 @@ def test_every_option_reaches_the_job(asked: list[InterpSettings]) -> None:
         loop=True,
         start=F(125, 2),
         end=F(70),
-        encode=EncodeSettings(
-            encoder="ffv1",
-            crf=12.5,
-            preset="slow",
-            pix_fmt="yuv444p",
-            options=(("level", "3"), ("x", "a=b")),
-            threads=2,
-        ),
+        encoder="ffv1",
+        crf=12.5,
+        preset="slow",
+        pix_fmt="yuv444p",
+        encoder_option={"level": 3, "x": "a=b"},
         overwrite=True,
         device="cpu",
         precision="fp32",
@@ -241,8 +237,7 @@ def test_an_existing_output_is_replaced_only_when_told_so(clip: Path) -> None:
     ("arguments", "named"),
     [
         (["missing.mp4", "--factor", "2"], "missing.mp4"),
-        (["a.mp4", "--factor", "2", "--encoder", "x277"], "x277"),
-        (["a.mp4", "nowhere/b.mp4", "--factor", "2", *TINY], "nowhere"),
+        (["a.mp4", "a.mp4/b.mp4", "--factor", "2", *TINY], "a.mp4"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_exit_code_1(
@@ -286,7 +281,11 @@ def test_every_way_to_fail_has_its_exit_code(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--factor", "2", "--scale", "9"], "--scale must be between"),
+        (["--factor", "2", "--scale", "9"], "--scale: 9 is none of 0.25"),
+        (["--factor", "2", "--encoder", "x277"], "x277"),
+        (["b.xyz", "--factor", "2"], "xyz"),
+        (["b.png", "--factor", "2"], "b/%05d.png"),
+        (["b", "--factor", "2"], "b/%05d.png"),
         (["--factor", "2", "--save-model", "a.safetensors"], "give --adapt with it"),
         (["--factor", "2", "--start", "3", "--end", "2"], "must come after --start"),
         (["--factor", "2", "--hwaccel", "nvdec", "--deinterlace"], "leave --hwaccel out"),
@@ -317,7 +316,7 @@ def test_a_dry_run_says_what_would_be_refused_and_refuses_nothing(clip: Path) ->
     gif = clip.with_name("c.gif")
     for output, factor, named in (
         (taken, 2, "exists already"),
-        (clip.parent / "nowhere" / "b.mp4", 2, "nowhere"),
+        (clip / "b.mp4", 2, "is not a folder"),
         (gif, 8, "at most 50"),
     ):
         told = run(clip, output, "--factor", factor, "--dry-run", "--json", *TINY)

@@ -18,7 +18,6 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-import cloudconv
 from cloudconv.cli.app import app
 from cloudconv.errors import (
     InputError,
@@ -31,12 +30,12 @@ from cloudconv.errors import (
 from cloudconv.jobs import train
 from cloudconv.jobs.interp import adapt
 from cloudconv.jobs.interp.settings import InterpResult, Progress
-from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.training import loop
+from tests.helpers import calls
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
 from tests.helpers.trainees import MIDDLE, moving, offer
 
-LOSSLESS = EncodeSettings(encoder="ffv1")
+LOSSLESS = {"encoder": "ffv1"}
 STEPS: dict[str, Any] = {
     "loss": "l2",
     "learning_rate": 3e-3,
@@ -63,7 +62,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def interp(clip: Path, out: Path, **settings: Any) -> InterpResult:
     given = {"factor": 2, "model": MIDDLE.name, "device": "cpu", "threads": 1, "adapt": 0.05}
-    return cloudconv.interpolate(clip, out, **(given | {"encode": LOSSLESS} | settings))
+    return calls.interpolate(clip, out, **(given | {"encode": LOSSLESS} | settings))
 
 
 def stop(adapting: bool) -> Callable[[Progress], None]:
@@ -317,7 +316,7 @@ def test_an_existing_file_of_weights_is_never_replaced_unasked(clip: Path, tmp_p
 
 @pytest.mark.full
 def test_what_is_made_in_one_go_is_adapted_too(clip: Path, tmp_path: Path) -> None:
-    result = interp(clip, tmp_path / "b.gif", encode=EncodeSettings(), end="1.5")
+    result = interp(clip, tmp_path / "b.gif", encode={}, end="1.5")
     assert result.adapted is not None
     assert result.adapted.frames > 0
     assert os.listdir(tmp_path) == ["b.gif"]
@@ -391,7 +390,7 @@ def test_compare_scores_the_adapted_model_on_what_it_has_not_seen(
 ) -> None:
     clip = moving(tmp_path / "a.mkv", 260)
     file = tmp_path / "own.safetensors"
-    result = cloudconv.compare(
+    result = calls.compare(
         clip, models=("tiny",), against=("hold",), adapt=0.05, save_model=file, frames=6,
         device="cpu", threads=1, workers=workers, metrics=("psnr",),
     )  # fmt: skip
@@ -412,4 +411,4 @@ def test_compare_scores_the_adapted_model_on_what_it_has_not_seen(
 
 def test_forecasts_cannot_be_adapted(clip: Path) -> None:
     with pytest.raises(SettingsError, match="for interpolation"):
-        cloudconv.compare(clip, horizon=2, adapt=1)
+        calls.compare(clip, horizon=2, adapt=1)

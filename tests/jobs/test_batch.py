@@ -18,19 +18,19 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-import cloudconv
 from cloudconv.cli import interrupts
 from cloudconv.cli.app import app
 from cloudconv.errors import Interrupted, OutputError, UnfitInputError
 from cloudconv.jobs.interp import batch
-from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
-from cloudconv.media.write.encoder_options import EncodeSettings
+from cloudconv.jobs.interp.settings import InterpResult
 from cloudconv.segments.segment import Segment
 from cloudconv.segments.store import SegmentStore
+from cloudconv.settings import InterpManySettings
+from tests.helpers import calls
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
 
 TINY = ("--model", "tiny", "--device", "cpu", "--precision", "fp32", "--threads", "1")
-LOSSLESS = EncodeSettings(encoder="ffv1")
+LOSSLESS = {"encoder": "ffv1"}
 LEDGER = ".cloudconv.jsonl"
 
 
@@ -173,13 +173,12 @@ def make(
     asked: dict[str, Any] = {
         "factor": 2,
         "model": "tiny",
-        "encode": LOSSLESS,
+        **LOSSLESS,
         "threads": 1,
         "device": "cpu",
         **settings,
     }
-    common = InterpSettings(input=clips[0], **asked)
-    every = batch.each_input(common, [str(clip) for clip in clips], folder)
+    every = batch.each_input(InterpManySettings(clips, out_dir=folder, **asked))
     came: dict[int, batch.InputOutcome] = {}
     seen: list[batch.Progress] = []
 
@@ -242,7 +241,7 @@ def changing_clip(path: Path) -> Path:
 def test_a_video_that_changes_in_size_leaves_nothing_and_promises_nothing(tmp_path: Path) -> None:
     changing = changing_clip(tmp_path / "changing.h264")
     with pytest.raises(UnfitInputError) as raised:
-        cloudconv.interpolate(changing, tmp_path / "made.mkv", factor=2, model="tiny")
+        calls.interpolate(changing, tmp_path / "made.mkv", factor=2, model="tiny")
     assert "cut it there" in str(raised.value)
     assert "carries on" not in str(raised.value)
     assert sorted(os.listdir(tmp_path)) == ["changing.h264", "one.h264", "other.h264"]

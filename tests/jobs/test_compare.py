@@ -19,7 +19,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import cloudconv
 from cloudconv import metrics
 from cloudconv.errors import CloudconvError, InputError, OutputError, SettingsError
 from cloudconv.jobs.compare.run import CompareResult, CompareSettings
@@ -30,6 +29,7 @@ from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
+from tests.helpers import calls
 from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.factory import picture, read_times, write_clip
 
@@ -38,7 +38,7 @@ REPORT = {"index.html", "side_by_side.mp4", "frames.csv", "result.json"}
 
 
 def compare(clip: Path, **asked: Any) -> CompareResult:
-    return cloudconv.compare(clip, **{**QUICK, "scene_cut": "off", **asked})
+    return calls.compare(clip, **{**QUICK, "scene_cut": "off", **asked})
 
 
 def gray(levels: Sequence[int], path: Path, **options: Any) -> Path:
@@ -60,7 +60,7 @@ def test_every_dropped_frame_is_scored_at_its_own_timestep(
 ) -> None:
     # Brightness grows evenly, which is what blending makes: all its frames are right.
     result = compare(gray([20 + 4 * k for k in range(frames)], tmp_path / "a.mkv"), drop=drop,
-                     models=("blend",), against=("hold",))  # fmt: skip
+                     model=("blend",), against=("hold",))  # fmt: skip
     windows = (frames - 1) // drop
     expected = [k for k in range(windows * drop + 1) if k % drop]
     assert [row["index"] for row in result.per_frame] == expected
@@ -81,15 +81,13 @@ def test_what_is_scored_is_what_interp_would_make_of_the_kept_frames(tmp_path: P
     clip = write_clip(tmp_path / "a.mkv", shown, rate=24)
     kept = write_clip(tmp_path / "kept.mkv", shown[::2], rate=12)
     made = tmp_path / "made.mkv"
-    cloudconv.interpolate(
-        kept, made, factor=2, model="tiny", encoder="ffv1", scene_cut="off", **QUICK
-    )
+    calls.interpolate(kept, made, factor=2, model="tiny", encoder="ffv1", scene_cut="off", **QUICK)
     expected = [
         float(metrics.psnr(metrics.eight_bit(rgb_of(a)), metrics.eight_bit(rgb_of(b))))
         for a, b in zip(frames_of(made)[1:-1:2], frames_of(clip)[1::2], strict=True)
     ]
     for workers in ("local", "local:2"):
-        result = compare(clip, models=("tiny",), workers=workers)
+        result = compare(clip, model=("tiny",), workers=workers)
         scores = [row["tiny"]["psnr"] for row in result.per_frame]
         assert scores == pytest.approx(expected, abs=0.01)
 
@@ -100,7 +98,7 @@ def frames_of(path: Path) -> list[Frame]:
 
 
 def test_perfect_frames_score_100_db(tmp_path: Path) -> None:
-    result = compare(gray([90] * 5, tmp_path / "a.mkv"), models=("hold",))
+    result = compare(gray([90] * 5, tmp_path / "a.mkv"), model=("hold",))
     assert result.methods["hold"]["psnr"] == 100
     assert result.methods["hold"]["ssim"] == pytest.approx(1, abs=1e-5)
     assert result.methods["hold"]["l1"] == 0
@@ -109,7 +107,7 @@ def test_perfect_frames_score_100_db(tmp_path: Path) -> None:
 
 
 def test_a_mean_is_taken_of_the_frames_psnr_and_not_of_their_errors(tmp_path: Path) -> None:
-    result = compare(gray([50, 60, 70, 90, 70], tmp_path / "a.mkv"), models=("hold",))
+    result = compare(gray([50, 60, 70, 90, 70], tmp_path / "a.mkv"), model=("hold",))
     rows = [row["hold"]["psnr"] for row in result.per_frame]
     assert len(set(rows)) == 2
     assert result.methods["hold"]["psnr"] == pytest.approx(sum(rows) / 2)
@@ -117,7 +115,7 @@ def test_a_mean_is_taken_of_the_frames_psnr_and_not_of_their_errors(tmp_path: Pa
 
 def test_frames_that_lose_to_blending_are_named(tmp_path: Path) -> None:
     # Frame 1 is half-way (blending wins), frame 3 repeats frame 2 (holding wins).
-    result = compare(gray([50, 60, 70, 70, 90], tmp_path / "a.mkv"), models=("hold",))
+    result = compare(gray([50, 60, 70, 70, 90], tmp_path / "a.mkv"), model=("hold",))
     assert result.as_json()["loses_to_blend"] == [1]
     assert result.verdict.endswith("it loses on 1 of 2 frames, around 0.0 s")
 
@@ -130,7 +128,7 @@ def test_a_mean_of_two_noises_is_softer_than_either(tmp_path: Path) -> None:
         np.frombuffer(frame.planes[0], np.uint8)[:] = random.integers(60, 190, 64 * 48)
         shown.append(frame)
     clip = write_clip(tmp_path / "a.mkv", shown, pix_fmt="gray", size=(64, 48))
-    result = compare(clip, models=("blend",), against=("hold",), report=tmp_path / "report")
+    result = compare(clip, model=("blend",), against=("hold",), report=tmp_path / "report")
     for name in ("texture", "texture2"):
         assert result.methods["blend"][name] == pytest.approx(-3, abs=0.4)
         assert result.methods["hold"][name] == pytest.approx(0, abs=0.4)
@@ -140,10 +138,10 @@ def test_a_mean_of_two_noises_is_softer_than_either(tmp_path: Path) -> None:
     assert ">Texture<" in page
     assert "frames have a texture of" in page
     # Half-way, what is softest is in the middle: at an eighth hardly anything is missing.
-    steps = compare(clip, drop=8, models=("blend",), metrics=("texture",)).per_frame
+    steps = compare(clip, drop=8, model=("blend",), metrics=("texture",)).per_frame
     curve = [row["blend"]["texture"] for row in steps]
     assert curve[:4] == sorted(curve[:4], reverse=True)
-    plain = compare(clip, models=("blend",), metrics=("psnr",))
+    plain = compare(clip, model=("blend",), metrics=("psnr",))
     assert set(plain.per_frame[0]["blend"]) == {"psnr", "ssim"}
     assert plain.filmed == {}
 
@@ -158,7 +156,7 @@ def test_what_fades_in_is_filmed_with_more_texture_than_its_neighbours(tmp_path:
         shown.append(frame)
     clip = write_clip(tmp_path / "a.mkv", shown, pix_fmt="gray", size=(64, 48))
     for workers in ("local", "local:2"):
-        result = compare(clip, models=("blend",), against=("hold",), workers=workers)
+        result = compare(clip, model=("blend",), against=("hold",), workers=workers)
         # Twice the contrast, beside once and three times: 4 / (1 * 9) ** 0.5.
         assert result.filmed["texture"] == pytest.approx(1.25, abs=0.1)
         assert result.methods["blend"]["texture"] == pytest.approx(1.25, abs=0.1)
@@ -170,7 +168,7 @@ def test_on_a_variable_rate_each_frame_is_made_at_its_own_time(tmp_path: Path) -
     # Brightness follows the clock, not the count.
     levels = [30 + 6 * sum(gaps[:k]) for k in range(9)]
     clip = gray(levels, tmp_path / "a.mkv", times=times, time_base=F(1, 60000))
-    result = compare(clip, models=("blend",), against=("hold",))
+    result = compare(clip, model=("blend",), against=("hold",))
     assert [row["index"] for row in result.per_frame] == [1, 3, 5, 7]
     assert [row["pts_seconds"] for row in result.per_frame] == pytest.approx(
         [float(times[k]) for k in (1, 3, 5, 7)], abs=0.001
@@ -182,20 +180,20 @@ def test_on_a_variable_rate_each_frame_is_made_at_its_own_time(tmp_path: Path) -
 def test_cuts_are_left_out_and_counted(tmp_path: Path) -> None:
     shown = [picture(k, scene=int(k >= 11) * 3, step=1) for k in range(22)]
     clip = write_clip(tmp_path / "a.mkv", shown)
-    result = compare(clip, drop=4, models=("hold",), scene_cut="auto")
+    result = compare(clip, drop=4, model=("hold",), scene_cut="auto")
     assert result.cuts == [float(F(11, 24))]
     assert result.skipped_frames == 3
     indices = [row["index"] for row in result.per_frame]
     assert indices == [k for k in range(21) if k % 4 and not 8 < k < 12]
     assert result.scored_frames == len(indices)
-    careless = compare(clip, drop=4, models=("hold",))
+    careless = compare(clip, drop=4, model=("hold",))
     assert (careless.cuts, careless.skipped_frames, careless.scored_frames) == ([], 0, 15)
 
 
 @pytest.mark.parametrize("drop", [2, 3])
 def test_minterpolate_is_aligned_to_the_same_frames(tmp_path: Path, drop: int) -> None:
     clip = write_clip(tmp_path / "a.mkv", 10, step=1)
-    result = compare(clip, drop=drop, models=(MINTERPOLATE,), against=("hold",))
+    result = compare(clip, drop=drop, model=(MINTERPOLATE,), against=("hold",))
     assert all(row[MINTERPOLATE]["psnr"] is not None for row in result.per_frame)
     assert result.methods[MINTERPOLATE]["psnr"] > result.methods["hold"]["psnr"] + 1
     assert result.methods[MINTERPOLATE]["seconds_per_frame"] > 0
@@ -204,7 +202,7 @@ def test_minterpolate_is_aligned_to_the_same_frames(tmp_path: Path, drop: int) -
 def test_a_method_that_makes_no_frame_scores_null(tmp_path: Path) -> None:
     times = [F(k, 60) for k in (0, 1, 7, 8, 9, 10, 11, 12, 13)]
     clip = write_clip(tmp_path / "a.mkv", 9, times=times, time_base=F(1, 60000))
-    result = compare(clip, drop=4, models=("blend",), against=(MINTERPOLATE,))
+    result = compare(clip, drop=4, model=("blend",), against=(MINTERPOLATE,))
     known = [row[MINTERPOLATE]["psnr"] for row in result.per_frame]
     assert len(known) == 6
     if None in known:
@@ -225,7 +223,7 @@ def test_at_most_so_many_frames_are_scored_and_it_is_said(
     tmp_path: Path, wanted: int, scored: int
 ) -> None:
     clip = gray([20 + 4 * k for k in range(21)], tmp_path / "a.mkv")
-    result = compare(clip, drop=4, models=("blend",), frames=wanted)
+    result = compare(clip, drop=4, model=("blend",), frames=wanted)
     assert result.scored_frames == scored
     assert result.warnings == []
     assert result.methods["blend"]["psnr"] > 52
@@ -233,7 +231,7 @@ def test_at_most_so_many_frames_are_scored_and_it_is_said(
 
 def test_sequence_metrics(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 7, step=1)
-    result = compare(clip, models=("blend",), metrics=("xpsnr", "ms_ssim", "psnr"), frames=2)
+    result = compare(clip, model=("blend",), metrics=("xpsnr", "ms_ssim", "psnr"), frames=2)
     scores = result.methods["blend"]
     assert 20 < scores["xpsnr"] < 100
     assert scores["ms_ssim"] is None, "the picture is too small for it"
@@ -245,10 +243,10 @@ def test_sequence_metrics(tmp_path: Path) -> None:
 def test_vmaf(tmp_path: Path, pix_fmt: str) -> None:
     shown = [picture(k, 191, 129, pix_fmt, step=1) for k in range(7)]
     clip = write_clip(tmp_path / "a.mkv", shown, size=(191, 129), pix_fmt=pix_fmt)
-    result = compare(clip, models=("blend",), against=("hold",), metrics=("vmaf",))
+    result = compare(clip, model=("blend",), against=("hold",), metrics=("vmaf",))
     assert 0 < result.methods["hold"]["vmaf"] < result.methods["blend"]["vmaf"] <= 100
     still = write_clip(tmp_path / "b.mkv", [shown[0]] * 5, size=(191, 129), pix_fmt=pix_fmt)
-    assert compare(still, models=("hold",), metrics=("vmaf",)).methods["hold"]["vmaf"] > 95
+    assert compare(still, model=("hold",), metrics=("vmaf",)).methods["hold"]["vmaf"] > 95
 
 
 def test_without_the_extra_vmaf_says_what_to_install(
@@ -256,7 +254,7 @@ def test_without_the_extra_vmaf_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(CloudconvError, match=re.escape("pip install 'cloudconv[vmaf]'")):
-        compare(write_clip(tmp_path / "a.mkv", 5), models=("blend",), metrics=("vmaf",))
+        compare(write_clip(tmp_path / "a.mkv", 5), model=("blend",), metrics=("vmaf",))
 
 
 def test_a_program_without_the_filter_says_so(
@@ -267,7 +265,7 @@ def test_a_program_without_the_filter_says_so(
     program.chmod(0o755)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
     with pytest.raises(CloudconvError, match="No such filter: libvmaf"):
-        compare(write_clip(tmp_path / "a.mkv", 5), models=("blend",), metrics=("vmaf",))
+        compare(write_clip(tmp_path / "a.mkv", 5), model=("blend",), metrics=("vmaf",))
 
 
 @pytest.mark.parametrize(
@@ -283,7 +281,6 @@ def test_a_program_without_the_filter_says_so(
         {"horizon": 3, "frames": 2},
         {"horizon": 3, "metrics": ("xpsnr",)},
         {"horizon": 3, "scale": 0.5},
-        {"models": ("blend",), "scale": 0.5},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(asked: dict[str, Any]) -> None:
@@ -291,12 +288,17 @@ def test_settings_that_make_no_sense_are_refused(asked: dict[str, Any]) -> None:
         CompareSettings(input="in.mp4", **asked)
 
 
+def test_a_scale_that_no_method_takes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="none of blend"):
+        compare(write_clip(tmp_path / "a.mkv", 9), model=("blend",), scale=0.5)
+
+
 def test_a_clip_that_is_too_short_is_refused(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 3)
     with pytest.raises(InputError, match="at least 5"):
-        compare(clip, drop=4, models=("blend",))
+        compare(clip, drop=4, model=("blend",))
     with pytest.raises(InputError, match="at least 2"):
-        compare(write_clip(tmp_path / "b.mkv", 1), horizon=2, models=("hold",), against=("hold",))
+        compare(write_clip(tmp_path / "b.mkv", 1), horizon=2, model=("hold",), against=("hold",))
 
 
 # Forecasts
@@ -304,7 +306,7 @@ def test_a_clip_that_is_too_short_is_refused(tmp_path: Path) -> None:
 
 def test_forecasts_are_scored_on_what_really_came(tmp_path: Path) -> None:
     clip = gray([20 + 4 * k for k in range(16)], tmp_path / "a.mkv")
-    result = compare(clip, horizon=3, every=4, models=("linear",), against=("hold",))
+    result = compare(clip, horizon=3, every=4, model=("linear",), against=("hold",))
     expected = [(start + k, k + 1) for start in (2, 6, 10, 14) for k in range(3) if start + k < 16]
     assert [(row["index"], row["horizon"]) for row in result.per_frame] == expected
     assert {"linear", "hold"} <= set(result.methods)
@@ -319,7 +321,7 @@ def test_forecasts_are_scored_on_what_really_came(tmp_path: Path) -> None:
 
 def test_a_linear_trend_is_forecast_by_linear(tmp_path: Path) -> None:
     clip = gray([20 + 4 * k for k in range(16)], tmp_path / "a.mkv")
-    result = compare(clip, horizon=2, models=("linear",), against=("hold",))
+    result = compare(clip, horizon=2, model=("linear",), against=("hold",))
     assert result.methods["linear"]["1"]["psnr"] > result.methods["hold"]["1"]["psnr"] + 10
     assert result.as_json()["loses_to_hold"] == []
     assert "better than holding the last frame" in result.verdict
@@ -329,7 +331,7 @@ def test_forecasts_end_at_a_cut_and_none_starts_with_one_in_its_context(tmp_path
     shown = [picture(k, scene=int(k >= 11) * 3, step=1) for k in range(22)]
     clip = write_clip(tmp_path / "a.mkv", shown)
     result = compare(
-        clip, horizon=3, every=1, models=("linear",), against=("hold",), scene_cut="auto"
+        clip, horizon=3, every=1, model=("linear",), against=("hold",), scene_cut="auto"
     )
     assert result.cuts == [float(F(11, 24))]
     rows = {(row["index"] - row["horizon"], row["horizon"]) for row in result.per_frame}
@@ -353,7 +355,7 @@ def test_windows(total: int, most: int, step: int, data: st.DataObject) -> None:
 
 def test_frames_bounds_the_forecasts_too(tmp_path: Path) -> None:
     clip = gray([20 + 4 * k for k in range(30)], tmp_path / "a.mkv")
-    result = compare(clip, horizon=3, every=2, models=("linear",), frames=7)
+    result = compare(clip, horizon=3, every=2, model=("linear",), frames=7)
     assert (result.scored_frames, result.warnings) == (6, [])
 
 
@@ -365,13 +367,13 @@ def test_repeats_of_a_cadence_are_left_out(tmp_path: Path) -> None:
     content = [20 + 2 * k for k in range(80)]
     shown = [level for k, level in enumerate(content) for _ in range(1 + (k % 4 == 3))]
     clip = gray(shown, tmp_path / "a.mkv", rate=30)
-    result = compare(clip, models=("blend",), against=("hold",))
+    result = compare(clip, model=("blend",), against=("hold",))
     assert result.skipped_frames == 20
     assert result.scored_frames == 39
     assert min(row["blend"]["psnr"] for row in result.per_frame) == 100
     numbers = {row["index"] for row in result.per_frame}
     assert not numbers & {k for k in range(1, len(shown)) if shown[k] == shown[k - 1]}
-    ahead = compare(clip, horizon=2, models=("linear",), against=("hold",), metrics=("psnr",))
+    ahead = compare(clip, horizon=2, model=("linear",), against=("hold",), metrics=("psnr",))
     assert ahead.skipped_frames == 20
     assert ahead.methods["linear"]["1"]["psnr"] == 100
 
@@ -382,7 +384,7 @@ def test_repeats_are_left_out_by_other_processes_too(tmp_path: Path) -> None:
     shown = [level for k, level in enumerate(content) for _ in range(1 + (k % 4 == 3))]
     clip = gray(shown, tmp_path / "a.mkv", rate=30)
     own, shared = (
-        compare(clip, models=("blend",), against=("hold",), workers=who)
+        compare(clip, model=("blend",), against=("hold",), workers=who)
         for who in ("local", "local:1")
     )
     assert own.per_frame == shared.per_frame
@@ -390,7 +392,7 @@ def test_repeats_are_left_out_by_other_processes_too(tmp_path: Path) -> None:
 
 def test_a_part_is_compared(tmp_path: Path) -> None:
     clip = gray([20 + 2 * k for k in range(48)], tmp_path / "a.mkv", rate=24)
-    result = compare(clip, models=("blend",), start=F(1, 2), end=F(3, 2))
+    result = compare(clip, model=("blend",), start=F(1, 2), end=F(3, 2))
     times = [row["pts_seconds"] for row in result.per_frame]
     assert result.scored_frames == 11
     assert times == [float(F(12 + k, 24)) for k in range(1, 23, 2)]
@@ -400,10 +402,10 @@ def test_a_part_is_compared(tmp_path: Path) -> None:
 
 def test_the_verdict_is_about_the_one_that_was_asked_for(tmp_path: Path) -> None:
     clip = gray([20 + 4 * k for k in range(11)], tmp_path / "a.mkv")
-    result = compare(clip, models=("blend",), against=("hold",))
+    result = compare(clip, model=("blend",), against=("hold",))
     assert result.verdict.startswith("blend is")
     assert "than holding" in result.verdict
-    result = compare(clip, models=("hold",), against=("tiny",))
+    result = compare(clip, model=("hold",), against=("tiny",))
     assert "than tiny" in result.verdict or "as good as tiny" in result.verdict
     assert result.baseline == "tiny"
     assert result.loses_to_blend == [row["index"] for row in result.per_frame]
@@ -427,7 +429,7 @@ def test_memory_does_not_grow_with_the_clip(tmp_path: Path, asked: dict[str, int
         clip = gray([50 + k % 9 for k in range(frames)], tmp_path / f"{frames}.mkv")
         name = "blend" if "drop" in asked else "linear"
         tracemalloc.start()
-        compare(clip, models=(name,), metrics=("psnr",), **asked)
+        compare(clip, model=(name,), metrics=("psnr",), **asked)
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most
@@ -444,7 +446,7 @@ def test_a_report_holds_everything(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 11, step=1)
     folder = tmp_path / "deep" / "report"
     result = compare(
-        clip, drop=2, models=("tiny",), against=("hold",), report=folder, metrics=("psnr", "ssim")
+        clip, drop=2, model=("tiny",), against=("hold",), report=folder, metrics=("psnr", "ssim")
     )
     assert {path.name for path in folder.iterdir()} == REPORT
     assert [path.name for path in folder.parent.iterdir()] == ["report"]
@@ -459,9 +461,9 @@ def test_a_report_holds_everything(tmp_path: Path) -> None:
     page = (folder / "index.html").read_text("utf-8")
     assert result.verdict in page
     with pytest.raises(OutputError, match="-y"):
-        compare(clip, models=("tiny",), report=folder)
+        compare(clip, model=("tiny",), report=folder)
     before = (folder / "result.json").read_bytes()
-    compare(clip, models=("hold",), report=folder, overwrite=True)
+    compare(clip, model=("hold",), report=folder, overwrite=True)
     assert (folder / "result.json").read_bytes() != before
     assert {path.name for path in folder.iterdir()} == REPORT
 
@@ -473,7 +475,7 @@ def test_a_report_that_fails_leaves_nothing(
     clip = write_clip(tmp_path / "a.mkv", 5)
     folder = tmp_path / "report"
     if there:
-        compare(clip, models=("hold",), report=folder)
+        compare(clip, model=("hold",), report=folder)
         old = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def broken(*_: object) -> str:
@@ -481,7 +483,7 @@ def test_a_report_that_fails_leaves_nothing(
 
     monkeypatch.setattr("cloudconv.jobs.compare.report.render_report", broken)
     with pytest.raises(RuntimeError, match="no page"):
-        compare(clip, models=("tiny",), report=folder, overwrite=there)
+        compare(clip, model=("tiny",), report=folder, overwrite=there)
     if there:
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == old
     else:
@@ -491,16 +493,16 @@ def test_a_report_that_fails_leaves_nothing(
 def test_a_report_where_a_file_is(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 5)
     with pytest.raises(OutputError, match="is a file"):
-        compare(clip, models=("hold",), report=clip)
+        compare(clip, model=("hold",), report=clip)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 @pytest.mark.parametrize(
     "asked",
     [
-        {"drop": 2, "models": ("hold",), "against": ("tiny",), "scene_cut": "auto"},
-        {"drop": 2, "models": ("blend",)},
-        {"horizon": 2, "every": 2, "models": ("linear",)},
+        {"drop": 2, "model": ("hold",), "against": ("tiny",), "scene_cut": "auto"},
+        {"drop": 2, "model": ("blend",)},
+        {"horizon": 2, "every": 2, "model": ("linear",)},
     ],
     ids=["drop", "alone", "horizon"],
 )
@@ -527,8 +529,8 @@ def test_a_report_opens_in_a_browser(tmp_path: Path, asked: dict[str, Any]) -> N
 
 def test_scores_do_not_depend_on_the_other_methods(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 9, step=1)
-    alone = compare(clip, models=("tiny",), against=())
-    beside = compare(clip, models=("hold", "tiny"), against=(MINTERPOLATE,))
+    alone = compare(clip, model=("tiny",), against=())
+    beside = compare(clip, model=("hold", "tiny"), against=(MINTERPOLATE,))
     scores = [
         {key: score for key, score in result.methods["tiny"].items() if key != "seconds_per_frame"}
         for result in (alone, beside)
@@ -537,5 +539,5 @@ def test_scores_do_not_depend_on_the_other_methods(tmp_path: Path) -> None:
 
 
 def test_between_two_frames_that_are_the_same_the_model_is_not_asked(tmp_path: Path) -> None:
-    result = compare(write_clip(tmp_path / "a.mkv", [picture(0)] * 5), models=("tiny",))
+    result = compare(write_clip(tmp_path / "a.mkv", [picture(0)] * 5), model=("tiny",))
     assert result.methods["tiny"]["psnr"] == 100

@@ -16,16 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-import cloudconv
 from cloudconv.cli.app import app
 from cloudconv.errors import CloudconvError, InputError, SettingsError
 from cloudconv.jobs.compare import work as compare_work
 from cloudconv.jobs.compare.run import CompareResult, CompareSettings
 from cloudconv.jobs.compare.samples import Sample
-from cloudconv.jobs.compare.settings import MINTERPOLATE
+from cloudconv.jobs.compare.settings import MINTERPOLATE, CompareJob
 from cloudconv.jobs.compare.work import ScoreTask, ScoreWork, chunked, decoded
 from cloudconv.media.read.probe import probe
 from cloudconv.workers.events import Event, Tasks
+from tests.helpers import calls
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
 
 QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32", "threads": 1}
@@ -40,7 +40,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compare(clip: Path, **asked: Any) -> CompareResult:
-    return cloudconv.compare(clip, **{**QUICK, **asked})
+    return calls.compare(clip, **{**QUICK, **asked})
 
 
 def without_times(scores: dict[str, Any]) -> dict[str, Any]:
@@ -62,12 +62,12 @@ def assert_same(found: CompareResult, expected: CompareResult) -> None:
 @pytest.mark.parametrize(
     "asked",
     [
-        {"drop": 3, "models": ("tiny",), "against": ("hold", MINTERPOLATE)},
+        {"drop": 3, "model": ("tiny",), "against": ("hold", MINTERPOLATE)},
         pytest.param(
-            {"models": ("tiny",), "metrics": ("xpsnr", "psnr", "flicker", "ms_ssim"), "frames": 15},
+            {"model": ("tiny",), "metrics": ("xpsnr", "psnr", "flicker", "ms_ssim"), "frames": 15},
             marks=pytest.mark.slow,
         ),
-        {"horizon": 3, "every": 8, "models": ("linear",), "against": ("hold",)},
+        {"horizon": 3, "every": 8, "model": ("linear",), "against": ("hold",)},
     ],
     ids=["drop", "in order", "horizon"],
 )
@@ -86,7 +86,7 @@ def test_two_processes_find_the_same(clip: Path, asked: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 def test_a_report_is_the_same(clip: Path, tmp_path: Path) -> None:
-    asked: dict[str, Any] = {"models": ("tiny",), "against": (MINTERPOLATE, "hold"), "frames": 16}
+    asked: dict[str, Any] = {"model": ("tiny",), "against": (MINTERPOLATE, "hold"), "frames": 16}
     compare(clip, report=tmp_path / "alone", **asked)
     compare(clip, report=tmp_path / "shared", workers="local:2", **asked)
     tables = [(tmp_path / name / "frames.csv").read_text() for name in ("alone", "shared")]
@@ -107,7 +107,7 @@ def test_what_a_worker_cannot_do_is_one_sentence(clip: Path, tmp_path: Path) -> 
     weights = tmp_path / "w.safetensors"
     weights.write_bytes(b"no weights")
     with pytest.raises(CloudconvError, match=r"w\.safetensors"):
-        compare(clip, models=(str(weights),), workers="local:1")
+        compare(clip, model=(str(weights),), workers="local:1")
 
 
 def test_the_option(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def test_the_option(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (run.exit_code, asked[0].workers) == (1, "local:3")
     assert CliRunner().invoke(app, ["compare", str(clip), "--workers", "me"]).exit_code == 2
     with pytest.raises(SettingsError):
-        CompareSettings(input=clip, workers="local:2", device="cuda:all")
+        compare(clip, workers="local:2", device="cuda:all")
 
 
 def sample(numbers: Sequence[int], times: Sequence[F], *, scored: bool) -> Sample:
@@ -181,14 +181,14 @@ def test_what_is_scored_twice_counts_once(
 ) -> None:
     monkeypatch.setenv("CLOUDCONV_TEST_DIED", str(tmp_path / "died"))
     monkeypatch.setattr(compare_work, "ScoreWork", Dies)
-    asked: dict[str, Any] = {"drop": 3, "models": ("hold",), "against": (MINTERPOLATE,)}
+    asked: dict[str, Any] = {"drop": 3, "model": ("hold",), "against": (MINTERPOLATE,)}
     shared = compare(clip, workers="local:2", **asked)
     assert (tmp_path / "died").exists()
     assert_same(shared, compare(clip, **asked))
 
 
 def test_a_task_goes_by_the_files_of_its_machine(clip: Path) -> None:
-    settings = CompareSettings(input=clip, models=("tiny",), **QUICK)
+    settings = CompareJob(input=clip, model=("tiny",), **QUICK)
     work = ScoreWork(settings, 1)
     models = {"tiny": "tiny", "own": "w.safetensors"}
     task = ScoreTask((), probe(clip), models)

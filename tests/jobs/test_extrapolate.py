@@ -12,18 +12,18 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from cloudconv.cli.extrapolate import extrapolate as command
+from cloudconv.cli.app import app
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
 from cloudconv.jobs import extrapolate as job
 from cloudconv.jobs.extend.context import WINDOW, carried_on
-from cloudconv.jobs.extrapolate import ExtrapolatePlan, ExtrapolateResult, ExtrapolateSettings
+from cloudconv.jobs.extrapolate import ExtrapolatePlan, ExtrapolateResult
 from cloudconv.media.read.source import Source
-from cloudconv.media.write.sink import EncodeSettings
+from cloudconv.settings import ExtrapolateSettings
+from tests.helpers import calls
 from tests.helpers.factory import (
     packets_of,
     picture,
@@ -33,8 +33,8 @@ from tests.helpers.factory import (
     write_clip,
 )
 
-LOSSLESS = EncodeSettings(encoder="ffv1")
-EXACT = EncodeSettings(encoder="libx264", crf=0)
+LOSSLESS = {"encoder": "ffv1"}
+EXACT = {"encoder": "libx264", "crf": 0}
 Planes = list[np.ndarray[Any, Any]]
 
 
@@ -43,7 +43,7 @@ def forecast(path: Path, out: str, **given: Any) -> ExtrapolateResult:
     given.setdefault("encode", LOSSLESS if out.endswith(".mkv") else EXACT)
     if "seconds" not in given:
         given.setdefault("frames", 4)
-    return job.run(ExtrapolateSettings(input=path, output=path.with_name(out), **given))
+    return job.run(ExtrapolateSettings(path, path.with_name(out), **calls.flat(given)))
 
 
 def same(a: Planes, b: Planes) -> bool:
@@ -283,10 +283,10 @@ def test_progress_is_told(tmp_path: Path) -> None:
     [
         ({"frames": None}, "got neither"),
         ({"seconds": F(1)}, "got both"),
-        ({"frames": 0}, "1 or more"),
+        ({"frames": 0}, "from 1 to"),
         ({"frames": None, "seconds": F(0)}, "above 0"),
         ({"at": F(0)}, "above 0"),
-        ({"scene_cut": 2.0}, "between 0 and 1"),
+        ({"scene_cut": 2.0}, "from 0 to 1"),
     ],
 )
 def test_settings_that_make_no_sense(wrong: dict[str, Any], message: str) -> None:
@@ -342,19 +342,19 @@ def test_a_slipped_beat_does_not_end_the_rhythm() -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 8)
-    app = typer.Typer()
-    app.command()(command)
     out = str(tmp_path / "b.mkv")
     result = CliRunner().invoke(
-        app, [str(clip), out, "--frames", "3", "--model", "linear", "--json"]
+        app, ["extrapolate", str(clip), out, "--frames", "3", "--model", "linear", "--json"]
     )
     assert result.exit_code == 0, result.output
     assert '"new_frames": 3' in result.stdout
     assert '"context_frames": 2' in result.stdout
     assert len(read_planes(out)) == 11
-    dry = CliRunner().invoke(app, [str(clip), "--seconds", "0.5", "--model", "linear", "--dry-run"])
+    dry = CliRunner().invoke(
+        app, ["extrapolate", str(clip), "--seconds", "0.5", "--model", "linear", "--dry-run"]
+    )
     assert dry.exit_code == 0, dry.output
     assert "12, from 0.3 s on" in dry.stdout
-    assert CliRunner().invoke(app, [str(clip)]).exit_code == 2
-    both = CliRunner().invoke(app, [str(clip), "--frames", "1", "--seconds", "1"])
+    assert CliRunner().invoke(app, ["extrapolate", str(clip)]).exit_code == 2
+    both = CliRunner().invoke(app, ["extrapolate", str(clip), "--frames", "1", "--seconds", "1"])
     assert both.exit_code == 2

@@ -13,7 +13,7 @@ import pytest
 
 import cloudconv
 from cloudconv.errors import CloudconvError, EncoderError, InputError, OutputError, SettingsError
-from cloudconv.media.write.sink import EncodeSettings
+from tests.helpers import calls
 from tests.helpers.factory import (
     packets_of,
     picture,
@@ -23,13 +23,13 @@ from tests.helpers.factory import (
     write_clip,
 )
 
-LOSSLESS = EncodeSettings(encoder="ffv1")
-EXACT = EncodeSettings(encoder="libx264", crf=0)
+LOSSLESS = {"encoder": "ffv1"}
+EXACT = {"encoder": "libx264", "crf": 0}
 
 
 def interp(path: Path, out: str, **settings: Any) -> Any:
     settings.setdefault("model", "blend")
-    return cloudconv.interpolate(path, path.with_name(out), **settings)
+    return calls.interpolate(path, path.with_name(out), **settings)
 
 
 def duration_of(path: Path) -> F:
@@ -71,7 +71,7 @@ def test_milliseconds_of_matroska_come_out_exact_in_mp4(tmp_path: Path, rate: F)
     ],
 )
 def test_source_frames_are_bit_identical_at_their_own_time(
-    tmp_path: Path, suffix: str, codec: str, options: dict[str, str], encode: EncodeSettings
+    tmp_path: Path, suffix: str, codec: str, options: dict[str, str], encode: dict[str, Any]
 ) -> None:
     clip = write_clip(tmp_path / f"a{suffix}", 10, rate=25, codec=codec, options=options)
     interp(clip, f"b{suffix}", factor=3, encode=encode, model="tiny")
@@ -313,7 +313,7 @@ def test_default_names_say_what_was_done(tmp_path: Path) -> None:
         ({"fps": 60}, "a_60fps.mp4"),
         ({"slowmo": 4}, "a_slow4.mp4"),
     ]:
-        result = cloudconv.interpolate(clip, model="blend", **request)  # type: ignore[arg-type]
+        result = calls.interpolate(clip, model="blend", **request)  # type: ignore[arg-type]
         assert Path(result.output) == tmp_path / name
         assert (tmp_path / name).exists()
 
@@ -326,7 +326,7 @@ def test_an_old_result_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
         interp(clip, "b.mp4", factor=2)
     assert target.read_bytes() == b"precious"
     with pytest.raises(CloudconvError):
-        interp(clip, "b.mp4", factor=2, overwrite=True, encode=EncodeSettings(encoder="nonesuch"))
+        interp(clip, "b.mp4", factor=2, overwrite=True, encode={"encoder": "nonesuch"})
     assert target.read_bytes() == b"precious"
     interp(clip, "b.mp4", factor=2, overwrite=True)
     assert len(read_times(target)) == 8
@@ -363,15 +363,15 @@ def test_a_bad_input_gets_one_clear_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("out", "encode", "said"),
     [
-        ("b.mp4", EncodeSettings(encoder="nonesuch"), "nonesuch"),
-        ("b.mp4", EncodeSettings(options=(("nonesuch", "1"),)), "nonesuch"),
-        ("b.webm", EncodeSettings(encoder="libx264"), "WebM"),
-        ("b.mp4", EncodeSettings(encoder="prores_ks"), "prores_ks"),
-        ("b.xyz", EncodeSettings(), "xyz"),
+        ("b.mp4", {"encoder": "nonesuch"}, "nonesuch"),
+        ("b.mp4", {"encoder_option": {"nonesuch": 1}}, "nonesuch"),
+        ("b.webm", {"encoder": "libx264"}, "WebM"),
+        ("b.mp4", {"encoder": "prores_ks"}, "prores_ks"),
+        ("b.xyz", {}, "xyz"),
     ],
 )
 def test_a_bad_output_is_refused_before_any_work(
-    tmp_path: Path, out: str, encode: EncodeSettings, said: str
+    tmp_path: Path, out: str, encode: dict[str, Any], said: str
 ) -> None:
     clip = write_clip(tmp_path / "a.mp4", 4, codec="libx264")
     with pytest.raises(OutputError, match=said):
@@ -390,9 +390,7 @@ def test_the_input_is_never_overwritten(tmp_path: Path) -> None:
 def test_an_encoder_that_cannot_hold_the_format_is_named(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4, pix_fmt="yuv422p")
     with pytest.raises(EncoderError, match="libsvtav1"):
-        interp(
-            clip, "b.mkv", factor=2, encode=EncodeSettings(encoder="libsvtav1", pix_fmt="yuv422p")
-        )
+        interp(clip, "b.mkv", factor=2, encode={"encoder": "libsvtav1", "pix_fmt": "yuv422p"})
 
 
 def test_corrupt_packets_are_counted_and_the_rest_is_kept(tmp_path: Path) -> None:

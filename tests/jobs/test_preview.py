@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from fractions import Fraction as F
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from PIL import Image
 
 import cloudconv
-from cloudconv.errors import OutputError
+from cloudconv.errors import CloudconvError
 from cloudconv.jobs.interp import preview as module
 from cloudconv.jobs.interp.preview import Preview
 from cloudconv.media.frame import ColorTags, Frame
@@ -74,7 +73,8 @@ def test_a_picture_that_cannot_be_written_is_only_told(tmp_path: Path, clock: li
     folder = tmp_path / "gone"
     folder.mkdir()
     preview = Preview(folder / "now.jpg")
-    shutil.rmtree(folder)
+    folder.rmdir()
+    folder.touch()
     for _ in range(3):
         preview.show(frame())
         clock[0] += 2
@@ -95,14 +95,24 @@ def test_a_run_leaves_a_picture(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv", "b.mkv", "now.jpg"]
 
 
-@pytest.mark.parametrize("name", ["gone/now.jpg", "now.png", "a.mkv", "folder.jpg"])
+@pytest.mark.parametrize("name", ["now.png", "a.mkv", "b.mkv/now.jpg"])
 def test_a_bad_name_is_refused_before_any_work(tmp_path: Path, name: str) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4, rate=24)
     before = clip.read_bytes()
-    (tmp_path / "folder.jpg").mkdir()
-    with pytest.raises(OutputError, match="preview"):
+    other = write_clip(tmp_path / "b.mkv", 2)
+    with pytest.raises(CloudconvError, match="preview"):
         cloudconv.interpolate(
-            clip, tmp_path / "b.mkv", model="blend", factor=F(2), preview=tmp_path / name
+            clip, tmp_path / "c.mkv", model="blend", factor=F(2), preview=tmp_path / name
         )
     assert clip.read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv", "folder.jpg"]
+    assert sorted(tmp_path.iterdir()) == [clip, other]
+
+
+def test_a_missing_folder_is_made_and_a_folder_gets_the_default_name(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 4, rate=24)
+    for preview in (tmp_path / "new" / "now.jpg", f"{tmp_path}/more/", tmp_path / "more"):
+        cloudconv.interpolate(
+            clip, tmp_path / "b.mkv", model="blend", factor=2, preview=preview, overwrite=True
+        )
+    made = [path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("*/*.jpg")]
+    assert sorted(made) == ["more/a_preview.jpg", "new/now.jpg"]

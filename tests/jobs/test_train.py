@@ -31,7 +31,9 @@ from cloudconv.errors import (
 from cloudconv.files import Claim
 from cloudconv.jobs import train
 from cloudconv.models import registry
+from cloudconv.settings import TrainSettings
 from cloudconv.training.loop import Progress, Tick
+from cloudconv.training.settings import resolve
 from tests.helpers.trainees import AGAIN, AHEAD, COARSE, DUEL, MIDDLE, PREDICT, moving, offer
 
 
@@ -46,7 +48,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(moving(tmp_path_factory.mktemp("clips") / "moving.mkv", 60))
 
 
-def settings(clip: str, weights_file: Path, **changes: Any) -> train.TrainSettings:
+def settings(clip: str, weights_file: Path, **changes: Any) -> TrainSettings:
     given: dict[str, Any] = {
         "clips": (clip,),
         "model": PREDICT.name,
@@ -64,7 +66,7 @@ def settings(clip: str, weights_file: Path, **changes: Any) -> train.TrainSettin
         "device": "cpu",
         "threads": 1,
     }
-    return train.TrainSettings(**(given | changes))
+    return TrainSettings(**(given | changes))
 
 
 def losses_of(run: Callable[[Callable[[Progress], None]], object]) -> dict[int, float]:
@@ -313,7 +315,8 @@ def test_mistakes_are_said_clearly(clip: str, tmp_path: Path) -> None:
         ({"model": MIDDLE.name, "gap": 3}, SettingsError, "even gap"),
         ({"loss": "l1+adversarial"}, SettingsError, "no discriminators"),
         ({"train_part": "0:1", "val_part": None}, SettingsError, "nothing to validate on"),
-        ({"output": str(tmp_path / "no" / "p.safetensors")}, OutputError, "does not exist"),
+        ({"output": str(other / "p.safetensors")}, OutputError, "is not a folder"),
+        ({"loss": "nonsense"}, SettingsError, "There is no loss"),
     ]
     if not torch.cuda.is_available():
         cases.append(({"device": "cuda"}, DeviceError, "no working CUDA GPU"))
@@ -332,13 +335,12 @@ def test_mistakes_are_said_clearly(clip: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"steps": 0}, "`steps` must be above 0"),
+        ({"steps": 0}, "`steps` must be a whole number from 1"),
         ({"steps": 5, "minutes": 1}, "not both"),
-        ({"noise": -1}, "`noise` must not be negative"),
+        ({"noise": -1}, "`noise` must be a number of 0 or more"),
         ({"interval": (3, 1)}, "interval"),
         ({"ema": 1}, "ema"),
         ({"output": "weights.pt"}, "safetensors"),
-        ({"loss": "nonsense"}, "There is no loss"),
     ],
 )
 def test_settings_that_make_no_sense(changes: dict[str, Any], said: str) -> None:
@@ -351,37 +353,37 @@ def test_recipes(clip: str, tmp_path: Path) -> None:
     recipe.write_text(
         f'model = "{PREDICT.name}"\nclips = ["{clip}"]\nsteps = 7\ninterval = [1, 2]\n'
     )
-    read = train.settings_from(recipe, seed=3)
+    read = resolve(TrainSettings(recipe=recipe, seed=3))
     assert (read.steps, read.seed, read.interval) == (7, 3, (1, 2))
     assert read.output == f"{PREDICT.name}_trained.safetensors"
-    assert train.settings_from(recipe, minutes=2.0).steps is None
+    assert resolve(TrainSettings(recipe=recipe, minutes=2.0)).steps is None
     recipe.write_text("stepps = 7\n")
     with pytest.raises(SettingsError, match="'stepps'"):
-        train.settings_from(recipe)
+        resolve(TrainSettings(recipe=recipe))
     recipe.write_text("steps = \n")
     with pytest.raises(SettingsError, match="no TOML"):
-        train.settings_from(recipe)
+        resolve(TrainSettings(recipe=recipe))
     with pytest.raises(InputError, match="cannot be read"):
-        train.settings_from(tmp_path / "none.toml")
-    with pytest.raises(SettingsError, match="does not fit"):
-        train.settings_from(None, model=PREDICT.name)
+        resolve(TrainSettings(recipe=tmp_path / "none.toml"))
+    with pytest.raises(SettingsError, match="Name clips"):
+        TrainSettings(model=PREDICT.name)
 
 
 def test_what_suits_the_model_unless_something_else_is_given(tmp_path: Path) -> None:
-    usual = train.settings_from(clips=["c.mp4"], init="voxelflow", minutes=5.0)
+    usual = resolve(TrainSettings("c.mp4", init="voxelflow", minutes=5.0))
     suits = registry.spec("voxelflow").training
     assert suits
     assert {name: getattr(usual, name) for name in suits} == suits
-    assert train.settings_from(clips=["c.mp4"], init="voxelflow", loss="l1").loss == "l1"
+    assert resolve(TrainSettings("c.mp4", init="voxelflow", loss="l1")).loss == "l1"
     recipe = tmp_path / "r.toml"
     recipe.write_text('model = "voxelflow"\nclips = ["c.mp4"]\n')
-    assert train.settings_from(recipe).loss == "charbonnier"
+    assert resolve(TrainSettings(recipe=recipe)).loss == "charbonnier"
 
 
 def test_the_recipes_that_ship_make_sense() -> None:
     folder = weights.weights_folder() / "recipes"
     for recipe in folder.glob("*.toml"):
-        read = train.settings_from(recipe)
+        read = resolve(TrainSettings(recipe=recipe))
         assert read.steps is not None, f"{recipe.name} must not depend on how fast a machine is"
         assert registry.spec(read.model, read.task).name == read.model
 

@@ -12,9 +12,8 @@ import pytest
 from PIL import Image
 
 import cloudconv
-from cloudconv.errors import InputError, OutputError
+from cloudconv.errors import InputError
 from cloudconv.media.write.encoders import Choice
-from cloudconv.media.write.target import picture_pattern
 from cloudconv.media.write.writers import PictureWriter
 from tests.helpers.factory import read_times, write_clip
 
@@ -93,14 +92,13 @@ def test_a_pattern_gives_one_still_a_frame(pictures: Path, tmp_path: Path, suffi
             assert abs(red - 60 * number) <= (3 if suffix == "webp" else 0)
 
 
-def test_a_name_that_ends_in_a_slash_is_a_folder_of_pictures(pictures: Path) -> None:
-    out = f"{pictures.with_name('out')}/"
-    assert make(pictures, out) == Path(out) / "%06d.png"
-    assert len(list(Path(out).iterdir())) == 8
-    with pytest.raises(OutputError, match="exist already"):
-        make(pictures, out)
-    (Path(out) / "notes.txt").touch()
-    assert picture_pattern(out, ".png") is None
+def test_a_name_that_ends_in_a_slash_is_a_folder_for_the_default_name(
+    pictures: Path, tmp_path: Path
+) -> None:
+    for out in (f"{tmp_path}/new/", tmp_path / "new"):
+        made = make(pictures, out, overwrite=True)
+        assert made == tmp_path / "new" / f"{pictures.name}_x2.mp4"
+        assert made.is_file()
 
 
 def test_a_folder_of_pictures_is_made_with_those_above_it(pictures: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.models.cloud import CLOUD_BEST, CLOUD_FAST, CLOUD_TURBO
 from cloudconv.models.rife import IFNet
+from cloudconv.settings import TrainSettings
 from tests.helpers.trainees import moving
 
 OURS = (CLOUD_BEST.name, CLOUD_FAST.name, CLOUD_TURBO.name)
@@ -172,7 +173,7 @@ def test_the_last_exit_is_the_result_and_the_one_before_it_a_shorter_network() -
 def test_they_can_be_trained_further(name: str, init: str, tmp_path: Path) -> None:
     clip = moving(tmp_path / "moving.mkv", 24, size=(160, 128))
     result = train.run(
-        train.settings_from(
+        TrainSettings(
             clips=(str(clip),),
             model=name,
             init=init,

@@ -14,31 +14,31 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import cloudconv
 from cloudconv.cli import output
 from cloudconv.cli.app import app
 from cloudconv.errors import CloudconvError
+from tests.helpers import calls
 from tests.helpers.factory import read_times, write_clip
 from tests.helpers.trainees import MIDDLE, moving, offer
 
 BLEND = {"factor": 2, "model": "blend"}
 MAKERS: dict[str, Callable[..., Any]] = {
-    "video": lambda clip, out, tell: cloudconv.interpolate(
+    "video": lambda clip, out, tell: calls.interpolate(
         clip, out / "o.mkv", on_progress=tell, **BLEND
     ),
-    "gif": lambda clip, out, tell: cloudconv.interpolate(
+    "gif": lambda clip, out, tell: calls.interpolate(
         clip, out / "o.gif", on_progress=tell, **BLEND
     ),
-    "pictures": lambda clip, out, tell: cloudconv.interpolate(
+    "pictures": lambda clip, out, tell: calls.interpolate(
         clip, out / "o/%03d.png", on_progress=tell, **BLEND
     ),
-    "forecast": lambda clip, out, tell: cloudconv.extrapolate(
+    "forecast": lambda clip, out, tell: calls.extrapolate(
         clip, out / "o.mkv", model="linear", frames=2, on_progress=tell
     ),
-    "dream": lambda clip, out, tell: cloudconv.dream(
+    "dream": lambda clip, out, tell: calls.dream(
         clip, out / "o.mkv", mode="flow", frames=2, report=out / "look", on_progress=tell
     ),
-    "comparison": lambda clip, out, tell: cloudconv.compare(
+    "comparison": lambda clip, out, tell: calls.compare(
         clip, model="blend", report=out / "look", on_progress=tell
     ),
 }
@@ -73,10 +73,10 @@ def test_nothing_is_made_of_an_input_that_changes(clip: Path, tmp_path: Path, wh
 
 
 def test_so_it_is_with_pictures(tmp_path: Path, clip: Path) -> None:
-    cloudconv.interpolate(clip, tmp_path / "in/%03d.png", **BLEND)
+    calls.interpolate(clip, tmp_path / "in/%03d.png", **BLEND)
     first, *_, last = sorted((tmp_path / "in").iterdir())
     with pytest.raises(CloudconvError, match=r"in was changed while it was read"):
-        cloudconv.interpolate(
+        calls.interpolate(
             tmp_path / "in", tmp_path / "o.gif",
             on_progress=once(lambda: shutil.copyfile(first, last) and None), **BLEND,
         )  # fmt: skip
@@ -111,7 +111,7 @@ def trainee(monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_training_says_which_clip_was_changed(tmp_path: Path, trainee: str) -> None:
     clip = moving(tmp_path / "a.mkv", 40)
-    result = cloudconv.train(
+    result = calls.train(
         [clip], output=tmp_path / "mine.safetensors", model=trainee, steps=4, crop=32, batch=2,
         val_part="0.5:1", threads=1, on_progress=once(lambda: os.utime(clip, (1, 1))),
     )  # fmt: skip

@@ -20,11 +20,12 @@ from cloudconv import files, weights
 from cloudconv.errors import OutputError, TakenError
 from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp import run as interp
-from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.media.carry.copier import Copier
 from cloudconv.media.write.target import Part
 from cloudconv.report import ReportFolder
 from cloudconv.segments import store
+from cloudconv.settings import InterpManySettings, InterpSettings
+from tests.helpers import calls
 from tests.helpers.factory import read_times, write_clip
 
 BLEND = {"factor": 2, "model": "blend"}
@@ -54,7 +55,7 @@ def test_no_output_is_an_input_of_the_batch(clip: Path, tmp_path: Path, link: An
         link(other, tmp_path / "a_x2.mp4")
     before = other.read_bytes()
     every = batch.each_input(
-        InterpSettings(input=clip, overwrite=True, **BLEND), [str(clip), str(other)], tmp_path
+        InterpManySettings([clip, other], out_dir=tmp_path, overwrite=True, **BLEND)
     )
     came: dict[int, Any] = {}
     batch.run(every, came.__setitem__)
@@ -93,9 +94,9 @@ def test_no_output_is_a_file_that_any_option_reads(
     adapting = {"adapt": 0.02, "overwrite": True}
     out = tmp_path / "o.mkv"
     for attempt in (
-        lambda: cloudconv.compare(clip, against=str(other), save_model=own, **adapting),
-        lambda: cloudconv.compare(video, against="blend", save_model=video_too, **adapting),
-        lambda: cloudconv.interpolate(video, out, factor=2, save_model=video_too, **adapting),
+        lambda: calls.compare(clip, against=str(other), save_model=own, **adapting),
+        lambda: calls.compare(video, against="blend", save_model=video_too, **adapting),
+        lambda: calls.interpolate(video, out, factor=2, save_model=video_too, **adapting),
         lambda: trained(clip, recipe_too, recipe=recipe),
         lambda: trained(clip, own, val=[video], init=str(other)),
         lambda: trained(clip, video_too, val=[video]),
@@ -112,7 +113,7 @@ def test_a_report_is_not_the_video_that_it_is_of(clip: Path, tmp_path: Path) -> 
     (tmp_path / "look").mkdir()
     os.link(clip, tmp_path / "look" / "index.html")
     for attempt in (
-        lambda: cloudconv.dream(
+        lambda: calls.dream(
             clip, tmp_path / "o.mkv", frames=2, report=tmp_path / "look", overwrite=True
         ),
         lambda: compared(clip, tmp_path / "look", overwrite=True),
@@ -123,7 +124,7 @@ def test_a_report_is_not_the_video_that_it_is_of(clip: Path, tmp_path: Path) -> 
 
 def test_a_broken_input_beside_it_is_no_reason_to_fail(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    made, failed = cloudconv.interpolate(
+    made, failed = cloudconv.interpolate_many(
         [clip, tmp_path / "empty"], out_dir=tmp_path / "out", **BLEND
     )
     assert made.output_frames == 12
@@ -131,13 +132,11 @@ def test_a_broken_input_beside_it_is_no_reason_to_fail(clip: Path, tmp_path: Pat
 
 
 MAKERS = {
-    "video": lambda clip, out: cloudconv.interpolate(clip, out / "o.mkv", **BLEND),
-    "gif": lambda clip, out: cloudconv.interpolate(clip, out / "o.gif", **BLEND),
-    "pictures": lambda clip, out: cloudconv.interpolate(clip, out / "o/%03d.png", **BLEND),
-    "forecast": lambda clip, out: cloudconv.extrapolate(
-        clip, out / "o.mkv", model="linear", frames=2
-    ),
-    "dream": lambda clip, out: cloudconv.dream(clip, out / "o.mkv", mode="flow", frames=2),
+    "video": lambda clip, out: calls.interpolate(clip, out / "o.mkv", **BLEND),
+    "gif": lambda clip, out: calls.interpolate(clip, out / "o.gif", **BLEND),
+    "pictures": lambda clip, out: calls.interpolate(clip, out / "o/%03d.png", **BLEND),
+    "forecast": lambda clip, out: calls.extrapolate(clip, out / "o.mkv", model="linear", frames=2),
+    "dream": lambda clip, out: calls.dream(clip, out / "o.mkv", mode="flow", frames=2),
 }
 
 
@@ -182,7 +181,7 @@ def test_links_in_a_work_folder_are_not_followed(clip: Path, tmp_path: Path) -> 
     work.mkdir()
     for name in ("plan.json", "plan.json.part", "segments.jsonl", "lock", "x.packets"):
         (work / name).symlink_to(precious)
-    cloudconv.interpolate(clip, tmp_path / "o.mkv", **BLEND)
+    calls.interpolate(clip, tmp_path / "o.mkv", **BLEND)
     assert len(os.listdir(work)) == 5
     assert precious.read_text() == "precious"
     assert read_times(tmp_path / "o.mkv")
@@ -193,7 +192,7 @@ def test_what_a_killed_run_left_goes_with_the_next(clip: Path, tmp_path: Path) -
     files.fresh(target)
     (files.fresh(target, folder=True) / "a").touch()
     files.fresh(tmp_path / "other.gif")
-    cloudconv.interpolate(clip, target, **BLEND)
+    calls.interpolate(clip, target, **BLEND)
     (left,) = tmp_path.glob(".*")
     assert left.name.startswith(files.own_name(tmp_path / "other.gif"))
 
@@ -235,7 +234,7 @@ def test_a_preview_never_replaces_what_is_read(tmp_path: Path) -> None:
     before = holdings(folder)
     for name in ("fr/002.jpg", "fr/new.jpg"):
         with pytest.raises(OutputError, match=r"preview|input"):
-            cloudconv.interpolate(
+            calls.interpolate(
                 folder, tmp_path / "o.mkv", preview=tmp_path / name, overwrite=True, **BLEND
             )
     assert holdings(folder) == before
@@ -247,12 +246,12 @@ def test_a_preview_replaces_previews_only(clip: Path, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(shown)
     before = shown.read_bytes()
     with pytest.raises(OutputError, match=r"preview .* exists already; use -y"):
-        cloudconv.interpolate(clip, tmp_path / "o.mkv", preview=shown, **BLEND)
+        calls.interpolate(clip, tmp_path / "o.mkv", preview=shown, **BLEND)
     assert shown.read_bytes() == before
-    cloudconv.interpolate(clip, tmp_path / "o.mkv", preview=shown, overwrite=True, **BLEND)
+    calls.interpolate(clip, tmp_path / "o.mkv", preview=shown, overwrite=True, **BLEND)
     assert shown.read_bytes() != before
     # The same command carries on: what it has left itself is in nobody's way.
-    cloudconv.interpolate(clip, tmp_path / "p.mkv", preview=shown, **BLEND)
+    calls.interpolate(clip, tmp_path / "p.mkv", preview=shown, **BLEND)
 
 
 @pytest.mark.parametrize(
@@ -264,14 +263,14 @@ def test_a_plan_of_another_shape_is_begun_anew(clip: Path, tmp_path: Path, text:
     (work / "cloudconv").touch()
     (work / "plan.json").write_text(text)
     (work / "segments.jsonl").write_text(json.dumps({"number": "x"}) + "\n[]\n")
-    result = cloudconv.interpolate(clip, tmp_path / "o.mkv", **BLEND)
+    result = calls.interpolate(clip, tmp_path / "o.mkv", **BLEND)
     assert not result.resumed
     assert any("cannot be carried on" in message for message in map(str, result.warnings))
     assert not work.exists()
 
 
 def compared(clip: Path, folder: Path, **given: Any) -> Any:
-    return cloudconv.compare(clip, models=("blend",), against=("hold",), report=folder, **given)
+    return calls.compare(clip, model=("blend",), against=("hold",), report=folder, **given)
 
 
 def test_a_report_never_replaces_the_video_that_it_is_of(tmp_path: Path) -> None:
@@ -322,14 +321,14 @@ def test_a_report_that_appears_meanwhile_is_kept(
 
 KILLED = """
 import os, sys
-from cloudconv import interpolate
+from cloudconv import interpolate_many
 from cloudconv.media.write.target import Part
 commit = Part.commit
 def killed(part):
     commit(part)
     os._exit(9)
 Part.commit = killed
-interpolate([sys.argv[1]], out_dir=sys.argv[2], model="blend", fps=48)
+interpolate_many([sys.argv[1]], out_dir=sys.argv[2], model="blend", fps=48)
 """
 
 
@@ -339,20 +338,20 @@ def test_a_kill_right_after_the_output_has_its_name_leaves_nothing(
     clip: Path, tmp_path: Path, what: str
 ) -> None:
     if what == "gif":
-        cloudconv.interpolate(clip, tmp_path / "a.gif", model="blend", fps=36)
+        calls.interpolate(clip, tmp_path / "a.gif", model="blend", fps=36)
         clip = tmp_path / "a.gif"
     killed = subprocess.run([sys.executable, "-c", KILLED, clip, tmp_path / "o"], check=False)
     assert killed.returncode == 9
     (made,) = (tmp_path / "o").glob("a_48fps.*[!k]")
     before = made.read_bytes()
     (tmp_path / "o" / f"{files.own_name(made)}-0123456789abcdef.part").touch()
-    given = InterpSettings(input=clip, model="blend", fps=F(48))
+    given = InterpManySettings([clip], out_dir=tmp_path / "o", model="blend", fps=F(48))
     came: dict[int, Any] = {}
-    batch.run(batch.each_input(given, [str(clip)], tmp_path / "o"), came.__setitem__)
+    batch.run(batch.each_input(given), came.__setitem__)
     assert isinstance(came[0], batch.Exists)
     assert sorted(os.listdir(tmp_path / "o")) == [".cloudconv.jsonl", made.name]
     with pytest.raises(OutputError, match="exists already"):
-        cloudconv.interpolate(clip, made, model="blend", fps=48)
+        calls.interpolate(clip, made, model="blend", fps=48)
     assert made.read_bytes() == before
 
 
@@ -372,9 +371,9 @@ def test_the_disk_is_looked_at_before_the_join(
     with monkeypatch.context() as patched:
         patched.setattr(store, "disk_usage", lambda _: full)
         with pytest.raises(OutputError, match=r"while they are joined, and 0\.0 MB are free.* the"):
-            cloudconv.interpolate(clip, tmp_path / "o.mkv", **BLEND)
+            calls.interpolate(clip, tmp_path / "o.mkv", **BLEND)
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "o.mkv.work"]
-    assert cloudconv.interpolate(clip, tmp_path / "o.mkv", **BLEND).resumed
+    assert calls.interpolate(clip, tmp_path / "o.mkv", **BLEND).resumed
 
 
 @pytest.mark.full
@@ -411,9 +410,9 @@ def test_a_track_that_cannot_be_muxed_is_known_before_the_first_frame(
     with monkeypatch.context() as patched:
         patched.setattr(Copier, "until", broken)
         with pytest.raises(OutputError) as raised:
-            cloudconv.interpolate(clip, tmp_path / f"o{suffix}", on_progress=seen.append, **BLEND)
+            calls.interpolate(clip, tmp_path / f"o{suffix}", on_progress=seen.append, **BLEND)
     assert not seen
     assert "carries on" not in str(raised.value)
     assert os.listdir(tmp_path) == [clip.name]
-    made = cloudconv.interpolate(clip, tmp_path / f"o{suffix}", **BLEND)
+    made = calls.interpolate(clip, tmp_path / f"o{suffix}", **BLEND)
     assert made.warnings == []

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import cloudconv
 from cloudconv.cli.app import app
+from tests.helpers import calls
 from tests.helpers.factory import read_times, write_clip
 
 BLEND = {"factor": 2, "model": "blend"}
@@ -46,7 +47,7 @@ def test_an_output_may_have_the_longest_name(
     names = [long(".mkv", length, letter), long(".gif", length, letter)]
     for name in names:
         with pytest.raises(KeyboardInterrupt):
-            cloudconv.interpolate(clip, out / name, on_progress=stop, **BLEND)
+            calls.interpolate(clip, out / name, on_progress=stop, **BLEND)
         assert os.listdir(out) == []
         cloudconv.interpolate(clip, out / name, **BLEND)
         assert os.listdir(out) == [name]
@@ -60,7 +61,7 @@ def test_so_may_weights(clip: Path, tmp_path: Path) -> None:
     name = long(".safetensors")
     given = {"model": "tiny", "steps": 2, "crop": 32, "batch": 2, "val_part": "0.5:1", "gap": 2}
     with pytest.raises(KeyboardInterrupt, match="kept in"):
-        cloudconv.train([clip], output=out / name, on_progress=stop, **given)
+        calls.train([clip], output=out / name, on_progress=stop, **given)
     assert len(os.listdir(out)) == 2
     assert cloudconv.train([clip], output=out / name, **given).resumed
     assert os.listdir(out) == [name]
@@ -78,7 +79,7 @@ def test_a_default_name_that_would_be_too_long_is_cut(tmp_path: Path) -> None:
         assert re.fullmatch(r"n{200,}.*~[0-9a-f]{8}\.mkv", path.name)
         assert path.parent == tmp_path
     assert len(os.listdir(tmp_path)) == 5
-    both = cloudconv.interpolate([one, other], out_dir=tmp_path / "out", **BLEND)
+    both = cloudconv.interpolate_many([one, other], out_dir=tmp_path / "out", **BLEND)
     assert len({result.output for result in both if not isinstance(result, Exception)}) == 2
 
 

@@ -18,14 +18,13 @@ from typing import Any
 import av
 import pytest
 
-import cloudconv
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.jobs.interp.settings import InterpResult, Progress
-from cloudconv.media.write.sink import EncodeSettings
 from cloudconv.segments.store import SegmentStore, sealed
+from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, write_clip
 
-LOSSLESS = EncodeSettings(encoder="ffv1")
+LOSSLESS = {"encoder": "ffv1"}
 FRAMES = 120
 SIZE = (96, 64)
 
@@ -42,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def interp(clip: Path, out: Path, **settings: Any) -> InterpResult:
     settings.setdefault("encode", LOSSLESS)
-    return cloudconv.interpolate(clip, out, **{"factor": 2, "model": "tiny", **settings})
+    return calls.interpolate(clip, out, **{"factor": 2, "model": "tiny", **settings})
 
 
 def stop_after(frames: int, error: type[BaseException] = KeyboardInterrupt) -> Callable[..., None]:
@@ -174,7 +173,7 @@ def test_counts_warnings_and_cuts_are_those_of_a_whole_run(stopped: Path, made: 
         ({"factor": 3}, "factor"),
         ({"model": "blend"}, "model"),
         ({"scene_cut": "off"}, "scene cut"),
-        ({"encode": EncodeSettings(encoder="libx264", crf=0)}, "encoder"),
+        ({"encode": {"encoder": "libx264", "crf": 0}}, "encoder"),
     ],
 )
 def test_work_with_other_settings_is_thrown_away_only_when_told_so(
@@ -351,7 +350,7 @@ def test_an_input_that_changes_meanwhile_is_noticed(made: Path, tmp_path: Path) 
 
 @pytest.mark.full
 def test_what_cannot_be_joined_is_made_in_one_go(made: Path, tmp_path: Path) -> None:
-    settings = {"encode": EncodeSettings(), "factor": 1.25, "model": "blend"}
+    settings = {"encode": {}, "factor": 1.25, "model": "blend"}
     with pytest.raises(KeyboardInterrupt):
         interp(made / "a.mkv", tmp_path / "b.gif", on_progress=stop_after(100), **settings)
     assert not list(tmp_path.iterdir())

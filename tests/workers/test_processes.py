@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 
-import cloudconv
 from cloudconv.errors import (
     Interrupted,
     SettingsError,
@@ -24,21 +23,22 @@ from cloudconv.errors import (
 )
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
-from cloudconv.media.write.sink import EncodeSettings
 from cloudconv.segments.plan import RenderPlan, SegmentTask
 from cloudconv.segments.render import decoded
 from cloudconv.segments.segment import PlannedFrame, Segment
+from cloudconv.settings import InterpSettings
 from cloudconv.workers.events import Report
 from cloudconv.workers.pool import WorkerConfig, cores, environments, parse_workers
 from cloudconv.workers.processes import run_in_processes
+from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, read_planes, write_clip
 from tests.helpers.workers import Sees, numbered
 
-LOSSLESS = EncodeSettings(encoder="ffv1")
+LOSSLESS = {"encoder": "ffv1"}
 
 
 def interp(clip: Path, out: Path, **settings: Any) -> Any:
-    return cloudconv.interpolate(
+    return calls.interpolate(
         clip, out, **{"factor": 2, "model": "tiny", "encode": LOSSLESS, "threads": 1, **settings}
     )
 
@@ -153,7 +153,7 @@ def test_threads_are_divided() -> None:
 )
 def test_who_cannot_work(workers: str, device: str) -> None:
     with pytest.raises(SettingsError):
-        parse_workers(workers, device)
+        InterpSettings("a.mp4", factor=2, workers=workers, device=device)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_a_process_sees_one_gpu(
 
 def test_what_is_made_in_one_go_has_no_workers(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="in one go"):
-        interp(clip, tmp_path / "b.gif", workers="local:2", encode=EncodeSettings())
+        interp(clip, tmp_path / "b.gif", workers="local:2", encode={})
 
 
 def plan_of(info: Any, **changes: Any) -> RenderPlan:

@@ -13,16 +13,15 @@ from typing import Any
 import pytest
 import torch
 
-import cloudconv
 from cloudconv.errors import DeviceError, InputError, Interrupted
 from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
 from cloudconv.media.read.probe import probe
 from cloudconv.media.write.packets import read_times as packet_times
-from cloudconv.media.write.sink import EncodeSettings
 from cloudconv.segments.plan import RenderPlan, SegmentTask
 from cloudconv.segments.segment import PlannedFrame, Segment
 from cloudconv.segments.store import token_of
+from cloudconv.settings import EncodeSettings
 from cloudconv.workers import pool
 from cloudconv.workers import ray as ray_workers
 from cloudconv.workers.events import Done, Failed, Report
@@ -30,6 +29,7 @@ from cloudconv.workers.pool import WorkerConfig, parse_workers, run, settle
 from cloudconv.workers.ray import Cluster
 from cloudconv.workers.remote import RemoteFile, forget
 from cloudconv.workers.segments import SegmentResult, SegmentWork
+from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, read_times, write_clip
 from tests.helpers.workers import Reads, numbered
 
@@ -37,8 +37,8 @@ LOSSLESS = EncodeSettings(encoder="ffv1")
 
 
 def interp(clip: Path, out: Path, **settings: Any) -> Any:
-    return cloudconv.interpolate(
-        clip, out, **{"factor": 2, "model": "tiny", "encode": LOSSLESS, "threads": 1, **settings}
+    return calls.interpolate(
+        clip, out, **{"factor": 2, "model": "tiny", "encoder": "ffv1", "threads": 1, **settings}
     )
 
 
@@ -268,7 +268,7 @@ def test_a_cluster_renders_many_videos_and_compares(clip: Path, tmp_path: Path) 
     short = write_clip(tmp_path / "b.mkv", 6, size=(64, 48))
     broken = tmp_path / "c.mkv"
     broken.write_bytes(b"no video")
-    asked: dict[str, Any] = {"model": "tiny", "encode": LOSSLESS, "threads": 1, "workers": "ray"}
+    asked: dict[str, Any] = {"model": "tiny", "encoder": "ffv1", "threads": 1, "workers": "ray"}
     common = InterpSettings(input=clip, factor=F(2), **asked)
     every = batch.each_input(common, [str(clip), str(broken), str(short)], tmp_path / "made")
     came: dict[int, batch.InputOutcome] = {}
@@ -279,8 +279,8 @@ def test_a_cluster_renders_many_videos_and_compares(clip: Path, tmp_path: Path) 
     assert len(read_times(tmp_path / "made" / "b_x2.mkv")) == 12
 
     scored: dict[str, Any] = {"models": ("tiny",), "frames": 12, "device": "cpu", "threads": 1}
-    shared = cloudconv.compare(clip, workers="ray", **scored)
-    alone = cloudconv.compare(clip, **scored)
+    shared = calls.compare(clip, workers="ray", **scored)
+    alone = calls.compare(clip, **scored)
     assert shared.per_frame == alone.per_frame
     assert shared.verdict == alone.verdict
 

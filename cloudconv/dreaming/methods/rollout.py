@@ -11,8 +11,8 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.models import registry
 from cloudconv.models.ops import enlarged, laplacian_pyramid
+from cloudconv.settings.extend import DEFAULT_PREDICTOR as DEFAULT
 
-DEFAULT = "voxelflow"
 """The predictor that is used when none is named."""
 
 _AXES = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))  # brightness and two differences

@@ -26,7 +26,7 @@ from cloudconv.jobs.compare.scores import (
     texture_around,
     texture_scores,
 )
-from cloudconv.jobs.compare.settings import MINTERPOLATE, CompareSettings
+from cloudconv.jobs.compare.settings import MINTERPOLATE, CompareJob
 from cloudconv.media.filters import minterpolate
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
@@ -59,7 +59,7 @@ class Method(Protocol):
 class _Interpolator:
     """A registered interpolator, through the very renderer that ``interp`` uses."""
 
-    def __init__(self, model: str, settings: CompareSettings, warn: Warn) -> None:
+    def __init__(self, model: str, settings: CompareJob, warn: Warn) -> None:
         self._renderer = renderer_of(model, settings, warn)
         self.spent: list[tuple[float, int]] = []
 
@@ -94,7 +94,7 @@ class _Interpolator:
 class _Predictor:
     """A registered predictor; it sees what is scored, 8-bit RGB."""
 
-    def __init__(self, model: str, settings: CompareSettings) -> None:
+    def __init__(self, model: str, settings: CompareJob) -> None:
         self._device = choose_device(settings.device)
         spec = registry.spec(model, "predict")
         dtype = choose_precision(settings.precision, self._device, spec)
@@ -118,7 +118,7 @@ class _Minterpolate:
     the most common gap, to within an eighth of it, are its answers; the others it has none for.
     """
 
-    def __init__(self, settings: CompareSettings, info: MediaInfo) -> None:
+    def __init__(self, settings: CompareJob, info: MediaInfo) -> None:
         clip = Clip(settings, info)
         rate = info.timing.pace
         if rate is None or clip.cadence:
@@ -176,7 +176,7 @@ def _usual_rate(clip: Clip) -> Fraction:
     return 1 / gaps.most_common(1)[0][0]
 
 
-def renderer_of(model: str, settings: CompareSettings, warn: Warn) -> Renderer:
+def renderer_of(model: str, settings: CompareJob, warn: Warn) -> Renderer:
     """An interpolator as the settings want it."""
     spec = registry.spec(model, "interpolate")
     device = choose_device(settings.device)
@@ -193,7 +193,7 @@ def renderer_of(model: str, settings: CompareSettings, warn: Warn) -> Renderer:
     )
 
 
-def _method(model: str, settings: CompareSettings, info: MediaInfo, warn: Warn) -> Method:
+def _method(model: str, settings: CompareJob, info: MediaInfo, warn: Warn) -> Method:
     if settings.horizon is not None:
         return _Predictor(model, settings)
     if model == MINTERPOLATE:
@@ -212,13 +212,13 @@ class Scorer:
     """
 
     def __init__(
-        self, models: Mapping[str, str], settings: CompareSettings, info: MediaInfo, warn: Warn
+        self, models: Mapping[str, str], settings: CompareJob, info: MediaInfo, warn: Warn
     ) -> None:
         self._ahead = settings.horizon is not None
         self._with_images = settings.report is not None
-        self._wanted = settings.metrics
+        self._wanted = settings.wanted
         self._methods = {name: _method(m, settings, info, warn) for name, m in models.items()}
-        self._meters = {name: Meter(settings.metrics, info.timing.rate) for name in models}
+        self._meters = {name: Meter(settings.wanted, info.timing.rate) for name in models}
 
     def score(self, sample: Sample) -> SampleScores:
         """What comes of the next sample, with its frames; none is scored in the last one."""

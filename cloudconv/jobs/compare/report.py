@@ -23,7 +23,7 @@ from torch import Tensor
 from cloudconv import metrics
 from cloudconv.jobs.compare.samples import SampleImages
 from cloudconv.jobs.compare.scores import Row
-from cloudconv.jobs.compare.settings import CompareSettings
+from cloudconv.jobs.compare.settings import CompareJob
 from cloudconv.media.color import color_space, from_rgb, make_picture
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame
@@ -63,10 +63,10 @@ class Reporter:
     Raises OutputError: the folder holds a report already, or cannot be written.
     """
 
-    def __init__(self, folder: Path, info: MediaInfo, settings: CompareSettings) -> None:
+    def __init__(self, folder: Path, info: MediaInfo, settings: CompareJob) -> None:
         self._info = info
         self._turn = turn_of(info) or UPRIGHT
-        self._model, self._baseline = settings.model, settings.baseline
+        self._model, self._baseline = settings.judged, settings.baseline
         self._methods, overwrite = settings.methods, settings.overwrite
         names = [file.name for file in pages_in(folder)]
         check_folder(folder, names, overwrite=overwrite)

@@ -34,8 +34,8 @@ from cloudconv.jobs.compare.scores import (
 )
 from cloudconv.jobs.compare.settings import (
     MINTERPOLATE,
+    CompareJob,
     CompareResult,
-    CompareSettings,
     OnProgress,
 )
 from cloudconv.jobs.compare.work import score_all
@@ -48,27 +48,29 @@ from cloudconv.models import registry
 from cloudconv.models.baselines import BLEND
 from cloudconv.render.device import choose_precision, precision_name, set_threads
 from cloudconv.report import Curves, Method
+from cloudconv.settings import CompareSettings, exact
 from cloudconv.workers.pool import parse_workers, settle
 
 __all__ = ["CompareResult", "CompareSettings", "run"]
 
 
 def run(
-    settings: CompareSettings,
+    asked: CompareSettings,
     on_progress: OnProgress | None = None,
     on_adapting: OnAdapting | None = None,
 ) -> CompareResult:
-    """Score every method on ``settings.input``; ``on_progress`` gets (frames read, in all).
+    """Score every method on ``asked.input``; ``on_progress`` gets (frames read, in all).
 
     ``on_adapting`` gets the seconds that adapting has taken, and those that it is given.
 
     Raises :class:`~cloudconv.errors.CloudconvError`; then there is no report, or the one that was
     there is as it was.
     """
+    settings = CompareJob.of(asked)
     set_threads(settings.threads)
-    info = probe(settings.input, settings.input_fps)
+    info = probe(settings.input, exact(settings.input_fps))
     pages = [] if settings.report is None else pages_in(Path(settings.report))
-    check_outputs(settings, [*pages, settings.save_model], [info.path])
+    check_outputs(settings, [*pages, settings.saved_model], [info.path])
     began = time.monotonic()
     warnings: dict[Warned, None] = dict.fromkeys(info.warnings)
     with ExitStack() as stack:
@@ -105,26 +107,26 @@ def run(
 
 @contextmanager
 def _adapted(
-    settings: CompareSettings, info: MediaInfo, on_adapting: OnAdapting | None, warn: Warn
-) -> Iterator[tuple[CompareSettings, AdaptPlan | None]]:
+    settings: CompareJob, info: MediaInfo, on_adapting: OnAdapting | None, warn: Warn
+) -> Iterator[tuple[CompareJob, AdaptPlan | None]]:
     """Adapt the first model, if that is asked for; within, its weights are there.
 
     Yields:
         The settings with those weights, and the plan, which knows what was held back.
     """
-    minutes, model = settings.adapt, settings.model
+    minutes, model = settings.adapt, settings.judged
     if minutes is None:
         yield settings, None
         return
-    check(minutes, model, settings.save_model, overwrite=settings.overwrite)
+    check(minutes, model, settings.saved_model, overwrite=settings.overwrite)
     _, device, _ = settle(parse_workers(settings.workers, settings.device), settings.device)
     own = replace(settings, device=str(device))
     plan = AdaptPlan(
         info=info,
         model=model,
         minutes=minutes,
-        start=settings.start,
-        end=settings.end,
+        start=exact(settings.start),
+        end=exact(settings.end),
         device=device,
         dtype=choose_precision(settings.precision, device, registry.spec(model, "interpolate")),
         threads=settings.threads,
@@ -133,7 +135,7 @@ def _adapted(
     with TemporaryDirectory(prefix="cloudconv-") as name:
         folder = Path(name)
         _, result = adapt(plan, folder, on_adapting=on_adapting, on_warning=warn)
-        save(folder, settings.save_model, overwrite=settings.overwrite, on_warning=warn)
+        save(folder, settings.saved_model, overwrite=settings.overwrite, on_warning=warn)
         file = folder / WEIGHTS
         warn(Warned("held-back-only"))
         weights = str(file) if file.exists() else model
@@ -143,17 +145,17 @@ def _adapted(
 class _Table:
     """The scored frames in the order of the clip, and the scores of all methods."""
 
-    def __init__(self, settings: CompareSettings, clip: Clip, context: int) -> None:
+    def __init__(self, settings: CompareJob, clip: Clip, context: int) -> None:
         self._settings, self._clip, self._context = settings, clip, context
         self._ahead = settings.horizon is not None
         self._rows: list[Row] = []
         # For each method those of every horizon, or one for all frames between others.
         self._scores = {
-            name: [Scores(settings.metrics) for _ in range(settings.horizon or 1)]
+            name: [Scores(settings.wanted) for _ in range(settings.horizon or 1)]
             for name in settings.methods
         }
-        self._filmed = Scores([name for name in metrics.TEXTURE if name in settings.metrics])
-        self._kept = [name for name in CURVES if name in (*CURVES[:2], *settings.metrics)]
+        self._filmed = Scores([name for name in metrics.TEXTURE if name in settings.wanted])
+        self._kept = [name for name in CURVES if name in (*CURVES[:2], *settings.wanted)]
         self._skipped = self._samples = 0
 
     def add(self, sample: Sample, result: SampleScores) -> list[Row]:
@@ -217,8 +219,10 @@ class _Table:
             filmed={} if self._ahead else self._filmed.means(),
             per_frame=[row.as_json() for row in self._rows],
             baseline=settings.baseline,
-            loses=sorted({row.index for row in losses(settings.model, settings.naive, self._rows)}),
-            verdict=verdict(settings.model, settings.baseline, self._rows),
+            loses=sorted(
+                {row.index for row in losses(settings.judged, settings.naive, self._rows)}
+            ),
+            verdict=verdict(settings.judged, settings.baseline, self._rows),
             wall_seconds=time.monotonic() - began,
             warnings=list(warnings),
         )
@@ -232,9 +236,9 @@ class _Table:
             "source": info.path.name,
             "verdict": result.verdict,
             "summary": facts.pop("summary"),
-            "model": settings.model,
+            "model": settings.judged,
             "baseline": settings.baseline,
-            "metrics": settings.metrics,
+            "metrics": settings.wanted,
             "methods": tuple(
                 Method(
                     name,
@@ -302,7 +306,7 @@ class _Table:
         )
 
 
-def _ran_on(settings: CompareSettings) -> tuple[str, str]:
+def _ran_on(settings: CompareJob) -> tuple[str, str]:
     """The device and the precision of the first model, in words."""
     workers, device, _ = settle(parse_workers(settings.workers, settings.device), settings.device)
     models = (name for name in settings.methods if name != MINTERPOLATE)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cloudconv.errors import InputError
 from cloudconv.jobs.compare.scores import FrameScores, SequenceScores
-from cloudconv.jobs.compare.settings import CompareSettings
+from cloudconv.jobs.compare.settings import CompareJob
 from cloudconv.jobs.interp.adapt import AdaptPlan
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
@@ -26,6 +26,7 @@ from cloudconv.media.read.source import Source
 from cloudconv.models import registry
 from cloudconv.schedule.cadence import Cadence
 from cloudconv.schedule.frames import AnalysedFrame, Counts, look, retime
+from cloudconv.settings import exact
 
 CADENCE_FRAMES = 300
 """Source frames in which a cadence shows, if there is one."""
@@ -52,15 +53,15 @@ class Clip:
     clock) and ``left_out``, the number of repeats, are whole once all frames have been read.
     """
 
-    def __init__(self, settings: CompareSettings, info: MediaInfo) -> None:
+    def __init__(self, settings: CompareJob, info: MediaInfo) -> None:
         self.info = info
         self._settings = settings
         self.cuts: list[Fraction] = []
         self.left_out = 0
         timing = info.timing
         length = timing.end - timing.start
-        end = length if settings.end is None else min(settings.end, length)
-        part = max(end - (settings.start or 0), Fraction(0))
+        end = length if settings.end is None else min(exact(settings.end), length)
+        part = max(end - (exact(settings.start) or 0), Fraction(0))
         self.frames_expected = round(timing.frames * part / length)
         cadence = Cadence()
         end = Fraction(0)
@@ -75,7 +76,7 @@ class Clip:
     def source(self) -> Source:
         """The part that was asked for."""
         s = self._settings
-        return Source(self.info, start=s.start, end=s.end, threads=s.threads)
+        return Source(self.info, start=exact(s.start), end=exact(s.end), threads=s.threads)
 
     def frames(self, source: Source) -> Iterator[ClipFrame]:
         """What is compared, in order."""
@@ -131,7 +132,7 @@ class Sampler:
         InputError: the clip is too short.
     """
 
-    def __init__(self, settings: CompareSettings, clip: Clip) -> None:
+    def __init__(self, settings: CompareJob, clip: Clip) -> None:
         self._settings = settings
         self._is_held: Callable[[tuple[Fraction, ...]], bool] = lambda times: True
         if settings.horizon is None:

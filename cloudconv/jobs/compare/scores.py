@@ -12,30 +12,13 @@ import torch
 from torch import Tensor
 
 from cloudconv import metrics
-from cloudconv.errors import SettingsError
 from cloudconv.media.color import rgb_of
 from cloudconv.media.filters import XpsnrMeter
 from cloudconv.media.frame import Frame
 from cloudconv.media.vmaf import VmafMeter
 
-SEQUENCE_METRICS = ("xpsnr", "vmaf")
-"""Metrics that must see every frame in order; FFmpeg's filters."""
-
-METRICS = (*metrics.PER_FRAME, *metrics.TEXTURE, "flicker", *SEQUENCE_METRICS)
-DEFAULT_METRICS = tuple(name for name in METRICS if name not in ("ms_ssim", *SEQUENCE_METRICS))
 CURVES = ("psnr", "ssim", "texture")
 """What is kept for every frame, the first two whatever else was asked for."""
-
-
-def check_metrics(names: Sequence[str]) -> None:
-    """Raises SettingsError for a metric that there is not, or if there is none at all."""
-    if not names:
-        raise SettingsError(f"name at least one metric of {', '.join(METRICS)}")
-    for name in names:
-        if name not in METRICS:
-            raise SettingsError(
-                f"There is no metric called {name!r}: choose from {', '.join(METRICS)}."
-            )
 
 
 def as_rgb(frame: Frame) -> Tensor:

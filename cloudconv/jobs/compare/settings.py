@@ -1,22 +1,19 @@
-"""What can be asked of ``compare``, and what it answers."""
+"""What a comparison means for this machine's models, and what it answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from fractions import Fraction
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cloudconv.errors import SettingsError
 from cloudconv.events import Warned
-from cloudconv.jobs.compare.scores import DEFAULT_METRICS, SEQUENCE_METRICS, check_metrics
-from cloudconv.jobs.interp.adapt import Adapted, check_settings
+from cloudconv.jobs.interp.adapt import Adapted
 from cloudconv.models import registry
 from cloudconv.models.base import Task
 from cloudconv.models.baselines import BLEND, LAST, LINEAR
-from cloudconv.schedule.frames import SceneCut
-from cloudconv.workers.pool import parse_workers
+from cloudconv.settings import CompareSettings
+from cloudconv.settings.values import names
 
 MINTERPOLATE = "minterpolate"
 """FFmpeg's own motion compensation: a method, but not a model."""
@@ -24,104 +21,44 @@ MINTERPOLATE = "minterpolate"
 ADAPTED = "adapted"
 """The first model, adapted to the clip."""
 
-MOST_DROP, MOST_HORIZON = 64, 1000
-
 OnProgress = Callable[[int, int], None]
 """Gets (frames read, frames in all)."""
 
 _FORECASTS = (LAST.name, LINEAR.name, "flow")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompareSettings:
-    """What to compare. The verdict is about the first model.
+@dataclass(frozen=True, kw_only=True)
+class CompareJob(CompareSettings):
+    """The settings, and what they mean for this machine's models.
 
-    With ``drop`` (the default, 2) one frame of every N is kept and interpolators, or
-    ``minterpolate``, make the others again. With ``horizon`` H predictors forecast H frames from
-    every ``every``-th frame (default 6) on. ``models`` and ``against`` default to the best that
-    there are and to the naive methods; the first of ``against`` is what the verdict holds the model
-    against. ``start``, ``end``: compare on this part only, in seconds from the first frame, the end
-    exclusive. ``frames``: score at most so many, spread evenly.
-    ``input_fps``: the rate of pictures that keep no times (default 25). ``workers``: who works,
-    as for interp; the scores are the same. ``adapt``: minutes for fine-tuning the first model on
-    this clip, which is then a method of its own, ``adapted``, with what was held back as the only
-    frames that are scored; ``save_model``: where its weights are kept. ``adapted`` and
-    ``adapted_weights`` are what came of it, for the job itself.
-
-    Raises :class:`SettingsError` on values out of range.
+    ``adapted`` and ``adapted_weights`` are what came of adapting the first model.
     """
 
-    input: Path | str
-    drop: int | None = None
-    horizon: int | None = None
-    every: int | None = None
-    models: tuple[str, ...] = ()
-    against: tuple[str, ...] | None = None
-    metrics: tuple[str, ...] = DEFAULT_METRICS
-    scene_cut: SceneCut = "auto"
-    start: Fraction | None = None
-    end: Fraction | None = None
-    frames: int | None = None
-    input_fps: Fraction | None = None
-    report: Path | str | None = None
-    overwrite: bool = False
-    scale: float = 1.0
-    fallback: Literal["blend", "off"] = "blend"
-    batch: int | Literal["auto"] = "auto"
-    tile: int | Literal["auto", "off"] = "auto"
-    device: str = "auto"
-    precision: str = "auto"
-    threads: int | None = None
-    workers: str = "local"
-    adapt: float | None = None
-    save_model: Path | str | None = None
     adapted: Adapted | None = None
     adapted_weights: str | None = None
 
-    def __post_init__(self) -> None:
-        check_settings(self.adapt, self.save_model)
-        parse_workers(self.workers, self.device)
-        _within("drop", self.drop, 2, MOST_DROP)
-        _within("horizon", self.horizon, 1, MOST_HORIZON)
-        _within("every", self.every, 1, 1_000_000)
-        _within("frames", self.frames, 1, None)
-        check_metrics(self.metrics)
-        if self.start is not None and self.start < 0:
-            raise SettingsError(f"`start` must not be negative, got {float(self.start):g}")
-        if self.end is not None and self.end <= (self.start or 0):
-            raise SettingsError(f"`end` ({float(self.end):g} s) must come after `start`")
-        if self.horizon is None:
-            if self.every is not None:
-                raise SettingsError("`every` says where forecasts begin: give a `horizon` with it")
-            self._check_scale()
-            return
-        if self.drop is not None:
-            raise SettingsError(
-                "`drop` is about frames between others and `horizon` about those that follow: give "
-                "one"
-            )
-        asked = self.scale, self.batch, self.tile, self.fallback, self.adapt
-        if asked != (1.0, "auto", "auto", "blend", None):
-            raise SettingsError(
-                "`scale`, `batch`, `tile`, `fallback` and `adapt` are for interpolation: leave "
-                "them out here"
-            )
-        if self.frames is not None and self.frames < self.horizon:
-            raise SettingsError(
-                f"`frames` is {self.frames}, less than one forecast over a horizon of "
-                f"{self.horizon}"
-            )
-        for name in self.metrics:
-            if name in SEQUENCE_METRICS:
-                raise SettingsError(
-                    f"{name} needs every frame in order, which forecasts don't give: leave it out"
-                )
+    @classmethod
+    def of(cls, settings: CompareSettings) -> CompareJob:
+        """Return the comparison that the settings ask for.
+
+        Raises:
+            SettingsError: no method takes the scale that is asked for.
+        """
+        made = cls(**{each.name: getattr(settings, each.name) for each in fields(settings)})
+        if made.horizon is None:
+            made._check_scale()
+        return made
 
     def _check_scale(self) -> None:
-        names = [name for name in self.methods if name not in (MINTERPOLATE, ADAPTED)]
-        specs = [registry.spec(name, "interpolate") for name in names]
+        models = [name for name in self.methods if name not in (MINTERPOLATE, ADAPTED)]
+        specs = [registry.spec(name, "interpolate") for name in models]
         if self.scale != 1 and not any(spec.scale_option for spec in specs):
-            raise SettingsError(f"none of {', '.join(names)} takes a `scale`: leave it at 1")
+            raise SettingsError(f"none of {', '.join(models)} takes a `scale`: leave it at 1")
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The names of the scores."""
+        return names(self.metrics)
 
     @property
     def kept(self) -> int:
@@ -142,11 +79,12 @@ class CompareSettings:
     def methods(self) -> tuple[str, ...]:
         """Every method once, the model first."""
         if self.horizon is not None:
-            models, against = self.models or (_predictor(),), self.against or _FORECASTS
+            models = names(self.model) or (_predictor(),)
+            against = self._against or _FORECASTS
             return tuple(dict.fromkeys((*models, *against, LAST.name)))
-        models = self.models or (registry.DEFAULT,)
+        models = names(self.model) or (registry.DEFAULT,)
         own = () if self.adapt is None else (ADAPTED,)
-        return tuple(dict.fromkeys((*models, *own, *(self.against or ()), BLEND.name)))
+        return tuple(dict.fromkeys((*models, *own, *self._against, BLEND.name)))
 
     def model_of(self, method: str) -> str:
         """The model, or the file of weights, that makes a method's frames."""
@@ -155,7 +93,11 @@ class CompareSettings:
         return method
 
     @property
-    def model(self) -> str:
+    def _against(self) -> tuple[str, ...]:
+        return names(self.against or ())
+
+    @property
+    def judged(self) -> str:
         """The method that the verdict is about."""
         return self.methods[0]
 
@@ -167,14 +109,8 @@ class CompareSettings:
     @property
     def baseline(self) -> str:
         """What the verdict holds the model against: what was asked for first, or the naive one."""
-        others = (*(self.against or ()), self.naive, *self.methods)
-        return next((name for name in others if name != self.model), self.model)
-
-
-def _within(name: str, value: int | None, least: int, most: int | None) -> None:
-    if value is not None and not (least <= value and (most is None or value <= most)):
-        accepted = f"{least} or more" if most is None else f"from {least} to {most}"
-        raise SettingsError(f"`{name}` must be {accepted}, got {value}")
+        others = (*self._against, self.naive, *self.methods)
+        return next((name for name in others if name != self.judged), self.judged)
 
 
 def _predictor() -> str:

@@ -12,12 +12,12 @@ from pathlib import Path
 from cloudconv.events import Warned
 from cloudconv.jobs.compare.methods import Scorer, Warn
 from cloudconv.jobs.compare.samples import Sample, SampleScores
-from cloudconv.jobs.compare.scores import SEQUENCE_METRICS
-from cloudconv.jobs.compare.settings import MINTERPOLATE, CompareSettings
+from cloudconv.jobs.compare.settings import MINTERPOLATE, CompareJob
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.render.device import set_threads
 from cloudconv.render.pipeline import prefetch
 from cloudconv.segments.reader import FramesByTime
+from cloudconv.settings.compare import SEQUENCE_METRICS
 from cloudconv.workers.events import Done, Event, Report, Tasks, Work
 from cloudconv.workers.pool import WorkerConfig, ordered_map, parse_workers, settle
 
@@ -26,7 +26,7 @@ _FIRST, _MOST = 8, 64
 
 
 def score_all(
-    settings: CompareSettings, info: MediaInfo, samples: Iterator[Sample], warn: Warn
+    settings: CompareJob, info: MediaInfo, samples: Iterator[Sample], warn: Warn
 ) -> Generator[tuple[Sample, SampleScores], None, None]:
     """Score all samples by all methods; they come in order, whoever works.
 
@@ -61,7 +61,7 @@ def score_all(
                 own_scores.append(scorer.score(sample))
             yield sample
 
-    chunks = chunked(passing(), in_order=not set(settings.metrics).isdisjoint(SEQUENCE_METRICS))
+    chunks = chunked(passing(), in_order=not set(settings.wanted).isdisjoint(SEQUENCE_METRICS))
     tasks = (ScoreTask(chunk, info, models) for chunk in chunks)
     shared = replace(settings, workers="local", device=device.type)
     work = ScoreWork(shared, workers.threads(settings.threads))
@@ -103,7 +103,7 @@ class ScoreTask:
 class ScoreWork(Work[ScoreTask]):
     """Scores chunks. Reports the number of each sample with its scores, and warnings."""
 
-    def __init__(self, settings: CompareSettings, threads: int | None) -> None:
+    def __init__(self, settings: CompareJob, threads: int | None) -> None:
         self._settings = settings
         self._threads = threads
         self._scorer: Scorer | None = None

@@ -12,12 +12,11 @@ import torch
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import MethodSpec, Options
 from cloudconv.dreaming.methods.registry import METHODS, method
-from cloudconv.dreaming.methods.rollout import DEFAULT
 from cloudconv.dreaming.select import choose
 from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs.dream.report import PAGE, RESULT
-from cloudconv.jobs.dream.settings import AUTO, DreamSettings
+from cloudconv.jobs.dream.settings import AUTO, DreamSettings, check_mode
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.jobs.extend.plan import ExtendPlan, begun, enough_memory
 from cloudconv.media.read.source import Source
@@ -25,6 +24,7 @@ from cloudconv.media.write.target import noted
 from cloudconv.models import registry
 from cloudconv.render.device import auto_remarks, choose_device, choose_precision
 from cloudconv.report import check_folder
+from cloudconv.settings import exact
 
 CHOSEN = 0.5
 """The share of the analysis that is done when the mode is chosen, by the time that it takes."""
@@ -53,7 +53,7 @@ class DreamJob:
     @property
     def model(self) -> str | None:
         takes = "model" in self.spec.options
-        return (self.settings.model or DEFAULT) if takes else None
+        return self.settings.predictor if takes else None
 
 
 def prepare(
@@ -69,13 +69,14 @@ def prepare(
 
     Raises :class:`~cloudconv.errors.CloudconvError`.
     """
+    check_mode(settings)
     pages: list[Path] = []
     if settings.report is not None:
         pages = [Path(settings.report) / name for name in (PAGE, RESULT)]
         with noted(refusals):
             check_folder(Path(settings.report), (PAGE, RESULT), overwrite=settings.overwrite)
     device = choose_device(settings.device)
-    network = registry.spec(settings.model or DEFAULT, "predict")
+    network = registry.spec(settings.predictor, "predict")
     precise = choose_precision(settings.precision, device, network)
     info, output = begun(settings, "dream", refusals, pages)
     # A copy of standard input is kept until it is closed.
@@ -83,7 +84,7 @@ def prepare(
     with enough_memory(device, info), torch.inference_mode():
         material = gather_material(
             info,
-            at=settings.at,
+            at=exact(settings.at),
             scene_cut=settings.scene_cut,
             device=device,
             threads=settings.threads,
@@ -116,8 +117,8 @@ def prepare(
         sound_goes_on=settings.audio == "loop",
     )
     options = Options(
-        wind=settings.wind,
-        model=settings.model,
+        wind=settings.direction,
+        model=settings.predictor,
         texture_keep=settings.texture_keep,
         dtype=precise if "model" in spec.options else torch.float32,
     )

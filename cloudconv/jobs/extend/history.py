@@ -17,7 +17,8 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.source import Source
 from cloudconv.schedule.cadence import Cadence
-from cloudconv.schedule.frames import AnalysedFrame, SceneCut, look
+from cloudconv.schedule.frames import AnalysedFrame, look
+from cloudconv.settings.groups import SceneCut
 
 MOST_FRAMES = 300
 LEAST_FRAMES = 64

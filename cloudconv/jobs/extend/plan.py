@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cloudconv.errors import DeviceError, InputError, OutputError, SettingsError
+from cloudconv.errors import DeviceError, InputError, OutputError
 from cloudconv.events import Warned
 from cloudconv.jobs.outcome import Outcome
 from cloudconv.jobs.outcome import Progress as CommonProgress
@@ -29,61 +29,15 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
-from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import check_output, check_rate, noted, written_by
 from cloudconv.models.base import check_finite
 from cloudconv.render.device import use_device
 from cloudconv.render.memory import is_out_of_memory
 from cloudconv.render.pipeline import prefetch
-from cloudconv.schedule.frames import SceneCut
+from cloudconv.settings.extend import ExtendSettings
+from cloudconv.settings.values import exact
 from cloudconv.timeline import format_rate
-
-MOST_FRAMES = 1_000_000_000
-"""Frames that may be asked for: more than a year at 30 fps."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContinueSettings:
-    """What to do; exactly one of ``frames`` and ``seconds``.
-
-    ``at``: where what is made begins, in seconds from the first frame (frames from there on are not
-    looked at, and not in the output); None for the end. ``input_fps``: the rate of pictures that
-    keep no times (default 25). ``only_new``: leave the source's frames
-    out of the output. Raises :class:`SettingsError` on values out of range.
-    """
-
-    input: Path | str
-    output: Path | str | None = None
-    frames: int | None = None
-    seconds: Fraction | None = None
-    at: Fraction | None = None
-    input_fps: Fraction | None = None
-    only_new: bool = False
-    scene_cut: SceneCut = "auto"
-    encode: EncodeSettings = field(default_factory=EncodeSettings)
-    overwrite: bool = False
-    device: str = "auto"
-    precision: str = "auto"
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        if (self.frames is None) == (self.seconds is None):
-            given = "both" if self.frames is not None else "neither"
-            raise SettingsError(f"Give exactly one of `frames` and `seconds`; got {given}.")
-        if self.frames is not None and not 1 <= self.frames <= MOST_FRAMES:
-            raise SettingsError(f"`frames` must be from 1 to {MOST_FRAMES}, got {self.frames}.")
-        if self.seconds is not None and self.seconds <= 0:
-            raise SettingsError(f"The seconds must be above 0, got {float(self.seconds):g}.")
-        if self.at is not None and self.at <= 0:
-            raise SettingsError(
-                "There must be frames to go on from, so `at` must be above 0, got "
-                f"{float(self.at):g}."
-            )
-        if not isinstance(self.scene_cut, str) and not 0 <= self.scene_cut <= 1:
-            raise SettingsError(
-                f"`scene_cut` must be auto, off or between 0 and 1, got {self.scene_cut:g}."
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +68,7 @@ class ExtendPlan:
     ``sound_goes_on``: the sound begins again where the source ends.
     """
 
-    settings: ContinueSettings
+    settings: ExtendSettings
     info: MediaInfo
     output: Path
     begins: Fraction
@@ -124,7 +78,7 @@ class ExtendPlan:
     @property
     def new_frames(self) -> int:
         s = self.settings
-        return s.frames if s.frames is not None else ceil((s.seconds or 0) / self.step)
+        return s.frames if s.frames is not None else ceil((exact(s.seconds) or 0) / self.step)
 
     @property
     def output_frames(self) -> int:
@@ -137,7 +91,7 @@ class ExtendPlan:
 
     def source(self) -> Source:
         """The source's frames up to where the new ones begin."""
-        return Source(self.info, end=self.settings.at, threads=self.settings.threads)
+        return Source(self.info, end=exact(self.settings.at), threads=self.settings.threads)
 
     def sink(self, zero: Fraction, first: Frame | None) -> Sink:
         """Where all goes; ``zero`` is the source's time that becomes the output's 0."""
@@ -211,7 +165,7 @@ class Written:
 
 
 def begun(
-    settings: ContinueSettings,
+    settings: ExtendSettings,
     tag: str,
     refusals: list[OutputError] | None = None,
     also: Sequence[Path] = (),
@@ -221,7 +175,7 @@ def begun(
     ``refusals``: where to note why the output could not be written, instead of raising it.
     ``also``: what else is written.
     """
-    info = probe(settings.input, settings.input_fps)
+    info = probe(settings.input, exact(settings.input_fps))
     tag += "" if settings.at is None else f"_at{float(settings.at):g}"
     tag += "_new" if settings.only_new else ""
     output = output_path(settings.output, settings.input, info, tag, info.timing.pace)
@@ -232,10 +186,11 @@ def begun(
     with noted(refusals):
         check_rate(output, info.timing.rate)
     length = info.timing.end - info.timing.start
-    if settings.at is not None and settings.at > length:
+    at = exact(settings.at)
+    if at is not None and at > length:
         raise InputError(
             f"{info.path} lasts {float(length):g} s, so nothing is known at "
-            f"{float(settings.at):g} s: choose an earlier time."
+            f"{float(at):g} s: choose an earlier time."
         )
     return info, output
 

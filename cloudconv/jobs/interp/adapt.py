@@ -34,14 +34,14 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.input.spool import held
-from cloudconv.media.write.target import writing
+from cloudconv.media.write.target import check_home, writing
 from cloudconv.messages import counted, option
 from cloudconv.models import registry
 from cloudconv.render.renderer import FrameTask, OuterFrame, Renderer
 from cloudconv.segments.fingerprint import machine_fingerprint, weights_fingerprint
+from cloudconv.settings import TrainSettings
 from cloudconv.training.clips import Clip, Sampling, Windows, held_spans
 from cloudconv.training.loop import Tick
-from cloudconv.training.settings import settings_from
 from cloudconv.training.spans import Span
 from cloudconv.training.tasks import window_length
 
@@ -211,23 +211,10 @@ def check(
     file = Path(save_model)
     if file.resolve() == Path(model).resolve():
         raise SettingsError(f"`save_model` would replace {model}, which is adapted: name another.")
-    if not file.parent.is_dir():
-        raise OutputError(f"The folder {file.parent} does not exist: make it first.")
+    check_home(file)
     own = None if folder is None else _digest(folder / WEIGHTS)
     if file.exists() and not overwrite and (own is None or _digest(file) != own):
         raise OutputError(f"{file} exists already; use -y to overwrite it.")
-
-
-def check_settings(minutes: float | None, save_model: Path | str | None) -> None:
-    """Raises SettingsError: values out of range."""
-    if minutes is not None and not 0 < minutes <= 10_000:
-        raise SettingsError(f"`adapt` must be above 0 and at most 10000 minutes, got {minutes:g}")
-    if save_model is None:
-        return
-    if minutes is None:
-        raise SettingsError("`save_model` keeps what `adapt` has learnt: give `adapt` with it")
-    if Path(save_model).suffix != ".safetensors":
-        raise SettingsError(f"weights are written as .safetensors, so {save_model} needs that")
 
 
 def check_folder(folder: Path, plan: AdaptPlan | None) -> None:
@@ -358,7 +345,7 @@ def _learn(
         except KeyboardInterrupt:  # it ends after the step at hand, where nothing is lost
             stop.set()
 
-    settings = settings_from(**plan.training, output=str(file), overwrite=True)
+    settings = TrainSettings(**plan.training, output=str(file), overwrite=True)
     try:
         done = train.run(settings, on_tick=watch, known=plan.info, stop=stop)
     except (InputError, ModelError) as error:

@@ -24,13 +24,12 @@ from cloudconv.media.write.target import writing
 from cloudconv.models import registry
 from cloudconv.render.device import set_threads
 from cloudconv.segments.store import clear_finished
+from cloudconv.settings import InterpManySettings
 from cloudconv.workers.pool import parse_workers, settle
 
 
-def each_input(
-    settings: InterpSettings, inputs: Sequence[str], folder: Path
-) -> list[InterpSettings]:
-    """The settings for every input; all outputs go into ``folder``.
+def each_input(settings: InterpManySettings) -> list[InterpSettings]:
+    """Return the settings for every input; all outputs go into the folder.
 
     A folder or pattern of videos stands for all of them.
 
@@ -38,12 +37,10 @@ def each_input(
         InputError: a folder or pattern stands for videos and pictures.
         SettingsError: two inputs would be given the same output.
     """
-    if settings.save_model is not None:
-        raise SettingsError(
-            "`save_model` names one file: give it with one input, without `out_dir`"
-        )
     namesakes: defaultdict[str, list[str]] = defaultdict(list)
-    inputs = [file for name in inputs for file in list(map(str, videos_of(Path(name)))) or [name]]
+    inputs = []
+    for name in map(str, settings.inputs):
+        inputs += list(map(str, videos_of(Path(name)))) or [name]
     for name in inputs:
         if name == "-":
             raise SettingsError("What comes from stdin has no name to build on: name a file.")
@@ -51,10 +48,10 @@ def each_input(
     for names in namesakes.values():
         if len(names) > 1:
             raise SettingsError(
-                f"{' and '.join(names)} would get the same name in {folder}: rename one of them, "
-                "or give them folders of their own."
+                f"{' and '.join(names)} would get the same name in {settings.out_dir}: rename one "
+                "of them, or give them folders of their own."
             )
-    return [replace(settings, input=name, output=None, out_dir=folder) for name in inputs]
+    return replace(settings, inputs=inputs).each()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +105,10 @@ def run(
     """
     first = every[0]
     workers = parse_workers(first.workers, first.device)
-    registry.spec(first.model, "interpolate")
+    registry.spec(first.chosen_model, "interpolate")
     workers, _, _ = settle(workers, first.device, first.threads)
     set_threads(first.threads)
-    folder = Path(first.out_dir or "")
+    folder = Path(first.output or "")
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is not a folder, so nothing can be written there.")
     with writing(folder):
@@ -143,7 +140,7 @@ def run(
 
 def plan_all(every: Sequence[InterpSettings]) -> list[InterpPlan | Exists | CloudconvError]:
     """What :func:`run` would do with every input; nothing is written."""
-    ledger = Ledger(Path(every[0].out_dir or ""))
+    ledger = Ledger(Path(every[0].output or ""))
     plans: list[InterpPlan | Exists | CloudconvError] = []
     for settings in every:
         output = None if settings.overwrite else ledger.finished(settings)
@@ -172,7 +169,7 @@ class _Batch:
         self._tell = on_outcome
         self._on_progress = on_progress
         self._warn = on_warning
-        self._ledger = Ledger(Path(every[0].out_dir or ""))
+        self._ledger = Ledger(Path(every[0].output or ""))
         self._made = 0
         self._videos: list[VideoRender] = []
         self._ended = 0

@@ -11,7 +11,7 @@ from pathlib import Path
 from cloudconv.errors import CloudconvError
 from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.media.input.fingerprint import input_fingerprint
-from cloudconv.segments.fingerprint import settings_fingerprint, weights_fingerprint
+from cloudconv.segments.fingerprint import weights_fingerprint
 
 _NAME = ".cloudconv.jsonl"
 # What is done with memory and processors changes no more than roundings.
@@ -56,11 +56,11 @@ class Ledger:
                 os.fsync(file.fileno())
 
     def _asked(self, settings: InterpSettings) -> str:
-        chosen = settings_fingerprint(settings)
+        chosen = settings.pinned()
         known = {
             "name": Path(settings.input).name,
             "input": _identity(Path(settings.input)),
-            "weights": self._weights_of(settings.model),
+            "weights": self._weights_of(settings.chosen_model),
             **{name: value for name, value in chosen.items() if name not in _NO_MATTER},
         }
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()

@@ -6,51 +6,25 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cloudconv.errors import InputError, SettingsError
+from cloudconv.errors import InputError
 from cloudconv.media.color import make_picture
 from cloudconv.media.frame import Frame
 from cloudconv.models import registry
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import choose_device, choose_precision, set_threads
 from cloudconv.render.renderer import Renderer
-from cloudconv.schedule.frames import Counts, Request, SceneCut, schedule
+from cloudconv.schedule.frames import Counts, Request, schedule
+from cloudconv.settings import FramesSettings, exact
 from cloudconv.timeline import Resample
 
 _NAME = "The sequence of pictures"
 _DEEP = 65535
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FramesSettings:
-    """What to do; see ``InterpSettings`` of the interp job.
-
-    Raises :class:`SettingsError` on values out of range.
-    """
-
-    factor: Fraction
-    model: str = registry.DEFAULT
-    scale: float = 1.0
-    fallback: Literal["blend", "off"] = "blend"
-    scene_cut: SceneCut = "auto"
-    duplicates: Literal["keep", "refill"] = "keep"
-    batch: int | Literal["auto"] = "auto"
-    tile: int | Literal["auto", "off"] = "auto"
-    loop: bool = False
-    device: str = "auto"
-    precision: str = "auto"
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        if not 1 < self.factor <= 1000:
-            raise SettingsError(
-                f"`factor` must be above 1 and at most 1000, got {float(self.factor):g}"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +40,11 @@ def run(pictures: Iterable[Any], settings: FramesSettings) -> Iterator[Any]:
     Everything that can be refused before the first picture is refused at once.
     """
     device = choose_device(settings.device)
-    spec = registry.spec(settings.model, "interpolate")
+    spec = registry.spec(settings.chosen_model, "interpolate")
     dtype = choose_precision(settings.precision, device, spec)
     threads = set_threads(settings.threads)
     renderer = Renderer(
-        registry.load(settings.model, device, dtype),
+        registry.load(settings.chosen_model, device, dtype),
         device=device,
         dtype=dtype,
         batch=settings.batch,
@@ -82,7 +56,7 @@ def run(pictures: Iterable[Any], settings: FramesSettings) -> Iterator[Any]:
     )
     request = Request(
         name=_NAME,
-        rate=Resample(settings.factor),
+        rate=Resample(exact(settings.factor)),
         stretch=Fraction(1),
         scene_cut=settings.scene_cut,
         duplicates=settings.duplicates,

@@ -35,6 +35,7 @@ from cloudconv.render.device import (
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Request, early_cadence
 from cloudconv.segments.store import SegmentStore, clear_finished
+from cloudconv.settings import exact
 from cloudconv.timeline import (
     Multiply,
     Resample,
@@ -67,8 +68,8 @@ class VideoPlan:
     def window(self) -> tuple[Fraction, Fraction]:
         """The part of the source that is used, in seconds on its own clock."""
         timing, s = self.info.timing, self.settings
-        end = timing.end if s.end is None else min(timing.end, timing.start + s.end)
-        return timing.start + (s.start or 0), end
+        end = timing.end if s.end is None else min(timing.end, timing.start + exact(s.end))
+        return timing.start + (exact(s.start) or 0), end
 
     @property
     def remarks(self) -> list[Warned]:
@@ -80,7 +81,7 @@ class VideoPlan:
     @property
     def _replaced(self) -> list[Warned]:
         """A rate that the source has, or that keeps hardly any of its frames, is worth a word."""
-        own, asked = self.info.timing.rate, self.settings.fps
+        own, asked = self.info.timing.rate, exact(self.settings.fps)
         if own is None or asked is None or self.settings.slowmo is not None:
             return []
         if asked == own and self.settings.duplicates == "keep":
@@ -119,7 +120,7 @@ def plan_video(
     the output could not be written, instead of raising it; then nothing is touched either. Raises
     :class:`~cloudconv.errors.CloudconvError`.
     """
-    spec = registry.spec(settings.model, "interpolate")
+    spec = registry.spec(settings.chosen_model, "interpolate")
     workers, device, notes = settle(
         parse_workers(settings.workers, settings.device), settings.device, settings.threads
     )
@@ -128,19 +129,20 @@ def plan_video(
     live = str(settings.input) == "-" and settings.output is not None
     live = live and settings.adapt is None and refusals is None
     live = live and is_stdout(Path(str(settings.output)))
-    info = probe(settings.input, settings.input_fps, live=live)
+    info = probe(settings.input, exact(settings.input_fps), live=live)
     timing = info.timing
     if timing.frames == 1:
         raise InputError(f"{info.path} has a single frame, and interpolation needs two or more.")
-    if settings.start is not None and settings.start >= timing.end - timing.start:
+    start = exact(settings.start)
+    if start is not None and start >= timing.end - timing.start:
         raise InputError(
             f"{info.path} lasts {float(timing.end - timing.start):g} s, so nothing follows "
-            f"{float(settings.start):g} s: choose an earlier start."
+            f"{float(start):g} s: choose an earlier start."
         )
     request = Request(
         name=str(info.path),
         rate=_rate(settings, info),
-        stretch=Fraction(settings.slowmo or 1),
+        stretch=exact(settings.slowmo or 1),
         scene_cut=settings.scene_cut,
         duplicates=settings.duplicates,
         loop=settings.loop,
@@ -149,8 +151,6 @@ def plan_video(
     rate = output_rate(request.rate, timing.rate, request.stretch)
     pace = output_rate(request.rate, timing.pace, request.stretch)
     output = output_path(settings.output, settings.input, info, _tag(settings), pace)
-    if settings.output is None and settings.out_dir is not None:
-        output = Path(settings.out_dir) / output.name
     if refusals is None:
         clear_finished(output)
     with noted(refusals):
@@ -158,20 +158,19 @@ def plan_video(
             output,
             overwrite=settings.overwrite,
             inputs=[info.path],
-            makes_folder=settings.out_dir is not None,
         )
     with noted(refusals):
         check(
             settings.adapt,
-            settings.model,
-            settings.save_model,
+            settings.chosen_model,
+            settings.saved_model,
             overwrite=settings.overwrite,
             folder=SegmentStore(output).path,
         )
     with noted(refusals):
         check_outputs(
             settings,
-            [*written_by(output), settings.save_model, settings.preview],
+            [*written_by(output), settings.saved_model, settings.preview_file],
             [info.path, *map(Path, inputs)],
         )
     with noted(refusals):
@@ -191,8 +190,8 @@ def _repeats(settings: InterpSettings, info: MediaInfo) -> Iterator[Warned]:
     """Yield the warning about a regular cadence, found before the first frame is made."""
     source = Source(
         info,
-        start=settings.start,
-        end=settings.end,
+        start=exact(settings.start),
+        end=exact(settings.end),
         threads=settings.threads,
         deinterlace=settings.deinterlace,
     )
@@ -203,16 +202,17 @@ def _repeats(settings: InterpSettings, info: MediaInfo) -> Iterator[Warned]:
 
 
 def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
-    if settings.fps is not None:
-        return Resample(settings.fps)
-    factor = settings.factor or settings.slowmo or Fraction(1)
+    fps = exact(settings.fps)
+    if fps is not None:
+        return Resample(fps)
+    factor = exact(settings.factor or settings.slowmo or 1)
     if info.timing.rate is not None:
         # On a constant rate the divided gaps are a grid, which stays constant over lost frames.
-        return Resample(info.timing.rate * (settings.factor or 1))
+        return Resample(info.timing.rate * exact(settings.factor or 1))
     if factor.denominator == 1:
         return Multiply(int(factor))
     if info.timing.pace is not None:
-        return Resample(info.timing.pace * (settings.factor or 1))
+        return Resample(info.timing.pace * exact(settings.factor or 1))
     raise SettingsError(
         f"{info.path} has a variable frame rate, so {float(factor):g} times as many frames have "
         "no place of their own: give a whole number, or a fixed rate with `fps`."
@@ -222,7 +222,7 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
 def _tag(settings: InterpSettings) -> str:
     parts = "_loop" if settings.loop else ""
     parts += "_refill" if settings.duplicates == "refill" else ""
-    return _speed_tag(settings) + parts + part_tag(settings.start, settings.end)
+    return _speed_tag(settings) + parts + part_tag(exact(settings.start), exact(settings.end))
 
 
 def _speed_tag(settings: InterpSettings) -> str:
@@ -231,10 +231,11 @@ def _speed_tag(settings: InterpSettings) -> str:
     tags = []
     if settings.slowmo is not None:
         tags.append(f"slow{float(settings.slowmo):g}")
-    if settings.fps is not None:
+    fps = exact(settings.fps)
+    if fps is not None:
         # 59.94 and its like are known by their rounded names.
-        ntsc = settings.fps.denominator == 1001
-        tags.append(f"{float(settings.fps):.2f}fps" if ntsc else f"{float(settings.fps):g}fps")
+        ntsc = fps.denominator == 1001
+        tags.append(f"{float(fps):.2f}fps" if ntsc else f"{float(fps):g}fps")
     return "_".join(tags)
 
 
@@ -248,8 +249,8 @@ def source_of(job: VideoPlan) -> Source:
     s = job.settings
     return Source(
         job.info,
-        start=s.start,
-        end=s.end,
+        start=exact(s.start),
+        end=exact(s.end),
         threads=s.threads,
         deinterlace=s.deinterlace,
         nvdec=(job.device.index or 0) if s.hwaccel == "nvdec" else None,
@@ -263,7 +264,7 @@ def renderer_of(
     settings = job.settings
     threads = job.workers.threads(settings.threads) or set_threads(None)
     return Renderer(
-        registry.load(model or settings.model, job.device, job.dtype),
+        registry.load(model or settings.chosen_model, job.device, job.dtype),
         device=job.device,
         dtype=job.dtype,
         batch=settings.batch,

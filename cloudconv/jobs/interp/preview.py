@@ -26,7 +26,6 @@ from cloudconv.media.write.target import is_sequence
 WIDTH = 480
 """The picture is at most this wide, in pixels."""
 _PERIOD = 1.0
-_SUFFIXES = (".jpg", ".jpeg")
 _OURS = b"cloudconv preview"
 
 
@@ -35,7 +34,7 @@ class Preview:
 
     A viewer never meets half a picture: it is written beside ``path`` and renamed. Only a preview
     is replaced, which a comment in it tells, unless ``overwrite`` is on. Raises OutputError at once
-    where ``path`` could not be written, is no ``.jpg``, or is in the way of what the run itself
+    where ``path`` could not be written, or is in the way of what the run itself
     reads (``inputs``) and writes (``output``). Later nothing is raised: a picture that cannot be
     written is said once, in ``warnings``. ``turn`` brings the frames upright.
     """
@@ -54,10 +53,6 @@ class Preview:
         self._overwrite = overwrite
         self._turn = turn
         self._due = time.monotonic()
-        if self._path.suffix.lower() not in _SUFFIXES:
-            raise OutputError(f"The preview {path} must have a name that ends in .jpg.")
-        if self._path.is_dir():
-            raise OutputError(f"The preview {path} is a folder; give the name of a file.")
         self._check_apart(inputs, output)
         if not self._is_free():
             raise OutputError(f"The preview {path} exists already; use -y to overwrite it.")

@@ -168,10 +168,10 @@ def _disk_bytes(job: VideoPlan, counts: Counts) -> int:
 
 def _preview(job: VideoPlan) -> Preview | None:
     settings = job.settings
-    if settings.preview is None:
+    if settings.preview_file is None:
         return None
     return Preview(
-        settings.preview,
+        settings.preview_file,
         [job.info.path],
         job.output,
         overwrite=settings.overwrite,
@@ -186,7 +186,7 @@ def _found(job: VideoPlan, counts: Counts) -> dict[str, Any]:
     return {
         "input": str(job.settings.input),
         "output": str(job.output),
-        "model": job.settings.model,
+        "model": job.settings.chosen_model,
         "device": "cuda:all" if job.workers.each_gpu else str(job.device),
         "precision": precision_name(job.dtype),
         "source_frames": counts.source_frames,

@@ -1,105 +1,16 @@
-"""What can be asked of ``interp``, how far it has come, and what it answers."""
+"""How far an interpolation has come, and what it answers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from fractions import Fraction
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass
 
-from cloudconv.errors import OutputError, SettingsError
-from cloudconv.jobs.interp.adapt import Adapted, check_settings
+from cloudconv.errors import OutputError
+from cloudconv.jobs.interp.adapt import Adapted
 from cloudconv.jobs.outcome import Outcome
 from cloudconv.jobs.outcome import Progress as CommonProgress
-from cloudconv.media.write.encoder_options import EncodeSettings
-from cloudconv.models import registry
-from cloudconv.schedule.frames import SceneCut
-from cloudconv.workers.pool import parse_workers
+from cloudconv.settings import InterpSettings
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InterpSettings:
-    """What to do; exactly one of ``factor``, ``fps`` and ``slowmo``, or ``slowmo`` at ``fps``.
-
-    Times are seconds from the first frame; ``end`` is exclusive. ``out_dir`` is where an output
-    without a name goes. ``input_fps``: the rate of pictures that keep no times (default 25).
-    ``adapt``: minutes for fine-tuning the model on this video first, which is used if it gains;
-    ``save_model``: where the weights are kept.
-
-    Raises :class:`SettingsError` on values out of range.
-    """
-
-    input: Path | str
-    output: Path | str | None = None
-    out_dir: Path | str | None = None
-    factor: Fraction | None = None
-    fps: Fraction | None = None
-    slowmo: Fraction | None = None
-    input_fps: Fraction | None = None
-    model: str = registry.DEFAULT
-    scale: float = 1.0
-    fallback: Literal["blend", "off"] = "blend"
-    scene_cut: SceneCut = "auto"
-    duplicates: Literal["keep", "refill"] = "keep"
-    batch: int | Literal["auto"] = "auto"
-    tile: int | Literal["auto", "off"] = "auto"
-    loop: bool = False
-    deinterlace: bool = False
-    start: Fraction | None = None
-    end: Fraction | None = None
-    audio: Literal["drop", "stretch", "copy"] = "drop"
-    encode: EncodeSettings = field(default_factory=EncodeSettings)
-    overwrite: bool = False
-    device: str = "auto"
-    precision: str = "auto"
-    threads: int | None = None
-    preview: Path | str | None = None
-    resume: bool = True
-    workers: str = "local"
-    hwaccel: Literal["none", "nvdec"] = "none"
-    adapt: float | None = None
-    save_model: Path | str | None = None
-
-    def __post_init__(self) -> None:
-        check_settings(self.adapt, self.save_model)
-        chosen = [n for n in ("factor", "fps", "slowmo") if getattr(self, n) is not None]
-        if len(chosen) != 1 and chosen != ["fps", "slowmo"]:
-            given = " and ".join(f"`{name}`" for name in chosen) or "none of them"
-            raise SettingsError(
-                f"give exactly one of `factor`, `fps` and `slowmo`, or `slowmo` with `fps`; "
-                f"got {given}"
-            )
-        for name in chosen:
-            value: Fraction = getattr(self, name)
-            least, most = (0, 10_000) if name == "fps" else (1, 1000)
-            if not least < value <= most:
-                raise SettingsError(
-                    f"`{name}` must be above {least} and at most {most}, got {float(value):g}"
-                )
-        self._check_ways()
-        if self.start is not None and self.start < 0:
-            raise SettingsError(f"`start` must not be negative, got {float(self.start):g}")
-        if self.end is not None and self.end <= (self.start or 0):
-            raise SettingsError(f"`end` ({float(self.end):g} s) must come after `start`")
-        if self.audio == "stretch" and self.slowmo is None:
-            raise SettingsError("audio can only be stretched in slow motion: add `slowmo`")
-        if self.audio == "copy" and self.slowmo is not None:
-            raise SettingsError("in slow motion audio is dropped or stretched, never copied")
-
-    def _check_ways(self) -> None:
-        """How the frames are looked at and made."""
-        if not 0.25 <= self.scale <= 4:
-            raise SettingsError(f"`scale` must be between 0.25 and 4, got {self.scale:g}")
-        if not isinstance(self.scene_cut, str) and not 0 <= self.scene_cut <= 1:
-            raise SettingsError(
-                f"`scene_cut` must be auto, off or between 0 and 1, got {self.scene_cut:g}"
-            )
-        if self.hwaccel not in ("none", "nvdec"):
-            raise SettingsError(f"`hwaccel` must be none or nvdec, got {self.hwaccel}")
-        if self.hwaccel == "nvdec" and self.deinterlace:
-            raise SettingsError("`deinterlace` works on what the CPU decodes: leave `hwaccel` out")
-        if parse_workers(self.workers, self.device).kind != "inline" and self.preview is not None:
-            raise SettingsError("`preview` shows what this process makes: leave `workers` out")
+__all__ = ["InterpPlan", "InterpResult", "InterpSettings", "Progress"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,6 @@ from cloudconv.jobs.output import origin, time_base
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.spool import discard, held
-from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import check_free, claim
@@ -39,13 +38,13 @@ from cloudconv.render.renderer import FrameTask, Renderer
 from cloudconv.schedule.frames import Counts, schedule
 from cloudconv.segments.fingerprint import (
     machine_fingerprint,
-    settings_fingerprint,
     weights_fingerprint,
 )
 from cloudconv.segments.plan import RenderPlan, SegmentTask, plan_segments
 from cloudconv.segments.render import render_segments
 from cloudconv.segments.segment import Segment
 from cloudconv.segments.store import SegmentStore, token_of
+from cloudconv.settings import EncodeSettings, exact
 from cloudconv.timeline import Multiply
 
 
@@ -83,7 +82,7 @@ class VideoRender:
         self._by_gpu = False  # what decodes here also does so with the workers
         self._plan: RenderPlan | None = None
         self._kept = ExitStack()  # a copy of a pipe, as long as workers read it
-        self._model = job.settings.model
+        self._model = job.settings.chosen_model
         self.adapted: Adapted | None = None
         self.on_adapting: OnAdapting | None = None
 
@@ -251,7 +250,7 @@ class VideoRender:
             on_adapting=self.on_adapting,
             on_warning=self.warn,
         )
-        save(folder, settings.save_model, overwrite=settings.overwrite, on_warning=self.warn)
+        save(folder, settings.saved_model, overwrite=settings.overwrite, on_warning=self.warn)
 
     @property
     def _pinned(self) -> RenderPlan:
@@ -306,9 +305,9 @@ class VideoRender:
         job = self.job
         return {
             "input": job.info.fingerprint,
-            **settings_fingerprint(job.settings),
+            **job.settings.pinned(),
             **machine_fingerprint(job.device),
-            "weights": weights_fingerprint(job.settings.model),
+            "weights": weights_fingerprint(job.settings.chosen_model),
             "precision": precision_name(job.dtype),
             "encoder": f"{rehearsal.encoder}, {rehearsal.options}",
             "pix_fmt": rehearsal.pix_fmt,
@@ -331,7 +330,7 @@ class VideoRender:
                 start,
                 end,
                 audio=settings.slowmo is None or settings.audio == "stretch",
-                stretch=settings.slowmo,
+                stretch=exact(settings.slowmo),
                 copies_only=settings.audio == "copy",
             ),
             overwrite=settings.overwrite,
@@ -360,10 +359,10 @@ def adapt_plan(job: VideoPlan, on_warning: Callable[[Warned], None]) -> AdaptPla
         return None
     return AdaptPlan(
         info=job.info,
-        model=settings.model,
+        model=settings.chosen_model,
         minutes=settings.adapt,
-        start=settings.start,
-        end=settings.end,
+        start=exact(settings.start),
+        end=exact(settings.end),
         deinterlace=settings.deinterlace,
         device=job.device,
         dtype=job.dtype,

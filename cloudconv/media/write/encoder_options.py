@@ -13,6 +13,7 @@ import av
 from cloudconv import messages
 from cloudconv.errors import EncoderUsageError
 from cloudconv.media.formats import layout
+from cloudconv.settings.groups import EncodeSettings
 
 _PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
@@ -22,18 +23,6 @@ _PRESETS = (
 _QUALITY = frozenset(
     ("crf", "qp", "b", "q", "cq", "qscale", "global_quality", "lossless", "quality", "rc")
 )
-
-
-@dataclass(frozen=True, slots=True)
-class EncodeSettings:
-    """What the user asked of the encoding; None and empty mean our own choice."""
-
-    encoder: str | None = None
-    crf: float | None = None
-    preset: str | None = None
-    pix_fmt: str | None = None
-    options: tuple[tuple[str, str], ...] = ()
-    threads: int | None = None
 
 
 DEFAULTS = EncodeSettings()

@@ -17,11 +17,11 @@ from cloudconv.media.formats import PixelLayout, is_float, layout, working_forma
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.write.encoder_options import (
     DEFAULTS,
-    EncodeSettings,
     known_encoder,
     options_for,
 )
 from cloudconv.media.write.target import Container
+from cloudconv.settings import EncodeSettings
 
 # SVT-AV1 reads this when it starts; without it, it talks on standard error.
 os.environ.setdefault("SVT_LOG", "1")
@@ -202,7 +202,7 @@ def _in_order(container: Container, source: PixelLayout, *, hevc: bool) -> tuple
 def _fixed_encoder(container: Container, settings: EncodeSettings) -> tuple[str, ...]:
     name = container.encoders[0]
     if settings.encoder not in (None, name):
-        raise EncoderError(
+        raise EncoderUsageError(
             f"{container.name} is always written by {name}, so {settings.encoder!r} cannot be used."
         )
     return (name,)
@@ -213,14 +213,14 @@ def _checked_name(name: str, container: Container) -> str:
         codec = av.codec.Codec(name, "w")
     except av.codec.codec.UnknownCodecError as error:
         known = ", ".join(_present(("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1")))
-        raise EncoderError(
+        raise EncoderUsageError(
             f'There is no encoder "{name}" here: choose one, such as {known}.'
         ) from error
     if codec.type != "video":
-        raise EncoderError(f"{name!r} encodes {codec.type}, not video.")
+        raise EncoderUsageError(f"{name!r} encodes {codec.type}, not video.")
     if codec.name in container.refuses or codec.name not in _held_by(container.muxer):
         takes = ", ".join(_present(container.encoders))
-        raise EncoderError(
+        raise EncoderUsageError(
             f"{container.name} cannot hold what {name} writes; use {takes}, or another container "
             "(.mkv holds most)."
         )

@@ -22,7 +22,7 @@ from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.matroska import amend
 from cloudconv.media.turn import UPRIGHT, turn_of
-from cloudconv.media.write.encoder_options import DEFAULTS, EncodeSettings, parameters_key
+from cloudconv.media.write.encoder_options import DEFAULTS, parameters_key
 from cloudconv.media.write.encoders import Choice, choose_for
 from cloudconv.media.write.hdr import hdr_parameters
 from cloudconv.media.write.packets import PacketSummary, PacketWriter
@@ -37,6 +37,7 @@ from cloudconv.media.write.target import (
     writing,
 )
 from cloudconv.media.write.writers import FileWriter, PictureWriter, WebpWriter, Writer, set_up
+from cloudconv.settings import EncodeSettings
 
 __all__ = ["Carry", "EncodeSettings", "Sink", "check_output", "default_suffix"]
 

@@ -15,7 +15,7 @@ from typing import Literal
 import av.error
 
 from cloudconv import files
-from cloudconv.errors import EncoderError, OutputError
+from cloudconv.errors import EncoderError, OutputError, OutputUsageError, SettingsError
 from cloudconv.media.input import images
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.messages import option
@@ -126,21 +126,12 @@ def numbered(path: Path, number: int) -> str:
     return _NUMBER.sub(lambda found: f"{number:{found[1] or ''}d}", path.name)
 
 
-def picture_pattern(given: Path | str, suffix: str) -> Path | None:
-    """The pattern that ``out/`` stands for: pictures with that ending, or else PNG.
-
-    None for a name that does not end in a slash, and for a folder that holds anything else.
-    """
-    text, folder = os.fspath(given), Path(given)
-    if not text.endswith(("/", os.sep)):
-        return None
-    if folder.is_dir() and any(f.suffix.lower() not in PICTURES for f in folder.iterdir()):
-        return None
-    return folder / f"%06d{suffix if suffix in PICTURES else '.png'}"
-
-
 def container_of(path: Path) -> Container:
-    """The container that the name asks for. Raises OutputError for a name that says none."""
+    """Return the container that the name asks for.
+
+    Raises:
+        OutputUsageError: the name says none.
+    """
     if is_stdout(path):
         return _MKV
     suffix = path.suffix.lower()
@@ -149,13 +140,13 @@ def container_of(path: Path) -> Container:
     if suffix in CONTAINERS:
         return CONTAINERS[suffix]
     if suffix in PICTURES:
-        raise OutputError(
-            f"{path} names one picture; for a sequence give a pattern such as "
-            f"{path.with_name('%05d' + suffix)}."
-        )
-    raise OutputError(
+        folder = path.with_suffix("") if "%" not in path.name and "*" not in path.name else path
+        pattern = (folder if folder is not path else path.parent) / f"%05d{suffix}"
+        raise OutputUsageError(f"{path} names one picture; for a sequence give {pattern}.")
+    pattern = path / "%05d.png" if not suffix else Path("frames/%05d.png")
+    raise OutputUsageError(
         f"The output {path} has {f'the ending {suffix!r}' if suffix else 'no ending'}, which names "
-        f"no format; use one of {' '.join(CONTAINERS)}, or a pattern such as frames/%05d.png."
+        f"no format; use one of {' '.join(CONTAINERS)}, or for pictures {pattern}."
     )
 
 
@@ -190,39 +181,46 @@ def _own_suffix(info: MediaInfo) -> str:
 
 @contextmanager
 def noted(refusals: list[OutputError] | None) -> Iterator[None]:
-    """Where there is a list for it, note the OutputError that ends the block; else let it pass."""
+    """Where there is a list for it, note the OutputError that ends the block; else let it pass.
+
+    A name that can be no output is an error in any case.
+    """
     try:
         yield
     except OutputError as error:
-        if refusals is None:
+        if refusals is None or isinstance(error, SettingsError):
             raise
         refusals.append(error)
 
 
-def check_output(
-    path: Path, *, overwrite: bool, inputs: Sequence[Path], makes_folder: bool = False
-) -> None:
+def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None:
     """Refuse an output that could not be written in the end, before any work is done.
 
-    ``makes_folder``: a missing folder will be made by then, as that of pictures always is.
+    A missing folder is made later, by :func:`claim`.
 
     Raises OutputError where the name says no format, the output is one of the inputs, it exists
-    and ``overwrite`` is off, or its folder is missing or may not be written to.
+    and ``overwrite`` is off, or its folder may not be written to.
     """
     container = container_of(path)
     if is_stdout(path):
         return
-    folder = path.parent
     if container.kind == "pictures":
         _check_sequence(path, inputs)
     elif path.is_dir():
         raise OutputError(f"The output {path} is a folder; give the name of a file.")
     files.check_apart(written_by(path), images.files_of(*inputs))
     check_free(path, overwrite=overwrite)
-    if makes_folder or container.kind == "pictures":
-        folder = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-    if not folder.exists():
-        raise OutputError(f"The output's folder {folder} does not exist; make it first.")
+    check_home(path)
+
+
+def check_home(path: Path) -> None:
+    """Refuse a file whose folder is no folder, or may not be written to; a missing one is fine.
+
+    Raises:
+        OutputError: nothing can be written there.
+    """
+    folder = path.absolute().parent
+    folder = next(each for each in (folder, *folder.parents) if each.exists())
     if not folder.is_dir():
         raise OutputError(f"{folder} is not a folder, so {path} cannot be written.")
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -284,8 +282,6 @@ def claim(path: Path, *, overwrite: bool) -> Iterator[None]:
         return
     with ExitStack() as stack:
         with writing(path):
-            if is_sequence(path):
-                claimed(path).parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(files.Claim(claimed(path)))
         check_free(path, overwrite=overwrite)
         yield

@@ -1,0 +1,30 @@
+"""What can be asked of each command, every option declared once; imports nothing heavy."""
+
+from __future__ import annotations
+
+from cloudconv.settings.compare import CompareSettings
+from cloudconv.settings.doctor import DoctorSettings
+from cloudconv.settings.extend import DreamSettings, ExtrapolateSettings
+from cloudconv.settings.groups import EncodeSettings
+from cloudconv.settings.interp import FramesSettings, InterpManySettings, InterpSettings
+from cloudconv.settings.option import Field, Option, Settings, check_names, fields_of
+from cloudconv.settings.train import TrainSettings
+from cloudconv.settings.values import exact
+
+__all__ = [
+    "CompareSettings",
+    "DoctorSettings",
+    "DreamSettings",
+    "EncodeSettings",
+    "ExtrapolateSettings",
+    "Field",
+    "FramesSettings",
+    "InterpManySettings",
+    "InterpSettings",
+    "Option",
+    "Settings",
+    "TrainSettings",
+    "check_names",
+    "exact",
+    "fields_of",
+]

@@ -1,0 +1,239 @@
+"""One declaration for each option: everything else about an option derives from it.
+
+A settings class is a frozen dataclass whose fields are ``Annotated[type, Option(…)]``. The option
+of the command line, the keyword of the Python call, the row in the documents and the check of the
+value all read the same field.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from cloudconv.errors import SettingsError
+from cloudconv.messages import option as named
+
+Number = TypeVar("Number", int, float)
+_Settings = TypeVar("_Settings", bound="Settings")
+
+COMMON = ""
+"""The group of the options that ``--help`` shows first."""
+
+
+def refused(text: str) -> SettingsError:
+    """Return the error for a value that cannot be; a `name` in the text is that of an option."""
+    return SettingsError(re.sub(r"`(\w+)`", lambda found: named(found[1]), text))
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """The declaration of one option.
+
+    ``flags``: its names on the command line (default: ``--name-of-the-field``). ``group``: the
+    heading under which it stands in ``--help``. ``metavar``: a word for the value, at most ten
+    characters. ``parse``: reads a value where the field's type does not say enough.
+    ``least``, ``above``, ``most``: bounds of a number. ``default_text``: the default in words,
+    where the field's default does not tell. ``otherwise``: the value where ``None`` stands for
+    "not given" until a recipe or a model has been looked at. ``repeats``: whether the option may
+    be given several times. ``pinned``: whether another value makes another result, so that an
+    interrupted run cannot be resumed with it. ``on_command_line``: False for what Python alone
+    takes. ``complete``: the list that the shell completes from.
+    """
+
+    help: str
+    flags: tuple[str, ...] = ()
+    group: str = COMMON
+    metavar: str = ""
+    parse: Callable[[Any], Any] | None = None
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    default_text: str = ""
+    otherwise: Any = None
+    repeats: bool = False
+    pinned: bool = True
+    on_command_line: bool = True
+    complete: Literal["", "interpolate", "predict", "methods", "modes"] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a settings class: its option, and what its type says.
+
+    ``choices``: the words that it takes. ``number``: int or float where it takes one of these.
+    """
+
+    name: str
+    option: Option
+    default: Any
+    choices: tuple[str, ...]
+    number: type[int] | type[float] | None
+    is_switch: bool
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Return the names on the command line, the one for messages first."""
+        return self.option.flags or (f"--{self.name.replace('_', '-')}",)
+
+    @property
+    def text(self) -> str:
+        """Return the help text, with the default."""
+        default = self.option.otherwise if self.default is None else self.default
+        told = self.option.default_text
+        if not told and not self.is_switch and default is not None and default != ():
+            told = f"{default:g}" if isinstance(default, float) else str(default)
+        return f"{self.option.help} Default: {told}." if told else self.option.help
+
+    @property
+    def accepted(self) -> str:
+        """Return in words which values the field takes."""
+        words = list(self.choices)
+        if self.number is not None:
+            words.append(("a whole number" if self.number is int else "a number") + self._bounds())
+        return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+
+    def read(self, value: Any) -> Any:
+        """Return the exact value that ``value`` means; None means the default.
+
+        Raises:
+            SettingsError: the field takes no such value.
+        """
+        if value is None:
+            return self.default
+        if self.option.parse is not None:
+            try:
+                return self.option.parse(value)
+            except (SettingsError, ValueError, TypeError) as error:
+                raise refused(f"`{self.name}`: {error}") from error
+        if self.is_switch:
+            if not isinstance(value, bool):
+                raise refused(f"`{self.name}` must be True or False, got {value!r}.")
+            return value
+        if isinstance(value, str) and value in self.choices:
+            return value
+        if self.number is None and not self.choices:
+            return self._text(value)
+        number = None if self.number is None else _number(self.number, value)
+        if number is None or not self._fits(number):
+            near = difflib.get_close_matches(str(value), self.choices, 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise refused(f"`{self.name}` must be {self.accepted}, got {value!s:.60}{hint}.")
+        return number
+
+    def _text(self, value: Any) -> str | os.PathLike[str]:
+        if not isinstance(value, str | os.PathLike):
+            raise refused(f"`{self.name}` must be text or a path, got {value!r:.60}.")
+        return value
+
+    def _fits(self, number: float) -> bool:
+        least, above, most = self.option.least, self.option.above, self.option.most
+        return (
+            math.isfinite(number)
+            and (least is None or number >= least)
+            and (above is None or number > above)
+            and (most is None or number <= most)
+        )
+
+    def _bounds(self) -> str:
+        least, above, most = self.option.least, self.option.above, self.option.most
+        if above is not None:
+            return f" above {above:g}" + ("" if most is None else f" and at most {most:g}")
+        if least is None:
+            return "" if most is None else f" up to {most:g}"
+        return f" of {least:g} or more" if most is None else f" from {least:g} to {most:g}"
+
+
+def _number(kind: type[Number], value: Any) -> Number | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        number = kind(value)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return number if isinstance(value, str) or number == value else None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all settings share: every value is read and checked as its field declares.
+
+    Two settings that mean the same are equal: ``fps="59.94"`` is ``fps="60000/1001"``.
+    """
+
+    def __post_init__(self) -> None:
+        for each in fields_of(type(self)):
+            self._set(each.name, each.read(getattr(self, each.name)))
+        self._check()
+
+    def _check(self) -> None:
+        """Raise SettingsError where two values contradict each other."""
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def pinned(self) -> dict[str, str]:
+        """Return the values that decide the result, by name, as text."""
+        named = [each.name for each in fields_of(type(self)) if each.option.pinned]
+        return {name: str(getattr(self, name)) for name in named}
+
+
+def fields_of(kind: Any) -> tuple[Field, ...]:
+    """Return the declared fields of a settings class, the class's own before those it inherits."""
+    found: tuple[Field, ...] = _fields_of(kind)
+    return found
+
+
+@cache
+def _fields_of(kind: Any) -> tuple[Field, ...]:
+    hints = get_type_hints(kind, include_extras=True)
+    defaults = {each.name: each for each in fields(kind)}
+    names = dict.fromkeys(name for part in kind.__mro__ for name in inspect.get_annotations(part))
+    return tuple(
+        _field(name, hints[name], defaults[name])
+        for name in names
+        if name in defaults and get_origin(hints[name]) is Annotated
+    )
+
+
+def _field(name: str, hint: Any, declared: Any) -> Field:
+    base, option = get_args(hint)
+    kinds = _kinds(base)
+    words = tuple(word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind))
+    numbers: list[type[int] | type[float]] = [kind for kind in kinds if kind in (int, float)]
+    default = None if declared.default is MISSING else declared.default
+    return Field(
+        name=name,
+        option=option,
+        default=default,
+        choices=words,
+        number=None if not numbers else float if float in numbers else int,
+        is_switch=bool in kinds,
+    )
+
+
+def _kinds(base: Any) -> list[Any]:
+    parts = get_args(base) if get_origin(base) in (Union, UnionType) else (base,)
+    return [
+        each
+        for part in parts
+        if part is not NoneType
+        for each in ([part] if get_origin(part) not in (Union, UnionType) else _kinds(part))
+    ]
+
+
+def check_names(kind: Any, given: Mapping[str, Any]) -> None:
+    """Raise TypeError for a keyword that the settings class does not have."""
+    known = [each.name for each in fields_of(kind)]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"{kind.__name__} has no option {name!r}{hint}")

@@ -1,0 +1,171 @@
+"""Values that options take beyond words and numbers: what callers may pass, and what it becomes."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeAlias, overload
+
+from cloudconv.errors import SettingsError
+
+File: TypeAlias = Path | str
+"""The name of a file or folder."""
+
+Files: TypeAlias = Path | str | Sequence[Path | str]
+"""One name, or several."""
+
+Rational: TypeAlias = Fraction | float | str
+"""A rate, factor or time: a number, or text as on the command line (``60000/1001``, ``1:02``)."""
+
+Pairs: TypeAlias = Mapping[str, Any] | Sequence[str | tuple[str, Any]] | str
+"""``{"level": 3}``, ``["level=3"]`` or ``"level=3"``."""
+
+
+@overload
+def exact(value: None) -> None: ...
+@overload
+def exact(value: Rational) -> Fraction: ...
+@overload
+def exact(value: Rational | None) -> Fraction | None: ...
+def exact(value: Rational | None) -> Fraction | None:
+    """Return a rate, factor or time of checked settings, which is a Fraction there."""
+    return None if value is None else Fraction(value)
+
+
+def names(value: Files) -> tuple[str, ...]:
+    """Return each name once: of one text with commas, or of several texts."""
+    given = [value] if isinstance(value, str | os.PathLike) else value
+    parts = [part.strip() for each in given for part in os.fspath(each).split(",")]
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def files(value: Files) -> tuple[str, ...]:
+    """Return the names of one file or of several."""
+    given = [value] if isinstance(value, str | os.PathLike) else value
+    return tuple(os.fspath(each) for each in given)
+
+
+def pairs(value: Pairs) -> tuple[tuple[str, str], ...]:
+    """Return ``key=value`` options as pairs of text."""
+    if isinstance(value, Mapping):
+        return tuple((str(key), str(each)) for key, each in value.items())
+    given: Iterable[Any] = [value] if isinstance(value, str) else value
+    return tuple(_pair(each) for each in given)
+
+
+def _pair(value: Any) -> tuple[str, str]:
+    key, equals, text = (
+        value.partition("=") if isinstance(value, str) else (value[0], "=", value[1])
+    )
+    if not key or not equals:
+        raise SettingsError(f"{value!r} is not of the form key=value.")
+    return str(key), str(text)
+
+
+MOST_WIND = 1000
+"""Pixels a frame; nothing that moves further is seen twice."""
+
+
+def wind(value: str | Sequence[float]) -> tuple[float, float]:
+    """Return ``dx,dy`` as two numbers, in pixels a frame."""
+    parts = value.split(",") if isinstance(value, str) else list(value)
+    try:
+        across, down = (float(part) for part in parts)
+    except (ValueError, TypeError) as error:
+        raise SettingsError(
+            f"{value!r} is not of the form dx,dy: two numbers, in pixels a frame."
+        ) from error
+    if not max(abs(across), abs(down)) <= MOST_WIND or math.isnan(across + down):
+        raise SettingsError(f"dx and dy must be from -{MOST_WIND} to {MOST_WIND}, got {value!r}.")
+    return across, down
+
+
+def interval(value: int | str | Sequence[int]) -> tuple[int, int]:
+    """Return ``2``, or ``1-3`` for any of these, as the smallest and the largest step."""
+    if isinstance(value, int):
+        value = (value, value)
+    if isinstance(value, str):
+        low, dash, high = value.partition("-")
+        value = (low, high if dash else low)  # type: ignore[assignment]
+    try:
+        least, most = (int(part) for part in value)
+    except (ValueError, TypeError) as error:
+        raise SettingsError(f"{value!r} is no whole number or range such as 1-3.") from error
+    if not 1 <= least <= most <= 1000:
+        raise SettingsError(f"{value!r} must be 1 or more and rising, such as 1-3.")
+    return least, most
+
+
+def weights_file(value: File) -> File:
+    """Return the name of a weights file, or of a folder for one.
+
+    Raises:
+        SettingsError: the name has another ending than ``.safetensors``.
+    """
+    text = os.fspath(value)
+    if Path(text).suffix != ".safetensors" and not names_folder(text):
+        raise SettingsError(f"weights are written as .safetensors, so {text} needs that ending.")
+    return value
+
+
+def names_folder(value: File) -> bool:
+    """Return whether an output's name means a folder: it ends in a slash, or is one that exists."""
+    text = os.fspath(value)
+    return text.endswith(("/", os.sep)) or Path(text).is_dir()
+
+
+def jpeg_file(value: File) -> File:
+    """Return the name of a JPEG picture, or of a folder for one.
+
+    Raises:
+        SettingsError: the name has another ending than ``.jpg`` or ``.jpeg``.
+    """
+    text = os.fspath(value)
+    if Path(text).suffix.lower() not in (".jpg", ".jpeg") and not names_folder(text):
+        raise SettingsError(f"{text} must have a name that ends in .jpg.")
+    return value
+
+
+def in_folder(value: File, name: str) -> Path:
+    """Return the path that an output's name means: itself, or the default name in that folder."""
+    return Path(value) / name if names_folder(value) else Path(value)
+
+
+SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""The scales at which motion is looked for: others do not keep a network's sizes whole."""
+
+
+def scale(value: float | str) -> float:
+    """Return one of :data:`SCALES`."""
+    number = float(value)
+    if number not in SCALES:
+        known = ", ".join(f"{each:g}" for each in SCALES)
+        raise SettingsError(f"{value} is none of {known}.")
+    return number
+
+
+MOST_WORKERS = 256
+
+
+def workers(value: str) -> str:
+    """Return ``local``, ``local:N``, ``ray`` or ``ray:ADDRESS``, checked."""
+    found = re.fullmatch(r"local(?::(\d{1,6}))?|ray(?::(.+))?", str(value))
+    if found is None or (found[1] and not 1 <= int(found[1]) <= MOST_WORKERS):
+        raise SettingsError(
+            f"There are no workers called {value!r}. Use local, local:N (1 to {MOST_WORKERS} "
+            "processes on this machine), ray or ray:ADDRESS."
+        )
+    return value
+
+
+def device(value: str) -> str:
+    """Return the name of a device, checked; whether the device is there is seen later."""
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d{1,4})?|cuda:all", value):
+        raise SettingsError(
+            f'There is no device "{value}": choose auto, cpu, cuda, cuda:N, cuda:all or mps.'
+        )
+    return value
