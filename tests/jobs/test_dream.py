@@ -234,23 +234,6 @@ def test_a_mode_that_needs_more_frames(bouncing: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "b.mkv").exists()
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("mode", ["texture", "rollout"])
-@pytest.mark.parametrize("pix_fmt", ["gray", "yuv420p10le", "yuva420p", "gbrp10le"])
-def test_every_pixel_format(tmp_path: Path, pix_fmt: str, mode: str) -> None:
-    clip = write_clip(tmp_path / "a.mkv", 10, size=(61, 35), pix_fmt=pix_fmt)
-    options = {"model": "linear"} if mode == "rollout" else {}
-    result = dream(clip, tmp_path / "b.mkv", frames=4, mode=mode, **options)
-    assert result.output_frames == 14
-    with av.open(str(tmp_path / "b.mkv")) as made, av.open(str(clip)) as source:
-        assert made.streams.video[0].format.name == source.streams.video[0].format.name
-    after = read_planes(tmp_path / "b.mkv")
-    if pix_fmt == "yuva420p":
-        assert all(np.array_equal(planes[3], after[9][3]) for planes in after[10:])
-    if pix_fmt == "gray":
-        assert all(row["saturation"] is None for row in result.vitals)
-
-
 def test_hdr_tags_stay(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 10, pix_fmt="yuv420p10le", colour=(9, 16, 9, 1))
     dream(clip, tmp_path / "b.mkv", mode="texture")

@@ -225,18 +225,6 @@ def test_sound_ends_where_the_source_ends(tmp_path: Path, suffix: str) -> None:
         assert made.metadata["title"] == "Sky"
 
 
-@pytest.mark.parametrize("pix_fmt", ["gray", "yuv422p", "yuv420p10le", "yuva420p", "gbrp10le"])
-@pytest.mark.parametrize("size", [(96, 64), (101, 51)])
-def test_every_pixel_format(tmp_path: Path, pix_fmt: str, size: tuple[int, int]) -> None:
-    clip = write_clip(tmp_path / "a.mkv", 4, size=size, pix_fmt=pix_fmt)
-    forecast(clip, "b.mkv", model="hold", frames=2)
-    before, after = read_planes(clip), read_planes(tmp_path / "b.mkv")
-    assert [len(planes) for planes in before[:1]] == [len(planes) for planes in after[:1]]
-    assert len(after) == 6
-    for k, planes in enumerate(after):
-        assert same(planes, before[min(k, 3)])
-
-
 def test_from_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = write_clip(tmp_path / "a.mkv", 8)
     piped = io.TextIOWrapper(io.BytesIO(clip.read_bytes()))

@@ -82,33 +82,6 @@ def test_source_frames_are_bit_identical_at_their_own_time(
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.full
-@pytest.mark.parametrize(
-    "pix_fmt",
-    [
-        "gray",
-        "yuv420p",
-        "yuv422p",
-        "yuv444p",
-        "yuv420p10le",
-        "yuv422p10le",
-        "yuv444p10le",
-        "gray10le",
-    ],
-)
-@pytest.mark.parametrize("size", [(96, 64), (101, 51)])
-def test_every_pixel_format_passes_untouched(
-    tmp_path: Path, pix_fmt: str, size: tuple[int, int]
-) -> None:
-    clip = write_clip(tmp_path / "a.mkv", 4, size=size, pix_fmt=pix_fmt)
-    interp(clip, "b.mkv", factor=2, encode=LOSSLESS, model="tiny")
-    before, after = read_planes(clip), read_planes(tmp_path / "b.mkv")
-    assert len(after) == 8
-    for k, planes in enumerate(before):
-        for a, b in zip(planes, after[2 * k], strict=True):
-            np.testing.assert_array_equal(a, b)
-
-
 def test_real_gaps_of_a_variable_rate_are_divided(tmp_path: Path) -> None:
     times = [F(k, 1000) for k in (0, 40, 100, 133, 301, 317)]
     clip = write_clip(

@@ -1,0 +1,124 @@
+"""Each command once from end to end, held against a golden output.
+
+``python -m tests.test_commands`` writes ``tests/golden/commands.json`` anew, after a change of the
+weights or of the JSON; look at the difference before it is committed.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import pytest
+from typer.testing import CliRunner
+
+from cloudconv.cli.app import app
+from tests.helpers.factory import picture, write_clip
+
+GOLDEN = Path(__file__).parent / "golden" / "commands.json"
+EXACT = ("--encoder", "ffv1", "--precision", "fp32")
+COMMANDS = {
+    "interp": ("interp", "a.mkv", "out.mkv", "--factor", "2", *EXACT),
+    "extrapolate": ("extrapolate", "a.mkv", "out.mkv", "--frames", "3", *EXACT),
+    "dream": ("dream", "a.mkv", "out.mkv", "--frames", "6", "--mode", "texture", *EXACT),
+    "compare": ("compare", "a.mkv", "--frames", "4", "--precision", "fp32"),
+    "train": (
+        *("train", "a.mkv", "--init", "unet-middle", "--steps", "2", "--batch", "2"),
+        *("--crop", "32", "--seed", "1", "-o", "mine.safetensors"),
+    ),
+    "models": ("models",),
+    "doctor": ("doctor",),
+}
+CHANGES = {
+    "wall_seconds", "frames_per_second", "seconds_per_frame", "seconds", "seconds_left", "time",
+    "sha256", "size_bytes", "parameters", "scores", "rows", "history", "steps_per_second",
+    "minutes", "version", "limits", "vitals", "verdict", "why", "threads", "device", "licence", "domain",
+}  # fmt: skip
+"""Keys whose values depend on the machine, on the weights, or are tested elsewhere."""
+NEAR = 4  # levels of 255 by which another machine's pictures may differ
+
+
+def run(name: str, folder: Path) -> dict[str, Any]:
+    """Run a command on a generated clip; return its JSON and what its pictures look like."""
+    count, cut = (48, 48) if name == "train" else (16, 8)
+    clip = [picture(k, 96, 64, step=3.0, scene=k // cut) for k in range(count)]
+    write_clip(folder / "a.mkv", clip)
+    result = CliRunner().invoke(app, [*COMMANDS[name], "--json"], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout)
+    found: dict[str, Any] = {"json": sorted(data) if name == "doctor" else kept(data)}
+    if name == "models":
+        found = {"json": sorted(data["models"][0]), "first": data["models"][0]["name"]}
+    if (folder / "out.mkv").exists():
+        with av.open(str(folder / "out.mkv")) as made:
+            found["frames"] = [
+                [str(frame.pts * frame.time_base), *small(frame)] for frame in made.decode(video=0)
+            ]
+    return found
+
+
+def small(frame: av.VideoFrame) -> list[int]:
+    """Return the luma of a frame, (3, 4) pixels in one list."""
+    luma = cv2.resize(frame.to_ndarray()[: frame.height], (4, 3), interpolation=cv2.INTER_AREA)
+    return [int(level) for level in luma.ravel()]
+
+
+def kept(value: Any) -> Any:
+    """Return JSON without what differs from machine to machine."""
+    if isinstance(value, dict):
+        # Sentences may change; that there is a warning may not.
+        counted = {"warnings": len(value["warnings"])} if "warnings" in value else {}
+        return {key: kept(v) for key, v in {**value, **counted}.items() if key not in CHANGES}
+    if isinstance(value, list):
+        return [kept(each) for each in value]
+    return value
+
+
+def assert_near(found: Any, golden: Any, where: str) -> None:
+    """Compare two values of the same shape; numbers may differ by what machines differ by."""
+    if isinstance(golden, dict):
+        assert sorted(found) == sorted(golden), where
+        for key, value in golden.items():
+            assert_near(found[key], value, f"{where}.{key}")
+    elif isinstance(golden, list):
+        assert len(found) == len(golden), where
+        for number, value in enumerate(golden):
+            assert_near(found[number], value, f"{where}[{number}]")
+    elif isinstance(golden, float):
+        assert found == pytest.approx(golden, rel=0.02, abs=0.02), where
+    elif isinstance(golden, int) and not isinstance(golden, bool) and "frames[" in where:
+        assert abs(found - golden) <= NEAR, where
+    else:
+        assert found == golden, where
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_makes_its_golden_output(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    golden = json.loads(GOLDEN.read_text("utf-8"))[name]
+    assert_near(run(name, tmp_path), golden, name)
+
+
+def main() -> None:
+    """Write the golden outputs."""
+    made = {}
+    for name in COMMANDS:
+        with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            made[name] = run(name, Path(folder))
+    lines = [
+        f'"{name}": '
+        + json.dumps(value).replace('"frames": [[', '\n"frames": [\n[').replace("], [", "],\n[")
+        for name, value in made.items()
+    ]
+    GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
