@@ -36,7 +36,8 @@ COMMANDS = {
 CHANGES = {
     "wall_seconds", "frames_per_second", "seconds_per_frame", "seconds", "seconds_left", "time",
     "sha256", "size_bytes", "parameters", "scores", "rows", "history", "steps_per_second",
-    "minutes", "version", "limits", "vitals", "verdict", "why", "threads", "device", "licence", "domain",
+    "minutes", "version", "limits", "vitals", "verdict", "why", "threads", "device", "licence",
+    "domain",
 }  # fmt: skip
 """Keys whose values depend on the machine, on the weights, or are tested elsewhere."""
 NEAR = 4  # levels of 255 by which another machine's pictures may differ
