@@ -69,7 +69,7 @@ def with_options(
     classes' fields; it gets those that were given, as text, which the settings read and check.
     """
     declared = {
-        each.name: each for kind in kinds for each in fields_of(kind) if each.option.on_command_line
+        each.name: each for kind in kinds for each in fields_of(kind) if not each.option.hidden
     }
     talk = {name: each for name, each in _TALK.items() if progress or name != "progress"}
 

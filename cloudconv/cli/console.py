@@ -39,7 +39,7 @@ _FLAGS = {
     each.name: each.flags[0].partition("/")[0]
     for kind in _KINDS
     for each in settings.fields_of(kind)
-    if each.option.on_command_line
+    if not each.option.hidden
 }
 
 

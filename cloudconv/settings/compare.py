@@ -5,19 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from cloudconv.settings import values
-from cloudconv.settings.groups import (
-    FRAMES,
-    QUALITIES,
-    Cuts,
-    InputRate,
-    Machine,
-    Overwrite,
-    Part,
-    Rendering,
-    SavedModel,
-    Workers,
-)
+from cloudconv.errors import SettingsError
+from cloudconv.settings import groups, values
+from cloudconv.settings.groups import QUALITIES, of_frames
 from cloudconv.settings.option import Option, refused
 from cloudconv.settings.values import File, Files
 
@@ -31,21 +21,36 @@ METRICS = (
 )
 DEFAULT_METRICS = tuple(name for name in METRICS if name not in ("ms_ssim", *SEQUENCE_METRICS))
 
-MOST_DROP, MOST_HORIZON = 64, 1000
+_DROP = "Keep one frame of every N and make the others again."
+_HORIZON = "Instead of --drop: forecast H frames ahead."
+_MODEL = "A name from 'cloudconv models' or a file of weights; may be repeated."
+_AGAINST = """What to compare with: names from 'cloudconv models', files of your own, minterpolate;
+the verdict is about the first."""
+_REPORT = "Leave a page with charts and pictures, a video side by side, and the figures."
+_EVERY = "With --horizon: begin a forecast at every K-th frame."
 
 
 def _metrics(value: Files) -> tuple[str, ...]:
     named = values.names(value)
     if not named:
-        raise refused(f"Name at least one metric of {', '.join(METRICS)}.")
+        raise SettingsError(f"Name at least one metric of {', '.join(METRICS)}.")
     for name in named:
         if name not in METRICS:
-            raise refused(f"There is no metric called {name!r}: choose from {', '.join(METRICS)}.")
+            known = ", ".join(METRICS)
+            raise SettingsError(f"There is no metric called {name!r}: choose from {known}.")
     return named
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareSettings(Overwrite, InputRate, Part, Cuts, SavedModel, Rendering, Workers, Machine):
+class CompareSettings(
+    groups.Overwrite,
+    groups.InputRate,
+    groups.Part,
+    groups.Cuts,
+    groups.SavedModel,
+    groups.Rendering,
+    groups.Workers,
+):
     """What to compare. The verdict is about the first model.
 
     With ``drop`` one frame of every N is kept, and interpolators make the others again. With
@@ -54,32 +59,14 @@ class CompareSettings(Overwrite, InputRate, Part, Cuts, SavedModel, Rendering, W
     Raises :class:`~cloudconv.errors.SettingsError` on values that cannot be.
     """
 
-    drop: Annotated[
-        int | None,
-        Option(
-            "Keep one frame of every N and make the others again.",
-            metavar="N",
-            least=2,
-            most=MOST_DROP,
-            default_text="2",
-        ),
-    ] = None
-    horizon: Annotated[
-        int | None,
-        Option(
-            "Instead of --drop: forecast H frames ahead.",
-            metavar="H",
-            least=1,
-            most=MOST_HORIZON,
-        ),
-    ] = None
+    drop: Annotated[int | None, Option(_DROP, "N", least=2, most=64, shown="2")] = None
+    horizon: Annotated[int | None, Option(_HORIZON, "H", least=1, most=1000)] = None
     model: Annotated[
         Files,
         Option(
-            "A name from 'cloudconv models' or a file of weights; may be repeated.",
-            metavar="NAME",
+            *(_MODEL, "NAME"),
             parse=values.names,
-            default_text="the best that ships",
+            shown="the best that ships",
             repeats=True,
             complete="methods",
         ),
@@ -87,50 +74,21 @@ class CompareSettings(Overwrite, InputRate, Part, Cuts, SavedModel, Rendering, W
     against: Annotated[
         Files | None,
         Option(
-            "What to compare with: names from 'cloudconv models', files of your own, "
-            "minterpolate; the verdict is about the first.",
-            metavar="NAME,…",
+            *(_AGAINST, "NAME,…"),
             parse=values.names,
-            default_text="blend; for forecasts hold,linear",
+            shown="blend; for forecasts hold,linear",
             complete="methods",
         ),
     ] = None
     metrics: Annotated[
         Files,
-        Option(
-            f"{', '.join(METRICS)}.",
-            metavar="NAME,…",
-            parse=_metrics,
-            default_text="all but the slow ones",
-        ),
+        Option(f"{', '.join(METRICS)}.", "NAME,…", parse=_metrics, shown="all but the slow ones"),
     ] = DEFAULT_METRICS
     frames: Annotated[
-        int | None,
-        Option(
-            "Score at most so many frames, spread evenly.",
-            metavar="N",
-            least=1,
-            most=1_000_000_000,
-        ),
+        int | None, Option("Score at most so many frames, spread evenly.", "N", least=1)
     ] = None
-    report: Annotated[
-        File | None,
-        Option(
-            "Leave a page with charts and pictures, a video side by side, and the figures.",
-            metavar="DIR",
-        ),
-    ] = None
-    every: Annotated[
-        int | None,
-        Option(
-            "With --horizon: begin a forecast at every K-th frame.",
-            group=FRAMES,
-            metavar="K",
-            least=1,
-            most=1_000_000,
-            default_text="6",
-        ),
-    ] = None
+    report: Annotated[File | None, Option(_REPORT, "DIR")] = None
+    every: Annotated[int | None, of_frames(_EVERY, "K", least=1, shown="6")] = None
 
     def _check(self) -> None:
         if self.quality is not None and self.model:
@@ -155,9 +113,8 @@ class CompareSettings(Overwrite, InputRate, Part, Cuts, SavedModel, Rendering, W
                 "`drop` is about frames between others and `horizon` about those that follow: "
                 "give one."
             )
-        if (self.scale, self.batch, self.tile, self.fallback, self.adapt) != (
-            *(1.0, "auto", "auto", "blend", None),
-        ):
+        asked = self.scale, self.batch, self.tile, self.fallback, self.adapt
+        if asked != (1.0, "auto", "auto", "blend", None):
             raise refused(
                 "`scale`, `batch`, `tile`, `fallback` and `adapt` are for interpolation: leave "
                 "them out here."

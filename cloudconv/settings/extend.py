@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from cloudconv.settings import values
-from cloudconv.settings.groups import FRAMES, RUN, Cuts, Encoding, InputRate, Output, Overwrite
+from cloudconv.settings.groups import Cuts, Encoding, InputRate, Output, Overwrite, of_frames
 from cloudconv.settings.option import Option, refused
 from cloudconv.settings.values import File, Rational, exact
 from cloudconv.timeline import parse_time
-
-MOST_FRAMES = 1_000_000_000
-"""Frames that may be asked for: more than a year at 30 fps."""
 
 DEFAULT_PREDICTOR = "voxelflow"
 """The predictor that is used where none is named."""
@@ -20,27 +17,23 @@ DEFAULT_PREDICTOR = "voxelflow"
 AUTO = "auto"
 """The mode that looks at the material to choose one."""
 
+_AT = "Go on from here instead of the end: seconds or h:mm:ss."
+_PREDICTOR = "A predictor from 'cloudconv models', or a file that 'cloudconv train' wrote."
+_MODE = "How: collage, texture, flow or rollout; auto chooses by the material."
+_WIND = "Where things move, in pixels a frame: for stills, with the mode flow."
+_ROLLOUT = "A predictor from 'cloudconv models', for the mode rollout."
+_KEEP = "Hold a rollout to the source's detail and colours."
+_AUDIO = "Where the source ends, end its sound, or (loop) begin it again."
+_REPORT = "A folder for a page with the video, its frames, and charts of the vitals."
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExtendSettings(Output, Overwrite, InputRate, Cuts, Encoding):
     """How long, and from where on. Give exactly one of ``frames`` and ``seconds``."""
 
-    frames: Annotated[
-        int | None,
-        Option("Make so many new frames.", metavar="N", least=1, most=MOST_FRAMES),
-    ] = None
-    seconds: Annotated[
-        Rational | None,
-        Option("Go on for so long.", metavar="S", parse=parse_time),
-    ] = None
-    at: Annotated[
-        Rational | None,
-        Option(
-            "Go on from here instead of the end: seconds or h:mm:ss.",
-            metavar="T",
-            parse=parse_time,
-        ),
-    ] = None
+    frames: Annotated[int | None, Option("Make so many new frames.", "N", least=1)] = None
+    seconds: Annotated[Rational | None, Option("Go on for so long.", "S", parse=parse_time)] = None
+    at: Annotated[Rational | None, Option(_AT, "T", parse=parse_time)] = None
     only_new: Annotated[bool, Option("Leave the source's frames out.")] = False
 
     def _check(self) -> None:
@@ -60,14 +53,7 @@ class ExtrapolateSettings(ExtendSettings):
     Raises :class:`~cloudconv.errors.SettingsError` on values that cannot be.
     """
 
-    model: Annotated[
-        File,
-        Option(
-            "A predictor from 'cloudconv models', or a file that 'cloudconv train' wrote.",
-            metavar="NAME",
-            complete="predict",
-        ),
-    ] = DEFAULT_PREDICTOR
+    model: Annotated[File, Option(_PREDICTOR, "NAME", complete="predict")] = DEFAULT_PREDICTOR
 
     @property
     def chosen_model(self) -> str:
@@ -77,63 +63,21 @@ class ExtrapolateSettings(ExtendSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class DreamSettings(ExtendSettings):
-    """What to dream.
-
-    ``wind``: where things move, (dx, dy) in pixels a frame. ``model``: a predictor, for a mode that
-    takes one. ``audio``: whether sound ends where the source does, or begins again.
+    """What to dream. ``wind`` is (dx, dy) in pixels a frame.
 
     Raises :class:`~cloudconv.errors.SettingsError` on values that cannot be.
     """
 
-    mode: Annotated[
-        str,
-        Option(
-            "How: collage, texture, flow or rollout; auto chooses by the material.",
-            metavar="NAME",
-            complete="modes",
-        ),
-    ] = AUTO
-    seed: Annotated[
-        int, Option("Another seed, another dream.", metavar="N", least=0, most=2**63 - 1)
-    ] = 0
+    mode: Annotated[str, Option(_MODE, "NAME", complete="modes")] = AUTO
+    seed: Annotated[int, Option("Another seed, another dream.", "N", least=0, most=2**63 - 1)] = 0
     loop: Annotated[bool, Option("Let the last frame lead into the first.")] = False
     wind: Annotated[
-        str | tuple[float, float] | None,
-        Option(
-            "Where things move, in pixels a frame: for stills, with the mode flow.",
-            group=FRAMES,
-            metavar="DX,DY",
-            parse=values.wind,
-        ),
+        str | tuple[float, float] | None, of_frames(_WIND, "DX,DY", parse=values.wind)
     ] = None
-    model: Annotated[
-        File | None,
-        Option(
-            "A predictor from 'cloudconv models', for the mode rollout.",
-            group=FRAMES,
-            metavar="NAME",
-            complete="predict",
-        ),
-    ] = None
-    texture_keep: Annotated[
-        bool, Option("Hold a rollout to the source's detail and colours.", group=FRAMES)
-    ] = False
-    audio: Annotated[
-        Literal["end", "loop"],
-        Option(
-            "Where the source ends, end its sound, or (loop) begin it again.",
-            group=FRAMES,
-            metavar="HOW",
-        ),
-    ] = "end"
-    report: Annotated[
-        File | None,
-        Option(
-            "A folder for a page with the video, its frames, and charts of the vitals.",
-            group=RUN,
-            metavar="DIR",
-        ),
-    ] = None
+    model: Annotated[File | None, of_frames(_ROLLOUT, "NAME", complete="predict")] = None
+    texture_keep: Annotated[bool, of_frames(_KEEP)] = False
+    audio: Annotated[Literal["end", "loop"], of_frames(_AUDIO, "HOW")] = "end"
+    report: Annotated[File | None, Option(_REPORT, "DIR")] = None
 
     @property
     def given(self) -> tuple[str, ...]:

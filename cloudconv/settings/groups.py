@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,12 @@ from cloudconv.timeline import parse_rate, parse_time
 
 FRAMES, MODEL, ENCODING, MACHINE, RUN = "Frames", "Model", "Encoding", "Machine", "Run"
 
+of_frames = partial(Option, group=FRAMES)
+of_model = partial(Option, group=MODEL)
+_encoding = partial(Option, group=ENCODING)
+_machine = partial(Option, group=MACHINE)
+of_run = partial(Option, group=RUN, pinned=False)
+
 MOST_THREADS = 256
 """More threads than this exhaust a system before they compute anything."""
 
@@ -21,6 +28,8 @@ DEFAULT_MODEL = "cloud-best"
 
 QUALITIES = {"best": "cloud-best", "fast": "cloud-fast", "turbo": "cloud-turbo"}
 """The interpolator that each ``quality`` chooses."""
+
+INPUT = "A video, an animation, a folder or pattern of pictures, or - for stdin."
 
 SceneCut = Literal["auto", "off"] | float
 """``auto``, ``off``, or a threshold from 0 (cut everywhere) to 1 (never)."""
@@ -40,17 +49,13 @@ class EncodeSettings:
 
 @dataclass(frozen=True)
 class Input(Settings):
-    """What is read. ``input_fps``: the rate of pictures, which keep no times."""
+    """What is read."""
 
-    input: Annotated[
-        File,
-        Option(
-            "A video, an animation, a folder or pattern of pictures, or - for stdin.",
-            metavar="IN",
-            pinned=False,
-            on_command_line=False,
-        ),
-    ]
+    input: Annotated[File, Option(INPUT, "IN", pinned=False, hidden=True)]
+
+
+_OUT = """File to write, or a folder for the default name; frames/%05d.png for pictures; - for
+Matroska on stdout."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +63,7 @@ class Output(Input):
     """What is read, and where the result goes."""
 
     output: Annotated[
-        File | None,
-        Option(
-            "File to write, or a folder for the default name; frames/%05d.png for pictures; "
-            "- for Matroska on stdout.",
-            flags=("--output", "-o"),
-            metavar="OUT",
-            default_text="a name beside IN",
-            pinned=False,
-        ),
+        File | None, Option(_OUT, "OUT", also=("-o",), shown="a name beside IN", pinned=False)
     ] = None
 
 
@@ -74,41 +71,33 @@ class Output(Input):
 class Overwrite(Settings):
     """Whether an output that exists is replaced."""
 
-    overwrite: Annotated[
-        bool,
-        Option("Replace OUT if it exists.", flags=("--overwrite", "-y"), pinned=False),
-    ] = False
+    overwrite: Annotated[bool, Option("Replace OUT if it exists.", also=("-y",), pinned=False)] = (
+        False
+    )
+
+
+_INPUT_FPS = "Frame rate of pictures as input."
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputRate(Settings):
-    """The rate of pictures as input."""
+    """The rate of pictures as input, which keep no times."""
 
     input_fps: Annotated[
         Rational | None,
-        Option(
-            "Frame rate of pictures as input.",
-            flags=("--input-fps", "--framerate"),
-            group=FRAMES,
-            metavar="RATE",
-            parse=parse_rate,
-            default_text="25",
-        ),
+        of_frames(_INPUT_FPS, "RATE", also=("--framerate",), parse=parse_rate, shown="25"),
     ] = None
+
+
+_START = "Begin here: seconds or h:mm:ss."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part(Settings):
     """The part of the input that is used, in seconds from its first frame."""
 
-    start: Annotated[
-        Rational | None,
-        Option("Begin here: seconds or h:mm:ss.", metavar="T", parse=parse_time),
-    ] = None
-    end: Annotated[
-        Rational | None,
-        Option("Stop before this time.", metavar="T", parse=parse_time),
-    ] = None
+    start: Annotated[Rational | None, Option(_START, "T", parse=parse_time)] = None
+    end: Annotated[Rational | None, Option("Stop before this time.", "T", parse=parse_time)] = None
 
     def _check_part(self) -> None:
         start, end = exact(self.start), exact(self.end)
@@ -116,54 +105,32 @@ class Part(Settings):
             raise refused(f"`end` ({float(end):g} s) must come after `start`.")
 
 
+_CUT = "Where scenes change: auto, off, or a threshold from 0 (everywhere) to 1 (nowhere)."
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cuts(Settings):
     """Where one scene ends and another begins."""
 
-    scene_cut: Annotated[
-        SceneCut,
-        Option(
-            "Where scenes change: auto, off, or a threshold from 0 (everywhere) to 1 (nowhere).",
-            group=FRAMES,
-            metavar="S",
-            least=0,
-            most=1,
-        ),
-    ] = "auto"
+    scene_cut: Annotated[SceneCut, of_frames(_CUT, "S", least=0, most=1)] = "auto"
+
+
+_DEVICE = "auto, cpu, cuda, cuda:N or mps; interp, compare: also cuda:all, every GPU."
+_PRECISION = "Number format of the network: auto, fp32, bf16 or fp16."
+_THREADS = f"CPU threads, at most {MOST_THREADS}."
+_WORKERS = "local: this process; local:N: N processes; ray or ray:ADDRESS: a Ray cluster."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine(Settings):
     """What computes."""
 
-    device: Annotated[
-        str,
-        Option(
-            "auto, cpu, cuda, cuda:N or mps; interp, compare: also cuda:all, every GPU.",
-            group=MACHINE,
-            metavar="NAME",
-            parse=values.device,
-            pinned=False,
-        ),
-    ] = "auto"
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"],
-        Option(
-            "Number format of the network: auto, fp32, bf16 or fp16.",
-            group=MACHINE,
-            metavar="NAME",
-        ),
-    ] = "auto"
+    device: Annotated[str, _machine(_DEVICE, "NAME", parse=values.device, pinned=False)] = "auto"
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], _machine(_PRECISION, "NAME")] = (
+        "auto"
+    )
     threads: Annotated[
-        int | None,
-        Option(
-            f"CPU threads, at most {MOST_THREADS}.",
-            group=MACHINE,
-            metavar="N",
-            least=1,
-            most=MOST_THREADS,
-            default_text="all cores",
-        ),
+        int | None, _machine(_THREADS, "N", least=1, most=MOST_THREADS, shown="all cores")
     ] = None
 
 
@@ -171,16 +138,7 @@ class Machine(Settings):
 class Workers(Machine):
     """Who computes."""
 
-    workers: Annotated[
-        str,
-        Option(
-            "local: this process; local:N: N processes; ray or ray:ADDRESS: a Ray cluster.",
-            group=MACHINE,
-            metavar="WHO",
-            parse=values.workers,
-            pinned=False,
-        ),
-    ] = "local"
+    workers: Annotated[str, _machine(_WORKERS, "WHO", parse=values.workers, pinned=False)] = "local"
 
     def _check_workers(self) -> None:
         if self.device == "cuda:all" and self.workers.startswith("local:"):
@@ -191,68 +149,42 @@ class Workers(Machine):
             )
 
 
+_QUALITY = """Choose the model: best is cloud-best, fast is cloud-fast (0.6 of its time), turbo is
+cloud-turbo (0.5)."""
+_SCALE = "At which size motion is looked for: 0.25, 0.5, 1, 2 or 4."
+_FALLBACK = """What to show where motion explains little: blend the source frames there, or (off)
+show the model's picture all the same."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rendering(Settings):
     """How an interpolator is used."""
 
     quality: Annotated[
-        Literal["best", "fast", "turbo"] | None,
-        Option(
-            "Choose the model: best is cloud-best, fast is cloud-fast (0.6 of its time), turbo is "
-            "cloud-turbo (0.5).",
-            metavar="LEVEL",
-            pinned=False,
-        ),
+        Literal["best", "fast", "turbo"] | None, Option(_QUALITY, "LEVEL", pinned=False)
     ] = None
-    scale: Annotated[
-        float,
-        Option(
-            "At which size motion is looked for: 0.25, 0.5, 1, 2 or 4.",
-            group=MODEL,
-            metavar="S",
-            parse=values.scale,
-        ),
-    ] = 1.0
+    scale: Annotated[float, of_model(_SCALE, "S", parse=values.scale)] = 1.0
     UHD: Annotated[
-        bool,
-        Option(
-            "Same as --scale 0.5: for 4K and large motion.",
-            flags=("--UHD",),
-            group=MODEL,
-            pinned=False,
-        ),
+        bool, of_model("Same as --scale 0.5: for 4K and large motion.", pinned=False)
     ] = False
-    fallback: Annotated[
-        Literal["blend", "off"],
-        Option(
-            "What to show where motion explains little: blend the source frames there, or (off) "
-            "show the model's picture all the same.",
-            group=MODEL,
-            metavar="HOW",
-        ),
-    ] = "blend"
-    batch: Annotated[
-        int | Literal["auto"],
-        Option("New frames made at once.", group=MACHINE, metavar="N", least=1, most=100_000),
-    ] = "auto"
+    fallback: Annotated[Literal["blend", "off"], of_model(_FALLBACK, "HOW")] = "blend"
+    batch: Annotated[int | Literal["auto"], _machine("New frames made at once.", "N", least=1)] = (
+        "auto"
+    )
     tile: Annotated[
         int | Literal["auto", "off"],
-        Option(
-            "Work in tiles of N pixels, to save memory; or off.",
-            group=MACHINE,
-            metavar="N",
-            least=1,
-            most=1_000_000,
-        ),
+        _machine("Work in tiles of N pixels, to save memory; or off.", "N", least=1),
     ] = "auto"
 
     def _resolve_scale(self) -> None:
         """Put ``scale`` in the place of ``UHD``."""
-        if self.UHD:
-            if self.scale not in (1.0, 0.5):
-                raise refused(f"`UHD` means a `scale` of 0.5, which contradicts {self.scale:g}.")
-            self._set("scale", 0.5)
-            self._set("UHD", False)
+        if self.UHD and self.scale not in (1.0, 0.5):
+            raise refused(f"`UHD` means a `scale` of 0.5, which contradicts {self.scale:g}.")
+        self._set("scale", 0.5 if self.UHD else self.scale)
+        self._set("UHD", False)
+
+
+_MODEL = "A name from 'cloudconv models', or a file that 'cloudconv train' wrote."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,13 +192,7 @@ class InterpolatorModel(Rendering):
     """Which interpolator is used, and how."""
 
     model: Annotated[
-        File | None,
-        Option(
-            "A name from 'cloudconv models', or a file that 'cloudconv train' wrote.",
-            metavar="NAME",
-            default_text="the best that ships",
-            complete="interpolate",
-        ),
+        File | None, Option(_MODEL, "NAME", shown="the best that ships", complete="interpolate")
     ] = None
 
     def _resolve_model(self) -> None:
@@ -283,21 +209,16 @@ class InterpolatorModel(Rendering):
         return str(self.model)
 
 
+_ADAPT = """Fine-tune the model on this video first, for so many minutes; used if that gains
+0.05 dB on a part of the video that was held back."""
+_SAVE = "With --adapt: keep the weights, for --model."
+
+
 @dataclass(frozen=True, kw_only=True)
 class Adapting(Settings):
     """Fine-tuning on the input itself."""
 
-    adapt: Annotated[
-        float | None,
-        Option(
-            "Fine-tune the model on this video first, for so many minutes; used if that gains "
-            "0.05 dB on a part of the video that was held back.",
-            group=MODEL,
-            metavar="MINUTES",
-            above=0,
-            most=10_000,
-        ),
-    ] = None
+    adapt: Annotated[float | None, of_model(_ADAPT, "MINUTES", above=0, most=10_000)] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -305,14 +226,7 @@ class SavedModel(Adapting, Input):
     """Where the fine-tuned weights are kept."""
 
     save_model: Annotated[
-        File | None,
-        Option(
-            "With --adapt: keep the weights, for --model.",
-            group=MODEL,
-            metavar="FILE",
-            parse=values.weights_file,
-            pinned=False,
-        ),
+        File | None, of_model(_SAVE, "FILE", parse=values.weights_file, pinned=False)
     ] = None
 
     @property
@@ -327,59 +241,28 @@ class SavedModel(Adapting, Input):
             raise refused("`save_model` keeps what `adapt` has learnt: give `adapt` with it.")
 
 
+_ENCODER = "by container and pixel format"
+_CRF = "Quality, lower is better, on libx264's scale for every encoder."
+_MORE = "Any other option of the encoder; may be repeated."
+
+
 @dataclass(frozen=True, kw_only=True)
 class Encoding(Machine):
     """How the result is encoded."""
 
-    encoder: Annotated[
-        str | None,
-        Option(
-            "FFmpeg's name of it.",
-            group=ENCODING,
-            metavar="NAME",
-            default_text="by container and pixel format",
-        ),
-    ] = None
-    crf: Annotated[
-        float | None,
-        Option(
-            "Quality, lower is better, on libx264's scale for every encoder.",
-            metavar="N",
-            least=0,
-            default_text="17, visually lossless",
-        ),
-    ] = None
-    preset: Annotated[
-        str | None, Option("The encoder's preset.", group=ENCODING, metavar="NAME")
-    ] = None
+    encoder: Annotated[str | None, _encoding("FFmpeg's name of it.", "NAME", shown=_ENCODER)] = None
+    crf: Annotated[float | None, Option(_CRF, "N", least=0, shown="17, visually lossless")] = None
+    preset: Annotated[str | None, _encoding("The encoder's preset.", "NAME")] = None
     pix_fmt: Annotated[
-        str | None,
-        Option(
-            "Pixel format of the output.",
-            group=ENCODING,
-            metavar="NAME",
-            default_text="the source's",
-        ),
+        str | None, _encoding("Pixel format of the output.", "NAME", shown="the source's")
     ] = None
     encoder_option: Annotated[
-        Pairs,
-        Option(
-            "Any other option of the encoder; may be repeated.",
-            group=ENCODING,
-            metavar="KEY=VALUE",
-            parse=values.pairs,
-            repeats=True,
-        ),
+        Pairs, _encoding(_MORE, "KEY=VALUE", parse=values.pairs, repeats=True)
     ] = ()
 
     @property
     def encode(self) -> EncodeSettings:
         """What is asked of the encoder."""
-        return EncodeSettings(
-            encoder=self.encoder,
-            crf=self.crf,
-            preset=self.preset,
-            pix_fmt=self.pix_fmt,
-            options=values.pairs(self.encoder_option),
-            threads=self.threads,
-        )
+        more = values.pairs(self.encoder_option)
+        own = self.encoder, self.crf, self.preset, self.pix_fmt
+        return EncodeSettings(*own, options=more, threads=self.threads)

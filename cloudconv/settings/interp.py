@@ -7,45 +7,33 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cloudconv.settings import values
-from cloudconv.settings.groups import (
-    FRAMES,
-    MACHINE,
-    RUN,
-    Adapting,
-    Cuts,
-    Encoding,
-    InputRate,
-    InterpolatorModel,
-    Machine,
-    Output,
-    Overwrite,
-    Part,
-    SavedModel,
-    Workers,
-)
+from cloudconv.settings import groups, values
+from cloudconv.settings.groups import MACHINE, of_frames, of_run
 from cloudconv.settings.option import Option, refused
 from cloudconv.settings.values import File, Rational, exact
 from cloudconv.timeline import parse_factor, parse_rate
 
 MOST_FPS, MOST_FACTOR = 10_000, 1000
 
+_FACTOR = "N times the frames; a whole N keeps every source frame."
+_FPS = "This frame rate: 60, 60000/1001 or 59.94."
+_SLOWMO = "N times longer at the same frame rate, or at --fps; audio: see --audio."
+_AUDIO = """With --slowmo: drop the audio, or stretch it at its own pitch. Else: copy fails where it
+would have to be encoded again."""
+_HWACCEL = """nvdec: let an NVIDIA GPU decode h264, hevc and vp9; what it can't, the CPU decodes."""
+_DUPLICATES = "Repeated source frames: keep them, or (refill) put new ones in their place."
+_RESUME = "Carry on with what an interrupted run has finished, or throw it away."
+_PREVIEW = "A small JPEG of the newest frame, written anew every second."
+_OUT_DIR = """Take any number of inputs and write their outputs here. What an earlier run has
+finished with the same settings is passed over."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class _Scheduling(InterpolatorModel, Cuts, Machine):
+class _Scheduling(groups.InterpolatorModel, groups.Cuts, groups.Machine):
     """Which frames are new, for files and for pictures in memory."""
 
-    duplicates: Annotated[
-        Literal["keep", "refill"],
-        Option(
-            "Repeated source frames: keep them, or (refill) put new ones in their place.",
-            group=FRAMES,
-            metavar="HOW",
-        ),
-    ] = "keep"
-    loop: Annotated[bool, Option("Also fill between the last and first frame.", group=FRAMES)] = (
-        False
-    )
+    duplicates: Annotated[Literal["keep", "refill"], of_frames(_DUPLICATES, "HOW")] = "keep"
+    loop: Annotated[bool, of_frames("Also fill between the last and first frame.")] = False
 
 
 def _check_factor(name: str, value: Rational | None, least: int, most: int) -> None:
@@ -55,61 +43,33 @@ def _check_factor(name: str, value: Rational | None, least: int, most: int) -> N
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interpolation(Part, InputRate, Workers, Adapting, Overwrite, _Scheduling, Encoding):
+class Interpolation(
+    groups.Part,
+    groups.InputRate,
+    groups.Workers,
+    groups.Adapting,
+    groups.Overwrite,
+    _Scheduling,
+    groups.Encoding,
+):
     """What one video and many have in common."""
 
     factor: Annotated[
-        Rational | None,
-        Option(
-            "N times the frames; a whole N keeps every source frame.",
-            flags=("--factor", "--multi"),
-            metavar="N",
-            parse=parse_factor,
-        ),
+        Rational | None, Option(_FACTOR, "N", also=("--multi",), parse=parse_factor)
     ] = None
-    fps: Annotated[
-        Rational | None,
-        Option("This frame rate: 60, 60000/1001 or 59.94.", metavar="RATE", parse=parse_rate),
-    ] = None
-    slowmo: Annotated[
-        Rational | None,
-        Option(
-            "N times longer at the same frame rate, or at --fps; audio: see --audio.",
-            metavar="N",
-            parse=parse_factor,
-        ),
-    ] = None
+    fps: Annotated[Rational | None, Option(_FPS, "RATE", parse=parse_rate)] = None
+    slowmo: Annotated[Rational | None, Option(_SLOWMO, "N", parse=parse_factor)] = None
     audio: Annotated[
         Literal["drop", "stretch", "copy"] | None,
-        Option(
-            "With --slowmo: drop the audio, or stretch it at its own pitch. Else: copy fails "
-            "where it would have to be encoded again.",
-            group=FRAMES,
-            metavar="HOW",
-            default_text="drop in slow motion, else kept",
-        ),
+        of_frames(_AUDIO, "HOW", shown="drop in slow motion, else kept"),
     ] = None
     deinterlace: Annotated[
-        bool, Option("Make whole frames from interlaced fields first (bwdif).", group=FRAMES)
+        bool, of_frames("Make whole frames from interlaced fields first (bwdif).")
     ] = False
     hwaccel: Annotated[
-        Literal["none", "nvdec"],
-        Option(
-            "nvdec: let an NVIDIA GPU decode h264, hevc and vp9; what it can't, the CPU decodes.",
-            group=MACHINE,
-            metavar="NAME",
-            pinned=False,
-        ),
+        Literal["none", "nvdec"], Option(_HWACCEL, "NAME", MACHINE, pinned=False)
     ] = "none"
-    resume: Annotated[
-        bool,
-        Option(
-            "Carry on with what an interrupted run has finished, or throw it away.",
-            flags=("--resume/--no-resume",),
-            group=RUN,
-            pinned=False,
-        ),
-    ] = True
+    resume: Annotated[bool, of_run(_RESUME, off="--no-resume")] = True
 
     def _check(self) -> None:
         self._resolve_model()
@@ -134,7 +94,7 @@ class Interpolation(Part, InputRate, Workers, Adapting, Overwrite, _Scheduling, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class InterpSettings(Output, Interpolation, SavedModel):
+class InterpSettings(groups.Output, Interpolation, groups.SavedModel):
     """What to do with one video.
 
     Give exactly one of ``factor``, ``fps`` and ``slowmo``, or ``slowmo`` with ``fps``. Times are
@@ -143,16 +103,7 @@ class InterpSettings(Output, Interpolation, SavedModel):
     Raises :class:`~cloudconv.errors.SettingsError` on values that cannot be.
     """
 
-    preview: Annotated[
-        File | None,
-        Option(
-            "A small JPEG of the newest frame, written anew every second.",
-            group=RUN,
-            metavar="FILE",
-            parse=values.jpeg_file,
-            pinned=False,
-        ),
-    ] = None
+    preview: Annotated[File | None, of_run(_PREVIEW, "FILE", parse=values.jpeg_file)] = None
 
     @property
     def preview_file(self) -> Path | None:
@@ -173,44 +124,25 @@ class InterpManySettings(Interpolation):
     """What to do with many videos, each into the folder ``out_dir``."""
 
     inputs: Annotated[
-        Sequence[File],
-        Option(
-            "Videos, and folders of them.",
-            metavar="IN",
-            parse=values.files,
-            pinned=False,
-            on_command_line=False,
-        ),
+        Sequence[File], Option("Videos, and folders of them.", parse=values.files, hidden=True)
     ] = field(kw_only=False)
-    out_dir: Annotated[
-        File,
-        Option(
-            "Take any number of inputs and write their outputs here. What an earlier run has "
-            "finished with the same settings is passed over.",
-            metavar="DIR",
-            pinned=False,
-        ),
-    ]
+    out_dir: Annotated[File, Option(_OUT_DIR, "DIR", pinned=False)]
 
     def each(self) -> list[InterpSettings]:
         """Return the settings for every input, in order; each goes into the folder."""
-        shared = {
-            each.name: getattr(self, each.name)
-            for each in fields(self)
-            if each.name not in ("inputs", "out_dir")
-        }
-        folder = f"{Path(self.out_dir)}/"
-        return [InterpSettings(name, folder, **shared) for name in self.inputs]
+        own = {"inputs", "out_dir"}
+        shared = {each.name: getattr(self, each.name) for each in fields(self)}
+        shared = {name: value for name, value in shared.items() if name not in own}
+        return [InterpSettings(name, f"{Path(self.out_dir)}/", **shared) for name in self.inputs]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FramesSettings(_Scheduling):
     """What to do with pictures in memory: ``factor`` times as many of them."""
 
-    factor: Annotated[
-        Rational,
-        Option("N times the pictures.", metavar="N", parse=parse_factor),
-    ] = field(default=2, kw_only=False)
+    factor: Annotated[Rational, Option("N times the pictures.", "N", parse=parse_factor)] = field(
+        default=2, kw_only=False
+    )
 
     def _check(self) -> None:
         self._resolve_model()

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
-from types import NoneType, UnionType
+from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from cloudconv.errors import SettingsError
@@ -27,6 +27,9 @@ _Settings = TypeVar("_Settings", bound="Settings")
 COMMON = ""
 """The group of the options that ``--help`` shows first."""
 
+MOST = 1_000_000_000
+"""The largest whole number that an option takes where it names no other."""
+
 
 def refused(text: str) -> SettingsError:
     """Return the error for a value that cannot be; a `name` in the text is that of an option."""
@@ -37,30 +40,30 @@ def refused(text: str) -> SettingsError:
 class Option:
     """The declaration of one option.
 
-    ``flags``: its names on the command line (default: ``--name-of-the-field``). ``group``: the
-    heading under which it stands in ``--help``. ``metavar``: a word for the value, at most ten
-    characters. ``parse``: reads a value where the field's type does not say enough.
-    ``least``, ``above``, ``most``: bounds of a number. ``default_text``: the default in words,
-    where the field's default does not tell. ``otherwise``: the value where ``None`` stands for
-    "not given" until a recipe or a model has been looked at. ``repeats``: whether the option may
-    be given several times. ``pinned``: whether another value makes another result, so that an
-    interrupted run cannot be resumed with it. ``on_command_line``: False for what Python alone
-    takes. ``complete``: the list that the shell completes from.
+    ``metavar``: a word for the value in ``--help``, at most ten characters. ``also``: further flags
+    than ``--name-of-the-field``; ``off``: the flag that says no. ``group``: the heading in
+    ``--help``. ``parse``: reads a value where the field's type does not say enough. ``least``,
+    ``above``, ``most``: bounds of a number. ``shown``: the default in words, where the field's
+    default does not tell. ``otherwise``: the value where None stands for "not given" until a recipe
+    or a model has been looked at. ``repeats``: whether the option may be given several times.
+    ``pinned``: whether another value makes another result, so that an interrupted run cannot be
+    resumed with it. ``hidden``: only for Python. ``complete``: what the shell completes.
     """
 
     help: str
-    flags: tuple[str, ...] = ()
-    group: str = COMMON
     metavar: str = ""
+    group: str = COMMON
+    also: tuple[str, ...] = ()
+    off: str = ""
     parse: Callable[[Any], Any] | None = None
     least: float | None = None
     above: float | None = None
     most: float | None = None
-    default_text: str = ""
+    shown: str = ""
     otherwise: Any = None
     repeats: bool = False
     pinned: bool = True
-    on_command_line: bool = True
+    hidden: bool = False
     complete: Literal["", "interpolate", "predict", "methods", "modes"] = ""
 
 
@@ -81,16 +84,18 @@ class Field:
     @property
     def flags(self) -> tuple[str, ...]:
         """Return the names on the command line, the one for messages first."""
-        return self.option.flags or (f"--{self.name.replace('_', '-')}",)
+        name = f"--{self.name.replace('_', '-')}"
+        return (f"{name}/{self.option.off}" if self.option.off else name, *self.option.also)
 
     @property
     def text(self) -> str:
         """Return the help text, with the default."""
         default = self.option.otherwise if self.default is None else self.default
-        told = self.option.default_text
+        told = self.option.shown
         if not told and not self.is_switch and default is not None and default != ():
             told = f"{default:g}" if isinstance(default, float) else str(default)
-        return f"{self.option.help} Default: {told}." if told else self.option.help
+        said = " ".join(self.option.help.split())
+        return f"{said} Default: {told}." if told else said
 
     @property
     def accepted(self) -> str:
@@ -134,7 +139,7 @@ class Field:
         return value
 
     def _fits(self, number: float) -> bool:
-        least, above, most = self.option.least, self.option.above, self.option.most
+        least, above, most = self.option.least, self.option.above, self._most
         return (
             math.isfinite(number)
             and (least is None or number >= least)
@@ -142,13 +147,17 @@ class Field:
             and (most is None or number <= most)
         )
 
+    @property
+    def _most(self) -> float | None:
+        return MOST if self.option.most is None and self.number is int else self.option.most
+
     def _bounds(self) -> str:
-        least, above, most = self.option.least, self.option.above, self.option.most
+        least, above, most = self.option.least, self.option.above, self._most
         if above is not None:
-            return f" above {above:g}" + ("" if most is None else f" and at most {most:g}")
+            return f" above {above:g}" + ("" if most is None else f" and at most {most:.0f}")
         if least is None:
-            return "" if most is None else f" up to {most:g}"
-        return f" of {least:g} or more" if most is None else f" from {least:g} to {most:g}"
+            return "" if most is None else f" up to {most:.0f}"
+        return f" of {least:g} or more" if most is None else f" from {least:g} to {most:.0f}"
 
 
 def _number(kind: type[Number], value: Any) -> Number | None:
@@ -219,14 +228,8 @@ def _field(name: str, hint: Any, declared: Any) -> Field:
     )
 
 
-def _kinds(base: Any) -> list[Any]:
-    parts = get_args(base) if get_origin(base) in (Union, UnionType) else (base,)
-    return [
-        each
-        for part in parts
-        if part is not NoneType
-        for each in ([part] if get_origin(part) not in (Union, UnionType) else _kinds(part))
-    ]
+def _kinds(base: Any) -> tuple[Any, ...]:
+    return get_args(base) if get_origin(base) in (Union, UnionType) else (base,)
 
 
 def check_names(kind: Any, given: Mapping[str, Any]) -> None:

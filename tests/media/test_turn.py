@@ -133,7 +133,7 @@ def pictures_of(page: Path) -> list[Image.Image]:
 def test_both_reports_show_upright_pictures(tmp_path: Path) -> None:
     source = clip(tmp_path / "a.mp4", flag(*QUARTER), frames=12)
     compared, dreamt = tmp_path / "compared", tmp_path / "dreamt"
-    cloudconv.compare(source, models=("hold",), report=compared, metrics=("psnr",), device="cpu")
+    cloudconv.compare(source, model=("hold",), report=compared, metrics=("psnr",), device="cpu")
     cloudconv.dream(
         source, tmp_path / "b.mp4", frames=4, mode="collage", report=dreamt, device="cpu"
     )

@@ -189,5 +189,5 @@ def test_threads_hold_in_other_threads_too() -> None:
 
 
 def test_no_threads_at_all_is_refused() -> None:
-    with pytest.raises(SettingsError, match="1 or more"):
+    with pytest.raises(SettingsError, match="from 1 to 256"):
         set_threads(0)
