@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from fractions import Fraction as F
@@ -20,6 +22,7 @@ from typer.testing import CliRunner
 
 from cloudconv import weights
 from cloudconv.cli.app import app
+from tests.helpers.factory import write_clip
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -27,16 +30,58 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the sdist, and the wheel that was built from it."""
     pytest.importorskip("build")
     pytest.importorskip("hatchling")
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", str(folder)]
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-W", "error", "-m", "build", "--no-isolation", "-o", str(folder)]
     done = subprocess.run([*command, str(ROOT)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    (path,) = folder.glob("*.whl")
+    assert "warn" not in (done.stdout + done.stderr).lower()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(dist: Path) -> zipfile.ZipFile:
+    (path,) = dist.glob("*.whl")
     with zipfile.ZipFile(path) as opened:
         return opened
+
+
+@pytest.mark.full
+def test_the_sdist_has_what_a_contributor_needs(dist: Path) -> None:
+    (path,) = dist.glob("*.tar.gz")
+    with tarfile.open(path) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
+    tracked = ("README.md", "CONTRIBUTING.md", ".ci/run", ".github/workflows/ci.yml")
+    assert {*tracked, "constraints.txt", "examples/stream.mp4", "tests/conftest.py"} <= names
+    assert not any(name.endswith((".pyc", ".part")) for name in names)
+
+
+@pytest.mark.full
+def test_the_wheel_works_outside_the_checkout(dist: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pip")
+    (path,) = dist.glob("*.whl")
+    site, clip = tmp_path / "site", write_clip(tmp_path / "a.mkv", 4)
+    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site)]
+    subprocess.run([sys.executable, *install, str(path)], check=True, capture_output=True)
+    code = (
+        "import cloudconv; from cloudconv import weights; "
+        "print(cloudconv.__file__, cloudconv.__version__); "
+        f"print(cloudconv.interpolate({str(clip)!r}, factor=2, model='cloud-turbo').output_frames)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    where, version, frames = done.stdout.split()
+    assert Path(where).is_relative_to(site)
+    assert (version, frames) == (PROJECT["version"], "8")
 
 
 def test_the_wheel_carries_everything_that_runs(wheel: zipfile.ZipFile) -> None:
