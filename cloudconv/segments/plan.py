@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,7 +29,8 @@ class RenderPlan:
     ``offset`` is when the first frame is shown, in seconds. ``batch``, ``tile`` and
     ``cpu_streams`` are decided: a segment never decides again. ``device`` is a kind, of which a
     worker sees one, ``precision`` a key of :data:`~cloudconv.render.device.PRECISIONS`. The
-    segments' files go into ``folder``, which a machine knows by its ``token``.
+    segments' files go into ``folder``, which a machine knows by its ``token``. With ``may_raise``
+    float32 takes over where 16 bits fail.
     """
 
     info: MediaInfo
@@ -50,6 +52,7 @@ class RenderPlan:
     deinterlace: bool
     nvdec: bool
     token: str = ""
+    may_raise: bool = False
 
     @property
     def model_key(self) -> tuple[object, ...]:
@@ -71,6 +74,7 @@ class RenderPlan:
             dtype=dtype,
             scale=self.scale,
             fallback=self.fallback,
+            exact=partial(registry.load, self.model, device) if self.may_raise else None,
             on_warning=on_warning,
         )
         self.keep(renderer)

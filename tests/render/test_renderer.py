@@ -342,7 +342,7 @@ def test_memory_too_small_for_the_smallest_tile_is_an_error() -> None:
 
 def test_without_tiles_memory_too_small_is_an_error_that_names_them() -> None:
     work, _ = renderer(Hungry(room=64 * 64), tile="off")
-    with pytest.raises(DeviceError, match="--tile auto"):
+    with pytest.raises(DeviceError, match="tile='auto'"):
         list(work.render(multiplied(clip(3), 2)))
 
 

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
+from functools import partial
 from itertools import islice, pairwise
 from typing import Protocol
 
@@ -189,6 +190,7 @@ def renderer_of(model: str, settings: CompareJob, warn: Warn) -> Renderer:
         tile=settings.tile if spec.overlap else "auto",
         scale=settings.scale if spec.scale_option else 1.0,
         fallback=settings.fallback == "blend",
+        exact=partial(registry.load, model, device) if settings.precision == "auto" else None,
         on_warning=warn,
     )
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,9 @@ def run(pictures: Iterable[Any], settings: FramesSettings) -> Iterator[Any]:
         scale=settings.scale,
         cpu_streams=useful_cpu_streams(device, threads),
         fallback=settings.fallback == "blend",
+        exact=partial(registry.load, settings.model, device)
+        if settings.precision == "auto"
+        else None,
         on_warning=lambda warned: warnings.warn(str(warned), stacklevel=3),
     )
     request = Request(

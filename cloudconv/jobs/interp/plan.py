@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -272,5 +273,8 @@ def renderer_of(
         scale=settings.scale,
         cpu_streams=useful_cpu_streams(job.device, threads),
         fallback=settings.fallback == "blend",
+        exact=partial(registry.load, model or settings.model, job.device)
+        if settings.precision == "auto"
+        else None,
         on_warning=on_warning,
     )

@@ -299,6 +299,7 @@ class VideoRender:
             deinterlace=settings.deinterlace,
             nvdec=self._by_gpu,
             token=token_of(self._store.path),
+            may_raise=settings.precision == "auto",
         )
 
     def _fingerprint(self, rehearsal: Sink) -> dict[str, Any]:

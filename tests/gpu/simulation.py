@@ -1,0 +1,743 @@
+"""A simulated CUDA device: tensors on the CPU that report ``cuda:0``, under CUDA's rules.
+
+A :class:`SimulatedTensor` holds its numbers on the CPU. Operations on them run there, in Python,
+where the simulation
+
+- refuses what CUDA refuses: tensors of two devices in one operation, ``numpy()`` of a tensor on
+  the device, page-locking such a tensor;
+- counts what costs time on a GPU: launches of kernels, waits of the CPU for the device, copies;
+- delays a copy into page-locked memory until its event is waited for, and fills the target with
+  other numbers until then, so that whoever reads too early makes wrong frames;
+- raises a lack of memory above a limit.
+
+The whole process becomes a simulated GPU with :func:`install`, which cannot be undone, so these
+tests run in processes of their own. Not simulated: the kernels themselves, their time and order
+within a stream, cuDNN's workspaces and its choice of algorithms, NVDEC, NVENC, and the backward
+pass, whose engine needs a real device: every gradient is :data:`GRADIENT`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+import cloudconv
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+GRADIENT = 0.01
+SOURCE = Path(__file__).with_name("guard.cpp")
+_PACKAGE = f"{Path(cloudconv.__file__).parent}{os.sep}"
+_POISON = 0x5A
+_FREE = 2**33  # bytes of a device without a limit
+
+_VIEWS = frozenset(
+    {
+        "detach",
+        "alias",
+        "view",
+        "_unsafe_view",
+        "_reshape_alias",
+        "expand",
+        "slice",
+        "select",
+        "permute",
+        "t",
+        "transpose",
+        "unsqueeze",
+        "squeeze",
+        "as_strided",
+        "split",
+        "split_with_sizes",
+        "unbind",
+        "unfold",
+        "diagonal",
+        "lift_fresh",
+        "view_as_real",
+        "is_same_size",
+        "set_",
+        "resize_",
+        "record_stream",
+        "empty",
+        "empty_like",
+        "new_empty",
+        "empty_strided",
+        "new_empty_strided",
+    }
+)
+"""Operations that launch no kernel."""
+
+_WAITING = frozenset(
+    {
+        "nonzero",
+        "equal",
+        "masked_select",
+        "_unique2",
+        "unique_dim",
+        "unique_consecutive",
+        "repeat_interleave",
+        "is_nonzero",
+        "bincount",
+    }
+)
+"""Operations whose result has to be known before the CPU goes on."""
+
+_UNORDERED = frozenset(
+    {
+        "scatter_add",
+        "scatter_add_",
+        "index_add",
+        "index_add_",
+        "bincount",
+        "histc",
+        "kthvalue",
+        "median",
+        "cumsum",
+        "put_",
+        "index_put",
+        "index_put_",
+    }
+)
+"""Operations whose result depends on the order in which a GPU's threads come to write."""
+
+_MOVES_WIDE = frozenset(["copy_", "_to_copy", "clone", "cat", "stack", "fill_", "zero_", "zeros"])
+"""Operations that CUDA has for uint16, beside views."""
+
+
+@dataclass
+class Record:
+    """What the program did with the device; bytes and counts since :meth:`clear`."""
+
+    launches: Counter[str] = field(default_factory=Counter)
+    """By operation."""
+    at: Counter[str] = field(default_factory=Counter)
+    """Launches by the line of cloudconv that caused them."""
+    waits: Counter[str] = field(default_factory=Counter)
+    """Blocking synchronisations, by kind and line; waits for an event are in ``events``."""
+    up: Counter[str] = field(default_factory=Counter)
+    """Bytes copied to the device, by line."""
+    down: Counter[str] = field(default_factory=Counter)
+    """Bytes copied from the device, by line."""
+    faults: Counter[str] = field(default_factory=Counter)
+    """What CUDA refuses, or what gives wrong numbers there."""
+    unordered: Counter[str] = field(default_factory=Counter)
+    """Operations that may give other numbers each time."""
+    events: int = 0
+    """Waits for an event."""
+    idle: int = 0
+    """Of these, those during which the device has nothing else to do."""
+    shortages: int = 0
+    """Allocations that failed at the limit."""
+    peak: int = 0
+    """The most bytes that were in use at once."""
+
+    def clear(self) -> None:
+        self.__init__()  # type: ignore[misc]
+
+    @property
+    def kernels(self) -> int:
+        return self.launches.total()
+
+
+RECORD = Record()
+_LOCK = threading.RLock()
+
+
+def _line() -> str:
+    """The line of cloudconv that is being executed, or else of whoever called."""
+    frame = sys._getframe(1)
+    first = None
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith(_PACKAGE):
+            return f"{name.removeprefix(_PACKAGE)}:{frame.f_lineno}"
+        if first is None and "/torch/" not in name and name != __file__:
+            first = f"{os.path.basename(name)}:{frame.f_lineno}"
+        frame = frame.f_back  # type: ignore[assignment]
+    return first or "?"
+
+
+def _fault(text: str) -> None:
+    with _LOCK:
+        RECORD.faults[f"{text} ({_line()})"] += 1
+
+
+def _waited(kind: str) -> None:
+    """The CPU waits until the device is done with all that was queued."""
+    with _LOCK:
+        RECORD.waits[f"{kind} ({_line()})"] += 1
+    _QUEUE.run()
+
+
+class _Queue:
+    """Copies to main memory that the device has yet to make."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._copies: list[tuple[int, Tensor, Tensor]] = []
+
+    def put(self, target: Tensor, values: Tensor) -> None:
+        with _LOCK, torch.inference_mode():
+            self.length += 1
+            target.fill_(float("nan") if target.is_floating_point() else _POISON)
+            self._copies.append((self.length, target, values.clone()))
+
+    def run(self, until: int | None = None) -> None:
+        with _LOCK, torch.inference_mode():
+            while self._copies and (until is None or self._copies[0][0] <= until):
+                _, target, values = self._copies.pop(0)
+                target.copy_(values)
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Whether the tensor's memory is the target of a copy that is still to come."""
+        with _LOCK:
+            if not self._copies or tensor.layout != torch.strided:
+                return False
+            mine = tensor.untyped_storage()._cdata
+            return any(mine == target.untyped_storage()._cdata for _, target, _ in self._copies)
+
+
+_QUEUE = _Queue()
+
+
+class _Storages:
+    """Storages that are alive, with their sizes."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[StorageWeakRef, int]] = {}
+
+    def add(self, tensor: Tensor) -> bool:
+        """Whether the tensor's storage is a new one."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._known and not self._known[key][0].expired():
+            return False
+        self._known[key] = StorageWeakRef(storage), storage.nbytes()
+        return True
+
+    def __contains__(self, tensor: Tensor) -> bool:
+        found = self._known.get(tensor.untyped_storage()._cdata)
+        return found is not None and not found[0].expired()
+
+    def total(self) -> int:
+        dead = [key for key, (known, _) in self._known.items() if known.expired()]
+        for key in dead:
+            del self._known[key]
+        return sum(size for _, size in self._known.values())
+
+
+class Memory:
+    """The device's memory; ``limit`` in bytes, None for no limit and no account of a peak."""
+
+    def __init__(self) -> None:
+        self.limit: int | None = None
+        self._storages = _Storages()
+
+    def take(self, tensor: Tensor) -> None:
+        if self.limit is None:
+            return
+        with _LOCK:
+            if not self._storages.add(tensor):
+                return
+            used = self._storages.total()
+            if used > self.limit:
+                RECORD.shortages += 1
+                raise torch.OutOfMemoryError(
+                    f"CUDA out of memory (simulated): {used >> 20} MiB of {self.limit >> 20}"
+                )
+            RECORD.peak = max(RECORD.peak, used)
+
+    def free(self) -> tuple[int, int]:
+        with _LOCK:
+            if self.limit is None:
+                return _FREE, _FREE
+            return self.limit - self._storages.total(), self.limit
+
+
+MEMORY = Memory()
+_PINNED = _Storages()
+
+
+class SimulatedTensor(Tensor):
+    """A tensor that says ``cuda:0``; its numbers are in ``held``, on the CPU."""
+
+    held: Tensor
+
+    @staticmethod
+    def __new__(cls, held: Tensor, requires_grad: bool = False) -> SimulatedTensor:
+        MEMORY.take(held)
+        made = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+            cls,
+            held.size(),
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            layout=held.layout,
+            device=CUDA,
+            requires_grad=requires_grad,
+        )
+        made.held = held
+        return made
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        return _run(func, args, kwargs or {})
+
+    def __repr__(self, **_: Any) -> str:
+        return f"SimulatedTensor({tuple(self.shape)}, {self.dtype})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if id(self) not in memo:
+            made = SimulatedTensor(self.detach().held.clone()).requires_grad_(self.requires_grad)
+            if getattr(self, "_is_param", False):
+                made._is_param = True  # type: ignore[attr-defined]
+            memo[id(self)] = made
+        return memo[id(self)]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return SimulatedTensor, (self.detach().held.clone(),)
+
+
+def _held(value: Any) -> Any:
+    return value.held if isinstance(value, SimulatedTensor) else value
+
+
+def _is_on_device(value: Any) -> bool:
+    return isinstance(value, SimulatedTensor)
+
+
+def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """One operation: on the CPU as it is, or on what simulated tensors hold."""
+    name = func._schema.name.split("::")[1]
+    # With inference mode, operations that are made of others come here whole.
+    key = torch._C.DispatchKey.CompositeImplicitAutograd
+    if not name.startswith("upsample") and func.has_kernel_for_dispatch_key(key):
+        with _Dispatch():
+            made = func.decompose(*args, **kwargs)
+        if made is not NotImplemented:
+            return made
+    given = [each for each in tree_flatten((args, kwargs))[0] if isinstance(each, Tensor)]
+    on_device = [each for each in given if _is_on_device(each)]
+    asked = kwargs.get("device")
+    target = None if asked is None else torch.device(asked)
+    if not on_device and (target is None or target.type != "cuda"):
+        return _on_cpu(func, args, kwargs, given)
+    kwargs = {**kwargs, "pin_memory": False} if kwargs.get("pin_memory") else dict(kwargs)
+    if target is not None:
+        kwargs["device"] = CPU
+    if name == "_to_copy":
+        return _moved(func, args, kwargs, target)
+    if name == "copy_":
+        return _copied(args, kwargs)
+    if name == "_local_scalar_dense":
+        _waited("item")
+        return func(*tree_map(_held, args), **kwargs)
+    if name == "_pin_memory":
+        _fault("page-locking of a tensor on the device")
+        raise RuntimeError("only dense CPU tensors can be pinned")
+    _check(name, args, on_device, [each for each in given if not _is_on_device(each)])
+    _count(name, args)
+    return _wrapped(func, name, args, kwargs, _computed(func, name, args, kwargs, on_device))
+
+
+def _on_cpu(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor]) -> Any:
+    for each in given:
+        if _QUEUE.holds(each):
+            _fault(f"{func._schema.name} of a copy that has not arrived")
+    if not kwargs.get("pin_memory"):
+        return func(*args, **kwargs)
+    made = func(*args, **{**kwargs, "pin_memory": False})
+    with _LOCK:
+        _PINNED.add(made)
+    return made
+
+
+def _moved(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], target: torch.device | None
+) -> Any:
+    """``to``: another device, another type, or another order in memory."""
+    source = args[0]
+    if not _is_on_device(source):
+        with _LOCK:
+            RECORD.up[_line()] += source.nbytes
+        if not (kwargs.get("non_blocking") and source in _PINNED):
+            _waited("copy to the device")
+        return SimulatedTensor(func(source, **kwargs).clone())
+    if target is not None and target.type == "cpu":
+        with _LOCK:
+            RECORD.down[_line()] += source.nbytes
+        _waited("copy from the device")
+        return func(source.held, **kwargs).clone()
+    _count("_to_copy", args)
+    return SimulatedTensor(func(source.held, **kwargs))
+
+
+def _copied(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """``copy_``: within the device, to it or from it."""
+    target, source = args[:2]
+    blocking = not kwargs.get("non_blocking", args[2] if len(args) > 2 else False)
+    if _is_on_device(target):
+        if _is_on_device(source):
+            _count("copy_", args)
+        else:
+            with _LOCK:
+                RECORD.up[_line()] += source.nbytes
+            if source.dim() and (blocking or source not in _PINNED):
+                _waited("copy to the device")
+        target.held.copy_(_held(source))
+        return target
+    with _LOCK:
+        RECORD.down[_line()] += target.nbytes
+    if blocking or target not in _PINNED:
+        _waited("copy from the device")
+        target.copy_(source.held)
+        return target
+    if target.dtype != source.dtype:
+        _fault(f"a copy that also changes {source.dtype} to {target.dtype} blocks")
+    _QUEUE.put(target, source.held)
+    return target
+
+
+def _check(name: str, args: tuple[Any, ...], on_device: list[Any], on_cpu: list[Tensor]) -> None:
+    """What CUDA refuses, and what makes the CPU wait."""
+    if name in _WAITING:
+        _waited(name)
+    indexes = name in ("index", "index_put", "index_put_", "_index_put_impl_")
+    if indexes and any(isinstance(i, Tensor) and i.dtype == torch.bool for i in args[1]):
+        _waited("index by a mask")
+    if indexes and not _is_on_device(args[0]):
+        _fault(f"{name}: a tensor on the CPU indexed by one on the device")
+        raise RuntimeError("indices should be on the same device as the indexed tensor")
+    if on_cpu and indexes:
+        _waited("copy of indices to the device")
+    elif any(each.dim() for each in on_cpu):
+        shapes = [tuple(each.shape) for each in on_cpu]
+        _fault(f"{name}: tensors of two devices, {shapes} on the CPU")
+        raise RuntimeError(f"Expected all tensors to be on the same device: {name}")
+    wide = {torch.uint16, torch.uint32, torch.uint64}
+    if name not in _VIEWS | _MOVES_WIDE and any(each.dtype in wide for each in on_device):
+        _fault(f"{name} of {on_device[0].dtype}, which CUDA may lack")
+    if name == "grid_sampler_2d" and len({each.dtype for each in on_device}) > 1:
+        _fault("grid_sampler_2d of two types")
+    if name in _UNORDERED or (name == "convolution" and len(args) > 6 and args[6]):
+        with _LOCK:
+            RECORD.unordered[f"{name} ({_line()})"] += 1
+
+
+def _count(name: str, args: tuple[Any, ...]) -> None:
+    if name not in _VIEWS:
+        with _LOCK:
+            RECORD.launches[name] += 1
+            RECORD.at[_line()] += 1
+
+
+def _computed(
+    func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], on_device: list[Any]
+) -> Any:
+    args, kwargs = tree_map(_held, args), tree_map(_held, kwargs)
+    halves = {each.dtype for each in on_device} & {torch.float16, torch.bfloat16}
+    if not (halves and name in ("convolution", "mm", "addmm", "bmm")):
+        return func(*args, **kwargs)
+    # As on a GPU: products of 16-bit numbers, added up in 32 bits. Quicker here, too.
+    if len({each.dtype for each in on_device}) > 1:
+        _fault(f"{name} of {sorted(str(each.dtype) for each in on_device)}")
+    (dtype,) = halves
+
+    def widened(value: Any) -> Any:
+        return value.float() if isinstance(value, Tensor) and value.dtype == dtype else value
+
+    return func(*tree_map(widened, args), **kwargs).to(dtype)
+
+
+def _wrapped(
+    func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+) -> Any:
+    """The result as simulated tensors; what was written in place comes back as it was given."""
+    written: dict[int, SimulatedTensor] = {}
+    schema = func._schema
+    for number, argument in enumerate(schema.arguments):
+        value = kwargs.get(argument.name, args[number] if number < len(args) else None)
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            for each in value if isinstance(value, list | tuple) else [value]:
+                if _is_on_device(each):
+                    written[id(each.held)] = each
+    if written and len(schema.returns) == 1 and len(written) == 1:
+        alias = schema.returns[0].alias_info
+        if alias is not None and alias.is_write:
+            return next(iter(written.values()))
+    views_outside = (
+        name in _VIEWS
+        and torch.is_inference_mode_enabled()
+        and args
+        and isinstance(args[0], Tensor)
+        and not args[0].is_inference()
+    )
+
+    def wrap(value: Any) -> Any:
+        if not isinstance(value, Tensor) or _is_on_device(value):
+            return value
+        if id(value) in written:
+            return written[id(value)]
+        if views_outside:  # a view of a normal tensor is a normal one
+            with torch.inference_mode(False):
+                return SimulatedTensor(value)
+        return SimulatedTensor(value)
+
+    return tree_map(wrap, result)
+
+
+class _Dispatch(TorchDispatchMode):
+    """Sees every operation of a thread, also those that only ask for the device by name."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        return _run(func, args, kwargs or {})
+
+
+def _numbered(value: Any) -> Any:
+    """``cuda`` with the number of the one device."""
+    if isinstance(value, torch.device | str) and str(value) == "cuda":
+        return CUDA
+    return value
+
+
+class _Functions(TorchFunctionMode):
+    """Functions of a tensor that never come down to an operation."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = {key: _numbered(value) for key, value in (kwargs or {}).items()}
+        if func in (torch.tensor, torch.as_tensor) and kwargs.get("device") is not None:
+            device = torch.device(kwargs["device"])
+            if device.type == "cuda":
+                return func(*args, **{**kwargs, "device": CPU}).to(CUDA)
+        if args and isinstance(args[0], Tensor):
+            special = _SPECIAL.get(func)
+            if _is_on_device(args[0]) and special is not None:
+                return special(*args, **kwargs)
+            reads = (Tensor.numpy, Tensor.__array__, Tensor.tolist, Tensor.__dlpack__)
+            if func in reads and _QUEUE.holds(args[0]):
+                _fault(f"{func.__name__} of a copy that has not arrived")
+        if getattr(func, "__name__", "") in ("to", "pin_memory"):
+            args = tuple(map(_numbered, args))
+        return func(*args, **kwargs)
+
+
+def _listed(tensor: Any) -> Any:
+    _waited("tolist")
+    return tensor.detach().held.tolist()
+
+
+def _refused(what: str) -> Callable[..., Any]:
+    def refuse(*_: Any, **__: Any) -> Any:
+        _fault(f"{what} of a tensor on the device")
+        raise TypeError("can't convert cuda:0 device type tensor to numpy: use Tensor.cpu() first")
+
+    return refuse
+
+
+def _gradients(loss: Tensor, *_: Any, **__: Any) -> None:
+    """Stands in for the backward pass: each leaf that the loss depends on gets a gradient."""
+    seen, todo = set(), [loss.grad_fn]
+    while todo:
+        node: Any = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        with _LOCK:
+            RECORD.launches["backward"] += 1
+        leaf = getattr(node, "variable", None)
+        if leaf is not None:
+            more = torch.full_like(leaf.detach(), GRADIENT)
+            leaf.grad = more if leaf.grad is None else leaf.grad + more
+        todo += [following for following, _ in node.next_functions]
+
+
+def _indexed(tensor: Any, index: Any) -> Any:
+    if isinstance(index, list):
+        index = torch.tensor(index).to(CUDA)
+    return Tensor.__getitem__(tensor, index)
+
+
+def _made_like(tensor: Any, data: Any, dtype: Any = None, **_: Any) -> Any:
+    return torch.tensor(data, dtype=dtype or tensor.dtype).to(CUDA)
+
+
+_SPECIAL: dict[Any, Callable[..., Any]] = {
+    Tensor.tolist: _listed,
+    Tensor.numpy: _refused("numpy()"),
+    Tensor.__array__: _refused("an array"),
+    Tensor.backward: _gradients,
+    Tensor.__getitem__: _indexed,
+    Tensor.new_tensor: _made_like,
+    Tensor.cuda: lambda tensor, *_, **__: tensor,
+}
+
+
+class Event:
+    """A mark in the device's queue."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self._until = self._launched = 0
+
+    def record(self, *_: Any) -> None:
+        self._until, self._launched = _QUEUE.length, RECORD.kernels
+
+    def synchronize(self) -> None:
+        with _LOCK:
+            RECORD.events += 1
+            RECORD.idle += RECORD.kernels == self._launched
+        _QUEUE.run(self._until)
+
+    def query(self) -> bool:
+        return True
+
+
+@contextlib.contextmanager
+def device(limit: int | None = None) -> Iterator[Record]:
+    """The device in this thread; what happens there is recorded from now on.
+
+    Args:
+        limit: bytes of memory that it has.
+    """
+    with _Functions(), _Dispatch():
+        RECORD.clear()
+        MEMORY.limit = limit
+        try:
+            yield RECORD
+        finally:
+            MEMORY.limit = None
+
+
+def stay() -> None:
+    """Have this thread on the device until its process ends."""
+    _Functions().__enter__()
+    _Dispatch().__enter__()
+
+
+def missing() -> str | None:
+    """Why the simulation cannot run here; None where it can."""
+    if not sys.platform.startswith("linux"):
+        return "the simulated GPU runs on Linux only"
+    if _compiler() is None:
+        return "the simulated GPU needs a C++ compiler, and there is none here"
+    return None
+
+
+def install() -> None:
+    """Make this process one with a simulated GPU, for good, in all its threads."""
+    ctypes.CDLL(str(_library()))
+    torch._C._set_only_lift_cpu_tensors(True)
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    torch.serialization.add_safe_globals([SimulatedTensor])
+    noise = torch.zeros(16, dtype=torch.uint8)
+    cuda: dict[str, Any] = {
+        "_lazy_init": lambda: None,
+        "is_available": lambda: True,
+        "device_count": lambda: 1,
+        "current_device": lambda: 0,
+        "get_device_name": lambda *_: "Simulated GPU",
+        "get_device_capability": lambda *_: (9, 0),
+        "get_device_properties": lambda *_: Properties(),
+        "is_bf16_supported": lambda **_: True,
+        "mem_get_info": lambda *_: MEMORY.free(),
+        "memory_reserved": lambda *_: 0,
+        "memory_allocated": lambda *_: 0,
+        "empty_cache": lambda: None,
+        "synchronize": lambda *_: _waited("synchronize"),
+        "Event": Event,
+        "set_device": lambda *_: None,
+        "get_rng_state": lambda *_: noise,
+        "set_rng_state": lambda *_: None,
+        "manual_seed": lambda *_: None,
+        "manual_seed_all": lambda *_: None,
+        "device": lambda *_: contextlib.nullcontext(),
+        "is_current_stream_capturing": lambda: False,
+    }
+    for name, value in cuda.items():
+        setattr(torch.cuda, name, value)
+    accelerator = torch.accelerator
+    accelerator.is_available = lambda: True  # type: ignore[assignment]
+    accelerator.current_accelerator = lambda *_, **__: CUDA  # type: ignore[assignment]
+    accelerator.set_device_index = lambda *_: None  # type: ignore[assignment]
+    torch.optim.Optimizer._accelerator_graph_capture_health_check = lambda _: None  # type: ignore[attr-defined]
+    Tensor.pin_memory = _pinned  # type: ignore[method-assign, assignment]
+    run = threading.Thread.run  # of every thread, among them those of executors
+
+    def run_on_device(thread: threading.Thread) -> None:
+        with _Functions(), _Dispatch():
+            run(thread)
+
+    threading.Thread.run = run_on_device  # type: ignore[method-assign]
+
+
+@dataclass(frozen=True)
+class Properties:
+    """Of the simulated GPU, as ``torch.cuda.get_device_properties`` gives them."""
+
+    name: str = "Simulated GPU"
+    major: int = 9
+    minor: int = 0
+    total_memory: int = _FREE
+    is_integrated: int = 0
+    multi_processor_count: int = 1
+
+
+def _pinned(tensor: Tensor, *_: Any) -> Tensor:
+    if _is_on_device(tensor):
+        _fault("page-locking of a tensor on the device")
+        raise RuntimeError("only dense CPU tensors can be pinned")
+    made = tensor.clone(memory_format=torch.contiguous_format)
+    with _LOCK:
+        _PINNED.add(made)
+    return made
+
+
+def _compiler() -> str | None:
+    return next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
+
+
+def _library() -> Path:
+    """``guard.cpp``, compiled for this PyTorch; made once, outside of the checkout."""
+    text = SOURCE.read_bytes() + torch.__version__.encode()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    made = cache / "cloudconv-tests" / f"guard-{hashlib.sha256(text).hexdigest()[:16]}.so"
+    if made.exists():
+        return made
+    made.parent.mkdir(parents=True, exist_ok=True)
+    root = Path(torch.__file__).parent
+    with tempfile.TemporaryDirectory(dir=made.parent) as folder:
+        part = Path(folder) / made.name
+        options = ["-O1", "-std=c++20", "-shared", "-fPIC"]
+        includes = [f"-I{root}/include", f"-I{root}/include/torch/csrc/api/include"]
+        compiler = _compiler()
+        assert compiler is not None
+        command = [compiler, *options, *includes, str(SOURCE), "-o", str(part)]
+        libraries = [f"-L{root}/lib", "-lc10", "-ltorch_cpu"]
+        subprocess.run([*command, *libraries], check=True)
+        part.replace(made)
+    return made

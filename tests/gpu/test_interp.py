@@ -1,0 +1,249 @@
+"""``interp`` on a GPU: the CPU's frames, and nothing that a GPU would have to wait for."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cloudconv
+from tests.gpu.conftest import Gpu
+from tests.gpu.simulation import Record
+from tests.helpers.factory import picture, read_planes, write_clip
+
+OURS = ["cloud-best", "cloud-fast", "cloud-turbo", "rife-4.6"]
+NEAREST = {"fp32": 90.0, "fp16": 60.0, "bf16": 60.0}
+"""dB between the GPU's frames and the CPU's in float32, at least."""
+START = ("models/registry.py", "render/device.py", "jobs/", "training/")
+"""Where the CPU may wait for the device: loading a model, trying the device."""
+BATCH, WIDTH, HEIGHT = 4, 128, 96
+
+LAUNCHES = {
+    # Kernels for each new frame in batches of four, conversions included; measured, and a margin
+    # of less than 5 %. The second number is that of footage where every new frame is tried and blended.
+    "cloud-best": (195, 338),
+    "cloud-fast": (182, 312),
+    "cloud-turbo": (148, 278),
+    "rife-4.6": (117, 183),
+}
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Nine frames of a texture that moves; with ``noise``, of noise over one that stands still."""
+    folder = tmp_path_factory.mktemp("clips")
+
+    def clip(pix_fmt: str = "yuv420p", noise: float = 0.0, size: tuple[int, int] = ()) -> Path:  # type: ignore[assignment]
+        width, height = size or (WIDTH, HEIGHT)
+        made = folder / f"{pix_fmt}-{noise}-{width}x{height}.mkv"
+        if not made.exists():
+            step = 0.0 if noise else 3.0
+            shown = [picture(k, width, height, pix_fmt, step=step, noise=noise) for k in range(9)]
+            write_clip(made, shown, pix_fmt=pix_fmt)
+        return made
+
+    return clip
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """What the CPU makes in float32, once for each way."""
+    folder = tmp_path_factory.mktemp("expected")
+    made: dict[str, Path] = {}
+
+    def render(clip: Path, **options: Any) -> Path:
+        key = f"{clip} {sorted(options.items())}"
+        if key not in made:
+            made[key] = folder / f"{len(made)}.mkv"
+            interp(clip, made[key], **options)
+        return made[key]
+
+    return render
+
+
+def interp(clip: Path, output: Path, **options: Any) -> Any:
+    given = {"factor": 2, "device": "cpu", "precision": "fp32", "encoder": "ffv1", "batch": BATCH}
+    return cloudconv.interpolate(clip, output, **{**given, "threads": 1, **options})
+
+
+def decibels(one: Path, other: Path) -> float:
+    """The PSNR between two files of as many frames."""
+    pairs = list(zip(read_planes(one), read_planes(other), strict=True))
+    planes = [(a, b) for first, second in pairs for a, b in zip(first, second, strict=True)]
+    top = 1023 if planes[0][0].dtype == np.uint16 else 255
+    error = sum(float(((a.astype(float) - b) ** 2).sum()) for a, b in planes)
+    error /= sum(a.size for a, _ in planes)
+    return math.inf if error == 0 else 10 * math.log10(top**2 / error)
+
+
+def in_loop(found: Counter[str]) -> Counter[str]:
+    """Without what happens once, before the first frame."""
+    kept = {what: n for what, n in found.items() if not any(each in what for each in START)}
+    return Counter(kept)
+
+
+def check(
+    record: Record | None, clip: Path, made: Path, batch: int = BATCH, again: int = 0
+) -> None:
+    """The rules of a GPU, and that it never waits; ``again``: frames that are decoded twice."""
+    if record is None:
+        return
+    assert not record.faults
+    assert not in_loop(record.waits)
+    source, shown = read_planes(clip), read_planes(made)
+    size = sum(plane.nbytes for plane in source[0])
+    new = len(shown) - len(source)
+    assert in_loop(record.up).total() <= 1.1 * size * (len(source) + again)
+    assert in_loop(record.down).total() <= 1.1 * size * new
+    assert record.events <= 2 * math.ceil(new / batch)
+
+
+@pytest.mark.parametrize("precision", NEAREST)
+@pytest.mark.parametrize("model", OURS)
+def test_it_makes_the_frames_of_the_cpu(
+    gpu: Gpu, clips: Any, expected: Any, tmp_path: Path, model: str, precision: str
+) -> None:
+    clip = clips()
+    with gpu() as record:
+        interp(clip, tmp_path / "a.mkv", device="cuda", precision=precision, model=model)
+    assert decibels(tmp_path / "a.mkv", expected(clip, model=model)) >= NEAREST[precision]
+    check(record, clip, tmp_path / "a.mkv")
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "10 bit": {"pix_fmt": "yuv420p10le"},
+    "alpha": {"pix_fmt": "yuva420p"},
+    "4:4:4": {"pix_fmt": "yuv444p"},
+    "noise": {"noise": 6.0},
+    "tiles": {"size": (320, 96), "tile": 256},
+    "tiles of noise": {"size": (320, 96), "tile": 256, "noise": 6.0},
+    "loop": {"loop": True},
+    "x4": {"factor": 4},
+    "x3 with fillers": {"factor": 3, "batch": 7},
+    "batch of one": {"batch": 1},
+    "half scale": {"scale": 0.5},
+    "without fallback": {"fallback": "off"},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_makes_the_frames_of_the_cpu(
+    gpu: Gpu, clips: Any, expected: Any, tmp_path: Path, way: str
+) -> None:
+    options = {"model": "cloud-fast", **WAYS[way]}
+    drawn = {key: options.pop(key) for key in ("pix_fmt", "noise", "size") if key in options}
+    clip = clips(**drawn)
+    with gpu() as record:
+        interp(clip, tmp_path / "a.mkv", device="cuda", **options)
+    assert decibels(tmp_path / "a.mkv", expected(clip, **options)) >= NEAREST["fp32"]
+    batch = 1 if "tile" in options else options.get("batch", BATCH)
+    check(record, clip, tmp_path / "a.mkv", batch, 2 if "loop" in options else 0)
+
+
+def test_nothing_is_to_be_waited_for_but_the_last_batches(
+    gpu: Gpu, clips: Any, tmp_path: Path
+) -> None:
+    """While the CPU waits for a batch, the device has another one to work on."""
+    with gpu() as record:
+        options = {"model": "cloud-turbo", "factor": 5, "batch": 2}
+        interp(clips(), tmp_path / "a.mkv", device="cuda", **options)
+    if record is None:
+        pytest.skip("a real GPU does not tell")
+    assert record.events == 2 * 16
+    assert record.idle <= 3
+
+
+@pytest.mark.parametrize("noise", [0.0, 6.0])
+@pytest.mark.parametrize("model", OURS)
+def test_launches_stay_within_their_budget(
+    gpu: Gpu, clips: Any, tmp_path: Path, model: str, noise: float
+) -> None:
+    """The number does not depend on the size of the pictures."""
+    clip = clips(noise=noise)
+    with gpu() as record:
+        made = interp(clip, tmp_path / "a.mkv", device="cuda", precision="fp16", model=model)
+    if record is None:
+        pytest.skip("a real GPU does not tell")
+    budget = LAUNCHES[model][bool(noise)]
+    spent = in_loop(record.at).total() / (made.output_frames - 2 - 8)
+    assert 0.8 * budget < spent <= budget
+
+
+def test_launches_do_not_depend_on_the_size(gpu: Gpu, clips: Any, tmp_path: Path) -> None:
+    counts = []
+    for number, size in enumerate([(WIDTH, HEIGHT), (192, 544)]):
+        with gpu() as record:
+            clip = clips(size=size)
+            given = {"device": "cuda", "model": "cloud-best", "end": 0.2}
+            interp(clip, tmp_path / f"{number}.mkv", **given)
+        if record is None:
+            pytest.skip("a real GPU does not tell")
+        counts.append(in_loop(record.at).total())
+    assert counts[0] == counts[1]
+
+
+def test_a_lack_of_memory_makes_the_work_smaller(
+    gpu: Gpu, clips: Any, expected: Any, tmp_path: Path
+) -> None:
+    clip = clips()
+    said: list[Any] = []
+    with gpu(limit=48 * 2**20) as record:
+        if record is None:
+            pytest.skip("only the simulated GPU can be made small")
+        output, options = tmp_path / "a.mkv", {"model": "cloud-fast", "batch": 8}
+        interp(clip, output, device="cuda", on_warning=said.append, **options)
+    assert decibels(output, expected(clip, **options)) >= NEAREST["fp32"]
+    assert record.shortages or [warned.code for warned in said] == ["batch-reduced"]
+    assert not record.faults
+
+
+def test_sixteen_bits_that_fail_give_way_to_float32(
+    gpu: Gpu, clips: Any, expected: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cards of one generation make NaN in fp16; nobody asked for 16 bits."""
+    from cloudconv.models.blocks import Block
+
+    forward = Block.forward
+
+    def broken(block: Block, *inputs: Any) -> Any:
+        made = forward(block, *inputs)
+        is_half = next(block.parameters()).element_size() == 2
+        return made * float("nan") if is_half else made
+
+    clip, said = clips(), []
+    reference = expected(clip, model="cloud-turbo")
+    with gpu():
+        monkeypatch.setattr(Block, "forward", broken)
+        given: dict[str, Any] = {"device": "cuda", "model": "cloud-turbo"}
+        output = tmp_path / "a.mkv"
+        interp(clip, output, precision="auto", on_warning=said.append, **given)
+        assert decibels(output, reference) >= NEAREST["fp32"]
+        assert [warned.code for warned in said] == ["precision-raised"]
+        with pytest.raises(cloudconv.CloudconvError, match="not finite"):
+            interp(clip, tmp_path / "b.mkv", precision="fp16", **given)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:all"])
+def test_workers_make_the_same_frames(
+    gpu: Gpu,
+    clips: Any,
+    expected: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+) -> None:
+    here = Path(__file__).parent
+    root = str(here.parents[1])
+    clip = clips()
+    with gpu() as record:
+        if record is not None:
+            monkeypatch.setenv("PYTHONPATH", f"{here / 'child'}:{root}")
+        workers = {} if device == "cuda:all" else {"workers": "local:2"}
+        output = tmp_path / "a.mkv"
+        interp(clip, output, device=device, model="tiny", **workers)
+    assert decibels(output, expected(clip, model="tiny")) >= NEAREST["fp32"]

@@ -1,0 +1,119 @@
+"""The other commands on a GPU: they keep its rules, and make what the CPU makes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import cloudconv
+from cloudconv.models import registry
+from tests.gpu.conftest import Gpu
+from tests.gpu.test_interp import decibels
+from tests.helpers.dreams import clouds, video
+from tests.helpers.factory import write_clip
+from tests.helpers.trainees import moving
+
+FORECASTERS = [spec.name for spec in registry.specs() if spec.task == "predict" and not spec.hidden]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "a.mkv"
+    return moving(path, 40, size=(96, 64))
+
+
+@pytest.fixture(scope="module")
+def sky(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "sky.mkv"
+    return write_clip(path, [video(p, "yuv444p") for p in clouds(40, (96, 64))], rate=25)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", FORECASTERS)
+def test_predictors(gpu: Gpu, name: str, dtype: torch.dtype) -> None:
+    spec = registry.spec(name, "predict")
+    if dtype != torch.float32 and not spec.half_precision:
+        pytest.skip("in float32 only")
+    numbers = torch.Generator().manual_seed(0)
+    coarse = torch.rand((1, 3, 9, 20), generator=numbers)
+    wide = torch.nn.functional.interpolate(coarse, size=(64, 160), mode="bicubic").clamp(0, 1)
+    frames = torch.stack([wide[..., 2 * k : 2 * k + 96] for k in range(spec.context)], 1)
+    expected = registry.load_predictor(name).forecast(frames, 2)
+    with gpu() as record:
+        model = registry.load_predictor(name, "cuda", dtype)
+        made = [picture.cpu() for picture in model.forecast(frames.to("cuda"), 2)]
+    for one, other in zip(made, expected, strict=True):
+        error = float((one.clamp(0, 1) - other.clamp(0, 1)).square().mean())
+        least = 80 if dtype == torch.float32 else 40 if dtype == torch.float16 else 30
+        assert error == 0 or -10 * math.log10(error) >= least
+    assert record is None or not record.faults
+
+
+@pytest.mark.parametrize("kind", ["numpy", "cpu", "cuda"])
+def test_frames_of_any_kind(gpu: Gpu, kind: str) -> None:
+    numbers = torch.Generator().manual_seed(0)
+    pictures = list(torch.rand((3, 3, 32, 48), generator=numbers))
+    with gpu() as record:
+        if kind == "cuda":
+            given: list[Any] = [picture.to("cuda") for picture in pictures]
+        elif kind == "numpy":
+            given = [(p.permute(1, 2, 0).numpy() * 255).astype(np.uint8) for p in pictures]
+        else:
+            given = pictures
+        same = {"model": "tiny", "precision": "fp32", "scene_cut": "off"}
+        made = list(cloudconv.interpolate_frames(given, 2, device="cuda", **same))
+        if kind == "cuda":
+            assert {str(picture.device) for picture in made} == {"cuda:0"}
+            made = [picture.cpu() for picture in made]
+    cpu = list(
+        cloudconv.interpolate_frames(
+            given if kind == "numpy" else pictures, 2, device="cpu", **same
+        )
+    )
+    for one, other in zip(made, cpu, strict=True):
+        assert np.abs(np.asarray(one, float) - np.asarray(other, float)).max() <= 1.01
+    assert record is None or not record.faults
+
+
+def test_extrapolate(gpu: Gpu, clip: Path, tmp_path: Path) -> None:
+    same = {"frames": 3, "encoder": "ffv1", "model": "voxelflow", "precision": "fp32"}
+    with gpu() as record:
+        cloudconv.extrapolate(clip, tmp_path / "gpu.mkv", device="cuda", **same)
+    cloudconv.extrapolate(clip, tmp_path / "cpu.mkv", device="cpu", **same)
+    assert decibels(tmp_path / "gpu.mkv", tmp_path / "cpu.mkv") >= 75
+    assert record is None or not record.faults
+
+
+@pytest.mark.parametrize("mode", ["rollout", "texture", "flow"])
+def test_dream(gpu: Gpu, sky: Path, tmp_path: Path, mode: str) -> None:
+    same = {"frames": 6, "encoder": "ffv1", "mode": mode}
+    with gpu() as record:
+        cloudconv.dream(sky, tmp_path / "gpu.mkv", device="cuda", **same)
+    cloudconv.dream(sky, tmp_path / "cpu.mkv", device="cpu", **same)
+    assert decibels(tmp_path / "gpu.mkv", tmp_path / "cpu.mkv") >= 50
+    assert record is None or not record.faults
+
+
+def test_compare(gpu: Gpu, clip: Path) -> None:
+    same = {"model": "rife-4.6", "against": "blend", "precision": "fp32", "metrics": "psnr"}
+    with gpu() as record:
+        here = cloudconv.compare(clip, device="cuda", **same)
+    there = cloudconv.compare(clip, device="cpu", **same)
+    for name, scores in here.methods.items():
+        assert scores["psnr"] == pytest.approx(there.methods[name]["psnr"], abs=0.02)
+    assert record is None or not record.faults
+
+
+def test_train(gpu: Gpu, clip: Path, tmp_path: Path) -> None:
+    output = tmp_path / "a.safetensors"
+    given = {"model": "tiny", "steps": 2, "crop": 32, "batch": 2, "output": output}
+    with gpu() as record:
+        result = cloudconv.train(clips=(str(clip),), device="cuda", **given)
+    assert output.exists()
+    assert result.steps == 2
+    assert record is None or not record.faults
