@@ -53,7 +53,7 @@ def run(pictures: Iterable[Any], settings: FramesSettings) -> Iterator[Any]:
         scale=settings.scale,
         cpu_streams=useful_cpu_streams(device, threads),
         fallback=settings.fallback == "blend",
-        exact=partial(registry.load, settings.model, device)
+        exact=partial(registry.load, settings.chosen_model, device)
         if settings.precision == "auto"
         else None,
         on_warning=lambda warned: warnings.warn(str(warned), stacklevel=3),

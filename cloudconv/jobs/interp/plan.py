@@ -273,7 +273,7 @@ def renderer_of(
         scale=settings.scale,
         cpu_streams=useful_cpu_streams(job.device, threads),
         fallback=settings.fallback == "blend",
-        exact=partial(registry.load, model or settings.model, job.device)
+        exact=partial(registry.load, model or settings.chosen_model, job.device)
         if settings.precision == "auto"
         else None,
         on_warning=on_warning,
