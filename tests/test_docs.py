@@ -73,6 +73,21 @@ def test_the_readmes_commands_can_be_pasted() -> None:
         assert (ROOT / words[0]).is_file()
 
 
+def test_every_command_in_the_docs_is_one_that_the_program_takes() -> None:
+    commands = get_command(app)
+    count = 0
+    for document in DOCUMENTS:
+        for block in re.findall(r"```sh\n(.*?)```", document.read_text("utf-8"), re.DOTALL):
+            for line in re.findall(r"^(?:cat .*\| )?cloudconv (.*)$", block, re.MULTILINE):
+                name, *words = shlex.split(
+                    line.partition(" | ")[0].partition(" > ")[0], comments=True
+                )
+                command = commands.commands[name]  # type: ignore[attr-defined]
+                command.make_context(name, list(words), resilient_parsing=False)
+                count += 1
+    assert count > 30
+
+
 def test_times_are_those_of_the_table() -> None:
     """Compare each model's time with the table of whole commands: the median over all sizes."""
     text = (ROOT / "docs" / "measurements" / "interpolation.md").read_text("utf-8")
