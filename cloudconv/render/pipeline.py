@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from enum import Enum
 from typing import Generic, Self, TypeVar
 
@@ -71,7 +72,10 @@ def _prefetch(
 ) -> Generator[Item, None, None]:
     # One worker runs its calls in order, so the pending calls are the bounded queue.
     iterator = iter(iterable)
-    worker = ThreadPoolExecutor(1, thread_name_prefix="cloudconv-prefetch")
+    with ExitStack() as undo:
+        undo.callback(_close, iterator)
+        worker = one_thread("cloudconv-prefetch")
+        undo.pop_all()
 
     def take() -> Item | _End:
         item = pending.popleft().result()
@@ -91,6 +95,20 @@ def _prefetch(
         closed = worker.submit(_close, iterator)
         _wait(worker)
         closed.result()
+
+
+def one_thread(name: str) -> ThreadPoolExecutor:
+    """Return a pool of one thread, which runs already.
+
+    An interrupt while a pool starts a thread makes the pool forget it, and start another one beside
+    it: so the thread is started before it gets any work.
+    """
+    worker = ThreadPoolExecutor(1, thread_name_prefix=name)
+    with ExitStack() as undo:
+        undo.callback(worker.shutdown, wait=False)
+        worker.submit(int).result()
+        undo.pop_all()
+    return worker
 
 
 def _wait(worker: ThreadPoolExecutor) -> None:

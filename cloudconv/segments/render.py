@@ -7,7 +7,7 @@ so nothing stands still where one segment ends and the next begins.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import chain
 from pathlib import Path
 from typing import Self
@@ -17,7 +17,7 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import Sink
 from cloudconv.render.device import set_threads
-from cloudconv.render.pipeline import prefetch
+from cloudconv.render.pipeline import one_thread, prefetch
 from cloudconv.render.renderer import FrameTask, OuterFrame, Renderer
 from cloudconv.segments.plan import PlannedTask, RenderPlan, SegmentTask
 from cloudconv.segments.reader import FramesByTime
@@ -159,7 +159,7 @@ class _Encoder:
 
     def __init__(self, record: Callable[[Segment, Path, PacketSummary], None]) -> None:
         self._record = record
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="cloudconv-finish")
+        self._worker = one_thread("cloudconv-finish")
         self._last: Future[None] | None = None
         self._sink: Sink | None = None
         self._file = Path()

@@ -118,21 +118,28 @@ def test_ctrl_c_while_waiting_leaves_nothing_running() -> None:
     assert 0 < source.made < 100
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
 def test_a_second_ctrl_c_leaves_nothing_running_either() -> None:
     source = Source()
+    waiting = threading.Event()
+    main = threading.main_thread().ident
+    assert main is not None
 
-    def slowly() -> Iterator[int]:
+    def pressing() -> Iterator[int]:
         for item in source:
-            time.sleep(0.2)
+            if item:
+                waiting.wait(5)
+                time.sleep(0.05)  # until the end of this thread is waited for
+                signal.pthread_kill(main, signal.SIGINT)
+                time.sleep(0.05)
             yield item
 
     def stop_twice() -> None:
-        with prefetch(slowly(), 1) as items:
+        with prefetch(pressing(), 1) as items:
             next(items)
-            timer.start()
+            waiting.set()
             raise KeyboardInterrupt
 
-    timer = threading.Timer(0.05, signal.raise_signal, [signal.SIGINT])
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -140,6 +147,32 @@ def test_a_second_ctrl_c_leaves_nothing_running_either() -> None:
     finally:
         signal.signal(signal.SIGINT, handler)
     assert source.closed_in is not None
+
+
+def test_ctrl_c_as_the_thread_starts_leaves_nothing_running(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The pool then has a thread that it does not know of."""
+    start = threading.Thread.start
+    source = Source()
+
+    def slowly() -> Iterator[int]:
+        for item in source:
+            time.sleep(0.1)
+            yield item
+
+    def interrupted(thread: threading.Thread) -> None:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        start(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    before = set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt), prefetch(slowly(), 2) as items:
+        next(items)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+    assert source.made == 0
 
 
 def test_it_is_closed_while_another_thread_takes_an_item() -> None:
