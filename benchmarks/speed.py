@@ -40,10 +40,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv import weights
-from cloudconv.events import Warned
+from cloudconv.events import watched
 from cloudconv.jobs.interp import run as interp
 from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.media.frame import Frame
+from cloudconv.media.pictures import Pictures, Sources
 from cloudconv.media.read.source import Source
 from cloudconv.media.write.sink import Sink
 from cloudconv.models import registry
@@ -56,9 +57,9 @@ from cloudconv.render.device import (
     processor_name,
     set_threads,
 )
-from cloudconv.render.renderer import FrameTask, Renderer
-from cloudconv.schedule.frames import Counts, Request, schedule
-from cloudconv.timeline import Multiply
+from cloudconv.render.renderer import Renderer
+from cloudconv.schedule.frames import Request, schedule
+from cloudconv.timeline import FramePlan, Multiply
 
 PLAIN = "plain float32 loop"
 _REFERENCE = Path(__file__).resolve().parent.parent / "weights" / "make_rife46.py"
@@ -202,9 +203,8 @@ def _whole(
             dtype=dtype,
             cpu_streams=useful_cpu_streams(device, torch.get_num_threads()),
             fallback=True,
-            on_warning=_complained,
         )
-        rendered = list(renderer.render(iter(tasks)))
+        rendered = _render(renderer, tasks)
         sink = partial(
             Sink,
             folder / "encoded.mp4",
@@ -216,7 +216,9 @@ def _whole(
             _timed, partial(_render, renderer, tasks), device, new
         )
         methods[f"{name}: encode"] = partial(_timed, partial(_encode, sink, rendered), device, new)
-        methods[f"{name}: end to end"] = partial(_timed, partial(interp.run, settings), device, new)
+        methods[f"{name}: end to end"] = partial(
+            _timed, partial(_interpolate, settings), device, new
+        )
         methods[f"{name}: command"] = partial(_process, _command(settings, options), new)
     methods["ffmpeg minterpolate"] = partial(_process, _minterpolate(clip, rate, folder), new)
     return methods
@@ -232,7 +234,7 @@ def _shrunk(clip: Path, width: int, height: int, frames: int, folder: Path) -> P
     return made
 
 
-def _tasks(frames: list[Frame], factor: int) -> list[FrameTask]:
+def _tasks(frames: list[Frame], factor: int) -> list[tuple[FramePlan, Sources]]:
     """Frames around each pair are there for whoever looks at them."""
     request = Request(
         name="clip",
@@ -243,7 +245,8 @@ def _tasks(frames: list[Frame], factor: int) -> list[FrameTask]:
         loop=False,
         context=FOUR,
     )
-    return list(schedule(frames, request, Counts()))
+    pictures = Pictures()
+    return [(plan, pictures.take(plan)) for plan in schedule(frames, request, pictures)]
 
 
 def _decode(clip: Path) -> None:
@@ -252,15 +255,23 @@ def _decode(clip: Path) -> None:
             pass
 
 
-def _render(renderer: Renderer, tasks: list[FrameTask]) -> None:
-    for _ in renderer.render(iter(tasks)):
-        pass
+def _render(renderer: Renderer, tasks: list[tuple[FramePlan, Sources]]) -> list[Frame]:
+    pictures = Pictures()
+    plans = (pictures.put(plan, sources) for plan, sources in tasks)
+    frames = list(renderer.render(plans, pictures))
+    for warned in renderer.warnings():
+        print(warned, file=sys.stderr)
+    return frames
 
 
 def _encode(sink: Callable[[], Sink], frames: list[Frame]) -> None:
     with sink() as target:
         for frame in frames:
             target.write(frame)
+
+
+def _interpolate(settings: InterpSettings) -> None:
+    watched(interp.run(settings))
 
 
 def _command(settings: InterpSettings, options: argparse.Namespace) -> list[str]:
@@ -282,10 +293,6 @@ def _minterpolate(clip: Path, rate: Fraction, folder: Path) -> list[str]:
     way = f"minterpolate=fps={rate}:{_MINTERPOLATE}"
     made = str(folder / "minterpolate.mp4")
     return ["ffmpeg", "-v", "error", "-y", "-i", str(clip), "-vf", way, "-an", made]
-
-
-def _complained(message: Warned) -> None:
-    print(message, file=sys.stderr)
 
 
 def _timed(run: Callable[[], object], device: torch.device, new: int = 1) -> Taken:

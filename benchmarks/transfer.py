@@ -16,6 +16,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from cloudconv.events import watched
 from cloudconv.jobs import train
 from cloudconv.settings import TrainSettings
 from cloudconv.training.loop import Validation
@@ -33,7 +34,7 @@ def main() -> None:
             for name, init in STARTS.items():
                 output = str(Path(folder) / f"{name}.safetensors")
                 settings = replace(recipe, init=init, seed=seed, output=output, overwrite=True)
-                result = train.run(settings)
+                result = watched(train.run(settings))
                 rows += [_row(seed, name, "held out", v) for v in result.history]
                 rows.append(_row(seed, name, "trained on", result.seen))
                 for row in rows[-len(result.history) - 1 :]:

@@ -30,6 +30,16 @@ from cloudconv.errors import (
     SettingsError,
     WeightsError,
 )
+from cloudconv.events import (
+    Ended,
+    Event,
+    Finished,
+    Job,
+    Measured,
+    Progress,
+    Warned,
+    watched,
+)
 from cloudconv.settings import (
     CompareSettings,
     DoctorSettings,
@@ -95,10 +105,13 @@ __all__ = [
     "DreamResult",
     "DreamSettings",
     "EncoderError",
+    "Ended",
+    "Event",
     "Exists",
     "ExtrapolatePlan",
     "ExtrapolateResult",
     "ExtrapolateSettings",
+    "Finished",
     "FramesSettings",
     "InputError",
     "InterpManySettings",
@@ -107,16 +120,20 @@ __all__ = [
     "InterpSettings",
     "Interpolator",
     "Interrupted",
+    "Job",
+    "Measured",
     "Model",
     "ModelError",
     "ModelSpec",
     "OutputError",
     "PictureError",
     "Predictor",
+    "Progress",
     "SettingsError",
     "TrainResult",
     "TrainSettings",
     "Validation",
+    "Warned",
     "WeightsError",
     "__version__",
     "compare",
@@ -130,6 +147,7 @@ __all__ = [
     "interpolate_many",
     "list_models",
     "load_model",
+    "run",
     "train",
 ]
 
@@ -182,7 +200,8 @@ def interpolate(settings: InterpSettings) -> InterpResult:
     """
     from cloudconv.jobs.interp.run import run
 
-    return run(settings)
+    result: InterpResult = watched(run(settings))
+    return result
 
 
 @_call(InterpManySettings)
@@ -201,10 +220,7 @@ def interpolate_many(settings: InterpManySettings) -> list[InputOutcome]:
     from cloudconv.jobs.interp import batch
 
     every = batch.each_input(settings)
-    found: dict[int, InputOutcome] = {}
-    if every:
-        batch.run(every, found.__setitem__)
-    return [found[number] for number in sorted(found)]
+    return watched(batch.run(every)) if every else []
 
 
 @_call(ExtrapolateSettings)
@@ -220,7 +236,8 @@ def extrapolate(settings: ExtrapolateSettings) -> ExtrapolateResult:
     """
     from cloudconv.jobs.extrapolate import run
 
-    return run(settings)
+    result: ExtrapolateResult = watched(run(settings))
+    return result
 
 
 @_call(DreamSettings)
@@ -237,7 +254,8 @@ def dream(settings: DreamSettings) -> DreamResult:
     """
     from cloudconv.jobs.dream.run import run
 
-    return run(settings)
+    result: DreamResult = watched(run(settings))
+    return result
 
 
 @_call(CompareSettings)
@@ -254,7 +272,8 @@ def compare(settings: CompareSettings) -> CompareResult:
     """
     from cloudconv.jobs.compare.run import run
 
-    return run(settings)
+    result: CompareResult = watched(run(settings))
+    return result
 
 
 @_call(TrainSettings)
@@ -271,7 +290,8 @@ def train(settings: TrainSettings) -> TrainResult:
     """
     from cloudconv.jobs.train import run
 
-    return run(settings)
+    result: TrainResult = watched(run(settings))
+    return result
 
 
 @_call(DoctorSettings)
@@ -285,7 +305,8 @@ def doctor(settings: DoctorSettings) -> Diagnosis:
     """
     from cloudconv.jobs.doctor import run
 
-    return run(settings)
+    result: Diagnosis = watched(run(settings))
+    return result
 
 
 @overload
@@ -305,16 +326,39 @@ def estimate(
         CloudconvError: the input cannot be read, or a model or a device is missing.
     """
     if isinstance(settings, InterpSettings):
-        from cloudconv.jobs.interp.run import plan as plan_interp
+        from cloudconv.jobs.interp.run import estimate as of_interp
 
-        return plan_interp(settings)
+        return of_interp(settings)
     if isinstance(settings, DreamSettings):
-        from cloudconv.jobs.dream.run import plan as plan_dream
+        from cloudconv.jobs.dream.run import estimate as of_dream
 
-        return plan_dream(settings)
-    from cloudconv.jobs.extrapolate import plan as plan_extrapolate
+        return of_dream(settings)
+    from cloudconv.jobs.extrapolate import estimate as of_extrapolate
 
-    return plan_extrapolate(settings)
+    return of_extrapolate(settings)
+
+
+def run(
+    settings: InterpSettings
+    | ExtrapolateSettings
+    | DreamSettings
+    | CompareSettings
+    | TrainSettings,
+) -> Job:
+    """Do what the settings of a command ask for; yield the events of the job.
+
+    >>> for event in cloudconv.run(settings):  # doctest: +SKIP
+    ...     print(event)
+
+    The last event is :class:`Finished`, with the result. Closing the generator cancels the job,
+    which keeps what is finished.
+
+    Raises:
+        CloudconvError: the output does not exist then, or is as it was before.
+    """
+    from cloudconv.jobs import run
+
+    return run(settings)
 
 
 def _frames_call(

@@ -14,15 +14,57 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from types import EllipsisType
+from typing import NamedTuple
 
 from cloudconv.errors import SettingsError
 
 _ZERO = Fraction(0)
 
 
+class Neighbour(NamedTuple):
+    """A source frame beside a pair.
+
+    ``time`` is on the source's clock, ``reach`` the distance from the pair in gaps of the pair.
+    """
+
+    time: Fraction
+    reach: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class FramePlan:
+    """One output frame: the picture at ``timestep`` between two source frames.
+
+    ``left`` and ``right`` are times on the source's clock, ``time`` and ``duration`` on the
+    output's, which begins at 0, all in seconds. With ``timestep`` 0 or no ``right`` the frame is
+    ``left`` itself, untouched. ``opens_scene``: no frame before it is of its scene. ``before`` and
+    ``after``: for models that look at four frames, where the scene has them.
+    """
+
+    left: Fraction
+    right: Fraction | None
+    timestep: Fraction
+    time: Fraction
+    duration: Fraction
+    opens_scene: bool = False
+    before: Neighbour | None = None
+    after: Neighbour | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether a model makes it."""
+        return self.right is not None and self.timestep != 0
+
+    @property
+    def sources(self) -> list[Fraction]:
+        """The times of all source frames that it names."""
+        beside = (each and each.time for each in (self.before, self.after))
+        return [time for time in (self.left, self.right, *beside) if time is not None]
+
+
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One output frame.
+    """A place on the output's clock, before it is known what can be shown there.
 
     ``left`` counts content frames in the order in which they were pushed. ``timestep`` is in
     [0, 1): how far the slot lies from ``left`` to ``left + 1``; 0 shows ``left`` itself. ``held``

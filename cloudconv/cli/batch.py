@@ -20,7 +20,7 @@ from cloudconv.cli.console import (
     table,
 )
 from cloudconv.errors import CloudconvError, SettingsError
-from cloudconv.events import Warned
+from cloudconv.events import Ended
 from cloudconv.settings import InterpManySettings
 
 if TYPE_CHECKING:
@@ -41,27 +41,21 @@ def interp_all(
 
     every = batch.each_input(settings)
     if dry_run:
-        _tell_plans(console, [str(each.input) for each in every], batch.plan_all(every))
+        _tell_plans(console, [str(each.input) for each in every], batch.estimate_all(every))
         return
     inputs = [str(each.input) for each in every]
-    outcomes: dict[int, batch.InputOutcome] = {}
+    done = 0
 
-    def came(number: int, outcome: batch.InputOutcome) -> None:
+    def ended(event: Ended) -> str:
+        nonlocal done
         interrupts.check()
-        outcomes[number] = outcome
-        if isinstance(outcome, CloudconvError):
-            console.error(_about(inputs[number], error_text(outcome)))
+        done += 1
+        if isinstance(event.outcome, CloudconvError):
+            console.error(_about(event.input, error_text(event.outcome)))
+        return f"{done} of {len(every)} inputs"
 
-    def warn(name: str, warned: Warned) -> None:
-        console.warning(replace(warned, about=name))
-
-    outputs.under_bar(
-        console,
-        "interpolating",
-        lambda update: batch.run(every, came, update, warn),
-        lambda progress: f"{progress.inputs_done} of {progress.inputs} inputs",
-    )
-    told = [(name, outcomes[number]) for number, name in enumerate(inputs)]
+    outcomes = outputs.under_bar(console, "interpolating", batch.run(every), ended=ended)
+    told = list(zip(inputs, outcomes, strict=True))
     shown = table(["input", "result", "frames", "time", "output"], [_row(*each) for each in told])
     for line in shown.splitlines():
         console.info(line)

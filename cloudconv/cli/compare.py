@@ -36,16 +36,7 @@ def compare(console: Console, source: outputs.Input, **given: Any) -> None:
     # Here and not above: torch and FFmpeg take seconds to load, which --help shouldn't pay.
     from cloudconv.jobs.compare import run as job
 
-    with console.progress("comparing") as update:
-
-        def adapting(seconds: float, total: float) -> None:
-            update(round(seconds), round(total), stage="adapting", unit="s")
-
-        result = job.run(
-            settings, lambda read, frames: update(read, frames, stage="comparing"), adapting
-        )
-    for warned in result.warnings:
-        console.warning(warned)
+    result = outputs.under_bar(console, "comparing", job.run(settings))
     if console.json:
         print_json(result.as_json())
     elif not console.quiet:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console, megabytes, print_json, print_result, table
+from cloudconv.events import Event, Measured, watched
 from cloudconv.settings import DoctorSettings
 
 if TYPE_CHECKING:
@@ -32,7 +32,11 @@ def doctor(console: Console, **given: Any) -> None:
     settings = DoctorSettings(**given)
     from cloudconv.jobs.doctor import run
 
-    found = run(settings, partial(_tell, console))
+    def show(event: Event) -> None:
+        if isinstance(event, Measured):
+            _tell(console, event.values)
+
+    found = watched(run(settings), show)
     if console.json:
         print_json(asdict(found))
     elif not console.quiet:

@@ -12,7 +12,7 @@ from cloudconv.settings import DreamSettings
 
 if TYPE_CHECKING:
     from cloudconv.dreaming.vitals.vitals import Vitals
-    from cloudconv.jobs.dream.settings import DreamPlan, DreamResult, Progress
+    from cloudconv.jobs.dream.settings import DreamPlan, DreamResult
 
 EXAMPLES = examples(
     "cloudconv dream clouds.mp4 --seconds 20",
@@ -40,18 +40,16 @@ def dream(
     from cloudconv.jobs.dream import run as job
 
     if dry_run:
-        plan = job.plan(settings)
+        plan = job.estimate(settings)
         outputs.tell_plan(console, plan, _plan_text(plan))
         return
     note = partial(_note, names=console.verbose)
-    outputs.watched(console, "dreaming", partial(job.run, settings), _summary, note=note)
+    outputs.watched(console, "dreaming", job.run(settings), _summary, note=note)
 
 
-def _note(progress: Progress, *, names: bool) -> str:
+def _note(vitals: Vitals, *, names: bool) -> str:
     """The newest vitals in a few words, or by their ``names``."""
-    if progress.vitals is None:
-        return ""
-    return _vitals(progress.vitals) if names else _life(progress.vitals)
+    return _vitals(vitals) if names else _life(vitals)
 
 
 def _life(vitals: Vitals) -> str:

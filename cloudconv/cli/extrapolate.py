@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cloudconv.cli import output as outputs
@@ -36,10 +35,10 @@ def extrapolate(
     from cloudconv.jobs import extrapolate as job
 
     if dry_run:
-        plan = job.plan(settings)
+        plan = job.estimate(settings)
         outputs.tell_plan(console, plan, _plan_text(plan))
         return
-    outputs.watched(console, "forecasting", partial(job.run, settings), _summary)
+    outputs.watched(console, "forecasting", job.run(settings), _summary)
 
 
 def _summary(result: ExtrapolateResult) -> str:

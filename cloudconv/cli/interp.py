@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -51,10 +50,10 @@ def interp(console: Console, inputs: Inputs, dry_run: outputs.DryRun = False, **
     from cloudconv.jobs.interp import run as job
 
     if dry_run:
-        plan = job.plan(settings)
+        plan = job.estimate(settings)
         outputs.tell_plan(console, plan, _plan_text(plan))
         return
-    outputs.watched(console, "interpolating", partial(job.run, settings), _summary)
+    outputs.watched(console, "interpolating", job.run(settings), _summary)
 
 
 def _summary(result: InterpResult) -> str:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from fractions import Fraction
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from cloudconv import events
 from cloudconv.cli import streams
 from cloudconv.cli.console import Console, as_json, print_json, print_result
-from cloudconv.events import Warned
+from cloudconv.events import Ended, Event, Job, Measured, Progress, Warned
 from cloudconv.timeline import rate_name
 
 if TYPE_CHECKING:
     from cloudconv.jobs.dream.settings import DreamPlan
     from cloudconv.jobs.extrapolate import ExtrapolatePlan
     from cloudconv.jobs.interp.settings import InterpPlan
-    from cloudconv.jobs.outcome import Progress
 
     Plan = InterpPlan | ExtrapolatePlan | DreamPlan
 
@@ -76,26 +75,13 @@ def remarks(plan: Plan) -> list[Warned]:
 def watched(
     console: Console,
     label: str,
-    run: Callable[..., Any],
+    job: Job,
     summary: Callable[[Any], str],
     *,
     note: Callable[[Any], str] | None = None,
 ) -> None:
-    """Run a job under a progress bar, then say what came of it.
-
-    ``run`` takes ``on_progress`` and ``on_warning``; warnings are shown as soon as they are known.
-    ``note`` says in a few words what else a progress tells.
-    """
-    said: list[Warned] = []
-
-    def warn(warned: Warned) -> None:
-        if warned not in said:
-            said.append(warned)
-            console.warning(warned)
-
-    result = under_bar(console, label, partial(run, on_warning=warn), note)
-    for warned in result.warnings:
-        warn(warned)
+    """Run a job under a progress bar, then say what came of it."""
+    result = under_bar(console, label, job, note=note)
     console.info(summary(result))
     if console.json:
         print_json(as_json(result))
@@ -104,30 +90,46 @@ def watched(
 def under_bar(
     console: Console,
     label: str,
-    run: Callable[[Callable[[Progress], None]], Result],
+    job: Job,
+    *,
+    ended: Callable[[Ended], str] | None = None,
     note: Callable[[Any], str] | None = None,
-) -> Result:
-    """Run a job under a progress bar; a Ctrl-C that got lost ends it after the next frame."""
+) -> Any:
+    """Run a job under a progress bar, and return its result.
+
+    Warnings are shown as they come. A Ctrl-C that got lost ends the job after the next frame.
+
+    Args:
+        console: how much is said.
+        label: what the job does, for its own stage.
+        job: at work.
+        ended: told the end of each of several inputs; says in a few words how many there are.
+        note: says in a few words what was measured.
+    """
+    words = ""
     with console.progress(label) as tell:
 
-        def update(progress: Progress) -> None:
-            adapting = getattr(progress, "adapting", None)
-            if adapting is not None:
-                tell(*map(round, adapting), stage="adapting", unit="s")
-                return
-            analysing = getattr(progress, "analysing", None)
-            if analysing is not None:
-                tell(round(100 * analysing), 100, stage="analysing", unit="%")
-                return
-            tell(
-                progress.frames_done,
-                progress.frames_expected,
-                "" if note is None else note(progress),
-                found=getattr(progress, "frames_found", 0),
-                stage=label,
-            )
+        def show(event: Event) -> None:
+            nonlocal words
+            if isinstance(event, Warned):
+                console.warning(event)
+            elif isinstance(event, Measured) and note is not None:
+                words = note(event.values)
+            elif isinstance(event, Ended) and ended is not None:
+                words = ended(event)
+            elif isinstance(event, Progress):
+                stage = label if event.stage in ("rendering", "scoring") else event.stage
+                tell(
+                    event.done,
+                    event.total,
+                    words if stage == label else "",
+                    found=event.resumed,
+                    stage=stage,
+                    unit=event.unit,
+                    left=event.seconds_left,
+                )
 
-        return run(update)
+        return events.watched(job, show)
 
 
 def about(value: Number | None, words: Callable[[Number], str]) -> str:

@@ -8,11 +8,12 @@ import typer
 
 from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console, as_json, clock, print_json
+from cloudconv.events import Event, Measured, Progress, Warned, watched
 from cloudconv.settings import TrainSettings
 
 if TYPE_CHECKING:
     from cloudconv.jobs.train import TrainResult
-    from cloudconv.training.loop import Progress, Tick, Validation
+    from cloudconv.training.loop import Losses, Validation
 
 EXAMPLES = examples(
     "cloudconv train in.mp4 --init rife-4.6 --minutes 5 -o mine.safetensors",
@@ -41,20 +42,26 @@ def train(console: Console, clips: Clips = None, **given: Any) -> None:
 
     with console.progress("starting", "clips") as tell:
 
-        def report(progress: Progress) -> None:
-            if progress.validation is not None:
-                console.info(_line(progress, progress.validation))
-
-        def tick(tick: Tick) -> None:
-            if tick.stage == "stopping":
+        def show(event: Event) -> None:
+            if isinstance(event, Warned):
+                console.warning(event)
+            elif isinstance(event, Progress):
+                tell(
+                    event.done,
+                    event.total,
+                    stage=event.stage,
+                    unit=event.unit,
+                    left=event.seconds_left,
+                )
+            elif isinstance(event, Measured) and event.name == "stopping":
                 console.info(
                     "stopping after this step, the best weights so far are kept; "
                     "Ctrl-C again ends it at once"
                 )
-                return
-            tell(tick.done, tick.total, stage=tick.stage, unit=tick.unit, left=tick.left)
+            elif isinstance(event, Measured) and event.values.validation is not None:
+                console.info(_line(event.values, event.values.validation))
 
-        result = job.run(settings, report, tick, on_warning=console.warning)
+        result = watched(job.run(settings), show)
     console.info(_summary(result))
     if console.json:
         print_json(as_json(result))
@@ -62,7 +69,7 @@ def train(console: Console, clips: Clips = None, **given: Any) -> None:
         raise typer.Exit(INTERRUPTED)
 
 
-def _line(progress: Progress, validation: Validation) -> str:
+def _line(progress: Losses, validation: Validation) -> str:
     trained = ""
     if progress.loss is not None and progress.naive_loss is not None:
         trained = f"train {progress.loss:.4f} (naive {progress.naive_loss:.4f}), "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import shutil
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ import torch
 
 from cloudconv import weights
 from cloudconv.errors import CloudconvError
+from cloudconv.events import Finished, Job, Measured
 from cloudconv.jobs import self_test
 from cloudconv.jobs.self_test import Check
 from cloudconv.media import build
@@ -67,18 +67,23 @@ class Diagnosis:
     checks: list[Check] = field(default_factory=list)
 
 
-def run(settings: DoctorSettings, on_check: Callable[[Check], None] = lambda _: None) -> Diagnosis:
+def run(settings: DoctorSettings) -> Job:
     """Look at everything, and with ``check`` try the device; nothing is written.
 
-    A part that fails becomes a problem. ``on_check`` is told of each check once it is done.
+    A part that fails becomes a problem.
+
+    Yields:
+        Each check as ``check`` once it is done, and in the end the :class:`Diagnosis`.
 
     Raises:
         CloudconvError: the device that ``check`` shall try is not there.
     """
     found = _look()
-    if not settings.check:
-        return found
-    return replace(found, checks=self_test.run(settings.device or "auto", on_check))
+    checks: list[Check] = []
+    for check in self_test.run(settings.device or "auto") if settings.check else ():
+        checks.append(check)
+        yield Measured("check", check)
+    yield Finished(replace(found, checks=checks))
 
 
 def _look() -> Diagnosis:

@@ -8,7 +8,7 @@ where frames repeat regularly (24 fps material in a 30 fps file), with the caden
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,12 +18,11 @@ from typing import Any
 import torch
 
 from cloudconv.errors import InputError, OutputError
-from cloudconv.events import Warned
+from cloudconv.events import Finished, Job, Warned, Warnings
 from cloudconv.jobs.extend.context import WINDOW, Context, gather
 from cloudconv.jobs.extend.plan import (
     ContinueOutcome,
     ExtendPlan,
-    Progress,
     begun,
     enough_memory,
     new_frame,
@@ -95,51 +94,40 @@ class _Job:
 
 def run(
     settings: ExtrapolateSettings,
-    on_progress: Callable[[Progress], None] | None = None,
-    on_warning: Callable[[Warned], None] | None = None,
-) -> ExtrapolateResult:
-    """Forecast what follows ``settings.input`` into a new file and say what was done.
+) -> Job:
+    """Forecast what follows ``settings.input`` into a new file.
 
-    The target appears only when it is whole. ``on_warning`` gets the result's warnings as soon as
-    they are known.
+    The target appears only when it is whole.
 
-    Raises :class:`~cloudconv.errors.CloudconvError`.
+    Yields:
+        Warnings and progress, and in the end an :class:`ExtrapolateResult`.
+
+    Raises:
+        CloudconvError: then the output does not exist, or is as it was before.
     """
     began = time.monotonic()
     set_threads(settings.threads)
     with ExitStack() as stack:
         job = _prepare(settings, stack)
-        place = job.place
-        warn = on_warning or (lambda _: None)
-        for message in job.warnings:
-            warn(message)
+        place, warnings = job.place, Warnings()
+        yield from warnings.new(job.warnings)
         stack.enter_context(claim(place.output, overwrite=settings.overwrite))
         model = registry.load_predictor(settings.chosen_model, job.device, job.dtype)
-
-        def tell(written: int, new: int) -> None:
-            if on_progress is not None:
-                on_progress(
-                    Progress(
-                        frames_done=written,
-                        frames_expected=place.output_frames,
-                        new_frames=new,
-                        seconds=time.monotonic() - began,
-                    )
-                )
-
-        done = write(place, lambda _: _pictures(job, model), tell, warn)
+        done = yield from write(place, lambda _: _pictures(job, model), warnings)
     wall = time.monotonic() - began
-    return ExtrapolateResult(
-        **_found(job),
-        **place.told(done),
-        wall_seconds=wall,
-        frames_per_second=(done.source_frames + done.new_frames) / wall,
-        warnings=list(dict.fromkeys([*job.warnings, *done.warnings])),
+    yield Finished(
+        ExtrapolateResult(
+            **_found(job),
+            **place.told(done),
+            wall_seconds=wall,
+            frames_per_second=(done.source_frames + done.new_frames) / wall,
+            warnings=warnings.said,
+        )
     )
 
 
-def plan(settings: ExtrapolateSettings) -> ExtrapolatePlan:
-    """What :func:`run` would do: only the context is read, a few frames are made on trial.
+def estimate(settings: ExtrapolateSettings) -> ExtrapolatePlan:
+    """Say what :func:`run` would do: only the context is read, a few frames are made on trial.
 
     Nothing is written; the time is that of the new frames.
 
@@ -152,7 +140,7 @@ def plan(settings: ExtrapolateSettings) -> ExtrapolatePlan:
     place, info = job.place, job.place.info
     choice = choose_for(container_of(place.output), info, settings.encode)
     spec = registry.spec(settings.chosen_model, "predict")
-    seconds = _estimate(job)
+    seconds = _seconds(job)
     return ExtrapolatePlan(
         **_found(job),
         **place.planned(),
@@ -283,7 +271,7 @@ def _forecast(job: _Job, model: Predictor) -> Iterator[Frame]:
             yield frame
 
 
-def _estimate(job: _Job) -> float:
+def _seconds(job: _Job) -> float:
     """How long the new frames take: some are made, the first of which pays for getting ready."""
     times = [time.perf_counter()]
     model = registry.load_predictor(job.settings.chosen_model, job.device, job.dtype)

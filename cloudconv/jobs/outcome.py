@@ -1,18 +1,10 @@
-"""What every job that writes a video tells: how far it has come, and what it would do or did."""
+"""What every job that writes a video tells: what it would do or did."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from cloudconv.events import Warned
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a run has come; ``frames_expected`` is None as long as nobody can tell."""
-
-    frames_done: int
-    frames_expected: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

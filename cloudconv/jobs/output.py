@@ -9,7 +9,6 @@ from pathlib import Path
 
 from cloudconv.errors import SettingsError
 from cloudconv.files import fitting
-from cloudconv.media.frame import Frame
 from cloudconv.media.input.images import folder_of
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.write.target import default_suffix
@@ -56,11 +55,11 @@ def _named_after(input: Path) -> Path:
     return named if named.name else named.resolve()
 
 
-def origin(info: MediaInfo, first: Frame) -> Fraction:
+def origin(info: MediaInfo, first: Fraction) -> Fraction:
     """The source time that becomes 0: the first frame, or audio that really begins earlier."""
     begins = [s.start for s in info.streams if s.kind == "audio" and s.start is not None]
-    earliest = min([first.time, *begins])
-    return earliest if first.time - earliest > _PRIMING else first.time
+    earliest = min([first, *begins])
+    return earliest if first - earliest > _PRIMING else first
 
 
 def time_base(rate: Fraction | None, spans: Iterable[Fraction], offset: Fraction) -> Fraction:

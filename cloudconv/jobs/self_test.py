@@ -18,12 +18,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from cloudconv.errors import CloudconvError, DeviceError
-from cloudconv.events import Warned
+from cloudconv.events import watched
 from cloudconv.jobs.interp import run as interp
 from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
 from cloudconv.media.color import color_space, from_rgb, make_picture
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame
+from cloudconv.media.pictures import Pictures
 from cloudconv.media.read.source import Source
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
@@ -36,8 +37,9 @@ from cloudconv.render.device import (
     probe,
 )
 from cloudconv.render.memory import grid, process_memory
-from cloudconv.render.renderer import FrameTask, Renderer
+from cloudconv.render.renderer import Renderer
 from cloudconv.render.tiling import smallest_tile
+from cloudconv.timeline import FramePlan
 
 SECONDS = 45
 """After this no check is begun any more."""
@@ -70,31 +72,29 @@ class _AbsentError(Exception):
     """There is nothing to be checked here; says why."""
 
 
-def run(device: str = "auto", on_check: Callable[[Check], None] = lambda _: None) -> list[Check]:
+def run(device: str = "auto") -> Iterator[Check]:
     """Try everything that ``interp`` asks of a device, on a synthetic clip; about a minute.
 
     Args:
         device: as for :func:`~cloudconv.render.device.choose_device`.
-        on_check: told of each check once it is done.
+
+    Yields:
+        Each check once it is done.
 
     Raises:
         SettingsError: there is no device of that name.
         DeviceError: it is not in this machine.
     """
     began = time.monotonic()
-    found: list[Check] = []
     try:
         for name, check in _checks(choose_device(device), device):
             if time.monotonic() - began > SECONDS:
-                result = Check(name, "absent", "not tried: the time was used up")
+                yield Check(name, "absent", "not tried: the time was used up")
             else:
-                result = _tried(name, check)
-            found.append(result)
-            on_check(result)
+                yield _tried(name, check)
     finally:
         _loaded.cache_clear()
         _expected.cache_clear()
-    return found
 
 
 def _checks(device: torch.device, asked: str) -> Iterator[tuple[str, Callable[[], str]]]:
@@ -212,10 +212,11 @@ class _Greedy(Interpolator):
 
 
 def _step_back(device: torch.device) -> str:
-    said: list[Warned] = []
-    work = partial(Renderer, device=device, dtype=torch.float32, on_warning=said.append)
+    work = partial(Renderer, device=device, dtype=torch.float32)
     frames = _clip(4, *_SMALL)
-    found = _rendered(work(_Greedy(device), batch=4), frames)
+    greedy = work(_Greedy(device), batch=4)
+    found = _rendered(greedy, frames)
+    said = greedy.warnings()
     if len(said) != 1:
         raise _FailedError(f"one step back was due, and there were {len(said)}")
     return _near(_apart(found, _rendered(work(_Greedy(device), batch=1), frames)))
@@ -226,15 +227,17 @@ def _memory(device: torch.device) -> str:
     frames = _clip(2, *_TINY)
     used: list[int] = []
 
-    def tasks() -> Iterator[FrameTask]:
+    pictures = Pictures()
+
+    def plans() -> Iterator[FramePlan]:
         # Batches of other sizes now and then, as at the end of a segment.
         for number in range(_MANY):
             if number in (_MANY // 3, _MANY - 1):
                 used.append(_memory_used(device))
             half = Fraction(1, 2) if number % 7 else Fraction(0)
-            yield FrameTask(frames[0], frames[1], half, Fraction(number), Fraction(1))
+            yield pictures.plan(frames[0], frames[1], half, Fraction(number), Fraction(1))
 
-    for _ in work.render(tasks()):
+    for _ in work.render(plans(), pictures):
         pass
     first, last = used
     if last - first > _GROWTH:
@@ -308,7 +311,8 @@ def _same(video: Path, made: Path, **settings: Any) -> str:
 
 def _interp(source: Path, output: Path, **settings: Any) -> InterpResult:
     asked = {"input": source, "output": output, "factor": Fraction(2), "model": _FAST, **settings}
-    return interp.run(InterpSettings(**asked))
+    result: InterpResult = watched(interp.run(InterpSettings(**asked)))
+    return result
 
 
 def _renderer(
@@ -321,19 +325,19 @@ def _renderer(
         device=device,
         dtype=dtype,
         cpu_streams=useful_cpu_streams(device, torch.get_num_threads()),
-        on_warning=lambda _: None,
         **options,
     )
 
 
 def _rendered(work: Renderer, frames: Sequence[Frame], factor: int = 4) -> list[Frame]:
     step = Fraction(1, factor)
-    tasks = [
-        FrameTask(left, right, part * step, left.time + part * step, step)
+    pictures = Pictures()
+    plans = [
+        pictures.plan(left, right, part * step, left.time + part * step, step)
         for left, right in zip(frames, [*frames[1:], None], strict=True)
         for part in range(factor if right is not None else 1)
     ]
-    return list(work.render(tasks))
+    return list(work.render(plans, pictures))
 
 
 def _pictures(count: int, width: int, height: int) -> list[Tensor]:

@@ -7,8 +7,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from cloudconv.errors import (
     SettingsError,
     WeightsError,
 )
-from cloudconv.events import Warned
+from cloudconv.events import Event, Finished, Job, Measured, Progress, Warned
 from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.input.fingerprint import has_changed
 from cloudconv.media.input.info import MediaInfo
@@ -55,10 +55,10 @@ from cloudconv.training.clips import (
     open_clips,
 )
 from cloudconv.training.loop import (
-    Progress,
+    Due,
+    Losses,
     Rules,
     Schedule,
-    Tick,
     Trainer,
     Validation,
     is_checkpoint,
@@ -109,27 +109,25 @@ class TrainResult:
 
 def run(
     asked: TrainSettings,
-    on_progress: Callable[[Progress], None] | None = None,
-    on_tick: Callable[[Tick], None] | None = None,
     *,
-    on_warning: Callable[[Warned], None] | None = None,
     known: MediaInfo | None = None,
     stop: threading.Event | None = None,
-) -> TrainResult:
+) -> Job:
     """Train, and write the weights that were best on the held-out windows.
 
     A checkpoint beside the output, ``….checkpoint``, lets a later run with the same settings go on
     exactly where this one was stopped; it is gone when the training is done. Ctrl-C ends the
-    training after the step at hand, writes the best weights so far, and leaves the checkpoint.
+    training after the step at hand, writes the best weights so far, and leaves the checkpoint;
+    closing the iterator leaves the checkpoint.
 
     Args:
         asked: what to train, on what.
-        on_progress: told the losses now and then, and the scores of each look at the held-back
-            windows.
-        on_tick: told of every step, window and clip, and at once of a Ctrl-C ("stopping").
-        on_warning: told each of the result's warnings before the first step.
         known: what one of the clips holds, where that was found out already.
         stop: once set, it ends as on Ctrl-C.
+
+    Yields:
+        Warnings, progress of every step and window, ``losses`` now and then and after each look at
+        the held-back windows, ``stopping`` after Ctrl-C, and in the end a :class:`TrainResult`.
 
     Raises:
         CloudconvError: before any work where that is possible.
@@ -143,9 +141,7 @@ def run(
             stack.enter_context(files.Claim(output))
         stack.enter_context(torch.random.fork_rng())
         try:
-            nobody = lambda _: None  # noqa: E731
-            told = on_progress or nobody, on_tick or nobody, on_warning or nobody
-            return _run(settings, output, *told, known, stop or threading.Event())
+            yield Finished((yield from _run(settings, output, known, stop or threading.Event())))
         except KeyboardInterrupt as error:
             if not is_checkpoint(checkpoint):
                 raise
@@ -153,14 +149,8 @@ def run(
 
 
 def _run(
-    settings: TrainSettings,
-    output: Path,
-    on_progress: Callable[[Progress], None],
-    tick: Callable[[Tick], None],
-    warn: Callable[[Warned], None],
-    known: MediaInfo | None,
-    stop: threading.Event,
-) -> TrainResult:
+    settings: TrainSettings, output: Path, known: MediaInfo | None, stop: threading.Event
+) -> Generator[Event, None, TrainResult]:
     began = time.monotonic()
     spec, checkpoint = registry.spec(settings.model, settings.task), _checkpoint_of(output)
     device = choose_device(settings.device)
@@ -173,28 +163,15 @@ def _run(
     _check_frozen(model, settings)
     train, held_out = _windows(settings, goal, known)
     warnings = [*train.warnings, *auto_remarks(settings.device)]
-    for warning in warnings:
-        warn(warning)
+    yield from warnings
     rate = settings.learning_rate or (_FINE_RATE if initialised == _tensors(model) else _RATE)
-    adversary = _adversary(model, settings, device, rate)
     trainer = Trainer(
         model,
         goal,
         parse_loss(settings.loss, relative=settings.relative),
-        Rules(
-            rate,
-            settings.weight_decay,
-            settings.ema,
-            settings.clip_gradient,
-            settings.noise,
-            settings.seed,
-            precision,
-            values.files(settings.frozen),
-            settings.anchor,
-            settings.last,
-        ),
+        _rules(settings, rate, precision),
         device,
-        adversary,
+        _adversary(model, settings, device, rate),
     )
     resumed = settings.resume and checkpoint.exists()
     if resumed:
@@ -206,48 +183,32 @@ def _run(
         with writing(checkpoint):
             save_checkpoint(checkpoint, state, of=output)
 
-    ours = resumed
+    def write(ours: bool = True) -> None:
+        # The checkpoint comes first: it tells the next run whose the weights are.
+        keep()
+        _write(output, trainer, settings, overwrite=settings.overwrite or ours)
 
-    def watch(progress: Progress) -> None:
-        nonlocal ours
-        if progress.best:
-            # The checkpoint comes first: it tells the next run whose the weights are.
-            keep()
-            _write(output, trainer, settings, overwrite=settings.overwrite or ours)
-            ours = True
-        on_progress(progress)
-
-    def looks(windows: Windows) -> list[Tensor]:
-        def told(done: int, total: int) -> None:
-            tick(Tick("reading", done, total, "clips"))
-
-        return [centre(w, settings.val_crop) for w in windows.spread(settings.val_windows, told)]
-
-    windows, schedule = (
-        looks(held_out),
-        Schedule(
-            settings.steps or (None if settings.minutes else 1000),
-            settings.minutes,
-            settings.validate_every,
-            settings.checkpoint_every,
-        ),
-    )
-    with _interruptible(stop, tick) as stopped:
-        with prefetch(batches(train, trainer.step, stopped), 2) as stream:
-            trainer.run(
-                stream, windows, schedule, report=watch, checkpoint=keep, stop=stopped, tick=tick
-            )
+    windows = yield from _looks(held_out, settings)
+    with _interruptible(stop), ExitStack() as stack:
+        stack.push(lambda kind, *_: keep() if kind is GeneratorExit and trainer.best else None)
+        batch = stack.enter_context(prefetch(batches(train, trainer.step, stop.is_set), 2))
+        events = stack.enter_context(
+            closing(trainer.run(batch, windows, _schedule(settings), stop.is_set))
+        )
+        yield from _told(events, keep, write, stop, ours=resumed)
         best = trainer.best
         if best is None:
             raise KeyboardInterrupt
-        keep()
-        _write(output, trainer, settings, overwrite=True)
-    interrupted = stopped()
+        write()
+    interrupted = stop.is_set()
     seen = None
     if not interrupted:
         trainer.shown.module.load_state_dict(trainer.best_state)
-        seen = replace(trainer.validate(looks(train), tick=tick), step=best.step)
+        windows = yield from _looks(train, settings)
+        seen = replace((yield from trainer.validate(windows)), step=best.step)
         checkpoint.unlink(missing_ok=True)
+    changed = _changed([*train.groups, *held_out.groups])
+    yield from changed
     return TrainResult(
         output=str(output),
         model=spec.name,
@@ -267,8 +228,66 @@ def _run(
         best=best,
         seen=seen,
         history=trainer.history,
-        warnings=[*warnings, *_changed([*train.groups, *held_out.groups], warn)],
+        warnings=[*warnings, *changed],
     )
+
+
+def _told(
+    events: Iterator[Progress | Losses | Due],
+    keep: Callable[[], None],
+    write: Callable[[bool], None],
+    stop: threading.Event,
+    *,
+    ours: bool,
+) -> Iterator[Event]:
+    """Do what is due between two steps, and tell how far the training is.
+
+    ``ours``: whether the weights that are there are this training's.
+    """
+    stopping = False
+    for event in events:
+        if isinstance(event, Due):
+            keep()
+        elif isinstance(event, Progress):
+            yield event
+        else:
+            if event.best:
+                write(ours)
+                ours = True
+            yield Measured("losses", event)
+        if stop.is_set() and not stopping:
+            stopping = True
+            yield Measured("stopping", None)
+
+
+def _rules(settings: TrainSettings, rate: float, precision: torch.dtype) -> Rules:
+    return Rules(
+        rate,
+        settings.weight_decay,
+        settings.ema,
+        settings.clip_gradient,
+        settings.noise,
+        settings.seed,
+        precision,
+        values.files(settings.frozen),
+        settings.anchor,
+        settings.last,
+    )
+
+
+def _schedule(settings: TrainSettings) -> Schedule:
+    return Schedule(
+        settings.steps or (None if settings.minutes else 1000),
+        settings.minutes,
+        settings.validate_every,
+        settings.checkpoint_every,
+    )
+
+
+def _looks(windows: Windows, settings: TrainSettings) -> Generator[Event, None, list[Tensor]]:
+    """Return the windows to validate on."""
+    found = yield from windows.spread(settings.val_windows)
+    return [centre(window, settings.val_crop) for window in found]
 
 
 def _checkpoint_of(output: Path) -> Path:
@@ -410,16 +429,14 @@ def _windows(
         return _windows(settings, goal, known)
 
 
-def _changed(groups: list[list[Clip]], warn: Callable[[Warned], None]) -> list[Warned]:
-    """Return, and send, a warning for each clip that has changed since the training began."""
+def _changed(groups: list[list[Clip]]) -> list[Warned]:
+    """Return a warning for each clip that has changed since the training began."""
     infos = {clip.info.path: clip.info for group in groups for clip in group}
     warnings = []
     for path, info in infos.items():
         with suppress(InputError):
             if has_changed(info):
                 warnings.append(Warned("clip-changed", {"path": str(path)}))
-    for warning in warnings:
-        warn(warning)
     return warnings
 
 
@@ -483,31 +500,28 @@ def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _interruptible(
-    pressed: threading.Event, tick: Callable[[Tick], None]
-) -> Iterator[Callable[[], bool]]:
+def _interruptible(pressed: threading.Event) -> Iterator[None]:
     """Ctrl-C, a polite kill or the terminal's end set a flag for the end of the step at hand; a
     second one interrupts at once, but for the terminal's end, which is often said twice.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield pressed.is_set
+        yield
         return
 
-    def on_signal(number: int, _: object) -> None:
+    def press(number: int, _: object) -> None:
         if pressed.is_set():
             if number == getattr(signal, "SIGHUP", None):
                 return
             raise KeyboardInterrupt
         pressed.set()
-        tick(Tick("stopping", 0, None, ""))
 
     names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
     known = [getattr(signal, name) for name in names if hasattr(signal, name)]
     # What whoever started this has turned off stays so, as nohup wants it.
     heeded = [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
-    before = [signal.signal(number, on_signal) for number in heeded]
+    before = [signal.signal(number, press) for number in heeded]
     try:
-        yield pressed.is_set
+        yield
     finally:
         for number, handler in zip(heeded, before, strict=True):
             signal.signal(number, handler)

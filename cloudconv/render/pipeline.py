@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from enum import Enum
+from queue import Empty, SimpleQueue
 from typing import Generic, Self, TypeVar
 
 Item = TypeVar("Item")
@@ -40,10 +41,15 @@ class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a funct
         with self._in_use:
             return next(self._items)
 
+    @property
+    def ready(self) -> bool:
+        """Whether the next item is there, or nothing has been asked for."""
+        return not self._pending or self._pending[0].done()
+
     def arriving(self) -> Iterator[Item | None]:
         """The items; after the first one, None in place of each that is not there yet."""
         while True:
-            if self._pending and not self._pending[0].done():
+            if not self.ready:
                 yield None
                 continue
             try:
@@ -132,3 +138,12 @@ def _close(iterator: Iterator[Item]) -> None:
     close: Callable[[], None] | None = getattr(iterator, "close", None)
     if close is not None:
         close()
+
+
+def drained(queue: SimpleQueue[Item]) -> Iterator[Item]:
+    """Take what is in a queue by now."""
+    while True:
+        try:
+            yield queue.get_nowait()
+        except Empty:
+            return

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice
+from queue import SimpleQueue
 from typing import Literal, NamedTuple
 
 import torch
@@ -26,6 +27,7 @@ from cloudconv.media.color import (
 )
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
+from cloudconv.media.pictures import Pictures, Sources
 from cloudconv.messages import option
 from cloudconv.models import fallback as blending
 from cloudconv.models.base import COLOURS, FOUR, Around, Interpolator, check_finite
@@ -41,37 +43,20 @@ from cloudconv.render.memory import (
     plan_memory,
     within_memory,
 )
+from cloudconv.render.pipeline import drained
 from cloudconv.render.tiling import round_up, smallest_tile, tiled
 from cloudconv.render.transfer import Arriving, Transfers
+from cloudconv.timeline import FramePlan
 
 _MAX_WAITING = 16
 """Frames that pass through wait at most for so many others before an unfilled batch is run."""
 
 
-class OuterFrame(NamedTuple):
-    """A source frame on the other side of one of a pair; ``reach`` of the pair's gaps from it."""
+class _Task(NamedTuple):
+    """A planned frame, and the source frames that it names."""
 
-    frame: Frame
-    reach: Fraction
-
-
-@dataclass(frozen=True, slots=True)
-class FrameTask:
-    """One output frame: the picture at ``timestep`` between two source frames.
-
-    With ``timestep`` 0 or no ``right`` it is ``left`` itself, untouched. ``time`` and ``duration``
-    are the output frame's, in seconds. ``opens_scene``: no frame before it is of its scene.
-    ``before`` and ``after``: for models that look at four frames, where the scene has them.
-    """
-
-    left: Frame
-    right: Frame | None
-    timestep: Fraction
-    time: Fraction
-    duration: Fraction
-    opens_scene: bool = False
-    before: OuterFrame | None = None
-    after: OuterFrame | None = None
+    plan: FramePlan
+    sources: Sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +91,7 @@ class _Doubted:
     ``doubts``: (B,) on the device, and ``known``, the same on their way to main memory.
     """
 
-    tasks: list[FrameTask]
+    tasks: list[_Task]
     looks: list[list[_Seen]]
     made: Tensor
     timestep: Tensor
@@ -127,8 +112,8 @@ class _Batch:
     ``way`` was in force when the work began.
     """
 
-    items: list[FrameTask | Frame]
-    tasks: list[FrameTask]
+    items: list[_Task | Frame]
+    tasks: list[_Task]
     work: _Work | None
     way: _Way
 
@@ -146,7 +131,6 @@ class Renderer:
         fallback: blend where a model's motion leaves much over, and fails on filmed frames.
         exact: loads the model in float32, which takes over from the first picture on that has
             values that are not finite. For 16 bits that nobody asked for.
-        on_warning: told when memory or numbers make the work go another way than asked for.
 
     Raises:
         ModelError: the model does not take that scale.
@@ -165,7 +149,6 @@ class Renderer:
         cpu_streams: int = 1,
         fallback: bool = False,
         exact: Callable[[], Interpolator] | None = None,
-        on_warning: Callable[[Warned], None],
     ) -> None:
         self._model = model
         self._exact = exact if dtype != torch.float32 else None
@@ -178,7 +161,7 @@ class Renderer:
         self._scale = scale
         self._looks_at = model.spec.frames(fallback=fallback)
         self._falls_back = fallback and model.spec.fallback
-        self._warn = on_warning
+        self._warned: SimpleQueue[Warned] = SimpleQueue()
         self._multiple, self._overlap = grid(model, scale)
         # An allocator that keeps memory for later has none kept for batches of another size.
         self._fills = device.type != "cpu"
@@ -229,13 +212,19 @@ class Renderer:
         self._size = width, height
         self._batch, self._tile, self._cpu_streams = batch, tile, cpu_streams
 
-    def render(self, tasks: Iterable[FrameTask]) -> Generator[Frame, None, None]:
-        """The tasks' frames, in their order.
+    def warnings(self) -> list[Warned]:
+        """Return what is new of where memory or numbers made the work go another way."""
+        return list(drained(self._warned))
+
+    def render(
+        self, plans: Iterable[FramePlan], pictures: Pictures
+    ) -> Generator[Frame, None, None]:
+        """Make the planned frames, in their order.
 
         The device works on the next batch, or those of all streams, while the one before them is
         copied back and handed on. With a fallback a GPU works on the next batch but one: whether
         trials are needed is known only when a batch is done. Frames that pass through wait for the
-        batches in front of them, but never for more than a few frames. ``tasks`` is closed with
+        batches in front of them, but never for more than a few frames. ``plans`` is closed with
         this generator, if it can be.
 
         Raises:
@@ -244,17 +233,18 @@ class Renderer:
         use_device(self._device)
         # A thread that has not asked for PyTorch's thread count yet lets oneDNN take every core.
         torch.get_num_threads()
-        waiting: list[FrameTask | Frame] = []
+        waiting: list[_Task | Frame] = []
         begun: deque[_Batch] = deque()
         new = 0
-        source = iter(tasks)
+        source = iter(plans)
         try:
             with closing(CpuStreams(self._cpu_streams)) as cpu_streams:
-                for task in source:
+                for plan in source:
+                    task = _Task(plan, pictures.take(plan))
                     passed = self._passed(task)
                     new += passed is None
                     waiting.append(task if passed is None else passed)
-                    del task, passed
+                    del plan, task, passed
                     if new and new < self._batch and len(waiting) < _MAX_WAITING + self._batch:
                         continue
                     begun.append(self._begin(waiting, cpu_streams))
@@ -283,16 +273,16 @@ class Renderer:
             batch.work = self._continued(batch.work, cpu_streams)
         return len(working) > 1 + self._falls_back
 
-    def _passed(self, task: FrameTask) -> Frame | None:
+    def _passed(self, task: _Task) -> Frame | None:
         """The left frame at the task's time if no model is needed."""
-        left, right = task.left, task.right
-        if right is None or task.timestep == 0:
-            return left.at(task.time, task.duration)
+        plan, (left, right, *_) = task
+        if right is None or plan.timestep == 0:
+            return left.at(plan.time, plan.duration)
         known = self._alike
         if known is None or (left.picture, right.picture) != (known[0].picture, known[1].picture):
             known = self._alike = (left, right, left.same_picture(right))
         if known[2]:
-            return left.at(task.time, task.duration)
+            return left.at(plan.time, plan.duration)
         if self._size != (left.width, left.height):
             self._start(left.width, left.height)
         return None
@@ -308,13 +298,13 @@ class Renderer:
             "device": str(self._device),
         }
         if self._tile is not None and self._asked_tile == "auto":
-            self._warn(Warned("tiles", {**known, "tile": self._tile}))
+            self._warned.put(Warned("tiles", {**known, "tile": self._tile}))
         if self._asked_batch != "auto" and self._batch < self._asked_batch:
             sizes = {"asked": self._asked_batch, "batch": self._batch}
-            self._warn(Warned("batch-reduced", {**known, **sizes}))
+            self._warned.put(Warned("batch-reduced", {**known, **sizes}))
 
-    def _begin(self, items: list[FrameTask | Frame], cpu_streams: CpuStreams) -> _Batch:
-        tasks = [item for item in items if isinstance(item, FrameTask)]
+    def _begin(self, items: list[_Task | Frame], cpu_streams: CpuStreams) -> _Batch:
+        tasks = [item for item in items if isinstance(item, _Task)]
         work = self._work(tasks, cpu_streams) if tasks else None
         return _Batch(items, tasks, work, self._way)
 
@@ -322,7 +312,7 @@ class Renderer:
     def _way(self) -> _Way:
         return self._batch, self._tile, self._dtype
 
-    def _work(self, tasks: list[FrameTask], cpu_streams: CpuStreams) -> _Work:
+    def _work(self, tasks: list[_Task], cpu_streams: CpuStreams) -> _Work:
         """Have the planes of the tasks' frames made."""
         looks = [
             [self._look(frame, cpu_streams) for frame in self._sources(task)] for task in tasks
@@ -338,14 +328,15 @@ class Renderer:
             return work
         return cpu_streams.call(within_memory, self._settled, self._dtype, done)
 
-    def _sources(self, task: FrameTask) -> list[Frame]:
+    def _sources(self, task: _Task) -> list[Frame]:
         """What the model looks at: the pair, then the frames around it, or the pair again."""
-        assert task.right is not None
-        pair = [task.left, task.right]
+        left, right, *beside = task.sources
+        assert right is not None
+        pair = [left, right]
         if self._looks_at < FOUR:
             return pair
-        outer = zip((task.before, task.after), pair, strict=True)
-        return [*pair, *(own if other is None else other.frame for other, own in outer)]
+        outer = zip(beside, pair, strict=True)
+        return [*pair, *(own if other is None else other for other, own in outer)]
 
     def _finished(self, batch: _Batch, cpu_streams: CpuStreams) -> Iterator[Frame]:
         """The frames, each let go of once it is handed on."""
@@ -354,7 +345,7 @@ class Renderer:
         del batch
         while items:
             item = items.popleft()
-            yield made.popleft() if isinstance(item, FrameTask) else item
+            yield made.popleft() if isinstance(item, _Task) else item
             del item
 
     def _made(self, batch: _Batch, cpu_streams: CpuStreams) -> list[Frame]:
@@ -380,7 +371,7 @@ class Renderer:
         return made
 
     @torch.inference_mode()
-    def _infer(self, tasks: list[FrameTask], looks: list[list[_Seen]]) -> Arriving | _Doubted:
+    def _infer(self, tasks: list[_Task], looks: list[list[_Seen]]) -> Arriving | _Doubted:
         # The last batch is filled up with its last frame where another size would cost memory.
         count = len(tasks)
         over = self._batch - count if self._fills else 0
@@ -388,10 +379,10 @@ class Renderer:
         columns = islice(zip(*seen, strict=True), self._model.spec.context)
         pictures = [_stack([each.channels.result() for each in column]) for column in columns]
         reaches = [
-            [0.0 if o is None else float(o.reach) for o in (task.before, task.after)]
+            [0.0 if o is None else float(o.reach) for o in (task.plan.before, task.plan.after)]
             for task in filled
         ]
-        timesteps = [float(task.timestep) for task in filled]
+        timesteps = [float(task.plan.timestep) for task in filled]
         timestep, reach = self._transfers.up([torch.tensor(timesteps), torch.tensor(reaches)])
         result = self._network(pictures, timestep, reach, leftover=self._falls_back)[:count]
         if not self._falls_back:
@@ -402,7 +393,7 @@ class Renderer:
         # Where copies don't queue up, the doubts are known by now.
         return made if self._transfers.queues else self._settled(made)
 
-    def _down(self, tasks: list[FrameTask], result: Tensor) -> Arriving:
+    def _down(self, tasks: list[_Task], result: Tensor) -> Arriving:
         """All planes of the tasks' frames on their way back, for each frame as many."""
         planes = [self._planes(*pair) for pair in zip(tasks, result, strict=True)]
         return self._transfers.down([plane for each in planes for plane in each])
@@ -523,9 +514,9 @@ class Renderer:
         rgb = to_rgb(planes, form, space)
         return torch.cat((rgb, *alpha)) if alpha else rgb
 
-    def _planes(self, task: FrameTask, channels: Tensor) -> list[Tensor]:
+    def _planes(self, task: _Task, channels: Tensor) -> list[Tensor]:
         """Those of a picture like the task's frames and, last, the sum of its values."""
-        frame = task.left
+        frame = task.sources.left
         form = layout(frame.pix_fmt)
         space = color_space(frame.tags, form, frame.width, frame.height)
         planes = list(from_rgb(channels[:COLOURS], form, space))
@@ -542,7 +533,7 @@ class Renderer:
             self._model, self._dtype, self._exact = self._exact(), torch.float32, None
             self._seen.clear()
             empty_cache(self._device)
-            self._warn(Warned("precision-raised", {"device": str(self._device)}))
+            self._warned.put(Warned("precision-raised", {"device": str(self._device)}))
         # What another batch made in 16 bits can be made again; what float32 made cannot.
         return way[2] == self._dtype
 
@@ -580,7 +571,7 @@ class Renderer:
                 )
             )
         now = {"device": str(self._device), "batch": self._batch, "tile": tile}
-        self._warn(Warned("out-of-memory", now))
+        self._warned.put(Warned("out-of-memory", now))
 
 
 def _stack(pictures: list[Tensor | None]) -> Tensor:
@@ -595,21 +586,22 @@ def _joined(pictures: list[Tensor]) -> Tensor:
     return pictures[0] if len(pictures) == 1 else torch.cat(pictures)
 
 
-def _trials(task: FrameTask, look: list[_Seen]) -> list[_Trial]:
+def _trials(task: _Task, look: list[_Seen]) -> list[_Trial]:
     """Making the pair's frames from those beside them."""
     left, right, before, after = look
+    plan = task.plan
     trials = []
-    if task.before is not None:
-        reach = task.before.reach
+    if plan.before is not None:
+        reach = plan.before.reach
         trials.append(_Trial(before, left, right, reach / (1 + reach)))
-    if task.after is not None:
-        trials.append(_Trial(left, right, after, 1 / (1 + task.after.reach)))
+    if plan.after is not None:
+        trials.append(_Trial(left, right, after, 1 / (1 + plan.after.reach)))
     return trials
 
 
-def _frame(task: FrameTask, planes: list[Tensor]) -> Frame:
-    like = task.left
+def _frame(task: _Task, planes: list[Tensor]) -> Frame:
+    plan, like = task.plan, task.sources.left
     *arrived, total = planes
-    check_finite(total, task.time)
+    check_finite(total, plan.time)
     picture = make_picture(arrived, like.pix_fmt, like.width, like.height)
-    return Frame(picture, task.time, task.duration, like.tags)
+    return Frame(picture, plan.time, plan.duration, like.tags)

@@ -6,17 +6,19 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from queue import SimpleQueue
 from typing import Literal
 
 from cloudconv.errors import InputError
+from cloudconv.events import Warned
 from cloudconv.media.color import thumbnail
 from cloudconv.media.frame import Frame
+from cloudconv.media.pictures import Beside, Pictures
 from cloudconv.models.base import FOUR
-from cloudconv.render.renderer import FrameTask, OuterFrame
 from cloudconv.schedule.cadence import MAX_DISTINCT, Cadence
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
 from cloudconv.settings.groups import SceneCut
-from cloudconv.timeline import Multiply, Resample, Slot, Timeline
+from cloudconv.timeline import FramePlan, Multiply, Resample, Slot, Timeline
 
 _UNEVEN = 2
 _EARLY = 200
@@ -46,7 +48,7 @@ class Request:
 
 @dataclass(slots=True)
 class Counts:
-    """What was planned so far; whole once the tasks are all taken.
+    """What was planned.
 
     ``cuts`` are the times of each new scene's first frame, on the source's clock; ``duration`` is
     the output's; ``cadence`` says how frames repeat, if they do so regularly.
@@ -124,22 +126,41 @@ def early_cadence(frames: Iterable[Frame]) -> str | None:
     return cadence.description if cadence.certain else None
 
 
-def schedule(frames: Iterable[Frame], request: Request, counts: Counts) -> Iterator[FrameTask]:
-    """One task for every output frame, in order of time; the output's clock starts at 0.
+News = SimpleQueue[Warned | Counts]
+"""What the thread that plans has found."""
+
+
+def schedule(
+    frames: Iterable[Frame], request: Request, pictures: Pictures, news: News | None = None
+) -> Iterator[FramePlan]:
+    """Plan every output frame, in order of time; the output's clock starts at 0.
+
+    Args:
+        frames: of the source.
+        request: what is wanted.
+        pictures: gets the source frames of each plan before that is yielded.
+        news: gets a warning of repeats that are kept, as soon as they show, and the counts with the
+            last plan.
 
     Raises:
         InputError: there are fewer than two frames.
     """
     timeline = Timeline(request.rate, stretch=request.stretch, loop=request.loop)
-    contents = _Contents(counts, around=request.context >= FOUR)
+    news = SimpleQueue() if news is None else news
+    counts = Counts()
+    contents = _Contents(counts, pictures, around=request.context >= FOUR)
+    kept = request.duplicates == "keep"
     waiting: deque[Slot] = deque()
     last: Frame | None = None
     for item, shows in retime(look(frames, request.scene_cut), request.duplicates, counts):
         last = item.frame
+        if kept and counts.cadence is not None:
+            news.put(Warned("cadence-kept", {"cadence": counts.cadence}))
+            kept = False
         contents.add(item, shows)
         waiting += timeline.push(item.frame.time, shows)
         while waiting and contents.knows(waiting[0]):
-            yield contents.task(waiting.popleft())
+            yield contents.plan(waiting.popleft())
         contents.forget(waiting[0].left if waiting else timeline.oldest)
     if last is None:
         raise InputError(f"{request.name} has no frame in the part that was asked for.")
@@ -148,27 +169,34 @@ def schedule(frames: Iterable[Frame], request: Request, counts: Counts) -> Itera
             f"{request.name} has a single frame in the part that was asked for, and interpolation "
             "needs two or more."
         )
-    for slot in [*waiting, *timeline.finish(last.time + last.duration)]:
-        yield contents.task(slot)
+    if kept and counts.cadence is not None:
+        news.put(Warned("cadence-kept", {"cadence": counts.cadence}))
+    slots = deque([*waiting, *timeline.finish(last.time + last.duration)])
+    while slots:
+        plan = contents.plan(slots.popleft())
+        if not slots:
+            news.put(counts)
+        yield plan
 
 
-def outer_frame(frame: Frame, distance: Fraction, gap: Fraction) -> OuterFrame | None:
-    """A frame around a pair that is ``gap`` apart, if it is not much nearer or farther than that.
+def beside(frame: Frame, distance: Fraction, gap: Fraction) -> Beside | None:
+    """Return a frame beside a pair that is ``gap`` apart; None if it is much nearer or farther.
 
     Networks have learnt from even times.
     """
     reach = distance / gap
-    return OuterFrame(frame, reach) if 1 / _UNEVEN <= reach <= _UNEVEN else None
+    return (frame, reach) if 1 / _UNEVEN <= reach <= _UNEVEN else None
 
 
 class _Contents:
-    """The frames that the timeline still asks for, by number; makes tasks of them and counts.
+    """The frames that the timeline still asks for, by number; plans what is made of them.
 
-    ``around``: whether tasks name the frames around a pair, too.
+    ``around``: whether plans name the frames around a pair, too.
     """
 
-    def __init__(self, counts: Counts, *, around: bool) -> None:
+    def __init__(self, counts: Counts, pictures: Pictures, *, around: bool) -> None:
         self._counts = counts
+        self._pictures = pictures
         self._around = around
         self._frames: dict[int, Frame] = {}
         self._shows: dict[int, Fraction] = {}
@@ -177,7 +205,7 @@ class _Contents:
         self._alike: dict[int, bool] = {}
         self._first: Frame | None = None
         self._pushed = 0
-        self._opened: deque[Fraction] = deque()  # scenes that no task has shown yet
+        self._opened: deque[Fraction] = deque()  # scenes that no plan has shown yet
 
     def add(self, item: AnalysedFrame, shows: Fraction | None) -> None:
         self._first = self._first or item.frame
@@ -195,10 +223,10 @@ class _Contents:
             self._pushed += 1
 
     def knows(self, slot: Slot) -> bool:
-        """Whether all frames that a task of the slot may name have come."""
+        """Whether all frames that a plan of the slot may name have come."""
         return not self._around or slot.timestep == 0 or slot.left + 2 < self._pushed
 
-    def task(self, slot: Slot) -> FrameTask:
+    def plan(self, slot: Slot) -> FramePlan:
         left = self._frames[slot.left]
         right = self._right_of(slot.left) if slot.timestep and not slot.held else None
         opens = False
@@ -210,15 +238,16 @@ class _Contents:
         counts.new_frames += right is not None
         counts.held_frames += right is None and (slot.held or slot.timestep > 0)
         counts.duration = slot.time + slot.duration
-        timestep = slot.timestep if right else Fraction(0)
-        return FrameTask(
+        before, after = self._outer(slot.left) if right and self._around else (None, None)
+        return self._pictures.plan(
             left,
             right,
-            timestep,
+            slot.timestep if right else Fraction(0),
             slot.time,
             slot.duration,
-            opens,
-            *(self._outer(slot.left) if right and self._around else ()),
+            opens_scene=opens,
+            before=before,
+            after=after,
         )
 
     def forget(self, before: int) -> None:
@@ -229,19 +258,19 @@ class _Contents:
             self._cuts.discard(done)
             self._repeats.discard(done)
 
-    def _outer(self, index: int) -> list[OuterFrame | None]:
+    def _outer(self, index: int) -> list[Beside | None]:
         """What lies before the pair that begins at ``index``, and after it, if it tells of motion.
 
         Not across a cut, and no repeated picture.
         """
         gap = self._shows.get(index + 1, self._shows[index]) - self._shows[index]
-        found: list[OuterFrame | None] = []
+        found: list[Beside | None] = []
         for far, near, later in ((index - 1, index, index), (index + 2, index + 1, index + 2)):
             other = self._frames.get(far)
             if other is None or later in self._cuts or later in self._repeats or not gap:
                 found.append(None)
                 continue
-            found.append(outer_frame(other, abs(self._shows[far] - self._shows[near]), gap))
+            found.append(beside(other, abs(self._shows[far] - self._shows[near]), gap))
         return found
 
     def _right_of(self, index: int) -> Frame | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -10,15 +9,11 @@ from pathlib import Path
 
 import torch
 
-from cloudconv.events import Warned
-from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.write.sink import Sink
 from cloudconv.models import registry
 from cloudconv.render.device import PRECISIONS
-from cloudconv.render.renderer import FrameTask, Renderer
-from cloudconv.segments.segment import OuterTime, PlannedFrame, Segment, Splitter
-from cloudconv.segments.store import SegmentStore
+from cloudconv.render.renderer import Renderer
 from cloudconv.settings import EncodeSettings
 
 
@@ -65,7 +60,7 @@ class RenderPlan:
         known = self.batch, self.tile, self.cpu_streams, self.threads
         return self.info.width, self.info.height, *known
 
-    def renderer(self, on_warning: Callable[[Warned], None]) -> Renderer:
+    def renderer(self) -> Renderer:
         """The model on its device; see :class:`~cloudconv.render.renderer.Renderer`."""
         device, dtype = torch.device(self.device), PRECISIONS[self.precision]
         renderer = Renderer(
@@ -75,7 +70,6 @@ class RenderPlan:
             scale=self.scale,
             fallback=self.fallback,
             exact=partial(registry.load, self.model, device) if self.may_raise else None,
-            on_warning=on_warning,
         )
         self.keep(renderer)
         return renderer
@@ -96,55 +90,3 @@ class RenderPlan:
             settings=self.encode,
             segment=segment,
         )
-
-    def placed(self, frame: Frame) -> Frame:
-        """The frame on the output's own clock."""
-        lasts = frame.duration if self.rate is None else 1 / self.rate
-        return frame.at(frame.time + self.offset, lasts)
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentTask:
-    """A segment, and how to make it: all that another process needs."""
-
-    plan: RenderPlan
-    segment: Segment
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedTask:
-    """A frame to render, as part of a segment; the segment's last one ``completes`` it."""
-
-    plan: RenderPlan
-    task: FrameTask
-    completes: Segment | None
-
-
-def plan_segments(
-    tasks: Iterator[FrameTask], plan: RenderPlan, store: SegmentStore
-) -> Iterator[PlannedTask]:
-    """The tasks of all segments that are not finished yet, as the plan goes along.
-
-    Raises:
-        OutputError: a finished segment is not what is planned now.
-    """
-    splitter = Splitter()
-    held: FrameTask | None = None
-    for task in tasks:
-        ended = splitter.push(_planned(task), cut=task.opens_scene)
-        if ended is not None:
-            store.check(ended)
-        if held is not None:
-            yield PlannedTask(plan, held, ended)
-        held = None if splitter.number in store.finished else task
-    ended = splitter.finish()
-    if ended is not None:
-        store.check(ended)
-    if held is not None:
-        yield PlannedTask(plan, held, ended)
-
-
-def _planned(task: FrameTask) -> PlannedFrame:
-    right = None if task.right is None else task.right.time
-    outer = (o and OuterTime(o.frame.time, o.reach) for o in (task.before, task.after))
-    return PlannedFrame(task.left.time, right, task.timestep, task.time, task.duration, *outer)

@@ -8,7 +8,11 @@ from fractions import Fraction
 from cloudconv.errors import UnfitInputError
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
+from cloudconv.media.pictures import Pictures, Sources
 from cloudconv.media.read.source import Source
+from cloudconv.segments.plan import RenderPlan
+from cloudconv.segments.segment import SegmentPlan
+from cloudconv.timeline import FramePlan
 
 # Seconds before the first frame that are decoded as well where fields are made whole.
 _EARLY = Fraction(1, 2)
@@ -90,3 +94,28 @@ class FramesByTime:
             nvdec=self._nvdec,
         ).frames()
         return frames if time is None else (frame for frame in frames if frame.time >= time)
+
+
+def decode(plan: RenderPlan, segment: SegmentPlan, pictures: Pictures) -> Iterator[FramePlan]:
+    """Decode the source frames of a segment that was planned elsewhere; yield its frames.
+
+    Raises:
+        UnfitInputError: a frame is not where the plan has seen it.
+    """
+    frames = FramesByTime(
+        plan.info,
+        segment.sources,
+        # In a loop the last frames lead on to the first one, long before them.
+        main=segment.start,
+        threads=plan.threads,
+        deinterlace=plan.deinterlace,
+        nvdec=plan.nvdec,
+    )
+    lefts = segment.start, segment.frames[0].left
+    for frame in segment.frames:
+        outer = (each and frames.get(each.time) for each in (frame.before, frame.after))
+        right = None if frame.right is None else frames.get(frame.right)
+        yield pictures.put(frame, Sources(frames.get(frame.left), right, *outer))
+        # The one before it may still be asked for, as what lies before a pair.
+        lefts = lefts if frame.left == lefts[1] else (lefts[1], frame.left)
+        frames.forget(lefts[0])

@@ -1,39 +1,142 @@
-"""From planned segments to their files: the one way, in this process, in another, on a cluster.
-
-Decoding, inference, encoding, and the flush of the encoder before each have a thread of their own,
-so nothing stands still where one segment ends and the next begins.
-"""
+"""From planned frames to a file: the one way, in this process, in another, on a cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
-from itertools import chain
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Generic, Protocol, TypeVar
 
-from cloudconv.events import Warned
+from cloudconv.errors import CloudconvError
+from cloudconv.events import Progress, Warned
 from cloudconv.media.frame import Frame
-from cloudconv.media.write.packets import PacketSummary
+from cloudconv.media.pictures import Pictures
 from cloudconv.media.write.sink import Sink
 from cloudconv.render.device import set_threads
 from cloudconv.render.pipeline import one_thread, prefetch
-from cloudconv.render.renderer import FrameTask, OuterFrame, Renderer
-from cloudconv.segments.plan import PlannedTask, RenderPlan, SegmentTask
-from cloudconv.segments.reader import FramesByTime
-from cloudconv.segments.segment import OuterTime, Segment
-from cloudconv.segments.store import fresh_file
+from cloudconv.render.renderer import Renderer
+from cloudconv.segments.plan import RenderPlan
+from cloudconv.timeline import FramePlan
+
+Key = TypeVar("Key")
+
+
+class Screen(Protocol):
+    """Shows frames as they are made."""
+
+    def show(self, frame: Frame) -> None:
+        """Take the next frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderJob(Generic[Key]):
+    """A segment to render: its frames, as they are planned, and where they go.
+
+    ``key`` is what the caller knows it by. ``open`` opens the sink, when the first frame is there;
+    ``file`` is what that writes.
+    """
+
+    key: Key
+    plan: RenderPlan
+    frames: Iterator[FramePlan]
+    pictures: Pictures
+    open: Callable[[], Sink]
+    file: Path
+    screen: Screen | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A segment whose file is whole and synced."""
+
+    file: Path
+    sink: Sink
+
+
+def render_segment(
+    job: RenderJob[Any], renderer: Renderer, sink: Sink
+) -> Generator[Progress | Warned, None, None]:
+    """Render and encode the frames of a segment; the sink is left to be finished.
+
+    Inference has a thread of its own.
+
+    Raises:
+        CloudconvError: what decoding, inference or encoding raise.
+    """
+    with prefetch(renderer.render(job.frames, job.pictures), 4) as frames:
+        for count, frame in enumerate(frames, 1):
+            shown = frame.at(frame.time + job.plan.offset, frame.duration)
+            sink.write(shown)
+            if job.screen is not None:
+                job.screen.show(shown)
+            yield from renderer.warnings()
+            yield Progress("rendering", count, None)
+
+
+def render_segments(
+    jobs: Iterable[RenderJob[Key]],
+    renderer_of: Callable[[RenderPlan], Renderer],
+    record: Callable[[RenderJob[Key], Sink], None],
+    *,
+    is_next_known: Callable[[], bool] = lambda: True,
+) -> Generator[tuple[Key, Progress | Warned | Rendered], None, None]:
+    """Render segment after segment; one is flushed while the next is rendered.
+
+    Args:
+        jobs: each is asked for when the one before it is rendered.
+        renderer_of: gives the renderer of a plan.
+        record: called with each segment when it is whole, in order, also where this generator is
+            closed.
+        is_next_known: whether the next job can be had at once.
+
+    Raises:
+        CloudconvError: what decoding, inference or encoding raise. Segments that were complete by
+            then have been recorded; the file of the unfinished one is gone.
+    """
+    flushing: tuple[RenderJob[Key], Sink, Future[Path | None]] | None = None
+
+    def flushed() -> tuple[Key, Rendered]:
+        nonlocal flushing
+        assert flushing is not None
+        job, sink, flush = flushing
+        flush.result()
+        flushing = None
+        record(job, sink)
+        return job.key, Rendered(job.file, sink)
+
+    with one_thread("cloudconv-finish") as worker:
+        try:
+            for job in jobs:
+                sink = job.open()
+                try:
+                    for event in render_segment(job, renderer_of(job.plan), sink):
+                        yield job.key, event
+                        if flushing is not None and flushing[2].done():
+                            yield flushed()
+                except BaseException:
+                    sink.abandon()
+                    raise
+                if flushing is not None:
+                    yield flushed()
+                flushing = job, sink, worker.submit(sink.complete)
+                if not is_next_known():
+                    yield flushed()
+            if flushing is not None:
+                yield flushed()
+        except CloudconvError:
+            if flushing is not None:
+                yield flushed()
+            raise
+        finally:
+            if flushing is not None and flushing[2].exception() is None:
+                flushed()
 
 
 class RendererCache:
-    """The renderer of each plan. The model stays loaded as long as it is the same.
+    """The renderer of each plan. The model stays loaded as long as it is the same."""
 
-    Args:
-        on_warning: told what the renderer of a plan has to say.
-    """
-
-    def __init__(self, on_warning: Callable[[RenderPlan, Warned], None]) -> None:
-        self._warn = on_warning
+    def __init__(self) -> None:
         self._renderer: Renderer | None = None
         self._plan: RenderPlan | None = None
 
@@ -42,153 +145,9 @@ class RendererCache:
         if self._renderer is None or before is None or before.model_key != plan.model_key:
             self._renderer = None  # before the next one takes memory
             set_threads(plan.threads)
-            self._renderer = plan.renderer(self._told)
+            self._renderer = plan.renderer()
         elif before.work_key != plan.work_key:
             # Not for every segment: what a lack of memory has changed stays so.
             set_threads(plan.threads)
             plan.keep(self._renderer)
         return self._renderer
-
-    def _told(self, message: Warned) -> None:
-        assert self._plan is not None
-        self._warn(self._plan, message)
-
-
-def render_segments(
-    tasks: Iterator[PlannedTask],
-    renderer_of: Callable[[RenderPlan], Renderer],
-    record: Callable[[Segment, Path, PacketSummary], None],
-) -> Generator[Frame, None, None]:
-    """Render and encode segment after segment; yields each frame when the encoder has it.
-
-    Args:
-        tasks: taken in a thread of its own, and closed in it.
-        renderer_of: makes the frames of a plan's segments.
-        record: told of each segment when its file is whole and synced; from another thread, one
-            segment at a time and in order.
-
-    Raises:
-        CloudconvError: what decoding, inference or encoding raise. Segments that were complete by
-            then have been recorded; the file of the unfinished one is gone.
-    """
-    with prefetch(_rendered(tasks, renderer_of), 4) as pictures, _Encoder(record) as encoder:
-        for frame, plan, completes in pictures:
-            encoder.write(frame, plan)
-            yield frame
-            if completes is not None:
-                encoder.finish(completes)
-        encoder.wait()
-
-
-def decoded(pieces: Iterable[SegmentTask]) -> Generator[PlannedTask, None, None]:
-    """The tasks of segments that were planned elsewhere, with frames decoded for each of them.
-
-    Raises:
-        UnfitInputError: a frame is not where the plan has seen it.
-    """
-    for piece in pieces:
-        frames = _frames(piece)
-        lefts = piece.segment.start, piece.segment.frames[0].left
-        for number, planned in enumerate(piece.segment.frames, 1):
-            left = frames.get(planned.left)
-            right = None if planned.right is None else frames.get(planned.right)
-            task = FrameTask(
-                left,
-                right,
-                planned.timestep,
-                planned.time,
-                planned.duration,
-                before=_outer(frames, planned.before),
-                after=_outer(frames, planned.after),
-            )
-            last = number == len(piece.segment.frames)
-            yield PlannedTask(piece.plan, task, piece.segment if last else None)
-            # The one before it may still be asked for, as what lies before a pair.
-            lefts = lefts if planned.left == lefts[1] else (lefts[1], planned.left)
-            frames.forget(lefts[0])
-
-
-def _outer(frames: FramesByTime, planned: OuterTime | None) -> OuterFrame | None:
-    return planned and OuterFrame(frames.get(planned.time), planned.reach)
-
-
-def _frames(piece: SegmentTask) -> FramesByTime:
-    plan, segment = piece.plan, piece.segment
-    return FramesByTime(
-        plan.info,
-        segment.sources,
-        # In a loop the last frames lead on to the first one, long before them.
-        main=segment.start,
-        threads=plan.threads,
-        deinterlace=plan.deinterlace,
-        nvdec=plan.nvdec,
-    )
-
-
-def _rendered(
-    tasks: Iterator[PlannedTask], renderer_of: Callable[[RenderPlan], Renderer]
-) -> Generator[tuple[Frame, RenderPlan, Segment | None], None, None]:
-    """Each frame, how its segment is made, and that segment if the frame is its last."""
-    completed: Segment | None = None
-
-    def of_segment(first: PlannedTask) -> Iterator[FrameTask]:
-        nonlocal completed
-        for item in chain([first], tasks):
-            completed = item.completes
-            yield item.task
-            if completed is not None:
-                return
-
-    try:
-        for first in tasks:
-            # A batch never crosses the border: a segment gives the same frames anywhere.
-            frames = renderer_of(first.plan).render(of_segment(first))
-            held = next(frames)
-            for frame in frames:
-                yield held, first.plan, None
-                held = frame
-            yield held, first.plan, completed
-    finally:
-        close: Callable[[], None] | None = getattr(tasks, "close", None)
-        if close is not None:
-            close()
-
-
-class _Encoder:
-    """Encodes segment after segment; flushes one while the next is already filled."""
-
-    def __init__(self, record: Callable[[Segment, Path, PacketSummary], None]) -> None:
-        self._record = record
-        self._worker = one_thread("cloudconv-finish")
-        self._last: Future[None] | None = None
-        self._sink: Sink | None = None
-        self._file = Path()
-
-    def write(self, frame: Frame, plan: RenderPlan) -> None:
-        if self._sink is None:
-            self._file = fresh_file(plan.folder)
-            self._sink = plan.sink(self._file)
-        self._sink.write(plan.placed(frame))
-
-    def finish(self, segment: Segment) -> None:
-        """The next frame begins another segment."""
-        self.wait()
-        sink, self._sink = self._sink, None
-        assert sink is not None
-        self._last = self._worker.submit(self._finish, segment, self._file, sink)
-
-    def wait(self) -> None:
-        if self._last is not None:
-            self._last.result()
-
-    def _finish(self, segment: Segment, file: Path, sink: Sink) -> None:
-        sink.finish()
-        self._record(segment, file, sink.summary)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._sink is not None:
-            self._sink.abandon()
-        self._worker.shutdown(wait=True)

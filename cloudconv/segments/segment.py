@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any
+
+from cloudconv.timeline import FramePlan
 
 MAX_SOURCE_FRAMES = 64
 """So many source frames are the left ones of a segment's frames, at most."""
@@ -20,42 +24,12 @@ _FIRST = 8
 _WORTH_A_CUT = 8
 
 
-class OuterTime(NamedTuple):
-    """When a frame around a pair is on the source's clock, and how many gaps from the pair."""
-
-    time: Fraction
-    reach: Fraction
-
-
 @dataclass(frozen=True, slots=True)
-class PlannedFrame:
-    """One output frame as data: the picture at ``timestep`` between two source frames.
-
-    ``left`` and ``right`` are times on the source's clock, ``time`` and ``duration`` on the
-    output's, all in seconds. Without ``right`` the frame is ``left`` itself. ``before`` and
-    ``after`` are what a model looks at around the pair, if it does.
-    """
-
-    left: Fraction
-    right: Fraction | None
-    timestep: Fraction
-    time: Fraction
-    duration: Fraction
-    before: OuterTime | None = None
-    after: OuterTime | None = None
-
-    @property
-    def around(self) -> list[OuterTime]:
-        """Those of ``before`` and ``after`` that there are."""
-        return [each for each in (self.before, self.after) if each is not None]
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
+class SegmentPlan:
     """Output frames that follow each other; segments are numbered from 0."""
 
     number: int
-    frames: tuple[PlannedFrame, ...]
+    frames: tuple[FramePlan, ...]
 
     @property
     def digest(self) -> str:
@@ -65,10 +39,7 @@ class Segment:
     @property
     def sources(self) -> list[Fraction]:
         """The times of all source frames that are needed, in order."""
-        needed = {frame.left for frame in self.frames}
-        needed |= {frame.right for frame in self.frames if frame.right is not None}
-        needed |= {each.time for frame in self.frames for each in frame.around}
-        return sorted(needed)
+        return sorted({time for frame in self.frames for time in frame.sources})
 
     @property
     def start(self) -> Fraction:
@@ -87,7 +58,7 @@ class Splitter:
     """
 
     def __init__(self) -> None:
-        self._frames: list[PlannedFrame] = []
+        self._frames: list[FramePlan] = []
         self._number = 0
         self._sources = 0
 
@@ -96,7 +67,7 @@ class Splitter:
         """Of the segment that the last frame belongs to."""
         return self._number
 
-    def push(self, frame: PlannedFrame, *, cut: bool) -> Segment | None:
+    def push(self, frame: FramePlan, *, cut: bool) -> SegmentPlan | None:
         """Take the next frame; returns the segment before it if a new one begins with it.
 
         Args:
@@ -114,18 +85,57 @@ class Splitter:
         self._sources += moved
         return done
 
-    def finish(self) -> Segment | None:
+    def finish(self) -> SegmentPlan | None:
         """The last segment; None if there were no frames."""
         if not self._frames:
             return None
-        done = Segment(self._number, tuple(self._frames))
+        done = SegmentPlan(self._number, tuple(self._frames))
         self._frames = []
         self._number += 1
         self._sources = 0
         return done
 
 
-def _to_data(segment: Segment) -> dict[str, Any]:
+class OpenSegment(Iterator[FramePlan]):
+    """A segment's frames as they are planned; ``plan`` is there once all of them are taken."""
+
+    def __init__(self, number: int, frames: Iterator[tuple[FramePlan, SegmentPlan | None]]) -> None:
+        self.number = number
+        self.plan: SegmentPlan | None = None
+        self._frames = frames
+
+    @classmethod
+    def each(cls, frames: Iterator[tuple[FramePlan, SegmentPlan | None]]) -> Iterator[OpenSegment]:
+        """Every segment of a row of frames; each is to be taken before the next."""
+        for number, head in enumerate(frames):
+            yield cls(number, chain([head], frames))
+
+    def __next__(self) -> FramePlan:
+        if self.plan is not None:
+            raise StopIteration
+        frame, self.plan = next(self._frames)
+        return frame
+
+
+def split(frames: Iterator[FramePlan]) -> Iterator[OpenSegment]:
+    """Divide planned frames into segments as they come; each is to be taken before the next."""
+    return OpenSegment.each(_ended(frames))
+
+
+def _ended(frames: Iterator[FramePlan]) -> Iterator[tuple[FramePlan, SegmentPlan | None]]:
+    """Each frame, and the segment that it is the last of, if it is."""
+    splitter = Splitter()
+    last: FramePlan | None = None
+    for frame in frames:
+        ended = splitter.push(frame, cut=frame.opens_scene)
+        if last is not None:
+            yield last, ended
+        last = frame
+    if last is not None:
+        yield last, splitter.finish()
+
+
+def _to_data(segment: SegmentPlan) -> dict[str, Any]:
     """The segment as JSON holds it: every time an exact fraction in words."""
     return {
         "number": segment.number,

@@ -34,7 +34,7 @@ from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import writing
 from cloudconv.messages import option
-from cloudconv.segments.segment import Segment
+from cloudconv.segments.segment import SegmentPlan
 
 _VERSION = 1
 _MARK, _PLAN, _JOURNAL, _PACKETS = "cloudconv", "plan.json", "segments.jsonl", ".packets"
@@ -121,7 +121,7 @@ class SegmentStore:
             write_whole(self.path / _PLAN, sealed(plan))
         self.pinned = decided
 
-    def record(self, segment: Segment, file: Path, summary: PacketSummary) -> None:
+    def record(self, segment: SegmentPlan, file: Path, summary: PacketSummary) -> None:
         """Note a segment whose file is complete and synced.
 
         Raises:
@@ -171,7 +171,7 @@ class SegmentStore:
         self._claim.release()
         return None
 
-    def check(self, segment: Segment) -> None:
+    def check(self, segment: SegmentPlan) -> None:
         """Raises OutputError where that segment is finished, and is another one."""
         finished = self.finished.get(segment.number)
         if finished is not None and finished.digest != segment.digest:
@@ -180,8 +180,12 @@ class SegmentStore:
                 f"anew with {option('resume', False)}."
             )
 
-    def join(self, output: Sink) -> list[Warned]:
-        """Make the output of all segments and delete the folder; returns the sink's warnings."""
+    def join(self, output: Sink) -> Iterator[Path]:
+        """Make the output of all segments and delete the folder.
+
+        Yields:
+            Where the whole output is, just before that takes its name.
+        """
         done = [self.finished[number] for number in sorted(self.finished)]
         takes = sum(each.summary.bytes for each in done)
         with output:
@@ -192,8 +196,11 @@ class SegmentStore:
                     f"joined, and {_megabytes(free)} are free: free some space."
                 )
             join(output, [(self.path / each.file, each.summary) for each in done])
+            whole = output.complete()
+            assert whole is not None
+            self.note_whole(whole)
+            yield whole
         self.remove()
-        return output.warnings
 
     @contextmanager
     def locked(self) -> Iterator[None]:

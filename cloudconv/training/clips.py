@@ -7,7 +7,7 @@ goes on where it was, and two runs with one seed see the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -20,7 +20,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.errors import InputError, SettingsError
-from cloudconv.events import Warned
+from cloudconv.events import Progress, Warned
 from cloudconv.media.color import rgb_of, thumbnail
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.images import open_pictures, pictures_in, videos_in, videos_of
@@ -250,21 +250,19 @@ class Windows:
             f"last one: {reason}. Give other clips, a smaller interval, or less min-motion."
         )
 
-    def spread(
-        self, count: int, told: Callable[[int, int], None] = lambda *_: None
-    ) -> list[Tensor]:
-        """Up to ``count`` windows, spread evenly over all clips and each clip's usable parts.
-
-        ``told`` gets how many clips of how many are read.
+    def spread(self, count: int) -> Generator[Progress, None, list[Tensor]]:
+        """Return up to ``count`` windows, spread evenly over all clips and their usable parts.
 
         Raises:
             InputError: not one of them can be used.
         """
-        return [_pictures(clip, frames) for clip, frames in self.spread_frames(count, told)]
+        found: list[Tensor] = []
+        for clip, frames in self.spread_frames(count):
+            found.append(_pictures(clip, frames))
+            yield Progress("analysing", len(found), None, unit="windows")
+        return found
 
-    def spread_frames(
-        self, count: int, told: Callable[[int, int], None] = lambda *_: None
-    ) -> Iterator[tuple[Clip, list[Frame]]]:
+    def spread_frames(self, count: int) -> Iterator[tuple[Clip, list[Frame]]]:
         """The same windows as they were decoded, one after the other.
 
         Raises:
@@ -278,8 +276,7 @@ class Windows:
         )
         found = False
         reason = ""
-        for number, clip in enumerate(chosen):
-            told(number, len(chosen))
+        for clip in chosen:
             starts = _Starts(clip, self.sampling.needed)
             places = np.linspace(0, len(starts) - 1, min(each, len(starts))).round()
             for place in places:

@@ -6,9 +6,10 @@ import hashlib
 import io
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from cloudconv import metrics
 from cloudconv.errors import InputError, ModelError
+from cloudconv.events import Progress
 from cloudconv.files import write_whole
 from cloudconv.messages import option
 from cloudconv.models.base import Model
@@ -50,10 +52,10 @@ class Schedule:
         assert self.minutes is not None
         return min(1.0, seconds / (60 * self.minutes))
 
-    def tick(self, step: int, seconds: float) -> Tick:
+    def event(self, step: int, seconds: float) -> Progress:
         """Where the training is."""
         left = None if self.minutes is None else max(60 * self.minutes - seconds, 0.0)
-        return Tick("training", step, self.steps, "steps", left)
+        return Progress("training", step, self.steps, seconds_left=left, unit="steps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,27 +96,16 @@ class Validation:
     gain: float
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """How far one stage of the work has come; ``left``: seconds to go, where the clock decides."""
-
-    stage: str
-    done: int
-    total: int | None
-    unit: str
-    left: float | None = None
-
-
-Ticks = Callable[[Tick], None]
-
-
 class Stopped(Exception):  # noqa: N818 - no error: somebody wants it to end
     """What was asked for is not finished, because it was to stop."""
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """What is reported while training: mean losses since the last report, None without a step."""
+class Losses:
+    """What is reported while training: mean losses since the last report, None without a step.
+
+    ``validation``: of a look at the held-back windows; ``best`` if it is the best so far.
+    """
 
     step: int
     done: float
@@ -123,6 +114,15 @@ class Progress:
     naive_loss: float | None
     validation: Validation | None = None
     best: bool = False
+
+
+class Due(Enum):
+    """What is to be done now, between two steps, by who trains."""
+
+    CHECKPOINT = 0
+
+
+Told = Progress | Losses | Due
 
 
 @dataclass(slots=True)
@@ -174,33 +174,26 @@ class Trainer:
         batches: Iterator[Batch],
         windows: list[Tensor],
         schedule: Schedule,
-        *,
-        report: Callable[[Progress], None],
-        checkpoint: Callable[[], None],
         stop: Callable[[], bool],
-        tick: Ticks = lambda _: None,
-    ) -> None:
+    ) -> Generator[Told, None, None]:
         """Train until the schedule ends or ``stop`` says so; the last state is validated.
 
         Args:
             batches: from number ``step`` on; they may end when ``stop`` says so.
             windows: held-out ones, (L, 3, H, W) uint8.
-            tick: told after each step, and each window that is validated on.
+            schedule: how long, and when to look.
+            stop: says that it is to end.
 
         Raises:
             ModelError: the loss is no longer a number.
         """
         began = time.monotonic() - self.seconds
-
-        def judge(done: float) -> None:
-            self._judge(windows, report, done, stop, tick)
-
         try:
             # A look that an interrupt has cut short comes first.
             if not self.history:
-                judge(0.0)
+                yield from self._judge(windows, 0.0, stop)
             elif self.step % schedule.validate_every == 0 and self.history[-1].step != self.step:
-                judge(schedule.progress(self.step, self.seconds))
+                yield from self._judge(windows, schedule.progress(self.step, self.seconds), stop)
             while (done := schedule.progress(self.step, self.seconds)) < 1 and not stop():
                 batch = next(batches, None)
                 if batch is None:
@@ -208,15 +201,15 @@ class Trainer:
                 self._advance(batch, done)
                 self.seconds = time.monotonic() - began
                 done = schedule.progress(self.step, self.seconds)
-                tick(schedule.tick(self.step, self.seconds))
+                yield schedule.event(self.step, self.seconds)
                 if self.step % schedule.validate_every == 0:
-                    judge(done)
+                    yield from self._judge(windows, done, stop)
                 elif self.step % _REPORT_EVERY == 0:
-                    report(self._progress(done))
+                    yield self._losses_since(done)
                 if self.step % schedule.checkpoint_every == 0:
-                    checkpoint()
+                    yield Due.CHECKPOINT
             if self.history[-1].step != self.step and not stop():
-                judge(1.0)
+                yield from self._judge(windows, 1.0, stop)
         except Stopped:
             return
 
@@ -224,8 +217,7 @@ class Trainer:
         self,
         windows: list[Tensor],
         stop: Callable[[], bool] = lambda: False,
-        tick: Ticks = lambda _: None,
-    ) -> Validation:
+    ) -> Generator[Progress, None, Validation]:
         """The scores of the moving average on ``windows``, (L, 3, H, W) uint8 each.
 
         Raises:
@@ -240,15 +232,11 @@ class Trainer:
         shown.eval()
         tally = _Tally()
         try:
-            with torch.no_grad():
-                for number, window in enumerate(windows):
-                    tick(Tick("validating", number, len(windows), "windows"))
-                    if stop():
-                        raise Stopped
-                    for picks in self.goal.validation_picks():
-                        made = self._validation_pictures(window, picks)
-                        for label, pictures in zip(self.goal.labels(picks), made, strict=True):
-                            tally.add(label, pictures, self.loss)
+            for number, window in enumerate(windows):
+                yield Progress("checking", number, len(windows), unit="windows")
+                if stop():
+                    raise Stopped
+                self._tally(tally, window)
         finally:
             self.goal.model = trained  # type: ignore[attr-defined]
         return tally.result(self.step)
@@ -347,23 +335,25 @@ class Trainer:
             Made(m.picture.float()[crop], m.truth[crop], m.naive[crop], m.context) for m in made
         ]
 
+    @torch.no_grad()
+    def _tally(self, tally: _Tally, window: Tensor) -> None:
+        for picks in self.goal.validation_picks():
+            made = self._validation_pictures(window, picks)
+            for label, pictures in zip(self.goal.labels(picks), made, strict=True):
+                tally.add(label, pictures, self.loss)
+
     def _judge(
-        self,
-        windows: list[Tensor],
-        report: Callable[[Progress], None],
-        done: float,
-        stop: Callable[[], bool],
-        tick: Ticks,
-    ) -> None:
+        self, windows: list[Tensor], done: float, stop: Callable[[], bool]
+    ) -> Generator[Told, None, None]:
         with self._drawn_back():
-            validation = self.validate(windows, stop, tick)
+            validation = yield from self.validate(windows, stop)
             self.history.append(validation)
             best = self.best is None or self.rules.last or validation.gain > self.best.gain
             if best:
                 self.best = validation
                 shown = self.shown.module.state_dict()
                 self.best_state = {name: tensor.detach().clone() for name, tensor in shown.items()}
-        report(self._progress(done, validation, best))
+        yield self._losses_since(done, validation, best)
 
     @contextmanager
     def _drawn_back(self) -> Iterator[None]:
@@ -373,20 +363,21 @@ class Trainer:
         with torch.no_grad():
             for parameter, start in zip(parameters, self._start, strict=False):
                 parameter.lerp_(start, self.rules.anchor)
-            try:
-                yield
-            finally:
+        try:
+            yield
+        finally:
+            with torch.no_grad():
                 for parameter, average in zip(parameters, kept, strict=False):
                     parameter.copy_(average)
 
-    def _progress(
+    def _losses_since(
         self, done: float, validation: Validation | None = None, best: bool = False
-    ) -> Progress:
+    ) -> Losses:
         if self._losses:
             count = len(self._losses)
             loss, naive = (sum(pair[k] for pair in self._losses) / count for k in (0, 1))
             self._latest, self._losses = (loss, naive), []
-        return Progress(self.step, done, self.seconds, *self._latest, validation, best)
+        return Losses(self.step, done, self.seconds, *self._latest, validation, best)
 
 
 class _Tally:

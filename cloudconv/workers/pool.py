@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import partial
+from typing import Generic, Literal, Self
 
 import torch
 
@@ -16,8 +17,8 @@ from cloudconv.errors import CloudconvError
 from cloudconv.events import Warned
 from cloudconv.render.device import auto_remarks, choose_device, cores
 from cloudconv.workers.events import SOON, Done, Event, Failed, Report, Task, Work
-from cloudconv.workers.processes import run_in_processes
-from cloudconv.workers.ray import count_gpus, run_on_ray
+from cloudconv.workers.processes import Processes
+from cloudconv.workers.ray import Cluster, count_gpus
 
 _GPU_CORES = 4
 """A GPU waits for several cores that decode and encode; without one a core has work enough."""
@@ -105,12 +106,44 @@ def run(
     Raises:
         CloudconvError: of ``tasks``, or there is no such cluster.
     """
-    if config.kind == "inline":
-        return _run_inline(work, tasks)
-    if config.kind == "local":
-        return run_in_processes(work, tasks, environments(config))
-    gpus = int(torch.device(config.device).type == "cuda")
-    return run_on_ray(work, tasks, address=config.address, cores=config.cores, gpus=gpus)
+    with Pool(config, work) as pool:
+        yield from pool.run(tasks)
+
+
+class Pool(Generic[Task]):
+    """Workers for one row of tasks after the other; a context manager that ends them.
+
+    They start with the first tasks.
+    """
+
+    def __init__(self, config: WorkerConfig, work: Work[Task]) -> None:
+        self._config = config
+        self._work = work
+        self._stack = ExitStack()
+        self._run: Callable[[Iterator[Task | None]], Generator[Event[Task], None, None]] | None
+        self._run = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def run(self, tasks: Iterator[Task | None]) -> Generator[Event[Task], None, None]:
+        """Do tasks; see :func:`run`."""
+        if self._run is None:
+            self._run = self._started()
+        yield from self._run(tasks)
+
+    def _started(self) -> Callable[[Iterator[Task | None]], Generator[Event[Task], None, None]]:
+        config, work = self._config, self._work
+        if config.kind == "inline":
+            return partial(_run_inline, work)
+        if config.kind == "local":
+            return self._stack.enter_context(Processes(work, environments(config))).run
+        gpus = int(torch.device(config.device).type == "cuda")
+        cluster = Cluster(config.address, cores=config.cores, gpus=gpus)
+        return partial(self._stack.enter_context(cluster).run, work)
 
 
 def ordered_map(

@@ -13,39 +13,58 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any, Generic
+from typing import Any, Generic, Self
 
 from cloudconv.errors import CloudconvError, DeviceError
 from cloudconv.workers.events import AHEAD, SOON, TRIES, Done, Event, Failed, Task, Work, content_of
 
 
-def run_in_processes(
-    work: Work[Task],
-    tasks: Iterator[Task | None],
-    environments: Sequence[Mapping[str, str]],
-) -> Generator[Event[Task], None, None]:
-    """Do tasks in processes; see :func:`~cloudconv.workers.pool.run`.
+class Processes(Generic[Task]):
+    """Processes that do tasks; a context manager that ends them.
 
-    The tasks of a process that dies are given to others, and another process takes its place. All
-    processes end with this generator, and with this process, however it ends.
+    They start with the first tasks, and stay for all later ones. The tasks of a process that dies
+    are given to others, and another process takes its place. All of them end with this process,
+    however that ends.
 
     Args:
         work: what each process does.
-        tasks: taken as they are needed, a few ahead; None where the next one is not known yet, so
-            that what workers tell, and their end, is noticed meanwhile.
         environments: for each process, what it finds among its environment variables.
     """
-    with ExitStack() as stack:
-        workers = [stack.enter_context(_Worker(work, each)) for each in environments]
+
+    def __init__(self, work: Work[Task], environments: Sequence[Mapping[str, str]]) -> None:
+        self._work = work
+        self._environments = environments
+        self._workers: list[_Worker[Task]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._workers:
+            self._workers.pop().stop()
+
+    def run(self, tasks: Iterator[Task | None]) -> Generator[Event[Task], None, None]:
+        """Do tasks; see :func:`~cloudconv.workers.pool.run`. One row of them at a time.
+
+        Args:
+            tasks: taken as they are needed, a few ahead; None where the next one is not known yet,
+                so that what workers tell, and their end, is noticed meanwhile.
+        """
+        while len(self._workers) < len(self._environments):
+            self._workers.append(_Worker(self._work, self._environments[len(self._workers)]))
+        workers = self._workers
         waiting: deque[_Attempt[Task]] = deque()
-        while True:
-            more = _give(workers, waiting, tasks)
-            if not more and not any(worker.busy for worker in workers):
-                return
-            ready = wait([worker.connection for worker in workers], SOON if more else None)
-            for worker in workers:
-                if worker.connection in ready:
-                    yield from worker.hear(waiting)
+        with ExitStack() as undo:
+            undo.callback(self.__exit__)
+            while True:
+                more = _give(workers, waiting, tasks)
+                if not more and not any(worker.busy for worker in workers):
+                    break
+                ready = wait([worker.connection for worker in workers], SOON if more else None)
+                for worker in workers:
+                    if worker.connection in ready:
+                        yield from worker.hear(waiting)
+            undo.pop_all()
 
 
 @dataclass(slots=True)
@@ -75,7 +94,7 @@ def _give(
 
 
 class _Worker(Generic[Task]):
-    """A process, and the tasks that it has, oldest first; a context manager that ends it."""
+    """A process, and the tasks that it has, oldest first."""
 
     def __init__(self, work: Work[Task], environment: Mapping[str, str]) -> None:
         self.busy: deque[_Attempt[Task]] = deque()
@@ -153,10 +172,8 @@ class _Worker(Generic[Task]):
         self._process.kill()
         self._process.join()
 
-    def __enter__(self) -> _Worker[Task]:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """End the process, whatever it is at."""
         self._process.terminate()
         self._end()
 

@@ -28,18 +28,6 @@ class _End(Enum):
     END = 0
 
 
-def run_on_ray(
-    work: Work[Task], tasks: Iterator[Task | None], *, address: str | None, cores: int, gpus: int
-) -> Generator[Event[Task], None, None]:
-    """Do tasks on a cluster; see :func:`~cloudconv.workers.pool.run`, and :class:`Cluster`.
-
-    A task whose machine or process is lost is done again elsewhere. Files that machines see under
-    the same path are read there; to the others they are sent, once.
-    """
-    with Cluster(address, cores=cores, gpus=gpus) as cluster:
-        yield from cluster.run(work, tasks)
-
-
 class Cluster:
     """A connection to a Ray cluster; a context manager that ends its tasks and itself.
 
@@ -81,7 +69,11 @@ class Cluster:
     def run(
         self, work: Work[Task], tasks: Iterator[Task | None]
     ) -> Generator[Event[Task], None, None]:
-        """See :func:`run_on_ray`."""
+        """Do tasks on a cluster; see :func:`~cloudconv.workers.pool.run`.
+
+        A task whose machine or process is lost is done again elsewhere. Files that machines see
+        under the same path are read there; to the others they are sent, once.
+        """
         perform = self._ray.remote(max_retries=TRIES, **self._needs)(_perform)
         sent = self._ray.put((secrets.token_hex(8), work))
         more = True

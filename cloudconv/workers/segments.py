@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 
-from cloudconv.events import Warned
+from cloudconv.media.pictures import Pictures
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.render.pipeline import prefetch
-from cloudconv.segments.plan import RenderPlan, SegmentTask
-from cloudconv.segments.render import RendererCache, decoded, render_segments
-from cloudconv.segments.segment import Segment
+from cloudconv.segments.plan import RenderPlan
+from cloudconv.segments.reader import decode
+from cloudconv.segments.render import Rendered, RendererCache, RenderJob, render_segments
+from cloudconv.segments.segment import OpenSegment, SegmentPlan
 from cloudconv.segments.store import fresh_file, save, token_of
+from cloudconv.timeline import FramePlan
 from cloudconv.workers.events import Done, Event, Report, Tasks, Work
+
+SegmentTask = tuple[RenderPlan, SegmentPlan]
+"""A segment, and all that it takes to make it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,77 +46,66 @@ class SegmentWork(Work[SegmentTask]):
     """Renders segments. Reports how many of a segment's frames are encoded, and warnings."""
 
     def __init__(self) -> None:
-        self._call: _Call | None = None
-        self._renderers: RendererCache | None = None
+        self._renderers = RendererCache()
 
     def __call__(self, tasks: Tasks[SegmentTask]) -> Generator[Event[SegmentTask], None, None]:
-        if self._renderers is None:
-            self._renderers = RendererCache(self._warn)
-        self._call = call = _Call(tasks)
-        with ThreadPoolExecutor(1, thread_name_prefix="cloudconv-segments") as worker:
-            running = worker.submit(call.render, self._renderers)
-            running.add_done_callback(lambda _: call.events.put(None))
-            with closing(tasks):
-                while (event := call.events.get()) is not None:
-                    yield event
-            running.result()
-
-    def _warn(self, plan: RenderPlan, message: Warned) -> None:
-        assert self._call is not None
-        self._call.warn(plan, message)
+        taken: SimpleQueue[SegmentTask] = SimpleQueue()
+        pictures = Pictures()
+        with ExitStack() as stack:
+            planned = stack.enter_context(prefetch(_decoded(tasks, taken, pictures), 8))
+            stack.callback(tasks.close)
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="cloudconv-")))
+            jobs = _jobs(planned, taken, pictures, folder)
+            events = render_segments(
+                jobs, self._renderers, lambda *_: None, is_next_known=lambda: planned.ready
+            )
+            with closing(events):
+                for task, event in events:
+                    if isinstance(event, Rendered):
+                        yield Done(task, _result(task, event))
+                    else:
+                        yield Report(task, event)
 
     def files(self, task: SegmentTask) -> tuple[Path, ...]:
-        model = Path(task.plan.model)
-        return (task.plan.info.path, *([model] if model.suffix == ".safetensors" else []))
+        model = Path(task[0].model)
+        return (task[0].info.path, *([model] if model.suffix == ".safetensors" else []))
 
     def moved(self, task: SegmentTask, files: Mapping[Path, Path]) -> SegmentTask:
-        plan = task.plan
+        plan, segment = task
         model = str(files.get(Path(plan.model), plan.model))
         info = replace(plan.info, path=files[plan.info.path])
-        return replace(task, plan=replace(plan, info=info, model=model))
+        return replace(plan, info=info, model=model), segment
 
 
-class _Call:
-    """Tasks on their way through the threads that render them."""
+def _decoded(
+    tasks: Tasks[SegmentTask], taken: SimpleQueue[SegmentTask], pictures: Pictures
+) -> Iterator[tuple[FramePlan, SegmentPlan | None]]:
+    """The frames of all tasks, and the segment that each is the last of, if it is."""
+    for task in tasks:
+        taken.put(task)
+        plan, segment = task
+        for number, frame in enumerate(decode(plan, segment, pictures), 1):
+            yield frame, segment if number == len(segment.frames) else None
 
-    def __init__(self, tasks: Tasks[SegmentTask]) -> None:
-        self.events: SimpleQueue[Event[SegmentTask] | None] = SimpleQueue()
-        self._tasks = tasks
-        self._under_way: deque[tuple[SegmentTask, RenderPlan]] = deque()
 
-    def render(self, renderers: RendererCache) -> None:
-        lengths: deque[tuple[SegmentTask, int]] = deque()
-        with ExitStack() as stack:
-            planned = stack.enter_context(prefetch(decoded(self._taken(stack, lengths)), 8))
-            stack.callback(self._tasks.close)
-            made = 0
-            for _ in render_segments(planned, renderers, self._record):
-                task, frames = lengths[0]
-                made += 1
-                self.events.put(Report(task, made))
-                if made == frames:
-                    lengths.popleft()
-                    made = 0
+def _jobs(
+    planned: Iterator[tuple[FramePlan, SegmentPlan | None]],
+    taken: SimpleQueue[SegmentTask],
+    pictures: Pictures,
+    folder: Path,
+) -> Iterator[RenderJob[SegmentTask]]:
+    for segment in OpenSegment.each(planned):
+        task = taken.get()
+        plan = task[0]
+        # A machine that does not see the store sends the packets.
+        seen = token_of(plan.folder) == plan.token
+        file = fresh_file(plan.folder if seen else folder)
+        yield RenderJob(task, plan, segment, pictures, partial(plan.sink, file), file)
 
-    def warn(self, plan: RenderPlan, message: Warned) -> None:
-        task = next(task for task, used in self._under_way if used is plan)
-        self.events.put(Report(task, message))
 
-    def _taken(
-        self, stack: ExitStack, lengths: deque[tuple[SegmentTask, int]]
-    ) -> Iterator[SegmentTask]:
-        for task in self._tasks:
-            plan = task.plan
-            if token_of(plan.folder) != plan.token:
-                # On a machine that does not see the store.
-                folder = stack.enter_context(TemporaryDirectory(prefix="cloudconv-"))
-                plan = replace(plan, folder=Path(folder))
-            self._under_way.append((task, plan))
-            lengths.append((task, len(task.segment.frames)))
-            yield SegmentTask(plan, task.segment)
-
-    def _record(self, segment: Segment, file: Path, summary: PacketSummary) -> None:
-        task, plan = self._under_way.popleft()
-        data = b"" if plan is task.plan else file.read_bytes()
-        result = SegmentResult(summary, "" if data else file.name, data)
-        self.events.put(Done(task, result))
+def _result(task: SegmentTask, made: Rendered) -> SegmentResult:
+    seen = made.file.parent == task[0].folder
+    data = b"" if seen else made.file.read_bytes()
+    if data:
+        made.file.unlink()
+    return SegmentResult(made.sink.summary, "" if data else made.file.name, data)

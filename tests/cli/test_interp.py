@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from cloudconv.cli.app import app
 from cloudconv.cli.console import clock
 from cloudconv.errors import DeviceError, Interrupted, SettingsError
-from cloudconv.events import Warned
+from cloudconv.events import Finished, Job, Warned
 from cloudconv.jobs.interp import run as job
 from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
 from cloudconv.models import registry
@@ -59,15 +59,17 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[InterpSettings]]:
     """The settings that reach the job, which itself does nothing."""
     seen: list[InterpSettings] = []
 
-    def remember(settings: InterpSettings, *_: object, **__: object) -> InterpResult:
+    def remember(settings: InterpSettings) -> Job:
         seen.append(settings)
-        return InterpResult(
+        warnings = [Warned("hdr10", {"encoder": "first\nline"}), Warned("interlaced")]
+        yield from warnings
+        yield Finished(InterpResult(
             input=str(settings.input), output="b.mp4", model=settings.model, device="cpu",
             precision="fp32", source_frames=5, output_frames=10, new_frames=4, held_frames=1,
             cuts=[0.5], source_fps="24", output_fps="48", duration=5 / 24, wall_seconds=1.0,
             frames_per_second=10.0, resumed=False, encoder="libx264",
-            warnings=[Warned("hdr10", {"encoder": "first\nline"}), Warned("interlaced")],
-        )  # fmt: skip
+            warnings=warnings,
+        ))  # fmt: skip
 
     monkeypatch.setattr(job, "run", remember)
     return seen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from cloudconv.jobs import extrapolate as extrapolating
@@ -17,8 +16,7 @@ from cloudconv.settings import (
     InterpSettings,
     TrainSettings,
 )
-
-Watch = Callable[..., None] | None
+from tests.helpers.jobs import Watch, finish, nobody
 
 
 def flat(options: dict[str, Any]) -> dict[str, Any]:
@@ -27,33 +25,26 @@ def flat(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name != "encode"} | encode
 
 
-def interpolate(
-    clip: Any,
-    output: Any = None,
-    *,
-    on_progress: Watch = None,
-    on_warning: Watch = None,
-    **options: Any,
-) -> Any:
-    """Interpolate; ``on_progress`` is told how far it is, ``on_warning`` each warning."""
-    return interpolating.run(InterpSettings(clip, output, **flat(options)), on_progress, on_warning)
+def interpolate(clip: Any, output: Any = None, *, watch: Watch = nobody, **options: Any) -> Any:
+    """Interpolate."""
+    return finish(interpolating.run(InterpSettings(clip, output, **flat(options))), watch)
 
 
-def extrapolate(clip: Any, output: Any = None, *, on_progress: Watch = None, **options: Any) -> Any:
-    """Forecast; ``on_progress`` is told how far it is."""
-    return extrapolating.run(ExtrapolateSettings(clip, output, **flat(options)), on_progress)
+def extrapolate(clip: Any, output: Any = None, *, watch: Watch = nobody, **options: Any) -> Any:
+    """Forecast."""
+    return finish(extrapolating.run(ExtrapolateSettings(clip, output, **flat(options))), watch)
 
 
-def dream(clip: Any, output: Any = None, *, on_progress: Watch = None, **options: Any) -> Any:
-    """Dream; ``on_progress`` is told how far it is."""
-    return dreaming.run(DreamSettings(clip, output, **flat(options)), on_progress)
+def dream(clip: Any, output: Any = None, *, watch: Watch = nobody, **options: Any) -> Any:
+    """Dream."""
+    return finish(dreaming.run(DreamSettings(clip, output, **flat(options))), watch)
 
 
-def compare(clip: Any, *, on_progress: Watch = None, **options: Any) -> Any:
-    """Compare; ``on_progress`` is told how far it is."""
-    return comparing.run(CompareSettings(clip, **options), on_progress)
+def compare(clip: Any, *, watch: Watch = nobody, **options: Any) -> Any:
+    """Compare."""
+    return finish(comparing.run(CompareSettings(clip, **options)), watch)
 
 
-def train(clips: Any, output: Any = None, *, on_progress: Watch = None, **options: Any) -> Any:
-    """Train; ``on_progress`` is told how far it is."""
-    return training.run(TrainSettings(clips, output, **options), on_progress)
+def train(clips: Any, output: Any = None, *, watch: Watch = nobody, **options: Any) -> Any:
+    """Train."""
+    return finish(training.run(TrainSettings(clips, output, **options)), watch)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -27,12 +26,14 @@ from cloudconv.errors import (
     UnfitInputError,
     WeightsError,
 )
+from cloudconv.events import Event, Progress
 from cloudconv.jobs import train
 from cloudconv.jobs.interp import adapt
-from cloudconv.jobs.interp.settings import InterpResult, Progress
+from cloudconv.jobs.interp.settings import InterpResult
 from cloudconv.training import loop
 from tests.helpers import calls
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
+from tests.helpers.jobs import stop_after
 from tests.helpers.trainees import MIDDLE, moving, offer
 
 LOSSLESS = {"encoder": "ffv1"}
@@ -65,17 +66,6 @@ def interp(clip: Path, out: Path, **settings: Any) -> InterpResult:
     return calls.interpolate(clip, out, **(given | {"encode": LOSSLESS} | settings))
 
 
-def stop(adapting: bool) -> Callable[[Progress], None]:
-    """Ctrl-C while the model is adapted, or once frames are made with it."""
-
-    def on_progress(progress: Progress) -> None:
-        seconds = 0.0 if progress.adapting is None else progress.adapting[0]
-        if seconds > 1 if adapting else progress.frames_done > 30:
-            raise KeyboardInterrupt
-
-    return on_progress
-
-
 def planes(path: Path) -> list[Any]:
     return [plane for frame in read_planes(path) for plane in frame]
 
@@ -86,9 +76,9 @@ def same(a: Path, b: Path) -> bool:
 
 @pytest.mark.full
 def test_it_gains_and_the_video_is_made_with_it(clip: Path, tmp_path: Path) -> None:
-    told: list[Progress] = []
+    told: list[Event] = []
     file = tmp_path / "own.safetensors"
-    result = interp(clip, tmp_path / "b.mkv", save_model=file, on_progress=told.append)
+    result = interp(clip, tmp_path / "b.mkv", save_model=file, watch=told.append)
     adapted = result.adapted
     assert adapted is not None
     assert adapted.kept
@@ -96,8 +86,9 @@ def test_it_gains_and_the_video_is_made_with_it(clip: Path, tmp_path: Path) -> N
     assert adapted.frames >= 5
     assert adapted.minutes == pytest.approx(0.05, abs=0.002)
     assert (result.model, result.warnings) == (MIDDLE.name, [])
-    assert {p.adapting[1] for p in told if p.adapting is not None} == {3.0}
-    assert told[-1].adapting is None
+    stages = [event.stage for event in told if isinstance(event, Progress)]
+    assert {e.total for e in told if isinstance(e, Progress) and e.stage == "adapting"} == {3}
+    assert [*dict.fromkeys(stages)] == ["adapting", "rendering"]
     assert sorted(os.listdir(tmp_path)) == ["b.mkv", "own.safetensors"]
 
     # What was saved is what was used, and the source frames are as they were.
@@ -183,13 +174,13 @@ def test_ctrl_c_when_the_last_step_is_done_is_not_lost(
         steps.extend([trainer.step] * (trainer.step > 0))
         return validate(trainer, *given, **named)
 
-    def press(progress: Progress) -> None:
+    def press(_: Event) -> None:
         if len(steps) > 1:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(loop.Trainer, "validate", looked_at)
     with pytest.raises(Interrupted, match="carries on"):
-        interp(clip, tmp_path / "a.mkv", on_progress=press)
+        interp(clip, tmp_path / "a.mkv", watch=press)
     steps.clear()
     with monkeypatch.context() as patched:
         patched.setattr(train.files, "write_whole", late)
@@ -207,10 +198,6 @@ def test_a_video_that_cannot_be_judged_is_made_with_the_stock_model(
     def nothing(*_: Any) -> Any:
         raise InputError("Nothing to validate on could be read; the last try: has a cut there.")
 
-    def stop_at_once(progress: Progress) -> None:
-        if progress.frames_done:
-            raise KeyboardInterrupt
-
     own = tmp_path / "own.safetensors"
     with monkeypatch.context() as patched:
         patched.setattr(adapt, "_gains", nothing)
@@ -222,7 +209,7 @@ def test_a_video_that_cannot_be_judged_is_made_with_the_stock_model(
         assert all(any(part in str(text) for text in result.warnings) for part in told)
         assert os.listdir(tmp_path) == ["b.mkv"]
         with pytest.raises(KeyboardInterrupt):
-            interp(clip, tmp_path / "c.mkv", on_progress=stop_at_once)
+            interp(clip, tmp_path / "c.mkv", watch=stop_after(1))
     assert interp(clip, tmp_path / "c.mkv", adapt=0.02).adapted is not None
     assert sorted(os.listdir(tmp_path)) == ["b.mkv", "c.mkv"]
 
@@ -230,14 +217,10 @@ def test_a_video_that_cannot_be_judged_is_made_with_the_stock_model(
 def test_weights_that_gain_too_little_are_in_nobodys_way(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop_at_once(progress: Progress) -> None:
-        if progress.frames_done:
-            raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
         patched.setattr(adapt, "LEAST_GAIN", 1000.0)
         with pytest.raises(KeyboardInterrupt):
-            interp(clip, tmp_path / "b.mkv", adapt=0.02, on_progress=stop_at_once)
+            interp(clip, tmp_path / "b.mkv", adapt=0.02, watch=stop_after(1))
     result = interp(clip, tmp_path / "b.mkv", adapt=0.03)
     assert result.adapted is not None
     assert os.listdir(tmp_path) == ["b.mkv"]
@@ -247,26 +230,26 @@ def test_no_weights_are_kept_of_a_video_that_changes(clip: Path, tmp_path: Path)
     own = tmp_path / "a.mkv"
     own.write_bytes(clip.read_bytes())
 
-    def touch(progress: Progress) -> None:
+    def touch(_: Event) -> None:
         os.utime(own, (1, 1))
 
     with pytest.raises(UnfitInputError, match="changed while it was read"):
-        interp(own, tmp_path / "o.mkv", on_progress=touch, save_model=tmp_path / "w.safetensors")
+        interp(own, tmp_path / "o.mkv", watch=touch, save_model=tmp_path / "w.safetensors")
     assert os.listdir(tmp_path) == ["a.mkv"]
 
 
 @pytest.mark.full
 def test_ctrl_c_while_adapting_loses_nothing(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match=r"adapted weights are kept .* carries on"):
-        interp(clip, tmp_path / "b.mkv", on_progress=stop(adapting=True))
+        interp(clip, tmp_path / "b.mkv", watch=stop_after(2, "adapting"))
     assert os.listdir(tmp_path) == ["b.mkv.work"]
     with pytest.raises(OutputError, match="adapted with another adapt"):
         interp(clip, tmp_path / "b.mkv", adapt=None)
     with pytest.raises(OutputError, match="adapted with another minutes"):
         interp(clip, tmp_path / "b.mkv", adapt=1)
-    told: list[Progress] = []
-    result = interp(clip, tmp_path / "b.mkv", on_progress=told.append)
-    seconds = [p.adapting[0] for p in told if p.adapting is not None]
+    told: list[Event] = []
+    result = interp(clip, tmp_path / "b.mkv", watch=told.append)
+    seconds = [e.done for e in told if isinstance(e, Progress) and e.stage == "adapting"]
     assert next(second for second in seconds if second) > 1
     assert result.adapted is not None
     assert result.adapted.kept
@@ -277,16 +260,16 @@ def test_ctrl_c_while_adapting_loses_nothing(clip: Path, tmp_path: Path) -> None
 def test_frames_are_carried_on_with_the_very_same_weights(clip: Path, tmp_path: Path) -> None:
     file = tmp_path / "own.safetensors"
     with pytest.raises(Interrupted, match=r"finished frames and adapted weights are kept"):
-        interp(clip, tmp_path / "b.mkv", save_model=file, on_progress=stop(adapting=False))
-    told: list[Progress] = []
-    result = interp(clip, tmp_path / "b.mkv", save_model=file, on_progress=told.append)
+        interp(clip, tmp_path / "b.mkv", save_model=file, watch=stop_after(31))
+    told: list[Event] = []
+    result = interp(clip, tmp_path / "b.mkv", save_model=file, watch=told.append)
     assert result.resumed
-    assert all(p.adapting is None for p in told)
+    assert not any(isinstance(e, Progress) and e.stage == "adapting" for e in told)
     interp(clip, tmp_path / "whole.mkv", model=str(file), adapt=None)
     assert same(tmp_path / "b.mkv", tmp_path / "whole.mkv")
 
     with pytest.raises(Interrupted):
-        interp(clip, tmp_path / "c.mkv", on_progress=stop(adapting=False))
+        interp(clip, tmp_path / "c.mkv", watch=stop_after(31))
     state = tmp_path / "c.mkv.work" / "adapted.json"
     state.write_text(json.dumps(json.loads(state.read_text()) | {"digest": "another"}))
     with pytest.raises(WeightsError, match="not those that the finished frames"):

@@ -21,13 +21,15 @@ from typer.testing import CliRunner
 from cloudconv.cli import interrupts
 from cloudconv.cli.app import app
 from cloudconv.errors import Interrupted, OutputError, UnfitInputError
+from cloudconv.events import Ended, Event, Progress
 from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp.settings import InterpResult
-from cloudconv.segments.segment import Segment
+from cloudconv.segments.segment import SegmentPlan
 from cloudconv.segments.store import SegmentStore
 from cloudconv.settings import InterpManySettings
 from tests.helpers import calls
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
+from tests.helpers.jobs import finish
 
 TINY = ("--model", "tiny", "--device", "cpu", "--precision", "fp32", "--threads", "1")
 LOSSLESS = {"encoder": "ffv1"}
@@ -168,7 +170,7 @@ def make(
     *,
     stop_at: int | None = None,
     **settings: Any,
-) -> tuple[dict[int, batch.InputOutcome], list[batch.Progress]]:
+) -> tuple[dict[int, batch.InputOutcome], list[Progress]]:
     """Run a batch; what came of each input, in the order of their ends, and its progress."""
     asked: dict[str, Any] = {
         "factor": 2,
@@ -180,14 +182,17 @@ def make(
     }
     every = batch.each_input(InterpManySettings(clips, out_dir=folder, **asked))
     came: dict[int, batch.InputOutcome] = {}
-    seen: list[batch.Progress] = []
+    seen: list[Progress] = []
 
-    def watch(progress: batch.Progress) -> None:
-        seen.append(progress)
-        if stop_at is not None and progress.inputs_done and progress.frames_done >= stop_at:
-            raise KeyboardInterrupt
+    def watch(event: Event) -> None:
+        if isinstance(event, Ended):
+            came[event.number] = event.outcome
+        elif isinstance(event, Progress):
+            seen.append(event)
+            if stop_at is not None and came and event.done >= stop_at:
+                raise KeyboardInterrupt
 
-    batch.run(every, came.__setitem__, watch)
+    finish(batch.run(every), watch)
     return came, seen
 
 
@@ -221,9 +226,9 @@ def test_one_set_of_workers_makes_all_videos_but_the_broken_ones(
     assert frames == [60, None, None, 3, 25, 12]
     assert "changes from 96x64" in str(came[2])
     assert "carries on" not in str(came[2])
-    done = [progress.frames_done for progress in seen]
+    done = [progress.done for progress in seen]
     assert done == sorted(done)
-    assert seen[-1].inputs_done == 6
+    assert len(came) == 6
 
 
 def read_names(videos: list[Path]) -> list[str]:
@@ -253,7 +258,7 @@ def test_a_video_that_cannot_be_recorded_does_not_stop_the_others(
 ) -> None:
     record = SegmentStore.record
 
-    def fail(self: SegmentStore, segment: Segment, *rest: Any) -> None:
+    def fail(self: SegmentStore, segment: SegmentPlan, *rest: Any) -> None:
         if self.path.name.startswith("a_") and segment.number == 2:
             raise OutputError("The disk is full.")
         record(self, segment, *rest)
@@ -282,10 +287,10 @@ def test_ctrl_c_stops_everything_and_the_same_batch_carries_on(
     finished = [v.stem in kept and not kept[v.stem].endswith(".work") for v in turned]
     assert any(finished)
     assert not all(finished)
-    came, seen = make(turned, tmp_path, workers=then)
+    came, _ = make(turned, tmp_path, workers=then)
     assert [isinstance(came[k], batch.Exists) for k in range(4)] == finished
     assert any(getattr(each, "resumed", False) for each in came.values())
-    assert seen[-1].inputs_done == 4
+    assert len(came) == 4
     assert_as_alone(tmp_path, videos)
     assert sorted(os.listdir(tmp_path)) == [LEDGER, *sorted(read_names(videos))]
 
@@ -386,7 +391,7 @@ def test_a_ctrl_c_that_got_lost_is_found_between_two_inputs(
 
 def test_how_much_there_is_to_do_is_guessed_from_sizes(videos: list[Path], tmp_path: Path) -> None:
     _, seen = make(videos, tmp_path)
-    guesses = [progress.frames_expected for progress in seen]
+    guesses = [progress.total for progress in seen]
     assert None not in guesses
     assert guesses[-1] == 200
-    assert all(p.frames_done <= (p.frames_expected or 0) for p in seen)
+    assert all(p.done <= (p.total or 0) for p in seen)

@@ -27,6 +27,7 @@ from cloudconv.media.read.probe import probe
 from cloudconv.workers.events import Event, Tasks
 from tests.helpers import calls
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
+from tests.helpers.jobs import on
 
 QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32", "threads": 1}
 
@@ -73,7 +74,8 @@ def assert_same(found: CompareResult, expected: CompareResult) -> None:
 )
 def test_two_processes_find_the_same(clip: Path, asked: dict[str, Any]) -> None:
     seen: list[tuple[int, int]] = []
-    shared = compare(clip, workers="local:2", on_progress=lambda *at: seen.append(at), **asked)
+    note = on("scoring", lambda at: seen.append((at.done, at.total or 0)))
+    shared = compare(clip, workers="local:2", watch=note, **asked)
     alone = compare(clip, **asked)
     assert_same(shared, alone)
     assert alone.cuts

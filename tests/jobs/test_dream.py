@@ -16,12 +16,14 @@ from PIL import Image
 
 from cloudconv.dreaming.vitals.vitals import KEYS
 from cloudconv.errors import CloudconvError, InputError, OutputError, SettingsError
+from cloudconv.events import Event, Measured, Progress, Warned
 from cloudconv.jobs.dream import run as job
-from cloudconv.jobs.dream.settings import DreamResult, DreamSettings, Progress
+from cloudconv.jobs.dream.settings import DreamResult, DreamSettings
 from tests.helpers import calls
 from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.dreams import ball, ball_is_whole, clouds, tensor, video
 from tests.helpers.factory import packets_of, picture, read_planes, read_times, write_clip
+from tests.helpers.jobs import finish
 
 LOSSLESS = {"encoder": "ffv1"}
 EXACT = {"encoder": "libx264", "crf": 0}
@@ -38,7 +40,7 @@ def dream(path: Path, out: Path, **given: Any) -> DreamResult:
     given.setdefault("overwrite", True)
     if "seconds" not in given:
         given.setdefault("frames", 12)
-    return job.run(DreamSettings(path, out, **calls.flat(given)))
+    return finish(job.run(DreamSettings(path, out, **calls.flat(given))))
 
 
 def shown(path: Path) -> list[Any]:
@@ -117,16 +119,16 @@ def test_a_dying_rollout_says_so_once_and_in_time(tmp_path: Path) -> None:
     told: list[tuple[str, int]] = []
     done = [0]
 
-    def progress(progress: Progress) -> None:
-        done[0] = progress.new_frames
+    def watch(event: Event) -> None:
+        if isinstance(event, Progress) and event.stage == "rendering":
+            done[0] = event.done - 60
+        elif isinstance(event, Warned):
+            told.append((str(event), done[0]))
 
-    result = job.run(
-        DreamSettings(
-            input=clip, output=tmp_path / "b.mkv", frames=100, mode="rollout", model="conv"
-        ),
-        progress,
-        lambda warned: told.append((str(warned), done[0])),
+    settings = DreamSettings(
+        input=clip, output=tmp_path / "b.mkv", frames=100, mode="rollout", model="conv"
     )
+    result = finish(job.run(settings), watch)
     ((message, when),) = told
     assert "leaves the living range by frame" in message
     assert "the clip" in message, "in plain words"
@@ -149,24 +151,26 @@ def test_a_mode_that_died_is_not_advised_and_what_is_advised_lives(tmp_path: Pat
 
 @pytest.mark.full
 def test_the_analysis_is_told_before_the_first_frame(bouncing: Path, tmp_path: Path) -> None:
-    told: list[Progress] = []
+    told: list[Event] = []
     settings = DreamSettings(input=bouncing, output=tmp_path / "b.mkv", frames=3)
-    job.run(settings, told.append)
-    shares = [p.analysing for p in told if p.analysing is not None]
-    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    finish(job.run(settings), told.append)
+    seen = [event for event in told if isinstance(event, Progress)]
+    shares = [p.done for p in seen if p.stage == "analysing"]
+    assert (shares[0], shares[-1]) == (0, 100)
     assert shares == sorted(shares)
     assert len(shares) > 60, "after every frame, or it would stand still"
-    assert [p.frames_done for p in told if p.analysing is None] == list(range(1, 64))
-    assert [p.analysing for p in told[: len(shares)]] == shares
+    assert [p.done for p in seen if p.stage == "rendering"] == list(range(1, 64))
+    assert [p.done for p in seen[: len(shares)]] == shares
 
 
 @pytest.mark.full
 def test_vitals_are_told_about_once_a_second(bouncing: Path, tmp_path: Path) -> None:
-    told: list[Progress] = []
+    told: list[Event] = []
     settings = DreamSettings(input=bouncing, output=tmp_path / "b.mkv", frames=60)
-    job.run(settings, told.append)
-    assert told[-1].frames_done == told[-1].frames_expected == 120
-    ends = {p.vitals.end for p in told if p.vitals is not None}
+    finish(job.run(settings), told.append)
+    last = [event for event in told if isinstance(event, Progress)][-1]
+    assert last.done == last.total == 120
+    ends = {event.values.end for event in told if isinstance(event, Measured)}
     assert ends <= {25, 50, 60}
     assert 60 in ends
 
@@ -323,7 +327,7 @@ def test_sound_that_goes_on(tmp_path: Path, suffix: str, codec: str, only_new: b
 def test_a_plan_makes_nothing_and_is_right(bouncing: Path, tmp_path: Path) -> None:
     out = tmp_path / "b.mkv"
     settings = DreamSettings(input=bouncing, output=out, seconds=F(2), report=tmp_path / "r")
-    plan = job.plan(settings)
+    plan = job.estimate(settings)
     assert (plan.mode, plan.new_frames, plan.output_frames) == ("texture", 50, 110)
     assert plan.seconds > 0
     assert plan.memory_bytes > 0

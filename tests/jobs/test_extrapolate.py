@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from cloudconv.cli.app import app
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
+from cloudconv.events import Progress
 from cloudconv.jobs import extrapolate as job
 from cloudconv.jobs.extend.context import WINDOW, carried_on
 from cloudconv.jobs.extrapolate import ExtrapolatePlan, ExtrapolateResult
@@ -32,6 +33,7 @@ from tests.helpers.factory import (
     read_times,
     write_clip,
 )
+from tests.helpers.jobs import finish, on
 
 LOSSLESS = {"encoder": "ffv1"}
 EXACT = {"encoder": "libx264", "crf": 0}
@@ -43,7 +45,7 @@ def forecast(path: Path, out: str, **given: Any) -> ExtrapolateResult:
     given.setdefault("encode", LOSSLESS if out.endswith(".mkv") else EXACT)
     if "seconds" not in given:
         given.setdefault("frames", 4)
-    return job.run(ExtrapolateSettings(path, path.with_name(out), **calls.flat(given)))
+    return finish(job.run(ExtrapolateSettings(path, path.with_name(out), **calls.flat(given))))
 
 
 def same(a: Planes, b: Planes) -> bool:
@@ -230,27 +232,27 @@ def test_from_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     piped = io.TextIOWrapper(io.BytesIO(clip.read_bytes()))
     monkeypatch.setattr(sys, "stdin", piped)
     with pytest.raises(SettingsError, match="name the output"):
-        job.run(ExtrapolateSettings(input="-", frames=2, model="linear"))
+        finish(job.run(ExtrapolateSettings(input="-", frames=2, model="linear")))
     out = tmp_path / "b.mkv"
-    result = job.run(ExtrapolateSettings(input="-", output=out, frames=2, model="linear"))
+    result = finish(job.run(ExtrapolateSettings(input="-", output=out, frames=2, model="linear")))
     assert result.output_frames == 10
 
 
 def test_a_plan_makes_nothing_and_is_right(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", 20, codec="libx264")
-    plan = job.plan(ExtrapolateSettings(input=clip, seconds=F(1, 4), model="linear"))
+    plan = job.estimate(ExtrapolateSettings(input=clip, seconds=F(1, 4), model="linear"))
     assert isinstance(plan, ExtrapolatePlan)
     assert (plan.source_frames, plan.new_frames, plan.output_frames) == (20, 6, 26)
     assert Path(plan.output).name == "a_forecast.mp4"
     assert list(tmp_path.iterdir()) == [clip]
-    assert job.run(ExtrapolateSettings(input=clip, seconds=F(1, 4), model="linear")).output == (
-        plan.output
-    )
+    assert finish(
+        job.run(ExtrapolateSettings(input=clip, seconds=F(1, 4), model="linear"))
+    ).output == (plan.output)
 
 
 def test_unless_told_otherwise_voxelflow_forecasts(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 20)
-    result = job.run(ExtrapolateSettings(input=clip, frames=2, threads=1))
+    result = finish(job.run(ExtrapolateSettings(input=clip, frames=2, threads=1)))
     assert result.model == "voxelflow"
     assert result.context_frames == 6
     assert result.output_frames == 22
@@ -258,12 +260,11 @@ def test_unless_told_otherwise_voxelflow_forecasts(tmp_path: Path) -> None:
 
 def test_progress_is_told(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 5)
-    told: list[job.Progress] = []
+    told: list[Progress] = []
     wanted = ExtrapolateSettings(input=clip, output=tmp_path / "b.mkv", frames=3, model="linear")
-    job.run(wanted, told.append)
-    assert [p.frames_done for p in told] == list(range(1, 9))
-    assert told[-1].frames_expected == 8
-    assert told[-1].new_frames == 3
+    finish(job.run(wanted), on("rendering", told.append))
+    assert [p.done for p in told] == list(range(1, 9))
+    assert told[-1].total == 8
 
 
 @pytest.mark.parametrize(

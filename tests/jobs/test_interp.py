@@ -13,6 +13,7 @@ import pytest
 
 import cloudconv
 from cloudconv.errors import CloudconvError, EncoderError, InputError, OutputError, SettingsError
+from cloudconv.events import Event, Warned
 from tests.helpers import calls
 from tests.helpers.factory import (
     packets_of,
@@ -213,19 +214,15 @@ def test_a_cadence_is_named_once_before_the_first_frame(tmp_path: Path, output: 
     shots = [picture(k - k // 5 - 1 if k % 5 == 4 else k - k // 5, step=6.0) for k in range(120)]
     clip = write_clip(tmp_path / "a.mkv", shots, rate=30)
     heard: list[str] = []
-    interp(
-        clip,
-        output,
-        fps=F(40),
-        on_warning=lambda warned: heard.append(str(warned)),
-        on_progress=lambda progress: heard.append(f"progress {progress.frames_done}"),
-    )
+
+    def hear(event: Event) -> None:
+        heard.append(str(event) if isinstance(event, Warned) else "progress")
+
+    interp(clip, output, fps=F(40), watch=hear)
     named = [k for k, text in enumerate(heard) if "24 fps material in a 30 fps file" in text]
     assert len(named) == 1
-    assert all(text == "progress 0" for text in heard[: named[0]] if "progress" in text)
-    interp(
-        write_clip(tmp_path / "c.mkv", 40, step=6.0), "d.mkv", fps=F(40), on_warning=heard.append
-    )
+    assert "progress" not in heard[: named[0]]
+    interp(write_clip(tmp_path / "c.mkv", 40, step=6.0), "d.mkv", fps=F(40), watch=hear)
     assert not any("material" in str(text) for text in heard[named[0] + 1 :])
 
 

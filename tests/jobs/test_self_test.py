@@ -98,7 +98,7 @@ def test_memory_that_grows_shows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_failure_is_the_exit_code_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(device: str, on_check: Any) -> list[Check]:
+    def failing(device: str) -> list[Check]:
         return [Check("8 bit", "ok", "the same"), Check("10 bit", "failed", "12.0 dB")]
 
     monkeypatch.setattr(self_test, "run", failing)
@@ -119,7 +119,7 @@ def test_no_check_is_begun_once_the_time_is_used_up(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(("name", "error"), [("potato", SettingsError), ("cuda:99", DeviceError)])
 def test_a_device_that_is_not_there_is_an_error(name: str, error: type[CloudconvError]) -> None:
     with pytest.raises(error):
-        self_test.run(name)
+        list(self_test.run(name))
 
 
 def test_a_device_without_the_check_is_a_usage_error() -> None:

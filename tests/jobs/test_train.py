@@ -28,12 +28,14 @@ from cloudconv.errors import (
     SettingsError,
     WeightsError,
 )
+from cloudconv.events import Event, Finished, Measured, Progress
 from cloudconv.files import Claim
 from cloudconv.jobs import train
 from cloudconv.models import registry
 from cloudconv.settings import TrainSettings
-from cloudconv.training.loop import Progress, Tick
+from cloudconv.training.loop import Losses
 from cloudconv.training.settings import resolve
+from tests.helpers.jobs import Watch, finish, nobody
 from tests.helpers.trainees import AGAIN, AHEAD, COARSE, DUEL, MIDDLE, PREDICT, moving, offer
 
 
@@ -69,16 +71,25 @@ def settings(clip: str, weights_file: Path, **changes: Any) -> TrainSettings:
     return TrainSettings(**(given | changes))
 
 
-def losses_of(run: Callable[[Callable[[Progress], None]], object]) -> dict[int, float]:
-    seen: dict[int, float] = {}
-    run(lambda progress: seen.setdefault(progress.step, progress.loss) and None)
-    return seen
+def trained(asked: TrainSettings, watch: Watch = nobody) -> train.TrainResult:
+    result: train.TrainResult = finish(train.run(asked), watch)
+    return result
+
+
+def at_losses(do: Callable[[Losses], object]) -> Watch:
+    """Do something with the losses that are reported."""
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Measured) and event.name == "losses":
+            do(event.values)
+
+    return watch
 
 
 @pytest.mark.full
 def test_motion_is_forecast_better_than_by_holding(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
-    result = train.run(settings(clip, output, steps=250))
+    result = trained(settings(clip, output, steps=250))
     assert result.naive == "hold"
     assert result.initial.gain == pytest.approx(0, abs=0.01)
     assert result.best.gain > 3
@@ -111,18 +122,16 @@ def test_every_task_and_loss_trains(clip: str, tmp_path: Path) -> None:
         )
     ):
         output = tmp_path / f"{number}.safetensors"
-        result = train.run(
-            settings(clip, output, **({"steps": 60, "validate_every": 30} | changes))
-        )
+        result = trained(settings(clip, output, **({"steps": 60, "validate_every": 30} | changes)))
         assert result.best.gain > 0.2, changes
         assert registry.load_model(output).spec.name == changes["model"]
 
 
 def test_scores_go_by_the_number_of_frames_ahead(clip: str, tmp_path: Path) -> None:
-    fed_back = train.run(settings(clip, tmp_path / "a.safetensors", rollout=3, steps=1))
+    fed_back = trained(settings(clip, tmp_path / "a.safetensors", rollout=3, steps=1))
     direct = settings(clip, tmp_path / "b.safetensors", model=AHEAD.name, rollout=6, steps=1)
     assert list(fed_back.best.psnr) == ["1", "2", "3"]
-    assert list(train.run(direct).best.psnr) == ["1", "2", "6"]
+    assert list(trained(direct).best.psnr) == ["1", "2", "6"]
 
 
 @pytest.mark.parametrize("model", [PREDICT.name, DUEL.name])
@@ -132,21 +141,22 @@ def test_a_run_that_was_stopped_goes_on_exactly(clip: str, tmp_path: Path, model
     changes |= {"reversal": True, "augment": True, "crops": 3}
     whole_file, parted_file = tmp_path / "whole.safetensors", tmp_path / "parted.safetensors"
     whole: dict[int, float] = {}
-    train.run(settings(clip, whole_file, **changes), lambda p: whole.update({p.step: p.loss}))
+    note = at_losses(lambda p: whole.update({p.step: p.loss}))
+    trained(settings(clip, whole_file, **changes), note)
 
     parted: dict[int, float] = {}
 
-    def stop_at(progress: Progress) -> None:
+    def stop_at(progress: Losses) -> None:
         parted[progress.step] = progress.loss
         if progress.step == 20:
             os.kill(os.getpid(), signal.SIGINT)
 
-    first = train.run(settings(clip, parted_file, **changes), stop_at)
+    first = trained(settings(clip, parted_file, **changes), at_losses(stop_at))
     assert first.interrupted
     assert first.steps < 60
     assert registry.load_model(parted_file).spec.name == model, "Ctrl-C leaves a usable file"
-    second = train.run(
-        settings(clip, parted_file, **changes), lambda p: parted.update({p.step: p.loss})
+    second = trained(
+        settings(clip, parted_file, **changes), at_losses(lambda p: parted.update({p.step: p.loss}))
     )
     assert second.resumed
     assert not second.interrupted
@@ -160,38 +170,40 @@ def test_a_run_that_was_stopped_goes_on_exactly(clip: str, tmp_path: Path, model
 def test_a_checkpoint_of_other_settings_is_refused(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: Losses) -> None:
         if progress.step == 10:
             os.kill(os.getpid(), signal.SIGINT)
 
-    train.run(settings(clip, output), stop)
+    trained(settings(clip, output), at_losses(stop))
     with pytest.raises(SettingsError, match="`noise` was"):
-        train.run(settings(clip, output, noise=0.1))
-    anew = train.run(settings(clip, output, noise=0.1, resume=False, overwrite=True))
+        trained(settings(clip, output, noise=0.1))
+    anew = trained(settings(clip, output, noise=0.1, resume=False, overwrite=True))
     assert not anew.resumed
     Path(f"{output}.checkpoint").write_bytes(b"nonsense")
     with pytest.raises(InputError, match="is damaged"):
-        train.run(settings(clip, output))
+        trained(settings(clip, output))
 
 
 @pytest.mark.full
 def test_ctrl_c_ends_it_at_once(clip: str, tmp_path: Path) -> None:
     """Nothing is read or looked at any more but the step at hand."""
     output = tmp_path / "p.safetensors"
-    after: list[Tick] = []
+    after: list[Event] = []
     pressed = False
 
-    def press(tick: Tick) -> None:
+    def press(event: Event) -> None:
         nonlocal pressed
         if pressed:
-            after.append(tick)
-        elif tick.stage == "training" and tick.done == 13:
+            after.append(event)
+        elif isinstance(event, Progress) and (event.stage, event.done) == ("training", 13):
             pressed = True
             os.kill(os.getpid(), signal.SIGINT)
 
-    result = train.run(settings(clip, output, steps=1000), on_tick=press)
+    result = trained(settings(clip, output, steps=1000), press)
     assert (result.interrupted, result.steps, result.seen) == (True, 13, None)
-    assert [tick.stage for tick in after] == ["stopping"]
+    told, done = after
+    assert isinstance(told, Measured)
+    assert (told.name, type(done)) == ("stopping", Finished)
     assert registry.load_model(output).spec.name == PREDICT.name
     assert Path(f"{output}.checkpoint").exists()
 
@@ -199,23 +211,25 @@ def test_ctrl_c_ends_it_at_once(clip: str, tmp_path: Path) -> None:
 def test_ctrl_c_in_a_look_at_the_held_back_part(clip: str, tmp_path: Path) -> None:
     """The look is made up for when the run goes on, which is the same as if it had not stopped."""
 
-    def press_at(step: int) -> Callable[[Tick], None]:
+    def press_at(step: int) -> Watch:
         last = [0]
 
-        def press(tick: Tick) -> None:
-            last[0] = tick.done if tick.stage == "training" else last[0]
-            if tick.stage == "validating" and last[0] == step and tick.done == 1:
+        def press(event: Event) -> None:
+            if not isinstance(event, Progress):
+                return
+            last[0] = event.done if event.stage == "training" else last[0]
+            if event.stage == "checking" and last[0] == step and event.done == 1:
                 os.kill(os.getpid(), signal.SIGINT)
 
         return press
 
     first, whole = tmp_path / "p.safetensors", tmp_path / "whole.safetensors"
     with pytest.raises(KeyboardInterrupt):
-        train.run(settings(clip, first), on_tick=press_at(0))
+        trained(settings(clip, first), press_at(0))
     assert not first.exists()
-    assert train.run(settings(clip, first), on_tick=press_at(10)).steps == 10
-    resumed = train.run(settings(clip, first))
-    expected = train.run(settings(clip, whole))
+    assert trained(settings(clip, first), press_at(10)).steps == 10
+    resumed = trained(settings(clip, first))
+    expected = trained(settings(clip, whole))
     assert [v.step for v in resumed.history] == [v.step for v in expected.history] == [0, 10, 20]
     a, b = load_file(first), load_file(whole)
     assert all(torch.equal(a[name], b[name]) for name in a)
@@ -224,11 +238,11 @@ def test_ctrl_c_in_a_look_at_the_held_back_part(clip: str, tmp_path: Path) -> No
 def test_nothing_left_to_train_is_said(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
 
-    def press(tick: Tick) -> None:
-        if tick.stage == "training" and tick.done == 13:
+    def press(event: Event) -> None:
+        if isinstance(event, Progress) and (event.stage, event.done) == ("training", 13):
             os.kill(os.getpid(), signal.SIGINT)
 
-    train.run(settings(clip, output), on_tick=press)
+    trained(settings(clip, output), press)
     recipe = tmp_path / "recipe.toml"
     given = {k: v for k, v in asdict(settings(clip, output, steps=13)).items() if v is not None}
     recipe.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in given.items()))
@@ -241,11 +255,11 @@ def test_nothing_left_to_train_is_said(clip: str, tmp_path: Path) -> None:
 
 
 def test_seeds_decide(clip: str, tmp_path: Path) -> None:
-    def trained(seed: int, name: str) -> dict[str, torch.Tensor]:
-        train.run(settings(clip, tmp_path / name, seed=seed, steps=5))
+    def weights_of(seed: int, name: str) -> dict[str, torch.Tensor]:
+        trained(settings(clip, tmp_path / name, seed=seed, steps=5))
         return load_file(tmp_path / name)
 
-    a, b, c = (trained(seed, f"{n}.safetensors") for n, seed in enumerate((1, 1, 2)))
+    a, b, c = (weights_of(seed, f"{n}.safetensors") for n, seed in enumerate((1, 1, 2)))
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not all(torch.equal(a[name], c[name]) for name in a)
 
@@ -253,9 +267,9 @@ def test_seeds_decide(clip: str, tmp_path: Path) -> None:
 @pytest.mark.full
 def test_fine_tuning_never_ends_below_where_it_started(clip: str, tmp_path: Path) -> None:
     first, tuned = tmp_path / "first.safetensors", tmp_path / "tuned.safetensors"
-    before = train.run(settings(clip, first, steps=200))
+    before = trained(settings(clip, first, steps=200))
     # A learning rate that ruins it: nothing is gained, and the start is given back.
-    after = train.run(
+    after = trained(
         settings(clip, tuned, init=str(first), learning_rate=0.3, validate_every=5, steps=10)
     )
     assert after.initialised == 4
@@ -266,9 +280,7 @@ def test_fine_tuning_never_ends_below_where_it_started(clip: str, tmp_path: Path
     assert all(torch.equal(a[name], b[name]) for name in a)
 
     ruined = tmp_path / "ruined.safetensors"
-    last = train.run(
-        settings(clip, ruined, init=str(first), learning_rate=0.3, steps=10, last=True)
-    )
+    last = trained(settings(clip, ruined, init=str(first), learning_rate=0.3, steps=10, last=True))
     assert last.best.step == 10
     assert last.best.gain < last.initial.gain
     c = load_file(ruined)
@@ -277,19 +289,19 @@ def test_fine_tuning_never_ends_below_where_it_started(clip: str, tmp_path: Path
 
 def test_a_predictor_can_start_from_parts_of_another_model(clip: str, tmp_path: Path) -> None:
     encoder = tmp_path / "encoder.safetensors"
-    train.run(settings(clip, encoder, model=AGAIN.name))
-    result = train.run(settings(clip, tmp_path / "p.safetensors", init=str(encoder), steps=1))
+    trained(settings(clip, encoder, model=AGAIN.name))
+    result = trained(settings(clip, tmp_path / "p.safetensors", init=str(encoder), steps=1))
     assert result.initialised == 2, "the decoder's weight and bias are of one name and shape"
 
 
 def test_held_out_stretches_by_default(clip: str, tmp_path: Path) -> None:
     given = settings(clip, tmp_path / "p.safetensors", val_part=None, steps=1)
-    assert train.run(given).best.naive_psnr["1"] > 10
+    assert trained(given).best.naive_psnr["1"] > 10
     part = settings(f"{clip}[0:0.5]", tmp_path / "q.safetensors", val_part=None, steps=1)
-    assert train.run(part).best.naive_psnr["1"] > 10
+    assert trained(part).best.naive_psnr["1"] > 10
     # A window that is longer than those stretches: the end is held out in one piece.
     ahead = settings(clip, tmp_path / "r.safetensors", val_part=None, steps=1, rollout=5)
-    assert train.run(ahead).best.naive_psnr["5"] > 10
+    assert trained(ahead).best.naive_psnr["5"] > 10
 
 
 def test_mistakes_are_said_clearly(clip: str, tmp_path: Path) -> None:
@@ -322,14 +334,14 @@ def test_mistakes_are_said_clearly(clip: str, tmp_path: Path) -> None:
         cases.append(({"device": "cuda"}, DeviceError, "no working CUDA GPU"))
     for changes, kind, said in cases:
         with pytest.raises(kind, match=said):
-            train.run(settings(clip, output, **changes))
+            trained(settings(clip, output, **changes))
         assert not output.exists()
     ruined = settings(clip, output, learning_rate=1e12, clip_gradient=1e12)
     with pytest.raises(ModelError, match="no longer a number"):
-        train.run(ruined)
+        trained(ruined)
     assert registry.load_model(output).spec is PREDICT, "the best so far is kept"
     with pytest.raises(OutputError, match="exists"):
-        train.run(settings(clip, output, resume=False))
+        trained(settings(clip, output, resume=False))
 
 
 @pytest.mark.parametrize(
@@ -420,65 +432,65 @@ def test_the_command(clip: str, tmp_path: Path) -> None:
 def test_still_clips_have_nothing_to_teach(tmp_path: Path) -> None:
     still = str(moving(tmp_path / "still.mkv", 30, step=0))
     with pytest.raises(InputError, match=r"usable window|could be read"):
-        train.run(settings(still, tmp_path / "p.safetensors", min_motion=1.0))
+        trained(settings(still, tmp_path / "p.safetensors", min_motion=1.0))
 
 
-def ending(error: type[BaseException]) -> Callable[[Progress], None]:
+def ending(error: type[BaseException]) -> Watch:
     """Ends a run at its first report, before any step."""
 
-    def report(progress: Progress) -> None:
+    def report(_: Losses) -> None:
         raise error
 
-    return report
+    return at_losses(report)
 
 
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP"])
 def test_a_polite_kill_keeps_what_was_trained(clip: str, tmp_path: Path, number: str) -> None:
     output = tmp_path / "p.safetensors"
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: Losses) -> None:
         if progress.step == 10:
             os.kill(os.getpid(), getattr(signal, number))
 
-    assert train.run(settings(clip, output), stop).interrupted
+    assert trained(settings(clip, output), at_losses(stop)).interrupted
     names = ["p.safetensors", "p.safetensors.checkpoint"]
     assert sorted(os.listdir(tmp_path)) == names
-    assert train.run(settings(clip, output)).resumed
+    assert trained(settings(clip, output)).resumed
     assert os.listdir(tmp_path) == ["p.safetensors"]
 
 
 def test_a_run_that_was_killed_at_once_is_carried_on(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
     with pytest.raises(ZeroDivisionError):
-        train.run(settings(clip, output), ending(ZeroDivisionError))
+        trained(settings(clip, output), ending(ZeroDivisionError))
     assert output.exists()
-    assert train.run(settings(clip, output)).resumed
+    assert trained(settings(clip, output)).resumed
 
 
 def test_a_second_ctrl_c_says_what_is_kept(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
     with pytest.raises(Interrupted, match=r"kept in .*p\.safetensors\.checkpoint; the same"):
-        train.run(settings(clip, output), ending(KeyboardInterrupt))
+        trained(settings(clip, output), ending(KeyboardInterrupt))
 
 
 def test_no_bit_of_a_checkpoint_may_flip(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
     checkpoint = tmp_path / "p.safetensors.checkpoint"
     with pytest.raises(ZeroDivisionError):
-        train.run(settings(clip, output), ending(ZeroDivisionError))
+        trained(settings(clip, output), ending(ZeroDivisionError))
     whole, made = checkpoint.read_bytes(), output.read_bytes()
     for place in range(0, len(whole), len(whole) // 14):
         flipped = bytearray(whole)
         flipped[place] ^= 1 << place % 8
         checkpoint.write_bytes(flipped)
         with pytest.raises(InputError, match="is damaged"):
-            train.run(settings(clip, output))
+            trained(settings(clip, output))
     checkpoint.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="is damaged"):
-        train.run(settings(clip, output))
+        trained(settings(clip, output))
     assert output.read_bytes() == made
     checkpoint.write_bytes(whole)
-    assert train.run(settings(clip, output)).resumed
+    assert trained(settings(clip, output)).resumed
 
 
 def test_nothing_that_is_not_ours_is_overwritten(clip: str, tmp_path: Path) -> None:
@@ -486,22 +498,22 @@ def test_nothing_that_is_not_ours_is_overwritten(clip: str, tmp_path: Path) -> N
     foreign = tmp_path / "p.safetensors.checkpoint"
     foreign.write_text("precious")
     with pytest.raises(InputError, match="somebody else's file"):
-        train.run(settings(clip, output, resume=False, overwrite=True))
+        trained(settings(clip, output, resume=False, overwrite=True))
     assert foreign.read_text() == "precious"
     foreign.unlink()
     start = tmp_path / "start.safetensors"
-    train.run(settings(clip, start, steps=1))
+    trained(settings(clip, start, steps=1))
     before = start.read_bytes()
     os.link(start, output)
     with pytest.raises(OutputError, match="is the input itself"):
-        train.run(settings(clip, output, init=str(start), overwrite=True))
+        trained(settings(clip, output, init=str(start), overwrite=True))
     assert start.read_bytes() == before
 
 
 def test_two_runs_never_train_into_one_file(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
     with Claim(output), pytest.raises(OutputError, match=f"process {os.getpid()} on "):
-        train.run(settings(clip, output))
+        trained(settings(clip, output))
     assert os.listdir(tmp_path) == []
 
 
@@ -512,7 +524,7 @@ def test_a_full_disk_gives_one_sentence(clip: str, tmp_path: Path) -> None:
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, old[1]))
         with pytest.raises(OutputError, match="largest file allowed here"):
-            train.run(settings(clip, tmp_path / "p.safetensors"))
+            trained(settings(clip, tmp_path / "p.safetensors"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
         signal.signal(signal.SIGXFSZ, ignored)

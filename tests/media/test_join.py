@@ -131,7 +131,7 @@ def store(folder: Path, **settings: object) -> tuple[Path, PacketSummary]:
 def test_other_encoder_settings_are_never_joined(tmp_path: Path) -> None:
     stored = store(tmp_path, crf=30, preset="ultrafast")
     with (
-        pytest.raises(OutputError, match="--no-resume"),
+        pytest.raises(OutputError, match="`resume=False`"),
         Sink(
             tmp_path / "a.mp4",
             info_of(),

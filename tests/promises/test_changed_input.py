@@ -17,29 +17,27 @@ from typer.testing import CliRunner
 from cloudconv.cli import output
 from cloudconv.cli.app import app
 from cloudconv.errors import CloudconvError
+from cloudconv.events import Event, Job, Progress, mapped
 from tests.helpers import calls
 from tests.helpers.factory import read_times, write_clip
+from tests.helpers.jobs import Watch
 from tests.helpers.trainees import MIDDLE, moving, offer
 
 BLEND = {"factor": 2, "model": "blend"}
 MAKERS: dict[str, Callable[..., Any]] = {
-    "video": lambda clip, out, tell: calls.interpolate(
-        clip, out / "o.mkv", on_progress=tell, **BLEND
-    ),
-    "gif": lambda clip, out, tell: calls.interpolate(
-        clip, out / "o.gif", on_progress=tell, **BLEND
-    ),
+    "video": lambda clip, out, tell: calls.interpolate(clip, out / "o.mkv", watch=tell, **BLEND),
+    "gif": lambda clip, out, tell: calls.interpolate(clip, out / "o.gif", watch=tell, **BLEND),
     "pictures": lambda clip, out, tell: calls.interpolate(
-        clip, out / "o/%03d.png", on_progress=tell, **BLEND
+        clip, out / "o/%03d.png", watch=tell, **BLEND
     ),
     "forecast": lambda clip, out, tell: calls.extrapolate(
-        clip, out / "o.mkv", model="linear", frames=2, on_progress=tell
+        clip, out / "o.mkv", model="linear", frames=2, watch=tell
     ),
     "dream": lambda clip, out, tell: calls.dream(
-        clip, out / "o.mkv", mode="flow", frames=2, report=out / "look", on_progress=tell
+        clip, out / "o.mkv", mode="flow", frames=2, report=out / "look", watch=tell
     ),
     "comparison": lambda clip, out, tell: calls.compare(
-        clip, model="blend", report=out / "look", on_progress=tell
+        clip, model="blend", report=out / "look", watch=tell
     ),
 }
 
@@ -49,12 +47,13 @@ def clip(tmp_path: Path) -> Path:
     return write_clip(tmp_path / "a.mkv", 9, rate=24, codec="libx264")
 
 
-def once(change: Callable[[], None]) -> Callable[..., None]:
-    """A progress callback that changes the input when the first frame is there."""
+def once(change: Callable[[], None]) -> Watch:
+    """Changes the input when the first frame is there."""
     done: list[bool] = []
 
-    def tell(at: Any, *_: object) -> None:
-        if not done and getattr(at, "frames_done", 1):
+    def tell(event: Event) -> None:
+        stages = ("rendering", "scoring", "training")
+        if not done and isinstance(event, Progress) and event.stage in stages:
             change()
             done.append(True)
 
@@ -78,7 +77,7 @@ def test_so_it_is_with_pictures(tmp_path: Path, clip: Path) -> None:
     with pytest.raises(CloudconvError, match=r"in was changed while it was read"):
         calls.interpolate(
             tmp_path / "in", tmp_path / "o.gif",
-            on_progress=once(lambda: shutil.copyfile(first, last) and None), **BLEND,
+            watch=once(lambda: shutil.copyfile(first, last) and None), **BLEND,
         )  # fmt: skip
     assert not (tmp_path / "o.gif").exists()
 
@@ -89,10 +88,8 @@ def test_a_stream_on_standard_output_ends_in_an_error(
     change = once(lambda: os.utime(clip, (1, 1)))
     under_bar = output.under_bar
 
-    def watched(console: Any, label: str, run: Callable[..., Any], *more: Any) -> Any:
-        return under_bar(
-            console, label, lambda update: run(lambda at: (change(at), update(at))), *more
-        )
+    def watched(console: Any, label: str, job: Job, **more: Any) -> Any:
+        return under_bar(console, label, mapped(job, lambda at: (change(at), at)[1]), **more)
 
     monkeypatch.setattr(output, "under_bar", watched)
     found = CliRunner().invoke(
@@ -113,7 +110,7 @@ def test_a_training_says_which_clip_was_changed(tmp_path: Path, trainee: str) ->
     clip = moving(tmp_path / "a.mkv", 40)
     result = calls.train(
         [clip], output=tmp_path / "mine.safetensors", model=trainee, steps=4, crop=32, batch=2,
-        val_part="0.5:1", threads=1, on_progress=once(lambda: os.utime(clip, (1, 1))),
+        val_part="0.5:1", threads=1, watch=once(lambda: os.utime(clip, (1, 1))),
     )  # fmt: skip
     assert ["a.mkv was changed" in str(text) for text in result.warnings] == [True]
 

@@ -27,6 +27,7 @@ from cloudconv.segments import store
 from cloudconv.settings import InterpManySettings, InterpSettings
 from tests.helpers import calls
 from tests.helpers.factory import read_times, write_clip
+from tests.helpers.jobs import finish, on
 
 BLEND = {"factor": 2, "model": "blend"}
 
@@ -57,8 +58,7 @@ def test_no_output_is_an_input_of_the_batch(clip: Path, tmp_path: Path, link: An
     every = batch.each_input(
         InterpManySettings([clip, other], out_dir=tmp_path, overwrite=True, **BLEND)
     )
-    came: dict[int, Any] = {}
-    batch.run(every, came.__setitem__)
+    came = finish(batch.run(every))
     assert isinstance(came[0], OutputError)
     assert "is the input itself" in str(came[0])
     assert other.read_bytes() == before
@@ -346,8 +346,7 @@ def test_a_kill_right_after_the_output_has_its_name_leaves_nothing(
     before = made.read_bytes()
     (tmp_path / "o" / f"{files.own_name(made)}-0123456789abcdef.part").touch()
     given = InterpManySettings([clip], out_dir=tmp_path / "o", model="blend", fps=F(48))
-    came: dict[int, Any] = {}
-    batch.run(batch.each_input(given), came.__setitem__)
+    came = finish(batch.run(batch.each_input(given)))
     assert isinstance(came[0], batch.Exists)
     assert sorted(os.listdir(tmp_path / "o")) == [".cloudconv.jsonl", made.name]
     with pytest.raises(OutputError, match="exists already"):
@@ -359,9 +358,9 @@ def test_a_kill_right_after_the_output_has_its_name_leaves_nothing(
 @pytest.mark.parametrize(("name", "factor"), [("o.mkv", 60), ("o.gif", 3), ("o.webm", 60)])
 def test_what_a_run_would_refuse_its_plan_refuses(clip: Path, name: str, factor: int) -> None:
     settings = InterpSettings(input=clip, output=clip.with_name(name), factor=F(factor))
-    assert any(".mp4 instead" in refusal for refusal in map(str, interp.plan(settings).refusals))
+    assert any(".mp4 instead" in str(error) for error in interp.estimate(settings).refusals)
     with pytest.raises(OutputError, match=r"\.mp4 instead"):
-        interp.run(settings)
+        finish(interp.run(settings))
 
 
 def test_the_disk_is_looked_at_before_the_join(
@@ -383,13 +382,13 @@ def test_the_plan_says_what_it_takes_on_the_disk(
     size = clip.stat().st_size
     for name, times in (("o.mkv", 2), ("o.gif", 1)):
         settings = InterpSettings(input=clip, output=tmp_path / name, factor=F(2), model="blend")
-        plan = interp.plan(settings)
+        plan = interp.estimate(settings)
         assert plan.disk_bytes == 2 * times * size
         assert not any("less is free" in message for message in map(str, plan.warnings))
         full = shutil.disk_usage(tmp_path)._replace(free=1000)
         with monkeypatch.context() as patched:
             patched.setattr(interp, "disk_usage", lambda _, full=full: full)
-            assert any("less is free" in message for message in interp.plan(settings).warnings)
+            assert "disk-space" in [w.code for w in interp.estimate(settings).warnings]
 
 
 @pytest.mark.full
@@ -410,7 +409,9 @@ def test_a_track_that_cannot_be_muxed_is_known_before_the_first_frame(
     with monkeypatch.context() as patched:
         patched.setattr(Copier, "until", broken)
         with pytest.raises(OutputError) as raised:
-            calls.interpolate(clip, tmp_path / f"o{suffix}", on_progress=seen.append, **BLEND)
+            calls.interpolate(
+                clip, tmp_path / f"o{suffix}", watch=on("rendering", seen.append), **BLEND
+            )
     assert not seen
     assert "carries on" not in str(raised.value)
     assert os.listdir(tmp_path) == [clip.name]

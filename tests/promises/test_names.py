@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import cloudconv
 from cloudconv.cli.app import app
+from cloudconv.events import Event, Measured, Progress
 from tests.helpers import calls
 from tests.helpers.factory import read_times, write_clip
 
@@ -33,8 +34,10 @@ def long(suffix: str, length: int = LONGEST, letter: str = "n") -> str:
     return wide + "x" * (room - len(wide.encode())) + suffix
 
 
-def stop(*_: object) -> None:
-    raise KeyboardInterrupt
+def stop(event: Event) -> None:
+    """Ctrl-C at the first frame, or the first losses."""
+    if isinstance(event, Measured) or (isinstance(event, Progress) and event.stage == "rendering"):
+        raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("letter", ["n", "雲"])
@@ -47,7 +50,7 @@ def test_an_output_may_have_the_longest_name(
     names = [long(".mkv", length, letter), long(".gif", length, letter)]
     for name in names:
         with pytest.raises(KeyboardInterrupt):
-            calls.interpolate(clip, out / name, on_progress=stop, **BLEND)
+            calls.interpolate(clip, out / name, watch=stop, **BLEND)
         assert os.listdir(out) == []
         cloudconv.interpolate(clip, out / name, **BLEND)
         assert os.listdir(out) == [name]
@@ -61,7 +64,7 @@ def test_so_may_weights(clip: Path, tmp_path: Path) -> None:
     name = long(".safetensors")
     given = {"model": "tiny", "steps": 2, "crop": 32, "batch": 2, "val_part": "0.5:1", "gap": 2}
     with pytest.raises(KeyboardInterrupt, match="kept in"):
-        calls.train([clip], output=out / name, on_progress=stop, **given)
+        calls.train([clip], output=out / name, watch=stop, **given)
     assert len(os.listdir(out)) == 2
     assert cloudconv.train([clip], output=out / name, **given).resumed
     assert os.listdir(out) == [name]

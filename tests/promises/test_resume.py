@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ import av
 import pytest
 
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
-from cloudconv.jobs.interp.settings import InterpResult, Progress
+from cloudconv.events import Progress
+from cloudconv.jobs.interp.settings import InterpResult
 from cloudconv.segments.store import SegmentStore, sealed
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, write_clip
+from tests.helpers.jobs import on, stop_after
 
 LOSSLESS = {"encoder": "ffv1"}
 FRAMES = 120
@@ -44,19 +46,11 @@ def interp(clip: Path, out: Path, **settings: Any) -> InterpResult:
     return calls.interpolate(clip, out, **{"factor": 2, "model": "tiny", **settings})
 
 
-def stop_after(frames: int, error: type[BaseException] = KeyboardInterrupt) -> Callable[..., None]:
-    def on_progress(progress: Progress) -> None:
-        if progress.frames_done >= frames:
-            raise error
-
-    return on_progress
-
-
 @pytest.fixture
 def stopped(made: Path, tmp_path: Path) -> Path:
     """Where ``b.mkv`` was to be made, when Ctrl-C came."""
     with pytest.raises(Interrupted, match="carries on"):
-        interp(made / "a.mkv", tmp_path / "b.mkv", on_progress=stop_after(180))
+        interp(made / "a.mkv", tmp_path / "b.mkv", watch=stop_after(180))
     assert os.listdir(tmp_path) == ["b.mkv.work"]
     return tmp_path
 
@@ -146,14 +140,14 @@ def test_finished_segments_are_not_made_again(
 ) -> None:
     done = [stopped / "b.mkv.work" / entry["file"] for entry in journal(stopped)]
     with pytest.raises(Interrupted):
-        interp(made / "a.mkv", stopped / "b.mkv", on_progress=stop_after(230))
+        interp(made / "a.mkv", stopped / "b.mkv", watch=stop_after(230))
     assert all(path.exists() for path in done)
     assert len(journal(stopped)) > len(done)
 
 
 def test_an_interrupt_before_the_first_segment_leaves_nothing(made: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt) as caught:
-        interp(made / "a.mkv", tmp_path / "b.mkv", on_progress=stop_after(3))
+        interp(made / "a.mkv", tmp_path / "b.mkv", watch=stop_after(3))
     assert not isinstance(caught.value, Interrupted)
     assert not list(tmp_path.iterdir())
 
@@ -180,7 +174,7 @@ def test_work_with_other_settings_is_thrown_away_only_when_told_so(
     stopped: Path, made: Path, changed: dict[str, Any], named: str
 ) -> None:
     kept = journal(stopped)
-    with pytest.raises(OutputError, match=f"(?s)b.mkv.work .*{named}.* --no-resume") as refused:
+    with pytest.raises(OutputError, match=f"(?s)b.mkv.work .*{named}.* `resume=False`") as refused:
         interp(made / "a.mkv", stopped / "b.mkv", **changed)
     assert "carries on" not in str(refused.value)
     assert journal(stopped) == kept
@@ -200,10 +194,10 @@ def test_work_on_another_input_is_kept(stopped: Path, made: Path, tmp_path: Path
 def test_work_with_other_weights_is_kept(
     stopped: Path, made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cloudconv.jobs.interp import video as video
+    from cloudconv.jobs.interp import output
 
     with monkeypatch.context() as patch:
-        patch.setattr(video, "weights_fingerprint", lambda _: "another hash")
+        patch.setattr(output, "weights_fingerprint", lambda _: "another hash")
         with pytest.raises(OutputError, match="another weights"):
             interp(made / "a.mkv", stopped / "b.mkv")
     assert interp(made / "a.mkv", stopped / "b.mkv").resumed
@@ -212,12 +206,12 @@ def test_work_with_other_weights_is_kept(
 def test_what_was_made_before_is_told_apart(stopped: Path, made: Path) -> None:
     """Finished frames are there from the first word on, and count for no speed."""
     seen: list[Progress] = []
-    interp(made / "a.mkv", stopped / "b.mkv", on_progress=seen.append)
-    found = {progress.frames_found for progress in seen}
+    interp(made / "a.mkv", stopped / "b.mkv", watch=on("rendering", seen.append))
+    found = {progress.resumed for progress in seen}
     assert len(found) == 1
     assert min(found) > 0
-    assert seen[0].frames_done == min(found) + 1
-    assert seen[-1].frames_done == seen[-1].frames_expected == 2 * FRAMES
+    assert seen[0].done == min(found) + 1
+    assert seen[-1].done == seen[-1].total == 2 * FRAMES
 
 
 @pytest.mark.full
@@ -276,7 +270,7 @@ def test_segments_of_another_plan_are_refused(stopped: Path, made: Path) -> None
         del entry["sum"]
     entries[1]["digest"] = entries[0]["digest"]
     path.write_bytes(b"".join(sealed(entry) + b"\n" for entry in entries))
-    with pytest.raises(OutputError, match="--no-resume"):
+    with pytest.raises(OutputError, match="`resume=False`"):
         interp(made / "a.mkv", stopped / "b.mkv")
     interp(made / "a.mkv", stopped / "b.mkv", resume=False)
     assert_same(stopped / "b.mkv", made / "whole.mkv")
@@ -339,11 +333,11 @@ def test_an_input_that_changes_meanwhile_is_noticed(made: Path, tmp_path: Path) 
     clip.write_bytes((made / "a.mkv").read_bytes())
 
     def touch(progress: Progress) -> None:
-        if progress.frames_done == 180:
+        if progress.done == 180:
             os.utime(clip, (0, 0))
 
     with pytest.raises(CloudconvError, match="changed while it was read"):
-        interp(clip, tmp_path / "b.mkv", on_progress=touch)
+        interp(clip, tmp_path / "b.mkv", watch=on("rendering", touch))
     assert not (tmp_path / "b.mkv").exists()
     assert not interp(clip, tmp_path / "b.mkv").resumed
 
@@ -352,5 +346,5 @@ def test_an_input_that_changes_meanwhile_is_noticed(made: Path, tmp_path: Path) 
 def test_what_cannot_be_joined_is_made_in_one_go(made: Path, tmp_path: Path) -> None:
     settings = {"encode": {}, "factor": 1.25, "model": "blend"}
     with pytest.raises(KeyboardInterrupt):
-        interp(made / "a.mkv", tmp_path / "b.gif", on_progress=stop_after(100), **settings)
+        interp(made / "a.mkv", tmp_path / "b.gif", watch=stop_after(100), **settings)
     assert not list(tmp_path.iterdir())

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from cloudconv.media.frame import Frame
 from cloudconv.models import fallback, registry
-from cloudconv.render.renderer import FrameTask, OuterFrame, Renderer
+from cloudconv.render.renderer import Renderer
 from tests.helpers.factory import picture
+from tests.helpers.tasks import FrameTask, render
 
 MODELS = ["cloud-best", "cloud-fast", "cloud-turbo", "rife-4.6"]
 FACTOR = 3
@@ -33,16 +34,17 @@ def made(source: list[Frame], model: str, outer: int = 2, **options: Any) -> lis
         registry.load(model),
         device=torch.device("cpu"),
         dtype=torch.float32,
-        on_warning=pytest.fail,
         **options,
     )
-    around = [OuterFrame(frame, Fraction(1)) for frame in (before, after)]
+    around = [(frame, Fraction(1)) for frame in (before, after)]
     beside = [*around[:outer], None, None][:2]
     tasks = [
-        FrameTask(left, right, Fraction(k, FACTOR), left.time, left.duration, False, *beside)
+        FrameTask(left, right, Fraction(k, FACTOR), left.time, left.duration, *beside)
         for k in range(1, FACTOR)
     ]
-    return [frame.planes()[0].float() for frame in work.render(tasks)]
+    luma = [frame.planes()[0].float() for frame in render(work, tasks)]
+    assert not work.warnings()
+    return luma
 
 
 def apart(some: list[Tensor], others: list[Tensor]) -> float:

@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cloudconv.errors import DeviceError, ModelError, SettingsError
-from cloudconv.events import Warned
 from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.models.baselines import BLEND, Blend
 from cloudconv.render import memory
 from cloudconv.render import renderer as runner
-from cloudconv.render.renderer import FrameTask, Renderer
+from cloudconv.render.renderer import Renderer
 from tests.helpers.factory import picture, planes_of
+from tests.helpers.tasks import FrameTask, render
 
 CPU = torch.device("cpu")
 LIMITED = ColorTags(1, 1, 1, 1)
@@ -47,11 +47,9 @@ def multiplied(frames: list[Frame], factor: int) -> Iterator[FrameTask]:
             yield FrameTask(frame, right, Fraction(part, factor), (k * factor + part) * step, step)
 
 
-def renderer(model: str | Interpolator = "tiny", **options: Any) -> tuple[Renderer, list[Warned]]:
-    said: list[Warned] = []
+def renderer(model: str | Interpolator = "tiny", **options: Any) -> Renderer:
     loaded = registry.load(model) if isinstance(model, str) else model
-    options = {"device": CPU, "dtype": torch.float32, "on_warning": said.append, **options}
-    return Renderer(loaded, **options), said
+    return Renderer(loaded, **{"device": CPU, "dtype": torch.float32, **options})
 
 
 def pixels(frames: Iterable[Frame]) -> list[list[Any]]:
@@ -84,21 +82,21 @@ class Hungry(Blend):
 
 def test_source_frames_pass_untouched_at_their_own_times() -> None:
     frames = clip(4)
-    work, said = renderer()
-    made = list(work.render(multiplied(frames, 3)))
+    work = renderer()
+    made = list(render(work, multiplied(frames, 3)))
     assert [frame.time for frame in made] == [Fraction(k, 72) for k in range(12)]
     assert {frame.duration for frame in made} == {Fraction(1, 72)}
     assert [frame.picture for frame in made[::3]] == [frame.picture for frame in frames]
     # The last interval has no right frame: it is held.
     assert made[10].picture is made[11].picture is frames[3].picture
     assert len({id(frame.picture) for frame in made}) == 4 + 6
-    assert said == []
+    assert work.warnings() == []
 
 
 def test_new_frames_lie_between_and_carry_the_sources_form() -> None:
     frames = clip(2)
-    work, _ = renderer("blend")
-    made = list(work.render(multiplied(frames, 4)))
+    work = renderer("blend")
+    made = list(render(work, multiplied(frames, 4)))
     assert {(f.pix_fmt, f.width, f.height, f.tags) for f in made} == {("yuv420p", 96, 64, LIMITED)}
     left, right = (planes_of(f.picture)[0].astype(float) for f in frames)
     for part in (1, 2, 3):
@@ -114,8 +112,8 @@ def test_new_frames_lie_between_and_carry_the_sources_form() -> None:
 def test_every_pixel_format_is_blended_plane_by_plane(pix_fmt: str, size: tuple[int, int]) -> None:
     width, height = size
     frames = clip(2, pix_fmt, width=width, height=height)
-    work, _ = renderer("blend")
-    middle = list(work.render(multiplied(frames, 2)))[1]
+    work = renderer("blend")
+    middle = list(render(work, multiplied(frames, 2)))[1]
     planes = [planes_of(f.picture) for f in (*frames, middle)]
     levels = 2 if "16" in pix_fmt else 1
     for left, right, made in zip(*planes, strict=True):
@@ -139,17 +137,17 @@ def test_batches_change_neither_order_nor_pictures(
         )
         for k, (a, b, t) in enumerate(wanted)
     ]
-    one = list(renderer(batch=1)[0].render(tasks))
-    many = list(renderer(batch=batch, cpu_streams=cpu_streams)[0].render(iter(tasks)))
+    one = list(render(renderer(batch=1), tasks))
+    many = list(render(renderer(batch=batch, cpu_streams=cpu_streams), iter(tasks)))
     assert [f.time for f in many] == [task.time for task in tasks]
     assert_alike(pixels(one), pixels(many), levels=1)
 
 
 def test_identical_neighbours_cost_no_inference(monkeypatch: pytest.MonkeyPatch) -> None:
     still = [replace(frame, picture=picture(0)) for frame in clip(3)]
-    work, _ = renderer()
+    work = renderer()
     monkeypatch.setattr(Interpolator, "interpolate", None)
-    made = list(work.render(multiplied(still, 4)))
+    made = list(render(work, multiplied(still, 4)))
     assert_alike(pixels(made), pixels([still[0]] * 12))
 
 
@@ -166,8 +164,8 @@ def test_each_source_frame_is_converted_once(
         return real(planes, *rest)
 
     monkeypatch.setattr(runner, "to_rgb", counted)
-    work, _ = renderer(batch=batch, cpu_streams=cpu_streams)
-    assert len(list(work.render(multiplied(clip(5), 4)))) == 20
+    work = renderer(batch=batch, cpu_streams=cpu_streams)
+    assert len(list(render(work, multiplied(clip(5), 4)))) == 20
     assert len(calls) == 5
     assert not work._seen
 
@@ -192,8 +190,8 @@ def test_frames_are_let_go_as_the_work_goes_on(batch: int) -> None:
             yield FrameTask(left, right, Fraction(1, 2), Fraction(index), Fraction(1))
             left = right
 
-    work, _ = renderer(batch=batch)
-    for _ in work.render(tasks()):
+    work = renderer(batch=batch)
+    for _ in render(work, tasks()):
         assert sum(tags() is not None for tags in made) <= batch + 3
     assert len(made) == 40
 
@@ -207,10 +205,10 @@ def test_frames_that_pass_do_not_wait_for_a_batch_to_fill() -> None:
         held = FrameTask(frames[0], None, Fraction(0), Fraction(0), Fraction(1))
         for number in range(200):
             taken += 1
-            yield held if number != 3 else replace(held, right=frames[1], timestep=Fraction(1, 2))
+            yield held if number != 3 else held._replace(right=frames[1], timestep=Fraction(1, 2))
 
-    work, _ = renderer(batch=8)
-    made = work.render(tasks())
+    work = renderer(batch=8)
+    made = render(work, tasks())
     for wanted in range(3):
         next(made)
         assert taken == wanted + 1  # nothing to wait for
@@ -229,7 +227,7 @@ def test_closing_early_closes_the_tasks() -> None:
             closed.append(True)
 
     source = tasks()
-    made = renderer()[0].render(source)
+    made = render(renderer(), source)
     next(made)
     made.close()
     assert closed == [True]
@@ -238,10 +236,10 @@ def test_closing_early_closes_the_tasks() -> None:
 def test_out_of_memory_halves_the_batch_and_says_so() -> None:
     frames = clip(4)
     model = Hungry(room=2 * 96 * 64)
-    work, said = renderer(model, batch=8)
-    made = pixels(work.render(multiplied(frames, 4)))
-    assert_alike(made, pixels(renderer("blend")[0].render(multiplied(frames, 4))))
-    assert [str(text).split(": ")[1] for text in said] == [
+    work = renderer(model, batch=8)
+    made = pixels(render(work, multiplied(frames, 4)))
+    assert_alike(made, pixels(render(renderer("blend"), multiplied(frames, 4))))
+    assert [str(text).split(": ")[1] for text in work.warnings()] == [
         "the batch is now 4.",
         "the batch is now 2.",
     ]
@@ -269,14 +267,14 @@ class Pool(Blend):
 def test_what_failed_holds_nothing_while_it_is_tried_again(cpu_streams: int) -> None:
     frames = clip(8)
     model = Pool(2)
-    work, said = renderer(model, batch=4, cpu_streams=cpu_streams)
+    work = renderer(model, batch=4, cpu_streams=cpu_streams)
     gc.disable()  # nor may it need the collector
     try:
-        made = pixels(work.render(multiplied(frames, 4)))
+        made = pixels(render(work, multiplied(frames, 4)))
     finally:
         gc.enable()
-    assert_alike(made, pixels(renderer("blend")[0].render(multiplied(frames, 4))))
-    assert [str(text).split(": ")[1] for text in said] == ["the batch is now 2."]
+    assert_alike(made, pixels(render(renderer("blend"), multiplied(frames, 4))))
+    assert [str(text).split(": ")[1] for text in work.warnings()] == ["the batch is now 2."]
     assert not any(taken() is not None for taken in model.taken)
 
 
@@ -285,8 +283,8 @@ def test_no_model_outlives_its_use() -> None:
     left = weakref.ref(model)
     gc.disable()
     try:
-        work, _ = renderer(model, batch=4)
-        assert len(list(work.render(multiplied(clip(4), 4)))) == 16
+        work = renderer(model, batch=4)
+        assert len(list(render(work, multiplied(clip(4), 4)))) == 16
         del work, model
         assert left() is None
     finally:
@@ -296,10 +294,10 @@ def test_no_model_outlives_its_use() -> None:
 def test_every_batch_has_the_planned_size_where_another_costs_memory() -> None:
     frames = clip(4)
     model = Hungry(room=10**9)
-    work, _ = renderer(model, batch=4)
+    work = renderer(model, batch=4)
     work._fills = True
-    made = pixels(work.render(multiplied(frames, 3)))
-    assert_alike(made, pixels(renderer("blend")[0].render(multiplied(frames, 3))))
+    made = pixels(render(work, multiplied(frames, 3)))
+    assert_alike(made, pixels(render(renderer("blend"), multiplied(frames, 3))))
     assert {shape[0] for shape in model.sizes} == {4}
 
 
@@ -307,26 +305,27 @@ def test_streams_that_do_not_fit_beside_each_other_give_way() -> None:
     frames = clip(6)
     threads = torch.get_num_threads()
     model = Hungry(room=2 * 96 * 64)
-    work, said = renderer(model, batch=4, cpu_streams=3)
-    made = pixels(work.render(multiplied(frames, 4)))
-    assert_alike(made, pixels(renderer("blend")[0].render(multiplied(frames, 4))))
-    assert [str(text).split(": ")[1] for text in said] == ["the batch is now 2."]
+    work = renderer(model, batch=4, cpu_streams=3)
+    made = pixels(render(work, multiplied(frames, 4)))
+    assert_alike(made, pixels(render(renderer("blend"), multiplied(frames, 4))))
+    assert [str(text).split(": ")[1] for text in work.warnings()] == ["the batch is now 2."]
     assert torch.get_num_threads() == threads
 
 
 def test_no_more_streams_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = renderer(cpu_streams=1)[0].plan(640, 480)
+    one = renderer(cpu_streams=1).plan(640, 480)
     assert one.cpu_streams == 1
     monkeypatch.setattr(memory, "free_memory", lambda device: int(one.memory_bytes * 2.5 / 0.6))
-    assert renderer(cpu_streams=4)[0].plan(640, 480).cpu_streams == 2
+    assert renderer(cpu_streams=4).plan(640, 480).cpu_streams == 2
 
 
 def test_out_of_memory_at_one_frame_falls_back_to_tiles() -> None:
     frames = clip(3, width=480, height=200)
     model = Hungry(room=130 * 130)
-    work, said = renderer(model, batch=2)
-    made = pixels(work.render(multiplied(frames, 2)))
-    assert_alike(made, pixels(renderer("blend")[0].render(multiplied(frames, 2))))
+    work = renderer(model, batch=2)
+    made = pixels(render(work, multiplied(frames, 2)))
+    assert_alike(made, pixels(render(renderer("blend"), multiplied(frames, 2))))
+    said = work.warnings()
     assert len(said) == 3
     assert "batch is now 1" in str(said[0])
     assert "tiles of 240 pixels" in str(said[1])
@@ -334,24 +333,27 @@ def test_out_of_memory_at_one_frame_falls_back_to_tiles() -> None:
 
 
 def test_memory_too_small_for_the_smallest_tile_is_an_error() -> None:
-    work, said = renderer(Hungry(room=10), batch=2)
+    work = renderer(Hungry(room=10), batch=2)
     with pytest.raises(DeviceError, match="smallest tiles do not fit"):
-        list(work.render(multiplied(clip(3), 2)))
+        list(render(work, multiplied(clip(3), 2)))
+    said = work.warnings()
     assert len(said) == 2
 
 
 def test_without_tiles_memory_too_small_is_an_error_that_names_them() -> None:
-    work, _ = renderer(Hungry(room=64 * 64), tile="off")
+    work = renderer(Hungry(room=64 * 64), tile="off")
     with pytest.raises(DeviceError, match="tile='auto'"):
-        list(work.render(multiplied(clip(3), 2)))
+        list(render(work, multiplied(clip(3), 2)))
 
 
 def test_other_failures_are_not_taken_for_memory() -> None:
-    work, said = renderer()
+    work = renderer()
     broken = replace(clip(1)[0], picture=picture(0, 48, 32))
     with pytest.raises((RuntimeError, ValueError)):
-        list(work.render([FrameTask(clip(1)[0], broken, Fraction(1, 2), Fraction(0), Fraction(1))]))
-    assert said == []
+        list(
+            render(work, [FrameTask(clip(1)[0], broken, Fraction(1, 2), Fraction(0), Fraction(1))])
+        )
+    assert work.warnings() == []
 
 
 def test_little_free_memory_means_tiles_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,9 +361,10 @@ def test_little_free_memory_means_tiles_from_the_start(monkeypatch: pytest.Monke
     monkeypatch.setattr(memory, "free_memory", lambda device: 55 * 2**20)
     model = Hungry(room=640 * 480)
     model.spec = replace(model.spec, bytes_per_pixel=400)
-    work, said = renderer(model)
-    made = pixels(work.render(multiplied(frames, 3)))
-    assert_alike(made, pixels(renderer("blend")[0].render(multiplied(frames, 3))))
+    work = renderer(model)
+    made = pixels(render(work, multiplied(frames, 3)))
+    assert_alike(made, pixels(render(renderer("blend"), multiplied(frames, 3))))
+    said = work.warnings()
     assert len(said) == 1
     assert "640x480" in str(said[0])
     assert "tiles of" in str(said[0])
@@ -370,9 +373,9 @@ def test_little_free_memory_means_tiles_from_the_start(monkeypatch: pytest.Monke
 
 def test_tiles_that_were_asked_for_need_no_warning() -> None:
     model = Hungry(room=10**9)
-    work, said = renderer(model, tile=64)
-    list(work.render(multiplied(clip(2, width=200, height=100), 2)))
-    assert said == []
+    work = renderer(model, tile=64)
+    list(render(work, multiplied(clip(2, width=200, height=100), 2)))
+    assert work.warnings() == []
     assert max(max(shape[2:]) for shape in model.sizes) <= 64
 
 
@@ -389,8 +392,8 @@ def test_impossible_settings_are_refused_at_once(
 
 def test_the_default_model_runs_through_it() -> None:
     frames = clip(2)
-    work, _ = renderer("rife-4.6")
-    middle = planes_of(list(work.render(multiplied(frames, 2)))[1].picture)[0]
+    work = renderer("rife-4.6")
+    middle = planes_of(list(render(work, multiplied(frames, 2)))[1].picture)[0]
     # Halfway: the texture moved by one pixel, not a double image of both.
     truth = np.roll(planes_of(frames[0].picture)[0], 1, axis=1)[8:-8, 8:-8]
     assert np.abs(middle[8:-8, 8:-8].astype(int) - truth).mean() < 1

@@ -7,9 +7,9 @@ from fractions import Fraction as F
 import pytest
 
 from cloudconv.media.frame import Frame
-from cloudconv.render.renderer import FrameTask, OuterFrame
-from cloudconv.schedule.frames import Counts, Request, schedule
-from cloudconv.timeline import Multiply, Resample
+from cloudconv.media.pictures import Pictures
+from cloudconv.schedule.frames import Request, schedule
+from cloudconv.timeline import FramePlan, Multiply, Neighbour, Resample
 from tests.helpers.factory import picture
 
 
@@ -18,7 +18,7 @@ def frames(times: list[F], pictures: list[int] | None = None) -> list[Frame]:
     return [Frame(picture(k), time, F(1, 25)) for k, time in zip(shown, times, strict=True)]
 
 
-def tasks(given: list[Frame], *, context: int = 4, **options: object) -> list[FrameTask]:
+def tasks(given: list[Frame], *, context: int = 4, **options: object) -> list[FramePlan]:
     asked = {
         "rate": Multiply(2),
         "scene_cut": "off",
@@ -27,15 +27,15 @@ def tasks(given: list[Frame], *, context: int = 4, **options: object) -> list[Fr
         "stretch": F(1),
     }
     request = Request(name="it", context=context, **(asked | options))  # type: ignore[arg-type]
-    return list(schedule(given, request, Counts()))
+    return list(schedule(given, request, Pictures()))
 
 
-def new(given: list[FrameTask]) -> list[FrameTask]:
+def new(given: list[FramePlan]) -> list[FramePlan]:
     return [task for task in given if task.right is not None and task.timestep]
 
 
-def time_of(outer: OuterFrame | None) -> F | None:
-    return None if outer is None else outer.frame.time
+def time_of(outer: Neighbour | None) -> F | None:
+    return None if outer is None else outer.time
 
 
 EVEN = [F(k, 25) for k in range(12)]
@@ -47,8 +47,7 @@ def test_looking_further_changes_no_time(rate: Multiply | Resample, loop: bool) 
     clip = frames(EVEN)
     two, four = (tasks(clip, context=n, rate=rate, loop=loop) for n in (2, 4))
     what = [
-        [(t.left.time, t.right and t.right.time, t.timestep, t.time, t.duration) for t in each]
-        for each in (two, four)
+        [(t.left, t.right, t.timestep, t.time, t.duration) for t in each] for each in (two, four)
     ]
     assert what[0] == what[1]
     assert all(task.before is task.after is None for task in two)
@@ -58,7 +57,7 @@ def test_the_neighbours_of_a_pair_are_seen() -> None:
     for task in new(tasks(frames(EVEN))):
         gap = F(1, 25)
         assert task.right is not None
-        wanted = task.left.time - gap, task.right.time + gap
+        wanted = task.left - gap, task.right + gap
         assert time_of(task.before) == (wanted[0] if wanted[0] >= 0 else None)
         assert time_of(task.after) == (wanted[1] if wanted[1] <= EVEN[-1] else None)
         assert all(outer is None or outer.reach == 1 for outer in (task.before, task.after))
@@ -67,7 +66,7 @@ def test_the_neighbours_of_a_pair_are_seen() -> None:
 def test_nothing_is_seen_across_a_cut() -> None:
     scenes = [int(k >= 12) for k in range(24)]
     clip = [Frame(picture(k, scene=s), F(k, 24), F(1, 24)) for k, s in enumerate(scenes)]
-    by_left = {task.left.time: task for task in new(tasks(clip, scene_cut="auto"))}
+    by_left = {task.left: task for task in new(tasks(clip, scene_cut="auto"))}
     assert F(11, 24) not in by_left
     assert time_of(by_left[F(10, 24)].before) == F(9, 24)
     assert by_left[F(10, 24)].after is None
@@ -77,7 +76,7 @@ def test_nothing_is_seen_across_a_cut() -> None:
 
 def test_a_repeat_tells_nothing_of_motion() -> None:
     shown = [0, 1, 2, 3, 3, 4, 5, 6, 7, 8, 9, 10]
-    by_left = {task.left.time: task for task in new(tasks(frames(EVEN, shown)))}
+    by_left = {task.left: task for task in new(tasks(frames(EVEN, shown)))}
     assert F(3, 25) not in by_left  # held
     assert time_of(by_left[F(2, 25)].before) == F(1, 25)
     assert by_left[F(2, 25)].after is None
@@ -87,7 +86,7 @@ def test_a_repeat_tells_nothing_of_motion() -> None:
 
 def test_distances_are_told_and_far_ones_left_out() -> None:
     times = [F(k, 100) for k in (0, 4, 8, 14, 18, 40, 44, 48)]
-    by_left = {task.left.time: task for task in new(tasks(frames(times)))}
+    by_left = {task.left: task for task in new(tasks(frames(times)))}
     pair = by_left[F(8, 100)]
     assert pair.before is not None
     assert pair.after is not None

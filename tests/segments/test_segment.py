@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+from dataclasses import replace
 from fractions import Fraction as F
 
 import pytest
@@ -13,12 +14,13 @@ from hypothesis import strategies as st
 from cloudconv.segments.segment import (
     MAX_FRAMES,
     MAX_SOURCE_FRAMES,
-    PlannedFrame,
-    Segment,
+    SegmentPlan,
     Splitter,
+    split,
 )
+from cloudconv.timeline import FramePlan
 
-Plan = list[tuple[PlannedFrame, bool]]
+Plan = list[tuple[FramePlan, bool]]
 
 
 @st.composite
@@ -33,14 +35,14 @@ def plans(draw: st.DrawFn) -> Plan:
     for left, (count, cut) in enumerate(sources):
         for part in range(count):
             right = None if part == 0 else (left + 1) * base
-            frame = PlannedFrame(
+            frame = FramePlan(
                 left * base, right, F(part, count), (left + F(part, count)) * base, base / count
             )
             plan.append((frame, cut and part == 0 and left > 0))
     return plan
 
 
-def segments_of(plan: Plan) -> list[Segment]:
+def segments_of(plan: Plan) -> list[SegmentPlan]:
     splitter = Splitter()
     made = [splitter.push(frame, cut=cut) for frame, cut in plan]
     return [segment for segment in [*made, splitter.finish()] if segment is not None]
@@ -91,16 +93,28 @@ def test_the_digest_tells_plans_apart(plan: Plan, data: st.DataObject) -> None:
     frames = list(segment.frames)
     index = data.draw(st.integers(0, len(frames) - 1))
     old = frames[index]
-    frames[index] = PlannedFrame(old.left, old.right, old.timestep, old.time + 1, old.duration)
-    assert Segment(segment.number, tuple(frames)).digest != segment.digest
-    assert Segment(segment.number + 1, segment.frames).digest != segment.digest
+    frames[index] = FramePlan(old.left, old.right, old.timestep, old.time + 1, old.duration)
+    assert SegmentPlan(segment.number, tuple(frames)).digest != segment.digest
+    assert SegmentPlan(segment.number + 1, segment.frames).digest != segment.digest
 
 
 def test_the_first_segments_are_short() -> None:
-    frames = [PlannedFrame(F(k), None, F(0), F(k), F(1)) for k in range(300)]
+    frames = [FramePlan(F(k), None, F(0), F(k), F(1)) for k in range(300)]
     lengths = [len(segment.frames) for segment in segments_of([(frame, False) for frame in frames])]
     assert lengths == [8, 16, 32, 64, 64, 64, 52]
 
 
 def test_nothing_makes_no_segment() -> None:
     assert Splitter().finish() is None
+
+
+@given(plans())
+@settings(max_examples=40)
+def test_frames_come_segment_by_segment_as_they_are_planned(plan: Plan) -> None:
+    frames = [replace(frame, opens_scene=cut) for frame, cut in plan]
+    parts = []
+    for segment in split(iter(frames)):
+        assert segment.plan is None
+        assert list(segment) == list(segment.plan.frames)
+        parts.append(segment.plan)
+    assert parts == segments_of([(frame, frame.opens_scene) for frame in frames])

@@ -21,17 +21,20 @@ from cloudconv.errors import (
     SettingsError,
     UnfitInputError,
 )
+from cloudconv.media.pictures import Pictures, Sources
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
-from cloudconv.segments.plan import RenderPlan, SegmentTask
-from cloudconv.segments.render import decoded
-from cloudconv.segments.segment import PlannedFrame, Segment
+from cloudconv.segments.plan import RenderPlan
+from cloudconv.segments.reader import decode
+from cloudconv.segments.segment import SegmentPlan
 from cloudconv.settings import InterpSettings
+from cloudconv.timeline import FramePlan
 from cloudconv.workers.events import Report
 from cloudconv.workers.pool import WorkerConfig, cores, environments, parse_workers
-from cloudconv.workers.processes import run_in_processes
+from cloudconv.workers.processes import Processes
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, read_planes, write_clip
+from tests.helpers.jobs import stop_after
 from tests.helpers.workers import Sees, numbered
 
 LOSSLESS = {"encoder": "ffv1"}
@@ -71,12 +74,8 @@ def test_two_processes_make_the_same_frames(
 
 @pytest.mark.full
 def test_one_engine_carries_on_where_another_stopped(clip: Path, tmp_path: Path) -> None:
-    def stop(progress: Any) -> None:
-        if progress.frames_done > 150:
-            raise KeyboardInterrupt
-
     with pytest.raises(Interrupted, match="carries on"):
-        interp(clip, tmp_path / "b.mkv", workers="local:2", on_progress=stop)
+        interp(clip, tmp_path / "b.mkv", workers="local:2", watch=stop_after(151))
     assert interp(clip, tmp_path / "b.mkv").resumed
     interp(clip, tmp_path / "whole.mkv")
     assert_same_frames(tmp_path / "b.mkv", tmp_path / "whole.mkv")
@@ -84,7 +83,8 @@ def test_one_engine_carries_on_where_another_stopped(clip: Path, tmp_path: Path)
 
 def test_a_worker_has_its_environment_before_anything_else() -> None:
     names = [{"CUDA_VISIBLE_DEVICES": "GPU-7f"}, {"CUDA_VISIBLE_DEVICES": "3"}]
-    events = list(run_in_processes(Sees(), numbered(4), names))
+    with Processes(Sees(), names) as processes:
+        events = list(processes.run(numbered(4)))
     seen = {event.message for event in events if isinstance(event, Report)}
     assert seen == {("GPU-7f", False), ("3", False)}
 
@@ -94,10 +94,10 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
         "import os, sys\n"
-        "from cloudconv.workers.processes import run_in_processes\n"
+        "from cloudconv.workers.processes import Processes\n"
         "from tests.helpers.workers import Waits, numbered\n"
         "if __name__ == '__main__':\n"
-        "    for event in run_in_processes(Waits(), numbered(1), [{}]):\n"
+        "    for event in Processes(Waits(), [{}]).run(numbered(1)):\n"
         "        os.write(1, b'%d' % event.message)\n"
         "        os.kill(os.getpid(), 9)\n"
     )
@@ -192,9 +192,14 @@ def plan_of(info: Any, **changes: Any) -> RenderPlan:
     )  # type: ignore[arg-type]
 
 
-def segment_of(lefts: list[F], rights: list[F | None]) -> Segment:
+def segment_of(lefts: list[F], rights: list[F | None]) -> SegmentPlan:
     pairs = zip(lefts, rights, strict=True)
-    return Segment(0, tuple(PlannedFrame(a, b, F(1, 2), a, F(1, 48)) for a, b in pairs))
+    return SegmentPlan(0, tuple(FramePlan(a, b, F(1, 2), a, F(1, 48)) for a, b in pairs))
+
+
+def sources_of(plan: RenderPlan, segment: SegmentPlan) -> list[Sources]:
+    pictures = Pictures()
+    return [pictures.take(frame) for frame in decode(plan, segment, pictures)]
 
 
 def test_workers_decode_as_the_planner_does(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +213,7 @@ def test_workers_decode_as_the_planner_does(clip: Path, monkeypatch: pytest.Monk
     info = probe(clip)
     for nvdec in (False, True):
         plan = plan_of(info, nvdec=nvdec)
-        assert len(list(decoded([SegmentTask(plan, segment_of([F(0)], [None]))]))) == 1
+        assert len(sources_of(plan, segment_of([F(0)], [None]))) == 1
     assert asked == [None, 0]
 
 
@@ -222,9 +227,7 @@ def test_a_segment_finds_its_frames_anywhere(tmp_path: Path, suffix: str) -> Non
     planes = read_planes(path)
     for first in (0, 1, 11, 13, 38):
         segment = segment_of([times[first], times[first]], [times[first + 1], times[0]])
-        first_task, last_task = decoded([SegmentTask(plan, segment)])
-        assert (first_task.completes, last_task.completes) == (None, segment)
-        one, other = first_task.task, last_task.task
+        one, other = sources_of(plan, segment)
         for frame, number in ((one.left, first), (one.right, first + 1), (other.right, 0)):
             for a, b in zip(frame.planes(), planes[number], strict=True):
                 np.testing.assert_array_equal(a.numpy(), b)
@@ -236,8 +239,7 @@ def test_fields_are_made_whole_alike_anywhere(tmp_path: Path) -> None:
     whole = list(Source(path, deinterlace=True).frames())
     for first in (10, 15):
         segment = segment_of([F(first, 25)], [F(first + 1, 25)])
-        (planned,) = decoded([SegmentTask(plan, segment)])
-        one = planned.task
+        (one,) = sources_of(plan, segment)
         assert one.left.same_picture(whole[first])
         assert one.right.same_picture(whole[first + 1])
 
@@ -254,4 +256,4 @@ def test_a_frame_that_is_gone_is_said(
     clip: Path, lefts: list[F], rights: list[F | None], at: str
 ) -> None:
     with pytest.raises(UnfitInputError, match=rf"no frame at {at} s any more"):
-        list(decoded([SegmentTask(plan_of(probe(clip)), segment_of(lefts, rights))]))
+        sources_of(plan_of(probe(clip)), segment_of(lefts, rights))

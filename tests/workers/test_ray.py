@@ -18,19 +18,21 @@ from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
 from cloudconv.media.read.probe import probe
 from cloudconv.media.write.packets import read_times as packet_times
-from cloudconv.segments.plan import RenderPlan, SegmentTask
-from cloudconv.segments.segment import PlannedFrame, Segment
+from cloudconv.segments.plan import RenderPlan
+from cloudconv.segments.segment import SegmentPlan
 from cloudconv.segments.store import token_of
 from cloudconv.settings import EncodeSettings
+from cloudconv.timeline import FramePlan
 from cloudconv.workers import pool
 from cloudconv.workers import ray as ray_workers
 from cloudconv.workers.events import Done, Failed, Report
 from cloudconv.workers.pool import WorkerConfig, parse_workers, run, settle
 from cloudconv.workers.ray import Cluster
 from cloudconv.workers.remote import RemoteFile, forget
-from cloudconv.workers.segments import SegmentResult, SegmentWork
+from cloudconv.workers.segments import SegmentResult, SegmentTask, SegmentWork
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, read_times, write_clip
+from tests.helpers.jobs import finish, stop_after
 from tests.helpers.workers import Reads, numbered
 
 LOSSLESS = EncodeSettings(encoder="ffv1")
@@ -85,14 +87,15 @@ def task(tmp_path: Path) -> SegmentTask:
     made = []
     for k in range(6):
         left, right = F(k // 2, 25), None if k % 2 == 0 else F(k // 2 + 1, 25)
-        made.append(PlannedFrame(left, right, F(k % 2, 2), F(k, 50), F(1, 50)))
-    return SegmentTask(plan, Segment(3, tuple(made)))
+        made.append(FramePlan(left, right, F(k % 2, 2), F(k, 50), F(1, 50)))
+    return plan, SegmentPlan(3, tuple(made))
 
 
 def rendered(task: SegmentTask) -> SegmentResult:
     """What a worker makes of a single segment, having told of each frame."""
     *reports, done = run(WorkerConfig(), SegmentWork(), iter([task]))
-    assert [report.message for report in reports if isinstance(report, Report)] == [*range(1, 7)]
+    told = [report.message.done for report in reports if isinstance(report, Report)]
+    assert told == [*range(1, 7)]
     assert isinstance(done, Done)
     assert done.task is task
     result: SegmentResult = done.result
@@ -103,21 +106,21 @@ def test_a_machine_that_sees_the_store_writes_there(task: SegmentTask) -> None:
     result = rendered(task)
     assert result.data == b""
     assert result.summary.packets == 6
-    file = result.file_in(task.plan.folder)
-    assert file == task.plan.folder / result.name
+    file = result.file_in(task[0].folder)
+    assert file == task[0].folder / result.name
     assert sorted(packet_times(file)) == list(range(6))
 
 
 def test_a_machine_without_the_store_sends_the_packets(task: SegmentTask) -> None:
     near = rendered(task)
-    (task.plan.folder / "plan.json").write_text("the plan of another job")
-    held = set(os.listdir(task.plan.folder))
+    (task[0].folder / "plan.json").write_text("the plan of another job")
+    held = set(os.listdir(task[0].folder))
     far = rendered(task)
     assert (far.name, far.summary) == ("", near.summary)
-    assert set(os.listdir(task.plan.folder)) == held
-    data = near.file_in(task.plan.folder).read_bytes()
+    assert set(os.listdir(task[0].folder)) == held
+    data = near.file_in(task[0].folder).read_bytes()
     assert far.data == data
-    assert far.file_in(task.plan.folder).read_bytes() == data
+    assert far.file_in(task[0].folder).read_bytes() == data
 
 
 def test_a_machine_without_a_file_gets_it(tmp_path: Path) -> None:
@@ -250,12 +253,8 @@ def test_a_cluster_makes_the_same_frames_and_carries_on(clip: Path, tmp_path: Pa
     assert (result.resumed, result.output_frames) == (False, 400)
     assert_same_frames(tmp_path / "b.mkv", clip.with_name("whole.mkv"))
 
-    def stop(progress: Any) -> None:
-        if progress.frames_done > 150:
-            raise KeyboardInterrupt
-
     with pytest.raises(Interrupted, match="carries on"):
-        interp(clip, tmp_path / "c.mkv", workers="ray", on_progress=stop)
+        interp(clip, tmp_path / "c.mkv", workers="ray", watch=stop_after(151))
     assert interp(clip, tmp_path / "c.mkv").resumed
     assert_same_frames(tmp_path / "c.mkv", clip.with_name("whole.mkv"))
     assert sorted(os.listdir(tmp_path)) == ["b.mkv", "c.mkv"]
@@ -271,8 +270,7 @@ def test_a_cluster_renders_many_videos_and_compares(clip: Path, tmp_path: Path) 
     asked: dict[str, Any] = {"model": "tiny", "encoder": "ffv1", "threads": 1, "workers": "ray"}
     common = InterpSettings(input=clip, factor=F(2), **asked)
     every = batch.each_input(common, [str(clip), str(broken), str(short)], tmp_path / "made")
-    came: dict[int, batch.InputOutcome] = {}
-    batch.run(every, came.__setitem__)
+    came = finish(batch.run(every))
     assert [type(came[k]) for k in range(3)] == [InterpResult, InputError, InterpResult]
     interp(clip, tmp_path / "alone.mp4")
     assert_same_frames(tmp_path / "made" / "a_x2.mp4", tmp_path / "alone.mp4")

@@ -31,12 +31,11 @@ from cloudconv.jobs.compare.settings import MINTERPOLATE, CompareJob
 from cloudconv.media.filters import minterpolate
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
+from cloudconv.media.pictures import Pictures
 from cloudconv.models import registry
 from cloudconv.render.device import choose_device, choose_precision
-from cloudconv.render.renderer import FrameTask, Renderer
-from cloudconv.schedule.frames import outer_frame
-
-Warn = Callable[[Warned], None]
+from cloudconv.render.renderer import Renderer
+from cloudconv.schedule.frames import beside
 
 
 class Method(Protocol):
@@ -60,8 +59,9 @@ class Method(Protocol):
 class _Interpolator:
     """A registered interpolator, through the very renderer that ``interp`` uses."""
 
-    def __init__(self, model: str, settings: CompareJob, warn: Warn) -> None:
-        self._renderer = renderer_of(model, settings, warn)
+    def __init__(self, model: str, settings: CompareJob) -> None:
+        self._renderer = renderer_of(model, settings)
+        self.warnings = self._renderer.warnings
         self.spent: list[tuple[float, int]] = []
 
     def make(self, sample: Sample, context: Tensor) -> Iterator[ShownFrame]:
@@ -71,11 +71,12 @@ class _Interpolator:
         before, after = (
             None
             if other is None or other.frame is None
-            else outer_frame(other.frame, abs(other.shows - near.time), span)
+            else beside(other.frame, abs(other.shows - near.time), span)
             for other, near in zip(sample.outer, (left, right), strict=True)
         )
-        tasks = [
-            FrameTask(
+        pictures = Pictures()
+        plans = [
+            pictures.plan(
                 left,
                 right,
                 (true.time - left.time) / span,
@@ -86,7 +87,7 @@ class _Interpolator:
             )
             for true in (sample.frames[k] for k in sample.scored)
         ]
-        made = list(self._renderer.render(tasks))
+        made = list(self._renderer.render(plans, pictures))
         self.spent = [(time.perf_counter() - began, len(made))]
         for frame in made:
             yield ShownFrame(as_rgb(frame), frame)
@@ -177,7 +178,7 @@ def _usual_rate(clip: Clip) -> Fraction:
     return 1 / gaps.most_common(1)[0][0]
 
 
-def renderer_of(model: str, settings: CompareJob, warn: Warn) -> Renderer:
+def renderer_of(model: str, settings: CompareJob) -> Renderer:
     """An interpolator as the settings want it."""
     spec = registry.spec(model, "interpolate")
     device = choose_device(settings.device)
@@ -191,16 +192,15 @@ def renderer_of(model: str, settings: CompareJob, warn: Warn) -> Renderer:
         scale=settings.scale if spec.scale_option else 1.0,
         fallback=settings.fallback == "blend",
         exact=partial(registry.load, model, device) if settings.precision == "auto" else None,
-        on_warning=warn,
     )
 
 
-def _method(model: str, settings: CompareJob, info: MediaInfo, warn: Warn) -> Method:
+def _method(model: str, settings: CompareJob, info: MediaInfo) -> Method:
     if settings.horizon is not None:
         return _Predictor(model, settings)
     if model == MINTERPOLATE:
         return _Minterpolate(settings, info)
-    return _Interpolator(model, settings, warn)
+    return _Interpolator(model, settings)
 
 
 class Scorer:
@@ -210,17 +210,19 @@ class Scorer:
         models: for each method's name the model that it is, or ``minterpolate``.
         settings: of the comparison.
         info: of the clip.
-        warn: told what the renderers say.
     """
 
-    def __init__(
-        self, models: Mapping[str, str], settings: CompareJob, info: MediaInfo, warn: Warn
-    ) -> None:
+    def __init__(self, models: Mapping[str, str], settings: CompareJob, info: MediaInfo) -> None:
         self._ahead = settings.horizon is not None
         self._with_images = settings.report is not None
         self._wanted = settings.wanted
-        self._methods = {name: _method(m, settings, info, warn) for name, m in models.items()}
+        self._methods = {name: _method(m, settings, info) for name, m in models.items()}
         self._meters = {name: Meter(settings.wanted, info.timing.rate) for name in models}
+
+    def warnings(self) -> list[Warned]:
+        """Return what is new of what the renderers warn of."""
+        made = (each for each in self._methods.values() if isinstance(each, _Interpolator))
+        return [warned for method in made for warned in method.warnings()]
 
     def score(self, sample: Sample) -> SampleScores:
         """What comes of the next sample, with its frames; none is scored in the last one."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,8 +17,8 @@ from typing import Any
 
 from cloudconv import metrics
 from cloudconv.errors import InputError
-from cloudconv.events import Warned
-from cloudconv.jobs.compare.methods import Warn, renderer_of
+from cloudconv.events import Event, Finished, Job, Progress, Warned, Warnings
+from cloudconv.jobs.compare.methods import renderer_of
 from cloudconv.jobs.compare.report import Reporter, pages_in
 from cloudconv.jobs.compare.samples import Clip, Sample, Sampler, SampleScores
 from cloudconv.jobs.compare.scores import (
@@ -36,10 +36,9 @@ from cloudconv.jobs.compare.settings import (
     MINTERPOLATE,
     CompareJob,
     CompareResult,
-    OnProgress,
 )
 from cloudconv.jobs.compare.work import score_all
-from cloudconv.jobs.interp.adapt import WEIGHTS, AdaptPlan, OnAdapting, adapt, check, save
+from cloudconv.jobs.interp.adapt import WEIGHTS, AdaptPlan, adapt, check, save
 from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.input.info import MediaInfo
@@ -54,74 +53,63 @@ from cloudconv.workers.pool import parse_workers, settle
 __all__ = ["CompareResult", "CompareSettings", "run"]
 
 
-def run(
-    asked: CompareSettings,
-    on_progress: OnProgress | None = None,
-    on_adapting: OnAdapting | None = None,
-) -> CompareResult:
-    """Score every method on ``asked.input``; ``on_progress`` gets (frames read, in all).
+def run(asked: CompareSettings) -> Job:
+    """Score every method on ``asked.input``.
 
-    ``on_adapting`` gets the seconds that adapting has taken, and those that it is given.
+    Yields:
+        Warnings and progress, in source frames, and in the end a :class:`CompareResult`.
 
-    Raises :class:`~cloudconv.errors.CloudconvError`; then there is no report, or the one that was
-    there is as it was.
+    Raises:
+        CloudconvError: then there is no report, or the one that was there is as it was.
     """
     settings = CompareJob.of(asked)
     set_threads(settings.threads)
     info = probe(settings.input, exact(settings.input_fps))
     pages = [] if settings.report is None else pages_in(Path(settings.report))
     check_outputs(settings, [*pages, settings.saved_model], [info.path])
-    began = time.monotonic()
-    warnings: dict[Warned, None] = dict.fromkeys(info.warnings)
+    began, warnings = time.monotonic(), Warnings()
+    yield from warnings.new(info.warnings)
     with ExitStack() as stack:
         clip = Clip(settings, info)
         sampler = Sampler(settings, clip)
         reporter = None
         if settings.report is not None:
             reporter = stack.enter_context(Reporter(Path(settings.report), info, settings))
-
-        def warn(warned: Warned) -> None:
-            warnings.setdefault(warned)
-
-        settings, plan = stack.enter_context(_adapted(settings, info, on_adapting, warn))
-        if plan is not None:
+        if settings.adapt is not None:
+            folder = stack.enter_context(TemporaryDirectory(prefix="cloudconv-"))
+            plan = _adapt_plan(settings, info)
+            settings = yield from _adapted(settings, plan, Path(folder), warnings)
             sampler.keep_to_held(plan)
         table = _Table(settings, clip, sampler.context)
         source = stack.enter_context(clip.source())
         samples = sampler.samples(clip.frames(source))
-        with closing(score_all(settings, info, samples, warn)) as scored:
-            for sample, scores in scored:
-                rows = table.add(sample, scores)
-                for images in scores.images if reporter is not None else ():
-                    assert reporter is not None
-                    reporter.add(images, None if images.number is None else rows[images.number])
-                if on_progress is not None:
-                    on_progress(min(sample.read, clip.frames_expected), clip.frames_expected)
-        warnings |= dict.fromkeys(source.warnings)
+        for each in stack.enter_context(closing(score_all(settings, info, samples))):
+            if isinstance(each, Warned):
+                yield from warnings.new([each])
+                continue
+            sample, scores = each
+            rows = table.add(sample, scores)
+            for images in scores.images if reporter is not None else ():
+                assert reporter is not None
+                reporter.add(images, None if images.number is None else rows[images.number])
+            total = clip.frames_expected
+            yield Progress("scoring", min(sample.read, total), total)
+        yield from warnings.new([*source.warnings, *table.warnings()])
         check_unchanged(info)
-        result = table.result(warnings, began)
+        result = table.result(warnings.said, began)
         if reporter is not None:
             reporter.finish(table.report(result), result.as_json())
-    return result
+    yield Finished(result)
 
 
-@contextmanager
-def _adapted(
-    settings: CompareJob, info: MediaInfo, on_adapting: OnAdapting | None, warn: Warn
-) -> Iterator[tuple[CompareJob, AdaptPlan | None]]:
-    """Adapt the first model, if that is asked for; within, its weights are there.
-
-    Yields:
-        The settings with those weights, and the plan, which knows what was held back.
-    """
+def _adapt_plan(settings: CompareJob, info: MediaInfo) -> AdaptPlan:
+    """Return how the first model is adapted, and what is held back."""
     minutes, model = settings.adapt, settings.judged
-    if minutes is None:
-        yield settings, None
-        return
+    assert minutes is not None
     check(minutes, model, settings.saved_model, overwrite=settings.overwrite)
     _, device, _ = settle(parse_workers(settings.workers, settings.device), settings.device)
     own = replace(settings, device=str(device))
-    plan = AdaptPlan(
+    return AdaptPlan(
         info=info,
         model=model,
         minutes=minutes,
@@ -130,16 +118,20 @@ def _adapted(
         device=device,
         dtype=choose_precision(settings.precision, device, registry.spec(model, "interpolate")),
         threads=settings.threads,
-        renderer=lambda name: renderer_of(name, own, warn),
+        renderer=lambda name: renderer_of(name, own),
     )
-    with TemporaryDirectory(prefix="cloudconv-") as name:
-        folder = Path(name)
-        _, result = adapt(plan, folder, on_adapting=on_adapting, on_warning=warn)
-        save(folder, settings.saved_model, overwrite=settings.overwrite, on_warning=warn)
-        file = folder / WEIGHTS
-        warn(Warned("held-back-only"))
-        weights = str(file) if file.exists() else model
-        yield replace(settings, adapted=result, adapted_weights=weights), plan
+
+
+def _adapted(
+    settings: CompareJob, plan: AdaptPlan, folder: Path, warnings: Warnings
+) -> Generator[Event, None, CompareJob]:
+    """Adapt the first model; return the settings with those weights."""
+    _, result = yield from adapt(plan, folder, warnings)
+    yield from warnings.new(save(folder, settings.saved_model, overwrite=settings.overwrite))
+    yield from warnings.new([Warned("held-back-only")])
+    file = folder / WEIGHTS
+    weights = str(file) if file.exists() else settings.judged
+    return replace(settings, adapted=result, adapted_weights=weights)
 
 
 class _Table:
@@ -188,15 +180,18 @@ class _Table:
         values = ((name, (scores or {}).get(name, math.nan)) for name in self._kept)
         return {name: None if math.isnan(value) else value for name, value in values}
 
-    def result(self, warnings: dict[Warned, None], began: float) -> CompareResult:
+    def warnings(self) -> Iterator[Warned]:
+        """The methods that have made nothing of some frames."""
+        for name, scores in self._scores.items():
+            if missing := sum(each.missing for each in scores):
+                yield Warned("frames-not-made", {"method": name, "count": missing})
+
+    def result(self, warnings: list[Warned], began: float) -> CompareResult:
         """Raises InputError: no frame was scored."""
         settings, clip = self._settings, self._clip
         if not self._rows:
             what = "forecast on" if self._ahead else "frame of"
             raise InputError(f"No {what} {clip.info.path} could be scored: cuts are everywhere.")
-        for name, scores in self._scores.items():
-            if missing := sum(each.missing for each in scores):
-                warnings.setdefault(Warned("frames-not-made", {"method": name, "count": missing}))
         methods = {
             name: {
                 str(step): {**each.means(), "seconds_per_frame": seconds_per_frame([each])}
@@ -224,7 +219,7 @@ class _Table:
             ),
             verdict=verdict(settings.judged, settings.baseline, self._rows),
             wall_seconds=time.monotonic() - began,
-            warnings=list(warnings),
+            warnings=warnings,
         )
 
     def report(self, result: CompareResult) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -21,8 +20,6 @@ MINTERPOLATE = "minterpolate"
 ADAPTED = "adapted"
 """The first model, adapted to the clip."""
 
-OnProgress = Callable[[int, int], None]
-"""Gets (frames read, frames in all)."""
 
 _FORECASTS = (LAST.name, LINEAR.name, "flow")
 

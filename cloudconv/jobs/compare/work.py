@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from cloudconv.events import Warned
-from cloudconv.jobs.compare.methods import Scorer, Warn
+from cloudconv.jobs.compare.methods import Scorer
 from cloudconv.jobs.compare.samples import Sample, SampleScores
 from cloudconv.jobs.compare.settings import MINTERPOLATE, CompareJob
 from cloudconv.media.input.info import MediaInfo
@@ -25,34 +25,37 @@ _FIRST, _MOST = 8, 64
 """About so many source frames are scored in the first chunk, and in any, at most."""
 
 
+Scored = Warned | tuple[Sample, SampleScores]
+
+
 def score_all(
-    settings: CompareJob, info: MediaInfo, samples: Iterator[Sample], warn: Warn
-) -> Generator[tuple[Sample, SampleScores], None, None]:
-    """Score all samples by all methods; they come in order, whoever works.
+    settings: CompareJob, info: MediaInfo, samples: Iterator[Sample]
+) -> Generator[Scored, None, None]:
+    """Score all samples by all methods; they come in order, whoever works, between warnings.
 
     Args:
         settings: of the comparison.
         info: of the clip.
         samples: with their frames; taken in a thread of its own.
-        warn: told each warning.
 
     Raises:
         CloudconvError: what decoding or a method raise.
     """
     asked = parse_workers(settings.workers, settings.device)
     workers, device, remarks = settle(asked, settings.device, settings.threads)
-    for remark in remarks:
-        warn(remark)
+    yield from remarks
     models = {name: settings.model_of(name) for name in settings.methods}
     if workers.kind == "inline":
-        scorer = Scorer(models, settings, info, warn)
+        scorer = Scorer(models, settings, info)
         with prefetch(samples, 2) as ahead:
             for sample in ahead:
-                yield sample, scorer.score(sample)
+                scores = scorer.score(sample)
+                yield from scorer.warnings()
+                yield sample, scores
         return
     # It reads the clip from end to end by itself, so it is not shared out.
     own = {name: models.pop(name) for name in settings.methods if name == MINTERPOLATE}
-    scorer = Scorer(own, settings, info, warn)
+    scorer = Scorer(own, settings, info)
     own_scores: deque[SampleScores] = deque()
 
     def passing() -> Iterator[Sample]:
@@ -67,17 +70,17 @@ def score_all(
     work = ScoreWork(shared, workers.threads(settings.threads))
     with (
         prefetch(tasks, 2 * workers.count) as planned,
-        closing(_score_shared(workers, work, planned.arriving(), warn)) as scored,
+        closing(_score_shared(workers, work, planned.arriving())) as scored,
     ):
-        for sample, scores in scored:
-            if own:
-                scores.merge(own_scores.popleft())
-            yield sample, scores
+        for each in scored:
+            if own and not isinstance(each, Warned):
+                each[1].merge(own_scores.popleft())
+            yield each
 
 
 def _score_shared(
-    workers: WorkerConfig, work: ScoreWork, tasks: Iterator[ScoreTask | None], warn: Warn
-) -> Generator[tuple[Sample, SampleScores], None, None]:
+    workers: WorkerConfig, work: ScoreWork, tasks: Iterator[ScoreTask | None]
+) -> Generator[Scored, None, None]:
     number = 0
     with closing(ordered_map(workers, work, tasks)) as events:
         for event in events:
@@ -85,7 +88,7 @@ def _score_shared(
             if isinstance(event, Done):
                 number = 0
             elif isinstance(event.message, Warned):
-                warn(event.message)
+                yield event.message
             elif event.message[0] == number:  # else a worker has died, and it was scored before
                 yield event.task.samples[number], event.message[1]
                 number += 1
@@ -107,19 +110,16 @@ class ScoreWork(Work[ScoreTask]):
         self._settings = settings
         self._threads = threads
         self._scorer: Scorer | None = None
-        self._warnings: list[Warned] = []
 
     def __call__(self, tasks: Tasks[ScoreTask]) -> Generator[Event[ScoreTask], None, None]:
         with prefetch(self._decoded(tasks), 4) as samples, closing(tasks):
             for task, number, sample in samples:
                 if self._scorer is None:
                     set_threads(self._threads)
-                    warn = self._warnings.append
-                    self._scorer = Scorer(task.models, self._settings, task.info, warn)
+                    self._scorer = Scorer(task.models, self._settings, task.info)
                 scores = self._scorer.score(sample)
-                for message in self._warnings:
-                    yield Report(task, message)
-                self._warnings.clear()
+                for warned in self._scorer.warnings():
+                    yield Report(task, warned)
                 yield Report(task, (number, scores))
                 if number == len(task.samples) - 1:
                     yield Done(task, None)

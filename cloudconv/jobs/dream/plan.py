@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Generator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,10 @@ from cloudconv.dreaming.methods.base import MethodSpec, Options
 from cloudconv.dreaming.methods.registry import METHODS, method
 from cloudconv.dreaming.select import choose
 from cloudconv.errors import InputError, OutputError, SettingsError
-from cloudconv.events import Warned
+from cloudconv.events import Progress, Warned
 from cloudconv.jobs.dream.report import PAGE, RESULT
 from cloudconv.jobs.dream.settings import AUTO, DreamSettings, check_mode
+from cloudconv.jobs.extend.analysis import Tell, analysed
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.jobs.extend.plan import ExtendPlan, begun, enough_memory
 from cloudconv.media.read.source import Source
@@ -60,12 +61,11 @@ def prepare(
     settings: DreamSettings,
     stack: ExitStack,
     refusals: list[OutputError] | None = None,
-    on_share: Callable[[float], None] = lambda _: None,
-) -> DreamJob:
+) -> Generator[Progress, None, DreamJob]:
     """Read the material, and decide all that comes before the first frame.
 
     ``stack`` keeps the source open; ``refusals``: see :func:`~cloudconv.jobs.extend.plan.begun`.
-    ``on_share`` gets the share of the analysis that is done, from 0 up to ``CHOSEN``.
+    Yields the progress of the analysis, up to ``CHOSEN``.
 
     Raises :class:`~cloudconv.errors.CloudconvError`.
     """
@@ -81,19 +81,24 @@ def prepare(
     info, output = begun(settings, "dream", refusals, pages)
     # A copy of standard input is kept until it is closed.
     stack.enter_context(Source(info))
-    with enough_memory(device, info), torch.inference_mode():
-        material = gather_material(
-            info,
-            at=exact(settings.at),
-            scene_cut=settings.scene_cut,
-            device=device,
-            threads=settings.threads,
-            on_share=lambda share: on_share(_READ * share),
-        )
-        spec, why, doubt = _method(
-            settings, material, lambda share: on_share(_READ + (CHOSEN - _READ) * share)
-        )
-    on_share(CHOSEN)
+
+    def gathered(tell: Tell) -> Material:
+        with enough_memory(device, info):
+            return gather_material(
+                info,
+                at=exact(settings.at),
+                scene_cut=settings.scene_cut,
+                device=device,
+                threads=settings.threads,
+                tell=tell,
+            )
+
+    def chosen(tell: Tell) -> tuple[MethodSpec, str, Warned | None]:
+        with enough_memory(device, info):
+            return _method(settings, material, tell)
+
+    material = yield from analysed(gathered, 0.0, _READ)
+    spec, why, doubt = yield from analysed(chosen, _READ, CHOSEN)
     warnings = [*info.warnings, *auto_remarks(settings.device), *([doubt] if doubt else [])]
     count = len(material)
     start = None if material.cut is None else float(material.cut - info.timing.start)
@@ -126,12 +131,12 @@ def prepare(
 
 
 def _method(
-    settings: DreamSettings, material: Material, on_share: Callable[[float], None]
+    settings: DreamSettings, material: Material, tell: Tell
 ) -> tuple[MethodSpec, str, Warned | None]:
     """The method to use, why, and why it may not hold."""
     if settings.mode != AUTO:
         return method(settings.mode), f"{settings.mode}: asked for.", None
-    chosen = choose(material, on_share)
+    chosen = choose(material, tell)
     spec = method(chosen.mode)
     if set(settings.given) <= set(spec.options):
         return spec, chosen.why, chosen.doubt

@@ -7,10 +7,12 @@ of the dream follow. Whether it lives is measured on each of them while it runs.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -23,11 +25,13 @@ from cloudconv.dreaming.select import advice
 from cloudconv.dreaming.vitals.vitals import Meter, Vitals
 from cloudconv.dreaming.vitals.words import failures
 from cloudconv.errors import OutputError
-from cloudconv.events import Warned
+from cloudconv.events import Event, Finished, Job, Measured, Progress, Warned, Warnings, returned
 from cloudconv.jobs.dream.plan import CHOSEN, DreamJob, prepare
 from cloudconv.jobs.dream.report import write_report
-from cloudconv.jobs.dream.settings import AUTO, DreamPlan, DreamResult, DreamSettings, Progress
+from cloudconv.jobs.dream.settings import AUTO, DreamPlan, DreamResult, DreamSettings
+from cloudconv.jobs.extend.analysis import Tell, analysed
 from cloudconv.jobs.extend.plan import (
+    Written,
     enough_memory,
     new_frame,
     write,
@@ -42,6 +46,7 @@ from cloudconv.render.device import (
     set_threads,
 )
 from cloudconv.render.memory import process_memory
+from cloudconv.render.pipeline import drained
 from cloudconv.report import ReportFolder
 
 _TRIAL = 3  # frames that a plan makes to tell the time
@@ -52,127 +57,114 @@ _MEASURED = 0.8  # share of the analysis that is done when the clip's own vitals
 _SAMPLES = 8  # frames that a report shows
 
 
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """A small picture of a new frame, for the report."""
+
+    number: int
+    picture: NDArray[np.uint8]
+
+
 @dataclass(slots=True)
 class _Watch:
-    """What the thread that dreams tells the one that writes.
-
-    ``samples``: small pictures of the frames of those numbers, once they are made.
-    """
+    """Measures whether a dream lives, in the thread that dreams; ``news`` goes to the job."""
 
     meter: Meter
-    samples: dict[int, NDArray[np.uint8] | None]
-    vitals: Vitals | None = None
-    warning: Warned | None = None
+    sampled: frozenset[int]
+    news: SimpleQueue[Warned | Measured | _Sample] = field(default_factory=SimpleQueue)
     bad_looks: int = 0
-    history: list[Vitals] = field(default_factory=list)
+    is_dying: bool = False
 
 
-def run(
-    settings: DreamSettings,
-    on_progress: Callable[[Progress], None] | None = None,
-    on_warning: Callable[[Warned], None] | None = None,
-) -> DreamResult:
-    """Dream on from ``settings.input`` into a new file and say what was done.
+def run(settings: DreamSettings) -> Job:
+    """Dream on from ``settings.input`` into a new file.
 
-    The target appears only when it is whole. ``on_warning`` gets the result's warnings as soon as
-    they are known; among them is, once, a sentence if the dream leaves the living range.
+    The target appears only when it is whole.
 
-    Raises :class:`~cloudconv.errors.CloudconvError`.
+    Yields:
+        Warnings, among them, once, one if the dream leaves the living range; progress, first of
+        the analysis; ``vitals`` about once a second of the dream; and in the end a
+        :class:`DreamResult`.
+
+    Raises:
+        CloudconvError: then the output does not exist, or is as it was before.
     """
     began = time.monotonic()
     set_threads(settings.threads)
-    warn = on_warning or (lambda _: None)
-
-    def tell(
-        done: int = 0,
-        expected: int | None = None,
-        new: int = 0,
-        vitals: Vitals | None = None,
-        analysing: float | None = None,
-    ) -> None:
-        if on_progress is not None:
-            on_progress(
-                Progress(
-                    frames_done=done,
-                    frames_expected=expected,
-                    new_frames=new,
-                    seconds=time.monotonic() - began,
-                    vitals=vitals,
-                    analysing=analysing,
-                )
-            )
-
-    def analysed(share: float) -> None:
-        tell(analysing=share)
-
-    report = None
+    warnings, report = Warnings(), None
+    history: list[Vitals] = []
+    pictures: dict[int, NDArray[np.uint8]] = {}
     with ExitStack() as stack:
-        analysed(0.0)
-        job = prepare(settings, stack, on_share=analysed)
-        stack.enter_context(claim(job.place.output, overwrite=settings.overwrite))
+        yield Progress("analysing", 0, 100, unit="%")
+        job = yield from prepare(settings, stack)
+        place = job.place
+        stack.enter_context(claim(place.output, overwrite=settings.overwrite))
         if settings.report is not None:
-            report = stack.enter_context(
-                ReportFolder(Path(settings.report), overwrite=settings.overwrite)
-            )
-        for message in job.warnings:
-            warn(message)
-        watch = _Watch(
-            _meter(job, lambda share: analysed(CHOSEN + (_MEASURED - CHOSEN) * share)),
-            _sampled(job),
+            folder = ReportFolder(Path(settings.report), overwrite=settings.overwrite)
+            report = stack.enter_context(folder)
+        yield from warnings.new(job.warnings)
+        meter = yield from analysed(partial(_meter, job), CHOSEN, _MEASURED)
+        watch = _Watch(meter, _sampled(job))
+        yield Progress("analysing", 100, 100, unit="%")
+        writing = write(place, lambda first: _pictures(job, watch, first), warnings)
+        done = yield from _watched(writing, watch, warnings, history, pictures)
+        rows = meter.finish()
+        wall = time.monotonic() - began
+        result = DreamResult(
+            **_found(job),
+            **place.told(done),
+            vitals=[row.as_json() for row in rows],
+            limits=meter.limits_as_json(),
+            alive=all(row.alive for row in rows),
+            report=None if settings.report is None else str(settings.report),
+            wall_seconds=wall,
+            frames_per_second=(done.source_frames + done.new_frames) / wall,
+            warnings=warnings.said,
         )
-        analysed(1.0)
-        return _run(job, watch, report, began, tell, warn)
+        if report is not None:
+            turn = turn_of(place.info) or UPRIGHT
+            write_report(report, result, history, rows, pictures, place.step, turn)
+    yield Finished(result)
 
 
-def _run(
-    job: DreamJob,
+def _watched(
+    writing: Generator[Event, None, Written],
     watch: _Watch,
-    report: ReportFolder | None,
-    began: float,
-    tell: Callable[..., None],
-    warn: Callable[[Warned], None],
-) -> DreamResult:
-    settings, place = job.settings, job.place
-    warned = False
-
-    def written(count: int, new: int) -> None:
-        nonlocal warned
-        if watch.warning is not None and not warned:
-            warn(watch.warning)
-            warned = True
-        tell(count, place.output_frames, new, watch.vitals)
-
-    done = write(place, lambda first: _pictures(job, watch, first), written, warn)
-    rows = watch.meter.finish()
-    wall = time.monotonic() - began
-    late = [] if watch.warning is None else [watch.warning]
-    result = DreamResult(
-        **_found(job),
-        **place.told(done),
-        vitals=[row.as_json() for row in rows],
-        limits=watch.meter.limits_as_json(),
-        alive=all(row.alive for row in rows),
-        report=None if settings.report is None else str(settings.report),
-        wall_seconds=wall,
-        frames_per_second=(done.source_frames + done.new_frames) / wall,
-        warnings=list(dict.fromkeys([*job.warnings, *done.warnings, *late])),
-    )
-    if report is not None:
-        pictures = {n: shown for n, shown in watch.samples.items() if shown is not None}
-        turn = turn_of(place.info) or UPRIGHT
-        write_report(report, result, watch.history, rows, pictures, place.step, turn)
-    return result
+    warnings: Warnings,
+    history: list[Vitals],
+    pictures: dict[int, NDArray[np.uint8]],
+) -> Generator[Event, None, Written]:
+    """Pass on what is told of the writing, and of the dream."""
+    written: Written | None = None
+    with closing(writing):
+        while written is None:
+            event: Event | None = None
+            try:
+                event = next(writing)
+            except StopIteration as end:
+                written = end.value
+            for news in drained(watch.news):
+                if isinstance(news, _Sample):
+                    pictures[news.number] = news.picture
+                elif isinstance(news, Warned):
+                    yield from warnings.new([news])
+                else:
+                    history.append(news.values)
+                    yield news
+            if event is not None:
+                yield event
+    return written
 
 
-def plan(settings: DreamSettings) -> DreamPlan:
-    """What :func:`run` would do: the material is read, a few frames made, and nothing written.
+def estimate(settings: DreamSettings) -> DreamPlan:
+    """Say what :func:`run` would do: the material is read, a few frames made, nothing written.
 
     Raises :class:`~cloudconv.errors.CloudconvError`.
     """
     set_threads(settings.threads)
     refusals: list[OutputError] = []
     with ExitStack() as stack:
-        return _plan(prepare(settings, stack, refusals), refusals)
+        return _plan(returned(prepare(settings, stack, refusals)), refusals)
 
 
 def _plan(job: DreamJob, refusals: list[OutputError]) -> DreamPlan:
@@ -185,32 +177,31 @@ def _plan(job: DreamJob, refusals: list[OutputError]) -> DreamPlan:
         encoder=choice.encoder,
         pix_fmt=choice.pix_fmt,
         memory_bytes=(process_memory() or len(job.material) * 2 * pixels) + _BYTES_A_PIXEL * pixels,
-        seconds=_estimate(job),
+        seconds=_seconds(job),
         warnings=[*job.warnings, *choice.warnings],
         refusals=refusals,
     )
 
 
-def _meter(job: DreamJob, on_share: Callable[[float], None]) -> Meter:
+def _meter(job: DreamJob, tell: Tell) -> Meter:
     settings = job.settings
-    with torch.inference_mode():
-        return Meter(
-            job.material,
-            repeats=job.spec.repeats or job.loops,
-            pasted=job.spec.static,
-            as_filmed=job.spec.as_filmed,
-            frames=job.place.new_frames,
-            follows=not (settings.loop and settings.only_new),
-            on_share=on_share,
-        )
+    return Meter(
+        job.material,
+        repeats=job.spec.repeats or job.loops,
+        pasted=job.spec.static,
+        as_filmed=job.spec.as_filmed,
+        frames=job.place.new_frames,
+        follows=not (settings.loop and settings.only_new),
+        on_share=tell,
+    )
 
 
-def _sampled(job: DreamJob) -> dict[int, NDArray[np.uint8] | None]:
+def _sampled(job: DreamJob) -> frozenset[int]:
     """The numbers of the frames that a report shows, from the first to the last."""
     if job.settings.report is None:
-        return {}
+        return frozenset()
     last = job.place.new_frames - 1
-    return {round(k * last / (_SAMPLES - 1)): None for k in range(_SAMPLES)}
+    return frozenset(round(k * last / (_SAMPLES - 1)) for k in range(_SAMPLES))
 
 
 def _pictures(job: DreamJob, watch: _Watch, first: Frame | None) -> Iterator[Frame]:
@@ -224,8 +215,8 @@ def _pictures(job: DreamJob, watch: _Watch, first: Frame | None) -> Iterator[Fra
                 rgb = next(dream)
                 frame = new_frame(rgb, material.last)
                 watch.meter.push(rgb)
-                if number in watch.samples:
-                    watch.samples[number] = small_copy(rgb, material.small_size)
+                if number in watch.sampled:
+                    watch.news.put(_Sample(number, small_copy(rgb, material.small_size)))
             _check_life(job, watch, number + 1, a_second)
             yield frame.at(place.begins + number * place.step, place.step)
 
@@ -248,9 +239,8 @@ def _check_life(job: DreamJob, watch: _Watch, count: int, a_second: int) -> None
         return
     vitals = watch.meter.now()
     if vitals is not None and (count % a_second == 0 or count == job.place.new_frames):
-        watch.vitals = vitals
-        watch.history.append(vitals)
-    if watch.warning is not None or vitals is None:
+        watch.news.put(Measured("vitals", vitals))
+    if watch.is_dying or vitals is None:
         return
     # One look over few frames may err; two in a row, or a whole window, do not.
     watch.bad_looks = 0 if vitals.alive else watch.bad_looks + look
@@ -261,10 +251,12 @@ def _check_life(job: DreamJob, watch: _Watch, count: int, a_second: int) -> None
     with torch.inference_mode():
         instead = advice(job.material, job.spec.name, job.spec.name if by_choice else None)
     failed = ", ".join(failures(vitals).values())
-    watch.warning = Warned("dream-dies", {"frame": count, "failed": failed, "advice": instead})
+    watch.is_dying = True
+    died = {"frame": count, "failed": failed, "advice": instead}
+    watch.news.put(Warned("dream-dies", died))
 
 
-def _estimate(job: DreamJob) -> float:
+def _seconds(job: DreamJob) -> float:
     """Time a few frames, the first of which pays for getting ready."""
     frames = min(_TRIAL, job.place.new_frames)
     times = [time.perf_counter()]

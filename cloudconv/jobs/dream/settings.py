@@ -6,25 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloudconv.dreaming.methods.registry import METHODS, method
-from cloudconv.dreaming.vitals.vitals import Vitals
 from cloudconv.errors import OutputError, SettingsError
 from cloudconv.jobs.extend.plan import ContinueOutcome
-from cloudconv.jobs.extend.plan import Progress as CommonProgress
 from cloudconv.settings import DreamSettings
 from cloudconv.settings.extend import AUTO
 
-__all__ = ["AUTO", "DreamPlan", "DreamResult", "DreamSettings", "Progress", "check_mode"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress(CommonProgress):
-    """How far a run has come; ``vitals`` are those of the last frames, about once a second.
-
-    ``analysing``: the share of the clip's analysis that is done, from 0 to 1; None afterwards.
-    """
-
-    vitals: Vitals | None
-    analysing: float | None = None
+__all__ = ["AUTO", "DreamPlan", "DreamResult", "DreamSettings", "check_mode"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ def gather_material(
     scene_cut: SceneCut = "auto",
     device: torch.device | str = "cpu",
     threads: int | None = None,
-    on_share: Callable[[float], None] = lambda _: None,
+    tell: Callable[[float], None] = lambda _: None,
 ) -> Material:
     """The last frames before ``at``, as far as they belong to one scene.
 
@@ -45,7 +45,7 @@ def gather_material(
         scene_cut: how cuts are found; the material begins after the last of them.
         device: where its pictures are made.
         threads: of the decoder.
-        on_share: gets the share of the frames that is read, from 0 to 1, after each of them.
+        tell: gets the share of the frames that is read, from 0 to 1, after each of them.
 
     Raises:
         InputError: there is no frame before ``at``, or none can be decoded.
@@ -62,7 +62,7 @@ def gather_material(
     try:
         for number, seen in enumerate(look(source.frames(), scene_cut), 1):
             scene.push(seen)
-            on_share(min(number / wanted, 1.0))
+            tell(min(number / wanted, 1.0))
     except InputError:
         # A sparse video may have no frame in that part, though there is one before it.
         if scene.last is not None or start <= 0:

@@ -5,7 +5,7 @@ The source's frames pass through untouched, and what is made follows them, at th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from cloudconv.errors import DeviceError, InputError, OutputError
-from cloudconv.events import Warned
+from cloudconv.events import Event, Progress, Warnings
 from cloudconv.jobs.outcome import Outcome
-from cloudconv.jobs.outcome import Progress as CommonProgress
 from cloudconv.jobs.output import origin, output_path, time_base
 from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.carry.carry import Carry
@@ -38,14 +37,6 @@ from cloudconv.render.pipeline import prefetch
 from cloudconv.settings.extend import ExtendSettings
 from cloudconv.settings.values import exact
 from cloudconv.timeline import format_rate
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress(CommonProgress):
-    """How far a run has come."""
-
-    new_frames: int
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +152,6 @@ class Written:
     new_frames: int
     start: Fraction
     encoder: str
-    warnings: tuple[Warned, ...]
 
 
 def begun(
@@ -196,29 +186,25 @@ def begun(
 
 
 def write(
-    job: ExtendPlan,
-    make: Callable[[Frame | None], Iterator[Frame]],
-    on_frame: Callable[[int, int], None],
-    on_warning: Callable[[Warned], None],
-) -> Written:
+    job: ExtendPlan, make: Callable[[Frame | None], Iterator[Frame]], warnings: Warnings
+) -> Generator[Event, None, Written]:
     """Write the source's frames, then those that ``make`` yields, into the output.
 
     The target appears only when it is whole.
 
     Args:
+        job: where all goes.
         make: gets the output's first frame if that is the source's; its frames are on the
             source's clock. It runs in a thread of its own.
-        on_frame: gets the number of frames written, and of new ones among them.
-        on_warning: gets what is known of the losses before the first frame.
+        warnings: of the job.
     """
     with ExitStack() as stack:
         source = stack.enter_context(job.source())
         passing = iter(()) if job.settings.only_new else source.frames()
         first = next(passing, None)
-        zero = job.begins if first is None else origin(job.info, first)
+        zero = job.begins if first is None else origin(job.info, first.time)
         sink = stack.enter_context(job.sink(zero, first))
-        for message in sink.warnings:
-            on_warning(message)
+        yield from warnings.new(sink.warnings)
         before = () if first is None else (first,)
         pictures = stack.enter_context(prefetch(_joined(before, passing, make(first)), 4))
         written = new = 0
@@ -227,14 +213,10 @@ def write(
             sink.write(frame.at(frame.time - zero, lasts))
             written += 1
             new += frame.time >= job.begins
-            on_frame(written, new)
-    return Written(
-        written - new,
-        new,
-        job.begins if first is None else first.time,
-        sink.encoder,
-        tuple(dict.fromkeys([*source.warnings, *sink.warnings])),
-    )
+            yield Progress("rendering", written, job.output_frames)
+    yield from warnings.new([*source.warnings, *sink.warnings])
+    start = job.begins if first is None else first.time
+    return Written(written - new, new, start, sink.encoder)
 
 
 def _joined(*parts: Iterable[Frame]) -> Iterator[Frame]:

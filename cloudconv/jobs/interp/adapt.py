@@ -14,8 +14,8 @@ import json
 import math
 import shutil
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -26,7 +26,7 @@ import torch
 
 from cloudconv import metrics, weights
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
-from cloudconv.events import Warned
+from cloudconv.events import Event, Finished, Progress, Warned, Warnings
 from cloudconv.files import fresh, keep_aside, put, write_whole
 from cloudconv.jobs import train
 from cloudconv.media.color import rgb_of
@@ -34,14 +34,14 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.input.spool import held
+from cloudconv.media.pictures import Pictures
 from cloudconv.media.write.target import check_home, writing
 from cloudconv.messages import counted, option
 from cloudconv.models import registry
-from cloudconv.render.renderer import FrameTask, OuterFrame, Renderer
+from cloudconv.render.renderer import Renderer
 from cloudconv.segments.fingerprint import machine_fingerprint, weights_fingerprint
 from cloudconv.settings import TrainSettings
 from cloudconv.training.clips import Clip, Sampling, Windows, held_spans
-from cloudconv.training.loop import Tick
 from cloudconv.training.spans import Span
 from cloudconv.training.tasks import window_length
 
@@ -70,9 +70,6 @@ _SETTINGS: dict[str, Any] = {
 
 Gains = tuple[float, float]
 """Of half of what was learnt and of all of it, over the stock model, in dB."""
-
-OnAdapting = Callable[[float, float], None]
-"""Told the seconds that the training has taken, and those that it is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,12 +242,8 @@ def check_folder(folder: Path, plan: AdaptPlan | None) -> None:
 
 
 def adapt(
-    plan: AdaptPlan,
-    folder: Path,
-    *,
-    on_adapting: OnAdapting | None = None,
-    on_warning: Callable[[Warned], None],
-) -> tuple[str, Adapted]:
+    plan: AdaptPlan, folder: Path, warnings: Warnings
+) -> Generator[Event, None, tuple[str, Adapted]]:
     """Adapt the model in ``folder``, or go on with that, or find it done.
 
     Returns:
@@ -272,45 +265,39 @@ def adapt(
     with held(plan.info.path):
         if "seconds" not in state:
             stop = threading.Event()
-            state["seconds"] = _learn(plan, file, stop, on_adapting, on_warning)
+            state["seconds"] = yield from _learn(plan, file, stop, warnings)
             state["digest"] = _digest(file)
             _write(folder, state)
             if stop.is_set():  # it came when the last step was done
                 raise KeyboardInterrupt
         if "result" not in state:
-            judged = _judge(plan, file, state["seconds"], on_adapting, on_warning)
+            judged = yield from _judge(plan, file, state["seconds"], warnings)
             state["result"] = asdict(judged)
             state["digest"] = _digest(file)
             _write(folder, state)
     check_unchanged(plan.info)
     result = Adapted(**state["result"])
     if not result.frames:
-        on_warning(Warned("not-adapted"))
+        yield from warnings.new([Warned("not-adapted")])
     elif not result.kept:
         little = {"gain": result.gain, "frames": result.frames, "least": LEAST_GAIN}
-        on_warning(Warned("adapting-gained-little", little))
+        yield from warnings.new([Warned("adapting-gained-little", little)])
     return str(file) if result.kept else plan.model, result
 
 
-def pinned(folder: Path, model: str) -> str | None:
+def adapted_digest(folder: Path, model: str) -> str | None:
     """What identifies an adapted model for those that carry on; None for one that is not."""
     return None if Path(model) != folder / WEIGHTS else _digest(Path(model))
 
 
-def save(
-    folder: Path,
-    target: Path | str | None,
-    *,
-    overwrite: bool,
-    on_warning: Callable[[Warned], None],
-) -> None:
-    """Copy the adapted weights to where they were asked for."""
+def save(folder: Path, target: Path | str | None, *, overwrite: bool) -> Iterator[Warned]:
+    """Copy the adapted weights to where they were asked for; yield what is worth saying of that."""
     source = folder / WEIGHTS
     if target is None:
         return
     target = Path(target)
     if not source.exists():
-        on_warning(Warned("nothing-learnt", {"path": str(target)}))
+        yield Warned("nothing-learnt", {"path": str(target)})
         return
     if _digest(target) == _digest(source):
         return
@@ -320,49 +307,40 @@ def save(
         try:
             put(part, target, overwrite=overwrite)
         except FileExistsError:
-            kept = keep_aside(part, target)
-            on_warning(Warned("kept-aside", {"error": kept}))
+            yield Warned("kept-aside", {"error": keep_aside(part, target)})
 
 
 def _learn(
-    plan: AdaptPlan,
-    file: Path,
-    stop: threading.Event,
-    on_adapting: OnAdapting | None,
-    on_warning: Callable[[Warned], None],
-) -> float:
+    plan: AdaptPlan, file: Path, stop: threading.Event, warnings: Warnings
+) -> Generator[Event, None, float]:
     """Train as long as it was asked for; the seconds, 0 for a video that cannot be learnt from."""
     total = 60 * plan.minutes
     seconds = 0.0
-
-    def watch(tick: Tick) -> None:
-        nonlocal seconds
-        if tick.left is not None:
-            seconds = total - tick.left
-        try:
-            if on_adapting is not None:
-                on_adapting(seconds, total)
-        except KeyboardInterrupt:  # it ends after the step at hand, where nothing is lost
-            stop.set()
-
     settings = TrainSettings(**plan.training, output=str(file), overwrite=True)
     try:
-        done = train.run(settings, on_tick=watch, known=plan.info, stop=stop)
+        with closing(train.run(settings, known=plan.info, stop=stop)) as events:
+            for event in events:
+                if isinstance(event, Finished):
+                    interrupted = event.result.interrupted
+                if not isinstance(event, Progress):
+                    continue
+                if event.seconds_left is not None:
+                    seconds = total - event.seconds_left
+                try:
+                    yield Progress("adapting", round(seconds), round(total), unit="s")
+                except KeyboardInterrupt:  # it ends after the step at hand, where nothing is lost
+                    stop.set()
     except (InputError, ModelError) as error:
-        on_warning(Warned("adapting-failed", {"error": error}))
+        yield from warnings.new([Warned("adapting-failed", {"error": error})])
         return 0.0
-    if done.interrupted:
+    if interrupted:
         raise KeyboardInterrupt
     return seconds
 
 
 def _judge(
-    plan: AdaptPlan,
-    file: Path,
-    seconds: float,
-    on_adapting: OnAdapting | None,
-    on_warning: Callable[[Warned], None],
-) -> Adapted:
+    plan: AdaptPlan, file: Path, seconds: float, warnings: Warnings
+) -> Generator[Event, None, Adapted]:
     """Take the share of what was learnt that is best on the held-back part, and say what it gains.
 
     That is told of each half of the frames at the share that is best on the other half. Without a
@@ -373,9 +351,12 @@ def _judge(
     if seconds:
         _mix(plan.model, file, 0.5, half)
         try:
-            gains = list(_gains(plan, half, file, on_adapting))
+            total = round(60 * plan.minutes)
+            for each in _gains(plan, half, file):
+                gains.append(each)
+                yield Progress("adapting", total, total, unit="s")
         except InputError as error:
-            on_warning(Warned("adapting-not-judged", {"error": error}))
+            yield from warnings.new([Warned("adapting-not-judged", {"error": error})])
         half.unlink()
     if not gains:
         for left in file.parent.glob(f"{WEIGHTS}*"):
@@ -431,9 +412,7 @@ def _mix(model: str, learnt: Path, share: float, target: Path) -> None:
         write_whole(target, safetensors.torch.save(mixed, metadata))
 
 
-def _gains(
-    plan: AdaptPlan, half: Path, whole: Path, on_adapting: OnAdapting | None
-) -> Iterator[Gains]:
+def _gains(plan: AdaptPlan, half: Path, whole: Path) -> Iterator[Gains]:
     """For frames of the held-back part, the PSNR of either model less the stock model's."""
     clip = Clip(plan.info, plan.held, deinterlace=plan.deinterlace)
     length = window_length(registry.spec(plan.model), 2)
@@ -442,29 +421,28 @@ def _gains(
     windows = Windows([[clip]], Sampling(length, lambda _: list(range(length)), 1, 1))
     renderers = [plan.renderer(name) for name in (plan.model, str(half), str(whole))]
     for _, frames in windows.spread_frames(_MEASURED):
-        middle = length // 2
-        left, true, right = frames[middle - 1 : middle + 2]
-        outer = (OuterFrame(frame, Fraction(1)) for frame in (frames[0], frames[-1]))
-        before, after = outer if length > 3 else (None, None)
-        task = FrameTask(
-            left,
-            right,
-            Fraction(1, 2),
-            true.time,
-            true.duration,
-            before=before,
-            after=after,
-        )
-        stock, at_half, at_whole = (_psnr(renderer, task, true) for renderer in renderers)
+        stock, at_half, at_whole = (_psnr(renderer, frames) for renderer in renderers)
         yield at_half - stock, at_whole - stock
-        if on_adapting is not None:
-            on_adapting(60 * plan.minutes, 60 * plan.minutes)
 
 
-def _psnr(renderer: Renderer, task: FrameTask, true: Frame) -> float:
-    (made,) = renderer.render([task])
-    pictures = (metrics.eight_bit(rgb_of(frame)) for frame in (made, true))
-    return float(metrics.psnr(*pictures))
+def _psnr(renderer: Renderer, frames: Sequence[Frame]) -> float:
+    """Of the middle one of frames, made of those beside it."""
+    middle = len(frames) // 2
+    left, true, right = frames[middle - 1 : middle + 2]
+    far = len(frames) > 3
+    pictures = Pictures()
+    plan = pictures.plan(
+        left,
+        right,
+        Fraction(1, 2),
+        true.time,
+        true.duration,
+        before=(frames[0], Fraction(1)) if far else None,
+        after=(frames[-1], Fraction(1)) if far else None,
+    )
+    (made,) = renderer.render([plan], pictures)
+    shown = (metrics.eight_bit(rgb_of(frame)) for frame in (made, true))
+    return float(metrics.psnr(*shown))
 
 
 def _within(spans: tuple[Span, ...], first: Fraction, last: Fraction) -> tuple[Span, ...]:

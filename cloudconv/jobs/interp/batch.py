@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
-from cloudconv.events import Warned
-from cloudconv.jobs.interp.finished import Ledger
-from cloudconv.jobs.interp.plan import plan_video
-from cloudconv.jobs.interp.queue import FramesMade, rendering
-from cloudconv.jobs.interp.run import plan, result_of
+from cloudconv.events import Ended, Event, Finished, Job, Progress, Warned, mapped
+from cloudconv.jobs.interp.finished import FinishedIndex
+from cloudconv.jobs.interp.plan import decide
+from cloudconv.jobs.interp.run import estimate, interpolate
 from cloudconv.jobs.interp.settings import InterpPlan, InterpResult, InterpSettings
-from cloudconv.jobs.interp.video import VideoRender
-from cloudconv.jobs.outcome import Progress as CommonProgress
 from cloudconv.jobs.output import stem_of
 from cloudconv.media.input.images import videos_of
 from cloudconv.media.write.target import writing
@@ -25,7 +22,8 @@ from cloudconv.models import registry
 from cloudconv.render.device import set_threads
 from cloudconv.segments.store import clear_finished
 from cloudconv.settings import InterpManySettings
-from cloudconv.workers.pool import parse_workers, settle
+from cloudconv.workers.pool import Pool, parse_workers, settle
+from cloudconv.workers.segments import SegmentWork
 
 
 def each_input(settings: InterpManySettings) -> list[InterpSettings]:
@@ -65,38 +63,19 @@ class Exists:
 InputOutcome = InterpResult | Exists | CloudconvError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress(CommonProgress):
-    """How far all inputs together have come.
-
-    ``frames_expected`` is judged by the sizes of the inputs that were not looked at yet; None as
-    long as nothing is known. ``frames_found`` of those that are done were made by an earlier run.
-    """
-
-    frames_found: int
-    inputs_done: int
-    inputs: int
-
-
-def run(
-    every: Sequence[InterpSettings],
-    on_outcome: Callable[[int, InputOutcome], None],
-    on_progress: Callable[[Progress], None] | None = None,
-    on_warning: Callable[[str, Warned], None] | None = None,
-) -> None:
+def run(every: Sequence[InterpSettings]) -> Job:
     """Interpolate every input into the folder, which is made if need be.
 
-    One that fails does not stop the others.
-
-    With workers the segments of all inputs go through one queue, and the inputs may end in another
-    order; without, this process makes one video after the other. An output that a former run with
-    the same input and settings has finished is passed over.
+    One input that fails does not stop the others, and the workers stay from the first to the last.
+    An output that a former run with the same input and settings has finished is passed over.
 
     Args:
         every: as :func:`each_input` makes them.
-        on_outcome: told the number of each input, from 0, and what came of it.
-        on_progress: told now and then.
-        on_warning: told an input, and a warning about it as soon as that is known.
+
+    Yields:
+        Warnings about each input, progress over all of them, where the total is guessed by the
+        sizes of those that were not looked at yet, an ``Ended`` for each with its result,
+        :class:`Exists` or an error, and in the end a list of these.
 
     Raises:
         CloudconvError: no input could be made, whatever it is: a model or a device is missing, the
@@ -113,166 +92,104 @@ def run(
         raise OutputError(f"{folder} is not a folder, so nothing can be written there.")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    batch = _Batch(every, on_outcome, on_progress, on_warning or (lambda _, __: None))
+    finished = FinishedIndex(folder)
+    outcomes: dict[int, InputOutcome] = {}
+    amount = _Amount(every)
     try:
-        missing = batch.missing()
-        if workers.kind == "inline":
-            batch.render_inline(missing)
-        else:
-            videos: Sequence[Callable[[], VideoRender]]
-            videos = [partial(batch.open, number) for number in missing]
-            if first.adapt is not None:
-                missing, videos = batch.adapted(missing)
-            with rendering(videos, workers) as events:
-                for event in events:
-                    if isinstance(event, FramesMade):
-                        batch.add_frames(event.more)
-                    else:
-                        batch.end(missing[event.number], event.outcome)
+        for number, settings in enumerate(every):
+            output = None if settings.overwrite else finished.find(settings)
+            if output is not None:
+                clear_finished(output)
+                outcomes[number] = Exists(str(settings.input), str(output))
+                amount.leave_out(number)
+                yield Ended(number, str(settings.input), outcomes[number])
+        with Pool(workers, SegmentWork()) as pool:
+            for number, settings in enumerate(every):
+                if number in outcomes:
+                    continue
+                try:
+                    plan = decide(settings, [each.input for each in every])
+                    # Before the output has its name, so that a kill right then leaves no doubt.
+                    note = partial(finished.note, settings, plan.output.name)
+                    amount.begin(number, plan.expected)
+                    result = yield from mapped(
+                        interpolate(plan, pool, note), partial(amount.change, settings)
+                    )
+                    amount.end(result.output_frames)
+                    outcomes[number] = result
+                except CloudconvError as error:
+                    amount.leave_out(number)
+                    outcomes[number] = error
+                yield Ended(number, str(settings.input), outcomes[number])
+                yield amount.progress()
     except KeyboardInterrupt as error:
         kept = list(error.kept) if isinstance(error, Interrupted) else []
-        if batch.finished:
-            kept.insert(0, f"{batch.finished} of {len(every)} inputs are finished")
+        count = sum(not isinstance(outcome, CloudconvError) for outcome in outcomes.values())
+        if count:
+            kept.insert(0, f"{count} of {len(every)} inputs are finished")
         if not kept:
             raise
         raise Interrupted(*kept) from error
+    yield Finished([outcomes[number] for number in range(len(every))])
 
 
-def plan_all(every: Sequence[InterpSettings]) -> list[InterpPlan | Exists | CloudconvError]:
-    """What :func:`run` would do with every input; nothing is written."""
-    ledger = Ledger(Path(every[0].output or ""))
+class _Amount:
+    """How much there is to do in all, and how much of that is done."""
+
+    def __init__(self, every: Sequence[InterpSettings]) -> None:
+        self._sizes = {number: _size(each.input) for number, each in enumerate(every)}
+        self._expected: dict[int, int] = {}
+        self._before = 0, 0  # frames of the videos that have ended, and those of earlier runs
+        self._current = -1
+        self._done = self._resumed = 0
+
+    def begin(self, number: int, expected: int | None) -> None:
+        self._current = number
+        self._expected[number] = expected or 0
+        self._before = self._before[0] + self._done, self._before[1] + self._resumed
+        self._done = self._resumed = 0
+
+    def change(self, settings: InterpSettings, event: Event) -> Event:
+        """An event of one video as one of all of them."""
+        if isinstance(event, Warned):
+            return replace(event, about=str(settings.input))
+        if not isinstance(event, Progress) or event.stage != "rendering":
+            return event
+        self._done, self._resumed = event.done, event.resumed
+        return self.progress()
+
+    def end(self, frames: int) -> None:
+        self._expected[self._current] = frames
+
+    def leave_out(self, number: int) -> None:
+        """One has failed, or was there; what was made of it stays counted."""
+        self._sizes.pop(number, None)
+        self._expected.pop(number, None)
+
+    def progress(self) -> Progress:
+        done, resumed = self._before[0] + self._done, self._before[1] + self._resumed
+        frames = sum(self._expected.values())
+        size = sum(self._sizes.get(number, 0) for number in self._expected)
+        total = max(round(frames * sum(self._sizes.values()) / size), done) if size else None
+        return Progress("rendering", done, total, resumed)
+
+
+def estimate_all(
+    every: Sequence[InterpSettings],
+) -> list[InterpPlan | Exists | CloudconvError]:
+    """Say what :func:`run` would do with every input; nothing is written."""
+    finished = FinishedIndex(Path(every[0].output or ""))
     plans: list[InterpPlan | Exists | CloudconvError] = []
     for settings in every:
-        output = None if settings.overwrite else ledger.finished(settings)
+        output = None if settings.overwrite else finished.find(settings)
         if output is not None:
             plans.append(Exists(str(settings.input), str(output)))
             continue
         try:
-            plans.append(plan(settings, [each.input for each in every]))
+            plans.append(estimate(settings, [each.input for each in every]))
         except CloudconvError as error:
             plans.append(error)
     return plans
-
-
-class _Batch:
-    """Knows what has come of the inputs, and how much there is still to do."""
-
-    def __init__(
-        self,
-        every: Sequence[InterpSettings],
-        on_outcome: Callable[[int, InputOutcome], None],
-        on_progress: Callable[[Progress], None] | None,
-        on_warning: Callable[[str, Warned], None],
-    ) -> None:
-        self.finished = 0
-        self._every = every
-        self._tell = on_outcome
-        self._on_progress = on_progress
-        self._warn = on_warning
-        self._ledger = Ledger(Path(every[0].output or ""))
-        self._made = 0
-        self._videos: list[VideoRender] = []
-        self._ended = 0
-        self._sizes = {number: _size(each.input) for number, each in enumerate(every)}
-        self._expected: dict[int, int] = {}
-
-    def missing(self) -> list[int]:
-        """The numbers of the inputs that no former run has finished."""
-        found = []
-        for number, settings in enumerate(self._every):
-            output = None if settings.overwrite else self._ledger.finished(settings)
-            if output is None:
-                found.append(number)
-                continue
-            clear_finished(output)
-            del self._sizes[number]
-            self._end(number, Exists(str(settings.input), str(output)))
-        return found
-
-    def render_inline(self, numbers: Sequence[int]) -> None:
-        """Render one after the other in this process."""
-        for number in numbers:
-            try:
-                video = self.open(number)
-                with video.frames() as frames:
-                    for _ in frames:
-                        self.add_frames(1)
-            except CloudconvError as error:
-                self.end(number, error)
-            else:
-                self.end(number, video)
-
-    def adapted(self, numbers: Sequence[int]) -> tuple[list[int], list[Callable[[], VideoRender]]]:
-        """Adapt to one video after the other; those that can be made, and their numbers."""
-        videos: dict[int, VideoRender] = {}
-        for number in numbers:
-            try:
-                videos[number] = self.open(number)
-                videos[number].adapt()
-            except CloudconvError as error:
-                videos.pop(number, None)
-                self.end(number, error)
-        return list(videos), [partial(videos.__getitem__, number) for number in videos]
-
-    def open(self, number: int) -> VideoRender:
-        """The video of an input."""
-        settings = self._every[number]
-        video = VideoRender(
-            plan_video(settings, [each.input for each in self._every]),
-            lambda warned: self._warn(str(settings.input), warned),
-        )
-        video.on_adapting = lambda *_: self._report()
-        # Before the output has its name, so that a kill right then leaves no doubt.
-        video.on_whole = partial(self._ledger.note, settings, video.job.output.name)
-        self._videos.append(video)
-        self._expected[number] = video.job.expected or 0
-        return video
-
-    def add_frames(self, more: int) -> None:
-        """Note that there are more frames."""
-        self._made += more
-        self._report()
-
-    def end(self, number: int, outcome: VideoRender | CloudconvError) -> None:
-        """Note what came of an input."""
-        if isinstance(outcome, CloudconvError):
-            self._sizes.pop(number, None)
-            self._expected.pop(number, None)
-            self._end(number, outcome)
-            return
-        self._expected[number] = outcome.counts.output_frames
-        self._end(number, result_of(outcome))
-
-    def _end(self, number: int, outcome: InputOutcome) -> None:
-        self._ended += 1
-        self.finished += not isinstance(outcome, CloudconvError)
-        self._tell(number, outcome)
-        self._report()
-
-    def _report(self) -> None:
-        if self._on_progress is not None:
-            found = self._found
-            self._on_progress(
-                Progress(
-                    frames_done=found + self._made,
-                    frames_found=found,
-                    frames_expected=self._guess(),
-                    inputs_done=self._ended,
-                    inputs=len(self._every),
-                )
-            )
-
-    @property
-    def _found(self) -> int:
-        return sum(video.found for video in self._videos)
-
-    def _guess(self) -> int | None:
-        known = dict(self._expected)  # another thread opens videos meanwhile
-        frames = sum(known.values())
-        size = sum(self._sizes.get(number, 0) for number in known)
-        if not size:
-            return None
-        return max(round(frames * sum(self._sizes.values()) / size), self._found + self._made)
 
 
 def _size(path: Path | str) -> int:

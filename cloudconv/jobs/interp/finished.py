@@ -18,7 +18,7 @@ _NAME = ".cloudconv.jsonl"
 _NO_MATTER = ("batch", "tile", "threads")
 
 
-class Ledger:
+class FinishedIndex:
     """A line for each output that was finished in a folder, in a hidden file there.
 
     An output is only taken for finished where the line says the very input, settings and weights
@@ -36,7 +36,7 @@ class Ledger:
                     asked, name, made = json.loads(line)
                     self._finished[asked] = name, made
 
-    def finished(self, settings: InterpSettings) -> Path | None:
+    def find(self, settings: InterpSettings) -> Path | None:
         """The finished output of these settings; None if there is none."""
         with suppress(CloudconvError):
             name, made = self._finished.get(self._asked(settings), ("", ""))

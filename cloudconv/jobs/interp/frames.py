@@ -16,11 +16,12 @@ from torch import Tensor
 from cloudconv.errors import InputError
 from cloudconv.media.color import make_picture
 from cloudconv.media.frame import Frame
+from cloudconv.media.pictures import Pictures
 from cloudconv.models import registry
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import choose_device, choose_precision, set_threads
 from cloudconv.render.renderer import Renderer
-from cloudconv.schedule.frames import Counts, Request, schedule
+from cloudconv.schedule.frames import Request, schedule
 from cloudconv.settings import FramesSettings, exact
 from cloudconv.timeline import Resample
 
@@ -56,7 +57,6 @@ def run(pictures: Iterable[Any], settings: FramesSettings) -> Iterator[Any]:
         exact=partial(registry.load, settings.chosen_model, device)
         if settings.precision == "auto"
         else None,
-        on_warning=lambda warned: warnings.warn(str(warned), stacklevel=3),
     )
     request = Request(
         name=_NAME,
@@ -79,8 +79,11 @@ def _made(pictures: Iterable[Any], renderer: Renderer, request: Request) -> Iter
             kind = kind or _Kind.of(picture)
             yield kind.frame(picture, number)
 
-    for frame in renderer.render(schedule(frames(), request, Counts())):
+    sources = Pictures()
+    for frame in renderer.render(schedule(frames(), request, sources), sources):
         assert kind is not None
+        for warned in renderer.warnings():
+            warnings.warn(str(warned), stacklevel=3)
         yield frame.original if isinstance(frame, _Given) else kind.picture(frame)
 
 

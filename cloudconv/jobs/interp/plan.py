@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -110,7 +110,7 @@ class VideoPlan:
         return expected_frames(self.request.rate, frames, end - start, self.request.stretch)
 
 
-def plan_video(
+def decide(
     settings: InterpSettings,
     inputs: Sequence[Path | str] = (),
     refusals: list[OutputError] | None = None,
@@ -258,9 +258,7 @@ def source_of(job: VideoPlan) -> Source:
     )
 
 
-def renderer_of(
-    job: VideoPlan, on_warning: Callable[[Warned], None], model: str | None = None
-) -> Renderer:
+def renderer_of(job: VideoPlan, model: str | None = None) -> Renderer:
     """The model as the settings want it, or another; batch and tiles not decided yet."""
     settings = job.settings
     threads = job.workers.threads(settings.threads) or set_threads(None)
@@ -276,5 +274,4 @@ def renderer_of(
         exact=partial(registry.load, model or settings.chosen_model, job.device)
         if settings.precision == "auto"
         else None,
-        on_warning=on_warning,
     )

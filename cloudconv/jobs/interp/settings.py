@@ -7,24 +7,9 @@ from dataclasses import dataclass
 from cloudconv.errors import OutputError
 from cloudconv.jobs.interp.adapt import Adapted
 from cloudconv.jobs.outcome import Outcome
-from cloudconv.jobs.outcome import Progress as CommonProgress
 from cloudconv.settings import InterpSettings
 
-__all__ = ["InterpPlan", "InterpResult", "InterpSettings", "Progress"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress(CommonProgress):
-    """How far a run has come; ``frames_found`` of its frames were made by an earlier run.
-
-    ``adapting``: the seconds that adapting has taken, and those that it is given; None afterwards.
-    """
-
-    frames_found: int
-    new_frames: int
-    cuts: int
-    seconds: float
-    adapting: tuple[float, float] | None = None
+__all__ = ["InterpPlan", "InterpResult", "InterpSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

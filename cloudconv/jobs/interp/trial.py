@@ -7,20 +7,21 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from cloudconv.jobs.interp.plan import VideoPlan, source_of
-from cloudconv.jobs.interp.video import clock_of
+from cloudconv.jobs.interp.output import planned
+from cloudconv.jobs.interp.plan import VideoPlan
 from cloudconv.media.frame import Frame
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import is_sequence, is_stdout
 from cloudconv.render.memory import process_memory
 from cloudconv.render.pipeline import prefetch
-from cloudconv.render.renderer import FrameTask, Renderer
-from cloudconv.schedule.frames import Counts, schedule
+from cloudconv.render.renderer import Renderer
+from cloudconv.schedule.frames import Counts
+from cloudconv.timeline import FramePlan
 
 _ROUNDS = 5
 """So many times the frames that are worked on at once; the first round is for warming up."""
@@ -72,10 +73,10 @@ def measure(
     began = time.perf_counter()
     new: list[bool] = []
 
-    def some(tasks: Iterator[FrameTask]) -> Iterator[FrameTask]:
-        for task in tasks:
-            new.append(task.right is not None and task.timestep != 0)
-            yield task
+    def some(frames: Iterator[FramePlan]) -> Iterator[FramePlan]:
+        for frame in frames:
+            new.append(frame.is_new)
+            yield frame
             count = sum(new)
             late = time.perf_counter() - began > _ENOUGH
             if count >= (2 if late else _ROUNDS) * at_once or len(new) == _MOST_FRAMES:
@@ -84,23 +85,19 @@ def measure(
     rounds: list[float] = []
     last: deque[Frame] = deque(maxlen=4)
     count = written = 0
-    with source_of(job) as source, ExitStack() as stack:
-        tasks = stack.enter_context(prefetch(schedule(source.frames(), job.request, Counts()), 8))
-        head = next(tasks)
-        offset, tick = clock_of(job, head.left)
+    with planned(job) as video, ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="cloudconv-")))
         sink = Sink(
             _inside(folder, job.output),
             job.info,
             rate=job.rate,
-            time_base=tick,
+            time_base=video.clock.time_base,
             settings=job.settings.encode,
         )
-        with sink, prefetch(renderer.render(some(chain([head], tasks))), 4) as frames:
-            del head
+        rendered = renderer.render(some(video.frames), video.pictures)
+        with sink, prefetch(rendered, 4) as frames:
             for frame in frames:
-                lasts = frame.duration if job.rate is None else 1 / job.rate
-                last.append(frame.at(frame.time + offset, lasts))
+                last.append(frame.at(frame.time + video.clock.offset, frame.duration))
                 sink.write(last[-1])
                 count += new[written]
                 if new[written] and count % at_once == 0:
@@ -108,6 +105,7 @@ def measure(
                 written += 1
             made = time.perf_counter()
             end, encoded = last[-1].time, written
+            lasts = last[-1].duration
             while encoded < min(_ENCODER_FULL, whole.output_frames):
                 end += lasts
                 last.append(last.popleft().at(end, lasts))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from fractions import Fraction
 from math import lcm
@@ -54,7 +53,6 @@ class Sink:
     exact constant rate of the output, None for a variable one; all frame times are multiples of
     ``time_base`` seconds. ``carry`` says what else to take from the source file. With ``segment``,
     the encoded pictures go into that packet file, to be joined later, and ``path`` is not touched.
-    ``on_whole`` is told where the whole output is, just before that takes its name.
 
     Raises EncoderError and OutputError: most of them before the first frame, a full disk later.
     UnfitInputError at the end where the source has changed since it was probed.
@@ -71,11 +69,9 @@ class Sink:
         carry: Carry | None = None,
         segment: Path | None = None,
         overwrite: bool = False,
-        on_whole: Callable[[Path], None] | None = None,
     ) -> None:
         self._path = Path(path)
         self._segment = segment
-        self._on_whole = on_whole
         self._container = container_of(self._path)
         check_rate(self._path, rate)
         turn = UPRIGHT if self._container.kind == "video" else turn_of(info)
@@ -104,6 +100,7 @@ class Sink:
         self._warn_of_losses(info, carry, rate)
         self.ticks_per_frame = 1 if rate is None else round(1 / (rate * self._tick))
         self._written = 0
+        self._ended = False
         self._last: int | None = None
         self._last_time = Fraction(0)
         self._least_gap = 2 if self._container.muxer == "gif" else 1
@@ -138,15 +135,34 @@ class Sink:
         """End the output and give it its name; what the end of the ``with`` block does."""
         with ExitStack() as undo:
             undo.callback(self.abandon)
-            self._finish()
+            self.complete()
+            with writing(self._path):
+                if self._part is not None:
+                    self._part.commit()
             undo.pop_all()
+
+    def complete(self) -> Path | None:
+        """End the output, which then is whole but for its name; further calls do nothing.
+
+        Returns:
+            Where the output is until :meth:`finish` gives it its name, if that is a file.
+        """
+        if not self._ended:
+            with ExitStack() as undo:
+                undo.callback(self.abandon)
+                self._complete()
+                undo.pop_all()
+            self._ended = True
+        return None if self._part is None else self._part.path
 
     def abandon(self) -> None:
         """Throw the output away; what the ``with`` block does on an error."""
         # Without its file the muxer gives up at once instead of putting a long one in order.
         self._discard()
-        self._writer.abandon()
-        self._discard()
+        if not self._ended:
+            self._ended = True
+            self._writer.abandon()
+            self._discard()
 
     def rehearse(self) -> None:
         """Write everything that is copied, and throw it away: what would fail then fails now.
@@ -316,7 +332,7 @@ class Sink:
             return PictureWriter(target, self._path, context, choice)
         return WebpWriter(target, context, choice)
 
-    def _finish(self) -> None:
+    def _complete(self) -> None:
         if not self._written:
             raise OutputError(f"There are no frames to write, so {self._path} was not made.")
         with writing(self._path):
@@ -328,10 +344,6 @@ class Sink:
                 self._verify(self._part)
             if self._segment is None:
                 check_unchanged(self._info)
-            if self._part is not None:
-                if self._on_whole is not None:
-                    self._on_whole(self._part.path)
-                self._part.commit()
 
     def _amend(self, part: Part) -> None:
         info = self._info

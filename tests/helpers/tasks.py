@@ -1,0 +1,43 @@
+"""Frames to render that are made of frames at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack
+from fractions import Fraction
+from typing import NamedTuple
+
+from cloudconv.media.frame import Frame
+from cloudconv.media.pictures import Beside, Pictures
+from cloudconv.render.renderer import Renderer
+from cloudconv.timeline import FramePlan
+
+
+class FrameTask(NamedTuple):
+    """A frame plan with its frames."""
+
+    left: Frame
+    right: Frame | None
+    timestep: Fraction
+    time: Fraction
+    duration: Fraction
+    before: Beside | None = None
+    after: Beside | None = None
+
+
+def render(work: Renderer, tasks: Iterable[FrameTask]) -> Generator[Frame, None, None]:
+    """The frames of the tasks."""
+    pictures = Pictures()
+
+    def plans() -> Generator[FramePlan, None, None]:
+        with ExitStack() as stack:
+            if hasattr(tasks, "close"):
+                stack.callback(tasks.close)
+            for task in tasks:
+                *given, before, after = task
+                del task
+                plan = pictures.plan(*given, before=before, after=after)
+                del given, before, after
+                yield plan
+
+    return work.render(plans(), pictures)
