@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -54,16 +55,57 @@ def test_no_room_looks_back_up() -> None:
             assert ORDER.index(_room(target)) <= ORDER.index(_room(name)), f"{name}: {target}"
 
 
-DREAMING = ["pictures", "material", "vitals", "methods", "select"]
-"""The parts of ``dreaming``; each may import those before it."""
+PARTS = {
+    "dreaming": ["pictures", "material", "vitals", "methods", "select"],
+    "media": [
+        *("linear", "formats", "frame", "color", "pictures", "convert", "log", "filters"),
+        *("matroska", "input", "turn", "vmaf", "carry", "read", "write", "build"),
+    ],
+    "media.write": [
+        *("encoder_options", "names", "hdr", "encode", "containers", "encoders", "packets"),
+        *("target", "sink", "join"),
+    ],
+}
+"""The parts of packages, in order: each may import those before it."""
+APART = [("media.write", "media.read")]
+"""The first may not import the second, which comes before it."""
+CIRCULAR: set[str] = set()
+"""Packages whose parts still import each other."""
 
 
-def test_no_part_of_dreaming_looks_back_up() -> None:
+def _within(package: str) -> Iterator[tuple[str, str]]:
+    """(part, part that it imports) of a package, for all imports within the package."""
+    start = f"cloudconv.{package}."
     for name, imported in IMPORTS.items():
         for target in imported:
-            if name.startswith("cloudconv.dreaming.") and target.startswith("cloudconv.dreaming."):
-                part, other = (module.split(".")[2] for module in (name, target))
-                assert DREAMING.index(other) <= DREAMING.index(part), f"{name}: {target}"
+            if name.startswith(start) and target.startswith(start):
+                part, other = (each[len(start) :].split(".")[0] for each in (name, target))
+                if part != other:
+                    yield part, other
+
+
+def test_no_part_of_a_package_looks_back_up() -> None:
+    for package, parts in PARTS.items():
+        for part, other in _within(package):
+            assert parts.index(other) < parts.index(part), f"{package}.{part}: {other}"
+    for name, other in APART:
+        for module, imported in IMPORTS.items():
+            if module.startswith(f"cloudconv.{name}."):
+                assert not any(each.startswith(f"cloudconv.{other}.") for each in imported), module
+
+
+def test_no_parts_of_a_package_import_each_other() -> None:
+    packages = {file.parent.relative_to(ROOT) for file in FILES.values()} - {Path()}
+    for package in sorted(".".join(path.parts) for path in packages):
+        graph: dict[str, set[str]] = {}
+        for part, other in _within(package):
+            graph.setdefault(part, set()).add(other)
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            assert package in CIRCULAR, f"{package}: {', '.join(error.args[1])}"  # noqa: PT017
+        else:
+            assert package not in CIRCULAR, f"{package} is free of circles: take it off the list"
 
 
 def test_no_modules_import_each_other() -> None:
@@ -73,6 +115,13 @@ def test_no_modules_import_each_other() -> None:
         modules = {t if t in FILES else t.rpartition(".")[0] for t in imported} & FILES.keys()
         graph[name] = modules - {"cloudconv"} if name != "cloudconv" else set()
     TopologicalSorter(graph).prepare()  # raises a CycleError that names a circle
+
+
+def test_no_muxers_name_is_compared() -> None:
+    """Each container owns what sets it apart; see ``media/write/containers``."""
+    for name, file in FILES.items():
+        compared = re.search(r"\bmuxer (==|!=|in|not in) ", file.read_text("utf-8"))
+        assert compared is None, f"{name}: {compared}"
 
 
 def test_libraries_stay_in_their_rooms() -> None:

@@ -32,8 +32,9 @@ from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.source import Source
+from cloudconv.media.write.containers import container_of
 from cloudconv.media.write.encoders import choose_for
-from cloudconv.media.write.target import claim, container_of
+from cloudconv.media.write.target import claim
 from cloudconv.models import registry
 from cloudconv.models.base import Predictor
 from cloudconv.render.device import (

@@ -11,7 +11,7 @@ from cloudconv.errors import SettingsError
 from cloudconv.files import fitting
 from cloudconv.media.input.images import folder_of
 from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.write.target import default_suffix
+from cloudconv.media.write.containers import default_suffix
 from cloudconv.settings.values import names_folder
 
 _MOST_TICKS = 2**31 - 1

@@ -11,9 +11,9 @@ import av.codec.codec
 import av.error
 import av.filter
 
+from cloudconv.media.write.containers import container_of
 from cloudconv.media.write.encoder_options import DEFAULTS
 from cloudconv.media.write.encoders import choose
-from cloudconv.media.write.target import container_of
 
 ENCODERS = (
     *("libx264", "libx264rgb", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks"),

@@ -10,11 +10,11 @@ import pytest
 from cloudconv.errors import EncoderError
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
+from cloudconv.media.write.containers import CONTAINERS, PICTURES, container_of
 from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.media.write.encoders import choose, choose_for
 from cloudconv.media.write.hdr import hdr_parameters
 from cloudconv.media.write.sink import Sink
-from cloudconv.media.write.target import CONTAINERS, PICTURES, container_of
 from tests.helpers.factory import planes_of, read_planes, write_clip
 
 RATE = Fraction(25)
@@ -62,7 +62,7 @@ def test_default_encoder(container, pix_fmt, size, encoder, handed):
     assert (choice.encoder, choice.pix_fmt) == (encoder, handed)
     # That pictures are RGB is no surprise.
     changed = encoder != container.encoders[0] or choice.working != pix_fmt
-    assert bool(choice.warnings) == (changed and container.kind == "video")
+    assert bool(choice.warnings) == (changed and container.is_video)
 
 
 def made(path, suffix, settings=None, **source):

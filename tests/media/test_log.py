@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from cloudconv.errors import EncoderError
+from cloudconv.media.write.containers import container_of
+from cloudconv.media.write.encode import open_strictly
 from cloudconv.media.write.encoders import EncodeSettings, choose
-from cloudconv.media.write.target import container_of
-from cloudconv.media.write.writers import open_strictly
 
 MKV = container_of(Path("a.mkv"))
 SIZE = 64, 48

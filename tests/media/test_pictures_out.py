@@ -13,8 +13,7 @@ from PIL import Image
 
 import cloudconv
 from cloudconv.errors import InputError
-from cloudconv.media.write.encoders import Choice
-from cloudconv.media.write.writers import PictureWriter
+from cloudconv.media.write.containers.pictures import PictureWriter
 from tests.helpers.factory import read_times, write_clip
 
 
@@ -69,8 +68,7 @@ def test_an_encoder_whose_threads_are_late_gets_every_picture_at_its_own_time(
 ) -> None:
     # JPEG's refuses two pictures of one time, so now and then a sequence failed.
     encoder = LateEncoder()
-    choice = Choice("mjpeg", "yuv420p", "yuv420p", {}, None, ())
-    writer = PictureWriter(tmp_path, Path("%d.jpg"), encoder, choice)
+    writer = PictureWriter(tmp_path, Path("%d.jpg"), encoder)
     for _ in range(8):
         writer.write(av.VideoFrame(16, 16, "yuv420p"), 0, 1)
     writer.finish()

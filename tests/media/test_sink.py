@@ -24,7 +24,7 @@ from cloudconv.media.formats import repack, working_format
 from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.media.input.info import MediaInfo, Timing
 from cloudconv.media.read.probe import probe
-from cloudconv.media.write import writers
+from cloudconv.media.write.containers.muxed import FileWriter
 from cloudconv.media.write.sink import EncodeSettings, Sink
 from tests.helpers.factory import picture, planes_of, read_planes, read_times, write_clip
 
@@ -420,14 +420,14 @@ def test_a_full_disk(tmp_path, suffix):
 
 def test_a_file_that_was_cut_short_silently_is_noticed(tmp_path, monkeypatch):
     path = tmp_path / "clip.mkv"
-    finish = writers.FileWriter.finish
+    finish = FileWriter.finish
 
     def cut(self):
         finish(self)
         (part,) = tmp_path.iterdir()
         os.truncate(part, part.stat().st_size // 2)
 
-    monkeypatch.setattr(writers.FileWriter, "finish", cut)
+    monkeypatch.setattr(FileWriter, "finish", cut)
     with pytest.raises(OutputError, match="whole"):
         write(path, frames_of(constant(24, 30), Fraction(1, 24), noise=20), rate=Fraction(24))
     assert not list(tmp_path.iterdir())

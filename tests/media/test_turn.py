@@ -74,7 +74,7 @@ def make(source: Path, output: Path, **settings: object) -> cloudconv.InterpResu
 @pytest.mark.parametrize("turn", TURNS)
 def test_pictures_are_turned_by_every_flag(tmp_path: Path, turn: tuple[int, ...]) -> None:
     result = make(clip(tmp_path / "a.mp4", flag(*turn)), tmp_path / "out" / "%03d.png")
-    assert not any("turn" in text or "rotat" in text for text in result.warnings)
+    assert not any("turn" in text or "rotat" in text for text in map(str, result.warnings))
     for name in ("001.png", "002.png"):
         with Image.open(tmp_path / "out" / name) as image:
             assert image.size == ((HEIGHT, WIDTH) if turn[1] else (WIDTH, HEIGHT))
@@ -109,7 +109,7 @@ def test_a_video_keeps_the_flag_and_its_pictures(tmp_path: Path) -> None:
 def test_another_angle_is_named(tmp_path: Path) -> None:
     source = clip(tmp_path / "a.mp4", flag(0.7, 0.7, -0.7, 0.7))
     result = make(source, tmp_path / "b.gif")
-    assert any("no quarter turn" in text for text in result.warnings)
+    assert any("no quarter turn" in text for text in map(str, result.warnings))
     with Image.open(tmp_path / "b.gif") as image:
         assert red_corner(image) == "top left"
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cloudconv.errors import OutputError
 from cloudconv.media.frame import ColorTags
-from cloudconv.media.write.animation import with_last_duration
+from cloudconv.media.write.containers.webp import with_last_duration
 from cloudconv.media.write.sink import EncodeSettings, Sink
 from tests.helpers.factory import planes_of
 from tests.media.test_sink import constant, frames_of, info_of, write

@@ -39,8 +39,9 @@ from cloudconv.jobs.extend.plan import (
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.turn import UPRIGHT, turn_of
+from cloudconv.media.write.containers import container_of
 from cloudconv.media.write.encoders import choose_for
-from cloudconv.media.write.target import claim, container_of
+from cloudconv.media.write.target import claim
 from cloudconv.render.device import (
     precision_name,
     set_threads,

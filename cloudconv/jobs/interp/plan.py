@@ -19,14 +19,9 @@ from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
-from cloudconv.media.write.target import (
-    check_output,
-    check_rate,
-    container_of,
-    is_stdout,
-    noted,
-    written_by,
-)
+from cloudconv.media.write.containers import container_of
+from cloudconv.media.write.names import is_stdout
+from cloudconv.media.write.target import check_output, check_rate, noted, written_by
 from cloudconv.models import registry
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import (
@@ -242,7 +237,7 @@ def _speed_tag(settings: InterpSettings) -> str:
 
 def is_joinable(output: Path) -> bool:
     """Whether the output can be put together from segments; else it is made in one go."""
-    return not is_stdout(output) and container_of(output).kind == "video"
+    return not is_stdout(output) and container_of(output).is_video
 
 
 def source_of(job: VideoPlan) -> Source:

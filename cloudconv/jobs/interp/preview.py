@@ -21,7 +21,7 @@ from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
 from cloudconv.media.input import images
 from cloudconv.media.turn import UPRIGHT, Turn
-from cloudconv.media.write.target import is_sequence
+from cloudconv.media.write.containers import is_sequence
 
 WIDTH = 480
 """The picture is at most this wide, in pixels."""

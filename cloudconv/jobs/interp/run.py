@@ -35,9 +35,10 @@ from cloudconv.jobs.interp.trial import Trial, measure
 from cloudconv.media.input import images
 from cloudconv.media.pictures import Pictures
 from cloudconv.media.turn import UPRIGHT, turn_of
+from cloudconv.media.write.containers import container_of
 from cloudconv.media.write.encoders import choose_for
 from cloudconv.media.write.sink import Sink
-from cloudconv.media.write.target import container_of, noted
+from cloudconv.media.write.target import noted
 from cloudconv.render.device import precision_name, set_threads
 from cloudconv.render.memory import empty_cache
 from cloudconv.render.pipeline import drained, prefetch

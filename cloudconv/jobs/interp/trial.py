@@ -15,8 +15,9 @@ from tempfile import TemporaryDirectory
 from cloudconv.jobs.interp.output import planned
 from cloudconv.jobs.interp.plan import VideoPlan
 from cloudconv.media.frame import Frame
+from cloudconv.media.write.containers import is_sequence
+from cloudconv.media.write.names import is_stdout
 from cloudconv.media.write.sink import Sink
-from cloudconv.media.write.target import is_sequence, is_stdout
 from cloudconv.render.memory import process_memory
 from cloudconv.render.pipeline import prefetch
 from cloudconv.render.renderer import Renderer

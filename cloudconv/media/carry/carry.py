@@ -8,10 +8,10 @@ from fractions import Fraction
 from av.container import InputContainer
 
 from cloudconv.errors import InputError
+from cloudconv.media.carry.holder import Holder
 from cloudconv.media.carry.muxer import can_hold
 from cloudconv.media.input.demux import open_container
 from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.write.target import Container
 
 # Statements about the file that was, not about what it shows.
 _STALE = frozenset(
@@ -20,14 +20,6 @@ _STALE = frozenset(
 _STALE_PREFIXES = ("number_of_", "_statistics_")
 # Names that MP4 and MOV make up for every track.
 _MP4_ONLY = frozenset(("handler_name", "vendor_id"))
-_MP4_TAGS = frozenset(
-    (
-        *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"),
-        *("copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id"),
-        *("network", "keywords", "episode_sort", "season_number", "media_type", "hd_video"),
-        *("gapless_playback", "compilation", "track", "disc", "creation_time", "language"),
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +73,9 @@ class Carry:
         return self.loop_until is not None and self.origin >= self.span[1]
 
 
-def fresh_tags(tags: dict[str, str], container: Container) -> dict[str, str]:
+def fresh_tags(tags: dict[str, str], holder: Holder) -> dict[str, str]:
     """The metadata that still holds for a file that was encoded again."""
-    dropped = _STALE if container.muxer in ("mp4", "mov") else _STALE | _MP4_ONLY
+    dropped = _STALE if holder.keeps_handlers else _STALE | _MP4_ONLY
     return {
         key: value
         for key, value in tags.items()
@@ -91,21 +83,14 @@ def fresh_tags(tags: dict[str, str], container: Container) -> dict[str, str]:
     }
 
 
-def needs_free_tags(carry: Carry, container: Container) -> bool:
-    """Whether the MP4 muxer must be told to write tags that iTunes has no name for."""
-    kept = fresh_tags(carry.info.metadata, container)
-    return any(key.lower() not in _MP4_TAGS for key in kept)
-
-
-def needs_unlisted(carry: Carry, container: Container) -> bool:
+def needs_unlisted(carry: Carry, holder: Holder) -> bool:
     """Whether the source holds what the muxer can write but does not list: see `open_muxer`."""
-    source = open_again(carry) if carry.copies_timed and container.muxer == "matroska" else None
+    source = open_again(carry) if carry.copies_timed and holder.takes_unlisted else None
     if source is None:
         return False
     with source:
         return any(
-            not can_hold(container.muxer, stream)
-            and can_hold(container.muxer, stream, unlisted=True)
+            not can_hold(holder.muxer, stream) and can_hold(holder.muxer, stream, unlisted=True)
             for stream in source.streams
             if stream.type in ("audio", "video") and stream.index != carry.info.video_index
         )
@@ -114,7 +99,7 @@ def needs_unlisted(carry: Carry, container: Container) -> bool:
 def open_again(carry: Carry) -> InputContainer | None:
     """The source once more, None where it is no file that could hold more than pictures."""
     info = carry.info
-    if not info.path.is_file() or "image2" in info.container:
+    if not info.path.is_file() or (info.reader.is_pictures and not info.reader.is_still):
         return None
     try:
         return open_container(info.path)

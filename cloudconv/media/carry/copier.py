@@ -13,6 +13,7 @@ from av.stream import Disposition
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.media.carry.carry import Carry, fresh_tags, open_again
+from cloudconv.media.carry.holder import Holder
 from cloudconv.media.carry.muxer import add_copy, can_hold
 from cloudconv.media.carry.slow_audio import Stretcher, add_audio, choose_format, name_channels
 from cloudconv.media.carry.subtitles import TEXT, SubtitleConverter
@@ -20,7 +21,6 @@ from cloudconv.media.carry.timecode import timecode_at_rate
 from cloudconv.media.carry.tracks import COARSE, FINE, PRIMING, Track, Tracks, codec_name
 from cloudconv.media.input.demux import is_made_anew, open_container, read_packets
 from cloudconv.media.matroska import chapters_element
-from cloudconv.media.write.target import Container
 from cloudconv.messages import option
 
 
@@ -37,7 +37,7 @@ class Copier:
         self,
         carry: Carry,
         out: OutputContainer,
-        container: Container,
+        holder: Holder,
         *,
         seekable: bool = True,
         unlisted: bool = False,
@@ -47,9 +47,9 @@ class Copier:
         self.warnings: list[Warned] = []
         self.chapters = b""
         self._carry = carry
-        self._container = container
+        self._holder = holder
         self._out = out
-        self._tracks = Tracks(carry, out, container)
+        self._tracks = Tracks(carry, out, holder)
         self._covers: list[Track] = []
         self._input = open_again(carry)
         self._queue: Iterator[tuple[Fraction, Any]] = iter(())
@@ -65,7 +65,7 @@ class Copier:
         if self._input is None:
             return
         source: Any = self._input.streams[self._carry.info.video_index]
-        tags = fresh_tags(source.metadata, self._container)
+        tags = fresh_tags(source.metadata, self._holder)
         stream.metadata.update({k: v for k, v in tags.items() if k.lower() != "alpha_mode"})
         stream.disposition = source.disposition
         timing = self._carry.info.timing
@@ -122,7 +122,7 @@ class Copier:
             self._input.close()
 
     def _add_streams(self, source: InputContainer) -> None:
-        self._out.metadata.update(fresh_tags(dict(source.metadata), self._container))
+        self._out.metadata.update(fresh_tags(dict(source.metadata), self._holder))
         timed = []
         for stream in source.streams:
             if stream.index == self._carry.info.video_index:
@@ -163,7 +163,7 @@ class Copier:
     def _add_still(self, stream: Any) -> None:
         """Cover art and attachments: no time, no packets to interleave."""
         name = stream.metadata.get("filename")
-        if self._container.attachments:
+        if self._holder.attachments:
             if stream.type == "attachment":
                 self._out.add_stream_from_template(stream)
                 return
@@ -185,22 +185,22 @@ class Copier:
             self._add_encoded(stream, self._carry.stretch)
         elif self._accepts(stream):
             self._tracks.by_index[stream.index] = Track(stream, self._copy_of(stream))
-        elif stream.type == "subtitle" and codec in TEXT and self._container.subtitles:
-            target = self._out.add_stream(self._container.subtitles)
+        elif stream.type == "subtitle" and codec in TEXT and self._holder.subtitles:
+            target = self._out.add_stream(self._holder.subtitles)
             self._label(stream, target)
             converter = SubtitleConverter(stream, target)
             self._tracks.by_index[stream.index] = Track(stream, target, converter)
             if codec in ("ass", "ssa"):
                 plain = {
-                    "container": self._container.name,
+                    "container": self._holder.name,
                     "codec": codec,
                     "stream": _named(stream),
-                    "becomes": self._container.subtitles,
+                    "becomes": self._holder.subtitles,
                 }
                 self.warnings.append(Warned("subtitles-plain", plain))
         elif stream.type == "audio" and self._carry.copies_only:
             raise OutputError(
-                f"{self._container.name} cannot hold {_named(stream)}: leave "
+                f"{self._holder.name} cannot hold {_named(stream)}: leave "
                 f"{option('audio', 'copy')} out, or write an .mkv."
             )
         elif stream.type == "audio" and self._carry.loop_until is None:
@@ -210,15 +210,13 @@ class Copier:
 
     def _warn_of_players(self, track: Track) -> None:
         codec = codec_name(track.target)
-        if codec.startswith(self._container.seldom_heard):
+        if codec.startswith(self._holder.seldom_heard):
             heard = {"stream": _named(track.source), "codec": codec}
-            self.warnings.append(
-                Warned("seldom-heard", heard | {"container": self._container.name})
-            )
+            self.warnings.append(Warned("seldom-heard", heard | {"container": self._holder.name}))
 
     def _add_encoded(self, stream: Any, factor: Fraction) -> None:
         """Audio that is slowed, or that the container cannot hold as it is (a factor of 1)."""
-        chosen = choose_format(stream, self._container.muxer)
+        chosen = choose_format(stream, self._holder.muxer)
         if chosen is None:
             self._drop("stream-unreadable", stream)
             return
@@ -236,7 +234,7 @@ class Copier:
         before, after = stream.codec_context, target.codec_context
         codec = after.codec.canonical_name
         if codec != before.codec.canonical_name:
-            refusing = None if factor != 1 else self._container.name
+            refusing = None if factor != 1 else self._holder.name
             becomes = {"stream": _named(stream), "codec": codec, "container": refusing}
             self.warnings.append(Warned("sound-encoded", becomes))
         if after.layout.nb_channels != before.layout.nb_channels:
@@ -262,14 +260,14 @@ class Copier:
         return target
 
     def _label(self, stream: Any, target: Any) -> None:
-        target.metadata.update(fresh_tags(stream.metadata, self._container))
+        target.metadata.update(fresh_tags(stream.metadata, self._holder))
         target.disposition = stream.disposition
 
     def _accepts(self, stream: Any) -> bool:
-        return can_hold(self._container.muxer, stream, unlisted=self._unlisted)
+        return can_hold(self._holder.muxer, stream, unlisted=self._unlisted)
 
     def _refuse(self, stream: Any) -> None:
-        self._drop("stream-refused", stream, container=self._container.name)
+        self._drop("stream-refused", stream, container=self._holder.name)
 
     def _drop(self, code: str, stream: Any, **parameters: Any) -> None:
         self.warnings.append(Warned(code, {"stream": _named(stream), **parameters}))

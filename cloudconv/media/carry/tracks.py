@@ -12,10 +12,10 @@ from av.container import InputContainer, OutputContainer
 from av.format import Flags
 
 from cloudconv.media.carry.carry import Carry
+from cloudconv.media.carry.holder import Holder
 from cloudconv.media.carry.slow_audio import Stretcher
 from cloudconv.media.carry.subtitles import SubtitleConverter
 from cloudconv.media.input.demux import Clock, open_container, read_packets
-from cloudconv.media.write.target import Container
 
 # Encoded audio that a decoder needs before the first sample it shows; an MP4 edit list hides it.
 _PREROLL = Fraction(1, 10)
@@ -53,10 +53,10 @@ class Tracks:
     ``led``: how much sound from before the first video frame was left out, in seconds.
     """
 
-    def __init__(self, carry: Carry, out: OutputContainer, container: Container) -> None:
+    def __init__(self, carry: Carry, out: OutputContainer, holder: Holder) -> None:
         self.by_index: dict[int, Track] = {}
         self.led = Fraction(0)
-        self._carry, self._out, self._container = carry, out, container
+        self._carry, self._out, self._holder = carry, out, holder
         self._shifts = (Fraction(0), *carry.info.timing.shifts)
 
     def packets(self, source: InputContainer) -> Iterator[tuple[Fraction, Any]]:
@@ -224,20 +224,20 @@ class Tracks:
 
     def _leads(self, begin: Fraction, end: Fraction, first: Fraction) -> bool:
         """Whether audio from before the first frame is kept: what a decoder needs to start up."""
-        if self._container.muxer in ("mp4", "mov"):
+        if self._holder.has_edit_list:
             return end > first - _PREROLL
         # Matroska has no edit list to hide it, so after a cut it would be heard.
         return self._carry.start is None and begin >= first - PRIMING
 
     def _earliest(self, track: Track) -> Fraction:
         """The earliest time that a packet may get without moving all the others."""
-        if self._container.muxer in ("mp4", "mov") or track.source.type != "audio":
+        if self._holder.has_edit_list or track.source.type != "audio":
             return Fraction(-1) if track.source.type == "audio" else _LONG_AGO
         # The muxer adds a codec's delay again; anything earlier would push the whole file back.
         # MP4 hides that delay in an edit list, which Matroska has none of.
-        told = "matroska" in self._carry.info.container or codec_name(track.source) == "opus"
+        states_delay = self._carry.info.reader.states_delay or codec_name(track.source) == "opus"
         context = track.source.codec_context
-        return -Fraction(int(context.delay), context.sample_rate) if told else Fraction(0)
+        return -Fraction(int(context.delay), context.sample_rate) if states_delay else Fraction(0)
 
 
 def _refine(packet: Any) -> None:

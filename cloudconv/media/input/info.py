@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cloudconv.events import Warned
 from cloudconv.media.frame import ColorTags
+from cloudconv.media.input.readers import Reader, reader_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +90,8 @@ class MediaInfo:
     warnings: tuple[Warned, ...]
     chapters: int = 0
     fingerprint: str = ""
+
+    @property
+    def reader(self) -> Reader:
+        """What reads it does in a way of its own."""
+        return reader_of(self.container)

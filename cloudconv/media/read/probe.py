@@ -40,6 +40,7 @@ from cloudconv.media.input.demux import (
 )
 from cloudconv.media.input.fingerprint import input_fingerprint
 from cloudconv.media.input.info import MediaInfo, StreamInfo, Timing
+from cloudconv.media.input.readers import reader_of
 from cloudconv.media.input.spool import is_growing, local_file
 from cloudconv.media.matroska import segment_end
 from cloudconv.media.read.rates import constant_rate, single_frame_rate
@@ -79,7 +80,7 @@ def probe(
     info = replace(_probe(file, picture_rate), fingerprint=found)
     if picture_rate is None:
         return info
-    if "image2" not in info.container and not info.container.endswith("_pipe"):
+    if not info.reader.is_pictures:
         raise InputError(
             f"{path} has times of its own: {option('input_fps')} is for pictures alone."
         )
@@ -178,7 +179,8 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
         if rate
     ]
     times = np.unique(np.frombuffer(scan.times, np.int64))
-    reorders = container.format.name == "avi" and stream.codec_context.has_b_frames
+    reader = reader_of(container.format.name)
+    reorders = reader.stamps_decoding and stream.codec_context.has_b_frames
     if first.pts is not None and not reorders:
         # Recorded from mid-stream: what comes before the first key frame cannot be decoded.
         times = times[times >= first.pts]
@@ -213,7 +215,7 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
 
 
 def _is_cut_off(container: InputContainer, stream: Any, scan: _Scan) -> bool:
-    return "mp4" in container.format.name and stream.frames > scan.packets
+    return reader_of(container.format.name).has_index and stream.frames > scan.packets
 
 
 def _rate_before_cut(
@@ -234,7 +236,8 @@ def _last_duration(
     container: InputContainer, stream: Any, scan: _Scan, times: NDArray[np.int64]
 ) -> int:
     """How long the last frame is shown, in ticks."""
-    if "mp4" in container.format.name and stream.duration and stream.start_time is not None:
+    has_index = reader_of(container.format.name).has_index
+    if has_index and stream.duration and stream.start_time is not None:
         # The last packet in decode order is not the last one shown, so its own duration may be
         # another frame's; the track's length is right.
         left = stream.start_time + stream.duration - int(times[-1])

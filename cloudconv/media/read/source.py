@@ -32,10 +32,6 @@ from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.input.spool import discard
 from cloudconv.media.read.probe import probe
 
-# Containers whose time stamps stay right after a seek; others (MPEG program streams above all) give
-# frames the wrong ones, so they are decoded from the beginning.
-_SEEKABLE = ("mov", "matroska", "mpegts", "flv", "asf", "avi", "nut")
-
 # How far before the wanted time to aim a seek, in seconds, one after the other.
 _SEEK_BACK = (0, 1, 2, 4, 8, 16)
 
@@ -254,10 +250,8 @@ class Source:
 
     @property
     def _can_seek(self) -> bool:
-        names = self.info.container.split(",")
         timing = self.info.timing
-        one_clock = timing.stamped and not timing.shifts
-        return one_clock and any(name in _SEEKABLE for name in names)
+        return self.info.reader.seeks and timing.stamped and not timing.shifts
 
     def _from_pictures(self, pictures: images.Pictures, tally: _Tally) -> _Decoded:
         time = Fraction(0)

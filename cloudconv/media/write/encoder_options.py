@@ -12,6 +12,7 @@ import av
 
 from cloudconv import messages
 from cloudconv.errors import EncoderUsageError
+from cloudconv.events import Warned
 from cloudconv.media.formats import layout
 from cloudconv.settings.groups import EncodeSettings
 
@@ -26,6 +27,21 @@ _QUALITY = frozenset(
 
 
 DEFAULTS = EncodeSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The encoder that will be used.
+
+    ``pix_fmt`` is what it is handed, ``working`` the planar format of the same samples.
+    """
+
+    encoder: str
+    pix_fmt: str
+    working: str
+    options: dict[str, str]
+    codec_tag: str | None
+    warnings: tuple[Warned, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
 import av
@@ -15,37 +15,22 @@ from cloudconv.errors import EncoderError, EncoderUsageError
 from cloudconv.events import Warned
 from cloudconv.media.formats import PixelLayout, is_float, layout, working_format
 from cloudconv.media.input.info import MediaInfo
+from cloudconv.media.write.containers.base import Container
 from cloudconv.media.write.encoder_options import (
     DEFAULTS,
+    Choice,
     known_encoder,
     options_for,
 )
-from cloudconv.media.write.target import Container
 from cloudconv.settings import EncodeSettings
 
 # SVT-AV1 reads this when it starts; without it, it talks on standard error.
 os.environ.setdefault("SVT_LOG", "1")
 
-# FFmpeg's names of containers of pictures, and of the transfers of HDR (PQ and HLG).
-_DRAWN = ("image2", "gif", "apng", "webp")
+# FFmpeg's numbers of the transfers of HDR.
 _HDR = {16: "PQ", 18: "HLG"}
 # The encoders of codecs that video is edited in.
 _EDITED = {"cfhd": "cfhd", "dnxhd": "dnxhd", "prores": "prores_ks", "v210": "v210"}
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The encoder that will be used.
-
-    ``pix_fmt`` is what it is handed, ``working`` the planar format of the same samples.
-    """
-
-    encoder: str
-    pix_fmt: str
-    working: str
-    options: dict[str, str]
-    codec_tag: str | None
-    warnings: tuple[Warned, ...]
 
 
 def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) -> Choice:
@@ -60,10 +45,11 @@ def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) 
     if kept is not None:
         return choose(container, info.working_pix_fmt, info.width, info.height, kept)
     free = settings.encoder is None and settings.pix_fmt is None
-    drawn = source.family != "yuv" and info.container.split(",")[0] in _DRAWN
-    drawn = drawn or info.container.endswith("_pipe") or source.alpha
-    keeps_alpha = source.alpha and container.muxer == "mov"
-    if not (free and drawn and container.muxer in ("mp4", "mov")) or keeps_alpha:
+    drawn = (
+        source.alpha or info.reader.is_still or (info.reader.is_drawn and source.family != "yuv")
+    )
+    keeps_alpha = source.alpha and container.keeps_alpha
+    if not (free and drawn and container.needs_plain) or keeps_alpha:
         curve = _HDR.get(info.tags.transfer)
         choice = choose(
             container,
@@ -74,7 +60,7 @@ def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) 
             hevc=curve is not None,
             codec=info.codec,
         )
-        if curve is None or container.kind == "video" or is_float(choice.pix_fmt):
+        if curve is None or container.is_video or is_float(choice.pix_fmt):
             return choice
         flat = Warned("tones-not-mapped", {"curve": curve, "container": container.name})
         return replace(choice, warnings=(*choice.warnings, flat))
@@ -97,7 +83,7 @@ def _same_codec(
     """Return the settings that keep the codec of video made to be edited; None where none can."""
     name = _EDITED.get(info.codec)
     free = settings == replace(DEFAULTS, threads=settings.threads)
-    if name is None or not free or container.kind != "video" or not _present((name,)):
+    if name is None or not free or not container.is_video or not _present((name,)):
         return None
     if name not in _held_by(container.muxer):
         return None
@@ -126,7 +112,7 @@ def choose(
     wanted, exact = pix_fmt, False
     if settings.pix_fmt is not None:
         wanted, exact = _working(settings.pix_fmt), True
-    if container.kind != "video":
+    if not container.is_video:
         names = _fixed_encoder(container, settings)
     elif settings.encoder is not None:
         names = (_checked_name(settings.encoder, container),)
@@ -139,7 +125,7 @@ def choose(
     warnings: list[Warned] = []
     first = container.encoders[0]
     same = codec is not None and av.codec.Codec(name, "w").canonical_name == codec
-    if settings.encoder is None and container.kind == "video" and name != first and not same:
+    if settings.encoder is None and container.is_video and name != first and not same:
         if wanted in _takes(first) and _fits(first, wanted, width, height):
             code, what = "encoder-few-players", {"pix_fmt": wanted}
         else:
@@ -147,7 +133,7 @@ def choose(
             what = {"what": _why_not(first, wanted, width, height)}
         warnings.append(Warned(code, {**what, "first": first, "used": name}))
     if _worth_a_word(container, wanted, working):
-        who = f"{name} in {container.name}" if container.kind == "video" else container.name
+        who = f"{name} in {container.name}" if container.is_video else container.name
         changed = {
             "who": who,
             "pix_fmt": wanted,
@@ -162,7 +148,7 @@ def choose(
         pix_fmt=picked,
         working=working,
         options=options_for(name, working, settings),
-        codec_tag="hvc1" if _is_hevc(name) and container.muxer in ("mp4", "mov") else None,
+        codec_tag=container.hevc_tag if _is_hevc(name) else None,
         warnings=tuple(warnings),
     )
 
@@ -176,10 +162,10 @@ def _alpha_lost(wanted: str, working: str) -> bool:
 
 
 def _worth_a_word(container: Container, wanted: str, working: str) -> bool:
-    if container.kind == "video":
+    if container.is_video:
         return working != wanted
     # That pictures are RGB is no surprise, nor that a GIF has few colours.
-    coarser = layout(working).depth < layout(wanted).depth and container.muxer != "gif"
+    coarser = layout(working).depth < layout(wanted).depth and not container.has_palette
     return coarser or _alpha_lost(wanted, working)
 
 
@@ -336,8 +322,7 @@ def _best(
         for working, pix_fmt in _takes(name).items()
         if (not exact or (working == wanted and is_float(pix_fmt) == is_float(asked.pix_fmt or "")))
         and _fits(name, working, width, height)
-        # VP9 keeps alpha beside its packets, where only Matroska and WebM have room.
-        if not (name == "libvpx-vp9" and container.muxer == "mp4" and layout(working).alpha)
+        if not (name in container.refuses_alpha and layout(working).alpha)
     ]
     if options:
         return min(options)[2:]

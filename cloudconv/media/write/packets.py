@@ -26,11 +26,9 @@ from av.packet import PacketSideData, packet_sidedata_type_from_literal
 
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
-from cloudconv.media.write.encoders import Choice
-from cloudconv.media.write.target import Container
-from cloudconv.media.write.writers import (
+from cloudconv.media.write.encode import (
     FEW,
-    add_video,
+    EncodingPlan,
     extradata_hash,
     open_strictly,
 )
@@ -61,32 +59,23 @@ class PacketSummary:
 
 
 class PacketWriter:
-    """Encodes into a packet file, as :class:`~cloudconv.media.write.writers.FileWriter` does."""
+    """Encodes into a packet file, as a container's writer encodes into the output."""
 
-    def __init__(
-        self,
-        path: Path,
-        container: Container,
-        choice: Choice,
-        *,
-        rate: Fraction | None,
-        tick: Fraction,
-        **common: Any,
-    ) -> None:
+    def __init__(self, path: Path, muxer: str, plan: EncodingPlan) -> None:
         self.warnings: list[Warned] = []
-        self._tick = tick
+        self._tick = plan.tick
         self._durations: dict[int, int] = {}
         self._times: list[int] = []
         self._early = 0
         # Nothing is muxed into it: it tells the encoder what the container wants of it.
-        self._out = av.open(io.BytesIO(), "w", format=container.muxer)
+        self._out = av.open(io.BytesIO(), "w", format=muxer)
         with ExitStack() as undo:
             undo.callback(self._out.close)
-            self._stream = add_video(self._out, choice, rate=rate, tick=tick, **common)
-            open_strictly(choice, self._out.start_encoding)
+            self._stream = plan.add_video(self._out)
+            open_strictly(plan.choice, self._out.start_encoding)
             self._file = path.open("xb")
             undo.callback(self._file.close)
-            self._file.write(json.dumps({"kind": _KIND, "tick": str(tick)}).encode() + b"\n")
+            self._file.write(json.dumps({"kind": _KIND, "tick": str(plan.tick)}).encode() + b"\n")
             undo.pop_all()
 
     def write(self, picture: av.VideoFrame, tick: int, duration: int) -> None:

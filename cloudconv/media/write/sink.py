@@ -3,39 +3,31 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import av
-import av.error
-
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.media.carry.carry import Carry
-from cloudconv.media.convert import Palette, encoder_picture, output_tags
+from cloudconv.media.convert import encoder_picture, output_tags
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.matroska import amend
 from cloudconv.media.turn import UPRIGHT, turn_of
-from cloudconv.media.write.encoder_options import DEFAULTS, parameters_key
-from cloudconv.media.write.encoders import Choice, choose_for
+from cloudconv.media.write.containers import container_of, default_suffix
+from cloudconv.media.write.containers.base import Writer
+from cloudconv.media.write.containers.muxed import FileWriter
+from cloudconv.media.write.encode import EncodingPlan
+from cloudconv.media.write.encoder_options import DEFAULTS, Choice, parameters_key
+from cloudconv.media.write.encoders import choose_for
 from cloudconv.media.write.hdr import hdr_parameters
+from cloudconv.media.write.names import is_stdout
 from cloudconv.media.write.packets import PacketSummary, PacketWriter
-from cloudconv.media.write.target import (
-    GIF_RATE,
-    Part,
-    check_output,
-    check_rate,
-    container_of,
-    default_suffix,
-    is_stdout,
-    writing,
-)
-from cloudconv.media.write.writers import FileWriter, PictureWriter, WebpWriter, Writer, set_up
+from cloudconv.media.write.target import Part, check_output, check_rate, writing
 from cloudconv.settings import EncodeSettings
 
 __all__ = ["Carry", "EncodeSettings", "Sink", "check_output", "default_suffix"]
@@ -74,7 +66,7 @@ class Sink:
         self._segment = segment
         self._container = container_of(self._path)
         check_rate(self._path, rate)
-        turn = UPRIGHT if self._container.kind == "video" else turn_of(info)
+        turn = UPRIGHT if self._container.is_video else turn_of(info)
         self._turn = turn or UPRIGHT
         info = self._turn.info(info)
         choice = choose_for(self._container, info, settings)
@@ -85,34 +77,44 @@ class Sink:
         self.encoder = choice.encoder
         self.pix_fmt = choice.working
         self.options = dict(choice.options)
-        self._choice = choice
-        self._info = info
-        self._tick = self._clock(rate, time_base)
-        self._tags = output_tags(
-            choice.encoder, info.working_pix_fmt, choice.working, info.tags, info.width, info.height
+        self._plan = EncodingPlan(
+            target=self._path,
+            info=info,
+            choice=choice,
+            rate=rate,
+            tick=self._clock(choice.encoder, rate, time_base),
+            tags=output_tags(
+                choice.encoder,
+                info.working_pix_fmt,
+                choice.working,
+                info.tags,
+                info.width,
+                info.height,
+            ),
+            threads=settings.threads,
+            carry=carry,
+            # Standard output cannot be gone back to.
+            amends=not is_stdout(self._path)
+            and self._container.needs_amending(
+                choice.encoder, aspect=info.aspect, varies=rate is None
+            ),
         )
-        self._palette = Palette(info.width, info.height) if self._container.muxer == "gif" else None
-        in_matroska = self._container.muxer in ("matroska", "webm")
-        unstated = info.aspect is not None and choice.encoder not in ("libx264", "libx265")
-        # Standard output cannot be gone back to.
-        self._amends = in_matroska and not is_stdout(self._path) and (unstated or rate is None)
-        self._variable = rate is None
+        self._prepare = self._container.preparation(info.width, info.height)
         self._warn_of_losses(info, carry, rate)
-        self.ticks_per_frame = 1 if rate is None else round(1 / (rate * self._tick))
+        self.ticks_per_frame = 1 if rate is None else round(1 / (rate * self._plan.tick))
         self._written = 0
         self._ended = False
         self._last: int | None = None
         self._last_time = Fraction(0)
-        self._least_gap = 2 if self._container.muxer == "gif" else 1
+        fastest = self._container.fastest
+        self._least_gap = 1 if fastest is None else round(1 / (fastest * self._plan.tick))
         self._part: Part | None = None
         with writing(self._path):
             if segment is None and not is_stdout(self._path):
-                self._part = Part(
-                    self._path, folder=self._container.kind == "pictures", overwrite=overwrite
-                )
+                self._part = Part(self._path, folder=self._container.is_folder, overwrite=overwrite)
             with ExitStack() as undo:
                 undo.callback(self._discard)
-                self._writer = self._make_writer(rate, settings, carry)
+                self._writer = self._open_writer()
                 undo.pop_all()
         self.warnings += self._writer.warnings
         self._writer.warnings.clear()
@@ -191,7 +193,7 @@ class Sink:
     def copy(self, packet: Any) -> None:
         """Take a packet that is encoded already, with times in ticks and in order of decoding."""
         assert isinstance(self._writer, FileWriter)
-        self._last_time = max(self._last_time, packet.pts * self._tick)
+        self._last_time = max(self._last_time, packet.pts * self._plan.tick)
         with writing(self._path):
             self._writer.copy(packet)
         self._written += 1
@@ -201,48 +203,47 @@ class Sink:
 
         The frame's picture is only read, so it may be written again or shown elsewhere.
         """
-        tick = round(frame.time / self._tick)
-        end = round((frame.time + frame.duration) / self._tick)
+        tick = round(frame.time / self._plan.tick)
+        end = round((frame.time + frame.duration) / self._plan.tick)
         if tick < 0 or (self._last is not None and frame.time <= self._last_time):
             raise ValueError(f"Output times must be 0 or more and increase, got {frame.time} s.")
         if self._last is not None and tick - self._last < self._least_gap:
             tick = self._later(self._last)
         frame = self._turn.frame(frame)
-        if (frame.width, frame.height) != (self._info.width, self._info.height):
+        if (frame.width, frame.height) != (self._plan.info.width, self._plan.info.height):
             raise OutputError(
                 f"The frame at {float(frame.time):.3f} s is {frame.width}x{frame.height}, "
-                f"but the output is {self._info.width}x{self._info.height}."
+                f"but the output is {self._plan.info.width}x{self._plan.info.height}."
             )
         picture = encoder_picture(
             frame,
-            pix_fmt="bgra" if self._palette else self._choice.pix_fmt,
-            working=self._choice.working,
-            tags=self._tags,
+            pix_fmt=self._plan.choice.pix_fmt,
+            working=self._plan.choice.working,
+            tags=self._plan.tags,
         )
         with writing(self._path):
-            if self._palette is not None:
-                picture = self._palette.reduce(picture)
-            self._writer.write(picture, tick, max(end - tick, 1))
+            self._writer.write(self._prepare(picture), tick, max(end - tick, 1))
         self._last, self._last_time = tick, frame.time
         self._written += 1
 
     def _later(self, last: int) -> int:
         """The tick for a frame that falls on the one before it."""
-        if self._container.muxer == "gif":
+        container = self._container
+        if container.fastest is not None:
             raise OutputError(
-                f"A GIF plays at most {GIF_RATE} frames a second, and two of these frames are "
-                "closer; write an .mp4 instead."
+                f"A {container.name} plays at most {container.fastest} frames a second, and two of "
+                "these frames are closer; write an .mp4 instead."
             )
         return last + 1
 
-    def _clock(self, rate: Fraction | None, time_base: Fraction) -> Fraction:
-        if self._container.kind == "animation" and self._container.clock is not None:
+    def _clock(self, encoder: str, rate: Fraction | None, time_base: Fraction) -> Fraction:
+        if self._container.clock is not None and self._container.counts_in_clock:
             return self._container.clock
         exact = (
             time_base.denominator if rate is None else lcm(rate.numerator, time_base.denominator)
         )
         # libvpx rounds all times to its own clock, and hands them back so.
-        finest = _VPX if self._choice.encoder.startswith("libvpx") else _FINEST
+        finest = _VPX if encoder.startswith("libvpx") else _FINEST
         if exact > finest and rate is not None:
             exact = rate.numerator
         return Fraction(1, min(exact, finest))
@@ -260,27 +261,20 @@ class Sink:
         given = choice.options.get(key)
         # What the user gave comes last, and so wins.
         options = {**choice.options, key: f"{words}:{given}" if given and words else given or words}
-        return Choice(
-            encoder=choice.encoder,
-            pix_fmt=choice.pix_fmt,
-            working=choice.working,
-            options={k: v for k, v in options.items() if v},
-            codec_tag=choice.codec_tag,
-            warnings=choice.warnings,
-        )
+        return replace(choice, options={k: v for k, v in options.items() if v})
 
     def _warn_of_losses(self, info: MediaInfo, carry: Carry | None, rate: Fraction | None) -> None:
         container, name = self._container, self._container.name
-        if container.kind != "video":
+        if not container.is_video:
             kinds = sorted({stream.kind for stream in info.streams})
             kinds += ["chapters"] * (info.chapters > 0)
             if carry is not None and kinds:
                 left_out = {"container": name, "kinds": ", ".join(kinds)}
                 self.warnings.append(Warned("streams-left-out", left_out))
-            if container.kind == "pictures" and rate is None:
+            if container.is_folder and rate is None:
                 self.warnings.append(Warned("times-lost"))
         to_stdout = is_stdout(self._path) and self.encoder not in ("libx264", "libx265")
-        if info.aspect is not None and (container.kind != "video" or to_stdout):
+        if info.aspect is not None and (not container.is_video or to_stdout):
             self._warn_of_aspect()
 
     def _warn_of_aspect(self) -> None:
@@ -290,47 +284,17 @@ class Sink:
                 {
                     "container": self._container.name,
                     "encoder": self.encoder,
-                    "aspect": self._info.aspect,
+                    "aspect": self._plan.info.aspect,
                 },
             )
         )
 
-    def _make_writer(
-        self, rate: Fraction | None, settings: EncodeSettings, carry: Carry | None
-    ) -> Writer:
-        info, container, choice = self._info, self._container, self._choice
-        target = self._path if self._part is None else self._part.path
-        size = info.width, info.height
-        common: dict[str, Any] = {
-            "size": size,
-            "tick": self._tick,
-            "tags": self._tags,
-            "aspect": info.aspect,
-            "threads": settings.threads,
-        }
+    def _open_writer(self) -> Writer:
         if self._segment is not None:
-            return PacketWriter(self._segment, container, choice, rate=rate, **common)
-        if container.muxer:
-            if self._palette is not None:
-                choice = Choice(
-                    choice.encoder, "pal8", choice.working, choice.options, None, choice.warnings
-                )
-            return FileWriter(
-                target,
-                container,
-                choice,
-                rate=rate,
-                display_matrix=info.display_matrix,
-                carry=carry,
-                amends=self._amends,
-                **common,
-            )
-        context = av.CodecContext.create(choice.encoder, "w")
-        context.options = dict(choice.options)
-        set_up(context, choice, **common)
-        if container.kind == "pictures":
-            return PictureWriter(target, self._path, context, choice)
-        return WebpWriter(target, context, choice)
+            return PacketWriter(self._segment, self._container.muxer, self._plan)
+        return self._container.open_writer(
+            self._path if self._part is None else self._part.path, self._plan
+        )
 
     def _complete(self) -> None:
         if not self._written:
@@ -339,16 +303,18 @@ class Sink:
             self._writer.finish()
             self.warnings += self._writer.warnings
             if self._part is not None:
-                if self._amends:
+                if self._plan.amends:
                     self._amend(self._part)
                 self._verify(self._part)
             if self._segment is None:
-                check_unchanged(self._info)
+                check_unchanged(self._plan.info)
 
     def _amend(self, part: Part) -> None:
-        info = self._info
+        info = self._plan.info
         size = info.width, info.height
-        done = amend(part.path, size, aspect=info.aspect, variable_rate=self._variable)
+        done = self._container.amend(
+            part.path, size, aspect=info.aspect, varies=self._plan.rate is None
+        )
         if not done and info.aspect is not None:
             self._warn_of_aspect()
 
@@ -361,17 +327,8 @@ class Sink:
 
     def _verify(self, part: Part) -> None:
         """Read the file back: some muxers report success on a full disk."""
-        grain = max(self._container.clock or self._tick, self._tick)
-        last: Fraction | None
-        if part.folder:
-            found, last = sum(1 for file in part.path.iterdir() if file.stat().st_size), None
-        elif not self._container.muxer:
-            found, last = (self._written if part.path.stat().st_size else 0), None
-        else:
-            found, last, tick = _read_back(part.path)
-            if self._container.muxer == "apng":
-                # It keeps durations, exactly; readers round each of them before they add them up.
-                grain = max(grain, found * tick)
+        found, last, rounding = self._container.read_back(part.path, self._written)
+        grain = max(self._container.clock or self._plan.tick, self._plan.tick, rounding)
         if found != self._written:
             raise OutputError(
                 f"{self._path} could not be written whole: it holds {found} of {self._written} "
@@ -382,16 +339,3 @@ class Sink:
                 f"{self._path} was not written right: its last frame is at {float(last):.3f} s "
                 f"instead of {float(self._last_time):.3f} s. Please report this."
             )
-
-
-def _read_back(path: Path) -> tuple[int, Fraction | None, Fraction]:
-    """How many packets the video has, its last time, and the reader's tick, in seconds."""
-    count, last = 0, None
-    with av.open(f"file:{path}") as made:
-        stream = made.streams.video[0]
-        tick = Fraction(stream.time_base or 0)
-        for packet in made.demux(stream):
-            if packet.size and packet.pts is not None:
-                count += 1
-                last = packet.pts if last is None else max(last, packet.pts)
-    return count, None if last is None else last * tick, tick

@@ -1,182 +1,27 @@
-"""Where the output goes: containers, names, and a file that appears only when it is whole."""
+"""Where the output goes: what refuses it, and a file that appears only when it is whole."""
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 import av.error
 
 from cloudconv import files
-from cloudconv.errors import EncoderError, OutputError, OutputUsageError, SettingsError
+from cloudconv.errors import EncoderError, OutputError, SettingsError
 from cloudconv.media.input import images
-from cloudconv.media.input.info import MediaInfo
+from cloudconv.media.write.containers import PICTURES, container_of, is_sequence
+from cloudconv.media.write.names import is_stdout, pictures_of
 from cloudconv.messages import option
-
-GIF_RATE = Fraction(50)
-"""The fastest rate that players show a GIF at: two of its hundredths of a second a frame."""
 
 PATH_LIMIT: int | None = 260 if os.name == "nt" else None
 """The longest path in characters, where Windows has not been set to take longer ones."""
 
-
-@dataclass(frozen=True, slots=True)
-class Container:
-    """A kind of output.
-
-    ``muxer`` is FFmpeg's name; ``encoders`` are tried in this order; ``clock`` is the tick that all
-    times are rounded to (None: any tick); ``subtitles`` is the codec that text subtitles become
-    where theirs is refused. ``seldom_heard``: how names of audio codecs begin that the container
-    holds and few players read there.
-    """
-
-    name: str
-    kind: Literal["video", "animation", "pictures"]
-    muxer: str
-    encoders: tuple[str, ...]
-    clock: Fraction | None = None
-    attachments: bool = False
-    subtitles: str | None = None
-    refuses: tuple[str, ...] = ()
-    seldom_heard: tuple[str, ...] = ()
-
-
-_NUMBER = re.compile(r"%(0\d+)?d")
-_MILLISECOND = Fraction(1, 1000)
 _LARGEST = 2**31 - 1
-_MP4 = Container(
-    "MP4",
-    "video",
-    "mp4",
-    ("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1"),
-    subtitles="mov_text",
-    seldom_heard=("pcm_",),
-)
-_MOV = Container(
-    "MOV",
-    "video",
-    "mov",
-    ("libx264", "libx264rgb", "libx265", "prores_ks"),
-    subtitles="mov_text",
-    # The muxer lists these two and then refuses to write their header.
-    refuses=("libvpx-vp9", "libsvtav1"),
-)
-_MKV = Container(
-    "Matroska",
-    "video",
-    "matroska",
-    ("libx264", "libx265", "libvpx-vp9", "libsvtav1", "ffv1"),
-    clock=_MILLISECOND,
-    attachments=True,
-    subtitles="subrip",
-)
-_WEBM = Container(
-    "WebM",
-    "video",
-    "webm",
-    ("libvpx-vp9", "libsvtav1"),
-    clock=_MILLISECOND,
-    subtitles="webvtt",
-)
-
-CONTAINERS = {
-    ".mp4": _MP4,
-    ".m4v": _MP4,
-    ".mov": _MOV,
-    ".mkv": _MKV,
-    ".webm": _WEBM,
-    ".gif": Container("GIF", "animation", "gif", ("gif",), clock=Fraction(1, 100)),
-    ".apng": Container("APNG", "animation", "apng", ("apng",)),
-    ".webp": Container("WebP", "animation", "", ("libwebp_anim",), clock=_MILLISECOND),
-}
-PICTURES = {
-    suffix: Container(f"{name} pictures", "pictures", "", (encoder,))
-    for suffix, name, encoder in (
-        (".png", "PNG", "png"),
-        (".bmp", "BMP", "bmp"),
-        (".webp", "WebP", "libwebp"),
-        (".tif", "TIFF", "tiff"),
-        (".tiff", "TIFF", "tiff"),
-        (".exr", "EXR", "exr"),
-        (".jpg", "JPEG", "mjpeg"),
-        (".jpeg", "JPEG", "mjpeg"),
-    )
-}
-
-
-def is_stdout(path: Path) -> bool:
-    """Whether the output is ``-``, standard output."""
-    return str(path) == "-"
-
-
-def is_sequence(path: Path) -> bool:
-    """Whether the name is a pattern of numbered pictures such as ``out/%05d.png``."""
-    return path.suffix.lower() in PICTURES and len(_NUMBER.findall(path.name)) == 1
-
-
-def numbered(path: Path, number: int) -> str:
-    """The file name that the pattern gives picture ``number``."""
-    return _NUMBER.sub(lambda found: f"{number:{found[1] or ''}d}", path.name)
-
-
-def container_of(path: Path) -> Container:
-    """Return the container that the name asks for.
-
-    Raises:
-        OutputUsageError: the name says none.
-    """
-    if is_stdout(path):
-        return _MKV
-    suffix = path.suffix.lower()
-    if is_sequence(path):
-        return PICTURES[suffix]
-    if suffix in CONTAINERS:
-        return CONTAINERS[suffix]
-    if suffix in PICTURES:
-        folder = path.with_suffix("") if "%" not in path.name and "*" not in path.name else path
-        pattern = (folder if folder is not path else path.parent) / f"%05d{suffix}"
-        raise OutputUsageError(f"{path} names one picture; for a sequence give {pattern}.")
-    pattern = path / "%05d.png" if not suffix else Path("frames/%05d.png")
-    raise OutputUsageError(
-        f"The output {path} has {f'the ending {suffix!r}' if suffix else 'no ending'}, which names "
-        f"no format; use one of {' '.join(CONTAINERS)}, or for pictures {pattern}."
-    )
-
-
-def default_suffix(info: MediaInfo, rate: Fraction | None = None) -> str:
-    """The ending of a default output name: the source's own container where we write it.
-
-    Where that cannot play as fast as ``rate``, the output's constant rate, it is an MP4.
-    """
-    suffix = _own_suffix(info)
-    clock = CONTAINERS[suffix].clock
-    too_fast = rate is None if suffix == ".gif" else False
-    if rate is not None:
-        too_fast = rate > GIF_RATE if suffix == ".gif" else clock is not None and rate * clock > 1
-    return ".mp4" if too_fast else suffix
-
-
-def _own_suffix(info: MediaInfo) -> str:
-    names = set(info.container.split(","))
-    if "mp4" in names and info.suffix in ("", ".mp4", ".m4v", ".mov"):
-        return ".mov" if info.suffix == ".mov" else ".mp4"
-    if "webm" in names and info.suffix == ".webm":
-        return ".webm"
-    for name in ("gif", "apng"):
-        if name in names:
-            return f".{name}"
-    if "webp" in info.container and info.suffix == ".webp" and info.timing.frames > 1:
-        return ".webp"
-    if "image2" in info.container or info.container.endswith("_pipe") or "webp" in info.container:
-        return ".mp4"
-    return ".mkv"
 
 
 @contextmanager
@@ -204,7 +49,7 @@ def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None
     container = container_of(path)
     if is_stdout(path):
         return
-    if container.kind == "pictures":
+    if container.is_folder:
         _check_sequence(path, inputs)
     elif path.is_dir():
         raise OutputError(f"The output {path} is a folder; give the name of a file.")
@@ -247,12 +92,12 @@ def check_rate(path: Path, rate: Fraction | None) -> None:
             f"A rate of {float(rate):g} frames a second is beyond what files can hold; "
             f"choose another with {option('fps')}."
         )
-    if container.muxer == "gif" and rate > GIF_RATE:
+    if container.fastest is not None and rate > container.fastest:
         raise OutputError(
-            f"A GIF plays at most {GIF_RATE} frames a second, not {float(rate):g}; "
-            "write an .mp4 instead."
+            f"A {container.name} plays at most {container.fastest} frames a second, not "
+            f"{float(rate):g}; write an .mp4 instead."
         )
-    if clock is not None and rate * clock > 1:
+    if clock is not None and not container.plays(rate):
         raise OutputError(
             f"{container.name} counts in steps of {float(clock * 1000):g} ms, too coarse "
             f"for {float(rate):g} frames a second; write an .mp4 instead."
@@ -290,16 +135,6 @@ def claim(path: Path, *, overwrite: bool) -> Iterator[None]:
 def written_by(path: Path) -> list[Path]:
     """Return the files that making this output replaces: the file, or the pictures that exist."""
     return list(pictures_of(path)) if is_sequence(path) else [path]
-
-
-def pictures_of(path: Path) -> Iterator[Path]:
-    """The files that the pattern names, in no order."""
-    before, _, after = _NUMBER.split(path.name)
-    if path.parent.is_dir():
-        for found in path.parent.iterdir():
-            digits = found.name.removeprefix(before).removesuffix(after)
-            if digits.isdecimal() and numbered(path, int(digits)) == found.name:
-                yield found
 
 
 @contextmanager

@@ -1,0 +1,62 @@
+"""Every format that is written, one module each, and which of them a name asks for."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+from cloudconv.errors import OutputUsageError
+from cloudconv.media.input.info import MediaInfo
+from cloudconv.media.write.containers import pictures
+from cloudconv.media.write.containers.apng import APNG
+from cloudconv.media.write.containers.base import Container
+from cloudconv.media.write.containers.gif import GIF
+from cloudconv.media.write.containers.matroska import MKV, WEBM
+from cloudconv.media.write.containers.mp4 import MOV, MP4
+from cloudconv.media.write.containers.webp import WEBP
+from cloudconv.media.write.names import has_number, is_stdout
+
+FILES = (MP4, MOV, MKV, WEBM, GIF, APNG, WEBP)
+CONTAINERS = {suffix: container for container in FILES for suffix in container.suffixes}
+PICTURES = {suffix: kind for kind in pictures.PICTURES for suffix in kind.suffixes}
+
+
+def is_sequence(path: Path) -> bool:
+    """Return whether the name is a pattern of numbered pictures such as ``out/%05d.png``."""
+    return path.suffix.lower() in PICTURES and has_number(path)
+
+
+def container_of(path: Path) -> Container:
+    """Return the container that the name asks for.
+
+    Raises:
+        OutputUsageError: the name says none.
+    """
+    if is_stdout(path):
+        return MKV
+    suffix = path.suffix.lower()
+    if is_sequence(path):
+        return PICTURES[suffix]
+    if suffix in CONTAINERS:
+        return CONTAINERS[suffix]
+    if suffix in PICTURES:
+        folder = path.with_suffix("") if "%" not in path.name and "*" not in path.name else path
+        pattern = (folder if folder is not path else path.parent) / f"%05d{suffix}"
+        raise OutputUsageError(f"{path} names one picture; for a sequence give {pattern}.")
+    pattern = path / "%05d.png" if not suffix else Path("frames/%05d.png")
+    raise OutputUsageError(
+        f"The output {path} has {f'the ending {suffix!r}' if suffix else 'no ending'}, which names "
+        f"no format; use one of {' '.join(CONTAINERS)}, or for pictures {pattern}."
+    )
+
+
+def default_suffix(info: MediaInfo, rate: Fraction | None = None) -> str:
+    """Return the ending of a default output name: that of the source's own container.
+
+    Pictures become MP4, as does what cannot play as fast as ``rate``, the output's constant rate,
+    in its own container; what is of no container here becomes Matroska.
+    """
+    own = next(
+        (each for each in FILES if each.is_of(info)), MP4 if info.reader.is_pictures else MKV
+    )
+    return (own if own.plays(rate) else MP4).suffixes[0]

@@ -1,0 +1,110 @@
+"""A kind of output: what every container owns, and what most of them do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+from av.video.frame import VideoFrame
+
+from cloudconv.events import Warned
+from cloudconv.media.carry.holder import Holder
+from cloudconv.media.input.info import MediaInfo
+from cloudconv.media.write.encode import EncodingPlan
+
+
+class Writer(Protocol):
+    """Encodes pictures, each once and in order, and finishes the output."""
+
+    warnings: list[Warned]
+
+    def write(self, picture: VideoFrame, tick: int, duration: int) -> None:
+        """Encode a picture shown for ``duration`` ticks from ``tick``."""
+
+    def finish(self) -> None:
+        """Flush the encoder and close everything that was opened."""
+
+    def abandon(self) -> None:
+        """Close everything, whatever state it is in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container(Holder):
+    """A kind of output.
+
+    Attributes:
+        suffixes: the endings of names that ask for the container.
+        encoders: the encoders of its video, in the order in which they are tried; a container
+            without other streams has a single one.
+        reader: FFmpeg's name of what reads the container; empty where no source keeps to it.
+        sources: the endings of sources of that reader that stay in this container; None for any.
+        is_video: whether it holds other streams, rotation and aspect, and is joined from segments.
+        is_folder: whether it is a folder of pictures, which keep no times.
+        clock: the tick that all times are rounded to; None for any tick.
+        counts_in_clock: whether encoders must count in that tick.
+        fastest: the fastest constant rate that players show; None for any.
+        refuses: encoders that the muxer lists and then refuses.
+        refuses_alpha: encoders whose transparency the container has no room for.
+        hevc_tag: the tag that players want of HEVC.
+        needs_plain: whether few players show RGB, 4:4:4 or transparency in the container.
+        keeps_alpha: whether it keeps transparency all the same.
+        has_palette: whether pictures are reduced to few colours.
+        sums_gaps: whether a track's length is the sum of the gaps between decode times.
+    """
+
+    suffixes: tuple[str, ...] = ()
+    encoders: tuple[str, ...] = ()
+    reader: str = ""
+    sources: tuple[str, ...] | None = None
+    is_video: bool = False
+    is_folder: bool = False
+    clock: Fraction | None = None
+    counts_in_clock: bool = False
+    fastest: Fraction | None = None
+    refuses: tuple[str, ...] = ()
+    refuses_alpha: tuple[str, ...] = ()
+    hevc_tag: str | None = None
+    needs_plain: bool = False
+    keeps_alpha: bool = False
+    has_palette: bool = False
+    sums_gaps: bool = False
+
+    def is_of(self, info: MediaInfo) -> bool:
+        """Return whether a source is of this container, and its output is so by default."""
+        named = self.reader in info.container.split(",")
+        return named and (self.sources is None or info.suffix in self.sources)
+
+    def plays(self, rate: Fraction | None) -> bool:
+        """Return whether the container can play at a constant rate, or at a variable one (None)."""
+        if self.fastest is not None:
+            return rate is not None and rate <= self.fastest
+        return rate is None or self.clock is None or rate * self.clock <= 1
+
+    def needs_amending(self, encoder: str, *, aspect: Fraction | None, varies: bool) -> bool:
+        """Return whether the muxer misstates the sample aspect ratio or a variable rate."""
+        return False
+
+    def amend(
+        self, path: Path, size: tuple[int, int], *, aspect: Fraction | None, varies: bool
+    ) -> bool:
+        """Correct the finished file; returns False, and changes nothing, where that cannot be."""
+        return False
+
+    def preparation(self, width: int, height: int) -> Callable[[VideoFrame], VideoFrame]:
+        """Return what every picture passes through before the encoder."""
+        return lambda picture: picture
+
+    def open_writer(self, path: Path, plan: EncodingPlan) -> Writer:
+        """Return what encodes into ``path``, the part that gets the plan's name."""
+        raise NotImplementedError
+
+    def read_back(self, path: Path, written: int) -> tuple[int, Fraction | None, Fraction]:
+        """Read a finished output, in which ``written`` frames should be.
+
+        Returns the number of frames found, the last one's time in seconds (None if none is kept),
+        and by how much that may be off beside the clock.
+        """
+        raise NotImplementedError

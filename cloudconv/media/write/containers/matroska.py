@@ -1,0 +1,52 @@
+"""Matroska and WebM."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+from cloudconv.media import matroska
+from cloudconv.media.carry.carry import Carry
+from cloudconv.media.write.containers.muxed import Muxed
+
+_MILLISECOND = Fraction(1, 1000)
+# Their bitstreams state the sample aspect ratio.
+_STATE_ASPECT = ("libx264", "libx265")
+
+
+class _Matroska(Muxed):
+    def options(self, tick: Fraction, carry: Carry | None, *, amends: bool) -> dict[str, str]:
+        # Checksums would not survive the amendments to the header.
+        return {"write_crc32": "0"} if amends else {}
+
+    def needs_amending(self, encoder: str, *, aspect: Fraction | None, varies: bool) -> bool:
+        return varies or (aspect is not None and encoder not in _STATE_ASPECT)
+
+    def amend(
+        self, path: Path, size: tuple[int, int], *, aspect: Fraction | None, varies: bool
+    ) -> bool:
+        return matroska.amend(path, size, aspect=aspect, variable_rate=varies)
+
+
+MKV = _Matroska(
+    name="Matroska",
+    muxer="matroska",
+    suffixes=(".mkv",),
+    encoders=("libx264", "libx265", "libvpx-vp9", "libsvtav1", "ffv1"),
+    is_video=True,
+    clock=_MILLISECOND,
+    attachments=True,
+    subtitles="subrip",
+    takes_unlisted=True,
+)
+WEBM = _Matroska(
+    name="WebM",
+    muxer="webm",
+    suffixes=(".webm",),
+    encoders=("libvpx-vp9", "libsvtav1"),
+    reader="webm",
+    sources=(".webm",),
+    is_video=True,
+    clock=_MILLISECOND,
+    subtitles="webvtt",
+)

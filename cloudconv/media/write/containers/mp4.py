@@ -1,0 +1,67 @@
+"""MP4 and MOV."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from math import lcm
+
+from cloudconv.media.carry.carry import Carry, fresh_tags
+from cloudconv.media.write.containers.muxed import Muxed
+
+_MOST_TICKS = 2**31 - 1
+_NAMED_TAGS = frozenset(
+    (
+        *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"),
+        *("copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id"),
+        *("network", "keywords", "episode_sort", "season_number", "media_type", "hd_video"),
+        *("gapless_playback", "compilation", "track", "disc", "creation_time", "language"),
+    )
+)
+
+
+class _Movie(Muxed):
+    def options(self, tick: Fraction, carry: Carry | None, *, amends: bool) -> dict[str, str]:
+        # Edit lists and durations count in movie ticks: they must divide a video tick, and be
+        # fine enough for the audio's.
+        scale = tick.denominator
+        for factor in (48000, 44100):
+            finer = lcm(scale, factor)
+            scale = finer if finer <= _MOST_TICKS else scale
+        kept = {} if carry is None else fresh_tags(carry.info.metadata, self)
+        # Tags that iTunes has no name for.
+        free = any(key.lower() not in _NAMED_TAGS for key in kept)
+        flags = "+faststart" + ("+use_metadata_tags" if free else "")
+        return {"movie_timescale": str(scale), "movflags": flags}
+
+
+MP4 = _Movie(
+    name="MP4",
+    muxer="mp4",
+    suffixes=(".mp4", ".m4v"),
+    encoders=("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1"),
+    reader="mp4",
+    sources=("", ".mp4", ".m4v"),
+    is_video=True,
+    subtitles="mov_text",
+    seldom_heard=("pcm_",),
+    has_edit_list=True,
+    keeps_handlers=True,
+    # Only Matroska and WebM have room for alpha beside the packets.
+    refuses_alpha=("libvpx-vp9",),
+    hevc_tag="hvc1",
+    needs_plain=True,
+    sums_gaps=True,
+)
+MOV = replace(
+    MP4,
+    name="MOV",
+    muxer="mov",
+    suffixes=(".mov",),
+    encoders=("libx264", "libx264rgb", "libx265", "prores_ks"),
+    sources=(".mov",),
+    seldom_heard=(),
+    # The muxer lists these two and then refuses to write their header.
+    refuses=("libvpx-vp9", "libsvtav1"),
+    keeps_alpha=True,
+)

@@ -1,0 +1,205 @@
+"""Containers that FFmpeg has a muxer for, and encoded packets muxed into a file."""
+
+from __future__ import annotations
+
+import struct
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+from av.codec.context import Flags
+
+from cloudconv.events import Warned
+from cloudconv.media.carry.carry import Carry, needs_unlisted
+from cloudconv.media.carry.copier import Copier
+from cloudconv.media.carry.muxer import open_muxer
+from cloudconv.media.formats import layout
+from cloudconv.media.matroska import add_chapters
+from cloudconv.media.write.containers.base import Container, Writer
+from cloudconv.media.write.encode import FEW, EncodingPlan, extradata_hash, open_strictly
+from cloudconv.media.write.names import is_stdout
+
+
+class Muxed(Container):
+    """A container that a muxer of FFmpeg's writes."""
+
+    def options(self, tick: Fraction, carry: Carry | None, *, amends: bool) -> dict[str, str]:
+        """Return the muxer's options; ``amends``: the finished file is to be amended."""
+        return {}
+
+    def hold_last(self, path: Path, duration: Fraction) -> None:
+        """Let a finished file show its last frame for so many seconds, if the muxer does not."""
+
+    def open_writer(self, path: Path, plan: EncodingPlan) -> Writer:
+        return FileWriter(path, self, plan)
+
+    def read_back(self, path: Path, written: int) -> tuple[int, Fraction | None, Fraction]:
+        count, last = 0, None
+        with av.open(f"file:{path}") as made:
+            stream = made.streams.video[0]
+            tick = Fraction(stream.time_base or 0)
+            for packet in made.demux(stream):
+                if packet.size and packet.pts is not None:
+                    count += 1
+                    last = packet.pts if last is None else max(last, packet.pts)
+        return count, None if last is None else last * tick, self.rounding(count, tick)
+
+    def rounding(self, frames: int, tick: Fraction) -> Fraction:
+        """Return by how much a reader that counts in ``tick`` may misplace the last frame."""
+        return Fraction(0)
+
+
+class FileWriter:
+    """Encodes into a file, and copies the source's other streams beside it."""
+
+    def __init__(self, path: Path, container: Muxed, plan: EncodingPlan) -> None:
+        self.warnings: list[Warned] = []
+        self._durations: dict[int, int] = {}
+        self._copies = False
+        self._taken = 0
+        self._tick = plan.tick
+        self._order = _DecodeTimes() if container.sums_gaps and plan.rate is None else None
+        self._path, self._container = path, container
+        self._lasts = 0
+        self._copier: Copier | None = None
+        choice, carry, on_pipe = plan.choice, plan.carry, is_stdout(path)
+        unlisted = carry is not None and needs_unlisted(carry, container)
+        options = container.options(plan.tick, carry, amends=plan.amends or unlisted)
+        url = "pipe:1" if on_pipe else f"file:{path}"
+        self._out = open_muxer(url, container.muxer, options, unlisted=unlisted)
+        with ExitStack() as undo:
+            undo.callback(self.abandon)
+            stream = self._stream = plan.add_video(self._out)
+            if unlisted:
+                stream.codec_context.flags |= Flags.global_header
+            if carry is not None and container.is_video:
+                self._copier = Copier(
+                    carry, self._out, container, seekable=not on_pipe, unlisted=unlisted
+                )
+                self._copier.describe_video(stream, plan.rate)
+            if choice.encoder.startswith("libvpx") and layout(choice.working).alpha:
+                # Readers look for alpha beside the packets only where this tag says so.
+                stream.metadata["alpha_mode"] = "1"
+            if plan.info.display_matrix is not None and container.is_video:
+                stream.set_display_matrix(struct.unpack("<9i", plan.info.display_matrix))
+            open_strictly(choice, self._out.start_encoding)
+            undo.pop_all()
+        if self._copier is not None:
+            self.warnings += self._copier.warnings
+            self._copier.warnings.clear()
+
+    def write(self, picture: av.VideoFrame, tick: int, duration: int) -> None:
+        picture.pts, picture.time_base = tick, self._tick
+        self._durations[tick] = self._lasts = duration
+        self._taken += 1
+        self._mux(self._stream.encode(picture))
+
+    def copy(self, packet: Any) -> None:
+        """Write a packet of another run of the same encoder; nothing may be encoded beside it."""
+        self._copies = True
+        packet.stream = self._stream
+        self._send([packet] if self._order is None else self._order.push(packet))
+
+    @property
+    def extradata(self) -> str:
+        """A hash of what a decoder must know before the first packet."""
+        return extradata_hash(self._stream)
+
+    def rehearse(self) -> None:
+        """Write what is copied, without a picture, to the end of the file."""
+        # What has to be encoded anew takes its time, and no container refuses it.
+        if self._copier is not None and not self._copier.encodes:
+            self._copier.until(None)
+            self._out.close()
+
+    def finish(self) -> None:
+        if not self._copies:
+            last = self._stream.encode(None)
+            if self._taken <= FEW:
+                for packet in last:
+                    packet.dts = packet.pts
+            self._mux(last)
+        if self._order is not None:
+            self._send(self._order.finish())
+        if self._copier is not None:
+            self._copier.until(None)
+            self._copier.close()
+            self.warnings += self._copier.warnings
+        self._out.close()
+        if self._lasts:
+            self._container.hold_last(self._path, self._lasts * self._tick)
+        chapters = b"" if self._copier is None else self._copier.chapters
+        if chapters and not add_chapters(self._path, chapters):
+            self.warnings.append(Warned("chapters-no-room"))
+
+    def abandon(self) -> None:
+        if self._copier is not None:
+            self._copier.close()
+        try:
+            self._out.close()
+        except (av.error.FFmpegError, OSError, ValueError):
+            # The file is thrown away; why it could not be finished has been said already.
+            return
+
+    def _mux(self, packets: list[Any]) -> None:
+        for packet in packets:
+            packet.duration = self._durations.pop(packet.pts)
+            self._send([packet] if self._order is None else self._order.push(packet))
+
+    def _send(self, packets: list[Any]) -> None:
+        for packet in packets:
+            if self._copier is not None:
+                self._copier.until(packet.dts * self._tick)
+            self._out.mux(packet)
+
+
+class _DecodeTimes:
+    """Decode times of a variable rate that add up to the length of an MP4 track.
+
+    There a packet's duration is stored as the gap to the next decode time, and the sum of all is
+    taken for the track's length. Encoders that reorder frames start to decode early by as long as
+    their first few frames are shown, and end with a packet that need not be shown last: the sum is
+    too long or too short by seconds where the gaps differ. So the packets decoded before the first
+    frame is shown are put a tick apart, and the last one lasts as long as is left. All times are
+    in ticks; no time of showing changes.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[Any] = []
+        self._first: int | None = None
+        self._end = 0
+        self._early = 0
+
+    def push(self, packet: Any) -> list[Any]:
+        """Take the next packet; returns those that may be written, always keeping the newest."""
+        self._first = packet.pts if self._first is None else self._first
+        self._end = max(self._end, packet.pts + packet.duration)
+        self._held.append(packet)
+        if packet.dts < self._first:
+            return []
+        self._number_early()
+        ready, self._held = self._held[:-1], self._held[-1:]
+        return ready
+
+    def finish(self) -> list[Any]:
+        """The packets that are left."""
+        if self._first is not None:
+            self._number_early()
+            last = self._held[-1]
+            last.duration = self._end - self._early - last.dts
+            # Nothing may seem to be shown for longer than the track lasts.
+            late = max(last.pts + last.duration - self._end, 0)
+            last.dts += late
+            last.duration -= late
+        return self._held
+
+    def _number_early(self) -> None:
+        if self._early or self._first is None:
+            return
+        early = [packet for packet in self._held if packet.dts < self._first]
+        self._early = len(early)
+        for number, packet in enumerate(early):
+            packet.dts = self._first + number - self._early

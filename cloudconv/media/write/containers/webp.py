@@ -1,0 +1,80 @@
+"""Animated WebP."""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+
+from cloudconv.errors import OutputError
+from cloudconv.events import Warned
+from cloudconv.media.write.containers.base import Container, Writer
+from cloudconv.media.write.encode import EncodingPlan
+
+
+class _Webp(Container):
+    def open_writer(self, path: Path, plan: EncodingPlan) -> Writer:
+        return _WebpWriter(path, plan.open_encoder())
+
+    def read_back(self, path: Path, written: int) -> tuple[int, Fraction | None, Fraction]:
+        # FFmpeg reads no animated WebP.
+        return written if path.stat().st_size else 0, None, Fraction(0)
+
+
+class _WebpWriter:
+    """An animated WebP, which its encoder hands out as one piece at the end."""
+
+    def __init__(self, path: Path, context: Any) -> None:
+        self.warnings: list[Warned] = []
+        self._path = path
+        self._context = context
+        self._end = 0
+
+    def write(self, picture: av.VideoFrame, tick: int, duration: int) -> None:
+        picture.pts, picture.time_base = tick, self._context.time_base
+        self._end = tick + duration
+        for packet in self._context.encode(picture):
+            self._path.write_bytes(bytes(packet))
+
+    def finish(self) -> None:
+        for packet in self._context.encode(None):
+            self._path.write_bytes(with_last_duration(bytes(packet), self._end))
+
+    def abandon(self) -> None:
+        return
+
+
+def with_last_duration(webp: bytes, end: int) -> bytes:
+    """The animation with its last frame shown until ``end`` (ms); the encoder guesses that.
+
+    Raises OutputError if the data is no WebP. Format: WebP Container Specification, RFC 9649.
+    """
+    if webp[:4] != b"RIFF" or webp[8:12] != b"WEBP":
+        raise OutputError("The WebP encoder wrote something that is no WebP.")
+    frames: list[int] = []
+    at = 12
+    while at + 8 <= len(webp):
+        kind, size = struct.unpack_from("<4sI", webp, at)
+        if kind == b"ANMF":
+            # After the chunk's head come position and size, three bytes each.
+            frames.append(at + 8 + 12)
+        at += 8 + size + size % 2
+    if not frames:
+        return webp
+    durations = [int.from_bytes(webp[place : place + 3], "little") for place in frames]
+    last = max(end - sum(durations[:-1]), 1)
+    place = frames[-1]
+    return webp[:place] + last.to_bytes(3, "little") + webp[place + 3 :]
+
+
+WEBP = _Webp(
+    name="WebP",
+    suffixes=(".webp",),
+    encoders=("libwebp_anim",),
+    reader="webp",
+    clock=Fraction(1, 1000),
+    counts_in_clock=True,
+)

@@ -1,0 +1,34 @@
+"""What an output's name says: standard output, or a pattern of numbered pictures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_NUMBER = re.compile(r"%(0\d+)?d")
+
+
+def is_stdout(path: Path) -> bool:
+    """Return whether the output is ``-``, standard output."""
+    return str(path) == "-"
+
+
+def has_number(path: Path) -> bool:
+    """Return whether the name has one place for a number, as ``%05d.png`` has."""
+    return len(_NUMBER.findall(path.name)) == 1
+
+
+def numbered(path: Path, number: int) -> str:
+    """Return the file name that the pattern gives picture ``number``."""
+    return _NUMBER.sub(lambda found: f"{number:{found[1] or ''}d}", path.name)
+
+
+def pictures_of(path: Path) -> Iterator[Path]:
+    """Yield the files that the pattern names, in no order."""
+    before, _, after = _NUMBER.split(path.name)
+    if path.parent.is_dir():
+        for found in path.parent.iterdir():
+            digits = found.name.removeprefix(before).removesuffix(after)
+            if digits.isdecimal() and numbered(path, int(digits)) == found.name:
+                yield found
