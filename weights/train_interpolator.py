@@ -45,7 +45,7 @@ ALONE = 0.25
 COARSE = 4  # how much smaller than the pictures the change by the frames around is
 GRID = 4  # pixels: crops begin where a pixel of that size does
 TOGETHER = 4  # samples whose motion is found at once
-REPORT_EVERY = 100  # steps
+REPORT_EVERY = 50  # steps
 _LEFT, _ACROSS, _PANEL, _SPACE = 64, 560, 110, 30  # pixels of the plot
 KINDS = {pack.FILMED: "filmed", pack.REDUCED: "reduced", pack.MADE_UP: "made_up"}
 
@@ -82,6 +82,7 @@ def train(
         run.advance(samples)
         if run.step % REPORT_EVERY == 0:
             _log(folder, {"step": run.step, "seconds": run.seconds, **run.report()})
+            run.save(checkpoint)
         if run.step % settings["validate_every"] == 0 or run.done >= 1:
             _log(folder, {"step": run.step, "seconds": run.seconds, **run.validate(unseen)})
             run.save(checkpoint)

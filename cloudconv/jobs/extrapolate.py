@@ -162,7 +162,7 @@ def _prepare(
     dtype = choose_precision(settings.precision, device, spec)
     info, output = begun(settings, "forecast", refusals)
     timing = info.timing
-    context = _context(settings, info, spec.context, stack)
+    context = _context(settings, info, spec.context + spec.past, stack)
     _check_context(context, info, settings, spec.context)
     warnings = [*info.warnings, *auto_remarks(settings.device)]
     if len(context.frames) < spec.context:

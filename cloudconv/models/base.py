@@ -52,13 +52,15 @@ class ModelSpec:
     further channels of the pictures (opacity) move as their colours do. ``any_size``: ``forward``
     takes pictures of any size; the others get sides that are multiples. ``restores_texture``: new
     pictures have the texture of those that they were made from. ``stages``: the model has
-    ``stages``, whose early pictures training judges, too. ``takes_horizon``: a predictor's
-    ``forward`` takes the number of frames ahead. ``discriminators``: builds fresh critics for the
-    adversarial loss; None where the model has none. ``hidden``: left out of lists for people.
-    ``purpose``: what it is for, in a few words. ``time``: what an interpolation takes, start to
-    end, or a forecast, as a share of what the default model of its task takes (medians of paired
-    runs on a CPU), None where nobody has measured. ``training``: the training settings that suit
-    it, where they are not those that suit most (measured).
+    ``stages``, whose early pictures training judges, too. ``tries_scales``: where no scale is asked
+    for, trials on filmed frames choose it. ``takes_horizon``: a predictor's
+    ``forward`` takes the number of frames ahead. ``past``: frames before its context on which a
+    predictor tries what does best, where they are given. ``discriminators``: builds fresh critics
+    for the adversarial loss; None where the model has none. ``hidden``: left out of lists for
+    people. ``purpose``: what it is for, in a few words. ``time``: what an interpolation takes,
+    start to end, or a forecast, as a share of what the default model of its task takes (medians of
+    paired runs on a CPU), None where nobody has measured. ``training``: the training settings that
+    suit it, where they are not those that suit most (measured).
     """
 
     name: str
@@ -82,7 +84,9 @@ class ModelSpec:
     any_size: bool = False
     restores_texture: bool = False
     stages: bool = False
+    tries_scales: bool = False
     takes_horizon: bool = False
+    past: int = 0
     discriminators: Callable[[], nn.Module] | None = field(default=None, compare=False)
     purpose: str = ""
     time: float | None = None
@@ -316,7 +320,7 @@ class Predictor(Model):
     def predict(self, context: Tensor) -> Tensor:
         """The frame that follows: (B, T, 3, H, W), oldest first, any size → (B, 3, H, W) float32.
 
-        More frames than ``spec.context`` are welcome; the latest count.
+        More frames than ``spec.context`` are welcome; the latest count, and ``spec.past`` before.
 
         Raises:
             ValueError: too few frames, or another shape.
@@ -364,7 +368,7 @@ class Predictor(Model):
                 f"(B, T, 3, H, W) with T of at least {self.spec.context} is needed: "
                 f"{context.shape = }"
             )
-        latest = context[:, -self.spec.context :].float()
+        latest = context[:, -(self.spec.context + self.spec.past) :].float()
         height, width = latest.shape[3:]
         padded = pad_to_multiple(latest.flatten(0, 1), self.spec.multiple)
         return padded.reshape(*latest.shape[:2], *padded.shape[1:]), (height, width)

@@ -27,6 +27,8 @@ from cloudconv.models.ops import sample, sampling_grid, warp
 from cloudconv.models.rife import is_ungated
 
 CONTEXT = 6
+PAST = 5
+"""So many known frames are forecast for trial, where there are more than the context."""
 REACH = 15
 """The furthest horizon that the network is told of; beyond it, motion goes on as it was there."""
 
@@ -46,6 +48,8 @@ _OUTPUTS = _FLOWS + _LOGITS + _COLOURS
 _FIRST = _RIFE_FIRST + 3 * _OLDER + 2 + 5
 _LATER = _FIRST + 3 + _OUTPUTS
 _COLOUR_STEP = 0.1
+_GRID = 20  # steps of a share that are tried
+_TRUSTED = 0.5
 _STILL_AREA = 17
 _STILL = 0.05 / 255  # mean of the largest differences in such an area
 
@@ -84,6 +88,10 @@ class VoxelFlow(Predictor):
     context leads to, of the latest frame unmoved, and of the unmoved mean of the frames, with
     weights of its own for each pixel, and of a smooth change of colour. Where nothing has moved at
     all, it is the latest frame.
+
+    Where more frames are given than the context, a forecast is mixed with the optical flow's and
+    with the last frame as far as that does better on these frames: on the mean of a clip that
+    changes in no steady way, or that stops and starts, motion that goes on is worse than none.
     """
 
     def __init__(self) -> None:
@@ -114,18 +122,46 @@ class VoxelFlow(Predictor):
         return from_rife(state) if is_ungated(state) else dict(state)
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
-        """Each from the real frames, none from another."""
+        """Each from the real frames, none from another; mixed as frames before them suggest."""
+        shares = self._shares(context)
+        candidates = self._candidates(context[:, -CONTEXT:], steps)
+        for number, (made, flowed, last) in enumerate(candidates):
+            if not shares:
+                yield made
+                continue
+            flow, hold = shares[min(number, len(shares) - 1)].view(2, -1, 1, 1, 1)
+            yield made + flow * (flowed - made) + hold * (last - made)
+
+    def _shares(self, context: Tensor) -> list[Tensor]:
+        """Return how much of the optical flow's forecast and of the last frame to take, (2, B).
+
+        For each horizon that could be tried: frames that are known are forecast from those before
+        them. What would have been best there is right again only in part, so half is taken.
+        """
+        count = min(context.shape[1] - CONTEXT, PAST)
+        if count < 1:
+            return []
+        known, true = context[:, : context.shape[1] - count], context[:, -count:]
+        candidates = self._candidates(known[:, -CONTEXT:], count)
+        return [
+            _best_shares(*parts, true[:, number]) * _TRUSTED
+            for number, parts in enumerate(candidates)
+        ]
+
+    def _candidates(self, context: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield the network's forecasts, those by the optical flow alone, and the last frame."""
         scene = _scene(context)
         velocity, way = scene.velocity, torch.zeros_like(scene.velocity)
         before = torch.zeros(len(context), dtype=torch.int64)
-        made = scene.last
+        made = flowed = scene.last
         for step in range(1, steps + 1):
             ahead = scene.ahead([step] * len(context))
             if bool((ahead > before).any()):
                 velocity, way = _carried_where(ahead > before, velocity, way)
                 made = self._picture(scene, ahead, way)
+                flowed = _sharp(scene.frames[:, 0], _resized(way, 2))
             before = ahead
-            yield made
+            yield made, flowed, scene.last
 
     def _picture(self, scene: _Scene, ahead: Tensor, way: Tensor) -> Tensor:
         """The frames ``ahead`` steps of content on; ``way`` is that of the optical flow."""
@@ -147,6 +183,17 @@ class VoxelFlow(Predictor):
         assert motion is not None
         made = _mixed(scene, _doubled(motion), horizon, partner, gap, _resized(way, 2))
         return torch.where(steps > 0, made, scene.last)
+
+
+def _best_shares(made: Tensor, flowed: Tensor, last: Tensor, true: Tensor) -> Tensor:
+    """Return the shares of ``flowed`` and ``last`` that make the squared error least: (2, B)."""
+    errors = torch.stack([made - true, flowed - true, last - true], 1).flatten(2)
+    products = torch.einsum("bin,bjn->bij", errors, errors)
+    steps = range(_GRID + 1)
+    grid = [[_GRID - a - b, a, b] for a in steps for b in steps[: _GRID + 1 - a]]
+    weights = torch.tensor(grid, device=made.device) / _GRID
+    totals = torch.einsum("gi,bij,gj->bg", weights, products, weights)
+    return weights[totals.argmin(1), 1:].t()
 
 
 def from_rife(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -353,4 +400,5 @@ VOXELFLOW = ModelSpec(
     half_precision=True,
     training={"loss": "psnr", "crop": 192, "batch": 5, "rollout": 8},
     takes_horizon=True,
+    past=PAST,
 )

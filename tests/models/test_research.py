@@ -171,7 +171,7 @@ def test_predictors_say_what_they_need(key: Key) -> None:
         chosen.predict(torch.rand(1, need - 1, 3, 16, 16))
     with pytest.raises(ValueError, match="is needed"):
         chosen.predict(torch.rand(1, need, 1, 16, 16))
-    more = torch.rand(1, need + 2, 3, 33, 40)
+    more = torch.rand(1, need + chosen.spec.past + 2, 3, 33, 40)
     assert torch.allclose(chosen.predict(more), chosen.predict(more[:, 2:]), atol=1e-6)
 
 
@@ -267,6 +267,24 @@ def test_voxelflow_knows_when_a_repeat_is_due() -> None:
     together = converted()(torch.cat((shown, moving(6))), torch.tensor([1.0, 1.0]))
     assert torch.equal(together[0], frames[0, 4])
     assert not torch.equal(together[1], moving(6)[0, 5])
+
+
+def test_voxelflow_learns_from_the_past_that_motion_does_not_go_on() -> None:
+    places = [0, 4, 1, 5, 2, 4, 0, 5, 1, 4, 2, 5, 0, 4, 1, 5]  # a camera that shakes
+    frames = moving(7, 128, 160, step=1.0)[:, places]
+    plain, tried = (list(converted().forecast(frames[:, first:11], 5)) for first in (5, 0))
+    before, after = (
+        sum(error(made[k], frames[:, 11 + k]) for k in range(5)) for made in (plain, tried)
+    )
+    assert after < 0.7 * before
+
+
+def test_voxelflow_keeps_to_motion_that_went_on() -> None:
+    frames = moving(16, 128, 160, step=1.5)
+    made = list(converted().forecast(frames[:, :11], 5))
+    for ahead in (1, 5):
+        truth, last = frames[:, 10 + ahead], frames[:, 10]
+        assert error(made[ahead - 1], truth) < 0.3 * error(last, truth)
 
 
 def test_frames_that_stand_in_are_no_rhythm() -> None:

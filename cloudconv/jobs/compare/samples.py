@@ -142,6 +142,9 @@ class Sampler:
         else:
             specs = [registry.spec(name, "predict") for name in settings.methods]
             self.context = max(spec.context for spec in specs)
+            roomy = max(spec.context + spec.past for spec in specs)
+            if clip.frames_expected * clip.share >= roomy + settings.horizon:
+                self.context = roomy
             self._inside, self._step = settings.horizon, settings.step
             self._most, self._least = self.context + settings.horizon, self.context + 1
             task = f"a forecast from {self.context} of them"
