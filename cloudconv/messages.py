@@ -250,6 +250,15 @@ _WARNINGS: dict[str, Callable[..., str]] = {
     "cadence-kept": lambda cadence: (
         f"{cadence}; {option('duplicates', 'refill')} makes the motion even"
     ),
+    "finer-scale": lambda gain: (
+        f"Filmed frames that are made again are {gain:.1f} dB better at scale 2, which takes some "
+        f"four times as long: {option('scale', '2')}, or {option('quality', 'max')}, uses that."
+    ),
+    "takes-long": lambda scale, gain, minutes: (
+        f"Each new frame is the mean of four, at scale {scale:g} (scale 2 makes {gain:+.1f} dB on "
+        "filmed frames)"
+        + ("." if minutes is None else f"; that takes about {max(minutes, 0.1):.2g} minutes.")
+    ),
     "preview-failed": lambda path, why: f"The preview {path} could not be written: {why}.",
     "adapting-failed": lambda error: f"The video cannot be learnt from: {error.template}",
     "kept-aside": lambda error: error.template,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cloudconv import weights
 from cloudconv.errors import UnknownModelError, WeightsError
+from cloudconv.models.averaged import CLOUD_MAX
 from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor, Task
 from cloudconv.models.baselines import BLEND, HOLD, LAST, LINEAR
 from cloudconv.models.blocks import Block
@@ -25,6 +26,7 @@ from cloudconv.settings.groups import QUALITIES
 
 MODELS: tuple[ModelSpec, ...] = (
     CLOUD_BEST,
+    CLOUD_MAX,
     CLOUD_FAST,
     CLOUD_TURBO,
     RIFE_46,

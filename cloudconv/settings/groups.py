@@ -26,7 +26,12 @@ MOST_THREADS = 256
 DEFAULT_MODEL = "cloud-best"
 """The interpolator that is used where none is named."""
 
-QUALITIES = {"best": "cloud-best", "fast": "cloud-fast", "turbo": "cloud-turbo"}
+QUALITIES = {
+    "max": "cloud-max",
+    "best": "cloud-best",
+    "fast": "cloud-fast",
+    "turbo": "cloud-turbo",
+}
 """The interpolator that each ``quality`` chooses."""
 
 INPUT = "A video, an animation, a folder or pattern of pictures, or - for stdin."
@@ -149,8 +154,8 @@ class Workers(Machine):
             )
 
 
-_QUALITY = """Choose the model: best is cloud-best, fast is cloud-fast (0.6 of its time), turbo is
-cloud-turbo (0.5)."""
+_QUALITY = """Choose the model: best is cloud-best, max is cloud-max (3.5 times its time, or 14),
+fast is cloud-fast (0.6), turbo is cloud-turbo (0.5)."""
 _SCALE = "At which size motion is looked for: 0.25, 0.5, 1, 2 or 4."
 _FALLBACK = """What to show where motion explains little: blend the source frames there, or (off)
 show the model's picture all the same."""
@@ -161,7 +166,7 @@ class Rendering(Settings):
     """How an interpolator is used."""
 
     quality: Annotated[
-        Literal["best", "fast", "turbo"] | None, Option(_QUALITY, "LEVEL", pinned=False)
+        Literal["max", "best", "fast", "turbo"] | None, Option(_QUALITY, "LEVEL", pinned=False)
     ] = None
     scale: Annotated[float, of_model(_SCALE, "S", parse=values.scale)] = 1.0
     UHD: Annotated[

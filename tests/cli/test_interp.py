@@ -157,6 +157,7 @@ def test_the_defaults_of_the_command_are_those_of_the_api(asked: list[InterpSett
         (["--fps", "24000/1001"], "fps", F(24000, 1001)),
         (["--factor", "2", "--UHD"], "scale", 0.5),
         (["--factor", "2", "--quality", "turbo"], "model", "cloud-turbo"),
+        (["--factor", "2", "--quality", "max"], "model", "cloud-max"),
         (["--factor", "2", "--scene-cut", "off"], "scene_cut", "off"),
         (["--factor", "2", "--tile", "off"], "tile", "off"),
         (["out.mkv", "--factor", "2"], "output", "out.mkv"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs.interp.adapt import check
+from cloudconv.jobs.interp.scale import settle_scale
 from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.jobs.output import output_path, part_tag
 from cloudconv.jobs.reads import check_outputs
@@ -104,6 +105,14 @@ class VideoPlan:
         frames = round(timing.frames * (end - start) / whole)
         return expected_frames(self.request.rate, frames, end - start, self.request.stretch)
 
+    @property
+    def expected_new(self) -> int | None:
+        """About how many of them are new."""
+        expected, (start, end) = self.expected, self.window
+        timing = self.info.timing
+        source = round(timing.frames * (end - start) / (timing.end - timing.start))
+        return None if expected is None else max(expected - source, 1)
+
 
 def decide(
     settings: InterpSettings,
@@ -179,7 +188,19 @@ def decide(
         check_single(info.path)
     if settings.duplicates == "keep" and refusals is None and not timing.open_ended:
         notes = [*notes, *_repeats(settings, info)]
-    return VideoPlan(settings, info, output, request, rate, device, dtype, workers, notes)
+    plan = VideoPlan(settings, info, output, request, rate, device, dtype, workers, notes)
+    if str(settings.input) == "-":
+        return plan
+    scale, told = settle_scale(
+        info,
+        spec,
+        settings.scale,
+        plan.expected_new,
+        device,
+        dtype,
+        only_hint=refusals is not None,
+    )
+    return replace(plan, settings=replace(settings, scale=scale), notes=[*notes, *told])
 
 
 def _repeats(settings: InterpSettings, info: MediaInfo) -> Iterator[Warned]:

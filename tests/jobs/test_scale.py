@@ -1,0 +1,68 @@
+"""The scale that trials on filmed frames choose, and what is said of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cloudconv.jobs.interp import scale
+from cloudconv.jobs.interp.plan import decide
+from cloudconv.jobs.interp.settings import InterpSettings
+from cloudconv.media.read.probe import probe
+from cloudconv.models import registry
+from tests.helpers import factory
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return factory.write_clip(tmp_path_factory.mktemp("scale") / "clip.mkv", 8)
+
+
+def trial(gain: float) -> scale.ScaleTrial:
+    return scale.ScaleTrial(gain, (1.0, 4.0))
+
+
+def test_trials_compare_two_scales_on_filmed_frames(clip: Path) -> None:
+    found = scale.try_scales(probe(clip), "cloud-best", CPU, torch.float32)
+    assert found is not None
+    assert -20 < found.gain < 20
+    assert min(found.seconds) > 0
+
+
+def test_a_clip_of_two_frames_has_no_trial(tmp_path: Path) -> None:
+    short = factory.write_clip(tmp_path / "short.mkv", 2)
+    assert scale.try_scales(probe(short), "cloud-best", CPU, torch.float32) is None
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(0.29, 1.0), (0.31, 2.0), (-1.0, 1.0)])
+def test_the_finer_scale_is_taken_only_where_it_is_clearly_better(
+    clip: Path, monkeypatch: pytest.MonkeyPatch, gain: float, expected: float
+) -> None:
+    monkeypatch.setattr(scale, "try_scales", lambda *_: trial(gain))
+    plan = decide(InterpSettings(input=clip, factor=2, model="cloud-max"))
+    assert plan.settings.scale == expected
+    (told,) = [str(each) for each in plan.notes]
+    assert f"at scale {expected:g}" in told
+    assert "minutes" in told
+
+
+def test_a_scale_that_is_given_stays(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale, "try_scales", lambda *_: trial(9.0))
+    plan = decide(InterpSettings(input=clip, factor=2, model="cloud-max", scale=0.5))
+    assert (plan.settings.scale, plan.notes) == (0.5, [])
+
+
+def test_the_default_quality_gets_a_hint_in_a_dry_run_only(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scale, "try_scales", lambda *_: trial(0.5))
+    settings = InterpSettings(input=clip, factor=2, model=registry.DEFAULT)
+    assert decide(settings).notes == []
+    plan = decide(settings, refusals=[])
+    assert plan.settings.scale == 1
+    (told,) = [str(each) for each in plan.notes]
+    assert "0.5 dB better at scale 2" in told
