@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1] / "cloudconv"
 ORDER = [
-    *("messages", "errors", "events", "files", "timeline", "settings", "media", "weights"),
+    *("host", "messages", "errors", "events", "files", "timeline", "settings", "media", "weights"),
     *("metrics", "models", "render"),
     *("schedule", "dreaming", "training", "segments", "workers", "report", "jobs", "cli"),
     "__main__",

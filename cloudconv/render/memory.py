@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Literal, ParamSpec, TypeVar
 
 import torch
 
+from cloudconv import host
 from cloudconv.errors import SettingsError
 from cloudconv.models.base import Interpolator
 from cloudconv.render.tiling import round_up, smallest_tile
@@ -48,18 +47,6 @@ _SIGNS = (
     "CUBLAS_STATUS_ALLOC_FAILED",
 )
 
-_CGROUPS = tuple(
-    (f"/sys/fs/cgroup/{limit}", f"/sys/fs/cgroup/{used}", f"/sys/fs/cgroup/{stat}")
-    for limit, used, stat in (
-        ("memory.max", "memory.current", "memory.stat"),
-        (
-            "memory/memory.limit_in_bytes",
-            "memory/memory.usage_in_bytes",
-            "memory/memory.stat",
-        ),
-    )
-)
-
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
@@ -86,8 +73,7 @@ def free_memory(device: torch.device) -> int | None:
         kept: int = there.memory_reserved(device) - there.memory_allocated(device)
         free: int = there.mem_get_info(device)[0]
         return free + kept
-    found = [n for n in (_free_host(), _free_in_container()) if n is not None]
-    return min(found, default=None)
+    return host.free_memory()
 
 
 def process_memory(*, peak: bool = False) -> int | None:
@@ -227,32 +213,3 @@ def _useful_batch(pixels: int, device: torch.device) -> int:
     """
     full = _FULL_PIXELS_CPU if device.type == "cpu" else _FULL_PIXELS_GPU
     return max(1, min(_MAX_BATCH, full // pixels))
-
-
-def _free_host() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return _half_of_host()
-    return next((int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable:")), None)
-
-
-def _half_of_host() -> int | None:
-    """A guess for systems that tell how much memory they have, but not how much is free."""
-    names = getattr(os, "sysconf_names", {})
-    if sys.platform == "win32" or not {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= set(names):
-        return None
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
-def _free_in_container() -> int | None:
-    """What a container's limit leaves; None without one."""
-    for limit, used, cache in _CGROUPS:
-        try:
-            most, now = int(Path(limit).read_text()), int(Path(used).read_text())
-            stat = dict(x.split() for x in Path(cache).read_text().splitlines())
-        except (OSError, ValueError):  # "max" is no number: no limit
-            continue
-        reclaimable = int(stat.get("inactive_file", stat.get("total_inactive_file", 0)))
-        return max(0, most - now + reclaimable)
-    return None

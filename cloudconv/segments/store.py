@@ -159,7 +159,10 @@ class SegmentStore:
         """
         if not self._claim.held:
             return None
-        kept = [f"{self.frames} finished frames"] if self.finished else []
+        # Somebody may have deleted them meanwhile.
+        there = [each for each in self.finished.values() if (self.path / each.file).is_file()]
+        frames = sum(each.summary.packets for each in there)
+        kept = [f"{frames} finished frames"] if there else []
         weights = any(self.path.glob("adapted.safetensors*"))
         if weights and self.adapting:
             kept.append("adapted weights")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cloudconv.errors import InputError, OutputError
+from cloudconv.errors import InputError, OutputError, SettingsError
+from cloudconv.media.input import demux
 from cloudconv.media.input.demux import parts_of
 from cloudconv.media.input.fingerprint import input_fingerprint
 from cloudconv.media.read.probe import probe
@@ -75,3 +76,28 @@ def test_a_small_file_that_asks_for_gigabytes_is_refused(
         probe(clip)
     monkeypatch.setenv("CLOUDCONV_MAX_PIXELS", str(64 * 48))
     assert probe(clip).width == 64
+    for wrong in ("abc", "-5", "0", "1e6", "²"):
+        monkeypatch.setenv("CLOUDCONV_MAX_PIXELS", wrong)
+        with pytest.raises(SettingsError, match=rf"CLOUDCONV_MAX_PIXELS must be .* '{wrong}'"):
+            probe(clip)
+
+
+def test_very_large_pictures_need_memory_that_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bomb, clip = tmp_path / "bomb.gif", write_clip(tmp_path / "clip.mkv", 2, size=(64, 48))
+    frame = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
+    head = b"GIF89a" + struct.pack("<HHBBB", 4200, 4200, 0x80, 0, 0) + bytes(6)
+    bomb.write_bytes(head + frame * 2 + b";")
+    monkeypatch.setattr(demux, "free_memory", lambda: 10**9)
+    with pytest.raises(InputError, match=r"4200x4200, which takes about 1\.8 GB .* 1\.0 GB are"):
+        probe(bomb)
+    monkeypatch.setattr(demux, "free_memory", lambda: 10)
+    assert probe(clip).width == 64
+    monkeypatch.setattr(demux, "free_memory", lambda: 2 * 10**9)
+    assert probe(bomb).width == 4200
+    webp = tmp_path / "bomb.webp"
+    large = (12000 - 1).to_bytes(3, "little") * 2
+    webp.write_bytes(b"RIFF\x40\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0" + large + bytes(40))
+    with pytest.raises(InputError, match="12000x12000"):
+        probe(webp)

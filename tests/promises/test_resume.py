@@ -6,6 +6,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -343,6 +344,17 @@ def test_an_input_that_changes_meanwhile_is_noticed(made: Path, tmp_path: Path) 
 
 
 @pytest.mark.full
+def test_what_somebody_has_deleted_is_not_said_to_be_kept(made: Path, tmp_path: Path) -> None:
+    def delete(progress: Progress) -> None:
+        if progress.frames_done == 180:
+            shutil.rmtree(tmp_path / "b.mkv.work")
+
+    with pytest.raises(CloudconvError) as raised:
+        interp(made / "a.mkv", tmp_path / "b.mkv", on_progress=delete)
+    assert "kept" not in str(raised.value)
+    assert os.listdir(tmp_path) == []
+
+
 def test_what_cannot_be_joined_is_made_in_one_go(made: Path, tmp_path: Path) -> None:
     settings = {"encode": {}, "factor": 1.25, "model": "blend"}
     with pytest.raises(KeyboardInterrupt):

@@ -15,10 +15,15 @@ from av.container import InputContainer
 from av.format import Flags
 from av.stream import Discard, Disposition
 
-from cloudconv.errors import InputError
+from cloudconv.errors import InputError, SettingsError
+from cloudconv.host import free_memory
 from cloudconv.media.input.spool import reader_of
 
+_LIMIT = "CLOUDCONV_MAX_PIXELS"
 _MAX_PIXELS = 8192 * 8192
+_LARGE = 1 << 24  # pixels; smaller pictures are never refused
+_BYTES_A_PIXEL = 100
+"""Peak of decoder, queues, conversions and encoder: 109 for a GIF into H.264, measured."""
 # A clock that goes back by more was set anew; so was one that goes on by more, in a format whose
 # clock may be.
 _BACK = Fraction(1, 2)
@@ -114,18 +119,42 @@ def main_video(container: InputContainer, path: Path) -> Any:
         raise InputError(
             f"{path} holds video in a codec that this FFmpeg cannot decode; convert it first."
         )
-    _check_size(chosen.codec_context, path)
+    check_size(chosen.codec_context.width, chosen.codec_context.height, path)
     return chosen
 
 
-def _check_size(context: Any, path: Path) -> None:
-    """A few hundred bytes may ask for gigabytes a frame."""
-    given = os.environ.get("CLOUDCONV_MAX_PIXELS", "")
-    most = int(given) if given.isdecimal() else _MAX_PIXELS
-    if context.width * context.height > most:
+def check_size(width: int, height: int, path: Path) -> None:
+    """Refuse pictures that may fill the memory: a few hundred bytes may ask for gigabytes a frame.
+
+    Raises:
+        InputError: they have more pixels than are allowed.
+        SettingsError: the environment's limit is no number above 0.
+    """
+    given = os.environ.get(_LIMIT, "")
+    if given and not (given.isascii() and given.isdecimal() and int(given)):
+        raise SettingsError(f"{_LIMIT} must be a whole number above 0, got {given!r}.")
+    most = int(given) if given else _MAX_PIXELS
+    if width * height > most:
         raise InputError(
-            f"{path} is {context.width}x{context.height}, and pictures of more than {most} pixels "
-            "are refused, for they may fill the memory: set CLOUDCONV_MAX_PIXELS to allow more."
+            f"{path} is {width}x{height}, and pictures of more than {most} pixels "
+            f"are refused, for they may fill the memory: set {_LIMIT} to allow more."
+        )
+
+
+def check_memory(width: int, height: int, path: Path) -> None:
+    """Refuse very large pictures where too little memory is free to work on them.
+
+    Raises:
+        InputError: there is too little memory, and the environment's limit does not allow it.
+    """
+    pixels, free = width * height, free_memory()
+    if pixels < _LARGE or free is None or os.environ.get(_LIMIT):
+        return
+    if pixels * _BYTES_A_PIXEL > free:
+        raise InputError(
+            f"{path} is {width}x{height}, which takes about {pixels * _BYTES_A_PIXEL / 1e9:.1f} GB "
+            f"to work on, and {free / 1e9:.1f} GB are free: close other programs, use a smaller "
+            f"copy, or set {_LIMIT} to try all the same."
         )
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from cloudconv.errors import InputError
 from cloudconv.media.input.demux import (
+    check_size,
     main_video,
     open_container,
     open_decoder,
@@ -276,9 +277,11 @@ def _decode_still(file: Path) -> VideoFrame | None:
 def _animated_webp(file: Path) -> AnimatedWebp | None:
     """Read the durations from the file's own chunks; None if it is a still."""
     with file.open("rb") as data:
-        head = data.read(21)
+        head = data.read(30)
         if head[:4] != b"RIFF" or head[8:16] != b"WEBPVP8X" or not head[20] & 0x02:
             return None
+        width, height = (int.from_bytes(head[k : k + 3], "little") + 1 for k in (24, 27))
+        check_size(width, height, file)
         durations = []
         position = 12
         while True:

@@ -30,6 +30,7 @@ from cloudconv.media.formats import is_float, working_format
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.input import images
 from cloudconv.media.input.demux import (
+    check_memory,
     continuous,
     is_chapters,
     is_shown,
@@ -78,6 +79,7 @@ def probe(
         with suppress(InputError):  # said better below
             found = input_fingerprint(file)
     info = replace(_probe(file, picture_rate), fingerprint=found)
+    check_memory(info.width, info.height, file)
     if picture_rate is None:
         return info
     if not info.reader.is_pictures:

@@ -1,0 +1,54 @@
+"""Tell how much memory the host has free, within the limit of a container."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+_CGROUPS = tuple(
+    (f"/sys/fs/cgroup/{limit}", f"/sys/fs/cgroup/{used}", f"/sys/fs/cgroup/{stat}")
+    for limit, used, stat in (
+        ("memory.max", "memory.current", "memory.stat"),
+        (
+            "memory/memory.limit_in_bytes",
+            "memory/memory.usage_in_bytes",
+            "memory/memory.stat",
+        ),
+    )
+)
+
+
+def free_memory() -> int | None:
+    """Return the bytes that can still be allocated; None where the system does not tell."""
+    found = [n for n in (_free_host(), _free_in_container()) if n is not None]
+    return min(found, default=None)
+
+
+def _free_host() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return _half_of_host()
+    return next((int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable:")), None)
+
+
+def _half_of_host() -> int | None:
+    """A guess for systems that tell how much memory they have, but not how much is free."""
+    names = getattr(os, "sysconf_names", {})
+    if sys.platform == "win32" or not {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= set(names):
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _free_in_container() -> int | None:
+    """What a container's limit leaves; None without one."""
+    for limit, used, cache in _CGROUPS:
+        try:
+            most, now = int(Path(limit).read_text()), int(Path(used).read_text())
+            stat = dict(x.split() for x in Path(cache).read_text().splitlines())
+        except (OSError, ValueError):  # "max" is no number: no limit
+            continue
+        reclaimable = int(stat.get("inactive_file", stat.get("total_inactive_file", 0)))
+        return max(0, most - now + reclaimable)
+    return None

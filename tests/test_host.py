@@ -1,0 +1,21 @@
+"""What the host says of its memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cloudconv import host
+
+
+def test_a_containers_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("memory.max", "memory.current", "memory.stat")]
+    for file, text in zip(
+        files, ["3000000", "1000000", "anon 5\ninactive_file 500000"], strict=True
+    ):
+        file.write_text(text)
+    monkeypatch.setattr(host, "_CGROUPS", ((str(files[0]), str(files[1]), str(files[2])),))
+    assert host.free_memory() == 2_500_000
+    files[0].write_text("max")
+    assert host.free_memory() != 2_500_000
