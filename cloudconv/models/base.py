@@ -6,15 +6,19 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from cloudconv.errors import ModelError, ModelUsageError, PictureError, SettingsError
 from cloudconv.messages import option
+from cloudconv.models import pictures
 from cloudconv.models.ops import pad_to_multiple
 from cloudconv.settings.values import SCALES
+
+Picture = TypeVar("Picture")
 
 Task = Literal["interpolate", "predict", "reconstruct"]
 
@@ -185,26 +189,26 @@ class Interpolator(Model):
         """
         raise NotImplementedError
 
-    @torch.no_grad()
     def interpolate(
         self,
-        x0: Tensor,
-        x1: Tensor,
+        x0: Picture,
+        x1: Picture,
         timestep: Tensor | float,
         *,
         scale: float = 1.0,
         around: Around | None = None,
         leftover: bool = False,
-    ) -> Tensor:
-        """The pictures at ``timestep`` between ``x0`` and ``x1``.
+    ) -> Picture:
+        """Return the pictures at ``timestep`` between ``x0`` and ``x1``.
 
         A midpoint-only model halves the interval until it meets the timestep; one that is no
         sum of halves, such as 1/3, is met to within 1/128.
 
         Args:
-            x0, x1: (B, 3, H, W) RGB of any size, nominally in [0, 1]. Never written to. For a
-                model that ``carries_alpha``, further channels may follow. Two pictures
-                (3, H, W) give one.
+            x0, x1: (B, 3, H, W) floating point RGB of any size, nominally in [0, 1]. Never written
+                to. For a model that ``carries_alpha``, further channels may follow. Two pictures
+                (3, H, W) give one. Anything that :mod:`cloudconv.models.pictures` takes does, too:
+                NumPy arrays, PIL images, (B, H, W, C), uint8, gray, RGBA.
             timestep: (B,) in [0, 1], or one number for all.
             scale: the resolution at which motion is estimated, against the picture's own: 0.5
                 for 4K and large motion.
@@ -214,31 +218,58 @@ class Interpolator(Model):
                 pictures still are, at each pixel, once both have been moved to the timestep.
 
         Returns:
-            As many channels, float32, not clamped: what lies outside [0, 1] in the inputs may
-            pass. With ``leftover`` one more comes last.
+            Of (B, 3, H, W) as many channels, float32, not clamped: what lies outside [0, 1] in the
+            inputs may pass; with ``leftover`` one more comes last. Of any other pictures the same
+            kind, on the same device.
 
         Raises:
-            ModelError: for a scale that the model does not take.
-            PictureError: the pictures are not tensors, or their shapes differ.
+            ModelUsageError: for a scale that the model does not take.
+            PictureError: the pictures are of no kind that is taken, or they differ.
             SettingsError: the timestep is not in [0, 1].
         """
-        for picture in (x0, x1):
-            if not isinstance(picture, Tensor):
-                raise PictureError(
-                    "A model takes PyTorch tensors (3, H, W) or (B, 3, H, W) in [0, 1], got "
-                    f"{type(picture).__name__}: convert the picture first."
-                )
+        if not isinstance(timestep, Tensor) and not 0 <= timestep <= 1:
+            raise SettingsError(f"A timestep must be from 0 to 1, got {timestep:g}.")
+        between = partial(self._between, scale=scale)
+        made: Any
+        pair: tuple[Any, Any] = x0, x1
+        if all(map(self._is_plain, pair)):
+            made = between(*pair, timestep, around=around, leftover=leftover)
+        else:
+            if around is not None or leftover:
+                raise PictureError("Frames around a pair are (B, 3, H, W), as the pair must be.")
+            weights = next(self.parameters(), None)
+            device = torch.device("cpu") if weights is None else weights.device
+            if weights is None and isinstance(x0, Tensor):
+                device = x0.device
+            made = pictures.between(x0, x1, timestep, between, device)
+        return made  # type: ignore[no-any-return]
+
+    def _is_plain(self, picture: object) -> bool:
+        """Return whether it is a tensor as networks take it, (3, H, W) or (B, 3, H, W)."""
+        if not isinstance(picture, Tensor) or picture.ndim not in (3, 4):
+            return False
+        most = COLOURS + self.spec.carries_alpha
+        return picture.is_floating_point() and COLOURS <= picture.shape[-3] <= most
+
+    @torch.no_grad()
+    def _between(
+        self,
+        x0: Tensor,
+        x1: Tensor,
+        timestep: Tensor | float,
+        *,
+        scale: float = 1.0,
+        around: Around | None = None,
+        leftover: bool = False,
+    ) -> Tensor:
         if x0.ndim == 3 and x1.ndim == 3:
             beside = None if around is None else Around(*(each[None] for each in around))
-            return self.interpolate(
+            return self._between(
                 x0[None], x1[None], timestep, scale=scale, around=beside, leftover=leftover
             )[0]
         if not isinstance(timestep, Tensor):
-            if not 0 <= timestep <= 1:
-                raise SettingsError(f"A timestep must be from 0 to 1, got {timestep:g}.")
             timestep = torch.full(x0.shape[:1], float(timestep))
-        most = math.inf if self.spec.carries_alpha else COLOURS
-        if x0.shape != x1.shape or x0.ndim != 4 or not COLOURS <= x0.shape[1] <= most:
+        if x0.shape != x1.shape or x0.ndim != 4:
             raise PictureError(
                 "A model takes two batches (B, 3, H, W) of one shape, got "
                 f"{tuple(x0.shape)} and {tuple(x1.shape)}."

@@ -1,0 +1,221 @@
+"""Pictures in memory as people have them: NumPy arrays, PyTorch tensors and PIL images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cloudconv.errors import PictureError
+
+CHANNELS = (1, 3, 4)
+"""Gray, RGB, and RGB with opacity."""
+
+DEEP = 65535
+"""White in 16 bits."""
+
+_MODES = ("L", "RGB", "RGBA", "I;16")
+
+
+@dataclass(frozen=True, slots=True)
+class PictureKind:
+    """How one picture is stored.
+
+    ``axis`` is where its channels are: 0, 2, or None for gray without such an axis. ``most`` is the
+    code of white, 1 for floating point.
+    """
+
+    library: Literal["numpy", "torch", "pillow"]
+    shape: tuple[int, ...]
+    dtype: Any
+    axis: int | None
+    device: torch.device | None = None
+
+    @classmethod
+    def of(cls, picture: Any) -> PictureKind:
+        """Return the kind of a picture.
+
+        Raises:
+            PictureError: it is no picture, or of a kind that is not taken.
+        """
+        if isinstance(picture, Image.Image):
+            if picture.mode not in _MODES:
+                raise PictureError(
+                    f"PIL images may be {', '.join(_MODES)}, got {picture.mode}: convert it with "
+                    "convert('RGB')."
+                )
+            array = np.asarray(picture)
+            return cls("pillow", array.shape, array.dtype, 2 if array.ndim == 3 else None)
+        if not isinstance(picture, np.ndarray | Tensor):
+            raise PictureError(
+                "Pictures are NumPy arrays, PyTorch tensors or PIL images, got "
+                f"{type(picture).__name__}."
+            )
+        shape, is_tensor = tuple(picture.shape), isinstance(picture, Tensor)
+        kind = cls(
+            "torch" if is_tensor else "numpy",
+            shape,
+            picture.dtype,
+            _channel_axis(shape, first=is_tensor),
+            picture.device if isinstance(picture, Tensor) else None,
+        )
+        if len(shape) not in (2, 3) or 0 in shape or (len(shape) == 3 and kind.axis is None):
+            _refuse(kind)
+        if not kind.is_float and kind.most == 1:
+            _refuse(kind)
+        return kind
+
+    @property
+    def is_float(self) -> bool:
+        """Whether values are from 0 to 1."""
+        if self.library == "torch":
+            return bool(self.dtype.is_floating_point)
+        return bool(np.issubdtype(self.dtype, np.floating))
+
+    @property
+    def most(self) -> int:
+        name = str(self.dtype).removeprefix("torch.")
+        return {"uint8": 255, "uint16": DEEP}.get(name, 1)
+
+    @property
+    def channels(self) -> int:
+        return 1 if self.axis is None else self.shape[self.axis]
+
+    def check(self, picture: Any, number: int) -> None:
+        """Raise PictureError if another picture is not of this kind."""
+        if PictureKind.of(picture) != self:
+            raise PictureError(
+                f"Picture {number} is not like the first: {self.shape} {self.dtype} is needed, got "
+                f"{getattr(picture, 'shape', getattr(picture, 'size', ''))} "
+                f"{getattr(picture, 'dtype', getattr(picture, 'mode', ''))}."
+            )
+
+    def values(self, picture: Any) -> Tensor:
+        """Return the samples as they are, (H, W, C), on the picture's device."""
+        if self.library == "torch":
+            data: Tensor = picture.detach()
+        else:
+            array = np.asarray(picture)
+            writable = array.flags.writeable and all(step >= 0 for step in array.strides)
+            data = torch.from_numpy(array if writable else array.copy())
+        return data[..., None] if self.axis is None else data.movedim(self.axis, -1)
+
+    def codes(self, picture: Any) -> Tensor:
+        """Return the samples as uint8 or uint16, (H, W, C); floating point becomes 16 bits."""
+        data = self.values(picture)
+        if not self.is_float:
+            return data
+        data = data.to(torch.float64).clamp(0, 1).mul(DEEP).round()
+        return data.to(torch.int32).to(torch.uint16)
+
+    def floats(self, picture: Any) -> Tensor:
+        """Return the samples as float32 from 0 to 1, (C, H, W)."""
+        data = self.values(picture)
+        # Few operations know 16 bits without a sign.
+        data = data.to(torch.int32) if self.most == DEEP else data
+        return data.to(torch.float32).movedim(-1, 0) / self.most
+
+    def from_codes(self, codes: Tensor) -> Any:
+        """Return a picture of this kind: the inverse of :meth:`codes`."""
+        if not self.is_float:
+            return self._stored(codes)
+        return self._stored(codes.to(torch.int32).to(torch.float64) / DEEP)
+
+    def from_floats(self, data: Tensor) -> Any:
+        """Return a picture of this kind: the inverse of :meth:`floats`, clamped and rounded."""
+        data = data.movedim(0, -1)
+        return self._stored(
+            data if self.is_float else data.clamp(0, 1).mul(self.most).round().to(torch.int32)
+        )
+
+    def _stored(self, data: Tensor) -> Any:
+        data = data[..., 0] if self.axis is None else data.movedim(-1, self.axis)
+        if self.library == "torch":
+            return data.to(self.device, self.dtype).contiguous()
+        array = data.cpu().numpy().astype(self.dtype)
+        return Image.fromarray(array) if self.library == "pillow" else np.ascontiguousarray(array)
+
+
+def each_of(pictures: Any) -> Any:
+    """Return an iterable of pictures: of one array or tensor of several, each of them.
+
+    Raises:
+        PictureError: it is a single picture.
+    """
+    is_single = isinstance(pictures, Image.Image)
+    if isinstance(pictures, np.ndarray | Tensor):
+        has_channels = _channel_axis(pictures.shape) is not None
+        is_single = pictures.ndim < 3 or (pictures.ndim == 3 and has_channels)
+    if is_single:
+        raise PictureError(
+            "Several pictures are needed, and this is one: give a list, or one array or tensor "
+            "(B, H, W, C) or (B, C, H, W)."
+        )
+    return pictures
+
+
+def between(
+    x0: Any,
+    x1: Any,
+    timestep: Any,
+    interpolate: Callable[[Tensor, Tensor, Any], Tensor],
+    device: torch.device,
+) -> Any:
+    """Return the picture, or the batch, between two others of any kind, as the same kind.
+
+    Args:
+        interpolate: takes two batches (B, 3, H, W) float32 on ``device``, and the timestep. Opacity
+            is mixed linearly; gray becomes RGB and back.
+
+    Raises:
+        PictureError: the pictures are of kinds that are not taken, or they differ.
+    """
+    several = isinstance(x0, np.ndarray | Tensor) and x0.ndim == 4
+    firsts, lasts = (_listed(each, several=several) for each in (x0, x1))
+    kind = PictureKind.of(firsts[0])
+    for number, picture in enumerate([*firsts, *lasts]):
+        kind.check(picture, number)
+    if len(firsts) != len(lasts):
+        raise PictureError(f"The batches differ in length: {len(firsts)} and {len(lasts)}.")
+    a, b = (
+        torch.stack([kind.floats(each) for each in some]).to(device) for some in (firsts, lasts)
+    )
+    colours = [each.expand(-1, 3, -1, -1) if kind.channels == 1 else each[:, :3] for each in (a, b)]
+    made = interpolate(colours[0].contiguous(), colours[1].contiguous(), timestep)
+    if kind.channels == 1:
+        made = made.mean(1, keepdim=True)
+    if kind.channels == 4:
+        weight = torch.as_tensor(timestep, dtype=a.dtype, device=device).reshape(-1, 1, 1, 1)
+        made = torch.cat((made, a[:, 3:].lerp(b[:, 3:], weight.expand(len(a), -1, -1, -1))), 1)
+    stored = [kind.from_floats(each) for each in made]
+    if not several:
+        return stored[0]
+    return torch.stack(stored) if kind.library == "torch" else np.stack(stored)
+
+
+def _listed(pictures: Any, *, several: bool) -> list[Any]:
+    if not several:
+        return [pictures]
+    if not isinstance(pictures, np.ndarray | Tensor) or pictures.ndim != 4 or not len(pictures):
+        raise PictureError("Two pictures, or two batches, of one kind are needed.")
+    return list(pictures)
+
+
+def _channel_axis(shape: Sequence[int], *, first: bool = True) -> int | None:
+    """Return where the channels are; both ends may hold so many, then ``first`` decides."""
+    if len(shape) != 3:
+        return None
+    found = [axis for axis in (0, 2) if shape[axis] in CHANNELS]
+    return (found[0] if first else found[-1]) if found else None
+
+
+def _refuse(kind: PictureKind) -> None:
+    raise PictureError(
+        "Pictures are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, uint8, uint16 or "
+        f"floating point from 0 to 1, got {kind.shape} {kind.dtype}."
+    )
