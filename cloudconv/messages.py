@@ -301,9 +301,9 @@ _WARNINGS: dict[str, Callable[..., str]] = {
         "The video begins with another scene, so the end cannot lead into it: leave the source out "
         f"with {option('only_new')} for a loop of the dream alone."
     ),
-    "motion-never-rests": lambda: (
-        "The motion of this clip never rests: where real frames go back and forth, time will be "
-        "seen to turn."
+    "runs-backwards": lambda share: (
+        f"Too little of this clip comes back to jump to: about {share:.0%} of the frames run "
+        "backwards, and time will be seen to turn."
     ),
     "dream-dies": lambda frame, failed, advice: (
         f"The dream leaves the living range by frame {frame} ({failed}): {advice}."

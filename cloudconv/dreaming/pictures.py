@@ -81,6 +81,43 @@ def resized(values: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(values[None], size, mode="bilinear", align_corners=False)[0]
 
 
+def cut_out(values: Tensor, size: Sequence[int], box: tuple[slice, slice]) -> Tensor:
+    """The part ``box``, (rows, columns), of (C, h, w) made larger to ``size``: bilinear."""
+    if values.device.type != "cpu":
+        return resized(values, size)[:, *box]
+    y, x = values.shape[-2] / size[0], values.shape[-1] / size[1]
+    rows, columns = box
+    way = np.array(
+        [
+            [x, 0, (columns.start + 0.5) * x - 0.5],
+            [0, y, (rows.start + 0.5) * y - 0.5],
+        ]
+    )
+    shape = (columns.stop - columns.start, rows.stop - rows.start)
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    parts = [
+        cv2.warpAffine(
+            channel.contiguous().numpy(), way, shape, flags=how, borderMode=cv2.BORDER_REPLICATE
+        )
+        for channel in values
+    ]
+    return torch.from_numpy(np.stack(parts))
+
+
+def enlarged(picture: Tensor, scale: float) -> Tensor:
+    """(C, H, W) at ``scale`` times its size, from 1 on: bicubic."""
+    height, width = (round(side * scale) for side in picture.shape[-2:])
+    if (height, width) == tuple(picture.shape[-2:]):
+        return picture
+    if picture.device.type == "cpu" and picture.dtype == torch.float32:
+        made = torch.empty((picture.shape[0], height, width))
+        for channel, target in zip(picture, made, strict=True):
+            source = channel.contiguous().numpy()
+            cv2.resize(source, (width, height), target.numpy(), interpolation=cv2.INTER_CUBIC)
+        return made
+    return F.interpolate(picture[None], (height, width), mode="bicubic", align_corners=False)[0]
+
+
 def resized_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
     """A field of displacements at another size: (B, 2, h, w) to (B, 2, H, W), pixels with it."""
     height, width = size

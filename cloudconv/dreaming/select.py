@@ -6,11 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cloudconv.dreaming.material.material import Material, spread
 from cloudconv.dreaming.material.similarity import Floats, distances, repetition, thumbnails
 from cloudconv.dreaming.material.stabilise import SOFT, fineness
+from cloudconv.dreaming.methods.texture import doubt_of
+from cloudconv.dreaming.pictures import grey
 from cloudconv.events import Warned
+from cloudconv.models.flow import measured_flow
 
 _LEAST = 8  # frames; fewer are no material for anything that plays them
 _SHORT = 24  # frames; of fewer a collage shows the same again within a second
@@ -24,8 +28,11 @@ _MORE = 1.5  # times as far apart as neighbours, from which what is too small to
 _SLOW = 0.15  # speed below which a pixel stands still
 _UNSTEADY = 1.1  # how much motion varies in time at a place, from which something passes by
 _LOCAL = 0.9  # share of the picture that stands still, from which only something small moves
-_REST = 3  # frames over which motion must rest to turn there …
-_RESTLESS = 0.6  # … below that share of what is usual
+_APART = 10  # frames over which flow is measured to tell drift from what goes its own way
+_LOOKS = 8  # pairs of such frames
+_DRIFTING = 0.3  # share of that flow that is not the usual one at its place: in skies it is less
+_FINE, _GROUND_FINE = 0.6, 0.9  # fineness up to which such a drift is sky, ground below it or not
+_ABOVE = 0.49  # height of the middle of what moves, from the top: sky over ground
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +51,17 @@ class Motion:
     ``fastest``: the .98 quantile over the picture of the mean speed. ``steadiness``: how much of
     the motion remains in its mean over time, from 0 to 1: clouds drift one way, people do not.
     ``variation``: how much motion varies in time at a place, against its mean: it is large where
-    something passes by. ``standing``: share of the picture.
+    something passes by. ``standing``: share of the picture. ``wander``: of the flow over ten
+    frames, the share that is not the usual one at its place: little in clouds, half or more in
+    water, fire and people. ``middle``: height of the middle of what moves, from 0 (top) to 1.
     """
 
     fastest: float
     steadiness: float
     variation: float
     standing: float
+    wander: float
+    middle: float
 
 
 def motion_of(material: Material, on_share: Callable[[float], None] = lambda _: None) -> Motion:
@@ -72,7 +83,42 @@ def motion_of(material: Material, on_share: Callable[[float], None] = lambda _: 
         steadiness=float(drift.mean()) / usual,
         variation=float(flows.std(0).sum(-1).mean()) / usual,
         standing=float((speed < _SLOW).mean()),
+        wander=_wander(material),
+        middle=_middle(material),
     )
+
+
+def _wander(material: Material) -> float:
+    last = len(material) - 1
+    apart = min(_APART, max(1, last // 2))
+    starts = np.unique(np.linspace(0, last - apart, _LOOKS).round().astype(int))
+    pairs = ((grey(material.glance(int(k) + apart)), grey(material.glance(int(k)))) for k in starts)
+    flows = np.stack([measured_flow(later, earlier) for later, earlier in pairs])
+    moving = _moving(material)
+    usual = np.median(flows, 0)
+    strayed = np.linalg.norm(flows - usual, axis=-1)[:, moving].mean()
+    return float(strayed / max(float(np.linalg.norm(flows, axis=-1)[:, moving].mean()), 1e-3))
+
+
+def _middle(material: Material) -> float:
+    rows = np.argwhere(_moving(material))[:, 0]
+    return float(rows.mean() / material.small_size[0])
+
+
+def _moving(material: Material) -> NDArray[np.bool_]:
+    moving = material.static < 0.5
+    return moving if moving.mean() > 0.01 else np.ones_like(moving)
+
+
+def is_sky(material: Material, motion: Motion | None = None) -> bool:
+    """Return whether what moves in a clip drifts as clouds do, all of it."""
+    if len(material) < _LEAST:
+        return False
+    motion = motion or motion_of(material)
+    if motion.fastest < _STANDS or motion.wander > _DRIFTING:
+        return False
+    above_ground = motion.middle < _ABOVE
+    return fineness(material) < (_GROUND_FINE if above_ground else _FINE)
 
 
 def choose(material: Material, on_share: Callable[[float], None] = lambda _: None) -> Choice:
@@ -95,22 +141,28 @@ def choose(material: Material, on_share: Callable[[float], None] = lambda _: Non
             "texture",
             f"texture: the motion comes back (likeness {ratio:.1f}; below {_REPEATS} it repeats).",
         )
+    if count >= _COLLAGE and is_sky(material, motion):
+        return Choice(
+            "collage",
+            "collage: what moves drifts one way, as clouds do "
+            f"({1 - motion.wander:.0%} of its motion is the same at all times).",
+        )
     if motion.standing > _LOCAL:
-        return _back_and_forth(
-            apart,
+        return _real_frames(
+            material,
             f"{motion.standing:.0%} of the picture stands still, and what moves is too small to "
             "be cut apart",
         )
     if motion.variation > _UNSTEADY or motion.steadiness < _DRIFTS:
-        return _back_and_forth(
-            apart,
+        return _real_frames(
+            material,
             "what moves goes its own way (its motion varies by "
             f"{motion.variation:.1f} of the mean), which a collage would cut apart",
         )
     fine = fineness(material)
     if fine > SOFT:
-        return _back_and_forth(
-            apart,
+        return _real_frames(
+            material,
             f"what moves has fine edges ({fine:.2f}; clouds have up to {SOFT}), which a collage "
             "would cut apart",
         )
@@ -120,7 +172,7 @@ def choose(material: Material, on_share: Callable[[float], None] = lambda _: Non
             f"flow: what moves drifts, and {count} frames are too few for a collage of them.",
         )
     if count < _COLLAGE:
-        return _back_and_forth(apart, f"{count} frames are too few for a collage")
+        return _real_frames(material, f"{count} frames are too few for a collage")
     shown = "" if ratio is None else f" and never comes back (likeness {ratio:.1f})"
     return Choice("collage", f"collage: what moves drifts as clouds do{shown}.")
 
@@ -143,11 +195,6 @@ def advice(material: Material, died: str, chosen: str | None = None) -> str:
     return "no other mode is known to hold on this clip"
 
 
-def _back_and_forth(apart: Floats, why: str) -> Choice:
+def _real_frames(material: Material, why: str) -> Choice:
     """Real frames, and whether it will be seen that they turn."""
-    changes = np.diagonal(apart, 1)
-    rests = np.convolve(changes, np.full(_REST, 1 / _REST), "valid").min()
-    doubt = None
-    if rests > _RESTLESS * changes.mean():
-        doubt = Warned("motion-never-rests")
-    return Choice("texture", f"texture: {why}.", doubt)
+    return Choice("texture", f"texture: {why}.", doubt_of(material))

@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from cloudconv.dreaming.methods.clip_selector import ClipSelector
 from cloudconv.dreaming.methods.collage import Collage, Pace
 from cloudconv.dreaming.methods.compositing import blended
-from cloudconv.dreaming.methods.fade_detector import FadeDetector
-from cloudconv.dreaming.methods.transition import Transition, order_of
-from cloudconv.dreaming.pictures import filled, weight_size
+from cloudconv.dreaming.methods.front import TIMES, least_seen
+from cloudconv.dreaming.methods.placement import Placement, joined
+from cloudconv.dreaming.methods.transition import Transition, front_of, order_of
+from cloudconv.dreaming.pictures import filled, resized, weight_size
+from cloudconv.dreaming.vitals.silhouette import Silhouettes
 from tests.helpers.dreams import clouds, frames, material, tensor, vitals_of
 
 SIZE = (128, 96)
@@ -106,7 +107,8 @@ def test_short_clips_make_short_segments(count: int) -> None:
     assert len(made) == 30
     assert all(bool(p.isfinite().all()) for p in made)
     pace = Pace.of(count)
-    assert pace.spacing + pace.blows_in + 2 <= max(count, 8)
+    assert pace.life <= count
+    assert pace.forecast + pace.first <= count
 
 
 @pytest.mark.parametrize(("pix_fmt", "size"), [("gray", (51, 33)), ("yuv420p10le", (50, 34))])
@@ -126,46 +128,137 @@ def test_a_picture_that_never_moves_stays() -> None:
     assert change(made[-1], tensor(footage()[0])) < 0.01
 
 
-def test_segments_are_neither_what_is_seen_now_nor_the_same_again() -> None:
-    source = material(footage(100))
-    chooser = ClipSelector(source, np.random.default_rng(0))
-    playing, starts = 90, []
-    for _ in range(8):
-        start = chooser.choose(12, 40, [playing])
-        assert abs(start - playing) >= 10
-        assert start + 40 <= 100
-        starts.append(start)
-        playing = start + 15
-    assert len(set(starts)) >= 5
+def test_footage_comes_in_where_the_two_pictures_are_alike() -> None:
+    """A bright bar divides old from new footage: the border keeps to where both are the same."""
+    apart = np.full((TIMES, 24, 40), 1.0, np.float32)
+    apart[:, :, 18:23] = 0.001
+    wanted = np.tile(np.linspace(0, 1, 40, dtype=np.float32), (24, 1))
+    times = least_seen(apart, wanted)
+    steps = np.abs(np.diff(times, axis=1)).mean(0)
+    # Two fifths of the border within a fifth of the columns.
+    assert steps[16:24].sum() > 0.4 * steps.sum()
+    assert times[:, :10].mean() < times[:, 30:].mean()
 
 
-def test_segments_vary_however_many_play_at_once() -> None:
-    source = material(footage(100))
-    chooser = ClipSelector(source, np.random.default_rng(0))
-    starts = [60, 40, 20]
-    for _ in range(20):
-        playing = [starts[-1 - age] + 16 * (age + 1) for age in (2, 1, 0)]
-        starts.append(chooser.choose(20, 58, playing))
-    assert len(set(starts[3:])) >= 10
+def test_what_is_not_known_has_turned_before_it_is_seen() -> None:
+    apart = np.ones((TIMES, 24, 40), np.float32)
+    unknown = np.zeros_like(apart)
+    unknown[5:, :, :4] = 1
+    times = least_seen(apart, np.ones((24, 40), np.float32), unknown)
+    assert float(times[:, :3].max()) <= 6 / TIMES
+    assert float(times[:, 20:].min()) > 0.6
 
 
-def test_an_arrival_begins_with_nothing_and_ends_with_all() -> None:
-    random = np.random.default_rng(0)
-    a, b = tensor(footage()[0]), tensor(footage()[40])
+def test_a_transition_begins_with_nothing_and_ends_with_all() -> None:
     size = weight_size(96, 128)
     wind = torch.zeros(2, *size)
     wind[0] = -0.5
-    order = order_of(a, b, wind, random, size)
-    assert (float(order.min()), float(order.max())) == pytest.approx((0, 1), abs=0.1)
-    arrival = Transition(order, wind, 20)
-    shown = [arrival.advance() for _ in range(20)]
-    assert float(shown[0].mean()) < 0.1
-    assert float(shown[-1].min()) > 0.99
+
+    def shown(number: int) -> Tensor:
+        return resized(tensor(footage()[number]), (54, 72))
+
+    front = front_of(
+        lambda age: shown(age), lambda age: shown(30 + age), wind, 20, np.random.default_rng(0)
+    )
+    arrival = Transition(front, wind, 20)
+    weights = [arrival.advance() for _ in range(20)]
+    assert float(weights[0].mean()) < 0.1
+    assert float(weights[-1].min()) > 0.99
     assert arrival.done
-    means = [float(s.mean()) for s in shown]
+    means = [float(w.mean()) for w in weights]
     assert all(x <= y + 1e-3 for x, y in pairwise(means))
-    # The wind comes from the left: it brings the new in from there.
-    assert float(shown[6][:, 0].mean()) > float(shown[6][:, -1].mean())
+
+
+def test_mirrored_footage_that_runs_backwards_keeps_its_wind() -> None:
+    flow = torch.zeros(2, 20, 40)
+    flow[0], flow[1] = -1.5, 0.5
+    turned = Placement(30, backwards=True, mirrored=True).flow(flow)
+    assert torch.allclose(turned[0], flow[0])
+    assert torch.allclose(turned[1], -flow[1])
+
+
+@pytest.mark.parametrize("shift", [-0.5, -0.2, 0.0, 0.1, 0.5])
+@pytest.mark.parametrize("scale", [1.0, 1.1])
+def test_shifted_footage_leaves_no_side_empty(shift: float, scale: float) -> None:
+    placement = Placement(0, shift=shift, scale=scale)
+    copies = placement.copies(tensor(footage()[0]))
+    shown = np.zeros(128, int)
+    for copy in copies:
+        shown[copy.left : copy.right] += 1
+        assert copy.values.shape == (3, 96, copy.right - copy.left)
+    assert shown.min() >= 1
+    assert joined(copies, 128).shape == (3, 96, 128)
+
+
+def likeness(pictures: list[Tensor], away: int) -> float:
+    """The median of the greatest correlation with a picture so many frames away."""
+    rows = torch.stack([p[:, :60].mean(0).flatten() for p in pictures])
+    rows = rows - rows.mean(0)
+    rows = rows - rows.mean(1, keepdim=True)
+    rows = rows / rows.norm(dim=1, keepdim=True)
+    near = rows @ rows.T
+    index = torch.arange(len(rows))
+    near[(index[:, None] - index).abs() < away] = -1
+    return float(near.amax(1).median())
+
+
+def test_a_short_sky_shows_new_sky() -> None:
+    """From two and a half seconds: no picture comes again, as it does where a clip is replayed."""
+    made = dreamt(200, frames=60)
+    assert likeness(made, 60) < 0.5
+    clip = [tensor(p) for p in footage()]
+    replayed = [*clip, *clip[::-1]] * 2
+    assert likeness(replayed[:200], 60) > 0.9
+
+
+def ridge(count: int) -> list[np.ndarray]:
+    """Dark clouds that drift fast over a hill as dark and as flat as they are in places."""
+    wide = np.tile(np.linspace(0, 8 * np.pi, 128 + 4 * count), (96, 1))
+    down = np.arange(96)[:, None] / 9
+    sky = 80 + 45 * np.sin(wide + np.sin(down)) * np.cos(down + wide / 3)
+    hill = 70 + 8 * np.sin(np.arange(128) / 12)
+    land = np.arange(96)[:, None] > hill
+    made = []
+    for k in range(count):
+        part = sky[:, 4 * (count - k) : 4 * (count - k) + 128]
+        shown = np.where(land, 6, part)[..., None] * np.array([1.0, 0.8, 0.6])
+        made.append(np.clip(shown, 0, 255).astype(np.uint8))
+    return made
+
+
+def test_a_silhouette_never_moves_before_a_sky_as_dark() -> None:
+    pictures = ridge(50)
+    source = material(pictures)
+    with torch.inference_mode():
+        made = list(Collage().dream(source, frames=80, seed=0))
+    last = tensor(pictures[-1])
+    low = 82  # rows below it are land everywhere
+    assert max(float((p[:, low:] - last[:, low:]).abs().max()) for p in made) < 0.05
+    silhouettes = Silhouettes(pictures, source.fixed.numpy())
+    amiss = [silhouettes.look(np.uint8(p.clamp(0, 1).permute(1, 2, 0) * 255)) for p in made]
+    assert max(value or 0.0 for value in amiss) < 0.15
+
+
+def test_a_watermark_stays_and_does_not_travel() -> None:
+    """Three dark bars, half transparent."""
+    pictures = [p.copy() for p in clouds(60)]
+    for picture in pictures:
+        for left in range(88, 106, 6):
+            bar = picture[20:30, left : left + 3]
+            bar[:] = np.uint8(0.4 * bar)
+    source = material(pictures)
+    with torch.inference_mode():
+        made = list(Collage().dream(source, frames=60, seed=0))
+
+    def bars(picture: Tensor, left: int) -> float:
+        part = picture[:, 22:28, left : left + 18].mean((0, 1)).reshape(3, 2, 3).mean(2)
+        return float((part[:, 1] - part[:, 0]).mean())
+
+    there = float(np.mean([bars(tensor(p), 88) for p in pictures]))
+    assert min(bars(p, 88) for p in made) > 0.4 * there
+    elsewhere = [bars(p, 18) for p in made]
+    ever = [bars(tensor(p), 18) for p in pictures]
+    assert max(elsewhere) < max(*ever, 0.3 * there)
 
 
 def test_blending_keeps_what_both_have_and_leaves_no_seam() -> None:
@@ -201,16 +294,6 @@ def test_blending_unlike_pictures_keeps_their_contrast_within_their_range() -> N
     assert float(kept.max()) < max(float(p.max()) for p in pictures) + 0.05
     # What they have in common is not made more of.
     assert torch.allclose(blended([pictures[0]] * 2, weights, usual), pictures[0], atol=1e-4)
-
-
-def test_a_forecast_fades_when_it_rests_or_loses_its_detail() -> None:
-    source = material(footage())
-    shown = [tensor(picture) for picture in footage(80)[60:66]]
-    living, resting, dull = FadeDetector(source), FadeDetector(source), FadeDetector(source)
-    assert not any(living.over(picture) for picture in shown)
-    assert resting.over(tensor(footage()[-1]))
-    soft = torch.nn.functional.avg_pool2d(shown[0][None], 9, 1, 4)[0]
-    assert dull.over(soft)
 
 
 def test_as_much_changes_at_any_time_of_an_arrival() -> None:

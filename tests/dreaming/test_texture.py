@@ -13,7 +13,7 @@ from torch import Tensor
 from cloudconv.dreaming.material.regions import likeness_of, regions_of
 from cloudconv.dreaming.material.similarity import distances, repetition, thumbnails
 from cloudconv.dreaming.methods.jumps import Graph, Step, motion_of
-from cloudconv.dreaming.methods.texture import Texture
+from cloudconv.dreaming.methods.texture import Texture, doubt_of
 from tests.helpers.dreams import Picture, ball, ball_is_whole, clouds, material, tensor, vitals_of
 
 SIDES = (slice(0, 90), slice(-90, None))
@@ -167,3 +167,33 @@ def test_repetition_tells_coming_back_from_drifting_on() -> None:
     assert back < 0.3
     assert on > 2
     assert repetition(np.zeros((5, 5), np.float32)) is None
+
+
+def test_what_comes_back_is_played_forwards() -> None:
+    method = Texture()
+    assert len(list(method.dream(material(ball(60)), frames=200, seed=0))) == 200
+    assert method.backwards is not None
+    assert method.backwards < 0.1
+    assert doubt_of(material(ball(60))) is None
+
+
+def passing(count: int) -> list[Picture]:
+    """A block that crosses a still ground once, and never comes back."""
+    made = []
+    for k in range(count):
+        picture = np.full((64, 96, 3), 60, np.uint8)
+        picture[::8], picture[:, ::8] = 75, 75
+        picture[30:50, k : k + 16] = (230, 80, 60)
+        made.append(picture)
+    return made
+
+
+def test_frames_that_run_backwards_are_counted_and_named_before() -> None:
+    source = material(passing(60))
+    warned = doubt_of(source)
+    assert warned is not None
+    assert "backwards" in str(warned)
+    method = Texture()
+    assert len(list(method.dream(source, frames=200, seed=0))) == 200
+    assert method.backwards is not None
+    assert 0.2 < method.backwards < 0.8

@@ -33,7 +33,7 @@ def judged(source: Material, pictures: list[Picture]) -> Vitals:
 
 @pytest.mark.full
 def test_real_footage_lives(source: Material, footage: list[Picture]) -> None:
-    rows = vitals_of(source, [tensor(picture) for picture in footage[160:]])
+    rows = vitals_of(source, [tensor(picture) for picture in footage[160:]], sky=True)
     assert [(row.start, row.end) for row in rows] == [(0, 100), (60, 160)]
     for row in rows:
         assert row.alive, (row.failed, row.values)
@@ -242,7 +242,8 @@ def test_a_still_source_asks_for_no_motion(footage: list[Picture]) -> None:
     source = material(footage[:1])
     (row,) = vitals_of(source, [tensor(p) for p in footage[1:31]])
     silent = [key for key, value in row.values.items() if value is None]
-    assert silent == ["motion", "static_psnr", "patch_time", "repeat"]
+    new = ["novelty", "silhouette", "border"]
+    assert silent == ["motion", "static_psnr", "patch_time", "repeat", *new]
     assert row.as_json()["motion"] is None
 
 
@@ -303,3 +304,47 @@ def test_small_and_full_size_agree(footage: list[Picture]) -> None:
     (row,) = vitals_of(source, made)
     assert row.alive, (row.failed, row.values)
     assert all(a is not b for a, b in pairwise(made))
+
+
+def test_clouds_that_come_again_are_dead_in_a_sky(source: Material, footage: list[Picture]) -> None:
+    """Ten seconds of a clip that is played back and forth, as no sky ever is."""
+    swing = [*footage[110:160], *footage[158:110:-1]] * 3
+    rows = vitals_of(source, [tensor(picture) for picture in swing], sky=True)
+    assert "novelty" in rows[-1].failed
+    rows = vitals_of(source, [tensor(picture) for picture in swing], repeats=True)
+    assert "novelty" not in rows[-1].failed
+
+
+def test_a_silhouette_that_moves_is_dead(source: Material, footage: list[Picture]) -> None:
+    """The land drifts away with the clouds, and a piece of it floats in the sky."""
+    dark = [p.copy() for p in footage]
+    for picture in dark:
+        picture[84:] = picture[84:] // 4
+    sunset = material(dark[:160])
+    lives = vitals_of(sunset, [tensor(p) for p in dark[160:260]], sky=True)
+    assert "silhouette" not in lives[0].failed
+    for moved in (piece_in_the_sky, land_gone):
+        rows = vitals_of(sunset, [tensor(moved(p)) for p in dark[160:260]], sky=True)
+        assert "silhouette" in rows[0].failed
+
+
+def piece_in_the_sky(picture: Picture) -> Picture:
+    made = picture.copy()
+    made[50:56, 60:80] = made[88:94, 60:80]
+    return made
+
+
+def land_gone(picture: Picture) -> Picture:
+    made = picture.copy()
+    made[86:96, 40:90] = made[20:30, 40:90]
+    return made
+
+
+def test_a_straight_border_is_dead(source: Material, footage: list[Picture]) -> None:
+    """Below a level line, soft over a few pixels, the sky is from another time."""
+    share = np.clip((np.arange(96) - 30) / 4, 0, 1)[:, None, None]
+    dim = [np.uint8(p * (1 - share) + 0.6 * np.roll(p, 50, 1) * share) for p in footage[160:260]]
+    (row,) = vitals_of(source, [tensor(p) for p in dim], sky=True)
+    assert "border" in row.failed
+    (row,) = vitals_of(source, [tensor(p) for p in footage[160:260]], sky=True)
+    assert "border" not in row.failed

@@ -109,14 +109,19 @@ def ball_is_whole(picture: Tensor) -> bool:
 
 
 def vitals_of(
-    material: Material, pictures: Iterable[Tensor], *, repeats: bool = False, pasted: bool = False
+    material: Material,
+    pictures: Iterable[Tensor],
+    *,
+    repeats: bool = False,
+    pasted: bool = False,
+    sky: bool = False,
 ) -> list[Vitals]:
     """The vitals of pictures that go on from the material, a row for every ``WINDOW`` frames.
 
     They are all kept until the end; a :class:`Meter` keeps none.
     """
     shown = list(pictures)
-    meter = Meter(material, repeats=repeats, pasted=pasted, frames=len(shown))
+    meter = Meter(material, repeats=repeats, pasted=pasted, sky=sky, frames=len(shown))
     for picture in shown:
         meter.push(picture)
     return meter.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,19 +18,25 @@ _POWERS = 2  # of time, that the light of a region follows
 _SAMPLES = 60  # frames that tell
 _DARK = 8.0  # levels: darker regions keep their light, or noise would be made bright
 _MOST = 1.6  # times brighter or darker
+_FOLLOWS = 0.8  # of the fastest change of light: what comes in may add to it
+_MOST_MOVED = 0.18  # of a logarithm, for what is shown at another place
+_SLOPE_SIDE = 48  # longest side of the picture that the slope is fitted to
+_CALM, _BELIEVED = 1.0, 0.8  # clouds have a slope by chance: less than the whole is light
 
 
 class Light:
     """The light of each frame of a material, as far as it follows time and not what passes by.
 
     In each region colours are fitted by a parabola in time; only the share of their changes that
-    this explains counts, so that clouds that come and go are not taken for light.
+    this explains counts, so that clouds that come and go are not taken for light. ``slope`` is
+    how light changes over the picture in the mean: smoothly, towards the sun.
     """
 
     def __init__(self, material: Material) -> None:
         count = len(material)
         chosen = np.unique(np.linspace(0, count - 1, min(count, _SAMPLES)).round().astype(int))
-        fields = np.stack([_field(material.glance(int(k))) for k in chosen])
+        pictures = [material.glance(int(k)) for k in chosen]
+        fields = np.stack([_field(picture) for picture in pictures])
         times = (chosen - chosen.mean()) / max(count, 2)
         terms = np.vander(times, min(_POWERS + 1, len(chosen)))
         flat = fields.reshape(len(chosen), -1)
@@ -43,20 +50,66 @@ class Light:
         steps = np.abs(np.diff(self._log, axis=0)).mean((1, 2, 3)) if count > 1 else np.zeros(1)
         self._fastest = float(steps.max())
         self._now = self._log[-1].copy()
+        self._slope = _slope(np.mean(pictures, 0), material.static)
 
     def follow(self, frame: int) -> None:
         """Go on towards the light of a frame, no faster than the clip's light ever changed."""
         apart = self._log[frame] - self._now
         most = float(np.abs(apart).mean())
         if most > 0:
-            self._now += apart * min(1.0, self._fastest / most)
+            self._now += apart * min(1.0, _FOLLOWS * self._fastest / most)
 
-    def on(self, frame: int) -> Tensor | None:
+    def on(self, frame: int, *, mirrored: bool = False) -> Tensor | None:
         """What brings a frame to the light of now: gains, (3, h, w); None where it is there."""
-        apart = np.clip(self._now - self._log[frame], -np.log(_MOST), np.log(_MOST))
+        light = self._log[frame]
+        apart = np.clip(
+            self._now - (light[:, ::-1] if mirrored else light), -np.log(_MOST), np.log(_MOST)
+        )
         if float(np.abs(apart).max()) < 0.004:
             return None
         return torch.from_numpy(np.exp(apart).astype(np.float32)).permute(2, 0, 1).contiguous()
+
+    def moved(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Return what brings the light of one place of the picture to that of another.
+
+        Args:
+            rows, columns: (h, 1) and (1, w), where in the clip's picture each pixel is from, in
+                shares of its sides.
+
+        Returns:
+            Gains, (1, h, w): brightness alone, as colours may belong to what passes by.
+        """
+        (height, width) = rows.shape[0], columns.shape[1]
+        here = _terms(
+            (torch.arange(height)[:, None] + 0.5) / height,
+            (torch.arange(width)[None] + 0.5) / width,
+        )
+        apart = here - _terms(rows, columns.clamp(0, 1))
+        apart = torch.einsum("chw,c->hw", apart, self._slope)[None]
+        return apart.clamp(-_MOST_MOVED, _MOST_MOVED).exp()
+
+
+def _terms(rows: Tensor, columns: Tensor) -> Tensor:
+    """A parabola's terms, (5, h, w)."""
+    flat = torch.zeros(len(rows), columns.shape[1])
+    y, x = rows.float() - 0.5 + flat, columns.float() - 0.5 + flat
+    return torch.stack([x, y, x * y, x * x, y * y])
+
+
+def _slope(picture: NDArray[np.float64], static: NDArray[np.float32]) -> Tensor:
+    """How the logarithm of light changes over the moving part of a mean picture: (5,)."""
+    longest = max(picture.shape[:2])
+    size = tuple(max(4, round(_SLOPE_SIDE * side / longest)) for side in picture.shape[1::-1])
+    small = cv2.resize(picture.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    moves = cv2.resize(static, size, interpolation=cv2.INTER_AREA) < 0.3
+    if moves.sum() < 4 * 6:
+        return torch.zeros(5)
+    rows, columns = ((np.arange(side) + 0.5) / side for side in small.shape[:2])
+    terms = _terms(torch.from_numpy(rows)[:, None], torch.from_numpy(columns)[None]).numpy()
+    used = np.concatenate([terms, np.ones_like(terms[:1])])[:, moves].T.astype(np.float64)
+    values = np.log(np.maximum(small[moves].mean(-1), _DARK)).astype(np.float64)
+    fit = np.linalg.solve(used.T @ used + _CALM * np.eye(6), used.T @ values)
+    return torch.from_numpy((_BELIEVED * fit[:5]).astype(np.float32))
 
 
 def _field(picture: NDArray[np.uint8]) -> _Fields:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.dreaming.material.flow_stats import slow_parts
+from cloudconv.dreaming.material.fixed import fixed_parts
 from cloudconv.dreaming.material.matte import held_matte, still_matte
 from cloudconv.dreaming.pictures import (
     analysis_size,
@@ -36,7 +36,8 @@ _Floats = NDArray[np.float32]
 _Bytes = NDArray[np.uint8]
 
 _KEPT_PICTURES = 4  # full-size pictures that are kept: neighbours in time are asked for together
-_PAIRS = 48  # pairs of neighbours whose flow tells how things move, and where nothing does
+_PAIRS = 48  # pairs of neighbours whose flow tells how things move
+_LOOKS = 40  # frames that tell where nothing moves
 _LAG_PAIRS = 24  # pairs of frames that tell how much a pixel changes
 _LAG = 30  # frames between them: long enough for slow cloud near the horizon
 _HALF = np.float16
@@ -142,13 +143,14 @@ class Material:
         return self._pair_flow(max(self.place(k)[0], 1))
 
     @cached_property
-    def slow(self) -> Tensor:
-        """Where flow finds no motion: (h, w) float32 on ``device``, 0 or 1, and halos around it."""
-        if len(self.real_frames) < 2:
+    def fixed(self) -> Tensor:
+        """Where nothing moves in any frame: (h, w) float32 on ``device``, 0 or 1."""
+        count = len(self.real_frames)
+        if count < 2:
             return torch.zeros(self.small_size, device=self.device)
-        pairs = sorted({max(self.place(k)[0], 1) for k in spread(len(self))})
-        slow = slow_parts([self._pair_flow(k) for k in pairs], [self.seen(k) for k in pairs])
-        return torch.from_numpy(slow).to(self.device)
+        chosen = np.unique(np.linspace(0, count - 1, min(count, _LOOKS)).round().astype(int))
+        found = fixed_parts([self.real_small(int(k)) for k in chosen])
+        return torch.from_numpy(found).to(self.device)
 
     @cached_property
     def matte(self) -> Tensor:
@@ -162,12 +164,12 @@ class Material:
             (self.real(int(k)), self.real(int(k) + lag), self.seen(int(k) + lag, lag))
             for k in starts
         )
-        return still_matte(pairs, self.slow)
+        return still_matte(pairs, self.fixed)
 
     @cached_property
     def held(self) -> Tensor:
         """What must stay when the last frame is moved: (H, W) float32; see ``held_matte``."""
-        return held_matte(self.picture(-1), self.matte, self.slow)
+        return held_matte(self.picture(-1), self.matte, self.fixed)
 
     @cached_property
     def static(self) -> _Floats:

@@ -20,42 +20,42 @@ _TO_MOVING, _TO_STILL = 0.3, 0.6  # likeness to what stands still: from none hel
 _OPEN, _SHUT = 0.45, 0.85  # shares of the pixel that stand still: from none pasted to all
 
 
-def still_matte(pairs: Iterable[tuple[Tensor, Tensor, Tensor | None]], slow: Tensor) -> Tensor:
+def still_matte(pairs: Iterable[tuple[Tensor, Tensor, Tensor | None]], fixed: Tensor) -> Tensor:
     """How much of each pixel belongs to something that stands still.
 
     A pixel that a twig covers by half changes half as much as the sky around it. So the change
     of each pixel over a few frames is held against that of the moving pixels nearby; slow changes
-    of light are too slow to count. Only near to where flow finds no motion.
+    of light are too slow to count. Only near to what never changes.
 
     Args:
         pairs: pictures a few frames apart, (3, H, W) each, and where both are known, (h, w), None
             for everywhere.
-        slow: (h, w) float32, 1 where flow finds no motion.
+        fixed: (h, w) float32, 1 where nothing moves.
 
     Returns:
-        (H, W) float32 in [0, 1], on the device of ``slow``.
+        (H, W) float32 in [0, 1], on the device of ``fixed``.
     """
-    change = weight = torch.zeros(1, 1, device=slow.device)
+    change = weight = torch.zeros(1, 1, device=fixed.device)
     for before, after, known in pairs:
-        share = torch.ones_like(slow) if known is None else known
+        share = torch.ones_like(fixed) if known is None else known
         share = resized(share[None], before.shape[-2:])[0]
         change = change + (after - before).abs().mean(0) * share
         weight = weight + share
     change = change / weight.clamp_min(1e-6)
     height, width = change.shape
-    if not slow.any():
+    if not fixed.any():
         return torch.zeros_like(change)
     longest = max(height, width)
-    reach = max(1, round(_REACH * max(slow.shape)))
-    near = blurred(F.max_pool2d(slow[None], 2 * reach + 1, 1, reach), reach / 2)
+    reach = max(1, round(_REACH * max(fixed.shape)))
+    near = blurred(F.max_pool2d(fixed[None], 2 * reach + 1, 1, reach), reach / 2)
     near = resized(near, (height, width))[0]
-    still = resized(slow[None], (height, width))[0] > 0.5
+    still = resized(fixed[None], (height, width))[0] > 0.5
     noise = change[still].quantile(_NOISE_SHARE) if still.any() else change.min()
     return near * _share(change, near, float(noise), longest)
 
 
-def held_matte(picture: Tensor, matte: Tensor, slow: Tensor) -> Tensor:
-    """What must stay when this one picture is moved: the matte, all that is slow, and its rim.
+def held_matte(picture: Tensor, matte: Tensor, fixed: Tensor) -> Tensor:
+    """What must stay when this one picture is moved: the matte, all that is fixed, and its rim.
 
     Leaves at the rim of a tree stir, so that neither their change nor their flow tells them from
     the sky. Their colour does: each pixel there goes with what it is more alike, what stands still
@@ -64,19 +64,19 @@ def held_matte(picture: Tensor, matte: Tensor, slow: Tensor) -> Tensor:
     Args:
         picture: (3, H, W) float32.
         matte: (H, W), of :func:`still_matte`.
-        slow: (h, w), 1 where flow finds no motion.
+        fixed: (h, w), 1 where nothing moves.
 
     Returns:
         (H, W) float32 in [0, 1].
     """
     size = picture.shape[-2:]
-    held = torch.maximum(matte, resized(blurred(slow[None], _SOFT), size)[0])
-    if not slow.any():
+    held = torch.maximum(matte, resized(blurred(fixed[None], _SOFT), size)[0])
+    if not fixed.any():
         return held
-    reach = max(1, round(_RIM * max(slow.shape)))
-    wide = F.max_pool2d(slow[None], 2 * reach + 1, 1, reach)
-    core = 1 - F.max_pool2d(1 - slow[None], 2 * reach + 1, 1, reach)
-    small = resized(picture, slow.shape)
+    reach = max(1, round(_RIM * max(fixed.shape)))
+    wide = F.max_pool2d(fixed[None], 2 * reach + 1, 1, reach)
+    core = 1 - F.max_pool2d(1 - fixed[None], 2 * reach + 1, 1, reach)
+    small = resized(picture, fixed.shape)
     if not core.any() or wide.all():
         return held
     to_still, to_moving = (

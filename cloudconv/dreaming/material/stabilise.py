@@ -7,6 +7,7 @@ no more, and goes back and forth over what the material has shown.
 
 from __future__ import annotations
 
+from functools import cached_property
 from weakref import WeakKeyDictionary
 
 import cv2
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.material.camera import camera_path
-from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.material.flow_stats import slow_parts
+from cloudconv.dreaming.material.material import Material, spread
 from cloudconv.dreaming.pictures import (
     analysis_size,
     blurred,
@@ -99,6 +101,13 @@ class Panorama(Material):
         """Where the frame at ``k`` is its own: (h, w) float32 of ``weight_size``, soft edges."""
         frame, _ = self.place(k)
         return resized(self._covered(frame)[None], weight_size(*self.size))[0]
+
+    @cached_property
+    def fixed(self) -> Tensor:
+        """See ``Material.fixed``; where the mean flow is slow: no frame shows all of the world."""
+        pairs = sorted({max(self.place(k)[0], 1) for k in spread(len(self))})
+        found = slow_parts([self._pair_flow(k) for k in pairs], [self.seen(k) for k in pairs])
+        return torch.from_numpy(found).to(self.device)
 
     def seen(self, frame: int, lag: int = 1) -> Tensor:
         """See ``Material.seen``."""
@@ -260,7 +269,7 @@ def panorama_of(material: Material) -> Panorama | None:
 
 def _panorama(material: Material) -> Panorama | None:
     frames = len(material.real_frames)
-    if frames < 2 or bool(material.slow.mean() > _STANDS):
+    if frames < 2 or bool(material.fixed.mean() > _STANDS):
         return None
     if fineness(material) <= SOFT:
         # Nothing solid is in the picture: it is the wind that moves, and not the camera.

@@ -37,7 +37,7 @@ class Wind:
     def __init__(self, material: Material, *, reverse: bool = False) -> None:
         self.size = material.small_size
         self.device = material.device
-        self.moving = 1 - material.slow
+        self.moving = 1 - material.fixed
         count = len(material)
         ends = range(max(1, count - _RECENT), count)
         if reverse:

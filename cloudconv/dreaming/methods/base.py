@@ -10,10 +10,16 @@ import torch
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
+from cloudconv.events import Warned
 
 
 class Method(Protocol):
     """A way to go on from the last frame of the material for as long as is asked."""
+
+    @property
+    def backwards(self) -> float | None:
+        """The share of the frames dreamt so far that run backwards; None where none ever do."""
+        ...
 
     def dream(
         self,
@@ -66,7 +72,8 @@ class MethodSpec:
     ``least_frames``: how many frames of material it needs. ``repeats``: it shows the same pictures
     again by design. ``static``: it pastes what stands still from the last real frame. ``options``:
     the names of those :class:`Options` that it listens to, which a user may give. ``as_filmed``:
-    it shows frames as they are, repeated ones too.
+    it shows frames as they are, repeated ones too. ``skies``: it is for skies alone. ``doubt``:
+    returns a warning of what will be seen to be wrong with a material, None if nothing is known.
     """
 
     name: str
@@ -77,3 +84,5 @@ class MethodSpec:
     static: bool
     options: tuple[str, ...] = ()
     as_filmed: bool = False
+    skies: bool = False
+    doubt: Callable[[Material], Warned | None] = lambda _: None

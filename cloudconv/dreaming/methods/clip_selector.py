@@ -1,98 +1,195 @@
-"""Which part of the material comes next."""
+"""Which footage comes next, and where: what fits what is seen, and was not seen before."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.pictures import blurred, resized
+from cloudconv.dreaming.methods.placement import Copy, Placement, joined
+from cloudconv.dreaming.pictures import filled, resized
+from cloudconv.metrics import luma
 
-_THUMB = 60  # longest side
-_BLUR = 1.0
-_USED = 1.0  # of the usual distance, for a start that was chosen last …
-_TOGETHER = 3.0  # … and for the same two starts, one over the other
-_BESIDE = 0.3  # of all starts: within which another counts as chosen, too, the less the further
-_FORGETS, _FORGETS_BOTH = 0.8, 0.98  # how much of that is left at the next choice
-_REMEMBERS = 64  # choices
-_NOISE = 0.4  # of the usual distance
-_OTHER_PACE = 3.0  # of the usual distance, for e times as much motion as now
-_AROUND = 16  # frames before and after over which motion is averaged
-_APART = 0.3  # of all starts: so far from what is seen now, or the same would be seen again soon
+THUMB = 72
+"""Longest side of the pictures that footage is chosen by."""
+
+_TRIED = 64  # placements, of which the best is taken
+_STAYS = 0.15  # of them, unshifted
+_ENLARGED, _MOST = 0.25, 1.12  # share of placements that are enlarged, and by how much at most
+_LOOKS = 5  # moments of a placement that tell whether it was seen before
+_EVERY = 6  # frames between those that are remembered …
+_REMEMBERS = 200  # … and how many are
+_SEEN = 3.0  # what likeness to what was seen counts, against the usual difference
+_OTHER_WIND = 1.5  # the same for a wind that differs by the usual wind
+_COVERED = 4.0  # the same for sky that was behind something in the clip
+_LIGHTER = 2.0  # the same for a logarithm of light
+_SEAM = 2.5  # what the difference of two copies along their cut counts, against the usual one
+_CHANCE = 0.2
+_ASTRAY = 0.9  # of the usual wind: footage whose wind differs more is not used at all
+_CALM = 0.1  # pixels of the small picture a frame: slower wind does not differ
 
 
 class ClipSelector:
-    """Starts of segments, by how well they fit what is seen, and not the same again and again."""
+    """Chooses placements by thumbnails: (3, h, w) float32, what stands still replaced by sky."""
 
-    def __init__(self, material: Material, random: np.random.Generator) -> None:
+    def __init__(
+        self, material: Material, light: Light, wind: Tensor, random: np.random.Generator
+    ) -> None:
+        """``wind``: (2, h, w) backward flow in pixels of the small picture."""
         self._random = random
+        self._light = light
         height, width = material.small_size
-        factor = min(1.0, _THUMB / max(height, width))
-        size = max(1, round(height * factor)), max(1, round(width * factor))
-        smalls = [torch.from_numpy(material.glance(k)) for k in range(len(material))]
-        small = [resized(s.permute(2, 0, 1) / 255, size) for s in smalls]
-        self._thumbs = torch.stack([blurred(s, _BLUR) for s in small])
-        self._pace = _paces(self._thumbs)
-        moving = 1 - resized(torch.from_numpy(material.static)[None], size)[0]
-        self._weight = moving / moving.mean().clamp_min(1e-6)
-        self._chosen: deque[tuple[int, int]] = deque(maxlen=_REMEMBERS)
+        factor = min(1.0, THUMB / max(height, width))
+        self.size = max(2, round(height * factor)), max(2, round(width * factor))
+        self._covered = resized(material.held[None].cpu(), self.size)
+        known = (1 - 1.5 * self._covered[0]).clamp(0, 1)
+        smalls = (torch.from_numpy(material.glance(k)) for k in range(len(material)))
+        shrunk = [resized(s.permute(2, 0, 1) / 255, self.size) for s in smalls]
+        if float(self._covered.max()) > 0.1:
+            shrunk = [filled(s, known) for s in shrunk]
+        self._thumbs = torch.stack(shrunk)
+        self._usual = _grey(self._thumbs).mean(0)
+        self._moving = (1 - resized(torch.from_numpy(material.static)[None], self.size)[0]) > 0.5
+        if not bool(self._moving.any()):
+            self._moving = torch.ones_like(self._moving)
+        self._wind = resized(wind.cpu(), self.size)
+        self._pace = float(self._wind.norm(dim=0).mean()) + _CALM
+        self._kinds = self._kept_winds()
+        self._past: deque[Tensor] = deque(maxlen=_REMEMBERS)
+        for thumb in self._thumbs[::_EVERY]:
+            self._past.append(self._pattern(thumb))
+        self._count = 0
+        self._gains: dict[Placement, Tensor] = {}
+        self._shown: list[Placement] = []
 
-    def choose(self, half: int, life: int, playing: Sequence[int]) -> int:
-        """The first frame of the segment to come.
+    def _kept_winds(self) -> list[tuple[bool, bool]]:
+        """Ways to play, (backwards, mirrored), in which the wind stays about as it is."""
+        kinds = [(False, False)]
+        for kind in ((True, True), (False, True), (True, False)):
+            if self._astray(Placement(0, *kind)) < _ASTRAY:
+                kinds.append(kind)
+        return kinds[:3]
+
+    def _astray(self, placement: Placement) -> float:
+        apart = (placement.flow(self._wind) - self._wind).norm(dim=0)
+        return float(apart[self._moving].mean()) / self._pace
+
+    def remember(self, picture: Tensor) -> None:
+        """Take note of the next picture of the dream, (3, H, W)."""
+        if self._count % _EVERY == 0:
+            self._past.append(self._pattern(resized(picture.cpu(), self.size)))
+        self._count += 1
+
+    def thumb(self, placement: Placement, age: int) -> Tensor:
+        """Return what a placement shows, (3, h, w), its copies side by side."""
+        frame = placement.frame(age, len(self._thumbs))
+        copies = placement.copies(self._thumbs[frame])
+        return joined(copies, self.size[1]) * self._gain(placement)
+
+    def _gain(self, placement: Placement) -> Tensor:
+        """What gives a placement the light of the place where it is seen, (3, h, w)."""
+        gain = self._gains.get(placement)
+        if gain is None:
+            gain = joined(gains(self._light, placement, self.size), self.size[1])
+            self._gains[placement] = gain
+        return gain
+
+    def choose(
+        self, seen: Sequence[Tensor], ages: Sequence[int], life: int, shifted: bool = True
+    ) -> Placement:
+        """Return the placement to come.
 
         Args:
-            half: how many frames after its birth a segment is half seen.
+            seen: what will be seen beneath at moments of its arrival, (3, h, w) each.
+            ages: those moments, in frames after its start.
             life: how many frames it must have.
-            playing: frames of the material that are seen now, the uppermost last.
+            shifted: whether anything but the clip's own place may be used.
         """
-        count = max(1, len(self._thumbs) - life + 1)
-        target = self._thumbs[min(playing[-1] + half, len(self._thumbs) - 1)]
-        fits = (self._thumbs[half : half + count] - target).abs().mean(1)
-        distance = (fits * self._weight).mean((1, 2)).numpy().astype(np.float64)
-        usual = max(float(np.median(distance)), 1e-6)
-        starts = np.arange(len(distance))
-        pace = self._pace[half : half + count]
-        wanted = self._pace[playing[-1]]
-        if self._chosen:
-            # On from how it moves now, and back to how it usually does.
-            wanted = np.sqrt(wanted * np.median(self._pace))
-        distance += usual * _OTHER_PACE * np.abs(np.log(pace / wanted))
-        used = np.zeros(len(starts))
-        for age, (start, beneath) in enumerate(self._chosen):
-            near = _nearness(starts - start, _BESIDE * len(starts))
-            used += _USED * _FORGETS**age * near
-            # The same two together again would be the same picture again.
-            both = near * _nearness(playing[-1] - beneath, _BESIDE * len(starts))
-            used += _TOGETHER * _FORGETS_BOTH**age * both
-        chance = self._random.random(len(starts))
-        cost = distance + usual * (used + _NOISE * chance)
-        room = _APART * len(starts)
-        far = np.abs(starts - playing[-1]) / room
-        for frame in playing[:-1]:
-            # What is further down is nearly gone.
-            far = np.minimum(far, np.abs(starts - frame) / (room / 2))
-        close = far < min(1, far.max())
-        start = int(np.argmin(np.where(close, np.inf, cost)))
-        self._chosen.appendleft((start, playing[-1]))
-        return start
+        count = len(self._thumbs)
+        tried = [self._drawn(count, life, shifted) for _ in range(_TRIED)]
+        apart = np.array([self._apart(one, seen, ages) for one in tried])
+        usual = max(float(np.median(apart)), 1e-6)
+        cost = apart / usual + _CHANCE * self._random.random(len(tried))
+        for number, one in enumerate(tried):
+            cost[number] += _SEEN * self._likeness(one, life)
+            if one.shift or one.mirrored or one.scale > 1:
+                cost[number] += _OTHER_WIND * self._astray(one)
+                hidden = joined(one.copies(self._covered), self.size[1])[0]
+                cost[number] += _COVERED * float(hidden[self._moving].mean())
+                cost[number] += _LIGHTER * float(self._gain(one).log().abs().mean())
+                cost[number] += _SEAM * self._seam(one, life) / usual
+        chosen = tried[int(cost.argmin())]
+        self._gains = {
+            one: gain for one, gain in self._gains.items() if one in (chosen, *self._shown)
+        }
+        self._shown = [*self._shown[-1:], chosen]
+        return chosen
+
+    def _drawn(self, count: int, life: int, shifted: bool) -> Placement:
+        random = self._random
+        room = max(count - life, 0)
+        offset = int(random.integers(room + 1))
+        if not shifted:
+            return Placement(offset)
+        backwards, mirrored = self._kinds[int(random.integers(len(self._kinds)))]
+        start = count - 1 - offset if backwards else offset
+        shift = 0.0 if random.random() < _STAYS else float(random.uniform(-0.5, 0.5))
+        scale = 1.0
+        if random.random() < _ENLARGED:
+            scale = float(random.uniform(1.0, _MOST))
+        return Placement(start, backwards, mirrored, shift, scale)
+
+    def _apart(self, placement: Placement, seen: Sequence[Tensor], ages: Sequence[int]) -> float:
+        found = [
+            float((self.thumb(placement, age) - beneath).abs().mean(0)[self._moving].mean())
+            for beneath, age in zip(seen, ages, strict=True)
+        ]
+        return float(np.mean(found))
+
+    def _seam(self, placement: Placement, life: int) -> float:
+        """How far two copies of a placement differ along the best cut between them."""
+        frame = placement.frame(life // 2, len(self._thumbs))
+        both = placement.copies(self._thumbs[frame])
+        if len(both) < 2:
+            return 0.0
+        lit = gains(self._light, placement, self.size)
+        begin, end = max(c.left for c in both), min(c.right for c in both)
+        one, two = (
+            (copy.values * gain.values)[..., begin - copy.left : end - copy.left]
+            for copy, gain in zip(both, lit, strict=True)
+        )
+        return float((one - two).abs().mean(0).amin(1).mean())
+
+    def _likeness(self, placement: Placement, life: int) -> float:
+        """How like what was seen before it is when it is most like it, from 0 to 1."""
+        past = torch.stack(list(self._past))
+        ages = np.linspace(0.3 * life, 0.9 * life, _LOOKS).astype(int)
+        shown = torch.stack([self._pattern(self.thumb(placement, int(age))) for age in ages])
+        likeness = (shown @ past.T).amax(1)
+        return float(likeness.mean().clamp_min(0))
+
+    def _pattern(self, thumb: Tensor) -> Tensor:
+        """What sets a thumbnail apart from the usual, as a vector of length 1."""
+        apart = (_grey(thumb[None])[0] - self._usual)[self._moving]
+        apart = apart - apart.mean()
+        pattern: Tensor = apart / apart.norm().clamp_min(1e-6)
+        return pattern
 
 
-def _paces(thumbs: torch.Tensor) -> np.ndarray:
-    """How much changes from frame to frame, smooth in time: (n,) float64, above 0."""
-    if len(thumbs) < 2:
-        return np.ones(len(thumbs))
-    changes = (thumbs[1:] - thumbs[:-1]).abs().mean((1, 2, 3)).double().numpy()
-    changes = np.concatenate([changes[:1], changes])
-    reach = min(_AROUND, len(changes) - 1)
-    padded = np.pad(changes, reach, mode="reflect")
-    smooth = np.convolve(padded, np.full(2 * reach + 1, 1 / (2 * reach + 1)), "valid")
-    paces: np.ndarray = smooth + 0.1 * smooth.mean() + 1e-9
-    return paces
+def gains(light: Light, placement: Placement, size: tuple[int, int]) -> list[Copy]:
+    """Return what gives each copy of a placement the light of the place where it is seen."""
+    made = []
+    for number, (begin, end) in enumerate(placement.spans(size[1])):
+        gain = light.moved(*placement.source(size, number))
+        made.append(Copy(gain[..., begin:end], begin, end))
+    return made
 
 
-def _nearness(away: Any, reach: float) -> Any:
-    return (1 - np.abs(away) / reach).clip(0)
+def _grey(pictures: Tensor) -> Tensor:
+    """(n, 3, h, w) to (n, h, w)."""
+    return luma(pictures)

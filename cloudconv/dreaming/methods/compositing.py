@@ -23,7 +23,8 @@ def blended(
     pictures: Sequence[Tensor],
     weights: Sequence[Tensor],
     usual: Tensor | None = None,
-    gains: Sequence[Tensor | None] | None = None,
+    smalls: Sequence[Tensor] | None = None,
+    lit: Sequence[Tensor] | None = None,
 ) -> Tensor:
     """One picture out of several, without a seam, and as rich in contrast as they are.
 
@@ -39,30 +40,30 @@ def blended(
         pictures: (3, H, W) float32 each.
         weights: (h, w) float32 each, of ``weight_size``; their sum is 1 everywhere.
         usual: (3, h, w), the mean of such pictures; None to leave contrast alone.
-        gains: (3, h, w) float32 each, what a picture is multiplied with; None for nothing.
+        smalls: (3, h, w) float32 each, the pictures at the size of the weights, where known.
+        lit: (3, h, w) float32 each, those in the light that they shall have; None
+            for their own.
 
     Returns:
         (3, H, W) float32.
     """
     size = pictures[0].shape[-2:]
-    gains = gains or [None] * len(pictures)
-    if len(pictures) == 1:
-        return pictures[0] if gains[0] is None else pictures[0] * resized(gains[0], size)
     area = weights[0].shape[-2:]
-    lit = [None if gain is None else resized(gain, area) for gain in gains]
-    small = torch.stack(
-        [
-            resized(p, area) if gain is None else resized(p, area) * gain
-            for p, gain in zip(pictures, lit, strict=True)
-        ]
-    )
+    if len(pictures) == 1 and lit is None:
+        return pictures[0]
+    smalls = smalls or [resized(picture, area) for picture in pictures]
+    if len(pictures) == 1 and lit is not None:
+        return pictures[0] + resized(lit[0] - smalls[0], size)
+    small = torch.stack(list(smalls))
+    shown = small if lit is None else torch.stack(list(lit))
     weight = torch.stack(list(weights))[:, None]
-    wanted = _pyramid_mean(small, weight, _LEVELS)
+    wanted = pyramid_mean(shown, weight)
     if usual is not None:
-        wanted = _contrasted(wanted, small, weight, usual)
+        wanted = _contrasted(wanted, shown, weight, usual)
     result = resized(wanted - (small * weight).sum(0), size)
-    for picture, share, gain in zip(pictures, weight, lit, strict=True):
-        result.addcmul_(picture, resized(share if gain is None else share * gain, size))
+    for picture, share in zip(pictures, weight, strict=True):
+        if bool((share > 0).any()):
+            result.addcmul_(picture, resized(share, size))
     return result
 
 
@@ -84,7 +85,7 @@ def _contrasted(mixed: Tensor, pictures: Tensor, weights: Tensor, usual: Tensor)
     return made
 
 
-def _pyramid_mean(pictures: Tensor, weights: Tensor, levels: int) -> Tensor:
+def pyramid_mean(pictures: Tensor, weights: Tensor, levels: int = _LEVELS) -> Tensor:
     """(N, 3, h, w) with weights (N, 1, h, w) to (3, h, w): each band with weights of its own."""
     height, width = pictures.shape[-2:]
     if not levels or min(height, width) < 2:
@@ -92,6 +93,6 @@ def _pyramid_mean(pictures: Tensor, weights: Tensor, levels: int) -> Tensor:
     size = (-(-height // 2), -(-width // 2))
     coarse = F.interpolate(pictures, size, mode="area")
     up = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
-    above = _pyramid_mean(coarse, F.interpolate(weights, size, mode="area"), levels - 1)
+    above = pyramid_mean(coarse, F.interpolate(weights, size, mode="area"), levels - 1)
     large = F.interpolate(above[None], (height, width), mode="bilinear", align_corners=False)[0]
     return large + ((pictures - up) * weights).sum(0)

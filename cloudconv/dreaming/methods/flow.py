@@ -44,6 +44,8 @@ class Flow:
             calm wind from the left.
     """
 
+    backwards = None
+
     def __init__(self, wind: tuple[float, float] | None = None) -> None:
         self._wind = wind
 

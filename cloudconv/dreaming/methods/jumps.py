@@ -2,7 +2,8 @@
 
 Source: Schödl, Szeliski, Salesin and Essa, Video Textures, SIGGRAPH 2000, sections 3.1 to 3.3.
 Their graph of frames is one of (frame, direction) here: time may run backwards, so there is always
-a way on that shows real frames only, and a jump is taken only where nothing betrays it.
+a way on that shows real frames only, and a jump is taken only where nothing betrays it. Where jumps
+lead on, it plays forwards; it turns where none does.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ _NEAR = 30  # a shorter jump makes the motion stutter; a quarter of a clip that 
 _LAGS = (-2, -1, 0, 1)  # frames around a jump that must match, so that motion does
 _POWER = 2.0  # one turn at full motion is worse than two at half of it
 _EACH = 1.0  # what any turn or jump costs: longer runs rather than more turns where it is calm
+_BACKWARDS = 0.2  # what each frame costs that is played backwards: it is the last choice
 _HOLD = 0.05  # what it costs to show a frame twice where it turns
 _FUTURE = 0.995  # how much what comes later counts
 _SWEEPS = 400
 _CHANCE = 0.2  # how readily worse turns are taken
 _RUN = 12  # frames between two turns at least, where the clip allows
+_PACE = (_BACKWARDS, 0.0)  # what a frame costs, backwards and forwards
 _FORCED = 1000.0  # what a jump costs that will be seen
 
 
@@ -51,6 +54,7 @@ class Graph:
 
     def __init__(self, unlike: Floats, motion: Floats) -> None:
         self.count = count = len(motion)
+        self.rests = bool(motion.max() < 1e-6)
         self._turn = motion.astype(np.float64) ** _POWER + _EACH
         frames = np.arange(count)
         self._on = np.stack([frames - 1, frames + 1])
@@ -76,7 +80,7 @@ class Graph:
                 yield here
                 continue
             totals = self._totals[:, way, here.frame]
-            jumps = self._jump[way, here.frame] + self._ahead[way]
+            jumps = _PACE[way] + self._jump[way, here.frame] + self._ahead[way]
             options = np.r_[totals[:2], jumps]
             chances = np.exp((options.min() - options) / _CHANCE)
             chosen = int(random.choice(len(options), p=chances / chances.sum()))
@@ -112,9 +116,10 @@ class Graph:
         for way, on in enumerate(self._on):
             runs, turns = self._runs[way], self._runs[1 - way]
             back = self._on[1 - way]
-            options[0, way, runs] = ahead[way, on[runs]]
-            options[1, way, turns] = (self._turn + np.r_[ahead[1 - way], 0][back])[turns]
-            options[2, way] = (self._jump[way] + ahead[way]).min(1)
+            options[0, way, runs] = _PACE[way] + ahead[way, on[runs]]
+            turned = self._turn + _PACE[1 - way] + np.r_[ahead[1 - way], 0][back]
+            options[1, way, turns] = turned[turns]
+            options[2, way] = _PACE[way] + (self._jump[way] + ahead[way]).min(1)
         return options
 
     def _all(self, ahead: Costs) -> Costs:
@@ -122,9 +127,9 @@ class Graph:
         options = np.full((2 * self.count + 3, 2, self.count), np.inf)
         options[:2] = self._best(ahead)[:2]
         for way in (0, 1):
-            options[2 : 2 + self.count, way] = (self._jump[way] + ahead[way]).T
-            options[2 + self.count, way] = self._turn + _HOLD + ahead[1 - way]
-            options[3 + self.count :, way] = (self._forced + ahead[way]).T
+            options[2 : 2 + self.count, way] = _PACE[way] + (self._jump[way] + ahead[way]).T
+            options[2 + self.count, way] = self._turn + _HOLD + _PACE[1 - way] + ahead[1 - way]
+            options[3 + self.count :, way] = _PACE[way] + (self._forced + ahead[way]).T
         return options
 
     def _taken(self, here: Step, option: int) -> Step:

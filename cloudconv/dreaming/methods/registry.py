@@ -8,25 +8,27 @@ from cloudconv.dreaming.methods.base import MethodSpec
 from cloudconv.dreaming.methods.collage import Collage
 from cloudconv.dreaming.methods.flow import Flow
 from cloudconv.dreaming.methods.rollout import Rollout
-from cloudconv.dreaming.methods.texture import Texture
+from cloudconv.dreaming.methods.texture import Texture, doubt_of
 from cloudconv.errors import SettingsError
 
 COLLAGE = MethodSpec(
     name="collage",
-    description="real footage that blows in with the wind while the old blows out",
+    description="new sky from the clip's own footage, which blows in while the old blows out",
     least_frames=8,
     build=lambda options: Collage(),
     repeats=False,
     static=True,
+    skies=True,
 )
 TEXTURE = MethodSpec(
     name="texture",
-    description="plays the clip's own frames on and back, and jumps only where nothing tells",
+    description="plays the clip's own frames, jumps where nothing tells, turns where it must",
     least_frames=2,
     build=lambda options: Texture(),
     repeats=True,
     static=False,
     as_filmed=True,
+    doubt=doubt_of,
 )
 FLOW = MethodSpec(
     name="flow",

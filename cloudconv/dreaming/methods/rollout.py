@@ -34,6 +34,8 @@ class Rollout:
     Analysis/Synthesis, SIGGRAPH 1995), and the histograms of brightness and colour.
     """
 
+    backwards = None
+
     def __init__(self, options: Options) -> None:
         self._options = options
 

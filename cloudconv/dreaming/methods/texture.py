@@ -11,6 +11,8 @@ instead of a cut). Nothing is ever faded.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -22,10 +24,14 @@ from cloudconv.dreaming.material.regions import likeness_of, regions_of
 from cloudconv.dreaming.material.similarity import distances, thumbnail, thumbnails
 from cloudconv.dreaming.methods.jumps import GIVEN, Graph, Step, motion_of
 from cloudconv.dreaming.pictures import blurred, resized, small_copy
+from cloudconv.events import Warned
 
 _SWITCHES = 24  # frames within which each place turns, where nothing else leads on
 _AREA = 0.02  # of the longer side: over which differences are summed
 _PLANNED = 4  # of a loop, the last so many lengths of the clip are planned exactly
+_LEAST_FRAMES = 8  # below which all is back and forth anyway
+_TRIED = 400  # frames that tell how much will run backwards …
+_SEEN = 0.1  # … and the share from which that is said
 _SAME = 2.0  # levels: a picture that near to a frame is that frame
 
 _Numbers = NDArray[np.intp]
@@ -33,6 +39,19 @@ _Numbers = NDArray[np.intp]
 
 class Texture:
     """Plays real frames; see the module."""
+
+    def __init__(self) -> None:
+        self._frames = 0
+        self._backwards = 0.0
+
+    @property
+    def backwards(self) -> float | None:
+        """See :class:`~cloudconv.dreaming.methods.base.Method`."""
+        return self._backwards / self._frames if self._frames else None
+
+    def _count(self, steps: list[Step], sizes: NDArray[np.float64]) -> None:
+        self._frames += 1
+        self._backwards += float(sum(sizes[[not step.forward for step in steps]]))
 
     def dream(
         self,
@@ -45,16 +64,14 @@ class Texture:
     ) -> Iterator[Tensor]:
         """See :class:`~cloudconv.dreaming.methods.base.Method`."""
         count = len(material)
-        labels = regions_of(count, material.glance)
-        graphs = [
-            Graph(one.unlike, motion_of(one.changes))
-            for one in likeness_of(count, material.glance, labels)
-        ]
+        plan = _plan_of(material)
+        labels, graphs = plan.labels, plan.graphs
         random = np.random.default_rng(seed)
         start = Step(count - 1, True)
         if loop and loop_to is None:
             # Nothing comes before the first frame.
             start = Step(int(random.integers(count)), bool(random.integers(2)))
+            self._count([start] * len(graphs), plan.sizes)
             yield _shown(material, np.full_like(labels, start.frame))
             frames -= 1
         ends = min(frames, _PLANNED * count) if loop else 0
@@ -62,13 +79,55 @@ class Texture:
         walks = [graph.walk(random, start) for graph in graphs]
         for _ in range(frames - ends):
             steps = [next(walk) for walk in walks]
+            self._count(steps, plan.sizes)
             yield _shown(material, _numbers(steps, labels))
         if ends:
             leads_to = _leads_to(material, loop_to, start.frame)
             paths = [
                 graph.path(step, ends, *leads_to) for graph, step in zip(graphs, steps, strict=True)
             ]
+            for number in range(ends):
+                self._count([path[number] for path in paths], plan.sizes)
             yield from _planned(material, labels, paths, loop_to)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The regions of a material, (h, w), and of each its graph and its share of the picture."""
+
+    labels: _Numbers
+    graphs: list[Graph]
+    sizes: NDArray[np.float64]
+
+
+# It is looked at before the work begins, and then used.
+_PLANS: WeakKeyDictionary[Material, _Plan] = WeakKeyDictionary()
+
+
+def _plan_of(material: Material) -> _Plan:
+    plan = _PLANS.get(material)
+    if plan is None:
+        count = len(material)
+        labels = regions_of(count, material.glance)
+        found = likeness_of(count, material.glance, labels)
+        graphs = [Graph(one.unlike, motion_of(one.changes)) for one in found]
+        sizes = np.bincount(labels.ravel(), minlength=len(graphs)) / labels.size
+        plan = _PLANS[material] = _Plan(labels, graphs, sizes)
+    return plan
+
+
+def doubt_of(material: Material) -> Warned | None:
+    """Return a warning where frames run backwards, and that will be seen; None elsewhere."""
+    if len(material) < _LEAST_FRAMES:
+        return None
+    plan = _plan_of(material)
+    share = 0.0
+    for graph, size in zip(plan.graphs, plan.sizes, strict=True):
+        if graph.rests:
+            continue
+        walk = graph.walk(np.random.default_rng(0), Step(graph.count - 1, True))
+        share += size * np.mean([not next(walk).forward for _ in range(_TRIED)])
+    return Warned("runs-backwards", {"share": float(share)}) if share > _SEEN else None
 
 
 def _leads_to(material: Material, picture: Tensor | None, begins: int) -> tuple[int, bool]:

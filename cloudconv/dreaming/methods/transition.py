@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from cloudconv.dreaming.material.wind import outside
-from cloudconv.dreaming.pictures import blurred, resized
+from cloudconv.dreaming.methods.front import TIMES, carried, drifts, inside, least_seen
+from cloudconv.dreaming.pictures import blurred, resized, resized_flow
 from cloudconv.models.ops import warp
 
-_SOFT = 0.18  # of the progress: how long a pixel takes
-_EDGE = 20 / 480  # of the longer side: how deep the edge is from which the wind blows
+_SOFT = 10  # frames: how long a pixel takes …
+_SOFTEST = 0.4  # … of the whole at most
 _GRID = 64  # longest side of the grid that a front is followed on
 _GRAIN = 0.1  # of the longer side: size of the patches that come in
 _RESISTS = 0.2  # against the mean difference: lets a front through where the two are the same
@@ -25,55 +29,107 @@ _LATER = 0.3  # of the way: by how much they start later at most
 class Transition:
     """Says how much of a segment is seen, frame by frame.
 
-    ``order``, (h, w) in [0, 1], says when each pixel turns; it travels with the ``wind``, (2, h,
-    w) backward. What the wind brings in from outside turns at once. ``lasts``: frames until all
-    have turned; ``delay``: frames before the first do, but for those that the wind brings in.
+    ``front``: of :func:`front_of`, when each point turns; it travels with the ``wind``, (2, h, w)
+    backward. ``lasts``: frames until all have turned; ``delay``: frames before the first do.
     """
 
-    def __init__(self, order: Tensor, wind: Tensor, lasts: int, delay: int = 0) -> None:
-        self._order = order
+    def __init__(self, front: Front, wind: Tensor, lasts: int, delay: int = 0) -> None:
+        self._front = front
         self._wind = wind
         self._way = torch.zeros_like(wind)
         self._lasts = lasts
-        self._age = -delay
-        self._edge = max(1.0, _EDGE * max(order.shape))
+        self._delay = delay
+        self._age = 0
 
     @property
     def done(self) -> bool:
         """Whether nothing else is seen any more."""
-        return self._age >= self._lasts
-
-    def begin(self, lasts: int) -> None:
-        """Wait no longer, and be all there ``lasts`` frames from now."""
-        self._age, self._lasts = max(self._age, 0), lasts
+        return self._age - self._delay >= self._lasts
 
     def advance(self) -> Tensor:
         """One frame on: (h, w) float32, from 0 to 1 where the segment is all there."""
         self._age += 1
         self._way = self._wind + warp(self._way[None], self._wind[None])[0]
-        order = warp(self._order[None, None], self._way[None])[0, 0]
-        blown_in = ((outside(self._way) + self._ahead(order)) / self._edge).clamp(0, 1)
-        # What has is there at once, however late it would turn otherwise.
-        order = torch.lerp(order, torch.full_like(order, -_SOFT), blown_in)
-        progress = max(0.0, self._age / self._lasts) * (1 + _SOFT)
-        shown = ((progress - order) / _SOFT).clamp(0, 1)
+        order = self._front.at(self._way)
+        soft = min(_SOFT / self._lasts, _SOFTEST)
+        progress = max(0.0, (self._age - self._delay) / self._lasts) * (1 + soft)
+        shown = ((progress - order) / soft).clamp(0, 1)
         return shown * shown * (3 - 2 * shown)
 
-    def _ahead(self, order: Tensor) -> Tensor:
-        """How far within the picture the inflow turns already, by place: no edge is straight.
 
-        Where the order is early, the deeper, but no deeper into what is known than the edge is
-        soft; minus how deep a place lies.
-        """
-        height, width = order.shape
-        ahead = torch.full_like(order, -float(max(height, width)))
-        for axis, (way, side) in enumerate(((self._way[0], width), (self._way[1], height))):
-            place = torch.arange(side, device=order.device, dtype=order.dtype)
-            place = place[None] if axis == 0 else place[:, None]
-            inside = torch.where(way < 0, place + way, side - 1 - place - way)
-            reach = (1 - order) * way.abs().clamp_max(self._edge)
-            ahead = torch.maximum(ahead, torch.where(way.abs() > 0.5, reach - inside, ahead))
-        return ahead
+@dataclass(frozen=True, slots=True)
+class Front:
+    """When each point turns, (h + 2 my, w + 2 mx) from 0 to 1, with margins (my, mx) around.
+
+    Points in the margins are still outside of the picture when the transition begins.
+    """
+
+    order: Tensor
+    margins: tuple[int, int]
+
+    def at(self, way: Tensor) -> Tensor:
+        """Return the order (h, w) of the points that come by a backward displacement (2, h, w)."""
+        height, width = way.shape[-2:]
+        my, mx = self.margins
+        y = torch.arange(height, device=way.device)[:, None] + way[1] + my
+        x = torch.arange(width, device=way.device)[None] + way[0] + mx
+        rows, columns = self.order.shape
+        grid = torch.stack([2 * x / max(columns - 1, 1) - 1, 2 * y / max(rows - 1, 1) - 1], -1)
+        return functional.grid_sample(
+            self.order[None, None], grid[None], padding_mode="border", align_corners=True
+        )[0, 0]
+
+
+def front_of(
+    old: Callable[[int], Tensor],
+    coming: Callable[[int], Tensor],
+    wind: Tensor,
+    lasts: int,
+    random: np.random.Generator,
+    *,
+    known: bool = True,
+) -> Front:
+    """Find when each point turns from what is seen to what comes.
+
+    Args:
+        old, coming: the two at a number of frames from now, (3, gh, gw) float32.
+        wind: (2, h, w) backward flow.
+        lasts: frames in which all turn.
+        random: says where fronts start where it makes no difference.
+        known: whether the old goes on to come in at the edge the wind blows over; if not, it is
+            the last picture carried on, and what comes in must have turned before.
+    """
+    size = (wind.shape[-2], wind.shape[-1])
+    first, new = old(0), coming(lasts // 2)
+    grid = (first.shape[-2], first.shape[-1])
+    flow = resized_flow(wind[None], grid)[0].cpu().numpy()
+    places, (my, mx) = drifts(flow, lasts)
+    apart, unknown = [], []
+    for number, place in enumerate(places):
+        age = round((number + 0.5) * lasts / TIMES)
+        pictures = [
+            np.ascontiguousarray(p.permute(1, 2, 0).numpy()) for p in (old(age), coming(age))
+        ]
+        within = inside(place, grid)
+        one, two = (carried(p, place) for p in pictures)
+        if not known:
+            one = carried(pictures[0], places[0])
+            unknown.append(within * (1 - inside(places[0], grid)))
+        apart.append((np.abs(one - two).sum(-1) + 1e-4) * within)
+    wanted = order_of(old(lasts // 2), new, torch.from_numpy(flow), random, grid)
+    wanted_wide = np.pad(wanted.numpy(), ((my, my), (mx, mx)), mode="edge")
+    times = least_seen(
+        np.stack(apart), wanted_wide.astype(np.float32), np.stack(unknown) if unknown else None
+    )
+    margins = round(my * size[0] / grid[0]), round(mx * size[1] / grid[1])
+    wide = (size[0] + 2 * margins[0], size[1] + 2 * margins[1])
+    order = resized(torch.from_numpy(times)[None], wide)[0].to(wind.device)
+    return Front(order, margins)
+
+
+def _rows(picture: Tensor) -> np.ndarray:
+    """(C, h, w) to (h, w, C)."""
+    return np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
 
 
 def order_of(

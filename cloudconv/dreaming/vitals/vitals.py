@@ -21,8 +21,11 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.pictures import small_copy
+from cloudconv.dreaming.vitals.border import Borders
 from cloudconv.dreaming.vitals.features import Array, Look, Looker, regions
+from cloudconv.dreaming.vitals.novelty import Novelty, own_novelty
 from cloudconv.dreaming.vitals.seams import Seams
+from cloudconv.dreaming.vitals.silhouette import Silhouettes
 from cloudconv.dreaming.vitals.strangeness import Familiar, Strange
 
 WINDOW = 100
@@ -46,6 +49,9 @@ KEYS = (
     "repeat",
     "strangeness",
     "light",
+    "novelty",
+    "silhouette",
+    "border",
 )
 """The vitals' names, in the order of every table."""
 
@@ -66,6 +72,9 @@ _TABLE: dict[str, tuple[float, float]] = {
     "repeat": (3.2, inf),
     "strangeness": (0.0, 1.0),
     "light": (0.0, inf),
+    "novelty": (-inf, 0.55),
+    "silhouette": (0.0, 0.15),
+    "border": (0.0, 1.0),
 }
 _SLACK, _UNSEEN_SLACK = 1.15, 1.5
 _MOST_SOURCE = 500  # frames of the clip that it is held against, the latest
@@ -75,6 +84,7 @@ _LEAST_MOTION = 0.03  # mean change in levels below which nothing moves
 _REPEATED = 0.25  # of the usual change, below which a frame repeats the one before
 _LEAST_WINDOW = 8
 _LEAST_HALF = 16  # frames of half a clip, below which it tells nothing of the other
+_BORDERS = 4  # frames of which one is searched for straight borders
 _FEW = 25  # frames, whose limits hold until a window is full
 _EARLY = 1.6  # how much wider those are besides
 _QUANTILES = 128
@@ -102,9 +112,10 @@ class Vitals:
     """What was found over frames ``start`` to ``end`` (exclusive) of the dream, counted from 0.
 
     ``values`` has all of ``KEYS``: ratios to the source for the first six; levels of 0 to 255 for
-    ``mean_shift``, ``repeat`` and ``light``; decibels for ``static_psnr``. None where the vital has
-    no meaning: saturation without colour, a static area that is not there. ``failed`` names those
-    outside their limits. ``strangest``: the worst place that was seen.
+    ``mean_shift``, ``repeat`` and ``light``; a correlation for ``novelty``; percent of the picture
+    for ``silhouette``; decibels for ``static_psnr``. None where the vital has no meaning:
+    saturation without colour, a static area that is not there. ``failed`` names those outside
+    their limits. ``strangest``: the worst place that was seen.
     """
 
     start: int
@@ -123,6 +134,17 @@ class Vitals:
         return {"from": self.start, "to": self.end, **shown, "alive": self.alive}
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What was found in one picture; ``nearest``: see ``_Past``."""
+
+    look: Look
+    nearest: float
+    strange: Strange
+    silhouette: float | None
+    border: float | None
+
+
 class Meter:
     """Judges the pictures of a dream one after the other, in bounded memory.
 
@@ -131,7 +153,9 @@ class Meter:
     short dream all are judged together, by windows of the clip that are as short. ``follows``: the
     dream is shown after the material, so that the step to it counts as well. ``as_filmed``: the
     clip's repeated frames are repeated in the dream as well. ``on_share`` gets the share of the
-    clip that is measured, from 0 to 1. ``limits`` are what the vitals must lie within.
+    clip that is measured, from 0 to 1. ``sky``: whether all that moves is sky, so that pictures
+    must not come again, and straight borders are faults. ``limits`` are what the vitals must lie
+    within.
     """
 
     def __init__(
@@ -143,6 +167,7 @@ class Meter:
         frames: int = WINDOW,
         follows: bool = True,
         as_filmed: bool = False,
+        sky: bool = False,
         on_share: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._window = min(frames, WINDOW)
@@ -155,11 +180,15 @@ class Meter:
         self._source = _Source(pictures, Looker(self._found, last), on_share)
         self._familiar = Familiar(pictures)
         self._seams = Seams(pictures)
+        self._novelty = Novelty(self._found.moving)
+        fixed = material.fixed.cpu().numpy()
+        self._silhouettes = Silhouettes(pictures, fixed)
+        self._borders = Borders(pictures, self._found.moving & (fixed < 0.5)) if sky else None
         self._looker = Looker(self._found, last)
         self._past = _Past(self._source.thumbnails)
         for k in range(max(0, len(material) - 2), len(material)) if follows else ():
             self._looker.look(shown(k))
-        self._looks: deque[tuple[Look, float, Strange]] = deque(maxlen=WINDOW)
+        self._looks: deque[_Shown] = deque(maxlen=WINDOW)
         self._strangest: Sighting | None = None
         self._seen = self._judged = 0
         self.rows: list[Vitals] = []
@@ -169,8 +198,14 @@ class Meter:
         self._early = _wider(self._source.limits(min(self._window, _FEW), pasted=pasted))
         for limits in (self.limits, self._early):
             limits["light"] = (0.0, self._familiar.light_limit)
+        own = own_novelty(pictures, self._found.moving)
+        most = max(_TABLE["novelty"][1], _SLACK * (own or 0.0)) if sky else inf
+        for limits in (self.limits, self._early):
+            limits["novelty"] = (-inf, most)
         if repeats:
-            self.limits["repeat"] = self._early["repeat"] = (0.0, inf)
+            for limits in (self.limits, self._early):
+                limits["repeat"] = (0.0, inf)
+                limits["novelty"] = (-inf, inf)
 
     def push(self, picture: Tensor) -> None:
         """Look at the next picture, (3, H, W) RGB nominally in [0, 1]."""
@@ -180,7 +215,14 @@ class Meter:
         seam = self._seams.look(small, strange)
         # Where every place is known there is nothing but the clip's own edges, at another pace.
         strange = seam if strange.amount else strange
-        self._looks.append((look, self._past.nearest(look.thumbnail), strange))
+        self._novelty.push(small)
+        border = None
+        if self._borders is not None and self._seen % _BORDERS == 0:
+            border = self._borders.look(small)
+        shown = _Shown(
+            look, self._past.nearest(look.thumbnail), strange, self._silhouettes.look(small), border
+        )
+        self._looks.append(shown)
         if self._strangest is None or strange.amount > self._strangest.amount:
             self._strangest = Sighting(self._seen, strange.amount, small, strange.box)
         self._seen += 1
@@ -215,13 +257,16 @@ class Meter:
 
     def _over(self, count: int) -> Vitals:
         window = list(islice(self._looks, len(self._looks) - count, None))
-        values = self._source.compare([look for look, _, _ in window])
-        values["repeat"] = _usual_nearest([nearest for _, nearest, _ in window])
+        values = self._source.compare([one.look for one in window])
+        values["repeat"] = _usual_nearest([one.nearest for one in window])
         # One frame in ten may be odd, as in real footage.
-        values["strangeness"] = float(np.quantile([one.amount for *_, one in window], 0.9))
-        values["light"] = float(np.mean([one.light for *_, one in window]))
+        values["strangeness"] = _odd([one.strange.amount for one in window])
+        values["light"] = float(np.mean([one.strange.light for one in window]))
+        values["novelty"] = self._novelty.over(count)
+        values["silhouette"] = _odd([one.silhouette for one in window])
+        values["border"] = _odd([one.border for one in window])
         if not self._source.moves:
-            values["repeat"] = None
+            values["repeat"] = values["novelty"] = None
         limits = self.limits if count >= self._window else self._early
         failed = tuple(
             key
@@ -229,6 +274,12 @@ class Meter:
             if value is not None and not limits[key][0] <= value <= limits[key][1]
         )
         return Vitals(self._seen - count, self._seen, values, failed)
+
+
+def _odd(values: Sequence[float | None]) -> float | None:
+    """What one frame in ten exceeds; None where nothing is known."""
+    known = [value for value in values if value is not None]
+    return float(np.quantile(known, 0.9)) if known else None
 
 
 def _usual_nearest(distances: Sequence[float]) -> float | None:
@@ -284,7 +335,7 @@ class _Past:
         self._squares[place] = np.square(thumbnail, dtype=np.float64).sum()
 
 
-class _Shown:
+class _Whole:
     """What pictures show on the whole, to hold others against."""
 
     def __init__(self, looks: Sequence[Look]) -> None:
@@ -325,7 +376,7 @@ class _Shown:
         return values
 
 
-class _Source(_Shown):
+class _Source(_Whole):
     """The clip's own figures, and what its parts show against others of it."""
 
     def __init__(
@@ -384,7 +435,7 @@ class _Source(_Shown):
             return
         first, second = self._looks[:half], self._looks[half:]
         size = min(size, half)
-        for one, other in ((first, _Shown(second)), (second, _Shown(first))):
+        for one, other in ((first, _Whole(second)), (second, _Whole(first))):
             for start in range(0, len(one) - size + 1, max(size // 4, 1)):
                 # Jumps, and what stands still, are not held against the other half.
                 values = other.compare(one[start : start + size])

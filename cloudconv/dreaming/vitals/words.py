@@ -21,6 +21,9 @@ _OTHERS = {
     "repeat": "it repeats itself",
     "strangeness": "double pictures or smears can be seen",
     "light": "its light is unlike the clip's",
+    "novelty": "the same clouds come again",
+    "silhouette": "a silhouette has moved",
+    "border": "a straight border can be seen",
 }
 
 

@@ -12,7 +12,7 @@ import torch
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import MethodSpec, Options
 from cloudconv.dreaming.methods.registry import METHODS, method
-from cloudconv.dreaming.select import choose
+from cloudconv.dreaming.select import choose, is_sky
 from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Progress, Warned
 from cloudconv.jobs.dream.report import PAGE, RESULT
@@ -35,13 +35,17 @@ _READ = 0.1
 
 @dataclass(frozen=True, slots=True)
 class DreamJob:
-    """Settings, source and material: everything that is decided before the first frame."""
+    """Settings, source and material: everything that is decided before the first frame.
+
+    ``sky``: whether what moves is sky, so that no picture may come again.
+    """
 
     settings: DreamSettings
     place: ExtendPlan
     material: Material
     spec: MethodSpec
     why: str
+    sky: bool
     options: Options
     warnings: list[Warned]
 
@@ -93,12 +97,13 @@ def prepare(
                 tell=tell,
             )
 
-    def chosen(tell: Tell) -> tuple[MethodSpec, str, Warned | None]:
+    def chosen(tell: Tell) -> tuple[MethodSpec, str, Warned | None, bool]:
         with enough_memory(device, info):
-            return _method(settings, material, tell)
+            spec, why, doubt = _method(settings, material, tell)
+            return spec, why, doubt, spec.skies or (spec.as_filmed and is_sky(material))
 
     material = yield from analysed(gathered, 0.0, _READ)
-    spec, why, doubt = yield from analysed(chosen, _READ, CHOSEN)
+    spec, why, doubt, sky = yield from analysed(chosen, _READ, CHOSEN)
     warnings = [*info.warnings, *auto_remarks(settings.device), *([doubt] if doubt else [])]
     count = len(material)
     start = None if material.cut is None else float(material.cut - info.timing.start)
@@ -127,7 +132,7 @@ def prepare(
         texture_keep=settings.texture_keep,
         dtype=precise if "model" in spec.options else torch.float32,
     )
-    return DreamJob(settings, place, material, spec, why, options, warnings)
+    return DreamJob(settings, place, material, spec, why, sky, options, warnings)
 
 
 def _method(
@@ -135,7 +140,8 @@ def _method(
 ) -> tuple[MethodSpec, str, Warned | None]:
     """The method to use, why, and why it may not hold."""
     if settings.mode != AUTO:
-        return method(settings.mode), f"{settings.mode}: asked for.", None
+        spec = method(settings.mode)
+        return spec, f"{settings.mode}: asked for.", spec.doubt(material)
     chosen = choose(material, tell)
     spec = method(chosen.mode)
     if set(settings.given) <= set(spec.options):

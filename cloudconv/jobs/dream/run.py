@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cloudconv.dreaming.methods.base import Method
 from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.select import advice
 from cloudconv.dreaming.vitals.vitals import Meter, Vitals
@@ -71,6 +72,7 @@ class _Watch:
     """Measures whether a dream lives, in the thread that dreams; ``news`` goes to the job."""
 
     meter: Meter
+    method: Method
     sampled: frozenset[int]
     news: SimpleQueue[Warned | Measured | _Sample] = field(default_factory=SimpleQueue)
     bad_looks: int = 0
@@ -105,7 +107,7 @@ def run(settings: DreamSettings) -> Job:
             report = stack.enter_context(folder)
         yield from warnings.new(job.warnings)
         meter = yield from analysed(partial(_meter, job), CHOSEN, _MEASURED)
-        watch = _Watch(meter, _sampled(job))
+        watch = _Watch(meter, job.spec.build(job.options), _sampled(job))
         yield Progress("analysing", 100, 100, unit="%")
         writing = write(place, lambda first: _pictures(job, watch, first), warnings)
         done = yield from _watched(writing, watch, warnings, history, pictures)
@@ -117,6 +119,7 @@ def run(settings: DreamSettings) -> Job:
             vitals=[row.as_json() for row in rows],
             limits=meter.limits_as_json(),
             alive=all(row.alive for row in rows),
+            backwards=None if (share := watch.method.backwards) is None else round(share, 4),
             report=None if settings.report is None else str(settings.report),
             wall_seconds=wall,
             frames_per_second=(done.source_frames + done.new_frames) / wall,
@@ -188,7 +191,8 @@ def _meter(job: DreamJob, tell: Tell) -> Meter:
     settings = job.settings
     return Meter(
         job.material,
-        repeats=job.spec.repeats or job.loops,
+        repeats=job.loops or (job.spec.repeats and not job.sky),
+        sky=job.sky,
         pasted=job.spec.static,
         as_filmed=job.spec.as_filmed,
         frames=job.place.new_frames,
@@ -210,7 +214,7 @@ def _pictures(job: DreamJob, watch: _Watch, first: Frame | None) -> Iterator[Fra
     place, material = job.place, job.material
     a_second = max(1, round(1 / place.step))
     with enough_memory(material.device, place.info):
-        dream = _dream(job, place.new_frames, first)
+        dream = _dream(job, watch.method, place.new_frames, first)
         for number in range(place.new_frames):
             with torch.inference_mode():
                 rgb = next(dream)
@@ -222,13 +226,12 @@ def _pictures(job: DreamJob, watch: _Watch, first: Frame | None) -> Iterator[Fra
             yield frame.at(place.begins + number * place.step, place.step)
 
 
-def _dream(job: DreamJob, frames: int, first: Frame | None) -> Iterator[Tensor]:
+def _dream(job: DreamJob, method: Method, frames: int, first: Frame | None) -> Iterator[Tensor]:
     settings, material = job.settings, job.material
     loop_to = None
     if job.loops and first is not None:
         loop_to = rgb_of(first, material.device)
-    chosen = job.spec.build(job.options)
-    return chosen.dream(
+    return method.dream(
         material, frames=frames, seed=settings.seed, loop=job.loops, loop_to=loop_to
     )
 
@@ -261,7 +264,7 @@ def _seconds(job: DreamJob) -> float:
     """Time a few frames, the first of which pays for getting ready."""
     frames = min(_TRIAL, job.place.new_frames)
     times = [time.perf_counter()]
-    dream = _dream(job, frames, None)
+    dream = _dream(job, job.spec.build(job.options), frames, None)
     for _ in range(frames):
         with torch.inference_mode():
             new_frame(next(dream), job.material.last)

@@ -50,12 +50,14 @@ class DreamResult(DreamOutcome):
     """What was done.
 
     ``vitals``: a row for every 100 frames. ``limits``: between which values each vital lives,
-    None for no limit. ``alive``: whether all of it does. ``report``: the page, if one was wanted.
+    None for no limit. ``alive``: whether all of it does. ``backwards``: the share of the new frames
+    that run backwards, None in a mode that never does so. ``report``: the page, if one was wanted.
     """
 
     vitals: list[dict[str, Any]]
     limits: dict[str, tuple[float | None, float | None]]
     alive: bool
+    backwards: float | None
     report: str | None
     wall_seconds: float
     frames_per_second: float

@@ -1,0 +1,75 @@
+"""Straight borders in the sky: where footage came in along the edge of a frame.
+
+A straight border looks the same all along: in a box around it, one profile across explains nearly
+all that differs from an even slope. The rims of clouds wander. A horizon does not, but stays where
+it is, and a clip's own straight lines are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudconv.dreaming.pictures import grey
+
+Array = NDArray[np.float32]
+Small = NDArray[np.uint8]
+
+_LONGEST = 160  # side of the pictures that are looked at
+_ACROSS, _ALONG = 17, 36  # pixels of a box, across a border and along it
+_STEPS = 3, 6  # pixels between two boxes
+_LEAST = 2.0  # levels by which a profile must vary
+_TRACES = 25.0  # levels² that a box varies besides, where nothing is in it
+_LIMIT, _SLACK = 0.8, 1.15
+_USUAL = 0.98  # quantile of the clip's frames
+_EVERY = 3  # frames of the clip, of which one is looked at
+
+
+class Borders:
+    """Looks for straight borders where ``moving``, (h, w) bool, and knows the clip's own."""
+
+    def __init__(self, pictures: Sequence[Small], moving: NDArray[np.bool_]) -> None:
+        height, width = moving.shape
+        factor = min(1.0, _LONGEST / max(height, width))
+        self._size = max(8, round(width * factor)), max(8, round(height * factor))
+        small = cv2.resize(moving.astype(np.float32), self._size, interpolation=cv2.INTER_AREA)
+        self._moving = small > 0.99
+        own = [self._straightest(picture) for picture in pictures[::_EVERY]]
+        self._usual = max(_LIMIT, _SLACK * float(np.quantile(own, _USUAL)))
+
+    def look(self, picture: Small) -> float:
+        """Return how straight the straightest border is, 1 being the limit."""
+        return self._straightest(picture) / self._usual
+
+    def _straightest(self, picture: Small) -> float:
+        luma = cv2.resize(grey(picture), self._size, interpolation=cv2.INTER_AREA)
+        luma = cv2.GaussianBlur(luma.astype(np.float32), (0, 0), 1.0)
+        return max(_level(luma, self._moving), _level(luma.T, self._moving.T))
+
+
+def _level(luma: Array, moving: NDArray[np.bool_]) -> float:
+    """The share of what varies in a box that one profile across rows explains, at most."""
+    if luma.shape[0] < _ACROSS or luma.shape[1] < _ALONG:
+        return 0.0
+    down, right = _STEPS
+    shape = (_ACROSS, _ALONG)
+    boxes = np.lib.stride_tricks.sliding_window_view(luma, shape)[::down, ::right]
+    inside = np.lib.stride_tricks.sliding_window_view(moving, shape)[::down, ::right].all((2, 3))
+    boxes = boxes[inside]
+    if not len(boxes):
+        return 0.0
+    flat = boxes - boxes.mean((1, 2), keepdims=True)
+    for axis, length in ((1, _ACROSS), (2, _ALONG)):
+        slope = np.linspace(-1, 1, length, dtype=np.float32)
+        slope /= np.sqrt(np.square(slope).sum())
+        other = 3 - axis
+        profile = flat.mean(other)
+        even = (profile @ slope)[:, None] * slope
+        flat = flat - np.expand_dims(even, other)
+    profile = flat.mean(2)
+    explained = np.square(profile).mean(1)
+    varies = np.square(flat).mean((1, 2)) + _TRACES / shape[0]
+    return float(np.where(explained > _LEAST**2, explained / varies, 0).max())

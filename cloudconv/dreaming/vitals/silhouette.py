@@ -1,0 +1,76 @@
+"""Silhouettes that move: what is dark and still in every frame of a clip must stay so.
+
+Two things are looked for: a place that is dark and still in every source frame and is not in the
+dream, and a dark shape in the sky where no source frame has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudconv.dreaming.pictures import grey
+
+Array = NDArray[np.float32]
+Small = NDArray[np.uint8]
+
+_LONGEST = 240  # side of the pictures that are compared
+_RIM = 2  # pixels of them at the edge of what is fixed that do not count
+_AROUND = 4  # pixels within which a dark shape of the clip may move
+_CHANGED = 10.0  # levels beyond what the clip shows at a place
+_DARK = 0.4  # of the way from what is fixed and dark to the darkest of the sky
+_CLEAR = 16.0  # levels between the two, or a dark cloud cannot be told from a hill
+_SPECKS = 3  # pixels: smaller shapes are noise
+
+
+class Silhouettes:
+    """Knows a clip's silhouettes.
+
+    ``pictures``: (h, w, 3) uint8, of the clip. ``fixed``: (h, w), 1 where nothing ever moves.
+    """
+
+    def __init__(self, pictures: Sequence[Small], fixed: Array) -> None:
+        height, width = fixed.shape
+        factor = min(1.0, _LONGEST / max(height, width))
+        self._size = max(2, round(width * factor)), max(2, round(height * factor))
+        lumas = [self._luma(picture) for picture in pictures]
+        low, high = np.min(lumas, 0), np.max(lumas, 0)
+        small = cv2.resize(fixed, self._size, interpolation=cv2.INTER_AREA)
+        around = np.ones((2 * _RIM + 1, 2 * _RIM + 1), np.uint8)
+        inner = cv2.erode((small > 0.99).astype(np.uint8), around) > 0
+        outer = cv2.dilate((small > 0.01).astype(np.uint8), around) > 0
+        self.known = bool(inner.any() and not outer.all())
+        if not self.known:
+            return
+        middle = (low + high) / 2
+        sky = float(np.quantile(low[~outer], 0.02))
+        dark = inner & (middle < sky - _CLEAR)
+        self.known = bool(dark.mean() > 0.002)
+        if not self.known:
+            return
+        ground = float(np.median(middle[dark]))
+        self._dark = dark
+        self._most = high + _CHANGED
+        self._sky = ~outer
+        self._least = np.minimum(
+            cv2.erode(low, np.ones((2 * _AROUND + 1, 2 * _AROUND + 1), np.uint8)) - _CHANGED,
+            ground + _DARK * (sky - ground),
+        )
+
+    def look(self, picture: Small) -> float | None:
+        """Return the percentage of the picture that is amiss; None where the clip has none."""
+        if not self.known:
+            return None
+        luma = self._luma(picture)
+        amiss = (self._dark & (luma > self._most)) | (self._sky & (luma < self._least))
+        kernel = np.ones((_SPECKS, _SPECKS), np.uint8)
+        shapes = cv2.morphologyEx(amiss.astype(np.uint8), cv2.MORPH_OPEN, kernel)
+        return 100 * float(shapes.mean())
+
+    def _luma(self, picture: Small) -> Array:
+        small = cv2.resize(grey(picture), self._size, interpolation=cv2.INTER_AREA)
+        luma: Array = small.astype(np.float32)
+        return luma
