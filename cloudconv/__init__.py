@@ -59,18 +59,18 @@ if TYPE_CHECKING:
     from cloudconv.jobs.doctor import Diagnosis
     from cloudconv.jobs.dream.settings import DreamPlan, DreamResult
     from cloudconv.jobs.extrapolate import ExtrapolatePlan, ExtrapolateResult
-    from cloudconv.jobs.interp.adapt import Adapted
     from cloudconv.jobs.interp.batch import Exists, InputOutcome
     from cloudconv.jobs.interp.settings import InterpPlan, InterpResult
     from cloudconv.jobs.self_test import Check
-    from cloudconv.jobs.train import TrainResult
     from cloudconv.models.base import Around, Interpolator, Model, ModelSpec, Predictor
+    from cloudconv.training.fine_tune import Adapted
     from cloudconv.training.loop import Validation
+    from cloudconv.training.train import TrainResult
 
     __version__: str
 
 _LATER = {
-    "Adapted": "jobs.interp.adapt",
+    "Adapted": "training.fine_tune",
     "Around": "models.base",
     "Check": "jobs.self_test",
     "CompareResult": "jobs.compare.settings",
@@ -86,7 +86,7 @@ _LATER = {
     "Model": "models.base",
     "ModelSpec": "models.base",
     "Predictor": "models.base",
-    "TrainResult": "jobs.train",
+    "TrainResult": "training.train",
     "Validation": "training.loop",
 }
 """Classes of results, plans and models, whose modules are imported when they are asked for."""
@@ -288,7 +288,7 @@ def train(settings: TrainSettings) -> TrainResult:
         Interrupted: Ctrl-C; the best weights so far are kept.
         TypeError: there is no such keyword.
     """
-    from cloudconv.jobs.train import run
+    from cloudconv.training.train import run
 
     result: TrainResult = watched(run(settings))
     return result

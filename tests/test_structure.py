@@ -1,4 +1,4 @@
-"""The rooms of the house stand in one order."""
+"""Packages import each other in one order."""
 
 from __future__ import annotations
 
@@ -53,6 +53,16 @@ def test_no_room_looks_back_up() -> None:
             if not target.startswith("cloudconv.") or target == "cloudconv.__version__":
                 continue
             assert ORDER.index(_room(target)) <= ORDER.index(_room(name)), f"{name}: {target}"
+
+
+def test_jobs_tell_by_events_alone() -> None:
+    """Nothing takes a callback: no parameter or attribute is named ``on_…``."""
+    for name, file in FILES.items():
+        if name.split(".")[1:2] not in (["jobs"], ["training"], ["segments"], ["workers"]):
+            continue
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            for field in ("arg", "attr"):
+                assert not str(getattr(node, field, "")).startswith("on_"), f"{name}: {field}"
 
 
 PARTS = {

@@ -12,8 +12,8 @@ from cloudconv.events import Event, Measured, Progress, Warned, watched
 from cloudconv.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from cloudconv.jobs.train import TrainResult
     from cloudconv.training.loop import Losses, Validation
+    from cloudconv.training.train import TrainResult
 
 EXAMPLES = examples(
     "cloudconv train in.mp4 --init rife-4.6 --minutes 5 -o mine.safetensors",
@@ -38,7 +38,7 @@ def train(console: Console, clips: Clips = None, **given: Any) -> None:
     settings = TrainSettings(clips or (), **given)
 
     # Here and not above: torch and FFmpeg take seconds to load, which --help shouldn't pay.
-    from cloudconv.jobs import train as job
+    from cloudconv.training import train as job
 
     with console.progress("starting", "clips") as tell:
 

@@ -9,12 +9,12 @@ from cloudconv.errors import SettingsError
 from cloudconv.events import Job
 
 _JOBS = {
-    "InterpSettings": "interp.run",
-    "ExtrapolateSettings": "extrapolate",
-    "DreamSettings": "dream.run",
-    "CompareSettings": "compare.run",
-    "TrainSettings": "train",
-    "DoctorSettings": "doctor",
+    "InterpSettings": "jobs.interp.run",
+    "ExtrapolateSettings": "jobs.extrapolate",
+    "DreamSettings": "jobs.dream.run",
+    "CompareSettings": "jobs.compare.run",
+    "TrainSettings": "training.train",
+    "DoctorSettings": "jobs.doctor",
 }
 
 
@@ -27,5 +27,5 @@ def run(settings: Any) -> Job:
     name = type(settings).__name__
     if name not in _JOBS:
         raise SettingsError(f"A {name} is not the settings of a command.")
-    job: Job = import_module(f"cloudconv.jobs.{_JOBS[name]}").run(settings)
+    job: Job = import_module(f"cloudconv.{_JOBS[name]}").run(settings)
     return job

@@ -544,7 +544,7 @@ def test_a_lack_of_memory_is_no_bug(
     def short(*_: object, **__: object) -> None:
         raise kind("libtorch_cpu.so: failed to map segment from shared object")
 
-    monkeypatch.setattr("cloudconv.jobs.interp.run.plan", short)
+    monkeypatch.setattr("cloudconv.jobs.interp.run.estimate", short)
     clip = write_clip(tmp_path / "a.mkv", 4)
     result = CliRunner().invoke(app, ["interp", str(clip), "--factor", "2", "--dry-run", "--json"])
     assert result.exit_code == 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from cloudconv.jobs import extrapolate as extrapolating
-from cloudconv.jobs import train as training
 from cloudconv.jobs.compare import run as comparing
 from cloudconv.jobs.dream import run as dreaming
 from cloudconv.jobs.interp import run as interpolating
@@ -16,6 +15,7 @@ from cloudconv.settings import (
     InterpSettings,
     TrainSettings,
 )
+from cloudconv.training import train as training
 from tests.helpers.jobs import Watch, finish, nobody
 
 

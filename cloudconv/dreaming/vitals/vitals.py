@@ -152,7 +152,7 @@ class Meter:
     still is taken from the last real frame. ``frames``: how many there will be, if known; of a
     short dream all are judged together, by windows of the clip that are as short. ``follows``: the
     dream is shown after the material, so that the step to it counts as well. ``as_filmed``: the
-    clip's repeated frames are repeated in the dream as well. ``on_share`` gets the share of the
+    clip's repeated frames are repeated in the dream as well. ``tell`` gets the share of the
     clip that is measured, from 0 to 1. ``sky``: whether all that moves is sky, so that pictures
     must not come again, and straight borders are faults. ``limits`` are what the vitals must lie
     within.
@@ -168,7 +168,7 @@ class Meter:
         follows: bool = True,
         as_filmed: bool = False,
         sky: bool = False,
-        on_share: Callable[[float], None] = lambda _: None,
+        tell: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._window = min(frames, WINDOW)
         last = material.small(len(material) - 1)
@@ -177,7 +177,7 @@ class Meter:
         first = max(0, len(material) - _MOST_SOURCE)
         shown = material.glance if as_filmed else material.small
         pictures = [shown(k) for k in range(first, len(material))]
-        self._source = _Source(pictures, Looker(self._found, last), on_share)
+        self._source = _Source(pictures, Looker(self._found, last), tell)
         self._familiar = Familiar(pictures)
         self._seams = Seams(pictures)
         self._novelty = Novelty(self._found.moving)
@@ -383,12 +383,12 @@ class _Source(_Whole):
         self,
         pictures: Sequence[NDArray[np.uint8]],
         looker: Looker,
-        on_share: Callable[[float], None],
+        tell: Callable[[float], None],
     ) -> None:
         self._looks: list[Look] = []
         for picture in pictures:
             self._looks.append(looker.look(picture))
-            on_share(len(self._looks) / len(pictures))
+            tell(len(self._looks) / len(pictures))
         self.thumbnails = [look.thumbnail for look in self._looks]
         super().__init__(self._looks)
 

@@ -38,16 +38,16 @@ from cloudconv.jobs.compare.settings import (
     CompareResult,
 )
 from cloudconv.jobs.compare.work import score_all
-from cloudconv.jobs.interp.adapt import WEIGHTS, AdaptPlan, adapt, check, save
-from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.models import registry
 from cloudconv.models.baselines import BLEND
+from cloudconv.models.reads import check_outputs
 from cloudconv.render.device import choose_precision, precision_name, set_threads
 from cloudconv.report import Curves, Method
 from cloudconv.settings import CompareSettings, exact
+from cloudconv.training.fine_tune import WEIGHTS, AdaptPlan, adapt, check, save
 from cloudconv.workers.pool import parse_workers, settle
 
 __all__ = ["CompareResult", "CompareSettings", "run"]

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from cloudconv.errors import InputError
 from cloudconv.jobs.compare.scores import FrameScores, SequenceScores
 from cloudconv.jobs.compare.settings import CompareJob
-from cloudconv.jobs.interp.adapt import AdaptPlan
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.source import Source
@@ -27,6 +26,7 @@ from cloudconv.models import registry
 from cloudconv.schedule.cadence import Cadence
 from cloudconv.schedule.frames import AnalysedFrame, Counts, look, retime
 from cloudconv.settings import exact
+from cloudconv.training.fine_tune import AdaptPlan
 
 CADENCE_FRAMES = 300
 """Source frames in which a cadence shows, if there is one."""

@@ -7,12 +7,12 @@ from typing import Any
 
 from cloudconv.errors import SettingsError
 from cloudconv.events import Warned
-from cloudconv.jobs.interp.adapt import Adapted
 from cloudconv.models import registry
 from cloudconv.models.base import Task
 from cloudconv.models.baselines import BLEND, LAST, LINEAR
 from cloudconv.settings import CompareSettings
 from cloudconv.settings.values import names
+from cloudconv.training.fine_tune import Adapted
 
 MINTERPOLATE = "minterpolate"
 """FFmpeg's own motion compensation: a method, but not a model."""

@@ -197,7 +197,7 @@ def _meter(job: DreamJob, tell: Tell) -> Meter:
         as_filmed=job.spec.as_filmed,
         frames=job.place.new_frames,
         follows=not (settings.loop and settings.only_new),
-        on_share=tell,
+        tell=tell,
     )
 
 

@@ -20,7 +20,6 @@ from cloudconv.errors import DeviceError, InputError, OutputError
 from cloudconv.events import Event, Progress, Warnings
 from cloudconv.jobs.outcome import Outcome
 from cloudconv.jobs.output import origin, output_path, time_base
-from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.color import color_space, from_rgb, make_picture
 from cloudconv.media.formats import layout
@@ -31,6 +30,7 @@ from cloudconv.media.read.source import Source
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import check_output, check_rate, noted, written_by
 from cloudconv.models.base import check_finite
+from cloudconv.models.reads import check_outputs
 from cloudconv.render.device import use_device
 from cloudconv.render.memory import is_out_of_memory
 from cloudconv.render.pipeline import prefetch

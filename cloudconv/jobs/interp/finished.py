@@ -11,7 +11,7 @@ from pathlib import Path
 from cloudconv.errors import CloudconvError
 from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.media.input.fingerprint import input_fingerprint
-from cloudconv.segments.fingerprint import weights_fingerprint
+from cloudconv.models.fingerprint import weights_fingerprint
 
 _NAME = ".cloudconv.jsonl"
 # What is done with memory and processors changes no more than roundings.

@@ -13,14 +13,6 @@ from typing import Any
 
 from cloudconv.errors import WeightsError
 from cloudconv.events import Event, Warned, Warnings
-from cloudconv.jobs.interp.adapt import (
-    Adapted,
-    AdaptPlan,
-    adapt,
-    adapted_digest,
-    check_folder,
-    save,
-)
 from cloudconv.jobs.interp.plan import VideoPlan, is_joinable, renderer_of, source_of
 from cloudconv.jobs.output import origin, time_base
 from cloudconv.media.carry.carry import Carry
@@ -29,18 +21,26 @@ from cloudconv.media.read.source import Source
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import check_free, claim
 from cloudconv.messages import option
+from cloudconv.models.fingerprint import (
+    machine_fingerprint,
+    weights_fingerprint,
+)
 from cloudconv.render.device import precision_name
 from cloudconv.render.pipeline import prefetch
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import News, schedule
-from cloudconv.segments.fingerprint import (
-    machine_fingerprint,
-    weights_fingerprint,
-)
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.store import SegmentStore, token_of
 from cloudconv.settings import EncodeSettings, exact
 from cloudconv.timeline import FramePlan, Multiply
+from cloudconv.training.fine_tune import (
+    Adapted,
+    AdaptPlan,
+    adapt,
+    adapted_digest,
+    check_folder,
+    save,
+)
 
 
 @dataclass(frozen=True, slots=True)

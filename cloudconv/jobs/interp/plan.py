@@ -12,11 +12,9 @@ import torch
 
 from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Warned
-from cloudconv.jobs.interp.adapt import check
 from cloudconv.jobs.interp.scale import settle_scale
 from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.jobs.output import output_path, part_tag
-from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
@@ -24,6 +22,7 @@ from cloudconv.media.write.containers import container_of
 from cloudconv.media.write.names import is_stdout
 from cloudconv.media.write.target import check_output, check_rate, noted, written_by
 from cloudconv.models import registry
+from cloudconv.models.reads import check_outputs
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import (
     choose_precision,
@@ -40,6 +39,7 @@ from cloudconv.timeline import (
     output_rate,
     rate_name,
 )
+from cloudconv.training.fine_tune import check
 from cloudconv.workers.pool import WorkerConfig, parse_workers, settle
 from cloudconv.workers.remote import check_single
 

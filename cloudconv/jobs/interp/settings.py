@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cloudconv.errors import OutputError
-from cloudconv.jobs.interp.adapt import Adapted
 from cloudconv.jobs.outcome import Outcome
 from cloudconv.settings import InterpSettings
+from cloudconv.training.fine_tune import Adapted
 
 __all__ = ["InterpPlan", "InterpResult", "InterpSettings"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from cloudconv import __version__, weights
+from cloudconv import weights
 from cloudconv.media import build
 from cloudconv.models import registry
 
@@ -19,7 +19,7 @@ def machine_fingerprint(device: torch.device) -> dict[str, str]:
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
         "device": f"{kind}, {platform.machine()}",
-        "version of cloudconv": __version__,
+        "version of cloudconv": metadata.version("cloudconv"),
         "version of PyTorch": torch.__version__,
         "version of PyAV": f"{metadata.version('av')}, FFmpeg {build.version()}",
     }

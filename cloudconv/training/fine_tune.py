@@ -28,7 +28,6 @@ from cloudconv import metrics, weights
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
 from cloudconv.events import Event, Finished, Progress, Warned, Warnings
 from cloudconv.files import fresh, keep_aside, put, write_whole
-from cloudconv.jobs import train
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.fingerprint import check_unchanged
@@ -38,9 +37,10 @@ from cloudconv.media.pictures import Pictures
 from cloudconv.media.write.target import check_home, writing
 from cloudconv.messages import counted, option
 from cloudconv.models import registry
+from cloudconv.models.fingerprint import machine_fingerprint, weights_fingerprint
 from cloudconv.render.renderer import Renderer
-from cloudconv.segments.fingerprint import machine_fingerprint, weights_fingerprint
 from cloudconv.settings import TrainSettings
+from cloudconv.training import train
 from cloudconv.training.clips import Clip, Sampling, Windows, held_spans
 from cloudconv.training.spans import Span
 from cloudconv.training.tasks import window_length

@@ -27,10 +27,9 @@ from cloudconv.errors import (
     WeightsError,
 )
 from cloudconv.events import Event, Progress
-from cloudconv.jobs import train
-from cloudconv.jobs.interp import adapt
 from cloudconv.jobs.interp.settings import InterpResult
-from cloudconv.training import loop
+from cloudconv.training import fine_tune as adapt
+from cloudconv.training import loop, train
 from tests.helpers import calls
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
 from tests.helpers.jobs import stop_after

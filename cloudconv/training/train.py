@@ -27,13 +27,13 @@ from cloudconv.errors import (
     WeightsError,
 )
 from cloudconv.events import Event, Finished, Job, Measured, Progress, Warned
-from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.input.fingerprint import has_changed
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.write.target import check_home, writing
 from cloudconv.messages import option
 from cloudconv.models import registry
 from cloudconv.models.base import Model, ModelSpec
+from cloudconv.models.reads import check_outputs
 from cloudconv.render.device import (
     auto_remarks,
     choose_device,
