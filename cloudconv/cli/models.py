@@ -23,6 +23,9 @@ EXAMPLES = examples(
 )
 
 
+_WIDTH = 80
+"""Columns of the list of models."""
+
 _TESTS = {
     "interpolate": ("val_drop2_psnr", "blend", "blending, 18 clips, one frame of two dropped"),
     "predict": ("val_480_h1_psnr", "hold", "repeating the last frame, 17 clips, one frame ahead"),
@@ -188,6 +191,10 @@ def _group(title: str, rows: list[_Row], test: tuple[str, str, str]) -> str:
         for row in rows
     ]
     header = ["name", "for", "gain", *(["time"] if timed else []), "licence", "weights"]
+    widths = [max(len(line[k]) + 2 for line in (header, *lines)) for k in range(len(header))]
+    room = _WIDTH - (sum(widths) - widths[1])
+    for line in lines:
+        line[1] = textwrap.shorten(line[1], room, placeholder=" …")
     notes = [f"gain: PSNR over {words}"]
     if timed:
         unit = next(row.spec.name for row in rows if row.spec.time == 1)

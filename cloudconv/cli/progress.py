@@ -75,7 +75,8 @@ class Stage:
     def speed(self) -> list[str]:
         """The rate and the time left in words, as far as they are known."""
         rate, left = self.pace.rate, self.seconds_left
-        said = [] if rate is None else [f"{rate:.1f} {self.unit}/s"]
+        # Seconds and percent are of a stage that takes its time, whatever is made meanwhile.
+        said = [] if rate is None or self.unit in ("s", "%") else [f"{rate:.1f} {self.unit}/s"]
         return said if left is None else [*said, f"{clock(left)} left"]
 
 
@@ -194,12 +195,16 @@ def reporting(label: str, mode: Mode, *, quiet: bool, unit: str = "frames") -> I
         # Here and not above: rich costs start-up time that --help shouldn't pay.
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.table import Column
 
+        # Where it is narrow the bar and the note give way, never a number.
+        whole = Column(no_wrap=True)
         columns = [
-            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.description}", markup=False, table_column=whole),
             BarColumn(),
-            MofNCompleteColumn(),
-            *(TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("speed", "note")),
+            MofNCompleteColumn(table_column=whole),
+            TextColumn("{task.fields[speed]}", markup=False, table_column=whole),
+            TextColumn("{task.fields[note]}", markup=False),
         ]
         with Progress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
             yield _Bar(label, unit, bar)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -40,9 +42,13 @@ def open_all() -> None:
 
 
 def tell(line: str) -> None:
-    """Write one line to stderr; the terminal may be gone by now."""
+    """Write one line to stderr, wrapped between words on a terminal, which may be gone by now."""
+    shown = plain(" ".join(line.split("\n")))
     with suppress(OSError):
-        sys.stderr.write(plain(" ".join(line.split("\n"))) + "\n")
+        if sys.stderr.isatty() and not shown.startswith("{"):
+            width = shutil.get_terminal_size().columns
+            shown = textwrap.fill(shown, width, break_long_words=False, break_on_hyphens=False)
+        sys.stderr.write(shown + "\n")
         sys.stderr.flush()
 
 

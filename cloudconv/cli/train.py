@@ -50,6 +50,7 @@ def train(console: Console, clips: Clips = None, **given: Any) -> None:
                     event.done,
                     event.total,
                     stage=event.stage,
+                    found=event.resumed,
                     unit=event.unit,
                     left=event.seconds_left,
                 )

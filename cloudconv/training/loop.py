@@ -52,10 +52,10 @@ class Schedule:
         assert self.minutes is not None
         return min(1.0, seconds / (60 * self.minutes))
 
-    def event(self, step: int, seconds: float) -> Progress:
-        """Where the training is."""
+    def event(self, step: int, seconds: float, resumed: int) -> Progress:
+        """Return where the training is; earlier runs made ``resumed`` of its steps."""
         left = None if self.minutes is None else max(60 * self.minutes - seconds, 0.0)
-        return Progress("training", step, self.steps, seconds_left=left, unit="steps")
+        return Progress("training", step, self.steps, resumed, left, "steps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ class Trainer:
         Raises:
             ModelError: the loss is no longer a number.
         """
-        began = time.monotonic() - self.seconds
+        began, resumed = time.monotonic() - self.seconds, self.step
         try:
             # A look that an interrupt has cut short comes first.
             if not self.history:
@@ -201,7 +201,7 @@ class Trainer:
                 self._advance(batch, done)
                 self.seconds = time.monotonic() - began
                 done = schedule.progress(self.step, self.seconds)
-                yield schedule.event(self.step, self.seconds)
+                yield schedule.event(self.step, self.seconds, resumed)
                 if self.step % schedule.validate_every == 0:
                     yield from self._judge(windows, done, stop)
                 elif self.step % _REPORT_EVERY == 0:

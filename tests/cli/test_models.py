@@ -162,3 +162,11 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     said = running.stderr.read()
     running.stderr.close()
     assert (running.wait(timeout=60), said) == (1, "")
+
+
+def test_every_list_fits_80_columns() -> None:
+    listed = run("--all")
+    assert listed.exit_code == 0
+    assert max(map(len, listed.stdout.splitlines())) <= 86  # the notes below a table may wrap
+    rows = [line for line in listed.stdout.splitlines() if not line.startswith("(")]
+    assert max(map(len, rows)) <= 80

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from cloudconv.cli import interrupts, progress
+from cloudconv.cli import interrupts, progress, streams
 from cloudconv.cli.app import app
 from cloudconv.cli.console import Console
-from cloudconv.cli.progress import Pace
+from cloudconv.cli.progress import Pace, Stage
 from tests.helpers.factory import write_clip
 
 TINY = ("--model", "tiny", "--device", "cpu", "--precision", "fp32", "--threads", "1")
@@ -210,3 +210,35 @@ def test_progress_of_a_run_as_json(clip: Path) -> None:
     assert json.loads(result.stdout)["output_frames"] == 10
     rows = [json.loads(line) for line in result.stderr.splitlines() if line.startswith("{")]
     assert (rows[-1]["stage"], rows[-1]["done"], rows[-1]["total"]) == ("interpolating", 10, 10)
+
+
+def test_seconds_have_no_rate() -> None:
+    """The time that adapting takes is no work: ``0.9 s/s`` says nothing."""
+    stage = Stage("adapting", "s", pace=Pace(iter([0.0, 10.0]).__next__), total=60)
+    stage.pace.note(9)
+    assert not any("/s" in part for part in stage.speed)
+
+
+def test_a_line_on_a_terminal_is_wrapped_between_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    streams.tell(
+        "error: interrupted; what is finished is kept in a/b.work; the same command resumes"
+    )
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 40
+    assert any("the same command" in line for line in lines)
+
+
+def test_a_narrow_bar_cuts_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(shown, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    with Console().progress("training", "steps") as tell:
+        tell(86_000, 600_000, "a note of many words that takes the room of two columns")
+    assert "86000/600000" in shown.getvalue()
