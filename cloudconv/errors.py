@@ -1,37 +1,38 @@
-"""Every error that cloudconv raises on purpose.
+"""Define every error that cloudconv raises on purpose.
 
 ::
 
     CloudconvError                 exit code 1
-     ├─ SettingsError              what was asked for does not make sense (exit code 2)
-     ├─ InputError                 the input is missing, unreadable, or holds no video
-     │   ├─ UnfitInputError        it cannot be gone on with, and what is made of it is of no use
-     │   └─ PictureError           pictures in memory have another kind or shape (also a ValueError)
+     ├─ SettingsError              a setting is invalid or contradicts another one (exit code 2)
+     ├─ InputError                 the input is missing, unreadable, or contains no video
+     │   ├─ UnfitInputError        the input changed; the work so far cannot be used
+     │   └─ PictureError           pictures in memory have a wrong type or shape (also ValueError)
      ├─ OutputError                the output cannot be written: exists, no permission, disk full
-     │   ├─ OutputUsageError       its name says no format (also a SettingsError)
-     │   ├─ EncoderError           no such encoder, or the container refuses it
-     │   │   └─ EncoderUsageError  a value out of range, an unknown option (also a SettingsError)
-     │   └─ TakenError             its name was taken meanwhile, so it has another one
-     ├─ ModelError                 it cannot do what was asked of it
-     │   ├─ ModelUsageError        it has no such option (also a SettingsError)
-     │   ├─ UnknownModelError      no such model (also a SettingsError)
-     │   └─ WeightsError           a weights file is missing, damaged, or another model's
-     └─ DeviceError                the device is absent, or its memory is too small
+     │   ├─ OutputUsageError       the output's name gives no known format (also SettingsError)
+     │   ├─ EncoderError           the encoder is missing, or the container refuses the encoder
+     │   │   └─ EncoderUsageError  a value is out of range, an option unknown (also SettingsError)
+     │   └─ TakenError             another file took the name; the output has a different name
+     ├─ ModelError                 the model cannot do the task
+     │   ├─ ModelUsageError        the model has no such option (also SettingsError)
+     │   ├─ UnknownModelError      there is no such model (also SettingsError)
+     │   └─ WeightsError           a weights file is missing, damaged, or for another model
+     └─ DeviceError                the device is absent, or the device has too little memory
 
-:class:`Interrupted` stands apart: Ctrl-C is no error, and nothing that catches errors may catch it.
+:class:`Interrupted` (Ctrl-C) is separate, so that code that catches errors does not catch it.
 
-Every message is one clear sentence or two: what was given, what would be accepted, what to do.
-Third-party exceptions are turned into these once, where they enter, with ``raise … from``.
+Every message has one or two sentences: the given value, the accepted values, the remedy.
+Code that calls a third-party library converts its exceptions to these classes, with
+``raise … from``.
 """
 
 from cloudconv.messages import Word, keyword, rendered
 
 
 class CloudconvError(Exception):
-    """Base of all; the command line prints the message and exits with ``exit_code``.
+    """Base class of all errors; the command line prints the message and exits with ``exit_code``.
 
-    ``kind`` is what programs tell it by. A message may name options by
-    :func:`cloudconv.messages.option`; its text shows them as keywords.
+    ``kind`` identifies the type of error for other programs. A message may contain placeholders for
+    options (:func:`cloudconv.messages.option`). ``str()`` shows the options as Python keywords.
     """
 
     exit_code = 1
@@ -39,14 +40,15 @@ class CloudconvError(Exception):
 
     @property
     def template(self) -> str:
-        """The message, with placeholders for options."""
+        """Return the message with placeholders for options."""
         return super().__str__()
 
     def text(self, word: Word = keyword) -> str:
-        """Return the message; ``word`` shows the options in it."""
+        """Return the message with each option formatted by ``word``."""
         return rendered(self.template, word)
 
     def __str__(self) -> str:
+        """Return the message with options as Python keywords."""
         return self.text()
 
 
@@ -64,11 +66,11 @@ class InputError(CloudconvError):
 
 
 class UnfitInputError(InputError):
-    """The input changes, in size or while it is read: what was made of it so far is of no use."""
+    """The input changed its size or content during the run; the work so far cannot be used."""
 
 
 class PictureError(InputError, ValueError):
-    """Pictures in memory have a kind, shape or number that is not taken."""
+    """Pictures in memory have an unsupported type, shape or number."""
 
 
 class OutputError(CloudconvError):
@@ -78,11 +80,11 @@ class OutputError(CloudconvError):
 
 
 class OutputUsageError(SettingsError, OutputError):
-    """The output's name says no format that is written."""
+    """The output's name gives no supported format."""
 
 
 class EncoderError(OutputError):
-    """The encoder, one of its options, or its place in the container is not available."""
+    """The encoder, one of its options, or this encoder in this container is not available."""
 
     kind = "encoder"
 
@@ -92,21 +94,21 @@ class EncoderUsageError(SettingsError, EncoderError):
 
 
 class TakenError(OutputError):
-    """The output is whole, but something else has its name by now: it was given another one."""
+    """The output is complete under another name, because something else took its name."""
 
 
 class ModelError(CloudconvError):
-    """The model cannot do what was asked."""
+    """The model cannot do the task."""
 
     kind = "model"
 
 
 class ModelUsageError(SettingsError, ModelError):
-    """The model has no such option, or takes other values."""
+    """The model has no such option, or does not accept the value."""
 
 
 class UnknownModelError(SettingsError, ModelError):
-    """No model has that name, or none of that name does what is wanted."""
+    """There is no model of that name for the task."""
 
 
 class WeightsError(ModelError):
@@ -116,18 +118,19 @@ class WeightsError(ModelError):
 
 
 class DeviceError(CloudconvError):
-    """The device is not there, or it has too little memory for even one small tile."""
+    """The device is absent, or its memory is too small for the smallest tile."""
 
     kind = "device"
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during work that can be carried on.
-
-    Args:
-        kept: what is kept where, in clauses.
-    """
+    """Ctrl-C during work that the same command can resume."""
 
     def __init__(self, *kept: str) -> None:
+        """Create the exception.
+
+        Args:
+            kept: clauses that name the saved work and its location.
+        """
         super().__init__(f"interrupted; {' and '.join(kept)}; the same command carries on.")
         self.kept = kept

@@ -1,6 +1,6 @@
-"""What a job tells while it works: every job is an iterator of these events.
+"""Define the events of a job: every job is an iterator of these events.
 
-A step that takes time is a generator of events, too, and hands its result back with ``return``.
+A step that takes time is a generator of events too. The step gives its result with ``return``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Stage = Literal["checking", "analysing", "adapting", "training", "scoring", "ren
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something that the user should look at.
+    """A warning for the user.
 
-    ``code`` says what, ``parameters`` are what its text tells (:mod:`cloudconv.messages`), and
-    ``about`` is the input that it is about, where there are several.
+    ``code`` identifies the warning. ``parameters`` are the values for its text
+    (:mod:`cloudconv.messages`). ``about`` names the input if there are several inputs.
     """
 
     code: str
@@ -31,19 +31,21 @@ class Warned:
     about: str | None = None
 
     def text(self, word: Word = keyword) -> str:
-        """Return a sentence; ``word`` shows the options in it."""
+        """Return the warning as a sentence with each option formatted by ``word``."""
         return rendered(warning(self.code, self.parameters), word)
 
     def __str__(self) -> str:
+        """Return the warning as a sentence with options as Python keywords."""
         return self.text()
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a stage has come.
+    """The progress of a stage.
 
-    ``done`` of ``total`` (None: unknown) are done, counted in ``unit``. An earlier run made
-    ``resumed`` of them. ``seconds_left``: where the clock decides when a stage ends.
+    ``done`` of ``total`` items are complete, counted in ``unit``. ``total`` is None if unknown. An
+    earlier run made ``resumed`` of the items. ``seconds_left`` is set if a time limit ends the
+    stage.
     """
 
     stage: Stage
@@ -56,7 +58,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Values that were measured on the way: losses, a validation, the vitals of a dream."""
+    """Measured values of a running job: losses, a validation, or the vitals of a dream."""
 
     name: str
     values: Any
@@ -64,7 +66,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """One of several inputs has ended: with a result, or with a CloudconvError."""
+    """The end of one of several inputs, with a result or with a CloudconvError."""
 
     number: int
     input: str
@@ -73,22 +75,24 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Finished(Generic[Result]):
-    """The job is done; no event follows."""
+    """The end of a job, with its result; no event follows."""
 
     result: Result
 
 
 Event = Warned | Progress | Measured | Ended | Finished[Any]
 Job = Generator[Event, None, None]
-"""A job at work; its last event is ``Finished``."""
+"""A running job; its last event is ``Finished``."""
 
 
 def watched(job: Job, show: Callable[[Event], object] = lambda _: None) -> Any:
-    """Take all events of a job, and return what it has finished with.
+    """Run a job to its end and return its result.
 
     Args:
-        job: at work.
-        show: called with each event; Ctrl-C in it is raised in the job, which says what is kept.
+        job: the running job.
+        show: a function that is called with each event. Ctrl-C during this call is raised inside
+            the
+            job, which then reports the saved work.
     """
     result: Any = None
     with closing(job):
@@ -106,13 +110,14 @@ def watched(job: Job, show: Callable[[Event], object] = lambda _: None) -> Any:
 
 
 class Warnings:
-    """The warnings of a job, each once; ``said`` in their order."""
+    """The different warnings of a job; ``said`` lists them in order."""
 
     def __init__(self) -> None:
+        """Create an empty collection."""
         self.said: list[Warned] = []
 
     def new(self, warnings: Iterable[Warned]) -> Iterator[Warned]:
-        """Yield those that are new."""
+        """Yield the warnings that were not seen before."""
         for warned in warnings:
             if warned not in self.said:
                 self.said.append(warned)
@@ -122,7 +127,10 @@ class Warnings:
 def mapped(
     events: Generator[Event, None, Returned], change: Callable[[Event], Event]
 ) -> Generator[Event, None, Returned]:
-    """Pass events on, each changed, and what is thrown back; return what ``events`` returns."""
+    """Yield each event after applying ``change``, and return the result of ``events``.
+
+    Exceptions that are thrown into this generator are thrown into ``events``.
+    """
     try:
         event = next(events)
         while True:
@@ -141,7 +149,7 @@ def mapped(
 
 
 def returned(events: Generator[Any, None, Returned]) -> Returned:
-    """Take all events of a step; return what the step returns."""
+    """Run a step to its end and return its result; drop its events."""
     while True:
         try:
             next(events)

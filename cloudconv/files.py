@@ -1,8 +1,9 @@
-"""Files that are being made: one process an output, and nothing of anybody else's is touched.
+"""Create output files safely: one process per output, and no foreign file is touched.
 
-Everything that is not whole yet lies beside its target as ``.cloudconv-<target>-<chance>.part``,
-opened exclusively, so that no file or link of another's is ever written through or deleted; what a
-killed run left under such a name goes when the next one takes the target's lock.
+An unfinished file is stored beside its target as ``.cloudconv-<target>-<random>.part``. The file
+is opened exclusively. The process therefore never writes through, or deletes, a file or link of
+another process. The next run that acquires the target's lock deletes the unfinished files of a run
+that was killed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from filelock import FileLock, Timeout
 from cloudconv.errors import OutputError, TakenError
 from cloudconv.messages import warning
 
-_LONGEST = 255  # bytes of a name
+_LONGEST = 255  # longest file name, in bytes
 _parts: set[Path] = set()
 _NO_LINKS = (
     errno.EPERM,
@@ -34,47 +35,49 @@ _NO_LINKS = (
     errno.EOPNOTSUPP,
     errno.ENOSYS,
     errno.EMLINK,
-    errno.EINVAL,  # FAT on Windows
+    errno.EINVAL,  # raised by FAT on Windows
 )
 FOLDERS_CAN_BE_OPENED = os.name != "nt"
-"""Whether the system can open a folder, to sync it."""
+"""True if the operating system can open a folder in order to sync its entries."""
 
 
 class Claim:
-    """The right to make ``target``, a file or a folder, which one process has at a time.
+    """The exclusive right of one process to create ``target``, a file or a folder.
 
-    It ends with :meth:`release`, or with the process, however that ends. Its constructor touches
-    nothing.
+    The claim ends with :meth:`release` or with the process, even if the process is killed.
     """
 
     def __init__(self, target: Path) -> None:
+        """Prepare a claim of ``target`` without touching the file system."""
         self._target = target
         home = _home(target)
         if home.exists() and not os.access(home, os.W_OK):
-            home = target  # a folder that is there already may be all that we may write to
+            home = target  # possibly the only folder that this process may write to
         self._path = home / f"{own_name(target)}.lock"
-        # One thread plans and another one finishes; somebody may just be letting go of it.
+        # One thread plans and another one finishes, so the lock is not bound to a thread. The
+        # timeout covers a process that is just releasing the lock.
         self._lock = FileLock(self._path, timeout=0.2, thread_local=False)
 
     @property
     def held(self) -> bool:
-        """Whether this process has it, by this object."""
+        """Return whether this object has acquired the claim."""
         return self._lock.is_locked
 
     def acquire(self) -> None:
-        """Take it, and clear away what a run that was killed has left.
+        """Acquire the claim and delete the unfinished files of a run that was killed.
 
-        Missing folders on the way to the target are made.
+        Missing parent folders of the target are created.
 
         Raises:
-            OutputError: another process, or thread, has it; it is named.
-            OSError: the lock cannot be written.
+            OutputError: another process or thread has the claim; the message names the process.
+            OSError: the lock file cannot be written.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire()
         except Timeout as error:
-            # A folder that takes no files looks like a lock that somebody has.
+            # In a folder without write permission the lock fails as if another process had it.
+            # Creating a file there raises the true error.
             remove(fresh(self._target))
             raise OutputError(
                 f"Another cloudconv{_holder(self._path)} is making {self._target} right now; wait "
@@ -83,7 +86,7 @@ class Claim:
         with ExitStack() as undo:
             undo.callback(self.release)
             holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
-            # Windows lets no other handle write to a locked file, not even one of this process.
+            # On Windows no other handle can write to a locked file, not even in the same process.
             with suppress(PermissionError):
                 self._path.write_text(json.dumps(holder))
             for left in leftovers(self._target):
@@ -91,40 +94,46 @@ class Claim:
             undo.pop_all()
 
     def release(self) -> None:
-        """Let others have it; further calls do nothing."""
+        """Release the claim; further calls do nothing."""
         if self.held:
-            # While it is held, so that whoever waits for it notices.
+            # The file is deleted before the lock is released, so that a waiting process notices the
+            # deletion.
             with suppress(OSError):
                 self._path.unlink()
             self._lock.release()
 
     def __enter__(self) -> Self:
+        """Acquire the claim and return this object."""
         self.acquire()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Release the claim."""
         self.release()
 
 
 def leftovers(target: Path) -> list[Path]:
-    """What is there, half made, of a file or folder; of nobody's if its :class:`Claim` is ours."""
+    """Return the unfinished files and folders of ``target``.
+
+    No process uses them if the caller has the :class:`Claim` of ``target``.
+    """
     folders = {_home(target), target.resolve()}
     name = f"{own_name(target)}-*.part"
     return [left for folder in folders if folder.is_dir() for left in folder.glob(name)]
 
 
 def fresh(target: Path, *, folder: bool = False, within: Path | None = None) -> Path:
-    """An empty file or folder of a new name, to become ``target`` later.
+    """Create an empty file or folder with a new name that can later be renamed to ``target``.
 
-    Missing folders on the way to the target are made.
+    Missing parent folders are created.
 
     Args:
-        target: what it is for.
-        folder: whether a folder is wanted.
-        within: the folder that it lies in; beside the target unless given.
+        target: the final path.
+        folder: whether to create a folder.
+        within: the folder to create it in (default: beside the target).
 
     Raises:
-        OSError: nothing can be written there.
+        OSError: the file or folder cannot be created.
     """
     home = within or _home(target)
     home.mkdir(parents=True, exist_ok=True)
@@ -138,12 +147,12 @@ def fresh(target: Path, *, folder: bool = False, within: Path | None = None) -> 
 
 
 def left() -> list[Path]:
-    """What of all that this process has begun is still there, half made."""
+    """Return the unfinished files and folders of this process that still exist."""
     return [path for path in _parts if os.path.lexists(path)]
 
 
 def remove(path: Path) -> None:
-    """Delete a file, a link (not what it leads to) or a folder with all in it, if possible."""
+    """Delete a file, a link (not its target) or a folder with its contents, if possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -152,24 +161,24 @@ def remove(path: Path) -> None:
 
 
 def put(part: Path, target: Path, *, overwrite: bool) -> None:
-    """Give what is whole its name in the same file system.
+    """Rename a finished part to its target in the same file system.
 
     Raises:
-        FileExistsError: something has that name, and ``overwrite`` is off. The part stays.
-        OSError: it cannot be renamed.
+        FileExistsError: the target exists, and ``overwrite`` is off. The part stays.
+        OSError: the part cannot be renamed.
     """
     if overwrite:
         part.replace(target)
         _parts.discard(part)
         return
     if part.is_dir():
-        # A folder is only ever renamed over an empty one, which holds nothing to be lost.
+        # A folder can replace only an empty folder, so nothing can be lost.
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
         part.rename(target)
         return
     try:
-        os.link(part, target)  # unlike a renaming it replaces nothing
+        os.link(part, target)  # unlike a rename, a link replaces nothing
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
@@ -181,17 +190,17 @@ def put(part: Path, target: Path, *, overwrite: bool) -> None:
 
 
 def put_all(part: Path, folder: Path, *, overwrite: bool, last: str = "") -> None:
-    """Make a folder what a part holds, or put all of that into the folder that is there.
+    """Rename a finished part to ``folder``, or move its contents into an existing folder.
 
     Args:
         part: a folder in the same file system.
-        folder: where to.
-        overwrite: whether files that are there may be replaced.
-        last: the name of the file that comes last.
+        folder: the destination.
+        overwrite: whether existing files may be replaced.
+        last: the name of the file to move last.
 
     Raises:
-        FileExistsError: something has one of the names, and ``overwrite`` is off. All stays.
-        OSError: it cannot be renamed.
+        FileExistsError: one of the names exists, and ``overwrite`` is off. Nothing is moved.
+        OSError: a file cannot be renamed.
     """
     if not os.path.lexists(folder):
         put(part, folder, overwrite=False)
@@ -210,15 +219,17 @@ def put_all(part: Path, folder: Path, *, overwrite: bool, last: str = "") -> Non
 
 
 def keep_aside(part: Path, target: Path, *, locked: bool = False) -> TakenError:
-    """Rename a finished part to a free name like ``target``'s; return the error that names both.
+    """Rename a finished part to an unused name similar to the target's.
+
+    Return the error that names both files.
 
     Args:
         part: the finished file or folder.
-        target: the name that it cannot have, because something else has it.
-        locked: whether the system refuses to replace the target.
+        target: the intended path, which something else occupies.
+        locked: whether the operating system refuses to replace the target.
 
     Raises:
-        OSError: no name in that folder can be had.
+        OSError: no file can be created in that folder.
     """
     for number in count(1):
         other = fitting(target.with_name(f"{target.stem}-{number}{target.suffix}"))
@@ -231,17 +242,19 @@ def keep_aside(part: Path, target: Path, *, locked: bool = False) -> TakenError:
 
 
 def write_whole(path: Path, data: bytes, *, of: Path | None = None, overwrite: bool = True) -> None:
-    """Write a file, replacing what has its name: even after a crash one of them is there, whole.
+    """Write a file and replace an existing one in a single step.
+
+    After a crash either the old file or the new one is there, complete.
 
     Args:
-        path: where to.
-        data: all of it.
-        of: the claimed target that it belongs to; itself unless given.
-        overwrite: whether what has its name is replaced.
+        path: the file to write.
+        data: the complete content.
+        of: the claimed target to which the file belongs (default: the file itself).
+        overwrite: whether an existing file is replaced.
 
     Raises:
-        FileExistsError: something has its name, and ``overwrite`` is off.
-        OSError: it cannot be written; then what was there is as it was.
+        FileExistsError: the file exists, and ``overwrite`` is off.
+        OSError: the file cannot be written. An existing file is unchanged.
     """
     part = fresh(of or path, within=path.parent)
     with ExitStack() as undo:
@@ -256,7 +269,10 @@ def write_whole(path: Path, data: bytes, *, of: Path | None = None, overwrite: b
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the system can open folders (not on Windows)."""
+    """Write the entries of a folder to the disk.
+
+    This does nothing if the operating system cannot open folders (Windows).
+    """
     if not FOLDERS_CAN_BE_OPENED:
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -267,7 +283,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Refuse to write over what is read, by whatever name: links count as what they lead to.
+    """Check that no output is one of the inputs; links count as their targets.
 
     Raises:
         OutputError: one of the outputs is one of the inputs.
@@ -290,18 +306,24 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _home(target: Path) -> Path:
-    """Where the target's own name is, whatever links lead there."""
+    """Return the folder of the target with all links resolved."""
     return target.parent.resolve()
 
 
 def beside(target: Path, suffix: str) -> Path:
-    """Return the target's name with a suffix, or a hidden one where that would be too long."""
+    """Return the target's path with a suffix.
+
+    If that name is too long, return a shortened hidden name instead.
+    """
     path = target.with_name(f"{target.name}{suffix}")
     return path if _fits(path) else target.with_name(f"{own_name(target)}{suffix}")
 
 
 def fitting(path: Path) -> Path:
-    """Return the path, its stem cut if its name is too long; different stems stay different."""
+    """Return the path with its stem shortened if the name is too long.
+
+    Different stems stay different.
+    """
     if _fits(path):
         return path
     mark = f"~{hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:8]}"
@@ -312,24 +334,27 @@ def fitting(path: Path) -> Path:
 
 
 def _fits(path: Path) -> bool:
-    """Return whether a file of that name can be, as far as the name's length goes."""
+    """Return whether the file system accepts a name of that length."""
     if len(os.fsencode(path.name)) > _LONGEST:
         return False
     try:
         path.lstat()
     except OSError as error:
-        return error.errno != errno.ENAMETOOLONG  # some file systems take less
+        return error.errno != errno.ENAMETOOLONG  # some file systems have a lower limit
     return True
 
 
 def own_name(target: Path) -> str:
-    """What names of ours begin with that belong to a target; as long for each."""
+    """Return the prefix of all temporary names that belong to a target.
+
+    The prefix has the same length for every target.
+    """
     known = hashlib.sha256(os.fsencode(target.name or target.resolve().name))
     return f".cloudconv-{known.hexdigest()[:16]}"
 
 
 def _holder(lock: Path) -> str:
-    """Who has it, in words; nothing where nobody knows."""
+    """Return a phrase that names the process with the lock; empty if unknown."""
     try:
         holder = json.loads(lock.read_bytes())
         since = time.strftime("%H:%M", time.localtime(holder["since"]))

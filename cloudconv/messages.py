@@ -1,7 +1,7 @@
-"""The text of every warning, and options in messages.
+"""Build the text of every warning and format the options in messages.
 
-A message names an option by :func:`option`. The command line shows that as a flag, Python as a
-keyword: see :func:`rendered`.
+A message contains options as placeholders (:func:`option`). :func:`rendered` replaces each
+placeholder with a flag for the command line, or with a keyword for Python.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Word = Callable[[str, Any], str]
-"""Shows an option, by its name and its value (None for no value in particular)."""
+"""A function that formats an option from its name and its value (None: no particular value)."""
 
-_NAMED = 6  # gaps in a message
+_NAMED = 6  # gaps that one message lists
 
-# C0 without the newline, DEL, C1, what turns the direction of text around, and lone surrogates.
+# Control characters that :func:`plain` escapes: C0 without the newline, DEL, C1, the marks that
+# change the direction of text, and lone surrogates.
 _CONTROLS = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -28,19 +29,19 @@ def option(name: str, value: str | bool | None = None) -> str:
     """Return a placeholder for an option, which :func:`rendered` replaces.
 
     Args:
-        name: the keyword.
-        value: to be given, if a certain one is meant.
+        name: the keyword of the option.
+        value: the value to show with the option, if any.
     """
     return f"{_BEGIN}{name}:{json.dumps(value)}{_END}"
 
 
 def keyword(name: str, value: Any = None) -> str:
-    """Return an option as Python takes it: ``resume=False``."""
+    """Return an option in Python's form: ``resume=False``."""
     return f"`{name}`" if value is None else f"`{name}={value!r}`"
 
 
 def flag(name: str, value: Any = None) -> str:
-    """Return an option as the command line takes it: ``--no-resume``."""
+    """Return an option in the command line's form: ``--no-resume``."""
     words = name.replace("_", "-")
     if isinstance(value, bool):
         return f"--{words}" if value else f"--no-{words}"
@@ -48,14 +49,14 @@ def flag(name: str, value: Any = None) -> str:
 
 
 def rendered(text: str, word: Word = keyword) -> str:
-    """Return the text with each placeholder of an option replaced by what ``word`` returns."""
+    """Return the text with each placeholder of an option replaced by the result of ``word``."""
     return _OPTION.sub(lambda found: word(found[1], json.loads(found[2])), text)
 
 
 def plain(text: str) -> str:
-    """Return the text with escapes for what a terminal obeys, and for bytes that are no text.
+    """Return the text with control characters and undecodable bytes as escape sequences.
 
-    File names and titles may hold both.
+    File names and titles may contain such characters, and a terminal would act on them.
     """
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
@@ -64,13 +65,13 @@ def warning(code: str, parameters: Mapping[str, Any]) -> str:
     """Return the text of a warning, with placeholders for options.
 
     Raises:
-        KeyError: there is no such code.
+        KeyError: the code is unknown.
     """
     return _WARNINGS[code](**parameters)
 
 
 def counted(count: int, what: str) -> str:
-    """Return the number with its noun: ``1 frame``, ``2 frames``."""
+    """Return the number with its noun in the right form: ``1 frame``, ``2 frames``."""
     return f"{count} {what}{'s' * (count != 1)}"
 
 
@@ -85,7 +86,7 @@ def _scored(gain: float, frames: int) -> str:
 
 
 _WARNINGS: dict[str, Callable[..., str]] = {
-    # The source
+    # Warnings about the source
     "cut-off-index": lambda listed, found: (
         f"The file is cut off: its index lists {listed} frames, {found} are there."
     ),
@@ -127,7 +128,7 @@ _WARNINGS: dict[str, Callable[..., str]] = {
         f"The video changes from {before} to {after} at {time:.3f} s; frames are taken as they are."
     ),
     "not-nvdec": lambda why: f"The CPU decodes, not NVDEC: {why}.",
-    # The output
+    # Warnings about the output
     "few-players": lambda pix_fmt, container, used, other, alpha: (
         f"Few players show {pix_fmt} in {container}: the pictures are written as {used}; "
         f"{option('pix_fmt', other)}, or {option('encoder')}, for others."
@@ -203,7 +204,7 @@ _WARNINGS: dict[str, Callable[..., str]] = {
     "chapters-not-continued": lambda count: (
         f"{counted(count, 'chapter')} left out: nothing is new there."
     ),
-    # The machine
+    # Warnings about the machine
     "accelerator-failed": lambda device, why: (
         f"The CPU works, not {device}, which failed a trial: {why}."
     ),
@@ -233,7 +234,7 @@ _WARNINGS: dict[str, Callable[..., str]] = {
     "disk-space": lambda bytes, folder: (
         f"It may take about {bytes / 1e6:.0f} MB in {folder} until all is done, and less is free."
     ),
-    # Work that was left behind
+    # Warnings about work that an earlier run left
     "work-unreadable": lambda folder: (
         f"What {folder} holds cannot be carried on; it is begun anew."
     ),
@@ -241,7 +242,7 @@ _WARNINGS: dict[str, Callable[..., str]] = {
         f"{counted(count, 'finished segment')} in {folder} {'is' if count == 1 else 'are'} damaged "
         "and made again."
     ),
-    # interp
+    # Warnings of interp
     "rate-kept": lambda rate: f"The source has {rate} fps already: nothing is to do.",
     "few-frames-kept": lambda rate, one_of, whole: (
         f"At {rate} fps only one of {one_of} source frames is kept, new ones take the place of the "
@@ -280,14 +281,14 @@ _WARNINGS: dict[str, Callable[..., str]] = {
     "taken": lambda path, other: (
         f"{path} appeared while it was made and is left as it is; what was made is in {other}."
     ),
-    # compare
+    # Warnings of compare
     "held-back-only": lambda: (
         "Only what was held back is scored: the adapted model has learnt from the rest."
     ),
     "frames-not-made": lambda method, count: (
         f"{method} made none of {count} frames: they score null."
     ),
-    # extrapolate and dream
+    # Warnings of extrapolate and dream
     "context-short": lambda model, needed, found, cut: (
         f"{model} looks at {needed} frames, and there are {found} "
         f"{'since a cut' if cut else 'in the video'}: the first of them stands in for those that "
@@ -308,7 +309,7 @@ _WARNINGS: dict[str, Callable[..., str]] = {
     "dream-dies": lambda frame, failed, advice: (
         f"The dream leaves the living range by frame {frame} ({failed}): {advice}."
     ),
-    # train
+    # Warnings of train
     "clips-left-out": lambda unfit, given: (
         f"Left out {len(unfit)} of {given} clips: "
         f"{', '.join(unfit[:3])}{', …' if len(unfit) > 3 else ''}."

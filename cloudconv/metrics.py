@@ -1,18 +1,19 @@
-"""How close a made picture is to the true one: one function a metric, with the field's definitions.
+"""Measure the difference between a made picture and the true one, with one function per metric.
 
 Pictures are RGB, (3, H, W) or (B, 3, H, W), floating point in [0, 1], made from 8-bit frames (see
 :func:`eight_bit`). Scores are float64, one per picture: shape () for (3, H, W), (B,) for
-(B, 3, H, W). A score that is not defined for a size is NaN, never an error: SSIM needs a side of
+(B, 3, H, W). A score that is not defined for a size is NaN, never an error. SSIM needs a side of
 at least 11 pixels, MS-SSIM of 176, GDL and sharpness of 2.
 
-SSIM is torchmetrics', called so that float32 is enough, which is several times as fast as float64.
-The catch is E[x²] - E[x]²: two *identical* pictures of bright, flat sky would score 0.9976. So the
-picture goes through in tiles, and each tile twice: with its mean taken away for the contrast and
-structure term, which a shift does not change, and as it is for the luminance term, where nothing
-cancels. The other term's constant is then so large that the term is 1. Tiles overlap by the
-window's margin, and that margin, which torchmetrics fills by reflection, is cut off, so that each
-window lies inside the picture as in Wang's own code. scikit-image with ``gaussian_weights=True,
-sigma=1.5, use_sample_covariance=False, data_range=1`` crops the same margin and agrees to 1e-5.
+SSIM uses torchmetrics in float32, which is several times as fast as float64. Its formula
+E[x²] - E[x]² loses precision in float32: two *identical* pictures of bright, flat sky would score
+0.9976. Each tile of a picture is therefore computed twice. The contrast and structure term uses
+the tile less its mean, because a shift does not change this term. The luminance term uses the
+unchanged tile, because this term has no such difference. In each computation the constant of the
+other term is so large that the other term is 1. Tiles overlap by the margin of the window.
+torchmetrics fills that margin by reflection, so the margin is cut off and each window is inside
+the picture, as in Wang's code. scikit-image with ``gaussian_weights=True, sigma=1.5,
+use_sample_covariance=False, data_range=1`` crops the same margin and agrees to 1e-5.
 """
 
 from __future__ import annotations
@@ -24,60 +25,64 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 PERFECT = 100.0
-"""What a perfect frame scores in dB, where the formula says infinity. No frame scores more."""
+"""The highest score in dB. Identical pictures get this score instead of infinity."""
 
 SSIM_WINDOW = 11
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MS_SSIM_SIDE = SSIM_WINDOW * 2 ** (len(MS_SSIM_WEIGHTS) - 1)
 
-# Tiles go through as channels, which is what a CPU's convolutions are fastest at; a group of these
-# fits its caches.
+# Tiles are processed as channels, the fastest layout for convolutions on a CPU. A group of tiles
+# fits the CPU's caches.
 _TILE = 54
 _GROUP = 16
 _MARGIN = SSIM_WINDOW // 2
 _SWITCHED_OFF = 2.0**20
 _NO_ENERGY = 1e-12
-"""Far below what rounding to 8 bits leaves; a flat frame between flat ones has its texture."""
+"""The lowest energy of a band, far below the noise of rounding to 8 bits. With it, a flat frame
+between flat frames scores 0 dB.
+"""
 
 
 def eight_bit(rgb: Tensor) -> Tensor:
-    """RGB as an 8-bit file would hold it: clamped to [0, 1] and rounded to n/255, same shape."""
+    """Return RGB as in an 8-bit file: clamped to [0, 1] and rounded to n/255, same shape."""
     return rgb.clamp(0, 1).mul(255).round_().div_(255)
 
 
 def luma(rgb: Tensor) -> Tensor:
-    """(…, 3, H, W) RGB to (…, H, W) luma: 0.299 R + 0.587 G + 0.114 B, full range.
+    """Return the luma of RGB: (…, 3, H, W) → (…, H, W), 0.299 R + 0.587 G + 0.114 B, full range.
 
-    The weights of ITU-R BT.601, as in the reference code of Wang 2004; the same for all sources,
-    so that scores of different clips mean the same.
+    The weights are those of ITU-R BT.601, as in the reference code of Wang 2004. They are the same
+    for
+    all sources, so that scores of different clips can be compared.
     """
     weights = rgb.new_tensor((0.299, 0.587, 0.114))
     return torch.einsum("...chw,c->...hw", rgb, weights)
 
 
 def psnr(test: Tensor, truth: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB: 10·log10(1 / MSE) over all channels, at most 100."""
+    """Return the peak signal-to-noise ratio in dB: 10·log10(1 / MSE), at most 100."""
     return _decibel(l2(test, truth))
 
 
 def l1(test: Tensor, truth: Tensor) -> Tensor:
-    """Mean absolute error over all channels and pixels, in [0, 1]."""
+    """Return the mean absolute error over all channels and pixels, in [0, 1]."""
     _check(test, truth)
     return (test - truth).abs().mean(dim=(-3, -2, -1), dtype=torch.float64)
 
 
 def l2(test: Tensor, truth: Tensor) -> Tensor:
-    """Mean squared error over all channels and pixels, in [0, 1]."""
+    """Return the mean squared error over all channels and pixels, in [0, 1]."""
     _check(test, truth)
     return (test - truth).square().mean(dim=(-3, -2, -1), dtype=torch.float64)
 
 
 def gdl(test: Tensor, truth: Tensor) -> Tensor:
-    """Gradient difference loss of Mathieu et al. 2015 (arXiv 1511.05440, eq. 6), alpha = 1.
+    """Return the gradient difference loss of Mathieu et al. 2015 (arXiv 1511.05440, eq. 6), alpha 1.
 
-    The mean, over all neighbours one above the other, of ``| |∇ truth| - |∇ test| |``, plus the
-    same for neighbours side by side. Means in place of the paper's sums, so that the size of the
-    picture does not count. NaN below 2 pixels a side.
+    The loss is the mean of ``| |∇ truth| - |∇ test| |`` over all vertical neighbours, plus the same
+    mean over all horizontal neighbours. Means replace the paper's sums, so that the size of the
+    picture
+    does not count. NaN below 2 pixels per side.
     """
     _check(test, truth)
     down, across = (
@@ -88,11 +93,12 @@ def gdl(test: Tensor, truth: Tensor) -> Tensor:
 
 
 def sharpness(test: Tensor, truth: Tensor) -> Tensor:
-    """Sharpness difference of Mathieu et al. 2015 (arXiv 1511.05440, eq. 9), in dB; more is better.
+    """Return the sharpness difference of Mathieu et al. 2015 (arXiv 1511.05440, eq. 9), in dB.
 
     10·log10(1 / mean ``|(∇i truth + ∇j truth) - (∇i test + ∇j test)|``) with absolute differences
-    to the pixel above (∇i) and to the left (∇j), over all pixels that have both, at most 100.
-    NaN below 2 pixels a side.
+    to the pixel above (∇i) and to the left (∇j), over all pixels that have both, at most 100. A
+    higher
+    value is better. NaN below 2 pixels per side.
     """
     _check(test, truth)
 
@@ -104,20 +110,23 @@ def sharpness(test: Tensor, truth: Tensor) -> Tensor:
 
 
 def ssim(test: Tensor, truth: Tensor) -> Tensor:
-    """Structural similarity of Wang et al. 2004 on luma, at most 1.
+    """Return the structural similarity of Wang et al. 2004 on luma, at most 1.
 
     11x11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03, population variances, mean over all
-    windows that lie inside the picture. NaN below 11 pixels a side, where none does.
+    windows inside the picture. NaN below 11 pixels per side, where no window fits.
     """
     _check(test, truth)
     return _each(test, truth, _ssim)
 
 
 def ms_ssim(test: Tensor, truth: Tensor) -> Tensor:
-    """Multi-scale SSIM of Wang et al. 2003 on luma, at most 1; windows as in :func:`ssim`.
+    """Return the multi-scale SSIM of Wang et al. 2003 on luma, at most 1.
 
-    Five scales, each the 2x2 mean of the one before, with the paper's weights; a negative term
-    counts as 0. NaN below 176 pixels a side, where the smallest scale has no window.
+    The windows are those of :func:`ssim`. There are five scales with the paper's weights; each
+    scale is
+    the 2x2 mean of the one before. A negative term counts as 0. NaN below 176 pixels per side,
+    where no
+    window fits the smallest scale.
     """
     _check(test, truth)
     return _each(test, truth, _ms_ssim)
@@ -132,31 +141,36 @@ PER_FRAME: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "gdl": gdl,
     "sharpness": sharpness,
 }
-"""The metrics that look at one frame at a time, by the name that the command line uses."""
+"""The metrics of a single frame, by their names on the command line."""
 
 
 TEXTURE = ("texture", "texture2")
-"""Scores of a made frame against its kept neighbours, see :func:`texture`, not against the true."""
+"""Scores that compare a made frame with its source neighbours instead of the true frame; see
+:func:`texture`.
+"""
 
 
 def texture(test: Tensor, around: Tensor) -> Tensor:
-    """How much of the fine texture of its neighbours a frame has, in dB: (…, 3, H, W) → (…, 2).
+    """Return the fine texture of a frame relative to its neighbours, in dB: (…, 3, H, W) → (…, 2).
 
-    10·log10 of the energy of the finest band over the neighbours'; then the same of the octave
-    below. 0 is as filmed, negative is softer; within ±100.
+    Each score is 10·log10 of the frame's energy over the neighbours' energy, first of the finest
+    band, then of the band one octave below. 0 equals the neighbours; a negative score is softer.
+    The
+    scores are within ±100.
 
     Args:
-        around: :func:`texture_energy` of the neighbours: the geometric mean if they are two.
+        test: the frame.
+        around: :func:`texture_energy` of the neighbour, or the geometric mean of two neighbours.
     """
     ratio = (texture_energy(test) + _NO_ENERGY) / (around + _NO_ENERGY)
     return ratio.log10().mul(10).clamp(-PERFECT, PERFECT)
 
 
 def texture_energy(rgb: Tensor) -> Tensor:
-    """Mean squares of the two finest bands of luma: (…, 3, H, W) → (…, 2).
+    """Return the mean squares of the two finest bands of luma: (…, 3, H, W) → (…, 2).
 
-    The bands are luma less its Gaussian blur of sigma 1, and that blur less the one of sigma 2;
-    edges are continued.
+    The first band is luma less its Gaussian blur of sigma 1. The second band is that blur less the
+    Gaussian blur of sigma 2. Edge pixels are repeated beyond the edges.
     """
     sharp = luma(rgb)
     fine = _blurred(sharp, 1.0)
@@ -166,7 +180,7 @@ def texture_energy(rgb: Tensor) -> Tensor:
 
 
 def _blurred(image: Tensor, sigma: float) -> Tensor:
-    """(…, H, W) under a Gaussian that is cut off at four sigma."""
+    """Return (…, H, W) blurred by a Gaussian that is cut off at four sigma."""
     reach = round(4 * sigma)
     at = torch.arange(-reach, reach + 1, dtype=torch.float64)
     weights = (-at.square() / (2 * sigma**2)).exp()
@@ -175,7 +189,7 @@ def _blurred(image: Tensor, sigma: float) -> Tensor:
         size = image.shape[axis]
         steps = torch.arange(-reach, size + reach, device=image.device).clamp(0, size - 1)
         wide = image.index_select(axis, steps)
-        # Shifted copies: a CPU's convolutions are slow with one channel.
+        # Add shifted copies: convolutions with one channel are slow on a CPU.
         image = torch.zeros_like(image)
         for k, weight in enumerate(weights.tolist()):
             image.add_(wide.narrow(axis, k, size), alpha=weight)
@@ -183,50 +197,53 @@ def _blurred(image: Tensor, sigma: float) -> Tensor:
 
 
 def brightness(test: Tensor, truth: Tensor) -> float:
-    """How much the mean luma of a frame, (3, H, W), is above that of the true one."""
+    """Return the mean luma of a frame, (3, H, W), less the mean luma of the true frame."""
     _check(test, truth)
     return float(luma(test).mean(dtype=torch.float64) - luma(truth).mean(dtype=torch.float64))
 
 
 class Flicker:
-    """How much more, or less, the brightness jumps from frame to frame than it truly does.
+    """The error of brightness changes from frame to frame, averaged over a clip.
 
-    The mean of ``|(m'_k - m'_{k-1}) - (m_k - m_{k-1})|`` over neighbouring frames, with m' and m
-    the mean luma of the shown and of the true frame k: 0 is perfect. Feed it every frame of the
-    output in order, the kept ones too: a made frame flickers against its kept neighbours.
+    The score is the mean of ``|(m'_k - m'_{k-1}) - (m_k - m_{k-1})|`` over neighbouring frames. m'
+    and
+    m are the mean lumas of the shown and of the true frame k. 0 is perfect. Add every frame of the
+    output in order, including source frames: a made frame flickers against its source neighbours.
     """
 
     def __init__(self) -> None:
+        """Create a measurement without frames."""
         self._last: float | None = None
         self._total = 0.0
         self._count = 0
 
     def update(self, test: Tensor, truth: Tensor) -> None:
-        """Take in the next frame, (3, H, W)."""
+        """Add the next frame, (3, H, W), and its true frame."""
         self.add(brightness(test, truth))
 
     def add(self, brighter: float) -> None:
-        """Take in the next frame's :func:`brightness`."""
+        """Add the :func:`brightness` of the next frame."""
         if self._last is not None:
             self._total += abs(brighter - self._last)
             self._count += 1
         self._last = brighter
 
     def interrupt(self) -> None:
-        """The next frame does not follow the last one: a cut, or frames left out between."""
+        """Start a new sequence, because the next frame does not follow the last one."""
         self._last = None
 
     @property
     def score(self) -> float | None:
-        """The mean so far, in [0, 1]; None before two neighbouring frames were seen."""
+        """Return the mean so far, in [0, 1]; None before two neighbouring frames were added."""
         return self._total / self._count if self._count else None
 
 
 def error_map(test: Tensor, truth: Tensor) -> Tensor:
-    """Where a frame is wrong, as a picture: (3, H, W) RGB in [0, 1].
+    """Return a picture of the error of a frame: (3, H, W) RGB in [0, 1].
 
-    The mean absolute error of the three channels, times 4, from black through violet and
-    orange to pale yellow.
+    The colour shows the mean absolute error of the three channels, times 4, from black through
+    violet
+    and orange to pale yellow.
     """
     _check(test, truth)
     ramp = test.new_tensor(
@@ -251,7 +268,7 @@ def _check(test: Tensor, truth: Tensor) -> None:
 
 
 def _decibel(error: Tensor) -> Tensor:
-    """10·log10(1 / error), at most 100; NaN stays NaN."""
+    """Return 10·log10(1 / error), at most 100; NaN stays NaN."""
     return error.log10().mul(-10).clamp(max=PERFECT)
 
 
@@ -260,9 +277,9 @@ def _steps(rgb: Tensor, axis: int) -> Tensor:
 
 
 def _each(test: Tensor, truth: Tensor, score: Callable[[Tensor, Tensor], float]) -> Tensor:
-    """``score`` of the lumas, (H, W), of each picture."""
+    """Return ``score`` of the lumas, (H, W), of each pair of pictures."""
     x, y = test.reshape(-1, *test.shape[-3:]), truth.reshape(-1, *truth.shape[-3:])
-    # CUDA convolves float32 with a mantissa of 10 bits, and is fast enough in float64.
+    # CUDA convolves float32 with a mantissa of 10 bits. CUDA is fast enough in float64.
     dtype = torch.float64 if test.is_cuda else torch.float32
     scores = [score(luma(a.to(dtype)), luma(b.to(dtype))) for a, b in zip(x, y, strict=True)]
     return torch.tensor(scores, dtype=torch.float64).reshape(test.shape[:-3])
@@ -283,12 +300,12 @@ def _ms_ssim(x: Tensor, y: Tensor) -> float:
 
 
 def _luminance(x: Tensor, y: Tensor) -> Tensor:
-    """SSIM's luminance term of tiles (1, N, H, W), for each pixel."""
+    """Return SSIM's luminance term of tiles (1, N, H, W), for each pixel."""
     return _terms(x, y, 0.01, _SWITCHED_OFF)
 
 
 def _contrast(x: Tensor, y: Tensor) -> Tensor:
-    """SSIM's contrast and structure terms of tiles (1, N, H, W), for each pixel."""
+    """Return SSIM's contrast and structure terms of tiles (1, N, H, W), for each pixel."""
     middle = torch.cat((x, y), -1).mean((-2, -1), keepdim=True)
     return _terms(x - middle, y - middle, _SWITCHED_OFF, 0.03)
 
@@ -305,7 +322,7 @@ def _terms(x: Tensor, y: Tensor, k1: float, k2: float) -> Tensor:
 
 
 def _mean(x: Tensor, y: Tensor, score: Callable[[Tensor, Tensor], Tensor]) -> float:
-    """The mean of ``score`` over all windows of the picture; NaN if it holds none."""
+    """Return the mean of ``score`` over all windows of the picture; NaN if there is none."""
     height, width = (side - 2 * _MARGIN for side in x.shape)
     if min(height, width) < 1:
         return float("nan")
@@ -318,13 +335,16 @@ def _mean(x: Tensor, y: Tensor, score: Callable[[Tensor, Tensor], Tensor]) -> fl
 
 
 def _tiles(both: Tensor, height: int, width: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Groups of tiles, (2, N, side, side), and which of their windows, (N, _TILE, _TILE), count."""
+    """Yield groups of tiles, (2, N, side, side), and masks of valid windows, (N, _TILE, _TILE).
+
+    A mask is 1 for each window that is inside the picture.
+    """
     rows, columns = (-(-length // _TILE) for length in (height, width))
     beyond = (0, columns * _TILE - width, 0, rows * _TILE - height)
     real = functional.pad(both.new_ones(height, width), beyond)
     counts = real.unfold(0, _TILE, _TILE).unfold(1, _TILE, _TILE)
     side = _TILE + 2 * _MARGIN
-    # Row by row of tiles, so that the copies stay small.
+    # Process one row of tiles at a time, so that the copies stay small.
     padded = functional.pad(both[None], beyond, mode="replicate")[0]
     for row in range(rows):
         strip = padded[:, row * _TILE : row * _TILE + side].unfold(2, side, _TILE)

@@ -1,9 +1,9 @@
-"""When each output frame is shown and from which content frames it is made.
+"""Compute when each output frame is shown and which source frames it is made from.
 
-Pure arithmetic on Fractions of a second: no pixels, no codec, no float. *Source times* are where
-the source shows its frames; *content times* are where what they show belongs. They are the same
-unless repeated frames are refilled (``shows`` in :meth:`Timeline.push`). The output clock is 0 at
-the first source frame and already stretched.
+All times are Fractions of a second. This module handles no pixels, no codec and no float.
+A *source time* is when the source shows a frame. A *content time* is when the frame's content
+belongs in the motion. Both are equal unless repeated frames are refilled (``shows`` in
+:meth:`Timeline.push`). The output clock is 0 at the first source frame and includes the stretch.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ _ZERO = Fraction(0)
 
 
 class Neighbour(NamedTuple):
-    """A source frame beside a pair.
+    """A source frame before or after a pair of source frames.
 
-    ``time`` is on the source's clock, ``reach`` the distance from the pair in gaps of the pair.
+    ``time`` is on the source's clock. ``reach`` is the distance from the pair, as a multiple of the
+    time between the two frames of the pair.
     """
 
     time: Fraction
@@ -35,10 +36,11 @@ class Neighbour(NamedTuple):
 class FramePlan:
     """One output frame: the picture at ``timestep`` between two source frames.
 
-    ``left`` and ``right`` are times on the source's clock, ``time`` and ``duration`` on the
-    output's, which begins at 0, all in seconds. With ``timestep`` 0 or no ``right`` the frame is
-    ``left`` itself, untouched. ``opens_scene``: no frame before it is of its scene. ``before`` and
-    ``after``: for models that look at four frames, where the scene has them.
+    All times are in seconds. ``left`` and ``right`` are on the source's clock. ``time`` and
+    ``duration`` are on the output's clock, which begins at 0. If ``timestep`` is 0 or ``right`` is
+    None, the output frame is the unchanged source frame ``left``. ``opens_scene`` marks the first
+    output frame of a scene. ``before`` and ``after`` serve models that read four frames. They are
+    None where the scene has no such frame.
     """
 
     left: Fraction
@@ -52,24 +54,26 @@ class FramePlan:
 
     @property
     def is_new(self) -> bool:
-        """Whether a model makes it."""
+        """Return whether a model makes the frame."""
         return self.right is not None and self.timestep != 0
 
     @property
     def sources(self) -> list[Fraction]:
-        """The times of all source frames that it names."""
+        """Return the times of all source frames that the plan names."""
         beside = (each and each.time for each in (self.before, self.after))
         return [time for time in (self.left, self.right, *beside) if time is not None]
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place on the output's clock, before it is known what can be shown there.
+    """One interval on the output's clock, before its picture is decided.
 
-    ``left`` counts content frames in the order in which they were pushed. ``timestep`` is in
-    [0, 1): how far the slot lies from ``left`` to ``left + 1``; 0 shows ``left`` itself. ``held``
-    says that ``left`` is shown at a time that is not its own, because no content frame lies on the
-    other side. ``time`` and ``duration`` are seconds on the output clock.
+    ``left`` is the index of a content frame, in the order of pushing. ``timestep``, in [0, 1), is
+    the
+    position between ``left`` and ``left + 1``; 0 shows ``left`` itself. ``held`` means that
+    ``left``
+    is shown at another time than its own, because there is no content frame on the other side.
+    ``time`` and ``duration`` are seconds on the output's clock.
     """
 
     left: int
@@ -81,34 +85,48 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Multiply:
-    """Divide each real gap between source frames, the last one's duration too, by ``factor``."""
+    """Divide each gap between source frames by ``factor``.
+
+    The duration of the last frame is divided too.
+    """
 
     factor: int
 
     def __post_init__(self) -> None:
+        """Check the factor.
+
+        Raises:
+            SettingsError: ``factor`` is below 1.
+        """
         if self.factor < 1:
             raise SettingsError(f"A factor of {self.factor} makes no frames; give 1 or more.")
 
 
 @dataclass(frozen=True, slots=True)
 class Resample:
-    """Show frame ``k`` at exactly ``k / rate`` on the output clock, as long as the source lasts."""
+    """Show frame ``k`` at exactly ``k / rate`` seconds on the output's clock.
+
+    The output lasts as long as the source.
+    """
 
     rate: Fraction
 
     def __post_init__(self) -> None:
+        """Check the rate.
+
+        Raises:
+            SettingsError: ``rate`` is not above 0.
+        """
         if self.rate <= 0:
             raise SettingsError(f"A frame rate of {self.rate} is not above 0.")
 
 
 class Timeline:
-    """Turns source times, one at a time, into output slots in order of time.
+    """A converter from source times to output slots, both in order of time.
 
-    A slot is returned as soon as nothing pushed later can change it. What is kept meanwhile are
-    the times between two content frames; it does not grow with the length of the source.
-
-    Raises:
-        SettingsError: ``stretch`` is not above 0.
+    A slot is returned as soon as no later source time can change it. Until then the timeline stores
+    the output times between two content frames. This storage does not grow with the length of the
+    source.
     """
 
     def __init__(
@@ -118,6 +136,16 @@ class Timeline:
         stretch: Fraction | int = 1,
         loop: bool = False,
     ) -> None:
+        """Create a timeline without frames.
+
+        Args:
+            request: the rule for the output times.
+            stretch: the factor of slow motion.
+            loop: whether the last content frame leads back to the first one.
+
+        Raises:
+            SettingsError: ``stretch`` is not above 0.
+        """
         if stretch <= 0:
             raise SettingsError(f"A slow motion of {stretch} is not above 0.")
         self._request = request
@@ -127,26 +155,30 @@ class Timeline:
         self._latest = _ZERO  # the last source time, on the output clock
         self._made = 0  # grid points made so far (Resample)
         self._first_content = _ZERO
-        self._contents: deque[Fraction] = deque()  # content times that slots may still need
-        self._oldest = 0  # index of the first of them
+        self._contents: deque[Fraction] = deque()  # content times that later slots may need
+        self._oldest = 0  # index of the first entry of _contents
         self._waiting: deque[tuple[Fraction, Fraction]] = deque()  # undecided (time, duration)
 
     @property
     def oldest(self) -> int:
-        """Index of the first content frame that a slot still to come can be made from.
+        """Return the index of the first content frame that later slots may need.
 
-        Content frames before it can be forgotten (but the first one, when looping).
+        The caller may release the content frames before that index. When looping, the caller still
+        needs
+        content frame 0.
         """
         return self._oldest
 
     def push(self, time: Fraction, shows: Fraction | EllipsisType | None = ...) -> list[Slot]:
-        """Take the next source frame and return the slots that are now decided.
+        """Add the next source frame and return the slots that are now decided.
 
         Args:
-            time: when the source shows the frame, on the source's own clock.
-            shows: when what it shows belongs (left out: ``time``); the frame becomes the next
-                content frame. None: the frame repeats the content before it, and only its time
-                counts.
+            time: the time at which the source shows the frame, on the source's clock.
+            shows: the time to which the frame's content belongs (default: ``time``). The frame
+                becomes
+                the next content frame. None means that the frame repeats the content before it;
+                then
+                only ``time`` counts.
 
         Raises:
             ValueError: source or content times do not increase, or the first frame is a repeat.
@@ -162,10 +194,11 @@ class Timeline:
         return self._decided()
 
     def finish(self, end: Fraction) -> list[Slot]:
-        """Fill the last frame's own interval, up to ``end`` on the source's clock.
+        """Return the slots of the last frame's interval, up to ``end`` on the source's clock.
 
-        The last content frame is held there; when looping, the slots lead on to content frame 0,
-        which comes round again at ``end``. Without any source frame there are no slots.
+        These slots hold the last content frame. When looping, they lead to content frame 0, which
+        is shown
+        again at ``end``. Without any source frame the list is empty.
 
         Raises:
             ValueError: ``end`` is not after the last source frame.
@@ -196,7 +229,7 @@ class Timeline:
         self._contents.append(time)
 
     def _divide(self, time: Fraction) -> None:
-        """Make the grid points between the latest source time and ``time``."""
+        """Add the grid points between the latest source time and ``time``."""
         gap = time - self._latest
         if gap <= 0:
             raise ValueError(f"source times must increase, got {time} after {self._latest}")
@@ -218,7 +251,7 @@ class Timeline:
             time, duration = self._waiting[0]
             self._forget(time)
             left = self._contents[0]
-            if time <= left:  # before it only if content frame 0 has been moved to a later time
+            if time <= left:  # before ``left`` only if content frame 0 was moved to a later time
                 timestep = _ZERO
             elif len(self._contents) > 1:
                 timestep = (time - left) / (self._contents[1] - left)
@@ -235,7 +268,7 @@ class Timeline:
         return self._made / self._request.rate
 
     def _forget(self, time: Fraction) -> None:
-        """Drop the content frames that no slot at or after ``time`` lies beside."""
+        """Drop the content frames that no slot at or after ``time`` needs."""
         while len(self._contents) > 1 and self._contents[1] <= time:
             self._contents.popleft()
             self._oldest += 1
@@ -244,7 +277,10 @@ class Timeline:
 def output_rate(
     request: Multiply | Resample, source_rate: Fraction | None, stretch: Fraction | int = 1
 ) -> Fraction | None:
-    """The constant frame rate of the output; None where it follows a source without one."""
+    """Return the constant frame rate of the output in frames per second.
+
+    None means that the output follows a source that has no constant rate.
+    """
     if isinstance(request, Resample):
         return request.rate
     return None if source_rate is None else source_rate * request.factor / stretch
@@ -253,7 +289,7 @@ def output_rate(
 def expected_frames(
     request: Multiply | Resample, frames: int, duration: Fraction, stretch: Fraction | int = 1
 ) -> int:
-    """How many slots ``frames`` source frames that last ``duration`` seconds come to."""
+    """Return the number of slots for ``frames`` source frames of ``duration`` seconds in all."""
     if isinstance(request, Multiply):
         return frames * request.factor
     return ceil(duration * stretch * request.rate)
@@ -264,13 +300,16 @@ _CLOCK = re.compile(r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2}(?:\.\d{1,12})?)", re.ASC
 
 
 def parse_rate(value: Fraction | float | str) -> Fraction:
-    """A frame rate: ``60``, ``12.5``, ``60000/1001``, or a rounded NTSC rate.
+    """Parse a frame rate: ``60``, ``12.5``, ``60000/1001``, or a rounded NTSC rate.
 
-    A decimal with two places or more that is a multiple of 12 or 15 times 1000/1001, rounded, means
-    exactly that: 23.976 and 23.98 are 24000/1001.
+    An NTSC rate is a multiple of 12 or 15 frames per second times 1000/1001. A decimal number with
+    at
+    least two places that equals such a rate after rounding means the exact rate: 23.976 and 23.98
+    are
+    24000/1001.
 
     Raises:
-        SettingsError: not a number above 0.
+        SettingsError: ``value`` is not a number above 0.
     """
     rate = _number(value)
     if rate is None or rate <= 0:
@@ -287,10 +326,10 @@ def parse_rate(value: Fraction | float | str) -> Fraction:
 
 
 def parse_factor(value: Fraction | float | str) -> Fraction:
-    """How many times as many frames, or as slow: ``4``, ``2.5``, ``5/2``.
+    """Parse a factor of frame rate or of slow motion: ``4``, ``2.5``, ``5/2``.
 
     Raises:
-        SettingsError: not a number above 0.
+        SettingsError: ``value`` is not a number above 0.
     """
     factor = _number(value)
     if factor is None or factor <= 0:
@@ -299,10 +338,10 @@ def parse_factor(value: Fraction | float | str) -> Fraction:
 
 
 def parse_time(value: Fraction | float | str) -> Fraction:
-    """Seconds (``12.5``, ``1001/24``) or a clock time (``2:03.5``, ``1:02:03.5``).
+    """Parse seconds (``12.5``, ``1001/24``) or a clock time (``2:03.5``, ``1:02:03.5``).
 
     Raises:
-        SettingsError: neither of them.
+        SettingsError: ``value`` is neither of them.
     """
     time = _number(value)
     if time is None and (found := _CLOCK.fullmatch(str(value).strip())):
@@ -317,17 +356,23 @@ def parse_time(value: Fraction | float | str) -> Fraction:
 
 
 def format_rate(rate: Fraction) -> str:
-    """The exact rational: ``24000/1001``, or ``60`` where it is whole."""
+    """Return the rate as an exact rational: ``24000/1001``, or ``60`` for a whole number."""
     return str(rate)
 
 
 def rate_name(rate: Fraction) -> str:
-    """A rate for people, which :func:`parse_rate` reads back where it is an NTSC one: 119.88."""
+    """Return the rate as a decimal number of at most three places, such as ``119.88``.
+
+    :func:`parse_rate` restores the exact value of a common NTSC rate.
+    """
     return f"{float(rate):.3f}".rstrip("0").rstrip(".")
 
 
 def _number(value: Fraction | float | str) -> Fraction | None:
-    """The exact value of a whole number, a plain decimal or a quotient; None for anything else."""
+    """Return the exact value of a whole number, a plain decimal or a quotient.
+
+    None means that the text has another form.
+    """
     if isinstance(value, Fraction):
         return value
     text = str(value).strip()

@@ -1,4 +1,4 @@
-"""The weights that ship with cloudconv: where they lie, whether they are whole, what is in them."""
+"""Find, check and load the weights that ship with cloudconv, and files of ``cloudconv train``."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _REMEDY = (
 
 @dataclass(frozen=True, slots=True)
 class WeightsEntry:
-    """One file of weights, as ``weights/manifest.json`` describes it.
+    """One weights file, as described in ``weights/manifest.json``.
 
-    ``sha256`` and ``size_bytes`` are of the file; ``origin`` names everyone the weights come
-    from; ``command`` made the file; ``scores`` are measured figures by name.
+    ``sha256`` and ``size_bytes`` describe the file. ``origin`` names every source of the weights.
+    ``command`` is the command that made the file. ``scores`` are measured values by name.
     """
 
     name: str
@@ -47,10 +47,11 @@ class WeightsEntry:
 
 @dataclass(frozen=True, slots=True)
 class TrainedFile:
-    """A file that ``cloudconv train`` wrote, by what it says of itself.
+    """A file written by ``cloudconv train``, as described by its own metadata.
 
-    ``base``: what it started from. ``gain``: dB of PSNR over the naive picture, on the part that
-    was held back.
+    ``base`` is the model that training started from. ``gain`` is in dB of PSNR over the naive
+    picture,
+    on held-back frames.
     """
 
     file: str
@@ -63,26 +64,26 @@ class TrainedFile:
 
 
 def weights_folder() -> Path:
-    """Where the weights lie: inside an installed package, or beside it in a checkout."""
+    """Return the folder of the weights: inside an installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent
     installed = package / "_weights"
     return installed if installed.is_dir() else package.parent / "weights"
 
 
 def manifest() -> dict[str, WeightsEntry]:
-    """Every entry by its name.
+    """Return all manifest entries by name.
 
     Raises:
-        WeightsError: if the manifest is missing or unreadable.
+        WeightsError: the manifest is missing or unreadable.
     """
     return _read_manifest(weights_folder() / "manifest.json")
 
 
 def entry(name: str) -> WeightsEntry:
-    """The entry of that name.
+    """Return the manifest entry of that name.
 
     Raises:
-        WeightsError: if there is none.
+        WeightsError: the manifest has no such entry.
     """
     entries = manifest()
     if name not in entries:
@@ -91,10 +92,12 @@ def entry(name: str) -> WeightsEntry:
 
 
 def status(name: str) -> Literal["ok", "missing", "damaged"]:
-    """Whether an entry's file is there and whole (its SHA-256 is computed, which takes a moment).
+    """Check the file of an entry and return its status.
+
+    The check computes the file's SHA-256.
 
     Raises:
-        WeightsError: if the manifest has no such entry.
+        WeightsError: the manifest has no such entry.
     """
     wanted = entry(name)
     try:
@@ -107,10 +110,10 @@ def status(name: str) -> Literal["ok", "missing", "damaged"]:
 
 
 def load_state(name: str) -> dict[str, Tensor]:
-    """The tensors of an entry, in the file's dtype, after a check of its SHA-256.
+    """Return the tensors of an entry in the file's dtype, after a check of its SHA-256.
 
     Raises:
-        WeightsError: if the file is missing or is not, byte for byte, the one in the manifest.
+        WeightsError: the file is missing, or differs from the one in the manifest.
     """
     wanted = entry(name)
     path = weights_folder() / wanted.file
@@ -123,19 +126,19 @@ def load_state(name: str) -> dict[str, Tensor]:
 
 
 def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of any safetensors file.
+    """Return the tensors and the metadata of any safetensors file.
 
     Raises:
-        WeightsError: if it cannot be read as one.
+        WeightsError: the file is not a readable safetensors file.
     """
     return _tensors(_read(path, _REMAKE), path, _REMAKE), read_metadata(path)
 
 
 def read_trained(path: Path) -> TrainedFile:
-    """What a file that ``cloudconv train`` wrote is, after a check that it is whole.
+    """Return the description of a file that ``cloudconv train`` wrote, after a check for damage.
 
     Raises:
-        WeightsError: if it cannot be read, or was not written by it.
+        WeightsError: the file is unreadable, or ``cloudconv train`` did not write it.
     """
     _, told = read_file(path)
     data = _read(path, _REMAKE)
@@ -161,10 +164,10 @@ def read_trained(path: Path) -> TrainedFile:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What a safetensors file says of itself, without its tensors.
+    """Return the metadata of a safetensors file without reading its tensors.
 
     Raises:
-        WeightsError: if it cannot be read as one.
+        WeightsError: the file is not a readable safetensors file.
     """
     _check_regular(path)
     try:
@@ -179,7 +182,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def _check_regular(path: Path) -> None:
-    # Whoever reads a pipe that nobody writes into waits for ever.
+    # Opening a pipe without a writer would block for ever.
     if path.exists() and not path.is_file():
         raise WeightsError(f"The weights {path} are no file: name a .safetensors file.")
 
