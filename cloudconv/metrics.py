@@ -77,7 +77,7 @@ def l2(test: Tensor, truth: Tensor) -> Tensor:
 
 
 def gdl(test: Tensor, truth: Tensor) -> Tensor:
-    """Return the gradient difference loss of Mathieu et al. 2015 (arXiv 1511.05440, eq. 6), alpha 1.
+    """Return the gradient difference loss, Mathieu et al. 2015 (arXiv 1511.05440, eq. 6), alpha 1.
 
     The loss is the mean of ``| |∇ truth| - |∇ test| |`` over all vertical neighbours, plus the same
     mean over all horizontal neighbours. Means replace the paper's sums, so that the size of the
