@@ -21,7 +21,7 @@ from cloudconv.errors import CloudconvError, DeviceError
 from cloudconv.events import watched
 from cloudconv.jobs.interp import run as interp
 from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
-from cloudconv.media.color import color_space, from_rgb, make_picture
+from cloudconv.media.color import alpha_from_float, color_space, from_rgb, make_picture
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.media.pictures import Pictures
@@ -39,12 +39,14 @@ from cloudconv.render.device import (
 from cloudconv.render.memory import grid, process_memory
 from cloudconv.render.renderer import Renderer
 from cloudconv.render.tiling import smallest_tile
+from cloudconv.settings.extend import DEFAULT_PREDICTOR
 from cloudconv.timeline import FramePlan
 
 SECONDS = 45
 """After this no check is begun any more."""
 
 _NEAR = 45.0  # dB
+_LIKE = 0.05  # a loss on one device and on another
 _SMALL, _WIDE, _TINY = (128, 64), (320, 64), (64, 64)
 _SPEED = (640, 360)
 _FAST = registry.QUALITIES["turbo"]
@@ -104,6 +106,11 @@ def _checks(device: torch.device, asked: str) -> Iterator[tuple[str, Callable[[]
     yield "tiles", partial(_tiles, device)
     yield "8 bit", partial(_depth, device, "yuv420p")
     yield "10 bit", partial(_depth, device, "yuv420p10le")
+    yield "opacity", partial(_depth, device, "yuva420p")
+    yield "frames around", partial(_around, device)
+    yield "trials and blends", partial(_blends, device)
+    yield "forecast", partial(_forecast, device)
+    yield "training step", partial(_training, device)
     yield from _parities(device, registry.DEFAULT)
     yield "memory", partial(_memory, device)
     yield "speed", partial(_speed, device)
@@ -196,6 +203,76 @@ def _depth(device: torch.device, pix_fmt: str) -> str:
     frames = _clip(2, *_SMALL, pix_fmt=pix_fmt)
     here = _rendered(_renderer(device), frames)
     return _near(_apart(here, _rendered(_renderer(torch.device("cpu"), "fp32"), frames)))
+
+
+def _around(device: torch.device) -> str:
+    frames = _clip(4, *_SMALL)
+    return _near(_apart(*_on_both(device, frames)))
+
+
+def _blends(device: torch.device) -> str:
+    """Noise over a picture that stands still: motion fails, and blends take its place."""
+    numbers = torch.Generator().manual_seed(1)
+    still = _pictures(1, *_SMALL)[0]
+    noisy = [still + 0.03 * torch.randn(still.shape, generator=numbers) for _ in range(4)]
+    frames = _framed(noisy, "yuv420p")
+    here, there = _on_both(device, frames, fallback=True)
+    plain, _ = _on_both(device, frames)
+    if _apart(here, plain) >= 60:
+        raise _FailedError("no blend has taken the place of motion that fails")
+    return _near(_apart(here, there))
+
+
+def _on_both(
+    device: torch.device, frames: Sequence[Frame], **options: Any
+) -> tuple[list[Frame], list[Frame]]:
+    """The frames between the two in the middle of four, made here and by the CPU in float32."""
+    before, left, right, after = frames
+    one = Fraction(1)
+    made = []
+    for on, precision in ((device, "auto"), (torch.device("cpu"), "fp32")):
+        pictures = Pictures()
+        plans = [
+            pictures.plan(
+                left, right, t, left.time + t, one / 4, before=(before, one), after=(after, one)
+            )
+            for t in (one / 4, one / 2, 3 * one / 4)
+        ]
+        made.append(list(_renderer(on, precision, batch=2, **options).render(plans, pictures)))
+    here, there = made
+    return here, there
+
+
+def _forecast(device: torch.device) -> str:
+    spec = registry.spec(DEFAULT_PREDICTOR, "predict")
+    context = torch.stack(_pictures(spec.context, *_SMALL), 1)
+
+    def forecast(on: torch.device) -> Tensor:
+        model = registry.load_predictor(DEFAULT_PREDICTOR, on)
+        return torch.cat([made.cpu() for made in model.forecast(context.to(on), 3)])
+
+    return _near(_decibel(forecast(device), forecast(torch.device("cpu"))))
+
+
+def _training(device: torch.device) -> str:
+    here, there = (_losses(on) for on in (device, torch.device("cpu")))
+    told = "the loss goes " + " and ".join(f"from {a:.5f} to {b:.5f}" for a, b in (here, there))
+    if not all(math.isclose(*pair, rel_tol=_LIKE) for pair in zip(here, there, strict=True)):
+        raise _FailedError(f"{told} on the CPU")
+    return told.partition(" and ")[0]
+
+
+def _losses(device: torch.device) -> tuple[float, float]:
+    """Before a training step and after it."""
+    model = registry.build_model(_FAST, task="interpolate").to(device).train()
+    x0, truth, x1 = (picture.to(device) for picture in _pictures(3, *_SMALL))
+    half = torch.full((1, 1, 1, 1), 0.5, device=device)
+    loss = (model(x0, x1, half) - truth).square().mean().sqrt()
+    loss.backward()
+    torch.optim.SGD(model.parameters(), 1e-4).step()
+    with torch.no_grad():
+        after = (model(x0, x1, half) - truth).square().mean().sqrt()
+    return float(loss.detach()), float(after)
 
 
 class _Greedy(Interpolator):
@@ -351,17 +428,21 @@ def _pictures(count: int, width: int, height: int) -> list[Tensor]:
 
 
 def _clip(count: int, width: int, height: int, pix_fmt: str = "yuv420p") -> list[Frame]:
+    return _framed(_pictures(count, width, height), pix_fmt)
+
+
+def _framed(pictures: Sequence[Tensor], pix_fmt: str) -> list[Frame]:
     form, tags = layout(pix_fmt), ColorTags(1, 1, 1, 1)
+    height, width = pictures[0].shape[2:]
     space = color_space(tags, form, width, height)
-    return [
-        Frame(
-            make_picture(from_rgb(picture[0], form, space), pix_fmt, width, height),
-            Fraction(number),
-            Fraction(1),
-            tags,
-        )
-        for number, picture in enumerate(_pictures(count, width, height))
-    ]
+    frames = []
+    for number, picture in enumerate(pictures):
+        planes = list(from_rgb(picture[0], form, space))
+        if form.alpha:
+            planes.append(alpha_from_float(picture[0, :1], form))
+        made = make_picture(planes, pix_fmt, width, height)
+        frames.append(Frame(made, Fraction(number), Fraction(1), tags))
+    return frames
 
 
 def _apart(found: Sequence[Frame], expected: Sequence[Frame]) -> float:

@@ -48,7 +48,9 @@ class ModelSpec:
     ``context``: source frames a model looks at. ``multiple``: picture sides are padded to a
     multiple of it (at scale 1). ``weights``: the manifest entry, or None for a method without.
     ``bytes_per_pixel``: peak working memory for each padded pixel of one batch item at float32
-    and scale 1, inputs and output included (measured on a CPU). ``overlap``: pixels that
+    and scale 1, inputs and output included (measured on a CPU). ``gpu_bytes_per_pixel``: the same
+    in any precision on other devices, which work on whole pictures, where that is more (measured
+    on a simulated GPU, without cuDNN's own memory). ``overlap``: pixels that
     neighbouring tiles must share for their seam not to be seen, at scale 1. ``half_precision``:
     16-bit weights and activations keep the picture (measured: within 0.05 dB of float32's
     score). ``fallback``: whether blends may take the place of its pictures where its motion fails,
@@ -82,6 +84,7 @@ class ModelSpec:
     bytes_per_pixel: int
     overlap: int
     half_precision: bool
+    gpu_bytes_per_pixel: int = 0
     hidden: bool = False
     fallback: bool = False
     carries_alpha: bool = False

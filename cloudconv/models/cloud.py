@@ -51,6 +51,7 @@ CLOUD_FAST = replace(
     weights="cloud-fast",
     parameters=5_089_528,
     bytes_per_pixel=170,
+    gpu_bytes_per_pixel=270,
 )
 
 CLOUD_TURBO = replace(
@@ -63,5 +64,6 @@ CLOUD_TURBO = replace(
     weights="cloud-turbo",
     parameters=4_965_752,
     bytes_per_pixel=160,
+    gpu_bytes_per_pixel=0,
     multiple=64,
 )

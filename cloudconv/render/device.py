@@ -19,6 +19,9 @@ from cloudconv.models.base import ModelSpec
 from cloudconv.models.ops import warp
 from cloudconv.settings.groups import MOST_THREADS
 
+_FAST_FP16 = (7, 0)
+"""From this compute capability on; GPUs before it, but for few, take longer in fp16."""
+
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -57,12 +60,14 @@ def use_device(device: torch.device) -> None:
     """To be called in every thread that works on a device: it becomes that thread's current one.
 
     PyTorch's own work finds its device by its tensors, but page-locked memory and marks in a queue
-    belong to the current one. float32 is float32: not 10 bits of it, as NVIDIA's TF32 has.
+    belong to the current one. float32 is float32: not 10 bits of it, as NVIDIA's TF32 has. And
+    convolutions add up in one order, so that the same GPU makes the same frames again.
     """
     if device.type == "cpu":
         return
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
     if device.index is not None:
         torch.accelerator.set_device_index(device.index)
 
@@ -98,7 +103,9 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
         if not spec.half_precision:
             return torch.float32
         if device.type == "cuda":
-            return torch.float16 if probe(device, torch.float16) is None else torch.float32
+            fast = torch.cuda.get_device_capability(device) >= _FAST_FP16
+            sound = fast and probe(device, torch.float16) is None
+            return torch.float16 if sound else torch.float32
         if device.type == "cpu" and has_fast_bf16():
             return torch.bfloat16
         # MPS has 16-bit types, but nobody has measured the picture there yet.

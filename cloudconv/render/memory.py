@@ -126,14 +126,12 @@ def plan_memory(
         )
     if free_bytes is None:
         free_bytes = free_memory(device)
-    usable = (
-        None
-        if free_bytes is None
-        else int(free_bytes * _USABLE.get(device.type, _USABLE_OF_ITS_OWN)) // share
-    )
+    usable = None if free_bytes is None else int(free_bytes * _usable(device)) // share
     per_pixel = model.spec.bytes_per_pixel * max(1.0, scale) ** 2
     if dtype != torch.float32:
         per_pixel *= _HALF_SHARE
+    if device.type != "cpu":
+        per_pixel = max(per_pixel, model.spec.gpu_bytes_per_pixel * max(1.0, scale) ** 2)
     rows, columns = round_up(height, multiple), round_up(width, multiple)
 
     def need(side: int, items: int = 1) -> int:
@@ -203,6 +201,13 @@ def empty_cache(device: torch.device) -> None:
 def gibibytes(count: int) -> str:
     """For messages: ``12.3 GiB``."""
     return f"{count / 2**30:.1f} GiB"
+
+
+def _usable(device: torch.device) -> float:
+    """The share of the free memory that a plan counts on."""
+    if device.type == "cuda" and torch.cuda.get_device_properties(device).is_integrated:
+        return _USABLE["cpu"]  # the host's memory
+    return _USABLE.get(device.type, _USABLE_OF_ITS_OWN)
 
 
 def _useful_batch(pixels: int, device: torch.device) -> int:

@@ -34,6 +34,7 @@ _KIND = b"cloudconv checkpoint 1\n"
 _WARM_UP = 50  # steps over which the learning rate rises
 _LAST_RATE = 0.02  # share of the learning rate that is left at the end
 _REPORT_EVERY = 20  # steps
+_MOST_OVERFLOWS = 50  # one after the other: the scale of fp16 halves with each
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,7 @@ class Trainer:
     shown: AveragedModel = field(init=False)
     _optimiser: torch.optim.Optimizer = field(init=False)
     _scaler: torch.amp.GradScaler = field(init=False)
+    _overflows: int = field(init=False, default=0)
     _losses: list[tuple[float, float]] = field(init=False, default_factory=list)
     _latest: tuple[float | None, float | None] = field(init=False, default=(None, None))
     _start: list[Tensor] = field(init=False)
@@ -284,7 +286,9 @@ class Trainer:
         with self._autocast():
             made = self.goal.make(frames, places, self.rules.noise)
         total = self._total(made)
-        if not math.isfinite(float(total.detach())):
+        overflows = not math.isfinite(float(total.detach()))
+        self._overflows = self._overflows + 1 if overflows else 0
+        if overflows and not (self._scaler.is_enabled() and self._overflows <= _MOST_OVERFLOWS):
             raise ModelError(
                 f"The loss is no longer a number at step {self.step}: lower the learning rate, or "
                 "use fp32. The best weights so far are kept."
@@ -294,7 +298,9 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.model.parameters(), self.rules.clip_gradient)
         self._scaler.step(self._optimiser)
         self._scaler.update()
-        if self.adversary is not None:
+        if overflows:
+            self._losses.pop()  # the scaler has skipped the step
+        elif self.adversary is not None:
             for pictures in made:
                 self.adversary.learn(pictures.context, pictures.picture.float(), pictures.truth)
         self.shown.update_parameters(self.model)

@@ -139,7 +139,9 @@ def run(
     with ExitStack() as stack:
         with writing(output):
             stack.enter_context(files.Claim(output))
-        stack.enter_context(torch.random.fork_rng())
+        # Of no GPU that is not asked for: PyTorch would start all of them.
+        gpus = [] if settings.device in ("cpu", "mps") else range(torch.cuda.device_count())
+        stack.enter_context(torch.random.fork_rng(list(gpus)))
         try:
             yield Finished((yield from _run(settings, output, known, stop or threading.Event())))
         except KeyboardInterrupt as error:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import cloudconv
+from cloudconv.media.frame import Frame
+from cloudconv.media.pictures import Pictures
+from cloudconv.models import registry
+from cloudconv.render.renderer import Renderer
 from tests.gpu.conftest import Gpu
 from tests.gpu.simulation import Record
 from tests.helpers.factory import picture, read_planes, write_clip
@@ -199,6 +205,33 @@ def test_a_lack_of_memory_makes_the_work_smaller(
     assert decibels(output, expected(clip, **options)) >= NEAREST["fp32"]
     assert [warned.code for warned in made.warnings][:1] in (["out-of-memory"], ["batch-reduced"])
     assert not record.faults
+
+
+@pytest.mark.parametrize("model", OURS)
+def test_no_more_memory_is_used_than_planned(gpu: Gpu, model: str) -> None:
+    size, one = (256, 192), Fraction(1)
+    frames = [Frame(picture(k, *size, noise=6.0), Fraction(k), Fraction(1)) for k in range(7)]
+    with gpu(limit=2**40) as record:
+        if record is None:
+            pytest.skip("a real GPU has memory of its own beside that")
+        device, half = torch.device("cuda"), torch.float16
+        network = registry.load(model, device, half)
+        weights = record.peak
+        work = Renderer(network, device=device, dtype=half, batch=2, fallback=True)
+        pictures = Pictures()
+        plans = [
+            pictures.plan(
+                *frames[k : k + 2],
+                one / 2,
+                frames[k].time,
+                one / 2,
+                before=(frames[k - 1], one),
+                after=(frames[k + 2], one),
+            )
+            for k in range(1, 5)
+        ]
+        assert len(list(work.render(plans, pictures))) == 4
+        assert record.peak - weights <= work.plan(*size).memory_bytes
 
 
 def test_sixteen_bits_that_fail_give_way_to_float32(

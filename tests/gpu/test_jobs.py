@@ -109,9 +109,11 @@ def test_compare(gpu: Gpu, clip: Path) -> None:
     assert record is None or not record.faults
 
 
-def test_train(gpu: Gpu, clip: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_train(gpu: Gpu, clip: Path, tmp_path: Path, precision: str) -> None:
     output = tmp_path / "a.safetensors"
     given = {"model": "tiny", "steps": 2, "crop": 32, "batch": 2, "output": output}
+    given["precision"] = precision
     with gpu() as record:
         result = cloudconv.train(clips=(str(clip),), device="cuda", **given)
     assert output.exists()

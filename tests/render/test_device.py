@@ -137,8 +137,13 @@ def test_auto_precision_is_16_bit_only_where_hardware_and_model_allow(
     safe, unsafe = replace(RIFE, half_precision=True), replace(RIFE, half_precision=False)
     monkeypatch.setattr(device_module, "has_fast_bf16", lambda: True)
     monkeypatch.setattr(device_module, "probe", lambda device, dtype: None)
+    capability = [(7, 5)]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability[0])
     assert choose_precision("auto", CPU, safe) == torch.bfloat16
     assert choose_precision("auto", CUDA, safe) == torch.float16
+    capability[0] = 6, 1  # fp16 takes longer there
+    assert choose_precision("auto", CUDA, safe) == torch.float32
+    capability[0] = 7, 5
     assert choose_precision("auto", CPU, unsafe) == torch.float32
     assert choose_precision("auto", CUDA, unsafe) == torch.float32
     monkeypatch.setattr(device_module, "has_fast_bf16", lambda: False)

@@ -27,6 +27,9 @@ from cloudconv.settings import EncodeSettings
 # SVT-AV1 reads this when it starts; without it, it talks on standard error.
 os.environ.setdefault("SVT_LOG", "1")
 
+NVENC = "nvenc"
+"""The encoder of NVIDIA GPUs, whichever codec suits container and depth."""
+
 # FFmpeg's numbers of the transfers of HDR.
 _HDR = {16: "PQ", 18: "HLG"}
 # The encoders of codecs that video is edited in.
@@ -114,6 +117,8 @@ def choose(
         wanted, exact = _working(settings.pix_fmt), True
     if not container.is_video:
         names = _fixed_encoder(container, settings)
+    elif settings.encoder == NVENC:
+        names = _nvenc(container, layout(wanted), hevc=hevc)
     elif settings.encoder is not None:
         names = (_checked_name(settings.encoder, container),)
     else:
@@ -183,6 +188,24 @@ def _in_order(container: Container, source: PixelLayout, *, hevc: bool) -> tuple
         # Few players show these from any lossy codec, so the archive codec comes first.
         names = ("ffv1", *(name for name in names if name != "ffv1"))
     return names
+
+
+def _nvenc(container: Container, source: PixelLayout, *, hevc: bool) -> tuple[str, ...]:
+    """Return the NVIDIA GPU's encoders that the container holds, the most suitable one first.
+
+    H.264 has 8 bits there, so that HEVC is for more, as it is for HDR.
+    """
+    names = ["h264_nvenc", "hevc_nvenc", "av1_nvenc"]
+    if hevc or source.depth > 8:
+        names = [*names[1:], names[0]]
+    held = [n for n in _present(tuple(names)) if n in _held_by(container.muxer)]
+    held = [name for name in held if name not in container.refuses]
+    if not held:
+        raise EncoderUsageError(
+            f"No encoder of NVIDIA GPUs can be used here in {container.name}: use another "
+            "container (.mp4 and .mkv hold all), or another encoder."
+        )
+    return tuple(held)
 
 
 def _fixed_encoder(container: Container, settings: EncodeSettings) -> tuple[str, ...]:

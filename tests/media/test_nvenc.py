@@ -1,0 +1,50 @@
+"""``--encoder nvenc``: the codec that suits container and depth. No GPU encodes here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import pytest
+
+from cloudconv.errors import EncoderUsageError
+from cloudconv.media.write.containers import container_of
+from cloudconv.media.write.encoders import choose
+from cloudconv.settings import EncodeSettings
+
+pytestmark = pytest.mark.skipif(
+    not {"h264_nvenc", "hevc_nvenc", "av1_nvenc"} <= av.codec.codecs_available,
+    reason="this FFmpeg is built without NVENC",
+)
+
+
+@pytest.mark.parametrize(
+    ("output", "pix_fmt", "encoder"),
+    [
+        ("a.mp4", "yuv420p", "h264_nvenc"),
+        ("a.mkv", "yuv444p", "h264_nvenc"),
+        ("a.mp4", "yuv420p10le", "hevc_nvenc"),
+        ("a.mkv", "yuv420p10le", "hevc_nvenc"),
+        ("a.webm", "yuv420p", "av1_nvenc"),
+    ],
+)
+def test_the_codec_follows_container_and_depth(output: str, pix_fmt: str, encoder: str) -> None:
+    settings = EncodeSettings(encoder="nvenc", crf=21)
+    chosen = choose(container_of(Path(output)), pix_fmt, 640, 360, settings)
+    assert (chosen.encoder, chosen.working) == (encoder, pix_fmt)
+    assert (chosen.options["rc"], chosen.options["cq"]) == ("vbr", "21")
+    assert chosen.codec_tag == (
+        "hvc1" if (encoder, output[-4:]) == ("hevc_nvenc", ".mp4") else None
+    )
+
+
+def test_hdr_goes_to_hevc() -> None:
+    settings = EncodeSettings(encoder="nvenc")
+    chosen = choose(container_of(Path("a.mkv")), "yuv420p", 640, 360, settings, hevc=True)
+    assert chosen.encoder == "hevc_nvenc"
+
+
+def test_a_container_that_holds_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("av.codec.codecs_available", frozenset())
+    with pytest.raises(EncoderUsageError, match="another container"):
+        choose(container_of(Path("a.mp4")), "yuv420p", 640, 360, EncodeSettings(encoder="nvenc"))
