@@ -1,6 +1,6 @@
 """Pack crops of clips, and motion made up with exact truth, into one file to train on.
 
-    python weights/pack_footage.py CLIPS OUTPUT [--recipe weights/recipes/interpolator.toml]
+    python weights/pack_footage.py CLIPS OUTPUT [--recipe weights/recipes/footage/interpolator.toml]
         [--held-back] [--mib 35] [--lossless]
 
 CLIPS holds the folders that the recipe names. A sample has six pictures: the one before the pair,
@@ -60,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clips", type=Path)
     parser.add_argument("output", type=Path)
-    recipe = Path(__file__).parent / "recipes" / "interpolator.toml"
+    recipe = Path(__file__).parent / "recipes" / "footage" / "interpolator.toml"
     parser.add_argument("--recipe", type=Path, default=recipe)
     parser.add_argument("--held-back", action="store_true")
     parser.add_argument("--mib", type=float, default=35)

@@ -1,7 +1,7 @@
 """Train an interpolator's last blocks and the network that adds detail behind them.
 
     python weights/train_interpolator.py FOLDER PACK... --held HELD
-        [--recipe weights/recipes/interpolator.toml] [--device cuda]
+        [--recipe weights/recipes/footage/interpolator.toml] [--device cuda]
 
 PACK and HELD are files of ``pack_footage.py``. FOLDER keeps the checkpoint, from which the same
 command continues exactly where the run stopped, the log, its plot, and the trained weights. The
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("packs", type=Path, nargs="+")
     parser.add_argument("--held", type=Path, required=True)
-    recipe = Path(__file__).parent / "recipes" / "interpolator.toml"
+    recipe = Path(__file__).parent / "recipes" / "footage" / "interpolator.toml"
     parser.add_argument("--recipe", type=Path, default=recipe)
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()

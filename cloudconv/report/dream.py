@@ -30,6 +30,9 @@ _MEANINGS = {
     "repeat": "distance to the most alike picture 30 or more frames before, of 255",
     "strangeness": "double exposures and smears in the worst place; 1 is the most that lives",
     "light": "distance of the field of colours to that of the nearest source frame, of 255",
+    "novelty": "likeness to frames 60 or more away, without the mean picture; 1 is the same",
+    "silhouette": "percent of the picture where a dark shape stands that no source frame has there",
+    "border": "the straightest border in the sky; 1 is the limit",
 }
 
 

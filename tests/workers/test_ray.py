@@ -143,12 +143,14 @@ def test_a_machine_without_a_file_gets_it(tmp_path: Path) -> None:
 
 def test_a_task_goes_by_the_files_of_its_machine(task: SegmentTask, tmp_path: Path) -> None:
     weights = Path("w.safetensors")
-    task = replace(task, plan=replace(task.plan, model=str(weights)))
+    task = replace(task[0], model=str(weights)), task[1]
     work = SegmentWork()
     assert work.files(task) == (tmp_path / "a.mkv", weights)
-    moved = work.moved(task, {tmp_path / "a.mkv": Path("/there/a.mkv"), weights: Path("/there/w")})
-    assert (moved.plan.info.path, moved.plan.model) == (Path("/there/a.mkv"), "/there/w")
-    assert moved.segment == task.segment
+    plan, segment = work.moved(
+        task, {tmp_path / "a.mkv": Path("/there/a.mkv"), weights: Path("/there/w")}
+    )
+    assert (plan.info.path, plan.model) == (Path("/there/a.mkv"), "/there/w")
+    assert segment == task[1]
 
 
 def test_pictures_cannot_be_sent(tmp_path: Path) -> None:
@@ -223,16 +225,16 @@ def test_auto_goes_by_what_the_cluster_has(
     config, chosen, told = settle(parse_workers("ray", "auto"), "auto")
     assert (chosen, config.cores) == (torch.device(device), cores)
     assert len(told) == len(said)
-    assert all(sentence.endswith(end) for sentence, end in zip(told, said, strict=True))
+    assert all(str(warned).endswith(end) for warned, end in zip(told, said, strict=True))
     assert not cluster.joined
 
 
 @pytest.mark.parametrize(
     ("resources", "needs", "said"),
     [
-        ({"CPU": 8}, (4, 1), "no machine of the cluster has one: use --device cpu"),
-        ({"CPU": 2, "GPU": 1}, (4, 1), "4 cores and a GPU: ask for fewer cores with --threads"),
-        ({"CPU": 2}, (4, 0), "has 4 cores: ask for fewer with --threads"),
+        ({"CPU": 8}, (4, 1), "no machine of the cluster has one: use `device='cpu'`"),
+        ({"CPU": 2, "GPU": 1}, (4, 1), "4 cores and a GPU: ask for fewer cores with `threads`"),
+        ({"CPU": 2}, (4, 0), "has 4 cores: ask for fewer with `threads`"),
     ],
 )
 def test_what_no_machine_of_the_cluster_has_is_said_at_once(
