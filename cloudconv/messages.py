@@ -243,7 +243,13 @@ _WARNINGS: dict[str, Callable[..., str]] = {
         "and made again."
     ),
     # Warnings of interp
-    "rate-kept": lambda rate: f"The source has {rate} fps already: nothing is to do.",
+    "rate-kept": lambda rate: (
+        f"The source has {rate} fps already: its frames are only encoded again, and new ones only "
+        "fill gaps."
+    ),
+    "subfolders-ignored": lambda folder, names: (
+        f"Folders inside {folder} are ignored: {', '.join(names)}."
+    ),
     "few-frames-kept": lambda rate, one_of, whole: (
         f"At {rate} fps only one of {one_of} source frames is kept, new ones take the place of the "
         f"others; {whole} fps keeps them all."

@@ -40,6 +40,8 @@ def interp_all(
     from cloudconv.jobs.interp import batch
 
     every = batch.each_input(settings)
+    for warned in batch.subfolders_ignored(settings):
+        console.warning(warned)
     if dry_run:
         _tell_plans(console, [str(each.input) for each in every], batch.estimate_all(every))
         return

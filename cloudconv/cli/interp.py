@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -44,6 +45,8 @@ def interp(console: Console, inputs: Inputs, dry_run: outputs.DryRun = False, **
         raise typer.BadParameter("more than one input needs --out-dir")
     out = inputs[1] if len(inputs) == 2 else None
     outputs.target(console, out, given, dry_run=dry_run)
+    if out is not None and given.get("overwrite") and Path(out).is_file():
+        console.info(f"{out} is taken as the output and replaced; with --out-dir both are inputs")
     settings = InterpSettings(inputs[0], **given)
 
     # Here and not above: torch and FFmpeg take seconds to load, which --help shouldn't pay.

@@ -96,6 +96,26 @@ def test_without_json_stdout_stays_empty_and_stderr_ends_with_a_summary(clip: Pa
     assert clip.with_name("a_x2.mp4").exists()
 
 
+def test_an_output_by_position_that_is_replaced_is_named_before(clip: Path) -> None:
+    other = clip.with_name("b.mp4")
+    other.write_bytes(clip.read_bytes())
+    said = run(clip, other, "--factor", 2, "-y", *TINY).stderr
+    assert said.startswith(
+        f"{other} is taken as the output and replaced; with --out-dir both are inputs\n"
+    )
+    assert len(read_times(other)) == 10
+
+
+@pytest.mark.parametrize("more", [["-o", "o.mkv"], ["--out-dir", "out"]])
+@pytest.mark.parametrize("address", ["https://example.org/a.mp4", "rtsp://[::1]:1/x", "file:///a"])
+def test_an_address_is_refused(address: str, more: list[str], tmp_path: Path) -> None:
+    more = [more[0], str(tmp_path / more[1])]
+    done = run(address, "--factor", 2, *more, *TINY)
+    assert done.exit_code == 1
+    name = address.replace("///", "//")
+    assert f"{name} is an address, and only files on this machine are read" in done.stderr
+
+
 def test_quiet_leaves_only_warnings(clip: Path) -> None:
     result = run(clip, "--factor", 2, "-q", *TINY)
     assert (result.exit_code, result.stdout) == (0, "")
@@ -504,7 +524,8 @@ def test_a_rate_that_keeps_hardly_any_frame_is_said(tmp_path: Path) -> None:
     kept = run(clip, "--fps", "59.94", "--dry-run", *TINY)
     assert kept.stderr == ""
     assert "59.94 fps" in kept.stdout
-    assert "nothing is to do" in run(clip, "--fps", "29.97", "--dry-run", *TINY).stderr
+    said = run(clip, "--fps", "29.97", "--dry-run", *TINY).stderr
+    assert "29.97 fps already: its frames are only encoded again" in said
 
 
 @pytest.mark.parametrize(

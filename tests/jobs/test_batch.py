@@ -367,6 +367,24 @@ def test_a_pattern_of_videos_is_no_sequence_of_pictures(clips: list[Path]) -> No
     assert not out.exists()
 
 
+def test_folders_inside_a_folder_are_named(clips: list[Path]) -> None:
+    home = clips[0].parent
+    clips[1].unlink()
+    for name in ("more", "empty", ".hidden", "made"):
+        (home / name).mkdir()
+    for name in ("more", ".hidden"):
+        write_clip(home / name / "d.mkv", 3)
+    for _ in range(2):
+        done = run(home, "--factor", 2, "--out-dir", home / "made", *TINY)
+        assert done.exit_code == 0, done.stderr
+        assert f"warning: Folders inside {home} are ignored: more.\n" in done.stderr
+    (home / "p" / "q").mkdir(parents=True)
+    for name in ("1.png", "2.png", "q/3.png"):
+        Image.new("RGB", (32, 24)).save(home / "p" / name)
+    done = run(home / "p", home / "o.mkv", "--factor", 2, *TINY)
+    assert f"warning: Folders inside {home / 'p'} are ignored: q.\n" in done.stderr
+
+
 def test_stills_in_gif_are_a_sequence(tmp_path: Path) -> None:
     for number in range(3):
         Image.new("RGB", (32, 24), (80 * number,) * 3).save(tmp_path / f"radar{number}.gif")

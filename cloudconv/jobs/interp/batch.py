@@ -16,7 +16,7 @@ from cloudconv.jobs.interp.plan import decide
 from cloudconv.jobs.interp.run import estimate, interpolate
 from cloudconv.jobs.interp.settings import InterpPlan, InterpResult, InterpSettings
 from cloudconv.jobs.output import stem_of
-from cloudconv.media.input.images import videos_of
+from cloudconv.media.input.images import subfolders_of, videos_of
 from cloudconv.media.write.target import writing
 from cloudconv.models import registry
 from cloudconv.render.device import set_threads
@@ -50,6 +50,18 @@ def each_input(settings: InterpManySettings) -> list[InterpSettings]:
                 "of them, or give them folders of their own."
             )
     return replace(settings, inputs=inputs).each()
+
+
+def subfolders_ignored(settings: InterpManySettings) -> list[Warned]:
+    """Return a warning for each input that is a folder with folders of videos or pictures in it."""
+    made = Path(settings.out_dir).resolve()
+    warnings = []
+    for folder in map(Path, settings.inputs):
+        inside = subfolders_of(folder) if folder.is_dir() else []
+        names = [each.name for each in inside if each.resolve() != made]
+        if names and videos_of(folder):  # pictures say so themselves
+            warnings.append(Warned("subfolders-ignored", {"folder": str(folder), "names": names}))
+    return warnings
 
 
 @dataclass(frozen=True, slots=True)

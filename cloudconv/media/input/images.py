@@ -6,6 +6,7 @@ import glob
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -127,6 +128,17 @@ def videos_in(folder: Path) -> list[Path]:
 def pictures_in(folder: Path) -> list[Path]:
     """The folder's pictures, in no order."""
     return [f for f in folder.iterdir() if _is_picture(f) and f.is_file()]
+
+
+def subfolders_of(folder: Path) -> list[Path]:
+    """Return the folders inside that hold videos or pictures, by name; hidden ones do not count."""
+    found = []
+    for inside in sorted(folder.iterdir()):
+        if inside.is_dir() and not inside.name.startswith("."):
+            with suppress(OSError):  # it may not be read
+                if any(_is_picture(file) or _is_video(file) for file in inside.iterdir()):
+                    found.append(inside)
+    return found
 
 
 def videos_of(path: Path) -> list[Path]:

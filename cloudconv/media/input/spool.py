@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import io
 import os
+import re
 import shutil
 import stat
 import sys
@@ -25,6 +26,7 @@ _PIECE = 1 << 20
 _PAUSE = 0.02  # seconds
 PATIENCE = 10.0
 """Seconds within which somebody must write into a named pipe."""
+_ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/+")  # a drive has one letter
 _MATROSKA = b"\x1a\x45\xdf\xa3"
 
 
@@ -110,9 +112,16 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
 
     The copy is made once and lives until `discard` or the end of the process. With ``live``
     Matroska from standard input is not waited for: then the copy grows, and is read by what
-    `reader_of` returns. Raises InputError if nothing comes in, or there is no room for the copy.
+    `reader_of` returns. Raises InputError for an address on a network, if nothing comes in, or if
+    there is no room for the copy.
     """
     path = Path(path)
+    # A path has a single slash where an address has two.
+    if (address := _ADDRESS.match(str(path))) is not None and not path.exists():
+        raise InputError(
+            f"{address[1]}://{str(path)[address.end() :]} is an address, and only files on this "
+            "machine are read: download it first."
+        )
     name = str(path)
     if name in _copies:
         return _copies[name]

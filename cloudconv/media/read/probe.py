@@ -429,8 +429,14 @@ def _probe_pictures(path: Path, pictures: images.Pictures) -> MediaInfo:
         ),
         streams=(),
         metadata={},
-        warnings=(*_of_light(first), *_of_gaps(pictures)),
+        warnings=(*_of_light(first), *_of_gaps(pictures), *_of_subfolders(path)),
     )
+
+
+def _of_subfolders(path: Path) -> Iterator[Warned]:
+    if path.is_dir() and (found := images.subfolders_of(path)):
+        names = [folder.name for folder in found]
+        yield Warned("subfolders-ignored", {"folder": str(path), "names": names})
 
 
 def _of_gaps(pictures: images.Pictures) -> Iterator[Warned]:
