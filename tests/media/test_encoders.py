@@ -6,7 +6,9 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
+import cloudconv
 from cloudconv.errors import EncoderError
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
@@ -205,6 +207,19 @@ def test_a_crf_looks_the_same_from_every_encoder(tmp_path, name, crf):
         frames = list(source.frames())
     # On one small noisy clip they scatter by some decibels; raw values would be up to 8 apart.
     assert abs(10 * np.log10(error(name) / error("libx264"))) < 4
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 8), (2, 8), (3, 3), (8, 23), (16, 1)])
+def test_ffv1_takes_the_smallest_pictures_bit_for_bit(tmp_path, size):
+    (tmp_path / "in").mkdir()
+    samples = np.random.default_rng(0).integers(0, 256, (3, size[1], size[0], 3), np.uint8)
+    for number, picture in enumerate(samples):
+        Image.fromarray(picture).save(tmp_path / "in" / f"{number}.png")
+    made = tmp_path / "out.mkv"
+    cloudconv.interpolate(tmp_path / "in", made, factor=2, model="blend", encoder="ffv1")
+    with av.open(str(made)) as video:
+        shown = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    assert np.array_equal(shown[::2], samples)
 
 
 def test_an_encoders_own_crf_is_an_option():

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
+from types import MappingProxyType
 
 import av
 
@@ -52,7 +53,8 @@ class KnownEncoder:
     and its largest value, ``looks_like`` which of its values look like those of :data:`_SCALE`
     (None: the same), ``refused`` the pixel formats that it lists and then does not take,
     ``corrupts`` the widths at which it writes beyond its memory. ``smallest`` is its least width
-    and height, ``narrowest`` its least width.
+    and height, ``narrowest`` its least width. ``small`` is a side, and the ``options`` for pictures
+    with a shorter one.
     """
 
     quality: Mapping[str, str] = field(default_factory=dict)
@@ -66,6 +68,7 @@ class KnownEncoder:
     smallest: int = 1
     narrowest: int = 1
     corrupts: range = range(0)
+    small: tuple[int, Mapping[str, str]] = (0, MappingProxyType({}))
 
 
 DEFAULT_CRF = 17.0
@@ -121,7 +124,10 @@ _KNOWN: dict[str, KnownEncoder] = {
         looks_like=_VP9,
         refused=("yuva422p", "yuva444p", "gbrap"),
     ),
-    "ffv1": KnownEncoder(options={"level": "3", "slicecrc": "1", "g": "1"}),
+    # Its third version cuts pictures into slices, for which small ones have too few samples.
+    "ffv1": KnownEncoder(
+        options={"level": "3", "slicecrc": "1", "g": "1"}, small=(16, {"level": "1", "g": "1"})
+    ),
     "prores_ks": KnownEncoder(whole_chroma=True),
     "dnxhd": KnownEncoder(whole_chroma=True, smallest=120, narrowest=256),
     "cfhd": KnownEncoder(whole_chroma=True, smallest=32),
@@ -148,8 +154,10 @@ def known_encoder(name: str) -> KnownEncoder:
     return _KNOWN.get(name, KnownEncoder())
 
 
-def options_for(name: str, working: str, settings: EncodeSettings) -> dict[str, str]:
-    """The options of an encoder that is given pictures of the ``working`` format.
+def options_for(
+    name: str, working: str, size: tuple[int, int], settings: EncodeSettings
+) -> dict[str, str]:
+    """Return the options of an encoder for pictures of the ``working`` format and this size.
 
     Raises:
         EncoderUsageError: it does not take what was asked for.
@@ -157,7 +165,8 @@ def options_for(name: str, working: str, settings: EncodeSettings) -> dict[str, 
     known = known_encoder(name)
     asked = dict(settings.options)
     _check_options(name, asked)
-    options = dict(known.options)
+    side, of_small = known.small
+    options = dict(of_small if min(size) < side else known.options)
     if name == "prores_ks":
         options["profile"] = "4" if working.startswith("yuv444") or layout(working).alpha else "3"
     if name == "dnxhd" and "profile" not in asked:

@@ -152,7 +152,7 @@ def choose(
         encoder=name,
         pix_fmt=picked,
         working=working,
-        options=options_for(name, working, settings),
+        options=options_for(name, working, (width, height), settings),
         codec_tag=container.hevc_tag if _is_hevc(name) else None,
         warnings=tuple(warnings),
     )
