@@ -21,8 +21,10 @@ from cloudconv.models.base import ModelSpec
 
 HERE = Path(__file__).resolve().parent
 DATA = (
-    "113 short web clips and five picture sequences (not redistributed), and the first 65 % of a "
-    "cloud timelapse; see the recipe for what this model saw"
+    "clips/train: 113 clips and five picture sequences from public repositories, not "
+    "redistributed; licences of the repositories: none stated 63, MIT 19, CC BY-NC 9, BSD 8, "
+    "CC BY 4.0 7, Apache-2.0 4, GPL 3, DAVIS (non-commercial research) 3, other 2; "
+    "clips/clouds.mp4, its first 65 %: none stated; see the recipe for what this model saw"
 )
 
 FROM_RIFE = (
