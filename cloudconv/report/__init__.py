@@ -1,4 +1,4 @@
-"""What ``compare`` and ``dream`` found, each as one HTML page that opens from disk."""
+"""Write the results of ``compare`` and ``dream`` as one HTML page each, which opens from disk."""
 
 from .columns import COLUMNS, Column
 from .compare import render_report

@@ -1,4 +1,4 @@
-"""Line charts as inline SVG that stretches to its box, with the labels around it as text."""
+"""Draw line charts as inline SVG that stretches to its box, with text labels around it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 PERFECT = 100.0
 _SIDE = 1000
-"""Units of the drawing on each side; the box gives it its real shape."""
+"""Units on each side of the drawing; the box on the page sets the real proportions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One method: ``color`` is the number of its colour, the model's is 0."""
+    """The scores of one method; ``color`` is the number of its colour, 0 for the model."""
 
     name: str
     values: Sequence[float | None]
@@ -23,10 +23,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Lines over ``x``.
+    """A chart of lines over ``x``.
 
-    ``labels`` name each x for the read-out; ``ticks`` are (x, label) below the plot; ``marks`` are
-    drawn as upright dashed rules.
+    ``labels`` name each x for the read-out. ``ticks`` are (x, label) below the plot. ``marks`` are
+    drawn as vertical dashed lines.
     """
 
     key: str
@@ -42,7 +42,7 @@ class Chart:
 
 
 def steps(low: float, high: float, count: int) -> list[float]:
-    """About ``count`` round numbers from at most ``low`` to at least ``high``."""
+    """Return about ``count`` round numbers that cover the range from ``low`` to ``high``."""
     span = max(high - low, 1e-9)
     size = 10 ** floor(log10(span / count))
     size = next(size * k for k in (1, 2, 5, 10) if span / (size * k) <= count)
@@ -51,10 +51,10 @@ def steps(low: float, high: float, count: int) -> list[float]:
 
 
 def thin(scores: Sequence[float | None], limit: int) -> list[int]:
-    """Indices to draw when there are more points than a screen has columns.
+    """Return the indices of at most ``limit`` points to draw.
 
-    Neighbours are taken together and the one with the lowest score stands for them, so that bad
-    frames stay in sight.
+    Of each group of neighbours the point with the lowest score is drawn, so that bad frames stay
+    visible.
     """
     known = [PERFECT if score is None or not isfinite(score) else score for score in scores]
     size = max(1, ceil(len(known) / limit))
@@ -64,9 +64,9 @@ def thin(scores: Sequence[float | None], limit: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A chart's geometry: SVG paths on a square of ``side`` units, labels as (percent, text).
+    """The geometry of a chart: SVG paths on a square of ``side`` units, labels as (percent, text).
 
-    ``lines`` are (line, path, path of its dots), the model's last: it is drawn on top.
+    ``lines`` are (line, path, path of its dots). The model's line is last, so it is drawn on top.
     """
 
     chart: Chart
@@ -79,7 +79,7 @@ class Drawing:
 
 
 def drawing(chart: Chart) -> Drawing:
-    """Where everything in the chart stands."""
+    """Return the positions of everything in the chart."""
     low, high = _range(chart)
     levels = steps(low, high, 5)
     low, high = levels[0], levels[-1]
@@ -112,7 +112,7 @@ def drawing(chart: Chart) -> Drawing:
 
 
 def chart_data(chart: Chart) -> dict[str, Any]:
-    """What the page's script reads of a chart, as JSON takes it."""
+    """Return the data of a chart for the page's script, ready for JSON."""
 
     def number(value: float | None) -> float | None:
         return None if value is None or not isfinite(value) else round(value, chart.digits)
@@ -134,14 +134,14 @@ def chart_data(chart: Chart) -> dict[str, Any]:
 
 
 def _range(chart: Chart) -> tuple[float, float]:
-    """From the lowest to the highest score, perfect frames aside: they touch the upper edge."""
+    """Return the lowest and the highest score; perfect frames, at the upper edge, do not count."""
     known = [v for line in chart.lines for v in line.values if v is not None and isfinite(v)]
     inside = [v for v in known if v < PERFECT - 0.01] or known or [0.0, 1.0]
     return min(inside), max(inside)
 
 
 def _runs(chart: Chart, line: Line) -> list[list[tuple[float, float]]]:
-    """The points of a line, parted where a score is missing and at every mark."""
+    """Yield the points of a line in parts, split at missing scores and at every mark."""
     runs: list[list[tuple[float, float]]] = [[]]
     marks = sorted(chart.marks)
     passed = 0
@@ -162,7 +162,7 @@ def _path(
     parts = []
     for run in _runs(chart, line):
         points = [f"{across(x):.1f} {down(y):.1f}" for x, y in run]
-        # A point alone becomes a dot: round caps show even where nothing is drawn between them.
+        # A single point becomes a dot: round line ends are visible even on a line of length 0.
         parts.append("M" + "L".join(points) + ("h0" if len(points) == 1 else ""))
     return "".join(parts)
 

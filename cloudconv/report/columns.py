@@ -1,4 +1,4 @@
-"""What each score is called, which way is better, and how it is written."""
+"""Define the name, the better direction and the format of each score."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ class Column:
     higher_is_better: bool
     meaning: str
     signed: bool = False
-    """Whether 0 is best."""
+    """True if 0 is the best score."""
 
     @property
     def better(self) -> str:
-        """Which scores are better, in a word."""
+        """Return a word for the better direction."""
         return "nearer 0" if self.signed else "higher" if self.higher_is_better else "lower"
 
     def text(self, score: float | None) -> str:
-        """The score in print; a dash where there is none."""
+        """Return the formatted score; a dash if there is none."""
         return "-" if score is None or not isfinite(score) else f"{score:.{self.digits}f}"
 
     def best(self, scores: Iterable[float | None]) -> str | None:
-        """The best of the scores in print; None if there is none, or if all are the same.
+        """Return the best of the formatted scores; None if there is none, or if all are the same.
 
-        In print, so that two methods that a reader cannot tell apart are both marked.
+        The formatted texts are compared, so that methods with the same text are all marked.
         """
         found = [score for score in scores if score is not None and isfinite(score)]
         if len({self.text(score) for score in found}) < 2:
@@ -81,4 +81,4 @@ COLUMNS: dict[str, Column] = {
         ),
     )
 }
-"""Every score that ``compare`` knows, in the order of its tables."""
+"""All scores of ``compare``, in the order of its tables."""

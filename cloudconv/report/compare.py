@@ -1,4 +1,4 @@
-"""What ``compare`` found, as one self-contained HTML page."""
+"""Write the results of ``compare`` as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .data import Comparison, Method, Picture, ReportData, Scores
 from .page import render
 
 POINTS = 1500
-"""Points of a curve that are drawn at most: more than a screen has columns."""
+"""The most points of a curve that are drawn: more than a screen has columns."""
 
 _COLORS = 8
 _CURVES = ("psnr", "ssim", "texture")
@@ -21,7 +21,7 @@ _CURVES = ("psnr", "ssim", "texture")
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A method in a table: its scores in words, each with whether it is the best."""
+    """One table row of a method: each score as text, with whether it is the best."""
 
     name: str
     color: int
@@ -32,7 +32,7 @@ class _Row:
 
 @dataclass(frozen=True, slots=True)
 class _Card:
-    """A frame on the page; ``views`` are key, name and picture, kept under the key ``stored``."""
+    """One frame on the page; ``views`` are (key, name, picture), kept under the key ``stored``."""
 
     key: str
     stored: str
@@ -42,7 +42,7 @@ class _Card:
 
 
 def render_report(data: ReportData) -> str:
-    """The page. It opens from disk, asks nothing of the network, and runs one inline script.
+    """Return the page as HTML. The page needs no network and runs one inline script.
 
     Raises:
         ValueError: a metric has no column, or no method is called ``data.model``.
@@ -76,13 +76,13 @@ def render_report(data: ReportData) -> str:
 
 
 def _colors(data: ReportData) -> dict[str, int]:
-    """Colour 0 is the model's, 1 the baseline's."""
+    """Return the colour number of each method: 0 for the model, 1 for the baseline."""
     names = [data.model, data.baseline, *(method.name for method in data.methods)]
     return {name: k % _COLORS for k, name in enumerate(dict.fromkeys(names))}
 
 
 def _clock(time: Fraction) -> str:
-    """``4.208 s``, or ``1:02:03.500`` from a minute on."""
+    """Format a time: ``4.208 s``, or ``1:02:03.500`` from a minute on."""
     milliseconds = round(time * 1000)
     if milliseconds < 60_000:
         return f"{milliseconds / 1000:.3f} s"

@@ -1,4 +1,4 @@
-"""What a report shows, as plain data for a job to fill."""
+"""Hold the contents of a report as plain data, which a job fills in."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 Scores = Mapping[str, float | None]
-"""Score by metric key (see ``COLUMNS``); None or NaN where it is not defined."""
+"""Scores by metric key (see ``COLUMNS``); None or NaN where a score is not defined."""
 
 _SIGNATURES = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An encoded JPEG or PNG and its size in pixels.
+    """An encoded JPEG or PNG with its size in pixels.
 
     Raises:
-        ValueError: the bytes are neither.
+        ValueError: the bytes are neither JPEG nor PNG.
     """
 
     data: bytes = field(repr=False)
@@ -26,24 +26,31 @@ class Picture:
     height: int
 
     def __post_init__(self) -> None:
+        """Check the type of the picture.
+
+        Raises:
+            ValueError: the bytes are neither JPEG nor PNG.
+        """
         if not self.data.startswith(tuple(_SIGNATURES)):
             raise ValueError(f"a report takes JPEG or PNG pictures; got {self.data[:8]!r}")
 
     @property
     def media_type(self) -> str:
+        """Return the media type: ``image/jpeg`` or ``image/png``."""
         return next(kind for start, kind in _SIGNATURES.items() if self.data.startswith(start))
 
     @property
     def uri(self) -> str:
-        """The picture itself as an address."""
+        """Return the picture as a ``data:`` address."""
         return f"data:{self.media_type};base64,{b64encode(self.data).decode('ascii')}"
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One way of making frames, and how it did.
+    """One method of making frames, with its results.
 
-    ``scores`` are the means over all scored frames; ``horizons``, for forecasts, the means for
+    ``scores`` are the means over all scored frames. ``horizons``, for forecasts only, are the means
+    for
     each number of frames ahead. ``missing`` counts frames that the method could not make.
     """
 
@@ -56,11 +63,10 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """Scores of each scored frame in order of time.
+    """The scores of each scored frame in order of time.
 
-    ``psnr``, ``ssim`` and ``texture`` hold, for each method, one score a frame; one that was not
-    asked for is empty. ``cuts`` are the times of the
-    first frames of new scenes.
+    ``psnr``, ``ssim`` and ``texture`` contain one score per frame for each method. A score that was
+    not requested is empty. ``cuts`` are the times of the first frames of new scenes.
     """
 
     frames: tuple[int, ...]
@@ -71,6 +77,11 @@ class Curves:
     texture: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """Check the lengths of the curves.
+
+        Raises:
+            ValueError: a curve has another number of scores than there are frames.
+        """
         rows = [self.times, *self.psnr.values(), *self.ssim.values(), *self.texture.values()]
         if any(len(row) != len(self.frames) for row in rows):
             raise ValueError("every curve needs one score, or None, for each frame")
@@ -78,9 +89,9 @@ class Curves:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One frame, four times: as it was, as the model and the baseline made it, and the error.
+    """One frame in four pictures: the true one, the model's, the baseline's, and the error.
 
-    ``model_psnr`` and ``baseline_psnr`` in dB; ``horizon`` in frames ahead, for forecasts.
+    ``model_psnr`` and ``baseline_psnr`` are in dB. ``horizon``, for forecasts, is in frames ahead.
     """
 
     frame: int
@@ -96,13 +107,16 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class ReportData:
-    """All that a report says.
+    """All contents of a report.
 
-    ``source`` is the clip's name; ``summary`` what was done to it in a line ("one frame of every
-    2 kept, 165 frames scored, 2 cuts left out"). ``model`` and ``baseline`` are names of methods:
-    the first model, and what it has to beat (``blend``; ``hold`` for forecasts). ``metrics`` are
-    the keys of the columns to show. ``worst`` and ``loses`` come sorted, the worst first. ``facts``
-    say how it was measured, as (name, value). ``files`` are the names of files beside the report.
+    ``source`` is the clip's name. ``summary`` describes the test in a line ("one frame of every 2
+    kept,
+    165 frames scored, 2 cuts left out"). ``model`` and ``baseline`` are names of methods: the first
+    model, and its reference (``blend``; ``hold`` for forecasts). ``metrics`` are the keys of the
+    columns
+    to show. ``worst`` and ``loses`` are sorted, the worst first. ``facts`` describe the measurement
+    as
+    (name, value). ``files`` are the names of files beside the report.
     """
 
     source: str
@@ -120,5 +134,5 @@ class ReportData:
 
     @property
     def horizons(self) -> tuple[int, ...]:
-        """The horizons that were scored, in order; none unless this is about forecasts."""
+        """Return the scored horizons in order; empty unless the report is about forecasts."""
         return tuple(sorted({step for method in self.methods for step in method.horizons}))

@@ -1,4 +1,4 @@
-"""The vitals of a dream as one self-contained HTML page."""
+"""Write the vitals of a dream as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .page import render
 Values = Mapping[str, float | None]
 
 POINTS = 600
-"""Points of a curve that are drawn at most."""
+"""The most points of a curve that are drawn."""
 
 _LEGEND = (Line("dream", (), 0), Line("least that lives", (), 1), Line("most that lives", (), 2))
 _MEANINGS = {
@@ -38,7 +38,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A frame, and what is said of it."""
+    """A frame with its caption."""
 
     caption: str
     picture: Picture
@@ -46,14 +46,14 @@ class Shot:
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """The dream itself, in a file: its name, and its address as seen from the page."""
+    """The video file of a dream: its name, and its address relative to the page."""
 
     name: str
     address: str
 
     @property
     def shown_by(self) -> str | None:
-        """The element that shows such a file in a browser: video, img, or None."""
+        """Return the HTML element that shows such a file: video, img, or None."""
         suffix = self.name.rpartition(".")[2].lower()
         if suffix in ("mp4", "webm", "mov"):
             return "video"
@@ -62,11 +62,14 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class DreamPage:
-    """What the page says.
+    """The contents of the page.
 
-    ``times`` are in seconds from the first new frame, ``values`` the vitals at each. ``limits``
-    are (low, high), None for none. ``shots``: the dream from its beginning to its end.
-    ``strangest``: the strangest place of each window, marked in its frame. ``video``: None where
+    ``times`` are in seconds from the first new frame, ``values`` the vitals at each time.
+    ``limits``
+    are (low, high); None means no limit. ``shots`` are frames from the dream's beginning to its
+    end.
+    ``strangest`` are the frames with the strangest place of each window marked. ``video`` is None
+    if
     there is no file.
     """
 
@@ -82,7 +85,7 @@ class DreamPage:
 
 
 def render_dream(page: DreamPage) -> str:
-    """The page, which opens from disk and asks nothing of the network."""
+    """Return the page as HTML. The page needs no network."""
     group = max(1, -(-len(page.times) // POINTS))
     kept = range(0, len(page.times), group)
     charts = [chart for key in page.limits if (chart := _chart(page, key, list(kept))) is not None]
@@ -110,7 +113,7 @@ def _chart(page: DreamPage, key: str, kept: list[int]) -> Chart | None:
     times = [page.times[k] for k in kept]
     lines = [Line("dream", values, 0)]
     for color, name, limit in zip((1, 2), ("least", "most"), page.limits[key], strict=True):
-        # A limit far from all that was measured would flatten the curve.
+        # A limit far from all measured values would flatten the curve.
         if limit is not None and (limit or key == "mean_shift"):
             lines.append(Line(name, [limit] * len(kept), color))
     return Chart(

@@ -1,4 +1,4 @@
-"""The folder of a report: checked before any work, made out of sight, and put in place whole."""
+"""Write a report's folder: check before any work, fill under a hidden name, rename at the end."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from cloudconv.errors import OutputError
 
 
 def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
-    """Say before any work that a report cannot be written there.
+    """Check before any work that a report can be written to the folder.
 
     Args:
-        folder: where to.
-        names: of all files that a report may have.
-        overwrite: whether a report that is there may be replaced.
+        folder: the folder of the report.
+        names: the names of all files that a report may have.
+        overwrite: whether an existing report may be replaced.
 
     Raises:
-        OutputError: it is a file, or holds a report already.
+        OutputError: ``folder`` is a file, or contains a report.
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file: name a folder for the report.")
@@ -32,12 +32,18 @@ def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> None
 
 
 class ReportFolder:
-    """A report on its way, in ``path`` until :meth:`put`; this process alone makes it.
+    """An unfinished report, in ``path`` until :meth:`put`; only this process writes it.
 
-    Raises OutputError: another process makes it, or nothing can be written there.
+    Raises OutputError: another process writes the report, or the folder cannot be written.
     """
 
     def __init__(self, folder: Path, *, overwrite: bool) -> None:
+        """Claim the report's folder and create the unfinished report.
+
+        Args:
+            folder: the folder of the finished report.
+            overwrite: whether an existing report may be replaced.
+        """
         self._folder, self._overwrite = folder, overwrite
         self._stack = ExitStack()
         home = folder.resolve()
@@ -49,6 +55,7 @@ class ReportFolder:
             self._stack = undo.pop_all()
 
     def __enter__(self) -> Self:
+        """Return this object."""
         return self
 
     def __exit__(
@@ -57,18 +64,21 @@ class ReportFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Delete the unfinished report and release the folder."""
         self._stack.__exit__(kind, error, trace)
 
     def put(self, texts: dict[str, str]) -> None:
-        """Write the texts, by name, and show all that is in ``path``, the last text's file last.
+        """Write the texts by file name, and move all files of ``path`` into the report's folder.
+
+        The file of the last text is moved last.
 
         Raises:
-            TakenError: a file of that name appeared meanwhile, and is not to be replaced.
-            OutputError: it cannot be written.
+            TakenError: a file of that name appeared meanwhile, and must not be replaced.
+            OutputError: the report cannot be written.
         """
         with self._writing():
             for name, text in texts.items():
-                # A file name need not be text.
+                # A file name on the page may contain bytes that are no text.
                 (self.path / name).write_text(text, encoding="utf-8", errors="backslashreplace")
             home = self._folder.resolve()
             try:

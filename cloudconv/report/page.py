@@ -1,4 +1,4 @@
-"""Self-contained HTML pages from templates: no network, no file beside them."""
+"""Build self-contained HTML pages from templates: no network, no further file."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def _templates() -> Environment:
 
 
 def _shown(value: Any) -> Any:
-    """Escape what no page may hold in the texts that are filled in."""
+    """Escape characters that a page must not contain in the inserted texts."""
     return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def render(
     template: str, charts: Sequence[Chart], verdicts: Mapping[str, str], **context: Any
 ) -> str:
-    """A page of that template; ``charts`` and ``verdicts`` are what its script reads."""
+    """Return a page from the template; its script reads ``charts`` and ``verdicts``."""
     data = {"charts": {chart.key: chart_data(chart) for chart in charts}, "verdicts": verdicts}
-    # Inside a script element only "</script" and "<!--" mean anything.
+    # Inside a script element only "</script" and "<!--" have a meaning.
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return _templates().get_template(template).render(script_data=Markup(text), **context)

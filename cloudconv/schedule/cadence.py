@@ -1,8 +1,8 @@
-"""Even times for the frames of a clip that repeats some of them. No av, no torch.
+"""Compute even times for the frames of a clip that repeats some of them.
 
-A *cycle* is one or more frames that differ, followed by those that repeat the last of them. A 24
-fps film in a 30 fps file has cycles of four frames and one repeat; animation on twos has cycles of
-one frame and one repeat.
+A *cycle* is one or more different frames, followed by repeats of the last of them. A 24 fps film in
+a 30 fps file has cycles of four frames and one repeat. Animation on twos has cycles of one frame
+and one repeat. This module uses neither av nor torch.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from fractions import Fraction
 Placed = tuple[Fraction, Fraction | None]
 
 MAX_DISTINCT = 12
-"""Differing frames of a cycle; a longer stretch without a repeat is no cadence."""
+"""The most different frames in a cycle; a longer run without a repeat is no cadence."""
 
 MAX_REPEATS = 5
-"""Repeats in a row; more of them are a picture that really stands still."""
+"""The most repeats in a row; a longer run of repeats shows a picture that really stands still."""
 
 _ENOUGH_CYCLES = 4
 _CERTAIN_CYCLES = 12
@@ -28,7 +28,7 @@ _LIKE = Fraction(1, 5000)
 
 @dataclass(slots=True)
 class _Cycle:
-    """``times`` of the differing frames, then of their repeats."""
+    """One cycle; ``times`` are those of the different frames, then those of their repeats."""
 
     times: list[Fraction] = field(default_factory=list)
     repeats: int = 0
@@ -41,7 +41,7 @@ class _Cycle:
         return [(time, time) for time in self.times]
 
     def spread(self, end: Fraction) -> list[Placed]:
-        """The differing frames at even times from the cycle's start up to ``end``, without it."""
+        """Return the frames with even times from the cycle's start to ``end``, None for repeats."""
         step = (end - self.times[0]) / self.distinct
         return [
             (time, self.times[0] + k * step if k < self.distinct else None)
@@ -50,39 +50,44 @@ class _Cycle:
 
 
 class Cadence:
-    """Says when the content of each frame belongs once repeats are taken out.
+    """A detector of repeats that returns the time to which each frame's content belongs.
 
-    The differing frames of a cycle are spread evenly over the time that the cycle takes, so that
-    new frames fall at even distances. Two cycles of one frame each whose lengths differ by one (24
-    fps in a 60 fps file: shown 2, 3, 2, 3 … times) are spread together. Left as they are shown:
-    more than ``MAX_DISTINCT`` differing frames without a repeat, more than ``MAX_REPEATS`` repeats
-    in a row, and frames without a repeat before a cut or the end. Nothing is spread across a cut.
-    At most ``lookahead`` frames are held back.
+    The different frames of a cycle are spread evenly over the duration of the cycle, so that new
+    frames
+    have even distances. Two cycles of one frame each whose lengths differ by one (24 fps in a 60
+    fps
+    file: shown 2, 3, 2, 3 … times) are spread together. Some frames keep their own times: more than
+    ``MAX_DISTINCT`` different frames without a repeat, more than ``MAX_REPEATS`` repeats in a row,
+    and
+    frames without a repeat before a cut or the end. Nothing is spread across a cut. The result of a
+    frame is delayed by at most ``lookahead`` frames.
     """
 
     lookahead = MAX_DISTINCT + 2 * MAX_REPEATS + 1
 
     def __init__(self) -> None:
+        """Create a detector without frames."""
         self._cycle = _Cycle()
-        self._partner: _Cycle | None = None  # a whole cycle of one frame, waiting for the next
-        self._loose = False  # in a stretch that is left as it is, up to where a new cycle begins
+        self._partner: _Cycle | None = None  # a complete one-frame cycle that may join the next
+        self._loose = False  # frames keep their own times until a new cycle begins
         self._after_repeat = False
-        self._kinds: Counter[tuple[int, int]] = Counter()  # (distinct, repeats) of whole cycles
+        self._kinds: Counter[tuple[int, int]] = Counter()  # (distinct, repeats) of complete cycles
         self._frames = 0
         self._last = Fraction(0)
         self._gaps: list[Fraction] = []
 
     def push(self, time: Fraction, repeats: bool, cut: bool = False) -> list[Placed]:
-        """Take the next frame.
+        """Add the next frame.
 
         Args:
-            time: when the frame is shown, in seconds; later than the one before.
-            repeats: whether it shows the same as the frame before.
-            cut: whether a new scene begins with it; such a frame is never taken for a repeat.
+            time: the time at which the frame is shown, in seconds; later than the one before.
+            repeats: whether the frame shows the same picture as the frame before.
+            cut: whether the frame begins a new scene. Such a frame never counts as a repeat.
 
         Returns:
-            ``(time, shows)`` of the frames that are decided by now, in order. ``shows`` is when the
-            frame's content belongs (strictly increasing), or None for a repeat to be left out.
+            ``(time, shows)`` of the frames that are now decided, in order. ``shows`` is the time to
+            which
+            the frame's content belongs (strictly increasing), or None for a repeat to leave out.
         """
         if self._frames and len(self._gaps) < _GAPS:
             self._gaps.append(time - self._last)
@@ -106,26 +111,27 @@ class Cadence:
         return placed
 
     def finish(self, end: Fraction) -> list[Placed]:
-        """Place what is still held back; ``end`` is when the last frame stops being shown."""
+        """Return the remaining frames; ``end`` is the time at which the last frame ends."""
         return self._close(end, last=True)
 
     @property
     def certain(self) -> bool:
-        """Whether enough was seen to rely on :attr:`description` before the end."""
+        """Return whether there are enough cycles to trust :attr:`description` before the end."""
         return self._kinds.total() >= _CERTAIN_CYCLES
 
     @property
     def share(self) -> Fraction:
-        """What share of the frames of whole cycles differ from the one before."""
+        """Return the fraction of different frames among all frames of complete cycles."""
         frames = sum((d + r) * n for (d, r), n in self._kinds.items())
         return Fraction(sum(d * n for (d, _), n in self._kinds.items()), frames or 1)
 
     @property
     def description(self) -> str | None:
-        """The clip's regular cadence in words, or None when there is none.
+        """Return the clip's regular cadence in words, or None if there is none.
 
-        Regular: at least three quarters of the cycles are of one kind, give or take a frame, and
-        the cycles make up at least half of the clip.
+        A cadence is regular if at least three quarters of the cycles are of one kind, give or take
+        a
+        frame, and the cycles make up at least half of the clip.
         """
         cycles = self._kinds.total()
         covered = sum((d + r) * n for (d, r), n in self._kinds.items())
@@ -162,7 +168,7 @@ class Cadence:
         return None
 
     def _usual_rate(self) -> Fraction:
-        """Return the frames per second where none are lost, from the first gaps between frames."""
+        """Return the source's frame rate, ignoring lost frames, from the first gaps."""
         usual = sorted(self._gaps)[len(self._gaps) // 2]
         even = [gap for gap in self._gaps if usual < 2 * gap < 3 * usual]
         rate = len(even) / sum(even, Fraction(0))
@@ -172,7 +178,7 @@ class Cadence:
         return rate
 
     def _close(self, end: Fraction, *, last: bool) -> list[Placed]:
-        """End the cycle at ``end``; ``last`` before a cut or the end, where nothing can wait."""
+        """End the cycle at ``end``; ``last`` marks a cut or the end of the clip."""
         cycle, self._cycle = self._cycle, _Cycle()
         partner = self._partner
         if not cycle.repeats:
@@ -193,7 +199,7 @@ class Cadence:
         return placed + self._release_partner() if last else placed
 
     def _release_partner(self) -> list[Placed]:
-        """A cycle of one frame by itself: the frame belongs where it is."""
+        """Return the frames of a single one-frame cycle at its own time."""
         partner, self._partner = self._partner, None
         return [] if partner is None else partner.spread(partner.times[-1])
 

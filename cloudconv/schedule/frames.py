@@ -1,4 +1,4 @@
-"""What every output frame is made of: cuts held, repeats retimed, each gap divided."""
+"""Plan every output frame: hold frames at cuts, retime repeats, divide the gaps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _EARLY = 200
 
 @dataclass(frozen=True, slots=True)
 class AnalysedFrame:
-    """A source frame with what was found out about it."""
+    """A source frame with the results of the detectors of cuts and repeats."""
 
     frame: Frame
     cut: bool
@@ -35,7 +35,7 @@ class AnalysedFrame:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is wanted of the source called ``name``; see ``InterpSettings`` of the interp job."""
+    """The wishes for the source called ``name``; see ``InterpSettings`` of the interp job."""
 
     name: str
     rate: Multiply | Resample
@@ -48,10 +48,11 @@ class Request:
 
 @dataclass(slots=True)
 class Counts:
-    """What was planned.
+    """The counts of a schedule.
 
-    ``cuts`` are the times of each new scene's first frame, on the source's clock; ``duration`` is
-    the output's; ``cadence`` says how frames repeat, if they do so regularly.
+    ``cuts`` are the times of each new scene's first frame, on the source's clock. ``duration`` is
+    the
+    output's, in seconds. ``cadence`` describes regular repeats, or is None.
     """
 
     source_frames: int = 0
@@ -64,7 +65,7 @@ class Counts:
 
 
 def look(frames: Iterable[Frame], scene_cut: SceneCut) -> Iterator[AnalysedFrame]:
-    """Mark cuts and repeats; delayed by the detectors' lookahead."""
+    """Yield the frames marked as cuts or repeats, delayed by the lookahead of the detectors."""
     detector = None
     if scene_cut != "off":
         detector = CutDetector(None if isinstance(scene_cut, str) else scene_cut)
@@ -89,7 +90,10 @@ def look(frames: Iterable[Frame], scene_cut: SceneCut) -> Iterator[AnalysedFrame
 def retime(
     seen: Iterable[AnalysedFrame], duplicates: str, counts: Counts
 ) -> Iterator[tuple[AnalysedFrame, Fraction | None]]:
-    """Say when each frame's content belongs: at its own time, or with refill at an even one."""
+    """Yield each frame with the time to which its content belongs.
+
+    That time is the frame's own, or with ``duplicates="refill"`` an even one; None marks a repeat.
+    """
     cadence = Cadence()
     waiting: deque[AnalysedFrame] = deque()
     end = Fraction(0)
@@ -111,9 +115,9 @@ def retime(
 
 
 def early_cadence(frames: Iterable[Frame]) -> str | None:
-    """Return how the first frames repeat, or None where that is not certain within 200 of them.
+    """Return the cadence of the first frames, or None if 200 frames are not enough to be certain.
 
-    Reads no more than a dozen where none of these repeats the one before.
+    Without any repeat only about a dozen frames are read.
     """
     cadence, repetition = Cadence(), RepeatDetector()
     since = 0
@@ -127,7 +131,7 @@ def early_cadence(frames: Iterable[Frame]) -> str | None:
 
 
 News = SimpleQueue[Warned | Counts]
-"""What the thread that plans has found."""
+"""The messages of the thread that plans."""
 
 
 def schedule(
@@ -136,11 +140,11 @@ def schedule(
     """Plan every output frame, in order of time; the output's clock starts at 0.
 
     Args:
-        frames: of the source.
-        request: what is wanted.
-        pictures: gets the source frames of each plan before that is yielded.
-        news: gets a warning of repeats that are kept, as soon as they show, and the counts with the
-            last plan.
+        frames: the frames of the source.
+        request: the wishes for the output.
+        pictures: receives the source frames of each plan before the plan is yielded.
+        news: receives a warning as soon as repeats that are kept are found, and the counts before
+            the last plan.
 
     Raises:
         InputError: there are fewer than two frames.
@@ -180,18 +184,20 @@ def schedule(
 
 
 def beside(frame: Frame, distance: Fraction, gap: Fraction) -> Beside | None:
-    """Return a frame beside a pair that is ``gap`` apart; None if it is much nearer or farther.
+    """Return a frame beside a pair with its distance, as a multiple of the pair's ``gap``.
 
-    Networks have learnt from even times.
+    None means that the distance is much shorter or longer than the gap: the networks were trained
+    on
+    frames at even times.
     """
     reach = distance / gap
     return (frame, reach) if 1 / _UNEVEN <= reach <= _UNEVEN else None
 
 
 class _Contents:
-    """The frames that the timeline still asks for, by number; plans what is made of them.
+    """The numbered content frames that later slots may need, and the plans made from them.
 
-    ``around``: whether plans name the frames around a pair, too.
+    ``around``: whether a plan also names the frames before and after its pair.
     """
 
     def __init__(self, counts: Counts, pictures: Pictures, *, around: bool) -> None:
@@ -205,7 +211,7 @@ class _Contents:
         self._alike: dict[int, bool] = {}
         self._first: Frame | None = None
         self._pushed = 0
-        self._opened: deque[Fraction] = deque()  # scenes that no plan has shown yet
+        self._opened: deque[Fraction] = deque()  # starts of scenes that no plan has shown yet
 
     def add(self, item: AnalysedFrame, shows: Fraction | None) -> None:
         self._first = self._first or item.frame
@@ -223,7 +229,7 @@ class _Contents:
             self._pushed += 1
 
     def knows(self, slot: Slot) -> bool:
-        """Whether all frames that a plan of the slot may name have come."""
+        """Return whether all frames that a plan of the slot may name have been added."""
         return not self._around or slot.timestep == 0 or slot.left + 2 < self._pushed
 
     def plan(self, slot: Slot) -> FramePlan:
@@ -251,7 +257,7 @@ class _Contents:
         )
 
     def forget(self, before: int) -> None:
-        """Let go of the frames that no pair from that one on looks at."""
+        """Drop the frames that no pair from index ``before`` on needs."""
         for done in [index for index in self._frames if index < before - self._around]:
             del self._frames[done], self._shows[done]
             self._alike.pop(done, None)
@@ -259,9 +265,9 @@ class _Contents:
             self._repeats.discard(done)
 
     def _outer(self, index: int) -> list[Beside | None]:
-        """What lies before the pair that begins at ``index``, and after it, if it tells of motion.
+        """Return the frames before and after the pair that begins at ``index``.
 
-        Not across a cut, and no repeated picture.
+        None stands for a frame of another scene, and for a repeat, which shows no motion.
         """
         gap = self._shows.get(index + 1, self._shows[index]) - self._shows[index]
         found: list[Beside | None] = []
@@ -274,7 +280,7 @@ class _Contents:
         return found
 
     def _right_of(self, index: int) -> Frame | None:
-        """What a new frame leads on to; None where the left one is held instead."""
+        """Return the right frame of the pair at ``index``; None if the left frame is held."""
         if index + 1 in self._cuts:
             return None
         right = self._frames.get(index + 1, self._first)

@@ -1,23 +1,24 @@
-"""Cuts and repeated frames, found while the frames pass by.
+"""Detect cuts and repeated frames in a stream of frames.
 
-**Cuts.** Two pictures of one scene can be laid over each other by small movements, two pictures of
-different scenes cannot. What is compared is structure (luma less its local mean, over its local
-contrast), so that flashes, fades, flicker and darkness matter little. Every block of one picture
-looks for its best match in the other, around its own place and around the place where the picture
-as a whole has moved to (phase correlation, Kuglin and Hines 1975). What stays unmatched is divided
-by what stays unmatched when the other picture is *mirrored*, an unrelated picture of the same
-detail and light. The quotient, here called *unlikeness*, is near 0 within a scene and near 1 across
-a cut, whatever is shown.
+**Cuts.** Small movements can align two pictures of one scene, but not two pictures of different
+scenes. The pictures are compared by structure (luma less its local mean, over its local contrast),
+so that flashes, fades, flicker and darkness have little effect. Each block of one picture is
+matched
+with the other picture at two places: around its own position, and around the position after the
+motion of the whole picture (phase correlation, Kuglin and Hines 1975). The remaining difference is
+divided by the remaining difference to the *mirrored* other picture, which is an unrelated picture
+of the same detail and light. This quotient, the *unlikeness*, is near 0 within a scene and near 1
+across a cut, for any content.
 
-At a cut every frame shortly before is unlike every frame shortly after (at a flash the frames
-before it and behind it are alike), and the pictures differ by more than they do inside the two
-scenes (in fire, strobe light and fades they do not). The two figures go into a logistic score,
-fitted to joined clips and to real and made-up footage without cuts. Beside it, a lasting change of
-brightness that dwarfs all others nearby is a cut by itself: flat and repeating pictures have no
-structure to go by.
+At a cut every frame shortly before differs from every frame shortly after. At a flash, by contrast,
+the frames before and after are alike. The difference across a cut also exceeds the differences
+inside the two scenes, unlike in fire, strobe light and fades. Both values enter a logistic score,
+which was fitted to joined clips and to real and generated footage without cuts. In addition, a
+lasting change of brightness that is much larger than all others nearby is a cut: flat and repeating
+pictures have no structure to compare.
 
-**Repeats.** A repeated frame in a compressed file is not identical to the one before, but it
-differs by far less than its neighbours do.
+**Repeats.** A repeated frame in a compressed file is not identical to the one before. Its
+difference is far smaller than those of its neighbours.
 """
 
 from __future__ import annotations
@@ -34,29 +35,30 @@ from cloudconv.errors import SettingsError
 from cloudconv.media.frame import Frame
 
 _HEIGHT, _WIDTH = 36, 64
-_BEFORE = 4  # frames before a cut that are looked at; one more than the longest flash
-_AFTER = 4  # the same from the cut on
-_MEMORY = 6  # frames before a cut that tell how much change is usual
-_REACH = 3  # how far a block is searched for, in pixels of the thumbnail, each way
+_BEFORE = 4  # compared frames before a cut; one more than the longest flash
+_AFTER = 4  # compared frames from the cut on
+_MEMORY = 6  # frames before a cut that give the usual change
+_REACH = 3  # search distance of a block, in pixels of the thumbnail, in each direction
 _BLOCK, _BLOCK_STEP = 8, 4
-_NEIGHBOURHOOD = 9  # size of the area that "local" mean and contrast refer to
+_NEIGHBOURHOOD = 9  # side of the area for local mean and local contrast
 _FLAT = 2 / 255  # contrast of luma in [0, 1] below which an area counts as flat
 
 # The fitted score: logit = unlikeness weight * unlikeness + change weight * log(change) + offset.
 _UNLIKENESS_WEIGHT, _CHANGE_WEIGHT, _OFFSET = 26.0, 4.8, -24.0
-# Beyond this two pictures are as unlike as can be: black is perfectly unlike the last frame of a
-# fade to black, and must not count for more than another scene does.
+# The highest unlikeness that counts. Black is completely unlike the last frame of a fade to black,
+# but must not count for more than another scene.
 _MOST_UNLIKE = 0.9
 _MOST_CHANGE = 2.0
-# A change so large and so sudden, which no small movement explains, is a cut whatever the structure
-# says: flat or repeating pictures have none. It added nothing false on 14,883 real frames.
+# A change this large and sudden that no small movement explains is a cut, whatever the structure
+# says: flat or repeating pictures have no structure. This rule found no false cut in 14,883 real
+# frames.
 _PLAIN_CHANGE, _PLAIN_RATIO = 0.05, 3.0
-_CHANGE_FLOOR = 0.5 / 255  # luma in [0, 1]; keeps noise on stills from looking like change
+_CHANGE_FLOOR = 0.5 / 255  # luma in [0, 1]; noise on stills stays below it
 _AUTO_THRESHOLD = 0.5
 
 
 class _Look:
-    """A thumbnail, and what comparing it takes, made when first asked for.
+    """A thumbnail with values for comparisons, which are computed on first use.
 
     ``luma``: (36, 64), [0, 1]. ``structure``: (36, 64), zero mean, about unit variance where there
     is detail. ``spectrum``: (36, 33) complex, of the windowed structure.
@@ -82,11 +84,12 @@ class _Look:
 
 
 class CutDetector:
-    """Decides for each frame whether a new scene begins with it.
+    """A detector that decides for each frame whether a new scene begins there.
 
     Args:
-        threshold: None for the default, or the score from which on a frame counts as a cut: 0 (a
-            cut at every frame) … 1 (no cut ever). Higher values find fewer cuts.
+        threshold: the lowest score that counts as a cut, from 0 (a cut at every frame) to 1 (never
+            a
+            cut); higher values find fewer cuts. None for the default.
 
     Raises:
         SettingsError: the threshold is outside 0 … 1.
@@ -96,6 +99,14 @@ class CutDetector:
     lookahead = _AFTER - 1
 
     def __init__(self, threshold: float | None = None) -> None:
+        """Create a detector without frames.
+
+        Args:
+            threshold: the lowest score that counts as a cut, or None for the default.
+
+        Raises:
+            SettingsError: the threshold is outside 0 … 1.
+        """
         if threshold is not None and not 0 <= threshold <= 1:
             raise SettingsError(
                 f"the scene-cut threshold {threshold} is out of range: "
@@ -105,27 +116,29 @@ class CutDetector:
         self._looks: deque[_Look] = deque(maxlen=_BEFORE + _AFTER)
         self._changes: deque[float] = deque(
             maxlen=_MEMORY + _AFTER
-        )  # of luma, from the frames before
+        )  # luma change of each frame from the frames before
         self._pushed = 0
         self._decided = 0
 
     def push(self, thumbnail: Tensor) -> list[bool]:
-        """Take the next frame's luma, (36, 64) float32 in [0, 1].
+        """Add the next frame's luma, (36, 64) float32 in [0, 1].
 
         Returns:
-            The decisions that are due by now, in order of the frames: at most one here, and the
-            last ``lookahead`` from :meth:`finish`. The first frame is never a cut.
+            The decisions that are now possible, in order of the frames: at most one per call. The
+            last
+            ``lookahead`` decisions come from :meth:`finish`. The first frame is never a cut.
         """
         luma = thumbnail.detach().to("cpu", torch.float32)
         recent = list(self._looks)[-_BEFORE:]
-        # From the most alike of the last frames, so that a flash counts once, not twice.
+        # Take the difference to the most similar of the last frames, so that a flash counts once,
+        # not twice.
         self._changes.append(min((_difference(a.luma, luma) for a in recent), default=0.0))
         self._looks.append(_Look(luma))
         self._pushed += 1
         return [self._decide()] if self._pushed - self._decided > self.lookahead else []
 
     def finish(self) -> list[bool]:
-        """The decisions on the last frames, with what foresight is left."""
+        """Return the decisions on the last frames, which have fewer frames after them."""
         return [self._decide() for _ in range(self._pushed - self._decided)]
 
     def _decide(self) -> bool:
@@ -141,13 +154,14 @@ class CutDetector:
             [self._changes[-waiting], *(_difference(before[-1].luma, b.luma) for b in after[1:])]
         )
         around = self._around(waiting)
-        # The second largest: neither one flash or cut nearby decides, nor do some repeated frames.
+        # Take the second largest, so that neither a single flash or cut nearby nor some repeated
+        # frames decide.
         usual = around[:2][-1]
         least = max(_PLAIN_CHANGE, _PLAIN_RATIO * around[0])
         if change > least and _unmatched([before[-1].luma], after[0].luma).mean() > least:
             return _score(_MOST_UNLIKE, _MOST_CHANGE) >= self._threshold
         ratio = math.log((change + _CHANGE_FLOOR) / (usual + _CHANGE_FLOOR))
-        # Most frames are done with here or after one comparison; few need all seven.
+        # Most frames are decided at once or after one comparison; few need all seven.
         unlikeness = _MOST_UNLIKE
         for a, b in [(before[-1], b) for b in after] + [(a, after[0]) for a in before[:-1]]:
             if _score(unlikeness, ratio) < self._threshold:
@@ -156,17 +170,14 @@ class CutDetector:
         return _score(unlikeness, ratio) >= self._threshold
 
     def _around(self, waiting: int) -> list[float]:
-        """What the luma changes by from frame to frame around the frame to decide on.
-
-        The largest first.
-        """
+        """Return the luma changes around the frame to decide on, largest first."""
         changes = list(self._changes)
         around = changes[:-waiting][-_MEMORY:] + changes[len(changes) - waiting + 1 :]
         return sorted(around, reverse=True)
 
 
 def _score(unlikeness: float, change: float) -> float:
-    """The probability-like score of a cut, in (0, 1); ``change`` is a logarithm."""
+    """Return the score of a cut, in (0, 1), similar to a probability; ``change`` is a logarithm."""
     logit = (
         _UNLIKENESS_WEIGHT * unlikeness
         + _CHANGE_WEIGHT * max(-_MOST_CHANGE, min(change, _MOST_CHANGE))
@@ -185,7 +196,7 @@ def _local_mean(values: Tensor) -> Tensor:
 
 
 def _unlikeness(a: _Look, b: _Look) -> float:
-    """How much of ``b`` cannot be found in ``a``: 0 (nothing) … about 1 (as in any other scene)."""
+    """Return the part of ``b`` that ``a`` does not contain: 0 (none) to about 1 (another scene)."""
     places = [a.structure, _moved(a.structure, *_shift(a, b)), a.structure.flip(1)]
     best = _unmatched(places, b.structure)
     found, chance = torch.minimum(best[0], best[1]).mean(), best[2].mean()
@@ -193,9 +204,9 @@ def _unlikeness(a: _Look, b: _Look) -> float:
 
 
 def _unmatched(places: list[Tensor], target: Tensor) -> Tensor:
-    """What is left of each block of ``target`` after the best match near it in each of ``places``.
+    """Return the difference of each block of ``target`` from its best match in each of ``places``.
 
-    (n, blocks down, blocks across), the mean absolute difference.
+    The result, (n, blocks down, blocks across), is the mean absolute difference.
     """
     padded = F.pad(torch.stack(places)[:, None], (_REACH,) * 4, mode="replicate")[:, 0]
     windows = padded.unfold(1, _HEIGHT, 1).unfold(2, _WIDTH, 1)  # (n, shifts, shifts, 36, 64)
@@ -204,7 +215,7 @@ def _unmatched(places: list[Tensor], target: Tensor) -> Tensor:
 
 
 def _shift(a: _Look, b: _Look) -> tuple[int, int]:
-    """How far, in pixels (down, right), the whole picture moved from ``a`` to ``b``."""
+    """Return the motion of the whole picture from ``a`` to ``b`` in pixels (down, right)."""
     cross = b.spectrum * a.spectrum.conj()
     size = cross.abs()
     peaks = torch.fft.irfft2(cross / (size + 1e-3 * size.mean() + 1e-12), s=(_HEIGHT, _WIDTH))
@@ -221,30 +232,34 @@ def _moved(picture: Tensor, down: int, right: int) -> Tensor:
     return picture[rows][:, columns]
 
 
-_REPEAT_BLOCK = 8  # pixels; the mean over a block takes out most of a codec's noise
-_REPEAT_MEMORY = 12  # differences that make up the local level of motion
+_REPEAT_BLOCK = 8  # side in pixels; the mean over a block removes most of a codec's noise
+_REPEAT_MEMORY = 12  # number of differences that give the local level of motion
 _REPEAT_RATIO = 0.25
-_MOST_MOVING = 0.01  # share of the blocks that speak for the picture: motion may be in a corner
+_MOST_MOVING = 0.01  # share of the blocks that decide: the motion may be in a corner
 
 
 class RepeatDetector:
-    """Decides for each frame whether it shows the same picture as the frame before.
+    """A detector that decides for each frame whether it shows the same picture as the frame before.
 
     The measure is the mean luma difference of the 1 % of blocks that changed most. A frame is a
-    repeat if that is 0, or at most a quarter of the level of the last twelve frames (their third
-    largest, so that a cut or the jump at a key frame does not count). Slow and quiet footage
-    therefore has no repeats as long as it moves evenly. A picture that comes to rest counts as
-    repeating until the level has come down.
+    repeat
+    if this is 0, or at most a quarter of the level of the last twelve frames. The level is their
+    third
+    largest measure, so that a cut or the jump at a key frame does not count. Slow and quiet footage
+    therefore has no repeats while it moves evenly. A picture that comes to rest counts as repeated
+    until
+    the level has fallen.
     """
 
     def __init__(self) -> None:
+        """Create a detector without frames."""
         self._blocks: Tensor | None = None
         self._differences: deque[float] = deque(maxlen=_REPEAT_MEMORY)
 
     def push(self, frame: Frame) -> bool:
-        """Take the next frame; whether it repeats the one before. The first one doesn't."""
+        """Add the next frame and return whether it repeats the one before."""
         planes = frame.planes()
-        # The green plane of gbr formats comes first and stands for luma.
+        # In gbr formats the first plane is green, which replaces luma here.
         luma = planes[0].to(torch.float32)[None, None]
         blocks = F.avg_pool2d(luma, _REPEAT_BLOCK, ceil_mode=True)[0, 0]
         last, self._blocks = self._blocks, blocks

@@ -1,1 +1,1 @@
-"""The models of the research projects that cloudconv grew out of."""
+"""Models of the earlier research projects from which cloudconv developed (the seed projects)."""

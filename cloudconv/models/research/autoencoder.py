@@ -1,8 +1,9 @@
-"""Autoencoders: pictures made again through a narrow middle, and forecasts by the same ladder.
+"""Autoencoders: reconstruct pictures through few features; forecast with the same layers.
 
-After the seed projects: convolutions halve the picture while the channels double, deconvolutions
-come back. Skips carry what the middle cannot, so plain ones starve it; noise in the skips makes
-the deep path learn what they can no longer be trusted with.
+As in the seed projects, convolutions halve the picture and double the channels, and deconvolutions
+reverse this. Skip connections transfer detail that the narrow middle loses. With plain skip
+connections the deep layers learn little. Noise in the skip connections makes the deep layers learn
+the detail that the noise hides.
 """
 
 from __future__ import annotations
@@ -21,19 +22,26 @@ from cloudconv.models.research.layers import active, run, same
 Skips = Literal["none", "plain", "noisy"]
 
 _NOISE = 0.5
-"""Standard deviation of the noise in noisy skips, against that of what they carry."""
+"""Standard deviation of the noise in noisy skip connections, relative to that of their signal."""
 
 
 class Ladder(nn.Module):
-    """Strided convolutions down, deconvolutions up.
+    """Strided convolutions down, then deconvolutions up.
 
     Args:
-        inputs: channels in; three come out.
+        inputs: number of input channels; there are three output channels.
         widths: channels after each convolution, finest first.
-        skips: whether the way up sees the way down: not, as it is, or with noise in training.
+        skips: kind of skip connections: none, plain, or with noise during training.
     """
 
     def __init__(self, inputs: int, widths: tuple[int, ...], skips: Skips) -> None:
+        """Create the layers.
+
+        Args:
+            inputs: number of input channels.
+            widths: channels after each convolution, finest first.
+            skips: kind of skip connections.
+        """
         super().__init__()
         self.skips = skips
         self.encoder = nn.ModuleList()
@@ -42,7 +50,7 @@ class Ladder(nn.Module):
         self.decoder = nn.ModuleList()
         for number in reversed(range(len(widths))):
             after = widths[number - 1] if number else 3
-            # Wide kernels where the eye would see the seams of narrow ones.
+            # Wide kernels on the fine levels, where the seams of narrow ones would be visible.
             side, padding = (4, 1) if number < 2 else (2, 0)
             if number == len(widths) - 1:
                 before, groups = widths[number], _groups(after)
@@ -52,7 +60,10 @@ class Ladder(nn.Module):
             self.decoder.append(active(up) if number else up)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, inputs, H, W), sides multiples of 2 to the number of widths → (B, 3, H, W)."""
+        """Map (B, inputs, H, W) to (B, 3, H, W).
+
+        Both sides are multiples of 2 to the power of the number of widths.
+        """
         features: list[Tensor] = []
         made = images
         for layer in self.encoder:
@@ -73,20 +84,27 @@ class Ladder(nn.Module):
 
 
 def _groups(width: int) -> int:
-    """Groups between 256 channels and 512, where most of the weights would be."""
+    """Return the number of groups: convolutions of 256 channels or more are grouped."""
     return 4 if width >= 256 else 1
 
 
 class Autoencoder(Reconstructor):
-    """A deep one: four convolutions, four deconvolutions.
+    """A deep autoencoder: four convolutions, four deconvolutions.
 
     Args:
-        spec: of the variant.
-        widths: of the ladder.
-        skips: of the ladder.
+        spec: the spec of the variant.
+        widths: see :class:`Ladder`.
+        skips: see :class:`Ladder`.
     """
 
     def __init__(self, spec: ModelSpec, widths: tuple[int, ...], skips: Skips) -> None:
+        """Create the network.
+
+        Args:
+            spec: the spec of the variant.
+            widths: see :class:`Ladder`.
+            skips: see :class:`Ladder`.
+        """
         super().__init__(spec)
         self.ladder = Ladder(3, widths, skips)
 
@@ -96,12 +114,13 @@ class Autoencoder(Reconstructor):
 
 
 class DenseAutoencoder(Reconstructor):
-    """Two dense layers on a picture of 32 by 32, whatever the size given: a check of sanity."""
+    """Two dense layers on a picture scaled to 32 by 32 pixels: a reference for the others."""
 
     side = 32
     middle = 64
 
     def __init__(self) -> None:
+        """Create the network."""
         super().__init__(AUTOENCODER_DENSE)
         self.encoder = active(nn.Linear(3 * self.side**2, self.middle))
         self.decoder = nn.Linear(self.middle, 3 * self.side**2)
@@ -114,17 +133,24 @@ class DenseAutoencoder(Reconstructor):
 
 
 class SkipAutoencoder(Predictor):
-    """Four stacked frames down to 512 channels and back; what comes is added to the last frame.
+    """Four stacked frames through 512 channels and back; the result is added to the last frame.
 
-    Its encoder's tensors have the names of :class:`Autoencoder`'s, so that a predictor can start
-    from what a reconstruction has learned to see.
+    The encoder's tensors have the same names as those of :class:`Autoencoder`, so that a predictor
+    can
+    start from the weights of an autoencoder.
 
     Args:
-        spec: of the variant.
-        skips: of the ladder.
+        spec: the spec of the variant.
+        skips: see :class:`Ladder`.
     """
 
     def __init__(self, spec: ModelSpec, skips: Skips) -> None:
+        """Create the network.
+
+        Args:
+            spec: the spec of the variant.
+            skips: see :class:`Ladder`.
+        """
         super().__init__(spec)
         self.ladder = Ladder(3 * spec.context, (*_WIDTHS, 512), skips)
         last = self.ladder.decoder[-1]
@@ -138,7 +164,7 @@ class SkipAutoencoder(Predictor):
         return context[:, -1] + run(self.ladder, context.flatten(1, 2).clamp(0, 1) - 0.5)
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See ``Model.start_from``: an encoder sees in the last frame what it saw in one."""
+        """See ``Model.start_from``; the encoder's weights are applied to the last frame."""
         result = {key: tensor for key, tensor in state.items() if ".encoder." in key}
         first = "ladder.encoder.0.0.weight"
         if first in result and result[first].shape[1] == 3:

@@ -1,7 +1,7 @@
-"""Forecasts by plain convolutions: what the seed projects began with.
+"""Forecasts by plain convolutions, the first models of the seed projects.
 
-A convolution of the last frames is the linear filter that forecasts best on the mean; it can
-carry a steady drift along, and no more. All start from the kernel that repeats the last frame.
+A convolution of the last frames is the linear filter with the lowest mean error. It can continue a
+steady drift, and nothing else. All models start from the kernel that repeats the last frame.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ _SIDE = 11
 
 
 class ConvChannel(Predictor):
-    """A convolution of its own for each colour channel of the last frame.
+    """A separate convolution for each colour channel of the last frame.
 
-    Run on its own forecasts, the channels drift apart into vivid colours, which is its charm.
+    When the model runs on its own forecasts, the channels drift apart into vivid colours. Dreams
+    use
+    this effect.
     """
 
     def __init__(self) -> None:
+        """Create the network."""
         super().__init__(CONV_CHANNEL)
         self.kernel = repeating(same(3, 3, _SIDE, groups=3))
 
@@ -34,9 +37,10 @@ class ConvChannel(Predictor):
 
 
 class Conv(Predictor):
-    """One convolution of the last two frames, colours coupled."""
+    """One convolution of all channels of the last two frames."""
 
     def __init__(self) -> None:
+        """Create the network."""
         super().__init__(CONV)
         self.kernel = repeating(same(3 * self.spec.context, 3, _SIDE))
 
@@ -46,14 +50,16 @@ class Conv(Predictor):
 
 
 class ConvModes(Predictor):
-    """Several kernels, each for one way to move; a small network mixes them for each pixel.
+    """Several kernels, one per direction of motion; a small network weights them for each pixel.
 
-    Kernels chosen by the input: Jia et al., Dynamic Filter Networks, 2016 (arXiv 1605.09673).
+    The kernels are chosen by the input: Jia et al., Dynamic Filter Networks, 2016 (arXiv
+    1605.09673).
     """
 
     modes = 8
 
     def __init__(self) -> None:
+        """Create the network."""
         super().__init__(CONV_MODES)
         inputs = 3 * self.spec.context
         self.kernel = repeating(same(inputs, 3 * self.modes, _SIDE), scatter=1e-3)
@@ -71,9 +77,10 @@ class ConvModes(Predictor):
 
 
 class ConvDeep(Predictor):
-    """More layers: what four convolutions with non-linearities make is added to the last frame."""
+    """Four convolutions with non-linearities; their result is added to the last frame."""
 
     def __init__(self) -> None:
+        """Create the network."""
         super().__init__(CONV_DEEP)
         self.layers = nn.Sequential(
             active(same(3 * self.spec.context, 32, 7)),
@@ -88,11 +95,12 @@ class ConvDeep(Predictor):
 
 
 class ConvRecurrent(Predictor):
-    """One convolution of the last frame and of a memory of the frames before it."""
+    """One convolution of the last frame and of a state that summarises the frames before it."""
 
     width = 16
 
     def __init__(self) -> None:
+        """Create the network."""
         super().__init__(CONV_RECURRENT)
         self.remember = same(self.width + 3, self.width, 7)
         self.kernel = repeating(same(self.width + 3, 3, _SIDE), scatter=1e-3)

@@ -1,9 +1,10 @@
-"""convlstm: a sequence in, a sequence out.
+"""convlstm: forecast a sequence from a sequence.
 
-Source: Shi et al., Convolutional LSTM Network, 2015 (arXiv 1506.04214), as an encoder that reads
-the context and a decoder that writes from its last state; batch norm after Ioffe and Szegedy 2015
-(arXiv 1502.03167). The decoder sees what it made itself, in training too: without teacher forcing
-it trains what the test asks for.
+Source: Shi et al., Convolutional LSTM Network, 2015 (arXiv 1506.04214). An encoder reads the
+context; a decoder continues from the encoder's last state. Batch norm follows Ioffe and Szegedy
+2015
+(arXiv 1502.03167). The decoder receives its own pictures during training too (no teacher forcing),
+so that training and use have the same inputs.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ State = tuple[Tensor, Tensor]
 
 
 class ConvLSTM(Predictor):
-    """Frames at a quarter of their size go through two layers of memory, at full size back."""
+    """Two recurrent layers on frames at a quarter of their size; the result has the full size."""
 
     def __init__(self) -> None:
+        """Create the network."""
         super().__init__(CONVLSTM)
         self.look = nn.Sequential(_Normed(3, 32, stride=2), _Normed(32, _WIDTH, stride=2))
         self.encoder = nn.ModuleList((_Cell(_WIDTH), _Cell(_WIDTH)))
@@ -38,7 +40,7 @@ class ConvLSTM(Predictor):
         return next(self._steps(context, 1))
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
-        """The decoder goes on from its own memory and its own pictures."""
+        """Yield ``steps`` forecasts; the decoder reads its own state and its own pictures."""
         dtype = self.dtype
         states: list[State | None] = [None, None]
         for number in range(context.shape[1]):
@@ -57,7 +59,7 @@ def _seen(picture: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _through(cells: nn.ModuleList, features: Tensor, states: list[State | None]) -> Tensor:
-    """The features that come out of the cells, whose ``states`` move on."""
+    """Return the features after all cells, and update their ``states``."""
     for number, cell in enumerate(cells):
         state: State = cell(features, states[number])
         states[number] = state
@@ -78,7 +80,7 @@ class _Normed(nn.Module):
 
 
 class _Cell(nn.Module):
-    """One layer of convolutional long short-term memory; no peepholes."""
+    """One convolutional LSTM layer without peephole connections."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -87,7 +89,7 @@ class _Cell(nn.Module):
     def forward(self, images: Tensor, state: State | None) -> State:
         hidden, memory = (torch.zeros_like(images),) * 2 if state is None else state
         keep, write, show, new = self.gates(torch.cat((images, hidden), 1)).chunk(4, 1)
-        # The 1 lets a fresh cell remember, before it has learned what is worth it.
+        # The added 1 opens the forget gate of an untrained cell, so that it retains its memory.
         memory = torch.sigmoid(keep + 1) * memory + torch.sigmoid(write) * torch.tanh(new)
         return torch.sigmoid(show) * torch.tanh(memory), memory
 

@@ -1,9 +1,10 @@
-"""multiscale-gan: forecasts at four sizes, coarse to fine, with critics at each.
+"""multiscale-gan: forecasts at four sizes, coarse to fine, with a discriminator at each size.
 
 Source: Mathieu et al., Deep Multi-Scale Video Prediction Beyond Mean Square Error, 2015
-(arXiv 1511.05440): each generator sees the context at its size and the doubled picture of the
-one before, and adds to that; trained with L2, the gradient difference loss and discriminators at
-all sizes. Sizes here are 1/16, 1/4, 1/2 and all of the picture, theirs for 64 pixels.
+(arXiv 1511.05440). Each generator reads the context at its size and the enlarged forecast of the
+generator before, and adds a correction to that forecast. The training uses L2, the gradient
+difference loss and discriminators at all sizes. The sizes here are 1/16, 1/4, 1/2 and all of the
+picture, which are the paper's sizes for 64 pixels.
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ _CONTEXT = 4
 
 
 class MultiscaleGan(Predictor):
-    """Four generators; the first adds to the last frame, each other to the doubled one before."""
+    """Four generators, coarse to fine.
+
+    The first adds to the last frame. Each other one adds to the enlarged forecast of the one
+    before.
+    """
 
     def __init__(self) -> None:
+        """Create the network."""
         super().__init__(MULTISCALE_GAN)
         inputs = 3 * (_CONTEXT + 1)
         self.generators = nn.ModuleList(
@@ -47,8 +53,8 @@ class MultiscaleGan(Predictor):
         for part, generator in zip(_PARTS, self.generators, strict=True):
             seen = _small(stacked, part)
             last = seen[:, -3:]
-            # What the coarser one changed is carried over: its doubled picture would have lost
-            # the detail of the last frame.
+            # Add only the change of the coarser forecast to the last frame: the enlarged forecast
+            # itself would lack the detail of the last frame.
             guess = last if not made else last + _like(made[-1] - _small_like(last, made[-1]), last)
             inputs = torch.cat((seen, guess), 1).clamp(0, 1)
             made.append(guess + run(generator, inputs))
@@ -56,9 +62,10 @@ class MultiscaleGan(Predictor):
 
 
 class Discriminators(nn.Module):
-    """A critic at each of the four sizes, who sees the context too."""
+    """A discriminator for each of the four sizes, which reads the context too."""
 
     def __init__(self) -> None:
+        """Create the networks."""
         super().__init__()
         self.critics = nn.ModuleList(
             nn.Sequential(
@@ -73,7 +80,12 @@ class Discriminators(nn.Module):
         )
 
     def forward(self, context: Tensor, picture: Tensor) -> list[Tensor]:
-        """(B, T, 3, H, W) and (B, 3, H, W) → for each size (B, 1) logits, above 0 for "true"."""
+        """Return the logits, (B, 1), for each size; values above 0 mean a true picture.
+
+        Args:
+            context: (B, T, 3, H, W) frames in [0, 1].
+            picture: (B, 3, H, W), the true or forecast next frame.
+        """
         both = torch.cat((context[:, -_CONTEXT:].flatten(1, 2), picture), 1)
         return [
             critic(_small(both, part)) for part, critic in zip(_PARTS, self.critics, strict=True)

@@ -1,7 +1,8 @@
-"""Forecasts on a Laplacian pyramid (Burt and Adelson 1983): a convolution for each size of things.
+"""Forecasts on a Laplacian pyramid (Burt and Adelson 1983), with a convolution for each level.
 
-After the seed projects: down-sample, subtract, a convolution of 5 by 5 on each level, recombine. A
-small kernel on a coarse level reaches as far as a huge one on the picture.
+As in the seed projects, the picture is down-sampled and subtracted, each level passes a 5 by 5
+convolution, and the levels are added up. A small kernel on a coarse level covers the same distance
+as a very large one on the full picture.
 """
 
 from __future__ import annotations
@@ -16,13 +17,18 @@ from cloudconv.models.research.layers import repeating, run, same
 
 
 class ConvPyramid(Predictor):
-    """A convolution, 5 by 5, of the last frames' bands on each level makes the next frame's bands.
+    """A 5 by 5 convolution per level, from the bands of the last frames to those of the next frame.
 
     Args:
-        spec: of the variant; its multiple, a power of two, says how many levels there are.
+        spec: the spec of the variant. Its multiple, a power of two, sets the number of levels.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
+        """Create the network.
+
+        Args:
+            spec: the spec of the variant.
+        """
         super().__init__(spec)
         levels = spec.multiple.bit_length()
         self.levels = nn.ModuleList(repeating(same(3 * spec.context, 3, 5)) for _ in range(levels))

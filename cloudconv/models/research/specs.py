@@ -1,4 +1,4 @@
-"""Small models with a history: what the first projects tried, trained again."""
+"""List the small models of the seed projects, trained again."""
 
 from __future__ import annotations
 
@@ -44,4 +44,4 @@ SEEDS: tuple[ModelSpec, ...] = (
     AUTOENCODER_NOISY,
     SKIP_AUTOENCODER_PICTURE,
 )
-"""The models of the research projects that cloudconv grew out of, in the registry's list."""
+"""The specs of the research models, in the order of the registry's list."""

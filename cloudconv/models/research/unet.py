@@ -1,7 +1,8 @@
-"""U-Nets (Ronneberger et al. 2015, arXiv 1505.04597): forecasts from five frames, and middles.
+"""U-Nets (Ronneberger et al. 2015, arXiv 1505.04597): forecasts from five frames, middle frames.
 
-After the seed projects' "horseshoe": skips across, and what comes out is added to a frame. Fully
-convolutional, so that it runs far above its training size, where it begins to paint.
+As in the seed projects, skip connections join the two halves, and the result is added to a frame.
+The networks are fully convolutional, so they run on pictures far larger than their training size.
+There the forecasts begin to look painted.
 """
 
 from __future__ import annotations
@@ -18,14 +19,20 @@ from cloudconv.models.research.layers import active, run, same, still
 
 
 class UNet(nn.Module):
-    """Down by strided convolutions, up by bilinear doubling, skips by concatenation.
+    """A U-Net: strided convolutions down, bilinear enlargement up, concatenated skip connections.
 
     Args:
-        inputs: channels in; three come out.
+        inputs: number of input channels; there are three output channels.
         widths: channels of each level, finest first; the first is at the full size.
     """
 
     def __init__(self, inputs: int, widths: tuple[int, ...]) -> None:
+        """Create the layers.
+
+        Args:
+            inputs: number of input channels.
+            widths: channels of each level, finest first.
+        """
         super().__init__()
         self.entry = active(same(inputs, widths[0], 3))
         self.down = nn.ModuleList(
@@ -36,7 +43,10 @@ class UNet(nn.Module):
         self.exit = still(same(widths[0], 3, 3))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, inputs, H, W), sides that halve evenly at each level → (B, 3, H, W)."""
+        """Map (B, inputs, H, W) to (B, 3, H, W).
+
+        Both sides can be halved evenly at each level.
+        """
         features = [self.entry(images)]
         for layer in self.down:
             features.append(layer(features[-1]))
@@ -49,9 +59,10 @@ class UNet(nn.Module):
 
 
 class UNet5(Predictor):
-    """Five stacked frames, fifteen channels; what the U-Net makes of them is added to the last."""
+    """A U-Net of five stacked frames (fifteen channels); its result is added to the last frame."""
 
     def __init__(self) -> None:
+        """Create the network."""
         super().__init__(UNET5)
         self.network = UNet(3 * self.spec.context, (24, 48, 96, 128, 128))
 
@@ -61,9 +72,14 @@ class UNet5(Predictor):
 
 
 class UNetMiddle(Interpolator):
-    """Two frames → the one between: their mean, and what the U-Net adds to it."""
+    """A U-Net of two frames; its result is added to their mean."""
 
     def __init__(self, spec: ModelSpec) -> None:
+        """Create the network.
+
+        Args:
+            spec: the spec of the variant.
+        """
         super().__init__(spec)
         self.network = UNet(6, (16, 32, 48, 64, 96))
 
