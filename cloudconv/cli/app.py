@@ -43,6 +43,11 @@ def _show_help(ctx: Any, _: Any, wanted: bool) -> None:
 class GuardedCommand(TyperCommand):
     """A command whose every way to end is an exit code and at most one sentence."""
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the usage line after the command's name."""
+        arguments = (each for each in self.get_params(ctx) if each.param_type_name == "argument")
+        return [*(each.metavar or "" for each in arguments), "[OPTIONS]"]
+
     def get_help_option(self, ctx: Any) -> Any:
         """Return ``--help``, which prints through :func:`print_result`."""
         option = super().get_help_option(ctx)

@@ -30,7 +30,7 @@ _FIRST = ("psnr", "ssim", "1", "2", "5", "10", "30")
 
 @with_options(CompareSettings, progress=True)
 def compare(console: Console, source: outputs.Input, **given: Any) -> None:
-    """Score models on IN, against the frames that really are there."""
+    """Score models on IN against its own frames."""
     settings = CompareSettings(source, **given)
 
     # Here and not above: torch and FFmpeg take seconds to load, which --help shouldn't pay.

@@ -25,9 +25,10 @@ EXAMPLES = examples(
 
 @with_options(DoctorSettings)
 def doctor(console: Console, **given: Any) -> None:
-    """Say what is here (FFmpeg, encoders, devices, weights, memory) and what auto would choose.
+    """Show what this machine has, and what auto would choose.
 
-    For bug reports: nothing is written. The exit code is 1 if something is amiss.
+    FFmpeg, encoders, devices, weights and memory. For bug reports: nothing is written. The exit
+    code is 1 if something is amiss.
     """
     settings = DoctorSettings(**given)
     from cloudconv.jobs.doctor import run

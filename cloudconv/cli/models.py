@@ -115,7 +115,7 @@ def models(
         ),
     ] = False,
 ) -> None:
-    """List the models: what they are for, how good and fast they are, and whether they are whole.
+    """List the models: what for, how good, how fast.
 
     With --quiet nothing is listed; with --verify the exit code is the answer.
     """

@@ -34,7 +34,10 @@ Clips = Annotated[
 
 @with_options(TrainSettings, progress=True)
 def train(console: Console, clips: Clips = None, **given: Any) -> None:
-    """Train a model on CLIPS, or go on training one that ships on footage of your own."""
+    """Train a model on CLIPS.
+
+    With --init a model that ships goes on training, on footage of your own.
+    """
     settings = TrainSettings(clips or (), **given)
 
     # Here and not above: torch and FFmpeg take seconds to load, which --help shouldn't pay.

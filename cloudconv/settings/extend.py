@@ -27,7 +27,7 @@ _AUDIO = "Where the source ends, end its sound, or (loop) begin it again."
 _REPORT = "A folder for a page with the video, its frames, and charts of the vitals."
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class ExtendSettings(Output, Overwrite, InputRate, Cuts, Encoding):
     """How long, and from where on. Give exactly one of ``frames`` and ``seconds``."""
 

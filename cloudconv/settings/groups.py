@@ -1,4 +1,7 @@
-"""Groups of options that several commands share."""
+"""Groups of options that several commands share.
+
+The settings classes alone compare and print themselves: methods that nobody calls cost import time.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ class EncodeSettings:
     threads: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Input(Settings):
     """What is read."""
 
@@ -63,7 +66,7 @@ _OUT = """File to write, or a folder for the default name; frames/%05d.png for p
 Matroska on stdout."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Output(Input):
     """What is read, and where the result goes."""
 
@@ -72,7 +75,7 @@ class Output(Input):
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Overwrite(Settings):
     """Whether an output that exists is replaced."""
 
@@ -84,7 +87,7 @@ class Overwrite(Settings):
 _INPUT_FPS = "Frame rate of pictures as input."
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class InputRate(Settings):
     """The rate of pictures as input, which keep no times."""
 
@@ -97,7 +100,7 @@ class InputRate(Settings):
 _START = "Begin here: seconds or h:mm:ss."
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Part(Settings):
     """The part of the input that is used, in seconds from its first frame."""
 
@@ -113,7 +116,7 @@ class Part(Settings):
 _CUT = "Where scenes change: auto, off, or a threshold from 0 (everywhere) to 1 (nowhere)."
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Cuts(Settings):
     """Where one scene ends and another begins."""
 
@@ -126,7 +129,7 @@ _THREADS = f"CPU threads, at most {MOST_THREADS}."
 _WORKERS = "local: this process; local:N: N processes; ray or ray:ADDRESS: a Ray cluster."
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Machine(Settings):
     """What computes."""
 
@@ -139,7 +142,7 @@ class Machine(Settings):
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Workers(Machine):
     """Who computes."""
 
@@ -161,7 +164,7 @@ _FALLBACK = """What to show where motion explains little: blend the source frame
 show the model's picture all the same."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Rendering(Settings):
     """How an interpolator is used."""
 
@@ -192,7 +195,7 @@ class Rendering(Settings):
 _MODEL = "A name from 'cloudconv models', or a file that 'cloudconv train' wrote."
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class InterpolatorModel(Rendering):
     """Which interpolator is used, and how."""
 
@@ -219,14 +222,14 @@ _ADAPT = """Fine-tune the model on this video first, for so many minutes; used i
 _SAVE = "With --adapt: keep the weights, for --model."
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Adapting(Settings):
     """Fine-tuning on the input itself."""
 
     adapt: Annotated[float | None, of_model(_ADAPT, "MINUTES", above=0, most=10_000)] = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class SavedModel(Adapting, Input):
     """Where the fine-tuned weights are kept."""
 
@@ -251,7 +254,7 @@ _CRF = "Quality, lower is better, on libx264's scale for every encoder."
 _MORE = "Any other option of the encoder; may be repeated."
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Encoding(Machine):
     """How the result is encoded."""
 

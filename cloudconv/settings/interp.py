@@ -28,7 +28,7 @@ _OUT_DIR = """Take any number of inputs and write their outputs here. What an ea
 finished with the same settings is passed over."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class _Scheduling(groups.InterpolatorModel, groups.Cuts, groups.Machine):
     """Which frames are new, for files and for pictures in memory."""
 
@@ -42,7 +42,7 @@ def _check_factor(name: str, value: Rational | None, least: int, most: int) -> N
         raise refused(f"`{name}` must be above {least} and at most {most}, got {float(factor):g}.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Interpolation(
     groups.Part,
     groups.InputRate,

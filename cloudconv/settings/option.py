@@ -170,7 +170,7 @@ def _number(kind: type[Number], value: Any) -> Number | None:
     return number if isinstance(value, str) or number == value else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Settings:
     """What all settings share: every value is read and checked as its field declares.
 
