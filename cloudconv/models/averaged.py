@@ -93,6 +93,6 @@ CLOUD_MAX = replace(
     purpose="the last tenths of a decibel",
     time=3.5,
     build=_max,
-    bytes_per_pixel=430,
+    bytes_per_pixel=540,
     tries_scales=True,
 )
