@@ -91,8 +91,7 @@ def watched(job: Job, show: Callable[[Event], object] = lambda _: None) -> Any:
     Args:
         job: the running job.
         show: a function that is called with each event. Ctrl-C during this call is raised inside
-            the
-            job, which then reports the saved work.
+            the job, which then reports the saved work.
     """
     result: Any = None
     with closing(job):

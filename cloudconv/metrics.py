@@ -52,8 +52,7 @@ def luma(rgb: Tensor) -> Tensor:
     """Return the luma of RGB: (…, 3, H, W) → (…, H, W), 0.299 R + 0.587 G + 0.114 B, full range.
 
     The weights are those of ITU-R BT.601, as in the reference code of Wang 2004. They are the same
-    for
-    all sources, so that scores of different clips can be compared.
+    for all sources, so that scores of different clips can be compared.
     """
     weights = rgb.new_tensor((0.299, 0.587, 0.114))
     return torch.einsum("...chw,c->...hw", rgb, weights)
@@ -81,8 +80,7 @@ def gdl(test: Tensor, truth: Tensor) -> Tensor:
 
     The loss is the mean of ``| |∇ truth| - |∇ test| |`` over all vertical neighbours, plus the same
     mean over all horizontal neighbours. Means replace the paper's sums, so that the size of the
-    picture
-    does not count. NaN below 2 pixels per side.
+    picture does not count. NaN below 2 pixels per side.
     """
     _check(test, truth)
     down, across = (
@@ -97,8 +95,7 @@ def sharpness(test: Tensor, truth: Tensor) -> Tensor:
 
     10·log10(1 / mean ``|(∇i truth + ∇j truth) - (∇i test + ∇j test)|``) with absolute differences
     to the pixel above (∇i) and to the left (∇j), over all pixels that have both, at most 100. A
-    higher
-    value is better. NaN below 2 pixels per side.
+    higher value is better. NaN below 2 pixels per side.
     """
     _check(test, truth)
 
@@ -123,10 +120,8 @@ def ms_ssim(test: Tensor, truth: Tensor) -> Tensor:
     """Return the multi-scale SSIM of Wang et al. 2003 on luma, at most 1.
 
     The windows are those of :func:`ssim`. There are five scales with the paper's weights; each
-    scale is
-    the 2x2 mean of the one before. A negative term counts as 0. NaN below 176 pixels per side,
-    where no
-    window fits the smallest scale.
+    scale is the 2x2 mean of the one before. A negative term counts as 0. NaN below 176 pixels per
+    side, where no window fits the smallest scale.
     """
     _check(test, truth)
     return _each(test, truth, _ms_ssim)
@@ -155,8 +150,7 @@ def texture(test: Tensor, around: Tensor) -> Tensor:
 
     Each score is 10·log10 of the frame's energy over the neighbours' energy, first of the finest
     band, then of the band one octave below. 0 equals the neighbours; a negative score is softer.
-    The
-    scores are within ±100.
+    The scores are within ±100.
 
     Args:
         test: the frame.
@@ -206,9 +200,9 @@ class Flicker:
     """The error of brightness changes from frame to frame, averaged over a clip.
 
     The score is the mean of ``|(m'_k - m'_{k-1}) - (m_k - m_{k-1})|`` over neighbouring frames. m'
-    and
-    m are the mean lumas of the shown and of the true frame k. 0 is perfect. Add every frame of the
-    output in order, including source frames: a made frame flickers against its source neighbours.
+    and m are the mean lumas of the shown and of the true frame k. 0 is perfect. Add every frame of
+    the output in order, including source frames: a made frame flickers against its source
+    neighbours.
     """
 
     def __init__(self) -> None:
@@ -242,8 +236,7 @@ def error_map(test: Tensor, truth: Tensor) -> Tensor:
     """Return a picture of the error of a frame: (3, H, W) RGB in [0, 1].
 
     The colour shows the mean absolute error of the three channels, times 4, from black through
-    violet
-    and orange to pale yellow.
+    violet and orange to pale yellow.
     """
     _check(test, truth)
     ramp = test.new_tensor(

@@ -1,9 +1,9 @@
 """Compute when each output frame is shown and which source frames it is made from.
 
-All times are Fractions of a second. This module handles no pixels, no codec and no float.
-A *source time* is when the source shows a frame. A *content time* is when the frame's content
-belongs in the motion. Both are equal unless repeated frames are refilled (``shows`` in
-:meth:`Timeline.push`). The output clock is 0 at the first source frame and includes the stretch.
+All times are Fractions of a second. This module handles no pixels, no codec and no float. A *source
+time* is when the source shows a frame. A *content time* is when the frame's content belongs in the
+motion. Both are equal unless repeated frames are refilled (``shows`` in :meth:`Timeline.push`). The
+output clock is 0 at the first source frame and includes the stretch.
 """
 
 from __future__ import annotations
@@ -69,11 +69,9 @@ class Slot:
     """One interval on the output's clock, before its picture is decided.
 
     ``left`` is the index of a content frame, in the order of pushing. ``timestep``, in [0, 1), is
-    the
-    position between ``left`` and ``left + 1``; 0 shows ``left`` itself. ``held`` means that
-    ``left``
-    is shown at another time than its own, because there is no content frame on the other side.
-    ``time`` and ``duration`` are seconds on the output's clock.
+    the position between ``left`` and ``left + 1``; 0 shows ``left`` itself. ``held`` means that
+    ``left`` is shown at another time than its own, because there is no content frame on the other
+    side. ``time`` and ``duration`` are seconds on the output's clock.
     """
 
     left: int
@@ -164,8 +162,7 @@ class Timeline:
         """Return the index of the first content frame that later slots may need.
 
         The caller may release the content frames before that index. When looping, the caller still
-        needs
-        content frame 0.
+        needs content frame 0.
         """
         return self._oldest
 
@@ -175,10 +172,8 @@ class Timeline:
         Args:
             time: the time at which the source shows the frame, on the source's clock.
             shows: the time to which the frame's content belongs (default: ``time``). The frame
-                becomes
-                the next content frame. None means that the frame repeats the content before it;
-                then
-                only ``time`` counts.
+                becomes the next content frame. None means that the frame repeats the content before
+                it; then only ``time`` counts.
 
         Raises:
             ValueError: source or content times do not increase, or the first frame is a repeat.
@@ -197,8 +192,7 @@ class Timeline:
         """Return the slots of the last frame's interval, up to ``end`` on the source's clock.
 
         These slots hold the last content frame. When looping, they lead to content frame 0, which
-        is shown
-        again at ``end``. Without any source frame the list is empty.
+        is shown again at ``end``. Without any source frame the list is empty.
 
         Raises:
             ValueError: ``end`` is not after the last source frame.
@@ -303,10 +297,8 @@ def parse_rate(value: Fraction | float | str) -> Fraction:
     """Parse a frame rate: ``60``, ``12.5``, ``60000/1001``, or a rounded NTSC rate.
 
     An NTSC rate is a multiple of 12 or 15 frames per second times 1000/1001. A decimal number with
-    at
-    least two places that equals such a rate after rounding means the exact rate: 23.976 and 23.98
-    are
-    24000/1001.
+    at least two places that equals such a rate after rounding means the exact rate: 23.976 and
+    23.98 are 24000/1001.
 
     Raises:
         SettingsError: ``value`` is not a number above 0.

@@ -50,8 +50,7 @@ class TrainedFile:
     """A file written by ``cloudconv train``, as described by its own metadata.
 
     ``base`` is the model that training started from. ``gain`` is in dB of PSNR over the naive
-    picture,
-    on held-back frames.
+    picture, on held-back frames.
     """
 
     file: str

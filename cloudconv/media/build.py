@@ -1,4 +1,4 @@
-"""What the FFmpeg inside PyAV can do on this machine."""
+"""Report the abilities of the FFmpeg inside PyAV on this machine."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ ENCODERS = (
     *("h264_nvenc", "hevc_nvenc", "av1_nvenc", "h264_qsv", "hevc_qsv", "h264_vaapi"),
     *("h264_videotoolbox", "hevc_videotoolbox"),
 )
-"""The encoders that somebody may ask for by name."""
+"""The encoders that a user may choose by name."""
 
 FILTERS = ("minterpolate", "xpsnr", "bwdif")
-"""What commands use of libavfilter."""
+"""The filters of libavfilter that commands use."""
 
 _SIDE = 256
 
@@ -31,30 +31,30 @@ EncoderState = Literal["works", "missing", "fails"]
 
 
 def libraries() -> dict[str, str]:
-    """The versions of FFmpeg's libraries, such as ``{"libavcodec": "62.11.100"}``."""
+    """Return the versions of FFmpeg's libraries, such as ``{"libavcodec": "62.11.100"}``."""
     return {name: ".".join(map(str, version)) for name, version in av.library_versions.items()}
 
 
 def version() -> str:
-    """FFmpeg's own name for its version, such as ``8.1``."""
+    """Return FFmpeg's own version name, such as ``8.1``."""
     return str(av.ffmpeg_version_info)
 
 
 def encoders() -> dict[str, EncoderState]:
-    """For each of :data:`ENCODERS`: whether it encodes a frame here.
+    """Return for each of :data:`ENCODERS` whether it can encode a frame here.
 
-    A hardware encoder may be built in and fail for want of its hardware.
+    A hardware encoder may be built in and still fail without its hardware.
     """
     return {name: _state(name) for name in ENCODERS}
 
 
 def filters() -> dict[str, bool]:
-    """For each of :data:`FILTERS`: whether it is built in."""
+    """Return for each of :data:`FILTERS` whether it is built in."""
     return {name: name in av.filter.filters_available for name in FILTERS}
 
 
 def default_encoders() -> dict[str, str]:
-    """What writes 8-bit 4:2:0 video into each container, such as ``{".mp4": "libx264"}``."""
+    """Return each container's encoder for 8-bit 4:2:0 video, such as ``{".mp4": "libx264"}``."""
     return {
         suffix: choose(container_of(Path(f"a{suffix}")), "yuv420p", 1920, 1080, DEFAULTS).encoder
         for suffix in (".mp4", ".mkv", ".mov", ".webm")

@@ -1,11 +1,11 @@
-"""From the planes of a picture to RGB for a network, and back without loss.
+"""Convert between the planes of a picture and RGB for a network, without loss.
 
-Both ways are linear and neither clamps nor rounds in between, so pixels that a network leaves alone
-come back exactly, whatever their colour. Smooth chroma and exactness together need a matched pair:
-going up, a chroma sample becomes a plane through its own cell (the piecewise linear reconstruction
-of finite-volume methods; for halved chroma this is bilinear interpolation plus what its mean over
-the cell misses); going down is the cell's mean, which gives the sample back. Chroma counts as
-centred in its cell both ways.
+Both conversions are linear, without clamping or rounding in between. Pixels that a network does not
+change therefore come back exactly, whatever their colour. Smooth and exact chroma needs a matched
+pair of filters. Upwards, a chroma sample becomes a plane through its own cell (the piecewise linear
+reconstruction of finite-volume methods; for halved chroma this is bilinear interpolation, corrected
+to keep the mean of the cell). Downwards, the mean of the cell restores the sample. Both ways assume
+that chroma is centred in its cell.
 
 Matrices and code ranges: ITU-T H.273, section 8.3 (MatrixCoefficients).
 """
@@ -26,10 +26,10 @@ from cloudconv.media.formats import PixelLayout, layout
 from cloudconv.media.frame import ColorTags, Frame
 
 Matrix = Literal["bt601", "bt709", "bt2020", "fcc", "smpte240m", "ycgco", "rgb"]
-_TIE = 64  # parts of a level that roundings are exact to
+_TIE = 64  # fractions of a level to which values are rounded first
 _Rows = tuple[tuple[float, float, float], ...]
 
-# The share of red and of blue in luma.
+# The weights of red and of blue in luma.
 _LUMA: dict[str, tuple[float, float]] = {
     "bt601": (0.299, 0.114),
     "bt709": (0.2126, 0.0722),
@@ -37,8 +37,8 @@ _LUMA: dict[str, tuple[float, float]] = {
     "fcc": (0.30, 0.11),
     "smpte240m": (0.212, 0.087),
 }
-# H.273's MatrixCoefficients. Constant-luminance BT.2020 is not linear; its linear sibling is what
-# players fall back to, and is as exact on a round trip.
+# H.273's MatrixCoefficients. Constant-luminance BT.2020 is not linear. Its non-constant variant
+# replaces it, as in players, and is as exact on a round trip.
 _TAGGED: dict[int, Matrix] = {
     1: "bt709",
     4: "fcc",
@@ -53,17 +53,18 @@ _TAGGED: dict[int, Matrix] = {
 
 @dataclass(frozen=True, slots=True)
 class ColorSpace:
-    """How code values stand for colours: the matrix, and whether they use the full code range."""
+    """The meaning of code values: the matrix, and whether they use the full code range."""
 
     matrix: Matrix
     full_range: bool
 
 
 def color_space(tags: ColorTags, layout: PixelLayout, width: int, height: int) -> ColorSpace:
-    """The colour space of a picture from its tags, and where they say nothing, as players guess.
+    """Return the colour space of a picture from its tags.
 
-    An unspecified matrix is BT.709 from 1280 pixels of width or above 576 lines, else BT.601.
-    Unspecified YUV is limited range, unspecified RGB and gray full range.
+    Missing tags are guessed as players do. An unspecified matrix is BT.709 from 1280 pixels of
+    width or above 576 lines, else BT.601. Unspecified YUV is limited range, unspecified RGB and
+    gray full range.
     """
     full_range = tags.range == 2 or (tags.range != 1 and layout.family != "yuv")
     if layout.family == "rgb":
@@ -73,11 +74,13 @@ def color_space(tags: ColorTags, layout: PixelLayout, width: int, height: int) -
 
 
 def to_rgb(planes: Sequence[Tensor], layout: PixelLayout, space: ColorSpace) -> Tensor:
-    """The picture as RGB.
+    """Convert planes to RGB.
 
     Args:
-        planes: uint8 or uint16 (H, W) each, in FFmpeg's plane order, chroma planes rounded up;
-            an alpha plane at the end is left out.
+        planes: uint8 or uint16 (H, W) each, in FFmpeg's plane order. The sizes of chroma planes are
+            rounded up. An alpha plane at the end is ignored.
+        layout: the layout of the planes.
+        space: the colour space of the planes.
 
     Returns:
         (3, H, W) float32 on the planes' device, nominally in [0, 1], not clamped.
@@ -94,19 +97,21 @@ def to_rgb(planes: Sequence[Tensor], layout: PixelLayout, space: ColorSpace) -> 
     luma, u, v = (plane.to(torch.float32) for plane in planes[:3])
     rgb = torch.empty((3, *luma.shape), device=luma.device)
     rows, offsets = _from_codes(layout, space)
-    lumas = [row[0] for row in rows]  # equal, but for the last digit
-    # All that chroma and the offsets add is worked out on the small planes, then spread.
+    lumas = [row[0] for row in rows]  # equal, except for the last digit
+    # The chroma and the offsets are summed on the small planes, then enlarged.
     tints = (
         (u * from_u).add_(v, alpha=from_v).add_(offset)
         for (_, from_u, from_v), offset in zip(rows, offsets, strict=True)
     )
-    # One after the other they stay in a CPU's caches; together they take fewer kernels on a GPU.
+    # On a CPU channels are processed one after the other, which fits the caches. On a GPU they are
+    # processed together, which needs fewer kernels.
     if rgb.device.type == "cpu":
         parts = zip(rgb, lumas, tints, strict=True)
     else:
         parts = zip([rgb], lumas[:1], [torch.stack(list(tints))], strict=True)
     for target, from_luma, tint in parts:
-        # Sideways first: strided writes are slow, and there are fewer of them before the rows.
+        # Columns come first: strided writes are slow, and there are fewer before the rows are
+        # added.
         tint = _spread(tint, -1, 1 << layout.chroma_shift_x, luma.shape[1])
         tint = _spread(tint, -2, 1 << layout.chroma_shift_y, luma.shape[0])
         torch.add(tint, luma, alpha=from_luma, out=target)
@@ -114,12 +119,14 @@ def to_rgb(planes: Sequence[Tensor], layout: PixelLayout, space: ColorSpace) -> 
 
 
 def from_rgb(rgb: Tensor, layout: PixelLayout, space: ColorSpace) -> tuple[Tensor, ...]:
-    """The colour planes of an RGB picture: the exact inverse of `to_rgb` for what it gave.
+    """Convert RGB to colour planes: the exact inverse of `to_rgb` for its results.
 
-    Values are rounded, without bias, and clamped to what the bit depth can hold, at the very end.
+    Values are rounded without bias and clamped to the bit depth at the very end.
 
     Args:
-        rgb: (3, H, W) floating point, nominally in [0, 1]; it is not written to.
+        rgb: (3, H, W) floating point, nominally in [0, 1]; the tensor is not changed.
+        layout: the layout of the planes.
+        space: the colour space of the planes.
 
     Returns:
         uint8 or uint16 (H, W) each, in FFmpeg's plane order, chroma planes rounded up, without
@@ -149,7 +156,7 @@ def from_rgb(rgb: Tensor, layout: PixelLayout, space: ColorSpace) -> tuple[Tenso
 
 
 def alpha_to_float(plane: Tensor, layout: PixelLayout) -> Tensor:
-    """Opacity, (1, H, W) float32 in [0, 1], of a uint8 or uint16 (H, W) alpha plane.
+    """Convert a uint8 or uint16 (H, W) alpha plane to opacity, (1, H, W) float32 in [0, 1].
 
     Alpha always uses the full code range.
     """
@@ -157,20 +164,26 @@ def alpha_to_float(plane: Tensor, layout: PixelLayout) -> Tensor:
 
 
 def alpha_from_float(alpha: Tensor, layout: PixelLayout) -> Tensor:
-    """The uint8 or uint16 (H, W) plane of (1, H, W) opacity; exact inverse of `alpha_to_float`."""
+    """Convert (1, H, W) opacity to a uint8 or uint16 (H, W) plane.
+
+    This is the exact inverse of `alpha_to_float`.
+    """
     return _to_codes(alpha[0].to(torch.float32) * ((1 << layout.depth) - 1), 0.0, layout)
 
 
 def make_picture(planes: Sequence[Tensor], pix_fmt: str, width: int, height: int) -> av.VideoFrame:
-    """A new picture with copies of the planes, which may be on any device.
+    """Create a picture with copies of the planes, which may be on any device.
 
     Args:
         planes: all planes of ``pix_fmt`` in its plane order, uint8 or uint16.
+        pix_fmt: the pixel format of the picture.
+        width: in pixels.
+        height: in pixels.
 
     Raises:
         ValueError: the planes do not fit the pixel format or the size.
     """
-    # Memory from FFmpeg itself: its codecs may read beyond the end of a row.
+    # FFmpeg allocates the memory, because its codecs may read beyond the end of a row.
     picture = av.VideoFrame(width, height, pix_fmt)
     for target, plane in zip(picture.planes, planes, strict=True):
         room: Tensor = torch.utils.dlpack.from_dlpack(target)
@@ -184,7 +197,7 @@ def make_picture(planes: Sequence[Tensor], pix_fmt: str, width: int, height: int
 
 
 def rgb_of(frame: Frame, device: torch.device | str = "cpu") -> Tensor:
-    """A frame's colours, (3, H, W) float32 on ``device``; see :func:`to_rgb`. Alpha is left out."""
+    """Return a frame as RGB without alpha, (3, H, W) float32 on ``device``; see :func:`to_rgb`."""
     form = layout(frame.pix_fmt)
     planes = frame.planes()[: 1 if form.family == "gray" else 3]
     space = color_space(frame.tags, form, frame.width, frame.height)
@@ -192,7 +205,7 @@ def rgb_of(frame: Frame, device: torch.device | str = "cpu") -> Tensor:
 
 
 def thumbnail(frame: Frame, height: int, width: int) -> Tensor:
-    """The luma of a frame averaged over areas: (height, width) float32 in [0, 1]."""
+    """Return the luma of a frame averaged over areas: (height, width) float32 in [0, 1]."""
     kind = layout(frame.pix_fmt)
     planes = frame.planes()
     space = color_space(frame.tags, kind, frame.width, frame.height)
@@ -214,7 +227,7 @@ def thumbnail(frame: Frame, height: int, width: int) -> Tensor:
 def _code_range(
     layout: PixelLayout, space: ColorSpace
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """(codes per unit, code of zero) of luma, which is also that of RGB, and of chroma."""
+    """Return (codes per unit, code of zero) of luma, which also serves RGB, and of chroma."""
     step, top = 2.0 ** (layout.depth - 8), 2.0**layout.depth - 1
     if space.full_range:
         return (top, 0.0), (top, 128 * step)
@@ -223,7 +236,7 @@ def _code_range(
 
 @cache
 def _to_code_rows(layout: PixelLayout, space: ColorSpace) -> tuple[_Rows, tuple[float, ...]]:
-    """RGB to codes: ``codes = rows @ rgb + zeros``."""
+    """Return the matrix from RGB to codes: ``codes = rows @ rgb + zeros``."""
     luma, chroma = _code_range(layout, space)
     if space.matrix == "ycgco":
         rows = torch.tensor([[0.25, 0.5, 0.25], [-0.25, 0.5, -0.25], [0.5, 0, -0.5]])
@@ -240,7 +253,10 @@ def _to_code_rows(layout: PixelLayout, space: ColorSpace) -> tuple[_Rows, tuple[
 
 @cache
 def _from_codes(layout: PixelLayout, space: ColorSpace) -> tuple[_Rows, tuple[float, ...]]:
-    """Codes to RGB: ``rgb = rows @ codes + offsets``; luma counts the same in each channel."""
+    """Return the matrix from codes to RGB: ``rgb = rows @ codes + offsets``.
+
+    Luma has the same weight in each channel.
+    """
     rows, zeros = _to_code_rows(layout, space)
     inverse = torch.linalg.inv(torch.tensor(rows, dtype=torch.float64))
     offsets = -inverse @ torch.tensor(zeros, dtype=torch.float64)
@@ -257,9 +273,9 @@ def _mixed(
 
 def _to_codes(values: Tensor, zero: float, layout: PixelLayout) -> Tensor:
     """Round to codes, ties to even, and clamp; writes to ``values``."""
-    # Half of all pixels are ties when two frames are averaged. The float error of the matrices,
-    # the same for all pixels, would send nearly all of them one way and shift the mean by a
-    # quarter of a level, so it is rounded off first.
+    # When two frames are averaged, half of all pixels are ties. The float error of the matrices,
+    # the same for all pixels, would round nearly all of them in one direction and shift the mean by
+    # a quarter of a level. The values are therefore rounded to fractions of a level first.
     values.add_(zero).mul_(_TIE).round_().div_(_TIE).round_()
     dtype = torch.uint8 if layout.depth <= 8 else torch.uint16
     return values.clamp_(0, (1 << layout.depth) - 1).to(dtype)
@@ -270,14 +286,15 @@ def _every(x: Tensor, dim: int, phase: int, factor: int) -> Tensor:
 
 
 def _spread(x: Tensor, dim: int, factor: int, size: int) -> Tensor:
-    """Samples of cells of ``factor`` pixels become pixels whose mean over each cell they are.
+    """Enlarge samples of cells of ``factor`` pixels; the mean of each cell is its sample.
 
-    A last cell that is cut off at ``size`` stays flat, so that repeating its pixels keeps the mean.
+    A last cell that is cut off at ``size`` is constant, so that repeating its pixels keeps the
+    mean.
     """
     if factor == 1:
         return x
     count = x.shape[dim]
-    slope = torch.empty_like(x)  # twice the slope per cell; the edge repeats beyond the picture
+    slope = torch.empty_like(x)  # twice the slope per cell; edge samples are repeated
     if count > 1:
         inner, last = count - 2, count - 1
         torch.sub(x.narrow(dim, 2, inner), x.narrow(dim, 0, inner), out=slope.narrow(dim, 1, inner))
@@ -298,7 +315,7 @@ def _spread(x: Tensor, dim: int, factor: int, size: int) -> Tensor:
 
 
 def _summed(x: Tensor, dim: int, factor: int) -> Tensor:
-    """The sum over each cell of ``factor`` pixels; the last pixel repeats to fill its cell."""
+    """Return the sum over each cell of ``factor`` pixels; a last short cell repeats its pixel."""
     if factor == 1:
         return x
     missing = -x.shape[dim] % factor

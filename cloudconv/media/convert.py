@@ -1,7 +1,7 @@
-"""From a frame's planes to the picture that an encoder takes.
+"""Convert a frame's planes to the picture that an encoder takes.
 
-An encoder never sees a frame's own picture: encoding stamps times and frame types on what it is
-given, a held frame is encoded many times, and other threads may be reading its planes meanwhile.
+An encoder never receives a frame's own picture. Encoding writes times and frame types into its
+picture, a held frame is encoded many times, and other threads may read the planes at the same time.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from cloudconv.media.formats import PixelLayout, is_float, layout, repack
 from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.media.linear import LINEAR
 
-# What these formats define themselves, whatever the source was: JFIF is full-range BT.601 and
-# WebP limited-range BT.601.
+# The (matrix, range) that a format defines for every source: JFIF is full-range BT.601 and WebP
+# limited-range BT.601.
 _OWN_COLOURS = {"mjpeg": (5, 2), "libwebp": (6, 1), "libwebp_anim": (6, 1)}
 
 
 def output_tags(
     encoder: str, source: str, target: str, tags: ColorTags, width: int, height: int
 ) -> ColorTags:
-    """The colour tags of the output when ``source`` pictures are written as ``target``.
+    """Return the colour tags of the output when ``source`` pictures are written as ``target``.
 
-    Both are working pixel formats. The source's tags are kept as far as they stay true.
+    Both are working pixel formats. The source's tags are kept where they are still true.
     """
     was, becomes = layout(source), layout(target)
     if encoder == "exr":
@@ -48,7 +48,7 @@ def output_tags(
         return ColorTags(tags.primaries, tags.transfer, matrix, extent)
     if was.family == becomes.family:
         if was.family == "gray" and not tags.range and encoder in ("libx264", "libx265"):
-            # Decoders hand these out as YUV, whose unspecified range is taken for limited.
+            # Decoders return these formats as YUV, and would read an unspecified range as limited.
             return ColorTags(tags.primaries, tags.transfer, tags.matrix, 2)
         return tags
     if becomes.family == "rgb":
@@ -61,11 +61,11 @@ def output_tags(
 
 
 def encoder_picture(frame: Frame, *, pix_fmt: str, working: str, tags: ColorTags) -> av.VideoFrame:
-    """A new picture with the frame's content as the encoder takes it, without time or type.
+    """Return a new picture for the encoder with the frame's content, without time or frame type.
 
-    ``working`` is the planar format with the same samples as ``pix_fmt``; ``tags`` are those of
-    the output. Planes are copied untouched where the frame already has that format and colour
-    space, else they go through floating-point RGB with the right matrices.
+    ``working`` is the planar format with the same samples as ``pix_fmt``. ``tags`` are those of the
+    output. If the frame already has that format and colour space, its planes are copied unchanged.
+    Otherwise they are converted through floating-point RGB.
     """
     planes = frame.planes()
     was, becomes = layout(frame.pix_fmt), layout(working)
@@ -113,12 +113,18 @@ def _converted(
 
 
 class Palette:
-    """Reduces pictures to 256 colours, each with a palette of its own.
+    """A conversion to 256 colours, with a separate palette for each picture.
 
-    One palette for the whole clip would need every frame in memory first.
+    A palette for the whole clip would need every frame in memory first.
     """
 
     def __init__(self, width: int, height: int) -> None:
+        """Set up the filters.
+
+        Args:
+            width: of the pictures, in pixels.
+            height: of the pictures, in pixels.
+        """
         graph = Graph()
         buffer: Any = graph.add(
             "buffer",
@@ -138,7 +144,7 @@ class Palette:
         self._count = 0
 
     def reduce(self, picture: av.VideoFrame) -> av.VideoFrame:
-        """The bgra picture as pal8."""
+        """Convert a bgra picture to pal8."""
         picture.pts, picture.time_base = self._count, Fraction(1, 100)
         self._count += 1
         self._buffer.push(picture)

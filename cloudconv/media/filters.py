@@ -1,6 +1,6 @@
-"""FFmpeg filters: deinterlacing, and yardsticks: motion interpolation and XPSNR.
+"""Run FFmpeg filters: deinterlacing, and for comparison motion interpolation and XPSNR.
 
-They run inside PyAV's own FFmpeg, streamed frame by frame through a filter graph.
+The filters run inside PyAV's FFmpeg, frame by frame through a filter graph.
 """
 
 from __future__ import annotations
@@ -24,33 +24,36 @@ from ..errors import InputError, ModelError
 from .frame import Frame
 
 MINTERPOLATE_SIDE = 32
-"""minterpolate needs two of its 16-pixel blocks along each side."""
+"""The smallest side for minterpolate, which needs two of its 16-pixel blocks along each side."""
 
 XPSNR_PIXELS = 2025
-"""Below this many pixels (45x45) FFmpeg's xpsnr divides by a block size of zero and the whole
-process dies, so it is never asked."""
+"""The smallest number of pixels for xpsnr (45x45). Below, the filter divides by a block size of
+zero and ends the whole process, so the filter is not called.
+"""
 
 PERFECT = 100.0
 _TICK_LIMIT = 2**31
 
 
 def has_filter(name: str) -> bool:
-    """Whether this build of FFmpeg carries the filter, for example ``libvmaf``."""
+    """Return whether this build of FFmpeg has the filter, for example ``libvmaf``."""
     return name in av.filter.filters_available
 
 
 def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
-    """Frames at ``rate``, made by FFmpeg's motion-compensated interpolation.
+    """Yield frames at ``rate``, made by FFmpeg's motion-compensated interpolation.
 
-    What a user of FFmpeg would pick: ``mi_mode=mci``, ``mc_mode=aobmc``, ``me_mode=bidir``,
-    ``vsbmc=1``, its own scene detection left on. Frame k has the time ``first.time + k / rate``
-    exactly, up to and including the last input frame's time where that lies on this grid: the
-    filter itself never gets past the second-last frame, so the last one is given twice. An input
-    frame on the grid comes out with its own samples (above 8 bits and in RGB: nearly, since the
-    filter works on 8-bit YUV). A single input frame comes out as it is.
+    The options are those that FFmpeg users usually choose: ``mi_mode=mci``, ``mc_mode=aobmc``,
+    ``me_mode=bidir``, ``vsbmc=1``, with the filter's own scene detection. Frame k has the time
+    ``first.time + k / rate`` exactly, up to the last input frame's time, inclusive if that time is
+    on this grid. The filter itself ends at the second-last frame, so the last frame is given twice.
+    An input frame on the grid keeps its own samples. Above 8 bits and in RGB it keeps them only
+    approximately, because the filter works on 8-bit YUV. A single input frame is returned
+    unchanged.
 
     Args:
-        frames: in order of time, all of one size and pixel format. Nothing is kept but the last.
+        frames: frames in order of time, all of one size and pixel format. Only the last one is
+            stored.
         rate: output frames per second.
 
     Raises:
@@ -111,14 +114,15 @@ Timed = tuple[av.VideoFrame, Fraction | None]
 
 
 def deinterlace(pictures: Iterable[Timed], *, every: bool) -> Iterator[Timed]:
-    """Whole frames from pairs of fields, by FFmpeg's ``bwdif``: as many, at the same times.
+    """Yield whole frames from pairs of fields, by FFmpeg's ``bwdif``, in the same number and times.
 
-    The earlier field's lines stay, those of the later one are made anew from both. Pictures that
-    do not say that they are interlaced pass untouched, unless ``every`` is set.
+    The lines of the earlier field stay. Those of the later field are computed from both. Pictures
+    without an interlaced flag pass unchanged, unless ``every`` is set.
 
     Args:
-        pictures: decoded pictures, each with its time, in order. One that differs in size or
-            format from the first ends it: it and all after it pass through.
+        pictures: decoded pictures, each with its time, in order. The first picture that differs
+            from the first one in size or format, and all after it, pass unchanged.
+        every: whether pictures without an interlaced flag are deinterlaced too.
 
     Raises:
         InputError: the pictures are smaller than 3x4 pixels.
@@ -169,7 +173,7 @@ def _shape(picture: av.VideoFrame) -> tuple[int, int, str]:
 
 
 def _push_picture(entry: FilterContext, picture: av.VideoFrame) -> None:
-    # Damaged files repeat and drop time stamps; the filter needs none.
+    # Damaged files repeat and omit time stamps. The filter needs none.
     stamp, picture.pts = picture.pts, None
     entry.push(picture)
     picture.pts = stamp
@@ -177,30 +181,38 @@ def _push_picture(entry: FilterContext, picture: av.VideoFrame) -> None:
 
 @dataclass(frozen=True, slots=True)
 class XpsnrScore:
-    """XPSNR of one frame, in dB: one for each of Y, U, V (gray: Y alone); perfect = 100."""
+    """XPSNR of one frame in dB, one value for each of Y, U, V (gray: Y alone); perfect is 100."""
 
     planes: tuple[float, ...]
 
     @property
     def weighted(self) -> float:
-        """(4 Y + U + V) / 6, as XPSNR is commonly given in one figure."""
+        """Return (4 Y + U + V) / 6, the usual single value of XPSNR."""
         luma, *chroma = self.planes
         return (4 * luma + sum(chroma)) / (4 + len(chroma))
 
 
 class XpsnrMeter:
-    """XPSNR (Helmrich et al. 2020) frame by frame, by FFmpeg's ``xpsnr`` filter.
+    """A measurement of XPSNR (Helmrich et al. 2020) frame by frame, by FFmpeg's ``xpsnr`` filter.
 
-    The filter weighs errors by how busy the truth is in space *and in time*, so it must see every
-    frame of the output in order, the kept ones too. ``rate`` in frames per second: above 32 the
-    weights look two frames back.
+    The filter weights errors by the activity of the true picture in space *and in time*. It
+    therefore needs every frame of the output in order, including source frames. ``rate`` is in
+    frames per second; above 32 the weights use the last two frames.
 
-    RGB is scored as YUV 4:4:4 of BT.709, and pictures above 8 bits are brought to 8 first: there
-    FFmpeg 8.1's filter takes padded rows for unpadded ones and reports nonsense (-36 dB at a width
-    of 90 pixels, 22 dB at 96; fraunhoferhhi/xpsnr issue 5).
+    RGB is scored as YUV 4:4:4 of BT.709. Pictures above 8 bits are converted to 8 bits first,
+    because the filter of FFmpeg 8.1 ignores the padding of their rows and returns wrong values (-36
+    dB at a width of 90 pixels, 22 dB at 96; fraunhoferhhi/xpsnr issue 5).
     """
 
     def __init__(self, rate: Fraction) -> None:
+        """Prepare a measurement.
+
+        Args:
+            rate: frames per second.
+
+        Raises:
+            ModelError: this FFmpeg lacks the filter.
+        """
         _require("xpsnr")
         self._rate = rate
         self._first: Frame | None = None
@@ -210,14 +222,14 @@ class XpsnrMeter:
 
     @property
     def begun(self) -> bool:
-        """Whether it has seen a frame."""
+        """Return whether a frame was added."""
         return self._first is not None
 
     def push(self, truth: Frame, test: Frame) -> XpsnrScore | None:
-        """The score of the next frame; None if it has fewer than 2,025 pixels.
+        """Return the score of the next frame; None if it has fewer than 2,025 pixels.
 
         Raises:
-            ValueError: the two differ in time, size or pixel format, or from those before.
+            ValueError: the two frames differ in time, size or pixel format, or from those before.
         """
         if truth.time != test.time:
             raise ValueError(f"frames at {truth.time} s and {test.time} s cannot be compared")
@@ -266,10 +278,10 @@ def _check_like(first: Frame, frame: Frame) -> None:
 
 
 def _tick(first: Frame, rate: Fraction) -> Fraction:
-    """A time base on which the output grid and, as a rule, all input times are whole.
+    """Return a time base on which the output grid and usually all input times are whole numbers.
 
-    Input times beside it are rounded to it; at a microsecond or finer that moves no pixel, since
-    the filter blends in steps of 1/1024 of a gap.
+    Other input times are rounded to the time base. At a microsecond or finer this changes no pixel,
+    because the filter blends in steps of 1/1024 of a gap.
     """
     steps = lcm(rate.numerator, first.duration.denominator, first.time.denominator)
     steps *= ceil(1_000_000 / steps)
@@ -296,11 +308,16 @@ def _chain(graph: av.filter.Graph, entry: FilterContext, *steps: tuple[str, str]
 
 
 class Luma:
-    """Frames' 8-bit luma, or gray, as FFmpeg makes it: deep pictures are rounded, RGB is BT.709."""
+    """A converter to 8-bit luma or gray by FFmpeg; deep pictures are rounded, RGB is BT.709."""
 
     def __init__(self, like: Frame) -> None:
+        """Set up the filters.
+
+        Args:
+            like: a frame with the size and pixel format of all frames.
+        """
         self._like = like
-        # The graph must outlive its filters.
+        # The graph must exist as long as its filters.
         self._graph = av.filter.Graph()
         self._entry = _buffer(self._graph, like, like.duration)
         self._sink = self._graph.add("buffersink")
@@ -309,10 +326,10 @@ class Luma:
         self._count = 0
 
     def of(self, frame: Frame) -> bytes:
-        """Its rows, height times width bytes.
+        """Return the rows of the luma as height times width bytes.
 
         Raises:
-            ValueError: a frame of another size or pixel format than the first.
+            ValueError: the frame has another size or pixel format than the first one.
         """
         _check_like(self._like, frame)
         _push(self._entry, frame, self._count, self._like.duration)
@@ -324,7 +341,7 @@ class Luma:
 
 
 def _to_eight_bit(like: Frame) -> tuple[tuple[str, str], ...]:
-    """Filters that bring a frame to 8-bit gray or YUV, of the same chroma and with its alpha."""
+    """Return filters to 8-bit gray or YUV with the same chroma subsampling and alpha."""
     layout = like.picture.format
     if layout.is_rgb:
         # The filter's own choice of matrix depends on the size of the picture.
@@ -340,7 +357,7 @@ def _to_eight_bit(like: Frame) -> tuple[tuple[str, str], ...]:
 
 
 def _push(entry: FilterContext, frame: Frame, pts: int, tick: Fraction) -> None:
-    # The filter takes its own reference to the samples at once, so the times may be changed again.
+    # The filter stores its own reference to the samples at once, so the times may change again.
     frame.picture.pts, frame.picture.time_base = pts, tick
     entry.push(frame.picture)
 

@@ -1,9 +1,9 @@
-"""Pixel formats: what each holds, and exact repacking between the ways to store the same samples.
+"""Describe pixel formats, and convert exactly between formats that store the same samples.
 
 Inside cloudconv every picture is planar, native-endian and integer (a *working format*), so that a
-plane is a plain (H, W) array. Decoders also hand out packed, semi-planar, big-endian and palette
-formats, and some encoders want them; `repack` moves the samples over without changing one. Floating
-point, which EXR pictures hold, is the exception: its samples become the nearest 16-bit codes.
+plane is a plain (H, W) array. Decoders also return packed, semi-planar, big-endian and palette
+formats, and some encoders need them. `repack` moves the samples without changing one. Floating
+point, as in EXR pictures, is the exception: its samples become the nearest 16-bit codes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Family = Literal["yuv", "rgb", "gray"]
 
 @dataclass(frozen=True, slots=True)
 class PixelLayout:
-    """What a pixel format holds; ``depth`` in bits, chroma shifts as powers of two."""
+    """The contents of a pixel format; ``depth`` in bits, chroma shifts as powers of two."""
 
     name: str
     family: Family
@@ -36,7 +36,7 @@ class PixelLayout:
 
 @dataclass(frozen=True, slots=True)
 class _Component:
-    """Where one working plane's samples lie: items ``offset::step`` of a row, shifted left."""
+    """The position of a working plane's samples: items ``offset::step`` of a row, shifted left."""
 
     plane: int
     offset: int
@@ -46,7 +46,7 @@ class _Component:
 
 @dataclass(frozen=True, slots=True)
 class _Storage:
-    """How a stored format maps to its working format, a component per working plane."""
+    """The mapping of a stored format to its working format, with a component per working plane."""
 
     working: str
     dtype: str
@@ -65,8 +65,8 @@ _NATIVE = (
     *(f"gbrap{d}" for d in ("", "10le", "12le", "14le", "16le")),
 )
 
-# Decoders of old codecs hand these out. The library's scaler expands each code to its own colour,
-# so nothing is lost, but there is no way back.
+# Formats of old codecs. FFmpeg's scaler expands each code to its own colour without loss. There is
+# no conversion back.
 _EXPANDED = {
     "pal8": "bgra",
     "monow": "gray",
@@ -96,7 +96,10 @@ def _letters(working: str) -> str:
 
 
 def _packed(working: str, order: str, dtype: str = "u1", shift: int = 0) -> _Storage:
-    """All components interleaved in one plane, in the order of the letters ('.' is padding)."""
+    """Describe a format with all components interleaved in one plane.
+
+    ``order`` names the components in their order; '.' is padding.
+    """
     return _Storage(
         working,
         dtype,
@@ -108,14 +111,14 @@ def _packed(working: str, order: str, dtype: str = "u1", shift: int = 0) -> _Sto
 
 
 def _words(working: str, **shifts: int) -> _Storage:
-    """All components of a pixel in one 32-bit word."""
+    """Describe a format with all components of a pixel in one 32-bit word."""
     return _Storage(
         working, "<u4", tuple(_Component(0, 0, 1, shifts[c]) for c in _letters(working))
     )
 
 
 def _semi_planar(working: str, order: str = "uv", dtype: str = "u1", shift: int = 0) -> _Storage:
-    """A luma plane, and one plane with both chroma components interleaved."""
+    """Describe a format with a luma plane and one plane of both chroma components, interleaved."""
     chroma = (_Component(1, order.index(c), 2, shift) for c in "uv")
     return _Storage(working, dtype, (_Component(0, 0, 1, shift), *chroma))
 
@@ -182,7 +185,7 @@ def _yuv_storages() -> dict[str, _Storage]:
 
 
 def _gray_storages() -> dict[str, _Storage]:
-    # No planar gray has alpha, so the gray goes into all three colours.
+    # There is no planar gray with alpha, so the gray value is copied to all three colours.
     gray, opacity = _Component(0, 0, 2), _Component(0, 1, 2)
     return {
         name: _Storage(alpha, dtype, (gray, gray, gray, opacity), exact_back=False)
@@ -195,9 +198,9 @@ _STORAGES = _storages()
 
 @cache
 def layout(pix_fmt: str) -> PixelLayout:
-    """What the pixel format holds.
+    """Return the contents of the pixel format.
 
-    Raises ValueError for a name that FFmpeg does not know, and for memory of a GPU.
+    Raises ValueError for a name that FFmpeg does not know, and for formats in GPU memory.
     """
     side = 64
     try:
@@ -205,11 +208,11 @@ def layout(pix_fmt: str) -> PixelLayout:
         rgb = VideoFormat(pix_fmt).is_rgb
     except ValueError as error:
         raise ValueError(f"Unknown pixel format {pix_fmt!r}.") from error
-    if not components:  # vaapi, cuda: a handle to a surface, not samples
+    if not components:  # vaapi, cuda: a handle of a surface, not samples
         raise ValueError(f"Pixel format {pix_fmt!r} holds no samples.")
     alpha = any(c.is_alpha for c in components) or pix_fmt == "pal8"
     colours = [c for c in components if not c.is_alpha]
-    # Not is_chroma: PyAV says so of subsampled components only.
+    # PyAV's is_chroma is true for subsampled components only.
     family: Family = "rgb" if rgb or pix_fmt == "pal8" else "yuv" if len(colours) > 1 else "gray"
     shift_x = shift_y = 0
     if family == "yuv":
@@ -219,9 +222,9 @@ def layout(pix_fmt: str) -> PixelLayout:
 
 
 def working_format(pix_fmt: str) -> str:
-    """The planar, little-endian format that holds the same samples; of floats, the nearest ones.
+    """Return the planar, little-endian integer format with the same samples (floats: rounded).
 
-    Raises ValueError where there is none: whole numbers of more than 16 bits, raw sensor data.
+    Raises ValueError if there is none: integers of more than 16 bits, raw sensor data.
     """
     pix_fmt = _EXPANDED.get(pix_fmt, _FLOATS.get(pix_fmt, pix_fmt))
     try:
@@ -233,23 +236,23 @@ def working_format(pix_fmt: str) -> str:
 
 
 def is_float(pix_fmt: str) -> bool:
-    """Whether the samples are planes of floating-point numbers."""
+    """Return whether the samples are floating-point numbers."""
     return pix_fmt in _FLOATS
 
 
 def repack(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
-    """The same samples in another pixel format; the picture itself if nothing needs to change.
+    """Return the same samples in another pixel format; the picture itself if nothing changes.
 
-    The result never has bottom-up rows. Time stamps and colour tags come along; side data does
-    not. For floats see :mod:`cloudconv.media.linear`. Raises ValueError where
-    the two formats do not hold the same samples.
+    The result never has bottom-up rows. Time stamps and colour tags are copied; side data is not.
+    For floats see :mod:`cloudconv.media.linear`. Raises ValueError if the two formats do not store
+    the same samples.
     """
     name = picture.format.name
     upright = all(plane.line_size > 0 for plane in picture.planes if plane.width)
     if name == to_pix_fmt and upright:
         return picture
     if name in _EXPANDED:
-        # One thread: with more, this scaler now and then leaves some rows unwritten.
+        # With more than one thread this scaler sometimes leaves rows unwritten.
         expanded = picture.reformat(format=_EXPANDED[name], threads=1)
         return repack(_like(picture, expanded), to_pix_fmt)
     if _FLOATS.get(name) == to_pix_fmt or _FLOATS.get(to_pix_fmt) == name:
@@ -268,7 +271,7 @@ def repack(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
 
 
 def _through_light(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
-    """Floats from codes, or codes from floats; linear light becomes sRGB."""
+    """Convert floats to codes, or codes to floats; linear light becomes sRGB."""
     name, transfer = picture.format.name, int(picture.color_trc)
     dtype, into = _dtype(name), _dtype(to_pix_fmt)
     planes = [_rows(picture, k, dtype)[:, : picture.width] for k in range(len(picture.planes))]
@@ -292,7 +295,7 @@ def _dtype(pix_fmt: str) -> str:
 def _copied(picture: VideoFrame, source: _Storage, target: _Storage, to_pix_fmt: str) -> VideoFrame:
     made = VideoFrame(picture.width, picture.height, to_pix_fmt)
     for plane in made.planes:
-        # Padding components mean opaque where a reader takes them for alpha.
+        # Padding is set to opaque, because some readers take it for alpha.
         _bytes(plane)[:] = 0xFF if source.working.startswith("gbr") else 0
     is_words = target.dtype == "<u4" or target.dtype == ">u4"
     if is_words:
@@ -313,12 +316,12 @@ def _copied(picture: VideoFrame, source: _Storage, target: _Storage, to_pix_fmt:
 
 
 def _component_of_plane(working: str, plane: int) -> int:
-    # FFmpeg numbers RGB components R, G, B, (A) while the planes are G, B, R, (A).
+    # FFmpeg numbers RGB components R, G, B, (A), but the planes are G, B, R, (A).
     return plane if not working.startswith("gbr") else (1, 2, 0, 3)[plane]
 
 
 def _rows(picture: VideoFrame, plane: int, dtype: str) -> NDArray[Any]:
-    """A plane's rows, top down, with padding; shares memory."""
+    """Return a plane's rows, top down, with padding, as a view of its memory."""
     stored = picture.planes[plane]
     kind = np.dtype(dtype)
     line = abs(stored.line_size)

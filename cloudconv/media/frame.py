@@ -1,4 +1,4 @@
-"""The one picture type that travels through cloudconv."""
+"""Define the picture type that all parts of cloudconv use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.dlpack import from_dlpack
 
 @dataclass(frozen=True, slots=True)
 class ColorTags:
-    """Colour description as FFmpeg's enum integers; the defaults mean *unspecified*."""
+    """A colour description as FFmpeg's enum integers; the defaults mean *unspecified*."""
 
     primaries: int = 2
     transfer: int = 2
@@ -25,9 +25,9 @@ class ColorTags:
 class Frame:
     """A picture in its own planar pixel format, at an exact time.
 
-    ``picture`` is never written to: decoders keep references to what they hand out, and held
-    frames are encoded more than once. ``time`` is in seconds on the source's own clock for
-    decoded frames, on the output's clock for frames that go to a sink.
+    ``picture`` is never changed: decoders keep references to their pictures, and held frames are
+    encoded more than once. ``time`` is in seconds, on the source's clock for decoded frames and on
+    the output's clock for frames that are written.
     """
 
     picture: av.VideoFrame
@@ -37,29 +37,32 @@ class Frame:
 
     @property
     def width(self) -> int:
+        """Return the width in pixels."""
         return self.picture.width
 
     @property
     def height(self) -> int:
+        """Return the height in pixels."""
         return self.picture.height
 
     @property
     def pix_fmt(self) -> str:
+        """Return FFmpeg's name of the pixel format."""
         return self.picture.format.name
 
     def planes(self) -> tuple[Tensor, ...]:
-        """The planes without a copy: (H, W) uint8 or uint16 each, in FFmpeg's plane order.
+        """Return the planes without a copy: (H, W) uint8 or uint16 each, in FFmpeg's plane order.
 
-        For ``gbrp*`` that order is G, B, R. Read-only by convention.
+        For ``gbrp*`` that order is G, B, R. Callers must not change the planes.
         """
         return tuple(from_dlpack(plane) for plane in self.picture.planes)
 
     def at(self, time: Fraction, duration: Fraction) -> Frame:
-        """The same picture shown at another time."""
+        """Return the same picture at another time."""
         return replace(self, time=time, duration=duration)
 
     def same_picture(self, other: Frame) -> bool:
-        """Whether both show exactly the same samples."""
+        """Return whether both frames have exactly the same samples."""
         if (self.pix_fmt, self.width, self.height) != (other.pix_fmt, other.width, other.height):
             return False
         return all(torch.equal(a, b) for a, b in zip(self.planes(), other.planes(), strict=True))

@@ -1,9 +1,9 @@
-"""Scene-linear light, as EXR pictures hold it, and the code values that networks and videos take.
+"""Convert between the linear light of EXR pictures and the code values of networks and videos.
 
 Light is float with 1 for diffuse white, and colours are multiplied by their alpha (OpenEXR's
-conventions). Codes are 16 bits wide with sRGB's curve. That curve, IEC 61966-2-1, stands for every
-SDR source, as in Blender and Nuke; PQ becomes hundreds of nits and HLG its own scene light (ITU-R
-BT.2100), and what is tagged as linear or as a pure power is taken at its word.
+conventions). Codes have 16 bits and sRGB's curve (IEC 61966-2-1). This curve serves for every SDR
+source, as in Blender and Nuke. PQ becomes hundreds of nits, and HLG its own scene light (ITU-R
+BT.2100). Sources with a linear or pure power tag are converted by their tag.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TOP = 65535
 
 
 def light_of(planes: list[NDArray[Any]], transfer: int) -> list[NDArray[np.float32]]:
-    """Light from (H, W) uint16 codes: one gray plane, or three of colours and perhaps alpha."""
+    """Convert (H, W) uint16 codes to light: one gray plane, or three colours and perhaps alpha."""
     light = [_curve(transfer)[plane] for plane in planes[:3]]
     if len(planes) < 4:
         return light
@@ -32,9 +32,9 @@ def light_of(planes: list[NDArray[Any]], transfer: int) -> list[NDArray[np.float
 
 
 def codes_of(planes: list[NDArray[Any]], transfer: int) -> list[NDArray[np.uint16]]:
-    """The codes of (H, W) floats: sRGB's of linear light, else of the values as they are.
+    """Convert (H, W) floats to codes: with sRGB's curve for linear light, else without a curve.
 
-    What is below 0 or above 1 is clipped.
+    Values below 0 or above 1 are clipped.
     """
     values = [np.nan_to_num(plane.astype(np.float32), posinf=1, neginf=0) for plane in planes]
     colours, alpha = values[:3], values[3:]
@@ -54,7 +54,7 @@ def _srgb(light: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @cache
 def _curve(transfer: int) -> NDArray[np.float32]:
-    """The light of each code."""
+    """Return a table with the light of each code."""
     signal = np.arange(_TOP + 1) / _TOP
     if transfer in _POWERS:
         light = signal ** _POWERS[transfer]

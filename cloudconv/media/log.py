@@ -1,4 +1,4 @@
-"""FFmpeg's log: silent, but for what one thread asks to read."""
+"""Silence FFmpeg's log, except for lines that one thread reads."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import av.logging
 from av.logging import Capture
 
 _READING = threading.Lock()
-# Below every level of a line. PyAV and FFmpeg take any number; nobody else sets these.
+# Below the level of every line. PyAV and FFmpeg accept any number here.
 _NOTHING = -1
 _SILENT = -8
 
 LogLine = tuple[int, str, str]
-"""Level, component and text of a line."""
+"""The level, component and text of a line."""
 
 
 @contextmanager
@@ -23,9 +23,9 @@ def log_lines() -> Iterator[list[LogLine]]:
     """Return the lines that FFmpeg logs in this thread within the block; drop other threads' lines.
 
     The level of PyAV's log belongs to the whole process, and decoder threads log at any time. PyAV
-    compares a line with the level that holds when the line's thread gets the interpreter, which may
-    be after the block: the level must never become None again. FFmpeg's own callback gives the
-    silence afterwards, as that callback needs no interpreter.
+    compares a line with the level at the time when the line's thread gets the interpreter, which
+    may be after the block. The level must therefore never become None again. After the block
+    FFmpeg's own callback silences the log, because that callback needs no interpreter.
     """
     with _READING, Capture(local=False), Capture(local=True) as lines:
         before = av.logging.get_level()

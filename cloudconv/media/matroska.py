@@ -1,8 +1,8 @@
-"""What the muxer of Matroska gets wrong for us, or leaves out, put right afterwards.
+"""Correct files of the Matroska muxer after they are finished.
 
-It claims a constant rate for every encoded video, writes the sample aspect ratio of no codec that
-lacks a place for it in its own bitstream, and gets no chapters through ``tee``. Elements: RFC 9559;
-coding: RFC 8794.
+The muxer claims a constant rate for every encoded video. The muxer writes no sample aspect ratio
+for codecs that cannot store one in their bitstream. Through ``tee`` the muxer receives no chapters.
+Elements: RFC 9559; coding: RFC 8794.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
 _CHAPTERS = 0x1043A770
 _VOID = 0xEC
 _ASPECT_RATIO_UNIT = 3
-# Everything up to the tracks; fonts and covers come after them.
+# The size read, which contains everything up to the tracks; fonts and covers follow them.
 _HEAD = 1 << 20
 
 Element = tuple[int, bytes]
@@ -33,10 +33,10 @@ def amend(
 ) -> bool:
     """Correct the first video track of a finished file, written without checksums, in place.
 
-    ``size`` is the picture's (width, height); ``aspect`` the sample aspect ratio to state, None to
-    leave it; ``variable_rate`` takes the claim of a constant rate out. Nothing behind the tracks
-    moves: tracks that grow have the gap that the muxer leaves in front of them. Returns False, and
-    changes nothing, where the header is not as expected or the gap is too small.
+    ``size`` is the picture's (width, height). ``aspect`` is the sample aspect ratio to store, or
+    None to keep the present one. ``variable_rate`` removes the claim of a constant rate. Nothing
+    after the tracks moves: longer tracks use the gap that the muxer leaves before them. Returns
+    False, without a change, if the header is not as expected or the gap is too small.
     """
     with path.open("rb+") as file:
         data = file.read(_HEAD)
@@ -69,7 +69,10 @@ def amend(
 
 
 def segment_end(data: bytes) -> int | None:
-    """Where a file that begins with ``data`` ends by its own word; None if it says nothing."""
+    """Return the end of a file that begins with ``data``, according to its header.
+
+    None means that the header does not state the size.
+    """
     if data[:4] != b"\x1aE\xdf\xa3":
         return None
     _, _, at = _header(data, 0)
@@ -79,7 +82,7 @@ def segment_end(data: bytes) -> int | None:
 
 
 def chapters_element(chapters: Sequence[Any]) -> bytes:
-    """What the muxer writes for chapters as PyAV holds them."""
+    """Return the Matroska element of chapters in PyAV's form, as the muxer would write it."""
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as trial:
         trial.add_mux_stream("pcm_s16le", rate=8000)
@@ -91,9 +94,9 @@ def chapters_element(chapters: Sequence[Any]) -> bytes:
 
 
 def add_chapters(path: Path, chapters: bytes) -> bool:
-    """Append the element to a finished file, written without checksums, and list it in front.
+    """Append the chapters to a finished file, written without checksums, and index them.
 
-    Returns False, and changes nothing, where the header is not as expected or has no room.
+    Returns False, without a change, if the header is not as expected or has no room.
     """
     with path.open("rb+") as file:
         head = file.read(_HEAD)
@@ -119,7 +122,7 @@ def add_chapters(path: Path, chapters: bytes) -> bool:
 
 
 def _segment_children(data: bytes, last: int = _TRACKS) -> Iterator[tuple[int, int, int, int]]:
-    """(id, start, start of the content, end) of the elements inside the segment, up to ``last``."""
+    """Return (id, start, content start, end) of the segment's elements, up to ``last``."""
     kind, at, end = _header(data, 0)
     kind, at, _ = _header(data, end)
     if kind != _SEGMENT:
@@ -168,7 +171,7 @@ def _display(size: tuple[int, int], aspect: Fraction) -> Iterator[Element]:
     elif high.denominator == 1:
         shown = width, int(high)
     else:
-        # No whole number of pixels has exactly this shape, so only the shape is stated.
+        # No whole number of pixels has exactly this shape, so only the shape is stored.
         shape = aspect * width / height
         shown = shape.numerator, shape.denominator
         yield _DISPLAY_UNIT, _number(_ASPECT_RATIO_UNIT)
@@ -201,7 +204,7 @@ def _children(content: bytes) -> list[Element]:
 
 
 def _header(data: bytes, at: int) -> tuple[int, int, int]:
-    """(id, start of the content, end) of the element at ``at``."""
+    """Return (id, content start, end) of the element at ``at``."""
     length = 9 - data[at].bit_length()
     kind = int.from_bytes(data[at : at + length], "big")
     at += length
@@ -225,6 +228,6 @@ def _size(value: int, length: int = 0) -> bytes:
 
 
 def _void(total: int) -> bytes:
-    """An element of exactly ``total`` bytes (2 or more) that says nothing."""
+    """Return a padding element of exactly ``total`` bytes (2 or more)."""
     length = 1 if total < 100 else 8
     return _number(_VOID) + _size(total - 1 - length, length) + bytes(total - 1 - length)

@@ -1,4 +1,4 @@
-"""Source frames for planned frames, which name them by their times."""
+"""Store source frames for planned frames, which name them by their times."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cloudconv.media.frame import Frame
 from cloudconv.timeline import FramePlan, Neighbour
 
 Beside = tuple[Frame, Fraction]
-"""A frame beside a pair, and its distance in gaps of the pair."""
+"""A frame beside a pair, and its distance as a multiple of the time between the pair's frames."""
 
 
 class Sources(NamedTuple):
@@ -23,13 +23,14 @@ class Sources(NamedTuple):
 
 
 class Pictures:
-    """The source frames of planned frames, from when they are decoded to when they are taken.
+    """The source frames of planned frames, from decoding until the renderer takes them.
 
-    One thread decodes and puts, another takes. A source frame is kept as long as a plan that names
-    it waits.
+    One thread decodes and stores frames, another one takes them. A source frame is stored as long
+    as a waiting plan names it.
     """
 
     def __init__(self) -> None:
+        """Create an empty store."""
         self._sources: dict[int, Sources] = {}
         self._lock = Lock()
 
@@ -45,7 +46,7 @@ class Pictures:
         before: Beside | None = None,
         after: Beside | None = None,
     ) -> FramePlan:
-        """Plan a frame of frames that are there, and keep those; see :class:`FramePlan`."""
+        """Return a :class:`FramePlan` of decoded frames, and store those frames."""
         beside = (each and Neighbour(each[0].time, each[1]) for each in (before, after))
         plan = FramePlan(
             left.time,
@@ -59,12 +60,12 @@ class Pictures:
         return self.put(plan, Sources(left, right, before and before[0], after and after[0]))
 
     def put(self, plan: FramePlan, sources: Sources) -> FramePlan:
-        """Keep the frames of a plan until this very object is taken; return the plan."""
+        """Store the frames of a plan until this very object is taken; return the plan."""
         with self._lock:
             self._sources[id(plan)] = sources
         return plan
 
     def take(self, plan: FramePlan) -> Sources:
-        """Return the frames that the plan names, and let go of them."""
+        """Remove the frames that the plan names from the store and return them."""
         with self._lock:
             return self._sources.pop(id(plan))

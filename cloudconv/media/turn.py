@@ -1,4 +1,4 @@
-"""Turn pictures upright where an output keeps no rotation flag."""
+"""Turn pictures upright if the output cannot store a rotation flag."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cloudconv.media.input.info import MediaInfo
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A turn by quarter circles, mirrored or not: rows and columns swapped, then reversed."""
+    """A rotation by quarter turns, mirrored or not: swap rows and columns, then reverse."""
 
     swaps: bool
     reverses_rows: bool
@@ -37,7 +37,7 @@ class Turn:
         )
 
     def frame(self, frame: Frame) -> Frame:
-        """Return the frame with its picture turned; itself where nothing turns."""
+        """Return the frame with its picture turned; the frame itself if there is no turn."""
         if self == UPRIGHT:
             return frame
         pix_fmt = _even(frame.pix_fmt) if self.swaps else frame.pix_fmt
@@ -61,7 +61,7 @@ UPRIGHT = Turn(False, False, False)
 
 
 def turn_of(info: MediaInfo) -> Turn | None:
-    """Return the turn that the source's rotation flag asks for, None for one by another angle."""
+    """Return the turn of the source's rotation flag; None for an angle that is no quarter turn."""
     if info.display_matrix is None:
         return UPRIGHT
     a, b, _, c, d, *_ = struct.unpack("<9i", info.display_matrix)
@@ -71,7 +71,7 @@ def turn_of(info: MediaInfo) -> Turn | None:
 
 
 def _even(pix_fmt: str) -> str:
-    """Return the format with as much chroma across as down: 4:4:4 for 4:2:2, for one."""
+    """Return the format with equal chroma subsampling in both directions: 4:4:4 for 4:2:2."""
     shape = layout(pix_fmt)
     if shape.chroma_shift_x == shape.chroma_shift_y:
         return pix_fmt

@@ -1,7 +1,7 @@
-"""VMAF, Netflix's estimate of seen quality (Li et al. 2016), by an FFmpeg program beside PyAV.
+"""Measure VMAF, Netflix's estimate of perceived quality (Li et al. 2016), by an FFmpeg program.
 
-PyAV's own FFmpeg lacks ``libvmaf``; the wheel of imageio-ffmpeg carries a program that has it, its
-models built in.
+PyAV's FFmpeg lacks ``libvmaf``. The wheel of imageio-ffmpeg contains a program with ``libvmaf`` and
+its models.
 """
 
 from __future__ import annotations
@@ -24,14 +24,23 @@ _LOG, _ERRORS = "vmaf.json", "errors.txt"
 
 
 class VmafMeter:
-    """VMAF by its default model, which looks at luma. It looks at motion too, so it must see every
-    frame of the output in order.
+    """A measurement of VMAF by its default model, which uses luma and motion.
+
+    The model needs every frame of the output in order, because it uses motion.
 
     Raises:
         ModelError: there is no FFmpeg program.
     """
 
     def __init__(self, rate: Fraction) -> None:
+        """Prepare the measurement.
+
+        Args:
+            rate: frames per second.
+
+        Raises:
+            ModelError: there is no FFmpeg program.
+        """
         self._program = _ffmpeg()
         self._rate = rate
         self._luma: Luma | None = None
@@ -39,11 +48,11 @@ class VmafMeter:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def push(self, truth: Frame, test: Frame) -> None:
-        """Take in the next frame.
+        """Add the next frame.
 
         Raises:
             ModelError: the program fails.
-            ValueError: the two differ in time, size or pixel format, or from those before.
+            ValueError: the two frames differ in time, size or pixel format, or from those before.
         """
         if truth.time != test.time:
             raise ValueError(f"frames at {truth.time} s and {test.time} s cannot be compared")
@@ -54,13 +63,13 @@ class VmafMeter:
         try:
             pipe = self._pipe()
             pipe.write(both)
-            # The program wants colours, and its model does not look at them.
+            # The program needs chroma planes. Its model ignores them.
             pipe.write(b"\x80" * (2 * len(both)))
         except OSError as error:
             raise ModelError(self._failure()) from error
 
     def finish(self) -> list[float]:
-        """The score of every frame, 0 to 100. The program tells them only when it ends.
+        """Return the score of every frame, 0 to 100, which the program writes when it ends.
 
         Raises:
             ModelError: the program fails.
@@ -78,8 +87,8 @@ class VmafMeter:
         return [float(frame["metrics"]["vmaf"]) for frame in frames]
 
     def _start(self, width: int, height: int) -> None:
-        # Both pictures come through one pipe, one above the other; the filter's first input is the
-        # one that is judged.
+        # Both pictures use one pipe, one above the other. The filter's first input is the picture
+        # to be scored.
         graph = (
             f"split[a][b];[a]crop={width}:{height}:0:0[test];[b]crop={width}:{height}:0:{height}"
             f"[truth];[test][truth]libvmaf=log_fmt=json:log_path={_LOG}"
@@ -98,7 +107,7 @@ class VmafMeter:
                 stderr=errors,
                 cwd=self._folder.name,
             )
-        # Whoever is interrupted leaves no program behind.
+        # An interrupted run must not leave the program running.
         finalize(self, _stop, self._process, self._folder)
 
     def _pipe(self) -> IO[bytes]:
@@ -114,7 +123,7 @@ class VmafMeter:
 
 
 def _ffmpeg() -> str:
-    """The program's path.
+    """Return the path of the FFmpeg program.
 
     Raises:
         ModelError: there is none.
@@ -130,7 +139,7 @@ def _ffmpeg() -> str:
 def _stop(process: subprocess.Popen[bytes], folder: tempfile.TemporaryDirectory[str]) -> None:
     process.kill()
     if process.stdin is not None:
-        # What was not written yet is not wanted any more.
+        # Unwritten data is not needed any more.
         with suppress(OSError):
             process.stdin.close()
     process.wait()

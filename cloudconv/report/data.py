@@ -50,8 +50,7 @@ class Method:
     """One method of making frames, with its results.
 
     ``scores`` are the means over all scored frames. ``horizons``, for forecasts only, are the means
-    for
-    each number of frames ahead. ``missing`` counts frames that the method could not make.
+    for each number of frames ahead. ``missing`` counts frames that the method could not make.
     """
 
     name: str
@@ -110,13 +109,10 @@ class ReportData:
     """All contents of a report.
 
     ``source`` is the clip's name. ``summary`` describes the test in a line ("one frame of every 2
-    kept,
-    165 frames scored, 2 cuts left out"). ``model`` and ``baseline`` are names of methods: the first
-    model, and its reference (``blend``; ``hold`` for forecasts). ``metrics`` are the keys of the
-    columns
-    to show. ``worst`` and ``loses`` are sorted, the worst first. ``facts`` describe the measurement
-    as
-    (name, value). ``files`` are the names of files beside the report.
+    kept, 165 frames scored, 2 cuts left out"). ``model`` and ``baseline`` are names of methods: the
+    first model, and its reference (``blend``; ``hold`` for forecasts). ``metrics`` are the keys of
+    the columns to show. ``worst`` and ``loses`` are sorted, the worst first. ``facts`` describe the
+    measurement as (name, value). ``files`` are the names of files beside the report.
     """
 
     source: str

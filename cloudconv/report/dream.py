@@ -65,12 +65,9 @@ class DreamPage:
     """The contents of the page.
 
     ``times`` are in seconds from the first new frame, ``values`` the vitals at each time.
-    ``limits``
-    are (low, high); None means no limit. ``shots`` are frames from the dream's beginning to its
-    end.
-    ``strangest`` are the frames with the strangest place of each window marked. ``video`` is None
-    if
-    there is no file.
+    ``limits`` are (low, high); None means no limit. ``shots`` are frames from the dream's beginning
+    to its end. ``strangest`` are the frames with the strangest place of each window marked.
+    ``video`` is None if there is no file.
     """
 
     source: str

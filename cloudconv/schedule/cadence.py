@@ -53,14 +53,11 @@ class Cadence:
     """A detector of repeats that returns the time to which each frame's content belongs.
 
     The different frames of a cycle are spread evenly over the duration of the cycle, so that new
-    frames
-    have even distances. Two cycles of one frame each whose lengths differ by one (24 fps in a 60
-    fps
-    file: shown 2, 3, 2, 3 … times) are spread together. Some frames keep their own times: more than
-    ``MAX_DISTINCT`` different frames without a repeat, more than ``MAX_REPEATS`` repeats in a row,
-    and
-    frames without a repeat before a cut or the end. Nothing is spread across a cut. The result of a
-    frame is delayed by at most ``lookahead`` frames.
+    frames have even distances. Two cycles of one frame each whose lengths differ by one (24 fps in
+    a 60 fps file: shown 2, 3, 2, 3 … times) are spread together. Some frames keep their own times:
+    more than ``MAX_DISTINCT`` different frames without a repeat, more than ``MAX_REPEATS`` repeats
+    in a row, and frames without a repeat before a cut or the end. Nothing is spread across a cut.
+    The result of a frame is delayed by at most ``lookahead`` frames.
     """
 
     lookahead = MAX_DISTINCT + 2 * MAX_REPEATS + 1
@@ -86,8 +83,8 @@ class Cadence:
 
         Returns:
             ``(time, shows)`` of the frames that are now decided, in order. ``shows`` is the time to
-            which
-            the frame's content belongs (strictly increasing), or None for a repeat to leave out.
+            which the frame's content belongs (strictly increasing), or None for a repeat to leave
+            out.
         """
         if self._frames and len(self._gaps) < _GAPS:
             self._gaps.append(time - self._last)
@@ -130,8 +127,7 @@ class Cadence:
         """Return the clip's regular cadence in words, or None if there is none.
 
         A cadence is regular if at least three quarters of the cycles are of one kind, give or take
-        a
-        frame, and the cycles make up at least half of the clip.
+        a frame, and the cycles make up at least half of the clip.
         """
         cycles = self._kinds.total()
         covered = sum((d + r) * n for (d, r), n in self._kinds.items())

@@ -51,8 +51,7 @@ class Counts:
     """The counts of a schedule.
 
     ``cuts`` are the times of each new scene's first frame, on the source's clock. ``duration`` is
-    the
-    output's, in seconds. ``cadence`` describes regular repeats, or is None.
+    the output's, in seconds. ``cadence`` describes regular repeats, or is None.
     """
 
     source_frames: int = 0
@@ -187,8 +186,7 @@ def beside(frame: Frame, distance: Fraction, gap: Fraction) -> Beside | None:
     """Return a frame beside a pair with its distance, as a multiple of the pair's ``gap``.
 
     None means that the distance is much shorter or longer than the gap: the networks were trained
-    on
-    frames at even times.
+    on frames at even times.
     """
     reach = distance / gap
     return (frame, reach) if 1 / _UNEVEN <= reach <= _UNEVEN else None

@@ -3,12 +3,11 @@
 **Cuts.** Small movements can align two pictures of one scene, but not two pictures of different
 scenes. The pictures are compared by structure (luma less its local mean, over its local contrast),
 so that flashes, fades, flicker and darkness have little effect. Each block of one picture is
-matched
-with the other picture at two places: around its own position, and around the position after the
-motion of the whole picture (phase correlation, Kuglin and Hines 1975). The remaining difference is
-divided by the remaining difference to the *mirrored* other picture, which is an unrelated picture
-of the same detail and light. This quotient, the *unlikeness*, is near 0 within a scene and near 1
-across a cut, for any content.
+matched with the other picture at two places: around its own position, and around the position after
+the motion of the whole picture (phase correlation, Kuglin and Hines 1975). The remaining difference
+is divided by the remaining difference to the *mirrored* other picture, which is an unrelated
+picture of the same detail and light. This quotient, the *unlikeness*, is near 0 within a scene and
+near 1 across a cut, for any content.
 
 At a cut every frame shortly before differs from every frame shortly after. At a flash, by contrast,
 the frames before and after are alike. The difference across a cut also exceeds the differences
@@ -88,8 +87,7 @@ class CutDetector:
 
     Args:
         threshold: the lowest score that counts as a cut, from 0 (a cut at every frame) to 1 (never
-            a
-            cut); higher values find fewer cuts. None for the default.
+            a cut); higher values find fewer cuts. None for the default.
 
     Raises:
         SettingsError: the threshold is outside 0 … 1.
@@ -125,8 +123,7 @@ class CutDetector:
 
         Returns:
             The decisions that are now possible, in order of the frames: at most one per call. The
-            last
-            ``lookahead`` decisions come from :meth:`finish`. The first frame is never a cut.
+            last ``lookahead`` decisions come from :meth:`finish`. The first frame is never a cut.
         """
         luma = thumbnail.detach().to("cpu", torch.float32)
         recent = list(self._looks)[-_BEFORE:]
@@ -242,13 +239,10 @@ class RepeatDetector:
     """A detector that decides for each frame whether it shows the same picture as the frame before.
 
     The measure is the mean luma difference of the 1 % of blocks that changed most. A frame is a
-    repeat
-    if this is 0, or at most a quarter of the level of the last twelve frames. The level is their
-    third
-    largest measure, so that a cut or the jump at a key frame does not count. Slow and quiet footage
-    therefore has no repeats while it moves evenly. A picture that comes to rest counts as repeated
-    until
-    the level has fallen.
+    repeat if this is 0, or at most a quarter of the level of the last twelve frames. The level is
+    their third largest measure, so that a cut or the jump at a key frame does not count. Slow and
+    quiet footage therefore has no repeats while it moves evenly. A picture that comes to rest
+    counts as repeated until the level has fallen.
     """
 
     def __init__(self) -> None:

@@ -1,1 +1,1 @@
-"""What a file carries beside its video, taken along."""
+"""Carry over all streams and tags of a file except its video."""

@@ -1,4 +1,4 @@
-"""What is taken along of the file beside its video: which part of it, and its tags."""
+"""Decide which part of a file's other streams, and which tags, are carried over."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from cloudconv.media.carry.muxer import can_hold
 from cloudconv.media.input.demux import open_container
 from cloudconv.media.input.info import MediaInfo
 
-# Statements about the file that was, not about what it shows.
+# Tags that describe the old file, not its content.
 _STALE = frozenset(
     ("encoder", "duration", "bps", "major_brand", "minor_version", "compatible_brands")
 )
 _STALE_PREFIXES = ("number_of_", "_statistics_")
-# Names that MP4 and MOV make up for every track.
+# Names that MP4 and MOV invent for every track.
 _MP4_ONLY = frozenset(("handler_name", "vendor_id"))
 
 
 @dataclass(frozen=True, slots=True)
 class Carry:
-    """What to take along from the source file.
+    """A description of everything to carry over from the source file.
 
     ``origin`` is the time on the source's clock that becomes the output's 0. ``start`` and ``end``
-    bound the span to keep, on the source's clock; None keeps all. Without ``audio`` and ``stretch``
-    nothing that runs in time (audio, subtitles, chapters, data) comes along, only tags, covers and
-    attachments. With ``stretch``, the output runs that many times slower, and so do chapters and
-    text subtitles; with ``audio`` the audio is slowed as well and encoded again. Nothing else that
-    runs in time comes along then. With ``loop_until``, a time on
-    the source's clock, the audio begins again where the kept span ends, until then; an ``origin``
-    at that end is for an output that begins with the repeat. Audio that the container cannot hold
-    is encoded again, unless ``copies_only``: then that is an error.
+    bound the span to keep, on the source's clock; None keeps all. Timed streams are audio,
+    subtitles, chapters and data. Without ``audio`` and ``stretch`` none of them is carried over,
+    only tags, covers and attachments. With ``stretch`` the output runs that many times slower, and
+    so do chapters and text subtitles; with ``audio`` in addition the audio is slowed and encoded
+    again. No other timed stream is carried over then. With ``loop_until``, a time on the source's
+    clock, the audio repeats from the end of the kept span up to that time. An ``origin`` at the end
+    of the span is for an output that begins with the repeat. Audio that the container cannot store
+    is encoded again; with ``copies_only`` such audio is an error.
     """
 
     info: MediaInfo
@@ -48,33 +48,33 @@ class Carry:
 
     @property
     def copies_timed(self) -> bool:
-        """Whether what runs in time comes along unchanged."""
+        """Return whether timed streams are copied unchanged."""
         return self.audio and self.stretch is None and not self.only_repeats
 
     @property
     def keeps_chapters(self) -> bool:
-        """Whether chapters come along, slowed or not."""
+        """Return whether chapters are kept, slowed or not."""
         return self.copies_timed or self.stretch is not None
 
     @property
     def begin(self) -> Fraction:
-        """Where the part to keep begins, on the source's clock."""
+        """Return the start of the part to keep, on the source's clock."""
         return self.origin if self.start is None else max(self.start, self.origin)
 
     @property
     def span(self) -> tuple[Fraction, Fraction]:
-        """The part that ``loop_until`` repeats, on the source's clock."""
+        """Return the part that ``loop_until`` repeats, on the source's clock."""
         timing = self.info.timing
         return min(self.origin, timing.start), timing.end if self.end is None else self.end
 
     @property
     def only_repeats(self) -> bool:
-        """Whether the output begins where the audio begins again."""
+        """Return whether the output begins where the audio repeats."""
         return self.loop_until is not None and self.origin >= self.span[1]
 
 
 def fresh_tags(tags: dict[str, str], holder: Holder) -> dict[str, str]:
-    """The metadata that still holds for a file that was encoded again."""
+    """Return the tags that are still true for a file that was encoded again."""
     dropped = _STALE if holder.keeps_handlers else _STALE | _MP4_ONLY
     return {
         key: value
@@ -84,7 +84,10 @@ def fresh_tags(tags: dict[str, str], holder: Holder) -> dict[str, str]:
 
 
 def needs_unlisted(carry: Carry, holder: Holder) -> bool:
-    """Whether the source holds what the muxer can write but does not list: see `open_muxer`."""
+    """Return whether the source contains streams that the muxer can write but does not list.
+
+    See `open_muxer`.
+    """
     source = open_again(carry) if carry.copies_timed and holder.takes_unlisted else None
     if source is None:
         return False
@@ -97,14 +100,17 @@ def needs_unlisted(carry: Carry, holder: Holder) -> bool:
 
 
 def open_again(carry: Carry) -> InputContainer | None:
-    """The source once more, None where it is no file that could hold more than pictures."""
+    """Open the source again.
+
+    None means that the source is no file, or a file that can contain pictures only.
+    """
     info = carry.info
     if not info.path.is_file() or (info.reader.is_pictures and not info.reader.is_still):
         return None
     try:
         return open_container(info.path)
     except InputError:
-        # Animated WebP, which is read by other means.
+        # Animated WebP is read by another library.
         if info.streams:
             raise
         return None

@@ -1,4 +1,4 @@
-"""Everything the source file holds beside the video, taken along by stream copy."""
+"""Copy all streams of the source file except its video, without encoding them again."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ from cloudconv.messages import option
 
 
 class Copier:
-    """Copies the other streams of a second open of the source into an output container.
+    """A copier of the source's other streams into an output container.
 
-    Adds its streams when it is made, so make it before the header is written. ``until`` then
-    copies what belongs before a time, so that the streams interleave as players read them.
-    ``seekable`` and ``unlisted`` say how ``out`` was opened; ``chapters`` are those, in Matroska's
-    own form, that it then does not pass on.
+    The copier opens the source a second time. Its constructor adds the streams, so create it before
+    the header is written. ``until`` then copies the packets up to a time, so that the streams are
+    interleaved as players need. ``seekable`` and ``unlisted`` state how ``out`` was opened.
+    ``chapters`` contains the chapters, in Matroska's form, that an ``unlisted`` muxer does not
+    write.
     """
 
     def __init__(
@@ -42,6 +43,15 @@ class Copier:
         seekable: bool = True,
         unlisted: bool = False,
     ) -> None:
+        """Open the source and add its streams to ``out``.
+
+        Args:
+            carry: the parts to carry over.
+            out: the output container, before its header is written.
+            holder: the abilities of the output container.
+            seekable: whether the output can be written at any position.
+            unlisted: whether ``out`` was opened with ``unlisted``; see `open_muxer`.
+        """
         self._seekable = seekable
         self._unlisted = unlisted
         self.warnings: list[Warned] = []
@@ -58,9 +68,9 @@ class Copier:
             self._add_streams(self._input)
 
     def describe_video(self, stream: Any, rate: Fraction | None) -> None:
-        """Give the output's video the source video's own tags and disposition.
+        """Copy the source video's tags and disposition to the output's video.
 
-        A time code is counted on at ``rate``, the output's.
+        A time code is converted to ``rate``, the output's frame rate.
         """
         if self._input is None:
             return
@@ -82,13 +92,13 @@ class Copier:
 
     @property
     def encodes(self) -> bool:
-        """Whether some of it is no copy: slowed sound."""
+        """Return whether a stream is encoded again, such as slowed audio."""
         return any(track.slowed is not None for track in self._tracks.by_index.values())
 
     def until(self, time: Fraction | None) -> None:
-        """Write every packet that belongs at or before ``time`` on the output's clock.
+        """Write every packet at or before ``time`` on the output's clock.
 
-        None writes all that are left.
+        None writes all remaining packets.
         """
         for cover in self._covers:
             packet = _first_packet(self._carry, cover.source.index)
@@ -105,7 +115,7 @@ class Copier:
             self._pending = None
 
     def close(self) -> None:
-        """Close the source and say what was left out."""
+        """Close the source and add warnings for everything that was left out."""
         led = self._tracks.led
         for track in self._tracks.by_index.values():
             if track.slowed is not None and self._carry.start is None:
@@ -161,7 +171,7 @@ class Copier:
         return stream.type == "subtitle" and codec_name(stream) in TEXT
 
     def _add_still(self, stream: Any) -> None:
-        """Cover art and attachments: no time, no packets to interleave."""
+        """Add cover art or an attachment, which has no time and no packets to interleave."""
         name = stream.metadata.get("filename")
         if self._holder.attachments:
             if stream.type == "attachment":
@@ -215,7 +225,10 @@ class Copier:
             self.warnings.append(Warned("seldom-heard", heard | {"container": self._holder.name}))
 
     def _add_encoded(self, stream: Any, factor: Fraction) -> None:
-        """Audio that is slowed, or that the container cannot hold as it is (a factor of 1)."""
+        """Add audio that is encoded again.
+
+        The audio is slowed, or the container cannot store its codec (``factor`` 1).
+        """
         chosen = choose_format(stream, self._holder.muxer)
         if chosen is None:
             self._drop("stream-unreadable", stream)
@@ -244,17 +257,17 @@ class Copier:
     def _copy_of(self, stream: Any) -> Any:
         target = add_copy(self._out, stream)
         if stream.type == "audio":
-            # MP4 holds no PCM whose channels are only counted, as those of Matroska are.
+            # MP4 cannot store PCM with unnamed channels, as Matroska can.
             name_channels(target.codec_context)
         if (
             not self._seekable
             and codec_name(stream) == "aac"
             and not stream.codec_context.extradata
         ):
-            # Into a file the muxer writes it afterwards, and only in the room for an absent one.
+            # A pipe needs the configuration in the header. In a file the muxer adds it at the end.
             target.codec_context.extradata = _aac_config(_first_packet(self._carry, stream.index))
         if self._unlisted and stream.time_base > COARSE:
-            # What asks the muxer leaves the clock as it is.
+            # The muxer is opened through ``tee``, which does not refine the time base.
             target.time_base = stream.time_base / ceil(stream.time_base / FINE)
         self._label(stream, target)
         return target
@@ -304,10 +317,10 @@ def _first_packet(carry: Carry, index: int) -> Any:
 
 
 def _aac_config(packet: Any) -> bytes | None:
-    """The AudioSpecificConfig of an AAC packet that brings its own ADTS header.
+    """Return the AudioSpecificConfig of an AAC packet that has an ADTS header.
 
-    Transport streams hold AAC that way, while Matroska on a pipe wants the configuration before
-    the first packet. Layout: ISO/IEC 14496-3, 1.6.2.1 and 1.A.2.
+    Transport streams store AAC in this form. Matroska on a pipe needs the configuration before the
+    first packet. Layout: ISO/IEC 14496-3, 1.6.2.1 and 1.A.2.
     """
     head = bytes(packet)[:4] if packet is not None else b""
     if len(head) < 4 or int.from_bytes(head[:2], "big") & 0xFFF6 != 0xFFF0:

@@ -1,4 +1,4 @@
-"""What carried streams must know of the container that they go into."""
+"""Describe a container for the streams that are carried into it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """A container as carried streams meet it.
+    """A container as seen by the streams that are carried into it.
 
     Attributes:
-        name: the name for people.
-        muxer: FFmpeg's name; empty where no muxer is needed.
+        name: the name in messages.
+        muxer: FFmpeg's name; empty if no muxer is needed.
         attachments: whether fonts and covers are attached as files.
-        subtitles: the codec that text subtitles become where theirs is refused.
-        seldom_heard: how names of audio codecs begin that few players read in this container.
-        has_edit_list: whether a list hides what a decoder needs before the first sample.
-        keeps_handlers: whether the names that MP4 makes up for tracks stay true.
+        subtitles: the codec for text subtitles whose own codec is refused.
+        seldom_heard: prefixes of audio codecs that few players support in this container.
+        has_edit_list: whether a list hides the samples that a decoder needs before the first one.
+        keeps_handlers: whether the track names that MP4 invents stay true.
         takes_unlisted: whether the muxer writes more codecs than it lists.
     """
 

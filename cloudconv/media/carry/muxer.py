@@ -1,4 +1,4 @@
-"""Opening a muxer, and asking one by trying what it takes."""
+"""Open a muxer, and test which streams a muxer accepts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from av.container import OutputContainer
 def open_muxer(
     name: str, muxer: str, options: Mapping[str, str], *, unlisted: bool = False
 ) -> OutputContainer:
-    """A muxer that writes to ``name``, a URL of FFmpeg's.
+    """Open a muxer that writes to ``name``, a URL of FFmpeg's.
 
-    With ``unlisted`` it is asked through ``tee``, which passes everything on. The bindings let no
-    stream in that Matroska's list of codecs leaves out, and that leaves out what it writes under a
-    number of Windows': WMA, A-law, ADPCM, GSM, old video. ``tee`` passes no chapters on, and asks
-    no encoder for a header of its own.
+    With ``unlisted`` the muxer is opened through ``tee``, which accepts every stream. Without it,
+    PyAV refuses codecs that are missing from Matroska's list. Matroska's list omits the codecs that
+    are written under a number of Windows': WMA, A-law, ADPCM, GSM, old video. ``tee`` writes no
+    chapters, and does not request global headers from encoders.
     """
     if not unlisted:
         return av.open(name, "w", format=muxer, container_options=dict(options))
@@ -30,7 +30,10 @@ def open_muxer(
 
 
 def can_hold(muxer: str, stream: Any, *, unlisted: bool = False) -> bool:
-    """Whether the muxer takes a copy of the stream; some refuse only when the header is written."""
+    """Return whether the muxer accepts a copy of the stream.
+
+    Some muxers refuse a stream only when the header is written.
+    """
     try:
         with (
             open_muxer(f"file:{os.devnull}", muxer, {}, unlisted=True)
@@ -45,7 +48,7 @@ def can_hold(muxer: str, stream: Any, *, unlisted: bool = False) -> bool:
 
 
 def add_copy(out: OutputContainer, stream: Any) -> Any:
-    """A stream for packets of ``stream``, in a muxer whose header is not written yet."""
-    # Without opaque, a video template looks for an encoder of its codec, which copying needs not.
+    """Add a stream for copied packets of ``stream`` to a muxer before its header is written."""
+    # Without opaque, PyAV looks for an encoder of the video's codec, which a copy does not need.
     opaque = {"opaque": True} if stream.type == "video" else {}
     return out.add_stream_from_template(stream, **opaque)

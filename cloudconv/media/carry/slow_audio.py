@@ -1,4 +1,4 @@
-"""Audio slowed with the picture, at its own pitch: decoded, stretched in time, encoded again."""
+"""Slow audio with the picture at its own pitch: decode, stretch, encode again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from av.container import OutputContainer
 
 from cloudconv.media.carry.time_stretch import Samples, TimeStretch
 
-# The encoder for each codec that is worth writing again; raw samples have one of the same name.
+# The encoder for each codec that is written again; raw samples have an encoder of their own name.
 _ENCODERS = {
     "aac": "aac",
     "ac3": "ac3",
@@ -30,19 +30,20 @@ _ENCODERS = {
 }
 _OTHERWISE = ("aac", "libopus")
 _LOSSLESS = ("alac", "flac", "pcm_", "tta", "wavpack")
-# FFmpeg's own choice where a file counts channels but does not name them.
+# FFmpeg's default layout for a number of unnamed channels.
 _USUAL = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _BITS_PER_CHANNEL = 96_000
 
-# Packets this long before the part are still decoded, for a decoder to start up on.
+# The time before the kept part whose packets are decoded too, so that the decoder can start up.
 _PREROLL = Fraction(1)
-# Time stamps off by less are rounding; more is a gap that silence fills, or an overlap to cut.
+# The largest rounding error of time stamps, in seconds. A larger gap is filled with silence; a
+# larger overlap is cut.
 _TOLERANCE = Fraction(1, 50)
 
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
-    """What an encoder is set up for: FFmpeg's names, the rate in samples per second."""
+    """The settings of an audio encoder: FFmpeg's names, the rate in samples per second."""
 
     encoder: str
     rate: int
@@ -51,10 +52,10 @@ class AudioFormat:
 
 
 def choose_format(source: Any, muxer: str) -> AudioFormat | None:
-    """How to encode the stream ``source`` for a muxer: in its own codec, else AAC, else Opus.
+    """Choose the encoding of the stream ``source`` for a muxer: its own codec, else AAC, else Opus.
 
-    The first that opens in the container is taken, with all channels if that is possible; None if
-    there is no decoder or nothing is accepted.
+    Return the first format that opens in the container, with all channels if possible. Return None
+    if there is no decoder or nothing is accepted.
     """
     context = source.codec_context
     if context is None or not context.sample_rate or not context.layout.nb_channels:
@@ -72,19 +73,19 @@ def choose_format(source: Any, muxer: str) -> AudioFormat | None:
 
 
 def is_unnamed(layout: Any) -> bool:
-    """Return whether a channel layout says no more than the number of channels."""
+    """Return whether a channel layout contains only the number of channels."""
     return str(layout.name).endswith(" channels")
 
 
 def name_channels(context: Any) -> None:
-    """Give a context whose channels are only counted FFmpeg's own choice for their number."""
+    """Give unnamed channels of a codec context FFmpeg's default layout."""
     usual = _USUAL.get(context.layout.nb_channels)
     if is_unnamed(context.layout) and usual is not None:
         context.layout = usual
 
 
 def add_audio(out: OutputContainer, chosen: AudioFormat) -> Any:
-    """A stream that encodes, added to a container whose header is not written yet."""
+    """Add a stream with an encoder to a container before its header is written."""
     stream: Any = out.add_stream(chosen.encoder, rate=chosen.rate)
     context = stream.codec_context
     context.layout, context.format = chosen.layout, chosen.sample_format
@@ -118,15 +119,15 @@ def _opens(chosen: AudioFormat, muxer: str) -> bool:
 
 
 class Stretcher:
-    """Slows one audio stream: packets of the source in, packets of ``target`` out.
+    """A converter of one audio stream: source packets in, slowed packets of ``target`` out.
 
-    Audio at the source time ``origin + t`` moves to ``factor * t``. What lies before ``begin``, and
-    from ``end`` on, is cut off. The output is ``factor`` times as long as what is kept, to the
-    sample. Gaps in the source's times become silence, so sound and picture
-    stay together. Nothing is kept but what the stretching and the codecs hold.
+    Audio at the source time ``origin + t`` moves to ``factor * t``. Audio before ``begin`` and from
+    ``end`` on is cut off. The output has exactly ``factor`` times the length of the kept part, to
+    the sample. Gaps in the source's times become silence, so that sound and picture stay in sync.
+    Only the data that the stretching and the codecs need is stored.
 
-    ``lost`` counts packets that could not be decoded, ``led`` is how many seconds before
-    ``begin`` the audio started.
+    ``lost`` counts packets that could not be decoded. ``led`` is the length in seconds of the audio
+    before ``begin``.
     """
 
     def __init__(
@@ -139,6 +140,16 @@ class Stretcher:
         begin: Fraction,
         end: Fraction | None,
     ) -> None:
+        """Create a converter.
+
+        Args:
+            source: the stream of the source.
+            target: the stream of the output, with its encoder.
+            factor: the ratio of the new length to the old one.
+            origin: the time on the source's clock that becomes the output's 0.
+            begin: the start of the kept part, on the source's clock.
+            end: the end of the kept part, on the source's clock; None keeps all.
+        """
         self.lost = 0
         self.led = Fraction(0)
         self._source = source
@@ -149,7 +160,8 @@ class Stretcher:
         self._rate: int = context.sample_rate
         self._layout: str = context.layout.name
         self._channels: int = context.layout.nb_channels
-        # In samples from the origin: the bounds, where the audio kept begins, and how far it is.
+        # Positions in samples from the origin: the bounds, the start of the kept audio, the next
+        # sample.
         self._least = round((begin - origin) * self._rate)
         self._end = None if end is None else round((end - origin) * self._rate)
         self._resampler: Any = None
@@ -160,7 +172,7 @@ class Stretcher:
         self._stretch = TimeStretch(self._rate, self._channels, factor)
 
     def feed(self, packet: Any) -> Iterator[Any]:
-        """Decode a packet; yields encoded ones, ready to be muxed."""
+        """Decode a packet and yield encoded packets, ready for the muxer."""
         stamp = packet.pts if packet.pts is not None else packet.dts
         if stamp is not None:
             begin = stamp * packet.time_base
@@ -170,7 +182,7 @@ class Stretcher:
         yield from self._decoded(packet)
 
     def finish(self) -> Iterator[Any]:
-        """What the decoder, the stretching and the encoder still hold."""
+        """Yield the packets that remain in the decoder, the stretching and the encoder."""
         yield from self._decoded(None)
         if self._resampler is not None:
             yield from self._take(self._resampler.resample(None))
@@ -194,13 +206,13 @@ class Stretcher:
                 self._kind = kind
                 self._resampler = av.AudioResampler("flt", self._layout, self._rate)
             if frame.pts is not None:
-                # The container's ticks may be too coarse for what comes out of the resampler.
+                # The container's ticks may be too coarse for the output of the resampler.
                 frame.pts = round(frame.pts * frame.time_base * frame.sample_rate)
             frame.time_base = Fraction(1, frame.sample_rate)
             yield from self._take(self._resampler.resample(frame))
 
     def _take(self, frames: list[Any]) -> Iterator[Any]:
-        """Cut and pad decoded samples to where they belong, and stretch them."""
+        """Cut and pad decoded samples to their positions, and stretch them."""
         for frame in frames:
             samples = frame.to_ndarray().reshape(-1, self._channels)
             at = self._next

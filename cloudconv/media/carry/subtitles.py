@@ -1,4 +1,4 @@
-"""Text subtitles from one codec to another."""
+"""Convert text subtitles from one codec to another."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import av
 
 TEXT = frozenset(("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"))
-"""Codecs whose subtitles are text and can become one another."""
+"""Codecs of text subtitles, which can be converted to one another."""
 
-# Encoders of text subtitles read their styles from an ASS header, which only ASS sources bring.
+# Encoders of text subtitles read their styles from an ASS header. Only ASS sources have one.
 _HEADER = (
     b"[Script Info]\r\nScriptType: v4.00+\r\nPlayResX: 384\r\nPlayResY: 288\r\n"
     b"ScaledBorderAndShadow: yes\r\n\r\n[V4+ Styles]\r\n"
@@ -24,16 +24,25 @@ _HEADER = (
 
 
 class SubtitleConverter:
-    """Decodes the text packets of one stream and encodes them for another."""
+    """A converter of the text packets of one stream to the codec of another."""
 
     def __init__(self, source: Any, target: Any) -> None:
+        """Open the decoder and the encoder.
+
+        Args:
+            source: the stream of the source.
+            target: the stream of the output.
+        """
         self._source = source
         self._target = target
         header = source.codec_context.subtitle_header
         target.codec_context.subtitle_header = header or _HEADER
 
     def convert(self, packet: Any, start: Fraction, duration: Fraction) -> av.Packet[Any] | None:
-        """The packet in the target's codec, shown from ``start`` (seconds); None if it is empty."""
+        """Return the packet in the target's codec, shown from ``start`` for ``duration`` seconds.
+
+        None means that the packet is empty.
+        """
         decoded = self._source.codec_context.decode2(packet)
         if decoded is None or not len(decoded):
             return None

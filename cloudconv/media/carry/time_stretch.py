@@ -1,4 +1,4 @@
-"""Sound made longer at its own pitch, with every attack where it belongs."""
+"""Stretch sound in time at its own pitch; keep every attack sharp and at its time."""
 
 from __future__ import annotations
 
@@ -12,58 +12,67 @@ from numpy.typing import NDArray
 
 Samples = NDArray[np.float32]
 
-# Windows of at least 1/24 s hold a period of the lowest tones.
+# Windows of at least 1/24 s contain a full period of the lowest tones.
 _WINDOWS_PER_SECOND = 24
 _BLOCKS_PER_WINDOW = 32
-# An attack is this many times as strong as the loudest of the blocks before it, and not below
-# -66 dB of full scale.
+# An attack has at least this many times the energy of the loudest of the blocks before it, and at
+# least -66 dB of full scale.
 _RISE = 4.0
 _FLOOR = 2.5e-7
 _BEFORE = 20
-# It begins where it reaches this share of its height.
+# An attack begins where it reaches this fraction of its height.
 _BEGINS = 0.3
 _EMPHASIS = 0.95
 
 
 class TimeStretch:
-    """Makes ``factor`` (at least 1) times as many samples as it is given, at the same pitch.
+    """A stretcher that returns ``factor`` (at least 1) times as many samples, at the same pitch.
 
-    Waveform similarity overlap-add (Verhelst and Roelands 1993): windows taken from the source at
-    the slower pace, each moved to where it goes on best from the one before. A window is as long
-    in the output as in the source, so an attack would be heard in every window that holds it, early
-    and again; therefore the windows around an attack go along at the source's own pace, and the
-    attack is heard once, at ``factor`` times its time. What is between them is slowed the more.
+    Method: waveform similarity overlap-add (Verhelst and Roelands 1993). Windows are taken from the
+    source at a slower pace, and each is shifted to the position that best continues the one before.
+    A window is as long in the output as in the source, so an attack would be heard in each window
+    that contains it, several times. The windows around an attack therefore keep the source's own
+    pace. The attack is heard once, at ``factor`` times its time. The sound between attacks is
+    slowed more.
 
     Samples are float32 ``(n, channels)``, within about [-1, 1].
     """
 
     def __init__(self, rate: int, channels: int, factor: Fraction) -> None:
+        """Create a stretcher.
+
+        Args:
+            rate: samples per second.
+            channels: number of channels.
+            factor: ratio of the new length to the old one, at least 1.
+        """
         self._factor = factor
         window = 1 << (max(rate // _WINDOWS_PER_SECOND, 256) - 1).bit_length()
         self._half = window // 2
         self._block = window // _BLOCKS_PER_WINDOW
         self._search = window // 4
         self._hann = np.hanning(window + 1)[:-1, None].astype(np.float32)
-        # Around an attack, in source samples: what goes at its own pace, on either side, and how
-        # far from it the pace is back to what it is on the whole.
+        # Distances around an attack, in source samples: before and after it, the part that keeps
+        # its own pace, and the distance at which the usual pace is reached again.
         self._lead, self._trail = self._half, self._half + window // 8
         self._reach = window * 5 // 2
         self._apart = window * 3 // 2
-        # The source from sample number ``_at`` on, beginning with silence; how much there is, and
-        # up to where attacks were looked for.
+        # The source from sample number ``_at`` on, beginning with silence; the number of samples,
+        # and the end of the part that was searched for attacks.
         self._source: Samples = np.zeros((2 * window, channels), np.float32)
         self._at = -len(self._source)
         self._given = self._seen = 0
         self._loud = np.zeros(_BEFORE, np.float32)
         self._attacks: list[int] = []
         self._heights: list[float] = []
-        # The middles of the last window, in the output and in the source, and its second half.
+        # The middle of the last window, in the output and in the source, and the window's second
+        # half.
         self._out: int | None = None
         self._middle = 0
         self._rest: Samples = np.zeros((self._half, channels), np.float32)
 
     def push(self, samples: Samples) -> Iterator[Samples]:
-        """Take samples; yields what they complete."""
+        """Add samples and yield the finished output samples."""
         if self._factor == 1:
             yield samples
             return
@@ -71,7 +80,10 @@ class TimeStretch:
         yield from self._made(samples)
 
     def finish(self) -> Iterator[Samples]:
-        """The rest; altogether as many as were given times the factor, to the sample."""
+        """Yield the remaining samples.
+
+        In all there are exactly ``factor`` times as many samples as were added.
+        """
         left = round(self._given * self._factor) - (self._out or 0)
         while left > 0:
             for made in self._made(np.zeros((self._reach, self._source.shape[1]), np.float32)):
@@ -81,7 +93,7 @@ class TimeStretch:
     def _made(self, samples: Samples) -> Iterator[Samples]:
         self._source = np.concatenate([self._source, samples])
         self._find_attacks()
-        # Far enough behind that no attack still to come can move a window.
+        # Windows up to here cannot be moved by an attack that comes later.
         ready = self._seen - 2 * self._reach - 2 * self._half
         while True:
             out = 0 if self._out is None else self._out + self._half
@@ -98,7 +110,7 @@ class TimeStretch:
         self._forget()
 
     def _middle_of(self, out: int) -> int:
-        """The middle in the source of the window whose middle is at ``out``."""
+        """Return the middle in the source of the window whose middle in the output is ``out``."""
         factor, attacks = self._factor, self._attacks
         place = bisect_right(attacks, out / factor)
         low, high = -self._half, self._at + len(self._source)
@@ -122,7 +134,7 @@ class TimeStretch:
         return self._best(round(min(max(wanted, low), high)), low, high)
 
     def _best(self, wanted: int, low: int, high: int) -> int:
-        """The middle near ``wanted`` whose window goes on best from the last one."""
+        """Return the middle near ``wanted`` of the window that best continues the last one."""
         half = self._half
         low, high = max(low, wanted - self._search), min(high, wanted + self._search)
         following = self._middle + half
@@ -142,7 +154,7 @@ class TimeStretch:
         return low + int(np.argmax(alike / np.sqrt(energy + 1e-9)))
 
     def _find_attacks(self) -> None:
-        """Blocks that are much louder than those before; of two that are close, the louder."""
+        """Find blocks that are much louder than those before; of two close ones keep the louder."""
         block, ahead = self._block, 4
         count = (self._at + len(self._source) - self._seen) // block - ahead
         if count <= 0:
@@ -170,7 +182,7 @@ class TimeStretch:
         self._heights.append(height)
 
     def _forget(self) -> None:
-        """Let go of what no later window can hold."""
+        """Drop the samples that no later window can contain."""
         keep = min(self._middle, self._seen) - 2 * self._reach
         if keep > self._at:
             self._source = self._source[keep - self._at :]

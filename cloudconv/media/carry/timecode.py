@@ -1,4 +1,4 @@
-"""SMPTE time codes at another frame rate."""
+"""Convert SMPTE time codes to another frame rate."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _DROP_RATES = (Fraction(30000, 1001), Fraction(60000, 1001))
 def timecode_at_rate(
     timecode: str, source: Fraction, rate: Fraction, offset: Fraction
 ) -> str | None:
-    """The time code of the frame ``offset`` seconds later, counted at ``rate``.
+    """Return the time code ``offset`` seconds after ``timecode``, counted at ``rate``.
 
-    None if it is no time code. Drop-frame codes exist at two rates only; elsewhere the code counts
-    every frame. Method: SMPTE ST 12-1.
+    None means that the text is no time code. Drop-frame codes exist at two rates only. At other
+    rates the code counts every frame. Method: SMPTE ST 12-1.
     """
     found = _TIMECODE.fullmatch(timecode.strip())
     if found is None:
@@ -38,12 +38,12 @@ def timecode_at_rate(
 
 
 def _dropped(minutes: int, nominal: int) -> int:
-    """How many frame numbers are skipped in the first ``minutes`` minutes."""
+    """Return the number of frame numbers that are skipped in the first ``minutes`` minutes."""
     return (minutes - minutes // 10) * nominal // 15
 
 
 def _with_dropped(count: int, nominal: int) -> int:
-    """The frame number when numbers are skipped each minute but every tenth."""
+    """Return the frame number with the numbers skipped in every minute except each tenth."""
     skip = nominal // 15
     ten_minutes, minute = nominal * 600 - skip * 9, nominal * 60 - skip
     tens, rest = divmod(count, ten_minutes)

@@ -1,4 +1,4 @@
-"""The streams that come along, and which of their packets, when."""
+"""Select the streams to carry over, and their packets and times."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from cloudconv.media.carry.slow_audio import Stretcher
 from cloudconv.media.carry.subtitles import SubtitleConverter
 from cloudconv.media.input.demux import Clock, open_container, read_packets
 
-# Encoded audio that a decoder needs before the first sample it shows; an MP4 edit list hides it.
+# The encoded audio, in seconds, that a decoder needs before the first audible sample; an MP4 edit
+# list hides it.
 _PREROLL = Fraction(1, 10)
 PRIMING = Fraction(1, 20)
-"""The same where nothing can hide it: kept at time 0, so that no packet is missing."""
+"""The same in a container without edit list: this audio is kept from time 0 on."""
 COARSE = Fraction(1, 500)
-"""Longer ticks are too coarse: AVI counts sound in whole packets, and a cut falls between them."""
+"""The longest usable tick. AVI counts sound in whole packets, and a cut may fall between them."""
 FINE = Fraction(1, 90_000)
-"""A tick for what comes in coarse ones, at most."""
+"""The longest tick for packets whose own ticks are too coarse."""
 _LONG_AGO = Fraction(-(10**9))
 
 
 @dataclass(slots=True)
 class Track:
-    """A stream on its way: copied, or, if it has one, through a converter or a stretcher."""
+    """A stream that is carried over: copied, converted or stretched."""
 
     source: Any
     target: Any
@@ -48,19 +49,26 @@ class Track:
 
 
 class Tracks:
-    """What comes along, ``by_index`` of the streams in the source.
+    """The streams that are carried over, in ``by_index`` by their index in the source.
 
-    ``led``: how much sound from before the first video frame was left out, in seconds.
+    ``led`` is the length in seconds of the audio before the first video frame that was left out.
     """
 
     def __init__(self, carry: Carry, out: OutputContainer, holder: Holder) -> None:
+        """Create an empty selection.
+
+        Args:
+            carry: the parts to carry over.
+            out: the output container.
+            holder: the abilities of the output container.
+        """
         self.by_index: dict[int, Track] = {}
         self.led = Fraction(0)
         self._carry, self._out, self._holder = carry, out, holder
         self._shifts = (Fraction(0), *carry.info.timing.shifts)
 
     def packets(self, source: InputContainer) -> Iterator[tuple[Fraction, Any]]:
-        """Every packet to write with its decode time, as they come; both on the output's clock."""
+        """Yield every packet to write with its decode time, both on the output's clock."""
         for track, packet in self._read(source, self.by_index):
             if track.slowed is not None:
                 for made in track.slowed.feed(packet):
@@ -80,7 +88,7 @@ class Tracks:
     def _read(
         self, source: InputContainer, tracks: dict[int, Track]
     ) -> Iterator[tuple[Track, Any]]:
-        """The packets of the tracks, all on the clock that the video is on."""
+        """Yield the packets of the tracks, all on the clock of the video."""
         for track in tracks.values():
             track.clock, track.part, track.shift, track.joins = Clock(source), 0, Fraction(0), False
         for packet in read_packets(source, [source.streams[index] for index in tracks]):
@@ -97,7 +105,7 @@ class Tracks:
         track.clock.take(time)
         part = track.clock.part
         if track.source.type == "subtitle":
-            # Packets so far apart may lie on either clock without a step back.
+            # Packets this far apart may be on either clock without a step back.
             others = (t.clock.part for t in tracks.values() if t.clock is not None)
             part = min(max(others), len(self._shifts) - 1)
         if part != track.part:
@@ -111,9 +119,10 @@ class Tracks:
         packet.dts = None if packet.dts is None else packet.dts + later
 
     def _in_order(self, placed: tuple[Fraction, Any], track: Track) -> tuple[Fraction, Any]:
-        """The packet, moved if it would be decoded before the one before it: no muxer takes that.
+        """Return the packet, moved if its decode time is before that of the last packet.
 
-        What shares its time is left alone where the muxer allows it.
+        No muxer accepts such a step back. A packet with an equal time stays where the muxer allows
+        that.
         """
         _, packet = placed
         if packet.dts is None and track.source.type == "video":
@@ -133,7 +142,7 @@ class Tracks:
         return stamp * base, packet
 
     def _repeats(self, tracks: dict[int, Track], until: Fraction) -> Iterator[tuple[Fraction, Any]]:
-        """The audio again and again; packets follow one another closely, on the output's clock."""
+        """Yield the packets of the repeated audio without gaps, on the output's clock."""
         carry = self._carry
         begin, end = carry.span
         shift = end - begin
@@ -150,7 +159,10 @@ class Tracks:
             shift += end - begin
 
     def _next_to(self, track: Track, packet: Any, time: Fraction) -> Iterator[tuple[Fraction, Any]]:
-        """The packet at ``time`` or right behind the one before; none if it overlaps that most."""
+        """Return the packet at ``time`` or directly after the last packet.
+
+        None means that more than half of the packet would overlap the last one.
+        """
         base = packet.time_base
         lasts = (packet.duration or 0) * base
         begins = time - self._carry.origin
@@ -166,7 +178,7 @@ class Tracks:
         yield ticks * base, packet
 
     def _placed(self, packet: Any, track: Track) -> tuple[Fraction, Any] | None:
-        """The packet moved to the output's clock, None if it lies outside the span."""
+        """Return the packet moved to the output's clock; None if it is outside the span."""
         stamp = packet.pts if packet.pts is not None else packet.dts
         if stamp is None:
             return None
@@ -198,7 +210,7 @@ class Tracks:
     def _kept(
         self, packet: Any, track: Track, begin: Fraction, end: Fraction
     ) -> tuple[Fraction, Fraction] | None:
-        """From when to when the packet is used, on the source's clock; None if it is not."""
+        """Return the used part of the packet, on the source's clock; None if there is none."""
         carry, first = self._carry, self._carry.begin
         limit = carry.end if carry.loop_until is None else carry.span[1]
         if limit is not None and begin >= limit:
@@ -216,32 +228,33 @@ class Tracks:
                 self.led = max(self.led, first - begin)
             return None
         if track.joins and track.ends is not None:
-            # Each part brings samples for its decoder to start up on, or ends with some to spare.
+            # Each repetition begins with samples for the start of the decoder, or ends with surplus
+            # samples.
             if track.ends - (begin - carry.origin) > (end - begin) / 2:
                 return None
             track.joins = False
         return begin, end
 
     def _leads(self, begin: Fraction, end: Fraction, first: Fraction) -> bool:
-        """Whether audio from before the first frame is kept: what a decoder needs to start up."""
+        """Return whether audio before the first frame is kept for the start of a decoder."""
         if self._holder.has_edit_list:
             return end > first - _PREROLL
-        # Matroska has no edit list to hide it, so after a cut it would be heard.
+        # Matroska has no edit list to hide this audio, so after a cut it would be heard.
         return self._carry.start is None and begin >= first - PRIMING
 
     def _earliest(self, track: Track) -> Fraction:
-        """The earliest time that a packet may get without moving all the others."""
+        """Return the earliest time for a packet that does not move all other packets."""
         if self._holder.has_edit_list or track.source.type != "audio":
             return Fraction(-1) if track.source.type == "audio" else _LONG_AGO
-        # The muxer adds a codec's delay again; anything earlier would push the whole file back.
-        # MP4 hides that delay in an edit list, which Matroska has none of.
+        # The muxer adds a codec's delay again; an earlier time would shift the whole file. MP4
+        # hides that delay in an edit list, which Matroska lacks.
         states_delay = self._carry.info.reader.states_delay or codec_name(track.source) == "opus"
         context = track.source.codec_context
         return -Fraction(int(context.delay), context.sample_rate) if states_delay else Fraction(0)
 
 
 def _refine(packet: Any) -> None:
-    """Let the packet count in finer ticks; it stays where it is."""
+    """Give the packet a finer time base without changing its times."""
     parts = ceil(packet.time_base / FINE)
     times = (packet.pts, packet.dts, packet.duration)
     pts, dts, duration = (None if time is None else time * parts for time in times)
@@ -250,6 +263,6 @@ def _refine(packet: Any) -> None:
 
 
 def codec_name(stream: Any) -> str:
-    """FFmpeg's short one."""
+    """Return FFmpeg's short name of the codec."""
     context = stream.codec_context
     return str(context.name if context is not None else getattr(stream, "name", None) or "unknown")

@@ -59,13 +59,12 @@ class StreamInfo:
 class MediaInfo:
     """A readable video and what comes with it.
 
-    ``container`` is FFmpeg's short name, ``pix_fmt`` the format as decoded, ``working_pix_fmt``
-    the one that frames arrive in. ``aspect`` is the sample aspect ratio, None for square samples.
+    ``container`` is FFmpeg's short name, ``pix_fmt`` the format as decoded, ``working_pix_fmt`` the
+    one that frames arrive in. ``aspect`` is the sample aspect ratio, None for square samples.
     ``display_matrix`` (36 bytes), ``mastering_display`` and ``content_light`` are FFmpeg's own
     structures; ``dynamic_hdr`` names metadata that no encoder here can write again. ``chapters`` is
-    their number.
-    ``fingerprint`` is a hash of the files as they were when they were probed; empty for what is
-    read as it comes.
+    their number. ``fingerprint`` is a hash of the files as they were when they were probed; empty
+    for what is read as it comes.
     """
 
     path: Path

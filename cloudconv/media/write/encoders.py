@@ -108,9 +108,8 @@ def choose(
 
     ``pix_fmt`` is a working format. More than 8 bits, and what ``hevc`` says of, go to HEVC before
     H.264, as that is what players show. Every substitution is one of the choice's warnings, but not
-    that of an encoder of ``codec``, the source's own. Raises
-    EncoderError for an unknown encoder, option, preset or pixel format, and for an encoder that
-    the container refuses.
+    that of an encoder of ``codec``, the source's own. Raises EncoderError for an unknown encoder,
+    option, preset or pixel format, and for an encoder that the container refuses.
     """
     wanted, exact = pix_fmt, False
     if settings.pix_fmt is not None:

@@ -136,8 +136,7 @@ class SkipAutoencoder(Predictor):
     """Four stacked frames through 512 channels and back; the result is added to the last frame.
 
     The encoder's tensors have the same names as those of :class:`Autoencoder`, so that a predictor
-    can
-    start from the weights of an autoencoder.
+    can start from the weights of an autoencoder.
 
     Args:
         spec: the spec of the variant.

@@ -22,8 +22,7 @@ class ConvChannel(Predictor):
     """A separate convolution for each colour channel of the last frame.
 
     When the model runs on its own forecasts, the channels drift apart into vivid colours. Dreams
-    use
-    this effect.
+    use this effect.
     """
 
     def __init__(self) -> None:

@@ -2,9 +2,8 @@
 
 Source: Shi et al., Convolutional LSTM Network, 2015 (arXiv 1506.04214). An encoder reads the
 context; a decoder continues from the encoder's last state. Batch norm follows Ioffe and Szegedy
-2015
-(arXiv 1502.03167). The decoder receives its own pictures during training too (no teacher forcing),
-so that training and use have the same inputs.
+2015 (arXiv 1502.03167). The decoder receives its own pictures during training too (no teacher
+forcing), so that training and use have the same inputs.
 """
 
 from __future__ import annotations
