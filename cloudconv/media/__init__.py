@@ -1,0 +1,1 @@
+"""Read, convert and write video, pictures and sound; the only package that imports av."""

@@ -1,1 +1,1 @@
-"""What an input is: the files behind a name, how they are opened, and what is known of them."""
+"""Find the files of an input, open them, and describe their content."""

@@ -1,4 +1,4 @@
-"""Reading a media file's packets: open, choose the video stream, go on after damage."""
+"""Read a media file's packets: open it, choose the video stream, continue after damage."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ _LIMIT = "CLOUDCONV_MAX_PIXELS"
 _MAX_PIXELS = 8192 * 8192
 _LARGE = 1 << 24  # pixels; smaller pictures are never refused
 _BYTES_A_PIXEL = 100
-"""Peak of decoder, queues, conversions and encoder: 109 for a GIF into H.264, measured."""
-# A clock that goes back by more was set anew; so was one that goes on by more, in a format whose
-# clock may be.
+"""Peak memory of decoder, queues, conversions and encoder; 109 was measured for GIF to H.264."""
+# A larger step back means that the clock was set anew. A larger step forward means the same in
+# formats whose clock may restart.
 _BACK = Fraction(1, 2)
 _ON = Fraction(3600)
 _LONGEST_LIST = 1 << 24
 
 
 def open_container(path: Path, hardware: HWAccel | None = None) -> InputContainer:
-    """Open a media file for reading; raises InputError saying what is wrong with it.
+    """Open a media file for reading; raise InputError with the reason if that fails.
 
-    ``hardware``: what decodes it, where it can.
+    ``hardware`` names a hardware decoder to use where possible.
     """
     try:
         if path.stat().st_size == 0 and path.is_file():
             raise InputError(f"{path} is empty (0 bytes); give a complete video file.")
-        # The prefix keeps names such as "a:b.mp4" from being read as a protocol, the option keeps
-        # a "%" in a picture's name from being read as a sequence.
+        # The prefix prevents that a name such as "a:b.mp4" is read as a protocol. The option
+        # prevents that a "%" in a picture's name is read as a sequence.
         return av.open(
             reader_of(path) or f"file:{path}",
             mode="r",
@@ -66,9 +66,9 @@ def open_container(path: Path, hardware: HWAccel | None = None) -> InputContaine
 
 
 def parts_of(path: Path) -> list[Path]:
-    """The files that a playlist (M3U8, ffconcat) names, and those that they name; none for others.
+    """Return the files that a playlist (M3U8, ffconcat) names, directly or through other playlists.
 
-    Files that are not there, or not on this machine, are left out.
+    Missing files, and files on other machines, are left out. For other inputs the list is empty.
     """
     found: dict[Path, None] = {}
     waiting = [path]
@@ -89,11 +89,11 @@ def _names_in(path: Path) -> list[str]:
                 return []
             file.seek(0)
             text = file.read(_LONGEST_LIST).decode("utf-8", "replace")
-    except OSError:  # whoever reads it says what is wrong
+    except OSError:  # the reader reports the error
         return []
     if text.startswith("ffconcat"):
         given = re.findall(r"^\s*file\s+(.+?)\s*$", text, re.MULTILINE)
-        # FFmpeg's quoting: '...' is taken as it is, elsewhere a backslash keeps what follows.
+        # FFmpeg's quoting: '...' is literal; elsewhere a backslash escapes the next character.
         return [re.sub(r"'([^']*)'|\\(.)", r"\1\2", name) for name in given]
     lines = [line.strip() for line in text.splitlines()]
     named = [line for line in lines if line and not line.startswith("#")]
@@ -101,7 +101,7 @@ def _names_in(path: Path) -> list[str]:
 
 
 def main_video(container: InputContainer, path: Path) -> Any:
-    """The best video stream that is not cover art; raises InputError where there is none."""
+    """Return the best video stream that is not cover art; raise InputError if there is none."""
     hidden = Disposition.attached_pic | Disposition.timed_thumbnails
     videos = [s for s in container.streams.video if not s.disposition & hidden]
     best = container.streams.best("video")
@@ -124,11 +124,11 @@ def main_video(container: InputContainer, path: Path) -> Any:
 
 
 def check_size(width: int, height: int, path: Path) -> None:
-    """Refuse pictures that may fill the memory: a few hundred bytes may ask for gigabytes a frame.
+    """Refuse pictures that may fill the memory: a tiny file may need gigabytes per frame.
 
     Raises:
-        InputError: they have more pixels than are allowed.
-        SettingsError: the environment's limit is no number above 0.
+        InputError: the pictures have more pixels than the limit.
+        SettingsError: the limit in the environment is no number above 0.
     """
     given = os.environ.get(_LIMIT, "")
     if given and not (given.isascii() and given.isdecimal() and int(given)):
@@ -142,10 +142,10 @@ def check_size(width: int, height: int, path: Path) -> None:
 
 
 def check_memory(width: int, height: int, path: Path) -> None:
-    """Refuse very large pictures where too little memory is free to work on them.
+    """Refuse very large pictures if too little memory is free for the work.
 
     Raises:
-        InputError: there is too little memory, and the environment's limit does not allow it.
+        InputError: there is too little memory, and the limit in the environment does not allow it.
     """
     pixels, free = width * height, free_memory()
     if pixels < _LARGE or free is None or os.environ.get(_LIMIT):
@@ -159,24 +159,24 @@ def check_memory(width: int, height: int, path: Path) -> None:
 
 
 def is_made_anew(stream: Any) -> bool:
-    """Return whether a muxer makes the stream itself: MP4's tracks of chapters and time codes."""
+    """Return whether a muxer creates the stream itself: MP4's tracks of chapters and time codes."""
     return stream.type == "data" and bool(stream.metadata.get("timecode") or is_chapters(stream))
 
 
 def is_chapters(stream: Any) -> bool:
-    """Return whether the stream is the track in which MP4 keeps the titles of chapters."""
+    """Return whether the stream is the track of chapter titles in MP4."""
     return stream.type == "data" and "subtitle" in stream.metadata.get("handler_name", "").lower()
 
 
 def only(container: InputContainer, stream: Any) -> None:
-    """Let the demuxer skip every other stream's data."""
+    """Make the demuxer skip the data of every other stream."""
     for other in container.streams:
         if other.index != stream.index:
             other.discard = Discard.all
 
 
 def read_packets(container: InputContainer, stream: Any) -> Iterator[Any]:
-    """The stream's packets, going on after read errors; empty packets are left out."""
+    """Yield the stream's packets without empty ones; continue after read errors."""
     failures = 0
     while failures < 8:
         try:
@@ -192,13 +192,18 @@ def read_packets(container: InputContainer, stream: Any) -> Iterator[Any]:
 
 
 class Clock:
-    """Counts from decode times, as they come, how often one stream's clock was set anew.
+    """A counter of how often a stream's clock was set anew, from its decode times in file order.
 
-    Recordings that were put together bring a clock each. A smaller step is jitter, or a gap, and a
-    single time out of place is damage.
+    A recording that was joined from parts has a clock per part. A smaller step is jitter or a gap.
+    A single time out of order is damage.
     """
 
     def __init__(self, container: InputContainer) -> None:
+        """Create a counter.
+
+        Args:
+            container: the open file.
+        """
         self.part = 0
         self._jumps = bool(Flags(container.format.flags) & Flags.ts_discont)
         self._last: Fraction | None = None
@@ -206,7 +211,7 @@ class Clock:
         self._is_fresh = False
 
     def take(self, time: Fraction) -> None:
-        """Take the next time, in seconds; ``part`` is then the part that it belongs to."""
+        """Add the next time, in seconds; ``part`` is then the number of its part."""
         last, before = self._last, self._before
         if self._is_fresh and before is not None and not self._is_apart(before, time):
             self.part -= 1
@@ -225,9 +230,9 @@ class Clock:
 
 
 def continuous(container: InputContainer, stream: Any, shifts: list[Fraction]) -> Iterator[Any]:
-    """A video stream's packets on one clock: where it starts again, they follow right behind.
+    """Yield a video stream's packets on one clock; each part directly follows the part before.
 
-    By how much that is later than stamped, in seconds, is added to ``shifts`` each time.
+    For each restart of the clock, the added offset in seconds is appended to ``shifts``.
     """
     clock = Clock(container)
     ticks, last, end = [0], 0, 0
@@ -249,17 +254,17 @@ def continuous(container: InputContainer, stream: Any, shifts: list[Fraction]) -
 
 
 def open_decoder(stream: Any) -> Any:
-    """The codec context that decodes the stream, alpha channel included."""
+    """Return a codec context that decodes the stream with its alpha channel."""
     codec = stream.codec_context.codec.canonical_name
     if codec in ("vp8", "vp9") and stream.metadata.get("alpha_mode") == "1":
-        # The default decoders drop the alpha channel, which lies beside the packets.
+        # The default decoders drop the alpha channel, which is stored in side data.
         name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}[codec]
         return av.CodecContext.create(name, "r")
     return stream.codec_context
 
 
 def is_shown(packet: Any, codec: str) -> bool:
-    """Whether the packet makes a frame that is shown: no edit list hides it, nor its codec."""
+    """Return whether the packet's frame is shown: neither the edit list nor the codec hides it."""
     if packet.is_discard:
         return False
     if codec == "vp8":
@@ -271,7 +276,7 @@ def is_shown(packet: Any, codec: str) -> bool:
 
 def _vp9_is_shown(data: memoryview) -> bool:
     if data[-1] & 0xE0 == 0xC0:
-        return True  # a superframe: hidden frames packed together with the one that is shown
+        return True  # a superframe: hidden frames and a shown one in the same packet
     bits = f"{data[0]:08b}"
     position = 4 + (bits[2:4] == "11")
     shows_existing = bits[position] == "1"

@@ -1,4 +1,4 @@
-"""Tell whether an input is still what was probed: sizes, dates, and a hash of both ends."""
+"""Detect whether an input has changed since it was probed: sizes, dates, a hash of both ends."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _EDGE = 1 << 20
 
 
 def input_fingerprint(path: Path, *, ends: bool = True) -> str:
-    """Return a hash that tells a file, or pictures, from any other: sizes, dates, both ends.
+    """Return a hash that identifies a file or pictures: sizes, dates, both ends.
 
-    The date of a temporary copy of a pipe says nothing and is left out.
+    The date of a temporary copy of a pipe has no meaning and is left out.
 
     Args:
-        path: as probed.
-        ends: False to read nothing of it.
+        path: the probed path.
+        ends: whether to read both ends of the files.
 
     Raises:
-        InputError: it is not there, or cannot be read.
+        InputError: the input does not exist, or cannot be read.
     """
     known = hashlib.sha256()
     lasting = not is_copy(path)
@@ -39,7 +39,7 @@ def input_fingerprint(path: Path, *, ends: bool = True) -> str:
 
 
 def both_ends(file: Path) -> bytes:
-    """Return the first and the last MiB of a file, which tell it from most others."""
+    """Return the first and the last MiB of a file, which differ between most files."""
     with file.open("rb") as opened:
         head = opened.read(_EDGE)
         opened.seek(max(file.stat().st_size - _EDGE, 0))
@@ -50,20 +50,20 @@ def has_changed(info: MediaInfo) -> bool:
     """Return whether an input has changed since it was probed.
 
     Raises:
-        InputError: the input is not there any more, or cannot be read.
+        InputError: the input no longer exists, or cannot be read.
     """
-    # A copy of a pipe changes only as long as it grows, and nobody else writes to it.
+    # A copy of a pipe changes only while it grows, and no other process writes to it.
     if not info.fingerprint or is_copy(info.path):
         return False
     return input_fingerprint(info.path) != info.fingerprint
 
 
 def check_unchanged(info: MediaInfo) -> None:
-    """Refuse what was made of an input that has changed since it was probed.
+    """Check that an input is the same as when it was probed.
 
     Raises:
         UnfitInputError: the input has changed.
-        InputError: the input is not there any more, or cannot be read.
+        InputError: the input no longer exists, or cannot be read.
     """
     if has_changed(info):
         raise UnfitInputError(

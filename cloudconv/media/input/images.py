@@ -1,4 +1,4 @@
-"""Inputs that are no video file: folders of pictures, picture patterns, animated WebP."""
+"""Read inputs that are no video file: folders of pictures, picture patterns, animated WebP."""
 
 from __future__ import annotations
 
@@ -59,22 +59,24 @@ class Pictures(ABC):
 
     @property
     def rate(self) -> Fraction | None:
-        """The constant rate; None where the durations differ."""
+        """Return the constant rate; None if the durations differ."""
         return 1 / self.durations[0] if len(set(self.durations[:-1])) <= 1 else None
 
     @abstractmethod
     def pictures(self) -> Iterator[VideoFrame | None]:
-        """Decode one after the other; None for one that cannot be decoded."""
+        """Yield the decoded pictures in order; None for one that cannot be decoded."""
 
 
 @dataclass(frozen=True, slots=True)
 class PictureFiles(Pictures):
+    """Pictures in separate files."""
+
     files: tuple[Path, ...]
 
     def missing(self) -> list[tuple[int, int]]:
         """Return the first and last number of each gap in the files' numbering.
 
-        Files are numbered where only one number in their names differs, and goes on by the same
+        Files count as numbered if a single number in their names differs, and increases by the same
         step from most files to the next.
         """
         names = [re.split(r"(\d+)", file.name) for file in self.files]
@@ -89,16 +91,20 @@ class PictureFiles(Pictures):
         return [(a + step, b - step) for a, b in pairwise(numbers) if b - a > step]
 
     def pictures(self) -> Iterator[VideoFrame | None]:
+        """Yield the decoded pictures in order; None for one that cannot be decoded."""
         for file in self.files:
             yield _decode_still(file)
 
 
 @dataclass(frozen=True, slots=True)
 class AnimatedWebp(Pictures):
+    """The pictures of an animated WebP file."""
+
     file: Path
     alpha: bool
 
     def pictures(self) -> Iterator[VideoFrame | None]:
+        """Yield the decoded pictures in order; None for one that cannot be decoded."""
         mode, layout = ("RGBA", "rgba") if self.alpha else ("RGB", "rgb24")
         try:
             image = Image.open(self.file)
@@ -117,7 +123,7 @@ class AnimatedWebp(Pictures):
 
 
 def videos_in(folder: Path) -> list[Path]:
-    """The folder's videos and animations, by name; hidden files do not count."""
+    """Return the folder's videos and animations, sorted by name, without hidden files."""
     return [
         file
         for file in sorted(folder.iterdir())
@@ -126,7 +132,7 @@ def videos_in(folder: Path) -> list[Path]:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The folder's pictures, in no order."""
+    """Return the folder's pictures, unsorted."""
     return [f for f in folder.iterdir() if _is_picture(f) and f.is_file()]
 
 
@@ -142,10 +148,10 @@ def subfolders_of(folder: Path) -> list[Path]:
 
 
 def videos_of(path: Path) -> list[Path]:
-    """Return the videos that a folder or a pattern stands for, by name; none for anything else.
+    """Return the videos of a folder or a pattern, sorted by name; empty for any other path.
 
     Raises:
-        InputError: it stands for videos and pictures, or cannot be read.
+        InputError: the path contains both videos and pictures, or cannot be read.
     """
     try:
         if path.is_dir():
@@ -173,7 +179,7 @@ def _is_picture(file: Path) -> bool:
 
 
 def _is_video(file: Path) -> bool:
-    """Return whether a file's name says that it is a video; a GIF of one picture is none."""
+    """Return whether the file's name has a video suffix; a GIF of one picture is no video."""
     suffix = file.suffix.lower()
     if suffix not in (".gif", ".apng"):
         return suffix in _VIDEOS
@@ -185,7 +191,7 @@ def _is_video(file: Path) -> bool:
 
 
 def folder_of(path: Path) -> Path | None:
-    """The folder whose pictures a folder, pattern or glob stands for; None for a single file."""
+    """Return the folder of a picture folder, pattern or glob; None for a single file."""
     if path.is_dir():
         return path
     is_pattern = _PATTERN.fullmatch(path.name) or glob.has_magic(path.name)
@@ -193,10 +199,10 @@ def folder_of(path: Path) -> Path | None:
 
 
 def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
-    """The pictures that a folder, a ``%05d`` pattern, a glob or an animated WebP stands for.
+    """Return the pictures of a folder, a ``%05d`` pattern, a glob or an animated WebP.
 
-    ``rate``: of pictures that keep no times, by default :data:`SEQUENCE_RATE`. None if the path is
-    none of these. Raises InputError for a folder or pattern without pictures.
+    ``rate`` is for pictures without times, by default :data:`SEQUENCE_RATE`. None means that the
+    path is none of these. Raises InputError for a folder or pattern without pictures.
     """
     if path.is_file():
         return _animated_webp(path) if path.suffix.lower() == ".webp" else None
@@ -223,10 +229,10 @@ def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
 
 
 def matching(path: Path) -> list[Path] | None:
-    """Return the files that a ``%05d`` pattern or a glob names; None for a path that is neither.
+    """Return the files that a ``%05d`` pattern or a glob matches; None for any other path.
 
     Raises:
-        InputError: the folder of a ``%05d`` pattern is not there, or cannot be read.
+        InputError: the folder of a ``%05d`` pattern does not exist, or cannot be read.
     """
     if path.exists():
         return None
@@ -249,7 +255,7 @@ def matching(path: Path) -> list[Path] | None:
 
 
 def files_of(*inputs: Path) -> Iterator[Path]:
-    """All files that these inputs, as they were named, are read from; a playlist and its parts.
+    """Return all files that these inputs are read from, including the parts of a playlist.
 
     Raises InputError for a folder or pattern without pictures.
     """
@@ -287,7 +293,7 @@ def _decode_still(file: Path) -> VideoFrame | None:
 
 
 def _animated_webp(file: Path) -> AnimatedWebp | None:
-    """Read the durations from the file's own chunks; None if it is a still."""
+    """Read the durations from the file's chunks; return None for a still picture."""
     with file.open("rb") as data:
         head = data.read(30)
         if head[:4] != b"RIFF" or head[8:16] != b"WEBPVP8X" or not head[20] & 0x02:
@@ -302,7 +308,7 @@ def _animated_webp(file: Path) -> AnimatedWebp | None:
             if len(chunk) < 8:
                 break
             if chunk[:4] == b"ANMF" and len(chunk) == 24:
-                # As browsers do, a frame without a duration is shown for a tenth of a second.
+                # A frame without a duration is shown for a tenth of a second, as in browsers.
                 milliseconds = int.from_bytes(chunk[20:23], "little") or 100
                 durations.append(milliseconds * _MILLISECOND)
             size = int.from_bytes(chunk[4:8], "little")

@@ -1,4 +1,4 @@
-"""What is known of a file: its video, its exact timing, and everything else it carries."""
+"""Describe a probed file: its video, its exact timing, and everything else in it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from cloudconv.media.input.readers import Reader, reader_of
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """When the frames are shown, in seconds on the source's own clock.
+    """The times of the frames, in seconds on the source's own clock.
 
-    ``frames`` is what the packets promise; frames that an edit list hides do not count. ``rate``
-    is None where the gaps differ (VFR); ``steady`` is then the rate of all frames but the last, if
-    they have one and only the last is shown for longer. With a constant rate the frames belong at
-    ``start + k / rate``, and ``end`` is ``start + frames / rate``; else ``end`` is the last
-    frame's time plus ``last_duration``. ``time_base`` is the container's tick. ``stamped`` is
-    False where the file keeps no usable presentation times and frames are counted instead.
-    ``shifts`` says for each place where the clock starts again by how much later than stamped
-    everything after it is shown. ``open_ended``: it is read as it comes, so ``frames`` and ``end``
-    mean nothing.
+    ``frames`` is the number of shown packets; frames that an edit list hides do not count. ``rate``
+    is None if the gaps differ (VFR). ``steady`` is then the rate of all frames but the last, if
+    they have one and only the last is shown for longer. With a constant rate, frame k belongs at
+    ``start + k / rate``, and ``end`` is ``start + frames / rate``. Otherwise ``end`` is the last
+    frame's time plus ``last_duration``. ``time_base`` is the container's tick. ``stamped`` is False
+    if the file has no usable presentation times and frames are counted instead. ``shifts`` gives,
+    for each restart of the clock, the offset that is added to all later times. ``open_ended`` marks
+    an input that is still arriving; then ``frames`` and ``end`` have no meaning.
     """
 
     start: Fraction
@@ -39,13 +38,13 @@ class Timing:
 
     @property
     def pace(self) -> Fraction | None:
-        """The rate that the frames keep, whatever the last one does; None where they keep none."""
+        """Return the rate of all frames but the last; None if there is none."""
         return self.rate or self.steady
 
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """A stream beside the main video; ``start`` in seconds, None where the file does not say."""
+    """A stream beside the main video; ``start`` in seconds, None if the file does not state it."""
 
     index: int
     kind: str
@@ -57,14 +56,14 @@ class StreamInfo:
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
-    """A readable video and what comes with it.
+    """A readable video and everything else in its file.
 
-    ``container`` is FFmpeg's short name, ``pix_fmt`` the format as decoded, ``working_pix_fmt`` the
-    one that frames arrive in. ``aspect`` is the sample aspect ratio, None for square samples.
+    ``container`` is FFmpeg's short name. ``pix_fmt`` is the decoded format, ``working_pix_fmt`` the
+    format of the frames. ``aspect`` is the sample aspect ratio, None for square samples.
     ``display_matrix`` (36 bytes), ``mastering_display`` and ``content_light`` are FFmpeg's own
-    structures; ``dynamic_hdr`` names metadata that no encoder here can write again. ``chapters`` is
-    their number. ``fingerprint`` is a hash of the files as they were when they were probed; empty
-    for what is read as it comes.
+    structures. ``dynamic_hdr`` names metadata that no encoder here can write. ``chapters`` is the
+    number of chapters. ``fingerprint`` is a hash of the files at the time of probing; empty for an
+    input that is still arriving.
     """
 
     path: Path
@@ -92,5 +91,5 @@ class MediaInfo:
 
     @property
     def reader(self) -> Reader:
-        """What reads it does in a way of its own."""
+        """Return the special behaviour of the input's reader."""
         return reader_of(self.container)

@@ -1,4 +1,4 @@
-"""What FFmpeg's readers of some formats do in ways of their own."""
+"""Describe the special behaviour of some of FFmpeg's readers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """The ways of one reader.
+    """The special behaviour of one reader.
 
-    ``seeks``: time stamps stay right after a seek; others (MPEG program streams above all) give
-    frames wrong ones. ``has_index``: the header lists all frames, and the track's length is right.
-    ``stamps_decoding``: it knows when frames are decoded, not when they are shown.
-    ``states_delay``: it takes the delay of an audio codec off its time stamps. ``is_still``: it
-    reads one picture file, ``is_pictures`` one or several, which keep no times, and ``is_drawn``
-    those or an animation, which few players show in full colour.
+    ``seeks``: time stamps are right after a seek; some readers (above all of MPEG program streams)
+    return wrong ones. ``has_index``: the header lists all frames, and the track's length is right.
+    ``stamps_decoding``: the reader knows the decode times, not the presentation times.
+    ``states_delay``: the reader subtracts the delay of an audio codec from its time stamps.
+    ``is_still``: the reader reads one picture file. ``is_pictures``: the reader reads one or
+    several picture files, which have no times. ``is_drawn``: the reader reads picture files or an
+    animation, which few players show in full colour.
     """
 
     seeks: bool = False
@@ -37,7 +38,7 @@ _READERS = {
 
 
 def reader_of(container: str) -> Reader:
-    """Return the ways of the reader with that name of FFmpeg's, such as ``matroska,webm``."""
+    """Return the behaviour of the reader with FFmpeg's name, such as ``matroska,webm``."""
     if container.endswith("_pipe"):
         return Reader(is_still=True, is_pictures=True, is_drawn=True)
     return _READERS.get(container.split(",")[0], Reader())

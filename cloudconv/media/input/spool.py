@@ -1,4 +1,4 @@
-"""Standard input and named pipes as files: a video is read more than once, a pipe only once."""
+"""Copy standard input and named pipes to files, because a video is read more than once."""
 
 from __future__ import annotations
 
@@ -25,15 +25,21 @@ _growing: dict[Path, Growth] = {}
 _PIECE = 1 << 20
 _PAUSE = 0.02  # seconds
 PATIENCE = 10.0
-"""Seconds within which somebody must write into a named pipe."""
+"""The time in seconds within which another process must write into a named pipe."""
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/+")  # a drive has one letter
 _MATROSKA = b"\x1a\x45\xdf\xa3"
 
 
 class Growth:
-    """A copy of standard input that a thread of its own goes on with while it is read."""
+    """A growing copy of standard input, which a thread writes while others read it."""
 
     def __init__(self, copy: Path, head: bytes) -> None:
+        """Write the first bytes and start the thread.
+
+        Args:
+            copy: the file to write.
+            head: the bytes that were read already.
+        """
         self._copy = copy
         self._news = threading.Condition()
         self._ended = False
@@ -44,7 +50,7 @@ class Growth:
     def _fill(self) -> None:
         try:
             with self._copy.open("ab", buffering=0) as target:
-                # Not through sys.stdin, whose lock would be held when the process ends.
+                # os.read is used because the lock of sys.stdin would be held when the process ends.
                 while data := os.read(sys.stdin.fileno(), 1 << 20):
                     target.write(data)
                     with self._news:
@@ -56,11 +62,11 @@ class Growth:
             self._news.notify_all()
 
     def reader(self) -> GrowthReader:
-        """A file object that reads it from the beginning, and waits for what is yet to come."""
+        """Return a file object that reads the copy from its start and waits for later data."""
         return GrowthReader(self, self._copy)
 
     def wait(self) -> bool:
-        """Wait a moment for more; whether there may be some.
+        """Wait a moment for more data, and return whether more may come.
 
         Raises InputError if there is no room for the copy.
         """
@@ -74,46 +80,52 @@ class Growth:
 
 
 class GrowthReader:
-    """What FFmpeg reads from; it cannot be gone back in."""
+    """A file object for FFmpeg on a growing copy, without seeking."""
 
     def __init__(self, growth: Growth, copy: Path) -> None:
+        """Open the copy.
+
+        Args:
+            growth: the growing copy.
+            copy: its file.
+        """
         self._growth = growth
         self._file = copy.open("rb", buffering=0)
 
     def read(self, size: int) -> bytes:
-        """At least one byte, or none at the end."""
+        """Return at least one byte, or no bytes at the end."""
         while not (data := self._file.read(size)):
             if not self._growth.wait():
                 return self._file.read(size)
         return data
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
 
 def is_copy(path: Path) -> bool:
-    """Return whether it is a temporary copy, which this process made of a pipe."""
+    """Return whether the path is a temporary copy of a pipe made by this process."""
     return path in _copies.values()
 
 
 def is_growing(path: Path) -> bool:
-    """Whether it is a copy of standard input that may not be whole yet."""
+    """Return whether the path is a copy of standard input that may be incomplete."""
     return path in _growing
 
 
 def reader_of(path: Path) -> GrowthReader | None:
-    """A reader, if it is a copy that still grows."""
+    """Return a reader of the path if it is a growing copy; else None."""
     growth = _growing.get(path)
     return None if growth is None else growth.reader()
 
 
 def local_file(path: Path | str, *, live: bool = False) -> Path:
-    """The path itself, or a temporary copy where it is ``-`` (standard input) or a named pipe.
+    """Return the path, or a temporary copy of ``-`` (standard input) or of a named pipe.
 
-    The copy is made once and lives until `discard` or the end of the process. With ``live``
-    Matroska from standard input is not waited for: then the copy grows, and is read by what
-    `reader_of` returns. Raises InputError for an address on a network, if nothing comes in, or if
-    there is no room for the copy.
+    The copy is made once and exists until `discard` or the end of the process. With ``live``,
+    Matroska from standard input is returned at once. The copy then grows, and `reader_of` returns
+    its reader. Raises InputError if no data arrives, or there is no room for the copy.
     """
     path = Path(path)
     # A path has a single slash where an address has two.
@@ -158,11 +170,11 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
 
 
 def read_whole(path: Path) -> bytes:
-    """Return what a file holds, or what comes through a named pipe.
+    """Return the content of a file or of a named pipe.
 
     Raises:
-        OSError: it cannot be read.
-        InputError: nothing comes through the pipe.
+        OSError: the path cannot be read.
+        InputError: no data arrives through the pipe.
     """
     if not stat.S_ISFIFO(path.stat().st_mode):
         return path.read_bytes()
@@ -174,13 +186,13 @@ def read_whole(path: Path) -> bytes:
 
 
 def _copy_pipe(path: Path, target: BinaryIO) -> None:
-    """Copy what comes through a named pipe; nothing, where nobody opens the other end in time."""
+    """Copy the content of a named pipe; nothing, if no process opens its other end in time."""
     if sys.platform == "win32":
-        return  # named pipes are no files there
-    # Opened without O_NONBLOCK, it would be waited for as long as nobody writes.
+        return  # named pipes are no files on this system
+    # Without O_NONBLOCK, open would block until another process writes.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as pipe:
         deadline = time.monotonic() + PATIENCE
-        # None: somebody is there, who has not written yet; empty: nobody is.
+        # None: a writer exists and has not written yet; empty: there is no writer.
         while (first := pipe.read(_PIECE)) == b"":
             if time.monotonic() > deadline:
                 return
@@ -192,7 +204,7 @@ def _copy_pipe(path: Path, target: BinaryIO) -> None:
 
 @contextmanager
 def held(copy: Path) -> Iterator[None]:
-    """Within, a temporary copy is not deleted: it is still to be read."""
+    """Keep a temporary copy from being deleted within the block."""
     outer = copy in _held
     _held.add(copy)
     try:
@@ -203,7 +215,7 @@ def held(copy: Path) -> Iterator[None]:
 
 
 def _matroska_head() -> bytes | None:
-    """The first bytes of standard input if they are Matroska's; else none is taken."""
+    """Return the first bytes of standard input if they are Matroska's; else read nothing."""
     given = sys.stdin.buffer
     if not isinstance(given, io.BufferedReader) or not given.peek(4).startswith(_MATROSKA):
         return None
@@ -211,7 +223,7 @@ def _matroska_head() -> bytes | None:
 
 
 def discard(copy: Path) -> None:
-    """Delete a temporary copy; any other path is left alone."""
+    """Delete a temporary copy; do nothing for any other path."""
     if copy in _held:
         return
     _growing.pop(copy, None)

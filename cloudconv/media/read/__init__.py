@@ -1,1 +1,1 @@
-"""Files and pictures in: probed, demuxed, decoded."""
+"""Probe, demux and decode files and pictures."""

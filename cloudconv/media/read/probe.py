@@ -1,7 +1,7 @@
-"""What is in a file: its video stream, its exact timing, and everything else it carries.
+"""Describe a file: its video stream, its exact timing, and everything else in it.
 
-The timing comes from the time stamps of all packets, which a header may misstate: the file is
-read once from end to end, without decoding more than its first frame.
+The timing comes from the time stamps of all packets, because a header may be wrong. The file is
+read once from end to end, and only its first frame is decoded.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ from cloudconv.media.matroska import segment_end
 from cloudconv.media.read.rates import constant_rate, single_frame_rate
 from cloudconv.messages import option
 
-# A last frame that is shown for so many of the others' durations is meant to be.
+# A last frame counts as long on purpose from this multiple of the others' durations on.
 _LONG = 2
 
-_ENOUGH = 48  # frames by which the rate is judged of what is read as it comes
+_ENOUGH = 48  # frames that give the rate of an input that is still arriving
 _FAR = 10**9  # seconds
 
 _DYNAMIC_HDR = {
@@ -64,19 +64,18 @@ _DYNAMIC_HDR = {
 def probe(
     path: Path | str, picture_rate: Fraction | None = None, *, live: bool = False
 ) -> MediaInfo:
-    """Read a video file, an animation, a still, a folder of pictures, ``%05d`` pattern or glob.
+    """Probe a video file, animation, still, folder of pictures, ``%05d`` pattern or glob.
 
-    ``-`` is standard input, kept in a temporary file until a Source on it is closed; with
-    ``live`` Matroska is judged by its first seconds, and read as it comes.
-    ``picture_rate``: frames a second of pictures that keep no times. Raises InputError, in one
-    sentence, for anything that holds no video that can be decoded, and for a ``picture_rate`` of
-    what has its own.
+    ``-`` is standard input, which is kept in a temporary file until a Source on it is closed. With
+    ``live``, Matroska is judged by its first seconds and read while it arrives. ``picture_rate`` is
+    in frames per second, for pictures without times. Raises InputError, in one sentence, for an
+    input without decodable video, and for a ``picture_rate`` on an input that has its own.
     """
     file = local_file(path, live=live)
     found = ""
-    # Taken first, so that a change while it is probed is noticed, too.
+    # The fingerprint is taken first, so that a change during the probe is noticed too.
     if not is_growing(file):
-        with suppress(InputError):  # said better below
+        with suppress(InputError):  # later code gives a better message
             found = input_fingerprint(file)
     info = replace(_probe(file, picture_rate), fingerprint=found)
     check_memory(info.width, info.height, file)
@@ -109,7 +108,7 @@ def _probe(path: Path, picture_rate: Fraction | None) -> MediaInfo:
 
 @dataclass(slots=True)
 class _Scan:
-    """What the packets say, in decode order; times in ticks."""
+    """The results of reading the packets, in decode order; times in ticks."""
 
     times: array[int]
     decoder: Any
@@ -128,7 +127,10 @@ class _Scan:
 def _scan(
     container: InputContainer, stream: Any, *, briefly: bool
 ) -> tuple[_Scan, VideoFrame | None]:
-    """Read every packet, ``briefly`` those of the first seconds; decode up to the first frame."""
+    """Read every packet and decode up to the first frame.
+
+    With ``briefly``, read the packets of the first seconds only.
+    """
     decoder = open_decoder(stream)
     scan = _Scan(array("q"), decoder, decoder.sample_aspect_ratio)
     codec = decoder.codec.canonical_name
@@ -159,7 +161,7 @@ def _scan(
 
 
 def _aspect(stream: Any, scan: _Scan) -> Fraction | None:
-    """The container's own word; else the first frame's, as FFmpeg has looked further ahead."""
+    """Return the container's sample aspect ratio, else that of the first frame."""
     given: Fraction | None = stream.sample_aspect_ratio
     own: Fraction | None = scan.decoder.sample_aspect_ratio
     return own or given if given == scan.expected_aspect else given
@@ -184,14 +186,14 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
     reader = reader_of(container.format.name)
     reorders = reader.stamps_decoding and stream.codec_context.has_b_frames
     if first.pts is not None and not reorders:
-        # Recorded from mid-stream: what comes before the first key frame cannot be decoded.
+        # The recording starts mid-stream: frames before the first key frame cannot be decoded.
         times = times[times >= first.pts]
     if scan.brief:
-        # Frames that are stored out of order leave gaps among the last ones.
+        # Frames that are stored out of order leave gaps among the last ones read.
         times = times[: -_ENOUGH // 2]
     alike = len(times) == 1 and scan.shown > 1
     if scan.unstamped or alike or not len(times):
-        # Elementary streams and some program streams: nothing but an order and a rate.
+        # Elementary streams and some program streams have only an order and a rate.
         duration = 0 if scan.durations_differ else scan.usual_duration
         rate = 1 / (duration * time_base) if duration else next(iter(hints), Fraction(25))
         start = (int(times[0]) if len(times) else first.pts or 0) * time_base
@@ -223,9 +225,10 @@ def _is_cut_off(container: InputContainer, stream: Any, scan: _Scan) -> bool:
 def _rate_before_cut(
     times: NDArray[np.int64], time_base: Fraction, hints: list[Fraction]
 ) -> tuple[Fraction | None, int]:
-    """The rate of a stream cut off between frames that are stored out of order, and its length.
+    """Return the rate and the number of frames of a stream that was cut off.
 
-    The last few frames then have gaps; those after the first gap are given up.
+    Frames that are stored out of order leave gaps among the last ones. The frames after the first
+    gap are dropped.
     """
     for count in range(len(times) - 1, max(len(times) - 17, 1), -1):
         rate = constant_rate(times[:count], time_base, hints)
@@ -237,17 +240,17 @@ def _rate_before_cut(
 def _last_duration(
     container: InputContainer, stream: Any, scan: _Scan, times: NDArray[np.int64]
 ) -> int:
-    """How long the last frame is shown, in ticks."""
+    """Return the duration of the last frame in ticks."""
     has_index = reader_of(container.format.name).has_index
     if has_index and stream.duration and stream.start_time is not None:
-        # The last packet in decode order is not the last one shown, so its own duration may be
-        # another frame's; the track's length is right.
+        # The last packet in decode order is not the last one shown, so its duration may belong to
+        # another frame. The track's length is right.
         left = stream.start_time + stream.duration - int(times[-1])
         if left > 0 and not _is_cut_off(container, stream, scan):
             return int(left)
     promised = _promised_seconds(stream)
     if promised and not scan.brief and not _lacks_its_end(container):
-        # Matroska's own word on a frame's duration is rare, but the track's length is right.
+        # Matroska rarely states a frame's duration. The track's length is right.
         left = int(promised / stream.time_base) - int(times[-1])
         if left > _LONG * (scan.last_duration or 1):
             return left
@@ -300,7 +303,8 @@ def _side_data(frame: VideoFrame) -> dict[str, bytes]:
         entries: Any = frame.side_data
         return {entry.type.name: bytes(entry) for entry in entries}
     except ValueError:
-        # A kind that the bindings do not know hides all others; the rotation can still be read.
+        # An unknown kind of side data hides all other kinds from PyAV. The rotation is still
+        # readable.
         turn = {0: None, 90: (0, -1, 1, 0), -90: (0, 1, -1, 0)}.get(frame.rotation, (-1, 0, 0, -1))
         if turn is None:
             return {}
@@ -309,7 +313,7 @@ def _side_data(frame: VideoFrame) -> dict[str, bytes]:
 
 
 def _tags(frame: VideoFrame, context: Any = None) -> ColorTags:
-    """The frame's colour tags, the container's where the frame has none."""
+    """Return the frame's colour tags, or the container's if the frame has none."""
     full = frame.format.name.startswith(("yuvj", "mono"))
     tags = ColorTags(
         int(frame.color_primaries),
@@ -361,7 +365,7 @@ def _warnings(
 
 
 def _promised_seconds(stream: Any) -> Fraction | None:
-    """The length that Matroska keeps per track, written as hours:minutes:seconds."""
+    """Return the track's length in Matroska, which is stored as hours:minutes:seconds."""
     parts = stream.metadata.get("DURATION", "").strip("\0 ").split(":")
     if len(parts) != 3:
         return None
@@ -377,10 +381,10 @@ def _ends_before(promised: Fraction, timing: Timing) -> bool:
 
 
 def _lacks_its_end(container: InputContainer) -> bool:
-    """Whether a Matroska file is shorter than it says."""
+    """Return whether a Matroska file is shorter than its header states."""
     path = Path(container.name.removeprefix("file:"))
     if not path.is_file():
-        return False  # it was read as it came, up to its end
+        return False  # an input that was read while it arrived is complete
     with path.open("rb") as file:
         end = segment_end(file.read(1 << 12))
     return end is not None and path.stat().st_size < end

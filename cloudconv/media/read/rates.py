@@ -1,4 +1,4 @@
-"""Whether time stamps lie on a constant rate, and which: exact, whatever clock rounded them."""
+"""Detect whether time stamps have a constant rate, and return it exactly, despite rounding."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _BROADCAST = tuple(Fraction(n * 1000, 1001) for n in (24, 30, 60, 48, 120, 240, 
 def constant_rate(
     times: Sequence[int] | NDArray[np.int64], time_base: Fraction, hints: Sequence[Fraction] = ()
 ) -> Fraction | None:
-    """The constant rate (frames per second) behind two or more rising time stamps, or None.
+    """Return the constant rate (frames per second) of two or more rising time stamps, or None.
 
-    ``times`` are ticks of ``time_base`` seconds. A rate fits if a grid exists that all stamps keep
-    to within one tick, consecutively; a common rate may also be kept to within 0.1 ms, as cameras
-    do. Stamps that are multiples of a 1/1000 or 1/600 s in a finer clock (a file copied out of
-    Matroska or QuickTime) are judged by that. On a fine clock with equal gaps the rate is exactly
-    what the gaps say; on a coarse one several rates fit, and the first of these wins: the
-    header's rates (``hints``), whole numbers, n·1000/1001, the simplest fraction.
+    ``times`` are ticks of ``time_base`` seconds. A rate fits if there is a grid that every stamp
+    matches to within one tick, without gaps. A common rate may also match to within 0.1 ms, as in
+    cameras' files. Stamps that are multiples of 1/1000 or 1/600 s in a finer clock (a file copied
+    from Matroska or QuickTime) are judged by the coarser clock. On a fine clock with equal gaps the
+    rate follows exactly from the gaps. On a coarse clock several rates fit. The first of these is
+    chosen: the header's rates (``hints``), whole numbers, n·1000/1001, the simplest fraction.
     """
     ticks = np.asarray(times, np.int64)
     ticks = ticks - ticks[0]
@@ -55,7 +55,7 @@ def constant_rate(
 def single_frame_rate(
     duration: Fraction, time_base: Fraction, hints: Sequence[Fraction]
 ) -> Fraction:
-    """The rate of a stream of one frame: its duration's, as the header words it."""
+    """Return the rate of a stream of one frame: that of its duration, in the header's form."""
     if not duration:
         return next((r for r in hints if 1 <= r <= 1000), Fraction(25))
     for rate in hints:
@@ -65,7 +65,7 @@ def single_frame_rate(
 
 
 def _worded(rate: Fraction) -> Fraction:
-    """29.97 as a header may say it means 30000/1001."""
+    """Return the exact rate of a rounded one: 29.97 means 30000/1001."""
     for exact in _BROADCAST:
         if abs(rate / exact - 1) < Fraction(1, 100_000):
             return exact
@@ -85,7 +85,7 @@ def _candidates(low: Fraction, high: Fraction, hints: Sequence[Fraction]) -> Ite
 
 
 def _simplest(low: Fraction, high: Fraction) -> Fraction:
-    """The fraction with the smallest denominator in [low, high] (Stern-Brocot)."""
+    """Return the fraction with the smallest denominator in [low, high] (Stern-Brocot)."""
     whole = math.floor(low)
     if whole == low:
         return Fraction(whole)
@@ -95,7 +95,7 @@ def _simplest(low: Fraction, high: Fraction) -> Fraction:
 
 
 def _fits(ticks: NDArray[np.int64], step: Fraction, slack: Fraction) -> bool:
-    """Whether frame k lies within ``slack`` ticks of ``offset + k * step`` for some offset."""
+    """Return whether all frames k are within ``slack`` ticks of ``offset + k * step``."""
     count, span = len(ticks), int(ticks[-1])
     if max(span * step.denominator, count * step.numerator) < 2**62:
         residual = ticks * step.denominator - np.arange(count) * step.numerator

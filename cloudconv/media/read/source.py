@@ -1,4 +1,4 @@
-"""Decoded frames from a file, in order and at exact times, whatever state the file is in."""
+"""Decode the frames of a file in order and at exact times, even from damaged files."""
 
 from __future__ import annotations
 
@@ -32,30 +32,31 @@ from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.input.spool import discard
 from cloudconv.media.read.probe import probe
 
-# How far before the wanted time to aim a seek, in seconds, one after the other.
+# Distances of a seek before the wanted time, in seconds; each is tried in turn.
 _SEEK_BACK = (0, 1, 2, 4, 8, 16)
 
-_NVDEC = "nvdec"  # the GPU's decoder; the other ways are FFmpeg's kinds of threads
-# What it decodes bit by bit as the CPU does.
+_NVDEC = "nvdec"  # the GPU's decoder; the other names are FFmpeg's kinds of threads
+# Codecs that NVDEC decodes bit by bit as the CPU does.
 _NVDEC_CODECS = ("h264", "hevc", "vp9")
 
 _Decoded = Generator[tuple[VideoFrame, Fraction | None]]
 
 
-_DRIFT = Fraction(1, 4)  # of a frame, off the grid
+_DRIFT = Fraction(1, 4)  # largest distance from the grid, in frames
 
 
 class Source:
-    """The frames of a video, decoded lazily; a context manager.
+    """The frames of a video, decoded on demand; a context manager.
 
-    ``path_or_info`` is a file, a folder of pictures, a pattern such as ``frames/%05d.png``, a
-    glob, ``-`` for standard input, or what :func:`cloudconv.media.read.probe.probe` returned.
-    ``start`` (inclusive) and ``end`` (exclusive) are seconds from the first frame. ``threads`` is
-    the decoder's; None lets it choose. ``deinterlace`` makes whole frames from pairs of fields.
-    ``nvdec`` is the number of an NVIDIA GPU that is to decode, where it can; where not, the CPU
-    does, and a warning says why. ``by_gpu`` tells which, from the first frame on.
+    ``path_or_info`` is a file, a folder of pictures, a pattern such as ``frames/%05d.png``, a glob,
+    ``-`` for standard input, or the result of :func:`cloudconv.media.read.probe.probe`. ``start``
+    (inclusive) and ``end`` (exclusive) are seconds from the first frame. ``threads`` is the
+    decoder's number of threads; None lets the decoder choose. ``deinterlace`` makes whole frames
+    from pairs of fields. ``nvdec`` is the number of an NVIDIA GPU for decoding. If the GPU cannot
+    decode the file, the CPU does, and a warning gives the reason. ``by_gpu`` tells which one
+    decodes, from the first frame on.
 
-    Raises InputError where the input holds no video or the span holds no frame.
+    Raises InputError if the input contains no video or the span contains no frame.
     """
 
     def __init__(
@@ -68,6 +69,11 @@ class Source:
         deinterlace: bool = False,
         nvdec: int | None = None,
     ) -> None:
+        """Probe the input if necessary; see the class for the arguments.
+
+        Raises:
+            InputError: the input contains no video.
+        """
         self.lost_frames = 0
         self.by_gpu = False
         self.warnings: list[Warned] = []
@@ -84,21 +90,23 @@ class Source:
         self._end = min(ends, default=None)
 
     def __enter__(self) -> Self:
+        """Return this object."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Delete the copy of standard input."""
         self.close()
 
     def close(self) -> None:
-        """Delete the copy that was kept of standard input; further calls do nothing."""
+        """Delete the copy of standard input; further calls do nothing."""
         discard(self.info.path)
 
     def frames(self) -> Iterator[Frame]:
-        """The frames in presentation order, each in its working pixel format.
+        """Yield the frames in presentation order, each in its working pixel format.
 
-        With a constant rate, times are exactly ``timing.start + k / rate``; else they are the
-        file's own. A frame lasts until the next one. Frames whose time does not come after the
-        one before are left out. ``lost_frames`` and ``warnings`` are complete when it ends.
+        With a constant rate, times are exactly ``timing.start + k / rate``. Otherwise they are the
+        file's own. A frame lasts until the next one. A frame whose time is not after that of the
+        frame before is left out. ``lost_frames`` and ``warnings`` are complete at the end.
         """
         self.lost_frames = 0
         self.warnings = [
@@ -149,7 +157,7 @@ class Source:
             self.warnings.append(Warned("frames-out-of-order", {"count": tally.out_of_order}))
 
     def _timed(self, tally: _Tally) -> Iterator[Frame]:
-        """Frames at strictly rising exact times, still without their durations."""
+        """Yield frames at strictly rising exact times, with provisional durations."""
         info, timing = self.info, self.info.timing
         last_raw: Fraction | None = None
         last: Fraction | None = None
@@ -157,7 +165,7 @@ class Source:
         index = -1
         decoded: Iterator[tuple[VideoFrame, Fraction | None]] = self._raw(tally)
         if self._deinterlace:
-            # Where no picture says that it is interlaced, the user does.
+            # No picture has an interlaced flag, so the user's request decides.
             decoded = deinterlace(decoded, every=not info.interlaced)
         for picture, raw in decoded:
             if not timing.stamped and timing.rate is not None:
@@ -165,7 +173,7 @@ class Source:
             elif raw is None:
                 raw = timing.start if last is None else last + timing.last_duration
             elif not timing.stamped:
-                # Decode times stand in for presentation times: right but for a constant delay.
+                # Decode times replace presentation times: they differ by a constant delay.
                 late = raw - timing.start if last is None else late
                 raw -= late
             time = raw
@@ -194,17 +202,18 @@ class Source:
             yield Frame(picture, time, Fraction(0), info.tags)
 
     def _fits(self, picture: VideoFrame) -> bool:
-        """Whether the picture has the size and the pixel format that were probed."""
+        """Return whether the picture has the probed size and pixel format."""
         info, name = self.info, picture.format.name
         same_size = (picture.width, picture.height) == (info.width, info.height)
         return same_size and (name == info.pix_fmt or _holds(name, info.working_pix_fmt))
 
     def _compare(self, picture: VideoFrame, time: Fraction, tally: _Tally) -> None:
-        """Name the first change of what the output has one of, from the first frame to the last."""
+        """Record the first change of a property that the output has only once."""
         at = float(time - self.info.timing.start)
         known = tally.first_aspect = tally.first_aspect or tally.aspect or Fraction(1)
         aspect = tally.aspect or Fraction(1)
-        # The decoder is ahead of the pictures that it reorders, and changes at key frames alone.
+        # The decoder runs ahead of the reordered pictures, and the aspect changes at key frames
+        # only.
         if aspect != known and picture.key_frame:
             tally.changes.setdefault(
                 "aspect",
@@ -264,7 +273,7 @@ class Source:
             time += duration
 
     def _from_seek(self, start: Fraction, tally: _Tally) -> _Decoded:
-        """Decode from a key frame before ``start``; a seek that lands too late is tried again."""
+        """Yield pictures from a key frame before ``start``; repeat a seek that lands too late."""
         for back in _SEEK_BACK:
             aim = start - back
             if aim <= self.info.timing.start:
@@ -280,10 +289,10 @@ class Source:
         yield from self._decode(None, tally)
 
     def _decode(self, seek: Fraction | None, tally: _Tally) -> _Decoded:
-        """Decode from the beginning, or from a key frame before ``seek``.
+        """Yield pictures from the beginning, or from a key frame before ``seek``.
 
-        Threads that each take a frame are faster, but lose good frames around a damaged one, and
-        a GPU has ways of its own with damage; after the first error decoding goes on without them.
+        Frame threads are faster, but lose good frames near a damaged one. A GPU treats damage in
+        its own way. After the first error decoding therefore continues without either.
         """
         last: Fraction | None = None
         ways = ["AUTO", "SLICE"] if self.info.timing.stamped else ["SLICE"]
@@ -300,7 +309,7 @@ class Source:
             except _OtherWayError as error:
                 tally.promised = 0
                 if way == _NVDEC:
-                    self._nvdec, self.by_gpu = None, False  # nor is it tried after another seek
+                    self._nvdec, self.by_gpu = None, False  # also for later seeks
                     self.warnings.append(Warned("not-nvdec", {"why": str(error)}))
 
     def _decode_once(self, seek: Fraction | None, tally: _Tally, way: str) -> _Decoded:
@@ -308,7 +317,7 @@ class Source:
         with self._opened(way) as container:
             stream, decoder = self._decoder(container, way)
             if seek is not None:
-                with contextlib.suppress(av.error.FFmpegError):  # then it reads on from the start
+                with contextlib.suppress(av.error.FFmpegError):  # else read from the start
                     container.seek(int(seek / stream.time_base), stream=stream, backward=True)
             packets: Iterator[Any] = continuous(container, stream, [])
             first = None
@@ -328,7 +337,7 @@ class Source:
             errors = tally.errors
             pictures = _decoded(decoder, None, tally, way)
             if way != "SLICE" and tally.errors == errors:
-                # Errors while the threads are emptied do not show, but for the frames they took.
+                # When the threads are flushed, errors are visible only as missing frames.
                 latest = max((p.pts for p in pictures if p.pts is not None), default=None)
                 if latest is not None and latest * timing.time_base < (newest or timing.start):
                     raise _OtherWayError(_FAILS)
@@ -346,12 +355,15 @@ class Source:
         return stream, decoder
 
     def _stamped(self, pictures: Iterable[VideoFrame], first: int | None, way: str) -> _Decoded:
-        """The pictures with their times; after a seek from ``first`` on: frames before that key
-        frame refer to some that were never read."""
+        """Yield the pictures with their times.
+
+        After a seek, yield those from ``first`` on: frames before that key frame refer to frames
+        that were not read.
+        """
         timing = self.info.timing
         for picture in pictures:
             if way == _NVDEC and not self.by_gpu:
-                # Cropped pictures, for one, may come whole.
+                # The GPU may return pictures without cropping, for example.
                 if not self._fits(picture):
                     raise _OtherWayError("its pictures have another size or format")
                 self.by_gpu = True
@@ -380,11 +392,14 @@ _FAILS = "it fails on the file's data"
 
 
 class _OtherWayError(Exception):
-    """A packet could not be decoded in this way, or there is no GPU for it; says why."""
+    """A packet cannot be decoded in this way; the message gives the reason."""
 
 
 def _decoded(decoder: Any, packet: Any, tally: _Tally, way: str) -> list[VideoFrame]:
-    """What the decoder makes of a packet, of None at the end; damage is counted or ends the way."""
+    """Return the pictures of a packet, or the remaining ones for None.
+
+    Damaged packets are counted. If another way of decoding is left, they raise an error instead.
+    """
     try:
         pictures: list[VideoFrame] = decoder.decode(packet)
     except av.error.FFmpegError:
@@ -404,11 +419,12 @@ def _is_hardware(decoder: Any) -> bool:
 
 
 class _Tally:
-    """What happened while decoding."""
+    """The counts and changes during decoding."""
 
     def __init__(self) -> None:
+        """Create empty counts."""
         self.promised = self.delivered = self.errors = self.corrupt = self.out_of_order = 0
-        # Of the picture decoded last, and of the first one wanted.
+        # The sample aspect ratio of the last decoded picture, and of the first wanted one.
         self.aspect: Fraction | None = None
         self.first_aspect: Fraction | None = None
         self.changes: dict[str, Warned] = {}

@@ -1,1 +1,1 @@
-"""Frames out: encoders, containers, and a file that appears only when it is whole."""
+"""Encode frames into containers; the output file appears only when it is complete."""

@@ -1,4 +1,4 @@
-"""Encoders set up and opened, and encoded packets muxed into a file."""
+"""Set up and open encoders, and add them to containers."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from cloudconv.media.log import LogLine, log_lines
 from cloudconv.media.write.encoder_options import Choice, parameters_key
 
 FEW = 2
-"""Given no more pictures than this, libx265 leaves decode times unset: any number may be there."""
+"""Up to this number of pictures libx265 does not set decode times, which are then arbitrary."""
 _STAND_IN_RATE = Fraction(30)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodingPlan:
-    """What is encoded and how, and what else goes into the output.
+    """The settings of the encoding, and the other contents of the output.
 
     Attributes:
-        target: the name that the output gets in the end.
+        target: the final name of the output.
         info: the source, turned as the pictures are.
-        rate: the constant rate; None if it varies.
-        tick: the clock that the encoder counts in, in seconds.
-        amends: whether the finished file is to be amended.
+        rate: the constant rate; None for a variable one.
+        tick: the encoder's clock, in seconds.
+        amends: whether the finished file is corrected afterwards.
     """
 
     target: Path
@@ -57,22 +57,22 @@ class EncodingPlan:
         context.sample_aspect_ratio = self.info.aspect or Fraction(1)
         if self.choice.codec_tag is not None:
             context.codec_tag = self.choice.codec_tag
-        # The default, slices only, makes libx264 compress worse.
+        # With the default, slice threads only, libx264 compresses worse.
         context.thread_type = "AUTO"
         context.thread_count = self.threads or 0
         return context
 
     def open_encoder(self) -> Any:
-        """Return an open encoder of its own; raises EncoderError where it refuses to start."""
+        """Return a separate open encoder; raise EncoderError if it does not start."""
         context: Any = av.CodecContext.create(self.choice.encoder, "w")
         context.options = dict(self.choice.options)
         open_strictly(self.choice, self.set_up(context).open)
         return context
 
     def add_video(self, out: OutputContainer) -> Any:
-        """Return a video stream that encodes, added to ``out``; it is opened later."""
-        # Encoders weigh quality by the rate, so a variable one needs a plausible stand-in; libvpx
-        # refuses one with less than a tick a frame.
+        """Return a video stream with an encoder, added to ``out``; the encoder is opened later."""
+        # Encoders adapt the quality to the rate, so a variable rate needs a plausible substitute.
+        # libvpx refuses a rate with less than one tick per frame.
         rate = self.rate or min(_STAND_IN_RATE, 1 / self.tick)
         options = dict(self.choice.options)
         stream: Any = out.add_stream(self.choice.encoder, rate=rate, options=options)
@@ -81,10 +81,10 @@ class EncodingPlan:
 
 
 def open_strictly(choice: Choice, start: Any) -> None:
-    """Call ``start``, which opens the encoder, and take its complaints for errors.
+    """Call ``start``, which opens the encoder, and turn its complaints into errors.
 
-    The libraries behind FFmpeg pass over unknown parameters with a line in the log. Raises
-    EncoderError for those, and where the encoder or the container refuses to start.
+    The libraries behind FFmpeg only log unknown parameters. Raises EncoderError for those, and if
+    the encoder or the container does not start.
     """
     said: list[LogLine] = []
     try:
@@ -107,7 +107,10 @@ def open_strictly(choice: Choice, start: Any) -> None:
 
 
 def extradata_hash(stream: Any) -> str:
-    """Of what a decoder must know before the first packet; an encoder's after it was opened."""
+    """Return a hash of the data that a decoder needs before the first packet.
+
+    An encoder's data exists only after the encoder was opened.
+    """
     extradata: bytes = stream.codec_context.extradata or b""
     return hashlib.sha256(extradata).hexdigest()
 

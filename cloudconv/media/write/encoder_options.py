@@ -1,4 +1,4 @@
-"""What encoders take: the settings that a user may give, and what we know of each encoder."""
+"""Describe encoders and their options: the user's settings, and known facts per encoder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
     *("medium", "slow", "slower", "veryslow", "placebo"),
 )
-# Options that set the quality themselves: our default quality stands back for them.
+# Options that set the quality themselves. They replace the default quality.
 _QUALITY = frozenset(
     ("crf", "qp", "b", "q", "cq", "qscale", "global_quality", "lossless", "quality", "rc")
 )
@@ -32,9 +32,9 @@ DEFAULTS = EncodeSettings()
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The encoder that will be used.
+    """The encoder of an output.
 
-    ``pix_fmt`` is what it is handed, ``working`` the planar format of the same samples.
+    ``pix_fmt`` is the format of its pictures, ``working`` the planar format of the same samples.
     """
 
     encoder: str
@@ -47,14 +47,14 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class KnownEncoder:
-    """What is known about one encoder beyond what the library says of it.
+    """The known facts about an encoder beyond those that its library reports.
 
-    ``quality`` holds what else the default quality needs, ``crf`` the option that ``--crf`` sets
-    and its largest value, ``looks_like`` which of its values look like those of :data:`_SCALE`
-    (None: the same), ``refused`` the pixel formats that it lists and then does not take,
-    ``corrupts`` the widths at which it writes beyond its memory. ``smallest`` is its least width
-    and height, ``narrowest`` its least width. ``small`` is a side, and the ``options`` for pictures
-    with a shorter one.
+    ``quality`` contains further options for the default quality. ``crf`` is the option that
+    ``--crf`` sets and its largest value. ``looks_like`` contains the values that look like those of
+    :data:`_SCALE` (None: the same values). ``refused`` are pixel formats that the encoder lists and
+    does not accept. ``corrupts`` are widths at which the encoder writes beyond its memory.
+    ``small`` is a side, and the ``options`` for pictures with a shorter one. ``smallest`` is its
+    least width and height, ``narrowest`` its least width.
     """
 
     quality: Mapping[str, str] = field(default_factory=dict)
@@ -72,10 +72,11 @@ class KnownEncoder:
 
 
 DEFAULT_CRF = 17.0
-"""Visually lossless at ordinary viewing, on libx264's scale."""
+"""The default quality on libx264's scale: visually lossless at ordinary viewing."""
 
-# Crf values of libx264, and those of other encoders that score the same XPSNR: medians over five
-# clips (benchmarks/encoder_quality.py). libx265's own differ from libx264's by less than one.
+# Crf values of libx264 as marks. Each encoder has its own values with the same XPSNR: medians over
+# five clips (benchmarks/encoder_quality.py). libx265's values differ from libx264's by less than
+# one.
 _SCALE = (0, 8, 12, 14, 16, 17, 18, 20, 23, 26, 30, 34, 51)
 _SVT_AV1 = (0, 4, 6, 9, 12, 15, 18, 25, 36, 45, 55, 59, 63)
 _VP9 = (0, 4, 8, 10, 13, 15, 17, 23, 30, 36, 44, 51, 63)
@@ -150,7 +151,7 @@ _KNOWN: dict[str, KnownEncoder] = {
 
 
 def known_encoder(name: str) -> KnownEncoder:
-    """What we know of it, and of one that we know nothing of."""
+    """Return the known facts about the encoder; default values for an unknown one."""
     return _KNOWN.get(name, KnownEncoder())
 
 
@@ -160,7 +161,7 @@ def options_for(
     """Return the options of an encoder for pictures of the ``working`` format and this size.
 
     Raises:
-        EncoderUsageError: it does not take what was asked for.
+        EncoderUsageError: the encoder does not accept one of the settings.
     """
     known = known_encoder(name)
     asked = dict(settings.options)
@@ -184,13 +185,13 @@ def options_for(
         joins = key.endswith("-params") and options.get(key)
         options[key] = f"{options[key]}:{value}" if joins else value
     if settings.threads and name == "libx265":
-        # The library's own thread pool does not follow FFmpeg's thread count.
+        # The thread pool of the library ignores FFmpeg's thread count.
         options["x265-params"] += f":pools={settings.threads}"
     return options
 
 
 def _crf(name: str, crf: float) -> dict[str, str]:
-    """The options for a quality on libx264's scale, in the encoder's own terms."""
+    """Return the encoder's own options for a quality on libx264's scale."""
     known = known_encoder(name)
     option, most = known.crf or ("crf", 63.0)
     if known.crf is None and "crf" not in supported_options(name):
@@ -207,7 +208,7 @@ def _crf(name: str, crf: float) -> dict[str, str]:
 
 
 def _between(scale: tuple[float, ...], other: tuple[float, ...], value: float) -> float:
-    """``value`` brought from one rising scale to another, linearly between their marks."""
+    """Map ``value`` from one rising scale to another, linearly between their marks."""
     for (a, b), (c, d) in zip(pairwise(scale), pairwise(other), strict=True):
         if value <= b:
             return c + (d - c) * (value - a) / (b - a)
@@ -227,14 +228,14 @@ def _preset(name: str, preset: str) -> str:
 
 @cache
 def supported_options(name: str) -> frozenset[str]:
-    """The names of all options of an encoder."""
+    """Return the names of all options of an encoder."""
     known = av.CodecContext.create(name, "w").supported_options
     general = {o.name for o in known.generic if int(o.flags) & 1 and int(o.flags) & 16}
     return frozenset(general | {o.name for o in known.private})
 
 
 def _check_options(name: str, asked: Mapping[str, str]) -> None:
-    # FFmpeg itself takes an unknown option without a word.
+    # FFmpeg itself ignores an unknown option without an error.
     for key in asked:
         if key not in supported_options(name):
             near = _near(key, supported_options(name))
@@ -248,5 +249,5 @@ def _near(key: str, names: frozenset[str]) -> str | None:
 
 
 def parameters_key(name: str) -> str | None:
-    """The option that takes the encoder library's own ``key=value:…`` parameters."""
+    """Return the option for the encoder library's own ``key=value:…`` parameters."""
     return known_encoder(name).parameters

@@ -1,4 +1,4 @@
-"""Which encoder, in which pixel format."""
+"""Choose the encoder and its pixel format."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from cloudconv.media.write.encoder_options import (
 )
 from cloudconv.settings import EncodeSettings
 
-# SVT-AV1 reads this when it starts; without it, it talks on standard error.
+# SVT-AV1 reads this variable when it starts. Without it, SVT-AV1 writes to standard error.
 os.environ.setdefault("SVT_LOG", "1")
 
 NVENC = "nvenc"
 """The encoder of NVIDIA GPUs, whichever codec suits container and depth."""
 
-# FFmpeg's numbers of the transfers of HDR.
+# FFmpeg's numbers of the HDR transfer functions.
 _HDR = {16: "PQ", 18: "HLG"}
-# The encoders of codecs that video is edited in.
+# The encoders of codecs for video editing.
 _EDITED = {"cfhd": "cfhd", "dnxhd": "dnxhd", "prores": "prores_ks", "v210": "v210"}
 
 
 def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) -> Choice:
     """Return the choice for a source; see :func:`choose`.
 
-    Video that is made to be edited stays in its codec. Pictures and animations are RGB, which in
-    MP4 few players show, and no encoder there keeps transparency: both become 4:2:0. An encoder,
-    its settings or a pixel format that is asked for comes before either.
+    Video in an editing codec keeps its codec. Pictures and animations are RGB, which few players
+    show in MP4, and no encoder for MP4 keeps transparency, so both become 4:2:0. A requested
+    encoder, setting or pixel format has priority.
     """
     source = layout(info.working_pix_fmt)
     kept = _same_codec(container, info, settings)
@@ -76,14 +76,14 @@ def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) 
         "other": f"yuv444p{depth}",
         "alpha": source.alpha,
     }
-    # This replaces the warning that `choose` gave about the encoder.
+    # This warning replaces the one from `choose` about the encoder.
     return replace(choice, warnings=(Warned("few-players", plain),))
 
 
 def _same_codec(
     container: Container, info: MediaInfo, settings: EncodeSettings
 ) -> EncodeSettings | None:
-    """Return the settings that keep the codec of video made to be edited; None where none can."""
+    """Return the settings that keep the editing codec of the source; None if no encoder can."""
     name = _EDITED.get(info.codec)
     free = settings == replace(DEFAULTS, threads=settings.threads)
     if name is None or not free or not container.is_video or not _present((name,)):
@@ -104,12 +104,12 @@ def choose(
     hevc: bool = False,
     codec: str | None = None,
 ) -> Choice:
-    """Pick the encoder and the pixel format that lose nothing, or least, of ``pix_fmt``.
+    """Choose the encoder and the pixel format that lose nothing, or least, of ``pix_fmt``.
 
-    ``pix_fmt`` is a working format. More than 8 bits, and what ``hevc`` says of, go to HEVC before
-    H.264, as that is what players show. Every substitution is one of the choice's warnings, but not
-    that of an encoder of ``codec``, the source's own. Raises EncoderError for an unknown encoder,
-    option, preset or pixel format, and for an encoder that the container refuses.
+    ``pix_fmt`` is a working format. More than 8 bits, or ``hevc``, select HEVC before H.264,
+    because players support that. Every substitution becomes a warning of the choice, except for an
+    encoder of ``codec``, the source's own. Raises EncoderError for an unknown encoder, option,
+    preset or pixel format, and for an encoder that the container refuses.
     """
     wanted, exact = pix_fmt, False
     if settings.pix_fmt is not None:
@@ -168,7 +168,7 @@ def _alpha_lost(wanted: str, working: str) -> bool:
 def _worth_a_word(container: Container, wanted: str, working: str) -> bool:
     if container.is_video:
         return working != wanted
-    # That pictures are RGB is no surprise, nor that a GIF has few colours.
+    # Picture outputs are always RGB and a GIF always has few colours; neither needs a warning.
     coarser = layout(working).depth < layout(wanted).depth and not container.has_palette
     return coarser or _alpha_lost(wanted, working)
 
@@ -184,7 +184,7 @@ def _in_order(container: Container, source: PixelLayout, *, hevc: bool) -> tuple
     if "libx265" in names and (hevc or source.depth > 8):
         names = ("libx265", *(name for name in names if name != "libx265"))
     if "ffv1" in names and (source.family == "rgb" or source.alpha or source.depth > 10):
-        # Few players show these from any lossy codec, so the archive codec comes first.
+        # Few players show these formats from any lossy codec, so the archive codec comes first.
         names = ("ffv1", *(name for name in names if name != "ffv1"))
     return names
 
@@ -263,7 +263,7 @@ def _working(pix_fmt: str) -> str:
 
 @cache
 def _formats(name: str) -> tuple[str, ...]:
-    """The pixel formats that the encoder really takes and that we can fill exactly."""
+    """Return the pixel formats that the encoder accepts and that can be filled exactly."""
     listed = [f.name for f in av.codec.Codec(name, "w").video_formats or ()]
     refused = known_encoder(name).refused
     found = []
@@ -280,14 +280,14 @@ def _formats(name: str) -> tuple[str, ...]:
         if same_depth and working.alpha == layout(pix_fmt).alpha:
             found.append(pix_fmt)
     if name == "gif":
-        # It takes a palette; the sink makes one from these.
+        # The encoder needs a palette, which the sink makes from bgra.
         return ("bgra",)
     return tuple(found)
 
 
 @cache
 def _takes(name: str) -> dict[str, str]:
-    """The working formats that the encoder holds exactly, each with what to hand it."""
+    """Return the working formats that the encoder stores exactly, each with its own format."""
     found: dict[str, str] = {}
     for pix_fmt in _formats(name):
         working = working_format(pix_fmt)
@@ -305,7 +305,7 @@ def _fits(name: str, pix_fmt: str, width: int, height: int) -> bool:
 
 
 def _cost(wanted: PixelLayout, held: PixelLayout) -> tuple[int, ...]:
-    """How much of ``wanted`` is lost, then how much is spent on what it does not have."""
+    """Return the cost of storing ``wanted`` in ``held``: first the loss, then the wasted space."""
     chroma = 0, 0
     if wanted.family != "gray" and held.family != "rgb":
         lost_x = held.chroma_shift_x - wanted.chroma_shift_x
@@ -337,7 +337,7 @@ def _best(
     asked: EncodeSettings,
     exact: bool,
 ) -> tuple[str, str]:
-    """The cheapest pair of encoder and pixel format; earlier encoders win ties."""
+    """Return the cheapest pair of encoder and pixel format; earlier encoders win ties."""
     options = [
         (_cost(layout(wanted), layout(working)), order, name, pix_fmt)
         for order, name in enumerate(_present(names))

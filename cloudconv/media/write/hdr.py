@@ -1,7 +1,7 @@
-"""HDR10 metadata in the words of each encoder.
+"""Build the HDR10 parameters of each encoder.
 
-Frame side data does not reach an encoder, so the mastering display and the light levels are given
-as parameters; they come back out of the bitstream.
+An encoder ignores the side data of frames, so the mastering display and the light levels are
+parameters of the encoder. The encoder writes them into the bitstream.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _PARAMETERS = {"libx264": "x264-params", "libx265": "x265-params", "libsvtav1": 
 def hdr_parameters(
     encoder: str, mastering_display: bytes | None, content_light: bytes | None
 ) -> str | None:
-    """The ``key=value:…`` string for the encoder's parameters; None if it cannot carry HDR10.
+    """Return the ``key=value:…`` string for the encoder; None if the encoder cannot store HDR10.
 
     ``mastering_display`` is FFmpeg's AVMasteringDisplayMetadata (88 bytes), ``content_light`` its
-    AVContentLightMetadata (at least 8 bytes). Empty if neither is given.
+    AVContentLightMetadata (at least 8 bytes). The string is empty if neither is given.
     """
     if encoder not in _PARAMETERS:
         return None

@@ -1,4 +1,4 @@
-"""Segments that were encoded one by one, put together without encoding anything again."""
+"""Join separately encoded segments without encoding anything again."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from cloudconv.messages import option
 def join(sink: Sink, segments: Sequence[tuple[Path, PacketSummary]]) -> None:
     """Write the packets of all segments, which follow each other in time, into a fresh sink.
 
-    Every segment begins with a key frame and refers to nothing outside. Only the decode times are
-    made anew: each encoder counted from its own beginning, and where frames are reordered the
-    first packets of a segment are decoded before the last picture of the one before is shown. One
-    delay serves all: packet ``k`` is decoded when picture ``k - delay`` is shown.
+    Every segment begins with a key frame and does not refer to others. Only the decode times are
+    new, because each encoder counted from its own start, and because reordered packets of a segment
+    are decoded before the last picture of the segment before is shown. One delay is used
+    throughout: packet ``k`` is decoded when picture ``k - delay`` is shown.
 
     Raises:
-        OutputError: a segment is damaged, or was encoded for another output; or see Sink.
+        OutputError: a segment is damaged, or was encoded for another output; see also Sink.
     """
     for path, summary in segments:
         if summary.extradata != sink.extradata:
@@ -37,7 +37,7 @@ def join(sink: Sink, segments: Sequence[tuple[Path, PacketSummary]]) -> None:
     for path, summary in segments:
         with writing(path):
             times = sorted(read_times(path))
-        # On a clock too coarse for the frames, two segments can claim the same tick.
+        # On a clock too coarse for the frames, two segments can use the same tick.
         late = max(last + 1 - summary.first, 0)
         last = summary.last + late
         decode_times.extend(time + late for time in times)

@@ -1,4 +1,4 @@
-"""What an output's name says: standard output, or a pattern of numbered pictures."""
+"""Interpret an output's name: standard output, or a pattern of numbered pictures."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ def is_stdout(path: Path) -> bool:
 
 
 def has_number(path: Path) -> bool:
-    """Return whether the name has one place for a number, as ``%05d.png`` has."""
+    """Return whether the name has exactly one number field, such as ``%05d.png``."""
     return len(_NUMBER.findall(path.name)) == 1
 
 
 def numbered(path: Path, number: int) -> str:
-    """Return the file name that the pattern gives picture ``number``."""
+    """Return the file name of picture ``number``."""
     return _NUMBER.sub(lambda found: f"{number:{found[1] or ''}d}", path.name)
 
 
 def pictures_of(path: Path) -> Iterator[Path]:
-    """Yield the files that the pattern names, in no order."""
+    """Yield the existing files that match the pattern, unsorted."""
     before, _, after = _NUMBER.split(path.name)
     if path.parent.is_dir():
         for found in path.parent.iterdir():

@@ -1,9 +1,9 @@
-"""Encoded pictures in a file of their own, until everything before and after them is there too.
+"""Store the encoded pictures of a segment in a packet file until all segments can be joined.
 
-No container would do. Matroska rounds times to the millisecond, MP4 hides frames in edit lists and
-holds no alpha of VP9, and neither says afterwards whether every byte is still as it was written.
-A packet file is one line of JSON, then a record a packet, in decoding order: a head, the payload,
-the side data, and a checksum of all three.
+No container is suitable. Matroska rounds times to the millisecond. MP4 hides frames in edit lists
+and cannot store the alpha of VP9. Neither can prove later that every byte is unchanged. A packet
+file is one line of JSON, then one record per packet in decoding order: a head, the payload, the
+side data, and a checksum of all three.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from cloudconv.media.write.encode import (
 )
 
 _KIND = "cloudconv packets 1"
-_HEAD = struct.Struct("<qqIBB")  # time, duration, payload bytes, key frame, pieces of side data
+_HEAD = struct.Struct("<qqIBB")  # time, duration, payload bytes, key frame, side data items
 _SIDE = struct.Struct("<HI")  # FFmpeg's number of the type, bytes
 _SUM = struct.Struct("<I")
-# What it measured matters to the encoder only.
+# Side data that only the encoder needs.
 _IDLE = ("quality_stats",)
 
 
 @dataclass(frozen=True, slots=True)
 class PacketSummary:
-    """What a whole packet file holds.
+    """The summary of a complete packet file.
 
-    ``bytes`` is its size. Times are in ticks: ``first`` and ``last`` are when its first and last
-    picture are shown. ``delay`` is how many packets a decoder must take in before it can show the
+    ``bytes`` is its size. Times are in ticks: ``first`` and ``last`` are the times of its first and
+    last picture. ``delay`` is the number of packets that a decoder must read before it can show the
     first picture. ``extradata`` is a hash of the decoder's configuration.
     """
 
@@ -59,15 +59,22 @@ class PacketSummary:
 
 
 class PacketWriter:
-    """Encodes into a packet file, as a container's writer encodes into the output."""
+    """A writer that encodes pictures into a packet file instead of a container."""
 
     def __init__(self, path: Path, muxer: str, plan: EncodingPlan) -> None:
+        """Open the encoder and the file.
+
+        Args:
+            path: the packet file, which must not exist.
+            muxer: FFmpeg's name of the final container's muxer.
+            plan: the settings of the encoding.
+        """
         self.warnings: list[Warned] = []
         self._tick = plan.tick
         self._durations: dict[int, int] = {}
         self._times: list[int] = []
         self._early = 0
-        # Nothing is muxed into it: it tells the encoder what the container wants of it.
+        # No packet is muxed: the muxer only tells the encoder the needs of the container.
         self._out = av.open(io.BytesIO(), "w", format=muxer)
         with ExitStack() as undo:
             undo.callback(self._out.close)
@@ -79,12 +86,13 @@ class PacketWriter:
             undo.pop_all()
 
     def write(self, picture: av.VideoFrame, tick: int, duration: int) -> None:
+        """Encode a picture shown for ``duration`` ticks from ``tick``."""
         picture.pts, picture.time_base = tick, self._tick
         self._durations[tick] = duration
         self._save(self._stream.encode(picture))
 
     def finish(self) -> None:
-        """Flush the encoder, and return when the file is safe on the disk."""
+        """Flush the encoder, and return when the file is safely on the disk."""
         self._save(self._stream.encode(None))
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -93,14 +101,15 @@ class PacketWriter:
         self._out.close()
 
     def abandon(self) -> None:
-        # What is still in the buffer may not fit the disk, but it is not wanted either.
+        """Close the file and the encoder in any state."""
+        # The data in the buffer may not fit on the disk, but it is not needed any more.
         with suppress(OSError):
             self._file.close()
         self._out.close()
 
     @property
     def summary(self) -> PacketSummary:
-        """Of the finished file."""
+        """Return the summary of the finished file."""
         return PacketSummary(
             packets=len(self._times),
             bytes=self._bytes,
@@ -119,7 +128,7 @@ class PacketWriter:
 
 
 def read_times(path: Path) -> list[int]:
-    """The ticks at which the packets are shown, in the order of the file.
+    """Return the presentation times in ticks of all packets, in the order of the file.
 
     Raises OutputError if the file is damaged.
     """
@@ -139,7 +148,10 @@ def read_times(path: Path) -> list[int]:
 
 
 def read_packets(path: Path) -> Iterator[Any]:
-    """The packets with times in ticks, without decode times. Raises OutputError if damaged."""
+    """Yield the packets with times in ticks, without decode times.
+
+    Raises OutputError if the file is damaged.
+    """
     with path.open("rb") as file:
         tick = Fraction(_read_kind(file, path)["tick"])
         while head := file.read(_HEAD.size):
@@ -178,7 +190,7 @@ def _record(packet: Any, duration: int) -> bytes:
 
 
 def _depth(times: Sequence[int]) -> int:
-    """By how many places a packet lies, at most, behind its place in the order of showing."""
+    """Return the largest number of places by which a packet comes after its presentation order."""
     shown = sorted(times)
     return max((k - bisect_left(shown, time) for k, time in enumerate(times)), default=0)
 
@@ -201,6 +213,6 @@ def _exactly(file: BinaryIO, length: int, path: Path) -> bytes:
 
 
 def _damaged(path: Path) -> OutputError:
-    # It serves nobody any more, and whoever misses it makes it again.
+    # The damaged file is useless. A resumed run makes it again.
     path.unlink(missing_ok=True)
     return OutputError(f"The finished segment {path} was damaged on the disk and is deleted.")

@@ -1,4 +1,4 @@
-"""From frames to a file: exact times, the source's own pixels, and nothing half-written."""
+"""Write frames to a file: exact times, the source's own pixels, nothing half-written."""
 
 from __future__ import annotations
 
@@ -32,22 +32,23 @@ from cloudconv.settings import EncodeSettings
 
 __all__ = ["Carry", "EncodeSettings", "Sink", "check_output", "default_suffix"]
 
-# With finer clocks, MP4's 32-bit gaps between frames overflow within seconds.
+# With finer clocks, the 32-bit gaps between frames in MP4 overflow within seconds.
 _FINEST = 100_000_000
 _VPX = 10_000_000
 
 
 class Sink:
-    """Encodes frames into ``path``, which appears when the block ends without an error.
+    """An encoder of frames into ``path``, which appears when the block ends without an error.
 
-    Until then everything goes to a part beside it. Without ``overwrite`` nothing is replaced that
-    has that name by then: the output gets another one, and TakenError is raised. ``rate`` is the
-    exact constant rate of the output, None for a variable one; all frame times are multiples of
-    ``time_base`` seconds. ``carry`` says what else to take from the source file. With ``segment``,
-    the encoded pictures go into that packet file, to be joined later, and ``path`` is not touched.
+    Until then everything is written to a part beside ``path``. Without ``overwrite`` no existing
+    file is replaced: the output gets another name, and TakenError is raised. ``rate`` is the exact
+    constant rate of the output, None for a variable one. All frame times are multiples of
+    ``time_base`` seconds. ``carry`` describes the contents to carry over from the source file. With
+    ``segment``, the encoded pictures are written to that packet file, to be joined later, and
+    ``path`` is not touched.
 
     Raises EncoderError and OutputError: most of them before the first frame, a full disk later.
-    UnfitInputError at the end where the source has changed since it was probed.
+    Raises UnfitInputError at the end if the source has changed since it was probed.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Sink:
         segment: Path | None = None,
         overwrite: bool = False,
     ) -> None:
+        """Choose and open the encoder; see the class for the arguments."""
         self._path = Path(path)
         self._segment = segment
         self._container = container_of(self._path)
@@ -93,7 +95,7 @@ class Sink:
             ),
             threads=settings.threads,
             carry=carry,
-            # Standard output cannot be gone back to.
+            # Data on standard output cannot be corrected afterwards.
             amends=not is_stdout(self._path)
             and self._container.needs_amending(
                 choice.encoder, aspect=info.aspect, varies=rate is None
@@ -120,6 +122,7 @@ class Sink:
         self._writer.warnings.clear()
 
     def __enter__(self) -> Self:
+        """Return this object."""
         return self
 
     def __exit__(
@@ -128,13 +131,14 @@ class Sink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Finish the output, or delete the unfinished output on an error."""
         if kind is not None:
             self.abandon()
         else:
             self.finish()
 
     def finish(self) -> None:
-        """End the output and give it its name; what the end of the ``with`` block does."""
+        """Finish the output and rename it, as at the end of the ``with`` block."""
         with ExitStack() as undo:
             undo.callback(self.abandon)
             self.complete()
@@ -144,10 +148,10 @@ class Sink:
             undo.pop_all()
 
     def complete(self) -> Path | None:
-        """End the output, which then is whole but for its name; further calls do nothing.
+        """Complete the output except for its name; further calls do nothing.
 
         Returns:
-            Where the output is until :meth:`finish` gives it its name, if that is a file.
+            The temporary path of the output, which :meth:`finish` renames; None if it is no file.
         """
         if not self._ended:
             with ExitStack() as undo:
@@ -158,8 +162,8 @@ class Sink:
         return None if self._part is None else self._part.path
 
     def abandon(self) -> None:
-        """Throw the output away; what the ``with`` block does on an error."""
-        # Without its file the muxer gives up at once instead of putting a long one in order.
+        """Delete the unfinished output, as the ``with`` block does on an error."""
+        # Without its file the muxer ends at once instead of rewriting a long file.
         self._discard()
         if not self._ended:
             self._ended = True
@@ -167,7 +171,7 @@ class Sink:
             self._discard()
 
     def rehearse(self) -> None:
-        """Write everything that is copied, and throw it away: what would fail then fails now.
+        """Write all copied streams and discard them, so that errors appear before the rendering.
 
         Raises:
             OutputError: the container refuses a packet, or there is no room.
@@ -180,18 +184,18 @@ class Sink:
 
     @property
     def extradata(self) -> str:
-        """A hash of the decoder's configuration: alike in segments that can be joined."""
+        """Return a hash of the decoder's configuration; segments with equal ones can be joined."""
         assert isinstance(self._writer, FileWriter)
         return self._writer.extradata
 
     @property
     def summary(self) -> PacketSummary:
-        """What the finished ``segment`` holds."""
+        """Return the summary of the finished ``segment``."""
         assert isinstance(self._writer, PacketWriter)
         return self._writer.summary
 
     def copy(self, packet: Any) -> None:
-        """Take a packet that is encoded already, with times in ticks and in order of decoding."""
+        """Write an encoded packet, with times in ticks and in decoding order."""
         assert isinstance(self._writer, FileWriter)
         self._last_time = max(self._last_time, packet.pts * self._plan.tick)
         with writing(self._path):
@@ -201,7 +205,7 @@ class Sink:
     def write(self, frame: Frame) -> None:
         """Encode a frame; ``frame.time`` is on the output's clock, 0 or more, and increases.
 
-        The frame's picture is only read, so it may be written again or shown elsewhere.
+        The frame's picture is not changed, so it may be written again or used elsewhere.
         """
         tick = round(frame.time / self._plan.tick)
         end = round((frame.time + frame.duration) / self._plan.tick)
@@ -227,7 +231,7 @@ class Sink:
         self._written += 1
 
     def _later(self, last: int) -> int:
-        """The tick for a frame that falls on the one before it."""
+        """Return the tick for a frame whose tick is already used by the frame before."""
         container = self._container
         if container.fastest is not None:
             raise OutputError(
@@ -242,7 +246,7 @@ class Sink:
         exact = (
             time_base.denominator if rate is None else lcm(rate.numerator, time_base.denominator)
         )
-        # libvpx rounds all times to its own clock, and hands them back so.
+        # libvpx rounds all times to its own clock, and returns the rounded times.
         finest = _VPX if encoder.startswith("libvpx") else _FINEST
         if exact > finest and rate is not None:
             exact = rate.numerator
@@ -259,7 +263,7 @@ class Sink:
             self.warnings.append(Warned("hdr10", {"encoder": choice.encoder}))
             return choice
         given = choice.options.get(key)
-        # What the user gave comes last, and so wins.
+        # The user's parameters come last and take precedence.
         options = {**choice.options, key: f"{words}:{given}" if given and words else given or words}
         return replace(choice, options={k: v for k, v in options.items() if v})
 
@@ -326,7 +330,7 @@ class Sink:
                 self._segment.unlink()
 
     def _verify(self, part: Part) -> None:
-        """Read the file back: some muxers report success on a full disk."""
+        """Read the file back, because some muxers report success on a full disk."""
         found, last, rounding = self._container.read_back(part.path, self._written)
         grain = max(self._container.clock or self._plan.tick, self._plan.tick, rounding)
         if found != self._written:

@@ -1,4 +1,4 @@
-"""Where the output goes: what refuses it, and a file that appears only when it is whole."""
+"""Check the output's path, and create a file that appears only when it is complete."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from cloudconv.media.write.names import is_stdout, pictures_of
 from cloudconv.messages import option
 
 PATH_LIMIT: int | None = 260 if os.name == "nt" else None
-"""The longest path in characters, where Windows has not been set to take longer ones."""
+"""The longest path in characters on Windows without support for long paths; else None."""
 
 _LARGEST = 2**31 - 1
 
 
 @contextmanager
 def noted(refusals: list[OutputError] | None) -> Iterator[None]:
-    """Where there is a list for it, note the OutputError that ends the block; else let it pass.
+    """Append the OutputError that ends the block to the list; without a list re-raise the error.
 
-    A name that can be no output is an error in any case.
+    An unusable name is an error in any case.
     """
     try:
         yield
@@ -39,12 +39,12 @@ def noted(refusals: list[OutputError] | None) -> Iterator[None]:
 
 
 def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None:
-    """Refuse an output that could not be written in the end, before any work is done.
+    """Refuse an output that could not be written, before any work is done.
 
-    A missing folder is made later, by :func:`claim`.
+    A missing folder is created later, by :func:`claim`.
 
-    Raises OutputError where the name says no format, the output is one of the inputs, it exists
-    and ``overwrite`` is off, or its folder may not be written to.
+    Raises OutputError if the name gives no format, the output is one of the inputs, the output
+    exists and ``overwrite`` is off, or its folder is not writable.
     """
     container = container_of(path)
     if is_stdout(path):
@@ -59,10 +59,10 @@ def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None
 
 
 def check_home(path: Path) -> None:
-    """Refuse a file whose folder is no folder, or may not be written to; a missing one is fine.
+    """Refuse a file whose folder is no folder or is not writable; accept a missing folder.
 
     Raises:
-        OutputError: nothing can be written there.
+        OutputError: the folder cannot be written to.
     """
     folder = path.absolute().parent
     folder = next(each for each in (folder, *folder.parents) if each.exists())
@@ -82,7 +82,7 @@ def _check_sequence(path: Path, inputs: Sequence[Path]) -> None:
 
 
 def check_rate(path: Path, rate: Fraction | None) -> None:
-    """Raise OutputError where the output cannot hold so many frames a second; None: they vary."""
+    """Raise OutputError if the output cannot store the frame rate; None is a variable rate."""
     container = container_of(path)
     clock = container.clock
     if rate is None:
@@ -105,7 +105,7 @@ def check_rate(path: Path, rate: Fraction | None) -> None:
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
-    """Raise OutputError where something has the output's name that is not to be replaced."""
+    """Raise OutputError if the output exists and must not be replaced."""
     if overwrite:
         return
     if is_sequence(path):
@@ -117,10 +117,10 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def claim(path: Path, *, overwrite: bool) -> Iterator[None]:
-    """Have an output for oneself, from before the first frame until it has its name.
+    """Hold the exclusive right to an output, from before the first frame until it has its name.
 
     Raises:
-        OutputError: another run makes it, or has made it since it was checked.
+        OutputError: another run is making the output, or has made it since the check.
     """
     if is_stdout(path):
         yield
@@ -133,17 +133,17 @@ def claim(path: Path, *, overwrite: bool) -> Iterator[None]:
 
 
 def written_by(path: Path) -> list[Path]:
-    """Return the files that making this output replaces: the file, or the pictures that exist."""
+    """Return the existing files that this output replaces: the file, or the pictures."""
     return list(pictures_of(path)) if is_sequence(path) else [path]
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while writing into an OutputError that says what to do."""
+    """Turn errors while writing into an OutputError with a remedy."""
     try:
         yield
     except (OSError, av.error.FFmpegError) as error:
-        # What the file's format refuses it refuses every time.
+        # A refusal by the file's format is permanent, so it is an EncoderError.
         kind = EncoderError if error.errno == errno.EINVAL else OutputError
         raise kind(_reason(path, error)) from error
 
@@ -174,37 +174,44 @@ def _reason(path: Path, error: OSError | av.error.FFmpegError) -> str:
 
 
 def _part_of(path: Path) -> Path:
-    """Return a path as long as the temporary file of an output."""
+    """Return a path with the length of the output's temporary path."""
     home = claimed(path)
     return home.parent.resolve() / f"{files.own_name(home)}-{16 * '0'}.part"
 
 
 def claimed(path: Path) -> Path:
-    """What a run must have for itself to make an output: the file, or its pictures' folder."""
+    """Return the path that a run claims for an output: the file, or the folder of its pictures."""
     return path.parent.resolve() if is_sequence(path) else path
 
 
 class Part:
-    """A file, or a folder of pictures, that takes its real name only when it is complete.
+    """A file, or a folder of pictures, that gets its final name only when it is complete.
 
-    ``path`` is where to write meanwhile: beside the target, so that the last step is a rename.
+    ``path`` is the temporary path beside the target, so that the last step is a rename.
     """
 
     def __init__(self, target: Path, *, folder: bool, overwrite: bool) -> None:
+        """Create the temporary file or folder.
+
+        Args:
+            target: the final path.
+            folder: whether the output is a folder of pictures.
+            overwrite: whether an existing output may be replaced.
+        """
         self.target = target
         self.folder = folder
         self._overwrite = overwrite
         home = claimed(target)
-        # Where the folder is there already, the one above it may not be ours to write to.
+        # If the folder exists, this process may lack write access to its parent.
         within = home if folder and home.exists() else None
-        # Made now, so that a folder that takes no files is known before any work is done.
+        # The part is created now, so that an unwritable folder is noticed before any work.
         self.path = files.fresh(home, folder=folder, within=within)
 
     def commit(self) -> None:
-        """Make it durable and give it its name.
+        """Write the output to the disk and rename it.
 
         Raises:
-            TakenError: something has that name by now, and it is not to be replaced.
+            TakenError: something else has that name, and must not be replaced.
         """
         written = sorted(self.path.iterdir()) if self.folder else [self.path]
         for file in written:
@@ -219,14 +226,14 @@ class Part:
         except FileExistsError as error:
             raise files.keep_aside(self.path, home) from error
         except PermissionError as error:
-            # Windows replaces no file that another program has open.
+            # Windows cannot replace a file that another program has open.
             if not os.path.lexists(home) or self.folder:
                 raise
             raise files.keep_aside(self.path, home, locked=True) from error
         files.sync_folder(home.parent)
 
     def _put(self, written: list[Path]) -> None:
-        """Show the pictures in their folder, in place of those that the pattern names there."""
+        """Move the pictures to their folder and delete the pictures of the same pattern there."""
         home = self.target.parent
         old = list(pictures_of(self.target))
         if old and not self._overwrite:
@@ -236,6 +243,6 @@ class Part:
             file.unlink()
 
     def discard(self) -> None:
-        """Remove it; the target stays as it was."""
-        # Some systems refuse while it is open; the caller tries again after closing it.
+        """Delete the part; the target is unchanged."""
+        # Some systems refuse to delete an open file. The caller tries again after closing it.
         files.remove(self.path)

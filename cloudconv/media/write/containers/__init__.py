@@ -1,4 +1,4 @@
-"""Every format that is written, one module each, and which of them a name asks for."""
+"""List every output format, one module each, and find the format of a name."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def is_sequence(path: Path) -> bool:
 
 
 def container_of(path: Path) -> Container:
-    """Return the container that the name asks for.
+    """Return the container of a file name.
 
     Raises:
-        OutputUsageError: the name says none.
+        OutputUsageError: the name gives no format.
     """
     if is_stdout(path):
         return MKV
@@ -51,10 +51,10 @@ def container_of(path: Path) -> Container:
 
 
 def default_suffix(info: MediaInfo, rate: Fraction | None = None) -> str:
-    """Return the ending of a default output name: that of the source's own container.
+    """Return the suffix of a default output name: that of the source's own container.
 
-    Pictures become MP4, as does what cannot play as fast as ``rate``, the output's constant rate,
-    in its own container; what is of no container here becomes Matroska.
+    Pictures become MP4, as does a source whose container cannot play ``rate``, the output's
+    constant rate. A source in another container becomes Matroska.
     """
     own = next(
         (each for each in FILES if each.is_of(info)), MP4 if info.reader.is_pictures else MKV

@@ -1,4 +1,4 @@
-"""APNG."""
+"""Write APNG."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _Apng(Muxed):
                 file.write(control + struct.pack(">I", zlib.crc32(b"fcTL" + control)))
 
     def rounding(self, frames: int, tick: Fraction) -> Fraction:
-        # The file keeps durations exactly; readers round each of them before they add them up.
+        # The file stores durations exactly. Readers round each one before adding them up.
         return frames * tick
 
 

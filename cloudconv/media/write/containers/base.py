@@ -1,4 +1,4 @@
-"""A kind of output: what every container owns, and what most of them do."""
+"""Define the base class of all containers and their default behaviour."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cloudconv.media.write.encode import EncodingPlan
 
 
 class Writer(Protocol):
-    """Encodes pictures, each once and in order, and finishes the output."""
+    """A writer that encodes pictures, each once and in order, and finishes the output."""
 
     warnings: list[Warned]
 
@@ -28,29 +28,29 @@ class Writer(Protocol):
         """Flush the encoder and close everything that was opened."""
 
     def abandon(self) -> None:
-        """Close everything, whatever state it is in."""
+        """Close everything in any state."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Container(Holder):
-    """A kind of output.
+    """One kind of output.
 
     Attributes:
-        suffixes: the endings of names that ask for the container.
-        encoders: the encoders of its video, in the order in which they are tried; a container
-            without other streams has a single one.
-        reader: FFmpeg's name of what reads the container; empty where no source keeps to it.
-        sources: the endings of sources of that reader that stay in this container; None for any.
-        is_video: whether it holds other streams, rotation and aspect, and is joined from segments.
-        is_folder: whether it is a folder of pictures, which keep no times.
+        suffixes: the file name suffixes of the container.
+        encoders: the encoders of its video, in the order of preference; a container without other
+            streams has a single one.
+        reader: FFmpeg's name of the reader of the container; empty if no source stays in it.
+        sources: the suffixes of sources of that reader that stay in this container; None for any.
+        is_video: whether it stores other streams, rotation and aspect, and is joined from segments.
+        is_folder: whether it is a folder of pictures without times.
         clock: the tick that all times are rounded to; None for any tick.
         counts_in_clock: whether encoders must count in that tick.
         fastest: the fastest constant rate that players show; None for any.
         refuses: encoders that the muxer lists and then refuses.
-        refuses_alpha: encoders whose transparency the container has no room for.
-        hevc_tag: the tag that players want of HEVC.
+        refuses_alpha: encoders whose transparency the container cannot store.
+        hevc_tag: the tag that players need for HEVC.
         needs_plain: whether few players show RGB, 4:4:4 or transparency in the container.
-        keeps_alpha: whether it keeps transparency all the same.
+        keeps_alpha: whether it keeps transparency nevertheless.
         has_palette: whether pictures are reduced to few colours.
         sums_gaps: whether a track's length is the sum of the gaps between decode times.
     """
@@ -73,12 +73,12 @@ class Container(Holder):
     sums_gaps: bool = False
 
     def is_of(self, info: MediaInfo) -> bool:
-        """Return whether a source is of this container, and its output is so by default."""
+        """Return whether a source is in this container, where its output stays by default."""
         named = self.reader in info.container.split(",")
         return named and (self.sources is None or info.suffix in self.sources)
 
     def plays(self, rate: Fraction | None) -> bool:
-        """Return whether the container can play at a constant rate, or at a variable one (None)."""
+        """Return whether the container supports a constant rate, or a variable one (None)."""
         if self.fastest is not None:
             return rate is not None and rate <= self.fastest
         return rate is None or self.clock is None or rate * self.clock <= 1
@@ -90,21 +90,21 @@ class Container(Holder):
     def amend(
         self, path: Path, size: tuple[int, int], *, aspect: Fraction | None, varies: bool
     ) -> bool:
-        """Correct the finished file; returns False, and changes nothing, where that cannot be."""
+        """Correct the finished file; return False, without a change, if that is impossible."""
         return False
 
     def preparation(self, width: int, height: int) -> Callable[[VideoFrame], VideoFrame]:
-        """Return what every picture passes through before the encoder."""
+        """Return the conversion of every picture before the encoder."""
         return lambda picture: picture
 
     def open_writer(self, path: Path, plan: EncodingPlan) -> Writer:
-        """Return what encodes into ``path``, the part that gets the plan's name."""
+        """Return a writer into ``path``, the temporary file of the plan's target."""
         raise NotImplementedError
 
     def read_back(self, path: Path, written: int) -> tuple[int, Fraction | None, Fraction]:
-        """Read a finished output, in which ``written`` frames should be.
+        """Read a finished output of ``written`` frames back.
 
-        Returns the number of frames found, the last one's time in seconds (None if none is kept),
-        and by how much that may be off beside the clock.
+        Return the number of frames found, the last one's time in seconds (None if the container
+        stores no times), and the tolerance of that time in addition to the clock.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""GIF."""
+"""Write GIF."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ GIF = _Gif(
     reader="gif",
     clock=Fraction(1, 100),
     counts_in_clock=True,
-    # Players show frames of less than two hundredths of a second more slowly.
+    # Players slow down frames of less than two hundredths of a second.
     fastest=Fraction(50),
     has_palette=True,
 )

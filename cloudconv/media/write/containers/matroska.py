@@ -1,4 +1,4 @@
-"""Matroska and WebM."""
+"""Write Matroska and WebM."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from cloudconv.media.carry.carry import Carry
 from cloudconv.media.write.containers.muxed import Muxed
 
 _MILLISECOND = Fraction(1, 1000)
-# Their bitstreams state the sample aspect ratio.
+# Encoders whose bitstreams contain the sample aspect ratio.
 _STATE_ASPECT = ("libx264", "libx265")
 
 
 class _Matroska(Muxed):
     def options(self, tick: Fraction, carry: Carry | None, *, amends: bool) -> dict[str, str]:
-        # Checksums would not survive the amendments to the header.
+        # Checksums would be wrong after the corrections to the header.
         return {"write_crc32": "0"} if amends else {}
 
     def needs_amending(self, encoder: str, *, aspect: Fraction | None, varies: bool) -> bool:

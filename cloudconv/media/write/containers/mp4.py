@@ -1,4 +1,4 @@
-"""MP4 and MOV."""
+"""Write MP4 and MOV."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _NAMED_TAGS = frozenset(
 
 class _Movie(Muxed):
     def options(self, tick: Fraction, carry: Carry | None, *, amends: bool) -> dict[str, str]:
-        # Edit lists and durations count in movie ticks: they must divide a video tick, and be
-        # fine enough for the audio's.
+        # Edit lists and durations count in movie ticks. A movie tick must divide a video tick, and
+        # must be fine enough for the audio.
         scale = tick.denominator
         for factor in (48000, 44100):
             finer = lcm(scale, factor)
             scale = finer if finer <= _MOST_TICKS else scale
         kept = {} if carry is None else fresh_tags(carry.info.metadata, self)
-        # Tags that iTunes has no name for.
+        # Tags for which iTunes has no name.
         free = any(key.lower() not in _NAMED_TAGS for key in kept)
         flags = "+faststart" + ("+use_metadata_tags" if free else "")
         return {"movie_timescale": str(scale), "movflags": flags}
@@ -47,7 +47,7 @@ MP4 = _Movie(
     seldom_heard=("pcm_",),
     has_edit_list=True,
     keeps_handlers=True,
-    # Only Matroska and WebM have room for alpha beside the packets.
+    # Only Matroska and WebM can store alpha beside the packets.
     refuses_alpha=("libvpx-vp9",),
     hevc_tag="hvc1",
     needs_plain=True,
@@ -61,7 +61,7 @@ MOV = replace(
     encoders=("libx264", "libx264rgb", "libx265", "prores_ks"),
     sources=(".mov",),
     seldom_heard=(),
-    # The muxer lists these two and then refuses to write their header.
+    # The muxer lists these two encoders but refuses to write their header.
     refuses=("libvpx-vp9", "libsvtav1"),
     keeps_alpha=True,
 )

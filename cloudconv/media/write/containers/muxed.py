@@ -1,4 +1,4 @@
-"""Containers that FFmpeg has a muxer for, and encoded packets muxed into a file."""
+"""Write containers of FFmpeg's muxers."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ from cloudconv.media.write.names import is_stdout
 
 
 class Muxed(Container):
-    """A container that a muxer of FFmpeg's writes."""
+    """A container of an FFmpeg muxer."""
 
     def options(self, tick: Fraction, carry: Carry | None, *, amends: bool) -> dict[str, str]:
-        """Return the muxer's options; ``amends``: the finished file is to be amended."""
+        """Return the muxer's options; with ``amends`` the finished file is corrected later."""
         return {}
 
     def hold_last(self, path: Path, duration: Fraction) -> None:
-        """Let a finished file show its last frame for so many seconds, if the muxer does not."""
+        """Set the duration of a finished file's last frame, in seconds, if the muxer does not."""
 
     def open_writer(self, path: Path, plan: EncodingPlan) -> Writer:
+        """Return a writer into ``path``."""
         return FileWriter(path, self, plan)
 
     def read_back(self, path: Path, written: int) -> tuple[int, Fraction | None, Fraction]:
+        """Read a finished output back; see ``Container.read_back``."""
         count, last = 0, None
         with av.open(f"file:{path}") as made:
             stream = made.streams.video[0]
@@ -48,14 +50,21 @@ class Muxed(Container):
         return count, None if last is None else last * tick, self.rounding(count, tick)
 
     def rounding(self, frames: int, tick: Fraction) -> Fraction:
-        """Return by how much a reader that counts in ``tick`` may misplace the last frame."""
+        """Return the largest error of the last frame's time in a reader that counts in ``tick``."""
         return Fraction(0)
 
 
 class FileWriter:
-    """Encodes into a file, and copies the source's other streams beside it."""
+    """A writer that encodes into a file and copies the source's other streams."""
 
     def __init__(self, path: Path, container: Muxed, plan: EncodingPlan) -> None:
+        """Open the muxer and the encoder, and add the other streams.
+
+        Args:
+            path: the temporary file, or standard output.
+            container: the container to write.
+            plan: the settings of the encoding.
+        """
         self.warnings: list[Warned] = []
         self._durations: dict[int, int] = {}
         self._copies = False
@@ -81,7 +90,7 @@ class FileWriter:
                 )
                 self._copier.describe_video(stream, plan.rate)
             if choice.encoder.startswith("libvpx") and layout(choice.working).alpha:
-                # Readers look for alpha beside the packets only where this tag says so.
+                # Readers look for alpha beside the packets only if this tag is set.
                 stream.metadata["alpha_mode"] = "1"
             if plan.info.display_matrix is not None and container.is_video:
                 stream.set_display_matrix(struct.unpack("<9i", plan.info.display_matrix))
@@ -92,30 +101,32 @@ class FileWriter:
             self._copier.warnings.clear()
 
     def write(self, picture: av.VideoFrame, tick: int, duration: int) -> None:
+        """Encode a picture shown for ``duration`` ticks from ``tick``."""
         picture.pts, picture.time_base = tick, self._tick
         self._durations[tick] = self._lasts = duration
         self._taken += 1
         self._mux(self._stream.encode(picture))
 
     def copy(self, packet: Any) -> None:
-        """Write a packet of another run of the same encoder; nothing may be encoded beside it."""
+        """Write a packet of another run of the same encoder; do not encode pictures as well."""
         self._copies = True
         packet.stream = self._stream
         self._send([packet] if self._order is None else self._order.push(packet))
 
     @property
     def extradata(self) -> str:
-        """A hash of what a decoder must know before the first packet."""
+        """Return a hash of the data that a decoder needs before the first packet."""
         return extradata_hash(self._stream)
 
     def rehearse(self) -> None:
-        """Write what is copied, without a picture, to the end of the file."""
-        # What has to be encoded anew takes its time, and no container refuses it.
+        """Write the copied streams to the end of the file, without a picture."""
+        # Encoding audio takes long, and no container refuses the result.
         if self._copier is not None and not self._copier.encodes:
             self._copier.until(None)
             self._out.close()
 
     def finish(self) -> None:
+        """Flush the encoder, write the remaining packets, and close the file."""
         if not self._copies:
             last = self._stream.encode(None)
             if self._taken <= FEW:
@@ -136,12 +147,13 @@ class FileWriter:
             self.warnings.append(Warned("chapters-no-room"))
 
     def abandon(self) -> None:
+        """Close everything in any state."""
         if self._copier is not None:
             self._copier.close()
         try:
             self._out.close()
         except (av.error.FFmpegError, OSError, ValueError):
-            # The file is thrown away; why it could not be finished has been said already.
+            # The file is deleted. The error that ended it was reported already.
             return
 
     def _mux(self, packets: list[Any]) -> None:
@@ -157,24 +169,25 @@ class FileWriter:
 
 
 class _DecodeTimes:
-    """Decode times of a variable rate that add up to the length of an MP4 track.
+    """Decode times of a variable rate whose sum is the length of an MP4 track.
 
-    There a packet's duration is stored as the gap to the next decode time, and the sum of all is
-    taken for the track's length. Encoders that reorder frames start to decode early by as long as
-    their first few frames are shown, and end with a packet that need not be shown last: the sum is
-    too long or too short by seconds where the gaps differ. So the packets decoded before the first
-    frame is shown are put a tick apart, and the last one lasts as long as is left. All times are
-    in ticks; no time of showing changes.
+    MP4 stores a packet's duration as the gap to the next decode time, and takes the sum of all gaps
+    for the track's length. Encoders that reorder frames set the first decode times before 0, by the
+    duration of their first frames. Their last packet need not be the last one shown. If the gaps
+    differ, the sum is therefore wrong by seconds. So the packets before the first shown frame are
+    placed one tick apart, and the last one gets the remaining duration. All times are in ticks. No
+    presentation time changes.
     """
 
     def __init__(self) -> None:
+        """Create an empty queue of packets."""
         self._held: list[Any] = []
         self._first: int | None = None
         self._end = 0
         self._early = 0
 
     def push(self, packet: Any) -> list[Any]:
-        """Take the next packet; returns those that may be written, always keeping the newest."""
+        """Add a packet and return the packets that can be written, without the newest one."""
         self._first = packet.pts if self._first is None else self._first
         self._end = max(self._end, packet.pts + packet.duration)
         self._held.append(packet)
@@ -185,12 +198,12 @@ class _DecodeTimes:
         return ready
 
     def finish(self) -> list[Any]:
-        """The packets that are left."""
+        """Return the remaining packets."""
         if self._first is not None:
             self._number_early()
             last = self._held[-1]
             last.duration = self._end - self._early - last.dts
-            # Nothing may seem to be shown for longer than the track lasts.
+            # No packet may seem to be shown beyond the end of the track.
             late = max(last.pts + last.duration - self._end, 0)
             last.dts += late
             last.duration -= late

@@ -1,4 +1,4 @@
-"""Folders of numbered pictures: PNG, BMP, WebP, TIFF, EXR, JPEG."""
+"""Write folders of numbered pictures: PNG, BMP, WebP, TIFF, EXR, JPEG."""
 
 from __future__ import annotations
 
@@ -23,9 +23,16 @@ class _Pictures(Container):
 
 
 class PictureWriter:
-    """A file a frame, numbered from 1; times are not kept."""
+    """A writer of one file per frame, numbered from 1, without times."""
 
     def __init__(self, folder: Path, pattern: Path, context: Any) -> None:
+        """Prepare a writer.
+
+        Args:
+            folder: the folder of the files.
+            pattern: the output's name with the number field.
+            context: the open encoder.
+        """
         self.warnings: list[Warned] = []
         self._folder, self._pattern = folder, pattern
         self._context = context
@@ -33,15 +40,18 @@ class PictureWriter:
         self._count = 0
 
     def write(self, picture: av.VideoFrame, tick: int, duration: int) -> None:
-        # Files come out later than pictures go in: the encoder's threads hold some back.
+        """Encode a picture into the next file; the times are ignored."""
+        # Files appear later than their pictures, because the encoder's threads delay them.
         picture.pts, picture.time_base = self._taken, self._context.time_base
         self._taken += 1
         self._save(self._context.encode(picture))
 
     def finish(self) -> None:
+        """Flush the encoder."""
         self._save(self._context.encode(None))
 
     def abandon(self) -> None:
+        """Do nothing: no file is open."""
         return
 
     def _save(self, packets: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Animated WebP."""
+"""Write animated WebP."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class _Webp(Container):
         return _WebpWriter(path, plan.open_encoder())
 
     def read_back(self, path: Path, written: int) -> tuple[int, Fraction | None, Fraction]:
-        # FFmpeg reads no animated WebP.
+        # FFmpeg cannot read animated WebP.
         return written if path.stat().st_size else 0, None, Fraction(0)
 
 
 class _WebpWriter:
-    """An animated WebP, which its encoder hands out as one piece at the end."""
+    """A writer of an animated WebP, which its encoder returns in one piece at the end."""
 
     def __init__(self, path: Path, context: Any) -> None:
         self.warnings: list[Warned] = []
@@ -48,7 +48,7 @@ class _WebpWriter:
 
 
 def with_last_duration(webp: bytes, end: int) -> bytes:
-    """The animation with its last frame shown until ``end`` (ms); the encoder guesses that.
+    """Return the animation with its last frame shown until ``end`` (ms), which the encoder guesses.
 
     Raises OutputError if the data is no WebP. Format: WebP Container Specification, RFC 9649.
     """
@@ -59,7 +59,7 @@ def with_last_duration(webp: bytes, end: int) -> bytes:
     while at + 8 <= len(webp):
         kind, size = struct.unpack_from("<4sI", webp, at)
         if kind == b"ANMF":
-            # After the chunk's head come position and size, three bytes each.
+            # The chunk's head is followed by position and size, three bytes each.
             frames.append(at + 8 + 12)
         at += 8 + size + size % 2
     if not frames:
