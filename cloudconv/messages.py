@@ -94,8 +94,8 @@ _WARNINGS: dict[str, Callable[..., str]] = {
         f"The file is cut off: it should last {promised:.2f} s, its video ends at {end:.2f} s."
     ),
     "clock-restarts": lambda count: (
-        f"The file's clock starts again {'once' if count == 1 else f'{count} times'}; what follows "
-        "is shown right behind."
+        f"The file's clock starts again {'once' if count == 1 else f'{count} times'}; the "
+        "frames after that follow directly."
     ),
     "interlaced": lambda: (
         "The video is interlaced; its frames are taken as they are, with both fields. With "
@@ -103,11 +103,11 @@ _WARNINGS: dict[str, Callable[..., str]] = {
     ),
     "several-videos": lambda used: f"The file has several video streams; stream {used} is used.",
     "linear-light": lambda: (
-        "Pictures of linear light are taken as sRGB with 16 bits, and what is brighter than 1 as 1."
+        "Pictures of linear light are converted to sRGB with 16 bits; values above 1 become 1."
     ),
     "pictures-missing": lambda gaps: (
-        f"Numbers are missing among the pictures: {_spans(gaps)}. What follows a gap is shown "
-        "right behind what is before it."
+        f"Numbers are missing among the pictures: {_spans(gaps)}. The picture after a gap "
+        "directly follows the one before."
     ),
     "frames-lost": lambda count: (
         f"{counted(count, 'frame')} could not be decoded and {'is' if count == 1 else 'are'} "
@@ -165,15 +165,14 @@ _WARNINGS: dict[str, Callable[..., str]] = {
         "show square samples."
     ),
     "chapters-no-room": lambda: "The chapters are left out: there is no room for them.",
-    "chapters-on-a-pipe": lambda: "The chapters are left out: the sound allows none on a pipe.",
+    "chapters-on-a-pipe": lambda: "The chapters are left out: with this audio a pipe holds none.",
     "time-code": lambda: "The time code is left out: the frame rate varies.",
     "sound-damaged": lambda stream, packets: (
         f"{stream} is damaged: {packets} of its packets could not be decoded, and silence is in "
         "their place."
     ),
     "clock-steps-back": lambda stream, packets: (
-        f"The clock of {stream} steps back: {packets} of its packets are moved behind those before "
-        "them."
+        f"The clock of {stream} steps back: {packets} of its packets are moved to later times."
     ),
     "early-sound": lambda seconds: (
         f"{seconds:.3f} s of audio from before the first video frame are left out."
@@ -206,11 +205,11 @@ _WARNINGS: dict[str, Callable[..., str]] = {
     ),
     # Warnings about the machine
     "accelerator-failed": lambda device, why: (
-        f"The CPU works, not {device}, which failed a trial: {why}."
+        f"The CPU is used, because {device} failed a trial: {why}."
     ),
-    "cluster-without-gpu": lambda: "The cluster has no GPU: its CPUs do the work.",
+    "cluster-without-gpu": lambda: "The cluster has no GPU: its CPUs are used.",
     "cluster-gpus-unused": lambda: (
-        "The CPUs of the cluster work, not its GPUs: the work is planned here, where there is none."
+        "The cluster's CPUs are used, not its GPUs: this machine plans the work and has no GPU."
     ),
     "tiles": lambda width, height, free, device, tile: (
         f"A whole {width}x{height} frame does not fit into the {free} of memory that {device} has "
@@ -221,7 +220,7 @@ _WARNINGS: dict[str, Callable[..., str]] = {
         f"that {device} has free: the batch is {batch}."
     ),
     "precision-raised": lambda device: (
-        f"{device} made values that are not finite in 16 bits: float32 takes over, which is slower."
+        f"16-bit values overflowed on {device}: float32 is used instead, which is slower."
     ),
     "out-of-memory": lambda device, batch, tile: (
         f"{device} ran out of memory: "
@@ -232,11 +231,11 @@ _WARNINGS: dict[str, Callable[..., str]] = {
         )
     ),
     "disk-space": lambda bytes, folder: (
-        f"It may take about {bytes / 1e6:.0f} MB in {folder} until all is done, and less is free."
+        f"The run may need about {bytes / 1e6:.0f} MB in {folder}, and less is free."
     ),
     # Warnings about work that an earlier run left
     "work-unreadable": lambda folder: (
-        f"What {folder} holds cannot be carried on; it is begun anew."
+        f"The unfinished work in {folder} cannot be resumed; it starts again."
     ),
     "segments-damaged": lambda count, folder: (
         f"{counted(count, 'finished segment')} in {folder} {'is' if count == 1 else 'are'} damaged "
@@ -258,16 +257,16 @@ _WARNINGS: dict[str, Callable[..., str]] = {
         f"{cadence}; {option('duplicates', 'refill')} makes the motion even"
     ),
     "finer-scale": lambda gain: (
-        f"Filmed frames that are made again are {gain:.1f} dB better at scale 2, which takes some "
-        f"four times as long: {option('scale', '2')}, or {option('quality', 'max')}, uses that."
+        f"A trial on source frames was {gain:.1f} dB better at scale 2, which takes about four "
+        f"times as long: {option('scale', '2')}, or {option('quality', 'max')}, uses that."
     ),
     "takes-long": lambda scale, gain, minutes: (
-        f"Each new frame is the mean of four, at scale {scale:g} (scale 2 makes {gain:+.1f} dB on "
-        "filmed frames)"
+        f"Each new frame is the mean of four, at scale {scale:g} (scale 2: {gain:+.1f} dB in a "
+        "trial on source frames)"
         + ("." if minutes is None else f"; that takes about {max(minutes, 0.1):.2g} minutes.")
     ),
     "preview-failed": lambda path, why: f"The preview {path} could not be written: {why}.",
-    "adapting-failed": lambda error: f"The video cannot be learnt from: {error.template}",
+    "adapting-failed": lambda error: f"Adapting to the video failed: {error.template}",
     "kept-aside": lambda error: error.template,
     "refused": lambda error: f"this would be refused: {error.template}",
     "adapting-gained-little": lambda gain, frames, least: (
@@ -275,33 +274,33 @@ _WARNINGS: dict[str, Callable[..., str]] = {
         "needed): the model is used as it ships."
     ),
     "adapting-not-judged": lambda error: (
-        f"Nothing can say what adapting to the video gains: {error.template}"
+        f"The gain of adapting to the video cannot be measured: {error.template}"
     ),
     "not-adapted": lambda: "The model is not adapted to the video but used as it ships.",
     "clip-changed": lambda path: f"{path} was changed while it was trained on: train again.",
     "nothing-learnt": lambda path: f"{path} was not written: nothing was learnt.",
     "locked": lambda path, other: (
-        f"{path} cannot be replaced and is left as it is (is it open in another program?); what "
-        f"was made is in {other}."
+        f"{path} cannot be replaced and is left as it is (is it open in another program?); the "
+        f"new output is {other}."
     ),
     "taken": lambda path, other: (
-        f"{path} appeared while it was made and is left as it is; what was made is in {other}."
+        f"{path} appeared during the run and is left as it is; the new output is {other}."
     ),
     # Warnings of compare
     "held-back-only": lambda: (
-        "Only what was held back is scored: the adapted model has learnt from the rest."
+        "Only held-back frames are scored: the model was adapted to the others."
     ),
     "frames-not-made": lambda method, count: (
-        f"{method} made none of {count} frames: they score null."
+        f"{method} could not make {count} frames: their scores are null."
     ),
     # Warnings of extrapolate and dream
     "context-short": lambda model, needed, found, cut: (
         f"{model} looks at {needed} frames, and there are {found} "
-        f"{'since a cut' if cut else 'in the video'}: the first of them stands in for those that "
+        f"{'since a cut' if cut else 'in the video'}: the first one is repeated for those that "
         "are missing."
     ),
     "last-scene": lambda start, count: (
-        f"Only the last scene, from {start:g} s on, is what the dream is made of: "
+        f"Only the last scene, from {start:g} s on, is used for the dream: "
         f"{counted(count, 'frame')}."
     ),
     "loop-of-another-scene": lambda: (

@@ -159,7 +159,7 @@ def read_trained(path: Path) -> TrainedFile:
             scores=scores,
         )
     except (ValueError, TypeError, AttributeError) as error:
-        raise WeightsError(f"What {path} says of itself is damaged: {_REMAKE}.") from error
+        raise WeightsError(f"The metadata of {path} is damaged: {_REMAKE}.") from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -209,7 +209,7 @@ def _tensors(data: bytes, path: Path, remedy: str = _REMEDY) -> dict[str, Tensor
             kind = str(tensor.dtype).removeprefix("torch.")
             raise WeightsError(f"{path} holds {kind} where weights belong ({name}): {remedy}.")
         if not tensor.float().isfinite().all():
-            raise WeightsError(f"{path} is damaged: {name} holds values not finite: {remedy}.")
+            raise WeightsError(f"{path} is damaged: {name} holds NaN or infinity: {remedy}.")
     return tensors
 
 

@@ -118,7 +118,7 @@ class VmafMeter:
     def _failure(self) -> str:
         assert self._folder is not None
         said = (Path(self._folder.name) / _ERRORS).read_text("utf-8", "replace").strip()
-        reason = said.splitlines()[-1] if said else "it told no reason"
+        reason = said.splitlines()[-1] if said else "it gave no reason"
         return f"VMAF could not be measured by {self._program}: {reason}."
 
 

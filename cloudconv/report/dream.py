@@ -14,7 +14,7 @@ Values = Mapping[str, float | None]
 POINTS = 600
 """The most points of a curve that are drawn."""
 
-_LEGEND = (Line("dream", (), 0), Line("least that lives", (), 1), Line("most that lives", (), 2))
+_LEGEND = (Line("dream", (), 0), Line("lower limit", (), 1), Line("upper limit", (), 2))
 _MEANINGS = {
     "sharpness": "strength of edges against the source's",
     "std": "contrast against the source's",
@@ -28,7 +28,7 @@ _MEANINGS = {
     "patch": "how unlike the source's the small patches are",
     "patch_time": "the same of patches in space and time",
     "repeat": "distance to the most alike picture 30 or more frames before, of 255",
-    "strangeness": "double exposures and smears in the worst place; 1 is the most that lives",
+    "strangeness": "double exposures and smears in the worst place; 1 is the limit",
     "light": "distance of the field of colours to that of the nearest source frame, of 255",
     "novelty": "likeness to frames 60 or more away, without the mean picture; 1 is the same",
     "silhouette": "percent of the picture where a dark shape stands that no source frame has there",

@@ -82,7 +82,7 @@ def test_auto_says_why_it_leaves_an_accelerator_out(
     monkeypatch.setattr(device_module, "_exercise", broken)
     assert choose_device() == CPU
     (said,) = map(str, auto_remarks("auto"))
-    assert said.startswith("The CPU works, not cuda, which failed a trial: ")
+    assert said.startswith("The CPU is used, because cuda failed a trial: ")
     assert said.count("\n") == 0
     assert auto_remarks("cpu") == []
 

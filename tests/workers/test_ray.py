@@ -204,9 +204,9 @@ class Pretended:
     ("resources", "here", "device", "cores", "said"),
     [
         ({"CPU": 8, "GPU": 1}, "cuda", "cuda", 4, []),
-        ({"CPU": 8}, "cuda", "cpu", 1, ["The cluster has no GPU: its CPUs do the work."]),
-        ({"CPU": 8}, "cpu", "cpu", 1, ["The cluster has no GPU: its CPUs do the work."]),
-        ({"CPU": 8, "GPU": 1}, "cpu", "cpu", 1, ["planned here, where there is none."]),
+        ({"CPU": 8}, "cuda", "cpu", 1, ["The cluster has no GPU: its CPUs are used."]),
+        ({"CPU": 8}, "cpu", "cpu", 1, ["The cluster has no GPU: its CPUs are used."]),
+        ({"CPU": 8, "GPU": 1}, "cpu", "cpu", 1, ["this machine plans the work and has no GPU."]),
     ],
 )
 def test_auto_goes_by_what_the_cluster_has(

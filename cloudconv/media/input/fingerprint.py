@@ -67,6 +67,6 @@ def check_unchanged(info: MediaInfo) -> None:
     """
     if has_changed(info):
         raise UnfitInputError(
-            f"{info.path} was changed while it was read, so what was made of it does not belong "
+            f"{info.path} was changed while it was read, so the parts of the output do not belong "
             "together: run the command again."
         )

@@ -74,7 +74,7 @@ class PacketWriter:
         self._durations: dict[int, int] = {}
         self._times: list[int] = []
         self._early = 0
-        # No packet is muxed: the muxer only tells the encoder the needs of the container.
+        # No packet is muxed: the muxer only sets the encoder up for the container.
         self._out = av.open(io.BytesIO(), "w", format=muxer)
         with ExitStack() as undo:
             undo.callback(self._out.close)

@@ -169,7 +169,7 @@ def _reason(path: Path, error: OSError | av.error.FFmpegError) -> str:
         case errno.ENOENT | errno.ENOTDIR:
             return f"The folder of {name} does not exist; make it first."
         case errno.EPIPE:
-            return "The program that reads standard output went away before the end."
+            return "The program that reads standard output ended before the output was complete."
     return f"{name} could not be written: {error.strerror or error}."
 
 
