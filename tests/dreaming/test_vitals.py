@@ -39,7 +39,8 @@ def test_real_footage_lives(source: Material, footage: list[Picture]) -> None:
         assert row.alive, (row.failed, row.values)
         assert tuple(row.values) == KEYS
         assert None not in row.values.values()
-        assert row.values["sharpness"] == pytest.approx(1, abs=0.1)
+        # The sky alone, without the land: it varies more.
+        assert row.values["sharpness"] == pytest.approx(1, abs=0.12)
         assert row.values["motion"] == pytest.approx(1, abs=0.2)
         assert (row.values["static_psnr"] or 0) > 50
 
@@ -88,7 +89,7 @@ def test_land_that_slides_is_dead(source: Material, footage: list[Picture]) -> N
     slid = [p.copy() for p in footage[160:260]]
     for k, p in enumerate(slid):
         p[84:] = np.roll(p[84:], k // 2, 1)
-    assert "static_psnr" in judged(source, slid).failed
+    assert {"static_psnr", "silhouette"} & set(judged(source, slid).failed)
 
 
 @pytest.mark.full

@@ -59,12 +59,17 @@ class Light:
         if most > 0:
             self._now += apart * min(1.0, _FOLLOWS * self._fastest / most)
 
-    def on(self, frame: int, *, mirrored: bool = False) -> Tensor | None:
-        """What brings a frame to the light of now: gains, (3, h, w); None where it is there."""
+    def on(self, frame: int, *, mirrored: bool = False, shift: float = 0.0) -> Tensor | None:
+        """What brings a frame to the light of now: gains, (3, h, w); None where it is there.
+
+        ``mirrored``, ``shift``: how the frame is placed; the shift is in widths.
+        """
         light = self._log[frame]
-        apart = np.clip(
-            self._now - (light[:, ::-1] if mirrored else light), -np.log(_MOST), np.log(_MOST)
-        )
+        light = light[:, ::-1] if mirrored else light
+        # A shift by half the width brings each side to the other.
+        share = min(1.0, 2 * abs(shift))
+        light = (1 - share) * light + share * light[:, ::-1]
+        apart = np.clip(self._now - light, -np.log(_MOST), np.log(_MOST))
         if float(np.abs(apart).max()) < 0.004:
             return None
         return torch.from_numpy(np.exp(apart).astype(np.float32)).permute(2, 0, 1).contiguous()

@@ -108,7 +108,7 @@ class Footage:
         copies = self.placement.copies(resized(source, self._size))
         small = joined(copies, self._size[1], share)
         lit = self._lit(copies, share)
-        gain = self._light.on(frame, mirrored=self.placement.mirrored)
+        gain = self._light.on(frame, mirrored=self.placement.mirrored, shift=self.placement.shift)
         if gain is not None:
             lit = lit * resized(gain.to(small.device), self._size)
         return Shot(picture, small, lit, self._material.covers(frame))
