@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv import metrics, weights
+from cloudconv.events import watched
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.models.cloud import CLOUD_BEST, CLOUD_FAST, CLOUD_TURBO
@@ -172,7 +173,7 @@ def test_the_last_exit_is_the_result_and_the_one_before_it_a_shorter_network() -
 )
 def test_they_can_be_trained_further(name: str, init: str, tmp_path: Path) -> None:
     clip = moving(tmp_path / "moving.mkv", 24, size=(160, 128))
-    result = train.run(
+    job = train.run(
         TrainSettings(
             clips=(str(clip),),
             model=name,
@@ -192,5 +193,5 @@ def test_they_can_be_trained_further(name: str, init: str, tmp_path: Path) -> No
             device="cpu",
         )
     )
-    assert result.steps == 2
+    assert watched(job).steps == 2
     assert registry.load(tmp_path / "trained.safetensors").spec.name == name

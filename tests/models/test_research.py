@@ -180,7 +180,8 @@ def test_predictors_say_what_they_need(key: Key) -> None:
 def test_training_rolls_out_what_forecasting_gives(key: Key) -> None:
     chosen = model(key)
     assert isinstance(chosen, Predictor)
-    frames = moving(chosen.spec.context + 1)
+    # A model that tries itself on past frames mixes its forecast there, which training must not.
+    frames = moving(chosen.spec.context + (chosen.spec.past == 0))
     forecast = list(chosen.forecast(frames, 3))
     rolled = chosen.rollout(frames, 3)
     assert len(forecast) == len(rolled) == 3

@@ -346,11 +346,11 @@ def test_an_input_that_changes_meanwhile_is_noticed(made: Path, tmp_path: Path) 
 @pytest.mark.full
 def test_what_somebody_has_deleted_is_not_said_to_be_kept(made: Path, tmp_path: Path) -> None:
     def delete(progress: Progress) -> None:
-        if progress.frames_done == 180:
+        if progress.done == 180:
             shutil.rmtree(tmp_path / "b.mkv.work")
 
     with pytest.raises(CloudconvError) as raised:
-        interp(made / "a.mkv", tmp_path / "b.mkv", on_progress=delete)
+        interp(made / "a.mkv", tmp_path / "b.mkv", watch=on("rendering", delete))
     assert "kept" not in str(raised.value)
     assert os.listdir(tmp_path) == []
 
