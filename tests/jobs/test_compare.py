@@ -23,7 +23,7 @@ from cloudconv import metrics
 from cloudconv.errors import CloudconvError, InputError, OutputError, SettingsError
 from cloudconv.jobs.compare.run import CompareResult, CompareSettings
 from cloudconv.jobs.compare.samples import evenly, windows
-from cloudconv.jobs.compare.scores import Row, verdict
+from cloudconv.jobs.compare.scores import Row, verdict, verdict_by
 from cloudconv.jobs.compare.settings import MINTERPOLATE
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
@@ -409,6 +409,35 @@ def test_the_verdict_is_about_the_one_that_was_asked_for(tmp_path: Path) -> None
     assert "than tiny" in result.verdict or "as good as tiny" in result.verdict
     assert result.baseline == "tiny"
     assert result.loses_to_blend == [row["index"] for row in result.per_frame]
+
+
+@pytest.mark.parametrize(
+    ("metric", "own", "other", "said"),
+    [
+        ("vmaf", 93.21, 88.1, "tiny is better than blending: VMAF 93.21 against 88.10"),
+        ("l1", 0.02, 0.01, "tiny is worse than blending: L1 0.02000 against 0.01000"),
+        ("texture", -1.0, 3.0, "tiny is better than blending: Texture -1.00 against 3.00 dB"),
+        ("ssim", 0.5, 0.50001, "tiny is as good as blending: SSIM 0.5000"),
+        ("xpsnr", None, 3.0, "tiny made no frame that could be scored"),
+    ],
+)
+def test_without_psnr_the_verdict_is_by_what_was_asked_for(
+    metric: str, own: float | None, other: float, said: str
+) -> None:
+    assert verdict_by(
+        metric, "tiny", "blend", {"tiny": {metric: own}, "blend": {metric: other}}
+    ) == (said)
+
+
+def test_the_verdict_is_about_a_metric_that_is_shown(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 9)
+    result = compare(clip, model=("tiny",), metrics=("ssim", "l1"))
+    assert re.fullmatch(
+        r"tiny is (better|worse) than blending: SSIM 0\.\d{4} against 0\.\d{4}", result.verdict
+    )
+    ahead = compare(clip, horizon=2, model=("linear",), against=("hold",), metrics=("l1",))
+    assert ahead.verdict.startswith("1 frame ahead linear is ")
+    assert "L1 0.0" in ahead.verdict
 
 
 @pytest.mark.parametrize(("own", "other", "blamed"), [(30.0, None, "blend"), (None, 30.0, "tiny")])

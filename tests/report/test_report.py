@@ -481,6 +481,35 @@ def test_charts_are_read_out_by_pointer_and_by_keys(browser: Browser, page: Path
 
 
 @needs_chromium
+def test_the_scores_fit_a_desktop(browser: Browser, tmp_path: Path) -> None:
+    """All metrics beside each other, with long names of methods."""
+    data = example()
+    small = ("ssim", "ms_ssim", "l1", "l2", "gdl", "flicker")
+    scores = {key: 0.01234567 if key in small else -34.567 for key in COLUMNS}
+    names = ("skip-autoencoder-picture", "minterpolate", "blend")
+    path = tmp_path / "index.html"
+    path.write_text(
+        render_report(
+            replace(
+                data,
+                metrics=tuple(COLUMNS),
+                methods=tuple(Method(name, scores, 0.21, 0, {}) for name in names),
+                model=names[0],
+                curves=None,
+                worst=(),
+                loses=(),
+            )
+        ),
+        "utf-8",
+    )
+    browser.open(path, width=1200)
+    wide = browser.run(
+        "[...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth)"
+    )
+    assert wide == [0]
+
+
+@needs_chromium
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_it_fits_a_phone_and_follows_the_colour_scheme(

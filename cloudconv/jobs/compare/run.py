@@ -31,6 +31,7 @@ from cloudconv.jobs.compare.scores import (
     overall,
     seconds_per_frame,
     verdict,
+    verdict_by,
 )
 from cloudconv.jobs.compare.settings import (
     MINTERPOLATE,
@@ -217,10 +218,17 @@ class _Table:
             loses=sorted(
                 {row.index for row in losses(settings.judged, settings.naive, self._rows)}
             ),
-            verdict=verdict(settings.judged, settings.baseline, self._rows),
+            verdict=self._verdict({name: each["1"] for name, each in methods.items()}),
             wall_seconds=time.monotonic() - began,
             warnings=warnings,
         )
+
+    def _verdict(self, scores: dict[str, dict[str, float | None]]) -> str:
+        settings = self._settings
+        judged, baseline, asked = settings.judged, settings.baseline, settings.wanted
+        if "psnr" in asked:
+            return verdict(judged, baseline, self._rows)
+        return verdict_by(asked[0], judged, baseline, scores, 1 if self._ahead else None)
 
     def report(self, result: CompareResult) -> dict[str, Any]:
         """What the report says beside its pictures."""

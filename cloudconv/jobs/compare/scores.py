@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -16,6 +16,7 @@ from cloudconv.media.color import rgb_of
 from cloudconv.media.filters import XpsnrMeter
 from cloudconv.media.frame import Frame
 from cloudconv.media.vmaf import VmafMeter
+from cloudconv.report.columns import COLUMNS
 
 CURVES = ("psnr", "ssim", "texture")
 """What is kept for every frame, the first two whatever else was asked for."""
@@ -258,14 +259,48 @@ def verdict(model: str, baseline: str, rows: Sequence[Row]) -> str:
     )
 
 
+def verdict_by(
+    metric: str,
+    model: str,
+    baseline: str,
+    scores: Mapping[str, Mapping[str, float | None]],
+    horizon: int | None = None,
+) -> str:
+    """Return who is better by a metric, in one sentence, for a comparison without PSNR.
+
+    Args:
+        metric: a key of the scores.
+        model, baseline: two of the methods.
+        scores: the mean scores of each method.
+        horizon: how many frames ahead they are about, for forecasts.
+    """
+    if model == baseline:
+        return f"{model} was compared with nothing but itself"
+    column = COLUMNS[metric]
+    own, other = scores[model][metric], scores[baseline][metric]
+    if own is None or other is None:
+        return f"{model if own is None else baseline} made no frame that could be scored"
+    texts = column.text(own), column.text(other)
+    best = column.best((own, other))
+    how = "as good as" if best is None else f"{'better' if best == texts[0] else 'worse'} than"
+    where = "" if horizon is None else f"{frames_ahead(horizon)} "
+    against = " against ".join(texts) if best is not None else texts[0]
+    measured = f"{column.label} {against} {column.unit}".strip()
+    return f"{where}{model} is {how} {_called(baseline)}: {measured}"
+
+
 def frames_ahead(step: int) -> str:
     """A horizon in words."""
     return f"{step} frame{'s' if step > 1 else ''} ahead"
 
 
+def _called(baseline: str) -> str:
+    return {"blend": "blending", "hold": "holding the last frame"}.get(baseline, baseline)
+
+
 def _better(gain: float, baseline: str) -> str:
     """In words; without naming the baseline if that is empty."""
-    called = {"blend": "blending", "hold": "holding the last frame"}.get(baseline, baseline)
+    called = _called(baseline)
     if abs(gain) < 0.05:
         return f"as good as {called}" if called else "as good"
     words = f"{abs(gain):.1f} dB {'better' if gain > 0 else 'worse'}"
