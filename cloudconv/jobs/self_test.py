@@ -378,10 +378,9 @@ def _together(device: torch.device, video: Path) -> str:
 def _same(video: Path, made: Path, **settings: Any) -> str:
     """Make a video losslessly, and compare it with what this process makes of it on the CPU."""
     expected = video.with_name("expected.mkv")
-    lossless = {"encoder": "ffv1"}
     if not expected.exists():
-        _interp(video, expected, device="cpu", precision="fp32", encode=lossless)
-    _interp(video, made, encode=lossless, **settings)
+        _interp(video, expected, device="cpu", precision="fp32", encoder="ffv1")
+    _interp(video, made, encoder="ffv1", **settings)
     with Source(made) as one, Source(expected) as other:
         return _near(_apart(list(one.frames()), list(other.frames())))
 

@@ -373,7 +373,7 @@ def test_compare_scores_the_adapted_model_on_what_it_has_not_seen(
     clip = moving(tmp_path / "a.mkv", 260)
     file = tmp_path / "own.safetensors"
     result = calls.compare(
-        clip, models=("tiny",), against=("hold",), adapt=0.05, save_model=file, frames=6,
+        clip, model=("tiny",), against=("hold",), adapt=0.05, save_model=file, frames=6,
         device="cpu", threads=1, workers=workers, metrics=("psnr",),
     )  # fmt: skip
     assert list(result.methods) == ["tiny", "adapted", "hold", "blend"]
@@ -386,7 +386,7 @@ def test_compare_scores_the_adapted_model_on_what_it_has_not_seen(
         place = row["index"] / 260
         assert any(a <= place < b for a, b in zip(held[::2], held[1::2], strict=True)), row
     assert 4 <= result.scored_frames <= 6
-    assert any("held back" in warning for warning in map(str, result.warnings))
+    assert any("held-back frames" in warning for warning in map(str, result.warnings))
     assert load_file(file)
     assert set(result.as_json()["adapted"]) == {"gain", "minutes", "frames", "kept"}
 
