@@ -36,8 +36,8 @@ def changed_tensors() -> list[tuple[str, Callable[[torch.Tensor], torch.Tensor]]
         return lambda tensor: tensor.clone().index_fill_(0, torch.tensor([0]), value)
 
     return [
-        ("not finite", one_value(float("nan"))),
-        ("not finite", one_value(float("inf"))),
+        ("NaN or infinity", one_value(float("nan"))),
+        ("NaN or infinity", one_value(float("inf"))),
         ("int32", lambda tensor: tensor.int()),
         ("bool", lambda tensor: tensor > 0),
     ]
