@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -109,14 +110,13 @@ def render_segments(
         try:
             for job in jobs:
                 sink = job.open()
-                try:
+                with ExitStack() as undo:
+                    undo.callback(sink.abandon)
                     for event in render_segment(job, renderer_of(job.plan), sink):
                         yield job.key, event
                         if flushing is not None and flushing[2].done():
                             yield flushed()
-                except BaseException:
-                    sink.abandon()
-                    raise
+                    undo.pop_all()
                 if flushing is not None:
                     yield flushed()
                 flushing = job, sink, worker.submit(sink.complete)
