@@ -12,9 +12,6 @@ from cloudconv.errors import InputError, ModelError
 from cloudconv.media.input import images
 from cloudconv.models import registry
 
-VIDEOS = ("input", "clips", "val")
-"""Settings that name videos or pictures; the jobs know them by their paths once probed."""
-
 MODELS = ("model", "models", "against", "init", "methods")
 """Settings that name models, or files of weights."""
 
