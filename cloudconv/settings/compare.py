@@ -114,7 +114,7 @@ class CompareSettings(
                 "give one."
             )
         asked = self.scale, self.batch, self.tile, self.fallback, self.adapt
-        if asked != (1.0, "auto", "auto", "blend", None):
+        if asked != (None, "auto", "auto", "blend", None):
             raise refused(
                 "`scale`, `batch`, `tile`, `fallback` and `adapt` are for interpolation: leave "
                 "them out here."

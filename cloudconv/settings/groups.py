@@ -171,7 +171,7 @@ class Rendering(Settings):
     quality: Annotated[
         Literal["max", "best", "fast", "turbo"] | None, Option(_QUALITY, "LEVEL", pinned=False)
     ] = None
-    scale: Annotated[float, of_model(_SCALE, "S", parse=values.scale)] = 1.0
+    scale: Annotated[float | None, of_model(_SCALE, "S", parse=values.scale, shown="1")] = None
     UHD: Annotated[
         bool, of_model("Same as --scale 0.5: for 4K and large motion.", pinned=False)
     ] = False
@@ -186,7 +186,7 @@ class Rendering(Settings):
 
     def _resolve_scale(self) -> None:
         """Put ``scale`` in the place of ``UHD``."""
-        if self.UHD and self.scale not in (1.0, 0.5):
+        if self.UHD and self.scale not in (None, 0.5):
             raise refused(f"`UHD` means a `scale` of 0.5, which contradicts {self.scale:g}.")
         self._set("scale", 0.5 if self.UHD else self.scale)
         self._set("UHD", False)

@@ -50,15 +50,16 @@ def test_the_finer_scale_is_taken_only_where_it_is_clearly_better(
     assert "minutes" in told
 
 
-def test_a_scale_that_is_given_stays(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scale, "try_scales", lambda *_: trial(9.0))
-    plan = decide(InterpSettings(input=clip, factor=2, model="cloud-max", scale=0.5))
-    assert (plan.settings.scale, plan.notes) == (0.5, [])
-
-
-def test_the_default_quality_gets_a_hint_in_a_dry_run_only(
-    clip: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("given", [0.5, 1.0])
+def test_a_scale_that_is_given_stays(
+    clip: Path, monkeypatch: pytest.MonkeyPatch, given: float
 ) -> None:
+    monkeypatch.setattr(scale, "try_scales", lambda *_: trial(9.0))
+    plan = decide(InterpSettings(input=clip, factor=2, model="cloud-max", scale=given))
+    assert (plan.settings.scale, plan.notes) == (given, [])
+
+
+def test_a_dry_run_names_a_better_scale(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scale, "try_scales", lambda *_: trial(0.5))
     settings = InterpSettings(input=clip, factor=2, model=registry.DEFAULT)
     assert decide(settings).notes == []
@@ -66,3 +67,14 @@ def test_the_default_quality_gets_a_hint_in_a_dry_run_only(
     assert plan.settings.scale == 1
     (told,) = [str(each) for each in plan.notes]
     assert "0.5 dB better at scale 2" in told
+
+
+@pytest.mark.parametrize(("factor", "hint"), [(2, False), (1000, True)])
+def test_a_run_names_a_better_scale_if_trials_are_a_small_part_of_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: int, hint: bool
+) -> None:
+    monkeypatch.setattr(scale, "try_scales", lambda *_: trial(0.5))
+    clip = factory.write_clip(tmp_path / "clip.mkv", 3, size=(320, 192))
+    plan = decide(InterpSettings(input=clip, factor=factor, model=registry.DEFAULT))
+    assert plan.settings.scale == 1
+    assert [note.code for note in plan.notes] == ["finer-scale"] * hint

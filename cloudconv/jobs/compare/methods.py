@@ -189,7 +189,7 @@ def renderer_of(model: str, settings: CompareJob) -> Renderer:
         dtype=dtype,
         batch=settings.batch,
         tile=settings.tile if spec.overlap else "auto",
-        scale=settings.scale if spec.scale_option else 1.0,
+        scale=(spec.scale_option and settings.scale) or 1.0,
         fallback=settings.fallback == "blend",
         exact=partial(registry.load, model, device) if settings.precision == "auto" else None,
     )

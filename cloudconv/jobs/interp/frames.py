@@ -54,7 +54,7 @@ def run(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
         dtype=dtype,
         batch=settings.batch,
         tile=settings.tile,
-        scale=settings.scale,
+        scale=settings.scale or 1.0,
         cpu_streams=useful_cpu_streams(device, threads),
         fallback=settings.fallback == "blend",
         exact=partial(registry.load, settings.chosen_model, device)

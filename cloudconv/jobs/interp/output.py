@@ -249,7 +249,7 @@ def resolve(
         model=model,
         device=plan.device.type,  # of which a worker sees one
         precision=precision_name(plan.dtype),
-        scale=settings.scale,
+        scale=settings.scale or 1.0,
         fallback=settings.fallback == "blend",
         batch=decided["batch"],
         tile=decided["tile"],

@@ -12,7 +12,7 @@ import torch
 
 from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Warned
-from cloudconv.jobs.interp.scale import settle_scale
+from cloudconv.jobs.interp.scale import resolve_scale
 from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.jobs.output import output_path, part_tag
 from cloudconv.media.input.info import MediaInfo
@@ -191,16 +191,16 @@ def decide(
     plan = VideoPlan(settings, info, output, request, rate, device, dtype, workers, notes)
     if str(settings.input) == "-":
         return plan
-    scale, told = settle_scale(
+    scale, remarks = resolve_scale(
         info,
         spec,
         settings.scale,
         plan.expected_new,
         device,
         dtype,
-        only_hint=refusals is not None,
+        dry_run=refusals is not None,
     )
-    return replace(plan, settings=replace(settings, scale=scale), notes=[*notes, *told])
+    return replace(plan, settings=replace(settings, scale=scale), notes=[*notes, *remarks])
 
 
 def _repeats(settings: InterpSettings, info: MediaInfo) -> Iterator[Warned]:
@@ -284,7 +284,7 @@ def renderer_of(job: VideoPlan, model: str | None = None) -> Renderer:
         dtype=job.dtype,
         batch=settings.batch,
         tile=settings.tile,
-        scale=settings.scale,
+        scale=settings.scale or 1.0,
         cpu_streams=useful_cpu_streams(job.device, threads),
         fallback=settings.fallback == "blend",
         exact=partial(registry.load, model or settings.chosen_model, job.device)

@@ -1,9 +1,9 @@
-"""The scale at which a clip's motion is looked for, tried on frames that were filmed.
+"""Choose the scale of motion estimation by trials on source frames.
 
-At scale 2 a network sees small motion more exactly and large motion worse, and takes four times as
-long. Which counts for more depends on the clip. So the model makes filmed frames again from their
-neighbours at both scales, on the middle of the picture, and the finer scale is used only where it
-is clearly better.
+At scale 2 a network estimates small motion more exactly and large motion worse, and takes four
+times as long. Which effect is larger depends on the clip. So the model reconstructs source frames
+from their neighbours at both scales, in the middle of the picture, and the finer scale is used only
+where it is clearly better.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import mean
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,14 +32,16 @@ LEAST_GAIN = 0.3  # dB
 _PLACES = 3  # in the clip
 _FRAMES = 4  # at each: two filmed frames have a neighbour on either side
 _WIDTH, _HEIGHT = 480, 272  # pixels, at most
+_WORTH_A_TRIAL = 100.0
+"""Megapixels of new frames from which trials take at most a twentieth of the work."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleTrial:
-    """What trials showed of scale 2 against scale 1.
+    """The result of trials of scale 2 against scale 1.
 
-    ``gain``: of the mean PSNR, in dB. ``seconds``: for one run of the network on one megapixel, at
-    scale 1 and at scale 2.
+    ``gain``: the difference in mean PSNR, in dB. ``seconds``: the time of one run of the network
+    on one megapixel, at scale 1 and at scale 2.
     """
 
     gain: float
@@ -55,7 +56,7 @@ class ScaleTrial:
 def try_scales(
     info: MediaInfo, model: str, device: torch.device, dtype: torch.dtype
 ) -> ScaleTrial | None:
-    """Return what trials on a clip show, or None where it has too few frames of one scene.
+    """Reconstruct source frames at both scales; return None for a clip with too few frames.
 
     Raises:
         CloudconvError: the model cannot be loaded, or has no scale option.
@@ -77,17 +78,17 @@ def try_scales(
             gains.append(scores[1] - scores[0])
     if not gains:
         return None
-    # The first run pays for getting ready.
+    # The first run includes the model's warm-up.
     return ScaleTrial(mean(gains), (min(seconds[0]), min(seconds[1])))
 
 
 def _windows(info: MediaInfo) -> Iterator[list[Frame]]:
-    """Yield some frames that differ, of one scene each, from places all over the clip."""
+    """Yield runs of frames that differ, each within one scene, from places all over the clip."""
     sampling = Sampling(length=_FRAMES, picks=lambda _: [], crop=1, batch=1)
     try:
         windows = Windows([[Clip(info)]], sampling).spread_frames(_PLACES)
         yield from (frames for _, frames in windows)
-    except InputError:  # no place is fit
+    except InputError:  # no place can be used
         return
 
 
@@ -98,35 +99,46 @@ def _middle(frame: Frame, device: torch.device) -> Tensor:
     return rgb[:, top : top + _HEIGHT, left : left + _WIDTH].contiguous()
 
 
-def settle_scale(
+def resolve_scale(
     info: MediaInfo,
     spec: ModelSpec,
-    scale: float,
+    scale: float | None,
     new_frames: int | None,
     device: torch.device,
     dtype: torch.dtype,
     *,
-    only_hint: bool,
+    dry_run: bool,
 ) -> tuple[float, list[Warned]]:
-    """Return the scale to use, and what is worth saying before the work starts.
+    """Return the scale to use, and warnings for the user before the work starts.
 
-    A model that ``tries_scales`` gets the scale that trials prefer, where none was asked for, and
-    the time that its new frames take is told. For other models, with ``only_hint``, the scale
-    stays, and a warning names a finer one that is clearly better.
+    A scale that the user gave stays. A model that ``tries_scales`` gets the scale that trials
+    prefer, and a warning says how long its new frames take. Other models keep scale 1, and a
+    warning names the finer scale where trials clearly prefer it. These trials run only where they
+    are a small part of the work, or in a dry run.
+
+    Args:
+        info: the clip.
+        spec: the model's.
+        scale: the scale that was given, or None.
+        new_frames: about how many frames are made, None if unknown.
+        device, dtype: where and in which precision trials run.
+        dry_run: whether the command ends after its plan.
 
     Raises:
         CloudconvError: as :func:`try_scales`.
     """
-    if scale != 1 or not spec.scale_option or not (spec.tries_scales or only_hint):
-        return scale, []
+    if scale is not None or not spec.scale_option:
+        return scale or 1.0, []
+    area = info.width * info.height / 1e6
+    if not (spec.tries_scales or dry_run or (new_frames or 0) * area >= _WORTH_A_TRIAL):
+        return 1.0, []
     trial = try_scales(info, registry.DEFAULT, device, dtype)
     if trial is None:
-        return scale, []
+        return 1.0, []
     if not spec.tries_scales:
-        finer = [Warned("finer-scale", {"gain": trial.gain})] if trial.scale != 1 else []
-        return scale, finer
-    told: dict[str, Any] = {"scale": trial.scale, "gain": trial.gain, "minutes": None}
+        return 1.0, [Warned("finer-scale", {"gain": trial.gain})] if trial.scale != 1 else []
+    minutes = None
     if new_frames is not None and spec.time is not None:
-        one = trial.seconds[trial.scale != 1] * spec.time * info.width * info.height / 1e6
-        told["minutes"] = new_frames * one / 60
-    return trial.scale, [Warned("takes-long", told)]
+        minutes = new_frames * trial.seconds[trial.scale != 1] * spec.time * area / 60
+    facts = {"scale": trial.scale, "gain": trial.gain, "minutes": minutes}
+    return trial.scale, [Warned("takes-long", facts)]
