@@ -21,9 +21,9 @@ from cloudconv.errors import CloudconvError, DeviceError
 from cloudconv.events import watched
 from cloudconv.jobs.interp import run as interp
 from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
-from cloudconv.media.color import alpha_from_float, color_space, from_rgb, make_picture
+from cloudconv.media.color import alpha_from_float, color_space, from_rgb
 from cloudconv.media.formats import layout
-from cloudconv.media.frame import ColorTags, Frame
+from cloudconv.media.frame import ColorTags, Frame, make_picture
 from cloudconv.media.pictures import Pictures
 from cloudconv.media.read.source import Source
 from cloudconv.models import registry

@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-import av
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.media.formats import PixelLayout, layout
+from cloudconv.media.formats import PixelLayout, is_float, layout
 from cloudconv.media.frame import ColorTags, Frame
 
 Matrix = Literal["bt601", "bt709", "bt2020", "fcc", "smpte240m", "ycgco", "rgb"]
@@ -160,7 +159,7 @@ def alpha_to_float(plane: Tensor, layout: PixelLayout) -> Tensor:
 
     Alpha always uses the full code range.
     """
-    return plane.to(torch.float32).div_((1 << layout.depth) - 1)[None]
+    return plane.to(torch.float32).div_(_white(layout))[None]
 
 
 def alpha_from_float(alpha: Tensor, layout: PixelLayout) -> Tensor:
@@ -168,32 +167,7 @@ def alpha_from_float(alpha: Tensor, layout: PixelLayout) -> Tensor:
 
     This is the exact inverse of `alpha_to_float`.
     """
-    return _to_codes(alpha[0].to(torch.float32) * ((1 << layout.depth) - 1), 0.0, layout)
-
-
-def make_picture(planes: Sequence[Tensor], pix_fmt: str, width: int, height: int) -> av.VideoFrame:
-    """Create a picture with copies of the planes, which may be on any device.
-
-    Args:
-        planes: all planes of ``pix_fmt`` in its plane order, uint8 or uint16.
-        pix_fmt: the pixel format of the picture.
-        width: in pixels.
-        height: in pixels.
-
-    Raises:
-        ValueError: the planes do not fit the pixel format or the size.
-    """
-    # FFmpeg allocates the memory, because its codecs may read beyond the end of a row.
-    picture = av.VideoFrame(width, height, pix_fmt)
-    for target, plane in zip(picture.planes, planes, strict=True):
-        room: Tensor = torch.utils.dlpack.from_dlpack(target)
-        if room.shape != plane.shape or room.dtype != plane.dtype:
-            raise ValueError(
-                f"a {width}x{height} {pix_fmt} plane is {tuple(room.shape)} {room.dtype}, "
-                f"got {tuple(plane.shape)} {plane.dtype}"
-            )
-        room.copy_(plane)
-    return picture
+    return _to_codes(alpha[0].to(torch.float32) * _white(layout), 0.0, layout)
 
 
 def rgb_of(frame: Frame, device: torch.device | str = "cpu") -> Tensor:
@@ -228,10 +202,17 @@ def _code_range(
     layout: PixelLayout, space: ColorSpace
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return (codes per unit, code of zero) of luma, which also serves RGB, and of chroma."""
+    if is_float(layout.name):
+        return (1.0, 0.0), (1.0, 0.0)
     step, top = 2.0 ** (layout.depth - 8), 2.0**layout.depth - 1
     if space.full_range:
         return (top, 0.0), (top, 128 * step)
     return (219 * step, 16 * step), (224 * step, 128 * step)
+
+
+def _white(layout: PixelLayout) -> int:
+    """Return the code of full opacity."""
+    return 1 if is_float(layout.name) else (1 << layout.depth) - 1
 
 
 @cache
@@ -272,7 +253,9 @@ def _mixed(
 
 
 def _to_codes(values: Tensor, zero: float, layout: PixelLayout) -> Tensor:
-    """Round to codes, ties to even, and clamp; writes to ``values``."""
+    """Round to codes, ties to even, and clamp; floats are not rounded. Writes to ``values``."""
+    if is_float(layout.name):
+        return values.add_(zero).clamp_(0, 1)
     # When two frames are averaged, half of all pixels are ties. The float error of the matrices,
     # the same for all pixels, would round nearly all of them in one direction and shift the mean by
     # a quarter of a level. The values are therefore rounded to fractions of a level first.

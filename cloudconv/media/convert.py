@@ -21,11 +21,10 @@ from cloudconv.media.color import (
     alpha_to_float,
     color_space,
     from_rgb,
-    make_picture,
     to_rgb,
 )
 from cloudconv.media.formats import PixelLayout, is_float, layout, repack
-from cloudconv.media.frame import ColorTags, Frame
+from cloudconv.media.frame import ColorTags, Frame, make_picture
 from cloudconv.media.linear import LINEAR
 
 # The (matrix, range) that a format defines for every source: JFIF is full-range BT.601 and WebP

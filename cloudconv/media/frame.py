@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -61,8 +62,44 @@ class Frame:
         """Return the same picture at another time."""
         return replace(self, time=time, duration=duration)
 
+    def like(self, planes: Sequence[Tensor], time: Fraction, duration: Fraction) -> Frame:
+        """Return a frame of the same kind and size with other planes, which are copied.
+
+        Args:
+            planes: all planes of the pixel format, in FFmpeg's plane order.
+            time: in seconds.
+            duration: in seconds.
+        """
+        picture = make_picture(planes, self.pix_fmt, self.width, self.height)
+        return Frame(picture, time, duration, self.tags)
+
     def same_picture(self, other: Frame) -> bool:
         """Return whether both frames have exactly the same samples."""
         if (self.pix_fmt, self.width, self.height) != (other.pix_fmt, other.width, other.height):
             return False
         return all(torch.equal(a, b) for a, b in zip(self.planes(), other.planes(), strict=True))
+
+
+def make_picture(planes: Sequence[Tensor], pix_fmt: str, width: int, height: int) -> av.VideoFrame:
+    """Create a picture with copies of the planes, which may be on any device.
+
+    Args:
+        planes: all planes of ``pix_fmt`` in its plane order, uint8 or uint16.
+        pix_fmt: the pixel format of the picture.
+        width: in pixels.
+        height: in pixels.
+
+    Raises:
+        ValueError: the planes do not fit the pixel format or the size.
+    """
+    # FFmpeg allocates the memory, because its codecs may read beyond the end of a row.
+    picture = av.VideoFrame(width, height, pix_fmt)
+    for target, plane in zip(picture.planes, planes, strict=True):
+        room: Tensor = from_dlpack(target)
+        if room.shape != plane.shape or room.dtype != plane.dtype:
+            raise ValueError(
+                f"a {width}x{height} {pix_fmt} plane is {tuple(room.shape)} {room.dtype}, "
+                f"got {tuple(plane.shape)} {plane.dtype}"
+            )
+        room.copy_(plane)
+    return picture

@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from cloudconv.media.color import make_picture
 from cloudconv.media.convert import encoder_picture
 from cloudconv.media.formats import layout
-from cloudconv.media.frame import Frame
+from cloudconv.media.frame import Frame, make_picture
 from cloudconv.media.input.info import MediaInfo
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -233,21 +233,22 @@ class Interpolator(Model):
         if not isinstance(timestep, Tensor) and not 0 <= timestep <= 1:
             raise SettingsError(f"A timestep must be from 0 to 1, got {timestep:g}.")
         between = partial(self._between, scale=scale)
+        own = x0.device if isinstance(x0, Tensor) else torch.device("cpu")
+        device = next((weight.device for weight in self.parameters()), own)
         made: Any
-        pair: tuple[Any, Any] = x0, x1
-        if all(map(self._is_plain, pair)):
-            made = between(*pair, timestep, around=around, leftover=leftover)
+        if self._is_plain(x0) and self._is_plain(x1):
+            if around is not None:
+                around = Around(*(each.to(device) for each in around))
+            made = between(
+                x0.to(device), x1.to(device), timestep, around=around, leftover=leftover
+            ).to(own)
         else:
             if around is not None or leftover:
                 raise PictureError("Frames around a pair are (B, 3, H, W), as the pair must be.")
-            weights = next(self.parameters(), None)
-            device = torch.device("cpu") if weights is None else weights.device
-            if weights is None and isinstance(x0, Tensor):
-                device = x0.device
             made = pictures.between(x0, x1, timestep, between, device)
         return made  # type: ignore[no-any-return]
 
-    def _is_plain(self, picture: object) -> bool:
+    def _is_plain(self, picture: object) -> TypeGuard[Tensor]:
         """Return whether it is a tensor as networks take it, (3, H, W) or (B, 3, H, W)."""
         if not isinstance(picture, Tensor) or picture.ndim not in (3, 4):
             return False
@@ -368,9 +369,11 @@ class Predictor(Model):
         Raises:
             ValueError: as :meth:`predict`.
         """
-        context, (height, width) = self._padded(context)
+        own = context.device
+        device = next((weight.device for weight in self.parameters()), own)
+        context, (height, width) = self._padded(context.to(device))
         for made in self._steps(context, steps):
-            yield made[..., :height, :width]
+            yield made[..., :height, :width].to(own)
 
     def rollout(self, context: Tensor, steps: int) -> list[Tensor]:
         """The same frames for training: gradients flow, nothing is padded or cropped.

@@ -105,26 +105,28 @@ class PictureKind:
             data = torch.from_numpy(array if writable else array.copy())
         return data[..., None] if self.axis is None else data.movedim(self.axis, -1)
 
-    def codes(self, picture: Any) -> Tensor:
-        """Return the samples as uint8 or uint16, (H, W, C); floating point becomes 16 bits."""
+    def planes(self, picture: Any) -> list[Tensor]:
+        """Return copies of the channels, (H, W) each, on the picture's device.
+
+        8 bits become uint8, 16 bits int32 (CUDA lacks most operations on uint16), floating point
+        becomes float32 and is clamped to 0 to 1.
+        """
         data = self.values(picture)
-        if not self.is_float:
-            return data
-        data = data.to(torch.float64).clamp(0, 1).mul(DEEP).round()
-        return data.to(torch.int32).to(torch.uint16)
+        if self.is_float:
+            data = data.to(torch.float32).clamp(0, 1)
+        elif self.most == DEEP:
+            data = data.to(torch.int32)
+        return [plane.clone() for plane in data.movedim(-1, 0)]
+
+    def from_planes(self, planes: Sequence[Tensor]) -> Any:
+        """Return a picture of this kind: the inverse of :meth:`planes`."""
+        return self._stored(torch.stack(list(planes), -1))
 
     def floats(self, picture: Any) -> Tensor:
         """Return the samples as float32 from 0 to 1, (C, H, W)."""
         data = self.values(picture)
-        # Few operations know 16 bits without a sign.
         data = data.to(torch.int32) if self.most == DEEP else data
         return data.to(torch.float32).movedim(-1, 0) / self.most
-
-    def from_codes(self, codes: Tensor) -> Any:
-        """Return a picture of this kind: the inverse of :meth:`codes`."""
-        if not self.is_float:
-            return self._stored(codes)
-        return self._stored(codes.to(torch.int32).to(torch.float64) / DEEP)
 
     def from_floats(self, data: Tensor) -> Any:
         """Return a picture of this kind: the inverse of :meth:`floats`, clamped and rounded."""

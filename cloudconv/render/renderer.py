@@ -22,7 +22,6 @@ from cloudconv.media.color import (
     alpha_to_float,
     color_space,
     from_rgb,
-    make_picture,
     to_rgb,
 )
 from cloudconv.media.formats import layout
@@ -360,11 +359,12 @@ class Renderer:
                 self._step_back(way, cpu_streams)
             else:
                 assert not isinstance(done, _Doubted)
-                planes = done.planes()
+                *planes, totals = done.planes()
                 each = len(planes) // len(part)
-                arrived = [planes[n : n + each] for n in range(0, len(planes), each)]
-                if self._is_exact(arrived, way):
-                    made += [_frame(*pair) for pair in zip(part, arrived, strict=True)]
+                if self._is_exact(totals, way):
+                    for number, (task, total) in enumerate(zip(part, totals, strict=True)):
+                        own = planes[number * each : (number + 1) * each]
+                        made.append(_frame(task, own, total))
             way = self._way
             rest = tasks[len(made) : len(made) + self._batch]
             work = self._work(rest, cpu_streams) if rest else None
@@ -394,9 +394,17 @@ class Renderer:
         return made if self._transfers.queues else self._settled(made)
 
     def _down(self, tasks: list[_Task], result: Tensor) -> Arriving:
-        """All planes of the tasks' frames on their way back, for each frame as many."""
-        planes = [self._planes(*pair) for pair in zip(tasks, result, strict=True)]
-        return self._transfers.down([plane for each in planes for plane in each])
+        """Start the copy of the planes of all frames, then of the sums of their values.
+
+        Planes of pictures that are on the device stay there. The sums show on arrival whether all
+        values are finite, so that the device need not stop for the check.
+        """
+        like = tasks[0].sources.left
+        planes = [plane for each in result for plane in _planes(like, each)]
+        totals = result.sum((1, 2, 3))
+        if like.planes()[0].device.type == "cpu":
+            return self._transfers.down([*planes, totals])
+        return self._transfers.down([totals], stay=planes)
 
     def _network(
         self,
@@ -514,20 +522,9 @@ class Renderer:
         rgb = to_rgb(planes, form, space)
         return torch.cat((rgb, *alpha)) if alpha else rgb
 
-    def _planes(self, task: _Task, channels: Tensor) -> list[Tensor]:
-        """Those of a picture like the task's frames and, last, the sum of its values."""
-        frame = task.sources.left
-        form = layout(frame.pix_fmt)
-        space = color_space(frame.tags, form, frame.width, frame.height)
-        planes = list(from_rgb(channels[:COLOURS], form, space))
-        if form.alpha:
-            planes.append(alpha_from_float(channels[COLOURS:], form))
-        # Looked at when it is here: the device need not stop for it.
-        return [*planes, channels.sum()]
-
-    def _is_exact(self, arrived: list[list[Tensor]], way: _Way) -> bool:
-        """Whether the pictures can be used; if not, float32 takes over from now on."""
-        if all(bool(total.isfinite()) for *_, total in arrived):
+    def _is_exact(self, totals: Tensor, way: _Way) -> bool:
+        """Return whether all values are finite; if not, float32 takes over from now on."""
+        if bool(totals.isfinite().all()):
             return True
         if self._exact is not None:
             self._model, self._dtype, self._exact = self._exact(), torch.float32, None
@@ -599,9 +596,17 @@ def _trials(task: _Task, look: list[_Seen]) -> list[_Trial]:
     return trials
 
 
-def _frame(task: _Task, planes: list[Tensor]) -> Frame:
-    plan, like = task.plan, task.sources.left
-    *arrived, total = planes
+def _planes(like: Frame, channels: Tensor) -> list[Tensor]:
+    """Return the planes of a picture (3 or 4, H, W) in the pixel format of another frame."""
+    form = layout(like.pix_fmt)
+    space = color_space(like.tags, form, like.width, like.height)
+    planes = list(from_rgb(channels[:COLOURS], form, space))
+    if form.alpha:
+        planes.append(alpha_from_float(channels[COLOURS:], form))
+    return planes
+
+
+def _frame(task: _Task, planes: list[Tensor], total: Tensor) -> Frame:
+    plan = task.plan
     check_finite(total, plan.time)
-    picture = make_picture(arrived, like.pix_fmt, like.width, like.height)
-    return Frame(picture, plan.time, plan.duration, like.tags)
+    return task.sources.left.like(planes, plan.time, plan.duration)

@@ -32,18 +32,24 @@ class Transfers:
         self.queues = device.type in ("cuda", "xpu")
 
     def up(self, planes: Sequence[Tensor]) -> list[Tensor]:
-        """The planes on the device. No copies on the CPU."""
+        """Return the planes on the device; those that are there already are not copied."""
         if self._device.type == "cpu":
             return list(planes)
-        whole = [plane.contiguous() for plane in planes]
-        if not self.queues:
-            return [plane.to(self._device) for plane in whole]
-        return [plane.pin_memory().to(self._device, non_blocking=True) for plane in whole]
+        return [plane if plane.device.type != "cpu" else self._up(plane) for plane in planes]
 
-    def down(self, planes: Sequence[Tensor]) -> Arriving:
-        """Begin to copy what the device is about to make, once it is made."""
+    def _up(self, plane: Tensor) -> Tensor:
+        plane = plane.contiguous()
         if not self.queues:
-            return Arriving([plane.cpu() for plane in planes])
+            return plane.to(self._device)
+        return plane.pin_memory().to(self._device, non_blocking=True)
+
+    def down(self, planes: Sequence[Tensor], stay: Sequence[Tensor] = ()) -> Arriving:
+        """Start the copy of planes that the device is about to make.
+
+        ``stay``: planes that remain on the device; they come first in the result.
+        """
+        if not self.queues:
+            return Arriving([*stay, *(plane.cpu() for plane in planes)])
         here = [
             torch.empty(plane.shape, dtype=plane.dtype, pin_memory=True).copy_(
                 plane, non_blocking=True
@@ -52,7 +58,7 @@ class Transfers:
         ]
         arrived = _event(self._device)
         arrived.record()
-        return Arriving(here, arrived)
+        return Arriving([*stay, *here], arrived)
 
 
 class Arriving:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import cloudconv
 from cloudconv.models import registry
@@ -77,6 +79,62 @@ def test_frames_of_any_kind(gpu: Gpu, kind: str) -> None:
     )
     for one, other in zip(made, cpu, strict=True):
         assert np.abs(np.asarray(one, float) - np.asarray(other, float)).max() <= 1.01
+    assert record is None or not record.faults
+
+
+STORED: dict[str, Callable[[Tensor], Tensor]] = {
+    "float": lambda p: p,
+    "half": lambda p: p.half(),
+    "8 bit": lambda p: (p * 255).round().to(torch.uint8),
+    "16 bit": lambda p: (p * 65535).round().to(torch.int32).to(torch.uint16),
+    "opacity": lambda p: torch.cat((p, 1 - p[:1])),
+    "gray": lambda p: p[0],
+    "channels last": lambda p: p.movedim(0, -1),
+}
+
+
+@pytest.mark.parametrize("kind", STORED)
+def test_pictures_on_the_device_stay_there(gpu: Gpu, kind: str) -> None:
+    """Only a few numbers per picture reach the host: for cuts, repeats and trials."""
+    numbers = torch.Generator().manual_seed(0)
+    pictures = [STORED[kind](each) for each in torch.rand((5, 3, 64, 96), generator=numbers)]
+    same = {"model": "tiny", "precision": "fp32"}
+    model: Any = cloudconv.load_model("tiny", device="cpu", precision="fp32")
+    expected = [*cloudconv.interpolate_frames(pictures, 2, device="cpu", **same)]
+    expected.append(model.interpolate(*pictures[:2], 0.25))
+    with gpu() as record:
+        model = cloudconv.load_model("tiny", device="cuda", precision="fp32")
+        given = [picture.to("cuda") for picture in pictures]
+        if record is not None:
+            record.clear()
+        made = [*cloudconv.interpolate_frames(given, 2, device="cuda", **same)]
+        made.append(model.interpolate(*given[:2], 0.25))
+        assert {str(each.device) for each in made} == {"cuda:0"}
+        assert made[0] is given[0]
+        here = record and (record.up.copy(), record.down.copy(), record.faults.copy())
+        made = [each.cpu() for each in made]
+    for one, other in zip(made, expected, strict=True):
+        assert (one.shape, one.dtype) == (other.shape, other.dtype)
+        step = 1e-6 if one.is_floating_point() else 1
+        assert float((one.double() - other.double()).abs().max()) <= step
+    if here is not None:
+        up, down, faults = here
+        assert not faults
+        thumbnails = 5 * 4 * 36 * 64
+        assert down.total() <= thumbnails + 5 * 4 * 64
+        weights = 4 * registry.spec("tiny").parameters
+        assert up.total() <= weights + 5 * 4 * 64
+
+
+def test_plain_tensors_reach_the_device_of_the_model(gpu: Gpu) -> None:
+    a, b = torch.rand((2, 3, 32, 48), generator=torch.Generator().manual_seed(0))
+    model: Any = cloudconv.load_model("tiny", device="cpu", precision="fp32")
+    expected = model.interpolate(a, b, 0.5)
+    with gpu() as record:
+        model = cloudconv.load_model("tiny", device="cuda", precision="fp32")
+        made = model.interpolate(a, b, 0.5)
+    assert made.device == a.device
+    assert float((made - expected).abs().max()) <= 1e-6
     assert record is None or not record.faults
 
 

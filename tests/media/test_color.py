@@ -21,12 +21,11 @@ from cloudconv.media.color import (
     alpha_to_float,
     color_space,
     from_rgb,
-    make_picture,
     thumbnail,
     to_rgb,
 )
 from cloudconv.media.formats import PixelLayout, layout
-from cloudconv.media.frame import ColorTags, Frame
+from cloudconv.media.frame import ColorTags, Frame, make_picture
 from tests.helpers.factory import picture, planes_of
 
 MATRICES: tuple[Matrix, ...] = ("bt601", "bt709", "bt2020", "fcc", "smpte240m", "ycgco")

@@ -24,9 +24,9 @@ from cloudconv import metrics
 from cloudconv.jobs.compare.samples import SampleImages
 from cloudconv.jobs.compare.scores import Row
 from cloudconv.jobs.compare.settings import CompareJob
-from cloudconv.media.color import color_space, from_rgb, make_picture
+from cloudconv.media.color import color_space, from_rgb
 from cloudconv.media.formats import layout
-from cloudconv.media.frame import ColorTags, Frame
+from cloudconv.media.frame import ColorTags, Frame, make_picture
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.sink import Sink

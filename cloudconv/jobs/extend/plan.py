@@ -21,7 +21,7 @@ from cloudconv.events import Event, Progress, Warnings
 from cloudconv.jobs.outcome import Outcome
 from cloudconv.jobs.output import origin, output_path, time_base
 from cloudconv.media.carry.carry import Carry
-from cloudconv.media.color import color_space, from_rgb, make_picture
+from cloudconv.media.color import color_space, from_rgb
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
@@ -235,8 +235,7 @@ def new_frame(rgb: Tensor, like: Frame) -> Frame:
     space = color_space(like.tags, form, like.width, like.height)
     planes = [plane.cpu() for plane in from_rgb(rgb, form, space)]
     planes += [plane.clone() for plane in like.planes()[colours:]]
-    picture = make_picture(planes, like.pix_fmt, like.width, like.height)
-    return Frame(picture, Fraction(0), Fraction(0), like.tags)
+    return like.like(planes, Fraction(0), Fraction(0))
 
 
 @contextmanager

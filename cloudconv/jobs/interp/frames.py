@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cloudconv.media.color import make_picture
 from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.media.pictures import Pictures
 from cloudconv.models import registry
@@ -26,21 +25,55 @@ from cloudconv.timeline import Resample
 
 _NAME = "The sequence of pictures"
 _FORMS = {1: ("gray", (0,)), 3: ("gbrp", (1, 2, 0)), 4: ("gbrap", (1, 2, 0, 3))}
-"""The pixel format of so many channels, and the channel that each of its planes holds."""
+"""The pixel format for so many channels, and the channel that each of its planes contains."""
+_DEPTHS = {torch.uint8: "", torch.int32: "16le", torch.float32: "f32le"}
+"""The end of the pixel format's name for each type of the planes."""
 _FULL = ColorTags(range=2)  # gray in full range; RGB is so anyway
 
 
-@dataclass(frozen=True, slots=True)
-class _Given(Frame):
-    """A frame that knows the picture that it was made from."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Samples:
+    """The planes of a picture, (H, W) each, on any device.
 
+    ``original`` is the picture that the caller gave; None for a new picture.
+    """
+
+    planes: tuple[Tensor, ...]
     original: Any = None
 
 
-def run(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
-    """The given pictures and the new ones between them; see ``cloudconv.interpolate_frames``.
+@dataclass(frozen=True, slots=True)
+class _MemoryFrame(Frame):
+    """A frame whose samples are tensors, which need not be in the host's memory."""
 
-    Everything that can be refused before the first picture is refused at once.
+    picture: Any  # _Samples
+    form: str = ""
+
+    @property
+    def width(self) -> int:
+        return int(self.picture.planes[0].shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.picture.planes[0].shape[0])
+
+    @property
+    def pix_fmt(self) -> str:
+        return self.form
+
+    def planes(self) -> tuple[Tensor, ...]:
+        planes: tuple[Tensor, ...] = self.picture.planes
+        return planes
+
+    def like(self, planes: Sequence[Tensor], time: Fraction, duration: Fraction) -> Frame:
+        return replace(self, picture=_Samples(tuple(planes)), time=time, duration=duration)
+
+
+def run(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
+    """Yield the given pictures and new ones between them; see ``cloudconv.interpolate_frames``.
+
+    Options that cannot be are refused at once, before the first picture. Pictures on a GPU never
+    pass through the host's memory.
     """
     pictures = each_of(pictures)
     on_gpu = isinstance(pictures, Tensor) and pictures.is_cuda and settings.device == "auto"
@@ -70,10 +103,12 @@ def run(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
         loop=settings.loop,
         context=spec.frames(fallback=settings.fallback == "blend"),
     )
-    return _made(pictures, renderer, request)
+    return _made(pictures, renderer, request, device)
 
 
-def _made(pictures: Iterable[Any], renderer: Renderer, request: Request) -> Iterator[Any]:
+def _made(
+    pictures: Iterable[Any], renderer: Renderer, request: Request, device: torch.device
+) -> Iterator[Any]:
     kind: PictureKind | None = None
 
     def frames() -> Iterator[Frame]:
@@ -81,28 +116,29 @@ def _made(pictures: Iterable[Any], renderer: Renderer, request: Request) -> Iter
         for number, picture in enumerate(pictures):
             kind = kind or PictureKind.of(picture)
             kind.check(picture, number)
-            yield _frame(kind, picture, number)
+            yield _frame(kind, picture, number, device)
 
     sources = Pictures()
     for frame in renderer.render(schedule(frames(), request, sources), sources):
         assert kind is not None
         for warned in renderer.warnings():
             warnings.warn(str(warned), stacklevel=3)
-        yield frame.original if isinstance(frame, _Given) else _picture(kind, frame)
+        assert isinstance(frame, _MemoryFrame)
+        original = frame.picture.original
+        yield _picture(kind, frame) if original is None else original
 
 
-def _frame(kind: PictureKind, picture: Any, number: int) -> Frame:
-    codes = kind.codes(picture)
-    height, width, channels = codes.shape
-    form, order = _FORMS[channels]
-    deep = "16le" if codes.dtype == torch.uint16 else ""
-    planes = [codes[..., channel].contiguous() for channel in order]
-    made = make_picture(planes, form + deep, width, height)
-    return _Given(made, Fraction(number), Fraction(1), _FULL, original=picture)
+def _frame(kind: PictureKind, picture: Any, number: int, device: torch.device) -> Frame:
+    channels = kind.planes(picture)
+    if channels[0].device.type != "cpu":
+        channels = [channel.to(device) for channel in channels]
+    form, order = _FORMS[len(channels)]
+    samples = _Samples(tuple(channels[channel] for channel in order), picture)
+    pix_fmt = form + _DEPTHS[channels[0].dtype]
+    return _MemoryFrame(samples, Fraction(number), Fraction(1), _FULL, pix_fmt)
 
 
 def _picture(kind: PictureKind, frame: Frame) -> Any:
     planes = frame.planes()
     _, order = _FORMS[len(planes)]
-    channels = [planes[order.index(channel)] for channel in range(len(planes))]
-    return kind.from_codes(torch.stack(channels, -1))
+    return kind.from_planes([planes[order.index(channel)] for channel in range(len(planes))])
