@@ -57,10 +57,10 @@ from cloudconv.settings.values import File
 if TYPE_CHECKING:
     from cloudconv.jobs.compare.settings import CompareResult
     from cloudconv.jobs.doctor import Diagnosis
-    from cloudconv.jobs.dream.settings import DreamPlan, DreamResult
-    from cloudconv.jobs.extrapolate import ExtrapolatePlan, ExtrapolateResult
+    from cloudconv.jobs.dream.settings import DreamEstimate, DreamResult
+    from cloudconv.jobs.extrapolate import ExtrapolateEstimate, ExtrapolateResult
     from cloudconv.jobs.interp.batch import Exists, InputOutcome
-    from cloudconv.jobs.interp.settings import InterpPlan, InterpResult
+    from cloudconv.jobs.interp.settings import InterpEstimate, InterpResult
     from cloudconv.jobs.self_test import Check
     from cloudconv.models.base import Around, Interpolator, Model, ModelSpec, Predictor
     from cloudconv.training.fine_tune import Adapted
@@ -75,12 +75,12 @@ _LATER = {
     "Check": "jobs.self_test",
     "CompareResult": "jobs.compare.settings",
     "Diagnosis": "jobs.doctor",
-    "DreamPlan": "jobs.dream.settings",
+    "DreamEstimate": "jobs.dream.settings",
     "DreamResult": "jobs.dream.settings",
     "Exists": "jobs.interp.batch",
-    "ExtrapolatePlan": "jobs.extrapolate",
+    "ExtrapolateEstimate": "jobs.extrapolate",
     "ExtrapolateResult": "jobs.extrapolate",
-    "InterpPlan": "jobs.interp.settings",
+    "InterpEstimate": "jobs.interp.settings",
     "InterpResult": "jobs.interp.settings",
     "Interpolator": "models.base",
     "Model": "models.base",
@@ -101,21 +101,21 @@ __all__ = [
     "DeviceError",
     "Diagnosis",
     "DoctorSettings",
-    "DreamPlan",
+    "DreamEstimate",
     "DreamResult",
     "DreamSettings",
     "EncoderError",
     "Ended",
     "Event",
     "Exists",
-    "ExtrapolatePlan",
+    "ExtrapolateEstimate",
     "ExtrapolateResult",
     "ExtrapolateSettings",
     "Finished",
     "FramesSettings",
     "InputError",
+    "InterpEstimate",
     "InterpManySettings",
-    "InterpPlan",
     "InterpResult",
     "InterpSettings",
     "Interpolator",
@@ -310,14 +310,14 @@ def doctor(settings: DoctorSettings) -> Diagnosis:
 
 
 @overload
-def estimate(settings: InterpSettings) -> InterpPlan: ...
+def estimate(settings: InterpSettings) -> InterpEstimate: ...
 @overload
-def estimate(settings: ExtrapolateSettings) -> ExtrapolatePlan: ...
+def estimate(settings: ExtrapolateSettings) -> ExtrapolateEstimate: ...
 @overload
-def estimate(settings: DreamSettings) -> DreamPlan: ...
+def estimate(settings: DreamSettings) -> DreamEstimate: ...
 def estimate(
     settings: InterpSettings | ExtrapolateSettings | DreamSettings,
-) -> InterpPlan | ExtrapolatePlan | DreamPlan:
+) -> InterpEstimate | ExtrapolateEstimate | DreamEstimate:
     """Return what a run with these settings would do; nothing is written.
 
     The plan's ``refusals`` say why the run would refuse to write.
@@ -325,17 +325,10 @@ def estimate(
     Raises:
         CloudconvError: the input cannot be read, or a model or a device is missing.
     """
-    if isinstance(settings, InterpSettings):
-        from cloudconv.jobs.interp.run import estimate as of_interp
+    from cloudconv.jobs import estimate
 
-        return of_interp(settings)
-    if isinstance(settings, DreamSettings):
-        from cloudconv.jobs.dream.run import estimate as of_dream
-
-        return of_dream(settings)
-    from cloudconv.jobs.extrapolate import estimate as of_extrapolate
-
-    return of_extrapolate(settings)
+    estimated: InterpEstimate | ExtrapolateEstimate | DreamEstimate = estimate(settings)
+    return estimated
 
 
 def run(

@@ -167,7 +167,7 @@ frames: int = made.output_frames
 reveal_type(made)""": "InterpResult",
     """many = cloudconv.interpolate_many(["a", "b"], out_dir="o", factor=2, model=None)
 reveal_type(many[0])""": "InterpResult | cloudconv.jobs.interp.batch.Exists",
-    "reveal_type(cloudconv.estimate(cloudconv.DreamSettings('a', frames=2)))": "DreamPlan",
+    "reveal_type(cloudconv.estimate(cloudconv.DreamSettings('a', frames=2)))": "DreamEstimate",
     "reveal_type(cloudconv.compare('a', model=['x', 'y'], report=None))": "CompareResult",
     "reveal_type(cloudconv.train('a', model='tiny', crop=32, interval=2))": "TrainResult",
     "reveal_type(cloudconv.extrapolate('a', frames=2, at='0:01'))": "ExtrapolateResult",

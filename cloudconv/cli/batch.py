@@ -25,7 +25,7 @@ from cloudconv.settings import InterpManySettings
 
 if TYPE_CHECKING:
     from cloudconv.jobs.interp.batch import Exists
-    from cloudconv.jobs.interp.settings import InterpPlan, InterpResult
+    from cloudconv.jobs.interp.settings import InterpEstimate, InterpResult
 
 
 def interp_all(
@@ -71,9 +71,9 @@ def interp_all(
 def _tell_plans(
     console: Console,
     inputs: list[str],
-    plans: list[InterpPlan | Exists | CloudconvError],
+    plans: list[InterpEstimate | Exists | CloudconvError],
 ) -> None:
-    from cloudconv.jobs.interp.settings import InterpPlan
+    from cloudconv.jobs.interp.settings import InterpEstimate
 
     told = list(zip(inputs, plans, strict=True))
     failed = sum(isinstance(plan, CloudconvError) for plan in plans)
@@ -82,7 +82,7 @@ def _tell_plans(
         return
     rows = [["input", "frames", "new", "time", "memory", "output"]]
     for name, plan in told:
-        if isinstance(plan, InterpPlan):
+        if isinstance(plan, InterpEstimate):
             for warned in outputs.remarks(plan):
                 console.warning(replace(warned, about=name))
             counts = str(plan.output_frames), str(plan.new_frames)
@@ -112,7 +112,7 @@ def _row(name: str, outcome: InterpResult | Exists | CloudconvError) -> list[str
 
 
 def _data(
-    name: str, outcome: InterpResult | InterpPlan | Exists | CloudconvError
+    name: str, outcome: InterpResult | InterpEstimate | Exists | CloudconvError
 ) -> dict[str, Any]:
     from cloudconv.jobs.interp.batch import Exists
 

@@ -12,7 +12,7 @@ from cloudconv.settings import DreamSettings
 
 if TYPE_CHECKING:
     from cloudconv.dreaming.vitals.vitals import Vitals
-    from cloudconv.jobs.dream.settings import DreamPlan, DreamResult
+    from cloudconv.jobs.dream.settings import DreamEstimate, DreamResult
 
 EXAMPLES = examples(
     "cloudconv dream clouds.mp4 --seconds 20",
@@ -40,7 +40,7 @@ def dream(
     from cloudconv.jobs.dream import run as job
 
     if dry_run:
-        plan = job.estimate(settings)
+        plan = job.estimate(job.decide(settings, dry_run=True))
         outputs.tell_plan(console, plan, _plan_text(plan))
         return
     note = partial(_note, names=console.verbose)
@@ -79,7 +79,7 @@ def _summary(result: DreamResult) -> str:
     )
 
 
-def _plan_text(plan: DreamPlan) -> str:
+def _plan_text(plan: DreamEstimate) -> str:
     rows = [
         ["input", plan.input],
         ["output", plan.output],
@@ -93,7 +93,7 @@ def _plan_text(plan: DreamPlan) -> str:
         ["seed", str(plan.seed)],
         ["device", f"{plan.device}, {plan.precision}"],
         ["encoder", f"{plan.encoder}, {plan.pix_fmt}"],
-        ["memory", f"about {megabytes(plan.memory_bytes)}"],
-        ["time", f"about {clock(plan.seconds)}"],
+        ["memory", outputs.about(plan.memory_bytes, megabytes)],
+        ["time", outputs.about(plan.seconds, clock)],
     ]
     return table(rows[0], rows[1:])

@@ -10,7 +10,7 @@ from cloudconv.cli.console import Console, clock, megabytes, table
 from cloudconv.settings import ExtrapolateSettings
 
 if TYPE_CHECKING:
-    from cloudconv.jobs.extrapolate import ExtrapolatePlan, ExtrapolateResult
+    from cloudconv.jobs.extrapolate import ExtrapolateEstimate, ExtrapolateResult
 
 EXAMPLES = examples(
     "cloudconv extrapolate clouds.mp4 --frames 30",
@@ -35,7 +35,7 @@ def extrapolate(
     from cloudconv.jobs import extrapolate as job
 
     if dry_run:
-        plan = job.estimate(settings)
+        plan = job.estimate(job.decide(settings, dry_run=True))
         outputs.tell_plan(console, plan, _plan_text(plan))
         return
     outputs.watched(console, "forecasting", job.run(settings), _summary)
@@ -51,7 +51,7 @@ def _summary(result: ExtrapolateResult) -> str:
     )
 
 
-def _plan_text(plan: ExtrapolatePlan) -> str:
+def _plan_text(plan: ExtrapolateEstimate) -> str:
     rows = [
         ["input", plan.input],
         ["output", plan.output],
@@ -62,7 +62,7 @@ def _plan_text(plan: ExtrapolatePlan) -> str:
         ["cadence", plan.cadence or "none"],
         ["model", f"{plan.model} on {plan.device}, {plan.precision}"],
         ["encoder", f"{plan.encoder}, {plan.pix_fmt}"],
-        ["memory", f"about {megabytes(plan.memory_bytes)}"],
-        ["time", f"about {clock(plan.seconds)}"],
+        ["memory", outputs.about(plan.memory_bytes, megabytes)],
+        ["time", outputs.about(plan.seconds, clock)],
     ]
     return table(rows[0], rows[1:])

@@ -14,7 +14,7 @@ from cloudconv.cli.console import Console, clock, megabytes, table
 from cloudconv.settings import InterpManySettings, InterpSettings
 
 if TYPE_CHECKING:
-    from cloudconv.jobs.interp.settings import InterpPlan, InterpResult
+    from cloudconv.jobs.interp.settings import InterpEstimate, InterpResult
 
 EXAMPLES = examples(
     "cloudconv interp clouds.mp4 --factor 4",
@@ -53,7 +53,7 @@ def interp(console: Console, inputs: Inputs, dry_run: outputs.DryRun = False, **
     from cloudconv.jobs.interp import run as job
 
     if dry_run:
-        plan = job.estimate(settings)
+        plan = job.estimate(job.decide(settings, dry_run=True))
         outputs.tell_plan(console, plan, _plan_text(plan))
         return
     outputs.watched(console, "interpolating", job.run(settings), _summary)
@@ -71,7 +71,7 @@ def _summary(result: InterpResult) -> str:
     )
 
 
-def _plan_text(plan: InterpPlan) -> str:
+def _plan_text(plan: InterpEstimate) -> str:
     rows = [
         ["input", plan.input],
         ["output", plan.output],

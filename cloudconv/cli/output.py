@@ -16,11 +16,11 @@ from cloudconv.events import Ended, Event, Job, Measured, Progress, Warned
 from cloudconv.timeline import rate_name
 
 if TYPE_CHECKING:
-    from cloudconv.jobs.dream.settings import DreamPlan
-    from cloudconv.jobs.extrapolate import ExtrapolatePlan
-    from cloudconv.jobs.interp.settings import InterpPlan
+    from cloudconv.jobs.dream.settings import DreamEstimate
+    from cloudconv.jobs.extrapolate import ExtrapolateEstimate
+    from cloudconv.jobs.interp.settings import InterpEstimate
 
-    Plan = InterpPlan | ExtrapolatePlan | DreamPlan
+    Plan = InterpEstimate | ExtrapolateEstimate | DreamEstimate
 
 
 Result = TypeVar("Result")

@@ -1,4 +1,4 @@
-"""What each command does, from its settings to its result."""
+"""Run or estimate each command, from its settings to its result."""
 
 from __future__ import annotations
 
@@ -19,13 +19,28 @@ _JOBS = {
 
 
 def run(settings: Any) -> Job:
-    """Start the job of some command's settings.
+    """Start the job of a command's settings.
 
     Raises:
-        SettingsError: there is no such command.
+        SettingsError: these are not the settings of a command.
     """
+    job: Job = _module(settings).run(settings)
+    return job
+
+
+def estimate(settings: Any) -> Any:
+    """Return the expected outcome and cost of a run; nothing is written.
+
+    Raises:
+        SettingsError: these are not the settings of a command that has an estimate.
+        CloudconvError: the input cannot be read, or a model or a device is missing.
+    """
+    module = _module(settings)
+    return module.estimate(module.decide(settings, dry_run=True))
+
+
+def _module(settings: Any) -> Any:
     name = type(settings).__name__
     if name not in _JOBS:
         raise SettingsError(f"A {name} is not the settings of a command.")
-    job: Job = import_module(f"cloudconv.{_JOBS[name]}").run(settings)
-    return job
+    return import_module(f"cloudconv.{_JOBS[name]}")

@@ -1,170 +1,158 @@
-"""Forecast what follows a video's last frame, or any other of its frames, from file to file.
+"""Forecast the frames that follow a video's last frame, or any other of its frames.
 
-The context is read first, by a seek to shortly before the place where the forecast begins. Then
-the source's frames pass through untouched, and the forecast follows them: made in steps of content
-where frames repeat regularly (24 fps material in a 30 fps file), with the cadence put back.
+The context is read first, by a seek to shortly before the start of the forecast. Then the source's
+frames are written unchanged, and the forecast follows them. Where frames repeat regularly (24 fps
+material in a 30 fps file), the model forecasts different frames only, and the repeats are added.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice, pairwise
+from itertools import islice
 from typing import Any
 
 import torch
 
 from cloudconv.errors import InputError, OutputError
 from cloudconv.events import Finished, Job, Warned, Warnings
+from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.context import WINDOW, Context, gather
-from cloudconv.jobs.extend.plan import (
-    ContinueOutcome,
-    ExtendPlan,
-    begun,
-    enough_memory,
-    new_frame,
-    write,
-)
+from cloudconv.jobs.extend.plan import Continuation, ExtendOutcome, ExtendPlan
+from cloudconv.jobs.outcome import Done, Estimate
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
-from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.source import Source
-from cloudconv.media.write.containers import container_of
-from cloudconv.media.write.encoders import choose_for
 from cloudconv.media.write.target import claim
 from cloudconv.models import registry
 from cloudconv.models.base import Predictor
-from cloudconv.render.device import (
-    auto_remarks,
-    choose_device,
-    choose_precision,
-    precision_name,
-    set_threads,
-)
+from cloudconv.render.device import precision_name, set_threads
 from cloudconv.render.memory import process_memory
 from cloudconv.schedule.frames import look
 from cloudconv.settings import ExtrapolateSettings, exact
 
-_TRIAL = 4  # frames that a plan makes to tell the time
+_TRIED = 4  # frames that an estimate makes
+
+ExtrapolatePlan = ExtendPlan[ExtrapolateSettings]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExtrapolateOutcome(ContinueOutcome):
-    """What a plan and a result both say; ``context_frames``: how many frames the model saw."""
+@dataclass(frozen=True, kw_only=True)
+class ExtrapolateOutcome(ExtendOutcome):
+    """The facts that an estimate and a result share.
+
+    ``context_frames`` is the number of frames that the model sees.
+    """
 
     model: str
     context_frames: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExtrapolatePlan(ExtrapolateOutcome):
-    """What a run would do. ``memory_bytes`` and ``seconds`` are estimates for this machine.
-
-    ``refusals``: why the run would refuse to write the output.
-    """
-
-    pix_fmt: str
-    memory_bytes: int
-    seconds: float
-    refusals: list[OutputError]
+@dataclass(frozen=True, kw_only=True)
+class ExtrapolateEstimate(Estimate, ExtrapolateOutcome):
+    """The expected outcome and cost of a run."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExtrapolateResult(ExtrapolateOutcome):
-    """What was done."""
-
-    wall_seconds: float
-    frames_per_second: float
+@dataclass(frozen=True, kw_only=True)
+class ExtrapolateResult(Done, ExtrapolateOutcome):
+    """The result of a run."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    """Settings and source brought together: everything decided before the first frame."""
+class _Forecast:
+    """A plan, and what was resolved from the frames before the forecast."""
 
-    settings: ExtrapolateSettings
-    place: ExtendPlan
+    plan: ExtrapolatePlan
+    place: Continuation
     context: Context
-    need: int
-    device: torch.device
-    dtype: torch.dtype
     warnings: tuple[Warned, ...]
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return the fields of an outcome that do not depend on the output."""
+        plan = self.plan
+        return {
+            "model": plan.settings.chosen_model,
+            "device": str(plan.device),
+            "precision": precision_name(plan.dtype),
+            "context_frames": min(len(self.context.frames), plan.predictor.context),
+            "cadence": self.context.cadence,
+        }
 
-def run(
-    settings: ExtrapolateSettings,
-) -> Job:
-    """Forecast what follows ``settings.input`` into a new file.
 
-    The target appears only when it is whole.
+def decide(settings: ExtrapolateSettings, *, dry_run: bool = False) -> ExtrapolatePlan:
+    """Probe the input, and decide everything that does not need its frames.
 
-    Yields:
-        Warnings and progress, and in the end an :class:`ExtrapolateResult`.
+    With ``dry_run`` reasons to refuse the output are collected in the plan instead of raised.
 
     Raises:
-        CloudconvError: then the output does not exist, or is as it was before.
+        CloudconvError: the input, the model or the device cannot be used, or the output cannot be
+            written.
+    """
+    refusals: list[OutputError] | None = [] if dry_run else None
+    return extend.decide(settings, settings.chosen_model, "forecast", refusals)
+
+
+def run(settings: ExtrapolateSettings) -> Job:
+    """Write ``settings.input`` and the forecast of the frames that follow.
+
+    The target appears only when it is complete.
+
+    Yields:
+        Warnings, progress, and at the end an :class:`ExtrapolateResult`.
+
+    Raises:
+        CloudconvError: the output does not exist then, or is as it was before.
     """
     began = time.monotonic()
     set_threads(settings.threads)
-    with ExitStack() as stack:
-        job = _prepare(settings, stack)
-        place, warnings = job.place, Warnings()
-        yield from warnings.new(job.warnings)
-        stack.enter_context(claim(place.output, overwrite=settings.overwrite))
-        model = registry.load_predictor(settings.chosen_model, job.device, job.dtype)
-        done = yield from write(place, lambda _: _pictures(job, model), warnings)
-    wall = time.monotonic() - began
-    yield Finished(
-        ExtrapolateResult(
-            **_found(job),
-            **place.told(done),
-            wall_seconds=wall,
-            frames_per_second=(done.source_frames + done.new_frames) / wall,
-            warnings=warnings.said,
-        )
-    )
+    plan, warnings = decide(settings), Warnings()
+    with Source(plan.info):  # keeps the copy of standard input until the end
+        forecast = _resolve(plan)
+        yield from warnings.new(forecast.warnings)
+        with claim(plan.output, overwrite=settings.overwrite):
+            model = registry.load_predictor(settings.chosen_model, plan.device, plan.dtype)
+            fields = yield from forecast.place.write(
+                lambda _: _pictures(forecast, model), warnings, began
+            )
+    yield Finished(ExtrapolateResult(**forecast.facts, **fields))
 
 
-def estimate(settings: ExtrapolateSettings) -> ExtrapolatePlan:
-    """Say what :func:`run` would do: only the context is read, a few frames are made on trial.
+def estimate(plan: ExtrapolatePlan) -> ExtrapolateEstimate:
+    """Return the expected outcome of a run: read the context, and make a few frames.
 
-    Nothing is written; the time is that of the new frames.
+    Nothing is written. The time is that of the new frames.
 
-    Raises :class:`~cloudconv.errors.CloudconvError`.
+    Raises:
+        CloudconvError: the context cannot be read, or the model cannot be used.
     """
-    set_threads(settings.threads)
-    refusals: list[OutputError] = []
-    with ExitStack() as stack:
-        job = _prepare(settings, stack, refusals)
-    place, info = job.place, job.place.info
-    choice = choose_for(container_of(place.output), info, settings.encode)
-    spec = registry.spec(settings.chosen_model, "predict")
-    seconds = _seconds(job)
-    return ExtrapolatePlan(
-        **_found(job),
-        **place.planned(),
-        encoder=choice.encoder,
-        pix_fmt=choice.pix_fmt,
-        memory_bytes=process_memory() or spec.bytes_per_pixel * info.width * info.height,
+    set_threads(plan.settings.threads)
+    with Source(plan.info):
+        forecast = _resolve(plan)
+    began, new_frames = time.perf_counter(), forecast.place.new_frames
+    model = registry.load_predictor(plan.settings.chosen_model, plan.device, plan.dtype)
+    loaded = time.perf_counter() - began
+    seconds = loaded + extend.seconds_for(_pictures(forecast, model), _TRIED, new_frames)
+    pixels = plan.info.width * plan.info.height
+    return ExtrapolateEstimate(
+        **forecast.facts,
+        **forecast.place.estimate(forecast.warnings),
+        memory_bytes=process_memory() or plan.predictor.bytes_per_pixel * pixels,
         seconds=seconds,
-        warnings=[*job.warnings, *choice.warnings],
-        refusals=refusals,
     )
 
 
-def _prepare(
-    settings: ExtrapolateSettings, stack: ExitStack, refusals: list[OutputError] | None = None
-) -> _Job:
-    spec = registry.spec(settings.chosen_model, "predict")
-    device = choose_device(settings.device)
-    dtype = choose_precision(settings.precision, device, spec)
-    info, output = begun(settings, "forecast", refusals)
-    timing = info.timing
-    context = _context(settings, info, spec.context + spec.past, stack)
-    _check_context(context, info, settings, spec.context)
-    warnings = [*info.warnings, *auto_remarks(settings.device)]
+def _resolve(plan: ExtrapolatePlan) -> _Forecast:
+    """Read the context; the source stays open.
+
+    Raises:
+        InputError: there are too few frames to forecast from.
+    """
+    spec, timing = plan.predictor, plan.info.timing
+    context = _context(plan)
+    _check_context(context, plan)
+    warnings = plan.warnings
     if len(context.frames) < spec.context:
         short = {
             "model": spec.name,
@@ -172,40 +160,25 @@ def _prepare(
             "found": len(context.frames),
             "cut": context.cut is not None,
         }
-        warnings.append(Warned("context-short", short))
+        warnings += (Warned("context-short", short),)
     last = context.last
     step = 1 / timing.rate if timing.rate is not None else context.gap or timing.last_duration
-    return _Job(
-        settings=settings,
-        place=ExtendPlan(settings, info, output, last.time + last.duration, step),
-        context=context,
-        need=spec.context,
-        device=device,
-        dtype=dtype,
-        warnings=tuple(warnings),
-    )
+    return _Forecast(plan, Continuation(plan, last.time + last.duration, step), context, warnings)
 
 
-def _context(
-    settings: ExtrapolateSettings, info: MediaInfo, size: int, stack: ExitStack
-) -> Context:
-    """Look at the last frames before the forecast, and at more where they all are alike."""
-    timing = info.timing
+def _context(plan: ExtrapolatePlan) -> Context:
+    """Read the last frames before the forecast, and more where all of them are alike."""
+    settings, info, timing = plan.settings, plan.info, plan.info.timing
+    size = plan.predictor.context + plan.predictor.past
     length = timing.end - timing.start
-    end = length if settings.at is None else exact(settings.at)
+    at = exact(settings.at)
+    end = length if at is None else at
     span = WINDOW * length / timing.frames
     while True:
         start = end - span
-        # A source of standard input ends with its close, so both that are opened stay open.
-        source = stack.enter_context(
-            Source(
-                info,
-                start=start if start > 0 else None,
-                end=exact(settings.at),
-                threads=settings.threads,
-            )
-        )
-        context = gather(look(_or_none(source, start), settings.scene_cut), size)
+        earlier = start if start > 0 else None
+        source = Source(info, start=earlier, end=at, threads=settings.threads)
+        context = gather(look(_frames(source, start), settings.scene_cut), size)
         if context is not None and (len(context.frames) >= size or context.cut is not None):
             return context
         if start <= 0:
@@ -216,78 +189,53 @@ def _context(
     return context
 
 
-def _or_none(source: Source, start: Fraction) -> Iterator[Frame]:
-    """The frames; an empty part, which a sparse video may have, is no error if there is more."""
-    found = False
+def _frames(source: Source, start: Fraction) -> Iterator[Frame]:
+    """Yield the frames; an empty part of a sparse video is no error if there is an earlier part."""
+    empty = True
     try:
         for frame in source.frames():
-            found = True
+            empty = False
             yield frame
     except InputError:
-        if found or start <= 0:
+        if not empty or start <= 0:
             raise
 
 
-def _check_context(
-    context: Context, info: MediaInfo, settings: ExtrapolateSettings, need: int
-) -> None:
-    if len(context.frames) >= min(need, 2):
+def _check_context(context: Context, plan: ExtrapolatePlan) -> None:
+    info, model = plan.info, plan.settings.chosen_model
+    if len(context.frames) >= min(plan.predictor.context, 2):
         return
     if context.cut is not None:
         at = float(context.cut - info.timing.start)
         raise InputError(
             f"{info.path} has a cut at {at:g} s and a single frame after it, and "
-            f"{settings.chosen_model} needs two or more of a scene: forecast from another "
+            f"{model} needs two or more of a scene: forecast from another "
             "time with `at`, or turn `scene_cut` off."
         )
     raise InputError(
-        f"{info.path} has a single frame to forecast from, and {settings.chosen_model} needs two "
-        "or more."
+        f"{info.path} has a single frame to forecast from, and {model} needs two or more."
     )
 
 
-def _pictures(job: _Job, model: Predictor) -> Iterator[Frame]:
-    """The forecast, on the source's clock."""
-    forecast = _forecast(job, model)
-    shown = job.context.frames[-1]
-    place = job.place
-    for number, repeats in enumerate(islice(job.context.beat(), place.new_frames)):
+def _pictures(forecast: _Forecast, model: Predictor) -> Iterator[Frame]:
+    """Yield the new frames, with the cadence of the source."""
+    new = _forecast(forecast, model)
+    shown = forecast.context.frames[-1]
+    for repeats in islice(forecast.context.repeats(), forecast.place.new_frames):
         if not repeats:
-            shown = next(forecast)
-        yield shown.at(place.begins + number * place.step, place.step)
+            shown = next(new)
+        yield shown
 
 
-def _forecast(job: _Job, model: Predictor) -> Iterator[Frame]:
-    """Without an end: the frames that follow the context, in steps of content."""
-    frames = job.context.frames
-    frames = (frames[0],) * (job.need - len(frames)) + frames
-    last = frames[-1]
-    with enough_memory(job.device, job.place.info):
+def _forecast(forecast: _Forecast, model: Predictor) -> Iterator[Frame]:
+    """Yield the different frames that follow the context."""
+    plan, frames, count = forecast.plan, forecast.context.frames, forecast.place.new_frames
+    frames = (frames[0],) * (plan.predictor.context - len(frames)) + frames
+    with extend.enough_memory(plan.device, plan.info):
         with torch.inference_mode():
-            seen = torch.stack([rgb_of(frame, job.device) for frame in frames])
-            made = model.forecast(seen[None], job.place.new_frames)
-        for _ in range(job.place.new_frames):
+            context = torch.stack([rgb_of(frame, plan.device) for frame in frames])
+            made = model.forecast(context[None], count)
+        for _ in range(count):
             with torch.inference_mode():
-                frame = new_frame(next(made)[0], last)
+                frame = extend.new_frame(next(made)[0], frames[-1])
             yield frame
-
-
-def _seconds(job: _Job) -> float:
-    """How long the new frames take: some are made, the first of which pays for getting ready."""
-    times = [time.perf_counter()]
-    model = registry.load_predictor(job.settings.chosen_model, job.device, job.dtype)
-    for _ in islice(_pictures(job, model), min(_TRIAL, job.place.new_frames)):
-        times.append(time.perf_counter())
-    ready, *more = [after - before for before, after in pairwise(times)]
-    return ready + (job.place.new_frames - 1) * (sum(more) / len(more) if more else 0.0)
-
-
-def _found(job: _Job) -> dict[str, Any]:
-    """The fields that a plan and a result share, but those of where it is written."""
-    return {
-        "model": job.settings.chosen_model,
-        "device": str(job.device),
-        "precision": precision_name(job.dtype),
-        "context_frames": min(len(job.context.frames), job.need),
-        "cadence": job.context.cadence,
-    }

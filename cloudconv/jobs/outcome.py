@@ -1,18 +1,19 @@
-"""What every job that writes a video tells: what it would do or did."""
+"""Define what every job that writes a video reports: an estimate before a run, a result after."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a plan and a result both say; the fields are keys of the command's JSON.
+    """The facts that an estimate and a result share; the fields are keys of the command's JSON.
 
-    ``source_frames``: how many of the source's are used. Rates are exact rationals, None where they
-    vary; ``duration`` is in seconds.
+    ``source_frames`` counts the source's frames that are used. Rates are exact rationals, None for
+    a variable rate. ``duration`` is in seconds.
     """
 
     input: str
@@ -27,3 +28,25 @@ class Outcome:
     duration: float
     encoder: str
     warnings: list[Warned]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """The facts that only an estimate has: the expected cost of a run on this machine.
+
+    ``memory_bytes`` and ``seconds`` are measured on a few frames. ``refusals`` are the reasons for
+    which the run would refuse to write the output.
+    """
+
+    pix_fmt: str
+    memory_bytes: int | None
+    seconds: float | None
+    refusals: list[OutputError]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """The facts that only a result has: the time that the run took."""
+
+    wall_seconds: float
+    frames_per_second: float

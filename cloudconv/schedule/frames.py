@@ -113,6 +113,18 @@ def retime(
     counts.cadence = counts.cadence or cadence.description
 
 
+def cadence_of(frames: Iterable[AnalysedFrame]) -> tuple[Cadence, list[Fraction | None]]:
+    """Return the cadence of a few frames, and the time to which the content of each belongs."""
+    cadence = Cadence()
+    shows: list[Fraction | None] = []
+    end = Fraction(0)
+    for item in frames:
+        end = item.frame.time + item.frame.duration
+        shows += [time for _, time in cadence.push(item.frame.time, item.repeats, item.cut)]
+    shows += [time for _, time in cadence.finish(end)]
+    return cadence, shows
+
+
 def early_cadence(frames: Iterable[Frame]) -> str | None:
     """Return the cadence of the first frames, or None if 200 frames are not enough to be certain.
 

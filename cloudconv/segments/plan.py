@@ -71,10 +71,10 @@ class RenderPlan:
             fallback=self.fallback,
             exact=partial(registry.load, self.model, device) if self.may_raise else None,
         )
-        self.keep(renderer)
+        self.prepare(renderer)
         return renderer
 
-    def keep(self, renderer: Renderer) -> None:
+    def prepare(self, renderer: Renderer) -> None:
         """Let the renderer work as was decided."""
         renderer.use_plan(
             self.info.width, self.info.height, self.batch, self.tile, self.cpu_streams

@@ -149,5 +149,5 @@ class RendererCache:
         elif before.work_key != plan.work_key:
             # Not for every segment: what a lack of memory has changed stays so.
             set_threads(plan.threads)
-            plan.keep(self._renderer)
+            plan.prepare(self._renderer)
         return self._renderer

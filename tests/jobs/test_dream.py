@@ -327,7 +327,7 @@ def test_sound_that_goes_on(tmp_path: Path, suffix: str, codec: str, only_new: b
 def test_a_plan_makes_nothing_and_is_right(bouncing: Path, tmp_path: Path) -> None:
     out = tmp_path / "b.mkv"
     settings = DreamSettings(input=bouncing, output=out, seconds=F(2), report=tmp_path / "r")
-    plan = job.estimate(settings)
+    plan = job.estimate(job.decide(settings, dry_run=True))
     assert (plan.mode, plan.new_frames, plan.output_frames) == ("texture", 50, 110)
     assert plan.seconds > 0
     assert plan.memory_bytes > 0

@@ -20,8 +20,8 @@ from cloudconv.cli.app import app
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
 from cloudconv.events import Progress
 from cloudconv.jobs import extrapolate as job
-from cloudconv.jobs.extend.context import WINDOW, carried_on
-from cloudconv.jobs.extrapolate import ExtrapolatePlan, ExtrapolateResult
+from cloudconv.jobs.extend.context import WINDOW, continued
+from cloudconv.jobs.extrapolate import ExtrapolateEstimate, ExtrapolateResult
 from cloudconv.media.read.source import Source
 from cloudconv.settings import ExtrapolateSettings
 from tests.helpers import calls
@@ -240,14 +240,13 @@ def test_from_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_plan_makes_nothing_and_is_right(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", 20, codec="libx264")
-    plan = job.estimate(ExtrapolateSettings(input=clip, seconds=F(1, 4), model="linear"))
-    assert isinstance(plan, ExtrapolatePlan)
+    settings = ExtrapolateSettings(input=clip, seconds=F(1, 4), model="linear")
+    plan = job.estimate(job.decide(settings, dry_run=True))
+    assert isinstance(plan, ExtrapolateEstimate)
     assert (plan.source_frames, plan.new_frames, plan.output_frames) == (20, 6, 26)
     assert Path(plan.output).name == "a_forecast.mp4"
     assert list(tmp_path.iterdir()) == [clip]
-    assert finish(
-        job.run(ExtrapolateSettings(input=clip, seconds=F(1, 4), model="linear"))
-    ).output == (plan.output)
+    assert finish(job.run(settings)).output == plan.output
 
 
 def test_unless_told_otherwise_voxelflow_forecasts(tmp_path: Path) -> None:
@@ -312,20 +311,20 @@ def test_a_regular_rhythm_goes_on_from_any_phase(
     length = data.draw(st.integers(cycles * len(cycle), (cycles + 1) * len(cycle)))
     endless = itertools.islice(itertools.cycle(cycle), begin, None)
     rhythm = list(itertools.islice(endless, length + 20))
-    assert list(itertools.islice(carried_on(rhythm[:length]), 20)) == rhythm[length:]
+    assert list(itertools.islice(continued(rhythm[:length]), 20)) == rhythm[length:]
 
 
 def test_a_rhythm_of_two_kinds_alternates() -> None:
     pulldown = [False, True, False, True, True] * 12
     for length in range(30, 40):
-        made = list(itertools.islice(carried_on(pulldown[:length]), 15))
+        made = list(itertools.islice(continued(pulldown[:length]), 15))
         assert made == pulldown[length : length + 15]
 
 
 def test_a_slipped_beat_does_not_end_the_rhythm() -> None:
     cycle = [False, False, False, False, True]
     slipped = [*cycle * 6, False, *cycle, False, False]
-    made = list(itertools.islice(carried_on(slipped), 12))
+    made = list(itertools.islice(continued(slipped), 12))
     assert made == [False, False, True, *cycle, *cycle[:4]]
 
 

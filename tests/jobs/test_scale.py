@@ -56,14 +56,14 @@ def test_a_scale_that_is_given_stays(
 ) -> None:
     monkeypatch.setattr(scale, "try_scales", lambda *_: trial(9.0))
     plan = decide(InterpSettings(input=clip, factor=2, model="cloud-max", scale=given))
-    assert (plan.settings.scale, plan.notes) == (given, [])
+    assert (plan.settings.scale, plan.notes) == (given, ())
 
 
 def test_a_dry_run_names_a_better_scale(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scale, "try_scales", lambda *_: trial(0.5))
     settings = InterpSettings(input=clip, factor=2, model=registry.DEFAULT)
-    assert decide(settings).notes == []
-    plan = decide(settings, refusals=[])
+    assert decide(settings).notes == ()
+    plan = decide(settings, dry_run=True)
     assert plan.settings.scale == 1
     (told,) = [str(each) for each in plan.notes]
     assert "0.5 dB better at scale 2" in told

@@ -358,7 +358,7 @@ def test_a_kill_right_after_the_output_has_its_name_leaves_nothing(
 @pytest.mark.parametrize(("name", "factor"), [("o.mkv", 60), ("o.gif", 3), ("o.webm", 60)])
 def test_what_a_run_would_refuse_its_plan_refuses(clip: Path, name: str, factor: int) -> None:
     settings = InterpSettings(input=clip, output=clip.with_name(name), factor=F(factor))
-    assert any(".mp4 instead" in str(error) for error in interp.estimate(settings).refusals)
+    assert any(".mp4 instead" in str(error) for error in cloudconv.estimate(settings).refusals)
     with pytest.raises(OutputError, match=r"\.mp4 instead"):
         finish(interp.run(settings))
 
@@ -382,13 +382,13 @@ def test_the_plan_says_what_it_takes_on_the_disk(
     size = clip.stat().st_size
     for name, times in (("o.mkv", 2), ("o.gif", 1)):
         settings = InterpSettings(input=clip, output=tmp_path / name, factor=F(2), model="blend")
-        plan = interp.estimate(settings)
+        plan = cloudconv.estimate(settings)
         assert plan.disk_bytes == 2 * times * size
         assert not any("less is free" in message for message in map(str, plan.warnings))
         full = shutil.disk_usage(tmp_path)._replace(free=1000)
         with monkeypatch.context() as patched:
-            patched.setattr(interp, "disk_usage", lambda _, full=full: full)
-            assert "disk-space" in [w.code for w in interp.estimate(settings).warnings]
+            patched.setattr("cloudconv.jobs.interp.estimate.disk_usage", lambda _, full=full: full)
+            assert "disk-space" in [w.code for w in cloudconv.estimate(settings).warnings]
 
 
 @pytest.mark.full

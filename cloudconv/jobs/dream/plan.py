@@ -1,11 +1,11 @@
-"""Everything that is decided before a dream's first frame: its material, its mode, its output."""
+"""Plan a dream: probe the input, then read the material and choose the mode."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,94 +17,109 @@ from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Progress, Warned
 from cloudconv.jobs.dream.report import PAGE, RESULT
 from cloudconv.jobs.dream.settings import AUTO, DreamSettings, check_mode
-from cloudconv.jobs.extend.analysis import Tell, analysed
+from cloudconv.jobs.extend import plan as extend
+from cloudconv.jobs.extend.analysis import Report, analysed
 from cloudconv.jobs.extend.history import gather_material
-from cloudconv.jobs.extend.plan import ExtendPlan, begun, enough_memory
-from cloudconv.media.read.source import Source
+from cloudconv.jobs.extend.plan import Continuation, ExtendPlan, enough_memory
 from cloudconv.media.write.target import noted
-from cloudconv.models import registry
-from cloudconv.render.device import auto_remarks, choose_device, choose_precision
+from cloudconv.render.device import precision_name
 from cloudconv.report import check_folder
 from cloudconv.settings import exact
 
 CHOSEN = 0.5
-"""The share of the analysis that is done when the mode is chosen, by the time that it takes."""
+"""The finished part of the analysis, by its time, after the choice of the mode."""
 
 _READ = 0.1
 
+DreamPlan = ExtendPlan[DreamSettings]
+
 
 @dataclass(frozen=True, slots=True)
-class DreamJob:
-    """Settings, source and material: everything that is decided before the first frame.
+class Dream:
+    """A plan, and what was resolved from the end of the source.
 
-    ``sky``: whether what moves is sky, so that no picture may come again.
+    ``sky`` tells whether everything that moves is sky, so that no picture may be shown twice.
     """
 
-    settings: DreamSettings
-    place: ExtendPlan
+    plan: DreamPlan
+    place: Continuation
     material: Material
     spec: MethodSpec
     why: str
     sky: bool
     options: Options
-    warnings: list[Warned]
+    warnings: tuple[Warned, ...]
 
     @property
     def loops(self) -> bool:
-        """Whether the end can lead into the output's first frame: one of the same scene."""
-        settings = self.settings
+        """Return whether the end leads into the output's first frame, which is of the scene."""
+        settings = self.plan.settings
         return settings.loop and (settings.only_new or self.material.cut is None)
 
     @property
-    def model(self) -> str | None:
-        takes = "model" in self.spec.options
-        return self.settings.predictor if takes else None
+    def facts(self) -> dict[str, Any]:
+        """Return the fields of an outcome that do not depend on the output."""
+        material, settings, start = self.material, self.plan.settings, self.plan.info.timing.start
+        return {
+            "mode": self.spec.name,
+            "why": self.why,
+            "model": settings.predictor if "model" in self.spec.options else None,
+            "device": str(material.device),
+            "precision": precision_name(self.options.dtype),
+            "seed": settings.seed,
+            "loop": self.loops,
+            "material_frames": len(material),
+            "cut": None if material.cut is None else float(material.cut - start),
+            "cadence": material.cadence,
+        }
 
 
-def prepare(
-    settings: DreamSettings,
-    stack: ExitStack,
-    refusals: list[OutputError] | None = None,
-) -> Generator[Progress, None, DreamJob]:
-    """Read the material, and decide all that comes before the first frame.
+def decide(settings: DreamSettings, *, dry_run: bool = False) -> DreamPlan:
+    """Probe the input, and decide everything that does not need its frames.
 
-    ``stack`` keeps the source open; ``refusals``: see :func:`~cloudconv.jobs.extend.plan.begun`.
-    Yields the progress of the analysis, up to ``CHOSEN``.
+    With ``dry_run`` reasons to refuse the output are collected in the plan instead of raised.
 
-    Raises :class:`~cloudconv.errors.CloudconvError`.
+    Raises:
+        CloudconvError: the input, the mode or the device cannot be used, or the output or the
+            report cannot be written.
     """
     check_mode(settings)
-    pages: list[Path] = []
+    reports: list[Path] = []
+    refusals: list[OutputError] | None = [] if dry_run else None
     if settings.report is not None:
-        pages = [Path(settings.report) / name for name in (PAGE, RESULT)]
+        reports = [Path(settings.report) / name for name in (PAGE, RESULT)]
         with noted(refusals):
             check_folder(Path(settings.report), (PAGE, RESULT), overwrite=settings.overwrite)
-    device = choose_device(settings.device)
-    network = registry.spec(settings.predictor, "predict")
-    precise = choose_precision(settings.precision, device, network)
-    info, output = begun(settings, "dream", refusals, pages)
-    # A copy of standard input is kept until it is closed.
-    stack.enter_context(Source(info))
+    return extend.decide(settings, settings.predictor, "dream", refusals, reports)
 
-    def gathered(tell: Tell) -> Material:
-        with enough_memory(device, info):
+
+def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
+    """Read the material and choose the mode; yield the progress of the analysis up to ``CHOSEN``.
+
+    Raises:
+        CloudconvError: there are too few frames, or the device has too little memory.
+    """
+    settings, info = plan.settings, plan.info
+
+    def gathered(report: Report) -> Material:
+        with enough_memory(plan.device, info):
             return gather_material(
                 info,
                 at=exact(settings.at),
                 scene_cut=settings.scene_cut,
-                device=device,
+                device=plan.device,
                 threads=settings.threads,
-                tell=tell,
+                tell=report,
             )
 
-    def chosen(tell: Tell) -> tuple[MethodSpec, str, Warned | None, bool]:
-        with enough_memory(device, info):
-            spec, why, doubt = _method(settings, material, tell)
+    def chosen(report: Report) -> tuple[MethodSpec, str, Warned | None, bool]:
+        with enough_memory(plan.device, info):
+            spec, why, doubt = _method(settings, material, report)
             return spec, why, doubt, spec.skies or (spec.as_filmed and is_sky(material))
 
     material = yield from analysed(gathered, 0.0, _READ)
     spec, why, doubt, sky = yield from analysed(chosen, _READ, CHOSEN)
-    warnings = [*info.warnings, *auto_remarks(settings.device), *([doubt] if doubt else [])]
+    warnings = [*plan.warnings, *([doubt] if doubt else [])]
     count = len(material)
     start = None if material.cut is None else float(material.cut - info.timing.start)
     if start is not None:
@@ -117,37 +132,30 @@ def prepare(
         )
     if settings.loop and not settings.only_new and start is not None:
         warnings.append(Warned("loop-of-another-scene"))
-    last = material.last
-    place = ExtendPlan(
-        settings,
-        info,
-        output,
-        last.time + last.duration,
-        material.step,
-        sound_goes_on=settings.audio == "loop",
-    )
+    begins = material.last.time + material.last.duration
+    place = Continuation(plan, begins, material.step, sound_repeats=settings.audio == "loop")
     options = Options(
         wind=settings.direction,
         model=settings.predictor,
         texture_keep=settings.texture_keep,
-        dtype=precise if "model" in spec.options else torch.float32,
+        dtype=plan.dtype if "model" in spec.options else torch.float32,
     )
-    return DreamJob(settings, place, material, spec, why, sky, options, warnings)
+    return Dream(plan, place, material, spec, why, sky, options, tuple(warnings))
 
 
 def _method(
-    settings: DreamSettings, material: Material, tell: Tell
+    settings: DreamSettings, material: Material, report: Report
 ) -> tuple[MethodSpec, str, Warned | None]:
-    """The method to use, why, and why it may not hold."""
+    """Return the method to use, the reason, and a warning if it may not hold."""
     if settings.mode != AUTO:
         spec = method(settings.mode)
         return spec, f"{settings.mode}: asked for.", spec.doubt(material)
-    chosen = choose(material, tell)
+    chosen = choose(material, report)
     spec = method(chosen.mode)
     if set(settings.given) <= set(spec.options):
         return spec, chosen.why, chosen.doubt
-    named = " and ".join(f"`{name}`" for name in settings.given)
+    options = " and ".join(f"`{name}`" for name in settings.given)
     for other in METHODS:
         if set(settings.given) <= set(other.options):
-            return other, f"{other.name}: the mode that {named} is for.", None
-    raise SettingsError(f"No mode takes {named} together: leave one of them out.")
+            return other, f"{other.name}: the mode that {options} is for.", None
+    raise SettingsError(f"No mode takes {options} together: leave one of them out.")

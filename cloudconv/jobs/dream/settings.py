@@ -1,4 +1,4 @@
-"""How far a dream has come, and what it answers."""
+"""Define the outcome of a dream, and check its mode."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloudconv.dreaming.methods.registry import METHODS, method
-from cloudconv.errors import OutputError, SettingsError
-from cloudconv.jobs.extend.plan import ContinueOutcome
+from cloudconv.errors import SettingsError
+from cloudconv.jobs.extend.plan import ExtendOutcome
+from cloudconv.jobs.outcome import Done, Estimate
 from cloudconv.settings import DreamSettings
 from cloudconv.settings.extend import AUTO
 
-__all__ = ["AUTO", "DreamPlan", "DreamResult", "DreamSettings", "check_mode"]
+__all__ = ["AUTO", "DreamEstimate", "DreamResult", "DreamSettings", "check_mode"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DreamOutcome(ContinueOutcome):
-    """What a plan and a result both say; the fields are keys of the command's JSON.
+@dataclass(frozen=True, kw_only=True)
+class DreamOutcome(ExtendOutcome):
+    """The facts that an estimate and a result share; the fields are keys of the command's JSON.
 
-    ``why`` says what spoke for the mode. ``model``: the predictor, in a mode that takes one.
-    ``material_frames``: how many frames the dream is made of. ``cut``: when the scene that they
-    belong to began, in seconds from the first frame, if a cut was found.
+    ``why`` is the reason for the mode. ``model`` is the predictor, in a mode that uses one.
+    ``material_frames`` is the number of frames that the dream is made of. ``cut`` is the time of
+    the cut before them, in seconds from the first frame, or None.
     """
 
     mode: str
@@ -32,26 +33,19 @@ class DreamOutcome(ContinueOutcome):
     cut: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DreamPlan(DreamOutcome):
-    """What a run would do. ``memory_bytes`` and ``seconds`` are estimates for this machine.
-
-    ``refusals``: why the run would refuse to write the output.
-    """
-
-    pix_fmt: str
-    memory_bytes: int
-    seconds: float
-    refusals: list[OutputError]
+@dataclass(frozen=True, kw_only=True)
+class DreamEstimate(Estimate, DreamOutcome):
+    """The expected outcome and cost of a run."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DreamResult(DreamOutcome):
-    """What was done.
+@dataclass(frozen=True, kw_only=True)
+class DreamResult(Done, DreamOutcome):
+    """The result of a run.
 
-    ``vitals``: a row for every 100 frames. ``limits``: between which values each vital lives,
-    None for no limit. ``alive``: whether all of it does. ``backwards``: the share of the new frames
-    that run backwards, None in a mode that never does so. ``report``: the page, if one was wanted.
+    ``vitals`` has a row for every 100 frames. ``limits`` are the lowest and highest healthy value
+    of each vital, None for no limit. ``alive`` tells whether all rows are within the limits.
+    ``backwards`` is the fraction of new frames that run backwards, None in a mode that never does
+    so. ``report`` is the folder of the report, if one was requested.
     """
 
     vitals: list[dict[str, Any]]
@@ -59,12 +53,14 @@ class DreamResult(DreamOutcome):
     alive: bool
     backwards: float | None
     report: str | None
-    wall_seconds: float
-    frames_per_second: float
 
 
 def check_mode(settings: DreamSettings) -> None:
-    """Raise SettingsError for an unknown mode, and for an option that the mode does not have."""
+    """Check the name of the mode, and that the mode has all options that were given.
+
+    Raises:
+        SettingsError: the mode is unknown, or does not have an option.
+    """
     if settings.mode == AUTO:
         return
     spec = method(settings.mode)

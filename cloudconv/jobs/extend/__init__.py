@@ -1,1 +1,1 @@
-"""What extrapolate and dream share."""
+"""Share what extrapolate and dream have in common."""

@@ -1,4 +1,4 @@
-"""Progress of steps that tell the share of them that is done, in a thread of their own."""
+"""Report the progress of analysis steps, each of which runs in another thread."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import torch
 from cloudconv.events import Progress
 
 Result = TypeVar("Result")
-Tell = Callable[[float], None]
+Report = Callable[[float], None]
+"""A function that a step calls with its finished part, from 0 to 1."""
 
 
 class _Cancelled(Exception):  # noqa: N818 - no error
@@ -21,34 +22,34 @@ class _Cancelled(Exception):  # noqa: N818 - no error
 
 
 def analysed(
-    step: Callable[[Tell], Result], begin: float, end: float
+    step: Callable[[Report], Result], begin: float, end: float
 ) -> Generator[Progress, None, Result]:
-    """Do a step of an analysis; yield how far that is, and return what the step returns.
+    """Run a step of an analysis; yield its progress and return its result.
 
     Args:
-        step: gets a function that is to be called with the share of it that is done, from 0 to 1.
-        begin: the share of the whole analysis that is done when the step begins.
-        end: the same for the end of the step.
+        step: the step; its argument is a function to call with the finished part.
+        begin: the finished part of the analysis at the start of the step, from 0 to 1.
+        end: the finished part of the analysis at the end of the step.
     """
-    shares: SimpleQueue[float | None] = SimpleQueue()
+    parts: SimpleQueue[float | None] = SimpleQueue()
     cancelled = Flag()
 
-    def tell(share: float) -> None:
+    def report(part: float) -> None:
         if cancelled.is_set():
             raise _Cancelled
-        shares.put(share)
+        parts.put(part)
 
     def work() -> Result:
-        torch.get_num_threads()  # the first question sets a thread's count to the default
+        torch.get_num_threads()  # the first call sets a thread's count to the default
         with torch.inference_mode():
-            return step(tell)
+            return step(report)
 
     with ThreadPoolExecutor(1, thread_name_prefix="cloudconv-analysis") as worker:
         done = worker.submit(work)
-        done.add_done_callback(lambda _: shares.put(None))
+        done.add_done_callback(lambda _: parts.put(None))
         try:
-            while (share := shares.get()) is not None:
-                percent = round(100 * (begin + (end - begin) * share))
+            while (part := parts.get()) is not None:
+                percent = round(100 * (begin + (end - begin) * part))
                 yield Progress("analysing", percent, 100, unit="%")
         finally:
             cancelled.set()

@@ -1,4 +1,4 @@
-"""What a forecast starts from: the frames that differ, since the last cut, and their rhythm."""
+"""Gather the frames for a forecast: the different frames since the last cut, and their cadence."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from fractions import Fraction
 from itertools import pairwise
 
 from cloudconv.media.frame import Frame
-from cloudconv.schedule.cadence import MAX_REPEATS, Cadence
-from cloudconv.schedule.frames import AnalysedFrame
+from cloudconv.schedule.cadence import MAX_REPEATS
+from cloudconv.schedule.frames import AnalysedFrame, cadence_of
 
 WINDOW = 64
-"""Frames before the forecast that are looked at: enough for a cadence to show."""
+"""The number of frames before the forecast that show its cadence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What is known when a forecast begins.
+    """The facts about a source at the start of a forecast.
 
-    ``frames`` are those whose content differs, oldest first; ``last`` is the last one shown,
-    which may repeat the last of them. ``cut`` is the time, on the source's clock, of the cut that
-    the frames begin with, if they do. ``cadence`` says how frames repeat, if they do so
-    regularly, and ``beat`` then tells for each frame to come whether it repeats the one before.
-    ``gap`` is the usual one between frames, None where there is a single frame.
+    ``frames`` are those with different content, oldest first. ``last`` is the last frame shown,
+    which may repeat the last of ``frames``. ``cut`` is the time of the cut before ``frames``, on
+    the source's clock, or None. ``cadence`` describes regular repeats, or is None. ``pattern``
+    tells for each of the last frames whether it repeats the one before. ``gap`` is the usual time
+    between two frames, None for a single frame.
     """
 
     frames: tuple[Frame, ...]
@@ -34,57 +34,57 @@ class Context:
     pattern: tuple[bool, ...]
     gap: Fraction | None
 
-    def beat(self) -> Iterator[bool]:
-        """Without an end; never True where there is no cadence."""
+    def repeats(self) -> Iterator[bool]:
+        """Yield for each frame to come whether it repeats the one before, without an end."""
         if self.cadence is None:
             while True:
                 yield False
-        yield from carried_on(self.pattern)
+        yield from continued(self.pattern)
 
 
-def gather(seen: Iterable[AnalysedFrame], size: int) -> Context | None:
-    """The context that a row of frames leaves behind; None if there are no frames.
+def gather(analysed: Iterable[AnalysedFrame], size: int) -> Context | None:
+    """Return the context at the end of a sequence of frames; None for an empty sequence.
 
     Args:
-        seen: in order of time, up to where the forecast begins.
-        size: how many frames that differ are kept at most.
+        analysed: the frames in order of time, up to the start of the forecast.
+        size: the largest number of different frames to keep.
     """
     frames: deque[Frame] = deque(maxlen=size)
-    rhythm: deque[AnalysedFrame] = deque(maxlen=WINDOW)
+    recent: deque[AnalysedFrame] = deque(maxlen=WINDOW)
     cut: Fraction | None = None
     standing = 0
     last: Frame | None = None
-    for item in seen:
+    for item in analysed:
         if item.cut:
             frames.clear()
-            rhythm.clear()
+            recent.clear()
             cut = item.frame.time
         last = item.frame
-        rhythm.append(item)
+        recent.append(item)
         standing = standing + 1 if item.repeats else 0
         if standing > MAX_REPEATS:
-            # The picture really stands still: what moved before it stopped moves no more.
+            # The picture stands still: the motion before the stop does not continue.
             frames.extend([last] * size)
         elif not item.repeats:
             frames.append(last)
     if last is None:
         return None
-    gaps = sorted(b.frame.time - a.frame.time for a, b in pairwise(rhythm))
+    gaps = sorted(b.frame.time - a.frame.time for a, b in pairwise(recent))
     return Context(
         frames=tuple(frames),
         last=last,
         cut=cut if len(frames) < size else None,
-        cadence=_cadence(rhythm),
-        pattern=tuple(item.repeats for item in rhythm),
+        cadence=cadence_of(recent)[0].description,
+        pattern=tuple(item.repeats for item in recent),
         gap=gaps[len(gaps) // 2] if gaps else None,
     )
 
 
-def carried_on(pattern: Sequence[bool]) -> Iterator[bool]:
-    """How a rhythm goes on, without an end.
+def continued(pattern: Sequence[bool]) -> Iterator[bool]:
+    """Continue a pattern of repeats without an end.
 
-    After each cycle comes the one that most often came after its like; a cycle that is under way
-    is finished first.
+    Each cycle is followed by the cycle that most often followed one like it. An incomplete cycle is
+    completed first.
 
     Args:
         pattern: for each frame so far, whether it repeats the one before.
@@ -97,15 +97,15 @@ def carried_on(pattern: Sequence[bool]) -> Iterator[bool]:
             distinct = repeats = 0
         distinct += not repeated
         repeats += repeated
-    # The first one began before the first frame that is known.
-    whole = cycles[1:] or cycles
-    if not whole:
-        whole = [(distinct, repeats)] if repeats else [(1, 0)]
-    usual = Counter(whole).most_common(1)[0][0]
+    # The first cycle began before the first known frame.
+    complete = cycles[1:] or cycles
+    if not complete:
+        complete = [(distinct, repeats)] if repeats else [(1, 0)]
+    usual = Counter(complete).most_common(1)[0][0]
     followers: defaultdict[tuple[int, int], Counter[tuple[int, int]]] = defaultdict(Counter)
-    for before, after in pairwise(whole):
+    for before, after in pairwise(complete):
         followers[before][after] += 1
-    kind = whole[-1]
+    kind = complete[-1]
     while True:
         known = followers[kind].most_common(1)
         kind = known[0][0] if known else usual
@@ -113,13 +113,3 @@ def carried_on(pattern: Sequence[bool]) -> Iterator[bool]:
             yield from [False] * (kind[0] - distinct)
         yield from [True] * (kind[1] - repeats)
         distinct = repeats = 0
-
-
-def _cadence(rhythm: Iterable[AnalysedFrame]) -> str | None:
-    cadence = Cadence()
-    end = Fraction(0)
-    for item in rhythm:
-        cadence.push(item.frame.time, item.repeats, item.cut)
-        end = item.frame.time + item.frame.duration
-    cadence.finish(end)
-    return cadence.description

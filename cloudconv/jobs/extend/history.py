@@ -1,9 +1,9 @@
-"""Read what a dream is made of: the end of a video's last scene, and no more than is needed."""
+"""Read the frames for a dream: the end of a video's last scene."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -17,13 +17,13 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.source import Source
 from cloudconv.schedule.cadence import Cadence
-from cloudconv.schedule.frames import AnalysedFrame, look
+from cloudconv.schedule.frames import AnalysedFrame, cadence_of, look
 from cloudconv.settings.groups import SceneCut
 
 MOST_FRAMES = 300
 LEAST_FRAMES = 64
 MEMORY_BYTES = 2**30
-"""For the decoded frames; a larger picture means fewer of them, but not below ``LEAST_FRAMES``."""
+"""The limit for decoded frames; larger pictures mean fewer frames, but at least LEAST_FRAMES."""
 
 
 def gather_material(
@@ -35,17 +35,18 @@ def gather_material(
     threads: int | None = None,
     tell: Callable[[float], None] = lambda _: None,
 ) -> Material:
-    """The last frames before ``at``, as far as they belong to one scene.
+    """Return the last frames before ``at`` that belong to one scene.
 
-    Only the end of the video is decoded: at most 300 frames, fewer where they would take more than
-    1 GiB, but 64 at least.
+    Only the end of the video is decoded: at most 300 frames. Fewer frames are decoded if they need
+    more than 1 GiB, but at least 64.
 
     Args:
-        at: where the dream begins, in seconds from the first frame; None for the end.
-        scene_cut: how cuts are found; the material begins after the last of them.
-        device: where its pictures are made.
-        threads: of the decoder.
-        tell: gets the share of the frames that is read, from 0 to 1, after each of them.
+        info: the video.
+        at: the start of the dream, in seconds from the first frame; None for the end.
+        scene_cut: the detection of cuts; the material begins after the last cut.
+        device: the device of the material's pictures.
+        threads: the number of threads of the decoder.
+        tell: a function that is called with the part of the frames read so far, from 0 to 1.
 
     Raises:
         InputError: there is no frame before ``at``, or none can be decoded.
@@ -60,20 +61,20 @@ def gather_material(
     source = Source(info, start=start if start > 0 else None, end=at, threads=threads)
     scene = _Scene(count)
     try:
-        for number, seen in enumerate(look(source.frames(), scene_cut), 1):
-            scene.push(seen)
+        for number, item in enumerate(look(source.frames(), scene_cut), 1):
+            scene.push(item)
             tell(min(number / wanted, 1.0))
     except InputError:
-        # A sparse video may have no frame in that part, though there is one before it.
+        # A sparse video may have frames only before that part.
         if scene.last is not None or start <= 0:
             raise
-        for seen in look(Source(info, end=at, threads=threads).frames(), scene_cut):
-            scene.push(seen)
+        for item in look(Source(info, end=at, threads=threads).frames(), scene_cut):
+            scene.push(item)
     return scene.material(device, None if timing.rate is None else 1 / timing.rate)
 
 
 def frames_kept(info: MediaInfo) -> int:
-    """How many frames of a video are kept as material at most."""
+    """Return the largest number of frames of a video that become material."""
     samples = (
         3 * info.width * info.height // 2 * (1 if layout(info.working_pix_fmt).depth <= 8 else 2)
     )
@@ -82,26 +83,28 @@ def frames_kept(info: MediaInfo) -> int:
 
 @dataclass(slots=True)
 class _Scene:
-    """The frames since the last cut, as they pass by."""
+    """The last frames since the last cut; at most ``count``."""
 
     count: int
-    seen: deque[AnalysedFrame] = field(default_factory=deque)
+    items: deque[AnalysedFrame] = field(default_factory=deque)
     cut: Fraction | None = None
     last: Frame | None = None
 
     def push(self, item: AnalysedFrame) -> None:
+        """Add the next frame."""
         if item.cut:
-            self.seen.clear()
+            self.items.clear()
             self.cut = item.frame.time
-        self.seen.append(item)
+        self.items.append(item)
         self.last = item.frame
-        if len(self.seen) > self.count:
-            self.seen.popleft()
+        if len(self.items) > self.count:
+            self.items.popleft()
 
     def material(self, device: torch.device | str, step: Fraction | None) -> Material:
+        """Return the frames as material; without a ``step`` it is the usual gap."""
         assert self.last is not None
-        frames, times, cadence = placed(self.seen)
-        gaps = sorted(b.frame.time - a.frame.time for a, b in pairwise(self.seen))
+        frames, times, cadence = _placed(list(self.items))
+        gaps = sorted(b.frame.time - a.frame.time for a, b in pairwise(self.items))
         step = step or (gaps[len(gaps) // 2] if gaps else None)
         return Material(
             frames,
@@ -114,33 +117,27 @@ class _Scene:
         )
 
 
-def placed(seen: Iterable[AnalysedFrame]) -> tuple[list[Frame], list[Fraction], str | None]:
-    """The frames that differ, when the content of each belongs, and the cadence in words.
+def _placed(items: list[AnalysedFrame]) -> tuple[list[Frame], list[Fraction], str | None]:
+    """Return the different frames, the time of the content of each, and the cadence.
 
-    Where frames repeat regularly their content is spread evenly from the first to the last, so
-    that a cycle that the end cuts off does not look faster than the others.
+    With a regular cadence the contents are spread evenly from the first to the last, so that an
+    incomplete cycle at the end does not look faster than the others.
     """
-    items = list(seen)
-    cadence = Cadence()
-    shows: list[Fraction | None] = []
-    for number, item in enumerate(items):
-        shows += [s for _, s in cadence.push(item.frame.time, item.repeats and number > 0, False)]
-    end = items[-1].frame.time + items[-1].frame.duration
-    shows += [s for _, s in cadence.finish(end)]
+    cadence, shows = cadence_of(items)
     kept = [(item.frame, time) for item, time in zip(items, shows, strict=True) if time is not None]
     frames = [frame for frame, _ in kept]
     times = [time for _, time in kept]
     if cadence.description is not None and len(frames) > 1:
-        # By their own times, which every cycle shares, and not by where the spread put them.
+        # Spread by the frames' own times, which are the same in every cycle.
         pace = _pace(items)
         times = [frames[-1].time - (len(frames) - 1 - n) * pace for n in range(len(frames))]
     return frames, times, cadence.description
 
 
 def _pace(items: list[AnalysedFrame]) -> Fraction:
-    """The time between two frames whose content differs: the mean over whole cycles."""
+    """Return the mean time between two different frames, over complete cycles."""
     fresh = [n for n, item in enumerate(items) if n == 0 or not item.repeats]
-    # The first of each cycle: what comes after a repeat.
+    # A cycle begins after a repeat.
     firsts = [n for n in fresh if n and items[n - 1].repeats]
     begin, end = (firsts[0], firsts[-1]) if len(firsts) > 1 else (fresh[0], fresh[-1])
     inside = sum(begin <= n < end for n in fresh)

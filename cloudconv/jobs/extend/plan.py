@@ -1,23 +1,23 @@
-"""What the jobs that go on where a video ends share: how long, from where, and onto which file.
-
-The source's frames pass through untouched, and what is made follows them, at the same rate.
-"""
+"""Plan a continuation: the source, the output, and the times of the frames that follow."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice, pairwise
 from math import ceil
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from cloudconv.errors import DeviceError, InputError, OutputError
-from cloudconv.events import Event, Progress, Warnings
+from cloudconv.events import Event, Measured, Progress, Warned, Warnings
 from cloudconv.jobs.outcome import Outcome
 from cloudconv.jobs.output import origin, output_path, time_base
 from cloudconv.media.carry.carry import Carry
@@ -27,24 +27,29 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
+from cloudconv.media.write.containers import container_of
+from cloudconv.media.write.encoders import choose_for
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import check_output, check_rate, noted, written_by
-from cloudconv.models.base import check_finite
+from cloudconv.models import registry
+from cloudconv.models.base import ModelSpec, check_finite
 from cloudconv.models.reads import check_outputs
-from cloudconv.render.device import use_device
+from cloudconv.render.device import auto_remarks, choose_device, choose_precision, use_device
 from cloudconv.render.memory import is_out_of_memory
-from cloudconv.render.pipeline import prefetch
+from cloudconv.render.pipeline import drained, prefetch
 from cloudconv.settings.extend import ExtendSettings
 from cloudconv.settings.values import exact
 from cloudconv.timeline import format_rate
 
+S = TypeVar("S", bound=ExtendSettings)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContinueOutcome(Outcome):
-    """What a plan and a result both say; ``source_frames`` are those in the output.
 
-    ``at``: where the new frames begin, in seconds from the source's first frame. ``cadence``: how
-    the source's frames repeat, if they do so regularly.
+@dataclass(frozen=True, kw_only=True)
+class ExtendOutcome(Outcome):
+    """The facts that an estimate and a result share; ``source_frames`` are those in the output.
+
+    ``at`` is the start of the new frames, in seconds from the source's first frame. ``cadence``
+    describes regular repeats of the source's frames, or is None.
     """
 
     at: float
@@ -52,119 +57,46 @@ class ContinueOutcome(Outcome):
 
 
 @dataclass(frozen=True, slots=True)
-class ExtendPlan:
-    """Where new frames follow a source's, and where all of them go.
+class ExtendPlan(Generic[S]):
+    """Everything that extrapolate or dream decides from the settings and a probe of the input.
 
-    ``begins`` is the new frames' first time on the source's clock, ``step`` their distance.
-    ``sound_goes_on``: the sound begins again where the source ends.
+    ``predictor`` is the model of extrapolate, and of the dream modes that take one. ``refusals``
+    are the reasons for which a run would refuse to write the output; only an estimate has any.
     """
 
-    settings: ExtendSettings
+    settings: S
     info: MediaInfo
     output: Path
-    begins: Fraction
-    step: Fraction
-    sound_goes_on: bool = False
-
-    @property
-    def new_frames(self) -> int:
-        s = self.settings
-        return s.frames if s.frames is not None else ceil((exact(s.seconds) or 0) / self.step)
-
-    @property
-    def output_frames(self) -> int:
-        """About how many frames the output will have."""
-        if self.settings.only_new:
-            return self.new_frames
-        timing = self.info.timing
-        share = (self.begins - timing.start) / (timing.end - timing.start)
-        return round(timing.frames * min(share, Fraction(1))) + self.new_frames
-
-    def source(self) -> Source:
-        """The source's frames up to where the new ones begin."""
-        return Source(self.info, end=exact(self.settings.at), threads=self.settings.threads)
-
-    def sink(self, zero: Fraction, first: Frame | None) -> Sink:
-        """Where all goes; ``zero`` is the source's time that becomes the output's 0."""
-        settings, timing = self.settings, self.info.timing
-        # Sound ends where the source does; with at, where the part of it that is used does.
-        end = None if settings.at is None else self.begins
-        until = self.begins + self.new_frames * self.step if self.sound_goes_on else None
-        audio = self.sound_goes_on or not settings.only_new
-        carry = Carry(self.info, zero, None, end, audio=audio, loop_until=until)
-        offset = Fraction(0) if first is None else first.time - zero
-        spans = (
-            timing.time_base,
-            timing.last_duration,
-            1 / (timing.pace or Fraction(1)),
-            self.step,
-        )
-        return Sink(
-            self.output,
-            self.info,
-            rate=timing.rate,
-            time_base=time_base(timing.rate, spans, offset),
-            settings=settings.encode,
-            carry=carry,
-            overwrite=settings.overwrite,
-        )
-
-    def planned(self) -> dict[str, Any]:
-        """The fields of an outcome that a plan can tell; ``duration`` and the counts expected."""
-        start = self.begins if self.settings.only_new else self.info.timing.start
-        return {
-            **self._known(),
-            "source_frames": self.output_frames - self.new_frames,
-            "output_frames": self.output_frames,
-            "new_frames": self.new_frames,
-            "duration": float(self.begins + self.new_frames * self.step - start),
-        }
-
-    def _known(self) -> dict[str, Any]:
-        rate = self.info.timing.rate
-        named = None if rate is None else format_rate(rate)
-        return {
-            "input": str(self.settings.input),
-            "output": str(self.output),
-            "at": float(self.begins - self.info.timing.start),
-            "source_fps": named,
-            "output_fps": named,
-        }
-
-    def told(self, done: Written) -> dict[str, Any]:
-        """The fields of an outcome after a run."""
-        end = self.begins + done.new_frames * self.step
-        return {
-            **self._known(),
-            "source_frames": done.source_frames,
-            "output_frames": done.source_frames + done.new_frames,
-            "new_frames": done.new_frames,
-            "duration": float(end - done.start),
-            "encoder": done.encoder,
-        }
+    predictor: ModelSpec
+    device: torch.device
+    dtype: torch.dtype
+    warnings: tuple[Warned, ...]
+    refusals: tuple[OutputError, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What was written; ``start`` is the first frame's time on the source's clock."""
-
-    source_frames: int
-    new_frames: int
-    start: Fraction
-    encoder: str
-
-
-def begun(
-    settings: ExtendSettings,
+def decide(
+    settings: S,
+    model: str,
     tag: str,
-    refusals: list[OutputError] | None = None,
-    also: Sequence[Path] = (),
-) -> tuple[MediaInfo, Path]:
-    """The source and the output's path, both checked before any work.
+    refusals: list[OutputError] | None,
+    reports: Sequence[Path] = (),
+) -> ExtendPlan[S]:
+    """Probe the input, and decide everything that does not need its frames.
 
-    ``refusals``: where to note why the output could not be written, instead of raising it.
-    ``also``: what else is written.
+    Args:
+        settings: the settings of the command.
+        model: the name or file of the predictor.
+        tag: the end of the default name of the output.
+        refusals: a list for the reasons to refuse the output; None raises the first of them.
+        reports: other files that the run writes.
+
+    Raises:
+        CloudconvError: the input, the model or the device cannot be used, or the output cannot be
+            written.
     """
+    spec = registry.spec(model, "predict")
+    device = choose_device(settings.device)
+    dtype = choose_precision(settings.precision, device, spec)
     info = probe(settings.input, exact(settings.input_fps))
     tag += "" if settings.at is None else f"_at{float(settings.at):g}"
     tag += "_new" if settings.only_new else ""
@@ -172,7 +104,7 @@ def begun(
     with noted(refusals):
         check_output(output, overwrite=settings.overwrite, inputs=[info.path])
     with noted(refusals):
-        check_outputs(settings, [*written_by(output), *also], [info.path])
+        check_outputs(settings, [*written_by(output), *reports], [info.path])
     with noted(refusals):
         check_rate(output, info.timing.rate)
     length = info.timing.end - info.timing.start
@@ -182,52 +114,176 @@ def begun(
             f"{info.path} lasts {float(length):g} s, so nothing is known at "
             f"{float(at):g} s: choose an earlier time."
         )
-    return info, output
+    warnings = (*info.warnings, *auto_remarks(settings.device))
+    return ExtendPlan(settings, info, output, spec, device, dtype, warnings, tuple(refusals or ()))
 
 
-def write(
-    job: ExtendPlan, make: Callable[[Frame | None], Iterator[Frame]], warnings: Warnings
-) -> Generator[Event, None, Written]:
-    """Write the source's frames, then those that ``make`` yields, into the output.
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """The place and the times of the new frames, resolved from the end of the source.
 
-    The target appears only when it is whole.
-
-    Args:
-        job: where all goes.
-        make: gets the output's first frame if that is the source's; its frames are on the
-            source's clock. It runs in a thread of its own.
-        warnings: of the job.
+    ``begins`` is the time of the first new frame on the source's clock. ``step`` is the duration of
+    each new frame. With ``sound_repeats`` the sound starts again at the end of the source.
     """
-    with ExitStack() as stack:
-        source = stack.enter_context(job.source())
-        passing = iter(()) if job.settings.only_new else source.frames()
-        first = next(passing, None)
-        zero = job.begins if first is None else origin(job.info, first.time)
-        sink = stack.enter_context(job.sink(zero, first))
-        yield from warnings.new(sink.warnings)
-        before = () if first is None else (first,)
-        pictures = stack.enter_context(prefetch(_joined(before, passing, make(first)), 4))
-        written = new = 0
-        for frame in pictures:
-            lasts = frame.duration if job.info.timing.rate is None else job.step
-            sink.write(frame.at(frame.time - zero, lasts))
-            written += 1
-            new += frame.time >= job.begins
-            yield Progress("rendering", written, job.output_frames)
-    yield from warnings.new([*source.warnings, *sink.warnings])
-    start = job.begins if first is None else first.time
-    return Written(written - new, new, start, sink.encoder)
+
+    plan: ExtendPlan[Any]
+    begins: Fraction
+    step: Fraction
+    sound_repeats: bool = False
+
+    @property
+    def new_frames(self) -> int:
+        """Return the number of new frames."""
+        settings = self.plan.settings
+        if settings.frames is not None:
+            return int(settings.frames)
+        return ceil((exact(settings.seconds) or 0) / self.step)
+
+    @property
+    def output_frames(self) -> int:
+        """Return the approximate number of frames of the output."""
+        if self.plan.settings.only_new:
+            return self.new_frames
+        timing = self.plan.info.timing
+        used = (self.begins - timing.start) / (timing.end - timing.start)
+        return round(timing.frames * min(used, Fraction(1))) + self.new_frames
+
+    def sink(self, zero: Fraction, first: Frame | None) -> Sink:
+        """Open the output; ``zero`` is the source's time that becomes the output's 0."""
+        settings, info, timing = self.plan.settings, self.plan.info, self.plan.info.timing
+        # Sound ends where the source does; with at, where the part of it that is used does.
+        end = None if settings.at is None else self.begins
+        until = self.begins + self.new_frames * self.step if self.sound_repeats else None
+        audio = self.sound_repeats or not settings.only_new
+        offset = Fraction(0) if first is None else first.time - zero
+        pace = 1 / (timing.pace or Fraction(1))
+        spans = (timing.time_base, timing.last_duration, pace, self.step)
+        return Sink(
+            self.plan.output,
+            info,
+            rate=timing.rate,
+            time_base=time_base(timing.rate, spans, offset),
+            settings=settings.encode,
+            carry=Carry(info, zero, None, end, audio=audio, loop_until=until),
+            overwrite=settings.overwrite,
+        )
+
+    def outcome(self, source_frames: int, new_frames: int, start: Fraction) -> dict[str, Any]:
+        """Return the fields of an outcome; ``start`` is the first frame's time in the source."""
+        rate = self.plan.info.timing.rate
+        rate_text = None if rate is None else format_rate(rate)
+        return {
+            "input": str(self.plan.settings.input),
+            "output": str(self.plan.output),
+            "at": float(self.begins - self.plan.info.timing.start),
+            "source_fps": rate_text,
+            "output_fps": rate_text,
+            "source_frames": source_frames,
+            "output_frames": source_frames + new_frames,
+            "new_frames": new_frames,
+            "duration": float(self.begins + new_frames * self.step - start),
+        }
+
+    def estimate(self, warnings: Iterable[Warned]) -> dict[str, Any]:
+        """Return the fields of an estimate, except for memory and time."""
+        info, settings = self.plan.info, self.plan.settings
+        choice = choose_for(container_of(self.plan.output), info, settings.encode)
+        start = self.begins if settings.only_new else info.timing.start
+        return {
+            **self.outcome(self.output_frames - self.new_frames, self.new_frames, start),
+            "encoder": choice.encoder,
+            "pix_fmt": choice.pix_fmt,
+            "warnings": [*warnings, *choice.warnings],
+            "refusals": list(self.plan.refusals),
+        }
+
+    def write(
+        self,
+        make: Callable[[Frame | None], Iterator[Frame]],
+        warnings: Warnings,
+        began: float,
+        news: SimpleQueue[Warned | Measured] | None = None,
+    ) -> Generator[Event, None, dict[str, Any]]:
+        """Write the source's frames, then the new ones; return the fields of a result.
+
+        The target appears only when it is complete. All times and durations of the output are
+        computed here.
+
+        Args:
+            make: a function that yields the new frames, without their times. Its argument is the
+                output's first frame if that is a source frame. Another thread makes the frames.
+            warnings: the warnings of the job.
+            began: the time at which the job started, of ``time.monotonic``.
+            news: the events of the thread that makes the frames.
+        """
+        info, settings = self.plan.info, self.plan.settings
+        news = SimpleQueue() if news is None else news
+        with ExitStack() as stack:
+            end = exact(settings.at)
+            source = stack.enter_context(Source(info, end=end, threads=settings.threads))
+            passing = iter(()) if settings.only_new else source.frames()
+            first = next(passing, None)
+            zero = self.begins if first is None else origin(info, first.time)
+            sink = stack.enter_context(self.sink(zero, first))
+            yield from warnings.new(sink.warnings)
+            frames = stack.enter_context(prefetch(self._frames(first, passing, make(first)), 4))
+            written = new = 0
+            for frame in frames:
+                lasts = frame.duration if info.timing.rate is None else self.step
+                sink.write(frame.at(frame.time - zero, lasts))
+                written += 1
+                new += frame.time >= self.begins
+                yield from _reported(news, warnings)
+                yield Progress("rendering", written, self.output_frames)
+        yield from _reported(news, warnings)
+        yield from warnings.new([*source.warnings, *sink.warnings])
+        wall = time.monotonic() - began
+        return {
+            **self.outcome(written - new, new, self.begins if first is None else first.time),
+            "encoder": sink.encoder,
+            "wall_seconds": wall,
+            "frames_per_second": written / wall,
+            "warnings": warnings.said,
+        }
+
+    def _frames(
+        self, first: Frame | None, passing: Iterator[Frame], new: Iterator[Frame]
+    ) -> Iterator[Frame]:
+        """Yield the frames of the output on the source's clock."""
+        if first is not None:
+            yield first
+        yield from passing
+        for number, frame in enumerate(new):
+            yield frame.at(self.begins + number * self.step, self.step)
 
 
-def _joined(*parts: Iterable[Frame]) -> Iterator[Frame]:
-    for part in parts:
-        yield from part
+def _reported(news: SimpleQueue[Warned | Measured], warnings: Warnings) -> Iterator[Event]:
+    for event in drained(news):
+        yield from warnings.new([event]) if isinstance(event, Warned) else (event,)
+
+
+def seconds_for(frames: Iterator[Any], tried: int, total: int) -> float:
+    """Return the expected time for ``total`` frames: make ``tried`` of them and measure the time.
+
+    The first frame includes the preparation.
+    """
+    times = [time.perf_counter()]
+    times += [time.perf_counter() for _ in islice(frames, min(tried, total))]
+    ready, *more = [after - before for before, after in pairwise(times)]
+    return ready + (total - 1) * (sum(more) / len(more) if more else 0.0)
 
 
 def new_frame(rgb: Tensor, like: Frame) -> Frame:
-    """A picture (3, H, W), nominally in [0, 1], as a frame of the same kind as another.
+    """Return a picture as a frame of the same pixel format as ``like``, at time 0.
 
-    Opacity is the other's: what makes pictures knows nothing of it. The time is yet to be set.
+    Opacity is taken from ``like``, because models and dreams make colours only.
+
+    Args:
+        rgb: (3, H, W), nominally in [0, 1].
+        like: a frame of the same size.
+
+    Raises:
+        ModelError: the picture has values that are not finite.
     """
     check_finite(rgb.sum())
     form = layout(like.pix_fmt)
@@ -240,7 +296,11 @@ def new_frame(rgb: Tensor, like: Frame) -> Frame:
 
 @contextmanager
 def enough_memory(device: torch.device, info: MediaInfo) -> Iterator[None]:
-    """Work on a device in this thread; a lack of memory is a DeviceError that says what to do."""
+    """Use a device in this thread.
+
+    Raises:
+        DeviceError: the device has too little memory; the message says what to do.
+    """
     use_device(device)
     try:
         yield

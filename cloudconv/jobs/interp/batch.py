@@ -1,4 +1,4 @@
-"""Many inputs, one command: a broken one does not stop the others."""
+"""Interpolate many inputs in one run; a broken input does not stop the others."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pathlib import Path
 
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Progress, Warned, mapped
+from cloudconv.jobs.interp.estimate import estimate
 from cloudconv.jobs.interp.finished import FinishedIndex
 from cloudconv.jobs.interp.plan import decide
-from cloudconv.jobs.interp.run import estimate, interpolate
-from cloudconv.jobs.interp.settings import InterpPlan, InterpResult, InterpSettings
+from cloudconv.jobs.interp.run import interpolate
+from cloudconv.jobs.interp.settings import InterpEstimate, InterpResult, InterpSettings
 from cloudconv.jobs.output import stem_of
 from cloudconv.media.input.images import subfolders_of, videos_of
 from cloudconv.media.write.target import writing
@@ -27,13 +28,13 @@ from cloudconv.workers.segments import SegmentWork
 
 
 def each_input(settings: InterpManySettings) -> list[InterpSettings]:
-    """Return the settings for every input; all outputs go into the folder.
+    """Return the settings for every input; all outputs are written to the folder.
 
-    A folder or pattern of videos stands for all of them.
+    A folder or pattern of videos means all of these videos.
 
     Raises:
-        InputError: a folder or pattern stands for videos and pictures.
-        SettingsError: two inputs would be given the same output.
+        InputError: a folder or pattern matches both videos and pictures.
+        SettingsError: two inputs would have the same output.
     """
     namesakes: defaultdict[str, list[str]] = defaultdict(list)
     inputs = []
@@ -53,20 +54,20 @@ def each_input(settings: InterpManySettings) -> list[InterpSettings]:
 
 
 def subfolders_ignored(settings: InterpManySettings) -> list[Warned]:
-    """Return a warning for each input that is a folder with folders of videos or pictures in it."""
+    """Return a warning for each input that is a folder of videos with subfolders."""
     made = Path(settings.out_dir).resolve()
     warnings = []
     for folder in map(Path, settings.inputs):
         inside = subfolders_of(folder) if folder.is_dir() else []
         names = [each.name for each in inside if each.resolve() != made]
-        if names and videos_of(folder):  # pictures say so themselves
+        if names and videos_of(folder):  # the probe of pictures gives its own warning
             warnings.append(Warned("subfolders-ignored", {"folder": str(folder), "names": names}))
     return warnings
 
 
 @dataclass(frozen=True, slots=True)
 class Exists:
-    """An input whose output a former run has finished."""
+    """An input whose output an earlier run has finished."""
 
     input: str
     output: str
@@ -76,25 +77,25 @@ InputOutcome = InterpResult | Exists | CloudconvError
 
 
 def run(every: Sequence[InterpSettings]) -> Job:
-    """Interpolate every input into the folder, which is made if need be.
+    """Interpolate every input into the folder, which is created if it is missing.
 
-    One input that fails does not stop the others, and the workers stay from the first to the last.
-    An output that a former run with the same input and settings has finished is passed over.
+    An input that fails does not stop the others. All inputs share the workers. An input is skipped
+    if an earlier run with the same settings has finished its output.
 
     Args:
-        every: as :func:`each_input` makes them.
+        every: the settings, as :func:`each_input` returns them.
 
     Yields:
-        Warnings about each input, progress over all of them, where the total is guessed by the
-        sizes of those that were not looked at yet, an ``Ended`` for each with its result,
-        :class:`Exists` or an error, and in the end a list of these.
+        Warnings about each input; progress over all inputs, whose total is extrapolated from the
+        sizes of the inputs that were not probed yet; an ``Ended`` for each input with its result,
+        :class:`Exists` or an error; and at the end a list of these.
 
     Raises:
-        CloudconvError: no input could be made, whatever it is: a model or a device is missing, the
-            folder cannot be made.
-        Interrupted: Ctrl-C; what is finished is kept.
+        CloudconvError: no input can be made: a model or a device is missing, or the folder cannot
+            be created.
+        Interrupted: Ctrl-C; finished outputs and segments are kept.
     """
-    first = every[0]
+    first, inputs = every[0], [each.input for each in every]
     workers = parse_workers(first.workers, first.device)
     registry.spec(first.chosen_model, "interpolate")
     workers, _, _ = settle(workers, first.device, first.threads)
@@ -106,34 +107,34 @@ def run(every: Sequence[InterpSettings]) -> Job:
         folder.mkdir(parents=True, exist_ok=True)
     finished = FinishedIndex(folder)
     outcomes: dict[int, InputOutcome] = {}
-    amount = _Amount(every)
+    total = _BatchProgress(every)
     try:
         for number, settings in enumerate(every):
             output = None if settings.overwrite else finished.find(settings)
             if output is not None:
                 clear_finished(output)
                 outcomes[number] = Exists(str(settings.input), str(output))
-                amount.leave_out(number)
+                total.leave_out(number)
                 yield Ended(number, str(settings.input), outcomes[number])
         with Pool(workers, SegmentWork()) as pool:
             for number, settings in enumerate(every):
                 if number in outcomes:
                     continue
                 try:
-                    plan = decide(settings, [each.input for each in every])
-                    # Before the output has its name, so that a kill right then leaves no doubt.
+                    plan = decide(settings, inputs)
+                    # The note precedes the output's name, so that a kill between them is harmless.
                     note = partial(finished.note, settings, plan.output.name)
-                    amount.begin(number, plan.expected)
+                    total.begin(number, plan.expected)
                     result = yield from mapped(
-                        interpolate(plan, pool, note), partial(amount.change, settings)
+                        interpolate(plan, pool, note), partial(total.change, settings)
                     )
-                    amount.end(result.output_frames)
+                    total.end(result.output_frames)
                     outcomes[number] = result
                 except CloudconvError as error:
-                    amount.leave_out(number)
+                    total.leave_out(number)
                     outcomes[number] = error
                 yield Ended(number, str(settings.input), outcomes[number])
-                yield amount.progress()
+                yield total.progress()
     except KeyboardInterrupt as error:
         kept = list(error.kept) if isinstance(error, Interrupted) else []
         count = sum(not isinstance(outcome, CloudconvError) for outcome in outcomes.values())
@@ -145,24 +146,29 @@ def run(every: Sequence[InterpSettings]) -> Job:
     yield Finished([outcomes[number] for number in range(len(every))])
 
 
-class _Amount:
-    """How much there is to do in all, and how much of that is done."""
+class _BatchProgress:
+    """The progress over all inputs.
+
+    The expected frames of inputs that were not probed yet are extrapolated from their sizes.
+    """
 
     def __init__(self, every: Sequence[InterpSettings]) -> None:
+        """Create the progress at the start of a batch."""
         self._sizes = {number: _size(each.input) for number, each in enumerate(every)}
         self._expected: dict[int, int] = {}
-        self._before = 0, 0  # frames of the videos that have ended, and those of earlier runs
+        self._before = 0, 0  # frames of the videos that have ended, and how many were resumed
         self._current = -1
         self._done = self._resumed = 0
 
     def begin(self, number: int, expected: int | None) -> None:
+        """Start an input with so many expected frames."""
         self._current = number
         self._expected[number] = expected or 0
         self._before = self._before[0] + self._done, self._before[1] + self._resumed
         self._done = self._resumed = 0
 
     def change(self, settings: InterpSettings, event: Event) -> Event:
-        """An event of one video as one of all of them."""
+        """Return an event of the current input as an event of the batch."""
         if isinstance(event, Warned):
             return replace(event, about=str(settings.input))
         if not isinstance(event, Progress) or event.stage != "rendering":
@@ -171,14 +177,16 @@ class _Amount:
         return self.progress()
 
     def end(self, frames: int) -> None:
+        """Replace the expected frames of the current input with the made ones."""
         self._expected[self._current] = frames
 
     def leave_out(self, number: int) -> None:
-        """One has failed, or was there; what was made of it stays counted."""
+        """Leave an input out of the total; its finished frames stay counted."""
         self._sizes.pop(number, None)
         self._expected.pop(number, None)
 
     def progress(self) -> Progress:
+        """Return the progress over all inputs."""
         done, resumed = self._before[0] + self._done, self._before[1] + self._resumed
         frames = sum(self._expected.values())
         size = sum(self._sizes.get(number, 0) for number in self._expected)
@@ -188,24 +196,25 @@ class _Amount:
 
 def estimate_all(
     every: Sequence[InterpSettings],
-) -> list[InterpPlan | Exists | CloudconvError]:
-    """Say what :func:`run` would do with every input; nothing is written."""
+) -> list[InterpEstimate | Exists | CloudconvError]:
+    """Return the expected outcome of :func:`run` for every input; nothing is written."""
     finished = FinishedIndex(Path(every[0].output or ""))
-    plans: list[InterpPlan | Exists | CloudconvError] = []
+    inputs = [each.input for each in every]
+    plans: list[InterpEstimate | Exists | CloudconvError] = []
     for settings in every:
         output = None if settings.overwrite else finished.find(settings)
         if output is not None:
             plans.append(Exists(str(settings.input), str(output)))
             continue
         try:
-            plans.append(estimate(settings, [each.input for each in every]))
+            plans.append(estimate(decide(settings, inputs, dry_run=True)))
         except CloudconvError as error:
             plans.append(error)
     return plans
 
 
 def _size(path: Path | str) -> int:
-    """A file's size, which tells about how long it lasts; 0 if it has none."""
+    """Return a file's size in bytes, 0 if it has none; longer videos have larger files."""
     with suppress(OSError):
         return Path(path).stat().st_size
     return 0

@@ -1,4 +1,4 @@
-"""Where the frames of an interpolation go: the clock, the sink, and what is pinned of a run."""
+"""Resolve an interpolation at its start: its clock, its work folder, and the plan to render."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from cloudconv.errors import WeightsError
 from cloudconv.events import Event, Warned, Warnings
-from cloudconv.jobs.interp.plan import VideoPlan, is_joinable, renderer_of, source_of
+from cloudconv.jobs.interp.plan import InterpPlan, is_joinable, renderer_of, source_of
 from cloudconv.jobs.output import origin, time_base
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.pictures import Pictures
@@ -28,11 +28,11 @@ from cloudconv.models.fingerprint import (
 from cloudconv.render.device import precision_name
 from cloudconv.render.pipeline import prefetch
 from cloudconv.render.renderer import Renderer
-from cloudconv.schedule.frames import News, schedule
+from cloudconv.schedule.frames import Counts, News, schedule
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.store import SegmentStore, token_of
 from cloudconv.settings import EncodeSettings, exact
-from cloudconv.timeline import FramePlan, Multiply
+from cloudconv.timeline import FramePlan, Multiply, format_rate
 from cloudconv.training.fine_tune import (
     Adapted,
     AdaptPlan,
@@ -45,17 +45,21 @@ from cloudconv.training.fine_tune import (
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The output's clock: the source time that becomes 0, when the first frame is shown, a tick."""
+    """The output's clock.
+
+    ``zero`` is the source time that becomes 0. ``offset`` is the output time of the first frame.
+    ``time_base`` is the length of a tick. All are in seconds.
+    """
 
     zero: Fraction
     offset: Fraction
     time_base: Fraction
 
     @classmethod
-    def of(cls, plan: VideoPlan, first: Fraction) -> Clock:
+    def of(cls, plan: InterpPlan, first: Fraction) -> Clock:
         """Return the clock of an output whose first source frame is at ``first``."""
         request, timing, settings = plan.request, plan.info.timing, plan.settings
-        # The sound of the whole clip is not what a part of it, or slow motion, begins with.
+        # A part of a clip, and slow motion, begin with the first frame, not with earlier sound.
         alone = settings.start is not None or settings.slowmo is not None
         zero = first if alone else origin(plan.info, first)
         longer = request.stretch
@@ -66,8 +70,8 @@ class Clock:
         return cls(zero, first - zero, tick)
 
 
-def sink_of(plan: VideoPlan, clock: Clock, encode: EncodeSettings | None = None) -> Sink:
-    """Open the output, with all that is copied from the source."""
+def sink_of(plan: InterpPlan, clock: Clock, encode: EncodeSettings | None = None) -> Sink:
+    """Open the output, with everything that is copied from the source."""
     settings = plan.settings
     whole = settings.start is None and settings.end is None
     start, end = (None, None) if whole else plan.window
@@ -91,8 +95,12 @@ def sink_of(plan: VideoPlan, clock: Clock, encode: EncodeSettings | None = None)
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """A video that is decoded and planned, in a thread of its own, as its ``frames`` are taken."""
+class PlannedVideo:
+    """A video that another thread decodes and plans.
+
+    ``frames`` are the plans, and ``pictures`` their source frames. ``is_next_known`` tells whether
+    the next plan is available without waiting. ``news`` are a warning and the counts.
+    """
 
     source: Source
     clock: Clock
@@ -103,8 +111,8 @@ class Planned:
 
 
 @contextmanager
-def planned(plan: VideoPlan) -> Iterator[Planned]:
-    """Decode the video and plan its output.
+def planned(plan: InterpPlan) -> Iterator[PlannedVideo]:
+    """Decode a video and plan its output, in another thread.
 
     Raises:
         CloudconvError: the input cannot be read.
@@ -116,14 +124,15 @@ def planned(plan: VideoPlan) -> Iterator[Planned]:
             head = next(ahead)
             clock = Clock.of(plan, head.left)
             rest = chain([head], ahead)
-            yield Planned(source, clock, rest, lambda: ahead.ready, pictures, news)
+            yield PlannedVideo(source, clock, rest, lambda: ahead.ready, pictures, news)
 
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """What a run has for itself: the store of its segments, or the ``sink`` where there are none.
+    """The files of a run: the store of its segments, or only the ``sink`` of its output.
 
-    ``folder`` is that of the store, or a temporary one.
+    With a store the ``sink`` was a rehearsal and is closed. ``folder`` is the store's folder, or a
+    temporary one.
     """
 
     folder: Path
@@ -133,12 +142,12 @@ class Workplace:
 
 
 @contextmanager
-def workplace(plan: VideoPlan, clock: Clock) -> Iterator[Workplace]:
-    """Have the output for oneself, and take over what an earlier run has finished.
+def workplace(plan: InterpPlan, clock: Clock) -> Iterator[Workplace]:
+    """Claim the output, and take over the finished segments of an earlier run.
 
     Raises:
-        OutputError: another run makes it, or it could not be written in the end.
-        Interrupted: Ctrl-C in the block, and something is kept.
+        OutputError: another run makes the output, or the output could not be written at the end.
+        Interrupted: Ctrl-C in the block; finished segments are kept.
     """
     settings, output = plan.settings, plan.output
     if not is_joinable(output):
@@ -151,9 +160,9 @@ def workplace(plan: VideoPlan, clock: Clock) -> Iterator[Workplace]:
         return
     store = SegmentStore(output)
     with store.locked():
-        # Another run may have finished it since it was checked.
+        # Another run may have finished the output since the first check.
         check_free(output, overwrite=settings.overwrite)
-        # What would go wrong at the very end goes wrong now.
+        # Copied streams that cannot be written raise their errors now instead of at the end.
         rehearsal = sink_of(plan, clock)
         rehearsal.rehearse()
         store.open(_identity(plan, clock, rehearsal), resume=settings.resume)
@@ -163,7 +172,7 @@ def workplace(plan: VideoPlan, clock: Clock) -> Iterator[Workplace]:
         yield Workplace(store.path, store, rehearsal, warnings)
 
 
-def _identity(plan: VideoPlan, clock: Clock, rehearsal: Sink) -> dict[str, Any]:
+def _identity(plan: InterpPlan, clock: Clock, rehearsal: Sink) -> dict[str, Any]:
     return {
         "input": plan.info.fingerprint,
         **plan.settings.pinned(),
@@ -176,8 +185,8 @@ def _identity(plan: VideoPlan, clock: Clock, rehearsal: Sink) -> dict[str, Any]:
     }
 
 
-def adapt_plan(plan: VideoPlan) -> AdaptPlan | None:
-    """Return how the model is adapted to the video; None where it is not."""
+def adapt_plan(plan: InterpPlan) -> AdaptPlan | None:
+    """Return the plan to adapt the model to the video; None without adapting."""
     settings = plan.settings
     if settings.adapt is None:
         return None
@@ -196,34 +205,33 @@ def adapt_plan(plan: VideoPlan) -> AdaptPlan | None:
 
 
 def adapted_model(
-    plan: VideoPlan, folder: Path, warnings: Warnings
+    plan: InterpPlan, folder: Path, warnings: Warnings
 ) -> Generator[Event, None, tuple[str, Adapted | None]]:
-    """Adapt the model first, if that is asked for; return the model, and what came of adapting."""
-    asked, settings = adapt_plan(plan), plan.settings
-    if asked is None:
+    """Adapt the model if the user requested it; return the model and the result of adapting."""
+    settings, adapting = plan.settings, adapt_plan(plan)
+    if adapting is None:
         return settings.chosen_model, None
-    model, adapted = yield from adapt(asked, folder, warnings)
-    saved = save(folder, settings.saved_model, overwrite=settings.overwrite)
-    yield from warnings.new(saved)
+    model, adapted = yield from adapt(adapting, folder, warnings)
+    yield from warnings.new(save(folder, settings.saved_model, overwrite=settings.overwrite))
     return model, adapted
 
 
 def resolve(
-    plan: VideoPlan, clock: Clock, place: Workplace, model: str, renderer: Renderer, source: Source
+    plan: InterpPlan, video: PlannedVideo, work: Workplace, model: str, renderer: Renderer
 ) -> RenderPlan:
-    """Decide how frames are made, or keep to what an earlier run has pinned.
+    """Resolve how frames are made, and pin the decisions in the store, or use those pinned there.
 
     Raises:
-        WeightsError: the adapted weights are not those that finished frames were made with.
+        WeightsError: finished frames were made with other adapted weights.
     """
-    info, settings, workers, store = plan.info, plan.settings, plan.workers, place.store
-    decided = None if store is None else store.pinned
-    digest = adapted_digest(place.folder, model)
-    if decided is None:
+    info, settings, workers, store = plan.info, plan.settings, plan.workers, work.store
+    pinned = None if store is None else store.pinned
+    digest = adapted_digest(work.folder, model)
+    if pinned is None:
         at_once = 1 if workers.each_gpu else workers.count
         batch, tile, cpu_streams = renderer.plan_once(info.width, info.height, at_once)
         threads = workers.threads(settings.threads)
-        decided = {
+        pinned = {
             "batch": batch,
             "tile": tile,
             "cpu_streams": cpu_streams,
@@ -232,31 +240,52 @@ def resolve(
             "adapted": digest,
         }
         if store is not None:
-            store.pin(decided)
-    elif decided.get("adapted") != digest:
+            store.pin(pinned)
+    elif pinned.get("adapted") != digest:
         raise WeightsError(
-            f"The adapted weights in {place.folder} are not those that the finished "
+            f"The adapted weights in {work.folder} are not those that the finished "
             f"frames were made with: begin anew with {option('resume', False)}."
         )
     return RenderPlan(
         info=info,
         output=plan.output,
-        folder=place.folder.absolute(),
+        folder=work.folder.absolute(),
         rate=plan.rate,
-        time_base=clock.time_base,
-        offset=clock.offset,
-        encode=replace(settings.encode, threads=decided["encoding"]),
+        time_base=video.clock.time_base,
+        offset=video.clock.offset,
+        encode=replace(settings.encode, threads=pinned["encoding"]),
         model=model,
-        device=plan.device.type,  # of which a worker sees one
+        device=plan.device.type,  # each worker sees one device of this type
         precision=precision_name(plan.dtype),
         scale=settings.scale or 1.0,
         fallback=settings.fallback == "blend",
-        batch=decided["batch"],
-        tile=decided["tile"],
-        cpu_streams=decided["cpu_streams"],
-        threads=decided["threads"],
+        batch=pinned["batch"],
+        tile=pinned["tile"],
+        cpu_streams=pinned["cpu_streams"],
+        threads=pinned["threads"],
         deinterlace=settings.deinterlace,
-        nvdec=source.by_gpu,  # what decodes here also does so with the workers
-        token=token_of(place.folder),
+        nvdec=video.source.by_gpu,  # a GPU that decodes here also decodes for the workers
+        token=token_of(work.folder),
         may_raise=settings.precision == "auto",
     )
+
+
+def facts(plan: InterpPlan, counts: Counts) -> dict[str, Any]:
+    """Return the fields that an estimate and a result share, except for encoder and warnings."""
+    source_rate, start = plan.info.timing.rate, plan.info.timing.start
+    duration = counts.output_frames / plan.rate if plan.rate else counts.duration
+    return {
+        "input": str(plan.settings.input),
+        "output": str(plan.output),
+        "model": plan.settings.chosen_model,
+        "device": "cuda:all" if plan.workers.each_gpu else str(plan.device),
+        "precision": precision_name(plan.dtype),
+        "source_frames": counts.source_frames,
+        "output_frames": counts.output_frames,
+        "new_frames": counts.new_frames,
+        "held_frames": counts.held_frames,
+        "cuts": [float(cut - start) for cut in counts.cuts],
+        "source_fps": None if source_rate is None else format_rate(source_rate),
+        "output_fps": None if plan.rate is None else format_rate(plan.rate),
+        "duration": float(duration),
+    }

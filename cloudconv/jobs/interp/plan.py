@@ -1,8 +1,8 @@
-"""Settings and source brought together: all that is decided before the first frame."""
+"""Plan an interpolation: decide everything that needs the settings and a probe of the input."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -44,12 +44,17 @@ from cloudconv.workers.pool import WorkerConfig, parse_workers, settle
 from cloudconv.workers.remote import check_single
 
 _FEW_KEPT = 2
-"""One source frame of more than so many is hardly any."""
+"""The largest number of source frames of which keeping one needs no warning."""
 
 
 @dataclass(frozen=True, slots=True)
-class VideoPlan:
-    """Settings and source brought together: everything decided before the first frame."""
+class InterpPlan:
+    """Everything that is decided before the first frame.
+
+    ``device`` and ``dtype`` are those of the model. ``notes`` are warnings that are not about the
+    input alone. ``refusals`` are the reasons for which a run would refuse to write the output; only
+    a dry run collects them.
+    """
 
     settings: InterpSettings
     info: MediaInfo
@@ -59,82 +64,81 @@ class VideoPlan:
     device: torch.device
     dtype: torch.dtype
     workers: WorkerConfig
-    notes: list[Warned]
+    notes: tuple[Warned, ...]
+    refusals: tuple[OutputError, ...] = ()
 
     @property
     def window(self) -> tuple[Fraction, Fraction]:
-        """The part of the source that is used, in seconds on its own clock."""
+        """Return the used part of the source, in seconds on its own clock."""
         timing, s = self.info.timing, self.settings
         end = timing.end if s.end is None else min(timing.end, timing.start + exact(s.end))
         return timing.start + (exact(s.start) or 0), end
 
     @property
-    def remarks(self) -> list[Warned]:
-        """What is worth saying of the input, as it is used, and of the device."""
+    def warnings(self) -> list[Warned]:
+        """Return the warnings about the input, as it is used, and about the device."""
         whole = self.settings.deinterlace
         of_input = [w for w in self.info.warnings if w.code != "interlaced" or not whole]
-        return [*of_input, *self.notes, *self._replaced]
+        return [*of_input, *self.notes, *self._rate_warnings]
 
     @property
-    def _replaced(self) -> list[Warned]:
-        """A rate that the source has, or that keeps hardly any of its frames, is worth a word."""
+    def _rate_warnings(self) -> list[Warned]:
+        """Return a warning if the rate is the source's own, or keeps hardly any of its frames."""
         own, asked = self.info.timing.rate, exact(self.settings.fps)
         if own is None or asked is None or self.settings.slowmo is not None:
             return []
         if asked == own and self.settings.duplicates == "keep":
             return [Warned("rate-kept", {"rate": rate_name(own)})]
-        share = asked / own
-        if share < 1 or share.denominator <= _FEW_KEPT:
+        factor = asked / own
+        if factor < 1 or factor.denominator <= _FEW_KEPT:
             return []
-        whole = own * max(2, round(share))
-        kept = {
-            "rate": rate_name(asked),
-            "one_of": share.denominator,
-            "whole": rate_name(whole),
-        }
-        return [Warned("few-frames-kept", kept)]
+        rates = {"rate": rate_name(asked), "whole": rate_name(own * max(2, round(factor)))}
+        return [Warned("few-frames-kept", {**rates, "one_of": factor.denominator})]
 
     @property
     def expected(self) -> int | None:
-        """About how many frames the output will have; None of what is read as it comes."""
+        """Return the approximate number of output frames; None for a stream of unknown length."""
         timing = self.info.timing
         if timing.open_ended and self.settings.end is None:
             return None
         start, end = self.window
-        whole = timing.end - timing.start
-        frames = round(timing.frames * (end - start) / whole)
-        return expected_frames(self.request.rate, frames, end - start, self.request.stretch)
+        return expected_frames(
+            self.request.rate, self._source_frames, end - start, self.request.stretch
+        )
 
     @property
     def expected_new(self) -> int | None:
-        """About how many of them are new."""
-        expected, (start, end) = self.expected, self.window
-        timing = self.info.timing
-        source = round(timing.frames * (end - start) / (timing.end - timing.start))
-        return None if expected is None else max(expected - source, 1)
+        """Return the approximate number of new frames; None for a stream of unknown length."""
+        expected = self.expected
+        return None if expected is None else max(expected - self._source_frames, 1)
+
+    @property
+    def _source_frames(self) -> int:
+        timing, (start, end) = self.info.timing, self.window
+        return round(timing.frames * (end - start) / (timing.end - timing.start))
 
 
 def decide(
-    settings: InterpSettings,
-    inputs: Sequence[Path | str] = (),
-    refusals: list[OutputError] | None = None,
-) -> VideoPlan:
-    """Look at the input, and decide all that can be decided before its first frame.
+    settings: InterpSettings, inputs: Sequence[Path | str] = (), *, dry_run: bool = False
+) -> InterpPlan:
+    """Probe the input, and decide everything that can be decided before the first frame.
 
-    ``inputs``: what else the command reads, and so must not write. ``refusals``: where to note why
-    the output could not be written, instead of raising it; then nothing is touched either. Raises
-    :class:`~cloudconv.errors.CloudconvError`.
+    Args:
+        settings: the settings of the command.
+        inputs: other files that the command reads, and so must not write.
+        dry_run: collect the reasons to refuse the output in the plan instead of raising the first
+            one, and change no file.
+
+    Raises:
+        CloudconvError: the input, the model or the device cannot be used, or the output cannot be
+            written.
     """
     spec = registry.spec(settings.chosen_model, "interpolate")
-    workers, device, notes = settle(
+    workers, device, remarks = settle(
         parse_workers(settings.workers, settings.device), settings.device, settings.threads
     )
     dtype = choose_precision(settings.precision, device, spec)
-    # What can be carried on with later, or is learnt from first, must be known whole.
-    live = str(settings.input) == "-" and settings.output is not None
-    live = live and settings.adapt is None and refusals is None
-    live = live and is_stdout(Path(str(settings.output)))
-    info = probe(settings.input, exact(settings.input_fps), live=live)
+    info = probe(settings.input, exact(settings.input_fps), live=not dry_run and _is_live(settings))
     timing = info.timing
     if timing.frames == 1:
         raise InputError(f"{info.path} has a single frame, and interpolation needs two or more.")
@@ -153,69 +157,72 @@ def decide(
         loop=settings.loop,
         context=spec.frames(fallback=settings.fallback == "blend"),
     )
-    rate = output_rate(request.rate, timing.rate, request.stretch)
     pace = output_rate(request.rate, timing.pace, request.stretch)
     output = output_path(settings.output, settings.input, info, _tag(settings), pace)
-    if refusals is None:
+    rate = output_rate(request.rate, timing.rate, request.stretch)
+    if not dry_run:
         clear_finished(output)
-    with noted(refusals):
-        check_output(
-            output,
-            overwrite=settings.overwrite,
-            inputs=[info.path],
-        )
-    with noted(refusals):
-        check(
-            settings.adapt,
-            settings.chosen_model,
-            settings.saved_model,
-            overwrite=settings.overwrite,
-            folder=SegmentStore(output).path,
-        )
-    with noted(refusals):
-        check_outputs(
-            settings,
-            [*written_by(output), settings.saved_model, settings.preview_file],
-            [info.path, *map(Path, inputs)],
-        )
-    with noted(refusals):
-        check_rate(output, rate)
+    refusals = _refusals(settings, inputs, info, output, rate, dry_run=dry_run)
     if workers.kind != "inline" and not is_joinable(output):
         raise SettingsError(
             f"{output} can only be made in one go: leave `workers` out, or write an .mp4 or .mkv."
         )
     if workers.kind == "ray":
         check_single(info.path)
-    if settings.duplicates == "keep" and refusals is None and not timing.open_ended:
-        notes = [*notes, *_repeats(settings, info)]
-    plan = VideoPlan(settings, info, output, request, rate, device, dtype, workers, notes)
+    notes = tuple(remarks)
+    plan = InterpPlan(
+        settings, info, output, request, rate, device, dtype, workers, notes, refusals
+    )
+    if settings.duplicates == "keep" and not dry_run and not timing.open_ended:
+        # The source stays open, because closing it deletes the copy of standard input.
+        cadence = early_cadence(source_of(plan).frames())
+        notes += () if cadence is None else (Warned("cadence-kept", {"cadence": cadence}),)
     if str(settings.input) == "-":
-        return plan
-    scale, remarks = resolve_scale(
-        info,
-        spec,
-        settings.scale,
-        plan.expected_new,
-        device,
-        dtype,
-        dry_run=refusals is not None,
+        return replace(plan, notes=notes)
+    scale, trials = resolve_scale(
+        info, spec, settings.scale, plan.expected_new, device, dtype, dry_run=dry_run
     )
-    return replace(plan, settings=replace(settings, scale=scale), notes=[*notes, *remarks])
+    return replace(plan, settings=replace(settings, scale=scale), notes=(*notes, *trials))
 
 
-def _repeats(settings: InterpSettings, info: MediaInfo) -> Iterator[Warned]:
-    """Yield the warning about a regular cadence, found before the first frame is made."""
-    source = Source(
-        info,
-        start=exact(settings.start),
-        end=exact(settings.end),
-        threads=settings.threads,
-        deinterlace=settings.deinterlace,
-    )
-    # Not closed: that would end what comes from standard input.
-    cadence = early_cadence(source.frames())
-    if cadence is not None:
-        yield Warned("cadence-kept", {"cadence": cadence})
+def _is_live(settings: InterpSettings) -> bool:
+    """Return whether frames are written as they arrive: from standard input to standard output.
+
+    Resuming and adapting need the complete input.
+    """
+    to_stdout = settings.output is not None and is_stdout(Path(str(settings.output)))
+    return str(settings.input) == "-" and to_stdout and settings.adapt is None
+
+
+def _refusals(
+    settings: InterpSettings,
+    inputs: Sequence[Path | str],
+    info: MediaInfo,
+    output: Path,
+    rate: Fraction | None,
+    *,
+    dry_run: bool,
+) -> tuple[OutputError, ...]:
+    """Check everything that the run writes; return the reasons to refuse it in a dry run.
+
+    Raises:
+        OutputError: the output cannot be written, and this is no dry run.
+        SettingsError: a name cannot be used.
+    """
+    refusals: list[OutputError] = []
+    noting = partial(noted, refusals if dry_run else None)
+    model, saved, overwrite = settings.chosen_model, settings.saved_model, settings.overwrite
+    with noting():
+        check_output(output, overwrite=overwrite, inputs=[info.path])
+    with noting():
+        folder = SegmentStore(output).path
+        check(settings.adapt, model, saved, overwrite=overwrite, folder=folder)
+    with noting():
+        written = [*written_by(output), saved, settings.preview_file]
+        check_outputs(settings, written, [info.path, *map(Path, inputs)])
+    with noting():
+        check_rate(output, rate)
+    return tuple(refusals)
 
 
 def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
@@ -224,7 +231,7 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
         return Resample(fps)
     factor = exact(settings.factor or settings.slowmo or 1)
     if info.timing.rate is not None:
-        # On a constant rate the divided gaps are a grid, which stays constant over lost frames.
+        # At a constant rate the output times are a grid, which does not depend on lost frames.
         return Resample(info.timing.rate * exact(settings.factor or 1))
     if factor.denominator == 1:
         return Multiply(int(factor))
@@ -250,44 +257,42 @@ def _speed_tag(settings: InterpSettings) -> str:
         tags.append(f"slow{float(settings.slowmo):g}")
     fps = exact(settings.fps)
     if fps is not None:
-        # 59.94 and its like are known by their rounded names.
+        # NTSC rates have rounded names, such as 59.94.
         ntsc = fps.denominator == 1001
         tags.append(f"{float(fps):.2f}fps" if ntsc else f"{float(fps):g}fps")
     return "_".join(tags)
 
 
 def is_joinable(output: Path) -> bool:
-    """Whether the output can be put together from segments; else it is made in one go."""
+    """Return whether the output can be joined from segments."""
     return not is_stdout(output) and container_of(output).is_video
 
 
-def source_of(job: VideoPlan) -> Source:
-    """The part of the input that is asked for."""
-    s = job.settings
+def source_of(plan: InterpPlan) -> Source:
+    """Return the requested part of the input."""
+    s = plan.settings
     return Source(
-        job.info,
+        plan.info,
         start=exact(s.start),
         end=exact(s.end),
         threads=s.threads,
         deinterlace=s.deinterlace,
-        nvdec=(job.device.index or 0) if s.hwaccel == "nvdec" else None,
+        nvdec=(plan.device.index or 0) if s.hwaccel == "nvdec" else None,
     )
 
 
-def renderer_of(job: VideoPlan, model: str | None = None) -> Renderer:
-    """The model as the settings want it, or another; batch and tiles not decided yet."""
-    settings = job.settings
-    threads = job.workers.threads(settings.threads) or set_threads(None)
+def renderer_of(plan: InterpPlan, model: str | None = None) -> Renderer:
+    """Load the model, or another one, with a batch and tiles that are still to be chosen."""
+    settings, name = plan.settings, model or plan.settings.chosen_model
+    threads = plan.workers.threads(settings.threads) or set_threads(None)
     return Renderer(
-        registry.load(model or settings.chosen_model, job.device, job.dtype),
-        device=job.device,
-        dtype=job.dtype,
+        registry.load(name, plan.device, plan.dtype),
+        device=plan.device,
+        dtype=plan.dtype,
         batch=settings.batch,
         tile=settings.tile,
         scale=settings.scale or 1.0,
-        cpu_streams=useful_cpu_streams(job.device, threads),
+        cpu_streams=useful_cpu_streams(plan.device, threads),
         fallback=settings.fallback == "blend",
-        exact=partial(registry.load, model or settings.chosen_model, job.device)
-        if settings.precision == "auto"
-        else None,
+        exact=partial(registry.load, name, plan.device) if settings.precision == "auto" else None,
     )

@@ -1,77 +1,74 @@
 """Raise a video's frame rate, from file to file.
 
-Data walks one way: :class:`~cloudconv.media.read.source.Source` decodes, :func:`schedule` plans
-each output frame, :class:`~cloudconv.render.renderer.Renderer` makes the new ones, and
+Frames pass through four stages: :class:`~cloudconv.media.read.source.Source` decodes,
+:func:`~cloudconv.schedule.frames.schedule` plans each output frame,
+:class:`~cloudconv.render.renderer.Renderer` makes the new frames, and
 :class:`~cloudconv.media.write.sink.Sink` encodes. Decoding with planning, inference, and encoding
-each have a thread of their own, with bounded queues between them. A video is made as segments,
-which outlast a crash and are joined in the end; what cannot be joined (standard output, animations,
-pictures) is one segment that goes into the output itself.
+have a thread each, with bounded queues between them. A video is made as segments, which survive a
+crash and are joined at the end. An output that cannot be joined (standard output, animations,
+pictures) is one segment that is written to the output itself.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from shutil import disk_usage
-from typing import Any
 
-from cloudconv.errors import CloudconvError, OutputError
+from cloudconv.errors import CloudconvError
 from cloudconv.events import Event, Finished, Job, Progress, Warned, Warnings
+from cloudconv.jobs.interp.estimate import estimate
 from cloudconv.jobs.interp.output import (
-    Planned,
+    PlannedVideo,
     adapted_model,
+    facts,
     planned,
     resolve,
     sink_of,
     workplace,
 )
-from cloudconv.jobs.interp.plan import VideoPlan, decide, is_joinable, renderer_of, source_of
+from cloudconv.jobs.interp.plan import InterpPlan, decide, renderer_of
 from cloudconv.jobs.interp.preview import Preview
-from cloudconv.jobs.interp.settings import InterpPlan, InterpResult, InterpSettings
-from cloudconv.jobs.interp.trial import Trial, measure
-from cloudconv.media.input import images
+from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
 from cloudconv.media.pictures import Pictures
 from cloudconv.media.turn import UPRIGHT, turn_of
-from cloudconv.media.write.containers import container_of
-from cloudconv.media.write.encoders import choose_for
 from cloudconv.media.write.sink import Sink
-from cloudconv.media.write.target import noted
-from cloudconv.render.device import precision_name, set_threads
+from cloudconv.render.device import set_threads
 from cloudconv.render.memory import empty_cache
 from cloudconv.render.pipeline import drained, prefetch
 from cloudconv.render.renderer import Renderer
-from cloudconv.schedule.frames import Counts, News, schedule
+from cloudconv.schedule.frames import Counts
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.render import RenderJob, render_segments
 from cloudconv.segments.segment import OpenSegment, SegmentPlan, split
 from cloudconv.segments.store import SegmentStore, fresh_file
-from cloudconv.timeline import format_rate
 from cloudconv.workers.events import Done, Failed
 from cloudconv.workers.pool import Pool
 from cloudconv.workers.segments import SegmentTask, SegmentWork
 
 _PLANNED = 8
-"""So many segments more than there are workers are planned ahead: times without pictures."""
+"""The number of segments that are planned ahead, in addition to one per worker."""
 
 Rendering = Generator[tuple[int, Progress | Warned | None], None, None]
-"""Numbers of segments with what is told of them; None when one is finished."""
+"""Numbers of segments with their events; None means that the segment is finished."""
+
+__all__ = ["decide", "estimate", "interpolate", "run"]
 
 
 def run(settings: InterpSettings) -> Job:
     """Interpolate ``settings.input`` into a new file.
 
-    The target appears only when it is whole. Closing the iterator ends the run, and keeps what is
-    finished.
+    The target appears only when it is complete. Closing the iterator cancels the run, which keeps
+    the finished segments.
 
     Yields:
-        Warnings and progress, and in the end an :class:`InterpResult`.
+        Warnings, progress, and at the end an :class:`InterpResult`.
 
     Raises:
-        CloudconvError: then there is no output, or it is as it was before.
-        Interrupted: Ctrl-C, and what is finished is kept.
+        CloudconvError: the output does not exist then, or is as it was before.
+        Interrupted: Ctrl-C; finished segments are kept.
     """
     plan = decide(settings)
     with Pool(plan.workers, SegmentWork()) as pool:
@@ -79,83 +76,97 @@ def run(settings: InterpSettings) -> Job:
 
 
 def interpolate(
-    plan: VideoPlan, pool: Pool[SegmentTask], note: Callable[[Path], None] = lambda _: None
+    plan: InterpPlan, pool: Pool[SegmentTask], note: Callable[[Path], None] = lambda _: None
 ) -> Generator[Event, None, InterpResult]:
     """Interpolate one video.
 
     Args:
-        plan: what was decided before the first frame.
-        pool: renders, unless ``plan.workers`` is this process.
-        note: called with where the whole output is, just before that takes its name.
+        plan: the decisions before the first frame.
+        pool: the workers, which are unused if ``plan.workers`` is this process.
+        note: a function that is called with the path of the complete output, just before the
+            output gets its name.
     """
     began = time.monotonic()
     warnings, counts = Warnings(), Counts()
-    yield from warnings.new(plan.remarks)
+    yield from warnings.new(plan.warnings)
     preview = _preview(plan)
     set_threads(plan.settings.threads)
     with ExitStack() as stack:
-        # Decode and plan, in a thread of its own.
+        # Decode and plan in another thread.
         video = stack.enter_context(planned(plan))
-        # Take over what an earlier run has left, and decide how frames are made.
-        place = stack.enter_context(workplace(plan, video.clock))
-        store, resumed = place.store, 0 if place.store is None else place.store.frames
-        yield from warnings.new(place.warnings)
-        model, adapted = yield from adapted_model(plan, place.folder, warnings)
+        # Take over the finished segments of an earlier run, and resolve how frames are made.
+        work = stack.enter_context(workplace(plan, video.clock))
+        store, resumed = work.store, 0 if work.store is None else work.store.frames
+        yield from warnings.new(work.warnings)
+        model, adapted = yield from adapted_model(plan, work.folder, warnings)
         renderer = renderer_of(plan, model)
-        render_plan = resolve(plan, video.clock, place, model, renderer, video.source)
+        render_plan = resolve(plan, video, work, model, renderer)
         yield from warnings.new(renderer.warnings())
-        # Render the segments that are missing.
+        # Render the missing segments.
         set_threads(render_plan.threads)
         if store is None:
-            rendering = _render_whole(video, render_plan, renderer, place.sink, preview)
+            rendering = _render_output(video, render_plan, renderer, work.sink, preview)
         elif plan.workers.kind == "inline":
             rendering = _render_here(video, render_plan, renderer, store, preview)
         else:
             del renderer
-            empty_cache(plan.device)  # the model was here to plan; now others need the room
+            empty_cache(plan.device)  # the workers need the memory of the model
             rendering = _render_by_pool(video, render_plan, pool, store, plan.workers.count)
-        made, begun = resumed, dict[int, int]()
+        finished, started = resumed, dict[int, int]()
         with closing(rendering):
             for number, event in rendering:
                 if isinstance(event, Progress):
-                    begun[number] = max(event.done, begun.get(number, 0))
-                    done = made + sum(begun.values())
+                    started[number] = max(event.done, started.get(number, 0))
+                    done = finished + sum(started.values())
                     yield Progress("rendering", done, plan.expected, resumed)
                 elif isinstance(event, Warned):
                     yield from warnings.new([event])
                 else:
-                    made += begun.pop(number, 0)
-                for told in drained(video.news):
-                    if isinstance(told, Counts):
-                        counts = told
-                    elif told.code not in (warned.code for warned in warnings.said):
-                        yield from warnings.new([told])
+                    finished += started.pop(number, 0)
+                for news in drained(video.news):
+                    if isinstance(news, Counts):
+                        counts = news
+                    elif news.code not in (warned.code for warned in warnings.said):
+                        yield from warnings.new([news])
         # Join the segments.
-        sink = place.sink if store is None else sink_of(plan, video.clock, render_plan.encode)
-        for whole in store.join(sink) if store is not None else _completed(sink):
-            note(whole)
+        sink = work.sink if store is None else sink_of(plan, video.clock, render_plan.encode)
+        for complete in _completed(sink) if store is None else store.join(sink):
+            note(complete)
         yield from warnings.new([*sink.warnings, *video.source.warnings])
     yield from warnings.new(() if preview is None else preview.warnings)
     seconds = time.monotonic() - began
     return InterpResult(
-        **_found(plan, counts),
+        **facts(plan, counts),
         wall_seconds=seconds,
         frames_per_second=(counts.output_frames - resumed) / seconds,
         resumed=resumed > 0,
         adapted=adapted,
-        encoder=place.sink.encoder,
+        encoder=work.sink.encoder,
         warnings=warnings.said,
     )
 
 
+def _preview(plan: InterpPlan) -> Preview | None:
+    file, overwrite = plan.settings.preview_file, plan.settings.overwrite
+    if file is None:
+        return None
+    turn = turn_of(plan.info) or UPRIGHT
+    return Preview(file, [plan.info.path], plan.output, overwrite=overwrite, turn=turn)
+
+
 def _completed(sink: Sink) -> Iterator[Path]:
-    whole = sink.complete()
-    if whole is not None:
-        yield whole
+    """Complete the output except for its name; yield its path if it is a file."""
+    complete = sink.complete()
+    if complete is not None:
+        yield complete
 
 
-def _render_whole(
-    video: Planned, plan: RenderPlan, renderer: Renderer, sink: Sink, preview: Preview | None
+def _render_output(
+    video: PlannedVideo,
+    plan: RenderPlan,
+    renderer: Renderer,
+    sink: Sink,
+    preview: Preview | None,
 ) -> Rendering:
     """Render all frames into the output itself."""
     job = RenderJob(0, plan, video.frames, video.pictures, lambda: sink, Path(), preview)
@@ -164,28 +175,28 @@ def _render_whole(
 
 
 def _render_here(
-    video: Planned,
+    video: PlannedVideo,
     plan: RenderPlan,
     renderer: Renderer,
     store: SegmentStore,
     preview: Preview | None,
 ) -> Rendering:
-    """Render the missing segments in this process, from the frames that the planner decodes."""
+    """Render the missing segments in this process, from the frames decoded for the planning."""
 
     def jobs() -> Iterator[RenderJob[OpenSegment]]:
         for segment in split(video.frames):
             if segment.number in store.finished:
-                store.check(_passed_over(segment, video.pictures))
+                store.check(_skipped(segment, video.pictures))
                 continue
             file = fresh_file(plan.folder)
-            opened = partial(plan.sink, file)
-            yield RenderJob(segment, plan, segment, video.pictures, opened, file, preview)
+            sink = partial(plan.sink, file)
+            yield RenderJob(segment, plan, segment, video.pictures, sink, file, preview)
 
     def record(job: RenderJob[OpenSegment], sink: Sink) -> None:
         assert job.key.plan is not None
         store.record(job.key.plan, job.file, sink.summary)
 
-    plan.keep(renderer)
+    plan.prepare(renderer)
     rendering = render_segments(
         jobs(), lambda _: renderer, record, is_next_known=video.is_next_known
     )
@@ -195,14 +206,18 @@ def _render_here(
 
 
 def _render_by_pool(
-    video: Planned, plan: RenderPlan, pool: Pool[SegmentTask], store: SegmentStore, workers: int
+    video: PlannedVideo,
+    plan: RenderPlan,
+    pool: Pool[SegmentTask],
+    store: SegmentStore,
+    workers: int,
 ) -> Rendering:
-    """Have the missing segments rendered by others, who decode their frames themselves."""
+    """Render the missing segments by workers, which decode the frames again."""
     errors: list[CloudconvError] = []
 
     def missing() -> Iterator[SegmentTask]:
         for open_segment in split(video.frames):
-            segment = _passed_over(open_segment, video.pictures)
+            segment = _skipped(open_segment, video.pictures)
             if segment.number in store.finished:
                 store.check(segment)
             else:
@@ -215,7 +230,7 @@ def _render_by_pool(
                     if errors:
                         return
                     yield task
-            except CloudconvError as error:  # what is under way is finished first
+            except CloudconvError as error:  # the workers first finish their tasks
                 errors.append(error)
 
     with closing(tasks()) as given, closing(pool.run(given)) as events:
@@ -234,102 +249,9 @@ def _render_by_pool(
         raise errors[0]
 
 
-def _passed_over(segment: OpenSegment, pictures: Pictures) -> SegmentPlan:
-    """Take a segment's frames without a look at them; return the whole plan."""
+def _skipped(segment: OpenSegment, pictures: Pictures) -> SegmentPlan:
+    """Release the pictures of a segment without rendering it; return the complete plan."""
     for frame in segment:
         pictures.take(frame)
     assert segment.plan is not None
     return segment.plan
-
-
-def estimate(settings: InterpSettings, inputs: Sequence[Path | str] = ()) -> InterpPlan:
-    """Say what :func:`run` would do: read the source to its end, make a few frames on trial.
-
-    Nothing is written, and nothing is refused because it could not be; see ``refusals``.
-
-    ``inputs``: what else the command reads. Raises :class:`~cloudconv.errors.CloudconvError`.
-    """
-    began = time.perf_counter()
-    refusals: list[OutputError] = []
-    plan = decide(settings, inputs, refusals)
-    info, workers = plan.info, plan.workers
-    set_threads(settings.threads)
-    choice = choose_for(container_of(plan.output), info, settings.encode)
-    pictures, news = Pictures(), News()
-    with source_of(plan) as source:
-        opened = time.perf_counter()
-        for frame in schedule(source.frames(), plan.request, pictures, news):
-            pictures.take(frame)
-        reading = time.perf_counter() - opened
-    *kept, counts = drained(news)
-    assert isinstance(counts, Counts)
-    renderer = renderer_of(plan)
-    batch, _, cpu_streams = renderer.plan_once(
-        info.width, info.height, 1 if workers.each_gpu else workers.count
-    )
-    ready = time.perf_counter() - began - reading
-    trial: Trial | None = None
-    with noted(refusals):
-        trial = measure(plan, renderer, batch * cpu_streams, counts, reading)
-    takes = _disk_bytes(plan, counts)
-    home = next(folder for folder in plan.output.absolute().parents if folder.is_dir())
-    room = takes <= disk_usage(home).free
-    space = [] if room else [Warned("disk-space", {"bytes": takes, "folder": str(home)})]
-    memory, seconds = None, None
-    if trial is not None:
-        memory = trial.memory_bytes * (workers.count if workers.kind == "local" else 1)
-        seconds = ready + trial.expect(counts) / (workers.count if workers.each_gpu else 1)
-        seconds += 60 * (settings.adapt or 0)
-    told = (w for w in kept if isinstance(w, Warned))
-    found = [*plan.remarks, *renderer.warnings(), *source.warnings, *choice.warnings, *told, *space]
-    return InterpPlan(
-        **_found(plan, counts),
-        encoder=choice.encoder,
-        pix_fmt=choice.pix_fmt,
-        memory_bytes=memory,
-        disk_bytes=takes,
-        seconds=seconds,
-        adapt=settings.adapt,
-        warnings=list(Warnings().new(found)),
-        refusals=list({str(error): error for error in refusals}.values()),
-    )
-
-
-def _disk_bytes(plan: VideoPlan, counts: Counts) -> int:
-    read = sum(file.stat().st_size for file in images.files_of(plan.info.path))
-    made = read * counts.output_frames // max(plan.info.timing.frames, 1)
-    return made * 2 if is_joinable(plan.output) else made
-
-
-def _preview(plan: VideoPlan) -> Preview | None:
-    settings = plan.settings
-    if settings.preview_file is None:
-        return None
-    return Preview(
-        settings.preview_file,
-        [plan.info.path],
-        plan.output,
-        overwrite=settings.overwrite,
-        turn=turn_of(plan.info) or UPRIGHT,
-    )
-
-
-def _found(plan: VideoPlan, counts: Counts) -> dict[str, Any]:
-    """The fields that a plan and a result share."""
-    source_rate, start = plan.info.timing.rate, plan.info.timing.start
-    duration = counts.output_frames / plan.rate if plan.rate else counts.duration
-    return {
-        "input": str(plan.settings.input),
-        "output": str(plan.output),
-        "model": plan.settings.chosen_model,
-        "device": "cuda:all" if plan.workers.each_gpu else str(plan.device),
-        "precision": precision_name(plan.dtype),
-        "source_frames": counts.source_frames,
-        "output_frames": counts.output_frames,
-        "new_frames": counts.new_frames,
-        "held_frames": counts.held_frames,
-        "cuts": [float(cut - start) for cut in counts.cuts],
-        "source_fps": None if source_rate is None else format_rate(source_rate),
-        "output_fps": None if plan.rate is None else format_rate(plan.rate),
-        "duration": float(duration),
-    }

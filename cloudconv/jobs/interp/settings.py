@@ -1,22 +1,22 @@
-"""How far an interpolation has come, and what it answers."""
+"""Define the outcome of an interpolation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cloudconv.errors import OutputError
-from cloudconv.jobs.outcome import Outcome
+from cloudconv.jobs.outcome import Done, Estimate, Outcome
 from cloudconv.settings import InterpSettings
 from cloudconv.training.fine_tune import Adapted
 
-__all__ = ["InterpPlan", "InterpResult", "InterpSettings"]
+__all__ = ["InterpEstimate", "InterpResult", "InterpSettings"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class InterpOutcome(Outcome):
-    """What a plan and a result both say.
+    """The facts that an estimate and a result share.
 
-    ``cuts``: the time of each new scene's first frame, in seconds from the input's first frame.
+    ``held_frames`` are shown again because nothing can be made between two frames. ``cuts`` are the
+    times of each new scene's first frame, in seconds from the input's first frame.
     """
 
     model: str
@@ -24,30 +24,24 @@ class InterpOutcome(Outcome):
     cuts: list[float]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InterpPlan(InterpOutcome):
-    """What a run would do. ``memory_bytes`` and ``seconds`` were measured on a few frames.
+@dataclass(frozen=True, kw_only=True)
+class InterpEstimate(Estimate, InterpOutcome):
+    """The expected outcome and cost of a run.
 
-    They are None where the run would end before its first frame. ``memory_bytes``: of the whole
-    process in the host's memory; 0 where the system does not tell.
-    ``disk_bytes``: about what it takes on the disk, by the input's size; until its segments are
-    joined, a video is there twice. ``refusals``: why the run would refuse to write the output.
-    ``adapt``: minutes that the model would be adapted for first, None for not at all.
+    ``memory_bytes`` is the peak of the whole process in the host's memory, 0 if the system does not
+    report it. ``memory_bytes`` and ``seconds`` are None if the run would end before its first
+    frame. ``disk_bytes`` is the approximate size on the disk, estimated from the input's size; the
+    segments and the joined video need it twice. ``adapt`` is the time in minutes for adapting the
+    model first, None without adapting.
     """
 
-    pix_fmt: str
-    memory_bytes: int | None
     disk_bytes: int
-    seconds: float | None
-    refusals: list[OutputError]
     adapt: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InterpResult(InterpOutcome):
-    """What was done. ``frames_per_second`` leaves out the frames that an earlier run had made."""
+@dataclass(frozen=True, kw_only=True)
+class InterpResult(Done, InterpOutcome):
+    """The result of a run; ``frames_per_second`` excludes the frames of an earlier run."""
 
-    wall_seconds: float
-    frames_per_second: float
     resumed: bool
     adapted: Adapted | None = None

@@ -1,0 +1,199 @@
+"""Estimate the cost of an interpolation from a few frames, which are made as a run makes them."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from shutil import disk_usage
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from cloudconv.events import Warned, Warnings
+from cloudconv.jobs.interp.output import facts, planned
+from cloudconv.jobs.interp.plan import InterpPlan, is_joinable, renderer_of, source_of
+from cloudconv.jobs.interp.settings import InterpEstimate
+from cloudconv.media.frame import Frame
+from cloudconv.media.input import images
+from cloudconv.media.pictures import Pictures
+from cloudconv.media.write.containers import container_of, is_sequence
+from cloudconv.media.write.encoders import choose_for
+from cloudconv.media.write.names import is_stdout
+from cloudconv.media.write.sink import Sink
+from cloudconv.media.write.target import noted
+from cloudconv.render.device import set_threads
+from cloudconv.render.memory import process_memory
+from cloudconv.render.pipeline import drained, prefetch
+from cloudconv.render.renderer import Renderer
+from cloudconv.schedule.frames import Counts, News, schedule
+from cloudconv.timeline import FramePlan
+
+_ROUNDS = 5
+"""The number of batches in a trial; the first batch is the warm-up."""
+_ENOUGH = 10.0
+"""The number of seconds after which two batches are enough."""
+_MOST_FRAMES = 200
+"""The most output frames in a trial, so that long parts without new frames end the trial."""
+_ENCODER_FULL = 64
+"""The number of frames after which an encoder, which looks ahead, has its usual speed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Measurements of ``frames`` output frames, ``new_frames`` of which are new.
+
+    ``seconds`` is the time for all of them, including the warm-up. ``each_new`` is the time for a
+    new frame and everything that belongs to it after the warm-up, ``each_other`` for a source
+    frame. ``memory_bytes`` is the peak of the process; 0 if the system does not report it.
+    """
+
+    frames: int
+    new_frames: int
+    seconds: float
+    each_new: float
+    each_other: float
+    memory_bytes: int
+
+    def expect(self, total: Counts) -> float:
+        """Return the expected number of seconds for all frames."""
+        new = total.new_frames - self.new_frames
+        others = total.output_frames - self.frames - new
+        return self.seconds + max(0, new) * self.each_new + max(0, others) * self.each_other
+
+
+def estimate(plan: InterpPlan) -> InterpEstimate:
+    """Return the expected outcome of a run: read the source to its end, and make a few frames.
+
+    Nothing is written, and an output that cannot be written raises no error: see ``refusals``.
+
+    Raises:
+        CloudconvError: the input cannot be read, or the model cannot be used.
+    """
+    began = time.perf_counter()
+    info, workers, settings = plan.info, plan.workers, plan.settings
+    refusals = list(plan.refusals)
+    set_threads(settings.threads)
+    choice = choose_for(container_of(plan.output), info, settings.encode)
+    pictures, news = Pictures(), News()
+    with source_of(plan) as source:
+        opened = time.perf_counter()
+        for frame in schedule(source.frames(), plan.request, pictures, news):
+            pictures.take(frame)
+        reading = time.perf_counter() - opened
+    *cadence, counts = drained(news)
+    assert isinstance(counts, Counts)
+    renderer = renderer_of(plan)
+    at_once = 1 if workers.each_gpu else workers.count
+    batch, _, cpu_streams = renderer.plan_once(info.width, info.height, at_once)
+    ready = time.perf_counter() - began - reading
+    memory, seconds = None, None
+    with noted(refusals):
+        trial = measure(plan, renderer, batch * cpu_streams, counts, reading)
+        memory = trial.memory_bytes * (workers.count if workers.kind == "local" else 1)
+        seconds = ready + trial.expect(counts) / (workers.count if workers.each_gpu else 1)
+        seconds += 60 * (settings.adapt or 0)
+    disk_bytes = _disk_bytes(plan, counts)
+    home = next(folder for folder in plan.output.absolute().parents if folder.is_dir())
+    warnings = [*plan.warnings, *renderer.warnings(), *source.warnings, *choice.warnings]
+    warnings += [warned for warned in cadence if isinstance(warned, Warned)]
+    if disk_bytes > disk_usage(home).free:
+        warnings.append(Warned("disk-space", {"bytes": disk_bytes, "folder": str(home)}))
+    return InterpEstimate(
+        **facts(plan, counts),
+        encoder=choice.encoder,
+        pix_fmt=choice.pix_fmt,
+        memory_bytes=memory,
+        disk_bytes=disk_bytes,
+        seconds=seconds,
+        adapt=settings.adapt,
+        warnings=list(Warnings().new(warnings)),
+        refusals=list({str(error): error for error in refusals}.values()),
+    )
+
+
+def _disk_bytes(plan: InterpPlan, counts: Counts) -> int:
+    read = sum(file.stat().st_size for file in images.files_of(plan.info.path))
+    made = read * counts.output_frames // max(plan.info.timing.frames, 1)
+    return made * 2 if is_joinable(plan.output) else made
+
+
+def measure(
+    plan: InterpPlan, renderer: Renderer, at_once: int, total: Counts, reading: float
+) -> Trial:
+    """Decode, make and encode the first frames of the output; keep nothing.
+
+    Args:
+        plan: the plan of the run.
+        renderer: the renderer, with its batch and tiles chosen.
+        at_once: the number of new frames that are worked on at once.
+        total: the counts of the complete output.
+        reading: the time in seconds to decode and analyse the source.
+
+    Raises:
+        CloudconvError: the run would raise the same error.
+    """
+    began = time.perf_counter()
+    new: list[bool] = []
+
+    def some(frames: Iterator[FramePlan]) -> Iterator[FramePlan]:
+        for frame in frames:
+            new.append(frame.is_new)
+            yield frame
+            count = sum(new)
+            late = time.perf_counter() - began > _ENOUGH
+            if count >= (2 if late else _ROUNDS) * at_once or len(new) == _MOST_FRAMES:
+                return
+
+    rounds: list[float] = []
+    last: deque[Frame] = deque(maxlen=4)
+    count = written = 0
+    with planned(plan) as video, ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="cloudconv-")))
+        sink = Sink(
+            _inside(folder, plan.output),
+            plan.info,
+            rate=plan.rate,
+            time_base=video.clock.time_base,
+            settings=plan.settings.encode,
+        )
+        rendered = renderer.render(some(video.frames), video.pictures)
+        with sink, prefetch(rendered, 4) as frames:
+            for frame in frames:
+                last.append(frame.at(frame.time + video.clock.offset, frame.duration))
+                sink.write(last[-1])
+                count += new[written]
+                if new[written] and count % at_once == 0:
+                    rounds.append(time.perf_counter())
+                written += 1
+            made = time.perf_counter()
+            end, encoded = last[-1].time, written
+            lasts = last[-1].duration
+            while encoded < min(_ENCODER_FULL, total.output_frames):
+                end += lasts
+                last.append(last.popleft().at(end, lasts))
+                sink.write(last[-1])
+                encoded += 1
+        ended = time.perf_counter()
+    laps = [(after - before) / at_once for before, after in pairwise(rounds)]
+    usual = median(laps) if laps else (made - began) / max(count, 1)
+    encoding = (ended - made) / encoded
+    beside = encoding * written / max(count, 1)
+    return Trial(
+        frames=written,
+        new_frames=count,
+        seconds=made - began + written * encoding,
+        each_new=usual + beside if plan.device.type == "cpu" else max(usual, beside),
+        each_other=reading / total.output_frames + encoding,
+        memory_bytes=process_memory(peak=True) or 0,
+    )
+
+
+def _inside(folder: Path, output: Path) -> Path:
+    """Return a name in the folder for an output of the same kind."""
+    if is_stdout(output):
+        return folder / "stdout.mkv"
+    return folder / "pictures" / output.name if is_sequence(output) else folder / output.name
