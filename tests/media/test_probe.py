@@ -221,6 +221,13 @@ def test_a_still_is_one_frame(tmp_path: Path) -> None:
     assert probe(path).timing.frames == 1
 
 
+def test_a_container_without_durations_may_hold_one_frame(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.flv", 1, codec="flv1")
+    timing = probe(path).timing
+    assert (timing.frames, timing.rate) == (1, 24)
+    assert timing.end - timing.start == Fraction(1, 24)
+
+
 @pytest.mark.parametrize(("durations", "rate"), [([40] * 5, 25), ([40, 80, 120, 40, 40], None)])
 def test_animated_webp(tmp_path: Path, durations: list[int], rate: int | None) -> None:
     path = tmp_path / "a.webp"

@@ -114,7 +114,9 @@ def test_absurd_files_give_one_sentence(tmp_path: Path, data: bytes) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["odd.y4m"]
 
 
-@pytest.mark.parametrize("rate", ["0:0", "0:1", "25:0", "2147483647:1", "1:2147483647"])
+@pytest.mark.parametrize(
+    "rate", ["0:0", "0:1", "25:0", "2147483647:1", "1:2147483647", "5:8388608"]
+)
 def test_absurd_rates_give_a_video_or_one_sentence(tmp_path: Path, rate: str) -> None:
     clip = tmp_path / "odd.y4m"
     clip.write_bytes(y4m(8, 8, rate))

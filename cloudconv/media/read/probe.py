@@ -240,7 +240,7 @@ def _rate_before_cut(
 def _last_duration(
     container: InputContainer, stream: Any, scan: _Scan, times: NDArray[np.int64]
 ) -> int:
-    """Return the duration of the last frame in ticks."""
+    """Return the duration of the last frame in ticks; 0 for a single frame that states none."""
     has_index = reader_of(container.format.name).has_index
     if has_index and stream.duration and stream.start_time is not None:
         # The last packet in decode order is not the last one shown, so its duration may belong to
@@ -254,7 +254,7 @@ def _last_duration(
         left = int(promised / stream.time_base) - int(times[-1])
         if left > _LONG * (scan.last_duration or 1):
             return left
-    return scan.last_duration or int(times[-1] - times[-2])
+    return scan.last_duration or int(np.diff(times[-2:]).sum())
 
 
 def _describe(

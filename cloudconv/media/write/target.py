@@ -22,6 +22,8 @@ PATH_LIMIT: int | None = 260 if os.name == "nt" else None
 """The longest path in characters on Windows without support for long paths; else None."""
 
 _LARGEST = 2**31 - 1
+# MP4 counts at least 10,000 ticks a second, and fewer than 2**31 ticks for each frame.
+_SLOWEST = Fraction(1, 86_400)
 
 
 @contextmanager
@@ -87,7 +89,7 @@ def check_rate(path: Path, rate: Fraction | None) -> None:
     clock = container.clock
     if rate is None:
         return
-    if max(rate.numerator, rate.denominator) >= _LARGEST:
+    if rate < _SLOWEST or max(rate.numerator, rate.denominator) >= _LARGEST:
         raise OutputError(
             f"A rate of {float(rate):g} frames a second is beyond what files can hold; "
             f"choose another with {option('fps')}."
