@@ -6,6 +6,7 @@ They run in torch on any device, and in OpenCV where a CPU is slow at them in to
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -46,7 +47,7 @@ def small_copy(picture: Tensor, size: tuple[int, int]) -> _Bytes:
     picture = picture.detach().float()
     if picture.shape[1:] != size:
         if picture.is_cuda:
-            picture = F.interpolate(picture[None], size, mode="area")[0]
+            picture = _averaged(picture, size)
         else:
             # Five times as fast as torch, and exact where the factor is not whole.
             area, full = cv2.INTER_AREA, picture.cpu().numpy()
@@ -77,8 +78,30 @@ def resized(values: Tensor, size: Sequence[int]) -> Tensor:
             cv2.resize(channel.contiguous().numpy(), size[::-1], target.numpy(), interpolation=how)
         return made
     if smaller:
-        return F.interpolate(values[None], size, mode="area")[0]
+        return _averaged(values.float(), size)
     return F.interpolate(values[None], size, mode="bilinear", align_corners=False)[0]
+
+
+def _averaged(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the means over areas of (C, h, w) float32, as OpenCV computes them.
+
+    Pixels on the border of two areas count for both in part. PyTorch's own mode ``area`` counts
+    them as a whole for both, which differs by up to a tenth of the range.
+    """
+    rows, columns = (
+        _area_weights(before, after, values.device)
+        for before, after in zip(values.shape[-2:], size, strict=True)
+    )
+    return rows @ values @ columns.t()
+
+
+@lru_cache(maxsize=64)
+def _area_weights(before: int, after: int, device: torch.device) -> Tensor:
+    """Return (after, before) float32: how much of each pixel is in each area; rows sum to 1."""
+    edges = torch.linspace(0, before, after + 1, dtype=torch.float64)[:, None]
+    pixels = torch.arange(before, dtype=torch.float64)
+    inside = torch.minimum(edges[1:], pixels + 1) - torch.maximum(edges[:-1], pixels)
+    return (inside.clamp_min(0) * (after / before)).float().to(device)
 
 
 def cut_out(values: Tensor, size: Sequence[int], box: tuple[slice, slice]) -> Tensor:

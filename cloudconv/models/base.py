@@ -43,30 +43,46 @@ def check_finite(total: Tensor, time: Fraction | None = None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What a model needs and can do. Jobs read this; nothing branches on a model's name.
+    """The needs and abilities of a model, as data. Nothing branches on a model's name.
 
-    ``context``: source frames a model looks at. ``multiple``: picture sides are padded to a
-    multiple of it (at scale 1). ``weights``: the manifest entry, or None for a method without.
-    ``bytes_per_pixel``: peak working memory for each padded pixel of one batch item at float32
-    and scale 1, inputs and output included (measured on a CPU). ``gpu_bytes_per_pixel``: the same
-    in any precision on other devices, which work on whole pictures, where that is more (measured
-    on a simulated GPU, without cuDNN's own memory). ``overlap``: pixels that
-    neighbouring tiles must share for their seam not to be seen, at scale 1. ``half_precision``:
-    16-bit weights and activations keep the picture (measured: within 0.05 dB of float32's
-    score). ``fallback``: whether blends may take the place of its pictures where its motion fails,
-    see :mod:`cloudconv.models.fallback`; ``forward`` then takes ``leftover``. ``carries_alpha``:
-    further channels of the pictures (opacity) move as their colours do. ``any_size``: ``forward``
-    takes pictures of any size; the others get sides that are multiples. ``restores_texture``: new
-    pictures have the texture of those that they were made from. ``stages``: the model has
-    ``stages``, whose early pictures training judges, too. ``tries_scales``: where no scale is asked
-    for, trials on filmed frames choose it. ``takes_horizon``: a predictor's
-    ``forward`` takes the number of frames ahead. ``past``: frames before its context on which a
-    predictor tries what does best, where they are given. ``discriminators``: builds fresh critics
-    for the adversarial loss; None where the model has none. ``hidden``: left out of lists for
-    people. ``purpose``: what it is for, in a few words. ``time``: what an interpolation takes,
-    start to end, or a forecast, as a share of what the default model of its task takes (medians of
-    paired runs on a CPU), None where nobody has measured. ``training``: the training settings that
-    suit it, where they are not those that suit most (measured).
+    Attributes:
+        name: the name on the command line.
+        task: interpolate, predict or reconstruct.
+        context: number of source frames that the model reads.
+        arbitrary_timestep: whether an interpolator takes any timestep, not the middle alone.
+        multiple: picture sides are padded to a multiple of this number (at scale 1).
+        build: returns the network with untrained weights.
+        weights: the manifest entry of the weights; None for a method without weights.
+        parameters: number of weights.
+        licence: of the weights.
+        origin: source of the method and its weights.
+        domain: footage that suits the model, and the limits.
+        scale_option: whether motion can be estimated at another resolution.
+        bytes_per_pixel: peak working memory for each padded pixel of one batch item at float32 and
+            scale 1, inputs and output included (measured on a CPU).
+        overlap: pixels that neighbouring tiles share, so that no seam is visible, at scale 1.
+        half_precision: whether the model may run in 16 bits. Measured: the score stays within
+            0.05 dB of float32's, and the picture within 60 dB of float32's. Without it the model
+            always runs in float32.
+        gpu_bytes_per_pixel: ``bytes_per_pixel`` in any precision on devices other than a CPU,
+            where that is more, because whole pictures are processed there (measured on a simulated
+            GPU, without cuDNN's own memory).
+        hidden: whether lists for people omit the model.
+        fallback: whether blends may replace pictures whose motion fails, see
+            :mod:`cloudconv.models.fallback`; ``forward`` then takes ``leftover``.
+        carries_alpha: whether further channels (opacity) move with the colours.
+        any_size: whether ``forward`` takes pictures of any size; others need sides that are
+            multiples.
+        restores_texture: whether new pictures get the texture of the pictures around them.
+        stages: whether ``stages`` returns early results, which the training scores too.
+        tries_scales: whether trials on filmed frames choose the scale if none is given.
+        takes_horizon: whether a predictor's ``forward`` takes the number of frames ahead.
+        past: number of frames before the context on which a predictor tests its forecasts.
+        discriminators: builds new discriminators for the adversarial loss; None without that loss.
+        purpose: the use of the model, in a few words.
+        time: duration of an interpolation or a forecast, relative to the default model of the task
+            (medians of paired runs on a CPU); None if not measured.
+        training: training settings that differ from the usual ones (measured).
     """
 
     name: str
@@ -100,7 +116,7 @@ class ModelSpec:
     training: Mapping[str, object] = field(default_factory=dict, compare=False)
 
     def frames(self, *, fallback: bool) -> int:
-        """How many source frames are to be at hand, with the fallback or without."""
+        """Return the number of source frames for each plan, with or without the fallback."""
         return FOUR if fallback and self.fallback else self.context
 
 

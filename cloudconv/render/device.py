@@ -92,8 +92,8 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
     """The type that the network's weights and activations have on ``device``.
 
     Args:
-        name: ``auto``, ``fp32``, ``bf16`` or ``fp16``. ``auto`` takes 16 bits only where the
-            hardware has them and ``spec`` says that the model's picture stays as good.
+        name: ``auto``, ``fp32``, ``bf16`` or ``fp16``. ``auto`` chooses 16 bits where the hardware
+            has them. A model whose ``spec`` excludes 16 bits runs in float32 whatever the name.
 
     Raises:
         SettingsError: no such name.
@@ -119,7 +119,7 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
         raise DeviceError(f"fp16 is for GPUs. On the CPU use {instead} or fp32.")
     if name == "bf16" and not has_bf16(device):
         raise DeviceError(f"This GPU has no bf16. Use {option('precision', 'fp16')} or fp32.")
-    return PRECISIONS[name]
+    return PRECISIONS[name] if spec.half_precision else torch.float32
 
 
 def precision_name(dtype: torch.dtype) -> str:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 import cloudconv
 from cloudconv.models import registry
+from cloudconv.render.device import choose_precision
 from tests.gpu.conftest import Gpu
-from tests.gpu.test_interp import decibels
+from tests.gpu.test_interp import NEAREST, decibels
 from tests.helpers.dreams import clouds, video
 from tests.helpers.factory import write_clip
 from tests.helpers.trainees import moving
@@ -35,23 +36,22 @@ def sky(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(path, [video(p, "yuv444p") for p in clouds(40, (96, 64))], rate=25)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("precision", NEAREST)
 @pytest.mark.parametrize("name", FORECASTERS)
-def test_predictors(gpu: Gpu, name: str, dtype: torch.dtype) -> None:
+def test_predictors(gpu: Gpu, name: str, precision: str) -> None:
     spec = registry.spec(name, "predict")
-    if dtype != torch.float32 and not spec.half_precision:
-        pytest.skip("in float32 only")
     numbers = torch.Generator().manual_seed(0)
     coarse = torch.rand((1, 3, 9, 20), generator=numbers)
     wide = torch.nn.functional.interpolate(coarse, size=(64, 160), mode="bicubic").clamp(0, 1)
     frames = torch.stack([wide[..., 2 * k : 2 * k + 96] for k in range(spec.context)], 1)
     expected = registry.load_predictor(name).forecast(frames, 2)
     with gpu() as record:
+        dtype = choose_precision(precision, torch.device("cuda"), spec)
         model = registry.load_predictor(name, "cuda", dtype)
         made = [picture.cpu() for picture in model.forecast(frames.to("cuda"), 2)]
     for one, other in zip(made, expected, strict=True):
         error = float((one.clamp(0, 1) - other.clamp(0, 1)).square().mean())
-        least = 80 if dtype == torch.float32 else 40 if dtype == torch.float16 else 30
+        least = NEAREST["fp32" if dtype == torch.float32 else precision]
         assert error == 0 or -10 * math.log10(error) >= least
     assert record is None or not record.faults
 
@@ -143,17 +143,17 @@ def test_extrapolate(gpu: Gpu, clip: Path, tmp_path: Path) -> None:
     with gpu() as record:
         cloudconv.extrapolate(clip, tmp_path / "gpu.mkv", device="cuda", **same)
     cloudconv.extrapolate(clip, tmp_path / "cpu.mkv", device="cpu", **same)
-    assert decibels(tmp_path / "gpu.mkv", tmp_path / "cpu.mkv") >= 75
+    assert decibels(tmp_path / "gpu.mkv", tmp_path / "cpu.mkv") >= NEAREST["fp32"]
     assert record is None or not record.faults
 
 
-@pytest.mark.parametrize("mode", ["rollout", "texture", "flow"])
+@pytest.mark.parametrize("mode", ["rollout", "texture", "flow", "collage"])
 def test_dream(gpu: Gpu, sky: Path, tmp_path: Path, mode: str) -> None:
-    same = {"frames": 6, "encoder": "ffv1", "mode": mode}
+    same = {"frames": 6, "encoder": "ffv1", "mode": mode, "precision": "fp32"}
     with gpu() as record:
         cloudconv.dream(sky, tmp_path / "gpu.mkv", device="cuda", **same)
     cloudconv.dream(sky, tmp_path / "cpu.mkv", device="cpu", **same)
-    assert decibels(tmp_path / "gpu.mkv", tmp_path / "cpu.mkv") >= 50
+    assert decibels(tmp_path / "gpu.mkv", tmp_path / "cpu.mkv") >= NEAREST["fp32"]
     assert record is None or not record.faults
 
 

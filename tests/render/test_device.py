@@ -153,14 +153,19 @@ def test_auto_precision_is_16_bit_only_where_hardware_and_model_allow(
 
 
 def test_explicit_precisions_are_honoured_or_refused() -> None:
-    unsafe = replace(RIFE, half_precision=False)
     assert choose_precision("fp32", CUDA, RIFE) == torch.float32
-    assert choose_precision("bf16", CPU, unsafe) == torch.bfloat16
-    assert choose_precision("fp16", CUDA, unsafe) == torch.float16
+    assert choose_precision("bf16", CPU, RIFE) == torch.bfloat16
+    assert choose_precision("fp16", CUDA, RIFE) == torch.float16
     with pytest.raises(DeviceError, match=r"precision=.bf16.` or fp32"):
         choose_precision("fp16", CPU, RIFE)
     with pytest.raises(SettingsError, match="auto, fp32, bf16, fp16"):
         choose_precision("fp8", CPU, RIFE)
+
+
+@pytest.mark.parametrize(("name", "device"), [("fp16", CUDA), ("bf16", CPU)])
+def test_a_model_that_needs_float32_keeps_it(name: str, device: torch.device) -> None:
+    unsafe = replace(RIFE, half_precision=False)
+    assert choose_precision(name, device, unsafe) == torch.float32
 
 
 def test_precisions_have_names() -> None:

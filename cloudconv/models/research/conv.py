@@ -129,7 +129,7 @@ CONV = ModelSpec(
     scale_option=False,
     bytes_per_pixel=125,
     overlap=8,
-    half_precision=True,
+    half_precision=False,
 )
 
 CONV_CHANNEL = replace(
@@ -166,6 +166,7 @@ CONV_DEEP = replace(
     domain="small motion; blurs within some ten frames",
     bytes_per_pixel=610,
     overlap=16,
+    half_precision=True,
 )
 
 CONV_RECURRENT = replace(

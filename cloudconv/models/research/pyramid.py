@@ -57,7 +57,7 @@ CONV_PYRAMID: ModelSpec = ModelSpec(
     scale_option=False,
     bytes_per_pixel=175,
     overlap=64,
-    half_precision=True,
+    half_precision=False,
 )
 
 CONV_PYRAMID_2: ModelSpec = replace(
