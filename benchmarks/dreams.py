@@ -30,8 +30,9 @@ from PIL import Image
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.registry import method
-from cloudconv.dreaming.select import choose
-from cloudconv.dreaming.vitals.vitals import Meter, Vitals
+from cloudconv.dreaming.select import choose, is_sky
+from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, vitals_meter
+from cloudconv.events import returned
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.media.read.probe import probe
 
@@ -78,21 +79,23 @@ def main() -> None:
 def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Dream on from a clip, and all that the table says of it."""
     info = probe(small_clip(clip, options.width, options.out))
-    material = gather_material(info)
+    material = returned(gather_material(info))
     began = time.perf_counter()
     mode, why = options.mode, "asked for"
     if mode == "auto":
-        choice = choose(material)
+        choice = returned(choose(material))
         mode, why = choice.mode, choice.why
     spec = method(mode)
     made = spec.build(Options()).dream(material, frames=options.frames, seed=options.seed)
-    meter = Meter(
-        material,
-        repeats=spec.repeats,
+    sky = spec.skies or (spec.as_filmed and is_sky(material))
+    kind = DreamKind(
+        repeats=spec.repeats and not sky,
         pasted=spec.static,
         as_filmed=spec.as_filmed,
+        sky=sky,
         frames=options.frames,
     )
+    meter = returned(vitals_meter(material, kind))
     chosen = set(np.linspace(1, options.frames, 8).round().astype(int) - 1)
     source = Blocks(material)
     shares, kept, took = [], [], time.perf_counter() - began
@@ -122,13 +125,13 @@ def check(options: argparse.Namespace) -> None:
     """How many windows of real footage, and of what no footage shows, are called alive."""
     alive: dict[str, list[bool]] = {kind: [] for kind in ("real", *BROKEN)}
     for clip in options.clips:
-        whole = gather_material(probe(small_clip(clip, options.width, options.out)))
-        half = len(whole.real_frames) // 2
+        whole = returned(gather_material(probe(small_clip(clip, options.width, options.out))))
+        half = len(whole.film) // 2
         if half < LEAST_HALF:
             continue
         first, second = (
             Material(
-                whole.real_frames[part], times=whole.times[part], step=whole.step, cut=whole.cut
+                whole.film.frames[part], times=whole.times[part], step=whole.step, cut=whole.cut
             )
             for part in (slice(half), slice(half, None))
         )
@@ -145,9 +148,10 @@ def check(options: argparse.Namespace) -> None:
 def judged(first: Material, second: Material, change: Change) -> list[Vitals]:
     """The vitals of a clip's second half, changed, against its first."""
     count = len(second)
-    meter = Meter(first, as_filmed=True, repeats=True, frames=count)
-    pictures = [second.real(second.place(k)[0]) for k in range(count)]
-    for picture in change(pictures, [first.real(k) for k in range(len(first.real_frames))]):
+    kind = DreamKind(as_filmed=True, repeats=True, frames=count)
+    meter = returned(vitals_meter(first, kind))
+    pictures = [second.film.picture(second.source_of(k)[0]) for k in range(count)]
+    for picture in change(pictures, [first.film.picture(k) for k in range(len(first.film))]):
         meter.push(picture)
     return meter.finish()
 
@@ -201,7 +205,7 @@ class Blocks:
     """The blocks of all source frames, to hold others against."""
 
     def __init__(self, material: Material) -> None:
-        frames = [material.real(k) for k in range(len(material.real_frames))]
+        frames = [material.film.picture(k) for k in range(len(material.film))]
         rows = torch.stack([self.cut(frame) for frame in frames])
         self._rows = rows.permute(1, 0, 2).contiguous()
         self._squares = self._rows.square().sum(2)

@@ -1,0 +1,1 @@
+"""Dream: continue a clip for any length of time, and measure whether the dream is alive."""

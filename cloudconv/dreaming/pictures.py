@@ -1,6 +1,6 @@
-"""Picture operations that material, methods and vitals share.
+"""Operate on pictures, for material, methods and vitals.
 
-They run in torch on any device, and in OpenCV where a CPU is slow at them in torch.
+The functions run in torch on any device, and in OpenCV where torch is slow on a CPU.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from cloudconv.models.ops import sampling_grid
 _Bytes = NDArray[np.uint8]
 
 LONGEST_SIDE = 480
-"""Of the pictures that motion is measured on, in pixels."""
+"""Longest side of the pictures that motion is measured on, in pixels."""
 
-_SMALLER = 4  # how many times smaller than the picture weights are, at least
-_LONGEST = 320  # side of the weights
+_SMALLER = 4  # least ratio of a picture's sides to those of its weights
+_LONGEST = 320  # longest side of the weights
 
 
 def analysis_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width for analysis: the same shape, the longest side at most 480."""
+    """Return height and width for analysis: the same shape, the longest side at most 480."""
     factor = min(1.0, LONGEST_SIDE / max(height, width))
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
 def weight_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width of the weights for a picture: a quarter of its own, at most 320."""
+    """Return height and width of a picture's weights: a quarter of the picture's, at most 320."""
     factor = max(_SMALLER, -(-max(height, width) // _LONGEST))
     return -(-height // factor), -(-width // factor)
 
 
 def small_copy(picture: Tensor, size: tuple[int, int]) -> _Bytes:
-    """A picture averaged over areas: (3, H, W) nominally in [0, 1] to (h, w, 3) uint8.
+    """Return a picture averaged over areas: (3, H, W) nominally in [0, 1] to (h, w, 3) uint8.
 
-    What is no number becomes black.
+    Values that are no numbers become black.
     """
     height, width = size
     picture = picture.detach().float()
@@ -59,13 +59,13 @@ def small_copy(picture: Tensor, size: tuple[int, int]) -> _Bytes:
 
 
 def grey(picture: _Bytes) -> _Bytes:
-    """(h, w, 3) uint8 to (h, w)."""
+    """Return the luma of a picture: (h, w, 3) uint8 to (h, w) uint8."""
     luma: _Bytes = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     return luma
 
 
 def resized(values: Tensor, size: Sequence[int]) -> Tensor:
-    """(C, h, w) at another size: areas averaged going down, bilinear going up."""
+    """Resize (C, h, w): by averages of areas to a smaller size, bilinear to a larger one."""
     size = (size[0], size[1])
     if values.shape[-2:] == size:
         return values
@@ -105,7 +105,7 @@ def _area_weights(before: int, after: int, device: torch.device) -> Tensor:
 
 
 def cut_out(values: Tensor, size: Sequence[int], box: tuple[slice, slice]) -> Tensor:
-    """The part ``box``, (rows, columns), of (C, h, w) made larger to ``size``: bilinear."""
+    """Return the part ``box``, (rows, columns), of (C, h, w) enlarged to ``size``: bilinear."""
     if values.device.type != "cpu":
         return resized(values, size)[:, *box]
     y, x = values.shape[-2] / size[0], values.shape[-1] / size[1]
@@ -128,7 +128,7 @@ def cut_out(values: Tensor, size: Sequence[int], box: tuple[slice, slice]) -> Te
 
 
 def enlarged(picture: Tensor, scale: float) -> Tensor:
-    """(C, H, W) at ``scale`` times its size, from 1 on: bicubic."""
+    """Enlarge (C, H, W) ``scale`` times, from 1 on: bicubic."""
     height, width = (round(side * scale) for side in picture.shape[-2:])
     if (height, width) == tuple(picture.shape[-2:]):
         return picture
@@ -142,7 +142,7 @@ def enlarged(picture: Tensor, scale: float) -> Tensor:
 
 
 def resized_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
-    """A field of displacements at another size: (B, 2, h, w) to (B, 2, H, W), pixels with it."""
+    """Resize a field of displacements and its values: (B, 2, h, w) to (B, 2, H, W), in pixels."""
     height, width = size
     if flow.shape[-2:] == (height, width):
         return flow
@@ -177,7 +177,7 @@ def moved(picture: Tensor, flow: Tensor) -> Tensor:
 
 
 def filled(values: Tensor, known: Tensor) -> Tensor:
-    """``values`` with what is not known taken from around it, the nearer the more.
+    """Fill unknown values with those around them, nearer ones with more weight.
 
     Source: push-pull, Gortler et al., The Lumigraph, SIGGRAPH 1996.
 
@@ -192,7 +192,7 @@ def filled(values: Tensor, known: Tensor) -> Tensor:
     while min(levels[-1][1].shape[-2:]) > 1:
         above, weight = levels[-1]
         size = (-(-above.shape[-2] // 2), -(-above.shape[-1] // 2))
-        # The share of known pixels grows quickly on the way up: a few are enough to go by.
+        # A few known pixels are enough: their share grows quickly from level to level.
         levels.append((resized(above, size), resized(weight, size)))
     top, weight = levels[-1]
     result = top / weight.clamp_min(1e-6)
@@ -202,10 +202,10 @@ def filled(values: Tensor, known: Tensor) -> Tensor:
 
 
 def blurred(values: Tensor, sigma: float) -> Tensor:
-    """(C, h, w) after a Gaussian of ``sigma`` pixels, edges continued; as it is from 0 down."""
+    """Blur (C, h, w) by a Gaussian of ``sigma`` pixels, edges continued; not at all from 0 down."""
     if sigma <= 0:
         return values
-    # A wide Gaussian leaves nothing that a smaller picture could not show.
+    # After a wide Gaussian a smaller picture shows the same.
     factor = max(1, int(sigma / 2))
     height, width = values.shape[-2:]
     factor = min(factor, max(1, min(height, width) // 4))
@@ -220,8 +220,8 @@ def blurred(values: Tensor, sigma: float) -> Tensor:
     return resized(small[:, 0], (height, width))
 
 
-def around(share: Tensor) -> tuple[slice, slice]:
-    """The rows and columns between which all of a share (H, W) above zero lies."""
+def bounds(share: Tensor) -> tuple[slice, slice]:
+    """Return the rows and columns that contain all values above zero of a share (H, W)."""
     box = []
     for axis in (1, 0):
         places = torch.nonzero(share.amax(axis) > 0)[:, 0]

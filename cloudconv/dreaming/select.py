@@ -1,9 +1,10 @@
-"""Which way of dreaming fits a clip, and why, in a sentence."""
+"""Choose the mode that fits a clip, with the reason in a sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Generator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,13 @@ from cloudconv.dreaming.material.similarity import Floats, distances, repetition
 from cloudconv.dreaming.material.stabilise import SOFT, fineness
 from cloudconv.dreaming.methods.texture import doubt_of
 from cloudconv.dreaming.pictures import grey
-from cloudconv.events import Warned
+from cloudconv.events import Warned, returned
 from cloudconv.models.flow import measured_flow
 
+Measured = TypeVar("Measured")
+
 _LEAST = 8  # frames; fewer are no material for anything that plays them
-_SHORT = 24  # frames; of fewer a collage shows the same again within a second
+_SHORT = 24  # frames; a collage of fewer repeats itself within a second
 _COLLAGE = 48  # frames that a collage is made of, at least
 _DRIFTS = 0.65  # steadiness from which things drift on one way
 _REPEATS = 1.5  # of `repetition`; below it the motion comes back
@@ -36,8 +39,8 @@ _ABOVE = 0.49  # height of the middle of what moves, from the top: sky over grou
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A mode's name, a sentence on why, and a warning of why it may not hold, if so."""
+class ModeChoice:
+    """A mode's name, the reason in a sentence, and a warning about visible faults, if any."""
 
     mode: str
     why: str
@@ -46,7 +49,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Motion:
-    """How things move in a clip.
+    """Statistics of the motion in a clip.
 
     ``fastest``: the .98 quantile over the picture of the mean speed. ``steadiness``: how much of
     the motion remains in its mean over time, from 0 to 1: clouds drift one way, people do not.
@@ -64,16 +67,17 @@ class Motion:
     middle: float
 
 
-def motion_of(material: Material, on_share: Callable[[float], None] = lambda _: None) -> Motion:
+def motion_of(material: Material) -> Generator[float, None, Motion]:
     """Measure the motion of a material of at least two frames.
 
-    ``on_share`` gets the share that is done, from 0 to 1.
+    Yields:
+        The share that is done, from 0 to 1.
     """
     numbers = spread(len(material))[::2]
     pairs = []
     for k in numbers:
         pairs.append(material.flow(k)[::2, ::2])
-        on_share(len(pairs) / len(numbers))
+        yield len(pairs) / len(numbers)
     flows = np.stack(pairs)
     speed = np.hypot(flows[..., 0], flows[..., 1]).mean(0)
     drift = np.hypot(*flows.mean(0).transpose(2, 0, 1))
@@ -111,38 +115,39 @@ def _moving(material: Material) -> NDArray[np.bool_]:
 
 
 def is_sky(material: Material, motion: Motion | None = None) -> bool:
-    """Return whether what moves in a clip drifts as clouds do, all of it."""
+    """Return whether all moving parts of a clip drift as clouds do."""
     if len(material) < _LEAST:
         return False
-    motion = motion or motion_of(material)
+    motion = motion or returned(motion_of(material))
     if motion.fastest < _STANDS or motion.wander > _DRIFTING:
         return False
     above_ground = motion.middle < _ABOVE
     return fineness(material) < (_GROUND_FINE if above_ground else _FINE)
 
 
-def choose(material: Material, on_share: Callable[[float], None] = lambda _: None) -> Choice:
-    """The mode that should hold on this material.
+def choose(material: Material) -> Generator[float, None, ModeChoice]:
+    """Return the mode that should hold on a material.
 
-    ``on_share`` gets the share that is done, from 0 to 1.
+    Yields:
+        The share of the analysis that is done, from 0 to 1.
     """
     count = len(material)
     if count == 1:
-        return Choice("flow", "flow: a single picture is set in motion.")
-    motion = motion_of(material, lambda share: on_share(share / 2))
-    apart = distances(thumbnails(material, lambda share: on_share((1 + share) / 2)))
+        return ModeChoice("flow", "flow: a single picture is set in motion.")
+    motion = yield from _scaled(motion_of(material), 0.0, 0.5)
+    apart = distances((yield from _scaled(thumbnails(material), 0.5, 1.0)))
     if motion.fastest < _STANDS and not _changes(apart):
-        return Choice("flow", "flow: nothing moves in the clip, so it is set in motion gently.")
+        return ModeChoice("flow", "flow: nothing moves in the clip, so it is set in motion gently.")
     if count < _LEAST:
-        return Choice("flow", f"flow: {count} frames are too few to play on.")
+        return ModeChoice("flow", f"flow: {count} frames are too few to play on.")
     ratio = repetition(apart)
     if ratio is not None and ratio < _REPEATS:
-        return Choice(
+        return ModeChoice(
             "texture",
             f"texture: the motion comes back (likeness {ratio:.1f}; below {_REPEATS} it repeats).",
         )
     if count >= _COLLAGE and is_sky(material, motion):
-        return Choice(
+        return ModeChoice(
             "collage",
             "collage: what moves drifts one way, as clouds do "
             f"({1 - motion.wander:.0%} of its motion is the same at all times).",
@@ -167,27 +172,40 @@ def choose(material: Material, on_share: Callable[[float], None] = lambda _: Non
             "would cut apart",
         )
     if count < _SHORT:
-        return Choice(
+        return ModeChoice(
             "flow",
             f"flow: what moves drifts, and {count} frames are too few for a collage of them.",
         )
     if count < _COLLAGE:
         return _real_frames(material, f"{count} frames are too few for a collage")
     shown = "" if ratio is None else f" and never comes back (likeness {ratio:.1f})"
-    return Choice("collage", f"collage: what moves drifts as clouds do{shown}.")
+    return ModeChoice("collage", f"collage: what moves drifts as clouds do{shown}.")
+
+
+def _scaled(
+    step: Generator[float, None, Measured], begin: float, end: float
+) -> Generator[float, None, Measured]:
+    """Map the shares that a step yields to the range from ``begin`` to ``end``."""
+    while True:
+        try:
+            share = next(step)
+        except StopIteration as stop:
+            measured: Measured = stop.value
+            return measured
+        yield begin + (end - begin) * share
 
 
 def _changes(apart: Floats) -> bool:
-    """Whether frames differ more than neighbours do: by noise they don't, by a string they do."""
+    """Return whether frames differ more than neighbours do: they do not by noise alone."""
     return bool(np.median(apart) > _MORE * np.median(np.diagonal(apart, 1)))
 
 
 def advice(material: Material, died: str, chosen: str | None = None) -> str:
-    """What to do about a mode that died on this material: the end of a sentence.
+    """Return the end of a sentence: advice after a mode died on a material.
 
-    ``chosen``: the mode that :func:`choose` gave, where that is known already.
+    ``chosen``: the result of :func:`choose`, if known already.
     """
-    chosen = chosen or choose(material).mode
+    chosen = chosen or returned(choose(material)).mode
     if chosen != died:
         return f"try the mode {chosen}, which auto chooses for this clip"
     if died != "texture" and len(material) > 1:
@@ -195,6 +213,6 @@ def advice(material: Material, died: str, chosen: str | None = None) -> str:
     return "no other mode is known to hold on this clip"
 
 
-def _real_frames(material: Material, why: str) -> Choice:
-    """Real frames, and whether it will be seen that they turn."""
-    return Choice("texture", f"texture: {why}.", doubt_of(material))
+def _real_frames(material: Material, why: str) -> ModeChoice:
+    """Return the mode ``texture`` with its warning, if any."""
+    return ModeChoice("texture", f"texture: {why}.", doubt_of(material))

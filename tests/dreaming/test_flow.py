@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cloudconv.dreaming.material.sky import sky_of
+from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.flow import Flow
 from cloudconv.dreaming.pictures import grey, small_copy
 from cloudconv.models.flow import measured_flow
@@ -28,7 +29,7 @@ def dreamt(
     source = material(clouds(pictures, SIZE, speed=2.0))
     wanted: dict[str, object] = {"frames": count, "seed": 0} | options
     with torch.inference_mode():
-        return list(Flow(wind).dream(source, **wanted))  # type: ignore[arg-type]
+        return list(Flow(Options(wind=wind)).dream(source, **wanted))  # type: ignore[arg-type]
 
 
 def sky_flow(later: Tensor, earlier: Tensor) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.errors import InputError
+from cloudconv.events import returned
 from cloudconv.jobs.extend.history import MOST_FRAMES, gather_material
 from cloudconv.media.read.probe import probe
 from tests.helpers.dreams import clouds, frames, material, video
@@ -66,14 +67,14 @@ def test_repeated_frames_are_taken_out_and_the_rest_is_spread_evenly(tmp_path: P
     pictures = clouds(48, SIZE, speed=2.0)
     shown = [picture for k, picture in enumerate(pictures) for _ in range(1 + (k % 4 == 3))]
     clip = write_clip(tmp_path / "c.mkv", [video(p) for p in shown], rate=30)
-    source = gather_material(probe(clip))
+    source = returned(gather_material(probe(clip)))
     assert source.cadence is not None
     assert "24 fps material" in source.cadence
     assert source.step == Fraction(1, 30)
-    assert len(source.real_frames) == 48
+    assert len(source.film) == 48
     gaps = {b - a for a, b in zip(source.times, source.times[1:], strict=False)}
     assert gaps == {Fraction(1, 24)}
-    assert source.place(-1) == (47, 0)
+    assert source.source_of(-1) == (47, 0)
 
 
 def test_what_stands_still_is_found_to_the_pixel_and_the_sky_is_not() -> None:
@@ -84,20 +85,20 @@ def test_what_stands_still_is_found_to_the_pixel_and_the_sky_is_not() -> None:
     assert still[:70].max() < 0.2
     assert still[118:].mean() > 0.9
     assert source.static.shape == source.small_size
-    held = source.held
-    assert held[118:].min() > 0.9
-    assert held[:60].max() < 0.2
+    wide = source.wide_matte
+    assert wide[118:].min() > 0.9
+    assert wide[:60].max() < 0.2
 
 
 def test_only_the_last_scene_is_material(tmp_path: Path) -> None:
     first, second = clouds(30, SIZE), [255 - p[::-1] for p in clouds(40, SIZE)]
     pictures = [video(np.ascontiguousarray(p)) for p in first + second]
     clip = write_clip(tmp_path / "c.mkv", pictures, rate=25)
-    source = gather_material(probe(clip))
+    source = returned(gather_material(probe(clip)))
     assert source.cut == Fraction(30, 25)
     assert len(source) == 40
-    assert len(gather_material(probe(clip), scene_cut="off")) == 70
-    early = gather_material(probe(clip), at=Fraction(1))
+    assert len(returned(gather_material(probe(clip), scene_cut="off"))) == 70
+    early = returned(gather_material(probe(clip), at=Fraction(1)))
     assert (len(early), early.cut) == (25, None)
 
 
@@ -111,7 +112,7 @@ def test_a_still_is_material_of_one_frame() -> None:
 def test_only_the_end_of_a_long_clip_is_kept(tmp_path: Path) -> None:
     pictures = [video(p) for p in clouds(MOST_FRAMES + 40, (32, 32))]
     clip = write_clip(tmp_path / "c.mkv", pictures, rate=25)
-    source = gather_material(probe(clip))
+    source = returned(gather_material(probe(clip)))
     assert len(source) == MOST_FRAMES
     assert source.last.time == Fraction(MOST_FRAMES + 39, 25)
 
@@ -119,7 +120,7 @@ def test_only_the_end_of_a_long_clip_is_kept(tmp_path: Path) -> None:
 def test_a_time_before_every_frame_is_an_error(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "c.mkv", 4)
     with pytest.raises(InputError, match="no frame"):
-        gather_material(probe(clip), at=Fraction(0))
+        returned(gather_material(probe(clip), at=Fraction(0)))
 
 
 def test_gray_and_ten_bit_pictures_have_three_channels() -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from cloudconv.dreaming.material.stabilise import panorama_of
-from cloudconv.dreaming.select import advice, choose, motion_of
-from tests.helpers.dreams import Picture, ball, clouds, material
+from cloudconv.dreaming.select import advice, motion_of
+from cloudconv.events import returned
+from tests.helpers.dreams import Picture, ball, chosen_mode, clouds, material
 
 
 def crossing(count: int) -> list[Picture]:
@@ -25,7 +26,7 @@ def crossing(count: int) -> list[Picture]:
 
 
 def test_clouds_are_for_a_collage() -> None:
-    chosen = choose(material(clouds(80)))
+    chosen = chosen_mode(material(clouds(80)))
     assert chosen.mode == "collage"
     assert chosen.why.startswith("collage: what moves drifts")
     assert chosen.doubt is None
@@ -33,14 +34,14 @@ def test_clouds_are_for_a_collage() -> None:
 
 @pytest.mark.parametrize("count", [20, 60])
 def test_a_bouncing_ball_is_for_a_texture(count: int) -> None:
-    assert choose(material(ball(count))).mode == "texture"
+    assert chosen_mode(material(ball(count))).mode == "texture"
 
 
 @pytest.mark.full
 def test_what_is_solid_is_never_cut_apart() -> None:
-    assert choose(material(crossing(50))).mode == "texture"
+    assert chosen_mode(material(crossing(50))).mode == "texture"
     # Too short for a match that is far enough away.
-    chosen = choose(material(crossing(24)))
+    chosen = chosen_mode(material(crossing(24)))
     assert chosen.mode == "texture"
     assert "cut apart" in chosen.why
 
@@ -53,7 +54,7 @@ def solid(width: int) -> Picture:
 
 def test_a_pan_over_solid_things_goes_back_and_forth() -> None:
     wide = solid(400)
-    chosen = choose(material([np.ascontiguousarray(wide[:, k : k + 200]) for k in range(60)]))
+    chosen = chosen_mode(material([np.ascontiguousarray(wide[:, k : k + 200]) for k in range(60)]))
     assert chosen.mode == "texture"
     assert "fine edges" in chosen.why
     assert chosen.doubt is not None
@@ -63,12 +64,12 @@ def test_a_pan_over_solid_things_goes_back_and_forth() -> None:
 def test_a_whole_sky_that_drifts_is_wind_and_no_pan() -> None:
     wide = np.ascontiguousarray(clouds(1, (700, 96))[0][:60])
     source = material([np.ascontiguousarray(wide[:, 2 * k : 2 * k + 200]) for k in range(60)])
-    assert choose(source).mode == "collage"
+    assert chosen_mode(source).mode == "collage"
     assert panorama_of(source) is None
 
 
 def test_short_clips_are_no_collage() -> None:
-    chosen = choose(material(clouds(40)))
+    chosen = chosen_mode(material(clouds(40)))
     assert chosen.mode == "texture"
     assert "40 frames are too few" in chosen.why
 
@@ -83,7 +84,7 @@ def test_short_clips_are_no_collage() -> None:
     ],
 )
 def test_what_cannot_be_played_is_set_in_motion(pictures: list[Picture], why: str) -> None:
-    chosen = choose(material(pictures))
+    chosen = chosen_mode(material(pictures))
     assert chosen.mode == "flow"
     assert why in chosen.why
 
@@ -91,7 +92,7 @@ def test_what_cannot_be_played_is_set_in_motion(pictures: list[Picture], why: st
 @pytest.mark.parametrize("pictures", [clouds(1), clouds(1) * 30, clouds(20), clouds(60), ball(40)])
 def test_advice_is_what_auto_chooses_unless_that_has_died(pictures: list[Picture]) -> None:
     source = material(pictures)
-    chosen = choose(source).mode
+    chosen = chosen_mode(source).mode
     for died in ("collage", "texture", "flow", "rollout"):
         said = advice(source, died)
         assert f"the mode {died}" not in said
@@ -112,7 +113,7 @@ def test_noise_on_a_still_is_no_motion() -> None:
     noisy = [
         np.uint8(np.clip(still + random.integers(-1, 2, still.shape), 0, 255)) for _ in range(20)
     ]
-    assert choose(material(noisy)).mode == "flow"
+    assert chosen_mode(material(noisy)).mode == "flow"
 
 
 def test_what_trembles_plays_on_as_it_was_filmed() -> None:
@@ -124,12 +125,15 @@ def test_what_trembles_plays_on_as_it_was_filmed() -> None:
         one = still.copy()
         one[20:40] += wave
         trembling.append(np.uint8(np.clip(one, 0, 255)))
-    assert motion_of(material(trembling)).fastest < 0.1
-    assert choose(material(trembling)).mode == "texture"
+    assert returned(motion_of(material(trembling))).fastest < 0.1
+    assert chosen_mode(material(trembling)).mode == "texture"
 
 
 def test_motion_is_measured() -> None:
-    drift, passing = motion_of(material(clouds(40))), motion_of(material(crossing(50)))
+    drift, passing = (
+        returned(motion_of(material(clouds(40)))),
+        returned(motion_of(material(crossing(50)))),
+    )
     assert drift.fastest == pytest.approx(1.1, abs=0.4)
     assert drift.steadiness > passing.steadiness - 0.5
     assert passing.variation > 2 * drift.variation

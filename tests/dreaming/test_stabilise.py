@@ -63,7 +63,7 @@ def test_the_camera_goes_on_turns_gently_and_stays_on_what_was_seen() -> None:
     world = panorama_of(material(panned()))
     assert world is not None
     pan = Pan(world, 200, loop=False, to_first=False)
-    places = np.array([pan.place(k)[0] for k in range(201)])
+    places = np.array([pan.corner(k)[0] for k in range(201)])
     steps = np.diff(places)
     assert steps[0] == pytest.approx(SPEED, abs=0.3)
     assert np.abs(np.diff(steps)).max() < 0.35

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.regions import likeness_of, regions_of
 from cloudconv.dreaming.material.similarity import distances, repetition, thumbnails
-from cloudconv.dreaming.methods.jumps import Graph, Step, motion_of
+from cloudconv.dreaming.methods.jumps import Graph, Step, relative_motion
 from cloudconv.dreaming.methods.texture import Texture, doubt_of
+from cloudconv.events import returned
 from tests.helpers.dreams import Picture, ball, ball_is_whole, clouds, material, tensor, vitals_of
 
 SIDES = (slice(0, 90), slice(-90, None))
@@ -88,7 +89,7 @@ def graph_of(pictures: list[Picture]) -> Graph:
     source = material(pictures)
     whole = np.zeros(pictures[0].shape[:2], np.intp)
     (alike,) = likeness_of(len(source), source.glance, whole)
-    return Graph(alike.unlike, motion_of(alike.changes))
+    return Graph(alike.unlike, relative_motion(alike.changes))
 
 
 def test_jumps_match_motion_and_not_just_place() -> None:
@@ -160,8 +161,8 @@ def test_a_camera_that_moves_moves_all() -> None:
 
 
 def test_repetition_tells_coming_back_from_drifting_on() -> None:
-    back = repetition(distances(thumbnails(material(ball(72)))))
-    on = repetition(distances(thumbnails(material(clouds(90)))))
+    back = repetition(distances(returned(thumbnails(material(ball(72))))))
+    on = repetition(distances(returned(thumbnails(material(clouds(90))))))
     assert back is not None
     assert on is not None
     assert back < 0.3

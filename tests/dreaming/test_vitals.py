@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.vitals.vitals import KEYS, Meter, Vitals
-from tests.helpers.dreams import Picture, ball, clouds, material, tensor, vitals_of
+from cloudconv.dreaming.vitals.vitals import KEYS, Vitals
+from tests.helpers.dreams import Picture, ball, clouds, material, meter_of, tensor, vitals_of
 
 
 @pytest.fixture(scope="module")
@@ -164,21 +164,21 @@ def test_light_of_two_hours_at_once_is_dead(footage: list[Picture]) -> None:
 
 @pytest.mark.full
 def test_limits_are_as_wide_as_the_clip_needs(footage: list[Picture]) -> None:
-    calm = Meter(material(footage[:160])).limits
+    calm = meter_of(material(footage[:160])).limits
     assert calm["sharpness"] == (0.8, 1.25)
     assert calm["anisotropy"] == (0.0, 1.08)
     # From sharp to soft: windows of the clip itself leave the table.
     fading = [cv2.GaussianBlur(p, (0, 0), 0.1 + k / 40) for k, p in enumerate(footage[:240])]
-    wide = Meter(material(fading)).limits
+    wide = meter_of(material(fading)).limits
     assert wide["sharpness"][0] < 0.75
     assert wide["sharpness"][1] > 1.3
 
 
 @pytest.mark.full
 def test_limits_go_by_the_last_frames_of_the_clip_too(footage: list[Picture]) -> None:
-    calm = Meter(material(footage[:160]), frames=50).limits
+    calm = meter_of(material(footage[:160]), frames=50).limits
     # Before its last frame some are missing.
-    wide = Meter(material([*footage[:159], footage[180]]), frames=50).limits
+    wide = meter_of(material([*footage[:159], footage[180]]), frames=50).limits
     assert wide["jump"][1] > calm["jump"][1]
 
 
@@ -197,7 +197,7 @@ def test_the_first_frames_are_not_judged_by_a_hundred(footage: list[Picture]) ->
     """A clip that slows down goes on slowly: no false alarm before the first window is full."""
     places = np.cumsum(np.r_[np.ones(120), np.full(40, 0.5)])
     shown = [footage[int(place)] for place in places]
-    meter = Meter(material(shown), follows=False)
+    meter = meter_of(material(shown), follows=False)
     for picture in shown[125:155]:
         meter.push(tensor(picture))
     now = meter.now()
@@ -211,7 +211,7 @@ def test_a_calm_forecast_is_no_false_alarm_but_a_standstill_is_one(
     source: Material, footage: list[Picture]
 ) -> None:
     for pace, alarm in ((0.75, False), (0.125, True)):
-        meter = Meter(source, follows=False)
+        meter = meter_of(source, follows=False)
         for k in range(60):
             # Some frames are shown again, so that less moves on the average.
             meter.push(tensor(footage[160 + int(k * pace)]))
@@ -264,7 +264,7 @@ def test_what_explodes_is_dead(source: Material) -> None:
 
 @pytest.mark.full
 def test_rows_while_it_runs(source: Material, footage: list[Picture]) -> None:
-    meter = Meter(source, frames=130)
+    meter = meter_of(source, frames=130)
     assert meter.now() is None
     for number, picture in enumerate(footage[160:290]):
         meter.push(tensor(picture))

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.vitals.vitals import Meter, Vitals
+from cloudconv.dreaming.select import ModeChoice, choose
+from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, VitalsMeter, vitals_meter
+from cloudconv.events import returned
 from cloudconv.media.frame import ColorTags, Frame
 
 Picture = NDArray[np.uint8]
@@ -108,6 +110,16 @@ def ball_is_whole(picture: Tensor) -> bool:
     return bool(14 <= width <= 19 and 14 <= height <= 19 and 160 <= area <= 240)
 
 
+def chosen_mode(material: Material) -> ModeChoice:
+    """Return the mode that suits a material."""
+    return returned(choose(material))
+
+
+def meter_of(material: Material, **kind: Any) -> VitalsMeter:
+    """Return a meter for a dream of that kind; see :class:`DreamKind`."""
+    return returned(vitals_meter(material, DreamKind(**kind)))
+
+
 def vitals_of(
     material: Material,
     pictures: Iterable[Tensor],
@@ -118,10 +130,11 @@ def vitals_of(
 ) -> list[Vitals]:
     """The vitals of pictures that go on from the material, a row for every ``WINDOW`` frames.
 
-    They are all kept until the end; a :class:`Meter` keeps none.
+    All pictures are kept until the end; a :class:`VitalsMeter` keeps none.
     """
     shown = list(pictures)
-    meter = Meter(material, repeats=repeats, pasted=pasted, sky=sky, frames=len(shown))
+    kind = DreamKind(repeats=repeats, pasted=pasted, sky=sky, frames=len(shown))
+    meter = returned(vitals_meter(material, kind))
     for picture in shown:
         meter.push(picture)
     return meter.finish()

@@ -1,1 +1,1 @@
-"""What a dream is made of, and what is known of it."""
+"""The material of a dream and its analysis."""

@@ -1,4 +1,4 @@
-"""How the camera of a clip moves: a slow pan, or not at all."""
+"""Measure a slow pan of the camera."""
 
 from __future__ import annotations
 
@@ -20,28 +20,27 @@ _LEAST_TRAVEL = 0.03  # of the longer side, over the whole clip
 _FASTEST = 0.01  # of the longer side a frame; beyond, it is no slow pan
 _ALIKE = 0.3  # pixels: flow so near to the camera's is the camera's
 _LEAST_SHARE = 0.03  # of the picture that moves with the camera
-_LOOKED_AT = 48  # pairs that tell what moves with the camera
-_FAR = 40  # frames between those that show whether it does so exactly
-_LAG = 16  # frames between those that are laid over each other to take out what adds up
-_RIGID = 0.5  # of the change that is left where the camera's motion is taken out, at most
-_MOSTLY = 0.5  # of what moves with the camera, that must do so
+_LOOKED_AT = 48  # pairs in which parts that move with the camera are searched
+_FAR = 40  # frames between two frames that are compared after the path is taken out
+_LAG = 16  # frames between two frames whose shift corrects the accumulated error
+_RIGID = 0.5  # largest share of the change that remains without the camera's motion
+_MOSTLY = 0.5  # least share of the parts moving with the camera that lie still without it
 _TEXTURED = 6.0  # levels of change between frames laid over each other unmoved, at least
 
 
 def camera_path(
     count: int, small: Callable[[int], NDArray[np.uint8]], flow: Callable[[int], _Floats]
 ) -> _Path | None:
-    """Where the view of each frame lies, against the last one's; None if the camera stands still.
+    """Return the place of each frame's view relative to the last; None for a still camera.
 
-    The camera's motion is the one against which most of the picture stands still, if frames far
-    apart, laid over each other by it, are the same there: landscapes are, clouds change on their
-    way. Only shifts are looked for. What adds up from pair to pair is taken out by frames further
-    apart.
+    The camera's motion is the motion against which most of the picture stands still, if frames
+    far apart, aligned by that motion, are equal there: landscapes are, clouds change on their way.
+    Only shifts are searched. Frames further apart correct the error that adds up over pairs.
 
     Args:
-        count: how many frames there are.
-        small: each, (h, w, 3) uint8.
-        flow: the backward flow from each (from 1 on) to the one before.
+        count: number of frames.
+        small: returns a frame, (h, w, 3) uint8.
+        flow: returns the backward flow from a frame (from 1 on) to the one before.
 
     Returns:
         (count, 2) (x, y) in pixels of the small picture; the last one is 0.
@@ -65,10 +64,10 @@ def camera_path(
         if fixed.mean() < _LEAST_SHARE:
             continue
         steps = np.array([np.median(field[fixed], 0) for field in flows])
-        # What was further right one frame before is seen by a view that has gone to the right.
+        # The view moves right where a point was further right one frame before.
         path = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, 0)])
         rigid = _rigid(path, small, fixed)
-        # What a camera pans over lies below what moves by itself.
+        # The landscape that a camera pans over lies below the parts that move by themselves.
         score = rigid * float(np.argwhere(fixed)[:, 0].mean()) / height
         if rigid > _MOSTLY and score > most:
             most, best = score, _corrected(path, small, fixed)
@@ -78,7 +77,7 @@ def camera_path(
 
 
 def _shift(field: _Floats, rows: slice) -> NDArray[np.float64]:
-    """The shift (dx, dy) that much of a flow agrees on, beginning with that of some rows."""
+    """Return the shift (dx, dy) that much of a flow agrees on, starting from some rows' median."""
     values = field.reshape(-1, 2)
     centre = np.median(field[rows].reshape(-1, 2), 0)
     near = np.abs(values - centre).max(1) < _ALIKE
@@ -90,7 +89,7 @@ def _shift(field: _Floats, rows: slice) -> NDArray[np.float64]:
 def _rigid(
     path: _Path, small: Callable[[int], NDArray[np.uint8]], fixed: NDArray[np.bool_]
 ) -> float:
-    """The share of what is ``fixed``, (h, w), that lies still once the path is taken out."""
+    """Return the share of ``fixed``, (h, w), that lies still after the path is taken out."""
     lag = min(_FAR, len(path) // 2)
     shares = []
     for k in np.linspace(0, len(path) - 1 - lag, 5).astype(int):
@@ -113,9 +112,9 @@ def _rigid(
 def _overlap(
     first: NDArray[Any], second: NDArray[Any], way: NDArray[np.float64]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The parts of two frames that show the same, to the nearest pixel.
+    """Return the parts of two frames that show the same, to the nearest pixel.
 
-    ``way``: how far the view went from the first to the second.
+    ``way``: the way of the view from the first to the second.
     """
     x, y = (int(v) for v in np.round(way))
     height, width = first.shape[:2]
@@ -129,7 +128,7 @@ def _overlap(
 def _corrected(
     path: _Path, small: Callable[[int], NDArray[np.uint8]], fixed: NDArray[np.bool_]
 ) -> _Path:
-    """The path with what its steps add up to replaced by what frames further apart say."""
+    """Return the path corrected by the shifts between frames that are further apart."""
     path = path.copy()
     for k in range(0, len(path) - 1, _LAG):
         end = min(k + _LAG, len(path) - 1)

@@ -1,8 +1,8 @@
-"""Where nothing ever changes in a clip: horizon, trees, buildings, a watermark.
+"""Find the fixed parts of a clip: horizon, trees, buildings, a watermark.
 
-Brightness does not tell a dark hill from a dark cloud, and flow runs on from clouds into what is
-flat below them. Two things do tell: edges that lie at the same place in every frame, and areas
-that never change and end at such edges. An area of blue sky that never changes ends at clouds.
+Brightness does not separate a dark hill from a dark cloud, and flow runs on from clouds into flat
+ground below them. Two signs do: edges that lie at the same place in every frame, and areas that
+never change and end at such edges. An area of blue sky that never changes ends at clouds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Statistics of flow: its mean, and where nothing moves."""
+"""Compute the mean of flows, and the parts where nothing moves."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from cloudconv.dreaming.pictures import LONGEST_SIDE
 _Floats = NDArray[np.float32]
 
 _SLOW = 0.15  # pixels of the small picture a frame; slower counts as standing still
-_SLOW_SHARE = 0.01  # of the picture; a smaller region is part of what is around it
+_SLOW_SHARE = 0.01  # of the picture; a smaller region belongs to its surroundings
 _SLOW_BLUR = 4.0  # pixels of the small picture
 
 
 def mean_flow(flows: Sequence[_Floats], shares: Sequence[Tensor | None]) -> _Floats:
-    """The mean of fields (h, w, C), each where its share (h, w) says; None for everywhere.
+    """Return the mean of fields (h, w, C), weighted by shares (h, w); a share of None is 1.
 
-    Zero where none of them says anything.
+    The mean is zero where all weights are.
     """
     total: Any = np.zeros_like(flows[0])
     weight: Any = np.full((*flows[0].shape[:2], 1), 1e-6, np.float32)
@@ -35,10 +35,10 @@ def mean_flow(flows: Sequence[_Floats], shares: Sequence[Tensor | None]) -> _Flo
 
 
 def slow_parts(flows: Sequence[_Floats], shares: Sequence[Tensor | None]) -> _Floats:
-    """Where nothing moves in any of the flows (h, w, 2): (h, w) float32, 0 or 1.
+    """Return where nothing moves in any of the flows (h, w, 2): (h, w) float32, 0 or 1.
 
     Speed is averaged over time and blurred; connected regions over 1 % of the picture count.
-    ``shares``: where each flow counts, as for :func:`mean_flow`.
+    ``shares``: weights of the flows, as for :func:`mean_flow`.
     """
     height, width = flows[0].shape[:2]
     speed: Any = mean_flow([np.hypot(flow[..., :1], flow[..., 1:]) for flow in flows], shares)[

@@ -1,4 +1,4 @@
-"""How the light of a clip changes: slowly, and by region."""
+"""Follow the light of a clip, which changes slowly and by region."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ _Fields = NDArray[np.float64]
 
 _REGIONS = 2  # along the longer side
 _BRIGHT = 0.9  # quantile
-_POWERS = 2  # of time, that the light of a region follows
-_SAMPLES = 60  # frames that tell
+_POWERS = 2  # degree of the polynomial in time that the light of a region follows
+_SAMPLES = 60  # frames that are measured
 _DARK = 8.0  # levels: darker regions keep their light, or noise would be made bright
 _MOST = 1.6  # times brighter or darker
-_FOLLOWS = 0.8  # of the fastest change of light: what comes in may add to it
-_MOST_MOVED = 0.18  # of a logarithm, for what is shown at another place
+_FOLLOWS = 0.8  # of the fastest change of light: incoming footage may add to the change
+_MOST_MOVED = 0.18  # of a logarithm, for footage that is shown at another place
 _SLOPE_SIDE = 48  # longest side of the picture that the slope is fitted to
-_CALM, _BELIEVED = 1.0, 0.8  # clouds have a slope by chance: less than the whole is light
+_CALM, _BELIEVED = 1.0, 0.8  # clouds have a slope by chance: only a part of it is light
 
 
 class Light:
-    """The light of each frame of a material, as far as it follows time and not what passes by.
+    """The light of each frame of a material, without the clouds that pass by.
 
-    In each region colours are fitted by a parabola in time; only the share of their changes that
-    this explains counts, so that clouds that come and go are not taken for light. ``slope`` is
-    how light changes over the picture in the mean: smoothly, towards the sun.
+    In each region a parabola in time is fitted to the colours; only the share of their changes
+    that the parabola explains counts, so passing clouds are not taken for light. The slope of the
+    mean light over the picture, towards the sun, is fitted as well.
     """
 
     def __init__(self, material: Material) -> None:
+        """Fit the light of a material; the light of now is that of the last frame."""
         count = len(material)
         chosen = np.unique(np.linspace(0, count - 1, min(count, _SAMPLES)).round().astype(int))
         pictures = [material.glance(int(k)) for k in chosen]
@@ -53,16 +54,16 @@ class Light:
         self._slope = _slope(np.mean(pictures, 0), material.static)
 
     def follow(self, frame: int) -> None:
-        """Go on towards the light of a frame, no faster than the clip's light ever changed."""
+        """Move the light of now towards a frame's, no faster than the clip's light ever changed."""
         apart = self._log[frame] - self._now
         most = float(np.abs(apart).mean())
         if most > 0:
             self._now += apart * min(1.0, _FOLLOWS * self._fastest / most)
 
     def on(self, frame: int, *, mirrored: bool = False, shift: float = 0.0) -> Tensor | None:
-        """What brings a frame to the light of now: gains, (3, h, w); None where it is there.
+        """Return the gains, (3, h, w), that bring a frame to the light of now; None for all 1.
 
-        ``mirrored``, ``shift``: how the frame is placed; the shift is in widths.
+        ``mirrored``, ``shift``: the placement of the frame; the shift is in widths.
         """
         light = self._log[frame]
         light = light[:, ::-1] if mirrored else light
@@ -75,14 +76,15 @@ class Light:
         return torch.from_numpy(np.exp(apart).astype(np.float32)).permute(2, 0, 1).contiguous()
 
     def moved(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Return what brings the light of one place of the picture to that of another.
+        """Return the gains that bring the light of one place of the picture to another's.
 
         Args:
-            rows, columns: (h, 1) and (1, w), where in the clip's picture each pixel is from, in
-                shares of its sides.
+            rows: (h, 1), the row of the clip's picture that each pixel is from, in shares of the
+                height.
+            columns: (1, w), the same for columns and the width.
 
         Returns:
-            Gains, (1, h, w): brightness alone, as colours may belong to what passes by.
+            (1, h, w): brightness alone, as colours may belong to passing clouds.
         """
         (height, width) = rows.shape[0], columns.shape[1]
         here = _terms(
@@ -95,14 +97,14 @@ class Light:
 
 
 def _terms(rows: Tensor, columns: Tensor) -> Tensor:
-    """A parabola's terms, (5, h, w)."""
+    """Return the terms of a parabola over the picture, (5, h, w)."""
     flat = torch.zeros(len(rows), columns.shape[1])
     y, x = rows.float() - 0.5 + flat, columns.float() - 0.5 + flat
     return torch.stack([x, y, x * y, x * x, y * y])
 
 
 def _slope(picture: NDArray[np.float64], static: NDArray[np.float32]) -> Tensor:
-    """How the logarithm of light changes over the moving part of a mean picture: (5,)."""
+    """Fit the logarithm of light over the moving part of a mean picture: (5,)."""
     longest = max(picture.shape[:2])
     size = tuple(max(4, round(_SLOPE_SIDE * side / longest)) for side in picture.shape[1::-1])
     small = cv2.resize(picture.astype(np.float32), size, interpolation=cv2.INTER_AREA)
@@ -118,9 +120,9 @@ def _slope(picture: NDArray[np.float64], static: NDArray[np.float32]) -> Tensor:
 
 
 def _field(picture: NDArray[np.uint8]) -> _Fields:
-    """The bright end of each colour in large regions, (rows, columns, 3), in levels.
+    """Return a high quantile of each colour in large regions, (rows, columns, 3), in levels.
 
-    What is bright, cloud or sky, tells the light; how much of it there is tells the weather.
+    The brightest parts, cloud or sky, show the light; their area depends on the weather.
     """
     height, width = picture.shape[:2]
     rows, columns = (

@@ -1,4 +1,4 @@
-"""What stands still in a scene, pixel by pixel: the part of a dream that is pasted."""
+"""Measure the still share of each pixel of a scene: the part of a dream that is pasted."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from torch import Tensor
 
 from cloudconv.dreaming.pictures import blurred, filled, resized
 
-_REACH = 0.02  # of the longer side: how far a twig reaches out of what flow calls still
-_AROUND = 0.04  # of the longer side: how wide the sky around a pixel is, that it is held against
+_REACH = 0.02  # of the longer side: how far twigs reach beyond the fixed parts
+_AROUND = 0.04  # of the longer side: width of the sky around a pixel that is compared with it
 _NOISE_SHARE = 0.5  # of the still pixels: their median change is the noise of the film
-_LEAST_CHANGE = 0.5 / 255  # less is not told from noise
-_SOFT = 5.0  # pixels of the small picture: edge of what stays when a frame is moved
+_LEAST_CHANGE = 0.5 / 255  # smaller changes count as noise
+_SOFT = 5.0  # pixels of the small picture: soft edge of the wide matte
 _RIM = 0.025  # of the longer side: how wide the rim is
-_TO_MOVING, _TO_STILL = 0.3, 0.6  # likeness to what stands still: from none held to all
-_OPEN, _SHUT = 0.45, 0.85  # shares of the pixel that stand still: from none pasted to all
+_TO_MOVING, _TO_STILL = 0.3, 0.6  # likeness to still parts at which the wide matte is 0 and 1
+_OPEN, _SHUT = 0.45, 0.85  # still shares of a pixel at which the matte is 0 and 1
 
 
 def still_matte(pairs: Iterable[tuple[Tensor, Tensor, Tensor | None]], fixed: Tensor) -> Tensor:
-    """How much of each pixel belongs to something that stands still.
+    """Return the still share of each pixel.
 
     A pixel that a twig covers by half changes half as much as the sky around it. So the change
-    of each pixel over a few frames is held against that of the moving pixels nearby; slow changes
-    of light are too slow to count. Only near to what never changes.
+    of each pixel over a few frames is compared with the change of the moving pixels nearby; slow
+    changes of light are too slow to count. Pixels far from the fixed parts get 0.
 
     Args:
-        pairs: pictures a few frames apart, (3, H, W) each, and where both are known, (h, w), None
-            for everywhere.
+        pairs: pictures a few frames apart, (3, H, W) each, and the part that both show, (h, w),
+            None for all.
         fixed: (h, w) float32, 1 where nothing moves.
 
     Returns:
@@ -54,12 +54,12 @@ def still_matte(pairs: Iterable[tuple[Tensor, Tensor, Tensor | None]], fixed: Te
     return near * _share(change, near, float(noise), longest)
 
 
-def held_matte(picture: Tensor, matte: Tensor, fixed: Tensor) -> Tensor:
-    """What must stay when this one picture is moved: the matte, all that is fixed, and its rim.
+def widened_matte(picture: Tensor, matte: Tensor, fixed: Tensor) -> Tensor:
+    """Return the matte widened by the fixed parts and their rim, for a picture that is moved.
 
-    Leaves at the rim of a tree stir, so that neither their change nor their flow tells them from
-    the sky. Their colour does: each pixel there goes with what it is more alike, what stands still
-    nearby or what moves nearby.
+    Leaves at the rim of a tree stir, so neither their change nor their flow separates them from
+    the sky. Their colour does: each pixel of the rim joins the parts it resembles more, the still
+    or the moving parts nearby.
 
     Args:
         picture: (3, H, W) float32.
@@ -70,22 +70,22 @@ def held_matte(picture: Tensor, matte: Tensor, fixed: Tensor) -> Tensor:
         (H, W) float32 in [0, 1].
     """
     size = picture.shape[-2:]
-    held = torch.maximum(matte, resized(blurred(fixed[None], _SOFT), size)[0])
+    wide_matte = torch.maximum(matte, resized(blurred(fixed[None], _SOFT), size)[0])
     if not fixed.any():
-        return held
+        return wide_matte
     reach = max(1, round(_RIM * max(fixed.shape)))
-    wide = F.max_pool2d(fixed[None], 2 * reach + 1, 1, reach)
+    rim_and_core = F.max_pool2d(fixed[None], 2 * reach + 1, 1, reach)
     core = 1 - F.max_pool2d(1 - fixed[None], 2 * reach + 1, 1, reach)
     small = resized(picture, fixed.shape)
-    if not core.any() or wide.all():
-        return held
+    if not core.any() or rim_and_core.all():
+        return wide_matte
     to_still, to_moving = (
         (picture - resized(filled(small, known[0]), size)).square().sum(0)
-        for known in (core, 1 - wide)
+        for known in (core, 1 - rim_and_core)
     )
     share = to_moving / (to_still + to_moving + 1e-6)
     rim = ((share - _TO_MOVING) / (_TO_STILL - _TO_MOVING)).clamp(0, 1)
-    return torch.maximum(held, rim * resized(wide, size)[0])
+    return torch.maximum(wide_matte, rim * resized(rim_and_core, size)[0])
 
 
 def _share(change: Tensor, near: Tensor, noise: float, longest: int) -> Tensor:

@@ -1,8 +1,8 @@
-"""Parts of the picture that move by themselves before a still camera, and what each is like.
+"""Divide the picture into regions that move by themselves, and compare the frames of each.
 
-Between them nothing moves, ever, so that each may be shown at a time of its own: the edge between
-two of them cannot be seen. Related: Liao, Joshi and Hoppe, Automated Video Looping with Progressive
-Dynamism, SIGGRAPH 2013.
+The camera stands still and nothing ever moves between the regions, so each may be shown at a time
+of its own: the edge between two regions cannot be seen. Related: Liao, Joshi and Hoppe, Automated
+Video Looping with Progressive Dynamism, SIGGRAPH 2013.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ _RANGE = (
     6.0  # levels between the darkest and the brightest that a point is ever, if it stands still
 )
 _SMOOTH = 2.0  # pixels of the small picture: blur against noise
-_APART = 0.02  # of the longer side: what moves closer together belongs together
+_APART = 0.02  # of the longer side: moving parts that are closer form one region
 _LEAST = 0.004  # of the picture; a smaller region belongs to the nearest larger one
-_TEXTURE = 2.0  # levels a pixel from which a point is seen to move
-_LOOKS = 8  # frames that tell where such points are
-_CAMERA = 0.6  # of such points, or of all, that change: then the camera moves, or all there is
+_TEXTURE = 2.0  # levels a pixel from which motion of a point is visible
+_LOOKS = 8  # frames in which such points are searched
+_CAMERA = 0.6  # of such points, or of all, that change: then the camera or everything moves
 
-_WIDE = 160  # longest side of the pictures that frames are told apart by
+_WIDE = 160  # longest side of the pictures that are compared
 _BLOCK = 10  # pixels of them
-_NOISE = 1.5  # levels by which pictures of the same differ at least
+_NOISE = 1.5  # levels by which two pictures of the same scene differ at least
 
 
 def regions_of(count: int, small: Callable[[int], _Bytes]) -> _Labels:
-    """Which region each pixel belongs to: (h, w) of 0, 1, …; only 0 where all is one.
+    """Return the region of each pixel: (h, w) of 0, 1, …; only 0 for a single region.
 
     Args:
-        count: of frames.
-        small: each, (h, w, 3) uint8.
+        count: number of frames.
+        small: returns a frame, (h, w, 3) uint8.
     """
     low: Any = None
     high: Any = None
@@ -52,7 +52,7 @@ def regions_of(count: int, small: Callable[[int], _Bytes]) -> _Labels:
         high = shown if high is None else cv2.max(high, shown)
     moves = (high.astype(np.int16) - low).max(2) > _RANGE
     nothing = np.zeros(moves.shape, np.intp)
-    # What is textured at any time is part of what everything else moves before.
+    # Points that are textured in all frames are background before which other things move.
     looks = np.unique(np.linspace(0, count - 1, _LOOKS).round().astype(int))
     textured = np.min([_slope(small(int(k))) for k in looks], 0) > _TEXTURE
     camera = moves[textured].mean() > _CAMERA if textured.mean() > _LEAST else False
@@ -67,7 +67,7 @@ def regions_of(count: int, small: Callable[[int], _Bytes]) -> _Labels:
     if len(large) < 2:
         return nothing
     owner = _nearest([labels == n + 1 for n in large])
-    # What is small goes to one of them as a whole.
+    # A small part joins one of the regions as a whole.
     for n in range(1, parts):
         if n - 1 not in large:
             here = labels == n
@@ -88,10 +88,10 @@ def _nearest(parts: list[NDArray[np.bool_]]) -> _Labels:
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """Of the frames of one region.
+    """The differences between the frames of one region.
 
-    ``unlike``: (n, n), the difference at the place where two frames differ most, against what
-    neighbours differ by there. ``changes``: (n - 1,), between neighbours, in levels.
+    ``unlike``: (n, n), the difference at the place where two frames differ most, relative to the
+    difference of neighbours there. ``changes``: (n - 1,), between neighbours, in levels.
     """
 
     unlike: _Floats
@@ -99,7 +99,7 @@ class Likeness:
 
 
 def likeness_of(count: int, small: Callable[[int], _Bytes], labels: _Labels) -> list[Likeness]:
-    """How alike the frames are, for each of the regions."""
+    """Compare all pairs of frames within each region; ``small``: see :func:`regions_of`."""
     height, width = labels.shape
     factor = min(1.0, _WIDE / max(height, width))
     rows, columns = (max(1, round(side * factor / _BLOCK)) for side in (height, width))
@@ -124,7 +124,7 @@ def likeness_of(count: int, small: Callable[[int], _Bytes], labels: _Labels) -> 
 
 
 def _blocks(cut: Any) -> Iterator[tuple[int, int, _Floats]]:
-    """Each block's place, and the root mean square difference of all pairs of frames there."""
+    """Yield each block's place, and the root mean square difference of all pairs of frames."""
     values = cut.shape[2] * cut.shape[4] * 3
     for y in range(cut.shape[1]):
         for x in range(cut.shape[3]):

@@ -1,8 +1,8 @@
-"""How alike the frames of a clip are: what a video texture and the choice of a method go by."""
+"""Compare the frames of a clip, for video textures and for the choice of a mode."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Generator
 
 import cv2
 import numpy as np
@@ -18,20 +18,21 @@ APART = 30
 _LONGEST = 64  # of the thumbnails, in pixels
 
 
-def thumbnails(material: Material, on_share: Callable[[float], None] = lambda _: None) -> Floats:
-    """All frames of the material as rows, see :func:`thumbnail`: (n, d) float32.
+def thumbnails(material: Material) -> Generator[float, None, Floats]:
+    """Return all frames of the material as rows, see :func:`thumbnail`: (n, d) float32.
 
-    ``on_share`` gets the share of them that is done, from 0 to 1.
+    Yields:
+        The share of the frames that is done, from 0 to 1.
     """
     rows = []
     for k in range(len(material)):
         rows.append(thumbnail(material.glance(k)))
-        on_share((k + 1) / len(material))
+        yield (k + 1) / len(material)
     return np.stack(rows)
 
 
 def thumbnail(small: NDArray[np.uint8]) -> Floats:
-    """A picture (h, w, 3) as a row (d,) float32, scaled so that a distance is in levels."""
+    """Return a picture (h, w, 3) as a row (d,) float32, scaled so that a distance is in levels."""
     height, width = small.shape[:2]
     factor = min(1.0, _LONGEST / max(height, width))
     size = max(1, round(width * factor)), max(1, round(height * factor))
@@ -41,9 +42,9 @@ def thumbnail(small: NDArray[np.uint8]) -> Floats:
 
 
 def distances(rows: Floats, others: Floats | None = None) -> Floats:
-    """Between all pairs of rows, in levels of 0 to 255: (n, m) float32."""
+    """Return the distances between all pairs of rows, in levels of 0 to 255: (n, m) float32."""
     others = rows if others is None else others
-    # In double precision: the squares are large and their differences small.
+    # Double precision: the squares are large and their differences small.
     a, b = rows.astype(np.float64), others.astype(np.float64)
     squares = np.square(a).sum(1)[:, None] + np.square(b).sum(1) - 2 * (a @ b.T)
     made: Floats = np.sqrt(np.maximum(squares, 0)).astype(np.float32)
@@ -51,11 +52,11 @@ def distances(rows: Floats, others: Floats | None = None) -> Floats:
 
 
 def repetition(apart: Floats) -> float | None:
-    """How alike a clip's frames are to others of it, against how alike neighbours are.
+    """Return how far a clip's frames are from their best matches, relative to neighbours.
 
     The median over frames of (distance to the best match at least ``APART`` frames away ÷ distance
     to the neighbour): 0 for motion that comes back exactly, 7.8 for drifting clouds. Frames that
-    equal their neighbours are left out; None if there is none with a match that far away.
+    equal their neighbours are left out; None if no frame has a match that far away.
 
     Args:
         apart: (n, n) distances.

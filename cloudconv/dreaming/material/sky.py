@@ -1,4 +1,4 @@
-"""Where the sky of a still picture is: what a single frame cannot say by its motion."""
+"""Find the sky of a still picture, which shows no motion."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LEAST, _MOST = 0.03, 0.97  # of the picture: outside of that there is nothing t
 
 
 def sky_of(picture: Tensor) -> tuple[Tensor, float | None]:
-    """The part of a still that moves, and where it ends.
+    """Return the part of a still picture that moves, and the height of its foot.
 
     The picture is cut in two, with its top rows as sky and its bottom rows as ground (GrabCut,
-    Rother et al., SIGGRAPH 2004, as OpenCV has it); what is not connected to the top is ground.
+    Rother et al., SIGGRAPH 2004, as OpenCV has it); parts not connected to the top are ground.
     Where top and bottom are alike (a field of clouds, water) all of it moves.
 
     Args:

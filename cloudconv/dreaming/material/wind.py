@@ -1,4 +1,4 @@
-"""How the material moves: its mean wind, and a real frame carried on along it.
+"""Measure the material's wind, and move a real frame along it.
 
 Fields are (2, h, w) float32 at the size for analysis, backward, in its pixels.
 """
@@ -14,27 +14,28 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.flow_stats import mean_flow
 from cloudconv.dreaming.material.material import Material, spread
-from cloudconv.dreaming.pictures import around, blurred, filled, moved, resized, resized_flow
+from cloudconv.dreaming.pictures import blurred, bounds, filled, moved, resized, resized_flow
 from cloudconv.models.ops import warp
 
-_RECENT = 4  # pairs that tell how the last frame moves
-_RELAXES = 30.0  # frames until the present motion has become the mean wind
+_RECENT = 4  # pairs that measure the motion of the last frame
+_RELAXES = 30.0  # time constant in frames: the present motion turns into the mean wind
 _SAME = 0.01  # mean difference below which two pictures are the same
-_EDGE = 0.02  # of the longer side: how far outside a way may lead to count a little
-_UNTOUCHED = 0.15  # share of a pixel that stands still, from which on all of it is filled
-_FILLS_BY = 16.0  # pixels of displacement; before, what is behind what stands still is not missed
+_EDGE = 0.02  # of the longer side: beyond that far outside a point is unknown
+_FILLED = 0.15  # still share of a pixel from which on the whole pixel is filled
+_FILLS_BY = 16.0  # pixels of displacement at which the filled picture has taken over
 _COARSE, _COARSENS = 80 / 480, 30  # blur of the motion, of the longer side, and by which frame
 _SETTLES, _SETTLES_BY = 5 / 480, 15  # blur of the displacement at each step, and by which frame
 
 
 class Wind:
-    """The mean flow of the material, ``mean``, and that of its last pairs, ``recent``.
+    """The mean flow of the material, ``mean``, and the flow of its last pairs, ``recent``.
 
-    Both are continued behind what stands still. ``reverse`` gives the motion of the material
-    played backwards, from its first frame.
+    Both are continued behind still parts. ``reverse`` gives the motion of the material played
+    backwards, from its first frame.
     """
 
     def __init__(self, material: Material, *, reverse: bool = False) -> None:
+        """Measure both flows."""
         self.size = material.small_size
         self.device = material.device
         self.moving = 1 - material.fixed
@@ -48,45 +49,46 @@ class Wind:
     def _flow(self, material: Material, pairs: list[int], reverse: bool) -> Tensor:
         if not pairs:
             return torch.zeros(2, *self.size, device=self.device)
-        shares = [material.seen(max(material.place(k)[0], 1)) for k in pairs]
+        shares = [material.seen(max(material.source_of(k)[0], 1)) for k in pairs]
         flow = mean_flow([material.flow(k) for k in pairs], shares)
         field = torch.from_numpy(flow).permute(2, 0, 1).to(self.device)
         if reverse:
-            # Where a point goes to is, but for how flow changes on the way, against the flow.
+            # The forward flow, up to changes of the flow on the way.
             field = -warp(field[None], -field[None])[0]
         return filled(field, self.moving)
 
 
 class Carried:
-    """A real frame moved by a displacement that grows along the wind: sampled once, ever.
+    """A real frame moved by a displacement that grows along the wind, and sampled only once.
 
-    The first frames are a forecast (the flow of the last pairs, its velocities carried along with
-    the material); then velocities relax to the mean wind, ever smoother. ``still``, (H, W), stays;
-    ``covers``, (h, w), says where the picture is known, None for everywhere.
+    The first frames are a forecast: the flow of the last pairs, its velocities carried along with
+    the material. Then velocities relax to the mean wind and become smoother. ``still``, (H, W),
+    stays in place; ``covers``, (h, w), is the known part of the picture, None for all.
     """
 
     def __init__(
         self, picture: Tensor, still: Tensor, wind: Wind, covers: Tensor | None = None
     ) -> None:
+        """Begin at the picture itself: no displacement, the wind of the last pairs."""
         self._wind = wind
         self._covers = covers
         self._picture = picture
         self._still = still
-        self._box = around(still)
+        self._box = bounds(still)
         self._filled = sky_behind(picture, still, wind.size)
         self._velocity = wind.recent.clone()
         self.way = torch.zeros_like(self._velocity)
         self.age = 0
 
     def advance(self) -> None:
-        """One step of the output."""
+        """Move on by one step of the output."""
         wind, velocity = self._wind, self._velocity
         self.age += 1
         share = min(1.0, self.age / _COARSENS)
         longest = max(wind.size)
         velocity = warp(velocity[None], velocity[None])[0]
         velocity = torch.lerp(velocity, wind.mean, 1 - exp(-1 / _RELAXES))
-        # The blur of each step adds to that of the steps before it: variances do.
+        # Variances of successive blurs add up.
         wide, narrow = (_COARSE * longest * max(0.0, s) for s in (share, share - 1 / _COARSENS))
         velocity = blurred(velocity, (wide**2 - narrow**2) ** 0.5)
         self.way = velocity + warp(self.way[None], velocity[None])[0]
@@ -94,7 +96,7 @@ class Carried:
         self._velocity = velocity
 
     def pictures(self) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """One frame after the other, without an end, and where each is known."""
+        """Yield each next frame and its known part, without an end."""
         while True:
             self.advance()
             covers = self._covers
@@ -105,7 +107,7 @@ class Carried:
             yield self.picture(), covers
 
     def picture(self) -> Tensor:
-        """(3, H, W), what stands still in its place."""
+        """Return the moved picture (3, H, W), still parts in their place."""
         size = self._picture.shape[-2:]
         way = resized_flow(self.way[None], (size[0], size[1]))[0]
         fade = float((torch.hypot(*self.way) * self._wind.moving).max() / _FILLS_BY)
@@ -113,7 +115,7 @@ class Carried:
         if fade < 1:
             source = torch.lerp(self._picture, self._filled, fade)
         sky = moved(source, way)
-        # In place, and only there: the pictures are large.
+        # Only within the box: the pictures are large.
         sky[:, *self._box].lerp_(self._picture[:, *self._box], self._still[self._box])
         return sky
 
@@ -121,23 +123,23 @@ class Carried:
 def led_up(
     material: Material, picture: Tensor, frames: int, size: tuple[int, int]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """What may have come before a picture: the last of ``frames`` lies one frame before it.
+    """Yield made-up frames that lead to a picture; the last lies one frame before the picture.
 
-    The picture is carried back against the wind: as the material began to move if it is the
-    material's first frame, else by the mean.
+    The picture is carried back against the wind: by the first motion of the material if the
+    picture is the material's first frame, else by the mean wind.
 
     Yields:
-        (3, H, W), and (h, w) of ``size``, 1 where that is known and not from outside.
+        (3, H, W), and its known part, (h, w) of ``size``: 1 where no point is from outside.
     """
     wind = Wind(material, reverse=True)
     first = resized(material.picture(0), wind.size)
     if float((first - resized(picture, wind.size)).abs().mean()) > _SAME:
         wind.recent = wind.mean
-    carried = Carried(picture, material.held, wind)
+    carried = Carried(picture, material.wide_matte, wind)
     ways = []
     for _ in range(frames):
         carried.advance()
-        # Kept by the dozen: half the memory.
+        # Half precision: dozens are kept.
         ways.append(carried.way.half())
     for way in reversed(ways):
         carried.way = way.float()
@@ -146,23 +148,23 @@ def led_up(
 
 
 def sky_behind(picture: Tensor, still: Tensor, size: tuple[int, int]) -> Tensor:
-    """The picture with what stands still, (H, W), replaced by what is around it.
+    """Return the picture with its still parts, (H, W), filled with the sky around them.
 
-    ``size``: (h, w) of the small picture that this is worked out on.
+    ``size``: (h, w) of the small picture on which the sky is continued.
     """
-    # A rim that is a twig by a tenth would still be dragged along as a ghost of it.
-    share = (F.max_pool2d(still[None], 5, 1, 2) / _UNTOUCHED).clamp(0, 1)
+    # Even a rim that covers a tenth of a pixel would be dragged along as a ghost.
+    share = (F.max_pool2d(still[None], 5, 1, 2) / _FILLED).clamp(0, 1)
     known = 1 - F.adaptive_max_pool2d(share, size)[0]
     behind = filled(resized(picture, size), known)
     return torch.lerp(picture, resized(behind, picture.shape[-2:]), share)
 
 
 def inside(way: Tensor, edge: float) -> Tensor:
-    """How surely each point comes from inside the picture.
+    """Return how surely each point comes from inside the picture.
 
     Args:
         way: (2, h, w) displacement in pixels.
-        edge: pixels outside the picture at which it is not sure at all.
+        edge: distance outside the picture, in pixels, from which on the result is 0.
 
     Returns:
         (h, w) float32, 1 inside, 0 from ``edge`` pixels outside on.
@@ -171,7 +173,7 @@ def inside(way: Tensor, edge: float) -> Tensor:
 
 
 def outside(way: Tensor) -> Tensor:
-    """How far outside the picture a displacement (2, h, w) leads: (h, w) float32, in pixels."""
+    """Return how far outside the picture a displacement (2, h, w) leads: (h, w), in pixels."""
     height, width = way.shape[-2:]
     x = way[0] + torch.arange(width, device=way.device)
     y = way[1] + torch.arange(height, device=way.device)[:, None]

@@ -1,1 +1,1 @@
-"""Ways of dreaming; the registry lists them."""
+"""The modes of dreaming; the registry lists them."""

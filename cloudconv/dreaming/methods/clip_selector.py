@@ -1,4 +1,4 @@
-"""Which footage comes next, and where: what fits what is seen, and was not seen before."""
+"""Choose the next footage and its place: footage that fits and was not seen before."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ from cloudconv.dreaming.pictures import filled, resized
 from cloudconv.metrics import luma
 
 THUMB = 72
-"""Longest side of the pictures that footage is chosen by."""
+"""Longest side of the thumbnails that footage is chosen by."""
 
 _TRIED = 64  # placements, of which the best is taken
-_STAYS = 0.15  # of them, unshifted
+_STAYS = 0.15  # share of them that is not shifted
 _ENLARGED, _MOST = 0.25, 1.12  # share of placements that are enlarged, and by how much at most
-_LOOKS = 5  # moments of a placement that tell whether it was seen before
-_EVERY = 6  # frames between those that are remembered …
-_REMEMBERS = 200  # … and how many are
-_SEEN = 3.0  # what likeness to what was seen counts, against the usual difference
-_OTHER_WIND = 1.5  # the same for a wind that differs by the usual wind
-_COVERED = 4.0  # the same for sky that was behind something in the clip
-_LIGHTER = 2.0  # the same for a logarithm of light
-_SEAM = 2.5  # what the difference of two copies along their cut counts, against the usual one
-_CHANCE = 0.2
+_LOOKS = 5  # moments of a placement that are compared with earlier pictures
+_EVERY = 6  # frames between two remembered pictures …
+_REMEMBERS = 200  # … and the number of these
+_SEEN = 3.0  # cost of likeness to earlier pictures, relative to the usual difference
+_OTHER_WIND = 1.5  # cost of a wind that differs by the usual wind
+_COVERED = 4.0  # cost of sky that was behind something in the clip
+_LIGHTER = 2.0  # cost of a change of light, for each unit of the logarithm
+_SEAM = 2.5  # cost of the difference of two copies along their cut, relative to the usual
+_CHANCE = 0.2  # random cost
 _ASTRAY = 0.9  # of the usual wind: footage whose wind differs more is not used at all
-_CALM = 0.1  # pixels of the small picture a frame: slower wind does not differ
+_CALM = 0.1  # pixels of the small picture a frame, added to the usual wind
 
 
 class ClipSelector:
-    """Chooses placements by thumbnails: (3, h, w) float32, what stands still replaced by sky."""
+    """A chooser of placements, by thumbnails (3, h, w) with still parts replaced by sky."""
 
     def __init__(
         self, material: Material, light: Light, wind: Tensor, random: np.random.Generator
     ) -> None:
-        """``wind``: (2, h, w) backward flow in pixels of the small picture."""
+        """Make the thumbnails; ``wind``: (2, h, w) backward flow in pixels of the small picture."""
         self._random = random
         self._light = light
         height, width = material.small_size
         factor = min(1.0, THUMB / max(height, width))
         self.size = max(2, round(height * factor)), max(2, round(width * factor))
-        self._covered = resized(material.held[None].cpu(), self.size)
+        self._covered = resized(material.wide_matte[None].cpu(), self.size)
         known = (1 - 1.5 * self._covered[0]).clamp(0, 1)
         smalls = (torch.from_numpy(material.glance(k)) for k in range(len(material)))
         shrunk = [resized(s.permute(2, 0, 1) / 255, self.size) for s in smalls]
         if float(self._covered.max()) > 0.1:
             shrunk = [filled(s, known) for s in shrunk]
         self._thumbs = torch.stack(shrunk)
-        self._usual = _grey(self._thumbs).mean(0)
+        self._usual = luma(self._thumbs).mean(0)
         self._moving = (1 - resized(torch.from_numpy(material.static)[None], self.size)[0]) > 0.5
         if not bool(self._moving.any()):
             self._moving = torch.ones_like(self._moving)
@@ -68,7 +68,7 @@ class ClipSelector:
         self._shown: list[Placement] = []
 
     def _kept_winds(self) -> list[tuple[bool, bool]]:
-        """Ways to play, (backwards, mirrored), in which the wind stays about as it is."""
+        """Return the ways to play, (backwards, mirrored), that keep the wind about the same."""
         kinds = [(False, False)]
         for kind in ((True, True), (False, True), (True, False)):
             if self._astray(Placement(0, *kind)) < _ASTRAY:
@@ -80,19 +80,19 @@ class ClipSelector:
         return float(apart[self._moving].mean()) / self._pace
 
     def remember(self, picture: Tensor) -> None:
-        """Take note of the next picture of the dream, (3, H, W)."""
+        """Remember the next picture of the dream, (3, H, W)."""
         if self._count % _EVERY == 0:
             self._past.append(self._pattern(resized(picture.cpu(), self.size)))
         self._count += 1
 
     def thumb(self, placement: Placement, age: int) -> Tensor:
-        """Return what a placement shows, (3, h, w), its copies side by side."""
+        """Return the thumbnail of a placement at an age in frames, (3, h, w)."""
         frame = placement.frame(age, len(self._thumbs))
         copies = placement.copies(self._thumbs[frame])
         return joined(copies, self.size[1]) * self._gain(placement)
 
     def _gain(self, placement: Placement) -> Tensor:
-        """What gives a placement the light of the place where it is seen, (3, h, w)."""
+        """Return the gain that adapts a placement to the light of its place, (1, h, w)."""
         gain = self._gains.get(placement)
         if gain is None:
             gain = joined(gains(self._light, placement, self.size), self.size[1])
@@ -102,13 +102,13 @@ class ClipSelector:
     def choose(
         self, seen: Sequence[Tensor], ages: Sequence[int], life: int, shifted: bool = True
     ) -> Placement:
-        """Return the placement to come.
+        """Return the next placement.
 
         Args:
-            seen: what will be seen beneath at moments of its arrival, (3, h, w) each.
-            ages: those moments, in frames after its start.
-            life: how many frames it must have.
-            shifted: whether anything but the clip's own place may be used.
+            seen: the thumbnails of the older footage at moments of the arrival, (3, h, w) each.
+            ages: those moments, in frames after the placement's start.
+            life: the number of frames that the placement must have.
+            shifted: whether other places than the clip's own may be used.
         """
         count = len(self._thumbs)
         tried = [self._drawn(count, life, shifted) for _ in range(_TRIED)]
@@ -152,7 +152,7 @@ class ClipSelector:
         return float(np.mean(found))
 
     def _seam(self, placement: Placement, life: int) -> float:
-        """How far two copies of a placement differ along the best cut between them."""
+        """Return the difference of two copies of a placement along the best cut between them."""
         frame = placement.frame(life // 2, len(self._thumbs))
         both = placement.copies(self._thumbs[frame])
         if len(both) < 2:
@@ -166,7 +166,7 @@ class ClipSelector:
         return float((one - two).abs().mean(0).amin(1).mean())
 
     def _likeness(self, placement: Placement, life: int) -> float:
-        """How like what was seen before it is when it is most like it, from 0 to 1."""
+        """Return the greatest likeness of a placement to earlier pictures, from 0 to 1."""
         past = torch.stack(list(self._past))
         ages = np.linspace(0.3 * life, 0.9 * life, _LOOKS).astype(int)
         shown = torch.stack([self._pattern(self.thumb(placement, int(age))) for age in ages])
@@ -174,22 +174,17 @@ class ClipSelector:
         return float(likeness.mean().clamp_min(0))
 
     def _pattern(self, thumb: Tensor) -> Tensor:
-        """What sets a thumbnail apart from the usual, as a vector of length 1."""
-        apart = (_grey(thumb[None])[0] - self._usual)[self._moving]
+        """Return the difference of a thumbnail from the usual, as a vector of length 1."""
+        apart = (luma(thumb[None])[0] - self._usual)[self._moving]
         apart = apart - apart.mean()
         pattern: Tensor = apart / apart.norm().clamp_min(1e-6)
         return pattern
 
 
 def gains(light: Light, placement: Placement, size: tuple[int, int]) -> list[Copy]:
-    """Return what gives each copy of a placement the light of the place where it is seen."""
+    """Return for each copy of a placement the gain that adapts the light to its place."""
     made = []
     for number, (begin, end) in enumerate(placement.spans(size[1])):
         gain = light.moved(*placement.source(size, number))
         made.append(Copy(gain[..., begin:end], begin, end))
     return made
-
-
-def _grey(pictures: Tensor) -> Tensor:
-    """(n, 3, h, w) to (n, h, w)."""
-    return luma(pictures)

@@ -1,10 +1,10 @@
-"""collage: real footage blows in while the old blows out.
+"""Mode ``collage``: real footage blows in while older footage blows out.
 
-cloudconv's own. Nothing is invented: the last real frame is carried on by the wind, and then one
-part of the material after the other, playing, comes in over what is there: at other times, mirrored
-and backwards, shifted around, slightly enlarged. Borders are cuts of least error that travel with
-the wind. Related: Kwatra et al., Graphcut Textures, SIGGRAPH 2003 (seams between patches of video);
-Schoedl et al., Video Textures, SIGGRAPH 2000 (which part of a clip may follow which).
+cloudconv's own. Nothing is invented: the wind carries the last real frame on, then footage of the
+material, playing, comes in over the older footage: from other times, mirrored and backwards,
+shifted, slightly enlarged. Borders are cuts of least error that travel with the wind. Related:
+Kwatra et al., Graphcut Textures, SIGGRAPH 2003 (seams between patches of video); Schoedl et al.,
+Video Textures, SIGGRAPH 2000 (which part of a clip may follow which).
 """
 
 from __future__ import annotations
@@ -22,28 +22,27 @@ from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.stabilise import Pan, panorama_of
 from cloudconv.dreaming.material.wind import Carried, Wind, led_up, outside
+from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.methods.clip_selector import ClipSelector
 from cloudconv.dreaming.methods.compositing import blended
-from cloudconv.dreaming.methods.footage import Footage, Shot, SkyBehind
+from cloudconv.dreaming.methods.footage import Footage, LayerPicture, SkyBehind
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front, Transition, front_of
-from cloudconv.dreaming.pictures import around, blurred, cut_out, resized, resized_flow, weight_size
+from cloudconv.dreaming.pictures import blurred, bounds, cut_out, resized, resized_flow, weight_size
 
-_SPACING = 72  # frames from one birth to the next, at most
-_SPARE = 0.12  # of the material: by how much starts differ at least
+_SPACING = 72  # frames from one start of footage to the next, at most
+_SPARE = 0.12  # of the material: frames left over for different starts
 _FIRST_BLOWS_IN = 56  # frames until the forecast is gone, at most
-_FORECAST = 6  # frames that are the forecast alone
-_RIM = 0.01  # of the longer side: around what no frame has seen, that is not shown either
-_WHOLE = 0.999  # of the weight: so much is all of it
-_MEAN_OF = 50  # frames that tell what the material usually looks like
-_SETTLES = 30  # frames in which the edges of the last frame of a pan give way to the others'
-_MARKED_OF = 12  # frames that tell what a watermark adds
+_FORECAST = 6  # frames that show the forecast alone
+_RIM = 0.01  # of the longer side: rim of unseen parts that is not shown either
+_WHOLE = 0.999  # weight that counts as 1
+_MEAN_OF = 50  # frames in the mean of the material
+_SETTLES = 30  # frames in which the edges of a pan's last frame fade into the world
+_MARKED_OF = 12  # frames in which a watermark is measured
 
 
-class Collage:
-    """The wind collage."""
-
-    backwards = None
+class Collage(DreamMethod):
+    """The wind collage; see the module."""
 
     def dream(
         self,
@@ -54,7 +53,7 @@ class Collage:
         loop: bool = False,
         loop_to: Tensor | None = None,
     ) -> Iterator[Tensor]:
-        """See ``Method.dream``."""
+        """Yield the collage; see the base class."""
         world = panorama_of(material)
         if world is None:
             yield from self._dream(material, frames, seed, loop, loop_to)
@@ -69,24 +68,25 @@ class Collage:
     def _dream(
         self, material: Material, frames: int, seed: int, loop: bool, loop_to: Tensor | None
     ) -> Iterator[Tensor]:
-        run = _Run(material, seed)
-        # The end leads to where the output begins: to the last real frame, which the dream goes on
-        # from, or to the source's first.
-        ending = min(run.pace.spacing, frames // 2, len(material)) if loop else 0
+        composition = _Composition(material, seed)
+        # A loop ends at the output's first frame: the last real frame, which the dream continues,
+        # or the source's first frame.
+        ending = min(composition.pace.spacing, frames // 2, len(material)) if loop else 0
         for number in range(frames):
             left = frames - number
             if left == ending:
-                run.end(left, loop_to)
-            elif left > ending and run.due:
-                run.bear()
-            yield run.step()
+                composition.end(left, loop_to)
+            elif left > ending and composition.due:
+                composition.start_next()
+            yield composition.step()
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How quickly footage follows footage, in frames.
+    """The rhythm in which footage follows footage, in frames.
 
-    All of it has come in when the next comes: ``spacing`` frames after its birth.
+    ``spacing``: from the start of footage to the next start, when all of the footage has come in.
+    ``first``: until the first footage has come in. ``forecast``: before the first footage.
     """
 
     spacing: int
@@ -103,34 +103,35 @@ class Pace:
 
     @property
     def life(self) -> int:
-        """For how many frames footage is seen."""
+        """The number of frames in which footage is visible."""
         return 2 * self.spacing
 
 
 @dataclass(slots=True)
 class _Layer:
-    """Pictures of one kind, over those of the layers below.
+    """Pictures over those of the layers below.
 
-    ``arrival``: how far they have come in. ``footage``: where they are from, None if from none.
+    ``arrival``: their weight, None for 1. ``footage``: their footage, None for a carried frame.
     """
 
-    shots: Iterator[Shot]
+    pictures: Iterator[LayerPicture]
     arrival: Transition | None = None
     footage: Footage | None = None
 
-    def advance(self, size: tuple[int, int]) -> tuple[Shot, Tensor]:
-        """Return the next picture, and its weight (h, w) over what is below."""
-        shot = next(self.shots)
+    def advance(self, size: tuple[int, int]) -> tuple[LayerPicture, Tensor]:
+        """Return the next picture, and its weight (h, w) over the layers below."""
+        shot = next(self.pictures)
         shown = torch.ones(size, device=shot.picture.device)
         if self.arrival is not None:
             shown = self.arrival.advance()
         return shot, shown if shot.covers is None else shown * shot.covers
 
 
-class _Run:
-    """One dream: what is on top of what, frame by frame."""
+class _Composition:
+    """The layers of one dream, frame by frame."""
 
     def __init__(self, material: Material, seed: int) -> None:
+        """Measure the material; the only layer is the forecast from the last frame."""
         self.pace = Pace.of(len(material))
         self._material = material
         self._random = np.random.default_rng(seed)
@@ -140,7 +141,7 @@ class _Run:
         self._light = Light(material)
         self._chooser = ClipSelector(material, self._light, self._wind.mean, self._random)
         self._still = material.matte
-        self._box = around(self._still)
+        self._box = bounds(self._still)
         self._usual = _usual(material, self._size)
         self._behind = SkyBehind(material.matte, self._size)
         self._pasted = material.picture(-1)
@@ -150,25 +151,25 @@ class _Run:
         self._left = self._ending = 0
         self._lit = len(material) - 1
         covers = material.covers(-1)
-        # In the world of a pan, what stands still is part of the pictures, in their places.
+        # In the world of a pan, footage is never shifted: still parts belong to the pictures.
         self._stays = covers is not None
-        carried = Carried(self._seen, material.held, self._wind, covers)
+        carried = Carried(self._seen, material.wide_matte, self._wind, covers)
         self._carried = carried
         self._forecast = _Layer(self._lighted(carried.pictures()))
         self._layers = [self._forecast]
         if covers is not None:
-            # Nothing else may be known of a part of the picture.
+            # Parts of the world that no other layer knows.
             self._layers.insert(0, _Layer(self._lighted(_settling(self._seen, self._pasted))))
-        self._births = self._number = self._next_birth = 0
+        self._starts = self._number = self._next_start = 0
 
     @property
     def due(self) -> bool:
-        """Whether the next footage is to come in."""
-        return self._number == self._next_birth
+        """True if the next footage starts now."""
+        return self._number == self._next_start
 
-    def bear(self) -> None:
-        """Choose footage and let it come in."""
-        pace, first = self.pace, self._births == 0
+    def start_next(self) -> None:
+        """Choose the next footage and start its arrival."""
+        pace, first = self.pace, self._starts == 0
         lasts = pace.first if first else pace.spacing
         delay = pace.forecast if first else 0
         life = min(delay + lasts + pace.spacing, len(self._material))
@@ -176,11 +177,11 @@ class _Run:
         beneath = [self._beneath(age) for age in ages]
         placement = self._chooser.choose(beneath, ages, life, shifted=not self._stays)
         self._add(placement, lasts, delay)
-        self._births += 1
-        self._next_birth = self._number + delay + lasts
+        self._starts += 1
+        self._next_start = self._number + delay + lasts
 
     def end(self, frames: int, loop_to: Tensor | None) -> None:
-        """Let the last footage come in: what leads up to where the output begins."""
+        """Start the last arrival of a loop: footage that leads up to the output's first frame."""
         if loop_to is None:
             self._add(Placement(len(self._material) - frames), frames)
             return
@@ -195,14 +196,14 @@ class _Run:
         """Return the next frame: (3, H, W)."""
         self._number += 1
         self._light.follow(self._lit)
-        shots: list[Shot] = []
+        shots: list[LayerPicture] = []
         weights: list[Tensor] = []
         for number, layer in enumerate(list(self._layers)):
             shot, shown = layer.advance(self._size)
             if number == 1 and self._layers[0] is self._forecast:
                 shown = torch.maximum(shown, self._blown_in())
             if number and bool((shown > _WHOLE).all()):
-                # Nothing below it is seen any more.
+                # This layer hides all layers below.
                 self._layers = self._layers[-(len(self._layers) - number) :]
                 shots, weights = [], []
             if not shots:
@@ -225,14 +226,14 @@ class _Run:
         return self._seen
 
     def _blown_in(self) -> Tensor:
-        """Where the forecast would show what no frame has seen: (h, w) from 0 to 1."""
+        """Return where the forecast leads outside the last frame: (h, w) from 0 to 1."""
         way = resized_flow(self._carried.way[None], self._size)[0]
         beyond = outside(way).clamp_max(1)[None]
         rim = max(1, round(_RIM * max(self._size)))
         return blurred(functional.max_pool2d(beyond, 2 * rim + 1, 1, rim), rim / 2)[0]
 
     def _beneath(self, age: int) -> Tensor:
-        """What will be seen so many frames from now, as a thumbnail."""
+        """Return the thumbnail of the top layer ``age`` frames from now."""
         footage = self._layers[-1].footage
         if footage is not None:
             return self._chooser.thumb(footage.placement, footage.age + age)
@@ -247,7 +248,7 @@ class _Run:
         self._layers.append(_Layer(iter(footage), arrival, footage))
 
     def _front(self, coming: Callable[[int], Tensor], lasts: int, delay: int) -> Front:
-        """When each point turns to what comes: see ``front_of``."""
+        """Return the times at which points change to incoming footage: see ``front_of``."""
         known = self._layers[-1].footage is not None
         return front_of(
             lambda age: self._beneath(delay + age),
@@ -258,20 +259,20 @@ class _Run:
             known=known,
         )
 
-    def _lighted(self, pictures: Iterator[tuple[Tensor, Tensor | None]]) -> Iterator[Shot]:
-        """Pictures that belong to the clip's first or last frame, with their small copies."""
+    def _lighted(self, pictures: Iterator[tuple[Tensor, Tensor | None]]) -> Iterator[LayerPicture]:
+        """Yield pictures made from the clip's first or last frame, with their small copies."""
         frame = -1 if self._leads_to is None else 0
         for picture, covers in pictures:
             small = lit = resized(picture, self._size)
             gain = self._light.on(frame)
             if gain is not None:
                 lit = small * resized(gain.to(small.device), self._size)
-            yield Shot(picture, small, lit, covers)
+            yield LayerPicture(picture, small, lit, covers)
 
     def _paste(self, own: Tensor) -> None:
-        """What stands still, as the last real frame has it, and in the end as the first has it.
+        """Paste the still parts of the last real frame, and at the end of a loop of the first.
 
-        ``own``, (h, w): how much is seen of layers that show what stands still themselves.
+        ``own``, (h, w): the weight of layers that show still parts themselves.
         """
         pasted, gain = self._pasted[:, *self._box], self._light.on(-1)
         if self._leads_to is not None:
@@ -281,7 +282,7 @@ class _Run:
         elif gain is not None:
             gain = gain.to(pasted.device)
             pasted = pasted * resized(gain, self._pasted.shape[-2:])[:, *self._box]
-        # Pictures of the material are not to be written to.
+        # Pictures of the material must not be written to.
         if len(self._layers) == 1:
             self._seen = self._seen.clone()
         seen = self._seen[:, *self._box]
@@ -291,7 +292,7 @@ class _Run:
         seen.lerp_(pasted, self._still[self._box])
 
     def _marked(self) -> Tensor | None:
-        """What something half transparent that stands still adds to the sky, within the box."""
+        """Return what a half-transparent still part adds to the sky, (3, h, w) of the box."""
         material = self._material
         here = material.fixed
         if not bool(here.any()) or material.covers(-1) is not None:
@@ -305,7 +306,7 @@ class _Run:
 
 
 def _usual(material: Material, size: tuple[int, int]) -> Tensor:
-    """The mean of the material: (3, h, w)."""
+    """Return the mean of the material: (3, h, w)."""
     number = len(material)
     chosen = np.unique(np.linspace(0, number - 1, min(number, _MEAN_OF)).round().astype(int))
     total = sum(torch.from_numpy(material.glance(int(k))).float() for k in chosen)
@@ -314,7 +315,7 @@ def _usual(material: Material, size: tuple[int, int]) -> Tensor:
 
 
 def _settling(first: Tensor, rest: Tensor) -> Iterator[tuple[Tensor, None]]:
-    """From one picture to another, which then stays."""
+    """Yield a fade from one picture to another, then the other without an end."""
     for number in count(1):
         share = number / _SETTLES
         yield torch.lerp(first, rest, share) if share < 1 else rest, None

@@ -1,4 +1,4 @@
-"""Several pictures blended into one, without a seam."""
+"""Blend several pictures into one, without a seam."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from cloudconv.metrics import luma
 
 _LEVELS = 3  # of the pyramid of the small pictures, above which everything is blended at once
 _AREA = 0.03  # of the longer side: over which contrast is measured
-_FAINT = (1 / 255) ** 2  # squared contrast that is none
-_POWER = 0.58  # more than a half: the finest bands are left as they are
+_FAINT = (1 / 255) ** 2  # squared contrast that counts as none
+_POWER = 0.58  # above one half, because the finest bands get no gain
 _MOST_GAIN = 2.0  # of contrast; two unlike halves need 1.41
-_COUNTS = 0.1  # weight from which a picture says how bright it may become
+_COUNTS = 0.1  # weight from which a picture fully bounds the brightness of the result
 
 
 def blended(
@@ -26,23 +26,23 @@ def blended(
     smalls: Sequence[Tensor] | None = None,
     lit: Sequence[Tensor] | None = None,
 ) -> Tensor:
-    """One picture out of several, without a seam, and as rich in contrast as they are.
+    """Blend pictures without a seam and without a loss of contrast.
 
     Source: Burt and Adelson, A Multiresolution Spline With Application to Image Mosaics, ACM
     Transactions on Graphics 1983. The finest two bands share their weights, and blending is
-    linear, so they need no pyramid: the full-size mean is corrected by what a pyramid of the
-    small pictures has over their own mean. Where pictures that have nothing to do with each other
-    are mixed, their differences from the usual average out; those are brought back to the size
-    that they have in the pictures (after Heitz and Neyret, High-Performance By-Example Noise using
+    linear, so they need no pyramid: the full-size mean is corrected by the difference of a pyramid
+    of the small pictures from their own mean. Where unrelated pictures are mixed, their differences
+    from the usual average out; these differences are brought back to their size in the pictures
+    (after Heitz and Neyret, High-Performance By-Example Noise using
     a Histogram-Preserving Blending Operator, HPG 2018).
 
     Args:
         pictures: (3, H, W) float32 each.
         weights: (h, w) float32 each, of ``weight_size``; their sum is 1 everywhere.
         usual: (3, h, w), the mean of such pictures; None to leave contrast alone.
-        smalls: (3, h, w) float32 each, the pictures at the size of the weights, where known.
-        lit: (3, h, w) float32 each, those in the light that they shall have; None
-            for their own.
+        smalls: (3, h, w) float32 each, the pictures at the size of the weights; None to make them.
+        lit: (3, h, w) float32 each, the small pictures in their wanted light; None for their own
+            light.
 
     Returns:
         (3, H, W) float32.
@@ -68,9 +68,9 @@ def blended(
 
 
 def _contrasted(mixed: Tensor, pictures: Tensor, weights: Tensor, usual: Tensor) -> Tensor:
-    """A mixture, (3, h, w), whose luma is as far from the usual as in what it is made of.
+    """Return a mixture, (3, h, w), with the luma contrast of its parts.
 
-    Colours stay as they are mixed: their differences, made larger, would show as fringes.
+    Colours stay as they are mixed: larger differences of colour would show as fringes.
     """
     light = luma(torch.cat([pictures, mixed[None], usual[None]]))
     each, here = light[:-2], light[-2]
@@ -78,7 +78,7 @@ def _contrasted(mixed: Tensor, pictures: Tensor, weights: Tensor, usual: Tensor)
     energy = torch.stack([apart.square(), ((each - light[-1]).square() * weights[:, 0]).sum(0)])
     have, want = blurred(energy, _AREA * max(mixed.shape)) + _FAINT
     gain = (want / have).pow(_POWER).clamp(1, _MOST_GAIN)
-    # No brighter and no darker than one of the pictures: so nothing is clipped flat.
+    # No brighter and no darker than one of the pictures, so nothing is clipped flat.
     reach = here + (each - here) * (weights[:, 0] / _COUNTS).clamp(0, 1)
     wanted = (light[-1] + gain * apart).clamp(reach.amin(0), reach.amax(0))
     made: Tensor = mixed + (wanted - here)
@@ -86,7 +86,7 @@ def _contrasted(mixed: Tensor, pictures: Tensor, weights: Tensor, usual: Tensor)
 
 
 def pyramid_mean(pictures: Tensor, weights: Tensor, levels: int = _LEVELS) -> Tensor:
-    """(N, 3, h, w) with weights (N, 1, h, w) to (3, h, w): each band with weights of its own."""
+    """Blend (N, 3, h, w) with weights (N, 1, h, w) to (3, h, w), each band with blurred weights."""
     height, width = pictures.shape[-2:]
     if not levels or min(height, width) < 2:
         return (pictures * weights).sum(0)

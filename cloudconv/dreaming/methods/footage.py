@@ -1,4 +1,4 @@
-"""A placement of the clip's footage, playing: its pictures, what stands still replaced by sky."""
+"""Play placed footage of the clip, with still parts replaced by sky."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from cloudconv.dreaming.methods.clip_selector import gains
 from cloudconv.dreaming.methods.compositing import pyramid_mean
 from cloudconv.dreaming.methods.front import upright_seam
 from cloudconv.dreaming.methods.placement import Copy, Placement, joined
-from cloudconv.dreaming.pictures import around, blurred, cut_out, filled, resized
+from cloudconv.dreaming.pictures import blurred, bounds, cut_out, filled, resized
 
-_UNTOUCHED = 0.1  # share of a pixel that stands still, from which on all of it is replaced
-_SOFT = 6.0  # pixels of the weights: how soft the seam between two copies is
-_LOOKS = 4  # moments that tell where two copies differ
+_REPLACED = 0.1  # still share of a pixel from which on the whole pixel is replaced
+_SOFT = 6.0  # pixels of the weights: softness of the seam between two copies
+_LOOKS = 4  # moments at which two copies are compared
 _AREA = 1.5  # pixels of the weights, over which differences are averaged
 
 
 @dataclass(frozen=True, slots=True)
-class Shot:
+class LayerPicture:
     """A picture (3, H, W) of a layer.
 
-    ``small``: (3, h, w), its copy at the size of the weights; ``lit``: that in the light of now.
-    ``covers``: (h, w), where the picture is known; None for everywhere.
+    ``small``: (3, h, w), a copy at the size of the weights; ``lit``: the copy in the light of now.
+    ``covers``: (h, w), the known part of the picture; None for all.
     """
 
     picture: Tensor
@@ -38,23 +38,24 @@ class Shot:
 
 
 class SkyBehind:
-    """Replaces what stands still by the sky around it.
+    """The sky behind still parts.
 
-    ``still``: (H, W), how much of each pixel stands still; ``size``: (h, w) of the small picture
-    that the sky is continued on.
+    ``still``: (H, W), the still share of each pixel; ``size``: (h, w) of the small picture on which
+    the sky is continued.
     """
 
     def __init__(self, still: Tensor, size: tuple[int, int]) -> None:
+        """Widen the still parts, so that no rim of them remains."""
         reach = max(1, round(max(still.shape) / 400))
         wide = F.max_pool2d(still[None], 2 * reach + 1, 1, reach)
-        share = (blurred(wide, reach) / _UNTOUCHED).clamp(0, 1)
-        self._box = around(share[0])
+        share = (blurred(wide, reach) / _REPLACED).clamp(0, 1)
+        self._box = bounds(share[0])
         self._share = share[0][self._box].contiguous()
         self._known = 1 - F.adaptive_max_pool2d(share, size)[0]
         self._size = size
 
     def clear(self, picture: Tensor) -> Tensor:
-        """Return a picture (3, H, W) with nothing but sky."""
+        """Return a picture (3, H, W) with sky in place of still parts."""
         if self._share.numel() == 0:
             return picture
         behind = filled(resized(picture, self._size), self._known)
@@ -64,7 +65,7 @@ class SkyBehind:
 
 
 class Footage:
-    """Iterate over a placement's pictures: full, small in the light of now, and what they cover."""
+    """The pictures of a placement, one after the other."""
 
     def __init__(
         self,
@@ -75,7 +76,10 @@ class Footage:
         wind: Tensor,
         life: int,
     ) -> None:
-        """``wind``: (2, h, w) backward flow at the size of the weights; ``life``: in frames."""
+        """Find the seam between two copies.
+
+        ``wind``: (2, h, w) backward flow at the size of the weights; ``life``: number of frames.
+        """
         self.placement = placement
         self.age = 0
         self._material = material
@@ -90,15 +94,16 @@ class Footage:
 
     @property
     def frame(self) -> int:
-        """The number of the frame that is shown."""
+        """The number of the frame that is shown now."""
         return self.placement.frame(self.age, len(self._material))
 
-    def __iter__(self) -> Iterator[Shot]:
+    def __iter__(self) -> Iterator[LayerPicture]:
+        """Yield each next picture, without an end."""
         while True:
-            yield self._shot()
+            yield self._picture()
             self.age += 1
 
-    def _shot(self) -> Shot:
+    def _picture(self) -> LayerPicture:
         frame = self.frame
         source = self._behind.clear(self._material.picture(frame))
         share = self._share()
@@ -111,10 +116,10 @@ class Footage:
         gain = self._light.on(frame, mirrored=self.placement.mirrored, shift=self.placement.shift)
         if gain is not None:
             lit = lit * resized(gain.to(small.device), self._size)
-        return Shot(picture, small, lit, self._material.covers(frame))
+        return LayerPicture(picture, small, lit, self._material.covers(frame))
 
     def _lit(self, copies: list[Copy], share: Tensor | None) -> Tensor:
-        """The small picture, its copies each in the light of their new place."""
+        """Return the small picture, each copy in the light of its new place."""
         lit = [
             copy.values * gain.values.to(copy.values.device)
             for copy, gain in zip(copies, self._gains, strict=True)
@@ -130,7 +135,7 @@ class Footage:
         return pyramid_mean(torch.stack(wide), torch.stack([1 - second, second])[:, None])
 
     def _share(self) -> Tensor | None:
-        """How much of the second copy is seen, (h, w)."""
+        """Return the weight of the second copy, (h, w); None for a single copy."""
         if self._seam is None or self._drift is None:
             return None
         width = self._size[1]
@@ -141,7 +146,7 @@ class Footage:
         share = ((columns - seam) / _SOFT + 0.5).clamp(0, 1)
         if not to_right:
             share = 1 - share
-        # Beyond their edges neither is known.
+        # Beyond its edges neither copy is known.
         low, high = max(first[0], second[0]), min(first[1], second[1])
         inside = torch.minimum((columns - low) / _SOFT, (high - 1 - columns) / _SOFT).clamp(0, 1)
         beyond = (columns >= (low + high) / 2).float()
@@ -149,7 +154,7 @@ class Footage:
         return torch.lerp(ends.expand_as(share), share, inside)
 
     def _find_seam(self, wind: Tensor, life: int) -> None:
-        """The cut of least error between the copies, which then drifts with the wind."""
+        """Find the cut of least error between the copies; the cut then drifts with the wind."""
         width = self._size[1]
         (first, second) = self.placement.spans(width)
         low, high = max(first[0], second[0]), min(first[1], second[1])
@@ -159,7 +164,7 @@ class Footage:
         room = int(_SOFT) + 1
         left, right = low + room, max(high - room - 1, low + room)
         far = float(drift.mean()) * life
-        # Begin where there is the most way to go.
+        # Begin upwind, where the cut can drift furthest.
         if far > 0:
             right = max(left, min(right, int(right - far)))
         else:
@@ -174,7 +179,7 @@ class Footage:
             a = one.values[..., low - one.left : high - one.left]
             b = two.values[..., low - two.left : high - two.left]
             apart[:, low:high] = (a - b).abs().sum(0)
-            # Seen by one who drifts along.
+            # The difference as seen by a point that drifts along.
             index = torch.arange(width)[None] + (drift * age).round().long()[:, None]
             total += apart.gather(1, index.clamp(low, high - 1))
         total = blurred(total[None], _AREA)[0]

@@ -1,9 +1,9 @@
-"""Where and when new footage comes in over old: the surface of least error, in space and time.
+"""Cut between old and new footage: the surface of least error in space and time.
 
-Each point that travels with the wind gets the time at which it turns. What shows is counted: the
-difference of the two at a point when it turns, and along the border between points that have
-turned and neighbours that have not, for as long as that lasts. So the border follows the clouds,
-and moves with them. Source: Kwatra, Schoedl, Essa, Turk and Bobick, Graphcut Textures, SIGGRAPH
+Each point that travels with the wind gets a time of change. The cost is the visible difference of
+old and new footage: at each point when the point changes, and along the border between changed and
+unchanged neighbours, for as long as that border lasts. So the border follows the clouds, and moves
+with them. Source: Kwatra, Schoedl, Essa, Turk and Bobick, Graphcut Textures, SIGGRAPH
 2003, whose cut is a surface in the same space; here it is found by belief propagation with
 messages of linear cost, after Felzenszwalb and Huttenlocher, Efficient Belief Propagation for
 Early Vision, IJCV 2006.
@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 TIMES = 14
-"""At how many times a point may turn."""
+"""Number of times at which a point may change."""
 
 _ROUNDS = 48
-_TURNS = 1.0  # what the difference counts where a point turns, against a frame of border
-_WANTED = 0.5  # what it counts to turn at another time than wanted, of the mean difference …
+_TURNS = 1.0  # weight of the difference where a point changes, relative to a frame of border
+_WANTED = 0.5  # cost of a change at another time than wanted, of the mean difference …
 _ROOM = 0.2  # … beyond that share of the whole
-_NEVER = 1e4  # of a point that shows what is not known
-_FLOOR = 0.15  # of the mean difference: so much every border counts, or it frays in flat sky
+_NEVER = 1e4  # cost of a point that shows unknown footage
+_FLOOR = 0.15  # of the mean difference: least cost of a border, against frayed borders in flat sky
 
 
 def drifts(wind: Floats, frames: int) -> tuple[Floats, tuple[int, int]]:
@@ -35,7 +35,7 @@ def drifts(wind: Floats, frames: int) -> tuple[Floats, tuple[int, int]]:
 
     Args:
         wind: (2, h, w) backward flow a frame, in pixels of the grid.
-        frames: for how long.
+        frames: number of frames.
 
     Returns:
         (``TIMES``, 2, h + 2 my, w + 2 mx), the place (x, y) of each point in the middle of each
@@ -74,12 +74,13 @@ def inside(places: Floats, size: tuple[int, int]) -> Floats:
 
 
 def least_seen(apart: Floats, wanted: Floats, unknown: Floats | None = None) -> Floats:
-    """Return when each point turns, so that the least is seen of it.
+    """Return the least visible time of change of each point.
 
     Args:
-        apart: (``TIMES``, h, w), how far old and new differ at each time; 0 where none is seen.
-        wanted: (h, w), when it should turn if nothing speaks against it, from 0 to 1.
-        unknown: (``TIMES``, h, w), 1 where the old is not known: it must have turned before.
+        apart: (``TIMES``, h, w), the difference of old and new at each time; 0 outside the picture.
+        wanted: (h, w), the wanted time of change, from 0 to 1.
+        unknown: (``TIMES``, h, w), 1 where the old footage is unknown: the point must have changed
+            before.
 
     Returns:
         (h, w) float32 from 0 to 1.
@@ -103,7 +104,7 @@ def least_seen(apart: Floats, wanted: Floats, unknown: Floats | None = None) -> 
 
 
 def _propagated(own: Floats, across: Floats, down: Floats) -> Floats:
-    """Return the cost of each time at each point, neighbours' wishes included."""
+    """Return the cost of each time at each point, neighbours included."""
     right, left, below, above = (np.zeros_like(own) for _ in range(4))
     for _ in range(_ROUNDS):
         for target, costs, axis, ahead in (
@@ -114,13 +115,13 @@ def _propagated(own: Floats, across: Floats, down: Floats) -> Floats:
         ):
             total = own + right + left + below + above
             back = {(2, True): left, (2, False): right, (1, True): above, (1, False): below}
-            # What a point says to the next one leaves out what that has said to it.
-            said = total - back[axis, ahead]
-            give, take = _sides(said.ndim, axis, ahead)
-            message = said[give].copy()
+            # A message to a neighbour leaves out the message from that neighbour.
+            sent = total - back[axis, ahead]
+            give, take = _sides(sent.ndim, axis, ahead)
+            message = sent[give].copy()
             _spread(message, costs)
             message -= message.min(0)
-            # Damped, or messages swing.
+            # Damping keeps messages from oscillating.
             target[take] = 0.5 * target[take] + 0.5 * message
     return own + right + left + below + above
 
@@ -146,8 +147,9 @@ def upright_seam(apart: Floats, first: int, last: int) -> Floats:
     """Return the column of the least upright cut in each row: (h,) float32.
 
     Args:
-        apart: (h, w), how far two pictures differ.
-        first, last: columns between which it runs, both included.
+        apart: (h, w), the difference of two pictures.
+        first: the first column that the cut may take.
+        last: the last such column.
     """
     costs = apart[:, first : last + 1] + 1e-3
     total = costs.copy()

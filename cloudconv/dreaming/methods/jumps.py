@@ -1,9 +1,9 @@
-"""Where a clip may turn back or jump without that being seen, and what that costs in the long run.
+"""Find where a clip may turn back or jump unseen, and the cost of each way in the long run.
 
 Source: Schödl, Szeliski, Salesin and Essa, Video Textures, SIGGRAPH 2000, sections 3.1 to 3.3.
-Their graph of frames is one of (frame, direction) here: time may run backwards, so there is always
-a way on that shows real frames only, and a jump is taken only where nothing betrays it. Where jumps
-lead on, it plays forwards; it turns where none does.
+The nodes of their graph are frames; here they are pairs of frame and direction. Time may run
+backwards, so there is always a way on that shows real frames only, and only invisible jumps are
+taken. A walk plays forwards where jumps lead on, and turns back where none does.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ Floats = NDArray[np.float32]
 Costs = NDArray[np.float64]
 
 GIVEN = -1
-"""The number of the picture that a loop leads to, where that is no frame of the clip."""
+"""The number of a loop's target picture that is no frame of the clip."""
 
 _NEAR = 30  # a shorter jump makes the motion stutter; a quarter of a clip that is short itself
 _LAGS = (-2, -1, 0, 1)  # frames around a jump that must match, so that motion does
 _POWER = 2.0  # one turn at full motion is worse than two at half of it
-_EACH = 1.0  # what any turn or jump costs: longer runs rather than more turns where it is calm
-_BACKWARDS = 0.2  # what each frame costs that is played backwards: it is the last choice
-_HOLD = 0.05  # what it costs to show a frame twice where it turns
-_FUTURE = 0.995  # how much what comes later counts
+_EACH = 1.0  # cost of any turn or jump: calm clips get longer runs rather than more turns
+_BACKWARDS = 0.2  # cost of each frame that is played backwards: the last choice
+_HOLD = 0.05  # cost of showing a frame twice at a turn
+_FUTURE = 0.995  # discount of later costs
 _SWEEPS = 400
-_CHANCE = 0.2  # how readily worse turns are taken
+_CHANCE = 0.2  # temperature of the random choice between turns
 _RUN = 12  # frames between two turns at least, where the clip allows
-_PACE = (_BACKWARDS, 0.0)  # what a frame costs, backwards and forwards
-_FORCED = 1000.0  # what a jump costs that will be seen
+_PACE = (_BACKWARDS, 0.0)  # cost of a frame, backwards and forwards
+_FORCED = 1000.0  # cost of a visible jump
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A frame to show; ``forced`` where it follows though it does not fit the one before."""
+    """A frame to show and the direction of play; ``forced``: reached by a visible jump."""
 
     frame: int
     forward: bool
@@ -44,15 +44,16 @@ class Step:
 
 
 class Graph:
-    """Which frame may follow which, in which direction.
+    """The graph of frames and directions, with the cost of each way on.
 
     Args:
-        unlike: (n, n), how far two frames are apart at their most unlike place, 1 being what
-            neighbours differ by there.
-        motion: (n,) how much moves at each frame, 1 being the usual.
+        unlike: (n, n), the difference of two frames at their most unlike place, relative to the
+            difference of neighbours there.
+        motion: (n,), the motion at each frame relative to the usual motion.
     """
 
     def __init__(self, unlike: Floats, motion: Floats) -> None:
+        """Compute the costs of turns and jumps, and the cost of all that follows them."""
         self.count = count = len(motion)
         self.rests = bool(motion.max() < 1e-6)
         self._turn = motion.astype(np.float64) ** _POWER + _EACH
@@ -68,7 +69,7 @@ class Graph:
         self._totals = self._best(self._ahead)
 
     def walk(self, random: np.random.Generator, start: Step) -> Iterator[Step]:
-        """Frames to show after ``start``, without an end."""
+        """Yield the frames to show after ``start``, without an end."""
         here, since = start, 0
         while True:
             way = int(here.forward)
@@ -89,12 +90,12 @@ class Graph:
             yield here
 
     def path(self, start: Step, steps: int, target: int, same: bool = True) -> list[Step]:
-        """The ``steps`` frames to show after ``start`` so that frame ``target`` may follow.
+        """Return the ``steps`` frames to show after ``start`` so that frame ``target`` may follow.
 
-        One more step is that frame; it is ``GIVEN`` if what follows is not the ``same`` as it.
+        One more step is that frame, or ``GIVEN`` if the picture that follows is not the ``same``.
 
         Source: dynamic programming, as for video loops in section 3.3 of the paper, over frames
-        instead of over compound loops. Where there is no way, it jumps all the same.
+        instead of over compound loops. A visible jump is taken where no other way leads there.
         """
         ahead = np.full((2, self.count), np.inf)
         ahead[:, target] = 0
@@ -111,7 +112,7 @@ class Graph:
         return [*found, last if same else Step(GIVEN, True, forced=True)]
 
     def _best(self, ahead: Costs) -> Costs:
-        """What it costs to go on, to turn, and to jump: (3, 2, n)."""
+        """Return the costs of going on, of turning and of the best jump: (3, 2, n)."""
         options = np.full((3, 2, self.count), np.inf)
         for way, on in enumerate(self._on):
             runs, turns = self._runs[way], self._runs[1 - way]
@@ -123,7 +124,10 @@ class Graph:
         return options
 
     def _all(self, ahead: Costs) -> Costs:
-        """The same for each single frame to jump to, with turns that hold: (n + 3, 2, n)."""
+        """Return the costs of all options: on, turn, n jumps, turn with a repeat, n forced jumps.
+
+        (2 n + 3, 2, n).
+        """
         options = np.full((2 * self.count + 3, 2, self.count), np.inf)
         options[:2] = self._best(ahead)[:2]
         for way in (0, 1):
@@ -146,7 +150,7 @@ class Graph:
 
 
 def _jumps(unlike: Floats, way: int) -> Costs:
-    """What it costs to show frame j after frame i, both played forwards (1) or backwards (-1)."""
+    """Return the cost of frame j after frame i, both played forwards (1) or backwards (-1)."""
     count = len(unlike)
     worst, known = np.zeros((count, count)), np.zeros((count, count), bool)
     i, j = np.arange(count)[:, None], np.arange(count)[None]
@@ -160,8 +164,8 @@ def _jumps(unlike: Floats, way: int) -> Costs:
     return np.where(far & known & (worst <= 1), worst**_POWER + _EACH, np.inf)
 
 
-def motion_of(apart: Floats) -> Floats:
-    """How much moves at each frame against the usual, from what changes between neighbours."""
+def relative_motion(apart: Floats) -> Floats:
+    """Return the motion at each frame relative to the usual, from the changes between frames."""
     if not len(apart):
         return np.zeros(1, np.float32)
     around = np.r_[apart[:1], (apart[1:] + apart[:-1]) / 2, apart[-1:]]

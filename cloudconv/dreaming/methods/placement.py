@@ -1,7 +1,7 @@
-"""Ways to show a clip's sky as new sky: mirrored and backwards, shifted around, enlarged.
+"""Show a clip's sky as new sky: mirrored and backwards, shifted, enlarged.
 
 A clip that is mirrored left-right and played backwards keeps its wind. A shifted picture leaves
-one side empty: a second copy of the same picture goes there, and the two overlap.
+one side empty: a second copy of the same picture fills that side, and the two overlap.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from cloudconv.dreaming.pictures import enlarged
 
 OVERLAP = 0.3
-"""Of the width: how far two copies of a shifted picture overlap."""
+"""Overlap of the two copies of a shifted picture, as a share of the width."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,11 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Which footage is shown where.
+    """The footage to show, and its place in the picture.
 
-    ``start``: the first frame; then one after the other, with falling numbers if ``backwards``.
-    ``mirrored``: left is right. ``scale``: from 1 on; what is cut off then is below. ``shift``: to
-    the right, in widths, from -0.5 to 0.5.
+    ``start``: the first frame; the others follow one by one, with falling numbers if ``backwards``.
+    ``mirrored``: left is right. ``scale``: from 1 on; the bottom is cut off. ``shift``: to the
+    right, in widths, from -0.5 to 0.5.
     """
 
     start: int
@@ -46,10 +46,6 @@ class Placement:
         wanted = self.start - age if self.backwards else self.start + age
         return min(max(wanted, 0), count - 1)
 
-    def lasts(self, count: int) -> int:
-        """Return for how many frames there is footage."""
-        return self.start + 1 if self.backwards else count - self.start
-
     def lefts(self, width: int) -> tuple[int, ...]:
         """Return the left edge of each copy in a picture of that width, one or two."""
         wide = round(width * self.scale)
@@ -60,7 +56,7 @@ class Placement:
         return (left, left - period if left > 0 else left + period)
 
     def spans(self, width: int) -> list[tuple[int, int]]:
-        """Return the columns, from and to, in which each copy is seen."""
+        """Return the first and the last column (exclusive) of each copy."""
         wide = round(width * self.scale)
         return [(max(left, 0), min(left + wide, width)) for left in self.lefts(width)]
 
@@ -76,7 +72,7 @@ class Placement:
         return made
 
     def flow(self, flow: Tensor) -> Tensor:
-        """Return a backward flow (2, h, w) as this footage shows it, where one copy ends cut."""
+        """Return a backward flow (2, h, w) as the placement shows the flow."""
         turned = flow.clone()
         if self.backwards:
             turned = -turned
@@ -85,7 +81,7 @@ class Placement:
         return joined(self.copies(turned * self.scale), flow.shape[-1])
 
     def source(self, size: tuple[int, int], copy: int) -> tuple[Tensor, Tensor]:
-        """Return where in the clip's picture each pixel of a copy is from.
+        """Return the place in the clip's picture that each pixel of a copy is from.
 
         Returns:
             Rows (h, 1) and columns (1, w), both from 0 to 1; outside of that in the columns that
@@ -101,7 +97,7 @@ class Placement:
 def joined(copies: list[Copy], width: int, share: Tensor | None = None) -> Tensor:
     """Return copies as one picture (C, H, W).
 
-    ``share``, (H, W): how much of the second is seen where both are; None for half each.
+    ``share``, (H, W): the weight of the second copy in the overlap; None for one half.
     """
     first = copies[0]
     if len(copies) == 1:

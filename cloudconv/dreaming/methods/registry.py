@@ -1,4 +1,4 @@
-"""The one list of ways to dream. To add one: its file, and a line here."""
+"""List the modes of dreaming. A new mode needs its file and an entry here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLLAGE = MethodSpec(
     name="collage",
     description="new sky from the clip's own footage, which blows in while the old blows out",
     least_frames=8,
-    build=lambda options: Collage(),
+    build=Collage,
     repeats=False,
     static=True,
     skies=True,
@@ -24,7 +24,7 @@ TEXTURE = MethodSpec(
     name="texture",
     description="plays the clip's own frames, jumps where nothing tells, turns where it must",
     least_frames=2,
-    build=lambda options: Texture(),
+    build=Texture,
     repeats=True,
     static=False,
     as_filmed=True,
@@ -34,7 +34,7 @@ FLOW = MethodSpec(
     name="flow",
     description="one picture that keeps moving along a steady field; also from a still",
     least_frames=1,
-    build=lambda options: Flow(options.wind),
+    build=Flow,
     repeats=True,
     static=True,
     options=("wind",),
@@ -53,10 +53,10 @@ METHODS: tuple[MethodSpec, ...] = (COLLAGE, TEXTURE, FLOW, ROLLOUT)
 
 
 def method(name: str) -> MethodSpec:
-    """The method of that name.
+    """Return the mode of that name.
 
     Raises:
-        SettingsError: if there is none; the message names those that there are.
+        SettingsError: there is no such mode; the message names the modes.
     """
     for spec in METHODS:
         if spec.name == name:

@@ -1,4 +1,4 @@
-"""rollout: a predictor fed with its own pictures, collapse and all."""
+"""Mode ``rollout``: feed a predictor with its own pictures, collapse and all."""
 
 from __future__ import annotations
 
@@ -8,36 +8,29 @@ import torch
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.models import registry
 from cloudconv.models.ops import enlarged, laplacian_pyramid
-from cloudconv.settings.extend import DEFAULT_PREDICTOR as DEFAULT
-
-"""The predictor that is used when none is named."""
+from cloudconv.settings.extend import DEFAULT_PREDICTOR
 
 _AXES = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))  # brightness and two differences
 _BANDS = 5
-_SOURCE_FRAMES = 8  # the latest, which tell what detail and colours should be
+_SOURCE_FRAMES = 8  # the latest, which set the wanted detail and colours
 _QUANTILES = 65
-_PULL = 0.5  # how far towards the source each picture is drawn
+_PULL = 0.5  # of the way to the source, by which each picture is corrected
 _MOST_GAIN = 1.5
 _FAINT = 0.5 / 255  # amplitude of a band below which it holds noise alone
-_FLAT = 1e-4  # distance of two levels that are not told apart
+_FLAT = 1e-4  # distance of two levels that count as one
 _FADE = 24  # frames in which a loop fades into its beginning
 
 
-class Rollout:
-    """Each frame is predicted from the ones before it, its own included.
+class Rollout(DreamMethod):
+    """A method that predicts each frame from the frames before it, predicted ones included.
 
-    With ``texture_keep`` each picture is drawn towards the last real frames before it is fed back:
-    the amplitude of each band of detail (the statistics of Heeger and Bergen, Pyramid-Based Texture
-    Analysis/Synthesis, SIGGRAPH 1995), and the histograms of brightness and colour.
+    With ``texture_keep`` each picture is corrected towards the last real frames before it is fed
+    back: the amplitude of each band of detail (the statistics of Heeger and Bergen, Pyramid-Based
+    Texture Analysis/Synthesis, SIGGRAPH 1995), and the histograms of brightness and colour.
     """
-
-    backwards = None
-
-    def __init__(self, options: Options) -> None:
-        self._options = options
 
     def dream(
         self,
@@ -48,14 +41,14 @@ class Rollout:
         loop: bool = False,
         loop_to: Tensor | None = None,
     ) -> Iterator[Tensor]:
-        """See :class:`~cloudconv.dreaming.methods.base.Method`.
+        """Yield predicted frames; see the base class.
 
-        A prediction knows no chance, so the seed changes nothing. It cannot know where it leads
-        either: for a loop the last frames fade into the first one.
+        A prediction is not random, so the seed changes nothing. A prediction cannot aim at a frame
+        either: in a loop the last frames fade into the first one.
         """
-        options = self._options
+        options = self.options
         device = material.device
-        model = registry.load_predictor(options.model or DEFAULT, device, options.dtype)
+        model = registry.load_predictor(options.model or DEFAULT_PREDICTOR, device, options.dtype)
         need = model.spec.context
         numbers = [max(0, len(material) - need + k) for k in range(need)]
         context = torch.stack([material.picture(k) for k in numbers])[None]
@@ -72,13 +65,14 @@ class Rollout:
 
 
 class Keeper:
-    """Draws pictures towards the detail and the colours of the material's last frames.
+    """A correction of pictures towards the detail and the colours of the material's last frames.
 
-    It works on brightness and two colour differences, which in pictures hardly depend on one
-    another: red, green and blue held each for itself would drift apart.
+    The correction works on brightness and two colour differences, which hardly depend on one
+    another in pictures: red, green and blue corrected one by one would drift apart.
     """
 
     def __init__(self, material: Material) -> None:
+        """Measure the detail and the colours of the material's last frames."""
         count = min(len(material), _SOURCE_FRAMES)
         self._axes = torch.tensor(_AXES, device=material.device)
         self._axes /= self._axes.norm(dim=1, keepdim=True)
@@ -89,22 +83,22 @@ class Keeper:
         self._quantiles = torch.stack([_quantiles(picture) for picture in pictures]).mean(0)
 
     def __call__(self, picture: Tensor) -> Tensor:
-        """The picture, (3, H, W) RGB nominally in [0, 1], drawn towards the source."""
-        # What has grown beyond all bounds cannot be drawn back.
+        """Return a picture, (3, H, W) RGB nominally in [0, 1], corrected towards the source."""
+        # Values beyond all bounds cannot be corrected.
         picture = self._turned(picture.nan_to_num(0, 1, 0).clamp(-0.5, 1.5))
         bands, rest = _bands(picture)
         for band, wanted in zip(reversed(bands), reversed(self._amplitudes), strict=True):
             gain = (wanted / _amplitude(band).clamp_min(_FAINT)) ** _PULL
             rest = enlarged(rest, band.shape[2:]) + band * gain.clamp(1 / _MOST_GAIN, _MOST_GAIN)
         rest = rest[0]
-        held = rest + _PULL * (self._recoloured(rest) - rest)
-        return torch.einsum("ac,ahw->chw", self._axes, held)
+        coloured = rest + _PULL * (self._recoloured(rest) - rest)
+        return torch.einsum("ac,ahw->chw", self._axes, coloured)
 
     def _turned(self, picture: Tensor) -> Tensor:
         return torch.einsum("ac,chw->ahw", self._axes, picture)
 
     def _recoloured(self, picture: Tensor) -> Tensor:
-        """The channels with the source's histograms: each level becomes the one of its rank."""
+        """Return the channels with the source's histograms: each level becomes that of its rank."""
         made = torch.empty_like(picture)
         for channel, values, found, wanted in zip(
             made, picture, _quantiles(picture), self._quantiles, strict=True
@@ -117,24 +111,24 @@ class Keeper:
 
 
 def _faded(picture: Tensor, target: Tensor, number: int, frames: int) -> Tensor:
-    """The picture, or towards the end of a loop a mixture of it and of where it leads."""
+    """Return the picture, mixed with the loop's target over the last frames."""
     length = min(_FADE, frames // 2)
     left = frames - number
     return picture if left > length else torch.lerp(target, picture, left / (length + 1))
 
 
 def _bands(picture: Tensor) -> tuple[list[Tensor], Tensor]:
-    """The pyramid of (3, H, W), as a batch of one."""
+    """Return the pyramid of a picture (3, H, W), as a batch of one."""
     return laplacian_pyramid(picture[None], _BANDS, least=4)
 
 
 def _amplitude(band: Tensor) -> Tensor:
-    """Of each channel: (1, 3, 1, 1)."""
+    """Return the root mean square of each channel: (1, 3, 1, 1)."""
     return band.square().mean((2, 3), keepdim=True).sqrt()
 
 
 def _quantiles(picture: Tensor) -> Tensor:
-    """(3, _QUANTILES) of each channel, from some 20,000 pixels."""
+    """Return quantiles of each channel, (3, _QUANTILES), from some 20,000 pixels."""
     step = max(1, round((picture.shape[1] * picture.shape[2] / 20_000) ** 0.5))
     ordered = picture[:, ::step, ::step].flatten(1).sort().values
     ranks = torch.linspace(0, ordered.shape[1] - 1, _QUANTILES, device=ordered.device)

@@ -1,11 +1,11 @@
-"""texture: the clip's own frames, forwards and backwards, each as it was filmed.
+"""Mode ``texture``: show the clip's own frames as filmed, forwards and backwards.
 
-Source: Schödl, Szeliski, Salesin and Essa, Video Textures, SIGGRAPH 2000; regions that go their own
-ways: Liao, Joshi and Hoppe, Automated Video Looping with Progressive Dynamism, SIGGRAPH 2013. It
-turns where motion rests, and jumps only where no place of the picture tells. Where a loop must be
-closed that no such way closes, each place turns to the other frames at the moment when the two
-differ least there (Kwatra et al., Graphcut Textures, SIGGRAPH 2003, with costs summed over areas
-instead of a cut). Nothing is ever faded.
+Source: Schödl, Szeliski, Salesin and Essa, Video Textures, SIGGRAPH 2000; independent regions:
+Liao, Joshi and Hoppe, Automated Video Looping with Progressive Dynamism, SIGGRAPH 2013. The
+method turns back where motion rests, and jumps only where the jump is invisible everywhere. If no
+such way closes a loop, each pixel switches to the other frames when the two differ least around the
+pixel (Kwatra et al., Graphcut Textures, SIGGRAPH 2003, with costs summed over areas instead of a
+cut). Nothing is ever faded.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from torch import Tensor
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.regions import likeness_of, regions_of
 from cloudconv.dreaming.material.similarity import distances, thumbnail, thumbnails
-from cloudconv.dreaming.methods.jumps import GIVEN, Graph, Step, motion_of
+from cloudconv.dreaming.methods.base import DreamMethod
+from cloudconv.dreaming.methods.jumps import GIVEN, Graph, Step, relative_motion
 from cloudconv.dreaming.pictures import blurred, resized, small_copy
-from cloudconv.events import Warned
+from cloudconv.events import Warned, returned
 
-_SWITCHES = 24  # frames within which each place turns, where nothing else leads on
+_SWITCHES = 24  # frames within which each pixel switches at a forced jump
 _AREA = 0.02  # of the longer side: over which differences are summed
-_PLANNED = 4  # of a loop, the last so many lengths of the clip are planned exactly
+_PLANNED = 4  # lengths of the clip at the end of a loop that are planned exactly
 _LEAST_FRAMES = 8  # below which all is back and forth anyway
-_TRIED = 400  # frames that tell how much will run backwards …
-_SEEN = 0.1  # … and the share from which that is said
+_TRIED = 400  # frames of a trial that measures how many run backwards …
+_SEEN = 0.1  # … and the share from which the user is warned
 _SAME = 2.0  # levels: a picture that near to a frame is that frame
 
 _Numbers = NDArray[np.intp]
 
 
-class Texture:
-    """Plays real frames; see the module."""
+class Texture(DreamMethod):
+    """A method that plays real frames; see the module."""
 
-    def __init__(self) -> None:
-        self._frames = 0
-        self._backwards = 0.0
+    _frames = 0
+    _backwards = 0.0
 
     @property
     def backwards(self) -> float | None:
-        """See :class:`~cloudconv.dreaming.methods.base.Method`."""
+        """The share of the frames so far that run backwards; None before the first frame."""
         return self._backwards / self._frames if self._frames else None
 
     def _count(self, steps: list[Step], sizes: NDArray[np.float64]) -> None:
@@ -62,7 +62,7 @@ class Texture:
         loop: bool = False,
         loop_to: Tensor | None = None,
     ) -> Iterator[Tensor]:
-        """See :class:`~cloudconv.dreaming.methods.base.Method`."""
+        """Yield real frames; see the base class."""
         count = len(material)
         plan = _plan_of(material)
         labels, graphs = plan.labels, plan.graphs
@@ -92,32 +92,32 @@ class Texture:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """The regions of a material, (h, w), and of each its graph and its share of the picture."""
+class _TexturePlan:
+    """The regions of a material, (h, w), each with a graph and a share of the picture."""
 
     labels: _Numbers
     graphs: list[Graph]
     sizes: NDArray[np.float64]
 
 
-# It is looked at before the work begins, and then used.
-_PLANS: WeakKeyDictionary[Material, _Plan] = WeakKeyDictionary()
+# The warning before the work needs the plan first, then the method.
+_PLANS: WeakKeyDictionary[Material, _TexturePlan] = WeakKeyDictionary()
 
 
-def _plan_of(material: Material) -> _Plan:
+def _plan_of(material: Material) -> _TexturePlan:
     plan = _PLANS.get(material)
     if plan is None:
         count = len(material)
         labels = regions_of(count, material.glance)
         found = likeness_of(count, material.glance, labels)
-        graphs = [Graph(one.unlike, motion_of(one.changes)) for one in found]
+        graphs = [Graph(one.unlike, relative_motion(one.changes)) for one in found]
         sizes = np.bincount(labels.ravel(), minlength=len(graphs)) / labels.size
-        plan = _PLANS[material] = _Plan(labels, graphs, sizes)
+        plan = _PLANS[material] = _TexturePlan(labels, graphs, sizes)
     return plan
 
 
 def doubt_of(material: Material) -> Warned | None:
-    """Return a warning where frames run backwards, and that will be seen; None elsewhere."""
+    """Return a warning if many frames will visibly run backwards, else None."""
     if len(material) < _LEAST_FRAMES:
         return None
     plan = _plan_of(material)
@@ -131,28 +131,28 @@ def doubt_of(material: Material) -> Warned | None:
 
 
 def _leads_to(material: Material, picture: Tensor | None, begins: int) -> tuple[int, bool]:
-    """The frame that a loop leads to, and whether that is what it begins with."""
+    """Return the frame nearest to a loop's target, and whether the two are the same picture."""
     if picture is None:
         return begins, True
     row = thumbnail(small_copy(picture, material.small_size))
-    away = distances(thumbnails(material), row[None])[:, 0]
+    away = distances(returned(thumbnails(material)), row[None])[:, 0]
     return int(away.argmin()), bool(away.min() < _SAME)
 
 
 def _numbers(steps: list[Step], labels: _Numbers) -> _Numbers:
-    """Which frame is shown where, (h, w), if each region shows one."""
+    """Return the number of the frame at each pixel, (h, w), from one step for each region."""
     return np.array([step.frame for step in steps])[labels]
 
 
 def _shown(material: Material, numbers: _Numbers, given: Tensor | None = None) -> Tensor:
-    """A picture (3, H, W) put together from frames: ``numbers``, (h, w), says which is where."""
+    """Return a picture (3, H, W) joined from the frames ``numbers``, (h, w), one at each pixel."""
     parts, sizes = np.unique(numbers, return_counts=True)
     parts = parts[np.argsort(-sizes)]
 
     def whole(number: int) -> Tensor:
         if number == GIVEN and given is not None:
             return given
-        return material.real(material.place(number)[0])
+        return material.film.picture(material.source_of(number)[0])
 
     picture = whole(int(parts[0]))
     if len(parts) == 1:
@@ -160,7 +160,7 @@ def _shown(material: Material, numbers: _Numbers, given: Tensor | None = None) -
     picture = picture.clone()
     for number in parts[1:]:
         small = torch.from_numpy((numbers == number).astype(np.float32))
-        # As soft as one pixel of the small picture: no more than what is between two regions.
+        # The edge is as soft as one pixel of the small picture, and lies between two regions.
         share = resized(small[None], material.size)[0].to(picture.device)
         rows, columns = (torch.nonzero(share.amax(axis) > 0)[:, 0] for axis in (1, 0))
         box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
@@ -171,9 +171,9 @@ def _shown(material: Material, numbers: _Numbers, given: Tensor | None = None) -
 def _planned(
     material: Material, labels: _Numbers, paths: list[list[Step]], given: Tensor | None
 ) -> Iterator[Tensor]:
-    """The pictures along paths, one for each region, each but for its last step.
+    """Yield the pictures along paths, one for each region, without each path's last step.
 
-    Where a step is forced, every place turns at its own time around it.
+    At a forced step every pixel switches at its own time.
     """
     total = len(paths[0]) - 1
     switches = [_Switch(material, path, at, given) for path, at in _forced(paths)]
@@ -191,12 +191,13 @@ def _forced(paths: list[list[Step]]) -> list[tuple[list[Step], int]]:
 
 
 class _Switch:
-    """From what a path shows before step ``at`` to what it shows from there on, place by place."""
+    """A switch from the frames of a path before step ``at`` to those after it, pixel by pixel."""
 
     def __init__(self, material: Material, path: list[Step], at: int, given: Tensor | None) -> None:
+        """Find for each pixel the time at which old and new frames differ least."""
         reach = min(_SWITCHES // 2, len(path) // 2)
         last = len(path) - 1
-        # The end of a loop is all on one side.
+        # At the end of a loop all frames of the switch come before the step.
         self.begins = max(0, at - (2 * reach if at == last else reach))
         self.ends = min(last, at + reach)
         count = len(material)
@@ -216,13 +217,13 @@ class _Switch:
         self._turns: _Numbers = turns.numpy().astype(np.intp)
 
     def numbers(self, step: int) -> _Numbers:
-        """Which frame is shown where: (h, w)."""
+        """Return the number of the frame at each pixel: (h, w)."""
         place = step - self.begins
         return np.where(self._turns <= place, self._new[place], self._old[place])
 
 
 def _small(material: Material, number: int, given: Tensor | None) -> Tensor:
-    """(3, h, w) in levels."""
+    """Return a frame, or the given picture, in levels: (3, h, w)."""
     if number == GIVEN and given is not None:
         levels = small_copy(given, material.small_size)
     else:
@@ -231,7 +232,7 @@ def _small(material: Material, number: int, given: Tensor | None) -> Tensor:
 
 
 def _beside(step: Step, away: int, count: int) -> int:
-    """The frame so many steps later, or earlier, if nothing turned but at the clip's ends."""
+    """Return the frame ``away`` steps from a step, if play turned only at the clip's ends."""
     if step.frame == GIVEN or count == 1:
         return step.frame
     place = (step.frame + (away if step.forward else -away)) % (2 * count - 2)

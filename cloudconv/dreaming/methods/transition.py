@@ -1,4 +1,4 @@
-"""How a segment comes in over what is there: where first, where last, carried by the wind."""
+"""Bring footage in over older footage, pixel by pixel, along a front that travels with the wind."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from cloudconv.dreaming.methods.front import TIMES, carried, drifts, inside, lea
 from cloudconv.dreaming.pictures import blurred, resized, resized_flow
 from cloudconv.models.ops import warp
 
-_SOFT = 10  # frames: how long a pixel takes …
+_SOFT = 10  # frames in which a pixel changes over …
 _SOFTEST = 0.4  # … of the whole at most
 _GRID = 64  # longest side of the grid that a front is followed on
 _GRAIN = 0.1  # of the longer side: size of the patches that come in
-_RESISTS = 0.2  # against the mean difference: lets a front through where the two are the same
-_UNEVEN = 0.6  # how much chance changes a front's pace
-_ALIKE = 0.02  # of the longer side: over which pictures are held against each other
-_LEAST_CHANGE = 0.5  # of the mean difference: what a pixel counts for beside its own
+_RESISTS = 0.2  # of the mean difference: least pace of a front where the two are the same
+_UNEVEN = 0.6  # random variation of a front's pace
+_LEAST_CHANGE = 0.5  # of the mean difference: added to the change that each pixel counts
 _STARTS = 3  # places within the picture where a front starts, beside the edge upwind
-_LATER = 0.3  # of the way: by how much they start later at most
+_LATER = 0.3  # of the way: their latest start
 
 
 class Transition:
-    """Says how much of a segment is seen, frame by frame.
+    """The weight of incoming footage, frame by frame.
 
-    ``front``: of :func:`front_of`, when each point turns; it travels with the ``wind``, (2, h, w)
-    backward. ``lasts``: frames until all have turned; ``delay``: frames before the first do.
+    ``front``: the times of change, see :func:`front_of`; the front travels with the ``wind``,
+    (2, h, w) backward. ``lasts``: frames until all pixels have changed; ``delay``: frames before
+    the first change.
     """
 
     def __init__(self, front: Front, wind: Tensor, lasts: int, delay: int = 0) -> None:
+        """Begin before the first frame."""
         self._front = front
         self._wind = wind
         self._way = torch.zeros_like(wind)
@@ -43,11 +44,11 @@ class Transition:
 
     @property
     def done(self) -> bool:
-        """Whether nothing else is seen any more."""
+        """True once the weight is 1 everywhere."""
         return self._age - self._delay >= self._lasts
 
     def advance(self) -> Tensor:
-        """One frame on: (h, w) float32, from 0 to 1 where the segment is all there."""
+        """Move on by one frame and return the weight: (h, w) float32, from 0 to 1."""
         self._age += 1
         self._way = self._wind + warp(self._way[None], self._wind[None])[0]
         order = self._front.at(self._way)
@@ -59,9 +60,9 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """When each point turns, (h + 2 my, w + 2 mx) from 0 to 1, with margins (my, mx) around.
+    """The time at which each point changes, (h + 2 my, w + 2 mx) from 0 to 1.
 
-    Points in the margins are still outside of the picture when the transition begins.
+    Points in the margins (my, mx) are outside the picture when the transition begins.
     """
 
     order: Tensor
@@ -89,15 +90,16 @@ def front_of(
     *,
     known: bool = True,
 ) -> Front:
-    """Find when each point turns from what is seen to what comes.
+    """Find the time at which each point changes from old to incoming footage.
 
     Args:
-        old, coming: the two at a number of frames from now, (3, gh, gw) float32.
+        old: returns the old footage a number of frames from now, (3, gh, gw) float32.
+        coming: returns the incoming footage in the same way.
         wind: (2, h, w) backward flow.
-        lasts: frames in which all turn.
-        random: says where fronts start where it makes no difference.
-        known: whether the old goes on to come in at the edge the wind blows over; if not, it is
-            the last picture carried on, and what comes in must have turned before.
+        lasts: frames in which all points change.
+        random: chooses where fronts start where the choice makes no difference.
+        known: whether the old footage also shows the points that the wind brings in; if not, these
+            points must have changed before they are seen.
     """
     size = (wind.shape[-2], wind.shape[-1])
     first, new = old(0), coming(lasts // 2)
@@ -127,34 +129,26 @@ def front_of(
     return Front(order, margins)
 
 
-def _rows(picture: Tensor) -> np.ndarray:
-    """(C, h, w) to (h, w, C)."""
-    return np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
-
-
 def order_of(
     seen: Tensor,
     coming: Tensor,
     wind: Tensor,
     random: np.random.Generator,
     size: tuple[int, int],
-    *,
-    alike_first: bool = False,
 ) -> Tensor:
-    """In which order the pixels turn from one picture to another.
+    """Return the order in which pixels change from one picture to another.
 
     A front runs from the edge upwind, and from a few places within, fast where the two pictures
-    differ and slowly where they are alike: so it rests where it is not seen, and a cloud comes or
-    goes as a whole. Related: the seams of least difference of Kwatra et al., Graphcut Textures,
-    SIGGRAPH 2003; times of arrival, Sethian, A fast marching level set method, PNAS 1996.
+    differ and slowly where they are alike. So the front rests where it is invisible, and a cloud
+    comes or goes as a whole. Related: the seams of least difference of Kwatra et al., Graphcut
+    Textures, SIGGRAPH 2003; times of arrival, Sethian, A fast marching level set method, PNAS 1996.
 
     Args:
-        seen, coming: (3, H, W) float32.
+        seen: the picture now, (3, H, W) float32.
+        coming: the other picture, (3, H, W) float32.
         wind: (2, h, w) backward flow.
-        random: says where fronts start, and how unevenly they run.
+        random: chooses where fronts start, and their pace.
         size: (h, w) of the result.
-        alike_first: of places that a front reaches at about the same time, those turn first where
-            the two pictures are alike.
 
     Returns:
         (h, w) float32, the time of arrival in [0, 1], at an even pace of change.
@@ -167,15 +161,12 @@ def order_of(
     smooth = blurred(torch.from_numpy(noise), _GRAIN * max(grid))[0].numpy()
     resists *= np.exp(_UNEVEN * smooth / max(float(smooth.std()), 1e-6))
     times = _times(resists, _upwind(resized(wind, grid).cpu().numpy()), random)
-    if alike_first:
-        near = blurred(unlike[None].cpu(), _ALIKE * max(grid))[0].numpy()
-        times = _ranks(times) + _ranks(near)
     order = torch.from_numpy(_evened(times, unlike.cpu().numpy())).to(seen.device)
     return resized(order[None], size)[0]
 
 
 def _evened(times: np.ndarray, unlike: np.ndarray) -> np.ndarray:
-    """Times of arrival, stretched so that as much changes at any time: (h, w) float32 in [0, 1]."""
+    """Return times of arrival with an even pace of change: (h, w) float32 in [0, 1]."""
     sequence = times.argsort(axis=None, kind="stable")
     change = unlike.ravel()[sequence].astype(np.float64) + _LEAST_CHANGE * unlike.mean() + 1e-6
     done = np.cumsum(change) - change
@@ -185,7 +176,7 @@ def _evened(times: np.ndarray, unlike: np.ndarray) -> np.ndarray:
 
 
 def _upwind(wind: np.ndarray) -> np.ndarray:
-    """The pixels of the edge that the wind blows in over: (h, w) bool."""
+    """Return the edge pixels over which the wind blows in: (h, w) bool."""
     edge = np.zeros(wind.shape[1:], bool)
     edge[:, 0] |= wind[0, :, 0] < 0
     edge[:, -1] |= wind[0, :, -1] > 0
@@ -195,7 +186,7 @@ def _upwind(wind: np.ndarray) -> np.ndarray:
 
 
 def _times(resists: np.ndarray, edge: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """When a front reaches each pixel, (h, w) float64."""
+    """Return the time at which a front reaches each pixel, (h, w) float64."""
     height, width = resists.shape
     times = np.full((height + 2, width + 2), np.inf)
     inner = times[1:-1, 1:-1]
@@ -218,10 +209,3 @@ def _times(resists: np.ndarray, edge: np.ndarray, random: np.random.Generator) -
         if np.array_equal(before, inner):
             break
     return inner
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    ranks = np.empty(values.size)
-    ranks[values.argsort(axis=None, kind="stable")] = np.arange(values.size)
-    ranks /= max(1, values.size - 1)
-    return ranks.reshape(values.shape)

@@ -1,1 +1,1 @@
-"""Telling a living dream from a dead one."""
+"""Measure whether a dream is alive."""

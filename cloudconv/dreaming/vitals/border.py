@@ -1,8 +1,8 @@
-"""Straight borders in the sky: where footage came in along the edge of a frame.
+"""Find straight borders in the sky, where footage came in along the edge of a frame.
 
-A straight border looks the same all along: in a box around it, one profile across explains nearly
-all that differs from an even slope. The rims of clouds wander. A horizon does not, but stays where
-it is, and a clip's own straight lines are left out.
+A straight border looks the same all along: in a box around the border, one profile across explains
+nearly all differences from an even slope. The rims of clouds wander. A horizon does not, but stays
+in place, and a clip's own straight lines are left out.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from cloudconv.dreaming.pictures import grey
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
 
-_LONGEST = 160  # side of the pictures that are looked at
+_LONGEST = 160  # longest side of the pictures that are searched
 _ACROSS, _ALONG = 17, 36  # pixels of a box, across a border and along it
 _STEPS = 3, 6  # pixels between two boxes
 _LEAST = 2.0  # levels by which a profile must vary
-_TRACES = 25.0  # levels² that a box varies besides, where nothing is in it
+_TRACES = 25.0  # levels² added to the variation of a box, against empty boxes
 _LIMIT, _SLACK = 0.8, 1.15
 _USUAL = 0.98  # quantile of the clip's frames
-_EVERY = 3  # frames of the clip, of which one is looked at
+_EVERY = 3  # frames of the clip of which one is searched
 
 
 class Borders:
-    """Looks for straight borders where ``moving``, (h, w) bool, and knows the clip's own."""
+    """A search for straight borders where ``moving``, (h, w) bool, that a clip does not have."""
 
     def __init__(self, pictures: Sequence[Small], moving: NDArray[np.bool_]) -> None:
+        """Measure the clip's own straight borders."""
         height, width = moving.shape
         factor = min(1.0, _LONGEST / max(height, width))
         self._size = max(8, round(width * factor)), max(8, round(height * factor))
@@ -41,7 +42,7 @@ class Borders:
         self._usual = max(_LIMIT, _SLACK * float(np.quantile(own, _USUAL)))
 
     def look(self, picture: Small) -> float:
-        """Return how straight the straightest border is, 1 being the limit."""
+        """Return the straightness of the straightest border; the limit is 1."""
         return self._straightest(picture) / self._usual
 
     def _straightest(self, picture: Small) -> float:
@@ -51,7 +52,7 @@ class Borders:
 
 
 def _level(luma: Array, moving: NDArray[np.bool_]) -> float:
-    """The share of what varies in a box that one profile across rows explains, at most."""
+    """Return the largest share of variation in a box that one profile across rows explains."""
     if luma.shape[0] < _ACROSS or luma.shape[1] < _ALONG:
         return 0.0
     down, right = _STEPS

@@ -1,7 +1,7 @@
-"""What is measured on each small picture of a dream, and of the clip that it goes on from.
+"""Measure the features of each small picture of a dream, and of the clip before the dream.
 
-All of it looks at luma in levels of 0 to 255, on copies whose longest side is at most 480, and
-where the source moves; what stands still is measured by itself. The thumbnails' distances and the
+Features are measured on luma in levels of 0 to 255, on copies whose longest side is at most 480,
+and where the source moves; still parts are measured apart. The thumbnails' distances and the
 small patches follow Schödl et al., Video Textures, SIGGRAPH 2000, and Karras et al., Progressive
 Growing of GANs, ICLR 2018 (sliced Wasserstein distance of Laplacian bands).
 """
@@ -19,9 +19,9 @@ Small = NDArray[np.uint8]
 Place = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 THUMBNAIL = 60, 45
-"""Width and height of the pictures that repeats are looked for in."""
+"""Width and height of the pictures in which repeats are searched."""
 
-_PATCHES = 192  # places that are looked at in each picture and band
+_PATCHES = 192  # patches in each picture and band
 _SETS = 50  # different choices of them
 _DIRECTIONS = 32
 _BANDS = 3  # of the space-time patches; the patches in space are of the finest alone
@@ -38,7 +38,7 @@ _LEAST = 0.005  # share of the picture below which a region is not measured
 
 @dataclass(frozen=True, slots=True)
 class Regions:
-    """Where to look: ``moving`` and ``static`` are (h, w) bool; ``static`` is None for none."""
+    """The measured parts, (h, w) bool each; ``static`` is None if nothing stands still."""
 
     moving: NDArray[np.bool_]
     static: NDArray[np.bool_] | None
@@ -46,11 +46,11 @@ class Regions:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One picture in figures; what compares it with those before is None where there are none.
+    """The features of one picture; those that need earlier pictures are None without them.
 
-    ``sharpness``, ``change``: levels a pixel, means over what moves. ``static_error``: squared
-    error against the last real frame, over what stands still, by the median: whoever steps before
-    it is no fault. ``crease``: the .999 quantile of a line filter. ``thumbnail``: (n,) float32,
+    ``sharpness``, ``change``: levels a pixel, means over moving parts. ``static_error``: squared
+    error of still parts against the last real frame, by the median: a person who walks before them
+    is no fault. ``crease``: the .999 quantile of a line filter. ``thumbnail``: (n,) float32,
     weighted so that its norm is a distance in levels. ``patches``: (directions, places)
     projections; ``patches_in_time``: the same for each band.
     """
@@ -71,7 +71,7 @@ class Look:
 def regions(static: Array, last: Small) -> Regions:
     """Divide the picture; ``static`` is (h, w) in [0, 1], ``last`` the last real frame.
 
-    Only the textured part of what stands still counts: flat ground cannot be seen to drift.
+    Only textured still parts count: a drift of flat ground is invisible.
     """
     still = static > 0.5
     moving = ~still
@@ -85,12 +85,13 @@ def regions(static: Array, last: Small) -> Regions:
 
 
 class Looker:
-    """Looks at one picture after the other; they all are of one size.
+    """A measurement of one picture after the other, all of one size.
 
     ``last`` is the last real frame, (h, w, 3) uint8.
     """
 
     def __init__(self, found: Regions, last: Small) -> None:
+        """Choose the patches and the directions of projection."""
         self._regions = found
         self._weights = found.moving.astype(np.uint8)
         height, width = found.moving.shape
@@ -147,7 +148,7 @@ class Looker:
         )
 
     def _anisotropy(self, x: Array, y: Array) -> float:
-        """How far gradients agree on a direction with those around, by the root of their energy."""
+        """Return the agreement of gradients with those around, weighted by the root of energy."""
         # Half the size is fine enough for sums over neighbourhoods.
         products = [cv2.pyrDown(v) for v in (x * x, y * y, x * y)]
         xx, yy, xy = (cv2.GaussianBlur(v, (0, 0), self._reach) for v in products)
@@ -157,12 +158,12 @@ class Looker:
         return _masked_mean(agreeing, self._half) / total if total else 0.0
 
     def _crease(self, luma: Array) -> float:
-        """The strength of the strongest fine lines, in levels."""
+        """Return the strength of the strongest fine lines, in levels."""
         smooth = cv2.GaussianBlur(luma, (5, 5), 1)
         xx = cv2.Sobel(smooth, cv2.CV_32F, 2, 0)
         yy = cv2.Sobel(smooth, cv2.CV_32F, 0, 2)
         xy = cv2.Sobel(smooth, cv2.CV_32F, 1, 1)
-        # Of the two curvatures, how much the larger exceeds the smaller: a line, and no spot.
+        # The excess of the larger curvature over the smaller one: large for lines, not for spots.
         lines = cv2.min(np.abs(xx + yy), cv2.magnitude(xx - yy, 2 * xy))
         counts = cv2.calcHist([lines], [0], self._weights, [_STEPS], [0, _STEPS / 8]).ravel()
         below = np.cumsum(counts)
@@ -192,7 +193,7 @@ def _luma(picture: Small) -> Array:
 
 
 def _gradients(luma: Array) -> tuple[Array, Array]:
-    """Along x and y, in levels a pixel."""
+    """Return the gradients along x and y, in levels a pixel."""
     x = cv2.Sobel(luma, cv2.CV_32F, 1, 0, scale=0.125)
     y = cv2.Sobel(luma, cv2.CV_32F, 0, 1, scale=0.125)
     return x, y
@@ -212,7 +213,7 @@ def _masked_mean(values: NDArray[np.float32] | Small, mask: Small) -> float:
 
 
 def _places(moving: NDArray[np.bool_]) -> list[list[Place]]:
-    """The corners of patches to look at, for each set and band: rows and columns."""
+    """Return the corners of the patches, for each set and band: rows and columns."""
     random = np.random.default_rng(3)
     found = []
     shape = moving.shape
@@ -232,7 +233,7 @@ def _places(moving: NDArray[np.bool_]) -> list[list[Place]]:
 
 
 def _cut_out(band: Array, place: Place, side: int) -> Array:
-    """The patches round these places as columns, (side², places)."""
+    """Return the patches round these places as columns, (side², places)."""
     reach = side // 2
     padded = cv2.copyMakeBorder(band, reach, reach, reach, reach, cv2.BORDER_REFLECT)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side))

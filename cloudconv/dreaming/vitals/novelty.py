@@ -1,7 +1,7 @@
-"""Hovering: the same clouds that fade in again and again, or a clip played back and forth.
+"""Find hovering: the same clouds fade in again and again, or a clip runs back and forth.
 
-Novelty is how like a picture of the dream is to an earlier one, once what all of them share is
-taken off: the correlation of what moves. Footage that drifts on forgets what it showed.
+Novelty is the likeness of a picture of the dream to an earlier one, without the mean picture: the
+correlation of the moving parts. Footage that drifts on does not come back to earlier pictures.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ AWAY = 60
 """Frames that lie closer are not compared."""
 
 _WIDE = 80  # longest side of the pictures that are compared
-_KEPT = 900  # frames of the dream that are remembered, the latest
-_LEAST = 20  # frames that have one so far before them, or a window has no novelty
+_KEPT = 900  # latest frames of the dream that are remembered
+_LEAST = 20  # frames of a window with earlier frames to compare, or the window has no novelty
 
 
 class Novelty:
-    """Remembers a dream's pictures; ``moving``, (h, w) bool, is where they count."""
+    """A memory of a dream's pictures; only ``moving`` parts, (h, w) bool, count."""
 
     def __init__(self, moving: NDArray[np.bool_]) -> None:
+        """Begin without pictures."""
         height, width = moving.shape
         factor = min(1.0, _WIDE / max(height, width))
         self._size = max(2, round(width * factor)), max(2, round(height * factor))
@@ -64,7 +65,7 @@ class Novelty:
 
 
 def own_novelty(pictures: Sequence[Small], moving: NDArray[np.bool_]) -> float | None:
-    """Return the same of a clip's own pictures; None where it is too short."""
+    """Return the likeness of a clip's own pictures to each other; None for a short clip."""
     found = Novelty(moving)
     for picture in pictures:
         found.push(picture)

@@ -1,10 +1,9 @@
-"""Straight edges that stay in one place while what meets there changes: a pasted rectangle.
+"""Find straight edges that stay in one place while both sides change: a pasted rectangle.
 
-A real edge is darker on one side, all along it, and travels with what it belongs to. Where one
-moving picture ends and another begins, differences across the border have no sign in common, but
-are larger there, over many frames, than just beside it. How large they are at each place of the
-clip itself is left out. A border between two smooth pictures of one light cannot be seen, here
-neither.
+A real edge is darker on one side, all along, and travels with its object. Where one moving picture
+ends and another begins, differences across the border have no common sign, but are larger there,
+over many frames, than just beside the border. The differences of the clip itself at each place are
+subtracted. A border between two smooth pictures of one light is invisible, to this search as well.
 """
 
 from __future__ import annotations
@@ -16,19 +15,20 @@ from cloudconv.dreaming.vitals.strangeness import Small, Strange, shrunk
 
 _Floats = NDArray[np.float32]
 
-_SEGMENT = 40  # pixels of the small picture: shorter edges are not looked for
+_SEGMENT = 40  # pixels of the small picture: shorter edges are not searched
 _KEPT = 0.9  # of the mean over time, at each frame
-_WARM = 10  # frames before that mean tells
-_BESIDE = 3  # pixels on either side that an edge is held against
-_FAINT = 1.0  # levels: differences beside an edge count as that at least
+_WARM = 10  # frames before that mean is used
+_BESIDE = 3  # pixels on either side that an edge is compared with
+_FAINT = 1.0  # levels: least difference beside an edge
 _LIMIT, _SLACK = 1.5, 1.15
 _USUAL = 0.9  # quantile of frames of the clip's second half against its first
 
 
 class Seams:
-    """Looks for such edges, frame by frame; ``pictures``, (h, w, 3) uint8, are the clip's."""
+    """A search for such edges, frame by frame; ``pictures``, (h, w, 3) uint8, are the clip's."""
 
     def __init__(self, pictures: list[Small]) -> None:
+        """Measure the clip's own edges."""
         found: tuple[list[_Floats], list[_Floats]] = ([], [])
         self._means: dict[int, tuple[_Floats, _Floats]] = {}
         for picture in pictures:
@@ -45,7 +45,7 @@ class Seams:
         self._seen = 0
 
     def look(self, picture: Small, strange: Strange) -> Strange:
-        """The same as ``strange``, or what this next picture shows, if that is stranger."""
+        """Return ``strange``, or the worst edge of the next picture if that is stranger."""
         self._seen += 1
         for axis, strength in enumerate(self._strengths(picture)):
             if self._seen <= _WARM:
@@ -63,7 +63,7 @@ class Seams:
         return strange
 
     def _strengths(self, picture: Small) -> list[_Floats]:
-        """Upright edges, and level ones: (segments, places) each."""
+        """Return the strength of upright and of level edges: (segments, places) each."""
         luma = shrunk(picture)
         made = []
         for axis, turned in enumerate((luma, luma.T)):
@@ -81,7 +81,7 @@ class Seams:
             )
             self._means[axis] = size, signed
             padded = np.pad(size, ((0, 0), (_BESIDE, _BESIDE)), mode="edge")
-            # The pixel next to an edge may still belong to it.
+            # The pixel next to an edge may still belong to the edge.
             beside = np.max(
                 [np.roll(padded, k, 1) for k in range(-_BESIDE, _BESIDE + 1) if abs(k) > 1], axis=0
             )[:, _BESIDE:-_BESIDE]

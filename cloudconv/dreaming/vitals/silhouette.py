@@ -1,7 +1,7 @@
-"""Silhouettes that move: what is dark and still in every frame of a clip must stay so.
+"""Find silhouettes that move: dark, still places of a clip must stay dark and still.
 
-Two things are looked for: a place that is dark and still in every source frame and is not in the
-dream, and a dark shape in the sky where no source frame has one.
+Two faults are searched: a place that is dark and still in every source frame but not in the dream,
+and a dark shape in the sky where no source frame has one.
 """
 
 from __future__ import annotations
@@ -18,21 +18,23 @@ Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
 
 _LONGEST = 240  # side of the pictures that are compared
-_RIM = 2  # pixels of them at the edge of what is fixed that do not count
+_RIM = 2  # pixels at the edge of fixed parts that do not count
 _AROUND = 4  # pixels within which a dark shape of the clip may move
-_CHANGED = 10.0  # levels beyond what the clip shows at a place
-_DARK = 0.4  # of the way from what is fixed and dark to the darkest of the sky
-_CLEAR = 16.0  # levels between the two, or a dark cloud cannot be told from a hill
+_CHANGED = 10.0  # levels beyond the clip's own range at a place
+_DARK = 0.4  # of the way from dark fixed parts to the darkest sky
+_CLEAR = 16.0  # least levels between the two: else a dark cloud looks like a hill
 _SPECKS = 3  # pixels: smaller shapes are noise
 
 
 class Silhouettes:
-    """Knows a clip's silhouettes.
+    """The silhouettes of a clip.
 
     ``pictures``: (h, w, 3) uint8, of the clip. ``fixed``: (h, w), 1 where nothing ever moves.
+    ``known``: whether the clip has silhouettes.
     """
 
     def __init__(self, pictures: Sequence[Small], fixed: Array) -> None:
+        """Measure the darkest and brightest level of each place."""
         height, width = fixed.shape
         factor = min(1.0, _LONGEST / max(height, width))
         self._size = max(2, round(width * factor)), max(2, round(height * factor))
@@ -61,7 +63,7 @@ class Silhouettes:
         )
 
     def look(self, picture: Small) -> float | None:
-        """Return the percentage of the picture that is amiss; None where the clip has none."""
+        """Return the percentage of the picture that is wrong; None without silhouettes."""
         if not self.known:
             return None
         luma = self._luma(picture)

@@ -1,11 +1,11 @@
-"""What no real footage shows: double exposures, smears at the edges, light of two hours at once.
+"""Find faults that no footage has: double exposures, smeared edges, light of two hours at once.
 
-Each picture is looked at region by region, and the worst place counts. A double exposure is found
-by what explains it: two source frames mixed come far closer to it than any single one does, while
-what is merely new is as far from mixtures as from frames. Only the fine bands are looked at, where
-solid things have their edges. A smear is a strip along the picture's edge that changes along the
-edge as usual, but hardly towards it. Light is a coarse field of colours around their mean; its
-distance is that to the nearest source frame's.
+Each picture is searched region by region, and the worst place counts. A mixture of two source
+frames comes far closer to a double exposure than any single frame does, while new footage is as far
+from mixtures as from frames. Only fine bands are compared, where solid things have their edges. A
+smear is a strip along the picture's edge that changes along the edge as usual, but hardly towards
+the edge. Light is a coarse field of colours around their mean; its distance is the distance to the
+nearest source frame's field.
 """
 
 from __future__ import annotations
@@ -24,25 +24,28 @@ Small = NDArray[np.uint8]
 _LONGEST = 200  # of the pictures that regions are cut from, in pixels
 _CELL = 40  # side of a region
 _FINE = 2.0  # sigma below which detail counts
-_FAINT = 2.5  # levels: so little detail amiss is none
-_USUAL = 0.5  # of what neighbouring frames differ by in a region: so little amiss is motion
+_FAINT = 2.5  # levels: smaller errors of detail do not count
+_USUAL = 0.5  # of the difference of neighbours in a region: smaller errors are motion
 _MIXED = 0.2  # least share of either frame in a double exposure
 _APART = 8  # frames between the two of a mixture; closer, they show the same thing on its way
-_BEST = 3  # single frames that are tried as one of the two
-_EXPLAINED = 0.7  # share of what is amiss that a mixture explains, from which it is one
+_BEST = 3  # nearest single frames that are tried as one of the two
+_EXPLAINED = 0.7  # share of the error that a double exposure explains, at least
 _STRIP = 5  # pixels: depth of the strips along the edges
-_CHANGES = 1.0  # levels a pixel along an edge, from which it can be seen to be smeared
-_SMEARED = 0.75  # share of the clip's least change towards the edge that a smear lacks
+_CHANGES = 1.0  # levels a pixel along an edge, from which a smear is visible
+_SMEARED = 0.75  # share of the clip's least change towards the edge that is missing in a smear
 _FIELD = 4  # regions of light along the longer side
 _LIGHT = 6.0  # levels by which fields of colour may differ at least
 _SLACK, _LIGHT_SLACK = 1.15, 1.5
-_OWN = 60  # frames of the clip that are held against the others
+_OWN = 60  # frames of the clip that are compared with the others
 _LEFT_OUT = 0.25  # of the clip on either side of such a frame
 
 
 @dataclass(frozen=True, slots=True)
 class Strange:
-    """How strange a picture is: 1 is the limit; ``box`` is its worst place (x, y, w, h, shares)."""
+    """The strangeness of a picture, with limit 1, at its worst place.
+
+    ``box``: that place, (x, y, w, h) in shares of the picture.
+    """
 
     amount: float
     light: float
@@ -50,9 +53,10 @@ class Strange:
 
 
 class Familiar:
-    """What a clip looks like, to hold pictures against; ``pictures`` are (h, w, 3) uint8."""
+    """The appearance of a clip, for comparison; ``pictures`` are (h, w, 3) uint8."""
 
     def __init__(self, pictures: list[Small]) -> None:
+        """Measure the clip and the limits that its own frames set."""
         cut = [_cells(picture) for picture in pictures]
         self._boxes = cut[0][1]
         # (regions, frames, values)
@@ -71,7 +75,7 @@ class Familiar:
         self._limit, self.light_limit = self._limits(pictures)
 
     def look(self, picture: Small, without: tuple[int, int] | None = None) -> Strange:
-        """How strange a picture is; ``without``: the clip's frames that don't count, a range."""
+        """Measure a picture; ``without``: the range of the clip's frames that do not count."""
         known = np.ones(len(self._fields), bool)
         if without is not None:
             known[slice(*without)] = False
@@ -89,7 +93,7 @@ class Familiar:
         return float(np.sqrt(away.min()))
 
     def _mixed(self, rows: Array, known: NDArray[np.bool_]) -> Any:
-        """The share of what is amiss in each region that a second frame explains: (regions,)."""
+        """Return the share of the error in each region that a second frame explains: (regions,)."""
         across = np.einsum("rnd,rd->rn", self._rows, rows)
         square = np.square(rows).sum(1)
         amiss = np.where(known, square[:, None] - 2 * across + self._own, np.inf)
@@ -119,7 +123,7 @@ class Familiar:
         return float(lacks[side]) / _SMEARED, side
 
     def _limits(self, pictures: list[Small]) -> tuple[float, float]:
-        """What frames of the clip show against those far from them, with some slack, if more."""
+        """Return limits that the clip's own frames keep, compared with frames far from them."""
         count = len(pictures)
         reach = round(_LEFT_OUT * count)
         if reach < 2 * _APART:
@@ -127,7 +131,7 @@ class Familiar:
         found = []
         for k in np.unique(np.linspace(0, count - 1, min(_OWN, count)).round().astype(int)):
             without = max(0, int(k) - reach), min(count, int(k) + reach)
-            # Light drifts on: what the half of the clip was that lies before, it will be after.
+            # Light drifts on, so a frame is compared with the other half of the clip only.
             half = (0, count // 2) if k < count // 2 else (count // 2, count)
             found.append(
                 (self.look(pictures[int(k)], without), self._light(pictures[int(k)], half))
@@ -150,7 +154,7 @@ _SIDES = (
 
 
 def shrunk(picture: Small) -> Array:
-    """The luma that all of this looks at: (h, w) in levels, the longest side at most 200."""
+    """Return the luma that is searched: (h, w) in levels, the longest side at most 200."""
     height, width = picture.shape[:2]
     factor = min(1.0, _LONGEST / max(height, width))
     size = max(8, round(width * factor)), max(8, round(height * factor))
@@ -160,7 +164,7 @@ def shrunk(picture: Small) -> Array:
 
 
 def _cells(picture: Small) -> tuple[Array, list[tuple[float, float, float, float]]]:
-    """The fine bands of each region, (regions, values), and where each is, in shares."""
+    """Return the fine bands of each region, (regions, values), and the region's box in shares."""
     luma = shrunk(picture)
     rows, columns = (max(1, round(side / _CELL)) for side in luma.shape)
     fine = luma - cv2.GaussianBlur(luma, (0, 0), _FINE)
@@ -173,7 +177,7 @@ def _cells(picture: Small) -> tuple[Array, list[tuple[float, float, float, float
 
 
 def _strips(picture: Small) -> Any:
-    """Of the four edges, how much changes towards each against along it: (4,), left first."""
+    """Return for each edge the change towards the edge relative to that along: (4,), left first."""
     luma = shrunk(picture)
     found = []
     for strip in (luma[:, :_STRIP], luma[:, -_STRIP:], luma[:_STRIP].T, luma[-_STRIP:].T):
@@ -184,7 +188,7 @@ def _strips(picture: Small) -> Any:
 
 
 def _field(picture: Small) -> Array:
-    """Mean colours of large regions around the mean of all: (regions, 3), in levels."""
+    """Return mean colours of large regions minus the mean of all: (regions, 3), in levels."""
     height, width = picture.shape[:2]
     longest = max(height, width)
     size = tuple(max(1, round(_FIELD * side / longest)) for side in (width, height))

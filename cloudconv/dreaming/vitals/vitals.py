@@ -1,15 +1,15 @@
-"""Telling a living dream from a dead one, while it runs.
+"""Measure whether a dream is alive, while the dream is made.
 
-The pictures are held against the clip that they go on from, over windows of 100 frames: no single
-figure suffices (a still is as sharp as the clip, melting paint moves as it does), so a window is
-alive when all of them lie within their limits. Real footage is not all alike either, so the limits
-are widened to what windows of the clip itself show against the whole clip.
+The pictures are compared with the clip before the dream, over windows of 100 frames. No single
+value suffices (a still is as sharp as the clip, melting paint moves like the clip), so a window is
+alive when all values lie within their limits. Real footage varies as well, so the limits include
+the values of the clip's own windows compared with the whole clip.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import inf, log10
@@ -22,17 +22,17 @@ from torch import Tensor
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.vitals.border import Borders
-from cloudconv.dreaming.vitals.features import Array, Look, Looker, regions
+from cloudconv.dreaming.vitals.features import Array, Look, Looker, Regions, regions
 from cloudconv.dreaming.vitals.novelty import Novelty, own_novelty
 from cloudconv.dreaming.vitals.seams import Seams
 from cloudconv.dreaming.vitals.silhouette import Silhouettes
 from cloudconv.dreaming.vitals.strangeness import Familiar, Strange
 
 WINDOW = 100
-"""Frames that are judged together."""
+"""Number of frames that are judged together."""
 
 APART = 30
-"""Frames that lie closer are not held against each other in the search for repeats."""
+"""Frames that lie closer are not compared in the search for repeats."""
 
 KEYS = (
     "sharpness",
@@ -77,16 +77,16 @@ _TABLE: dict[str, tuple[float, float]] = {
     "border": (0.0, 1.0),
 }
 _SLACK, _UNSEEN_SLACK = 1.15, 1.5
-_MOST_SOURCE = 500  # frames of the clip that it is held against, the latest
-_HISTORY = 900  # frames of the dream that repeats are looked for in
+_MOST_SOURCE = 500  # latest frames of the clip that a dream is compared with
+_HISTORY = 900  # frames of the dream in which repeats are searched
 _LEAST_COLOUR = 2.0  # mean distance between channels, in levels, below which there is no colour
 _LEAST_MOTION = 0.03  # mean change in levels below which nothing moves
 _REPEATED = 0.25  # of the usual change, below which a frame repeats the one before
 _LEAST_WINDOW = 8
-_LEAST_HALF = 16  # frames of half a clip, below which it tells nothing of the other
+_LEAST_HALF = 16  # frames of half a clip that is compared with the other half
 _BORDERS = 4  # frames of which one is searched for straight borders
-_FEW = 25  # frames, whose limits hold until a window is full
-_EARLY = 1.6  # how much wider those are besides
+_FEW = 25  # frames of the windows whose limits hold until a window is full
+_EARLY = 1.6  # exponent that widens those limits further
 _QUANTILES = 128
 _MOST_SHOWN = 60  # windows whose strangest place is kept as a picture
 
@@ -109,13 +109,13 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """What was found over frames ``start`` to ``end`` (exclusive) of the dream, counted from 0.
+    """The vitals over frames ``start`` to ``end`` (exclusive) of the dream, counted from 0.
 
     ``values`` has all of ``KEYS``: ratios to the source for the first six; levels of 0 to 255 for
     ``mean_shift``, ``repeat`` and ``light``; a correlation for ``novelty``; percent of the picture
     for ``silhouette``; decibels for ``static_psnr``. None where the vital has no meaning:
     saturation without colour, a static area that is not there. ``failed`` names those outside
-    their limits. ``strangest``: the worst place that was seen.
+    their limits. ``strangest``: the worst place in these frames.
     """
 
     start: int
@@ -126,17 +126,41 @@ class Vitals:
 
     @property
     def alive(self) -> bool:
+        """True if all vitals lie within their limits."""
         return not self.failed
 
     def as_json(self) -> dict[str, Any]:
-        """A row of the command's ``vitals``."""
+        """Return a row of the command's ``vitals``."""
         shown = {k: None if v is None else round(v, 4) for k, v in self.values.items()}
         return {"from": self.start, "to": self.end, **shown, "alive": self.alive}
 
 
 @dataclass(frozen=True, slots=True)
+class DreamKind:
+    """The properties of a dream on which its vitals depend.
+
+    ``repeats``: pictures come again by design, which is no fault. ``pasted``: still parts are
+    pasted from the last real frame. ``frames``: the number of frames, if known; a short dream is
+    one window, compared with windows of the clip that are as short. ``follows``: the dream is shown
+    after the material, so the first step of the dream counts. ``as_filmed``: the dream repeats
+    frames as the clip does. ``sky``: only sky moves, so pictures must not come again, and straight
+    borders are faults.
+    """
+
+    repeats: bool = False
+    pasted: bool = False
+    frames: int = WINDOW
+    follows: bool = True
+    as_filmed: bool = False
+    sky: bool = False
+
+
+_USUAL_KIND = DreamKind()
+
+
+@dataclass(frozen=True, slots=True)
 class _Shown:
-    """What was found in one picture; ``nearest``: see ``_Past``."""
+    """The measured values of one picture; ``nearest``: see ``_Past``."""
 
     look: Look
     nearest: float
@@ -145,75 +169,83 @@ class _Shown:
     border: float | None
 
 
-class Meter:
-    """Judges the pictures of a dream one after the other, in bounded memory.
+def vitals_meter(
+    material: Material, kind: DreamKind = _USUAL_KIND
+) -> Generator[float, None, VitalsMeter]:
+    """Measure the clip and return a meter for a dream from the clip.
 
-    ``repeats``: pictures come again by design, so that it is no fault. ``pasted``: what stands
-    still is taken from the last real frame. ``frames``: how many there will be, if known; of a
-    short dream all are judged together, by windows of the clip that are as short. ``follows``: the
-    dream is shown after the material, so that the step to it counts as well. ``as_filmed``: the
-    clip's repeated frames are repeated in the dream as well. ``tell`` gets the share of the
-    clip that is measured, from 0 to 1. ``sky``: whether all that moves is sky, so that pictures
-    must not come again, and straight borders are faults. ``limits`` are what the vitals must lie
-    within.
+    Yields:
+        The share of the clip that is measured, from 0 to 1.
+    """
+    last = material.small(len(material) - 1)
+    found = regions(material.static, last)
+    shown = material.glance if kind.as_filmed else material.small
+    first = max(0, len(material) - _MOST_SOURCE)
+    pictures = [shown(k) for k in range(first, len(material))]
+    looker = Looker(found, last)
+    looks = []
+    for picture in pictures:
+        looks.append(looker.look(picture))
+        yield len(looks) / len(pictures)
+    return VitalsMeter(material, kind, pictures, found, looks)
+
+
+class VitalsMeter:
+    """A judge of a dream's pictures, one after the other, in bounded memory.
+
+    :func:`vitals_meter` makes one. ``limits`` are the limits of the vitals.
     """
 
     def __init__(
         self,
         material: Material,
-        *,
-        repeats: bool = False,
-        pasted: bool = False,
-        frames: int = WINDOW,
-        follows: bool = True,
-        as_filmed: bool = False,
-        sky: bool = False,
-        tell: Callable[[float], None] = lambda _: None,
+        kind: DreamKind,
+        pictures: list[NDArray[np.uint8]],
+        found: Regions,
+        looks: list[Look],
     ) -> None:
-        self._window = min(frames, WINDOW)
+        """Derive the limits from the clip's ``pictures`` and from their features, ``looks``."""
+        self._window = min(kind.frames, WINDOW)
         last = material.small(len(material) - 1)
         self._size = last.shape[:2]
-        self._found = regions(material.static, last)
-        first = max(0, len(material) - _MOST_SOURCE)
-        shown = material.glance if as_filmed else material.small
-        pictures = [shown(k) for k in range(first, len(material))]
-        self._source = _Source(pictures, Looker(self._found, last), tell)
+        self._found = found
+        self._source = _Source(looks)
         self._familiar = Familiar(pictures)
         self._seams = Seams(pictures)
         self._novelty = Novelty(self._found.moving)
         fixed = material.fixed.cpu().numpy()
         self._silhouettes = Silhouettes(pictures, fixed)
-        self._borders = Borders(pictures, self._found.moving & (fixed < 0.5)) if sky else None
+        self._borders = Borders(pictures, self._found.moving & (fixed < 0.5)) if kind.sky else None
         self._looker = Looker(self._found, last)
         self._past = _Past(self._source.thumbnails)
-        for k in range(max(0, len(material) - 2), len(material)) if follows else ():
-            self._looker.look(shown(k))
+        for picture in pictures[-2:] if kind.follows else ():
+            self._looker.look(picture)
         self._looks: deque[_Shown] = deque(maxlen=WINDOW)
         self._strangest: Sighting | None = None
         self._seen = self._judged = 0
         self.rows: list[Vitals] = []
-        self.limits = self._source.limits(self._window, pasted=pasted)
-        # A few frames vary more than a hundred do, in the clip as well, and the first of a dream
-        # are a forecast, which is calmer than what it forecasts.
-        self._early = _wider(self._source.limits(min(self._window, _FEW), pasted=pasted))
+        self.limits = self._source.limits(self._window, pasted=kind.pasted)
+        # A few frames vary more than a hundred do, in the clip as well, and the first frames of a
+        # dream are a forecast, which is calmer than footage.
+        self._early = _wider(self._source.limits(min(self._window, _FEW), pasted=kind.pasted))
         for limits in (self.limits, self._early):
             limits["light"] = (0.0, self._familiar.light_limit)
         own = own_novelty(pictures, self._found.moving)
-        most = max(_TABLE["novelty"][1], _SLACK * (own or 0.0)) if sky else inf
+        most = max(_TABLE["novelty"][1], _SLACK * (own or 0.0)) if kind.sky else inf
         for limits in (self.limits, self._early):
             limits["novelty"] = (-inf, most)
-        if repeats:
+        if kind.repeats:
             for limits in (self.limits, self._early):
                 limits["repeat"] = (0.0, inf)
                 limits["novelty"] = (-inf, inf)
 
     def push(self, picture: Tensor) -> None:
-        """Look at the next picture, (3, H, W) RGB nominally in [0, 1]."""
+        """Measure the next picture, (3, H, W) RGB nominally in [0, 1]."""
         small = small_copy(picture, self._size)
         look = self._looker.look(small)
         strange = self._familiar.look(small)
         seam = self._seams.look(small, strange)
-        # Where every place is known there is nothing but the clip's own edges, at another pace.
+        # A picture whose every place is known has the clip's own edges only.
         strange = seam if strange.amount else strange
         self._novelty.push(small)
         border = None
@@ -230,18 +262,18 @@ class Meter:
             self._close_window()
 
     def now(self) -> Vitals | None:
-        """The vitals over the last frames, at most ``WINDOW``; None before the first picture."""
+        """Return the vitals of the last frames, at most ``WINDOW``; None before the first one."""
         return self._over(len(self._looks)) if self._looks else None
 
     def limits_as_json(self) -> dict[str, tuple[float | None, float | None]]:
-        """The limits, None standing for none."""
+        """Return the limits; None stands for no limit."""
         return {
             key: (round(low, 4) if low > 0 or key == "mean_shift" else None, _finite(high))
             for key, (low, high) in self.limits.items()
         }
 
     def finish(self) -> list[Vitals]:
-        """All rows; the last one covers the last ``WINDOW`` frames, which may overlap."""
+        """Return all rows; the last covers the last ``WINDOW`` frames, and may overlap another."""
         if self._seen > self._judged:
             self._close_window()
         return self.rows
@@ -259,7 +291,7 @@ class Meter:
         window = list(islice(self._looks, len(self._looks) - count, None))
         values = self._source.compare([one.look for one in window])
         values["repeat"] = _usual_nearest([one.nearest for one in window])
-        # One frame in ten may be odd, as in real footage.
+        # One frame in ten may be strange, as in real footage.
         values["strangeness"] = _odd([one.strange.amount for one in window])
         values["light"] = float(np.mean([one.strange.light for one in window]))
         values["novelty"] = self._novelty.over(count)
@@ -277,19 +309,19 @@ class Meter:
 
 
 def _odd(values: Sequence[float | None]) -> float | None:
-    """What one frame in ten exceeds; None where nothing is known."""
+    """Return the value that one frame in ten exceeds; None without values."""
     known = [value for value in values if value is not None]
     return float(np.quantile(known, 0.9)) if known else None
 
 
 def _usual_nearest(distances: Sequence[float]) -> float | None:
-    """A tenth of a window may come closer by chance; infinite ones have nothing to be close to."""
+    """Return the distance below which a tenth of a window comes by chance; None without any."""
     known = [distance for distance in distances if distance < inf]
     return float(np.quantile(known, 0.1)) if known else None
 
 
 def _wider(limits: Limits) -> Limits:
-    """Limits for a first look: what is dying will leave them soon enough."""
+    """Return wider limits for the first windows; a dying dream soon leaves these as well."""
     wide = dict(limits)
     for key in _RATIOS:
         low, high = limits[key]
@@ -305,9 +337,10 @@ def _finite(limit: float) -> float | None:
 
 
 class _Past:
-    """Thumbnails that a picture may repeat: the clip's, and the dream's latest."""
+    """The thumbnails that a picture may repeat: the clip's, and the dream's latest."""
 
     def __init__(self, source: Sequence[Array]) -> None:
+        """Keep the clip's thumbnails."""
         self._rows = np.zeros((_HISTORY + len(source), source[0].size), np.float32)
         self._squares = np.full(len(self._rows), inf)
         self._kept = len(source)
@@ -317,7 +350,7 @@ class _Past:
             self._keep(k, thumbnail)
 
     def nearest(self, thumbnail: Array) -> float:
-        """The distance in levels to the most alike picture at least ``APART`` frames before."""
+        """Return the distance in levels to the nearest picture at least ``APART`` frames before."""
         self._waiting.append(thumbnail)
         if len(self._waiting) > APART:
             place = self._kept + self._count % (len(self._rows) - self._kept)
@@ -336,9 +369,10 @@ class _Past:
 
 
 class _Whole:
-    """What pictures show on the whole, to hold others against."""
+    """The mean features of pictures, for comparison with others."""
 
     def __init__(self, looks: Sequence[Look]) -> None:
+        """Compute the means."""
         self._mean = {
             key: float(np.mean([getattr(look, key) for look in looks]))
             for key in ("sharpness", "mean", "std", "saturation", "anisotropy", "crease")
@@ -351,7 +385,7 @@ class _Whole:
         self._in_time = _Spread(in_time) if in_time and self.moves else None
 
     def compare(self, looks: Sequence[Look]) -> Values:
-        """All vitals of a window but ``repeat``, which is None."""
+        """Return the vitals of a window that need its features alone; the others are None."""
         values: Values = dict.fromkeys(KEYS)
 
         def mean(key: str) -> float:
@@ -377,26 +411,19 @@ class _Whole:
 
 
 class _Source(_Whole):
-    """The clip's own figures, and what its parts show against others of it."""
+    """The features of the clip, and of its parts compared with one another."""
 
-    def __init__(
-        self,
-        pictures: Sequence[NDArray[np.uint8]],
-        looker: Looker,
-        tell: Callable[[float], None],
-    ) -> None:
-        self._looks: list[Look] = []
-        for picture in pictures:
-            self._looks.append(looker.look(picture))
-            tell(len(self._looks) / len(pictures))
-        self.thumbnails = [look.thumbnail for look in self._looks]
-        super().__init__(self._looks)
+    def __init__(self, looks: Sequence[Look]) -> None:
+        """Keep the features of each frame."""
+        super().__init__(looks)
+        self._looks = looks
+        self.thumbnails = [look.thumbnail for look in looks]
 
     def limits(self, window: int, *, pasted: bool) -> Limits:
-        """The table's limits, or what the clip's own windows show with some slack, if wider.
+        """Return the table's limits, widened to the clip's own windows with some slack.
 
-        A ratio's distance from 1 is what gets the slack: 15 % on the ratio itself would allow
-        what tells melting from clouds.
+        The slack applies to a ratio's distance from 1: 15 % on the ratio itself would include
+        melting paint.
         """
         table = dict(_TABLE)
         if pasted:
@@ -415,15 +442,15 @@ class _Source(_Whole):
         return table
 
     def _own_windows(self, window: int) -> Iterable[tuple[Values, float]]:
-        """Of windows all over the clip, against all of it, and of each half against the other.
+        """Yield values and slack of the clip's windows against the clip, and of half against half.
 
-        What a dream shows need not be in the clip: how far it may be from it, the halves tell, but
-        not as surely, so they get more slack.
+        A dream may show more than the clip does. The halves measure how much more, but less surely,
+        so they get more slack.
         """
         count = len(self._looks)
         size = min(max(window, _LEAST_WINDOW), max(count // 2, _LEAST_WINDOW))
         nearest = self._nearest()
-        # The last window is that of the last frames, as in a dream.
+        # The last window covers the last frames, as in a dream.
         last = max(count - size, 0)
         for start in (*range(0, last, max(size // 4, 1)), last):
             part = self._looks[start : start + size]
@@ -437,24 +464,24 @@ class _Source(_Whole):
         size = min(size, half)
         for one, other in ((first, _Whole(second)), (second, _Whole(first))):
             for start in range(0, len(one) - size + 1, max(size // 4, 1)):
-                # Jumps, and what stands still, are not held against the other half.
+                # Jumps and still parts are not compared with the other half.
                 values = other.compare(one[start : start + size])
                 yield values | {"jump": None, "static_psnr": None}, _UNSEEN_SLACK
 
     def _nearest(self) -> list[float]:
-        """How far each frame is from the most alike one at least ``APART`` frames before."""
+        """Return the distance of each frame to the nearest one at least ``APART`` frames before."""
         past = _Past(self.thumbnails[:1])
         found = [past.nearest(thumbnail) for thumbnail in self.thumbnails[1:]]
-        # Until there are enough frames, the only one it is held against is too close.
+        # The only earlier frame is too close until there are enough frames.
         early = min(APART, len(found))
         return [inf, *[inf] * early, *found[early:]]
 
 
 def _jump(changes: Sequence[float]) -> float:
-    """How far the largest change from frame to frame stands out.
+    """Return the largest change from frame to frame, relative to those around and the usual one.
 
-    Against the usual one, and the largest within two frames of it: what begins to move goes on.
-    What stands beside repeated frames makes up for them: before them, played backwards.
+    Motion that begins goes on, so a change counts relative to the largest within two frames. A
+    change beside repeated frames is divided by their number.
     """
     usual = float(np.median(changes))
     repeated = np.asarray(changes) < _REPEATED * usual
@@ -465,7 +492,7 @@ def _jump(changes: Sequence[float]) -> float:
 
 
 def _run(repeated: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """For each place one more than how many repeats come straight before it."""
+    """Return for each place one more than the number of repeats straight before the place."""
     waits = np.ones(len(repeated), np.intp)
     for k in range(1, len(repeated)):
         waits[k] = waits[k - 1] + 1 if repeated[k - 1] else 1
@@ -473,19 +500,20 @@ def _run(repeated: NDArray[np.bool_]) -> NDArray[np.intp]:
 
 
 class _Spread:
-    """How projections of patches are distributed, to hold others against.
+    """The distribution of projections of patches, for comparison with others.
 
     The sliced Wasserstein distance, in standard deviations of the source's projections, summed
     over the bands.
     """
 
     def __init__(self, looks: Sequence[Array]) -> None:
+        """Compute the quantiles."""
         joined = np.concatenate(looks, 2)
         self._scale = np.maximum(joined.std(2, keepdims=True), 0.05)
         self._quantiles = _quantiles(joined)
 
     def distance(self, looks: Sequence[Array]) -> float:
-        """The distance of (bands, directions, places) projections, all looks taken together."""
+        """Return the distance of (bands, directions, places) projections, all looks together."""
         found = _quantiles(np.concatenate(looks, 2))
         apart = np.abs(found - self._quantiles) / self._scale
         return float(apart.mean((1, 2)).sum())
@@ -493,7 +521,7 @@ class _Spread:
 
 def _quantiles(projections: Array) -> Array:
     ordered = np.sort(projections, axis=2)
-    # Not the ends: how far the furthest of all lies is chance.
+    # Without the ends, which are random.
     ranks = ((np.arange(_QUANTILES) + 0.5) / _QUANTILES * ordered.shape[2]).astype(int)
     made: Array = ordered[:, :, ranks]
     return made

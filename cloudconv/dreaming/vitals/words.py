@@ -1,4 +1,4 @@
-"""The vitals in plain words, for whoever does not know their names."""
+"""Describe failed vitals in plain words."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _PARTS = {
     2.0: " twice",
     3.0: " three times",
 }
-_NEAR = 0.07  # of a ratio, within which it is called so; no limit lies that near to 1
+_NEAR = 0.07  # of a ratio: nearer ratios get the name; no limit lies that near to 1
 
 
 def in_words(key: str, value: float) -> str:
-    """What a vital says: ``it moves a quarter as much as the clip``."""
+    """Describe a failed vital: ``it moves a quarter as much as the clip``."""
     ratio = _RATIOS.get(key)
     if ratio is None:
         return _OTHERS.get(key, key)
@@ -53,5 +53,5 @@ def in_words(key: str, value: float) -> str:
 
 
 def failures(vitals: Vitals) -> dict[str, str]:
-    """What is wrong where a dream has left the living range, by the vitals' names."""
+    """Return a description of each failed vital, by name."""
     return {key: in_words(key, vitals.values[key] or 0.0) for key in vitals.failed}

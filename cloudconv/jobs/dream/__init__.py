@@ -1,1 +1,1 @@
-"""Go on from a video's last frame for as long as is asked, and stay alive."""
+"""Continue a video from its last frame for any length of time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ import torch
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import MethodSpec, Options
 from cloudconv.dreaming.methods.registry import METHODS, method
-from cloudconv.dreaming.select import choose, is_sky
+from cloudconv.dreaming.select import ModeChoice, choose, is_sky
 from cloudconv.errors import InputError, OutputError, SettingsError
-from cloudconv.events import Progress, Warned
+from cloudconv.events import Progress, Warned, returned
 from cloudconv.jobs.dream.report import PAGE, RESULT
 from cloudconv.jobs.dream.settings import AUTO, DreamSettings, check_mode
 from cloudconv.jobs.extend import plan as extend
-from cloudconv.jobs.extend.analysis import Report, analysed
+from cloudconv.jobs.extend.analysis import analysed
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.jobs.extend.plan import Continuation, ExtendPlan, enough_memory
 from cloudconv.media.write.target import noted
@@ -52,7 +52,7 @@ class Dream:
 
     @property
     def loops(self) -> bool:
-        """Return whether the end leads into the output's first frame, which is of the scene."""
+        """True if the end leads into the output's first frame, which is of the scene."""
         settings = self.plan.settings
         return settings.loop and (settings.only_new or self.material.cut is None)
 
@@ -101,25 +101,17 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
     """
     settings, info = plan.settings, plan.info
 
-    def gathered(report: Report) -> Material:
-        with enough_memory(plan.device, info):
-            return gather_material(
-                info,
-                at=exact(settings.at),
-                scene_cut=settings.scene_cut,
-                device=plan.device,
-                threads=settings.threads,
-                tell=report,
-            )
-
-    def chosen(report: Report) -> tuple[MethodSpec, str, Warned | None, bool]:
-        with enough_memory(plan.device, info):
-            spec, why, doubt = _method(settings, material, report)
-            return spec, why, doubt, spec.skies or (spec.as_filmed and is_sky(material))
-
-    material = yield from analysed(gathered, 0.0, _READ)
-    spec, why, doubt, sky = yield from analysed(chosen, _READ, CHOSEN)
-    warnings = [*plan.warnings, *([doubt] if doubt else [])]
+    gathering = gather_material(
+        info,
+        at=exact(settings.at),
+        scene_cut=settings.scene_cut,
+        device=plan.device,
+        threads=settings.threads,
+    )
+    with enough_memory(plan.device, info):
+        material = yield from analysed(gathering, 0.0, _READ)
+        spec, choice, sky = yield from analysed(_method(settings, material), _READ, CHOSEN)
+    warnings = [*plan.warnings, *([choice.doubt] if choice.doubt else [])]
     count = len(material)
     start = None if material.cut is None else float(material.cut - info.timing.start)
     if start is not None:
@@ -128,7 +120,8 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
         raise InputError(
             f"{info.path} has {count} frame{'s' if count > 1 else ''} "
             f"{'since its last cut' if start is not None else 'to go on from'}, and the mode "
-            f"{spec.name} needs {spec.least_frames}: use the mode {choose(material).mode}."
+            f"{spec.name} needs {spec.least_frames}: use the mode "
+            f"{returned(choose(material)).mode}."
         )
     if settings.loop and not settings.only_new and start is not None:
         warnings.append(Warned("loop-of-another-scene"))
@@ -140,22 +133,33 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
         texture_keep=settings.texture_keep,
         dtype=plan.dtype if "model" in spec.options else torch.float32,
     )
-    return Dream(plan, place, material, spec, why, sky, options, tuple(warnings))
+    return Dream(plan, place, material, spec, choice.why, sky, options, tuple(warnings))
 
 
 def _method(
-    settings: DreamSettings, material: Material, report: Report
-) -> tuple[MethodSpec, str, Warned | None]:
-    """Return the method to use, the reason, and a warning if it may not hold."""
+    settings: DreamSettings, material: Material
+) -> Generator[float, None, tuple[MethodSpec, ModeChoice, bool]]:
+    """Return the mode, the reason with a warning, and whether only sky moves."""
     if settings.mode != AUTO:
         spec = method(settings.mode)
-        return spec, f"{settings.mode}: asked for.", spec.doubt(material)
-    chosen = choose(material, report)
-    spec = method(chosen.mode)
-    if set(settings.given) <= set(spec.options):
-        return spec, chosen.why, chosen.doubt
-    options = " and ".join(f"`{name}`" for name in settings.given)
-    for other in METHODS:
-        if set(settings.given) <= set(other.options):
-            return other, f"{other.name}: the mode that {options} is for.", None
-    raise SettingsError(f"No mode takes {options} together: leave one of them out.")
+        choice = ModeChoice(spec.name, f"{settings.mode}: asked for.", spec.doubt(material))
+    else:
+        choice = yield from choose(material)
+        spec = method(choice.mode)
+        if not set(settings.given) <= set(spec.options):
+            spec, choice = _mode_with(settings.given)
+    return spec, choice, spec.skies or (spec.as_filmed and is_sky(material))
+
+
+def _mode_with(options: Sequence[str]) -> tuple[MethodSpec, ModeChoice]:
+    """Return the first mode that takes all of the options.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    named = " and ".join(f"`{name}`" for name in options)
+    for spec in METHODS:
+        if set(options) <= set(spec.options):
+            why = f"{spec.name}: the mode that {named} is for."
+            return spec, ModeChoice(spec.name, why)
+    raise SettingsError(f"No mode takes {named} together: leave one of them out.")

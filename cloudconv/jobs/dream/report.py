@@ -1,4 +1,4 @@
-"""The report of a dream: a page with its vitals, and the result as JSON."""
+"""Write the report of a dream: a page with its vitals, and the result as JSON."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def write_report(
 
 
 def _video(output: Path, folder: Path) -> Video | None:
-    """The dream's file, if it is one: neither standard output nor a folder of pictures."""
+    """Return the dream's file for the page; None for standard output and folders of pictures."""
     if not output.is_file():
         return None
     whole = output.resolve()

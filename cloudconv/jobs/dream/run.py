@@ -19,16 +19,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.dreaming.methods.base import Method
+from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.select import advice
-from cloudconv.dreaming.vitals.vitals import Meter, Vitals
+from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, VitalsMeter, vitals_meter
 from cloudconv.dreaming.vitals.words import failures
 from cloudconv.events import Finished, Job, Measured, Progress, Warned, Warnings, returned
 from cloudconv.jobs.dream.plan import CHOSEN, Dream, DreamPlan, decide, resolve
 from cloudconv.jobs.dream.report import write_report
 from cloudconv.jobs.dream.settings import AUTO, DreamEstimate, DreamResult, DreamSettings
-from cloudconv.jobs.extend.analysis import Report, analysed
+from cloudconv.jobs.extend.analysis import analysed
 from cloudconv.jobs.extend.plan import enough_memory, new_frame, seconds_for
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
@@ -58,8 +58,8 @@ class _Watch:
     numbers of frames with small pictures.
     """
 
-    meter: Meter
-    method: Method
+    meter: VitalsMeter
+    method: DreamMethod
     sampled: frozenset[int]
     news: SimpleQueue[Warned | Measured] = field(default_factory=SimpleQueue)
     history: SimpleQueue[Vitals] = field(default_factory=SimpleQueue)
@@ -94,7 +94,7 @@ def run(settings: DreamSettings) -> Job:
             folder = ReportFolder(Path(settings.report), overwrite=settings.overwrite)
             report = stack.enter_context(folder)
         yield from warnings.new(dream.warnings)
-        meter = yield from analysed(partial(_meter, dream), CHOSEN, _MEASURED)
+        meter = yield from analysed(vitals_meter(dream.material, _kind(dream)), CHOSEN, _MEASURED)
         watch = _Watch(meter, dream.spec.build(dream.options), _sampled(dream))
         yield Progress("analysing", 100, 100, unit="%")
         make = partial(_pictures, dream, watch)
@@ -146,17 +146,15 @@ def estimate(plan: DreamPlan) -> DreamEstimate:
     )
 
 
-def _meter(dream: Dream, report: Report) -> Meter:
+def _kind(dream: Dream) -> DreamKind:
     settings = dream.plan.settings
-    return Meter(
-        dream.material,
+    return DreamKind(
         repeats=dream.loops or (dream.spec.repeats and not dream.sky),
         sky=dream.sky,
         pasted=dream.spec.static,
         as_filmed=dream.spec.as_filmed,
         frames=dream.place.new_frames,
         follows=not (settings.loop and settings.only_new),
-        tell=report,
     )
 
 
@@ -185,7 +183,7 @@ def _pictures(dream: Dream, watch: _Watch, first: Frame | None) -> Iterator[Fram
             yield frame
 
 
-def _dream(dream: Dream, method: Method, frames: int, first: Frame | None) -> Iterator[Tensor]:
+def _dream(dream: Dream, method: DreamMethod, frames: int, first: Frame | None) -> Iterator[Tensor]:
     material = dream.material
     loop_to = None
     if dream.loops and first is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -33,8 +33,7 @@ def gather_material(
     scene_cut: SceneCut = "auto",
     device: torch.device | str = "cpu",
     threads: int | None = None,
-    tell: Callable[[float], None] = lambda _: None,
-) -> Material:
+) -> Generator[float, None, Material]:
     """Return the last frames before ``at`` that belong to one scene.
 
     Only the end of the video is decoded: at most 300 frames. Fewer frames are decoded if they need
@@ -46,7 +45,9 @@ def gather_material(
         scene_cut: the detection of cuts; the material begins after the last cut.
         device: the device of the material's pictures.
         threads: the number of threads of the decoder.
-        tell: a function that is called with the part of the frames read so far, from 0 to 1.
+
+    Yields:
+        The part of the frames read so far, from 0 to 1.
 
     Raises:
         InputError: there is no frame before ``at``, or none can be decoded.
@@ -63,7 +64,7 @@ def gather_material(
     try:
         for number, item in enumerate(look(source.frames(), scene_cut), 1):
             scene.push(item)
-            tell(min(number / wanted, 1.0))
+            yield min(number / wanted, 1.0)
     except InputError:
         # A sparse video may have frames only before that part.
         if scene.last is not None or start <= 0:
