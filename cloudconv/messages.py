@@ -230,6 +230,10 @@ _WARNINGS: dict[str, Callable[..., str]] = {
             else f"frames are now worked on in tiles of {tile} pixels."
         )
     ),
+    "training-in-parts": lambda device, samples: (
+        f"{device} ran out of memory: each batch is now computed in parts of at most "
+        f"{counted(samples, 'sample')}, which is slower."
+    ),
     "disk-space": lambda bytes, folder: (
         f"The run may need about {bytes / 1e6:.0f} MB in {folder}, and less is free."
     ),

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from cloudconv import metrics
-from cloudconv.errors import InputError, ModelError
-from cloudconv.events import Progress
+from cloudconv.errors import DeviceError, InputError, ModelError
+from cloudconv.events import Progress, Warned
 from cloudconv.files import write_whole
 from cloudconv.messages import option
 from cloudconv.models.base import Model
+from cloudconv.render.memory import empty_cache, within_memory
 from cloudconv.training.clips import Batch
 from cloudconv.training.losses import Adversary, Loss
 from cloudconv.training.tasks import Goal, Made, padded, shrunk_like
@@ -123,7 +124,7 @@ class Due(Enum):
     CHECKPOINT = 0
 
 
-Told = Progress | Losses | Due
+Told = Progress | Losses | Warned | Due
 
 
 @dataclass(slots=True)
@@ -150,6 +151,8 @@ class Trainer:
     _optimiser: torch.optim.Optimizer = field(init=False)
     _scaler: torch.amp.GradScaler = field(init=False)
     _overflows: int = field(init=False, default=0)
+    _parts: int = field(init=False, default=1)
+    _reduced: bool = field(init=False, default=False)
     _losses: list[tuple[float, float]] = field(init=False, default_factory=list)
     _latest: tuple[float | None, float | None] = field(init=False, default=(None, None))
     _start: list[Tensor] = field(init=False)
@@ -201,6 +204,13 @@ class Trainer:
                 if batch is None:
                     return
                 self._advance(batch, done)
+                if self._reduced:
+                    self._reduced = False
+                    reduced = {
+                        "device": str(self.device),
+                        "samples": -(-len(batch.frames) // self._parts),
+                    }
+                    yield Warned("training-in-parts", reduced)
                 self.seconds = time.monotonic() - began
                 done = schedule.progress(self.step, self.seconds)
                 yield schedule.event(self.step, self.seconds, resumed)
@@ -275,25 +285,19 @@ class Trainer:
         self.history = [Validation(**entry) for entry in state["history"]]
 
     def _advance(self, batch: Batch, done: float) -> None:
-        """One step. Its random numbers follow from the seed and the step alone."""
-        torch.manual_seed(self.rules.seed * 1_000_003 + self.step)
+        """Make one step. Its random numbers follow from the seed and the step alone."""
         for group in self._optimiser.param_groups:
             group["lr"] = self.rules.learning_rate * _rate(self.step, done)
         frames = batch.frames.to(self.device).float().div_(255)
         frames = padded(frames, self.model.spec.multiple)
-        places = batch.places.to(self.device)
-        self._optimiser.zero_grad(set_to_none=True)
-        with self._autocast():
-            made = self.goal.make(frames, places, self.rules.noise)
-        total = self._total(made)
-        overflows = not math.isfinite(float(total.detach()))
+        made, loss = self._gradients_within_memory(frames, batch.places.to(self.device))
+        overflows = not math.isfinite(loss)
         self._overflows = self._overflows + 1 if overflows else 0
         if overflows and not (self._scaler.is_enabled() and self._overflows <= _MOST_OVERFLOWS):
             raise ModelError(
                 f"The loss is no longer a number at step {self.step}: lower the learning rate, or "
                 "use fp32. The best weights so far are kept."
             )
-        self._scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         self._scaler.unscale_(self._optimiser)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.rules.clip_gradient)
         self._scaler.step(self._optimiser)
@@ -306,8 +310,49 @@ class Trainer:
         self.shown.update_parameters(self.model)
         self.step += 1
 
-    def _total(self, made: list[Made]) -> Tensor:
-        """The loss to be made small; it and the naive pictures' are noted for the next report."""
+    def _gradients_within_memory(self, frames: Tensor, places: Tensor) -> tuple[list[Made], float]:
+        """Compute the gradients of a batch, in as few parts as memory allows.
+
+        Raises:
+            DeviceError: the memory is too small for a single sample.
+        """
+        precision = self.rules.precision
+        while (done := within_memory(self._gradients, precision, frames, places)) is None:
+            self._optimiser.zero_grad(set_to_none=True)
+            empty_cache(self.device)
+            if self._parts >= len(frames):
+                raise DeviceError(
+                    f"{self.device} ran out of memory on a single sample: make samples smaller "
+                    f"with {option('crop')}, or close other programs."
+                )
+            self._parts = min(2 * self._parts, len(frames))
+            self._reduced = True
+        return done
+
+    def _gradients(self, frames: Tensor, places: Tensor) -> tuple[list[Made], float]:
+        """Add up the gradients over the parts of a batch; return all pictures and the loss.
+
+        Losses are means over samples, so that the sum has the gradients of the whole batch.
+        """
+        torch.manual_seed(self.rules.seed * 1_000_003 + self.step)
+        self._optimiser.zero_grad(set_to_none=True)
+        pictures: list[Made] = []
+        losses: list[tuple[float, ...]] = []
+        parts = zip(frames.chunk(self._parts), places.chunk(self._parts), strict=True)
+        for some, where in parts:
+            with self._autocast():
+                made = self.goal.make(some, where, self.rules.noise)
+            weight = len(some) / len(frames)
+            total, plain, naive = self._total(made)
+            losses.append((plain * weight, naive * weight, float(total.detach()) * weight))
+            self._scaler.scale(total * weight).backward()  # type: ignore[no-untyped-call]
+            pictures += made
+        plain, naive, loss = (sum(column) for column in zip(*losses, strict=True))
+        self._losses.append((plain, naive))
+        return pictures, loss
+
+    def _total(self, made: list[Made]) -> tuple[Tensor, float, float]:
+        """Return the loss to minimise, its part without other terms, and the naive pictures'."""
         total = made[0].truth.new_zeros(())
         plain, naive = total, total
         for pictures in made:
@@ -323,8 +368,7 @@ class Trainer:
             with torch.no_grad():
                 loss = self.loss(pictures.naive, pictures.truth, pictures.naive)
                 naive = naive + loss / len(made)
-        self._losses.append((float(plain.detach()), float(naive)))
-        return total / len(made)
+        return total / len(made), float(plain.detach()), float(naive)
 
     def _autocast(self) -> torch.autocast:
         dtype = self.rules.precision

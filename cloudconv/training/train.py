@@ -56,9 +56,9 @@ from cloudconv.training.clips import (
 )
 from cloudconv.training.loop import (
     Due,
-    Losses,
     Rules,
     Schedule,
+    Told,
     Trainer,
     Validation,
     is_checkpoint,
@@ -197,7 +197,10 @@ def _run(
         events = stack.enter_context(
             closing(trainer.run(batch, windows, _schedule(settings), stop.is_set))
         )
-        yield from _told(events, keep, write, stop, ours=resumed)
+        for event in _told(events, keep, write, stop, ours=resumed):
+            if isinstance(event, Warned):
+                warnings.append(event)
+            yield event
         best = trainer.best
         if best is None:
             raise KeyboardInterrupt
@@ -235,7 +238,7 @@ def _run(
 
 
 def _told(
-    events: Iterator[Progress | Losses | Due],
+    events: Iterator[Told],
     keep: Callable[[], None],
     write: Callable[[bool], None],
     stop: threading.Event,
@@ -250,7 +253,7 @@ def _told(
     for event in events:
         if isinstance(event, Due):
             keep()
-        elif isinstance(event, Progress):
+        elif isinstance(event, Progress | Warned):
             yield event
         else:
             if event.best:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from typer.testing import CliRunner
 
 from cloudconv import weights
@@ -36,7 +37,17 @@ from cloudconv.training import train
 from cloudconv.training.loop import Losses
 from cloudconv.training.settings import resolve
 from tests.helpers.jobs import Watch, finish, nobody
-from tests.helpers.trainees import AGAIN, AHEAD, COARSE, DUEL, MIDDLE, PREDICT, moving, offer
+from tests.helpers.trainees import (
+    AGAIN,
+    AHEAD,
+    COARSE,
+    DUEL,
+    MIDDLE,
+    PREDICT,
+    Next,
+    moving,
+    offer,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -358,6 +369,61 @@ def test_mistakes_are_said_clearly(clip: str, tmp_path: Path) -> None:
 def test_settings_that_make_no_sense(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         settings("clip.mkv", Path("p.safetensors"), **changes)
+
+
+def refuse_batches(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Let the small network run out of memory, in training, on more than ``most`` samples."""
+    forward = Next.forward
+
+    def short(model: Next, context: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and len(context) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory (made up)")
+        return forward(model, context)
+
+    monkeypatch.setattr(Next, "forward", short)
+
+
+def test_a_lack_of_memory_makes_parts_of_a_batch(
+    clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
+    finish(train.run(settings(clip, whole, batch=5, steps=6)))
+    refuse_batches(monkeypatch, 2)
+    result = finish(train.run(settings(clip, parts, batch=5, steps=6)))
+    assert [warned.code for warned in result.warnings] == ["training-in-parts"]
+    assert "at most 2 samples" in str(result.warnings[0])
+    expected, found = load_file(whole), load_file(parts)
+    for name, tensor in expected.items():
+        assert torch.allclose(found[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_memory_for_no_sample_at_all_is_said(
+    clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_batches(monkeypatch, 0)
+    with pytest.raises(DeviceError, match=r"single sample.*`crop`"):
+        finish(train.run(settings(clip, tmp_path / "a.safetensors")))
+
+
+def test_a_step_that_overflows_in_fp16_is_skipped(
+    clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CPU stands in for a GPU: the same scaler decides."""
+    forward, calls = Next.forward, []
+
+    def overflowing(model: Next, context: Tensor) -> Tensor:
+        made = forward(model, context)
+        calls.extend([1] * torch.is_grad_enabled())
+        return made * float("inf") if len(calls) in (2, 3) and torch.is_grad_enabled() else made
+
+    monkeypatch.setattr(Next, "forward", overflowing)
+    monkeypatch.setattr(train, "_precision", lambda *_: torch.float16)
+    result = finish(train.run(settings(clip, tmp_path / "a.safetensors", steps=8)))
+    assert result.steps == 8
+    assert len(calls) >= 8
+    learnt = load_file(tmp_path / "a.safetensors")
+    assert all(bool(tensor.isfinite().all()) for tensor in learnt.values())
+    assert result.history[-1].loss != result.history[0].loss
 
 
 def test_recipes(clip: str, tmp_path: Path) -> None:
