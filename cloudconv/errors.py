@@ -20,36 +20,23 @@
 
 :class:`Interrupted` (Ctrl-C) is separate, so that code that catches errors does not catch it.
 
-Every message has one or two sentences: the given value, the accepted values, the remedy.
-Code that calls a third-party library converts its exceptions to these classes, with
-``raise … from``.
+An error has a code and parameters; :mod:`cloudconv.messages` has the text of each code. A text has
+one or two sentences: the given value, the accepted values, the remedy. Code that calls a
+third-party library converts its exceptions to these classes, with ``raise … from``.
 """
 
-from cloudconv.messages import Word, keyword, rendered
+from cloudconv.messages import Message
 
 
-class CloudconvError(Exception):
-    """Base class of all errors; the command line prints the message and exits with ``exit_code``.
+class CloudconvError(Message, Exception):
+    """Base class of all errors; the command line prints the text and exits with ``exit_code``.
 
-    ``kind`` identifies the type of error for other programs. A message may contain placeholders for
-    options (:func:`cloudconv.messages.option`). ``str()`` shows the options as Python keywords.
+    ``kind`` identifies the type of error for other programs, and ``code`` the message. ``str()``
+    shows options as Python keywords; :meth:`text` formats them in another way.
     """
 
     exit_code = 1
     kind = "other"
-
-    @property
-    def template(self) -> str:
-        """Return the message with placeholders for options."""
-        return super().__str__()
-
-    def text(self, word: Word = keyword) -> str:
-        """Return the message with each option formatted by ``word``."""
-        return rendered(self.template, word)
-
-    def __str__(self) -> str:
-        """Return the message with options as Python keywords."""
-        return self.text()
 
 
 class SettingsError(CloudconvError):
@@ -123,14 +110,14 @@ class DeviceError(CloudconvError):
     kind = "device"
 
 
-class Interrupted(KeyboardInterrupt):
+class Interrupted(Message, KeyboardInterrupt):
     """Ctrl-C during work that the same command can resume."""
 
-    def __init__(self, *kept: str) -> None:
+    def __init__(self, *kept: Message | str) -> None:
         """Create the exception.
 
         Args:
             kept: clauses that name the saved work and its location.
         """
-        super().__init__(f"interrupted; {' and '.join(kept)}; the same command carries on.")
+        super().__init__("interrupted", kept=kept)
         self.kept = kept

@@ -10,7 +10,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from cloudconv.messages import Word, keyword, rendered, warning
+from cloudconv import messages
+from cloudconv.messages import Word, keyword
 
 Result = TypeVar("Result", covariant=True)
 Returned = TypeVar("Returned")
@@ -32,7 +33,7 @@ class Warned:
 
     def text(self, word: Word = keyword) -> str:
         """Return the warning as a sentence with each option formatted by ``word``."""
-        return rendered(warning(self.code, self.parameters), word)
+        return messages.text(self.code, self.parameters, word)
 
     def __str__(self) -> str:
         """Return the warning as a sentence with options as Python keywords."""

@@ -25,7 +25,7 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from cloudconv.errors import OutputError, TakenError
-from cloudconv.messages import warning
+from cloudconv.messages import Message
 
 _LONGEST = 255  # longest file name, in bytes
 _parts: set[Path] = set()
@@ -80,8 +80,7 @@ class Claim:
             # Creating a file there raises the true error.
             remove(fresh(self._target))
             raise OutputError(
-                f"Another cloudconv{_holder(self._path)} is making {self._target} right now; wait "
-                "for it, or name another output."
+                "output-in-use", path=self._target, holder=_holder(self._path)
             ) from error
         with ExitStack() as undo:
             undo.callback(self.release)
@@ -236,9 +235,7 @@ def keep_aside(part: Path, target: Path, *, locked: bool = False) -> TakenError:
         with suppress(FileExistsError):
             put(part, other, overwrite=False)
             break
-    return TakenError(
-        warning("locked" if locked else "taken", {"path": str(target), "other": str(other)})
-    )
+    return TakenError("output-locked" if locked else "output-taken", path=target, other=other)
 
 
 def write_whole(path: Path, data: bytes, *, of: Path | None = None, overwrite: bool = True) -> None:
@@ -292,10 +289,7 @@ def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     for path in outputs:
         given = read.get(_identity(path) or (0, 0))
         if given is not None:
-            also = "" if given == path else f", {given}"
-            raise OutputError(
-                f"The output {path} is the input itself{also}; give it another name or folder."
-            )
+            raise OutputError("output-is-input", path=path, input=None if given == path else given)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -353,11 +347,11 @@ def own_name(target: Path) -> str:
     return f".cloudconv-{known.hexdigest()[:16]}"
 
 
-def _holder(lock: Path) -> str:
-    """Return a phrase that names the process with the lock; empty if unknown."""
+def _holder(lock: Path) -> Message | None:
+    """Return a phrase that names the process with the lock; None if unknown."""
     try:
         holder = json.loads(lock.read_bytes())
         since = time.strftime("%H:%M", time.localtime(holder["since"]))
-        return f" (process {holder['pid']} on {holder['host']}, since {since})"
+        return Message("holder", pid=holder["pid"], host=holder["host"], since=since)
     except (OSError, ValueError, TypeError, KeyError):
-        return ""
+        return None

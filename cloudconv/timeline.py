@@ -97,7 +97,7 @@ class Multiply:
             SettingsError: ``factor`` is below 1.
         """
         if self.factor < 1:
-            raise SettingsError(f"A factor of {self.factor} makes no frames; give 1 or more.")
+            raise SettingsError("factor-without-frames", factor=self.factor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Resample:
             SettingsError: ``rate`` is not above 0.
         """
         if self.rate <= 0:
-            raise SettingsError(f"A frame rate of {self.rate} is not above 0.")
+            raise SettingsError("rate-not-positive", rate=self.rate)
 
 
 class Timeline:
@@ -145,7 +145,7 @@ class Timeline:
             SettingsError: ``stretch`` is not above 0.
         """
         if stretch <= 0:
-            raise SettingsError(f"A slow motion of {stretch} is not above 0.")
+            raise SettingsError("slowmo-not-positive", factor=stretch)
         self._request = request
         self._stretch = Fraction(stretch)
         self._loop = loop
@@ -305,9 +305,7 @@ def parse_rate(value: Fraction | float | str) -> Fraction:
     """
     rate = _number(value)
     if rate is None or rate <= 0:
-        raise SettingsError(
-            f"{str(value)!r} is not a frame rate; give one such as 60, 59.94 or 60000/1001."
-        )
+        raise SettingsError("not-a-rate", value=str(value))
     _, point, places = str(value).strip().partition(".")
     if point and not isinstance(value, Fraction) and len(places) >= 2:
         whole = round(rate * 1001 / 1000)
@@ -325,7 +323,7 @@ def parse_factor(value: Fraction | float | str) -> Fraction:
     """
     factor = _number(value)
     if factor is None or factor <= 0:
-        raise SettingsError(f"{str(value)!r} is not a factor; give one such as 2, 4 or 2.5.")
+        raise SettingsError("not-a-factor", value=str(value))
     return factor
 
 
@@ -341,9 +339,7 @@ def parse_time(value: Fraction | float | str) -> Fraction:
         if seconds < 60 and (minutes < 60 or not hours):
             time = hours * 3600 + minutes * 60 + seconds
     if time is None or time < 0:
-        raise SettingsError(
-            f"{str(value)!r} is not a time; give seconds (12.5) or hours:minutes:seconds (1:02:03)."
-        )
+        raise SettingsError("not-a-time", value=str(value))
     return time
 
 

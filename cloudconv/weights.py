@@ -14,12 +14,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from cloudconv.errors import WeightsError
+from cloudconv.messages import Message
 
-_REMAKE = "check the path, or make the file again"
-_REMEDY = (
-    "reinstall cloudconv, or in a checkout restore the weights folder with "
-    "'git checkout -- weights'"
-)
+_REMAKE = Message("check-the-path")
+_REMEDY = Message("reinstall")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,7 @@ def entry(name: str) -> WeightsEntry:
     """
     entries = manifest()
     if name not in entries:
-        raise WeightsError(f"The weights manifest has no entry {name}: {_REMEDY}.")
+        raise WeightsError("not-in-manifest", name=name, remedy=_REMEDY)
     return entries[name]
 
 
@@ -118,9 +116,7 @@ def load_state(name: str) -> dict[str, Tensor]:
     path = weights_folder() / wanted.file
     data = _read(path)
     if hashlib.sha256(data).hexdigest() != wanted.sha256:
-        raise WeightsError(
-            f"The weights file {path} is damaged (its SHA-256 is not the manifest's): {_REMEDY}."
-        )
+        raise WeightsError("weights-changed", path=path, remedy=_REMEDY)
     return _tensors(data, path)
 
 
@@ -159,7 +155,7 @@ def read_trained(path: Path) -> TrainedFile:
             scores=scores,
         )
     except (ValueError, TypeError, AttributeError) as error:
-        raise WeightsError(f"The metadata of {path} is damaged: {_REMAKE}.") from error
+        raise WeightsError("metadata-damaged", path=path, remedy=_REMAKE) from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -173,43 +169,40 @@ def read_metadata(path: Path) -> dict[str, str]:
         with safetensors.safe_open(path, framework="pt") as opened:
             return dict(opened.metadata() or {})
     except SafetensorError as error:
-        raise WeightsError(f"{path} is not a whole safetensors file: {_REMAKE}.") from error
+        raise WeightsError("weights-cut-off", path=path, remedy=_REMAKE) from error
     except FileNotFoundError as error:
-        raise WeightsError(f"The weights file {path} is missing: {_REMAKE}.") from error
+        raise WeightsError("weights-missing", path=path, remedy=_REMAKE) from error
     except OSError as error:
-        raise WeightsError(f"The weights file {path} cannot be read ({error.strerror}).") from error
+        raise WeightsError("weights-unreadable", path=path, why=error.strerror) from error
 
 
 def _check_regular(path: Path) -> None:
     # Opening a pipe without a writer would block for ever.
     if path.exists() and not path.is_file():
-        raise WeightsError(f"The weights {path} are no file: name a .safetensors file.")
+        raise WeightsError("weights-not-a-file", path=path)
 
 
-def _read(path: Path, remedy: str = _REMEDY) -> bytes:
+def _read(path: Path, remedy: Message = _REMEDY) -> bytes:
     _check_regular(path)
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise WeightsError(f"The weights file {path} is missing: {remedy}.") from error
+        raise WeightsError("weights-missing", path=path, remedy=remedy) from error
     except OSError as error:
-        raise WeightsError(
-            f"The weights file {path} cannot be read ({error.strerror}): "
-            "check that it is a file and that you may read it."
-        ) from error
+        raise WeightsError("weights-unreadable", path=path, why=error.strerror) from error
 
 
-def _tensors(data: bytes, path: Path, remedy: str = _REMEDY) -> dict[str, Tensor]:
+def _tensors(data: bytes, path: Path, remedy: Message = _REMEDY) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load(data)
     except SafetensorError as error:
-        raise WeightsError(f"{path} is not a whole safetensors file: {remedy}.") from error
+        raise WeightsError("weights-cut-off", path=path, remedy=remedy) from error
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             kind = str(tensor.dtype).removeprefix("torch.")
-            raise WeightsError(f"{path} holds {kind} where weights belong ({name}): {remedy}.")
+            raise WeightsError("not-weights", path=path, kind=kind, name=name, remedy=remedy)
         if not tensor.float().isfinite().all():
-            raise WeightsError(f"{path} is damaged: {name} holds NaN or infinity: {remedy}.")
+            raise WeightsError("weights-not-finite", path=path, name=name, remedy=remedy)
     return tensors
 
 
@@ -221,4 +214,4 @@ def _read_manifest(path: Path) -> dict[str, WeightsEntry]:
             for name, fields in raw.items()
         }
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise WeightsError(f"The weights manifest {path} is damaged: {_REMEDY}.") from error
+        raise WeightsError("manifest-damaged", path=path, remedy=_REMEDY) from error

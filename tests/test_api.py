@@ -134,7 +134,8 @@ def test_the_names_of_settings_are_those_of_models_metrics_and_modes() -> None:
     assert registry.spec(DEFAULT_PREDICTOR, "predict").weights
     assert (*metrics.PER_FRAME, *metrics.TEXTURE, "flicker", *SEQUENCE_METRICS) == METRICS
     (mode,) = [each for each in fields_of(DreamSettings) if each.name == "mode"]
-    assert all(method.name in mode.option.help for method in METHODS)
+    assert mode.choices == ("auto", *(method.name for method in METHODS))
+    assert all(name in mode.option.help for name in mode.choices)
 
 
 def test_the_package_is_imported_in_no_time() -> None:

@@ -9,6 +9,10 @@ from graphlib import CycleError, TopologicalSorter
 from importlib.util import resolve_name
 from pathlib import Path
 
+from cloudconv import errors, settings
+from cloudconv.messages import fields_of
+from cloudconv.messages.texts import TEXTS
+
 ROOT = Path(__file__).resolve().parents[1] / "cloudconv"
 ORDER = [
     *("host", "messages", "errors", "events", "files", "timeline", "settings", "media", "weights"),
@@ -19,6 +23,9 @@ ORDER = [
 """Every room, or file beside the rooms, may import those before it."""
 ONLY = {"av": {"media"}, "typer": {"cli"}, "rich": {"cli"}, "ray": {"workers"}}
 """Who may import a library that belongs to a single room."""
+ERRORS = {name for name in dir(errors) if name.endswith("Error")} | {"Interrupted"}
+COMMAND_LINE_ONLY = {"all", "json", "quiet", "verbose"}
+"""Options that are no fields of settings."""
 
 
 def _module(file: Path) -> str:
@@ -171,3 +178,44 @@ def test_underscore_names_are_touched_by_their_modules_own_tests_alone() -> None
     for file in Path(__file__).parent.rglob("*.py"):
         for module, name in _private(file):
             assert file.stem == f"test_{module.rpartition('.')[2]}", f"{file}: {module}.{name}"
+
+
+def _messages(file: Path) -> Iterator[tuple[str, set[str] | None]]:
+    """(code, names of its parameters where they are written) of the messages of a file."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        maker, code = ast.unparse(node.func).rpartition(".")[2], node.args[0]
+        codes = [code.body, code.orelse] if isinstance(code, ast.IfExp) else [code]
+        for each in codes:
+            if not isinstance(each, ast.Constant) or not isinstance(each.value, str):
+                continue
+            if maker == "Warned":
+                given = node.args[1] if len(node.args) > 1 else ast.Dict([], [])
+                named = isinstance(given, ast.Dict) and None not in given.keys
+                yield each.value, {ast.literal_eval(k) for k in given.keys} if named else None
+            elif maker == "Message" or (maker in ERRORS and maker != "Interrupted"):
+                yield each.value, {str(keyword.arg) for keyword in node.keywords}
+
+
+def test_every_message_has_a_text_and_its_parameters() -> None:
+    used = set()
+    for name, file in FILES.items():
+        for code, given in _messages(file):
+            assert code in TEXTS, f"{name}: {code}"
+            assert given is None or given == fields_of(TEXTS[code]), f"{name}: {code}"
+            used.add(code)
+    written = {node.value for file in FILES.values() if "texts" not in file.stem
+               for node in ast.walk(ast.parse(file.read_text("utf-8")))
+               if isinstance(node, ast.Constant) and isinstance(node.value, str)}  # fmt: skip
+    assert set(TEXTS) <= written, sorted(set(TEXTS) - written)
+
+
+def test_every_option_in_a_text_is_one() -> None:
+    kinds = [getattr(settings, name) for name in settings.__all__ if name.endswith("Settings")]
+    kinds = [kind for kind in kinds if issubclass(kind, settings.Settings)]
+    names = {each.name for kind in kinds for each in settings.fields_of(kind)}
+    for code, text in TEXTS.items():
+        named = set(re.findall(r"\{--(\w+)", text))
+        assert named <= names | COMMAND_LINE_ONLY, f"{code}: {named - names}"
+        assert "`" not in text, code

@@ -303,9 +303,9 @@ def test_rates_are_printed_as_rationals() -> None:
     "text", ["", "fast", "-5", "0", "0/5", "5/0", "5/00", "1e3", "nan", "1/2/3", "٣", "9" * 5000]
 )
 def test_what_is_no_rate_is_refused(text: str) -> None:
-    with pytest.raises(SettingsError, match="is not a frame rate; give"):
+    with pytest.raises(SettingsError, match="is not a frame rate: give"):
         parse_rate(text)
-    with pytest.raises(SettingsError, match="is not a factor; give"):
+    with pytest.raises(SettingsError, match="is not a factor: give"):
         parse_factor(text)
 
 
@@ -336,5 +336,5 @@ def test_times_are_exact(text: float | str, seconds: Fraction) -> None:
     "text", ["", "-1", "1:60", "1:60:00", "1:2:3:4", "1:", "soon", "1 2", -0.5]
 )
 def test_what_is_no_time_is_refused(text: float | str) -> None:
-    with pytest.raises(SettingsError, match="is not a time; give"):
+    with pytest.raises(SettingsError, match="is not a time: give"):
         parse_time(text)

@@ -120,7 +120,7 @@ def test_files_of_ones_own(tmp_path: Path) -> None:
         registry.load(path)
     path.unlink()
     path.mkdir()
-    with pytest.raises(WeightsError, match="are no file: name"):
+    with pytest.raises(WeightsError, match="are not a file: name"):
         registry.load(path)
 
 

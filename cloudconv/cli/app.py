@@ -17,8 +17,9 @@ from typer.exceptions import TyperException
 from cloudconv import __version__
 from cloudconv.cli import compare, doctor, dream, extrapolate, interp, models, streams, train
 from cloudconv.cli.command import write_options
-from cloudconv.cli.console import Console, error_text, print_error, print_result, say
-from cloudconv.errors import CloudconvError, OutputError, SettingsError
+from cloudconv.cli.console import Console, print_error, print_result, say
+from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
+from cloudconv.messages import flag
 
 INTERRUPTED = 130
 
@@ -60,13 +61,14 @@ class GuardedCommand(TyperCommand):
         write_options(self.get_params(ctx), formatter)
 
     def invoke(self, ctx: Any) -> Any:
-        verbose = bool(ctx.params.get("verbose"))
         quiet = bool(ctx.params.get("quiet"))
-        if quiet and verbose:
-            raise typer.BadParameter("--quiet and --verbose contradict each other")
+        contradictory = quiet and ctx.params.get("verbose")
+        verbose = bool(ctx.params.get("verbose")) and not quiet
         if verbose:
             say(_versions())
         try:
+            if contradictory:
+                raise SettingsError("quiet-and-verbose")
             _check_working_folder()
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, TyperException):
@@ -120,17 +122,14 @@ class Commands(TyperGroup):
             code = INTERRUPTED
         except TyperException as error:
             code = error.exit_code
-            # What a command itself says needs no "Invalid value" before it.
-            own = isinstance(error, typer.BadParameter) and error.param is None
-            said = error.message if own else error.format_message()
-            _fail(said, SettingsError.kind, code, json="--json" in words)
+            _fail(error.format_message(), SettingsError.kind, code, json="--json" in words)
         sys.exit(code if isinstance(code, int) else 0)
 
 
 def _told(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
     """What is said of an error: a sentence, its kind, and the exit code."""
     if isinstance(error, CloudconvError):
-        return error_text(error), error.kind, error.exit_code
+        return error.text(flag), error.kind, error.exit_code
     if isinstance(error, KeyboardInterrupt):
         from cloudconv import files
 
@@ -138,7 +137,8 @@ def _told(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
             files.remove(path)
         left = " and ".join(map(str, files.left()))
         said = f"{left} could not be removed" if left else "no unfinished file is left"
-        return str(error) or f"interrupted; {said}", "interrupted", INTERRUPTED
+        text = error.text(flag) if isinstance(error, Interrupted) else f"interrupted; {said}"
+        return text, "interrupted", INTERRUPTED
     if isinstance(error, streams.StdoutError):
         return str(error.strerror), OutputError.kind, 1
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
@@ -155,9 +155,7 @@ def _check_working_folder() -> None:
     try:
         Path.cwd()
     except OSError as error:
-        raise CloudconvError(
-            f"The working directory cannot be used ({error.strerror}): change into one that exists."
-        ) from error
+        raise CloudconvError("no-working-folder", why=error.strerror) from error
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

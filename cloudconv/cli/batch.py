@@ -13,7 +13,6 @@ from cloudconv.cli.console import (
     Console,
     as_json,
     clock,
-    error_text,
     megabytes,
     print_json,
     print_result,
@@ -21,6 +20,7 @@ from cloudconv.cli.console import (
 )
 from cloudconv.errors import CloudconvError, SettingsError
 from cloudconv.events import Ended
+from cloudconv.messages import Setting, flag
 from cloudconv.settings import InterpManySettings
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def interp_all(
     """Interpolate every input, say what came of each, and exit with 1 if any failed."""
     for name in ("output", "preview", "save_model"):
         if name in given:
-            raise SettingsError(f"`{name}` is for one input: leave `out_dir` out.")
+            raise SettingsError("for-one-input", option=Setting(name))
     settings = InterpManySettings(inputs, **given)
 
     from cloudconv.jobs.interp import batch
@@ -53,7 +53,7 @@ def interp_all(
         interrupts.check()
         done += 1
         if isinstance(event.outcome, CloudconvError):
-            console.error(_about(event.input, error_text(event.outcome)))
+            console.error(_about(event.input, event.outcome.text(flag)))
         return f"{done} of {len(every)} inputs"
 
     outcomes = outputs.under_bar(console, "interpolating", batch.run(every), ended=ended)
@@ -102,7 +102,7 @@ def _row(name: str, outcome: InterpResult | Exists | CloudconvError) -> list[str
     from cloudconv.jobs.interp.batch import Exists
 
     if isinstance(outcome, CloudconvError):
-        return [name, "failed", "", "", error_text(outcome).split("\n")[0]]
+        return [name, "failed", "", "", outcome.text(flag).split("\n")[0]]
     if isinstance(outcome, Exists):
         return [name, "exists", "", "", outcome.output]
     result = "resumed" if outcome.resumed else "done"
@@ -117,7 +117,7 @@ def _data(
     from cloudconv.jobs.interp.batch import Exists
 
     if isinstance(outcome, CloudconvError):
-        return {"input": name, "error": error_text(outcome)}
+        return {"input": name, "error": outcome.text(flag)}
     if isinstance(outcome, Exists):
         return {**asdict(outcome), "exists": True}
     return {**as_json(outcome), "exists": False}

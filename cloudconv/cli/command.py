@@ -132,10 +132,6 @@ def _completion(field: Field) -> Callable[[str], list[str]] | None:
 
 def _names(kind: str) -> list[str]:
     """Return the names that the shell completes; imports what knows them."""
-    if kind == "modes":
-        from cloudconv.dreaming.methods.registry import METHODS
-
-        return ["auto", *(method.name for method in METHODS)]
     from cloudconv.models import registry
 
     shown = [spec for spec in registry.specs() if not spec.hidden]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cloudconv import settings
 from cloudconv.cli.progress import Mode, Reporter, clock, reporting
 from cloudconv.cli.streams import print_result
 from cloudconv.cli.streams import tell as say
-from cloudconv.errors import CloudconvError
 from cloudconv.events import Warned
 from cloudconv.messages import flag
 
@@ -28,37 +25,12 @@ __all__ = [
 ]
 
 
-_SETTING = re.compile(r"`(\w+)`")
-
-_KINDS = (
-    *(settings.InterpSettings, settings.InterpManySettings, settings.ExtrapolateSettings),
-    *(settings.DreamSettings, settings.CompareSettings, settings.TrainSettings),
-    settings.DoctorSettings,
-)
-_FLAGS = {
-    each.name: each.flags[0].partition("/")[0]
-    for kind in _KINDS
-    for each in settings.fields_of(kind)
-    if not each.option.hidden
-}
-
-
-def in_options(text: str) -> str:
-    """Return a sentence of the jobs for the command line: a `setting` is an option there."""
-    return _SETTING.sub(lambda found: _FLAGS.get(found[1], found[0]), text)
-
-
-def error_text(error: CloudconvError) -> str:
-    """An error's message, with options as flags."""
-    return in_options(error.text(flag))
-
-
 def as_json(result: Any) -> dict[str, Any]:
     """The JSON of a result or a plan: its fields, and its warnings as sentences."""
     data: dict[str, Any] = asdict(result)
     data["warnings"] = [warned.text(flag) for warned in result.warnings]
     if "refusals" in data:
-        data["refusals"] = [error_text(error) for error in result.refusals]
+        data["refusals"] = [error.text(flag) for error in result.refusals]
     return data
 
 
@@ -102,7 +74,7 @@ class Console:
 
     def error(self, text: str) -> None:
         """Say why it ended, in one line."""
-        say(f"error: {in_options(text)}")
+        say(f"error: {text}")
 
     def progress(self, label: str, unit: str = "frames") -> AbstractContextManager[Reporter]:
         """Tells how far a run has come, as was asked for; see :mod:`cloudconv.cli.progress`."""

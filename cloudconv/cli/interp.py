@@ -11,6 +11,7 @@ from cloudconv.cli import batch as many
 from cloudconv.cli import output as outputs
 from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console, clock, megabytes, table
+from cloudconv.errors import SettingsError
 from cloudconv.settings import InterpManySettings, InterpSettings
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def interp(console: Console, inputs: Inputs, dry_run: outputs.DryRun = False, **
         many.interp_all(console, inputs, given, dry_run=dry_run)
         return
     if len(inputs) > 2:
-        raise typer.BadParameter("more than one input needs --out-dir")
+        raise SettingsError("several-inputs")
     out = inputs[1] if len(inputs) == 2 else None
     outputs.target(console, out, given, dry_run=dry_run)
     if out is not None and given.get("overwrite") and Path(out).is_file():

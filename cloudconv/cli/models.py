@@ -13,6 +13,7 @@ import typer
 
 from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console, megabytes, print_json, print_result, table
+from cloudconv.errors import SettingsError
 
 if TYPE_CHECKING:
     from cloudconv.models.base import ModelSpec, Task
@@ -123,7 +124,7 @@ def models(
     from cloudconv.models import registry
 
     if name and everything:
-        raise typer.BadParameter("--all is about the list: leave it out, or NAME")
+        raise SettingsError("all-with-name")
     if name:
         spec = registry.spec(name)
         # One name may stand for a method in several tasks.

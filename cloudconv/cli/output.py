@@ -12,6 +12,7 @@ import typer
 from cloudconv import events
 from cloudconv.cli import streams
 from cloudconv.cli.console import Console, as_json, print_json, print_result
+from cloudconv.errors import SettingsError
 from cloudconv.events import Ended, Event, Job, Measured, Progress, Warned
 from cloudconv.timeline import rate_name
 
@@ -44,17 +45,17 @@ def target(console: Console, out: str | None, given: dict[str, Any], *, dry_run:
     Raises a usage error for an output that cannot be.
     """
     if out is not None and "output" in given:
-        raise typer.BadParameter("the output is named twice: as OUT and with --output")
+        raise SettingsError("output-twice")
     if out is not None:
         given["output"] = out
     if given.get("output") != "-":
         return
     if console.json:
-        raise typer.BadParameter("--json and the video can't both go to stdout: name a file")
+        raise SettingsError("json-and-video")
     if "stdout" in streams.closed:
-        raise typer.BadParameter("standard output is closed: name a file")
+        raise SettingsError("stdout-closed")
     if not dry_run and sys.stdout.isatty():
-        raise typer.BadParameter("stdout is a terminal: send the video to a file or a pipe")
+        raise SettingsError("stdout-terminal")
 
 
 def tell_plan(console: Console, plan: Plan, text: str) -> None:

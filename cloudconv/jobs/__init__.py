@@ -42,5 +42,5 @@ def estimate(settings: Any) -> Any:
 def _module(settings: Any) -> Any:
     name = type(settings).__name__
     if name not in _JOBS:
-        raise SettingsError(f"A {name} is not the settings of a command.")
+        raise SettingsError("not-settings", name=name)
     return import_module(f"cloudconv.{_JOBS[name]}")

@@ -185,7 +185,7 @@ def _context(plan: ExtrapolatePlan) -> Context:
             break
         span *= 4
     if context is None:
-        raise InputError(f"{info.path} has no frame before {float(end):g} s: choose a later time.")
+        raise InputError("no-frame-before", path=info.path, seconds=float(end))
     return context
 
 
@@ -207,14 +207,8 @@ def _check_context(context: Context, plan: ExtrapolatePlan) -> None:
         return
     if context.cut is not None:
         at = float(context.cut - info.timing.start)
-        raise InputError(
-            f"{info.path} has a cut at {at:g} s and a single frame after it, and "
-            f"{model} needs two or more of a scene: forecast from another "
-            "time with `at`, or turn `scene_cut` off."
-        )
-    raise InputError(
-        f"{info.path} has a single frame to forecast from, and {model} needs two or more."
-    )
+        raise InputError("one-frame-after-cut", path=info.path, at=at, model=model)
+    raise InputError("one-frame-to-forecast", path=info.path, model=model)
 
 
 def _pictures(forecast: _Forecast, model: Predictor) -> Iterator[Frame]:

@@ -32,7 +32,7 @@ def output_path(
     if given is not None and not names_folder(given):
         return Path(given)
     if str(input) == "-":
-        raise SettingsError("What comes from stdin has no name to build on: name the output.")
+        raise SettingsError("stdin-without-name")
     name = f"{stem_of(info.path)}_{tag}{default_suffix(info, rate)}"
     return fitting(_named_after(info.path).with_name(name) if given is None else Path(given) / name)
 

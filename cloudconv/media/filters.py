@@ -18,8 +18,6 @@ import av.filter
 import numpy as np
 from av.filter.context import FilterContext
 
-from cloudconv.messages import option
-
 from ..errors import InputError, ModelError
 from .frame import Frame
 
@@ -67,9 +65,10 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
     _require("minterpolate")
     if min(first.width, first.height) < MINTERPOLATE_SIDE:
         raise ModelError(
-            f"minterpolate cannot interpolate {first.width}x{first.height} pictures: "
-            f"it needs at least {MINTERPOLATE_SIDE} pixels a side. Leave it out of "
-            f"{option('against')}."
+            "minterpolate-too-small",
+            width=first.width,
+            height=first.height,
+            least=MINTERPOLATE_SIDE,
         )
     tick = _tick(first, rate)
     graph = av.filter.Graph()
@@ -162,9 +161,7 @@ def _field_graph(
     try:
         graph.configure()
     except av.error.FFmpegError as error:
-        raise InputError(
-            f"Pictures of {like.width}x{like.height} cannot be deinterlaced: leave it out."
-        ) from error
+        raise InputError("not-deinterlaced", width=like.width, height=like.height) from error
     return graph, entry, sink
 
 
@@ -265,10 +262,7 @@ class XpsnrMeter:
 
 def _require(name: str) -> None:
     if not has_filter(name):
-        raise ModelError(
-            f"this build of FFmpeg ({av.ffmpeg_version_info}) has no {name} filter. "
-            f"Leave {name} out, or install PyAV's own wheel, which carries it."
-        )
+        raise ModelError("no-filter", version=av.ffmpeg_version_info, name=name)
 
 
 def _check_like(first: Frame, frame: Frame) -> None:

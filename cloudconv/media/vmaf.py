@@ -66,7 +66,7 @@ class VmafMeter:
             # The program needs chroma planes. Its model ignores them.
             pipe.write(b"\x80" * (2 * len(both)))
         except OSError as error:
-            raise ModelError(self._failure()) from error
+            raise self._failure() from error
 
     def finish(self) -> list[float]:
         """Return the score of every frame, 0 to 100, which the program writes when it ends.
@@ -80,7 +80,7 @@ class VmafMeter:
         self._pipe().close()
         log = Path(self._folder.name) / _LOG
         if self._process.wait() or not log.exists():
-            raise ModelError(self._failure())
+            raise self._failure()
         frames = json.loads(log.read_text("utf-8"))["frames"]
         self._folder.cleanup()
         self._luma = self._process = self._folder = None
@@ -115,11 +115,11 @@ class VmafMeter:
         assert self._process.stdin is not None
         return self._process.stdin
 
-    def _failure(self) -> str:
+    def _failure(self) -> ModelError:
         assert self._folder is not None
         said = (Path(self._folder.name) / _ERRORS).read_text("utf-8", "replace").strip()
-        reason = said.splitlines()[-1] if said else "it gave no reason"
-        return f"VMAF could not be measured by {self._program}: {reason}."
+        why = said.splitlines()[-1] if said else None
+        return ModelError("vmaf-failed", program=self._program, why=why)
 
 
 def _ffmpeg() -> str:
@@ -131,9 +131,7 @@ def _ffmpeg() -> str:
     try:
         return str(import_module("imageio_ffmpeg").get_ffmpeg_exe())
     except (ImportError, RuntimeError) as error:
-        raise ModelError(
-            "VMAF needs an FFmpeg with libvmaf: install it with \"pip install 'cloudconv[vmaf]'\"."
-        ) from error
+        raise ModelError("no-vmaf") from error
 
 
 def _stop(process: subprocess.Popen[bytes], folder: tempfile.TemporaryDirectory[str]) -> None:

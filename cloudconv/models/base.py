@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from cloudconv.errors import ModelError, ModelUsageError, PictureError, SettingsError
-from cloudconv.messages import option
 from cloudconv.models import pictures
 from cloudconv.models.ops import pad_to_multiple
 from cloudconv.settings.values import SCALES
@@ -34,11 +33,7 @@ _HALVINGS = 6
 def check_finite(total: Tensor, time: Fraction | None = None) -> None:
     """Raise ModelError if the sum of a picture's values is not finite, and so not the picture."""
     if not total.isfinite():
-        where = "" if time is None else f" for {float(time):.3f} s"
-        raise ModelError(
-            f"The model made a picture{where} whose values are not finite, so nothing is written: "
-            f"try {option('precision', 'fp32')}, or other weights."
-        )
+        raise ModelError("not-finite", seconds=None if time is None else round(float(time), 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +136,10 @@ class Model(nn.Module):
         if scale == 1:
             return self.spec.multiple
         if not self.spec.scale_option:
-            raise ModelUsageError(
-                f"The model {self.spec.name} has no scale option, and scale {scale:g} was asked "
-                "for: leave the scale at 1, or choose another model."
-            )
+            raise ModelUsageError("no-scale-option", model=self.spec.name, scale=scale)
         if scale not in SCALES:
             known = ", ".join(f"{s:g}" for s in SCALES)
-            raise ModelUsageError(
-                f"The scale {scale:g} is not one of {known}: choose one of these."
-            )
+            raise ModelUsageError("unknown-scale", scale=scale, known=known)
         return self.spec.multiple * math.ceil(max(1.0, 1.0 / scale))
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -247,7 +237,7 @@ class Interpolator(Model):
             SettingsError: the timestep is not in [0, 1].
         """
         if not isinstance(timestep, Tensor) and not 0 <= timestep <= 1:
-            raise SettingsError(f"A timestep must be from 0 to 1, got {timestep:g}.")
+            raise SettingsError("bad-timestep", timestep=timestep)
         between = partial(self._between, scale=scale)
         own = x0.device if isinstance(x0, Tensor) else torch.device("cpu")
         device = next((weight.device for weight in self.parameters()), own)
@@ -260,7 +250,7 @@ class Interpolator(Model):
             ).to(own)
         else:
             if around is not None or leftover:
-                raise PictureError("Frames around a pair are (B, 3, H, W), as the pair must be.")
+                raise PictureError("around-a-pair")
             made = pictures.between(x0, x1, timestep, between, device)
         return made  # type: ignore[no-any-return]
 
@@ -290,15 +280,9 @@ class Interpolator(Model):
         if not isinstance(timestep, Tensor):
             timestep = torch.full(x0.shape[:1], float(timestep))
         if x0.shape != x1.shape or x0.ndim != 4:
-            raise PictureError(
-                "A model takes two batches (B, 3, H, W) of one shape, got "
-                f"{tuple(x0.shape)} and {tuple(x1.shape)}."
-            )
+            raise PictureError("two-batches", first=tuple(x0.shape), second=tuple(x1.shape))
         if timestep.shape != x0.shape[:1]:
-            raise PictureError(
-                f"A model takes one timestep for each of {len(x0)} pictures, got "
-                f"{tuple(timestep.shape)}."
-            )
+            raise PictureError("timestep-for-each", count=len(x0), shape=tuple(timestep.shape))
         height, width = x0.shape[2:]
         multiple = self.multiple(scale)
         x0, x1 = x0.float(), x1.float()

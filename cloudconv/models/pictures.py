@@ -45,17 +45,11 @@ class PictureKind:
         """
         if isinstance(picture, Image.Image):
             if picture.mode not in _MODES:
-                raise PictureError(
-                    f"PIL images may be {', '.join(_MODES)}, got {picture.mode}: convert it with "
-                    "convert('RGB')."
-                )
+                raise PictureError("image-mode", known=list(_MODES), mode=picture.mode)
             array = np.asarray(picture)
             return cls("pillow", array.shape, array.dtype, 2 if array.ndim == 3 else None)
         if not isinstance(picture, np.ndarray | Tensor):
-            raise PictureError(
-                "Pictures are NumPy arrays, PyTorch tensors or PIL images, got "
-                f"{type(picture).__name__}."
-            )
+            raise PictureError("picture-type", type=type(picture).__name__)
         shape, is_tensor = tuple(picture.shape), isinstance(picture, Tensor)
         kind = cls(
             "torch" if is_tensor else "numpy",
@@ -89,10 +83,14 @@ class PictureKind:
     def check(self, picture: Any, number: int) -> None:
         """Raise PictureError if another picture is not of this kind."""
         if PictureKind.of(picture) != self:
+            shape = getattr(picture, "shape", getattr(picture, "size", ""))
+            dtype = getattr(picture, "dtype", getattr(picture, "mode", ""))
             raise PictureError(
-                f"Picture {number} is not like the first: {self.shape} {self.dtype} is needed, got "
-                f"{getattr(picture, 'shape', getattr(picture, 'size', ''))} "
-                f"{getattr(picture, 'dtype', getattr(picture, 'mode', ''))}."
+                "picture-differs",
+                number=number,
+                shape=self.shape,
+                dtype=self.dtype,
+                found=f"{shape} {dtype}",
             )
 
     def values(self, picture: Any) -> Tensor:
@@ -154,10 +152,7 @@ def each_of(pictures: Any) -> Any:
         has_channels = _channel_axis(pictures.shape) is not None
         is_single = pictures.ndim < 3 or (pictures.ndim == 3 and has_channels)
     if is_single:
-        raise PictureError(
-            "Several pictures are needed, and this is one: give a list, or one array or tensor "
-            "(B, H, W, C) or (B, C, H, W)."
-        )
+        raise PictureError("several-pictures")
     return pictures
 
 
@@ -183,7 +178,7 @@ def between(
     for number, picture in enumerate([*firsts, *lasts]):
         kind.check(picture, number)
     if len(firsts) != len(lasts):
-        raise PictureError(f"The batches differ in length: {len(firsts)} and {len(lasts)}.")
+        raise PictureError("batch-lengths", first=len(firsts), second=len(lasts))
     a, b = (
         torch.stack([kind.floats(each) for each in some]).to(device) for some in (firsts, lasts)
     )
@@ -204,7 +199,7 @@ def _listed(pictures: Any, *, several: bool) -> list[Any]:
     if not several:
         return [pictures]
     if not isinstance(pictures, np.ndarray | Tensor) or pictures.ndim != 4 or not len(pictures):
-        raise PictureError("Two pictures, or two batches, of one kind are needed.")
+        raise PictureError("pictures-of-one-kind")
     return list(pictures)
 
 
@@ -217,7 +212,4 @@ def _channel_axis(shape: Sequence[int], *, first: bool = True) -> int | None:
 
 
 def _refuse(kind: PictureKind) -> None:
-    raise PictureError(
-        "Pictures are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, uint8, uint16 or "
-        f"floating point from 0 to 1, got {kind.shape} {kind.dtype}."
-    )
+    raise PictureError("picture-shape", shape=kind.shape, dtype=kind.dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from cloudconv import weights
 from cloudconv.errors import UnknownModelError, WeightsError
+from cloudconv.messages import closest
 from cloudconv.models.averaged import CLOUD_MAX
 from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor, Task
 from cloudconv.models.baselines import BLEND, HOLD, LAST, LINEAR
@@ -72,12 +72,9 @@ def spec(name_or_path: str | Path, task: Task | None = None) -> ModelSpec:
     names = list(dict.fromkeys(k.name for k in MODELS if not k.hidden and task in (None, k.task)))
     if found:
         raise UnknownModelError(
-            f"{name} is a model to {found[0].task}, and one to {task} is needed: choose one of "
-            f"{', '.join(names)}."
+            "model-of-other-task", name=name, task=found[0].task, needed=task, known=names
         )
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    raise UnknownModelError(f'There is no model "{name}"{hint}: choose one of {", ".join(names)}.')
+    raise UnknownModelError("unknown-model", name=name, near=closest(name, names), known=names)
 
 
 def load(
@@ -145,9 +142,7 @@ def build_model(name_or_path: str | Path, *, task: Task | None = None) -> Model:
             model.load_state_dict(state, strict=True)
         except RuntimeError as error:
             raise WeightsError(
-                f"The weights {path or chosen.weights} do not fit the model {chosen.name}: they "
-                "belong to another model or version; install the ones that come with this "
-                "cloudconv."
+                "weights-do-not-fit", weights=path or chosen.weights, model=chosen.name
             ) from error
     return model
 
@@ -159,8 +154,5 @@ def _as_file(name_or_path: str | Path) -> Path | None:
 
 def _model_of(path: Path, metadata: dict[str, str]) -> str:
     if "model" not in metadata:
-        raise WeightsError(
-            f"{path} does not say which model its weights belong to: give a file that cloudconv "
-            "wrote, or the name of a model."
-        )
+        raise WeightsError("weights-without-model", path=path)
     return metadata["model"]

@@ -14,7 +14,6 @@ from torch.nn import functional
 
 from cloudconv.errors import DeviceError, SettingsError
 from cloudconv.events import Warned
-from cloudconv.messages import option
 from cloudconv.models.base import ModelSpec
 from cloudconv.models.ops import warp
 from cloudconv.settings.groups import MOST_THREADS
@@ -43,9 +42,9 @@ def choose_device(name: str = "auto") -> torch.device:
         try:
             torch.zeros(1, device=device)
         except RuntimeError as error:
-            raise DeviceError(f"{name} does not work with this PyTorch: {_line(error)}") from error
+            raise DeviceError("device-fails", device=name, why=_line(error)) from error
     else:
-        raise SettingsError(f'There is no device "{name}": choose auto, cpu, cuda, cuda:N or mps.')
+        raise SettingsError("not-one-device", name=name)
     use_device(device)
     return device
 
@@ -111,14 +110,11 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
         # MPS has 16-bit types, but nobody has measured the picture there yet.
         return torch.float32
     if name not in PRECISIONS:
-        raise SettingsError(
-            f"There is no precision called {name!r}. Use auto, {', '.join(PRECISIONS)}."
-        )
+        raise SettingsError("unknown-precision", name=name, known=list(PRECISIONS))
     if name == "fp16" and device.type == "cpu":
-        instead = option("precision", "bf16")
-        raise DeviceError(f"fp16 is for GPUs. On the CPU use {instead} or fp32.")
+        raise DeviceError("fp16-on-cpu")
     if name == "bf16" and not has_bf16(device):
-        raise DeviceError(f"This GPU has no bf16. Use {option('precision', 'fp16')} or fp32.")
+        raise DeviceError("no-bf16")
     return PRECISIONS[name] if spec.half_precision else torch.float32
 
 
@@ -156,7 +152,7 @@ def set_threads(count: int | None) -> int:
     """
     if count is not None:
         if not 1 <= count <= MOST_THREADS:
-            raise SettingsError(f"`threads` must be from 1 to {MOST_THREADS}, got {count}.")
+            raise SettingsError("threads-out-of-range", most=MOST_THREADS, count=count)
         torch.set_num_threads(count)
     return torch.get_num_threads()
 
@@ -216,17 +212,14 @@ def _check_there(device: torch.device) -> None:
         return
     there = torch.get_device_module(device)
     if not there.is_available():
-        what = "CUDA GPU" if device.type == "cuda" else f"device for {device.type}"
         raise DeviceError(
-            f"{device} was asked for, but there is no working {what} here, or this PyTorch was "
-            f"built without. Use {option('device', 'cpu')}, or install a build of PyTorch that "
-            "has it."
+            "no-device",
+            device=device,
+            kind="CUDA GPU" if device.type == "cuda" else f"{device.type} device",
         )
     count = there.device_count()
     if device.index is not None and device.index >= count:
-        raise DeviceError(
-            f"{device} was asked for, but the GPUs here are numbered 0 to {count - 1}."
-        )
+        raise DeviceError("gpu-number", device=device, last=count - 1)
 
 
 def _line(error: Exception) -> str:

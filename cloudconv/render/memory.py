@@ -118,12 +118,9 @@ def plan_memory(
     multiple, overlap = grid(model, scale)
     smallest = smallest_tile(overlap, multiple)
     if batch != "auto" and batch < 1:
-        raise SettingsError(f"A batch of {batch} was asked for. Use auto, or 1 or more.")
+        raise SettingsError("bad-batch", batch=batch)
     if not isinstance(tile, str) and tile < smallest:
-        raise SettingsError(
-            f"Tiles of {tile} pixels were asked for. The model {model.spec.name} needs {smallest} "
-            "or more; with auto the free memory decides."
-        )
+        raise SettingsError("tile-too-small", tile=tile, model=model.spec.name, least=smallest)
     if free_bytes is None:
         free_bytes = free_memory(device)
     usable = None if free_bytes is None else int(free_bytes * _usable(device)) // share

@@ -27,7 +27,6 @@ from cloudconv.media.color import (
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
 from cloudconv.media.pictures import Pictures, Sources
-from cloudconv.messages import option
 from cloudconv.models import fallback as blending
 from cloudconv.models.base import COLOURS, FOUR, Around, Interpolator, check_finite
 from cloudconv.models.ops import resize
@@ -558,14 +557,11 @@ class Renderer:
         else:
             free = free_memory(self._device)
             raise DeviceError(
-                f"{self._device} ran out of memory on a {self._size[0]}x{self._size[1]} frame"
-                + (f" with {gibibytes(free)} free. " if free is not None else ". ")
-                + (
-                    f"Allow tiles ({option('tile', 'auto')}), or close other programs."
-                    if side > smallest
-                    else "Even the smallest tiles do not fit: close other programs, or use "
-                    f"another {option('device')}."
-                )
+                "tiles-off-too-large" if side > smallest else "smallest-tile-too-large",
+                device=self._device,
+                width=self._size[0],
+                height=self._size[1],
+                free=None if free is None else gibibytes(free),
             )
         now = {"device": str(self._device), "batch": self._batch, "tile": tile}
         self._warned.put(Warned("out-of-memory", now))

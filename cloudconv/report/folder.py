@@ -25,10 +25,10 @@ def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> None
         OutputError: ``folder`` is a file, or contains a report.
     """
     if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file: name a folder for the report.")
+        raise OutputError("report-is-file", folder=folder)
     taken = [name for name in names if os.path.lexists(folder / name)]
     if taken and not overwrite:
-        raise OutputError(f"{folder} holds a report already ({taken[0]}): add -y to replace it.")
+        raise OutputError("report-exists", folder=folder, file=taken[0])
 
 
 class ReportFolder:
@@ -91,4 +91,4 @@ class ReportFolder:
         try:
             yield
         except OSError as error:
-            raise OutputError(f"{self._folder} cannot be written: {error.strerror}.") from error
+            raise OutputError("unwritable", path=self._folder, why=error.strerror) from error

@@ -178,12 +178,9 @@ def schedule(
             yield contents.plan(waiting.popleft())
         contents.forget(waiting[0].left if waiting else timeline.oldest)
     if last is None:
-        raise InputError(f"{request.name} has no frame in the part that was asked for.")
+        raise InputError("empty-part", path=request.name)
     if counts.source_frames == 1:
-        raise InputError(
-            f"{request.name} has a single frame in the part that was asked for, and interpolation "
-            "needs two or more."
-        )
+        raise InputError("single-frame-part", path=request.name)
     if kept and counts.cadence is not None:
         news.put(Warned("cadence-kept", {"cadence": counts.cadence}))
     slots = deque([*waiting, *timeline.finish(last.time + last.duration)])

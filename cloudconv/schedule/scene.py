@@ -106,10 +106,7 @@ class CutDetector:
             SettingsError: the threshold is outside 0 … 1.
         """
         if threshold is not None and not 0 <= threshold <= 1:
-            raise SettingsError(
-                f"the scene-cut threshold {threshold} is out of range: "
-                "give auto, off, or a number from 0 (cut everywhere) to 1 (never)"
-            )
+            raise SettingsError("bad-threshold", threshold=threshold)
         self._threshold = _AUTO_THRESHOLD if threshold is None else threshold
         self._looks: deque[_Look] = deque(maxlen=_BEFORE + _AFTER)
         self._changes: deque[float] = deque(

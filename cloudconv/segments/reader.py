@@ -66,10 +66,7 @@ class FramesByTime:
                 if frame.time in self._wanted:
                     self._held[frame.time] = frame
             elif self._whole:
-                raise UnfitInputError(
-                    f"{self._info.path} has no frame at {float(time):.3f} s any more: it has "
-                    "changed, or it is damaged and decodes otherwise each time."
-                )
+                raise UnfitInputError("frame-gone", path=self._info.path, time=float(time))
             else:
                 # Some damaged files lose frames after a seek.
                 self._frames, self._whole = self._from(None), True

@@ -33,7 +33,7 @@ from cloudconv.media.write.join import join
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import writing
-from cloudconv.messages import option
+from cloudconv.messages import Message
 from cloudconv.segments.segment import SegmentPlan
 
 _VERSION = 1
@@ -90,10 +90,7 @@ class SegmentStore:
             self._claim.acquire()
             if not _is_ours(self.path):
                 self._claim.release()
-                raise OutputError(
-                    f"{self.path} is needed for unfinished work, and cloudconv has not made it: "
-                    "move it away, or name another output."
-                )
+                raise OutputError("folder-taken", folder=self.path)
             self.path.mkdir(exist_ok=True)
             (self.path / _MARK).touch()
 
@@ -130,10 +127,7 @@ class SegmentStore:
         with writing(self.path):
             size = file.stat().st_size
             if size != summary.bytes:
-                raise OutputError(
-                    f"{file} could not be written whole: it has {size} of {summary.bytes} bytes. "
-                    "Is the disk full?"
-                )
+                raise OutputError("segment-incomplete", path=file, size=size, bytes=summary.bytes)
             done = Finished(segment.number, segment.digest, file.name, summary)
             sync_folder(self.path)
             with self._journal.open("ab") as journal:
@@ -152,7 +146,7 @@ class SegmentStore:
         noted = self.path / _WHOLE
         return noted.is_file() and unsealed(noted.read_bytes()) == _stat(output)
 
-    def release(self, *, keep: bool = True) -> str | None:
+    def release(self, *, keep: bool = True) -> Message | None:
         """Let go of the folder; says what is kept in it. Without finished segments it goes away.
 
         Further calls do nothing. ``keep``: whether finished segments are of any use.
@@ -162,13 +156,19 @@ class SegmentStore:
         # Somebody may have deleted them meanwhile.
         there = [each for each in self.finished.values() if (self.path / each.file).is_file()]
         frames = sum(each.summary.packets for each in there)
-        kept = [f"{frames} finished frames"] if there else []
         weights = any(self.path.glob("adapted.safetensors*"))
-        if weights and self.adapting:
-            kept.append("adapted weights")
-        if keep and (kept or weights):
+        adapted = weights and self.adapting
+        if keep and (there or weights):
             self._claim.release()
-            return f"{' and '.join(kept)} are kept in {self.path}" if kept else None
+            if not there and not adapted:
+                return None
+            return Message(
+                "work-kept",
+                frames=frames if there else None,
+                both=bool(there) and adapted,
+                weights=adapted,
+                folder=self.path,
+            )
         if self._known or not (self.path / _PLAN).exists():
             self.remove()
         self._claim.release()
@@ -178,10 +178,7 @@ class SegmentStore:
         """Raises OutputError where that segment is finished, and is another one."""
         finished = self.finished.get(segment.number)
         if finished is not None and finished.digest != segment.digest:
-            raise OutputError(
-                f"What is finished in {self.path} belongs to another plan of this video; begin "
-                f"anew with {option('resume', False)}."
-            )
+            raise OutputError("other-plan", folder=self.path)
 
     def join(self, output: Sink) -> Iterator[Path]:
         """Make the output of all segments and delete the folder.
@@ -194,10 +191,7 @@ class SegmentStore:
         with output:
             free = disk_usage(self.path).free
             if free < takes:
-                raise OutputError(
-                    f"The finished frames take {_megabytes(takes)} once more while they are "
-                    f"joined, and {_megabytes(free)} are free: free some space."
-                )
+                raise OutputError("no-room-to-join", takes=_megabytes(takes), free=_megabytes(free))
             join(output, [(self.path / each.file, each.summary) for each in done])
             whole = output.complete()
             assert whole is not None
@@ -219,7 +213,7 @@ class SegmentStore:
         except KeyboardInterrupt as error:
             said = self.release()
             if said is None and self.path.exists():
-                said = f"what an earlier run has left stays in {self.path}"
+                said = Message("earlier-work-kept", folder=self.path)
             if said is None:
                 raise
             raise Interrupted(said) from error
@@ -238,8 +232,7 @@ class SegmentStore:
             return error
         # Another disk, other rights or free memory may help; a damaged input stays so.
         helps = isinstance(error, OutputError | DeviceError) and not isinstance(error, EncoderError)
-        again = "; the same command carries on" if helps else ""
-        told = type(error)(f"{error.template} {said}{again}.")
+        told = type(error)("error-with-work", error=error, kept=said, helps=helps)
         told.__cause__ = error
         return told
 
@@ -274,9 +267,7 @@ class SegmentStore:
                 frames = self.frames
                 self.finished.clear()
                 raise OutputError(
-                    f"{self.path} holds {frames} finished frames of work with another "
-                    f"{changed}: finish that first, name another output, or throw them away with "
-                    f"{option('resume', False)}."
+                    "work-of-other-settings", folder=self.path, frames=frames, changed=changed
                 )
             if changed:
                 self.pinned = None

@@ -8,7 +8,7 @@ from typing import Annotated
 from cloudconv.errors import SettingsError
 from cloudconv.settings import groups, values
 from cloudconv.settings.groups import QUALITIES, of_frames
-from cloudconv.settings.option import Option, refused
+from cloudconv.settings.option import Option
 from cloudconv.settings.values import File, Files
 
 SEQUENCE_METRICS = ("xpsnr", "vmaf")
@@ -33,11 +33,10 @@ _EVERY = "With --horizon: begin a forecast at every K-th frame."
 def _metrics(value: Files) -> tuple[str, ...]:
     named = values.names(value)
     if not named:
-        raise SettingsError(f"Name at least one metric of {', '.join(METRICS)}.")
+        raise SettingsError("no-metric", known=METRICS)
     for name in named:
         if name not in METRICS:
-            known = ", ".join(METRICS)
-            raise SettingsError(f"There is no metric called {name!r}: choose from {known}.")
+            raise SettingsError("unknown-metric", name=name, known=METRICS)
     return named
 
 
@@ -92,7 +91,7 @@ class CompareSettings(
 
     def _check(self) -> None:
         if self.quality is not None and self.model:
-            raise refused("`quality` chooses a model, and so does `model`: give one.")
+            raise SettingsError("quality-and-model")
         if self.quality is not None:
             self._set("model", (QUALITIES[self.quality],))
             self._set("quality", None)
@@ -101,30 +100,20 @@ class CompareSettings(
         self._check_workers()
         self._check_save_model()
         if self.overwrite and self.report is None and self.save_model is None:
-            raise refused("`overwrite` is about the report: give `report` with it.")
+            raise SettingsError("nothing-to-overwrite")
         if self.horizon is not None:
             self._check_forecasts(self.horizon)
         elif self.every is not None:
-            raise refused("`every` says where forecasts begin: give a `horizon` with it.")
+            raise SettingsError("every-without-horizon")
 
     def _check_forecasts(self, horizon: int) -> None:
         if self.drop is not None:
-            raise refused(
-                "`drop` is about frames between others and `horizon` about those that follow: "
-                "give one."
-            )
+            raise SettingsError("drop-and-horizon")
         asked = self.scale, self.batch, self.tile, self.fallback, self.adapt
         if asked != (None, "auto", "auto", "blend", None):
-            raise refused(
-                "`scale`, `batch`, `tile`, `fallback` and `adapt` are for interpolation: leave "
-                "them out here."
-            )
+            raise SettingsError("not-for-forecasts")
         if self.frames is not None and self.frames < horizon:
-            raise refused(
-                f"`frames` is {self.frames}, less than one forecast over a horizon of {horizon}."
-            )
+            raise SettingsError("frames-below-horizon", frames=self.frames, horizon=horizon)
         for name in values.names(self.metrics):
             if name in SEQUENCE_METRICS:
-                raise refused(
-                    f"{name} needs every frame in order, which forecasts don't give: leave it out."
-                )
+                raise SettingsError("metric-not-for-forecasts", name=name)

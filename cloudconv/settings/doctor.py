@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from cloudconv.errors import SettingsError
 from cloudconv.settings import values
-from cloudconv.settings.option import Option, Settings, refused
+from cloudconv.settings.option import Option, Settings
 
 _CHECK = """Try the device on a synthetic clip, for up to a minute: right frames at every precision,
 batch and tile, a lack of memory, workers, speed."""
@@ -22,4 +23,4 @@ class DoctorSettings(Settings):
 
     def _check(self) -> None:
         if self.device is not None and not self.check:
-            raise refused("`device` is what `check` tries: give both.")
+            raise SettingsError("device-without-check")

@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from cloudconv.errors import SettingsError
+from cloudconv.messages import Setting
 from cloudconv.settings import values
 from cloudconv.settings.groups import Cuts, Encoding, InputRate, Output, Overwrite, of_frames
-from cloudconv.settings.option import Option, refused
+from cloudconv.settings.option import Option
 from cloudconv.settings.values import File, Rational, exact
 from cloudconv.timeline import parse_time
 
 DEFAULT_PREDICTOR = "voxelflow"
 """The predictor that is used where none is named."""
 
-AUTO = "auto"
-"""The mode that looks at the material to choose one."""
+Mode = Literal["auto", "collage", "texture", "flow", "rollout"]
+"""The modes of dreaming; ``auto`` chooses one for the material."""
+
+AUTO: Mode = "auto"
 
 _AT = "Go on from here instead of the end: seconds or h:mm:ss."
 _PREDICTOR = "A predictor from 'cloudconv models', or a file that 'cloudconv train' wrote."
@@ -38,12 +42,11 @@ class ExtendSettings(Output, Overwrite, InputRate, Cuts, Encoding):
 
     def _check(self) -> None:
         if (self.frames is None) == (self.seconds is None):
-            given = "both" if self.frames is not None else "neither"
-            raise refused(f"Give exactly one of `frames` and `seconds`; got {given}.")
+            raise SettingsError("frames-or-seconds", both=self.frames is not None)
         for name in ("seconds", "at"):
             value = exact(getattr(self, name))
             if value is not None and value <= 0:
-                raise refused(f"`{name}` must be above 0, got {float(value):g}.")
+                raise SettingsError("not-positive", option=Setting(name), value=float(value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +71,7 @@ class DreamSettings(ExtendSettings):
     Raises :class:`~cloudconv.errors.SettingsError` on values that cannot be.
     """
 
-    mode: Annotated[str, Option(_MODE, "NAME", complete="modes")] = AUTO
+    mode: Annotated[Mode, Option(_MODE, "NAME")] = "auto"
     seed: Annotated[int, Option("Another seed, another dream.", "N", least=0, most=2**63 - 1)] = 0
     loop: Annotated[bool, Option("Let the last frame lead into the first.")] = False
     wind: Annotated[

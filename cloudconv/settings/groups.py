@@ -10,8 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
+from cloudconv.errors import SettingsError
 from cloudconv.settings import values
-from cloudconv.settings.option import Option, Settings, refused
+from cloudconv.settings.option import Option, Settings
 from cloudconv.settings.values import File, Pairs, Rational, exact
 from cloudconv.timeline import parse_rate, parse_time
 
@@ -110,7 +111,7 @@ class Part(Settings):
     def _check_part(self) -> None:
         start, end = exact(self.start), exact(self.end)
         if end is not None and end <= (start or 0):
-            raise refused(f"`end` ({float(end):g} s) must come after `start`.")
+            raise SettingsError("end-before-start", end=float(end))
 
 
 _CUT = "Where scenes change: auto, off, or a threshold from 0 (everywhere) to 1 (nowhere)."
@@ -150,11 +151,9 @@ class Workers(Machine):
 
     def _check_workers(self) -> None:
         if self.device == "cuda:all" and self.workers.startswith("local:"):
-            raise refused("cuda:all already means one worker for each GPU: leave `workers` out.")
+            raise SettingsError("workers-with-all-gpus")
         if self.device.startswith("cuda:") and self.workers.startswith("ray"):
-            raise refused(
-                f"A cluster gives each worker its own GPU: use cuda as `device`, not {self.device}."
-            )
+            raise SettingsError("device-of-cluster", device=self.device)
 
 
 _QUALITY = """Choose the model: best is cloud-best, max is cloud-max (3.5 times its time, or 14),
@@ -187,7 +186,7 @@ class Rendering(Settings):
     def _resolve_scale(self) -> None:
         """Put ``scale`` in the place of ``UHD``."""
         if self.UHD and self.scale not in (None, 0.5):
-            raise refused(f"`UHD` means a `scale` of 0.5, which contradicts {self.scale:g}.")
+            raise SettingsError("uhd-and-scale", scale=self.scale)
         self._set("scale", 0.5 if self.UHD else self.scale)
         self._set("UHD", False)
 
@@ -206,7 +205,7 @@ class InterpolatorModel(Rendering):
     def _resolve_model(self) -> None:
         """Put ``model`` and ``scale`` in the place of the shorthands for them."""
         if self.quality is not None and self.model is not None:
-            raise refused("`quality` chooses a model, and so does `model`: give one.")
+            raise SettingsError("quality-and-model")
         self._set("model", self.model or QUALITIES[self.quality or "best"])
         self._set("quality", None)
         self._resolve_scale()
@@ -246,7 +245,7 @@ class SavedModel(Adapting, Input):
 
     def _check_save_model(self) -> None:
         if self.save_model is not None and self.adapt is None:
-            raise refused("`save_model` keeps what `adapt` has learnt: give `adapt` with it.")
+            raise SettingsError("save-without-adapt")
 
 
 _ENCODER = "by container and pixel format"

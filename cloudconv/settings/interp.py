@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
+from cloudconv.errors import SettingsError
+from cloudconv.messages import Setting
 from cloudconv.settings import groups, values
 from cloudconv.settings.groups import MACHINE, of_frames, of_run
-from cloudconv.settings.option import Option, refused
+from cloudconv.settings.option import Option
 from cloudconv.settings.values import File, Rational, exact
 from cloudconv.timeline import parse_factor, parse_rate
 
@@ -39,7 +41,9 @@ class _Scheduling(groups.InterpolatorModel, groups.Cuts, groups.Machine):
 def _check_factor(name: str, value: Rational | None, least: int, most: int) -> None:
     factor = exact(value)
     if factor is not None and not least < factor <= most:
-        raise refused(f"`{name}` must be above {least} and at most {most}, got {float(factor):g}.")
+        raise SettingsError(
+            "factor-out-of-range", option=Setting(name), least=least, most=most, value=float(factor)
+        )
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -77,20 +81,16 @@ class Interpolation(
         self._check_workers()
         chosen = [name for name in ("factor", "fps", "slowmo") if getattr(self, name) is not None]
         if len(chosen) != 1 and chosen != ["fps", "slowmo"]:
-            given = " and ".join(f"`{name}`" for name in chosen) or "none of them"
-            raise refused(
-                "Give exactly one of `factor`, `fps` and `slowmo`, or `slowmo` with `fps`; "
-                f"got {given}."
-            )
+            raise SettingsError("factor-fps-or-slowmo", given=[Setting(name) for name in chosen])
         _check_factor("factor", self.factor, 1, MOST_FACTOR)
         _check_factor("slowmo", self.slowmo, 1, MOST_FACTOR)
         _check_factor("fps", self.fps, 0, MOST_FPS)
         if self.audio in ("drop", "stretch") and self.slowmo is None:
-            raise refused(f"`audio` {self.audio} is for slow motion: add `slowmo`.")
+            raise SettingsError("audio-without-slowmo", option=Setting("audio", self.audio))
         if self.audio == "copy" and self.slowmo is not None:
-            raise refused("In slow motion audio is dropped or stretched, never copied.")
+            raise SettingsError("copy-with-slowmo")
         if self.hwaccel == "nvdec" and self.deinterlace:
-            raise refused("`deinterlace` works on what the CPU decodes: leave `hwaccel` out.")
+            raise SettingsError("deinterlace-with-nvdec")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,7 @@ class InterpSettings(groups.Output, Interpolation, groups.SavedModel):
         Interpolation._check(self)
         self._check_save_model()
         if self.preview is not None and (self.workers != "local" or self.device == "cuda:all"):
-            raise refused("`preview` shows what this process makes: leave `workers` out.")
+            raise SettingsError("preview-with-workers")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,9 @@ value all read the same field.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
@@ -19,7 +17,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from cloudconv.errors import SettingsError
-from cloudconv.messages import option as named
+from cloudconv.messages import Setting, closest
 
 Number = TypeVar("Number", int, float)
 _Settings = TypeVar("_Settings", bound="Settings")
@@ -29,11 +27,6 @@ COMMON = ""
 
 MOST = 1_000_000_000
 """The largest whole number that an option takes where it names no other."""
-
-
-def refused(text: str) -> SettingsError:
-    """Return the error for a value that cannot be; a `name` in the text is that of an option."""
-    return SettingsError(re.sub(r"`(\w+)`", lambda found: named(found[1]), text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +57,7 @@ class Option:
     repeats: bool = False
     pinned: bool = True
     hidden: bool = False
-    complete: Literal["", "interpolate", "predict", "methods", "modes"] = ""
+    complete: Literal["", "interpolate", "predict", "methods"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +91,11 @@ class Field:
         return f"{said} Default: {told}." if told else said
 
     @property
+    def shown(self) -> Setting | str:
+        """Return the field as a parameter of a message; hidden fields are no options."""
+        return self.name if self.option.hidden else Setting(self.name)
+
+    @property
     def accepted(self) -> str:
         """Return in words which values the field takes."""
         words = list(self.choices)
@@ -117,10 +115,10 @@ class Field:
             try:
                 return self.option.parse(value)
             except (SettingsError, ValueError, TypeError) as error:
-                raise refused(f"`{self.name}`: {error}") from error
+                raise SettingsError("bad-value", option=self.shown, error=error) from error
         if self.is_switch:
             if not isinstance(value, bool):
-                raise refused(f"`{self.name}` must be True or False, got {value!r}.")
+                raise SettingsError("not-a-switch", option=self.shown, value=value)
             return value
         if isinstance(value, str) and value in self.choices:
             return value
@@ -128,14 +126,18 @@ class Field:
             return self._text(value)
         number = None if self.number is None else _number(self.number, value)
         if number is None or not self._fits(number):
-            near = difflib.get_close_matches(str(value), self.choices, 1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise refused(f"`{self.name}` must be {self.accepted}, got {value!s:.60}{hint}.")
+            raise SettingsError(
+                "not-accepted",
+                option=self.shown,
+                accepted=self.accepted,
+                value=f"{value!s:.60}",
+                near=closest(str(value), self.choices),
+            )
         return number
 
     def _text(self, value: Any) -> str | os.PathLike[str]:
         if not isinstance(value, str | os.PathLike):
-            raise refused(f"`{self.name}` must be text or a path, got {value!r:.60}.")
+            raise SettingsError("not-text", option=self.shown, value=f"{value!r:.60}")
         return value
 
     def _fits(self, number: float) -> bool:
@@ -237,6 +239,6 @@ def check_names(kind: Any, given: Mapping[str, Any]) -> None:
     known = [each.name for each in fields_of(kind)]
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            near = closest(name, known)
+            hint = f"; did you mean {near!r}?" if near else ""
             raise TypeError(f"{kind.__name__} has no option {name!r}{hint}")

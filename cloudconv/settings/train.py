@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal
 
+from cloudconv.errors import SettingsError
 from cloudconv.settings import values
 from cloudconv.settings.groups import Machine, Overwrite
-from cloudconv.settings.option import Option, refused
+from cloudconv.settings.option import Option
 from cloudconv.settings.values import File, Files
 
 CLIPS, LEARNING = "Clips", "Learning"
@@ -151,8 +152,8 @@ class TrainSettings(Overwrite, Machine):
 
     def _check(self) -> None:
         if self.steps is not None and self.minutes is not None:
-            raise refused("Give `steps` or `minutes`, not both.")
+            raise SettingsError("steps-and-minutes")
         if self.recipe is None and not self.clips:
-            raise refused("Name clips to train on, or a `recipe`.")
+            raise SettingsError("no-clips")
         if self.recipe is None and self.model is None and self.init is None:
-            raise refused("Say what to train with `model`, `init` or `recipe`.")
+            raise SettingsError("no-model")

@@ -62,7 +62,7 @@ def _pair(value: Any) -> tuple[str, str]:
         value.partition("=") if isinstance(value, str) else (value[0], "=", value[1])
     )
     if not key or not equals:
-        raise SettingsError(f"{value!r} is not of the form key=value.")
+        raise SettingsError("not-a-pair", value=value)
     return str(key), str(text)
 
 
@@ -76,11 +76,9 @@ def wind(value: str | Sequence[float]) -> tuple[float, float]:
     try:
         across, down = (float(part) for part in parts)
     except (ValueError, TypeError) as error:
-        raise SettingsError(
-            f"{value!r} is not of the form dx,dy: two numbers, in pixels a frame."
-        ) from error
+        raise SettingsError("not-a-wind", value=value) from error
     if not max(abs(across), abs(down)) <= MOST_WIND or math.isnan(across + down):
-        raise SettingsError(f"dx and dy must be from -{MOST_WIND} to {MOST_WIND}, got {value!r}.")
+        raise SettingsError("wind-out-of-range", most=MOST_WIND, value=value)
     return across, down
 
 
@@ -94,9 +92,9 @@ def interval(value: int | str | Sequence[int]) -> tuple[int, int]:
     try:
         least, most = (int(part) for part in value)
     except (ValueError, TypeError) as error:
-        raise SettingsError(f"{value!r} is no whole number or range such as 1-3.") from error
+        raise SettingsError("not-an-interval", value=value) from error
     if not 1 <= least <= most <= 1000:
-        raise SettingsError(f"{value!r} must be 1 or more and rising, such as 1-3.")
+        raise SettingsError("bad-interval", value=value)
     return least, most
 
 
@@ -108,7 +106,7 @@ def weights_file(value: File) -> File:
     """
     text = os.fspath(value)
     if Path(text).suffix != ".safetensors" and not names_folder(text):
-        raise SettingsError(f"weights are written as .safetensors, so {text} needs that ending.")
+        raise SettingsError("not-safetensors", path=text)
     return value
 
 
@@ -126,7 +124,7 @@ def jpeg_file(value: File) -> File:
     """
     text = os.fspath(value)
     if Path(text).suffix.lower() not in (".jpg", ".jpeg") and not names_folder(text):
-        raise SettingsError(f"{text} must have a name that ends in .jpg.")
+        raise SettingsError("not-jpeg", path=text)
     return value
 
 
@@ -143,8 +141,7 @@ def scale(value: float | str) -> float:
     """Return one of :data:`SCALES`."""
     number = float(value)
     if number not in SCALES:
-        known = ", ".join(f"{each:g}" for each in SCALES)
-        raise SettingsError(f"{value} is none of {known}.")
+        raise SettingsError("not-a-scale", value=value, known=[f"{each:g}" for each in SCALES])
     return number
 
 
@@ -155,17 +152,12 @@ def workers(value: str) -> str:
     """Return ``local``, ``local:N``, ``ray`` or ``ray:ADDRESS``, checked."""
     found = re.fullmatch(r"local(?::(\d{1,6}))?|ray(?::(.+))?", str(value))
     if found is None or (found[1] and not 1 <= int(found[1]) <= MOST_WORKERS):
-        raise SettingsError(
-            f"There are no workers called {value!r}. Use local, local:N (1 to {MOST_WORKERS} "
-            "processes on this machine), ray or ray:ADDRESS."
-        )
+        raise SettingsError("unknown-workers", value=value, most=MOST_WORKERS)
     return value
 
 
 def device(value: str) -> str:
     """Return the name of a device, checked; whether the device is there is seen later."""
     if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d{1,4})?|cuda:all", value):
-        raise SettingsError(
-            f'There is no device "{value}": choose auto, cpu, cuda, cuda:N, cuda:all or mps.'
-        )
+        raise SettingsError("unknown-device", name=value)
     return value

@@ -147,7 +147,7 @@ def open_clips(
         SettingsError: no path at all, or a part that makes no sense.
     """
     if not paths:
-        raise SettingsError("No clips were given: name video files, or folders of them.")
+        raise SettingsError("no-clips-given")
     groups = []
     for text in paths:
         name, part, side = split_path(text)
@@ -194,9 +194,7 @@ def _files(path: Path) -> list[Path]:
     try:
         open_pictures(path)
     except InputError as error:
-        raise InputError(
-            f"The folder {path} holds no video and no pictures: give a folder of clips, or files."
-        ) from error
+        raise InputError("folder-without-clips", path=path) from error
     return [path]
 
 
@@ -217,10 +215,7 @@ class Windows:
         self.groups = [group for group in self.groups if group]
         unfit = [f"{c.info.path.name} {fault}" for c in given if (fault := self._fault(c))]
         if not self.groups:
-            raise InputError(
-                f"No clip can be used: {'; '.join(unfit[:3])}. Give longer or larger clips, a "
-                "smaller crop, fewer frames at once, or a smaller interval."
-            )
+            raise InputError("no-usable-clip", unfit="; ".join(unfit[:3]))
         if unfit:
             self.warnings.append(Warned("clips-left-out", {"unfit": unfit, "given": len(given)}))
 
@@ -245,10 +240,7 @@ class Windows:
             if isinstance(window, Tensor):
                 return window
             reason = f"{clip.info.path.name} {window}"
-        raise InputError(
-            f"In {_TRIES} tries no usable window of {self.sampling.length} frames was found; the "
-            f"last one: {reason}. Give other clips, a smaller interval, or less min-motion."
-        )
+        raise InputError("no-window", tries=_TRIES, frames=self.sampling.length, why=reason)
 
     def spread(self, count: int) -> Generator[Progress, None, list[Tensor]]:
         """Return up to ``count`` windows, spread evenly over all clips and their usable parts.
@@ -288,7 +280,7 @@ class Windows:
                     found = True
                     yield clip, frames
         if not found:
-            raise InputError(f"Nothing to validate on could be read; the last try: {reason}.")
+            raise InputError("nothing-to-validate", why=reason)
 
     def _fault(self, clip: Clip) -> str | None:
         longest = max(end - begin for begin, end in clip.stretches())

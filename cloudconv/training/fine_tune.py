@@ -35,7 +35,7 @@ from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.input.spool import held
 from cloudconv.media.pictures import Pictures
 from cloudconv.media.write.target import check_home, writing
-from cloudconv.messages import counted, option
+from cloudconv.messages import Message
 from cloudconv.models import registry
 from cloudconv.models.fingerprint import machine_fingerprint, weights_fingerprint
 from cloudconv.render.renderer import Renderer
@@ -86,8 +86,7 @@ class Adapted:
     kept: bool
 
     def __str__(self) -> str:
-        frames = counted(self.frames, "held-back frame")
-        return f"adapted to the video in {self.minutes:.1f} min: {self.gain:+.2f} dB on {frames}"
+        return str(Message("adapted", minutes=self.minutes, gain=self.gain, frames=self.frames))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,16 +201,16 @@ def check(
         OutputError: the weights cannot be saved.
     """
     if minutes is not None and not registry.spec(model, "interpolate").parameters:
-        raise SettingsError(f"{model} has no weights, so there is nothing to adapt.")
+        raise SettingsError("nothing-to-adapt", model=model)
     if save_model is None:
         return
     file = Path(save_model)
     if file.resolve() == Path(model).resolve():
-        raise SettingsError(f"`save_model` would replace {model}, which is adapted: name another.")
+        raise SettingsError("save-over-model", model=model)
     check_home(file)
     own = None if folder is None else _digest(folder / WEIGHTS)
     if file.exists() and not overwrite and (own is None or _digest(file) != own):
-        raise OutputError(f"{file} exists already; use -y to overwrite it.")
+        raise OutputError("output-exists", path=file)
 
 
 def check_folder(folder: Path, plan: AdaptPlan | None) -> None:
@@ -235,10 +234,7 @@ def check_folder(folder: Path, plan: AdaptPlan | None) -> None:
         names = identity.keys() | known.keys()
         changed = sorted(name for name in names if identity.get(name) != known.get(name))
     if changed:
-        raise OutputError(
-            f"{folder} holds weights that were adapted with another {', '.join(changed)}: finish "
-            f"that first, name another output, or throw them away with {option('resume', False)}."
-        )
+        raise OutputError("adapted-with-other", folder=folder, changed=changed)
 
 
 def adapt(

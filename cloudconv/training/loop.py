@@ -21,7 +21,6 @@ from cloudconv import metrics
 from cloudconv.errors import DeviceError, InputError, ModelError
 from cloudconv.events import Progress, Warned
 from cloudconv.files import write_whole
-from cloudconv.messages import option
 from cloudconv.models.base import Model
 from cloudconv.render.memory import empty_cache, within_memory
 from cloudconv.training.clips import Batch
@@ -237,7 +236,7 @@ class Trainer:
             Stopped: ``stop`` said so.
         """
         if not windows:
-            raise InputError("There is no held-out window to validate on: give validation clips.")
+            raise InputError("no-validation")
         shown = self.shown.module
         assert isinstance(shown, Model)
         trained, self.goal.model = self.goal.model, shown  # type: ignore[attr-defined]
@@ -294,10 +293,7 @@ class Trainer:
         overflows = not math.isfinite(loss)
         self._overflows = self._overflows + 1 if overflows else 0
         if overflows and not (self._scaler.is_enabled() and self._overflows <= _MOST_OVERFLOWS):
-            raise ModelError(
-                f"The loss is no longer a number at step {self.step}: lower the learning rate, or "
-                "use fp32. The best weights so far are kept."
-            )
+            raise ModelError("loss-not-finite", step=self.step)
         self._scaler.unscale_(self._optimiser)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.rules.clip_gradient)
         self._scaler.step(self._optimiser)
@@ -321,10 +317,7 @@ class Trainer:
             self._optimiser.zero_grad(set_to_none=True)
             empty_cache(self.device)
             if self._parts >= len(frames):
-                raise DeviceError(
-                    f"{self.device} ran out of memory on a single sample: make samples smaller "
-                    f"with {option('crop')}, or close other programs."
-                )
+                raise DeviceError("sample-fills-memory", device=self.device)
             self._parts = min(2 * self._parts, len(frames))
             self._reduced = True
         return done
@@ -497,13 +490,10 @@ def load_checkpoint(path: Path, device: torch.device) -> State:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"The checkpoint {path} cannot be read ({error.strerror}).") from error
+        raise InputError("unreadable-checkpoint", path=path, why=error.strerror) from error
     body = len(_KIND) + hashlib.sha256().digest_size
     if data[:body] != _KIND + hashlib.sha256(data[body:]).digest():
-        raise InputError(
-            f"The checkpoint {path} is damaged: delete it, or start anew with "
-            f"{option('resume', False)}."
-        )
+        raise InputError("checkpoint-damaged", path=path)
     state: State = torch.load(io.BytesIO(data[body:]), weights_only=True, map_location=device)
     return state
 

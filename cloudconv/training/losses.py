@@ -118,22 +118,19 @@ def parse_loss(text: str, *, relative: bool = False) -> Loss:
         name, colon, number = part.strip().partition(":")
         if name not in TERMS and name != ADVERSARIAL:
             known = ", ".join([*TERMS, ADVERSARIAL])
-            raise SettingsError(f"There is no loss {name!r}: choose from {known}.")
+            raise SettingsError("unknown-loss", name=name, known=known)
         try:
             weight = float(number) if colon else 1.0
         except ValueError:
             weight = -1.0
         if not 0 < weight < float("inf"):
-            raise SettingsError(f"The weight {number!r} of the loss {name} is no number above 0.")
+            raise SettingsError("bad-loss-weight", number=number, name=name)
         if name in weights:
-            raise SettingsError(f"The loss {name} is given twice in {text!r}.")
+            raise SettingsError("loss-twice", name=name, text=text)
         weights[name] = weight
     adversarial = weights.pop(ADVERSARIAL, 0.0)
     if not weights:
-        raise SettingsError(
-            f"{ADVERSARIAL} alone says only whether a picture looks real, not whether it is the "
-            "right one: add another loss, such as l2:1,gdl:1,adversarial:0.05."
-        )
+        raise SettingsError("adversarial-alone", name=ADVERSARIAL)
     return Loss(tuple(weights.items()), adversarial, relative)
 
 

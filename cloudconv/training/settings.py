@@ -33,7 +33,7 @@ def resolve(settings: TrainSettings) -> TrainSettings:
     given = {name: value for name, value in given.items() if value != known[name].default}
     found = {} if settings.recipe is None else _read_recipe(settings.recipe)
     if unknown := sorted(found.keys() - known):
-        raise SettingsError(f"{source} has {unknown[0]!r}, which is no training setting.")
+        raise SettingsError("unknown-training-setting", source=source, name=unknown[0])
     # One of the two is replaced by the other.
     if "minutes" in given or "steps" in given:
         found = {name: value for name, value in found.items() if name not in ("minutes", "steps")}
@@ -54,7 +54,7 @@ def resolve(settings: TrainSettings) -> TrainSettings:
     except SettingsError as error:
         if settings.recipe is None:
             raise
-        raise SettingsError(f"{source}: {error.template}") from error
+        raise SettingsError("in-recipe", source=source, error=error) from error
     return resolved
 
 
@@ -62,9 +62,9 @@ def _read_recipe(path: Path | str) -> dict[str, Any]:
     try:
         return tomllib.loads(read_whole(Path(path)).decode("utf-8"))
     except OSError as error:
-        raise InputError(f"The recipe {path} cannot be read ({error.strerror}).") from error
+        raise InputError("unreadable-recipe", path=path, why=error.strerror) from error
     except ValueError as error:
-        raise SettingsError(f"The recipe {path} is no TOML: {error}.") from error
+        raise SettingsError("recipe-not-toml", path=path, why=error) from error
 
 
 def fingerprint(settings: TrainSettings) -> str:

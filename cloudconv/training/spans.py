@@ -34,10 +34,10 @@ def parse_spans(text: str) -> tuple[Span, ...]:
             begin, end = (Fraction(piece or default) for piece, default in _halves(part))
             spans.append((begin, end))
     except (ValueError, ZeroDivisionError) as error:
-        raise SettingsError(_not_a_part(text)) from error
+        raise SettingsError("not-a-part", text=text) from error
     edges = [edge for span in spans for edge in span]
     if edges != sorted(edges) or edges[0] < 0 or edges[-1] > 1 or any(a == b for a, b in spans):
-        raise SettingsError(_not_a_part(text))
+        raise SettingsError("not-a-part", text=text)
     return tuple(spans)
 
 
@@ -60,10 +60,3 @@ def _halves(part: str) -> list[tuple[str, str]]:
     if not colon:
         raise ValueError(part)
     return [(begin, "0"), (end, "1")]
-
-
-def _not_a_part(text: str) -> str:
-    return (
-        f"{text!r} is no part of a clip: give fractions of its length from 0 to 1, such as "
-        "0:0.75, or several, such as 0:0.3,0.5:1."
-    )

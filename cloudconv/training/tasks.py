@@ -99,12 +99,9 @@ class Interpolation(Goal):
 
     def __init__(self, model: Interpolator, gap: int) -> None:
         if gap < 2:
-            raise SettingsError(f"A gap of {gap} has no frame inside: give 2 or more.")
+            raise SettingsError("gap-too-small", gap=gap)
         if not model.spec.arbitrary_timestep and gap % 2:
-            raise SettingsError(
-                f"{model.spec.name} makes the middle of two frames only, and a gap of {gap} has "
-                "none: give an even gap."
-            )
+            raise SettingsError("gap-without-middle", model=model.spec.name, gap=gap)
         self.model, self.gap = model, gap
         self._around = model.spec.context >= FOUR
 
@@ -252,9 +249,7 @@ def goal_for(model: Model, *, rollout: int | None, gap: int) -> Goal:
         ModelError: a method without anything to train.
     """
     if not any(True for _ in model.parameters()):
-        raise ModelError(
-            f"{model.spec.name} has no weights, so there is nothing to train: choose a network."
-        )
+        raise ModelError("nothing-to-train", model=model.spec.name)
     if isinstance(model, Interpolator):
         return Interpolation(model, gap)
     if isinstance(model, Predictor):

@@ -30,7 +30,7 @@ from cloudconv.events import Event, Finished, Job, Measured, Progress, Warned
 from cloudconv.media.input.fingerprint import has_changed
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.write.target import check_home, writing
-from cloudconv.messages import option
+from cloudconv.messages import Message, Setting
 from cloudconv.models import registry
 from cloudconv.models.base import Model, ModelSpec
 from cloudconv.models.reads import check_outputs
@@ -147,7 +147,7 @@ def run(
         except KeyboardInterrupt as error:
             if not is_checkpoint(checkpoint):
                 raise
-            raise Interrupted(f"what was trained is kept in {checkpoint}") from error
+            raise Interrupted(Message("checkpoint-kept", path=checkpoint)) from error
 
 
 def _run(
@@ -302,12 +302,9 @@ def _checkpoint_of(output: Path) -> Path:
 def _check_output(output: Path, checkpoint: Path, settings: TrainSettings) -> None:
     going_on = settings.resume and checkpoint.exists()
     if os.path.lexists(checkpoint) and not is_checkpoint(checkpoint):
-        raise InputError(
-            f"The checkpoint {checkpoint} is damaged, or somebody else's file: move it away, or "
-            "name another output."
-        )
+        raise InputError("checkpoint-foreign", path=checkpoint)
     if os.path.lexists(output) and not settings.overwrite and not going_on:
-        raise OutputError(f"The output {output} exists already; use -y to overwrite it.")
+        raise OutputError("output-exists", path=output)
     check_home(output)
     check_outputs(settings, [output, checkpoint], [])
 
@@ -336,7 +333,7 @@ def _initialise(model: Model, settings: TrainSettings) -> int:
     if path.suffix == ".safetensors":
         state, _ = weights.read_file(path)
     elif spec.weights is None:
-        raise ModelError(f"{settings.init} has no weights to start from: choose another model.")
+        raise ModelError("nothing-to-start-from", init=settings.init)
     else:
         state = weights.load_state(spec.weights)
     state = {name: tensor.float() for name, tensor in state.items()}
@@ -345,8 +342,7 @@ def _initialise(model: Model, settings: TrainSettings) -> int:
             model.load_state_dict(state, strict=True)
         except RuntimeError as error:
             raise WeightsError(
-                f"The weights {settings.init} do not fit {model.spec.name}: they belong to another "
-                "version of it; start from others, or without."
+                "init-does-not-fit", init=settings.init, model=model.spec.name
             ) from error
         return len(state)
     state = model.start_from(state)
@@ -354,8 +350,7 @@ def _initialise(model: Model, settings: TrainSettings) -> int:
     fitting = {n: t for n, t in state.items() if n in own and own[n].shape == t.shape}
     if not fitting:
         raise WeightsError(
-            f"Nothing of the weights {settings.init} ({spec.name}) fits {model.spec.name}: no "
-            "tensor has the same name and shape; start from others, or without."
+            "nothing-fits", init=settings.init, other=spec.name, model=model.spec.name
         )
     model.load_state_dict(fitting, strict=False)
     return len(fitting)
@@ -366,11 +361,14 @@ def _check_frozen(model: Model, settings: TrainSettings) -> None:
     for beginning in values.files(settings.frozen):
         if not any(name.startswith(beginning) for name in names):
             raise SettingsError(
-                f"No tensor of {model.spec.name} begins with {beginning!r}, so it cannot be "
-                f"frozen: they are {names[0]}, … {names[-1]}."
+                "unknown-tensor",
+                model=model.spec.name,
+                beginning=beginning,
+                first=names[0],
+                last=names[-1],
             )
     if settings.frozen and all(name.startswith(values.files(settings.frozen)) for name in names):
-        raise SettingsError("Every tensor is frozen, which leaves nothing to train.")
+        raise SettingsError("all-frozen")
 
 
 def _tensors(model: Model) -> int:
@@ -408,10 +406,7 @@ def _windows(
             needed = goal.length * values.interval(settings.interval)[0]
             held = held_out(whole, needed) if own is None else without(own)
         if not held:
-            raise SettingsError(
-                "Training takes the whole clips, which leaves nothing to validate on: give val "
-                "clips, a val part, or a smaller train part."
-            )
+            raise SettingsError("nothing-held-back")
         groups, train_groups = [], []
         for text, clips in zip(values.files(settings.clips), whole, strict=True):
             _, part, _ = split_path(text)
@@ -452,10 +447,7 @@ def _adversary(
         return None
     build = model.spec.discriminators
     if build is None:
-        raise SettingsError(
-            f"{model.spec.name} has no discriminators, so the adversarial loss cannot train it: "
-            "leave that out, or choose multiscale-gan."
-        )
+        raise SettingsError("no-discriminators", model=model.spec.name)
     return Adversary(build().to(device), rate)
 
 
@@ -467,8 +459,11 @@ def _restore(trainer: Trainer, checkpoint: Path, settings: TrainSettings) -> Non
     if changed:
         name = changed[0]
         raise SettingsError(
-            f"{checkpoint} belongs to a run with other settings (`{name}` was {kept.get(name)}, "
-            f"now {now[name]}): give the same ones, or start anew with {option('resume', False)}."
+            "checkpoint-of-other-settings",
+            path=checkpoint,
+            option=Setting(name),
+            before=kept.get(name),
+            now=now[name],
         )
     trainer.restore(state)
 

@@ -151,11 +151,7 @@ class _Worker(Generic[Task]):
         waiting.extend(attempts[1:])
         yield Failed(
             oldest.task,
-            error
-            or DeviceError(
-                f"Worker processes died {TRIES} times on the same frames (exit code {code}), most "
-                "likely for want of memory: use fewer workers."
-            ),
+            error or DeviceError("workers-died", tries=TRIES, code=code),
         )
 
     def _replace(self) -> int | None:

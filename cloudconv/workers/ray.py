@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from cloudconv.errors import CloudconvError, DeviceError
-from cloudconv.messages import option
 from cloudconv.workers.events import AHEAD, SOON, TRIES, Event, Failed, Task, Work, content_of
 from cloudconv.workers.processes import TaskQueue
 from cloudconv.workers.remote import RemoteFile, forget
@@ -163,19 +162,10 @@ class Cluster:
         if any(all(node.get(name, 0) >= need for name, need in needs.items()) for node in nodes):
             return
         if not needs["GPU"]:
-            raise DeviceError(
-                f"No machine of the cluster has {needs['CPU']} cores: ask for fewer with "
-                f"{option('threads')}."
-            )
+            raise DeviceError("no-machine", cores=needs["CPU"])
         if not any(node.get("GPU", 0) for node in nodes):
-            raise DeviceError(
-                "A GPU was asked for, and no machine of the cluster has one: use "
-                f"{option('device', 'cpu')}, or start Ray where there is a GPU."
-            )
-        raise DeviceError(
-            f"No machine of the cluster has {needs['CPU']} cores and a GPU: ask for fewer cores "
-            f"with {option('threads')}."
-        )
+            raise DeviceError("no-gpu-in-cluster")
+        raise DeviceError("no-machine-with-gpu", cores=needs["CPU"])
 
     def _room(self) -> int:
         """How many tasks to have under way: the cluster may grow and shrink meanwhile."""
@@ -197,9 +187,7 @@ class Cluster:
             raise
         except errors.RayError as error:
             reason = str(error).splitlines()[0]
-            raise DeviceError(
-                f"The cluster lost the same frames {TRIES} times: {reason}"
-            ) from error
+            raise DeviceError("frames-lost-by-cluster", tries=TRIES, why=reason) from error
 
     def _connect(self, address: str | None) -> None:
         with ExitStack() as undo:
@@ -245,10 +233,7 @@ def _check_address(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), _PATIENCE).close()
     except (OSError, ValueError) as error:
-        raise DeviceError(
-            f"There is no Ray cluster at {address}: start one with 'ray start --head', which says "
-            "its address, or leave the address out."
-        ) from error
+        raise DeviceError("no-cluster", address=address) from error
 
 
 @dataclass(slots=True, eq=False)
@@ -300,6 +285,4 @@ def _ray() -> Any:
         importlib.import_module("ray.util.scheduling_strategies")
         return importlib.import_module("ray")
     except ImportError as error:
-        raise DeviceError(
-            "A cluster needs Ray, which is not installed: pip install 'cloudconv[cluster]'."
-        ) from error
+        raise DeviceError("no-ray") from error

@@ -37,7 +37,7 @@ class RemoteFile:
         try:
             return cls(secrets.token_hex(8), path, path.stat().st_size, _ends(path))
         except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+            raise InputError("unreadable", path=path, why=error.strerror) from error
 
     def find(self, chunks: Iterator[bytes]) -> Path | None:
         """The file on this machine: in its own place, or put together from chunks if any came."""
@@ -65,16 +65,13 @@ class RemoteFile:
                 while chunk := file.read(_CHUNK):
                     yield chunk
         except OSError as error:
-            raise InputError(f"{self.path} cannot be read: {error.strerror}.") from error
+            raise InputError("unreadable", path=self.path, why=error.strerror) from error
 
 
 def check_single(path: Path) -> None:
     """Raises InputError: the input is no single file."""
     if not path.is_file():
-        raise InputError(
-            f"{path} is no single file, and only a file can be shared out over a cluster: make a "
-            "video of it first."
-        )
+        raise InputError("not-a-single-file", path=path)
 
 
 def forget(token: str) -> None:

@@ -45,7 +45,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[job.CompareSettings]
 
     def remember(settings: job.CompareSettings, *_: object) -> job.CompareResult:
         seen.append(settings)
-        raise InputError("enough")
+        raise InputError("no-file", path="enough")
 
     monkeypatch.setattr(job, "run", remember)
     return seen
@@ -138,7 +138,7 @@ def test_a_report_is_refused_where_one_is(clip: Path) -> None:
     assert (folder / "index.html").exists()
     refused = run(clip, *options)
     assert (refused.exit_code, refused.stdout) == (1, "")
-    assert "-y" in refused.stderr
+    assert "--overwrite" in refused.stderr
     assert run(clip, *options, "-y").exit_code == 0
 
 

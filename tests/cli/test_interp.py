@@ -125,7 +125,7 @@ def test_quiet_leaves_only_warnings(clip: Path) -> None:
 def test_warnings_are_one_line_each(asked: list[InterpSettings]) -> None:
     lines = run("a.mp4", "--factor", 2).stderr.splitlines()
     assert lines[0].startswith("warning: first line cannot hold the HDR10")
-    assert lines[1].endswith("With --deinterlace they are made whole first.")
+    assert lines[1].endswith("--deinterlace makes whole frames first.")
     assert "1 cut held" in lines[2]
 
 
@@ -278,8 +278,8 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_code_1(
 @pytest.mark.parametrize(
     ("raised", "code", "said"),
     [
-        (DeviceError("no such device"), 1, "error: no such device"),
-        (SettingsError("makes no sense"), 2, "error: makes no sense"),
+        (DeviceError("no-bf16"), 1, "error: This GPU has no bf16: use --precision fp16"),
+        (SettingsError("no-model"), 2, "error: There is no model to train: give --model"),
         (KeyboardInterrupt(), 130, "error: interrupted"),
         (Interrupted("5 are kept"), 130, "error: interrupted; 5 are kept; the same"),
         (ZeroDivisionError("oh"), 1, "report it as a bug (ZeroDivisionError: oh)"),
@@ -304,7 +304,7 @@ def test_every_way_to_fail_has_its_exit_code(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--factor", "2", "--scale", "9"], "--scale: 9 is none of 0.25"),
+        (["--factor", "2", "--scale", "9"], "--scale: 9 is not one of 0.25"),
         (["--factor", "2", "--encoder", "x277"], "x277"),
         (["b.xyz", "--factor", "2"], "xyz"),
         (["b.png", "--factor", "2"], "b/%05d.png"),

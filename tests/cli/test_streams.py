@@ -66,7 +66,7 @@ def test_a_pipe_as_weights_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "w.safetensors")
     done = run("interp", clip, "--factor", "2", "--model", tmp_path / "w.safetensors")
     assert (done.exit_code, len(done.stderr.splitlines())) == (1, 1)
-    assert "are no file" in done.stderr
+    assert "are not a file" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["interp", "train", "compare"])

@@ -43,7 +43,7 @@ class Tenfold(Work[Job]):
                     self.marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             if task.number == self.fails:
-                raise InputError("this cannot be read")
+                raise InputError("no-permission", path="this")
             yield Report(task, os.getpid())
             yield Done(task, task.number * 10)
 

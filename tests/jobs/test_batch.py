@@ -105,11 +105,11 @@ def test_only_what_was_made_so_is_taken_for_finished(clips: list[Path]) -> None:
     folder = clips[0].parent / "made"
     asked = (clips[0], clips[2], "--out-dir", folder, *TINY)
     assert run(*asked, "--factor", 2).exit_code == 0
-    # Other settings that give the same name.
+    # Other settings that give the same output name.
     other = run(*asked, "--factor", 2, "--scene-cut", "off")
     assert other.exit_code == 1
     assert rows(other.stderr) == [["a.mp4", "failed"], ["c.mkv", "failed"]]
-    assert "exists already; use -y" in other.stderr
+    assert "exists already: replace it with --overwrite" in other.stderr
     # A file from elsewhere, and an input that is not what it was.
     foreign = folder / "a_x2.mp4"
     foreign.write_bytes(b"precious")
@@ -135,7 +135,7 @@ def test_a_damaged_list_of_what_is_finished_is_no_list(clips: list[Path]) -> Non
 def test_two_inputs_of_one_name(clips: list[Path]) -> None:
     result = run(clips[0], clips[0], "--factor", 2, "--out-dir", clips[0].parent / "made", *TINY)
     assert result.exit_code == 2
-    assert "same name" in result.stderr
+    assert "same output name" in result.stderr
 
 
 @pytest.mark.parametrize("unknown", [("--model", "rif-4.6"), ("--device", "gpu")])
@@ -260,7 +260,7 @@ def test_a_video_that_cannot_be_recorded_does_not_stop_the_others(
 
     def fail(self: SegmentStore, segment: SegmentPlan, *rest: Any) -> None:
         if self.path.name.startswith("a_") and segment.number == 2:
-            raise OutputError("The disk is full.")
+            raise OutputError("unwritable", path="that", why="the disk is full")
         record(self, segment, *rest)
 
     monkeypatch.setattr(SegmentStore, "record", fail)

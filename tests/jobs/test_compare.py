@@ -289,7 +289,7 @@ def test_settings_that_make_no_sense_are_refused(asked: dict[str, Any]) -> None:
 
 
 def test_a_scale_that_no_method_takes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="none of blend"):
+    with pytest.raises(SettingsError, match="None of the models blend"):
         compare(write_clip(tmp_path / "a.mkv", 9), model=("blend",), scale=0.5)
 
 
@@ -489,7 +489,7 @@ def test_a_report_holds_everything(tmp_path: Path) -> None:
     assert read_times(folder / "side_by_side.mp4") == [F(k, 24) for k in range(10)]
     page = (folder / "index.html").read_text("utf-8")
     assert result.verdict in page
-    with pytest.raises(OutputError, match="-y"):
+    with pytest.raises(OutputError, match="overwrite=True"):
         compare(clip, model=("tiny",), report=folder)
     before = (folder / "result.json").read_bytes()
     compare(clip, model=("hold",), report=folder, overwrite=True)

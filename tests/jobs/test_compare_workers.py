@@ -117,7 +117,7 @@ def test_the_option(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def remember(settings: CompareSettings, *_: object) -> None:
         asked.append(settings)
-        raise InputError("enough")
+        raise InputError("no-file", path="enough")
 
     monkeypatch.setattr("cloudconv.jobs.compare.run.run", remember)
     run = CliRunner().invoke(app, ["compare", str(clip), "--workers", "local:3"])

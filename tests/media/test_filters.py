@@ -153,7 +153,7 @@ def test_a_change_of_size_or_a_time_that_stands_still_is_refused() -> None:
 
 def test_an_absent_filter_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloudconv.media.filters.has_filter", lambda name: False)
-    with pytest.raises(ModelError, match="no minterpolate filter"):
+    with pytest.raises(ModelError, match="no filter minterpolate"):
         list(minterpolate(frames(2), Fraction(48)))
     with pytest.raises(ModelError, match="no xpsnr filter"):
         XpsnrMeter(Fraction(24))

@@ -90,7 +90,7 @@ def test_very_large_pictures_need_memory_that_is_free(
     head = b"GIF89a" + struct.pack("<HHBBB", 4200, 4200, 0x80, 0, 0) + bytes(6)
     bomb.write_bytes(head + frame * 2 + b";")
     monkeypatch.setattr(demux, "free_memory", lambda: 10**9)
-    with pytest.raises(InputError, match=r"4200x4200, which takes about 1\.8 GB .* 1\.0 GB are"):
+    with pytest.raises(InputError, match=r"4200x4200, which needs about 1\.8 GB .* 1\.0 GB are"):
         probe(bomb)
     monkeypatch.setattr(demux, "free_memory", lambda: 10)
     assert probe(clip).width == 64

@@ -338,13 +338,13 @@ def test_a_cover_picture_is_not_a_video(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("numbers", "said"),
     [
-        ([1, 2, 3, 5, 10, 11], "4, 6 to 9."),
+        ([1, 2, 3, 5, 10, 11], "4, 6-9."),
         ([0, 2, 4, 8, 10], "6."),
         ([98, 99, 100, 102], "101."),
         ([1, 2, 3, 4], None),
         ([0, 10, 20, 30], None),
         ([1_700_000_003, 1_700_000_011, 1_700_000_012, 1_700_000_040], None),
-        ([k for k in range(40) if k % 5 != 3 or k > 35], "3, 8, 13, 18, 23, 28 and 1 gap more."),
+        ([k for k in range(40) if k % 5 != 3 or k > 35], "3, 8, 13, 18, 23, 28 and 1 more."),
     ],
 )
 @pytest.mark.parametrize("given", ["", "shot2_%d.png", "shot2_*.png"])

@@ -371,7 +371,7 @@ def test_no_frames_is_an_error_and_no_file(tmp_path):
     [
         ((("x264-params", "nosuch=1"),), "nosuch"),
         ((("aq-mode", "nosuch"),), "nosuch"),
-        ((("profile", "nosuch"),), "would not start"),
+        ((("profile", "nosuch"),), "did not start"),
     ],
 )
 def test_wrong_option_values_are_errors_before_any_frame(tmp_path, options, words):

@@ -22,14 +22,14 @@ def test_check_output(tmp_path):
         with pytest.raises(OutputError, match=words):
             check_output(Path(path), overwrite=overwrite, inputs=list(inputs))
 
-    refused(taken, "-y to overwrite")
+    refused(taken, "overwrite=True")
     check_output(taken, overwrite=True, inputs=[])
     refused(taken, "the input itself", overwrite=True, inputs=[taken])
     refused(link, "the input itself", overwrite=True, inputs=[taken])
     check_output(tmp_path / "absent" / "more" / "a.mp4", overwrite=False, inputs=[])
     refused(taken / "a.mp4", "not a folder")
     refused(tmp_path / "frames", r"no ending.*frames/%05d\.png")
-    refused(tmp_path / "a.avi", "'.avi'")
+    refused(tmp_path / "a.avi", r"ending \.avi")
     refused(tmp_path / "a.png", r"%05d\.png")
     refused(tmp_path / "frames" / "%03d.png", "exist already")
     refused(tmp_path / "frames" / "x%03d.png", "input pictures", inputs=[tmp_path / "frames"])

@@ -109,7 +109,7 @@ def test_a_video_keeps_the_flag_and_its_pictures(tmp_path: Path) -> None:
 def test_another_angle_is_named(tmp_path: Path) -> None:
     source = clip(tmp_path / "a.mp4", flag(0.7, 0.7, -0.7, 0.7))
     result = make(source, tmp_path / "b.gif")
-    assert any("no quarter turn" in text for text in map(str, result.warnings))
+    assert any("not a quarter turn" in text for text in map(str, result.warnings))
     with Image.open(tmp_path / "b.gif") as image:
         assert red_corner(image) == "top left"
 

@@ -226,7 +226,7 @@ def test_a_file_of_weights_says_whose_it_is(tmp_path: Path) -> None:
     assert torch.equal(loaded.state_dict()["first.bias"], state["first.bias"])
 
     save_file(state, path)
-    with pytest.raises(WeightsError, match="does not say which model"):
+    with pytest.raises(WeightsError, match="does not name the model"):
         registry.load(path)
     save_file(state, path, metadata={"model": "rife-4.6"})
     with pytest.raises(WeightsError, match=r"do not fit the model rife-4\.6"):

@@ -245,7 +245,7 @@ def test_a_preview_replaces_previews_only(clip: Path, tmp_path: Path) -> None:
     shown = tmp_path / "now.jpg"
     Image.new("RGB", (8, 8)).save(shown)
     before = shown.read_bytes()
-    with pytest.raises(OutputError, match=r"preview .* exists already; use -y"):
+    with pytest.raises(OutputError, match=r"preview .* exists already: replace it"):
         calls.interpolate(clip, tmp_path / "o.mkv", preview=shown, **BLEND)
     assert shown.read_bytes() == before
     calls.interpolate(clip, tmp_path / "o.mkv", preview=shown, overwrite=True, **BLEND)

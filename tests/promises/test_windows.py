@@ -48,7 +48,7 @@ def test_a_locked_file_need_not_be_written_to(
     refuse(monkeypatch, Path, "read_bytes", locked, errno.EACCES)
     with files.Claim(tmp_path / "out.mkv") as claim:
         assert claim.held
-        with pytest.raises(OutputError, match="Another cloudconv is making"):
+        with pytest.raises(OutputError, match="Another cloudconv is writing"):
             files.Claim(tmp_path / "out.mkv").acquire()
 
 

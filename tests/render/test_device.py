@@ -121,7 +121,7 @@ def test_emulated_bfloat16_does_not_count_on_a_gpu_and_the_right_one_is_asked(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:7"])
 def test_a_gpu_that_is_not_there_is_said(name: str) -> None:
-    with pytest.raises(DeviceError, match=f"{name} was asked for.*`device=.cpu.`"):
+    with pytest.raises(DeviceError, match=f"{name} was given.*`device=.cpu.`"):
         choose_device(name)
 
 

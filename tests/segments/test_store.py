@@ -51,7 +51,7 @@ def test_finished_segments_and_decisions_are_found_again(output: Path) -> None:
     work.pin({"batch": 4})
     finish(work, 0)
     finish(work, 2, frames=7)
-    assert "11 finished frames are kept" in (work.release() or "")
+    assert "11 finished frames are kept" in str(work.release())
     again = opened(output)
     assert again.pinned == {"batch": 4}
     assert sorted(again.finished) == [0, 2]

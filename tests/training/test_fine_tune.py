@@ -195,7 +195,7 @@ def test_a_video_that_cannot_be_judged_is_made_with_the_stock_model(
     """Such as one with a cut at every frame."""
 
     def nothing(*_: Any) -> Any:
-        raise InputError("Nothing to validate on could be read; the last try: has a cut there.")
+        raise InputError("nothing-to-validate", why="has a cut there")
 
     own = tmp_path / "own.safetensors"
     with monkeypatch.context() as patched:

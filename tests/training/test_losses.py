@@ -80,9 +80,9 @@ def test_relative_losses_weigh_quiet_and_lively_items_alike() -> None:
     [
         ("vgg", "no loss 'vgg'"),
         ("", "no loss ''"),
-        ("l2:zero", "no number above 0"),
-        ("l2:-1", "no number above 0"),
-        ("l2:nan", "no number above 0"),
+        ("l2:zero", "not a number above 0"),
+        ("l2:-1", "not a number above 0"),
+        ("l2:nan", "not a number above 0"),
         ("l2+l2", "given twice"),
         ("adversarial", "add another loss"),
     ],

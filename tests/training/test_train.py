@@ -332,7 +332,7 @@ def test_mistakes_are_said_clearly(clip: str, tmp_path: Path) -> None:
         ({"model": "hold"}, ModelError, "nothing to train"),
         ({"model": "nonsense"}, ModelError, "There is no model"),
         ({"task": "interpolate"}, ModelError, "one to interpolate is needed"),
-        ({"init": str(other)}, WeightsError, "Nothing of the weights"),
+        ({"init": str(other)}, WeightsError, "No tensor of the weights"),
         ({"init": str(wide)}, WeightsError, "do not fit"),
         ({"init": "linear"}, ModelError, "no weights to start from"),
         ({"model": MIDDLE.name, "gap": 3}, SettingsError, "even gap"),
@@ -359,7 +359,7 @@ def test_mistakes_are_said_clearly(clip: str, tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"steps": 0}, "`steps` must be a whole number from 1"),
-        ({"steps": 5, "minutes": 1}, "not both"),
+        ({"steps": 5, "minutes": 1}, "give one of them"),
         ({"noise": -1}, "`noise` must be a number of 0 or more"),
         ({"interval": (3, 1)}, "interval"),
         ({"ema": 1}, "ema"),
@@ -439,7 +439,7 @@ def test_recipes(clip: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="'stepps'"):
         resolve(TrainSettings(recipe=recipe))
     recipe.write_text("steps = \n")
-    with pytest.raises(SettingsError, match="no TOML"):
+    with pytest.raises(SettingsError, match="not TOML"):
         resolve(TrainSettings(recipe=recipe))
     with pytest.raises(InputError, match="cannot be read"):
         resolve(TrainSettings(recipe=tmp_path / "none.toml"))
@@ -563,7 +563,7 @@ def test_nothing_that_is_not_ours_is_overwritten(clip: str, tmp_path: Path) -> N
     output = tmp_path / "p.safetensors"
     foreign = tmp_path / "p.safetensors.checkpoint"
     foreign.write_text("precious")
-    with pytest.raises(InputError, match="somebody else's file"):
+    with pytest.raises(InputError, match="another program's file"):
         trained(settings(clip, output, resume=False, overwrite=True))
     assert foreign.read_text() == "precious"
     foreign.unlink()

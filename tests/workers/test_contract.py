@@ -72,7 +72,7 @@ def test_a_task_that_fails_does_not_stop_the_others(workers: WorkerConfig) -> No
     errors = failures(events)
     assert list(errors) == [2]
     assert isinstance(errors[2], InputError)
-    assert str(errors[2]) == "this cannot be read"
+    assert str(errors[2]) == "this cannot be read: permission denied."
 
 
 @everywhere
@@ -112,9 +112,9 @@ def test_a_map_ends_with_the_error_of_a_task(workers: WorkerConfig) -> None:
 def test_an_error_of_the_plan_ends_everything(workers: WorkerConfig) -> None:
     def broken() -> Iterator[Job]:
         yield Job(0)
-        raise InputError("the clip ends here")
+        raise InputError("ends-before-frame", path="the clip")
 
-    with pytest.raises(InputError, match="ends here"):
+    with pytest.raises(InputError, match="the clip ends"):
         list(run(workers, Tenfold(), broken()))
 
 

@@ -180,7 +180,7 @@ def test_a_process_sees_one_gpu(
 
 
 def test_what_is_made_in_one_go_has_no_workers(clip: Path, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="in one go"):
+    with pytest.raises(SettingsError, match="cannot be joined"):
         interp(clip, tmp_path / "b.gif", workers="local:2", encode={})
 
 

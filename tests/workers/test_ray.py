@@ -233,8 +233,8 @@ def test_auto_goes_by_what_the_cluster_has(
     ("resources", "needs", "said"),
     [
         ({"CPU": 8}, (4, 1), "no machine of the cluster has one: use `device='cpu'`"),
-        ({"CPU": 2, "GPU": 1}, (4, 1), "4 cores and a GPU: ask for fewer cores with `threads`"),
-        ({"CPU": 2}, (4, 0), "has 4 cores: ask for fewer with `threads`"),
+        ({"CPU": 2, "GPU": 1}, (4, 1), "4 cores and a GPU: give fewer cores with `threads`"),
+        ({"CPU": 2}, (4, 0), "has 4 cores: give fewer with `threads`"),
     ],
 )
 def test_what_no_machine_of_the_cluster_has_is_said_at_once(

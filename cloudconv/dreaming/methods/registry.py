@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-
 from cloudconv.dreaming.methods.base import MethodSpec
 from cloudconv.dreaming.methods.collage import Collage
 from cloudconv.dreaming.methods.flow import Flow
 from cloudconv.dreaming.methods.rollout import Rollout
 from cloudconv.dreaming.methods.texture import Texture, doubt_of
-from cloudconv.errors import SettingsError
 
 COLLAGE = MethodSpec(
     name="collage",
@@ -53,15 +50,5 @@ METHODS: tuple[MethodSpec, ...] = (COLLAGE, TEXTURE, FLOW, ROLLOUT)
 
 
 def method(name: str) -> MethodSpec:
-    """Return the mode of that name.
-
-    Raises:
-        SettingsError: there is no such mode; the message names the modes.
-    """
-    for spec in METHODS:
-        if spec.name == name:
-            return spec
-    names = [spec.name for spec in METHODS]
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    raise SettingsError(f'There is no mode "{name}"{hint}: choose one of auto, {", ".join(names)}.')
+    """Return the mode of a name that the settings accept."""
+    return next(spec for spec in METHODS if spec.name == name)

@@ -191,8 +191,7 @@ class _Table:
         """Raises InputError: no frame was scored."""
         settings, clip = self._settings, self._clip
         if not self._rows:
-            what = "forecast on" if self._ahead else "frame of"
-            raise InputError(f"No {what} {clip.info.path} could be scored: cuts are everywhere.")
+            raise InputError("nothing-scored", path=clip.info.path, ahead=self._ahead)
         methods = {
             name: {
                 str(step): {**each.means(), "seconds_per_frame": seconds_per_frame([each])}

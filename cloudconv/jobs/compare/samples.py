@@ -22,6 +22,7 @@ from cloudconv.jobs.compare.settings import CompareJob
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.source import Source
+from cloudconv.messages import Message
 from cloudconv.models import registry
 from cloudconv.schedule.cadence import Cadence
 from cloudconv.schedule.frames import AnalysedFrame, Counts, look, retime
@@ -138,7 +139,7 @@ class Sampler:
         if settings.horizon is None:
             self.context, self._inside, self._step = 1, settings.kept - 1, settings.kept
             self._most = self._least = settings.kept + 1
-            task = f"keeping one of every {settings.kept}"
+            task = Message("task-drop", kept=settings.kept)
         else:
             specs = [registry.spec(name, "predict") for name in settings.methods]
             self.context = max(spec.context for spec in specs)
@@ -147,14 +148,18 @@ class Sampler:
                 self.context = roomy
             self._inside, self._step = settings.horizon, settings.step
             self._most, self._least = self.context + settings.horizon, self.context + 1
-            task = f"a forecast from {self.context} of them"
+            task = Message("task-horizon", context=self.context)
         self._end = clip.info.timing.frames
         frames = clip.frames_expected
         self._total = (int(frames * clip.share) - self._least) // self._step + 1
         if self._total < 1:
-            part = "" if settings.start is settings.end is None else " in that part"
             raise InputError(
-                f"{clip.info.path} has {frames} frames{part}; {task} takes at least {self._least}."
+                "too-few-to-score",
+                path=clip.info.path,
+                frames=frames,
+                part=settings.start is not None or settings.end is not None,
+                task=task,
+                least=self._least,
             )
 
     def keep_to_held(self, plan: AdaptPlan) -> None:

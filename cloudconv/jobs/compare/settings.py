@@ -50,7 +50,7 @@ class CompareJob(CompareSettings):
         models = [name for name in self.methods if name not in (MINTERPOLATE, ADAPTED)]
         specs = [registry.spec(name, "interpolate") for name in models]
         if self.scale not in (None, 1.0) and not any(spec.scale_option for spec in specs):
-            raise SettingsError(f"none of {', '.join(models)} takes a `scale`: leave it at 1")
+            raise SettingsError("scale-for-none", models=models)
 
     @property
     def wanted(self) -> tuple[str, ...]:

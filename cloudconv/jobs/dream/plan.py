@@ -22,6 +22,7 @@ from cloudconv.jobs.extend.analysis import analysed
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.jobs.extend.plan import Continuation, ExtendPlan, enough_memory
 from cloudconv.media.write.target import noted
+from cloudconv.messages import Setting
 from cloudconv.render.device import precision_name
 from cloudconv.report import check_folder
 from cloudconv.settings import exact
@@ -118,10 +119,13 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
         warnings.append(Warned("last-scene", {"start": start, "count": count}))
     if count < spec.least_frames:
         raise InputError(
-            f"{info.path} has {count} frame{'s' if count > 1 else ''} "
-            f"{'since its last cut' if start is not None else 'to go on from'}, and the mode "
-            f"{spec.name} needs {spec.least_frames}: use the mode "
-            f"{returned(choose(material)).mode}."
+            "too-short-for-mode",
+            path=info.path,
+            count=count,
+            cut=start is not None,
+            mode=spec.name,
+            least=spec.least_frames,
+            instead=returned(choose(material)).mode,
         )
     if settings.loop and not settings.only_new and start is not None:
         warnings.append(Warned("loop-of-another-scene"))
@@ -157,9 +161,9 @@ def _mode_with(options: Sequence[str]) -> tuple[MethodSpec, ModeChoice]:
     Raises:
         SettingsError: there is none.
     """
-    named = " and ".join(f"`{name}`" for name in options)
+    named = " and ".join(options)
     for spec in METHODS:
         if set(options) <= set(spec.options):
             why = f"{spec.name}: the mode that {named} is for."
             return spec, ModeChoice(spec.name, why)
-    raise SettingsError(f"No mode takes {named} together: leave one of them out.")
+    raise SettingsError("no-such-mode", options=[Setting(name) for name in options])

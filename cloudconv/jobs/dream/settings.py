@@ -9,6 +9,7 @@ from cloudconv.dreaming.methods.registry import METHODS, method
 from cloudconv.errors import SettingsError
 from cloudconv.jobs.extend.plan import ExtendOutcome
 from cloudconv.jobs.outcome import Done, Estimate
+from cloudconv.messages import Setting
 from cloudconv.settings import DreamSettings
 from cloudconv.settings.extend import AUTO
 
@@ -68,6 +69,5 @@ def check_mode(settings: DreamSettings) -> None:
         if name not in spec.options:
             takers = [other.name for other in METHODS if name in other.options]
             raise SettingsError(
-                f"The mode {spec.name} has no use for `{name}`: leave it out, or choose the mode "
-                f"{' or '.join(takers)}."
+                "option-of-other-mode", mode=spec.name, option=Setting(name), takers=takers
             )

@@ -110,10 +110,7 @@ def decide(
     length = info.timing.end - info.timing.start
     at = exact(settings.at)
     if at is not None and at > length:
-        raise InputError(
-            f"{info.path} lasts {float(length):g} s, so nothing is known at "
-            f"{float(at):g} s: choose an earlier time."
-        )
+        raise InputError("at-after-end", path=info.path, seconds=float(length), at=float(at))
     warnings = (*info.warnings, *auto_remarks(settings.device))
     return ExtendPlan(settings, info, output, spec, device, dtype, warnings, tuple(refusals or ()))
 
@@ -308,6 +305,5 @@ def enough_memory(device: torch.device, info: MediaInfo) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise DeviceError(
-            f"{device} ran out of memory on a {info.width}x{info.height} frame: close other "
-            "programs, use another device, or a smaller copy of the video."
+            "frame-fills-memory", device=device, width=info.width, height=info.height
         ) from error

@@ -19,6 +19,7 @@ from cloudconv.jobs.interp.settings import InterpEstimate, InterpResult, InterpS
 from cloudconv.jobs.output import stem_of
 from cloudconv.media.input.images import subfolders_of, videos_of
 from cloudconv.media.write.target import writing
+from cloudconv.messages import Message
 from cloudconv.models import registry
 from cloudconv.render.device import set_threads
 from cloudconv.segments.store import clear_finished
@@ -42,14 +43,11 @@ def each_input(settings: InterpManySettings) -> list[InterpSettings]:
         inputs += list(map(str, videos_of(Path(name)))) or [name]
     for name in inputs:
         if name == "-":
-            raise SettingsError("What comes from stdin has no name to build on: name a file.")
+            raise SettingsError("stdin-in-batch")
         namesakes[stem_of(Path(name))].append(name)
     for names in namesakes.values():
         if len(names) > 1:
-            raise SettingsError(
-                f"{' and '.join(names)} would get the same name in {settings.out_dir}: rename one "
-                "of them, or give them folders of their own."
-            )
+            raise SettingsError("same-output-name", names=names, folder=settings.out_dir)
     return replace(settings, inputs=inputs).each()
 
 
@@ -102,7 +100,7 @@ def run(every: Sequence[InterpSettings]) -> Job:
     set_threads(first.threads)
     folder = Path(first.output or "")
     if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is not a folder, so nothing can be written there.")
+        raise OutputError("not-a-folder", folder=folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     finished = FinishedIndex(folder)
@@ -139,7 +137,7 @@ def run(every: Sequence[InterpSettings]) -> Job:
         kept = list(error.kept) if isinstance(error, Interrupted) else []
         count = sum(not isinstance(outcome, CloudconvError) for outcome in outcomes.values())
         if count:
-            kept.insert(0, f"{count} of {len(every)} inputs are finished")
+            kept.insert(0, Message("inputs-finished", count=count, inputs=len(every)))
         if not kept:
             raise
         raise Interrupted(*kept) from error

@@ -101,7 +101,7 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
     warnings = [*plan.warnings, *renderer.warnings(), *source.warnings, *choice.warnings]
     warnings += [warned for warned in cadence if isinstance(warned, Warned)]
     if disk_bytes > disk_usage(home).free:
-        warnings.append(Warned("disk-space", {"bytes": disk_bytes, "folder": str(home)}))
+        warnings.append(Warned("disk-space", {"megabytes": disk_bytes / 1e6, "folder": str(home)}))
     return InterpEstimate(
         **facts(plan, counts),
         encoder=choice.encoder,

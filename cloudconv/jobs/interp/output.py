@@ -20,7 +20,6 @@ from cloudconv.media.pictures import Pictures
 from cloudconv.media.read.source import Source
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import check_free, claim
-from cloudconv.messages import option
 from cloudconv.models.fingerprint import (
     machine_fingerprint,
     weights_fingerprint,
@@ -242,10 +241,7 @@ def resolve(
         if store is not None:
             store.pin(pinned)
     elif pinned.get("adapted") != digest:
-        raise WeightsError(
-            f"The adapted weights in {work.folder} are not those that the finished "
-            f"frames were made with: begin anew with {option('resume', False)}."
-        )
+        raise WeightsError("adapted-weights-differ", folder=work.folder)
     return RenderPlan(
         info=info,
         output=plan.output,

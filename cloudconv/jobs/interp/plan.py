@@ -141,12 +141,14 @@ def decide(
     info = probe(settings.input, exact(settings.input_fps), live=not dry_run and _is_live(settings))
     timing = info.timing
     if timing.frames == 1:
-        raise InputError(f"{info.path} has a single frame, and interpolation needs two or more.")
+        raise InputError("single-frame", path=info.path)
     start = exact(settings.start)
     if start is not None and start >= timing.end - timing.start:
         raise InputError(
-            f"{info.path} lasts {float(timing.end - timing.start):g} s, so nothing follows "
-            f"{float(start):g} s: choose an earlier start."
+            "start-after-end",
+            path=info.path,
+            seconds=float(timing.end - timing.start),
+            start=float(start),
         )
     request = Request(
         name=str(info.path),
@@ -164,9 +166,7 @@ def decide(
         clear_finished(output)
     refusals = _refusals(settings, inputs, info, output, rate, dry_run=dry_run)
     if workers.kind != "inline" and not is_joinable(output):
-        raise SettingsError(
-            f"{output} can only be made in one go: leave `workers` out, or write an .mp4 or .mkv."
-        )
+        raise SettingsError("not-joinable", path=output)
     if workers.kind == "ray":
         check_single(info.path)
     notes = tuple(remarks)
@@ -237,10 +237,7 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
         return Multiply(int(factor))
     if info.timing.pace is not None:
         return Resample(info.timing.pace * exact(settings.factor or 1))
-    raise SettingsError(
-        f"{info.path} has a variable frame rate, so {float(factor):g} times as many frames have "
-        "no place of their own: give a whole number, or a fixed rate with `fps`."
-    )
+    raise SettingsError("factor-on-variable-rate", path=info.path, factor=float(factor))
 
 
 def _tag(settings: InterpSettings) -> str:

@@ -55,12 +55,12 @@ class Preview:
         self._due = time.monotonic()
         self._check_apart(inputs, output)
         if not self._is_free():
-            raise OutputError(f"The preview {path} exists already; use -y to overwrite it.")
+            raise OutputError("preview-exists", path=path)
         try:
             files.remove(files.fresh(self._path))
         except OSError as error:
             raise OutputError(
-                f"The preview {path} cannot be written: {error.strerror or error}."
+                "preview-unwritable", path=path, why=error.strerror or error
             ) from error
 
     def show(self, frame: Frame) -> None:
@@ -88,9 +88,7 @@ class Preview:
             taken.append(output.parent)
         home = self._path.parent.resolve()
         if home in [folder.resolve() for folder in taken]:
-            raise OutputError(
-                f"The preview {self._path} is among the run's own files; use another folder."
-            )
+            raise OutputError("preview-among-files", path=self._path)
 
     def _is_free(self) -> bool:
         if self._overwrite or not os.path.lexists(self._path):

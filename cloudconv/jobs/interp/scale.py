@@ -140,5 +140,6 @@ def resolve_scale(
     minutes = None
     if new_frames is not None and spec.time is not None:
         minutes = new_frames * trial.seconds[trial.scale != 1] * spec.time * area / 60
+        minutes = float(f"{max(minutes, 0.1):.2g}")
     facts = {"scale": trial.scale, "gain": trial.gain, "minutes": minutes}
     return trial.scale, [Warned("takes-long", facts)]

@@ -21,7 +21,6 @@ from cloudconv.media.carry.timecode import timecode_at_rate
 from cloudconv.media.carry.tracks import COARSE, FINE, PRIMING, Track, Tracks, codec_name
 from cloudconv.media.input.demux import is_made_anew, open_container, read_packets
 from cloudconv.media.matroska import chapters_element
-from cloudconv.messages import option
 
 
 class Copier:
@@ -210,8 +209,7 @@ class Copier:
                 self.warnings.append(Warned("subtitles-plain", plain))
         elif stream.type == "audio" and self._carry.copies_only:
             raise OutputError(
-                f"{self._holder.name} cannot hold {_named(stream)}: leave "
-                f"{option('audio', 'copy')} out, or write an .mkv."
+                "sound-not-copied", container=self._holder.name, stream=_named(stream)
             )
         elif stream.type == "audio" and self._carry.loop_until is None:
             self._add_encoded(stream, Fraction(1))

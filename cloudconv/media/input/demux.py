@@ -38,7 +38,7 @@ def open_container(path: Path, hardware: HWAccel | None = None) -> InputContaine
     """
     try:
         if path.stat().st_size == 0 and path.is_file():
-            raise InputError(f"{path} is empty (0 bytes); give a complete video file.")
+            raise InputError("empty-file", path=path)
         # The prefix prevents that a name such as "a:b.mp4" is read as a protocol. The option
         # prevents that a "%" in a picture's name is read as a sequence.
         return av.open(
@@ -49,20 +49,20 @@ def open_container(path: Path, hardware: HWAccel | None = None) -> InputContaine
             hwaccel=hardware,
         )
     except FileNotFoundError as error:
-        raise InputError(f"There is no file {path}; check the name.") from error
+        raise InputError("no-file", path=path) from error
     except NotADirectoryError as error:
-        raise InputError(f"There is no file {path}; part of that path is not a folder.") from error
+        raise InputError("path-through-file", path=path) from error
     except IsADirectoryError as error:
-        raise InputError(f"{path} is a folder, not a video file.") from error
+        raise InputError("is-a-folder", path=path) from error
     except PermissionError as error:
-        raise InputError(f"{path} cannot be read: permission denied.") from error
+        raise InputError("no-permission", path=path) from error
     except av.error.EOFError as error:
-        raise InputError(f"{path} ends before its first frame; give a complete file.") from error
+        raise InputError("ends-before-frame", path=path) from error
     except av.error.InvalidDataError as error:
-        raise InputError(_unreadable_message(path)) from error
+        raise _unreadable(path) from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path} cannot be read as video: {reason}.") from error
+        raise InputError("unreadable-video", path=path, why=reason) from error
 
 
 def parts_of(path: Path) -> list[Path]:
@@ -109,16 +109,10 @@ def main_video(container: InputContainer, path: Path) -> Any:
     if chosen is None:
         found = sorted({s.type for s in container.streams})
         if container.streams.video:
-            what = "only a cover picture and " + (
-                " and ".join(set(found) - {"video"}) or "no sound"
-            )
-        else:
-            what = f"only {' and '.join(found)}" if found else "no streams at all"
-        raise InputError(f"{path} holds no video, {what}; give a file with a video stream.")
+            raise InputError("only-cover", path=path, others=sorted(set(found) - {"video"}))
+        raise InputError("no-video", path=path, found=found)
     if chosen.codec_context is None:
-        raise InputError(
-            f"{path} holds video in a codec that this FFmpeg cannot decode; convert it first."
-        )
+        raise InputError("unknown-codec", path=path)
     check_size(chosen.codec_context.width, chosen.codec_context.height, path)
     return chosen
 
@@ -132,12 +126,11 @@ def check_size(width: int, height: int, path: Path) -> None:
     """
     given = os.environ.get(_LIMIT, "")
     if given and not (given.isascii() and given.isdecimal() and int(given)):
-        raise SettingsError(f"{_LIMIT} must be a whole number above 0, got {given!r}.")
+        raise SettingsError("bad-environment", name=_LIMIT, value=given)
     most = int(given) if given else _MAX_PIXELS
     if width * height > most:
         raise InputError(
-            f"{path} is {width}x{height}, and pictures of more than {most} pixels "
-            f"are refused, for they may fill the memory: set {_LIMIT} to allow more."
+            "too-many-pixels", path=path, width=width, height=height, most=most, variable=_LIMIT
         )
 
 
@@ -152,9 +145,13 @@ def check_memory(width: int, height: int, path: Path) -> None:
         return
     if pixels * _BYTES_A_PIXEL > free:
         raise InputError(
-            f"{path} is {width}x{height}, which takes about {pixels * _BYTES_A_PIXEL / 1e9:.1f} GB "
-            f"to work on, and {free / 1e9:.1f} GB are free: close other programs, use a smaller "
-            f"copy, or set {_LIMIT} to try all the same."
+            "too-large-for-memory",
+            path=path,
+            width=width,
+            height=height,
+            needed=pixels * _BYTES_A_PIXEL / 1e9,
+            free=free / 1e9,
+            variable=_LIMIT,
         )
 
 
@@ -283,12 +280,7 @@ def _vp9_is_shown(data: memoryview) -> bool:
     return shows_existing or bits[position + 2] == "1"
 
 
-def _unreadable_message(path: Path) -> str:
+def _unreadable(path: Path) -> InputError:
     with path.open("rb") as file:
-        head = file.read(12)
-    if head[4:8] == b"ftyp":
-        return (
-            f"{path} is a damaged or incomplete MP4 file (its index cannot be read); "
-            "copy or record it again, or repair it first."
-        )
-    return f"{path} is not a video that can be read; it is damaged or of another kind."
+        is_mp4 = file.read(12)[4:8] == b"ftyp"
+    return InputError("damaged-mp4" if is_mp4 else "not-a-video", path=path)

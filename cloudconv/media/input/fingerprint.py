@@ -34,7 +34,7 @@ def input_fingerprint(path: Path, *, ends: bool = True) -> str:
             if ends and path.is_file():
                 known.update(both_ends(file))
         except OSError as error:
-            raise InputError(f"{file} cannot be read: {error.strerror}.") from error
+            raise InputError("unreadable", path=file, why=error.strerror) from error
     return known.hexdigest()
 
 
@@ -66,7 +66,4 @@ def check_unchanged(info: MediaInfo) -> None:
         InputError: the input no longer exists, or cannot be read.
     """
     if has_changed(info):
-        raise UnfitInputError(
-            f"{info.path} was changed while it was read, so the parts of the output do not belong "
-            "together: run the command again."
-        )
+        raise UnfitInputError("input-changed", path=info.path)

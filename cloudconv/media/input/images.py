@@ -27,7 +27,6 @@ from cloudconv.media.input.demux import (
     parts_of,
     read_packets,
 )
-from cloudconv.messages import option
 
 SEQUENCE_RATE = Fraction(25)
 _MILLISECOND = Fraction(1, 1000)
@@ -156,20 +155,23 @@ def videos_of(path: Path) -> list[Path]:
     try:
         if path.is_dir():
             videos, pictures = videos_in(path), pictures_in(path)
-            what, glob_in = f"The folder {path} holds", path
+            glob_in = path
         else:
             found = sorted(matching(path) or [])
             videos = [file for file in found if _is_video(file)]
             pictures = [file for file in found if _is_picture(file)]
-            what, glob_in = f"The pattern {path} matches", path.parent
+            glob_in = path.parent
     except PermissionError as error:
-        raise InputError(f"{path} cannot be read: permission denied.") from error
+        raise InputError("no-permission", path=path) from error
     if videos and pictures:
         some = min(pictures)
         raise InputError(
-            f"{what} videos and pictures, such as {videos[0].name} and {some.name}: give the "
-            f"pictures alone as {glob_in / f'*{some.suffix}'}, or put them into folders of their "
-            "own."
+            "videos-and-pictures",
+            path=path,
+            folder=path.is_dir(),
+            video=videos[0].name,
+            picture=some.name,
+            pattern=glob_in / f"*{some.suffix}",
         )
     return videos
 
@@ -207,24 +209,17 @@ def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
     if path.is_file():
         return _animated_webp(path) if path.suffix.lower() == ".webp" else None
     if videos_of(path):
-        kind = "The folder {} holds videos" if path.is_dir() else "The pattern {} matches videos"
-        raise InputError(
-            f"{kind.format(path)}: give one of them, or all of them to interp with "
-            f"{option('out_dir')}."
-        )
+        raise InputError("folder-of-videos", path=path, folder=path.is_dir())
     if path.is_dir():
         files = pictures_in(path)
         if not files:
-            raise InputError(
-                f"The folder {path} holds no pictures; "
-                "give a video file, or a folder of PNG, JPEG, TIFF … files."
-            )
+            raise InputError("folder-without-pictures", path=path)
         return _sequence(files, rate)
     found = matching(path)
     if found is None:
         return None
     if not found:
-        raise InputError(f"No picture matches {path}; check the pattern and the folder.")
+        raise InputError("no-picture-matches", path=path)
     return _sequence([file for file in found if _is_picture(file)] or found, rate)
 
 
@@ -249,9 +244,9 @@ def matching(path: Path) -> list[Path] | None:
     try:
         return [f for f in path.parent.iterdir() if wanted.fullmatch(f.name) and f.is_file()]
     except PermissionError as error:
-        raise InputError(f"{path} cannot be read: permission denied.") from error
+        raise InputError("no-permission", path=path) from error
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"There is no folder {path.parent}; check the name.") from error
+        raise InputError("no-folder", folder=path.parent) from error
 
 
 def files_of(*inputs: Path) -> Iterator[Path]:
@@ -314,5 +309,5 @@ def _animated_webp(file: Path) -> AnimatedWebp | None:
             size = int.from_bytes(chunk[4:8], "little")
             position += 8 + size + size % 2
     if not durations:
-        raise InputError(f"{file} is an animated WebP without frames; give a complete file.")
+        raise InputError("webp-without-frames", path=file)
     return AnimatedWebp("webp", ".webp", "webp", durations, file, bool(head[20] & 0x10))

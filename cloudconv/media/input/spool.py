@@ -73,8 +73,10 @@ class Growth:
         with self._news:
             if self._error is not None:
                 raise InputError(
-                    f"What comes through - cannot be kept in {self._copy.parent.parent}: "
-                    f"{self._error.strerror}."
+                    "copy-not-kept",
+                    name="-",
+                    folder=self._copy.parent.parent,
+                    why=self._error.strerror,
                 ) from self._error
             return not self._ended and (self._news.wait(0.2) or True)
 
@@ -130,10 +132,7 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
     path = Path(path)
     # A path has a single slash where an address has two.
     if (address := _ADDRESS.match(str(path))) is not None and not path.exists():
-        raise InputError(
-            f"{address[1]}://{str(path)[address.end() :]} is an address, and only files on this "
-            "machine are read: download it first."
-        )
+        raise InputError("is-an-address", address=f"{address[1]}://{str(path)[address.end() :]}")
     name = str(path)
     if name in _copies:
         return _copies[name]
@@ -160,11 +159,11 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
             empty = not copy.stat().st_size
         except OSError as error:
             raise InputError(
-                f"What comes through {name} cannot be kept in {folder.parent}: {error.strerror}."
+                "copy-not-kept", name=name, folder=folder.parent, why=error.strerror
             ) from error
         if empty:
             source = "standard input" if name == "-" else name
-            raise InputError(f"Nothing came through {source}; send a video file into it.")
+            raise InputError("nothing-arrived", name=source)
         undo.pop_all()
     return copy
 
@@ -181,7 +180,7 @@ def read_whole(path: Path) -> bytes:
     found = io.BytesIO()
     _copy_pipe(path, found)
     if not found.tell():
-        raise InputError(f"Nothing came through {path}; start what writes into it.")
+        raise InputError("nothing-arrived", name=path)
     return found.getvalue()
 
 

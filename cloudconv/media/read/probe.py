@@ -45,7 +45,6 @@ from cloudconv.media.input.readers import reader_of
 from cloudconv.media.input.spool import is_growing, local_file
 from cloudconv.media.matroska import segment_end
 from cloudconv.media.read.rates import constant_rate, single_frame_rate
-from cloudconv.messages import option
 
 # A last frame counts as long on purpose from this multiple of the others' durations on.
 _LONG = 2
@@ -82,9 +81,7 @@ def probe(
     if picture_rate is None:
         return info
     if not info.reader.is_pictures:
-        raise InputError(
-            f"{path} has times of its own: {option('input_fps')} is for pictures alone."
-        )
+        raise InputError("rate-of-video", path=path)
     timing = info.timing
     if timing.frames > 1:
         return info
@@ -102,7 +99,7 @@ def _probe(path: Path, picture_rate: Fraction | None) -> MediaInfo:
         only(container, stream)
         scan, first = _scan(container, stream, briefly=is_growing(path))
         if first is None:
-            raise InputError(_no_frame_message(path, stream, scan.packets))
+            raise _no_frame(path, stream, scan.packets)
         return _describe(path, container, stream, scan, first)
 
 
@@ -390,19 +387,17 @@ def _lacks_its_end(container: InputContainer) -> bool:
     return end is not None and path.stat().st_size < end
 
 
-def _no_frame_message(path: Path, stream: Any, packets: int) -> str:
+def _no_frame(path: Path, stream: Any, packets: int) -> InputError:
     if not packets:
-        return f"{path} holds a video stream without a single frame; give a complete file."
-    return (
-        f"No frame of {path} can be decoded: its {stream.codec_context.codec.canonical_name} "
-        f"data is damaged or incomplete ({packets} packets tried)."
-    )
+        return InputError("stream-without-frame", path=path)
+    codec = stream.codec_context.codec.canonical_name
+    return InputError("data-damaged", path=path, codec=codec, packets=packets)
 
 
 def _probe_pictures(path: Path, pictures: images.Pictures) -> MediaInfo:
     first = next((p for p in pictures.pictures() if p is not None), None)
     if first is None:
-        raise InputError(f"None of the pictures in {path} can be decoded.")
+        raise InputError("no-picture-decoded", path=path)
     durations = pictures.durations
     pace, length = pictures.rate, sum(durations, Fraction(0))
     rate = pace if pace is not None and durations[-1] * pace < _LONG else None
@@ -446,7 +441,8 @@ def _of_subfolders(path: Path) -> Iterator[Warned]:
 def _of_gaps(pictures: images.Pictures) -> Iterator[Warned]:
     missing = pictures.missing() if isinstance(pictures, images.PictureFiles) else []
     if missing:
-        yield Warned("pictures-missing", {"gaps": missing})
+        gaps = [str(a) if a == b else f"{a}-{b}" for a, b in missing]
+        yield Warned("pictures-missing", {"gaps": gaps})
 
 
 def _of_light(first: VideoFrame) -> tuple[Warned, ...]:
@@ -458,4 +454,4 @@ def _working(path: Path, pix_fmt: str) -> str:
     try:
         return working_format(pix_fmt)
     except ValueError as error:
-        raise InputError(f"{path} cannot be used: {error} Convert it first.") from error
+        raise InputError("unusable-pixel-format", path=path, why=error) from error

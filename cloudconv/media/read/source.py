@@ -144,10 +144,8 @@ class Source:
             if not self._whole:
                 timing = self.info.timing
                 length = float(timing.end - timing.start)
-                raise InputError(
-                    f"{self.info.path} has no frame in the part asked for; it lasts {length:.3f} s."
-                )
-            raise InputError(f"No frame of {self.info.path} can be decoded; it is damaged.")
+                raise InputError("part-without-frame", path=self.info.path, seconds=length)
+            raise InputError("no-frame-decoded", path=self.info.path)
         self.warnings += tally.changes.values()
         if self.lost_frames:
             self.warnings.append(Warned("frames-lost", {"count": self.lost_frames}))
@@ -184,10 +182,7 @@ class Source:
                 time = timing.start + nearest / timing.pace
                 if timing.open_ended and abs(time - raw) * timing.pace > _DRIFT:
                     at = float(raw - timing.start)
-                    raise UnfitInputError(
-                        f"The frame rate changes at {at:.3f} s, which is not known beforehand of "
-                        "what is read as it comes: write it to a file first."
-                    )
+                    raise UnfitInputError("rate-changes", at=at)
             if last is not None and time <= last:
                 tally.out_of_order += 1
                 continue
@@ -241,9 +236,11 @@ class Source:
         info, name = self.info, picture.format.name
         at = float(time - info.timing.start)
         raise UnfitInputError(
-            f"{info.path} changes from {info.width}x{info.height} {info.pix_fmt} to "
-            f"{picture.width}x{picture.height} {name} at {at:.3f} s; cut it there, or convert it "
-            "to one size and pixel format first."
+            "picture-changes",
+            path=info.path,
+            before=f"{info.width}x{info.height} {info.pix_fmt}",
+            after=f"{picture.width}x{picture.height} {name}",
+            at=at,
         )
 
     def _raw(self, tally: _Tally) -> _Decoded:

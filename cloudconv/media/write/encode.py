@@ -96,14 +96,17 @@ def open_strictly(choice: Choice, start: Any) -> None:
         lines = "; ".join(line for _, _, line in _tidy(said)) or str(error)
         asked = ", ".join(f"{key}={value}" for key, value in choice.options.items())
         raise EncoderError(
-            f"{choice.encoder} would not start with {choice.pix_fmt} and {asked or 'no options'}: "
-            f"{lines}."
+            "encoder-not-started",
+            encoder=choice.encoder,
+            pix_fmt=choice.pix_fmt,
+            options=asked,
+            lines=lines,
         ) from error
     for _, name, line in _tidy(said):
         if name == choice.encoder and line.startswith(("Error parsing option", "Unknown option",
                                                        "Invalid value")):  # fmt: skip
             key = parameters_key(choice.encoder)
-            raise EncoderError(f"{choice.encoder} does not take this in {key}: {line}.")
+            raise EncoderError("encoder-refuses-option", encoder=choice.encoder, key=key, line=line)
 
 
 def extradata_hash(stream: Any) -> str:

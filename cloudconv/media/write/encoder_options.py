@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -11,10 +10,10 @@ from types import MappingProxyType
 
 import av
 
-from cloudconv import messages
 from cloudconv.errors import EncoderUsageError
 from cloudconv.events import Warned
 from cloudconv.media.formats import layout
+from cloudconv.messages import Setting, closest
 from cloudconv.settings.groups import EncodeSettings
 
 _PRESETS = (
@@ -195,13 +194,11 @@ def _crf(name: str, crf: float) -> dict[str, str]:
     known = known_encoder(name)
     option, most = known.crf or ("crf", 63.0)
     if known.crf is None and "crf" not in supported_options(name):
-        raise EncoderUsageError(
-            f"{name} has no {messages.option('crf')}; set its quality with "
-            f"{messages.option('encoder_option')}, or use libx264."
-        )
+        raise EncoderUsageError("no-crf", encoder=name)
     if not 0 <= crf <= most:
-        given = messages.option("crf", f"{crf:g}")
-        raise EncoderUsageError(f"{given} is out of range: {name} takes 0 to {most:g}.")
+        raise EncoderUsageError(
+            "crf-out-of-range", option=Setting("crf", f"{crf:g}"), encoder=name, most=most
+        )
     if known.looks_like is not None:
         crf = round(_between(_SCALE, known.looks_like, crf))
     return {**known.quality, option: f"{crf:g}"}
@@ -219,10 +216,10 @@ def _preset(name: str, preset: str) -> str:
     known = known_encoder(name)
     if known.presets and preset not in known.presets:
         raise EncoderUsageError(
-            f"{name} has no preset {preset!r}; it takes {', '.join(known.presets)}."
+            "unknown-preset", encoder=name, preset=preset, known=list(known.presets)
         )
     if not known.presets and "preset" not in supported_options(name):
-        raise EncoderUsageError(f"{name} has no presets; leave {messages.option('preset')} out.")
+        raise EncoderUsageError("no-presets", encoder=name)
     return preset
 
 
@@ -238,14 +235,8 @@ def _check_options(name: str, asked: Mapping[str, str]) -> None:
     # FFmpeg itself ignores an unknown option without an error.
     for key in asked:
         if key not in supported_options(name):
-            near = _near(key, supported_options(name))
-            raise EncoderUsageError(
-                f"{name} has no option {key!r}{f'; did you mean {near!r}?' if near else '.'}"
-            )
-
-
-def _near(key: str, names: frozenset[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(key, sorted(names), 1)), None)
+            near = closest(key, sorted(supported_options(name)))
+            raise EncoderUsageError("unknown-encoder-option", encoder=name, key=key, near=near)
 
 
 def parameters_key(name: str) -> str | None:

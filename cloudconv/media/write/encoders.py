@@ -22,6 +22,7 @@ from cloudconv.media.write.encoder_options import (
     known_encoder,
     options_for,
 )
+from cloudconv.messages import Setting
 from cloudconv.settings import EncodeSettings
 
 # SVT-AV1 reads this variable when it starts. Without it, SVT-AV1 writes to standard error.
@@ -73,7 +74,7 @@ def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) 
         "pix_fmt": info.working_pix_fmt,
         "container": container.name,
         "used": choice.working,
-        "other": f"yuv444p{depth}",
+        "other": Setting("pix_fmt", f"yuv444p{depth}"),
         "alpha": source.alpha,
     }
     # This warning replaces the one from `choose` about the encoder.
@@ -200,10 +201,7 @@ def _nvenc(container: Container, source: PixelLayout, *, hevc: bool) -> tuple[st
     held = [n for n in _present(tuple(names)) if n in _held_by(container.muxer)]
     held = [name for name in held if name not in container.refuses]
     if not held:
-        raise EncoderUsageError(
-            f"No encoder of NVIDIA GPUs can be used here in {container.name}: use another "
-            "container (.mp4 and .mkv hold all), or another encoder."
-        )
+        raise EncoderUsageError("no-nvenc", container=container.name)
     return tuple(held)
 
 
@@ -211,7 +209,7 @@ def _fixed_encoder(container: Container, settings: EncodeSettings) -> tuple[str,
     name = container.encoders[0]
     if settings.encoder not in (None, name):
         raise EncoderUsageError(
-            f"{container.name} is always written by {name}, so {settings.encoder!r} cannot be used."
+            "fixed-encoder", container=container.name, encoder=name, given=settings.encoder
         )
     return (name,)
 
@@ -221,16 +219,15 @@ def _checked_name(name: str, container: Container) -> str:
         codec = av.codec.Codec(name, "w")
     except av.codec.codec.UnknownCodecError as error:
         known = ", ".join(_present(("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1")))
-        raise EncoderUsageError(
-            f'There is no encoder "{name}" here: choose one, such as {known}.'
-        ) from error
+        raise EncoderUsageError("unknown-encoder", name=name, known=known) from error
     if codec.type != "video":
-        raise EncoderUsageError(f"{name!r} encodes {codec.type}, not video.")
+        raise EncoderUsageError("not-for-video", encoder=name, kind=codec.type)
     if codec.name in container.refuses or codec.name not in _held_by(container.muxer):
-        takes = ", ".join(_present(container.encoders))
         raise EncoderUsageError(
-            f"{container.name} cannot hold what {name} writes; use {takes}, or another container "
-            "(.mkv holds most)."
+            "encoder-not-in-container",
+            container=container.name,
+            encoder=name,
+            takes=_present(container.encoders),
         )
     return codec.name
 
@@ -249,16 +246,11 @@ def _working(pix_fmt: str) -> str:
     try:
         layout(pix_fmt)
     except ValueError as error:
-        raise EncoderUsageError(
-            f'There is no pixel format "{pix_fmt}" that can be written: choose one such as '
-            "yuv420p or yuv444p10le."
-        ) from error
+        raise EncoderUsageError("unknown-pix-fmt", name=pix_fmt) from error
     try:
         return working_format(pix_fmt)
     except ValueError as error:
-        raise EncoderUsageError(
-            f"The pixel format {pix_fmt!r} cannot be written: {error}"
-        ) from error
+        raise EncoderUsageError("pix-fmt-unwritable", name=pix_fmt, why=error) from error
 
 
 @cache
@@ -348,13 +340,15 @@ def _best(
     ]
     if options:
         return min(options)[2:]
-    who = " and ".join(names)
     if not exact:
-        raise EncoderError(
-            f"{who} cannot encode pictures of {width}x{height}; choose another encoder or output."
-        )
+        raise EncoderError("encoder-size", encoders=names, width=width, height=height)
     taken = sorted({f for name in _present(names) for f in _formats(name)})
     raise EncoderError(
-        f"{who} in {container.name} cannot write {asked.pix_fmt} at {width}x{height}; "
-        f"it takes {', '.join(taken)}."
+        "encoder-cannot-write",
+        encoders=names,
+        container=container.name,
+        pix_fmt=asked.pix_fmt,
+        width=width,
+        height=height,
+        taken=taken,
     )

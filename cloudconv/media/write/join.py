@@ -10,7 +10,6 @@ from cloudconv.errors import OutputError
 from cloudconv.media.write.packets import PacketSummary, read_packets, read_times
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import writing
-from cloudconv.messages import option
 
 
 def join(sink: Sink, segments: Sequence[tuple[Path, PacketSummary]]) -> None:
@@ -26,10 +25,7 @@ def join(sink: Sink, segments: Sequence[tuple[Path, PacketSummary]]) -> None:
     """
     for path, summary in segments:
         if summary.extradata != sink.extradata:
-            raise OutputError(
-                f"The finished segment {path} was encoded otherwise than this output; "
-                f"begin anew with {option('resume', False)}."
-            )
+            raise OutputError("segment-encoded-otherwise", path=path)
     delay = max(summary.delay for _, summary in segments)
     first, step = segments[0][1].first, sink.ticks_per_frame
     decode_times = deque(first - k * step for k in range(delay, 0, -1))

@@ -215,4 +215,4 @@ def _exactly(file: BinaryIO, length: int, path: Path) -> bytes:
 def _damaged(path: Path) -> OutputError:
     # The damaged file is useless. A resumed run makes it again.
     path.unlink(missing_ok=True)
-    return OutputError(f"The finished segment {path} was damaged on the disk and is deleted.")
+    return OutputError("segment-damaged", path=path)

@@ -216,8 +216,11 @@ class Sink:
         frame = self._turn.frame(frame)
         if (frame.width, frame.height) != (self._plan.info.width, self._plan.info.height):
             raise OutputError(
-                f"The frame at {float(frame.time):.3f} s is {frame.width}x{frame.height}, "
-                f"but the output is {self._plan.info.width}x{self._plan.info.height}."
+                "frame-size-differs",
+                time=float(frame.time),
+                width=frame.width,
+                height=frame.height,
+                other=f"{self._plan.info.width}x{self._plan.info.height}",
             )
         picture = encoder_picture(
             frame,
@@ -234,10 +237,7 @@ class Sink:
         """Return the tick for a frame whose tick is already used by the frame before."""
         container = self._container
         if container.fastest is not None:
-            raise OutputError(
-                f"A {container.name} plays at most {container.fastest} frames a second, and two of "
-                "these frames are closer; write an .mp4 instead."
-            )
+            raise OutputError("frames-too-close", container=container.name, most=container.fastest)
         return last + 1
 
     def _clock(self, encoder: str, rate: Fraction | None, time_base: Fraction) -> Fraction:
@@ -302,7 +302,7 @@ class Sink:
 
     def _complete(self) -> None:
         if not self._written:
-            raise OutputError(f"There are no frames to write, so {self._path} was not made.")
+            raise OutputError("no-frames", path=self._path)
         with writing(self._path):
             self._writer.finish()
             self.warnings += self._writer.warnings
@@ -335,11 +335,12 @@ class Sink:
         grain = max(self._container.clock or self._plan.tick, self._plan.tick, rounding)
         if found != self._written:
             raise OutputError(
-                f"{self._path} could not be written whole: it holds {found} of {self._written} "
-                "frames. Is the disk full?"
+                "output-incomplete", path=self._path, found=found, written=self._written
             )
         if last is not None and abs(last - self._last_time) > grain:
             raise OutputError(
-                f"{self._path} was not written right: its last frame is at {float(last):.3f} s "
-                f"instead of {float(self._last_time):.3f} s. Please report this."
+                "last-frame-misplaced",
+                path=self._path,
+                found=float(last),
+                expected=float(self._last_time),
             )

@@ -16,7 +16,6 @@ from cloudconv.errors import EncoderError, OutputError, SettingsError
 from cloudconv.media.input import images
 from cloudconv.media.write.containers import PICTURES, container_of, is_sequence
 from cloudconv.media.write.names import is_stdout, pictures_of
-from cloudconv.messages import option
 
 PATH_LIMIT: int | None = 260 if os.name == "nt" else None
 """The longest path in characters on Windows without support for long paths; else None."""
@@ -54,7 +53,7 @@ def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None
     if container.is_folder:
         _check_sequence(path, inputs)
     elif path.is_dir():
-        raise OutputError(f"The output {path} is a folder; give the name of a file.")
+        raise OutputError("output-is-folder", path=path)
     files.check_apart(written_by(path), images.files_of(*inputs))
     check_free(path, overwrite=overwrite)
     check_home(path)
@@ -69,9 +68,9 @@ def check_home(path: Path) -> None:
     folder = path.absolute().parent
     folder = next(each for each in (folder, *folder.parents) if each.exists())
     if not folder.is_dir():
-        raise OutputError(f"{folder} is not a folder, so {path} cannot be written.")
+        raise OutputError("parent-not-a-folder", folder=folder, path=path)
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"The folder {folder} may not be written to; choose another one.")
+        raise OutputError("folder-not-writable", folder=folder)
 
 
 def _check_sequence(path: Path, inputs: Sequence[Path]) -> None:
@@ -80,7 +79,7 @@ def _check_sequence(path: Path, inputs: Sequence[Path]) -> None:
         taken = given if given.is_dir() else given.parent
         from_pictures = given.is_dir() or given.suffix.lower() in PICTURES
         if from_pictures and folder.exists() and taken.exists() and folder.samefile(taken):
-            raise OutputError(f"The output folder {folder} holds the input pictures; use another.")
+            raise OutputError("output-among-input", folder=folder)
 
 
 def check_rate(path: Path, rate: Fraction | None) -> None:
@@ -90,19 +89,20 @@ def check_rate(path: Path, rate: Fraction | None) -> None:
     if rate is None:
         return
     if rate < _SLOWEST or max(rate.numerator, rate.denominator) >= _LARGEST:
-        raise OutputError(
-            f"A rate of {float(rate):g} frames a second is beyond what files can hold; "
-            f"choose another with {option('fps')}."
-        )
+        raise OutputError("rate-beyond-files", rate=float(rate))
     if container.fastest is not None and rate > container.fastest:
         raise OutputError(
-            f"A {container.name} plays at most {container.fastest} frames a second, not "
-            f"{float(rate):g}; write an .mp4 instead."
+            "rate-beyond-container",
+            container=container.name,
+            most=container.fastest,
+            rate=float(rate),
         )
     if clock is not None and not container.plays(rate):
         raise OutputError(
-            f"{container.name} counts in steps of {float(clock * 1000):g} ms, too coarse "
-            f"for {float(rate):g} frames a second; write an .mp4 instead."
+            "rate-beyond-clock",
+            container=container.name,
+            step=float(clock * 1000),
+            rate=float(rate),
         )
 
 
@@ -112,9 +112,9 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         return
     if is_sequence(path):
         if any(True for _ in pictures_of(path)):
-            raise OutputError(f"Pictures named {path} exist already; use -y to overwrite them.")
+            raise OutputError("pictures-exist", path=path)
     elif os.path.lexists(path):
-        raise OutputError(f"The output {path} exists already; use -y to overwrite it.")
+        raise OutputError("output-exists", path=path)
 
 
 @contextmanager
@@ -147,32 +147,31 @@ def writing(path: Path) -> Iterator[None]:
     except (OSError, av.error.FFmpegError) as error:
         # A refusal by the file's format is permanent, so it is an EncoderError.
         kind = EncoderError if error.errno == errno.EINVAL else OutputError
-        raise kind(_reason(path, error)) from error
+        name = "standard output" if is_stdout(path) else path
+        why = error.strerror or error
+        raise kind(_reason(path, error.errno), path=name, why=why, limit=PATH_LIMIT) from error
 
 
-def _reason(path: Path, error: OSError | av.error.FFmpegError) -> str:
-    name = "standard output" if is_stdout(path) else str(path)
-    match error.errno:
+def _reason(path: Path, number: int | None) -> str:
+    """Return the code of the message for the number of an error."""
+    match number:
         case errno.ENOSPC | errno.EDQUOT:
-            return f"The disk is full, so {name} could not be finished; free some space or use -o."
+            return "disk-full"
         case errno.EFBIG:
-            return f"{name} grew beyond the largest file allowed here; write it to another disk."
+            return "file-too-large"
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return f"{name} may not be written to; choose another folder or change its permissions."
+            return "not-writable"
         case errno.EEXIST:
-            return f"{name} appeared while it was made and is left as it is; name another output."
+            return "appeared"
         case errno.ENOENT if PATH_LIMIT is not None and len(str(_part_of(path))) >= PATH_LIMIT:
-            return (
-                f"The path of {name} is too long for this system ({PATH_LIMIT} characters with the "
-                "temporary name); write to a folder with a shorter path."
-            )
+            return "path-too-long"
         case errno.ENOENT | errno.ENOTDIR if path.parent.is_dir():
-            return f"{name} could not be written: its folder takes no files; choose another one."
+            return "folder-takes-no-files"
         case errno.ENOENT | errno.ENOTDIR:
-            return f"The folder of {name} does not exist; make it first."
+            return "folder-missing"
         case errno.EPIPE:
-            return "The program that reads standard output ended before the output was complete."
-    return f"{name} could not be written: {error.strerror or error}."
+            return "reader-ended"
+    return "not-written"
 
 
 def _part_of(path: Path) -> Path:

@@ -42,11 +42,10 @@ def container_of(path: Path) -> Container:
     if suffix in PICTURES:
         folder = path.with_suffix("") if "%" not in path.name and "*" not in path.name else path
         pattern = (folder if folder is not path else path.parent) / f"%05d{suffix}"
-        raise OutputUsageError(f"{path} names one picture; for a sequence give {pattern}.")
+        raise OutputUsageError("one-picture", path=path, pattern=pattern)
     pattern = path / "%05d.png" if not suffix else Path("frames/%05d.png")
     raise OutputUsageError(
-        f"The output {path} has {f'the ending {suffix!r}' if suffix else 'no ending'}, which names "
-        f"no format; use one of {' '.join(CONTAINERS)}, or for pictures {pattern}."
+        "no-format", path=path, suffix=suffix, endings=list(CONTAINERS), pattern=pattern
     )
 
 

@@ -53,7 +53,7 @@ def with_last_duration(webp: bytes, end: int) -> bytes:
     Raises OutputError if the data is no WebP. Format: WebP Container Specification, RFC 9649.
     """
     if webp[:4] != b"RIFF" or webp[8:12] != b"WEBP":
-        raise OutputError("The WebP encoder wrote something that is no WebP.")
+        raise OutputError("not-webp")
     frames: list[int] = []
     at = 12
     while at + 8 <= len(webp):

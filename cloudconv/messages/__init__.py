@@ -1,0 +1,144 @@
+"""Build the text of every warning and error from its code and its parameters.
+
+:mod:`cloudconv.messages.texts` has one template for each code. A template is a format string:
+
+- ``{path}`` is a parameter. A sequence is joined with commas, or with the given separator:
+  ``{names: and }``. A nested message is rendered like the message that contains it.
+- ``{count:frame|frames}`` is ``frame`` if ``count`` is 1, otherwise ``frames``.
+- ``{near:? (did you mean *?)}`` is the text after the question mark if the parameter is neither
+  None nor empty, with the parameter in the place of ``*``. A text after ``|`` is the alternative.
+- ``{unfit:3}`` lists at most three items of a sequence, and ``{unfit:#}`` is the number of items.
+- ``{--crf}`` and ``{--audio=copy}`` are options: flags on the command line, keywords in Python.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any
+
+from cloudconv.messages.texts import TEXTS
+
+Word = Callable[[str, Any], str]
+"""A function that formats an option from its name and its value (None: no particular value)."""
+
+# Control characters that :func:`plain` escapes: C0 without the newline, DEL, C1, the marks that
+# change the direction of text, and lone surrogates.
+_CONTROLS = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_SWITCH = {"": None, "yes": True, "no": False}
+
+
+def keyword(name: str, value: Any = None) -> str:
+    """Return an option in Python's form: ``resume=False``."""
+    return f"`{name}`" if value is None else f"`{name}={value!r}`"
+
+
+def flag(name: str, value: Any = None) -> str:
+    """Return an option in the command line's form: ``--no-resume``."""
+    words = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{words}" if value else f"--no-{words}"
+    return f"--{words}" if value is None else f"--{words} {value}"
+
+
+class Message:
+    """A text for users: a code and its parameters. The texts are in :data:`texts.TEXTS`."""
+
+    def __init__(self, code: str, /, **parameters: Any) -> None:
+        """Create a message; ``code`` is a key of :data:`texts.TEXTS`."""
+        self.code = code
+        self.parameters = parameters
+
+    def text(self, word: Word = keyword) -> str:
+        """Return the text with each option formatted by ``word``."""
+        return text(self.code, self.parameters, word)
+
+    def __str__(self) -> str:
+        """Return the text with options as Python keywords."""
+        return self.text()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """An option as a parameter of a message; ``value`` is shown with the option if it is given."""
+
+    name: str
+    value: Any = None
+
+    def text(self, word: Word = keyword) -> str:
+        """Return the option formatted by ``word``."""
+        return word(self.name, self.value)
+
+
+def text(code: str, parameters: Mapping[str, Any], word: Word = keyword) -> str:
+    """Return the text of a message with each option formatted by ``word``.
+
+    Raises:
+        KeyError: the code is unknown, or a parameter is missing.
+    """
+    return _Filled(word).vformat(TEXTS[code], (), parameters)
+
+
+class _Filled(Formatter):
+    """Fill the fields of a template; see the module's text."""
+
+    def __init__(self, word: Word) -> None:
+        self._word = word
+
+    def get_value(self, key: int | str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        if isinstance(key, str) and key.startswith("--"):
+            name, _, value = key[2:].partition("=")
+            return self._word(name, _SWITCH.get(value, value))
+        return super().get_value(key, args, kwargs)
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if format_spec.startswith("?"):
+            there, _, absent = format_spec[1:].partition("|")
+            wanted = value is not None and value is not False and value != "" and value != []
+            return there.replace("*", self.format_field(value, "")) if wanted else absent
+        if isinstance(value, list | tuple):
+            return self._joined(value, format_spec)
+        if "|" in format_spec:
+            return format_spec.split("|")[bool(value != 1)]
+        if hasattr(value, "text"):
+            return str(value.text(self._word))
+        if isinstance(value, float) and not format_spec:
+            return f"{value:g}"
+        return format(value, format_spec)
+
+    def _joined(self, values: Sequence[Any], how: str) -> str:
+        if how == "#":
+            return str(len(values))
+        shown = [self.format_field(each, "") for each in values]
+        if not how.isdigit():
+            return (how or ", ").join(shown)
+        more = len(shown) - int(how)
+        return ", ".join(shown[: int(how)]) + (f" and {more} more" if more > 0 else "")
+
+
+def fields_of(template: str) -> set[str]:
+    """Return the names of a template's parameters."""
+    found: set[str] = set()
+    for _, name, spec, _ in Formatter().parse(template):
+        found |= {name} if name and not name.startswith("--") else set()
+        found |= fields_of(spec) if spec else set()
+    return found
+
+
+def closest(name: str, known: Collection[str]) -> str | None:
+    """Return the most similar known name, or None if no name is similar."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, known, 1)), None)
+
+
+def plain(text: str) -> str:
+    """Return the text with control characters and undecodable bytes as escape sequences.
+
+    File names and titles may contain such characters, and a terminal would act on them.
+    """
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

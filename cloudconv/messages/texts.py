@@ -1,0 +1,826 @@
+"""The text of every message by its code; :mod:`cloudconv.messages` explains the format."""
+
+TEXTS = {
+    # Warnings about the source
+    "cut-off-index": "The file is cut off: its index lists {listed} frames, {found} are there.",
+    "cut-off-length": (
+        "The file is cut off: it should last {promised:.2f} s, its video ends at {end:.2f} s."
+    ),
+    "clock-restarts": (
+        "The file's clock starts again {count:once|{count} times}; the frames after that follow "
+        "directly."
+    ),
+    "interlaced": (
+        "The video is interlaced; its frames are taken as they are, with both fields. "
+        "{--deinterlace=yes} makes whole frames first."
+    ),
+    "several-videos": "The file has several video streams; stream {used} is used.",
+    "linear-light": (
+        "Pictures of linear light are converted to sRGB with 16 bits; values above 1 become 1."
+    ),
+    "pictures-missing": (
+        "Numbers are missing among the pictures: {gaps:6}. The picture after a gap directly "
+        "follows the one before."
+    ),
+    "frames-lost": "{count} {count:frame|frames} could not be decoded and {count:is|are} missing.",
+    "frames-damaged": "{count} {count:frame|frames} decoded from damaged data may look wrong.",
+    "frames-out-of-order": (
+        "{count} {count:frame|frames} with a repeated or backward time stamp {count:was|were} left "
+        "out."
+    ),
+    "aspect-changes": (
+        "The shape of the samples changes from {before} to {after} at {time:.3f} s; the output has "
+        "{used} throughout."
+    ),
+    "fields-change": (
+        "The video changes from {before} to {after} at {time:.3f} s; frames are taken as they are."
+    ),
+    "not-nvdec": "The CPU decodes, not NVDEC: {why}.",
+    # Warnings about the output
+    "few-players": (
+        "Few players show {pix_fmt} in {container}: the pictures are written as {used}; {other} or "
+        "{--encoder} chooses another format.{alpha:? Their transparency is dropped.}"
+    ),
+    "encoder-few-players": (
+        "Few players show {pix_fmt} as {first} writes it: {used} is used instead."
+    ),
+    "encoder-cannot-hold": "{first} cannot hold {what}: {used} is used instead.",
+    "pix-fmt-changed": (
+        "{who} cannot hold {pix_fmt} at {width}x{height}: the pictures are written as "
+        "{used}.{alpha:? Their transparency is dropped.}"
+    ),
+    "tones-not-mapped": (
+        "The source is HDR ({curve}), and its tones are not mapped: the pictures look flat and "
+        "pale as {container}. An .mkv or .mp4 keeps HDR."
+    ),
+    "dynamic-hdr": "{name} metadata cannot be written again and is left out.",
+    "hdr10": (
+        "{encoder} cannot hold the HDR10 metadata (mastering display, light levels); libx265 can."
+    ),
+    "odd-rotation": (
+        "{container} cannot hold a rotation that is not a quarter turn: the pictures stay as they "
+        "are stored."
+    ),
+    "streams-left-out": "Left out, as {container} cannot hold it: {kinds}.",
+    "times-lost": "Picture files keep no times; the uneven timing is lost.",
+    "aspect-lost": (
+        "{container} with {encoder} does not keep the sample aspect ratio {aspect}; players will "
+        "show square samples."
+    ),
+    "chapters-no-room": "The chapters are left out: there is no room for them.",
+    "chapters-on-a-pipe": "The chapters are left out: with this audio a pipe holds none.",
+    "time-code": "The time code is left out: the frame rate varies.",
+    "sound-damaged": (
+        "{stream} is damaged: {packets} of its packets could not be decoded, and silence is in "
+        "their place."
+    ),
+    "clock-steps-back": (
+        "The clock of {stream} steps back: {packets} of its packets are moved to later times."
+    ),
+    "early-sound": "{seconds:.3f} s of audio from before the first video frame are left out.",
+    "subtitles-plain": (
+        "{container} cannot hold {codec} subtitles: {stream} becomes {becomes} and loses its "
+        "styles."
+    ),
+    "sound-encoded": (
+        "{stream} becomes {codec}, {container:?as * cannot hold it|because it is slowed down}."
+    ),
+    "seldom-heard": (
+        "Few players read {codec} in {container}: for {stream}, a .mov or .mkv is better."
+    ),
+    "sound-mixed-down": "{stream} is mixed down to {layout}.",
+    "stream-refused": "{stream} is left out: {container} cannot hold it.",
+    "stream-unreadable": "{stream} is left out: it cannot be decoded and encoded again.",
+    "stream-at-old-speed": (
+        "{stream} is left out: it runs at the old speed{stretches:?; {--audio=stretch} slows it "
+        "too}."
+    ),
+    "stream-not-continued": "{stream} is left out: nothing is new in it.",
+    "chapters-not-continued": "{count} {count:chapter|chapters} left out: nothing is new there.",
+    # Warnings about the machine
+    "accelerator-failed": "The CPU is used, because {device} failed a trial: {why}.",
+    "cluster-without-gpu": "The cluster has no GPU: its CPUs are used.",
+    "cluster-gpus-unused": (
+        "The cluster's CPUs are used, not its GPUs: this machine plans the work and has no GPU."
+    ),
+    "tiles": (
+        "A whole {width}x{height} frame does not fit into the {free} of memory that {device} has "
+        "free: frames are worked on in tiles of {tile} pixels."
+    ),
+    "batch-reduced": (
+        "A batch of {asked} frames of {width}x{height} does not fit into the {free} of memory that "
+        "{device} has free: the batch is {batch}."
+    ),
+    "precision-raised": (
+        "16-bit values overflowed on {device}: float32 is used instead, which is slower."
+    ),
+    "out-of-memory": (
+        "{device} ran out of memory: {tile:?frames are now worked on in tiles of * pixels|the "
+        "batch is now {batch}}."
+    ),
+    "training-in-parts": (
+        "{device} ran out of memory: each batch is now computed in parts of at most {samples} "
+        "{samples:sample|samples}, which is slower."
+    ),
+    "disk-space": "The run may need about {megabytes:.0f} MB in {folder}, and less is free.",
+    # Warnings about work that an earlier run left
+    "work-unreadable": "The unfinished work in {folder} cannot be resumed; it starts again.",
+    "segments-damaged": (
+        "{count} finished {count:segment|segments} in {folder} {count:is|are} damaged and made "
+        "again."
+    ),
+    # Warnings of interp
+    "rate-kept": (
+        "The source has {rate} fps already: its frames are only encoded again, and new ones only "
+        "fill gaps."
+    ),
+    "subfolders-ignored": "Folders inside {folder} are ignored: {names}.",
+    "few-frames-kept": (
+        "At {rate} fps only one of {one_of} source frames is kept, new ones take the place of the "
+        "others; {whole} fps keeps them all."
+    ),
+    "cadence-kept": "{cadence}; {--duplicates=refill} makes the motion even.",
+    "finer-scale": (
+        "A trial on source frames was {gain:.1f} dB better at scale 2, which takes about four "
+        "times as long: {--scale=2}, or {--quality=max}, uses that."
+    ),
+    "takes-long": (
+        "Each new frame is the mean of four, at scale {scale:g} (scale 2: {gain:+.1f} dB in a "
+        "trial on source frames){minutes:?; that takes about * minutes}."
+    ),
+    "preview-failed": "The preview {path} could not be written: {why}.",
+    "adapting-failed": "Adapting to the video failed: {error}",
+    "kept-aside": "{error}",
+    "refused": "this would be refused: {error}",
+    "adapting-gained-little": (
+        "Adapting to the video gained too little ({gain:+.2f} dB on {frames} held-back "
+        "{frames:frame|frames}, {least} dB are needed): the model is used as it ships."
+    ),
+    "adapting-not-judged": "The gain of adapting to the video cannot be measured: {error}",
+    "not-adapted": "The model is not adapted to the video but used as it ships.",
+    "clip-changed": "{path} was changed while it was trained on: train again.",
+    "nothing-learnt": "{path} was not written: the training did not improve the model.",
+    "output-locked": (
+        "{path} cannot be replaced and is left as it is (is it open in another program?); the new "
+        "output is {other}."
+    ),
+    "output-taken": (
+        "{path} appeared during the run and is left as it is; the new output is {other}."
+    ),
+    # Warnings of compare
+    "held-back-only": "Only held-back frames are scored: the model was adapted to the others.",
+    "frames-not-made": (
+        "{method} could not make {count} {count:frame|frames}: their scores are null."
+    ),
+    # Warnings of extrapolate and dream
+    "context-short": (
+        "{model} looks at {needed} frames, and there are {found} {cut:?since a cut|in the video}: "
+        "the first one is repeated for those that are missing."
+    ),
+    "last-scene": (
+        "Only the last scene, from {start:g} s on, is used for the dream: {count} "
+        "{count:frame|frames}."
+    ),
+    "loop-of-another-scene": (
+        "The video begins with another scene, so the end cannot lead into it: leave the source out "
+        "with {--only_new} for a loop of the dream alone."
+    ),
+    "runs-backwards": (
+        "This clip has too few moments that look alike to jump between: about {share:.0%} of the "
+        "new frames play backwards, and a viewer will see the motion turn round."
+    ),
+    "dream-dies": (
+        "From about frame {frame} on the dream no longer looks like the clip ({failed}): {advice}."
+    ),
+    # Warnings of train
+    "clips-left-out": "Left out {unfit:#} of {given} clips: {unfit:3}.",
+    # Parts of other messages
+    "adapted": (
+        "adapted to the video in {minutes:.1f} min: {gain:+.2f} dB on {frames} held-back "
+        "{frames:frame|frames}"
+    ),
+    "holder": "process {pid} on {host}, since {since}",
+    "interrupted": "interrupted; {kept: and }; the same command carries on.",
+    "task-drop": "keeping one of every {kept}",
+    "task-horizon": "a forecast from {context} of them",
+    "inputs-finished": "{count} of {inputs} inputs are finished",
+    "work-kept": (
+        "{frames:?* finished frames}{both:? and }{weights:?adapted weights} are kept in {folder}"
+    ),
+    "earlier-work-kept": "the work of an earlier run stays in {folder}",
+    "checkpoint-kept": "the training so far is kept in {path}",
+    "error-with-work": "{error} {kept}{helps:?; the same command carries on}.",
+    "check-the-path": "check the path, or make the file again",
+    "reinstall": (
+        "reinstall cloudconv, or in a checkout restore the weights folder with 'git checkout -- "
+        "weights'"
+    ),
+    # Errors
+    "only-cover": (
+        "{path} holds no video, only a cover picture{others:? and *}: give a file with a video "
+        "stream."
+    ),
+    "no-video": (
+        "{path} holds no video{found:?, only *|, and no other stream}: give a file with a video "
+        "stream."
+    ),
+    "damaged-mp4": (
+        "{path} is a damaged or incomplete MP4 file (its index cannot be read): copy or record it "
+        "again, or repair it first."
+    ),
+    "not-a-video": "{path} is not a video that can be read: it is damaged or of another kind.",
+    "stream-without-frame": (
+        "{path} holds a video stream without a single frame: give a complete file."
+    ),
+    "data-damaged": (
+        "No frame of {path} can be decoded: its {codec} data is damaged or incomplete ({packets} "
+        "packets tried)."
+    ),
+    "vmaf-failed": "VMAF could not be measured by {program}: {why:?*|it gave no reason}.",
+    "not-a-part": (
+        "{text!r} is no part of a clip: give fractions of its length from 0 to 1, such as "
+        "0:0.75, or several, such as 0:0.3,0.5:1."
+    ),
+    "factor-fps-or-slowmo": (
+        "Give exactly one of {--factor}, {--fps} and {--slowmo}, or {--slowmo} with {--fps}; got "
+        "{given:?*|none of them}."
+    ),
+    "tiles-off-too-large": (
+        "{device} ran out of memory on a {width}x{height} frame{free:? with * free}: allow tiles "
+        "with {--tile=auto}, or close other programs."
+    ),
+    "smallest-tile-too-large": (
+        "{device} ran out of memory on a {width}x{height} frame{free:? with * free}, and even the "
+        "smallest tiles do not fit: close other programs, or use another {--device}."
+    ),
+    "quiet-and-verbose": "{--quiet} and {--verbose} contradict each other: give one of them.",
+    # Errors of settings
+    "no-metric": "Name at least one metric of {known}.",
+    "unknown-metric": "There is no metric called {name!r}: choose from {known}.",
+    "quality-and-model": "{--quality} chooses a model, and so does {--model}: give one of them.",
+    "nothing-to-overwrite": "{--overwrite} is for the report: give {--report} with it.",
+    "drop-and-horizon": (
+        "{--drop} is for frames between others and {--horizon} for frames that follow: give one of "
+        "them."
+    ),
+    "not-for-forecasts": (
+        "{--scale}, {--batch}, {--tile}, {--fallback} and {--adapt} are for interpolation: leave "
+        "them out with {--horizon}."
+    ),
+    "frames-below-horizon": (
+        "{--frames} is {frames}, less than one forecast over a horizon of {horizon}."
+    ),
+    "every-without-horizon": "{--every} chooses where forecasts begin: give {--horizon} with it.",
+    "metric-not-for-forecasts": (
+        "{name} needs every frame in order, which forecasts do not give: leave it out."
+    ),
+    "device-without-check": "{--device} is the device that {--check} tries: give both.",
+    "frames-or-seconds": (
+        "Give exactly one of {--frames} and {--seconds}; got {both:?both|neither}."
+    ),
+    "not-positive": "{option} must be above 0, got {value:g}.",
+    "end-before-start": "{--end} ({end:g} s) must come after {--start}.",
+    "workers-with-all-gpus": (
+        "{--device=cuda:all} already means one worker for each GPU: leave {--workers} out."
+    ),
+    "device-of-cluster": (
+        "A cluster gives each worker its own GPU: give {--device=cuda}, not {device}."
+    ),
+    "uhd-and-scale": (
+        "{--UHD} means a {--scale} of 0.5, which contradicts {scale:g}: give one of them."
+    ),
+    "save-without-adapt": "{--save_model} saves what {--adapt} has learnt: give {--adapt} with it.",
+    "factor-out-of-range": "{option} must be above {least} and at most {most}, got {value:g}.",
+    "audio-without-slowmo": "{option} is for slow motion: give {--slowmo} with it.",
+    "copy-with-slowmo": (
+        "In slow motion audio is dropped or stretched, never copied: leave {--audio=copy} out."
+    ),
+    "deinterlace-with-nvdec": (
+        "{--deinterlace} works on frames that the CPU decodes: leave {--hwaccel} out."
+    ),
+    "preview-with-workers": "{--preview} shows what this process makes: leave {--workers} out.",
+    "not-accepted": "{option} must be {accepted}, got {value}{near:? (did you mean *?)}.",
+    "not-text": "{option} must be text or a path, got {value}.",
+    "not-a-switch": "{option} must be True or False, got {value!r}.",
+    "bad-value": "{option}: {error}",
+    "steps-and-minutes": "{--steps} and {--minutes} both limit the training: give one of them.",
+    "no-clips": "There is nothing to train on: name clips, or give a {--recipe}.",
+    "no-model": "There is no model to train: give {--model}, {--init} or {--recipe}.",
+    "not-a-pair": "{value!r} is not of the form key=value.",
+    "wind-out-of-range": "dx and dy must be from -{most} to {most}, got {value!r}.",
+    "bad-interval": "{value!r} must be 1 or more and rising, such as 1-3.",
+    "not-safetensors": "Weights are written as .safetensors: {path} needs that ending.",
+    "not-jpeg": "{path} must have a name that ends in .jpg.",
+    "not-a-scale": "{value} is not one of {known}.",
+    "unknown-workers": (
+        "There are no workers called {value!r}: use local, local:N (1 to {most} processes on this "
+        "machine), ray or ray:ADDRESS."
+    ),
+    "not-a-wind": "{value!r} is not of the form dx,dy: two numbers, in pixels per frame.",
+    "not-an-interval": "{value!r} is not a whole number or a range such as 1-3.",
+    "not-a-rate": "{value!r} is not a frame rate: give one such as 60, 59.94 or 60000/1001.",
+    "not-a-factor": "{value!r} is not a factor: give one such as 2, 4 or 2.5.",
+    "not-a-time": (
+        "{value!r} is not a time: give seconds (12.5) or hours:minutes:seconds (1:02:03)."
+    ),
+    "factor-without-frames": "A factor of {factor} makes no frames: give 1 or more.",
+    "rate-not-positive": "A frame rate of {rate} is not above 0.",
+    "slowmo-not-positive": "A slow motion of {factor} is not above 0.",
+    # Errors of the command line
+    "no-working-folder": (
+        "The working directory cannot be used ({why}): change to an existing directory."
+    ),
+    "for-one-input": "{option} is for a single input: leave {--out_dir} out.",
+    "several-inputs": "Several inputs need {--out_dir}, the folder for their outputs.",
+    "all-with-name": "{--all} is for the list: leave it out, or leave NAME out.",
+    "output-twice": "The output is given twice, as OUT and with {--output}: give one.",
+    "json-and-video": (
+        "With {--json} the result goes to stdout, so the video cannot: name an output file."
+    ),
+    "stdout-closed": "The standard output is closed: name an output file.",
+    "stdout-terminal": (
+        "The standard output is a terminal: name an output file, or send the video into a pipe."
+    ),
+    # Errors of files
+    "output-is-input": (
+        "The output {path} is the input itself{input:? (*)}: give it another name or folder."
+    ),
+    "output-in-use": (
+        "Another cloudconv{holder:? (*)} is writing {path}: wait for it, or name another output."
+    ),
+    # Errors of media
+    "sound-not-copied": (
+        "{container} cannot hold {stream} as it is: leave {--audio=copy} out, or write an .mkv."
+    ),
+    "minterpolate-too-small": (
+        "minterpolate needs at least {least} pixels a side, and these pictures are "
+        "{width}x{height}: leave it out of {--against}."
+    ),
+    "no-filter": (
+        "This build of FFmpeg ({version}) has no filter {name}: leave {name} out, or install "
+        "PyAV's own wheel, which has the filter."
+    ),
+    "not-deinterlaced": (
+        "Pictures of {width}x{height} cannot be deinterlaced: leave {--deinterlace} out."
+    ),
+    "unknown-codec": (
+        "{path} holds video in a codec that this FFmpeg cannot decode: convert it first."
+    ),
+    "bad-environment": (
+        "The environment variable {name} must be a whole number above 0, got {value!r}."
+    ),
+    "too-many-pixels": (
+        "{path} is {width}x{height}, and pictures of more than {most} pixels are refused, because "
+        "they may fill the memory: set {variable} to allow more."
+    ),
+    "too-large-for-memory": (
+        "{path} is {width}x{height}, which needs about {needed:.1f} GB of memory, and {free:.1f} "
+        "GB are free: close other programs, use a smaller copy, or set {variable} to try it anyway."
+    ),
+    "empty-file": "{path} is empty (0 bytes): give a complete video file.",
+    "no-file": "There is no file {path}: check the name.",
+    "path-through-file": "There is no file {path}: a part of that path is not a folder.",
+    "is-a-folder": "{path} is a folder, not a video file.",
+    "no-permission": "{path} cannot be read: permission denied.",
+    "ends-before-frame": "{path} ends before its first frame: give a complete file.",
+    "unreadable-video": "{path} cannot be read as video: {why}.",
+    "input-changed": (
+        "{path} was changed while it was read, so the parts of the output do not belong together: "
+        "run the command again."
+    ),
+    "unreadable": "{path} cannot be read: {why}.",
+    "videos-and-pictures": (
+        "The {folder:?folder|pattern} {path} {folder:?holds|matches} videos and pictures, such as "
+        "{video} and {picture}: give the pictures alone as {pattern}, or put them into separate "
+        "folders."
+    ),
+    "folder-of-videos": (
+        "The {folder:?folder|pattern} {path} {folder:?holds|matches} videos: give one of them, or "
+        "give all of them to interp with {--out_dir}."
+    ),
+    "no-picture-matches": "No picture matches {path}: check the pattern and the folder.",
+    "webp-without-frames": "{path} is an animated WebP without frames: give a complete file.",
+    "folder-without-pictures": (
+        "The folder {path} holds no pictures: give a video file, or a folder of PNG, JPEG, TIFF … "
+        "files."
+    ),
+    "no-folder": "There is no folder {folder}: check the name.",
+    "is-an-address": (
+        "{address} is an address, and only files on this machine are read: download it first."
+    ),
+    "nothing-arrived": "Nothing came through {name}: send a video file into it.",
+    "copy-not-kept": "The data from {name} cannot be kept in {folder}: {why}.",
+    "rate-of-video": (
+        "{path} has times of its own, and {--input_fps} is for pictures only: leave it out."
+    ),
+    "no-picture-decoded": "None of the pictures in {path} can be decoded.",
+    "unusable-pixel-format": "{path} cannot be used: {why} Convert it first.",
+    "picture-changes": (
+        "{path} changes from {before} to {after} at {at:.3f} s: cut it there, or convert it to one "
+        "size and pixel format first."
+    ),
+    "no-frame-decoded": "No frame of {path} can be decoded: the file is damaged.",
+    "part-without-frame": "{path} has no frame in the part asked for: it lasts {seconds:.3f} s.",
+    "rate-changes": (
+        "The frame rate changes at {at:.3f} s, which cannot be known before while the input is "
+        "read as it comes: write the input to a file first."
+    ),
+    "no-vmaf": (
+        "VMAF needs an FFmpeg with libvmaf: install it with \"pip install 'cloudconv[vmaf]'\"."
+    ),
+    "no-format": (
+        "The output {path} has {suffix:?the ending *|no ending}, which names no format: use one of "
+        "{endings: }, or {pattern} for pictures."
+    ),
+    "one-picture": "{path} names one picture: for a sequence give {pattern}.",
+    "not-webp": (
+        "The WebP encoder wrote data that is not WebP: write an .mkv, or use another build of "
+        "FFmpeg."
+    ),
+    "encoder-not-started": (
+        "{encoder} did not start with {pix_fmt} and {options:?*|no options}: {lines}."
+    ),
+    "encoder-refuses-option": "{encoder} does not take this in {key}: {line}.",
+    "no-crf": "{encoder} has no {--crf}: set its quality with {--encoder_option}, or use libx264.",
+    "crf-out-of-range": "{option} is out of range: {encoder} takes 0 to {most:g}.",
+    "unknown-preset": "{encoder} has no preset {preset!r}: choose one of {known}.",
+    "no-presets": "{encoder} has no presets: leave {--preset} out.",
+    "unknown-encoder-option": "{encoder} has no option {key!r}{near:? (did you mean *?)}.",
+    "encoder-cannot-write": (
+        "{encoders: and } in {container} cannot write {pix_fmt} at {width}x{height}: choose one of "
+        "{taken}."
+    ),
+    "no-nvenc": (
+        "No encoder of NVIDIA GPUs can be used here in {container}: use another container (.mp4 "
+        "and .mkv hold all), or another encoder."
+    ),
+    "fixed-encoder": (
+        "{container} is always written by {encoder}, so {given!r} cannot be used: leave "
+        "{--encoder} out."
+    ),
+    "not-for-video": "{encoder!r} encodes {kind}, not video: choose an encoder of video.",
+    "encoder-not-in-container": (
+        "{container} cannot hold what {encoder} writes: use {takes}, or another container (.mkv "
+        "holds most)."
+    ),
+    "encoder-size": (
+        "{encoders: and } cannot encode pictures of {width}x{height}: choose another encoder or "
+        "output."
+    ),
+    "unknown-encoder": 'There is no encoder "{name}" here: choose one, such as {known}.',
+    "unknown-pix-fmt": (
+        'There is no pixel format "{name}" that can be written: choose one such as yuv420p or '
+        "yuv444p10le."
+    ),
+    "pix-fmt-unwritable": "The pixel format {name!r} cannot be written: {why}",
+    "segment-encoded-otherwise": (
+        "The finished segment {path} was encoded with other parameters than this output: start "
+        "again with {--resume=no}."
+    ),
+    "segment-damaged": (
+        "The finished segment {path} was damaged on the disk and is deleted: run the command again."
+    ),
+    "frame-size-differs": (
+        "The frame at {time:.3f} s is {width}x{height}, but the output is {other}."
+    ),
+    "frames-too-close": (
+        "A {container} plays at most {most} frames a second, and two of these frames are closer: "
+        "write an .mp4 instead."
+    ),
+    "no-frames": "There are no frames to write, so {path} was not made.",
+    "output-incomplete": (
+        "{path} could not be written whole: it holds {found} of {written} frames. Is the disk full?"
+    ),
+    "last-frame-misplaced": (
+        "{path} was not written right: its last frame is at {found:.3f} s instead of "
+        "{expected:.3f} s. Please report this."
+    ),
+    "parent-not-a-folder": "{folder} is not a folder, so {path} cannot be written.",
+    "folder-not-writable": "The folder {folder} is not writable: choose another one.",
+    "rate-beyond-files": (
+        "A rate of {rate:g} frames a second is more than files can store: choose another with "
+        "{--fps}."
+    ),
+    "rate-beyond-container": (
+        "A {container} plays at most {most} frames a second, not {rate:g}: write an .mp4 instead."
+    ),
+    "rate-beyond-clock": (
+        "{container} counts in steps of {step:g} ms, too coarse for {rate:g} frames a second: "
+        "write an .mp4 instead."
+    ),
+    "output-is-folder": "The output {path} is a folder: give the name of a file.",
+    "output-among-input": (
+        "The output folder {folder} holds the input pictures: use another folder."
+    ),
+    "pictures-exist": "Pictures named {path} exist already: replace them with {--overwrite=yes}.",
+    "disk-full": (
+        "The disk is full, so {path} could not be finished: free some space, or name an output on "
+        "another disk."
+    ),
+    "file-too-large": (
+        "{path} grew beyond the largest file allowed here: write it to another disk."
+    ),
+    "not-writable": ("{path} is not writable: choose another folder, or change its permissions."),
+    "appeared": "{path} appeared while it was made and is left as it is: name another output.",
+    "path-too-long": (
+        "The path of {path} is too long for this system ({limit} characters with the temporary "
+        "name): write to a folder with a shorter path."
+    ),
+    "folder-takes-no-files": (
+        "{path} could not be written: its folder takes no files. Choose another folder."
+    ),
+    "folder-missing": "The folder of {path} does not exist: make it first.",
+    "reader-ended": (
+        "The program that reads standard output ended before the output was complete."
+    ),
+    "not-written": "{path} could not be written: {why}.",
+    "output-exists": "The output {path} exists already: replace it with {--overwrite=yes}.",
+    # Errors of models
+    "not-finite": (
+        "The model made a picture{seconds:? at * s} with values that are not finite, so nothing is "
+        "written: try {--precision=fp32}, or other weights."
+    ),
+    "no-scale-option": (
+        "The model {model} has no scale option, and scale {scale:g} was given: leave {--scale} at "
+        "1, or choose another model."
+    ),
+    "unknown-scale": "The scale {scale:g} is not one of {known}: choose one of these.",
+    "bad-timestep": "A timestep must be from 0 to 1, got {timestep:g}.",
+    "two-batches": (
+        "A model takes two batches (B, 3, H, W) of one shape, got {first!s} and {second!s}."
+    ),
+    "timestep-for-each": "A model takes one timestep for each of {count} pictures, got {shape!s}.",
+    "around-a-pair": "Frames around a pair are (B, 3, H, W), the shape of the pair.",
+    "picture-shape": (
+        "Pictures are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, uint8, uint16 or "
+        "floating point from 0 to 1, got {shape!s} {dtype}."
+    ),
+    "several-pictures": (
+        "Several pictures are needed, and this is one: give a list, or one array or tensor (B, H, "
+        "W, C) or (B, C, H, W)."
+    ),
+    "batch-lengths": "The batches differ in length: {first} and {second}.",
+    "pictures-of-one-kind": "Two pictures, or two batches, of one kind are needed.",
+    "picture-type": "Pictures are NumPy arrays, PyTorch tensors or PIL images, got {type}.",
+    "picture-differs": (
+        "Picture {number} is not like the first: {shape!s} {dtype} is needed, got {found}."
+    ),
+    "image-mode": "PIL images may be {known}, got {mode}: convert it with convert('RGB').",
+    "unknown-model": (
+        'There is no model "{name}"{near:? (did you mean *?)}: choose one of {known}.'
+    ),
+    "model-of-other-task": (
+        "{name} is a model to {task}, and one to {needed} is needed: choose one of {known}."
+    ),
+    "weights-without-model": (
+        "{path} does not name the model of its weights: give a file that cloudconv wrote, or the "
+        "name of a model."
+    ),
+    "weights-do-not-fit": (
+        "The weights {weights} do not fit the model {model}: they belong to another model or "
+        "version. Install the ones that come with this cloudconv."
+    ),
+    # Errors of devices and memory
+    "unknown-precision": "There is no precision called {name!r}: use auto, {known}.",
+    "fp16-on-cpu": "fp16 is for GPUs: on the CPU use {--precision=bf16} or fp32.",
+    "no-bf16": "This GPU has no bf16: use {--precision=fp16} or fp32.",
+    "no-device": (
+        "{device} was given, but this machine has no working {kind}, or this PyTorch was built "
+        "without it: use {--device=cpu}, or install a build of PyTorch that has it."
+    ),
+    "gpu-number": "{device} was given, but the GPUs here are numbered 0 to {last}.",
+    "not-one-device": 'There is no device "{name}": choose auto, cpu, cuda, cuda:N or mps.',
+    "unknown-device": (
+        'There is no device "{name}": choose auto, cpu, cuda, cuda:N, cuda:all or mps.'
+    ),
+    "threads-out-of-range": "{--threads} must be from 1 to {most}, got {count}.",
+    "device-fails": "{device} does not work with this PyTorch: {why}",
+    "bad-batch": "A batch of {batch} was given: use auto, or 1 or more.",
+    "tile-too-small": (
+        "Tiles of {tile} pixels were given, and the model {model} needs {least} or more: use such "
+        "a size, or auto."
+    ),
+    # Errors of weights
+    "not-in-manifest": "The weights manifest has no entry {name}: {remedy}.",
+    "weights-changed": (
+        "The weights file {path} is damaged (its SHA-256 is not the manifest's): {remedy}."
+    ),
+    "weights-not-a-file": "The weights {path} are not a file: name a .safetensors file.",
+    "metadata-damaged": "The metadata of {path} is damaged: {remedy}.",
+    "weights-cut-off": "{path} is not a whole safetensors file: {remedy}.",
+    "weights-missing": "The weights file {path} is missing: {remedy}.",
+    "weights-unreadable": (
+        "The weights file {path} cannot be read ({why}): check that it is a file and that you may "
+        "read it."
+    ),
+    "not-weights": "{path} holds {kind} in the place of weights ({name}): {remedy}.",
+    "weights-not-finite": "{path} is damaged: {name} holds NaN or infinity: {remedy}.",
+    "manifest-damaged": "The weights manifest {path} is damaged: {remedy}.",
+    # Errors of unfinished work
+    "frame-gone": (
+        "{path} has no frame at {time:.3f} s any more: the file has changed, or it is damaged and "
+        "each reading gives other frames."
+    ),
+    "other-plan": (
+        "The finished work in {folder} belongs to another plan of this video: start again with "
+        "{--resume=no}."
+    ),
+    "folder-taken": (
+        "{folder} is needed for unfinished work, and cloudconv has not made it: move it away, or "
+        "name another output."
+    ),
+    "segment-incomplete": (
+        "{path} could not be written whole: it has {size} of {bytes} bytes. Is the disk full?"
+    ),
+    "no-room-to-join": (
+        "The finished frames take {takes} once more while they are joined, and {free} are free: "
+        "free some space."
+    ),
+    "work-of-other-settings": (
+        "{folder} holds {frames} finished frames of work with another {changed}: finish that work "
+        "first, name another output, or delete that work with {--resume=no}."
+    ),
+    # Errors of jobs
+    "not-settings": (
+        "{name} is not the settings class of a command: give one such as InterpSettings."
+    ),
+    "nothing-scored": (
+        "No {ahead:?forecast on|frame of} {path} could be scored: there are cuts everywhere."
+    ),
+    "too-few-to-score": (
+        "{path} has {frames} {frames:frame|frames}{part:? in that part}; {task} needs at least "
+        "{least}."
+    ),
+    "scale-for-none": "None of the models {models} has {--scale}: leave it at 1.",
+    "no-such-mode": "No mode has {options: and } together: leave one of them out.",
+    "too-short-for-mode": (
+        "{path} has {count} {count:frame|frames} {cut:?after its last cut|to continue from}, and "
+        "the mode {mode} needs {least}: use the mode {instead}."
+    ),
+    "option-of-other-mode": (
+        "The mode {mode} does not use {option}: leave {option} out, or choose the mode {takers: or "
+        "}."
+    ),
+    "at-after-end": (
+        "{path} lasts {seconds:g} s, so it has no frame at {at:g} s: choose an earlier time."
+    ),
+    "frame-fills-memory": (
+        "{device} ran out of memory on a {width}x{height} frame: close other programs, or use "
+        "another device or a smaller copy of the video."
+    ),
+    "one-frame-to-forecast": (
+        "{path} has a single frame to forecast from, and {model} needs two or more: give a longer "
+        "video."
+    ),
+    "no-frame-before": "{path} has no frame before {seconds:g} s: choose a later time.",
+    "one-frame-after-cut": (
+        "{path} has a cut at {at:g} s and a single frame after it, and {model} needs two or more "
+        "of a scene: forecast from another time with {--at}, or give {--scene_cut=off}."
+    ),
+    "not-a-folder": "{folder} is not a folder, so nothing can be written there.",
+    "stdin-in-batch": (
+        "stdin has no file name from which to name an output in the folder: name an input file."
+    ),
+    "same-output-name": (
+        "{names: and } would have the same output name in {folder}: rename one of them, or write "
+        "them to separate folders."
+    ),
+    "adapted-weights-differ": (
+        "The adapted weights in {folder} are not the weights that made the finished frames: start "
+        "again with {--resume=no}."
+    ),
+    "factor-on-variable-rate": (
+        "{path} has a variable frame rate, for which a factor of {factor:g} gives no definite "
+        "times: give a whole number, or a fixed rate with {--fps}."
+    ),
+    "single-frame": "{path} has a single frame, and interpolation needs two or more.",
+    "start-after-end": (
+        "{path} lasts {seconds:g} s, so it has no frame after {start:g} s: choose an earlier "
+        "{--start}."
+    ),
+    "not-joinable": (
+        "{path} has a format that cannot be joined from segments: leave {--workers} out, or write "
+        "an .mp4 or .mkv."
+    ),
+    "preview-exists": "The preview {path} exists already: replace it with {--overwrite=yes}.",
+    "preview-unwritable": "The preview {path} cannot be written: {why}.",
+    "preview-among-files": "The preview {path} is among the run's own files: use another folder.",
+    "unwritable": "{path} cannot be written: {why}.",
+    "stdin-without-name": "stdin has no file name from which to name the output: name the output.",
+    "report-is-file": "{folder} is a file: name a folder for the report.",
+    "report-exists": "{folder} holds a report already ({file}): replace it with {--overwrite=yes}.",
+    "empty-part": "{path} has no frame in the part that was asked for.",
+    "single-frame-part": (
+        "{path} has a single frame in the part that was asked for, and interpolation needs two or "
+        "more."
+    ),
+    "bad-threshold": (
+        "The scene-cut threshold {threshold} is out of range: give auto, off, or a number from 0 "
+        "(cut everywhere) to 1 (never)."
+    ),
+    # Errors of training
+    "no-clips-given": "No clips were given: name video files, or folders of them.",
+    "no-window": (
+        "In {tries} tries no usable sequence of {frames} frames was found; the last one: {why}. "
+        "Give other clips, a smaller {--interval}, or a smaller {--min_motion}."
+    ),
+    "folder-without-clips": (
+        "The folder {path} holds no video and no pictures: give a folder of clips, or files."
+    ),
+    "no-usable-clip": (
+        "No clip can be used: {unfit}. Give longer or larger clips, a smaller {--crop} or "
+        "{--interval}, or fewer frames at once."
+    ),
+    "nothing-to-validate": "No frames to validate on could be read; the last try: {why}.",
+    "nothing-to-adapt": "{model} has no weights, so there is nothing to adapt.",
+    "save-over-model": "{--save_model} would replace {model}, which is adapted: name another file.",
+    "adapted-with-other": (
+        "{folder} holds weights that were adapted with another {changed}: finish that work first, "
+        "name another output, or delete that work with {--resume=no}."
+    ),
+    "checkpoint-damaged": (
+        "The checkpoint {path} is damaged: delete it, or start again with {--resume=no}."
+    ),
+    "no-validation": (
+        "No part of the clips is held back to validate on: give validation clips with {--val}."
+    ),
+    "sample-fills-memory": (
+        "{device} ran out of memory on a single sample: make samples smaller with {--crop}, or "
+        "close other programs."
+    ),
+    "loss-not-finite": (
+        "The loss is not a number any more at step {step}: lower {--learning_rate}, or use "
+        "{--precision=fp32}. The best weights so far are kept."
+    ),
+    "unreadable-checkpoint": "The checkpoint {path} cannot be read ({why}).",
+    "adversarial-alone": (
+        "The loss {name} alone judges only whether a picture looks real, not whether it is the "
+        "right one: add another loss, such as l2:1,gdl:1,adversarial:0.05."
+    ),
+    "unknown-loss": "There is no loss {name!r}: choose from {known}.",
+    "bad-loss-weight": "The weight {number!r} of the loss {name} is not a number above 0.",
+    "loss-twice": "The loss {name} is given twice in {text!r}.",
+    "unknown-training-setting": "{source} has {name!r}, which is not a training setting.",
+    "in-recipe": "{source}: {error}",
+    "unreadable-recipe": "The recipe {path} cannot be read ({why}).",
+    "recipe-not-toml": "The recipe {path} is not TOML: {why}.",
+    "nothing-to-train": "{model} has no weights, so there is nothing to train: choose a network.",
+    "gap-too-small": "A {--gap} of {gap} has no frame inside: give 2 or more.",
+    "gap-without-middle": (
+        "{model} makes only the middle of two frames, and a {--gap} of {gap} has no middle frame: "
+        "give an even number."
+    ),
+    "checkpoint-foreign": (
+        "The checkpoint {path} is damaged, or another program's file: move it away, or name "
+        "another output."
+    ),
+    "nothing-fits": (
+        "No tensor of the weights {init} ({other}) has the name and shape of one of {model}: start "
+        "from other weights, or without {--init}."
+    ),
+    "all-frozen": "Every tensor is frozen, which leaves nothing to train.",
+    "no-discriminators": (
+        "{model} has no discriminators, so the adversarial loss cannot train it: leave that loss "
+        "out, or choose multiscale-gan."
+    ),
+    "checkpoint-of-other-settings": (
+        "{path} belongs to a run with other settings ({option} was {before}, now {now}): give the "
+        "same settings, or start again with {--resume=no}."
+    ),
+    "nothing-to-start-from": "{init} has no weights to start from: choose another model.",
+    "unknown-tensor": (
+        "No tensor of {model} begins with {beginning!r}, so none can be frozen: the tensors are "
+        "{first}, … {last}."
+    ),
+    "nothing-held-back": (
+        "The whole clips are used for training, which leaves nothing to validate on: give {--val}, "
+        "{--val_part}, or a smaller {--train_part}."
+    ),
+    "init-does-not-fit": (
+        "The weights {init} do not fit {model}: they belong to another version of it. Start from "
+        "other weights, or without {--init}."
+    ),
+    # Errors of workers
+    "workers-died": (
+        "Worker processes ended {tries} times on the same frames (exit code {code}), most likely "
+        "for lack of memory: use fewer workers."
+    ),
+    "no-machine-with-gpu": (
+        "No machine of the cluster has {cores} cores and a GPU: give fewer cores with {--threads}."
+    ),
+    "no-machine": "No machine of the cluster has {cores} cores: give fewer with {--threads}.",
+    "no-gpu-in-cluster": (
+        "A GPU was asked for, and no machine of the cluster has one: use {--device=cpu}, or start "
+        "Ray on a machine with a GPU."
+    ),
+    "no-cluster": (
+        "There is no Ray cluster at {address}: start one with 'ray start --head', which prints its "
+        "address, or leave the address out."
+    ),
+    "no-ray": "A cluster needs Ray, which is not installed: pip install 'cloudconv[cluster]'.",
+    "frames-lost-by-cluster": "The cluster lost the same frames {tries} times: {why}",
+    "not-a-single-file": (
+        "{path} is not a single file, and a cluster can share only a file: make a video of it "
+        "first."
+    ),
+}
