@@ -155,7 +155,7 @@ def test_an_absent_filter_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloudconv.media.filters.has_filter", lambda name: False)
     with pytest.raises(ModelError, match="no filter minterpolate"):
         list(minterpolate(frames(2), Fraction(48)))
-    with pytest.raises(ModelError, match="no xpsnr filter"):
+    with pytest.raises(ModelError, match="no filter xpsnr"):
         XpsnrMeter(Fraction(24))
 
 

@@ -335,7 +335,7 @@ def test_mistakes_are_said_clearly(clip: str, tmp_path: Path) -> None:
         ({"init": str(other)}, WeightsError, "No tensor of the weights"),
         ({"init": str(wide)}, WeightsError, "do not fit"),
         ({"init": "linear"}, ModelError, "no weights to start from"),
-        ({"model": MIDDLE.name, "gap": 3}, SettingsError, "even gap"),
+        ({"model": MIDDLE.name, "gap": 3}, SettingsError, "even number"),
         ({"loss": "l1+adversarial"}, SettingsError, "no discriminators"),
         ({"train_part": "0:1", "val_part": None}, SettingsError, "nothing to validate on"),
         ({"output": str(other / "p.safetensors")}, OutputError, "is not a folder"),
@@ -443,7 +443,7 @@ def test_recipes(clip: str, tmp_path: Path) -> None:
         resolve(TrainSettings(recipe=recipe))
     with pytest.raises(InputError, match="cannot be read"):
         resolve(TrainSettings(recipe=tmp_path / "none.toml"))
-    with pytest.raises(SettingsError, match="Name clips"):
+    with pytest.raises(SettingsError, match="name clips"):
         TrainSettings(model=PREDICT.name)
 
 
