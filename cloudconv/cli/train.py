@@ -63,7 +63,7 @@ def train(console: Console, clips: Clips = None, **given: Any) -> None:
                     "Ctrl-C again ends it at once"
                 )
             elif isinstance(event, Measured) and event.values.validation is not None:
-                console.info(_line(event.values, event.values.validation))
+                console.detail(_line(event.values, event.values.validation))
 
         result = watched(job.run(settings), show)
     console.info(_summary(result))
@@ -95,6 +95,7 @@ def _ahead(validation: Validation, label: str) -> str:
 
 
 def _summary(result: TrainResult) -> str:
+    """Return the PSNR on held-back frames before and after, and what went otherwise."""
     change = "; ".join(
         f"{result.initial.psnr[label]:.2f} → {psnr:.2f} dB{_ahead(result.best, label)}"
         for label, psnr in result.best.psnr.items()
@@ -103,12 +104,9 @@ def _summary(result: TrainResult) -> str:
     if result.interrupted:
         what = f"interrupted after {result.steps} steps; the same command carries on; so far "
     elif result.resumed and not made:
-        what = f"all {result.steps} steps were made before, nothing was left to train; "
+        what = f"all {result.steps} steps were made before; "
     elif not result.improved:
-        what = "nothing was gained, so these are the weights it started from; "
+        what = "training gained nothing, so these are the initial weights; "
     else:
         what = ""
-    return (
-        f"{result.output}: {what}{change} (held-back part), best at step {result.best.step} of "
-        f"{result.steps}; took {clock(result.wall_seconds)}"
-    )
+    return f"{result.output}: {what}{change} on held-back frames"

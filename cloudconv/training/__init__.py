@@ -1,0 +1,1 @@
+"""Train models on clips, and fine-tune an interpolator on the video that it interpolates."""

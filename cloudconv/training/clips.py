@@ -1,8 +1,7 @@
-"""Training data: crops of short windows at random places of clips, read from disk as they come.
+"""Training data: crops of short windows at random places of clips, decoded when needed.
 
-Nothing is kept of a clip but what :func:`probe` says of it, so memory does not grow with its
-length. What the n-th batch holds follows from the seed and n alone: a run that was interrupted
-goes on where it was, and two runs with one seed see the same.
+Memory does not grow with a clip's length: only the facts that :func:`probe` returns are kept. The
+n-th batch depends on the seed and n alone, so a resumed run continues with the same batches.
 """
 
 from __future__ import annotations
@@ -33,23 +32,23 @@ from cloudconv.training.spans import HELD_LAST, HELD_OUT, WHOLE, Span, parse_spa
 
 Picks = Callable[[np.random.Generator], list[int]]
 
-_ROOM = 1.5  # how much longer than a window a stretch should be, for repeats
+_ROOM = 1.5  # length of a part in windows, to leave room for repeats
 
-_LEAD = 4  # frames decoded before a window, so that repeats at its beginning are noticed
+_LEAD = 4  # frames decoded before a window, to notice repeats at its start
 _TRIES = 64  # windows tried in a row before giving up
 _CROP_TRIES = 8
 _LIVELIEST_OF = 4
-_SHRUNK = 8  # noise and flicker are no liveliness
+_SHRUNK = 8  # times; averages noise and flicker away
 _CUT_SUSPECTED = 0.03  # mean luma difference of neighbours below which there is no cut
 _CUT_JUMP = 5  # times the median difference of a window
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A readable clip, the parts of it that may be used, and how it is used.
+    """A readable clip, the parts of it to use, and how to decode it.
 
-    ``spans``: fractions of its length. ``size``: the longest side to which it is shrunk, None to
-    leave it. ``deinterlace``: make whole frames from fields first.
+    ``spans``: the parts, as fractions of its length. ``size``: the longest side to which frames are
+    shrunk, None for no limit. ``deinterlace``: whether to make whole frames from fields.
     """
 
     info: MediaInfo
@@ -59,7 +58,7 @@ class Clip:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width as used, in pixels."""
+        """Return height and width of the decoded frames, in pixels."""
         height, width = self.info.height, self.info.width
         longest = max(height, width)
         if self.size is None or longest <= self.size:
@@ -70,28 +69,28 @@ class Clip:
 
     @property
     def gap(self) -> Fraction:
-        """The mean time between frames, in seconds."""
+        """Return the mean time between frames, in seconds."""
         timing = self.info.timing
         if timing.pace is not None:
             return 1 / timing.pace
         return (timing.end - timing.start) / timing.frames
 
-    def stretches(self) -> list[tuple[int, int]]:
-        """First and last-but-one frame number of each usable part."""
+    def parts(self) -> list[tuple[int, int]]:
+        """Return the first frame and the end of each usable part, as frame numbers."""
         frames = self.info.timing.frames
         return [(_up(a * frames), _up(b * frames)) for a, b in self.spans]
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """What a sample is cut from, and how.
+    """The rules by which samples are cut from clips.
 
     ``length``: frames of a window. ``interval``: smallest and largest step between them, in
     frames that differ. ``crop``: side of a sample in pixels. ``crops``: samples from each
-    decoded window. ``min_motion``: mean absolute difference of neighbouring frames, in levels
-    of 255, that a sample needs. ``repeats``: whether frames that repeat the one before are
-    kept. ``picks``: which frames of the window a sample takes. ``lively``: share of the windows
-    that are the liveliest of four. ``overlays``: share of the samples with marks that stand still.
+    decoded window. ``min_motion``: the least mean absolute difference of neighbouring frames, in
+    levels of 255. ``repeats``: whether frames that repeat the one before are kept. ``picks``: a
+    function that draws a sample's frames within the window. ``lively``: share of the windows that
+    are the liveliest of four. ``overlays``: share of the samples with marks that stand still.
     """
 
     length: int
@@ -110,7 +109,7 @@ class Sampling:
 
     @property
     def needed(self) -> int:
-        """The fewest frames that a clip's part must have."""
+        """Return the fewest frames that a part of a clip must have."""
         return (self.length - 1) * self.interval[0] + 1
 
 
@@ -130,21 +129,22 @@ def open_clips(
     deinterlace: bool = False,
     known: MediaInfo | None = None,
 ) -> list[list[Clip]]:
-    """The clips of each path: a video, a folder of videos, or a folder or pattern of pictures.
+    """Open the clips of each path: a video, or a folder or pattern of videos or pictures.
 
     Args:
-        paths: one may end in ``[0:0.75]``, the part of its clips that is meant, and in ``@480``,
-            the longest side to which they are shrunk.
-        spans, size: the same for the others.
+        paths: each may end in ``[0:0.75]``, the part of its clips to use, and in ``@480``, the
+            longest side to which its frames are shrunk.
+        spans: the parts to use where a path names none.
+        size: the longest side where a path names none.
         deinterlace: see :class:`Clip`.
-        known: what a path that is given holds, where that was found out already.
+        known: facts of one of the paths that is probed already.
 
     Returns:
         A list for each path.
 
     Raises:
-        InputError: nothing there, or no video in it.
-        SettingsError: no path at all, or a part that makes no sense.
+        InputError: a path does not exist or holds no video.
+        SettingsError: there is no path, or a part is not valid.
     """
     if not paths:
         raise SettingsError("no-clips-given")
@@ -161,18 +161,18 @@ def open_clips(
 
 
 def held_out(groups: list[list[Clip]], needed: int) -> tuple[Span, ...]:
-    """The part of clips that validates where none was given, for windows of ``needed`` frames."""
+    """Return the default parts of clips to validate on, for windows of ``needed`` frames."""
     return held_spans(max(clip.info.timing.frames for group in groups for clip in group), needed)
 
 
 def held_spans(frames: int, needed: int) -> tuple[Span, ...]:
-    """The same for clips of at most so many frames."""
+    """Return the default validation parts for clips of at most so many frames."""
     shortest = min(float(end - begin) for begin, end in HELD_OUT)
     return HELD_OUT if frames * shortest >= needed * _ROOM else HELD_LAST
 
 
 def excluding(groups: list[list[Clip]], held: list[list[Clip]]) -> list[list[Clip]]:
-    """``groups`` less the clips of which ``held`` has a part that overlaps."""
+    """Return ``groups`` without the clips that overlap with a part in ``held``."""
     taken: dict[Path, list[Span]] = {}
     for clip in (clip for group in held for clip in group):
         taken.setdefault(clip.info.path.resolve(), []).extend(clip.spans)
@@ -200,9 +200,9 @@ def _files(path: Path) -> list[Path]:
 
 @dataclass(slots=True)
 class Windows:
-    """Draws windows from groups of clips; each group is as likely as the others.
+    """A source of windows from groups of clips, each group drawn equally often.
 
-    Raises InputError at once if no clip is long or large enough.
+    Raises InputError if no clip is long and large enough.
     """
 
     groups: list[list[Clip]]
@@ -210,6 +210,7 @@ class Windows:
     warnings: list[Warned] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        """Leave out clips that are too short or too small, with a warning."""
         given = [clip for group in self.groups for clip in group]
         self.groups = [[c for c in group if self._fault(c) is None] for group in self.groups]
         self.groups = [group for group in self.groups if group]
@@ -220,10 +221,10 @@ class Windows:
             self.warnings.append(Warned("clips-left-out", {"unfit": unfit, "given": len(given)}))
 
     def draw(self, *key: int) -> Tensor:
-        """The window that belongs to ``key``: (length, 3, H, W) uint8.
+        """Return the window for ``key``, (length, 3, H, W) uint8.
 
         Raises:
-            InputError: none of many windows could be used: nothing moves, or all have cuts.
+            InputError: none of many windows can be used: nothing moves, or all have cuts.
         """
         random = np.random.default_rng([self.sampling.seed, *key, _TRIES + 1])
         if random.random() >= self.sampling.lively:
@@ -246,7 +247,7 @@ class Windows:
         """Return up to ``count`` windows, spread evenly over all clips and their usable parts.
 
         Raises:
-            InputError: not one of them can be used.
+            InputError: none of them can be used.
         """
         found: list[Tensor] = []
         for clip, frames in self.spread_frames(count):
@@ -255,14 +256,14 @@ class Windows:
         return found
 
     def spread_frames(self, count: int) -> Iterator[tuple[Clip, list[Frame]]]:
-        """The same windows as they were decoded, one after the other.
+        """Yield the windows of :meth:`spread` as decoded frames.
 
         Raises:
-            InputError: not one of them can be used.
+            InputError: none of them can be used.
         """
         clips = [clip for group in self.groups for clip in group]
         each = max(1, count // len(clips))
-        # Too many clips: those at even distances in the list.
+        # More clips than windows: take clips at even distances in the list.
         chosen = (
             clips if len(clips) <= count else [clips[k * len(clips) // count] for k in range(count)]
         )
@@ -283,7 +284,7 @@ class Windows:
             raise InputError("nothing-to-validate", why=reason)
 
     def _fault(self, clip: Clip) -> str | None:
-        longest = max(end - begin for begin, end in clip.stretches())
+        longest = max(end - begin for begin, end in clip.parts())
         if longest < self.sampling.needed:
             return f"has {longest} frames in one piece, {self.sampling.needed} are needed"
         height, width = clip.shape
@@ -293,7 +294,7 @@ class Windows:
 
     def _read_somewhere(self, clip: Clip, random: np.random.Generator) -> Tensor | str:
         low, high = self.sampling.interval
-        longest = max(end - begin for begin, end in clip.stretches())
+        longest = max(end - begin for begin, end in clip.parts())
         steps = max(1, self.sampling.length - 1)
         interval = int(random.integers(low, max(low, min(high, (longest - 1) // steps)) + 1))
         starts = _Starts(clip, steps * interval + 1 if self.sampling.length > 1 else 1)
@@ -307,7 +308,7 @@ class Windows:
         return window
 
     def _read(self, clip: Clip, begin: int, end: int, interval: int) -> list[Frame] | str:
-        """The window from frame ``begin`` on, or why it can't be used; stops before ``end``."""
+        """Return the window from frame ``begin`` on, or the reason why it cannot be used."""
         repeats = RepeatDetector()
         frames: list[Frame] = []
         looks: list[Tensor] = []
@@ -339,10 +340,9 @@ class Windows:
 def batches(
     windows: Windows, position: int = 0, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[Batch]:
-    """Batches from number ``position`` on, without end unless ``stop`` says so.
+    """Yield batches from number ``position`` on, without end until ``stop`` returns true.
 
-    Each round decodes as many windows as a batch has samples, and makes ``crops`` batches of
-    them, one sample of every window in each.
+    Each round decodes one window for each sample of a batch, and cuts ``crops`` batches from them.
     """
     sampling = windows.sampling
     done, skip = divmod(position, sampling.crops)
@@ -381,7 +381,7 @@ def _sample(
 def _crop(
     window: Tensor, numbers: list[int], sampling: Sampling, random: np.random.Generator
 ) -> Tensor:
-    """One of a few random places of a window's frames; that moves, or the one that does most."""
+    """Return a crop at a random place that moves enough, else the most moving of several."""
     side = sampling.crop
     tried: list[tuple[float, Tensor]] = []
     for _ in range(_CROP_TRIES):
@@ -395,7 +395,7 @@ def _crop(
 
 
 def centre(window: Tensor, side: int) -> Tensor:
-    """The middle of each frame, at most ``side`` pixels high and wide."""
+    """Return the middle of each frame, at most ``side`` pixels high and wide."""
     height, width = window.shape[2:]
     top, left = max(0, height - side) // 2, max(0, width - side) // 2
     return window[..., top : top + side, left : left + side].contiguous()
@@ -404,7 +404,7 @@ def centre(window: Tensor, side: int) -> Tensor:
 def _motion(frames: Tensor) -> float:
     if len(frames) < 2:
         return float("inf")
-    # Not uint8, where differences wrap around.
+    # Differences of uint8 would wrap around.
     values = frames.to(torch.int16)
     return float((values[1:] - values[:-1]).abs().mean(dtype=torch.float32))
 
@@ -418,7 +418,7 @@ def _has_cut(looks: list[Tensor]) -> bool:
     largest = max(jumps, default=0.0)
     if largest < _CUT_SUSPECTED:
         return False
-    # A flash or a jolt lost is no loss here, so what merely looks like a cut is left out too.
+    # Training can do without flashes and jolts, so anything that resembles a cut is left out.
     if largest > _CUT_JUMP * sorted(jumps)[(len(jumps) - 1) // 2]:
         return True
     detector = CutDetector()
@@ -427,12 +427,12 @@ def _has_cut(looks: list[Tensor]) -> bool:
 
 
 def _pictures(clip: Clip, frames: list[Frame]) -> Tensor:
-    """A window as it is learnt from: (length, 3, H, W) uint8 RGB."""
+    """Return frames as a window, (length, 3, H, W) uint8 RGB."""
     return torch.stack([_picture(frame, clip.shape) for frame in frames])
 
 
 def _picture(frame: Frame, shape: tuple[int, int]) -> Tensor:
-    """(3, height, width) uint8 RGB."""
+    """Return a frame at a size, (3, height, width) uint8 RGB."""
     rgb = rgb_of(frame)
     if shape != (frame.height, frame.width):
         rgb = F.interpolate(rgb[None], shape, mode="bilinear", antialias=True)[0]
@@ -440,17 +440,17 @@ def _picture(frame: Frame, shape: tuple[int, int]) -> Tensor:
 
 
 class _Starts:
-    """The frames at which a window of ``needed`` frames may begin, numbered from 0."""
+    """The frames at which a window of ``needed`` frames can begin, as a sequence."""
 
     def __init__(self, clip: Clip, needed: int) -> None:
-        self._parts = [(a, b, b - needed + 1 - a) for a, b in clip.stretches() if b - a >= needed]
+        self._starts = [(a, b, b - needed + 1 - a) for a, b in clip.parts() if b - a >= needed]
 
     def __len__(self) -> int:
-        return sum(count for _, _, count in self._parts)
+        return sum(count for _, _, count in self._starts)
 
     def __getitem__(self, number: int) -> tuple[int, int]:
-        """The first frame, and the end of its stretch."""
-        for begin, end, count in self._parts:
+        """Return a first frame, and the end of its part of the clip."""
+        for begin, end, count in self._starts:
             if number < count:
                 return begin + number, end
             number -= count

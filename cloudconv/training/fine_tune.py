@@ -1,10 +1,9 @@
-"""A model fine-tuned on the very video that it is to interpolate, and used only where it gains.
+"""Fine-tune a model on the video that it will interpolate, and use it only if it gains.
 
-Shots from all over the video are learnt from, and a part of it is held back. Frames of that are
-made again, the way ``interp`` makes frames, and say how far to go from the stock weights to the
-learnt ones (Wortsman et al. 2022, arXiv 2109.01903), and what that gains. The folder in which that
-is done outlasts an interruption: the training goes on from its checkpoint, and weights that are
-finished are found again.
+Most of the video is trained on, a part is held back. Held-back frames are reconstructed as
+``interp`` makes frames. Their scores choose a mix of stock and trained weights (Wortsman et al.
+2022, arXiv 2109.01903) and measure its gain. The working folder survives an interruption: a later
+run continues from the checkpoint, or uses the finished weights.
 """
 
 from __future__ import annotations
@@ -47,20 +46,20 @@ from cloudconv.training.tasks import window_length
 
 WEIGHTS = "adapted.safetensors"
 LEAST_GAIN = 0.05
-"""In dB; below that the stock model is used."""
+"""In dB; with a smaller gain the stock model is used."""
 
 _STATE = "adapted.json"
 _MEASURED = 24  # frames
-_SHARES = (0.25, 1.0)
-"""The least and the most of what was learnt that is taken."""
-_SIDE = 128  # of what is learnt from, in pixels
+_WEIGHTS = (0.25, 1.0)
+"""The least and the largest weight of the trained tensors in the mix."""
+_SIDE = 128  # of a training sample, in pixels
 _CROPS = (8, 64)
 """The fewest and the most samples of a decoded window."""
 _PIXELS_A_CROP = 1280 * 720 // _CROPS[0]
-"""Larger pictures give more, as they take longer to decode."""
+"""Larger pictures give more samples, because they take longer to decode."""
 _SETTINGS: dict[str, Any] = {
     "learning_rate": 1e-4,
-    # It is judged here, by frames made as they will be.
+    # `_evaluate` scores the weights, on frames made as by `interp`.
     "last": True,
     "val_windows": 8,
     "val_crop": _SIDE,
@@ -69,15 +68,15 @@ _SETTINGS: dict[str, Any] = {
 }
 
 Gains = tuple[float, float]
-"""Of half of what was learnt and of all of it, over the stock model, in dB."""
+"""Gains in dB over the stock model: of the mean of stock and trained weights, and of the latter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapted:
-    """What came of it; the fields are the keys of ``adapted`` in the command's JSON.
+    """The result of fine-tuning; the fields are the keys of ``adapted`` in the command's JSON.
 
-    ``gain``: of PSNR on the held-back part, in dB. ``minutes``: of training. ``frames``: how many
-    were held back and made again. ``kept``: whether the adapted model is used.
+    ``gain``: in PSNR on the held-back part, in dB. ``minutes``: of training. ``frames``: number of
+    held-back frames that were reconstructed. ``kept``: whether the adapted model is used.
     """
 
     gain: float
@@ -86,12 +85,13 @@ class Adapted:
     kept: bool
 
     def __str__(self) -> str:
+        """Return the result as a sentence."""
         return str(Message("adapted", minutes=self.minutes, gain=self.gain, frames=self.frames))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdaptPlan:
-    """What to adapt to what. ``renderer`` makes frames with a model as the job itself will."""
+    """A model and a video to adapt it to. ``renderer`` returns the job's renderer for a model."""
 
     info: MediaInfo
     model: str
@@ -106,24 +106,24 @@ class AdaptPlan:
 
     @property
     def held(self) -> tuple[Span, ...]:
-        """The part that is held back, as fractions of the video's length."""
+        """Return the held-back parts, as fractions of the video's length."""
         needed = window_length(registry.spec(self.model), self._gap)
         return _within(held_spans(self._frames, needed), *self._window)
 
     def is_held(self, times: tuple[Fraction, ...]) -> bool:
-        """Whether frames at these times on the source's clock are all in one held-back part."""
+        """Return whether frames at these source times all lie in one held-back part."""
         timing = self.info.timing
         places = [(time - timing.start) / (timing.end - timing.start) for time in times]
         return any(a <= min(places) and max(places) < b for a, b in self.held)
 
     @property
     def training(self) -> dict[str, Any]:
-        """Settings of the training, the output left out."""
+        """Return the settings of the training, without the output."""
         spec = registry.spec(self.model, "interpolate")
         edges = [edge for span in self.held for edge in span]
         first, last = self._window
         rest = zip([first, *edges[1::2]], [*edges[::2], last], strict=True)
-        # Networks without a file begin as they are built.
+        # Networks without a weights file start untrained.
         ships = spec.weights is not None or Path(self.model).suffix == ".safetensors"
         half = "bf16" if self.device.type == "cpu" else "auto"
         size = self.info.width * self.info.height
@@ -146,7 +146,7 @@ class AdaptPlan:
         }
 
     def identity(self) -> dict[str, Any]:
-        """All that decides what is learnt, and how it is judged, as JSON holds it."""
+        """Return all that determines the trained weights and their scores, as JSON values."""
         renderer = {k: v for k, v in self.training.items() if k not in ("clips", "threads")}
         return json.loads(  # type: ignore[no-any-return]
             json.dumps(
@@ -187,17 +187,17 @@ def check(
     overwrite: bool,
     folder: Path | None = None,
 ) -> None:
-    """See before any work that a model can be adapted, and its weights be saved.
+    """Check before any work that a model can be adapted, and its weights saved.
 
     Args:
         minutes: None for a run that does not adapt.
         model: a name, or a file of weights.
-        save_model: where the weights shall be saved.
-        overwrite: whether a file that is there may be replaced.
-        folder: where an earlier run may have finished the very weights.
+        save_model: the file to save the weights in.
+        overwrite: whether an existing file may be replaced.
+        folder: the working folder, which may hold the same weights from an earlier run.
 
     Raises:
-        SettingsError: it makes no sense.
+        SettingsError: the model has no weights, or would be replaced by its own adapted weights.
         OutputError: the weights cannot be saved.
     """
     if minutes is not None and not registry.spec(model, "interpolate").parameters:
@@ -214,18 +214,18 @@ def check(
 
 
 def check_folder(folder: Path, plan: AdaptPlan | None) -> None:
-    """Refuse a folder with weights that were adapted to, or from, something else.
+    """Refuse a folder that holds weights of another video, model or setting.
 
-    Weights that gained too little stand in nobody's way, and are deleted.
+    Weights that gained too little are deleted instead.
 
     Raises:
-        OutputError: the folder holds such weights, which gained something or may do so.
+        OutputError: the folder holds such weights, which gained something or are not scored yet.
     """
     if not any(folder.glob(f"{WEIGHTS}*")):
         return
     state = _read(folder)
     if state.get("result", {}).get("kept") is False:
-        _discard(folder)  # they are of no use to anybody
+        _discard(folder)
         return
     changed = ["adapt"]
     if plan is not None:
@@ -240,15 +240,15 @@ def check_folder(folder: Path, plan: AdaptPlan | None) -> None:
 def adapt(
     plan: AdaptPlan, folder: Path, warnings: Warnings
 ) -> Generator[Event, None, tuple[str, Adapted]]:
-    """Adapt the model in ``folder``, or go on with that, or find it done.
+    """Adapt the model in ``folder``; continue or reuse the work of an earlier run.
 
     Returns:
-        The file of the adapted weights, or the stock model if it gains too little; and the facts.
+        The file of the adapted weights, or the stock model if it gains too little; and the result.
 
     Raises:
-        KeyboardInterrupt: one was asked for; what was learnt so far is kept in the folder.
-        OutputError: nothing can be written there.
-        UnfitInputError: the video was changed meanwhile.
+        KeyboardInterrupt: the user stopped the training; its state is kept in the folder.
+        OutputError: the folder cannot be written.
+        UnfitInputError: the video changed meanwhile.
     """
     identity = plan.identity()
     file = folder / WEIGHTS
@@ -261,14 +261,14 @@ def adapt(
     with held(plan.info.path):
         if "seconds" not in state:
             stop = threading.Event()
-            state["seconds"] = yield from _learn(plan, file, stop, warnings)
+            state["seconds"] = yield from _train(plan, file, stop, warnings)
             state["digest"] = _digest(file)
             _write(folder, state)
-            if stop.is_set():  # it came when the last step was done
+            if stop.is_set():  # set during the last step
                 raise KeyboardInterrupt
         if "result" not in state:
-            judged = yield from _judge(plan, file, state["seconds"], warnings)
-            state["result"] = asdict(judged)
+            evaluated = yield from _evaluate(plan, file, state["seconds"], warnings)
+            state["result"] = asdict(evaluated)
             state["digest"] = _digest(file)
             _write(folder, state)
     check_unchanged(plan.info)
@@ -282,12 +282,12 @@ def adapt(
 
 
 def adapted_digest(folder: Path, model: str) -> str | None:
-    """What identifies an adapted model for those that carry on; None for one that is not."""
+    """Return the digest of an adapted model for later runs; None for another model."""
     return None if Path(model) != folder / WEIGHTS else _digest(Path(model))
 
 
 def save(folder: Path, target: Path | str | None, *, overwrite: bool) -> Iterator[Warned]:
-    """Copy the adapted weights to where they were asked for; yield what is worth saying of that."""
+    """Copy the adapted weights to ``target``, if there is one; yield warnings."""
     source = folder / WEIGHTS
     if target is None:
         return
@@ -306,10 +306,10 @@ def save(folder: Path, target: Path | str | None, *, overwrite: bool) -> Iterato
             yield Warned("kept-aside", {"error": keep_aside(part, target)})
 
 
-def _learn(
+def _train(
     plan: AdaptPlan, file: Path, stop: threading.Event, warnings: Warnings
 ) -> Generator[Event, None, float]:
-    """Train as long as it was asked for; the seconds, 0 for a video that cannot be learnt from."""
+    """Train for the planned time; return the seconds, 0 for a video that cannot be trained on."""
     total = 60 * plan.minutes
     seconds = 0.0
     settings = TrainSettings(**plan.training, output=str(file), overwrite=True)
@@ -324,7 +324,7 @@ def _learn(
                     seconds = total - event.seconds_left
                 try:
                     yield Progress("adapting", round(seconds), round(total), unit="s")
-                except KeyboardInterrupt:  # it ends after the step at hand, where nothing is lost
+                except KeyboardInterrupt:  # let the step at hand finish
                     stop.set()
     except (InputError, ModelError) as error:
         yield from warnings.new([Warned("adapting-failed", {"error": error})])
@@ -334,13 +334,13 @@ def _learn(
     return seconds
 
 
-def _judge(
+def _evaluate(
     plan: AdaptPlan, file: Path, seconds: float, warnings: Warnings
 ) -> Generator[Event, None, Adapted]:
-    """Take the share of what was learnt that is best on the held-back part, and say what it gains.
+    """Mix stock and trained weights as is best on the held-back part; return the gain.
 
-    That is told of each half of the frames at the share that is best on the other half. Without a
-    frame to judge it by, nothing of it is kept.
+    The gain of each half of the frames is that at the mix which is best on the other half. Without
+    a held-back frame the trained weights are deleted.
     """
     half = file.with_suffix(f".half{file.suffix}")
     gains: list[Gains] = []
@@ -358,50 +358,50 @@ def _judge(
         for left in file.parent.glob(f"{WEIGHTS}*"):
             left.unlink()
         return Adapted(gain=0.0, minutes=seconds / 60, frames=0, kept=False)
-    share = _best_share(gains)
-    if share < 1:
-        _mix(plan.model, file, share, file)
+    weight = _best_weight(gains)
+    if weight < 1:
+        _mix(plan.model, file, weight, file)
     halves = gains[::2], gains[1::2] or gains
-    told = [
-        _gain_at(_best_share(other), each)
+    scored = [
+        _gain_at(_best_weight(other), each)
         for those, other in (halves, halves[::-1])
         for each in those
     ]
-    gain = sum(told) / len(told)
+    gain = sum(scored) / len(scored)
     return Adapted(gain=gain, minutes=seconds / 60, frames=len(gains), kept=gain >= LEAST_GAIN)
 
 
-def _best_share(gains: list[Gains]) -> float:
-    """The top of the parabola through the means of the gains."""
+def _best_weight(gains: list[Gains]) -> float:
+    """Return the weight at the top of the parabola through the mean gains, within limits."""
     slope, bend = (sum(each) / len(gains) for each in zip(*map(_parabola, gains), strict=True))
     top = -slope / (2 * bend) if bend < 0 else float(slope + bend > 0)
-    least, most = _SHARES
+    least, most = _WEIGHTS
     return min(max(least, top), most)
 
 
-def _gain_at(share: float, gains: Gains) -> float:
+def _gain_at(weight: float, gains: Gains) -> float:
     slope, bend = _parabola(gains)
-    return slope * share + bend * share**2
+    return slope * weight + bend * weight**2
 
 
 def _parabola(gains: Gains) -> tuple[float, float]:
-    """Factors of a share and of its square that give these gains, and 0 for the stock model."""
+    """Return the factors a, b of a·weight + b·weight² that fit the gains; 0 at the stock model."""
     at_half, at_whole = gains
     return 4 * at_half - at_whole, 2 * at_whole - 4 * at_half
 
 
 def _discard(folder: Path) -> None:
-    """Delete what was learnt, and what is known of it."""
+    """Delete the trained weights and the record of them."""
     for left in (*folder.glob(f"{WEIGHTS}*"), folder / _STATE):
         left.unlink(missing_ok=True)
 
 
-def _mix(model: str, learnt: Path, share: float, target: Path) -> None:
-    """Write weights on the way from the stock model's to the learnt ones."""
-    own, metadata = weights.read_file(learnt)
+def _mix(model: str, trained: Path, weight: float, target: Path) -> None:
+    """Write a mix of stock and trained weights; ``weight`` is that of the trained ones."""
+    own, metadata = weights.read_file(trained)
     stock = registry.build_model(model).state_dict()
     mixed = {
-        name: torch.lerp(stock[name].float(), tensor.float(), share).to(tensor.dtype).contiguous()
+        name: torch.lerp(stock[name].float(), tensor.float(), weight).to(tensor.dtype).contiguous()
         for name, tensor in own.items()
     }
     with writing(target):
@@ -409,10 +409,10 @@ def _mix(model: str, learnt: Path, share: float, target: Path) -> None:
 
 
 def _gains(plan: AdaptPlan, half: Path, whole: Path) -> Iterator[Gains]:
-    """For frames of the held-back part, the PSNR of either model less the stock model's."""
+    """Yield, for held-back frames, the PSNR of both models less that of the stock model."""
     clip = Clip(plan.info, plan.held, deinterlace=plan.deinterlace)
     length = window_length(registry.spec(plan.model), 2)
-    if all(end - begin < length for begin, end in clip.stretches()):
+    if all(end - begin < length for begin, end in clip.parts()):
         length = 3
     windows = Windows([[clip]], Sampling(length, lambda _: list(range(length)), 1, 1))
     renderers = [plan.renderer(name) for name in (plan.model, str(half), str(whole))]
@@ -422,7 +422,7 @@ def _gains(plan: AdaptPlan, half: Path, whole: Path) -> Iterator[Gains]:
 
 
 def _psnr(renderer: Renderer, frames: Sequence[Frame]) -> float:
-    """Of the middle one of frames, made of those beside it."""
+    """Return the PSNR of the middle frame, made from its neighbours."""
     middle = len(frames) // 2
     left, true, right = frames[middle - 1 : middle + 2]
     far = len(frames) > 3
@@ -442,7 +442,7 @@ def _psnr(renderer: Renderer, frames: Sequence[Frame]) -> float:
 
 
 def _within(spans: tuple[Span, ...], first: Fraction, last: Fraction) -> tuple[Span, ...]:
-    """Fractions of a part as fractions of the whole."""
+    """Convert fractions of a part to fractions of the whole."""
     return tuple((first + a * (last - first), first + b * (last - first)) for a, b in spans)
 
 

@@ -1,4 +1,4 @@
-"""The training loop: steps, validation, checkpoints. It knows nothing of files of weights."""
+"""The training loop: steps, validation and checkpoints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +31,14 @@ State = dict[str, Any]
 _KIND = b"cloudconv checkpoint 1\n"
 
 _WARM_UP = 50  # steps over which the learning rate rises
-_LAST_RATE = 0.02  # share of the learning rate that is left at the end
+_LAST_RATE = 0.02  # of the learning rate, at the end
 _REPORT_EVERY = 20  # steps
-_MOST_OVERFLOWS = 50  # one after the other: the scale of fp16 halves with each
+_MOST_OVERFLOWS = 50  # in a row; each halves the loss scale of fp16
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long to train, and when to look; one of ``steps`` and ``minutes`` is not None."""
+    """The length and rhythm of a training; one of ``steps`` and ``minutes`` is not None."""
 
     steps: int | None
     minutes: float | None
@@ -47,25 +46,25 @@ class Schedule:
     checkpoint_every: int
 
     def progress(self, step: int, seconds: float) -> float:
-        """How much of the training is behind, from 0 to 1."""
+        """Return the finished part of the training, from 0 to 1."""
         if self.steps is not None:
             return min(1.0, step / self.steps)
         assert self.minutes is not None
         return min(1.0, seconds / (60 * self.minutes))
 
     def event(self, step: int, seconds: float, resumed: int) -> Progress:
-        """Return where the training is; earlier runs made ``resumed`` of its steps."""
+        """Return the progress; earlier runs made ``resumed`` of the steps."""
         left = None if self.minutes is None else max(60 * self.minutes - seconds, 0.0)
         return Progress("training", step, self.steps, resumed, left, "steps")
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How a step is made.
+    """The settings of a training step.
 
-    ``frozen``: beginnings of the names of tensors that stay as they are. ``anchor``: how much of
-    the start is in the weights that are judged and delivered, from 0 to 1. ``last``: the last
-    weights are delivered, however they validate.
+    ``frozen``: prefixes of the names of tensors that are not trained. ``anchor``: weight of the
+    initial tensors in the weights that are validated and delivered, from 0 to 1. ``last``: whether
+    the last weights are delivered in place of those with the best validation.
     """
 
     learning_rate: float
@@ -84,8 +83,8 @@ class Rules:
 class Validation:
     """Scores on held-out windows; dictionaries go by the number of frames ahead.
 
-    ``gain``: mean PSNR over the naive baseline's, in dB. ``sharpness``: mean gradient of what was
-    made, as a share of the truth's.
+    ``gain``: mean PSNR less that of the naive baseline, in dB. ``sharpness``: mean gradient of the
+    made pictures relative to that of the true ones.
     """
 
     step: int
@@ -97,15 +96,16 @@ class Validation:
     gain: float
 
 
-class Stopped(Exception):  # noqa: N818 - no error: somebody wants it to end
-    """What was asked for is not finished, because it was to stop."""
+class Stopped(Exception):  # noqa: N818 - not an error
+    """The end of a validation that the user stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """What is reported while training: mean losses since the last report, None without a step.
+    """A report: mean losses since the last report, None without a step.
 
-    ``validation``: of a look at the held-back windows; ``best`` if it is the best so far.
+    ``validation``: scores on the held-back windows, if they were measured now. ``best``: whether
+    these are the best so far.
     """
 
     step: int
@@ -117,22 +117,16 @@ class Losses:
     best: bool = False
 
 
-class Due(Enum):
-    """What is to be done now, between two steps, by who trains."""
-
-    CHECKPOINT = 0
-
-
-Told = Progress | Losses | Warned | Due
+TrainerEvent = Progress | Losses | Warned
 
 
 @dataclass(slots=True)
 class Trainer:
-    """A model in training, and all that must be kept to go on with it later.
+    """A model in training, and the state that is needed to resume.
 
-    ``shown`` is the moving average of the model, which is what is judged and delivered, drawn back
-    towards the start by ``rules.anchor``: weights between those of two networks, one the other's
-    fine-tuned child, keep more of what the parent could (Wortsman et al. 2022, arXiv 2109.01903).
+    ``shown`` is the moving average of the model, which is validated and delivered, mixed with the
+    initial weights by ``rules.anchor``: a mix of initial and fine-tuned weights generalises better
+    than the fine-tuned ones (Wortsman et al. 2022, arXiv 2109.01903).
     """
 
     model: Model
@@ -157,6 +151,7 @@ class Trainer:
     _start: list[Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
+        """Freeze tensors, move the model to the device and make the optimiser."""
         rules = self.rules
         self.model.requires_grad_(True).train()
         for name, parameter in self.model.named_parameters():
@@ -169,7 +164,7 @@ class Trainer:
             rules.learning_rate,
             weight_decay=rules.weight_decay,
         )
-        # Only fp16 has too few exponents for gradients.
+        # Only fp16 has a range too small for gradients.
         half = rules.precision == torch.float16
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=half)
 
@@ -179,25 +174,28 @@ class Trainer:
         windows: list[Tensor],
         schedule: Schedule,
         stop: Callable[[], bool],
-    ) -> Generator[Told, None, None]:
-        """Train until the schedule ends or ``stop`` says so; the last state is validated.
+    ) -> Generator[TrainerEvent, None, None]:
+        """Train until the schedule ends or ``stop`` returns true; validate the last state.
 
         Args:
-            batches: from number ``step`` on; they may end when ``stop`` says so.
+            batches: from number ``step`` on; they may end when ``stop`` returns true.
             windows: held-out ones, (L, 3, H, W) uint8.
-            schedule: how long, and when to look.
-            stop: says that it is to end.
+            schedule: the number of steps and of validations.
+            stop: returns whether to end after the step at hand.
+
+        Yields:
+            The progress after each step and each validated window, losses and warnings.
 
         Raises:
             ModelError: the loss is no longer a number.
         """
         began, resumed = time.monotonic() - self.seconds, self.step
         try:
-            # A look that an interrupt has cut short comes first.
+            # The earlier run may have been stopped during a validation.
             if not self.history:
-                yield from self._judge(windows, 0.0, stop)
+                yield from self._score(windows, 0.0, stop)
             elif self.step % schedule.validate_every == 0 and self.history[-1].step != self.step:
-                yield from self._judge(windows, schedule.progress(self.step, self.seconds), stop)
+                yield from self._score(windows, schedule.progress(self.step, self.seconds), stop)
             while (done := schedule.progress(self.step, self.seconds)) < 1 and not stop():
                 batch = next(batches, None)
                 if batch is None:
@@ -214,13 +212,11 @@ class Trainer:
                 done = schedule.progress(self.step, self.seconds)
                 yield schedule.event(self.step, self.seconds, resumed)
                 if self.step % schedule.validate_every == 0:
-                    yield from self._judge(windows, done, stop)
+                    yield from self._score(windows, done, stop)
                 elif self.step % _REPORT_EVERY == 0:
                     yield self._losses_since(done)
-                if self.step % schedule.checkpoint_every == 0:
-                    yield Due.CHECKPOINT
             if self.history[-1].step != self.step and not stop():
-                yield from self._judge(windows, 1.0, stop)
+                yield from self._score(windows, 1.0, stop)
         except Stopped:
             return
 
@@ -229,11 +225,11 @@ class Trainer:
         windows: list[Tensor],
         stop: Callable[[], bool] = lambda: False,
     ) -> Generator[Progress, None, Validation]:
-        """The scores of the moving average on ``windows``, (L, 3, H, W) uint8 each.
+        """Score the moving average on ``windows``, (L, 3, H, W) uint8 each.
 
         Raises:
             InputError: there is no window.
-            Stopped: ``stop`` said so.
+            Stopped: ``stop`` returned true.
         """
         if not windows:
             raise InputError("no-validation")
@@ -253,7 +249,7 @@ class Trainer:
         return tally.result(self.step)
 
     def state(self) -> State:
-        """All that :meth:`restore` needs to go on as if nothing had happened."""
+        """Return the state from which :meth:`restore` continues exactly."""
         adversary = self.adversary
         return {
             "step": self.step,
@@ -270,7 +266,7 @@ class Trainer:
         }
 
     def restore(self, state: State) -> None:
-        """Take over what :meth:`state` gave; a state of other settings raises KeyError or worse."""
+        """Continue from a result of :meth:`state`; one of other settings raises an error."""
         self.step, self.seconds = state["step"], state["seconds"]
         self.model.load_state_dict(state["model"])
         self.shown.load_state_dict(state["shown"])
@@ -284,7 +280,7 @@ class Trainer:
         self.history = [Validation(**entry) for entry in state["history"]]
 
     def _advance(self, batch: Batch, done: float) -> None:
-        """Make one step. Its random numbers follow from the seed and the step alone."""
+        """Make one step; its random numbers depend on the seed and the step alone."""
         for group in self._optimiser.param_groups:
             group["lr"] = self.rules.learning_rate * _rate(self.step, done)
         frames = batch.frames.to(self.device).float().div_(255)
@@ -299,7 +295,7 @@ class Trainer:
         self._scaler.step(self._optimiser)
         self._scaler.update()
         if overflows:
-            self._losses.pop()  # the scaler has skipped the step
+            self._losses.pop()  # the scaler skipped the step
         elif self.adversary is not None:
             for pictures in made:
                 self.adversary.learn(pictures.context, pictures.picture.float(), pictures.truth)
@@ -325,7 +321,7 @@ class Trainer:
     def _gradients(self, frames: Tensor, places: Tensor) -> tuple[list[Made], float]:
         """Add up the gradients over the parts of a batch; return all pictures and the loss.
 
-        Losses are means over samples, so that the sum has the gradients of the whole batch.
+        Losses are means over samples, so the weighted sum has the gradients of the whole batch.
         """
         torch.manual_seed(self.rules.seed * 1_000_003 + self.step)
         self._optimiser.zero_grad(set_to_none=True)
@@ -345,7 +341,7 @@ class Trainer:
         return pictures, loss
 
     def _total(self, made: list[Made]) -> tuple[Tensor, float, float]:
-        """Return the loss to minimise, its part without other terms, and the naive pictures'."""
+        """Return the loss to minimise, the loss of the final pictures, and the baseline's."""
         total = made[0].truth.new_zeros(())
         plain, naive = total, total
         for pictures in made:
@@ -385,10 +381,10 @@ class Trainer:
             for label, pictures in zip(self.goal.labels(picks), made, strict=True):
                 tally.add(label, pictures, self.loss)
 
-    def _judge(
+    def _score(
         self, windows: list[Tensor], done: float, stop: Callable[[], bool]
-    ) -> Generator[Told, None, None]:
-        with self._drawn_back():
+    ) -> Generator[Progress | Losses, None, None]:
+        with self._anchored():
             validation = yield from self.validate(windows, stop)
             self.history.append(validation)
             best = self.best is None or self.rules.last or validation.gain > self.best.gain
@@ -399,8 +395,8 @@ class Trainer:
         yield self._losses_since(done, validation, best)
 
     @contextmanager
-    def _drawn_back(self) -> Iterator[None]:
-        """Within, ``shown`` is as it is to be delivered."""
+    def _anchored(self) -> Iterator[None]:
+        """Mix the initial weights into ``shown`` within the context."""
         parameters = list(self.shown.module.parameters())
         kept = [p.detach().clone() for p in parameters if self._start]
         with torch.no_grad():
@@ -424,9 +420,10 @@ class Trainer:
 
 
 class _Tally:
-    """Scores as they add up."""
+    """Scores of validation windows so far."""
 
     def __init__(self) -> None:
+        """Start without any score."""
         self._loss: list[tuple[float, float]] = []
         self._scores: dict[str, list[tuple[float, float, float]]] = {}
 
@@ -457,15 +454,15 @@ class _Tally:
 
 
 def save_checkpoint(path: Path, state: State, *, of: Path) -> None:
-    """Write a state with its checksum; the file is never half there.
+    """Write a state and its checksum; an existing file is replaced as a whole.
 
     Args:
-        path: where to.
-        state: what :func:`load_checkpoint` will give back.
-        of: the output that it belongs to.
+        path: the file to write.
+        state: what :func:`load_checkpoint` returns later.
+        of: the output that the checkpoint belongs to.
 
     Raises:
-        OSError: it cannot be written; then the one that was there is as it was.
+        OSError: the file cannot be written; an existing file is unchanged.
     """
     saved = io.BytesIO()
     torch.save(state, saved)
@@ -474,7 +471,7 @@ def save_checkpoint(path: Path, state: State, *, of: Path) -> None:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether we have made the file, whatever became of it since."""
+    """Return whether the file starts as a checkpoint; the rest may be damaged."""
     if path.is_symlink() or not path.is_file():
         return False
     with path.open("rb") as file:
@@ -482,10 +479,10 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def load_checkpoint(path: Path, device: torch.device) -> State:
-    """Read a state, its tensors on ``device``.
+    """Read a state, with its tensors on ``device``.
 
     Raises:
-        InputError: it is not, byte for byte, what was written.
+        InputError: the file cannot be read or does not match its checksum.
     """
     try:
         data = path.read_bytes()
@@ -499,13 +496,13 @@ def load_checkpoint(path: Path, device: torch.device) -> State:
 
 
 def _rate(step: int, done: float) -> float:
-    """The share of the learning rate: a short rise, then half a cosine down."""
+    """Return the factor of the learning rate: a short rise, then half a cosine down."""
     cosine = _LAST_RATE + (1 - _LAST_RATE) * (1 + math.cos(math.pi * done)) / 2
     return cosine * min(1.0, (step + 1) / _WARM_UP)
 
 
 def _averaging(most: float) -> Callable[[Any, Any, Any], None]:
-    """A moving average that forgets the untrained beginning: its decay rises to ``most``."""
+    """Return an update of a moving average whose decay rises from 0.1 to ``most``."""
 
     @torch.no_grad()
     def average(averaged: Any, current: Any, count: Any) -> None:

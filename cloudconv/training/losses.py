@@ -1,4 +1,4 @@
-"""What training makes small: sums of differences between the made and the true picture."""
+"""Training losses: sums of differences between the made and the true picture."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ _CHARBONNIER = 1e-3
 _PSNR_SCALE = 1e6
 _LEVELS = 4  # of the Laplacian pyramid
 _FLOOR = 2 / 255
-"""A naive error, before dividing by it, is added this: what is all but still must not count for
-all. Its square for squared errors."""
+"""Added to the naive error before the division by it, so that nearly still items do not dominate.
+Its square is added to squared errors."""
 
 ADVERSARIAL = "adversarial"
 
 
 def l1(made: Tensor, truth: Tensor) -> Tensor:
-    """Mean absolute error of each item: (B, 3, H, W) twice → (B,)."""
+    """Return the mean absolute error of each item: two (B, 3, H, W) give (B,)."""
     return (made - truth).abs().mean(dim=(1, 2, 3))
 
 
 def l2(made: Tensor, truth: Tensor) -> Tensor:
-    """Mean squared error of each item."""
+    """Return the mean squared error of each item."""
     return (made - truth).square().mean(dim=(1, 2, 3))
 
 
 def charbonnier(made: Tensor, truth: Tensor) -> Tensor:
-    """Mean of ``sqrt(d² + 10⁻⁶)``, an l1 that is smooth at 0 (Charbonnier et al. 1994)."""
+    """Return the mean of ``sqrt(d² + 10⁻⁶)``, an l1 smooth at 0 (Charbonnier et al. 1994)."""
     return ((made - truth).square() + _CHARBONNIER**2).sqrt().mean(dim=(1, 2, 3))
 
 
 def ssim(made: Tensor, truth: Tensor) -> Tensor:
-    """1 less the structural similarity of Wang et al. 2004, over all channels; torchmetrics'."""
-    # Here, because the import takes two seconds, which only those who use it should pay.
+    """Return 1 less the structural similarity of Wang et al. 2004, over all channels."""
+    # Imported here because the import takes two seconds.
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     score: object = structural_similarity_index_measure(
@@ -50,7 +50,7 @@ def ssim(made: Tensor, truth: Tensor) -> Tensor:
 
 
 def gdl(made: Tensor, truth: Tensor) -> Tensor:
-    """Gradient difference loss of Mathieu et al. 2015 (arXiv 1511.05440), alpha = 1, as means."""
+    """Return the gradient difference loss of Mathieu et al. 2015 (arXiv 1511.05440), alpha = 1."""
     total = made.new_zeros(len(made))
     for axis in (2, 3):
         difference = made.diff(dim=axis).abs() - truth.diff(dim=axis).abs()
@@ -59,14 +59,17 @@ def gdl(made: Tensor, truth: Tensor) -> Tensor:
 
 
 def laplacian(made: Tensor, truth: Tensor) -> Tensor:
-    """l1 between Laplacian pyramids of four levels (Bojanowski et al. 2017), coarse ones more."""
+    """Return the l1 between Laplacian pyramids of four levels (Bojanowski et al. 2017).
+
+    Each coarser level has twice the weight.
+    """
     bands, rest = laplacian_pyramid(made - truth, _LEVELS - 1)
     means = [band.abs().mean(dim=(1, 2, 3)) for band in (*bands, rest)]
     return torch.stack([0.5 ** (_LEVELS - n) * mean for n, mean in enumerate(means)]).sum(0)
 
 
 def psnr(made: Tensor, truth: Tensor) -> Tensor:
-    """``ln(1 + 10⁶·MSE)``: a decibel counts the same in quiet and lively pictures, up to 60 dB."""
+    """Return ``ln(1 + 10⁶·MSE)``: up to 60 dB, a decibel counts the same in every picture."""
     return (l2(made, truth) * _PSNR_SCALE).log1p()
 
 
@@ -79,15 +82,15 @@ TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "laplacian": laplacian,
     "psnr": psnr,
 }
-"""The terms that compare pictures, by the name that the command line uses."""
+"""Terms that compare pictures, by their name on the command line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A weighted sum of terms; ``adversarial`` is the weight of the discriminators' say.
+    """A weighted sum of terms; ``adversarial`` is the weight of the discriminators' term.
 
-    ``relative``: each item's term is divided by the same term of the naive picture, so that quiet
-    footage counts as much as lively one.
+    ``relative``: each item's term is divided by the same term of the naive picture, so that footage
+    with little motion counts as much as other footage.
     """
 
     terms: tuple[tuple[str, float], ...]
@@ -95,7 +98,7 @@ class Loss:
     relative: bool = False
 
     def __call__(self, made: Tensor, truth: Tensor, naive: Tensor) -> Tensor:
-        """The mean over the items of (B, 3, H, W) pictures, without the adversarial term."""
+        """Return the mean over items of (B, 3, H, W) pictures, without the adversarial term."""
         total = made.new_zeros(())
         for name, weight in self.terms:
             each = TERMS[name](made, truth)
@@ -108,10 +111,10 @@ class Loss:
 
 
 def parse_loss(text: str, *, relative: bool = False) -> Loss:
-    """``charbonnier+gdl``, or with weights ``l2:1,gdl:0.5``.
+    """Parse ``charbonnier+gdl``, or with weights ``l2:1,gdl:0.5``.
 
     Raises:
-        SettingsError: an unknown term, a bad weight, or none but ``adversarial``.
+        SettingsError: a term is unknown, a weight is bad, or ``adversarial`` is the only term.
     """
     weights: dict[str, float] = {}
     for part in text.replace("+", ",").split(","):
@@ -135,26 +138,28 @@ def parse_loss(text: str, *, relative: bool = False) -> Loss:
 
 
 class Adversary:
-    """Discriminators that learn beside the model to tell its pictures from true ones.
+    """Discriminators that learn, beside the model, to distinguish its pictures from true ones.
 
     Goodfellow et al. 2014 (arXiv 1406.2661), in the conditional form of Mathieu et al. 2015
-    (arXiv 1511.05440): they see what the picture was made from.
+    (arXiv 1511.05440): they also see the model's input.
 
     Args:
-        network: called with (B, T, 3, H, W) contexts and (B, 3, H, W) pictures; gives a list of
-            logits, one tensor a scale, above 0 for pictures taken for true ones.
+        network: called with (B, T, 3, H, W) contexts and (B, 3, H, W) pictures; returns a list of
+            logits, one tensor a scale, above 0 for pictures that look true.
+        learning_rate: of the Adam optimiser.
     """
 
     def __init__(self, network: nn.Module, learning_rate: float) -> None:
+        """Make the optimiser."""
         self.network = network
         self.optimiser = torch.optim.Adam(network.parameters(), learning_rate, betas=(0.5, 0.999))
 
     def opinion(self, context: Tensor, made: Tensor) -> Tensor:
-        """How far the pictures are from passing as true: what the model wants small."""
+        """Return the model's adversarial loss: small if the pictures pass as true."""
         return self._mean(context, made, 1.0)
 
     def learn(self, context: Tensor, made: Tensor, truth: Tensor) -> None:
-        """One step towards telling the two apart."""
+        """Make one training step of the discriminators."""
         self.optimiser.zero_grad(set_to_none=True)
         loss = self._mean(context, truth, 1.0) + self._mean(context, made.detach(), 0.0)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Stand-ins for text, logos and displays: marks that stand still while the picture moves."""
+"""Draw marks that stand still while the picture moves, in place of text, logos and displays."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _INK = 0.55  # share of the cells that a mark fills
 
 
 def overlaid(frames: Tensor, random: np.random.Generator) -> Tensor:
-    """``frames`` (L, 3, H, W) uint8 with the same marks at the same place in all of them.
+    """Return frames, (L, 3, H, W) uint8, with the same marks at the same place in all of them.
 
-    The marks are lines of random cells in one colour, more or less opaque, half of the time on
-    a box of another.
+    The marks are lines of random cells in one colour and opacity. Half of the samples have a box
+    of another colour behind the marks.
     """
     height, width = frames.shape[2:]
     ink, opacity = np.zeros((height, width), bool), float(random.uniform(0.5, 1.0))
     box = np.zeros((height, width), bool)
     colours = torch.from_numpy(random.integers(0, 256, (2, 3, 1, 1))).float()
-    if random.random() < 0.5:  # mostly, what is written is white
+    if random.random() < 0.5:  # most text is white
         colours[0] = 255
     boxed = random.random() < 0.5
     cell = int(random.integers(_CELL[0], _CELL[1] + 1))
@@ -31,7 +31,7 @@ def overlaid(frames: Tensor, random: np.random.Generator) -> Tensor:
     left = int(random.integers(-width // 4, width))
     for _ in range(int(random.integers(_LINES[0], _LINES[1] + 1))):
         cells = random.random((_GLYPH, int(random.integers(3, _LONGEST)))) < _INK
-        # Gaps between letters.
+        # Empty columns separate the letters.
         cells[:, 3::4] = False
         line = cells.repeat(cell, 0).repeat(cell, 1)[:, max(0, -left) :]
         down, right = min(height, top + line.shape[0]), min(width, max(0, left) + line.shape[1])

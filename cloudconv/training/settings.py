@@ -1,4 +1,4 @@
-"""What a training is, once recipe and model have been looked at; and what resuming compares."""
+"""Resolve the settings of a training from recipe, model and options."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from cloudconv.training.losses import parse_loss
 def resolve(settings: TrainSettings) -> TrainSettings:
     """Return the settings with a value for each that was not given.
 
-    What the recipe, a TOML file whose keys are the settings' names, says comes first; then, without
-    a recipe, what suits the model; then the option's own default. Without a model, the one that
-    ``init`` names is meant; without an output, or for a folder, its name is made from the model.
+    A value comes from the recipe, a TOML file whose keys are the settings' names; without a recipe
+    from the model's own training settings; else from the option's default. The default model is
+    the one that ``init`` names. The default output, and that in a folder, is named after the model.
 
     Raises:
         InputError: the recipe cannot be read.
-        SettingsError: the recipe is no TOML, or a key or value makes no sense.
+        SettingsError: the recipe is not TOML, or has an unknown key or a bad value.
     """
     source = "The training" if settings.recipe is None else f"The recipe {settings.recipe}"
     known = {each.name: each for each in fields_of(TrainSettings) if each.name != "recipe"}
@@ -34,7 +34,7 @@ def resolve(settings: TrainSettings) -> TrainSettings:
     found = {} if settings.recipe is None else _read_recipe(settings.recipe)
     if unknown := sorted(found.keys() - known):
         raise SettingsError("unknown-training-setting", source=source, name=unknown[0])
-    # One of the two is replaced by the other.
+    # A given `steps` also replaces the recipe's `minutes`, and the reverse.
     if "minutes" in given or "steps" in given:
         found = {name: value for name, value in found.items() if name not in ("minutes", "steps")}
     found |= {name: value for name, value in given.items() if value != ()}
@@ -68,7 +68,7 @@ def _read_recipe(path: Path | str) -> dict[str, Any]:
 
 
 def fingerprint(settings: TrainSettings) -> str:
-    """Return, as JSON, what a checkpoint must have in common with the run that goes on from it."""
+    """Return, as JSON, the settings that a run must share with the checkpoint that it continues."""
     pinned = [each.name for each in fields_of(TrainSettings) if each.option.pinned]
     kept = {name: value for name, value in asdict(settings).items() if name in pinned}
     return json.dumps(kept, sort_keys=True, default=str)

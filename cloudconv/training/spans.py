@@ -1,4 +1,4 @@
-"""Parts of clips: fractions of their length, and how they are written behind a path."""
+"""Parse parts of clips: fractions of their length, written behind a path."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ WHOLE: tuple[Span, ...] = ((Fraction(0), Fraction(1)),)
 HELD_OUT: tuple[Span, ...] = tuple(
     (Fraction(a, 100), Fraction(b, 100)) for a, b in ((30, 36), (64, 70), (94, 100))
 )
-"""The stretches of each clip that validate when nothing else was given to validate on."""
+"""Parts of each clip to validate on, if no others were given."""
 
 HELD_LAST: tuple[Span, ...] = ((Fraction(82, 100), Fraction(1)),)
-"""As much in one piece, where such stretches are too short for the windows."""
+"""The same length in one part, for clips in which each of three is shorter than a window."""
 
 
 def parse_spans(text: str) -> tuple[Span, ...]:
-    """Parts of a clip: ``0:0.75``, or several such as ``0:0.3,0.5:1``.
+    """Parse one part, ``0:0.75``, or several, ``0:0.3,0.5:1``.
 
     Raises:
-        SettingsError: not of that form, not rising, or outside 0 … 1.
+        SettingsError: the text has another form, or the numbers do not rise from 0 to 1.
     """
     spans = []
     try:
@@ -42,13 +42,13 @@ def parse_spans(text: str) -> tuple[Span, ...]:
 
 
 def without(spans: Sequence[Span]) -> tuple[Span, ...]:
-    """What is left of a clip when ``spans`` are taken out of it."""
+    """Return the parts of a clip that are outside of ``spans``."""
     edges = [Fraction(0), *(edge for span in spans for edge in span), Fraction(1)]
     return tuple((a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b)
 
 
 def split_path(text: str) -> tuple[str, str | None, int | None]:
-    """``clips[0:0.75]@480`` as path, part and size; each of the latter two may be missing."""
+    """Split ``clips[0:0.75]@480`` into path, part and size; None for a missing part or size."""
     match = re.fullmatch(r"(.+?)(?:\[([\d.,:/]+)\])?(?:@(\d+))?", text, re.DOTALL)
     if match is None or Path(text).exists():
         return text, None, None

@@ -1,6 +1,6 @@
-"""What each task asks of a model: which frames it sees, which it must make, what is naive.
+"""Training goals: the frames that a model sees, those that it makes, and the naive baseline.
 
-A sample's frames are in the order of time. ``places`` numbers them within their window.
+A sample's frames are in temporal order. ``places`` are their indices within the window.
 """
 
 from __future__ import annotations
@@ -26,20 +26,19 @@ from cloudconv.models.base import (
 from cloudconv.models.ops import pad_to_multiple
 
 _NEAR = 2.0
-"""How much oftener near horizons and short gaps are drawn than far ones: K·u² of a uniform u."""
+"""Exponent of the draw K·u² (u uniform): prefers near horizons and short gaps."""
 
-
-_REACH = 6
+_REACH = 6  # frames ahead that a model with a free horizon learns
 _ALONE = 0.05
-"""How many samples lack the frame before the pair, or that after it, as at cuts."""
+"""Share of samples without the frame before the pair, or without the one after it, as at cuts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A made picture beside the true and the naive one: (B, 3, H, W) float32 each.
+    """A made picture, the true and the naive one: (B, 3, H, W) float32 each.
 
-    ``levels``: coarser or earlier versions that a model made on its way, coarse to fine.
-    ``context``: what it was made from, (B, T, 3, H, W).
+    ``levels``: the model's intermediate pictures, coarse to fine.
+    ``context``: the source frames, (B, T, 3, H, W).
     """
 
     picture: Tensor
@@ -50,19 +49,19 @@ class Made:
 
 
 class Goal(ABC):
-    """One task: how samples are drawn for it, and what comes of them."""
+    """One task: how its samples are drawn, and the pictures that a model makes of them."""
 
     naive: str
-    """What the naive baseline is called."""
+    """Name of the naive baseline."""
 
     @property
     @abstractmethod
     def length(self) -> int:
-        """Frames of a window."""
+        """Return the number of frames of a window."""
 
     @abstractmethod
     def picks(self, random: np.random.Generator) -> list[int]:
-        """The frames of a window that a sample takes, rising."""
+        """Return the indices of a sample's frames within a window, in rising order."""
 
     @abstractmethod
     def make(self, frames: Tensor, places: Tensor, noise: float) -> list[Made]:
@@ -70,50 +69,57 @@ class Goal(ABC):
 
         Args:
             frames: (B, L, 3, H, W) float32 in [0, 1].
-            places: (B, L) whole numbers.
-            noise: standard deviation of what is added to the model's input.
+            places: (B, L) indices within the window.
+            noise: standard deviation of the noise that is added to the model's input.
+
+        Returns:
+            One entry for each picture that the model makes.
         """
 
     @abstractmethod
     def validation_picks(self) -> list[list[int]]:
-        """The samples that each validation window gives."""
+        """Return the picks of each sample that is made of a validation window."""
 
     def labels(self, picks: list[int]) -> list[str]:
-        """What each picture that comes of a validation sample is called in reports."""
+        """Return the name in reports of each picture that is made of a validation sample."""
         return ["1"]
 
     def narrow(self) -> bool:
-        """Make do with shorter windows from now on; False where that cannot be done."""
+        """Use shorter windows from now on; return False if the goal has none."""
         return False
 
 
 def window_length(spec: ModelSpec, gap: int) -> int:
-    """Frames from which an interpolator learns: a gap, or three for one that looks at four."""
+    """Return the frames of an interpolator's window: one gap, or three if it sees four frames."""
     return (3 if spec.context >= FOUR else 1) * gap + 1
 
 
 class Interpolation(Goal):
-    """From two frames, any of those between them, which are ``gap`` apart at most."""
+    """Make any frame between two source frames that are at most ``gap`` apart."""
 
     naive = "blend"
 
     def __init__(self, model: Interpolator, gap: int) -> None:
+        """Check that the model can make a frame inside the gap."""
         if gap < 2:
             raise SettingsError("gap-too-small", gap=gap)
         if not model.spec.arbitrary_timestep and gap % 2:
             raise SettingsError("gap-without-middle", model=model.spec.name, gap=gap)
         self.model, self.gap = model, gap
-        self._around = model.spec.context >= FOUR
+        self._four_frames = model.spec.context >= FOUR
 
     @property
     def length(self) -> int:
-        return window_length(self.model.spec, self.gap) if self._around else self.gap + 1
+        """Return the frames of one gap, or of three gaps if the model sees four frames."""
+        return window_length(self.model.spec, self.gap) if self._four_frames else self.gap + 1
 
     def narrow(self) -> bool:
-        wide, self._around = self._around, False
+        """Leave the outer frames out; return False if they already are."""
+        wide, self._four_frames = self._four_frames, False
         return wide
 
     def picks(self, random: np.random.Generator) -> list[int]:
+        """Return the pair and a frame inside, with an outer frame on each side of four."""
         if self.model.spec.arbitrary_timestep:
             gap = 2 + int((self.gap - 1) * random.random() ** _NEAR)
             middle = int(random.integers(1, gap))
@@ -121,12 +127,13 @@ class Interpolation(Goal):
             gap = int(random.integers(2, self.gap + 1))
             gap -= gap % 2
             middle = gap // 2
-        if not self._around:
+        if not self._four_frames:
             return [0, middle, gap]
         before, after = random.random(2) < _ALONE
         return [gap * before, gap, gap + middle, 2 * gap, 3 * gap - gap * after]
 
     def make(self, frames: Tensor, places: Tensor, noise: float) -> list[Made]:
+        """Interpolate the middle frame; the stages before the last one become levels."""
         middle = places.shape[1] // 2
         pair = slice(middle - 1, middle + 2, 2)
         times = places[:, middle - 1 : middle + 2].float()
@@ -134,7 +141,7 @@ class Interpolation(Goal):
         timestep = ((times[:, 1] - times[:, 0]) / span).view(-1, 1, 1, 1)
         x0, x1 = frames[:, pair].unbind(1)
         around = None
-        if self._around:
+        if self._four_frames:
             reach = (places[:, [1, 4]] - places[:, [0, 3]]) / span[:, None]
             around = Around(_noisy(frames[:, 0], noise), _noisy(frames[:, 4], noise), reach)
         *earlier, made = self._stages(_noisy(x0, noise), _noisy(x1, noise), timestep, around)
@@ -150,26 +157,31 @@ class Interpolation(Goal):
         return [self.model(*given)]
 
     def validation_picks(self) -> list[list[int]]:
-        return [[0, 2, 3, 4, 6]] if self._around else [[0, 1, 2]]
+        """Return one sample: a frame halfway between its neighbours."""
+        return [[0, 2, 3, 4, 6]] if self._four_frames else [[0, 1, 2]]
 
 
 class Rollout(Goal):
-    """From the context, the ``steps`` frames that follow, each seeing those made before it."""
+    """Predict ``steps`` frames one after the other, each from the context and those before it."""
 
     naive = "hold"
 
     def __init__(self, model: Predictor, steps: int) -> None:
+        """Take the context's length from the model."""
         self.model, self.steps = model, steps
         self.context = model.spec.context
 
     @property
     def length(self) -> int:
+        """Return the frames of the context and of the rollout."""
         return self.context + self.steps
 
     def picks(self, random: np.random.Generator) -> list[int]:
+        """Return all frames of a window."""
         return list(range(self.length))
 
     def make(self, frames: Tensor, places: Tensor, noise: float) -> list[Made]:
+        """Predict frame after frame; each made frame joins the context of the next."""
         context, truths = frames[:, : self.context], frames[:, self.context :].unbind(1)
         last = context[:, -1]
         seen = _noisy(context, noise)
@@ -183,70 +195,82 @@ class Rollout(Goal):
         return result
 
     def validation_picks(self) -> list[list[int]]:
+        """Return one sample: all frames of a window."""
         return [list(range(self.length))]
 
     def labels(self, picks: list[int]) -> list[str]:
+        """Return the number of frames ahead of each picture."""
         return [str(step) for step in range(1, self.steps + 1)]
 
 
 class Direct(Goal):
-    """From the context, one frame up to ``reach`` ahead: for models that are told the horizon."""
+    """Predict one frame, up to ``reach`` ahead, with a model that takes the horizon as input."""
 
     naive = "hold"
 
     def __init__(self, model: Predictor, reach: int) -> None:
+        """Take the context's length from the model."""
         self.model, self.reach = model, reach
         self.context = model.spec.context
 
     @property
     def length(self) -> int:
+        """Return the frames of the context and up to the farthest horizon."""
         return self.context + self.reach
 
     def picks(self, random: np.random.Generator) -> list[int]:
+        """Return the context and one frame after it."""
         ahead = int(self.reach * random.random() ** _NEAR)
         return [*range(self.context), self.context + ahead]
 
     def make(self, frames: Tensor, places: Tensor, noise: float) -> list[Made]:
+        """Predict the frame at the sample's horizon."""
         context, truth = frames[:, :-1], frames[:, -1]
         horizon = (places[:, -1] - places[:, -2]).float()
         made = self.model(_noisy(context, noise), horizon)
         return [Made(made, truth, context[:, -1], context)]
 
     def validation_picks(self) -> list[list[int]]:
+        """Return a sample for each of three horizons: the nearest, a third and the farthest."""
         horizons = sorted({1, -(-self.reach // 3), self.reach})
         return [[*range(self.context), self.context + h - 1] for h in horizons]
 
     def labels(self, picks: list[int]) -> list[str]:
+        """Return the number of frames ahead."""
         return [str(picks[-1] - picks[-2])]
 
 
 class Reconstruction(Goal):
-    """A frame again, through the model's narrow middle."""
+    """Reconstruct a frame through the model's narrow middle."""
 
     naive = "mean colour"
     length = 1
 
     def __init__(self, model: Reconstructor) -> None:
+        """Keep the model."""
         self.model = model
 
     def picks(self, random: np.random.Generator) -> list[int]:
+        """Return the only frame of a window."""
         return [0]
 
     def make(self, frames: Tensor, places: Tensor, noise: float) -> list[Made]:
+        """Reconstruct the frame."""
         truth = frames[:, 0]
         mean = truth.mean(dim=(2, 3), keepdim=True).expand_as(truth)
         return [Made(self.model(_noisy(truth, noise)), truth, mean, frames)]
 
     def validation_picks(self) -> list[list[int]]:
+        """Return one sample: the only frame."""
         return [[0]]
 
 
 def goal_for(model: Model, *, rollout: int | None, gap: int) -> Goal:
-    """The goal that fits the model's task; ``rollout`` None for the usual reach.
+    """Return the goal for the model's task; ``rollout`` None means the usual number of frames.
 
     Raises:
-        SettingsError: a gap that the model can't be trained on.
-        ModelError: a method without anything to train.
+        SettingsError: the model cannot be trained on the gap.
+        ModelError: the model has no weights.
     """
     if not any(True for _ in model.parameters()):
         raise ModelError("nothing-to-train", model=model.spec.name)
@@ -261,13 +285,13 @@ def goal_for(model: Model, *, rollout: int | None, gap: int) -> Goal:
 
 
 def padded(frames: Tensor, multiple: int) -> Tensor:
-    """(B, L, C, H, W) with sides that the network takes."""
+    """Return frames (B, L, C, H, W) with sides padded to a multiple."""
     flat = pad_to_multiple(frames.flatten(0, 1), multiple)
     return flat.view(*frames.shape[:2], *flat.shape[1:])
 
 
 def shrunk_like(picture: Tensor, other: Tensor) -> Tensor:
-    """``picture`` averaged down to the size of ``other``."""
+    """Return ``picture`` averaged down to the size of ``other``."""
     if picture.shape == other.shape:
         return picture
     return F.adaptive_avg_pool2d(picture, (other.shape[2], other.shape[3]))

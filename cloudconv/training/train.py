@@ -1,4 +1,4 @@
-"""Train a model on clips, or go on training one that ships: plan, loop, weights file."""
+"""Train a model on clips, from the start or from shipped weights, and write a weights file."""
 
 from __future__ import annotations
 
@@ -55,35 +55,31 @@ from cloudconv.training.clips import (
     open_clips,
 )
 from cloudconv.training.loop import (
-    Due,
     Rules,
     Schedule,
-    Told,
     Trainer,
+    TrainerEvent,
     Validation,
     is_checkpoint,
     load_checkpoint,
     save_checkpoint,
 )
 from cloudconv.training.losses import Adversary, parse_loss
-from cloudconv.training.settings import (
-    fingerprint,
-    resolve,
-)
+from cloudconv.training.settings import fingerprint, resolve
 from cloudconv.training.spans import WHOLE, parse_spans, split_path, without
 from cloudconv.training.tasks import Goal, goal_for
 
-_RATE, _FINE_RATE = 5e-4, 1e-4  # learning rates from the beginning, and from weights that work
+_RATE, _FINE_RATE = 5e-4, 1e-4  # learning rates from the start, and from the model's weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
-    """What came of a training; the fields are the keys of the command's JSON.
+    """The result of a training; the fields are the keys of the command's JSON.
 
-    ``best`` is what ``output`` holds, ``initial`` the scores before the first step, ``seen`` those
-    of ``best`` on the clips that it was trained on, None after an interrupt. ``steps_before`` were
-    made by runs before this one. ``improved``: whether ``output`` holds
-    anything but the start; a fine-tuning that gained nothing gives back what it was given.
+    ``initial``: scores before the first step. ``best``: scores of the weights in ``output``.
+    ``seen``: scores of the same weights on the training clips, None after an interrupt.
+    ``steps_before``: steps that earlier runs made. ``improved``: whether ``output`` differs from
+    the initial weights, which are written if the training gains nothing.
     """
 
     output: str
@@ -113,24 +109,24 @@ def run(
     known: MediaInfo | None = None,
     stop: threading.Event | None = None,
 ) -> Job:
-    """Train, and write the weights that were best on the held-out windows.
+    """Train a model, and write the weights with the best scores on the held-out windows.
 
-    A checkpoint beside the output, ``….checkpoint``, lets a later run with the same settings go on
-    exactly where this one was stopped; it is gone when the training is done. Ctrl-C ends the
-    training after the step at hand, writes the best weights so far, and leaves the checkpoint;
-    closing the iterator leaves the checkpoint.
+    A checkpoint beside the output, ``….checkpoint``, lets a later run with the same settings
+    continue exactly where this one was stopped. A finished training deletes the checkpoint. Ctrl-C
+    ends the training after the step at hand, writes the best weights so far and leaves the
+    checkpoint; closing the iterator leaves the checkpoint.
 
     Args:
-        asked: what to train, on what.
-        known: what one of the clips holds, where that was found out already.
-        stop: once set, it ends as on Ctrl-C.
+        asked: the settings.
+        known: facts of one of the clips that is probed already.
+        stop: an event that, once set, ends the training as Ctrl-C does.
 
     Yields:
-        Warnings, progress of every step and window, ``losses`` now and then and after each look at
-        the held-back windows, ``stopping`` after Ctrl-C, and in the end a :class:`TrainResult`.
+        Warnings, progress of every step and window, ``losses`` now and then and after each
+        validation, ``stopping`` after Ctrl-C, and in the end a :class:`TrainResult`.
 
     Raises:
-        CloudconvError: before any work where that is possible.
+        CloudconvError: the training cannot be done; raised before any work where possible.
     """
     settings = resolve(asked)
     output = Path(settings.output)
@@ -139,7 +135,7 @@ def run(
     with ExitStack() as stack:
         with writing(output):
             stack.enter_context(files.Claim(output))
-        # Of no GPU that is not asked for: PyTorch would start all of them.
+        # Without a list, PyTorch would initialise every GPU.
         gpus = [] if settings.device in ("cpu", "mps") else range(torch.cuda.device_count())
         stack.enter_context(torch.random.fork_rng(list(gpus)))
         try:
@@ -186,18 +182,19 @@ def _run(
             save_checkpoint(checkpoint, state, of=output)
 
     def write(ours: bool = True) -> None:
-        # The checkpoint comes first: it tells the next run whose the weights are.
+        # The checkpoint comes first: it shows the next run that the weights are its own.
         keep()
         _write(output, trainer, settings, overwrite=settings.overwrite or ours)
 
-    windows = yield from _looks(held_out, settings)
+    windows = yield from _validation_windows(held_out, settings)
     with _interruptible(stop), ExitStack() as stack:
         stack.push(lambda kind, *_: keep() if kind is GeneratorExit and trainer.best else None)
         batch = stack.enter_context(prefetch(batches(train, trainer.step, stop.is_set), 2))
         events = stack.enter_context(
             closing(trainer.run(batch, windows, _schedule(settings), stop.is_set))
         )
-        for event in _told(events, keep, write, stop, ours=resumed):
+        every = settings.checkpoint_every
+        for event in _watched(events, keep, every, write, stop, ours=resumed):
             if isinstance(event, Warned):
                 warnings.append(event)
             yield event
@@ -209,7 +206,7 @@ def _run(
     seen = None
     if not interrupted:
         trainer.shown.module.load_state_dict(trainer.best_state)
-        windows = yield from _looks(train, settings)
+        windows = yield from _validation_windows(train, settings)
         seen = replace((yield from trainer.validate(windows)), step=best.step)
         checkpoint.unlink(missing_ok=True)
     changed = _changed([*train.groups, *held_out.groups])
@@ -237,24 +234,33 @@ def _run(
     )
 
 
-def _told(
-    events: Iterator[Told],
+def _watched(
+    events: Iterator[TrainerEvent],
     keep: Callable[[], None],
+    every: int,
     write: Callable[[bool], None],
     stop: threading.Event,
     *,
     ours: bool,
 ) -> Iterator[Event]:
-    """Do what is due between two steps, and tell how far the training is.
+    """Pass the training's events on; write checkpoints and the best weights in between.
 
-    ``ours``: whether the weights that are there are this training's.
+    Args:
+        events: of the training loop.
+        keep: writes a checkpoint, after each ``every`` steps.
+        every: number of steps.
+        write: writes the best weights; takes whether an existing output may be replaced.
+        stop: set on Ctrl-C.
+        ours: whether an existing output is from this training.
     """
     stopping = False
     for event in events:
-        if isinstance(event, Due):
-            keep()
-        elif isinstance(event, Progress | Warned):
+        if isinstance(event, Warned):
             yield event
+        elif isinstance(event, Progress):
+            yield event
+            if event.stage == "training" and event.done % every == 0:
+                keep()
         else:
             if event.best:
                 write(ours)
@@ -289,8 +295,10 @@ def _schedule(settings: TrainSettings) -> Schedule:
     )
 
 
-def _looks(windows: Windows, settings: TrainSettings) -> Generator[Event, None, list[Tensor]]:
-    """Return the windows to validate on."""
+def _validation_windows(
+    windows: Windows, settings: TrainSettings
+) -> Generator[Event, None, list[Tensor]]:
+    """Return the middle of each window to validate on."""
     found = yield from windows.spread(settings.val_windows)
     return [centre(window, settings.val_crop) for window in found]
 
@@ -318,10 +326,10 @@ def _precision(settings: TrainSettings, device: torch.device, spec: ModelSpec) -
 
 
 def _initialise(model: Model, settings: TrainSettings) -> int:
-    """Start from other weights; how many tensors came from there.
+    """Load the weights of ``init``; return the number of tensors that were loaded.
 
-    The model's own weights must fit wholly; of another's, those whose names and shapes fit are
-    taken, such as an autoencoder's encoder for a predictor.
+    Weights of the same model must fit as a whole. Of another model's weights, tensors with a
+    matching name and shape are loaded, such as an autoencoder's encoder into a predictor.
     """
     if settings.init is None:
         return 0
@@ -378,7 +386,7 @@ def _tensors(model: Model) -> int:
 def _windows(
     settings: TrainSettings, goal: Goal, known: MediaInfo | None
 ) -> tuple[Windows, Windows]:
-    """What is trained on, and what is validated on."""
+    """Return the windows to train on, and those to validate on."""
     own = None if settings.train_part is None else parse_spans(settings.train_part)
     held = None if settings.val_part is None else parse_spans(settings.val_part)
     sampling = Sampling(
@@ -417,7 +425,7 @@ def _windows(
     read = [clip.info.path for group in (*groups, *train_groups) for clip in group]
     output = Path(settings.output)
     check_outputs(settings, [output, _checkpoint_of(output)], read)
-    # Repeats in a held-out clip are no motion to be forecast, stillness is.
+    # A held-out clip may stand still, but repeated frames are left out.
     judged = replace(
         sampling, crop=1, interval=(values.interval(settings.interval)[0],) * 2, min_motion=0.0
     )
@@ -469,7 +477,7 @@ def _restore(trainer: Trainer, checkpoint: Path, settings: TrainSettings) -> Non
 
 
 def _write(output: Path, trainer: Trainer, settings: TrainSettings, *, overwrite: bool) -> None:
-    """The best weights so far, as float16 safetensors that say what they are."""
+    """Write the best weights so far as float16 safetensors, with model, scores and recipe."""
     best = trainer.best
     assert best is not None
     spec = trainer.model.spec
@@ -495,14 +503,15 @@ def _write(output: Path, trainer: Trainer, settings: TrainSettings, *, overwrite
 
 
 def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    # safetensors refuses tensors that share memory, as float16 buffers kept by `half` would.
+    # safetensors refuses tensors that share memory, as buffers that are float16 already do.
     return {name: tensor.clone() for name, tensor in state.items()}
 
 
 @contextmanager
 def _interruptible(pressed: threading.Event) -> Iterator[None]:
-    """Ctrl-C, a polite kill or the terminal's end set a flag for the end of the step at hand; a
-    second one interrupts at once, but for the terminal's end, which is often said twice.
+    """Set the flag on Ctrl-C, SIGTERM or SIGHUP; a second signal interrupts at once.
+
+    A second SIGHUP is ignored, because a closing terminal often sends two.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -517,11 +526,11 @@ def _interruptible(pressed: threading.Event) -> Iterator[None]:
 
     names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
     known = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    # What whoever started this has turned off stays so, as nohup wants it.
-    heeded = [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
-    before = [signal.signal(number, press) for number in heeded]
+    # Signals that the parent process ignores stay ignored, as nohup needs.
+    handled = [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
+    before = [signal.signal(number, press) for number in handled]
     try:
         yield
     finally:
-        for number, handler in zip(heeded, before, strict=True):
+        for number, handler in zip(handled, before, strict=True):
             signal.signal(number, handler)
