@@ -55,7 +55,7 @@ from cloudconv.settings import (
 from cloudconv.settings.values import File
 
 if TYPE_CHECKING:
-    from cloudconv.jobs.compare.settings import CompareResult
+    from cloudconv.jobs.compare.settings import CompareEstimate, CompareResult
     from cloudconv.jobs.doctor import Diagnosis
     from cloudconv.jobs.dream.settings import DreamEstimate, DreamResult
     from cloudconv.jobs.extrapolate import ExtrapolateEstimate, ExtrapolateResult
@@ -73,6 +73,7 @@ _LATER = {
     "Adapted": "training.fine_tune",
     "Around": "models.base",
     "Check": "jobs.self_test",
+    "CompareEstimate": "jobs.compare.settings",
     "CompareResult": "jobs.compare.settings",
     "Diagnosis": "jobs.doctor",
     "DreamEstimate": "jobs.dream.settings",
@@ -96,6 +97,7 @@ __all__ = [
     "Around",
     "Check",
     "CloudconvError",
+    "CompareEstimate",
     "CompareResult",
     "CompareSettings",
     "DeviceError",
@@ -315,20 +317,23 @@ def estimate(settings: InterpSettings) -> InterpEstimate: ...
 def estimate(settings: ExtrapolateSettings) -> ExtrapolateEstimate: ...
 @overload
 def estimate(settings: DreamSettings) -> DreamEstimate: ...
+@overload
+def estimate(settings: CompareSettings) -> CompareEstimate: ...
 def estimate(
-    settings: InterpSettings | ExtrapolateSettings | DreamSettings,
-) -> InterpEstimate | ExtrapolateEstimate | DreamEstimate:
-    """Return what a run with these settings would do; nothing is written.
+    settings: InterpSettings | ExtrapolateSettings | DreamSettings | CompareSettings,
+) -> InterpEstimate | ExtrapolateEstimate | DreamEstimate | CompareEstimate:
+    """Return the expected outcome and cost of a run; nothing is written.
 
-    The plan's ``refusals`` say why the run would refuse to write.
+    ``refusals`` are the reasons for which the run would refuse to write.
 
     Raises:
         CloudconvError: the input cannot be read, or a model or a device is missing.
     """
     from cloudconv.jobs import estimate
 
-    estimated: InterpEstimate | ExtrapolateEstimate | DreamEstimate = estimate(settings)
-    return estimated
+    expected: InterpEstimate | ExtrapolateEstimate | DreamEstimate | CompareEstimate
+    expected = estimate(settings)
+    return expected
 
 
 def run(

@@ -14,7 +14,7 @@ from cloudconv.settings import CompareSettings
 from cloudconv.settings.values import names
 
 if TYPE_CHECKING:
-    from cloudconv.jobs.compare.run import CompareResult
+    from cloudconv.jobs.compare.settings import CompareEstimate, CompareResult
     from cloudconv.report.columns import Column
 
 EXAMPLES = examples(
@@ -29,13 +29,19 @@ _FIRST = ("psnr", "ssim", "1", "2", "5", "10", "30")
 
 
 @with_options(CompareSettings, progress=True)
-def compare(console: Console, source: outputs.Input, **given: Any) -> None:
+def compare(
+    console: Console, source: outputs.Input, dry_run: outputs.DryRun = False, **given: Any
+) -> None:
     """Score models on IN against its own frames."""
     settings = CompareSettings(source, **given)
 
     # Here and not above: torch and FFmpeg take seconds to load, which --help shouldn't pay.
     from cloudconv.jobs.compare import run as job
 
+    if dry_run:
+        plan = job.estimate(job.decide(settings, dry_run=True))
+        outputs.tell_plan(console, plan, _plan_text(plan))
+        return
     result = outputs.under_bar(console, "comparing", job.run(settings))
     if console.json:
         print_json(result.as_json())
@@ -46,6 +52,19 @@ def compare(console: Console, source: outputs.Input, **given: Any) -> None:
     console.info(f"{_counted(result)}; took {clock(result.wall_seconds)}")
     if settings.report is not None:
         console.info(f"the report is in {settings.report}")
+
+
+def _plan_text(plan: CompareEstimate) -> str:
+    kept = f"one frame of every {plan.drop} kept"
+    rows = [
+        ["input", plan.input],
+        ["methods", ", ".join(plan.methods)],
+        ["frames", kept if plan.horizon is None else f"forecasts of up to {plan.horizon} frames"],
+        ["scored", f"about {plan.scored_frames} frames, of {plan.source_frames} read"],
+        ["device", f"{plan.device}, {plan.precision}"],
+        ["time", f"about {clock(plan.seconds)}"],
+    ]
+    return table(rows[0], rows[1:])
 
 
 def _counted(result: CompareResult) -> str:

@@ -17,11 +17,12 @@ from cloudconv.events import Ended, Event, Job, Measured, Progress, Warned
 from cloudconv.timeline import rate_name
 
 if TYPE_CHECKING:
+    from cloudconv.jobs.compare.settings import CompareEstimate
     from cloudconv.jobs.dream.settings import DreamEstimate
     from cloudconv.jobs.extrapolate import ExtrapolateEstimate
     from cloudconv.jobs.interp.settings import InterpEstimate
 
-    Plan = InterpEstimate | ExtrapolateEstimate | DreamEstimate
+    Plan = InterpEstimate | ExtrapolateEstimate | DreamEstimate | CompareEstimate
 
 
 Result = TypeVar("Result")

@@ -21,7 +21,7 @@ from cloudconv.events import Finished, Job, Warned, Warnings
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.context import WINDOW, Context, gather
 from cloudconv.jobs.extend.plan import Continuation, ExtendOutcome, ExtendPlan
-from cloudconv.jobs.outcome import Done, Estimate
+from cloudconv.jobs.outcome import Done, Estimate, seconds_for
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.source import Source
@@ -133,7 +133,7 @@ def estimate(plan: ExtrapolatePlan) -> ExtrapolateEstimate:
     began, new_frames = time.perf_counter(), forecast.place.new_frames
     model = registry.load_predictor(plan.settings.chosen_model, plan.device, plan.dtype)
     loaded = time.perf_counter() - began
-    seconds = loaded + extend.seconds_for(_pictures(forecast, model), _TRIED, new_frames)
+    seconds = loaded + seconds_for(_pictures(forecast, model), _TRIED, new_frames)
     pixels = plan.info.width * plan.info.height
     return ExtrapolateEstimate(
         **forecast.facts,

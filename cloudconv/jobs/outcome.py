@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice, pairwise
+from typing import Any
 
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
@@ -50,3 +54,14 @@ class Done:
 
     wall_seconds: float
     frames_per_second: float
+
+
+def seconds_for(items: Iterator[Any], tried: int, total: int) -> float:
+    """Return the expected time in seconds for ``total`` items.
+
+    ``tried`` items are made. The time of the first one includes the preparation.
+    """
+    times = [time.perf_counter()]
+    times += [time.perf_counter() for _ in islice(items, min(tried, total))]
+    ready, *more = [after - before for before, after in pairwise(times)]
+    return ready + (total - 1) * (sum(more) / len(more) if more else 0.0)

@@ -18,8 +18,9 @@ from cloudconv.cli.app import app
 from cloudconv.errors import InputError
 from cloudconv.jobs.compare import run as job
 from cloudconv.jobs.compare import settings as compare_settings
-from cloudconv.jobs.compare.settings import CompareJob
+from cloudconv.jobs.compare.plan import ComparePlan
 from cloudconv.report.columns import COLUMNS
+from cloudconv.workers.pool import WorkerConfig
 from tests.helpers.factory import picture, write_clip
 
 SCORES = {
@@ -176,8 +177,9 @@ def test_the_defaults_of_the_command_are_those_of_the_api(
     run("in.mp4")
     run("in.mp4", "--horizon", 5, "--every", 2)
     assert asked[0] == job.CompareSettings(input="in.mp4")
-    drop, horizon = map(CompareJob.of, asked)
-    assert (drop.kept, drop.methods, drop.baseline) == (2, ("cloud-best", "blend"), "blend")
+    none: Any = None
+    drop, horizon = (ComparePlan(each, none, WorkerConfig(), none) for each in asked)
+    assert (drop.drop, drop.methods, drop.baseline) == (2, ("cloud-best", "blend"), "blend")
     assert asked[1] == job.CompareSettings(input="in.mp4", horizon=5, every=2)
     assert {"hold", "linear"} <= set(horizon.methods)
     assert horizon.baseline == "hold"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import re
 import sys
 import tracemalloc
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 
 from cloudconv import metrics
 from cloudconv.errors import CloudconvError, InputError, OutputError, SettingsError
-from cloudconv.jobs.compare.run import CompareResult, CompareSettings
+from cloudconv.jobs.compare.run import CompareResult, CompareSettings, decide, estimate
 from cloudconv.jobs.compare.samples import evenly, windows
 from cloudconv.jobs.compare.scores import Row, verdict, verdict_by
 from cloudconv.jobs.compare.settings import MINTERPOLATE
@@ -299,6 +300,22 @@ def test_a_clip_that_is_too_short_is_refused(tmp_path: Path) -> None:
         compare(clip, drop=4, model=("blend",))
     with pytest.raises(InputError, match="at least 2"):
         compare(write_clip(tmp_path / "b.mkv", 1), horizon=2, model=("hold",), against=("hold",))
+
+
+@pytest.mark.parametrize("kind", [{"drop": 3}, {"horizon": 2, "every": 4}, {"frames": 4}])
+def test_a_plan_scores_nothing_and_is_right(tmp_path: Path, kind: dict[str, int]) -> None:
+    clip = gray([20 + 4 * k for k in range(16)], tmp_path / "a.mkv")
+    names = {"model": ("linear",)} if "horizon" in kind else {"model": ("blend",)}
+    settings = CompareSettings(clip, report=tmp_path / "r", **names, **kind, **QUICK)
+    expected = estimate(decide(settings, dry_run=True))
+    assert expected.seconds > 0
+    assert expected.refusals == []
+    assert os.listdir(tmp_path) == ["a.mkv"]
+    result = compare(clip, report=tmp_path / "r", **names, **kind)
+    assert (expected.source_frames, expected.methods) == (16, list(result.methods))
+    assert abs(expected.scored_frames - result.scored_frames) <= 2
+    again = estimate(decide(settings, dry_run=True))
+    assert ["report" in str(refusal) for refusal in again.refusals] == [True]
 
 
 # Forecasts

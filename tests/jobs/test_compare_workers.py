@@ -19,9 +19,10 @@ from typer.testing import CliRunner
 from cloudconv.cli.app import app
 from cloudconv.errors import CloudconvError, InputError, SettingsError
 from cloudconv.jobs.compare import work as compare_work
+from cloudconv.jobs.compare.plan import decide
 from cloudconv.jobs.compare.run import CompareResult, CompareSettings
 from cloudconv.jobs.compare.samples import Sample
-from cloudconv.jobs.compare.settings import MINTERPOLATE, CompareJob
+from cloudconv.jobs.compare.settings import MINTERPOLATE
 from cloudconv.jobs.compare.work import ScoreTask, ScoreWork, chunked, decoded
 from cloudconv.media.read.probe import probe
 from cloudconv.workers.events import Event, Tasks
@@ -190,8 +191,8 @@ def test_what_is_scored_twice_counts_once(
 
 
 def test_a_task_goes_by_the_files_of_its_machine(clip: Path) -> None:
-    settings = CompareJob(input=clip, model=("tiny",), **QUICK)
-    work = ScoreWork(settings, 1)
+    plan = decide(CompareSettings(input=clip, model=("tiny",), **QUICK))
+    work = ScoreWork(plan, 1)
     models = {"tiny": "tiny", "own": "w.safetensors"}
     task = ScoreTask((), probe(clip), models)
     assert work.files(task) == (clip, Path("w.safetensors"))

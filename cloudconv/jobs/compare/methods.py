@@ -1,4 +1,4 @@
-"""Methods that make the frames that are scored, and the scorer that measures what they make."""
+"""Make the scored frames by each method, and measure them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cloudconv import metrics
 from cloudconv.events import Warned
+from cloudconv.jobs.compare.plan import ComparePlan
 from cloudconv.jobs.compare.samples import Clip, MethodScores, Sample, SampleImages, SampleScores
 from cloudconv.jobs.compare.scores import (
     Meter,
@@ -24,13 +25,12 @@ from cloudconv.jobs.compare.scores import (
     ShownFrame,
     as_rgb,
     frame_scores,
-    texture_around,
+    texture_between,
     texture_scores,
 )
-from cloudconv.jobs.compare.settings import MINTERPOLATE, CompareJob
+from cloudconv.jobs.compare.settings import MINTERPOLATE
 from cloudconv.media.filters import minterpolate
 from cloudconv.media.frame import Frame
-from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.pictures import Pictures
 from cloudconv.models import registry
 from cloudconv.render.device import choose_device, choose_precision
@@ -39,28 +39,28 @@ from cloudconv.schedule.frames import beside
 
 
 class Method(Protocol):
-    """Makes the scored frames of samples.
+    """A method that makes the scored frames of samples.
 
-    ``spent`` is what the last sample took: for each horizon, or all in one, seconds and the frames
-    made in them.
+    ``spent`` has the time of the last sample: for each horizon, or once for all frames, the seconds
+    and the number of frames made in them.
     """
 
     spent: list[tuple[float, int]]
 
     def make(self, sample: Sample, context: Tensor) -> Iterator[ShownFrame | None]:
-        """A frame for each scored one, at its time; None where there is none.
+        """Yield a frame for each scored one, at the same time; None if the method has none.
 
         Args:
-            sample: with its frames.
-            context: its frames before the first that may be scored, (T, 3, H, W) RGB in [0, 1].
+            sample: the sample with its frames.
+            context: the frames before the first scored one, (T, 3, H, W) RGB in [0, 1].
         """
 
 
 class _Interpolator:
-    """A registered interpolator, through the very renderer that ``interp`` uses."""
+    """A registered interpolator in the same renderer as ``interp`` uses."""
 
-    def __init__(self, model: str, settings: CompareJob) -> None:
-        self._renderer = renderer_of(model, settings)
+    def __init__(self, model: str, plan: ComparePlan) -> None:
+        self._renderer = renderer_of(model, plan)
         self.warnings = self._renderer.warnings
         self.spent: list[tuple[float, int]] = []
 
@@ -94,12 +94,12 @@ class _Interpolator:
 
 
 class _Predictor:
-    """A registered predictor; it sees what is scored, 8-bit RGB."""
+    """A registered predictor. It sees frames as they are scored, in 8-bit RGB."""
 
-    def __init__(self, model: str, settings: CompareJob) -> None:
-        self._device = choose_device(settings.device)
+    def __init__(self, model: str, plan: ComparePlan) -> None:
+        self._device = choose_device(str(plan.device))
         spec = registry.spec(model, "predict")
-        dtype = choose_precision(settings.precision, self._device, spec)
+        dtype = choose_precision(plan.settings.precision, self._device, spec)
         self._model = registry.load_predictor(model, self._device, dtype)
         self.spent: list[tuple[float, int]] = []
 
@@ -114,27 +114,27 @@ class _Predictor:
 
 
 class _Minterpolate:
-    """FFmpeg's filter over all kept frames of the clip, read along with the samples.
+    """FFmpeg's filter over all kept frames of the clip, which are read a second time.
 
-    It makes a constant rate only. On a variable one the frames that happen to lie on the grid of
-    the most common gap, to within an eighth of it, are its answers; the others it has none for.
+    The filter makes a constant rate only. In a clip with a variable rate, the grid of the most
+    common gap is used: a frame that is farther than an eighth of the gap from the grid has none.
     """
 
-    def __init__(self, settings: CompareJob, info: MediaInfo) -> None:
-        clip = Clip(settings, info)
-        rate = info.timing.pace
+    def __init__(self, plan: ComparePlan) -> None:
+        clip = Clip(plan)
+        rate = plan.info.timing.pace
         if rate is None or clip.cadence:
             rate = _usual_rate(clip)
         self.spent: list[tuple[float, int]] = []
         self._seconds, self._made = 0.0, 0
-        self._frames = minterpolate(self._kept(clip, settings.kept), rate)
+        self._frames = minterpolate(self._kept(clip, plan.drop), rate)
         self._near = 1 / (8 * rate)
         self._next: Frame | None = None
 
     def _kept(self, clip: Clip, drop: int) -> Iterator[Frame]:
         frames = _retimed(clip)
         while True:
-            # Reading the clip is no work of the method's.
+            # The time of the reading does not count.
             began = time.perf_counter()
             frame = next(frames, None)
             for _ in islice(frames, drop - 1):
@@ -142,7 +142,7 @@ class _Minterpolate:
             self._seconds -= time.perf_counter() - began
             if frame is None:
                 return
-            # It passes the frames that it is given on, at no cost to speak of.
+            # The filter passes kept frames on in almost no time.
             self._made -= 1
             yield frame
 
@@ -172,16 +172,16 @@ def _retimed(clip: Clip) -> Iterator[Frame]:
 
 
 def _usual_rate(clip: Clip) -> Fraction:
-    """One over the most common gap between the first frames."""
+    """Return one over the most common gap between the first frames."""
     times = [frame.time for frame in islice(_retimed(clip), 100)]
     gaps = Counter(b - a for a, b in pairwise(times))
     return 1 / gaps.most_common(1)[0][0]
 
 
-def renderer_of(model: str, settings: CompareJob) -> Renderer:
-    """An interpolator as the settings want it."""
-    spec = registry.spec(model, "interpolate")
-    device = choose_device(settings.device)
+def renderer_of(model: str, plan: ComparePlan) -> Renderer:
+    """Load an interpolator with the options of the settings."""
+    settings, spec = plan.settings, registry.spec(model, "interpolate")
+    device = choose_device(str(plan.device))
     dtype = choose_precision(settings.precision, device, spec)
     return Renderer(
         registry.load(model, device, dtype),
@@ -195,54 +195,52 @@ def renderer_of(model: str, settings: CompareJob) -> Renderer:
     )
 
 
-def _method(model: str, settings: CompareJob, info: MediaInfo) -> Method:
-    if settings.horizon is not None:
-        return _Predictor(model, settings)
-    if model == MINTERPOLATE:
-        return _Minterpolate(settings, info)
-    return _Interpolator(model, settings)
+def _method(model: str, plan: ComparePlan) -> Method:
+    if plan.forecasts:
+        return _Predictor(model, plan)
+    return _Minterpolate(plan) if model == MINTERPOLATE else _Interpolator(model, plan)
 
 
 class Scorer:
-    """Makes the scored frames of samples by one method or several, and measures them.
+    """One or several methods, with the measurements of the frames that they make."""
 
-    Args:
-        models: for each method's name the model that it is, or ``minterpolate``.
-        settings: of the comparison.
-        info: of the clip.
-    """
+    def __init__(self, models: Mapping[str, str], plan: ComparePlan) -> None:
+        """Load the models.
 
-    def __init__(self, models: Mapping[str, str], settings: CompareJob, info: MediaInfo) -> None:
-        self._ahead = settings.horizon is not None
-        self._with_images = settings.report is not None
-        self._wanted = settings.wanted
-        self._methods = {name: _method(m, settings, info) for name, m in models.items()}
-        self._meters = {name: Meter(settings.wanted, info.timing.rate) for name in models}
+        Args:
+            models: for each method's name the name or file of its model, or ``minterpolate``.
+            plan: the plan of the comparison.
+        """
+        self._ahead = plan.forecasts
+        self._with_images = plan.settings.report is not None
+        self._wanted = plan.metrics
+        self._methods = {name: _method(model, plan) for name, model in models.items()}
+        self._meters = {name: Meter(plan.metrics, plan.info.timing.rate) for name in models}
 
     def warnings(self) -> list[Warned]:
-        """Return what is new of what the renderers warn of."""
-        made = (each for each in self._methods.values() if isinstance(each, _Interpolator))
-        return [warned for method in made for warned in method.warnings()]
+        """Return the new warnings of the renderers."""
+        renderers = (each for each in self._methods.values() if isinstance(each, _Interpolator))
+        return [warned for each in renderers for warned in each.warnings()]
 
     def score(self, sample: Sample) -> SampleScores:
-        """What comes of the next sample, with its frames; none is scored in the last one."""
+        """Make and measure the frames of the next sample; a sample may have none to score."""
         if not sample.scored:
-            return self._ask(Meter.interrupt)
+            return self._measured(Meter.interrupt)
         last = sample.scored[0] - 1 if self._ahead else 0
         context = torch.stack([as_rgb(frame) for frame in sample.frames[: last + 1]])
         kept = ShownFrame(context[-1], sample.frames[last])
         neighbours = [kept.rgb, *([] if self._ahead else [as_rgb(sample.frames[-1])])]
-        around = texture_around(self._wanted, neighbours)
-        result = self._ask(lambda meter: meter.follow(kept, kept))
-        if self._ahead:  # it comes again with each horizon, and a report doesn't show it
+        kept_texture = texture_between(self._wanted, neighbours)
+        result = self._measured(lambda meter: meter.follow(kept, kept))
+        if self._ahead:  # each horizon repeats the kept frame, and no report shows it
             result = SampleScores({name: MethodScores() for name in self._methods})
         else:
             self._show(result, sample.frames[0], kept, dict.fromkeys(self._methods, kept), None)
         frames = {name: method.make(sample, context) for name, method in self._methods.items()}
         for number, k in enumerate(sample.scored):
             truth = ShownFrame(as_rgb(sample.frames[k]), sample.frames[k])
-            if around is not None and not self._ahead:
-                result.filmed.append(texture_scores(truth, around))
+            if kept_texture is not None and not self._ahead:
+                result.filmed.append(texture_scores(truth, kept_texture))
             made = {name: next(each) for name, each in frames.items()}
             for name, meter in self._meters.items():
                 scores, shown = result.methods[name], made[name]
@@ -251,7 +249,7 @@ class Scorer:
                 elif k != last + 1:
                     scores.sequence[0] += meter.interrupt()
                 scores.sequence[-1] += meter.follow(truth, shown)
-                scores.frames.append(frame_scores(truth, shown, around, self._wanted))
+                scores.frames.append(frame_scores(truth, shown, kept_texture, self._wanted))
             self._show(result, sample.frames[k], truth, made, number)
             last = k
         for name, method in self._methods.items():
@@ -260,9 +258,9 @@ class Scorer:
                 result.methods[name].sequence[0] += self._meters[name].interrupt()
         return result
 
-    def _ask(self, question: Callable[[Meter], SequenceScores]) -> SampleScores:
+    def _measured(self, step: Callable[[Meter], SequenceScores]) -> SampleScores:
         return SampleScores(
-            {name: MethodScores(sequence=[question(m)]) for name, m in self._meters.items()}
+            {name: MethodScores(sequence=[step(m)]) for name, m in self._meters.items()}
         )
 
     def _show(

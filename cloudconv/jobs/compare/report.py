@@ -1,4 +1,4 @@
-"""What ``compare --report`` leaves behind: a page, a video side by side, a table and the result."""
+"""Write the report of a comparison: a page, a side-by-side video, a table and the result."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from cloudconv import metrics
+from cloudconv.jobs.compare.plan import PAGE, RESULT, TABLE, VIDEO, ComparePlan
 from cloudconv.jobs.compare.samples import SampleImages
 from cloudconv.jobs.compare.scores import Row
-from cloudconv.jobs.compare.settings import CompareJob
 from cloudconv.media.color import color_space, from_rgb
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame, make_picture
-from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.sink import Sink
 from cloudconv.report import (
@@ -35,14 +34,11 @@ from cloudconv.report import (
     Picture,
     ReportData,
     ReportFolder,
-    check_folder,
     render_report,
 )
 
 SHOWN = 10
-"""How many of the worst frames, and of the frames that lose most, a report shows."""
-
-PAGE, VIDEO, TABLE, RESULT = "index.html", "side_by_side.mp4", "frames.csv", "result.json"
+"""The number of the worst frames, and of the frames that lose most, in a report."""
 
 _PICTURE_WIDTH = 960
 _PANEL_WIDTH = 640
@@ -52,26 +48,22 @@ _JPEG_QUALITY = 90
 _VIDEO_TAGS = ColorTags(1, 1, 1, 1)
 
 
-def pages_in(folder: Path) -> list[Path]:
-    """Return the files that a report in this folder consists of."""
-    return [folder / name for name in (PAGE, VIDEO, TABLE, RESULT)]
-
-
 class Reporter:
-    """Collects what the report needs while the frames pass by; a bounded number of pictures.
+    """A report in the making, with a bounded number of pictures; a context manager."""
 
-    Raises OutputError: the folder holds a report already, or cannot be written.
-    """
+    def __init__(self, folder: Path, plan: ComparePlan) -> None:
+        """Open the report.
 
-    def __init__(self, folder: Path, info: MediaInfo, settings: CompareJob) -> None:
-        self._info = info
-        self._turn = turn_of(info) or UPRIGHT
-        self._model, self._baseline = settings.judged, settings.baseline
-        self._methods, overwrite = settings.methods, settings.overwrite
-        names = [file.name for file in pages_in(folder)]
-        check_folder(folder, names, overwrite=overwrite)
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        self._info = plan.info
+        self._turn = turn_of(plan.info) or UPRIGHT
+        self._model, self._baseline, self._methods = plan.judged, plan.baseline, plan.methods
         self._stack = ExitStack()
-        self._report = self._stack.enter_context(ReportFolder(folder, overwrite=overwrite))
+        self._report = self._stack.enter_context(
+            ReportFolder(folder, overwrite=plan.settings.overwrite)
+        )
         self._worst: list[tuple[float, int, Comparison]] = []
         self._loses: list[tuple[float, int, Comparison]] = []
         self._video_stack = self._stack.enter_context(ExitStack())
@@ -80,15 +72,16 @@ class Reporter:
         self._labels: Tensor | None = None
 
     def __enter__(self) -> Self:
+        """Return this object."""
         return self
 
     def __exit__(self, *error: Any) -> None:
+        """Close the video and release the folder."""
         self._stack.__exit__(*error)
 
     def add(self, shown: SampleImages, row: Row | None) -> None:
-        """Add a frame to the video, and a scored one to the worst so far if it is among them."""
+        """Add a frame to the video, and one of the worst scored frames to the page."""
         truth = self._floats(shown.truth)
-        # In the order of the methods, whoever made them.
         images = {name: shown.made[name] for name in self._methods}
         made = {name: None if rgb is None else self._floats(rgb) for name, rgb in images.items()}
         self._show(shown.duration, truth, made)
@@ -101,7 +94,7 @@ class Reporter:
         ranks = [(-own, self._worst)]
         if own < other:
             ranks.append((other - own, self._loses))
-        # Pictures are only encoded for a frame that is going to be kept.
+        # Only pictures of the worst frames are encoded.
         wanted = [(rank, kept) for rank, kept in ranks if len(kept) < SHOWN or rank > kept[0][0]]
         if not wanted:
             return
@@ -118,16 +111,16 @@ class Reporter:
         )
         for rank, kept in wanted:
             push = heapq.heappush if len(kept) < SHOWN else heapq.heappushpop
-            # No two entries tie on the first two, so that pictures are never compared.
+            # The first two values are unique, so that pictures are never compared.
             push(kept, (rank, -(row.index * 4096 + (row.horizon or 0)), comparison))
 
     def _floats(self, rgb: NDArray[np.uint8]) -> Tensor:
         return self._turn.samples(torch.from_numpy(rgb)).float().div_(255)
 
     def _show(self, duration: Fraction, truth: Tensor, made: Mapping[str, Tensor | None]) -> None:
-        """Add a frame to the video: the truth and each method beside it; None shows black.
+        """Add a frame to the video: the truth beside each method, black for a missing frame.
 
-        What was not scored is not in the video, which plays the rest without a pause.
+        The video contains the scored and kept frames only, without pauses.
         """
         shown = [truth, *(truth * 0 if rgb is None else rgb for rgb in made.values())]
         side = min(_PANEL_WIDTH, _VIDEO_WIDTH // len(shown))
@@ -166,7 +159,7 @@ class Reporter:
         return Sink(self._report.path / VIDEO, info, rate=timing.rate, time_base=tick)
 
     def finish(self, data: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        """Write everything; ``data`` are ReportData's fields but the pictures and the files."""
+        """Write all files; ``data`` are the fields of ReportData except pictures and files."""
         self._video_stack.close()
         worst, loses = _sorted(self._worst), _sorted(self._loses)
         report = ReportData(**data, worst=worst, loses=loses, files=(VIDEO, TABLE, RESULT))
@@ -183,7 +176,7 @@ def _sorted(kept: list[tuple[float, int, Comparison]]) -> tuple[Comparison, ...]
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    """A line a scored frame, a column for each method's curves."""
+    """Return a table with a line per scored frame, and columns for each method's scores."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     plain = [key for key, value in rows[0].items() if not isinstance(value, dict)]
@@ -211,7 +204,7 @@ def _picture(rgb: Tensor) -> Picture:
 
 
 def _label(name: str, width: int) -> Tensor:
-    """The name in white on black, (3, _LABEL_HEIGHT, width)."""
+    """Return the name in white on black, (3, _LABEL_HEIGHT, width)."""
     image = Image.new("L", (width, _LABEL_HEIGHT))
     font = ImageFont.load_default(size=18)
     ImageDraw.Draw(image).text((8, 4), name, fill=255, font=font)

@@ -1,7 +1,7 @@
-"""Score methods that make frames against frames that really are there.
+"""Score methods that make frames against the frames that were filmed.
 
-With ``drop`` every method sees the same kept frames and makes those between them, with ``horizon``
-it forecasts from the same frames; what it made is found by its time, never by counting.
+With ``drop`` every method sees the same kept frames and makes the frames between them. With
+``horizon`` every method forecasts from the same frames. Made frames are matched by their times.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any
 from cloudconv import metrics
 from cloudconv.errors import InputError
 from cloudconv.events import Event, Finished, Job, Progress, Warned, Warnings
-from cloudconv.jobs.compare.methods import renderer_of
-from cloudconv.jobs.compare.report import Reporter, pages_in
+from cloudconv.jobs.compare.methods import Scorer, renderer_of
+from cloudconv.jobs.compare.plan import ComparePlan, decide
+from cloudconv.jobs.compare.report import Reporter
 from cloudconv.jobs.compare.samples import Clip, Sample, Sampler, SampleScores
 from cloudconv.jobs.compare.scores import (
     CURVES,
@@ -33,126 +34,146 @@ from cloudconv.jobs.compare.scores import (
     verdict,
     verdict_by,
 )
-from cloudconv.jobs.compare.settings import (
-    MINTERPOLATE,
-    CompareJob,
-    CompareResult,
-)
+from cloudconv.jobs.compare.settings import CompareEstimate, CompareResult
 from cloudconv.jobs.compare.work import score_all
+from cloudconv.jobs.outcome import seconds_for
 from cloudconv.media.input.fingerprint import check_unchanged
-from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.read.probe import probe
 from cloudconv.models import registry
-from cloudconv.models.baselines import BLEND
-from cloudconv.models.reads import check_outputs
-from cloudconv.render.device import choose_precision, precision_name, set_threads
+from cloudconv.render.device import choose_precision, set_threads
 from cloudconv.report import Curves, Method
 from cloudconv.settings import CompareSettings, exact
-from cloudconv.training.fine_tune import WEIGHTS, AdaptPlan, adapt, check, save
-from cloudconv.workers.pool import parse_workers, settle
+from cloudconv.training.fine_tune import WEIGHTS, AdaptPlan, adapt, save
 
-__all__ = ["CompareResult", "CompareSettings", "run"]
+_TRIED = 2  # samples that an estimate scores
+
+__all__ = ["CompareEstimate", "CompareResult", "CompareSettings", "decide", "estimate", "run"]
 
 
-def run(asked: CompareSettings) -> Job:
-    """Score every method on ``asked.input``.
+def run(settings: CompareSettings) -> Job:
+    """Score every method on ``settings.input``.
 
     Yields:
-        Warnings and progress, in source frames, and in the end a :class:`CompareResult`.
+        Warnings, progress in source frames, and at the end a :class:`CompareResult`.
 
     Raises:
-        CloudconvError: then there is no report, or the one that was there is as it was.
+        CloudconvError: there is no report then, or it is as it was before.
     """
-    settings = CompareJob.of(asked)
     set_threads(settings.threads)
-    info = probe(settings.input, exact(settings.input_fps))
-    pages = [] if settings.report is None else pages_in(Path(settings.report))
-    check_outputs(settings, [*pages, settings.saved_model], [info.path])
+    plan = decide(settings)
     began, warnings = time.monotonic(), Warnings()
-    yield from warnings.new(info.warnings)
+    yield from warnings.new(plan.warnings)
     with ExitStack() as stack:
-        clip = Clip(settings, info)
-        sampler = Sampler(settings, clip)
+        clip = Clip(plan)
+        sampler = Sampler(plan, clip)
         reporter = None
         if settings.report is not None:
-            reporter = stack.enter_context(Reporter(Path(settings.report), info, settings))
+            reporter = stack.enter_context(Reporter(Path(settings.report), plan))
         if settings.adapt is not None:
             folder = stack.enter_context(TemporaryDirectory(prefix="cloudconv-"))
-            plan = _adapt_plan(settings, info)
-            settings = yield from _adapted(settings, plan, Path(folder), warnings)
-            sampler.keep_to_held(plan)
-        table = _Table(settings, clip, sampler.context)
+            adapting = _adapt_plan(plan, settings.adapt)
+            plan = yield from _adapted(plan, adapting, Path(folder), warnings)
+            sampler.only_held_back(adapting)
+        table = _Table(plan, clip, sampler.context)
         source = stack.enter_context(clip.source())
         samples = sampler.samples(clip.frames(source))
-        for each in stack.enter_context(closing(score_all(settings, info, samples))):
+        for each in stack.enter_context(closing(score_all(plan, samples))):
             if isinstance(each, Warned):
                 yield from warnings.new([each])
                 continue
             sample, scores = each
             rows = table.add(sample, scores)
-            for images in scores.images if reporter is not None else ():
-                assert reporter is not None
-                reporter.add(images, None if images.number is None else rows[images.number])
+            if reporter is not None:
+                for images in scores.images:
+                    reporter.add(images, None if images.number is None else rows[images.number])
             total = clip.frames_expected
             yield Progress("scoring", min(sample.read, total), total)
         yield from warnings.new([*source.warnings, *table.warnings()])
-        check_unchanged(info)
+        check_unchanged(plan.info)
         result = table.result(warnings.said, began)
         if reporter is not None:
             reporter.finish(table.report(result), result.as_json())
     yield Finished(result)
 
 
-def _adapt_plan(settings: CompareJob, info: MediaInfo) -> AdaptPlan:
-    """Return how the first model is adapted, and what is held back."""
-    minutes, model = settings.adapt, settings.judged
-    assert minutes is not None
-    check(minutes, model, settings.saved_model, overwrite=settings.overwrite)
-    _, device, _ = settle(parse_workers(settings.workers, settings.device), settings.device)
-    own = replace(settings, device=str(device))
+def estimate(plan: ComparePlan) -> CompareEstimate:
+    """Return the expected outcome of a comparison: score two samples in this process.
+
+    Nothing is written. The time for adapting is included.
+
+    Raises:
+        CloudconvError: the input cannot be read, or a method cannot be used.
+    """
+    settings = plan.settings
+    set_threads(settings.threads)
+    clip = Clip(plan)
+    sampler = Sampler(plan, clip)
+    count, frames = sampler.expected
+    with clip.source() as source:
+        samples = (each for each in sampler.samples(clip.frames(source)) if each.scored)
+        scorer = Scorer({name: plan.model_of(name) for name in plan.unadapted}, plan)
+        seconds = seconds_for(map(scorer.score, samples), _TRIED, count)
+    return CompareEstimate(
+        input=str(settings.input),
+        drop=None if plan.forecasts else plan.drop,
+        horizon=settings.horizon,
+        device=plan.device_name,
+        precision=plan.precision,
+        methods=list(plan.methods),
+        source_frames=clip.frames_expected,
+        scored_frames=frames,
+        seconds=seconds / plan.workers.count + 60 * (settings.adapt or 0),
+        warnings=list(Warnings().new([*plan.warnings, *scorer.warnings()])),
+        refusals=list(plan.refusals),
+    )
+
+
+def _adapt_plan(plan: ComparePlan, minutes: float) -> AdaptPlan:
+    """Return the plan to adapt the first model to the clip."""
+    settings, spec = plan.settings, registry.spec(plan.judged, "interpolate")
     return AdaptPlan(
-        info=info,
-        model=model,
+        info=plan.info,
+        model=plan.judged,
         minutes=minutes,
         start=exact(settings.start),
         end=exact(settings.end),
-        device=device,
-        dtype=choose_precision(settings.precision, device, registry.spec(model, "interpolate")),
+        device=plan.device,
+        dtype=choose_precision(settings.precision, plan.device, spec),
         threads=settings.threads,
-        renderer=lambda name: renderer_of(name, own),
+        renderer=lambda name: renderer_of(name, plan),
     )
 
 
 def _adapted(
-    settings: CompareJob, plan: AdaptPlan, folder: Path, warnings: Warnings
-) -> Generator[Event, None, CompareJob]:
-    """Adapt the first model; return the settings with those weights."""
-    _, result = yield from adapt(plan, folder, warnings)
+    plan: ComparePlan, adapting: AdaptPlan, folder: Path, warnings: Warnings
+) -> Generator[Event, None, ComparePlan]:
+    """Adapt the first model; return the plan with its weights."""
+    settings = plan.settings
+    _, result = yield from adapt(adapting, folder, warnings)
     yield from warnings.new(save(folder, settings.saved_model, overwrite=settings.overwrite))
     yield from warnings.new([Warned("held-back-only")])
     file = folder / WEIGHTS
-    weights = str(file) if file.exists() else settings.judged
-    return replace(settings, adapted=result, adapted_weights=weights)
+    return replace(plan, adapted=result, weights=str(file) if file.exists() else plan.judged)
 
 
 class _Table:
     """The scored frames in the order of the clip, and the scores of all methods."""
 
-    def __init__(self, settings: CompareJob, clip: Clip, context: int) -> None:
-        self._settings, self._clip, self._context = settings, clip, context
-        self._ahead = settings.horizon is not None
+    def __init__(self, plan: ComparePlan, clip: Clip, context: int) -> None:
+        """Start an empty table; ``context`` is the number of frames that predictors see."""
+        self._plan, self._clip, self._context = plan, clip, context
+        self._ahead = plan.forecasts
         self._rows: list[Row] = []
-        # For each method those of every horizon, or one for all frames between others.
+        # Each method has scores for every horizon, or one set for all frames between others.
         self._scores = {
-            name: [Scores(settings.wanted) for _ in range(settings.horizon or 1)]
-            for name in settings.methods
+            name: [Scores(plan.metrics) for _ in range(plan.settings.horizon or 1)]
+            for name in plan.methods
         }
-        self._filmed = Scores([name for name in metrics.TEXTURE if name in settings.wanted])
-        self._kept = [name for name in CURVES if name in (*CURVES[:2], *settings.wanted)]
+        self._filmed = Scores([name for name in metrics.TEXTURE if name in plan.metrics])
+        self._curves = [name for name in CURVES if name in (*CURVES[:2], *plan.metrics)]
         self._skipped = self._samples = 0
 
     def add(self, sample: Sample, result: SampleScores) -> list[Row]:
-        """Add up what came of the next sample; its scored frames."""
+        """Add the scores of the next sample; return the rows of its scored frames."""
         self._skipped += sample.skipped
         self._samples += bool(sample.scored)
         for filmed in result.filmed:
@@ -170,26 +191,37 @@ class _Table:
                 sample.numbers[k],
                 sample.times[k] - self._clip.info.timing.start,
                 number + 1 if self._ahead else None,
-                {name: self._kept_of(result.methods[name].frames[number]) for name in self._scores},
+                {
+                    name: self._curve_values(result.methods[name].frames[number])
+                    for name in self._scores
+                },
             )
             for number, k in enumerate(sample.scored)
         ]
         self._rows += rows
         return rows
 
-    def _kept_of(self, scores: FrameScores) -> dict[str, float | None]:
-        values = ((name, (scores or {}).get(name, math.nan)) for name in self._kept)
+    def _curve_values(self, scores: FrameScores) -> dict[str, float | None]:
+        values = ((name, (scores or {}).get(name, math.nan)) for name in self._curves)
         return {name: None if math.isnan(value) else value for name, value in values}
 
     def warnings(self) -> Iterator[Warned]:
-        """The methods that have made nothing of some frames."""
+        """Yield a warning for each method that did not make all frames."""
         for name, scores in self._scores.items():
             if missing := sum(each.missing for each in scores):
                 yield Warned("frames-not-made", {"method": name, "count": missing})
 
     def result(self, warnings: list[Warned], began: float) -> CompareResult:
-        """Raises InputError: no frame was scored."""
-        settings, clip = self._settings, self._clip
+        """Return the result.
+
+        Args:
+            warnings: the warnings of the job.
+            began: the start of the job, of ``time.monotonic``.
+
+        Raises:
+            InputError: no frame was scored.
+        """
+        plan, clip = self._plan, self._clip
         if not self._rows:
             raise InputError("nothing-scored", path=clip.info.path, ahead=self._ahead)
         methods = {
@@ -199,48 +231,44 @@ class _Table:
             }
             for name, scores in self._scores.items()
         }
-        device, precision = _ran_on(settings)
         return CompareResult(
-            input=str(settings.input),
-            drop=None if self._ahead else settings.kept,
-            horizon=settings.horizon,
-            device=device,
-            precision=precision,
+            input=str(plan.settings.input),
+            drop=None if self._ahead else plan.drop,
+            horizon=plan.settings.horizon,
+            device=plan.device_name,
+            precision=plan.precision,
             scored_frames=len(self._rows),
             skipped_frames=self._skipped + clip.left_out,
             cuts=[float(cut - clip.info.timing.start) for cut in clip.cuts],
-            adapted=settings.adapted,
+            adapted=plan.adapted,
             methods=methods if self._ahead else {name: each["1"] for name, each in methods.items()},
             filmed={} if self._ahead else self._filmed.means(),
             per_frame=[row.as_json() for row in self._rows],
-            baseline=settings.baseline,
-            loses=sorted(
-                {row.index for row in losses(settings.judged, settings.naive, self._rows)}
-            ),
+            baseline=plan.baseline,
+            loses=sorted({row.index for row in losses(plan.judged, plan.naive, self._rows)}),
             verdict=self._verdict({name: each["1"] for name, each in methods.items()}),
             wall_seconds=time.monotonic() - began,
             warnings=warnings,
         )
 
     def _verdict(self, scores: dict[str, dict[str, float | None]]) -> str:
-        settings = self._settings
-        judged, baseline, asked = settings.judged, settings.baseline, settings.wanted
-        if "psnr" in asked:
+        judged, baseline, wanted = self._plan.judged, self._plan.baseline, self._plan.metrics
+        if "psnr" in wanted:
             return verdict(judged, baseline, self._rows)
-        return verdict_by(asked[0], judged, baseline, scores, 1 if self._ahead else None)
+        return verdict_by(wanted[0], judged, baseline, scores, 1 if self._ahead else None)
 
     def report(self, result: CompareResult) -> dict[str, Any]:
-        """What the report says beside its pictures."""
-        info, settings = self._clip.info, self._settings
+        """Return the fields of the report except its pictures."""
+        info, plan = self._clip.info, self._plan
         rate = "variable" if info.timing.rate is None else f"{float(info.timing.rate):g}"
         facts = self._facts(result)
         return {
             "source": info.path.name,
             "verdict": result.verdict,
             "summary": facts.pop("summary"),
-            "model": settings.judged,
-            "baseline": settings.baseline,
-            "metrics": settings.wanted,
+            "model": plan.judged,
+            "baseline": plan.baseline,
+            "metrics": plan.metrics,
             "methods": tuple(
                 Method(
                     name,
@@ -255,7 +283,7 @@ class _Table:
                 )
                 for name, scores in self._scores.items()
             ),
-            "curves": None if self._ahead else self._curves(),
+            "curves": None if self._ahead else self._page_curves(),
             "facts": (
                 ("clip", f"{info.width}x{info.height}, {info.timing.frames} frames at {rate} fps"),
                 *facts.items(),
@@ -265,15 +293,16 @@ class _Table:
         }
 
     def _facts(self, result: CompareResult) -> dict[str, str]:
-        """The summary, and what else differs between frames in between and forecasts."""
-        settings, clip, context = self._settings, self._clip, self._context
+        """Return the summary, and the facts that differ between interpolation and forecasts."""
+        plan, clip, context = self._plan, self._clip, self._context
         scored = f"{result.scored_frames} frames"
-        if settings.horizon is not None:
-            begun = f"{self._samples} forecast{'s' if self._samples > 1 else ''}"
+        if plan.settings.horizon is not None:
+            count = f"{self._samples} forecast{'s' if self._samples > 1 else ''}"
+            horizon = frames_ahead(plan.settings.horizon)
             return {
-                "summary": f"{begun}, up to {frames_ahead(settings.horizon)}, {scored} scored",
+                "summary": f"{count}, up to {horizon}, {scored} scored",
                 "forecasts": f"from {context} frame{'s' if context > 1 else ''} of context, "
-                f"beginning at every {settings.step}th frame; all methods from the same places",
+                f"beginning at every {plan.every}th frame; all methods from the same places",
                 "scored": f"{scored} as 8-bit RGB, on what really came",
                 "left out": f"{self._skipped} frames after a cut, {clip.left_out} repeated ones",
             }
@@ -282,18 +311,18 @@ class _Table:
         filmed = result.filmed.get("texture")
         texture = {} if filmed is None else {"filmed": f"frames have a texture of {filmed:+.2f} dB"}
         return {
-            "summary": f"one frame of every {settings.kept} kept, {scored} scored"
+            "summary": f"one frame of every {plan.drop} kept, {scored} scored"
             + (cuts if clip.cuts else ""),
-            "kept": f"one frame of every {settings.kept}; all methods saw the same",
+            "kept": f"one frame of every {plan.drop}; all methods saw the same",
             "scored": f"{scored} as 8-bit RGB, found by their time",
             "left out": f"{self._skipped} frames beside cuts" + (repeats if clip.left_out else ""),
             **texture,
         }
 
-    def _curves(self) -> Curves:
+    def _page_curves(self) -> Curves:
         psnr, ssim, texture = (
             {name: tuple(row.scores[name][key] for row in self._rows) for name in self._scores}
-            if key in self._kept
+            if key in self._curves
             else {}
             for key in CURVES
         )
@@ -306,12 +335,3 @@ class _Table:
             tuple(cut - start for cut in self._clip.cuts),
             texture,
         )
-
-
-def _ran_on(settings: CompareJob) -> tuple[str, str]:
-    """The device and the precision of the first model, in words."""
-    workers, device, _ = settle(parse_workers(settings.workers, settings.device), settings.device)
-    models = (name for name in settings.methods if name != MINTERPOLATE)
-    spec = registry.spec(next(models, BLEND.name), settings.task)
-    precision = precision_name(choose_precision(settings.precision, device, spec))
-    return settings.device if workers.each_gpu else str(device), precision

@@ -1,7 +1,7 @@
-"""What is scored of a clip: samples of neighbouring frames, and the scores that come of each.
+"""Divide a clip into samples: neighbouring frames, some of which are made again and scored.
 
-The scores of a sample depend on nothing but its own frames, or on those right before it where a
-metric sees frames in order. They are added up in the order of the clip, whoever measured them.
+The scores of a sample depend only on its own frames, or for metrics of frames in order also on the
+sample before. The scores are added up in the order of the clip, whichever process computed them.
 """
 
 from __future__ import annotations
@@ -17,29 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.errors import InputError
+from cloudconv.jobs.compare.plan import ComparePlan
 from cloudconv.jobs.compare.scores import FrameScores, SequenceScores
-from cloudconv.jobs.compare.settings import CompareJob
 from cloudconv.media.frame import Frame
-from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.source import Source
 from cloudconv.messages import Message
 from cloudconv.models import registry
-from cloudconv.schedule.cadence import Cadence
-from cloudconv.schedule.frames import AnalysedFrame, Counts, look, retime
+from cloudconv.schedule.frames import AnalysedFrame, Counts, cadence_of, look, retime
 from cloudconv.settings import exact
 from cloudconv.training.fine_tune import AdaptPlan
 
 CADENCE_FRAMES = 300
-"""Source frames in which a cadence shows, if there is one."""
+"""The number of source frames that show whether there is a cadence."""
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
 class ClipFrame(AnalysedFrame):
-    """A source frame that is compared; ``number`` is its own from the beginning of the part.
+    """A source frame that is compared.
 
-    ``shows`` is when its content belongs: its own time, or an even one in a clip with a cadence.
+    ``number`` counts the source's frames from the beginning of the part. ``shows`` is the time to
+    which the content belongs: the frame's own time, or an even time in a clip with a cadence.
     """
 
     number: int
@@ -47,16 +46,17 @@ class ClipFrame(AnalysedFrame):
 
 
 class Clip:
-    """The part that is compared, without frames that only repeat: those say nothing of a method.
+    """The part of a clip that is compared, without regularly repeated frames.
 
-    ``cadence`` says how frames repeat, if they do so regularly. ``frames_expected`` is about how
-    many source frames the part has, ``share`` what is left of them. ``cuts`` (on the source's
-    clock) and ``left_out``, the number of repeats, are whole once all frames have been read.
+    ``cadence`` describes regular repeats, or is None. ``frames_expected`` is the approximate number
+    of source frames, and ``distinct`` the fraction of them that differ from the frame before.
+    ``cuts`` (on the source's clock) and ``left_out``, the number of repeats, are complete when all
+    frames have been read.
     """
 
-    def __init__(self, settings: CompareJob, info: MediaInfo) -> None:
-        self.info = info
-        self._settings = settings
+    def __init__(self, plan: ComparePlan) -> None:
+        """Read the first frames to find a cadence."""
+        self.info, self._settings = info, settings = plan.info, plan.settings
         self.cuts: list[Fraction] = []
         self.left_out = 0
         timing = info.timing
@@ -64,23 +64,19 @@ class Clip:
         end = length if settings.end is None else min(exact(settings.end), length)
         part = max(end - (exact(settings.start) or 0), Fraction(0))
         self.frames_expected = round(timing.frames * part / length)
-        cadence = Cadence()
-        end = Fraction(0)
-        # Not closed: that would end what comes from standard input.
-        for item in islice(look(self.source().frames(), settings.scene_cut), CADENCE_FRAMES):
-            cadence.push(item.frame.time, item.repeats, item.cut)
-            end = item.frame.time + item.frame.duration
-        cadence.finish(end)
+        # The source stays open, because closing it deletes the copy of standard input.
+        first = islice(look(self.source().frames(), settings.scene_cut), CADENCE_FRAMES)
+        cadence, _ = cadence_of(first)
         self.cadence = cadence.description
-        self.share = cadence.share if self.cadence else Fraction(1)
+        self.distinct = cadence.share if self.cadence else Fraction(1)
 
     def source(self) -> Source:
-        """The part that was asked for."""
+        """Return the requested part of the source."""
         s = self._settings
         return Source(self.info, start=exact(s.start), end=exact(s.end), threads=s.threads)
 
     def frames(self, source: Source) -> Iterator[ClipFrame]:
-        """What is compared, in order."""
+        """Yield the compared frames in order."""
         analysed = look(source.frames(), self._settings.scene_cut)
         duplicates = "refill" if self.cadence else "keep"
         for number, (item, shows) in enumerate(retime(analysed, duplicates, Counts())):
@@ -94,7 +90,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class OuterSample:
-    """A kept frame beside a sample; see :class:`Sample` for ``time`` and ``shows``."""
+    """A kept frame before or after a sample; see :class:`Sample` for ``time`` and ``shows``."""
 
     time: Fraction
     shows: Fraction
@@ -103,14 +99,15 @@ class OuterSample:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Neighbouring source frames of which some are made anew and scored.
+    """Neighbouring source frames, some of which are made again and scored.
 
-    ``numbers`` are theirs from the beginning of what is compared, ``times`` are on the source's
-    clock, ``shows`` says when their content belongs, and ``scored`` which of them are scored; where
-    none is, the sample is only passed. ``read`` source frames are read when it is done, ``skipped``
-    of them were left out for a cut. ``frames`` are there in the process that has decoded them, each
-    at the time that it shows. ``outer``: with ``drop``, the kept frames before and after, if they
-    are of the same scene.
+    ``numbers`` count the compared frames. ``times`` are on the source's clock, and ``shows`` are
+    the times to which the contents belong. ``scored`` are the positions of the scored frames; a
+    sample without any is skipped. ``read`` is the number of source frames up to the end of the
+    sample, ``skipped`` the number of frames left out because of a cut. ``frames`` are the decoded
+    frames, each at its time in ``shows``; a sample that is sent to another process has none.
+    ``outer`` are, with ``drop``, the kept frames before and after the sample, None in another
+    scene.
     """
 
     numbers: tuple[int, ...]
@@ -124,34 +121,36 @@ class Sample:
 
 
 class Sampler:
-    """Where a clip is scored.
+    """The places at which a clip is scored.
 
-    With ``drop`` a sample is two kept frames and those between them, with ``horizon`` the frames
-    that a predictor sees and those that follow, up to the next cut.
-
-    Raises:
-        InputError: the clip is too short.
+    With ``drop`` a sample is two kept frames and the frames between them. With ``horizon`` it is
+    the frames that a predictor sees and the frames that follow, up to the next cut.
     """
 
-    def __init__(self, settings: CompareJob, clip: Clip) -> None:
-        self._settings = settings
-        self._is_held: Callable[[tuple[Fraction, ...]], bool] = lambda times: True
+    def __init__(self, plan: ComparePlan, clip: Clip) -> None:
+        """Choose the length and the number of the samples.
+
+        Raises:
+            InputError: the clip is too short.
+        """
+        self._settings = settings = plan.settings
+        self._accepts: Callable[[tuple[Fraction, ...]], bool] = lambda times: True
         if settings.horizon is None:
-            self.context, self._inside, self._step = 1, settings.kept - 1, settings.kept
-            self._most = self._least = settings.kept + 1
-            task = Message("task-drop", kept=settings.kept)
+            self.context, self._inside, self._step = 1, plan.drop - 1, plan.drop
+            self._most = self._least = plan.drop + 1
+            task = Message("task-drop", kept=plan.drop)
         else:
-            specs = [registry.spec(name, "predict") for name in settings.methods]
+            specs = [registry.spec(name, "predict") for name in plan.methods]
             self.context = max(spec.context for spec in specs)
             roomy = max(spec.context + spec.past for spec in specs)
-            if clip.frames_expected * clip.share >= roomy + settings.horizon:
+            if clip.frames_expected * clip.distinct >= roomy + settings.horizon:
                 self.context = roomy
-            self._inside, self._step = settings.horizon, settings.step
+            self._inside, self._step = settings.horizon, plan.every
             self._most, self._least = self.context + settings.horizon, self.context + 1
             task = Message("task-horizon", context=self.context)
         self._end = clip.info.timing.frames
         frames = clip.frames_expected
-        self._total = (int(frames * clip.share) - self._least) // self._step + 1
+        self._total = (int(frames * clip.distinct) - self._least) // self._step + 1
         if self._total < 1:
             raise InputError(
                 "too-few-to-score",
@@ -162,29 +161,40 @@ class Sampler:
                 least=self._least,
             )
 
-    def keep_to_held(self, plan: AdaptPlan) -> None:
-        """Score only what was held back from the training."""
-        self._is_held = plan.is_held
+    def only_held_back(self, plan: AdaptPlan) -> None:
+        """Score only frames that were held back from the training."""
+        self._accepts = plan.is_held
         self._total = max(1, int(self._total * sum(b - a for a, b in plan.held)))
 
+    @property
+    def _wanted(self) -> tuple[int | None, int]:
+        """Return the number of samples (None for all), and of scored frames in each of them."""
+        wanted, inside = self._settings.frames, self._inside
+        if wanted is None or wanted >= self._total * inside:
+            return None, inside
+        each = min(wanted, inside)
+        return wanted // each, each
+
+    @property
+    def expected(self) -> tuple[int, int]:
+        """Return the approximate number of samples, and of scored frames."""
+        count, each = self._wanted
+        count = self._total if count is None else min(count, self._total)
+        return count, count * each
+
     def samples(self, frames: Iterable[ClipFrame]) -> Iterator[Sample]:
-        """All samples in order, with their frames; the last one is empty."""
-        wanted = self._settings.frames
-        inside = each = self._inside
-        count = None
-        if wanted is not None and wanted < self._total * inside:
-            each = min(wanted, inside)
-            count = wanted // each
-        chosen, within = evenly(self._total, count), evenly(inside, each)
+        """Yield all samples in order, with their frames; the last one is empty."""
+        count, each = self._wanted
+        chosen, within = evenly(self._total, count), evenly(self._inside, each)
         number, first = 0, self.context
         last = int(self._settings.horizon is None)  # the kept frame at the end of a sample
-        found = windows(frames, self._most, self._step, self._least)
-        for before, items, after in beside(found):
+        every = windows(frames, self._most, self._step, self._least)
+        for before, items, after in with_neighbours(every):
             times = tuple(item.frame.time for item in items)
-            is_held = self._is_held(times)
+            accepted = self._accepts(times)
             end, skipped = self._until_cut(items)
-            taken = is_held and chosen(number)
-            number += is_held
+            taken = accepted and chosen(number)
+            number += accepted
             yield Sample(
                 numbers=tuple(item.number for item in items[:end]),
                 times=times[:end],
@@ -200,7 +210,7 @@ class Sampler:
         yield Sample((), (), (), (), self._end)
 
     def _until_cut(self, items: Sequence[ClipFrame]) -> tuple[int, int]:
-        """Where a sample ends, and how many frames a cut takes away from it."""
+        """Return the length of a sample, and the number of frames left out because of a cut."""
         cut = next((k for k, item in enumerate(items) if k and item.cut), None)
         if cut is None:
             return len(items), 0
@@ -210,16 +220,16 @@ class Sampler:
         return end, len(items) - end
 
 
-def _kept(items: Sequence[ClipFrame] | None, place: int) -> OuterSample | None:
-    """The first or last frame of the sample before or after one, if no cut lies between."""
+def _kept(items: Sequence[ClipFrame] | None, index: int) -> OuterSample | None:
+    """Return the first or the last frame of a neighbouring sample; None if it contains a cut."""
     if items is None or any(item.cut for item in items[1:]):
         return None
-    item = items[place]
+    item = items[index]
     return OuterSample(item.frame.time, item.shows, item.frame.at(item.shows, item.frame.duration))
 
 
-def beside(items: Iterable[Item]) -> Iterator[tuple[Item | None, Item, Item | None]]:
-    """Each item between the one before it and the one after it."""
+def with_neighbours(items: Iterable[Item]) -> Iterator[tuple[Item | None, Item, Item | None]]:
+    """Yield each item between the item before and the item after."""
     before: Item | None = None
     here: Item | None = None
     for after in items:
@@ -231,7 +241,7 @@ def beside(items: Iterable[Item]) -> Iterator[tuple[Item | None, Item, Item | No
 
 
 def windows(items: Iterable[Item], most: int, step: int, least: int) -> Iterator[tuple[Item, ...]]:
-    """Up to ``most`` neighbours from every ``step``-th item on, where there are ``least``."""
+    """Yield windows that start at every ``step``-th item, of ``least`` to ``most`` items."""
     ring: deque[Item] = deque(maxlen=most)
     read = 0
     for item in items:
@@ -245,7 +255,7 @@ def windows(items: Iterable[Item], most: int, step: int, least: int) -> Iterator
 
 
 def evenly(total: int, wanted: int | None) -> Callable[[int], bool]:
-    """Which of ``total`` numbers to take when at most ``wanted`` may be: spread evenly."""
+    """Return a test that accepts at most ``wanted`` of ``total`` numbers, spread evenly."""
     if wanted is None or wanted >= total:
         return lambda number: True
     return {(2 * k + 1) * total // (2 * wanted) for k in range(wanted)}.__contains__
@@ -253,11 +263,11 @@ def evenly(total: int, wanted: int | None) -> Callable[[int], bool]:
 
 @dataclass(slots=True)
 class MethodScores:
-    """What a method has scored in a sample.
+    """The scores of one method in one sample.
 
-    ``frames`` has the metrics of each scored frame. ``sequence``, and ``spent`` with the seconds
-    that the method took and the frames made in them, have an entry for each horizon, a single one
-    for what lies between two frames.
+    ``frames`` has the metrics of each scored frame. ``sequence`` has the metrics of frames in
+    order, and ``spent`` the seconds and the number of frames made in them. Both have one entry for
+    each horizon, and a single entry for frames between two others.
     """
 
     frames: list[FrameScores] = field(default_factory=list)
@@ -267,10 +277,10 @@ class MethodScores:
 
 @dataclass(frozen=True, slots=True)
 class SampleImages:
-    """A frame of the output as a report needs it: 8-bit RGB, (3, H, W).
+    """The pictures of one frame for a report: 8-bit RGB, (3, H, W).
 
-    ``made`` has what each method shows, None where it made none. ``number`` is that of the scored
-    frame in its sample; None for a kept frame.
+    ``made`` has the picture of each method, None if a method made none. ``number`` counts the
+    scored frames of the sample; None for a kept frame.
     """
 
     duration: Fraction
@@ -281,9 +291,10 @@ class SampleImages:
 
 @dataclass(frozen=True, slots=True)
 class SampleScores:
-    """What came of a sample, by method; ``images`` are only there for a report.
+    """The scores of one sample by method.
 
-    ``filmed``: of each true frame between others its texture, if that is wanted.
+    ``filmed`` has the texture of each true frame between two others, if requested. ``images`` are
+    empty without a report.
     """
 
     methods: dict[str, MethodScores]
@@ -291,7 +302,7 @@ class SampleScores:
     images: list[SampleImages] = field(default_factory=list)
 
     def merge(self, other: SampleScores) -> None:
-        """Add what other methods have made of the same sample."""
+        """Add the scores of other methods in the same sample."""
         self.methods.update(other.methods)
         for one, two in zip(self.images, other.images, strict=True):
             one.made.update(two.made)

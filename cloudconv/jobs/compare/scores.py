@@ -1,4 +1,4 @@
-"""How methods are scored against the truth, and the verdict."""
+"""Score frames against the true ones, and give the verdict."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from cloudconv.media.vmaf import VmafMeter
 from cloudconv.report.columns import COLUMNS
 
 CURVES = ("psnr", "ssim", "texture")
-"""What is kept for every frame, the first two whatever else was asked for."""
+"""The scores of every frame in the result; the first two are always computed."""
 
 
 def as_rgb(frame: Frame) -> Tensor:
-    """A frame as it is scored: (3, H, W) float32 RGB, rounded to 8 bits, in [0, 1]."""
+    """Return a frame for scoring: (3, H, W) float32 RGB, rounded to 8 bits, in [0, 1]."""
     return metrics.eight_bit(rgb_of(frame))
 
 
-def texture_around(wanted: Sequence[str], kept: Sequence[Tensor]) -> Tensor | None:
-    """What the texture of frames between ``kept`` ones is measured by, if it is wanted at all."""
+def texture_between(wanted: Sequence[str], kept: Sequence[Tensor]) -> Tensor | None:
+    """Return the mean texture energy of the kept frames, if a metric of texture is requested."""
     if not any(name in wanted for name in metrics.TEXTURE):
         return None
     return torch.stack([metrics.texture_energy(rgb) for rgb in kept]).log().mean(0).exp()
@@ -38,7 +38,7 @@ def texture_around(wanted: Sequence[str], kept: Sequence[Tensor]) -> Tensor | No
 class ShownFrame:
     """A frame of the output, kept or made.
 
-    ``rgb`` is it as of :func:`as_rgb`; ``frame`` is None for a forecast, which is RGB alone.
+    ``rgb`` has the form of :func:`as_rgb`. ``frame`` is None for a forecast, which is RGB only.
     """
 
     rgb: Tensor
@@ -46,25 +46,26 @@ class ShownFrame:
 
 
 FrameScores = dict[str, float] | None
-"""Metrics of a made frame by name; None where a method made none."""
+"""Metrics of a made frame by name; None if a method made no frame."""
 
 SequenceScores = list[tuple[str, float | None]]
-"""Metrics of frames in order: a name and its value for one of them.
+"""Metrics of frames in order: a name and its value for one frame.
 
-For ``flicker`` it is how much brighter the frame is than the true one; None where what comes next
-does not follow what came before.
+For ``flicker`` the value is the difference in brightness from the true frame, or None where the
+next frame does not follow the last one.
 """
 
 
 class Meter:
-    """Measures one method's frames in order, as they are shown; :class:`Scores` adds up.
-
-    Args:
-        wanted: names of metrics.
-        rate: of the frames, for the metrics that see them in order.
-    """
+    """Measurements of one method's frames in order, to be added up by :class:`Scores`."""
 
     def __init__(self, wanted: Sequence[str], rate: Fraction | None) -> None:
+        """Start without frames.
+
+        Args:
+            wanted: names of metrics.
+            rate: the frame rate, for metrics of frames in order.
+        """
         self._wanted = wanted
         self._rate = rate or Fraction(25)
         self._xpsnr = XpsnrMeter(self._rate) if "xpsnr" in wanted else None
@@ -73,9 +74,9 @@ class Meter:
         self._flicker: SequenceScores = []
 
     def follow(self, truth: ShownFrame, shown: ShownFrame | None) -> SequenceScores:
-        """Take in the next frame of the output: the true one itself where that was kept.
+        """Add the next frame of the output and return new scores.
 
-        ``shown`` is None where the method made none.
+        ``shown`` is the very object ``truth`` for a kept frame, and None if the method made none.
         """
         if shown is None:
             return self.interrupt()
@@ -95,11 +96,11 @@ class Meter:
         return scores
 
     def repeat(self) -> SequenceScores:
-        """The last frame again, where the next one is not added up with those before it."""
+        """Return the scores of the last frame again, for a sum that starts with it."""
         return [("flicker", None), *self._flicker]
 
     def interrupt(self) -> SequenceScores:
-        """The next frame does not follow the last one; the scores that are only known by then."""
+        """Return the remaining scores before a frame that does not follow the last one."""
         if self._xpsnr is not None and self._xpsnr.begun:
             self._xpsnr = XpsnrMeter(self._rate)
         scores: SequenceScores = [("flicker", None)]
@@ -112,9 +113,9 @@ class Meter:
 
 
 def frame_scores(
-    truth: ShownFrame, made: ShownFrame | None, around: Tensor | None, wanted: Sequence[str]
+    truth: ShownFrame, made: ShownFrame | None, kept_texture: Tensor | None, wanted: Sequence[str]
 ) -> FrameScores:
-    """The metrics of one made frame by itself; ``around`` is of :func:`texture_around`."""
+    """Return the metrics of one made frame; see :func:`texture_between` for ``kept_texture``."""
     if made is None:
         return None
     scores = {
@@ -122,25 +123,26 @@ def frame_scores(
         for name in dict.fromkeys((*CURVES[:2], *wanted))
         if name in metrics.PER_FRAME
     }
-    if around is not None:
-        scores |= texture_scores(made, around)
+    if kept_texture is not None:
+        scores |= texture_scores(made, kept_texture)
     return scores
 
 
-def texture_scores(shown: ShownFrame, around: Tensor) -> dict[str, float]:
-    """A made or a true frame's texture; ``around`` is of :func:`texture_around`."""
-    texture = metrics.texture(shown.rgb, around)
+def texture_scores(shown: ShownFrame, kept_texture: Tensor) -> dict[str, float]:
+    """Return a frame's texture, relative to the texture of the kept frames."""
+    texture = metrics.texture(shown.rgb, kept_texture)
     return dict(zip(metrics.TEXTURE, map(float, texture), strict=True))
 
 
 class Scores:
-    """What a method has scored so far, added up.
+    """The sums of a method's scores.
 
-    ``made`` counts its frames, ``missing`` those that it could not make. ``spent`` is how many
-    seconds it took, and for how many frames.
+    ``made`` counts its frames, and ``missing`` the frames that it did not make. ``spent`` is the
+    time in seconds, and the number of frames made in it.
     """
 
     def __init__(self, wanted: Sequence[str]) -> None:
+        """Start without scores; ``wanted`` are names of metrics."""
         self._wanted = wanted
         self.made = self.missing = 0
         self.spent = 0.0, 0
@@ -148,14 +150,14 @@ class Scores:
         self._flicker = metrics.Flicker()
 
     def add_frame(self, scores: FrameScores) -> None:
-        """Add up a scored frame."""
+        """Add the scores of a frame."""
         self.made += scores is not None
         self.missing += scores is None
         for name, value in (scores or {}).items():
             self._count(name, value)
 
     def add_sequence(self, scores: SequenceScores) -> None:
-        """Add up what a meter has measured, in the order of the frames."""
+        """Add the scores of a meter, in the order of the frames."""
         for name, value in scores:
             if value is None:
                 self._flicker.interrupt()
@@ -165,11 +167,11 @@ class Scores:
                 self._count(name, value)
 
     def spend(self, seconds: float, made: int) -> None:
-        """Add up how long some frames took."""
+        """Add the time for some frames."""
         self.spent = self.spent[0] + seconds, self.spent[1] + made
 
     def means(self) -> dict[str, float | None]:
-        """Every wanted metric's mean over the frames that were made; None where there is none."""
+        """Return the mean of each metric over the made frames; None without frames."""
         means: dict[str, float | None] = {}
         for name in self._wanted:
             total, count = self._sums.get(name, (0.0, 0))
@@ -183,7 +185,7 @@ class Scores:
 
 
 def overall(several: Sequence[Scores]) -> dict[str, float | None]:
-    """The means over all frames that were scored in several parts."""
+    """Return the means over all frames that were scored in several parts."""
     if len(several) == 1:
         return several[0].means()
     parts = [(part.means(), part.made) for part in several]
@@ -196,17 +198,17 @@ def overall(several: Sequence[Scores]) -> dict[str, float | None]:
 
 
 def seconds_per_frame(several: Sequence[Scores]) -> float | None:
-    """How long a method takes for a frame."""
+    """Return the mean time of a method for one frame, in seconds."""
     made = sum(part.spent[1] for part in several)
     return sum(part.spent[0] for part in several) / made if made > 0 else None
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A scored frame, and each method's scores of it; ``horizon`` counts from 1, for forecasts.
+    """The scores of one frame by method.
 
-    ``index`` is its number from the beginning of what is compared, ``time`` in seconds from the
-    clip's first frame.
+    ``index`` counts the compared frames. ``time`` is in seconds from the clip's first frame.
+    ``horizon`` counts forecasts from 1, and is None for frames between others.
     """
 
     index: int
@@ -215,26 +217,26 @@ class Row:
     scores: dict[str, dict[str, float | None]]
 
     def gain(self, model: str, baseline: str) -> float | None:
-        """How much more PSNR, in dB; None where one of the two made no frame."""
+        """Return the difference in PSNR, in dB; None if one of the two made no frame."""
         own, other = (self.scores[name]["psnr"] for name in (model, baseline))
         return None if own is None or other is None else own - other
 
     def as_json(self) -> dict[str, Any]:
-        """The same as ``per_frame`` of the command's JSON has it."""
+        """Return the row for ``per_frame`` in the command's JSON."""
         ahead = {} if self.horizon is None else {"horizon": self.horizon}
         return {"index": self.index, "pts_seconds": float(self.time), **ahead, **self.scores}
 
 
 def losses(model: str, baseline: str, rows: Sequence[Row]) -> list[Row]:
-    """Where the model's PSNR is below the baseline's, the worst first."""
+    """Return the frames on which the model's PSNR is below the baseline's, the worst first."""
     lost = [row for row in rows if (row.gain(model, baseline) or 0) < 0]
     return sorted(lost, key=lambda row: row.gain(model, baseline) or 0)
 
 
 def verdict(model: str, baseline: str, rows: Sequence[Row]) -> str:
-    """Who wins by how much, and where the model loses, in one sentence.
+    """Return the mean gain in PSNR, and the frames on which the model loses, in one sentence.
 
-    Of forecasts it is about the nearest and the farthest horizon that were scored.
+    For forecasts the sentence names the nearest and the farthest horizon.
     """
     if model == baseline:
         return f"{model} was compared with nothing but itself"
@@ -266,13 +268,14 @@ def verdict_by(
     scores: Mapping[str, Mapping[str, float | None]],
     horizon: int | None = None,
 ) -> str:
-    """Return who is better by a metric, in one sentence, for a comparison without PSNR.
+    """Return the better method by one metric, in one sentence, for a comparison without PSNR.
 
     Args:
         metric: a key of the scores.
-        model, baseline: two of the methods.
+        model: the method that the sentence is about.
+        baseline: the method to compare it with.
         scores: the mean scores of each method.
-        horizon: how many frames ahead they are about, for forecasts.
+        horizon: the number of frames ahead, for forecasts.
     """
     if model == baseline:
         return f"{model} was compared with nothing but itself"
@@ -290,7 +293,7 @@ def verdict_by(
 
 
 def frames_ahead(step: int) -> str:
-    """A horizon in words."""
+    """Return a horizon in words."""
     return f"{step} frame{'s' if step > 1 else ''} ahead"
 
 
@@ -299,7 +302,7 @@ def _called(baseline: str) -> str:
 
 
 def _better(gain: float, baseline: str) -> str:
-    """In words; without naming the baseline if that is empty."""
+    """Return a gain in words; an empty baseline is not named."""
     called = _called(baseline)
     if abs(gain) < 0.05:
         return f"as good as {called}" if called else "as good"

@@ -1,4 +1,4 @@
-"""Samples scored by this process or by workers, with one outcome in one order."""
+"""Score samples in this process or by workers, with the same result in the same order."""
 
 from __future__ import annotations
 
@@ -9,53 +9,51 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+import torch
+
 from cloudconv.events import Warned
 from cloudconv.jobs.compare.methods import Scorer
+from cloudconv.jobs.compare.plan import ComparePlan
 from cloudconv.jobs.compare.samples import Sample, SampleScores
-from cloudconv.jobs.compare.settings import MINTERPOLATE, CompareJob
+from cloudconv.jobs.compare.settings import MINTERPOLATE
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.render.device import set_threads
 from cloudconv.render.pipeline import prefetch
 from cloudconv.segments.reader import FramesByTime
 from cloudconv.settings.compare import SEQUENCE_METRICS
 from cloudconv.workers.events import Done, Event, Report, Tasks, Work
-from cloudconv.workers.pool import WorkerConfig, ordered_map, parse_workers, settle
+from cloudconv.workers.pool import WorkerConfig, ordered_map
 
 _FIRST, _MOST = 8, 64
-"""About so many source frames are scored in the first chunk, and in any, at most."""
+"""The approximate number of source frames in the first chunk, and the largest number."""
 
 
 Scored = Warned | tuple[Sample, SampleScores]
 
 
-def score_all(
-    settings: CompareJob, info: MediaInfo, samples: Iterator[Sample]
-) -> Generator[Scored, None, None]:
-    """Score all samples by all methods; they come in order, whoever works, between warnings.
+def score_all(plan: ComparePlan, samples: Iterator[Sample]) -> Generator[Scored, None, None]:
+    """Score all samples by all methods; yield the scores in order, and warnings between them.
 
     Args:
-        settings: of the comparison.
-        info: of the clip.
-        samples: with their frames; taken in a thread of its own.
+        plan: the plan of the comparison.
+        samples: the samples with their frames, which another thread decodes.
 
     Raises:
-        CloudconvError: what decoding or a method raise.
+        CloudconvError: an error of decoding or of a method.
     """
-    asked = parse_workers(settings.workers, settings.device)
-    workers, device, remarks = settle(asked, settings.device, settings.threads)
-    yield from remarks
-    models = {name: settings.model_of(name) for name in settings.methods}
+    workers = plan.workers
+    models = {name: plan.model_of(name) for name in plan.methods}
     if workers.kind == "inline":
-        scorer = Scorer(models, settings, info)
+        scorer = Scorer(models, plan)
         with prefetch(samples, 2) as ahead:
             for sample in ahead:
                 scores = scorer.score(sample)
                 yield from scorer.warnings()
                 yield sample, scores
         return
-    # It reads the clip from end to end by itself, so it is not shared out.
-    own = {name: models.pop(name) for name in settings.methods if name == MINTERPOLATE}
-    scorer = Scorer(own, settings, info)
+    # The filter reads the clip from end to end, so this process runs it.
+    own = {name: models.pop(name) for name in plan.methods if name == MINTERPOLATE}
+    scorer = Scorer(own, plan)
     own_scores: deque[SampleScores] = deque()
 
     def passing() -> Iterator[Sample]:
@@ -64,13 +62,15 @@ def score_all(
                 own_scores.append(scorer.score(sample))
             yield sample
 
-    chunks = chunked(passing(), in_order=not set(settings.wanted).isdisjoint(SEQUENCE_METRICS))
-    tasks = (ScoreTask(chunk, info, models) for chunk in chunks)
-    shared = replace(settings, workers="local", device=device.type)
-    work = ScoreWork(shared, workers.threads(settings.threads))
+    chunks = chunked(passing(), in_order=not set(plan.metrics).isdisjoint(SEQUENCE_METRICS))
+    tasks = (ScoreTask(chunk, plan.info, models) for chunk in chunks)
+    # Each worker sees one device of this type.
+    work = ScoreWork(
+        replace(plan, device=torch.device(plan.device.type)), workers.threads(plan.settings.threads)
+    )
     with (
         prefetch(tasks, 2 * workers.count) as planned,
-        closing(_score_shared(workers, work, planned.arriving())) as scored,
+        closing(_by_workers(workers, work, planned.arriving())) as scored,
     ):
         for each in scored:
             if own and not isinstance(each, Warned):
@@ -78,7 +78,7 @@ def score_all(
             yield each
 
 
-def _score_shared(
+def _by_workers(
     workers: WorkerConfig, work: ScoreWork, tasks: Iterator[ScoreTask | None]
 ) -> Generator[Scored, None, None]:
     number = 0
@@ -89,14 +89,14 @@ def _score_shared(
                 number = 0
             elif isinstance(event.message, Warned):
                 yield event.message
-            elif event.message[0] == number:  # else a worker has died, and it was scored before
+            elif event.message[0] == number:  # a worker that replaces a dead one repeats others
                 yield event.task.samples[number], event.message[1]
                 number += 1
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreTask:
-    """Samples that follow each other; ``models`` has for each method the model that it is."""
+    """Consecutive samples; ``models`` has for each method the name or file of its model."""
 
     samples: tuple[Sample, ...]
     info: MediaInfo
@@ -104,19 +104,21 @@ class ScoreTask:
 
 
 class ScoreWork(Work[ScoreTask]):
-    """Scores chunks. Reports the number of each sample with its scores, and warnings."""
+    """The scoring of chunks; reports the number of each sample with its scores, and warnings."""
 
-    def __init__(self, settings: CompareJob, threads: int | None) -> None:
-        self._settings = settings
+    def __init__(self, plan: ComparePlan, threads: int | None) -> None:
+        """Prepare work for a process with so many threads."""
+        self._plan = plan
         self._threads = threads
         self._scorer: Scorer | None = None
 
     def __call__(self, tasks: Tasks[ScoreTask]) -> Generator[Event[ScoreTask], None, None]:
+        """Score the samples of all tasks."""
         with prefetch(self._decoded(tasks), 4) as samples, closing(tasks):
             for task, number, sample in samples:
                 if self._scorer is None:
                     set_threads(self._threads)
-                    self._scorer = Scorer(task.models, self._settings, task.info)
+                    self._scorer = Scorer(task.models, replace(self._plan, info=task.info))
                 scores = self._scorer.score(sample)
                 for warned in self._scorer.warnings():
                     yield Report(task, warned)
@@ -130,24 +132,26 @@ class ScoreWork(Work[ScoreTask]):
                 yield task, number, sample
 
     def files(self, task: ScoreTask) -> tuple[Path, ...]:
+        """Return the clip and the weights files."""
         models = map(Path, task.models.values())
         weights = dict.fromkeys(path for path in models if path.suffix == ".safetensors")
         return (task.info.path, *weights)
 
     def moved(self, task: ScoreTask, files: Mapping[Path, Path]) -> ScoreTask:
+        """Return the task with the paths of another machine."""
         models = {name: str(files.get(Path(model), model)) for name, model in task.models.items()}
         info = replace(task.info, path=files[task.info.path])
         return replace(task, info=info, models=models)
 
 
 def chunked(samples: Iterable[Sample], *, in_order: bool) -> Iterator[tuple[Sample, ...]]:
-    """Cut a clip into chunks that can be scored independently.
+    """Yield chunks of samples without frames, which can be scored independently.
 
-    The first few are shorter, so that soon there is something to do for everyone.
+    The first chunks are shorter, so that all workers start soon.
 
     Args:
-        samples: all of them, in order; they leave without frames.
-        in_order: a metric sees all frames in order, so a chunk ends where nothing is scored.
+        samples: all samples in order.
+        in_order: end chunks only at samples without scores, for metrics of frames in order.
     """
     frames, most = 0, _FIRST
     chunk: list[Sample] = []
@@ -163,10 +167,10 @@ def chunked(samples: Iterable[Sample], *, in_order: bool) -> Iterator[tuple[Samp
 
 
 def decoded(samples: Sequence[Sample], info: MediaInfo, threads: int | None) -> Iterator[Sample]:
-    """The samples of a chunk with their frames.
+    """Yield the samples of a chunk with their frames.
 
     Raises:
-        UnfitInputError: a frame is not where it was.
+        UnfitInputError: the input has changed and has no frame at a planned time.
     """
     scored = [sample for sample in samples if sample.scored]
     wanted = {time for sample in scored for time in sample.times}

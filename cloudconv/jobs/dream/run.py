@@ -29,7 +29,8 @@ from cloudconv.jobs.dream.plan import CHOSEN, Dream, DreamPlan, decide, resolve
 from cloudconv.jobs.dream.report import write_report
 from cloudconv.jobs.dream.settings import AUTO, DreamEstimate, DreamResult, DreamSettings
 from cloudconv.jobs.extend.analysis import analysed
-from cloudconv.jobs.extend.plan import enough_memory, new_frame, seconds_for
+from cloudconv.jobs.extend.plan import enough_memory, new_frame
+from cloudconv.jobs.outcome import seconds_for
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.source import Source

@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice, pairwise
 from math import ceil
 from pathlib import Path
 from queue import SimpleQueue
@@ -257,17 +256,6 @@ class Continuation:
 def _reported(news: SimpleQueue[Warned | Measured], warnings: Warnings) -> Iterator[Event]:
     for event in drained(news):
         yield from warnings.new([event]) if isinstance(event, Warned) else (event,)
-
-
-def seconds_for(frames: Iterator[Any], tried: int, total: int) -> float:
-    """Return the expected time for ``total`` frames: make ``tried`` of them and measure the time.
-
-    The first frame includes the preparation.
-    """
-    times = [time.perf_counter()]
-    times += [time.perf_counter() for _ in islice(frames, min(tried, total))]
-    ready, *more = [after - before for before, after in pairwise(times)]
-    return ready + (total - 1) * (sum(more) / len(more) if more else 0.0)
 
 
 def new_frame(rgb: Tensor, like: Frame) -> Frame:

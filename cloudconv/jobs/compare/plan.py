@@ -1,0 +1,172 @@
+"""Plan a comparison: its methods, its metrics, and who computes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cloudconv.errors import OutputError, SettingsError
+from cloudconv.events import Warned
+from cloudconv.jobs.compare.settings import MINTERPOLATE
+from cloudconv.media.input.info import MediaInfo
+from cloudconv.media.read.probe import probe
+from cloudconv.media.write.target import noted
+from cloudconv.models import registry
+from cloudconv.models.base import Task
+from cloudconv.models.baselines import BLEND, LAST, LINEAR
+from cloudconv.models.reads import check_outputs
+from cloudconv.render.device import choose_precision, precision_name
+from cloudconv.report import check_folder
+from cloudconv.settings import CompareSettings, exact
+from cloudconv.settings.values import names
+from cloudconv.training.fine_tune import Adapted, check
+from cloudconv.workers.pool import WorkerConfig, parse_workers, settle
+
+ADAPTED = "adapted"
+"""The name of the method that is the first model, adapted to the clip."""
+
+PAGE, VIDEO, TABLE, RESULT = PAGES = (
+    "index.html", "side_by_side.mp4", "frames.csv", "result.json"
+)  # fmt: skip
+"""The files of a report."""
+
+_FORECASTS = (LAST.name, LINEAR.name, "flow")
+
+
+@dataclass(frozen=True)
+class ComparePlan:
+    """Everything that is decided before the first frame.
+
+    ``adapted`` and ``weights`` are the result of adapting the first model, and its file. They are
+    None until then. ``refusals`` are the reasons for which a run would refuse to write; only a dry
+    run collects them.
+    """
+
+    settings: CompareSettings
+    info: MediaInfo
+    workers: WorkerConfig
+    device: torch.device
+    warnings: tuple[Warned, ...] = ()
+    refusals: tuple[OutputError, ...] = ()
+    adapted: Adapted | None = None
+    weights: str | None = None
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Return the names of the metrics."""
+        return names(self.settings.metrics)
+
+    @property
+    def drop(self) -> int:
+        """Return N for keeping one of every N frames."""
+        return self.settings.drop or 2
+
+    @property
+    def every(self) -> int:
+        """Return the number of frames between the starts of two forecasts."""
+        return self.settings.every or 6
+
+    @property
+    def forecasts(self) -> bool:
+        """Return whether predictors are compared."""
+        return self.settings.horizon is not None
+
+    @property
+    def task(self) -> Task:
+        """Return the task of the models."""
+        return "predict" if self.forecasts else "interpolate"
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Return the names of all methods, the first model first."""
+        return methods_of(self.settings)
+
+    @property
+    def unadapted(self) -> list[str]:
+        """Return the names of the methods that exist before the run."""
+        return [name for name in self.methods if name != ADAPTED]
+
+    @property
+    def judged(self) -> str:
+        """Return the name of the first model, which the verdict is about."""
+        return self.methods[0]
+
+    @property
+    def naive(self) -> str:
+        """Return the method that every model should beat: ``blend``, for forecasts ``hold``."""
+        return LAST.name if self.forecasts else BLEND.name
+
+    @property
+    def baseline(self) -> str:
+        """Return the method that the verdict compares with: the first of ``against``, or naive."""
+        others = (*names(self.settings.against or ()), self.naive, *self.methods)
+        return next((name for name in others if name != self.judged), self.judged)
+
+    @property
+    def precision(self) -> str:
+        """Return the name of the first model's precision."""
+        models = (name for name in self.methods if name != MINTERPOLATE)
+        spec = registry.spec(next(models, BLEND.name), self.task)
+        return precision_name(choose_precision(self.settings.precision, self.device, spec))
+
+    @property
+    def device_name(self) -> str:
+        """Return the name of the device, or ``cuda:all``."""
+        return self.settings.device if self.workers.each_gpu else str(self.device)
+
+    def model_of(self, method: str) -> str:
+        """Return the name or the file of the model behind a method."""
+        return self.weights if method == ADAPTED and self.weights is not None else method
+
+
+def decide(settings: CompareSettings, *, dry_run: bool = False) -> ComparePlan:
+    """Probe the input, and decide everything that does not need its frames.
+
+    With ``dry_run`` reasons to refuse the report are collected in the plan instead of raised.
+
+    Raises:
+        CloudconvError: the input, a model or the device cannot be used, or the report cannot be
+            written.
+    """
+    models = [name for name in methods_of(settings) if name not in (MINTERPOLATE, ADAPTED)]
+    task: Task = "interpolate" if settings.horizon is None else "predict"
+    specs = [registry.spec(name, task) for name in models]
+    if settings.scale not in (None, 1.0) and not any(spec.scale_option for spec in specs):
+        raise SettingsError("scale-for-none", models=models)
+    workers = parse_workers(settings.workers, settings.device)
+    workers, device, remarks = settle(workers, settings.device, settings.threads)
+    info = probe(settings.input, exact(settings.input_fps))
+    refusals: list[OutputError] = []
+    report = None if settings.report is None else Path(settings.report)
+    pages = [] if report is None else [report / name for name in PAGES]
+    saved, overwrite = settings.saved_model, settings.overwrite
+    with noted(refusals if dry_run else None):
+        check_outputs(settings, [*pages, saved], [info.path])
+    with noted(refusals if dry_run else None):
+        check(settings.adapt, methods_of(settings)[0], saved, overwrite=overwrite)
+    if report is not None:
+        with noted(refusals if dry_run else None):
+            check_folder(report, PAGES, overwrite=overwrite)
+    warnings = (*info.warnings, *remarks)
+    return ComparePlan(settings, info, workers, device, warnings, tuple(refusals))
+
+
+def methods_of(settings: CompareSettings) -> tuple[str, ...]:
+    """Return the names of all methods, the first model first."""
+    against = names(settings.against or ())
+    if settings.horizon is not None:
+        models = names(settings.model) or (_predictor(),)
+        return tuple(dict.fromkeys((*models, *(against or _FORECASTS), LAST.name)))
+    models = names(settings.model) or (registry.DEFAULT,)
+    adapted = () if settings.adapt is None else (ADAPTED,)
+    return tuple(dict.fromkeys((*models, *adapted, *against, BLEND.name)))
+
+
+def _predictor() -> str:
+    """Return the default predictor: one with weights, if there is one."""
+    specs = [spec for spec in registry.specs() if spec.task == "predict" and not spec.hidden]
+    trained = [spec.name for spec in specs if spec.weights]
+    others = [spec.name for spec in specs if spec.name not in (LAST.name, LINEAR.name)]
+    return (*trained, *others, LINEAR.name)[0]
