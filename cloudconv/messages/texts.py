@@ -118,6 +118,10 @@ TEXTS = {
         "{device} ran out of memory: {tile:?frames are now worked on in tiles of * pixels|the "
         "batch is now {batch}}."
     ),
+    "nvenc-is-there": (
+        "Encoding with {encoder} is the slowest stage, and the CPU does it: {--encoder=nvenc} lets "
+        "the GPU encode."
+    ),
     "training-in-parts": (
         "{device} ran out of memory: each batch is now computed in parts of at most {samples} "
         "{samples:sample|samples}, which is slower."

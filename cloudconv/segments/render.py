@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from cloudconv.errors import CloudconvError
 from cloudconv.events import Progress, Warned
 from cloudconv.media.frame import Frame
 from cloudconv.media.pictures import Pictures
+from cloudconv.media.write.encoders import nvenc_opens
 from cloudconv.media.write.sink import Sink
 from cloudconv.render.device import set_threads
 from cloudconv.render.pipeline import one_thread, prefetch
@@ -21,6 +23,11 @@ from cloudconv.segments.plan import RenderPlan
 from cloudconv.timeline import FramePlan
 
 Key = TypeVar("Key")
+
+_SLOW = 0.5
+"""The part of a segment's time from which on encoding is the slowest stage."""
+_TELLING = 2.0
+"""The least duration of a segment, in seconds, that shows which stage is the slowest."""
 
 
 class Screen(Protocol):
@@ -65,14 +72,21 @@ def render_segment(
     Raises:
         CloudconvError: what decoding, inference or encoding raise.
     """
+    began, encoding = time.monotonic(), 0.0
     with prefetch(renderer.render(job.frames, job.pictures), 4) as frames:
         for count, frame in enumerate(frames, 1):
             shown = frame.at(frame.time + job.plan.offset, frame.duration)
+            started = time.monotonic()
             sink.write(shown)
+            encoding += time.monotonic() - started
             if job.screen is not None:
                 job.screen.show(shown)
             yield from renderer.warnings()
             yield Progress("rendering", count, None)
+    took = time.monotonic() - began
+    slow = took >= _TELLING and encoding > _SLOW * took
+    if slow and job.plan.device == "cuda" and sink.encoder == "libx264" and nvenc_opens():
+        yield Warned("nvenc-is-there", {"encoder": sink.encoder})
 
 
 def render_segments(

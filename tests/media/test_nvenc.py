@@ -32,10 +32,22 @@ def test_the_codec_follows_container_and_depth(output: str, pix_fmt: str, encode
     settings = EncodeSettings(encoder="nvenc", crf=21)
     chosen = choose(container_of(Path(output)), pix_fmt, 640, 360, settings)
     assert (chosen.encoder, chosen.working) == (encoder, pix_fmt)
-    assert (chosen.options["rc"], chosen.options["cq"]) == ("vbr", "21")
+    quality = "29" if encoder == "av1_nvenc" else "21"
+    assert (chosen.options["rc"], chosen.options["cq"]) == ("vbr", quality)
     assert chosen.codec_tag == (
         "hvc1" if (encoder, output[-4:]) == ("hevc_nvenc", ".mp4") else None
     )
+
+
+@pytest.mark.parametrize(
+    ("output", "crf", "quality"),
+    [("a.mp4", 0, "1"), ("a.mp4", 51, "51"), ("a.webm", 0, "1"), ("a.webm", 51, "63")],
+)
+def test_the_whole_scale_of_crf_is_mapped(output: str, crf: float, quality: str) -> None:
+    """A quality of 0 would mean that the encoder chooses."""
+    settings = EncodeSettings(encoder="nvenc", crf=crf)
+    chosen = choose(container_of(Path(output)), "yuv420p", 640, 360, settings)
+    assert chosen.options["cq"] == quality
 
 
 def test_hdr_goes_to_hevc() -> None:

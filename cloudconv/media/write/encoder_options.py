@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 from types import MappingProxyType
@@ -50,16 +50,17 @@ class KnownEncoder:
 
     ``quality`` contains further options for the default quality. ``crf`` is the option that
     ``--crf`` sets and its largest value. ``looks_like`` contains the values that look like those of
-    :data:`_SCALE` (None: the same values). ``refused`` are pixel formats that the encoder lists and
-    does not accept. ``corrupts`` are widths at which the encoder writes beyond its memory.
-    ``small`` is a side, and the ``options`` for pictures with a shorter one. ``smallest`` is its
-    least width and height, ``narrowest`` its least width.
+    :data:`_SCALE` (None: the same values), ``least`` the smallest value to set. ``refused`` are
+    pixel formats that the encoder lists and does not accept. ``corrupts`` are widths at which the
+    encoder writes beyond its memory. ``small`` is a side, and the ``options`` for pictures with a
+    shorter one. ``smallest`` is its least width and height, ``narrowest`` its least width.
     """
 
     quality: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
     crf: tuple[str, float] | None = None
     looks_like: tuple[float, ...] | None = None
+    least: float = 0.0
     presets: tuple[str, ...] = ()
     parameters: str | None = None
     refused: tuple[str, ...] = ()
@@ -80,10 +81,13 @@ _SCALE = (0, 8, 12, 14, 16, 17, 18, 20, 23, 26, 30, 34, 51)
 _SVT_AV1 = (0, 4, 6, 9, 12, 15, 18, 25, 36, 45, 55, 59, 63)
 _VP9 = (0, 4, 8, 10, 13, 15, 17, 23, 30, 36, 44, 51, 63)
 
+# Not measured. The scale of ``cq`` is 0 to 51 for H.264 and HEVC, as that of libx264, and 0 to 63
+# for AV1, as that of SVT-AV1; 0 means automatic (FFmpeg's help of these encoders).
 _NVENC = KnownEncoder(
     quality={"rc": "vbr"},
     options={"preset": "p5"},
     crf=("cq", 51),
+    least=1,
     presets=tuple(f"p{k}" for k in range(1, 8)),
     whole_chroma=True,
     smallest=160,
@@ -133,7 +137,7 @@ _KNOWN: dict[str, KnownEncoder] = {
     "cfhd": KnownEncoder(whole_chroma=True, smallest=32),
     "h264_nvenc": _NVENC,
     "hevc_nvenc": _NVENC,
-    "av1_nvenc": _NVENC,
+    "av1_nvenc": replace(_NVENC, looks_like=_SVT_AV1),
     "mjpeg": _QSCALE,
     "mpeg4": _QSCALE,
     "mpeg2video": _QSCALE,
@@ -201,7 +205,7 @@ def _crf(name: str, crf: float) -> dict[str, str]:
         )
     if known.looks_like is not None:
         crf = round(_between(_SCALE, known.looks_like, crf))
-    return {**known.quality, option: f"{crf:g}"}
+    return {**known.quality, option: f"{max(crf, known.least):g}"}
 
 
 def _between(scale: tuple[float, ...], other: tuple[float, ...], value: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import replace
+from fractions import Fraction
 from functools import cache
 
 import av
@@ -203,6 +204,19 @@ def _nvenc(container: Container, source: PixelLayout, *, hevc: bool) -> tuple[st
     if not held:
         raise EncoderUsageError("no-nvenc", container=container.name)
     return tuple(held)
+
+
+@cache
+def nvenc_opens() -> bool:
+    """Return whether a GPU of this machine encodes H.264: one picture is tried."""
+    try:
+        trial = av.VideoCodecContext.create("h264_nvenc", "w")
+        trial.width, trial.height, trial.pix_fmt = 256, 256, "yuv420p"
+        trial.time_base = Fraction(1, 25)
+        trial.open()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
 
 
 def _fixed_encoder(container: Container, settings: EncodeSettings) -> tuple[str, ...]:

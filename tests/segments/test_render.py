@@ -1,0 +1,69 @@
+"""Rendering one segment, with stand-ins for the GPU, the renderer and the encoder."""
+
+from __future__ import annotations
+
+import time
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from cloudconv.events import Warned
+from cloudconv.media.frame import Frame
+from cloudconv.segments import render
+from tests.helpers.factory import picture
+
+SECOND = Fraction(1)
+
+
+def warned(device: str, encoder: str, *, encoding: float, rendering: float) -> list[Warned]:
+    """Render six frames, each stage with so many seconds a frame; return the warnings."""
+
+    def frames(*_: Any) -> Any:
+        for number in range(6):
+            time.sleep(rendering)
+            yield Frame(picture(number, 32, 32), number * SECOND, SECOND)
+
+    renderer: Any = SimpleNamespace(render=frames, warnings=list)
+    sink: Any = SimpleNamespace(encoder=encoder, write=lambda _: time.sleep(encoding))
+    plan: Any = SimpleNamespace(device=device, offset=Fraction(0))
+    job: Any = SimpleNamespace(frames=iter(()), pictures=None, plan=plan, screen=None)
+    return [e for e in render.render_segment(job, renderer, sink) if isinstance(e, Warned)]
+
+
+@pytest.mark.parametrize(
+    ("device", "encoder", "encoding", "rendering", "opens", "is_said"),
+    [
+        ("cuda", "libx264", 0.02, 0.0, True, True),
+        ("cuda", "libx264", 0.02, 0.0, False, False),
+        ("cuda", "libx264", 0.0, 0.02, True, False),
+        ("cuda", "h264_nvenc", 0.02, 0.0, True, False),
+        ("cpu", "libx264", 0.02, 0.0, True, False),
+    ],
+)
+def test_nvenc_is_named_where_it_would_help(
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    encoder: str,
+    encoding: float,
+    rendering: float,
+    opens: bool,
+    is_said: bool,
+) -> None:
+    monkeypatch.setattr(render, "_TELLING", 0.01)
+    monkeypatch.setattr(render, "nvenc_opens", lambda: opens)
+    found = warned(device, encoder, encoding=encoding, rendering=rendering)
+    assert [each.code for each in found] == ["nvenc-is-there"] * is_said
+    assert all("`encoder='nvenc'`" in str(each) for each in found)
+
+
+def test_a_short_segment_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(render, "nvenc_opens", lambda: True)
+    assert not warned("cuda", "libx264", encoding=0.01, rendering=0.0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there may be an encoder on this GPU")
+def test_without_a_gpu_none_encodes() -> None:
+    assert not render.nvenc_opens()
