@@ -14,9 +14,17 @@ from cloudconv.media import build
 from cloudconv.models import registry
 
 
-def machine_fingerprint(device: torch.device) -> dict[str, str]:
-    """The kind of device, and the versions of everything that touches a pixel."""
-    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+def machine_fingerprint(device: torch.device, *, each_gpu: bool = False) -> dict[str, str]:
+    """Return the kind of device, and the versions of all libraries that can change a pixel.
+
+    Args:
+        device: the device that computes.
+        each_gpu: whether all GPUs of this machine compute; then the kinds of all are named.
+    """
+    kind = device.type
+    if kind == "cuda":
+        gpus = range(torch.cuda.device_count()) if each_gpu else [device]
+        kind = " and ".join(sorted({torch.cuda.get_device_name(gpu) for gpu in gpus}))
     return {
         "device": f"{kind}, {platform.machine()}",
         "version of cloudconv": metadata.version("cloudconv"),
@@ -26,7 +34,7 @@ def machine_fingerprint(device: torch.device) -> dict[str, str]:
 
 
 def weights_fingerprint(model: str) -> str | None:
-    """A hash of the model's weights; None for a method without."""
+    """Return a hash of the model's weights; None for a method without weights."""
     path = Path(model)
     if path.suffix == ".safetensors":
         return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -76,6 +76,13 @@ def free_memory(device: torch.device) -> int | None:
     return host.free_memory()
 
 
+def least_free_memory(device: torch.device) -> int | None:
+    """Return the free bytes of that GPU of the device's kind which has the fewest."""
+    count = torch.get_device_module(device).device_count()
+    known = [free_memory(torch.device(device.type, number)) for number in range(count)]
+    return min((free for free in known if free is not None), default=None)
+
+
 def process_memory(*, peak: bool = False) -> int | None:
     """Bytes of the host's memory that this process takes, or has taken at its ``peak``.
 
@@ -100,16 +107,27 @@ def plan_memory(
     tile: int | Literal["auto", "off"] = "auto",
     scale: float = 1.0,
     free_bytes: int | None = None,
-    share: int = 1,
+    renderers: int = 1,
     cpu_streams: int = 1,
 ) -> MemoryPlan:
-    """Decide batch, tiles and streams for frames of ``width`` by ``height``, before the first one.
+    """Return batch, tiles and streams for frames of ``width`` by ``height`` pixels.
 
-    What ``auto`` gives follows from the memory that is free (``free_bytes``, by default asked of
-    the device), or from a part of it where ``share`` processes need as much each. A tile that was
-    asked for is rounded up to what the model's grid needs; a batch that was asked for is halved
-    until it fits, and then there are no more streams than fit. Where even the smallest tile is
-    estimated not to fit, it is tried all the same.
+    The smallest tile is used even if the estimate says that it does not fit.
+
+    Args:
+        model: the model that makes the frames.
+        width: of the frames, in pixels.
+        height: of the frames, in pixels.
+        device: the device of the model.
+        dtype: the type that the network computes in.
+        batch: new frames per batch, halved until they fit; ``auto`` depends on size and memory.
+        tile: side in pixels, rounded up to the model's grid; ``auto`` uses tiles only where a
+            whole frame does not fit, ``off`` never.
+        scale: the model's own option.
+        free_bytes: free memory; None for what the device reports.
+        renderers: number of renderers that use the device at the same time, each with an equal
+            part of the memory.
+        cpu_streams: the most batches at the same time, reduced until they fit.
 
     Raises:
         ModelError: the model does not take that scale.
@@ -123,7 +141,7 @@ def plan_memory(
         raise SettingsError("tile-too-small", tile=tile, model=model.spec.name, least=smallest)
     if free_bytes is None:
         free_bytes = free_memory(device)
-    usable = None if free_bytes is None else int(free_bytes * _usable(device)) // share
+    usable = None if free_bytes is None else int(free_bytes * _usable(device)) // renderers
     per_pixel = model.spec.bytes_per_pixel * max(1.0, scale) ** 2
     if dtype != torch.float32:
         per_pixel *= _HALF_SHARE

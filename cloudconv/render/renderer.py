@@ -161,8 +161,6 @@ class Renderer:
         self._falls_back = fallback and model.spec.fallback
         self._warned: SimpleQueue[Warned] = SimpleQueue()
         self._multiple, self._overlap = grid(model, scale)
-        # An allocator that keeps memory for later has none kept for batches of another size.
-        self._fills = device.type != "cpu"
         self._seen: dict[int, _Seen] = {}
         self._alike: tuple[Frame, Frame, bool] | None = None
         self._size: tuple[int, int] | None = None
@@ -171,10 +169,16 @@ class Renderer:
         self._cpu_streams = 1
         self.plan(64, 64)  # so that settings out of range are refused before any work
 
-    def plan(self, width: int, height: int, share: int = 1) -> MemoryPlan:
-        """Batch, tiles, CPU streams and memory for frames of that size, with what is free now.
+    def plan(
+        self, width: int, height: int, renderers: int = 1, *, free_bytes: int | None = None
+    ) -> MemoryPlan:
+        """Return batch, tiles, CPU streams and memory for frames of that size.
 
-        ``share``: how many renderers will work on the device at once.
+        Args:
+            width: of the frames, in pixels.
+            height: of the frames, in pixels.
+            renderers: number of renderers that will use the device at the same time.
+            free_bytes: free memory of the device; None for what is free now.
         """
         return plan_memory(
             self._model,
@@ -185,22 +189,20 @@ class Renderer:
             batch=self._asked_batch,
             tile=self._asked_tile,
             scale=self._scale,
-            share=share,
+            free_bytes=free_bytes,
+            renderers=renderers,
             cpu_streams=self._asked_cpu_streams,
         )
 
-    def plan_once(self, width: int, height: int, share: int = 1) -> tuple[int, int | None, int]:
-        """Decide now, and say in warnings, how frames of that size are worked on.
-
-        Args:
-            width: of the frames, in pixels.
-            height: likewise.
-            share: how many renderers will work on the device at once.
+    def plan_once(
+        self, width: int, height: int, renderers: int = 1, *, free_bytes: int | None = None
+    ) -> tuple[int, int | None, int]:
+        """Choose batch, tiles and CPU streams for frames of that size; see :meth:`plan`.
 
         Returns:
             The batch; the side of the tiles in pixels, None for whole frames; the CPU streams.
         """
-        self._start(width, height, share)
+        self._start(width, height, renderers, free_bytes)
         return self._batch, self._tile, self._cpu_streams
 
     def use_plan(
@@ -285,9 +287,11 @@ class Renderer:
             self._start(left.width, left.height)
         return None
 
-    def _start(self, width: int, height: int, share: int = 1) -> None:
+    def _start(
+        self, width: int, height: int, renderers: int = 1, free_bytes: int | None = None
+    ) -> None:
         self._size = width, height
-        plan = self.plan(width, height, share)
+        plan = self.plan(width, height, renderers, free_bytes=free_bytes)
         self._batch, self._tile, self._cpu_streams = plan.batch, plan.tile, plan.cpu_streams
         known = {
             "width": width,
@@ -371,9 +375,10 @@ class Renderer:
 
     @torch.inference_mode()
     def _infer(self, tasks: list[_Task], looks: list[list[_Seen]]) -> Arriving | _Doubted:
-        # The last batch is filled up with its last frame where another size would cost memory.
+        # A caching allocator keeps memory for each size of batch: only powers of two are used.
         count = len(tasks)
-        over = self._batch - count if self._fills else 0
+        whole = min(self._batch, 1 << (count - 1).bit_length())
+        over = whole - count if self._device.type != "cpu" else 0
         filled, seen = [*tasks, *tasks[-1:] * over], [*looks, *looks[-1:] * over]
         columns = islice(zip(*seen, strict=True), self._model.spec.context)
         pictures = [_stack([each.channels.result() for each in column]) for column in columns]

@@ -141,7 +141,7 @@ class Pool(Generic[Task]):
             return partial(_run_inline, work)
         if config.kind == "local":
             return self._stack.enter_context(Processes(work, environments(config))).run
-        gpus = int(torch.device(config.device).type == "cuda")
+        gpus = int(torch.device(config.device).type in _VISIBLE)
         cluster = Cluster(config.address, cores=config.cores, gpus=gpus)
         return partial(self._stack.enter_context(cluster).run, work)
 

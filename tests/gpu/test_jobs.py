@@ -167,6 +167,17 @@ def test_compare(gpu: Gpu, clip: Path) -> None:
     assert record is None or not record.faults
 
 
+def test_adapt(gpu: Gpu, clip: Path, tmp_path: Path) -> None:
+    """The simulation has no backward pass: forward passes and validation are tested."""
+    given = {"model": "tiny", "factor": 2, "encoder": "ffv1", "precision": "fp32", "adapt": 0.01}
+    with gpu() as record:
+        made = cloudconv.interpolate(clip, tmp_path / "a.mkv", device="cuda", **given)
+    assert made.output_frames == 80
+    assert made.adapted is not None
+    assert made.adapted.frames > 0
+    assert record is None or not record.faults
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_train(gpu: Gpu, clip: Path, tmp_path: Path, precision: str) -> None:
     output = tmp_path / "a.safetensors"

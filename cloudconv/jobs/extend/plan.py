@@ -36,6 +36,7 @@ from cloudconv.models.reads import check_outputs
 from cloudconv.render.device import auto_remarks, choose_device, choose_precision, use_device
 from cloudconv.render.memory import is_out_of_memory
 from cloudconv.render.pipeline import drained, prefetch
+from cloudconv.render.transfer import Transfers
 from cloudconv.settings.extend import ExtendSettings
 from cloudconv.settings.values import exact
 from cloudconv.timeline import format_rate
@@ -270,13 +271,13 @@ def new_frame(rgb: Tensor, like: Frame) -> Frame:
     Raises:
         ModelError: the picture has values that are not finite.
     """
-    check_finite(rgb.sum())
     form = layout(like.pix_fmt)
     colours = 3 if form.family != "gray" else 1
     space = color_space(like.tags, form, like.width, like.height)
-    planes = [plane.cpu() for plane in from_rgb(rgb, form, space)]
-    planes += [plane.clone() for plane in like.planes()[colours:]]
-    return like.like(planes, Fraction(0), Fraction(0))
+    made = [*from_rgb(rgb, form, space), rgb.sum()]
+    *planes, total = Transfers(rgb.device).down(made).planes()
+    check_finite(total)
+    return like.like([*planes, *like.planes()[colours:]], Fraction(0), Fraction(0))
 
 
 @contextmanager

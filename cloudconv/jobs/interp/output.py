@@ -25,6 +25,7 @@ from cloudconv.models.fingerprint import (
     weights_fingerprint,
 )
 from cloudconv.render.device import precision_name
+from cloudconv.render.memory import least_free_memory
 from cloudconv.render.pipeline import prefetch
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Counts, News, schedule
@@ -175,7 +176,7 @@ def _identity(plan: InterpPlan, clock: Clock, rehearsal: Sink) -> dict[str, Any]
     return {
         "input": plan.info.fingerprint,
         **plan.settings.pinned(),
-        **machine_fingerprint(plan.device),
+        **machine_fingerprint(plan.device, each_gpu=plan.workers.each_gpu),
         "weights": weights_fingerprint(plan.settings.chosen_model),
         "precision": precision_name(plan.dtype),
         "encoder": f"{rehearsal.encoder}, {rehearsal.options}",
@@ -228,7 +229,9 @@ def resolve(
     digest = adapted_digest(work.folder, model)
     if pinned is None:
         at_once = 1 if workers.each_gpu else workers.count
-        batch, tile, cpu_streams = renderer.plan_once(info.width, info.height, at_once)
+        free = least_free_memory(plan.device) if workers.each_gpu else None
+        size = info.width, info.height
+        batch, tile, cpu_streams = renderer.plan_once(*size, at_once, free_bytes=free)
         threads = workers.threads(settings.threads)
         pinned = {
             "batch": batch,

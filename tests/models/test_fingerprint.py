@@ -1,0 +1,22 @@
+"""The fingerprint of the machine, without a GPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cloudconv.models.fingerprint import machine_fingerprint
+
+
+def test_all_gpus_of_a_run_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = ["B", "A", "B"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
+    monkeypatch.setattr(
+        torch.cuda, "get_device_name", lambda gpu: gpus[getattr(gpu, "index", gpu) or 0]
+    )
+    device = torch.device("cuda", 0)
+    alone = machine_fingerprint(device)["device"]
+    every = machine_fingerprint(device, each_gpu=True)["device"]
+    assert (alone.split(",")[0], every.split(",")[0]) == ("B", "A and B")
+    gpus[1] = "B"
+    assert machine_fingerprint(device, each_gpu=True)["device"] == alone
