@@ -1,4 +1,4 @@
-"""Take files that ``cloudconv train`` wrote into the box: float16, and an entry in the manifest.
+"""Add weights that ``cloudconv train`` wrote to the shipped ones: float16, with a manifest entry.
 
     python weights/add_trained.py SCORES.json trained/*.safetensors
 
@@ -35,12 +35,13 @@ FROM_RIFE = (
 _COMMANDS = {
     "cloud-best": "cloudconv train --recipe weights/recipes/cloud-best.toml && python "
     "weights/mix.py weights/rife-4.6.safetensors cloud-best.safetensors mixed.safetensors "
-    "--only block2. && python weights/train_refine.py (its text has the steps; as shipped: train "
-    "--half --minutes 4 --rate 0.001 --batch 8 --crop 256, then --init that --minutes 38)",
+    "--only block2. && python weights/train_refine.py (of commit 394890f; its text has the steps; "
+    "as shipped: train --half --minutes 4 --rate 0.001 --batch 8 --crop 256, then --init that "
+    "--minutes 38)",
     "cloud-fast": "cloudconv train --recipe weights/recipes/cloud-best.toml && "
     "python weights/cut_fast.py cloud-best.safetensors cloud-fast.safetensors && python "
-    "weights/train_refine.py join BLOCK cloud-fast.safetensors --model cloud-fast (the block that "
-    "was trained for cloud-best)",
+    "weights/train_refine.py join BLOCK cloud-fast.safetensors --model cloud-fast (of commit "
+    "394890f; the block that was trained for cloud-best)",
 }
 
 
@@ -76,7 +77,7 @@ def add(path: Path, scores: dict[str, float]) -> ModelSpec:
 
 
 def main() -> None:
-    """See the module's text."""
+    """Run the command in the module's text."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scores", type=Path)
     parser.add_argument("files", type=Path, nargs="+")

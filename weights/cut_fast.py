@@ -1,8 +1,8 @@
-"""Cut cloud-fast out of cloud-best: the blocks are the same ones, the finest is left out.
+"""Make the weights of cloud-fast from those of cloud-best, without the finest block.
 
     python weights/cut_fast.py cloud-best.safetensors cloud-fast.safetensors
 
-The training of cloud-best also trains the picture that its first three blocks lead to.
+The training of cloud-best also minimises the loss of the picture after its third block.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cloudconv.models.cloud import CLOUD_FAST
 
 
 def main() -> None:
-    """See the module's text."""
+    """Run the command in the module's text."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("best", type=Path)
     parser.add_argument("fast", type=Path)

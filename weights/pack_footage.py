@@ -1,12 +1,12 @@
-"""Pack crops of clips, and motion made up with exact truth, into one file to train on.
+"""Pack crops of clips, and synthetic motion with exact truth, into one training file.
 
     python weights/pack_footage.py CLIPS OUTPUT [--recipe weights/recipes/footage/interpolator.toml]
         [--held-back] [--mib 35] [--lossless]
 
 CLIPS holds the folders that the recipe names. A sample has six pictures: the one before the pair,
 the pair, the one after it, and two true ones from between. Most are reduced by 2, which removes
-what compression did to them. With ``--held-back``, the file holds what the recipe keeps out of the
-training, to validate on. The seed is the recipe's: the same clips give the same file.
+compression artefacts. With ``--held-back``, the file holds samples of the clips that the recipe
+keeps out of training, to validate on. The seed is the recipe's: the same clips give the same file.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ QUALITY = 95  # of JPEG, with colours of full size
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Six pictures one above the other, encoded; the pair's gap, and where the true ones lie."""
+    """Six pictures in one column, encoded; the gap, and the places of the true ones in it."""
 
     data: bytes
     kind: Kind
@@ -56,7 +56,7 @@ class Sample:
 
 
 def main() -> None:
-    """See the module's text."""
+    """Run the command in the module's text."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clips", type=Path)
     parser.add_argument("output", type=Path)
@@ -96,7 +96,7 @@ def _open(folder: Path) -> list[clips.Clip]:
 def interleaved(
     found: list[clips.Clip], settings: dict[str, Any], *, lossless: bool
 ) -> Iterator[Sample]:
-    """Yield one sample of each clip in turn, so that any beginning of the file has all clips."""
+    """Yield one sample of each clip in turn, so that a short file has all clips, too."""
     of_clips = []
     textures: list[Picture] = []
     for number, clip in enumerate(found):
@@ -110,7 +110,7 @@ def interleaved(
         random = np.random.default_rng([settings["seed"], len(found), number])
         pictures, places = made_up_motion(textures, settings["side"], random)
         made_up.append(Sample(_encoded(pictures, lossless=lossless), MADE_UP, "", *places))
-    # The made-up ones are spread over the whole.
+    # Spread the made-up samples over the whole file.
     each = -(-len(made_up) // max(1, max(map(len, of_clips), default=1)))
     rounds = [made_up[n : n + each] for n in range(0, len(made_up), max(1, each))]
     for filmed, added in zip_longest(zip_longest(*of_clips), rounds, fillvalue=()):
@@ -119,7 +119,7 @@ def interleaved(
 
 
 def _frames(clip: clips.Clip, longest: int) -> tuple[list[Picture], list[Tensor]]:
-    """Return up to so many frames that differ, (H, W, 3) RGB, and their thumbnails."""
+    """Return at most ``longest`` frames that differ, (H, W, 3) RGB, and their thumbnails."""
     frames: list[Picture] = []
     looks = []
     repeats = RepeatDetector()
@@ -143,7 +143,7 @@ def _filmed(
     random: np.random.Generator,
     lossless: bool,
 ) -> Iterator[Sample]:
-    """Yield samples of a clip, of frames that lie within one scene."""
+    """Yield samples of a clip, each within one scene."""
     side, height = settings["side"], min(frames[0].shape[:2])
     kinds = [FILMED] * settings["filmed"]
     if height >= 2 * side:
@@ -174,7 +174,7 @@ def _filmed(
 def _cut(
     pictures: list[Picture], kind: Kind, side: int, random: np.random.Generator
 ) -> list[Picture] | None:
-    """Return the liveliest of some places, None if nothing moves there."""
+    """Return a crop where much moves, or None if nothing moves."""
     step = 2 if kind == REDUCED else 1
     height, width = pictures[0].shape[:2]
     tried = []
@@ -198,8 +198,8 @@ def made_up_motion(
 ) -> tuple[list[Picture], tuple[int, int, int]]:
     """Return six pictures of patches that move on smooth paths, and (gap, early, late).
 
-    Each is drawn at twice the size and reduced. Patches hide what is behind them. Some samples
-    are blurred by a shutter, some are noisy.
+    Each is drawn at twice the size and reduced. Patches occlude those behind them. Some samples
+    have motion blur, some have noise.
     """
     gap = LONGEST_GAP
     early, late = sorted(int(n) for n in random.integers(1, gap, 2))
@@ -242,7 +242,7 @@ class _Layer:
         size = min(height, width, large)
         top, left = (int(random.integers(n - size + 1)) for n in (height, width))
         part = texture[top : top + size, left : left + size]
-        # The canvas is twice as wide as the view; beyond the texture, its mirror image goes on.
+        # The canvas is twice as wide as the view; mirror images of the texture fill its borders.
         spare = large - size
         part = cv2.copyMakeBorder(
             part, spare // 2, spare - spare // 2, spare // 2, spare - spare // 2, cv2.BORDER_REFLECT
@@ -328,7 +328,7 @@ def write(samples: Iterator[Sample], output: Path, mib: float, side: int) -> int
     kept: list[Sample] = []
     size = 0
     for sample in samples:
-        # Places and names take some bytes, too.
+        # Places and names also take some bytes.
         size += len(sample.data) + len(sample.clip) + 64
         if size > mib * MIB:
             break

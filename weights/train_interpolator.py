@@ -1,11 +1,12 @@
-"""Train an interpolator's last blocks and the network that adds detail behind them.
+"""Train parts of an interpolator: its last blocks, the four-frame block, the detail network.
 
     python weights/train_interpolator.py FOLDER PACK... --held HELD
         [--recipe weights/recipes/footage/interpolator.toml] [--device cuda]
 
 PACK and HELD are files of ``pack_footage.py``. FOLDER keeps the checkpoint, from which the same
 command continues exactly where the run stopped, the log, its plot, and the trained weights. The
-blocks that are not trained run only once for each sample, before the training begins.
+recipe gives the learning rate of each part that is trained. The blocks before the first trained
+one run only once for each sample, before the training begins.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import math
 import shutil
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +42,17 @@ from cloudconv.training.losses import Loss, parse_loss
 
 PART = 15 * 2**20  # bytes of a checkpoint's file at most
 LAST_RATE = 0.02
-ALONE = 0.25
-"""Share of the batches that do without the frames around the pair."""
-COARSE = 4  # how much smaller than the pictures the change by the frames around is
-GRID = 4  # pixels: crops begin where a pixel of that size does
-TOGETHER = 4  # samples whose motion is found at once
+PAIR_ONLY = 0.25
+"""Share of the batches without the frames before and after the pair."""
+GRID = 4  # pixels: crops begin at multiples, where pixels of the smaller motion begin
+TOGETHER = 4  # samples whose motion is estimated at once
 REPORT_EVERY = 50  # steps
 _LEFT, _ACROSS, _PANEL, _SPACE = 64, 560, 110, 30  # pixels of the plot
 KINDS = {pack.FILMED: "filmed", pack.REDUCED: "reduced", pack.MADE_UP: "made_up"}
 
 
 def main() -> None:
-    """See the module's text."""
+    """Run the command in the module's text."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("packs", type=Path, nargs="+")
@@ -67,10 +68,10 @@ def main() -> None:
 def train(
     packs: list[Path], held: Path, folder: Path, settings: dict[str, Any], device: torch.device
 ) -> None:
-    """Train as the recipe says, from the checkpoint in ``folder`` if there is one."""
+    """Train by a recipe's settings, from the checkpoint in ``folder`` if there is one."""
     folder.mkdir(parents=True, exist_ok=True)
-    model = built(settings["model"]).to(device)
-    first = first_trained(model, settings["trained"])
+    model = built(settings).to(device)
+    first = first_trained(model, settings["learning_rates"])
     samples = Samples(prepared(model, packs, folder / "samples", first, device))
     unseen = Samples(prepared(model, [held], folder / "held", first, device))
     run = Run(model, settings, first, device)
@@ -93,18 +94,20 @@ def train(
     plot(folder)
 
 
-def built(name: str) -> IFNet:
-    """Return the interpolator with its weights, and with a detail network, which may be new."""
-    model = registry.build_model(name, task="interpolate")
+def built(settings: dict[str, Any]) -> IFNet:
+    """Return the interpolator with its weights, and with a new detail network if one is trained."""
+    model = registry.build_model(settings["model"], task="interpolate")
     assert isinstance(model, IFNet)
-    if model.detail is None:
+    if model.detail is None and any(
+        name.startswith("detail.") for name in settings["learning_rates"]
+    ):
         torch.manual_seed(0)
         model.detail = Detail()
     return model.requires_grad_(False)
 
 
-def first_trained(model: IFNet, trained: list[str]) -> int:
-    """Return the number of the first block that is trained; those behind it are run anew, too."""
+def first_trained(model: IFNet, trained: Iterable[str]) -> int:
+    """Return the number of the first trained block; each step runs the blocks from it on."""
     blocks = sum(name.startswith("block") for name, _ in model.named_children())
     return min((n for n in range(blocks) if f"block{n}." in trained), default=blocks)
 
@@ -116,8 +119,12 @@ Prepared = dict[str, NDArray[Any]]
 def prepared(
     model: IFNet, packs: list[Path], folder: Path, first: int, device: torch.device
 ) -> Prepared:
-    """Return the samples' pictures and the motion up to block ``first``, as files of ``folder``."""
-    names = ("pictures", "motions", "changes", "places")
+    """Return the samples' pictures and the motion up to block ``first``, as files in ``folder``.
+
+    ``pictures``: (N, 6, 3, side, side) uint8. ``motions``: (N, 2, 6, h, w) float16, to the two true
+    pictures. ``places``: (N, 4), kind, gap, and the positions of the true pictures in it.
+    """
+    names = ("pictures", "motions", "places")
     if not (folder / "done").exists():
         folder.mkdir(parents=True, exist_ok=True)
         loaded = [load_file(path) for path in packs]
@@ -158,63 +165,58 @@ def _prepared(
     pictures = np.stack([one for one, _ in group])
     places = torch.stack([where for _, where in group])
     shown = torch.from_numpy(pictures).to(device).float() / 255
-    before, x0, x1, after = (shown[:, n] for n in range(4))
-    motions, changes = [], []
+    x0, x1 = shown[:, pack.FIRST], shown[:, pack.SECOND]
+    motions = []
     for column in (2, 3):
         timestep = (places[:, column] / places[:, 1]).float().view(-1, 1, 1, 1).to(device)
-        reach = torch.ones(len(group), 2, device=device)
         with torch.autocast(device.type, torch.bfloat16):
-            found = [(m.clone(), s) for m, s in model._motions(x0, x1, timestep, 1.0)]
-            change, coarse = model._change(
-                x0, x1, timestep, *found[-1], 1.0, Around(before, after, reach)
-            )
-        assert coarse == COARSE
-        motions.append(found[first - 1][0])
-        changes.append(change)
-    chosen = [pack.FIRST, pack.SECOND, pack.EARLY, pack.LATE]
-    kept = (torch.stack(each, 1).half().cpu().numpy() for each in (motions, changes))
-    return pictures[:, chosen], *kept, places.numpy()
+            found = islice(model._motions(x0, x1, timestep, 1.0), first)
+            *_, (motion, _) = found
+        motions.append(motion)
+    return pictures, torch.stack(motions, 1).half().cpu().numpy(), places.numpy()
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pictures (B, 3, H, W), the motion up to the trained blocks, and what is added to it."""
+    """Pictures (B, 3, H, W), the motion up to the trained blocks, and the frames around."""
 
     x0: Tensor
     x1: Tensor
     true: Tensor
     timestep: Tensor
     motion: Tensor
-    change: Tensor | None
+    around: Around | None
 
 
 class Samples:
-    """Prepared samples, and random crops of them, turned and mirrored in space and in time."""
+    """Prepared samples, and random crops of them, flipped in space and in time."""
 
     def __init__(self, arrays: Prepared) -> None:
+        """Keep the arrays, which may be on disk."""
         self._arrays = arrays
         self.kinds: list[int] = arrays["places"][:, 0].tolist()
         self._shrunk = arrays["pictures"].shape[-1] // arrays["motions"].shape[-1]
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         return len(self.kinds)
 
     def whole(self, number: int, device: torch.device) -> Batch:
-        """Return one sample as it is, at the first or the second of its true pictures."""
+        """Return one whole sample, with the first or the second of its true pictures."""
         side = self._arrays["pictures"].shape[-1]
-        return _batch([self._cut(number, number % 2, 0, 0, side)], device, alone=False)
+        return _batch([self._cut(number, number % 2, 0, 0, side)], device, pair_only=False)
 
     def random(self, key: list[int], size: int, crop: int, device: torch.device) -> Batch:
-        """Return the batch that belongs to the key."""
+        """Return the batch of random crops for a key."""
         random = np.random.default_rng(key)
         room = (self._arrays["pictures"].shape[-1] - crop) // GRID
-        alone = bool(random.random() < ALONE)
+        pair_only = bool(random.random() < PAIR_ONLY)
         items = []
         for _ in range(size):
             number, which = int(random.integers(len(self))), int(random.integers(2))
             top, left = (int(n) * GRID for n in random.integers(0, room + 1, 2))
-            items.append(_turned(self._cut(number, which, top, left, crop), random))
-        return _batch(items, device, alone=alone)
+            items.append(_flipped(self._cut(number, which, top, left, crop), random))
+        return _batch(items, device, pair_only=pair_only)
 
     def _cut(self, number: int, which: int, top: int, left: int, side: int) -> _Item:
         arrays = self._arrays
@@ -225,73 +227,70 @@ class Samples:
 
         _, gap, *true = arrays["places"][number]
         return _Item(
-            part("pictures", [0, 1, 2 + which], 1).float() / 255,
+            part("pictures", [*range(4), pack.EARLY + which], 1).float() / 255,
             part("motions", which, self._shrunk).float(),
-            part("changes", which, COARSE).float(),
             float(true[which] / gap),
         )
 
 
 @dataclass(slots=True)
 class _Item:
-    pictures: Tensor  # x0, x1 and the true one
+    pictures: Tensor  # the one before the pair, the pair, the one after it, and the true one
     motion: Tensor
-    change: Tensor
     timestep: float
 
 
-def _turned(item: _Item, random: np.random.Generator) -> _Item:
-    pictures, fields, timestep = item.pictures, [item.motion, item.change], item.timestep
+def _flipped(item: _Item, random: np.random.Generator) -> _Item:
+    pictures, motion, timestep = item.pictures, item.motion, item.timestep
     if random.random() < 0.5:
-        pictures, timestep = pictures[[1, 0, 2]], 1 - timestep
-        fields = [field[[2, 3, 0, 1, *range(4, len(field))]] for field in fields]
-        for field in fields:
-            field[4] *= -1
+        pictures, motion, timestep = (
+            pictures[[3, 2, 1, 0, 4]],
+            motion[[2, 3, 0, 1, 4, 5]],
+            1 - timestep,
+        )
+        motion[4] *= -1
     for axis, flows in ((3, [0, 2]), (2, [1, 3])):
         if random.random() < 0.5:
-            pictures = pictures.flip(axis)
-            fields = [field.flip(axis - 1) for field in fields]
-            for field in fields:
-                field[flows] *= -1
+            pictures, motion = pictures.flip(axis), motion.flip(axis - 1)
+            motion[flows] *= -1
     if random.random() < 0.5:
-        pictures = pictures.transpose(2, 3)
-        fields = [field.transpose(1, 2)[[1, 0, 3, 2, *range(4, len(field))]] for field in fields]
-    return _Item(pictures, fields[0], fields[1], timestep)
+        pictures, motion = pictures.transpose(2, 3), motion.transpose(1, 2)[[1, 0, 3, 2, 4, 5]]
+    return _Item(pictures, motion, timestep)
 
 
-def _batch(items: list[_Item], device: torch.device, *, alone: bool) -> Batch:
-    x0, x1, true = torch.stack([item.pictures for item in items], 1).to(device).unbind(0)
+def _batch(items: list[_Item], device: torch.device, *, pair_only: bool) -> Batch:
+    pictures = torch.stack([item.pictures for item in items], 1).to(device).contiguous()
+    before, x0, x1, after, true = pictures.unbind(0)
     return Batch(
-        x0.contiguous(),
-        x1.contiguous(),
-        true.contiguous(),
+        x0,
+        x1,
+        true,
         torch.tensor([item.timestep for item in items], device=device).view(-1, 1, 1, 1),
         torch.stack([item.motion for item in items]).to(device),
-        None if alone else torch.stack([item.change for item in items]).to(device),
+        None if pair_only else Around(before, after, torch.ones(len(items), 2, device=device)),
     )
 
 
 class Run:
-    """A model in training, and all that must be kept to go on with it later."""
+    """A model in training, and the state that is needed to resume."""
 
     def __init__(
         self, model: IFNet, settings: dict[str, Any], first: int, device: torch.device
     ) -> None:
+        """Make the optimiser of the parts that have a learning rate."""
         self.model, self._settings, self._first, self._device = model, settings, first, device
         self._size = float(model._sizes[first - 1])
         self.step, self.seconds = 0, 0.0
         self._began = time.monotonic()
-        self._trained = {
-            name: parameter
-            for name, parameter in model.named_parameters()
-            if name.startswith(tuple(settings["trained"]))
-        }
-        for parameter in self._trained.values():
-            parameter.requires_grad_(True)
+        self._trained: dict[str, nn.Parameter] = {}
+        self._rates: list[float] = []
+        for name, parameter in model.named_parameters():
+            for prefix, rate in settings["learning_rates"].items():
+                if name.startswith(prefix):
+                    self._trained[name] = parameter.requires_grad_(True)
+                    self._rates.append(rate)
         self._average = {name: p.detach().clone() for name, p in self._trained.items()}
-        rates = {True: settings["learning_rate"], False: 0.0}
-        rates[False] = rates[True] * settings["share"]
-        self._rates = [rates[name.startswith("detail.")] for name in self._trained]
+        self._trains_refinement = any(name.startswith("refine.") for name in self._trained)
         self._optimiser = torch.optim.AdamW(
             [{"params": [p]} for p in self._trained.values()],
             weight_decay=settings["weight_decay"],
@@ -301,13 +300,13 @@ class Run:
 
     @property
     def done(self) -> float:
-        """How much of the training is behind, from 0 to 1."""
+        """Return the finished part of the training, from 0 to 1."""
         if "steps" in self._settings:
             return min(1.0, self.step / float(self._settings["steps"]))
         return min(1.0, self.seconds / 60 / float(self._settings["minutes"]))
 
     def advance(self, samples: Samples) -> None:
-        """Make one step; its samples follow from the seed and the step alone."""
+        """Make one step; its samples depend on the seed and the step alone."""
         settings = self._settings
         done = self.done
         rate = min(1.0, done / settings["warm_up"] + 1e-3)
@@ -348,16 +347,20 @@ class Run:
             found = (batch.motion, self._size)
             for later in model._motions(*pair, 1.0, batch.motion, self._first):
                 found = later
-            return model._mixed(*pair, *found, batch.change, COARSE)
+            if batch.around is None or model.refine is None:
+                return model._mixed(*pair, *found)
+            with torch.set_grad_enabled(self._trains_refinement and torch.is_grad_enabled()):
+                change, coarse = model._change(*pair, *found, 1.0, batch.around)
+            return model._mixed(*pair, *found, change, coarse)
 
     def report(self) -> dict[str, float]:
-        """Return the mean score of the training's own crops since the last report."""
+        """Return the mean PSNR of the training crops since the last report."""
         scores, self._scores = self._scores, []
         return {"training": float(np.mean(scores))}
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within, the model has the moving average of its weights."""
+        """Give the model the moving average of its weights within the context."""
         with torch.no_grad():
             kept = {name: p.detach().clone() for name, p in self._trained.items()}
             for name, parameter in self._trained.items():
@@ -367,11 +370,11 @@ class Run:
                 parameter.copy_(kept[name])
 
     def validate(self, samples: Samples) -> dict[str, float]:
-        """Return scores on whole held-back samples, as the model is used: sharpened.
+        """Return scores on whole held-back samples, with sharpening as in use.
 
-        PSNR of what was filmed and of what was reduced, the interpolation error of made-up motion
-        (mean absolute difference, levels of 255), and how much more texture than the true picture
-        the made one has, in dB.
+        PSNR of filmed and of reduced samples; the interpolation error of made-up motion (mean
+        absolute difference, levels of 255); and the texture of the made pictures relative to the
+        true ones, in dB.
         """
         found: dict[str, list[float]] = {}
         self.model.eval()
@@ -411,7 +414,7 @@ class Run:
                 shutil.rmtree(other)
 
     def restore(self, folder: Path) -> None:
-        """Go on from the checkpoint, if there is one."""
+        """Continue from the checkpoint, if there is one."""
         found = sorted(folder.glob("*/whole"))
         if not found:
             return
@@ -427,7 +430,7 @@ class Run:
 
 
 def texture(made: Tensor, true: Tensor) -> float:
-    """Return how much stronger the finest band of luma is than in the true picture, in dB."""
+    """Return the energy of the finest band of luma relative to the true picture, in dB."""
     offsets = torch.arange(-3, 4)
     weights = torch.exp(-(offsets**2) / 2.0)
     kernel = torch.outer(weights, weights).div(weights.sum() ** 2)[None, None]
@@ -440,7 +443,7 @@ def texture(made: Tensor, true: Tensor) -> float:
 
 
 def plot(folder: Path) -> None:
-    """Draw the log: each held-back score over the steps, as far as it has moved, in one SVG."""
+    """Draw the log as an SVG: each held-back score over the steps, scaled to its range."""
     entries = [json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
     looks = [entry for entry in entries if "training" not in entry]
     names = [name for name in looks[0] if name not in ("step", "seconds")]

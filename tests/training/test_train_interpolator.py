@@ -31,13 +31,11 @@ made_up = 3
 """
 TRAINING: dict[str, Any] = {
     "model": "cloud-best",
-    "trained": ["block3.", "detail."],
+    "learning_rates": {"block3.": 0.0001, "detail.": 0.001},
     "loss": "psnr:4,charbonnier:1",
     "steps": 4,
     "batch": 2,
     "crop": 64,
-    "learning_rate": 0.001,
-    "share": 0.1,
     "warm_up": 0.1,
     "weight_decay": 0.0001,
     "ema": 0.9,
@@ -153,3 +151,16 @@ def test_a_stopped_training_goes_on_exactly(
     log = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log if "made_up" in entry] == [0, 2, 4]
     assert (tmp_path / "whole" / "log.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.full
+def test_only_the_parts_with_a_learning_rate_change(
+    scripts: tuple[ModuleType, ModuleType], packs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    settings = {**TRAINING, "learning_rates": {"refine.": 0.001}, "steps": 2}
+    scripts[1].train([packs[0]], packs[1], tmp_path, settings, torch.device("cpu"))
+    trained = load_file(tmp_path / "trained.safetensors")
+    started = registry.build_model("cloud-best").state_dict()
+    assert trained.keys() == started.keys()
+    changed = {name.split(".")[0] for name in started if not trained[name].equal(started[name])}
+    assert changed == {"refine"}
