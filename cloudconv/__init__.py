@@ -221,8 +221,8 @@ def interpolate_many(settings: InterpManySettings) -> list[InputOutcome]:
     """
     from cloudconv.jobs.interp import batch
 
-    every = batch.each_input(settings)
-    return watched(batch.run(every)) if every else []
+    outcomes: list[InputOutcome] = watched(batch.run(settings))
+    return outcomes
 
 
 @_call(ExtrapolateSettings)
@@ -338,6 +338,7 @@ def estimate(
 
 def run(
     settings: InterpSettings
+    | InterpManySettings
     | ExtrapolateSettings
     | DreamSettings
     | CompareSettings

@@ -257,6 +257,41 @@ def test_a_list_of_inputs_and_a_folder_of_videos(tmp_path: Path) -> None:
         cloudconv.interpolate_many([folder], factor=2, **QUICK)  # type: ignore[call-arg]
 
 
+def test_the_events_of_many_inputs_name_ignored_subfolders(tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    (folder / "older").mkdir(parents=True)
+    for name in ("a.mkv", "older/b.mkv"):
+        write_clip(folder / name, 4)
+    given = {"factor": 2, "out_dir": tmp_path / "out", "model": "blend"}
+    events = list(cloudconv.run(cloudconv.InterpManySettings([folder], **given)))
+    warned = [str(each) for each in events if isinstance(each, cloudconv.Warned)]
+    assert warned == [f"Folders inside {folder} are ignored: older."]
+    ended = [each.outcome.output for each in events if isinstance(each, cloudconv.Ended)]
+    assert ended == [str(tmp_path / "out" / "a_x2.mkv")]
+    empty = cloudconv.interpolate_many([], out_dir=tmp_path / "none", factor=2)
+    assert empty == []
+
+
+@pytest.mark.parametrize(("transfer", "curve"), [(16, "PQ"), (1, None)])
+def test_reports_and_previews_name_flat_pictures_of_hdr(
+    tmp_path: Path, transfer: int, curve: str | None
+) -> None:
+    clip = write_clip(
+        tmp_path / "in.mkv", 6, pix_fmt="yuv420p10le", colour=(9, transfer, 9, 1), size=(64, 48)
+    )
+    video = cloudconv.interpolate(
+        clip, tmp_path / "o.mkv", factor=2, model="blend", preview=tmp_path / "p.jpg"
+    )
+    scores = cloudconv.compare(clip, model="blend", against="hold", report=tmp_path / "c")
+    dreamt = cloudconv.dream(
+        clip, tmp_path / "d.mkv", frames=3, mode="texture", report=tmp_path / "d"
+    )
+    for result, where in ((video, "preview"), (scores, "report"), (dreamt, "report")):
+        said = [text for text in map(str, result.warnings) if "tones are not mapped" in text]
+        assert bool(said) == (curve is not None)
+        assert curve is None or (f"({curve})" in said[0] and where in said[0])
+
+
 def pictures(count: int, scene: int = 0) -> list[np.ndarray[Any, Any]]:
     """A texture of the scene's own that moves to the right, (48, 64, 3) uint8."""
     return [

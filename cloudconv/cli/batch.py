@@ -40,9 +40,9 @@ def interp_all(
     from cloudconv.jobs.interp import batch
 
     every = batch.each_input(settings)
-    for warned in batch.subfolders_ignored(settings):
-        console.warning(warned)
     if dry_run:
+        for warned in batch.subfolders_ignored(settings):
+            console.warning(warned)
         _tell_plans(console, [str(each.input) for each in every], batch.estimate_all(every))
         return
     inputs = [str(each.input) for each in every]
@@ -56,7 +56,7 @@ def interp_all(
             console.error(_about(event.input, event.outcome.text(flag)))
         return f"{done} of {len(every)} inputs"
 
-    outcomes = outputs.under_bar(console, "interpolating", batch.run(every), ended=ended)
+    outcomes = outputs.under_bar(console, "interpolating", batch.run(settings), ended=ended)
     told = list(zip(inputs, outcomes, strict=True))
     shown = table(["input", "result", "frames", "time", "output"], [_row(*each) for each in told])
     for line in shown.splitlines():

@@ -10,6 +10,7 @@ from cloudconv.events import Job
 
 _JOBS = {
     "InterpSettings": "jobs.interp.run",
+    "InterpManySettings": "jobs.interp.batch",
     "ExtrapolateSettings": "jobs.extrapolate",
     "DreamSettings": "jobs.dream.run",
     "CompareSettings": "jobs.compare.run",

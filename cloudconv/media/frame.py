@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
+from cloudconv.events import Warned
+
 
 @dataclass(frozen=True, slots=True)
 class ColorTags:
@@ -20,6 +22,16 @@ class ColorTags:
     transfer: int = 2
     matrix: int = 2
     range: int = 0
+
+    @property
+    def hdr(self) -> str | None:
+        """The HDR transfer function, ``PQ`` or ``HLG``; None for other video."""
+        return {16: "PQ", 18: "HLG"}.get(self.transfer)
+
+    def flat_in(self, where: str) -> list[Warned]:
+        """Return a warning if 8-bit pictures of HDR video in ``where`` look flat."""
+        named = {"curve": self.hdr, "where": where}
+        return [] if self.hdr is None else [Warned("flat-pictures", named)]
 
 
 @dataclass(frozen=True, slots=True)

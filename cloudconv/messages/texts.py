@@ -53,6 +53,10 @@ TEXTS = {
         "The source is HDR ({curve}), and its tones are not mapped: the pictures look flat and "
         "pale as {container}. An .mkv or .mp4 keeps HDR."
     ),
+    "flat-pictures": (
+        "The source is HDR ({curve}), and its tones are not mapped: the pictures of the {where} "
+        "look flat and pale."
+    ),
     "dynamic-hdr": "{name} metadata cannot be written again and is left out.",
     "hdr10": (
         "{encoder} cannot hold the HDR10 metadata (mastering display, light levels); libx265 can."

@@ -192,7 +192,7 @@ def make(
             if stop_at is not None and came and event.done >= stop_at:
                 raise KeyboardInterrupt
 
-    finish(batch.run(every), watch)
+    finish(batch.interpolate_each(every), watch)
     return came, seen
 
 

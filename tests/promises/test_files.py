@@ -58,7 +58,7 @@ def test_no_output_is_an_input_of_the_batch(clip: Path, tmp_path: Path, link: An
     every = batch.each_input(
         InterpManySettings([clip, other], out_dir=tmp_path, overwrite=True, **BLEND)
     )
-    came = finish(batch.run(every))
+    came = finish(batch.interpolate_each(every))
     assert isinstance(came[0], OutputError)
     assert "is the input itself" in str(came[0])
     assert other.read_bytes() == before
@@ -346,7 +346,7 @@ def test_a_kill_right_after_the_output_has_its_name_leaves_nothing(
     before = made.read_bytes()
     (tmp_path / "o" / f"{files.own_name(made)}-0123456789abcdef.part").touch()
     given = InterpManySettings([clip], out_dir=tmp_path / "o", model="blend", fps=F(48))
-    came = finish(batch.run(batch.each_input(given)))
+    came = finish(batch.run(given))
     assert isinstance(came[0], batch.Exists)
     assert sorted(os.listdir(tmp_path / "o")) == [".cloudconv.jsonl", made.name]
     with pytest.raises(OutputError, match="exists already"):

@@ -272,7 +272,7 @@ def test_a_cluster_renders_many_videos_and_compares(clip: Path, tmp_path: Path) 
     asked: dict[str, Any] = {"model": "tiny", "encoder": "ffv1", "threads": 1, "workers": "ray"}
     common = InterpSettings(input=clip, factor=F(2), **asked)
     every = batch.each_input(common, [str(clip), str(broken), str(short)], tmp_path / "made")
-    came = finish(batch.run(every))
+    came = finish(batch.interpolate_each(every))
     assert [type(came[k]) for k in range(3)] == [InterpResult, InputError, InterpResult]
     interp(clip, tmp_path / "alone.mp4")
     assert_same_frames(tmp_path / "made" / "a_x2.mp4", tmp_path / "alone.mp4")

@@ -68,6 +68,7 @@ def run(settings: CompareSettings) -> Job:
         reporter = None
         if settings.report is not None:
             reporter = stack.enter_context(Reporter(Path(settings.report), plan))
+            yield from warnings.new(plan.info.tags.flat_in("report"))
         if settings.adapt is not None:
             folder = stack.enter_context(TemporaryDirectory(prefix="cloudconv-"))
             adapting = _adapt_plan(plan, settings.adapt)

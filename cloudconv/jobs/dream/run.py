@@ -94,6 +94,7 @@ def run(settings: DreamSettings) -> Job:
         if settings.report is not None:
             folder = ReportFolder(Path(settings.report), overwrite=settings.overwrite)
             report = stack.enter_context(folder)
+            yield from warnings.new(plan.info.tags.flat_in("report"))
         yield from warnings.new(dream.warnings)
         meter = yield from analysed(vitals_meter(dream.material, _kind(dream)), CHOSEN, _MEASURED)
         watch = _Watch(meter, dream.spec.build(dream.options), _sampled(dream))

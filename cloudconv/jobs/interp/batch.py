@@ -74,7 +74,17 @@ class Exists:
 InputOutcome = InterpResult | Exists | CloudconvError
 
 
-def run(every: Sequence[InterpSettings]) -> Job:
+def run(settings: InterpManySettings) -> Job:
+    """Warn about ignored subfolders and interpolate every input; see :func:`interpolate_each`."""
+    every = each_input(settings)
+    yield from subfolders_ignored(settings)
+    if every:
+        yield from interpolate_each(every)
+    else:
+        yield Finished([])
+
+
+def interpolate_each(every: Sequence[InterpSettings]) -> Job:
     """Interpolate every input into the folder, which is created if it is missing.
 
     An input that fails does not stop the others. All inputs share the workers. An input is skipped
@@ -195,7 +205,7 @@ class _BatchProgress:
 def estimate_all(
     every: Sequence[InterpSettings],
 ) -> list[InterpEstimate | Exists | CloudconvError]:
-    """Return the expected outcome of :func:`run` for every input; nothing is written."""
+    """Return the expected outcome of a run for every input; nothing is written."""
     finished = FinishedIndex(Path(every[0].output or ""))
     inputs = [each.input for each in every]
     plans: list[InterpEstimate | Exists | CloudconvError] = []

@@ -90,6 +90,8 @@ def interpolate(
     warnings, counts = Warnings(), Counts()
     yield from warnings.new(plan.warnings)
     preview = _preview(plan)
+    if preview is not None:
+        yield from warnings.new(plan.info.tags.flat_in("preview"))
     set_threads(plan.settings.threads)
     with ExitStack() as stack:
         # Decode and plan in another thread.

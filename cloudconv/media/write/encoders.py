@@ -32,8 +32,6 @@ os.environ.setdefault("SVT_LOG", "1")
 NVENC = "nvenc"
 """The encoder of NVIDIA GPUs, whichever codec suits container and depth."""
 
-# FFmpeg's numbers of the HDR transfer functions.
-_HDR = {16: "PQ", 18: "HLG"}
 # The encoders of codecs for video editing.
 _EDITED = {"cfhd": "cfhd", "dnxhd": "dnxhd", "prores": "prores_ks", "v210": "v210"}
 
@@ -55,7 +53,7 @@ def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) 
     )
     keeps_alpha = source.alpha and container.keeps_alpha
     if not (free and drawn and container.needs_plain) or keeps_alpha:
-        curve = _HDR.get(info.tags.transfer)
+        curve = info.tags.hdr
         choice = choose(
             container,
             info.working_pix_fmt,
