@@ -5,17 +5,19 @@ from __future__ import annotations
 from functools import cache
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from cloudconv.dreaming.material.overlay import overlay_of
 from cloudconv.dreaming.methods.collage import Collage, Pace
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.front import TIMES, least_seen
 from cloudconv.dreaming.methods.placement import Placement, joined
 from cloudconv.dreaming.methods.transition import Transition, front_of, order_of
-from cloudconv.dreaming.pictures import filled, resized, weight_size
+from cloudconv.dreaming.pictures import blurred, filled, resized, weight_size
 from cloudconv.dreaming.vitals.silhouette import Silhouettes
 from tests.helpers.dreams import clouds, frames, material, tensor, vitals_of
 
@@ -355,3 +357,61 @@ def test_a_gust_at_the_end_smears_no_edge() -> None:
     rough = [float(p[:, :60, :4].diff(dim=2).abs().mean()) for p in made]
     usual = float(np.mean([tensor(p)[:, :60, :4].diff(dim=2).abs().mean() for p in calm[::10]]))
     assert min(rough) > 0.4 * usual
+
+
+@cache
+def open_sky(count: int = 60) -> list[np.ndarray]:
+    """Return clouds as soft and pale as filmed ones, without land."""
+    wide = [cv2.GaussianBlur(p[:120], (0, 0), 2.0) for p in clouds(count, (192, 180), speed=2.0)]
+    return [np.uint8(150 + 0.4 * (p.astype(np.float32) - 150)) for p in wide]
+
+
+def lettered(opacity: float, colour: int) -> list[np.ndarray]:
+    """Return the sky behind letters that stand still, mixed with it by ``opacity``."""
+    letters = np.zeros((120, 192), np.uint8)
+    cv2.putText(letters, "LOGO", (110, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.8, 255, 2, cv2.LINE_AA)
+    share = opacity * letters[..., None] / 255
+    return [np.uint8(np.rint((1 - share) * p + share * colour)) for p in open_sky()]
+
+
+@pytest.mark.parametrize(("opacity", "colour"), [(0.9, 255), (0.4, 0), (1.0, 20)])
+def test_letters_are_separated_from_the_sky_behind(opacity: float, colour: int) -> None:
+    pictures = lettered(opacity, colour)
+    source = material(pictures)
+    overlay = overlay_of(source.film)
+    assert overlay is not None
+    for number in (0, 30, 59):
+        here = (slice(None), *overlay.box)
+        plain, shown = tensor(open_sky()[number])[here], tensor(pictures[number])[here]
+        cleared = overlay.removed(source.picture(number))
+        assert change(cleared[here], plain) < 0.4 * change(shown, plain)
+        assert change(overlay.put_on(cleared)[here], shown) < 0.2 * change(shown, plain)
+
+
+def test_a_sky_without_letters_has_no_overlay() -> None:
+    assert overlay_of(material(open_sky()).film) is None
+
+
+def test_letters_stay_and_do_not_travel() -> None:
+    source = material(lettered(0.4, 0))
+    overlay = overlay_of(source.film)
+    assert overlay is not None
+    made = list(Collage().dream(source, frames=70, seed=0))
+    rows, columns = overlay.box
+    wanted = overlay.region * (overlay.added.mean(0) - overlay.opacity[0])
+    wanted = wanted - wanted.mean()
+
+    def letters(picture: Tensor) -> tuple[float, float]:
+        """Return how much of the letters' shape a picture has in place, and elsewhere at most."""
+        grey = picture.mean(0, keepdim=True)
+        fine = (grey - blurred(grey, 3.0))[None]
+        found = torch.nn.functional.conv2d(fine, wanted[None, None])[0, 0]
+        found /= wanted.square().sum()
+        here = float(found[rows.start, columns.start])
+        found[max(rows.start - 9, 0) : rows.start + 10, max(columns.start - 9, 0) :] = 0
+        return here, float(found.max())
+
+    filmed = [letters(tensor(p)) for p in lettered(0.4, 0)[::6]]
+    for here, elsewhere in map(letters, made[::6]):
+        assert here > 0.7 * min(there for there, _ in filmed)
+        assert elsewhere < 1.3 * max(other for _, other in filmed)

@@ -7,7 +7,6 @@ end of what the material shows, and pans back and forth over that part.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from weakref import WeakKeyDictionary
 
@@ -22,7 +21,6 @@ from cloudconv.dreaming.material.film import Film
 from cloudconv.dreaming.material.flow_stats import slow_parts
 from cloudconv.dreaming.material.material import Material, spread
 from cloudconv.dreaming.pictures import blurred, filled, grey, moved, resized, weight_size
-from cloudconv.media.frame import Frame
 
 _Path = NDArray[np.float64]
 
@@ -46,24 +44,16 @@ class WorldFilm(Film):
     """Real frames of a pan, each in its place in the world.
 
     Args:
-        frames: the real frames.
-        device: the device of full-size pictures.
+        film: the real frames.
         size: height and width of the world.
-        view: height and width of a frame.
         path: the views' upper left corners in the world, (x, y), one for each frame.
     """
 
-    def __init__(
-        self,
-        frames: Sequence[Frame],
-        device: torch.device,
-        size: tuple[int, int],
-        view: tuple[int, int],
-        path: _Path,
-    ) -> None:
+    def __init__(self, film: Film, size: tuple[int, int], path: _Path) -> None:
         """Keep the frames and their places."""
-        super().__init__(frames, device, size)
-        self._view = view
+        super().__init__(film.frames, film.device, size)
+        self._film = film
+        self._view = film.size
         self._path = path
 
     def picture(self, number: int) -> Tensor:
@@ -81,7 +71,7 @@ class WorldFilm(Film):
         x, y = self._path[number]
         left, top = int(np.floor(x)), int(np.floor(y))
         if picture is None:
-            picture = super().picture(number)
+            picture = self._film.picture(number)
         way = picture.new_tensor([left - x, top - y])[:, None, None].expand(2, *self._view)
         here = moved(picture, way)
         rows, columns = slice(top, top + self._view[0]), slice(left, left + self._view[1])
@@ -156,7 +146,7 @@ class Panorama(Material):
         self.path = path - low
         width, height = (int(v) for v in high - low)
         size = (self.view[0] + height, self.view[1] + width)
-        self._film = WorldFilm(self.film.frames, self.device, size, self.view, self.path)
+        self._film = WorldFilm(source.film.since(first), size, self.path)
         self.film = self._film
 
     @property

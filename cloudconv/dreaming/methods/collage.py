@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.material.overlay import ClearMaterial, overlay_of
 from cloudconv.dreaming.material.stabilise import Pan, panorama_of
 from cloudconv.dreaming.material.wind import Carried, Wind, led_up, outside
 from cloudconv.dreaming.methods.base import DreamMethod
@@ -28,7 +29,7 @@ from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.footage import Footage, LayerPicture, SkyBehind
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front, Transition, front_of
-from cloudconv.dreaming.pictures import blurred, bounds, cut_out, resized, resized_flow, weight_size
+from cloudconv.dreaming.pictures import blurred, bounds, resized, resized_flow, weight_size
 
 _SPACING = 72  # frames from one start of footage to the next, at most
 _SPARE = 0.12  # of the material: frames left over for different starts
@@ -38,7 +39,6 @@ _RIM = 0.01  # of the longer side: rim of unseen parts that is not shown either
 _WHOLE = 0.999  # weight that counts as 1
 _MEAN_OF = 50  # frames in the mean of the material
 _SETTLES = 30  # frames in which the edges of a pan's last frame fade into the world
-_MARKED_OF = 12  # frames in which a watermark is measured
 
 
 class Collage(DreamMethod):
@@ -54,6 +54,16 @@ class Collage(DreamMethod):
         loop_to: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Yield the collage; see the base class."""
+        overlay = overlay_of(material.film)
+        if overlay is not None:
+            material = ClearMaterial(material, overlay)
+            loop_to = None if loop_to is None else overlay.removed(loop_to)
+        for picture in self._without_overlay(material, frames, seed, loop, loop_to):
+            yield picture if overlay is None else overlay.put_on(picture)
+
+    def _without_overlay(
+        self, material: Material, frames: int, seed: int, loop: bool, loop_to: Tensor | None
+    ) -> Iterator[Tensor]:
         world = panorama_of(material)
         if world is None:
             yield from self._dream(material, frames, seed, loop, loop_to)
@@ -145,7 +155,6 @@ class _Composition:
         self._usual = _usual(material, self._size)
         self._behind = SkyBehind(material.matte, self._size)
         self._pasted = material.picture(-1)
-        self._mark = self._marked()
         self._seen = material.last_seen
         self._leads_to: Tensor | None = None
         self._left = self._ending = 0
@@ -221,8 +230,7 @@ class _Composition:
             [shot.lit for shot in shots],
         )
         self._chooser.remember(self._seen)
-        own = [w for w, layer in zip(weights, self._layers, strict=True) if layer.footage is None]
-        self._paste(sum(own, torch.zeros_like(weights[0])))
+        self._paste()
         return self._seen
 
     def _blown_in(self) -> Tensor:
@@ -269,11 +277,8 @@ class _Composition:
                 lit = small * resized(gain.to(small.device), self._size)
             yield LayerPicture(picture, small, lit, covers)
 
-    def _paste(self, own: Tensor) -> None:
-        """Paste the still parts of the last real frame, and at the end of a loop of the first.
-
-        ``own``, (h, w): the weight of layers that show still parts themselves.
-        """
+    def _paste(self) -> None:
+        """Paste the still parts of the last real frame, and at the end of a loop of the first."""
         pasted, gain = self._pasted[:, *self._box], self._light.on(-1)
         if self._leads_to is not None:
             self._left -= 1
@@ -286,23 +291,7 @@ class _Composition:
         if len(self._layers) == 1:
             self._seen = self._seen.clone()
         seen = self._seen[:, *self._box]
-        if self._mark is not None:
-            cleared = 1 - cut_out(own[None], self._pasted.shape[-2:], self._box)
-            seen.addcmul_(self._mark, cleared)
         seen.lerp_(pasted, self._still[self._box])
-
-    def _marked(self) -> Tensor | None:
-        """Return what a half-transparent still part adds to the sky, (3, h, w) of the box."""
-        material = self._material
-        here = material.fixed
-        if not bool(here.any()) or material.covers(-1) is not None:
-            return None
-        count = len(material)
-        chosen = np.unique(np.linspace(0, count - 1, _MARKED_OF).round().astype(int))
-        mean = sum((material.picture(int(k)) for k in chosen), torch.zeros(())) / len(chosen)
-        added = mean - self._behind.clear(mean)
-        share = resized(here[None], material.size)[0]
-        return (added * share)[:, *self._box].contiguous()
 
 
 def _usual(material: Material, size: tuple[int, int]) -> Tensor:
