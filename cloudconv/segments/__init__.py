@@ -1,1 +1,1 @@
-"""One stretch of a video, from its plan to its own file; the store that outlasts a kill."""
+"""Plan, render and store the segments of a job."""

@@ -1,4 +1,4 @@
-"""How a video's frames are shared out among segments, and all it takes to render any of them."""
+"""Describe how the segments of a job are rendered, in a form that can be sent to workers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from cloudconv.settings import EncodeSettings
 
 @dataclass(frozen=True, slots=True)
 class RenderPlan:
-    """All that it takes to make any segment of a job; the same wherever that is done.
+    """Everything that is needed to render any segment of a job, in any process.
 
-    ``offset`` is when the first frame is shown, in seconds. ``batch``, ``tile`` and
-    ``cpu_streams`` are decided: a segment never decides again. ``device`` is a kind, of which a
-    worker sees one, ``precision`` a key of :data:`~cloudconv.render.device.PRECISIONS`. The
-    segments' files go into ``folder``, which a machine knows by its ``token``. With ``may_raise``
-    float32 takes over where 16 bits fail.
+    ``offset`` is the time of the first frame, in seconds. ``batch``, ``tile`` and ``cpu_streams``
+    are the same for all segments. ``device`` is a type of device, of which a worker sees one.
+    ``precision`` is a key of :data:`~cloudconv.render.device.PRECISIONS`. The segments' files are
+    written to ``folder``, which a machine identifies by its ``token``. With ``may_raise`` float32
+    replaces a 16-bit precision whose frames are not finite.
     """
 
     info: MediaInfo
@@ -51,17 +51,17 @@ class RenderPlan:
 
     @property
     def model_key(self) -> tuple[object, ...]:
-        """Alike where the same model can be used."""
+        """Return a key that is equal for plans that can use the same model."""
         return self.model, self.device, self.precision, self.scale, self.fallback
 
     @property
     def work_key(self) -> tuple[object, ...]:
-        """Alike where the model works in the same way."""
+        """Return a key that is equal for plans with the same use of memory and threads."""
         known = self.batch, self.tile, self.cpu_streams, self.threads
         return self.info.width, self.info.height, *known
 
     def renderer(self) -> Renderer:
-        """The model on its device; see :class:`~cloudconv.render.renderer.Renderer`."""
+        """Load the model on its device, for frames of this plan."""
         device, dtype = torch.device(self.device), PRECISIONS[self.precision]
         renderer = Renderer(
             registry.load(self.model, device, dtype),
@@ -75,13 +75,13 @@ class RenderPlan:
         return renderer
 
     def prepare(self, renderer: Renderer) -> None:
-        """Let the renderer work as was decided."""
+        """Set the batch, tiles and streams of a renderer."""
         renderer.use_plan(
             self.info.width, self.info.height, self.batch, self.tile, self.cpu_streams
         )
 
     def sink(self, segment: Path) -> Sink:
-        """The encoder of one segment."""
+        """Open the encoder of one segment; ``segment`` is its file."""
         return Sink(
             self.output,
             self.info,

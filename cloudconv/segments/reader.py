@@ -1,4 +1,4 @@
-"""Source frames found by their times, wherever in the file they are."""
+"""Decode source frames by their times."""
 
 from __future__ import annotations
 
@@ -14,21 +14,12 @@ from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.segment import SegmentPlan
 from cloudconv.timeline import FramePlan
 
-# Seconds before the first frame that are decoded as well where fields are made whole.
+# Seconds before the first frame that are also decoded for deinterlacing.
 _EARLY = Fraction(1, 2)
 
 
 class FramesByTime:
-    """The frames of a stretch of the source, decoded as they are asked for.
-
-    Args:
-        info: of the source.
-        wanted: the times of all frames that will be asked for, on the source's clock.
-        main: where the stretch begins; earlier frames are fetched one by one.
-        threads: that decode; None: as many as the decoder likes.
-        deinterlace: whether frames are made whole from fields.
-        nvdec: whether a GPU decodes, of which this process sees one.
-    """
+    """The frames of a part of the source, decoded when they are requested."""
 
     def __init__(
         self,
@@ -40,47 +31,57 @@ class FramesByTime:
         deinterlace: bool = False,
         nvdec: bool = False,
     ) -> None:
+        """Open the source.
+
+        Args:
+            info: the source.
+            wanted: the times of all frames that will be requested, on the source's clock.
+            main: the start of the part; earlier frames are decoded one by one.
+            threads: the number of threads of the decoder; None lets the decoder choose.
+            deinterlace: whether frames are made from pairs of fields.
+            nvdec: whether the GPU decodes, of which this process sees one.
+        """
         self._info = info
         self._wanted = set(wanted)
         self._main = main
         self._threads = threads
         self._deinterlace = deinterlace
         self._nvdec = 0 if nvdec else None
-        self._held: dict[Fraction, Frame] = {}
+        self._decoded: dict[Fraction, Frame] = {}
         self._frames = self._from(main)
         self._whole = False
 
     def get(self, time: Fraction) -> Frame:
-        """The frame at that time.
+        """Return the frame at a time.
 
         Raises:
-            UnfitInputError: there is none any more.
+            UnfitInputError: the source has changed and has no such frame.
         """
-        if time < self._main and time not in self._held:
+        if time < self._main and time not in self._decoded:
             alone = next(self._from(time), None)
             if alone is not None and alone.time == time:
-                self._held[time] = alone
-        while time not in self._held:
+                self._decoded[time] = alone
+        while time not in self._decoded:
             frame = next(self._frames, None)
             if frame is not None and frame.time <= time:
                 if frame.time in self._wanted:
-                    self._held[frame.time] = frame
+                    self._decoded[frame.time] = frame
             elif self._whole:
                 raise UnfitInputError("frame-gone", path=self._info.path, time=float(time))
             else:
                 # Some damaged files lose frames after a seek.
                 self._frames, self._whole = self._from(None), True
-        return self._held[time]
+        return self._decoded[time]
 
     def forget(self, before: Fraction) -> None:
-        """Let go of the stretch's frames before that time."""
-        for time in [t for t in self._held if self._main <= t < before]:
-            del self._held[time]
+        """Release the frames of the part before a time."""
+        for time in [t for t in self._decoded if self._main <= t < before]:
+            del self._decoded[time]
 
     def _from(self, time: Fraction | None) -> Iterator[Frame]:
         info, start = self._info, None
         if time is not None:
-            # A frame is made whole with the help of its neighbours, so those are decoded as well.
+            # Deinterlacing a frame needs its neighbours.
             early = _EARLY if self._deinterlace else 0
             start = max(time - info.timing.start - early, Fraction(0))
         frames = Source(
@@ -94,15 +95,15 @@ class FramesByTime:
 
 
 def decode(plan: RenderPlan, segment: SegmentPlan, pictures: Pictures) -> Iterator[FramePlan]:
-    """Decode the source frames of a segment that was planned elsewhere; yield its frames.
+    """Decode the source frames of a segment, and yield its plans with their frames in ``pictures``.
 
     Raises:
-        UnfitInputError: a frame is not where the plan has seen it.
+        UnfitInputError: the source has changed and has no frame at a planned time.
     """
     frames = FramesByTime(
         plan.info,
         segment.sources,
-        # In a loop the last frames lead on to the first one, long before them.
+        # In a loop the last frames lead to the first frame of the source.
         main=segment.start,
         threads=plan.threads,
         deinterlace=plan.deinterlace,
@@ -113,6 +114,6 @@ def decode(plan: RenderPlan, segment: SegmentPlan, pictures: Pictures) -> Iterat
         outer = (each and frames.get(each.time) for each in (frame.before, frame.after))
         right = None if frame.right is None else frames.get(frame.right)
         yield pictures.put(frame, Sources(frames.get(frame.left), right, *outer))
-        # The one before it may still be asked for, as what lies before a pair.
+        # The frame before may still be needed as the neighbour of a pair.
         lefts = lefts if frame.left == lefts[1] else (lefts[1], frame.left)
         frames.forget(lefts[0])

@@ -1,4 +1,4 @@
-"""From planned frames to a file: the one way, in this process, in another, on a cluster."""
+"""Render planned frames into a file: the only render path, for every kind of worker."""
 
 from __future__ import annotations
 
@@ -31,18 +31,17 @@ _TELLING = 2.0
 
 
 class Screen(Protocol):
-    """Shows frames as they are made."""
+    """A preview that shows frames as they are made."""
 
     def show(self, frame: Frame) -> None:
-        """Take the next frame."""
+        """Show the next frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class RenderJob(Generic[Key]):
-    """A segment to render: its frames, as they are planned, and where they go.
+    """A segment to render.
 
-    ``key`` is what the caller knows it by. ``open`` opens the sink, when the first frame is there;
-    ``file`` is what that writes.
+    ``key`` identifies the segment for the caller. ``open`` opens the sink, which writes ``file``.
     """
 
     key: Key
@@ -56,7 +55,7 @@ class RenderJob(Generic[Key]):
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A segment whose file is whole and synced."""
+    """A segment whose file is complete and synced."""
 
     file: Path
     sink: Sink
@@ -65,12 +64,12 @@ class Rendered:
 def render_segment(
     job: RenderJob[Any], renderer: Renderer, sink: Sink
 ) -> Generator[Progress | Warned, None, None]:
-    """Render and encode the frames of a segment; the sink is left to be finished.
+    """Render and encode the frames of a segment; the caller completes the sink.
 
-    Inference has a thread of its own.
+    Another thread runs the inference.
 
     Raises:
-        CloudconvError: what decoding, inference or encoding raise.
+        CloudconvError: an error of decoding, inference or encoding.
     """
     began, encoding = time.monotonic(), 0.0
     with prefetch(renderer.render(job.frames, job.pictures), 4) as frames:
@@ -96,18 +95,18 @@ def render_segments(
     *,
     is_next_known: Callable[[], bool] = lambda: True,
 ) -> Generator[tuple[Key, Progress | Warned | Rendered], None, None]:
-    """Render segment after segment; one is flushed while the next is rendered.
+    """Render one segment after the other; a segment is completed while the next one is rendered.
 
     Args:
-        jobs: each is asked for when the one before it is rendered.
-        renderer_of: gives the renderer of a plan.
-        record: called with each segment when it is whole, in order, also where this generator is
-            closed.
-        is_next_known: whether the next job can be had at once.
+        jobs: the segments; each is taken when the one before is rendered.
+        renderer_of: a function that returns the renderer of a plan.
+        record: a function that is called with each complete segment, in order, also when this
+            generator is closed.
+        is_next_known: whether the next job is available without waiting.
 
     Raises:
-        CloudconvError: what decoding, inference or encoding raise. Segments that were complete by
-            then have been recorded; the file of the unfinished one is gone.
+        CloudconvError: an error of decoding, inference or encoding. Segments that are complete by
+            then are recorded, and the file of the incomplete one is deleted.
     """
     flushing: tuple[RenderJob[Key], Sink, Future[Path | None]] | None = None
 
@@ -148,20 +147,22 @@ def render_segments(
 
 
 class RendererCache:
-    """The renderer of each plan. The model stays loaded as long as it is the same."""
+    """The renderer of the last plan, whose model stays loaded while plans use the same one."""
 
     def __init__(self) -> None:
+        """Start without a renderer."""
         self._renderer: Renderer | None = None
         self._plan: RenderPlan | None = None
 
     def __call__(self, plan: RenderPlan) -> Renderer:
+        """Return the renderer of a plan."""
         before, self._plan = self._plan, plan
         if self._renderer is None or before is None or before.model_key != plan.model_key:
-            self._renderer = None  # before the next one takes memory
+            self._renderer = None  # frees the memory for the next one
             set_threads(plan.threads)
             self._renderer = plan.renderer()
         elif before.work_key != plan.work_key:
-            # Not for every segment: what a lack of memory has changed stays so.
+            # Between equal plans, a batch that was reduced for lack of memory stays reduced.
             set_threads(plan.threads)
             plan.prepare(self._renderer)
         return self._renderer

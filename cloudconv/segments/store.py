@@ -1,8 +1,9 @@
-"""The folder beside an output that keeps its finished segments until all of them are there.
+"""Store finished segments on the disk, so that a later run can resume.
 
-Power may go at any moment, so nothing is believed that was not synced: a segment's file first, then
-the folder that lists it, then the line in the journal that says so. A line that was cut off counts
-for nothing, and a file without a line is deleted.
+The work folder is beside the output. It has the plan of the run, a journal with a line for each
+finished segment, and the segments' files. Power may fail at any time, so only synced data counts:
+first the segment's file is synced, then the folder, then the line in the journal. An incomplete
+line is ignored, and a file without a line is deleted.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ _VERSION = 1
 _MARK, _PLAN, _JOURNAL, _PACKETS = "cloudconv", "plan.json", "segments.jsonl", ".packets"
 _WHOLE = "whole.json"
 _ADAPTED = "adapted.*"
-"""Weights that were adapted to the input, and what belongs to them; see the interp job."""
+"""The files of weights that were adapted to the input."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A segment that is whole and safe on the disk. ``digest`` says what was asked for."""
+    """A segment whose file is complete and synced; ``digest`` is the digest of its plan."""
 
     number: int
     digest: str
@@ -54,35 +55,38 @@ class Finished:
 
 
 class SegmentStore:
-    """``<output>.work``, held by one process at a time; a hidden one where that is somebody else's.
+    """The work folder of an output, locked by one process at a time.
 
-    A file in it says that it is ours. Its constructor touches nothing.
-    ``pinned`` is what the first run chose for itself, and every later one keeps to; None until
-    :meth:`pin`. ``remarks`` says what became of state that was found.
+    The folder is ``<output>.work``, or a hidden one if another program made that folder. A mark in
+    the folder shows that cloudconv made it. ``finished`` are the segments by number. ``pinned`` are
+    the decisions of the first run, which later runs repeat; None until :meth:`pin`. ``warnings``
+    are about work that cannot be used. ``adapting`` tells whether this run adapts the weights in
+    the folder.
     """
 
     def __init__(self, output: Path) -> None:
+        """Find the folder of an output; change no file."""
         self.path = beside(output, ".work")
         if not _is_ours(self.path):
             self.path = output.with_name(f"{own_name(output)}.work")
         self.finished: dict[int, Finished] = {}
         self.pinned: dict[str, Any] | None = None
-        self.adapting = False  # whether weights in it are this run's
-        self.remarks: list[Warned] = []
+        self.adapting = False
+        self.warnings: list[Warned] = []
         self._identity: dict[str, Any] = {}
         self._claim = Claim(output)
-        self._known = False  # whether all that the folder holds has been looked at
+        self._opened = False
 
     @property
     def frames(self) -> int:
-        """How many output frames are finished."""
+        """Return the number of finished output frames."""
         return sum(done.summary.packets for done in self.finished.values())
 
     def lock(self) -> None:
-        """Make the folder if need be, and keep other processes from this output.
+        """Claim the output and create the folder if it is missing.
 
         Raises:
-            OutputError: another process works on the same output, or nothing can be written here.
+            OutputError: another process makes the output, or the folder cannot be written.
         """
         if self._claim.held:
             return
@@ -95,34 +99,33 @@ class SegmentStore:
             (self.path / _MARK).touch()
 
     def open(self, identity: dict[str, Any], *, resume: bool) -> None:
-        """Take over what the locked folder holds.
+        """Read the finished segments in the locked folder, and delete unusable files.
 
         Args:
-            identity: everything that could change a pixel, as JSON holds it. State that was left
-                behind with another one is not touched.
-            resume: without it all state is thrown away.
+            identity: everything that can change a pixel, for JSON.
+            resume: whether finished segments are used; otherwise they are deleted.
 
         Raises:
-            OutputError: it holds finished segments of another identity.
+            OutputError: the folder has finished segments of another identity, which stay.
         """
         self._identity = json.loads(json.dumps(identity))
         with writing(self.path):
             self._take_over(resume=resume)
-        self._known = True
+        self._opened = True
 
     def pin(self, decided: dict[str, Any]) -> None:
-        """Note what this run has chosen, for those that carry on."""
-        name = secrets.token_hex(8)  # no other folder anywhere has the same plan
+        """Save the decisions of this run for later runs."""
+        name = secrets.token_hex(8)  # makes the plan of each folder unique
         plan = {"version": _VERSION, "of": name, "identity": self._identity, "decided": decided}
         with writing(self.path):
             write_whole(self.path / _PLAN, sealed(plan))
         self.pinned = decided
 
     def record(self, segment: SegmentPlan, file: Path, summary: PacketSummary) -> None:
-        """Note a segment whose file is complete and synced.
+        """Add a segment, whose file is complete and synced, to the journal.
 
         Raises:
-            OutputError: the file is not all there, or the disk is full.
+            OutputError: the file is incomplete, or the disk is full.
         """
         with writing(self.path):
             size = file.stat().st_size
@@ -136,24 +139,30 @@ class SegmentStore:
                 os.fsync(journal.fileno())
         self.finished[done.number] = done
 
-    def note_whole(self, made: Path) -> None:
-        """Note the joined output, which is about to take its name."""
+    def note_complete(self, made: Path) -> None:
+        """Save which file is the joined output, before the output gets its name."""
         with writing(self.path):
             write_whole(self.path / _WHOLE, sealed(_stat(made)))
 
     def has_made(self, output: Path) -> bool:
-        """Whether the output is what was joined of this, by :meth:`note_whole`."""
+        """Return whether the output is the file of :meth:`note_complete`."""
         noted = self.path / _WHOLE
         return noted.is_file() and unsealed(noted.read_bytes()) == _stat(output)
 
     def release(self, *, keep: bool = True) -> Message | None:
-        """Let go of the folder; says what is kept in it. Without finished segments it goes away.
+        """Unlock the folder, and delete it if it has no finished segments.
 
-        Further calls do nothing. ``keep``: whether finished segments are of any use.
+        Further calls do nothing.
+
+        Args:
+            keep: whether finished segments can be used later.
+
+        Returns:
+            A message about the kept work, None without any.
         """
         if not self._claim.held:
             return None
-        # Somebody may have deleted them meanwhile.
+        # The user may have deleted some files.
         there = [each for each in self.finished.values() if (self.path / each.file).is_file()]
         frames = sum(each.summary.packets for each in there)
         weights = any(self.path.glob("adapted.safetensors*"))
@@ -169,22 +178,25 @@ class SegmentStore:
                 weights=adapted,
                 folder=self.path,
             )
-        if self._known or not (self.path / _PLAN).exists():
+        if self._opened or not (self.path / _PLAN).exists():
             self.remove()
         self._claim.release()
         return None
 
     def check(self, segment: SegmentPlan) -> None:
-        """Raises OutputError where that segment is finished, and is another one."""
+        """Raise OutputError if the segment is finished but has another plan."""
         finished = self.finished.get(segment.number)
         if finished is not None and finished.digest != segment.digest:
             raise OutputError("other-plan", folder=self.path)
 
     def join(self, output: Sink) -> Iterator[Path]:
-        """Make the output of all segments and delete the folder.
+        """Join all segments into the output and delete the folder.
 
         Yields:
-            Where the whole output is, just before that takes its name.
+            The path of the complete output, just before the output gets its name.
+
+        Raises:
+            OutputError: the disk has too little room, or a segment is damaged.
         """
         done = [self.finished[number] for number in sorted(self.finished)]
         takes = sum(each.summary.bytes for each in done)
@@ -193,52 +205,44 @@ class SegmentStore:
             if free < takes:
                 raise OutputError("no-room-to-join", takes=_megabytes(takes), free=_megabytes(free))
             join(output, [(self.path / each.file, each.summary) for each in done])
-            whole = output.complete()
-            assert whole is not None
-            self.note_whole(whole)
-            yield whole
+            complete = output.complete()
+            assert complete is not None
+            self.note_complete(complete)
+            yield complete
         self.remove()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder; however the block fails, it says what is kept.
+        """Lock the folder during a block; add to errors what work is kept.
 
         Raises:
-            Interrupted: Ctrl-C in the block, and there are finished segments.
+            Interrupted: Ctrl-C in the block, and the folder has finished segments.
             OutputError: see :meth:`lock`.
         """
         try:
             self.lock()
             yield
         except KeyboardInterrupt as error:
-            said = self.release()
-            if said is None and self.path.exists():
-                said = Message("earlier-work-kept", folder=self.path)
-            if said is None:
+            kept = self.release()
+            if kept is None and self.path.exists():
+                kept = Message("earlier-work-kept", folder=self.path)
+            if kept is None:
                 raise
-            raise Interrupted(said) from error
+            raise Interrupted(kept) from error
         except CloudconvError as error:
-            told = self.with_resume_hint(error)
-            if told is error:
+            kept = self.release(keep=not isinstance(error, UnfitInputError | TakenError))
+            if kept is None:
                 raise
-            raise told from error
+            # Another disk, other rights or free memory may help, but not for a damaged input.
+            helps = isinstance(error, OutputError | DeviceError)
+            helps = helps and not isinstance(error, EncoderError)
+            raise type(error)("error-with-work", error=error, kept=kept, helps=helps) from error
         finally:
             self.release()
 
-    def with_resume_hint(self, error: CloudconvError) -> CloudconvError:
-        """Let go of the folder after an error; the error, with a word on what is kept."""
-        said = self.release(keep=not isinstance(error, UnfitInputError | TakenError))
-        if said is None:
-            return error
-        # Another disk, other rights or free memory may help; a damaged input stays so.
-        helps = isinstance(error, OutputError | DeviceError) and not isinstance(error, EncoderError)
-        told = type(error)("error-with-work", error=error, kept=said, helps=helps)
-        told.__cause__ = error
-        return told
-
     def remove(self) -> None:
-        """Delete the folder: the output is there."""
-        # The mark goes last: what is left by a kill is still ours.
+        """Delete all files of the folder that are cloudconv's, and the folder if it is empty."""
+        # The mark is deleted last, so that a later run recognises what a kill leaves behind.
         for file in [*self._own_files(), self.path / _MARK]:
             with suppress(OSError):
                 file.unlink()
@@ -251,14 +255,14 @@ class SegmentStore:
         return self.path / _JOURNAL
 
     def _own_files(self) -> list[Path]:
-        """All but the mark; somebody may have put files of their own there."""
+        """Return cloudconv's files except for the mark; the user may have added others."""
         names = (_PLAN, _JOURNAL, _WHOLE, _ADAPTED, f"*{_PACKETS}", ".cloudconv-*.part")
         return [file for name in names for file in self.path.glob(name) if not file.is_symlink()]
 
     def _take_over(self, *, resume: bool) -> None:
         plan = unsealed((self.path / _PLAN).read_bytes()) if (self.path / _PLAN).is_file() else {}
         if plan is None or (plan and plan.get("version") != _VERSION):
-            self.remarks.append(Warned("work-unreadable", {"folder": str(self.path)}))
+            self.warnings.append(Warned("work-unreadable", {"folder": str(self.path)}))
         elif plan and resume:
             self.pinned = plan["decided"]
             self._read_journal()
@@ -298,13 +302,13 @@ class SegmentStore:
                 lost += 1
         if lost:
             damaged = {"count": lost, "folder": str(self.path)}
-            self.remarks.append(Warned("segments-damaged", damaged))
+            self.warnings.append(Warned("segments-damaged", damaged))
 
 
 def clear_finished(output: Path) -> None:
-    """Clear away what a run has left that was killed when its output had its name already.
+    """Delete the work folder of a complete output, which a killed run left behind.
 
-    Nothing is done while another run works on it.
+    Nothing is deleted while another run makes the output.
     """
     store = SegmentStore(output)
     with suppress(OutputError, OSError):
@@ -317,7 +321,7 @@ def clear_finished(output: Path) -> None:
 
 
 def token_of(folder: Path) -> str:
-    """What tells a store's folder from any other: a hash of its plan; empty if there is none."""
+    """Return a hash of the plan, which identifies the folder; empty without a plan."""
     try:
         return hashlib.sha256((folder / _PLAN).read_bytes()).hexdigest()
     except OSError:
@@ -325,15 +329,15 @@ def token_of(folder: Path) -> str:
 
 
 def fresh_file(folder: Path) -> Path:
-    """A name for a segment's file in a work folder that no other process uses."""
+    """Return a name for a segment's file that no other process uses."""
     return folder / f"{secrets.token_hex(8)}{_PACKETS}"
 
 
 def save(file: Path, data: bytes) -> None:
-    """Write a segment's file that was made elsewhere, and sync it.
+    """Write the data of a segment's file, which another machine made, and sync the file.
 
     Raises:
-        OutputError: the disk is full, or the folder is gone.
+        OutputError: the disk is full, or the folder is missing.
     """
     with writing(file.parent), file.open("xb") as opened:
         opened.write(data)
@@ -342,23 +346,23 @@ def save(file: Path, data: bytes) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether we made it, or may make it: nothing has its name, or it is empty."""
+    """Return whether cloudconv made the folder, or whether the folder is missing or empty."""
     if not os.path.lexists(folder):
         return True
     if folder.is_symlink() or not folder.is_dir():
         return False
-    held = os.listdir(folder)
+    names = os.listdir(folder)
     linked = any((folder / name).is_symlink() for name in (_MARK, _PLAN, _JOURNAL))
-    return not linked and (not held or _MARK in held)
+    return not linked and (not names or _MARK in names)
 
 
 def sealed(data: dict[str, Any]) -> bytes:
-    """A line of JSON that tells whether it is still as it was written."""
+    """Return a line of JSON with a checksum."""
     return json.dumps({**data, "sum": _sum(data)}).encode()
 
 
 def unsealed(line: bytes) -> dict[str, Any] | None:
-    """What was sealed; None for anything else."""
+    """Return the data of a sealed line; None if the line was changed or cut off."""
     try:
         data = json.loads(line)
     except ValueError:
@@ -378,7 +382,7 @@ def _sum(data: dict[str, Any]) -> str:
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """What differs, in words."""
+    """Return the names of the entries that differ."""
     names = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     return ", ".join(name.replace("_", " ") for name in names)
 

@@ -1,1 +1,1 @@
-"""Who renders the segments: this process, several, or a Ray cluster."""
+"""Run tasks in this process, in several processes, or on a cluster."""

@@ -1,4 +1,4 @@
-"""What workers are given, and what they tell; imports nothing heavy, see :mod:`.processes`."""
+"""Define tasks and events of workers; this module imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, Generic, Protocol, TypeVar
 from cloudconv.errors import CloudconvError
 
 SOON = 0.05
-"""Seconds until tasks that are not known yet are asked for again."""
+"""Seconds between two requests for tasks that are not known yet."""
 AHEAD = 2
-"""Tasks that a worker has at once: it decodes the next one while it encodes the last."""
+"""The number of tasks that a worker has, so that it decodes one while it encodes another."""
 TRIES = 3
-"""How often a task may lose its worker before it is given up."""
+"""The number of times that a task may lose its worker before it fails."""
 
 Task = TypeVar("Task")
 Item = TypeVar("Item", covariant=True)
@@ -23,7 +23,7 @@ Item = TypeVar("Item", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[Task]):
-    """A task, and what came of it."""
+    """A task with its result."""
 
     task: Task
     result: Any
@@ -31,7 +31,7 @@ class Done(Generic[Task]):
 
 @dataclass(frozen=True, slots=True)
 class Failed(Generic[Task]):
-    """A task that cannot be done."""
+    """A task with the error that ended it."""
 
     task: Task
     error: CloudconvError
@@ -39,7 +39,7 @@ class Failed(Generic[Task]):
 
 @dataclass(frozen=True, slots=True)
 class Report(Generic[Task]):
-    """What a worker says of a task that it is at, or of none; a task done again says it again."""
+    """A message of a worker about a task, or about none; a repeated task repeats its messages."""
 
     task: Task | None
     message: Any
@@ -49,41 +49,45 @@ Event = Done[Task] | Failed[Task] | Report[Task]
 
 
 def content_of(event: Event[Any]) -> Any:
-    """What an event says of its task: what travels of it."""
+    """Return the content of an event, without its task."""
     if isinstance(event, Done):
         return event.result
     return event.error if isinstance(event, Failed) else event.message
 
 
 class Tasks(Protocol[Item]):
-    """The tasks that a worker is given, as they come."""
+    """The tasks of a worker, in the order of their arrival."""
 
-    def __iter__(self) -> Iterator[Item]: ...
+    def __iter__(self) -> Iterator[Item]:
+        """Return this object."""
+        ...
 
-    def __next__(self) -> Item: ...
+    def __next__(self) -> Item:
+        """Wait for the next task and return it."""
+        ...
 
     def close(self) -> None:
-        """Let nobody wait for more; in any thread."""
+        """End the tasks, from any thread."""
 
 
 class Work(ABC, Generic[Task]):
-    """What a worker does with its tasks, from the first to the last; picklable.
+    """The work that a process does with its tasks; picklable.
 
-    Each process has one, and calls it again for the tasks that are left after an error.
+    Each process has one object, and calls it again for the remaining tasks after an error.
     """
 
     @abstractmethod
     def __call__(self, tasks: Tasks[Task]) -> Generator[Event[Task], None, None]:
-        """Do the tasks in their order, and tell what comes of them.
+        """Do the tasks in order; yield their events with the very objects of ``tasks``.
 
-        A task is one of the very objects that were given. What this raises is about the first one
-        that is not done yet.
+        Raises:
+            CloudconvError: the first task that is not done yet cannot be done.
         """
 
     def files(self, task: Task) -> tuple[Path, ...]:
-        """What the task reads: a cluster sends it to those of its machines that cannot see it."""
+        """Return the files that the task reads; a cluster sends them to machines without them."""
         return ()
 
     def moved(self, task: Task, files: Mapping[Path, Path]) -> Task:
-        """The task for another machine, which has those files at other places."""
+        """Return the task for a machine that has the files at other paths."""
         return task

@@ -1,4 +1,4 @@
-"""Who works: this process, several on this machine, or a cluster; one interface to all of them."""
+"""Run tasks in this process, in several processes, or on a cluster, with one interface."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ from cloudconv.workers.processes import Processes
 from cloudconv.workers.ray import Cluster, count_gpus
 
 _GPU_CORES = 4
-"""A GPU waits for several cores that decode and encode; without one a core has work enough."""
+"""The number of cores per task with a GPU, which decode and encode; otherwise one is enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """Who works: ``inline`` is this process. ``count`` is how many processes work on this machine,
-    with ``each_gpu`` each on a GPU of its own; ``cores`` is what a cluster's task needs,
-    ``address`` the cluster's, None for one that is found or started. ``device`` is the one that
-    they work on, as this process knows it.
+    """A kind of workers, and their number.
+
+    ``inline`` is this process. ``count`` is the number of processes on this machine, with
+    ``each_gpu`` one for each GPU. ``cores`` is the number of cores for a task of a cluster, and
+    ``address`` the address of the cluster, None to find or start one. ``device`` is the name of the
+    workers' device in this process.
     """
 
     kind: Literal["inline", "local", "ray"] = "inline"
@@ -39,15 +41,15 @@ class WorkerConfig:
     each_gpu: bool = False
     device: str = "cpu"
 
-    def threads(self, asked: int | None) -> int | None:
-        """How many threads each process uses; None: as many as it likes."""
+    def threads(self, total: int | None) -> int | None:
+        """Return the number of threads of each process; None lets the process choose."""
         if self.kind == "local":
-            return max(1, (asked or cores()) // self.count)
-        return asked or self.cores if self.kind == "ray" else asked
+            return max(1, (total or cores()) // self.count)
+        return total or self.cores if self.kind == "ray" else total
 
 
 def parse_workers(workers: str, device: str) -> WorkerConfig:
-    """Return the workers that checked settings ask for; ``cuda:all`` stands for one each GPU."""
+    """Return the workers of checked settings; the device ``cuda:all`` means one for each GPU."""
     kind, _, more = workers.partition(":")
     if kind == "ray":
         return WorkerConfig(
@@ -58,13 +60,18 @@ def parse_workers(workers: str, device: str) -> WorkerConfig:
     return WorkerConfig("local", int(more)) if more else WorkerConfig()
 
 
-def settle(
+def resolve(
     config: WorkerConfig, device: str, threads: int | None = None
 ) -> tuple[WorkerConfig, torch.device, list[Warned]]:
-    """Which device the workers work on, where ``device`` was asked for, each with ``threads``.
+    """Choose the device of the workers.
+
+    Args:
+        config: the workers.
+        device: the device in the settings.
+        threads: the number of threads of each worker in the settings.
 
     Returns:
-        The workers, as they suit it; the device, as this process knows it; what is worth saying.
+        The workers for that device; the device in this process; warnings.
 
     Raises:
         CloudconvError: there is no such device, or no such cluster.
@@ -72,14 +79,14 @@ def settle(
     if config.kind != "ray" or device != "auto":
         chosen = choose_device("cuda" if config.each_gpu else device)
         return _on(config, chosen, threads), chosen, auto_remarks(device)
-    there = count_gpus(config.address)
-    if there is None:
-        there = torch.cuda.device_count()
-    chosen = choose_device("auto" if there else "cpu")
+    gpus = count_gpus(config.address)
+    if gpus is None:
+        gpus = torch.cuda.device_count()
+    chosen = choose_device("auto" if gpus else "cpu")
     if chosen.type == "cuda":
         return _on(replace(config, cores=_GPU_CORES), chosen, threads), chosen, []
     chosen = choose_device("cpu")
-    warned = Warned("cluster-gpus-unused" if there else "cluster-without-gpu")
+    warned = Warned("cluster-gpus-unused" if gpus else "cluster-without-gpu")
     return _on(config, chosen, threads), chosen, [warned]
 
 
@@ -90,33 +97,31 @@ def _on(config: WorkerConfig, device: torch.device, threads: int | None) -> Work
 def run(
     config: WorkerConfig, work: Work[Task], tasks: Iterator[Task | None]
 ) -> Generator[Event[Task], None, None]:
-    """Do tasks, in any order; what comes of them, as it comes.
+    """Do tasks in any order.
 
-    Closing the generator ends the workers, whatever they are at. A task whose worker dies is done
-    again by another.
+    Closing the generator ends the workers at once. A task whose worker dies is repeated by another.
 
     Args:
-        config: who works; of :func:`settle`.
-        work: what is done; see :class:`~cloudconv.workers.events.Work`.
-        tasks: taken as they are needed, a few ahead; None where the next one is not known yet.
+        config: the workers, of :func:`resolve`.
+        work: the work; see :class:`~cloudconv.workers.events.Work`.
+        tasks: the tasks, which are taken a few ahead of their start; None means that the next task
+            is not known yet.
 
     Yields:
-        One ``Done`` or ``Failed`` for each task, and what is reported meanwhile.
+        One ``Done`` or ``Failed`` for each task, and ``Report`` messages.
 
     Raises:
-        CloudconvError: of ``tasks``, or there is no such cluster.
+        CloudconvError: ``tasks`` raised it, or there is no such cluster.
     """
     with Pool(config, work) as pool:
         yield from pool.run(tasks)
 
 
 class Pool(Generic[Task]):
-    """Workers for one row of tasks after the other; a context manager that ends them.
-
-    They start with the first tasks.
-    """
+    """Workers that start with the first tasks; a context manager that ends them."""
 
     def __init__(self, config: WorkerConfig, work: Work[Task]) -> None:
+        """Start no worker yet; see :func:`run` for the arguments."""
         self._config = config
         self._work = work
         self._stack = ExitStack()
@@ -124,13 +129,15 @@ class Pool(Generic[Task]):
         self._run = None
 
     def __enter__(self) -> Self:
+        """Return this object."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """End the workers."""
         self._stack.close()
 
     def run(self, tasks: Iterator[Task | None]) -> Generator[Event[Task], None, None]:
-        """Do tasks; see :func:`run`."""
+        """Do some tasks; see :func:`run`. Calls follow one another."""
         if self._run is None:
             self._run = self._started()
         yield from self._run(tasks)
@@ -149,36 +156,36 @@ class Pool(Generic[Task]):
 def ordered_map(
     config: WorkerConfig, work: Work[Task], tasks: Iterator[Task | None]
 ) -> Generator[Done[Task] | Report[Task], None, None]:
-    """As :func:`run`, but the events come in the order of the tasks.
+    """Do tasks like :func:`run`, but yield their events in the order of the tasks.
 
-    Those of a later task wait until all before it are done; reports of no task are passed on.
+    Reports without a task are yielded at once.
 
     Raises:
-        CloudconvError: as :func:`run`, and that of a task that cannot be done.
+        CloudconvError: see :func:`run`; or a task cannot be done.
     """
-    held: dict[int, deque[Done[Task] | Report[Task]]] = {}
+    waiting: dict[int, deque[Done[Task] | Report[Task]]] = {}
     order: deque[Task] = deque()
 
-    def noted() -> Iterator[Task | None]:
+    def registered() -> Iterator[Task | None]:
         for task in tasks:
             if task is not None:
                 order.append(task)
-                held[id(task)] = deque()
+                waiting[id(task)] = deque()
             yield task
 
-    with closing(run(config, work, noted())) as events:
+    with closing(run(config, work, registered())) as events:
         for event in events:
             if isinstance(event, Failed):
                 raise event.error
             if event.task is None:
                 yield event
                 continue
-            held[id(event.task)].append(event)
-            while order and (first := held[id(order[0])]):
-                told = first.popleft()
-                yield told
-                if isinstance(told, Done):
-                    del held[id(order.popleft())]
+            waiting[id(event.task)].append(event)
+            while order and (first := waiting[id(order[0])]):
+                next_event = first.popleft()
+                yield next_event
+                if isinstance(next_event, Done):
+                    del waiting[id(order.popleft())]
 
 
 def _run_inline(
@@ -191,21 +198,21 @@ def _run_inline(
             with closing(work(given)) as events:
                 for event in events:
                     if isinstance(event, Done | Failed):
-                        given.held.remove(event.task)
+                        given.unfinished.remove(event.task)
                     yield event
             return
         except CloudconvError as error:
-            if error is given.error or not given.held:
+            if error is given.error or not given.unfinished:
                 raise
-            yield Failed(given.held.popleft(), error)
-            again.extendleft(reversed(given.held))
+            yield Failed(given.unfinished.popleft(), error)
+            again.extendleft(reversed(given.unfinished))
 
 
 class _InlineTasks(Iterator[Task]):
-    """Tasks as work takes them; those that it took and has not done are ``held``."""
+    """The tasks for work in this process; ``unfinished`` are those that the work has taken."""
 
     def __init__(self, tasks: Iterator[Task | None], again: deque[Task]) -> None:
-        self.held: deque[Task] = deque()
+        self.unfinished: deque[Task] = deque()
         self.error: CloudconvError | None = None
         self._tasks = tasks
         self._again = again
@@ -219,7 +226,7 @@ class _InlineTasks(Iterator[Task]):
         while task is None:
             time.sleep(SOON)
             task = self._next()
-        self.held.append(task)
+        self.unfinished.append(task)
         return task
 
     def _next(self) -> Task | None:
@@ -238,11 +245,11 @@ _VISIBLE = {
     "cuda": "HIP_VISIBLE_DEVICES" if torch.version.hip else "CUDA_VISIBLE_DEVICES",
     "xpu": "ZE_AFFINITY_MASK",
 }
-"""The environment variable that says which of the machine's devices a process sees."""
+"""The environment variable that limits the devices that a process sees."""
 
 
 def environments(config: WorkerConfig) -> list[dict[str, str]]:
-    """What makes each process of this machine see one GPU, its own, which is then number 0."""
+    """Return for each process the variables with which it sees one GPU, as number 0."""
     device = torch.device(config.device)
     name = _VISIBLE.get(device.type)
     if name is None:

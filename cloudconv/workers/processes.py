@@ -1,4 +1,4 @@
-"""Tasks shared out among processes of this machine."""
+"""Distribute tasks to processes of this machine."""
 
 from __future__ import annotations
 
@@ -22,33 +22,36 @@ from cloudconv.workers.events import AHEAD, SOON, TRIES, Done, Event, Failed, Ta
 class Processes(Generic[Task]):
     """Processes that do tasks; a context manager that ends them.
 
-    They start with the first tasks, and stay for all later ones. The tasks of a process that dies
-    are given to others, and another process takes its place. All of them end with this process,
-    however that ends.
-
-    Args:
-        work: what each process does.
-        environments: for each process, what it finds among its environment variables.
+    The processes start with the first tasks and continue with all later ones. A process that dies
+    is replaced, and its tasks are repeated by other processes. All processes end with this process.
     """
 
     def __init__(self, work: Work[Task], environments: Sequence[Mapping[str, str]]) -> None:
+        """Start no process yet.
+
+        Args:
+            work: the work of each process.
+            environments: additional environment variables of each process.
+        """
         self._work = work
         self._environments = environments
         self._workers: list[_Worker[Task]] = []
 
     def __enter__(self) -> Self:
+        """Return this object."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """End all processes."""
         while self._workers:
             self._workers.pop().stop()
 
     def run(self, tasks: Iterator[Task | None]) -> Generator[Event[Task], None, None]:
-        """Do tasks; see :func:`~cloudconv.workers.pool.run`. One row of them at a time.
+        """Do tasks; see :func:`~cloudconv.workers.pool.run`.
 
         Args:
-            tasks: taken as they are needed, a few ahead; None where the next one is not known yet,
-                so that what workers tell, and their end, is noticed meanwhile.
+            tasks: the tasks, which are taken a few ahead of their start. None means that the next
+                task is not known yet; then events of the workers are handled first.
         """
         while len(self._workers) < len(self._environments):
             self._workers.append(_Worker(self._work, self._environments[len(self._workers)]))
@@ -63,13 +66,13 @@ class Processes(Generic[Task]):
                 ready = wait([worker.connection for worker in workers], SOON if more else None)
                 for worker in workers:
                     if worker.connection in ready:
-                        yield from worker.hear(waiting)
+                        yield from worker.receive(waiting)
             undo.pop_all()
 
 
 @dataclass(slots=True)
 class _Attempt(Generic[Task]):
-    """A task, and how many processes died of it."""
+    """A task, and the number of processes that died while they did the task."""
 
     task: Task
     deaths: int = 0
@@ -78,8 +81,8 @@ class _Attempt(Generic[Task]):
 def _give(
     workers: list[_Worker[Task]], waiting: deque[_Attempt[Task]], tasks: Iterator[Task | None]
 ) -> bool:
-    """Give out as much as is known; whether somebody waits for more that is yet to come."""
-    # Whoever has least gets the next one: tasks may become known slowly.
+    """Give tasks to workers; return whether a worker waits for a task that is not known yet."""
+    # The worker with the fewest tasks gets the next one, because tasks may become known slowly.
     while len((idlest := min(workers, key=lambda each: len(each.busy))).busy) < AHEAD:
         if not waiting:
             for task in tasks:
@@ -94,17 +97,18 @@ def _give(
 
 
 class _Worker(Generic[Task]):
-    """A process, and the tasks that it has, oldest first."""
+    """A process with its tasks, oldest first."""
 
     def __init__(self, work: Work[Task], environment: Mapping[str, str]) -> None:
+        """Start the process."""
         self.busy: deque[_Attempt[Task]] = deque()
-        # In bytes, which are looked into once the environment is as it shall be: work brings
-        # PyTorch along, and that looks for its GPUs only once.
+        # The process unpickles the work after it has set the environment: the work imports
+        # PyTorch, which reads the visible GPUs only once.
         self._given = dict(environment), pickle.dumps(work)
         self._start()
 
     def _start(self) -> None:
-        # A forked child would inherit locks that threads of this process hold.
+        # A forked process would inherit locks of this process's threads.
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, *self._given), daemon=True)
@@ -112,14 +116,15 @@ class _Worker(Generic[Task]):
         theirs.close()
 
     def give(self, attempt: _Attempt[Task]) -> None:
+        """Send a task to the process."""
         self.busy.append(attempt)
         try:
             self.connection.send(attempt.task)
         except OSError:
-            return  # it has died, which is noticed where its messages are waited for
+            return  # the process is dead, which receive() finds out
 
-    def hear(self, waiting: deque[_Attempt[Task]]) -> Iterator[Event[Task]]:
-        """Take its next message; if it has died, what it had is ``waiting`` for others."""
+    def receive(self, waiting: deque[_Attempt[Task]]) -> Iterator[Event[Task]]:
+        """Yield the event of the next message; add the tasks of a dead process to ``waiting``."""
         try:
             message = self.connection.recv()
         except (EOFError, OSError):
@@ -127,10 +132,10 @@ class _Worker(Generic[Task]):
         if message is None or isinstance(message, CloudconvError):
             yield from self._lost(message, waiting)
             return
-        kind, ends, place, content = message
-        task = None if place is None else self.busy[place].task
+        kind, ends, index, content = message
+        task = None if index is None else self.busy[index].task
         if ends:
-            del self.busy[place]
+            del self.busy[index]
         yield kind(task, content)
 
     def _lost(
@@ -139,10 +144,10 @@ class _Worker(Generic[Task]):
         attempts = list(self.busy)
         code = self._replace()
         if error is None and code == 1:
-            raise RuntimeError("a worker process failed; what it said stands above")
+            raise RuntimeError("a worker process failed; its error message is above")
         if not attempts:
             return
-        # The oldest is the one that it worked on.
+        # The process worked on the oldest task.
         oldest = attempts[0]
         oldest.deaths += 1
         if error is None and oldest.deaths < TRIES:
@@ -155,7 +160,7 @@ class _Worker(Generic[Task]):
         )
 
     def _replace(self) -> int | None:
-        """Start another process in its place; returns the exit code of the old one."""
+        """Start another process; return the exit code of the old one."""
         self._end()
         code = self._process.exitcode
         self.busy.clear()
@@ -169,59 +174,61 @@ class _Worker(Generic[Task]):
         self._process.join()
 
     def stop(self) -> None:
-        """End the process, whatever it is at."""
+        """End the process at once."""
         self._process.terminate()
         self._end()
 
 
 class TaskQueue(Iterator[Task]):
-    """Tasks of a worker, put in by another thread."""
+    """The tasks of a worker, which another thread adds."""
 
     def __init__(self) -> None:
+        """Start without tasks."""
         self._queue: queue.SimpleQueue[tuple[Task] | None] = queue.SimpleQueue()
 
     def put(self, task: Task) -> None:
-        """Add one."""
+        """Add a task."""
         self._queue.put((task,))
 
     def close(self) -> None:
-        """Let nobody wait for more."""
+        """End the tasks."""
         self._queue.put(None)
 
     def __next__(self) -> Task:
-        held = self._queue.get()
-        if held is None:
+        """Wait for the next task and return it."""
+        item = self._queue.get()
+        if item is None:
             self.close()
             raise StopIteration
-        return held[0]
+        return item[0]
 
 
 def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -> None:
-    """The main function of a worker process."""
+    """Do the tasks of a connection; the main function of a worker process."""
     os.environ.update(environment)
     work: Work[Any] = pickle.loads(packed)
-    # Ctrl-C reaches every process of the terminal; the one that shares out the work decides.
+    # Ctrl-C reaches every process of the terminal; the main process decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tasks: TaskQueue[Any] = TaskQueue()
-    held: list[Any] = []  # as in the other process: a task is known by its place
+    started: list[Any] = []  # the same list as in the main process, so that an index is enough
 
     def listen() -> None:
         try:
             while True:
                 task = connection.recv()
-                held.append(task)
+                started.append(task)
                 tasks.put(task)
         except (EOFError, OSError):
-            # Whoever gave out the work is gone; nobody would ever look at the result.
+            # The main process has ended, so nobody needs the result.
             os._exit(0)
 
     threading.Thread(target=listen, daemon=True).start()
     try:
         for event in work(tasks):
-            place = next((k for k, task in enumerate(held) if task is event.task), None)
+            index = next((k for k, task in enumerate(started) if task is event.task), None)
             ends = isinstance(event, Done | Failed)
-            connection.send((type(event), ends, place, content_of(event)))
-            if ends and place is not None:
-                del held[place]
+            connection.send((type(event), ends, index, content_of(event)))
+            if ends and index is not None:
+                del started[index]
     except CloudconvError as error:
         connection.send(error)

@@ -1,4 +1,4 @@
-"""Tasks shared out over a Ray cluster; Ray is an optional extra."""
+"""Distribute tasks over a Ray cluster; Ray is an optional extra."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ class _End(Enum):
 
 
 class Cluster:
-    """A connection to a Ray cluster; a context manager that ends its tasks and itself.
-
-    Args:
-        address: of the cluster; None for the one that is running here, or else a new one on this
-            machine. Where this process has joined a cluster already, it is that one.
-        cores: that each task needs.
-        gpus: likewise.
-
-    Raises:
-        DeviceError: Ray is not installed, there is no cluster at that address, or none of its
-            machines has what a task needs.
-    """
+    """A connection to a Ray cluster; a context manager that cancels its tasks."""
 
     def __init__(self, address: str | None, *, cores: int, gpus: int) -> None:
+        """Join a cluster, unless this process has joined one already.
+
+        Args:
+            address: the address of the cluster; None for a cluster that runs on this machine, or
+                for a new one.
+            cores: the number of cores for each task.
+            gpus: the number of GPUs for each task.
+
+        Raises:
+            DeviceError: Ray is not installed, there is no cluster at that address, or none of its
+                machines has enough cores or GPUs.
+        """
         self._ray = _ray()
         self._needs = {"num_cpus": cores, "num_gpus": gpus}
         self._running: dict[Any, tuple[Any, list[_Upload]]] = {}  # by reference
@@ -55,9 +56,11 @@ class Cluster:
             undo.pop_all()
 
     def __enter__(self) -> Cluster:
+        """Return this object."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Cancel all tasks, delete copied files, and leave the cluster."""
         for reference in self._running:
             self._ray.cancel(reference, force=True)
         for upload in self._uploads.values():
@@ -68,10 +71,10 @@ class Cluster:
     def run(
         self, work: Work[Task], tasks: Iterator[Task | None]
     ) -> Generator[Event[Task], None, None]:
-        """Do tasks on a cluster; see :func:`~cloudconv.workers.pool.run`.
+        """Do tasks on the cluster; see :func:`~cloudconv.workers.pool.run`.
 
-        A task whose machine or process is lost is done again elsewhere. Files that machines see
-        under the same path are read there; to the others they are sent, once.
+        A task whose machine or process is lost is repeated on another. Machines read files at the
+        same path as this machine; files that a machine does not have are sent once.
         """
         perform = self._ray.remote(max_retries=TRIES, **self._needs)(_perform)
         sent = self._ray.put((secrets.token_hex(8), work))
@@ -90,11 +93,11 @@ class Cluster:
                 continue
             ended, _ = self._ray.wait(list(self._running), timeout=SOON if more else None)
             for reference in ended:
-                task, told = self._take(reference)
-                if isinstance(told, _Missing):
+                task, events = self._take(reference)
+                if isinstance(events, _Missing):
                     yield from self._submit(perform, sent, work, task)
                 else:
-                    yield from (kind(task, content) for kind, content in told)
+                    yield from (kind(task, content) for kind, content in events)
 
     def _submit(
         self, perform: Any, sent: Any, work: Work[Task], task: Task
@@ -111,23 +114,23 @@ class Cluster:
             upload.tasks += 1
 
     def _take(self, reference: Any) -> tuple[Any, list[tuple[type[Event[Any]], Any]] | _Missing]:
-        """What a task tells that has ended."""
+        """Return a task that has ended, and its events or the files that are missing."""
         task, uploads = self._running.pop(reference)
         for upload in uploads:
             upload.tasks -= 1
         try:
-            told: list[tuple[type[Event[Any]], Any]] | _Missing = self._result(reference)
+            events: list[tuple[type[Event[Any]], Any]] | _Missing = self._result(reference)
         except CloudconvError as error:
             return task, [(Failed, error)]
-        if isinstance(told, _Missing):
-            for number in told.files:
+        if isinstance(events, _Missing):
+            for number in events.files:
                 uploads[number].wanted = True
-        return task, told
+        return task, events
 
     def _uploads_of(self, paths: Sequence[Path]) -> list[_Upload]:
-        """Raises InputError: a file is gone, or is no single file."""
+        """Return the uploads of files; raise InputError if a file is missing or not single."""
         for path in set(paths) - self._uploads.keys():
-            # Of another video, most likely: those before it may be done.
+            # A new file probably belongs to the next video, so files without tasks are released.
             for idle in [each for each, upload in self._uploads.items() if not upload.tasks]:
                 if idle not in paths:
                     self._forget(self._uploads.pop(idle))
@@ -135,13 +138,13 @@ class Cluster:
         return [self._uploads[path] for path in paths]
 
     def _chunks(self, upload: _Upload) -> list[Any]:
-        """Raises InputError: the file cannot be read."""
+        """Return references to the file's content; raise InputError if it cannot be read."""
         if upload.wanted and not upload.chunks:
             upload.chunks = [self._ray.put(data) for data in upload.file.chunks()]
         return upload.chunks
 
     def _forget(self, upload: _Upload) -> None:
-        """Delete the copies that machines have made, as far as that is still possible."""
+        """Delete the copies on all machines that can still be reached."""
         if not upload.chunks:
             return
         ray = self._ray
@@ -156,7 +159,7 @@ class Cluster:
         ray.wait(running, num_returns=len(running), timeout=_PATIENCE)
 
     def _check_room(self) -> None:
-        """Raises DeviceError where a task would wait for ever."""
+        """Raise DeviceError if no machine has enough cores and GPUs for a task."""
         needs = {"CPU": self._needs["num_cpus"], "GPU": self._needs["num_gpus"]}
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         if any(all(node.get(name, 0) >= need for name, need in needs.items()) for node in nodes):
@@ -168,10 +171,10 @@ class Cluster:
         raise DeviceError("no-machine-with-gpu", cores=needs["CPU"])
 
     def _room(self) -> int:
-        """How many tasks to have under way: the cluster may grow and shrink meanwhile."""
-        there = self._ray.cluster_resources()
+        """Return the number of tasks to submit at once, for the cluster's present size."""
+        resources = self._ray.cluster_resources()
         slots = min(
-            int(there.get(name, 0) // need)
+            int(resources.get(name, 0) // need)
             for name, need in (("CPU", self._needs["num_cpus"]), ("GPU", self._needs["num_gpus"]))
             if need
         )
@@ -198,24 +201,24 @@ class Cluster:
 
 
 def count_gpus(address: str | None) -> int | None:
-    """How many GPUs a cluster has; None where there is none yet, and one would be begun here.
+    """Return the number of GPUs of a cluster; None if there is no cluster yet.
 
     Raises:
-        DeviceError: as for :class:`Cluster`.
+        DeviceError: Ray is not installed, or there is no cluster at that address.
     """
     ray = _ray()
-    known = ray.is_initialized()
+    joined = ray.is_initialized()
     try:
-        if not known and not _join(ray, address):
+        if not joined and not _join(ray, address):
             return None
         return int(ray.cluster_resources().get("GPU", 0))
     finally:
-        if not known:
+        if not joined:
             ray.shutdown()
 
 
 def _join(ray: Any, address: str | None) -> bool:
-    """Join the cluster at the address, or the one that runs here; False if none does."""
+    """Join the cluster at an address, or one on this machine; return False without a cluster."""
     if address is not None:
         _check_address(address)
     try:
@@ -228,7 +231,7 @@ def _join(ray: Any, address: str | None) -> bool:
 
 
 def _check_address(address: str) -> None:
-    """Ray itself would try for minutes. Raises DeviceError if nobody answers there."""
+    """Raise DeviceError if nothing answers at an address; Ray itself would try for minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     try:
         socket.create_connection((host, int(port)), _PATIENCE).close()
@@ -238,7 +241,7 @@ def _check_address(address: str) -> None:
 
 @dataclass(slots=True, eq=False)
 class _Upload:
-    """A file that tasks read, and its chunks in the cluster once a machine has asked for it."""
+    """A file of tasks, and its chunks in the cluster after a machine has requested them."""
 
     file: RemoteFile
     wanted: bool = False
@@ -248,19 +251,19 @@ class _Upload:
 
 @dataclass(frozen=True, slots=True)
 class _Missing:
-    """The numbers of the files that a machine does not see."""
+    """The numbers of the files that a machine does not have."""
 
     files: tuple[int, ...]
 
 
-_kept: dict[str, Work[Any]] = {}
-"""The work of this process: a model stays loaded from one task to the next."""
+_works: dict[str, Work[Any]] = {}
+"""The work of this process by its token, so that a model stays loaded between two tasks."""
 
 
 def _perform(
     sent: tuple[str, Work[Task]], task: Task, files: list[RemoteFile], chunks: list[list[Any]]
 ) -> list[tuple[type[Event[Task]], Any]] | _Missing:
-    """Do one task, on its machine; the events without the task."""
+    """Do one task on its machine; return its events without the task."""
     found = [
         file.find(_ray().get(chunk) for chunk in those)
         for file, those in zip(files, chunks, strict=True)
@@ -269,10 +272,10 @@ def _perform(
     if missing:
         return _Missing(missing)
     token, work = sent
-    if token not in _kept:
-        _kept.clear()
-        _kept[token] = work
-    work = _kept[token]
+    if token not in _works:
+        _works.clear()
+        _works[token] = work
+    work = _works[token]
     paths = dict(zip(work.files(task), (path for path in found if path), strict=True))
     given: TaskQueue[Task] = TaskQueue()
     given.put(work.moved(task, paths))

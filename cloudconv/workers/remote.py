@@ -1,4 +1,4 @@
-"""Files that tasks read, on machines that may not see them."""
+"""Find the files of tasks on other machines, or copy them there."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ _CHUNK = 1 << 26
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file as the machines of a cluster know it: by its path, size and ends. ``token`` names the
-    copies of it.
+    """A file, identified by its path, its size, and a hash of its two ends.
+
+    ``token`` identifies its copies on other machines.
     """
 
     token: str
@@ -31,7 +32,11 @@ class RemoteFile:
 
     @classmethod
     def of(cls, path: Path) -> RemoteFile:
-        """Raises InputError: it is gone, or it is no single file."""
+        """Describe a file of this machine.
+
+        Raises:
+            InputError: the file is missing, or it is not a single file.
+        """
         path = path.absolute()
         check_single(path)
         try:
@@ -40,7 +45,7 @@ class RemoteFile:
             raise InputError("unreadable", path=path, why=error.strerror) from error
 
     def find(self, chunks: Iterator[bytes]) -> Path | None:
-        """The file on this machine: in its own place, or put together from chunks if any came."""
+        """Return the file on this machine, or write a copy from the chunks; None without chunks."""
         with suppress(OSError):
             if self.path.stat().st_size == self.size and _ends(self.path) == self.ends:
                 return self.path
@@ -55,11 +60,15 @@ class RemoteFile:
         part = folder / secrets.token_hex(8)
         with part.open("wb") as file:
             file.writelines(chain([first], chunks))
-        # Another process here may have done the same; either copy is whole.
+        # Another process may write the same copy; both copies are complete.
         return part.replace(copy)
 
     def chunks(self) -> Iterator[bytes]:
-        """What :meth:`find` puts together. Raises InputError: the file cannot be read."""
+        """Yield the content of the file for :meth:`find`.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
         try:
             with self.path.open("rb") as file:
                 while chunk := file.read(_CHUNK):
@@ -69,13 +78,13 @@ class RemoteFile:
 
 
 def check_single(path: Path) -> None:
-    """Raises InputError: the input is no single file."""
+    """Raise InputError if the input is not a single file."""
     if not path.is_file():
         raise InputError("not-a-single-file", path=path)
 
 
 def forget(token: str) -> None:
-    """Delete the copy of a file that was sent to this machine."""
+    """Delete the copy of a file on this machine."""
     shutil.rmtree(_home(token), ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""Segments rendered by workers: the same function in every process and on every machine."""
+"""Render segments in workers: the same code in every process and on every machine."""
 
 from __future__ import annotations
 
@@ -22,19 +22,23 @@ from cloudconv.timeline import FramePlan
 from cloudconv.workers.events import Done, Event, Report, Tasks, Work
 
 SegmentTask = tuple[RenderPlan, SegmentPlan]
-"""A segment, and all that it takes to make it."""
+"""A segment, and everything that is needed to render it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentResult:
-    """A segment's packets: in the store as ``name``, or ``data`` where that is out of reach."""
+    """A segment's packets: the file ``name`` in the store, or ``data`` from another machine."""
 
     summary: PacketSummary
     name: str = ""
     data: bytes = b""
 
     def file_in(self, folder: Path) -> Path:
-        """The segment's file, in the store's folder. Raises OutputError: it cannot be written."""
+        """Return the segment's file in the store's folder, and write it if necessary.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
         if self.name:
             return folder / self.name
         file = fresh_file(folder)
@@ -43,12 +47,14 @@ class SegmentResult:
 
 
 class SegmentWork(Work[SegmentTask]):
-    """Renders segments. Reports how many of a segment's frames are encoded, and warnings."""
+    """The rendering of segments; reports the progress of each segment, and warnings."""
 
     def __init__(self) -> None:
+        """Start without a model."""
         self._renderers = RendererCache()
 
     def __call__(self, tasks: Tasks[SegmentTask]) -> Generator[Event[SegmentTask], None, None]:
+        """Render the segments of all tasks."""
         taken: SimpleQueue[SegmentTask] = SimpleQueue()
         pictures = Pictures()
         with ExitStack() as stack:
@@ -67,10 +73,12 @@ class SegmentWork(Work[SegmentTask]):
                         yield Report(task, event)
 
     def files(self, task: SegmentTask) -> tuple[Path, ...]:
+        """Return the video and the weights file."""
         model = Path(task[0].model)
         return (task[0].info.path, *([model] if model.suffix == ".safetensors" else []))
 
     def moved(self, task: SegmentTask, files: Mapping[Path, Path]) -> SegmentTask:
+        """Return the task with the paths of another machine."""
         plan, segment = task
         model = str(files.get(Path(plan.model), plan.model))
         info = replace(plan.info, path=files[plan.info.path])
@@ -80,7 +88,7 @@ class SegmentWork(Work[SegmentTask]):
 def _decoded(
     tasks: Tasks[SegmentTask], taken: SimpleQueue[SegmentTask], pictures: Pictures
 ) -> Iterator[tuple[FramePlan, SegmentPlan | None]]:
-    """The frames of all tasks, and the segment that each is the last of, if it is."""
+    """Yield each frame of all tasks, with the segment of which it is the last frame, or None."""
     for task in tasks:
         taken.put(task)
         plan, segment = task
@@ -97,15 +105,13 @@ def _jobs(
     for segment in OpenSegment.each(planned):
         task = taken.get()
         plan = task[0]
-        # A machine that does not see the store sends the packets.
-        seen = token_of(plan.folder) == plan.token
-        file = fresh_file(plan.folder if seen else folder)
+        # A machine without access to the store sends the packets.
+        file = fresh_file(plan.folder if token_of(plan.folder) == plan.token else folder)
         yield RenderJob(task, plan, segment, pictures, partial(plan.sink, file), file)
 
 
 def _result(task: SegmentTask, made: Rendered) -> SegmentResult:
-    seen = made.file.parent == task[0].folder
-    data = b"" if seen else made.file.read_bytes()
+    data = b"" if made.file.parent == task[0].folder else made.file.read_bytes()
     if data:
         made.file.unlink()
     return SegmentResult(made.sink.summary, "" if data else made.file.name, data)

@@ -92,7 +92,7 @@ def test_a_segment_whose_file_is_not_as_it_was_is_made_again(output: Path, torn:
         file.write_bytes(b"packets and more" if torn == "longer" else b"pack")
     again = opened(output)
     assert sorted(again.finished) == [0]
-    assert [warned.code for warned in again.remarks] == ["segments-damaged"]
+    assert [warned.code for warned in again.warnings] == ["segments-damaged"]
 
 
 @pytest.mark.parametrize("cut", [1, 10, 40])
@@ -169,7 +169,7 @@ def test_a_joined_output_is_known_by_its_file(output: Path) -> None:
     work.pin({})
     finish(work, 0)
     output.write_bytes(b"joined")
-    work.note_whole(output)
+    work.note_complete(output)
     assert work.has_made(output)
     output.write_bytes(b"another file of that name")
     assert not work.has_made(output)
@@ -180,7 +180,7 @@ def test_what_a_run_left_that_was_killed_at_its_end_goes(output: Path) -> None:
     work.pin({})
     finish(work, 0)
     output.write_bytes(b"joined")
-    work.note_whole(output)
+    work.note_complete(output)
     work.release()
     store.clear_finished(output)
     assert list(output.parent.iterdir()) == [output]

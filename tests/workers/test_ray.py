@@ -26,7 +26,7 @@ from cloudconv.timeline import FramePlan
 from cloudconv.workers import pool
 from cloudconv.workers import ray as ray_workers
 from cloudconv.workers.events import Done, Failed, Report
-from cloudconv.workers.pool import WorkerConfig, parse_workers, run, settle
+from cloudconv.workers.pool import WorkerConfig, parse_workers, resolve, run
 from cloudconv.workers.ray import Cluster
 from cloudconv.workers.remote import RemoteFile, forget
 from cloudconv.workers.segments import SegmentResult, SegmentTask, SegmentWork
@@ -222,7 +222,7 @@ def test_auto_goes_by_what_the_cluster_has(
     monkeypatch.setattr(
         pool, "choose_device", lambda name: torch.device(here if name == "auto" else name)
     )
-    config, chosen, told = settle(parse_workers("ray", "auto"), "auto")
+    config, chosen, told = resolve(parse_workers("ray", "auto"), "auto")
     assert (chosen, config.cores) == (torch.device(device), cores)
     assert len(told) == len(said)
     assert all(str(warned).endswith(end) for warned, end in zip(told, said, strict=True))

@@ -22,7 +22,7 @@ from cloudconv.report import check_folder
 from cloudconv.settings import CompareSettings, exact
 from cloudconv.settings.values import names
 from cloudconv.training.fine_tune import Adapted, check
-from cloudconv.workers.pool import WorkerConfig, parse_workers, settle
+from cloudconv.workers.pool import WorkerConfig, parse_workers, resolve
 
 ADAPTED = "adapted"
 """The name of the method that is the first model, adapted to the clip."""
@@ -136,7 +136,7 @@ def decide(settings: CompareSettings, *, dry_run: bool = False) -> ComparePlan:
     if settings.scale not in (None, 1.0) and not any(spec.scale_option for spec in specs):
         raise SettingsError("scale-for-none", models=models)
     workers = parse_workers(settings.workers, settings.device)
-    workers, device, remarks = settle(workers, settings.device, settings.threads)
+    workers, device, remarks = resolve(workers, settings.device, settings.threads)
     info = probe(settings.input, exact(settings.input_fps))
     refusals: list[OutputError] = []
     report = None if settings.report is None else Path(settings.report)

@@ -24,7 +24,7 @@ from cloudconv.models import registry
 from cloudconv.render.device import set_threads
 from cloudconv.segments.store import clear_finished
 from cloudconv.settings import InterpManySettings
-from cloudconv.workers.pool import Pool, parse_workers, settle
+from cloudconv.workers.pool import Pool, parse_workers, resolve
 from cloudconv.workers.segments import SegmentWork
 
 
@@ -106,7 +106,7 @@ def interpolate_each(every: Sequence[InterpSettings]) -> Job:
     first, inputs = every[0], [each.input for each in every]
     workers = parse_workers(first.workers, first.device)
     registry.spec(first.chosen_model, "interpolate")
-    workers, _, _ = settle(workers, first.device, first.threads)
+    workers, _, _ = resolve(workers, first.device, first.threads)
     set_threads(first.threads)
     folder = Path(first.output or "")
     if folder.exists() and not folder.is_dir():

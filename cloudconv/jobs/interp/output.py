@@ -168,7 +168,7 @@ def workplace(plan: InterpPlan, clock: Clock) -> Iterator[Workplace]:
         store.open(_identity(plan, clock, rehearsal), resume=settings.resume)
         check_folder(store.path, adapt_plan(plan))
         store.adapting = settings.adapt is not None
-        warnings = [*rehearsal.warnings, *store.remarks]
+        warnings = [*rehearsal.warnings, *store.warnings]
         yield Workplace(store.path, store, rehearsal, warnings)
 
 

@@ -40,7 +40,7 @@ from cloudconv.timeline import (
     rate_name,
 )
 from cloudconv.training.fine_tune import check
-from cloudconv.workers.pool import WorkerConfig, parse_workers, settle
+from cloudconv.workers.pool import WorkerConfig, parse_workers, resolve
 from cloudconv.workers.remote import check_single
 
 _FEW_KEPT = 2
@@ -134,7 +134,7 @@ def decide(
             written.
     """
     spec = registry.spec(settings.chosen_model, "interpolate")
-    workers, device, remarks = settle(
+    workers, device, remarks = resolve(
         parse_workers(settings.workers, settings.device), settings.device, settings.threads
     )
     dtype = choose_precision(settings.precision, device, spec)
