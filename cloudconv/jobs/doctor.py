@@ -1,4 +1,4 @@
-"""What is here, and what ``auto`` would choose: for bug reports, and before a long run."""
+"""Report the machine's abilities, and the choices of ``auto`` on it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from cloudconv.render.memory import free_memory, plan_memory
 from cloudconv.settings import DoctorSettings
 
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080), "2160p": (3840, 2160)}
-"""The sizes that the plan is told for."""
+"""The sizes for which the memory is planned."""
 
 _PACKAGES = ("torch", "av", "numpy", "safetensors", "typer", "rich", "Pillow")
 _EXTRAS = {"opencv": "cv2", "ray": "ray"}
@@ -40,12 +40,12 @@ _EXTRAS = {"opencv": "cv2", "ray": "ray"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """What was found; the fields are the keys of the command's JSON.
+    """The state of the installation; the fields are the keys of the command's JSON.
 
-    ``devices``: name, description and free bytes of each. ``weights``: how many files are ``ok``,
-    ``missing`` and ``damaged``. ``auto``: what is chosen where nothing is asked for, with batch,
-    tile (None: whole frames) and estimated bytes for each of :data:`SIZES`. ``problems``: one
-    sentence each; empty where all is well.
+    ``devices`` has the name, the description and the free bytes of each device. ``weights`` counts
+    the files that are ``ok``, ``missing`` and ``damaged``. ``auto`` has the default choices, with
+    batch, tile (None for complete frames) and estimated bytes for each of :data:`SIZES`.
+    ``problems`` has one sentence for each problem.
     """
 
     cloudconv: str
@@ -68,25 +68,25 @@ class Diagnosis:
 
 
 def run(settings: DoctorSettings) -> Job:
-    """Look at everything, and with ``check`` try the device; nothing is written.
+    """Diagnose the installation, and with ``check`` test the device; nothing is written.
 
-    A part that fails becomes a problem.
+    An error in the diagnosis becomes a problem.
 
     Yields:
-        Each check as ``check`` once it is done, and in the end the :class:`Diagnosis`.
+        ``check`` for each finished test, and at the end the :class:`Diagnosis`.
 
     Raises:
-        CloudconvError: the device that ``check`` shall try is not there.
+        CloudconvError: the device to test is not in this machine.
     """
-    found = _look()
+    diagnosis = _diagnose()
     checks: list[Check] = []
     for check in self_test.run(settings.device or "auto") if settings.check else ():
         checks.append(check)
         yield Measured("check", check)
-    yield Finished(replace(found, checks=checks))
+    yield Finished(replace(diagnosis, checks=checks))
 
 
-def _look() -> Diagnosis:
+def _diagnose() -> Diagnosis:
     problems: list[str] = []
     encoders = build.encoders()
     filters = build.filters()
@@ -131,9 +131,9 @@ def _weights() -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 
 def _devices() -> list[dict[str, Any]]:
-    found = [{"name": "cpu", "description": processor_name(), "fast_bf16": has_fast_bf16()}]
+    devices = [{"name": "cpu", "description": processor_name(), "fast_bf16": has_fast_bf16()}]
     for number in range(torch.cuda.device_count()):
-        found.append(
+        devices.append(
             {
                 "name": f"cuda:{number}",
                 "description": torch.cuda.get_device_name(number),
@@ -141,8 +141,8 @@ def _devices() -> list[dict[str, Any]]:
             }
         )
     if torch.backends.mps.is_available():
-        found.append({"name": "mps", "description": "Apple GPU"})
-    return found
+        devices.append({"name": "mps", "description": "Apple GPU"})
+    return devices
 
 
 def _auto(problems: list[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where a job's output goes, and the clock that its times are told by."""
+"""Choose the name of a job's output, and its clock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cloudconv.settings.values import names_folder
 
 _MOST_TICKS = 2**31 - 1
 _PRIMING = Fraction(1, 20)
-"""Audio that begins at most this much before the picture is decoder priming, not content."""
+"""The longest audio before the first picture, in seconds, that counts as decoder priming."""
 
 
 def output_path(
@@ -24,10 +24,11 @@ def output_path(
 ) -> Path:
     """Return the output's name: the given one, or ``<stem>_<tag>`` beside the input.
 
-    A folder, one that exists or a name that ends in a slash, gets the default name. A name
-    that would be too long for a file is cut.
+    For a folder (an existing one, or a name that ends in a slash) it is the default name in that
+    folder. A name that is too long for a file is shortened.
 
-    Raises SettingsError if the input is stdin, which has no name to build on.
+    Raises:
+        SettingsError: the input is standard input, which has no name.
     """
     if given is not None and not names_folder(given):
         return Path(given)
@@ -38,14 +39,14 @@ def output_path(
 
 
 def part_tag(start: Fraction | None, end: Fraction | None) -> str:
-    """What a default name says of a part of the input: ``_62-65.5``, ``_62-end``."""
+    """Return the part of a default name for a part of the input: ``_62-65.5``, ``_62-end``."""
     if start is None and end is None:
         return ""
     return f"_{float(start or 0):g}-{'end' if end is None else format(float(end), 'g')}"
 
 
 def stem_of(input: Path) -> str:
-    """What default names begin with: of pictures, their folder's name."""
+    """Return the start of default names: the file's stem, or the folder's name for pictures."""
     named = _named_after(input)
     return named.name if named.is_dir() else named.stem
 
@@ -56,17 +57,21 @@ def _named_after(input: Path) -> Path:
 
 
 def origin(info: MediaInfo, first: Fraction) -> Fraction:
-    """The source time that becomes 0: the first frame, or audio that really begins earlier."""
+    """Return the source time that becomes 0: the first frame's, or that of earlier audio."""
     begins = [s.start for s in info.streams if s.kind == "audio" and s.start is not None]
     earliest = min([first, *begins])
     return earliest if first - earliest > _PRIMING else first
 
 
 def time_base(rate: Fraction | None, spans: Iterable[Fraction], offset: Fraction) -> Fraction:
-    """The coarsest clock that tells every output time in whole ticks, if there is one.
+    """Return the length of a tick in seconds, such that all output times are whole ticks.
 
-    ``spans``: what all times are sums of where the rate varies. ``offset``: when the first frame
-    is shown.
+    If that tick is too short for a file, the tick is a microsecond.
+
+    Args:
+        rate: the rate of the output, None for a variable rate.
+        spans: durations of which all times of a variable rate are sums, in seconds.
+        offset: the time of the first frame, in seconds.
     """
     denominator = lcm(*(s.denominator for s in spans)) if rate is None else rate.numerator
     exact = lcm(denominator, offset.denominator)

@@ -1,4 +1,4 @@
-"""Whether a device makes the frames that it should: ``cloudconv doctor --check``."""
+"""Test whether a device makes the correct frames: ``cloudconv doctor --check``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from cloudconv.settings.extend import DEFAULT_PREDICTOR
 from cloudconv.timeline import FramePlan
 
 SECONDS = 45
-"""After this no check is begun any more."""
+"""The number of seconds after which no check starts."""
 
 _NEAR = 45.0  # dB
 _LIKE = 0.05  # a loss on one device and on another
@@ -59,7 +59,7 @@ Status = Literal["ok", "failed", "absent"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was tried. ``absent``: this device, or this machine, has no such thing."""
+    """A test and its result; ``absent`` means that the device or the machine lacks the feature."""
 
     name: str
     status: Status
@@ -67,25 +67,25 @@ class Check:
 
 
 class _FailedError(RuntimeError):
-    """What a check found wrong."""
+    """A check that failed."""
 
 
 class _AbsentError(Exception):
-    """There is nothing to be checked here; says why."""
+    """A check that does not apply; the message is the reason."""
 
 
 def run(device: str = "auto") -> Iterator[Check]:
-    """Try everything that ``interp`` asks of a device, on a synthetic clip; about a minute.
+    """Test everything that ``interp`` needs of a device, on a synthetic clip, in about a minute.
 
     Args:
-        device: as for :func:`~cloudconv.render.device.choose_device`.
+        device: the name of a device; see :func:`~cloudconv.render.device.choose_device`.
 
     Yields:
-        Each check once it is done.
+        Each finished check.
 
     Raises:
         SettingsError: there is no device of that name.
-        DeviceError: it is not in this machine.
+        DeviceError: the device is not in this machine.
     """
     began = time.monotonic()
     try:
@@ -173,7 +173,7 @@ def _parity(device: torch.device, name: str, precision: str) -> str:
 
 
 def _quarters(name: str, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Three frames between two: (3, 3, H, W), not clamped."""
+    """Return three frames between two: (3, 3, H, W), not clamped."""
     x0, x1 = (picture.expand(3, -1, -1, -1).to(device) for picture in _pictures(2, *_SMALL))
     model = _loaded(name, device, dtype)
     with torch.inference_mode():
@@ -211,7 +211,7 @@ def _around(device: torch.device) -> str:
 
 
 def _blends(device: torch.device) -> str:
-    """Noise over a picture that stands still: motion fails, and blends take its place."""
+    """Check blends on noise over a still picture, where motion estimation fails."""
     numbers = torch.Generator().manual_seed(1)
     still = _pictures(1, *_SMALL)[0]
     noisy = [still + 0.03 * torch.randn(still.shape, generator=numbers) for _ in range(4)]
@@ -226,7 +226,7 @@ def _blends(device: torch.device) -> str:
 def _on_both(
     device: torch.device, frames: Sequence[Frame], **options: Any
 ) -> tuple[list[Frame], list[Frame]]:
-    """The frames between the two in the middle of four, made here and by the CPU in float32."""
+    """Return new frames between the middle two of four, by the device and by the CPU in float32."""
     before, left, right, after = frames
     one = Fraction(1)
     made = []
@@ -263,7 +263,7 @@ def _training(device: torch.device) -> str:
 
 
 def _losses(device: torch.device) -> tuple[float, float]:
-    """Before a training step and after it."""
+    """Return the loss before a training step and after it."""
     model = registry.build_model(_FAST, task="interpolate").to(device).train()
     x0, truth, x1 = (picture.to(device) for picture in _pictures(3, *_SMALL))
     half = torch.full((1, 1, 1, 1), 0.5, device=device)
@@ -276,7 +276,7 @@ def _losses(device: torch.device) -> tuple[float, float]:
 
 
 class _Greedy(Interpolator):
-    """Blends, and asks for more memory than there is for more than two pictures at once."""
+    """A model that blends, and runs out of memory with more than two pictures at once."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(registry.spec("blend", "interpolate"))
@@ -376,7 +376,7 @@ def _together(device: torch.device, video: Path) -> str:
 
 
 def _same(video: Path, made: Path, **settings: Any) -> str:
-    """Make a video losslessly, and compare it with what this process makes of it on the CPU."""
+    """Interpolate a video losslessly, and compare the result with that of the CPU."""
     expected = video.with_name("expected.mkv")
     if not expected.exists():
         _interp(video, expected, device="cpu", precision="fp32", encoder="ffv1")
@@ -417,7 +417,7 @@ def _rendered(work: Renderer, frames: Sequence[Frame], factor: int = 4) -> list[
 
 
 def _pictures(count: int, width: int, height: int) -> list[Tensor]:
-    """A texture that moves: (1, 3, H, W) each, in [0, 1]."""
+    """Return pictures of a moving texture: (1, 3, H, W) each, in [0, 1]."""
     numbers = torch.Generator().manual_seed(1)
     sides = height // 8, (width + count * _MOTION) // 8 + 1
     coarse = torch.rand((1, 3, *sides), generator=numbers) * 0.8 + 0.1
@@ -445,7 +445,7 @@ def _framed(pictures: Sequence[Tensor], pix_fmt: str) -> list[Frame]:
 
 
 def _apart(found: Sequence[Frame], expected: Sequence[Frame]) -> float:
-    """The PSNR in dB of the worst of the frames, over all planes."""
+    """Return the PSNR of the worst frame over all planes, in dB."""
     if len(found) != len(expected):
         raise _FailedError(f"{len(found)} frames in place of {len(expected)}")
     return min(

@@ -1,4 +1,4 @@
-"""What is finished in a folder, so that the same batch passes over it when it is run again."""
+"""Record the finished outputs of a folder, so that a repeated batch skips them."""
 
 from __future__ import annotations
 
@@ -14,54 +14,53 @@ from cloudconv.media.input.fingerprint import input_fingerprint
 from cloudconv.models.fingerprint import weights_fingerprint
 
 _NAME = ".cloudconv.jsonl"
-# What is done with memory and processors changes no more than roundings.
-_NO_MATTER = ("batch", "tile", "threads")
+# Settings of memory and processors change frames by rounding only.
+_IGNORED = ("batch", "tile", "threads")
 
 
 class FinishedIndex:
-    """A line for each output that was finished in a folder, in a hidden file there.
+    """A hidden file with a line for each finished output of a folder.
 
-    An output is only taken for finished where the line says the very input, settings and weights
-    that are asked for, and the file is still the one that was written then. So a file that comes
-    from anywhere else is never taken for a result.
+    An output counts as finished only if a line has the same input, settings and weights, and the
+    output file has not changed since. So no file of another origin counts as a result.
     """
 
     def __init__(self, folder: Path) -> None:
+        """Read the file if it exists."""
         self._folder = folder
         self._finished: dict[str, tuple[str, str]] = {}
         self._weights: dict[str, str | None] = {}
         with suppress(OSError), open(folder / _NAME, "rb", opener=_read) as file:
             for line in file:
                 with suppress(ValueError, TypeError):  # cut off by a crash
-                    asked, name, made = json.loads(line)
-                    self._finished[asked] = name, made
+                    key, name, made = json.loads(line)
+                    self._finished[key] = name, made
 
     def find(self, settings: InterpSettings) -> Path | None:
-        """The finished output of these settings; None if there is none."""
+        """Return the finished output of these settings, or None."""
         with suppress(CloudconvError):
-            name, made = self._finished.get(self._asked(settings), ("", ""))
+            name, made = self._finished.get(self._key(settings), ("", ""))
             output = self._folder / name
             if name and _identity(output) == made:
                 return output
         return None
 
     def note(self, settings: InterpSettings, name: str, made: Path) -> None:
-        """Note an output that is whole, and is about to have that name."""
-        # The output is there all the same if this fails.
+        """Add the complete output ``made``, which gets its name next."""
+        # An error here does not affect the output.
         with suppress(OSError, CloudconvError):
-            line = [self._asked(settings), name, _identity(made)]
+            line = [self._key(settings), name, _identity(made)]
             with open(self._folder / _NAME, "a", encoding="utf-8", opener=_append) as file:
                 file.write(json.dumps(line) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
 
-    def _asked(self, settings: InterpSettings) -> str:
-        chosen = settings.pinned()
+    def _key(self, settings: InterpSettings) -> str:
         known = {
             "name": Path(settings.input).name,
             "input": _identity(Path(settings.input)),
             "weights": self._weights_of(settings.chosen_model),
-            **{name: value for name, value in chosen.items() if name not in _NO_MATTER},
+            **{name: value for name, value in settings.pinned().items() if name not in _IGNORED},
         }
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
@@ -76,7 +75,7 @@ def _append(path: str, flags: int) -> int:
 
 
 def _read(path: str, flags: int) -> int:
-    # A pipe of that name would be waited for.
+    # Opening a pipe of that name would block.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 

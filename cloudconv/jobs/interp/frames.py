@@ -1,4 +1,4 @@
-"""Interpolation of pictures in memory: any iterable in, an iterator out."""
+"""Interpolate pictures in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small live picture of a run: the newest output frame, as a JPEG that is replaced in place."""
+"""Show the newest output frame of a run in a small JPEG file."""
 
 from __future__ import annotations
 
@@ -24,19 +24,17 @@ from cloudconv.media.turn import UPRIGHT, Turn
 from cloudconv.media.write.containers import is_sequence
 
 WIDTH = 480
-"""The picture is at most this wide, in pixels."""
+"""The largest width of the picture, in pixels."""
 _PERIOD = 1.0
 _OURS = b"cloudconv preview"
 
 
 class Preview:
-    """Writes every frame that is a second newer than the last one shown; the others cost nothing.
+    """A picture file with the newest frame, replaced about once a second.
 
-    A viewer never meets half a picture: it is written beside ``path`` and renamed. Only a preview
-    is replaced, which a comment in it tells, unless ``overwrite`` is on. Raises OutputError at once
-    where ``path`` could not be written, or is in the way of what the run itself
-    reads (``inputs``) and writes (``output``). Later nothing is raised: a picture that cannot be
-    written is said once, in ``warnings``. ``turn`` brings the frames upright.
+    The file is replaced at once, so that a viewer never reads half a picture. A file that is no
+    preview, which has no comment of cloudconv, is replaced only with ``overwrite``. Later errors
+    become one warning in ``warnings``.
     """
 
     def __init__(
@@ -48,6 +46,18 @@ class Preview:
         overwrite: bool = False,
         turn: Turn = UPRIGHT,
     ) -> None:
+        """Check the file's name.
+
+        Args:
+            path: the file.
+            inputs: the files that the run reads.
+            output: the file that the run writes.
+            overwrite: whether any existing file may be replaced.
+            turn: the rotation that makes frames upright.
+
+        Raises:
+            OutputError: the file cannot be written, or is in the way of an input or the output.
+        """
         self.warnings: list[Warned] = []
         self._path = Path(path)
         self._overwrite = overwrite
@@ -64,7 +74,7 @@ class Preview:
             ) from error
 
     def show(self, frame: Frame) -> None:
-        """Write the frame if it is time for one."""
+        """Write the frame if a second has passed since the last one."""
         if time.monotonic() < self._due:
             return
         shown = io.BytesIO()
@@ -82,7 +92,7 @@ class Preview:
     def _check_apart(self, inputs: Sequence[Path], output: Path | None) -> None:
         read = [path for path in inputs if str(path) != "-"]
         files.check_apart([self._path], images.files_of(*read))
-        # A picture more in a folder of pictures would be taken for one of them.
+        # In a folder of pictures the preview would become one of them.
         taken = [path if path.is_dir() else path.parent for path in read if not path.is_file()]
         if output is not None and is_sequence(output):
             taken.append(output.parent)

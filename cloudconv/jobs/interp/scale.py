@@ -121,7 +121,8 @@ def resolve_scale(
         spec: the model's.
         scale: the scale that was given, or None.
         new_frames: about how many frames are made, None if unknown.
-        device, dtype: where and in which precision trials run.
+        device: the device of the trials.
+        dtype: the precision of the trials.
         dry_run: whether the command ends after its plan.
 
     Raises:
