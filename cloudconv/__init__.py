@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from cloudconv.models.base import Around, Interpolator, Model, ModelSpec, Predictor
     from cloudconv.training.fine_tune import Adapted
     from cloudconv.training.loop import Validation
-    from cloudconv.training.train import TrainResult
+    from cloudconv.training.train import TrainEstimate, TrainResult
 
     __version__: str
 
@@ -87,6 +87,7 @@ _LATER = {
     "Model": "models.base",
     "ModelSpec": "models.base",
     "Predictor": "models.base",
+    "TrainEstimate": "training.train",
     "TrainResult": "training.train",
     "Validation": "training.loop",
 }
@@ -132,6 +133,7 @@ __all__ = [
     "Predictor",
     "Progress",
     "SettingsError",
+    "TrainEstimate",
     "TrainResult",
     "TrainSettings",
     "Validation",
@@ -319,9 +321,15 @@ def estimate(settings: ExtrapolateSettings) -> ExtrapolateEstimate: ...
 def estimate(settings: DreamSettings) -> DreamEstimate: ...
 @overload
 def estimate(settings: CompareSettings) -> CompareEstimate: ...
+@overload
+def estimate(settings: TrainSettings) -> TrainEstimate: ...
 def estimate(
-    settings: InterpSettings | ExtrapolateSettings | DreamSettings | CompareSettings,
-) -> InterpEstimate | ExtrapolateEstimate | DreamEstimate | CompareEstimate:
+    settings: InterpSettings
+    | ExtrapolateSettings
+    | DreamSettings
+    | CompareSettings
+    | TrainSettings,
+) -> InterpEstimate | ExtrapolateEstimate | DreamEstimate | CompareEstimate | TrainEstimate:
     """Return the expected outcome and cost of a run; nothing is written.
 
     ``refusals`` are the reasons for which the run would refuse to write.
@@ -331,7 +339,7 @@ def estimate(
     """
     from cloudconv.jobs import estimate
 
-    expected: InterpEstimate | ExtrapolateEstimate | DreamEstimate | CompareEstimate
+    expected: InterpEstimate | ExtrapolateEstimate | DreamEstimate | CompareEstimate | TrainEstimate
     expected = estimate(settings)
     return expected
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from cloudconv.jobs.dream.settings import DreamEstimate
     from cloudconv.jobs.extrapolate import ExtrapolateEstimate
     from cloudconv.jobs.interp.settings import InterpEstimate
+    from cloudconv.training.train import TrainEstimate
 
-    Plan = InterpEstimate | ExtrapolateEstimate | DreamEstimate | CompareEstimate
+    Plan = InterpEstimate | ExtrapolateEstimate | DreamEstimate | CompareEstimate | TrainEstimate
 
 
 Result = TypeVar("Result")

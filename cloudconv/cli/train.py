@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cloudconv.cli import output as outputs
 from cloudconv.cli.command import examples, with_options
-from cloudconv.cli.console import Console, as_json, clock, print_json
+from cloudconv.cli.console import Console, as_json, clock, print_json, table
 from cloudconv.events import Event, Measured, Progress, Warned, watched
 from cloudconv.settings import TrainSettings
 
 if TYPE_CHECKING:
     from cloudconv.training.loop import Losses, Validation
-    from cloudconv.training.train import TrainResult
+    from cloudconv.training.train import TrainEstimate, TrainResult
 
 EXAMPLES = examples(
     "cloudconv train in.mp4 --init rife-4.6 --minutes 5 -o mine.safetensors",
@@ -33,7 +34,9 @@ Clips = Annotated[
 
 
 @with_options(TrainSettings, progress=True)
-def train(console: Console, clips: Clips = None, **given: Any) -> None:
+def train(
+    console: Console, clips: Clips = None, dry_run: outputs.DryRun = False, **given: Any
+) -> None:
     """Train a model on CLIPS.
 
     With --init a model that ships goes on training, on footage of your own.
@@ -43,6 +46,10 @@ def train(console: Console, clips: Clips = None, **given: Any) -> None:
     # Here and not above: torch and FFmpeg take seconds to load, which --help shouldn't pay.
     from cloudconv.training import train as job
 
+    if dry_run:
+        plan = job.estimate(job.decide(settings, dry_run=True))
+        outputs.tell_plan(console, plan, _plan_text(plan))
+        return
     with console.progress("starting", "clips") as tell:
 
         def show(event: Event) -> None:
@@ -71,6 +78,22 @@ def train(console: Console, clips: Clips = None, **given: Any) -> None:
         print_json(as_json(result))
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+def _plan_text(plan: TrainEstimate) -> str:
+    steps = [] if plan.steps is None else [f"{plan.steps} steps"]
+    minutes = [] if plan.minutes is None else [f"{plan.minutes:g} minutes"]
+    rows = [
+        ["output", plan.output],
+        ["model", f"{plan.model}, {plan.parameters} parameters"],
+        ["task", plan.task],
+        ["clips", f"{plan.clips}, in windows of {plan.window_frames} frames"],
+        ["length", " and ".join([*steps, *minutes])],
+        ["continues", "an earlier run" if plan.resumed else "no earlier run"],
+        ["device", f"{plan.device}, {plan.precision}"],
+        ["time", outputs.about(plan.seconds, clock)],
+    ]
+    return table(rows[0], rows[1:])
 
 
 def _line(progress: Losses, validation: Validation) -> str:

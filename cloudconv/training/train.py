@@ -29,7 +29,7 @@ from cloudconv.errors import (
 from cloudconv.events import Event, Finished, Job, Measured, Progress, Warned
 from cloudconv.media.input.fingerprint import has_changed
 from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.write.target import check_home, writing
+from cloudconv.media.write.target import check_home, noted, writing
 from cloudconv.messages import Message, Setting
 from cloudconv.models import registry
 from cloudconv.models.base import Model, ModelSpec
@@ -103,6 +103,113 @@ class TrainResult:
     warnings: list[Warned]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainEstimate:
+    """The expected work of a training.
+
+    ``clips``: clips to train on. ``steps`` and ``minutes``: the limits, None for no limit.
+    ``seconds``: the time in all, None if only the steps are limited. ``resumed``: whether a
+    checkpoint of an earlier run is continued. ``refusals``: reasons to refuse the output.
+    """
+
+    output: str
+    model: str
+    task: str
+    device: str
+    precision: str
+    parameters: int
+    clips: int
+    window_frames: int
+    steps: int | None
+    minutes: float | None
+    seconds: float | None
+    resumed: bool
+    warnings: list[Warned]
+    refusals: list[OutputError]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainPlan:
+    """Everything that is decided before the model is built.
+
+    ``settings`` have a value for each option. ``refusals``: reasons to refuse the output; only a
+    dry run collects them.
+    """
+
+    settings: TrainSettings
+    output: Path
+    checkpoint: Path
+    spec: ModelSpec
+    device: torch.device
+    precision: torch.dtype
+    warnings: tuple[Warned, ...]
+    refusals: tuple[OutputError, ...]
+
+    @property
+    def resumes(self) -> bool:
+        """Return whether a checkpoint of an earlier run is continued."""
+        return self.settings.resume and self.checkpoint.exists()
+
+
+def decide(asked: TrainSettings, *, dry_run: bool = False) -> TrainPlan:
+    """Decide everything that needs neither the model nor the clips.
+
+    With ``dry_run`` reasons to refuse the output are collected in the plan instead of raised.
+
+    Raises:
+        CloudconvError: a setting, the recipe or the device cannot be used, or the output cannot be
+            written.
+    """
+    settings = resolve(asked)
+    output = Path(settings.output)
+    checkpoint = _checkpoint_of(output)
+    refusals: list[OutputError] = []
+    with noted(refusals if dry_run else None):
+        _check_output(output, checkpoint, settings)
+    spec = registry.spec(settings.model, settings.task)
+    device = choose_device(settings.device)
+    return TrainPlan(
+        settings,
+        output,
+        checkpoint,
+        spec,
+        device,
+        _precision(settings, device, spec),
+        tuple(auto_remarks(settings.device)),
+        tuple(refusals),
+    )
+
+
+def estimate(plan: TrainPlan) -> TrainEstimate:
+    """Return the expected work of a training: probe the clips; train and write nothing.
+
+    Raises:
+        CloudconvError: a clip cannot be read, or the clips are too short.
+    """
+    settings = plan.settings
+    with torch.random.fork_rng([]):
+        model = plan.spec.build()
+    goal = goal_for(model, rollout=settings.rollout, gap=settings.gap)
+    train, _ = _windows(settings, goal, None)
+    limits = _schedule(settings)
+    return TrainEstimate(
+        output=str(plan.output),
+        model=plan.spec.name,
+        task=plan.spec.task,
+        device=str(plan.device),
+        precision=precision_name(plan.precision),
+        parameters=sum(p.numel() for p in model.parameters()),
+        clips=sum(len(group) for group in train.groups),
+        window_frames=goal.length,
+        steps=limits.steps,
+        minutes=limits.minutes,
+        seconds=None if limits.minutes is None else 60 * limits.minutes,
+        resumed=plan.resumes,
+        warnings=[*train.warnings, *plan.warnings],
+        refusals=list(plan.refusals),
+    )
+
+
 def run(
     asked: TrainSettings,
     *,
@@ -128,18 +235,16 @@ def run(
     Raises:
         CloudconvError: the training cannot be done; raised before any work where possible.
     """
-    settings = resolve(asked)
-    output = Path(settings.output)
-    checkpoint = _checkpoint_of(output)
-    _check_output(output, checkpoint, settings)
+    plan = decide(asked)
+    settings, checkpoint = plan.settings, plan.checkpoint
     with ExitStack() as stack:
-        with writing(output):
-            stack.enter_context(files.Claim(output))
+        with writing(plan.output):
+            stack.enter_context(files.Claim(plan.output))
         # Without a list, PyTorch would initialise every GPU.
         gpus = [] if settings.device in ("cpu", "mps") else range(torch.cuda.device_count())
         stack.enter_context(torch.random.fork_rng(list(gpus)))
         try:
-            yield Finished((yield from _run(settings, output, known, stop or threading.Event())))
+            yield Finished((yield from _run(plan, known, stop or threading.Event())))
         except KeyboardInterrupt as error:
             if not is_checkpoint(checkpoint):
                 raise
@@ -147,12 +252,11 @@ def run(
 
 
 def _run(
-    settings: TrainSettings, output: Path, known: MediaInfo | None, stop: threading.Event
+    plan: TrainPlan, known: MediaInfo | None, stop: threading.Event
 ) -> Generator[Event, None, TrainResult]:
     began = time.monotonic()
-    spec, checkpoint = registry.spec(settings.model, settings.task), _checkpoint_of(output)
-    device = choose_device(settings.device)
-    precision = _precision(settings, device, spec)
+    settings, output, checkpoint, spec = plan.settings, plan.output, plan.checkpoint, plan.spec
+    device, precision, resumed = plan.device, plan.precision, plan.resumes
     set_threads(settings.threads)
     torch.manual_seed(settings.seed)
     model = spec.build()
@@ -160,7 +264,7 @@ def _run(
     initialised = _initialise(model, settings)
     _check_frozen(model, settings)
     train, held_out = _windows(settings, goal, known)
-    warnings = [*train.warnings, *auto_remarks(settings.device)]
+    warnings = [*train.warnings, *plan.warnings]
     yield from warnings
     rate = settings.learning_rate or (_FINE_RATE if initialised == _tensors(model) else _RATE)
     trainer = Trainer(
@@ -171,7 +275,6 @@ def _run(
         device,
         _adversary(model, settings, device, rate),
     )
-    resumed = settings.resume and checkpoint.exists()
     if resumed:
         _restore(trainer, checkpoint, settings)
     steps_before = trainer.step

@@ -97,6 +97,19 @@ def at_losses(do: Callable[[Losses], object]) -> Watch:
     return watch
 
 
+def test_a_plan_trains_nothing_and_is_right(clip: str, tmp_path: Path) -> None:
+    output = tmp_path / "p.safetensors"
+    asked = settings(clip, output, steps=2, minutes=None)
+    expected = train.estimate(train.decide(asked, dry_run=True))
+    assert list(tmp_path.iterdir()) == []
+    assert (expected.model, expected.steps, expected.clips) == (PREDICT.name, 2, 1)
+    assert (expected.seconds, expected.resumed, expected.refusals) == (None, False, [])
+    result = trained(asked)
+    assert (expected.parameters, expected.precision) == (result.parameters, result.precision)
+    again = train.estimate(train.decide(asked, dry_run=True))
+    assert ["exists" in str(refusal) for refusal in again.refusals] == [True]
+
+
 @pytest.mark.full
 def test_motion_is_forecast_better_than_by_holding(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
