@@ -63,7 +63,7 @@ def errors(made: Tensor, before: Tensor, filmed: Tensor, after: Tensor, timestep
     return F.avg_pool2d(means, _CELL, ceil_mode=True, count_include_pad=False)
 
 
-def share(shown: Tensor) -> Tensor:
+def blend_weight(shown: Tensor) -> Tensor:
     """How much of the blend to take by trials' errors, added up: (B, 1, rows, columns)."""
     beside = _AROUND // 2
     around = F.pad(shown, (beside,) * 4, mode="replicate")
@@ -72,7 +72,7 @@ def share(shown: Tensor) -> Tensor:
     return ((best - _LEAST) / (1 - _LEAST)).clamp(0, 1)
 
 
-def blend_untrusted(
+def mix_in_blend(
     made: Tensor, x0: Tensor, x1: Tensor, timestep: Tensor, part: Tensor, *, sharpen: bool
 ) -> None:
     """Take a share of x0's and x1's blend into pictures, in place.

@@ -112,7 +112,7 @@ def test_tiles_agree_with_the_whole_on_where_to_blend() -> None:
 
 
 @given(st.floats(0.02, 0.3), st.floats(0.02, 0.3), st.integers(0, 99))
-def test_the_share_is_that_of_least_squares(moved: float, blended: float, seed: int) -> None:
+def test_the_weight_is_that_of_least_squares(moved: float, blended: float, seed: int) -> None:
     """Errors that have nothing to do with each other: Wiener's share."""
     generator = torch.Generator().manual_seed(seed)
     filmed = torch.rand(1, 3, 96, 96, generator=generator)
@@ -122,7 +122,7 @@ def test_the_share_is_that_of_least_squares(moved: float, blended: float, seed: 
     shown = fallback.errors(filmed + moved * noise[1], blend, filmed, blend, half)
     best = moved**2 / (moved**2 + blended**2)
     expected = max(0.0, (best - 0.2) / 0.8)
-    assert float((fallback.share(shown) - expected).abs().mean()) < 0.05
+    assert float((fallback.blend_weight(shown) - expected).abs().mean()) < 0.05
 
 
 def test_what_is_mixed_of_both_is_as_sharp_as_its_neighbours() -> None:
@@ -130,7 +130,7 @@ def test_what_is_mixed_of_both_is_as_sharp_as_its_neighbours() -> None:
     rough = {}
     for sharpen in (False, True):
         mixed = made.clone()
-        fallback.blend_untrusted(
+        fallback.mix_in_blend(
             mixed, x0, x1, torch.tensor([0.5]), torch.full((1, 1, 4, 4), 0.5), sharpen=sharpen
         )
         rough[sharpen] = float(mixed.mean(1).diff(dim=-1).std() / x0.mean(1).diff(dim=-1).std())

@@ -21,8 +21,7 @@ from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.models.baselines import BLEND, Blend
-from cloudconv.render import memory
-from cloudconv.render import renderer as runner
+from cloudconv.render import inference, memory
 from cloudconv.render.renderer import Renderer
 from tests.helpers.factory import picture, planes_of
 from tests.helpers.tasks import FrameTask, render
@@ -157,17 +156,17 @@ def test_each_source_frame_is_converted_once(
     batch: int, cpu_streams: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[object] = []
-    real = runner.to_rgb
+    real = inference.to_rgb
 
     def counted(planes: Any, *rest: Any) -> Tensor:
         calls.append(rest)
         return real(planes, *rest)
 
-    monkeypatch.setattr(runner, "to_rgb", counted)
+    monkeypatch.setattr(inference, "to_rgb", counted)
     work = renderer(batch=batch, cpu_streams=cpu_streams)
     assert len(list(render(work, multiplied(clip(5), 4)))) == 20
     assert len(calls) == 5
-    assert not work._seen
+    assert not work._pictures
 
 
 @pytest.mark.parametrize("batch", [1, 6])
@@ -291,14 +290,17 @@ def test_no_model_outlives_its_use() -> None:
         gc.enable()
 
 
-def test_every_batch_has_the_planned_size_where_another_costs_memory() -> None:
+@pytest.mark.parametrize(("factor", "sizes"), [(3, [4, 2]), (4, [4, 4, 1]), (8, [8, 8, 8])])
+def test_batches_are_powers_of_two_where_other_sizes_cost_memory(
+    factor: int, sizes: list[int]
+) -> None:
     frames = clip(4)
     model = Hungry(room=10**9)
-    work = renderer(model, batch=4)
-    work._fills = True
-    made = pixels(render(work, multiplied(frames, 3)))
-    assert_alike(made, pixels(render(renderer("blend"), multiplied(frames, 3))))
-    assert {shape[0] for shape in model.sizes} == {4}
+    work = renderer(model, batch=max(sizes))
+    work._inference = replace(work._inference, fills=True)
+    made = pixels(render(work, multiplied(frames, factor)))
+    assert_alike(made, pixels(render(renderer("blend"), multiplied(frames, factor))))
+    assert [shape[0] for shape in model.sizes] == sizes
 
 
 def test_streams_that_do_not_fit_beside_each_other_give_way() -> None:
