@@ -272,6 +272,20 @@ def test_the_events_of_many_inputs_name_ignored_subfolders(tmp_path: Path) -> No
     assert empty == []
 
 
+def test_an_input_that_is_none_is_refused_in_a_sentence() -> None:
+    for settings in (cloudconv.InterpSettings, cloudconv.DreamSettings, cloudconv.CompareSettings):
+        with pytest.raises(SettingsError, match="input must be text or a path, got None"):
+            settings(None)  # type: ignore[arg-type]
+
+
+def test_a_predictor_says_which_kind_of_context_it_takes() -> None:
+    flow = cloudconv.load_model("flow")
+    assert isinstance(flow, cloudconv.Predictor)
+    for context in ([torch.rand(3, 32, 32)] * 6, torch.rand(1, 1, 3, 32, 32), None):
+        with pytest.raises(PictureError, match="is needed"):
+            flow.predict(context)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("transfer", "curve"), [(16, "PQ"), (1, None)])
 def test_reports_and_previews_name_flat_pictures_of_hdr(
     tmp_path: Path, transfer: int, curve: str | None

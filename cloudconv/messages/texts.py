@@ -558,6 +558,7 @@ TEXTS = {
         "A model takes two batches (B, 3, H, W) of one shape, got {first!s} and {second!s}."
     ),
     "timestep-for-each": "A model takes one timestep for each of {count} pictures, got {shape!s}.",
+    "bad-context": ("A tensor (B, T, 3, H, W) with T of at least {frames} is needed, got {got}."),
     "around-a-pair": "Frames around a pair are (B, 3, H, W), the shape of the pair.",
     "picture-shape": (
         "Pictures are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, uint8, uint16 or "

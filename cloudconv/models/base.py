@@ -358,7 +358,7 @@ class Predictor(Model):
         More frames than ``spec.context`` are welcome; the latest count, and ``spec.past`` before.
 
         Raises:
-            ValueError: too few frames, or another shape.
+            PictureError: there are too few frames, or the shape or kind is another.
         """
         return next(self.forecast(context, 1))
 
@@ -367,8 +367,10 @@ class Predictor(Model):
         """The ``steps`` frames that follow, one (B, 3, H, W) float32 after the other.
 
         Raises:
-            ValueError: as :meth:`predict`.
+            PictureError: as :meth:`predict`.
         """
+        if not isinstance(context, Tensor):
+            raise PictureError("bad-context", frames=self.spec.context, got=type(context).__name__)
         own = context.device
         device = next((weight.device for weight in self.parameters()), own)
         context, (height, width) = self._padded(context.to(device))
@@ -401,10 +403,8 @@ class Predictor(Model):
     def _padded(self, context: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """The latest frames, padded to the multiple, and their true height and width."""
         if context.ndim != 5 or context.shape[2] != 3 or context.shape[1] < self.spec.context:
-            raise ValueError(
-                f"(B, T, 3, H, W) with T of at least {self.spec.context} is needed: "
-                f"{context.shape = }"
-            )
+            got = tuple(context.shape)
+            raise PictureError("bad-context", frames=self.spec.context, got=got)
         latest = context[:, -(self.spec.context + self.spec.past) :].float()
         height, width = latest.shape[3:]
         padded = pad_to_multiple(latest.flatten(0, 1), self.spec.multiple)

@@ -73,6 +73,7 @@ class Field:
     choices: tuple[str, ...]
     number: type[int] | type[float] | None
     is_switch: bool
+    is_required: bool
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -109,7 +110,7 @@ class Field:
         Raises:
             SettingsError: the field takes no such value.
         """
-        if value is None:
+        if value is None and not self.is_required:
             return self.default
         if self.option.parse is not None:
             try:
@@ -227,6 +228,7 @@ def _field(name: str, hint: Any, declared: Any) -> Field:
         choices=words,
         number=None if not numbers else float if float in numbers else int,
         is_switch=bool in kinds,
+        is_required=declared.default is declared.default_factory is MISSING,
     )
 
 
