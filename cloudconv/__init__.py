@@ -1,4 +1,4 @@
-"""Raise a video's frame rate, exactly: the Python side of the ``cloudconv`` command.
+"""Raise a video's frame rate exactly; forecast and continue videos.
 
 >>> import cloudconv
 >>> result = cloudconv.interpolate("in.mp4", factor=4)  # doctest: +SKIP
@@ -7,8 +7,8 @@
 
 Every command has a function, and every option of a command is a keyword of the function: the fields
 of its settings class (``InterpSettings`` for :func:`interpolate`). The fields of the result are the
-keys of the command's JSON. Rates, factors and times may be numbers, fractions or what the command
-takes: ``"60000/1001"``, ``"1:02"``. Nothing heavy is imported until it is used.
+keys of the command's JSON. Rates, factors and times may be numbers, fractions, or text as on the
+command line: ``"60000/1001"``, ``"1:02"``. Heavy modules are imported on first use.
 """
 
 from __future__ import annotations
@@ -70,90 +70,32 @@ if TYPE_CHECKING:
     __version__: str
 
 _LATER = {
-    "Adapted": "training.fine_tune",
-    "Around": "models.base",
-    "Check": "jobs.self_test",
-    "CompareEstimate": "jobs.compare.settings",
-    "CompareResult": "jobs.compare.settings",
-    "Diagnosis": "jobs.doctor",
-    "DreamEstimate": "jobs.dream.settings",
-    "DreamResult": "jobs.dream.settings",
-    "Exists": "jobs.interp.batch",
-    "ExtrapolateEstimate": "jobs.extrapolate",
-    "ExtrapolateResult": "jobs.extrapolate",
-    "InterpEstimate": "jobs.interp.settings",
-    "InterpResult": "jobs.interp.settings",
-    "Interpolator": "models.base",
-    "Model": "models.base",
-    "ModelSpec": "models.base",
-    "Predictor": "models.base",
-    "TrainEstimate": "training.train",
-    "TrainResult": "training.train",
-    "Validation": "training.loop",
+    "jobs.compare.settings": ("CompareEstimate", "CompareResult"),
+    "jobs.doctor": ("Diagnosis",),
+    "jobs.dream.settings": ("DreamEstimate", "DreamResult"),
+    "jobs.extrapolate": ("ExtrapolateEstimate", "ExtrapolateResult"),
+    "jobs.interp.batch": ("Exists",),
+    "jobs.interp.settings": ("InterpEstimate", "InterpResult"),
+    "jobs.self_test": ("Check",),
+    "models.base": ("Around", "Interpolator", "Model", "ModelSpec", "Predictor"),
+    "training.fine_tune": ("Adapted",),
+    "training.loop": ("Validation",),
+    "training.train": ("TrainEstimate", "TrainResult"),
 }
-"""Classes of results, plans and models, whose modules are imported when they are asked for."""
+"""The modules of results, estimates and models, which are imported on first use."""
 
-__all__ = [
-    "Adapted",
-    "Around",
-    "Check",
-    "CloudconvError",
-    "CompareEstimate",
-    "CompareResult",
-    "CompareSettings",
-    "DeviceError",
-    "Diagnosis",
-    "DoctorSettings",
-    "DreamEstimate",
-    "DreamResult",
-    "DreamSettings",
-    "EncoderError",
-    "Ended",
-    "Event",
-    "Exists",
-    "ExtrapolateEstimate",
-    "ExtrapolateResult",
-    "ExtrapolateSettings",
-    "Finished",
-    "FramesSettings",
-    "InputError",
-    "InterpEstimate",
-    "InterpManySettings",
-    "InterpResult",
-    "InterpSettings",
-    "Interpolator",
-    "Interrupted",
-    "Job",
-    "Measured",
-    "Model",
-    "ModelError",
-    "ModelSpec",
-    "OutputError",
-    "PictureError",
-    "Predictor",
-    "Progress",
-    "SettingsError",
-    "TrainEstimate",
-    "TrainResult",
-    "TrainSettings",
-    "Validation",
-    "Warned",
-    "WeightsError",
-    "__version__",
-    "compare",
-    "doctor",
-    "dream",
-    "errors",
-    "estimate",
-    "extrapolate",
-    "interpolate",
-    "interpolate_frames",
-    "interpolate_many",
-    "list_models",
-    "load_model",
-    "run",
-    "train",
-]
+__all__ = ["__version__", "list_models", "load_model"]
+__all__ += ["compare", "doctor", "dream", "estimate", "extrapolate", "run", "train"]
+__all__ += ["interpolate", "interpolate_frames", "interpolate_many"]
+__all__ += ["CompareSettings", "DoctorSettings", "DreamSettings", "ExtrapolateSettings"]
+__all__ += ["FramesSettings", "InterpManySettings", "InterpSettings", "TrainSettings"]
+__all__ += ["CompareEstimate", "DreamEstimate", "ExtrapolateEstimate", "InterpEstimate"]
+__all__ += ["CompareResult", "Diagnosis", "DreamResult", "Exists", "ExtrapolateResult"]
+__all__ += ["Adapted", "Check", "InterpResult", "TrainEstimate", "TrainResult", "Validation"]
+__all__ += ["Around", "Interpolator", "Model", "ModelSpec", "Predictor"]
+__all__ += ["Ended", "Event", "Finished", "Job", "Measured", "Progress", "Warned"]
+__all__ += ["CloudconvError", "DeviceError", "EncoderError", "InputError", "Interrupted", "errors"]
+__all__ += ["ModelError", "OutputError", "PictureError", "SettingsError", "WeightsError"]
 
 P = ParamSpec("P")
 S = TypeVar("S", bound=Settings)
@@ -162,15 +104,24 @@ Picture = TypeVar("Picture")
 
 
 def __getattr__(name: str) -> Any:
+    """Return a name of this module that needs a heavy import."""
     if name == "__version__":
         return import_module("importlib.metadata").version("cloudconv")
-    if name in _LATER:
-        return getattr(import_module(f"cloudconv.{_LATER[name]}"), name)
+    for module, names in _LATER.items():
+        if name in names:
+            return getattr(import_module(f"cloudconv.{module}"), name)
     raise AttributeError(f"module 'cloudconv' has no attribute {name!r}")
 
 
+def _result(settings: Settings) -> Any:
+    """Run a command's job to its end and return its result."""
+    from cloudconv import jobs
+
+    return watched(jobs.run(settings))
+
+
 def _call(settings: Callable[P, S]) -> Callable[[Callable[[S], R]], Callable[P, R]]:
-    """Return a decorator: the function takes what the settings class takes."""
+    """Return a decorator that gives a function the parameters of a settings class."""
 
     def decorate(run: Callable[[S], R]) -> Callable[P, R]:
         def function(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -192,19 +143,17 @@ def _named(function: R, like: Any, signed: Any) -> R:
 
 @_call(InterpSettings)
 def interpolate(settings: InterpSettings) -> InterpResult:
-    """Interpolate ``input`` into ``output`` (default: beside it), and return what was done.
+    """Interpolate ``input`` into ``output`` (default: beside it), and return the result.
 
     Give exactly one of ``factor`` (whole N of 2 or more: n·N frames, every source frame kept),
     ``fps`` (frame k at exactly k/fps) and ``slowmo`` (N times longer at the same frame rate, or at
     ``fps``). The other keywords are the fields of :class:`InterpSettings`.
 
     Raises:
-        CloudconvError: the output does not exist then, or is as it was before.
+        CloudconvError: the work failed; the output does not exist, or is unchanged.
         TypeError: there is no such keyword.
     """
-    from cloudconv.jobs.interp.run import run
-
-    result: InterpResult = watched(run(settings))
+    result: InterpResult = _result(settings)
     return result
 
 
@@ -219,7 +168,7 @@ def interpolate_many(settings: InterpManySettings) -> list[InputOutcome]:
         options has finished it, or the :class:`CloudconvError` that stopped it.
 
     Raises:
-        CloudconvError: no input can be made: a model or a device is missing.
+        CloudconvError: no input can be processed: a model or a device is missing.
     """
     from cloudconv.jobs.interp import batch
 
@@ -229,18 +178,16 @@ def interpolate_many(settings: InterpManySettings) -> list[InputOutcome]:
 
 @_call(ExtrapolateSettings)
 def extrapolate(settings: ExtrapolateSettings) -> ExtrapolateResult:
-    """Forecast what follows ``input``, or what follows its frame at ``at`` seconds.
+    """Forecast the frames after the end of ``input``, or after its frame at ``at`` seconds.
 
     Give exactly one of ``frames`` and ``seconds``. The output is the source followed by the
     forecast. The other keywords are the fields of :class:`ExtrapolateSettings`.
 
     Raises:
-        CloudconvError: the output does not exist then, or is as it was before.
+        CloudconvError: the work failed; the output does not exist, or is unchanged.
         TypeError: there is no such keyword.
     """
-    from cloudconv.jobs.extrapolate import run
-
-    result: ExtrapolateResult = watched(run(settings))
+    result: ExtrapolateResult = _result(settings)
     return result
 
 
@@ -249,67 +196,59 @@ def dream(settings: DreamSettings) -> DreamResult:
     """Continue ``input`` with new frames for any length of time.
 
     Give exactly one of ``frames`` and ``seconds``. The output is the source followed by the dream;
-    ``result.vitals`` says how well it holds. The other keywords are the fields of
+    ``result.vitals`` has measurements for every 100 frames. The other keywords are the fields of
     :class:`DreamSettings`.
 
     Raises:
-        CloudconvError: the output does not exist then, or is as it was before.
+        CloudconvError: the work failed; the output does not exist, or is unchanged.
         TypeError: there is no such keyword.
     """
-    from cloudconv.jobs.dream.run import run
-
-    result: DreamResult = watched(run(settings))
+    result: DreamResult = _result(settings)
     return result
 
 
 @_call(CompareSettings)
 def compare(settings: CompareSettings) -> CompareResult:
-    """Score models on your own clip, against the frames that really are there.
+    """Score models on your own clip, against its true frames.
 
     With ``drop`` one frame of every N is kept, and interpolators make the others again; with
     ``horizon`` predictors forecast so many frames ahead. The other keywords are the fields of
     :class:`CompareSettings`.
 
     Raises:
-        CloudconvError: there is no report then, or it is as it was before.
+        CloudconvError: the work failed; the report does not exist, or is unchanged.
         TypeError: there is no such keyword.
     """
-    from cloudconv.jobs.compare.run import run
-
-    result: CompareResult = watched(run(settings))
+    result: CompareResult = _result(settings)
     return result
 
 
 @_call(TrainSettings)
 def train(settings: TrainSettings) -> TrainResult:
-    """Train a model on ``clips``, or (``init``) go on training one that ships.
+    """Train a model on ``clips``; with ``init`` fine-tune one that ships.
 
-    ``model=result.output`` uses in other calls what was learnt. The keywords are the fields of
+    Other calls take the trained weights as ``model=result.output``. The keywords are the fields of
     :class:`TrainSettings`.
 
     Raises:
-        CloudconvError: before any work where that is possible.
+        CloudconvError: the training cannot be done; before any work if possible.
         Interrupted: Ctrl-C; the best weights so far are kept.
         TypeError: there is no such keyword.
     """
-    from cloudconv.training.train import run
-
-    result: TrainResult = watched(run(settings))
+    result: TrainResult = _result(settings)
     return result
 
 
 @_call(DoctorSettings)
 def doctor(settings: DoctorSettings) -> Diagnosis:
-    """Return what is here (FFmpeg, encoders, devices, weights), and what ``auto`` would choose.
+    """Describe FFmpeg, encoders, devices and weights, and the choices of ``auto``.
 
-    With ``check`` the device is tried on a synthetic clip, for up to a minute.
+    ``check`` tests the device on a synthetic clip, for up to a minute.
 
     Raises:
         CloudconvError: there is no such device.
     """
-    from cloudconv.jobs.doctor import run
-
-    result: Diagnosis = watched(run(settings))
+    result: Diagnosis = _result(settings)
     return result
 
 
@@ -352,16 +291,16 @@ def run(
     | CompareSettings
     | TrainSettings,
 ) -> Job:
-    """Do what the settings of a command ask for; yield the events of the job.
+    """Run a command from its settings; yield the events of the job.
 
     >>> for event in cloudconv.run(settings):  # doctest: +SKIP
     ...     print(event)
 
-    The last event is :class:`Finished`, with the result. Closing the generator cancels the job,
-    which keeps what is finished.
+    The last event is :class:`Finished`, with the result. Closing the generator cancels the job;
+    finished work is kept.
 
     Raises:
-        CloudconvError: the output does not exist then, or is as it was before.
+        CloudconvError: the work failed; the output does not exist, or is unchanged.
     """
     from cloudconv.jobs import run
 
@@ -374,16 +313,16 @@ def _frames_call(
     def interpolate_frames(
         frames: Iterable[Picture], /, *args: P.args, **kwargs: P.kwargs
     ) -> Iterator[Picture]:
-        """Return new pictures between those of any iterable, lazily.
+        """Yield the pictures of any iterable, with new pictures between them.
 
-        No picture is kept longer than it is needed.
+        The work is lazy. No picture is kept longer than needed.
 
         Args:
             frames: pictures, all alike: NumPy arrays, PyTorch tensors or PIL images, or one array
                 or tensor of several (B, H, W, C) or (B, C, H, W).
-            factor: so many times as many; the pictures are taken to be evenly spaced. A whole N
-                gives n·N pictures, every given one (the very object) followed by N - 1 new ones;
-                the last is held.
+            args: ``factor`` by position. The pictures count as evenly spaced. A whole N gives n·N
+                pictures: every given one (the same object) followed by N - 1 new ones; the last
+                is held.
             kwargs: the fields of :class:`FramesSettings`.
 
         Yields:
@@ -391,8 +330,8 @@ def _frames_call(
             one is given again.
 
         Raises:
-            CloudconvError: at once for options that make no sense, and while it runs where
-                pictures differ in kind or size, or there are fewer than two.
+            CloudconvError: at once if the options are invalid; later if pictures differ in kind or
+                size, or if there are fewer than two.
             TypeError: there is no such keyword.
         """
         check_names(settings, kwargs)
@@ -408,7 +347,7 @@ interpolate_frames = _frames_call(FramesSettings)
 
 
 def list_models() -> list[ModelSpec]:
-    """Return every model that can be named, the ones kept for tests left out."""
+    """Return every model that has a name for users."""
     from cloudconv.models import registry
 
     return [spec for spec in registry.specs() if not spec.hidden]

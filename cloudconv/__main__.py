@@ -1,4 +1,4 @@
-"""``cloudconv`` and ``python -m cloudconv``."""
+"""Start the command line: ``cloudconv`` and ``python -m cloudconv``."""
 
 from __future__ import annotations
 

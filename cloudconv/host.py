@@ -20,7 +20,7 @@ _CGROUPS = tuple(
 
 
 def free_memory() -> int | None:
-    """Return the bytes that can still be allocated; None where the system does not tell."""
+    """Return the bytes that can still be allocated; None if the system does not report them."""
     found = [n for n in (_free_host(), _free_in_container()) if n is not None]
     return min(found, default=None)
 
@@ -34,7 +34,7 @@ def _free_host() -> int | None:
 
 
 def _half_of_host() -> int | None:
-    """A guess for systems that tell how much memory they have, but not how much is free."""
+    """Return half of the memory, a guess for systems that do not report their free memory."""
     names = getattr(os, "sysconf_names", {})
     if sys.platform == "win32" or not {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= set(names):
         return None
@@ -42,7 +42,7 @@ def _half_of_host() -> int | None:
 
 
 def _free_in_container() -> int | None:
-    """What a container's limit leaves; None without one."""
+    """Return the bytes that the limit of a container leaves; None without a limit."""
     for limit, used, cache in _CGROUPS:
         try:
             most, now = int(Path(limit).read_text()), int(Path(used).read_text())

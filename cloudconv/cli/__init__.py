@@ -1,1 +1,1 @@
-"""The command line: thin functions that turn options into settings; no video, no tensors."""
+"""Turn the options of the command line into settings, and results into text."""

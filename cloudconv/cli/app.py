@@ -1,4 +1,4 @@
-"""The commands' one list, and the one place where errors become messages and exit codes."""
+"""List the commands, and turn every error into a message and an exit code."""
 
 from __future__ import annotations
 
@@ -19,15 +19,13 @@ from cloudconv.cli import compare, doctor, dream, extrapolate, interp, models, s
 from cloudconv.cli.command import write_options
 from cloudconv.cli.console import Console, print_error, print_result, say
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
-from cloudconv.messages import flag
+from cloudconv.messages import Message, flag
 
 INTERRUPTED = 130
 
-
 BUG = "bug"
-"""The kind of an error that nobody has foreseen."""
+"""The kind of an unforeseen error."""
 
-_FREE = "close other programs, or raise the limit on memory (ulimit -v)"
 _MEMORY_SIGNS = (
     *("failed to map segment", "annot allocate memory", "can't allocate memory"),
     *("can't start new thread", "out of memory", "not enough memory", "std::bad_alloc"),
@@ -35,69 +33,63 @@ _MEMORY_SIGNS = (
 
 
 def _show_help(ctx: Any, _: Any, wanted: bool) -> None:
-    """Print a command's help as every other result: a full disk is noticed."""
+    """Print a command's help as every other result, which notices a full disk."""
     if wanted and not ctx.resilient_parsing:
         print_result(ctx.get_help())
         ctx.exit()
 
 
-class GuardedCommand(TyperCommand):
-    """A command whose every way to end is an exit code and at most one sentence."""
+class _PrintedHelp:
+    """A mixin for commands whose ``--help`` prints through :func:`print_result`."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return the option ``--help``."""
+        option = super().get_help_option(ctx)  # type: ignore[misc]
+        if option is not None:
+            option.callback = _show_help
+        return option
+
+
+class GuardedCommand(_PrintedHelp, TyperCommand):
+    """A command that always ends with an exit code and at most one sentence."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the usage line after the command's name."""
         arguments = (each for each in self.get_params(ctx) if each.param_type_name == "argument")
         return [*(each.metavar or "" for each in arguments), "[OPTIONS]"]
 
-    def get_help_option(self, ctx: Any) -> Any:
-        """Return ``--help``, which prints through :func:`print_result`."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.callback = _show_help
-        return option
-
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options under their headings, the common ones first."""
         write_options(self.get_params(ctx), formatter)
 
     def invoke(self, ctx: Any) -> Any:
-        quiet = bool(ctx.params.get("quiet"))
-        contradictory = quiet and ctx.params.get("verbose")
-        verbose = bool(ctx.params.get("verbose")) and not quiet
+        """Run the command; print an error in one sentence and exit with its code."""
+        verbose = bool(ctx.params.get("verbose")) and not ctx.params.get("quiet")
         if verbose:
             say(_versions())
         try:
-            if contradictory:
-                raise SettingsError("quiet-and-verbose")
             _check_working_folder()
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, TyperException):
             raise
         except BrokenPipeError as error:
-            raise typer.Exit(1) from error  # whoever read our output has enough of it (… | head)
+            raise typer.Exit(1) from error  # the reader has ended, as in `… | head`
         except (Exception, KeyboardInterrupt) as error:
             if verbose and not isinstance(error, KeyboardInterrupt):
                 for line in traceback.format_exc().splitlines():
                     say(line)
-            message, kind, code = _told(error, verbose=verbose)
+            message, kind, code = _described(error, verbose=verbose)
             _fail(message, kind, code, json=bool(ctx.params.get("json")))
             raise typer.Exit(code) from error
 
 
-class Commands(TyperGroup):
-    """The commands; wrong usage looks like every other error."""
-
-    def get_help_option(self, ctx: Any) -> Any:
-        """Return ``--help``, which prints through :func:`print_result`."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.callback = _show_help
-        return option
+class Commands(_PrintedHelp, TyperGroup):
+    """The group of all commands; wrong usage looks like every other error."""
 
     def main(self, args: Any = None, *given: Any, **named: Any) -> Any:
         """Run the command that ``args`` name; see :meth:`typer.core.TyperGroup.main`."""
         words = list(sys.argv[1:] if args is None else args)
-        # Patterns mean the same on every system: the jobs expand them.
+        # The jobs expand patterns, so that they mean the same on every system.
         named.setdefault("windows_expand_args", False)
         try:
             try:
@@ -111,7 +103,7 @@ class Commands(TyperGroup):
             sys.exit(1)
 
     def _main(self, words: list[str], args: Any, *given: Any, **named: Any) -> Any:
-        # Without a word there is help; who is not standalone wants the exceptions themselves.
+        # Without a word Typer prints the help. Other callers want the exceptions themselves.
         if not words or not named.get("standalone_mode", True):
             return super().main(args, *given, **named)
         named["standalone_mode"] = False
@@ -126,32 +118,30 @@ class Commands(TyperGroup):
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _told(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
-    """What is said of an error: a sentence, its kind, and the exit code."""
+def _described(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
+    """Return the sentence of an error, its kind, and the exit code."""
     if isinstance(error, CloudconvError):
         return error.text(flag), error.kind, error.exit_code
     if isinstance(error, KeyboardInterrupt):
         from cloudconv import files
 
-        for path in files.left():  # made as the interrupt came, so that nobody minds it
+        for path in files.left():  # created during the interrupt
             files.remove(path)
-        left = " and ".join(map(str, files.left()))
-        said = f"{left} could not be removed" if left else "no unfinished file is left"
-        text = error.text(flag) if isinstance(error, Interrupted) else f"interrupted; {said}"
-        return text, "interrupted", INTERRUPTED
+        interrupted = Message("interrupted-without-work", left=files.left())
+        message = error if isinstance(error, Interrupted) else interrupted
+        return message.text(flag), "interrupted", INTERRUPTED
     if isinstance(error, streams.StdoutError):
         return str(error.strerror), OutputError.kind, 1
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        return f"The name {error.filename} is too long for a file: give a shorter one.", "other", 1
+        return Message("name-too-long", name=error.filename).text(), CloudconvError.kind, 1
     if _is_out_of_memory(error):
-        return f"there is not enough memory ({error or 'none was left'}): {_FREE}", "memory", 1
-    hint = "" if verbose else "; run again with -v for the details"
+        return Message("out-of-host-memory", why=str(error)).text(), "memory", 1
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return f"unexpected, please report it as a bug ({what}){hint}", BUG, 1
+    return Message("bug", what=what, hint=not verbose).text(flag), BUG, 1
 
 
 def _check_working_folder() -> None:
-    """Raise CloudconvError where the working directory was deleted: libraries do not load there."""
+    """Raise CloudconvError if the working directory was deleted; libraries do not load there."""
     try:
         Path.cwd()
     except OSError as error:
@@ -159,7 +149,7 @@ def _check_working_folder() -> None:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an allocation failed, in Python, a library, or while one was loaded."""
+    """Return whether an allocation failed, in Python, a library, or while a library loads."""
     if isinstance(error, MemoryError):
         return True
     known = isinstance(error, OSError | ImportError | RuntimeError)
@@ -211,10 +201,13 @@ def common(
     """Raise a video's frame rate: exact timing, untouched source frames, nothing lost."""
 
 
-app.command("interp", cls=GuardedCommand, epilog=interp.EXAMPLES)(interp.interp)
-app.command("compare", cls=GuardedCommand, epilog=compare.EXAMPLES)(compare.compare)
-app.command("extrapolate", cls=GuardedCommand, epilog=extrapolate.EXAMPLES)(extrapolate.extrapolate)
-app.command("dream", cls=GuardedCommand, epilog=dream.EXAMPLES)(dream.dream)
-app.command("train", cls=GuardedCommand, epilog=train.EXAMPLES)(train.train)
-app.command("models", cls=GuardedCommand, epilog=models.EXAMPLES)(models.models)
-app.command("doctor", cls=GuardedCommand, epilog=doctor.EXAMPLES)(doctor.doctor)
+for _name, _module in {
+    "interp": interp,
+    "compare": compare,
+    "extrapolate": extrapolate,
+    "dream": dream,
+    "train": train,
+    "models": models,
+    "doctor": doctor,
+}.items():
+    app.command(_name, cls=GuardedCommand, epilog=_module.EXAMPLES)(getattr(_module, _name))

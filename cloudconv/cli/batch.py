@@ -1,4 +1,4 @@
-"""``cloudconv interp IN… --out-dir DIR``: many inputs through one command."""
+"""Define ``cloudconv interp IN… --out-dir DIR``: many inputs with one command."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from cloudconv.jobs.interp.batch import Exists
     from cloudconv.jobs.interp.settings import InterpEstimate, InterpResult
 
+    Outcome = InterpResult | InterpEstimate | Exists | CloudconvError
+
 
 def interp_all(
     console: Console, inputs: list[str], given: dict[str, Any], *, dry_run: bool
 ) -> None:
-    """Interpolate every input, say what came of each, and exit with 1 if any failed."""
+    """Interpolate every input and print each outcome; exit with 1 if any input failed."""
     for name in ("output", "preview", "save_model"):
         if name in given:
             raise SettingsError("for-one-input", option=Setting(name))
@@ -40,11 +42,6 @@ def interp_all(
     from cloudconv.jobs.interp import batch
 
     every = batch.each_input(settings)
-    if dry_run:
-        for warned in batch.subfolders_ignored(settings):
-            console.warning(warned)
-        _tell_plans(console, [str(each.input) for each in every], batch.estimate_all(every))
-        return
     inputs = [str(each.input) for each in every]
     done = 0
 
@@ -53,35 +50,36 @@ def interp_all(
         interrupts.check()
         done += 1
         if isinstance(event.outcome, CloudconvError):
-            console.error(_about(event.input, event.outcome.text(flag)))
+            message = event.outcome.text(flag)
+            console.error(message if event.input in message else f"{event.input}: {message}")
         return f"{done} of {len(every)} inputs"
 
-    outcomes = outputs.under_bar(console, "interpolating", batch.run(settings), ended=ended)
-    told = list(zip(inputs, outcomes, strict=True))
-    shown = table(["input", "result", "frames", "time", "output"], [_row(*each) for each in told])
-    for line in shown.splitlines():
-        console.info(line)
-    failed = sum(isinstance(outcome, CloudconvError) for _, outcome in told)
+    if dry_run:
+        for warned in batch.subfolders_ignored(settings):
+            console.warning(warned)
+        outcomes = batch.estimate_all(every)
+    else:
+        outcomes = outputs.under_bar(console, "interpolating", batch.run(settings), ended=ended)
+    found: list[tuple[str, Outcome]] = list(zip(inputs, outcomes, strict=True))
+    failed = sum(isinstance(outcome, CloudconvError) for outcome in outcomes)
+    if dry_run and not console.json:
+        _print_plans(console, found)
+    elif not dry_run:
+        header = ["input", "result", "frames", "time", "output"]
+        for line in table(header, [_row(*each) for each in found]).splitlines():
+            console.info(line)
     if console.json:
-        print_json({"results": [_data(*each) for each in told], "failed": failed})
-    if failed:
+        kind = "plans" if dry_run else "results"
+        print_json({kind: [_data(*each) for each in found], "failed": failed})
+    if failed and not dry_run:
         raise typer.Exit(1)
 
 
-def _tell_plans(
-    console: Console,
-    inputs: list[str],
-    plans: list[InterpEstimate | Exists | CloudconvError],
-) -> None:
+def _print_plans(console: Console, found: list[tuple[str, Outcome]]) -> None:
     from cloudconv.jobs.interp.settings import InterpEstimate
 
-    told = list(zip(inputs, plans, strict=True))
-    failed = sum(isinstance(plan, CloudconvError) for plan in plans)
-    if console.json:
-        print_json({"plans": [_data(*each) for each in told], "failed": failed})
-        return
-    rows = [["input", "frames", "new", "time", "memory", "output"]]
-    for name, plan in told:
+    rows = []
+    for name, plan in found:
         if isinstance(plan, InterpEstimate):
             for warned in outputs.remarks(plan):
                 console.warning(replace(warned, about=name))
@@ -90,34 +88,21 @@ def _tell_plans(
             rows.append([name, *counts, *needs, plan.output])
         else:
             rows.append([name, "", "", "", "", _row(name, plan)[-1]])
-    print_result(table(rows[0], rows[1:]))
+    print_result(table(["input", "frames", "new", "time", "memory", "output"], rows))
 
 
-def _about(name: str, message: str) -> str:
-    """The message with the input's name, once."""
-    return message if name in message else f"{name}: {message}"
-
-
-def _row(name: str, outcome: InterpResult | Exists | CloudconvError) -> list[str]:
-    from cloudconv.jobs.interp.batch import Exists
-
+def _row(name: str, outcome: Any) -> list[str]:
     if isinstance(outcome, CloudconvError):
         return [name, "failed", "", "", outcome.text(flag).split("\n")[0]]
-    if isinstance(outcome, Exists):
+    if not hasattr(outcome, "resumed"):
         return [name, "exists", "", "", outcome.output]
-    result = "resumed" if outcome.resumed else "done"
-    return [
-        name, result, str(outcome.output_frames), clock(outcome.wall_seconds), outcome.output
-    ]  # fmt: skip
+    counts = [str(outcome.output_frames), clock(outcome.wall_seconds)]
+    return [name, "resumed" if outcome.resumed else "done", *counts, outcome.output]
 
 
-def _data(
-    name: str, outcome: InterpResult | InterpEstimate | Exists | CloudconvError
-) -> dict[str, Any]:
-    from cloudconv.jobs.interp.batch import Exists
-
+def _data(name: str, outcome: Any) -> dict[str, Any]:
     if isinstance(outcome, CloudconvError):
         return {"input": name, "error": outcome.text(flag)}
-    if isinstance(outcome, Exists):
+    if not hasattr(outcome, "duration"):
         return {**asdict(outcome), "exists": True}
     return {**as_json(outcome), "exists": False}

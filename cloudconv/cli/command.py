@@ -1,11 +1,11 @@
-"""Commands whose options are the fields of settings classes, and their ``--help``."""
+"""Build commands whose options are the fields of settings classes, and write their ``--help``."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -19,44 +19,7 @@ HEADINGS = ("Arguments", OPTIONS, CLIPS, LEARNING, FRAMES, MODEL, ENCODING, MACH
 """The headings of ``--help``, in order."""
 
 _LEFT = 26
-"""The most columns that ``--help`` gives to an option before its text."""
-
-Progress = Annotated[
-    Literal["auto", "json", "off"],
-    typer.Option(
-        "--progress",
-        metavar="HOW",
-        help="auto: a bar, or without a terminal a line every 10 s; json: an object a second on "
-        "stderr, for programs; off.",
-        rich_help_panel=RUN,
-    ),
-]
-Json = Annotated[
-    bool,
-    typer.Option(
-        "--json", help="One JSON object on stdout, nothing else there.", rich_help_panel=RUN
-    ),
-]
-Quiet = Annotated[
-    bool,
-    typer.Option(
-        "--quiet",
-        "-q",
-        help="No progress and no summary; warnings and errors only.",
-        rich_help_panel=RUN,
-    ),
-]
-Verbose = Annotated[
-    bool,
-    typer.Option(
-        "--verbose",
-        "-v",
-        help="Also versions, and the traceback of an error.",
-        rich_help_panel=RUN,
-    ),
-]
-_TALK = {"progress": (Progress, "auto"), "json": (Json, False)}
-_TALK |= {"quiet": (Quiet, False), "verbose": (Verbose, False)}
+"""The largest number of columns that ``--help`` gives to an option before its text."""
 
 
 def with_options(
@@ -64,43 +27,43 @@ def with_options(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that gives a command the options of settings classes.
 
-    The command's first parameter is the console, which ``--json``, ``--quiet``, ``--verbose`` and
-    with ``progress`` also ``--progress`` describe. In the place of its ``**options`` stand the
-    classes' fields; it gets those that were given, as text, which the settings read and check.
+    The command's first parameter is the :class:`Console`. The fields of the classes replace
+    ``**options``: the command gets the options that were given, as text, which the settings read.
+
+    Args:
+        kinds: the settings classes of the command.
+        progress: whether the command has ``--progress``.
     """
-    declared = {
-        each.name: each for kind in kinds for each in fields_of(kind) if not each.option.hidden
-    }
-    talk = {name: each for name, each in _TALK.items() if progress or name != "progress"}
+    own = [each for kind in kinds for each in fields_of(kind) if not each.option.hidden]
+    talk = [each for each in fields_of(Console) if progress or each.name != "progress"]
+    options = {each.name: each for each in (*own, *talk)}
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(function, include_extras=True)
-        own = [
+        written = [
             each.replace(annotation=hints[each.name])
             for each in list(inspect.signature(function).parameters.values())[1:]
             if each.kind is not inspect.Parameter.VAR_KEYWORD
         ]
-        made = [_parameter(name, _annotation(each), None) for name, each in declared.items()]
-        said = [_parameter(name, *each) for name, each in talk.items()]
+        made = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(each)
+            )
+            for name, each in options.items()
+        ]
 
         @wraps(function)
         def command(**given: Any) -> None:
-            how = {name: given.pop(name) for name in talk}
-            console = Console(how=how.pop("progress", "auto"), **how)
-            unset = [name for name in declared if given[name] in (None, [])]
-            function(console, **{k: v for k, v in given.items() if k not in unset})
+            given = {k: v for k, v in given.items() if k not in options or v not in (None, [])}
+            how = {each.name: given.pop(each.name) for each in talk if each.name in given}
+            function(Console(**how), **given)
 
-        parameters = [*own, *made, *said]
+        parameters = [*written, *made]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {each.name: each.annotation for each in parameters}
         return command
 
     return decorate
-
-
-def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    kind = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, kind, default=default, annotation=annotation)
 
 
 def _annotation(field: Field) -> Any:
@@ -124,14 +87,14 @@ def _completion(field: Field) -> Callable[[str], list[str]] | None:
         return None
 
     def complete(incomplete: str) -> list[str]:
-        known = list(field.choices) or _names(field.option.complete)
+        known = list(field.choices) or _models(field.option.complete)
         return [name for name in known if name.startswith(incomplete)]
 
     return complete
 
 
-def _names(kind: str) -> list[str]:
-    """Return the names that the shell completes; imports what knows them."""
+def _models(kind: str) -> list[str]:
+    """Return the names of models that the shell completes; import the registry only then."""
     from cloudconv.models import registry
 
     shown = [spec for spec in registry.specs() if not spec.hidden]

@@ -1,20 +1,23 @@
-"""What the commands say: results on stdout, everything for eyes on stderr."""
+"""Print results on stdout, and everything for people on stderr."""
 
 from __future__ import annotations
 
 import json
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from cloudconv.cli.progress import Mode, Reporter, clock, reporting
-from cloudconv.cli.streams import print_result
-from cloudconv.cli.streams import tell as say
+from cloudconv.cli.progress import Reporter, clock, reporting
+from cloudconv.cli.streams import print_result, say
+from cloudconv.errors import SettingsError
 from cloudconv.events import Warned
 from cloudconv.messages import flag
+from cloudconv.settings import Settings
+from cloudconv.settings.groups import of_run
 
 __all__ = [
     "Console",
+    "as_json",
     "clock",
     "megabytes",
     "print_error",
@@ -24,14 +27,18 @@ __all__ = [
     "table",
 ]
 
+_PROGRESS = """Show progress: auto is a bar, or without a terminal a line every 10 s; json is an
+object a second on stderr, for programs; off."""
+
 
 def as_json(result: Any) -> dict[str, Any]:
-    """The JSON of a result or a plan: its fields, and its warnings as sentences."""
-    data: dict[str, Any] = asdict(result)
-    data["warnings"] = [warned.text(flag) for warned in result.warnings]
-    if "refusals" in data:
-        data["refusals"] = [error.text(flag) for error in result.refusals]
-    return data
+    """Return the JSON of a result or an estimate: its fields, with messages as sentences."""
+    messages = {
+        name: [each.text(flag) for each in getattr(result, name)]
+        for name in ("warnings", "refusals")
+        if hasattr(result, name)
+    }
+    return asdict(result) | messages
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -40,49 +47,54 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 def print_error(error: str, kind: str, exit_code: int) -> None:
-    """Say on stdout, as JSON, why a command ended."""
+    """Write the error that ends a command to stdout, as JSON."""
     print_json({"error": error, "kind": kind, "exit_code": exit_code})
 
 
-@dataclass(frozen=True, slots=True)
-class Console:
-    """How much is said: ``quiet`` leaves warnings and errors, ``verbose`` adds details.
+@dataclass(frozen=True, kw_only=True)
+class Console(Settings):
+    """The options of the output of every command, and the output itself."""
 
-    ``how``: in which way progress is shown. ``json``: whether the result is one JSON object.
-    """
+    progress: Annotated[Literal["auto", "json", "off"], of_run(_PROGRESS, "HOW")] = "auto"
+    json: Annotated[bool, of_run("Print one JSON object on stdout, and nothing else there.")] = (
+        False
+    )
+    quiet: Annotated[bool, of_run("Print warnings and errors only.", also=("-q",))] = False
+    verbose: Annotated[
+        bool, of_run("Print versions too, and the traceback of an error.", also=("-v",))
+    ] = False
 
-    json: bool = False
-    quiet: bool = False
-    verbose: bool = False
-    how: Mode = "auto"
+    def _check(self) -> None:
+        if self.quiet and self.verbose:
+            raise SettingsError("quiet-and-verbose")
 
     def info(self, text: str) -> None:
-        """Say something that is only good to know."""
+        """Print a line for people, unless the console is quiet."""
         if not self.quiet:
             say(text)
 
     def detail(self, text: str) -> None:
-        """Say what only somebody who looks for a fault wants to know."""
+        """Print a line that only ``--verbose`` shows."""
         if self.verbose:
             say(text)
 
     def warning(self, warned: Warned) -> None:
-        """Say what the user should look at, in one line."""
+        """Print a warning in one line, with the input's name once."""
         text = warned.text(flag)
         known = warned.about is None or warned.about in text
         say(f"warning: {text if known else f'{warned.about}: {text}'}")
 
     def error(self, text: str) -> None:
-        """Say why it ended, in one line."""
+        """Print the reason for the end of a command in one line."""
         say(f"error: {text}")
 
-    def progress(self, label: str, unit: str = "frames") -> AbstractContextManager[Reporter]:
-        """Tells how far a run has come, as was asked for; see :mod:`cloudconv.cli.progress`."""
-        return reporting(label, self.how, quiet=self.quiet, unit=unit)
+    def reporting(self, label: str) -> AbstractContextManager[Reporter]:
+        """Return a context that shows the progress in the form that was chosen."""
+        return reporting(label, self.progress, quiet=self.quiet)
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """Columns aligned with spaces, for people and for ``awk`` alike."""
+    """Return columns aligned with spaces, for people and for ``awk`` alike."""
     lines = [header, *rows]
     widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
     return "\n".join(
@@ -91,8 +103,8 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     )
 
 
-def megabytes(size: int) -> str:
-    """A size for people: 10.6 MB."""
+def megabytes(size: float) -> str:
+    """Return a size for people: 10.6 MB."""
     if size < 1e5:
         return f"{size / 1e3:.1f} kB"
     return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"

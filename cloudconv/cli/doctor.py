@@ -1,4 +1,4 @@
-"""``cloudconv doctor``."""
+"""Define the command ``cloudconv doctor``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from cloudconv.settings import DoctorSettings
 
 if TYPE_CHECKING:
     from cloudconv.jobs.doctor import Diagnosis
-    from cloudconv.jobs.self_test import Check as Checked
 
 EXAMPLES = examples(
     "cloudconv doctor",
@@ -22,27 +21,30 @@ EXAMPLES = examples(
     "cloudconv doctor --check --json > report.json",
 )
 
+_STATUS = {"ok": "ok", "failed": "failed", "absent": "not here"}
+
 
 @with_options(DoctorSettings)
 def doctor(console: Console, **given: Any) -> None:
-    """Show what this machine has, and what auto would choose.
+    """Describe this machine for bug reports, and what auto would choose.
 
-    FFmpeg, encoders, devices, weights and memory. For bug reports: nothing is written. The exit
-    code is 1 if something is amiss.
+    Print FFmpeg, encoders, devices, weights and memory; write nothing. The exit code is 1 if
+    a problem is found.
     """
     settings = DoctorSettings(**given)
     from cloudconv.jobs.doctor import run
 
     def show(event: Event) -> None:
         if isinstance(event, Measured):
-            _tell(console, event.values)
+            console.detail(f"{event.values.name}: {_STATUS[event.values.status]}")
 
     found = watched(run(settings), show)
     if console.json:
         print_json(asdict(found))
     elif not console.quiet:
-        print_result(_in_full(found))
-        rows = [[each.name, _SHOWN[each.status], each.detail] for each in found.checks]
+        rows = _rows(found)
+        print_result(table(rows[0], rows[1:]))
+        rows = [[each.name, _STATUS[each.status], each.detail] for each in found.checks]
         print_result(table(["check", "", ""], rows) if rows else "")
     failed = [f"{each.name}: {each.detail}" for each in found.checks if each.status == "failed"]
     for problem in (*found.problems, *failed):
@@ -51,15 +53,12 @@ def doctor(console: Console, **given: Any) -> None:
         raise typer.Exit(1)
 
 
-_SHOWN = {"ok": "ok", "failed": "failed", "absent": "not here"}
-
-
-def _tell(console: Console, check: Checked) -> None:
-    console.detail(f"{check.name}: {_SHOWN[check.status]}")
-
-
-def _in_full(found: Diagnosis) -> str:
-    memory = found.memory_free_bytes
+def _rows(found: Diagnosis) -> list[list[str]]:
+    memory, auto = found.memory_free_bytes, found.auto
+    works, fails = (
+        ", ".join(name for name, state in found.encoders.items() if state == wanted)
+        for wanted in ("works", "fails")
+    )
     rows = [
         ["cloudconv", found.cloudconv],
         ["Python", found.python],
@@ -68,54 +67,35 @@ def _in_full(found: Diagnosis) -> str:
         ["free memory", "unknown" if memory is None else megabytes(memory)],
         ["free disk", megabytes(found.disk_free_bytes)],
         ["packages", _listed(found.packages)],
-        ["extras", _named(found.extras)],
+        ["extras", _listed(found.extras)],
         ["FFmpeg", _listed(found.ffmpeg)],
-        *_encoders(found.encoders),
-        ["filters", _named(found.filters)],
+        ["encoders", works],
+        ["without hardware", fails],
+        ["filters", _listed(found.filters)],
         *(["device", _device(device)] for device in found.devices),
         ["weights", ", ".join(f"{count} {state}" for state, count in found.weights.items())],
-        *_auto(found.auto),
+        ["auto: model", auto["model"]],
+        ["auto: threads", str(auto["threads"])],
+        ["auto: device", f"{auto['device']}, {auto['precision']}" if "device" in auto else ""],
+        *([f"auto: {name}", _size(size)] for name, size in auto.get("sizes", {}).items()),
+        ["auto: encoders", _listed(auto["encoders"])],
     ]
-    return table(rows[0], rows[1:])
-
-
-def _encoders(states: dict[str, str]) -> list[list[str]]:
-    lines = []
-    for label, state in (("encoders", "works"), ("without hardware", "fails")):
-        names = [name for name, found in states.items() if found == state]
-        if names:
-            lines.append([label, ", ".join(names)])
-    return lines
+    return [row for row in rows if row[1]]
 
 
 def _device(device: dict[str, Any]) -> str:
-    text = f"{device['name']}: {device['description']}"
-    if device.get("free_bytes"):
-        text += f", {megabytes(device['free_bytes'])} free"
-    if device.get("fast_bf16"):
-        text += ", fast bf16"
-    return text
+    free = f", {megabytes(device['free_bytes'])} free" if device.get("free_bytes") else ""
+    bf16 = ", fast bf16" if device.get("fast_bf16") else ""
+    return f"{device['name']}: {device['description']}{free}{bf16}"
 
 
-def _auto(auto: dict[str, Any]) -> list[list[str]]:
-    rows = [["auto: model", auto["model"]], ["auto: threads", str(auto["threads"])]]
-    if "device" in auto:
-        rows.append(["auto: device", f"{auto['device']}, {auto['precision']}"])
-    for name, size in auto.get("sizes", {}).items():
-        how = "whole frames" if size["tile"] is None else f"tiles of {size['tile']} pixels"
-        rows.append(
-            [
-                f"auto: {name}",
-                f"batch {size['batch']}, {how}, about {megabytes(size['memory_bytes'])}",
-            ]
-        )
-    rows.append(["auto: encoders", _listed(auto["encoders"])])
-    return rows
+def _size(size: dict[str, Any]) -> str:
+    how = "whole frames" if size["tile"] is None else f"tiles of {size['tile']} pixels"
+    return f"batch {size['batch']}, {how}, about {megabytes(size['memory_bytes'])}"
 
 
-def _listed(values: dict[str, str]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
-
-
-def _named(values: dict[str, bool]) -> str:
-    return ", ".join(name if here else f"no {name}" for name, here in values.items())
+def _listed(values: dict[str, str] | dict[str, bool]) -> str:
+    return ", ".join(
+        (name if value else f"no {name}") if isinstance(value, bool) else f"{name} {value}"
+        for name, value in values.items()
+    )

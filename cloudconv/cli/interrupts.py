@@ -1,8 +1,8 @@
-"""Ctrl-C, a polite kill and the end of the terminal, which must not be lost.
+"""Handle Ctrl-C, SIGTERM and the end of the terminal, so that none of them is lost.
 
-Python raises ``KeyboardInterrupt`` wherever the program is at that moment, and in some places (a
-callback from C, an object being deleted) it is swallowed. So it is remembered, too, and looked for
-after each frame.
+Python raises ``KeyboardInterrupt`` at an arbitrary place, and some places ignore the exception,
+such as a callback from C or a destructor. So the signal is also recorded, and checked after each
+frame.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from types import FrameType
 from typing import NoReturn
 
 _asked = False
-_again_soon = False  # whether the next signal is one that came before
+_again_soon = False  # whether the next signal repeats an earlier one
 _raised: float | None = None
 _SOON = 0.05  # seconds
 _AT_ONCE = 1.0
-"""Seconds within which further signals mean the same: a terminal that ends sends two."""
+"""The time in seconds in which further signals are ignored: a terminal that ends sends two."""
 
 
 def heed() -> None:
-    """From now on, SIGINT, SIGTERM and SIGHUP end the command as Ctrl-C does."""
+    """Let SIGINT, SIGTERM and SIGHUP end the command as Ctrl-C does."""
     for number in _numbers():
-        # Whoever started this may have turned the others off: shells in the background, and nohup.
+        # A shell turns the others off for background commands, and nohup does so too.
         if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt if one was asked for and got lost."""
+    """Raise KeyboardInterrupt if an earlier one was lost."""
     if _asked:
         _raise()
 
 
 def ignore() -> None:
-    """From now on, nothing changes how the command ends: what it has to do is done."""
+    """Ignore all signals from now on, because the work is done."""
     for number in _numbers():
         signal.signal(number, signal.SIG_IGN)
 
@@ -52,7 +52,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     again, _again_soon = _again_soon, False
     _asked = True
     if _is_importing(frame):
-        # PyTorch ends the whole process where its own import is interrupted: soon again.
+        # An interrupt during the import of PyTorch ends the whole process, so try again soon.
         later = threading.Timer(_SOON, _again, (number,))
         later.daemon = True
         later.start()
@@ -73,7 +73,7 @@ def _again(number: int) -> None:
     _again_soon = True
     main = threading.main_thread().ident
     if hasattr(signal, "pthread_kill") and main is not None:
-        signal.pthread_kill(main, number)  # wakes it
+        signal.pthread_kill(main, number)  # wakes the main thread
     else:
         signal.raise_signal(number)  # Windows
 

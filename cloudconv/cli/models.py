@@ -1,4 +1,4 @@
-"""``cloudconv models``."""
+"""Define the command ``cloudconv models``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXAMPLES = examples(
 
 
 _WIDTH = 80
-"""Columns of the list of models."""
+"""The width of the list of models in columns."""
 
 _TESTS = {
     "interpolate": ("val_drop2_psnr", "blend", "blending, 18 clips, one frame of two dropped"),
@@ -34,89 +34,70 @@ _TESTS = {
 _RESEARCH_TEST = (
     "clouds_end_480_psnr",
     "naive",
-    "the naive picture, the end of a cloud clip whose beginning they saw",
+    "the naive picture, the end of a cloud clip, trained on its beginning",
 )
-"""The score that tells most, the method that it is held against, and both in words."""
+"""The most telling score, the method to compare with, and both in words."""
 
 _SCORE = re.compile(
     r"(?P<clips>clouds_end_\d+|clouds|val(?:_\d+)?)"
     r"(?:_(?P<kind>drop|h)(?P<number>\d+))?_(?P<measure>psnr|sharpness_ratio)(?:_(?P<method>\w+))?"
 )
-"""How the manifest names a measured figure: of which clips, doing what, and of which method."""
+"""The form of a score's name in the manifest: the clips, the task, and the method."""
 _METHODS = {
     "blend": "blending",
     "hold": "repeating the last",
     "naive": "the naive picture",
     "rife": "rife-4.6",
 }
-
+_CLIPS = {"val": "18 clips", "val_480": "17 clips", "clouds": "a cloud clip"}
 _TASKS: dict[Task, str] = {
     "interpolate": "frames between two others",
     "predict": "frames that come next",
     "reconstruct": "the same frame again",
 }
-_GROUPS: dict[tuple[Task, bool], str] = {
-    ("interpolate", False): "Frames between two others: interp",
-    ("predict", False): "Frames that come next: extrapolate, dream --mode rollout",
-    ("interpolate", True): "Research: frames between two others",
-    ("predict", True): "Research: frames that come next",
-    ("reconstruct", True): "Research: the same frame again",
-}
+_USES = {"interpolate": ": interp", "predict": ": extrapolate, dream --mode rollout"}
+
+_ONE = "Describe this one in full: a name, or a file that 'cloudconv train' wrote."
+_VERIFY = "Fail if a weights file is missing or its SHA-256 is not the recorded one."
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A model with what is known about its weights file, the shipped one or a ``file``."""
+    """A model with the state of its weights file: the shipped one, or a trained ``file``."""
 
     spec: ModelSpec
     entry: WeightsEntry | None
     weights: str
     file: TrainedFile | None = None
 
+    @property
+    def known(self) -> TrainedFile | WeightsEntry | None:
+        """Return the description of the weights file, if there is one."""
+        return self.file or self.entry
+
     def as_json(self) -> dict[str, Any]:
-        known = self.file or self.entry
-        shown = {
-            "name": self.spec.name,
-            "task": self.spec.task,
-            "context": self.spec.context,
-            "arbitrary_timestep": self.spec.arbitrary_timestep,
-            "parameters": self.spec.parameters,
-            "size_bytes": known.size_bytes if known else None,
-            "sha256": known.sha256 if known else None,
-            "licence": self.spec.licence,
-            "domain": self.spec.domain,
-            "weights": self.weights,
-            "scores": dict(known.scores) if known else {},
-        }
+        """Return the model's object in the command's JSON."""
+        own = ("name", "task", "context", "arbitrary_timestep", "parameters", "licence", "domain")
+        shown = {name: getattr(self.spec, name) for name in own}
+        shown |= {name: getattr(self.known, name, None) for name in ("size_bytes", "sha256")}
+        shown |= {"weights": self.weights, "scores": dict(self.known.scores) if self.known else {}}
         if self.file is None:
             return shown
-        told = ("file", "base", "steps", "gain")
-        return shown | {name: getattr(self.file, name) for name in told}
+        return shown | {
+            name: getattr(self.file, name) for name in ("file", "base", "steps", "gain")
+        }
 
 
 @with_options()
 def models(
     console: Console,
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="NAME",
-            help="Only this one, in full: a name, or a file that 'cloudconv train' wrote.",
-        ),
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help=_ONE)] = None,
     everything: Annotated[
-        bool,
-        typer.Option("--all", help="The research projects' models, too."),
+        bool, typer.Option("--all", help="List the models of the research projects too.")
     ] = False,
-    verify: Annotated[
-        bool,
-        typer.Option(
-            "--verify",
-            help="Fail if a weights file is missing or its SHA-256 is not the recorded one.",
-        ),
-    ] = False,
+    verify: Annotated[bool, typer.Option("--verify", help=_VERIFY)] = False,
 ) -> None:
-    """List the models: what for, how good, how fast.
+    """List the models with their use, gain and time.
 
     With --quiet nothing is listed; with --verify the exit code is the answer.
     """
@@ -128,11 +109,10 @@ def models(
     if name:
         spec = registry.spec(name)
         # One name may stand for a method in several tasks.
-        chosen = [known for known in registry.specs() if known.name == spec.name]
-        rows = [_row(known) for known in chosen]
+        rows = [_row(known) for known in registry.specs() if known.name == spec.name]
         if name.endswith(".safetensors"):
             file = weights.read_trained(Path(name))
-            rows = [_Row(known, None, "ok", file) for known in chosen if known.task == spec.task]
+            rows = [_Row(row.spec, None, "ok", file) for row in rows if row.spec.task == spec.task]
     else:
         rows = [_row(spec) for spec in registry.specs() if not spec.hidden]
     if console.json:
@@ -160,18 +140,21 @@ def _row(spec: ModelSpec) -> _Row:
 def _list(rows: list[_Row], everything: bool) -> str:
     from cloudconv.models import registry
 
+    research = {row.spec.name for row in rows if registry.is_research(row.spec)}
     parts = []
-    for (task, research), title in _GROUPS.items():
-        group = [
-            row
-            for row in rows
-            if (row.spec.task, registry.is_research(row.spec)) == (task, research)
-        ]
-        if group and (everything or not research):
-            parts.append(_group(title, group, _RESEARCH_TEST if research else _TESTS[task]))
-    folded = len({row.spec.name for row in rows if registry.is_research(row.spec)})
+    for is_research in (False, True) if everything else (False,):
+        for task, what in _TASKS.items():
+            group = [
+                row
+                for row in rows
+                if row.spec.task == task and (row.spec.name in research) == is_research
+            ]
+            title = f"Research: {what}" if is_research else what.capitalize() + _USES.get(task, "")
+            if group:
+                parts.append(_group(title, group, _RESEARCH_TEST if is_research else _TESTS[task]))
     if not everything:
-        parts.append(f"and {folded} small models of the research projects: cloudconv models --all")
+        count = len(research)
+        parts.append(f"and {count} small models of the research projects: cloudconv models --all")
     return "\n\n".join(parts)
 
 
@@ -196,22 +179,22 @@ def _group(title: str, rows: list[_Row], test: tuple[str, str, str]) -> str:
     room = _WIDTH - (sum(widths) - widths[1])
     for line in lines:
         line[1] = textwrap.shorten(line[1], room, placeholder=" …")
-    notes = [f"gain: PSNR over {words}"]
+    notes = [f"(gain: PSNR over {words})"]
     if timed:
         unit = next(row.spec.name for row in rows if row.spec.time == 1)
-        notes.append(f"time: of what {unit} takes")
-    return "\n".join([title, table(header, lines), *(f"({note})" for note in notes)])
+        notes.append(f"(time: relative to {unit})")
+    return "\n".join([title, table(header, lines), *notes])
 
 
 def _gain(spec: ModelSpec, score: str, baseline: str) -> float | None:
-    """From the manifest's scores: a model's own, or those it has as another's yardstick."""
+    """Return the gain over the baseline, from the scores of the model or of another one's test."""
     from cloudconv import weights
 
     if spec.name == baseline:
         return None
-    yardsticks = [f"{score}_{called}" for called in (spec.name, spec.name.partition("-")[0])]
+    others = [f"{score}_{called}" for called in (spec.name, spec.name.partition("-")[0])]
     for entry in weights.manifest().values():
-        keys = [score] if entry.name == spec.weights else yardsticks
+        keys = [score] if entry.name == spec.weights else others
         own = next((entry.scores[key] for key in keys if key in entry.scores), None)
         if own is not None and f"{score}_{baseline}" in entry.scores:
             return own - entry.scores[f"{score}_{baseline}"]
@@ -219,9 +202,9 @@ def _gain(spec: ModelSpec, score: str, baseline: str) -> float | None:
 
 
 def _in_full(row: _Row) -> str:
-    spec, entry, file = row.spec, row.entry, row.file
-    lines = [
-        ["name", spec.name],
+    spec, file, known = row.spec, row.file, row.known
+    lines = [["name", spec.name]] if not file else [["file", file.file], ["model", spec.name]]
+    lines += [
         ["makes", _TASKS[spec.task]],
         ["looks at", f"{spec.context} frame{'s'[: spec.context != 1]}"],
         ["parameters", f"{spec.parameters:,}"],
@@ -230,21 +213,18 @@ def _in_full(row: _Row) -> str:
         ["domain", spec.domain],
         ["weights", row.weights],
     ]
-    known = file or entry
     if known:
         lines += [["size", megabytes(known.size_bytes)], ["sha256", known.sha256]]
     if spec.task == "interpolate":
         where = "anywhere between them" if spec.arbitrary_timestep else "in the middle only"
         lines.append(["new frames", where])
     if file:
-        lines[0] = ["file", file.file]
-        lines.insert(1, ["model", spec.name])
         lines += [["base", file.base or "none"], ["steps", str(file.steps)]]
         if file.gain is not None:
             lines.append(["gain", f"{file.gain:+.2f} dB over the naive picture, held-back part"])
     if known:
-        told = _trained_scores(file, spec.task) if file else _scores(known.scores, spec.task)
-        lines += [["" if number else "scores", line] for number, line in enumerate(told)]
+        scores = _trained_scores(file, spec.task) if file else _scores(known.scores)
+        lines += [["" if number else "scores", line] for number, line in enumerate(scores)]
     wrapped = [
         [label if not number else "", part]
         for label, text in lines
@@ -253,48 +233,43 @@ def _in_full(row: _Row) -> str:
     return table(wrapped[0], wrapped[1:])
 
 
-def _scores(scores: Mapping[str, float], task: Task) -> list[str]:
-    """A line for each test: what was measured, and of which other methods."""
+def _scores(scores: Mapping[str, float]) -> list[str]:
+    """Return a line for each test, with the scores of the model and of other methods."""
     tests: dict[str, list[str]] = {}
     for key, value in scores.items():
-        found = _SCORE.fullmatch(key)
-        if found is None:
+        if (found := _SCORE.fullmatch(key)) is None:
             continue
-        told = tests.setdefault(_test(found, task), [])
-        if found["measure"] == "psnr":
-            method = _METHODS.get(found["method"] or "", found["method"])
-            told.append(f"{method} {value:.1f}" if method else f"{value:.1f} dB")
+        words = tests.setdefault(_test(found), [])
+        method = _METHODS.get(found["method"] or "", found["method"])
+        if found["measure"] != "psnr":
+            words.append(f"{value:.0%} of the detail")
         else:
-            told.append(f"{value:.0%} of the detail")
+            words.append(f"{method} {value:.1f}" if method else f"{value:.1f} dB")
     return [
-        f"{test}: {told[0]}" + (f" ({', '.join(told[1:])})" if told[1:] else "")
-        for test, told in tests.items()
+        f"{test}: {words[0]}" + (f" ({', '.join(words[1:])})" if words[1:] else "")
+        for test, words in tests.items()
     ]
 
 
-def _test(found: re.Match[str], task: Task) -> str:
-    """Which clips, and what was to be made of them, in words."""
-    words = {"val": "18 clips", "val_480": "17 clips", "clouds": "a cloud clip"}
+def _test(found: re.Match[str]) -> str:
+    """Return the clips and the task of a score in words."""
     clips, number = found["clips"], int(found["number"] or 0)
-    where = words.get(clips) or f"the end of a cloud clip, {clips.rpartition('_')[2]} wide"
+    where = _CLIPS.get(clips) or f"the end of a cloud clip, {clips.rpartition('_')[2]} wide"
     if found["kind"] == "drop":
         return f"{where}, {number - 1} of {number} frames made again"
-    if found["kind"] == "h":
-        return f"{where}, {number} frame{'s'[: number != 1]} ahead"
-    return where
+    return f"{where}, {number} frame{'s'[: number != 1]} ahead" if found["kind"] else where
 
 
 def _trained_scores(file: TrainedFile, task: Task) -> list[str]:
-    """PSNR on the held-back part, in as many lines as ``train`` looked frames ahead."""
-    ahead = [key.removeprefix("psnr_") for key in file.scores if key.startswith("psnr_")]
-    return [
-        (f"{label} ahead: " if task == "predict" else "")
-        + f"{file.scores[f'psnr_{label}']:.2f} dB"
-        + (
-            f" (the naive picture {file.scores[f'naive_psnr_{label}']:.2f})"
-            if f"naive_psnr_{label}" in file.scores
-            else ""
-        )
-        + " on the held-back part"
-        for label in ahead
-    ]
+    """Return the PSNR on the held-back part, a line for each number of frames ahead."""
+    lines = []
+    for key, value in file.scores.items():
+        if key.startswith("psnr_"):
+            naive = file.scores.get(f"naive_{key}")
+            lines.append(
+                (f"{key.removeprefix('psnr_')} ahead: " if task == "predict" else "")
+                + f"{value:.2f} dB"
+                + ("" if naive is None else f" (the naive picture {naive:.2f})")
+                + " on the held-back part"
+            )
+    return lines

@@ -1,4 +1,4 @@
-"""How far a run has come: a bar on a terminal, a line now and then elsewhere, JSON for programs."""
+"""Show the progress of a run: a bar on a terminal, lines elsewhere, JSON for programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from cloudconv.cli import interrupts
-from cloudconv.cli.streams import tell
+from cloudconv.cli.streams import say
+from cloudconv.events import Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -21,23 +22,22 @@ Mode = Literal["auto", "json", "off"]
 
 JSON_EVERY = 1.0
 LINE_EVERY = 10.0
-"""Seconds between two objects, or two lines, at least."""
+"""The least time in seconds between two objects, or two lines."""
 
-_WINDOW = 60.0  # seconds over which speed is measured
-
-
-_SOON = 0.1  # seconds before which a speed means nothing
+_WINDOW = 60.0  # seconds over which the speed is measured
+_SOON = 0.1  # seconds; a speed over less time means nothing
 
 
 class Pace:
-    """The speed of what is made, over the last minute; ``now`` tells the time in seconds."""
+    """The speed over the last minute."""
 
     def __init__(self, now: Callable[[], float] | None = None) -> None:
+        """Start measuring; ``now`` returns the time in seconds."""
         self._now = now or time.monotonic
         self._marks: deque[tuple[float, float]] = deque([(self._now(), 0.0)])
 
     def note(self, made: float) -> None:
-        """So much is made by now."""
+        """Record the number of items made so far."""
         moment = self._now()
         self._marks.append((moment, made))
         while len(self._marks) > 2 and self._marks[1][0] < moment - _WINDOW:
@@ -45,79 +45,75 @@ class Pace:
 
     @property
     def rate(self) -> float | None:
-        """What is made in a second; None as long as nothing is."""
-        (began, before), (ended, made) = self._marks[0], self._marks[-1]
-        if made <= before or ended < began + _SOON:
+        """Return the number of items per second, or None while none is made."""
+        (started, before), (ended, made) = self._marks[0], self._marks[-1]
+        if made <= before or ended < started + _SOON:
             return None
-        return (made - before) / (ended - began)
+        return (made - before) / (ended - started)
 
 
 @dataclass(slots=True)
 class Stage:
-    """One stage of a run, counted in ``unit``, and how fast it goes."""
+    """One stage of a run, with its latest progress and its speed."""
 
     name: str
-    unit: str
-    done: int = 0
-    total: int | None = None
+    at: Progress
     note: str = ""
-    left: float | None = None
     pace: Pace = field(default_factory=Pace)
 
     @property
     def seconds_left(self) -> float | None:
-        rate = self.pace.rate
-        if self.left is not None or self.total is None or rate is None:
-            return self.left
-        return max(self.total - self.done, 0) / rate
+        """Return the remaining time in seconds, or None if it is unknown."""
+        rate, at = self.pace.rate, self.at
+        if at.seconds_left is not None or at.total is None or rate is None:
+            return at.seconds_left
+        return max(at.total - at.done, 0) / rate
 
     @property
     def speed(self) -> list[str]:
-        """The rate and the time left in words, as far as they are known."""
-        rate, left = self.pace.rate, self.seconds_left
-        # Seconds and percent are of a stage that takes its time, whatever is made meanwhile.
-        said = [] if rate is None or self.unit in ("s", "%") else [f"{rate:.1f} {self.unit}/s"]
-        return said if left is None else [*said, f"{clock(left)} left"]
+        """Return the rate and the remaining time in words, as far as they are known."""
+        rate, left, unit = self.pace.rate, self.seconds_left, self.at.unit
+        # A stage that is counted in seconds or percent lasts for a given time.
+        words = [] if rate is None or unit in ("s", "%") else [f"{rate:.1f} {unit}/s"]
+        return words if left is None else [*words, f"{clock(left)} left"]
 
 
 class Reporter:
-    """Tells how far a run has come to nobody; those below tell somebody."""
+    """A silent reporter of progress; its subclasses show each stage."""
 
-    def __init__(self, label: str, unit: str) -> None:
-        self._stage, self._unit = Stage(label, unit), unit
+    def __init__(self, label: str) -> None:
+        """Start with a stage of this name."""
+        self._stage = Stage(label, Progress("rendering", 0, None))
+        self._last = -JSON_EVERY
 
-    def __call__(
-        self,
-        done: int,
-        total: int | None,
-        note: str = "",
-        *,
-        found: int = 0,
-        stage: str | None = None,
-        unit: str | None = None,
-        left: float | None = None,
-    ) -> None:
-        """So many of so many are done.
+    def __call__(self, at: Progress, note: str = "", *, stage: str | None = None) -> None:
+        """Show the progress of a stage.
 
-        ``note``: a few words. ``found`` of the ``done`` ones were there before, and say nothing of
-        the speed. A new ``stage`` begins anew, in its own ``unit`` if it has one. ``left``: the
-        seconds still to go, where somebody knows better than from the speed so far.
+        Args:
+            at: the progress. Items of an earlier run do not count for the speed.
+            note: a few words to show with it.
+            stage: the name of the stage; a new name starts a new stage.
 
         Raises:
-            KeyboardInterrupt: one was asked for and got lost.
+            KeyboardInterrupt: Python has lost an earlier one.
         """
         interrupts.check()
-        at = self._stage
-        if stage is not None and stage != at.name:
-            self._end(at)
-            at = self._stage = Stage(stage, unit or self._unit)
-        at.done, at.total, at.note, at.left = done, total, note, left
-        at.pace.note(done - found)
-        self._show(at)
+        if stage is not None and stage != self._stage.name:
+            self._end(self._stage)
+            self._stage = Stage(stage, at)
+        self._stage.at, self._stage.note = at, note
+        self._stage.pace.note(at.done - at.resumed)
+        self._show(self._stage)
 
     def finish(self) -> None:
-        """The last stage is over."""
+        """End the last stage."""
         self._end(self._stage)
+
+    def _is_due(self, period: float) -> bool:
+        if (moment := time.monotonic()) - self._last < period:
+            return False
+        self._last = moment
+        return True
 
     def _show(self, stage: Stage) -> None:
         pass
@@ -127,53 +123,51 @@ class Reporter:
 
 
 class _Lines(Reporter):
-    """A line every ten seconds."""
+    """A reporter that prints a line every ten seconds."""
 
-    def __init__(self, label: str, unit: str) -> None:
-        super().__init__(label, unit)
-        self._said = time.monotonic()
+    def __init__(self, label: str) -> None:
+        """Print the first line after ten seconds."""
+        super().__init__(label)
+        self._last = time.monotonic()
 
     def _show(self, stage: Stage) -> None:
-        if (moment := time.monotonic()) - self._said >= LINE_EVERY:
-            self._said = moment
-            of = "" if stage.total is None else f" of {stage.total}"
-            counted = f"{stage.name}: {stage.done}{of} {stage.unit}"
-            tell(", ".join(part for part in (counted, *stage.speed, stage.note) if part))
+        if self._is_due(LINE_EVERY):
+            of = "" if stage.at.total is None else f" of {stage.at.total}"
+            counts = f"{stage.name}: {stage.at.done}{of} {stage.at.unit}"
+            say(", ".join(part for part in (counts, *stage.speed, stage.note) if part))
 
 
 class _Objects(Reporter):
-    """A JSON object a second, and the last word on every stage."""
+    """A reporter that prints a JSON object a second, and one at the end of every stage."""
 
-    def __init__(self, label: str, unit: str) -> None:
-        super().__init__(label, unit)
-        self._said = -JSON_EVERY
-        self._waiting = False
+    _waiting = False
 
     def _show(self, stage: Stage) -> None:
         self._waiting = True
-        if time.monotonic() - self._said >= JSON_EVERY:
+        if self._is_due(JSON_EVERY):
             self._end(stage)
 
     def _end(self, stage: Stage) -> None:
         if not self._waiting:
             return
-        self._said, self._waiting = time.monotonic(), False
+        self._last, self._waiting = time.monotonic(), False
         rate, left = stage.pace.rate, stage.seconds_left
         shown = {
             "stage": stage.name,
-            "done": stage.done,
-            "total": stage.total,
+            "done": stage.at.done,
+            "total": stage.at.total,
             "rate": None if rate is None else round(rate, 3),
             "seconds_left": None if left is None else round(left, 1),
         }
-        tell(json.dumps(shown))
+        say(json.dumps(shown))
 
 
 class _Bar(Reporter):
-    """A bar on a terminal."""
+    """A reporter that draws a bar on a terminal."""
 
-    def __init__(self, label: str, unit: str, bar: RichProgress) -> None:
-        super().__init__(label, unit)
+    def __init__(self, label: str, bar: RichProgress) -> None:
+        """Add a task to the bar."""
+        super().__init__(label)
         self._bar = bar
         self._task = bar.add_task(label, total=None, note="", speed="")
 
@@ -181,23 +175,24 @@ class _Bar(Reporter):
         self._bar.update(
             self._task,
             description=stage.name,
-            completed=stage.done,
-            total=stage.total,
+            completed=stage.at.done,
+            total=stage.at.total,
             note=stage.note,
             speed="  ".join(stage.speed),
         )
 
 
 @contextmanager
-def reporting(label: str, mode: Mode, *, quiet: bool, unit: str = "frames") -> Iterator[Reporter]:
-    """Tell how far a run has come; ``auto`` is a bar on a terminal, else a line now and then."""
+def reporting(label: str, mode: Mode, *, quiet: bool) -> Iterator[Reporter]:
+    """Show progress; ``auto`` is a bar on a terminal, otherwise a line every ten seconds."""
     if mode == "auto" and not quiet and sys.stderr.isatty():
-        # Here and not above: rich costs start-up time that --help shouldn't pay.
+        # rich is imported here, because --help should start fast.
         from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+        from rich.progress import Progress as RichProgress
         from rich.table import Column
 
-        # Where it is narrow the bar and the note give way, never a number.
+        # On a narrow terminal the bar and the note give way, never a number.
         whole = Column(no_wrap=True)
         columns = [
             TextColumn("{task.description}", markup=False, table_column=whole),
@@ -206,18 +201,17 @@ def reporting(label: str, mode: Mode, *, quiet: bool, unit: str = "frames") -> I
             TextColumn("{task.fields[speed]}", markup=False, table_column=whole),
             TextColumn("{task.fields[note]}", markup=False),
         ]
-        with Progress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
-            yield _Bar(label, unit, bar)
+        with RichProgress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
+            yield _Bar(label, bar)
         return
     silent = mode == "off" or (mode == "auto" and quiet)
-    kind = Reporter if silent else _Objects if mode == "json" else _Lines
-    reporter = kind(label, unit)
+    reporter = (Reporter if silent else _Objects if mode == "json" else _Lines)(label)
     yield reporter
     reporter.finish()
 
 
 def clock(seconds: float) -> str:
-    """A length of time for people: 8.3 s, 4:05, 1:02:03."""
+    """Return a length of time for people: 8.3 s, 4:05, 1:02:03."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""The standard streams: where text for eyes leaves, and what stands in for one that is closed."""
+"""Write to the standard streams, and replace streams that are closed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ closed: set[str] = set()
 
 
 def open_all() -> None:
-    """Open every standard stream that is closed, onto nothing, and name errors of standard output.
+    """Open every closed standard stream onto nothing, and mark the errors of standard output.
 
-    Or its number would be that of the next file that is opened, which libraries then complain into.
+    Otherwise the next file that is opened gets the stream's number, and libraries write messages
+    into that file.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -31,7 +32,7 @@ def open_all() -> None:
     given = sys.stdout
     if isinstance(given, io.TextIOWrapper):
         encoding, lines, through = given.encoding, given.line_buffering, given.write_through
-        # A file name, or a dash in a help text, need not be in the code page of a Windows pipe.
+        # The code page of a Windows pipe may lack characters of file names and help texts.
         sys.stdout = _Stdout(
             given.detach(),
             encoding,
@@ -41,8 +42,8 @@ def open_all() -> None:
         )
 
 
-def tell(line: str) -> None:
-    """Write one line to stderr, wrapped between words on a terminal, which may be gone by now."""
+def say(line: str) -> None:
+    """Write one line to stderr, wrapped between words on a terminal; ignore a closed terminal."""
     shown = plain(" ".join(line.split("\n")))
     with suppress(OSError):
         if sys.stderr.isatty() and not shown.startswith("{"):
@@ -53,17 +54,19 @@ def tell(line: str) -> None:
 
 
 class StdoutError(OSError):
-    """Standard output takes nothing any more, such as on a full disk; a reader may have gone."""
+    """Standard output cannot be written any more, for example on a full disk."""
 
 
 class _Stdout(io.TextIOWrapper):
-    """Standard output whose errors can be told from all others."""
+    """Standard output that raises its errors as :class:`StdoutError`."""
 
     def write(self, text: str) -> int:
+        """Write text; see :class:`io.TextIOWrapper`."""
         with _named():
             return super().write(text)
 
     def flush(self) -> None:
+        """Write what is buffered; see :class:`io.TextIOWrapper`."""
         with _named():
             super().flush()
 
@@ -73,7 +76,7 @@ def _named() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # The interpreter flushes once more as it leaves; that must not complain again.
+        # The interpreter flushes once more at its end, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise
@@ -83,8 +86,8 @@ def _named() -> Iterator[None]:
 
 
 def print_result(text: str) -> None:
-    """Write a result to stdout, at once, so that a reader who has gone is noticed here."""
-    # A file name need not be text that the terminal can show.
+    """Write a result to stdout at once, so that the end of the reader is noticed here."""
+    # A file name may contain characters that the terminal cannot show.
     encoding = sys.stdout.encoding
     shown = plain(text).encode(encoding, "backslashreplace").decode(encoding)
     sys.stdout.write(shown + "\n")

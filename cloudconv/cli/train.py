@@ -1,4 +1,4 @@
-"""``cloudconv train``."""
+"""Define the command ``cloudconv train``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import typer
 
 from cloudconv.cli import output as outputs
 from cloudconv.cli.command import examples, with_options
-from cloudconv.cli.console import Console, as_json, clock, print_json, table
-from cloudconv.events import Event, Measured, Progress, Warned, watched
-from cloudconv.settings import TrainSettings
+from cloudconv.cli.console import Console, as_json, clock, print_json
+from cloudconv.events import Measured
+from cloudconv.settings import TrainSettings, fields_of
 
 if TYPE_CHECKING:
     from cloudconv.training.loop import Losses, Validation
-    from cloudconv.training.train import TrainEstimate, TrainResult
+    from cloudconv.training.train import TrainResult
 
 EXAMPLES = examples(
     "cloudconv train in.mp4 --init rife-4.6 --minutes 5 -o mine.safetensors",
@@ -24,13 +24,8 @@ EXAMPLES = examples(
 
 INTERRUPTED = 130
 
-Clips = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="CLIPS…",
-        help="Videos, folders of them, or pictures; clip.mp4[0:0.75] for a part of one.",
-    ),
-]
+_CLIPS = next(each for each in fields_of(TrainSettings) if each.name == "clips").option
+Clips = Annotated[list[str] | None, typer.Argument(metavar=_CLIPS.metavar, help=_CLIPS.help)]
 
 
 @with_options(TrainSettings, progress=True)
@@ -39,40 +34,30 @@ def train(
 ) -> None:
     """Train a model on CLIPS.
 
-    With --init a model that ships goes on training, on footage of your own.
+    With --init a model that ships is fine-tuned on your own footage.
     """
     settings = TrainSettings(clips or (), **given)
-
-    # Here and not above: torch and FFmpeg take seconds to load, which --help shouldn't pay.
-    from cloudconv.training import train as job
-
     if dry_run:
-        plan = job.estimate(job.decide(settings, dry_run=True))
-        outputs.tell_plan(console, plan, _plan_text(plan))
+        outputs.print_plan(console, settings)
         return
-    with console.progress("starting", "clips") as tell:
 
-        def show(event: Event) -> None:
-            if isinstance(event, Warned):
-                console.warning(event)
-            elif isinstance(event, Progress):
-                tell(
-                    event.done,
-                    event.total,
-                    stage=event.stage,
-                    found=event.resumed,
-                    unit=event.unit,
-                    left=event.seconds_left,
-                )
-            elif isinstance(event, Measured) and event.name == "stopping":
-                console.info(
-                    "stopping after this step, the best weights so far are kept; "
-                    "Ctrl-C again ends it at once"
-                )
-            elif isinstance(event, Measured) and event.values.validation is not None:
-                console.detail(_line(event.values, event.values.validation))
+    # The import takes seconds, which --help should not cost.
+    from cloudconv.training.train import run
 
-        result = watched(job.run(settings), show)
+    def note(measured: Measured) -> str | None:
+        if measured.name == "stopping":
+            console.info(
+                "stopping after this step, the best weights so far are kept; Ctrl-C again stops "
+                "at once"
+            )
+            return None
+        losses: Losses = measured.values
+        if losses.validation is None:
+            return None
+        console.detail(_details(losses, losses.validation))
+        return _decibels(losses.validation)
+
+    result = outputs.under_bar(console, "training", run(settings), note=note)
     console.info(_summary(result))
     if console.json:
         print_json(as_json(result))
@@ -80,56 +65,34 @@ def train(
         raise typer.Exit(INTERRUPTED)
 
 
-def _plan_text(plan: TrainEstimate) -> str:
-    steps = [] if plan.steps is None else [f"{plan.steps} steps"]
-    minutes = [] if plan.minutes is None else [f"{plan.minutes:g} minutes"]
-    rows = [
-        ["output", plan.output],
-        ["model", f"{plan.model}, {plan.parameters} parameters"],
-        ["task", plan.task],
-        ["clips", f"{plan.clips}, in windows of {plan.window_frames} frames"],
-        ["length", " and ".join([*steps, *minutes])],
-        ["continues", "an earlier run" if plan.resumed else "no earlier run"],
-        ["device", f"{plan.device}, {plan.precision}"],
-        ["time", outputs.about(plan.seconds, clock)],
-    ]
-    return table(rows[0], rows[1:])
-
-
-def _line(progress: Losses, validation: Validation) -> str:
+def _details(losses: Losses, validation: Validation) -> str:
     trained = ""
-    if progress.loss is not None and progress.naive_loss is not None:
-        trained = f"train {progress.loss:.4f} (naive {progress.naive_loss:.4f}), "
+    if losses.loss is not None and losses.naive_loss is not None:
+        trained = f"train {losses.loss:.4f} (naive {losses.naive_loss:.4f}), "
     return (
-        f"step {progress.step} ({progress.done:.0%}, {clock(progress.seconds)}): {trained}"
+        f"step {losses.step} ({losses.done:.0%}, {clock(losses.seconds)}): {trained}"
         f"validation {validation.loss:.4f} (naive {validation.naive_loss:.4f}), "
-        f"{_scores(validation)}{', best' if progress.best else ''}"
+        f"{_decibels(validation)}{', best' if losses.best else ''}"
     )
 
 
-def _scores(validation: Validation) -> str:
+def _decibels(after: Validation, before: Validation | None = None) -> str:
+    """Return the PSNR on held-back frames, for each number of frames ahead if there are several."""
     return "; ".join(
-        f"{psnr:.2f} dB{_ahead(validation, label)}" for label, psnr in validation.psnr.items()
+        (f"{before.psnr[label]:.2f} → " if before else "")
+        + f"{psnr:.2f} dB"
+        + (f" {label} ahead" if len(after.psnr) > 1 else "")
+        for label, psnr in after.psnr.items()
     )
-
-
-def _ahead(validation: Validation, label: str) -> str:
-    return f" {label} ahead" if len(validation.psnr) > 1 else ""
 
 
 def _summary(result: TrainResult) -> str:
-    """Return the PSNR on held-back frames before and after, and what went otherwise."""
-    change = "; ".join(
-        f"{result.initial.psnr[label]:.2f} → {psnr:.2f} dB{_ahead(result.best, label)}"
-        for label, psnr in result.best.psnr.items()
-    )
-    made = result.steps - result.steps_before
     if result.interrupted:
-        what = f"interrupted after {result.steps} steps; the same command carries on; so far "
-    elif result.resumed and not made:
-        what = f"all {result.steps} steps were made before; "
+        state = f"interrupted after {result.steps} steps; the same command carries on; so far "
+    elif result.resumed and result.steps == result.steps_before:
+        state = f"all {result.steps} steps were made before; "
     elif not result.improved:
-        what = "training gained nothing, so these are the initial weights; "
+        state = "training gained nothing, so these are the initial weights; "
     else:
-        what = ""
-    return f"{result.output}: {what}{change} on held-back frames"
+        state = ""
+    return f"{result.output}: {state}{_decibels(result.best, result.initial)} on held-back frames"

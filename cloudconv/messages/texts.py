@@ -209,6 +209,9 @@ TEXTS = {
     ),
     "holder": "process {pid} on {host}, since {since}",
     "interrupted": "interrupted; {kept: and }; the same command carries on.",
+    "interrupted-without-work": (
+        "interrupted; {left:?{left: and } could not be removed|no unfinished file is left}"
+    ),
     "task-drop": "keeping one of every {kept}",
     "task-horizon": "a forecast from {context} of them",
     "inputs-finished": "{count} of {inputs} inputs are finished",
@@ -348,6 +351,15 @@ TEXTS = {
     "stdout-closed": "The standard output is closed: name an output file.",
     "stdout-terminal": (
         "The standard output is a terminal: name an output file, or send the video into a pipe."
+    ),
+    "name-too-long": "The name {name} is too long for a file: give a shorter one.",
+    "out-of-host-memory": (
+        "there is not enough memory ({why:?*|none was left}): close other programs, or raise the "
+        "limit on memory (ulimit -v)"
+    ),
+    "bug": (
+        "unexpected, please report it as a bug ({what}){hint:?; run again with {--verbose} for the "
+        "details}"
     ),
     # Errors of files
     "output-is-input": (

@@ -1,4 +1,4 @@
-"""What can be asked of each command, every option declared once; imports nothing heavy."""
+"""Declare the options of each command, each option once; import nothing heavy."""
 
 from __future__ import annotations
 

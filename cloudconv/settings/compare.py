@@ -1,4 +1,4 @@
-"""What can be asked of ``compare``."""
+"""Declare the options of ``compare``."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ METRICS = (
 )
 DEFAULT_METRICS = tuple(name for name in METRICS if name not in ("ms_ssim", *SEQUENCE_METRICS))
 
+_METRICS = f"Compute these scores: {', '.join(METRICS)}."
 _DROP = "Keep one frame of every N and make the others again."
-_HORIZON = "Instead of --drop: forecast H frames ahead."
-_MODEL = "A name from 'cloudconv models' or a file of weights; may be repeated."
-_AGAINST = """What to compare with: names from 'cloudconv models', files of your own, minterpolate;
-the verdict is about the first."""
-_REPORT = "Leave a page with charts and pictures, a video side by side, and the figures."
-_EVERY = "With --horizon: begin a forecast at every K-th frame."
+_HORIZON = "Forecast H frames ahead, instead of --drop."
+_MODEL = "Score a model from 'cloudconv models' or a file of weights; may be repeated."
+_AGAINST = """Compare with these: names from 'cloudconv models', your own files, minterpolate; the
+verdict uses the first."""
+_REPORT = "Write a page with charts and pictures, a video side by side, and the figures."
+_EVERY = "Begin a forecast at every K-th frame, with --horizon."
 
 
 def _metrics(value: Files) -> tuple[str, ...]:
@@ -50,12 +51,13 @@ class CompareSettings(
     groups.Rendering,
     groups.Workers,
 ):
-    """What to compare. The verdict is about the first model.
+    """The options of :func:`cloudconv.compare`. The verdict is about the first model.
 
     With ``drop`` one frame of every N is kept, and interpolators make the others again. With
     ``horizon`` predictors forecast so many frames, from every ``every``-th frame on.
 
-    Raises :class:`~cloudconv.errors.SettingsError` on values that cannot be.
+    Raises:
+        SettingsError: a value is out of range, or two values contradict each other.
     """
 
     drop: Annotated[int | None, Option(_DROP, "N", least=2, most=64, shown="2")] = None
@@ -81,10 +83,10 @@ class CompareSettings(
     ] = None
     metrics: Annotated[
         Files,
-        Option(f"{', '.join(METRICS)}.", "NAME,…", parse=_metrics, shown="all but the slow ones"),
+        Option(_METRICS, "NAME,…", parse=_metrics, shown="all but the slow ones"),
     ] = DEFAULT_METRICS
     frames: Annotated[
-        int | None, Option("Score at most so many frames, spread evenly.", "N", least=1)
+        int | None, Option("Score at most N frames, spread evenly.", "N", least=1)
     ] = None
     report: Annotated[File | None, Option(_REPORT, "DIR")] = None
     every: Annotated[int | None, of_frames(_EVERY, "K", least=1, shown="6")] = None

@@ -1,4 +1,4 @@
-"""What can be asked of ``doctor``."""
+"""Declare the options of ``doctor``."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from cloudconv.errors import SettingsError
 from cloudconv.settings import values
 from cloudconv.settings.option import Option, Settings
 
-_CHECK = """Try the device on a synthetic clip, for up to a minute: right frames at every precision,
+_CHECK = """Test the device on a synthetic clip, for up to a minute: frames at every precision,
 batch and tile, a lack of memory, workers, speed."""
-_DEVICE = "What --check tries: auto, cpu, cuda, cuda:N or mps."
+_DEVICE = "Test this device with --check: auto, cpu, cuda, cuda:N or mps."
 
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorSettings(Settings):
-    """What to look at."""
+    """The options of :func:`cloudconv.doctor`."""
 
     check: Annotated[bool, Option(_CHECK)] = False
     device: Annotated[str | None, Option(_DEVICE, "NAME", parse=values.device, shown="auto")] = None

@@ -1,4 +1,4 @@
-"""What can be asked of the commands that go on where a video ends: ``extrapolate``, ``dream``."""
+"""Declare the options of the commands that continue a video: ``extrapolate`` and ``dream``."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ from cloudconv.settings.values import File, Rational, exact
 from cloudconv.timeline import parse_time
 
 DEFAULT_PREDICTOR = "voxelflow"
-"""The predictor that is used where none is named."""
+"""The predictor that is used by default."""
 
 Mode = Literal["auto", "collage", "texture", "flow", "rollout"]
 """The modes of dreaming; ``auto`` chooses one for the material."""
 
 AUTO: Mode = "auto"
 
-_AT = "Go on from here instead of the end: seconds or h:mm:ss."
-_PREDICTOR = "A predictor from 'cloudconv models', or a file that 'cloudconv train' wrote."
-_MODE = "How: collage, texture, flow or rollout; auto chooses by the material."
-_WIND = "Where things move, in pixels a frame: for stills, with the mode flow."
-_ROLLOUT = "A predictor from 'cloudconv models', for the mode rollout."
-_KEEP = "Hold a rollout to the source's detail and colours."
-_AUDIO = "Where the source ends, end its sound, or (loop) begin it again."
-_REPORT = "A folder for a page with the video, its frames, and charts of the vitals."
+_AT = "Continue from this time instead of the end: seconds or h:mm:ss."
+_PREDICTOR = "Use a predictor from 'cloudconv models', or a file that 'cloudconv train' wrote."
+_MODE = "Continue by collage, texture, flow or rollout; auto chooses by the clip."
+_WIND = "Move things by so many pixels a frame: for stills, with the mode flow."
+_ROLLOUT = "Use a predictor from 'cloudconv models', for the mode rollout."
+_KEEP = "Keep the source's detail and colours, in the mode rollout."
+_AUDIO = "End the sound where the source ends, or begin it again (loop)."
+_REPORT = "Write a page with the video, its frames, and charts of the measurements."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class ExtendSettings(Output, Overwrite, InputRate, Cuts, Encoding):
-    """How long, and from where on. Give exactly one of ``frames`` and ``seconds``."""
+    """The length and the start of the new frames: exactly one of ``frames`` and ``seconds``."""
 
-    frames: Annotated[int | None, Option("Make so many new frames.", "N", least=1)] = None
-    seconds: Annotated[Rational | None, Option("Go on for so long.", "S", parse=parse_time)] = None
+    frames: Annotated[int | None, Option("Make N new frames.", "N", least=1)] = None
+    seconds: Annotated[
+        Rational | None, Option("Make new frames for S seconds.", "S", parse=parse_time)
+    ] = None
     at: Annotated[Rational | None, Option(_AT, "T", parse=parse_time)] = None
     only_new: Annotated[bool, Option("Leave the source's frames out.")] = False
 
@@ -51,9 +53,10 @@ class ExtendSettings(Output, Overwrite, InputRate, Cuts, Encoding):
 
 @dataclass(frozen=True, kw_only=True)
 class ExtrapolateSettings(ExtendSettings):
-    """What to forecast.
+    """The options of :func:`cloudconv.extrapolate`.
 
-    Raises :class:`~cloudconv.errors.SettingsError` on values that cannot be.
+    Raises:
+        SettingsError: a value is out of range, or two values contradict each other.
     """
 
     model: Annotated[File, Option(_PREDICTOR, "NAME", complete="predict")] = DEFAULT_PREDICTOR
@@ -66,13 +69,16 @@ class ExtrapolateSettings(ExtendSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class DreamSettings(ExtendSettings):
-    """What to dream. ``wind`` is (dx, dy) in pixels a frame.
+    """The options of :func:`cloudconv.dream`. ``wind`` is (dx, dy) in pixels a frame.
 
-    Raises :class:`~cloudconv.errors.SettingsError` on values that cannot be.
+    Raises:
+        SettingsError: a value is out of range, or two values contradict each other.
     """
 
     mode: Annotated[Mode, Option(_MODE, "NAME")] = "auto"
-    seed: Annotated[int, Option("Another seed, another dream.", "N", least=0, most=2**63 - 1)] = 0
+    seed: Annotated[
+        int, Option("Make another dream with another seed.", "N", least=0, most=2**63 - 1)
+    ] = 0
     loop: Annotated[bool, Option("Let the last frame lead into the first.")] = False
     wind: Annotated[
         str | tuple[float, float] | None, of_frames(_WIND, "DX,DY", parse=values.wind)
@@ -95,5 +101,5 @@ class DreamSettings(ExtendSettings):
 
     @property
     def direction(self) -> tuple[float, float] | None:
-        """Where things move, (dx, dy) in pixels a frame, if that was given."""
+        """The given motion, (dx, dy) in pixels a frame, or None."""
         return None if self.wind is None else values.wind(self.wind)

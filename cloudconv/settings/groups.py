@@ -1,6 +1,6 @@
-"""Groups of options that several commands share.
+"""Declare groups of options that several commands share.
 
-The settings classes alone compare and print themselves: methods that nobody calls cost import time.
+Only the final settings classes get ``__eq__`` and ``__repr__``: generating them costs import time.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _machine = partial(Option, group=MACHINE)
 of_run = partial(Option, group=RUN, pinned=False)
 
 MOST_THREADS = 256
-"""More threads than this exhaust a system before they compute anything."""
+"""The largest number of threads; more exhaust a system before they compute anything."""
 
 DEFAULT_MODEL = "cloud-best"
-"""The interpolator that is used where none is named."""
+"""The interpolator that is used by default."""
 
 QUALITIES = {
     "max": "cloud-max",
@@ -38,7 +38,7 @@ QUALITIES = {
 }
 """The interpolator that each ``quality`` chooses."""
 
-INPUT = "A video, an animation, a folder or pattern of pictures, or - for stdin."
+INPUT = "Read a video, an animation, a folder or pattern of pictures, or - for stdin."
 
 SceneCut = Literal["auto", "off"] | float
 """``auto``, ``off``, or a threshold from 0 (cut everywhere) to 1 (never)."""
@@ -46,7 +46,7 @@ SceneCut = Literal["auto", "off"] | float
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """What the user asked of the encoding; None and empty mean our own choice."""
+    """The given options of the encoding; None and empty stand for cloudconv's own choice."""
 
     encoder: str | None = None
     crf: float | None = None
@@ -58,18 +58,18 @@ class EncodeSettings:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Input(Settings):
-    """What is read."""
+    """The input."""
 
     input: Annotated[File, Option(INPUT, "IN", pinned=False, hidden=True)]
 
 
-_OUT = """File to write, or a folder for the default name; frames/%05d.png for pictures; - for
-Matroska on stdout."""
+_OUT = """Write this file, or into this folder under the default name; frames/%05d.png writes
+pictures, - writes Matroska to stdout."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Output(Input):
-    """What is read, and where the result goes."""
+    """The input and the output."""
 
     output: Annotated[
         File | None, Option(_OUT, "OUT", also=("-o",), shown="a name beside IN", pinned=False)
@@ -78,19 +78,19 @@ class Output(Input):
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Overwrite(Settings):
-    """Whether an output that exists is replaced."""
+    """The permission to replace an existing output."""
 
     overwrite: Annotated[bool, Option("Replace OUT if it exists.", also=("-y",), pinned=False)] = (
         False
     )
 
 
-_INPUT_FPS = "Frame rate of pictures as input."
+_INPUT_FPS = "Read pictures at this frame rate."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class InputRate(Settings):
-    """The rate of pictures as input, which keep no times."""
+    """The frame rate of pictures as input, which have no times of their own."""
 
     input_fps: Annotated[
         Rational | None,
@@ -98,7 +98,7 @@ class InputRate(Settings):
     ] = None
 
 
-_START = "Begin here: seconds or h:mm:ss."
+_START = "Begin at this time: seconds or h:mm:ss."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -114,25 +114,27 @@ class Part(Settings):
             raise SettingsError("end-before-start", end=float(end))
 
 
-_CUT = "Where scenes change: auto, off, or a threshold from 0 (everywhere) to 1 (nowhere)."
+_CUT = "Find scene changes: auto, off, or a threshold from 0 (everywhere) to 1 (nowhere)."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Cuts(Settings):
-    """Where one scene ends and another begins."""
+    """The detection of scene changes."""
 
     scene_cut: Annotated[SceneCut, of_frames(_CUT, "S", least=0, most=1)] = "auto"
 
 
-_DEVICE = "auto, cpu, cuda, cuda:N or mps; interp, compare: also cuda:all, every GPU."
-_PRECISION = "Number format of the network: auto, fp32, bf16 or fp16."
-_THREADS = f"CPU threads, at most {MOST_THREADS}."
-_WORKERS = "local: this process; local:N: N processes; ray or ray:ADDRESS: a Ray cluster."
+_DEVICE = """Compute on auto, cpu, cuda, cuda:N or mps; interp and compare also take cuda:all, every
+GPU."""
+_PRECISION = "Compute in this number format: auto, fp32, bf16 or fp16."
+_THREADS = f"Use this many CPU threads, at most {MOST_THREADS}."
+_WORKERS = """Compute in this process (local), in N processes (local:N), or on a Ray cluster (ray,
+ray:ADDRESS)."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Machine(Settings):
-    """What computes."""
+    """The device, the number format and the threads of the computation."""
 
     device: Annotated[str, _machine(_DEVICE, "NAME", parse=values.device, pinned=False)] = "auto"
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], _machine(_PRECISION, "NAME")] = (
@@ -145,7 +147,7 @@ class Machine(Settings):
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Workers(Machine):
-    """Who computes."""
+    """The processes or machines of the computation."""
 
     workers: Annotated[str, _machine(_WORKERS, "WHO", parse=values.workers, pinned=False)] = "local"
 
@@ -158,52 +160,52 @@ class Workers(Machine):
 
 _QUALITY = """Choose the model: best is cloud-best, max is cloud-max (3.5 times its time, or 14),
 fast is cloud-fast (0.6), turbo is cloud-turbo (0.5)."""
-_SCALE = "At which size motion is looked for: 0.25, 0.5, 1, 2 or 4."
-_FALLBACK = """What to show where motion explains little: blend the source frames there, or (off)
-show the model's picture all the same."""
+_SCALE = "Look for motion at this size: 0.25, 0.5, 1, 2 or 4."
+_FALLBACK = """Where motion explains little, blend the source frames, or (off) show the model's
+picture anyway."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Rendering(Settings):
-    """How an interpolator is used."""
+    """The options of an interpolator."""
 
     quality: Annotated[
         Literal["max", "best", "fast", "turbo"] | None, Option(_QUALITY, "LEVEL", pinned=False)
     ] = None
     scale: Annotated[float | None, of_model(_SCALE, "S", parse=values.scale, shown="1")] = None
-    UHD: Annotated[
-        bool, of_model("Same as --scale 0.5: for 4K and large motion.", pinned=False)
-    ] = False
-    fallback: Annotated[Literal["blend", "off"], of_model(_FALLBACK, "HOW")] = "blend"
-    batch: Annotated[int | Literal["auto"], _machine("New frames made at once.", "N", least=1)] = (
-        "auto"
+    UHD: Annotated[bool, of_model("Use --scale 0.5, for 4K and large motion.", pinned=False)] = (
+        False
     )
+    fallback: Annotated[Literal["blend", "off"], of_model(_FALLBACK, "HOW")] = "blend"
+    batch: Annotated[
+        int | Literal["auto"], _machine("Make N new frames at once.", "N", least=1)
+    ] = "auto"
     tile: Annotated[
         int | Literal["auto", "off"],
         _machine("Work in tiles of N pixels, to save memory; or off.", "N", least=1),
     ] = "auto"
 
     def _resolve_scale(self) -> None:
-        """Put ``scale`` in the place of ``UHD``."""
+        """Replace ``UHD`` by the scale that it stands for."""
         if self.UHD and self.scale not in (None, 0.5):
             raise SettingsError("uhd-and-scale", scale=self.scale)
         self._set("scale", 0.5 if self.UHD else self.scale)
         self._set("UHD", False)
 
 
-_MODEL = "A name from 'cloudconv models', or a file that 'cloudconv train' wrote."
+_MODEL = "Use a model from 'cloudconv models', or a file that 'cloudconv train' wrote."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class InterpolatorModel(Rendering):
-    """Which interpolator is used, and how."""
+    """The interpolator and its options."""
 
     model: Annotated[
         File | None, Option(_MODEL, "NAME", shown="the best that ships", complete="interpolate")
     ] = None
 
     def _resolve_model(self) -> None:
-        """Put ``model`` and ``scale`` in the place of the shorthands for them."""
+        """Replace ``quality`` and ``UHD`` by the model and the scale that they stand for."""
         if self.quality is not None and self.model is not None:
             raise SettingsError("quality-and-model")
         self._set("model", self.model or QUALITIES[self.quality or "best"])
@@ -216,9 +218,9 @@ class InterpolatorModel(Rendering):
         return str(self.model)
 
 
-_ADAPT = """Fine-tune the model on this video first, for so many minutes; used if that gains
-0.05 dB on a part of the video that was held back."""
-_SAVE = "With --adapt: keep the weights, for --model."
+_ADAPT = """Fine-tune the model on this video first, for so many minutes; the result is used if it
+gains 0.05 dB on a held-back part of the video."""
+_SAVE = "Save the weights of --adapt, for --model."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -230,7 +232,7 @@ class Adapting(Settings):
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class SavedModel(Adapting, Input):
-    """Where the fine-tuned weights are kept."""
+    """The file for the fine-tuned weights."""
 
     save_model: Annotated[
         File | None, of_model(_SAVE, "FILE", parse=values.weights_file, pinned=False)
@@ -249,19 +251,21 @@ class SavedModel(Adapting, Input):
 
 
 _ENCODER = "by container and pixel format"
-_CRF = "Quality, lower is better, on libx264's scale for every encoder."
-_MORE = "Any other option of the encoder; may be repeated."
+_CRF = "Set the quality, lower is better, on libx264's scale for every encoder."
+_MORE = "Set any other option of the encoder; may be repeated."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Encoding(Machine):
-    """How the result is encoded."""
+    """The encoding of the output."""
 
-    encoder: Annotated[str | None, _encoding("FFmpeg's name of it.", "NAME", shown=_ENCODER)] = None
+    encoder: Annotated[
+        str | None, _encoding("Use this encoder of FFmpeg.", "NAME", shown=_ENCODER)
+    ] = None
     crf: Annotated[float | None, Option(_CRF, "N", least=0, shown="17, visually lossless")] = None
-    preset: Annotated[str | None, _encoding("The encoder's preset.", "NAME")] = None
+    preset: Annotated[str | None, _encoding("Use this preset of the encoder.", "NAME")] = None
     pix_fmt: Annotated[
-        str | None, _encoding("Pixel format of the output.", "NAME", shown="the source's")
+        str | None, _encoding("Write this pixel format.", "NAME", shown="the source's")
     ] = None
     encoder_option: Annotated[
         Pairs, _encoding(_MORE, "KEY=VALUE", parse=values.pairs, repeats=True)
@@ -269,7 +273,7 @@ class Encoding(Machine):
 
     @property
     def encode(self) -> EncodeSettings:
-        """What is asked of the encoder."""
+        """The given options of the encoding as one object."""
         more = values.pairs(self.encoder_option)
         own = self.encoder, self.crf, self.preset, self.pix_fmt
         return EncodeSettings(*own, options=more, threads=self.threads)

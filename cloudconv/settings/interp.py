@@ -1,4 +1,4 @@
-"""What can be asked of an interpolation: of one video, of many, and of pictures in memory."""
+"""Declare the options of an interpolation: of one video, of many, and of pictures in memory."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from cloudconv.timeline import parse_factor, parse_rate
 
 MOST_FPS, MOST_FACTOR = 10_000, 1000
 
-_FACTOR = "N times the frames; a whole N keeps every source frame."
-_FPS = "This frame rate: 60, 60000/1001 or 59.94."
-_SLOWMO = "N times longer at the same frame rate, or at --fps; audio: see --audio."
-_AUDIO = """With --slowmo: drop the audio, or stretch it at its own pitch. Else: copy fails where it
-would have to be encoded again."""
-_HWACCEL = """nvdec: let an NVIDIA GPU decode h264, hevc and vp9; what it can't, the CPU decodes."""
-_DUPLICATES = "Repeated source frames: keep them, or (refill) put new ones in their place."
-_RESUME = "Carry on with what an interrupted run has finished, or throw it away."
-_PREVIEW = "A small JPEG of the newest frame, written anew every second."
-_OUT_DIR = """Take any number of inputs and write their outputs here. What an earlier run has
-finished with the same settings is passed over."""
+_FACTOR = "Make N times the frames; a whole N keeps every source frame."
+_FPS = "Make this frame rate: 60, 60000/1001 or 59.94."
+_SLOWMO = "Play N times longer at the same frame rate, or at --fps; for sound see --audio."
+_AUDIO = """Drop the sound of slow motion, or stretch it at its own pitch. At normal speed copy
+fails if the sound would have to be encoded again."""
+_HWACCEL = """Decode h264, hevc and vp9 on an NVIDIA GPU (nvdec); the CPU decodes what the GPU
+cannot."""
+_DUPLICATES = "Keep repeated source frames, or put new ones in their place (refill)."
+_RESUME = "Resume the work of an interrupted run, or delete it."
+_PREVIEW = "Write a small JPEG of the newest frame every second."
+_OUT_DIR = """Take any number of inputs and write their outputs to this folder. Outputs that an
+earlier run finished with the same settings are skipped."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class _Scheduling(groups.InterpolatorModel, groups.Cuts, groups.Machine):
-    """Which frames are new, for files and for pictures in memory."""
+    """The choice of new frames, for files and for pictures in memory."""
 
     duplicates: Annotated[Literal["keep", "refill"], of_frames(_DUPLICATES, "HOW")] = "keep"
     loop: Annotated[bool, of_frames("Also fill between the last and first frame.")] = False
@@ -56,7 +57,7 @@ class Interpolation(
     _Scheduling,
     groups.Encoding,
 ):
-    """What one video and many have in common."""
+    """The options that one video and many share."""
 
     factor: Annotated[
         Rational | None, Option(_FACTOR, "N", also=("--multi",), parse=parse_factor)
@@ -95,12 +96,13 @@ class Interpolation(
 
 @dataclass(frozen=True, kw_only=True)
 class InterpSettings(groups.Output, Interpolation, groups.SavedModel):
-    """What to do with one video.
+    """The options of :func:`cloudconv.interpolate`.
 
     Give exactly one of ``factor``, ``fps`` and ``slowmo``, or ``slowmo`` with ``fps``. Times are
     seconds from the first frame; ``end`` is exclusive.
 
-    Raises :class:`~cloudconv.errors.SettingsError` on values that cannot be.
+    Raises:
+        SettingsError: a value is out of range, or two values contradict each other.
     """
 
     preview: Annotated[File | None, of_run(_PREVIEW, "FILE", parse=values.jpeg_file)] = None
@@ -121,10 +123,10 @@ class InterpSettings(groups.Output, Interpolation, groups.SavedModel):
 
 @dataclass(frozen=True, kw_only=True)
 class InterpManySettings(Interpolation):
-    """What to do with many videos, each into the folder ``out_dir``."""
+    """The options of :func:`cloudconv.interpolate_many`: all outputs go to ``out_dir``."""
 
     inputs: Annotated[
-        Sequence[File], Option("Videos, and folders of them.", parse=values.files, hidden=True)
+        Sequence[File], Option("Read videos, and folders of them.", parse=values.files, hidden=True)
     ] = field(kw_only=False)
     out_dir: Annotated[File, Option(_OUT_DIR, "DIR", pinned=False)]
 
@@ -138,10 +140,10 @@ class InterpManySettings(Interpolation):
 
 @dataclass(frozen=True, kw_only=True)
 class FramesSettings(_Scheduling):
-    """What to do with pictures in memory: ``factor`` times as many of them."""
+    """The options of :func:`cloudconv.interpolate_frames`: ``factor`` times as many pictures."""
 
-    factor: Annotated[Rational, Option("N times the pictures.", "N", parse=parse_factor)] = field(
-        default=2, kw_only=False
+    factor: Annotated[Rational, Option("Make N times the pictures.", "N", parse=parse_factor)] = (
+        field(default=2, kw_only=False)
     )
 
     def _check(self) -> None:

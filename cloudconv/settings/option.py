@@ -1,4 +1,4 @@
-"""One declaration for each option: everything else about an option derives from it.
+"""Declare options; everything else about an option derives from its declaration.
 
 A settings class is a frozen dataclass whose fields are ``Annotated[type, Option(…)]``. The option
 of the command line, the keyword of the Python call, the row in the documents and the check of the
@@ -33,14 +33,23 @@ MOST = 1_000_000_000
 class Option:
     """The declaration of one option.
 
-    ``metavar``: a word for the value in ``--help``, at most ten characters. ``also``: further flags
-    than ``--name-of-the-field``; ``off``: the flag that says no. ``group``: the heading in
-    ``--help``. ``parse``: reads a value where the field's type does not say enough. ``least``,
-    ``above``, ``most``: bounds of a number. ``shown``: the default in words, where the field's
-    default does not tell. ``otherwise``: the value where None stands for "not given" until a recipe
-    or a model has been looked at. ``repeats``: whether the option may be given several times.
-    ``pinned``: whether another value makes another result, so that an interrupted run cannot be
-    resumed with it. ``hidden``: only for Python. ``complete``: what the shell completes.
+    Attributes:
+        help: a verb phrase for ``--help`` and the docs.
+        metavar: a word for the value in ``--help``, at most ten characters.
+        group: the heading in ``--help``.
+        also: flags in addition to ``--name-of-the-field``.
+        off: the flag that turns a switch off.
+        parse: a function that reads a value which the field's type does not describe.
+        least: the smallest number.
+        above: the bound that a number must exceed.
+        most: the largest number.
+        shown: the default in words, if the field's default is not readable.
+        otherwise: the default of training options, applied after the recipe and the model.
+        repeats: whether the option may be given several times.
+        pinned: whether another value gives another result. An interrupted run cannot be resumed
+            with another value.
+        hidden: whether the option exists in Python only.
+        complete: the names that the shell completes.
     """
 
     help: str
@@ -62,9 +71,9 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of a settings class: its option, and what its type says.
+    """A field of a settings class, with its option and the facts from its type.
 
-    ``choices``: the words that it takes. ``number``: int or float where it takes one of these.
+    ``choices`` are the accepted words. ``number`` is int or float if the field takes numbers.
     """
 
     name: str
@@ -85,11 +94,11 @@ class Field:
     def text(self) -> str:
         """Return the help text, with the default."""
         default = self.option.otherwise if self.default is None else self.default
-        told = self.option.shown
-        if not told and not self.is_switch and default is not None and default != ():
-            told = f"{default:g}" if isinstance(default, float) else str(default)
-        said = " ".join(self.option.help.split())
-        return f"{said} Default: {told}." if told else said
+        shown = self.option.shown
+        if not shown and not self.is_switch and default is not None and default != ():
+            shown = f"{default:g}" if isinstance(default, float) else str(default)
+        text = " ".join(self.option.help.split())
+        return f"{text} Default: {shown}." if shown else text
 
     @property
     def shown(self) -> Setting | str:
@@ -98,17 +107,17 @@ class Field:
 
     @property
     def accepted(self) -> str:
-        """Return in words which values the field takes."""
+        """Return the accepted values in words."""
         words = list(self.choices)
         if self.number is not None:
             words.append(("a whole number" if self.number is int else "a number") + self._bounds())
         return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
 
     def read(self, value: Any) -> Any:
-        """Return the exact value that ``value`` means; None means the default.
+        """Return the exact value of what a caller gave; None stands for the default.
 
         Raises:
-            SettingsError: the field takes no such value.
+            SettingsError: the field does not accept the value.
         """
         if value is None and not self.is_required:
             return self.default
@@ -175,24 +184,25 @@ def _number(kind: type[Number], value: Any) -> Number | None:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Settings:
-    """What all settings share: every value is read and checked as its field declares.
+    """Base class of all settings, which reads and checks every value as its field declares.
 
-    Two settings that mean the same are equal: ``fps="59.94"`` is ``fps="60000/1001"``.
+    Settings with the same meaning are equal: ``fps="59.94"`` is ``fps="60000/1001"``.
     """
 
     def __post_init__(self) -> None:
+        """Read and check all values."""
         for each in fields_of(type(self)):
             self._set(each.name, each.read(getattr(self, each.name)))
         self._check()
 
     def _check(self) -> None:
-        """Raise SettingsError where two values contradict each other."""
+        """Raise SettingsError if two values contradict each other."""
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
     def pinned(self) -> dict[str, str]:
-        """Return the values that decide the result, by name, as text."""
+        """Return the values that determine the result, by name, as text."""
         named = [each.name for each in fields_of(type(self)) if each.option.pinned]
         return {name: str(getattr(self, name)) for name in named}
 
@@ -237,7 +247,7 @@ def _kinds(base: Any) -> tuple[Any, ...]:
 
 
 def check_names(kind: Any, given: Mapping[str, Any]) -> None:
-    """Raise TypeError for a keyword that the settings class does not have."""
+    """Raise TypeError for a keyword that is no field of the settings class."""
     known = [each.name for each in fields_of(kind)]
     for name in given:
         if name not in known:

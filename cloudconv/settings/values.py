@@ -1,4 +1,4 @@
-"""Values that options take beyond words and numbers: what callers may pass, and what it becomes."""
+"""Read values of options beyond words and numbers; each function takes all accepted forms."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def exact(value: Rational) -> Fraction: ...
 @overload
 def exact(value: Rational | None) -> Fraction | None: ...
 def exact(value: Rational | None) -> Fraction | None:
-    """Return a rate, factor or time of checked settings, which is a Fraction there."""
+    """Return a rate, factor or time of checked settings as a Fraction."""
     return None if value is None else Fraction(value)
 
 
@@ -67,7 +67,7 @@ def _pair(value: Any) -> tuple[str, str]:
 
 
 MOST_WIND = 1000
-"""Pixels a frame; nothing that moves further is seen twice."""
+"""The fastest motion, in pixels a frame; faster things are visible in one frame only."""
 
 
 def wind(value: str | Sequence[float]) -> tuple[float, float]:
@@ -83,7 +83,7 @@ def wind(value: str | Sequence[float]) -> tuple[float, float]:
 
 
 def interval(value: int | str | Sequence[int]) -> tuple[int, int]:
-    """Return ``2``, or ``1-3`` for any of these, as the smallest and the largest step."""
+    """Return the smallest and the largest step of ``2``, or of ``1-3`` for any of these."""
     if isinstance(value, int):
         value = (value, value)
     if isinstance(value, str):
@@ -111,7 +111,7 @@ def weights_file(value: File) -> File:
 
 
 def names_folder(value: File) -> bool:
-    """Return whether an output's name means a folder: it ends in a slash, or is one that exists."""
+    """Return whether an output is a folder: its name ends in a slash, or the folder exists."""
     text = os.fspath(value)
     return text.endswith(("/", os.sep)) or Path(text).is_dir()
 
@@ -129,12 +129,12 @@ def jpeg_file(value: File) -> File:
 
 
 def in_folder(value: File, name: str) -> Path:
-    """Return the path that an output's name means: itself, or the default name in that folder."""
+    """Return the path of an output: the given one, or ``name`` in the given folder."""
     return Path(value) / name if names_folder(value) else Path(value)
 
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""The scales at which motion is looked for: others do not keep a network's sizes whole."""
+"""The accepted scales; with others the sizes inside a network are not whole numbers."""
 
 
 def scale(value: float | str) -> float:
@@ -157,7 +157,7 @@ def workers(value: str) -> str:
 
 
 def device(value: str) -> str:
-    """Return the name of a device, checked; whether the device is there is seen later."""
+    """Return the name of a device, checked; the name may be of a device that is absent."""
     if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d{1,4})?|cuda:all", value):
         raise SettingsError("unknown-device", name=value)
     return value
