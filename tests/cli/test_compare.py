@@ -119,17 +119,6 @@ def test_quiet_says_nothing(clip: Path) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_on_a_terminal_the_best_is_bold(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    command._print_rich(["method", "PSNR dB"], [[("a", False), ("31.40", True)]])
-    assert "\x1b[1m  31.40" in capsys.readouterr().out
-
-
 def test_a_report_is_refused_where_one_is(clip: Path) -> None:
     folder = clip.with_name("report")
     options = ("--model", "hold", "--report", folder, *QUICK)

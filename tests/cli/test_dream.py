@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from cloudconv.cli.app import app
 from cloudconv.cli.console import Console
 from cloudconv.dreaming.vitals.vitals import KEYS
+from cloudconv.events import Progress
 from tests.helpers.dreams import ball, clouds, video
 from tests.helpers.factory import read_planes, write_clip
 
@@ -33,7 +34,7 @@ def test_no_other_option_is_needed(tmp_path: Path) -> None:
     assert len(read_planes(tmp_path / "ball_dream.mkv")) == 61
     assert "61 frames (13 new, from 1.9 s on) at 25 fps" in err
     assert "texture: the motion comes back" in err
-    assert "alive in 1 of 1 windows" in err
+    assert "like the clip in 1 of 1 windows" in err
     code, _, err = run(clip, "--seconds", "0.5")
     assert code == 1
     assert "exists" in err
@@ -130,7 +131,7 @@ def test_help_has_examples() -> None:
 
 def test_the_bar_has_room_for_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    with Console().progress("dreaming") as update:
+    with Console().reporting("dreaming") as update:
         assert update is not None
-        update(1, 2, "sharpness 1.00, alive")
-        update(2, 2)
+        update(Progress("rendering", 1, 2), "sharpness 1.00, alive")
+        update(Progress("rendering", 2, 2))

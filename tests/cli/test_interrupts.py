@@ -15,6 +15,7 @@ import pytest
 
 from cloudconv.cli import interrupts
 from cloudconv.cli.console import Console
+from cloudconv.events import Progress
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +34,8 @@ def test_an_interrupt_that_got_lost_ends_the_run(name: str) -> None:
     interrupts.heed()
     with pytest.raises(KeyboardInterrupt):  # as if a library swallowed it here
         os.kill(os.getpid(), getattr(signal, name))
-    with Console(quiet=True).progress("working") as tell, pytest.raises(KeyboardInterrupt):
-        tell(1, 2)
+    with Console(quiet=True).reporting("working") as tell, pytest.raises(KeyboardInterrupt):
+        tell(Progress("rendering", 1, 2))
 
 
 def test_one_that_is_said_twice_is_one() -> None:

@@ -17,6 +17,7 @@ from cloudconv.cli import interrupts, progress, streams
 from cloudconv.cli.app import app
 from cloudconv.cli.console import Console
 from cloudconv.cli.progress import Pace, Stage
+from cloudconv.events import Progress
 from tests.helpers.factory import write_clip
 
 TINY = ("--model", "tiny", "--device", "cpu", "--precision", "fp32", "--threads", "1")
@@ -24,6 +25,10 @@ TINY = ("--model", "tiny", "--device", "cpu", "--precision", "fp32", "--threads"
 
 def run(*arguments: object) -> Any:
     return CliRunner().invoke(app, [*map(str, arguments)], prog_name="cloudconv")
+
+
+def at(done: int, total: int | None, **more: Any) -> Progress:
+    return Progress("rendering", done, total, **more)
 
 
 class Terminal(io.StringIO):
@@ -42,9 +47,9 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
-    with Console().progress("working") as tell:
-        tell(0, 30)
-        tell(7, 30)
+    with Console().reporting("working") as tell:
+        tell(at(0, 30))
+        tell(at(7, 30))
     assert "working" in screen.getvalue()
     assert "7/30" in screen.getvalue()
 
@@ -54,10 +59,10 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    with Console().progress("working") as tell:
+    with Console().reporting("working") as tell:
         for second in range(26):
             now[0] = float(second)
-            tell(second * 2, 100)
+            tell(at(second * 2, 100))
     first, second_line = capsys.readouterr().err.splitlines()
     assert first.startswith("working: 20 of 100 frames")
     assert second_line.startswith("working: 40 of 100 frames")
@@ -68,20 +73,20 @@ def test_a_stage_without_a_unit_of_its_own_counts_in_the_usual_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
-    with Console().progress("working") as tell:
-        tell(50, 100, stage="analysing", unit="%")
-        tell(3, 7, stage="working")
+    with Console().reporting("working") as tell:
+        tell(at(50, 100, unit="%"), stage="analysing")
+        tell(at(3, 7), stage="working")
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("analysing: 50 of 100 %")
     assert second.startswith("working: 3 of 7 frames")
 
 
-@pytest.mark.parametrize("console", [Console(quiet=True), Console(how="off")])
+@pytest.mark.parametrize("console", [Console(quiet=True), Console(progress="off")])
 def test_nobody_is_told_who_does_not_want_to_know(
     console: Console, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with console.progress("working") as tell:
-        tell(1, 2)
+    with console.reporting("working") as tell:
+        tell(at(1, 2))
     assert capsys.readouterr().err == ""
 
 
@@ -90,11 +95,11 @@ def test_programs_get_json(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    with Console(quiet=True, how="json").progress("looking") as tell:
+    with Console(quiet=True, progress="json").reporting("looking") as tell:
         for tenth in range(26):
             now[0] = tenth / 10
-            tell(tenth, None)
-        tell(3, 7, stage="working")
+            tell(at(tenth, None))
+        tell(at(3, 7), stage="working")
     rows = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(row["stage"], row["done"], row["total"]) for row in rows] == [
         ("looking", 0, None),
@@ -113,10 +118,10 @@ def test_what_was_there_before_is_no_speed(
     """After a resume 900 of 1000 frames are there at once; the others take their time."""
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    with Console(how="json").progress("working") as tell:
+    with Console(progress="json").reporting("working") as tell:
         for second in range(11):
             now[0] = float(second)
-            tell(900 + second, 1000, found=900)
+            tell(at(900 + second, 1000, resumed=900))
     last = json.loads(capsys.readouterr().err.splitlines()[-1])
     assert (last["done"], last["rate"], last["seconds_left"]) == (910, 1.0, 90.0)
 
@@ -165,8 +170,8 @@ def test_an_interrupt_that_got_lost_ends_the_run(monkeypatch: pytest.MonkeyPatch
         raise KeyboardInterrupt
 
     monkeypatch.setattr(interrupts, "check", found)
-    with Console(quiet=True).progress("working") as tell, pytest.raises(KeyboardInterrupt):
-        tell(1, 2)
+    with Console(quiet=True).reporting("working") as tell, pytest.raises(KeyboardInterrupt):
+        tell(at(1, 2))
 
 
 @pytest.mark.parametrize(
@@ -214,7 +219,8 @@ def test_progress_of_a_run_as_json(clip: Path) -> None:
 
 def test_seconds_have_no_rate() -> None:
     """The time that adapting takes is no work: ``0.9 s/s`` says nothing."""
-    stage = Stage("adapting", "s", pace=Pace(iter([0.0, 10.0]).__next__), total=60)
+    progress = Progress("adapting", 0, 60, unit="s")
+    stage = Stage("adapting", progress, pace=Pace(iter([0.0, 10.0]).__next__))
     stage.pace.note(9)
     assert not any("/s" in part for part in stage.speed)
 
@@ -224,7 +230,7 @@ def test_a_line_on_a_terminal_is_wrapped_between_words(
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "40")
-    streams.tell(
+    streams.say(
         "error: interrupted; what is finished is kept in a/b.work; the same command resumes"
     )
     lines = capsys.readouterr().err.splitlines()
@@ -239,6 +245,6 @@ def test_a_narrow_bar_cuts_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", shown)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")
-    with Console().progress("training", "steps") as tell:
-        tell(86_000, 600_000, "a note of many words that takes the room of two columns")
+    with Console().reporting("training") as tell:
+        tell(at(86_000, 600_000), "a note of many words that takes the room of two columns")
     assert "86000/600000" in shown.getvalue()

@@ -10,7 +10,7 @@ import torch
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.registry import METHODS, method
 from cloudconv.dreaming.methods.rollout import Keeper, Rollout
-from cloudconv.errors import ModelError, SettingsError
+from cloudconv.errors import ModelError
 from cloudconv.models import registry
 from tests.helpers.dreams import Picture, clouds, material, tensor, vitals_of
 
@@ -101,5 +101,3 @@ def test_the_list_of_methods() -> None:
     assert len({spec.name for spec in METHODS}) == len(METHODS)
     assert method("texture").repeats
     assert method("rollout").options == ("model", "texture_keep")
-    with pytest.raises(SettingsError, match=r'"textures" \(did you mean texture\?\)'):
-        method("textures")

@@ -130,7 +130,7 @@ def test_a_dying_rollout_says_so_once_and_in_time(tmp_path: Path) -> None:
     )
     result = finish(job.run(settings), watch)
     ((message, when),) = told
-    assert "leaves the living range by frame" in message
+    assert "no longer looks like the clip" in message
     assert "the clip" in message, "in plain words"
     assert message.endswith("try the mode collage, which auto chooses for this clip.")
     assert when < 60
@@ -338,7 +338,7 @@ def test_a_plan_makes_nothing_and_is_right(bouncing: Path, tmp_path: Path) -> No
 def test_options_belong_to_modes(bouncing: Path, tmp_path: Path) -> None:
     result = dream(bouncing, tmp_path / "b.mkv", frames=2, model="linear")
     assert (result.mode, result.model) == ("rollout", "linear")
-    assert result.why == "rollout: the mode that `model` is for."
+    assert result.why == "rollout: the mode that model is for."
     with pytest.raises(SettingsError, match="choose the mode rollout"):
         dream(bouncing, tmp_path / "b.mkv", frames=2, mode="texture", model="linear")
     with pytest.raises(SettingsError, match="did you mean collage"):

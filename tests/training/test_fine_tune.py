@@ -271,7 +271,7 @@ def test_frames_are_carried_on_with_the_very_same_weights(clip: Path, tmp_path: 
         interp(clip, tmp_path / "c.mkv", watch=stop_after(31))
     state = tmp_path / "c.mkv.work" / "adapted.json"
     state.write_text(json.dumps(json.loads(state.read_text()) | {"digest": "another"}))
-    with pytest.raises(WeightsError, match="not those that the finished frames"):
+    with pytest.raises(WeightsError, match="not the weights that made the finished frames"):
         interp(clip, tmp_path / "c.mkv")
     assert interp(clip, tmp_path / "c.mkv", resume=False).adapted is not None
 

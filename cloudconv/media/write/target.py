@@ -88,7 +88,7 @@ def check_rate(path: Path, rate: Fraction | None) -> None:
     clock = container.clock
     if rate is None:
         return
-    if rate < _SLOWEST or max(rate.numerator, rate.denominator) >= _LARGEST:
+    if (clock is None and rate < _SLOWEST) or max(rate.numerator, rate.denominator) >= _LARGEST:
         raise OutputError("rate-beyond-files", rate=float(rate))
     if container.fastest is not None and rate > container.fastest:
         raise OutputError(
