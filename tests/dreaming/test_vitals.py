@@ -31,6 +31,17 @@ def judged(source: Material, pictures: list[Picture]) -> Vitals:
     return rows[0]
 
 
+def sharpness(footage: list[Picture], row: Vitals) -> float:
+    """Return how sharp the sky is in the frames of a row, against the first 160 frames."""
+
+    def mean(pictures: list[Picture]) -> float:
+        grey = [cv2.cvtColor(p[:68], cv2.COLOR_RGB2GRAY).astype(np.float32) for p in pictures]
+        slopes = [cv2.magnitude(*(cv2.Sobel(g, -1, x, 1 - x) for x in (0, 1))) for g in grey]
+        return float(np.mean(slopes))
+
+    return mean(footage[160 + row.start : 160 + row.end]) / mean(footage[:160])
+
+
 @pytest.mark.full
 def test_real_footage_lives(source: Material, footage: list[Picture]) -> None:
     rows = vitals_of(source, [tensor(picture) for picture in footage[160:]], sky=True)
@@ -39,8 +50,8 @@ def test_real_footage_lives(source: Material, footage: list[Picture]) -> None:
         assert row.alive, (row.failed, row.values)
         assert tuple(row.values) == KEYS
         assert None not in row.values.values()
-        # The sky alone, without the land: it varies more.
-        assert row.values["sharpness"] == pytest.approx(1, abs=0.12)
+        # This sky itself becomes 4 to 12 % less sharp.
+        assert row.values["sharpness"] == pytest.approx(sharpness(footage, row), abs=0.04)
         assert row.values["motion"] == pytest.approx(1, abs=0.2)
         assert (row.values["static_psnr"] or 0) > 50
 
@@ -88,8 +99,8 @@ def test_a_hard_cut_is_dead(source: Material, footage: list[Picture]) -> None:
 def test_land_that_slides_is_dead(source: Material, footage: list[Picture]) -> None:
     slid = [p.copy() for p in footage[160:260]]
     for k, p in enumerate(slid):
-        p[84:] = np.roll(p[84:], k // 2, 1)
-    assert {"static_psnr", "silhouette"} & set(judged(source, slid).failed)
+        p[80:] = np.roll(p[80:], k // 2, 1)
+    assert {"static_psnr", "silhouette"} <= set(judged(source, slid).failed)
 
 
 @pytest.mark.full

@@ -27,6 +27,7 @@ from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.methods.clip_selector import ClipSelector
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.footage import Footage, LayerPicture, SkyBehind
+from cloudconv.dreaming.methods.guard import SilhouetteGuard
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front, Transition, front_of
 from cloudconv.dreaming.pictures import blurred, bounds, resized, resized_flow, weight_size
@@ -155,6 +156,7 @@ class _Composition:
         self._usual = _usual(material, self._size)
         self._behind = SkyBehind(material.matte, self._size)
         self._pasted = material.picture(-1)
+        self._guard = SilhouetteGuard(material)
         self._seen = material.last_seen
         self._leads_to: Tensor | None = None
         self._left = self._ending = 0
@@ -231,6 +233,8 @@ class _Composition:
         )
         self._chooser.remember(self._seen)
         self._paste()
+        if self._leads_to is None and not self._stays:
+            self._seen = self._guard.repaired(self._seen, self._pasted)
         return self._seen
 
     def _blown_in(self) -> Tensor:

@@ -30,17 +30,18 @@ class Silhouettes:
     """The silhouettes of a clip.
 
     ``pictures``: (h, w, 3) uint8, of the clip. ``fixed``: (h, w), 1 where nothing ever moves.
-    ``known``: whether the clip has silhouettes.
+    ``known``: whether the clip has silhouettes. ``size``: width and height of comparison. ``dark``
+    and ``sky``: (h, w), the places that must be at most ``most``, and at least ``least``, levels.
     """
 
     def __init__(self, pictures: Sequence[Small], fixed: Array) -> None:
         """Measure the darkest and brightest level of each place."""
         height, width = fixed.shape
         factor = min(1.0, _LONGEST / max(height, width))
-        self._size = max(2, round(width * factor)), max(2, round(height * factor))
-        lumas = [self._luma(picture) for picture in pictures]
+        self.size = max(2, round(width * factor)), max(2, round(height * factor))
+        lumas = [self.luma(picture) for picture in pictures]
         low, high = np.min(lumas, 0), np.max(lumas, 0)
-        small = cv2.resize(fixed, self._size, interpolation=cv2.INTER_AREA)
+        small = cv2.resize(fixed, self.size, interpolation=cv2.INTER_AREA)
         around = np.ones((2 * _RIM + 1, 2 * _RIM + 1), np.uint8)
         inner = cv2.erode((small > 0.99).astype(np.uint8), around) > 0
         outer = cv2.dilate((small > 0.01).astype(np.uint8), around) > 0
@@ -54,10 +55,10 @@ class Silhouettes:
         if not self.known:
             return
         ground = float(np.median(middle[dark]))
-        self._dark = dark
-        self._most = high + _CHANGED
-        self._sky = ~outer
-        self._least = np.minimum(
+        self.dark = dark
+        self.most = high + _CHANGED
+        self.sky = ~outer
+        self.least = np.minimum(
             cv2.erode(low, np.ones((2 * _AROUND + 1, 2 * _AROUND + 1), np.uint8)) - _CHANGED,
             ground + _DARK * (sky - ground),
         )
@@ -66,13 +67,19 @@ class Silhouettes:
         """Return the percentage of the picture that is wrong; None without silhouettes."""
         if not self.known:
             return None
-        luma = self._luma(picture)
-        amiss = (self._dark & (luma > self._most)) | (self._sky & (luma < self._least))
-        kernel = np.ones((_SPECKS, _SPECKS), np.uint8)
-        shapes = cv2.morphologyEx(amiss.astype(np.uint8), cv2.MORPH_OPEN, kernel)
-        return 100 * float(shapes.mean())
+        lost, grown = self.faults(picture)
+        return 100 * float((lost | grown).mean())
 
-    def _luma(self, picture: Small) -> Array:
-        small = cv2.resize(grey(picture), self._size, interpolation=cv2.INTER_AREA)
+    def faults(self, picture: Small) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return the dark places that are lost, and the dark shapes in the sky: (h, w) each."""
+        luma = self.luma(picture)
+        kernel = np.ones((_SPECKS, _SPECKS), np.uint8)
+        lost, grown = self.dark & (luma > self.most), self.sky & (luma < self.least)
+        shapes = cv2.morphologyEx((lost | grown).astype(np.uint8), cv2.MORPH_OPEN, kernel) > 0
+        return lost & shapes, grown & shapes
+
+    def luma(self, picture: Small) -> Array:
+        """Return the luma of a picture at the size of comparison: (h, w) in levels."""
+        small = cv2.resize(grey(picture), self.size, interpolation=cv2.INTER_AREA)
         luma: Array = small.astype(np.float32)
         return luma
