@@ -21,7 +21,7 @@ from PIL import Image
 from cloudconv.errors import CloudconvError, InputError
 from cloudconv.media.formats import repack
 from cloudconv.media.frame import Frame
-from cloudconv.media.read import source as source_module
+from cloudconv.media.read import decode as decode_module
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
 from tests.helpers.factory import picture, planes_of, read_planes, write_clip
@@ -235,16 +235,16 @@ def test_asking_for_a_gpu_changes_no_frame(
 def pretend_nvdec(monkeypatch: pytest.MonkeyPatch, gives: Path) -> list[Any]:
     """A GPU that decodes another file in the place of each; what it is asked for."""
     asked: list[Any] = []
-    real = source_module.open_container
+    real = decode_module.open_container
 
     def opened(path: Path, hardware: object = None) -> Any:
         return real(path if hardware is None else gives)
 
     monkeypatch.setattr(
-        source_module, "HWAccel", lambda *given, **options: asked.append((given, options)) or asked
+        decode_module, "HWAccel", lambda *given, **options: asked.append((given, options)) or asked
     )
-    monkeypatch.setattr(source_module, "open_container", opened)
-    monkeypatch.setattr(source_module, "_is_hardware", lambda decoder: True)
+    monkeypatch.setattr(decode_module, "open_container", opened)
+    monkeypatch.setattr(decode_module, "is_hardware", lambda decoder: True)
     return asked
 
 
