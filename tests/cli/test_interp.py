@@ -432,7 +432,9 @@ def test_from_stdin_to_stdout(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.full)]
+)
 def test_an_interrupted_run_leaves_no_half_file(clip: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "cloudconv", "interp", str(clip), "--factor", "1000", *TINY]
     pipe = subprocess.PIPE

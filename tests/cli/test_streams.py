@@ -113,7 +113,13 @@ def test_pipes_beside_pictures_are_no_pictures(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize(
     "words",
-    ["--help", "interp --help", "--version", "models --json", "models nothing --json", "doctor"],
+    [
+        *("--help", "interp --help", "--version", "models --json"),
+        *(
+            pytest.param(each, marks=pytest.mark.full)
+            for each in ("models nothing --json", "doctor")
+        ),
+    ],
 )
 def test_a_full_standard_output_is_one_sentence(words: str) -> None:
     with open("/dev/full", "wb") as full:

@@ -318,6 +318,7 @@ def test_small_and_full_size_agree(footage: list[Picture]) -> None:
     assert all(a is not b for a, b in pairwise(made))
 
 
+@pytest.mark.full
 def test_clouds_that_come_again_are_dead_in_a_sky(source: Material, footage: list[Picture]) -> None:
     """Ten seconds of a clip that is played back and forth, as no sky ever is."""
     swing = [*footage[110:160], *footage[158:110:-1]] * 3

@@ -69,7 +69,10 @@ def assert_same(found: CompareResult, expected: CompareResult) -> None:
             {"model": ("tiny",), "metrics": ("xpsnr", "psnr", "flicker", "ms_ssim"), "frames": 15},
             marks=pytest.mark.slow,
         ),
-        {"horizon": 3, "every": 8, "model": ("linear",), "against": ("hold",)},
+        pytest.param(
+            {"horizon": 3, "every": 8, "model": ("linear",), "against": ("hold",)},
+            marks=pytest.mark.full,
+        ),
     ],
     ids=["drop", "in order", "horizon"],
 )

@@ -18,7 +18,7 @@ COMMAND = (
 )
 
 
-@pytest.mark.parametrize("frames", [240, 20])
+@pytest.mark.parametrize("frames", [pytest.param(240, marks=pytest.mark.full), 20])
 def test_matroska_is_interpolated_before_its_end_has_come(tmp_path: Path, frames: int) -> None:
     clip = write_clip(
         tmp_path / "a.mkv", frames, rate=25, codec="libx264", audio=["aac"], noise=3, size=(64, 48)

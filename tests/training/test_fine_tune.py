@@ -155,6 +155,7 @@ def test_a_video_too_short_to_learn_from_is_made_all_the_same(tmp_path: Path) ->
     assert "Adapting to the video failed" in str(result.warnings[0])
 
 
+@pytest.mark.full
 def test_ctrl_c_when_the_last_step_is_done_is_not_lost(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +190,7 @@ def test_ctrl_c_when_the_last_step_is_done_is_not_lost(
         assert interp(clip, tmp_path / name).adapted is not None
 
 
+@pytest.mark.full
 def test_a_video_that_cannot_be_judged_is_made_with_the_stock_model(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

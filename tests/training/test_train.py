@@ -158,7 +158,7 @@ def test_scores_go_by_the_number_of_frames_ahead(clip: str, tmp_path: Path) -> N
     assert list(trained(direct).best.psnr) == ["1", "2", "6"]
 
 
-@pytest.mark.parametrize("model", [PREDICT.name, DUEL.name])
+@pytest.mark.parametrize("model", [PREDICT.name, pytest.param(DUEL.name, marks=pytest.mark.full)])
 def test_a_run_that_was_stopped_goes_on_exactly(clip: str, tmp_path: Path, model: str) -> None:
     loss = "l1+adversarial:0.1" if model == DUEL.name else "l1"
     changes = {"model": model, "loss": loss, "noise": 0.05, "steps": 60, "validate_every": 20}

@@ -58,7 +58,17 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "settings",
     [
         {},
-        {"factor": None, "fps": 60, "loop": True, "start": "0.5", "end": 4, "duplicates": "refill"},
+        pytest.param(
+            {
+                "factor": None,
+                "fps": 60,
+                "loop": True,
+                "start": "0.5",
+                "end": 4,
+                "duplicates": "refill",
+            },
+            marks=pytest.mark.full,
+        ),
     ],
 )
 def test_two_processes_make_the_same_frames(
