@@ -103,14 +103,14 @@ class TrainSettings(Overwrite, Machine):
         _how("Train predictors K frames ahead.", "K", least=1, most=1000, shown=_ROLLOUT),
     ] = None
     gap: Annotated[int, _how(_GAP, "K", most=1000, otherwise=2)] = UNSET
-    noise: Annotated[float, _how("Add noise to the input, of 1.", "S", least=0, otherwise=0.0)] = (
-        UNSET
-    )
+    noise: Annotated[
+        float, _how("Add so much noise to the input, of 1.", "S", least=0, otherwise=0.0)
+    ] = UNSET
     learning_rate: Annotated[
-        float | None, _how("Step by this rate.", "R", above=0, shown="5e-4, with --init 1e-4")
+        float | None, _how("Learn at this rate.", "R", above=0, shown="5e-4, with --init 1e-4")
     ] = None
     seed: Annotated[
-        int, _how("Repeat a training with its seed.", "N", least=0, most=2**63 - 1, otherwise=0)
+        int, _how("Draw samples with this seed.", "N", least=0, most=2**63 - 1, otherwise=0)
     ] = UNSET
     crop: Annotated[int, _what("Cut samples of N pixels a side.", "N", least=1, otherwise=128)] = (
         UNSET
