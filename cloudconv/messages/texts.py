@@ -145,7 +145,7 @@ TEXTS = {
     "subfolders-ignored": "Folders inside {folder} are ignored: {names}.",
     "few-frames-kept": (
         "At {rate} fps only one of {one_of} source frames is kept, new ones take the place of the "
-        "others; {whole} fps keeps them all."
+        "others{whole:?; * fps keeps them all}."
     ),
     "cadence-kept": "{cadence}; {--duplicates=refill} makes the motion even.",
     "finer-scale": (

@@ -92,7 +92,9 @@ class InterpPlan:
         factor = asked / own
         if factor < 1 or factor.denominator <= _FEW_KEPT:
             return []
-        rates = {"rate": rate_name(asked), "whole": rate_name(own * max(2, round(factor)))}
+        whole = own * max(2, round(factor))
+        playable = is_stdout(self.output) or container_of(self.output).plays(whole)
+        rates = {"rate": rate_name(asked), "whole": rate_name(whole) if playable else None}
         return [Warned("few-frames-kept", {**rates, "one_of": factor.denominator})]
 
     @property
