@@ -1,0 +1,1 @@
+"""Define all models, and the registry that lists them."""

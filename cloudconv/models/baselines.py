@@ -1,4 +1,4 @@
-"""Methods without a network: what a model must beat to be worth its time."""
+"""Define methods without a network, the baselines for all models."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from cloudconv.models.base import Interpolator, ModelSpec, Predictor
 
 
 class Blend(Interpolator):
-    """Linear mix of the two pictures: ``(1 - t)·x0 + t·x1``."""
+    """A linear mix of the two pictures: ``(1 - t)·x0 + t·x1``."""
 
     def __init__(self) -> None:
+        """Create the method."""
         super().__init__(BLEND)
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
@@ -21,9 +22,10 @@ class Blend(Interpolator):
 
 
 class Hold(Interpolator):
-    """The earlier picture, whatever the timestep: what a player shows by itself."""
+    """The earlier picture at every timestep, as a player shows it."""
 
     def __init__(self) -> None:
+        """Create the method."""
         super().__init__(HOLD)
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
@@ -32,9 +34,10 @@ class Hold(Interpolator):
 
 
 class Last(Predictor):
-    """The latest picture again: copy-last."""
+    """The last picture, repeated."""
 
     def __init__(self) -> None:
+        """Create the method."""
         super().__init__(LAST)
 
     def forward(self, context: Tensor) -> Tensor:
@@ -43,9 +46,10 @@ class Last(Predictor):
 
 
 class Linear(Predictor):
-    """Each sample goes on changing as it did between the two latest pictures."""
+    """A linear continuation of the change between the last two pictures."""
 
     def __init__(self) -> None:
+        """Create the method."""
         super().__init__(LINEAR)
 
     def forward(self, context: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The blocks of IFNet (:mod:`cloudconv.models.rife`), and the form in which they run fastest."""
+"""Define the blocks of IFNet (:mod:`cloudconv.models.rife`), and a faster form for inference."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ _SLOPE = 0.2
 
 
 class Block(nn.Module):
-    """Looks at pictures and at what is known so far, and estimates a change of that.
+    """A network that reads pictures and an estimate so far, and returns a change of the estimate.
 
     Args:
-        inputs: channels that it looks at.
-        width: channels inside.
+        inputs: input channels.
+        width: channels of the hidden layers.
         outputs: channels of the estimate.
-        made: how many channels the last convolution makes, if more than are wanted: RIFE's have
-            six, of which it never trained the sixth to mean anything.
-        depth: of the residual layers.
+        made: output channels of the last convolution, if more than ``outputs``: RIFE's blocks have
+            a sixth channel, which was never trained.
+        depth: number of residual layers.
     """
 
     def __init__(
         self, inputs: int, width: int, outputs: int, made: int | None = None, depth: int = 8
     ) -> None:
+        """Create the layers; see the class for the arguments."""
         super().__init__()
         self._outputs = outputs
         self.conv0 = nn.Sequential(
@@ -40,20 +41,20 @@ class Block(nn.Module):
         self.lastconv = nn.Sequential(nn.ConvTranspose2d(width, 4 * (made or outputs), 4, 2, 1))
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """(B, C, h, w) float32 inputs of one size → (B, outputs, h, w) float32."""
+        """Map (B, C, h, w) float32 inputs of one size to (B, outputs, h, w) float32."""
         seen = joined(inputs, next(self.parameters()).dtype)
         features: Tensor = self.lastconv(self.convblock(self.conv0(seen)))
         return shuffled(features, self._outputs)
 
     def fuse(self) -> None:
-        """Take the form that runs fastest. For weights that are final: nothing is trained then."""
+        """Take the form that runs fastest; the weights cannot be trained afterwards."""
         self.conv0 = nn.Sequential(*(Active(layer.get_submodule("0")) for layer in self.conv0))
         residuals = [layer for layer in self.convblock if isinstance(layer, _Residual)]
         self.convblock = nn.Sequential(*(layer.fused() for layer in residuals))
 
 
 class _Residual(nn.Module):
-    """A convolution that adds to its input, weighed for each channel."""
+    """A convolution whose result is weighted per channel and added to its input."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -65,8 +66,8 @@ class _Residual(nn.Module):
 
     @torch.no_grad()
     def fused(self) -> Active:
-        """The same as one convolution: the weights hold beta, and the input as their middle."""
-        # In 16 bits that is nearer to the exact result, too: the sum is rounded once, not thrice.
+        """Return the layer as one convolution: its weights include beta and the input itself."""
+        # In 16 bits this is also more exact: the sum is rounded once instead of three times.
         conv, beta = self.conv, self.beta.flatten()
         assert conv.bias is not None
         conv.weight.mul_(beta[:, None, None, None])
@@ -76,20 +77,22 @@ class _Residual(nn.Module):
 
 
 class Active(nn.Module):
-    """A convolution with a leaky rectifier behind it, in one step where PyTorch has one."""
+    """A convolution and a leaky rectifier, in one step if PyTorch has one."""
 
     def __init__(self, conv: nn.Module) -> None:
+        """Create the layer from a convolution."""
         super().__init__()
         assert isinstance(conv, nn.Conv2d)
         self.conv = conv
         self._packed: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, h, w) to the convolution's output, rectified."""
         conv = self.conv
         if x.device.type != "cpu" or torch.is_grad_enabled() or not _has_fused(x.dtype):
             return F.leaky_relu_(conv(x), _SLOPE)
         if self._packed is None or self._packed.dtype != x.dtype:
-            # Otherwise each call would bring the weights into oneDNN's order anew.
+            # Otherwise each call would reorder the weights for oneDNN again.
             self._packed = torch.ops.mkldnn._reorder_convolution_weight(
                 conv.weight, conv.padding, conv.stride, conv.dilation, conv.groups, x.shape
             )
@@ -110,9 +113,9 @@ class Active(nn.Module):
 
 @cache
 def _has_fused(dtype: torch.dtype) -> bool:
-    """Whether oneDNN is there, with convolution and rectifier as one fast step in that type."""
-    # What PyTorch's own compiler calls on a CPU; there is no public name for it. Elsewhere than on
-    # x86 the step may be there and slow.
+    """Return whether oneDNN has convolution and rectifier as one fast step in that type."""
+    # PyTorch's own compiler calls this step on a CPU; it has no public name. On other processors
+    # than x86 the step may exist and be slow.
     known = torch.ops.mkldnn
     if not hasattr(known, "_convolution_pointwise"):
         return False

@@ -1,10 +1,9 @@
 """cloud-best, cloud-fast and cloud-turbo: cloudconv's own interpolators, started from RIFE 4.6.
 
 The network is the IFNet of RIFE (Huang et al., ECCV 2022, arXiv 2011.06294, version 4.6; see
-:mod:`cloudconv.models.rife`) with a gate towards the unmoved pictures, fine-tuned. The three
-differ in how closely they look: ``cloud-fast`` is without the finest block, and ``cloud-turbo``
-without it and at half the resolution, each with its own weights. The first two look at four
-frames, not two (:mod:`cloudconv.models.refine`).
+:mod:`cloudconv.models.rife`) with a gate towards the unmoved pictures, fine-tuned. ``cloud-fast``
+omits the finest block. ``cloud-turbo`` omits that block and works at half the resolution. Each has
+its own weights. The first two read four frames, not two (:mod:`cloudconv.models.refine`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A small U-Net behind the last block that adds the detail that moving two pictures loses.
+"""Add the detail that motion removes from two pictures, with a small U-Net.
 
 The network sees both pictures after they are moved, features of both at eighth and sixteenth size
 that are moved by the same flows, and the motion. It predicts a residual and a correction of the
@@ -34,6 +34,7 @@ class Detail(nn.Module):
     """The U-Net. Its last layer starts at zero, so that it starts without any effect."""
 
     def __init__(self) -> None:
+        """Create the layers."""
         super().__init__()
         first, second = _FEATURES
         fine, middle, coarse = _WIDTHS
@@ -86,7 +87,7 @@ class Detail(nn.Module):
         return F.pixel_shuffle(self.leave(fine), CELL).float()
 
     def fuse(self) -> None:
-        """Take the form that runs fastest. For final weights: nothing is trained then."""
+        """Take the form that runs fastest; the weights cannot be trained afterwards."""
         for name, part in self.named_children():
             if isinstance(part, nn.Sequential):
                 self.add_module(name, Active(part.get_submodule("0")))

@@ -1,11 +1,10 @@
-"""Blending in the place of motion that fails on filmed frames.
+"""Replace motion by a plain blend of two pictures where motion fails on filmed frames.
 
-Where motion is right, little of two pictures' difference is left over once both are moved to the
-same moment. What is left over raises a doubt (noise, flicker, ripples, or merely hard footage), and
-a trial settles it: of frames that are filmed, the model makes x0 from the frame before and x1, and
-x1 from x0 and the frame after. What would have been the best share of plain blending there, around
-each place and over the whole picture, says how much of it to take between x0 and x1. Best in the
-sense of least squares, as in Wiener's filter (1949).
+If the motion is right, two pictures moved to the same moment differ little. A remaining difference
+raises a doubt: noise, flicker, ripples, or merely difficult footage. Trials on filmed frames
+decide: the model reconstructs x0 from the frame before and x1, and x1 from x0 and the frame after.
+The weight of the blend that would have given the least squared error there, near each pixel and
+over the whole picture, is used between x0 and x1 (least squares as in Wiener's filter, 1949).
 """
 
 from __future__ import annotations
@@ -19,43 +18,45 @@ from cloudconv.models.ops import enlarged
 from cloudconv.models.texture import restore
 
 SHRINK = 0.5
-"""The size at which trials are made: it takes a quarter of the time, and tells nearly as much."""
+"""The size of pictures in trials: a quarter of the time, and nearly the same decisions."""
 
 _DOUBT = (0.2, 0.3)
 _CELL = 8  # pixels of a trial's picture
-_AROUND = 9  # cells, to whose share the whole picture's is an upper bound
+_WINDOW = 9  # cells; the weight of the whole picture is an upper bound for that of a window
 _LEAST = 0.2
-"""A share up to which the model's own picture stands: in trials the frames are twice as far apart,
-and it is at its worst."""
+"""The weight up to which the model's picture stays: in trials the frames are twice as far apart,
+which is harder for the model."""
 _LEAST_ENERGY = 1e-9
 _STRIP = 32  # rows
 
 
 def doubts(result: Tensor, x0: Tensor, x1: Tensor) -> Tensor:
-    """How doubtful a model's pictures are, by what its motion leaves over: (B,) in [0, 1].
+    """Return the doubt about each picture, (B,) in [0, 1], from the leftover of its motion.
 
     Args:
-        result: (B, C + 1, H, W), pictures and what is left over, from
-            ``Interpolator.interpolate``.
-        x0, x1: (B, C, H, W), the pictures that it was made from; colours are the first three.
+        result: (B, C + 1, H, W), pictures and leftover, from ``Interpolator.interpolate``.
+        x0: (B, C, H, W), the first pictures of the pairs; the first three channels are colours.
+        x1: (B, C, H, W), the second pictures.
     """
-    # Squares, so that a few cars that are moved rightly weigh more than the noise around them.
+    # Squares, so that a few cars with the right motion weigh more than the noise near them.
     left = result[:, -1].square().mean((1, 2))
-    there = _difference(x0[:, :COLOURS], x1[:, :COLOURS]).clamp_min(_LEAST_ENERGY)
+    total = _difference(x0[:, :COLOURS], x1[:, :COLOURS]).clamp_min(_LEAST_ENERGY)
     trusted, doubted = _DOUBT
-    return ((left / there - trusted) / (doubted - trusted)).clamp(0, 1)
+    return ((left / total - trusted) / (doubted - trusted)).clamp(0, 1)
 
 
 def errors(made: Tensor, before: Tensor, filmed: Tensor, after: Tensor, timestep: Tensor) -> Tensor:
-    """What a trial shows: mean squares of both errors, and their mean product, for each cell.
+    """Return the mean squared errors of model and blend in a trial, and their mean product.
 
     Args:
-        made: the model's pictures between ``before`` and ``after``.
-        before, filmed, after: true pictures, (B, 3, h, w) at ``SHRINK`` times their size.
+        made: (B, 3, h, w), the model's pictures between ``before`` and ``after``.
+        before: (B, 3, h, w), the filmed pictures before, at ``SHRINK`` times their size.
+        filmed: (B, 3, h, w), the filmed pictures that are reconstructed.
+        after: (B, 3, h, w), the filmed pictures after.
         timestep: (B,) in (0, 1).
 
     Returns:
-        (B, 3, rows, columns): of the model's error, of the blend's, and of the one with the other.
+        (B, 3, rows, columns): one value per cell for the model, the blend and the product.
     """
     moved, blended = made - filmed, torch.lerp(before, after, timestep.view(-1, 1, 1, 1)) - filmed
     products = (moved.square(), blended.square(), moved * blended)
@@ -64,43 +65,44 @@ def errors(made: Tensor, before: Tensor, filmed: Tensor, after: Tensor, timestep
 
 
 def blend_weight(shown: Tensor) -> Tensor:
-    """How much of the blend to take by trials' errors, added up: (B, 1, rows, columns)."""
-    beside = _AROUND // 2
-    around = F.pad(shown, (beside,) * 4, mode="replicate")
-    near = _best(F.avg_pool2d(around, _AROUND, 1))
+    """Return the weight of the blend, (B, 1, rows, columns), from the sums of trials' errors."""
+    padded = F.pad(shown, (_WINDOW // 2,) * 4, mode="replicate")
+    near = _best(F.avg_pool2d(padded, _WINDOW, 1))
     best = torch.minimum(near, _best(shown.mean((2, 3), keepdim=True)))
     return ((best - _LEAST) / (1 - _LEAST)).clamp(0, 1)
 
 
 def mix_in_blend(
-    made: Tensor, x0: Tensor, x1: Tensor, timestep: Tensor, part: Tensor, *, sharpen: bool
+    made: Tensor, x0: Tensor, x1: Tensor, timestep: Tensor, weight: Tensor, *, sharpen: bool
 ) -> None:
-    """Take a share of x0's and x1's blend into pictures, in place.
+    """Mix the blend of two pictures into the model's pictures, in place.
 
     Args:
-        made, x0, x1: (B, C, H, W).
+        made: (B, C, H, W), the model's pictures.
+        x0: (B, C, H, W), the first pictures of the pairs.
+        x1: (B, C, H, W), the second pictures.
         timestep: (B,) in (0, 1).
-        part: that share, as :func:`share` gives it.
-        sharpen: bring what is mixed of both to the texture of x0 and x1. Not where the blend is
-            nearly alone: the mean of two noisy pictures is nearer to a third than they are.
+        weight: of the blend, as :func:`blend_weight` returns it.
+        sharpen: restore the texture of x0 and x1 where both parts are mixed. Not where the blend
+            is nearly alone: the mean of two noisy pictures is closer to the truth than either.
     """
     height, width = made.shape[2:]
     cell = round(_CELL / SHRINK)
-    whole = enlarged(part, [cell * n for n in part.shape[2:]])[..., :height, :width]
+    whole = enlarged(weight, [cell * n for n in weight.shape[2:]])[..., :height, :width]
     made.lerp_(torch.lerp(x0, x1, timestep.view(-1, 1, 1, 1)), whole)
     if sharpen:
-        unmoved = part.new_zeros(len(part), 4, *part.shape[2:])
+        unmoved = weight.new_zeros(len(weight), 4, *weight.shape[2:])
         restore(made, x0, x1, unmoved, cell, 4 * whole * (1 - whole))
 
 
 def _best(means: Tensor) -> Tensor:
-    """The share of the blend that would have made the squared error least."""
+    """Return the weight of the blend with the least squared error."""
     moved, blended, both = torch.split(means, 1, 1)
     return (moved - both) / (moved + blended - 2 * both + _LEAST_ENERGY)
 
 
 def _difference(x0: Tensor, x1: Tensor) -> Tensor:
-    """Mean squares of the mean absolute difference of the colours: (B,)."""
+    """Return the mean squares of the mean absolute difference of the colours: (B,)."""
     # In strips on a CPU: three passes over a whole picture take as long as a fifth of a network.
     rows = _STRIP if x0.device.type == "cpu" else x0.shape[2]
     strips = zip(torch.split(x0, rows, 2), torch.split(x1, rows, 2), strict=True)

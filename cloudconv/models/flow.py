@@ -1,4 +1,4 @@
-"""flow: motion measured once, and carried on. What a trained forecaster must beat.
+"""flow: a forecast that continues the measured motion, the baseline for trained models.
 
 Source: dense inverse search, Kroeger et al., Fast Optical Flow using Dense Inverse Search, ECCV
 2016 (arXiv 1603.03590), as OpenCV has it; moving a field along itself, semi-Lagrangian, is the
@@ -24,12 +24,13 @@ _LEAST_SIDE = 16
 
 
 class Flow(Predictor):
-    """The mean flow of the last four pairs, its velocities carried along with the material.
+    """A forecast by the mean flow of the last four pairs; velocities move with the material.
 
-    The state of a forecast is the way back to the last frame, so that each samples that once.
+    The state is the displacement back to the last frame, so that each forecast samples it once.
     """
 
     def __init__(self) -> None:
+        """Create the method."""
         super().__init__(FLOW)
 
     def forward(self, context: Tensor) -> Tensor:
@@ -46,13 +47,11 @@ class Flow(Predictor):
 
 
 def carried(velocity: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
-    """A velocity and the way back to the last frame, one step later; the material keeps its own.
+    """Return velocity and displacement to the last frame, one step later.
 
     Args:
-        velocity, way: (B, 2, H, W) backward, in pixels; at the last frame, the way is 0.
-
-    Returns:
-        The same for the next frame: where in the last frame the material at each point was.
+        velocity: (B, 2, H, W), backward, in pixels per step; it moves with the material.
+        way: (B, 2, H, W), backward displacement to the last frame, in pixels; 0 at that frame.
     """
     # A point at (x, y) was at (x, y) + velocity one step before, and moved there as now.
     velocity = warp(velocity, velocity)
@@ -60,7 +59,7 @@ def carried(velocity: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def mean_velocity(frames: Tensor) -> Tensor:
-    """The mean backward flow, (2, H, W) in pixels a frame, of (T, 3, H, W). No gradient passes."""
+    """Return the mean backward flow of (T, 3, H, W): (2, H, W) in pixels per frame, detached."""
     grey = luma(frames.detach().float().clamp(0, 1))
     pictures = (grey * 255).round().byte().cpu().numpy()
     flows = [measured_flow(later, earlier) for earlier, later in pairwise(pictures)]
@@ -70,18 +69,19 @@ def mean_velocity(frames: Tensor) -> Tensor:
 def measured_flow(
     later: NDArray[np.uint8], earlier: NDArray[np.uint8], *, quick: bool = False
 ) -> NDArray[np.float32]:
-    """Backward flow: where each pixel of ``later`` was in ``earlier``.
+    """Return the backward flow: the position of each pixel of ``later`` in ``earlier``.
 
     Source: dense inverse search, Kroeger et al., ECCV 2016 (arXiv 1603.03590), as OpenCV has it.
 
     Args:
-        later, earlier: (h, w) uint8.
-        quick: with half the resolution, in a sixth of the time.
+        later: (h, w) uint8.
+        earlier: (h, w) uint8.
+        quick: use half the resolution, in a sixth of the time.
 
     Returns:
         (h, w, 2) float32, (dx, dy) in pixels.
     """
-    import cv2  # here: every command loads this module
+    import cv2  # imported late: every command loads this module
 
     height, width = later.shape
     missing = ((0, max(_LEAST_SIDE - height, 0)), (0, max(_LEAST_SIDE - width, 0)))

@@ -1,4 +1,4 @@
-"""Tensor operations that networks share: padding, backward warping."""
+"""Define tensor operations that networks share: padding, resizing, backward warping."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _EQUAL, _DIFFERENT = 1 / 255, 3 / 255
 
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
-    """``images`` with replicated right and lower edges, so that both sides divide.
+    """Return ``images`` with repeated right and lower edges, so that both sides are multiples.
 
     Args:
         images: (B, C, H, W), H and W at least 1.
@@ -31,22 +31,23 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
 
 
 def enlarged(images: Tensor, size: Sequence[int]) -> Tensor:
-    """``images``, (B, C, h, w), bilinear at the larger ``size``, (H, W)."""
+    """Return (B, C, h, w) enlarged to ``size``, (H, W), bilinear."""
     return F.interpolate(images, (size[0], size[1]), mode="bilinear", align_corners=False)
 
 
 def laplacian_pyramid(images: Tensor, levels: int, least: int = 2) -> tuple[list[Tensor], Tensor]:
-    """The bands of ``images``, the finest first, and what is left.
+    """Return the bands of ``images``, the finest first, and the rest.
 
     Source: Burt and Adelson, The Laplacian Pyramid as a Compact Image Code, 1983; with means over
     areas instead of their filter.
 
     Args:
         images: (B, C, H, W).
-        levels: so many bands, fewer where a side of what is left has less than ``least`` pixels.
+        levels: number of bands; fewer if a side of the rest gets shorter than ``least``.
+        least: the shortest side of the rest to divide, in pixels.
 
     Returns:
-        Bands of the shape of what they are taken from, which halves, rounded up, each time.
+        Bands, each half as large as the one before, rounded up; and the rest.
     """
     bands: list[Tensor] = []
     while len(bands) < levels and min(images.shape[2:]) >= least:
@@ -60,13 +61,14 @@ def laplacian_pyramid(images: Tensor, levels: int, least: int = 2) -> tuple[list
 def sampling_grid(
     flow: Tensor, height: int, width: int, *, gain: float = 1.0, top: int = 0
 ) -> Tensor:
-    """The grid that ``torch.nn.functional.grid_sample`` wants, for a flow on a picture.
+    """Return the grid for ``torch.nn.functional.grid_sample`` from a flow on a picture.
 
     Args:
         flow: (B, 2, rows, width) backward flow (dx, dy) in pixels.
-        height, width: size of the picture to sample, in pixels.
-        gain: what the flow is multiplied by.
-        top: where in the picture the flow's first row lies.
+        height: of the picture to sample, in pixels.
+        width: of the picture to sample, in pixels.
+        gain: factor for the flow.
+        top: row of the picture at which the flow begins.
 
     Returns:
         (B, rows, width, 2) float32, corners aligned. float32 always: float16 cannot tell
@@ -84,17 +86,20 @@ def sampling_grid(
 
 
 def resize(images: Tensor, factor: float, multiple: int = 1) -> Tensor:
-    """(B, C, H, W) at ``factor`` times the size, bilinear, corners not aligned, no antialiasing.
+    """Return pictures at ``factor`` times the size, bilinear, corners not aligned.
 
-    Shrinking by an even number takes the mean of the four pixels in the middle of each cell.
+    There is no antialiasing: at half, a quarter … of the size, each pixel is the mean of the four
+    pixels in the middle of its cell.
 
     Args:
-        multiple: what the sides are continued to first, as ``pad_to_multiple`` does.
+        images: (B, C, H, W) floating point.
+        factor: of the size.
+        multiple: both sides are padded to a multiple of this first, see :func:`pad_to_multiple`.
     """
     cell = round(1 / factor)
     sides = [side + -side % multiple for side in images.shape[2:]]
     uneven = factor > 0.5 or cell % 2 or any(side % cell for side in sides)
-    # One kernel on a GPU. On a CPU the lines that count are added up in a third of the time.
+    # One kernel on a GPU. On a CPU, adding the lines that count takes a third of the time.
     if uneven or images.device.type != "cpu":
         images = pad_to_multiple(images, multiple)
         if factor == 1:
@@ -106,7 +111,7 @@ def resize(images: Tensor, factor: float, multiple: int = 1) -> Tensor:
 
 
 def _middles(images: Tensor, axis: int, cell: int, count: int) -> Tensor:
-    """The sums of the two lines in the middle of each cell, the last line going on for ever."""
+    """Return the sums of the two middle lines of each cell; the last line is repeated."""
     size, first = images.shape[axis], cell // 2 - 1
     whole = min(count, max(0, (size - first - 2) // cell + 1))
     lines = [slice(start, start + cell * whole, cell) for start in (first, first + 1)]
@@ -122,16 +127,16 @@ def _middles(images: Tensor, axis: int, cell: int, count: int) -> Tensor:
 
 
 def strips(images: Tensor, factor: float, rows: int) -> Iterator[tuple[int, Tensor]]:
-    """What ``resize`` makes of ``images``, on a CPU some rows at a time that stay in its caches.
+    """Yield the result of ``resize`` in strips of rows, which fit into a CPU's caches.
 
     Args:
         images: (B, C, H, W) floating point.
         factor: of the size.
-        rows: of a strip, of the result; the last may have fewer. A multiple of an even factor.
+        rows: rows of the result per strip, a multiple of an even factor; the last may have fewer.
 
     Yields:
         The first row of each strip, and the strip, (B, C, rows, W · factor), which may be a view.
-        On other devices there is one strip of all rows.
+        On other devices than a CPU there is one strip with all rows.
     """
     if images.device.type != "cpu":
         yield 0, resize(images, factor)
@@ -171,7 +176,7 @@ def joined(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
         # Two kernels, however many parts there are.
         return torch.cat(list(parts), 1).to(dtype, memory_format=torch.channels_last)
     else:
-        # Changing the type on the way there saves a copy.
+        # Converting the type during the copy saves another copy.
         batch, _, height, width = parts[0].shape
         channels = sum(part.shape[1] for part in parts)
         together = parts[0].new_empty((batch, channels, height, width), dtype=dtype)
@@ -183,12 +188,12 @@ def joined(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
 
 
 def shuffled(features: Tensor, channels: int) -> Tensor:
-    """``pixel_shuffle`` by 2 as float32, of the first channels: (B, 4C, h, w) → (B, c, 2h, 2w)."""
+    """Shuffle pixels by 2, first channels only: (B, 4C, h, w) to (B, c, 2h, 2w) float32."""
     if features.device.type != "cpu" or torch.is_grad_enabled():
         return F.pixel_shuffle(features[:, : 4 * channels].float(), 2).contiguous()
     batch, _, height, width = features.shape
-    # Two values that become neighbours in a row are neighbours here, too: moved as one word they
-    # take a third of the time.
+    # Two neighbours in a row of the result are neighbours here too. Moved as one word they take a
+    # third of the time.
     word = {2: torch.int32, 4: torch.int64}[features.itemsize]
     pairs = features.permute(0, 2, 3, 1).contiguous().view(word).flatten(0, 2)
     planes = pairs.t().contiguous().view(features.dtype)[: 2 * channels]
@@ -198,7 +203,7 @@ def shuffled(features: Tensor, channels: int) -> Tensor:
 
 
 def lerp_into(target: Tensor, start: Tensor, end: Tensor, weight: Tensor | float) -> None:
-    """``torch.lerp``, written to ``target``; may be differentiated, unlike its ``out``."""
+    """Write ``torch.lerp`` to ``target``; unlike with ``out``, gradients can pass."""
     if torch.is_grad_enabled():
         target.copy_(torch.lerp(start, end, weight))
     else:
@@ -206,26 +211,27 @@ def lerp_into(target: Tensor, start: Tensor, end: Tensor, weight: Tensor | float
 
 
 def stillness(x0: Tensor, x1: Tensor) -> Tensor:
-    """Where two pictures show the same in the same place, and not by chance.
+    """Return where two pictures show the same still things.
 
-    A pixel counts where it lies in a square of 5 by 5 pixels of which none differs by more than a
-    compressed video's noise (a morphological opening of the map of equal pixels): text and logos
-    do, single pixels of a moving texture don't.
+    A pixel counts if it lies in a square of 5 by 5 pixels that all differ by no more than the noise
+    of compressed video (a morphological opening of the map of equal pixels). Text and logos count,
+    single pixels of a moving texture do not.
 
     Args:
-        x0, x1: (B, 3, H, W), nominally in [0, 1].
+        x0: (B, 3, H, W), nominally in [0, 1].
+        x1: (B, 3, H, W), nominally in [0, 1].
 
     Returns:
-        (B, 1, H, W) in [0, 1]: 1 up to a difference of 1/255, 0 from 3/255 on. Pixels up to
-        ``STILL_REACH`` away count.
+        (B, 1, H, W) in [0, 1]: 1 up to a difference of 1/255, 0 from 3/255 on. Each value depends
+        on pixels up to ``STILL_REACH`` away.
     """
     difference = (x0 - x1).abs_().amax(1, keepdim=True)
-    most = _largest_around(difference)
-    return _largest_around(most.sub_(_DIFFERENT).div_(_EQUAL - _DIFFERENT).clamp_(0, 1))
+    most = _largest_nearby(difference)
+    return _largest_nearby(most.sub_(_DIFFERENT).div_(_EQUAL - _DIFFERENT).clamp_(0, 1))
 
 
-def _largest_around(image: Tensor) -> Tensor:
-    """The largest value within two pixels of each, along both axes."""
+def _largest_nearby(image: Tensor) -> Tensor:
+    """Return the largest value within two pixels of each pixel, along both axes."""
     if image.device.type != "cpu":
         return F.max_pool2d(image, 5, stride=1, padding=2)
     # Shifted copies: many times as fast as max_pool2d on a CPU.
@@ -254,7 +260,7 @@ def warp(images: Tensor, flow: Tensor) -> Tensor:
 
 
 def sample(images: Tensor, grid: Tensor) -> Tensor:
-    """``images`` (B, C, H, W) at ``grid`` (B, h, w, 2) as ``sampling_grid`` gives: float32."""
+    """Sample (B, C, H, W) at a grid of :func:`sampling_grid`: (B, C, h, w) float32."""
     return F.grid_sample(
         images.float(), grid, mode="bilinear", padding_mode="border", align_corners=True
     )

@@ -1,4 +1,4 @@
-"""Pictures in memory as people have them: NumPy arrays, PyTorch tensors and PIL images."""
+"""Convert pictures in memory: NumPy arrays, PyTorch tensors and PIL images."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ _MODES = ("L", "RGB", "RGBA", "I;16")
 
 @dataclass(frozen=True, slots=True)
 class PictureKind:
-    """How one picture is stored.
+    """The storage of a picture.
 
-    ``axis`` is where its channels are: 0, 2, or None for gray without such an axis. ``most`` is the
-    code of white, 1 for floating point.
+    ``axis`` is the axis of the channels: 0, 2, or None for gray without such an axis.
     """
 
     library: Literal["numpy", "torch", "pillow"]
@@ -66,18 +65,20 @@ class PictureKind:
 
     @property
     def is_float(self) -> bool:
-        """Whether values are from 0 to 1."""
+        """Return whether values are floating-point numbers from 0 to 1."""
         if self.library == "torch":
             return bool(self.dtype.is_floating_point)
         return bool(np.issubdtype(self.dtype, np.floating))
 
     @property
     def most(self) -> int:
+        """Return the code of white; 1 for floating point."""
         name = str(self.dtype).removeprefix("torch.")
         return {"uint8": 255, "uint16": DEEP}.get(name, 1)
 
     @property
     def channels(self) -> int:
+        """Return the number of channels."""
         return 1 if self.axis is None else self.shape[self.axis]
 
     def check(self, picture: Any, number: int) -> None:
@@ -165,12 +166,17 @@ def between(
 ) -> Any:
     """Return the picture, or the batch, between two others of any kind, as the same kind.
 
+    Opacity is mixed linearly; gray becomes RGB and gray again.
+
     Args:
-        interpolate: takes two batches (B, 3, H, W) float32 on ``device``, and the timestep. Opacity
-            is mixed linearly; gray becomes RGB and back.
+        x0: the first picture, or a batch of pictures.
+        x1: the second picture, or a batch as long.
+        timestep: passed to ``interpolate``.
+        interpolate: takes two batches (B, 3, H, W) float32 on ``device``, and the timestep.
+        device: the device for ``interpolate``.
 
     Raises:
-        PictureError: the pictures are of kinds that are not taken, or they differ.
+        PictureError: the pictures are of an unknown kind, or their kinds differ.
     """
     several = isinstance(x0, np.ndarray | Tensor) and x0.ndim == 4
     firsts, lasts = (_listed(each, several=several) for each in (x0, x1))
@@ -204,7 +210,7 @@ def _listed(pictures: Any, *, several: bool) -> list[Any]:
 
 
 def _channel_axis(shape: Sequence[int], *, first: bool = True) -> int | None:
-    """Return where the channels are; both ends may hold so many, then ``first`` decides."""
+    """Return the axis of the channels; if both ends could be that axis, ``first`` decides."""
     if len(shape) != 3:
         return None
     found = [axis for axis in (0, 2) if shape[axis] in CHANNELS]

@@ -1,11 +1,11 @@
-"""What two frames cannot tell: motion refined by the frames on both sides of the pair.
+"""Refine the motion between two frames with the frames before and after the pair.
 
-Motion that two frames give is even. Carried on to the frames around the pair, it meets the same
-things there only where it *is* even, and where it is motion at all: what is left over there bends
-the flows (as in Xu et al., Quadratic Video Interpolation, NeurIPS 2019, arXiv 1911.00627, but
-learnt), weighs the pair's pictures anew, and opens or shuts the gate towards the unmoved ones.
-Noise that only the pair has, and brightness that does not change evenly, are mended by a share of
-the outer pictures.
+Two frames show even motion only. Continued to the outer frames, that motion finds the same things
+there only where it really is even. A small network reads the remaining difference. It bends the
+flows (as in Xu et al., Quadratic Video Interpolation, NeurIPS 2019, arXiv 1911.00627, but
+learned), changes the weights of the pair's pictures, and opens or closes the gate towards the
+unmoved pictures. A part of the outer pictures corrects noise that only the pair has, and brightness
+that changes unevenly.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ MOTION = 6
 _WIDTH, _DEPTH, _INPUTS = 48, 4, 25
 _REACH = 4  # pixels to each side over which energies are compared, nine in all
 _LEAST_ENERGY = 1e-6
-_LOUDNESS = 4.0  # brings what is left over to the order of 1
+_GAIN = 4.0  # brings the remaining differences to the order of 1
 
 
 class Refinement(nn.Module):
-    """A small block that looks at four pictures, moved and unmoved, and corrects a motion.
+    """A small block that reads four pictures, moved and unmoved, and corrects a motion.
 
-    It begins as no correction at all.
+    Before the training the correction is zero.
     """
 
     def __init__(self) -> None:
+        """Create the block."""
         super().__init__()
         self.block = Block(_INPUTS, _WIDTH, MOTION + 2, depth=_DEPTH)
         for parameter in self.block.lastconv.parameters():
@@ -41,7 +42,7 @@ class Refinement(nn.Module):
     def forward(
         self, pictures: list[Tensor], motion: Tensor, timestep: Tensor, reach: Tensor
     ) -> Tensor:
-        """The correction of a motion.
+        """Return the correction of a motion.
 
         Args:
             pictures: x0, x1, the one before and the one after, (B, 3, h, w) float32 in [0, 1].
@@ -50,7 +51,7 @@ class Refinement(nn.Module):
             reach: (B, 2), see :class:`~cloudconv.models.base.Around`.
 
         Returns:
-            (B, 9, h, w): what to add to the motion, and to the moved pictures' mix.
+            (B, 9, h, w): changes of the motion, then of the mix of the moved pictures.
         """
         x0, x1, before, after = pictures
         back, ahead = torch.split(reach.view(-1, 2, 1, 1), 1, 1)
@@ -85,30 +86,30 @@ class Refinement(nn.Module):
             bent / (bent + still + _LEAST_ENERGY),
             moved / (moved + unmoved + _LEAST_ENERGY),
             common / (bent + _LEAST_ENERGY),
-            moved.sqrt() * _LOUDNESS,
-            bent.sqrt() * _LOUDNESS,
+            moved.sqrt() * _GAIN,
+            bent.sqrt() * _GAIN,
         )
-        share0, share1 = torch.split(change[:, MOTION:], 1, 1)
-        mended = share0 * (far0 - w0) + share1 * (far1 - w1)
-        return torch.cat((change[:, :MOTION], mended), 1)
+        weight0, weight1 = torch.split(change[:, MOTION:], 1, 1)
+        corrected = weight0 * (far0 - w0) + weight1 * (far1 - w1)
+        return torch.cat((change[:, :MOTION], corrected), 1)
 
 
 def _bend(outer: Tensor, near: Tensor, far: Tensor, reach: Tensor) -> Tensor:
-    """How far the middle one of three pictures is from the line through the others."""
+    """Return the distance of the middle one of three pictures from the line through the others."""
     return near - (outer + reach * far) / (1 + reach)
 
 
 def _energies(*products: Tensor) -> tuple[Tensor, ...]:
-    """Means over colours and some pixels around: (B, 1, h, w) each."""
+    """Return means over colours and nearby pixels: (B, 1, h, w) each."""
     means = torch.cat([product.mean(1, keepdim=True) for product in products], 1)
-    around = F.pad(means, (_REACH,) * 4, mode="replicate")
-    if around.device.type != "cpu":
-        return torch.split(F.avg_pool2d(around, 2 * _REACH + 1, 1), 1, 1)
-    return torch.split(_nine(_nine(around, 2), 3).div_(81), 1, 1)
+    padded = F.pad(means, (_REACH,) * 4, mode="replicate")
+    if padded.device.type != "cpu":
+        return torch.split(F.avg_pool2d(padded, 2 * _REACH + 1, 1), 1, 1)
+    return torch.split(_nine(_nine(padded, 2), 3).div_(81), 1, 1)
 
 
 def _nine(images: Tensor, axis: int) -> Tensor:
-    """Sums of nine neighbours along an axis; shifted copies are faster than pooling on a CPU."""
+    """Sum nine neighbours along an axis; shifted copies are faster than pooling on a CPU."""
     for step in (1, 3):
         count = images.shape[axis] - 2 * step
         first, second, third = (images.narrow(axis, k * step, count) for k in range(3))

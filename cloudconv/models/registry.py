@@ -1,4 +1,4 @@
-"""The one list of models. To add one: its file, a line here, and a manifest entry."""
+"""List all models. A new model needs a file, a line here and a manifest entry."""
 
 from __future__ import annotations
 
@@ -44,24 +44,25 @@ __all__ = ["DEFAULT", "MODELS", "QUALITIES"]
 
 
 def is_research(spec: ModelSpec) -> bool:
-    """Whether it is one of the research projects' small models."""
+    """Return whether the model is one of the research projects' small models."""
     return spec in SEEDS
 
 
 def specs() -> list[ModelSpec]:
-    """All registered models, hidden ones too, the default one first."""
+    """Return all registered models, also hidden ones, the default model first."""
     return list(MODELS)
 
 
 def spec(name_or_path: str | Path, task: Task | None = None) -> ModelSpec:
-    """The model of that name, or the one that a ``.safetensors`` file holds weights for.
+    """Return the spec of a model.
 
     Args:
-        task: what it is wanted for. ``hold`` is an interpolator and a predictor.
+        name_or_path: a registered name, or a ``.safetensors`` file with weights of a model.
+        task: the task that the model is for; ``hold`` is an interpolator and a predictor.
 
     Raises:
-        UnknownModelError: if there is none for that task; the message names those that there are.
-        WeightsError: if the file cannot be read or does not say whose weights it holds.
+        UnknownModelError: no such model for that task; the message lists the models that exist.
+        WeightsError: the file cannot be read, or does not name its model.
     """
     path = _as_file(name_or_path)
     name = str(name_or_path) if path is None else _model_of(path, weights.read_metadata(path))
@@ -82,7 +83,7 @@ def load(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Interpolator:
-    """An interpolator ready to run; see :func:`load_model`."""
+    """Load an interpolator; see :func:`load_model`."""
     model = load_model(name_or_path, device, dtype, task="interpolate")
     assert isinstance(model, Interpolator)
     return model
@@ -93,7 +94,7 @@ def load_predictor(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Predictor:
-    """A predictor ready to run; see :func:`load_model`."""
+    """Load a predictor; see :func:`load_model`."""
     model = load_model(name_or_path, device, dtype, task="predict")
     assert isinstance(model, Predictor)
     return model
@@ -106,29 +107,29 @@ def load_model(
     *,
     task: Task | None = None,
 ) -> Model:
-    """A model ready to run, with its weights in place.
+    """Load a model with its weights, ready to run.
 
     Args:
         name_or_path: a registered name, or a ``.safetensors`` file whose metadata names one
             under ``model``.
-        device: where it shall run.
-        dtype: what its convolutions compute in; grids and sums stay float32.
-        task: what it is wanted for.
+        device: the device of the model.
+        dtype: the type of its convolutions; grids and sums stay float32.
+        task: the task that the model is for.
 
     Raises:
-        UnknownModelError: if there is no such model for that task.
-        WeightsError: if its weights are missing, damaged, or another model's.
+        UnknownModelError: no such model for that task.
+        WeightsError: the weights are missing, damaged, or of another model.
     """
     model = build_model(name_or_path, task=task)
     model.requires_grad_(False).eval()
     for block in [part for part in model.modules() if isinstance(part, Block | Detail)]:
         block.fuse()
-    # Channels last is what the convolutions of CPUs with wide vectors, and of tensor cores, want.
+    # Channels last suits the convolutions of CPUs with wide vectors, and tensor cores.
     return model.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def build_model(name_or_path: str | Path, *, task: Task | None = None) -> Model:
-    """The same on the CPU, as it is trained; raises as :func:`load_model` does."""
+    """Load a model on the CPU in the form for training; see :func:`load_model`."""
     chosen = spec(name_or_path, task)
     path = _as_file(name_or_path)
     state: dict[str, Tensor] | None

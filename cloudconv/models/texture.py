@@ -1,10 +1,9 @@
-"""The finest band of a made picture, brought to what was filmed.
+"""Restore the texture of a new picture to that of the filmed pictures.
 
-Moving a picture by parts of a pixel softens it (bilinear sampling is a low-pass filter), and so
-does mixing two: their noise, and what does not fit to the pixel, averages out. Between crisp
-source frames that is seen as a pulse. So the luma is sharpened, as much as it takes for its finest
-band (luma less a blur of sigma 1) to have the energy that the richer of the moved neighbours has,
-patch by patch, and no more.
+Motion by a fraction of a pixel softens a picture, because bilinear sampling is a low-pass filter. A
+mix of two pictures is soft too, because their noise and small misfits average out. Between sharp
+source frames the change is visible as a pulse. The luma is therefore sharpened in each patch until
+its finest band (luma minus a blur of sigma 1) has the energy of the richer moved neighbour.
 """
 
 from __future__ import annotations
@@ -18,26 +17,28 @@ from torch import Tensor
 from cloudconv.models.ops import resize, sample, sampling_grid, strips
 
 _CELL = 8  # pixels; energies are means over three by three cells
-_LINES = slice(3, 4)  # of a cell, that is looked at: as good as all, and quicker
+_LINES = slice(3, 4)  # lines of a cell that are measured: as good as all, and faster
 _MOST = 2.0  # times a detail is added to itself
 _PEAK = 2.25
-"""Where details are more times as strong as around them there is an edge, which would ring."""
+"""Details this many times as strong as those near them are edges, which would ring."""
 _LEAST_ENERGY = 1e-7
-_STRIP = 128  # rows at once, which stay in a CPU's caches
-_REACH = 2  # pixels that the blur looks away
+_STRIP = 128  # rows that fit into a CPU's caches
+_REACH = 2  # pixels on each side that the blur reads
 _COLOURS = 3
 _LUMA = (0.299, 0.587, 0.114)
 
 
 def restore(made: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float, free: Tensor) -> None:
-    """Sharpen a made picture's luma, in place.
+    """Sharpen the luma of new pictures, in place.
 
     Args:
-        made: (B, 3 or more, H, W), its colours first.
-        x0, x1: the pictures that it was made from, of the same shape.
-        flows: (B, 4, h, w), from it to either, in pixels of a picture ``size`` times as small; 0
-            where nothing was moved.
-        free: (B, 1, H, W) in [0, 1]: how much of what is missing is to be put back.
+        made: (B, 3 or more, H, W), new pictures, colours first.
+        x0: the first source pictures, of the same shape.
+        x1: the second source pictures, of the same shape.
+        flows: (B, 4, h, w), flows to both source pictures, in pixels of a picture ``size`` times as
+            small; 0 where nothing moved.
+        size: see ``flows``.
+        free: (B, 1, H, W) in [0, 1], the part of the missing texture to restore.
     """
     height, width = made.shape[2:]
     step = _rows(made)
@@ -57,9 +58,9 @@ def restore(made: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float, fr
 
 
 def _missing(own: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float) -> Tensor:
-    """How much of its details to add to each cell, and the most that a pixel may change.
+    """Return the gain of the details and the largest change of a pixel: (B, 2, h, w).
 
-    ``own``: of the made picture, as :func:`_energies` gives them.
+    ``own`` are the smoothed :func:`_energies` of the new picture.
     """
     moved = resize(flows, size / _CELL)[..., : own.shape[2], : own.shape[3]] * (size / _CELL)
     wanted = torch.zeros_like(own[:, :1])
@@ -76,9 +77,9 @@ def _missing(own: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float) ->
 
 
 def _lumas(picture: Tensor) -> Iterator[Tensor]:
-    """Lumas of whole rows of cells, one strip after the other, ``_REACH`` wider on each side.
+    """Yield the luma of rows of cells in strips, ``_REACH`` wider on each side.
 
-    The last ones go on below the picture: (B, 1, rows + 2 * _REACH, W + 2 * _REACH).
+    Each is (B, 1, rows + 2 * _REACH, W + 2 * _REACH); the last is continued below the picture.
     """
     height, step = picture.shape[2], _rows(picture)
     for top in range(0, height, step):
@@ -92,14 +93,14 @@ def _lumas(picture: Tensor) -> Iterator[Tensor]:
 
 
 def _rows(picture: Tensor) -> int:
-    """Rows of a strip: on a GPU all of them, because each strip costs as many kernels."""
+    """Return the rows of a strip: all on a GPU, where each strip costs kernels."""
     return _STRIP if picture.device.type == "cpu" else picture.shape[2]
 
 
 def _energies(luma: Tensor, only: int = 3) -> Tensor:
-    """For each cell the means of band squared, band times details, details squared: (B, 3, h, w).
+    """Return the means of band², band x details and details² in each cell: (B, 3, h, w).
 
-    The band is luma less a binomial blur of variance 1, the details luma less one of half of that.
+    The band is luma minus a binomial blur of variance 1, the details minus one of half of that.
     """
     count = _LINES.stop - _LINES.start + 2 * _REACH
     lines = luma[:, :, _LINES.start :].unfold(2, count, _CELL)
@@ -112,16 +113,16 @@ def _energies(luma: Tensor, only: int = 3) -> Tensor:
 
 
 def _blurred(luma: Tensor, rows: int) -> Tensor:
-    """A binomial of three by three, a pixel narrower on each side of the axes ``rows`` and 3."""
+    """Apply a 3x3 binomial; the axes ``rows`` and 3 get a pixel narrower on each side."""
     for axis in (rows, 3):
         count = luma.shape[axis] - 2
-        around = luma.narrow(axis, 0, count) + luma.narrow(axis, 2, count)
-        luma = around.add_(luma.narrow(axis, 1, count), alpha=2).mul_(0.25)
+        outer = luma.narrow(axis, 0, count) + luma.narrow(axis, 2, count)
+        luma = outer.add_(luma.narrow(axis, 1, count), alpha=2).mul_(0.25)
     return luma
 
 
 def _inner(luma: Tensor, rows: int, edge: int) -> Tensor:
-    """``luma`` without its edge along the axes ``rows`` and 3."""
+    """Return ``luma`` without its edge along the axes ``rows`` and 3."""
     for axis in (rows, 3):
         luma = luma.narrow(axis, edge, luma.shape[axis] - 2 * edge)
     return luma

@@ -1,4 +1,4 @@
-"""A network for tests: random weights of a fixed seed, milliseconds, no file."""
+"""Define a network for tests: random weights of a fixed seed, fast, without a file."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from cloudconv.models.base import FOUR, Around, Interpolator, ModelSpec
 
 
 class Tiny(Interpolator):
-    """A blend, bent by the frames around the pair, plus a small texture from two random
-    convolutions; both gone at both ends."""
+    """A blend with a small texture from two random convolutions, which vanishes at both ends.
+
+    The frames before and after the pair change the texture.
+    """
 
     def __init__(self) -> None:
+        """Create the network with its fixed weights."""
         super().__init__(TINY)
         self.first = nn.Conv2d(7, 8, 3, stride=2, padding=1)
         self.last = nn.Conv2d(8, 12, 3, padding=1)

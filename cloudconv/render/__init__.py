@@ -1,0 +1,1 @@
+"""Make new frames with a model: devices, memory, batches, tiles."""

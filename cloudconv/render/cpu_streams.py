@@ -1,4 +1,4 @@
-"""Several computations at once on one processor, each with its share of the threads."""
+"""Run several computations at once on one processor, each with some of the threads."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ Result = TypeVar("Result")
 
 
 def useful_cpu_streams(device: torch.device, threads: int) -> int:
-    """How many streams make best use of so many threads; see :class:`CpuStreams`."""
+    """Return the number of streams that uses so many threads best; see :class:`CpuStreams`."""
     return min(threads, _MOST) if device.type == "cpu" else 1
 
 
 class CpuStreams:
-    """Threads that take calls in order; PyTorch's own threads are divided among them.
+    """Threads that run calls in order; PyTorch's own threads are divided among them.
 
-    The single steps of a network are too short to be shared out well among cores, whole pictures
-    are not: on two cores, two frames of 960x720 at once take 0.85 to 0.93 of the time of one after
-    the other. With one stream each call is done at once, by the caller, with all threads; so it is
-    where the system grants no more threads.
+    Single steps of a network are too short to be divided well among cores, but whole pictures are
+    not: on two cores, two frames of 960x720 at once take 0.85 to 0.93 of the time of one after the
+    other. With one stream the caller runs each call at once with all threads, also if the system
+    refuses more threads.
     """
 
     def __init__(self, count: int) -> None:
+        """Start ``count`` threads, or none for one stream."""
         self.count = count
         self._pool: ThreadPoolExecutor | None = None
         if count == 1:
@@ -39,7 +40,7 @@ class CpuStreams:
         ready = Barrier(count + 1)
 
         def begin() -> None:
-            torch.get_num_threads()  # the first question sets a thread's count to the default
+            torch.get_num_threads()  # the first call sets a thread's count to the default
             torch.set_num_threads(max(1, threads // count))
             with suppress(BrokenBarrierError):
                 ready.wait()
@@ -49,16 +50,16 @@ class CpuStreams:
             for _ in range(count):
                 self._pool.submit(int)
             ready.wait()
-        except RuntimeError:  # no more threads: those that have begun must not wait for the others
+        except RuntimeError:  # no more threads: those that started must not wait for the others
             ready.abort()
             self.narrow()
-        # What a stream sets for itself is the default of threads that begin later, too.
+        # The count of a stream also becomes the default of threads that start later.
         torch.set_num_threads(threads)
 
     def call(
         self, function: Callable[Given, Result], *given: Given.args, **named: Given.kwargs
     ) -> Future[Result]:
-        """Have it done. A call may wait for the results of those before it."""
+        """Start a call, which may wait for the results of earlier calls; return its future."""
         if self._pool is not None:
             return self._pool.submit(function, *given, **named)
         done: Future[Result] = Future()
@@ -69,13 +70,13 @@ class CpuStreams:
         return done
 
     def narrow(self) -> bool:
-        """Go on with one stream, once the calls so far are done; False if there was only one."""
+        """Wait for all calls and continue with one stream; return False if there was only one."""
         pool, self._pool, self.count = self._pool, None, 1
         if pool is not None:
             pool.shutdown()
         return pool is not None
 
     def close(self) -> None:
-        """Wait for the calls that have begun, and drop the others. Idempotent."""
+        """Wait for the calls that run and drop the others; further calls do nothing."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Which processor runs the networks, and at which precision."""
+"""Choose the processor that runs the networks, and the precision."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ from cloudconv.models.ops import warp
 from cloudconv.settings.groups import MOST_THREADS
 
 _FAST_FP16 = (7, 0)
-"""From this compute capability on; GPUs before it, but for few, take longer in fp16."""
+"""The first compute capability with fast fp16; most earlier GPUs are slower in fp16."""
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device called ``name``: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``xpu``.
+    """Return the device called ``name`` and make it the current one of this thread.
 
-    ``auto`` takes the accelerator that PyTorch finds, if it passes a small probe, else the CPU;
-    :func:`auto_remarks` says why. The device is this thread's current one from now on.
+    Args:
+        name: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``xpu``. ``auto`` is the
+            accelerator that PyTorch finds if it passes a small trial, else the CPU; see
+            :func:`auto_remarks`.
 
     Raises:
-        SettingsError: no such name.
+        SettingsError: the name is unknown.
         DeviceError: the device is not in this machine, or it does not work with this PyTorch.
     """
     if name == "auto":
@@ -50,17 +52,17 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def auto_remarks(name: str) -> list[Warned]:
-    """A warning if ``name`` is ``auto`` and an accelerator was found, but not taken."""
+    """Return a warning if ``name`` is ``auto`` and the accelerator failed its trial."""
     remark = _auto()[1] if name == "auto" else None
     return [] if remark is None else [remark]
 
 
 def use_device(device: torch.device) -> None:
-    """To be called in every thread that works on a device: it becomes that thread's current one.
+    """Make a device the current one of this thread; every thread that uses the device calls this.
 
-    PyTorch's own work finds its device by its tensors, but page-locked memory and marks in a queue
-    belong to the current one. float32 is float32: not 10 bits of it, as NVIDIA's TF32 has. And
-    convolutions add up in one order, so that the same GPU makes the same frames again.
+    Tensors determine the device of PyTorch's operations, but page-locked memory and events belong
+    to the current device. Two settings apply to the process: float32 is exact (NVIDIA's TF32 has 10
+    bits), and convolutions are deterministic, so that one GPU makes the same frames again.
     """
     if device.type == "cpu":
         return
@@ -72,10 +74,10 @@ def use_device(device: torch.device) -> None:
 
 
 def probe(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Try what networks do on a device, against the same on the CPU in float32.
+    """Compare the operations of networks on a device with those on the CPU in float32.
 
     Returns:
-        What is wrong, in a few words; None if all is well.
+        The fault in a few words; None without a fault.
     """
     try:
         found = _exercise(device, dtype).cpu()
@@ -83,16 +85,18 @@ def probe(device: torch.device, dtype: torch.dtype) -> str | None:
         return _line(error)
     off = (found - _exercise(torch.device("cpu"), torch.float32)).abs().max()
     most = 1e-3 if dtype == torch.float32 else 0.1
-    # A difference that is no number is no small one either.
+    # A difference that is not a number counts as large.
     return None if off <= most else f"its results are wrong by {float(off):.2g}"
 
 
 def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.dtype:
-    """The type that the network's weights and activations have on ``device``.
+    """Return the type of the network's weights and activations on ``device``.
 
     Args:
         name: ``auto``, ``fp32``, ``bf16`` or ``fp16``. ``auto`` chooses 16 bits where the hardware
             has them. A model whose ``spec`` excludes 16 bits runs in float32 whatever the name.
+        device: the device that computes.
+        spec: the model.
 
     Raises:
         SettingsError: no such name.
@@ -119,25 +123,25 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
 
 
 def precision_name(dtype: torch.dtype) -> str:
-    """What ``choose_precision`` calls that type."""
+    """Return the name of a type, as :func:`choose_precision` takes it."""
     return next(name for name, known in PRECISIONS.items() if known == dtype)
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the device itself computes in bfloat16."""
+    """Return whether the device itself computes in bfloat16."""
     if device.type != "cuda":
         return device.type == "cpu" or probe(device, torch.bfloat16) is None
-    # Emulation does not extend to convolutions. The question is about the current device.
+    # Convolutions are not emulated. PyTorch answers for the current device.
     with torch.cuda.device(device):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def has_fast_bf16() -> bool:
-    """Whether the CPU multiplies bfloat16 in hardware and PyTorch's oneDNN uses that."""
+    """Return whether the CPU multiplies bfloat16 in hardware and PyTorch's oneDNN uses that."""
     probe = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     if probe is None or not probe():
         return False
-    # oneDNN also says yes to AVX-512 without these, where it emulates bf16, slower than float32.
+    # oneDNN also reports AVX-512 without these flags, where bf16 is emulated and slow.
     return not _cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
 
 
@@ -158,21 +162,21 @@ def set_threads(count: int | None) -> int:
 
 
 def cores() -> int:
-    """How many processor cores this process may use."""
+    """Return the number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def processor_name() -> str:
-    """What the processor is called."""
+    """Return the name of the processor."""
     named = (x.partition(":")[2].strip() for x in _cpu_lines() if x.startswith("model name"))
     return next(named, platform.processor() or platform.machine())
 
 
 @cache
 def _auto() -> tuple[torch.device, Warned | None]:
-    """What ``auto`` takes, and why not the accelerator that is there."""
+    """Return the device of ``auto``, and a warning if the accelerator failed its trial."""
     cpu = torch.device("cpu")
     if not torch.accelerator.is_available():
         return cpu, None
@@ -187,7 +191,7 @@ def _auto() -> tuple[torch.device, Warned | None]:
 
 
 def _exercise(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """What an interpolator is made of, once each, on a small picture: (1, 3, 32, 32) float32."""
+    """Run each operation of an interpolator once; return (1, 3, 32, 32) float32."""
     numbers = torch.Generator().manual_seed(0)
 
     def values(*shape: int) -> Tensor:
@@ -227,7 +231,7 @@ def _line(error: Exception) -> str:
 
 
 def _cpu_flags() -> set[str]:
-    """The processor's features, by Linux's names. Empty where there is no way to ask."""
+    """Return the processor's features by Linux's names; empty if they are unknown."""
     capabilities = getattr(torch.cpu, "get_capabilities", None)
     if capabilities is not None:
         return {str(name) for name, present in capabilities().items() if present is True}
@@ -240,7 +244,7 @@ def _cpu_flags() -> set[str]:
 
 
 def _cpu_lines() -> list[str]:
-    """What Linux says of its processors; empty elsewhere."""
+    """Return Linux's description of the processors; empty on other systems."""
     try:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""How much memory is free, and what fits into it."""
+"""Measure the free memory, and plan batches and tiles that fit into it."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 _USABLE = {"cpu": 0.6, "mps": 0.6}
-"""How much of the free memory a plan counts on. On the host, encoder and decoder still grow after
-the plan is made, and going over it ends in a kill that nobody can catch."""
+"""The part of the free memory that a plan uses. On the host, encoder and decoder grow after the
+plan is made, and the system kills a process that uses too much."""
 _USABLE_OF_ITS_OWN = 0.85
-"""Likewise of memory that a device has to itself."""
+"""The same part for a device with memory of its own."""
 
 _FRAME_BYTES = 96
-"""Per pixel beside the network: a pair's RGB at float32, the new frame, the conversions."""
+"""Bytes per pixel beside the network: a pair as float32 RGB, the new frame, the conversions."""
 
-_HALF_SHARE = 0.9
-"""What 16-bit activations need of a float32 network's memory: images, flow and grids, which are the
-most of it, stay float32. RIFE 4.6 at 3840x2160 on a CPU: 1.94 GiB of 2.18."""
+_OF_SIXTEEN_BITS = 0.9
+"""The memory of a network in 16 bits, relative to float32: images, flow and grids, which need most
+of it, stay float32. RIFE 4.6 at 3840x2160 on a CPU: 1.94 GiB of 2.18."""
 
 _FULL_PIXELS_CPU = 2**17
 _FULL_PIXELS_GPU = 2**22
 _MAX_BATCH = 16
 
 _NO_ENGINE = "unable to find an engine"
-"""What cuDNN says where none of its ways fits into the memory that is left; for bfloat16 also where
-the GPU has none."""
+"""The text of cuDNN's error if none of its algorithms fits into the free memory. For bfloat16 also
+if the GPU does not support the type."""
 
 _SIGNS = (
     "out of memory",
@@ -50,11 +50,11 @@ _SIGNS = (
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """How frames of one size are worked on.
+    """The sizes for frames of one size.
 
-    ``cpu_streams`` batches at once; ``tile`` is a tile's side in pixels, None for whole frames;
-    ``memory_bytes`` the estimated peak on the device, ``free_bytes`` what was free there (None
-    where the system does not tell).
+    ``cpu_streams``: batches at the same time. ``tile``: side of a tile in pixels; None for whole
+    frames. ``memory_bytes``: the estimated peak on the device. ``free_bytes``: free bytes there;
+    None if the system does not report them.
     """
 
     batch: int
@@ -65,7 +65,7 @@ class MemoryPlan:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that can still be allocated on ``device``; None where the system does not tell."""
+    """Return the bytes that can be allocated on ``device``; None if the system reports none."""
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     if device.type != "cpu":
@@ -84,9 +84,9 @@ def least_free_memory(device: torch.device) -> int | None:
 
 
 def process_memory(*, peak: bool = False) -> int | None:
-    """Bytes of the host's memory that this process takes, or has taken at its ``peak``.
+    """Return the bytes of the host's memory that this process uses, or used at its ``peak``.
 
-    None where the system does not tell.
+    None if the system does not report them.
     """
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
@@ -144,7 +144,7 @@ def plan_memory(
     usable = None if free_bytes is None else int(free_bytes * _usable(device)) // renderers
     per_pixel = model.spec.bytes_per_pixel * max(1.0, scale) ** 2
     if dtype != torch.float32:
-        per_pixel *= _HALF_SHARE
+        per_pixel *= _OF_SIXTEEN_BITS
     if device.type != "cpu":
         per_pixel = max(per_pixel, model.spec.gpu_bytes_per_pixel * max(1.0, scale) ** 2)
     rows, columns = round_up(height, multiple), round_up(width, multiple)
@@ -169,13 +169,13 @@ def plan_memory(
 
 
 def grid(model: Interpolator, scale: float = 1.0) -> tuple[int, int]:
-    """What tile sides are a multiple of, and what neighbours share, in pixels."""
+    """Return the multiple of tile sides and the overlap of neighbouring tiles, in pixels."""
     # At a smaller scale each of the network's pixels covers more of the picture.
     return model.multiple(scale), math.ceil(model.spec.overlap * max(1.0, 1.0 / scale))
 
 
 def is_out_of_memory(error: BaseException, dtype: torch.dtype = torch.float32) -> bool:
-    """Whether an allocation failed, on whichever device; ``dtype`` is what networks compute in."""
+    """Return whether an allocation failed on any device; networks compute in ``dtype``."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     signs = _SIGNS if dtype == torch.bfloat16 else (*_SIGNS, _NO_ENGINE)
@@ -189,17 +189,17 @@ def within_memory(
     *given: Given.args,
     **named: Given.kwargs,
 ) -> Result | None:
-    """What a call returns; None where memory was short, and then nothing that it held lives on.
+    """Return the result of a call; None after a lack of memory, with all its tensors released.
 
-    The one place where a lack of memory is met: callers go one step smaller and try again, outside
-    of any ``except``. ``dtype`` is what the network computes in.
+    Only this function catches a lack of memory. Callers then use less memory and try again, outside
+    of any ``except``. The network computes in ``dtype``.
     """
     try:
         return function(*given, **named)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error, dtype):
             raise
-        # Tracebacks hold the frames of the failed call, and those its tensors.
+        # Tracebacks keep the frames of the failed call alive, and those keep its tensors.
         failed: BaseException | None = error
         while failed is not None:
             failed.__traceback__ = None
@@ -208,25 +208,25 @@ def within_memory(
 
 
 def empty_cache(device: torch.device) -> None:
-    """Give what PyTorch keeps for later back to the device."""
+    """Return the memory that PyTorch keeps for later to the device."""
     if device.type != "cpu":
         torch.get_device_module(device).empty_cache()
 
 
 def gibibytes(count: int) -> str:
-    """For messages: ``12.3 GiB``."""
+    """Format a number of bytes: ``12.3 GiB``."""
     return f"{count / 2**30:.1f} GiB"
 
 
 def _usable(device: torch.device) -> float:
-    """The share of the free memory that a plan counts on."""
+    """Return the part of the free memory that a plan uses."""
     if device.type == "cuda" and torch.cuda.get_device_properties(device).is_integrated:
         return _USABLE["cpu"]  # the host's memory
     return _USABLE.get(device.type, _USABLE_OF_ITS_OWN)
 
 
 def _useful_batch(pixels: int, device: torch.device) -> int:
-    """Beyond this a larger batch fills the device no better.
+    """Return the largest batch that still makes a frame faster.
 
     RIFE 4.6 on one core of a CPU, milliseconds a frame, alone and in a batch of 8: 7.5 and 4.0 at
     96x64, 34 and 30 at 256x192, no difference from 480x270 on.

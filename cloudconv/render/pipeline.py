@@ -1,4 +1,4 @@
-"""Stages that overlap: an iterator moved into a thread of its own."""
+"""Run the stages of a pipeline at the same time, each in a thread of its own."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ class _End(Enum):
 
 
 class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a function
-    """The items of ``iterable``, which a thread makes up to ``depth`` items ahead.
+    """An iterator over ``iterable``, which a thread runs up to ``depth`` items ahead.
 
-    Order is kept. An exception in ``iterable`` is raised here in its turn, with its own traceback.
-    The thread starts with the first item asked for, and is gone when the items end, when one fails,
-    and after :meth:`close` or the end of the ``with`` block. Items are made, and the iterator's
-    ``close`` is called, in that one thread only, as codecs demand.
-
-    Raises:
-        ValueError: ``depth`` is below 1.
+    The order stays. An exception of ``iterable`` is raised in its turn, with its own traceback. The
+    thread starts with the first item that is requested. The thread ends with the items, with an
+    exception, with :meth:`close` and with the ``with`` block. Codecs require that one thread makes
+    all items and calls the iterator's ``close``.
     """
 
     def __init__(self, iterable: Iterable[Item], depth: int) -> None:
+        """Create the iterator; the thread does not start yet.
+
+        Raises:
+            ValueError: ``depth`` is below 1.
+        """
         if depth < 1:
             raise ValueError(f"prefetch needs a depth of at least 1, not {depth}")
         self._pending: deque[Future[Item | _End]] = deque()
@@ -38,16 +40,17 @@ class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a funct
         self._in_use = threading.RLock()
 
     def __next__(self) -> Item:
+        """Return the next item."""
         with self._in_use:
             return next(self._items)
 
     @property
     def ready(self) -> bool:
-        """Whether the next item is there, or nothing has been asked for."""
+        """Return whether the next item is complete, or no item was requested yet."""
         return not self._pending or self._pending[0].done()
 
     def arriving(self) -> Iterator[Item | None]:
-        """The items; after the first one, None in place of each that is not there yet."""
+        """Yield the items, and after the first item None while the next is not complete."""
         while True:
             if not self.ready:
                 yield None
@@ -59,15 +62,17 @@ class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a funct
             yield item
 
     def __enter__(self) -> Self:
+        """Return this object."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Stop the thread."""
         self.close()
 
     def close(self) -> None:
-        """Stop the thread: wait for the item that it is making, close the iterator. Idempotent.
+        """Wait for the current item, close the iterator and stop the thread.
 
-        Another thread may be taking an item, where an interrupt has kept that one from its end.
+        Further calls do nothing. After an interrupt another thread may still be taking an item.
         """
         with self._in_use:
             self._items.close()
@@ -76,7 +81,7 @@ class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a funct
 def _prefetch(
     iterable: Iterable[Item], depth: int, pending: deque[Future[Item | _End]]
 ) -> Generator[Item, None, None]:
-    # One worker runs its calls in order, so the pending calls are the bounded queue.
+    # One worker runs its calls in order, so that the pending calls are a bounded queue.
     iterator = iter(iterable)
     with ExitStack() as undo:
         undo.callback(_close, iterator)
@@ -104,10 +109,10 @@ def _prefetch(
 
 
 def one_thread(name: str) -> ThreadPoolExecutor:
-    """Return a pool of one thread, which runs already.
+    """Return a pool of one thread that is already running.
 
-    An interrupt while a pool starts a thread makes the pool forget it, and start another one beside
-    it: so the thread is started before it gets any work.
+    If an interrupt comes while a pool starts a thread, the pool forgets that thread and starts
+    another one later. So the thread starts before it gets any work.
     """
     worker = ThreadPoolExecutor(1, thread_name_prefix=name)
     with ExitStack() as undo:
@@ -118,7 +123,7 @@ def one_thread(name: str) -> ThreadPoolExecutor:
 
 
 def _wait(worker: ThreadPoolExecutor) -> None:
-    """Wait for the thread; an interrupt comes afterwards, for what it works on is closed next."""
+    """Wait for the thread, and raise an interrupt only then: its iterator is closed next."""
     interrupt: KeyboardInterrupt | None = None
     while True:
         try:
@@ -141,7 +146,7 @@ def _close(iterator: Iterator[Item]) -> None:
 
 
 def drained(queue: SimpleQueue[Item]) -> Iterator[Item]:
-    """Take what is in a queue by now."""
+    """Yield and remove the items that are in a queue now."""
     while True:
         try:
             yield queue.get_nowait()

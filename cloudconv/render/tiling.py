@@ -1,4 +1,4 @@
-"""Large pictures in overlapping tiles, blended so that no seam shows."""
+"""Process large pictures in overlapping tiles, and join the tiles without a visible seam."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from cloudconv.render.transfer import Transfers
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One tile's place along one axis: pixels ``start`` to ``stop``, and its blending weights.
+    """The extent of a tile along one axis, from pixel ``start`` to before ``stop``.
 
-    ``weights`` is (stop - start,) float32 in [0, 1]; over all spans of the axis it sums to 1 at
-    each pixel.
+    ``weights``: (stop - start,) float32 in [0, 1]; those of all spans sum to 1 at each pixel.
     """
 
     start: int
@@ -26,21 +25,22 @@ class Span:
 
 
 def round_up(size: int, multiple: int) -> int:
-    """The smallest multiple of ``multiple`` that is not below ``size``."""
+    """Return the smallest multiple of ``multiple`` that is not below ``size``."""
     return -(-size // multiple) * multiple
 
 
 def smallest_tile(overlap: int, multiple: int) -> int:
-    """The smallest tile side in pixels of which at least half is not overlap."""
+    """Return the smallest tile side in pixels of which at least half is not overlap."""
     return max(2 * round_up(overlap, multiple), round_up(64, multiple))
 
 
 def spans(size: int, tile: int, overlap: int, multiple: int) -> list[Span]:
-    """Cut ``size`` pixels into tiles of at most ``tile`` pixels that share ``overlap`` or more.
+    """Cut ``size`` pixels into tiles of at most ``tile`` pixels that overlap.
 
-    Tiles start at multiples of ``multiple``, so that a network which shrinks its input sees the
-    same grid as on the whole picture. Only the middle half of what two tiles share is blended: the
-    rest of it is context, because a network is at its worst along the edges of what it sees.
+    Tiles start at multiples of ``multiple``, so that a network which shrinks its input gets the
+    same grid as on the whole picture. Two tiles overlap by at least ``overlap`` pixels and are
+    cross-faded in the middle half of the overlap. The rest is context: networks are least exact
+    near the edges of their input.
 
     Raises:
         ValueError: ``tile`` is below :func:`smallest_tile` or no multiple of ``multiple``.
@@ -52,7 +52,7 @@ def spans(size: int, tile: int, overlap: int, multiple: int) -> list[Span]:
     if units <= tile_units:
         return [Span(0, size, torch.ones(size))]
     count = -(-(units - shared) // (tile_units - shared))
-    # Smaller tiles do for as many of them: less is worked out twice.
+    # Smaller tiles in the same number cover the picture: less is computed twice.
     tile_units = -(-(units + (count - 1) * shared) // count)
     starts = [k * (units - tile_units) // (count - 1) * multiple for k in range(count)]
     # ramp k goes from 0 to 1 where tile k hands over to tile k + 1; differences of neighbouring
@@ -79,14 +79,16 @@ def tiled(
     overlap: int,
     multiple: int,
 ) -> Tensor:
-    """Call ``run`` on tiles of pictures and blend what it returns.
+    """Call ``run`` on tiles of pictures and join the results with a cross-fade.
 
-    Needs one more picture's memory, whatever the number of tiles.
+    The memory for the result is one picture, whatever the number of tiles.
 
     Args:
-        run: as many (B, 3, h, w) → (B, C, h, w), for any h and w up to ``tile``.
+        run: takes as many (B, 3, h, w), any h and w up to ``tile``, and returns (B, C, h, w).
         pictures: (B, 3, H, W) each.
         tile: side in pixels, a multiple of ``multiple``.
+        overlap: see :func:`spans`.
+        multiple: see :func:`spans`.
 
     Returns:
         (B, C, H, W).
@@ -97,16 +99,16 @@ def tiled(
     height, width = pictures[0].shape[-2:]
     rows = spans(height, tile, overlap, multiple)
     columns = spans(width, tile, overlap, multiple)
-    # Asked for before the first tile: a GPU's copies in between would have to be waited for.
+    # Copy before the first tile: copies in between would make the CPU wait for a GPU.
     weights = Transfers(pictures[0].device).up([span.weights for span in (*rows, *columns)])
     down, across = weights[: len(rows)], weights[len(rows) :]
-    blended: Tensor | None = None
+    joined: Tensor | None = None
     for row, falling in zip(rows, down, strict=True):
         for column, rising in zip(columns, across, strict=True):
             part = (..., slice(row.start, row.stop), slice(column.start, column.stop))
             made = run(*(picture[part] for picture in pictures))
-            if blended is None:
-                blended = made.new_zeros((*made.shape[:-2], height, width))
-            blended[part] += made * falling[:, None] * rising
-    assert blended is not None
-    return blended
+            if joined is None:
+                joined = made.new_zeros((*made.shape[:-2], height, width))
+            joined[part] += made * falling[:, None] * rising
+    assert joined is not None
+    return joined

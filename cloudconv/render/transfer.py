@@ -1,4 +1,4 @@
-"""Pictures to a device and back, while it works on others."""
+"""Copy pictures to a device and back while the device computes others."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ class Event(Protocol):
     """A mark in a device's queue of work."""
 
     def record(self) -> None:
-        """Put it at the queue's end."""
+        """Add the mark to the end of the queue."""
 
     def synchronize(self) -> None:
-        """Wait until the work before it is done."""
+        """Wait until the work before the mark is done."""
 
 
 class Transfers:
-    """Copies planes between main memory and one device.
+    """Copies between main memory and one device.
 
-    Where main memory can be page-locked for the device, copies are steps of its one queue of work:
-    they are asked for and not waited for until the planes are looked at, and no memory is used by
-    two queues. Elsewhere a copy is done when it returns.
+    If main memory can be page-locked for the device, copies are steps of its one queue of work.
+    The CPU waits for a copy only when the planes are read, and two queues never use the same
+    memory. On other devices a copy is complete when the call returns.
     """
 
     def __init__(self, device: torch.device) -> None:
+        """Create the copies' queue; ``device`` is the one to copy to and from."""
         self._device = device
         self.queues = device.type in ("cuda", "xpu")
 
@@ -65,10 +66,11 @@ class Arriving:
     """Planes on their way to main memory."""
 
     def __init__(self, planes: list[Tensor], arrived: Event | None = None) -> None:
+        """Create the planes; ``arrived`` is the mark behind their copies, if any."""
         self._planes, self._arrived = planes, arrived
 
     def planes(self) -> list[Tensor]:
-        """All of them, once they are there."""
+        """Wait for the copies and return all planes."""
         if self._arrived is not None:
             self._arrived.synchronize()
         return self._planes
@@ -76,7 +78,7 @@ class Arriving:
 
 def _event(device: torch.device) -> Event:
     if device.type == "cuda":
-        # Others, and torch.Event, spin on a core that the encoder needs.
+        # Other events, also torch.Event, spin on a core that the encoder needs.
         return torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
     event: Event = torch.get_device_module(device).Event()
     return event
