@@ -1,12 +1,13 @@
-"""cloud-max: the mean of four runs of cloud-best, for those who have time.
+"""cloud-max: the mean of four runs of cloud-best, slower and more exact.
 
-The network sees the pictures as they are and mirrored, each forwards and backwards in time. Its
-errors differ between the runs, so their mean has fewer. A mean is softer than its parts, so the
-texture is restored only afterwards.
+The network reads the pictures as they are and mirrored, each forwards and backwards in time. The
+errors differ between the runs, so that the mean has smaller errors. A mean is softer than its
+parts, so the texture is restored after it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 
@@ -16,10 +17,10 @@ from torch import Tensor
 from cloudconv.models.base import Around
 from cloudconv.models.cloud import CLOUD_BEST
 from cloudconv.models.ops import pad_to_multiple
-from cloudconv.models.rife import IFNet, Made
+from cloudconv.models.rife import Given, IFNet, Made
 
 _MORE = 1.1
-"""How much more texture than usual is put back: a mean of four has lost more than is seen."""
+"""The restored texture relative to the other models, because a mean of four loses more."""
 
 _TURNS = tuple(product((False, True), repeat=2))
 """Whether left and right are exchanged, and whether before and after are."""
@@ -28,27 +29,15 @@ _TURNS = tuple(product((False, True), repeat=2))
 class Averaged(IFNet):
     """An IFNet whose pictures are the mean of four runs."""
 
-    def made(
-        self,
-        x0: Tensor,
-        x1: Tensor,
-        timestep: Tensor,
-        scale: float = 1.0,
-        around: Around | None = None,
-        leftover: bool = False,
-    ) -> Made:
+    def made(self, given: Given) -> Made:
         """See ``IFNet.made``."""
-        height, width = x0.shape[2:]
-        multiple = self.multiple(scale)
-        # Mirrored motion has the same grid only where the sides are whole multiples.
-        x0, x1 = (pad_to_multiple(x, multiple) for x in (x0, x1))
-        if around is not None:
-            before, after = (pad_to_multiple(x, multiple) for x in (around.before, around.after))
-            around = Around(before, after, around.reach)
+        height, width = given.x0.shape[2:]
+        multiple = self.multiple(given.scale)
+        # Mirrored motion has the same grid only if the sides are multiples.
+        padded = _changed(given, lambda picture: pad_to_multiple(picture, multiple))
         total: list[Tensor] = []
         for mirrored, backwards in _TURNS:
-            seen = _turned(x0, x1, timestep, around, mirrored=mirrored, backwards=backwards)
-            made = super().made(*seen[:3], scale, seen[3], leftover)
+            made = super().made(_turned(padded, mirrored=mirrored, backwards=backwards))
             assert made.free is not None, "only networks with a gate are averaged"
             flows = [made.flows[:, :2], made.flows[:, 2:]]
             parts = [made.picture, made.free, *(flows[::-1] if backwards else flows)]
@@ -62,25 +51,22 @@ class Averaged(IFNet):
         return Made(picture, free, torch.cat((flow0, flow1), 1), made.size)
 
 
-def _turned(
-    x0: Tensor,
-    x1: Tensor,
-    timestep: Tensor,
-    around: Around | None,
-    *,
-    mirrored: bool,
-    backwards: bool,
-) -> tuple[Tensor, Tensor, Tensor, Around | None]:
-    """Return the arguments of a run with left and right, or before and after, exchanged."""
+def _turned(given: Given, *, mirrored: bool, backwards: bool) -> Given:
+    """Return the arguments with left and right, or before and after, exchanged."""
     if backwards:
-        x0, x1, timestep = x1, x0, 1 - timestep
+        around = given.around
         if around is not None:
             around = Around(around.after, around.before, around.reach.flip(1))
-    if mirrored:
-        x0, x1 = x0.flip(3), x1.flip(3)
-        if around is not None:
-            around = Around(around.before.flip(3), around.after.flip(3), around.reach)
-    return x0, x1, timestep, around
+        given = given._replace(x0=given.x1, x1=given.x0, timestep=1 - given.timestep, around=around)
+    return _changed(given, lambda picture: picture.flip(3)) if mirrored else given
+
+
+def _changed(given: Given, change: Callable[[Tensor], Tensor]) -> Given:
+    """Return the arguments with a change of all pictures."""
+    around = given.around
+    if around is not None:
+        around = Around(change(around.before), change(around.after), around.reach)
+    return given._replace(x0=change(given.x0), x1=change(given.x1), around=around)
 
 
 def _max() -> Averaged:
@@ -90,7 +76,7 @@ def _max() -> Averaged:
 CLOUD_MAX = replace(
     CLOUD_BEST,
     name="cloud-max",
-    purpose="the last tenths of a decibel",
+    purpose="the best quality, slowly",
     time=3.5,
     build=_max,
     bytes_per_pixel=540,

@@ -1,4 +1,4 @@
-"""What every model shares: its description as data, and the way a picture gets in and out of it."""
+"""Define what all models share: the spec, and how pictures enter and leave a network."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Picture = TypeVar("Picture")
 Task = Literal["interpolate", "predict", "reconstruct"]
 
 COLOURS = 3
-"""Channels of a picture that a network looks at; more may be carried along."""
+"""Channels of a picture that a network reads; further channels may pass."""
 
 FOUR = 4
-"""The context of an interpolator that also looks at the frames around a pair."""
+"""The context of an interpolator that also reads the frames before and after a pair."""
 
 _HALVINGS = 6
 
@@ -116,19 +116,20 @@ class ModelSpec:
 
 
 class Model(nn.Module):
-    """What all tasks share: the spec, and the sizes that the network takes."""
+    """A network with its spec, for any task."""
 
     def __init__(self, spec: ModelSpec) -> None:
+        """Create the model."""
         super().__init__()
         self.spec = spec
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the network computes in; float32 for a method without parameters."""
+        """Return the type that the network computes in; float32 for a method without weights."""
         return next((p.dtype for p in self.parameters()), torch.float32)
 
     def multiple(self, scale: float = 1.0) -> int:
-        """What the sides of the network's input are padded to, in pixels.
+        """Return the multiple to which the sides of the network's input are padded, in pixels.
 
         Raises:
             ModelError: for a scale that the model does not take.
@@ -152,10 +153,11 @@ class Model(nn.Module):
 
 
 class Around(NamedTuple):
-    """The source frames on both sides of a pair.
+    """The source frames before and after a pair.
 
-    ``before``, ``after``: (B, C, H, W) like the pair. ``reach``: (B, 2), how many of the pair's
-    gaps before x0 the one is, and after x1 the other; 0 with x0 or x1 itself where there is none.
+    ``before``, ``after``: (B, C, H, W) like the pair. ``reach``: (B, 2), their distances from x0
+    and x1, as multiples of the pair's gap. Where a frame is missing, the distance is 0 and x0 or x1
+    itself replaces the frame.
     """
 
     before: Tensor
@@ -171,16 +173,16 @@ class Interpolator(Model):
     """
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
-        """The family's own network.
+        """Run the network of the model family.
 
-        One with a context of four takes ``around``, :class:`Around` or None, and one with a
-        fallback ``leftover``, see :meth:`interpolate`.
+        A network with a context of four also takes ``around``, :class:`Around` or None. A network
+        with a fallback also takes ``leftover``, see :meth:`interpolate`.
 
         Args:
-            x0, x1: (B, 3, H, W) float32; without the spec's ``any_size`` H and W are multiples of
-                the spec's. Nominally in [0, 1]; values outside are legal, and a network clamps
-                what its convolutions look at. With ``carries_alpha`` there may be more than 3
-                channels.
+            x0: (B, 3, H, W) float32; without the spec's ``any_size`` H and W are multiples of the
+                spec's. Nominally in [0, 1]; other values are legal, and a network clamps the input
+                of its convolutions. With ``carries_alpha`` there may be more than 3 channels.
+            x1: of the same shape.
             timestep: (B, 1, 1, 1) float32 in (0, 1); midpoint-only models get 0.5.
             scale: 1, or one of ``SCALES`` if the spec has the option.
 
@@ -192,9 +194,9 @@ class Interpolator(Model):
     def stages(
         self, x0: Tensor, x1: Tensor, timestep: Tensor, around: Around | None = None
     ) -> list[Tensor]:
-        """Return the results of shorter forms of the network and, last, its own, for training.
+        """Return the results of shorter forms of the network, then its own, for training.
 
-        Only where the spec says ``stages``.
+        Only models whose spec has ``stages`` define this method.
         """
         raise NotImplementedError
 
@@ -210,26 +212,25 @@ class Interpolator(Model):
     ) -> Picture:
         """Return the pictures at ``timestep`` between ``x0`` and ``x1``.
 
-        A midpoint-only model halves the interval until it meets the timestep; one that is no
-        sum of halves, such as 1/3, is met to within 1/128.
+        A midpoint-only model halves the interval until it reaches the timestep, to within 1/128.
 
         Args:
-            x0, x1: (B, 3, H, W) floating point RGB of any size, nominally in [0, 1]. Never written
-                to. For a model that ``carries_alpha``, further channels may follow. Two pictures
-                (3, H, W) give one. Anything that :mod:`cloudconv.models.pictures` takes does, too:
-                NumPy arrays, PIL images, (B, H, W, C), uint8, gray, RGBA.
+            x0: (B, 3, H, W) floating-point RGB of any size, nominally in [0, 1]; never changed. A
+                model that ``carries_alpha`` takes further channels. Two pictures (3, H, W) give
+                one. All kinds of :mod:`cloudconv.models.pictures` are accepted: NumPy arrays, PIL
+                images, (B, H, W, C), uint8, gray, RGBA.
+            x1: of the same kind and shape.
             timestep: (B,) in [0, 1], or one number for all.
-            scale: the resolution at which motion is estimated, against the picture's own: 0.5
+            scale: the resolution at which motion is estimated, relative to the picture's: 0.5
                 for 4K and large motion.
-            around: the frames around the pair, which a model with a context of four looks at;
-                without it, it takes the motion to be even.
-            leftover: for a model with a fallback: return one more channel, how far apart the two
-                pictures still are, at each pixel, once both have been moved to the timestep.
+            around: the frames before and after the pair, for a model with a context of four.
+                Without them the motion is taken to be even.
+            leftover: return one more channel: the difference at each pixel between both pictures
+                after their motion to the timestep. For models with a fallback.
 
         Returns:
-            Of (B, 3, H, W) as many channels, float32, not clamped: what lies outside [0, 1] in the
-            inputs may pass; with ``leftover`` one more comes last. Of any other pictures the same
-            kind, on the same device.
+            For (B, 3, H, W) as many channels, float32, not clamped, and with ``leftover`` one more.
+            For other pictures the same kind. On the device of ``x0``.
 
         Raises:
             ModelUsageError: for a scale that the model does not take.
@@ -255,7 +256,7 @@ class Interpolator(Model):
         return made  # type: ignore[no-any-return]
 
     def _is_plain(self, picture: object) -> TypeGuard[Tensor]:
-        """Return whether it is a tensor as networks take it, (3, H, W) or (B, 3, H, W)."""
+        """Return whether the picture is a float tensor, (3, H, W) or (B, 3, H, W)."""
         if not isinstance(picture, Tensor) or picture.ndim not in (3, 4):
             return False
         most = COLOURS + self.spec.carries_alpha
@@ -304,7 +305,7 @@ class Interpolator(Model):
         return result[..., :height, :width]
 
     def _by_halves(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float) -> Tensor:
-        # The nearest point that so many halvings can reach; close to the ends, the source itself.
+        # Take the nearest point that the halvings reach; close to an end that is the source itself.
         timestep = (timestep * 2**_HALVINGS).round() / 2**_HALVINGS
         left, right = x0.clone(), x1.clone()
         low, high = torch.zeros_like(timestep), torch.ones_like(timestep)
@@ -326,14 +327,14 @@ class Interpolator(Model):
 
 
 class Predictor(Model):
-    """A model that makes the picture that follows ``spec.context`` others, and those after it.
+    """A model that forecasts the pictures after ``spec.context`` others.
 
-    A family writes ``forward``; one that reaches several frames ahead by other means than its own
-    output (a flow anchored on the last real frame) overrides ``_steps``.
+    A family defines ``forward``. A family whose later forecasts do not depend on its own output (a
+    flow anchored on the last real frame) also overrides ``_steps``.
     """
 
     def forward(self, context: Tensor) -> Tensor:
-        """The family's own network.
+        """Run the network of the model family.
 
         Args:
             context: (B, T, 3, H, W) float32, oldest first, T = ``spec.context``, H and W multiples
@@ -347,15 +348,17 @@ class Predictor(Model):
     def stages(self, context: Tensor) -> list[Tensor]:
         """Return the forecast at smaller sizes, (B, 3, h, w) each, and last at its own.
 
-        Only where the spec says ``stages``.
+        Only models whose spec has ``stages`` define this method.
         """
         raise NotImplementedError
 
     @torch.no_grad()
     def predict(self, context: Tensor) -> Tensor:
-        """The frame that follows: (B, T, 3, H, W), oldest first, any size → (B, 3, H, W) float32.
+        """Return the next frame, (B, 3, H, W) float32.
 
-        More frames than ``spec.context`` are welcome; the latest count, and ``spec.past`` before.
+        Args:
+            context: (B, T, 3, H, W), oldest first, any size. The model reads the last
+                ``spec.context`` frames, and up to ``spec.past`` before them.
 
         Raises:
             PictureError: there are too few frames, or the shape or kind is another.
@@ -364,7 +367,7 @@ class Predictor(Model):
 
     @torch.no_grad()
     def forecast(self, context: Tensor, steps: int) -> Iterator[Tensor]:
-        """The ``steps`` frames that follow, one (B, 3, H, W) float32 after the other.
+        """Yield the next ``steps`` frames, each (B, 3, H, W) float32.
 
         Raises:
             PictureError: as :meth:`predict`.
@@ -378,12 +381,12 @@ class Predictor(Model):
             yield made[..., :height, :width].to(own)
 
     def rollout(self, context: Tensor, steps: int) -> list[Tensor]:
-        """The same frames for training: gradients flow, nothing is padded or cropped.
+        """Return the next frames for training: with gradients, without padding.
 
         Args:
             context: (B, T, 3, H, W) float32, oldest first, T of at least ``spec.context``, H and
                 W multiples of the spec's.
-            steps: how many.
+            steps: number of frames.
 
         Returns:
             ``steps`` pictures (B, 3, H, W) float32.
@@ -391,9 +394,9 @@ class Predictor(Model):
         return list(self._steps(context[:, -self.spec.context :], steps))
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
-        """The next frames of a padded context.
+        """Yield the next frames of a padded context.
 
-        By default each is made from the ones before it, forecasts included (a rollout).
+        By default each is made from the frames before it, also forecasts (a rollout).
         """
         for _ in range(steps):
             made: Tensor = self(context)
@@ -401,7 +404,7 @@ class Predictor(Model):
             context = torch.cat((context[:, 1:], made[:, None]), 1)
 
     def _padded(self, context: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """The latest frames, padded to the multiple, and their true height and width."""
+        """Return the last frames, padded to the multiple, and their true height and width."""
         if context.ndim != 5 or context.shape[2] != 3 or context.shape[1] < self.spec.context:
             got = tuple(context.shape)
             raise PictureError("bad-context", frames=self.spec.context, got=got)
@@ -412,15 +415,15 @@ class Predictor(Model):
 
 
 class Reconstructor(Model):
-    """A model that makes a picture again from a smaller description of it."""
+    """A model that reconstructs a picture from a smaller description."""
 
     def forward(self, picture: Tensor) -> Tensor:
-        """The family's own network: (B, 3, H, W) float32 to the same, sides multiples."""
+        """Run the network: (B, 3, H, W) float32 to the same, sides multiples of the spec's."""
         raise NotImplementedError
 
     @torch.no_grad()
     def reconstruct(self, picture: Tensor) -> Tensor:
-        """The picture again: (B, 3, H, W) RGB of any size, nominally in [0, 1], float32."""
+        """Reconstruct (B, 3, H, W) RGB of any size, nominally in [0, 1]; return float32."""
         height, width = picture.shape[2:]
         made: Tensor = self(pad_to_multiple(picture.float(), self.spec.multiple))
         return made[..., :height, :width]

@@ -1,11 +1,11 @@
-"""RIFE 4.6: Huang et al., Real-Time Intermediate Flow Estimation for Video Frame Interpolation,
-ECCV 2022 (arXiv 2011.06294), in the version 4.6 of the authors' practical line.
+"""Define RIFE 4.6, and the network of cloudconv's own models.
 
-The blocks are the published ones (``weights/make_rife46.py`` records their pictures), the way from
-one to the next is shorter: pictures are shrunk once for each block and warped at its scale, and
-flow and mask stay at that scale, too, until the last block is done. That takes half of the time and
-changes the score by some hundredths of a decibel. cloudconv's own models
-(:mod:`cloudconv.models.cloud`) are the same network with a gate.
+Source: Huang et al., Real-Time Intermediate Flow Estimation for Video Frame Interpolation, ECCV
+2022 (arXiv 2011.06294), version 4.6 of the authors' practical line. The blocks are the published
+ones (``weights/make_rife46.py`` records their pictures). Between the blocks less is computed:
+pictures are reduced once for each block and warped at its scale, and flow and mask stay at that
+scale until the last block. This halves the time and changes the score by some hundredths of a
+decibel. cloudconv's own models (:mod:`cloudconv.models.cloud`) are the same network with a gate.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ _UNGATED = 12  # inputs of the later blocks without a gate
 _EXITS = 2
 _REFINED = 4  # how much smaller than the picture a motion is refined
 _STRIP = 128  # rows
-_BESIDE = 32  # from 1/32 of the interval on, a picture is wholly the network's
+_NEAR = 32  # within 1/32 of the interval the result changes to the source frame
 
 
 class IFNet(Interpolator):
-    """Blocks, coarse to fine, refine two backward flows and a mask.
+    """A network whose blocks, coarse to fine, refine two backward flows and a mask.
 
     Args:
-        sizes: how much smaller than the picture each block looks at it; each half of the one
-            before it. Up to four.
-        gated: whether the channel of the blocks that RIFE leaves unused is a gate: for each pixel,
-            how much of the unmoved pictures' blend takes the place of the moved ones. What stands
-            still stays untouched, noise is not moved about, and motion that cannot be told is not
-            guessed at. To judge that, the later blocks also see the gate so far, and how much the
-            unmoved pictures differ. Where these are equal, the gate is open whatever the blocks
-            say: text and logos over a moving picture; and all over next to a source frame.
-        refines: whether the frames around the pair correct the motion, where they are given.
-        detailed: whether a network behind the last block adds detail; only where ``gated``.
+        spec: the spec of the model.
+        sizes: for each block, how much smaller its input is than the picture; each half of the one
+            before. Up to four.
+        gated: use the channel of the blocks that RIFE leaves unused as a gate: for each pixel the
+            weight of the unmoved pictures' blend. The gate keeps still things and noise in place,
+            and avoids motion that cannot be estimated. The later blocks also read the gate so far
+            and the difference of the unmoved pictures. The gate is always open where these are
+            equal (text and logos over a moving picture), and close to a source frame.
+        refines: correct the motion with the frames before and after the pair, if they are given.
+        detailed: add detail with a network after the last block; needs ``gated``.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class IFNet(Interpolator):
         refines: bool = False,
         detailed: bool = False,
     ) -> None:
+        """Create the network; see the class for the arguments."""
         super().__init__(spec)
         self._sizes, self._gated = sizes, gated
         for number, width in enumerate(_WIDTHS[: len(sizes)]):
@@ -87,18 +88,11 @@ class IFNet(Interpolator):
         leftover: bool = False,
     ) -> Tensor:
         """See ``Interpolator.forward``. Grids, flow, mask and warps are float32 in any dtype."""
-        return self._sharpened(self.made(x0, x1, timestep, scale, around, leftover), x0, x1)
+        return self._sharpened(self.made(Given(x0, x1, timestep, scale, around, leftover)), x0, x1)
 
-    def made(
-        self,
-        x0: Tensor,
-        x1: Tensor,
-        timestep: Tensor,
-        scale: float = 1.0,
-        around: Around | None = None,
-        leftover: bool = False,
-    ) -> Made:
-        """Return the picture before it is sharpened; see ``forward`` for the arguments."""
+    def made(self, given: Given) -> Made:
+        """Return the picture before its texture is restored."""
+        x0, x1, timestep, scale, around, leftover = given
         *_, (motion, size) = self._motions(x0, x1, timestep, scale)
         if self.refine is None or around is None:
             return self._mixed(x0, x1, timestep, motion, size, leftover=leftover)
@@ -111,17 +105,17 @@ class IFNet(Interpolator):
     def stages(
         self, x0: Tensor, x1: Tensor, timestep: Tensor, around: Around | None = None
     ) -> list[Tensor]:
-        """Return what the result would be after fewer blocks and, last, the result.
+        """Return the results after fewer blocks, then the final result.
 
-        Shorter networks can be cut out of one that was trained on all of them.
+        After training on all of them, the first blocks alone form smaller networks.
         """
         early = list(self._motions(x0, x1, timestep, 1.0))[_EXITS:-1]
         made = [self._mixed(x0, x1, timestep, *each) for each in early]
         return [self._sharpened(m, x0, x1) for m in made] + [self(x0, x1, timestep, around=around)]
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See ``Model.start_from``; new inputs count nothing, a new gate is shut."""
-        # Shut, because a gate that starts open learns to blend everything, and stays there.
+        """See ``Model.start_from``; new inputs have weight zero, a new gate is closed."""
+        # A gate that starts open learns to blend everything, and stays open.
         own = self.state_dict()
         new_gate = self._gated and is_ungated(state)
         result = {
@@ -153,10 +147,10 @@ class IFNet(Interpolator):
         motion: Tensor | None = None,
         first: int = 0,
     ) -> Iterator[tuple[Tensor, float]]:
-        """After each block the motion so far, at the block's scale, and that scale's factor.
+        """Yield the motion after each block, at the block's scale, and the factor of that scale.
 
-        The motion is (B, 5 or 6, h, w): two flows in pixels of that scale, and logits. To go on
-        from a ``motion`` that is known, name the ``first`` block that is still to run.
+        The motion is (B, 5 or 6, h, w): two flows in pixels of that scale, and logits. With a known
+        ``motion``, ``first`` is the number of the first block to run.
         """
         multiple = self.multiple(scale)
         for number, size in list(enumerate(self._sizes))[first:]:
@@ -179,7 +173,7 @@ class IFNet(Interpolator):
         scale: float,
         around: Around,
     ) -> tuple[Tensor, float]:
-        """Return what the frames around the pair add to a motion, and that result's scale."""
+        """Return the correction of a motion by the outer frames, and its scale."""
         assert self.refine is not None
         coarse = max(size, _REFINED / scale)
         small = motion
@@ -196,9 +190,9 @@ class IFNet(Interpolator):
     def _inputs(
         self, small: list[Tensor], motion: Tensor | None, timestep: Tensor
     ) -> Iterator[Tensor]:
-        """What a block looks at, as float32 channels to be joined."""
+        """Yield the inputs of a block as float32 channels."""
         plane = timestep.expand(-1, 1, *small[0].shape[2:])
-        # The convolutions were trained on [0, 1]; only the result's warps carry more along.
+        # The convolutions were trained on [0, 1]; only the warps of the result keep other values.
         if motion is None:
             yield from (x.clamp(0, 1) for x in small)
             yield plane
@@ -223,16 +217,16 @@ class IFNet(Interpolator):
         *,
         leftover: bool = False,
     ) -> Made:
-        """Return the picture that a motion at a scale leads to.
+        """Return the picture of a motion at a scale.
 
-        ``change``: what is added to the motion, at a ``coarse`` scale. ``leftover``: one more
+        ``change``: a correction of the motion, at a ``coarse`` scale. ``leftover``: add one more
         channel, see ``Interpolator.interpolate``.
         """
         batch, channels, height, width = x0.shape
         result = x0.new_empty((batch, channels + leftover, height, width))
         free = x0.new_empty((batch, 1, height, width)) if self._gated else None
-        # Memory is what these steps take their time for; a GPU has nothing to gain by strips.
-        # Whole strips: those of a change must be as high as those of the motion.
+        # These steps are limited by memory access on a CPU; strips make nothing faster on a GPU.
+        # The strips of a change must be as high as those of the motion.
         in_strips = x0.device.type == "cpu" and not torch.is_grad_enabled()
         rows = _STRIP if in_strips else -(-height // _STRIP) * _STRIP
         changes = repeat(None) if change is None else strips(change, coarse, rows)
@@ -264,7 +258,7 @@ class IFNet(Interpolator):
 
     @staticmethod
     def _sharpened(made: Made, x0: Tensor, x1: Tensor) -> Tensor:
-        """Return the picture with the texture of those that it was made from, if it has a gate."""
+        """Return the picture, with the texture of its sources if the network has a gate."""
         if made.free is not None:
             restore(made.picture, x0, x1, made.flows, made.size, made.free)
         return made.picture
@@ -272,7 +266,7 @@ class IFNet(Interpolator):
     def _cells(
         self, moved: list[_Moved], x0: Tensor, x1: Tensor
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the moved pictures, and the pictures, as the detail network wants them."""
+        """Return the moved and the unmoved pictures in the form for the detail network."""
         assert self.detail is not None
         multiple, dtype = self.spec.multiple, self.detail.leave.weight.dtype
         parts = [
@@ -292,9 +286,9 @@ class IFNet(Interpolator):
         strip: _Moved,
         added: Tensor | None = None,
     ) -> None:
-        """Make some rows of the result of the moved pictures there; see ``restore`` for ``free``.
+        """Write some rows of the result from the moved pictures; see ``restore`` for ``free``.
 
-        ``added``: what the detail network adds to the moved pictures' mix, and to the mask.
+        ``added``: changes of the moved pictures' mix and of the mask by the detail network.
         """
         top, logits, warped0, warped1 = strip
         channels, rows, width = x0.shape[1], *logits.shape[2:]
@@ -309,9 +303,9 @@ class IFNet(Interpolator):
             lerp_into(made, warped1, warped0, mask)
         else:
             still = _still_rows(x0, x1, top, rows)
-            # Beside a source frame, that frame itself: it is sharper than anything made of two.
-            beside = 1 - torch.minimum(timestep, 1 - timestep) * _BESIDE
-            kept = still.maximum(beside)
+            # Close to a source frame take that frame: it is sharper than any mix of two.
+            near = 1 - torch.minimum(timestep, 1 - timestep) * _NEAR
+            kept = still.maximum(near)
             gate = torch.sigmoid(logits[:, 1:2]).maximum(kept)
             free[:, :, top : top + rows].copy_(1 - kept)
             blend = torch.lerp(x0.narrow(2, top, rows), x1.narrow(2, top, rows), timestep)
@@ -326,12 +320,23 @@ class IFNet(Interpolator):
             target[:, channels:].copy_(left.mean(1, keepdim=True))
 
 
-class Made(NamedTuple):
-    """A picture before it is sharpened, and what sharpening needs.
+class Given(NamedTuple):
+    """The arguments of ``forward``."""
 
-    ``picture``: (B, 3 or more, H, W). ``free``: (B, 1, H, W) in [0, 1], how much of the missing
-    texture may be put back; None without a gate. ``flows``: (B, 4, h, w) to x0 and to x1, in pixels
-    of a picture ``size`` times as small, 0 where nothing was moved.
+    x0: Tensor
+    x1: Tensor
+    timestep: Tensor
+    scale: float = 1.0
+    around: Around | None = None
+    leftover: bool = False
+
+
+class Made(NamedTuple):
+    """A picture before its texture is restored, and the data for that.
+
+    ``picture``: (B, 3 or more, H, W). ``free``: (B, 1, H, W) in [0, 1], the part of the missing
+    texture to restore; None without a gate. ``flows``: (B, 4, h, w) to x0 and to x1, in pixels
+    of a picture ``size`` times as small, 0 where nothing moved.
     """
 
     picture: Tensor
@@ -341,9 +346,9 @@ class Made(NamedTuple):
 
 
 class _Moved(NamedTuple):
-    """Some rows from ``top`` on: the logits of the motion there, and the pictures moved by it.
+    """Some rows from ``top`` on: the logits of the motion, and both pictures after the motion.
 
-    Behind the logits of mask and gate there may be what the frames around the pair add.
+    The logits of mask and gate may be followed by changes from the outer frames.
     """
 
     top: int
@@ -372,7 +377,7 @@ def _resized(
 
 
 def _changed(motion: Tensor, change: Tensor, gain: float) -> Tensor:
-    """The sum of both, the change's flows being that many times as long."""
+    """Return the sum of both, with the change's flows multiplied by ``gain``."""
     total = change.clone()
     total[:, :4] *= gain
     total[:, :MOTION] += motion
@@ -380,7 +385,7 @@ def _changed(motion: Tensor, change: Tensor, gain: float) -> Tensor:
 
 
 def _still_rows(x0: Tensor, x1: Tensor, top: int, rows: int) -> Tensor:
-    """Some rows of ``stillness``."""
+    """Return some rows of ``stillness``."""
     above = min(top, STILL_REACH)
     seen = slice(top - above, top + rows + STILL_REACH)
     still = stillness(x0[:, :COLOURS, seen], x1[:, :COLOURS, seen])
@@ -390,7 +395,7 @@ def _still_rows(x0: Tensor, x1: Tensor, top: int, rows: int) -> Tensor:
 def _warped(
     pictures: list[Tensor], motion: Tensor, gain: float = 1.0, top: int = 0
 ) -> list[Tensor]:
-    """x0 and x1 where the flows point, with flows that many times as long, from row ``top`` on."""
+    """Return x0 and x1 sampled by the flows times ``gain``, from row ``top`` on."""
     size = pictures[0].shape[2:]
     return [
         sample(picture, sampling_grid(motion[:, k : k + 2], *size, gain=gain, top=top))
@@ -414,7 +419,7 @@ RIFE_46 = ModelSpec(
     licence="MIT",
     origin="Huang et al., ECCV 2022 (arXiv 2011.06294), version 4.6",
     domain="any live footage; strong on camera and object motion",
-    purpose="the network that they come from",
+    purpose="the original of the cloud models",
     time=0.9,
     scale_option=True,
     bytes_per_pixel=335,

@@ -1,13 +1,13 @@
-"""voxelflow: forecasts by moving the pixels of real frames, started from RIFE's weights.
+"""voxelflow: forecast by moving the pixels of real frames; started from RIFE's weights.
 
 Sources: the network is the IFNet of RIFE (Huang et al., ECCV 2022, arXiv 2011.06294, version 4.6;
 see :mod:`cloudconv.models.rife`) with its target moved from between two frames to after them.
 Pictures made by sampling along a flow that a network makes: Liu et al., Video Frame Synthesis
 using Deep Voxel Flow, ICCV 2017 (arXiv 1702.02463). Coarse-to-fine flow for prediction: Hu et al.,
 DMVFN, CVPR 2023 (arXiv 2303.09875); interpolation turned into prediction: Wu et al., OPT, CVPR
-2022 (arXiv 2206.13129). Reaching each horizon directly, so that a forecast samples real frames
-once and does not blur with the number of steps, and the gate that holds what stands still, are
-cloudconv's own.
+2022 (arXiv 2206.13129). Two parts are cloudconv's own: each horizon is reached directly, so that a
+forecast samples real frames once and does not blur with the number of steps; and a gate keeps still
+things in place.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from cloudconv.models.rife import is_ungated
 
 CONTEXT = 6
 PAST = 5
-"""So many known frames are forecast for trial, where there are more than the context."""
+"""The most known frames that are forecast on trial, if there are more than the context."""
 REACH = 15
-"""The furthest horizon that the network is told of; beyond it, motion goes on as it was there."""
+"""The largest horizon that is an input of the network; beyond it the motion continues."""
 
 _FRAMES = 5  # that differ, of the context
 _OLDER = _FRAMES - 1
@@ -39,16 +39,16 @@ _WIDTHS = (192, 128, 96)
 _RIFE_FIRST = 7
 _RIFE_TIMESTEP = 0.5
 _LATEST, _SHUT = 3.0, -4.0
-# What each block says: the velocity seen from the older and from the latest frame (2 x 2), then
-# logits: the paired older frame (RIFE's mask), the latest frame unmoved (RIFE's spare channel),
+# The outputs of each block: the velocity relative to the older and to the latest frame (2 x 2);
+# logits of the paired older frame (RIFE's mask), the latest frame unmoved (RIFE's unused channel),
 # the four older frames moved, the mean of the frames unmoved, and the latest frame moved by the
-# optical flow; then a change of colour.
+# optical flow; a change of colour.
 _FLOWS, _LOGITS, _COLOURS = 4, 2 + _OLDER + 2, 3
 _OUTPUTS = _FLOWS + _LOGITS + _COLOURS
 _FIRST = _RIFE_FIRST + 3 * _OLDER + 2 + 5
 _LATER = _FIRST + 3 + _OUTPUTS
 _COLOUR_STEP = 0.1
-_GRID = 20  # steps of a share that are tried
+_GRID = 20  # steps of a weight from 0 to 1 that are tried
 _TRUSTED = 0.5
 _STILL_AREA = 17
 _STILL = 0.05 / 255  # mean of the largest differences in such an area
@@ -56,12 +56,12 @@ _STILL = 0.05 / 255  # mean of the largest differences in such an area
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """What a forecast starts from, the latest frame first.
+    """The data that a forecast starts from, the latest frame first.
 
     ``frames``: (B, 5, 3, H, W). ``small``: the same for each scale, clamped for the convolutions,
     which were trained on [0, 1]. ``ages``: (B, 5) steps of content. ``velocity``: (B, 2, H/2, W/2)
     by optical flow, in pixels of that size. ``last``: (B, 3, H, W), the last frame shown.
-    ``patterns``: the steps from frame to frame.
+    ``patterns``: the steps of content from frame to frame.
     """
 
     frames: Tensor
@@ -72,29 +72,29 @@ class _Scene:
     patterns: tuple[tuple[int, ...], ...]
 
     def ahead(self, horizon: list[int]) -> Tensor:
-        """(B,) steps of content in so many frames, on the CPU."""
+        """Return the steps of content in so many frames, (B,) on the CPU."""
         pairs = zip(self.patterns, horizon, strict=True)
         return torch.tensor([steps_of_content(pattern, frames) for pattern, frames in pairs])
 
 
 class VoxelFlow(Predictor):
-    """Three blocks, coarse to fine, refine a velocity and the weights of what it leads to.
+    """A forecaster whose three blocks, coarse to fine, refine a velocity and weights of candidates.
 
-    Frames that repeat the one before in a rhythm are set aside, and the horizon is counted in steps
-    of content. For horizon h the latest frame is paired with the one k = min(h, 4) before it, and
-    the velocity is measured over these k steps, so that slow motion is not lost among noise. A
-    point of the forecast lies h/k of it away in the latest frame, and (j + h)/k in the frame j
-    earlier. The result is a mean of what is found there, of what the mean optical flow of the
-    context leads to, of the latest frame unmoved, and of the unmoved mean of the frames, with
-    weights of its own for each pixel, and of a smooth change of colour. Where nothing has moved at
-    all, it is the latest frame.
+    Frames that repeat the one before in a rhythm are removed, and the horizon counts steps of
+    content. For horizon h the latest frame is paired with the frame k = min(h, 4) steps before. The
+    velocity is measured over these k steps, so that slow motion exceeds the noise. A point of the
+    forecast lies h/k of the velocity away in the latest frame, and (j + h)/k in the frame j steps
+    before. The result is a weighted mean of these samples, of the latest frame moved by the mean
+    optical flow, of the latest frame unmoved, and of the unmoved mean of all frames, plus a smooth
+    change of colour. The weights differ per pixel. Where nothing moved, the latest frame stays.
 
-    Where more frames are given than the context, a forecast is mixed with the optical flow's and
-    with the last frame as far as that does better on these frames: on the mean of a clip that
-    changes in no steady way, or that stops and starts, motion that goes on is worse than none.
+    With more frames than the context, trials on these frames decide how much of the optical flow's
+    forecast and of the last frame is mixed in. Footage that changes irregularly, or stops and
+    starts, is forecast better without continued motion.
     """
 
     def __init__(self) -> None:
+        """Create the network."""
         super().__init__(VOXELFLOW)
         self.block0 = Block(_FIRST, _WIDTHS[0], _OUTPUTS)
         self.block1 = Block(_LATER, _WIDTHS[1], _OUTPUTS)
@@ -105,10 +105,10 @@ class VoxelFlow(Predictor):
 
         Args:
             context: (B, 6, 3, H, W) float32, H and W multiples of 32.
-            horizon: (B,) frames ahead, at least 1, each item its own; None for the next frame.
+            horizon: (B,) frames ahead, at least 1 for each item; None for the next frame.
 
         Returns:
-            (B, 3, H, W) float32: weighed means of samples of the context. Differentiable.
+            (B, 3, H, W) float32, weighted means of samples of the context. Differentiable.
         """
         scene = _scene(context)
         ahead = scene.ahead([1] * len(context) if horizon is None else horizon.int().tolist())
@@ -118,25 +118,25 @@ class VoxelFlow(Predictor):
         return self._picture(scene, ahead, way)
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See ``Model.start_from``: RIFE's tensors are converted, others come as they are."""
+        """See ``Model.start_from``: RIFE's tensors are converted, others stay as they are."""
         return from_rife(state) if is_ungated(state) else dict(state)
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
-        """Each from the real frames, none from another; mixed as frames before them suggest."""
-        shares = self._shares(context)
+        """Yield forecasts from real frames only, mixed as trials on earlier frames suggest."""
+        weights = self._trial_weights(context)
         candidates = self._candidates(context[:, -CONTEXT:], steps)
         for number, (made, flowed, last) in enumerate(candidates):
-            if not shares:
+            if not weights:
                 yield made
                 continue
-            flow, hold = shares[min(number, len(shares) - 1)].view(2, -1, 1, 1, 1)
+            flow, hold = weights[min(number, len(weights) - 1)].view(2, -1, 1, 1, 1)
             yield made + flow * (flowed - made) + hold * (last - made)
 
-    def _shares(self, context: Tensor) -> list[Tensor]:
-        """Return how much of the optical flow's forecast and of the last frame to take, (2, B).
+    def _trial_weights(self, context: Tensor) -> list[Tensor]:
+        """Return the weights of the optical flow's forecast and of the last frame, (2, B).
 
-        For each horizon that could be tried: frames that are known are forecast from those before
-        them. What would have been best there is right again only in part, so half is taken.
+        There is one pair for each horizon with known frames, which are forecast from the frames
+        before them. The best weights there are only partly right later, so half of them is used.
         """
         count = min(context.shape[1] - CONTEXT, PAST)
         if count < 1:
@@ -144,7 +144,7 @@ class VoxelFlow(Predictor):
         known, true = context[:, : context.shape[1] - count], context[:, -count:]
         candidates = self._candidates(known[:, -CONTEXT:], count)
         return [
-            _best_shares(*parts, true[:, number]) * _TRUSTED
+            _best_weights(*parts, true[:, number]) * _TRUSTED
             for number, parts in enumerate(candidates)
         ]
 
@@ -164,10 +164,10 @@ class VoxelFlow(Predictor):
             yield made, flowed, scene.last
 
     def _picture(self, scene: _Scene, ahead: Tensor, way: Tensor) -> Tensor:
-        """The frames ``ahead`` steps of content on; ``way`` is that of the optical flow."""
+        """Return the frames ``ahead`` steps later; ``way`` is the displacement by optical flow."""
         steps = ahead.to(way).view(-1, 1, 1, 1)
         horizon = steps.clamp(min=1)
-        # Paired with the nearest frame that is old enough, or with the oldest.
+        # Pair with the nearest frame that is old enough, or with the oldest.
         wanted = horizon.flatten(1).clamp(max=_OLDER)
         partner = (scene.ages < wanted).sum(1).clamp(max=_OLDER)
         gap = scene.ages.gather(1, partner[:, None]).clamp(min=1).to(way).view(-1, 1, 1, 1)
@@ -185,8 +185,8 @@ class VoxelFlow(Predictor):
         return torch.where(steps > 0, made, scene.last)
 
 
-def _best_shares(made: Tensor, flowed: Tensor, last: Tensor, true: Tensor) -> Tensor:
-    """Return the shares of ``flowed`` and ``last`` that make the squared error least: (2, B)."""
+def _best_weights(made: Tensor, flowed: Tensor, last: Tensor, true: Tensor) -> Tensor:
+    """Return the weights of ``flowed`` and ``last`` with the least squared error: (2, B)."""
     errors = torch.stack([made - true, flowed - true, last - true], 1).flatten(2)
     products = torch.einsum("bin,bjn->bij", errors, errors)
     steps = range(_GRID + 1)
@@ -197,22 +197,20 @@ def _best_shares(made: Tensor, flowed: Tensor, last: Tensor, true: Tensor) -> Te
 
 
 def from_rife(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """RIFE 4.6's tensors as a start for :class:`VoxelFlow`.
+    """Convert RIFE 4.6's tensors to a start for :class:`VoxelFlow`.
 
-    RIFE is surest of its motion halfway between two frames, so its timestep stays there: what it
-    then says of two frames brought to the same moment is the error of the velocity that brought
-    them, whichever moment that is. Both velocities start as the difference of its two flows. What
-    RIFE has no input for starts at weight zero; the gates that it does not have start nearly shut
-    (one that starts open learns to hold everything, and stays there), but that of the optical flow,
-    which counts as much as RIFE's own motion at first. Untrained, this already is about as good as
-    the optical flow baseline.
+    RIFE is most exact halfway between two frames, so its timestep stays there. For two frames moved
+    to the same moment its motion is then the error of the velocity. Both velocities start as the
+    difference of RIFE's two flows. New inputs start with weight zero. New gates start nearly
+    closed, because a gate that starts open learns to keep everything in place. The gate of the
+    optical flow starts with the weight of RIFE's own motion. Untrained, the result is about as good
+    as the optical flow baseline.
 
     Args:
-        state: the tensors of ``rife-4.6``, any floating dtype; those of its last block are not
-            used.
+        state: the tensors of ``rife-4.6``, any floating dtype; the last block is not used.
 
     Returns:
-        A whole float32 state of ``VoxelFlow``.
+        A complete float32 state of ``VoxelFlow``.
     """
     result: dict[str, Tensor] = {}
     for number in range(len(_SCALES)):
@@ -258,7 +256,7 @@ def _scene(context: Tensor) -> _Scene:
 
 
 def _velocity(known: Content) -> Tensor:
-    """The mean optical flow, (2, H, W) backward, in pixels for each step of content."""
+    """Return the mean optical flow, (2, H, W) backward, in pixels per step of content."""
     oldest = known.ages[-1]
     count = known.ages.index(oldest) + 1
     if count == 1:
@@ -282,7 +280,7 @@ def _inputs(
     way: Tensor,
     scale: int,
 ) -> tuple[Tensor, ...]:
-    """What a block looks at, at its own scale; RIFE's inputs first, in RIFE's order."""
+    """Return the inputs of a block at its own scale; RIFE's inputs first, in RIFE's order."""
     size = small.shape[3:]
     latest = small[:, 0]
     planes = torch.cat((horizon.clamp(max=REACH) / gap, 1 / gap), 1)
@@ -309,12 +307,12 @@ def _inputs(
 
 
 def _paired(frames: Tensor, partner: Tensor) -> Tensor:
-    """Of each item the frame of that number, (B,): (B, 3, H, W)."""
+    """Return the frame with that number, (B,), of each item: (B, 3, H, W)."""
     return frames[torch.arange(len(frames), device=frames.device), partner]
 
 
 def _moved(frames: Tensor, ages: Tensor, motion: Tensor, horizon: Tensor, gap: Tensor) -> Tensor:
-    """All frames (B, 5, 3, h, w), latest first, sampled where their points lie at the horizon."""
+    """Move all frames, (B, 5, 3, h, w), latest first, to the horizon."""
     batch, count = frames.shape[:2]
     factor = (ages.view(batch, -1, 1, 1, 1) + horizon[:, None]) / gap[:, None]
     older = motion[:, None, 0:2].expand(-1, count - 1, -1, -1, -1)
@@ -347,7 +345,7 @@ def _mixed(
 
 
 def _sharp(picture: Tensor, flow: Tensor) -> Tensor:
-    """As ``warp``, by cubic interpolation, which keeps more of the detail."""
+    """Warp with cubic interpolation, which keeps more detail than ``warp``."""
     grid = sampling_grid(flow, *picture.shape[2:])
     return F.grid_sample(
         picture.float(), grid, mode="bicubic", padding_mode="border", align_corners=True
@@ -355,10 +353,9 @@ def _sharp(picture: Tensor, flow: Tensor) -> Tensor:
 
 
 def _still(frames: Tensor) -> Tensor:
-    """(B, 1, H, W): whether nothing has changed in all frames, here and around."""
+    """Return where nothing changes in all frames, at a pixel and near it: (B, 1, H, W) bool."""
     most = (frames[:, 1:] - frames[:, :1]).abs().amax((1, 2), keepdim=True)[:, 0]
-    around = F.avg_pool2d(most, _STILL_AREA, 1, _STILL_AREA // 2)
-    return around < _STILL
+    return F.avg_pool2d(most, _STILL_AREA, 1, _STILL_AREA // 2) < _STILL
 
 
 def _shrunk(frames: Tensor, scale: int) -> Tensor:
@@ -368,13 +365,13 @@ def _shrunk(frames: Tensor, scale: int) -> Tensor:
 
 
 def _doubled(motion: Tensor) -> Tensor:
-    """The motion at twice the size: velocities twice as long, the rest as it is."""
+    """Enlarge a motion by two: velocities become twice as long, the rest stays."""
     large = F.interpolate(motion, scale_factor=2, mode="bilinear", align_corners=False)
     return torch.cat((large[:, :_FLOWS] * 2, large[:, _FLOWS:]), 1)
 
 
 def _resized(flow: Tensor, factor: float) -> Tensor:
-    """A flow in pixels of another size."""
+    """Return a flow at another size, in pixels of that size."""
     if factor == 1:
         return flow
     return factor * F.interpolate(flow, scale_factor=factor, mode="bilinear", antialias=factor < 1)

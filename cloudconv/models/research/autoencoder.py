@@ -187,7 +187,7 @@ AUTOENCODER: ModelSpec = ModelSpec(
     parameters=586_787,
     licence="MIT",
     origin="cloudconv; after the seed projects",
-    domain="any picture; fine detail is lost in the middle",
+    domain="reconstructs any picture; fine detail gets lost",
     scale_option=False,
     bytes_per_pixel=245,
     overlap=64,
@@ -201,8 +201,8 @@ AUTOENCODER_DENSE: ModelSpec = replace(
     build=DenseAutoencoder,
     weights="autoencoder-dense",
     parameters=396_352,
-    domain="a check of sanity: 32 by 32 pixels of any picture",
-    purpose="a check of sanity",
+    domain="reconstructs any picture at 32x32 pixels; a reference for the others",
+    purpose="a reference at 32x32 pixels",
     bytes_per_pixel=40,
 )
 
@@ -213,7 +213,7 @@ AUTOENCODER_SHALLOW: ModelSpec = replace(
     build=lambda: Autoencoder(AUTOENCODER_SHALLOW, (16,), "none"),
     weights="autoencoder-shallow",
     parameters=1_219,
-    domain="any picture, hardly narrowed",
+    domain="reconstructs any picture almost exactly",
     overlap=8,
     bytes_per_pixel=80,
 )
@@ -224,7 +224,7 @@ AUTOENCODER_SKIPS: ModelSpec = replace(
     build=lambda: Autoencoder(AUTOENCODER_SKIPS, _WIDTHS, "plain"),
     weights="autoencoder-skips",
     parameters=653_859,
-    domain="any picture; the skips carry nearly all of it",
+    domain="reconstructs any picture; skip connections carry most of the detail",
 )
 
 AUTOENCODER_NOISY: ModelSpec = replace(
@@ -233,7 +233,7 @@ AUTOENCODER_NOISY: ModelSpec = replace(
     build=lambda: Autoencoder(AUTOENCODER_NOISY, _WIDTHS, "noisy"),
     weights="autoencoder-noisy",
     parameters=653_859,
-    domain="any picture; the deep path carries its share",
+    domain="reconstructs any picture; trained with noise in the skip connections",
 )
 
 SKIP_AUTOENCODER: ModelSpec = replace(
@@ -245,7 +245,7 @@ SKIP_AUTOENCODER: ModelSpec = replace(
     build=lambda: SkipAutoencoder(SKIP_AUTOENCODER, "noisy"),
     weights="skip-autoencoder",
     parameters=1_214_275,
-    domain="clouds, water and small motion; noisy skips",
+    domain="clouds, water and small motion; trained with noise in the skip connections",
     bytes_per_pixel=310,
 )
 
@@ -254,7 +254,7 @@ SKIP_AUTOENCODER_PLAIN: ModelSpec = replace(
     name="skip-autoencoder-plain",
     build=lambda: SkipAutoencoder(SKIP_AUTOENCODER_PLAIN, "plain"),
     weights="skip-autoencoder-plain",
-    domain="clouds, water and small motion; plain skips",
+    domain="clouds, water and small motion; plain skip connections",
 )
 
 SKIP_AUTOENCODER_NONE: ModelSpec = replace(
@@ -263,7 +263,7 @@ SKIP_AUTOENCODER_NONE: ModelSpec = replace(
     build=lambda: SkipAutoencoder(SKIP_AUTOENCODER_NONE, "none"),
     weights="skip-autoencoder-none",
     parameters=1_016_131,
-    domain="clouds, water and small motion; no skips",
+    domain="clouds, water and small motion; no skip connections",
 )
 
 SKIP_AUTOENCODER_PICTURE: ModelSpec = replace(
@@ -273,5 +273,5 @@ SKIP_AUTOENCODER_PICTURE: ModelSpec = replace(
     build=lambda: Autoencoder(SKIP_AUTOENCODER_PICTURE, (*_WIDTHS, 512), "noisy"),
     weights="skip-autoencoder-picture",
     parameters=1_211_683,
-    domain="any picture; noisy skips",
+    domain="reconstructs any picture; trained with noise in the skip connections",
 )

@@ -125,7 +125,7 @@ CONV = ModelSpec(
     parameters=2_181,
     licence="MIT",
     origin="cloudconv; after the seed projects",
-    domain="steady drifts, such as clouds; blurs within some ten frames",
+    domain="slow, steady motion such as clouds; blurs after about ten frames",
     scale_option=False,
     bytes_per_pixel=125,
     overlap=8,
@@ -139,7 +139,7 @@ CONV_CHANNEL = replace(
     build=ConvChannel,
     weights="conv-channel",
     parameters=366,
-    domain="vivid colour chaos, for dreams",
+    domain="dreams in vivid, chaotic colours",
     bytes_per_pixel=155,
 )
 
@@ -151,7 +151,7 @@ CONV_MODES = replace(
     build=ConvModes,
     weights="conv-modes",
     parameters=58_256,
-    domain="steady drifts in several directions",
+    domain="steady motion in several directions",
     bytes_per_pixel=320,
     overlap=16,
 )
@@ -163,7 +163,7 @@ CONV_DEEP = replace(
     build=ConvDeep,
     weights="conv-deep",
     parameters=72_515,
-    domain="small motion; blurs within some ten frames",
+    domain="small motion; blurs after about ten frames",
     bytes_per_pixel=610,
     overlap=16,
     half_precision=True,
@@ -176,7 +176,7 @@ CONV_RECURRENT = replace(
     build=ConvRecurrent,
     weights="conv-recurrent",
     parameters=21_812,
-    domain="steady drifts",
+    domain="slow, steady motion",
     bytes_per_pixel=540,
     overlap=16,
 )

@@ -53,7 +53,7 @@ CONV_PYRAMID: ModelSpec = ModelSpec(
     parameters=2_265,
     licence="MIT",
     origin="cloudconv; after the seed projects",
-    domain="steady drifts, such as clouds; blurs within some ten frames",
+    domain="slow, steady motion such as clouds; blurs after about ten frames",
     scale_option=False,
     bytes_per_pixel=175,
     overlap=64,
@@ -67,6 +67,6 @@ CONV_PYRAMID_2: ModelSpec = replace(
     build=lambda: ConvPyramid(CONV_PYRAMID_2),
     weights="conv-pyramid-2",
     parameters=906,
-    domain="slow drifts; blurs within some ten frames",
+    domain="very slow motion; blurs after about ten frames",
     overlap=16,
 )

@@ -99,7 +99,7 @@ UNET5: ModelSpec = ModelSpec(
     parameters=1_279_699,
     licence="MIT",
     origin="cloudconv; after the seed projects and Ronneberger et al. 2015 (arXiv 1505.04597)",
-    domain="clouds, water and small motion; paints when it runs on",
+    domain="clouds, water and small motion; long forecasts look painted",
     scale_option=False,
     bytes_per_pixel=1480,
     overlap=64,
@@ -115,7 +115,7 @@ UNET_MIDDLE: ModelSpec = replace(
     weights="unet-middle",
     parameters=423_587,
     domain="clouds, water and small motion; trained with the Charbonnier loss",
-    purpose="a small U-Net, Charbonnier loss",
+    purpose="a small U-Net (Charbonnier loss)",
     bytes_per_pixel=950,
 )
 
@@ -124,8 +124,8 @@ UNET_MIDDLE_MSE: ModelSpec = replace(
     name="unet-middle-mse",
     build=lambda: UNetMiddle(UNET_MIDDLE_MSE),
     weights="unet-middle-mse",
-    domain="as unet-middle, trained with the mean squared error",
-    purpose="the same, squared error",
+    domain="clouds, water and small motion; trained with the mean squared error",
+    purpose="a small U-Net (squared error)",
 )
 
 UNET_MIDDLE_SSIM: ModelSpec = replace(
@@ -133,6 +133,6 @@ UNET_MIDDLE_SSIM: ModelSpec = replace(
     name="unet-middle-ssim",
     build=lambda: UNetMiddle(UNET_MIDDLE_SSIM),
     weights="unet-middle-ssim",
-    domain="as unet-middle, trained with structural similarity",
-    purpose="the same, SSIM",
+    domain="clouds, water and small motion; trained with structural similarity",
+    purpose="a small U-Net (SSIM loss)",
 )
