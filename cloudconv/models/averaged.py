@@ -23,7 +23,7 @@ _MORE = 1.1
 """The restored texture relative to the other models, because a mean of four loses more."""
 
 _TURNS = tuple(product((False, True), repeat=2))
-"""Whether left and right are exchanged, and whether before and after are."""
+"""Exchanges of a run: of left and right, of before and after."""
 
 
 class Averaged(IFNet):
