@@ -219,3 +219,13 @@ def test_every_option_in_a_text_is_one() -> None:
         named = set(re.findall(r"\{--(\w+)", text))
         assert named <= names | COMMAND_LINE_ONLY, f"{code}: {named - names}"
         assert "`" not in text, code
+
+
+def test_no_docstring_begins_with_a_question_word() -> None:
+    """A docstring says what the code does or represents; ruff checks that its verb comes first."""
+    for name, file in FILES.items():
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                text = str(node.value.value)
+                found = re.match(r"\s*(What|That|As|How|Whether)\b", text)
+                assert found is None, f"{name}:{node.lineno}: {text.strip()[:60]}"
