@@ -11,20 +11,6 @@ from cloudconv.settings.option import Field, Option, Settings, check_names, fiel
 from cloudconv.settings.train import TrainSettings
 from cloudconv.settings.values import exact
 
-__all__ = [
-    "CompareSettings",
-    "DoctorSettings",
-    "DreamSettings",
-    "EncodeSettings",
-    "ExtrapolateSettings",
-    "Field",
-    "FramesSettings",
-    "InterpManySettings",
-    "InterpSettings",
-    "Option",
-    "Settings",
-    "TrainSettings",
-    "check_names",
-    "exact",
-    "fields_of",
-]
+__all__ = ["CompareSettings", "DoctorSettings", "DreamSettings", "ExtrapolateSettings"]
+__all__ += ["FramesSettings", "InterpManySettings", "InterpSettings", "TrainSettings"]
+__all__ += ["EncodeSettings", "Field", "Option", "Settings", "check_names", "exact", "fields_of"]
