@@ -80,7 +80,7 @@ PARTS = {
     ],
     "media.write": [
         *("encoder_options", "names", "hdr", "encode", "containers", "encoders", "packets"),
-        *("target", "sink", "join"),
+        *("target", "plan", "sink", "join"),
     ],
 }
 """The parts of packages, in order: each may import those before it."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from fractions import Fraction
-from math import lcm
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +11,7 @@ from typing import Any, Self
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.media.carry.carry import Carry
-from cloudconv.media.convert import encoder_picture, output_tags
+from cloudconv.media.convert import encoder_picture
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.input.info import MediaInfo
@@ -21,20 +19,14 @@ from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.containers import container_of, default_suffix
 from cloudconv.media.write.containers.base import Writer
 from cloudconv.media.write.containers.muxed import FileWriter
-from cloudconv.media.write.encode import EncodingPlan
-from cloudconv.media.write.encoder_options import DEFAULTS, Choice, parameters_key
-from cloudconv.media.write.encoders import choose_for
-from cloudconv.media.write.hdr import hdr_parameters
+from cloudconv.media.write.encoder_options import DEFAULTS
 from cloudconv.media.write.names import is_stdout
 from cloudconv.media.write.packets import PacketSummary, PacketWriter
+from cloudconv.media.write.plan import lost_aspect, plan_encoding
 from cloudconv.media.write.target import Part, check_output, check_rate, writing
 from cloudconv.settings import EncodeSettings
 
 __all__ = ["Carry", "EncodeSettings", "Sink", "check_output", "default_suffix"]
-
-# With finer clocks, the 32-bit gaps between frames in MP4 overflow within seconds.
-_FINEST = 100_000_000
-_VPX = 10_000_000
 
 
 class Sink:
@@ -71,38 +63,20 @@ class Sink:
         turn = UPRIGHT if self._container.is_video else turn_of(info)
         self._turn = turn or UPRIGHT
         info = self._turn.info(info)
-        choice = choose_for(self._container, info, settings)
-        self.warnings = list(choice.warnings)
+        self._plan, self.warnings = plan_encoding(
+            self._path,
+            info,
+            rate=rate,
+            time_base=time_base,
+            settings=settings,
+            carry=carry,
+        )
         if turn is None:
             self.warnings.append(Warned("odd-rotation", {"container": self._container.name}))
-        choice = self._with_hdr(choice, info)
-        self.encoder = choice.encoder
-        self.pix_fmt = choice.working
-        self.options = dict(choice.options)
-        self._plan = EncodingPlan(
-            target=self._path,
-            info=info,
-            choice=choice,
-            rate=rate,
-            tick=self._clock(choice.encoder, rate, time_base),
-            tags=output_tags(
-                choice.encoder,
-                info.working_pix_fmt,
-                choice.working,
-                info.tags,
-                info.width,
-                info.height,
-            ),
-            threads=settings.threads,
-            carry=carry,
-            # Data on standard output cannot be corrected afterwards.
-            amends=not is_stdout(self._path)
-            and self._container.needs_amending(
-                choice.encoder, aspect=info.aspect, varies=rate is None
-            ),
-        )
+        self.encoder = self._plan.choice.encoder
+        self.pix_fmt = self._plan.choice.working
+        self.options = dict(self._plan.choice.options)
         self._prepare = self._container.preparation(info.width, info.height)
-        self._warn_of_losses(info, carry, rate)
         self.ticks_per_frame = 1 if rate is None else round(1 / (rate * self._plan.tick))
         self._written = 0
         self._ended = False
@@ -240,59 +214,6 @@ class Sink:
             raise OutputError("frames-too-close", container=container.name, most=container.fastest)
         return last + 1
 
-    def _clock(self, encoder: str, rate: Fraction | None, time_base: Fraction) -> Fraction:
-        if self._container.clock is not None and self._container.counts_in_clock:
-            return self._container.clock
-        exact = (
-            time_base.denominator if rate is None else lcm(rate.numerator, time_base.denominator)
-        )
-        # libvpx rounds all times to its own clock, and returns the rounded times.
-        finest = _VPX if encoder.startswith("libvpx") else _FINEST
-        if exact > finest and rate is not None:
-            exact = rate.numerator
-        return Fraction(1, min(exact, finest))
-
-    def _with_hdr(self, choice: Choice, info: MediaInfo) -> Choice:
-        for name in info.dynamic_hdr:
-            self.warnings.append(Warned("dynamic-hdr", {"name": name}))
-        if not (info.mastering_display or info.content_light):
-            return choice
-        words = hdr_parameters(choice.encoder, info.mastering_display, info.content_light)
-        key = parameters_key(choice.encoder)
-        if words is None or key is None:
-            self.warnings.append(Warned("hdr10", {"encoder": choice.encoder}))
-            return choice
-        given = choice.options.get(key)
-        # The user's parameters come last and take precedence.
-        options = {**choice.options, key: f"{words}:{given}" if given and words else given or words}
-        return replace(choice, options={k: v for k, v in options.items() if v})
-
-    def _warn_of_losses(self, info: MediaInfo, carry: Carry | None, rate: Fraction | None) -> None:
-        container, name = self._container, self._container.name
-        if not container.is_video:
-            kinds = sorted({stream.kind for stream in info.streams})
-            kinds += ["chapters"] * (info.chapters > 0)
-            if carry is not None and kinds:
-                left_out = {"container": name, "kinds": ", ".join(kinds)}
-                self.warnings.append(Warned("streams-left-out", left_out))
-            if container.is_folder and rate is None:
-                self.warnings.append(Warned("times-lost"))
-        to_stdout = is_stdout(self._path) and self.encoder not in ("libx264", "libx265")
-        if info.aspect is not None and (not container.is_video or to_stdout):
-            self._warn_of_aspect()
-
-    def _warn_of_aspect(self) -> None:
-        self.warnings.append(
-            Warned(
-                "aspect-lost",
-                {
-                    "container": self._container.name,
-                    "encoder": self.encoder,
-                    "aspect": self._plan.info.aspect,
-                },
-            )
-        )
-
     def _open_writer(self) -> Writer:
         if self._segment is not None:
             return PacketWriter(self._segment, self._container.muxer, self._plan)
@@ -320,7 +241,7 @@ class Sink:
             part.path, size, aspect=info.aspect, varies=self._plan.rate is None
         )
         if not done and info.aspect is not None:
-            self._warn_of_aspect()
+            self.warnings.append(lost_aspect(self._plan))
 
     def _discard(self) -> None:
         if self._part is not None:

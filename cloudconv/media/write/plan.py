@@ -1,0 +1,126 @@
+"""Plan the encoding of an output: the encoder, the clock, and warnings of what gets lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from math import lcm
+from pathlib import Path
+
+from cloudconv.events import Warned
+from cloudconv.media.carry.carry import Carry
+from cloudconv.media.convert import output_tags
+from cloudconv.media.input.info import MediaInfo
+from cloudconv.media.write.containers import container_of
+from cloudconv.media.write.containers.base import Container
+from cloudconv.media.write.encode import EncodingPlan
+from cloudconv.media.write.encoder_options import Choice, parameters_key
+from cloudconv.media.write.encoders import choose_for
+from cloudconv.media.write.hdr import hdr_parameters
+from cloudconv.media.write.names import is_stdout
+from cloudconv.settings import EncodeSettings
+
+# With finer clocks, the 32-bit gaps between frames in MP4 overflow within seconds.
+_FINEST = 100_000_000
+_VPX = 10_000_000
+
+
+def plan_encoding(
+    path: Path,
+    info: MediaInfo,
+    *,
+    rate: Fraction | None,
+    time_base: Fraction,
+    settings: EncodeSettings,
+    carry: Carry | None,
+) -> tuple[EncodingPlan, list[Warned]]:
+    """Choose the encoder and the clock of an output; see ``Sink`` for the arguments.
+
+    Returns:
+        The plan, and warnings of substitutions and of contents that the output cannot have.
+
+    Raises:
+        EncoderError: the encoder is missing, or the container refuses it.
+    """
+    container = container_of(path)
+    choice = choose_for(container, info, settings)
+    warnings = [*choice.warnings]
+    choice = _with_hdr(choice, info, warnings)
+    plan = EncodingPlan(
+        target=path,
+        info=info,
+        choice=choice,
+        rate=rate,
+        tick=_clock(container, choice.encoder, rate, time_base),
+        tags=output_tags(
+            choice.encoder,
+            info.working_pix_fmt,
+            choice.working,
+            info.tags,
+            info.width,
+            info.height,
+        ),
+        threads=settings.threads,
+        carry=carry,
+        # Data on standard output cannot be corrected afterwards.
+        amends=not is_stdout(path)
+        and container.needs_amending(choice.encoder, aspect=info.aspect, varies=rate is None),
+    )
+    return plan, [*warnings, *_losses(container, plan)]
+
+
+def lost_aspect(plan: EncodingPlan) -> Warned:
+    """Return the warning about an aspect ratio that the output cannot have."""
+    parameters = {
+        "container": container_of(plan.target).name,
+        "encoder": plan.choice.encoder,
+        "aspect": plan.info.aspect,
+    }
+    return Warned("aspect-lost", parameters)
+
+
+def _clock(
+    container: Container, encoder: str, rate: Fraction | None, time_base: Fraction
+) -> Fraction:
+    if container.clock is not None and container.counts_in_clock:
+        return container.clock
+    exact = time_base.denominator if rate is None else lcm(rate.numerator, time_base.denominator)
+    # libvpx rounds all times to its own clock, and returns the rounded times.
+    finest = _VPX if encoder.startswith("libvpx") else _FINEST
+    if exact > finest and rate is not None:
+        exact = rate.numerator
+    return Fraction(1, min(exact, finest))
+
+
+def _with_hdr(choice: Choice, info: MediaInfo, warnings: list[Warned]) -> Choice:
+    """Return the choice with the source's HDR metadata; add warnings if there is no place."""
+    for name in info.dynamic_hdr:
+        warnings.append(Warned("dynamic-hdr", {"name": name}))
+    if not (info.mastering_display or info.content_light):
+        return choice
+    words = hdr_parameters(choice.encoder, info.mastering_display, info.content_light)
+    key = parameters_key(choice.encoder)
+    if words is None or key is None:
+        warnings.append(Warned("hdr10", {"encoder": choice.encoder}))
+        return choice
+    given = choice.options.get(key)
+    # The user's parameters come last and take precedence.
+    options = {**choice.options, key: f"{words}:{given}" if given and words else given or words}
+    return replace(choice, options={k: v for k, v in options.items() if v})
+
+
+def _losses(container: Container, plan: EncodingPlan) -> list[Warned]:
+    """Return warnings of contents that the container cannot have."""
+    info, warnings = plan.info, []
+    if not container.is_video:
+        kinds = sorted({stream.kind for stream in info.streams})
+        kinds += ["chapters"] * (info.chapters > 0)
+        if plan.carry is not None and kinds:
+            left_out = {"container": container.name, "kinds": ", ".join(kinds)}
+            warnings.append(Warned("streams-left-out", left_out))
+        if container.is_folder and plan.rate is None:
+            warnings.append(Warned("times-lost"))
+    to_stdout = is_stdout(plan.target) and plan.choice.encoder not in ("libx264", "libx265")
+    if info.aspect is not None and (not container.is_video or to_stdout):
+        warnings.append(lost_aspect(plan))
+    return warnings
