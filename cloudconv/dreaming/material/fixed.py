@@ -1,8 +1,9 @@
 """Find the fixed parts of a clip: horizon, trees, buildings, a watermark.
 
-Brightness does not separate a dark hill from a dark cloud, and flow runs on from clouds into flat
-ground below them. Two signs do: edges that lie at the same place in every frame, and areas that
-never change and end at such edges. An area of blue sky that never changes ends at clouds.
+Brightness does not separate a dark hill from a dark cloud. Optical flow does not either: flow from
+clouds continues into the flat ground below them. Two signs are reliable: edges at the same position
+in every frame, and areas that never change and are bounded by such edges. Blue sky may never
+change either, but moving clouds bound it.
 """
 
 from __future__ import annotations
@@ -21,27 +22,31 @@ _Bytes = NDArray[np.uint8]
 _Floats = NDArray[np.float32]
 
 # Lengths are in pixels of a picture whose longest side is LONGEST_SIDE.
-_NOISE_BLUR = 1.5
+_NOISE_BLUR = 1.5  # sigma of the blur against noise
 _WINDOW = 2.2  # sigma of the area in which edges are compared over time
-_DETAIL = 12.0  # coarser differences are light
-_EDGE = 1.5  # levels a pixel from which an edge counts
-_SHARP = 3.0  # sigma of what is coarser than sharp detail …
-_STRONG = 1.4  # … that counts from so many levels on, whatever changes behind it
-_COHERENT, _SURE = 0.8, 0.95  # share of gradients, of detail, that is the same in all frames
-_MOVED = 0.4  # pixels by which a fixed edge seems to have moved after half the clip, at most
-_FLOWS, _STRAYS = 4, 0.5  # pairs of frames, and pixels that a fixed edge seems to go between them
-_RANGE = 6.0  # levels within which a flat area stays that never changes
-_BOUND = 0.65  # share of such an area's rim that is fixed edges
-_REACH = 7  # pixels from an edge to the area that ends there
-_LEAST_AREA, _LEAST_SPOT = 0.001, 0.01  # of the picture
-_LEAST_SHARP, _LEAST_FLAT = 0.1, 0.3  # shares of a smaller spot: sharp detail, or flat
+_DETAIL = 12.0  # sigma of the blur that removes changes of light: only finer detail is compared
+_EDGE = 1.5  # least gradient of an edge, in levels a pixel
+_SHARP = 3.0  # sigma of the blur that separates sharp detail from the rest
+_STRONG = 1.4  # least amplitude of fixed sharp detail, in levels
+_COHERENT = 0.8  # least fraction of an edge's squared gradient that is the same in all frames
+_SURE = 0.95  # least fraction of squared sharp detail that is the same in all frames
+_MOVED = 0.4  # greatest apparent motion of a fixed edge after half of the clip, in pixels
+_FLOWS = 4  # pairs of frames in which the flow of fixed detail is measured
+_STRAYS = 0.5  # greatest median flow of fixed detail in these pairs, in pixels
+_RANGE = 6.0  # greatest range of an area that never changes, in levels
+_BOUND = 0.65  # least fraction of such an area's rim that lies near fixed edges
+_REACH = 7  # width of the band along an edge that counts as near, in pixels
+_LEAST_AREA = 0.001  # smallest area that never changes, relative to the picture
+_LEAST_SPOT = 0.01  # smallest fixed part that needs no other sign, relative to the picture
+_LEAST_SHARP = 0.1  # least fraction of a smaller part that is sharp detail …
+_LEAST_FLAT = 0.3  # … or that never changes, if the part touches the edge of the picture
 
 
 def fixed_parts(pictures: Sequence[_Bytes]) -> _Floats:
-    """Return where nothing moves in any picture: (h, w) float32, 0 or 1.
+    """Return a mask of the fixed parts: (h, w) float32, 1 where nothing moves, else 0.
 
     Args:
-        pictures: (h, w, 3) uint8 each, spread over the clip, in order; at least two.
+        pictures: frames from all over the clip, in order, (h, w, 3) uint8 each; at least two.
     """
     height, width = pictures[0].shape[:2]
     scale = max(height, width) / LONGEST_SIDE
@@ -63,60 +68,62 @@ def fixed_parts(pictures: Sequence[_Bytes]) -> _Floats:
     stack = np.stack(luma)
     low, high = np.quantile(stack, (0.05, 0.95), axis=0)
     flat = high - low < _RANGE
-    found = _with_areas(edges, flat, max(1, round(_REACH * scale / 2)))
-    return _kept(found, strong, flat, _strayed(pictures) / scale)
+    mask = _with_areas(edges, flat, max(1, round(_REACH * scale / 2)))
+    return _without_small_parts(mask, strong, flat, _strayed(pictures) / scale)
 
 
 def _sharp(luma: list[_Floats], window: float, scale: float) -> NDArray[np.bool_]:
-    """Return where sharp detail is the same in all frames: a twig, the letters of a watermark."""
+    """Return a mask of sharp detail that is the same in all frames, such as twigs or letters."""
     fine = [one - _blurred(one, _SHARP * scale) for one in luma]
     usual = np.square(sum(fine) / len(fine))
     lasting = _blurred(usual, window)
-    every = _blurred(sum(np.square(one) for one in fine) / len(fine), window)
-    found: NDArray[np.bool_] = (lasting > _STRONG**2) & (lasting > _SURE * every)
-    return found
+    total = _blurred(sum(np.square(one) for one in fine) / len(fine), window)
+    fixed: NDArray[np.bool_] = (lasting > _STRONG**2) & (lasting > _SURE * total)
+    return fixed
 
 
 def _with_areas(edges: NDArray[np.bool_], flat: NDArray[np.bool_], reach: int) -> Any:
-    """Return the edges and the flat areas that end at them."""
+    """Return a mask of the fixed edges and of the ``flat`` areas that these edges bound: (h, w)."""
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     wide = cv2.dilate(edges.astype(np.uint8), kernel) > 0
     parts, labels, stats, _ = cv2.connectedComponentsWithStats(
         (flat & ~wide).astype(np.uint8), connectivity=4
     )
-    found = edges.copy()
+    fixed = edges.copy()
     for number in range(1, parts):
         if stats[number, cv2.CC_STAT_AREA] < _LEAST_AREA * flat.size:
             continue
         here = labels == number
         rim = (cv2.dilate(here.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~here
         if not rim.any() or wide[rim].mean() > _BOUND:
-            found |= here
-    return cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
+            fixed |= here
+    return cv2.morphologyEx(fixed.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
 
 
 def _strayed(pictures: Sequence[_Bytes]) -> _Floats:
-    """Return how far each point goes in half of the clip, as flow sees it: (h, w)."""
+    """Return the median length of the flow over half of the clip, in pixels: (h, w)."""
     half = max(1, len(pictures) // 2)
     starts = np.unique(np.linspace(0, len(pictures) - 1 - half, _FLOWS).round().astype(int))
-    ways = [
+    lengths = [
         np.linalg.norm(measured_flow(grey(pictures[k + half]), grey(pictures[k])), axis=-1)
         for k in starts
     ]
-    made: _Floats = np.median(ways, axis=0).astype(np.float32)
-    return made
+    median: _Floats = np.median(lengths, axis=0).astype(np.float32)
+    return median
 
 
-def _kept(
-    found: Any, strong: NDArray[np.bool_], flat: NDArray[np.bool_], strayed: _Floats
+def _without_small_parts(
+    mask: Any, strong: NDArray[np.bool_], flat: NDArray[np.bool_], strayed: _Floats
 ) -> _Floats:
-    """Return ``found`` without small spots, but for sharp ones that do not move.
+    """Return the mask of fixed parts without small parts that may be slow clouds.
 
-    Clouds that hardly move look fixed in a short clip.
+    In a short clip, a cloud that hardly moves looks fixed. A small part is kept in two cases: its
+    sharp detail (``strong``) has no flow (``strayed``), or the part touches the edge of the picture
+    and is ``flat``.
     """
-    parts, labels, stats, _ = cv2.connectedComponentsWithStats(found)
+    parts, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
     areas = stats[:, cv2.CC_STAT_AREA]
-    kept = areas >= _LEAST_SPOT * found.size
+    kept = areas >= _LEAST_SPOT * mask.size
     sharp = np.bincount(labels.ravel(), strong.ravel(), parts) / np.maximum(areas, 1) > _LEAST_SHARP
     rim = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     for number in np.flatnonzero(~kept):
@@ -124,11 +131,11 @@ def _kept(
         if sharp[number] and np.median(strayed[here & strong]) < _STRAYS:
             kept[number] = True
         elif number in rim:
-            # The corner of a roof: flow runs over what is small, but it ends at the picture's edge.
+            # For example the corner of a roof. The flow of such a small part is not reliable.
             kept[number] = flat[here].mean() > _LEAST_FLAT
     kept[0] = False
-    made: _Floats = kept[labels].astype(np.float32)
-    return made
+    cleaned: _Floats = kept[labels].astype(np.float32)
+    return cleaned
 
 
 def _blurred(values: Any, sigma: float) -> Any:

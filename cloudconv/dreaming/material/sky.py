@@ -1,4 +1,4 @@
-"""Find the sky of a still picture, which shows no motion."""
+"""Find the sky in a single picture, which shows no motion, from its colours."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from torch import Tensor
 
 from cloudconv.dreaming.pictures import blurred, resized
 
-_SIDE = 320  # longest side of the picture that is cut in two
-_ROUNDS = 4
-_SURE = 0.04  # of the height: rows at the top that are sky, and at the bottom that are not
-_ALIKE = 1.0  # distance of top and bottom, in their own spread, below which all of it moves
-_LEAST, _MOST = 0.03, 0.97  # of the picture: outside of that there is nothing to tell apart
+_SIDE = 320  # longest side of the picture that is divided
+_ROUNDS = 4  # iterations of GrabCut
+_SURE = 0.04  # height of the rows that are surely sky (top) and ground (bottom), relative
+_ALIKE = 1.0  # colour difference of these rows, in standard deviations, below which all is sky
+_LEAST, _MOST = 0.03, 0.97  # a smaller or larger fraction of sky counts as an error of GrabCut
 
 
 def sky_of(picture: Tensor) -> tuple[Tensor, float | None]:
-    """Return the part of a still picture that moves, and the height of its foot.
+    """Return a mask of the sky in a picture, and the height of the lower end of the sky.
 
-    The picture is cut in two, with its top rows as sky and its bottom rows as ground (GrabCut,
-    Rother et al., SIGGRAPH 2004, as OpenCV has it); parts not connected to the top are ground.
-    Where top and bottom are alike (a field of clouds, water) all of it moves.
+    GrabCut divides the picture, starting from the top rows as sky and the bottom rows as ground.
+    Parts that are not connected to the top are ground. If top and bottom look alike (only clouds,
+    only water), the whole picture counts as sky. Source: Rother, Kolmogorov and Blake, GrabCut,
+    SIGGRAPH 2004, in OpenCV's implementation.
 
     Args:
         picture: (3, H, W) float32 RGB, nominally in [0, 1].
 
     Returns:
-        (H, W) float32 in [0, 1], 1 in the sky; and the height of its foot from 0 (top of the
-        picture) to 1, None where all of it moves.
+        (H, W) float32 in [0, 1], 1 in the sky; and the lowest row of the sky, from 0 (top of the
+        picture) to 1 (bottom), None if the whole picture counts as sky.
     """
     size = (picture.shape[-2], picture.shape[-1])
     everything = torch.ones(size, device=picture.device)

@@ -1,4 +1,4 @@
-"""Define what all modes of dreaming share: the base class, the options, and the description."""
+"""Define the interface of the modes of dreaming: base class, options and description."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cloudconv.events import Warned
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of the modes; the spec of a mode names those that the mode takes.
+    """The options of all modes; a mode uses those that its :class:`MethodSpec` names.
 
-    ``wind``: the motion of the sky, (dx, dy) in pixels of the picture a frame. ``model``: a
-    predictor's name or weights file. ``texture_keep``: keep the source's detail and colours.
-    ``dtype``: the precision of networks.
+    ``wind``: the motion of the sky, (dx, dy) in full-size pixels per frame. ``model``: the name or
+    weights file of a predictor. ``texture_keep``: correct each new frame to the detail and colours
+    of the source. ``dtype``: the precision of networks.
     """
 
     wind: tuple[float, float] | None = None
@@ -35,14 +35,14 @@ class DreamMethod(ABC):
     """A method that continues the last frame of the material for any number of frames."""
 
     def __init__(self, options: Options = _DEFAULTS) -> None:
-        """Keep the options; a method ignores those that its spec does not name."""
+        """Store the options; a method ignores those that its spec does not name."""
         self.options = options
 
     @property
     def backwards(self) -> float | None:
-        """The share of the frames so far that run backwards; None for a mode without such frames.
+        """The fraction, from 0 to 1, of the frames so far whose motion runs backwards.
 
-        0 to 1.
+        None for a mode without such frames.
         """
         return None
 
@@ -58,16 +58,16 @@ class DreamMethod(ABC):
     ) -> Iterator[Tensor]:
         """Yield the frames that follow ``material.last``.
 
-        The first lies one ``material.step`` after the material's last frame. The same material,
-        seed and machine give the same frames. Memory does not grow with ``frames``.
+        The first frame follows ``material.last`` by one ``material.step``, in seconds. The same
+        material, seed and machine give the same frames. Memory does not grow with ``frames``.
 
         Args:
             material: the material, with at least the spec's ``least_frames``.
             frames: the number of frames, at least 1.
             seed: any integer from 0.
-            loop: whether the last frame shall lead into the first frame of the output.
-            loop_to: that frame, (3, H, W) RGB on ``material.device``, if the source's frames come
-                first; None if the output begins with the dream's own first frame.
+            loop: whether the first frame of the output follows smoothly after the last one.
+            loop_to: the first frame of the output, (3, H, W) RGB on ``material.device``, if the
+                output begins with the source's frames; None if the output begins with the dream.
 
         Yields:
             Exactly ``frames`` pictures, (3, H, W) float32 RGB on ``material.device``, nominally in
@@ -79,12 +79,12 @@ class DreamMethod(ABC):
 class MethodSpec:
     """The description of a mode. Jobs read the description and never branch on a mode's name.
 
-    ``build`` makes the method. ``least_frames``: the least material in frames. ``repeats``: the
-    same pictures come again by design. ``static``: still parts are pasted from the last real
-    frame. ``options``: the names of the :class:`Options` that a user may give. ``as_filmed``:
-    frames are shown as filmed, repeated ones too. ``skies``: the mode is for skies alone.
-    ``doubt``: returns a warning about a visible fault that a material will cause, None for no
-    such fault.
+    ``build``: returns a method with the given options. ``least_frames``: the number of frames that
+    the material needs. ``repeats``: earlier pictures are shown again by design. ``static``: still
+    parts are copied from the last real frame. ``options``: the names of the :class:`Options` that
+    a user may give. ``as_filmed``: source frames are shown unchanged, with the source's own
+    repeats. ``skies``: the mode is for skies only. ``doubt``: returns a warning if a material will
+    cause a visible fault, else None.
     """
 
     name: str

@@ -11,11 +11,11 @@ from torch import Tensor
 from cloudconv.dreaming.pictures import blurred, resized
 from cloudconv.metrics import luma
 
-_LEVELS = 3  # of the pyramid of the small pictures, above which everything is blended at once
-_AREA = 0.03  # of the longer side: over which contrast is measured
-_FAINT = (1 / 255) ** 2  # squared contrast that counts as none
-_POWER = 0.58  # above one half, because the finest bands get no gain
-_MOST_GAIN = 2.0  # of contrast; two unlike halves need 1.41
+_LEVELS = 3  # levels of the pyramid; all coarser bands are blended together
+_AREA = 0.03  # sigma of the area in which contrast is measured, relative to the longer side
+_FAINT = (1 / 255) ** 2  # squared contrast that is added to both sides of the ratio against noise
+_POWER = 0.58  # 0.5 restores the contrast of one band; the finest bands get no gain, so use more
+_MOST_GAIN = 2.0  # greatest gain of contrast; two unrelated pictures in equal parts need 1.41
 _COUNTS = 0.1  # weight from which a picture fully bounds the brightness of the result
 
 
@@ -28,21 +28,25 @@ def blended(
 ) -> Tensor:
     """Blend pictures without a seam and without a loss of contrast.
 
-    Source: Burt and Adelson, A Multiresolution Spline With Application to Image Mosaics, ACM
-    Transactions on Graphics 1983. The finest two bands share their weights, and blending is
-    linear, so they need no pyramid: the full-size mean is corrected by the difference of a pyramid
-    of the small pictures from their own mean. Where unrelated pictures are mixed, their differences
-    from the usual average out; these differences are brought back to their size in the pictures
-    (after Heitz and Neyret, High-Performance By-Example Noise using
-    a Histogram-Preserving Blending Operator, HPG 2018).
+    Fine detail is blended with sharp weights, and coarse detail with blurred weights, which hides
+    the seam. The weights are small, so the finest two bands have equal weights, and only the small
+    pictures need a pyramid. The result is the weighted mean of
+    the full-size pictures, plus the enlarged difference between the pyramid's result and the
+    weighted mean of the small pictures. Mixing unrelated pictures lowers the contrast. If ``usual``
+    is given, the differences from ``usual`` are enlarged to their size in the pictures.
+
+    Sources: Burt and Adelson, A Multiresolution Spline With Application to Image Mosaics, ACM
+    Transactions on Graphics 1983; Heitz and Neyret, High-Performance By-Example Noise using a
+    Histogram-Preserving Blending Operator, HPG 2018.
 
     Args:
         pictures: (3, H, W) float32 each.
         weights: (h, w) float32 each, of ``weight_size``; their sum is 1 everywhere.
-        usual: (3, h, w), the mean of such pictures; None to leave contrast alone.
-        smalls: (3, h, w) float32 each, the pictures at the size of the weights; None to make them.
-        lit: (3, h, w) float32 each, the small pictures in their wanted light; None for their own
-            light.
+        usual: (3, h, w), the mean picture of the clip; None to leave contrast unchanged.
+        smalls: (3, h, w) float32 each, the pictures at the size of the weights; None to compute
+            them.
+        lit: (3, h, w) float32 each, the small pictures with the wanted brightness and colours;
+            None for unchanged ones.
 
     Returns:
         (3, H, W) float32.
@@ -61,16 +65,16 @@ def blended(
     if usual is not None:
         wanted = _contrasted(wanted, shown, weight, usual)
     result = resized(wanted - (small * weight).sum(0), size)
-    for picture, share in zip(pictures, weight, strict=True):
-        if bool((share > 0).any()):
-            result.addcmul_(picture, resized(share, size))
+    for picture, own_weight in zip(pictures, weight, strict=True):
+        if bool((own_weight > 0).any()):
+            result.addcmul_(picture, resized(own_weight, size))
     return result
 
 
 def _contrasted(mixed: Tensor, pictures: Tensor, weights: Tensor, usual: Tensor) -> Tensor:
-    """Return a mixture, (3, h, w), with the luma contrast of its parts.
+    """Return the ``mixed`` picture, (3, h, w), with the mean luma contrast of ``pictures``.
 
-    Colours stay as they are mixed: larger differences of colour would show as fringes.
+    Only luma changes: more contrast between colours would show as fringes.
     """
     light = luma(torch.cat([pictures, mixed[None], usual[None]]))
     each, here = light[:-2], light[-2]
@@ -78,15 +82,18 @@ def _contrasted(mixed: Tensor, pictures: Tensor, weights: Tensor, usual: Tensor)
     energy = torch.stack([apart.square(), ((each - light[-1]).square() * weights[:, 0]).sum(0)])
     have, want = blurred(energy, _AREA * max(mixed.shape)) + _FAINT
     gain = (want / have).pow(_POWER).clamp(1, _MOST_GAIN)
-    # No brighter and no darker than one of the pictures, so nothing is clipped flat.
+    # The result stays between the darkest and the brightest picture, so that no area is clipped.
     reach = here + (each - here) * (weights[:, 0] / _COUNTS).clamp(0, 1)
     wanted = (light[-1] + gain * apart).clamp(reach.amin(0), reach.amax(0))
-    made: Tensor = mixed + (wanted - here)
-    return made
+    result: Tensor = mixed + (wanted - here)
+    return result
 
 
 def pyramid_mean(pictures: Tensor, weights: Tensor, levels: int = _LEVELS) -> Tensor:
-    """Blend (N, 3, h, w) with weights (N, 1, h, w) to (3, h, w), each band with blurred weights."""
+    """Blend pictures (N, 3, h, w) with weights (N, 1, h, w); return (3, h, w).
+
+    Each band is blended with the weights at its own resolution.
+    """
     height, width = pictures.shape[-2:]
     if not levels or min(height, width) < 2:
         return (pictures * weights).sum(0)

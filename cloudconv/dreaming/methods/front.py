@@ -1,12 +1,14 @@
-"""Cut between old and new footage: the surface of least error in space and time.
+"""Find the least visible change from old to new footage, as a surface in space and time.
 
-Each point that travels with the wind gets a time of change. The cost is the visible difference of
-old and new footage: at each point when the point changes, and along the border between changed and
-unchanged neighbours, for as long as that border lasts. So the border follows the clouds, and moves
-with them. Source: Kwatra, Schoedl, Essa, Turk and Bobick, Graphcut Textures, SIGGRAPH
-2003, whose cut is a surface in the same space; here it is found by belief propagation with
-messages of linear cost, after Felzenszwalb and Huttenlocher, Efficient Belief Propagation for
-Early Vision, IJCV 2006.
+Points of the picture move with the wind, and each point changes from old to new footage once. This
+module chooses the time of each point's change. The cost is the visible difference of old and new
+footage in two cases: at a point when the point changes, and along the border between changed and
+unchanged neighbours while that border exists. The best border follows the outlines of clouds and
+moves with them.
+
+Sources: Kwatra, Schoedl, Essa, Turk and Bobick, Graphcut Textures, SIGGRAPH 2003, for the surface;
+Felzenszwalb and Huttenlocher, Efficient Belief Propagation for Early Vision, IJCV 2006, for the
+search, belief propagation with messages in linear time.
 """
 
 from __future__ import annotations
@@ -22,31 +24,33 @@ Floats = NDArray[np.float32]
 TIMES = 14
 """Number of times at which a point may change."""
 
-_ROUNDS = 48
-_TURNS = 1.0  # weight of the difference where a point changes, relative to a frame of border
-_WANTED = 0.5  # cost of a change at another time than wanted, of the mean difference …
-_ROOM = 0.2  # … beyond that share of the whole
+# Costs are relative to the mean difference of old and new footage.
+_ROUNDS = 48  # iterations of belief propagation
+_TURNS = 1.0  # weight of the difference at a point that changes; a border at one time weighs 1
+_WANTED = 0.5  # cost of a change that is one time too early or too late …
+_ROOM = 0.2  # … beyond this tolerance, relative to the whole transition
 _NEVER = 1e4  # cost of a point that shows unknown footage
-_FLOOR = 0.15  # of the mean difference: least cost of a border, against frayed borders in flat sky
+_FLOOR = 0.15  # least cost of a border, which prevents frayed borders in flat sky
 
 
 def drifts(wind: Floats, frames: int) -> tuple[Floats, tuple[int, int]]:
-    """Follow points along the wind.
+    """Return the positions of points that move with the wind.
 
     Args:
-        wind: (2, h, w) backward flow a frame, in pixels of the grid.
-        frames: number of frames.
+        wind: (2, h, w) backward flow per frame, in pixels of the grid.
+        frames: the number of frames of the whole transition.
 
     Returns:
-        (``TIMES``, 2, h + 2 my, w + 2 mx), the place (x, y) of each point in the middle of each
-        time, and the margins (my, mx) around the picture from which points come in.
+        (``TIMES``, 2, h + 2 my, w + 2 mx), the position (x, y) of each point in the middle of each
+        of the ``TIMES`` intervals; and the margins (my, mx), in pixels, outside the picture from
+        which points enter.
     """
     height, width = wind.shape[1:]
     fastest = np.abs(wind).max((1, 2)) * frames
     mx, my = (int(min(np.ceil(v) + 1, s)) for v, s in zip(fastest, (width, height), strict=True))
     y, x = np.mgrid[-my : height + my, -mx : width + mx].astype(np.float32)
     step = frames / TIMES
-    places = []
+    positions = []
     for number in range(TIMES):
         part = np.float32(step / 2 if number == 0 else step)
         moves = [
@@ -54,33 +58,36 @@ def drifts(wind: Floats, frames: int) -> tuple[Floats, tuple[int, int]]:
             for axis in wind
         ]
         x, y = x - part * moves[0], y - part * moves[1]
-        places.append(np.stack([x, y]))
-    return np.stack(places).astype(np.float32), (my, mx)
+        positions.append(np.stack([x, y]))
+    return np.stack(positions).astype(np.float32), (my, mx)
 
 
-def carried(values: Floats, places: Floats) -> Floats:
-    """Return values (h, w), or (h, w, C), at places (2, h', w'), edges continued."""
-    made: Floats = cv2.remap(
-        values, places[0], places[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+def carried(values: Floats, positions: Floats) -> Floats:
+    """Return values (h, w), or (h, w, C), sampled at positions (2, h', w').
+
+    Outside the picture the nearest edge value counts.
+    """
+    sampled: Floats = cv2.remap(
+        values, positions[0], positions[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    return made
+    return sampled
 
 
-def inside(places: Floats, size: tuple[int, int]) -> Floats:
-    """Return 1 where places (..., 2, h, w) are within the picture of that size, else 0."""
-    x, y = places[..., 0, :, :], places[..., 1, :, :]
+def inside(positions: Floats, size: tuple[int, int]) -> Floats:
+    """Return 1 where positions (..., 2, h, w) are inside a picture of ``size`` (h, w), else 0."""
+    x, y = positions[..., 0, :, :], positions[..., 1, :, :]
     within = (x > -0.5) & (x < size[1] - 0.5) & (y > -0.5) & (y < size[0] - 0.5)
     return within.astype(np.float32)
 
 
 def least_seen(apart: Floats, wanted: Floats, unknown: Floats | None = None) -> Floats:
-    """Return the least visible time of change of each point.
+    """Return the time of change of each point that makes the whole transition least visible.
 
     Args:
-        apart: (``TIMES``, h, w), the difference of old and new at each time; 0 outside the picture.
+        apart: (``TIMES``, h, w), the difference of old and new footage; 0 outside the picture.
         wanted: (h, w), the wanted time of change, from 0 to 1.
-        unknown: (``TIMES``, h, w), 1 where the old footage is unknown: the point must have changed
-            before.
+        unknown: (``TIMES``, h, w), 1 where the old footage of a point is unknown. The point
+            changes at that time at the latest.
 
     Returns:
         (h, w) float32 from 0 to 1.
@@ -99,12 +106,15 @@ def least_seen(apart: Floats, wanted: Floats, unknown: Floats | None = None) -> 
     down = (border[:, 1:] + border[:, :-1]) / 2
     best = _propagated(own.astype(np.float32), *(b.astype(np.float32) for b in (across, down)))
     chosen = best.argmin(0)
-    made: Floats = cv2.GaussianBlur(times[chosen], (0, 0), 0.7)
-    return made
+    smooth: Floats = cv2.GaussianBlur(times[chosen], (0, 0), 0.7)
+    return smooth
 
 
 def _propagated(own: Floats, across: Floats, down: Floats) -> Floats:
-    """Return the cost of each time at each point, neighbours included."""
+    """Return the total cost of each time at each point: (``TIMES``, h, w).
+
+    The total is the point's ``own`` cost plus the costs of the borders to all other points.
+    """
     right, left, below, above = (np.zeros_like(own) for _ in range(4))
     for _ in range(_ROUNDS):
         for target, costs, axis, ahead in (
@@ -133,7 +143,10 @@ def _sides(dimensions: int, axis: int, ahead: bool) -> tuple[tuple[slice, ...], 
 
 
 def _spread(message: Floats, costs: Floats) -> None:
-    """Lower each time's cost to that of another plus the border between the two, in place."""
+    """Limit each time's cost to any other time's cost plus the border between the two, in place.
+
+    A border exists between two neighbours from the change of one until the change of the other.
+    """
     steps = (costs[1:] + costs[:-1]) / 2
     for number in range(1, TIMES):
         other = message[number - 1] + steps[number - 1]
@@ -144,12 +157,12 @@ def _spread(message: Floats, costs: Floats) -> None:
 
 
 def upright_seam(apart: Floats, first: int, last: int) -> Floats:
-    """Return the column of the least upright cut in each row: (h,) float32.
+    """Return the column, in each row, of the vertical seam of least difference: (h,) float32.
 
     Args:
         apart: (h, w), the difference of two pictures.
-        first: the first column that the cut may take.
-        last: the last such column.
+        first: the first column that the seam may use.
+        last: the last column that the seam may use.
     """
     costs = apart[:, first : last + 1] + 1e-3
     total = costs.copy()
@@ -162,5 +175,5 @@ def upright_seam(apart: Floats, first: int, last: int) -> Floats:
         low = max(column - 1, 0)
         column = low + int(total[row, low : column + 2].argmin())
         path.append(column)
-    made: Floats = np.array(path[::-1], np.float32) + first
-    return made
+    columns: Floats = np.array(path[::-1], np.float32) + first
+    return columns

@@ -1,4 +1,4 @@
-"""Check each composed picture for silhouettes that have moved, and put them back."""
+"""Find silhouettes in a composed picture that differ from the clip, and restore them."""
 
 from __future__ import annotations
 
@@ -13,39 +13,42 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.pictures import resized, small_copy
 from cloudconv.dreaming.vitals.silhouette import Silhouettes
 
-_RIM = 5  # pixels of the compared picture that a repair reaches beyond a fault
+# Lengths are in pixels of the small picture that is compared with the clip.
+_RIM = 5  # distance by which a repair extends beyond a fault
 _SOFT = 1.5  # sigma of the edge of a repair
-_SPARE = 2.0  # levels beyond the least level of the sky
+_SPARE = 2.0  # levels by which a repaired sky exceeds the clip's least level
 
 
 class SilhouetteGuard:
-    """A repair of pictures whose silhouettes differ from all frames of the clip."""
+    """The silhouettes of a clip, for the repair of pictures whose silhouettes differ."""
 
     def __init__(self, material: Material) -> None:
-        """Measure the silhouettes of the clip."""
+        """Measure the silhouettes of the clip in all frames of the material."""
         pictures = [material.glance(k) for k in range(len(material))]
         self._silhouettes = Silhouettes(pictures, material.fixed.cpu().numpy())
 
     def repaired(self, picture: Tensor, still: Tensor) -> Tensor:
-        """Return a picture (3, H, W) with its silhouettes in place.
+        """Return the picture, (3, H, W) in [0, 1], with the silhouettes of the clip.
 
-        A lost dark place is taken from ``still``, the last real frame; a dark shape in the sky is
-        lightened to the least level that the clip has there.
+        A silhouette that is too bright is copied from ``still``, the last real frame, (3, H, W). A
+        dark shape in the sky is lightened to the least level that the clip has at that position.
         """
-        clip = self._silhouettes
-        if not clip.known:
+        silhouettes = self._silhouettes
+        if not silhouettes.known:
             return picture
-        small = small_copy(picture, clip.size[::-1])
-        lost, grown = clip.faults(small)
+        small = small_copy(picture, silhouettes.size[::-1])
+        lost, grown = silhouettes.faults(small)
         if not (lost.any() or grown.any()):
             return picture
-        share = self._spread(lost.astype(np.float32), picture)
-        missing = np.where(grown, clip.least - clip.luma(small) + _SPARE, 0).astype(np.float32)
+        opacity = self._spread(lost.astype(np.float32), picture)
+        missing = np.where(grown, silhouettes.least - silhouettes.luma(small) + _SPARE, 0).astype(
+            np.float32
+        )
         lift = self._spread(missing / 255, picture)
-        return torch.lerp(picture, still, share) + lift
+        return torch.lerp(picture, still, opacity) + lift
 
     def _spread(self, values: Any, picture: Tensor) -> Tensor:
-        """Return values (h, w), widened and with a soft edge, at the picture's size: (1, H, W)."""
+        """Return values (h, w), dilated, blurred and resized to the picture: (1, H, W)."""
         wide = cv2.dilate(values, np.ones((2 * _RIM + 1, 2 * _RIM + 1), np.uint8))
         soft = torch.from_numpy(cv2.GaussianBlur(wide, (0, 0), _SOFT))[None]
         return resized(soft, picture.shape[-2:]).to(picture.device)

@@ -1,4 +1,4 @@
-"""List the modes of dreaming. A new mode needs its file and an entry here."""
+"""List the modes of dreaming. A new mode needs a module and an entry in ``METHODS``."""
 
 from __future__ import annotations
 
@@ -50,5 +50,5 @@ METHODS: tuple[MethodSpec, ...] = (COLLAGE, TEXTURE, FLOW, ROLLOUT)
 
 
 def method(name: str) -> MethodSpec:
-    """Return the mode of a name that the settings accept."""
+    """Return the description of a mode by its name, which the settings have checked."""
     return next(spec for spec in METHODS if spec.name == name)

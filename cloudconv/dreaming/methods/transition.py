@@ -1,4 +1,7 @@
-"""Bring footage in over older footage, pixel by pixel, along a front that travels with the wind."""
+"""Replace old footage by new footage, pixel by pixel, along a front that moves with the wind.
+
+A front is the border between the pixels that have changed and those that have not.
+"""
 
 from __future__ import annotations
 
@@ -14,44 +17,44 @@ from cloudconv.dreaming.methods.front import TIMES, carried, drifts, inside, lea
 from cloudconv.dreaming.pictures import blurred, resized, resized_flow
 from cloudconv.models.ops import warp
 
-_SOFT = 10  # frames in which a pixel changes over …
-_SOFTEST = 0.4  # … of the whole at most
-_GRID = 64  # longest side of the grid that a front is followed on
-_GRAIN = 0.1  # of the longer side: size of the patches that come in
-_RESISTS = 0.2  # of the mean difference: least pace of a front where the two are the same
-_UNEVEN = 0.6  # random variation of a front's pace
-_LEAST_CHANGE = 0.5  # of the mean difference: added to the change that each pixel counts
-_STARTS = 3  # places within the picture where a front starts, beside the edge upwind
-_LATER = 0.3  # of the way: their latest start
+_SOFT = 10  # frames in which one pixel changes from old to new …
+_SOFTEST = 0.4  # … and their largest fraction of the whole transition
+_GRID = 64  # longest side of the grid on which the times of change are computed
+_GRAIN = 0.1  # sigma of the random variation, relative to the longer side
+_RESISTS = 0.2  # speed of a front where both pictures are equal; 1.2 at the mean difference
+_UNEVEN = 0.6  # standard deviation of the logarithm of a front's random slowness
+_LEAST_CHANGE = 0.5  # added to each pixel's difference, relative to the mean difference
+_STARTS = 3  # random points where a front starts, in addition to the edge upwind
+_LATER = 0.3  # latest start at these points, relative to the time to cross the picture
 
 
 class Transition:
-    """The weight of incoming footage, frame by frame.
+    """The weight of the new footage in each frame of a transition.
 
-    ``front``: the times of change, see :func:`front_of`; the front travels with the ``wind``,
-    (2, h, w) backward. ``lasts``: frames until all pixels have changed; ``delay``: frames before
-    the first change.
+    ``front``: the time of change of each point, see :func:`front_of`. The points move with the
+    ``wind``, (2, h, w) backward flow per frame. ``lasts``: the number of frames until all pixels
+    have changed. ``delay``: the number of frames before the first change.
     """
 
     def __init__(self, front: Front, wind: Tensor, lasts: int, delay: int = 0) -> None:
-        """Begin before the first frame."""
+        """Create a transition; :meth:`advance` returns the weight of its first frame."""
         self._front = front
         self._wind = wind
-        self._way = torch.zeros_like(wind)
+        self._displacement = torch.zeros_like(wind)
         self._lasts = lasts
         self._delay = delay
         self._age = 0
 
     @property
     def done(self) -> bool:
-        """True once the weight is 1 everywhere."""
+        """Return whether the weight is 1 everywhere."""
         return self._age - self._delay >= self._lasts
 
     def advance(self) -> Tensor:
-        """Move on by one frame and return the weight: (h, w) float32, from 0 to 1."""
+        """Go to the next frame and return its weights: (h, w) float32, 0 (old) to 1 (new)."""
         self._age += 1
-        self._way = self._wind + warp(self._way[None], self._wind[None])[0]
-        order = self._front.at(self._way)
+        self._displacement = self._wind + warp(self._displacement[None], self._wind[None])[0]
+        order = self._front.at(self._displacement)
         soft = min(_SOFT / self._lasts, _SOFTEST)
         progress = max(0.0, (self._age - self._delay) / self._lasts) * (1 + soft)
         shown = ((progress - order) / soft).clamp(0, 1)
@@ -60,20 +63,24 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """The time at which each point changes, (h + 2 my, w + 2 mx) from 0 to 1.
+    """The time at which each point changes, from 0 (begin of the transition) to 1 (end).
 
-    Points in the margins (my, mx) are outside the picture when the transition begins.
+    ``order``: (h + 2 my, w + 2 mx). Points in the ``margins`` (my, mx) are outside the picture when
+    the transition begins.
     """
 
     order: Tensor
     margins: tuple[int, int]
 
-    def at(self, way: Tensor) -> Tensor:
-        """Return the order (h, w) of the points that come by a backward displacement (2, h, w)."""
-        height, width = way.shape[-2:]
+    def at(self, displacement: Tensor) -> Tensor:
+        """Return the time of change of the point at each pixel: (h, w).
+
+        ``displacement``, (2, h, w), leads from a pixel back to the start of its point.
+        """
+        height, width = displacement.shape[-2:]
         my, mx = self.margins
-        y = torch.arange(height, device=way.device)[:, None] + way[1] + my
-        x = torch.arange(width, device=way.device)[None] + way[0] + mx
+        y = torch.arange(height, device=displacement.device)[:, None] + displacement[1] + my
+        x = torch.arange(width, device=displacement.device)[None] + displacement[0] + mx
         rows, columns = self.order.shape
         grid = torch.stack([2 * x / max(columns - 1, 1) - 1, 2 * y / max(rows - 1, 1) - 1], -1)
         return functional.grid_sample(
@@ -90,33 +97,34 @@ def front_of(
     *,
     known: bool = True,
 ) -> Front:
-    """Find the time at which each point changes from old to incoming footage.
+    """Return the times at which the points change from old to new footage.
 
     Args:
-        old: returns the old footage a number of frames from now, (3, gh, gw) float32.
-        coming: returns the incoming footage in the same way.
-        wind: (2, h, w) backward flow.
-        lasts: frames in which all points change.
-        random: chooses where fronts start where the choice makes no difference.
-        known: whether the old footage also shows the points that the wind brings in; if not, these
-            points must have changed before they are seen.
+        old: a function of a number of frames from now that returns the old footage then,
+            (3, gh, gw) float32.
+        coming: the same function for the new footage.
+        wind: (2, h, w) backward flow per frame.
+        lasts: the number of frames in which all points change.
+        random: chooses the starts and the speed of fronts.
+        known: whether the old footage also shows the points that the wind brings into the picture.
+            If not, these points change before they enter the picture.
     """
     size = (wind.shape[-2], wind.shape[-1])
     first, new = old(0), coming(lasts // 2)
     grid = (first.shape[-2], first.shape[-1])
     flow = resized_flow(wind[None], grid)[0].cpu().numpy()
-    places, (my, mx) = drifts(flow, lasts)
+    positions, (my, mx) = drifts(flow, lasts)
     apart, unknown = [], []
-    for number, place in enumerate(places):
+    for number, position in enumerate(positions):
         age = round((number + 0.5) * lasts / TIMES)
         pictures = [
             np.ascontiguousarray(p.permute(1, 2, 0).numpy()) for p in (old(age), coming(age))
         ]
-        within = inside(place, grid)
-        one, two = (carried(p, place) for p in pictures)
+        within = inside(position, grid)
+        one, two = (carried(p, position) for p in pictures)
         if not known:
-            one = carried(pictures[0], places[0])
-            unknown.append(within * (1 - inside(places[0], grid)))
+            one = carried(pictures[0], positions[0])
+            unknown.append(within * (1 - inside(positions[0], grid)))
         apart.append((np.abs(one - two).sum(-1) + 1e-4) * within)
     wanted = order_of(old(lasts // 2), new, torch.from_numpy(flow), random, grid)
     wanted_wide = np.pad(wanted.numpy(), ((my, my), (mx, mx)), mode="edge")
@@ -136,22 +144,24 @@ def order_of(
     random: np.random.Generator,
     size: tuple[int, int],
 ) -> Tensor:
-    """Return the order in which pixels change from one picture to another.
+    """Return the wanted time of change of each pixel, from one picture to another.
 
-    A front runs from the edge upwind, and from a few places within, fast where the two pictures
-    differ and slowly where they are alike. So the front rests where it is invisible, and a cloud
-    comes or goes as a whole. Related: the seams of least difference of Kwatra et al., Graphcut
-    Textures, SIGGRAPH 2003; times of arrival, Sethian, A fast marching level set method, PNAS 1996.
+    A front starts at the edge upwind and at a few random points. The front moves fast where the two
+    pictures differ and slowly where they are alike. So the front stays longest where nobody sees
+    the border, and a cloud appears or disappears as a whole.
+
+    Related: Kwatra et al., Graphcut Textures, SIGGRAPH 2003 (seams of least difference); Sethian, A
+    fast marching level set method, PNAS 1996 (times of arrival).
 
     Args:
-        seen: the picture now, (3, H, W) float32.
-        coming: the other picture, (3, H, W) float32.
-        wind: (2, h, w) backward flow.
-        random: chooses where fronts start, and their pace.
+        seen: the old picture, (3, H, W) float32.
+        coming: the new picture, (3, H, W) float32.
+        wind: (2, h, w) backward flow per frame.
+        random: chooses the starts and the speed of fronts.
         size: (h, w) of the result.
 
     Returns:
-        (h, w) float32, the time of arrival in [0, 1], at an even pace of change.
+        (h, w) float32 in [0, 1]. The visible change is spread evenly over these times.
     """
     factor = min(1.0, _GRID / max(size))
     grid = (max(2, round(size[0] * factor)), max(2, round(size[1] * factor)))
@@ -166,17 +176,21 @@ def order_of(
 
 
 def _evened(times: np.ndarray, unlike: np.ndarray) -> np.ndarray:
-    """Return times of arrival with an even pace of change: (h, w) float32 in [0, 1]."""
+    """Return times in the same order, rescaled so that the visible change is even over time.
+
+    ``times`` and ``unlike``, the difference of the pictures, are (h, w). The result is float32 in
+    [0, 1].
+    """
     sequence = times.argsort(axis=None, kind="stable")
     change = unlike.ravel()[sequence].astype(np.float64) + _LEAST_CHANGE * unlike.mean() + 1e-6
-    done = np.cumsum(change) - change
+    before = np.cumsum(change) - change
     order = np.empty(times.size, np.float32)
-    order[sequence] = done / max(done[-1], 1e-6)
+    order[sequence] = before / max(before[-1], 1e-6)
     return order.reshape(times.shape)
 
 
 def _upwind(wind: np.ndarray) -> np.ndarray:
-    """Return the edge pixels over which the wind blows in: (h, w) bool."""
+    """Return a mask of the edge pixels across which the wind enters the picture: (h, w) bool."""
     edge = np.zeros(wind.shape[1:], bool)
     edge[:, 0] |= wind[0, :, 0] < 0
     edge[:, -1] |= wind[0, :, -1] > 0
@@ -186,7 +200,11 @@ def _upwind(wind: np.ndarray) -> np.ndarray:
 
 
 def _times(resists: np.ndarray, edge: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Return the time at which a front reaches each pixel, (h, w) float64."""
+    """Return the time at which a front reaches each pixel: (h, w) float64.
+
+    ``resists``, (h, w), is the time that a front takes per pixel. Fronts start at the ``edge``
+    pixels at time 0.
+    """
     height, width = resists.shape
     times = np.full((height + 2, width + 2), np.inf)
     inner = times[1:-1, 1:-1]

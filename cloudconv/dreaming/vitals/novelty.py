@@ -1,7 +1,9 @@
-"""Find hovering: the same clouds fade in again and again, or a clip runs back and forth.
+"""Measure how much the pictures of a dream resemble earlier ones.
 
-Novelty is the likeness of a picture of the dream to an earlier one, without the mean picture: the
-correlation of the moving parts. Footage that drifts on does not come back to earlier pictures.
+The resemblance is high if the same clouds fade in again and again, or if a clip runs back and
+forth. Real clouds move on and do not return to an earlier picture. The measure is the correlation
+of the moving parts of two pictures, after the mean picture is subtracted. Reports call this value
+``novelty``; a low value means new pictures.
 """
 
 from __future__ import annotations
@@ -18,18 +20,18 @@ Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
 
 AWAY = 60
-"""Frames that lie closer are not compared."""
+"""Least distance in frames of two pictures that are compared."""
 
 _WIDE = 80  # longest side of the pictures that are compared
-_KEPT = 900  # latest frames of the dream that are remembered
-_LEAST = 20  # frames of a window with earlier frames to compare, or the window has no novelty
+_KEPT = 900  # number of the latest pictures that are stored
+_LEAST = 20  # least number of compared pictures in a window; below that there is no value
 
 
 class Novelty:
-    """A memory of a dream's pictures; only ``moving`` parts, (h, w) bool, count."""
+    """The latest pictures of a dream; only the ``moving`` parts, (h, w) bool, are compared."""
 
     def __init__(self, moving: NDArray[np.bool_]) -> None:
-        """Begin without pictures."""
+        """Create a store without pictures."""
         height, width = moving.shape
         factor = min(1.0, _WIDE / max(height, width))
         self._size = max(2, round(width * factor)), max(2, round(height * factor))
@@ -39,17 +41,17 @@ class Novelty:
         self._count = 0
 
     def push(self, picture: Small) -> None:
-        """Remember the next picture, (h, w, 3)."""
+        """Store the next picture, (h, w, 3) uint8."""
         luma = grey(picture).astype(np.float32)
         small = cv2.resize(luma, self._size, interpolation=cv2.INTER_AREA)
         self._rows[self._count % _KEPT] = small[self._moving]
         self._count += 1
 
     def over(self, count: int) -> float | None:
-        """Return the likeness of the last ``count`` pictures to earlier ones, from -1 to 1.
+        """Return the resemblance of the last ``count`` pictures to earlier ones, from -1 to 1.
 
-        The median of the greatest correlation with one at least ``AWAY`` frames earlier; None
-        where too few have one.
+        Each picture has a greatest correlation with the pictures at least ``AWAY`` frames earlier.
+        The result is the median of these; None if too few pictures have such an earlier picture.
         """
         numbers = np.arange(max(0, self._count - _KEPT), self._count)
         rows = self._rows[numbers % _KEPT]
@@ -65,8 +67,11 @@ class Novelty:
 
 
 def own_novelty(pictures: Sequence[Small], moving: NDArray[np.bool_]) -> float | None:
-    """Return the likeness of a clip's own pictures to each other; None for a short clip."""
-    found = Novelty(moving)
+    """Return the resemblance of a clip's pictures, (h, w, 3) each, to earlier ones of the clip.
+
+    The result is None for a short clip.
+    """
+    novelty = Novelty(moving)
     for picture in pictures:
-        found.push(picture)
-    return found.over(len(pictures))
+        novelty.push(picture)
+    return novelty.over(len(pictures))

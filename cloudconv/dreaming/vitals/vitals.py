@@ -1,9 +1,10 @@
-"""Measure whether a dream is alive, while the dream is made.
+"""Measure, while a dream is made, whether its pictures still look and move like the clip.
 
-The pictures are compared with the clip before the dream, over windows of 100 frames. No single
-value suffices (a still is as sharp as the clip, melting paint moves like the clip), so a window is
-alive when all values lie within their limits. Real footage varies as well, so the limits include
-the values of the clip's own windows compared with the whole clip.
+The measured values are called vitals. They compare windows of 100 frames of the dream with the clip
+before the dream. No single value is enough: a frozen picture is as sharp as the clip, and a smeared
+picture moves like the clip. So a window counts as alive only if all values are within their limits.
+Real footage varies too. The limits are therefore wide enough for each window of the clip, compared
+with the whole clip.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from cloudconv.dreaming.vitals.silhouette import Silhouettes
 from cloudconv.dreaming.vitals.strangeness import Familiar, Strange
 
 WINDOW = 100
-"""Number of frames that are judged together."""
+"""Number of frames in a window."""
 
 APART = 30
-"""Frames that lie closer are not compared in the search for repeats."""
+"""Least distance in frames of two pictures that are compared in the search for repeats."""
 
 KEYS = (
     "sharpness",
@@ -53,10 +54,12 @@ KEYS = (
     "silhouette",
     "border",
 )
-"""The vitals' names, in the order of every table."""
+"""Names of the vitals, in the order of every table."""
 
+# Vitals that are ratios of the dream to the clip.
 _RATIOS = KEYS[:6]
-_PASTED = 40.0
+_PASTED = 40.0  # least ``static_psnr`` of a dream with pasted still parts, in dB
+# Limits before they are widened for a clip: (least, most).
 _TABLE: dict[str, tuple[float, float]] = {
     "sharpness": (0.8, 1.25),
     "std": (0.9, 1.1),
@@ -76,19 +79,20 @@ _TABLE: dict[str, tuple[float, float]] = {
     "silhouette": (0.0, 0.15),
     "border": (0.0, 1.0),
 }
-_SLACK, _UNSEEN_SLACK = 1.15, 1.5
-_MOST_SOURCE = 500  # latest frames of the clip that a dream is compared with
-_HISTORY = 900  # frames of the dream in which repeats are searched
-_LEAST_COLOUR = 2.0  # mean distance between channels, in levels, below which there is no colour
-_LEAST_MOTION = 0.03  # mean change in levels below which nothing moves
-_REPEATED = 0.25  # of the usual change, below which a frame repeats the one before
-_LEAST_WINDOW = 8
-_LEAST_HALF = 16  # frames of half a clip that is compared with the other half
-_BORDERS = 4  # frames of which one is searched for straight borders
-_FEW = 25  # frames of the windows whose limits hold until a window is full
-_EARLY = 1.6  # exponent that widens those limits further
-_QUANTILES = 128
-_MOST_SHOWN = 60  # windows whose strangest place is kept as a picture
+_SLACK = 1.15  # factor by which limits exceed the values of the clip's windows
+_UNSEEN_SLACK = 1.5  # the same for windows of one half of the clip, compared with the other half
+_MOST_SOURCE = 500  # number of the clip's last frames that a dream is compared with
+_HISTORY = 900  # number of the dream's last frames in which repeats are searched
+_LEAST_COLOUR = 2.0  # least mean difference of a coloured clip's channels, in levels
+_LEAST_MOTION = 0.03  # least mean change of a moving clip from frame to frame, in levels
+_REPEATED = 0.25  # change below which a frame repeats the one before, relative to the usual change
+_LEAST_WINDOW = 8  # least number of frames in a window of the clip
+_LEAST_HALF = 16  # least number of frames in a half of the clip that is compared with the other
+_BORDERS = 4  # straight borders are searched in one of so many frames
+_FEW = 25  # number of frames in the clip's windows that set the limits of incomplete windows
+_EARLY = 1.6  # exponent, or factor, that widens these limits further
+_QUANTILES = 128  # number of quantiles that describe a distribution
+_MOST_SHOWN = 60  # number of windows whose strangest picture is stored
 
 Values = dict[str, float | None]
 Limits = dict[str, tuple[float, float]]
@@ -96,9 +100,10 @@ Limits = dict[str, tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """The strangest place of a window: ``picture``, (h, w, 3) uint8, is of frame ``number``.
+    """The strangest part of the pictures of a window.
 
-    ``box`` is the place, (x, y, w, h) in shares of the picture; see ``Strange.amount``.
+    ``picture``, (h, w, 3) uint8, is frame ``number`` of the dream. ``box`` is the part, (x, y, w,
+    h) as fractions of the picture's size. ``amount`` is the strangeness; above 1 is a fault.
     """
 
     number: int
@@ -109,13 +114,14 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """The vitals over frames ``start`` to ``end`` (exclusive) of the dream, counted from 0.
+    """The vitals of frames ``start`` to ``end`` (exclusive) of the dream, counted from 0.
 
-    ``values`` has all of ``KEYS``: ratios to the source for the first six; levels of 0 to 255 for
-    ``mean_shift``, ``repeat`` and ``light``; a correlation for ``novelty``; percent of the picture
-    for ``silhouette``; decibels for ``static_psnr``. None where the vital has no meaning:
-    saturation without colour, a static area that is not there. ``failed`` names those outside
-    their limits. ``strangest``: the worst place in these frames.
+    ``values`` has a value for each of ``KEYS``. The first six are ratios to the clip.
+    ``mean_shift``, ``repeat`` and ``light`` are levels of 0 to 255, ``novelty`` is a correlation,
+    ``silhouette`` is a percentage of the picture, and ``static_psnr`` is in decibels. A value is
+    None if the vital has no meaning, such as the saturation of a clip without colour. ``failed``
+    names the vitals that are outside their limits. ``strangest`` is the strangest part of these
+    frames.
     """
 
     start: int
@@ -126,11 +132,11 @@ class Vitals:
 
     @property
     def alive(self) -> bool:
-        """True if all vitals lie within their limits."""
+        """Return whether all vitals are within their limits."""
         return not self.failed
 
     def as_json(self) -> dict[str, Any]:
-        """Return a row of the command's ``vitals``."""
+        """Return an entry of ``vitals`` in the JSON of the ``dream`` command."""
         shown = {k: None if v is None else round(v, 4) for k, v in self.values.items()}
         return {"from": self.start, "to": self.end, **shown, "alive": self.alive}
 
@@ -139,12 +145,12 @@ class Vitals:
 class DreamKind:
     """The properties of a dream on which its vitals depend.
 
-    ``repeats``: pictures come again by design, which is no fault. ``pasted``: still parts are
-    pasted from the last real frame. ``frames``: the number of frames, if known; a short dream is
-    one window, compared with windows of the clip that are as short. ``follows``: the dream is shown
-    after the material, so the first step of the dream counts. ``as_filmed``: the dream repeats
-    frames as the clip does. ``sky``: only sky moves, so pictures must not come again, and straight
-    borders are faults.
+    ``repeats``: earlier pictures are shown again by design, so repeats are no fault. ``pasted``:
+    still parts are copied from the last real frame. ``frames``: the number of frames, if known; a
+    short dream is one window, compared with equally short windows of the clip. ``follows``: the
+    dream is shown directly after the material, so the first change from the material to the dream
+    counts. ``as_filmed``: the dream shows source frames unchanged, with the source's own repeats.
+    ``sky``: only sky moves, so repeats and straight borders are faults.
     """
 
     repeats: bool = False
@@ -160,7 +166,7 @@ _USUAL_KIND = DreamKind()
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """The measured values of one picture; ``nearest``: see ``_Past``."""
+    """The measured values of one picture; ``nearest`` is the result of :meth:`_Past.nearest`."""
 
     look: Look
     nearest: float
@@ -175,25 +181,26 @@ def vitals_meter(
     """Measure the clip and return a meter for a dream from the clip.
 
     Yields:
-        The share of the clip that is measured, from 0 to 1.
+        The fraction of the clip that is measured, from 0 to 1.
     """
     last = material.small(len(material) - 1)
-    found = regions(material.static, last)
+    parts = regions(material.static, last)
     shown = material.glance if kind.as_filmed else material.small
     first = max(0, len(material) - _MOST_SOURCE)
     pictures = [shown(k) for k in range(first, len(material))]
-    looker = Looker(found, last)
+    looker = Looker(parts, last)
     looks = []
     for picture in pictures:
         looks.append(looker.look(picture))
         yield len(looks) / len(pictures)
-    return VitalsMeter(material, kind, pictures, found, looks)
+    return VitalsMeter(material, kind, pictures, parts, looks)
 
 
 class VitalsMeter:
-    """A judge of a dream's pictures, one after the other, in bounded memory.
+    """A measurement of a dream's pictures, one after the other, in bounded memory.
 
-    :func:`vitals_meter` makes one. ``limits`` are the limits of the vitals.
+    :func:`vitals_meter` creates the meter. ``limits`` are the limits, (least, most), of each vital.
+    ``rows`` are the vitals of the windows so far.
     """
 
     def __init__(
@@ -201,22 +208,30 @@ class VitalsMeter:
         material: Material,
         kind: DreamKind,
         pictures: list[NDArray[np.uint8]],
-        found: Regions,
+        parts: Regions,
         looks: list[Look],
     ) -> None:
-        """Derive the limits from the clip's ``pictures`` and from their features, ``looks``."""
+        """Derive the limits from the clip's pictures and features.
+
+        Args:
+            material: the clip.
+            kind: the properties of the dream.
+            pictures: the last pictures of the clip, (h, w, 3) uint8 each.
+            parts: the moving and the still parts of the pictures.
+            looks: the features of each of the pictures.
+        """
         self._window = min(kind.frames, WINDOW)
         last = material.small(len(material) - 1)
         self._size = last.shape[:2]
-        self._found = found
+        self._parts = parts
         self._source = _Source(looks)
         self._familiar = Familiar(pictures)
         self._seams = Seams(pictures)
-        self._novelty = Novelty(self._found.moving)
+        self._novelty = Novelty(self._parts.moving)
         fixed = material.fixed.cpu().numpy()
         self._silhouettes = Silhouettes(pictures, fixed)
-        self._borders = Borders(pictures, self._found.moving & (fixed < 0.5)) if kind.sky else None
-        self._looker = Looker(self._found, last)
+        self._borders = Borders(pictures, self._parts.moving & (fixed < 0.5)) if kind.sky else None
+        self._looker = Looker(self._parts, last)
         self._past = _Past(self._source.thumbnails)
         for picture in pictures[-2:] if kind.follows else ():
             self._looker.look(picture)
@@ -225,12 +240,12 @@ class VitalsMeter:
         self._seen = self._judged = 0
         self.rows: list[Vitals] = []
         self.limits = self._source.limits(self._window, pasted=kind.pasted)
-        # A few frames vary more than a hundred do, in the clip as well, and the first frames of a
-        # dream are a forecast, which is calmer than footage.
+        # Limits for incomplete windows are wider for two reasons. A few frames vary more than a
+        # hundred, also in the clip. And the first frames of a dream change less than footage.
         self._early = _wider(self._source.limits(min(self._window, _FEW), pasted=kind.pasted))
         for limits in (self.limits, self._early):
             limits["light"] = (0.0, self._familiar.light_limit)
-        own = own_novelty(pictures, self._found.moving)
+        own = own_novelty(pictures, self._parts.moving)
         most = max(_TABLE["novelty"][1], _SLACK * (own or 0.0)) if kind.sky else inf
         for limits in (self.limits, self._early):
             limits["novelty"] = (-inf, most)
@@ -245,7 +260,7 @@ class VitalsMeter:
         look = self._looker.look(small)
         strange = self._familiar.look(small)
         seam = self._seams.look(small, strange)
-        # A picture whose every place is known has the clip's own edges only.
+        # If all parts of a picture are like the clip (amount 0), so are its edges.
         strange = seam if strange.amount else strange
         self._novelty.push(small)
         border = None
@@ -262,18 +277,22 @@ class VitalsMeter:
             self._close_window()
 
     def now(self) -> Vitals | None:
-        """Return the vitals of the last frames, at most ``WINDOW``; None before the first one."""
+        """Return the vitals of the last ``WINDOW`` or fewer frames; None before the first frame."""
         return self._over(len(self._looks)) if self._looks else None
 
     def limits_as_json(self) -> dict[str, tuple[float | None, float | None]]:
-        """Return the limits; None stands for no limit."""
+        """Return the limits, (least, most), of each vital for JSON; None means no limit."""
         return {
             key: (round(low, 4) if low > 0 or key == "mean_shift" else None, _finite(high))
             for key, (low, high) in self.limits.items()
         }
 
     def finish(self) -> list[Vitals]:
-        """Return all rows; the last covers the last ``WINDOW`` frames, and may overlap another."""
+        """Return the vitals of all windows.
+
+        The last window always has the last ``WINDOW`` frames, so this window may overlap the one
+        before.
+        """
         if self._seen > self._judged:
             self._close_window()
         return self.rows
@@ -282,9 +301,9 @@ class VitalsMeter:
         row = self._over(len(self._looks))
         self.rows.append(replace(row, strangest=self._strangest))
         self._judged, self._strangest = self._seen, None
-        places = [(row.strangest.amount, k) for k, row in enumerate(self.rows) if row.strangest]
-        if len(places) > _MOST_SHOWN:
-            _, least = min(places)
+        amounts = [(row.strangest.amount, k) for k, row in enumerate(self.rows) if row.strangest]
+        if len(amounts) > _MOST_SHOWN:
+            _, least = min(amounts)
             self.rows[least] = replace(self.rows[least], strangest=None)
 
     def _over(self, count: int) -> Vitals:
@@ -315,13 +334,13 @@ def _odd(values: Sequence[float | None]) -> float | None:
 
 
 def _usual_nearest(distances: Sequence[float]) -> float | None:
-    """Return the distance below which a tenth of a window comes by chance; None without any."""
+    """Return the 0.1 quantile of the finite distances to earlier pictures; None without any."""
     known = [distance for distance in distances if distance < inf]
     return float(np.quantile(known, 0.1)) if known else None
 
 
 def _wider(limits: Limits) -> Limits:
-    """Return wider limits for the first windows; a dying dream soon leaves these as well."""
+    """Return wider limits, for incomplete windows at the start of a dream."""
     wide = dict(limits)
     for key in _RATIOS:
         low, high = limits[key]
@@ -337,10 +356,10 @@ def _finite(limit: float) -> float | None:
 
 
 class _Past:
-    """The thumbnails that a picture may repeat: the clip's, and the dream's latest."""
+    """The earlier thumbnails that are searched for repeats: the clip's, and the dream's latest."""
 
     def __init__(self, source: Sequence[Array]) -> None:
-        """Keep the clip's thumbnails."""
+        """Store the clip's thumbnails."""
         self._rows = np.zeros((_HISTORY + len(source), source[0].size), np.float32)
         self._squares = np.full(len(self._rows), inf)
         self._kept = len(source)
@@ -350,7 +369,10 @@ class _Past:
             self._keep(k, thumbnail)
 
     def nearest(self, thumbnail: Array) -> float:
-        """Return the distance in levels to the nearest picture at least ``APART`` frames before."""
+        """Return the distance in levels to the most similar thumbnail, and store this thumbnail.
+
+        Only thumbnails at least ``APART`` frames earlier are compared; infinity if there are none.
+        """
         self._waiting.append(thumbnail)
         if len(self._waiting) > APART:
             place = self._kept + self._count % (len(self._rows) - self._kept)
@@ -369,10 +391,10 @@ class _Past:
 
 
 class _Whole:
-    """The mean features of pictures, for comparison with others."""
+    """The mean features of a set of pictures, for comparison with windows of other pictures."""
 
     def __init__(self, looks: Sequence[Look]) -> None:
-        """Compute the means."""
+        """Compute the means of the pictures' features."""
         self._mean = {
             key: float(np.mean([getattr(look, key) for look in looks]))
             for key in ("sharpness", "mean", "std", "saturation", "anisotropy", "crease")
@@ -385,7 +407,7 @@ class _Whole:
         self._in_time = _Spread(in_time) if in_time and self.moves else None
 
     def compare(self, looks: Sequence[Look]) -> Values:
-        """Return the vitals of a window that need its features alone; the others are None."""
+        """Return the vitals of a window that follow from ``looks``; the other vitals are None."""
         values: Values = dict.fromkeys(KEYS)
 
         def mean(key: str) -> float:
@@ -411,19 +433,23 @@ class _Whole:
 
 
 class _Source(_Whole):
-    """The features of the clip, and of its parts compared with one another."""
+    """The features of the clip, and the limits that its own windows give."""
 
     def __init__(self, looks: Sequence[Look]) -> None:
-        """Keep the features of each frame."""
+        """Store the features of each frame."""
         super().__init__(looks)
         self._looks = looks
         self.thumbnails = [look.thumbnail for look in looks]
 
     def limits(self, window: int, *, pasted: bool) -> Limits:
-        """Return the table's limits, widened to the clip's own windows with some slack.
+        """Return the limits of ``_TABLE``, widened so that the clip's own windows are within.
 
-        The slack applies to a ratio's distance from 1: 15 % on the ratio itself would include
-        melting paint.
+        The slack makes the limits wider still. For a ratio the slack is an exponent: a factor would
+        widen the limits so far that smeared pictures would pass.
+
+        Args:
+            window: the number of frames in a window.
+            pasted: whether still parts are copied from the last real frame.
         """
         table = dict(_TABLE)
         if pasted:
@@ -442,15 +468,16 @@ class _Source(_Whole):
         return table
 
     def _own_windows(self, window: int) -> Iterable[tuple[Values, float]]:
-        """Yield values and slack of the clip's windows against the clip, and of half against half.
+        """Yield the vitals of windows of the clip, and the slack that applies to them.
 
-        A dream may show more than the clip does. The halves measure how much more, but less surely,
-        so they get more slack.
+        First all windows are compared with the whole clip. Then the windows of each half are
+        compared with the other half, because a dream may also differ from everything in the clip.
+        The halves measure this difference roughly, so their slack is larger.
         """
         count = len(self._looks)
         size = min(max(window, _LEAST_WINDOW), max(count // 2, _LEAST_WINDOW))
         nearest = self._nearest()
-        # The last window covers the last frames, as in a dream.
+        # The last window has the last frames, as in a dream.
         last = max(count - size, 0)
         for start in (*range(0, last, max(size // 4, 1)), last):
             part = self._looks[start : start + size]
@@ -469,19 +496,20 @@ class _Source(_Whole):
                 yield values | {"jump": None, "static_psnr": None}, _UNSEEN_SLACK
 
     def _nearest(self) -> list[float]:
-        """Return the distance of each frame to the nearest one at least ``APART`` frames before."""
+        """Return the distance of each frame to the most similar one, ``APART`` or more before."""
         past = _Past(self.thumbnails[:1])
-        found = [past.nearest(thumbnail) for thumbnail in self.thumbnails[1:]]
+        distances = [past.nearest(thumbnail) for thumbnail in self.thumbnails[1:]]
         # The only earlier frame is too close until there are enough frames.
-        early = min(APART, len(found))
-        return [inf, *[inf] * early, *found[early:]]
+        early = min(APART, len(distances))
+        return [inf, *[inf] * early, *distances[early:]]
 
 
 def _jump(changes: Sequence[float]) -> float:
-    """Return the largest change from frame to frame, relative to those around and the usual one.
+    """Return the largest change from frame to frame, relative to its neighbours.
 
-    Motion that begins goes on, so a change counts relative to the largest within two frames. A
-    change beside repeated frames is divided by their number.
+    A sudden motion usually continues, but a jump is a single change. So each change is divided by
+    the largest of the two changes before and the two after, but at least by the median change. A
+    change next to repeated frames is first divided by the number of steps that it spans.
     """
     usual = float(np.median(changes))
     repeated = np.asarray(changes) < _REPEATED * usual
@@ -492,36 +520,36 @@ def _jump(changes: Sequence[float]) -> float:
 
 
 def _run(repeated: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return for each place one more than the number of repeats straight before the place."""
-    waits = np.ones(len(repeated), np.intp)
+    """Return, for each index, one more than the number of repeats directly before."""
+    counts = np.ones(len(repeated), np.intp)
     for k in range(1, len(repeated)):
-        waits[k] = waits[k - 1] + 1 if repeated[k - 1] else 1
-    return waits
+        counts[k] = counts[k - 1] + 1 if repeated[k - 1] else 1
+    return counts
 
 
 class _Spread:
-    """The distribution of projections of patches, for comparison with others.
+    """The distribution of the clip's patches, for comparison with the patches of other pictures.
 
-    The sliced Wasserstein distance, in standard deviations of the source's projections, summed
-    over the bands.
+    The distance is the sliced Wasserstein distance: the mean difference of the quantiles of random
+    projections, in standard deviations of the clip's projections, summed over the bands.
     """
 
     def __init__(self, looks: Sequence[Array]) -> None:
-        """Compute the quantiles."""
+        """Compute the quantiles of (bands, directions, places) projections, one array a picture."""
         joined = np.concatenate(looks, 2)
         self._scale = np.maximum(joined.std(2, keepdims=True), 0.05)
         self._quantiles = _quantiles(joined)
 
     def distance(self, looks: Sequence[Array]) -> float:
-        """Return the distance of (bands, directions, places) projections, all looks together."""
-        found = _quantiles(np.concatenate(looks, 2))
-        apart = np.abs(found - self._quantiles) / self._scale
+        """Return the distance of projections of the same shape, all pictures together."""
+        quantiles = _quantiles(np.concatenate(looks, 2))
+        apart = np.abs(quantiles - self._quantiles) / self._scale
         return float(apart.mean((1, 2)).sum())
 
 
 def _quantiles(projections: Array) -> Array:
     ordered = np.sort(projections, axis=2)
-    # Without the ends, which are random.
+    # The smallest and the largest value are left out, because they vary at random.
     ranks = ((np.arange(_QUANTILES) + 0.5) / _QUANTILES * ordered.shape[2]).astype(int)
-    made: Array = ordered[:, :, ranks]
-    return made
+    quantiles: Array = ordered[:, :, ranks]
+    return quantiles
