@@ -1,11 +1,12 @@
 """Convert between the planes of a picture and RGB for a network, without loss.
 
 Both conversions are linear, without clamping or rounding in between. Pixels that a network does not
-change therefore come back exactly, whatever their colour. Smooth and exact chroma needs a matched
-pair of filters. Upwards, a chroma sample becomes a plane through its own cell (the piecewise linear
-reconstruction of finite-volume methods; for halved chroma this is bilinear interpolation, corrected
-to keep the mean of the cell). Downwards, the mean of the cell restores the sample. Both ways assume
-that chroma is centred in its cell.
+change therefore come back exactly, whatever their colour. A chroma sample describes a *cell*, the
+group of pixels that it covers. For smooth and exact chroma, the filters of both directions match.
+Enlarging makes chroma a linear function within each cell, whose mean is the sample (as in
+finite-volume methods; for halved chroma this is bilinear interpolation with the mean restored).
+Reducing takes the mean of each cell, which is the sample again. Both directions assume that the
+sample's position is the centre of the cell.
 
 Matrices and code ranges: ITU-T H.273, section 8.3 (MatrixCoefficients).
 """
@@ -25,7 +26,7 @@ from cloudconv.media.formats import PixelLayout, is_float, layout
 from cloudconv.media.frame import ColorTags, Frame
 
 Matrix = Literal["bt601", "bt709", "bt2020", "fcc", "smpte240m", "ycgco", "rgb"]
-_TIE = 64  # fractions of a level to which values are rounded first
+_TIE = 64  # values are rounded to this fraction of a level first, see `_to_codes`
 _Rows = tuple[tuple[float, float, float], ...]
 
 # The weights of red and of blue in luma.
@@ -109,8 +110,8 @@ def to_rgb(planes: Sequence[Tensor], layout: PixelLayout, space: ColorSpace) -> 
     else:
         parts = zip([rgb], lumas[:1], [torch.stack(list(tints))], strict=True)
     for target, from_luma, tint in parts:
-        # Columns come first: strided writes are slow, and there are fewer before the rows are
-        # added.
+        # The width grows first: that writes with a stride, which is slow, and there are fewer rows
+        # before the height grows.
         tint = _spread(tint, -1, 1 << layout.chroma_shift_x, luma.shape[1])
         tint = _spread(tint, -2, 1 << layout.chroma_shift_y, luma.shape[0])
         torch.add(tint, luma, alpha=from_luma, out=target)
@@ -146,9 +147,9 @@ def from_rgb(rgb: Tensor, layout: PixelLayout, space: ColorSpace) -> tuple[Tenso
     ]
     if len(cells) == 1:
         cells = list(cells[0])
-    share = 1 / (1 << (layout.chroma_shift_x + layout.chroma_shift_y))
+    per_pixel = 1 / (1 << (layout.chroma_shift_x + layout.chroma_shift_y))
     u, v = (
-        _to_codes(_mixed(cells, row, share), zero, layout)
+        _to_codes(_mixed(cells, row, per_pixel), zero, layout)
         for row, zero in zip(rows[1:], zeros[1:], strict=True)
     )
     return luma, u, v
@@ -246,14 +247,17 @@ def _from_codes(layout: PixelLayout, space: ColorSpace) -> tuple[_Rows, tuple[fl
 
 
 def _mixed(
-    rgb: Tensor | Sequence[Tensor], row: tuple[float, float, float], share: float = 1.0
+    rgb: Tensor | Sequence[Tensor], row: tuple[float, float, float], factor: float = 1.0
 ) -> Tensor:
-    mixed = rgb[0] * (row[0] * share)
-    return mixed.add_(rgb[1], alpha=row[1] * share).add_(rgb[2], alpha=row[2] * share)
+    mixed = rgb[0] * (row[0] * factor)
+    return mixed.add_(rgb[1], alpha=row[1] * factor).add_(rgb[2], alpha=row[2] * factor)
 
 
 def _to_codes(values: Tensor, zero: float, layout: PixelLayout) -> Tensor:
-    """Round to codes, ties to even, and clamp; floats are not rounded. Writes to ``values``."""
+    """Return ``values`` plus ``zero`` as clamped codes, rounded with ties to even.
+
+    Codes of a floating-point format are not rounded. ``values`` is changed in place.
+    """
     if is_float(layout.name):
         return values.add_(zero).clamp_(0, 1)
     # When two frames are averaged, half of all pixels are ties. The float error of the matrices,
@@ -269,10 +273,10 @@ def _every(x: Tensor, dim: int, phase: int, factor: int) -> Tensor:
 
 
 def _spread(x: Tensor, dim: int, factor: int, size: int) -> Tensor:
-    """Enlarge samples of cells of ``factor`` pixels; the mean of each cell is its sample.
+    """Enlarge samples along ``dim``, each to a cell of ``factor`` pixels with the sample as mean.
 
-    A last cell that is cut off at ``size`` is constant, so that repeating its pixels keeps the
-    mean.
+    A last cell with fewer pixels, because of ``size``, is constant. So the cell keeps its mean when
+    :func:`_summed` repeats the last pixel.
     """
     if factor == 1:
         return x
@@ -298,7 +302,7 @@ def _spread(x: Tensor, dim: int, factor: int, size: int) -> Tensor:
 
 
 def _summed(x: Tensor, dim: int, factor: int) -> Tensor:
-    """Return the sum over each cell of ``factor`` pixels; a last short cell repeats its pixel."""
+    """Return the sum of each cell of ``factor`` pixels; a short last cell repeats one pixel."""
     if factor == 1:
         return x
     missing = -x.shape[dim] % factor

@@ -1,7 +1,8 @@
-"""Convert a frame's planes to the picture that an encoder takes.
+"""Convert a frame to a new picture for an encoder.
 
-An encoder never receives a frame's own picture. Encoding writes times and frame types into its
-picture, a held frame is encoded many times, and other threads may read the planes at the same time.
+An encoder never receives a frame's own picture, for three reasons. Encoding writes times and frame
+types into the picture, a repeated frame is encoded many times, and other threads may read the
+planes at the same time.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from cloudconv.media.formats import PixelLayout, is_float, layout, repack
 from cloudconv.media.frame import ColorTags, Frame, make_picture
 from cloudconv.media.linear import LINEAR
 
-# The (matrix, range) that a format defines for every source: JFIF is full-range BT.601 and WebP
-# limited-range BT.601.
+# Encoders whose format defines the (matrix, range) of every picture: JFIF is full-range BT.601, and
+# WebP is limited-range BT.601.
 _OWN_COLOURS = {"mjpeg": (5, 2), "libwebp": (6, 1), "libwebp_anim": (6, 1)}
 
 
@@ -37,7 +38,7 @@ def output_tags(
 ) -> ColorTags:
     """Return the colour tags of the output when ``source`` pictures are written as ``target``.
 
-    Both are working pixel formats. The source's tags are kept where they are still true.
+    Both are working pixel formats. Tags of the source that remain true are kept.
     """
     was, becomes = layout(source), layout(target)
     if encoder == "exr":
@@ -114,7 +115,7 @@ def _converted(
 class Palette:
     """A conversion to 256 colours, with a separate palette for each picture.
 
-    A palette for the whole clip would need every frame in memory first.
+    One palette for the whole clip would need all frames in memory.
     """
 
     def __init__(self, width: int, height: int) -> None:

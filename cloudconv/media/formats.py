@@ -2,8 +2,9 @@
 
 Inside cloudconv every picture is planar, native-endian and integer (a *working format*), so that a
 plane is a plain (H, W) array. Decoders also return packed, semi-planar, big-endian and palette
-formats, and some encoders need them. `repack` moves the samples without changing one. Floating
-point, as in EXR pictures, is the exception: its samples become the nearest 16-bit codes.
+formats, and some encoders need such formats. `repack` converts in both directions without a change
+of any sample. The floats of EXR pictures are the exception: they become the nearest
+16-bit codes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ Family = Literal["yuv", "rgb", "gray"]
 
 @dataclass(frozen=True, slots=True)
 class PixelLayout:
-    """The contents of a pixel format; ``depth`` in bits, chroma shifts as powers of two."""
+    """The contents of a pixel format.
+
+    ``depth`` is in bits. The chroma planes are smaller by 2 to the power of each chroma shift.
+    """
 
     name: str
     family: Family
@@ -36,7 +40,10 @@ class PixelLayout:
 
 @dataclass(frozen=True, slots=True)
 class _Component:
-    """The position of a working plane's samples: items ``offset::step`` of a row, shifted left."""
+    """The position of a working plane's samples in a stored format.
+
+    The samples are the items ``offset::step`` of each row of ``plane``, ``shift`` bits to the left.
+    """
 
     plane: int
     offset: int
@@ -46,7 +53,11 @@ class _Component:
 
 @dataclass(frozen=True, slots=True)
 class _Storage:
-    """The mapping of a stored format to its working format, with a component per working plane."""
+    """The mapping of a stored format to its working format, with a component per working plane.
+
+    ``dtype`` is NumPy's name of an item. ``exact_back``: whether every picture of the working
+    format can be stored in this format.
+    """
 
     working: str
     dtype: str
@@ -65,8 +76,8 @@ _NATIVE = (
     *(f"gbrap{d}" for d in ("", "10le", "12le", "14le", "16le")),
 )
 
-# Formats of old codecs. FFmpeg's scaler expands each code to its own colour without loss. There is
-# no conversion back.
+# Formats of old codecs. FFmpeg's scaler converts each code to a colour without loss. There is no
+# conversion in the other direction.
 _EXPANDED = {
     "pal8": "bgra",
     "monow": "gray",
@@ -98,7 +109,7 @@ def _letters(working: str) -> str:
 def _packed(working: str, order: str, dtype: str = "u1", shift: int = 0) -> _Storage:
     """Describe a format with all components interleaved in one plane.
 
-    ``order`` names the components in their order; '.' is padding.
+    ``order`` has a letter for each component, and '.' for padding.
     """
     return _Storage(
         working,
@@ -208,7 +219,7 @@ def layout(pix_fmt: str) -> PixelLayout:
         rgb = VideoFormat(pix_fmt).is_rgb
     except ValueError as error:
         raise ValueError(f"Unknown pixel format {pix_fmt!r}.") from error
-    if not components:  # vaapi, cuda: a handle of a surface, not samples
+    if not components:  # vaapi, cuda: references to GPU memory, not samples
         raise ValueError(f"Pixel format {pix_fmt!r} holds no samples.")
     alpha = any(c.is_alpha for c in components) or pix_fmt == "pal8"
     colours = [c for c in components if not c.is_alpha]
@@ -271,7 +282,10 @@ def repack(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
 
 
 def _through_light(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
-    """Convert floats to codes, or codes to floats; linear light becomes sRGB."""
+    """Convert floats to 16-bit codes, or codes to floats.
+
+    Linear floats become sRGB codes, and all codes become linear floats.
+    """
     name, transfer = picture.format.name, int(picture.color_trc)
     dtype, into = _dtype(name), _dtype(to_pix_fmt)
     planes = [_rows(picture, k, dtype)[:, : picture.width] for k in range(len(picture.planes))]

@@ -1,4 +1,4 @@
-"""Define the picture type that all parts of cloudconv use."""
+"""Define the type of a decoded or new frame: a picture with its time and colour description."""
 
 from __future__ import annotations
 
@@ -25,11 +25,14 @@ class ColorTags:
 
     @property
     def hdr(self) -> str | None:
-        """The HDR transfer function, ``PQ`` or ``HLG``; None for other video."""
+        """Return the HDR transfer function, ``PQ`` or ``HLG``; None for other video."""
         return {16: "PQ", 18: "HLG"}.get(self.transfer)
 
     def flat_in(self, where: str) -> list[Warned]:
-        """Return a warning if 8-bit pictures of HDR video in ``where`` look flat."""
+        """Return a warning that 8-bit pictures look flat if the video is HDR, else nothing.
+
+        ``where`` names the pictures in the warning.
+        """
         named = {"curve": self.hdr, "where": where}
         return [] if self.hdr is None else [Warned("flat-pictures", named)]
 
@@ -38,9 +41,9 @@ class ColorTags:
 class Frame:
     """A picture in its own planar pixel format, at an exact time.
 
-    ``picture`` is never changed: decoders keep references to their pictures, and held frames are
-    encoded more than once. ``time`` is in seconds, on the source's clock for decoded frames and on
-    the output's clock for frames that are written.
+    ``picture`` is never changed: decoders keep references to their pictures, and repeated frames
+    are encoded more than once. ``time`` is in seconds, on the source's clock for decoded frames and
+    on the output's clock for frames that are written.
     """
 
     picture: av.VideoFrame
@@ -75,7 +78,7 @@ class Frame:
         return replace(self, time=time, duration=duration)
 
     def like(self, planes: Sequence[Tensor], time: Fraction, duration: Fraction) -> Frame:
-        """Return a frame of the same kind and size with other planes, which are copied.
+        """Return a frame of the same pixel format, size and tags with copies of other planes.
 
         Args:
             planes: all planes of the pixel format, in FFmpeg's plane order.
@@ -107,11 +110,11 @@ def make_picture(planes: Sequence[Tensor], pix_fmt: str, width: int, height: int
     # FFmpeg allocates the memory, because its codecs may read beyond the end of a row.
     picture = av.VideoFrame(width, height, pix_fmt)
     for target, plane in zip(picture.planes, planes, strict=True):
-        room: Tensor = from_dlpack(target)
-        if room.shape != plane.shape or room.dtype != plane.dtype:
+        copy: Tensor = from_dlpack(target)
+        if copy.shape != plane.shape or copy.dtype != plane.dtype:
             raise ValueError(
-                f"a {width}x{height} {pix_fmt} plane is {tuple(room.shape)} {room.dtype}, "
+                f"a {width}x{height} {pix_fmt} plane is {tuple(copy.shape)} {copy.dtype}, "
                 f"got {tuple(plane.shape)} {plane.dtype}"
             )
-        room.copy_(plane)
+        copy.copy_(plane)
     return picture

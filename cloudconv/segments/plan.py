@@ -1,4 +1,4 @@
-"""Describe how the segments of a job are rendered, in a form that can be sent to workers."""
+"""Describe how the segments of a job are rendered; workers receive this description."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class RenderPlan:
     ``offset`` is the time of the first frame, in seconds. ``batch``, ``tile`` and ``cpu_streams``
     are the same for all segments. ``device`` is a type of device, of which a worker sees one.
     ``precision`` is a key of :data:`~cloudconv.render.device.PRECISIONS`. The segments' files are
-    written to ``folder``, which a machine identifies by its ``token``. With ``may_raise`` float32
-    replaces a 16-bit precision whose frames are not finite.
+    written to ``folder``; equal ``token``s show that two machines see the same folder. With
+    ``may_raise``, frames of a 16-bit precision that are not finite are made again in float32.
     """
 
     info: MediaInfo
@@ -57,8 +57,8 @@ class RenderPlan:
     @property
     def work_key(self) -> tuple[object, ...]:
         """Return a key that is equal for plans with the same use of memory and threads."""
-        known = self.batch, self.tile, self.cpu_streams, self.threads
-        return self.info.width, self.info.height, *known
+        used = self.batch, self.tile, self.cpu_streams, self.threads
+        return self.info.width, self.info.height, *used
 
     def renderer(self) -> Renderer:
         """Load the model on its device, for frames of this plan."""

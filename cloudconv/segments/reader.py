@@ -1,4 +1,4 @@
-"""Decode source frames by their times."""
+"""Decode the source frames of a segment, in a worker that receives only the frames' times."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.segment import SegmentPlan
 from cloudconv.timeline import FramePlan
 
-# Seconds before the first frame that are also decoded for deinterlacing.
+# The seconds before the first frame that are also decoded, because deinterlacing needs neighbours.
 _EARLY = Fraction(1, 2)
 
 
 class FramesByTime:
-    """The frames of a part of the source, decoded when they are requested."""
+    """The frames of a part of the source by time; a frame is decoded when it is requested."""
 
     def __init__(
         self,
@@ -36,10 +36,10 @@ class FramesByTime:
         Args:
             info: the source.
             wanted: the times of all frames that will be requested, on the source's clock.
-            main: the start of the part; earlier frames are decoded one by one.
-            threads: the number of threads of the decoder; None lets the decoder choose.
+            main: the start of the part. Earlier frames, for loops, are decoded one by one.
+            threads: the number of decoder threads; None lets the decoder choose.
             deinterlace: whether frames are made from pairs of fields.
-            nvdec: whether the GPU decodes, of which this process sees one.
+            nvdec: whether the only GPU that this process sees decodes.
         """
         self._info = info
         self._wanted = set(wanted)
@@ -58,9 +58,9 @@ class FramesByTime:
             UnfitInputError: the source has changed and has no such frame.
         """
         if time < self._main and time not in self._decoded:
-            alone = next(self._from(time), None)
-            if alone is not None and alone.time == time:
-                self._decoded[time] = alone
+            first = next(self._from(time), None)
+            if first is not None and first.time == time:
+                self._decoded[time] = first
         while time not in self._decoded:
             frame = next(self._frames, None)
             if frame is not None and frame.time <= time:
@@ -74,14 +74,13 @@ class FramesByTime:
         return self._decoded[time]
 
     def forget(self, before: Fraction) -> None:
-        """Release the frames of the part before a time."""
+        """Release the frames from ``main`` to ``before``, a time."""
         for time in [t for t in self._decoded if self._main <= t < before]:
             del self._decoded[time]
 
     def _from(self, time: Fraction | None) -> Iterator[Frame]:
         info, start = self._info, None
         if time is not None:
-            # Deinterlacing a frame needs its neighbours.
             early = _EARLY if self._deinterlace else 0
             start = max(time - info.timing.start - early, Fraction(0))
         frames = Source(
@@ -95,7 +94,7 @@ class FramesByTime:
 
 
 def decode(plan: RenderPlan, segment: SegmentPlan, pictures: Pictures) -> Iterator[FramePlan]:
-    """Decode the source frames of a segment, and yield its plans with their frames in ``pictures``.
+    """Decode the source frames of a segment into ``pictures``, and yield its planned frames.
 
     Raises:
         UnfitInputError: the source has changed and has no frame at a planned time.
@@ -103,7 +102,7 @@ def decode(plan: RenderPlan, segment: SegmentPlan, pictures: Pictures) -> Iterat
     frames = FramesByTime(
         plan.info,
         segment.sources,
-        # In a loop the last frames lead to the first frame of the source.
+        # In a loop the last frames also need the first frame of the source.
         main=segment.start,
         threads=plan.threads,
         deinterlace=plan.deinterlace,
@@ -114,6 +113,6 @@ def decode(plan: RenderPlan, segment: SegmentPlan, pictures: Pictures) -> Iterat
         outer = (each and frames.get(each.time) for each in (frame.before, frame.after))
         right = None if frame.right is None else frames.get(frame.right)
         yield pictures.put(frame, Sources(frames.get(frame.left), right, *outer))
-        # The frame before may still be needed as the neighbour of a pair.
+        # The left frame of the pair before may still be needed as an outer frame of this pair.
         lefts = lefts if frame.left == lefts[1] else (lefts[1], frame.left)
         frames.forget(lefts[0])

@@ -1,4 +1,4 @@
-"""Render planned frames into a file: the only render path, for every kind of worker."""
+"""Render planned frames into files; every kind of worker uses this module."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from cloudconv.timeline import FramePlan
 Key = TypeVar("Key")
 
 _SLOW = 0.5
-"""The part of a segment's time from which on encoding is the slowest stage."""
+"""The fraction of a segment's time above which encoding is the slowest stage."""
 _TELLING = 2.0
-"""The least duration of a segment, in seconds, that shows which stage is the slowest."""
+"""The least time to render a segment, in seconds, that shows which stage is the slowest."""
 
 
 class Screen(Protocol):
-    """A preview that shows frames as they are made."""
+    """A preview that shows new frames during the rendering."""
 
     def show(self, frame: Frame) -> None:
         """Show the next frame."""
@@ -41,7 +41,9 @@ class Screen(Protocol):
 class RenderJob(Generic[Key]):
     """A segment to render.
 
-    ``key`` identifies the segment for the caller. ``open`` opens the sink, which writes ``file``.
+    ``key`` identifies the segment for the caller. ``frames`` are the planned frames, and
+    ``pictures`` their source frames. ``open`` opens the sink, which writes ``file``. ``screen``
+    shows the frames.
     """
 
     key: Key
@@ -66,7 +68,7 @@ def render_segment(
 ) -> Generator[Progress | Warned, None, None]:
     """Render and encode the frames of a segment; the caller completes the sink.
 
-    Another thread runs the inference.
+    The inference runs in another thread.
 
     Raises:
         CloudconvError: an error of decoding, inference or encoding.
@@ -82,8 +84,8 @@ def render_segment(
                 job.screen.show(shown)
             yield from renderer.warnings()
             yield Progress("rendering", count, None)
-    took = time.monotonic() - began
-    slow = took >= _TELLING and encoding > _SLOW * took
+    seconds = time.monotonic() - began
+    slow = seconds >= _TELLING and encoding > _SLOW * seconds
     if slow and job.plan.device == "cuda" and sink.encoder == "libx264" and nvenc_opens():
         yield Warned("nvenc-is-there", {"encoder": sink.encoder})
 
@@ -95,14 +97,15 @@ def render_segments(
     *,
     is_next_known: Callable[[], bool] = lambda: True,
 ) -> Generator[tuple[Key, Progress | Warned | Rendered], None, None]:
-    """Render one segment after the other; a segment is completed while the next one is rendered.
+    """Render one segment after the other; another thread completes the file of the one before.
 
     Args:
-        jobs: the segments; each is taken when the one before is rendered.
+        jobs: the segments; the next one is requested when the one before is rendered.
         renderer_of: a function that returns the renderer of a plan.
-        record: a function that is called with each complete segment, in order, also when this
-            generator is closed.
-        is_next_known: whether the next job is available without waiting.
+        record: a function that is called with each complete segment, in order. Closing this
+            generator also records a segment that another thread completes.
+        is_next_known: a function that returns whether the next job is available without waiting.
+            If not, a segment is completed and recorded before the wait.
 
     Raises:
         CloudconvError: an error of decoding, inference or encoding. Segments that are complete by
@@ -147,22 +150,22 @@ def render_segments(
 
 
 class RendererCache:
-    """The renderer of the last plan, whose model stays loaded while plans use the same one."""
+    """A cache of one renderer, whose model stays loaded while plans use the same model."""
 
     def __init__(self) -> None:
-        """Start without a renderer."""
+        """Create an empty cache."""
         self._renderer: Renderer | None = None
         self._plan: RenderPlan | None = None
 
     def __call__(self, plan: RenderPlan) -> Renderer:
-        """Return the renderer of a plan."""
+        """Return the renderer of a plan, prepared for the size of the plan's frames."""
         before, self._plan = self._plan, plan
         if self._renderer is None or before is None or before.model_key != plan.model_key:
             self._renderer = None  # frees the memory for the next one
             set_threads(plan.threads)
             self._renderer = plan.renderer()
         elif before.work_key != plan.work_key:
-            # Between equal plans, a batch that was reduced for lack of memory stays reduced.
+            # Only a changed plan resets the batch, so a batch reduced for lack of memory stays so.
             set_threads(plan.threads)
             plan.prepare(self._renderer)
         return self._renderer

@@ -1,7 +1,8 @@
-"""Divide a job into independent segments, for resuming, several processes and clusters.
+"""Divide the output frames of a job into segments.
 
-This module has data and arithmetic only: no pixels, no codec, no float. Every output frame belongs
-to one segment. A segment's plan is enough to make its frames in any process.
+Segments are independent of each other: an interrupted run resumes after the finished ones, and
+several processes or machines can make them at once. The plan of a segment and the source are enough
+to make its frames in any process. This module computes with plans and exact times only.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from typing import Any
 from cloudconv.timeline import FramePlan
 
 MAX_SOURCE_FRAMES = 64
-"""The largest number of source frames that are left frames in a segment."""
+"""The largest number of source frames that start a pair in a segment."""
 MAX_FRAMES = 512
 """The largest number of output frames in a segment, so that a kill loses little work."""
 _FIRST = 8
+"""The largest number of source frames in the first segment; doubled for each further segment."""
 _WORTH_A_CUT = 8
+"""The least number of source frames of a segment that ends at a cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +36,29 @@ class SegmentPlan:
 
     @property
     def digest(self) -> str:
-        """Return a hash that is equal for equal frames, in every process and release."""
+        """Return a hash of the plan, which does not depend on the process or the release."""
         return hashlib.sha256(json.dumps(_to_data(self)).encode()).hexdigest()
 
     @property
     def sources(self) -> list[Fraction]:
-        """Return the times of all source frames that the segment names, in order."""
+        """Return the times of all source frames that the segment needs, in order."""
         return sorted({time for frame in self.frames for time in frame.sources})
 
     @property
     def start(self) -> Fraction:
-        """Return the time of the first source frame, except for a frame to which a loop returns."""
+        """Return the time of the first source frame, without the frame to which a loop returns."""
         before = [frame.before.time for frame in self.frames if frame.before is not None]
         return min([self.frames[0].left, *before])
 
 
 class OpenSegment(Iterator[FramePlan]):
-    """A segment's frames as they are planned; ``plan`` is set when all of them were taken."""
+    """A segment whose frames are still being planned.
+
+    The iterator returns the planned frames. ``plan`` is None until all of them are taken.
+    """
 
     def __init__(self, number: int, frames: Iterator[tuple[FramePlan, SegmentPlan | None]]) -> None:
-        """Take frames until one comes with the plan of the segment."""
+        """Create segment ``number``, which ends at the first frame that has a plan."""
         self.number = number
         self.plan: SegmentPlan | None = None
         self._frames = frames
@@ -81,7 +87,7 @@ def split(frames: Iterator[FramePlan]) -> Iterator[OpenSegment]:
     A segment ends after :data:`MAX_SOURCE_FRAMES` source frames or :data:`MAX_FRAMES` output
     frames. It also ends before a cut, where the encoder would start a key frame anyway, unless it
     is very short. The first segments are shorter, so that a run soon has finished segments, and
-    each worker soon has a task.
+    each worker soon receives a segment.
     """
     return OpenSegment.each(_with_ends(frames))
 

@@ -1,9 +1,9 @@
 """Store finished segments on the disk, so that a later run can resume.
 
-The work folder is beside the output. It has the plan of the run, a journal with a line for each
-finished segment, and the segments' files. Power may fail at any time, so only synced data counts:
-first the segment's file is synced, then the folder, then the line in the journal. An incomplete
-line is ignored, and a file without a line is deleted.
+The work folder is beside the output. The folder has the plan of the run, a journal with a line for
+each finished segment, and the segments' files. The power may fail at any time, so a segment counts
+as finished only after a fixed order of steps: the segment's file is synced, then the folder, then
+the line in the journal. An incomplete line is ignored, and a file without a line is deleted.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from cloudconv.segments.segment import SegmentPlan
 _VERSION = 1
 _MARK, _PLAN, _JOURNAL, _PACKETS = "cloudconv", "plan.json", "segments.jsonl", ".packets"
 _WHOLE = "whole.json"
+"""The file that identifies the joined output."""
 _ADAPTED = "adapted.*"
 """The files of weights that were adapted to the input."""
 
@@ -55,17 +56,18 @@ class Finished:
 
 
 class SegmentStore:
-    """The work folder of an output, locked by one process at a time.
+    """The work folder of an output, which one process at a time locks.
 
     The folder is ``<output>.work``, or a hidden one if another program made that folder. A mark in
     the folder shows that cloudconv made it. ``finished`` are the segments by number. ``pinned`` are
-    the decisions of the first run, which later runs repeat; None until :meth:`pin`. ``warnings``
-    are about work that cannot be used. ``adapting`` tells whether this run adapts the weights in
+    the decisions of the first run, such as the batch, which later runs use too; None until
+    :meth:`pin`. ``warnings``
+    are about work that cannot be used. ``adapting``: whether this run adapts the weights in
     the folder.
     """
 
     def __init__(self, output: Path) -> None:
-        """Find the folder of an output; change no file."""
+        """Choose the folder of an output; change no file."""
         self.path = beside(output, ".work")
         if not _is_ours(self.path):
             self.path = output.with_name(f"{own_name(output)}.work")
@@ -99,14 +101,14 @@ class SegmentStore:
             (self.path / _MARK).touch()
 
     def open(self, identity: dict[str, Any], *, resume: bool) -> None:
-        """Read the finished segments in the locked folder, and delete unusable files.
+        """Read the finished segments in the locked folder, and delete files of no use.
 
         Args:
-            identity: everything that can change a pixel, for JSON.
+            identity: everything that can change a pixel of the output, as JSON data.
             resume: whether finished segments are used; otherwise they are deleted.
 
         Raises:
-            OutputError: the folder has finished segments of another identity, which stay.
+            OutputError: the folder has finished segments of another identity. They are not deleted.
         """
         self._identity = json.loads(json.dumps(identity))
         with writing(self.path):
@@ -115,8 +117,8 @@ class SegmentStore:
 
     def pin(self, decided: dict[str, Any]) -> None:
         """Save the decisions of this run for later runs."""
-        name = secrets.token_hex(8)  # makes the plan of each folder unique
-        plan = {"version": _VERSION, "of": name, "identity": self._identity, "decided": decided}
+        unique = secrets.token_hex(8)  # so that `token_of` differs between all folders
+        plan = {"version": _VERSION, "of": unique, "identity": self._identity, "decided": decided}
         with writing(self.path):
             write_whole(self.path / _PLAN, sealed(plan))
         self.pinned = decided
@@ -140,12 +142,12 @@ class SegmentStore:
         self.finished[done.number] = done
 
     def note_complete(self, made: Path) -> None:
-        """Save which file is the joined output, before the output gets its name."""
+        """Save the identity of the joined output ``made``, before the file gets its name."""
         with writing(self.path):
             write_whole(self.path / _WHOLE, sealed(_stat(made)))
 
     def has_made(self, output: Path) -> bool:
-        """Return whether the output is the file of :meth:`note_complete`."""
+        """Return whether the output is the file that :meth:`note_complete` has saved."""
         noted = self.path / _WHOLE
         return noted.is_file() and unsealed(noted.read_bytes()) == _stat(output)
 
@@ -155,26 +157,26 @@ class SegmentStore:
         Further calls do nothing.
 
         Args:
-            keep: whether finished segments can be used later.
+            keep: whether finished segments may be of use later; otherwise they are deleted.
 
         Returns:
-            A message about the kept work, None without any.
+            A message about the finished segments that remain, None without any.
         """
         if not self._claim.held:
             return None
         # The user may have deleted some files.
-        there = [each for each in self.finished.values() if (self.path / each.file).is_file()]
-        frames = sum(each.summary.packets for each in there)
+        existing = [each for each in self.finished.values() if (self.path / each.file).is_file()]
+        frames = sum(each.summary.packets for each in existing)
         weights = any(self.path.glob("adapted.safetensors*"))
         adapted = weights and self.adapting
-        if keep and (there or weights):
+        if keep and (existing or weights):
             self._claim.release()
-            if not there and not adapted:
+            if not existing and not adapted:
                 return None
             return Message(
                 "work-kept",
-                frames=frames if there else None,
-                both=bool(there) and adapted,
+                frames=frames if existing else None,
+                both=bool(existing) and adapted,
                 weights=adapted,
                 folder=self.path,
             )
@@ -199,11 +201,11 @@ class SegmentStore:
             OutputError: the disk has too little room, or a segment is damaged.
         """
         done = [self.finished[number] for number in sorted(self.finished)]
-        takes = sum(each.summary.bytes for each in done)
+        size = sum(each.summary.bytes for each in done)
         with output:
             free = disk_usage(self.path).free
-            if free < takes:
-                raise OutputError("no-room-to-join", takes=_megabytes(takes), free=_megabytes(free))
+            if free < size:
+                raise OutputError("no-room-to-join", takes=_megabytes(size), free=_megabytes(free))
             join(output, [(self.path / each.file, each.summary) for each in done])
             complete = output.complete()
             assert complete is not None
@@ -213,7 +215,7 @@ class SegmentStore:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the folder during a block; add to errors what work is kept.
+        """Lock the folder during a block; errors then name the finished work that remains.
 
         Raises:
             Interrupted: Ctrl-C in the block, and the folder has finished segments.
@@ -233,7 +235,7 @@ class SegmentStore:
             kept = self.release(keep=not isinstance(error, UnfitInputError | TakenError))
             if kept is None:
                 raise
-            # Another disk, other rights or free memory may help, but not for a damaged input.
+            # With more memory, room or rights the same run may succeed; with a damaged input not.
             helps = isinstance(error, OutputError | DeviceError)
             helps = helps and not isinstance(error, EncoderError)
             raise type(error)("error-with-work", error=error, kept=kept, helps=helps) from error
@@ -242,7 +244,7 @@ class SegmentStore:
 
     def remove(self) -> None:
         """Delete all files of the folder that are cloudconv's, and the folder if it is empty."""
-        # The mark is deleted last, so that a later run recognises what a kill leaves behind.
+        # The mark is deleted last: if the process is killed before, a later run knows the folder.
         for file in [*self._own_files(), self.path / _MARK]:
             with suppress(OSError):
                 file.unlink()
@@ -255,7 +257,7 @@ class SegmentStore:
         return self.path / _JOURNAL
 
     def _own_files(self) -> list[Path]:
-        """Return cloudconv's files except for the mark; the user may have added others."""
+        """Return the files that cloudconv made, except for the mark; others may be the user's."""
         names = (_PLAN, _JOURNAL, _WHOLE, _ADAPTED, f"*{_PACKETS}", ".cloudconv-*.part")
         return [file for name in names for file in self.path.glob(name) if not file.is_symlink()]
 
@@ -306,7 +308,7 @@ class SegmentStore:
 
 
 def clear_finished(output: Path) -> None:
-    """Delete the work folder of a complete output, which a killed run left behind.
+    """Delete the work folder of a complete output, which a killed run could not delete.
 
     Nothing is deleted while another run makes the output.
     """
@@ -321,7 +323,7 @@ def clear_finished(output: Path) -> None:
 
 
 def token_of(folder: Path) -> str:
-    """Return a hash of the plan, which identifies the folder; empty without a plan."""
+    """Return a hash of the plan file, which identifies the folder; empty without a plan."""
     try:
         return hashlib.sha256((folder / _PLAN).read_bytes()).hexdigest()
     except OSError:
@@ -334,7 +336,7 @@ def fresh_file(folder: Path) -> Path:
 
 
 def save(file: Path, data: bytes) -> None:
-    """Write the data of a segment's file, which another machine made, and sync the file.
+    """Write the data of a segment that another machine made to a new file, and sync the file.
 
     Raises:
         OutputError: the disk is full, or the folder is missing.
@@ -346,7 +348,7 @@ def save(file: Path, data: bytes) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Return whether cloudconv made the folder, or whether the folder is missing or empty."""
+    """Return whether cloudconv may use the folder: its own folder, or a missing or empty one."""
     if not os.path.lexists(folder):
         return True
     if folder.is_symlink() or not folder.is_dir():
@@ -373,8 +375,8 @@ def unsealed(line: bytes) -> dict[str, Any] | None:
 
 
 def _stat(file: Path) -> dict[str, Any]:
-    about = file.stat()
-    return {"file": about.st_ino, "bytes": about.st_size, "time": about.st_mtime_ns}
+    status = file.stat()
+    return {"file": status.st_ino, "bytes": status.st_size, "time": status.st_mtime_ns}
 
 
 def _sum(data: dict[str, Any]) -> str:

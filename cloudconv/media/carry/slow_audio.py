@@ -1,4 +1,4 @@
-"""Slow audio with the picture at its own pitch: decode, stretch, encode again."""
+"""Slow audio down with the picture, without a change of pitch: decode, stretch and encode."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from av.container import OutputContainer
 
 from cloudconv.media.carry.time_stretch import Samples, TimeStretch
 
-# The encoder for each codec that is written again; raw samples have an encoder of their own name.
+# The encoder for each codec. The encoder of raw samples has the name of their codec.
 _ENCODERS = {
     "aac": "aac",
     "ac3": "ac3",
@@ -28,13 +28,15 @@ _ENCODERS = {
     "tta": "tta",
     "wavpack": "wavpack",
 }
+# Encoders for audio whose own codec has no encoder, or none that the container accepts.
 _OTHERWISE = ("aac", "libopus")
+# The beginnings of the names of encoders without a bit rate.
 _LOSSLESS = ("alac", "flac", "pcm_", "tta", "wavpack")
 # FFmpeg's default layout for a number of unnamed channels.
 _USUAL = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-_BITS_PER_CHANNEL = 96_000
+_BITS_PER_CHANNEL = 96_000  # per second
 
-# The time before the kept part whose packets are decoded too, so that the decoder can start up.
+# The seconds before the kept part that are also decoded, because a decoder needs earlier packets.
 _PREROLL = Fraction(1)
 # The largest rounding error of time stamps, in seconds. A larger gap is filled with silence; a
 # larger overlap is cut.
@@ -43,7 +45,7 @@ _TOLERANCE = Fraction(1, 50)
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
-    """The settings of an audio encoder: FFmpeg's names, the rate in samples per second."""
+    """The settings of an audio encoder: FFmpeg's names, and the rate in samples per second."""
 
     encoder: str
     rate: int
@@ -52,10 +54,11 @@ class AudioFormat:
 
 
 def choose_format(source: Any, muxer: str) -> AudioFormat | None:
-    """Choose the encoding of the stream ``source`` for a muxer: its own codec, else AAC, else Opus.
+    """Return the audio format for a stream ``source`` in the container of ``muxer``.
 
-    Return the first format that opens in the container, with all channels if possible. Return None
-    if there is no decoder or nothing is accepted.
+    The formats are tried in this order: the codec of the stream, AAC, Opus; first with all
+    channels, then with fewer. The result is the first format that the container accepts. None means
+    that the stream has no decoder or that the container accepts no format.
     """
     context = source.codec_context
     if context is None or not context.sample_rate or not context.layout.nb_channels:
@@ -66,14 +69,14 @@ def choose_format(source: Any, muxer: str) -> AudioFormat | None:
     layouts = [usual if is_unnamed(context.layout) else context.layout.name, usual, "stereo"]
     for layout in dict.fromkeys(layouts):
         for name in dict.fromkeys([*([own] if own else []), *_OTHERWISE]):
-            found = _format(name, context, layout)
-            if found is not None and _opens(found, muxer):
-                return found
+            candidate = _format(name, context, layout)
+            if candidate is not None and _opens(candidate, muxer):
+                return candidate
     return None
 
 
 def is_unnamed(layout: Any) -> bool:
-    """Return whether a channel layout contains only the number of channels."""
+    """Return whether a channel layout states only the number of channels, not their positions."""
     return str(layout.name).endswith(" channels")
 
 
@@ -85,7 +88,10 @@ def name_channels(context: Any) -> None:
 
 
 def add_audio(out: OutputContainer, chosen: AudioFormat) -> Any:
-    """Add a stream with an encoder to a container before its header is written."""
+    """Add an audio stream in the ``chosen`` format to a container; return the stream.
+
+    The header of the container must not be written yet.
+    """
     stream: Any = out.add_stream(chosen.encoder, rate=chosen.rate)
     context = stream.codec_context
     context.layout, context.format = chosen.layout, chosen.sample_format
@@ -119,12 +125,12 @@ def _opens(chosen: AudioFormat, muxer: str) -> bool:
 
 
 class Stretcher:
-    """A converter of one audio stream: source packets in, slowed packets of ``target`` out.
+    """A converter of the packets of one audio stream to slowed packets of ``target``.
 
     Audio at the source time ``origin + t`` moves to ``factor * t``. Audio before ``begin`` and from
     ``end`` on is cut off. The output has exactly ``factor`` times the length of the kept part, to
     the sample. Gaps in the source's times become silence, so that sound and picture stay in sync.
-    Only the data that the stretching and the codecs need is stored.
+    Memory does not grow with the length of the audio.
 
     ``lost`` counts packets that could not be decoded. ``led`` is the length in seconds of the audio
     before ``begin``.
@@ -160,8 +166,8 @@ class Stretcher:
         self._rate: int = context.sample_rate
         self._layout: str = context.layout.name
         self._channels: int = context.layout.nb_channels
-        # Positions in samples from the origin: the bounds, the start of the kept audio, the next
-        # sample.
+        # Positions in samples from the origin: the bounds of the kept part (``_least``, ``_end``),
+        # the first kept sample and the next sample.
         self._least = round((begin - origin) * self._rate)
         self._end = None if end is None else round((end - origin) * self._rate)
         self._resampler: Any = None
@@ -182,7 +188,7 @@ class Stretcher:
         yield from self._decoded(packet)
 
     def finish(self) -> Iterator[Any]:
-        """Yield the packets that remain in the decoder, the stretching and the encoder."""
+        """Yield the last packets, after the last call of :meth:`feed`."""
         yield from self._decoded(None)
         if self._resampler is not None:
             yield from self._take(self._resampler.resample(None))
@@ -212,7 +218,7 @@ class Stretcher:
             yield from self._take(self._resampler.resample(frame))
 
     def _take(self, frames: list[Any]) -> Iterator[Any]:
-        """Cut and pad decoded samples to their positions, and stretch them."""
+        """Cut decoded samples, fill gaps with silence, and yield the slowed packets."""
         for frame in frames:
             samples = frame.to_ndarray().reshape(-1, self._channels)
             at = self._next

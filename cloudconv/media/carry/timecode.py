@@ -12,20 +12,21 @@ _DROP_RATES = (Fraction(30000, 1001), Fraction(60000, 1001))
 def timecode_at_rate(
     timecode: str, source: Fraction, rate: Fraction, offset: Fraction
 ) -> str | None:
-    """Return the time code ``offset`` seconds after ``timecode``, counted at ``rate``.
+    """Return the time code ``offset`` seconds after ``timecode``, at the frame rate ``rate``.
 
-    None means that the text is no time code. Drop-frame codes exist at two rates only. At other
-    rates the code counts every frame. Method: SMPTE ST 12-1.
+    ``source`` is the frame rate of ``timecode``. The result is None if the text is no time code.
+    Drop-frame codes exist at two rates only; at other rates the result counts every frame. Method:
+    SMPTE ST 12-1.
     """
-    found = _TIMECODE.fullmatch(timecode.strip())
-    if found is None:
+    parts = _TIMECODE.fullmatch(timecode.strip())
+    if parts is None:
         return None
-    hours, minutes, seconds, frames = (int(found[k]) for k in (1, 2, 3, 5))
+    hours, minutes, seconds, frames = (int(parts[k]) for k in (1, 2, 3, 5))
     count = ((hours * 60 + minutes) * 60 + seconds) * round(source) + frames
-    if found[4] != ":":
+    if parts[4] != ":":
         count -= _dropped(hours * 60 + minutes, round(source))
     second = count / source + offset
-    drop = found[4] != ":" and rate in _DROP_RATES
+    drop = parts[4] != ":" and rate in _DROP_RATES
     new = int(second * rate)
     nominal = round(rate)
     if drop:
@@ -38,12 +39,15 @@ def timecode_at_rate(
 
 
 def _dropped(minutes: int, nominal: int) -> int:
-    """Return the number of frame numbers that are skipped in the first ``minutes`` minutes."""
+    """Return the count of frame numbers that drop-frame codes skip in the first ``minutes``."""
     return (minutes - minutes // 10) * nominal // 15
 
 
 def _with_dropped(count: int, nominal: int) -> int:
-    """Return the frame number with the numbers skipped in every minute except each tenth."""
+    """Return the drop-frame number of the frame after ``count`` frames.
+
+    Drop-frame codes skip numbers at the start of every minute except each tenth.
+    """
     skip = nominal // 15
     ten_minutes, minute = nominal * 600 - skip * 9, nominal * 60 - skip
     tens, rest = divmod(count, ten_minutes)

@@ -1,4 +1,4 @@
-"""Select the streams to carry over, and their packets and times."""
+"""Select the packets of the streams that are carried over, and set their times."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from cloudconv.media.carry.slow_audio import Stretcher
 from cloudconv.media.carry.subtitles import SubtitleConverter
 from cloudconv.media.input.demux import Clock, open_container, read_packets
 
-# The encoded audio, in seconds, that a decoder needs before the first audible sample; an MP4 edit
-# list hides it.
+# The seconds of encoded audio before the first audible sample that a decoder needs. An edit list in
+# MP4 hides this audio.
 _PREROLL = Fraction(1, 10)
 PRIMING = Fraction(1, 20)
-"""The same in a container without edit list: this audio is kept from time 0 on."""
+"""The same seconds in a container without an edit list, where players play this audio."""
 COARSE = Fraction(1, 500)
 """The longest usable tick. AVI counts sound in whole packets, and a cut may fall between them."""
 FINE = Fraction(1, 90_000)
@@ -31,7 +31,14 @@ _LONG_AGO = Fraction(-(10**9))
 
 @dataclass(slots=True)
 class Track:
-    """A stream that is carried over: copied, converted or stretched."""
+    """A stream that is carried over: copied, converted or slowed.
+
+    ``source`` and ``target`` are the streams of the source and of the output. ``started``: whether
+    a packet was written. ``ends``: the end of the last packet, on the output's clock. ``clock``,
+    ``part``, ``shift``, ``reached``: see :meth:`Tracks._shift`. ``joins``: whether the next packet
+    is the first one after a join. ``decoded``: the decode time of the last packet in ticks.
+    ``moved``: the number of packets that :meth:`Tracks._in_order` has moved.
+    """
 
     source: Any
     target: Any
@@ -49,7 +56,7 @@ class Track:
 
 
 class Tracks:
-    """The streams that are carried over, in ``by_index`` by their index in the source.
+    """The streams that are carried over; ``by_index`` maps their index in the source to them.
 
     ``led`` is the length in seconds of the audio before the first video frame that was left out.
     """
@@ -88,7 +95,7 @@ class Tracks:
     def _read(
         self, source: InputContainer, tracks: dict[int, Track]
     ) -> Iterator[tuple[Track, Any]]:
-        """Yield the packets of the tracks, all on the clock of the video."""
+        """Yield the packets of the tracks, with their times on the clock of the whole video."""
         for track in tracks.values():
             track.clock, track.part, track.shift, track.joins = Clock(source), 0, Fraction(0), False
         for packet in read_packets(source, [source.streams[index] for index in tracks]):
@@ -101,11 +108,16 @@ class Tracks:
             yield track, packet
 
     def _shift(self, packet: Any, time: Fraction, track: Track, tracks: dict[int, Track]) -> None:
+        """Move a packet of a recording that was joined from parts to the clock of the whole video.
+
+        ``time`` is the packet's own time. ``track.part`` becomes the number of the packet's part,
+        ``track.shift`` the seconds that are added to its times, and ``track.reached`` its end.
+        """
         assert track.clock is not None
         track.clock.take(time)
         part = track.clock.part
         if track.source.type == "subtitle":
-            # Packets this far apart may be on either clock without a step back.
+            # Subtitles are so far apart that their own times may not show the next part's start.
             others = (t.clock.part for t in tracks.values() if t.clock is not None)
             part = min(max(others), len(self._shifts) - 1)
         if part != track.part:
@@ -119,10 +131,9 @@ class Tracks:
         packet.dts = None if packet.dts is None else packet.dts + later
 
     def _in_order(self, placed: tuple[Fraction, Any], track: Track) -> tuple[Fraction, Any]:
-        """Return the packet, moved if its decode time is before that of the last packet.
+        """Return a packet and its time, later if its decode time is before that of the last one.
 
-        No muxer accepts such a step back. A packet with an equal time stays where the muxer allows
-        that.
+        No muxer accepts a step back in time. Equal times change only if the muxer refuses them.
         """
         _, packet = placed
         if packet.dts is None and track.source.type == "video":
@@ -142,7 +153,7 @@ class Tracks:
         return stamp * base, packet
 
     def _repeats(self, tracks: dict[int, Track], until: Fraction) -> Iterator[tuple[Fraction, Any]]:
-        """Yield the packets of the repeated audio without gaps, on the output's clock."""
+        """Yield the packets of the audio that repeats ``until`` a time, on the output's clock."""
         carry = self._carry
         begin, end = carry.span
         shift = end - begin
@@ -159,9 +170,9 @@ class Tracks:
             shift += end - begin
 
     def _next_to(self, track: Track, packet: Any, time: Fraction) -> Iterator[tuple[Fraction, Any]]:
-        """Return the packet at ``time`` or directly after the last packet.
+        """Yield the packet at ``time``, or directly after the last packet if that is close.
 
-        None means that more than half of the packet would overlap the last one.
+        Nothing is yielded if more than half of the packet would overlap the last one.
         """
         base = packet.time_base
         lasts = (packet.duration or 0) * base
@@ -210,7 +221,7 @@ class Tracks:
     def _kept(
         self, packet: Any, track: Track, begin: Fraction, end: Fraction
     ) -> tuple[Fraction, Fraction] | None:
-        """Return the used part of the packet, on the source's clock; None if there is none."""
+        """Return start and end of the packet's used part, on the source's clock; None if unused."""
         carry, first = self._carry, self._carry.begin
         limit = carry.end if carry.loop_until is None else carry.span[1]
         if limit is not None and begin >= limit:
@@ -243,11 +254,11 @@ class Tracks:
         return self._carry.start is None and begin >= first - PRIMING
 
     def _earliest(self, track: Track) -> Fraction:
-        """Return the earliest time for a packet that does not move all other packets."""
+        """Return the earliest time of a packet that the muxer writes without moving all others."""
         if self._holder.has_edit_list or track.source.type != "audio":
             return Fraction(-1) if track.source.type == "audio" else _LONG_AGO
-        # The muxer adds a codec's delay again; an earlier time would shift the whole file. MP4
-        # hides that delay in an edit list, which Matroska lacks.
+        # This muxer adds the codec's delay to all times, so a packet may precede 0 by the delay. A
+        # still earlier packet would move the whole file.
         states_delay = self._carry.info.reader.states_delay or codec_name(track.source) == "opus"
         context = track.source.codec_context
         return -Fraction(int(context.delay), context.sample_rate) if states_delay else Fraction(0)
