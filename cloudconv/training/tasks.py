@@ -1,6 +1,7 @@
-"""Training goals: the frames that a model sees, those that it makes, and the naive baseline.
+"""Define the training goals: the input frames, the target frames, and the naive baseline.
 
-A sample's frames are in temporal order. ``places`` are their indices within the window.
+A window is a run of consecutive frames of a clip. A sample is a choice of frames of one window, in
+temporal order. ``places`` are the indices of these frames within the window.
 """
 
 from __future__ import annotations
@@ -26,19 +27,21 @@ from cloudconv.models.base import (
 from cloudconv.models.ops import pad_to_multiple
 
 _NEAR = 2.0
-"""Exponent of the draw K·u² (u uniform): prefers near horizons and short gaps."""
+"""Exponent of the random draw K·u², with u uniform: prefers near horizons and short gaps."""
 
-_REACH = 6  # frames ahead that a model with a free horizon learns
+_REACH = 6
+"""The usual farthest horizon, in frames, of a model that takes the horizon as input."""
 _ALONE = 0.05
-"""Share of samples without the frame before the pair, or without the one after it, as at cuts."""
+"""Fraction of samples without the frame before the pair, and of those without the one after."""
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A made picture, the true and the naive one: (B, 3, H, W) float32 each.
+    """A picture that the model makes, with the pictures to compare: (B, 3, H, W) float32 each.
 
-    ``levels``: the model's intermediate pictures, coarse to fine.
-    ``context``: the source frames, (B, T, 3, H, W).
+    ``truth`` is the true frame, and ``naive`` the picture of the naive baseline. ``levels`` are the
+    model's intermediate pictures, coarse to fine. ``context`` are the T input frames, (B, T, 3, H,
+    W).
     """
 
     picture: Tensor
@@ -49,7 +52,7 @@ class Made:
 
 
 class Goal(ABC):
-    """One task: how its samples are drawn, and the pictures that a model makes of them."""
+    """A task to train: the choice of samples, and the pictures that a model makes of a sample."""
 
     naive: str
     """Name of the naive baseline."""
@@ -65,42 +68,49 @@ class Goal(ABC):
 
     @abstractmethod
     def make(self, frames: Tensor, places: Tensor, noise: float) -> list[Made]:
-        """Run the model, differentiably.
+        """Make the pictures of a batch of samples, with gradients.
 
         Args:
             frames: (B, L, 3, H, W) float32 in [0, 1].
             places: (B, L) indices within the window.
-            noise: standard deviation of the noise that is added to the model's input.
+            noise: standard deviation of the noise that is added to the input frames.
 
         Returns:
-            One entry for each picture that the model makes.
+            An entry for each picture that the model makes of a sample.
         """
 
     @abstractmethod
     def validation_picks(self) -> list[list[int]]:
-        """Return the picks of each sample that is made of a validation window."""
+        """Return the frame indices of each sample that a validation window gives."""
 
     def labels(self, picks: list[int]) -> list[str]:
-        """Return the name in reports of each picture that is made of a validation sample."""
+        """Return the names in reports of the pictures that are made of a validation sample."""
         return ["1"]
 
     def narrow(self) -> bool:
-        """Use shorter windows from now on; return False if the goal has none."""
+        """Use shorter windows from now on; return False if that is not possible."""
         return False
 
 
 def window_length(spec: ModelSpec, gap: int) -> int:
-    """Return the frames of an interpolator's window: one gap, or three if it sees four frames."""
+    """Return the length in frames of an interpolator's window.
+
+    A window has one gap, or three gaps if the model sees four frames.
+    """
     return (3 if spec.context >= FOUR else 1) * gap + 1
 
 
 class Interpolation(Goal):
-    """Make any frame between two source frames that are at most ``gap`` apart."""
+    """The goal to make any frame between two source frames that are at most ``gap`` apart."""
 
     naive = "blend"
 
     def __init__(self, model: Interpolator, gap: int) -> None:
-        """Check that the model can make a frame inside the gap."""
+        """Create the goal.
+
+        Raises:
+            SettingsError: the model cannot make a frame inside the gap.
+        """
         if gap < 2:
             raise SettingsError("gap-too-small", gap=gap)
         if not model.spec.arbitrary_timestep and gap % 2:
@@ -110,16 +120,19 @@ class Interpolation(Goal):
 
     @property
     def length(self) -> int:
-        """Return the frames of one gap, or of three gaps if the model sees four frames."""
+        """Return the length of one gap, or of three gaps if the model sees four frames."""
         return window_length(self.model.spec, self.gap) if self._four_frames else self.gap + 1
 
     def narrow(self) -> bool:
-        """Leave the outer frames out; return False if they already are."""
-        wide, self._four_frames = self._four_frames, False
-        return wide
+        """Leave out the outer frames from now on; return False if they are left out already."""
+        had_outer_frames, self._four_frames = self._four_frames, False
+        return had_outer_frames
 
     def picks(self, random: np.random.Generator) -> list[int]:
-        """Return the pair and a frame inside, with an outer frame on each side of four."""
+        """Return the indices of a pair and of a frame inside the pair.
+
+        A model that sees four frames also gets an outer frame on each side.
+        """
         if self.model.spec.arbitrary_timestep:
             gap = 2 + int((self.gap - 1) * random.random() ** _NEAR)
             middle = int(random.integers(1, gap))
@@ -133,7 +146,7 @@ class Interpolation(Goal):
         return [gap * before, gap, gap + middle, 2 * gap, 3 * gap - gap * after]
 
     def make(self, frames: Tensor, places: Tensor, noise: float) -> list[Made]:
-        """Interpolate the middle frame; the stages before the last one become levels."""
+        """Interpolate the middle frame; the model's stages before the last become ``levels``."""
         middle = places.shape[1] // 2
         pair = slice(middle - 1, middle + 2, 2)
         times = places[:, middle - 1 : middle + 2].float()
@@ -153,8 +166,8 @@ class Interpolation(Goal):
     ) -> list[Tensor]:
         if self.model.spec.stages and self.model.training:
             return self.model.stages(x0, x1, timestep, around)
-        given = (x0, x1, timestep) if around is None else (x0, x1, timestep, 1.0, around)
-        return [self.model(*given)]
+        inputs = (x0, x1, timestep) if around is None else (x0, x1, timestep, 1.0, around)
+        return [self.model(*inputs)]
 
     def validation_picks(self) -> list[list[int]]:
         """Return one sample: a frame halfway between its neighbours."""
@@ -162,7 +175,7 @@ class Interpolation(Goal):
 
 
 class Rollout(Goal):
-    """Predict ``steps`` frames one after the other, each from the context and those before it."""
+    """The goal to predict ``steps`` frames, each from the frames before, real and predicted."""
 
     naive = "hold"
 
@@ -173,7 +186,7 @@ class Rollout(Goal):
 
     @property
     def length(self) -> int:
-        """Return the frames of the context and of the rollout."""
+        """Return the length of the context and of the rollout together."""
         return self.context + self.steps
 
     def picks(self, random: np.random.Generator) -> list[int]:
@@ -181,7 +194,7 @@ class Rollout(Goal):
         return list(range(self.length))
 
     def make(self, frames: Tensor, places: Tensor, noise: float) -> list[Made]:
-        """Predict frame after frame; each made frame joins the context of the next."""
+        """Predict frame after frame; the newest frame replaces the oldest one of the context."""
         context, truths = frames[:, : self.context], frames[:, self.context :].unbind(1)
         last = context[:, -1]
         seen = _noisy(context, noise)
@@ -199,12 +212,12 @@ class Rollout(Goal):
         return [list(range(self.length))]
 
     def labels(self, picks: list[int]) -> list[str]:
-        """Return the number of frames ahead of each picture."""
+        """Return the horizon in frames of each picture."""
         return [str(step) for step in range(1, self.steps + 1)]
 
 
 class Direct(Goal):
-    """Predict one frame, up to ``reach`` ahead, with a model that takes the horizon as input."""
+    """The goal to predict one frame, at most ``reach`` ahead, with a model that takes a horizon."""
 
     naive = "hold"
 
@@ -215,7 +228,7 @@ class Direct(Goal):
 
     @property
     def length(self) -> int:
-        """Return the frames of the context and up to the farthest horizon."""
+        """Return the length of the context and of the farthest horizon together."""
         return self.context + self.reach
 
     def picks(self, random: np.random.Generator) -> list[int]:
@@ -236,18 +249,18 @@ class Direct(Goal):
         return [[*range(self.context), self.context + h - 1] for h in horizons]
 
     def labels(self, picks: list[int]) -> list[str]:
-        """Return the number of frames ahead."""
+        """Return the horizon in frames."""
         return [str(picks[-1] - picks[-2])]
 
 
 class Reconstruction(Goal):
-    """Reconstruct a frame through the model's narrow middle."""
+    """The goal to reconstruct a frame from the model's smaller representation of that frame."""
 
     naive = "mean colour"
     length = 1
 
     def __init__(self, model: Reconstructor) -> None:
-        """Keep the model."""
+        """Store the model."""
         self.model = model
 
     def picks(self, random: np.random.Generator) -> list[int]:
@@ -266,10 +279,13 @@ class Reconstruction(Goal):
 
 
 def goal_for(model: Model, *, rollout: int | None, gap: int) -> Goal:
-    """Return the goal for the model's task; ``rollout`` None means the usual number of frames.
+    """Return the goal for the model's task.
+
+    ``rollout`` is the number of predicted frames, or the farthest horizon; None for the usual one.
+    ``gap`` is the greatest distance in frames of a pair.
 
     Raises:
-        SettingsError: the model cannot be trained on the gap.
+        SettingsError: the model cannot make a frame inside the gap.
         ModelError: the model has no weights.
     """
     if not any(True for _ in model.parameters()):
@@ -285,7 +301,7 @@ def goal_for(model: Model, *, rollout: int | None, gap: int) -> Goal:
 
 
 def padded(frames: Tensor, multiple: int) -> Tensor:
-    """Return frames (B, L, C, H, W) with sides padded to a multiple."""
+    """Return frames (B, L, C, H, W) with H and W padded to multiples of ``multiple``."""
     flat = pad_to_multiple(frames.flatten(0, 1), multiple)
     return flat.view(*frames.shape[:2], *flat.shape[1:])
 

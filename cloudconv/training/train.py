@@ -1,4 +1,4 @@
-"""Train a model on clips, from the start or from shipped weights, and write a weights file."""
+"""Train a model on clips, from random or from existing weights, and write a weights file."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ from cloudconv.training.settings import fingerprint, resolve
 from cloudconv.training.spans import WHOLE, parse_spans, split_path, without
 from cloudconv.training.tasks import Goal, goal_for
 
-_RATE, _FINE_RATE = 5e-4, 1e-4  # learning rates from the start, and from the model's weights
+_RATE = 5e-4  # learning rate from random weights
+_FINE_RATE = 1e-4  # learning rate from existing weights of the whole model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +79,9 @@ class TrainResult:
 
     ``initial``: scores before the first step. ``best``: scores of the weights in ``output``.
     ``seen``: scores of the same weights on the training clips, None after an interrupt.
-    ``steps_before``: steps that earlier runs made. ``improved``: whether ``output`` differs from
-    the initial weights, which are written if the training gains nothing.
+    ``steps_before``: steps of the earlier runs that this run continued. ``initialised``: the number
+    of tensors that were loaded from other weights. ``improved``: whether the training improved the
+    scores; otherwise ``output`` has the initial weights.
     """
 
     output: str
@@ -105,10 +107,10 @@ class TrainResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainEstimate:
-    """The expected work of a training.
+    """The expected size and duration of a training.
 
     ``clips``: clips to train on. ``steps`` and ``minutes``: the limits, None for no limit.
-    ``seconds``: the time in all, None if only the steps are limited. ``resumed``: whether a
+    ``seconds``: the total time, None if only the steps are limited. ``resumed``: whether a
     checkpoint of an earlier run is continued. ``refusals``: reasons to refuse the output.
     """
 
@@ -130,10 +132,10 @@ class TrainEstimate:
 
 @dataclass(frozen=True, slots=True)
 class TrainPlan:
-    """Everything that is decided before the model is built.
+    """The decisions before the model is built.
 
-    ``settings`` have a value for each option. ``refusals``: reasons to refuse the output; only a
-    dry run collects them.
+    ``settings`` have the values of the recipe and the defaults. ``refusals``: reasons to refuse the
+    output; only a dry run collects them.
     """
 
     settings: TrainSettings
@@ -152,7 +154,7 @@ class TrainPlan:
 
 
 def decide(asked: TrainSettings, *, dry_run: bool = False) -> TrainPlan:
-    """Decide everything that needs neither the model nor the clips.
+    """Return the decisions that need neither the model nor the clips.
 
     With ``dry_run`` reasons to refuse the output are collected in the plan instead of raised.
 
@@ -181,7 +183,7 @@ def decide(asked: TrainSettings, *, dry_run: bool = False) -> TrainPlan:
 
 
 def estimate(plan: TrainPlan) -> TrainEstimate:
-    """Return the expected work of a training: probe the clips; train and write nothing.
+    """Return the expected size and duration of a training: probe the clips; write nothing.
 
     Raises:
         CloudconvError: a clip cannot be read, or the clips are too short.
@@ -220,20 +222,20 @@ def run(
 
     A checkpoint beside the output, ``….checkpoint``, lets a later run with the same settings
     continue exactly where this one was stopped. A finished training deletes the checkpoint. Ctrl-C
-    ends the training after the step at hand, writes the best weights so far and leaves the
-    checkpoint; closing the iterator leaves the checkpoint.
+    ends the training after the current step, and writes the best weights so far and a checkpoint.
+    Closing the iterator writes a checkpoint.
 
     Args:
         asked: the settings.
-        known: facts of one of the clips that is probed already.
+        known: the facts of one of the clips, if the caller has probed that clip already.
         stop: an event that, once set, ends the training as Ctrl-C does.
 
     Yields:
-        Warnings, progress of every step and window, ``losses`` now and then and after each
-        validation, ``stopping`` after Ctrl-C, and in the end a :class:`TrainResult`.
+        Warnings, the progress of every step and window, ``losses`` at intervals and after each
+        validation, ``stopping`` after Ctrl-C, and at the end a :class:`TrainResult`.
 
     Raises:
-        CloudconvError: the training cannot be done; raised before any work where possible.
+        CloudconvError: the training is not possible; raised before the first step where possible.
     """
     plan = decide(asked)
     settings, checkpoint = plan.settings, plan.checkpoint
@@ -279,25 +281,26 @@ def _run(
         _restore(trainer, checkpoint, settings)
     steps_before = trainer.step
 
-    def keep() -> None:
+    def save() -> None:
         state = {"settings": fingerprint(settings), **trainer.state()}
         with writing(checkpoint):
             save_checkpoint(checkpoint, state, of=output)
 
     def write(ours: bool = True) -> None:
-        # The checkpoint comes first: it shows the next run that the weights are its own.
-        keep()
+        # The checkpoint is written first. By the checkpoint the next run knows that the weights in
+        # the output are from the same training.
+        save()
         _write(output, trainer, settings, overwrite=settings.overwrite or ours)
 
     windows = yield from _validation_windows(held_out, settings)
     with _interruptible(stop), ExitStack() as stack:
-        stack.push(lambda kind, *_: keep() if kind is GeneratorExit and trainer.best else None)
+        stack.push(lambda kind, *_: save() if kind is GeneratorExit and trainer.best else None)
         batch = stack.enter_context(prefetch(batches(train, trainer.step, stop.is_set), 2))
         events = stack.enter_context(
             closing(trainer.run(batch, windows, _schedule(settings), stop.is_set))
         )
         every = settings.checkpoint_every
-        for event in _watched(events, keep, every, write, stop, ours=resumed):
+        for event in _watched(events, save, every, write, stop, ours=resumed):
             if isinstance(event, Warned):
                 warnings.append(event)
             yield event
@@ -339,21 +342,22 @@ def _run(
 
 def _watched(
     events: Iterator[TrainerEvent],
-    keep: Callable[[], None],
+    save: Callable[[], None],
     every: int,
     write: Callable[[bool], None],
     stop: threading.Event,
     *,
     ours: bool,
 ) -> Iterator[Event]:
-    """Pass the training's events on; write checkpoints and the best weights in between.
+    """Yield the events of a training; write checkpoints and the best weights in between.
 
     Args:
-        events: of the training loop.
-        keep: writes a checkpoint, after each ``every`` steps.
-        every: number of steps.
-        write: writes the best weights; takes whether an existing output may be replaced.
-        stop: set on Ctrl-C.
+        events: the events of the training loop.
+        save: a function that writes a checkpoint.
+        every: the number of steps from one checkpoint to the next.
+        write: a function that writes the best weights. Its argument is whether an existing output
+            may be replaced.
+        stop: an event that is set on Ctrl-C.
         ours: whether an existing output is from this training.
     """
     stopping = False
@@ -363,7 +367,7 @@ def _watched(
         elif isinstance(event, Progress):
             yield event
             if event.stage == "training" and event.done % every == 0:
-                keep()
+                save()
         else:
             if event.best:
                 write(ours)
@@ -401,9 +405,9 @@ def _schedule(settings: TrainSettings) -> Schedule:
 def _validation_windows(
     windows: Windows, settings: TrainSettings
 ) -> Generator[Event, None, list[Tensor]]:
-    """Return the middle of each window to validate on."""
-    found = yield from windows.spread(settings.val_windows)
-    return [centre(window, settings.val_crop) for window in found]
+    """Return the cropped centre of each window to validate on."""
+    spread = yield from windows.spread(settings.val_windows)
+    return [centre(window, settings.val_crop) for window in spread]
 
 
 def _checkpoint_of(output: Path) -> Path:
@@ -411,10 +415,10 @@ def _checkpoint_of(output: Path) -> Path:
 
 
 def _check_output(output: Path, checkpoint: Path, settings: TrainSettings) -> None:
-    going_on = settings.resume and checkpoint.exists()
+    resumes = settings.resume and checkpoint.exists()
     if os.path.lexists(checkpoint) and not is_checkpoint(checkpoint):
         raise InputError("checkpoint-foreign", path=checkpoint)
-    if os.path.lexists(output) and not settings.overwrite and not going_on:
+    if os.path.lexists(output) and not settings.overwrite and not resumes:
         raise OutputError("output-exists", path=output)
     check_home(output)
     check_outputs(settings, [output, checkpoint], [])
@@ -431,8 +435,8 @@ def _precision(settings: TrainSettings, device: torch.device, spec: ModelSpec) -
 def _initialise(model: Model, settings: TrainSettings) -> int:
     """Load the weights of ``init``; return the number of tensors that were loaded.
 
-    Weights of the same model must fit as a whole. Of another model's weights, tensors with a
-    matching name and shape are loaded, such as an autoencoder's encoder into a predictor.
+    All weights of the same model must fit. Of another model's weights, only the tensors with a
+    matching name and shape are loaded, for example the encoder of an autoencoder into a predictor.
     """
     if settings.init is None:
         return 0
@@ -489,7 +493,7 @@ def _tensors(model: Model) -> int:
 def _windows(
     settings: TrainSettings, goal: Goal, known: MediaInfo | None
 ) -> tuple[Windows, Windows]:
-    """Return the windows to train on, and those to validate on."""
+    """Return the windows to train on, and the windows to validate on."""
     own = None if settings.train_part is None else parse_spans(settings.train_part)
     held = None if settings.val_part is None else parse_spans(settings.val_part)
     sampling = Sampling(
@@ -528,12 +532,12 @@ def _windows(
     read = [clip.info.path for group in (*groups, *train_groups) for clip in group]
     output = Path(settings.output)
     check_outputs(settings, [output, _checkpoint_of(output)], read)
-    # A held-out clip may stand still, but repeated frames are left out.
-    judged = replace(
+    # Validation accepts windows without motion, but no repeated frames.
+    validation = replace(
         sampling, crop=1, interval=(values.interval(settings.interval)[0],) * 2, min_motion=0.0
     )
     try:
-        return Windows(train_groups, sampling), Windows(groups, judged)
+        return Windows(train_groups, sampling), Windows(groups, validation)
     except InputError:
         if not goal.narrow():
             raise
@@ -564,23 +568,23 @@ def _adversary(
 
 def _restore(trainer: Trainer, checkpoint: Path, settings: TrainSettings) -> None:
     state = load_checkpoint(checkpoint, trainer.device)
-    kept = json.loads(state["settings"])
+    saved = json.loads(state["settings"])
     now = json.loads(fingerprint(settings))
-    changed = sorted(name for name in now if kept.get(name) != now[name])
+    changed = sorted(name for name in now if saved.get(name) != now[name])
     if changed:
         name = changed[0]
         raise SettingsError(
             "checkpoint-of-other-settings",
             path=checkpoint,
             option=Setting(name),
-            before=kept.get(name),
+            before=saved.get(name),
             now=now[name],
         )
     trainer.restore(state)
 
 
 def _write(output: Path, trainer: Trainer, settings: TrainSettings, *, overwrite: bool) -> None:
-    """Write the best weights so far as float16 safetensors, with model, scores and recipe."""
+    """Write the best weights so far as float16 safetensors, with model, scores and settings."""
     best = trainer.best
     assert best is not None
     spec = trainer.model.spec
@@ -606,13 +610,13 @@ def _write(output: Path, trainer: Trainer, settings: TrainSettings, *, overwrite
 
 
 def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    # safetensors refuses tensors that share memory, as buffers that are float16 already do.
+    # safetensors refuses tensors with common memory. `half` and `cpu` do not copy float16 buffers.
     return {name: tensor.clone() for name, tensor in state.items()}
 
 
 @contextmanager
-def _interruptible(pressed: threading.Event) -> Iterator[None]:
-    """Set the flag on Ctrl-C, SIGTERM or SIGHUP; a second signal interrupts at once.
+def _interruptible(stop: threading.Event) -> Iterator[None]:
+    """Set ``stop`` on Ctrl-C, SIGTERM or SIGHUP during a block; a second signal interrupts at once.
 
     A second SIGHUP is ignored, because a closing terminal often sends two.
     """
@@ -620,18 +624,18 @@ def _interruptible(pressed: threading.Event) -> Iterator[None]:
         yield
         return
 
-    def press(number: int, _: object) -> None:
-        if pressed.is_set():
+    def request_stop(number: int, _: object) -> None:
+        if stop.is_set():
             if number == getattr(signal, "SIGHUP", None):
                 return
             raise KeyboardInterrupt
-        pressed.set()
+        stop.set()
 
     names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
     known = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    # Signals that the parent process ignores stay ignored, as nohup needs.
+    # Signals that this process ignores, for example under nohup, stay ignored.
     handled = [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
-    before = [signal.signal(number, press) for number in handled]
+    before = [signal.signal(number, request_stop) for number in handled]
     try:
         yield
     finally:

@@ -29,9 +29,9 @@ from cloudconv.workers.segments import SegmentWork
 
 
 def each_input(settings: InterpManySettings) -> list[InterpSettings]:
-    """Return the settings for every input; all outputs are written to the folder.
+    """Return the settings for each input; all outputs are written to the output folder.
 
-    A folder or pattern of videos means all of these videos.
+    An input that is a folder or pattern of videos becomes all of these videos.
 
     Raises:
         InputError: a folder or pattern matches both videos and pictures.
@@ -65,7 +65,7 @@ def subfolders_ignored(settings: InterpManySettings) -> list[Warned]:
 
 @dataclass(frozen=True, slots=True)
 class Exists:
-    """An input whose output an earlier run has finished."""
+    """The outcome for an input that is skipped because an earlier run finished its output."""
 
     input: str
     output: str
@@ -85,7 +85,7 @@ def run(settings: InterpManySettings) -> Job:
 
 
 def interpolate_each(every: Sequence[InterpSettings]) -> Job:
-    """Interpolate every input into the folder, which is created if it is missing.
+    """Interpolate every input into the output folder, which is created if it is missing.
 
     An input that fails does not stop the others. All inputs share the workers. An input is skipped
     if an earlier run with the same settings has finished its output.
@@ -94,13 +94,12 @@ def interpolate_each(every: Sequence[InterpSettings]) -> Job:
         every: the settings, as :func:`each_input` returns them.
 
     Yields:
-        Warnings about each input; progress over all inputs, whose total is extrapolated from the
-        sizes of the inputs that were not probed yet; an ``Ended`` for each input with its result,
-        :class:`Exists` or an error; and at the end a list of these.
+        Warnings about each input; the progress over all inputs; an ``Ended`` for each input with
+        its outcome (a result, :class:`Exists` or an error); and at the end the list of outcomes.
 
     Raises:
-        CloudconvError: no input can be made: a model or a device is missing, or the folder cannot
-            be created.
+        CloudconvError: no input can be interpolated, because a model or a device is missing, or
+            the folder cannot be created.
         Interrupted: Ctrl-C; finished outputs and segments are kept.
     """
     first, inputs = every[0], [each.input for each in every]
@@ -115,14 +114,14 @@ def interpolate_each(every: Sequence[InterpSettings]) -> Job:
         folder.mkdir(parents=True, exist_ok=True)
     finished = FinishedIndex(folder)
     outcomes: dict[int, InputOutcome] = {}
-    total = _BatchProgress(every)
+    batch = _BatchProgress(every)
     try:
         for number, settings in enumerate(every):
             output = None if settings.overwrite else finished.find(settings)
             if output is not None:
                 clear_finished(output)
                 outcomes[number] = Exists(str(settings.input), str(output))
-                total.leave_out(number)
+                batch.leave_out(number)
                 yield Ended(number, str(settings.input), outcomes[number])
         with Pool(workers, SegmentWork()) as pool:
             for number, settings in enumerate(every):
@@ -130,19 +129,20 @@ def interpolate_each(every: Sequence[InterpSettings]) -> Job:
                     continue
                 try:
                     plan = decide(settings, inputs)
-                    # The note precedes the output's name, so that a kill between them is harmless.
+                    # The index is written before the output gets its name. If the process is killed
+                    # between the two, the next run makes the output again.
                     note = partial(finished.note, settings, plan.output.name)
-                    total.begin(number, plan.expected)
+                    batch.begin(number, plan.expected)
                     result = yield from mapped(
-                        interpolate(plan, pool, note), partial(total.change, settings)
+                        interpolate(plan, pool, note), partial(batch.change, settings)
                     )
-                    total.end(result.output_frames)
+                    batch.end(result.output_frames)
                     outcomes[number] = result
                 except CloudconvError as error:
-                    total.leave_out(number)
+                    batch.leave_out(number)
                     outcomes[number] = error
                 yield Ended(number, str(settings.input), outcomes[number])
-                yield total.progress()
+                yield batch.progress()
     except KeyboardInterrupt as error:
         kept = list(error.kept) if isinstance(error, Interrupted) else []
         count = sum(not isinstance(outcome, CloudconvError) for outcome in outcomes.values())
@@ -157,26 +157,27 @@ def interpolate_each(every: Sequence[InterpSettings]) -> Job:
 class _BatchProgress:
     """The progress over all inputs.
 
-    The expected frames of inputs that were not probed yet are extrapolated from their sizes.
+    The expected frames of inputs that are not probed yet are estimated from the sizes of their
+    files.
     """
 
     def __init__(self, every: Sequence[InterpSettings]) -> None:
-        """Create the progress at the start of a batch."""
+        """Create the progress of a batch without finished frames."""
         self._sizes = {number: _size(each.input) for number, each in enumerate(every)}
         self._expected: dict[int, int] = {}
-        self._before = 0, 0  # frames of the videos that have ended, and how many were resumed
+        self._before = 0, 0  # finished frames of the earlier inputs, and how many were resumed
         self._current = -1
         self._done = self._resumed = 0
 
     def begin(self, number: int, expected: int | None) -> None:
-        """Start an input with so many expected frames."""
+        """Start an input with its expected number of output frames, None if unknown."""
         self._current = number
         self._expected[number] = expected or 0
         self._before = self._before[0] + self._done, self._before[1] + self._resumed
         self._done = self._resumed = 0
 
     def change(self, settings: InterpSettings, event: Event) -> Event:
-        """Return an event of the current input as an event of the batch."""
+        """Return an event of the batch for an event of the current input."""
         if isinstance(event, Warned):
             return replace(event, about=str(settings.input))
         if not isinstance(event, Progress) or event.stage != "rendering":
@@ -185,11 +186,11 @@ class _BatchProgress:
         return self.progress()
 
     def end(self, frames: int) -> None:
-        """Replace the expected frames of the current input with the made ones."""
+        """Replace the expected number of frames of the current input with the real number."""
         self._expected[self._current] = frames
 
     def leave_out(self, number: int) -> None:
-        """Leave an input out of the total; its finished frames stay counted."""
+        """Remove an input from the total; its finished frames still count as done."""
         self._sizes.pop(number, None)
         self._expected.pop(number, None)
 
@@ -205,7 +206,7 @@ class _BatchProgress:
 def estimate_all(
     every: Sequence[InterpSettings],
 ) -> list[InterpEstimate | Exists | CloudconvError]:
-    """Return the expected outcome of a run for every input; nothing is written."""
+    """Return the expected outcome for every input, or the error that it raises; write nothing."""
     finished = FinishedIndex(Path(every[0].output or ""))
     inputs = [each.input for each in every]
     plans: list[InterpEstimate | Exists | CloudconvError] = []
@@ -222,7 +223,7 @@ def estimate_all(
 
 
 def _size(path: Path | str) -> int:
-    """Return a file's size in bytes, 0 if it has none; longer videos have larger files."""
+    """Return the size of a file in bytes, as a rough measure of a video's length; 0 if unknown."""
     with suppress(OSError):
         return Path(path).stat().st_size
     return 0

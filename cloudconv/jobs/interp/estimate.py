@@ -1,4 +1,4 @@
-"""Estimate the cost of an interpolation from a few frames, which are made as a run makes them."""
+"""Estimate the time, memory and disk space of an interpolation from a trial of a few frames."""
 
 from __future__ import annotations
 
@@ -35,20 +35,21 @@ from cloudconv.timeline import FramePlan
 _ROUNDS = 5
 """The number of batches in a trial; the first batch is the warm-up."""
 _ENOUGH = 10.0
-"""The number of seconds after which two batches are enough."""
+"""The number of seconds after which a trial ends with two batches."""
 _MOST_FRAMES = 200
-"""The most output frames in a trial, so that long parts without new frames end the trial."""
+"""The largest number of output frames in a trial, for clips whose start needs no new frames."""
 _ENCODER_FULL = 64
-"""The number of frames after which an encoder, which looks ahead, has its usual speed."""
+"""The number of frames after which an encoder, which buffers frames, has its usual speed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Measurements of ``frames`` output frames, ``new_frames`` of which are new.
+    """The measurements of ``frames`` output frames, of which ``new_frames`` are new.
 
-    ``seconds`` is the time for all of them, including the warm-up. ``each_new`` is the time for a
-    new frame and everything that belongs to it after the warm-up, ``each_other`` for a source
-    frame. ``memory_bytes`` is the peak of the process; 0 if the system does not report it.
+    All times are in seconds. ``seconds`` is the time for all frames, including the warm-up.
+    ``each_new`` is the time for a new frame after the warm-up, with decoding and encoding, and
+    ``each_other`` the time for a source frame. ``memory_bytes`` is the peak of the process, 0 if
+    the system does not report a peak.
     """
 
     frames: int
@@ -59,7 +60,7 @@ class Trial:
     memory_bytes: int
 
     def expect(self, total: Counts) -> float:
-        """Return the expected number of seconds for all frames."""
+        """Return the expected number of seconds for an output with ``total`` frames."""
         new = total.new_frames - self.new_frames
         others = total.output_frames - self.frames - new
         return self.seconds + max(0, new) * self.each_new + max(0, others) * self.each_other
@@ -68,7 +69,7 @@ class Trial:
 def estimate(plan: InterpPlan) -> InterpEstimate:
     """Return the expected outcome of a run: read the source to its end, and make a few frames.
 
-    Nothing is written, and an output that cannot be written raises no error: see ``refusals``.
+    Nothing is written. An output that cannot be written raises no error; ``refusals`` says why.
 
     Raises:
         CloudconvError: the input cannot be read, or the model cannot be used.
@@ -124,12 +125,12 @@ def _disk_bytes(plan: InterpPlan, counts: Counts) -> int:
 def measure(
     plan: InterpPlan, renderer: Renderer, at_once: int, total: Counts, reading: float
 ) -> Trial:
-    """Decode, make and encode the first frames of the output; keep nothing.
+    """Decode, make and encode the first frames of the output in a temporary folder.
 
     Args:
         plan: the plan of the run.
         renderer: the renderer, with its batch and tiles chosen.
-        at_once: the number of new frames that are worked on at once.
+        at_once: the number of new frames that the renderer makes at once.
         total: the counts of the complete output.
         reading: the time in seconds to decode and analyse the source.
 
@@ -144,8 +145,8 @@ def measure(
             new.append(frame.is_new)
             yield frame
             count = sum(new)
-            late = time.perf_counter() - began > _ENOUGH
-            if count >= (2 if late else _ROUNDS) * at_once or len(new) == _MOST_FRAMES:
+            is_slow = time.perf_counter() - began > _ENOUGH
+            if count >= (2 if is_slow else _ROUNDS) * at_once or len(new) == _MOST_FRAMES:
                 return
 
     rounds: list[float] = []
@@ -171,29 +172,33 @@ def measure(
                 written += 1
             made = time.perf_counter()
             end, encoded = last[-1].time, written
-            lasts = last[-1].duration
+            duration = last[-1].duration
             while encoded < min(_ENCODER_FULL, total.output_frames):
-                end += lasts
-                last.append(last.popleft().at(end, lasts))
+                end += duration
+                last.append(last.popleft().at(end, duration))
                 sink.write(last[-1])
                 encoded += 1
         ended = time.perf_counter()
     laps = [(after - before) / at_once for before, after in pairwise(rounds)]
     usual = median(laps) if laps else (made - began) / max(count, 1)
     encoding = (ended - made) / encoded
-    beside = encoding * written / max(count, 1)
+    # The seconds to encode a new frame and the source frames that belong to it. A GPU makes new
+    # frames at the same time.
+    encoding_per_new = encoding * written / max(count, 1)
     return Trial(
         frames=written,
         new_frames=count,
         seconds=made - began + written * encoding,
-        each_new=usual + beside if plan.device.type == "cpu" else max(usual, beside),
+        each_new=usual + encoding_per_new
+        if plan.device.type == "cpu"
+        else max(usual, encoding_per_new),
         each_other=reading / total.output_frames + encoding,
         memory_bytes=process_memory(peak=True) or 0,
     )
 
 
 def _inside(folder: Path, output: Path) -> Path:
-    """Return a name in the folder for an output of the same kind."""
+    """Return a path in the folder for an output of the same format."""
     if is_stdout(output):
         return folder / "stdout.mkv"
     return folder / "pictures" / output.name if is_sequence(output) else folder / output.name

@@ -14,15 +14,15 @@ from cloudconv.media.input.fingerprint import input_fingerprint
 from cloudconv.models.fingerprint import weights_fingerprint
 
 _NAME = ".cloudconv.jsonl"
-# Settings of memory and processors change frames by rounding only.
+# Settings that change frames only by rounding errors.
 _IGNORED = ("batch", "tile", "threads")
 
 
 class FinishedIndex:
     """A hidden file with a line for each finished output of a folder.
 
-    An output counts as finished only if a line has the same input, settings and weights, and the
-    output file has not changed since. So no file of another origin counts as a result.
+    An output counts as finished only if a line has the same input, settings and weights, and if the
+    output file has not changed since. So a file of another program never counts as finished.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,8 +46,8 @@ class FinishedIndex:
         return None
 
     def note(self, settings: InterpSettings, name: str, made: Path) -> None:
-        """Add the complete output ``made``, which gets its name next."""
-        # An error here does not affect the output.
+        """Add a line for the complete output ``made``, a file that is renamed to ``name`` next."""
+        # Without the line the output is complete too, so errors are ignored.
         with suppress(OSError, CloudconvError):
             line = [self._key(settings), name, _identity(made)]
             with open(self._folder / _NAME, "a", encoding="utf-8", opener=_append) as file:
@@ -56,13 +56,13 @@ class FinishedIndex:
                 os.fsync(file.fileno())
 
     def _key(self, settings: InterpSettings) -> str:
-        known = {
+        identity = {
             "name": Path(settings.input).name,
             "input": _identity(Path(settings.input)),
             "weights": self._weights_of(settings.chosen_model),
             **{name: value for name, value in settings.pinned().items() if name not in _IGNORED},
         }
-        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def _weights_of(self, model: str) -> str | None:
         if model not in self._weights:
@@ -75,7 +75,7 @@ def _append(path: str, flags: int) -> int:
 
 
 def _read(path: str, flags: int) -> int:
-    # Opening a pipe of that name would block.
+    # Without O_NONBLOCK a named pipe would block.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 

@@ -1,4 +1,4 @@
-"""Interpolate pictures in memory."""
+"""Interpolate a sequence of pictures in memory, without a file."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from cloudconv.timeline import Resample
 
 _NAME = "The sequence of pictures"
 _FORMS = {1: ("gray", (0,)), 3: ("gbrp", (1, 2, 0)), 4: ("gbrap", (1, 2, 0, 3))}
-"""The pixel format for so many channels, and the channel that each of its planes contains."""
+"""The pixel format for each number of channels, and the channel of each plane of that format."""
 _DEPTHS = {torch.uint8: "", torch.int32: "16le", torch.float32: "f32le"}
-"""The end of the pixel format's name for each type of the planes."""
-_FULL = ColorTags(range=2)  # gray in full range; RGB is so anyway
+"""The end of the pixel format's name for each data type of the planes."""
+_FULL = ColorTags(range=2)  # for gray pictures; untagged RGB counts as full range anyway
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,8 +72,8 @@ class _MemoryFrame(Frame):
 def run(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
     """Yield the given pictures and new ones between them; see ``cloudconv.interpolate_frames``.
 
-    Options that cannot be are refused at once, before the first picture. Pictures on a GPU never
-    pass through the host's memory.
+    Bad options raise an error before the first picture. Pictures on a GPU are never copied to the
+    host's memory.
     """
     pictures = each_of(pictures)
     on_gpu = isinstance(pictures, Tensor) and pictures.is_cuda and settings.device == "auto"

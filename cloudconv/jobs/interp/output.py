@@ -1,4 +1,4 @@
-"""Resolve an interpolation at its start: its clock, its work folder, and the plan to render."""
+"""Start an interpolation: resolve its clock, its work folder, and the plan to render."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ from cloudconv.training.fine_tune import (
 class Clock:
     """The output's clock.
 
-    ``zero`` is the source time that becomes 0. ``offset`` is the output time of the first frame.
-    ``time_base`` is the length of a tick. All are in seconds.
+    All times are in seconds. ``zero`` is the time on the source's clock that becomes 0. ``offset``
+    is the output time of the first frame. ``time_base`` is the length of a tick.
     """
 
     zero: Fraction
@@ -59,19 +59,19 @@ class Clock:
     def of(cls, plan: InterpPlan, first: Fraction) -> Clock:
         """Return the clock of an output whose first source frame is at ``first``."""
         request, timing, settings = plan.request, plan.info.timing, plan.settings
-        # A part of a clip, and slow motion, begin with the first frame, not with earlier sound.
-        alone = settings.start is not None or settings.slowmo is not None
-        zero = first if alone else origin(plan.info, first)
-        longer = request.stretch
+        # These outputs begin with the first frame, even if the source's sound begins earlier.
+        starts_with_frame = settings.start is not None or settings.slowmo is not None
+        zero = first if starts_with_frame else origin(plan.info, first)
+        factor = request.stretch
         if isinstance(request.rate, Multiply):
-            longer /= request.rate.factor
+            factor /= request.rate.factor
         spans = [timing.time_base, timing.last_duration, 1 / (timing.pace or Fraction(1))]
-        tick = time_base(plan.rate, [span * longer for span in spans], first - zero)
+        tick = time_base(plan.rate, [span * factor for span in spans], first - zero)
         return cls(zero, first - zero, tick)
 
 
 def sink_of(plan: InterpPlan, clock: Clock, encode: EncodeSettings | None = None) -> Sink:
-    """Open the output, with everything that is copied from the source."""
+    """Open the output, with the streams and tags that are copied from the source."""
     settings = plan.settings
     whole = settings.start is None and settings.end is None
     start, end = (None, None) if whole else plan.window
@@ -98,8 +98,9 @@ def sink_of(plan: InterpPlan, clock: Clock, encode: EncodeSettings | None = None
 class PlannedVideo:
     """A video that another thread decodes and plans.
 
-    ``frames`` are the plans, and ``pictures`` their source frames. ``is_next_known`` tells whether
-    the next plan is available without waiting. ``news`` are a warning and the counts.
+    ``frames`` are the planned output frames, ``pictures`` their source frames. ``is_next_known``
+    returns whether the next planned frame is available without waiting. ``news`` receives the
+    warnings of the planning and, at the end, the counts of frames.
     """
 
     source: Source
@@ -123,16 +124,16 @@ def planned(plan: InterpPlan) -> Iterator[PlannedVideo]:
         with prefetch(frames, 8) as ahead:
             head = next(ahead)
             clock = Clock.of(plan, head.left)
-            rest = chain([head], ahead)
-            yield PlannedVideo(source, clock, rest, lambda: ahead.ready, pictures, news)
+            all_frames = chain([head], ahead)
+            yield PlannedVideo(source, clock, all_frames, lambda: ahead.ready, pictures, news)
 
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
     """The files of a run: the store of its segments, or only the ``sink`` of its output.
 
-    With a store the ``sink`` was a rehearsal and is closed. ``folder`` is the store's folder, or a
-    temporary one.
+    With a store, the ``sink`` is closed and only describes the encoding. It was opened to check
+    that the output can be written. ``folder`` is the store's folder, or a temporary one.
     """
 
     folder: Path
@@ -143,7 +144,7 @@ class Workplace:
 
 @contextmanager
 def workplace(plan: InterpPlan, clock: Clock) -> Iterator[Workplace]:
-    """Claim the output, and take over the finished segments of an earlier run.
+    """Claim the output, and load the finished segments of an earlier run.
 
     Raises:
         OutputError: another run makes the output, or the output could not be written at the end.
@@ -186,7 +187,7 @@ def _identity(plan: InterpPlan, clock: Clock, rehearsal: Sink) -> dict[str, Any]
 
 
 def adapt_plan(plan: InterpPlan) -> AdaptPlan | None:
-    """Return the plan to adapt the model to the video; None without adapting."""
+    """Return the plan to adapt the model to the video; None if the user did not request it."""
     settings = plan.settings
     if settings.adapt is None:
         return None
@@ -207,7 +208,10 @@ def adapt_plan(plan: InterpPlan) -> AdaptPlan | None:
 def adapted_model(
     plan: InterpPlan, folder: Path, warnings: Warnings
 ) -> Generator[Event, None, tuple[str, Adapted | None]]:
-    """Adapt the model if the user requested it; return the model and the result of adapting."""
+    """Adapt the model if the user requested it.
+
+    Return the name or weights file of the model to use, and the result of adapting or None.
+    """
     settings, adapting = plan.settings, adapt_plan(plan)
     if adapting is None:
         return settings.chosen_model, None
@@ -219,7 +223,9 @@ def adapted_model(
 def resolve(
     plan: InterpPlan, video: PlannedVideo, work: Workplace, model: str, renderer: Renderer
 ) -> RenderPlan:
-    """Resolve how frames are made, and pin the decisions in the store, or use those pinned there.
+    """Return the plan to render, with the decisions that an earlier run pinned in the store.
+
+    Without an earlier run, decide the batch, tiles and threads, and pin them in the store.
 
     Raises:
         WeightsError: finished frames were made with other adapted weights.

@@ -1,4 +1,4 @@
-"""Plan an interpolation: decide everything that needs the settings and a probe of the input."""
+"""Plan an interpolation from its settings and a probe of the input."""
 
 from __future__ import annotations
 
@@ -44,13 +44,14 @@ from cloudconv.workers.pool import WorkerConfig, parse_workers, resolve
 from cloudconv.workers.remote import check_single
 
 _FEW_KEPT = 2
-"""The largest number of source frames of which keeping one needs no warning."""
+"""A rate that keeps one of at most this many source frames unchanged gives no warning."""
 
 
 @dataclass(frozen=True, slots=True)
 class InterpPlan:
-    """Everything that is decided before the first frame.
+    """The decisions before the first frame.
 
+    ``request`` describes the output frames, and ``rate`` is the output's rate, None if variable.
     ``device`` and ``dtype`` are those of the model. ``notes`` are warnings that are not about the
     input alone. ``refusals`` are the reasons for which a run would refuse to write the output; only
     a dry run collects them.
@@ -69,32 +70,35 @@ class InterpPlan:
 
     @property
     def window(self) -> tuple[Fraction, Fraction]:
-        """Return the used part of the source, in seconds on its own clock."""
+        """Return start and end of the used part of the source, in seconds on the source's clock."""
         timing, s = self.info.timing, self.settings
         end = timing.end if s.end is None else min(timing.end, timing.start + exact(s.end))
         return timing.start + (exact(s.start) or 0), end
 
     @property
     def warnings(self) -> list[Warned]:
-        """Return the warnings about the input, as it is used, and about the device."""
-        whole = self.settings.deinterlace
-        of_input = [w for w in self.info.warnings if w.code != "interlaced" or not whole]
+        """Return the warnings about the input, the device and the output rate.
+
+        The warning about interlaced frames is left out if they are deinterlaced.
+        """
+        deinterlaced = self.settings.deinterlace
+        of_input = [w for w in self.info.warnings if w.code != "interlaced" or not deinterlaced]
         return [*of_input, *self.notes, *self._rate_warnings]
 
     @property
     def _rate_warnings(self) -> list[Warned]:
-        """Return a warning if the rate is the source's own, or keeps hardly any of its frames."""
-        own, asked = self.info.timing.rate, exact(self.settings.fps)
-        if own is None or asked is None or self.settings.slowmo is not None:
+        """Return a warning if the output has the source's rate, or few source frames unchanged."""
+        own, rate = self.info.timing.rate, exact(self.settings.fps)
+        if own is None or rate is None or self.settings.slowmo is not None:
             return []
-        if asked == own and self.settings.duplicates == "keep":
+        if rate == own and self.settings.duplicates == "keep":
             return [Warned("rate-kept", {"rate": rate_name(own)})]
-        factor = asked / own
+        factor = rate / own
         if factor < 1 or factor.denominator <= _FEW_KEPT:
             return []
         whole = own * max(2, round(factor))
         playable = is_stdout(self.output) or container_of(self.output).plays(whole)
-        rates = {"rate": rate_name(asked), "whole": rate_name(whole) if playable else None}
+        rates = {"rate": rate_name(rate), "whole": rate_name(whole) if playable else None}
         return [Warned("few-frames-kept", {**rates, "one_of": factor.denominator})]
 
     @property
@@ -123,11 +127,11 @@ class InterpPlan:
 def decide(
     settings: InterpSettings, inputs: Sequence[Path | str] = (), *, dry_run: bool = False
 ) -> InterpPlan:
-    """Probe the input, and decide everything that can be decided before the first frame.
+    """Probe the input, and return the plan of its interpolation.
 
     Args:
         settings: the settings of the command.
-        inputs: other files that the command reads, and so must not write.
+        inputs: other files that the command reads, so the output must not replace them.
         dry_run: collect the reasons to refuse the output in the plan instead of raising the first
             one, and change no file.
 
@@ -205,7 +209,7 @@ def _refusals(
     *,
     dry_run: bool,
 ) -> tuple[OutputError, ...]:
-    """Check everything that the run writes; return the reasons to refuse it in a dry run.
+    """Check every file that the run writes; in a dry run, return the reasons to refuse the output.
 
     Raises:
         OutputError: the output cannot be written, and this is no dry run.
@@ -233,7 +237,7 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
         return Resample(fps)
     factor = exact(settings.factor or settings.slowmo or 1)
     if info.timing.rate is not None:
-        # At a constant rate the output times are a grid, which does not depend on lost frames.
+        # At a constant rate the output times are evenly spaced, even where the source lacks frames.
         return Resample(info.timing.rate * exact(settings.factor or 1))
     if factor.denominator == 1:
         return Multiply(int(factor))
@@ -281,7 +285,7 @@ def source_of(plan: InterpPlan) -> Source:
 
 
 def renderer_of(plan: InterpPlan, model: str | None = None) -> Renderer:
-    """Load the model, or another one, with a batch and tiles that are still to be chosen."""
+    """Return a renderer with the plan's model, or another one; its batch is not chosen yet."""
     settings, name = plan.settings, model or plan.settings.chosen_model
     threads = plan.workers.threads(settings.threads) or set_threads(None)
     return Renderer(

@@ -25,16 +25,16 @@ from cloudconv.media.write.containers import is_sequence
 
 WIDTH = 480
 """The largest width of the picture, in pixels."""
-_PERIOD = 1.0
+_PERIOD = 1.0  # seconds from one picture to the next
 _OURS = b"cloudconv preview"
 
 
 class Preview:
     """A picture file with the newest frame, replaced about once a second.
 
-    The file is replaced at once, so that a viewer never reads half a picture. A file that is no
-    preview, which has no comment of cloudconv, is replaced only with ``overwrite``. Later errors
-    become one warning in ``warnings``.
+    Each replacement is atomic, so a viewer never reads an incomplete picture. A comment in the file
+    marks a preview of cloudconv; any other file is replaced only with ``overwrite``. The first
+    error while frames are shown becomes a warning in ``warnings``.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Preview:
         overwrite: bool = False,
         turn: Turn = UPRIGHT,
     ) -> None:
-        """Check the file's name.
+        """Check that the file can be written.
 
         Args:
             path: the file.
@@ -56,7 +56,8 @@ class Preview:
             turn: the rotation that makes frames upright.
 
         Raises:
-            OutputError: the file cannot be written, or is in the way of an input or the output.
+            OutputError: the file cannot be written, is an input, or is in a folder of pictures that
+                the run reads or writes.
         """
         self.warnings: list[Warned] = []
         self._path = Path(path)
@@ -92,12 +93,12 @@ class Preview:
     def _check_apart(self, inputs: Sequence[Path], output: Path | None) -> None:
         read = [path for path in inputs if str(path) != "-"]
         files.check_apart([self._path], images.files_of(*read))
-        # In a folder of pictures the preview would become one of them.
-        taken = [path if path.is_dir() else path.parent for path in read if not path.is_file()]
+        # In a folder of pictures, a later run would read the preview as one of the pictures.
+        folders = [path if path.is_dir() else path.parent for path in read if not path.is_file()]
         if output is not None and is_sequence(output):
-            taken.append(output.parent)
+            folders.append(output.parent)
         home = self._path.parent.resolve()
-        if home in [folder.resolve() for folder in taken]:
+        if home in [folder.resolve() for folder in folders]:
             raise OutputError("preview-among-files", path=self._path)
 
     def _is_free(self) -> bool:
@@ -113,7 +114,7 @@ class Preview:
 
 
 def _small(frame: Frame, turn: Turn) -> Image.Image:
-    """Return the frame as RGB, turned, area-averaged to :data:`WIDTH`; alpha is left out."""
+    """Return the frame as RGB without alpha, at most :data:`WIDTH` wide, then rotated upright."""
     kind = layout(frame.pix_fmt)
     width = min(frame.width, WIDTH)
     height = max(round(frame.height * width / frame.width), 1)

@@ -67,7 +67,8 @@ def run(settings: InterpSettings) -> Job:
         Warnings, progress, and at the end an :class:`InterpResult`.
 
     Raises:
-        CloudconvError: the output does not exist then, or is as it was before.
+        CloudconvError: the run is not possible or fails. No output is written, and a file that
+            existed before is unchanged.
         Interrupted: Ctrl-C; finished segments are kept.
     """
     plan = decide(settings)
@@ -82,7 +83,7 @@ def interpolate(
 
     Args:
         plan: the decisions before the first frame.
-        pool: the workers, which are unused if ``plan.workers`` is this process.
+        pool: the workers; unused if the kind of ``plan.workers`` is ``inline``.
         note: a function that is called with the path of the complete output, just before the
             output gets its name.
     """
@@ -96,7 +97,7 @@ def interpolate(
     with ExitStack() as stack:
         # Decode and plan in another thread.
         video = stack.enter_context(planned(plan))
-        # Take over the finished segments of an earlier run, and resolve how frames are made.
+        # Load the finished segments of an earlier run, and resolve the plan to render.
         work = stack.enter_context(workplace(plan, video.clock))
         store, resumed = work.store, 0 if work.store is None else work.store.frames
         yield from warnings.new(work.warnings)
@@ -183,7 +184,7 @@ def _render_here(
     store: SegmentStore,
     preview: Preview | None,
 ) -> Rendering:
-    """Render the missing segments in this process, from the frames decoded for the planning."""
+    """Render the missing segments in this process, from the frames that ``video`` decodes."""
 
     def jobs() -> Iterator[RenderJob[OpenSegment]]:
         for segment in split(video.frames):
@@ -214,7 +215,7 @@ def _render_by_pool(
     store: SegmentStore,
     workers: int,
 ) -> Rendering:
-    """Render the missing segments by workers, which decode the frames again."""
+    """Render the missing segments in workers, which decode the source frames again."""
     errors: list[CloudconvError] = []
 
     def missing() -> Iterator[SegmentTask]:
@@ -232,7 +233,7 @@ def _render_by_pool(
                     if errors:
                         return
                     yield task
-            except CloudconvError as error:  # the workers first finish their tasks
+            except CloudconvError as error:  # raised when the workers have finished their tasks
                 errors.append(error)
 
     with closing(tasks()) as given, closing(pool.run(given)) as events:
@@ -252,7 +253,7 @@ def _render_by_pool(
 
 
 def _skipped(segment: OpenSegment, pictures: Pictures) -> SegmentPlan:
-    """Release the pictures of a segment without rendering it; return the complete plan."""
+    """Return the plan of a segment, and release the segment's pictures without rendering."""
     for frame in segment:
         pictures.take(frame)
     assert segment.plan is not None

@@ -3,7 +3,7 @@
 At scale 2 a network estimates small motion more exactly and large motion worse, and takes four
 times as long. Which effect is larger depends on the clip. So the model reconstructs source frames
 from their neighbours at both scales, in the middle of the picture, and the finer scale is used only
-where it is clearly better.
+where this reconstruction is clearly better.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from cloudconv.models import registry
 from cloudconv.models.base import ModelSpec
 from cloudconv.training.clips import Clip, Sampling, Windows
 
-FINER = 2.0
-LEAST_GAIN = 0.3  # dB
+FINER = 2.0  # the scale that is tried
+LEAST_GAIN = 0.3  # least gain in dB for which the finer scale is used
 
-_PLACES = 3  # in the clip
-_FRAMES = 4  # at each: two filmed frames have a neighbour on either side
-_WIDTH, _HEIGHT = 480, 272  # pixels, at most
+_WINDOWS = 3  # number of windows, spread over the clip
+_FRAMES = 4  # frames in a window; the inner two are reconstructed from their neighbours
+_WIDTH, _HEIGHT = 480, 272  # largest size of the trial, in pixels
 _WORTH_A_TRIAL = 100.0
-"""Megapixels of new frames from which trials take at most a twentieth of the work."""
+"""Megapixels of new frames for which the trials take at most a twentieth of the total time."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleTrial:
     """The result of trials of scale 2 against scale 1.
 
-    ``gain``: the difference in mean PSNR, in dB. ``seconds``: the time of one run of the network
-    on one megapixel, at scale 1 and at scale 2.
+    ``gain``: the mean PSNR at scale 2 minus that at scale 1, in dB. ``seconds``: the time of the
+    network for one megapixel, at scale 1 and at scale 2.
     """
 
     gain: float
@@ -49,7 +49,7 @@ class ScaleTrial:
 
     @property
     def scale(self) -> float:
-        """The scale to use."""
+        """Return the scale to use."""
         return FINER if self.gain >= LEAST_GAIN else 1.0
 
 
@@ -83,12 +83,12 @@ def try_scales(
 
 
 def _windows(info: MediaInfo) -> Iterator[list[Frame]]:
-    """Yield runs of frames that differ, each within one scene, from places all over the clip."""
+    """Yield windows of consecutive frames of one scene without repeats, spread over the clip."""
     sampling = Sampling(length=_FRAMES, picks=lambda _: [], crop=1, batch=1)
     try:
-        windows = Windows([[Clip(info)]], sampling).spread_frames(_PLACES)
+        windows = Windows([[Clip(info)]], sampling).spread_frames(_WINDOWS)
         yield from (frames for _, frames in windows)
-    except InputError:  # no place can be used
+    except InputError:  # no window can be used
         return
 
 
@@ -111,16 +111,16 @@ def resolve_scale(
 ) -> tuple[float, list[Warned]]:
     """Return the scale to use, and warnings for the user before the work starts.
 
-    A scale that the user gave stays. A model that ``tries_scales`` gets the scale that trials
-    prefer, and a warning says how long its new frames take. Other models keep scale 1, and a
-    warning names the finer scale where trials clearly prefer it. These trials run only where they
-    are a small part of the work, or in a dry run.
+    A scale that the user gave is used. A model whose spec has ``tries_scales`` uses the scale that
+    the trials prefer, and a warning states how long the new frames take. Other models use scale 1,
+    and a warning names the finer scale if the trials clearly prefer that scale. The trials of these
+    models run only in a dry run, or if they take a small part of the total time.
 
     Args:
         info: the clip.
-        spec: the model's.
-        scale: the scale that was given, or None.
-        new_frames: about how many frames are made, None if unknown.
+        spec: the description of the model.
+        scale: the scale that the user gave, or None.
+        new_frames: the approximate number of new frames, None if unknown.
         device: the device of the trials.
         dtype: the precision of the trials.
         dry_run: whether the command ends after its plan.

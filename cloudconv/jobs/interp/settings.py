@@ -15,7 +15,8 @@ __all__ = ["InterpEstimate", "InterpResult", "InterpSettings"]
 class InterpOutcome(Outcome):
     """The facts that an estimate and a result share.
 
-    ``held_frames`` are shown again because nothing can be made between two frames. ``cuts`` are the
+    ``held_frames`` is the number of frames that are repeated, because no new frame is possible
+    between two frames, as at a cut. ``cuts`` are the
     times of each new scene's first frame, in seconds from the input's first frame.
     """
 
@@ -30,9 +31,9 @@ class InterpEstimate(Estimate, InterpOutcome):
 
     ``memory_bytes`` is the peak of the whole process in the host's memory, 0 if the system does not
     report it. ``memory_bytes`` and ``seconds`` are None if the run would end before its first
-    frame. ``disk_bytes`` is the approximate size on the disk, estimated from the input's size; the
-    segments and the joined video need it twice. ``adapt`` is the time in minutes for adapting the
-    model first, None without adapting.
+    frame. ``disk_bytes`` is the approximate space on the disk, estimated from the input's size. If
+    segments are joined, this is twice the output's size. ``adapt`` is the time
+    in minutes for adapting the model first, None without adapting.
     """
 
     disk_bytes: int
