@@ -163,8 +163,8 @@ def strips(images: Tensor, factor: float, rows: int) -> Iterator[tuple[int, Tens
             later = phase * 2 >= phases
             upper = images.narrow(2, top + later, count)
             lower = images.narrow(2, top + later + 1, count)
-            share = (phase + 0.5) / phases + (-0.5 if later else 0.5)
-            lerp_into(strip[:, :, :, phase], upper, lower, share)
+            weight = (phase + 0.5) / phases + (-0.5 if later else 0.5)
+            lerp_into(strip[:, :, :, phase], upper, lower, weight)
         yield top * phases, strip.flatten(2, 3)
 
 
