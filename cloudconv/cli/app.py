@@ -29,6 +29,7 @@ BUG = "bug"
 _MEMORY_SIGNS = (
     *("failed to map segment", "annot allocate memory", "can't allocate memory"),
     *("can't start new thread", "out of memory", "not enough memory", "std::bad_alloc"),
+    "could not create a primitive",  # oneDNN
 )
 
 

@@ -561,14 +561,23 @@ def test_a_value_that_cannot_be_ends_in_a_sentence_and_2(
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("kind", [MemoryError, OSError, ImportError, RuntimeError])
+MAPPING = "libtorch_cpu.so: failed to map segment from shared object"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        *((kind, MAPPING) for kind in (MemoryError, OSError, ImportError, RuntimeError)),
+        (RuntimeError, "could not create a primitive"),  # of oneDNN
+    ],
+)
 def test_a_lack_of_memory_is_no_bug(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception], text: str
 ) -> None:
     """A limit such as ``ulimit -v`` hits anywhere, also while a library is loaded."""
 
     def short(*_: object, **__: object) -> None:
-        raise kind("libtorch_cpu.so: failed to map segment from shared object")
+        raise kind(text)
 
     monkeypatch.setattr("cloudconv.jobs.interp.run.estimate", short)
     clip = write_clip(tmp_path / "a.mkv", 4)
