@@ -172,7 +172,7 @@ def _versions() -> str:
 app = typer.Typer(
     name="cloudconv",
     cls=Commands,
-    help="Raise a video's frame rate: exact timing, untouched source frames, nothing lost.",
+    help="Raise the frame rate of a video, forecast its next frames, or continue the video.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -199,7 +199,7 @@ def common(
         ),
     ] = False,
 ) -> None:
-    """Raise a video's frame rate: exact timing, untouched source frames, nothing lost."""
+    """Raise the frame rate of a video, forecast its next frames, or continue the video."""
 
 
 for _name, _module in {

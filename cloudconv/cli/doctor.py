@@ -26,7 +26,7 @@ _STATUS = {"ok": "ok", "failed": "failed", "absent": "not here"}
 
 @with_options(DoctorSettings)
 def doctor(console: Console, **given: Any) -> None:
-    """Describe this machine for bug reports, and what auto would choose.
+    """Describe this machine and the choices of auto, for bug reports.
 
     Print FFmpeg, encoders, devices, weights and memory; write nothing. The exit code is 1 if
     a problem is found.

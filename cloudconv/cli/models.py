@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cloudconv.weights import TrainedFile, WeightsEntry
 
 EXAMPLES = examples(
-    "cloudconv models", "cloudconv models cloud-best", "cloudconv models --verify && echo whole"
+    "cloudconv models", "cloudconv models cloud-best", "cloudconv models --verify && echo undamaged"
 )
 
 
@@ -57,7 +57,7 @@ _TASKS: dict[Task, str] = {
 }
 _USES = {"interpolate": ": interp", "predict": ": extrapolate, dream --mode rollout"}
 
-_ONE = "Describe this one in full: a name, or a file that 'cloudconv train' wrote."
+_ONE = "Describe this model in full: a name, or a file that 'cloudconv train' wrote."
 _VERIFY = "Fail if a weights file is missing or its SHA-256 is not the recorded one."
 
 
@@ -99,7 +99,7 @@ def models(
 ) -> None:
     """List the models with their use, gain and time.
 
-    With --quiet nothing is listed; with --verify the exit code is the answer.
+    --quiet prints nothing. --verify gives exit code 1 if a weights file is damaged.
     """
     from cloudconv import weights
     from cloudconv.models import registry

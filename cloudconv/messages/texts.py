@@ -2,13 +2,13 @@
 
 TEXTS = {
     # Warnings about the source
-    "cut-off-index": "The file is cut off: its index lists {listed} frames, {found} are there.",
+    "cut-off-index": "The file is cut off: its index lists {listed} frames, and {found} exist.",
     "cut-off-length": (
-        "The file is cut off: it should last {promised:.2f} s, its video ends at {end:.2f} s."
+        "The file is cut off: its header says {promised:.2f} s, but its video ends at {end:.2f} s."
     ),
     "clock-restarts": (
-        "The file's clock starts again {count:once|{count} times}; the frames after that follow "
-        "directly."
+        "The time stamps of the file start again {count:once|{count} times}; the frames after that "
+        "follow without a gap."
     ),
     "interlaced": (
         "The video is interlaced; its frames are taken as they are, with both fields. "
@@ -29,7 +29,7 @@ TEXTS = {
         "out."
     ),
     "aspect-changes": (
-        "The shape of the samples changes from {before} to {after} at {time:.3f} s; the output has "
+        "The sample aspect ratio changes from {before} to {after} at {time:.3f} s; the output has "
         "{used} throughout."
     ),
     "fields-change": (
@@ -65,21 +65,25 @@ TEXTS = {
         "{container} cannot hold a rotation that is not a quarter turn: the pictures stay as they "
         "are stored."
     ),
-    "streams-left-out": "Left out, as {container} cannot hold it: {kinds}.",
+    "streams-left-out": (
+        "{container} cannot hold these parts of the source, which are left out: {kinds}."
+    ),
     "times-lost": "Picture files keep no times; the uneven timing is lost.",
     "aspect-lost": (
         "{container} with {encoder} does not keep the sample aspect ratio {aspect}; players will "
         "show square samples."
     ),
-    "chapters-no-room": "The chapters are left out: there is no room for them.",
-    "chapters-on-a-pipe": "The chapters are left out: with this audio a pipe holds none.",
+    "chapters-no-room": "The chapters are left out: the finished file has no space for their list.",
+    "chapters-on-a-pipe": (
+        "The chapters are left out: together with this audio they need a file, not a pipe."
+    ),
     "time-code": "The time code is left out: the frame rate varies.",
     "sound-damaged": (
         "{stream} is damaged: {packets} of its packets could not be decoded, and silence is in "
         "their place."
     ),
     "clock-steps-back": (
-        "The clock of {stream} steps back: {packets} of its packets are moved to later times."
+        "The time stamps of {stream} step back: {packets} of its packets are moved to later times."
     ),
     "early-sound": "{seconds:.3f} s of audio from before the first video frame are left out.",
     "subtitles-plain": (
@@ -96,11 +100,13 @@ TEXTS = {
     "stream-refused": "{stream} is left out: {container} cannot hold it.",
     "stream-unreadable": "{stream} is left out: it cannot be decoded and encoded again.",
     "stream-at-old-speed": (
-        "{stream} is left out: it runs at the old speed{stretches:?; {--audio=stretch} slows it "
-        "too}."
+        "{stream} is left out: the stream has the old speed{stretches:?; {--audio=stretch} slows "
+        "such a stream}."
     ),
-    "stream-not-continued": "{stream} is left out: nothing is new in it.",
-    "chapters-not-continued": "{count} {count:chapter|chapters} left out: nothing is new there.",
+    "stream-not-continued": "{stream} is left out: the source has no such stream for new frames.",
+    "chapters-not-continued": (
+        "{count} {count:chapter|chapters} left out: the source has none for new frames."
+    ),
     # Warnings about the machine
     "accelerator-failed": "The CPU is used, because {device} failed a trial: {why}.",
     "cluster-without-gpu": "The cluster has no GPU: its CPUs are used.",
@@ -159,7 +165,7 @@ TEXTS = {
     "preview-failed": "The preview {path} could not be written: {why}.",
     "adapting-failed": "Adapting to the video failed: {error}",
     "kept-aside": "{error}",
-    "refused": "this would be refused: {error}",
+    "refused": "A run would fail: {error}",
     "adapting-gained-little": (
         "Adapting to the video gained too little ({gain:+.2f} dB on {frames} held-back "
         "{frames:frame|frames}, {least} dB are needed): the model is used as it ships."
@@ -182,7 +188,7 @@ TEXTS = {
     ),
     # Warnings of extrapolate and dream
     "context-short": (
-        "{model} looks at {needed} frames, and there are {found} {cut:?since a cut|in the video}: "
+        "{model} uses {needed} frames, and there are {found} {cut:?since a cut|in the video}: "
         "the first one is repeated for those that are missing."
     ),
     "last-scene": (
@@ -195,7 +201,7 @@ TEXTS = {
     ),
     "runs-backwards": (
         "This clip has too few moments that look alike to jump between: about {share:.0%} of the "
-        "new frames play backwards, and a viewer will see the motion turn round."
+        "new frames play backwards, and a viewer will see the motion reverse."
     ),
     "dream-dies": (
         "From about frame {frame} on the dream no longer looks like the clip ({failed}): {advice}."
@@ -239,13 +245,13 @@ TEXTS = {
         "{path} is a damaged or incomplete MP4 file (its index cannot be read): copy or record it "
         "again, or repair it first."
     ),
-    "not-a-video": "{path} is not a video that can be read: it is damaged or of another kind.",
+    "not-a-video": "{path} is damaged, or is not a video: give a video that FFmpeg can read.",
     "stream-without-frame": (
         "{path} holds a video stream without a single frame: give a complete file."
     ),
     "data-damaged": (
         "No frame of {path} can be decoded: its {codec} data is damaged or incomplete ({packets} "
-        "packets tried)."
+        "packets tried). Give a complete file."
     ),
     "vmaf-failed": "VMAF could not be measured by {program}: {why:?*|it gave no reason}.",
     "not-a-part": (
@@ -269,10 +275,11 @@ TEXTS = {
     "no-metric": "Name at least one metric of {known}.",
     "unknown-metric": "There is no metric called {name!r}: choose from {known}.",
     "quality-and-model": "{--quality} chooses a model, and so does {--model}: give one of them.",
-    "nothing-to-overwrite": "{--overwrite} is for the report: give {--report} with it.",
+    "nothing-to-overwrite": (
+        "{--overwrite} replaces a report, and no report was requested: give {--report} too."
+    ),
     "drop-and-horizon": (
-        "{--drop} is for frames between others and {--horizon} for frames that follow: give one of "
-        "them."
+        "{--drop} scores interpolation and {--horizon} scores forecasts: give one of them."
     ),
     "not-for-forecasts": (
         "{--scale}, {--batch}, {--tile}, {--fallback} and {--adapt} are for interpolation: leave "
@@ -281,11 +288,11 @@ TEXTS = {
     "frames-below-horizon": (
         "{--frames} is {frames}, less than one forecast over a horizon of {horizon}."
     ),
-    "every-without-horizon": "{--every} chooses where forecasts begin: give {--horizon} with it.",
+    "every-without-horizon": "{--every} chooses where forecasts begin: give {--horizon} too.",
     "metric-not-for-forecasts": (
         "{name} needs every frame in order, which forecasts do not give: leave it out."
     ),
-    "device-without-check": "{--device} is the device that {--check} tries: give both.",
+    "device-without-check": "{--device} names the device that {--check} tests: give both.",
     "frames-or-seconds": (
         "Give exactly one of {--frames} and {--seconds}; got {both:?both|neither}."
     ),
@@ -300,16 +307,20 @@ TEXTS = {
     "uhd-and-scale": (
         "{--UHD} means a {--scale} of 0.5, which contradicts {scale:g}: give one of them."
     ),
-    "save-without-adapt": "{--save_model} saves what {--adapt} has learnt: give {--adapt} with it.",
+    "save-without-adapt": (
+        "{--save_model} saves the weights that {--adapt} makes: give {--adapt} too."
+    ),
     "factor-out-of-range": "{option} must be above {least} and at most {most}, got {value:g}.",
-    "audio-without-slowmo": "{option} is for slow motion: give {--slowmo} with it.",
+    "audio-without-slowmo": "{option} is for slow motion: give {--slowmo} too.",
     "copy-with-slowmo": (
         "In slow motion audio is dropped or stretched, never copied: leave {--audio=copy} out."
     ),
     "deinterlace-with-nvdec": (
         "{--deinterlace} works on frames that the CPU decodes: leave {--hwaccel} out."
     ),
-    "preview-with-workers": "{--preview} shows what this process makes: leave {--workers} out.",
+    "preview-with-workers": (
+        "{--preview} shows only frames that this process makes: leave {--workers} out."
+    ),
     "not-accepted": "{option} must be {accepted}, got {value}{near:? (did you mean *?)}.",
     "not-text": "{option} must be text or a path, got {value}.",
     "not-a-switch": "{option} must be True or False, got {value!r}.",
@@ -403,7 +414,7 @@ TEXTS = {
     "is-a-folder": "{path} is a folder, not a video file.",
     "no-permission": "{path} cannot be read: permission denied.",
     "ends-before-frame": "{path} ends before its first frame: give a complete file.",
-    "unreadable-video": "{path} cannot be read as video: {why}.",
+    "unreadable-video": "{path} cannot be read as a video: {why}.",
     "input-changed": (
         "{path} was changed while it was read, so the parts of the output do not belong together: "
         "run the command again."
@@ -442,8 +453,8 @@ TEXTS = {
     "no-frame-decoded": "No frame of {path} can be decoded: the file is damaged.",
     "part-without-frame": "{path} has no frame in the part asked for: it lasts {seconds:.3f} s.",
     "rate-changes": (
-        "The frame rate changes at {at:.3f} s, which cannot be known before while the input is "
-        "read as it comes: write the input to a file first."
+        "The frame rate changes at {at:.3f} s, and an input that is read while it arrives "
+        "cannot be checked for that first: write the input to a file."
     ),
     "no-vmaf": (
         "VMAF needs an FFmpeg with libvmaf: install it with \"pip install 'cloudconv[vmaf]'\"."
@@ -460,7 +471,7 @@ TEXTS = {
     "encoder-not-started": (
         "{encoder} did not start with {pix_fmt} and {options:?*|no options}: {lines}."
     ),
-    "encoder-refuses-option": "{encoder} does not take this in {key}: {line}.",
+    "encoder-refuses-option": "{encoder} refuses the value of {key}: {line}.",
     "no-crf": "{encoder} has no {--crf}: set its quality with {--encoder_option}, or use libx264.",
     "crf-out-of-range": "{option} is out of range: {encoder} takes 0 to {most:g}.",
     "unknown-preset": "{encoder} has no preset {preset!r}: choose one of {known}.",
@@ -509,10 +520,10 @@ TEXTS = {
     ),
     "no-frames": "There are no frames to write, so {path} was not made.",
     "output-incomplete": (
-        "{path} could not be written whole: it holds {found} of {written} frames. Is the disk full?"
+        "{path} is incomplete: it holds {found} of {written} frames. Is the disk full?"
     ),
     "last-frame-misplaced": (
-        "{path} was not written right: its last frame is at {found:.3f} s instead of "
+        "{path} is wrong: its last frame is at {found:.3f} s instead of "
         "{expected:.3f} s. Please report this."
     ),
     "parent-not-a-folder": "{folder} is not a folder, so {path} cannot be written.",
@@ -571,7 +582,9 @@ TEXTS = {
     ),
     "timestep-for-each": "A model takes one timestep for each of {count} pictures, got {shape!s}.",
     "bad-context": ("A tensor (B, T, 3, H, W) with T of at least {frames} is needed, got {got}."),
-    "around-a-pair": "Frames around a pair are (B, 3, H, W), the shape of the pair.",
+    "around-a-pair": (
+        "The frames before and after a pair must have the shape of the pair, (B, 3, H, W)."
+    ),
     "picture-shape": (
         "Pictures are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, uint8, uint16 or "
         "floating point from 0 to 1, got {shape!s} {dtype}."
@@ -643,19 +656,19 @@ TEXTS = {
         "each reading gives other frames."
     ),
     "other-plan": (
-        "The finished work in {folder} belongs to another plan of this video: start again with "
-        "{--resume=no}."
+        "The finished work in {folder} belongs to another plan of this video, with other frames or "
+        "times: start again with {--resume=no}."
     ),
     "folder-taken": (
         "{folder} is needed for unfinished work, and cloudconv has not made it: move it away, or "
         "name another output."
     ),
     "segment-incomplete": (
-        "{path} could not be written whole: it has {size} of {bytes} bytes. Is the disk full?"
+        "{path} is incomplete: it has {size} of {bytes} bytes. Is the disk full?"
     ),
     "no-room-to-join": (
-        "The finished frames take {takes} once more while they are joined, and {free} are free: "
-        "free some space."
+        "Joining the finished frames needs {takes} more on the disk, and {free} are free: free "
+        "some space."
     ),
     "work-of-other-settings": (
         "{folder} holds {frames} finished frames of work with another {changed}: finish that work "
@@ -673,7 +686,7 @@ TEXTS = {
         "{least}."
     ),
     "scale-for-none": "None of the models {models} has {--scale}: leave it at 1.",
-    "no-such-mode": "No mode has {options: and } together: leave one of them out.",
+    "no-such-mode": "No mode uses both {options: and }: leave one of them out.",
     "too-short-for-mode": (
         "{path} has {count} {count:frame|frames} {cut:?after its last cut|to continue from}, and "
         "the mode {mode} needs {least}: use the mode {instead}."
@@ -742,7 +755,7 @@ TEXTS = {
     # Errors of training
     "no-clips-given": "No clips were given: name video files, or folders of them.",
     "no-window": (
-        "In {tries} tries no usable sequence of {frames} frames was found; the last one: {why}. "
+        "In {tries} tries no usable sequence of {frames} frames was found; the last try: {why}. "
         "Give other clips, a smaller {--interval}, or a smaller {--min_motion}."
     ),
     "folder-without-clips": (
@@ -786,10 +799,10 @@ TEXTS = {
     "unreadable-recipe": "The recipe {path} cannot be read ({why}).",
     "recipe-not-toml": "The recipe {path} is not TOML: {why}.",
     "nothing-to-train": "{model} has no weights, so there is nothing to train: choose a network.",
-    "gap-too-small": "A {--gap} of {gap} has no frame inside: give 2 or more.",
+    "gap-too-small": "A {--gap} of {gap} has no frame between its two ends: give 2 or more.",
     "gap-without-middle": (
-        "{model} makes only the middle of two frames, and a {--gap} of {gap} has no middle frame: "
-        "give an even number."
+        "{model} makes only the frame in the middle of two, and a {--gap} of {gap} has no middle "
+        "frame: give an even number."
     ),
     "checkpoint-foreign": (
         "The checkpoint {path} is damaged, or another program's file: move it away, or name "

@@ -27,8 +27,8 @@ _HORIZON = "Forecast H frames ahead, instead of --drop."
 _MODEL = "Score a model from 'cloudconv models' or a file of weights; may be repeated."
 _AGAINST = """Compare with these: names from 'cloudconv models', your own files, minterpolate; the
 verdict uses the first."""
-_REPORT = "Write a page with charts and pictures, a video side by side, and the figures."
-_EVERY = "Begin a forecast at every K-th frame, with --horizon."
+_REPORT = "Write a page with charts and pictures, a side-by-side video, and the scores."
+_EVERY = "Begin a forecast at every K-th frame; for --horizon."
 
 
 def _metrics(value: Files) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ AUTO: Mode = "auto"
 _AT = "Continue from this time instead of the end: seconds or h:mm:ss."
 _PREDICTOR = "Use a predictor from 'cloudconv models', or a file that 'cloudconv train' wrote."
 _MODE = "Continue by collage, texture, flow or rollout; auto chooses by the clip."
-_WIND = "Move things by so many pixels a frame: for stills, with the mode flow."
+_WIND = "Move the picture by DX,DY pixels a frame, in the mode flow; for stills."
 _ROLLOUT = "Use a predictor from 'cloudconv models', for the mode rollout."
 _KEEP = "Keep the source's detail and colours, in the mode rollout."
 _AUDIO = "End the sound where the source ends, or begin it again (loop)."
@@ -77,7 +77,13 @@ class DreamSettings(ExtendSettings):
 
     mode: Annotated[Mode, Option(_MODE, "NAME")] = "auto"
     seed: Annotated[
-        int, Option("Make another dream with another seed.", "N", least=0, most=2**63 - 1)
+        int,
+        Option(
+            "Seed the random choices; the same seed repeats the dream.",
+            "N",
+            least=0,
+            most=2**63 - 1,
+        ),
     ] = 0
     loop: Annotated[bool, Option("Let the last frame lead into the first.")] = False
     wind: Annotated[

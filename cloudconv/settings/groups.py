@@ -80,9 +80,9 @@ class Output(Input):
 class Overwrite(Settings):
     """The permission to replace an existing output."""
 
-    overwrite: Annotated[bool, Option("Replace OUT if it exists.", also=("-y",), pinned=False)] = (
-        False
-    )
+    overwrite: Annotated[
+        bool, Option("Replace an output that exists.", also=("-y",), pinned=False)
+    ] = False
 
 
 _INPUT_FPS = "Read pictures at this frame rate."
@@ -158,11 +158,11 @@ class Workers(Machine):
             raise SettingsError("device-of-cluster", device=self.device)
 
 
-_QUALITY = """Choose the model: best is cloud-best, max is cloud-max (3.5 times its time, or 14),
-fast is cloud-fast (0.6), turbo is cloud-turbo (0.5)."""
-_SCALE = "Look for motion at this size: 0.25, 0.5, 1, 2 or 4."
-_FALLBACK = """Where motion explains little, blend the source frames, or (off) show the model's
-picture anyway."""
+_QUALITY = """Choose the model: best is cloud-best, max is cloud-max (3.5 times the time of best, 14
+times at scale 2), fast is cloud-fast (0.6), turbo is cloud-turbo (0.5)."""
+_SCALE = "Estimate motion in pictures of this relative size: 0.25, 0.5, 1, 2 or 4."
+_FALLBACK = """Blend the source frames where motion does not explain their difference, or (off) show
+the model's picture everywhere."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -218,7 +218,7 @@ class InterpolatorModel(Rendering):
         return str(self.model)
 
 
-_ADAPT = """Fine-tune the model on this video first, for so many minutes; the result is used if it
+_ADAPT = """Fine-tune the model on this video first, for MINUTES minutes; the result is used if it
 gains 0.05 dB on a held-back part of the video."""
 _SAVE = "Save the weights of --adapt, for --model."
 
@@ -252,7 +252,7 @@ class SavedModel(Adapting, Input):
 
 _ENCODER = "by container and pixel format"
 _CRF = "Set the quality, lower is better, on libx264's scale for every encoder."
-_MORE = "Set any other option of the encoder; may be repeated."
+_MORE = "Set any other option of the encoder; repeat for several."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

@@ -20,12 +20,12 @@ MOST_FPS, MOST_FACTOR = 10_000, 1000
 _FACTOR = "Make N times the frames; a whole N keeps every source frame."
 _FPS = "Make this frame rate: 60, 60000/1001 or 59.94."
 _SLOWMO = "Play N times longer at the same frame rate, or at --fps; for sound see --audio."
-_AUDIO = """Drop the sound of slow motion, or stretch it at its own pitch. At normal speed copy
-fails if the sound would have to be encoded again."""
+_AUDIO = """In slow motion, drop the sound or stretch the sound at its own pitch. At normal speed,
+copy is an error if the sound would have to be encoded again."""
 _HWACCEL = """Decode h264, hevc and vp9 on an NVIDIA GPU (nvdec); the CPU decodes what the GPU
 cannot."""
 _DUPLICATES = "Keep repeated source frames, or put new ones in their place (refill)."
-_RESUME = "Resume the work of an interrupted run, or delete it."
+_RESUME = "Resume the work of an interrupted run, or delete that work and start again."
 _PREVIEW = "Write a small JPEG of the newest frame every second."
 _OUT_DIR = """Take any number of inputs and write their outputs to this folder. Outputs that an
 earlier run finished with the same settings are skipped."""
@@ -36,7 +36,9 @@ class _Scheduling(groups.InterpolatorModel, groups.Cuts, groups.Machine):
     """The choice of new frames, for files and for pictures in memory."""
 
     duplicates: Annotated[Literal["keep", "refill"], of_frames(_DUPLICATES, "HOW")] = "keep"
-    loop: Annotated[bool, of_frames("Also fill between the last and first frame.")] = False
+    loop: Annotated[
+        bool, of_frames("Make new frames between the last and the first frame too.")
+    ] = False
 
 
 def _check_factor(name: str, value: Rational | None, least: int, most: int) -> None:

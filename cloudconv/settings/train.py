@@ -23,20 +23,24 @@ _what = partial(Option, group=CLIPS)
 _rule = partial(Option, hidden=True)  # for Python and recipes alone
 _rhythm = partial(_rule, least=1, otherwise=200, pinned=False)
 
-_CLIPS = "Train on videos, folders of them, or pictures; clip.mp4[0:0.75] is a part of one."
+_CLIPS = "Train on videos, folders of videos, or pictures; clip.mp4[0:0.75] is the first part."
 _OUTPUT = "<model>_trained.safetensors"
 _INIT = "Start from these weights: a model's name, or a file."
 _RECIPE = "Read settings from a TOML file; options override them."
 _LOSS = """Minimise l1, l2, charbonnier, ssim, gdl, laplacian, psnr, adversarial, or a sum: l1+gdl,
 l2:1,gdl:0.5."""
 _VAL = "Validate on these clips, which are never trained on; may be repeated."
-_RESUME = "Resume from the checkpoint of a run that was stopped."
+_RESUME = "Resume from the checkpoint of an interrupted run, or start again."
 _TASK = "Train to interpolate, predict or reconstruct."
-_RELATIVE = "Divide each item's loss by the naive baseline's."
-_ROLLOUT = "1, or 6 for models that reach them at once"
-_GAP = "Train interpolators on frames at most K apart."
-_INTERVAL = "Take every K-th frame, or (K-L) K-th to L-th."
-_STILL = "Leave out samples that move less, in levels of 255."
+_RELATIVE = "Divide each sample's loss by that of a naive picture: the blend, or the last frame."
+_ROLLOUT = "1, or 6 for models that forecast any frame in one step"
+_GAP = "Train interpolators on pairs of frames that are at most K frames apart."
+_INTERVAL = "Take every K-th frame; K-L draws a number from K to L for each sample."
+_STILL = "Leave out samples whose neighbouring frames differ by less than N of 255 levels."
+_NOISE = "Add noise of this standard deviation to the input, where white is 1."
+_SEED = "Draw the samples with this seed; the same seed repeats a training."
+_SIZE = "Shrink clips to N pixels on the longest side."
+_PART = "Train on this part of each clip; 0 is the start, 1 the end."
 _LIVELY = "Draw this part of the samples as the one of four with most motion."
 _OVERLAYS = "Put marks that stand still, such as text, on this part of the samples."
 _FROZEN = "Keep the tensors whose names begin so, such as block0."
@@ -103,31 +107,24 @@ class TrainSettings(Overwrite, Machine):
         _how("Train predictors K frames ahead.", "K", least=1, most=1000, shown=_ROLLOUT),
     ] = None
     gap: Annotated[int, _how(_GAP, "K", most=1000, otherwise=2)] = UNSET
-    noise: Annotated[
-        float, _how("Add so much noise to the input, of 1.", "S", least=0, otherwise=0.0)
-    ] = UNSET
+    noise: Annotated[float, _how(_NOISE, "S", least=0, otherwise=0.0)] = UNSET
     learning_rate: Annotated[
-        float | None, _how("Learn at this rate.", "R", above=0, shown="5e-4, with --init 1e-4")
+        float | None,
+        _how("Train at this learning rate.", "R", above=0, shown="5e-4, with --init 1e-4"),
     ] = None
-    seed: Annotated[
-        int, _how("Draw samples with this seed.", "N", least=0, most=2**63 - 1, otherwise=0)
-    ] = UNSET
-    crop: Annotated[int, _what("Cut samples of N pixels a side.", "N", least=1, otherwise=128)] = (
+    seed: Annotated[int, _how(_SEED, "N", least=0, most=2**63 - 1, otherwise=0)] = UNSET
+    crop: Annotated[int, _what("Cut samples of N by N pixels.", "N", least=1, otherwise=128)] = (
         UNSET
     )
     interval: Annotated[
         int | str | Sequence[int],
         _what(_INTERVAL, "K", parse=values.interval, shown="1", otherwise=(1, 1)),
     ] = UNSET
-    size: Annotated[int | None, _what("Shrink clips to N pixels, longest side.", "N", least=1)] = (
-        None
-    )
+    size: Annotated[int | None, _what(_SIZE, "N", least=1)] = None
     min_motion: Annotated[float, _what(_STILL, "N", least=0, otherwise=0.0)] = UNSET
-    train_part: Annotated[str | None, _what("Train on this part of each clip, 0 to 1.", "A:B")] = (
-        None
-    )
+    train_part: Annotated[str | None, _what(_PART, "A:B")] = None
     val_part: Annotated[
-        str | None, _what("Validate on this part.", "A:B", shown="three inner parts")
+        str | None, _what("Validate on this part of each clip.", "A:B", shown="three inner parts")
     ] = None
     crops: Annotated[
         int, _rule("Cut this many samples from each decoded window.", least=1, otherwise=8)

@@ -309,7 +309,7 @@ def test_every_way_to_fail_has_its_exit_code(
         (["b.xyz", "--factor", "2"], "xyz"),
         (["b.png", "--factor", "2"], "b/%05d.png"),
         (["b", "--factor", "2"], "b/%05d.png"),
-        (["--factor", "2", "--save-model", "a.safetensors"], "give --adapt with it"),
+        (["--factor", "2", "--save-model", "a.safetensors"], "give --adapt too"),
         (["--factor", "2", "--start", "3", "--end", "2"], "must come after --start"),
         (["--factor", "2", "--hwaccel", "nvdec", "--deinterlace"], "leave --hwaccel out"),
     ],
@@ -348,7 +348,7 @@ def test_a_dry_run_says_what_would_be_refused_and_refuses_nothing(clip: Path) ->
         (refusal,) = plan["refusals"]
         assert named in refusal
         assert (plan["seconds"] is None) == (output == gif)
-        assert f"would be refused: {refusal}" in run(
+        assert f"A run would fail: {refusal}" in run(
             clip, output, "--factor", factor, "--dry-run", *TINY
         ).stderr.replace("\n", " ")
     assert taken.read_bytes() == b"precious"

@@ -58,7 +58,7 @@ def test_a_pan_over_solid_things_goes_back_and_forth() -> None:
     assert chosen.mode == "texture"
     assert "fine edges" in chosen.why
     assert chosen.doubt is not None
-    assert "see the motion turn round" in str(chosen.doubt)
+    assert "see the motion reverse" in str(chosen.doubt)
 
 
 def test_a_whole_sky_that_drifts_is_wind_and_no_pan() -> None:

@@ -363,13 +363,14 @@ def test_new_frames_alone_have_no_chapters_and_that_is_said(tmp_path, suffix):
     left_out = [text for text in map(str, sink.warnings) if "left out" in text]
     assert len(left_out) == 2
     assert left_out[0].startswith("Subtitle stream 1")
-    assert left_out[1] == "2 chapters left out: nothing is new there."
+    assert left_out[1] == "2 chapters left out: the source has none for new frames."
 
 
 def test_an_animation_names_the_chapters_that_it_drops(tmp_path):
     source = video(tmp_path / "in.mp4", audio=None, subtitles=None)
     sink = convert_to_gif(source, tmp_path / "out.gif")
-    assert "Left out, as GIF cannot hold it: chapters." in map(str, sink.warnings)
+    said = "GIF cannot hold these parts of the source, which are left out: chapters."
+    assert said in map(str, sink.warnings)
 
 
 def convert_to_gif(source: Path, target: Path) -> Sink:

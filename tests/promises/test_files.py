@@ -369,7 +369,7 @@ def test_the_disk_is_looked_at_before_the_join(
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
     with monkeypatch.context() as patched:
         patched.setattr(store, "disk_usage", lambda _: full)
-        with pytest.raises(OutputError, match=r"while they are joined, and 0\.0 MB are free.* the"):
+        with pytest.raises(OutputError, match=r"more on the disk, and 0\.0 MB are free.* the"):
             calls.interpolate(clip, tmp_path / "o.mkv", **BLEND)
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "o.mkv.work"]
     assert calls.interpolate(clip, tmp_path / "o.mkv", **BLEND).resumed
