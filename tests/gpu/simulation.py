@@ -124,7 +124,7 @@ _MOVES_WIDE = frozenset(["copy_", "_to_copy", "clone", "cat", "stack", "fill_", 
 
 @dataclass
 class Record:
-    """What the program did with the device; bytes and counts since :meth:`clear`."""
+    """The program's use of the device; bytes and counts since :meth:`clear`."""
 
     launches: Counter[str] = field(default_factory=Counter)
     """By operation."""
@@ -137,7 +137,7 @@ class Record:
     down: Counter[str] = field(default_factory=Counter)
     """Bytes copied from the device, by line."""
     faults: Counter[str] = field(default_factory=Counter)
-    """What CUDA refuses, or what gives wrong numbers there."""
+    """Operations that CUDA refuses, or that give wrong numbers there."""
     unordered: Counter[str] = field(default_factory=Counter)
     """Operations that may give other numbers each time."""
     events: int = 0
@@ -207,7 +207,7 @@ class _Queue:
                 target.copy_(values)
 
     def holds(self, tensor: Tensor) -> bool:
-        """Whether the tensor's memory is the target of a copy that is still to come."""
+        """Return whether the tensor's memory is the target of a copy that is still to come."""
         with _LOCK:
             if not self._copies or tensor.layout != torch.strided:
                 return False
@@ -225,7 +225,7 @@ class _Storages:
         self._known: dict[int, tuple[StorageWeakRef, int]] = {}
 
     def add(self, tensor: Tensor) -> bool:
-        """Whether the tensor's storage is a new one."""
+        """Add the tensor's storage; return whether the storage is new."""
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._known and not self._known[key][0].expired():
@@ -421,7 +421,7 @@ def _copied(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
 
 
 def _check(name: str, args: tuple[Any, ...], on_device: list[Any], on_cpu: list[Tensor]) -> None:
-    """What CUDA refuses, and what makes the CPU wait."""
+    """Record operations that CUDA refuses, and those that make the CPU wait."""
     if name in _WAITING:
         _waited(name)
     indexes = name in ("index", "index_put", "index_put_", "_index_put_impl_")

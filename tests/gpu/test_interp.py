@@ -58,7 +58,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """What the CPU makes in float32, once for each way."""
+    """Return a function that interpolates on the CPU in float32, once for each way."""
     folder = tmp_path_factory.mktemp("expected")
     made: dict[str, Path] = {}
 

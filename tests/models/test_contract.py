@@ -1,4 +1,4 @@
-"""What every registered model must hold to, hidden ones too; and the shared road through them."""
+"""Rules for every registered model, also hidden ones, and the code that all share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the frames around a pair are good for: motion that is not even."""
+"""The use of the frames before and after a pair: uneven motion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every predictor and seed model must hold to, trained or not; and what each is for."""
+"""Rules for every predictor and research model, trained or not, and the use of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What fits into memory, and what a lack of it looks like."""
+"""Memory plans, and the signs of a lack of memory."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ def test_ctrl_c_as_the_thread_starts_leaves_nothing_running(
 
 
 def test_it_is_closed_while_another_thread_takes_an_item() -> None:
-    """As happens where an interrupt has kept the stage behind from its end."""
+    """An interrupt may keep the next stage from its end."""
     going_on = threading.Event()
 
     def slowly() -> Iterator[int]:

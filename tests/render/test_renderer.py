@@ -38,7 +38,7 @@ def clip(count: int, pix_fmt: str = "yuv420p", **options: Any) -> list[Frame]:
 
 
 def multiplied(frames: list[Frame], factor: int) -> Iterator[FrameTask]:
-    """What a whole factor asks for: each gap divided, the last frame held."""
+    """Return the plans of a whole factor: each gap divided, the last frame repeated."""
     step = Fraction(1, 24 * factor)
     for k, frame in enumerate(frames):
         right = frames[k + 1] if k + 1 < len(frames) else None

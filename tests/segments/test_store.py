@@ -17,7 +17,7 @@ IDENTITY = {"input": "abc", "crf": 17}
 
 
 def segment(number: int, digest: str = "digest") -> Any:
-    """What the store looks at of a segment."""
+    """Return a stand-in with the fields of a segment that the store reads."""
     return SimpleNamespace(number=number, digest=digest)
 
 
