@@ -79,6 +79,16 @@ class ClipSelector:
         apart = (placement.flow(self._wind) - self._wind).norm(dim=0)
         return float(apart[self._moving].mean()) / self._pace
 
+    @property
+    def slowness(self) -> float:
+        """The difference of distant frames, relative to that of neighbours."""
+        half = max(1, len(self._thumbs) // 2)
+        moving = self._thumbs.mean(1)[:, self._moving]
+        if len(moving) < 2:
+            return 0.0
+        near = (moving[1:] - moving[:-1]).abs().mean()
+        return float((moving[half:] - moving[:-half]).abs().mean() / near.clamp_min(1e-6))
+
     def remember(self, picture: Tensor) -> None:
         """Remember the next picture of the dream, (3, H, W)."""
         if self._count % _EVERY == 0:

@@ -35,6 +35,8 @@ from cloudconv.dreaming.pictures import blurred, bounds, resized, resized_flow, 
 _SPACING = 72  # frames from one start of footage to the next, at most
 _SPARE = 0.12  # of the material: frames left over for different starts
 _FIRST_BLOWS_IN = 56  # frames until the forecast is gone, at most
+_SLOW = 16.0  # slowness of the clip from which arrivals take longer …
+_SLOWEST = 1.5  # … up to so many times: an arrival adds change, which shows in a slow sky
 _FORECAST = 6  # frames that show the forecast alone
 _RIM = 0.01  # of the longer side: rim of unseen parts that is not shown either
 _WHOLE = 0.999  # weight that counts as 1
@@ -105,11 +107,14 @@ class Pace:
     forecast: int
 
     @classmethod
-    def of(cls, frames: int) -> Pace:
-        """Return the pace for so many frames of material: short material makes short lives."""
+    def of(cls, frames: int, slowness: float = 1.0) -> Pace:
+        """Return the pace for so many frames of material: short material makes short lives.
+
+        ``slowness``, from 1 on: slower skies get longer arrivals, where the material allows.
+        """
         life = frames - max(1, round(_SPARE * frames))
-        spacing = max(2, min(_SPACING, (life - 1) // 2))
-        first = max(2, min(_FIRST_BLOWS_IN, round(0.8 * life)))
+        spacing = max(2, min(round(_SPACING * slowness), (life - 1) // 2))
+        first = max(2, min(round(_FIRST_BLOWS_IN * slowness), round(0.8 * life)))
         return cls(spacing, first, min(_FORECAST, first // 4))
 
     @property
@@ -143,7 +148,6 @@ class _Composition:
 
     def __init__(self, material: Material, seed: int) -> None:
         """Measure the material; the only layer is the forecast from the last frame."""
-        self.pace = Pace.of(len(material))
         self._material = material
         self._random = np.random.default_rng(seed)
         self._wind = Wind(material)
@@ -151,6 +155,8 @@ class _Composition:
         self._mean = resized_flow(self._wind.mean[None], self._size)[0]
         self._light = Light(material)
         self._chooser = ClipSelector(material, self._light, self._wind.mean, self._random)
+        slowness = float(np.clip(self._chooser.slowness / _SLOW, 1, _SLOWEST))
+        self.pace = Pace.of(len(material), slowness)
         self._still = material.matte
         self._box = bounds(self._still)
         self._usual = _usual(material, self._size)
