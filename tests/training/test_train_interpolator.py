@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -86,6 +87,15 @@ def samples(pack: ModuleType, path: Path) -> list[np.ndarray]:
     ends = [0, *file["ends"].tolist()]
     data = file["data"].numpy()
     return [pack.decoded(data[a:b]) for a, b in itertools.pairwise(ends)]
+
+
+def test_the_recipe_that_ships_finds_its_list_of_held_back_clips(
+    scripts: tuple[ModuleType, ModuleType],
+) -> None:
+    recipe = WEIGHTS / "recipes" / "footage" / "interpolator.toml"
+    settings = tomllib.loads(recipe.read_text(encoding="utf-8"))["footage"]
+    names = scripts[0].held_back(settings, recipe)
+    assert {"FRESCO__dog.mp4", "N0ku-Nebula__sky.mp4"} < names  # of the recipe, of the list
 
 
 @pytest.mark.full
