@@ -1,4 +1,4 @@
-"""Train parts of an interpolator: its last blocks, the four-frame block, the detail network.
+"""Train parts of an interpolator: its last blocks, a residual, or the four-frame block.
 
     python weights/train_interpolator.py FOLDER PACK... --held HELD
         [--recipe weights/recipes/footage/interpolator.toml] [--device cuda]
@@ -35,8 +35,7 @@ from torch import Tensor, nn
 
 from cloudconv import metrics
 from cloudconv.models import registry
-from cloudconv.models.base import Around
-from cloudconv.models.detail import Detail
+from cloudconv.models.base import COLOURS, Around
 from cloudconv.models.rife import IFNet, Made
 from cloudconv.training.losses import Loss, parse_loss
 
@@ -95,14 +94,13 @@ def train(
 
 
 def built(settings: dict[str, Any]) -> IFNet:
-    """Return the interpolator with its weights, and with a new detail network if one is trained."""
+    """Return the interpolator with its weights, and with a new residual if one is trained."""
     model = registry.build_model(settings["model"], task="interpolate")
     assert isinstance(model, IFNet)
-    if model.detail is None and any(
-        name.startswith("detail.") for name in settings["learning_rates"]
+    if model.last_block.residual is None and any(
+        ".residual." in name for name in settings["learning_rates"]
     ):
-        torch.manual_seed(0)
-        model.detail = Detail()
+        model.last_block.add_residual(COLOURS)
     return model.requires_grad_(False)
 
 
@@ -284,11 +282,12 @@ class Run:
         self._began = time.monotonic()
         self._trained: dict[str, nn.Parameter] = {}
         self._rates: list[float] = []
+        rates = sorted(settings["learning_rates"].items(), key=lambda item: -len(item[0]))
         for name, parameter in model.named_parameters():
-            for prefix, rate in settings["learning_rates"].items():
-                if name.startswith(prefix):
-                    self._trained[name] = parameter.requires_grad_(True)
-                    self._rates.append(rate)
+            rate = next((rate for prefix, rate in rates if name.startswith(prefix)), 0.0)
+            if rate:
+                self._trained[name] = parameter.requires_grad_(True)
+                self._rates.append(rate)
         self._average = {name: p.detach().clone() for name, p in self._trained.items()}
         self._trains_refinement = any(name.startswith("refine.") for name in self._trained)
         self._optimiser = torch.optim.AdamW(

@@ -31,7 +31,7 @@ class Block(nn.Module):
     ) -> None:
         """Create the layers; see the class for the arguments."""
         super().__init__()
-        self._outputs = outputs
+        self._width, self._outputs, self._residual = width, outputs, 0
         self.conv0 = nn.Sequential(
             nn.Sequential(nn.Conv2d(inputs, width // 2, 3, 2, 1), nn.LeakyReLU(_SLOPE, True)),
             nn.Sequential(nn.Conv2d(width // 2, width, 3, 2, 1), nn.LeakyReLU(_SLOPE, True)),
@@ -39,18 +39,48 @@ class Block(nn.Module):
         self.convblock = nn.Sequential(*(_Residual(width) for _ in range(depth)))
         # Four neighbouring pixels for each channel of the estimate.
         self.lastconv = nn.Sequential(nn.ConvTranspose2d(width, 4 * (made or outputs), 4, 2, 1))
+        self.residual: nn.ConvTranspose2d | None = None
+
+    def add_residual(self, channels: int) -> None:
+        """Add channels behind the estimate; they start at zero, so that they have no effect."""
+        self._residual = channels
+        self.residual = nn.ConvTranspose2d(self._width, 4 * channels, 4, 2, 1)
+        for parameter in self.residual.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Map (B, C, h, w) float32 inputs of one size to (B, outputs, h, w) float32."""
+        """Map (B, C, h, w) float32 inputs of one size to (B, outputs, h, w) float32.
+
+        The channels of a residual follow the outputs.
+        """
         seen = joined(inputs, next(self.parameters()).dtype)
-        features: Tensor = self.lastconv(self.convblock(self.conv0(seen)))
-        return shuffled(features, self._outputs)
+        features: Tensor = self.convblock(self.conv0(seen))
+        estimate = shuffled(self.lastconv(features), self._outputs)
+        if self.residual is None:
+            return estimate
+        return torch.cat((estimate, shuffled(self.residual(features), self._residual)), 1)
 
     def fuse(self) -> None:
         """Take the form that runs fastest; the weights cannot be trained afterwards."""
         self.conv0 = nn.Sequential(*(Active(layer.get_submodule("0")) for layer in self.conv0))
         residuals = [layer for layer in self.convblock if isinstance(layer, _Residual)]
         self.convblock = nn.Sequential(*(layer.fused() for layer in residuals))
+        if self.residual is not None:
+            both = _side_by_side(self.lastconv[0], self.residual, self._outputs)
+            self.lastconv = nn.Sequential(both)
+            self._outputs, self._residual, self.residual = self._outputs + self._residual, 0, None
+
+
+def _side_by_side(first: nn.Module, second: nn.ConvTranspose2d, kept: int) -> nn.ConvTranspose2d:
+    """Return one convolution for the ``kept`` first channels of one and all of the other."""
+    assert isinstance(first, nn.ConvTranspose2d)
+    assert first.bias is not None
+    assert second.bias is not None
+    weight = torch.cat((first.weight[:, : 4 * kept], second.weight), 1)
+    both = nn.ConvTranspose2d(weight.shape[0], weight.shape[1], 4, 2, 1)
+    both.weight = nn.Parameter(weight, requires_grad=False)
+    both.bias = nn.Parameter(torch.cat((first.bias[: 4 * kept], second.bias)), requires_grad=False)
+    return both
 
 
 class _Residual(nn.Module):

@@ -15,7 +15,6 @@ from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor, Tas
 from cloudconv.models.baselines import BLEND, HOLD, LAST, LINEAR
 from cloudconv.models.blocks import Block
 from cloudconv.models.cloud import CLOUD_BEST, CLOUD_FAST, CLOUD_TURBO
-from cloudconv.models.detail import Detail
 from cloudconv.models.flow import FLOW
 from cloudconv.models.research.specs import SEEDS
 from cloudconv.models.rife import RIFE_46
@@ -122,7 +121,7 @@ def load_model(
     """
     model = build_model(name_or_path, task=task)
     model.requires_grad_(False).eval()
-    for block in [part for part in model.modules() if isinstance(part, Block | Detail)]:
+    for block in [part for part in model.modules() if isinstance(part, Block)]:
         block.fuse()
     # Channels last suits the convolutions of CPUs with wide vectors, and tensor cores.
     return model.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

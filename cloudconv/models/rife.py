@@ -19,11 +19,9 @@ from torch import Tensor
 
 from cloudconv.models.base import COLOURS, Around, Interpolator, ModelSpec
 from cloudconv.models.blocks import Block
-from cloudconv.models.detail import CELL, Detail, cells
 from cloudconv.models.ops import (
     STILL_REACH,
     lerp_into,
-    pad_to_multiple,
     resize,
     sample,
     sampling_grid,
@@ -57,7 +55,8 @@ class IFNet(Interpolator):
             and the difference of the unmoved pictures. The gate is always open where these are
             equal (text and logos over a moving picture), and close to a source frame.
         refines: correct the motion with the frames before and after the pair, if they are given.
-        detailed: add detail with a network after the last block; needs ``gated``.
+        residual: let the last block also estimate a residual, the detail that moving two pictures
+            loses (as the last decoder of IFRNet, arXiv 2205.14620); needs ``gated``.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class IFNet(Interpolator):
         *,
         gated: bool = False,
         refines: bool = False,
-        detailed: bool = False,
+        residual: bool = False,
     ) -> None:
         """Create the network; see the class for the arguments."""
         super().__init__(spec)
@@ -76,7 +75,15 @@ class IFNet(Interpolator):
             inputs = 7 if number == 0 else 14 if gated else _UNGATED
             self.add_module(f"block{number}", Block(inputs, width, 6 if gated else 5, made=6))
         self.refine = Refinement() if refines else None
-        self.detail = Detail() if detailed and gated else None
+        if residual and gated:
+            self.last_block.add_residual(COLOURS)
+
+    @property
+    def last_block(self) -> Block:
+        """Return the finest block."""
+        block = self.get_submodule(f"block{len(self._sizes) - 1}")
+        assert isinstance(block, Block)
+        return block
 
     def forward(
         self,
@@ -98,7 +105,7 @@ class IFNet(Interpolator):
             return self._mixed(x0, x1, timestep, motion, size, leftover=leftover)
         change, coarse = self._change(x0, x1, timestep, motion, size, scale, around)
         if coarse == size:
-            change[:, :MOTION] += motion
+            change[:, : motion.shape[1]] += motion
             return self._mixed(x0, x1, timestep, change, size, leftover=leftover)
         return self._mixed(x0, x1, timestep, motion, size, change, coarse, leftover=leftover)
 
@@ -119,7 +126,9 @@ class IFNet(Interpolator):
         own = self.state_dict()
         new_gate = self._gated and is_ungated(state)
         result = {
-            key: tensor for key, tensor in own.items() if key.startswith(("refine.", "detail."))
+            key: tensor
+            for key, tensor in own.items()
+            if key.startswith("refine.") or ".residual." in key
         }
         for tensor_name, tensor in state.items():
             if tensor_name not in own:
@@ -149,8 +158,9 @@ class IFNet(Interpolator):
     ) -> Iterator[tuple[Tensor, float]]:
         """Yield the motion after each block, at the block's scale, and the factor of that scale.
 
-        The motion is (B, 5 or 6, h, w): two flows in pixels of that scale, and logits. With a known
-        ``motion``, ``first`` is the number of the first block to run.
+        The motion is (B, 5 or 6, h, w): two flows in pixels of that scale, and logits. A residual
+        of three colours may follow the last block's motion. With a known ``motion``, ``first`` is
+        the number of the first block to run.
         """
         multiple = self.multiple(scale)
         for number, size in list(enumerate(self._sizes))[first:]:
@@ -160,7 +170,9 @@ class IFNet(Interpolator):
                 motion = resize(motion, 2)
                 motion[:, :4] *= 2
             change = self.get_submodule(f"block{number}")(*self._inputs(small, motion, timestep))
-            motion = change if motion is None else motion.add_(change)
+            if motion is not None:
+                change[:, : motion.shape[1]] += motion
+            motion = change
             yield motion, factor
 
     def _change(
@@ -184,7 +196,7 @@ class IFNet(Interpolator):
             resize(x[:, :COLOURS], 1 / coarse, self.multiple(scale)).clamp(0, 1)
             for x in (x0, x1, around.before, around.after)
         ]
-        change: Tensor = self.refine(pictures, small, timestep, around.reach)
+        change: Tensor = self.refine(pictures, small[:, :MOTION], timestep, around.reach)
         return change, coarse
 
     def _inputs(
@@ -230,7 +242,6 @@ class IFNet(Interpolator):
         in_strips = x0.device.type == "cpu" and not torch.is_grad_enabled()
         rows = _STRIP if in_strips else -(-height // _STRIP) * _STRIP
         changes = repeat(None) if change is None else strips(change, coarse, rows)
-        moved: list[_Moved] = []
         for (top, part), more in zip(strips(motion, size, rows), changes, strict=False):
             # The motion reaches beyond the picture's edges.
             count = max(0, min(rows, height - top))
@@ -238,20 +249,12 @@ class IFNet(Interpolator):
             if more is not None:
                 part = _changed(part, more[1][:, :, :count, :width], coarse / size)
             if part.shape[2]:
-                strip = _Moved(top, part[:, _MASK.start :], *_warped([x0, x1], part, size, top))
-                if self.detail is None:
-                    self._fill(result, free, x0, x1, timestep, strip)
-                else:
-                    moved.append(strip)
-        if self.detail is not None:
-            flows = _resized(motion, size, change, coarse, CELL)
-            added = self.detail(*self._cells(moved, x0, x1), flows, timestep)
-            for strip in moved:
-                self._fill(result, free, x0, x1, timestep, strip, added)
+                warped = _warped([x0, x1], part, size, top)
+                self._fill(result, free, x0, x1, timestep, top, part[:, _MASK.start :], *warped)
         if free is None:
             return Made(result, None, motion[:, :4], size)
         if change is not None:
-            smaller = resize(motion, size / coarse)
+            smaller = resize(motion[:, :MOTION], size / coarse)
             smaller[:, :4] *= size / coarse
             motion, size = smaller + change[:, :MOTION], coarse
         return Made(result, free, motion[:, :4] * torch.sigmoid(-motion[:, _GATE]), size)
@@ -263,19 +266,6 @@ class IFNet(Interpolator):
             restore(made.picture, x0, x1, made.flows, made.size, made.free)
         return made.picture
 
-    def _cells(
-        self, moved: list[_Moved], x0: Tensor, x1: Tensor
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the moved and the unmoved pictures in the form for the detail network."""
-        assert self.detail is not None
-        multiple, dtype = self.spec.multiple, self.detail.leave.weight.dtype
-        parts = [
-            torch.cat([cells(pad_to_multiple(x[:, :COLOURS], CELL), dtype) for x in pictures], 2)
-            for pictures in ([s.warped0 for s in moved], [s.warped1 for s in moved])
-        ]
-        both = [cells(pad_to_multiple(x[:, :COLOURS], multiple), dtype) for x in (x0, x1)]
-        return [pad_to_multiple(part, multiple // CELL) for part in parts], both
-
     def _fill(
         self,
         result: Tensor,
@@ -283,22 +273,19 @@ class IFNet(Interpolator):
         x0: Tensor,
         x1: Tensor,
         timestep: Tensor,
-        strip: _Moved,
-        added: Tensor | None = None,
+        top: int,
+        logits: Tensor,
+        warped0: Tensor,
+        warped1: Tensor,
     ) -> None:
-        """Write some rows of the result from the moved pictures; see ``restore`` for ``free``.
+        """Write the rows from ``top`` on of the result; see ``restore`` for ``free``.
 
-        ``added``: changes of the moved pictures' mix and of the mask by the detail network.
+        ``logits``: of mask and gate; three channels that are added to the mix may follow.
         """
-        top, logits, warped0, warped1 = strip
-        channels, rows, width = x0.shape[1], *logits.shape[2:]
+        channels, rows = x0.shape[1], logits.shape[2]
         target = result[:, :, top : top + rows]
         made = target[:, :channels]
-        mask, more = logits[:, :1], None
-        if added is not None:
-            more = added[:, :, top : top + rows, :width]
-            mask = mask + more[:, COLOURS:]
-        mask = torch.sigmoid(mask)
+        mask = torch.sigmoid(logits[:, :1])
         if free is None:
             lerp_into(made, warped1, warped0, mask)
         else:
@@ -312,8 +299,6 @@ class IFNet(Interpolator):
             mixed = torch.lerp(warped1, warped0, mask)
             if logits.shape[1] > _LOGITS:
                 mixed[:, :COLOURS] += logits[:, _LOGITS:]
-            if more is not None:
-                mixed[:, :COLOURS] += more[:, :COLOURS]
             lerp_into(made, mixed, blend, gate)
         if result.shape[1] > channels:
             left = (warped0 - warped1)[:, :COLOURS].abs()
@@ -345,42 +330,17 @@ class Made(NamedTuple):
     size: float
 
 
-class _Moved(NamedTuple):
-    """Some rows from ``top`` on: the logits of the motion, and both pictures after the motion.
-
-    The logits of mask and gate may be followed by changes from the outer frames.
-    """
-
-    top: int
-    logits: Tensor
-    warped0: Tensor
-    warped1: Tensor
-
-
 def is_ungated(state: Mapping[str, Tensor]) -> bool:
     """Return whether the tensors are those of RIFE's own network, without a gate."""
     later = state.get("block1.conv0.0.0.weight")
     return later is not None and later.shape[1] == _UNGATED
 
 
-def _resized(
-    motion: Tensor, size: float, change: Tensor | None, coarse: float, wanted: float
-) -> Tensor:
-    """Return the motion of a picture ``wanted`` times as small, with its change: (B, 6, h, w)."""
-    total = resize(motion, size / wanted)
-    total[:, :4] *= size / wanted
-    if change is not None:
-        more = resize(change[:, :MOTION], coarse / wanted)
-        more[:, :4] *= coarse / wanted
-        total = total + more
-    return total
-
-
 def _changed(motion: Tensor, change: Tensor, gain: float) -> Tensor:
     """Return the sum of both, with the change's flows multiplied by ``gain``."""
     total = change.clone()
     total[:, :4] *= gain
-    total[:, :MOTION] += motion
+    total[:, : motion.shape[1]] += motion
     return total
 
 

@@ -135,28 +135,33 @@ def test_training_reaches_every_tensor_that_matters() -> None:
     assert without == []
 
 
-def test_a_new_detail_network_changes_nothing() -> None:
-    pictures = torch.rand(2, 1, 3, 70, 90, generator=torch.Generator().manual_seed(0))
-    plain = registry.build_model("cloud-best").eval()
-    assert isinstance(plain, IFNet)
-    detailed = IFNet(plain.spec, gated=True, refines=True, detailed=True)
-    missing = detailed.load_state_dict(plain.state_dict(), strict=False)
-    assert {name.split(".")[0] for name in missing.missing_keys} == {"detail"}
-    detailed.eval()
-    expected, made = (m.interpolate(*pictures, 0.3) for m in (plain, detailed))
-    assert torch.allclose(expected, made, atol=1e-5)
-    assert detailed.detail is not None
-    assert sum(p.numel() for p in detailed.detail.parameters()) <= 1_500_000
-    torch.nn.init.constant_(detailed.detail.leave.bias, 0.01)
-    assert not torch.allclose(expected, detailed.interpolate(*pictures, 0.3), atol=1e-3)
+def with_residual() -> IFNet:
+    """cloud-best with a residual of the last block that has no effect yet."""
+    plain = registry.build_model("cloud-best")
+    model = IFNet(plain.spec, gated=True, refines=True, residual=True).eval()
+    missing = model.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert missing == ["block3.residual.weight", "block3.residual.bias"]
+    return model
 
 
-def test_strips_do_not_change_what_a_detail_network_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_residual_changes_nothing() -> None:
     pictures = torch.rand(2, 1, 3, 70, 90, generator=torch.Generator().manual_seed(0))
+    model = with_residual()
+    expected = registry.build_model("cloud-best").eval().interpolate(*pictures, 0.3)
+    assert torch.equal(model.interpolate(*pictures, 0.3), expected)
+    assert model.last_block.residual is not None
+    torch.nn.init.constant_(model.last_block.residual.bias, 0.05)
+    assert not torch.allclose(expected, model.interpolate(*pictures, 0.3), atol=1e-3)
+
+
+def test_fusing_and_strips_do_not_change_a_residual(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = torch.rand(2, 1, 3, 70, 90, generator=torch.Generator().manual_seed(0))
+    model = with_residual()
+    assert model.last_block.residual is not None
     torch.manual_seed(0)
-    model = IFNet(registry.spec("cloud-best"), gated=True, refines=True, detailed=True).eval()
-    assert model.detail is not None
-    torch.nn.init.normal_(model.detail.leave.weight, std=0.05)
+    torch.nn.init.normal_(model.last_block.residual.weight, std=0.01)
     whole = model.interpolate(*pictures, 0.3)
     monkeypatch.setattr(network, "_STRIP", 16)
+    assert torch.allclose(whole, model.interpolate(*pictures, 0.3), atol=1e-5)
+    model.last_block.fuse()
     assert torch.allclose(whole, model.interpolate(*pictures, 0.3), atol=1e-5)
