@@ -256,10 +256,10 @@ def _forecast(device: torch.device) -> str:
 
 def _training(device: torch.device) -> str:
     here, there = (_losses(on) for on in (device, torch.device("cpu")))
-    told = "the loss goes " + " and ".join(f"from {a:.5f} to {b:.5f}" for a, b in (here, there))
+    change = "the loss goes " + " and ".join(f"from {a:.5f} to {b:.5f}" for a, b in (here, there))
     if not all(math.isclose(*pair, rel_tol=_LIKE) for pair in zip(here, there, strict=True)):
-        raise _FailedError(f"{told} on the CPU")
-    return told.partition(" and ")[0]
+        raise _FailedError(f"{change} on the CPU")
+    return change.partition(" and ")[0]
 
 
 def _losses(device: torch.device) -> tuple[float, float]:
@@ -479,5 +479,5 @@ def _memory_used(device: torch.device) -> int:
         return used
     taken = process_memory()
     if taken is None:
-        raise _AbsentError("this system does not tell how much a process uses")
+        raise _AbsentError("this system does not report the memory of a process")
     return taken

@@ -115,13 +115,13 @@ def interpolate(
             del renderer
             empty_cache(plan.device)  # the workers need the memory of the model
             rendering = _render_by_pool(video, render_plan, pool, store, plan.workers.count)
-        finished, started = resumed, dict[int, int]()
+        finished, started, expected = resumed, dict[int, int](), plan.expected
         with closing(rendering):
             for number, event in rendering:
                 if isinstance(event, Progress):
                     started[number] = max(event.done, started.get(number, 0))
                     done = finished + sum(started.values())
-                    yield Progress("rendering", done, plan.expected, resumed)
+                    yield Progress("rendering", done, expected, resumed)
                 elif isinstance(event, Warned):
                     yield from warnings.new([event])
                 else:
