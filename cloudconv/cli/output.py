@@ -144,14 +144,18 @@ def under_bar(
 
 def made(result: Any, more: str = "") -> str:
     """Return the line that describes a finished video; ``more`` follows the counts."""
-    since = f", from {clock(result.at)} on" if hasattr(result, "at") else ""
     by = (getattr(result, "model", None), result.device, result.precision)
     return (
-        f"{result.output}: {result.output_frames} frames ({result.new_frames} new{since}) at "
-        f"{rate(result.output_fps)}, {clock(result.duration)}{more}; took "
+        f"{result.output}: {result.output_frames} frames ({result.new_frames} new{_since(result)}) "
+        f"at {rate(result.output_fps)}, {clock(result.duration)}{more}; took "
         f"{clock(result.wall_seconds)}, {result.frames_per_second:.2f} frames/s "
         f"({', '.join(filter(None, by))})"
     )
+
+
+def _since(result: Any) -> str:
+    """Return the start of the new frames in words; empty if they lie between others."""
+    return f", from {clock(result.at)} on" if hasattr(result, "at") else ""
 
 
 def about(value: float | None, words: Callable[[float], str]) -> str:
@@ -183,8 +187,7 @@ _ROWS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "source_fps": ("source", lambda p: f"{p.source_frames} frames at {rate(p.source_fps)}"),
     "output_fps": ("result", lambda p: f"{p.output_frames} frames at {rate(p.output_fps)}"),
     "duration": ("duration", lambda plan: clock(plan.duration)),
-    "new_frames": ("new frames", lambda plan: str(plan.new_frames)),
-    "at": ("new frames from", lambda plan: clock(plan.at)),
+    "new_frames": ("new frames", lambda plan: f"{plan.new_frames}{_since(plan)}"),
     "held_frames": ("held frames", lambda plan: str(plan.held_frames)),
     "cuts": ("cuts", lambda plan: ", ".join(f"{cut:.3f} s" for cut in plan.cuts) or "none"),
     "material_frames": ("source of dream", lambda plan: f"{plan.material_frames} frames"),
