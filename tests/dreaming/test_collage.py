@@ -114,6 +114,13 @@ def test_short_clips_make_short_segments(count: int) -> None:
     assert pace.forecast + pace.first <= count
 
 
+def test_arrivals_take_longer_only_where_the_material_lasts() -> None:
+    assert Pace.of(132, 1.5) == Pace.of(132)
+    slow = Pace.of(250, 1.5)
+    assert slow.first > Pace.of(250).first
+    assert slow.forecast + slow.first + slow.spacing <= 250
+
+
 @pytest.mark.parametrize(("pix_fmt", "size"), [("gray", (51, 33)), ("yuv420p10le", (50, 34))])
 def test_odd_sizes_gray_and_ten_bits(pix_fmt: str, size: tuple[int, int]) -> None:
     from cloudconv.dreaming.material.material import Material

@@ -114,7 +114,9 @@ class Pace:
         """
         life = frames - max(1, round(_SPARE * frames))
         spacing = max(2, min(round(_SPACING * slowness), (life - 1) // 2))
-        first = max(2, min(round(_FIRST_BLOWS_IN * slowness), round(0.8 * life)))
+        # The first footage must last until the next has come in.
+        longest = max(_FIRST_BLOWS_IN, life - spacing - _FORECAST)
+        first = max(2, min(round(_FIRST_BLOWS_IN * slowness), longest, round(0.8 * life)))
         return cls(spacing, first, min(_FORECAST, first // 4))
 
     @property
