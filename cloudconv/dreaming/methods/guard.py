@@ -14,6 +14,7 @@ from cloudconv.dreaming.pictures import resized, small_copy
 from cloudconv.dreaming.vitals.silhouette import Silhouettes
 
 # Lengths are in pixels of the small picture that is compared with the clip.
+_MOST = 0.005  # of the picture: larger faults cannot be repaired without a trace
 _RIM = 5  # distance by which a repair extends beyond a fault
 _SOFT = 1.5  # sigma of the edge of a repair
 _SPARE = 2.0  # levels by which a repaired sky exceeds the clip's least level
@@ -38,7 +39,7 @@ class SilhouetteGuard:
             return picture
         small = small_copy(picture, silhouettes.size[::-1])
         lost, grown = silhouettes.faults(small)
-        if not (lost.any() or grown.any()):
+        if not 0 < (lost | grown).mean() < _MOST:
             return picture
         opacity = self._spread(lost.astype(np.float32), picture)
         missing = np.where(grown, silhouettes.least - silhouettes.luma(small) + _SPARE, 0).astype(
