@@ -132,9 +132,9 @@ def render_segments(
                         yield job.key, event
                         if flushing is not None and flushing[2].done():
                             yield flushed()
+                    if flushing is not None:
+                        yield flushed()
                     undo.pop_all()
-                if flushing is not None:
-                    yield flushed()
                 flushing = job, sink, worker.submit(sink.complete)
                 if not is_next_known():
                     yield flushed()

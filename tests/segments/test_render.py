@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from fractions import Fraction
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.media.frame import Frame
 from cloudconv.segments import render
@@ -67,3 +69,38 @@ def test_a_short_segment_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there may be an encoder on this GPU")
 def test_without_a_gpu_none_encodes() -> None:
     assert not render.nvenc_opens()
+
+
+def test_an_error_of_one_segment_closes_the_file_of_the_next() -> None:
+    written, abandoned = threading.Event(), []
+
+    def job(number: int) -> Any:
+        def complete() -> None:
+            written.wait(10)
+            time.sleep(0.2)  # the next segment is rendered to its end first
+
+        sink = SimpleNamespace(
+            encoder="ffv1",
+            write=lambda _: written.set() if number else None,
+            complete=complete,
+            abandon=lambda: abandoned.append(number),
+        )
+        plan = SimpleNamespace(device="cpu", offset=Fraction(0))
+        return SimpleNamespace(
+            key=number,
+            plan=plan,
+            frames=iter(()),
+            pictures=None,
+            open=lambda: sink,
+            file=None,
+            screen=None,
+        )
+
+    def record(*_: Any) -> None:
+        raise OutputError("frame-gone", path="in.mp4", time=0.0)
+
+    frame = Frame(picture(0, 32, 32), 0 * SECOND, SECOND)
+    renderer: Any = SimpleNamespace(render=lambda *_: iter([frame]), warnings=list)
+    with pytest.raises(OutputError):
+        list(render.render_segments([job(0), job(1)], lambda _: renderer, record))
+    assert abandoned == [1]
