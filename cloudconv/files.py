@@ -70,6 +70,7 @@ class Claim:
 
         Raises:
             OutputError: another process or thread has the claim; the message names the process.
+            KeyboardInterrupt: Ctrl-C; no lock file of this process remains.
             OSError: the lock file cannot be written.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,6 +83,12 @@ class Claim:
             raise OutputError(
                 "output-in-use", path=self._target, holder=_holder(self._path)
             ) from error
+        except KeyboardInterrupt:
+            # The lock file may exist already. Only the process with the lock may delete it.
+            with suppress(Timeout, OSError):
+                self._lock.acquire(timeout=0)
+            self.release()
+            raise
         with ExitStack() as undo:
             undo.callback(self.release)
             holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}

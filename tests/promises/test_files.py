@@ -417,3 +417,25 @@ def test_a_track_that_cannot_be_muxed_is_known_before_the_first_frame(
     assert os.listdir(tmp_path) == [clip.name]
     made = calls.interpolate(clip, tmp_path / f"o{suffix}", **BLEND)
     assert made.warnings == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks with another call")
+def test_an_interrupt_while_the_lock_is_acquired_leaves_no_lock_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    calls = []
+
+    def flock(descriptor: int, operation: int, real: Any = fcntl.flock) -> None:
+        calls.append(operation)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(KeyboardInterrupt):
+        files.Claim(tmp_path / "o.mp4").acquire()
+    assert os.listdir(tmp_path) == []
+    with files.Claim(tmp_path / "o.mp4"):
+        pass
