@@ -428,7 +428,7 @@ def test_a_file_that_was_cut_short_silently_is_noticed(tmp_path, monkeypatch):
         os.truncate(part, part.stat().st_size // 2)
 
     monkeypatch.setattr(FileWriter, "finish", cut)
-    with pytest.raises(OutputError, match="whole"):
+    with pytest.raises(OutputError, match="is incomplete"):
         write(path, frames_of(constant(24, 30), Fraction(1, 24), noise=20), rate=Fraction(24))
     assert not list(tmp_path.iterdir())
 
