@@ -50,7 +50,7 @@ def test_recordings_put_together_are_one_video(
     clip, out = tmp_path / f"in.{suffix}", tmp_path / f"out.{target}"
     clip.write_bytes(one.read_bytes() * 2)
     result = interp(clip, out)
-    assert any("starts again once" in text for text in map(str, result.warnings))
+    assert any("start again once" in text for text in map(str, result.warnings))
     assert read_times(out) == [F(k, 50) for k in range(4 * FRAMES)]
     if audio is not None:
         times = times_of(out, "audio")
