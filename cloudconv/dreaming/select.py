@@ -6,6 +6,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,6 +36,8 @@ _APART = 10  # frames over which flow is measured to tell drift from what goes i
 _LOOKS = 8  # pairs of such frames
 _DRIFTING = 0.3  # share of that flow that is not the usual one at its place: in skies it is less
 _FINE, _GROUND_FINE = 0.6, 0.9  # fineness up to which such a drift is sky, ground below it or not
+_FIXED = 0.05  # least fixed part of the picture whose matte is checked
+_STIRS = 0.15  # of the inside of the fixed parts: more moving pixels are twigs that stir
 _ABOVE = 0.49  # height of the middle of what moves, from the top: sky over ground
 
 
@@ -125,6 +128,19 @@ def is_sky(material: Material, motion: Motion | None = None) -> bool:
     return fineness(material) < (_GROUND_FINE if above_ground else _FINE)
 
 
+def _stirs(material: Material) -> bool:
+    """Return whether many pixels inside the fixed parts move, as twigs in the wind do.
+
+    A collage pastes the still pixels of such parts and moves the others, which tears the parts. On
+    22 skies, at most .04 of the inside moves where a collage holds, and .22 or more in trees.
+    """
+    fixed = material.fixed.cpu().numpy()
+    inside = cv2.erode(fixed, np.ones((5, 5))) > 0
+    if fixed.mean() < _FIXED or not inside.any():
+        return False
+    return float((material.static[inside] < 0.5).mean()) > _STIRS
+
+
 def choose(material: Material) -> Generator[float, None, ModeChoice]:
     """Return the mode that should hold on a material.
 
@@ -133,53 +149,59 @@ def choose(material: Material) -> Generator[float, None, ModeChoice]:
     """
     count = len(material)
     if count == 1:
-        return ModeChoice("flow", "flow: a single picture is set in motion.")
+        return ModeChoice("flow", "flow: the input is a single picture, which this mode moves.")
     motion = yield from _scaled(motion_of(material), 0.0, 0.5)
     apart = distances((yield from _scaled(thumbnails(material), 0.5, 1.0)))
     if motion.fastest < _STANDS and not _changes(apart):
-        return ModeChoice("flow", "flow: nothing moves in the clip, so it is set in motion gently.")
+        return ModeChoice(
+            "flow", "flow: nothing moves in the clip, and this mode adds a slow motion."
+        )
     if count < _LEAST:
-        return ModeChoice("flow", f"flow: {count} frames are too few to play on.")
+        return ModeChoice(
+            "flow", f"flow: {count} frames are too few for the modes that play the clip's frames."
+        )
     ratio = repetition(apart)
     if ratio is not None and ratio < _REPEATS:
         return ModeChoice(
             "texture",
-            f"texture: the motion comes back (likeness {ratio:.1f}; below {_REPEATS} it repeats).",
+            "texture: the motion of the clip repeats, so its frames can follow each other again.",
+        )
+    if _stirs(material):
+        return _real_frames(
+            material, "parts that stay in place move within themselves; a collage would tear them"
         )
     if count >= _COLLAGE and is_sky(material, motion):
         return ModeChoice(
             "collage",
-            "collage: what moves drifts one way, as clouds do "
-            f"({1 - motion.wander:.0%} of its motion is the same at all times).",
+            "collage: the clip looks like a sky, whose clouds drift in one direction "
+            f"({1 - motion.wander:.0%} of the motion is the same at all times).",
         )
     if motion.standing > _LOCAL:
         return _real_frames(
             material,
-            f"{motion.standing:.0%} of the picture stands still, and what moves is too small to "
-            "be cut apart",
+            f"{motion.standing:.0%} of the picture does not move, and a collage would cut through "
+            "the small moving parts",
         )
     if motion.variation > _UNSTEADY or motion.steadiness < _DRIFTS:
         return _real_frames(
             material,
-            "what moves goes its own way (its motion varies by "
-            f"{motion.variation:.1f} of the mean), which a collage would cut apart",
+            "objects move separately in the clip, not together like clouds; a collage would cut "
+            "through them",
         )
     fine = fineness(material)
     if fine > SOFT:
         return _real_frames(
             material,
-            f"what moves has fine edges ({fine:.2f}; clouds have up to {SOFT}), which a collage "
-            "would cut apart",
+            "the moving parts have sharper edges than clouds; a collage would cut through them",
         )
     if count < _SHORT:
         return ModeChoice(
             "flow",
-            f"flow: what moves drifts, and {count} frames are too few for a collage of them.",
+            f"flow: the motion is a steady drift, and {count} frames are too few for a collage.",
         )
     if count < _COLLAGE:
         return _real_frames(material, f"{count} frames are too few for a collage")
-    shown = "" if ratio is None else f" and never comes back (likeness {ratio:.1f})"
-    return ModeChoice("collage", f"collage: what moves drifts as clouds do{shown}.")
+    return ModeChoice("collage", "collage: the moving parts drift together, as clouds do.")
 
 
 def _scaled(

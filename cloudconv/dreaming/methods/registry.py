@@ -10,7 +10,7 @@ from cloudconv.dreaming.methods.texture import Texture, doubt_of
 
 COLLAGE = MethodSpec(
     name="collage",
-    description="new sky from the clip's own footage, which blows in while the old blows out",
+    description="new sky made of other footage of the same clip, which arrives with the wind",
     least_frames=8,
     build=Collage,
     repeats=False,
@@ -19,7 +19,7 @@ COLLAGE = MethodSpec(
 )
 TEXTURE = MethodSpec(
     name="texture",
-    description="plays the clip's own frames, jumps where nothing tells, turns where it must",
+    description="the clip's own frames, with jumps between frames that look alike",
     least_frames=2,
     build=Texture,
     repeats=True,
@@ -29,7 +29,7 @@ TEXTURE = MethodSpec(
 )
 FLOW = MethodSpec(
     name="flow",
-    description="one picture that keeps moving along a steady field; also from a still",
+    description="one picture that moves on in a steady flow; also for a single picture",
     least_frames=1,
     build=Flow,
     repeats=True,
@@ -38,7 +38,7 @@ FLOW = MethodSpec(
 )
 ROLLOUT = MethodSpec(
     name="rollout",
-    description="feeds a predictor with its own pictures, collapse and all",
+    description="a predictor that continues from its own pictures; they get worse with time",
     least_frames=1,
     build=Rollout,
     repeats=False,

@@ -146,7 +146,8 @@ def _method(
     """Return the mode, the reason with a warning, and whether only sky moves."""
     if settings.mode != AUTO:
         spec = method(settings.mode)
-        choice = ModeChoice(spec.name, f"{settings.mode}: asked for.", spec.doubt(material))
+        why = f"{settings.mode}: chosen with the option."
+        choice = ModeChoice(spec.name, why, spec.doubt(material))
     else:
         choice = yield from choose(material)
         spec = method(choice.mode)
