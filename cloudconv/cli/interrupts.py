@@ -1,8 +1,8 @@
-"""Handle Ctrl-C, SIGTERM and the end of the terminal, so that none of them is lost.
+"""Handle Ctrl-C, SIGTERM and the end of the terminal without losing a signal.
 
-Python raises ``KeyboardInterrupt`` at an arbitrary place, and some places ignore the exception,
-such as a callback from C or a destructor. So the signal is also recorded, and checked after each
-frame.
+Python raises ``KeyboardInterrupt`` wherever the code happens to be. A callback from C and a
+destructor discard the exception. Therefore the handler also records the signal, and the command
+line calls :func:`check` whenever a job reports progress.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from typing import NoReturn
 _asked = False
 _again_soon = False  # whether the next signal repeats an earlier one
 _raised: float | None = None
-_SOON = 0.05  # seconds
+_SOON = 0.05  # seconds until a signal that arrives during an import is sent again
 _AT_ONCE = 1.0
-"""The time in seconds in which further signals are ignored: a terminal that ends sends two."""
+"""Seconds after an interrupt in which further signals are ignored: a closing terminal sends two."""
 
 
 def heed() -> None:
-    """Let SIGINT, SIGTERM and SIGHUP end the command as Ctrl-C does."""
+    """Make SIGINT, SIGTERM, SIGHUP and SIGBREAK raise KeyboardInterrupt, as Ctrl-C does."""
     for number in _numbers():
-        # A shell turns the others off for background commands, and nohup does so too.
+        # A shell ignores SIGINT for background commands, and nohup ignores SIGHUP: change neither.
         if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt if an earlier one was lost."""
+    """Raise KeyboardInterrupt if a signal has arrived, also if an earlier exception was lost."""
     if _asked:
         _raise()
 
 
 def ignore() -> None:
-    """Ignore all signals from now on, because the work is done."""
+    """Ignore these signals from now on, because the work is done."""
     for number in _numbers():
         signal.signal(number, signal.SIG_IGN)
 
 
 def _numbers() -> list[int]:
-    # Windows has no SIGHUP, and SIGBREAK (Ctrl-Break) is there only.
+    # Windows has no SIGHUP. Only Windows has SIGBREAK (Ctrl-Break).
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
     return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
@@ -52,7 +52,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     again, _again_soon = _again_soon, False
     _asked = True
     if _is_importing(frame):
-        # An interrupt during the import of PyTorch ends the whole process, so try again soon.
+        # An exception during the import of PyTorch ends the process: send the signal again later.
         later = threading.Timer(_SOON, _again, (number,))
         later.daemon = True
         later.start()

@@ -13,26 +13,26 @@ from contextlib import contextmanager, suppress
 from cloudconv.messages import plain
 
 closed: set[str] = set()
-"""The names in :mod:`sys` of the streams that were closed when the command began."""
+"""The names in :mod:`sys` of the streams that were closed when the command started."""
 
 
 def open_all() -> None:
-    """Open every closed standard stream onto nothing, and mark the errors of standard output.
+    """Open each closed standard stream on the null device, and wrap standard output.
 
-    Otherwise the next file that is opened gets the stream's number, and libraries write messages
-    into that file.
+    The next opened file would otherwise get the number of the closed stream. Libraries would then
+    write messages into that file. :class:`_Stdout` replaces ``sys.stdout``.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
             closed.add(name)
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: ``number``
             setattr(sys, name, os.fdopen(number, "w" if number else "r"))
     given = sys.stdout
     if isinstance(given, io.TextIOWrapper):
         encoding, lines, through = given.encoding, given.line_buffering, given.write_through
-        # The code page of a Windows pipe may lack characters of file names and help texts.
+        # Escape characters of file names and help texts that a Windows code page lacks.
         sys.stdout = _Stdout(
             given.detach(),
             encoding,
@@ -43,7 +43,10 @@ def open_all() -> None:
 
 
 def say(line: str) -> None:
-    """Write one line to stderr, wrapped between words on a terminal; ignore a closed terminal."""
+    """Write one line to stderr, and ignore errors in writing.
+
+    A terminal gets text wrapped between words, and JSON on one line.
+    """
     shown = plain(" ".join(line.split("\n")))
     with suppress(OSError):
         if sys.stderr.isatty() and not shown.startswith("{"):
@@ -54,11 +57,14 @@ def say(line: str) -> None:
 
 
 class StdoutError(OSError):
-    """Standard output cannot be written any more, for example on a full disk."""
+    """An error in writing standard output, such as a full disk, other than a closed pipe."""
 
 
 class _Stdout(io.TextIOWrapper):
-    """Standard output that raises its errors as :class:`StdoutError`."""
+    """Standard output that raises :class:`StdoutError`.
+
+    A closed pipe raises ``BrokenPipeError`` instead.
+    """
 
     def write(self, text: str) -> int:
         """Write text; see :class:`io.TextIOWrapper`."""
@@ -66,7 +72,7 @@ class _Stdout(io.TextIOWrapper):
             return super().write(text)
 
     def flush(self) -> None:
-        """Write what is buffered; see :class:`io.TextIOWrapper`."""
+        """Write the buffered text; see :class:`io.TextIOWrapper`."""
         with _named():
             super().flush()
 
@@ -76,7 +82,7 @@ def _named() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # The interpreter flushes once more at its end, which must not fail again.
+        # Use the null device: the interpreter flushes once more at its end, and must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise
@@ -86,7 +92,7 @@ def _named() -> Iterator[None]:
 
 
 def print_result(text: str) -> None:
-    """Write a result to stdout at once, so that the end of the reader is noticed here."""
+    """Write a result to stdout and flush, so that a closed pipe raises its error here."""
     # A file name may contain characters that the terminal cannot show.
     encoding = sys.stdout.encoding
     shown = plain(text).encode(encoding, "backslashreplace").decode(encoding)

@@ -1,4 +1,4 @@
-"""Define what all models share: the spec, and how pictures enter and leave a network."""
+"""Define the base classes of all models: spec, checks, padding, cropping and recursion."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Picture = TypeVar("Picture")
 Task = Literal["interpolate", "predict", "reconstruct"]
 
 COLOURS = 3
-"""Channels of a picture that a network reads; further channels may pass."""
+"""The number of colour channels, which a network reads; others may move with the colours."""
 
 FOUR = 4
 """The context of an interpolator that also reads the frames before and after a pair."""
@@ -31,20 +31,23 @@ _HALVINGS = 6
 
 
 def check_finite(total: Tensor, time: Fraction | None = None) -> None:
-    """Raise ModelError if the sum of a picture's values is not finite, and so not the picture."""
+    """Raise ModelError if ``total``, the sum of a picture's values, is not finite.
+
+    ``time``: the picture's time in seconds, for the message.
+    """
     if not total.isfinite():
         raise ModelError("not-finite", seconds=None if time is None else round(float(time), 3))
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """The needs and abilities of a model, as data. Nothing branches on a model's name.
+    """The properties of a model. Code tests these properties, never the name of a model.
 
     Attributes:
         name: the name on the command line.
         task: interpolate, predict or reconstruct.
         context: number of source frames that the model reads.
-        arbitrary_timestep: whether an interpolator takes any timestep, not the middle alone.
+        arbitrary_timestep: whether an interpolator takes any timestep, not only 0.5.
         multiple: picture sides are padded to a multiple of this number (at scale 1).
         build: returns the network with untrained weights.
         weights: the manifest entry of the weights; None for a method without weights.
@@ -55,7 +58,8 @@ class ModelSpec:
         scale_option: whether motion can be estimated at another resolution.
         bytes_per_pixel: peak working memory for each padded pixel of one batch item at float32 and
             scale 1, inputs and output included (measured on a CPU).
-        overlap: pixels that neighbouring tiles share, so that no seam is visible, at scale 1.
+        overlap: width of the overlap of neighbouring tiles that hides the seam, in pixels at scale
+            1.
         half_precision: whether the model may run in 16 bits. Measured: the score stays within
             0.05 dB of float32's, and the picture within 60 dB of float32's. Without it the model
             always runs in float32.
@@ -68,7 +72,7 @@ class ModelSpec:
         carries_alpha: whether further channels (opacity) move with the colours.
         any_size: whether ``forward`` takes pictures of any size; others need sides that are
             multiples.
-        restores_texture: whether new pictures get the texture of the pictures around them.
+        restores_texture: whether new frames get the texture of the source frames x0 and x1.
         stages: whether ``stages`` returns early results, which the training scores too.
         tries_scales: whether trials on filmed frames choose the scale if none is given.
         takes_horizon: whether a predictor's ``forward`` takes the number of frames ahead.
@@ -111,7 +115,7 @@ class ModelSpec:
     training: Mapping[str, object] = field(default_factory=dict, compare=False)
 
     def frames(self, *, fallback: bool) -> int:
-        """Return the number of source frames for each plan, with or without the fallback."""
+        """Return the number of source frames that a new frame needs; the fallback may need more."""
         return FOUR if fallback and self.fallback else self.context
 
 
@@ -132,7 +136,7 @@ class Model(nn.Module):
         """Return the multiple to which the sides of the network's input are padded, in pixels.
 
         Raises:
-            ModelError: for a scale that the model does not take.
+            ModelUsageError: the model does not accept the scale.
         """
         if scale == 1:
             return self.spec.multiple
@@ -144,10 +148,11 @@ class Model(nn.Module):
         return self.spec.multiple * math.ceil(max(1.0, 1.0 / scale))
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Convert another model's tensors to a start for this one's training.
+        """Convert another model's tensors to initial weights for the training of this model.
 
         Returns:
-            Tensors by name. Those that this model lacks, or has in another shape, are not used.
+            Tensors by name. The training ignores tensors that this model lacks or has in another
+            shape.
         """
         return dict(state)
 
@@ -166,10 +171,10 @@ class Around(NamedTuple):
 
 
 class Interpolator(Model):
-    """A model that makes the picture at a timestep between two others.
+    """A model that makes the picture at a timestep between two pictures.
 
-    A family writes ``forward`` only; padding, cropping and the recursion of midpoint-only models
-    are here.
+    A family defines ``forward`` only. This class pads and crops, and calls a midpoint-only model
+    repeatedly.
     """
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
@@ -187,14 +192,14 @@ class Interpolator(Model):
             scale: 1, or one of ``SCALES`` if the spec has the option.
 
         Returns:
-            As many channels, float32, not clamped.
+            Pictures of the shape of ``x0``, float32, not clamped.
         """
         raise NotImplementedError
 
     def stages(
         self, x0: Tensor, x1: Tensor, timestep: Tensor, around: Around | None = None
     ) -> list[Tensor]:
-        """Return the results of shorter forms of the network, then its own, for training.
+        """Return early results of the network, then its final result, for training.
 
         Only models whose spec has ``stages`` define this method.
         """
@@ -224,17 +229,17 @@ class Interpolator(Model):
             scale: the resolution at which motion is estimated, relative to the picture's: 0.5
                 for 4K and large motion.
             around: the frames before and after the pair, for a model with a context of four.
-                Without them the motion is taken to be even.
-            leftover: return one more channel: the difference at each pixel between both pictures
-                after their motion to the timestep. For models with a fallback.
+                Without these frames the model assumes an even motion.
+            leftover: whether to return one more channel: the difference at each pixel between both
+                pictures after their motion to the timestep. For models with a fallback.
 
         Returns:
-            For (B, 3, H, W) as many channels, float32, not clamped, and with ``leftover`` one more.
-            For other pictures the same kind. On the device of ``x0``.
+            For (B, 3, H, W) the shape of ``x0``, with ``leftover`` one more channel; float32, not
+            clamped. For other pictures the same kind. The result is on the device of ``x0``.
 
         Raises:
-            ModelUsageError: for a scale that the model does not take.
-            PictureError: the pictures are of no kind that is taken, or they differ.
+            ModelUsageError: the model does not accept the scale.
+            PictureError: the kind of the pictures is not accepted, or their shapes differ.
             SettingsError: the timestep is not in [0, 1].
         """
         if not isinstance(timestep, Tensor) and not 0 <= timestep <= 1:
@@ -305,7 +310,7 @@ class Interpolator(Model):
         return result[..., :height, :width]
 
     def _by_halves(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float) -> Tensor:
-        # Take the nearest point that the halvings reach; close to an end that is the source itself.
+        # Round to a timestep that the halvings reach. Near 0 and 1 the result is a source frame.
         timestep = (timestep * 2**_HALVINGS).round() / 2**_HALVINGS
         left, right = x0.clone(), x1.clone()
         low, high = torch.zeros_like(timestep), torch.ones_like(timestep)
@@ -327,7 +332,7 @@ class Interpolator(Model):
 
 
 class Predictor(Model):
-    """A model that forecasts the pictures after ``spec.context`` others.
+    """A model that forecasts the pictures that follow ``spec.context`` pictures.
 
     A family defines ``forward``. A family whose later forecasts do not depend on its own output (a
     flow anchored on the last real frame) also overrides ``_steps``.
@@ -346,7 +351,7 @@ class Predictor(Model):
         raise NotImplementedError
 
     def stages(self, context: Tensor) -> list[Tensor]:
-        """Return the forecast at smaller sizes, (B, 3, h, w) each, and last at its own.
+        """Return the forecast at smaller sizes, (B, 3, h, w) each, and last at full size.
 
         Only models whose spec has ``stages`` define this method.
         """
@@ -361,7 +366,7 @@ class Predictor(Model):
                 ``spec.context`` frames, and up to ``spec.past`` before them.
 
         Raises:
-            PictureError: there are too few frames, or the shape or kind is another.
+            PictureError: the context has too few frames, or is not a tensor of that shape.
         """
         return next(self.forecast(context, 1))
 
@@ -396,7 +401,7 @@ class Predictor(Model):
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
         """Yield the next frames of a padded context.
 
-        By default each is made from the frames before it, also forecasts (a rollout).
+        By default each frame is made from the latest frames, forecasts included (a rollout).
         """
         for _ in range(steps):
             made: Tensor = self(context)
@@ -404,7 +409,7 @@ class Predictor(Model):
             context = torch.cat((context[:, 1:], made[:, None]), 1)
 
     def _padded(self, context: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Return the last frames, padded to the multiple, and their true height and width."""
+        """Return the last frames, padded to the multiple, and their unpadded height and width."""
         if context.ndim != 5 or context.shape[2] != 3 or context.shape[1] < self.spec.context:
             got = tuple(context.shape)
             raise PictureError("bad-context", frames=self.spec.context, got=got)

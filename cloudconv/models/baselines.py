@@ -10,50 +10,50 @@ from cloudconv.models.base import Interpolator, ModelSpec, Predictor
 
 
 class Blend(Interpolator):
-    """A linear mix of the two pictures: ``(1 - t)·x0 + t·x1``."""
+    """A method that mixes the two pictures linearly: ``(1 - t)·x0 + t·x1``."""
 
     def __init__(self) -> None:
         """Create the method."""
         super().__init__(BLEND)
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
-        """See ``Interpolator.forward``."""
+        """Return the mix; see ``Interpolator.forward``."""
         return x0 + (x1 - x0) * timestep
 
 
 class Hold(Interpolator):
-    """The earlier picture at every timestep, as a player shows it."""
+    """A method that repeats the earlier picture at every timestep, as a player does."""
 
     def __init__(self) -> None:
         """Create the method."""
         super().__init__(HOLD)
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
-        """See ``Interpolator.forward``."""
+        """Return a copy of ``x0``; see ``Interpolator.forward``."""
         return x0.clone()
 
 
 class Last(Predictor):
-    """The last picture, repeated."""
+    """A method that repeats the last picture."""
 
     def __init__(self) -> None:
         """Create the method."""
         super().__init__(LAST)
 
     def forward(self, context: Tensor) -> Tensor:
-        """See ``Predictor.forward``."""
+        """Return a copy of the last picture; see ``Predictor.forward``."""
         return context[:, -1].clone()
 
 
 class Linear(Predictor):
-    """A linear continuation of the change between the last two pictures."""
+    """A method that continues the change between the last two pictures linearly."""
 
     def __init__(self) -> None:
         """Create the method."""
         super().__init__(LINEAR)
 
     def forward(self, context: Tensor) -> Tensor:
-        """See ``Predictor.forward``."""
+        """Return the continuation by one frame; see ``Predictor.forward``."""
         return 2 * context[:, -1] - context[:, -2]
 
 

@@ -1,8 +1,9 @@
-"""Find repeated frames in the context of a predictor, and continue their rhythm.
+"""Find repeated frames in the context of a predictor, and continue their pattern.
 
-24 fps film in a 30 fps file shows every fourth frame twice, animation every frame. With the copies
-a predictor measures too slow a motion, and does not expect that the next frame is a copy too. Jobs
-that read files remove repeats first. This module serves predictors that get a few frames directly.
+24 fps film in a 30 fps file shows every fourth frame twice. Animation often shows every frame
+twice. With repeats a predictor measures too slow a motion. A predictor also does not expect that
+the next frame is a repeat. Jobs that read files remove repeats first. This module serves predictors
+that get a few frames directly.
 """
 
 from __future__ import annotations
@@ -16,24 +17,25 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-_BLOCK = 8  # pixels; the mean over a block takes out most of a codec's noise
-_MOST_MOVING = 0.01  # part of the blocks that decide, those with the largest changes
+_BLOCK = 8  # pixels; the mean over a block removes most of a codec's noise
+_MOST_MOVING = 0.01  # fraction of the blocks, those with the largest changes, that is measured
 _DEEP, _SHALLOW, _EDGE = 0.4, 0.6, 0.2
-"""The change of a repeat relative to its neighbours': of a single repeat, of repeats in a rhythm,
-and of a single repeat at the end."""
-_JUMP = 1.7  # change of two steps relative to one step
+"""The largest change of a repeat relative to the changes before and after: for a single repeat, for
+regular repeats, and for a single repeat at either end."""
+_JUMP = 1.7  # least change of two steps, relative to the median change
 _USUAL = 5
-"""The distance of repeats if only one was found: 24 fps film in a 30 fps file."""
+"""The assumed distance of repeats, in frames, after a single repeat: 24 fps film at 30 fps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The different frames among some frames.
+    """The frames of a context without repeats.
 
-    ``frames``: (N, 3, H, W), the latest first; the oldest is repeated to fill up. ``ages``: for
-    each the steps of content before the latest. ``pattern``: for each frame but the first, in order
-    of time, the steps of content since the frame before: 0 for a repeat, 2 after a frame that was
-    left out in exchange.
+    A step of content is the motion from one different frame to the next. ``frames``: (N, 3, H, W),
+    the latest first; copies of the oldest frame replace missing frames. ``ages``: for each of
+    ``frames``, the steps of content from that frame to the latest. ``pattern``: for each frame of
+    the context but the first, in order of time, the steps of content since the frame before: 0 for
+    a repeat, 2 where a converter dropped a frame.
     """
 
     frames: Tensor
@@ -42,7 +44,7 @@ class Content:
 
 
 def content(frames: Tensor, count: int) -> Content:
-    """Return the last ``count`` different frames of (T, 3, H, W), oldest first.
+    """Return the last ``count`` different frames of ``frames``, (T, 3, H, W), oldest first.
 
     Exact copies at the beginning replace missing frames and are ignored.
     """
@@ -52,16 +54,16 @@ def content(frames: Tensor, count: int) -> Content:
     frames = frames[first:]
     pattern = steps(changes(frames), changes(frames, 1.0))
     last = len(frames) - 1
-    # Take the last of a frame and its copies: codecs have refined it most.
+    # Take the last copy of a repeated frame, which the codec has refined most.
     shown = [k for k in range(last, -1, -1) if k == last or pattern[k]][:count]
     shown += [shown[-1]] * (count - len(shown))
     return Content(frames[shown], tuple(sum(pattern[k:]) for k in shown), pattern)
 
 
 def changes(frames: Tensor, part: float = _MOST_MOVING) -> list[float]:
-    """Return the change of each of (T, 3, H, W) but the first from the frame before.
+    """Return the T - 1 changes from frame to frame of ``frames``, (T, 3, H, W).
 
-    The change is the mean over the given part of the blocks, those that change most.
+    A change is the mean over the fraction ``part`` of the blocks, those that change most.
     """
     grey = frames.detach().float().mean(1, keepdim=True)
     blocks = F.avg_pool2d(grey, min(_BLOCK, *grey.shape[2:]), ceil_mode=True).flatten(1)
@@ -95,7 +97,7 @@ def repeats(changed: Sequence[float]) -> tuple[bool, ...]:
     """Return which changes from frame to frame belong to repeats.
 
     A repeat changes far less than the frames before and after. A single repeat must differ clearly;
-    several may differ less if their distances are equal. Animation on threes repeats each frame
+    several at equal distances may differ less. Animation on threes repeats each frame
     twice: such runs must differ clearly, with motion between them. A picture that comes to rest or
     begins to move has no repeats.
     """
@@ -103,7 +105,7 @@ def repeats(changed: Sequence[float]) -> tuple[bool, ...]:
     if runs is not None:
         return runs
     numbers = range(len(changed))
-    # Next to a jump usual changes look small.
+    # Next to a jump a usual change looks small, so compare with the second-largest change.
     lively = _SHALLOW * sorted(changed)[-2:][0] if changed else 0.0
     several = tuple(_is_dip(changed, k, _SHALLOW) and changed[k] < lively for k in numbers)
     if not changed or _period(several) is not None:
@@ -125,7 +127,7 @@ def steps_of_content(pattern: Sequence[int], frames: int) -> int:
     ahead = range(len(pattern), len(pattern) + frames)
     if len(numbers) == 1:
         return sum((k - numbers[0]) % _USUAL != 0 for k in ahead)
-    # Repeat the end of the pattern at the distance with the longest agreement.
+    # Continue the pattern with the period for which its end agrees longest.
     period = max(range(2, len(pattern)), key=lambda distance: _agreement(pattern, distance))
     going = list(pattern)
     for _ in ahead:
@@ -134,7 +136,10 @@ def steps_of_content(pattern: Sequence[int], frames: int) -> int:
 
 
 def _runs(changed: Sequence[float]) -> tuple[bool, ...] | None:
-    """Return repeats in runs, each far smaller than all other changes; None without runs."""
+    """Return which changes belong to repeats; None unless some repeats are adjacent.
+
+    The changes of these repeats are far smaller than all other changes.
+    """
     least = _EDGE * sorted(changed)[-2] if len(changed) > 1 else 0.0
     still = tuple(change < least for change in changed)
     unclear = any(least <= change < _SHALLOW * least / _EDGE for change in changed)
@@ -143,7 +148,7 @@ def _runs(changed: Sequence[float]) -> tuple[bool, ...] | None:
 
 
 def _agreement(pattern: Sequence[int], distance: int) -> int:
-    """Return how many of the last steps equal those at that distance before, without a break."""
+    """Count the steps at the end, without a break, that equal those ``distance`` earlier."""
     pairs = zip(reversed(pattern[distance:]), reversed(pattern[:-distance]), strict=True)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
@@ -155,7 +160,7 @@ def _is_dip(changed: Sequence[float], number: int, depth: float) -> bool:
 
 
 def _period(pattern: Sequence[bool]) -> int | None:
-    """Return the distance of repeats; None if the distances differ."""
+    """Return the distance of repeats; None if the distances differ or there is none."""
     numbers = [k for k, repeated in enumerate(pattern) if repeated]
     distances = {b - a for a, b in pairwise(numbers)}
     return distances.pop() if len(distances) == 1 else None

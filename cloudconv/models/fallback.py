@@ -1,10 +1,11 @@
-"""Replace motion by a plain blend of two pictures where motion fails on filmed frames.
+"""Mix a plain blend of two pictures into the model's picture where the model's motion fails.
 
-If the motion is right, two pictures moved to the same moment differ little. A remaining difference
-raises a doubt: noise, flicker, ripples, or merely difficult footage. Trials on filmed frames
+If the motion is right, x0 and x1 moved to the timestep differ little. A large difference is a
+doubt. Its cause is noise, flicker, ripples, or merely difficult footage. Trials on filmed frames
 decide: the model reconstructs x0 from the frame before and x1, and x1 from x0 and the frame after.
-The weight of the blend that would have given the least squared error there, near each pixel and
-over the whole picture, is used between x0 and x1 (least squares as in Wiener's filter, 1949).
+The weight of the blend with the least squared error in the trials is used between x0 and x1. This
+weight is computed near each pixel and over the whole picture. The method is least squares, as in
+Wiener's filter, 1949.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from cloudconv.models.ops import enlarged
 from cloudconv.models.texture import restore
 
 SHRINK = 0.5
-"""The size of pictures in trials: a quarter of the time, and nearly the same decisions."""
+"""The scale of pictures in trials: takes a quarter of the time, and decides nearly the same."""
 
-_DOUBT = (0.2, 0.3)
+_DOUBT = (0.2, 0.3)  # leftover relative to the difference of the pair: no doubt, full doubt
 _CELL = 8  # pixels of a trial's picture
 _WINDOW = 9  # cells; the weight of the whole picture is an upper bound for that of a window
 _LEAST = 0.2
-"""The weight up to which the model's picture stays: in trials the frames are twice as far apart,
-which is harder for the model."""
+"""The weight up to which no blend is mixed in: in trials the frames are twice as far apart, which
+is harder for the model."""
 _LEAST_ENERGY = 1e-9
-_STRIP = 32  # rows
+_STRIP = 32  # rows that a CPU processes at a time
 
 
 def doubts(result: Tensor, x0: Tensor, x1: Tensor) -> Tensor:
@@ -65,7 +66,10 @@ def errors(made: Tensor, before: Tensor, filmed: Tensor, after: Tensor, timestep
 
 
 def blend_weight(shown: Tensor) -> Tensor:
-    """Return the weight of the blend, (B, 1, rows, columns), from the sums of trials' errors."""
+    """Return the weight of the blend, (B, 1, rows, columns), in [0, 1].
+
+    ``shown``: (B, 3, rows, columns), the sums of the trials' :func:`errors`.
+    """
     padded = F.pad(shown, (_WINDOW // 2,) * 4, mode="replicate")
     near = _best(F.avg_pool2d(padded, _WINDOW, 1))
     best = torch.minimum(near, _best(shown.mean((2, 3), keepdim=True)))
@@ -82,9 +86,9 @@ def mix_in_blend(
         x0: (B, C, H, W), the first pictures of the pairs.
         x1: (B, C, H, W), the second pictures.
         timestep: (B,) in (0, 1).
-        weight: of the blend, as :func:`blend_weight` returns it.
-        sharpen: restore the texture of x0 and x1 where both parts are mixed. Not where the blend
-            is nearly alone: the mean of two noisy pictures is closer to the truth than either.
+        weight: the weight of the blend, from :func:`blend_weight`.
+        sharpen: restore the texture of x0 and x1 where both parts are mixed. The blend alone
+            stays soft: the mean of two noisy pictures is closer to the truth than either.
     """
     height, width = made.shape[2:]
     cell = round(_CELL / SHRINK)
@@ -102,8 +106,8 @@ def _best(means: Tensor) -> Tensor:
 
 
 def _difference(x0: Tensor, x1: Tensor) -> Tensor:
-    """Return the mean squares of the mean absolute difference of the colours: (B,)."""
-    # In strips on a CPU: three passes over a whole picture take as long as a fifth of a network.
+    """Return the mean over pixels of the square of the mean colour difference: (B,)."""
+    # Use strips on a CPU: passes over a whole picture take a fifth of a network's time.
     rows = _STRIP if x0.device.type == "cpu" else x0.shape[2]
     strips = zip(torch.split(x0, rows, 2), torch.split(x1, rows, 2), strict=True)
     sums = [(a - b).abs_().mean(1).square_().sum((1, 2)) for a, b in strips]

@@ -1,4 +1,4 @@
-"""Read values of options beyond words and numbers; each function takes all accepted forms."""
+"""Parse values of options that are not plain words or numbers, in all accepted forms."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def exact(value: Rational | None) -> Fraction | None:
 
 
 def names(value: Files) -> tuple[str, ...]:
-    """Return each name once: of one text with commas, or of several texts."""
+    """Split one or several texts at commas, and return each name once, in order."""
     given = [value] if isinstance(value, str | os.PathLike) else value
     parts = [part.strip() for each in given for part in os.fspath(each).split(",")]
     return tuple(dict.fromkeys(part for part in parts if part))
@@ -50,7 +50,11 @@ def files(value: Files) -> tuple[str, ...]:
 
 
 def pairs(value: Pairs) -> tuple[tuple[str, str], ...]:
-    """Return ``key=value`` options as pairs of text."""
+    """Return ``key=value`` options as pairs of text.
+
+    Raises:
+        SettingsError: a text has no key or no ``=``.
+    """
     if isinstance(value, Mapping):
         return tuple((str(key), str(each)) for key, each in value.items())
     given: Iterable[Any] = [value] if isinstance(value, str) else value
@@ -67,11 +71,15 @@ def _pair(value: Any) -> tuple[str, str]:
 
 
 MOST_WIND = 1000
-"""The fastest motion, in pixels a frame; faster things are visible in one frame only."""
+"""The largest wind along an axis, in pixels per frame; faster objects show in one frame only."""
 
 
 def wind(value: str | Sequence[float]) -> tuple[float, float]:
-    """Return ``dx,dy`` as two numbers, in pixels a frame."""
+    """Return ``dx,dy`` as two numbers, in pixels per frame.
+
+    Raises:
+        SettingsError: the value is not two numbers, or exceeds :data:`MOST_WIND`.
+    """
     parts = value.split(",") if isinstance(value, str) else list(value)
     try:
         across, down = (float(part) for part in parts)
@@ -83,7 +91,11 @@ def wind(value: str | Sequence[float]) -> tuple[float, float]:
 
 
 def interval(value: int | str | Sequence[int]) -> tuple[int, int]:
-    """Return the smallest and the largest step of ``2``, or of ``1-3`` for any of these."""
+    """Return the smallest and the largest step: (2, 2) for ``2``, (1, 3) for ``1-3``.
+
+    Raises:
+        SettingsError: the value is not an interval, or not within 1 to 1000.
+    """
     if isinstance(value, int):
         value = (value, value)
     if isinstance(value, str):
@@ -138,7 +150,11 @@ SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 def scale(value: float | str) -> float:
-    """Return one of :data:`SCALES`."""
+    """Return one of :data:`SCALES`.
+
+    Raises:
+        SettingsError: the number is not one of these.
+    """
     number = float(value)
     if number not in SCALES:
         raise SettingsError("not-a-scale", value=value, known=[f"{each:g}" for each in SCALES])
@@ -149,7 +165,11 @@ MOST_WORKERS = 256
 
 
 def workers(value: str) -> str:
-    """Return ``local``, ``local:N``, ``ray`` or ``ray:ADDRESS``, checked."""
+    """Check and return ``local``, ``local:N``, ``ray`` or ``ray:ADDRESS``.
+
+    Raises:
+        SettingsError: the value has another form, or N is not in 1 to :data:`MOST_WORKERS`.
+    """
     found = re.fullmatch(r"local(?::(\d{1,6}))?|ray(?::(.+))?", str(value))
     if found is None or (found[1] and not 1 <= int(found[1]) <= MOST_WORKERS):
         raise SettingsError("unknown-workers", value=value, most=MOST_WORKERS)
@@ -157,7 +177,11 @@ def workers(value: str) -> str:
 
 
 def device(value: str) -> str:
-    """Return the name of a device, checked; the name may be of a device that is absent."""
+    """Check the form of a device's name and return the name; the device may be absent.
+
+    Raises:
+        SettingsError: the name has another form.
+    """
     if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d{1,4})?|cuda:all", value):
         raise SettingsError("unknown-device", name=value)
     return value

@@ -1,4 +1,4 @@
-"""Find the files of tasks on other machines, or copy them there."""
+"""Find the files of a task on another machine, or copy the files to that machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from cloudconv.errors import InputError
 from cloudconv.media.input.fingerprint import both_ends
 
-_CHUNK = 1 << 26
+_CHUNK = 1 << 26  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,10 @@ class RemoteFile:
             raise InputError("unreadable", path=path, why=error.strerror) from error
 
     def find(self, chunks: Iterator[bytes]) -> Path | None:
-        """Return the file on this machine, or write a copy from the chunks; None without chunks."""
+        """Return the path of the file, or of a copy, on this machine.
+
+        Without file or copy, a copy is written from ``chunks``; None if there are no chunks.
+        """
         with suppress(OSError):
             if self.path.stat().st_size == self.size and _ends(self.path) == self.ends:
                 return self.path

@@ -1,8 +1,9 @@
 """Mode ``collage``: real footage blows in while older footage blows out.
 
-cloudconv's own. Nothing is invented: the wind carries the last real frame on, then footage of the
-material, playing, comes in over the older footage: from other times, mirrored and backwards,
-shifted, slightly enlarged. Borders are cuts of least error that travel with the wind. Related:
+The method is cloudconv's own, and all its pictures come from the material. First the wind moves the
+last real frame. Then moving footage of the material replaces older footage, again and again. New
+footage starts at another time, and may be mirrored, backwards, shifted or slightly enlarged. The
+borders between footage are cuts of least error that move with the wind. Related:
 Kwatra et al., Graphcut Textures, SIGGRAPH 2003 (seams between patches of video); Schoedl et al.,
 Video Textures, SIGGRAPH 2000 (which part of a clip may follow which).
 """
@@ -32,20 +33,20 @@ from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front, Transition, front_of
 from cloudconv.dreaming.pictures import blurred, bounds, resized, resized_flow, weight_size
 
-_SPACING = 72  # frames from one start of footage to the next, at most
-_SPARE = 0.12  # of the material: frames left over for different starts
-_FIRST_BLOWS_IN = 56  # frames until the forecast is gone, at most
-_SLOW = 16.0  # slowness of the clip from which arrivals take longer …
-_SLOWEST = 1.5  # … up to so many times: an arrival adds change, which shows in a slow sky
+_SPACING = 72  # frames between two starts of footage, at most, unless the sky is slow
+_SPARE = 0.12  # fraction of the material that footage leaves unused, to vary its start
+_FIRST_BLOWS_IN = 56  # frames in which the first footage covers the picture, unless the sky is slow
+_SLOW = 16.0  # slowness of the clip from which footage comes in more slowly …
+_SLOWEST = 1.5  # … by at most this factor: new footage is conspicuous in a slow sky
 _FORECAST = 6  # frames that show the forecast alone
-_RIM = 0.01  # of the longer side: rim of unseen parts that is not shown either
+_RIM = 0.01  # width of the rim of unseen parts that is hidden too, relative to the longer side
 _WHOLE = 0.999  # weight that counts as 1
-_MEAN_OF = 50  # frames in the mean of the material
-_SETTLES = 30  # frames in which the edges of a pan's last frame fade into the world
+_MEAN_OF = 50  # frames from which the mean of the material is computed, at most
+_SETTLES = 30  # frames in which the edges of a pan's last frame fade into the panorama
 
 
 class Collage(DreamMethod):
-    """The wind collage; see the module."""
+    """The method of the mode ``collage``; see the docstring of the module."""
 
     def dream(
         self,
@@ -82,8 +83,8 @@ class Collage(DreamMethod):
         self, material: Material, frames: int, seed: int, loop: bool, loop_to: Tensor | None
     ) -> Iterator[Tensor]:
         composition = _Composition(material, seed)
-        # A loop ends at the output's first frame: the last real frame, which the dream continues,
-        # or the source's first frame.
+        # A loop leads to the source's first frame (``loop_to``). If the output begins with the
+        # dream, a loop leads to the last real frame instead.
         ending = min(composition.pace.spacing, frames // 2, len(material)) if loop else 0
         for number in range(frames):
             left = frames - number
@@ -96,10 +97,11 @@ class Collage(DreamMethod):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The rhythm in which footage follows footage, in frames.
+    """The times at which footage starts and covers the picture, in frames.
 
-    ``spacing``: from the start of footage to the next start, when all of the footage has come in.
-    ``first``: until the first footage has come in. ``forecast``: before the first footage.
+    ``spacing``: from one start of footage to the next. New footage covers the picture in this time.
+    ``first``: the time in which the first footage covers the picture. ``forecast``: the time before
+    the first footage starts.
     """
 
     spacing: int
@@ -108,13 +110,13 @@ class Pace:
 
     @classmethod
     def of(cls, frames: int, slowness: float = 1.0) -> Pace:
-        """Return the pace for so many frames of material: short material makes short lives.
+        """Return the pace for ``frames`` frames of material; short material is visible briefly.
 
-        ``slowness``, from 1 on: slower skies get longer arrivals, where the material allows.
+        ``slowness``, at least 1, makes footage come in more slowly where the material allows.
         """
         life = frames - max(1, round(_SPARE * frames))
         spacing = max(2, min(round(_SPACING * slowness), (life - 1) // 2))
-        # The first footage must last until the next has come in.
+        # The first footage must not end before the next footage covers the picture.
         longest = max(_FIRST_BLOWS_IN, life - spacing - _FORECAST)
         first = max(2, min(round(_FIRST_BLOWS_IN * slowness), longest, round(0.8 * life)))
         return cls(spacing, first, min(_FORECAST, first // 4))
@@ -127,9 +129,10 @@ class Pace:
 
 @dataclass(slots=True)
 class _Layer:
-    """Pictures over those of the layers below.
+    """A sequence of pictures over the layers below.
 
-    ``arrival``: their weight, None for 1. ``footage``: their footage, None for a carried frame.
+    ``arrival``: the weights of the pictures; None for 1. ``footage``: the source of the pictures;
+    None for pictures made from a single frame.
     """
 
     pictures: Iterator[LayerPicture]
@@ -146,10 +149,10 @@ class _Layer:
 
 
 class _Composition:
-    """The layers of one dream, frame by frame."""
+    """The stack of layers from which the frames of one dream are made."""
 
     def __init__(self, material: Material, seed: int) -> None:
-        """Measure the material; the only layer is the forecast from the last frame."""
+        """Measure the material, and make the layer of the forecast from the last frame."""
         self._material = material
         self._random = np.random.default_rng(seed)
         self._wind = Wind(material)
@@ -170,14 +173,14 @@ class _Composition:
         self._left = self._ending = 0
         self._lit = len(material) - 1
         covers = material.covers(-1)
-        # In the world of a pan, footage is never shifted: still parts belong to the pictures.
+        # Footage of a panorama is never shifted: its pictures include the still parts.
         self._stays = covers is not None
         carried = Carried(self._seen, material.wide_matte, self._wind, covers)
         self._carried = carried
         self._forecast = _Layer(self._lighted(carried.pictures()))
         self._layers = [self._forecast]
         if covers is not None:
-            # Parts of the world that no other layer knows.
+            # Show the parts of the panorama that no other layer knows.
             self._layers.insert(0, _Layer(self._lighted(_settling(self._seen, self._pasted))))
         self._starts = self._number = self._next_start = 0
 
@@ -187,7 +190,7 @@ class _Composition:
         return self._number == self._next_start
 
     def start_next(self) -> None:
-        """Choose the next footage and start its arrival."""
+        """Choose the next footage and start the transition to this footage."""
         pace, first = self.pace, self._starts == 0
         lasts = pace.first if first else pace.spacing
         delay = pace.forecast if first else 0
@@ -200,7 +203,7 @@ class _Composition:
         self._next_start = self._number + delay + lasts
 
     def end(self, frames: int, loop_to: Tensor | None) -> None:
-        """Start the last arrival of a loop: footage that leads up to the output's first frame."""
+        """Start the last transition of a loop: to footage that leads to the output's first."""
         if loop_to is None:
             self._add(Placement(len(self._material) - frames), frames)
             return
@@ -246,7 +249,7 @@ class _Composition:
         return self._seen
 
     def _blown_in(self) -> Tensor:
-        """Return where the forecast leads outside the last frame: (h, w) from 0 to 1."""
+        """Return 1 where the forecast needs points outside the last frame, else 0: (h, w), soft."""
         way = resized_flow(self._carried.way[None], self._size)[0]
         beyond = outside(way).clamp_max(1)[None]
         rim = max(1, round(_RIM * max(self._size)))
@@ -280,7 +283,10 @@ class _Composition:
         )
 
     def _lighted(self, pictures: Iterator[tuple[Tensor, Tensor | None]]) -> Iterator[LayerPicture]:
-        """Yield pictures made from the clip's first or last frame, with their small copies."""
+        """Yield layer pictures from pictures of a single frame and the known part of each.
+
+        The single frame is the clip's last, and at the end of a loop the first.
+        """
         frame = -1 if self._leads_to is None else 0
         for picture, covers in pictures:
             small = lit = resized(picture, self._size)
@@ -290,7 +296,10 @@ class _Composition:
             yield LayerPicture(picture, small, lit, covers)
 
     def _paste(self) -> None:
-        """Paste the still parts of the last real frame, and at the end of a loop of the first."""
+        """Paste the still parts of the last real frame into the current frame.
+
+        At the end of a loop these parts fade to those of the output's first frame.
+        """
         pasted, gain = self._pasted[:, *self._box], self._light.on(-1)
         if self._leads_to is not None:
             self._left -= 1
@@ -299,7 +308,7 @@ class _Composition:
         elif gain is not None:
             gain = gain.to(pasted.device)
             pasted = pasted * resized(gain, self._pasted.shape[-2:])[:, *self._box]
-        # Pictures of the material must not be written to.
+        # The picture of a single layer may belong to the material, which must not change.
         if len(self._layers) == 1:
             self._seen = self._seen.clone()
         seen = self._seen[:, *self._box]
@@ -316,7 +325,7 @@ def _usual(material: Material, size: tuple[int, int]) -> Tensor:
 
 
 def _settling(first: Tensor, rest: Tensor) -> Iterator[tuple[Tensor, None]]:
-    """Yield a fade from one picture to another, then the other without an end."""
+    """Yield a fade from ``first`` to ``rest``, (3, H, W) each, then ``rest`` without end."""
     for number in count(1):
         share = number / _SETTLES
         yield torch.lerp(first, rest, share) if share < 1 else rest, None

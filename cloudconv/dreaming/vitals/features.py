@@ -1,9 +1,9 @@
 """Measure the features of each small picture of a dream, and of the clip before the dream.
 
-Features are measured on luma in levels of 0 to 255, on copies whose longest side is at most 480,
-and where the source moves; still parts are measured apart. The thumbnails' distances and the
-small patches follow Schödl et al., Video Textures, SIGGRAPH 2000, and Karras et al., Progressive
-Growing of GANs, ICLR 2018 (sliced Wasserstein distance of Laplacian bands).
+Features are measured on luma in levels from 0 to 255. The pictures are copies whose longest side is
+at most 480. Moving and still parts of the source are measured separately. The distances between
+thumbnails and the small patches follow Schödl et al., Video Textures, SIGGRAPH 2000, and Karras et
+al., Progressive Growing of GANs, ICLR 2018 (sliced Wasserstein distance of Laplacian bands).
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ Small = NDArray[np.uint8]
 Place = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 THUMBNAIL = 60, 45
-"""Width and height of the pictures in which repeats are searched."""
+"""Width and height, in pixels, of the copies that are compared to find repeats."""
 
 _PATCHES = 192  # patches in each picture and band
-_SETS = 50  # different choices of them
-_DIRECTIONS = 32
-_BANDS = 3  # of the space-time patches; the patches in space are of the finest alone
+_SETS = 50  # different choices of patches, used in turn
+_DIRECTIONS = 32  # random projections of each patch
+_BANDS = 3  # bands of patches in space and time; patches in space use the finest band only
 _SIDE, _SIDE_IN_TIME, _SPAN = 7, 5, 3
 _LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
-_NEIGHBOURHOOD = 5.0 / 480  # sigma of the area in which edges should agree, of the longest side
+_NEIGHBOURHOOD = 5.0 / 480  # sigma of the area in which gradients are compared, of the longest side
 _FLAT = 0.01  # squared gradient below which an area has no edges
-_STEPS = 2048  # of the strength of a line, an eighth of a level each
-_CREASE = 0.999
+_STEPS = 2048  # bins of the strength of a line, an eighth of a level each
+_CREASE = 0.999  # quantile of the strength of lines
 _TEXTURED = 1.0  # blurred gradient in levels a pixel from which an area counts as textured
-_MEDIAN = 0.6745  # of the deviation, in a normal distribution
-_LEAST = 0.005  # share of the picture below which a region is not measured
+_MEDIAN = 0.6745  # median absolute deviation of a normal distribution, in standard deviations
+_LEAST = 0.005  # fraction of the picture below which still parts are not measured
 
 
 @dataclass(frozen=True, slots=True)
 class Regions:
-    """The measured parts, (h, w) bool each; ``static`` is None if nothing stands still."""
+    """The moving and still parts, (h, w) bool; ``static`` is None without enough textured parts."""
 
     moving: NDArray[np.bool_]
     static: NDArray[np.bool_] | None
@@ -46,13 +46,17 @@ class Regions:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The features of one picture; those that need earlier pictures are None without them.
+    """The features of one picture.
 
-    ``sharpness``, ``change``: levels a pixel, means over moving parts. ``static_error``: squared
-    error of still parts against the last real frame, by the median: a person who walks before them
-    is no fault. ``crease``: the .999 quantile of a line filter. ``thumbnail``: (n,) float32,
-    weighted so that its norm is a distance in levels. ``patches``: (directions, places)
-    projections; ``patches_in_time``: the same for each band.
+    ``sharpness``: mean gradient of moving parts, in levels per pixel. ``mean``, ``std``: of the
+    luma of moving parts, in levels. ``saturation``: mean range of the colour channels, in levels.
+    ``anisotropy``: agreement of neighbouring gradients, from 0 to 1. ``crease``: the 0.999 quantile
+    of a line filter, in levels. ``change``: mean absolute difference from the picture before, in
+    levels; None for the first picture. ``static_error``: squared error of still parts against the
+    last real frame, from the median, so that a person who walks by does not count; None without
+    still parts. ``thumbnail``: (n,) float32; the norm of the difference of two is in levels.
+    ``patches``: (directions, patches) projections. ``patches_in_time``: (bands, directions,
+    patches) projections; None without enough earlier pictures.
     """
 
     sharpness: float
@@ -69,7 +73,9 @@ class Look:
 
 
 def regions(static: Array, last: Small) -> Regions:
-    """Divide the picture; ``static`` is (h, w) in [0, 1], ``last`` the last real frame.
+    """Divide a picture into moving and still parts.
+
+    ``static``: (h, w) in [0, 1], 1 for still. ``last``: the last real frame, (h, w, 3) uint8.
 
     Only textured still parts count: a drift of flat ground is invisible.
     """
@@ -85,7 +91,7 @@ def regions(static: Array, last: Small) -> Regions:
 
 
 class Looker:
-    """A measurement of one picture after the other, all of one size.
+    """The state in which the features of successive pictures of one size are measured.
 
     ``last`` is the last real frame, (h, w, 3) uint8.
     """
@@ -106,7 +112,7 @@ class Looker:
         self._directions = _unit(random.standard_normal((_DIRECTIONS, _SIDE**2)))
         shape = (_DIRECTIONS, _SIDE_IN_TIME**2, _SPAN)
         in_time = random.standard_normal(shape)
-        # Patches in time are judged by what changes in them alone.
+        # Projections in time ignore a pixel's mean over time.
         in_time -= in_time.mean(2, keepdims=True)
         self._in_time = _unit(in_time.reshape(_DIRECTIONS, -1))
         self._before: Array | None = None
@@ -114,7 +120,7 @@ class Looker:
         self._count = 0
 
     def look(self, picture: Small) -> Look:
-        """Measure the next picture, (h, w, 3) uint8."""
+        """Return the features of the next picture, (h, w, 3) uint8."""
         luma = _luma(picture)
         bands = _laplacian(luma)
         self._bands = [*self._bands[1 - _SPAN :], bands]
@@ -148,7 +154,7 @@ class Looker:
         )
 
     def _anisotropy(self, x: Array, y: Array) -> float:
-        """Return the agreement of gradients with those around, weighted by the root of energy."""
+        """Return the agreement of neighbouring gradients, weighted by their root mean square."""
         # Half the size is fine enough for sums over neighbourhoods.
         products = [cv2.pyrDown(v) for v in (x * x, y * y, x * y)]
         xx, yy, xy = (cv2.GaussianBlur(v, (0, 0), self._reach) for v in products)
@@ -213,7 +219,7 @@ def _masked_mean(values: NDArray[np.float32] | Small, mask: Small) -> float:
 
 
 def _places(moving: NDArray[np.bool_]) -> list[list[Place]]:
-    """Return the corners of the patches, for each set and band: rows and columns."""
+    """Return the centres of the patches for each set and band: rows and columns."""
     random = np.random.default_rng(3)
     found = []
     shape = moving.shape
@@ -233,7 +239,7 @@ def _places(moving: NDArray[np.bool_]) -> list[list[Place]]:
 
 
 def _cut_out(band: Array, place: Place, side: int) -> Array:
-    """Return the patches round these places as columns, (side², places)."""
+    """Return the patches with their centres at ``place`` as columns: (side², patches)."""
     reach = side // 2
     padded = cv2.copyMakeBorder(band, reach, reach, reach, reach, cv2.BORDER_REFLECT)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side))

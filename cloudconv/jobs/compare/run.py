@@ -1,7 +1,8 @@
-"""Score methods that make frames against the frames that were filmed.
+"""Compare the frames that several methods make with the filmed frames.
 
-With ``drop`` every method sees the same kept frames and makes the frames between them. With
-``horizon`` every method forecasts from the same frames. Made frames are matched by their times.
+With ``drop`` each method reads the same source frames and makes the frames between them. With
+``horizon`` each method forecasts from the same source frames. Each made frame is compared with the
+filmed frame of the same time.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def run(settings: CompareSettings) -> Job:
         Warnings, progress in source frames, and at the end a :class:`CompareResult`.
 
     Raises:
-        CloudconvError: there is no report then, or it is as it was before.
+        CloudconvError: the job failed. No report is written, and an earlier report is unchanged.
     """
     set_threads(settings.threads)
     plan = decide(settings)
@@ -97,9 +98,9 @@ def run(settings: CompareSettings) -> Job:
 
 
 def estimate(plan: ComparePlan) -> CompareEstimate:
-    """Return the expected outcome of a comparison: score two samples in this process.
+    """Score two samples in this process, and return the expected outcome of a comparison.
 
-    Nothing is written. The time for adapting is included.
+    No file is written. The expected time includes the time for adapting.
 
     Raises:
         CloudconvError: the input cannot be read, or a method cannot be used.
@@ -129,7 +130,7 @@ def estimate(plan: ComparePlan) -> CompareEstimate:
 
 
 def _adapt_plan(plan: ComparePlan, minutes: float) -> AdaptPlan:
-    """Return the plan to adapt the first model to the clip."""
+    """Return the plan to adapt the judged model to the clip."""
     settings, spec = plan.settings, registry.spec(plan.judged, "interpolate")
     return AdaptPlan(
         info=plan.info,
@@ -147,7 +148,7 @@ def _adapt_plan(plan: ComparePlan, minutes: float) -> AdaptPlan:
 def _adapted(
     plan: ComparePlan, adapting: AdaptPlan, folder: Path, warnings: Warnings
 ) -> Generator[Event, None, ComparePlan]:
-    """Adapt the first model; return the plan with its weights."""
+    """Adapt the judged model, and return the comparison's plan with the adapted weights."""
     settings = plan.settings
     _, result = yield from adapt(adapting, folder, warnings)
     yield from warnings.new(save(folder, settings.saved_model, overwrite=settings.overwrite))
@@ -164,7 +165,7 @@ class _Table:
         self._plan, self._clip, self._context = plan, clip, context
         self._ahead = plan.forecasts
         self._rows: list[Row] = []
-        # Each method has scores for every horizon, or one set for all frames between others.
+        # A forecast has one set of scores for each horizon; an interpolation has one set in all.
         self._scores = {
             name: [Scores(plan.metrics) for _ in range(plan.settings.horizon or 1)]
             for name in plan.methods
@@ -217,7 +218,7 @@ class _Table:
 
         Args:
             warnings: the warnings of the job.
-            began: the start of the job, of ``time.monotonic``.
+            began: the time in seconds, of ``time.monotonic``, at which the job started.
 
         Raises:
             InputError: no frame was scored.

@@ -1,4 +1,4 @@
-"""Score frames against the true ones, and give the verdict."""
+"""Score made frames against the true frames, and state the verdict in words."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cloudconv.media.vmaf import VmafMeter
 from cloudconv.report.columns import COLUMNS
 
 CURVES = ("psnr", "ssim", "texture")
-"""The scores of every frame in the result; the first two are always computed."""
+"""The metrics that the result gives for each frame; the first two are always computed."""
 
 
 def as_rgb(frame: Frame) -> Tensor:
@@ -28,7 +28,7 @@ def as_rgb(frame: Frame) -> Tensor:
 
 
 def texture_between(wanted: Sequence[str], kept: Sequence[Tensor]) -> Tensor | None:
-    """Return the mean texture energy of the kept frames, if a metric of texture is requested."""
+    """Return the geometric mean of the kept frames' texture energy; None if not requested."""
     if not any(name in wanted for name in metrics.TEXTURE):
         return None
     return torch.stack([metrics.texture_energy(rgb) for rgb in kept]).log().mean(0).exp()
@@ -36,7 +36,7 @@ def texture_between(wanted: Sequence[str], kept: Sequence[Tensor]) -> Tensor | N
 
 @dataclass(frozen=True, slots=True)
 class ShownFrame:
-    """A frame of the output, kept or made.
+    """A frame that is shown: a kept source frame, or a frame that a method made.
 
     ``rgb`` has the form of :func:`as_rgb`. ``frame`` is None for a forecast, which is RGB only.
     """
@@ -57,7 +57,10 @@ next frame does not follow the last one.
 
 
 class Meter:
-    """Measurements of one method's frames in order, to be added up by :class:`Scores`."""
+    """The state of metrics that need the frames of one method in order.
+
+    :class:`Scores` adds up the scores that the methods of this class return.
+    """
 
     def __init__(self, wanted: Sequence[str], rate: Fraction | None) -> None:
         """Start without frames.
@@ -76,7 +79,8 @@ class Meter:
     def follow(self, truth: ShownFrame, shown: ShownFrame | None) -> SequenceScores:
         """Add the next frame of the output and return new scores.
 
-        ``shown`` is the very object ``truth`` for a kept frame, and None if the method made none.
+        ``shown`` is the same object as ``truth`` for a kept frame; None if the method made no
+        frame.
         """
         if shown is None:
             return self.interrupt()
@@ -96,11 +100,11 @@ class Meter:
         return scores
 
     def repeat(self) -> SequenceScores:
-        """Return the scores of the last frame again, for a sum that starts with it."""
+        """Return the flicker of the last frame again, for a sum that starts with that frame."""
         return [("flicker", None), *self._flicker]
 
     def interrupt(self) -> SequenceScores:
-        """Return the remaining scores before a frame that does not follow the last one."""
+        """End the sequence of frames and return its remaining scores."""
         if self._xpsnr is not None and self._xpsnr.begun:
             self._xpsnr = XpsnrMeter(self._rate)
         scores: SequenceScores = [("flicker", None)]
@@ -137,8 +141,8 @@ def texture_scores(shown: ShownFrame, kept_texture: Tensor) -> dict[str, float]:
 class Scores:
     """The sums of a method's scores.
 
-    ``made`` counts its frames, and ``missing`` the frames that it did not make. ``spent`` is the
-    time in seconds, and the number of frames made in it.
+    ``made``: the number of frames that the method made. ``missing``: the number of frames that the
+    method did not make. ``spent``: a time in seconds, and the number of frames made in that time.
     """
 
     def __init__(self, wanted: Sequence[str]) -> None:
@@ -150,14 +154,14 @@ class Scores:
         self._flicker = metrics.Flicker()
 
     def add_frame(self, scores: FrameScores) -> None:
-        """Add the scores of a frame."""
+        """Add the scores of a frame; None counts as a missing frame."""
         self.made += scores is not None
         self.missing += scores is None
         for name, value in (scores or {}).items():
             self._count(name, value)
 
     def add_sequence(self, scores: SequenceScores) -> None:
-        """Add the scores of a meter, in the order of the frames."""
+        """Add scores that a :class:`Meter` returned, in the order of the frames."""
         for name, value in scores:
             if value is None:
                 self._flicker.interrupt()
@@ -167,7 +171,7 @@ class Scores:
                 self._count(name, value)
 
     def spend(self, seconds: float, made: int) -> None:
-        """Add the time for some frames."""
+        """Add the time in seconds in which ``made`` frames were made."""
         self.spent = self.spent[0] + seconds, self.spent[1] + made
 
     def means(self) -> dict[str, float | None]:
@@ -185,7 +189,7 @@ class Scores:
 
 
 def overall(several: Sequence[Scores]) -> dict[str, float | None]:
-    """Return the means over all frames that were scored in several parts."""
+    """Return the mean of each metric over the frames of all parts; None without frames."""
     if len(several) == 1:
         return several[0].means()
     parts = [(part.means(), part.made) for part in several]
@@ -217,7 +221,7 @@ class Row:
     scores: dict[str, dict[str, float | None]]
 
     def gain(self, model: str, baseline: str) -> float | None:
-        """Return the difference in PSNR, in dB; None if one of the two made no frame."""
+        """Return the model's PSNR minus the baseline's, in dB; None if one made no frame."""
         own, other = (self.scores[name]["psnr"] for name in (model, baseline))
         return None if own is None or other is None else own - other
 
@@ -268,7 +272,7 @@ def verdict_by(
     scores: Mapping[str, Mapping[str, float | None]],
     horizon: int | None = None,
 ) -> str:
-    """Return the better method by one metric, in one sentence, for a comparison without PSNR.
+    """Return a sentence that compares two methods by one metric, for a result without PSNR.
 
     Args:
         metric: a key of the scores.
@@ -302,7 +306,7 @@ def _called(baseline: str) -> str:
 
 
 def _better(gain: float, baseline: str) -> str:
-    """Return a gain in words; an empty baseline is not named."""
+    """Return a gain in PSNR, in dB, in words; omit an empty ``baseline``."""
     called = _called(baseline)
     if abs(gain) < 0.05:
         return f"as good as {called}" if called else "as good"

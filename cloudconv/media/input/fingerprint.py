@@ -10,17 +10,17 @@ from cloudconv.media.input import images
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.input.spool import is_copy
 
-_EDGE = 1 << 20
+_EDGE = 1 << 20  # bytes
 
 
 def input_fingerprint(path: Path, *, ends: bool = True) -> str:
-    """Return a hash that identifies a file or pictures: sizes, dates, both ends.
+    """Return a hash of the size, date and both ends of a file, or of the pictures' sizes and dates.
 
     The date of a temporary copy of a pipe has no meaning and is left out.
 
     Args:
         path: the probed path.
-        ends: whether to read both ends of the files.
+        ends: whether to hash both ends of a single file too; never done for a folder of pictures.
 
     Raises:
         InputError: the input does not exist, or cannot be read.
@@ -52,7 +52,7 @@ def has_changed(info: MediaInfo) -> bool:
     Raises:
         InputError: the input no longer exists, or cannot be read.
     """
-    # A copy of a pipe changes only while it grows, and no other process writes to it.
+    # Only this process writes to a copy of a pipe: the copy grows, and does not change otherwise.
     if not info.fingerprint or is_copy(info.path):
         return False
     return input_fingerprint(info.path) != info.fingerprint

@@ -16,8 +16,8 @@ class Timing:
     """The times of the frames, in seconds on the source's own clock.
 
     ``frames`` is the number of shown packets; frames that an edit list hides do not count. ``rate``
-    is None if the gaps differ (VFR). ``steady`` is then the rate of all frames but the last, if
-    they have one and only the last is shown for longer. With a constant rate, frame k belongs at
+    is None if the gaps differ (VFR). ``steady`` is set if only the last gap differs: the rate of
+    all frames but the last, which is shown for longer. With a constant rate, frame k belongs at
     ``start + k / rate``, and ``end`` is ``start + frames / rate``. Otherwise ``end`` is the last
     frame's time plus ``last_duration``. ``time_base`` is the container's tick. ``stamped`` is False
     if the file has no usable presentation times and frames are counted instead. ``shifts`` gives,
@@ -38,13 +38,13 @@ class Timing:
 
     @property
     def pace(self) -> Fraction | None:
-        """Return the rate of all frames but the last; None if there is none."""
+        """Return the rate of all frames but the last; None if the gaps between them differ."""
         return self.rate or self.steady
 
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """A stream beside the main video; ``start`` in seconds, None if the file does not state it."""
+    """A stream beside the main video; ``start`` in seconds, None if not stated."""
 
     index: int
     kind: str

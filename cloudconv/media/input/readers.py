@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class Reader:
     """The special behaviour of one reader.
 
-    ``seeks``: time stamps are right after a seek; some readers (above all of MPEG program streams)
-    return wrong ones. ``has_index``: the header lists all frames, and the track's length is right.
+    ``seeks``: time stamps are right after a seek. Other readers, above all that of MPEG program
+    streams, return wrong time stamps after a seek. ``has_index``: the header lists all frames and
+    gives the right length of the track.
     ``stamps_decoding``: the reader knows the decode times, not the presentation times.
     ``states_delay``: the reader subtracts the delay of an audio codec from its time stamps.
     ``is_still``: the reader reads one picture file. ``is_pictures``: the reader reads one or
