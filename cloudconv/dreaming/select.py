@@ -131,8 +131,9 @@ def is_sky(material: Material, motion: Motion | None = None) -> bool:
 def _stirs(material: Material) -> bool:
     """Return whether many pixels inside the fixed parts move, as twigs in the wind do.
 
-    A collage pastes the still pixels of such parts and moves the others, which tears the parts. On
-    22 skies, at most .04 of the inside moves where a collage holds, and .22 or more in trees.
+    A collage pastes the still pixels of such parts and moves the others, which tears the parts. In
+    22 skies at most .04 of the inside moves where a collage is chosen. A palm that a collage tears
+    has .28.
     """
     fixed = material.fixed.cpu().numpy()
     inside = cv2.erode(fixed, np.ones((5, 5))) > 0
