@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
 
 from cloudconv.errors import CloudconvError
 
@@ -18,7 +19,6 @@ TRIES = 3
 """The number of times that a task may lose its worker before it fails."""
 
 Task = TypeVar("Task")
-Item = TypeVar("Item", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +55,28 @@ def content_of(event: Event[Any]) -> Any:
     return event.error if isinstance(event, Failed) else event.message
 
 
-class Tasks(Protocol[Item]):
-    """The tasks of a worker, in the order of their arrival."""
+class Tasks(Iterator[Task]):
+    """The tasks of a worker, in the order of their arrival; another thread adds them."""
 
-    def __iter__(self) -> Iterator[Item]:
-        """Return this object."""
-        ...
+    def __init__(self) -> None:
+        """Start without tasks."""
+        self._queue: SimpleQueue[tuple[Task] | None] = SimpleQueue()
 
-    def __next__(self) -> Item:
-        """Wait for the next task and return it."""
-        ...
+    def put(self, task: Task) -> None:
+        """Add a task."""
+        self._queue.put((task,))
 
     def close(self) -> None:
         """End the tasks, from any thread."""
+        self._queue.put(None)
+
+    def __next__(self) -> Task:
+        """Wait for the next task and return it."""
+        item = self._queue.get()
+        if item is None:
+            self.close()
+            raise StopIteration
+        return item[0]
 
 
 class Work(ABC, Generic[Task]):

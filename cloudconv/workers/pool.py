@@ -1,27 +1,28 @@
-"""Run tasks in this process, in several processes, or on a cluster, with one interface."""
+"""Choose workers: this process, several processes, or a cluster."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Generic, Literal, Self
+from typing import Literal
 
 import torch
 
-from cloudconv.errors import CloudconvError
 from cloudconv.events import Warned
 from cloudconv.render.device import auto_remarks, choose_device, cores
-from cloudconv.workers.events import SOON, Done, Event, Failed, Report, Task, Work
+from cloudconv.workers.events import Done, Failed, Report, Task, Work
 from cloudconv.workers.processes import Processes
 from cloudconv.workers.ray import Cluster, count_gpus
 
 _GPU_CORES = 4
 """The number of cores per task with a GPU, which decode and encode; otherwise one is enough."""
+
+
+Workers = Processes[Task] | Cluster[Task]
+"""Processes or a cluster that do tasks; a context manager that ends them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,74 +95,31 @@ def _on(config: WorkerConfig, device: torch.device, threads: int | None) -> Work
     return replace(config, device=str(device), cores=threads or config.cores)
 
 
-def run(
-    config: WorkerConfig, work: Work[Task], tasks: Iterator[Task | None]
-) -> Generator[Event[Task], None, None]:
-    """Do tasks in any order.
-
-    Closing the generator ends the workers at once. A task whose worker dies is repeated by another.
+def start(config: WorkerConfig, work: Work[Task]) -> Workers[Task]:
+    """Return the workers; processes start with the first tasks.
 
     Args:
-        config: the workers, of :func:`resolve`.
+        config: the workers, of :func:`resolve`; with ``inline`` no task may follow.
         work: the work; see :class:`~cloudconv.workers.events.Work`.
-        tasks: the tasks, which are taken a few ahead of their start; None means that the next task
-            is not known yet.
-
-    Yields:
-        One ``Done`` or ``Failed`` for each task, and ``Report`` messages.
 
     Raises:
-        CloudconvError: ``tasks`` raised it, or there is no such cluster.
+        DeviceError: there is no such cluster.
     """
-    with Pool(config, work) as pool:
-        yield from pool.run(tasks)
-
-
-class Pool(Generic[Task]):
-    """Workers that start with the first tasks; a context manager that ends them."""
-
-    def __init__(self, config: WorkerConfig, work: Work[Task]) -> None:
-        """Start no worker yet; see :func:`run` for the arguments."""
-        self._config = config
-        self._work = work
-        self._stack = ExitStack()
-        self._run: Callable[[Iterator[Task | None]], Generator[Event[Task], None, None]] | None
-        self._run = None
-
-    def __enter__(self) -> Self:
-        """Return this object."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End the workers."""
-        self._stack.close()
-
-    def run(self, tasks: Iterator[Task | None]) -> Generator[Event[Task], None, None]:
-        """Do some tasks; see :func:`run`. Calls follow one another."""
-        if self._run is None:
-            self._run = self._started()
-        yield from self._run(tasks)
-
-    def _started(self) -> Callable[[Iterator[Task | None]], Generator[Event[Task], None, None]]:
-        config, work = self._config, self._work
-        if config.kind == "inline":
-            return partial(_run_inline, work)
-        if config.kind == "local":
-            return self._stack.enter_context(Processes(work, environments(config))).run
-        gpus = int(torch.device(config.device).type in _VISIBLE)
-        cluster = Cluster(config.address, cores=config.cores, gpus=gpus)
-        return partial(self._stack.enter_context(cluster).run, work)
+    if config.kind != "ray":
+        return Processes(work, environments(config))
+    gpus = int(torch.device(config.device).type in _VISIBLE)
+    return Cluster(work, config.address, cores=config.cores, gpus=gpus)
 
 
 def ordered_map(
     config: WorkerConfig, work: Work[Task], tasks: Iterator[Task | None]
 ) -> Generator[Done[Task] | Report[Task], None, None]:
-    """Do tasks like :func:`run`, but yield their events in the order of the tasks.
+    """Do tasks, and yield their events in the order of the tasks.
 
     Reports without a task are yielded at once.
 
     Raises:
-        CloudconvError: see :func:`run`; or a task cannot be done.
+        CloudconvError: ``tasks`` raised it, a task cannot be done, or there is no such cluster.
     """
     waiting: dict[int, deque[Done[Task] | Report[Task]]] = {}
     order: deque[Task] = deque()
@@ -173,7 +131,7 @@ def ordered_map(
                 waiting[id(task)] = deque()
             yield task
 
-    with closing(run(config, work, registered())) as events:
+    with start(config, work) as workers, closing(workers.run(registered())) as events:
         for event in events:
             if isinstance(event, Failed):
                 raise event.error
@@ -186,59 +144,6 @@ def ordered_map(
                 yield next_event
                 if isinstance(next_event, Done):
                     del waiting[id(order.popleft())]
-
-
-def _run_inline(
-    work: Work[Task], tasks: Iterator[Task | None]
-) -> Generator[Event[Task], None, None]:
-    again: deque[Task] = deque()
-    while True:
-        given = _InlineTasks(tasks, again)
-        try:
-            with closing(work(given)) as events:
-                for event in events:
-                    if isinstance(event, Done | Failed):
-                        given.unfinished.remove(event.task)
-                    yield event
-            return
-        except CloudconvError as error:
-            if error is given.error or not given.unfinished:
-                raise
-            yield Failed(given.unfinished.popleft(), error)
-            again.extendleft(reversed(given.unfinished))
-
-
-class _InlineTasks(Iterator[Task]):
-    """The tasks for work in this process; ``unfinished`` are those that the work has taken."""
-
-    def __init__(self, tasks: Iterator[Task | None], again: deque[Task]) -> None:
-        self.unfinished: deque[Task] = deque()
-        self.error: CloudconvError | None = None
-        self._tasks = tasks
-        self._again = again
-        self._closed = False
-
-    def close(self) -> None:
-        self._closed = True
-
-    def __next__(self) -> Task:
-        task = self._next()
-        while task is None:
-            time.sleep(SOON)
-            task = self._next()
-        self.unfinished.append(task)
-        return task
-
-    def _next(self) -> Task | None:
-        if self._closed:
-            raise StopIteration
-        if self._again:
-            return self._again.popleft()
-        try:
-            return next(self._tasks)
-        except CloudconvError as error:
-            self.error = error
-            raise
 
 
 _VISIBLE = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import queue
 import signal
 import threading
 from collections import deque
@@ -16,7 +15,18 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Self
 
 from cloudconv.errors import CloudconvError, DeviceError
-from cloudconv.workers.events import AHEAD, SOON, TRIES, Done, Event, Failed, Task, Work, content_of
+from cloudconv.workers.events import (
+    AHEAD,
+    SOON,
+    TRIES,
+    Done,
+    Event,
+    Failed,
+    Task,
+    Tasks,
+    Work,
+    content_of,
+)
 
 
 class Processes(Generic[Task]):
@@ -47,11 +57,20 @@ class Processes(Generic[Task]):
             self._workers.pop().stop()
 
     def run(self, tasks: Iterator[Task | None]) -> Generator[Event[Task], None, None]:
-        """Do tasks; see :func:`~cloudconv.workers.pool.run`.
+        """Do tasks in any order; several calls follow one another.
+
+        Closing the generator ends the processes at once. A task whose process dies is repeated by
+        another.
 
         Args:
             tasks: the tasks, which are taken a few ahead of their start. None means that the next
                 task is not known yet; then events of the workers are handled first.
+
+        Yields:
+            One ``Done`` or ``Failed`` for each task, and ``Report`` messages.
+
+        Raises:
+            CloudconvError: ``tasks`` raised it.
         """
         while len(self._workers) < len(self._environments):
             self._workers.append(_Worker(self._work, self._environments[len(self._workers)]))
@@ -179,37 +198,13 @@ class _Worker(Generic[Task]):
         self._end()
 
 
-class TaskQueue(Iterator[Task]):
-    """The tasks of a worker, which another thread adds."""
-
-    def __init__(self) -> None:
-        """Start without tasks."""
-        self._queue: queue.SimpleQueue[tuple[Task] | None] = queue.SimpleQueue()
-
-    def put(self, task: Task) -> None:
-        """Add a task."""
-        self._queue.put((task,))
-
-    def close(self) -> None:
-        """End the tasks."""
-        self._queue.put(None)
-
-    def __next__(self) -> Task:
-        """Wait for the next task and return it."""
-        item = self._queue.get()
-        if item is None:
-            self.close()
-            raise StopIteration
-        return item[0]
-
-
 def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -> None:
     """Do the tasks of a connection; the main function of a worker process."""
     os.environ.update(environment)
     work: Work[Any] = pickle.loads(packed)
     # Ctrl-C reaches every process of the terminal; the main process decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    tasks: TaskQueue[Any] = TaskQueue()
+    tasks: Tasks[Any] = Tasks()
     started: list[Any] = []  # the same list as in the main process, so that an index is enough
 
     def listen() -> None:

@@ -11,11 +11,20 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Self
 
 from cloudconv.errors import CloudconvError, DeviceError
-from cloudconv.workers.events import AHEAD, SOON, TRIES, Event, Failed, Task, Work, content_of
-from cloudconv.workers.processes import TaskQueue
+from cloudconv.workers.events import (
+    AHEAD,
+    SOON,
+    TRIES,
+    Event,
+    Failed,
+    Task,
+    Tasks,
+    Work,
+    content_of,
+)
 from cloudconv.workers.remote import RemoteFile, forget
 
 _PATIENCE = 10  # seconds
@@ -23,17 +32,22 @@ _PATIENCE = 10  # seconds
 _QUIET = {"log_to_driver": False, "logging_level": "error"}
 
 
+_Performed = tuple[list[int], list[tuple[type[Event[Any]], Any]]]
+"""The numbers of the files that a machine does not have; else the events without their task."""
+
+
 class _End(Enum):
     END = 0
 
 
-class Cluster:
+class Cluster(Generic[Task]):
     """A connection to a Ray cluster; a context manager that cancels its tasks."""
 
-    def __init__(self, address: str | None, *, cores: int, gpus: int) -> None:
+    def __init__(self, work: Work[Task], address: str | None, *, cores: int, gpus: int) -> None:
         """Join a cluster, unless this process has joined one already.
 
         Args:
+            work: the work of each machine.
             address: the address of the cluster; None for a cluster that runs on this machine, or
                 for a new one.
             cores: the number of cores for each task.
@@ -43,7 +57,7 @@ class Cluster:
             DeviceError: Ray is not installed, there is no cluster at that address, or none of its
                 machines has enough cores or GPUs.
         """
-        self._ray = _ray()
+        self._ray, self._work = _ray(), work
         self._needs = {"num_cpus": cores, "num_gpus": gpus}
         self._running: dict[Any, tuple[Any, list[_Upload]]] = {}  # by reference
         self._uploads: dict[Path, _Upload] = {}
@@ -55,7 +69,7 @@ class Cluster:
             self._check_room()
             undo.pop_all()
 
-    def __enter__(self) -> Cluster:
+    def __enter__(self) -> Self:
         """Return this object."""
         return self
 
@@ -68,16 +82,14 @@ class Cluster:
         if self._joined:
             self._ray.shutdown()
 
-    def run(
-        self, work: Work[Task], tasks: Iterator[Task | None]
-    ) -> Generator[Event[Task], None, None]:
-        """Do tasks on the cluster; see :func:`~cloudconv.workers.pool.run`.
+    def run(self, tasks: Iterator[Task | None]) -> Generator[Event[Task], None, None]:
+        """Do tasks on the cluster; see :meth:`~cloudconv.workers.processes.Processes.run`.
 
         A task whose machine or process is lost is repeated on another. Machines read files at the
         same path as this machine; files that a machine does not have are sent once.
         """
         perform = self._ray.remote(max_retries=TRIES, **self._needs)(_perform)
-        sent = self._ray.put((secrets.token_hex(8), work))
+        sent = self._ray.put((secrets.token_hex(8), self._work))
         more = True
         while more or self._running:
             more = False
@@ -87,23 +99,25 @@ class Cluster:
                     break
                 more = task is None
                 if task is not None:
-                    yield from self._submit(perform, sent, work, task)
+                    yield from self._submit(perform, sent, task)
             if not self._running:
                 time.sleep(SOON if more else 0)
                 continue
             ended, _ = self._ray.wait(list(self._running), timeout=SOON if more else None)
             for reference in ended:
-                task, events = self._take(reference)
-                if isinstance(events, _Missing):
-                    yield from self._submit(perform, sent, work, task)
-                else:
-                    yield from (kind(task, content) for kind, content in events)
+                task, uploads = self._running.pop(reference)
+                for upload in uploads:
+                    upload.tasks -= 1
+                missing, events = self._result(reference)
+                for number in missing:
+                    uploads[number].wanted = True
+                if missing:
+                    yield from self._submit(perform, sent, task)
+                yield from (kind(task, content) for kind, content in events)
 
-    def _submit(
-        self, perform: Any, sent: Any, work: Work[Task], task: Task
-    ) -> Iterator[Event[Task]]:
+    def _submit(self, perform: Any, sent: Any, task: Task) -> Iterator[Event[Task]]:
         try:
-            uploads = self._uploads_of(work.files(task))
+            uploads = self._uploads_of(self._work.files(task))
             chunks = [self._chunks(upload) for upload in uploads]
         except CloudconvError as error:
             yield Failed(task, error)
@@ -112,20 +126,6 @@ class Cluster:
         self._running[perform.remote(sent, task, files, chunks)] = task, uploads
         for upload in uploads:
             upload.tasks += 1
-
-    def _take(self, reference: Any) -> tuple[Any, list[tuple[type[Event[Any]], Any]] | _Missing]:
-        """Return a task that has ended, and its events or the files that are missing."""
-        task, uploads = self._running.pop(reference)
-        for upload in uploads:
-            upload.tasks -= 1
-        try:
-            events: list[tuple[type[Event[Any]], Any]] | _Missing = self._result(reference)
-        except CloudconvError as error:
-            return task, [(Failed, error)]
-        if isinstance(events, _Missing):
-            for number in events.files:
-                uploads[number].wanted = True
-        return task, events
 
     def _uploads_of(self, paths: Sequence[Path]) -> list[_Upload]:
         """Return the uploads of files; raise InputError if a file is missing or not single."""
@@ -180,17 +180,19 @@ class Cluster:
         )
         return max(1, slots) * AHEAD
 
-    def _result(self, reference: Any) -> Any:
+    def _result(self, reference: Any) -> _Performed:
         errors = self._ray.exceptions
         try:
-            return self._ray.get(reference)
+            performed: _Performed = self._ray.get(reference)
         except errors.RayTaskError as error:
-            if isinstance(error.cause, CloudconvError):
-                raise error.cause from error
-            raise
+            if not isinstance(error.cause, CloudconvError):
+                raise
+            return [], [(Failed, error.cause)]
         except errors.RayError as error:
             reason = str(error).splitlines()[0]
-            raise DeviceError("frames-lost-by-cluster", tries=TRIES, why=reason) from error
+            lost = DeviceError("frames-lost-by-cluster", tries=TRIES, why=reason)
+            return [], [(Failed, lost)]
+        return performed
 
     def _connect(self, address: str | None) -> None:
         with ExitStack() as undo:
@@ -249,38 +251,31 @@ class _Upload:
     tasks: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Missing:
-    """The numbers of the files that a machine does not have."""
-
-    files: tuple[int, ...]
-
-
 _works: dict[str, Work[Any]] = {}
 """The work of this process by its token, so that a model stays loaded between two tasks."""
 
 
 def _perform(
     sent: tuple[str, Work[Task]], task: Task, files: list[RemoteFile], chunks: list[list[Any]]
-) -> list[tuple[type[Event[Task]], Any]] | _Missing:
-    """Do one task on its machine; return its events without the task."""
+) -> _Performed:
+    """Do one task on its machine."""
     found = [
         file.find(_ray().get(chunk) for chunk in those)
         for file, those in zip(files, chunks, strict=True)
     ]
-    missing = tuple(number for number, path in enumerate(found) if path is None)
+    missing = [number for number, path in enumerate(found) if path is None]
     if missing:
-        return _Missing(missing)
+        return missing, []
     token, work = sent
     if token not in _works:
         _works.clear()
         _works[token] = work
     work = _works[token]
     paths = dict(zip(work.files(task), (path for path in found if path), strict=True))
-    given: TaskQueue[Task] = TaskQueue()
+    given: Tasks[Task] = Tasks()
     given.put(work.moved(task, paths))
     given.close()
-    return [(type(event), content_of(event)) for event in work(given)]
+    return [], [(type(event), content_of(event)) for event in work(given)]
 
 
 def _ray() -> Any:

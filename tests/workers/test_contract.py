@@ -1,10 +1,10 @@
-"""Whoever works, the same comes of it: this process, several, or a Ray cluster."""
+"""Whoever works, the same comes of it: several processes, or a Ray cluster."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,16 @@ import pytest
 
 from cloudconv.errors import CloudconvError, DeviceError, InputError
 from cloudconv.workers.events import Done, Event, Failed, Report, Work
-from cloudconv.workers.pool import WorkerConfig, ordered_map, run
+from cloudconv.workers.pool import WorkerConfig, ordered_map, start
 from tests.helpers.workers import Job, Pair, Tenfold, Waits, numbered
 
-INLINE, LOCAL, RAY = WorkerConfig(), WorkerConfig("local", 2), WorkerConfig("ray")
+LOCAL, RAY = WorkerConfig("local", 2), WorkerConfig("ray")
 
 cluster = pytest.param(
     RAY, marks=(pytest.mark.slow, pytest.mark.filterwarnings("default")), id="ray"
 )
 processes = pytest.param(LOCAL, id="processes")
-inline = pytest.param(INLINE, id="inline")
-everywhere = pytest.mark.parametrize("workers", [inline, processes, cluster], indirect=True)
-elsewhere = pytest.mark.parametrize("workers", [processes, cluster], indirect=True)
+everywhere = pytest.mark.parametrize("workers", [processes, cluster], indirect=True)
 
 
 @pytest.fixture
@@ -33,6 +31,13 @@ def workers(request: pytest.FixtureRequest) -> WorkerConfig:
     if config.kind == "ray":
         request.getfixturevalue("ray")
     return config
+
+
+def run(
+    config: WorkerConfig, work: Work[Job], tasks: Iterator[Job | None]
+) -> Generator[Event[Job], None, None]:
+    with start(config, work) as workers:
+        yield from workers.run(tasks)
 
 
 def results(events: list[Event[Job]]) -> dict[int, Any]:
@@ -84,8 +89,7 @@ def test_tasks_that_are_not_known_yet_are_waited_for(workers: WorkerConfig) -> N
         for task in numbered(3):
             yield None
             yield task
-            # A process is heard while the plan goes on; this one cannot do two things at once.
-            while workers.kind != "inline" and task.number not in done:
+            while task.number not in done:
                 assert time.monotonic() < latest, "nobody listened to the workers"
                 yield None
 
@@ -137,13 +141,12 @@ def test_closing_ends_the_work(workers: WorkerConfig) -> None:
     assert list(events) == []
 
 
-@pytest.mark.parametrize("workers", [inline, processes], indirect=True)
-def test_work_may_take_the_next_task_before_it_ends_the_last(workers: WorkerConfig) -> None:
-    alone = WorkerConfig(workers.kind)
-    assert results(list(run(alone, Pair(), numbered(6)))) == {k: k * 10 for k in range(6)}
+def test_work_may_take_the_next_task_before_it_ends_the_last() -> None:
+    done = results(list(run(WorkerConfig("local"), Pair(), numbered(6))))
+    assert done == {k: k * 10 for k in range(6)}
 
 
-@elsewhere
+@everywhere
 def test_the_tasks_of_a_worker_that_dies_are_done_by_another(
     workers: WorkerConfig, tmp_path: Path
 ) -> None:
@@ -153,7 +156,7 @@ def test_the_tasks_of_a_worker_that_dies_are_done_by_another(
     assert os.getpid() not in [event.message for event in events if isinstance(event, Report)]
 
 
-@elsewhere
+@everywhere
 def test_a_task_that_kills_every_worker_is_given_up(workers: WorkerConfig) -> None:
     events = list(run(workers, Tenfold(deadly=2), numbered(4)))
     assert sorted(results(events)) == [0, 1, 3]

@@ -25,8 +25,8 @@ from cloudconv.settings import EncodeSettings
 from cloudconv.timeline import FramePlan
 from cloudconv.workers import pool
 from cloudconv.workers import ray as ray_workers
-from cloudconv.workers.events import Done, Failed, Report
-from cloudconv.workers.pool import WorkerConfig, parse_workers, resolve, run
+from cloudconv.workers.events import Done, Failed, Report, Tasks
+from cloudconv.workers.pool import WorkerConfig, parse_workers, resolve, start
 from cloudconv.workers.ray import Cluster
 from cloudconv.workers.remote import RemoteFile, forget
 from cloudconv.workers.segments import SegmentResult, SegmentTask, SegmentWork
@@ -93,7 +93,10 @@ def task(tmp_path: Path) -> SegmentTask:
 
 def rendered(task: SegmentTask) -> SegmentResult:
     """What a worker makes of a single segment, having told of each frame."""
-    *reports, done = run(WorkerConfig(), SegmentWork(), iter([task]))
+    tasks: Tasks[SegmentTask] = Tasks()
+    tasks.put(task)
+    tasks.close()
+    *reports, done = SegmentWork()(tasks)
     told = [report.message.done for report in reports if isinstance(report, Report)]
     assert told == [*range(1, 7)]
     assert isinstance(done, Done)
@@ -174,7 +177,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_address_without_a_cluster(address: str) -> None:
     pytest.importorskip("ray")
     with pytest.raises(DeviceError, match=f"no Ray cluster at {re.escape(address)}"):
-        Cluster(address, cores=1, gpus=0)
+        Cluster(Reads(Path("a.txt")), address, cores=1, gpus=0)
 
 
 class Pretended:
@@ -243,7 +246,7 @@ def test_what_no_machine_of_the_cluster_has_is_said_at_once(
     cluster = Pretended(**resources)
     monkeypatch.setattr(ray_workers, "_ray", lambda: cluster)
     with pytest.raises(DeviceError, match=said):
-        Cluster(None, cores=needs[0], gpus=needs[1])
+        Cluster(Reads(Path("a.txt")), None, cores=needs[0], gpus=needs[1])
     assert not cluster.joined
 
 
@@ -290,8 +293,9 @@ def test_a_cluster_renders_many_videos_and_compares(clip: Path, tmp_path: Path) 
 @pytest.mark.usefixtures("ray")
 def test_files_that_cannot_be_sent_fail_their_task(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("here")
-    workers = WorkerConfig("ray")
-    here = list(run(workers, Reads(tmp_path / "a.txt"), numbered(2)))
+    with start(WorkerConfig("ray"), Reads(tmp_path / "a.txt")) as workers:
+        here = list(workers.run(numbered(2)))
     assert [event.result for event in here if isinstance(event, Done)] == ["here"] * 2
-    gone = list(run(workers, Reads(tmp_path / "b.txt"), numbered(2)))
+    with start(WorkerConfig("ray"), Reads(tmp_path / "b.txt")) as workers:
+        gone = list(workers.run(numbered(2)))
     assert [type(event) for event in gone] == [Failed, Failed]

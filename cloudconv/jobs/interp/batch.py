@@ -24,7 +24,7 @@ from cloudconv.models import registry
 from cloudconv.render.device import set_threads
 from cloudconv.segments.store import clear_finished
 from cloudconv.settings import InterpManySettings
-from cloudconv.workers.pool import Pool, parse_workers, resolve
+from cloudconv.workers.pool import WorkerConfig, parse_workers, resolve, start
 from cloudconv.workers.segments import SegmentWork
 
 
@@ -103,9 +103,9 @@ def interpolate_each(every: Sequence[InterpSettings]) -> Job:
         Interrupted: Ctrl-C; finished outputs and segments are kept.
     """
     first, inputs = every[0], [each.input for each in every]
-    workers = parse_workers(first.workers, first.device)
+    config = parse_workers(first.workers, first.device)
     registry.spec(first.chosen_model, "interpolate")
-    workers, _, _ = resolve(workers, first.device, first.threads)
+    config, _, _ = resolve(config, first.device, first.threads)
     set_threads(first.threads)
     folder = Path(first.output or "")
     if folder.exists() and not folder.is_dir():
@@ -123,7 +123,9 @@ def interpolate_each(every: Sequence[InterpSettings]) -> Job:
                 outcomes[number] = Exists(str(settings.input), str(output))
                 batch.leave_out(number)
                 yield Ended(number, str(settings.input), outcomes[number])
-        with Pool(workers, SegmentWork()) as pool:
+        if len(outcomes) == len(every):
+            config = WorkerConfig()  # nothing needs the cluster
+        with start(config, SegmentWork()) as workers:
             for number, settings in enumerate(every):
                 if number in outcomes:
                     continue
@@ -134,7 +136,7 @@ def interpolate_each(every: Sequence[InterpSettings]) -> Job:
                     note = partial(finished.note, settings, plan.output.name)
                     batch.begin(number, plan.expected)
                     result = yield from mapped(
-                        interpolate(plan, pool, note), partial(batch.change, settings)
+                        interpolate(plan, workers, note), partial(batch.change, settings)
                     )
                     batch.end(result.output_frames)
                     outcomes[number] = result

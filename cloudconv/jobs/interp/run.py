@@ -45,7 +45,7 @@ from cloudconv.segments.render import RenderJob, render_segments
 from cloudconv.segments.segment import OpenSegment, SegmentPlan, split
 from cloudconv.segments.store import SegmentStore, fresh_file
 from cloudconv.workers.events import Done, Failed
-from cloudconv.workers.pool import Pool
+from cloudconv.workers.pool import Workers, start
 from cloudconv.workers.segments import SegmentTask, SegmentWork
 
 _PLANNED = 8
@@ -72,18 +72,18 @@ def run(settings: InterpSettings) -> Job:
         Interrupted: Ctrl-C; finished segments are kept.
     """
     plan = decide(settings)
-    with Pool(plan.workers, SegmentWork()) as pool:
-        yield Finished((yield from interpolate(plan, pool)))
+    with start(plan.workers, SegmentWork()) as workers:
+        yield Finished((yield from interpolate(plan, workers)))
 
 
 def interpolate(
-    plan: InterpPlan, pool: Pool[SegmentTask], note: Callable[[Path], None] = lambda _: None
+    plan: InterpPlan, workers: Workers[SegmentTask], note: Callable[[Path], None] = lambda _: None
 ) -> Generator[Event, None, InterpResult]:
     """Interpolate one video.
 
     Args:
         plan: the decisions before the first frame.
-        pool: the workers; unused if the kind of ``plan.workers`` is ``inline``.
+        workers: the workers; unused if the kind of ``plan.workers`` is ``inline``.
         note: a function that is called with the path of the complete output, just before the
             output gets its name.
     """
@@ -114,7 +114,7 @@ def interpolate(
         else:
             del renderer
             empty_cache(plan.device)  # the workers need the memory of the model
-            rendering = _render_by_pool(video, render_plan, pool, store, plan.workers.count)
+            rendering = _render_by_workers(video, render_plan, workers, store, plan.workers.count)
         finished, started, expected = resumed, dict[int, int](), plan.expected
         with closing(rendering):
             for number, event in rendering:
@@ -208,12 +208,12 @@ def _render_here(
             yield segment.number, event if isinstance(event, Progress | Warned) else None
 
 
-def _render_by_pool(
+def _render_by_workers(
     video: PlannedVideo,
     plan: RenderPlan,
-    pool: Pool[SegmentTask],
+    workers: Workers[SegmentTask],
     store: SegmentStore,
-    workers: int,
+    count: int,
 ) -> Rendering:
     """Render the missing segments in workers, which decode the source frames again."""
     errors: list[CloudconvError] = []
@@ -227,7 +227,7 @@ def _render_by_pool(
                 yield plan, segment
 
     def tasks() -> Generator[SegmentTask | None, None, None]:
-        with prefetch(missing(), workers + _PLANNED) as ahead:
+        with prefetch(missing(), count + _PLANNED) as ahead:
             try:
                 for task in ahead.arriving():
                     if errors:
@@ -236,7 +236,7 @@ def _render_by_pool(
             except CloudconvError as error:  # raised when the workers have finished their tasks
                 errors.append(error)
 
-    with closing(tasks()) as given, closing(pool.run(given)) as events:
+    with closing(tasks()) as given, closing(workers.run(given)) as events:
         for event in events:
             if isinstance(event, Failed):
                 errors.append(event.error)
