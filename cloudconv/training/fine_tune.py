@@ -38,7 +38,7 @@ from cloudconv.messages import Message
 from cloudconv.models import registry
 from cloudconv.models.fingerprint import machine_fingerprint, weights_fingerprint
 from cloudconv.render.renderer import Renderer
-from cloudconv.settings import TrainSettings
+from cloudconv.settings import CompareSettings, InterpSettings, TrainSettings, exact
 from cloudconv.training import train
 from cloudconv.training.clips import Clip, Sampling, Windows, held_spans
 from cloudconv.training.spans import Span
@@ -89,20 +89,26 @@ class Adapted:
         return str(Message("adapted", minutes=self.minutes, gain=self.gain, frames=self.frames))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class AdaptPlan:
     """A model and a video to adapt it to. ``renderer`` returns the job's renderer for a model."""
 
+    settings: InterpSettings | CompareSettings
     info: MediaInfo
     model: str
-    minutes: float
-    start: Fraction | None = None
-    end: Fraction | None = None
-    deinterlace: bool = False
     device: torch.device
     dtype: torch.dtype
-    threads: int | None
     renderer: Callable[[str], Renderer]
+
+    @property
+    def minutes(self) -> float:
+        """Return the time to train."""
+        return self.settings.adapt or 0.0
+
+    @property
+    def deinterlace(self) -> bool:
+        """Return whether whole frames are made from fields."""
+        return isinstance(self.settings, InterpSettings) and self.settings.deinterlace
 
     @property
     def held(self) -> tuple[Span, ...]:
@@ -142,7 +148,7 @@ class AdaptPlan:
             "deinterlace": self.deinterlace,
             "device": str(self.device),
             "precision": "fp32" if self.dtype == torch.float32 else half,
-            "threads": self.threads,
+            "threads": self.settings.threads,
         }
 
     def identity(self) -> dict[str, Any]:
@@ -170,8 +176,8 @@ class AdaptPlan:
     def _window(self) -> Span:
         timing = self.info.timing
         length = timing.end - timing.start
-        first = (self.start or Fraction(0)) / length
-        return first, Fraction(1) if self.end is None else min(Fraction(1), self.end / length)
+        start, end = exact(self.settings.start) or Fraction(0), exact(self.settings.end)
+        return start / length, Fraction(1) if end is None else min(Fraction(1), end / length)
 
     @property
     def _frames(self) -> int:
@@ -180,36 +186,29 @@ class AdaptPlan:
 
 
 def check(
-    minutes: float | None,
-    model: str,
-    save_model: Path | str | None,
-    *,
-    overwrite: bool,
-    folder: Path | None = None,
+    settings: InterpSettings | CompareSettings, model: str, folder: Path | None = None
 ) -> None:
     """Check before any work that a model can be adapted, and its weights saved.
 
     Args:
-        minutes: None for a run that does not adapt.
+        settings: the settings of the job, which need not adapt.
         model: a name, or a file of weights.
-        save_model: the file to save the weights in.
-        overwrite: whether an existing file may be replaced.
         folder: the working folder, which may hold the same weights from an earlier run.
 
     Raises:
         SettingsError: the model has no weights, or would be replaced by its own adapted weights.
         OutputError: the weights cannot be saved.
     """
-    if minutes is not None and not registry.spec(model, "interpolate").parameters:
+    if settings.adapt is not None and not registry.spec(model, "interpolate").parameters:
         raise SettingsError("nothing-to-adapt", model=model)
-    if save_model is None:
+    file = settings.saved_model
+    if file is None:
         return
-    file = Path(save_model)
     if file.resolve() == Path(model).resolve():
         raise SettingsError("save-over-model", model=model)
     check_home(file)
     own = None if folder is None else _digest(folder / WEIGHTS)
-    if file.exists() and not overwrite and (own is None or _digest(file) != own):
+    if file.exists() and not settings.overwrite and (own is None or _digest(file) != own):
         raise OutputError("output-exists", path=file)
 
 
@@ -241,6 +240,8 @@ def adapt(
     plan: AdaptPlan, folder: Path, warnings: Warnings
 ) -> Generator[Event, None, tuple[str, Adapted]]:
     """Adapt the model in ``folder``; continue or reuse the work of an earlier run.
+
+    The weights are also saved in the file of the settings, if there is one.
 
     Returns:
         The file of the adapted weights, or the stock model if it gains too little; and the result.
@@ -278,6 +279,7 @@ def adapt(
     elif not result.kept:
         little = {"gain": result.gain, "frames": result.frames, "least": LEAST_GAIN}
         yield from warnings.new([Warned("adapting-gained-little", little)])
+    yield from warnings.new(_save(file, plan.settings))
     return str(file) if result.kept else plan.model, result
 
 
@@ -286,12 +288,11 @@ def adapted_digest(folder: Path, model: str) -> str | None:
     return None if Path(model) != folder / WEIGHTS else _digest(Path(model))
 
 
-def save(folder: Path, target: Path | str | None, *, overwrite: bool) -> Iterator[Warned]:
-    """Copy the adapted weights to ``target``, if there is one; yield warnings."""
-    source = folder / WEIGHTS
+def _save(source: Path, settings: InterpSettings | CompareSettings) -> Iterator[Warned]:
+    """Copy the adapted weights to the file of the settings, if there is one; yield warnings."""
+    target = settings.saved_model
     if target is None:
         return
-    target = Path(target)
     if not source.exists():
         yield Warned("nothing-learnt", {"path": str(target)})
         return
@@ -301,7 +302,7 @@ def save(folder: Path, target: Path | str | None, *, overwrite: bool) -> Iterato
         part = fresh(target)
         shutil.copyfile(source, part)
         try:
-            put(part, target, overwrite=overwrite)
+            put(part, target, overwrite=settings.overwrite)
         except FileExistsError:
             yield Warned("kept-aside", {"error": keep_aside(part, target)})
 

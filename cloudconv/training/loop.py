@@ -6,24 +6,25 @@ import hashlib
 import io
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from cloudconv import metrics
-from cloudconv.errors import DeviceError, InputError, ModelError
-from cloudconv.events import Progress, Warned
+from cloudconv.errors import DeviceError, InputError, ModelError, SettingsError
+from cloudconv.events import Event, Measured, Progress, Warned
 from cloudconv.files import write_whole
 from cloudconv.models.base import Model
 from cloudconv.render.memory import empty_cache, within_memory
+from cloudconv.settings import TrainSettings, values
 from cloudconv.training.clips import Batch
-from cloudconv.training.losses import Adversary, Loss
+from cloudconv.training.losses import Adversary, Loss, parse_loss
 from cloudconv.training.tasks import Goal, Made, padded, shrunk_like
 
 State = dict[str, Any]
@@ -34,49 +35,6 @@ _WARM_UP = 50  # steps over which the learning rate rises
 _LAST_RATE = 0.02  # of the learning rate, at the end
 _REPORT_EVERY = 20  # steps
 _MOST_OVERFLOWS = 50  # in a row; each halves the loss scale of fp16
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """The length and rhythm of a training; one of ``steps`` and ``minutes`` is not None."""
-
-    steps: int | None
-    minutes: float | None
-    validate_every: int
-    checkpoint_every: int
-
-    def progress(self, step: int, seconds: float) -> float:
-        """Return the finished part of the training, from 0 to 1."""
-        if self.steps is not None:
-            return min(1.0, step / self.steps)
-        assert self.minutes is not None
-        return min(1.0, seconds / (60 * self.minutes))
-
-    def event(self, step: int, seconds: float, resumed: int) -> Progress:
-        """Return the progress; earlier runs made ``resumed`` of the steps."""
-        left = None if self.minutes is None else max(60 * self.minutes - seconds, 0.0)
-        return Progress("training", step, self.steps, resumed, left, "steps")
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """The settings of a training step.
-
-    ``frozen``: prefixes of the names of tensors that are not trained. ``anchor``: weight of the
-    initial tensors in the weights that are validated and delivered, from 0 to 1. ``last``: whether
-    the last weights are delivered in place of those with the best validation.
-    """
-
-    learning_rate: float
-    weight_decay: float
-    ema: float
-    clip_gradient: float
-    noise: float
-    seed: int
-    precision: torch.dtype
-    frozen: tuple[str, ...] = ()
-    anchor: float = 0.0
-    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,30 +75,33 @@ class Losses:
     best: bool = False
 
 
-TrainerEvent = Progress | Losses | Warned
-
-
 @dataclass(slots=True)
 class Trainer:
     """A model in training, and the state that is needed to resume.
 
     ``shown`` is the moving average of the model, which is validated and delivered, mixed with the
-    initial weights by ``rules.anchor``: a mix of initial and fine-tuned weights generalises better
-    than the fine-tuned ones (Wortsman et al. 2022, arXiv 2109.01903).
+    initial weights by ``settings.anchor``: a mix of initial and fine-tuned weights generalises
+    better than the fine-tuned ones (Wortsman et al. 2022, arXiv 2109.01903).
+
+    Attributes:
+        settings: resolved ones; one of ``steps`` and ``minutes`` is not None.
+        rate: the highest learning rate.
     """
 
     model: Model
     goal: Goal
-    loss: Loss
-    rules: Rules
+    settings: TrainSettings
     device: torch.device
-    adversary: Adversary | None = None
+    precision: torch.dtype
+    rate: float
     step: int = 0
     seconds: float = 0.0
     best: Validation | None = None
     best_state: dict[str, Tensor] = field(default_factory=dict)
     history: list[Validation] = field(default_factory=list)
+    adversary: Adversary | None = field(init=False, default=None)
     shown: AveragedModel = field(init=False)
+    _loss: Loss = field(init=False)
     _optimiser: torch.optim.Optimizer = field(init=False)
     _scaler: torch.amp.GradScaler = field(init=False)
     _overflows: int = field(init=False, default=0)
@@ -151,36 +112,53 @@ class Trainer:
     _start: list[Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Freeze tensors, move the model to the device and make the optimiser."""
-        rules = self.rules
+        """Freeze tensors, move the model to the device and make the optimiser.
+
+        Raises:
+            SettingsError: the loss is adversarial, and the model has no discriminators.
+        """
+        settings = self.settings
+        self._loss = parse_loss(settings.loss, relative=settings.relative)
         self.model.requires_grad_(True).train()
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(not name.startswith(rules.frozen))
+            parameter.requires_grad_(not name.startswith(values.files(settings.frozen)))
         self.model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._start = [p.detach().clone() for p in self.model.parameters() if rules.anchor]
-        self.shown = AveragedModel(self.model, multi_avg_fn=_averaging(rules.ema), use_buffers=True)
+        self._start = [p.detach().clone() for p in self.model.parameters() if settings.anchor]
+        average = _averaging(settings.ema)
+        self.shown = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
         self._optimiser = torch.optim.AdamW(
             (p for p in self.model.parameters() if p.requires_grad),
-            rules.learning_rate,
-            weight_decay=rules.weight_decay,
+            self.rate,
+            weight_decay=settings.weight_decay,
         )
         # Only fp16 has a range too small for gradients.
-        half = rules.precision == torch.float16
+        half = self.precision == torch.float16
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=half)
+        if self._loss.adversarial:
+            build = self.model.spec.discriminators
+            if build is None:
+                raise SettingsError("no-discriminators", model=self.model.spec.name)
+            self.adversary = Adversary(build().to(self.device), self.rate)
+
+    @property
+    def done(self) -> float:
+        """Return the finished part of the training, from 0 to 1."""
+        if self.settings.steps is not None:
+            return min(1.0, self.step / self.settings.steps)
+        assert self.settings.minutes is not None
+        return min(1.0, self.seconds / (60 * self.settings.minutes))
 
     def run(
         self,
         batches: Iterator[Batch],
         windows: list[Tensor],
-        schedule: Schedule,
         stop: Callable[[], bool],
-    ) -> Generator[TrainerEvent, None, None]:
-        """Train until the schedule ends or ``stop`` returns true; validate the last state.
+    ) -> Generator[Event, None, None]:
+        """Train until the end or until ``stop`` returns true; validate the last state.
 
         Args:
             batches: from number ``step`` on; they may end when ``stop`` returns true.
             windows: held-out ones, (L, 3, H, W) uint8.
-            schedule: the number of steps and of validations.
             stop: returns whether to end after the step at hand.
 
         Yields:
@@ -190,35 +168,37 @@ class Trainer:
             ModelError: the loss is no longer a number.
         """
         began, resumed = time.monotonic() - self.seconds, self.step
+        settings = self.settings
         try:
             # The earlier run may have been stopped during a validation.
-            if not self.history:
-                yield from self._score(windows, 0.0, stop)
-            elif self.step % schedule.validate_every == 0 and self.history[-1].step != self.step:
-                yield from self._score(windows, schedule.progress(self.step, self.seconds), stop)
-            while (done := schedule.progress(self.step, self.seconds)) < 1 and not stop():
+            missed = self.step % settings.validate_every == 0
+            if not self.history or (missed and self.history[-1].step != self.step):
+                yield from self._score(windows, stop)
+            while self.done < 1 and not stop():
                 batch = next(batches, None)
                 if batch is None:
                     return
-                self._advance(batch, done)
+                self._advance(batch)
                 if self._reduced:
                     self._reduced = False
-                    reduced = {
-                        "device": str(self.device),
-                        "samples": -(-len(batch.frames) // self._parts),
-                    }
+                    samples = -(-len(batch.frames) // self._parts)
+                    reduced = {"device": str(self.device), "samples": samples}
                     yield Warned("training-in-parts", reduced)
                 self.seconds = time.monotonic() - began
-                done = schedule.progress(self.step, self.seconds)
-                yield schedule.event(self.step, self.seconds, resumed)
-                if self.step % schedule.validate_every == 0:
-                    yield from self._score(windows, done, stop)
+                yield self._progress(resumed)
+                if self.step % settings.validate_every == 0:
+                    yield from self._score(windows, stop)
                 elif self.step % _REPORT_EVERY == 0:
-                    yield self._losses_since(done)
+                    yield self._losses_since()
             if self.history[-1].step != self.step and not stop():
-                yield from self._score(windows, 1.0, stop)
+                yield from self._score(windows, stop)
         except Stopped:
             return
+
+    def _progress(self, resumed: int) -> Progress:
+        minutes = self.settings.minutes
+        left = None if minutes is None else max(60 * minutes - self.seconds, 0.0)
+        return Progress("training", self.step, self.settings.steps, resumed, left, "steps")
 
     def validate(
         self,
@@ -237,16 +217,16 @@ class Trainer:
         assert isinstance(shown, Model)
         trained, self.goal.model = self.goal.model, shown  # type: ignore[attr-defined]
         shown.eval()
-        tally = _Tally()
+        scores: list[_PictureScores] = []
         try:
             for number, window in enumerate(windows):
                 yield Progress("checking", number, len(windows), unit="windows")
                 if stop():
                     raise Stopped
-                self._tally(tally, window)
+                scores += self._scores(window)
         finally:
             self.goal.model = trained  # type: ignore[attr-defined]
-        return tally.result(self.step)
+        return _validation(self.step, scores)
 
     def state(self) -> State:
         """Return the state from which :meth:`restore` continues exactly."""
@@ -261,8 +241,8 @@ class Trainer:
             "adversary": None if adversary is None else adversary.network.state_dict(),
             "adversary_optimiser": None if adversary is None else adversary.optimiser.state_dict(),
             "best_state": self.best_state,
-            "best": None if self.best is None else _as_dict(self.best),
-            "history": [_as_dict(v) for v in self.history],
+            "best": None if self.best is None else asdict(self.best),
+            "history": [asdict(v) for v in self.history],
         }
 
     def restore(self, state: State) -> None:
@@ -279,10 +259,10 @@ class Trainer:
         self.best = None if state["best"] is None else Validation(**state["best"])
         self.history = [Validation(**entry) for entry in state["history"]]
 
-    def _advance(self, batch: Batch, done: float) -> None:
+    def _advance(self, batch: Batch) -> None:
         """Make one step; its random numbers depend on the seed and the step alone."""
         for group in self._optimiser.param_groups:
-            group["lr"] = self.rules.learning_rate * _rate(self.step, done)
+            group["lr"] = self.rate * _rate(self.step, self.done)
         frames = batch.frames.to(self.device).float().div_(255)
         frames = padded(frames, self.model.spec.multiple)
         made, loss = self._gradients_within_memory(frames, batch.places.to(self.device))
@@ -291,7 +271,7 @@ class Trainer:
         if overflows and not (self._scaler.is_enabled() and self._overflows <= _MOST_OVERFLOWS):
             raise ModelError("loss-not-finite", step=self.step)
         self._scaler.unscale_(self._optimiser)
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.rules.clip_gradient)
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_gradient)
         self._scaler.step(self._optimiser)
         self._scaler.update()
         if overflows:
@@ -308,8 +288,7 @@ class Trainer:
         Raises:
             DeviceError: the memory is too small for a single sample.
         """
-        precision = self.rules.precision
-        while (done := within_memory(self._gradients, precision, frames, places)) is None:
+        while (done := within_memory(self._gradients, self.precision, frames, places)) is None:
             self._optimiser.zero_grad(set_to_none=True)
             empty_cache(self.device)
             if self._parts >= len(frames):
@@ -323,14 +302,14 @@ class Trainer:
 
         Losses are means over samples, so the weighted sum has the gradients of the whole batch.
         """
-        torch.manual_seed(self.rules.seed * 1_000_003 + self.step)
+        torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
         self._optimiser.zero_grad(set_to_none=True)
         pictures: list[Made] = []
         losses: list[tuple[float, ...]] = []
         parts = zip(frames.chunk(self._parts), places.chunk(self._parts), strict=True)
         for some, where in parts:
             with self._autocast():
-                made = self.goal.make(some, where, self.rules.noise)
+                made = self.goal.make(some, where, self.settings.noise)
             weight = len(some) / len(frames)
             total, plain, naive = self._total(made)
             losses.append((plain * weight, naive * weight, float(total.detach()) * weight))
@@ -345,23 +324,23 @@ class Trainer:
         total = made[0].truth.new_zeros(())
         plain, naive = total, total
         for pictures in made:
-            fine = self.loss(pictures.picture.float(), pictures.truth, pictures.naive)
+            fine = self._loss(pictures.picture.float(), pictures.truth, pictures.naive)
             plain = plain + fine / len(made)
             total = total + fine
             for level in pictures.levels:
                 truth, usual = (shrunk_like(p, level) for p in (pictures.truth, pictures.naive))
-                total = total + self.loss(level.float(), truth, usual)
+                total = total + self._loss(level.float(), truth, usual)
             if self.adversary is not None:
                 opinion = self.adversary.opinion(pictures.context, pictures.picture.float())
-                total = total + self.loss.adversarial * opinion
+                total = total + self._loss.adversarial * opinion
             with torch.no_grad():
-                loss = self.loss(pictures.naive, pictures.truth, pictures.naive)
+                loss = self._loss(pictures.naive, pictures.truth, pictures.naive)
                 naive = naive + loss / len(made)
         return total / len(made), float(plain.detach()), float(naive)
 
     def _autocast(self) -> torch.autocast:
-        dtype = self.rules.precision
-        return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
+        enabled = self.precision != torch.float32
+        return torch.autocast(self.device.type, self.precision, enabled=enabled)
 
     def _validation_pictures(self, window: Tensor, picks: list[int]) -> list[Made]:
         height, width = window.shape[2:]
@@ -375,24 +354,33 @@ class Trainer:
         ]
 
     @torch.no_grad()
-    def _tally(self, tally: _Tally, window: Tensor) -> None:
+    def _scores(self, window: Tensor) -> Iterator[_PictureScores]:
+        """Yield the scores of the pictures that a validation window gives."""
         for picks in self.goal.validation_picks():
             made = self._validation_pictures(window, picks)
-            for label, pictures in zip(self.goal.labels(picks), made, strict=True):
-                tally.add(label, pictures, self.loss)
+            for label, each in zip(self.goal.labels(picks), made, strict=True):
+                picture = each.picture.clamp(0, 1)
+                yield _PictureScores(
+                    label,
+                    float(self._loss(picture, each.truth, each.naive)),
+                    float(self._loss(each.naive, each.truth, each.naive)),
+                    float(metrics.psnr(picture, each.truth)),
+                    float(metrics.psnr(each.naive, each.truth)),
+                    _gradient(picture) / max(_gradient(each.truth), 1e-6),
+                )
 
     def _score(
-        self, windows: list[Tensor], done: float, stop: Callable[[], bool]
-    ) -> Generator[Progress | Losses, None, None]:
+        self, windows: list[Tensor], stop: Callable[[], bool]
+    ) -> Generator[Event, None, None]:
         with self._anchored():
             validation = yield from self.validate(windows, stop)
             self.history.append(validation)
-            best = self.best is None or self.rules.last or validation.gain > self.best.gain
+            best = self.best is None or self.settings.last or validation.gain > self.best.gain
             if best:
                 self.best = validation
                 shown = self.shown.module.state_dict()
                 self.best_state = {name: tensor.detach().clone() for name, tensor in shown.items()}
-        yield self._losses_since(done, validation, best)
+        yield self._losses_since(validation, best)
 
     @contextmanager
     def _anchored(self) -> Iterator[None]:
@@ -401,7 +389,7 @@ class Trainer:
         kept = [p.detach().clone() for p in parameters if self._start]
         with torch.no_grad():
             for parameter, start in zip(parameters, self._start, strict=False):
-                parameter.lerp_(start, self.rules.anchor)
+                parameter.lerp_(start, self.settings.anchor)
         try:
             yield
         finally:
@@ -409,48 +397,42 @@ class Trainer:
                 for parameter, average in zip(parameters, kept, strict=False):
                     parameter.copy_(average)
 
-    def _losses_since(
-        self, done: float, validation: Validation | None = None, best: bool = False
-    ) -> Losses:
+    def _losses_since(self, validation: Validation | None = None, best: bool = False) -> Measured:
         if self._losses:
             count = len(self._losses)
             loss, naive = (sum(pair[k] for pair in self._losses) / count for k in (0, 1))
             self._latest, self._losses = (loss, naive), []
-        return Losses(self.step, done, self.seconds, *self._latest, validation, best)
+        losses = Losses(self.step, self.done, self.seconds, *self._latest, validation, best)
+        return Measured("losses", losses)
 
 
-class _Tally:
-    """Scores of validation windows so far."""
+class _PictureScores(NamedTuple):
+    """The scores of a picture that is ``label`` frames ahead."""
 
-    def __init__(self) -> None:
-        """Start without any score."""
-        self._loss: list[tuple[float, float]] = []
-        self._scores: dict[str, list[tuple[float, float, float]]] = {}
+    label: str
+    loss: float
+    naive_loss: float
+    psnr: float
+    naive_psnr: float
+    sharpness: float
 
-    def add(self, label: str, made: Made, loss: Loss) -> None:
-        picture = made.picture.clamp(0, 1)
-        self._loss.append(
-            (
-                float(loss(picture, made.truth, made.naive)),
-                float(loss(made.naive, made.truth, made.naive)),
-            )
-        )
-        self._scores.setdefault(label, []).append(
-            (
-                float(metrics.psnr(picture, made.truth)),
-                float(metrics.psnr(made.naive, made.truth)),
-                _gradient(picture) / max(_gradient(made.truth), 1e-6),
-            )
-        )
 
-    def result(self, step: int) -> Validation:
-        loss, naive_loss = (_mean([pair[k] for pair in self._loss]) for k in (0, 1))
-        psnr, naive, sharpness = (
-            {label: _mean([score[k] for score in scores]) for label, scores in self._scores.items()}
-            for k in (0, 1, 2)
-        )
-        gain = _mean([psnr[label] - naive[label] for label in psnr])
-        return Validation(step, loss, naive_loss, psnr, naive, sharpness, gain)
+def _validation(step: int, scores: Sequence[_PictureScores]) -> Validation:
+    """Return the mean scores, those of pictures by label."""
+    means = {}
+    for label in dict.fromkeys(each.label for each in scores):
+        columns = zip(*(each[3:] for each in scores if each.label == label), strict=True)
+        means[label] = [_mean(column) for column in columns]
+    psnr, naive, sharpness = ({name: mean[k] for name, mean in means.items()} for k in (0, 1, 2))
+    return Validation(
+        step,
+        _mean([each.loss for each in scores]),
+        _mean([each.naive_loss for each in scores]),
+        psnr,
+        naive,
+        sharpness,
+        gain=_mean([psnr[label] - naive[label] for label in psnr]),
+    )
 
 
 def save_checkpoint(path: Path, state: State, *, of: Path) -> None:
@@ -521,9 +503,5 @@ def _gradient(picture: Tensor) -> float:
     return float(picture.diff(dim=-1).abs().mean() + picture.diff(dim=-2).abs().mean())
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _as_dict(validation: Validation) -> dict[str, Any]:
-    return {name: getattr(validation, name) for name in Validation.__slots__}
+def _mean(numbers: Sequence[float]) -> float:
+    return sum(numbers) / len(numbers)

@@ -15,6 +15,9 @@ from cloudconv.settings import TrainSettings, fields_of
 from cloudconv.settings.values import names_folder
 from cloudconv.training.losses import parse_loss
 
+_STEPS = 1000
+"""The number of steps if neither steps nor minutes are given."""
+
 
 def resolve(settings: TrainSettings) -> TrainSettings:
     """Return the settings with a value for each that was not given.
@@ -48,6 +51,8 @@ def resolve(settings: TrainSettings) -> TrainSettings:
     for name, each in known.items():
         if each.option.otherwise is not None:
             found.setdefault(name, each.option.otherwise)
+    if found.get("steps") is None and found.get("minutes") is None:
+        found["steps"] = _STEPS
     try:
         resolved = TrainSettings(**found, recipe=settings.recipe)
         parse_loss(resolved.loss)

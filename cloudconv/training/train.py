@@ -9,9 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -55,16 +56,12 @@ from cloudconv.training.clips import (
     open_clips,
 )
 from cloudconv.training.loop import (
-    Rules,
-    Schedule,
     Trainer,
-    TrainerEvent,
     Validation,
     is_checkpoint,
     load_checkpoint,
     save_checkpoint,
 )
-from cloudconv.training.losses import Adversary, parse_loss
 from cloudconv.training.settings import fingerprint, resolve
 from cloudconv.training.spans import WHOLE, parse_spans, split_path, without
 from cloudconv.training.tasks import Goal, goal_for
@@ -74,8 +71,25 @@ _FINE_RATE = 1e-4  # learning rate from existing weights of the whole model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainResult:
-    """The result of a training; the fields are the keys of the command's JSON.
+class TrainOutcome:
+    """The facts that an estimate and a result share; the fields are keys of the command's JSON.
+
+    ``resumed``: whether a checkpoint of an earlier run is continued.
+    """
+
+    output: str
+    model: str
+    task: str
+    device: str
+    precision: str
+    parameters: int
+    resumed: bool
+    warnings: list[Warned]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult(TrainOutcome):
+    """The result of a training.
 
     ``initial``: scores before the first step. ``best``: scores of the weights in ``output``.
     ``seen``: scores of the same weights on the training clips, None after an interrupt.
@@ -84,49 +98,33 @@ class TrainResult:
     scores; otherwise ``output`` has the initial weights.
     """
 
-    output: str
-    model: str
-    task: str
     naive: str
-    device: str
-    precision: str
     steps: int
     steps_before: int
     wall_seconds: float
     interrupted: bool
-    resumed: bool
     improved: bool
     initialised: int
-    parameters: int
     initial: Validation
     best: Validation
     seen: Validation | None
     history: list[Validation]
-    warnings: list[Warned]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainEstimate:
+class TrainEstimate(TrainOutcome):
     """The expected size and duration of a training.
 
     ``clips``: clips to train on. ``steps`` and ``minutes``: the limits, None for no limit.
-    ``seconds``: the total time, None if only the steps are limited. ``resumed``: whether a
-    checkpoint of an earlier run is continued. ``refusals``: reasons to refuse the output.
+    ``seconds``: the total time, None if only the steps are limited. ``refusals``: reasons to refuse
+    the output.
     """
 
-    output: str
-    model: str
-    task: str
-    device: str
-    precision: str
-    parameters: int
     clips: int
     window_frames: int
     steps: int | None
     minutes: float | None
     seconds: float | None
-    resumed: bool
-    warnings: list[Warned]
     refusals: list[OutputError]
 
 
@@ -151,6 +149,17 @@ class TrainPlan:
     def resumes(self) -> bool:
         """Return whether a checkpoint of an earlier run is continued."""
         return self.settings.resume and self.checkpoint.exists()
+
+    def facts(self, model: Model) -> dict[str, Any]:
+        """Return the fields that an estimate and a result share, except for the warnings."""
+        return {
+            "output": str(self.output),
+            "model": self.spec.name,
+            "task": self.spec.task,
+            "device": str(self.device),
+            "precision": precision_name(self.precision),
+            "parameters": sum(p.numel() for p in model.parameters()),
+        }
 
 
 def decide(asked: TrainSettings, *, dry_run: bool = False) -> TrainPlan:
@@ -193,19 +202,13 @@ def estimate(plan: TrainPlan) -> TrainEstimate:
         model = plan.spec.build()
     goal = goal_for(model, rollout=settings.rollout, gap=settings.gap)
     train, _ = _windows(settings, goal, None)
-    limits = _schedule(settings)
     return TrainEstimate(
-        output=str(plan.output),
-        model=plan.spec.name,
-        task=plan.spec.task,
-        device=str(plan.device),
-        precision=precision_name(plan.precision),
-        parameters=sum(p.numel() for p in model.parameters()),
+        **plan.facts(model),
         clips=sum(len(group) for group in train.groups),
         window_frames=goal.length,
-        steps=limits.steps,
-        minutes=limits.minutes,
-        seconds=None if limits.minutes is None else 60 * limits.minutes,
+        steps=settings.steps,
+        minutes=settings.minutes,
+        seconds=None if settings.minutes is None else 60 * settings.minutes,
         resumed=plan.resumes,
         warnings=[*train.warnings, *plan.warnings],
         refusals=list(plan.refusals),
@@ -257,26 +260,20 @@ def _run(
     plan: TrainPlan, known: MediaInfo | None, stop: threading.Event
 ) -> Generator[Event, None, TrainResult]:
     began = time.monotonic()
-    settings, output, checkpoint, spec = plan.settings, plan.output, plan.checkpoint, plan.spec
-    device, precision, resumed = plan.device, plan.precision, plan.resumes
+    settings, output, checkpoint = plan.settings, plan.output, plan.checkpoint
+    resumed = plan.resumes
     set_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    model = spec.build()
+    model = plan.spec.build()
     goal = goal_for(model, rollout=settings.rollout, gap=settings.gap)
     initialised = _initialise(model, settings)
     _check_frozen(model, settings)
     train, held_out = _windows(settings, goal, known)
     warnings = [*train.warnings, *plan.warnings]
     yield from warnings
-    rate = settings.learning_rate or (_FINE_RATE if initialised == _tensors(model) else _RATE)
-    trainer = Trainer(
-        model,
-        goal,
-        parse_loss(settings.loss, relative=settings.relative),
-        _rules(settings, rate, precision),
-        device,
-        _adversary(model, settings, device, rate),
-    )
+    complete = initialised == len(model.state_dict())
+    rate = settings.learning_rate or (_FINE_RATE if complete else _RATE)
+    trainer = Trainer(model, goal, settings, plan.device, plan.precision, rate)
     if resumed:
         _restore(trainer, checkpoint, settings)
     steps_before = trainer.step
@@ -296,9 +293,7 @@ def _run(
     with _interruptible(stop), ExitStack() as stack:
         stack.push(lambda kind, *_: save() if kind is GeneratorExit and trainer.best else None)
         batch = stack.enter_context(prefetch(batches(train, trainer.step, stop.is_set), 2))
-        events = stack.enter_context(
-            closing(trainer.run(batch, windows, _schedule(settings), stop.is_set))
-        )
+        events = stack.enter_context(closing(trainer.run(batch, windows, stop.is_set)))
         every = settings.checkpoint_every
         for event in _watched(events, save, every, write, stop, ours=resumed):
             if isinstance(event, Warned):
@@ -318,12 +313,8 @@ def _run(
     changed = _changed([*train.groups, *held_out.groups])
     yield from changed
     return TrainResult(
-        output=str(output),
-        model=spec.name,
-        task=spec.task,
+        **plan.facts(model),
         naive=goal.naive,
-        device=str(device),
-        precision=precision_name(precision),
         steps=trainer.step,
         steps_before=steps_before,
         wall_seconds=time.monotonic() - began,
@@ -331,7 +322,6 @@ def _run(
         resumed=resumed,
         improved=best.step > 0,
         initialised=initialised,
-        parameters=sum(p.numel() for p in model.parameters()),
         initial=trainer.history[0],
         best=best,
         seen=seen,
@@ -341,7 +331,7 @@ def _run(
 
 
 def _watched(
-    events: Iterator[TrainerEvent],
+    events: Iterator[Event],
     save: Callable[[], None],
     every: int,
     write: Callable[[bool], None],
@@ -362,44 +352,15 @@ def _watched(
     """
     stopping = False
     for event in events:
-        if isinstance(event, Warned):
-            yield event
-        elif isinstance(event, Progress):
-            yield event
-            if event.stage == "training" and event.done % every == 0:
-                save()
-        else:
-            if event.best:
-                write(ours)
-                ours = True
-            yield Measured("losses", event)
+        if isinstance(event, Measured) and event.values.best:
+            write(ours)
+            ours = True
+        yield event
+        if isinstance(event, Progress) and event.stage == "training" and event.done % every == 0:
+            save()
         if stop.is_set() and not stopping:
             stopping = True
             yield Measured("stopping", None)
-
-
-def _rules(settings: TrainSettings, rate: float, precision: torch.dtype) -> Rules:
-    return Rules(
-        rate,
-        settings.weight_decay,
-        settings.ema,
-        settings.clip_gradient,
-        settings.noise,
-        settings.seed,
-        precision,
-        values.files(settings.frozen),
-        settings.anchor,
-        settings.last,
-    )
-
-
-def _schedule(settings: TrainSettings) -> Schedule:
-    return Schedule(
-        settings.steps or (None if settings.minutes else 1000),
-        settings.minutes,
-        settings.validate_every,
-        settings.checkpoint_every,
-    )
 
 
 def _validation_windows(
@@ -486,31 +447,16 @@ def _check_frozen(model: Model, settings: TrainSettings) -> None:
         raise SettingsError("all-frozen")
 
 
-def _tensors(model: Model) -> int:
-    return len(model.state_dict())
-
-
 def _windows(
     settings: TrainSettings, goal: Goal, known: MediaInfo | None
 ) -> tuple[Windows, Windows]:
     """Return the windows to train on, and the windows to validate on."""
     own = None if settings.train_part is None else parse_spans(settings.train_part)
     held = None if settings.val_part is None else parse_spans(settings.val_part)
-    sampling = Sampling(
-        length=goal.length,
-        picks=goal.picks,
-        crop=settings.crop,
-        batch=settings.batch,
-        crops=settings.crops,
-        interval=values.interval(settings.interval),
-        min_motion=settings.min_motion,
-        repeats=settings.repeats,
-        augment=settings.augment,
-        reversal=settings.reversal,
-        seed=settings.seed,
-        lively=settings.lively,
-        overlays=settings.overlays,
-    )
+    interval = values.interval(settings.interval)
+    names = [each.name for each in fields(Sampling) if each.name not in ("length", "picks")]
+    given = {name: getattr(settings, name) for name in names} | {"interval": interval}
+    sampling = Sampling(goal.length, goal.picks, **given)
     opened = partial(open_clips, size=settings.size, deinterlace=settings.deinterlace, known=known)
     if settings.val:
         groups = opened(values.files(settings.val), held or WHOLE)
@@ -518,7 +464,7 @@ def _windows(
     else:
         whole = opened(values.files(settings.clips), WHOLE)
         if held is None:
-            needed = goal.length * values.interval(settings.interval)[0]
+            needed = goal.length * interval[0]
             held = held_out(whole, needed) if own is None else without(own)
         if not held:
             raise SettingsError("nothing-held-back")
@@ -533,9 +479,7 @@ def _windows(
     output = Path(settings.output)
     check_outputs(settings, [output, _checkpoint_of(output)], read)
     # Validation accepts windows without motion, but no repeated frames.
-    validation = replace(
-        sampling, crop=1, interval=(values.interval(settings.interval)[0],) * 2, min_motion=0.0
-    )
+    validation = replace(sampling, crop=1, interval=(interval[0],) * 2, min_motion=0.0)
     try:
         return Windows(train_groups, sampling), Windows(groups, validation)
     except InputError:
@@ -553,17 +497,6 @@ def _changed(groups: list[list[Clip]]) -> list[Warned]:
             if has_changed(info):
                 warnings.append(Warned("clip-changed", {"path": str(path)}))
     return warnings
-
-
-def _adversary(
-    model: Model, settings: TrainSettings, device: torch.device, rate: float
-) -> Adversary | None:
-    if not parse_loss(settings.loss).adversarial:
-        return None
-    build = model.spec.discriminators
-    if build is None:
-        raise SettingsError("no-discriminators", model=model.spec.name)
-    return Adversary(build().to(device), rate)
 
 
 def _restore(trainer: Trainer, checkpoint: Path, settings: TrainSettings) -> None:
@@ -600,18 +533,14 @@ def _write(output: Path, trainer: Trainer, settings: TrainSettings, *, overwrite
         "scores": json.dumps({k: v for k, v in asdict(best).items() if k != "step"}),
         "recipe": json.dumps(recipe),
     }
+    # safetensors refuses tensors with common memory, which `half` and `cpu` may return.
     state = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
+        name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous().clone()
         for name, tensor in trainer.best_state.items()
     }
-    data = safetensors.torch.save(_unshared(state), metadata)
+    data = safetensors.torch.save(state, metadata)
     with writing(output):
         files.write_whole(output, data, overwrite=overwrite)
-
-
-def _unshared(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    # safetensors refuses tensors with common memory. `half` and `cpu` do not copy float16 buffers.
-    return {name: tensor.clone() for name, tensor in state.items()}
 
 
 @contextmanager

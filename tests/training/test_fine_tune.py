@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +26,7 @@ from cloudconv.errors import (
     WeightsError,
 )
 from cloudconv.events import Event, Progress
-from cloudconv.jobs.interp.settings import InterpResult
+from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
 from cloudconv.training import fine_tune as adapt
 from cloudconv.training import loop, train
 from tests.helpers import calls
@@ -347,12 +346,16 @@ def test_the_command_says_what_it_gained(tmp_path: Path) -> None:
 def test_only_a_part_of_the_video_is_held_back(clip: Path) -> None:
     from cloudconv.media.read.probe import probe
 
-    plan = adapt.AdaptPlan(
-        info=probe(clip), model=MIDDLE.name, minutes=1, device=torch.device("cpu"),
-        dtype=torch.float32, threads=1, renderer=lambda _: pytest.fail("not yet"),
-    )  # fmt: skip
-    part = replace(plan, start=plan.info.timing.end / 4, end=plan.info.timing.end / 2)
-    for each, first, last in ((plan, 0, 1), (part, 0.25, 0.5)):
+    def plan(**part: Any) -> adapt.AdaptPlan:
+        settings = InterpSettings(clip, factor=2, adapt=1, threads=1, **part)
+        return adapt.AdaptPlan(
+            settings, info, MIDDLE.name, torch.device("cpu"), torch.float32,
+            lambda _: pytest.fail("not yet"),
+        )  # fmt: skip
+
+    info = probe(clip)
+    part = plan(start=info.timing.end / 4, end=info.timing.end / 2)
+    for each, first, last in ((plan(), 0, 1), (part, 0.25, 0.5)):
         share = sum(float(b - a) for a, b in each.held)
         assert share == pytest.approx(0.18 * (last - first))
         assert each.held[0][0] >= first

@@ -36,7 +36,7 @@ from cloudconv.settings import TrainSettings
 from cloudconv.training import train
 from cloudconv.training.loop import Losses
 from cloudconv.training.settings import resolve
-from tests.helpers.jobs import Watch, finish, nobody
+from tests.helpers.jobs import Watch, finish, nobody, on
 from tests.helpers.trainees import (
     AGAIN,
     AHEAD,
@@ -252,7 +252,10 @@ def test_ctrl_c_in_a_look_at_the_held_back_part(clip: str, tmp_path: Path) -> No
         trained(settings(clip, first), press_at(0))
     assert not first.exists()
     assert trained(settings(clip, first), press_at(10)).steps == 10
-    resumed = trained(settings(clip, first))
+    told: list[Progress] = []
+    resumed = trained(settings(clip, first), on("training", told.append))
+    assert {event.resumed for event in told} == {10}, "or a resumed training seems to be fast"
+    assert (told[0].done, told[0].total) == (11, 20)
     expected = trained(settings(clip, whole))
     assert [v.step for v in resumed.history] == [v.step for v in expected.history] == [0, 10, 20]
     a, b = load_file(first), load_file(whole)

@@ -141,14 +141,13 @@ def decide(settings: CompareSettings, *, dry_run: bool = False) -> ComparePlan:
     refusals: list[OutputError] = []
     report = None if settings.report is None else Path(settings.report)
     pages = [] if report is None else [report / name for name in PAGES]
-    saved, overwrite = settings.saved_model, settings.overwrite
     with noted(refusals if dry_run else None):
-        check_outputs(settings, [*pages, saved], [info.path])
+        check_outputs(settings, [*pages, settings.saved_model], [info.path])
     with noted(refusals if dry_run else None):
-        check(settings.adapt, methods_of(settings)[0], saved, overwrite=overwrite)
+        check(settings, methods_of(settings)[0])
     if report is not None:
         with noted(refusals if dry_run else None):
-            check_folder(report, PAGES, overwrite=overwrite)
+            check_folder(report, PAGES, overwrite=settings.overwrite)
     warnings = (*info.warnings, *remarks)
     return ComparePlan(settings, info, workers, device, warnings, tuple(refusals))
 

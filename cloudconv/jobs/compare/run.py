@@ -12,6 +12,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -42,8 +43,8 @@ from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.models import registry
 from cloudconv.render.device import choose_precision, set_threads
 from cloudconv.report import Curves, Method
-from cloudconv.settings import CompareSettings, exact
-from cloudconv.training.fine_tune import WEIGHTS, AdaptPlan, adapt, save
+from cloudconv.settings import CompareSettings
+from cloudconv.training.fine_tune import WEIGHTS, AdaptPlan, adapt
 
 _TRIED = 2  # samples that an estimate scores
 
@@ -72,7 +73,7 @@ def run(settings: CompareSettings) -> Job:
             yield from warnings.new(plan.info.tags.flat_in("report"))
         if settings.adapt is not None:
             folder = stack.enter_context(TemporaryDirectory(prefix="cloudconv-"))
-            adapting = _adapt_plan(plan, settings.adapt)
+            adapting = _adapt_plan(plan)
             plan = yield from _adapted(plan, adapting, Path(folder), warnings)
             sampler.only_held_back(adapting)
         table = _Table(plan, clip, sampler.context)
@@ -129,29 +130,19 @@ def estimate(plan: ComparePlan) -> CompareEstimate:
     )
 
 
-def _adapt_plan(plan: ComparePlan, minutes: float) -> AdaptPlan:
+def _adapt_plan(plan: ComparePlan) -> AdaptPlan:
     """Return the plan to adapt the judged model to the clip."""
     settings, spec = plan.settings, registry.spec(plan.judged, "interpolate")
-    return AdaptPlan(
-        info=plan.info,
-        model=plan.judged,
-        minutes=minutes,
-        start=exact(settings.start),
-        end=exact(settings.end),
-        device=plan.device,
-        dtype=choose_precision(settings.precision, plan.device, spec),
-        threads=settings.threads,
-        renderer=lambda name: renderer_of(name, plan),
-    )
+    dtype = choose_precision(settings.precision, plan.device, spec)
+    renderer = partial(renderer_of, plan=plan)
+    return AdaptPlan(settings, plan.info, plan.judged, plan.device, dtype, renderer)
 
 
 def _adapted(
     plan: ComparePlan, adapting: AdaptPlan, folder: Path, warnings: Warnings
 ) -> Generator[Event, None, ComparePlan]:
     """Adapt the judged model, and return the comparison's plan with the adapted weights."""
-    settings = plan.settings
     _, result = yield from adapt(adapting, folder, warnings)
-    yield from warnings.new(save(folder, settings.saved_model, overwrite=settings.overwrite))
     yield from warnings.new([Warned("held-back-only")])
     file = folder / WEIGHTS
     return replace(plan, adapted=result, weights=str(file) if file.exists() else plan.judged)

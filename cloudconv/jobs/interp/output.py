@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,7 +40,6 @@ from cloudconv.training.fine_tune import (
     adapt,
     adapted_digest,
     check_folder,
-    save,
 )
 
 
@@ -191,18 +191,8 @@ def adapt_plan(plan: InterpPlan) -> AdaptPlan | None:
     settings = plan.settings
     if settings.adapt is None:
         return None
-    return AdaptPlan(
-        info=plan.info,
-        model=settings.chosen_model,
-        minutes=settings.adapt,
-        start=exact(settings.start),
-        end=exact(settings.end),
-        deinterlace=settings.deinterlace,
-        device=plan.device,
-        dtype=plan.dtype,
-        threads=settings.threads,
-        renderer=lambda model: renderer_of(plan, model),
-    )
+    renderer = partial(renderer_of, plan)
+    return AdaptPlan(settings, plan.info, settings.chosen_model, plan.device, plan.dtype, renderer)
 
 
 def adapted_model(
@@ -212,12 +202,10 @@ def adapted_model(
 
     Return the name or weights file of the model to use, and the result of adapting or None.
     """
-    settings, adapting = plan.settings, adapt_plan(plan)
+    adapting = adapt_plan(plan)
     if adapting is None:
-        return settings.chosen_model, None
-    model, adapted = yield from adapt(adapting, folder, warnings)
-    yield from warnings.new(save(folder, settings.saved_model, overwrite=settings.overwrite))
-    return model, adapted
+        return plan.settings.chosen_model, None
+    return (yield from adapt(adapting, folder, warnings))
 
 
 def resolve(

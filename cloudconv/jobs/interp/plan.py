@@ -217,14 +217,12 @@ def _refusals(
     """
     refusals: list[OutputError] = []
     noting = partial(noted, refusals if dry_run else None)
-    model, saved, overwrite = settings.chosen_model, settings.saved_model, settings.overwrite
     with noting():
-        check_output(output, overwrite=overwrite, inputs=[info.path])
+        check_output(output, overwrite=settings.overwrite, inputs=[info.path])
     with noting():
-        folder = SegmentStore(output).path
-        check(settings.adapt, model, saved, overwrite=overwrite, folder=folder)
+        check(settings, settings.chosen_model, SegmentStore(output).path)
     with noting():
-        written = [*written_by(output), saved, settings.preview_file]
+        written = [*written_by(output), settings.saved_model, settings.preview_file]
         check_outputs(settings, written, [info.path, *map(Path, inputs)])
     with noting():
         check_rate(output, rate)
