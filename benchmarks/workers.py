@@ -29,13 +29,13 @@ def stand_in(wait: float) -> None:
     """Let every model wait so many seconds for each new frame."""
     from cloudconv.models.base import Interpolator
 
-    interpolate = Interpolator.interpolate
+    between = Interpolator.between
 
-    def waiting(self: Interpolator, x0: Any, *rest: Any, **options: Any) -> Any:
-        time.sleep(wait * x0.shape[0])
-        return interpolate(self, x0, *rest, **options)
+    def waiting(self: Interpolator, pictures: Any, *rest: Any, **options: Any) -> Any:
+        time.sleep(wait * pictures[0].shape[0])
+        return between(self, pictures, *rest, **options)
 
-    Interpolator.interpolate = waiting  # type: ignore[method-assign]
+    Interpolator.between = waiting  # type: ignore[method-assign]
 
 
 if _WAIT in os.environ:

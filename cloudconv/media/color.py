@@ -171,6 +171,27 @@ def alpha_from_float(alpha: Tensor, layout: PixelLayout) -> Tensor:
     return _to_codes(alpha[0].to(torch.float32) * _white(layout), 0.0, layout)
 
 
+def to_channels(planes: Sequence[Tensor], frame: Frame) -> Tensor:
+    """Convert the planes of a frame to RGB and opacity, if any: (3 or 4, H, W) float32.
+
+    ``planes`` are those of ``frame``, on any device.
+    """
+    form = layout(frame.pix_fmt)
+    rgb = to_rgb(planes, form, color_space(frame.tags, form, frame.width, frame.height))
+    return torch.cat((rgb, alpha_to_float(planes[-1], form))) if form.alpha else rgb
+
+
+def from_channels(channels: Tensor, frame: Frame) -> list[Tensor]:
+    """Convert (3 or 4, H, W) to planes of the pixel format of ``frame``.
+
+    This is the inverse of :func:`to_channels`.
+    """
+    form = layout(frame.pix_fmt)
+    space = color_space(frame.tags, form, frame.width, frame.height)
+    alpha = [alpha_from_float(channels[3:], form)] if form.alpha else []
+    return [*from_rgb(channels[:3], form, space), *alpha]
+
+
 def rgb_of(frame: Frame, device: torch.device | str = "cpu") -> Tensor:
     """Return a frame as RGB without alpha, (3, H, W) float32 on ``device``; see :func:`to_rgb`."""
     form = layout(frame.pix_fmt)

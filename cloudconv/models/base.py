@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -244,21 +244,22 @@ class Interpolator(Model):
         """
         if not isinstance(timestep, Tensor) and not 0 <= timestep <= 1:
             raise SettingsError("bad-timestep", timestep=timestep)
-        between = partial(self._between, scale=scale)
         own = x0.device if isinstance(x0, Tensor) else torch.device("cpu")
         device = next((weight.device for weight in self.parameters()), own)
         made: Any
-        if self._is_plain(x0) and self._is_plain(x1):
-            if around is not None:
-                around = Around(*(each.to(device) for each in around))
-            made = between(
-                x0.to(device), x1.to(device), timestep, around=around, leftover=leftover
-            ).to(own)
-        else:
+        if not (self._is_plain(x0) and self._is_plain(x1)):
             if around is not None or leftover:
                 raise PictureError("around-a-pair")
+            between = partial(self.between, scale=scale)
             made = pictures.between(x0, x1, timestep, between, device)
-        return made  # type: ignore[no-any-return]
+            return made  # type: ignore[no-any-return]
+        given = [each.to(device) for each in (x0, x1, *(around or ()))]
+        is_single = x0.ndim == x1.ndim == 3
+        if is_single:
+            given = [each[None] for each in given]
+        reach = None if around is None else given.pop()
+        made = self.between(given, timestep, reach=reach, scale=scale, leftover=leftover)
+        return (made[0] if is_single else made).to(own)  # type: ignore[no-any-return]
 
     def _is_plain(self, picture: object) -> TypeGuard[Tensor]:
         """Return whether the picture is a float tensor, (3, H, W) or (B, 3, H, W)."""
@@ -268,46 +269,56 @@ class Interpolator(Model):
         return picture.is_floating_point() and COLOURS <= picture.shape[-3] <= most
 
     @torch.no_grad()
-    def _between(
+    def between(
         self,
-        x0: Tensor,
-        x1: Tensor,
+        pictures: Sequence[Tensor],
         timestep: Tensor | float,
         *,
+        reach: Tensor | None = None,
         scale: float = 1.0,
-        around: Around | None = None,
         leftover: bool = False,
     ) -> Tensor:
-        if x0.ndim == 3 and x1.ndim == 3:
-            beside = None if around is None else Around(*(each[None] for each in around))
-            return self._between(
-                x0[None], x1[None], timestep, scale=scale, around=beside, leftover=leftover
-            )[0]
+        """Return the pictures between two batches on the model's device.
+
+        Args:
+            pictures: x0 and x1, (B, 3 or more, H, W) each; with ``reach`` also the frames before
+                and after the pair. Opacity behind the colours is mixed linearly if the model does
+                not carry it.
+            timestep: (B,) in [0, 1], or one number for all.
+            reach: see :class:`Around`; used if there are four pictures.
+            scale: see :meth:`interpolate`.
+            leftover: see :meth:`interpolate`.
+
+        Raises:
+            ModelUsageError: the model does not accept the scale.
+            PictureError: the shapes differ.
+        """
+        x0, x1 = pictures[:2]
         if not isinstance(timestep, Tensor):
             timestep = torch.full(x0.shape[:1], float(timestep))
         if x0.shape != x1.shape or x0.ndim != 4:
             raise PictureError("two-batches", first=tuple(x0.shape), second=tuple(x1.shape))
         if timestep.shape != x0.shape[:1]:
             raise PictureError("timestep-for-each", count=len(x0), shape=tuple(timestep.shape))
-        height, width = x0.shape[2:]
-        multiple = self.multiple(scale)
-        x0, x1 = x0.float(), x1.float()
-        if not self.spec.any_size:
-            x0, x1 = pad_to_multiple(x0, multiple), pad_to_multiple(x1, multiple)
-            if around is not None:
-                before, after, reach = around
-                before = pad_to_multiple(before.float(), multiple)
-                around = Around(before, pad_to_multiple(after.float(), multiple), reach)
+        colours = x0.shape[1] if self.spec.carries_alpha else COLOURS
+        multiple = 1 if self.spec.any_size else self.multiple(scale)
+        given = [pad_to_multiple(each[:, :colours].float(), multiple) for each in pictures]
         timestep = timestep.to(x0.device, torch.float32).view(-1, 1, 1, 1)
         result: Tensor
         if self.spec.arbitrary_timestep:
-            options: dict[str, object] = {} if around is None else {"around": around}
+            options: dict[str, object] = {}
+            if reach is not None and len(given) > 2:
+                options["around"] = Around(given[2], given[3], reach)
             if leftover:
                 options["leftover"] = True
-            result = self(x0, x1, timestep, scale, **options)
+            result = self(given[0], given[1], timestep, scale, **options)
         else:
-            result = self._by_halves(x0, x1, timestep, scale)
-        return result[..., :height, :width]
+            result = self._by_halves(given[0], given[1], timestep, scale)
+        result = result[..., : x0.shape[2], : x0.shape[3]]
+        if x0.shape[1] > colours:
+            alpha = x0[:, colours:].lerp(x1[:, colours:], timestep)
+            result = torch.cat((result[:, :colours], alpha, result[:, colours:]), 1)
+        return result
 
     def _by_halves(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float) -> Tensor:
         # Round to a timestep that the halvings reach. Near 0 and 1 the result is a source frame.

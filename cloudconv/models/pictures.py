@@ -161,7 +161,7 @@ def between(
     x0: Any,
     x1: Any,
     timestep: Any,
-    interpolate: Callable[[Tensor, Tensor, Any], Tensor],
+    interpolate: Callable[[Sequence[Tensor], Any], Tensor],
     device: torch.device,
 ) -> Any:
     """Return the picture, or the batch, between two others of any kind, as the same kind.
@@ -189,7 +189,7 @@ def between(
         torch.stack([kind.floats(each) for each in some]).to(device) for some in (firsts, lasts)
     )
     colours = [each.expand(-1, 3, -1, -1) if kind.channels == 1 else each[:, :3] for each in (a, b)]
-    made = interpolate(colours[0].contiguous(), colours[1].contiguous(), timestep)
+    made = interpolate([each.contiguous() for each in colours], timestep)
     if kind.channels == 1:
         made = made.mean(1, keepdim=True)
     if kind.channels == 4:

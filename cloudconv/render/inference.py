@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import islice
+from functools import partial
+from itertools import chain
+from threading import Lock
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from cloudconv.media.color import (
-    alpha_from_float,
-    alpha_to_float,
-    color_space,
-    from_rgb,
-    to_rgb,
-)
-from cloudconv.media.formats import layout
+from cloudconv.media.color import from_channels, to_channels
 from cloudconv.media.frame import Frame
 from cloudconv.media.pictures import Sources
 from cloudconv.models import fallback as blending
-from cloudconv.models.base import COLOURS, Around, Interpolator
+from cloudconv.models.base import COLOURS, Interpolator
 from cloudconv.models.ops import resize
 from cloudconv.render.memory import grid
 from cloudconv.render.tiling import tiled
@@ -37,17 +32,26 @@ class Task(NamedTuple):
     sources: Sources
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class SourcePicture:
-    """A source frame on the device.
+    """A source frame on the device; batches that run at the same time share it.
 
-    ``channels``: RGB and opacity, if any, (3 or 4, H, W) float32; None after a lack of memory.
-    ``trials``: errors of the trials that reconstruct the frame, by the times of both neighbours.
+    ``channels``: RGB and opacity, if any, (3 or 4, H, W) float32; None until a batch needs the
+    picture. ``trials``: errors of the trials that reconstruct the frame, by the times of both
+    neighbours.
     """
 
     frame: Frame
-    channels: Future[Tensor | None]
     trials: dict[tuple[Fraction, Fraction], Tensor] = field(default_factory=dict)
+    _channels: Tensor | None = None
+    _lock: Lock = field(default_factory=Lock)
+
+    def channels(self, transfers: Transfers) -> Tensor:
+        """Return RGB and opacity, if any, (3 or 4, H, W) float32; converted by the first call."""
+        with self._lock:
+            if self._channels is None:
+                self._channels = to_channels(transfers.up(self.frame.planes()), self.frame)
+            return self._channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +71,9 @@ class _Trial:
         return self.before.frame.time, self.after.frame.time
 
 
-@dataclass(frozen=True, slots=True)
-class DoubtedBatch:
-    """New frames of the network, (B, C, H, W), before trials and blends.
-
-    ``doubts``: (B,) in [0, 1] on the device. ``known``: the same values on their way to the host.
-    """
-
-    tasks: list[Task]
-    sources: list[list[SourcePicture]]
-    made: Tensor
-    timestep: Tensor
-    doubts: Tensor
-    known: Arriving
+Steps = Generator[None, None, Arriving]
+"""The computation of a batch. It stops where the CPU would wait for the device, and returns the
+planes of all frames, then the sums of the frames' values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,88 +96,100 @@ class Inference:
     fills: bool = False
 
     @torch.inference_mode()
-    def channels(self, frame: Frame) -> Tensor:
-        """Return a source frame on the device as RGB and opacity, (3 or 4, H, W) float32."""
-        form = layout(frame.pix_fmt)
-        planes = self.transfers.up(frame.planes())
-        alpha = [alpha_to_float(planes.pop(), form)] if form.alpha else []
-        space = color_space(frame.tags, form, frame.width, frame.height)
-        rgb = to_rgb(planes, form, space)
-        return torch.cat((rgb, *alpha)) if alpha else rgb
-
-    @torch.inference_mode()
-    def make(
-        self, tasks: list[Task], sources: list[list[SourcePicture]]
-    ) -> Arriving | DoubtedBatch:
-        """Make the frames of at most ``batch`` tasks from the pictures that each of them needs.
-
-        On a device that queues its work, frames of a model with a fallback are returned with their
-        doubts, for :meth:`settle`. Otherwise the planes of all frames are returned, then the sums
-        of the frames' values.
-        """
+    def make(self, tasks: list[Task], pictures: list[list[SourcePicture]]) -> Steps:
+        """Make the frames of at most ``batch`` tasks from the pictures that each of them needs."""
         count = len(tasks)
         whole = min(self.batch, 1 << (count - 1).bit_length())
-        over = whole - count if self.fills else 0
-        filled, seen = [*tasks, *tasks[-1:] * over], [*sources, *sources[-1:] * over]
-        columns = islice(zip(*seen, strict=True), self.model.spec.context)
-        pictures = [_stack([each.channels.result() for each in column]) for column in columns]
+        numbers = [*range(count), *[count - 1] * (whole - count if self.fills else 0)]
+        plans = [tasks[n].plan for n in numbers]
+        columns = list(zip(*(pictures[n] for n in numbers), strict=True))
+        read = [self._stack(column) for column in columns[: self.model.spec.context]]
         reaches = [
-            [0.0 if o is None else float(o.reach) for o in (task.plan.before, task.plan.after)]
-            for task in filled
+            [0.0 if outer is None else float(outer.reach) for outer in (plan.before, plan.after)]
+            for plan in plans
         ]
-        timesteps = [float(task.plan.timestep) for task in filled]
-        timestep, reach = self.transfers.up([torch.tensor(timesteps), torch.tensor(reaches)])
-        result = self._network(pictures, timestep, reach, leftover=self.fallback)[:count]
-        if not self.fallback:
-            return self._down(tasks, result)
-        doubts = blending.doubts(result, *(picture[:count] for picture in pictures[:2]))
-        known = self.transfers.down([doubts])
-        made = DoubtedBatch(tasks, sources, result[:, :-1], timestep[:count], doubts, known)
-        # Without a queue of copies the doubts are known already.
-        return made if self.transfers.queues else self.settle(made)
+        timesteps = torch.tensor([float(plan.timestep) for plan in plans])
+        timestep, reach = self.transfers.up([timesteps, torch.tensor(reaches)])
+        new = self._network(read, timestep, reach, leftover=self.fallback)[:count]
+        if self.fallback:
+            doubts = blending.doubts(new, *(each[:count] for each in read[:2]))
+            known = self.transfers.down([doubts])
+            new, timestep = new[:, :-1], timestep[:count]
+            del read
+            if self.transfers.queues:
+                yield
+            doubted = known.planes()[0].tolist()
+            if any(doubted):
+                trials = [
+                    _trials(task, each) if doubt else []
+                    for task, each, doubt in zip(tasks, pictures, doubted, strict=True)
+                ]
+                self._blend(new, timestep, doubts, pictures, trials)
+        like = tasks[0].sources.left
+        planes = [plane for each in new for plane in from_channels(each, like)]
+        # The sums show on arrival whether all values are finite: the device need not wait for that.
+        totals = new.sum((1, 2, 3))
+        if like.planes()[0].device.type == "cpu":
+            return self.transfers.down([*planes, totals])
+        return self.transfers.down([totals], stay=planes)
 
-    @torch.inference_mode()
-    def settle(self, batch: DoubtedBatch) -> Arriving:
-        """Run the trials of doubted frames, blend where trials say so, and return all planes."""
-        tasks, sources, made = batch.tasks, batch.sources, batch.made
-        found = [
-            _trials(task, pictures) if doubt else []
-            for task, pictures, doubt in zip(
-                tasks, sources, batch.known.planes()[0].tolist(), strict=True
-            )
-        ]
-        self._try([trial for trials in found for trial in trials])
-        for some in self._groups([bool(trials) for trials in found]):
-            shown = [
-                torch.stack([trial.target.trials[trial.key] for trial in trials]).sum(0)
-                for trials in found[some]
-                if trials
+    def _network(
+        self,
+        pictures: list[Tensor],
+        timestep: Tensor,
+        reach: Tensor | None = None,
+        *,
+        leftover: bool = False,
+    ) -> Tensor:
+        """Return the model's pictures, made in tiles if there is a side of tiles."""
+        run = partial(
+            self.model.between,
+            timestep=timestep,
+            reach=reach,
+            scale=self.scale,
+            leftover=leftover,
+        )
+        if self.tile is None:
+            return run(pictures)
+        multiple, overlap = grid(self.model, self.scale)
+        return tiled(run, pictures, tile=self.tile, overlap=overlap, multiple=multiple)
+
+    def _blend(
+        self,
+        new: Tensor,
+        timestep: Tensor,
+        doubts: Tensor,
+        pictures: list[list[SourcePicture]],
+        trials: list[list[_Trial]],
+    ) -> None:
+        """Blend new pictures in place where their trials say so.
+
+        Trials and pictures are processed one by one on a CPU, all at once on a GPU.
+        """
+        self._try(list(chain.from_iterable(trials)))
+        parts = [slice(n, n + 1) for n, some in enumerate(trials) if some]
+        if self.device.type != "cpu":
+            parts = [slice(None)] if parts else []
+        for part in parts:
+            tried = [
+                torch.stack([trial.target.trials[trial.key] for trial in some]).sum(0)
+                for some in trials[part]
+                if some
             ]
-            nothing = torch.zeros_like(shown[0])
-            each = [shown.pop(0) if trials else nothing for trials in found[some]]
-            weight = blending.blend_weight(torch.cat(each)) * batch.doubts[some].view(-1, 1, 1, 1)
-            x0, x1 = (
-                _stack([pictures[side].channels.result() for pictures in sources[some]])
-                for side in (0, 1)
-            )
+            untried = torch.zeros_like(tried[0])
+            errors = torch.cat([tried.pop(0) if some else untried for some in trials[part]])
+            x0, x1 = (self._stack([each[side] for each in pictures[part]]) for side in (0, 1))
             blending.mix_in_blend(
-                made[some],
+                new[part],
                 x0,
                 x1,
-                batch.timestep[some],
-                weight,
+                timestep[part],
+                blending.blend_weight(errors) * doubts[part].view(-1, 1, 1, 1),
                 sharpen=self.model.spec.restores_texture,
             )
-        return self._down(tasks, made)
-
-    def _groups(self, tried: list[bool]) -> list[slice]:
-        """Return the frames that are blended together: one each on a CPU, the batch on a GPU."""
-        if self.device.type == "cpu":
-            return [slice(n, n + 1) for n, is_tried in enumerate(tried) if is_tried]
-        return [slice(None)] if any(tried) else []
 
     def _try(self, trials: list[_Trial]) -> None:
-        """Run the trials that have no result yet: one by one on a CPU, in one batch on a GPU."""
+        """Run the trials that have no result yet."""
         missing = {
             (id(trial.target), *trial.key): trial
             for trial in trials
@@ -194,20 +200,14 @@ class Inference:
         step = 1 if self.device.type == "cpu" or self.tile is not None else len(waiting)
         for start in range(0, len(waiting), max(step, 1)):
             some = waiting[start : start + step]
-            used = {
-                id(picture): picture
-                for each in some
-                for picture in (each.before, each.target, each.after)
-            }
+            columns = list(zip(*((t.before, t.target, t.after) for t in some), strict=True))
+            used = {id(picture): picture for column in columns for picture in column}
             small = {
-                key: resize(_stack([picture.channels.result()])[:, :COLOURS], blending.SHRINK, 2)
+                key: resize(self._stack([picture])[:, :COLOURS], blending.SHRINK, 2)
                 for key, picture in used.items()
             }
             first, filmed, last = (
-                _joined([small[id(picture)] for picture in column])
-                for column in zip(
-                    *((each.before, each.target, each.after) for each in some), strict=True
-                )
+                _joined([small[id(picture)] for picture in column]) for column in columns
             )
             moments = [float(trial.timestep) for trial in some]
             (timestep,) = self.transfers.up([torch.tensor(moments)])
@@ -216,53 +216,21 @@ class Inference:
             for trial, error in zip(some, torch.split(errors, 1), strict=True):
                 trial.target.trials[trial.key] = error
 
-    def _network(
-        self,
-        pictures: list[Tensor],
-        timestep: Tensor,
-        reach: Tensor | None = None,
-        *,
-        leftover: bool = False,
-    ) -> Tensor:
-        """Return the model's pictures for a pair, and the frames before and after it, if any."""
-        x0, x1 = pictures[:2]
-        if x0.shape[1] > COLOURS and not self.model.spec.carries_alpha:
-            colours = [x[:, :COLOURS] for x in pictures]
-            made = self._network(colours, timestep, reach, leftover=leftover)
-            alpha = x0[:, COLOURS:].lerp(x1[:, COLOURS:], timestep.view(-1, 1, 1, 1))
-            return torch.cat((made[:, :COLOURS], alpha, made[:, COLOURS:]), 1)
-
-        def run(a: Tensor, b: Tensor, *outer: Tensor) -> Tensor:
-            around = None if reach is None or not outer else Around(outer[0], outer[1], reach)
-            return self.model.interpolate(
-                a, b, timestep, scale=self.scale, around=around, leftover=leftover
-            )
-
-        if self.tile is None:
-            return run(*pictures)
-        multiple, overlap = grid(self.model, self.scale)
-        return tiled(run, *pictures, tile=self.tile, overlap=overlap, multiple=multiple)
-
-    def _down(self, tasks: list[Task], result: Tensor) -> Arriving:
-        """Start the copy of the planes of all frames, then of the sums of their values.
-
-        Planes of pictures that are on the device stay there. The sums show on arrival whether all
-        values are finite, so that the device need not stop for the check.
-        """
-        like = tasks[0].sources.left
-        planes = [plane for each in result for plane in _planes(like, each)]
-        totals = result.sum((1, 2, 3))
-        if like.planes()[0].device.type == "cpu":
-            return self.transfers.down([*planes, totals])
-        return self.transfers.down([totals], stay=planes)
+    def _stack(self, pictures: Sequence[SourcePicture]) -> Tensor:
+        """Return the pictures' channels, (B, 3 or 4, H, W)."""
+        channels = [picture.channels(self.transfers) for picture in pictures]
+        # A single picture is not copied: at 3840x2160 that would be 100 MB.
+        return channels[0][None] if len(channels) == 1 else torch.stack(channels)
 
 
-def _stack(pictures: list[Tensor | None]) -> Tensor:
-    present = [picture for picture in pictures if picture is not None]
-    if len(present) < len(pictures):
-        raise MemoryError("a source frame did not fit")
-    # A single picture is not copied: at 3840x2160 that would be 100 MB.
-    return present[0][None] if len(present) == 1 else torch.stack(present)
+def advance(steps: Steps) -> Arriving | Steps:
+    """Run a computation until it stops; return its result, or itself if there is more to do."""
+    try:
+        next(steps)
+    except StopIteration as end:
+        result: Arriving = end.value
+        return result
+    return steps
 
 
 def _joined(pictures: list[Tensor]) -> Tensor:
@@ -280,13 +248,3 @@ def _trials(task: Task, pictures: list[SourcePicture]) -> list[_Trial]:
     if plan.after is not None:
         trials.append(_Trial(left, right, after, 1 / (1 + plan.after.reach)))
     return trials
-
-
-def _planes(like: Frame, channels: Tensor) -> list[Tensor]:
-    """Return the planes of a picture (3 or 4, H, W) in the pixel format of another frame."""
-    form = layout(like.pix_fmt)
-    space = color_space(like.tags, form, like.width, like.height)
-    planes = list(from_rgb(channels[:COLOURS], form, space))
-    if form.alpha:
-        planes.append(alpha_from_float(channels[COLOURS:], form))
-    return planes

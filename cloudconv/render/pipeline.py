@@ -84,7 +84,7 @@ def _prefetch(
     # One worker runs its calls in order, so that the pending calls are a bounded queue.
     iterator = iter(iterable)
     with ExitStack() as undo:
-        undo.callback(_close, iterator)
+        undo.callback(close_iterator, iterator)
         worker = one_thread("cloudconv-prefetch")
         undo.pop_all()
 
@@ -103,7 +103,7 @@ def _prefetch(
     finally:
         for future in pending:
             future.cancel()
-        closed = worker.submit(_close, iterator)
+        closed = worker.submit(close_iterator, iterator)
         _wait(worker)
         closed.result()
 
@@ -139,7 +139,8 @@ def _advance(iterator: Iterator[Item]) -> Item | _End:
     return next(iterator, _End.END)
 
 
-def _close(iterator: Iterator[Item]) -> None:
+def close_iterator(iterator: Iterator[Item]) -> None:
+    """Close an iterator that has ``close``, such as a generator."""
     close: Callable[[], None] | None = getattr(iterator, "close", None)
     if close is not None:
         close()

@@ -16,10 +16,10 @@ from cloudconv.errors import DeviceError
 from cloudconv.events import Warned
 from cloudconv.media.frame import Frame
 from cloudconv.media.pictures import Pictures
-from cloudconv.models.base import FOUR, Interpolator, check_finite
+from cloudconv.models.base import Interpolator, check_finite
 from cloudconv.render.cpu_streams import CpuStreams
 from cloudconv.render.device import use_device
-from cloudconv.render.inference import DoubtedBatch, Inference, SourcePicture, Task
+from cloudconv.render.inference import Inference, SourcePicture, Steps, Task, advance
 from cloudconv.render.memory import (
     MemoryPlan,
     empty_cache,
@@ -29,7 +29,7 @@ from cloudconv.render.memory import (
     plan_memory,
     within_memory,
 )
-from cloudconv.render.pipeline import drained
+from cloudconv.render.pipeline import close_iterator, drained
 from cloudconv.render.tiling import round_up, smallest_tile
 from cloudconv.render.transfer import Arriving, Transfers
 from cloudconv.timeline import FramePlan
@@ -37,21 +37,18 @@ from cloudconv.timeline import FramePlan
 _MAX_WAITING = 16
 """The most source frames that wait for an incomplete batch before the batch is run."""
 
-_Work = Future[Arriving | DoubtedBatch | None]
-"""The result of a batch; None after a lack of memory."""
-
 
 @dataclass(slots=True)
 class _Batch:
     """Output frames in order: source frames that pass through, and tasks of new frames.
 
-    ``work`` is the pending result of the tasks, started by ``inference``; None without tasks.
+    ``work`` is the result of the tasks by ``inference``: planes, or steps that remain, or None
+    after a lack of memory.
     """
 
-    items: list[Task | Frame]
-    tasks: list[Task]
-    work: _Work | None
+    items: deque[Task | Frame]
     inference: Inference
+    work: Future[Arriving | Steps | None]
 
 
 class Renderer:
@@ -187,7 +184,7 @@ class Renderer:
         use_device(self._device)
         # Without this question oneDNN uses every core in a new thread.
         torch.get_num_threads()
-        waiting: list[Task | Frame] = []
+        waiting: deque[Task | Frame] = deque()
         started: deque[_Batch] = deque()
         new = 0
         source = iter(plans)
@@ -195,132 +192,117 @@ class Renderer:
             with closing(CpuStreams(self._cpu_streams)) as cpu_streams:
                 for plan in source:
                     task = Task(plan, pictures.take(plan))
-                    passed = self._passed(task)
-                    new += passed is None
-                    waiting.append(task if passed is None else passed)
-                    del plan, task, passed
-                    batch = self._inference.batch
-                    if new and new < batch and len(waiting) < _MAX_WAITING + batch:
-                        continue
-                    started.append(self._start(waiting, cpu_streams))
-                    waiting, new = [], 0
-                    while started and self._is_due(started, cpu_streams):
+                    item: Task | Frame = task
+                    if not self._needs_model(task):
+                        item = task.sources.left.at(plan.time, plan.duration)
+                    del plan, task
+                    new += isinstance(item, Task)
+                    if new:
+                        waiting.append(item)
+                    elif started:
+                        started[-1].items.append(item)
+                    elif isinstance(item, Frame):
+                        yield item
+                    del item
+                    most = _MAX_WAITING + self._inference.batch
+                    if new >= self._inference.batch or len(waiting) >= most:
+                        started.append(self._start(waiting, cpu_streams))
+                        waiting, new = deque(), 0
+                        if self._inference.transfers.queues and len(started) > 1:
+                            self._advance(started[-2], cpu_streams)
+                    while started and (
+                        len(started) > self._ahead(cpu_streams) or len(started[-1].items) > most
+                    ):
                         yield from self._finish(started.popleft(), cpu_streams)
-                started.append(self._start(waiting, cpu_streams))
+                if waiting:
+                    started.append(self._start(waiting, cpu_streams))
                 while started:
                     yield from self._finish(started.popleft(), cpu_streams)
         finally:
             self._pictures.clear()
             self._alike = None
-            close: Callable[[], None] | None = getattr(source, "close", None)
-            if close is not None:
-                close()
+            close_iterator(source)
 
-    def _is_due(self, started: deque[_Batch], cpu_streams: CpuStreams) -> bool:
-        """Return whether the first batch is yielded now; start the trials of later batches."""
-        if started[0].work is None or len(started) > _MAX_WAITING:
-            return True
-        if not self._inference.transfers.queues:
-            return len(started) > cpu_streams.count
-        working = [batch for batch in started if batch.work is not None]
-        # While the CPU waits for the doubts, the device computes the newest batch.
-        for batch in working[:-1]:
-            batch.work = self._settled(batch.inference, batch.work, cpu_streams)
-        return len(working) > 1 + self._inference.fallback
-
-    def _passed(self, task: Task) -> Frame | None:
-        """Return the left frame at the task's time if no model is needed, else None."""
+    def _needs_model(self, task: Task) -> bool:
+        """Return whether a model makes the frame; plan the memory if the size is new."""
         plan, (left, right, *_) = task
         if right is None or plan.timestep == 0:
-            return left.at(plan.time, plan.duration)
+            return False
         known = self._alike
         if known is None or (left.picture, right.picture) != (known[0].picture, known[1].picture):
             known = self._alike = (left, right, left.same_picture(right))
-        if known[2]:
-            return left.at(plan.time, plan.duration)
-        if self._size != (left.width, left.height):
+        if not known[2] and self._size != (left.width, left.height):
             self.plan_once(left.width, left.height)
-        return None
+        return not known[2]
 
-    def _start(self, items: list[Task | Frame], cpu_streams: CpuStreams) -> _Batch:
+    def _ahead(self, cpu_streams: CpuStreams) -> int:
+        """Return the number of batches that are computed while the one before is yielded."""
+        if self._inference.transfers.queues:
+            # While the CPU waits for the doubts, the device computes the next batch.
+            return 1 + self._inference.fallback
+        return cpu_streams.count if cpu_streams.count > 1 else 0
+
+    def _start(self, items: deque[Task | Frame], cpu_streams: CpuStreams) -> _Batch:
+        """Start the computation of the tasks among the items; at least one is a task."""
         tasks = [item for item in items if isinstance(item, Task)]
-        work = self._work(tasks, cpu_streams) if tasks else None
-        return _Batch(items, tasks, work, self._inference)
-
-    def _work(self, tasks: list[Task], cpu_streams: CpuStreams) -> _Work:
-        """Start the computation of the tasks' frames."""
-        sources = [
-            [self._picture(frame, cpu_streams) for frame in self._sources(task)] for task in tasks
-        ]
+        pictures = []
+        for _, (left, right, *beside) in tasks:
+            assert right is not None
+            # A frame of the pair replaces a missing frame beside it.
+            outer = zip(beside, (left, right), strict=True)
+            frames = [left, right, *(own if other is None else other for other, own in outer)]
+            # A key is unique as long as its entry keeps the decoded picture alive.
+            read = [(id(frame.picture), frame) for frame in frames[: self._context]]
+            pictures.append([self._pictures.setdefault(k, SourcePicture(f)) for k, f in read])
         # The next batch begins where this one ends; earlier frames are not needed again.
-        self._pictures = {id(picture.frame.picture): picture for picture in sources[-1]}
-        made = self._inference
-        return cpu_streams.call(within_memory, made.make, made.dtype, tasks, sources)
+        self._pictures = {id(picture.frame.picture): picture for picture in pictures[-1]}
+        used = self._inference
+        steps = used.make(tasks, pictures)
+        return _Batch(items, used, cpu_streams.call(within_memory, advance, used.dtype, steps))
 
     @staticmethod
-    def _settled(made: Inference, work: _Work | None, cpu_streams: CpuStreams) -> _Work | None:
-        """Return the work, with trials and blends where the doubts require them."""
-        done = None if work is None else work.result()
-        if not isinstance(done, DoubtedBatch):
-            return work
-        return cpu_streams.call(within_memory, made.settle, made.dtype, done)
-
-    def _sources(self, task: Task) -> list[Frame]:
-        """Return the frames that the model reads: the pair, then the frames beside it.
-
-        A frame of the pair replaces a missing frame beside it.
-        """
-        left, right, *beside = task.sources
-        assert right is not None
-        pair = [left, right]
-        if self._context < FOUR:
-            return pair
-        outer = zip(beside, pair, strict=True)
-        return [*pair, *(own if other is None else other for other, own in outer)]
-
-    def _picture(self, frame: Frame, cpu_streams: CpuStreams) -> SourcePicture:
-        key = id(frame.picture)  # unique as long as the entry keeps the picture alive
-        if key not in self._pictures:
-            used = self._inference
-            channels = cpu_streams.call(within_memory, used.channels, used.dtype, frame)
-            self._pictures[key] = SourcePicture(frame, channels)
-        return self._pictures[key]
+    def _advance(batch: _Batch, cpu_streams: CpuStreams) -> None:
+        """Start the steps of a batch that remain."""
+        steps = batch.work.result()
+        if isinstance(steps, Generator):
+            batch.work = cpu_streams.call(within_memory, advance, batch.inference.dtype, steps)
 
     def _finish(self, batch: _Batch, cpu_streams: CpuStreams) -> Iterator[Frame]:
-        """Yield the frames of a batch; each is released as soon as it is yielded."""
-        made = deque(self._made(batch, cpu_streams))
-        items = deque(batch.items)
+        """Yield the frames of a batch, each released at once; compute them again after a failure.
+
+        A failure is a lack of memory, or 16 bits that do not suffice.
+        """
+        self._advance(batch, cpu_streams)
+        items, used, done = batch.items, batch.inference, batch.work.result()
         del batch
+        if done is None:
+            self._step_back(used, cpu_streams)
+            yield from self._repeat(items, cpu_streams)
+            return
+        assert isinstance(done, Arriving)
+        *planes, totals = done.planes()
+        if not self._is_exact(totals, used):
+            yield from self._repeat(items, cpu_streams)
+            return
+        each = len(planes) // len(totals)
+        number = 0
         while items:
             item = items.popleft()
-            yield made.popleft() if isinstance(item, Task) else item
+            if isinstance(item, Task):
+                check_finite(totals[number], item.plan.time)
+                own = planes[number * each : (number + 1) * each]
+                item = item.sources.left.like(own, item.plan.time, item.plan.duration)
+                number += 1
+            yield item
             del item
 
-    def _made(self, batch: _Batch, cpu_streams: CpuStreams) -> list[Frame]:
-        """Wait for the new frames of a batch; compute them again after a lack of memory."""
-        tasks, work, used = batch.tasks, batch.work, batch.inference
-        made: list[Frame] = []
-        while work is not None:
-            part = tasks[len(made) : len(made) + used.batch]
-            work = self._settled(used, work, cpu_streams)
-            assert work is not None
-            done = work.result()
-            if done is None:
-                self._step_back(used, cpu_streams)
-            else:
-                assert not isinstance(done, DoubtedBatch)
-                *planes, totals = done.planes()
-                each = len(planes) // len(part)
-                if self._is_exact(totals, used):
-                    for number, (task, total) in enumerate(zip(part, totals, strict=True)):
-                        plan, left = task.plan, task.sources.left
-                        check_finite(total, plan.time)
-                        own = planes[number * each : (number + 1) * each]
-                        made.append(left.like(own, plan.time, plan.duration))
-            used = self._inference
-            rest = tasks[len(made) : len(made) + used.batch]
-            work = self._work(rest, cpu_streams) if rest else None
-        return made
+    def _repeat(self, items: deque[Task | Frame], cpu_streams: CpuStreams) -> Iterator[Frame]:
+        """Yield the frames of items, computed in batches of the present size."""
+        while items:
+            new = [number for number, item in enumerate(items) if isinstance(item, Task)]
+            end = [*new, len(items)][min(self._inference.batch, len(new))]
+            part = deque(items.popleft() for _ in range(end))
+            yield from self._finish(self._start(part, cpu_streams), cpu_streams)
 
     def _is_exact(self, totals: torch.Tensor, used: Inference) -> bool:
         """Return whether pictures can be used; otherwise continue in float32 if that is possible.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -73,8 +73,9 @@ def spans(size: int, tile: int, overlap: int, multiple: int) -> list[Span]:
 
 
 def tiled(
-    run: Callable[..., Tensor],
-    *pictures: Tensor,
+    run: Callable[[list[Tensor]], Tensor],
+    pictures: Sequence[Tensor],
+    *,
     tile: int,
     overlap: int,
     multiple: int,
@@ -84,7 +85,7 @@ def tiled(
     The memory for the result is one picture, whatever the number of tiles.
 
     Args:
-        run: takes as many (B, 3, h, w), any h and w up to ``tile``, and returns (B, C, h, w).
+        run: takes a list of (B, 3, h, w), any h and w up to ``tile``, and returns (B, C, h, w).
         pictures: (B, 3, H, W) each.
         tile: side in pixels, a multiple of ``multiple``.
         overlap: see :func:`spans`.
@@ -106,7 +107,7 @@ def tiled(
     for row, falling in zip(rows, down, strict=True):
         for column, rising in zip(columns, across, strict=True):
             part = (..., slice(row.start, row.stop), slice(column.start, column.stop))
-            made = run(*(picture[part] for picture in pictures))
+            made = run([picture[part] for picture in pictures])
             if joined is None:
                 joined = made.new_zeros((*made.shape[:-2], height, width))
             joined[part] += made * falling[:, None] * rising

@@ -145,7 +145,7 @@ def test_batches_change_neither_order_nor_pictures(
 def test_identical_neighbours_cost_no_inference(monkeypatch: pytest.MonkeyPatch) -> None:
     still = [replace(frame, picture=picture(0)) for frame in clip(3)]
     work = renderer()
-    monkeypatch.setattr(Interpolator, "interpolate", None)
+    monkeypatch.setattr(Interpolator, "between", None)
     made = list(render(work, multiplied(still, 4)))
     assert_alike(pixels(made), pixels([still[0]] * 12))
 
@@ -156,13 +156,13 @@ def test_each_source_frame_is_converted_once(
     batch: int, cpu_streams: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[object] = []
-    real = inference.to_rgb
+    real = inference.to_channels
 
-    def counted(planes: Any, *rest: Any) -> Tensor:
-        calls.append(rest)
-        return real(planes, *rest)
+    def counted(planes: Any, frame: Frame) -> Tensor:
+        calls.append(frame)
+        return real(planes, frame)
 
-    monkeypatch.setattr(inference, "to_rgb", counted)
+    monkeypatch.setattr(inference, "to_channels", counted)
     work = renderer(batch=batch, cpu_streams=cpu_streams)
     assert len(list(render(work, multiplied(clip(5), 4)))) == 20
     assert len(calls) == 5

@@ -73,11 +73,11 @@ def test_tiles_of_a_pointwise_method_give_the_whole_picture(
     x0 = torch.rand(batch, 3, height, width, generator=generator)
     x1 = torch.rand(batch, 3, height, width, generator=generator)
 
-    def mean(a: Tensor, b: Tensor) -> Tensor:
-        assert max(a.shape[-2:]) <= 96
-        return (a + b) / 2
+    def mean(pair: list[Tensor]) -> Tensor:
+        assert max(pair[0].shape[-2:]) <= 96
+        return (pair[0] + pair[1]) / 2
 
-    result = tiled(mean, x0, x1, tile=96, overlap=24, multiple=8)
+    result = tiled(mean, [x0, x1], tile=96, overlap=24, multiple=8)
     torch.testing.assert_close(result, (x0 + x1) / 2)
 
 
@@ -113,9 +113,8 @@ def test_no_seam_shows_with_the_default_model(content: str) -> None:
     multiple, overlap = grid(model)
     whole = model.interpolate(x0, x1, half)
     parts = tiled(
-        lambda a, b: model.interpolate(a, b, half),
-        x0,
-        x1,
+        lambda pair: model.interpolate(*pair, half),
+        [x0, x1],
         tile=round_up(max(256, smallest_tile(overlap, multiple)), multiple),
         overlap=overlap,
         multiple=multiple,
