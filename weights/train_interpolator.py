@@ -6,7 +6,8 @@
 PACK and HELD are files of ``pack_footage.py``. FOLDER keeps the checkpoint, from which the same
 command continues exactly where the run stopped, the log, its plot, and the trained weights. The
 recipe gives the learning rate of each part that is trained. The blocks before the first trained
-one run only once for each sample, before the training begins.
+one run only once for each sample, before the training begins. With ``teacher`` in the recipe, the
+target is a mix of the true picture and the picture of that model, which is slower and more exact.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from torch import Tensor, nn
 from cloudconv import metrics
 from cloudconv.models import registry
 from cloudconv.models.base import COLOURS, Around
-from cloudconv.models.rife import IFNet, Made
+from cloudconv.models.rife import Given, IFNet, Made
 from cloudconv.training.losses import Loss, parse_loss
 
 PART = 15 * 2**20  # bytes of a checkpoint's file at most
@@ -71,7 +72,8 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     model = built(settings).to(device)
     first = first_trained(model, settings["learning_rates"])
-    samples = Samples(prepared(model, packs, folder / "samples", first, device))
+    teacher = Teacher.of(settings, device)
+    samples = Samples(prepared(model, packs, folder / "samples", first, device, teacher))
     unseen = Samples(prepared(model, [held], folder / "held", first, device))
     run = Run(model, settings, first, device)
     checkpoint = folder / "checkpoint"
@@ -110,12 +112,44 @@ def first_trained(model: IFNet, trained: Iterable[str]) -> int:
     return min((n for n in range(blocks) if f"block{n}." in trained), default=blocks)
 
 
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A model whose pictures are a part of the targets (Hinton et al. 2015, arXiv 1503.02531)."""
+
+    model: IFNet
+    share: float
+
+    @classmethod
+    def of(cls, settings: dict[str, Any], device: torch.device) -> Teacher | None:
+        """Return the teacher of a recipe's settings, or None."""
+        if "teacher" not in settings:
+            return None
+        model = registry.build_model(settings["teacher"], task="interpolate")
+        assert isinstance(model, IFNet)
+        return cls(model.to(device).eval(), settings["teacher_share"])
+
+    def targets(self, shown: Tensor, true: Tensor, timestep: Tensor) -> NDArray[np.uint8]:
+        """Return mixes of the true pictures and the teacher's, which are not sharpened."""
+        reach = torch.ones(len(shown), 2, device=shown.device)
+        around = Around(shown[:, pack.BEFORE], shown[:, pack.AFTER], reach)
+        pair = shown[:, pack.FIRST], shown[:, pack.SECOND]
+        with torch.autocast(shown.device.type, torch.bfloat16):
+            made = self.model.made(Given(*pair, timestep, 1.0, around)).picture
+        mixed = torch.lerp(true, made.float(), self.share).clamp(0, 1)
+        return mixed.mul(255).round().byte().cpu().numpy()
+
+
 Prepared = dict[str, NDArray[Any]]
 
 
 @torch.inference_mode()
 def prepared(
-    model: IFNet, packs: list[Path], folder: Path, first: int, device: torch.device
+    model: IFNet,
+    packs: list[Path],
+    folder: Path,
+    first: int,
+    device: torch.device,
+    teacher: Teacher | None = None,
 ) -> Prepared:
     """Return the samples' pictures and the motion up to block ``first``, as files in ``folder``.
 
@@ -130,7 +164,8 @@ def prepared(
         arrays: Prepared = {}
         number = 0
         for group in _groups(loaded):
-            for name, part in zip(names, _prepared(model, group, first, device), strict=True):
+            parts = _prepared(model, group, first, device, teacher)
+            for name, part in zip(names, parts, strict=True):
                 if name not in arrays:
                     arrays[name] = np.lib.format.open_memmap(
                         folder / f"{name}.npy", "w+", part.dtype, (total, *part.shape[1:])
@@ -158,19 +193,25 @@ def _groups(loaded: list[dict[str, Tensor]]) -> Iterator[list[tuple[pack.Picture
 
 
 def _prepared(
-    model: IFNet, group: list[tuple[pack.Picture, Tensor]], first: int, device: torch.device
+    model: IFNet,
+    group: list[tuple[pack.Picture, Tensor]],
+    first: int,
+    device: torch.device,
+    teacher: Teacher | None,
 ) -> tuple[NDArray[Any], ...]:
     pictures = np.stack([one for one, _ in group])
     places = torch.stack([where for _, where in group])
     shown = torch.from_numpy(pictures).to(device).float() / 255
     x0, x1 = shown[:, pack.FIRST], shown[:, pack.SECOND]
     motions = []
-    for column in (2, 3):
+    for column, true in ((2, pack.EARLY), (3, pack.LATE)):
         timestep = (places[:, column] / places[:, 1]).float().view(-1, 1, 1, 1).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             found = islice(model._motions(x0, x1, timestep, 1.0), first)
             *_, (motion, _) = found
         motions.append(motion)
+        if teacher:
+            pictures[:, true] = teacher.targets(shown, shown[:, true], timestep)
     return pictures, torch.stack(motions, 1).half().cpu().numpy(), places.numpy()
 
 
