@@ -69,19 +69,11 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_LATER = {
-    "jobs.compare.settings": ("CompareEstimate", "CompareResult"),
-    "jobs.doctor": ("Diagnosis",),
-    "jobs.dream.settings": ("DreamEstimate", "DreamResult"),
-    "jobs.extrapolate": ("ExtrapolateEstimate", "ExtrapolateResult"),
-    "jobs.interp.batch": ("Exists",),
-    "jobs.interp.settings": ("InterpEstimate", "InterpResult"),
-    "jobs.self_test": ("Check",),
-    "models.base": ("Around", "Interpolator", "Model", "ModelSpec", "Predictor"),
-    "training.fine_tune": ("Adapted",),
-    "training.loop": ("Validation",),
-    "training.train": ("TrainEstimate", "TrainResult"),
-}
+_LATER = (
+    *("models.base", "training.fine_tune", "training.loop", "training.train"),
+    *("jobs.compare.settings", "jobs.doctor", "jobs.dream.settings", "jobs.extrapolate"),
+    *("jobs.interp.batch", "jobs.interp.settings", "jobs.self_test"),
+)
 """The modules of results, estimates and models, which are imported on first use."""
 
 __all__ = ["__version__", "list_models", "load_model"]
@@ -107,9 +99,9 @@ def __getattr__(name: str) -> Any:
     """Return a name of this module that needs a heavy import."""
     if name == "__version__":
         return import_module("importlib.metadata").version("cloudconv")
-    for module, names in _LATER.items():
-        if name in names:
-            return getattr(import_module(f"cloudconv.{module}"), name)
+    for module in _LATER if name in __all__ else ():
+        if hasattr(loaded := import_module(f"cloudconv.{module}"), name):
+            return getattr(loaded, name)
     raise AttributeError(f"module 'cloudconv' has no attribute {name!r}")
 
 
@@ -128,17 +120,12 @@ def _call(settings: Callable[P, S]) -> Callable[[Callable[[S], R]], Callable[P, 
             check_names(settings, kwargs)
             return run(settings(*args, **kwargs))
 
-        return _named(function, run, settings)
+        for name in ("__name__", "__qualname__", "__doc__"):
+            setattr(function, name, getattr(run, name))
+        function.__wrapped__ = settings  # type: ignore[attr-defined]
+        return function
 
     return decorate
-
-
-def _named(function: R, like: Any, signed: Any) -> R:
-    """Give a function another's name and text, and the signature of its settings."""
-    for name in ("__name__", "__qualname__", "__doc__"):
-        setattr(function, name, getattr(like, name))
-    function.__wrapped__ = signed  # type: ignore[attr-defined]
-    return function
 
 
 @_call(InterpSettings)
@@ -262,13 +249,7 @@ def estimate(settings: DreamSettings) -> DreamEstimate: ...
 def estimate(settings: CompareSettings) -> CompareEstimate: ...
 @overload
 def estimate(settings: TrainSettings) -> TrainEstimate: ...
-def estimate(
-    settings: InterpSettings
-    | ExtrapolateSettings
-    | DreamSettings
-    | CompareSettings
-    | TrainSettings,
-) -> InterpEstimate | ExtrapolateEstimate | DreamEstimate | CompareEstimate | TrainEstimate:
+def estimate(settings: Any) -> Any:
     """Return the expected outcome and cost of a run; nothing is written.
 
     ``refusals`` are the reasons for which the run would refuse to write.
@@ -278,19 +259,10 @@ def estimate(
     """
     from cloudconv.jobs import estimate
 
-    expected: InterpEstimate | ExtrapolateEstimate | DreamEstimate | CompareEstimate | TrainEstimate
-    expected = estimate(settings)
-    return expected
+    return estimate(settings)
 
 
-def run(
-    settings: InterpSettings
-    | InterpManySettings
-    | ExtrapolateSettings
-    | DreamSettings
-    | CompareSettings
-    | TrainSettings,
-) -> Job:
+def run(settings: Settings) -> Job:
     """Run a command from its settings; yield the events of the job.
 
     >>> for event in cloudconv.run(settings):  # doctest: +SKIP

@@ -16,15 +16,11 @@ from typer.exceptions import TyperException
 
 from cloudconv import __version__
 from cloudconv.cli import compare, doctor, dream, extrapolate, interp, models, streams, train
-from cloudconv.cli.command import write_options
-from cloudconv.cli.console import Console, print_error, print_result, say
+from cloudconv.cli.command import INTERRUPTED, write_options
+from cloudconv.cli.console import print_error, print_json
+from cloudconv.cli.streams import print_result, say
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
 from cloudconv.messages import Message, flag
-
-INTERRUPTED = 130
-
-BUG = "bug"
-"""The kind of an unforeseen error."""
 
 _MEMORY_SIGNS = (
     *("failed to map segment", "annot allocate memory", "can't allocate memory"),
@@ -67,9 +63,14 @@ class GuardedCommand(_PrintedHelp, TyperCommand):
         """Run the command; print an error in one sentence and exit with its code."""
         verbose = bool(ctx.params.get("verbose")) and not ctx.params.get("quiet")
         if verbose:
-            say(_versions())
+            names = ("cloudconv", "torch", "av", "numpy")
+            versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
+            say(f"{versions}, Python {platform.python_version()}")
         try:
-            _check_working_folder()
+            try:
+                Path.cwd()
+            except OSError as error:  # the directory was deleted; libraries do not load there
+                raise CloudconvError("no-working-folder", why=error.strerror) from error
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, TyperException):
             raise
@@ -100,7 +101,7 @@ class Commands(_PrintedHelp, TyperGroup):
         except BrokenPipeError:
             sys.exit(1)
         except streams.StdoutError as error:
-            Console().error(str(error.strerror))
+            print_error(str(error.strerror))
             sys.exit(1)
 
     def _main(self, words: list[str], args: Any, *given: Any, **named: Any) -> Any:
@@ -138,15 +139,7 @@ def _described(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
     if _is_out_of_memory(error):
         return Message("out-of-host-memory", why=str(error)).text(), "memory", 1
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return Message("bug", what=what, hint=not verbose).text(flag), BUG, 1
-
-
-def _check_working_folder() -> None:
-    """Raise CloudconvError if the working directory was deleted; libraries do not load there."""
-    try:
-        Path.cwd()
-    except OSError as error:
-        raise CloudconvError("no-working-folder", why=error.strerror) from error
+    return Message("bug", what=what, hint=not verbose).text(flag), "bug", 1
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -158,15 +151,9 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _fail(message: str, kind: str, code: int, *, json: bool) -> None:
-    Console().error(message)
+    print_error(message)
     if json:
-        print_error(message, kind, code)
-
-
-def _versions() -> str:
-    names = ("torch", "av", "numpy")
-    others = ", ".join(f"{name} {metadata.version(name)}" for name in names)
-    return f"cloudconv {__version__}, Python {platform.python_version()}, {others}"
+        print_json({"error": message, "kind": kind, "exit_code": code})
 
 
 app = typer.Typer(
@@ -202,13 +189,6 @@ def common(
     """Raise the frame rate of a video, forecast its next frames, or continue the video."""
 
 
-for _name, _module in {
-    "interp": interp,
-    "compare": compare,
-    "extrapolate": extrapolate,
-    "dream": dream,
-    "train": train,
-    "models": models,
-    "doctor": doctor,
-}.items():
+for _module in (interp, compare, extrapolate, dream, train, models, doctor):
+    _name = _module.__name__.rpartition(".")[2]
     app.command(_name, cls=GuardedCommand, epilog=_module.EXAMPLES)(getattr(_module, _name))

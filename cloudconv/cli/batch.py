@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from cloudconv.cli import interrupts
 from cloudconv.cli import output as outputs
-from cloudconv.cli.console import (
-    Console,
-    as_json,
-    clock,
-    megabytes,
-    print_json,
-    print_result,
-    table,
-)
+from cloudconv.cli.console import Console, as_json, print_error, print_json
+from cloudconv.cli.streams import print_result
+from cloudconv.cli.text import in_words, table
 from cloudconv.errors import CloudconvError, SettingsError
 from cloudconv.events import Ended
 from cloudconv.messages import Setting, flag
 from cloudconv.settings import InterpManySettings
 
-if TYPE_CHECKING:
-    from cloudconv.jobs.interp.batch import Exists
-    from cloudconv.jobs.interp.settings import InterpEstimate, InterpResult
 
-    Outcome = InterpResult | InterpEstimate | Exists | CloudconvError
-
-
-def interp_all(
-    console: Console, inputs: list[str], given: dict[str, Any], *, dry_run: bool
-) -> None:
+def interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> None:
     """Interpolate every input and print each outcome; exit with 1 if any input failed."""
     for name in ("output", "preview", "save_model"):
         if name in given:
@@ -42,7 +27,6 @@ def interp_all(
     from cloudconv.jobs.interp import batch
 
     every = batch.each_input(settings)
-    inputs = [str(each.input) for each in every]
     done = 0
 
     def ended(event: Ended) -> str:
@@ -51,58 +35,57 @@ def interp_all(
         done += 1
         if isinstance(event.outcome, CloudconvError):
             message = event.outcome.text(flag)
-            console.error(message if event.input in message else f"{event.input}: {message}")
+            print_error(message if event.input in message else f"{event.input}: {message}")
         return f"{done} of {len(every)} inputs"
 
-    if dry_run:
+    if console.dry_run:
         for warned in batch.subfolders_ignored(settings):
             console.warning(warned)
         outcomes = batch.estimate_all(every)
     else:
-        outcomes = outputs.under_bar(console, "interpolating", batch.run(settings), ended=ended)
-    found: list[tuple[str, Outcome]] = list(zip(inputs, outcomes, strict=True))
+        outcomes = outputs.under_bar(console, "interpolating", batch.run(settings), note=ended)
+    found = dict(zip((str(each.input) for each in every), outcomes, strict=True))
     failed = sum(isinstance(outcome, CloudconvError) for outcome in outcomes)
-    if dry_run and not console.json:
-        _print_plans(console, found)
-    elif not dry_run:
-        header = ["input", "result", "frames", "time", "output"]
-        for line in table(header, [_row(*each) for each in found]).splitlines():
+    if not console.dry_run:
+        for line in _table(found, time="wall_seconds").splitlines():
             console.info(line)
+    elif not console.json:
+        _print_plans(console, found)
     if console.json:
-        kind = "plans" if dry_run else "results"
-        print_json({kind: [_data(*each) for each in found], "failed": failed})
-    if failed and not dry_run:
+        kind = "plans" if console.dry_run else "results"
+        print_json({kind: [_data(*each) for each in found.items()], "failed": failed})
+    if failed and not console.dry_run:
         raise typer.Exit(1)
 
 
-def _print_plans(console: Console, found: list[tuple[str, Outcome]]) -> None:
-    from cloudconv.jobs.interp.settings import InterpEstimate
+def _print_plans(console: Console, found: dict[str, Any]) -> None:
+    for name, outcome in found.items():
+        if hasattr(outcome, "refusals"):
+            outputs.print_remarks(console, outcome, name)
+    print_result(_table(found, new="new_frames", time="seconds", memory="memory_bytes"))
 
+
+def _table(found: dict[str, Any], **columns: str) -> str:
+    """Return a row for each input; ``columns`` names the fields of outcomes by their headers."""
+    columns = {"frames": "output_frames", **columns}
     rows = []
-    for name, plan in found:
-        if isinstance(plan, InterpEstimate):
-            for warned in outputs.remarks(plan):
-                console.warning(replace(warned, about=name))
-            counts = str(plan.output_frames), str(plan.new_frames)
-            needs = outputs.about(plan.seconds, clock), outputs.about(plan.memory_bytes, megabytes)
-            rows.append([name, *counts, *needs, plan.output])
-        else:
-            rows.append([name, "", "", "", "", _row(name, plan)[-1]])
-    print_result(table(["input", "frames", "new", "time", "memory", "output"], rows))
+    for name, outcome in found.items():
+        data = _data(name, outcome)
+        cells = [in_words(field, data.get(field)) for field in columns.values()]
+        last = data["error"].partition("\n")[0] if "error" in data else data["output"]
+        rows.append([name, _state(outcome), *cells, last])
+    return table(["input", "result", *columns, "output"], rows)
 
 
-def _row(name: str, outcome: Any) -> list[str]:
+def _state(outcome: Any) -> str:
     if isinstance(outcome, CloudconvError):
-        return [name, "failed", "", "", outcome.text(flag).split("\n")[0]]
-    if not hasattr(outcome, "resumed"):
-        return [name, "exists", "", "", outcome.output]
-    counts = [str(outcome.output_frames), clock(outcome.wall_seconds)]
-    return [name, "resumed" if outcome.resumed else "done", *counts, outcome.output]
+        return "failed"
+    if hasattr(outcome, "refusals"):
+        return "planned"
+    return ("resumed" if outcome.resumed else "done") if hasattr(outcome, "resumed") else "exists"
 
 
 def _data(name: str, outcome: Any) -> dict[str, Any]:
     if isinstance(outcome, CloudconvError):
         return {"input": name, "error": outcome.text(flag)}
-    if not hasattr(outcome, "duration"):
-        return {**asdict(outcome), "exists": True}
-    return {**as_json(outcome), "exists": False}
+    return {**as_json(outcome), "exists": not hasattr(outcome, "duration")}

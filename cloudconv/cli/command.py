@@ -14,6 +14,9 @@ from cloudconv.settings import Field, Settings, fields_of
 from cloudconv.settings.groups import ENCODING, FRAMES, MACHINE, MODEL, RUN
 from cloudconv.settings.train import CLIPS, LEARNING
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
+
 OPTIONS = "Options"
 HEADINGS = ("Arguments", OPTIONS, CLIPS, LEARNING, FRAMES, MODEL, ENCODING, MACHINE, RUN)
 """The headings of ``--help``, in order."""
@@ -23,7 +26,7 @@ _LEFT = 26
 
 
 def with_options(
-    *kinds: type[Settings], progress: bool = False
+    *kinds: type[Settings], runs_job: bool = True
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that gives a command the options of settings classes.
 
@@ -32,10 +35,11 @@ def with_options(
 
     Args:
         kinds: the settings classes of the command.
-        progress: whether the command has ``--progress``.
+        runs_job: whether the command has ``--dry-run`` and ``--progress``.
     """
     own = [each for kind in kinds for each in fields_of(kind) if not each.option.hidden]
-    talk = [each for each in fields_of(Console) if progress or each.name != "progress"]
+    left_out = () if runs_job else ("dry_run", "progress")
+    talk = [each for each in fields_of(Console) if each.name not in left_out]
     options = {each.name: each for each in (*own, *talk)}
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from cloudconv.cli import output as outputs
 from cloudconv.cli.command import examples, with_options
-from cloudconv.cli.console import Console, clock, print_json, print_result, table
+from cloudconv.cli.console import Console, print_json
+from cloudconv.cli.streams import print_result
+from cloudconv.cli.text import clock, table
 from cloudconv.settings import CompareSettings
 from cloudconv.settings.values import names
 
@@ -28,20 +30,13 @@ _FIRST = ("psnr", "ssim", "1", "2", "5", "10", "30")
 """The scores, and the horizons of forecasts, that a narrow terminal shows."""
 
 
-@with_options(CompareSettings, progress=True)
-def compare(
-    console: Console, source: outputs.Input, dry_run: outputs.DryRun = False, **given: Any
-) -> None:
+@with_options(CompareSettings)
+def compare(console: Console, source: outputs.Input, **given: Any) -> None:
     """Score models on IN against its own frames."""
     settings = CompareSettings(source, **given)
-    if dry_run:
-        outputs.print_plan(console, settings)
+    result: CompareResult | None = outputs.run_job(console, "comparing", settings)
+    if result is None:
         return
-
-    # The import takes seconds, which --help should not cost.
-    from cloudconv.jobs.compare import run as job
-
-    result = outputs.under_bar(console, "comparing", job.run(settings))
     if console.json:
         print_json(result.as_json())
     elif not console.quiet:
@@ -92,6 +87,8 @@ def _print_table(
         columns: for each key of the scores, its format and the head of its column.
         methods: the scores of each method.
     """
+    from cloudconv.report.columns import speed
+
     best = {
         key: column.best(scores[key] for scores in methods.values())
         for key, (column, _) in columns.items()
@@ -101,7 +98,7 @@ def _print_table(
     for name, scores in methods.items():
         texts = {key: column.text(scores[key]) for key, (column, _) in columns.items()}
         row = [name, *(text + "*" * (text == best[key]) for key, text in texts.items())]
-        rows.append([*row, _speed(scores["seconds_per_frame"])] if timed else row)
+        rows.append([*row, speed(scores["seconds_per_frame"])[0]] if timed else row)
     heads = [head for _, head in columns.values()]
     shown = table(["method", *heads, *(["time a frame"] if timed else [])], rows)
     first = {key: columns[key] for key in columns if key in _FIRST}
@@ -111,9 +108,3 @@ def _print_table(
         _print_table(first, methods)
         shown = f"(and {len(columns) - len(first)} more: a wider terminal, --json, --report)"
     print_result(shown)
-
-
-def _speed(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"

@@ -21,42 +21,27 @@ EXAMPLES = examples(
 )
 
 
-@with_options(DreamSettings, progress=True)
+@with_options(DreamSettings)
 def dream(
-    console: Console,
-    source: outputs.Input,
-    out: outputs.OutputArgument = None,
-    dry_run: outputs.DryRun = False,
-    **given: Any,
+    console: Console, source: outputs.Input, out: outputs.OutputArgument = None, **given: Any
 ) -> None:
     """Continue IN with new frames for any length of time.
 
     Give one of --frames and --seconds.
     """
-    outputs.target(console, out, given, dry_run=dry_run)
-    settings = DreamSettings(source, **given)
-
-    def note(measured: Measured) -> str:
-        return _values(measured.values) if console.verbose else _words(measured.values)
-
-    outputs.make_video(console, "dreaming", settings, dry_run=dry_run, summary=_summary, note=note)
+    settings = DreamSettings(source, outputs.target(console, out, given), **given)
+    outputs.run_job(console, "dreaming", settings, _summary, _words)
 
 
-def _words(vitals: Vitals) -> str:
+def _words(measured: Measured) -> str:
     """Return the newest measurements in a few words."""
     from cloudconv.dreaming.vitals.words import failures, in_words
 
+    vitals: Vitals = measured.values
     if not vitals.alive:
         return f"unlike the clip: {', '.join(failures(vitals).values())}"
     motion = vitals.values["motion"]
     return "like the clip" if motion is None else f"like the clip: {in_words('motion', motion)}"
-
-
-def _values(vitals: Vitals) -> str:
-    """Return the newest measurements by their names."""
-    keys = ("sharpness", "saturation", "motion")
-    shown = [f"{k} {v:.2f}" for k in keys if (v := vitals.values[k]) is not None]
-    return ", ".join([*shown, "alive" if vitals.alive else f"failed: {', '.join(vitals.failed)}"])
 
 
 def _summary(result: DreamResult) -> str:

@@ -19,18 +19,13 @@ EXAMPLES = examples(
 )
 
 
-@with_options(ExtrapolateSettings, progress=True)
+@with_options(ExtrapolateSettings)
 def extrapolate(
-    console: Console,
-    source: outputs.Input,
-    out: outputs.OutputArgument = None,
-    dry_run: outputs.DryRun = False,
-    **given: Any,
+    console: Console, source: outputs.Input, out: outputs.OutputArgument = None, **given: Any
 ) -> None:
     """Forecast the frames after the last frame of IN. Give one of --frames and --seconds."""
-    outputs.target(console, out, given, dry_run=dry_run)
-    settings = ExtrapolateSettings(source, **given)
-    outputs.make_video(console, "forecasting", settings, dry_run=dry_run, summary=_summary)
+    settings = ExtrapolateSettings(source, outputs.target(console, out, given), **given)
+    outputs.run_job(console, "forecasting", settings, _summary)
 
 
 def _summary(result: ExtrapolateResult) -> str:

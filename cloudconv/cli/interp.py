@@ -28,23 +28,23 @@ _INPUTS = f"{INPUT} With --out-dir all of them are inputs."
 Inputs = Annotated[list[str], typer.Argument(metavar="IN [OUT]", help=_INPUTS)]
 
 
-@with_options(InterpSettings, InterpManySettings, progress=True)
-def interp(console: Console, inputs: Inputs, dry_run: outputs.DryRun = False, **given: Any) -> None:
+@with_options(InterpSettings, InterpManySettings)
+def interp(console: Console, inputs: Inputs, **given: Any) -> None:
     """Raise the frame rate of IN.
 
     Give one of --factor, --fps and --slowmo, or --slowmo together with --fps.
     """
     if "out_dir" in given:
-        interp_all(console, inputs, given, dry_run=dry_run)
+        interp_all(console, inputs, given)
         return
     if len(inputs) > 2:
         raise SettingsError("several-inputs")
     out = inputs[1] if len(inputs) == 2 else None
-    outputs.target(console, out, given, dry_run=dry_run)
+    output = outputs.target(console, out, given)
     if out is not None and given.get("overwrite") and Path(out).is_file():
         console.info(f"{out} is taken as the output and replaced; with --out-dir both are inputs")
-    settings = InterpSettings(inputs[0], **given)
-    outputs.make_video(console, "interpolating", settings, dry_run=dry_run, summary=_summary)
+    settings = InterpSettings(inputs[0], output, **given)
+    outputs.run_job(console, "interpolating", settings, _summary)
 
 
 def _summary(result: InterpResult) -> str:

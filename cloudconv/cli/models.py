@@ -6,13 +6,16 @@ import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cloudconv.cli.command import examples, with_options
-from cloudconv.cli.console import Console, megabytes, print_json, print_result, table
+from cloudconv.cli.console import Console, print_error, print_json
+from cloudconv.cli.streams import print_result
+from cloudconv.cli.text import facts, table
 from cloudconv.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -61,34 +64,31 @@ _ONE = "Describe this model in full: a name, or a file that 'cloudconv train' wr
 _VERIFY = "Fail if a weights file is missing or its SHA-256 is not the recorded one."
 
 
+_OF_MODEL = ("name", "task", "context", "arbitrary_timestep", "parameters", "licence", "domain")
+_OF_WEIGHTS = ("size_bytes", "sha256")
+_OF_TRAINING = ("file", "base", "steps", "gain")
+"""The keys of the JSON: of every model, of its weights file, and of a trained file."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A model with the state of its weights file: the shipped one, or a trained ``file``."""
+    """A model with the state of its weights: those that ship, or those in a trained ``file``."""
 
     spec: ModelSpec
-    entry: WeightsEntry | None
     weights: str
+    entry: WeightsEntry | None = None
     file: TrainedFile | None = None
-
-    @property
-    def known(self) -> TrainedFile | WeightsEntry | None:
-        """Return the description of the weights file, if there is one."""
-        return self.file or self.entry
 
     def as_json(self) -> dict[str, Any]:
         """Return the model's object in the command's JSON."""
-        own = ("name", "task", "context", "arbitrary_timestep", "parameters", "licence", "domain")
-        shown = {name: getattr(self.spec, name) for name in own}
-        shown |= {name: getattr(self.known, name, None) for name in ("size_bytes", "sha256")}
-        shown |= {"weights": self.weights, "scores": dict(self.known.scores) if self.known else {}}
-        if self.file is None:
-            return shown
-        return shown | {
-            name: getattr(self.file, name) for name in ("file", "base", "steps", "gain")
-        }
+        shown = {name: getattr(self.spec, name) for name in _OF_MODEL}
+        known = self.file or self.entry
+        shown |= {name: getattr(known, name, None) for name in _OF_WEIGHTS}
+        shown |= {"weights": self.weights, "scores": dict(known.scores) if known else {}}
+        return shown | {name: getattr(self.file, name) for name in _OF_TRAINING if self.file}
 
 
-@with_options()
+@with_options(runs_job=False)
 def models(
     console: Console,
     name: Annotated[str | None, typer.Argument(metavar="NAME", help=_ONE)] = None,
@@ -106,15 +106,16 @@ def models(
 
     if name and everything:
         raise SettingsError("all-with-name")
-    if name:
-        spec = registry.spec(name)
-        # One name may stand for a method in several tasks.
-        rows = [_row(known) for known in registry.specs() if known.name == spec.name]
-        if name.endswith(".safetensors"):
-            file = weights.read_trained(Path(name))
-            rows = [_Row(row.spec, None, "ok", file) for row in rows if row.spec.task == spec.task]
+    if name and name.endswith(".safetensors"):
+        rows = [_Row(registry.spec(name), "ok", file=weights.read_trained(Path(name)))]
     else:
-        rows = [_row(spec) for spec in registry.specs() if not spec.hidden]
+        # One name may stand for a method in several tasks.
+        chosen = registry.spec(name).name if name else None
+        rows = [
+            _row(spec)
+            for spec in registry.specs()
+            if (spec.name == chosen if name else not spec.hidden)
+        ]
     if console.json:
         print_json({"models": [row.as_json() for row in rows]})
     elif not console.quiet:
@@ -122,7 +123,7 @@ def models(
     bad = [row for row in rows if row.weights in ("missing", "damaged")]
     if verify and bad:
         for row in bad:
-            console.error(
+            print_error(
                 f"the weights of {row.spec.name} are {row.weights}: install cloudconv again, or "
                 "in a checkout run 'git checkout -- weights'"
             )
@@ -133,27 +134,23 @@ def _row(spec: ModelSpec) -> _Row:
     from cloudconv import weights
 
     if spec.weights is None:
-        return _Row(spec, None, "none")
-    return _Row(spec, weights.entry(spec.weights), weights.status(spec.weights))
+        return _Row(spec, "none")
+    return _Row(spec, weights.status(spec.weights), weights.entry(spec.weights))
 
 
 def _list(rows: list[_Row], everything: bool) -> str:
-    from cloudconv.models import registry
+    from cloudconv.models.registry import is_research
 
-    research = {row.spec.name for row in rows if registry.is_research(row.spec)}
     parts = []
-    for is_research in (False, True) if everything else (False,):
-        for task, what in _TASKS.items():
-            group = [
-                row
-                for row in rows
-                if row.spec.task == task and (row.spec.name in research) == is_research
-            ]
-            title = f"Research: {what}" if is_research else what.capitalize() + _USES.get(task, "")
-            if group:
-                parts.append(_group(title, group, _RESEARCH_TEST if is_research else _TESTS[task]))
+    for research, task in product((False, True) if everything else (False,), _TASKS):
+        group = [row for row in rows if row.spec.task == task and is_research(row.spec) == research]
+        if group and research:
+            parts.append(_group(f"Research: {_TASKS[task]}", group, _RESEARCH_TEST))
+        elif group:
+            title = _TASKS[task].capitalize() + _USES[task]
+            parts.append(_group(title, group, _TESTS[task]))
     if not everything:
-        count = len(research)
+        count = len({row.spec.name for row in rows if is_research(row.spec)})
         parts.append(f"and {count} small models of the research projects: cloudconv models --all")
     return "\n\n".join(parts)
 
@@ -161,76 +158,51 @@ def _list(rows: list[_Row], everything: bool) -> str:
 def _group(title: str, rows: list[_Row], test: tuple[str, str, str]) -> str:
     score, baseline, words = test
     gains = {row.spec.name: _gain(row.spec, score, baseline) for row in rows}
-    rows = sorted(rows, key=lambda row: -(gains[row.spec.name] or 0.0))
-    timed = any(row.spec.time is not None for row in rows)
-    lines = [
-        [
-            row.spec.name,
-            row.spec.purpose or row.spec.domain.partition(";")[0],
-            "-" if (gain := gains[row.spec.name]) is None else f"{gain:+.1f} dB",
-            *(["-" if row.spec.time is None else f"{row.spec.time:g}"] if timed else []),
-            row.spec.licence,
-            {"none": "-"}.get(row.weights, row.weights),
-        ]
-        for row in rows
-    ]
-    header = ["name", "for", "gain", *(["time"] if timed else []), "licence", "weights"]
-    widths = [max(len(line[k]) + 2 for line in (header, *lines)) for k in range(len(header))]
-    room = _WIDTH - (sum(widths) - widths[1])
+    unit = next((row.spec.name for row in rows if row.spec.time == 1), None)
+    lines = []
+    for row in sorted(rows, key=lambda row: -(gains[row.spec.name] or 0.0)):
+        spec, gain = row.spec, gains[row.spec.name]
+        cells = {
+            "name": spec.name,
+            "for": spec.purpose or spec.domain.partition(";")[0],
+            "gain": "-" if gain is None else f"{gain:+.1f} dB",
+            "time": "-" if spec.time is None else f"{spec.time:g}",
+            "licence": spec.licence,
+            "weights": row.weights.replace("none", "-"),
+        }
+        lines.append({key: cells[key] for key in cells if unit or key != "time"})
+    header = list(lines[0])
+    others = [key for key in header if key != "for"]
+    wide = sum(max(len(key), *(len(line[key]) for line in lines)) + 2 for key in others)
     for line in lines:
-        line[1] = textwrap.shorten(line[1], room, placeholder=" …")
-    notes = [f"(gain: PSNR over {words})"]
-    if timed:
-        unit = next(row.spec.name for row in rows if row.spec.time == 1)
-        notes.append(f"(time: relative to {unit})")
-    return "\n".join([title, table(header, lines), *notes])
+        line["for"] = textwrap.shorten(line["for"], _WIDTH - wide, placeholder=" …")
+    notes = [f"(gain: PSNR over {words})", *([f"(time: relative to {unit})"] if unit else [])]
+    return "\n".join([title, table(header, [list(line.values()) for line in lines]), *notes])
 
 
 def _gain(spec: ModelSpec, score: str, baseline: str) -> float | None:
     """Return the gain over the baseline, from the scores of the model or of another one's test."""
     from cloudconv import weights
 
-    if spec.name == baseline:
-        return None
-    others = [f"{score}_{called}" for called in (spec.name, spec.name.partition("-")[0])]
     for entry in weights.manifest().values():
-        keys = [score] if entry.name == spec.weights else others
-        own = next((entry.scores[key] for key in keys if key in entry.scores), None)
-        if own is not None and f"{score}_{baseline}" in entry.scores:
-            return own - entry.scores[f"{score}_{baseline}"]
+        is_own = (entry.name, entry.model) == (spec.weights, spec.name)
+        own = entry.scores.get(score if is_own else f"{score}_{spec.name.partition('-')[0]}")
+        naive = entry.scores.get(f"{score}_{baseline}")
+        if own is not None and naive is not None and spec.name != baseline:
+            return own - naive
     return None
 
 
 def _in_full(row: _Row) -> str:
-    spec, file, known = row.spec, row.file, row.known
-    lines = [["name", spec.name]] if not file else [["file", file.file], ["model", spec.name]]
-    lines += [
-        ["makes", _TASKS[spec.task]],
-        ["looks at", f"{spec.context} frame{'s'[: spec.context != 1]}"],
-        ["parameters", f"{spec.parameters:,}"],
-        ["licence", spec.licence],
-        ["origin", spec.origin],
-        ["domain", spec.domain],
-        ["weights", row.weights],
-    ]
-    if known:
-        lines += [["size", megabytes(known.size_bytes)], ["sha256", known.sha256]]
-    if spec.task == "interpolate":
-        where = "anywhere between them" if spec.arbitrary_timestep else "in the middle only"
-        lines.append(["new frames", where])
-    if file:
-        lines += [["base", file.base or "none"], ["steps", str(file.steps)]]
-        if file.gain is not None:
-            lines.append(["gain", f"{file.gain:+.2f} dB over the naive picture, held-back part"])
-    if known:
-        scores = _trained_scores(file, spec.task) if file else _scores(known.scores)
-        lines += [["" if number else "scores", line] for number, line in enumerate(scores)]
-    wrapped = [
-        [label if not number else "", part]
-        for label, text in lines
-        for number, part in enumerate(textwrap.wrap(text, 66))
-    ]
-    return table(wrapped[0], wrapped[1:])
+    spec, file, shown = row.spec, row.file, row.as_json()
+    shown |= {"task": _TASKS[spec.task], "parameters": f"{spec.parameters:,}"}
+    shown |= {"origin": spec.origin}
+    if spec.task != "interpolate":
+        del shown["arbitrary_timestep"]
+    if file and file.gain is not None:
+        shown["gain"] = f"{file.gain:+.2f} dB over the naive picture, held-back part"
+    scores = _trained_scores(file, spec.task) if file else _scores(shown["scores"])
+    return facts({**shown, "scores": "\n".join(scores)}, 66)
 
 
 def _scores(scores: Mapping[str, float]) -> list[str]:

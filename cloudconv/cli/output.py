@@ -4,113 +4,98 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from fractions import Fraction
 from typing import Annotated, Any
 
 import typer
 
 from cloudconv import events
 from cloudconv.cli import streams
-from cloudconv.cli.console import (
-    Console,
-    as_json,
-    clock,
-    megabytes,
-    print_json,
-    print_result,
-    table,
-)
+from cloudconv.cli.console import Console, as_json, print_json
+from cloudconv.cli.streams import print_result
+from cloudconv.cli.text import clock, facts, rate
 from cloudconv.errors import SettingsError
 from cloudconv.events import Ended, Event, Job, Measured, Progress, Warned
 from cloudconv.settings import Settings
 from cloudconv.settings.groups import INPUT
-from cloudconv.timeline import rate_name
 
 Input = Annotated[str, typer.Argument(metavar="IN", help=INPUT)]
 OutputArgument = Annotated[str | None, typer.Argument(metavar="OUT", help="Same as --output.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")]
+Note = Callable[[Any], str | None]
+"""A function of a ``Measured`` or ``Ended`` event: the words beside the bar; None keeps them."""
 
 
-def target(console: Console, out: str | None, given: dict[str, Any], *, dry_run: bool) -> None:
-    """Add the output that was named by position to the options that were ``given``.
+def target(console: Console, out: str | None, given: dict[str, Any]) -> str | None:
+    """Remove the output from the ``given`` options, and return it or the one named by position.
 
     Raises:
         SettingsError: the output is named twice, or stdout cannot take the video.
     """
     if out is not None and "output" in given:
         raise SettingsError("output-twice")
-    if out is not None:
-        given["output"] = out
-    if given.get("output") != "-":
-        return
+    output: str | None = given.pop("output", out)
+    if output != "-":
+        return output
     if console.json:
         raise SettingsError("json-and-video")
     if "stdout" in streams.closed:
         raise SettingsError("stdout-closed")
-    if not dry_run and sys.stdout.isatty():
+    if not console.dry_run and sys.stdout.isatty():
         raise SettingsError("stdout-terminal")
+    return output
 
 
-def make_video(
+def run_job(
     console: Console,
     label: str,
     settings: Settings,
-    *,
-    dry_run: bool,
-    summary: Callable[[Any], str],
-    note: Callable[[Measured], str | None] | None = None,
-) -> None:
-    """Run the job of a command and print its result; with ``dry_run`` print an estimate.
+    summary: Callable[[Any], str] | None = None,
+    note: Note | None = None,
+) -> Any:
+    """Run the job of a command and return its result; with ``--dry-run`` print an estimate.
 
     Args:
         console: the output for people.
         label: the word for the job's main stage.
         settings: the settings of the command.
-        dry_run: whether only an estimate is wanted.
-        summary: a function that describes the result in one line.
-        note: see :func:`under_bar`.
+        summary: a function that describes the result in one line; the JSON follows. None prints
+            neither.
+        note: see :data:`Note`.
+
+    Returns:
+        The result, or None after an estimate.
     """
-    if dry_run:
-        print_plan(console, settings)
-        return
     # The import takes seconds, which --help should not cost.
     from cloudconv import jobs
 
+    if console.dry_run:
+        _print_estimate(console, jobs.estimate(settings))
+        return None
     result = under_bar(console, label, jobs.run(settings), note=note)
-    console.info(summary(result))
+    if summary is not None:
+        console.info(summary(result))
+        if console.json:
+            print_json(as_json(result))
+    return result
+
+
+def _print_estimate(console: Console, estimate: Any) -> None:
+    shown = as_json(estimate)
     if console.json:
-        print_json(as_json(result))
-
-
-def print_plan(console: Console, settings: Settings) -> None:
-    """Print the estimate of a run."""
-    from cloudconv import jobs
-
-    estimate = jobs.estimate(settings)
-    if console.json:
-        print_json(as_json(estimate))
+        print_json(shown)
         return
-    for warned in remarks(estimate):
-        console.warning(warned)
-    found = (row for name, row in _ROWS.items() if hasattr(estimate, name))
-    rows = [[label, text(estimate)] for label, text in found]
-    print_result(table(rows[0], rows[1:]))
+    print_remarks(console, estimate)
+    del shown["warnings"], shown["refusals"]
+    print_result(facts(shown))
 
 
-def remarks(estimate: Any) -> list[Warned]:
-    """Return the warnings of an estimate, and a warning for each refusal of a run."""
+def print_remarks(console: Console, estimate: Any, about: str | None = None) -> None:
+    """Print the warnings of an estimate, and a warning for each refusal of a run."""
     refused = (Warned("refused", {"error": error}) for error in estimate.refusals)
-    return [*estimate.warnings, *refused]
+    for warned in (*estimate.warnings, *refused):
+        console.warning(warned, about)
 
 
-def under_bar(
-    console: Console,
-    label: str,
-    job: Job,
-    *,
-    ended: Callable[[Ended], str] | None = None,
-    note: Callable[[Measured], str | None] | None = None,
-) -> Any:
+def under_bar(console: Console, label: str, job: Job, note: Note | None = None) -> Any:
     """Run a job, show its progress and its warnings, and return its result.
 
     A lost Ctrl-C ends the job after the next frame.
@@ -119,8 +104,7 @@ def under_bar(
         console: the output for people.
         label: the word for the job's main stage.
         job: the job.
-        ended: a function that returns a note for the bar at the end of each of several inputs.
-        note: a function that returns a note for the bar from measured values; None keeps the note.
+        note: see :data:`Note`.
     """
     words = ""
     with console.reporting(label) as report:
@@ -128,15 +112,12 @@ def under_bar(
         def show(event: Event) -> None:
             nonlocal words
             if isinstance(event, Warned):
-                console.warning(event)
-            elif isinstance(event, Measured) and note is not None:
-                made = note(event)
-                words = words if made is None else made
-            elif isinstance(event, Ended) and ended is not None:
-                words = ended(event)
+                console.warning(event, event.about)
+            elif isinstance(event, Measured | Ended) and note is not None:
+                new = note(event)
+                words = words if new is None else new
             elif isinstance(event, Progress):
-                is_main = event.stage in ("rendering", "scoring")
-                stage = label if is_main else event.stage
+                stage = label if event.stage in ("rendering", "scoring") else event.stage
                 report(event, words if stage == label else "", stage=stage)
 
         return events.watched(job, show)
@@ -145,68 +126,10 @@ def under_bar(
 def made(result: Any, more: str = "") -> str:
     """Return the line that describes a finished video; ``more`` follows the counts."""
     by = (getattr(result, "model", None), result.device, result.precision)
+    since = f", from {clock(result.at)} on" if hasattr(result, "at") else ""
     return (
-        f"{result.output}: {result.output_frames} frames ({result.new_frames} new{_since(result)}) "
+        f"{result.output}: {result.output_frames} frames ({result.new_frames} new{since}) "
         f"at {rate(result.output_fps)}, {clock(result.duration)}{more}; took "
         f"{clock(result.wall_seconds)}, {result.frames_per_second:.2f} frames/s "
         f"({', '.join(filter(None, by))})"
     )
-
-
-def _since(result: Any) -> str:
-    """Return the start of the new frames in words; empty if they lie between others."""
-    return f", from {clock(result.at)} on" if hasattr(result, "at") else ""
-
-
-def about(value: float | None, words: Callable[[float], str]) -> str:
-    """Return an approximate value in words; ``unknown`` for None."""
-    return "unknown" if value is None else f"about {words(value)}"
-
-
-def rate(rational: str | None) -> str:
-    """Return a frame rate for people: 119.88 fps for 120000/1001."""
-    return "a variable rate" if rational is None else f"{rate_name(Fraction(rational))} fps"
-
-
-_ROWS: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "input": ("input", lambda plan: plan.input),
-    "output": ("output", lambda plan: plan.output),
-    "methods": ("methods", lambda plan: ", ".join(plan.methods)),
-    "horizon": (
-        "frames",
-        lambda plan: (
-            f"one frame of every {plan.drop} kept"
-            if plan.horizon is None
-            else f"forecasts of up to {plan.horizon} frames"
-        ),
-    ),
-    "scored_frames": (
-        "scored",
-        lambda plan: f"about {plan.scored_frames} frames, of {plan.source_frames} read",
-    ),
-    "source_fps": ("source", lambda p: f"{p.source_frames} frames at {rate(p.source_fps)}"),
-    "output_fps": ("result", lambda p: f"{p.output_frames} frames at {rate(p.output_fps)}"),
-    "duration": ("duration", lambda plan: clock(plan.duration)),
-    "new_frames": ("new frames", lambda plan: f"{plan.new_frames}{_since(plan)}"),
-    "held_frames": ("held frames", lambda plan: str(plan.held_frames)),
-    "cuts": ("cuts", lambda plan: ", ".join(f"{cut:.3f} s" for cut in plan.cuts) or "none"),
-    "material_frames": ("source of dream", lambda plan: f"{plan.material_frames} frames"),
-    "context_frames": ("context", lambda plan: f"{plan.context_frames} frames"),
-    "cadence": ("cadence", lambda plan: plan.cadence or "none"),
-    "why": ("mode", lambda plan: plan.why),
-    "model": ("model", lambda plan: plan.model or "none"),
-    "parameters": ("parameters", lambda plan: str(plan.parameters)),
-    "task": ("task", lambda plan: plan.task),
-    "clips": ("clips", lambda p: f"{p.clips}, in windows of {p.window_frames} frames"),
-    "steps": ("steps", lambda plan: "no limit" if plan.steps is None else str(plan.steps)),
-    "minutes": ("minutes", lambda p: "no limit" if p.minutes is None else f"{p.minutes:g}"),
-    "resumed": ("continues", lambda p: "an earlier run" if p.resumed else "no earlier run"),
-    "seed": ("seed", lambda plan: str(plan.seed)),
-    "device": ("device", lambda plan: f"{plan.device}, {plan.precision}"),
-    "adapt": ("adapting", lambda p: "no" if p.adapt is None else f"for {p.adapt:g} min first"),
-    "encoder": ("encoder", lambda plan: f"{plan.encoder}, {plan.pix_fmt}"),
-    "memory_bytes": ("memory", lambda plan: about(plan.memory_bytes, megabytes)),
-    "disk_bytes": ("disk", lambda plan: f"{about(plan.disk_bytes, megabytes)} during the run"),
-    "seconds": ("time", lambda plan: about(plan.seconds, clock)),
-}
-"""The rows of ``--dry-run``: the field that the plan needs, the label, and the text."""

@@ -9,14 +9,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 from cloudconv.cli import interrupts
 from cloudconv.cli.streams import say
+from cloudconv.cli.text import clock
 from cloudconv.events import Progress
-
-if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
 
 Mode = Literal["auto", "json", "off"]
 
@@ -25,66 +23,82 @@ LINE_EVERY = 10.0
 """The least time in seconds between two objects, or two lines."""
 
 _WINDOW = 60.0  # seconds over which the speed is measured
-_SOON = 0.1  # seconds; a speed over less time means nothing
+_LEAST = 0.1  # seconds; a speed over less time means nothing
 
 
-class Pace:
-    """The speed over the last minute."""
-
-    def __init__(self, now: Callable[[], float] | None = None) -> None:
-        """Start measuring; ``now`` returns the time in seconds."""
-        self._now = now or time.monotonic
-        self._marks: deque[tuple[float, float]] = deque([(self._now(), 0.0)])
-
-    def note(self, made: float) -> None:
-        """Record the number of items made so far."""
-        moment = self._now()
-        self._marks.append((moment, made))
-        while len(self._marks) > 2 and self._marks[1][0] < moment - _WINDOW:
-            self._marks.popleft()
-
-    @property
-    def rate(self) -> float | None:
-        """Return the number of items per second, or None while none is made."""
-        (started, before), (ended, made) = self._marks[0], self._marks[-1]
-        if made <= before or ended < started + _SOON:
-            return None
-        return (made - before) / (ended - started)
-
-
-@dataclass(slots=True)
+@dataclass
 class Stage:
-    """One stage of a run, with its latest progress and its speed."""
+    """One stage of a run, with its latest progress, and its speed over the last minute.
+
+    ``now`` returns the time in seconds. ``counts`` are times with the items made until then.
+    """
 
     name: str
     at: Progress
     note: str = ""
-    pace: Pace = field(default_factory=Pace)
+    now: Callable[[], float] = field(default_factory=lambda: time.monotonic)
+    counts: deque[tuple[float, float]] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        """Start to measure the speed."""
+        self.counts.append((self.now(), 0.0))
+
+    def count(self, made: float) -> None:
+        """Record the number of items made so far."""
+        moment = self.now()
+        self.counts.append((moment, made))
+        while len(self.counts) > 2 and self.counts[1][0] < moment - _WINDOW:
+            self.counts.popleft()
+
+    @property
+    def rate(self) -> float | None:
+        """Return the number of items per second, or None while none is made."""
+        (started, before), (ended, made) = self.counts[0], self.counts[-1]
+        if made <= before or ended < started + _LEAST:
+            return None
+        return (made - before) / (ended - started)
 
     @property
     def seconds_left(self) -> float | None:
         """Return the remaining time in seconds, or None if it is unknown."""
-        rate, at = self.pace.rate, self.at
-        if at.seconds_left is not None or at.total is None or rate is None:
-            return at.seconds_left
-        return max(at.total - at.done, 0) / rate
+        if self.at.seconds_left is not None or self.at.total is None or self.rate is None:
+            return self.at.seconds_left
+        return max(self.at.total - self.at.done, 0) / self.rate
 
     @property
     def speed(self) -> list[str]:
         """Return the rate and the remaining time in words, as far as they are known."""
-        rate, left, unit = self.pace.rate, self.seconds_left, self.at.unit
+        rate, left, unit = self.rate, self.seconds_left, self.at.unit
         # A stage that is counted in seconds or percent lasts for a given time.
         words = [] if rate is None or unit in ("s", "%") else [f"{rate:.1f} {unit}/s"]
         return words if left is None else [*words, f"{clock(left)} left"]
 
 
 class Reporter:
-    """A silent reporter of progress; its subclasses show each stage."""
+    """The progress of a run, shown by a function.
 
-    def __init__(self, label: str) -> None:
+    Args:
+        label: the name of the first stage.
+        show: a function that shows a stage.
+        period: the least time in seconds between two calls of ``show``.
+        first: the time in seconds until the first call.
+        last: whether the end of each stage is shown too.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        show: Callable[[Stage], object],
+        period: float = 0.0,
+        *,
+        first: float = 0.0,
+        last: bool = False,
+    ) -> None:
         """Start with a stage of this name."""
         self._stage = Stage(label, Progress("rendering", 0, None))
-        self._last = -JSON_EVERY
+        self._show, self._period, self._last = show, period, last
+        self._due = time.monotonic() + first
+        self._is_pending = False
 
     def __call__(self, at: Progress, note: str = "", *, stage: str | None = None) -> None:
         """Show the progress of a stage.
@@ -99,93 +113,50 @@ class Reporter:
         """
         interrupts.check()
         if stage is not None and stage != self._stage.name:
-            self._end(self._stage)
+            self.finish()
             self._stage = Stage(stage, at)
         self._stage.at, self._stage.note = at, note
-        self._stage.pace.note(at.done - at.resumed)
-        self._show(self._stage)
+        self._stage.count(at.done - at.resumed)
+        self._is_pending = True
+        if time.monotonic() >= self._due:
+            self._show_now()
 
     def finish(self) -> None:
-        """End the last stage."""
-        self._end(self._stage)
+        """End the current stage."""
+        if self._is_pending and self._last:
+            self._show_now()
 
-    def _is_due(self, period: float) -> bool:
-        if (moment := time.monotonic()) - self._last < period:
-            return False
-        self._last = moment
-        return True
-
-    def _show(self, stage: Stage) -> None:
-        pass
-
-    def _end(self, stage: Stage) -> None:
-        pass
+    def _show_now(self) -> None:
+        self._due, self._is_pending = time.monotonic() + self._period, False
+        self._show(self._stage)
 
 
-class _Lines(Reporter):
-    """A reporter that prints a line every ten seconds."""
-
-    def __init__(self, label: str) -> None:
-        """Print the first line after ten seconds."""
-        super().__init__(label)
-        self._last = time.monotonic()
-
-    def _show(self, stage: Stage) -> None:
-        if self._is_due(LINE_EVERY):
-            of = "" if stage.at.total is None else f" of {stage.at.total}"
-            counts = f"{stage.name}: {stage.at.done}{of} {stage.at.unit}"
-            say(", ".join(part for part in (counts, *stage.speed, stage.note) if part))
+def _print_line(stage: Stage) -> None:
+    of = "" if stage.at.total is None else f" of {stage.at.total}"
+    counts = f"{stage.name}: {stage.at.done}{of} {stage.at.unit}"
+    say(", ".join(part for part in (counts, *stage.speed, stage.note) if part))
 
 
-class _Objects(Reporter):
-    """A reporter that prints a JSON object a second, and one at the end of every stage."""
-
-    _waiting = False
-
-    def _show(self, stage: Stage) -> None:
-        self._waiting = True
-        if self._is_due(JSON_EVERY):
-            self._end(stage)
-
-    def _end(self, stage: Stage) -> None:
-        if not self._waiting:
-            return
-        self._last, self._waiting = time.monotonic(), False
-        rate, left = stage.pace.rate, stage.seconds_left
-        shown = {
-            "stage": stage.name,
-            "done": stage.at.done,
-            "total": stage.at.total,
-            "rate": None if rate is None else round(rate, 3),
-            "seconds_left": None if left is None else round(left, 1),
-        }
-        say(json.dumps(shown))
-
-
-class _Bar(Reporter):
-    """A reporter that draws a bar on a terminal."""
-
-    def __init__(self, label: str, bar: RichProgress) -> None:
-        """Add a task to the bar."""
-        super().__init__(label)
-        self._bar = bar
-        self._task = bar.add_task(label, total=None, note="", speed="")
-
-    def _show(self, stage: Stage) -> None:
-        self._bar.update(
-            self._task,
-            description=stage.name,
-            completed=stage.at.done,
-            total=stage.at.total,
-            note=stage.note,
-            speed="  ".join(stage.speed),
-        )
+def _print_object(stage: Stage) -> None:
+    rate, left = stage.rate, stage.seconds_left
+    shown: dict[str, Any] = {"stage": stage.name, "done": stage.at.done, "total": stage.at.total}
+    shown["rate"] = None if rate is None else round(rate, 3)
+    shown["seconds_left"] = None if left is None else round(left, 1)
+    say(json.dumps(shown))
 
 
 @contextmanager
 def reporting(label: str, mode: Mode, *, quiet: bool) -> Iterator[Reporter]:
     """Show progress; ``auto`` is a bar on a terminal, otherwise a line every ten seconds."""
-    if mode == "auto" and not quiet and sys.stderr.isatty():
+    if mode == "json":
+        reporter = Reporter(label, _print_object, JSON_EVERY, last=True)
+        yield reporter
+        reporter.finish()
+    elif mode == "off" or quiet:
+        yield Reporter(label, lambda _: None)
+    elif not sys.stderr.isatty():
+        yield Reporter(label, _print_line, LINE_EVERY, first=LINE_EVERY)
+    else:
         # rich is imported here, because --help should start fast.
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
@@ -202,18 +173,16 @@ def reporting(label: str, mode: Mode, *, quiet: bool) -> Iterator[Reporter]:
             TextColumn("{task.fields[note]}", markup=False),
         ]
         with RichProgress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
-            yield _Bar(label, bar)
-        return
-    silent = mode == "off" or (mode == "auto" and quiet)
-    reporter = (Reporter if silent else _Objects if mode == "json" else _Lines)(label)
-    yield reporter
-    reporter.finish()
+            task = bar.add_task(label, total=None, note="", speed="")
 
+            def draw(stage: Stage) -> None:
+                bar.update(
+                    task,
+                    description=stage.name,
+                    completed=stage.at.done,
+                    total=stage.at.total,
+                    note=stage.note,
+                    speed="  ".join(stage.speed),
+                )
 
-def clock(seconds: float) -> str:
-    """Return a length of time for people: 8.3 s, 4:05, 1:02:03."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+            yield Reporter(label, draw)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cloudconv.cli import output as outputs
-from cloudconv.cli.command import examples, with_options
-from cloudconv.cli.console import Console, as_json, clock, print_json
+from cloudconv.cli.command import INTERRUPTED, examples, with_options
+from cloudconv.cli.console import Console
+from cloudconv.cli.text import clock
 from cloudconv.events import Measured
 from cloudconv.settings import TrainSettings, fields_of
 
@@ -22,27 +23,17 @@ EXAMPLES = examples(
     "cloudconv interp in.mp4 --factor 4 --model mine.safetensors",
 )
 
-INTERRUPTED = 130
-
 _CLIPS = next(each for each in fields_of(TrainSettings) if each.name == "clips").option
 Clips = Annotated[list[str] | None, typer.Argument(metavar=_CLIPS.metavar, help=_CLIPS.help)]
 
 
-@with_options(TrainSettings, progress=True)
-def train(
-    console: Console, clips: Clips = None, dry_run: outputs.DryRun = False, **given: Any
-) -> None:
+@with_options(TrainSettings)
+def train(console: Console, clips: Clips = None, **given: Any) -> None:
     """Train a model on CLIPS.
 
     With --init a model that ships is fine-tuned on your own footage.
     """
     settings = TrainSettings(clips or (), **given)
-    if dry_run:
-        outputs.print_plan(console, settings)
-        return
-
-    # The import takes seconds, which --help should not cost.
-    from cloudconv.training.train import run
 
     def note(measured: Measured) -> str | None:
         if measured.name == "stopping":
@@ -57,11 +48,8 @@ def train(
         console.detail(_details(losses, losses.validation))
         return _decibels(losses.validation)
 
-    result = outputs.under_bar(console, "training", run(settings), note=note)
-    console.info(_summary(result))
-    if console.json:
-        print_json(as_json(result))
-    if result.interrupted:
+    result: TrainResult | None = outputs.run_job(console, "training", settings, _summary, note)
+    if result is not None and result.interrupted:
         raise typer.Exit(INTERRUPTED)
 
 

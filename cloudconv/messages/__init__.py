@@ -3,7 +3,8 @@
 :mod:`cloudconv.messages.texts` has one template for each code. A template is a format string:
 
 - ``{path}`` is a parameter. A sequence is joined with commas, or with the given separator:
-  ``{names: and }``. A nested message is rendered like the message that contains it.
+  ``{names: and }``. With ``{names:or}`` only the last two are joined with ``or``. A nested message
+  is rendered like the message that contains it.
 - ``{count:frame|frames}`` is ``frame`` if ``count`` is 1, otherwise ``frames``.
 - ``{near:? (did you mean *?)}`` is the text after the question mark if the parameter is neither
   None nor empty, with the parameter in the place of ``*``. A text after ``|`` is the alternative.
@@ -114,6 +115,8 @@ class _Filled(Formatter):
         if how == "#":
             return str(len(values))
         shown = [self.format_field(each, "") for each in values]
+        if how.isalpha() and len(shown) > 1:
+            return f"{', '.join(shown[:-1])} {how} {shown[-1]}"
         if not how.isdigit():
             return (how or ", ").join(shown)
         more = len(shown) - int(how)

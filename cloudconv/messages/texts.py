@@ -321,7 +321,11 @@ TEXTS = {
     "preview-with-workers": (
         "{--preview} shows only frames that this process makes: leave {--workers} out."
     ),
-    "not-accepted": "{option} must be {accepted}, got {value}{near:? (did you mean *?)}.",
+    "not-accepted": "{option} must be {accepted:or}, got {value}{near:? (did you mean *?)}.",
+    "number-above": "{whole:?a whole number|a number} above {above}{most:? and at most *}",
+    "number-from": (
+        "{whole:?a whole number|a number}{most:? from {least} to *| of {least} or more}"
+    ),
     "not-text": "{option} must be text or a path, got {value}.",
     "not-a-switch": "{option} must be True or False, got {value!r}.",
     "bad-value": "{option}: {error}",
@@ -799,7 +803,6 @@ TEXTS = {
     "unreadable-recipe": "The recipe {path} cannot be read ({why}).",
     "recipe-not-toml": "The recipe {path} is not TOML: {why}.",
     "nothing-to-train": "{model} has no weights, so there is nothing to train: choose a network.",
-    "gap-too-small": "A {--gap} of {gap} has no frame between its two ends: give 2 or more.",
     "gap-without-middle": (
         "{model} makes only the frame in the middle of two, and a {--gap} of {gap} has no middle "
         "frame: give an even number."

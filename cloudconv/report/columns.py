@@ -82,3 +82,13 @@ COLUMNS: dict[str, Column] = {
     )
 }
 """All scores of ``compare``, in the order of its tables."""
+
+
+def speed(seconds: float | None) -> tuple[str, str]:
+    """Return the time for a frame, and the frames in a second; a dash if there is no time."""
+    if seconds is None:
+        return "-", ""
+    if seconds < 0.0005:
+        return "under 1 ms", ""
+    time = f"{seconds * 1000:.4g} ms" if seconds < 1 else f"{seconds:.2f} s"
+    return time, f"{1 / seconds:.3g} a second"

@@ -8,7 +8,7 @@ from fractions import Fraction
 from math import ceil
 
 from .charts import PERFECT, Chart, Line, drawing, steps, thin
-from .columns import COLUMNS, Column
+from .columns import COLUMNS, Column, speed
 from .data import Comparison, Method, Picture, ReportData, Scores
 from .page import render
 
@@ -107,7 +107,7 @@ def _rows(data: ReportData, colors: Mapping[str, int], columns: Sequence[Column]
             colors[method.name],
             [_cell(column, method.scores, best[column.key]) for column in columns],
             method.missing,
-            _speed(method.seconds_per_frame),
+            speed(method.seconds_per_frame),
         )
         for method in data.methods
     ]
@@ -116,15 +116,6 @@ def _rows(data: ReportData, colors: Mapping[str, int], columns: Sequence[Column]
 def _cell(column: Column, scores: Scores, best: str | None) -> tuple[str, bool]:
     text = column.text(scores.get(column.key))
     return text, text == best
-
-
-def _speed(seconds: float | None) -> tuple[str, str]:
-    if seconds is None:
-        return "-", ""
-    if seconds < 0.0005:
-        return "under 1 ms", ""
-    time = f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
-    return time, f"{1 / seconds:.3g} a second"
 
 
 def _horizon_rows(data: ReportData, column: Column, colors: Mapping[str, int]) -> list[_Row]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cloudconv.errors import SettingsError
 from cloudconv.settings import groups, values
-from cloudconv.settings.groups import QUALITIES, of_frames
+from cloudconv.settings.groups import of_frames
 from cloudconv.settings.option import Option
 from cloudconv.settings.values import File, Files
 
@@ -92,15 +92,8 @@ class CompareSettings(
     every: Annotated[int | None, of_frames(_EVERY, "K", least=1, shown="6")] = None
 
     def _check(self) -> None:
-        if self.quality is not None and self.model:
-            raise SettingsError("quality-and-model")
-        if self.quality is not None:
-            self._set("model", (QUALITIES[self.quality],))
-            self._set("quality", None)
-        self._resolve_scale()
-        self._check_part()
-        self._check_workers()
-        self._check_save_model()
+        if chosen := self._resolve_quality(self.model):
+            self._set("model", (chosen,))
         if self.overwrite and self.report is None and self.save_model is None:
             raise SettingsError("nothing-to-overwrite")
         if self.horizon is not None:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from cloudconv.errors import SettingsError
 from cloudconv.settings import values
 from cloudconv.settings.option import Option, Settings
-from cloudconv.settings.values import File, Pairs, Rational, exact
+from cloudconv.settings.values import File, Files, Pairs, Rational, exact
 from cloudconv.timeline import parse_rate, parse_time
 
 FRAMES, MODEL, ENCODING, MACHINE, RUN = "Frames", "Model", "Encoding", "Machine", "Run"
@@ -108,7 +108,7 @@ class Part(Settings):
     start: Annotated[Rational | None, Option(_START, "T", parse=parse_time)] = None
     end: Annotated[Rational | None, Option("Stop before this time.", "T", parse=parse_time)] = None
 
-    def _check_part(self) -> None:
+    def _check(self) -> None:
         start, end = exact(self.start), exact(self.end)
         if end is not None and end <= (start or 0):
             raise SettingsError("end-before-start", end=float(end))
@@ -151,7 +151,7 @@ class Workers(Machine):
 
     workers: Annotated[str, _machine(_WORKERS, "WHO", parse=values.workers, pinned=False)] = "local"
 
-    def _check_workers(self) -> None:
+    def _check(self) -> None:
         if self.device == "cuda:all" and self.workers.startswith("local:"):
             raise SettingsError("workers-with-all-gpus")
         if self.device.startswith("cuda:") and self.workers.startswith("ray"):
@@ -185,12 +185,20 @@ class Rendering(Settings):
         _machine("Work in tiles of N pixels, to save memory; or off.", "N", least=1),
     ] = "auto"
 
-    def _resolve_scale(self) -> None:
+    def _check(self) -> None:
         """Replace ``UHD`` by the scale that it stands for."""
         if self.UHD and self.scale not in (None, 0.5):
             raise SettingsError("uhd-and-scale", scale=self.scale)
         self._set("scale", 0.5 if self.UHD else self.scale)
         self._set("UHD", False)
+
+    def _resolve_quality(self, model: Files | None) -> str | None:
+        """Return the model that ``quality`` stands for, and clear ``quality``."""
+        if self.quality is not None and model:
+            raise SettingsError("quality-and-model")
+        chosen = None if self.quality is None else QUALITIES[self.quality]
+        self._set("quality", None)
+        return chosen
 
 
 _MODEL = "Use a model from 'cloudconv models', or a file that 'cloudconv train' wrote."
@@ -204,13 +212,8 @@ class InterpolatorModel(Rendering):
         File | None, Option(_MODEL, "NAME", shown="the best that ships", complete="interpolate")
     ] = None
 
-    def _resolve_model(self) -> None:
-        """Replace ``quality`` and ``UHD`` by the model and the scale that they stand for."""
-        if self.quality is not None and self.model is not None:
-            raise SettingsError("quality-and-model")
-        self._set("model", self.model or QUALITIES[self.quality or "best"])
-        self._set("quality", None)
-        self._resolve_scale()
+    def _check(self) -> None:
+        self._set("model", self._resolve_quality(self.model) or self.model or DEFAULT_MODEL)
 
     @property
     def chosen_model(self) -> str:
@@ -241,11 +244,9 @@ class SavedModel(Adapting, Input):
     @property
     def saved_model(self) -> Path | None:
         """The file for the fine-tuned weights; in a folder, its name is made from the input's."""
-        if self.save_model is None:
-            return None
         return values.in_folder(self.save_model, f"{Path(self.input).stem}_adapted.safetensors")
 
-    def _check_save_model(self) -> None:
+    def _check(self) -> None:
         if self.save_model is not None and self.adapt is None:
             raise SettingsError("save-without-adapt")
 

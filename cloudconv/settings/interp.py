@@ -79,9 +79,6 @@ class Interpolation(
     resume: Annotated[bool, of_run(_RESUME, off="--no-resume")] = True
 
     def _check(self) -> None:
-        self._resolve_model()
-        self._check_part()
-        self._check_workers()
         chosen = [name for name in ("factor", "fps", "slowmo") if getattr(self, name) is not None]
         if len(chosen) != 1 and chosen != ["fps", "slowmo"]:
             raise SettingsError("factor-fps-or-slowmo", given=[Setting(name) for name in chosen])
@@ -112,13 +109,9 @@ class InterpSettings(groups.Output, Interpolation, groups.SavedModel):
     @property
     def preview_file(self) -> Path | None:
         """The picture of the newest frame; in a folder, its name is made from the input's."""
-        if self.preview is None:
-            return None
         return values.in_folder(self.preview, f"{Path(self.input).stem}_preview.jpg")
 
     def _check(self) -> None:
-        Interpolation._check(self)
-        self._check_save_model()
         if self.preview is not None and (self.workers != "local" or self.device == "cuda:all"):
             raise SettingsError("preview-with-workers")
 
@@ -134,9 +127,7 @@ class InterpManySettings(Interpolation):
 
     def each(self) -> list[InterpSettings]:
         """Return the settings for every input, in order; each goes into the folder."""
-        own = {"inputs", "out_dir"}
-        shared = {each.name: getattr(self, each.name) for each in fields(self)}
-        shared = {name: value for name, value in shared.items() if name not in own}
+        shared = {each.name: getattr(self, each.name) for each in fields(Interpolation)}
         return [InterpSettings(name, f"{Path(self.out_dir)}/", **shared) for name in self.inputs]
 
 
@@ -149,5 +140,4 @@ class FramesSettings(_Scheduling):
     )
 
     def _check(self) -> None:
-        self._resolve_model()
         _check_factor("factor", self.factor, 1, MOST_FACTOR)

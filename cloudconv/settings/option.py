@@ -11,13 +11,13 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from cloudconv.errors import SettingsError
-from cloudconv.messages import Setting, closest
+from cloudconv.messages import Message, Setting, closest
 
 Number = TypeVar("Number", int, float)
 _Settings = TypeVar("_Settings", bound="Settings")
@@ -105,14 +105,6 @@ class Field:
         """Return the field as a parameter of a message; hidden fields are no options."""
         return self.name if self.option.hidden else Setting(self.name)
 
-    @property
-    def accepted(self) -> str:
-        """Return the accepted values in words."""
-        words = list(self.choices)
-        if self.number is not None:
-            words.append(("a whole number" if self.number is int else "a number") + self._bounds())
-        return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
-
     def read(self, value: Any) -> Any:
         """Return the exact value of what a caller gave; None stands for the default.
 
@@ -133,43 +125,32 @@ class Field:
         if isinstance(value, str) and value in self.choices:
             return value
         if self.number is None and not self.choices:
-            return self._text(value)
-        number = None if self.number is None else _number(self.number, value)
-        if number is None or not self._fits(number):
-            raise SettingsError(
-                "not-accepted",
-                option=self.shown,
-                accepted=self.accepted,
-                value=f"{value!s:.60}",
-                near=closest(str(value), self.choices),
-            )
-        return number
-
-    def _text(self, value: Any) -> str | os.PathLike[str]:
-        if not isinstance(value, str | os.PathLike):
+            if isinstance(value, str | os.PathLike):
+                return value
             raise SettingsError("not-text", option=self.shown, value=f"{value!r:.60}")
-        return value
-
-    def _fits(self, number: float) -> bool:
-        least, above, most = self.option.least, self.option.above, self._most
-        return (
-            math.isfinite(number)
+        number = None if self.number is None else _number(self.number, value)
+        least, above, most = self.option.least, self.option.above, self.option.most
+        if (
+            number is not None
+            and math.isfinite(number)
             and (least is None or number >= least)
             and (above is None or number > above)
             and (most is None or number <= most)
-        )
-
-    @property
-    def _most(self) -> float | None:
-        return MOST if self.option.most is None and self.number is int else self.option.most
-
-    def _bounds(self) -> str:
-        least, above, most = self.option.least, self.option.above, self._most
+        ):
+            return number
+        accepted: list[str | Message] = [*self.choices]
+        whole = self.number is int
         if above is not None:
-            return f" above {above:g}" + ("" if most is None else f" and at most {most:.0f}")
-        if least is None:
-            return "" if most is None else f" up to {most:.0f}"
-        return f" of {least:g} or more" if most is None else f" from {least:g} to {most:.0f}"
+            accepted.append(Message("number-above", whole=whole, above=above, most=most))
+        elif self.number is not None:
+            accepted.append(Message("number-from", whole=whole, least=least, most=most))
+        raise SettingsError(
+            "not-accepted",
+            option=self.shown,
+            accepted=accepted,
+            value=f"{value!s:.60}",
+            near=closest(str(value), self.choices),
+        )
 
 
 def _number(kind: type[Number], value: Any) -> Number | None:
@@ -193,10 +174,15 @@ class Settings:
         """Read and check all values."""
         for each in fields_of(type(self)):
             self._set(each.name, each.read(getattr(self, each.name)))
-        self._check()
+        for part in reversed(type(self).__mro__):
+            if "_check" in vars(part):
+                vars(part)["_check"](self)
 
     def _check(self) -> None:
-        """Raise SettingsError if two values contradict each other."""
+        """Raise SettingsError if two values of this class contradict each other.
+
+        Each base class checks its own values first.
+        """
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -231,12 +217,15 @@ def _field(name: str, hint: Any, declared: Any) -> Field:
     words = tuple(word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind))
     numbers: list[type[int] | type[float]] = [kind for kind in kinds if kind in (int, float)]
     default = None if declared.default is MISSING else declared.default
+    number = None if not numbers else float if float in numbers else int
+    if number is int and option.most is None:
+        option = replace(option, most=MOST)
     return Field(
         name=name,
         option=option,
         default=default,
         choices=words,
-        number=None if not numbers else float if float in numbers else int,
+        number=number,
         is_switch=bool in kinds,
         is_required=declared.default is declared.default_factory is MISSING,
     )

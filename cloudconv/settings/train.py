@@ -106,7 +106,7 @@ class TrainSettings(Overwrite, Machine):
         int | None,
         _how("Train predictors K frames ahead.", "K", least=1, most=1000, shown=_ROLLOUT),
     ] = None
-    gap: Annotated[int, _how(_GAP, "K", most=1000, otherwise=2)] = UNSET
+    gap: Annotated[int, _how(_GAP, "K", least=2, most=1000, otherwise=2)] = UNSET
     noise: Annotated[float, _how(_NOISE, "S", least=0, otherwise=0.0)] = UNSET
     learning_rate: Annotated[
         float | None,

@@ -116,10 +116,7 @@ def weights_file(value: File) -> File:
     Raises:
         SettingsError: the name has another ending than ``.safetensors``.
     """
-    text = os.fspath(value)
-    if Path(text).suffix != ".safetensors" and not names_folder(text):
-        raise SettingsError("not-safetensors", path=text)
-    return value
+    return _ending(value, "not-safetensors", r"\.safetensors")
 
 
 def names_folder(value: File) -> bool:
@@ -134,14 +131,20 @@ def jpeg_file(value: File) -> File:
     Raises:
         SettingsError: the name has another ending than ``.jpg`` or ``.jpeg``.
     """
+    return _ending(value, "not-jpeg", r"(?i:\.jpe?g)")
+
+
+def _ending(value: File, error: str, ending: str) -> File:
     text = os.fspath(value)
-    if Path(text).suffix.lower() not in (".jpg", ".jpeg") and not names_folder(text):
-        raise SettingsError("not-jpeg", path=text)
+    if not re.fullmatch(ending, Path(text).suffix) and not names_folder(text):
+        raise SettingsError(error, path=text)
     return value
 
 
-def in_folder(value: File, name: str) -> Path:
+def in_folder(value: File | None, name: str) -> Path | None:
     """Return the path of an output: the given one, or ``name`` in the given folder."""
+    if value is None:
+        return None
     return Path(value) / name if names_folder(value) else Path(value)
 
 

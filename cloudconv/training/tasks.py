@@ -111,8 +111,6 @@ class Interpolation(Goal):
         Raises:
             SettingsError: the model cannot make a frame inside the gap.
         """
-        if gap < 2:
-            raise SettingsError("gap-too-small", gap=gap)
         if not model.spec.arbitrary_timestep and gap % 2:
             raise SettingsError("gap-without-middle", model=model.spec.name, gap=gap)
         self.model, self.gap = model, gap

@@ -38,9 +38,9 @@ def test_json_tells_everything_and_nothing_is_amiss() -> None:
 def test_text_names_the_default_model_and_the_libraries() -> None:
     result = run()
     assert (result.exit_code, result.stderr) == (0, "")
-    lines = {line[:17].strip(): line[17:].strip() for line in result.stdout.splitlines()}
+    lines = {line[:27].strip(): line[27:].strip() for line in result.stdout.splitlines()}
     assert lines["auto: model"] == registry.DEFAULT
-    assert "libavcodec" in lines["FFmpeg"]
+    assert "libavcodec" in lines["ffmpeg"]
     assert "libx264" in lines["encoders"]
 
 

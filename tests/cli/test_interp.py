@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from cloudconv.cli.app import app
-from cloudconv.cli.console import clock
+from cloudconv.cli.text import clock
 from cloudconv.errors import DeviceError, Interrupted, SettingsError
 from cloudconv.events import Finished, Job, Warned
 from cloudconv.jobs.interp import run as job
@@ -327,7 +327,9 @@ def test_what_a_job_says_of_its_settings_names_the_options(
 def test_a_dry_run_tells_the_plan_and_writes_nothing(clip: Path) -> None:
     result = run(clip, "--factor", 4, "--dry-run", *TINY)
     assert result.exit_code == 0, result.stderr
-    assert "20 frames at 96 fps" in result.stdout
+    shown = dict(re.split(r"  +", line, maxsplit=1) for line in result.stdout.splitlines())
+    assert (shown["output frames"], shown["output fps"]) == ("20", "96 fps")
+    assert shown["output"].endswith("a_x4.mp4")
     plan = json.loads(run(clip, "--factor", 4, "--dry-run", "--json", *TINY).stdout)
     assert (plan["source_frames"], plan["output_frames"], plan["output_fps"]) == (5, 20, "96")
     assert os.listdir(clip.parent) == ["a.mp4"]

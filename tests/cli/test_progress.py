@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from cloudconv.cli import interrupts, progress, streams
 from cloudconv.cli.app import app
 from cloudconv.cli.console import Console
-from cloudconv.cli.progress import Pace, Stage
+from cloudconv.cli.progress import Stage
 from cloudconv.events import Progress
 from tests.helpers.factory import write_clip
 
@@ -128,20 +128,20 @@ def test_what_was_there_before_is_no_speed(
 
 def test_the_pace_is_that_of_the_last_minute() -> None:
     now = [0.0]
-    pace = Pace(lambda: now[0])
-    assert pace.rate is None
+    stage = Stage("working", at(0, None), now=lambda: now[0])
+    assert stage.rate is None
     for second in range(1, 301):
         now[0] = float(second)
-        pace.note(second * 10 if second <= 100 else 1000 + (second - 100))
-    assert pace.rate == pytest.approx(1.0)
+        stage.count(second * 10 if second <= 100 else 1000 + (second - 100))
+    assert stage.rate == pytest.approx(1.0)
 
 
 def test_one_moment_is_no_pace() -> None:
     now = [0.0]
-    pace = Pace(lambda: now[0])
+    stage = Stage("working", at(0, None), now=lambda: now[0])
     now[0] = 0.001
-    pace.note(1)
-    assert pace.rate is None, "it would be a thousand a second"
+    stage.count(1)
+    assert stage.rate is None, "it would be a thousand a second"
 
 
 @pytest.mark.full
@@ -220,8 +220,8 @@ def test_progress_of_a_run_as_json(clip: Path) -> None:
 def test_seconds_have_no_rate() -> None:
     """The time that adapting takes is no work: ``0.9 s/s`` says nothing."""
     progress = Progress("adapting", 0, 60, unit="s")
-    stage = Stage("adapting", progress, pace=Pace(iter([0.0, 10.0]).__next__))
-    stage.pace.note(9)
+    stage = Stage("adapting", progress, now=iter([0.0, 10.0]).__next__)
+    stage.count(9)
     assert not any("/s" in part for part in stage.speed)
 
 

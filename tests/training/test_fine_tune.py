@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from itertools import count
 from pathlib import Path
@@ -328,7 +329,7 @@ def test_the_command_says_what_it_gained(tmp_path: Path) -> None:
     command = ["interp", str(clip), "--factor", "2", "--model", "tiny", "--adapt", "0.05"]
     command += ["--threads", "1"]
     planned = CliRunner().invoke(app, [*command, "--dry-run"])
-    assert "for 0.05 min first" in planned.stdout
+    assert re.search(r"^minutes to adapt +0.05$", planned.stdout, re.MULTILINE)
     assert os.listdir(tmp_path) == ["a.mkv"]
     plan = json.loads(CliRunner().invoke(app, [*command, "--dry-run", "--json"]).stdout)
     assert plan["adapt"] == 0.05

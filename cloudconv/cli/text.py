@@ -1,0 +1,97 @@
+"""Format numbers, tables and the fields of results for people."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import Any
+
+from cloudconv.timeline import rate_name
+
+_LABELS = {
+    "adapt": "minutes to adapt",
+    "arbitrary_timestep": "any timestep",
+    "at": "new frames from",
+    "seconds": "estimated time",
+    "why": "reason",
+}
+"""Labels of fields whose names are too short for people."""
+
+
+def clock(seconds: float) -> str:
+    """Return a length of time for people: 8.3 s, 4:05, 1:02:03."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def megabytes(size: float) -> str:
+    """Return a size for people: 10.6 MB."""
+    if size < 1e5:
+        return f"{size / 1e3:.1f} kB"
+    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
+
+
+def rate(rational: str | None) -> str:
+    """Return a frame rate for people: 119.88 fps for 120000/1001."""
+    return "a variable rate" if rational is None else f"{rate_name(Fraction(rational))} fps"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Return columns aligned with spaces, for people and for ``awk`` alike."""
+    lines = [header, *rows]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def facts(values: Mapping[str, Any], width: int = 0) -> str:
+    """Return a row for each field that has a value: its name in words, and the value.
+
+    Args:
+        values: the fields by name, as in the command's JSON. The name determines the unit.
+        width: the largest width of a value in columns; 0 for no limit.
+    """
+    rows = []
+    for label, text in _facts(values):
+        lines = [part for line in text.split("\n") for part in textwrap.wrap(line, width or 10**6)]
+        rows += [[label if not number else "", line] for number, line in enumerate(lines)]
+    return table(rows[0], rows[1:])
+
+
+def _facts(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, dict) and any(isinstance(each, dict) for each in value.values()):
+            yield from _facts(value, f"{prefix}{name}: ")
+        elif text := in_words(name, value):
+            yield prefix + _label(name), text
+
+
+def _label(name: str) -> str:
+    return _LABELS.get(name, name.removesuffix("_bytes").replace("_", " "))
+
+
+def in_words(name: str, value: Any) -> str:
+    """Return the value of a field for people; empty for None and for an empty value."""
+    if name.endswith("_fps"):
+        return rate(value)
+    if value is None:
+        return ""
+    if name.endswith("_bytes"):
+        return megabytes(value)
+    if name in ("at", "duration") or name.endswith("seconds"):
+        return clock(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        parts = {_label(key): in_words(key, each) for key, each in value.items()}
+        return ", ".join(f"{key} {text}" for key, text in parts.items() if text)
+    if isinstance(value, list):
+        separator = "\n" if value and isinstance(value[0], dict) else ", "
+        return separator.join(in_words("", each) for each in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
