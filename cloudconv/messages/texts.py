@@ -159,8 +159,8 @@ TEXTS = {
         "times as long: {--scale=2}, or {--quality=max}, uses that."
     ),
     "takes-long": (
-        "Each new frame is the mean of four, at scale {scale:g} (scale 2: {gain:+.1f} dB in a "
-        "trial on source frames){minutes:?; that takes about * minutes}."
+        "Each new frame is the mean of four, two of them at scale 2"
+        "{minutes:?; that takes about * minutes}."
     ),
     "preview-failed": "The preview {path} could not be written: {why}.",
     "adapting-failed": "Adapting to the video failed: {error}",

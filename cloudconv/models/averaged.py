@@ -1,29 +1,36 @@
 """cloud-max: the mean of four runs of cloud-best, slower and more exact.
 
-The network reads the pictures as they are and mirrored, each forwards and backwards in time. The
-errors differ between the runs, so that the mean has smaller errors. A mean is softer than its
-parts, so the texture is restored after it.
+Two runs estimate the motion at the usual scale and two at twice that scale, with the pictures as
+they are or mirrored, forwards or backwards in time. The errors differ between the runs, so that the
+mean has smaller errors. The finer scale is more exact for small motion and worse for large motion,
+so each region has more of the scale whose motion explains more. A mean is softer than its parts, so
+the texture is restored after it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import product
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.models.base import Around
 from cloudconv.models.cloud import CLOUD_BEST
-from cloudconv.models.ops import pad_to_multiple
+from cloudconv.models.ops import enlarged, pad_to_multiple
 from cloudconv.models.rife import Given, IFNet, Made
+from cloudconv.settings.values import SCALES
 
 _MORE = 1.1
 """The restored texture relative to the other models, because a mean of four loses more."""
 
-_TURNS = tuple(product((False, True), repeat=2))
-"""Exchanges of a run: of left and right, of before and after."""
+_RUNS = {1: ((False, False), (True, True)), 2: ((False, True), (True, False))}
+"""For each scale relative to the usual: the exchanges of left and right, of before and after."""
+
+_CELL = 8  # pixels
+_WINDOW = 9  # cells over which the unexplained differences of both scales are compared
+_LEAST_ENERGY = 1e-6
 
 
 class Averaged(IFNet):
@@ -35,9 +42,25 @@ class Averaged(IFNet):
         multiple = self.multiple(given.scale)
         # Mirrored motion has the same grid only if the sides are multiples.
         padded = _changed(given, lambda picture: pad_to_multiple(picture, multiple))
+        usual, finer = (
+            self._mean(padded._replace(scale=min(times * given.scale, max(SCALES))), turns)
+            for times, turns in _RUNS.items()
+        )
+        assert usual.free is not None
+        assert finer.free is not None
+        weight = _weight(usual, finer)
+        picture = torch.lerp(usual.picture, finer.picture, weight)[..., :height, :width]
+        free = torch.lerp(usual.free, finer.free, weight)[..., :height, :width] * _MORE
+        if not given.leftover:
+            picture = picture[:, :-1]
+        return Made(picture, free, usual.flows, usual.size)
+
+    def _mean(self, given: Given, turns: tuple[tuple[bool, bool], ...]) -> Made:
+        """Return the mean of runs with exchanged pictures, and the leftover as last channel."""
         total: list[Tensor] = []
-        for mirrored, backwards in _TURNS:
-            made = super().made(_turned(padded, mirrored=mirrored, backwards=backwards))
+        for mirrored, backwards in turns:
+            turned = _turned(given, mirrored=mirrored, backwards=backwards)
+            made = super().made(turned._replace(leftover=True))
             assert made.free is not None, "only networks with a gate are averaged"
             flows = [made.flows[:, :2], made.flows[:, 2:]]
             parts = [made.picture, made.free, *(flows[::-1] if backwards else flows)]
@@ -46,9 +69,21 @@ class Averaged(IFNet):
                 for flow in parts[2:]:
                     flow[:, 0] *= -1
             total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
-        picture, free, flow0, flow1 = (part / len(_TURNS) for part in total)
-        picture, free = picture[..., :height, :width], free[..., :height, :width] * _MORE
+        picture, free, flow0, flow1 = (part / len(turns) for part in total)
         return Made(picture, free, torch.cat((flow0, flow1), 1), made.size)
+
+
+def _weight(usual: Made, finer: Made) -> Tensor:
+    """Return the weight of the finer scale's picture, (B, 1, H, W); see the module."""
+    height, width = usual.picture.shape[2:]
+    energies = []
+    for made in (usual, finer):
+        left = made.picture[:, -1:].square()
+        cells = F.avg_pool2d(left, _CELL, ceil_mode=True, count_include_pad=False)
+        near = F.pad(cells, (_WINDOW // 2,) * 4, mode="replicate")
+        energies.append((F.avg_pool2d(near, _WINDOW, 1) + _LEAST_ENERGY).square())
+    weight = energies[0] / (energies[0] + energies[1])
+    return enlarged(weight, [_CELL * n for n in weight.shape[2:]])[..., :height, :width]
 
 
 def _turned(given: Given, *, mirrored: bool, backwards: bool) -> Given:
@@ -77,8 +112,7 @@ CLOUD_MAX = replace(
     CLOUD_BEST,
     name="cloud-max",
     purpose="the best quality, slowly",
-    time=3.5,
+    time=11,
     build=_max,
-    bytes_per_pixel=540,
-    tries_scales=True,
+    bytes_per_pixel=1600,
 )

@@ -74,7 +74,6 @@ class ModelSpec:
             multiples.
         restores_texture: whether new frames get the texture of the source frames x0 and x1.
         stages: whether ``stages`` returns early results, which the training scores too.
-        tries_scales: whether trials on filmed frames choose the scale if none is given.
         takes_horizon: whether a predictor's ``forward`` takes the number of frames ahead.
         past: number of frames before the context on which a predictor tests its forecasts.
         discriminators: builds new discriminators for the adversarial loss; None without that loss.
@@ -106,7 +105,6 @@ class ModelSpec:
     any_size: bool = False
     restores_texture: bool = False
     stages: bool = False
-    tries_scales: bool = False
     takes_horizon: bool = False
     past: int = 0
     discriminators: Callable[[], nn.Module] | None = field(default=None, compare=False)

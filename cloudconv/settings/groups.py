@@ -158,8 +158,8 @@ class Workers(Machine):
             raise SettingsError("device-of-cluster", device=self.device)
 
 
-_QUALITY = """Choose the model: best is cloud-best, max is cloud-max (3.5 times the time of best, 14
-times at scale 2), fast is cloud-fast (0.6), turbo is cloud-turbo (0.5)."""
+_QUALITY = """Choose the model: best is cloud-best, max is cloud-max (11 times the time of best),
+fast is cloud-fast (0.6), turbo is cloud-turbo (0.5)."""
 _SCALE = "Estimate motion in pictures of this relative size: 0.25, 0.5, 1, 2 or 4."
 _FALLBACK = """Blend the source frames where motion does not explain their difference, or (off) show
 the model's picture everywhere."""

@@ -1,9 +1,9 @@
-"""Choose the scale of motion estimation by trials on source frames.
+"""Try a finer scale of motion estimation on source frames.
 
 At scale 2 a network estimates small motion more exactly and large motion worse, and takes four
 times as long. Which effect is larger depends on the clip. So the model reconstructs source frames
-from their neighbours at both scales, in the middle of the picture, and the finer scale is used only
-where this reconstruction is clearly better.
+from their neighbours at both scales, in the middle of the picture. Where the finer scale is clearly
+better, a warning names that scale. The trials also measure the time of a slow model.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ from cloudconv.models.base import ModelSpec
 from cloudconv.training.clips import Clip, Sampling, Windows
 
 FINER = 2.0  # the scale that is tried
-LEAST_GAIN = 0.3  # least gain in dB for which the finer scale is used
+LEAST_GAIN = 0.3  # least gain in dB for which the finer scale is named
 
 _WINDOWS = 3  # number of windows, spread over the clip
 _FRAMES = 4  # frames in a window; the inner two are reconstructed from their neighbours
 _WIDTH, _HEIGHT = 480, 272  # largest size of the trial, in pixels
+_SLOW = 3.0  # times the time of the default model
 _WORTH_A_TRIAL = 100.0
 """Megapixels of new frames for which the trials take at most a twentieth of the total time."""
 
@@ -49,7 +50,7 @@ class ScaleTrial:
 
     @property
     def scale(self) -> float:
-        """Return the scale to use."""
+        """Return the better scale."""
         return FINER if self.gain >= LEAST_GAIN else 1.0
 
 
@@ -111,10 +112,10 @@ def resolve_scale(
 ) -> tuple[float, list[Warned]]:
     """Return the scale to use, and warnings for the user before the work starts.
 
-    A scale that the user gave is used. A model whose spec has ``tries_scales`` uses the scale that
-    the trials prefer, and a warning states how long the new frames take. Other models use scale 1,
-    and a warning names the finer scale if the trials clearly prefer that scale. The trials of these
-    models run only in a dry run, or if they take a small part of the total time.
+    A scale that the user gave is used, otherwise scale 1. For a slow model a warning states how
+    long the new frames take. For other models a warning names the finer scale if the trials clearly
+    prefer that scale. The trials of these models run only in a dry run, or if they take a small
+    part of the total time.
 
     Args:
         info: the clip.
@@ -131,16 +132,16 @@ def resolve_scale(
     if scale is not None or not spec.scale_option:
         return scale or 1.0, []
     area = info.width * info.height / 1e6
-    if not (spec.tries_scales or dry_run or (new_frames or 0) * area >= _WORTH_A_TRIAL):
+    slow = (spec.time or 0) >= _SLOW
+    if not (slow or dry_run or (new_frames or 0) * area >= _WORTH_A_TRIAL):
         return 1.0, []
     trial = try_scales(info, registry.DEFAULT, device, dtype)
     if trial is None:
         return 1.0, []
-    if not spec.tries_scales:
+    if not slow:
         return 1.0, [Warned("finer-scale", {"gain": trial.gain})] if trial.scale != 1 else []
     minutes = None
     if new_frames is not None and spec.time is not None:
-        minutes = new_frames * trial.seconds[trial.scale != 1] * spec.time * area / 60
+        minutes = new_frames * trial.seconds[0] * spec.time * area / 60
         minutes = float(f"{max(minutes, 0.1):.2g}")
-    facts = {"scale": trial.scale, "gain": trial.gain, "minutes": minutes}
-    return trial.scale, [Warned("takes-long", facts)]
+    return 1.0, [Warned("takes-long", {"minutes": minutes})]
