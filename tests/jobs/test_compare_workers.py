@@ -21,7 +21,7 @@ from cloudconv.errors import CloudconvError, InputError, SettingsError
 from cloudconv.jobs.compare import work as compare_work
 from cloudconv.jobs.compare.plan import decide
 from cloudconv.jobs.compare.run import CompareResult, CompareSettings
-from cloudconv.jobs.compare.samples import Sample
+from cloudconv.jobs.compare.samples import ClipFrame, Sample
 from cloudconv.jobs.compare.settings import MINTERPOLATE
 from cloudconv.jobs.compare.work import ScoreTask, ScoreWork, chunked, decoded
 from cloudconv.media.read.probe import probe
@@ -133,7 +133,8 @@ def test_the_option(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def sample(numbers: Sequence[int], times: Sequence[F], *, scored: bool) -> Sample:
     middle = tuple(range(1, len(numbers) - 1)) if scored else ()
-    return Sample(tuple(numbers), tuple(times), tuple(times), middle, numbers[-1] + 1)
+    items = tuple(ClipFrame(n, time, time) for n, time in zip(numbers, times, strict=True))
+    return Sample(items, middle, numbers[-1] + 1)
 
 
 samples_of = st.lists(st.booleans(), max_size=120).map(
@@ -165,7 +166,7 @@ def test_a_chunk_finds_its_frames_anywhere(clip: Path) -> None:
         for each in decoded(chunk, info, 1):
             assert bool(each.frames) == bool(each.scored)
             for number, frame in enumerate(each.frames):
-                for a, b in zip(frame.planes(), planes[each.numbers[number]], strict=True):
+                for a, b in zip(frame.planes(), planes[each.items[number].number], strict=True):
                     np.testing.assert_array_equal(a.numpy(), b)
 
 

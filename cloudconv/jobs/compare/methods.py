@@ -18,11 +18,12 @@ from torch import Tensor
 from cloudconv import metrics
 from cloudconv.events import Warned
 from cloudconv.jobs.compare.plan import ComparePlan
-from cloudconv.jobs.compare.samples import Clip, MethodScores, Sample, SampleImages, SampleScores
+from cloudconv.jobs.compare.samples import Clip, Sample, SampleImages, SampleScores
 from cloudconv.jobs.compare.scores import (
     Meter,
     SequenceScores,
     ShownFrame,
+    StepScores,
     as_rgb,
     frame_scores,
     texture_between,
@@ -72,7 +73,7 @@ class _Interpolator:
             None
             if other is None or other.frame is None
             else beside(other.frame, abs(other.shows - near.time), span)
-            for other, near in zip(sample.outer, (left, right), strict=True)
+            for other, near in ((sample.before, left), (sample.after, right))
         )
         pictures = Pictures()
         plans = [
@@ -132,19 +133,19 @@ class _Minterpolate:
         self._next: Frame | None = None
 
     def _kept(self, clip: Clip, drop: int) -> Iterator[Frame]:
-        frames = _retimed(clip)
+        frames = clip.frames(clip.source())
         while True:
             # The time of the reading does not count.
             began = time.perf_counter()
-            frame = next(frames, None)
+            item = next(frames, None)
             for _ in islice(frames, drop - 1):
                 pass
             self._seconds -= time.perf_counter() - began
-            if frame is None:
+            if item is None or item.frame is None:
                 return
             # The filter passes kept frames on in almost no time.
             self._made -= 1
-            yield frame
+            yield item.frame
 
     def make(self, sample: Sample, context: Tensor) -> Iterator[ShownFrame | None]:
         seconds, made = self._seconds, self._made
@@ -166,14 +167,9 @@ class _Minterpolate:
         return self._next.at(true.time, true.duration)
 
 
-def _retimed(clip: Clip) -> Iterator[Frame]:
-    for item in clip.frames(clip.source()):
-        yield item.frame.at(item.shows, item.frame.duration)
-
-
 def _usual_rate(clip: Clip) -> Fraction:
     """Return one over the most common gap between the first frames."""
-    times = [frame.time for frame in islice(_retimed(clip), 100)]
+    times = [item.shows for item in islice(clip.frames(clip.source()), 100)]
     gaps = Counter(b - a for a, b in pairwise(times))
     return 1 / gaps.most_common(1)[0][0]
 
@@ -233,7 +229,7 @@ class Scorer:
         kept_texture = texture_between(self._wanted, neighbours)
         result = self._measured(lambda meter: meter.follow(kept, kept))
         if self._ahead:  # each horizon repeats the kept frame, and no report shows it
-            result = SampleScores({name: MethodScores() for name in self._methods})
+            result = SampleScores({name: [] for name in self._methods})
         else:
             self._show(result, sample.frames[0], kept, dict.fromkeys(self._methods, kept), None)
         frames = {name: method.make(sample, context) for name, method in self._methods.items()}
@@ -243,24 +239,25 @@ class Scorer:
                 result.filmed.append(texture_scores(truth, kept_texture))
             made = {name: next(each) for name, each in frames.items()}
             for name, meter in self._meters.items():
-                scores, shown = result.methods[name], made[name]
+                steps, shown = result.methods[name], made[name]
                 if self._ahead:
-                    scores.sequence.append(meter.repeat())
+                    steps.append(StepScores(sequence=meter.repeat()))
                 elif k != last + 1:
-                    scores.sequence[0] += meter.interrupt()
-                scores.sequence[-1] += meter.follow(truth, shown)
-                scores.frames.append(frame_scores(truth, shown, kept_texture, self._wanted))
+                    steps[0].sequence += meter.interrupt()
+                steps[-1].sequence += meter.follow(truth, shown)
+                steps[-1].frames.append(frame_scores(truth, shown, kept_texture, self._wanted))
             self._show(result, sample.frames[k], truth, made, number)
             last = k
         for name, method in self._methods.items():
-            result.methods[name].spent = method.spent
-            if not self._ahead and last != len(sample.frames) - 2:
-                result.methods[name].sequence[0] += self._meters[name].interrupt()
+            for step, (seconds, count) in zip(result.methods[name], method.spent, strict=True):
+                step.seconds, step.made = seconds, count
+            if not self._ahead and last != len(sample.items) - 2:
+                result.methods[name][0].sequence += self._meters[name].interrupt()
         return result
 
     def _measured(self, step: Callable[[Meter], SequenceScores]) -> SampleScores:
         return SampleScores(
-            {name: MethodScores(sequence=[step(m)]) for name, m in self._meters.items()}
+            {name: [StepScores(sequence=step(m))] for name, m in self._meters.items()}
         )
 
     def _show(

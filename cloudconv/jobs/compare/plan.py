@@ -20,6 +20,7 @@ from cloudconv.models.reads import check_outputs
 from cloudconv.render.device import choose_precision, precision_name
 from cloudconv.report import check_folder
 from cloudconv.settings import CompareSettings, exact
+from cloudconv.settings.extend import DEFAULT_PREDICTOR
 from cloudconv.settings.values import names
 from cloudconv.training.fine_tune import Adapted, check
 from cloudconv.workers.pool import WorkerConfig, parse_workers, resolve
@@ -156,16 +157,8 @@ def methods_of(settings: CompareSettings) -> tuple[str, ...]:
     """Return the names of all methods, the first model first."""
     against = names(settings.against or ())
     if settings.horizon is not None:
-        models = names(settings.model) or (_predictor(),)
+        models = names(settings.model) or (DEFAULT_PREDICTOR,)
         return tuple(dict.fromkeys((*models, *(against or _FORECASTS), LAST.name)))
     models = names(settings.model) or (registry.DEFAULT,)
     adapted = () if settings.adapt is None else (ADAPTED,)
     return tuple(dict.fromkeys((*models, *adapted, *against, BLEND.name)))
-
-
-def _predictor() -> str:
-    """Return the default predictor: one with weights, if there is one."""
-    specs = [spec for spec in registry.specs() if spec.task == "predict" and not spec.hidden]
-    trained = [spec.name for spec in specs if spec.weights]
-    others = [spec.name for spec in specs if spec.name not in (LAST.name, LINEAR.name)]
-    return (*trained, *others, LINEAR.name)[0]

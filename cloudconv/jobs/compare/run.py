@@ -31,8 +31,6 @@ from cloudconv.jobs.compare.scores import (
     Scores,
     frames_ahead,
     losses,
-    overall,
-    seconds_per_frame,
     verdict,
     verdict_by,
 )
@@ -156,11 +154,9 @@ class _Table:
         self._plan, self._clip, self._context = plan, clip, context
         self._ahead = plan.forecasts
         self._rows: list[Row] = []
-        # A forecast has one set of scores for each horizon; an interpolation has one set in all.
-        self._scores = {
-            name: [Scores(plan.metrics) for _ in range(plan.settings.horizon or 1)]
-            for name in plan.methods
-        }
+        self._scores = {name: Scores(plan.metrics) for name in plan.methods}
+        steps = range(plan.settings.horizon or 0)
+        self._by_step = {name: [Scores(plan.metrics) for _ in steps] for name in plan.methods}
         self._filmed = Scores([name for name in metrics.TEXTURE if name in plan.metrics])
         self._curves = [name for name in CURVES if name in (*CURVES[:2], *plan.metrics)]
         self._skipped = self._samples = 0
@@ -171,23 +167,19 @@ class _Table:
         self._samples += bool(sample.scored)
         for filmed in result.filmed:
             self._filmed.add_frame(filmed)
-        for name, each in result.methods.items():
-            by_step = self._scores[name]
-            for number, frame in enumerate(each.frames):
-                by_step[number if self._ahead else 0].add_frame(frame)
-            for scores, sequence in zip(by_step, each.sequence, strict=False):
-                scores.add_sequence(sequence)
-            for scores, spent in zip(by_step, each.spent, strict=False):
-                scores.spend(*spent)
+        frames = {}
+        for name, steps in result.methods.items():
+            frames[name] = [frame for step in steps for frame in step.frames]
+            for step in steps:
+                self._scores[name].add(step)
+            for scores, step in zip(self._by_step[name], steps, strict=False):
+                scores.add(step)
         rows = [
             Row(
-                sample.numbers[k],
-                sample.times[k] - self._clip.info.timing.start,
+                sample.items[k].number,
+                sample.items[k].time - self._clip.info.timing.start,
                 number + 1 if self._ahead else None,
-                {
-                    name: self._curve_values(result.methods[name].frames[number])
-                    for name in self._scores
-                },
+                {name: self._curve_values(frames[name][number]) for name in self._scores},
             )
             for number, k in enumerate(sample.scored)
         ]
@@ -201,8 +193,8 @@ class _Table:
     def warnings(self) -> Iterator[Warned]:
         """Yield a warning for each method that did not make all frames."""
         for name, scores in self._scores.items():
-            if missing := sum(each.missing for each in scores):
-                yield Warned("frames-not-made", {"method": name, "count": missing})
+            if scores.missing:
+                yield Warned("frames-not-made", {"method": name, "count": scores.missing})
 
     def result(self, warnings: list[Warned], began: float) -> CompareResult:
         """Return the result.
@@ -217,13 +209,14 @@ class _Table:
         plan, clip = self._plan, self._clip
         if not self._rows:
             raise InputError("nothing-scored", path=clip.info.path, ahead=self._ahead)
-        methods = {
-            name: {
-                str(step): {**each.means(), "seconds_per_frame": seconds_per_frame([each])}
-                for step, each in enumerate(scores, 1)
-            }
-            for name, scores in self._scores.items()
+        methods: dict[str, dict[str, Any]] = {
+            name: _mean_scores(scores) for name, scores in self._scores.items()
         }
+        if self._ahead:
+            methods = {
+                name: {str(step): _mean_scores(each) for step, each in enumerate(scores, 1)}
+                for name, scores in self._by_step.items()
+            }
         return CompareResult(
             input=str(plan.settings.input),
             drop=None if self._ahead else plan.drop,
@@ -234,21 +227,24 @@ class _Table:
             skipped_frames=self._skipped + clip.left_out,
             cuts=[float(cut - clip.info.timing.start) for cut in clip.cuts],
             adapted=plan.adapted,
-            methods=methods if self._ahead else {name: each["1"] for name, each in methods.items()},
+            methods=methods,
             filmed={} if self._ahead else self._filmed.means(),
             per_frame=[row.as_json() for row in self._rows],
             baseline=plan.baseline,
             loses=sorted({row.index for row in losses(plan.judged, plan.naive, self._rows)}),
-            verdict=self._verdict({name: each["1"] for name, each in methods.items()}),
+            verdict=self._verdict(methods),
             wall_seconds=time.monotonic() - began,
             warnings=warnings,
         )
 
-    def _verdict(self, scores: dict[str, dict[str, float | None]]) -> str:
+    def _verdict(self, methods: dict[str, dict[str, Any]]) -> str:
         judged, baseline, wanted = self._plan.judged, self._plan.baseline, self._plan.metrics
         if "psnr" in wanted:
             return verdict(judged, baseline, self._rows)
-        return verdict_by(wanted[0], judged, baseline, scores, 1 if self._ahead else None)
+        if self._ahead:
+            nearest = {name: each["1"] for name, each in methods.items()}
+            return verdict_by(wanted[0], judged, baseline, nearest, 1)
+        return verdict_by(wanted[0], judged, baseline, methods)
 
     def report(self, result: CompareResult) -> dict[str, Any]:
         """Return the fields of the report except its pictures."""
@@ -265,14 +261,10 @@ class _Table:
             "methods": tuple(
                 Method(
                     name,
-                    overall(scores),
-                    seconds_per_frame(scores),
-                    sum(each.missing for each in scores),
-                    {
-                        k: each.means()
-                        for k, each in enumerate(scores, 1)
-                        if self._ahead and each.made
-                    },
+                    scores.means(),
+                    scores.seconds_per_frame,
+                    scores.missing,
+                    {k: each.means() for k, each in enumerate(self._by_step[name], 1) if each.made},
                 )
                 for name, scores in self._scores.items()
             ),
@@ -328,3 +320,7 @@ class _Table:
             tuple(cut - start for cut in self._clip.cuts),
             texture,
         )
+
+
+def _mean_scores(scores: Scores) -> dict[str, float | None]:
+    return {**scores.means(), "seconds_per_frame": scores.seconds_per_frame}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import islice
 from typing import TypeVar
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from cloudconv.errors import InputError
 from cloudconv.jobs.compare.plan import ComparePlan
-from cloudconv.jobs.compare.scores import FrameScores, SequenceScores
+from cloudconv.jobs.compare.scores import FrameScores, StepScores
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.source import Source
 from cloudconv.messages import Message
 from cloudconv.models import registry
-from cloudconv.schedule.frames import AnalysedFrame, Counts, cadence_of, look, retime
+from cloudconv.schedule.frames import Counts, cadence_of, look, retime
 from cloudconv.settings import exact
 from cloudconv.training.fine_tune import AdaptPlan
 
@@ -34,15 +34,20 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
-class ClipFrame(AnalysedFrame):
+class ClipFrame:
     """A source frame that is compared.
 
-    ``number`` counts the source's frames from the beginning of the part. ``shows`` is the time to
-    which the content belongs: the frame's own time, or an even time in a clip with a cadence.
+    ``number`` counts the source's frames from the beginning of the part. ``time`` is on the
+    source's clock. ``shows`` is the time to which the content belongs: the frame's own time, or an
+    even time in a clip with a cadence. ``cut`` tells whether the frame starts a scene. ``frame`` is
+    the decoded frame, at the time ``shows``; None in a sample that is sent to another process.
     """
 
     number: int
+    time: Fraction
     shows: Fraction
+    cut: bool = False
+    frame: Frame | None = None
 
 
 class Clip:
@@ -85,39 +90,41 @@ class Clip:
                 continue
             if item.cut:
                 self.cuts.append(item.frame.time)
-            yield ClipFrame(item.frame, item.cut, item.repeats, number, shows)
-
-
-@dataclass(frozen=True, slots=True)
-class OuterSample:
-    """A kept frame before or after a sample; see :class:`Sample` for ``time`` and ``shows``."""
-
-    time: Fraction
-    shows: Fraction
-    frame: Frame | None = None
+            frame = item.frame.at(shows, item.frame.duration)
+            yield ClipFrame(number, item.frame.time, shows, item.cut, frame)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """Neighbouring source frames, some of which are made again and scored.
 
-    ``numbers`` count the compared frames. ``times`` are on the source's clock, and ``shows`` are
-    the times to which the contents belong. ``scored`` are the positions of the scored frames; a
-    sample without any is skipped. ``read`` is the number of source frames up to the end of the
-    sample, ``skipped`` the number of frames left out because of a cut. ``frames`` are the decoded
-    frames, each at its time in ``shows``; a sample that is sent to another process has none.
-    ``outer`` are, with ``drop``, the kept frames before and after the sample, None in another
-    scene.
+    ``scored`` are the positions of the scored frames in ``items``; a sample without any is skipped.
+    ``read`` is the number of source frames up to the end of the sample, ``skipped`` the number of
+    frames left out because of a cut. ``before`` and ``after`` are, with ``drop``, the kept frames
+    beside the sample, None in another scene.
     """
 
-    numbers: tuple[int, ...]
-    times: tuple[Fraction, ...]
-    shows: tuple[Fraction, ...]
+    items: tuple[ClipFrame, ...]
     scored: tuple[int, ...]
     read: int
     skipped: int = 0
-    frames: tuple[Frame, ...] = ()
-    outer: tuple[OuterSample | None, OuterSample | None] = (None, None)
+    before: ClipFrame | None = None
+    after: ClipFrame | None = None
+
+    @property
+    def frames(self) -> list[Frame]:
+        """Return the decoded frames of ``items``."""
+        return [item.frame for item in self.items if item.frame is not None]
+
+    @property
+    def named(self) -> list[ClipFrame]:
+        """Return all frames, with those beside the sample."""
+        return [each for each in (self.before, *self.items, self.after) if each is not None]
+
+    def changed(self, change: Callable[[ClipFrame], ClipFrame]) -> Sample:
+        """Return the sample with ``change`` applied to all frames."""
+        before, after = (each and change(each) for each in (self.before, self.after))
+        return replace(self, items=tuple(map(change, self.items)), before=before, after=after)
 
 
 class Sampler:
@@ -190,24 +197,19 @@ class Sampler:
         last = int(self._settings.horizon is None)  # the kept frame at the end of a sample
         every = windows(frames, self._most, self._step, self._least)
         for before, items, after in with_neighbours(every):
-            times = tuple(item.frame.time for item in items)
-            accepted = self._accepts(times)
+            accepted = self._accepts(tuple(item.time for item in items))
             end, skipped = self._until_cut(items)
             taken = accepted and chosen(number)
             number += accepted
             yield Sample(
-                numbers=tuple(item.number for item in items[:end]),
-                times=times[:end],
-                shows=tuple(item.shows for item in items[:end]),
-                scored=tuple(k for k in range(first, end - last) if taken and within(k - first)),
+                items[:end],
+                tuple(k for k in range(first, end - last) if taken and within(k - first)),
                 read=items[-1].number + 1,
                 skipped=skipped if taken or last else 0,
-                frames=tuple(
-                    item.frame.at(item.shows, item.frame.duration) for item in items[:end]
-                ),
-                outer=(_kept(before, 0), _kept(after, -1)) if last else (None, None),
+                before=_kept(before, 0) if last else None,
+                after=_kept(after, -1) if last else None,
             )
-        yield Sample((), (), (), (), self._end)
+        yield Sample((), (), self._end)
 
     def _until_cut(self, items: Sequence[ClipFrame]) -> tuple[int, int]:
         """Return the length of a sample, and the number of frames left out because of a cut."""
@@ -220,12 +222,11 @@ class Sampler:
         return end, len(items) - end
 
 
-def _kept(items: Sequence[ClipFrame] | None, index: int) -> OuterSample | None:
+def _kept(items: Sequence[ClipFrame] | None, index: int) -> ClipFrame | None:
     """Return the first or the last frame of a neighbouring sample; None if it contains a cut."""
     if items is None or any(item.cut for item in items[1:]):
         return None
-    item = items[index]
-    return OuterSample(item.frame.time, item.shows, item.frame.at(item.shows, item.frame.duration))
+    return items[index]
 
 
 def with_neighbours(items: Iterable[Item]) -> Iterator[tuple[Item | None, Item, Item | None]]:
@@ -261,20 +262,6 @@ def evenly(total: int, wanted: int | None) -> Callable[[int], bool]:
     return {(2 * k + 1) * total // (2 * wanted) for k in range(wanted)}.__contains__
 
 
-@dataclass(slots=True)
-class MethodScores:
-    """The scores of one method in one sample.
-
-    ``frames`` has the metrics of each scored frame. ``sequence`` has the metrics of frames in
-    order, and ``spent`` the seconds and the number of frames made in them. Both have one entry for
-    each horizon, and a single entry for frames between two others.
-    """
-
-    frames: list[FrameScores] = field(default_factory=list)
-    sequence: list[SequenceScores] = field(default_factory=list)
-    spent: list[tuple[float, int]] = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True)
 class SampleImages:
     """The pictures of one frame for a report: 8-bit RGB, (3, H, W).
@@ -291,13 +278,13 @@ class SampleImages:
 
 @dataclass(frozen=True, slots=True)
 class SampleScores:
-    """The scores of one sample by method.
+    """The scores of one sample by method, with an entry for each horizon.
 
     ``filmed`` has the texture of each true frame between two others, if requested. ``images`` are
     empty without a report.
     """
 
-    methods: dict[str, MethodScores]
+    methods: dict[str, list[StepScores]]
     filmed: list[FrameScores] = field(default_factory=list)
     images: list[SampleImages] = field(default_factory=list)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -54,6 +54,20 @@ SequenceScores = list[tuple[str, float | None]]
 For ``flicker`` the value is the difference in brightness from the true frame, or None where the
 next frame does not follow the last one.
 """
+
+
+@dataclass(slots=True)
+class StepScores:
+    """The scores of one method in one sample: at one horizon, or for all frames between two others.
+
+    ``frames`` has the metrics of each scored frame, and ``sequence`` those of frames in order. The
+    method made ``made`` frames in ``seconds``.
+    """
+
+    frames: list[FrameScores] = field(default_factory=list)
+    sequence: SequenceScores = field(default_factory=list)
+    seconds: float = 0.0
+    made: int = 0
 
 
 class Meter:
@@ -142,16 +156,29 @@ class Scores:
     """The sums of a method's scores.
 
     ``made``: the number of frames that the method made. ``missing``: the number of frames that the
-    method did not make. ``spent``: a time in seconds, and the number of frames made in that time.
+    method did not make.
     """
 
     def __init__(self, wanted: Sequence[str]) -> None:
         """Start without scores; ``wanted`` are names of metrics."""
         self._wanted = wanted
         self.made = self.missing = 0
-        self.spent = 0.0, 0
+        self._spent = 0.0, 0
         self._sums: dict[str, tuple[float, int]] = {}
         self._flicker = metrics.Flicker()
+
+    def add(self, step: StepScores) -> None:
+        """Add the scores of the next sample."""
+        for scores in step.frames:
+            self.add_frame(scores)
+        for name, value in step.sequence:
+            if value is None:
+                self._flicker.interrupt()
+            elif name == "flicker":
+                self._flicker.add(value)
+            else:
+                self._count(name, value)
+        self._spent = self._spent[0] + step.seconds, self._spent[1] + step.made
 
     def add_frame(self, scores: FrameScores) -> None:
         """Add the scores of a frame; None counts as a missing frame."""
@@ -160,19 +187,11 @@ class Scores:
         for name, value in (scores or {}).items():
             self._count(name, value)
 
-    def add_sequence(self, scores: SequenceScores) -> None:
-        """Add scores that a :class:`Meter` returned, in the order of the frames."""
-        for name, value in scores:
-            if value is None:
-                self._flicker.interrupt()
-            elif name == "flicker":
-                self._flicker.add(value)
-            else:
-                self._count(name, value)
-
-    def spend(self, seconds: float, made: int) -> None:
-        """Add the time in seconds in which ``made`` frames were made."""
-        self.spent = self.spent[0] + seconds, self.spent[1] + made
+    @property
+    def seconds_per_frame(self) -> float | None:
+        """Return the mean time for one frame, in seconds."""
+        seconds, made = self._spent
+        return seconds / made if made > 0 else None
 
     def means(self) -> dict[str, float | None]:
         """Return the mean of each metric over the made frames; None without frames."""
@@ -186,25 +205,6 @@ class Scores:
         if not math.isnan(value):
             total, count = self._sums.get(name, (0.0, 0))
             self._sums[name] = total + value, count + 1
-
-
-def overall(several: Sequence[Scores]) -> dict[str, float | None]:
-    """Return the mean of each metric over the frames of all parts; None without frames."""
-    if len(several) == 1:
-        return several[0].means()
-    parts = [(part.means(), part.made) for part in several]
-    means: dict[str, float | None] = {}
-    for name in parts[0][0]:
-        known = [(mean * made, made) for part, made in parts if (mean := part[name]) is not None]
-        frames = sum(made for _, made in known)
-        means[name] = sum(total for total, _ in known) / frames if frames else None
-    return means
-
-
-def seconds_per_frame(several: Sequence[Scores]) -> float | None:
-    """Return the mean time of a method for one frame, in seconds."""
-    made = sum(part.spent[1] for part in several)
-    return sum(part.spent[0] for part in several) / made if made > 0 else None
 
 
 @dataclass(frozen=True, slots=True)

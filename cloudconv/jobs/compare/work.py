@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ import torch
 from cloudconv.events import Warned
 from cloudconv.jobs.compare.methods import Scorer
 from cloudconv.jobs.compare.plan import ComparePlan
-from cloudconv.jobs.compare.samples import Sample, SampleScores
+from cloudconv.jobs.compare.samples import ClipFrame, Sample, SampleScores
 from cloudconv.jobs.compare.settings import MINTERPOLATE
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.render.device import set_threads
@@ -156,9 +156,8 @@ def chunked(samples: Iterable[Sample], *, in_order: bool) -> Iterator[tuple[Samp
     frames, most = 0, _FIRST
     chunk: list[Sample] = []
     for sample in samples:
-        outer = [each and replace(each, frame=None) for each in sample.outer]
-        chunk.append(replace(sample, frames=(), outer=(outer[0], outer[1])))
-        frames += len(sample.times) if sample.scored else 0
+        chunk.append(sample.changed(partial(replace, frame=None)))
+        frames += len(sample.items) if sample.scored else 0
         if frames >= most and not (in_order and sample.scored):
             yield tuple(chunk)
             chunk, frames, most = [], 0, min(2 * most, _MOST)
@@ -172,9 +171,7 @@ def decoded(samples: Sequence[Sample], info: MediaInfo, threads: int | None) -> 
     Raises:
         UnfitInputError: the input has changed and has no frame at a planned time.
     """
-    scored = [sample for sample in samples if sample.scored]
-    wanted = {time for sample in scored for time in sample.times}
-    wanted |= {each.time for sample in scored for each in sample.outer if each is not None}
+    wanted = {each.time for sample in samples if sample.scored for each in sample.named}
     source: FramesByTime | None = None
     for sample in samples:
         if not sample.scored:
@@ -182,19 +179,12 @@ def decoded(samples: Sequence[Sample], info: MediaInfo, threads: int | None) -> 
             yield sample
             continue
         if source is None:
-            main = sample.times[0] if sample.outer[0] is None else sample.outer[0].time
+            main = sample.named[0].time
             source = FramesByTime(info, wanted, main=main, threads=threads)
-        timed = [
-            (source.get(time), shows)
-            for time, shows in zip(sample.times, sample.shows, strict=True)
-        ]
-        outer = [
-            each and replace(each, frame=source.get(each.time).at(each.shows, Fraction(0)))
-            for each in sample.outer
-        ]
-        yield replace(
-            sample,
-            frames=tuple(f.at(shows, f.duration) for f, shows in timed),
-            outer=(outer[0], outer[1]),
-        )
-        source.forget(sample.times[0])
+        yield sample.changed(partial(_with_frame, source))
+        source.forget(sample.items[0].time)
+
+
+def _with_frame(source: FramesByTime, item: ClipFrame) -> ClipFrame:
+    frame = source.get(item.time)
+    return replace(item, frame=frame.at(item.shows, frame.duration))
