@@ -49,6 +49,7 @@ _NEAR = 45.0  # dB
 _LIKE = 0.05  # a loss on one device and on another
 _SMALL, _WIDE, _TINY = (128, 64), (320, 64), (64, 64)
 _SPEED = (640, 360)
+_FORMATS = {"8 bit": "yuv420p", "10 bit": "yuv420p10le", "opacity": "yuva420p"}
 _FAST = registry.QUALITIES["turbo"]
 _MANY = 200
 _GROWTH = 48 * 2**20
@@ -102,12 +103,11 @@ def run(device: str = "auto") -> Iterator[Check]:
 def _checks(device: torch.device, asked: str) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "device", partial(_device, device, asked)
     yield "lack of memory", partial(_step_back, device)
-    yield "batches", partial(_batches, device)
+    yield "batches", partial(_like_cpu, device, _clip(4, *_SMALL), "fp32", batch=5)
     yield "tiles", partial(_tiles, device)
-    yield "8 bit", partial(_depth, device, "yuv420p")
-    yield "10 bit", partial(_depth, device, "yuv420p10le")
-    yield "opacity", partial(_depth, device, "yuva420p")
-    yield "frames around", partial(_around, device)
+    for name, pix_fmt in _FORMATS.items():
+        yield name, partial(_like_cpu, device, _clip(3, *_SMALL, pix_fmt))
+    yield "frames around", partial(_like_cpu, device, _clip(4, *_SMALL), batch=2)
     yield "trials and blends", partial(_blends, device)
     yield "forecast", partial(_forecast, device)
     yield "training step", partial(_training, device)
@@ -185,29 +185,18 @@ def _expected(name: str) -> Tensor:
     return _quarters(name, torch.device("cpu"), torch.float32)
 
 
-def _batches(device: torch.device) -> str:
-    frames = _clip(3, *_SMALL)
-    one, *others = [_rendered(_renderer(device, "fp32", batch=n), frames) for n in (1, 2, 5)]
-    return _near(*(_apart(one, other) for other in others))
+def _like_cpu(
+    device: torch.device, frames: Sequence[Frame], precision: str = "auto", **options: Any
+) -> str:
+    """Compare new frames with those that the CPU makes one by one in float32."""
+    here = _rendered(_renderer(device, precision, **options), frames)
+    plain = {"batch": 1, "tile": "off", "fallback": options.get("fallback", False)}
+    return _near(_apart(here, _rendered(_renderer(torch.device("cpu"), "fp32", **plain), frames)))
 
 
 def _tiles(device: torch.device) -> str:
-    frames = _clip(2, *_WIDE)
     multiple, overlap = grid(_loaded(registry.DEFAULT, device, torch.float32))
-    whole = _rendered(_renderer(device, "fp32", tile="off"), frames)
-    tile = smallest_tile(overlap, multiple)
-    return _near(_apart(whole, _rendered(_renderer(device, "fp32", tile=tile), frames)))
-
-
-def _depth(device: torch.device, pix_fmt: str) -> str:
-    frames = _clip(2, *_SMALL, pix_fmt=pix_fmt)
-    here = _rendered(_renderer(device), frames)
-    return _near(_apart(here, _rendered(_renderer(torch.device("cpu"), "fp32"), frames)))
-
-
-def _around(device: torch.device) -> str:
-    frames = _clip(4, *_SMALL)
-    return _near(_apart(*_on_both(device, frames)))
+    return _like_cpu(device, _clip(3, *_WIDE), "fp32", tile=smallest_tile(overlap, multiple))
 
 
 def _blends(device: torch.device) -> str:
@@ -216,31 +205,12 @@ def _blends(device: torch.device) -> str:
     still = _pictures(1, *_SMALL)[0]
     noisy = [still + 0.03 * torch.randn(still.shape, generator=numbers) for _ in range(4)]
     frames = _framed(noisy, "yuv420p")
-    here, there = _on_both(device, frames, fallback=True)
-    plain, _ = _on_both(device, frames)
+    here, plain = (
+        _rendered(_renderer(device, batch=2, fallback=blends), frames) for blends in (True, False)
+    )
     if _apart(here, plain) >= 60:
         raise _FailedError("no blend has taken the place of motion that fails")
-    return _near(_apart(here, there))
-
-
-def _on_both(
-    device: torch.device, frames: Sequence[Frame], **options: Any
-) -> tuple[list[Frame], list[Frame]]:
-    """Return new frames between the middle two of four, by the device and by the CPU in float32."""
-    before, left, right, after = frames
-    one = Fraction(1)
-    made = []
-    for on, precision in ((device, "auto"), (torch.device("cpu"), "fp32")):
-        pictures = Pictures()
-        plans = [
-            pictures.plan(
-                left, right, t, left.time + t, one / 4, before=(before, one), after=(after, one)
-            )
-            for t in (one / 4, one / 2, 3 * one / 4)
-        ]
-        made.append(list(_renderer(on, precision, batch=2, **options).render(plans, pictures)))
-    here, there = made
-    return here, there
+    return _like_cpu(device, frames, batch=2, fallback=True)
 
 
 def _forecast(device: torch.device) -> str:
@@ -406,11 +376,21 @@ def _renderer(
 
 
 def _rendered(work: Renderer, frames: Sequence[Frame], factor: int = 4) -> list[Frame]:
+    """Return the frames with new ones between them, made with the frames beside each pair."""
     step = Fraction(1, factor)
     pictures = Pictures()
+    shown: list[Frame | None] = [None, *frames, None, None]
     plans = [
-        pictures.plan(left, right, part * step, left.time + part * step, step)
-        for left, right in zip(frames, [*frames[1:], None], strict=True)
+        pictures.plan(
+            left,
+            right,
+            part * step,
+            left.time + part * step,
+            step,
+            before=None if before is None else (before, Fraction(1)),
+            after=None if after is None else (after, Fraction(1)),
+        )
+        for before, left, right, after in zip(shown, frames, shown[2:], shown[3:], strict=False)
         for part in range(factor if right is not None else 1)
     ]
     return list(work.render(plans, pictures))
