@@ -39,9 +39,9 @@ class Failed(Generic[Task]):
 
 @dataclass(frozen=True, slots=True)
 class Report(Generic[Task]):
-    """A message of a worker about a task, or about none; a repeated task repeats its messages."""
+    """A message of a worker about a task; a repeated task repeats its messages."""
 
-    task: Task | None
+    task: Task
     message: Any
 
 

@@ -116,8 +116,6 @@ def ordered_map(
 ) -> Generator[Done[Task] | Report[Task], None, None]:
     """Do tasks, and yield their events in the order of the tasks.
 
-    Reports without a task are yielded at once.
-
     Raises:
         CloudconvError: ``tasks`` raised it, a task cannot be done, or there is no such cluster.
     """
@@ -135,9 +133,6 @@ def ordered_map(
         for event in events:
             if isinstance(event, Failed):
                 raise event.error
-            if event.task is None:
-                yield event
-                continue
             waiting[id(event.task)].append(event)
             while order and (first := waiting[id(order[0])]):
                 next_event = first.popleft()

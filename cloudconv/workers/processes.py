@@ -152,7 +152,7 @@ class _Worker(Generic[Task]):
             yield from self._lost(message, waiting)
             return
         kind, ends, index, content = message
-        task = None if index is None else self.busy[index].task
+        task = self.busy[index].task
         if ends:
             del self.busy[index]
         yield kind(task, content)
@@ -220,10 +220,10 @@ def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -
     threading.Thread(target=listen, daemon=True).start()
     try:
         for event in work(tasks):
-            index = next((k for k, task in enumerate(started) if task is event.task), None)
+            index = next(k for k, task in enumerate(started) if task is event.task)
             ends = isinstance(event, Done | Failed)
             connection.send((type(event), ends, index, content_of(event)))
-            if ends and index is not None:
+            if ends:
                 del started[index]
     except CloudconvError as error:
         connection.send(error)

@@ -74,7 +74,7 @@ class Sees(Work[Job]):
 
     def __call__(self, tasks: Tasks[Job]) -> Events:
         for task in tasks:
-            yield Report(None, self.seen)
+            yield Report(task, self.seen)
             yield Done(task, None)
 
 

@@ -180,7 +180,6 @@ def make(
         "device": "cpu",
         **settings,
     }
-    every = batch.each_input(InterpManySettings(clips, out_dir=folder, **asked))
     came: dict[int, batch.InputOutcome] = {}
     seen: list[Progress] = []
 
@@ -192,7 +191,7 @@ def make(
             if stop_at is not None and came and event.done >= stop_at:
                 raise KeyboardInterrupt
 
-    finish(batch.interpolate_each(every), watch)
+    finish(batch.run(InterpManySettings(clips, out_dir=folder, **asked)), watch)
     return came, seen
 
 

@@ -55,10 +55,8 @@ def test_no_output_is_an_input_of_the_batch(clip: Path, tmp_path: Path, link: An
     if link is not None:
         link(other, tmp_path / "a_x2.mp4")
     before = other.read_bytes()
-    every = batch.each_input(
-        InterpManySettings([clip, other], out_dir=tmp_path, overwrite=True, **BLEND)
-    )
-    came = finish(batch.interpolate_each(every))
+    many = InterpManySettings([clip, other], out_dir=tmp_path, overwrite=True, **BLEND)
+    came = finish(batch.run(many))
     assert isinstance(came[0], OutputError)
     assert "is the input itself" in str(came[0])
     assert other.read_bytes() == before

@@ -58,10 +58,10 @@ def test_every_task_is_done_once_and_reports_come_before(workers: WorkerConfig) 
     events = list(run(workers, Tenfold(), iter(given)))
     assert results(events) == {number: number * 10 for number in range(9)}
     assert all(any(event.task is task for task in given) for event in events)
-    said = [event.task.number for event in events if isinstance(event, Report) and event.task]
+    said = [event.task.number for event in events if isinstance(event, Report)]
     assert sorted(said) == list(range(9))
     for number in range(9):
-        kinds = [type(each) for each in events if each.task and each.task.number == number]
+        kinds = [type(each) for each in events if each.task.number == number]
         assert kinds == [Report, Done]
 
 
@@ -102,7 +102,7 @@ def test_tasks_that_are_not_known_yet_are_waited_for(workers: WorkerConfig) -> N
 @everywhere
 def test_a_map_is_in_order(workers: WorkerConfig) -> None:
     with closing(ordered_map(workers, Tenfold(), numbered(12))) as events:
-        told = [(event.task.number, type(event)) for event in events if event.task]
+        told = [(event.task.number, type(event)) for event in events]
     assert told == [(number, kind) for number in range(12) for kind in (Report, Done)]
 
 

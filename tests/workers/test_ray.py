@@ -15,13 +15,13 @@ import torch
 
 from cloudconv.errors import DeviceError, InputError, Interrupted
 from cloudconv.jobs.interp import batch
-from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
+from cloudconv.jobs.interp.settings import InterpResult
 from cloudconv.media.read.probe import probe
 from cloudconv.media.write.packets import read_times as packet_times
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.segment import SegmentPlan
 from cloudconv.segments.store import token_of
-from cloudconv.settings import EncodeSettings
+from cloudconv.settings import EncodeSettings, InterpManySettings
 from cloudconv.timeline import FramePlan
 from cloudconv.workers import pool
 from cloudconv.workers import ray as ray_workers
@@ -273,15 +273,14 @@ def test_a_cluster_renders_many_videos_and_compares(clip: Path, tmp_path: Path) 
     broken = tmp_path / "c.mkv"
     broken.write_bytes(b"no video")
     asked: dict[str, Any] = {"model": "tiny", "encoder": "ffv1", "threads": 1, "workers": "ray"}
-    common = InterpSettings(input=clip, factor=F(2), **asked)
-    every = batch.each_input(common, [str(clip), str(broken), str(short)], tmp_path / "made")
-    came = finish(batch.interpolate_each(every))
+    many = InterpManySettings([clip, broken, short], out_dir=tmp_path / "made", factor=2, **asked)
+    came = finish(batch.run(many))
     assert [type(came[k]) for k in range(3)] == [InterpResult, InputError, InterpResult]
     interp(clip, tmp_path / "alone.mp4")
     assert_same_frames(tmp_path / "made" / "a_x2.mp4", tmp_path / "alone.mp4")
     assert len(read_times(tmp_path / "made" / "b_x2.mkv")) == 12
 
-    scored: dict[str, Any] = {"models": ("tiny",), "frames": 12, "device": "cpu", "threads": 1}
+    scored: dict[str, Any] = {"model": ("tiny",), "frames": 12, "device": "cpu", "threads": 1}
     shared = calls.compare(clip, workers="ray", **scored)
     alone = calls.compare(clip, **scored)
     assert shared.per_frame == alone.per_frame

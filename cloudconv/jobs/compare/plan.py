@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -85,11 +86,6 @@ class ComparePlan:
         return methods_of(self.settings)
 
     @property
-    def unadapted(self) -> list[str]:
-        """Return the names of the methods that exist before the run."""
-        return [name for name in self.methods if name != ADAPTED]
-
-    @property
     def judged(self) -> str:
         """Return the name of the first model, which the verdict is about."""
         return self.methods[0]
@@ -106,16 +102,18 @@ class ComparePlan:
         return next((name for name in others if name != self.judged), self.judged)
 
     @property
-    def precision(self) -> str:
-        """Return the name of the first model's precision."""
+    def facts(self) -> dict[str, Any]:
+        """Return the fields that an estimate and a result share, except counts and warnings."""
         models = (name for name in self.methods if name != MINTERPOLATE)
         spec = registry.spec(next(models, BLEND.name), self.task)
-        return precision_name(choose_precision(self.settings.precision, self.device, spec))
-
-    @property
-    def device_name(self) -> str:
-        """Return the name of the device, or ``cuda:all``."""
-        return self.settings.device if self.workers.each_gpu else str(self.device)
+        dtype = choose_precision(self.settings.precision, self.device, spec)
+        return {
+            "input": str(self.settings.input),
+            "drop": None if self.forecasts else self.drop,
+            "horizon": self.settings.horizon,
+            "device": self.settings.device if self.workers.each_gpu else str(self.device),
+            "precision": precision_name(dtype),
+        }
 
     def model_of(self, method: str) -> str:
         """Return the name or the file of the model behind a method."""

@@ -21,7 +21,7 @@ from cloudconv import metrics
 from cloudconv.errors import InputError
 from cloudconv.events import Event, Finished, Job, Progress, Warned, Warnings
 from cloudconv.jobs.compare.methods import Scorer, renderer_of
-from cloudconv.jobs.compare.plan import ComparePlan, decide
+from cloudconv.jobs.compare.plan import ADAPTED, ComparePlan, decide
 from cloudconv.jobs.compare.report import Reporter
 from cloudconv.jobs.compare.samples import Clip, Sample, Sampler, SampleScores
 from cloudconv.jobs.compare.scores import (
@@ -111,14 +111,12 @@ def estimate(plan: ComparePlan) -> CompareEstimate:
     count, frames = sampler.expected
     with clip.source() as source:
         samples = (each for each in sampler.samples(clip.frames(source)) if each.scored)
-        scorer = Scorer({name: plan.model_of(name) for name in plan.unadapted}, plan)
+        scorer = Scorer(
+            {name: plan.model_of(name) for name in plan.methods if name != ADAPTED}, plan
+        )
         seconds = seconds_for(map(scorer.score, samples), _TRIED, count)
     return CompareEstimate(
-        input=str(settings.input),
-        drop=None if plan.forecasts else plan.drop,
-        horizon=settings.horizon,
-        device=plan.device_name,
-        precision=plan.precision,
+        **plan.facts,
         methods=list(plan.methods),
         source_frames=clip.frames_expected,
         scored_frames=frames,
@@ -218,11 +216,7 @@ class _Table:
                 for name, scores in self._by_step.items()
             }
         return CompareResult(
-            input=str(plan.settings.input),
-            drop=None if self._ahead else plan.drop,
-            horizon=plan.settings.horizon,
-            device=plan.device_name,
-            precision=plan.precision,
+            **plan.facts,
             scored_frames=len(self._rows),
             skipped_frames=self._skipped + clip.left_out,
             cuts=[float(cut - clip.info.timing.start) for cut in clip.cuts],

@@ -15,7 +15,20 @@ MINTERPOLATE = "minterpolate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompareEstimate:
+class CompareOutcome:
+    """The facts that an estimate and a result share."""
+
+    input: str
+    drop: int | None
+    horizon: int | None
+    device: str
+    precision: str
+    scored_frames: int
+    warnings: list[Warned]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareEstimate(CompareOutcome):
     """The expected outcome and cost of a comparison.
 
     ``methods`` are in the order of the scores. ``source_frames`` and ``scored_frames`` are
@@ -23,21 +36,14 @@ class CompareEstimate:
     would refuse to write.
     """
 
-    input: str
-    drop: int | None
-    horizon: int | None
-    device: str
-    precision: str
     methods: list[str]
     source_frames: int
-    scored_frames: int
     seconds: float
-    warnings: list[Warned]
     refusals: list[OutputError]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompareResult:
+class CompareResult(CompareOutcome):
     """The result of a comparison.
 
     ``methods`` maps each name to its mean scores, or for forecasts to the scores of each horizon.
@@ -47,12 +53,6 @@ class CompareResult:
     0 where, for example, the light changes; it is empty for forecasts.
     """
 
-    input: str
-    drop: int | None
-    horizon: int | None
-    device: str
-    precision: str
-    scored_frames: int
     skipped_frames: int
     cuts: list[float]
     adapted: Adapted | None = None
@@ -63,7 +63,6 @@ class CompareResult:
     loses: list[int]
     verdict: str
     wall_seconds: float
-    warnings: list[Warned]
 
     @property
     def loses_to_blend(self) -> list[int]:

@@ -84,7 +84,6 @@ def _by_workers(
     number = 0
     with closing(ordered_map(workers, work, tasks)) as events:
         for event in events:
-            assert event.task is not None
             if isinstance(event, Done):
                 number = 0
             elif isinstance(event.message, Warned):

@@ -42,6 +42,28 @@ class Context:
         yield from continued(self.pattern)
 
 
+class LastScene:
+    """The last frames since the last cut, at most ``count``; ``cut`` is its time or None."""
+
+    def __init__(self, count: int) -> None:
+        """Start without frames."""
+        self.items: deque[AnalysedFrame] = deque(maxlen=count)
+        self.cut: Fraction | None = None
+
+    def push(self, item: AnalysedFrame) -> None:
+        """Add the next frame."""
+        if item.cut:
+            self.items.clear()
+            self.cut = item.frame.time
+        self.items.append(item)
+
+    @property
+    def gap(self) -> Fraction | None:
+        """Return the usual time between two frames; None for a single frame."""
+        gaps = sorted(b.frame.time - a.frame.time for a, b in pairwise(self.items))
+        return gaps[len(gaps) // 2] if gaps else None
+
+
 def gather(analysed: Iterable[AnalysedFrame], size: int) -> Context | None:
     """Return the context at the end of a sequence of frames; None for an empty sequence.
 
@@ -50,33 +72,27 @@ def gather(analysed: Iterable[AnalysedFrame], size: int) -> Context | None:
         size: the largest number of different frames to keep.
     """
     frames: deque[Frame] = deque(maxlen=size)
-    recent: deque[AnalysedFrame] = deque(maxlen=WINDOW)
-    cut: Fraction | None = None
+    scene = LastScene(WINDOW)
     standing = 0
-    last: Frame | None = None
     for item in analysed:
         if item.cut:
             frames.clear()
-            recent.clear()
-            cut = item.frame.time
-        last = item.frame
-        recent.append(item)
+        scene.push(item)
         standing = standing + 1 if item.repeats else 0
         if standing > MAX_REPEATS:
             # The picture stands still: the motion before the stop does not continue.
-            frames.extend([last] * size)
+            frames.extend([item.frame] * size)
         elif not item.repeats:
-            frames.append(last)
-    if last is None:
+            frames.append(item.frame)
+    if not scene.items:
         return None
-    gaps = sorted(b.frame.time - a.frame.time for a, b in pairwise(recent))
     return Context(
         frames=tuple(frames),
-        last=last,
-        cut=cut if len(frames) < size else None,
-        cadence=cadence_of(recent)[0].description,
-        pattern=tuple(item.repeats for item in recent),
-        gap=gaps[len(gaps) // 2] if gaps else None,
+        last=scene.items[-1].frame,
+        cut=scene.cut if len(frames) < size else None,
+        cadence=cadence_of(scene.items)[0].description,
+        pattern=tuple(item.repeats for item in scene.items),
+        gap=scene.gap,
     )
 
 

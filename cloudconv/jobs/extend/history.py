@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator
-from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import pairwise
 
 import torch
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.errors import InputError
+from cloudconv.jobs.extend.context import LastScene
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
@@ -60,18 +58,27 @@ def gather_material(
     start = end - (count + Cadence.lookahead) * frame
     wanted = max(1, int((end - max(start, Fraction(0))) / frame))
     source = Source(info, start=start if start > 0 else None, end=at, threads=threads)
-    scene = _Scene(count)
+    scene = LastScene(count)
     try:
         for number, item in enumerate(look(source.frames(), scene_cut), 1):
             scene.push(item)
             yield min(number / wanted, 1.0)
     except InputError:
         # A sparse video may have frames only before that part.
-        if scene.last is not None or start <= 0:
+        if scene.items or start <= 0:
             raise
         for item in look(Source(info, end=at, threads=threads).frames(), scene_cut):
             scene.push(item)
-    return scene.material(device, None if timing.rate is None else 1 / timing.rate)
+    frames, times, cadence = _placed(list(scene.items))
+    return Material(
+        frames,
+        device=device,
+        times=times,
+        step=scene.gap if timing.rate is None else 1 / timing.rate,
+        last=scene.items[-1].frame,
+        cut=scene.cut,
+        cadence=cadence,
+    )
 
 
 def frames_kept(info: MediaInfo) -> int:
@@ -80,42 +87,6 @@ def frames_kept(info: MediaInfo) -> int:
         3 * info.width * info.height // 2 * (1 if layout(info.working_pix_fmt).depth <= 8 else 2)
     )
     return max(LEAST_FRAMES, min(MOST_FRAMES, MEMORY_BYTES // max(samples, 1)))
-
-
-@dataclass(slots=True)
-class _Scene:
-    """The last frames since the last cut; at most ``count``."""
-
-    count: int
-    items: deque[AnalysedFrame] = field(default_factory=deque)
-    cut: Fraction | None = None
-    last: Frame | None = None
-
-    def push(self, item: AnalysedFrame) -> None:
-        """Add the next frame."""
-        if item.cut:
-            self.items.clear()
-            self.cut = item.frame.time
-        self.items.append(item)
-        self.last = item.frame
-        if len(self.items) > self.count:
-            self.items.popleft()
-
-    def material(self, device: torch.device | str, step: Fraction | None) -> Material:
-        """Return the frames as material; without a ``step`` it is the usual gap."""
-        assert self.last is not None
-        frames, times, cadence = _placed(list(self.items))
-        gaps = sorted(b.frame.time - a.frame.time for a, b in pairwise(self.items))
-        step = step or (gaps[len(gaps) // 2] if gaps else None)
-        return Material(
-            frames,
-            device=device,
-            times=times,
-            step=step,
-            last=self.last,
-            cut=self.cut,
-            cadence=cadence,
-        )
 
 
 def _placed(items: list[AnalysedFrame]) -> tuple[list[Frame], list[Fraction], str | None]:

@@ -75,23 +75,10 @@ InputOutcome = InterpResult | Exists | CloudconvError
 
 
 def run(settings: InterpManySettings) -> Job:
-    """Warn about ignored subfolders and interpolate every input; see :func:`interpolate_each`."""
-    every = each_input(settings)
-    yield from subfolders_ignored(settings)
-    if every:
-        yield from interpolate_each(every)
-    else:
-        yield Finished([])
-
-
-def interpolate_each(every: Sequence[InterpSettings]) -> Job:
     """Interpolate every input into the output folder, which is created if it is missing.
 
     An input that fails does not stop the others. All inputs share the workers. An input is skipped
     if an earlier run with the same settings has finished its output.
-
-    Args:
-        every: the settings, as :func:`each_input` returns them.
 
     Yields:
         Warnings about each input; the progress over all inputs; an ``Ended`` for each input with
@@ -102,6 +89,15 @@ def interpolate_each(every: Sequence[InterpSettings]) -> Job:
             the folder cannot be created.
         Interrupted: Ctrl-C; finished outputs and segments are kept.
     """
+    every = each_input(settings)
+    yield from subfolders_ignored(settings)
+    if every:
+        yield from _interpolate_each(every)
+    else:
+        yield Finished([])
+
+
+def _interpolate_each(every: Sequence[InterpSettings]) -> Job:
     first, inputs = every[0], [each.input for each in every]
     config = parse_workers(first.workers, first.device)
     registry.spec(first.chosen_model, "interpolate")
@@ -117,10 +113,10 @@ def interpolate_each(every: Sequence[InterpSettings]) -> Job:
     batch = _BatchProgress(every)
     try:
         for number, settings in enumerate(every):
-            output = None if settings.overwrite else finished.find(settings)
-            if output is not None:
-                clear_finished(output)
-                outcomes[number] = Exists(str(settings.input), str(output))
+            existing = _existing(settings, finished)
+            if existing is not None:
+                clear_finished(Path(existing.output))
+                outcomes[number] = existing
                 batch.leave_out(number)
                 yield Ended(number, str(settings.input), outcomes[number])
         if len(outcomes) == len(every):
@@ -213,15 +209,18 @@ def estimate_all(
     inputs = [each.input for each in every]
     plans: list[InterpEstimate | Exists | CloudconvError] = []
     for settings in every:
-        output = None if settings.overwrite else finished.find(settings)
-        if output is not None:
-            plans.append(Exists(str(settings.input), str(output)))
-            continue
         try:
-            plans.append(estimate(decide(settings, inputs, dry_run=True)))
+            existing = _existing(settings, finished)
+            plans.append(existing or estimate(decide(settings, inputs, dry_run=True)))
         except CloudconvError as error:
             plans.append(error)
     return plans
+
+
+def _existing(settings: InterpSettings, finished: FinishedIndex) -> Exists | None:
+    """Return the finished output of an earlier run with the same settings."""
+    output = None if settings.overwrite else finished.find(settings)
+    return None if output is None else Exists(str(settings.input), str(output))
 
 
 def _size(path: Path | str) -> int:

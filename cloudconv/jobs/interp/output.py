@@ -129,7 +129,7 @@ def planned(plan: InterpPlan) -> Iterator[PlannedVideo]:
 
 
 @dataclass(frozen=True, slots=True)
-class Workplace:
+class WorkFiles:
     """The files of a run: the store of its segments, or only the ``sink`` of its output.
 
     With a store, the ``sink`` is closed and only describes the encoding. It was opened to check
@@ -143,7 +143,7 @@ class Workplace:
 
 
 @contextmanager
-def workplace(plan: InterpPlan, clock: Clock) -> Iterator[Workplace]:
+def work_files(plan: InterpPlan, clock: Clock) -> Iterator[WorkFiles]:
     """Claim the output, and load the finished segments of an earlier run.
 
     Raises:
@@ -157,7 +157,7 @@ def workplace(plan: InterpPlan, clock: Clock) -> Iterator[Workplace]:
             TemporaryDirectory(prefix="cloudconv-") as folder,
             sink_of(plan, clock) as sink,
         ):
-            yield Workplace(Path(folder), None, sink, sink.warnings)
+            yield WorkFiles(Path(folder), None, sink, sink.warnings)
         return
     store = SegmentStore(output)
     with store.locked():
@@ -170,7 +170,7 @@ def workplace(plan: InterpPlan, clock: Clock) -> Iterator[Workplace]:
         check_folder(store.path, adapt_plan(plan))
         store.adapting = settings.adapt is not None
         warnings = [*rehearsal.warnings, *store.warnings]
-        yield Workplace(store.path, store, rehearsal, warnings)
+        yield WorkFiles(store.path, store, rehearsal, warnings)
 
 
 def _identity(plan: InterpPlan, clock: Clock, rehearsal: Sink) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def adapted_model(
 
 
 def resolve(
-    plan: InterpPlan, video: PlannedVideo, work: Workplace, model: str, renderer: Renderer
+    plan: InterpPlan, video: PlannedVideo, work: WorkFiles, model: str, renderer: Renderer
 ) -> RenderPlan:
     """Return the plan to render, with the decisions that an earlier run pinned in the store.
 

@@ -22,12 +22,13 @@ from cloudconv.events import Event, Finished, Job, Progress, Warned, Warnings
 from cloudconv.jobs.interp.estimate import estimate
 from cloudconv.jobs.interp.output import (
     PlannedVideo,
+    WorkFiles,
     adapted_model,
     facts,
     planned,
     resolve,
     sink_of,
-    workplace,
+    work_files,
 )
 from cloudconv.jobs.interp.plan import InterpPlan, decide, renderer_of
 from cloudconv.jobs.interp.preview import Preview
@@ -98,7 +99,7 @@ def interpolate(
         # Decode and plan in another thread.
         video = stack.enter_context(planned(plan))
         # Load the finished segments of an earlier run, and resolve the plan to render.
-        work = stack.enter_context(workplace(plan, video.clock))
+        work = stack.enter_context(work_files(plan, video.clock))
         store, resumed = work.store, 0 if work.store is None else work.store.frames
         yield from warnings.new(work.warnings)
         model, adapted = yield from adapted_model(plan, work.folder, warnings)
@@ -107,10 +108,8 @@ def interpolate(
         yield from warnings.new(renderer.warnings())
         # Render the missing segments.
         set_threads(render_plan.threads)
-        if store is None:
-            rendering = _render_output(video, render_plan, renderer, work.sink, preview)
-        elif plan.workers.kind == "inline":
-            rendering = _render_here(video, render_plan, renderer, store, preview)
+        if store is None or plan.workers.kind == "inline":
+            rendering = _render_here(video, render_plan, renderer, work, preview)
         else:
             del renderer
             empty_cache(plan.device)  # the workers need the memory of the model
@@ -164,40 +163,36 @@ def _completed(sink: Sink) -> Iterator[Path]:
         yield complete
 
 
-def _render_output(
-    video: PlannedVideo,
-    plan: RenderPlan,
-    renderer: Renderer,
-    sink: Sink,
-    preview: Preview | None,
-) -> Rendering:
-    """Render all frames into the output itself."""
-    job = RenderJob(0, plan, video.frames, video.pictures, lambda: sink, Path(), preview)
-    for number, event in render_segments([job], lambda _: renderer, lambda *_: None):
-        yield number, event if isinstance(event, Progress | Warned) else None
-
-
 def _render_here(
     video: PlannedVideo,
     plan: RenderPlan,
     renderer: Renderer,
-    store: SegmentStore,
+    work: WorkFiles,
     preview: Preview | None,
 ) -> Rendering:
-    """Render the missing segments in this process, from the frames that ``video`` decodes."""
+    """Render in this process, from the frames that ``video`` decodes.
+
+    Missing segments are rendered into the store; without a store all frames into the output itself.
+    """
+    store, pictures = work.store, video.pictures
 
     def jobs() -> Iterator[RenderJob[OpenSegment]]:
+        if store is None:
+            whole = OpenSegment(0, ((frame, None) for frame in video.frames))
+            yield RenderJob(whole, plan, whole, pictures, lambda: work.sink, Path(), preview)
+            return
         for segment in split(video.frames):
             if segment.number in store.finished:
-                store.check(_skipped(segment, video.pictures))
+                store.check(_skipped(segment, pictures))
                 continue
             file = fresh_file(plan.folder)
             sink = partial(plan.sink, file)
-            yield RenderJob(segment, plan, segment, video.pictures, sink, file, preview)
+            yield RenderJob(segment, plan, segment, pictures, sink, file, preview)
 
     def record(job: RenderJob[OpenSegment], sink: Sink) -> None:
-        assert job.key.plan is not None
-        store.record(job.key.plan, job.file, sink.summary)
+        if store is not None:
+            assert job.key.plan is not None
+            store.record(job.key.plan, job.file, sink.summary)
 
     plan.prepare(renderer)
     rendering = render_segments(
@@ -241,7 +236,6 @@ def _render_by_workers(
             if isinstance(event, Failed):
                 errors.append(event.error)
                 continue
-            assert event.task is not None
             segment = event.task[1]
             if isinstance(event, Done):
                 store.record(segment, event.result.file_in(plan.folder), event.result.summary)
