@@ -69,7 +69,7 @@ def _show(result: CompareResult, wanted: Sequence[str]) -> None:
                 for name, by_step in result.methods.items()
             }
             print_result(f"{_head(COLUMNS[key])}, by frames ahead")
-            steps = map(str, range(1, result.horizon + 1))
+            steps = next(iter(rows.values()))
             _print_table({step: (COLUMNS[key], step) for step in steps}, rows)
     print_result(result.verdict)
 

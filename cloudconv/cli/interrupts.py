@@ -36,9 +36,10 @@ def check() -> None:
 
 
 def ignore() -> None:
-    """Ignore these signals from now on, because the work is done."""
+    """Ignore the signals that :func:`heed` handles from now on, because the work is done."""
     for number in _numbers():
-        signal.signal(number, signal.SIG_IGN)
+        if signal.getsignal(number) is _interrupt:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _numbers() -> list[int]:

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from cloudconv import events
-from cloudconv.cli import streams
+from cloudconv.cli import interrupts, streams
 from cloudconv.cli.console import Console, as_json, print_json
 from cloudconv.cli.streams import print_result
 from cloudconv.cli.text import clock, facts, rate
 from cloudconv.errors import SettingsError
-from cloudconv.events import Ended, Event, Job, Measured, Progress, Warned
+from cloudconv.events import Ended, Event, Finished, Job, Measured, Progress, Warned
 from cloudconv.settings import Settings
 from cloudconv.settings.groups import INPUT
 
@@ -98,7 +98,8 @@ def print_remarks(console: Console, estimate: Any, about: str | None = None) -> 
 def under_bar(console: Console, label: str, job: Job, note: Note | None = None) -> Any:
     """Run a job, show its progress and its warnings, and return its result.
 
-    A lost Ctrl-C ends the job after the next frame.
+    A lost Ctrl-C ends the job after the next frame. When the job has finished, signals are ignored:
+    they would report a complete output as interrupted.
 
     Args:
         console: the output for people.

@@ -186,6 +186,9 @@ TEXTS = {
     "frames-not-made": (
         "{method} could not make {count} {count:frame|frames}: their scores are null."
     ),
+    "horizon-not-reached": (
+        "No scene of the clip is long enough for {asked} frames ahead: the scores end at {reached}."
+    ),
     # Warnings of extrapolate and dream
     "context-short": (
         "{model} uses {needed} frames, and there are {found} {cut:?since a cut|in the video}: "
@@ -666,6 +669,9 @@ TEXTS = {
     "folder-taken": (
         "{folder} is needed for unfinished work, and cloudconv has not made it: move it away, or "
         "name another output."
+    ),
+    "work-folder-deleted": (
+        "{folder} was deleted while the output was being made: run the command again."
     ),
     "segment-incomplete": (
         "{path} is incomplete: it has {size} of {bytes} bytes. Is the disk full?"

@@ -232,6 +232,8 @@ class SegmentStore:
                 raise
             raise Interrupted(kept) from error
         except CloudconvError as error:
+            if self._opened and not self.path.is_dir():
+                raise OutputError("work-folder-deleted", folder=self.path) from error
             kept = self.release(keep=not isinstance(error, UnfitInputError | TakenError))
             if kept is None:
                 raise

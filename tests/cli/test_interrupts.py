@@ -15,7 +15,8 @@ import pytest
 
 from cloudconv.cli import interrupts
 from cloudconv.cli.console import Console
-from cloudconv.events import Progress
+from cloudconv.cli.output import under_bar
+from cloudconv.events import Finished, Job, Progress
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +46,16 @@ def test_one_that_is_said_twice_is_one() -> None:
         os.kill(os.getpid(), signal.SIGHUP)
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
         os.kill(os.getpid(), number)  # while it is cleared away
+
+
+def test_a_complete_output_is_not_reported_as_interrupted() -> None:
+    def job() -> Job:
+        yield Progress("rendering", 1, 1)
+        yield Finished("complete")
+
+    interrupts.heed()
+    assert under_bar(Console(quiet=True), "working", job()) == "complete"
+    os.kill(os.getpid(), signal.SIGHUP)
 
 
 def test_a_later_one_ends_what_hangs(monkeypatch: pytest.MonkeyPatch) -> None:

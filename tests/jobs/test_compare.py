@@ -336,6 +336,13 @@ def test_forecasts_are_scored_on_what_really_came(tmp_path: Path) -> None:
     assert told["horizon"] == 3
 
 
+def test_horizons_beyond_the_clip_are_left_out_and_named(tmp_path: Path) -> None:
+    clip = gray([20 + 4 * k for k in range(12)], tmp_path / "a.mkv")
+    result = compare(clip, horizon=50, model=("linear",), against=("hold",))
+    assert [list(scores) for scores in result.methods.values()] == [[*map(str, range(1, 11))]] * 2
+    assert [w.parameters for w in result.warnings] == [{"asked": 50, "reached": 10}]
+
+
 def test_a_linear_trend_is_forecast_by_linear(tmp_path: Path) -> None:
     clip = gray([20 + 4 * k for k in range(16)], tmp_path / "a.mkv")
     result = compare(clip, horizon=2, model=("linear",), against=("hold",))

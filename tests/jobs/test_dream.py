@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cloudconv.dreaming.vitals.vitals import KEYS
+from cloudconv.dreaming.vitals.vitals import KEYS, VitalsMeter
 from cloudconv.errors import CloudconvError, InputError, OutputError, SettingsError
 from cloudconv.events import Event, Measured, Progress, Warned
 from cloudconv.jobs.dream import run as job
@@ -63,6 +63,22 @@ def test_a_repeating_clip_becomes_a_texture(bouncing: Path, tmp_path: Path) -> N
     assert all(set(KEYS) | {"from", "to", "alive"} == set(row) for row in result.vitals)
     assert result.alive
     assert not result.warnings
+
+
+def test_nothing_is_measured_once_the_output_has_its_name(
+    bouncing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupt then would report a complete output as interrupted."""
+    complete: list[bool] = []
+    finish_meter = VitalsMeter.finish
+
+    def noted(meter: VitalsMeter) -> Any:
+        complete.append((tmp_path / "b.mkv").exists())
+        return finish_meter(meter)
+
+    monkeypatch.setattr(VitalsMeter, "finish", noted)
+    dream(bouncing, tmp_path / "b.mkv", frames=4, mode="texture", overwrite=False)
+    assert complete == [False]
 
 
 def test_only_new_frames_of_part_of_a_clip(bouncing: Path, tmp_path: Path) -> None:

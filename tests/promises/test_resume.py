@@ -349,7 +349,7 @@ def test_what_somebody_has_deleted_is_not_said_to_be_kept(made: Path, tmp_path: 
         if progress.done == 180:
             shutil.rmtree(tmp_path / "b.mkv.work")
 
-    with pytest.raises(CloudconvError) as raised:
+    with pytest.raises(CloudconvError, match=r"b\.mkv\.work was deleted while") as raised:
         interp(made / "a.mkv", tmp_path / "b.mkv", watch=on("rendering", delete))
     assert "kept" not in str(raised.value)
     assert os.listdir(tmp_path) == []

@@ -189,10 +189,18 @@ class _Table:
         return {name: None if math.isnan(value) else value for name, value in values}
 
     def warnings(self) -> Iterator[Warned]:
-        """Yield a warning for each method that did not make all frames."""
+        """Yield a warning for horizons without a frame, and for each method that lacks frames."""
+        if self._ahead and 0 < self._reached < len(self._by_step[self._plan.judged]):
+            asked = self._plan.settings.horizon
+            yield Warned("horizon-not-reached", {"asked": asked, "reached": self._reached})
         for name, scores in self._scores.items():
             if scores.missing:
                 yield Warned("frames-not-made", {"method": name, "count": scores.missing})
+
+    @property
+    def _reached(self) -> int:
+        """Return the farthest horizon with a scored frame."""
+        return max((row.horizon or 0 for row in self._rows), default=0)
 
     def result(self, warnings: list[Warned], began: float) -> CompareResult:
         """Return the result.
@@ -212,7 +220,10 @@ class _Table:
         }
         if self._ahead:
             methods = {
-                name: {str(step): _mean_scores(each) for step, each in enumerate(scores, 1)}
+                name: {
+                    str(step): _mean_scores(each)
+                    for step, each in enumerate(scores[: self._reached], 1)
+                }
                 for name, scores in self._by_step.items()
             }
         return CompareResult(

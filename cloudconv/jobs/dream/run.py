@@ -55,14 +55,15 @@ __all__ = ["decide", "estimate", "run"]
 class _Watch:
     """Measurements of the new frames, made in the thread that makes the frames.
 
-    ``news`` are events for the job. ``history`` and ``samples`` are for the report: vitals, and
-    numbers of frames with small pictures.
+    ``news`` are events for the job. ``rows`` are the vitals of all windows. ``history`` and
+    ``samples`` are for the report: vitals, and numbers of frames with small pictures.
     """
 
     meter: VitalsMeter
     method: DreamMethod
     sampled: frozenset[int]
     news: SimpleQueue[Warned | Measured] = field(default_factory=SimpleQueue)
+    rows: SimpleQueue[Vitals] = field(default_factory=SimpleQueue)
     history: SimpleQueue[Vitals] = field(default_factory=SimpleQueue)
     samples: SimpleQueue[tuple[int, NDArray[np.uint8]]] = field(default_factory=SimpleQueue)
     bad_looks: int = 0
@@ -101,7 +102,7 @@ def run(settings: DreamSettings) -> Job:
         yield Progress("analysing", 100, 100, unit="%")
         make = partial(_pictures, dream, watch)
         fields = yield from dream.place.write(make, warnings, began, watch.news)
-        rows = meter.finish()
+        rows = list(drained(watch.rows))
         result = DreamResult(
             **dream.facts,
             **fields,
@@ -183,6 +184,9 @@ def _pictures(dream: Dream, watch: _Watch, first: Frame | None) -> Iterator[Fram
                     watch.samples.put((number, small_copy(rgb, material.small_size)))
             _check_life(dream, watch, number + 1, a_second)
             yield frame
+    # An interrupt during this must not come after the output has its name.
+    for row in watch.meter.finish():
+        watch.rows.put(row)
 
 
 def _dream(dream: Dream, method: DreamMethod, frames: int, first: Frame | None) -> Iterator[Tensor]:
