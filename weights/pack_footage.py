@@ -88,13 +88,13 @@ def held_back(settings: dict[str, Any], recipe: Path) -> set[str]:
     return names
 
 
-def _open(folder: Path) -> list[clips.Clip]:
+def _open(folder: Path) -> list[clips.TrainingClip]:
     (group,) = clips.open_clips([str(folder)])
     return group
 
 
 def interleaved(
-    found: list[clips.Clip], settings: dict[str, Any], *, lossless: bool
+    found: list[clips.TrainingClip], settings: dict[str, Any], *, lossless: bool
 ) -> Iterator[Sample]:
     """Yield one sample of each clip in turn, so that a short file has all clips, too."""
     of_clips = []
@@ -118,7 +118,7 @@ def interleaved(
         yield from added
 
 
-def _frames(clip: clips.Clip, longest: int) -> tuple[list[Picture], list[Tensor]]:
+def _frames(clip: clips.TrainingClip, longest: int) -> tuple[list[Picture], list[Tensor]]:
     """Return at most ``longest`` frames that differ, (H, W, 3) RGB, and their thumbnails."""
     frames: list[Picture] = []
     looks = []
@@ -136,7 +136,7 @@ def _frames(clip: clips.Clip, longest: int) -> tuple[list[Picture], list[Tensor]
 
 
 def _filmed(
-    clip: clips.Clip,
+    clip: clips.TrainingClip,
     frames: list[Picture],
     looks: list[Tensor],
     settings: dict[str, Any],

@@ -64,7 +64,7 @@ class _Forecast:
     """A plan, and what was resolved from the frames before the forecast."""
 
     plan: ExtrapolatePlan
-    place: Continuation
+    continuation: Continuation
     context: Context
     warnings: tuple[Warned, ...]
 
@@ -113,7 +113,7 @@ def run(settings: ExtrapolateSettings) -> Job:
         yield from warnings.new(forecast.warnings)
         with claim(plan.output, overwrite=settings.overwrite):
             model = registry.load_predictor(settings.chosen_model, plan.device, plan.dtype)
-            fields = yield from forecast.place.write(
+            fields = yield from forecast.continuation.write(
                 lambda _: _pictures(forecast, model), warnings, began
             )
     yield Finished(ExtrapolateResult(**forecast.facts, **fields))
@@ -130,14 +130,14 @@ def estimate(plan: ExtrapolatePlan) -> ExtrapolateEstimate:
     set_threads(plan.settings.threads)
     with Source(plan.info):
         forecast = _resolve(plan)
-    began, new_frames = time.perf_counter(), forecast.place.new_frames
+    began, new_frames = time.perf_counter(), forecast.continuation.new_frames
     model = registry.load_predictor(plan.settings.chosen_model, plan.device, plan.dtype)
     loaded = time.perf_counter() - began
     seconds = loaded + seconds_for(_pictures(forecast, model), _TRIED, new_frames)
     pixels = plan.info.width * plan.info.height
     return ExtrapolateEstimate(
         **forecast.facts,
-        **forecast.place.estimate(forecast.warnings),
+        **forecast.continuation.estimate(forecast.warnings),
         memory_bytes=process_memory() or plan.predictor.bytes_per_pixel * pixels,
         seconds=seconds,
     )
@@ -215,7 +215,7 @@ def _pictures(forecast: _Forecast, model: Predictor) -> Iterator[Frame]:
     """Yield the new frames, with the cadence of the source."""
     new = _forecast(forecast, model)
     shown = forecast.context.frames[-1]
-    for repeats in islice(forecast.context.repeats(), forecast.place.new_frames):
+    for repeats in islice(forecast.context.repeats(), forecast.continuation.new_frames):
         if not repeats:
             shown = next(new)
         yield shown
@@ -223,7 +223,7 @@ def _pictures(forecast: _Forecast, model: Predictor) -> Iterator[Frame]:
 
 def _forecast(forecast: _Forecast, model: Predictor) -> Iterator[Frame]:
     """Yield the different frames that follow the context."""
-    plan, frames, count = forecast.plan, forecast.context.frames, forecast.place.new_frames
+    plan, frames, count = forecast.plan, forecast.context.frames, forecast.continuation.new_frames
     frames = (frames[0],) * (plan.predictor.context - len(frames)) + frames
     with extend.enough_memory(plan.device, plan.info):
         with torch.inference_mode():

@@ -71,10 +71,10 @@ class RenderPlan:
             fallback=self.fallback,
             exact=partial(registry.load, self.model, device) if self.may_raise else None,
         )
-        self.prepare(renderer)
+        self.apply_to(renderer)
         return renderer
 
-    def prepare(self, renderer: Renderer) -> None:
+    def apply_to(self, renderer: Renderer) -> None:
         """Set the batch, tiles and streams of a renderer."""
         renderer.use_plan(
             self.info.width, self.info.height, self.batch, self.tile, self.cpu_streams

@@ -167,5 +167,5 @@ class RendererCache:
         elif before.work_key != plan.work_key:
             # Only a changed plan resets the batch, so a batch reduced for lack of memory stays so.
             set_threads(plan.threads)
-            plan.prepare(self._renderer)
+            plan.apply_to(self._renderer)
         return self._renderer

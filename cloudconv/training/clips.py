@@ -44,7 +44,7 @@ _CUT_JUMP = 5  # times the median difference of a window
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class TrainingClip:
     """A readable clip, the parts of it to use, and how to decode it.
 
     ``spans``: the parts, as fractions of its length. ``size``: the longest side to which frames are
@@ -115,10 +115,10 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Samples: ``frames`` (B, L, 3, crop, crop) uint8 RGB, ``places`` (B, L) in the window."""
+    """Samples: ``frames`` (B, L, 3, crop, crop) uint8 RGB, ``indices`` (B, L) in the window."""
 
     frames: Tensor
-    places: Tensor
+    indices: Tensor
 
 
 def open_clips(
@@ -128,7 +128,7 @@ def open_clips(
     *,
     deinterlace: bool = False,
     known: MediaInfo | None = None,
-) -> list[list[Clip]]:
+) -> list[list[TrainingClip]]:
     """Open the clips of each path: a video, or a folder or pattern of videos or pictures.
 
     Args:
@@ -136,7 +136,7 @@ def open_clips(
             longest side to which its frames are shrunk.
         spans: the parts to use where a path names none.
         size: the longest side where a path names none.
-        deinterlace: see :class:`Clip`.
+        deinterlace: see :class:`TrainingClip`.
         known: facts of one of the paths that is probed already.
 
     Returns:
@@ -156,11 +156,11 @@ def open_clips(
             infos = [known]
         else:
             infos = [probe(file) for file in _files(Path(name))]
-        groups.append([Clip(info, used, side or size, deinterlace) for info in infos])
+        groups.append([TrainingClip(info, used, side or size, deinterlace) for info in infos])
     return groups
 
 
-def held_out(groups: list[list[Clip]], needed: int) -> tuple[Span, ...]:
+def held_out(groups: list[list[TrainingClip]], needed: int) -> tuple[Span, ...]:
     """Return the default parts of clips to validate on, for windows of ``needed`` frames."""
     return held_spans(max(clip.info.timing.frames for group in groups for clip in group), needed)
 
@@ -171,13 +171,15 @@ def held_spans(frames: int, needed: int) -> tuple[Span, ...]:
     return HELD_OUT if frames * shortest >= needed * _ROOM else HELD_LAST
 
 
-def excluding(groups: list[list[Clip]], held: list[list[Clip]]) -> list[list[Clip]]:
+def excluding(
+    groups: list[list[TrainingClip]], held: list[list[TrainingClip]]
+) -> list[list[TrainingClip]]:
     """Return ``groups`` without the clips that overlap with a part in ``held``."""
     taken: dict[Path, list[Span]] = {}
     for clip in (clip for group in held for clip in group):
         taken.setdefault(clip.info.path.resolve(), []).extend(clip.spans)
 
-    def free(clip: Clip) -> bool:
+    def free(clip: TrainingClip) -> bool:
         others = taken.get(clip.info.path.resolve(), [])
         return not any(a < d and c < b for a, b in clip.spans for c, d in others)
 
@@ -205,7 +207,7 @@ class Windows:
     Raises InputError if no clip is long and large enough.
     """
 
-    groups: list[list[Clip]]
+    groups: list[list[TrainingClip]]
     sampling: Sampling
     warnings: list[Warned] = field(default_factory=list)
 
@@ -255,7 +257,7 @@ class Windows:
             yield Progress("analysing", len(found), None, unit="windows")
         return found
 
-    def spread_frames(self, count: int) -> Iterator[tuple[Clip, list[Frame]]]:
+    def spread_frames(self, count: int) -> Iterator[tuple[TrainingClip, list[Frame]]]:
         """Yield the windows of :meth:`spread` as decoded frames.
 
         Raises:
@@ -271,9 +273,9 @@ class Windows:
         reason = ""
         for clip in chosen:
             starts = _Starts(clip, self.sampling.needed)
-            places = np.linspace(0, len(starts) - 1, min(each, len(starts))).round()
-            for place in places:
-                begin, end = starts[int(place)]
+            indices = np.linspace(0, len(starts) - 1, min(each, len(starts))).round()
+            for index in indices:
+                begin, end = starts[int(index)]
                 frames = self._read(clip, begin, end, self.sampling.interval[0])
                 if isinstance(frames, str):
                     reason = f"{clip.info.path.name} {frames}"
@@ -283,7 +285,7 @@ class Windows:
         if not found:
             raise InputError("nothing-to-validate", why=reason)
 
-    def _fault(self, clip: Clip) -> str | None:
+    def _fault(self, clip: TrainingClip) -> str | None:
         longest = max(end - begin for begin, end in clip.parts())
         if longest < self.sampling.needed:
             return f"has {longest} frames in one piece, {self.sampling.needed} are needed"
@@ -292,7 +294,7 @@ class Windows:
             return f"is {width}x{height}, smaller than the crop of {self.sampling.crop}"
         return None
 
-    def _read_somewhere(self, clip: Clip, random: np.random.Generator) -> Tensor | str:
+    def _read_somewhere(self, clip: TrainingClip, random: np.random.Generator) -> Tensor | str:
         low, high = self.sampling.interval
         longest = max(end - begin for begin, end in clip.parts())
         steps = max(1, self.sampling.length - 1)
@@ -307,11 +309,11 @@ class Windows:
             return "hardly moves there"
         return window
 
-    def _read(self, clip: Clip, begin: int, end: int, interval: int) -> list[Frame] | str:
+    def _read(self, clip: TrainingClip, begin: int, end: int, interval: int) -> list[Frame] | str:
         """Return the window from frame ``begin`` on, or the reason why it cannot be used."""
         repeats = RepeatDetector()
         frames: list[Frame] = []
-        looks: list[Tensor] = []
+        thumbnails: list[Tensor] = []
         lead = min(begin, _LEAD)
         start = (begin - lead) * clip.gap
         differing = 0
@@ -327,14 +329,14 @@ class Windows:
                 if number < lead or (repeated and frames):
                     continue
                 if differing % interval == 0:
-                    looks.append(thumbnail(frame, *CutDetector.THUMBNAIL))
+                    thumbnails.append(thumbnail(frame, *CutDetector.THUMBNAIL))
                     frames.append(frame)
                 differing += 1
                 if len(frames) == self.sampling.length:
                     break
         if len(frames) < self.sampling.length:
             return "ends, or repeats itself, too soon"
-        return "has a cut there" if _has_cut(looks) else frames
+        return "has a cut there" if _has_cut(thumbnails) else frames
 
 
 def batches(
@@ -355,17 +357,17 @@ def batches(
             random = np.random.default_rng([sampling.seed, done, slot, _TRIES])
             columns.append([_sample(window, sampling, random) for _ in range(sampling.crops)])
         for row in list(zip(*columns, strict=True))[skip:]:
-            frames, places = zip(*row, strict=True)
-            yield Batch(torch.stack(frames), torch.stack(places))
+            frames, indices = zip(*row, strict=True)
+            yield Batch(torch.stack(frames), torch.stack(indices))
         done, skip = done + 1, 0
 
 
 def _sample(
     window: Tensor, sampling: Sampling, random: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    places = sampling.picks(random)
+    indices = sampling.picks(random)
     turned = sampling.reversal and random.random() < 0.5
-    crop = _crop(window, [~n for n in places] if turned else places, sampling, random)
+    crop = _crop(window, [~n for n in indices] if turned else indices, sampling, random)
     if sampling.augment:
         if random.random() < 0.5:
             crop = crop.flip(3)
@@ -375,7 +377,7 @@ def _sample(
             crop = crop.transpose(2, 3)
     if sampling.overlays and random.random() < sampling.overlays:
         crop = overlaid(crop, random)
-    return crop.contiguous(), torch.tensor(places)
+    return crop.contiguous(), torch.tensor(indices)
 
 
 def _crop(
@@ -413,8 +415,8 @@ def _liveliness(window: Tensor) -> float:
     return _motion(F.avg_pool2d(window.float(), _SHRUNK, ceil_mode=True))
 
 
-def _has_cut(looks: list[Tensor]) -> bool:
-    jumps = [float((a - b).abs().mean()) for a, b in pairwise(looks)]
+def _has_cut(thumbnails: list[Tensor]) -> bool:
+    jumps = [float((a - b).abs().mean()) for a, b in pairwise(thumbnails)]
     largest = max(jumps, default=0.0)
     if largest < _CUT_SUSPECTED:
         return False
@@ -422,11 +424,11 @@ def _has_cut(looks: list[Tensor]) -> bool:
     if largest > _CUT_JUMP * sorted(jumps)[(len(jumps) - 1) // 2]:
         return True
     detector = CutDetector()
-    decisions = [decision for look in looks for decision in detector.push(look)]
+    decisions = [decision for each in thumbnails for decision in detector.push(each)]
     return any(decisions + detector.finish())
 
 
-def _pictures(clip: Clip, frames: list[Frame]) -> Tensor:
+def _pictures(clip: TrainingClip, frames: list[Frame]) -> Tensor:
     """Return frames as a window, (length, 3, H, W) uint8 RGB."""
     return torch.stack([_picture(frame, clip.shape) for frame in frames])
 
@@ -442,7 +444,7 @@ def _picture(frame: Frame, shape: tuple[int, int]) -> Tensor:
 class _Starts:
     """The frames at which a window of ``needed`` frames can begin, as a sequence."""
 
-    def __init__(self, clip: Clip, needed: int) -> None:
+    def __init__(self, clip: TrainingClip, needed: int) -> None:
         self._starts = [(a, b, b - needed + 1 - a) for a, b in clip.parts() if b - a >= needed]
 
     def __len__(self) -> int:

@@ -40,7 +40,7 @@ from cloudconv.models.fingerprint import machine_fingerprint, weights_fingerprin
 from cloudconv.render.renderer import Renderer
 from cloudconv.settings import CompareSettings, InterpSettings, TrainSettings, exact
 from cloudconv.training import train
-from cloudconv.training.clips import Clip, Sampling, Windows, held_spans
+from cloudconv.training.clips import Sampling, TrainingClip, Windows, held_spans
 from cloudconv.training.spans import Span
 from cloudconv.training.tasks import window_length
 
@@ -119,8 +119,8 @@ class AdaptPlan:
     def is_held(self, times: tuple[Fraction, ...]) -> bool:
         """Return whether frames at these source times all lie in one held-back part."""
         timing = self.info.timing
-        places = [(time - timing.start) / (timing.end - timing.start) for time in times]
-        return any(a <= min(places) and max(places) < b for a, b in self.held)
+        fractions = [(time - timing.start) / (timing.end - timing.start) for time in times]
+        return any(a <= min(fractions) and max(fractions) < b for a, b in self.held)
 
     @property
     def training(self) -> dict[str, Any]:
@@ -411,7 +411,7 @@ def _mix(model: str, trained: Path, weight: float, target: Path) -> None:
 
 def _gains(plan: AdaptPlan, half: Path, whole: Path) -> Iterator[Gains]:
     """Yield, for held-back frames, the PSNR of both models less that of the stock model."""
-    clip = Clip(plan.info, plan.held, deinterlace=plan.deinterlace)
+    clip = TrainingClip(plan.info, plan.held, deinterlace=plan.deinterlace)
     length = window_length(registry.spec(plan.model), 2)
     if all(end - begin < length for begin, end in clip.parts()):
         length = 3

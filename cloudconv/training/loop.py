@@ -265,7 +265,7 @@ class Trainer:
             group["lr"] = self.rate * _rate(self.step, self.done)
         frames = batch.frames.to(self.device).float().div_(255)
         frames = padded(frames, self.model.spec.multiple)
-        made, loss = self._gradients_within_memory(frames, batch.places.to(self.device))
+        made, loss = self._gradients_within_memory(frames, batch.indices.to(self.device))
         overflows = not math.isfinite(loss)
         self._overflows = self._overflows + 1 if overflows else 0
         if overflows and not (self._scaler.is_enabled() and self._overflows <= _MOST_OVERFLOWS):
@@ -282,13 +282,13 @@ class Trainer:
         self.shown.update_parameters(self.model)
         self.step += 1
 
-    def _gradients_within_memory(self, frames: Tensor, places: Tensor) -> tuple[list[Made], float]:
+    def _gradients_within_memory(self, frames: Tensor, indices: Tensor) -> tuple[list[Made], float]:
         """Compute the gradients of a batch, in as few parts as memory allows.
 
         Raises:
             DeviceError: the memory is too small for a single sample.
         """
-        while (done := within_memory(self._gradients, self.precision, frames, places)) is None:
+        while (done := within_memory(self._gradients, self.precision, frames, indices)) is None:
             self._optimiser.zero_grad(set_to_none=True)
             empty_cache(self.device)
             if self._parts >= len(frames):
@@ -297,7 +297,7 @@ class Trainer:
             self._reduced = True
         return done
 
-    def _gradients(self, frames: Tensor, places: Tensor) -> tuple[list[Made], float]:
+    def _gradients(self, frames: Tensor, indices: Tensor) -> tuple[list[Made], float]:
         """Add up the gradients over the parts of a batch; return all pictures and the loss.
 
         Losses are means over samples, so the weighted sum has the gradients of the whole batch.
@@ -306,7 +306,7 @@ class Trainer:
         self._optimiser.zero_grad(set_to_none=True)
         pictures: list[Made] = []
         losses: list[tuple[float, ...]] = []
-        parts = zip(frames.chunk(self._parts), places.chunk(self._parts), strict=True)
+        parts = zip(frames.chunk(self._parts), indices.chunk(self._parts), strict=True)
         for some, where in parts:
             with self._autocast():
                 made = self.goal.make(some, where, self.settings.noise)
@@ -328,8 +328,10 @@ class Trainer:
             plain = plain + fine / len(made)
             total = total + fine
             for level in pictures.levels:
-                truth, usual = (shrunk_like(p, level) for p in (pictures.truth, pictures.naive))
-                total = total + self._loss(level.float(), truth, usual)
+                truth, naive_level = (
+                    shrunk_like(p, level) for p in (pictures.truth, pictures.naive)
+                )
+                total = total + self._loss(level.float(), truth, naive_level)
             if self.adversary is not None:
                 opinion = self.adversary.opinion(pictures.context, pictures.picture.float())
                 total = total + self._loss.adversarial * opinion
@@ -345,9 +347,9 @@ class Trainer:
     def _validation_pictures(self, window: Tensor, picks: list[int]) -> list[Made]:
         height, width = window.shape[2:]
         frames = window[picks][None].to(self.device).float().div_(255)
-        places = torch.tensor([picks], device=self.device)
+        indices = torch.tensor([picks], device=self.device)
         with self._autocast():
-            made = self.goal.make(padded(frames, self.model.spec.multiple), places, 0.0)
+            made = self.goal.make(padded(frames, self.model.spec.multiple), indices, 0.0)
         crop = (..., slice(height), slice(width))
         return [
             Made(m.picture.float()[crop], m.truth[crop], m.naive[crop], m.context) for m in made

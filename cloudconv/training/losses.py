@@ -104,8 +104,8 @@ class Loss:
             each = TERMS[name](made, truth)
             if self.relative:
                 with torch.no_grad():
-                    usual = TERMS[name](naive, truth) + (_FLOOR**2 if name == "l2" else _FLOOR)
-                each = each / usual
+                    naive_term = TERMS[name](naive, truth) + (_FLOOR**2 if name == "l2" else _FLOOR)
+                each = each / naive_term
             total = total + weight * each.mean()
         return total
 

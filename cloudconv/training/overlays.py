@@ -35,9 +35,9 @@ def overlaid(frames: Tensor, random: np.random.Generator) -> Tensor:
         cells[:, 3::4] = False
         line = cells.repeat(cell, 0).repeat(cell, 1)[:, max(0, -left) :]
         down, right = min(height, top + line.shape[0]), min(width, max(0, left) + line.shape[1])
-        place = (slice(top, down), slice(max(0, left), right))
-        box[place] |= boxed
-        ink[place] |= line[: max(0, down - top), : max(0, right - max(0, left))]
+        area = (slice(top, down), slice(max(0, left), right))
+        box[area] |= boxed
+        ink[area] |= line[: max(0, down - top), : max(0, right - max(0, left))]
         top = min(height, top + line.shape[0] + 2 * cell)
     result = frames.float()
     for mask, colour in ((box, colours[1]), (ink, colours[0])):

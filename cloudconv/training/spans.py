@@ -31,7 +31,7 @@ def parse_spans(text: str) -> tuple[Span, ...]:
     spans = []
     try:
         for part in text.split(","):
-            begin, end = (Fraction(piece or default) for piece, default in _halves(part))
+            begin, end = (Fraction(edge or default) for edge, default in _halves(part))
             spans.append((begin, end))
     except (ValueError, ZeroDivisionError) as error:
         raise SettingsError("not-a-part", text=text) from error

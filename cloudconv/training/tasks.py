@@ -1,7 +1,7 @@
 """Define the training goals: the input frames, the target frames, and the naive baseline.
 
 A window is a run of consecutive frames of a clip. A sample is a choice of frames of one window, in
-temporal order. ``places`` are the indices of these frames within the window.
+temporal order. ``indices`` are the numbers of these frames within the window.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ class Goal(ABC):
         """Return the indices of a sample's frames within a window, in rising order."""
 
     @abstractmethod
-    def make(self, frames: Tensor, places: Tensor, noise: float) -> list[Made]:
+    def make(self, frames: Tensor, indices: Tensor, noise: float) -> list[Made]:
         """Make the pictures of a batch of samples, with gradients.
 
         Args:
             frames: (B, L, 3, H, W) float32 in [0, 1].
-            places: (B, L) indices within the window.
+            indices: (B, L), the numbers of the frames within the window.
             noise: standard deviation of the noise that is added to the input frames.
 
         Returns:
@@ -143,17 +143,17 @@ class Interpolation(Goal):
         before, after = random.random(2) < _ALONE
         return [gap * before, gap, gap + middle, 2 * gap, 3 * gap - gap * after]
 
-    def make(self, frames: Tensor, places: Tensor, noise: float) -> list[Made]:
+    def make(self, frames: Tensor, indices: Tensor, noise: float) -> list[Made]:
         """Interpolate the middle frame; the model's stages before the last become ``levels``."""
-        middle = places.shape[1] // 2
+        middle = indices.shape[1] // 2
         pair = slice(middle - 1, middle + 2, 2)
-        times = places[:, middle - 1 : middle + 2].float()
+        times = indices[:, middle - 1 : middle + 2].float()
         span = times[:, 2] - times[:, 0]
         timestep = ((times[:, 1] - times[:, 0]) / span).view(-1, 1, 1, 1)
         x0, x1 = frames[:, pair].unbind(1)
         around = None
         if self._four_frames:
-            reach = (places[:, [1, 4]] - places[:, [0, 3]]) / span[:, None]
+            reach = (indices[:, [1, 4]] - indices[:, [0, 3]]) / span[:, None]
             around = Around(_noisy(frames[:, 0], noise), _noisy(frames[:, 4], noise), reach)
         *earlier, made = self._stages(_noisy(x0, noise), _noisy(x1, noise), timestep, around)
         naive = x0 + (x1 - x0) * timestep
@@ -191,7 +191,7 @@ class Rollout(Goal):
         """Return all frames of a window."""
         return list(range(self.length))
 
-    def make(self, frames: Tensor, places: Tensor, noise: float) -> list[Made]:
+    def make(self, frames: Tensor, indices: Tensor, noise: float) -> list[Made]:
         """Predict frame after frame; the newest frame replaces the oldest one of the context."""
         context, truths = frames[:, : self.context], frames[:, self.context :].unbind(1)
         last = context[:, -1]
@@ -234,10 +234,10 @@ class Direct(Goal):
         ahead = int(self.reach * random.random() ** _NEAR)
         return [*range(self.context), self.context + ahead]
 
-    def make(self, frames: Tensor, places: Tensor, noise: float) -> list[Made]:
+    def make(self, frames: Tensor, indices: Tensor, noise: float) -> list[Made]:
         """Predict the frame at the sample's horizon."""
         context, truth = frames[:, :-1], frames[:, -1]
-        horizon = (places[:, -1] - places[:, -2]).float()
+        horizon = (indices[:, -1] - indices[:, -2]).float()
         made = self.model(_noisy(context, noise), horizon)
         return [Made(made, truth, context[:, -1], context)]
 
@@ -265,7 +265,7 @@ class Reconstruction(Goal):
         """Return the only frame of a window."""
         return [0]
 
-    def make(self, frames: Tensor, places: Tensor, noise: float) -> list[Made]:
+    def make(self, frames: Tensor, indices: Tensor, noise: float) -> list[Made]:
         """Reconstruct the frame."""
         truth = frames[:, 0]
         mean = truth.mean(dim=(2, 3), keepdim=True).expand_as(truth)

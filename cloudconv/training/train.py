@@ -46,8 +46,8 @@ from cloudconv.render.device import (
 from cloudconv.render.pipeline import prefetch
 from cloudconv.settings import TrainSettings, values
 from cloudconv.training.clips import (
-    Clip,
     Sampling,
+    TrainingClip,
     Windows,
     batches,
     centre,
@@ -488,7 +488,7 @@ def _windows(
         return _windows(settings, goal, known)
 
 
-def _changed(groups: list[list[Clip]]) -> list[Warned]:
+def _changed(groups: list[list[TrainingClip]]) -> list[Warned]:
     """Return a warning for each clip that has changed since the training began."""
     infos = {clip.info.path: clip.info for group in groups for clip in group}
     warnings = []

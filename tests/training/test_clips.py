@@ -128,7 +128,7 @@ def test_batches_can_be_taken_up_anywhere(tmp_path: Path) -> None:
     for position in (0, 2, 3, 5):
         again = next(batches(Windows(open_clips([clip]), plan), position))
         assert torch.equal(again.frames, all_of_them[position].frames)
-        assert torch.equal(again.places, all_of_them[position].places)
+        assert torch.equal(again.indices, all_of_them[position].indices)
     other = Windows(open_clips([clip]), sampling(3, augment=True, crops=3, seed=6))
     assert not torch.equal(next(batches(other)).frames, all_of_them[0].frames)
 

@@ -18,9 +18,9 @@ from torch import Tensor
 from cloudconv import metrics
 from cloudconv.events import Warned
 from cloudconv.jobs.compare.plan import ComparePlan
-from cloudconv.jobs.compare.samples import Clip, Sample, SampleImages, SampleScores
+from cloudconv.jobs.compare.samples import ComparedClip, Sample, SampleImages, SampleScores
 from cloudconv.jobs.compare.scores import (
-    Meter,
+    SequenceMeter,
     SequenceScores,
     ShownFrame,
     StepScores,
@@ -39,7 +39,7 @@ from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import beside
 
 
-class Method(Protocol):
+class ScoredMethod(Protocol):
     """A method that makes the scored frames of samples.
 
     ``spent`` has the time of the last sample: for each horizon, or once for all frames, the seconds
@@ -122,7 +122,7 @@ class _Minterpolate:
     """
 
     def __init__(self, plan: ComparePlan) -> None:
-        clip = Clip(plan)
+        clip = ComparedClip(plan)
         rate = plan.info.timing.pace
         if rate is None or clip.cadence:
             rate = _usual_rate(clip)
@@ -132,7 +132,7 @@ class _Minterpolate:
         self._near = 1 / (8 * rate)
         self._next: Frame | None = None
 
-    def _kept(self, clip: Clip, drop: int) -> Iterator[Frame]:
+    def _kept(self, clip: ComparedClip, drop: int) -> Iterator[Frame]:
         frames = clip.frames(clip.source())
         while True:
             # The time of the reading does not count.
@@ -167,7 +167,7 @@ class _Minterpolate:
         return self._next.at(true.time, true.duration)
 
 
-def _usual_rate(clip: Clip) -> Fraction:
+def _usual_rate(clip: ComparedClip) -> Fraction:
     """Return one over the most common gap between the first frames."""
     times = [item.shows for item in islice(clip.frames(clip.source()), 100)]
     gaps = Counter(b - a for a, b in pairwise(times))
@@ -191,7 +191,7 @@ def renderer_of(model: str, plan: ComparePlan) -> Renderer:
     )
 
 
-def _method(model: str, plan: ComparePlan) -> Method:
+def _method(model: str, plan: ComparePlan) -> ScoredMethod:
     if plan.forecasts:
         return _Predictor(model, plan)
     return _Minterpolate(plan) if model == MINTERPOLATE else _Interpolator(model, plan)
@@ -211,7 +211,7 @@ class Scorer:
         self._with_images = plan.settings.report is not None
         self._wanted = plan.metrics
         self._methods = {name: _method(model, plan) for name, model in models.items()}
-        self._meters = {name: Meter(plan.metrics, plan.info.timing.rate) for name in models}
+        self._meters = {name: SequenceMeter(plan.metrics, plan.info.timing.rate) for name in models}
 
     def warnings(self) -> list[Warned]:
         """Return the new warnings of the renderers."""
@@ -221,7 +221,7 @@ class Scorer:
     def score(self, sample: Sample) -> SampleScores:
         """Make and measure the frames of the next sample; a sample may have none to score."""
         if not sample.scored:
-            return self._measured(Meter.interrupt)
+            return self._measured(SequenceMeter.interrupt)
         last = sample.scored[0] - 1 if self._ahead else 0
         context = torch.stack([as_rgb(frame) for frame in sample.frames[: last + 1]])
         kept = ShownFrame(context[-1], sample.frames[last])
@@ -255,7 +255,7 @@ class Scorer:
                 result.methods[name][0].sequence += self._meters[name].interrupt()
         return result
 
-    def _measured(self, step: Callable[[Meter], SequenceScores]) -> SampleScores:
+    def _measured(self, step: Callable[[SequenceMeter], SequenceScores]) -> SampleScores:
         return SampleScores(
             {name: [StepScores(sequence=step(m))] for name, m in self._meters.items()}
         )

@@ -48,7 +48,7 @@ _JPEG_QUALITY = 90
 _VIDEO_TAGS = ColorTags(1, 1, 1, 1)
 
 
-class Reporter:
+class ReportWriter:
     """A report in the making, with a bounded number of pictures; a context manager."""
 
     def __init__(self, folder: Path, plan: ComparePlan) -> None:

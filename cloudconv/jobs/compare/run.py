@@ -22,8 +22,8 @@ from cloudconv.errors import InputError
 from cloudconv.events import Event, Finished, Job, Progress, Warned, Warnings
 from cloudconv.jobs.compare.methods import Scorer, renderer_of
 from cloudconv.jobs.compare.plan import ADAPTED, ComparePlan, decide
-from cloudconv.jobs.compare.report import Reporter
-from cloudconv.jobs.compare.samples import Clip, Sample, Sampler, SampleScores
+from cloudconv.jobs.compare.report import ReportWriter
+from cloudconv.jobs.compare.samples import ComparedClip, Sample, Sampler, SampleScores
 from cloudconv.jobs.compare.scores import (
     CURVES,
     FrameScores,
@@ -63,11 +63,11 @@ def run(settings: CompareSettings) -> Job:
     began, warnings = time.monotonic(), Warnings()
     yield from warnings.new(plan.warnings)
     with ExitStack() as stack:
-        clip = Clip(plan)
+        clip = ComparedClip(plan)
         sampler = Sampler(plan, clip)
         reporter = None
         if settings.report is not None:
-            reporter = stack.enter_context(Reporter(Path(settings.report), plan))
+            reporter = stack.enter_context(ReportWriter(Path(settings.report), plan))
             yield from warnings.new(plan.info.tags.flat_in("report"))
         if settings.adapt is not None:
             folder = stack.enter_context(TemporaryDirectory(prefix="cloudconv-"))
@@ -106,7 +106,7 @@ def estimate(plan: ComparePlan) -> CompareEstimate:
     """
     settings = plan.settings
     set_threads(settings.threads)
-    clip = Clip(plan)
+    clip = ComparedClip(plan)
     sampler = Sampler(plan, clip)
     count, frames = sampler.expected
     with clip.source() as source:
@@ -147,7 +147,7 @@ def _adapted(
 class _Table:
     """The scored frames in the order of the clip, and the scores of all methods."""
 
-    def __init__(self, plan: ComparePlan, clip: Clip, context: int) -> None:
+    def __init__(self, plan: ComparePlan, clip: ComparedClip, context: int) -> None:
         """Start an empty table; ``context`` is the number of frames that predictors see."""
         self._plan, self._clip, self._context = plan, clip, context
         self._ahead = plan.forecasts

@@ -50,7 +50,7 @@ class ClipFrame:
     frame: Frame | None = None
 
 
-class Clip:
+class ComparedClip:
     """The part of a clip that is compared, without regularly repeated frames.
 
     ``cadence`` describes regular repeats, or is None. ``frames_expected`` is the approximate number
@@ -134,7 +134,7 @@ class Sampler:
     the frames that a predictor sees and the frames that follow, up to the next cut.
     """
 
-    def __init__(self, plan: ComparePlan, clip: Clip) -> None:
+    def __init__(self, plan: ComparePlan, clip: ComparedClip) -> None:
         """Choose the length and the number of the samples.
 
         Raises:

@@ -70,7 +70,7 @@ class StepScores:
     made: int = 0
 
 
-class Meter:
+class SequenceMeter:
     """The state of metrics that need the frames of one method in order.
 
     :class:`Scores` adds up the scores that the methods of this class return.

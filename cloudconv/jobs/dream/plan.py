@@ -43,7 +43,7 @@ class Dream:
     """
 
     plan: DreamPlan
-    place: Continuation
+    continuation: Continuation
     material: Material
     spec: MethodSpec
     why: str
@@ -130,14 +130,14 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
     if settings.loop and not settings.only_new and start is not None:
         warnings.append(Warned("loop-of-another-scene"))
     begins = material.last.time + material.last.duration
-    place = Continuation(plan, begins, material.step, sound_repeats=settings.audio == "loop")
+    continuation = Continuation(plan, begins, material.step, sound_repeats=settings.audio == "loop")
     options = Options(
         wind=settings.direction,
         model=settings.predictor,
         texture_keep=settings.texture_keep,
         dtype=plan.dtype if "model" in spec.options else torch.float32,
     )
-    return Dream(plan, place, material, spec, choice.why, sky, options, tuple(warnings))
+    return Dream(plan, continuation, material, spec, choice.why, sky, options, tuple(warnings))
 
 
 def _method(

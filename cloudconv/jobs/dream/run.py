@@ -101,7 +101,7 @@ def run(settings: DreamSettings) -> Job:
         watch = _Watch(meter, dream.spec.build(dream.options), _sampled(dream))
         yield Progress("analysing", 100, 100, unit="%")
         make = partial(_pictures, dream, watch)
-        fields = yield from dream.place.write(make, warnings, began, watch.news)
+        fields = yield from dream.continuation.write(make, warnings, began, watch.news)
         rows = list(drained(watch.rows))
         result = DreamResult(
             **dream.facts,
@@ -115,7 +115,7 @@ def run(settings: DreamSettings) -> Job:
         if report is not None:
             history, samples = list(drained(watch.history)), dict(drained(watch.samples))
             turn = turn_of(plan.info) or UPRIGHT
-            write_report(report, result, history, rows, samples, dream.place.step, turn)
+            write_report(report, result, history, rows, samples, dream.continuation.step, turn)
     yield Finished(result)
 
 
@@ -130,7 +130,7 @@ def estimate(plan: DreamPlan) -> DreamEstimate:
     set_threads(plan.settings.threads)
     with Source(plan.info):
         dream = returned(resolve(plan))
-    pixels, new_frames = plan.info.width * plan.info.height, dream.place.new_frames
+    pixels, new_frames = plan.info.width * plan.info.height, dream.continuation.new_frames
     memory = process_memory() or len(dream.material) * 2 * pixels
 
     def some() -> Iterator[Frame]:
@@ -143,7 +143,7 @@ def estimate(plan: DreamPlan) -> DreamEstimate:
 
     return DreamEstimate(
         **dream.facts,
-        **dream.place.estimate(dream.warnings),
+        **dream.continuation.estimate(dream.warnings),
         memory_bytes=memory + _BYTES_A_PIXEL * pixels,
         seconds=seconds_for(some(), _TRIED, new_frames),
     )
@@ -156,7 +156,7 @@ def _kind(dream: Dream) -> DreamKind:
         sky=dream.sky,
         pasted=dream.spec.static,
         as_filmed=dream.spec.as_filmed,
-        frames=dream.place.new_frames,
+        frames=dream.continuation.new_frames,
         follows=not (settings.loop and settings.only_new),
     )
 
@@ -165,17 +165,17 @@ def _sampled(dream: Dream) -> frozenset[int]:
     """Return the numbers of the frames that a report shows, from the first to the last."""
     if dream.plan.settings.report is None:
         return frozenset()
-    last = dream.place.new_frames - 1
+    last = dream.continuation.new_frames - 1
     return frozenset(round(k * last / (_SAMPLES - 1)) for k in range(_SAMPLES))
 
 
 def _pictures(dream: Dream, watch: _Watch, first: Frame | None) -> Iterator[Frame]:
     """Yield the new frames and measure their vitals."""
-    place, material = dream.place, dream.material
-    a_second = max(1, round(1 / place.step))
+    continuation, material = dream.continuation, dream.material
+    a_second = max(1, round(1 / continuation.step))
     with enough_memory(material.device, dream.plan.info):
-        pictures = _dream(dream, watch.method, place.new_frames, first)
-        for number in range(place.new_frames):
+        pictures = _dream(dream, watch.method, continuation.new_frames, first)
+        for number in range(continuation.new_frames):
             with torch.inference_mode():
                 rgb = next(pictures)
                 frame = new_frame(rgb, material.last)
@@ -200,7 +200,7 @@ def _dream(dream: Dream, method: DreamMethod, frames: int, first: Frame | None) 
 
 def _check_life(dream: Dream, watch: _Watch, count: int, a_second: int) -> None:
     """Look at the vitals every few frames, and warn once when they leave the living range."""
-    new_frames = dream.place.new_frames
+    new_frames = dream.continuation.new_frames
     look = count >= _FIRST_LOOK and count % _OFTEN == 0
     if not look and count % a_second and count != new_frames:
         return

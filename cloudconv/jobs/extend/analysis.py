@@ -19,18 +19,18 @@ def analysed(
     """Run a step of an analysis, yield its progress, and return the step's result.
 
     Args:
-        step: yields the share of the step that is done, from 0 to 1.
-        begin: the share of the whole analysis that is done before the step.
-        end: the share that is done after the step.
+        step: yields the part of the step that is done, from 0 to 1.
+        begin: the part of the whole analysis that is done before the step.
+        end: the part that is done after the step.
     """
     with closing(step):
         while True:
             # Not around the yield: the mode belongs to the thread, and so to the consumer as well.
             with torch.inference_mode():
                 try:
-                    share = next(step)
+                    part = next(step)
                 except StopIteration as stop:
                     result: Result = stop.value
                     return result
-            percent = round(100 * (begin + (end - begin) * share))
+            percent = round(100 * (begin + (end - begin) * part))
             yield Progress("analysing", percent, 100, unit="%")

@@ -117,14 +117,14 @@ def continued(pattern: Sequence[bool]) -> Iterator[bool]:
     complete = cycles[1:] or cycles
     if not complete:
         complete = [(distinct, repeats)] if repeats else [(1, 0)]
-    usual = Counter(complete).most_common(1)[0][0]
+    commonest = Counter(complete).most_common(1)[0][0]
     followers: defaultdict[tuple[int, int], Counter[tuple[int, int]]] = defaultdict(Counter)
     for before, after in pairwise(complete):
         followers[before][after] += 1
     kind = complete[-1]
     while True:
         known = followers[kind].most_common(1)
-        kind = known[0][0] if known else usual
+        kind = known[0][0] if known else commonest
         if not repeats:
             yield from [False] * (kind[0] - distinct)
         yield from [True] * (kind[1] - repeats)

@@ -180,7 +180,7 @@ def measure(
                 encoded += 1
         ended = time.perf_counter()
     laps = [(after - before) / at_once for before, after in pairwise(rounds)]
-    usual = median(laps) if laps else (made - began) / max(count, 1)
+    rendering_per_new = median(laps) if laps else (made - began) / max(count, 1)
     encoding = (ended - made) / encoded
     # The seconds to encode a new frame and the source frames that belong to it. A GPU makes new
     # frames at the same time.
@@ -189,9 +189,9 @@ def measure(
         frames=written,
         new_frames=count,
         seconds=made - began + written * encoding,
-        each_new=usual + encoding_per_new
+        each_new=rendering_per_new + encoding_per_new
         if plan.device.type == "cpu"
-        else max(usual, encoding_per_new),
+        else max(rendering_per_new, encoding_per_new),
         each_other=reading / total.output_frames + encoding,
         memory_bytes=process_memory(peak=True) or 0,
     )

@@ -194,7 +194,7 @@ def _render_here(
             assert job.key.plan is not None
             store.record(job.key.plan, job.file, sink.summary)
 
-    plan.prepare(renderer)
+    plan.apply_to(renderer)
     rendering = render_segments(
         jobs(), lambda _: renderer, record, is_next_known=video.is_next_known
     )

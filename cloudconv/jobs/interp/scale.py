@@ -24,7 +24,7 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.models import registry
 from cloudconv.models.base import ModelSpec
-from cloudconv.training.clips import Clip, Sampling, Windows
+from cloudconv.training.clips import Sampling, TrainingClip, Windows
 
 FINER = 2.0  # the scale that is tried
 LEAST_GAIN = 0.3  # least gain in dB for which the finer scale is named
@@ -87,7 +87,7 @@ def _windows(info: MediaInfo) -> Iterator[list[Frame]]:
     """Yield windows of consecutive frames of one scene without repeats, spread over the clip."""
     sampling = Sampling(length=_FRAMES, picks=lambda _: [], crop=1, batch=1)
     try:
-        windows = Windows([[Clip(info)]], sampling).spread_frames(_WINDOWS)
+        windows = Windows([[TrainingClip(info)]], sampling).spread_frames(_WINDOWS)
         yield from (frames for _, frames in windows)
     except InputError:  # no window can be used
         return
