@@ -277,25 +277,27 @@ def _run(
     if resumed:
         _restore(trainer, checkpoint, settings)
     steps_before = trainer.step
+    replaces = settings.overwrite or resumed  # whether an output that exists may be replaced
 
     def save() -> None:
         state = {"settings": fingerprint(settings), **trainer.state()}
         with writing(checkpoint):
             save_checkpoint(checkpoint, state, of=output)
 
-    def write(ours: bool = True) -> None:
+    def write() -> None:
+        nonlocal replaces
         # The checkpoint is written first. By the checkpoint the next run knows that the weights in
         # the output are from the same training.
         save()
-        _write(output, trainer, settings, overwrite=settings.overwrite or ours)
+        _write(output, trainer, settings, overwrite=replaces)
+        replaces = True
 
     windows = yield from _validation_windows(held_out, settings)
     with _interruptible(stop), ExitStack() as stack:
         stack.push(lambda kind, *_: save() if kind is GeneratorExit and trainer.best else None)
         batch = stack.enter_context(prefetch(batches(train, trainer.step, stop.is_set), 2))
         events = stack.enter_context(closing(trainer.run(batch, windows, stop.is_set)))
-        every = settings.checkpoint_every
-        for event in _watched(events, save, every, write, stop, ours=resumed):
+        for event in _watched(events, save, settings.checkpoint_every, write, stop):
             if isinstance(event, Warned):
                 warnings.append(event)
             yield event
@@ -334,10 +336,8 @@ def _watched(
     events: Iterator[Event],
     save: Callable[[], None],
     every: int,
-    write: Callable[[bool], None],
+    write: Callable[[], None],
     stop: threading.Event,
-    *,
-    ours: bool,
 ) -> Iterator[Event]:
     """Yield the events of a training; write checkpoints and the best weights in between.
 
@@ -345,16 +345,13 @@ def _watched(
         events: the events of the training loop.
         save: a function that writes a checkpoint.
         every: the number of steps from one checkpoint to the next.
-        write: a function that writes the best weights. Its argument is whether an existing output
-            may be replaced.
+        write: a function that writes the best weights.
         stop: an event that is set on Ctrl-C.
-        ours: whether an existing output is from this training.
     """
     stopping = False
     for event in events:
         if isinstance(event, Measured) and event.values.best:
-            write(ours)
-            ours = True
+            write()
         yield event
         if isinstance(event, Progress) and event.stage == "training" and event.done % every == 0:
             save()

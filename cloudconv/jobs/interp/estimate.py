@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from shutil import disk_usage
@@ -42,30 +41,6 @@ _ENCODER_FULL = 64
 """The number of frames after which an encoder, which buffers frames, has its usual speed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """The measurements of ``frames`` output frames, of which ``new_frames`` are new.
-
-    All times are in seconds. ``seconds`` is the time for all frames, including the warm-up.
-    ``each_new`` is the time for a new frame after the warm-up, with decoding and encoding, and
-    ``each_other`` the time for a source frame. ``memory_bytes`` is the peak of the process, 0 if
-    the system does not report a peak.
-    """
-
-    frames: int
-    new_frames: int
-    seconds: float
-    each_new: float
-    each_other: float
-    memory_bytes: int
-
-    def expect(self, total: Counts) -> float:
-        """Return the expected number of seconds for an output with ``total`` frames."""
-        new = total.new_frames - self.new_frames
-        others = total.output_frames - self.frames - new
-        return self.seconds + max(0, new) * self.each_new + max(0, others) * self.each_other
-
-
 def estimate(plan: InterpPlan) -> InterpEstimate:
     """Return the expected outcome of a run: read the source to its end, and make a few frames.
 
@@ -93,9 +68,10 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
     ready = time.perf_counter() - began - reading
     memory, seconds = None, None
     with noted(refusals):
-        trial = measure(plan, renderer, batch * cpu_streams, counts, reading)
-        memory = trial.memory_bytes * (workers.count if workers.kind == "local" else 1)
-        seconds = ready + trial.expect(counts) / (workers.count if workers.each_gpu else 1)
+        expected = measure(plan, renderer, batch * cpu_streams, counts, reading)
+        peak = process_memory(peak=True) or 0
+        memory = peak * (workers.count if workers.kind == "local" else 1)
+        seconds = ready + expected / (workers.count if workers.each_gpu else 1)
         seconds += 60 * (settings.adapt or 0)
     disk_bytes = _disk_bytes(plan, counts)
     home = next(folder for folder in plan.output.absolute().parents if folder.is_dir())
@@ -124,8 +100,10 @@ def _disk_bytes(plan: InterpPlan, counts: Counts) -> int:
 
 def measure(
     plan: InterpPlan, renderer: Renderer, at_once: int, total: Counts, reading: float
-) -> Trial:
-    """Decode, make and encode the first frames of the output in a temporary folder.
+) -> float:
+    """Return the expected number of seconds to make the output, by one worker.
+
+    The first frames of the output are decoded, made and encoded in a temporary folder.
 
     Args:
         plan: the plan of the run.
@@ -185,16 +163,14 @@ def measure(
     # The seconds to encode a new frame and the source frames that belong to it. A GPU makes new
     # frames at the same time.
     encoding_per_new = encoding * written / max(count, 1)
-    return Trial(
-        frames=written,
-        new_frames=count,
-        seconds=made - began + written * encoding,
-        each_new=rendering_per_new + encoding_per_new
-        if plan.device.type == "cpu"
-        else max(rendering_per_new, encoding_per_new),
-        each_other=reading / total.output_frames + encoding,
-        memory_bytes=process_memory(peak=True) or 0,
-    )
+    each_new = rendering_per_new + encoding_per_new
+    if plan.device.type != "cpu":
+        each_new = max(rendering_per_new, encoding_per_new)
+    each_other = reading / total.output_frames + encoding
+    more_new = total.new_frames - count
+    more_others = total.output_frames - written - more_new
+    seconds = made - began + written * encoding
+    return seconds + max(0, more_new) * each_new + max(0, more_others) * each_other
 
 
 def _inside(folder: Path, output: Path) -> Path:
