@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import islice
 from typing import Any
 
@@ -19,7 +18,7 @@ import torch
 from cloudconv.errors import InputError, OutputError
 from cloudconv.events import Finished, Job, Warned, Warnings
 from cloudconv.jobs.extend import plan as extend
-from cloudconv.jobs.extend.context import WINDOW, Context, gather
+from cloudconv.jobs.extend.context import WINDOW, Context, frames_between, gather
 from cloudconv.jobs.extend.plan import Continuation, ExtendOutcome, ExtendPlan
 from cloudconv.jobs.outcome import Done, Estimate, seconds_for
 from cloudconv.media.color import rgb_of
@@ -176,9 +175,8 @@ def _context(plan: ExtrapolatePlan) -> Context:
     span = WINDOW * length / timing.frames
     while True:
         start = end - span
-        earlier = start if start > 0 else None
-        source = Source(info, start=earlier, end=at, threads=settings.threads)
-        context = gather(look(_frames(source, start), settings.scene_cut), size)
+        frames = frames_between(info, start, at, settings.threads)
+        context = gather(look(frames, settings.scene_cut), size)
         if context is not None and (len(context.frames) >= size or context.cut is not None):
             return context
         if start <= 0:
@@ -187,18 +185,6 @@ def _context(plan: ExtrapolatePlan) -> Context:
     if context is None:
         raise InputError("no-frame-before", path=info.path, seconds=float(end))
     return context
-
-
-def _frames(source: Source, start: Fraction) -> Iterator[Frame]:
-    """Yield the frames; an empty part of a sparse video is no error if there is an earlier part."""
-    empty = True
-    try:
-        for frame in source.frames():
-            empty = False
-            yield frame
-    except InputError:
-        if not empty or start <= 0:
-            raise
 
 
 def _check_context(context: Context, plan: ExtrapolatePlan) -> None:

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
+from cloudconv.errors import InputError
 from cloudconv.media.frame import Frame
+from cloudconv.media.input.info import MediaInfo
+from cloudconv.media.read.source import Source
 from cloudconv.schedule.cadence import MAX_REPEATS
 from cloudconv.schedule.frames import AnalysedFrame, cadence_of
 
@@ -62,6 +65,27 @@ class LastScene:
         """Return the usual time between two frames; None for a single frame."""
         gaps = sorted(b.frame.time - a.frame.time for a, b in pairwise(self.items))
         return gaps[len(gaps) // 2] if gaps else None
+
+
+def frames_between(
+    info: MediaInfo, start: Fraction, end: Fraction | None, threads: int | None
+) -> Iterator[Frame]:
+    """Yield the frames from ``start`` to ``end``, in seconds from the first frame.
+
+    Raises:
+        InputError: no frame can be decoded. An empty part of a sparse video is no error if there is
+            an earlier part.
+    """
+    # The source stays open, because closing it deletes the copy of standard input.
+    source = Source(info, start=start if start > 0 else None, end=end, threads=threads)
+    empty = True
+    try:
+        for frame in source.frames():
+            empty = False
+            yield frame
+    except InputError:
+        if not empty or start <= 0:
+            raise
 
 
 def gather(analysed: Iterable[AnalysedFrame], size: int) -> Context | None:

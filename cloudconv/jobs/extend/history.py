@@ -8,12 +8,10 @@ from fractions import Fraction
 import torch
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.errors import InputError
-from cloudconv.jobs.extend.context import LastScene
+from cloudconv.jobs.extend.context import LastScene, frames_between
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.read.source import Source
 from cloudconv.schedule.cadence import Cadence
 from cloudconv.schedule.frames import AnalysedFrame, cadence_of, look
 from cloudconv.settings.groups import SceneCut
@@ -57,17 +55,12 @@ def gather_material(
     frame = length / max(timing.frames, 1)
     start = end - (count + Cadence.lookahead) * frame
     wanted = max(1, int((end - max(start, Fraction(0))) / frame))
-    source = Source(info, start=start if start > 0 else None, end=at, threads=threads)
     scene = LastScene(count)
-    try:
-        for number, item in enumerate(look(source.frames(), scene_cut), 1):
-            scene.push(item)
-            yield min(number / wanted, 1.0)
-    except InputError:
-        # A sparse video may have frames only before that part.
-        if scene.items or start <= 0:
-            raise
-        for item in look(Source(info, end=at, threads=threads).frames(), scene_cut):
+    for number, item in enumerate(look(frames_between(info, start, at, threads), scene_cut), 1):
+        scene.push(item)
+        yield min(number / wanted, 1.0)
+    if not scene.items:  # a sparse video may have frames only before that part
+        for item in look(frames_between(info, Fraction(0), at, threads), scene_cut):
             scene.push(item)
     frames, times, cadence = _placed(list(scene.items))
     return Material(
