@@ -117,6 +117,8 @@ def under_bar(console: Console, label: str, job: Job, note: Note | None = None) 
             elif isinstance(event, Measured | Ended) and note is not None:
                 new = note(event)
                 words = words if new is None else new
+            elif isinstance(event, Finished):
+                interrupts.ignore()  # the output is complete
             elif isinstance(event, Progress):
                 stage = label if event.stage in ("rendering", "scoring") else event.stage
                 report(event, words if stage == label else "", stage=stage)
