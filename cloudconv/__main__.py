@@ -11,24 +11,24 @@ from cloudconv.cli import interrupts, streams
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    streams.open_all()
-    interrupts.heed()
-    # Threads of a network that wait for each other by spinning hold up decoders and encoders.
-    # OpenMP reads this when torch is imported.
+    streams.replace_closed()
+    interrupts.install()
+    # Threads of a network that wait in a busy loop take the cores from decoders and encoders.
+    # OpenMP reads this variable when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not sys.warnoptions:
-        # Libraries' notes to programmers; what the user should know comes as a job's warnings.
+        # Hide the libraries' warnings for programmers. Warnings for users are events of the job.
         warnings.simplefilter("ignore")
     try:
         from cloudconv.cli.app import app
 
         app(prog_name="cloudconv")
     except KeyboardInterrupt:
-        # Before or after a command; within one it is handled with every other way to end.
+        # The signal came before or after the command, which handles signals itself.
         sys.exit(130)
     finally:
-        # As the interpreter ends, a signal would leave a traceback, or kill it: its exit code
-        # would say that an output which is whole is not.
+        # A signal during the end of the interpreter would give a traceback and a wrong exit code
+        # for an output that is complete.
         interrupts.ignore()
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from cloudconv import messages
-from cloudconv.messages import Word, keyword
+from cloudconv.messages import OptionFormat, keyword
 
 Result = TypeVar("Result", covariant=True)
 Returned = TypeVar("Returned")
@@ -31,9 +31,9 @@ class Warned:
     parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
     about: str | None = None
 
-    def text(self, word: Word = keyword) -> str:
-        """Return the warning as a sentence with each option formatted by ``word``."""
-        return messages.text(self.code, self.parameters, word)
+    def text(self, option: OptionFormat = keyword) -> str:
+        """Return the warning as a sentence with each option formatted by ``option``."""
+        return messages.text(self.code, self.parameters, option)
 
     def __str__(self) -> str:
         """Return the warning as a sentence with options as Python keywords."""
@@ -110,17 +110,17 @@ def watched(job: Job, show: Callable[[Event], object] = lambda _: None) -> Any:
 
 
 class Warnings:
-    """The different warnings of a job; ``said`` lists them in order."""
+    """The different warnings of a job; ``reported`` lists them in order."""
 
     def __init__(self) -> None:
         """Create an empty collection."""
-        self.said: list[Warned] = []
+        self.reported: list[Warned] = []
 
     def new(self, warnings: Iterable[Warned]) -> Iterator[Warned]:
         """Yield the warnings that were not seen before."""
         for warned in warnings:
-            if warned not in self.said:
-                self.said.append(warned)
+            if warned not in self.reported:
+                self.reported.append(warned)
                 yield warned
 
 

@@ -50,16 +50,16 @@ class Claim:
     def __init__(self, target: Path) -> None:
         """Prepare a claim of ``target`` without touching the file system."""
         self._target = target
-        home = _home(target)
-        if home.exists() and not os.access(home, os.W_OK):
-            home = target  # possibly the only folder that this process may write to
-        self._path = home / f"{own_name(target)}.lock"
+        folder = _folder_of(target)
+        if folder.exists() and not os.access(folder, os.W_OK):
+            folder = target  # possibly the only folder that this process may write to
+        self._path = folder / f"{part_prefix(target)}.lock"
         # One thread plans and another one finishes, so the lock is not bound to a thread. The
         # timeout covers a process that is just releasing the lock.
         self._lock = FileLock(self._path, timeout=0.2, thread_local=False)
 
     @property
-    def held(self) -> bool:
+    def is_acquired(self) -> bool:
         """Return whether this object has acquired the claim."""
         return self._lock.is_locked
 
@@ -79,7 +79,7 @@ class Claim:
         except Timeout as error:
             # In a folder without write permission the lock fails as if another process had it.
             # Creating a file there raises the true error.
-            remove(fresh(self._target))
+            remove(create_part(self._target))
             raise OutputError(
                 "output-in-use", path=self._target, holder=_holder(self._path)
             ) from error
@@ -101,7 +101,7 @@ class Claim:
 
     def release(self) -> None:
         """Release the claim; further calls do nothing."""
-        if self.held:
+        if self.is_acquired:
             # The file is deleted before the lock is released, so that a waiting process notices the
             # deletion.
             with suppress(OSError):
@@ -123,12 +123,12 @@ def leftovers(target: Path) -> list[Path]:
 
     No process uses them if the caller has the :class:`Claim` of ``target``.
     """
-    folders = {_home(target), target.resolve()}
-    name = f"{own_name(target)}-*.part"
+    folders = {_folder_of(target), target.resolve()}
+    name = f"{part_prefix(target)}-*.part"
     return [left for folder in folders if folder.is_dir() for left in folder.glob(name)]
 
 
-def fresh(target: Path, *, folder: bool = False, within: Path | None = None) -> Path:
+def create_part(target: Path, *, folder: bool = False, within: Path | None = None) -> Path:
     """Create an empty file or folder with a new name that can later be renamed to ``target``.
 
     Missing parent folders are created.
@@ -141,9 +141,9 @@ def fresh(target: Path, *, folder: bool = False, within: Path | None = None) -> 
     Raises:
         OSError: the file or folder cannot be created.
     """
-    home = within or _home(target)
-    home.mkdir(parents=True, exist_ok=True)
-    path = home / f"{own_name(target)}-{secrets.token_hex(8)}.part"
+    parent = within or _folder_of(target)
+    parent.mkdir(parents=True, exist_ok=True)
+    path = parent / f"{part_prefix(target)}-{secrets.token_hex(8)}.part"
     _parts.add(path)
     if folder:
         path.mkdir()
@@ -152,7 +152,7 @@ def fresh(target: Path, *, folder: bool = False, within: Path | None = None) -> 
     return path
 
 
-def left() -> list[Path]:
+def unfinished() -> list[Path]:
     """Return the unfinished files and folders of this process that still exist."""
     return [path for path in _parts if os.path.lexists(path)]
 
@@ -211,20 +211,20 @@ def put_all(part: Path, folder: Path, *, overwrite: bool, last: str = "") -> Non
     if not os.path.lexists(folder):
         put(part, folder, overwrite=False)
         return
-    there: list[Path] = []
+    moved: list[Path] = []
     try:
         for file in sorted(part.iterdir(), key=lambda file: (file.name == last, file.name)):
             put(file, folder / file.name, overwrite=overwrite)
-            there.append(file)
+            moved.append(file)
     except FileExistsError:
-        for file in there:
+        for file in moved:
             (folder / file.name).rename(file)
         raise
     part.rmdir()
     sync_folder(folder)
 
 
-def keep_aside(part: Path, target: Path, *, locked: bool = False) -> TakenError:
+def put_under_free_name(part: Path, target: Path, *, locked: bool = False) -> TakenError:
     """Rename a finished part to an unused name similar to the target's.
 
     Return the error that names both files.
@@ -260,7 +260,7 @@ def write_whole(path: Path, data: bytes, *, of: Path | None = None, overwrite: b
         FileExistsError: the file exists, and ``overwrite`` is off.
         OSError: the file cannot be written. An existing file is unchanged.
     """
-    part = fresh(of or path, within=path.parent)
+    part = create_part(of or path, within=path.parent)
     with ExitStack() as undo:
         undo.callback(remove, part)
         with part.open("rb+") as file:
@@ -306,7 +306,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return None
 
 
-def _home(target: Path) -> Path:
+def _folder_of(target: Path) -> Path:
     """Return the folder of the target with all links resolved."""
     return target.parent.resolve()
 
@@ -317,7 +317,7 @@ def beside(target: Path, suffix: str) -> Path:
     If that name is too long, return a shortened hidden name instead.
     """
     path = target.with_name(f"{target.name}{suffix}")
-    return path if _fits(path) else target.with_name(f"{own_name(target)}{suffix}")
+    return path if _fits(path) else target.with_name(f"{part_prefix(target)}{suffix}")
 
 
 def fitting(path: Path) -> Path:
@@ -345,7 +345,7 @@ def _fits(path: Path) -> bool:
     return True
 
 
-def own_name(target: Path) -> str:
+def part_prefix(target: Path) -> str:
     """Return the prefix of all temporary names that belong to a target.
 
     The prefix has the same length for every target.

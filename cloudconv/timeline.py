@@ -243,7 +243,7 @@ class Timeline:
         slots: list[Slot] = []
         while self._waiting:
             time, duration = self._waiting[0]
-            self._forget(time)
+            self._drop_before(time)
             left = self._contents[0]
             if time <= left:  # before ``left`` only if content frame 0 was moved to a later time
                 timestep = _ZERO
@@ -253,7 +253,7 @@ class Timeline:
                 return slots
             slots.append(Slot(self._oldest, timestep, time, duration, time < left))
             self._waiting.popleft()
-        self._forget(self._next_time())
+        self._drop_before(self._next_time())
         return slots
 
     def _next_time(self) -> Fraction:
@@ -261,7 +261,7 @@ class Timeline:
             return self._latest
         return self._made / self._request.rate
 
-    def _forget(self, time: Fraction) -> None:
+    def _drop_before(self, time: Fraction) -> None:
         """Drop the content frames that no slot at or after ``time`` needs."""
         while len(self._contents) > 1 and self._contents[1] <= time:
             self._contents.popleft()

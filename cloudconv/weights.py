@@ -135,11 +135,11 @@ def read_trained(path: Path) -> TrainedFile:
     Raises:
         WeightsError: the file is unreadable, or ``cloudconv train`` did not write it.
     """
-    _, told = read_file(path)
+    _, metadata = read_file(path)
     data = _read(path, _REMAKE)
     try:
-        recipe = json.loads(told.get("recipe", "{}"))
-        found = json.loads(told.get("scores", "{}"))
+        recipe = json.loads(metadata.get("recipe", "{}"))
+        found = json.loads(metadata.get("scores", "{}"))
         scores = {
             f"{name}_{ahead}" if isinstance(value, dict) else name: float(score)
             for name, value in found.items()
@@ -150,7 +150,7 @@ def read_trained(path: Path) -> TrainedFile:
             sha256=hashlib.sha256(data).hexdigest(),
             size_bytes=len(data),
             base=recipe.get("init"),
-            steps=int(told.get("steps", 0)),
+            steps=int(metadata.get("steps", 0)),
             gain=scores.get("gain"),
             scores=scores,
         )

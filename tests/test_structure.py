@@ -20,12 +20,12 @@ ORDER = [
     *("schedule", "dreaming", "training", "segments", "workers", "report", "jobs", "cli"),
     "__main__",
 ]
-"""Every room, or file beside the rooms, may import those before it."""
+"""Each package or module may import only those before it."""
 ONLY = {"av": {"media"}, "typer": {"cli"}, "rich": {"cli"}, "ray": {"workers"}}
-"""Who may import a library that belongs to a single room."""
+"""The packages that may import a library."""
 ERRORS = {name for name in dir(errors) if name.endswith("Error")} | {"Interrupted"}
 COMMAND_LINE_ONLY = {"all", "json", "quiet", "verbose"}
-"""Options that are no fields of settings."""
+"""Options that only the command line has."""
 
 
 def _module(file: Path) -> str:
@@ -48,22 +48,22 @@ FILES = {_module(file): file for file in ROOT.rglob("*.py")}
 IMPORTS = {name: list(_imports(file)) for name, file in FILES.items()}
 
 
-def _room(module: str) -> str:
+def _package(module: str) -> str:
     return module.split(".")[1]
 
 
-def test_no_room_looks_back_up() -> None:
+def test_packages_import_only_those_before_them() -> None:
     for name, imported in IMPORTS.items():
         if name == "cloudconv":  # the public API: functions that import when they are called
             continue
         for target in imported:
             if not target.startswith("cloudconv.") or target == "cloudconv.__version__":
                 continue
-            assert ORDER.index(_room(target)) <= ORDER.index(_room(name)), f"{name}: {target}"
+            assert ORDER.index(_package(target)) <= ORDER.index(_package(name)), f"{name}: {target}"
 
 
-def test_jobs_tell_by_events_alone() -> None:
-    """Nothing takes a callback: no parameter or attribute is named ``on_…``."""
+def test_jobs_report_by_events_only() -> None:
+    """No parameter or attribute is a callback: none is named ``on_…``."""
     for name, file in FILES.items():
         if name.split(".")[1:2] not in (["jobs"], ["training"], ["segments"], ["workers"]):
             continue
@@ -91,7 +91,7 @@ CIRCULAR: set[str] = set()
 
 
 def _within(package: str) -> Iterator[tuple[str, str]]:
-    """(part, part that it imports) of a package, for all imports within the package."""
+    """Yield (part, imported part) for all imports within a package."""
     start = f"cloudconv.{package}."
     for name, imported in IMPORTS.items():
         for target in imported:
@@ -101,7 +101,7 @@ def _within(package: str) -> Iterator[tuple[str, str]]:
                     yield part, other
 
 
-def test_no_part_of_a_package_looks_back_up() -> None:
+def test_parts_of_a_package_import_only_those_before_them() -> None:
     for package, parts in PARTS.items():
         for part, other in _within(package):
             assert parts.index(other) < parts.index(part), f"{package}.{part}: {other}"
@@ -111,7 +111,7 @@ def test_no_part_of_a_package_looks_back_up() -> None:
                 assert not any(each.startswith(f"cloudconv.{other}.") for each in imported), module
 
 
-def test_no_parts_of_a_package_import_each_other() -> None:
+def test_parts_of_a_package_import_each_other_in_no_circle() -> None:
     packages = {file.parent.relative_to(ROOT) for file in FILES.values()} - {Path()}
     for package in sorted(".".join(path.parts) for path in packages):
         graph: dict[str, set[str]] = {}
@@ -122,11 +122,11 @@ def test_no_parts_of_a_package_import_each_other() -> None:
         except CycleError as error:
             assert package in CIRCULAR, f"{package}: {', '.join(error.args[1])}"  # noqa: PT017
         else:
-            assert package not in CIRCULAR, f"{package} is free of circles: take it off the list"
+            assert package not in CIRCULAR, f"{package} has no circle: remove it from CIRCULAR"
 
 
-def test_no_modules_import_each_other() -> None:
-    """Neither at once, nor later in a function, nor for the types alone."""
+def test_modules_import_each_other_in_no_circle() -> None:
+    """Imports inside functions, and those for types only, count too."""
     graph: dict[str, set[str]] = {}
     for name, imported in IMPORTS.items():
         modules = {t if t in FILES else t.rpartition(".")[0] for t in imported} & FILES.keys()
@@ -134,18 +134,18 @@ def test_no_modules_import_each_other() -> None:
     TopologicalSorter(graph).prepare()  # raises a CycleError that names a circle
 
 
-def test_no_muxers_name_is_compared() -> None:
-    """Each container owns what sets it apart; see ``media/write/containers``."""
+def test_no_code_compares_the_name_of_a_muxer() -> None:
+    """Special cases of a container are in its file in ``media/write/containers``."""
     for name, file in FILES.items():
         compared = re.search(r"\bmuxer (==|!=|in|not in) ", file.read_text("utf-8"))
         assert compared is None, f"{name}: {compared}"
 
 
-def test_libraries_stay_in_their_rooms() -> None:
+def test_only_the_listed_packages_import_a_library() -> None:
     for name, imported in IMPORTS.items():
-        for library, rooms in ONLY.items():
+        for library, packages in ONLY.items():
             used = any(target.split(".")[0] == library for target in imported)
-            assert not used or _room(name) in rooms, f"{name} imports {library}"
+            assert not used or _package(name) in packages, f"{name} imports {library}"
 
 
 def _is_private(name: str) -> bool:
@@ -153,7 +153,7 @@ def _is_private(name: str) -> bool:
 
 
 def _private(file: Path) -> Iterator[tuple[str, str]]:
-    """(module, name) of each underscore name of the package that a file of tests touches."""
+    """Yield (module, name) of each private name of the package that a test file uses."""
     modules: dict[str, str] = {}
     tree = ast.parse(file.read_text("utf-8"))
     for node in ast.walk(tree):
@@ -174,14 +174,14 @@ def _private(file: Path) -> Iterator[tuple[str, str]]:
                 yield modules.get(target, target), name
 
 
-def test_underscore_names_are_touched_by_their_modules_own_tests_alone() -> None:
+def test_only_the_tests_of_a_module_use_its_private_names() -> None:
     for file in Path(__file__).parent.rglob("*.py"):
         for module, name in _private(file):
             assert file.stem == f"test_{module.rpartition('.')[2]}", f"{file}: {module}.{name}"
 
 
 def _messages(file: Path) -> Iterator[tuple[str, set[str] | None]]:
-    """(code, names of its parameters where they are written) of the messages of a file."""
+    """Yield (code, names of its parameters, or None) of each message in a file."""
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if not isinstance(node, ast.Call) or not node.args:
             continue
@@ -211,7 +211,7 @@ def test_every_message_has_a_text_and_its_parameters() -> None:
     assert set(TEXTS) <= written, sorted(set(TEXTS) - written)
 
 
-def test_every_option_in_a_text_is_one() -> None:
+def test_every_option_in_a_text_exists() -> None:
     kinds = [getattr(settings, name) for name in settings.__all__ if name.endswith("Settings")]
     kinds = [kind for kind in kinds if issubclass(kind, settings.Settings)]
     names = {each.name for kind in kinds for each in settings.fields_of(kind)}

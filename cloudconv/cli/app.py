@@ -18,7 +18,7 @@ from cloudconv import __version__
 from cloudconv.cli import compare, doctor, dream, extrapolate, interp, models, streams, train
 from cloudconv.cli.command import INTERRUPTED, write_options
 from cloudconv.cli.console import print_error, print_json
-from cloudconv.cli.streams import print_result, say
+from cloudconv.cli.streams import print_message, print_result
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
 from cloudconv.messages import Message, flag
 
@@ -65,7 +65,7 @@ class GuardedCommand(_PrintedHelp, TyperCommand):
         if verbose:
             names = ("cloudconv", "torch", "av", "numpy")
             versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
-            say(f"{versions}, Python {platform.python_version()}")
+            print_message(f"{versions}, Python {platform.python_version()}")
         try:
             try:
                 Path.cwd()
@@ -79,9 +79,9 @@ class GuardedCommand(_PrintedHelp, TyperCommand):
         except (Exception, KeyboardInterrupt) as error:
             if verbose and not isinstance(error, KeyboardInterrupt):
                 for line in traceback.format_exc().splitlines():
-                    say(line)
-            message, kind, code = _described(error, verbose=verbose)
-            _fail(message, kind, code, json=bool(ctx.params.get("json")))
+                    print_message(line)
+            message, kind, code = _describe(error, verbose=verbose)
+            _print_failure(message, kind, code, json=bool(ctx.params.get("json")))
             raise typer.Exit(code) from error
 
 
@@ -112,24 +112,24 @@ class Commands(_PrintedHelp, TyperGroup):
         try:
             code = super().main(args, *given, **named)
         except typer.Abort:  # an interrupt before or after the command itself
-            say("error: interrupted")
+            print_message("error: interrupted")
             code = INTERRUPTED
         except TyperException as error:
             code = error.exit_code
-            _fail(error.format_message(), SettingsError.kind, code, json="--json" in words)
+            _print_failure(error.format_message(), SettingsError.kind, code, json="--json" in words)
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _described(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
+def _describe(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
     """Return the sentence of an error, its kind, and the exit code."""
     if isinstance(error, CloudconvError):
         return error.text(flag), error.kind, error.exit_code
     if isinstance(error, KeyboardInterrupt):
         from cloudconv import files
 
-        for path in files.left():  # created during the interrupt
+        for path in files.unfinished():  # created during the interrupt
             files.remove(path)
-        interrupted = Message("interrupted-without-work", left=files.left())
+        interrupted = Message("interrupted-without-work", left=files.unfinished())
         message = error if isinstance(error, Interrupted) else interrupted
         return message.text(flag), "interrupted", INTERRUPTED
     if isinstance(error, streams.StdoutError):
@@ -150,7 +150,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return known and any(sign in str(error) for sign in _MEMORY_SIGNS)
 
 
-def _fail(message: str, kind: str, code: int, *, json: bool) -> None:
+def _print_failure(message: str, kind: str, code: int, *, json: bool) -> None:
     print_error(message)
     if json:
         print_json({"error": message, "kind": kind, "exit_code": code})

@@ -10,7 +10,7 @@ from cloudconv.cli import interrupts
 from cloudconv.cli import output as outputs
 from cloudconv.cli.console import Console, as_json, print_error, print_json
 from cloudconv.cli.streams import print_result
-from cloudconv.cli.text import in_words, table
+from cloudconv.cli.text import format_value, table
 from cloudconv.errors import CloudconvError, SettingsError
 from cloudconv.events import Ended
 from cloudconv.messages import Setting, flag
@@ -43,7 +43,7 @@ def interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> No
             console.warning(warned)
         outcomes = batch.estimate_all(every)
     else:
-        outcomes = outputs.under_bar(console, "interpolating", batch.run(settings), note=ended)
+        outcomes = outputs.run_with_progress(console, "interpolating", batch.run(settings), ended)
     found = dict(zip((str(each.input) for each in every), outcomes, strict=True))
     failed = sum(isinstance(outcome, CloudconvError) for outcome in outcomes)
     if not console.dry_run:
@@ -71,7 +71,7 @@ def _table(found: dict[str, Any], **columns: str) -> str:
     rows = []
     for name, outcome in found.items():
         data = _data(name, outcome)
-        cells = [in_words(field, data.get(field)) for field in columns.values()]
+        cells = [format_value(field, data.get(field)) for field in columns.values()]
         last = data["error"].partition("\n")[0] if "error" in data else data["output"]
         rows.append([name, _state(outcome), *cells, last])
     return table(["input", "result", *columns, "output"], rows)

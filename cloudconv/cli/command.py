@@ -37,19 +37,19 @@ def with_options(
         kinds: the settings classes of the command.
         runs_job: whether the command has ``--dry-run`` and ``--progress``.
     """
-    own = [each for kind in kinds for each in fields_of(kind) if not each.option.hidden]
     left_out = () if runs_job else ("dry_run", "progress")
-    talk = [each for each in fields_of(Console) if each.name not in left_out]
-    options = {each.name: each for each in (*own, *talk)}
+    fields = [each for kind in (*kinds, Console) for each in fields_of(kind)]
+    options = {f.name: f for f in fields if not f.option.hidden and f.name not in left_out}
+    console_names = {each.name for each in fields_of(Console)}
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(function, include_extras=True)
-        written = [
+        declared = [
             each.replace(annotation=hints[each.name])
             for each in list(inspect.signature(function).parameters.values())[1:]
             if each.kind is not inspect.Parameter.VAR_KEYWORD
         ]
-        made = [
+        derived = [
             inspect.Parameter(
                 name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(each)
             )
@@ -59,10 +59,9 @@ def with_options(
         @wraps(function)
         def command(**given: Any) -> None:
             given = {k: v for k, v in given.items() if k not in options or v not in (None, [])}
-            how = {each.name: given.pop(each.name) for each in talk if each.name in given}
-            function(Console(**how), **given)
+            function(Console(**{k: given.pop(k) for k in console_names & given.keys()}), **given)
 
-        parameters = [*written, *made]
+        parameters = [*declared, *derived]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {each.name: each.annotation for each in parameters}
         return command

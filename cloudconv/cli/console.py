@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from cloudconv.cli.progress import Mode, Reporter, reporting
-from cloudconv.cli.streams import print_result, say
+from cloudconv.cli.streams import print_message, print_result
 from cloudconv.errors import SettingsError
 from cloudconv.events import Warned
 from cloudconv.messages import flag
@@ -56,17 +56,17 @@ class Console(Settings):
     def info(self, text: str) -> None:
         """Print a line for people, unless the console is quiet."""
         if not self.quiet:
-            say(text)
+            print_message(text)
 
     def detail(self, text: str) -> None:
         """Print a line that only ``--verbose`` shows."""
         if self.verbose:
-            say(text)
+            print_message(text)
 
     def warning(self, warned: Warned, about: str | None = None) -> None:
         """Print a warning in one line, with the name of the input that it is about once."""
         text = warned.text(flag)
-        say(f"warning: {text if about is None or about in text else f'{about}: {text}'}")
+        print_message(f"warning: {text if about is None or about in text else f'{about}: {text}'}")
 
     def reporting(self, label: str) -> AbstractContextManager[Reporter]:
         """Return a context that shows the progress in the form that was chosen."""
@@ -75,4 +75,4 @@ class Console(Settings):
 
 def print_error(text: str) -> None:
     """Print a reason for the end of a command in one line."""
-    say(f"error: {text}")
+    print_message(f"error: {text}")

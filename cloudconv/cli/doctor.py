@@ -10,7 +10,7 @@ import typer
 from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console, print_error, print_json
 from cloudconv.cli.streams import print_result
-from cloudconv.cli.text import facts, table
+from cloudconv.cli.text import field_rows, table
 from cloudconv.events import Event, Measured, watched
 from cloudconv.settings import DoctorSettings
 
@@ -46,7 +46,7 @@ def doctor(console: Console, **given: Any) -> None:
         for label, state in {"encoders": "works", "encoders without hardware": "fails"}.items():
             shown[label] = [name for name in states if states[name] == state]
         del shown["problems"], shown["checks"]
-        print_result(facts(shown))
+        print_result(field_rows(shown))
         if found.checks:
             rows = [[each.name, _STATUS[each.status], each.detail] for each in found.checks]
             print_result(table(["check", "", ""], rows))

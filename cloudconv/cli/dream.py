@@ -29,7 +29,7 @@ def dream(
 
     Give one of --frames and --seconds.
     """
-    settings = DreamSettings(source, outputs.target(console, out, given), **given)
+    settings = DreamSettings(source, outputs.chosen_output(console, out, given), **given)
     outputs.run_job(console, "dreaming", settings, _summary, _words)
 
 
@@ -47,4 +47,4 @@ def _words(measured: Measured) -> str:
 def _summary(result: DreamResult) -> str:
     like = sum(row["alive"] for row in result.vitals)
     windows = f"like the clip in {like} of {len(result.vitals)} windows of 100 frames"
-    return outputs.made(result, f"; {result.why.removesuffix('.')}; {windows}")
+    return outputs.describe_video(result, f"; {result.why.removesuffix('.')}; {windows}")

@@ -24,10 +24,10 @@ def extrapolate(
     console: Console, source: outputs.Input, out: outputs.OutputArgument = None, **given: Any
 ) -> None:
     """Forecast the frames after the last frame of IN. Give one of --frames and --seconds."""
-    settings = ExtrapolateSettings(source, outputs.target(console, out, given), **given)
+    settings = ExtrapolateSettings(source, outputs.chosen_output(console, out, given), **given)
     outputs.run_job(console, "forecasting", settings, _summary)
 
 
 def _summary(result: ExtrapolateResult) -> str:
     cadence = f"; {result.cadence}, and so are the new ones" if result.cadence else ""
-    return outputs.made(result, cadence)
+    return outputs.describe_video(result, cadence)

@@ -40,7 +40,7 @@ def interp(console: Console, inputs: Inputs, **given: Any) -> None:
     if len(inputs) > 2:
         raise SettingsError("several-inputs")
     out = inputs[1] if len(inputs) == 2 else None
-    output = outputs.target(console, out, given)
+    output = outputs.chosen_output(console, out, given)
     if out is not None and given.get("overwrite") and Path(out).is_file():
         console.info(f"{out} is taken as the output and replaced; with --out-dir both are inputs")
     settings = InterpSettings(inputs[0], output, **given)
@@ -51,4 +51,4 @@ def _summary(result: InterpResult) -> str:
     cuts = f", {len(result.cuts)} cut{'s'[: len(result.cuts) != 1]} held" if result.cuts else ""
     resumed = "; resumed" if result.resumed else ""
     adapted = f"; {result.adapted}" if result.adapted and result.adapted.kept else ""
-    return outputs.made(result, cuts + resumed) + adapted
+    return outputs.describe_video(result, cuts + resumed) + adapted

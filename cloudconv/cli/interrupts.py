@@ -13,15 +13,15 @@ import time
 from types import FrameType
 from typing import NoReturn
 
-_asked = False
-_again_soon = False  # whether the next signal repeats an earlier one
-_raised: float | None = None
-_SOON = 0.05  # seconds until a signal that arrives during an import is sent again
-_AT_ONCE = 1.0
+_has_arrived = False
+_is_repeat = False  # whether the next signal repeats an earlier one
+_raised_at: float | None = None
+_IMPORT_DELAY = 0.05  # seconds until a signal that arrives during an import is sent again
+_IGNORE_PERIOD = 1.0
 """Seconds after an interrupt in which further signals are ignored: a closing terminal sends two."""
 
 
-def heed() -> None:
+def install() -> None:
     """Make SIGINT, SIGTERM, SIGHUP and SIGBREAK raise KeyboardInterrupt, as Ctrl-C does."""
     for number in _numbers():
         # A shell ignores SIGINT for background commands, and nohup ignores SIGHUP: change neither.
@@ -31,12 +31,12 @@ def heed() -> None:
 
 def check() -> None:
     """Raise KeyboardInterrupt if a signal has arrived, also if an earlier exception was lost."""
-    if _asked:
+    if _has_arrived:
         _raise()
 
 
 def ignore() -> None:
-    """Ignore the signals that :func:`heed` handles from now on, because the work is done."""
+    """Ignore the signals that :func:`install` handles from now on, because the work is done."""
     for number in _numbers():
         if signal.getsignal(number) is _interrupt:
             signal.signal(number, signal.SIG_IGN)
@@ -49,29 +49,29 @@ def _numbers() -> list[int]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    global _asked, _again_soon
-    again, _again_soon = _again_soon, False
-    _asked = True
+    global _has_arrived, _is_repeat
+    repeat, _is_repeat = _is_repeat, False
+    _has_arrived = True
     if _is_importing(frame):
         # An exception during the import of PyTorch ends the process: send the signal again later.
-        later = threading.Timer(_SOON, _again, (number,))
+        later = threading.Timer(_IMPORT_DELAY, _send_again, (number,))
         later.daemon = True
         later.start()
         return
-    if _raised is not None and (again or time.monotonic() - _raised < _AT_ONCE):
+    if _raised_at is not None and (repeat or time.monotonic() - _raised_at < _IGNORE_PERIOD):
         return
     _raise()
 
 
 def _raise() -> NoReturn:
-    global _raised
-    _raised = time.monotonic()
+    global _raised_at
+    _raised_at = time.monotonic()
     raise KeyboardInterrupt
 
 
-def _again(number: int) -> None:
-    global _again_soon
-    _again_soon = True
+def _send_again(number: int) -> None:
+    global _is_repeat
+    _is_repeat = True
     main = threading.main_thread().ident
     if hasattr(signal, "pthread_kill") and main is not None:
         signal.pthread_kill(main, number)  # wakes the main thread

@@ -15,7 +15,7 @@ import typer
 from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console, print_error, print_json
 from cloudconv.cli.streams import print_result
-from cloudconv.cli.text import facts, table
+from cloudconv.cli.text import field_rows, table
 from cloudconv.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def _in_full(row: _Row) -> str:
     if file and file.gain is not None:
         shown["gain"] = f"{file.gain:+.2f} dB over the naive picture, held-back part"
     scores = _trained_scores(file, spec.task) if file else _scores(shown["scores"])
-    return facts({**shown, "scores": "\n".join(scores)}, 66)
+    return field_rows({**shown, "scores": "\n".join(scores)}, 66)
 
 
 def _scores(scores: Mapping[str, float]) -> list[str]:

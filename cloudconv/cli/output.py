@@ -12,7 +12,7 @@ from cloudconv import events
 from cloudconv.cli import interrupts, streams
 from cloudconv.cli.console import Console, as_json, print_json
 from cloudconv.cli.streams import print_result
-from cloudconv.cli.text import clock, facts, rate
+from cloudconv.cli.text import clock, field_rows, rate
 from cloudconv.errors import SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Measured, Progress, Warned
 from cloudconv.settings import Settings
@@ -24,7 +24,7 @@ Note = Callable[[Any], str | None]
 """A function of a ``Measured`` or ``Ended`` event: the words beside the bar; None keeps them."""
 
 
-def target(console: Console, out: str | None, given: dict[str, Any]) -> str | None:
+def chosen_output(console: Console, out: str | None, given: dict[str, Any]) -> str | None:
     """Remove the output from the ``given`` options, and return it or the one named by position.
 
     Raises:
@@ -37,7 +37,7 @@ def target(console: Console, out: str | None, given: dict[str, Any]) -> str | No
         return output
     if console.json:
         raise SettingsError("json-and-video")
-    if "stdout" in streams.closed:
+    if "stdout" in streams.closed_streams:
         raise SettingsError("stdout-closed")
     if not console.dry_run and sys.stdout.isatty():
         raise SettingsError("stdout-terminal")
@@ -70,7 +70,7 @@ def run_job(
     if console.dry_run:
         _print_estimate(console, jobs.estimate(settings))
         return None
-    result = under_bar(console, label, jobs.run(settings), note=note)
+    result = run_with_progress(console, label, jobs.run(settings), note=note)
     if summary is not None:
         console.info(summary(result))
         if console.json:
@@ -85,7 +85,7 @@ def _print_estimate(console: Console, estimate: Any) -> None:
         return
     print_remarks(console, estimate)
     del shown["warnings"], shown["refusals"]
-    print_result(facts(shown))
+    print_result(field_rows(shown))
 
 
 def print_remarks(console: Console, estimate: Any, about: str | None = None) -> None:
@@ -95,7 +95,7 @@ def print_remarks(console: Console, estimate: Any, about: str | None = None) -> 
         console.warning(warned, about)
 
 
-def under_bar(console: Console, label: str, job: Job, note: Note | None = None) -> Any:
+def run_with_progress(console: Console, label: str, job: Job, note: Note | None = None) -> Any:
     """Run a job, show its progress and its warnings, and return its result.
 
     A lost Ctrl-C ends the job after the next frame. When the job has finished, signals are ignored:
@@ -126,7 +126,7 @@ def under_bar(console: Console, label: str, job: Job, note: Note | None = None) 
         return events.watched(job, show)
 
 
-def made(result: Any, more: str = "") -> str:
+def describe_video(result: Any, more: str = "") -> str:
     """Return the line that describes a finished video; ``more`` follows the counts."""
     by = (getattr(result, "model", None), result.device, result.precision)
     since = f", from {clock(result.at)} on" if hasattr(result, "at") else ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cloudconv.cli import interrupts
-from cloudconv.cli.streams import say
+from cloudconv.cli.streams import print_message
 from cloudconv.cli.text import clock
 from cloudconv.events import Progress
 
@@ -134,7 +134,7 @@ class Reporter:
 def _print_line(stage: Stage) -> None:
     of = "" if stage.at.total is None else f" of {stage.at.total}"
     counts = f"{stage.name}: {stage.at.done}{of} {stage.at.unit}"
-    say(", ".join(part for part in (counts, *stage.speed, stage.note) if part))
+    print_message(", ".join(part for part in (counts, *stage.speed, stage.note) if part))
 
 
 def _print_object(stage: Stage) -> None:
@@ -142,7 +142,7 @@ def _print_object(stage: Stage) -> None:
     shown: dict[str, Any] = {"stage": stage.name, "done": stage.at.done, "total": stage.at.total}
     shown["rate"] = None if rate is None else round(rate, 3)
     shown["seconds_left"] = None if left is None else round(left, 1)
-    say(json.dumps(shown))
+    print_message(json.dumps(shown))
 
 
 @contextmanager

@@ -12,11 +12,11 @@ from contextlib import contextmanager, suppress
 
 from cloudconv.messages import plain
 
-closed: set[str] = set()
+closed_streams: set[str] = set()
 """The names in :mod:`sys` of the streams that were closed when the command started."""
 
 
-def open_all() -> None:
+def replace_closed() -> None:
     """Open each closed standard stream on the null device, and wrap standard output.
 
     The next opened file would otherwise get the number of the closed stream. Libraries would then
@@ -26,7 +26,7 @@ def open_all() -> None:
         try:
             os.fstat(number)
         except OSError:
-            closed.add(name)
+            closed_streams.add(name)
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: ``number``
             setattr(sys, name, os.fdopen(number, "w" if number else "r"))
     given = sys.stdout
@@ -42,7 +42,7 @@ def open_all() -> None:
         )
 
 
-def say(line: str) -> None:
+def print_message(line: str) -> None:
     """Write one line to stderr, and ignore errors in writing.
 
     A terminal gets text wrapped between words, and JSON on one line.
@@ -68,17 +68,17 @@ class _Stdout(io.TextIOWrapper):
 
     def write(self, text: str) -> int:
         """Write text; see :class:`io.TextIOWrapper`."""
-        with _named():
+        with _converted_errors():
             return super().write(text)
 
     def flush(self) -> None:
         """Write the buffered text; see :class:`io.TextIOWrapper`."""
-        with _named():
+        with _converted_errors():
             super().flush()
 
 
 @contextmanager
-def _named() -> Iterator[None]:
+def _converted_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:

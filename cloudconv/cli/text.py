@@ -50,7 +50,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     )
 
 
-def facts(values: Mapping[str, Any], width: int = 0) -> str:
+def field_rows(values: Mapping[str, Any], width: int = 0) -> str:
     """Return a row for each field that has a value: its name in words, and the value.
 
     Args:
@@ -58,17 +58,17 @@ def facts(values: Mapping[str, Any], width: int = 0) -> str:
         width: the largest width of a value in columns; 0 for no limit.
     """
     rows = []
-    for label, text in _facts(values):
+    for label, text in _field_rows(values):
         lines = [part for line in text.split("\n") for part in textwrap.wrap(line, width or 10**6)]
         rows += [[label if not number else "", line] for number, line in enumerate(lines)]
     return table(rows[0], rows[1:])
 
 
-def _facts(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _field_rows(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, value in values.items():
         if isinstance(value, dict) and any(isinstance(each, dict) for each in value.values()):
-            yield from _facts(value, f"{prefix}{name}: ")
-        elif text := in_words(name, value):
+            yield from _field_rows(value, f"{prefix}{name}: ")
+        elif text := format_value(name, value):
             yield prefix + _label(name), text
 
 
@@ -76,7 +76,7 @@ def _label(name: str) -> str:
     return _LABELS.get(name, name.removesuffix("_bytes").replace("_", " "))
 
 
-def in_words(name: str, value: Any) -> str:
+def format_value(name: str, value: Any) -> str:
     """Return the value of a field for people; empty for None and for an empty value."""
     if name.endswith("_fps"):
         return rate(value)
@@ -89,9 +89,9 @@ def in_words(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        parts = {_label(key): in_words(key, each) for key, each in value.items()}
+        parts = {_label(key): format_value(key, each) for key, each in value.items()}
         return ", ".join(f"{key} {text}" for key, text in parts.items() if text)
     if isinstance(value, list):
         separator = "\n" if value and isinstance(value[0], dict) else ", "
-        return separator.join(in_words("", each) for each in value)
+        return separator.join(format_value("", each) for each in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

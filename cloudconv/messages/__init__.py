@@ -22,7 +22,7 @@ from typing import Any
 
 from cloudconv.messages.texts import TEXTS
 
-Word = Callable[[str, Any], str]
+OptionFormat = Callable[[str, Any], str]
 """A function that formats an option from its name and its value (None: no particular value)."""
 
 # Control characters that :func:`plain` escapes: C0 without the newline, DEL, C1, the marks that
@@ -54,9 +54,9 @@ class Message:
         self.code = code
         self.parameters = parameters
 
-    def text(self, word: Word = keyword) -> str:
-        """Return the text with each option formatted by ``word``."""
-        return text(self.code, self.parameters, word)
+    def text(self, option: OptionFormat = keyword) -> str:
+        """Return the text with each option formatted by ``option``."""
+        return text(self.code, self.parameters, option)
 
     def __str__(self) -> str:
         """Return the text with options as Python keywords."""
@@ -70,43 +70,43 @@ class Setting:
     name: str
     value: Any = None
 
-    def text(self, word: Word = keyword) -> str:
-        """Return the option formatted by ``word``."""
-        return word(self.name, self.value)
+    def text(self, option: OptionFormat = keyword) -> str:
+        """Return the option formatted by ``option``."""
+        return option(self.name, self.value)
 
 
-def text(code: str, parameters: Mapping[str, Any], word: Word = keyword) -> str:
-    """Return the text of a message with each option formatted by ``word``.
+def text(code: str, parameters: Mapping[str, Any], option: OptionFormat = keyword) -> str:
+    """Return the text of a message with each option formatted by ``option``.
 
     Raises:
         KeyError: the code is unknown, or a parameter is missing.
     """
-    return _Filled(word).vformat(TEXTS[code], (), parameters)
+    return _TemplateFormatter(option).vformat(TEXTS[code], (), parameters)
 
 
-class _Filled(Formatter):
+class _TemplateFormatter(Formatter):
     """Fill the fields of a template; see the module's text."""
 
-    def __init__(self, word: Word) -> None:
-        self._word = word
+    def __init__(self, option: OptionFormat) -> None:
+        self._option = option
 
     def get_value(self, key: int | str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         if isinstance(key, str) and key.startswith("--"):
             name, _, value = key[2:].partition("=")
-            return self._word(name, _SWITCH.get(value, value))
+            return self._option(name, _SWITCH.get(value, value))
         return super().get_value(key, args, kwargs)
 
     def format_field(self, value: Any, format_spec: str) -> str:
         if format_spec.startswith("?"):
-            there, _, absent = format_spec[1:].partition("|")
+            present, _, absent = format_spec[1:].partition("|")
             wanted = value is not None and value is not False and value != "" and value != []
-            return there.replace("*", self.format_field(value, "")) if wanted else absent
+            return present.replace("*", self.format_field(value, "")) if wanted else absent
         if isinstance(value, list | tuple):
             return self._joined(value, format_spec)
         if "|" in format_spec:
             return format_spec.split("|")[bool(value != 1)]
         if hasattr(value, "text"):
-            return str(value.text(self._word))
+            return str(value.text(self._option))
         if isinstance(value, float) and not format_spec:
             return f"{value:g}"
         return format(value, format_spec)

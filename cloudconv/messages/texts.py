@@ -35,7 +35,17 @@ TEXTS = {
     "fields-change": (
         "The video changes from {before} to {after} at {time:.3f} s; frames are taken as they are."
     ),
-    "not-nvdec": "The CPU decodes, not NVDEC: {why}.",
+    "nvdec-of-pictures": "The CPU decodes, not NVDEC: the input is pictures.",
+    "nvdec-of-codec": (
+        "The CPU decodes, not NVDEC: it is for {known} here, not for {codec:?*|video without time "
+        "stamps}."
+    ),
+    "nvdec-no-gpu": "The CPU decodes, not NVDEC: there is no NVIDIA GPU that can.",
+    "nvdec-not-built": "The CPU decodes, not NVDEC: this FFmpeg has none for {codec}.",
+    "nvdec-other-frames": (
+        "The CPU decodes, not NVDEC: its pictures have another size or format than the file says."
+    ),
+    "nvdec-fails": "The CPU decodes, not NVDEC: NVDEC could not decode a packet.",
     # Warnings about the output
     "few-players": (
         "Few players show {pix_fmt} in {container}: the pictures are written as {used}; {other} or "
@@ -44,7 +54,10 @@ TEXTS = {
     "encoder-few-players": (
         "Few players show {pix_fmt} as {first} writes it: {used} is used instead."
     ),
-    "encoder-cannot-hold": "{first} cannot hold {what}: {used} is used instead.",
+    "encoder-cannot-hold": "{first} cannot hold {pix_fmt}: {used} is used instead.",
+    "encoder-cannot-hold-size": (
+        "{first} cannot hold {pix_fmt} at the size {width}x{height}: {used} is used instead."
+    ),
     "pix-fmt-changed": (
         "{who} cannot hold {pix_fmt} at {width}x{height}: the pictures are written as "
         "{used}.{alpha:? Their transparency is dropped.}"
@@ -211,6 +224,11 @@ TEXTS = {
     ),
     # Warnings of train
     "clips-left-out": "Left out {unfit:#} of {given} clips: {unfit:3}.",
+    "clip-too-short": "{clip} has {frames} frames in one piece, {needed} are needed",
+    "clip-too-small": "{clip} is {width}x{height}, smaller than the crop of {crop}",
+    "clip-without-motion": "{clip} hardly moves there",
+    "clip-ends": "{clip} ends, or repeats itself, too soon",
+    "clip-has-cut": "{clip} has a cut there",
     # Parts of other messages
     "adapted": (
         "adapted to the video in {minutes:.1f} min: {gain:+.2f} dB on {frames} held-back "
@@ -289,7 +307,8 @@ TEXTS = {
         "them out with {--horizon}."
     ),
     "frames-below-horizon": (
-        "{--frames} is {frames}, less than one forecast over a horizon of {horizon}."
+        "{--frames} is {frames}, less than one forecast over a horizon of {horizon}: give more "
+        "{--frames}, or a smaller {--horizon}."
     ),
     "every-without-horizon": "{--every} chooses where forecasts begin: give {--horizon} too.",
     "metric-not-for-forecasts": (
@@ -353,8 +372,8 @@ TEXTS = {
         "{value!r} is not a time: give seconds (12.5) or hours:minutes:seconds (1:02:03)."
     ),
     "factor-without-frames": "A factor of {factor} makes no frames: give 1 or more.",
-    "rate-not-positive": "A frame rate of {rate} is not above 0.",
-    "slowmo-not-positive": "A slow motion of {factor} is not above 0.",
+    "rate-not-positive": "A frame rate of {rate} is not above 0: give a higher one.",
+    "slowmo-not-positive": "A slow motion of {factor} is not above 0: give a higher one.",
     # Errors of the command line
     "no-working-folder": (
         "The working directory cannot be used ({why}): change to an existing directory."
@@ -418,10 +437,12 @@ TEXTS = {
     "empty-file": "{path} is empty (0 bytes): give a complete video file.",
     "no-file": "There is no file {path}: check the name.",
     "path-through-file": "There is no file {path}: a part of that path is not a folder.",
-    "is-a-folder": "{path} is a folder, not a video file.",
-    "no-permission": "{path} cannot be read: permission denied.",
+    "is-a-folder": "{path} is a folder, not a video file: give a file.",
+    "no-permission": "{path} cannot be read: permission denied. Change its permissions.",
     "ends-before-frame": "{path} ends before its first frame: give a complete file.",
-    "unreadable-video": "{path} cannot be read as a video: {why}.",
+    "unreadable-video": (
+        "{path} cannot be read as a video ({why}): give a video that FFmpeg can read."
+    ),
     "input-changed": (
         "{path} was changed while it was read, so the parts of the output do not belong together: "
         "run the command again."
@@ -447,18 +468,27 @@ TEXTS = {
         "{address} is an address, and only files on this machine are read: download it first."
     ),
     "nothing-arrived": "Nothing came through {name}: send a video file into it.",
-    "copy-not-kept": "The data from {name} cannot be kept in {folder}: {why}.",
+    "copy-not-kept": (
+        "The data from {name} cannot be stored in {folder} ({why}): free some space there."
+    ),
     "rate-of-video": (
         "{path} has times of its own, and {--input_fps} is for pictures only: leave it out."
     ),
-    "no-picture-decoded": "None of the pictures in {path} can be decoded.",
+    "no-picture-decoded": (
+        "None of the pictures in {path} can be decoded: give complete picture files."
+    ),
     "unusable-pixel-format": "{path} cannot be used: {why} Convert it first.",
     "picture-changes": (
         "{path} changes from {before} to {after} at {at:.3f} s: cut it there, or convert it to one "
         "size and pixel format first."
     ),
-    "no-frame-decoded": "No frame of {path} can be decoded: the file is damaged.",
-    "part-without-frame": "{path} has no frame in the part asked for: it lasts {seconds:.3f} s.",
+    "no-frame-decoded": (
+        "No frame of {path} can be decoded: the file is damaged. Give a complete file."
+    ),
+    "part-without-frame": (
+        "{path} lasts {seconds:.3f} s and has no frame in the part that was given: choose "
+        "another part."
+    ),
     "rate-changes": (
         "The frame rate changes at {at:.3f} s, and an input that is read while it arrives "
         "cannot be checked for that first: write the input to a file."
@@ -476,9 +506,12 @@ TEXTS = {
         "FFmpeg."
     ),
     "encoder-not-started": (
-        "{encoder} did not start with {pix_fmt} and {options:?*|no options}: {lines}."
+        "{encoder} did not start with {pix_fmt} and {options:?*|no options} ({lines}): give other "
+        "options, or another {--encoder}."
     ),
-    "encoder-refuses-option": "{encoder} refuses the value of {key}: {line}.",
+    "encoder-refuses-option": (
+        "{encoder} does not accept the value of {key} ({line}): give another value."
+    ),
     "no-crf": "{encoder} has no {--crf}: set its quality with {--encoder_option}, or use libx264.",
     "crf-out-of-range": "{option} is out of range: {encoder} takes 0 to {most:g}.",
     "unknown-preset": "{encoder} has no preset {preset!r}: choose one of {known}.",
@@ -525,7 +558,7 @@ TEXTS = {
         "A {container} plays at most {most} frames a second, and two of these frames are closer: "
         "write an .mp4 instead."
     ),
-    "no-frames": "There are no frames to write, so {path} was not made.",
+    "no-frames": "There are no frames to write, so {path} was not made: choose another part.",
     "output-incomplete": (
         "{path} is incomplete: it holds {found} of {written} frames. Is the disk full?"
     ),
@@ -533,7 +566,9 @@ TEXTS = {
         "{path} is wrong: its last frame is at {found:.3f} s instead of "
         "{expected:.3f} s. Please report this."
     ),
-    "parent-not-a-folder": "{folder} is not a folder, so {path} cannot be written.",
+    "parent-not-a-folder": (
+        "{folder} is not a folder, so {path} cannot be written: name another output."
+    ),
     "folder-not-writable": "The folder {folder} is not writable: choose another one.",
     "rate-beyond-files": (
         "A rate of {rate:g} frames a second is more than files can store: choose another with "
@@ -600,7 +635,9 @@ TEXTS = {
         "Several pictures are needed, and this is one: give a list, or one array or tensor (B, H, "
         "W, C) or (B, C, H, W)."
     ),
-    "batch-lengths": "The batches differ in length: {first} and {second}.",
+    "batch-lengths": (
+        "The batches have {first} and {second} pictures: give batches of one length."
+    ),
     "pictures-of-one-kind": "Two pictures, or two batches, of one kind are needed.",
     "picture-type": "Pictures are NumPy arrays, PyTorch tensors or PIL images, got {type}.",
     "picture-differs": (
@@ -635,7 +672,7 @@ TEXTS = {
         'There is no device "{name}": choose auto, cpu, cuda, cuda:N, cuda:all or mps.'
     ),
     "threads-out-of-range": "{--threads} must be from 1 to {most}, got {count}.",
-    "device-fails": "{device} does not work with this PyTorch: {why}",
+    "device-fails": "{device} does not work with this PyTorch ({why}): use {--device=cpu}.",
     "bad-batch": "A batch of {batch} was given: use auto, or 1 or more.",
     "tile-too-small": (
         "Tiles of {tile} pixels were given, and the model {model} needs {least} or more: use such "
@@ -660,7 +697,8 @@ TEXTS = {
     # Errors of unfinished work
     "frame-gone": (
         "{path} has no frame at {time:.3f} s any more: the file has changed, or it is damaged and "
-        "each reading gives other frames."
+        "each reading gives other frames. Repair the file, or convert a copy of it, and start "
+        "again with {--resume=no}."
     ),
     "other-plan": (
         "The finished work in {folder} belongs to another plan of this video, with other frames or "
@@ -689,7 +727,8 @@ TEXTS = {
         "{name} is not the settings class of a command: give one such as InterpSettings."
     ),
     "nothing-scored": (
-        "No {ahead:?forecast on|frame of} {path} could be scored: there are cuts everywhere."
+        "No {ahead:?forecast on|frame of} {path} could be scored, because of its cuts: choose "
+        "another part, or give {--scene_cut=off}."
     ),
     "too-few-to-score": (
         "{path} has {frames} {frames:frame|frames}{part:? in that part}; {task} needs at least "
@@ -721,7 +760,9 @@ TEXTS = {
         "{path} has a cut at {at:g} s and a single frame after it, and {model} needs two or more "
         "of a scene: forecast from another time with {--at}, or give {--scene_cut=off}."
     ),
-    "not-a-folder": "{folder} is not a folder, so nothing can be written there.",
+    "not-a-folder": (
+        "{folder} is not a folder, so nothing can be written there: name another folder."
+    ),
     "stdin-in-batch": (
         "stdin has no file name from which to name an output in the folder: name an input file."
     ),
@@ -737,7 +778,9 @@ TEXTS = {
         "{path} has a variable frame rate, for which a factor of {factor:g} gives no definite "
         "times: give a whole number, or a fixed rate with {--fps}."
     ),
-    "single-frame": "{path} has a single frame, and interpolation needs two or more.",
+    "single-frame": (
+        "{path} has a single frame, and interpolation needs two or more: give a longer video."
+    ),
     "start-after-end": (
         "{path} lasts {seconds:g} s, so it has no frame after {start:g} s: choose an earlier "
         "{--start}."
@@ -747,16 +790,16 @@ TEXTS = {
         "an .mp4 or .mkv."
     ),
     "preview-exists": "The preview {path} exists already: replace it with {--overwrite=yes}.",
-    "preview-unwritable": "The preview {path} cannot be written: {why}.",
+    "preview-unwritable": ("The preview {path} cannot be written ({why}): choose another folder."),
     "preview-among-files": "The preview {path} is among the run's own files: use another folder.",
-    "unwritable": "{path} cannot be written: {why}.",
+    "unwritable": "{path} cannot be written ({why}): choose another folder.",
     "stdin-without-name": "stdin has no file name from which to name the output: name the output.",
     "report-is-file": "{folder} is a file: name a folder for the report.",
     "report-exists": "{folder} holds a report already ({file}): replace it with {--overwrite=yes}.",
-    "empty-part": "{path} has no frame in the part that was asked for.",
+    "empty-part": "{path} has no frame in the given part: choose another part.",
     "single-frame-part": (
-        "{path} has a single frame in the part that was asked for, and interpolation needs two or "
-        "more."
+        "{path} has a single frame in the given part, and interpolation needs two or more: choose "
+        "a longer part."
     ),
     "bad-threshold": (
         "The scene-cut threshold {threshold} is out of range: give auto, off, or a number from 0 "
@@ -772,11 +815,17 @@ TEXTS = {
         "The folder {path} holds no video and no pictures: give a folder of clips, or files."
     ),
     "no-usable-clip": (
-        "No clip can be used: {unfit}. Give longer or larger clips, a smaller {--crop} or "
+        "No clip can be used: {unfit:3}. Give longer or larger clips, a smaller {--crop} or "
         "{--interval}, or fewer frames at once."
     ),
-    "nothing-to-validate": "No frames to validate on could be read; the last try: {why}.",
-    "nothing-to-adapt": "{model} has no weights, so there is nothing to adapt.",
+    "nothing-to-validate": (
+        "No frames to validate on could be read; the last try: {why}. Give other clips with "
+        "{--val}."
+    ),
+    "nothing-to-adapt": (
+        "{model} has no weights, so there is nothing to adapt: leave {--adapt} out, or choose a "
+        "network."
+    ),
     "save-over-model": "{--save_model} would replace {model}, which is adapted: name another file.",
     "adapted-with-other": (
         "{folder} holds weights that were adapted with another {changed}: finish that work first, "
@@ -796,18 +845,29 @@ TEXTS = {
         "The loss is not a number any more at step {step}: lower {--learning_rate}, or use "
         "{--precision=fp32}. The best weights so far are kept."
     ),
-    "unreadable-checkpoint": "The checkpoint {path} cannot be read ({why}).",
+    "unreadable-checkpoint": (
+        "The checkpoint {path} cannot be read ({why}): change its permissions, or name another "
+        "output."
+    ),
     "adversarial-alone": (
         "The loss {name} alone judges only whether a picture looks real, not whether it is the "
         "right one: add another loss, such as l2:1,gdl:1,adversarial:0.05."
     ),
     "unknown-loss": "There is no loss {name!r}: choose from {known}.",
-    "bad-loss-weight": "The weight {number!r} of the loss {name} is not a number above 0.",
-    "loss-twice": "The loss {name} is given twice in {text!r}.",
-    "unknown-training-setting": "{source} has {name!r}, which is not a training setting.",
-    "in-recipe": "{source}: {error}",
-    "unreadable-recipe": "The recipe {path} cannot be read ({why}).",
-    "recipe-not-toml": "The recipe {path} is not TOML: {why}.",
+    "bad-loss-weight": (
+        "The weight {number!r} of the loss {name} is not a number above 0: give one, such as "
+        "{name}:0.5."
+    ),
+    "loss-twice": "The loss {name} is given twice in {text!r}: name each loss once.",
+    "unknown-training-setting": (
+        "{recipe:?The recipe *|The training} has {name!r}, which is not a training setting: "
+        "correct that name."
+    ),
+    "in-recipe": "The recipe {recipe}: {error}",
+    "unreadable-recipe": (
+        "The recipe {path} cannot be read ({why}): check its name and permissions."
+    ),
+    "recipe-not-toml": "The recipe {path} is not TOML ({why}): correct that line.",
     "nothing-to-train": "{model} has no weights, so there is nothing to train: choose a network.",
     "gap-without-middle": (
         "{model} makes only the frame in the middle of two, and a {--gap} of {gap} has no middle "
@@ -821,7 +881,7 @@ TEXTS = {
         "No tensor of the weights {init} ({other}) has the name and shape of one of {model}: start "
         "from other weights, or without {--init}."
     ),
-    "all-frozen": "Every tensor is frozen, which leaves nothing to train.",
+    "all-frozen": "Every tensor is frozen, which leaves nothing to train: freeze fewer tensors.",
     "no-discriminators": (
         "{model} has no discriminators, so the adversarial loss cannot train it: leave that loss "
         "out, or choose multiscale-gan."

@@ -41,7 +41,7 @@ class Chart:
     dots: bool = False
 
 
-def steps(low: float, high: float, count: int) -> list[float]:
+def round_numbers(low: float, high: float, count: int) -> list[float]:
     """Return about ``count`` round numbers that cover the range from ``low`` to ``high``."""
     span = max(high - low, 1e-9)
     size = 10 ** floor(log10(span / count))
@@ -50,7 +50,7 @@ def steps(low: float, high: float, count: int) -> list[float]:
     return [k * size for k in range(first, max(last, first + 1) + 1)]
 
 
-def thin(scores: Sequence[float | None], limit: int) -> list[int]:
+def lowest_points(scores: Sequence[float | None], limit: int) -> list[int]:
     """Return the indices of at most ``limit`` points to draw.
 
     Of each group of neighbours the point with the lowest score is drawn, so that bad frames stay
@@ -78,33 +78,33 @@ class Drawing:
     lines: list[tuple[Line, str, str]]
 
 
-def drawing(chart: Chart) -> Drawing:
+def draw(chart: Chart) -> Drawing:
     """Return the positions of everything in the chart."""
     low, high = _range(chart)
-    levels = steps(low, high, 5)
+    levels = round_numbers(low, high, 5)
     low, high = levels[0], levels[-1]
     left, right = (chart.x[0], chart.x[-1]) if chart.x else (0.0, 1.0)
     width = right - left or 1.0
     digits = max(0, -floor(log10(levels[1] - levels[0]) + 1e-9))
 
-    def across(x: float) -> float:
+    def to_x(x: float) -> float:
         return (x - left) / width * _SIDE if right > left else _SIDE / 2
 
-    def down(y: float) -> float:
+    def to_y(y: float) -> float:
         return (1 - (min(max(y, low), high) - low) / (high - low)) * _SIDE
 
     return Drawing(
         chart,
         _SIDE,
-        [(f"{down(y) / 10:.2f}", f"{y:.{digits}f}") for y in levels],
-        [(f"{across(x) / 10:.2f}", text) for x, text in chart.ticks if left <= x <= right],
-        [f"M0 {down(y):.1f}H{_SIDE}" for y in levels if low < y < high],
-        [f"M{across(x):.1f} 0V{_SIDE}" for x in chart.marks if left <= x <= right],
+        [(f"{to_y(y) / 10:.2f}", f"{y:.{digits}f}") for y in levels],
+        [(f"{to_x(x) / 10:.2f}", text) for x, text in chart.ticks if left <= x <= right],
+        [f"M0 {to_y(y):.1f}H{_SIDE}" for y in levels if low < y < high],
+        [f"M{to_x(x):.1f} 0V{_SIDE}" for x in chart.marks if left <= x <= right],
         [
             (
                 line,
-                _path(chart, line, across, down),
-                _dots(chart, line, across, down) if chart.dots else "",
+                _path(chart, line, to_x, to_y),
+                _dots(chart, line, to_x, to_y) if chart.dots else "",
             )
             for line in sorted(chart.lines, key=lambda line: -line.color)
         ],
@@ -140,7 +140,7 @@ def _range(chart: Chart) -> tuple[float, float]:
     return min(inside), max(inside)
 
 
-def _runs(chart: Chart, line: Line) -> list[list[tuple[float, float]]]:
+def _unbroken_parts(chart: Chart, line: Line) -> list[list[tuple[float, float]]]:
     """Yield the points of a line in parts, split at missing scores and at every mark."""
     runs: list[list[tuple[float, float]]] = [[]]
     marks = sorted(chart.marks)
@@ -157,18 +157,18 @@ def _runs(chart: Chart, line: Line) -> list[list[tuple[float, float]]]:
 
 
 def _path(
-    chart: Chart, line: Line, across: Callable[[float], float], down: Callable[[float], float]
+    chart: Chart, line: Line, to_x: Callable[[float], float], to_y: Callable[[float], float]
 ) -> str:
     parts = []
-    for run in _runs(chart, line):
-        points = [f"{across(x):.1f} {down(y):.1f}" for x, y in run]
+    for run in _unbroken_parts(chart, line):
+        points = [f"{to_x(x):.1f} {to_y(y):.1f}" for x, y in run]
         # A single point becomes a dot: round line ends are visible even on a line of length 0.
         parts.append("M" + "L".join(points) + ("h0" if len(points) == 1 else ""))
     return "".join(parts)
 
 
 def _dots(
-    chart: Chart, line: Line, across: Callable[[float], float], down: Callable[[float], float]
+    chart: Chart, line: Line, to_x: Callable[[float], float], to_y: Callable[[float], float]
 ) -> str:
-    points = (point for run in _runs(chart, line) for point in run)
-    return "".join(f"M{across(x):.1f} {down(y):.1f}h0" for x, y in points)
+    points = (point for run in _unbroken_parts(chart, line) for point in run)
+    return "".join(f"M{to_x(x):.1f} {to_y(y):.1f}h0" for x, y in points)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
-from .charts import PERFECT, Chart, Line, drawing, steps, thin
+from .charts import PERFECT, Chart, Line, draw, lowest_points, round_numbers
 from .columns import COLUMNS, Column, speed
 from .data import Comparison, Method, Picture, ReportData, Scores
 from .page import render
@@ -68,7 +68,7 @@ def render_report(data: ReportData) -> str:
         columns=columns,
         rows=_rows(data, colors, columns),
         horizon_tables=[(column, _horizon_rows(data, column, colors)) for column in columns],
-        drawings=[drawing(chart) for chart in charts],
+        drawings=[draw(chart) for chart in charts],
         notes=_notes(data, charts),
         worst=worst,
         loses=loses,
@@ -147,12 +147,12 @@ def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:
     if data.curves is None or not data.curves.frames:
         return []
     unscored = (None,) * len(data.curves.frames)
-    kept = thin(data.curves.psnr.get(data.model, unscored), POINTS)
+    kept = lowest_points(data.curves.psnr.get(data.model, unscored), POINTS)
     times = [data.curves.times[k] for k in kept]
     labels = [f"{_clock(data.curves.times[k])}, frame {data.curves.frames[k]}" for k in kept]
     ticks = [
         (second, _tick(second, float(times[-1])))
-        for second in steps(float(times[0]), float(times[-1]), 8)
+        for second in round_numbers(float(times[0]), float(times[-1]), 8)
     ]
     return [
         Chart(

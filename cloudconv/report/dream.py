@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .charts import Chart, Line, drawing, steps
+from .charts import Chart, Line, draw, round_numbers
 from .data import Picture
 from .page import render
 
@@ -95,7 +95,7 @@ def render_dream(page: DreamPage) -> str:
         verdict=page.verdict,
         summary=page.summary,
         lines=_LEGEND,
-        drawings=[drawing(chart) for chart in charts],
+        drawings=[draw(chart) for chart in charts],
         video=page.video,
         shots=page.shots,
         strangest=page.strangest,
@@ -120,6 +120,6 @@ def _chart(page: DreamPage, key: str, kept: list[int]) -> Chart | None:
         digits=3,
         x=times,
         labels=[f"{time:.1f} s" for time in times],
-        ticks=[(second, f"{second:g} s") for second in steps(times[0], times[-1], 8)],
+        ticks=[(second, f"{second:g} s") for second in round_numbers(times[0], times[-1], 8)],
         lines=lines,
     )

@@ -50,7 +50,7 @@ class ReportFolder:
         with self._writing(), ExitStack() as undo:
             home.parent.mkdir(parents=True, exist_ok=True)
             undo.enter_context(files.Claim(home))
-            self.path = files.fresh(home, folder=True, within=home if home.is_dir() else None)
+            self.path = files.create_part(home, folder=True, within=home if home.is_dir() else None)
             undo.callback(files.remove, self.path)
             self._stack = undo.pop_all()
 
@@ -84,7 +84,7 @@ class ReportFolder:
             try:
                 files.put_all(self.path, home, overwrite=self._overwrite, last=[*texts][-1])
             except FileExistsError as error:
-                raise files.keep_aside(self.path, home) from error
+                raise files.put_under_free_name(self.path, home) from error
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -29,7 +29,7 @@ from cloudconv.errors import (
     UnfitInputError,
 )
 from cloudconv.events import Warned
-from cloudconv.files import Claim, beside, leftovers, own_name, sync_folder, write_whole
+from cloudconv.files import Claim, beside, leftovers, part_prefix, sync_folder, write_whole
 from cloudconv.media.write.join import join
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import Sink
@@ -70,7 +70,7 @@ class SegmentStore:
         """Choose the folder of an output; change no file."""
         self.path = beside(output, ".work")
         if not _is_ours(self.path):
-            self.path = output.with_name(f"{own_name(output)}.work")
+            self.path = output.with_name(f"{part_prefix(output)}.work")
         self.finished: dict[int, Finished] = {}
         self.pinned: dict[str, Any] | None = None
         self.adapting = False
@@ -90,7 +90,7 @@ class SegmentStore:
         Raises:
             OutputError: another process makes the output, or the folder cannot be written.
         """
-        if self._claim.held:
+        if self._claim.is_acquired:
             return
         with writing(self.path):
             self._claim.acquire()
@@ -162,7 +162,7 @@ class SegmentStore:
         Returns:
             A message about the finished segments that remain, None without any.
         """
-        if not self._claim.held:
+        if not self._claim.is_acquired:
             return None
         # The user may have deleted some files.
         existing = [each for each in self.finished.values() if (self.path / each.file).is_file()]

@@ -124,8 +124,8 @@ class Cuts(Settings):
     scene_cut: Annotated[SceneCut, of_frames(_CUT, "S", least=0, most=1)] = "auto"
 
 
-_DEVICE = """Compute on auto, cpu, cuda, cuda:N or mps; interp and compare also take cuda:all, every
-GPU."""
+_DEVICE = "Compute on this device: auto, cpu, cuda, cuda:N or mps."
+_DEVICES = "Compute on this device: auto, cpu, cuda, cuda:N, mps, or cuda:all for every GPU."
 _PRECISION = "Compute in this number format: auto, fp32, bf16 or fp16."
 _THREADS = f"Use this many CPU threads, at most {MOST_THREADS}."
 _WORKERS = """Compute in this process (local), in N processes (local:N), or on a Ray cluster (ray,
@@ -149,6 +149,7 @@ class Machine(Settings):
 class Workers(Machine):
     """The processes or machines of the computation."""
 
+    device: Annotated[str, _machine(_DEVICES, "NAME", parse=values.device, pinned=False)] = "auto"
     workers: Annotated[str, _machine(_WORKERS, "WHO", parse=values.workers, pinned=False)] = "local"
 
     def _check(self) -> None:

@@ -101,7 +101,7 @@ class Field:
         return f"{text} Default: {shown}." if shown else text
 
     @property
-    def shown(self) -> Setting | str:
+    def as_parameter(self) -> Setting | str:
         """Return the field as a parameter of a message; hidden fields are no options."""
         return self.name if self.option.hidden else Setting(self.name)
 
@@ -117,17 +117,17 @@ class Field:
             try:
                 return self.option.parse(value)
             except (SettingsError, ValueError, TypeError) as error:
-                raise SettingsError("bad-value", option=self.shown, error=error) from error
+                raise SettingsError("bad-value", option=self.as_parameter, error=error) from error
         if self.is_switch:
             if not isinstance(value, bool):
-                raise SettingsError("not-a-switch", option=self.shown, value=value)
+                raise SettingsError("not-a-switch", option=self.as_parameter, value=value)
             return value
         if isinstance(value, str) and value in self.choices:
             return value
         if self.number is None and not self.choices:
             if isinstance(value, str | os.PathLike):
                 return value
-            raise SettingsError("not-text", option=self.shown, value=f"{value!r:.60}")
+            raise SettingsError("not-text", option=self.as_parameter, value=f"{value!r:.60}")
         number = None if self.number is None else _number(self.number, value)
         least, above, most = self.option.least, self.option.above, self.option.most
         if (
@@ -146,7 +146,7 @@ class Field:
             accepted.append(Message("number-from", whole=whole, least=least, most=most))
         raise SettingsError(
             "not-accepted",
-            option=self.shown,
+            option=self.as_parameter,
             accepted=accepted,
             value=f"{value!s:.60}",
             near=closest(str(value), self.choices),

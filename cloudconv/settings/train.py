@@ -18,10 +18,10 @@ CLIPS, LEARNING = "Clips", "Learning"
 UNSET: Any = None
 """The value of an option that was not given; see :func:`cloudconv.training.settings.resolve`."""
 
-_how = partial(Option, group=LEARNING)
-_what = partial(Option, group=CLIPS)
-_rule = partial(Option, hidden=True)  # for Python and recipes alone
-_rhythm = partial(_rule, least=1, otherwise=200, pinned=False)
+_learn = partial(Option, group=LEARNING)
+_clip = partial(Option, group=CLIPS)
+_rare = partial(Option, hidden=True)  # for Python and recipes alone
+_period = partial(_rare, least=1, otherwise=200, pinned=False)
 
 _CLIPS = "Train on videos, folders of videos, or pictures; clip.mp4[0:0.75] is the first part."
 _OUTPUT = "<model>_trained.safetensors"
@@ -98,65 +98,65 @@ class TrainSettings(Overwrite, Machine):
     )
     task: Annotated[
         Literal["interpolate", "predict", "reconstruct"] | None,
-        _how(_TASK, "TASK", shown="the model's own"),
+        _learn(_TASK, "TASK", shown="the model's own"),
     ] = None
-    relative: Annotated[bool, _how(_RELATIVE, off="--absolute", otherwise=False)] = UNSET
-    batch: Annotated[int, _how("Use N samples a step.", "N", least=1, otherwise=8)] = UNSET
+    relative: Annotated[bool, _learn(_RELATIVE, off="--absolute", otherwise=False)] = UNSET
+    batch: Annotated[int, _learn("Use N samples a step.", "N", least=1, otherwise=8)] = UNSET
     rollout: Annotated[
         int | None,
-        _how("Train predictors K frames ahead.", "K", least=1, most=1000, shown=_ROLLOUT),
+        _learn("Train predictors K frames ahead.", "K", least=1, most=1000, shown=_ROLLOUT),
     ] = None
-    gap: Annotated[int, _how(_GAP, "K", least=2, most=1000, otherwise=2)] = UNSET
-    noise: Annotated[float, _how(_NOISE, "S", least=0, otherwise=0.0)] = UNSET
+    gap: Annotated[int, _learn(_GAP, "K", least=2, most=1000, otherwise=2)] = UNSET
+    noise: Annotated[float, _learn(_NOISE, "S", least=0, otherwise=0.0)] = UNSET
     learning_rate: Annotated[
         float | None,
-        _how("Train at this learning rate.", "R", above=0, shown="5e-4, with --init 1e-4"),
+        _learn("Train at this learning rate.", "R", above=0, shown="5e-4, with --init 1e-4"),
     ] = None
-    seed: Annotated[int, _how(_SEED, "N", least=0, most=2**63 - 1, otherwise=0)] = UNSET
-    crop: Annotated[int, _what("Cut samples of N by N pixels.", "N", least=1, otherwise=128)] = (
+    seed: Annotated[int, _learn(_SEED, "N", least=0, most=2**63 - 1, otherwise=0)] = UNSET
+    crop: Annotated[int, _clip("Cut samples of N by N pixels.", "N", least=1, otherwise=128)] = (
         UNSET
     )
     interval: Annotated[
         int | str | Sequence[int],
-        _what(_INTERVAL, "K", parse=values.interval, shown="1", otherwise=(1, 1)),
+        _clip(_INTERVAL, "K", parse=values.interval, shown="1", otherwise=(1, 1)),
     ] = UNSET
-    size: Annotated[int | None, _what(_SIZE, "N", least=1)] = None
-    min_motion: Annotated[float, _what(_STILL, "N", least=0, otherwise=0.0)] = UNSET
-    train_part: Annotated[str | None, _what(_PART, "A:B")] = None
+    size: Annotated[int | None, _clip(_SIZE, "N", least=1)] = None
+    min_motion: Annotated[float, _clip(_STILL, "N", least=0, otherwise=0.0)] = UNSET
+    train_part: Annotated[str | None, _clip(_PART, "A:B")] = None
     val_part: Annotated[
-        str | None, _what("Validate on this part of each clip.", "A:B", shown="three inner parts")
+        str | None, _clip("Validate on this part of each clip.", "A:B", shown="three inner parts")
     ] = None
     crops: Annotated[
-        int, _rule("Cut this many samples from each decoded window.", least=1, otherwise=8)
+        int, _rare("Cut this many samples from each decoded window.", least=1, otherwise=8)
     ] = UNSET
-    repeats: Annotated[bool, _rule("Keep repeated frames.", otherwise=False)] = UNSET
-    deinterlace: Annotated[bool, _rule("Make whole frames from fields first.", otherwise=False)] = (
+    repeats: Annotated[bool, _rare("Keep repeated frames.", otherwise=False)] = UNSET
+    deinterlace: Annotated[bool, _rare("Make whole frames from fields first.", otherwise=False)] = (
         UNSET
     )
-    lively: Annotated[float, _rule(_LIVELY, least=0, most=1, otherwise=0.0)] = UNSET
-    overlays: Annotated[float, _rule(_OVERLAYS, least=0, most=1, otherwise=0.0)] = UNSET
-    augment: Annotated[bool, _rule("Flip and turn samples at random.", otherwise=True)] = UNSET
-    reversal: Annotated[bool, _rule("Play samples backwards at random.", otherwise=True)] = UNSET
-    frozen: Annotated[Files, _rule(_FROZEN, parse=values.files, otherwise=())] = UNSET
+    lively: Annotated[float, _rare(_LIVELY, least=0, most=1, otherwise=0.0)] = UNSET
+    overlays: Annotated[float, _rare(_OVERLAYS, least=0, most=1, otherwise=0.0)] = UNSET
+    augment: Annotated[bool, _rare("Flip and turn samples at random.", otherwise=True)] = UNSET
+    reversal: Annotated[bool, _rare("Play samples backwards at random.", otherwise=True)] = UNSET
+    frozen: Annotated[Files, _rare(_FROZEN, parse=values.files, otherwise=())] = UNSET
     anchor: Annotated[
         float,
-        _rule("Mix this share of init's tensors into the result.", least=0, most=1, otherwise=0.0),
+        _rare("Mix this share of init's tensors into the result.", least=0, most=1, otherwise=0.0),
     ] = UNSET
-    last: Annotated[bool, _rule(_LAST, otherwise=False)] = UNSET
-    val_windows: Annotated[int, _rule("Validate on this many windows.", least=1, otherwise=24)] = (
+    last: Annotated[bool, _rare(_LAST, otherwise=False)] = UNSET
+    val_windows: Annotated[int, _rare("Validate on this many windows.", least=1, otherwise=24)] = (
         UNSET
     )
     val_crop: Annotated[
-        int, _rule("Validate on windows of so many pixels a side.", least=1, otherwise=256)
+        int, _rare("Validate on windows of so many pixels a side.", least=1, otherwise=256)
     ] = UNSET
-    validate_every: Annotated[int, _rhythm("Validate every N steps.")] = UNSET
-    checkpoint_every: Annotated[int, _rhythm("Write a checkpoint every N steps.")] = UNSET
+    validate_every: Annotated[int, _period("Validate every N steps.")] = UNSET
+    checkpoint_every: Annotated[int, _period("Write a checkpoint every N steps.")] = UNSET
     weight_decay: Annotated[
-        float, _rule("Decay the weights by this rate.", least=0, otherwise=1e-4)
+        float, _rare("Decay the weights by this rate.", least=0, otherwise=1e-4)
     ] = UNSET
-    ema: Annotated[float, _rule(_EMA, least=0, most=1 - 1e-9, otherwise=0.99)] = UNSET
+    ema: Annotated[float, _rare(_EMA, least=0, most=1 - 1e-9, otherwise=0.99)] = UNSET
     clip_gradient: Annotated[
-        float, _rule("Limit the norm of the gradient.", above=0, otherwise=1.0)
+        float, _rare("Limit the norm of the gradient.", above=0, otherwise=1.0)
     ] = UNSET
 
     def _check(self) -> None:

@@ -26,6 +26,7 @@ from cloudconv.media.input.images import open_pictures, pictures_in, videos_in, 
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
+from cloudconv.messages import Message
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
 from cloudconv.training.overlays import overlaid
 from cloudconv.training.spans import HELD_LAST, HELD_OUT, WHOLE, Span, parse_spans, split_path
@@ -216,9 +217,9 @@ class Windows:
         given = [clip for group in self.groups for clip in group]
         self.groups = [[c for c in group if self._fault(c) is None] for group in self.groups]
         self.groups = [group for group in self.groups if group]
-        unfit = [f"{c.info.path.name} {fault}" for c in given if (fault := self._fault(c))]
+        unfit = [fault for clip in given if (fault := self._fault(clip)) is not None]
         if not self.groups:
-            raise InputError("no-usable-clip", unfit="; ".join(unfit[:3]))
+            raise InputError("no-usable-clip", unfit=unfit)
         if unfit:
             self.warnings.append(Warned("clips-left-out", {"unfit": unfit, "given": len(given)}))
 
@@ -234,7 +235,7 @@ class Windows:
         return max((self._draw(*key, n) for n in range(_LIVELIEST_OF)), key=_liveliness)
 
     def _draw(self, *key: int) -> Tensor:
-        reason = ""
+        reason: Message | None = None
         for attempt in range(_TRIES):
             random = np.random.default_rng([self.sampling.seed, *key, attempt])
             group = self.groups[random.integers(len(self.groups))]
@@ -242,7 +243,7 @@ class Windows:
             window = self._read_somewhere(clip, random)
             if isinstance(window, Tensor):
                 return window
-            reason = f"{clip.info.path.name} {window}"
+            reason = window
         raise InputError("no-window", tries=_TRIES, frames=self.sampling.length, why=reason)
 
     def spread(self, count: int) -> Generator[Progress, None, list[Tensor]]:
@@ -270,31 +271,32 @@ class Windows:
             clips if len(clips) <= count else [clips[k * len(clips) // count] for k in range(count)]
         )
         found = False
-        reason = ""
+        reason: Message | None = None
         for clip in chosen:
             starts = _Starts(clip, self.sampling.needed)
             indices = np.linspace(0, len(starts) - 1, min(each, len(starts))).round()
             for index in indices:
                 begin, end = starts[int(index)]
                 frames = self._read(clip, begin, end, self.sampling.interval[0])
-                if isinstance(frames, str):
-                    reason = f"{clip.info.path.name} {frames}"
+                if isinstance(frames, Message):
+                    reason = frames
                 else:
                     found = True
                     yield clip, frames
         if not found:
             raise InputError("nothing-to-validate", why=reason)
 
-    def _fault(self, clip: TrainingClip) -> str | None:
+    def _fault(self, clip: TrainingClip) -> Message | None:
+        name, needed, crop = clip.info.path.name, self.sampling.needed, self.sampling.crop
         longest = max(end - begin for begin, end in clip.parts())
-        if longest < self.sampling.needed:
-            return f"has {longest} frames in one piece, {self.sampling.needed} are needed"
+        if longest < needed:
+            return Message("clip-too-short", clip=name, frames=longest, needed=needed)
         height, width = clip.shape
-        if min(height, width) < self.sampling.crop:
-            return f"is {width}x{height}, smaller than the crop of {self.sampling.crop}"
+        if min(height, width) < crop:
+            return Message("clip-too-small", clip=name, width=width, height=height, crop=crop)
         return None
 
-    def _read_somewhere(self, clip: TrainingClip, random: np.random.Generator) -> Tensor | str:
+    def _read_somewhere(self, clip: TrainingClip, random: np.random.Generator) -> Tensor | Message:
         low, high = self.sampling.interval
         longest = max(end - begin for begin, end in clip.parts())
         steps = max(1, self.sampling.length - 1)
@@ -302,14 +304,16 @@ class Windows:
         starts = _Starts(clip, steps * interval + 1 if self.sampling.length > 1 else 1)
         begin, end = starts[int(random.integers(len(starts)))]
         frames = self._read(clip, begin, end, interval)
-        if isinstance(frames, str):
+        if isinstance(frames, Message):
             return frames
         window = _pictures(clip, frames)
         if self.sampling.min_motion and _motion(window) < self.sampling.min_motion:
-            return "hardly moves there"
+            return Message("clip-without-motion", clip=clip.info.path.name)
         return window
 
-    def _read(self, clip: TrainingClip, begin: int, end: int, interval: int) -> list[Frame] | str:
+    def _read(
+        self, clip: TrainingClip, begin: int, end: int, interval: int
+    ) -> list[Frame] | Message:
         """Return the window from frame ``begin`` on, or the reason why it cannot be used."""
         repeats = RepeatDetector()
         frames: list[Frame] = []
@@ -335,8 +339,8 @@ class Windows:
                 if len(frames) == self.sampling.length:
                     break
         if len(frames) < self.sampling.length:
-            return "ends, or repeats itself, too soon"
-        return "has a cut there" if _has_cut(thumbnails) else frames
+            return Message("clip-ends", clip=clip.info.path.name)
+        return Message("clip-has-cut", clip=clip.info.path.name) if _has_cut(thumbnails) else frames
 
 
 def batches(

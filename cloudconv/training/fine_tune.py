@@ -26,7 +26,7 @@ import torch
 from cloudconv import metrics, weights
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
 from cloudconv.events import Event, Finished, Progress, Warned, Warnings
-from cloudconv.files import fresh, keep_aside, put, write_whole
+from cloudconv.files import create_part, put, put_under_free_name, write_whole
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.fingerprint import check_unchanged
@@ -299,12 +299,12 @@ def _save(source: Path, settings: InterpSettings | CompareSettings) -> Iterator[
     if _digest(target) == _digest(source):
         return
     with writing(target):
-        part = fresh(target)
+        part = create_part(target)
         shutil.copyfile(source, part)
         try:
             put(part, target, overwrite=settings.overwrite)
         except FileExistsError:
-            yield Warned("kept-aside", {"error": keep_aside(part, target)})
+            yield Warned("kept-aside", {"error": put_under_free_name(part, target)})
 
 
 def _train(

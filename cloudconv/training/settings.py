@@ -30,13 +30,12 @@ def resolve(settings: TrainSettings) -> TrainSettings:
         InputError: the recipe cannot be read.
         SettingsError: the recipe is not TOML, or has an unknown key or a bad value.
     """
-    source = "The training" if settings.recipe is None else f"The recipe {settings.recipe}"
     known = {each.name: each for each in fields_of(TrainSettings) if each.name != "recipe"}
     given = {name: getattr(settings, name) for name in known}
     given = {name: value for name, value in given.items() if value != known[name].default}
     found = {} if settings.recipe is None else _read_recipe(settings.recipe)
     if unknown := sorted(found.keys() - known):
-        raise SettingsError("unknown-training-setting", source=source, name=unknown[0])
+        raise SettingsError("unknown-training-setting", recipe=settings.recipe, name=unknown[0])
     # A given `steps` also replaces the recipe's `minutes`, and the reverse.
     if "minutes" in given or "steps" in given:
         found = {name: value for name, value in found.items() if name not in ("minutes", "steps")}
@@ -59,7 +58,7 @@ def resolve(settings: TrainSettings) -> TrainSettings:
     except SettingsError as error:
         if settings.recipe is None:
             raise
-        raise SettingsError("in-recipe", source=source, error=error) from error
+        raise SettingsError("in-recipe", recipe=settings.recipe, error=error) from error
     return resolved
 
 

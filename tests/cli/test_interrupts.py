@@ -15,14 +15,14 @@ import pytest
 
 from cloudconv.cli import interrupts
 from cloudconv.cli.console import Console
-from cloudconv.cli.output import under_bar
+from cloudconv.cli.output import run_with_progress
 from cloudconv.events import Finished, Job, Progress
 
 
 @pytest.fixture(autouse=True)
 def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(interrupts, "_asked", False)
-    monkeypatch.setattr(interrupts, "_raised", None)
+    monkeypatch.setattr(interrupts, "_has_arrived", False)
+    monkeypatch.setattr(interrupts, "_raised_at", None)
     names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {name: signal.getsignal(getattr(signal, name)) for name in names}
     yield
@@ -32,7 +32,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interrupt_that_got_lost_ends_the_run(name: str) -> None:
-    interrupts.heed()
+    interrupts.install()
     with pytest.raises(KeyboardInterrupt):  # as if a library swallowed it here
         os.kill(os.getpid(), getattr(signal, name))
     with Console(quiet=True).reporting("working") as tell, pytest.raises(KeyboardInterrupt):
@@ -41,7 +41,7 @@ def test_an_interrupt_that_got_lost_ends_the_run(name: str) -> None:
 
 def test_one_that_is_said_twice_is_one() -> None:
     """The end of a terminal comes from the kernel and from the shell."""
-    interrupts.heed()
+    interrupts.install()
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGHUP)
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
@@ -53,16 +53,16 @@ def test_a_complete_output_is_not_reported_as_interrupted() -> None:
         yield Progress("rendering", 1, 1)
         yield Finished("complete")
 
-    interrupts.heed()
-    assert under_bar(Console(quiet=True), "working", job()) == "complete"
+    interrupts.install()
+    assert run_with_progress(Console(quiet=True), "working", job()) == "complete"
     os.kill(os.getpid(), signal.SIGHUP)
 
 
 def test_a_later_one_ends_what_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupts.heed()
+    interrupts.install()
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
-    monkeypatch.setattr(interrupts, "_raised", time.monotonic() - 2)
+    monkeypatch.setattr(interrupts, "_raised_at", time.monotonic() - 2)
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -78,7 +78,7 @@ def test_one_during_an_import_is_put_off_and_then_comes_once(
         "time.sleep(0.02)\n"
         "try:\n    interrupts.check()\nexcept KeyboardInterrupt:\n    noticed = True\n"
     )
-    interrupts.heed()
+    interrupts.install()
     assert importlib.import_module("slow_module").noticed
     time.sleep(0.2)  # the timer that was set goes off
 
@@ -112,5 +112,5 @@ def test_a_signal_while_the_process_ends_changes_nothing() -> None:
 
 
 def test_without_one_the_work_goes_on() -> None:
-    interrupts.heed()
+    interrupts.install()
     interrupts.check()

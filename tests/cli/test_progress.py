@@ -150,7 +150,7 @@ def test_an_interrupt_waits_for_the_end_of_an_import(tmp_path: Path) -> None:
         "import signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(0.1)\nprint('whole')"
     )
     told = (
-        "from cloudconv.cli import interrupts\ninterrupts.heed()\ntry:\n import slow, time\n"
+        "from cloudconv.cli import interrupts\ninterrupts.install()\ntry:\n import slow, time\n"
         " time.sleep(60)\nexcept KeyboardInterrupt:\n print('interrupted')"
     )
     paths = os.pathsep.join([str(tmp_path), *sys.path])
@@ -230,7 +230,7 @@ def test_a_line_on_a_terminal_is_wrapped_between_words(
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "40")
-    streams.say(
+    streams.print_message(
         "error: interrupted; what is finished is kept in a/b.work; the same command resumes"
     )
     lines = capsys.readouterr().err.splitlines()

@@ -170,13 +170,13 @@ def test_a_file_that_is_made_as_the_interrupt_comes_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = write_clip(tmp_path / "a.mkv", 3)
-    fresh = files.fresh
+    create_part = files.create_part
 
     def interrupted(*given: Any, **named: Any) -> None:
-        fresh(*given, **named)
+        create_part(*given, **named)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(files, "fresh", interrupted)
+    monkeypatch.setattr(files, "create_part", interrupted)
     done = run("interp", clip, tmp_path / "b.gif", *TINY)
     assert done.stderr == "error: interrupted; no unfinished file is left\n"
     assert os.listdir(tmp_path) == ["a.mkv"]

@@ -86,12 +86,14 @@ def test_a_stream_on_standard_output_ends_in_an_error(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change = once(lambda: os.utime(clip, (1, 1)))
-    under_bar = output.under_bar
+    run_with_progress = output.run_with_progress
 
     def watched(console: Any, label: str, job: Job, **more: Any) -> Any:
-        return under_bar(console, label, mapped(job, lambda at: (change(at), at)[1]), **more)
+        return run_with_progress(
+            console, label, mapped(job, lambda at: (change(at), at)[1]), **more
+        )
 
-    monkeypatch.setattr(output, "under_bar", watched)
+    monkeypatch.setattr(output, "run_with_progress", watched)
     found = CliRunner().invoke(
         app, ["interp", str(clip), "-o", "-", "--factor", "2", "--model", "blend"]
     )

@@ -187,12 +187,12 @@ def test_links_in_a_work_folder_are_not_followed(clip: Path, tmp_path: Path) -> 
 
 def test_what_a_killed_run_left_goes_with_the_next(clip: Path, tmp_path: Path) -> None:
     target = tmp_path / "o.gif"
-    files.fresh(target)
-    (files.fresh(target, folder=True) / "a").touch()
-    files.fresh(tmp_path / "other.gif")
+    files.create_part(target)
+    (files.create_part(target, folder=True) / "a").touch()
+    files.create_part(tmp_path / "other.gif")
     calls.interpolate(clip, target, **BLEND)
     (left,) = tmp_path.glob(".*")
-    assert left.name.startswith(files.own_name(tmp_path / "other.gif"))
+    assert left.name.startswith(files.part_prefix(tmp_path / "other.gif"))
 
 
 @pytest.mark.full
@@ -290,10 +290,10 @@ def test_one_run_at_a_time_makes_a_report_and_clears_what_a_killed_one_left(
     with files.Claim(folder), pytest.raises(OutputError, match=f"process {os.getpid()}"):
         compared(clip, folder)
     assert not folder.exists()
-    (files.fresh(folder, folder=True) / "side_by_side.mp4").touch()
+    (files.create_part(folder, folder=True) / "side_by_side.mp4").touch()
     compared(clip, folder)
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "look"]
-    (files.fresh(folder, folder=True, within=folder) / "side_by_side.mp4").touch()
+    (files.create_part(folder, folder=True, within=folder) / "side_by_side.mp4").touch()
     (folder / "notes.txt").write_text("mine")
     compared(clip, folder, overwrite=True)
     names = ["frames.csv", "index.html", "notes.txt", "result.json", "side_by_side.mp4"]
@@ -342,7 +342,7 @@ def test_a_kill_right_after_the_output_has_its_name_leaves_nothing(
     assert killed.returncode == 9
     (made,) = (tmp_path / "o").glob("a_48fps.*[!k]")
     before = made.read_bytes()
-    (tmp_path / "o" / f"{files.own_name(made)}-0123456789abcdef.part").touch()
+    (tmp_path / "o" / f"{files.part_prefix(made)}-0123456789abcdef.part").touch()
     given = InterpManySettings([clip], out_dir=tmp_path / "o", model="blend", fps=F(48))
     came = finish(batch.run(given))
     assert isinstance(came[0], batch.Exists)

@@ -47,7 +47,7 @@ def test_a_locked_file_need_not_be_written_to(
     refuse(monkeypatch, Path, "write_text", locked, errno.EACCES)
     refuse(monkeypatch, Path, "read_bytes", locked, errno.EACCES)
     with files.Claim(tmp_path / "out.mkv") as claim:
-        assert claim.held
+        assert claim.is_acquired
         with pytest.raises(OutputError, match="Another cloudconv is writing"):
             files.Claim(tmp_path / "out.mkv").acquire()
 
@@ -100,7 +100,7 @@ def test_signals_that_do_not_exist_are_passed_over(monkeypatch: pytest.MonkeyPat
     monkeypatch.delattr(signal, "pthread_kill", raising=False)
     monkeypatch.setattr(signal, "SIGBREAK", signal.SIGTERM, raising=False)
     try:
-        interrupts.heed()
+        interrupts.install()
         assert signal.getsignal(signal.SIGTERM) is not before[signal.SIGTERM]
     finally:
         for number, handler in before.items():

@@ -27,7 +27,7 @@ from cloudconv.report import (
     ReportData,
     render_report,
 )
-from cloudconv.report.charts import steps, thin
+from cloudconv.report.charts import lowest_points, round_numbers
 from tests.helpers.browser import CHROMIUM, Browser
 
 RATE = Fraction(24000, 1001)
@@ -317,14 +317,14 @@ def test_an_hour_of_frames_makes_a_small_page_that_still_shows_the_worst() -> No
 
 def test_thinning_keeps_order_and_the_lowest() -> None:
     scores: list[float | None] = [None, 5.0, 4.0, 3.0, None, None, 8.0]
-    assert thin(scores, 3) == [2, 3, 6]
-    assert thin(scores, 99) == list(range(7))
-    assert thin([], 5) == []
+    assert lowest_points(scores, 3) == [2, 3, 6]
+    assert lowest_points(scores, 99) == list(range(7))
+    assert lowest_points([], 5) == []
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.93, 0.99), (12.0, 48.0), (30.0, 30.0), (0.0, 7200.0)])
 def test_axis_steps_are_round_and_hold_the_range(low: float, high: float) -> None:
-    found = steps(low, high, 5)
+    found = round_numbers(low, high, 5)
     assert found[0] <= low + 1e-9
     assert found[-1] >= high - 1e-9
     assert 2 <= len(found) <= 8

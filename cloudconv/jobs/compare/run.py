@@ -90,7 +90,7 @@ def run(settings: CompareSettings) -> Job:
             yield Progress("scoring", min(sample.read, total), total)
         yield from warnings.new([*source.warnings, *table.warnings()])
         check_unchanged(plan.info)
-        result = table.result(warnings.said, began)
+        result = table.result(warnings.reported, began)
         if reporter is not None:
             reporter.finish(table.report(result), result.as_json())
     yield Finished(result)

@@ -240,7 +240,7 @@ class Continuation:
             "encoder": sink.encoder,
             "wall_seconds": wall,
             "frames_per_second": written / wall,
-            "warnings": warnings.said,
+            "warnings": warnings.reported,
         }
 
     def _frames(

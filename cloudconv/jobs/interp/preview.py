@@ -68,7 +68,7 @@ class Preview:
         if not self._is_free():
             raise OutputError("preview-exists", path=path)
         try:
-            files.remove(files.fresh(self._path))
+            files.remove(files.create_part(self._path))
         except OSError as error:
             raise OutputError(
                 "preview-unwritable", path=path, why=error.strerror or error

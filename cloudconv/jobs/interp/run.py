@@ -128,7 +128,7 @@ def interpolate(
                 for news in drained(video.news):
                     if isinstance(news, Counts):
                         counts = news
-                    elif news.code not in (warned.code for warned in warnings.said):
+                    elif news.code not in (warned.code for warned in warnings.reported):
                         yield from warnings.new([news])
         # Join the segments.
         sink = work.sink if store is None else sink_of(plan, video.clock, render_plan.encode)
@@ -144,7 +144,7 @@ def interpolate(
         resumed=resumed > 0,
         adapted=adapted,
         encoder=work.sink.encoder,
-        warnings=warnings.said,
+        warnings=warnings.reported,
     )
 
 

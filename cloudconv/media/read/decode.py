@@ -33,7 +33,6 @@ _SEEK_BACK = (0, 1, 2, 4, 8, 16)
 _NVDEC = "nvdec"  # the GPU's decoder; the other names are FFmpeg's kinds of threads
 # Codecs that NVDEC decodes bit by bit as the CPU does.
 _NVDEC_CODECS = ("h264", "hevc", "vp9")
-_FAILS = "it fails on the file's data"
 
 Decoded = Generator[tuple[VideoFrame, Fraction | None]]
 """Pictures with their times on the source's clock in seconds, None without a time stamp."""
@@ -72,7 +71,7 @@ class Decoder:
         pictures = images.open_pictures(info.path, timing.rate)
         if pictures is not None:
             if self._nvdec is not None:
-                self.warnings.append(Warned("not-nvdec", {"why": "the input is pictures"}))
+                self.warnings.append(Warned("nvdec-of-pictures"))
             return self._from_pictures(pictures)
         can_seek = info.reader.seeks and timing.stamped and not timing.shifts
         if start > timing.start and can_seek:
@@ -137,7 +136,7 @@ class Decoder:
                 self.promised = 0
                 if way == _NVDEC:
                     self._nvdec, self.by_gpu = None, False  # also for later seeks
-                    self.warnings.append(Warned("not-nvdec", {"why": str(error)}))
+                    self.warnings.append(error.warned)
 
     def _decode_once(self, seek: Fraction | None, way: str) -> Decoded:
         """Yield pictures with their times.
@@ -178,7 +177,7 @@ class Decoder:
             pictures: list[VideoFrame] = decoder.decode(packet)
         except av.error.FFmpegError:
             if way != "SLICE":
-                raise _OtherWayError(_FAILS) from None
+                raise _OtherWayError from None
             self.errors += 1
             return []
         if packet is not None:
@@ -187,11 +186,11 @@ class Decoder:
             # When the threads are flushed, errors are visible only as missing frames.
             latest = max((p.pts for p in pictures if p.pts is not None), default=None)
             if latest is not None and latest * timing.time_base < (self._newest or timing.start):
-                raise _OtherWayError(_FAILS)
+                raise _OtherWayError
         if way == _NVDEC and not self.by_gpu and pictures:
             # The GPU may return pictures without cropping, for example.
             if not self.fits(pictures[0]):
-                raise _OtherWayError("its pictures have another size or format")
+                raise _OtherWayError(Warned("nvdec-other-frames"))
             self.by_gpu = True
         return pictures
 
@@ -200,7 +199,7 @@ class Decoder:
         only(container, stream)
         decoder = open_decoder(stream)
         if way == _NVDEC and not is_hardware(decoder):
-            raise _OtherWayError(f"this FFmpeg has none for {self._info.codec}")
+            raise _OtherWayError(Warned("nvdec-not-built", {"codec": self._info.codec}))
         decoder.thread_type = "AUTO" if way == "AUTO" else "SLICE"
         if self._threads is not None:
             decoder.thread_count = self._threads
@@ -211,17 +210,22 @@ class Decoder:
             return open_container(self._info.path)
         codec, timing = self._info.codec, self._info.timing
         if codec not in _NVDEC_CODECS or not timing.stamped:
-            kind = codec if timing.stamped else "video without time stamps"
-            raise _OtherWayError(f"it is for {', '.join(_NVDEC_CODECS)} here, not for {kind}")
+            refused = {"known": _NVDEC_CODECS, "codec": codec if timing.stamped else None}
+            raise _OtherWayError(Warned("nvdec-of-codec", refused))
         try:
             hardware = HWAccel("cuda", str(self._nvdec), allow_software_fallback=False)
             return open_container(self._info.path, hardware)
         except (InputError, RuntimeError) as error:
-            raise _OtherWayError("there is no NVIDIA GPU that can") from error
+            raise _OtherWayError(Warned("nvdec-no-gpu")) from error
 
 
 class _OtherWayError(Exception):
-    """A packet cannot be decoded in this way; the message gives the reason."""
+    """A packet cannot be decoded in this way; ``warned`` gives the reason for NVDEC."""
+
+    def __init__(self, warned: Warned | None = None) -> None:
+        """Create the error; without a reason a packet could not be decoded."""
+        super().__init__()
+        self.warned = warned or Warned("nvdec-fails")
 
 
 def is_hardware(decoder: Any) -> bool:

@@ -131,11 +131,12 @@ def choose(
     same = codec is not None and av.codec.Codec(name, "w").canonical_name == codec
     if settings.encoder is None and container.is_video and name != first and not same:
         if wanted in _takes(first) and _fits(first, wanted, width, height):
-            code, what = "encoder-few-players", {"pix_fmt": wanted}
+            code = "encoder-few-players"
         else:
-            code = "encoder-cannot-hold"
-            what = {"what": _why_not(first, wanted, width, height)}
-        warnings.append(Warned(code, {**what, "first": first, "used": name}))
+            fits = wanted in _takes(first)
+            code = "encoder-cannot-hold-size" if fits else "encoder-cannot-hold"
+        about = {"pix_fmt": wanted, "width": width, "height": height, "first": first, "used": name}
+        warnings.append(Warned(code, about))
     if _worth_a_word(container, wanted, working):
         who = f"{name} in {container.name}" if container.is_video else container.name
         changed = {
@@ -171,12 +172,6 @@ def _worth_a_word(container: Container, wanted: str, working: str) -> bool:
     # Picture outputs are always RGB and a GIF always has few colours; neither needs a warning.
     coarser = layout(working).depth < layout(wanted).depth and not container.has_palette
     return coarser or _alpha_lost(wanted, working)
-
-
-def _why_not(name: str, pix_fmt: str, width: int, height: int) -> str:
-    if pix_fmt in _takes(name):
-        return f"{pix_fmt} at the size {width}x{height}"
-    return pix_fmt
 
 
 def _in_order(container: Container, source: PixelLayout, *, hevc: bool) -> tuple[str, ...]:

@@ -177,7 +177,7 @@ def _reason(path: Path, number: int | None) -> str:
 def _part_of(path: Path) -> Path:
     """Return a path with the length of the output's temporary path."""
     home = claimed(path)
-    return home.parent.resolve() / f"{files.own_name(home)}-{16 * '0'}.part"
+    return home.parent.resolve() / f"{files.part_prefix(home)}-{16 * '0'}.part"
 
 
 def claimed(path: Path) -> Path:
@@ -206,7 +206,7 @@ class Part:
         # If the folder exists, this process may lack write access to its parent.
         within = home if folder and home.exists() else None
         # The part is created now, so that an unwritable folder is noticed before any work.
-        self.path = files.fresh(home, folder=folder, within=within)
+        self.path = files.create_part(home, folder=folder, within=within)
 
     def commit(self) -> None:
         """Write the output to the disk and rename it.
@@ -225,12 +225,12 @@ class Part:
             else:
                 files.put(self.path, home, overwrite=self._overwrite)
         except FileExistsError as error:
-            raise files.keep_aside(self.path, home) from error
+            raise files.put_under_free_name(self.path, home) from error
         except PermissionError as error:
             # Windows cannot replace a file that another program has open.
             if not os.path.lexists(home) or self.folder:
                 raise
-            raise files.keep_aside(self.path, home, locked=True) from error
+            raise files.put_under_free_name(self.path, home, locked=True) from error
         files.sync_folder(home.parent)
 
     def _put(self, written: list[Path]) -> None:
