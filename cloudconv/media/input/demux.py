@@ -172,14 +172,21 @@ def only(container: InputContainer, stream: Any) -> None:
             other.discard = Discard.all
 
 
-def read_packets(container: InputContainer, stream: Any) -> Iterator[Any]:
-    """Yield the stream's packets without empty ones; continue after read errors."""
+def read_packets(
+    container: InputContainer, stream: Any, clock: VideoClock | None = None
+) -> Iterator[Any]:
+    """Yield the stream's packets without empty ones, on one ``clock``; continue after read errors.
+
+    Without a ``clock`` the times remain those of the file.
+    """
     failures = 0
     while failures < 8:
         try:
             for packet in container.demux(stream):
                 failures = 0
                 if packet.size:
+                    if clock is not None:
+                        clock.move(packet)
                     yield packet
             return
         except av.error.EOFError:
@@ -226,28 +233,41 @@ class Clock:
         return time < before - _BACK or (self._jumps and time > before + _ON)
 
 
-def continuous(container: InputContainer, stream: Any, shifts: list[Fraction]) -> Iterator[Any]:
-    """Yield a video stream's packets on one clock; each part directly follows the part before.
+class VideoClock(Clock):
+    """A clock of a video stream, on which each part directly follows the part before."""
 
-    For each restart of the clock, the added offset in seconds is appended to ``shifts``.
-    """
-    clock = Clock(container)
-    ticks, last, end = [0], 0, 0
-    for packet in read_packets(container, stream):
-        begins = packet.pts if packet.pts is not None else packet.dts
+    def __init__(self, container: InputContainer, stream: Any) -> None:
+        """Start before the first packet.
+
+        Args:
+            container: the open file.
+            stream: its video stream.
+        """
+        super().__init__(container)
+        self._tick = Fraction(stream.time_base)
+        self._offsets = [0]  # of each part, in ticks
+        self._decoded = 0
+        self._end = 0
+
+    @property
+    def shifts(self) -> tuple[Fraction, ...]:
+        """Return the added offset for each restart of the clock, in seconds."""
+        return tuple(offset * self._tick for offset in self._offsets[1:])
+
+    def move(self, packet: Any) -> None:
+        """Add the offset of the packet's part to its times."""
         if packet.dts is not None:
-            clock.take(packet.dts * packet.time_base)
-            lasts = packet.duration or max(packet.dts - last, 0)
-            last = packet.dts
-            if clock.part == len(ticks):
-                ticks.append(end - begins)
-            del ticks[clock.part + 1 :]
-            shifts[:] = [shift * packet.time_base for shift in ticks[1:]]
-            packet.dts += ticks[-1]
-            end = max(end, begins + ticks[-1] + lasts)
+            begins = packet.dts if packet.pts is None else packet.pts
+            self.take(packet.dts * self._tick)
+            lasts = packet.duration or max(packet.dts - self._decoded, 0)
+            self._decoded = packet.dts
+            if self.part == len(self._offsets):
+                self._offsets.append(self._end - begins)
+            del self._offsets[self.part + 1 :]
+            packet.dts += self._offsets[-1]
+            self._end = max(self._end, begins + self._offsets[-1] + lasts)
         if packet.pts is not None:
-            packet.pts += ticks[-1]
-        yield packet
+            packet.pts += self._offsets[-1]
 
 
 def open_decoder(stream: Any) -> Any:

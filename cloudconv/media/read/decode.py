@@ -18,12 +18,13 @@ from cloudconv.events import Warned
 from cloudconv.media.formats import working_format
 from cloudconv.media.input import images
 from cloudconv.media.input.demux import (
-    continuous,
+    VideoClock,
     is_shown,
     main_video,
     only,
     open_container,
     open_decoder,
+    read_packets,
 )
 from cloudconv.media.input.info import MediaInfo
 
@@ -34,7 +35,7 @@ _NVDEC = "nvdec"  # the GPU's decoder; the other names are FFmpeg's kinds of thr
 # Codecs that NVDEC decodes bit by bit as the CPU does.
 _NVDEC_CODECS = ("h264", "hevc", "vp9")
 
-Decoded = Generator[tuple[VideoFrame, Fraction | None]]
+Decoded = Iterator[tuple[VideoFrame, Fraction | None]]
 """Pictures with their times on the source's clock in seconds, None without a time stamp."""
 
 
@@ -99,7 +100,7 @@ class Decoder:
             time += duration
 
     def _from_seek(self, start: Fraction) -> Decoded:
-        """Yield pictures from a key frame before ``start``; repeat a seek that lands too late."""
+        """Return the pictures from a key frame before ``start``; repeat a seek that lands late."""
         for back in _SEEK_BACK:
             aim = start - back
             if aim <= self._info.timing.start:
@@ -107,30 +108,52 @@ class Decoder:
             decoded = self._decode(aim)
             first = next(decoded, None)
             if first is not None and first[1] is not None and first[1] <= start:
-                yield first
-                yield from decoded
-                return
+                return chain([first], decoded)
             decoded.close()
             self.promised = self.errors = 0
-        yield from self._decode(None)
+        return self._decode(None)
 
-    def _decode(self, seek: Fraction | None) -> Decoded:
+    def _decode(
+        self, seek: Fraction | None
+    ) -> Generator[tuple[VideoFrame, Fraction | None], None, None]:
         """Yield pictures from the beginning, or from a key frame before ``seek``.
 
         Frame threads are faster, but lose good frames near a damaged one. A GPU treats damage in
         its own way. After the first error decoding therefore continues without either.
         """
-        last: Fraction | None = None
-        ways = ["AUTO", "SLICE"] if self._info.timing.stamped else ["SLICE"]
+        timing = self._info.timing
+        ways = ["AUTO", "SLICE"] if timing.stamped else ["SLICE"]
         if self._nvdec is not None:
             ways.insert(0, _NVDEC)
+        shown: Fraction | None = None  # the time of the latest picture
         for way in ways:
-            reached = last
+            after = shown
             try:
-                for picture, time in self._decode_once(seek, way):
-                    if reached is None or time is None or time > reached:
-                        yield picture, time
-                        last = time if time is not None else last
+                with self._opened(way) as container:
+                    stream, decoder = self._decoder(container, way)
+                    packets, first = self._packets(container, stream, seek)
+                    for packet in packets:
+                        self._count(packet)
+                        try:
+                            pictures: list[VideoFrame] = decoder.decode(packet)
+                        except av.error.FFmpegError:
+                            if way != "SLICE":
+                                raise _OtherWayError from None
+                            self.errors += 1
+                            continue
+                        if packet is None and way != "SLICE":
+                            self._check_end(pictures)
+                        if way == _NVDEC and not self.by_gpu and pictures:
+                            self._check_gpu(pictures[0])
+                        for picture in pictures:
+                            self.aspect = decoder.sample_aspect_ratio
+                            stamp = picture.pts if timing.stamped else picture.dts
+                            time = None if stamp is None else stamp * timing.time_base
+                            if time is None or (
+                                (first is None or time >= first) and (after is None or time > after)
+                            ):
+                                yield picture, time
+                                shown = shown if time is None else time
                 return
             except _OtherWayError as error:
                 self.promised = 0
@@ -138,61 +161,47 @@ class Decoder:
                     self._nvdec, self.by_gpu = None, False  # also for later seeks
                     self.warnings.append(error.warned)
 
-    def _decode_once(self, seek: Fraction | None, way: str) -> Decoded:
-        """Yield pictures with their times.
+    def _packets(
+        self, container: InputContainer, stream: Any, seek: Fraction | None
+    ) -> tuple[Iterator[Any], Fraction | None]:
+        """Return the packets and None, from the start or from a key frame before ``seek``.
 
-        After a seek, yield those from its key frame on: earlier frames refer to frames that were
-        not read.
+        After a seek, also return the key frame's time: earlier frames refer to frames that were not
+        read.
         """
-        timing = self._info.timing
         self._newest = None
-        with self._opened(way) as container:
-            stream, decoder = self._decoder(container, way)
-            if seek is not None:
-                with contextlib.suppress(av.error.FFmpegError):  # else read from the start
-                    container.seek(int(seek / stream.time_base), stream=stream, backward=True)
-            packets: Iterator[Any] = continuous(container, stream, [])
-            first = None
-            if seek is not None:
-                packets = dropwhile(lambda p: not p.is_keyframe or p.pts is None, packets)
-            for packet in chain(packets, [None]):
-                if seek is not None and first is None and packet is not None:
-                    first = packet.pts
-                for picture in self._pictures_of(packet, decoder, way):
-                    stamp = picture.pts if timing.stamped else picture.dts
-                    if first is None or stamp is None or stamp >= first:
-                        yield picture, None if stamp is None else stamp * timing.time_base
+        packets: Iterator[Any] = read_packets(container, stream, VideoClock(container, stream))
+        if seek is None:
+            return chain(packets, [None]), None
+        with contextlib.suppress(av.error.FFmpegError):  # else read from the start
+            container.seek(int(seek / stream.time_base), stream=stream, backward=True)
+        packets = chain(dropwhile(lambda p: not p.is_keyframe or p.pts is None, packets), [None])
+        first = next(packets)
+        time = None if first is None else first.pts * self._info.timing.time_base
+        return chain([first], packets), time
 
-    def _pictures_of(self, packet: Any, decoder: Any, way: str) -> list[VideoFrame]:
-        """Return the pictures of a packet, or the remaining ones for None.
-
-        Damaged packets are counted. If another way of decoding is left, they raise an error.
-        """
-        timing = self._info.timing
+    def _count(self, packet: Any) -> None:
+        """Count a packet whose frame is wanted."""
         if packet is not None and is_shown(packet, self._info.codec):
-            due = None if packet.pts is None else packet.pts * timing.time_base
+            due = None if packet.pts is None else packet.pts * self._info.timing.time_base
             self.promised += due is None or self._is_wanted(due)
             self._newest = due if self._newest is None else max(self._newest, due or self._newest)
-        try:
-            pictures: list[VideoFrame] = decoder.decode(packet)
-        except av.error.FFmpegError:
-            if way != "SLICE":
-                raise _OtherWayError from None
-            self.errors += 1
-            return []
-        if packet is not None:
-            self.aspect = decoder.sample_aspect_ratio
-        elif way != "SLICE":
-            # When the threads are flushed, errors are visible only as missing frames.
-            latest = max((p.pts for p in pictures if p.pts is not None), default=None)
-            if latest is not None and latest * timing.time_base < (self._newest or timing.start):
-                raise _OtherWayError
-        if way == _NVDEC and not self.by_gpu and pictures:
-            # The GPU may return pictures without cropping, for example.
-            if not self.fits(pictures[0]):
-                raise _OtherWayError(Warned("nvdec-other-frames"))
-            self.by_gpu = True
-        return pictures
+
+    def _check_end(self, pictures: list[VideoFrame]) -> None:
+        """Raise _OtherWayError if the last pictures of a decoder with threads are not the last.
+
+        When the threads are flushed, errors are visible only as missing frames.
+        """
+        timing = self._info.timing
+        latest = max((p.pts for p in pictures if p.pts is not None), default=None)
+        if latest is not None and latest * timing.time_base < (self._newest or timing.start):
+            raise _OtherWayError
+
+    def _check_gpu(self, picture: VideoFrame) -> None:
+        """Raise _OtherWayError for a GPU that returns pictures without cropping, for example."""
+        if not self.fits(picture):
+            raise _OtherWayError(Warned("nvdec-other-frames"))
+        self.by_gpu = True
 
     def _decoder(self, container: InputContainer, way: str) -> tuple[Any, Any]:
         stream = main_video(container, self._info.path)

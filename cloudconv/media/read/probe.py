@@ -11,7 +11,7 @@ import struct
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,15 @@ from cloudconv.media.formats import is_float, working_format
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.input import images
 from cloudconv.media.input.demux import (
+    VideoClock,
     check_memory,
-    continuous,
     is_chapters,
     is_shown,
     main_video,
     only,
     open_container,
     open_decoder,
+    read_packets,
 )
 from cloudconv.media.input.fingerprint import input_fingerprint
 from cloudconv.media.input.info import MediaInfo, StreamInfo, Timing
@@ -117,7 +118,7 @@ class _Scan:
     last_duration: int = 0
     usual_duration: int = 0
     durations_differ: bool = False
-    shifts: list[Fraction] = field(default_factory=list)
+    shifts: tuple[Fraction, ...] = ()
     brief: bool = False
 
 
@@ -132,7 +133,8 @@ def _scan(
     scan = _Scan(array("q"), decoder, decoder.sample_aspect_ratio)
     codec = decoder.codec.canonical_name
     first: VideoFrame | None = None
-    for packet in continuous(container, stream, scan.shifts):
+    clock = VideoClock(container, stream)
+    for packet in read_packets(container, stream, clock):
         scan.packets += 1
         if first is None:
             first = next(iter(_try_decode(decoder, packet)), None)
@@ -151,9 +153,10 @@ def _scan(
             scan.last_time, scan.last_duration = packet.pts, duration
         if briefly and first is not None and len(scan.times) >= _ENOUGH:
             scan.brief = True
-            return scan, first
+            break
     if first is None:
         first = next(iter(_try_decode(decoder, None)), None)
+    scan.shifts = clock.shifts
     return scan, first
 
 
@@ -257,7 +260,7 @@ def _last_duration(
 def _describe(
     path: Path, container: InputContainer, stream: Any, scan: _Scan, first: VideoFrame
 ) -> MediaInfo:
-    timing = replace(_timing(container, stream, scan, first), shifts=tuple(scan.shifts))
+    timing = replace(_timing(container, stream, scan, first), shifts=scan.shifts)
     if scan.brief:
         timing = replace(timing, end=timing.start + _FAR, steady=None, open_ended=True)
     pix_fmt = first.format.name

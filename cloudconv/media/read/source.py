@@ -98,7 +98,7 @@ class Source:
         tally = _Tally()
         grid = _Grid(self.info.timing)
         waiting: Frame | None = None
-        decoded: Iterator[tuple[VideoFrame, Fraction | None]]
+        known: tuple[object, ...] = ()
         decoded = self._decoder.pictures(self._start)
         if self._deinterlace:
             # No picture has an interlaced flag, so the user's request decides.
@@ -108,7 +108,15 @@ class Source:
             if time is None:
                 tally.out_of_order += 1
                 continue
-            self._inspect(picture, time, tally)
+            tally.corrupt += bool(picture.is_corrupt)
+            seen = (
+                (picture.width, picture.height, picture.format.name),
+                (self._decoder.aspect, picture.interlaced_frame),
+                (picture.key_frame, self._is_wanted(time)),
+            )
+            if seen != known:
+                self._inspect(picture, time, tally)
+                known = seen
             if time < self._start:
                 continue
             picture = repack(picture, self.info.working_pix_fmt)
@@ -154,7 +162,6 @@ class Source:
             UnfitInputError: the size or the pixel format has changed.
         """
         at = float(time - self.info.timing.start)
-        tally.corrupt += bool(picture.is_corrupt)
         if not self._decoder.fits(picture):
             info, name = self.info, picture.format.name
             raise UnfitInputError(
@@ -213,7 +220,14 @@ class _Grid:
             UnfitInputError: the frame rate of a stream changes.
         """
         timing, last = self._timing, self._last
-        raw = self._raw(stamp)
+        if stamp is None or (not timing.stamped and timing.rate is not None):
+            raw = timing.start if last is None else last + timing.last_duration
+        elif timing.stamped:
+            raw = stamp
+        else:
+            # Decode times replace presentation times: they differ by a constant delay.
+            self._late = stamp - timing.start if last is None else self._late
+            raw = stamp - self._late
         time = raw
         if timing.pace is not None:
             nearest = round((raw - timing.start) * timing.pace)
@@ -228,18 +242,6 @@ class _Grid:
             self._index = nearest
         self._last_raw, self._last = raw, time
         return time
-
-    def _raw(self, stamp: Fraction | None) -> Fraction:
-        timing, last = self._timing, self._last
-        if not timing.stamped and timing.rate is not None:
-            return timing.start if last is None else last + 1 / timing.rate
-        if stamp is None:
-            return timing.start if last is None else last + timing.last_duration
-        if timing.stamped:
-            return stamp
-        # Decode times replace presentation times: they differ by a constant delay.
-        self._late = stamp - timing.start if last is None else self._late
-        return stamp - self._late
 
 
 @dataclass(slots=True)

@@ -23,21 +23,23 @@ def join(sink: Sink, segments: Sequence[tuple[Path, PacketSummary]]) -> None:
     Raises:
         OutputError: a segment is damaged, or was encoded for another output; see also Sink.
     """
-    for path, summary in segments:
-        if summary.extradata != sink.extradata:
-            raise OutputError("segment-encoded-otherwise", path=path)
     delay = max(summary.delay for _, summary in segments)
     first, step = segments[0][1].first, sink.ticks_per_frame
     decode_times = deque(first - k * step for k in range(delay, 0, -1))
-    last = first - 1
-    for path, summary in segments:
-        with writing(path):
-            times = sorted(read_times(path))
-        # On a clock too coarse for the frames, two segments can use the same tick.
-        late = max(last + 1 - summary.first, 0)
-        last = summary.last + late
-        decode_times.extend(time + late for time in times)
-        for packet in read_packets(path):
-            packet.pts += late
-            packet.dts = decode_times.popleft()
-            sink.copy(packet)
+    # On a clock too coarse for the frames, two segments can use the same tick.
+    late, last = [], first - 1
+    for _, summary in segments:
+        late.append(max(last + 1 - summary.first, 0))
+        last = summary.last + late[-1]
+    with sink.copying(sum(summary.packets for _, summary in segments), last) as writer:
+        for path, summary in segments:
+            if summary.extradata != writer.extradata:
+                raise OutputError("segment-encoded-otherwise", path=path)
+        for (path, _), ticks in zip(segments, late, strict=True):
+            with writing(path):
+                times = sorted(read_times(path))
+            decode_times.extend(time + ticks for time in times)
+            for packet in read_packets(path):
+                packet.pts += ticks
+                packet.dts = decode_times.popleft()
+                writer.write(packet)

@@ -27,7 +27,6 @@ from av.packet import PacketSideData, packet_sidedata_type_from_literal
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.media.write.encode import (
-    FEW,
     EncodingPlan,
     extradata_hash,
     open_strictly,
@@ -59,7 +58,7 @@ class PacketSummary:
 
 
 class PacketWriter:
-    """A writer that encodes pictures into a packet file instead of a container."""
+    """A writer of packets into a packet file instead of a container."""
 
     def __init__(self, path: Path, muxer: str, plan: EncodingPlan) -> None:
         """Open the encoder and the file.
@@ -70,30 +69,28 @@ class PacketWriter:
             plan: the settings of the encoding.
         """
         self.warnings: list[Warned] = []
-        self._tick = plan.tick
-        self._durations: dict[int, int] = {}
         self._times: list[int] = []
         self._early = 0
         # No packet is muxed: the muxer only sets the encoder up for the container.
         self._out = av.open(io.BytesIO(), "w", format=muxer)
         with ExitStack() as undo:
             undo.callback(self._out.close)
-            self._stream = plan.add_video(self._out)
+            self.encoder = plan.add_video(self._out)
             open_strictly(plan.choice, self._out.start_encoding)
             self._file = path.open("xb")
             undo.callback(self._file.close)
             self._file.write(json.dumps({"kind": _KIND, "tick": str(plan.tick)}).encode() + b"\n")
             undo.pop_all()
 
-    def write(self, picture: av.VideoFrame, tick: int, duration: int) -> None:
-        """Encode a picture shown for ``duration`` ticks from ``tick``."""
-        picture.pts, picture.time_base = tick, self._tick
-        self._durations[tick] = duration
-        self._save(self._stream.encode(picture))
+    def write(self, packet: Any) -> None:
+        """Write a packet with its side data and a checksum."""
+        self._times.append(packet.pts)
+        self._early += packet.dts < self._times[0]
+        record = _record(packet)
+        self._file.write(record + _SUM.pack(zlib.crc32(record)))
 
-    def finish(self) -> None:
-        """Flush the encoder, and return when the file is safely on the disk."""
-        self._save(self._stream.encode(None))
+    def finish(self, end: int, lasts: int) -> None:
+        """Return when the file is safely on the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._bytes = self._file.tell()
@@ -115,16 +112,9 @@ class PacketWriter:
             bytes=self._bytes,
             first=min(self._times),
             last=max(self._times),
-            delay=max(self._early if len(self._times) > FEW else 0, _depth(self._times)),
-            extradata=extradata_hash(self._stream),
+            delay=max(self._early, _depth(self._times)),
+            extradata=extradata_hash(self.encoder),
         )
-
-    def _save(self, packets: list[Any]) -> None:
-        for packet in packets:
-            self._times.append(packet.pts)
-            self._early += packet.dts < self._times[0]
-            record = _record(packet, self._durations.pop(packet.pts))
-            self._file.write(record + _SUM.pack(zlib.crc32(record)))
 
 
 def read_times(path: Path) -> list[int]:
@@ -178,10 +168,10 @@ def read_packets(path: Path) -> Iterator[Any]:
             yield packet
 
 
-def _record(packet: Any, duration: int) -> bytes:
+def _record(packet: Any) -> bytes:
     payload = bytes(packet)
     sides = [side for side in packet.iter_sidedata() if side.data_type not in _IDLE]
-    head = packet.pts, duration, len(payload), packet.is_keyframe, len(sides)
+    head = packet.pts, packet.duration, len(payload), packet.is_keyframe, len(sides)
     parts = [_HEAD.pack(*head), payload]
     for side in sides:
         kind = packet_sidedata_type_from_literal(side.data_type)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
@@ -19,6 +20,7 @@ from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.containers import container_of, default_suffix
 from cloudconv.media.write.containers.base import Writer
 from cloudconv.media.write.containers.muxed import FileWriter
+from cloudconv.media.write.encode import FEW
 from cloudconv.media.write.encoder_options import DEFAULTS
 from cloudconv.media.write.names import is_stdout
 from cloudconv.media.write.packets import PacketSummary, PacketWriter
@@ -82,6 +84,8 @@ class Sink:
         self._ended = False
         self._last: int | None = None
         self._last_time = Fraction(0)
+        self._durations: dict[int, int] = {}  # of the pictures in the encoder, by time in ticks
+        self._lasts = 0
         fastest = self._container.fastest
         self._least_gap = 1 if fastest is None else round(1 / (fastest * self._plan.tick))
         self._part: Part | None = None
@@ -157,24 +161,23 @@ class Sink:
                 self._writer.rehearse()
 
     @property
-    def extradata(self) -> str:
-        """Return a hash of the decoder's configuration; segments with equal ones can be joined."""
-        assert isinstance(self._writer, FileWriter)
-        return self._writer.extradata
-
-    @property
     def summary(self) -> PacketSummary:
         """Return the summary of the finished ``segment``."""
         assert isinstance(self._writer, PacketWriter)
         return self._writer.summary
 
-    def copy(self, packet: Any) -> None:
-        """Write an encoded packet, with times in ticks and in decoding order."""
+    @contextmanager
+    def copying(self, packets: int, last: int) -> Iterator[FileWriter]:
+        """Return the writer of a file, for a block that copies all packets into the file.
+
+        Args:
+            packets: the number of packets, each with times in ticks and in decoding order.
+            last: the time of the last picture in ticks.
+        """
         assert isinstance(self._writer, FileWriter)
-        self._last_time = max(self._last_time, packet.pts * self._plan.tick)
         with writing(self._path):
-            self._writer.copy(packet)
-        self._written += 1
+            yield self._writer
+        self._written, self._last_time = packets, last * self._plan.tick
 
     def write(self, frame: Frame) -> None:
         """Encode a frame; ``frame.time`` is on the output's clock, 0 or more, and increases.
@@ -202,8 +205,13 @@ class Sink:
             working=self._plan.choice.working,
             tags=self._plan.tags,
         )
+        picture = self._prepare(picture)
+        picture.pts, picture.time_base = tick, self._plan.tick
+        self._durations[tick] = self._lasts = max(end - tick, 1)
         with writing(self._path):
-            self._writer.write(self._prepare(picture), tick, max(end - tick, 1))
+            for packet in self._writer.encoder.encode(picture):
+                packet.duration = self._durations.pop(packet.pts)
+                self._writer.write(packet)
         self._last, self._last_time = tick, frame.time
         self._written += 1
 
@@ -225,7 +233,13 @@ class Sink:
         if not self._written:
             raise OutputError("no-frames", path=self._path)
         with writing(self._path):
-            self._writer.finish()
+            if self._last is not None:
+                for packet in self._writer.encoder.encode(None):
+                    packet.duration = self._durations.pop(packet.pts)
+                    if self._written <= FEW:
+                        packet.dts = packet.pts
+                    self._writer.write(packet)
+            self._writer.finish((self._last or 0) + self._lasts, self._lasts)
             self.warnings += self._writer.warnings
             if self._part is not None:
                 if self._plan.amends:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from av.video.frame import VideoFrame
 
@@ -17,15 +17,21 @@ from cloudconv.media.write.encode import EncodingPlan
 
 
 class Writer(Protocol):
-    """A writer that encodes pictures, each once and in order, and finishes the output."""
+    """A writer of encoded packets into the output; ``encoder`` makes them."""
 
     warnings: list[Warned]
+    encoder: Any
 
-    def write(self, picture: VideoFrame, tick: int, duration: int) -> None:
-        """Encode a picture shown for ``duration`` ticks from ``tick``."""
+    def write(self, packet: Any) -> None:
+        """Write a packet of the encoder, with its times in ticks."""
 
-    def finish(self) -> None:
-        """Flush the encoder and close everything that was opened."""
+    def finish(self, end: int, lasts: int) -> None:
+        """Complete the output and close everything that was opened.
+
+        Args:
+            end: the end of the last picture in ticks; 0 if packets were copied.
+            lasts: the duration of the last picture in ticks; 0 if packets were copied.
+        """
 
     def abandon(self) -> None:
         """Close everything in any state."""

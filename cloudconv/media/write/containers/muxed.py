@@ -19,7 +19,7 @@ from cloudconv.media.carry.muxer import open_muxer
 from cloudconv.media.formats import layout
 from cloudconv.media.matroska import add_chapters
 from cloudconv.media.write.containers.base import Container, Writer
-from cloudconv.media.write.encode import FEW, EncodingPlan, extradata_hash, open_strictly
+from cloudconv.media.write.encode import EncodingPlan, extradata_hash, open_strictly
 from cloudconv.media.write.names import is_stdout
 
 
@@ -55,7 +55,7 @@ class Muxed(Container):
 
 
 class FileWriter:
-    """A writer that encodes into a file and copies the source's other streams."""
+    """A writer of a file, which copies the source's other streams."""
 
     def __init__(self, path: Path, container: Muxed, plan: EncodingPlan) -> None:
         """Open the muxer and the encoder, and add the other streams.
@@ -66,13 +66,9 @@ class FileWriter:
             plan: the settings of the encoding.
         """
         self.warnings: list[Warned] = []
-        self._durations: dict[int, int] = {}
-        self._copies = False
-        self._taken = 0
         self._tick = plan.tick
         self._order = _DecodeTimes() if container.sums_gaps and plan.rate is None else None
         self._path, self._container = path, container
-        self._lasts = 0
         self._copier: Copier | None = None
         choice, carry, on_pipe = plan.choice, plan.carry, is_stdout(path)
         unlisted = carry is not None and needs_unlisted(carry, container)
@@ -81,7 +77,7 @@ class FileWriter:
         self._out = open_muxer(url, container.muxer, options, unlisted=unlisted)
         with ExitStack() as undo:
             undo.callback(self.abandon)
-            stream = self._stream = plan.add_video(self._out)
+            stream = self.encoder = plan.add_video(self._out)
             if unlisted:
                 stream.codec_context.flags |= Flags.global_header
             if carry is not None and container.is_video:
@@ -100,23 +96,18 @@ class FileWriter:
             self.warnings += self._copier.warnings
             self._copier.warnings.clear()
 
-    def write(self, picture: av.VideoFrame, tick: int, duration: int) -> None:
-        """Encode a picture shown for ``duration`` ticks from ``tick``."""
-        picture.pts, picture.time_base = tick, self._tick
-        self._durations[tick] = self._lasts = duration
-        self._taken += 1
-        self._mux(self._stream.encode(picture))
-
-    def copy(self, packet: Any) -> None:
-        """Write a packet of another run of the same encoder; do not encode pictures as well."""
-        self._copies = True
-        packet.stream = self._stream
-        self._send([packet] if self._order is None else self._order.push(packet))
+    def write(self, packet: Any) -> None:
+        """Write a packet, and before it all earlier packets of the other streams."""
+        packet.stream = self.encoder
+        for ready in [packet] if self._order is None else self._order.push(packet):
+            if self._copier is not None:
+                self._copier.until(ready.dts * self._tick)
+            self._out.mux(ready)
 
     @property
     def extradata(self) -> str:
         """Return a hash of the data that a decoder needs before the first packet."""
-        return extradata_hash(self._stream)
+        return extradata_hash(self.encoder)
 
     def rehearse(self) -> None:
         """Write the copied streams to the end of the file, without a picture."""
@@ -125,23 +116,19 @@ class FileWriter:
             self._copier.until(None)
             self._out.close()
 
-    def finish(self) -> None:
-        """Flush the encoder, write the remaining packets, and close the file."""
-        if not self._copies:
-            last = self._stream.encode(None)
-            if self._taken <= FEW:
-                for packet in last:
-                    packet.dts = packet.pts
-            self._mux(last)
-        if self._order is not None:
-            self._send(self._order.finish())
+    def finish(self, end: int, lasts: int) -> None:
+        """Write the remaining packets, and close the file."""
+        remaining = [] if self._order is None else self._order.finish()
+        self._order = None
+        for packet in remaining:
+            self.write(packet)
         if self._copier is not None:
             self._copier.until(None)
             self._copier.close()
             self.warnings += self._copier.warnings
         self._out.close()
-        if self._lasts:
-            self._container.hold_last(self._path, self._lasts * self._tick)
+        if lasts:
+            self._container.hold_last(self._path, lasts * self._tick)
         chapters = b"" if self._copier is None else self._copier.chapters
         if chapters and not add_chapters(self._path, chapters):
             self.warnings.append(Warned("chapters-no-room"))
@@ -155,17 +142,6 @@ class FileWriter:
         except (av.error.FFmpegError, OSError, ValueError):
             # The file is deleted. The error that ended it was reported already.
             return
-
-    def _mux(self, packets: list[Any]) -> None:
-        for packet in packets:
-            packet.duration = self._durations.pop(packet.pts)
-            self._send([packet] if self._order is None else self._order.push(packet))
-
-    def _send(self, packets: list[Any]) -> None:
-        for packet in packets:
-            if self._copier is not None:
-                self._copier.until(packet.dts * self._tick)
-            self._out.mux(packet)
 
 
 class _DecodeTimes:

@@ -6,8 +6,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
-
 from cloudconv.events import Warned
 from cloudconv.media.write.containers.base import Container, Writer
 from cloudconv.media.write.encode import EncodingPlan
@@ -35,29 +33,20 @@ class PictureWriter:
         """
         self.warnings: list[Warned] = []
         self._folder, self._pattern = folder, pattern
-        self._context = context
-        self._taken = 0
+        self.encoder = context
         self._count = 0
 
-    def write(self, picture: av.VideoFrame, tick: int, duration: int) -> None:
-        """Encode a picture into the next file; the times are ignored."""
-        # Files appear later than their pictures, because the encoder's threads delay them.
-        picture.pts, picture.time_base = self._taken, self._context.time_base
-        self._taken += 1
-        self._save(self._context.encode(picture))
+    def write(self, packet: Any) -> None:
+        """Write the next file; the times are ignored."""
+        self._count += 1
+        (self._folder / numbered(self._pattern, self._count)).write_bytes(bytes(packet))
 
-    def finish(self) -> None:
-        """Flush the encoder."""
-        self._save(self._context.encode(None))
+    def finish(self, end: int, lasts: int) -> None:
+        """Do nothing: every file is complete."""
 
     def abandon(self) -> None:
         """Do nothing: no file is open."""
         return
-
-    def _save(self, packets: list[Any]) -> None:
-        for packet in packets:
-            self._count += 1
-            (self._folder / numbered(self._pattern, self._count)).write_bytes(bytes(packet))
 
 
 PICTURES = tuple(

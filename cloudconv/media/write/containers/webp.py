@@ -7,8 +7,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
-
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.media.write.containers.base import Container, Writer
@@ -30,18 +28,13 @@ class _WebpWriter:
     def __init__(self, path: Path, context: Any) -> None:
         self.warnings: list[Warned] = []
         self._path = path
-        self._context = context
-        self._end = 0
+        self.encoder = context
 
-    def write(self, picture: av.VideoFrame, tick: int, duration: int) -> None:
-        picture.pts, picture.time_base = tick, self._context.time_base
-        self._end = tick + duration
-        for packet in self._context.encode(picture):
-            self._path.write_bytes(bytes(packet))
+    def write(self, packet: Any) -> None:
+        self._path.write_bytes(bytes(packet))
 
-    def finish(self) -> None:
-        for packet in self._context.encode(None):
-            self._path.write_bytes(with_last_duration(bytes(packet), self._end))
+    def finish(self, end: int, lasts: int) -> None:
+        self._path.write_bytes(with_last_duration(self._path.read_bytes(), end))
 
     def abandon(self) -> None:
         return
