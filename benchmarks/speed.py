@@ -44,8 +44,8 @@ from cloudconv.events import watched
 from cloudconv.jobs.interp import run as interp
 from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.media.frame import Frame
-from cloudconv.media.pictures import Pictures, Sources
 from cloudconv.media.read.source import Source
+from cloudconv.media.task import Task
 from cloudconv.media.write.sink import Sink
 from cloudconv.models import registry
 from cloudconv.models.base import FOUR
@@ -59,7 +59,7 @@ from cloudconv.render.device import (
 )
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Request, schedule
-from cloudconv.timeline import FramePlan, Multiply
+from cloudconv.timeline import Multiply
 
 PLAIN = "plain float32 loop"
 _REFERENCE = Path(__file__).resolve().parent.parent / "weights" / "make_rife46.py"
@@ -234,7 +234,7 @@ def _shrunk(clip: Path, width: int, height: int, frames: int, folder: Path) -> P
     return made
 
 
-def _tasks(frames: list[Frame], factor: int) -> list[tuple[FramePlan, Sources]]:
+def _tasks(frames: list[Frame], factor: int) -> list[Task]:
     """Frames around each pair are there for whoever looks at them."""
     request = Request(
         name="clip",
@@ -245,8 +245,7 @@ def _tasks(frames: list[Frame], factor: int) -> list[tuple[FramePlan, Sources]]:
         loop=False,
         context=FOUR,
     )
-    pictures = Pictures()
-    return [(plan, pictures.take(plan)) for plan in schedule(frames, request, pictures)]
+    return list(schedule(frames, request))
 
 
 def _decode(clip: Path) -> None:
@@ -255,10 +254,8 @@ def _decode(clip: Path) -> None:
             pass
 
 
-def _render(renderer: Renderer, tasks: list[tuple[FramePlan, Sources]]) -> list[Frame]:
-    pictures = Pictures()
-    plans = (pictures.put(plan, sources) for plan, sources in tasks)
-    frames = list(renderer.render(plans, pictures))
+def _render(renderer: Renderer, tasks: list[Task]) -> list[Frame]:
+    frames = list(renderer.render(tasks))
     for warned in renderer.warnings():
         print(warned, file=sys.stderr)
     return frames

@@ -29,7 +29,7 @@ from cloudconv.models import registry
 from cloudconv.models.base import Predictor
 from cloudconv.render.device import precision_name, set_threads
 from cloudconv.render.memory import process_memory
-from cloudconv.schedule.frames import look
+from cloudconv.schedule.frames import analyse
 from cloudconv.settings import ExtrapolateSettings, exact
 
 _TRIED = 4  # frames that an estimate makes
@@ -176,7 +176,7 @@ def _context(plan: ExtrapolatePlan) -> Context:
     while True:
         start = end - span
         frames = frames_between(info, start, at, settings.threads)
-        context = gather(look(frames, settings.scene_cut), size)
+        context = gather(analyse(frames, settings.scene_cut), size)
         if context is not None and (len(context.frames) >= size or context.cut is not None):
             return context
         if start <= 0:

@@ -24,8 +24,8 @@ from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
 from cloudconv.media.color import alpha_from_float, color_space, from_rgb
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame, make_picture
-from cloudconv.media.pictures import Pictures
 from cloudconv.media.read.source import Source
+from cloudconv.media.task import Task, task_of
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.render.cpu_streams import useful_cpu_streams
@@ -40,7 +40,6 @@ from cloudconv.render.memory import grid, process_memory
 from cloudconv.render.renderer import Renderer
 from cloudconv.render.tiling import smallest_tile
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
-from cloudconv.timeline import FramePlan
 
 SECONDS = 45
 """The number of seconds after which no check starts."""
@@ -274,17 +273,15 @@ def _memory(device: torch.device) -> str:
     frames = _clip(2, *_TINY)
     used: list[int] = []
 
-    pictures = Pictures()
-
-    def plans() -> Iterator[FramePlan]:
+    def tasks() -> Iterator[Task]:
         # Batches of other sizes now and then, as at the end of a segment.
         for number in range(_MANY):
             if number in (_MANY // 3, _MANY - 1):
                 used.append(_memory_used(device))
             half = Fraction(1, 2) if number % 7 else Fraction(0)
-            yield pictures.plan(frames[0], frames[1], half, Fraction(number), Fraction(1))
+            yield task_of(frames[0], frames[1], half, Fraction(number), Fraction(1))
 
-    for _ in work.render(plans(), pictures):
+    for _ in work.render(tasks()):
         pass
     first, last = used
     if last - first > _GROWTH:
@@ -378,10 +375,9 @@ def _renderer(
 def _rendered(work: Renderer, frames: Sequence[Frame], factor: int = 4) -> list[Frame]:
     """Return the frames with new ones between them, made with the frames beside each pair."""
     step = Fraction(1, factor)
-    pictures = Pictures()
     shown: list[Frame | None] = [None, *frames, None, None]
-    plans = [
-        pictures.plan(
+    tasks = [
+        task_of(
             left,
             right,
             part * step,
@@ -393,7 +389,7 @@ def _rendered(work: Renderer, frames: Sequence[Frame], factor: int = 4) -> list[
         for before, left, right, after in zip(shown, frames, shown[2:], shown[3:], strict=False)
         for part in range(factor if right is not None else 1)
     ]
-    return list(work.render(plans, pictures))
+    return list(work.render(tasks))
 
 
 def _pictures(count: int, width: int, height: int) -> list[Tensor]:

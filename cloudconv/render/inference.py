@@ -8,28 +8,19 @@ from fractions import Fraction
 from functools import partial
 from itertools import chain
 from threading import Lock
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from cloudconv.media.color import from_channels, to_channels
 from cloudconv.media.frame import Frame
-from cloudconv.media.pictures import Sources
+from cloudconv.media.task import Task
 from cloudconv.models import fallback as blending
 from cloudconv.models.base import COLOURS, Interpolator
 from cloudconv.models.ops import resize
 from cloudconv.render.memory import grid
 from cloudconv.render.tiling import tiled
 from cloudconv.render.transfer import Arriving, Transfers
-from cloudconv.timeline import FramePlan
-
-
-class Task(NamedTuple):
-    """A planned frame with the source frames that the plan names."""
-
-    plan: FramePlan
-    sources: Sources
 
 
 @dataclass(eq=False, slots=True)

@@ -15,11 +15,11 @@ import torch
 from cloudconv.errors import DeviceError
 from cloudconv.events import Warned
 from cloudconv.media.frame import Frame
-from cloudconv.media.pictures import Pictures
+from cloudconv.media.task import Task
 from cloudconv.models.base import Interpolator, check_finite
 from cloudconv.render.cpu_streams import CpuStreams
 from cloudconv.render.device import use_device
-from cloudconv.render.inference import Inference, SourcePicture, Steps, Task, advance
+from cloudconv.render.inference import Inference, SourcePicture, Steps, advance
 from cloudconv.render.memory import (
     MemoryPlan,
     empty_cache,
@@ -32,7 +32,6 @@ from cloudconv.render.memory import (
 from cloudconv.render.pipeline import close_iterator, drained
 from cloudconv.render.tiling import round_up, smallest_tile
 from cloudconv.render.transfer import Arriving, Transfers
-from cloudconv.timeline import FramePlan
 
 _MAX_WAITING = 16
 """The most source frames that wait for an incomplete batch before the batch is run."""
@@ -167,15 +166,13 @@ class Renderer:
         """Return the new warnings about memory and precision."""
         return list(drained(self._warned))
 
-    def render(
-        self, plans: Iterable[FramePlan], pictures: Pictures
-    ) -> Generator[Frame, None, None]:
+    def render(self, tasks: Iterable[Task]) -> Generator[Frame, None, None]:
         """Yield the planned frames, in their order.
 
         While a batch is copied back and yielded, the device computes the next one, or one per CPU
         stream. With a fallback a GPU computes the next but one: the end of a batch shows whether
         trials are needed. Source frames wait for the batches before them, but never for more than
-        a few frames. ``plans`` is closed with this generator.
+        a few frames. ``tasks`` is closed with this generator.
 
         Raises:
             DeviceError: the device's memory is too small for a single small tile.
@@ -187,15 +184,14 @@ class Renderer:
         waiting: deque[Task | Frame] = deque()
         started: deque[_Batch] = deque()
         new = 0
-        source = iter(plans)
+        source = iter(tasks)
         try:
             with closing(CpuStreams(self._cpu_streams)) as cpu_streams:
-                for plan in source:
-                    task = Task(plan, pictures.take(plan))
+                for task in source:
                     item: Task | Frame = task
                     if not self._needs_model(task):
-                        item = task.sources.left.at(plan.time, plan.duration)
-                    del plan, task
+                        item = task.sources.left.at(task.plan.time, task.plan.duration)
+                    del task
                     new += isinstance(item, Task)
                     if new:
                         waiting.append(item)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import chain
 from queue import SimpleQueue
 from typing import Literal
 
@@ -13,12 +14,12 @@ from cloudconv.errors import InputError
 from cloudconv.events import Warned
 from cloudconv.media.color import thumbnail
 from cloudconv.media.frame import Frame
-from cloudconv.media.pictures import Beside, Pictures
+from cloudconv.media.task import Beside, Task, task_of
 from cloudconv.models.base import FOUR
 from cloudconv.schedule.cadence import MAX_DISTINCT, Cadence
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
 from cloudconv.settings.groups import SceneCut
-from cloudconv.timeline import FramePlan, Multiply, Resample, Slot, Timeline
+from cloudconv.timeline import Multiply, Resample, Slot, Timeline
 
 _UNEVEN = 2
 _EARLY = 200
@@ -26,11 +27,16 @@ _EARLY = 200
 
 @dataclass(frozen=True, slots=True)
 class AnalysedFrame:
-    """A source frame with the results of the detectors of cuts and repeats."""
+    """A source frame with the results of the detectors of cuts and repeats.
+
+    ``shows`` is the time to which the content belongs: the frame's own time, or an even one between
+    its neighbours. None marks a repeat that is left out.
+    """
 
     frame: Frame
     cut: bool
     repeats: bool
+    shows: Fraction | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ class Counts:
     """The counts of a schedule.
 
     ``cuts`` are the times of each new scene's first frame, on the source's clock. ``duration`` is
-    the output's, in seconds. ``cadence`` describes regular repeats, or is None.
+    the output's, in seconds.
     """
 
     source_frames: int = 0
@@ -60,57 +66,51 @@ class Counts:
     held_frames: int = 0
     cuts: list[Fraction] = field(default_factory=list)
     duration: Fraction = Fraction(0)
-    cadence: str | None = None
 
 
-def look(frames: Iterable[Frame], scene_cut: SceneCut) -> Iterator[AnalysedFrame]:
-    """Yield the frames marked as cuts or repeats, delayed by the lookahead of the detectors."""
-    detector = None
-    if scene_cut != "off":
-        detector = CutDetector(None if isinstance(scene_cut, str) else scene_cut)
-    repetition = RepeatDetector()
-    waiting: deque[tuple[Frame, bool]] = deque()
+def analyse(
+    frames: Iterable[Frame],
+    scene_cut: SceneCut,
+    cadence: Cadence | None = None,
+    *,
+    refill: bool = False,
+) -> Iterator[AnalysedFrame]:
+    """Find cuts and repeats; yield the frames as soon as the detectors have decided.
 
-    def release(decisions: Sequence[bool]) -> Iterator[AnalysedFrame]:
-        for cut in decisions:
-            frame, repeats = waiting.popleft()
-            yield AnalysedFrame(frame, cut, repeats and not cut)
-
-    for frame in frames:
-        waiting.append((frame, repetition.push(frame)))
-        if detector is None:
-            yield from release([False])
-        else:
-            yield from release(detector.push(thumbnail(frame, *CutDetector.THUMBNAIL)))
-    if detector is not None:
-        yield from release(detector.finish())
-
-
-def retime(
-    seen: Iterable[AnalysedFrame], duplicates: str, counts: Counts
-) -> Iterator[tuple[AnalysedFrame, Fraction | None]]:
-    """Yield each frame with the time to which its content belongs.
-
-    That time is the frame's own, or with ``duplicates="refill"`` an even one; None marks a repeat.
+    Args:
+        frames: the frames of the source.
+        scene_cut: the threshold of the detector of cuts.
+        cadence: receives every frame.
+        refill: give the frames the even times of ``cadence``, and mark repeats to leave out.
     """
-    cadence = Cadence()
-    waiting: deque[AnalysedFrame] = deque()
+    threshold = None if isinstance(scene_cut, str) else scene_cut
+    detector = None if scene_cut == "off" else CutDetector(threshold)
+    repetition = RepeatDetector()
+    undecided: deque[tuple[Frame, bool]] = deque()  # frames, and whether each repeats the last
+    unplaced: deque[AnalysedFrame] = deque()
     end = Fraction(0)
-    for item in seen:
-        end = item.frame.time + item.frame.duration
-        placed = cadence.push(item.frame.time, item.repeats, item.cut)
-        if counts.cadence is None and cadence.certain:
-            counts.cadence = cadence.description
-        if duplicates == "keep":
-            yield item, item.frame.time
-            continue
-        waiting.append(item)
-        for _, shows in placed:
-            yield waiting.popleft(), shows
-    for _, shows in cadence.finish(end):
-        if waiting:
-            yield waiting.popleft(), shows
-    counts.cadence = counts.cadence or cadence.description
+    for frame in chain(frames, [None]):
+        if frame is not None:
+            end = frame.time + frame.duration
+            undecided.append((frame, repetition.push(frame)))
+            cuts = [False]
+            if detector is not None:
+                cuts = detector.push(thumbnail(frame, *CutDetector.THUMBNAIL))
+        else:
+            cuts = [] if detector is None else detector.finish()
+        for cut in cuts:
+            decided, repeats = undecided.popleft()
+            item = AnalysedFrame(decided, cut, repeats and not cut, decided.time)
+            placed = [] if cadence is None else cadence.push(decided.time, item.repeats, cut)
+            if not refill:
+                yield item
+                continue
+            unplaced.append(item)
+            for _, shows in placed:
+                yield replace(unplaced.popleft(), shows=shows)
+    if cadence is not None:
+        for (_, shows), item in zip(cadence.finish(end), unplaced, strict=refill):
+            yield replace(item, shows=shows)
 
 
 def cadence_of(frames: Iterable[AnalysedFrame]) -> tuple[Cadence, list[Fraction | None]]:
@@ -145,15 +145,12 @@ News = SimpleQueue[Warned | Counts]
 """The messages of the thread that plans."""
 
 
-def schedule(
-    frames: Iterable[Frame], request: Request, pictures: Pictures, news: News | None = None
-) -> Iterator[FramePlan]:
+def schedule(frames: Iterable[Frame], request: Request, news: News | None = None) -> Iterator[Task]:
     """Plan every output frame, in order of time; the output's clock starts at 0.
 
     Args:
         frames: the frames of the source.
         request: the wishes for the output.
-        pictures: receives the source frames of each plan before the plan is yielded.
         news: receives a warning as soon as repeats that are kept are found, and the counts before
             the last plan.
 
@@ -162,33 +159,55 @@ def schedule(
     """
     timeline = Timeline(request.rate, stretch=request.stretch, loop=request.loop)
     news = SimpleQueue() if news is None else news
-    counts = Counts()
-    contents = _Contents(counts, pictures, around=request.context >= FOUR)
-    kept = request.duplicates == "keep"
-    waiting: deque[Slot] = deque()
-    last: Frame | None = None
-    for item, shows in retime(look(frames, request.scene_cut), request.duplicates, counts):
-        last = item.frame
-        if kept and counts.cadence is not None:
-            news.put(Warned("cadence-kept", {"cadence": counts.cadence}))
-            kept = False
-        contents.add(item, shows)
-        waiting += timeline.push(item.frame.time, shows)
-        while waiting and contents.knows(waiting[0]):
-            yield contents.plan(waiting.popleft())
-        contents.forget(waiting[0].left if waiting else timeline.oldest)
-    if last is None:
-        raise InputError("empty-part", path=request.name)
-    if counts.source_frames == 1:
-        raise InputError("single-frame-part", path=request.name)
-    if kept and counts.cadence is not None:
-        news.put(Warned("cadence-kept", {"cadence": counts.cadence}))
-    slots = deque([*waiting, *timeline.finish(last.time + last.duration)])
-    while slots:
-        plan = contents.plan(slots.popleft())
-        if not slots:
-            news.put(counts)
-        yield plan
+    counts, cadence = Counts(), Cadence()
+    is_reported = refill = request.duplicates == "refill"
+    window = _Window(beside=request.context >= FOUR)
+    slots: deque[Slot] = deque()
+    opened: deque[Fraction] = deque()  # starts of scenes that no plan has shown yet
+    end = Fraction(0)
+    for item in chain(analyse(frames, request.scene_cut, cadence, refill=refill), [None]):
+        if item is not None:
+            window.add(item)
+            counts.source_frames += 1
+            if item.cut:
+                counts.cuts.append(item.frame.time)
+                opened.append(item.frame.time)
+            slots += timeline.push(item.frame.time, item.shows)
+            end = item.frame.time + item.frame.duration
+        elif counts.source_frames > 1:
+            slots += timeline.finish(end)
+        else:
+            code = "single-frame-part" if counts.source_frames else "empty-part"
+            raise InputError(code, path=request.name)
+        if not is_reported and (item is None or cadence.certain):
+            description = cadence.description
+            if description is not None:
+                news.put(Warned("cadence-kept", {"cadence": description}))
+                is_reported = True
+        while slots and (item is None or window.knows(slots[0])):
+            slot = slots.popleft()
+            left, right = window.pair(slot)
+            before, after = window.around(slot.left) if right is not None else (None, None)
+            is_first = bool(opened) and opened[0] <= left.time
+            while opened and opened[0] <= left.time:
+                opened.popleft()
+            counts.output_frames += 1
+            counts.new_frames += right is not None
+            counts.held_frames += right is None and (slot.held or slot.timestep > 0)
+            counts.duration = slot.time + slot.duration
+            if item is None and not slots:
+                news.put(counts)
+            yield task_of(
+                left,
+                right,
+                slot.timestep if right is not None else Fraction(0),
+                slot.time,
+                slot.duration,
+                opens_scene=is_first,
+                before=before,
+                after=after,
+            )
+        window.forget(slots[0].left if slots else timeline.oldest)
 
 
 def beside(frame: Frame, distance: Fraction, gap: Fraction) -> Beside | None:
@@ -201,96 +220,69 @@ def beside(frame: Frame, distance: Fraction, gap: Fraction) -> Beside | None:
     return (frame, reach) if 1 / _UNEVEN <= reach <= _UNEVEN else None
 
 
-class _Contents:
-    """The numbered content frames that later slots may need, and the plans made from them.
+class _Window:
+    """The numbered content frames that later slots may need.
 
-    ``around``: whether a plan also names the frames before and after its pair.
+    ``beside``: whether plans also name the frames before and after their pairs.
     """
 
-    def __init__(self, counts: Counts, pictures: Pictures, *, around: bool) -> None:
-        self._counts = counts
-        self._pictures = pictures
-        self._around = around
-        self._frames: dict[int, Frame] = {}
-        self._shows: dict[int, Fraction] = {}
-        self._cuts: set[int] = set()
-        self._repeats: set[int] = set()
-        self._alike: dict[int, bool] = {}
+    def __init__(self, *, beside: bool) -> None:
+        self._beside = beside
+        self._items: dict[int, AnalysedFrame] = {}
         self._first: Frame | None = None
-        self._pushed = 0
-        self._opened: deque[Fraction] = deque()  # starts of scenes that no plan has shown yet
+        self._count = 0
+        self._alike = (-1, False)  # the last pair that was compared, and the result
 
-    def add(self, item: AnalysedFrame, shows: Fraction | None) -> None:
+    def add(self, item: AnalysedFrame) -> None:
+        """Add the next source frame."""
         self._first = self._first or item.frame
-        self._counts.source_frames += 1
-        if item.cut:
-            self._counts.cuts.append(item.frame.time)
-            self._opened.append(item.frame.time)
-        if shows is not None:
-            self._frames[self._pushed] = item.frame
-            self._shows[self._pushed] = shows
-            if item.cut:
-                self._cuts.add(self._pushed)
-            if item.repeats:
-                self._repeats.add(self._pushed)
-            self._pushed += 1
+        if item.shows is not None:
+            self._items[self._count] = item
+            self._count += 1
 
     def knows(self, slot: Slot) -> bool:
         """Return whether all frames that a plan of the slot may name have been added."""
-        return not self._around or slot.timestep == 0 or slot.left + 2 < self._pushed
-
-    def plan(self, slot: Slot) -> FramePlan:
-        left = self._frames[slot.left]
-        right = self._right_of(slot.left) if slot.timestep and not slot.held else None
-        opens = False
-        while self._opened and self._opened[0] <= left.time:
-            self._opened.popleft()
-            opens = True
-        counts = self._counts
-        counts.output_frames += 1
-        counts.new_frames += right is not None
-        counts.held_frames += right is None and (slot.held or slot.timestep > 0)
-        counts.duration = slot.time + slot.duration
-        before, after = self._outer(slot.left) if right and self._around else (None, None)
-        return self._pictures.plan(
-            left,
-            right,
-            slot.timestep if right else Fraction(0),
-            slot.time,
-            slot.duration,
-            opens_scene=opens,
-            before=before,
-            after=after,
-        )
+        return not self._beside or slot.timestep == 0 or slot.left + 2 < self._count
 
     def forget(self, before: int) -> None:
         """Drop the frames that no pair from index ``before`` on needs."""
-        for done in [index for index in self._frames if index < before - self._around]:
-            del self._frames[done], self._shows[done]
-            self._alike.pop(done, None)
-            self._cuts.discard(done)
-            self._repeats.discard(done)
+        for done in [index for index in self._items if index < before - self._beside]:
+            del self._items[done]
 
-    def _outer(self, index: int) -> list[Beside | None]:
+    def pair(self, slot: Slot) -> tuple[Frame, Frame | None]:
+        """Return the pair of a slot, or the left frame and None if the left frame is shown."""
+        left = self._items[slot.left].frame
+        if slot.timestep == 0 or slot.held:
+            return left, None
+        following = self._items.get(slot.left + 1)
+        right = self._first if following is None else following.frame
+        if right is None or (following is not None and following.cut):
+            return left, None
+        if self._alike[0] != slot.left:
+            self._alike = slot.left, left.same_picture(right)
+        return left, None if self._alike[1] else right
+
+    def around(self, index: int) -> tuple[Beside | None, Beside | None]:
         """Return the frames before and after the pair that begins at ``index``.
 
         None stands for a frame of another scene, and for a repeat, which shows no motion.
         """
-        gap = self._shows.get(index + 1, self._shows[index]) - self._shows[index]
-        found: list[Beside | None] = []
-        for far, near, later in ((index - 1, index, index), (index + 2, index + 1, index + 2)):
-            other = self._frames.get(far)
-            if other is None or later in self._cuts or later in self._repeats or not gap:
-                found.append(None)
-                continue
-            found.append(beside(other, abs(self._shows[far] - self._shows[near]), gap))
-        return found
+        left, right = self._items[index], self._items.get(index + 1)
+        if not self._beside or right is None:
+            return None, None
+        before, after = self._items.get(index - 1), self._items.get(index + 2)
+        gap = _gap(left, right)
+        return (
+            None
+            if before is None or left.cut or left.repeats
+            else beside(before.frame, _gap(before, left), gap),
+            None
+            if after is None or after.cut or after.repeats
+            else beside(after.frame, _gap(right, after), gap),
+        )
 
-    def _right_of(self, index: int) -> Frame | None:
-        """Return the right frame of the pair at ``index``; None if the left frame is held."""
-        if index + 1 in self._cuts:
-            return None
-        right = self._frames.get(index + 1, self._first)
-        if right is not None and index not in self._alike:
-            self._alike[index] = self._frames[index].same_picture(right)
-        return None if self._alike.get(index, True) else right
+
+def _gap(first: AnalysedFrame, second: AnalysedFrame) -> Fraction:
+    assert first.shows is not None
+    assert second.shows is not None
+    return second.shows - first.shows

@@ -8,11 +8,10 @@ from fractions import Fraction
 from cloudconv.errors import UnfitInputError
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.pictures import Pictures, Sources
 from cloudconv.media.read.source import Source
+from cloudconv.media.task import Sources, Task
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.segment import SegmentPlan
-from cloudconv.timeline import FramePlan
 
 # The seconds before the first frame that are also decoded, because deinterlacing needs neighbours.
 _EARLY = Fraction(1, 2)
@@ -93,8 +92,8 @@ class FramesByTime:
         return frames if time is None else (frame for frame in frames if frame.time >= time)
 
 
-def decode(plan: RenderPlan, segment: SegmentPlan, pictures: Pictures) -> Iterator[FramePlan]:
-    """Decode the source frames of a segment into ``pictures``, and yield its planned frames.
+def decode(plan: RenderPlan, segment: SegmentPlan) -> Iterator[Task]:
+    """Decode the source frames of a segment, and yield its planned frames with them.
 
     Raises:
         UnfitInputError: the source has changed and has no frame at a planned time.
@@ -112,7 +111,7 @@ def decode(plan: RenderPlan, segment: SegmentPlan, pictures: Pictures) -> Iterat
     for frame in segment.frames:
         outer = (each and frames.get(each.time) for each in (frame.before, frame.after))
         right = None if frame.right is None else frames.get(frame.right)
-        yield pictures.put(frame, Sources(frames.get(frame.left), right, *outer))
+        yield Task(frame, Sources(frames.get(frame.left), right, *outer))
         # The left frame of the pair before may still be needed as an outer frame of this pair.
         lefts = lefts if frame.left == lefts[1] else (lefts[1], frame.left)
         frames.forget(lefts[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,14 +13,13 @@ from typing import Any, Generic, Protocol, TypeVar
 from cloudconv.errors import CloudconvError
 from cloudconv.events import Progress, Warned
 from cloudconv.media.frame import Frame
-from cloudconv.media.pictures import Pictures
+from cloudconv.media.task import Task
 from cloudconv.media.write.encoders import nvenc_opens
 from cloudconv.media.write.sink import Sink
 from cloudconv.render.device import set_threads
 from cloudconv.render.pipeline import one_thread, prefetch
 from cloudconv.render.renderer import Renderer
 from cloudconv.segments.plan import RenderPlan
-from cloudconv.timeline import FramePlan
 
 Key = TypeVar("Key")
 
@@ -41,15 +40,14 @@ class Screen(Protocol):
 class RenderJob(Generic[Key]):
     """A segment to render.
 
-    ``key`` identifies the segment for the caller. ``frames`` are the planned frames, and
-    ``pictures`` their source frames. ``open`` opens the sink, which writes ``file``. ``screen``
+    ``key`` identifies the segment for the caller. ``tasks`` are the frames to make. ``open``
+    opens the sink, which writes ``file``. ``screen``
     shows the frames.
     """
 
     key: Key
     plan: RenderPlan
-    frames: Iterator[FramePlan]
-    pictures: Pictures
+    tasks: Iterable[Task]
     open: Callable[[], Sink]
     file: Path
     screen: Screen | None = None
@@ -74,7 +72,7 @@ def render_segment(
         CloudconvError: an error of decoding, inference or encoding.
     """
     began, encoding = time.monotonic(), 0.0
-    with prefetch(renderer.render(job.frames, job.pictures), 4) as frames:
+    with prefetch(renderer.render(job.tasks), 4) as frames:
         for count, frame in enumerate(frames, 1):
             shown = frame.at(frame.time + job.plan.offset, frame.duration)
             started = time.monotonic()

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, count, islice
 from typing import Any
 
+from cloudconv.media.task import Task
 from cloudconv.timeline import FramePlan
 
 MAX_SOURCE_FRAMES = 64
@@ -51,37 +53,50 @@ class SegmentPlan:
         return min([self.frames[0].left, *before])
 
 
-class OpenSegment(Iterator[FramePlan]):
+class OpenSegment(Iterable[Task]):
     """A segment whose frames are still being planned.
 
-    The iterator returns the planned frames. ``plan`` is None until all of them are taken.
+    ``plan`` is None until all of them are taken.
     """
 
-    def __init__(self, number: int, frames: Iterator[tuple[FramePlan, SegmentPlan | None]]) -> None:
-        """Create segment ``number``, which ends at the first frame that has a plan."""
-        self.number = number
-        self.plan: SegmentPlan | None = None
-        self._frames = frames
-
-    @classmethod
-    def each(cls, frames: Iterator[tuple[FramePlan, SegmentPlan | None]]) -> Iterator[OpenSegment]:
-        """Yield every segment; the caller takes all frames of one before the next.
+    def __init__(self, number: int, ahead: deque[Task], rest: Iterator[Task]) -> None:
+        """Start before the first frame.
 
         Args:
-            frames: each frame, with the plan of the segment of which it is the last frame, or None.
+            number: of the segment, from 0.
+            ahead: the segment's first frame, and after the last one that of the next segment.
+            rest: all later frames of the video.
         """
-        for number, first in enumerate(frames):
-            yield cls(number, chain([first], frames))
+        self.number = number
+        self.plan: SegmentPlan | None = None
+        self._ahead, self._rest = ahead, rest
 
-    def __next__(self) -> FramePlan:
-        """Return the next frame."""
-        if self.plan is not None:
-            raise StopIteration
-        frame, self.plan = next(self._frames)
-        return frame
+    def __iter__(self) -> Iterator[Task]:
+        """Yield the frames, and complete ``plan``."""
+        most = min(_FIRST << min(self.number, 8), MAX_SOURCE_FRAMES)
+        frames: list[FramePlan] = []
+        sources = 0
+        for task in chain([self._ahead.popleft()], self._rest):
+            frame = task.plan
+            moved = not frames or frame.left != frames[-1].left
+            is_full = sources + moved > most or len(frames) >= MAX_FRAMES
+            if is_full or (frame.opens_scene and sources >= _WORTH_A_CUT):
+                self._ahead.append(task)
+                break
+            frames.append(frame)
+            sources += moved
+            yield task
+        self.plan = SegmentPlan(self.number, tuple(frames))
+
+    def skip(self) -> SegmentPlan:
+        """Take all frames without rendering them, and return the plan."""
+        for _ in self:
+            pass
+        assert self.plan is not None
+        return self.plan
 
 
-def split(frames: Iterator[FramePlan]) -> Iterator[OpenSegment]:
+def split(tasks: Iterator[Task]) -> Iterator[OpenSegment]:
     """Divide planned frames into segments; the caller takes all frames of one before the next.
 
     A segment ends after :data:`MAX_SOURCE_FRAMES` source frames or :data:`MAX_FRAMES` output
@@ -89,26 +104,11 @@ def split(frames: Iterator[FramePlan]) -> Iterator[OpenSegment]:
     is very short. The first segments are shorter, so that a run soon has finished segments, and
     each worker soon receives a segment.
     """
-    return OpenSegment.each(_with_ends(frames))
-
-
-def _with_ends(frames: Iterator[FramePlan]) -> Iterator[tuple[FramePlan, SegmentPlan | None]]:
-    """Yield each frame, with the plan of the segment of which it is the last frame, or None."""
-    number = sources = 0
-    segment: list[FramePlan] = []
-    for frame in frames:
-        moved = not segment or frame.left != segment[-1].left
-        most = min(_FIRST << min(number, 8), MAX_SOURCE_FRAMES)
-        ends = sources + moved > most or len(segment) >= MAX_FRAMES
-        ends = ends or (frame.opens_scene and sources >= _WORTH_A_CUT)
-        if segment:
-            yield segment[-1], SegmentPlan(number, tuple(segment)) if ends else None
-        if ends:
-            number, sources, segment, moved = number + 1, 0, [], True
-        segment.append(frame)
-        sources += moved
-    if segment:
-        yield segment[-1], SegmentPlan(number, tuple(segment))
+    ahead = deque(islice(tasks, 1))
+    for number in count():
+        if not ahead:
+            return
+        yield OpenSegment(number, ahead, tasks)
 
 
 def _to_data(segment: SegmentPlan) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.input.spool import held
-from cloudconv.media.pictures import Pictures
+from cloudconv.media.task import task_of
 from cloudconv.media.write.target import check_home, writing
 from cloudconv.messages import Message
 from cloudconv.models import registry
@@ -427,8 +427,7 @@ def _psnr(renderer: Renderer, frames: Sequence[Frame]) -> float:
     middle = len(frames) // 2
     left, true, right = frames[middle - 1 : middle + 2]
     far = len(frames) > 3
-    pictures = Pictures()
-    plan = pictures.plan(
+    task = task_of(
         left,
         right,
         Fraction(1, 2),
@@ -437,7 +436,7 @@ def _psnr(renderer: Renderer, frames: Sequence[Frame]) -> float:
         before=(frames[0], Fraction(1)) if far else None,
         after=(frames[-1], Fraction(1)) if far else None,
     )
-    (made,) = renderer.render([plan], pictures)
+    (made,) = renderer.render([task])
     shown = (metrics.eight_bit(rgb_of(frame)) for frame in (made, true))
     return float(metrics.psnr(*shown))
 

@@ -6,19 +6,19 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 
-from cloudconv.media.pictures import Pictures
+from cloudconv.media.task import Task
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.render.pipeline import prefetch
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.reader import decode
 from cloudconv.segments.render import Rendered, RendererCache, RenderJob, render_segments
-from cloudconv.segments.segment import OpenSegment, SegmentPlan
+from cloudconv.segments.segment import SegmentPlan
 from cloudconv.segments.store import fresh_file, save, token_of
-from cloudconv.timeline import FramePlan
 from cloudconv.workers.events import Done, Event, Report, Tasks, Work
 
 SegmentTask = tuple[RenderPlan, SegmentPlan]
@@ -56,14 +56,13 @@ class SegmentWork(Work[SegmentTask]):
     def __call__(self, tasks: Tasks[SegmentTask]) -> Generator[Event[SegmentTask], None, None]:
         """Render the segments of all tasks."""
         taken: SimpleQueue[SegmentTask] = SimpleQueue()
-        pictures = Pictures()
         with ExitStack() as stack:
-            planned = stack.enter_context(prefetch(_decoded(tasks, taken, pictures), 8))
+            frames = stack.enter_context(prefetch(_decoded(tasks, taken), 8))
             stack.callback(tasks.close)
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="cloudconv-")))
-            jobs = _jobs(planned, taken, pictures, folder)
+            jobs = _jobs(frames, taken, folder)
             events = render_segments(
-                jobs, self._renderers, lambda *_: None, is_next_known=lambda: planned.ready
+                jobs, self._renderers, lambda *_: None, is_next_known=lambda: frames.ready
             )
             with closing(events):
                 for task, event in events:
@@ -85,29 +84,23 @@ class SegmentWork(Work[SegmentTask]):
         return replace(plan, info=info, model=model), segment
 
 
-def _decoded(
-    tasks: Tasks[SegmentTask], taken: SimpleQueue[SegmentTask], pictures: Pictures
-) -> Iterator[tuple[FramePlan, SegmentPlan | None]]:
-    """Yield each frame of all tasks, with the segment of which it is the last frame, or None."""
+def _decoded(tasks: Tasks[SegmentTask], taken: SimpleQueue[SegmentTask]) -> Iterator[Task]:
+    """Yield the frames of all tasks; put each task into ``taken`` before its frames."""
     for task in tasks:
         taken.put(task)
-        plan, segment = task
-        for number, frame in enumerate(decode(plan, segment, pictures), 1):
-            yield frame, segment if number == len(segment.frames) else None
+        yield from decode(*task)
 
 
 def _jobs(
-    planned: Iterator[tuple[FramePlan, SegmentPlan | None]],
-    taken: SimpleQueue[SegmentTask],
-    pictures: Pictures,
-    folder: Path,
+    frames: Iterator[Task], taken: SimpleQueue[SegmentTask], folder: Path
 ) -> Iterator[RenderJob[SegmentTask]]:
-    for segment in OpenSegment.each(planned):
-        task = taken.get()
-        plan = task[0]
+    for first in frames:
+        plan, segment = task = taken.get()
+        own = chain([first], islice(frames, len(segment.frames) - 1))
+        del first  # releases its pictures as soon as they are rendered
         # A machine without access to the store sends the packets.
         file = fresh_file(plan.folder if token_of(plan.folder) == plan.token else folder)
-        yield RenderJob(task, plan, segment, pictures, partial(plan.sink, file), file)
+        yield RenderJob(task, plan, own, partial(plan.sink, file), file)
 
 
 def _result(task: SegmentTask, made: Rendered) -> SegmentResult:

@@ -15,7 +15,7 @@ import torch
 
 import cloudconv
 from cloudconv.media.frame import Frame
-from cloudconv.media.pictures import Pictures
+from cloudconv.media.task import task_of
 from cloudconv.models import registry
 from cloudconv.render.renderer import Renderer
 from tests.gpu.conftest import Gpu
@@ -218,9 +218,8 @@ def test_no_more_memory_is_used_than_planned(gpu: Gpu, model: str) -> None:
         network = registry.load(model, device, half)
         weights = record.peak
         work = Renderer(network, device=device, dtype=half, batch=2, fallback=True)
-        pictures = Pictures()
-        plans = [
-            pictures.plan(
+        tasks = [
+            task_of(
                 *frames[k : k + 2],
                 one / 2,
                 frames[k].time,
@@ -230,7 +229,7 @@ def test_no_more_memory_is_used_than_planned(gpu: Gpu, model: str) -> None:
             )
             for k in range(1, 5)
         ]
-        assert len(list(work.render(plans, pictures))) == 4
+        assert len(list(work.render(tasks))) == 4
         assert record.peak - weights <= work.plan(*size).memory_bytes
 
 

@@ -8,9 +8,8 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from cloudconv.media.frame import Frame
-from cloudconv.media.pictures import Beside, Pictures
+from cloudconv.media.task import Beside, Task, task_of
 from cloudconv.render.renderer import Renderer
-from cloudconv.timeline import FramePlan
 
 
 class FrameTask(NamedTuple):
@@ -27,17 +26,16 @@ class FrameTask(NamedTuple):
 
 def render(work: Renderer, tasks: Iterable[FrameTask]) -> Generator[Frame, None, None]:
     """The frames of the tasks."""
-    pictures = Pictures()
 
-    def plans() -> Generator[FramePlan, None, None]:
+    def planned() -> Generator[Task, None, None]:
         with ExitStack() as stack:
             if hasattr(tasks, "close"):
                 stack.callback(tasks.close)
             for task in tasks:
                 *given, before, after = task
                 del task
-                plan = pictures.plan(*given, before=before, after=after)
+                made = task_of(*given, before=before, after=after)
                 del given, before, after
-                yield plan
+                yield made
 
-    return work.render(plans(), pictures)
+    return work.render(planned())

@@ -13,8 +13,10 @@ from PIL import Image
 
 import cloudconv
 from cloudconv.errors import InputError
-from cloudconv.media.write.containers.pictures import PictureWriter
+from cloudconv.media.write.encode import EncodingPlan
+from cloudconv.media.write.sink import EncodeSettings
 from tests.helpers.factory import read_times, write_clip
+from tests.media.test_sink import frames_of, write
 
 
 def make(source: Path | str, output: Path | str | None = None, **settings: object) -> Path:
@@ -44,38 +46,33 @@ def test_jpegs_are_whole_and_full_range(tmp_path: Path) -> None:
 
 
 class LateEncoder:
-    """Hands each file out three pictures late, as an encoder's threads may."""
-
-    time_base = F(1, 25)
+    """Returns each file three pictures late, as an encoder's threads may."""
 
     def __init__(self) -> None:
-        self.times: list[int] = []
-        self._held: list[bytes] = []
+        self.times: list[int | None] = []
+        self._waiting: list[av.Packet] = []
 
-    def open(self) -> None:
-        return
-
-    def encode(self, picture: av.VideoFrame | None) -> list[bytes]:
+    def encode(self, picture: av.VideoFrame | None) -> list[av.Packet]:
         if picture is None:
-            return self._held
-        self.times.append(picture.pts or 0)
-        self._held.append(bytes([picture.pts or 0]))
-        return [self._held.pop(0)] if len(self._held) > 3 else []
+            return self._waiting
+        self.times.append(picture.pts)
+        packet = av.Packet(bytes([len(self.times)]))
+        packet.pts = picture.pts
+        self._waiting.append(packet)
+        return [self._waiting.pop(0)] if len(self._waiting) > 3 else []
 
 
 def test_an_encoder_whose_threads_are_late_gets_every_picture_at_its_own_time(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # JPEG's refuses two pictures of one time, so now and then a sequence failed.
     encoder = LateEncoder()
-    writer = PictureWriter(tmp_path, Path("%d.jpg"), encoder)
-    for _ in range(8):
-        writer.write(av.VideoFrame(16, 16, "yuv420p"), 0, 1)
-    writer.finish()
+    monkeypatch.setattr(EncodingPlan, "open_encoder", lambda _: encoder)
+    frames = frames_of([F(k, 25) for k in range(8)], F(1, 25))
+    write(tmp_path / "out" / "%d.jpg", frames, rate=F(25), encode=EncodeSettings())
     assert encoder.times == list(range(8))
-    assert [(tmp_path / f"{k + 1}.jpg").read_bytes() for k in range(8)] == [
-        bytes([k]) for k in range(8)
-    ]
+    files = [(tmp_path / "out" / f"{k}.jpg").read_bytes() for k in range(1, 9)]
+    assert files == [bytes([k]) for k in range(1, 9)]
 
 
 @pytest.mark.parametrize("suffix", ["webp", "bmp", "tif", "png"])

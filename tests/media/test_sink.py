@@ -318,7 +318,7 @@ def test_a_held_picture_is_written_again_and_again_untouched(tmp_path):
     seen: list[bool] = []
 
     def watch():
-        while not stop.is_set():
+        while not stop.wait(0.001):
             planes = planes_of(shown)
             seen.append(all(np.array_equal(a, b) for a, b in zip(before, planes, strict=True)))
 

@@ -7,7 +7,6 @@ from fractions import Fraction as F
 import pytest
 
 from cloudconv.media.frame import Frame
-from cloudconv.media.pictures import Pictures
 from cloudconv.schedule.frames import Request, schedule
 from cloudconv.timeline import FramePlan, Multiply, Neighbour, Resample
 from tests.helpers.factory import picture
@@ -27,7 +26,7 @@ def tasks(given: list[Frame], *, context: int = 4, **options: object) -> list[Fr
         "stretch": F(1),
     }
     request = Request(name="it", context=context, **(asked | options))  # type: ignore[arg-type]
-    return list(schedule(given, request, Pictures()))
+    return [task.plan for task in schedule(given, request)]
 
 
 def new(given: list[FramePlan]) -> list[FramePlan]:

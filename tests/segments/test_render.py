@@ -31,7 +31,7 @@ def warned(device: str, encoder: str, *, encoding: float, rendering: float) -> l
     renderer: Any = SimpleNamespace(render=frames, warnings=list)
     sink: Any = SimpleNamespace(encoder=encoder, write=lambda _: time.sleep(encoding))
     plan: Any = SimpleNamespace(device=device, offset=Fraction(0))
-    job: Any = SimpleNamespace(frames=iter(()), pictures=None, plan=plan, screen=None)
+    job: Any = SimpleNamespace(tasks=(), plan=plan, screen=None)
     return [e for e in render.render_segment(job, renderer, sink) if isinstance(e, Warned)]
 
 
@@ -89,8 +89,7 @@ def test_an_error_of_one_segment_closes_the_file_of_the_next() -> None:
         return SimpleNamespace(
             key=number,
             plan=plan,
-            frames=iter(()),
-            pictures=None,
+            tasks=(),
             open=lambda: sink,
             file=None,
             screen=None,

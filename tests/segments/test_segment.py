@@ -6,11 +6,13 @@ import itertools
 import pickle
 from dataclasses import replace
 from fractions import Fraction as F
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloudconv.media.task import Task
 from cloudconv.segments.segment import (
     MAX_FRAMES,
     MAX_SOURCE_FRAMES,
@@ -43,9 +45,11 @@ def plans(draw: st.DrawFn) -> Plan:
 
 def segments_of(plan: Plan) -> list[SegmentPlan]:
     made = []
-    for segment in split(iter([replace(frame, opens_scene=cut) for frame, cut in plan])):
+    sources: Any = None
+    tasks = [Task(replace(frame, opens_scene=cut), sources) for frame, cut in plan]
+    for segment in split(iter(tasks)):
         assert segment.plan is None
-        frames = list(segment)
+        frames = [task.plan for task in segment]
         assert segment.plan is not None
         assert frames == list(segment.plan.frames)
         made.append(segment.plan)

@@ -21,9 +21,9 @@ from cloudconv.errors import (
     SettingsError,
     UnfitInputError,
 )
-from cloudconv.media.pictures import Pictures, Sources
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
+from cloudconv.media.task import Sources
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.reader import decode
 from cloudconv.segments.segment import SegmentPlan
@@ -208,8 +208,7 @@ def segment_of(lefts: list[F], rights: list[F | None]) -> SegmentPlan:
 
 
 def sources_of(plan: RenderPlan, segment: SegmentPlan) -> list[Sources]:
-    pictures = Pictures()
-    return [pictures.take(frame) for frame in decode(plan, segment, pictures)]
+    return [task.sources for task in decode(plan, segment)]
 
 
 def test_workers_decode_as_the_planner_does(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ from cloudconv.jobs.compare.scores import (
 from cloudconv.jobs.compare.settings import MINTERPOLATE
 from cloudconv.media.filters import minterpolate
 from cloudconv.media.frame import Frame
-from cloudconv.media.pictures import Pictures
+from cloudconv.media.task import task_of
 from cloudconv.models import registry
 from cloudconv.render.device import choose_device, choose_precision
 from cloudconv.render.renderer import Renderer
@@ -75,9 +75,8 @@ class _Interpolator:
             else beside(other.frame, abs(other.shows - near.time), span)
             for other, near in ((sample.before, left), (sample.after, right))
         )
-        pictures = Pictures()
-        plans = [
-            pictures.plan(
+        tasks = [
+            task_of(
                 left,
                 right,
                 (true.time - left.time) / span,
@@ -88,7 +87,7 @@ class _Interpolator:
             )
             for true in (sample.frames[k] for k in sample.scored)
         ]
-        made = list(self._renderer.render(plans, pictures))
+        made = list(self._renderer.render(tasks))
         self.spent = [(time.perf_counter() - began, len(made))]
         for frame in made:
             yield ShownFrame(as_rgb(frame), frame)

@@ -23,7 +23,8 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.read.source import Source
 from cloudconv.messages import Message
 from cloudconv.models import registry
-from cloudconv.schedule.frames import Counts, cadence_of, look, retime
+from cloudconv.schedule.cadence import Cadence
+from cloudconv.schedule.frames import analyse, cadence_of
 from cloudconv.settings import exact
 from cloudconv.training.fine_tune import AdaptPlan
 
@@ -70,7 +71,7 @@ class ComparedClip:
         part = max(end - (exact(settings.start) or 0), Fraction(0))
         self.frames_expected = round(timing.frames * part / length)
         # The source stays open, because closing it deletes the copy of standard input.
-        first = islice(look(self.source().frames(), settings.scene_cut), CADENCE_FRAMES)
+        first = islice(analyse(self.source().frames(), settings.scene_cut), CADENCE_FRAMES)
         cadence, _ = cadence_of(first)
         self.cadence = cadence.description
         self.distinct = cadence.share if self.cadence else Fraction(1)
@@ -82,16 +83,16 @@ class ComparedClip:
 
     def frames(self, source: Source) -> Iterator[ClipFrame]:
         """Yield the compared frames in order."""
-        analysed = look(source.frames(), self._settings.scene_cut)
-        duplicates = "refill" if self.cadence else "keep"
-        for number, (item, shows) in enumerate(retime(analysed, duplicates, Counts())):
-            if shows is None:
+        scene_cut, refill = self._settings.scene_cut, self.cadence is not None
+        analysed = analyse(source.frames(), scene_cut, Cadence(), refill=refill)
+        for number, item in enumerate(analysed):
+            if item.shows is None:
                 self.left_out += 1
                 continue
             if item.cut:
                 self.cuts.append(item.frame.time)
-            frame = item.frame.at(shows, item.frame.duration)
-            yield ClipFrame(number, item.frame.time, shows, item.cut, frame)
+            frame = item.frame.at(item.shows, item.frame.duration)
+            yield ClipFrame(number, item.frame.time, item.shows, item.cut, frame)
 
 
 @dataclass(frozen=True, slots=True)

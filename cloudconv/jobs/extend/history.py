@@ -13,7 +13,7 @@ from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.schedule.cadence import Cadence
-from cloudconv.schedule.frames import AnalysedFrame, cadence_of, look
+from cloudconv.schedule.frames import AnalysedFrame, analyse, cadence_of
 from cloudconv.settings.groups import SceneCut
 
 MOST_FRAMES = 300
@@ -56,11 +56,11 @@ def gather_material(
     start = end - (count + Cadence.lookahead) * frame
     wanted = max(1, int((end - max(start, Fraction(0))) / frame))
     scene = LastScene(count)
-    for number, item in enumerate(look(frames_between(info, start, at, threads), scene_cut), 1):
+    for number, item in enumerate(analyse(frames_between(info, start, at, threads), scene_cut), 1):
         scene.push(item)
         yield min(number / wanted, 1.0)
     if not scene.items:  # a sparse video may have frames only before that part
-        for item in look(frames_between(info, Fraction(0), at, threads), scene_cut):
+        for item in analyse(frames_between(info, Fraction(0), at, threads), scene_cut):
             scene.push(item)
     frames, times, cadence = _placed(list(scene.items))
     return Material(

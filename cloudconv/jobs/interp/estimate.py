@@ -18,7 +18,7 @@ from cloudconv.jobs.interp.plan import InterpPlan, is_joinable, renderer_of, sou
 from cloudconv.jobs.interp.settings import InterpEstimate
 from cloudconv.media.frame import Frame
 from cloudconv.media.input import images
-from cloudconv.media.pictures import Pictures
+from cloudconv.media.task import Task
 from cloudconv.media.write.containers import container_of, is_sequence
 from cloudconv.media.write.encoders import choose_for
 from cloudconv.media.write.names import is_stdout
@@ -29,7 +29,6 @@ from cloudconv.render.memory import process_memory
 from cloudconv.render.pipeline import drained, prefetch
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Counts, News, schedule
-from cloudconv.timeline import FramePlan
 
 _ROUNDS = 5
 """The number of batches in a trial; the first batch is the warm-up."""
@@ -54,11 +53,11 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
     refusals = list(plan.refusals)
     set_threads(settings.threads)
     choice = choose_for(container_of(plan.output), info, settings.encode)
-    pictures, news = Pictures(), News()
+    news = News()
     with source_of(plan) as source:
         opened = time.perf_counter()
-        for frame in schedule(source.frames(), plan.request, pictures, news):
-            pictures.take(frame)
+        for _ in schedule(source.frames(), plan.request, news):
+            pass
         reading = time.perf_counter() - opened
     *cadence, counts = drained(news)
     assert isinstance(counts, Counts)
@@ -118,10 +117,10 @@ def measure(
     began = time.perf_counter()
     new: list[bool] = []
 
-    def some(frames: Iterator[FramePlan]) -> Iterator[FramePlan]:
-        for frame in frames:
-            new.append(frame.is_new)
-            yield frame
+    def some(tasks: Iterator[Task]) -> Iterator[Task]:
+        for task in tasks:
+            new.append(task.plan.is_new)
+            yield task
             count = sum(new)
             is_slow = time.perf_counter() - began > _ENOUGH
             if count >= (2 if is_slow else _ROUNDS) * at_once or len(new) == _MOST_FRAMES:
@@ -139,7 +138,7 @@ def measure(
             time_base=video.clock.time_base,
             settings=plan.settings.encode,
         )
-        rendered = renderer.render(some(video.frames), video.pictures)
+        rendered = renderer.render(some(video.tasks))
         with sink, prefetch(rendered, 4) as frames:
             for frame in frames:
                 last.append(frame.at(frame.time + video.clock.offset, frame.duration))

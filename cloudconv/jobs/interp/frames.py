@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from cloudconv.media.frame import ColorTags, Frame
-from cloudconv.media.pictures import Pictures
 from cloudconv.models import registry
 from cloudconv.models.pictures import PictureKind, each_of
 from cloudconv.render.cpu_streams import useful_cpu_streams
@@ -118,8 +117,7 @@ def _made(
             kind.check(picture, number)
             yield _frame(kind, picture, number, device)
 
-    sources = Pictures()
-    for frame in renderer.render(schedule(frames(), request, sources), sources):
+    for frame in renderer.render(schedule(frames(), request)):
         assert kind is not None
         for warned in renderer.warnings():
             warnings.warn(str(warned), stacklevel=3)

@@ -17,8 +17,8 @@ from cloudconv.events import Event, Warned, Warnings
 from cloudconv.jobs.interp.plan import InterpPlan, is_joinable, renderer_of, source_of
 from cloudconv.jobs.output import origin, time_base
 from cloudconv.media.carry.carry import Carry
-from cloudconv.media.pictures import Pictures
 from cloudconv.media.read.source import Source
+from cloudconv.media.task import Task
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import check_free, claim
 from cloudconv.models.fingerprint import (
@@ -33,7 +33,7 @@ from cloudconv.schedule.frames import Counts, News, schedule
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.store import SegmentStore, token_of
 from cloudconv.settings import EncodeSettings, exact
-from cloudconv.timeline import FramePlan, Multiply, format_rate
+from cloudconv.timeline import Multiply, format_rate
 from cloudconv.training.fine_tune import (
     Adapted,
     AdaptPlan,
@@ -98,16 +98,15 @@ def sink_of(plan: InterpPlan, clock: Clock, encode: EncodeSettings | None = None
 class PlannedVideo:
     """A video that another thread decodes and plans.
 
-    ``frames`` are the planned output frames, ``pictures`` their source frames. ``is_next_known``
-    returns whether the next planned frame is available without waiting. ``news`` receives the
-    warnings of the planning and, at the end, the counts of frames.
+    ``tasks`` are the planned output frames with their source frames. ``is_next_known`` returns
+    whether the next one is available without waiting. ``news`` receives the warnings of the
+    planning and, at the end, the counts of frames.
     """
 
     source: Source
     clock: Clock
-    frames: Iterator[FramePlan]
+    tasks: Iterator[Task]
     is_next_known: Callable[[], bool]
-    pictures: Pictures
     news: News
 
 
@@ -118,14 +117,15 @@ def planned(plan: InterpPlan) -> Iterator[PlannedVideo]:
     Raises:
         CloudconvError: the input cannot be read.
     """
-    pictures, news = Pictures(), News()
-    with source_of(plan) as source:
-        frames = schedule(source.frames(), plan.request, pictures, news)
-        with prefetch(frames, 8) as ahead:
-            head = next(ahead)
-            clock = Clock.of(plan, head.left)
-            all_frames = chain([head], ahead)
-            yield PlannedVideo(source, clock, all_frames, lambda: ahead.ready, pictures, news)
+    news = News()
+    with (
+        source_of(plan) as source,
+        prefetch(schedule(source.frames(), plan.request, news), 8) as ahead,
+    ):
+        head = next(ahead)
+        clock, tasks = Clock.of(plan, head.plan.left), chain([head], ahead)
+        del head  # releases the first pictures as soon as they are rendered
+        yield PlannedVideo(source, clock, tasks, lambda: ahead.ready, news)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,6 @@ from cloudconv.jobs.interp.output import (
 from cloudconv.jobs.interp.plan import InterpPlan, decide, renderer_of
 from cloudconv.jobs.interp.preview import Preview
 from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
-from cloudconv.media.pictures import Pictures
 from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.sink import Sink
 from cloudconv.render.device import set_threads
@@ -43,7 +42,7 @@ from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Counts
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.render import RenderJob, render_segments
-from cloudconv.segments.segment import OpenSegment, SegmentPlan, split
+from cloudconv.segments.segment import OpenSegment, split
 from cloudconv.segments.store import SegmentStore, fresh_file
 from cloudconv.workers.events import Done, Failed
 from cloudconv.workers.pool import Workers, start
@@ -174,23 +173,23 @@ def _render_here(
 
     Missing segments are rendered into the store; without a store all frames into the output itself.
     """
-    store, pictures = work.store, video.pictures
+    store = work.store
 
-    def jobs() -> Iterator[RenderJob[OpenSegment]]:
+    def jobs() -> Iterator[RenderJob[OpenSegment | None]]:
         if store is None:
-            whole = OpenSegment(0, ((frame, None) for frame in video.frames))
-            yield RenderJob(whole, plan, whole, pictures, lambda: work.sink, Path(), preview)
+            yield RenderJob(None, plan, video.tasks, lambda: work.sink, Path(), preview)
             return
-        for segment in split(video.frames):
+        for segment in split(video.tasks):
             if segment.number in store.finished:
-                store.check(_skipped(segment, pictures))
+                store.check(segment.skip())
                 continue
             file = fresh_file(plan.folder)
             sink = partial(plan.sink, file)
-            yield RenderJob(segment, plan, segment, pictures, sink, file, preview)
+            yield RenderJob(segment, plan, segment, sink, file, preview)
 
-    def record(job: RenderJob[OpenSegment], sink: Sink) -> None:
+    def record(job: RenderJob[OpenSegment | None], sink: Sink) -> None:
         if store is not None:
+            assert job.key is not None
             assert job.key.plan is not None
             store.record(job.key.plan, job.file, sink.summary)
 
@@ -200,7 +199,8 @@ def _render_here(
     )
     with closing(rendering):
         for segment, event in rendering:
-            yield segment.number, event if isinstance(event, Progress | Warned) else None
+            number = 0 if segment is None else segment.number
+            yield number, event if isinstance(event, Progress | Warned) else None
 
 
 def _render_by_workers(
@@ -214,8 +214,8 @@ def _render_by_workers(
     errors: list[CloudconvError] = []
 
     def missing() -> Iterator[SegmentTask]:
-        for open_segment in split(video.frames):
-            segment = _skipped(open_segment, video.pictures)
+        for open_segment in split(video.tasks):
+            segment = open_segment.skip()
             if segment.number in store.finished:
                 store.check(segment)
             else:
@@ -244,11 +244,3 @@ def _render_by_workers(
                 yield segment.number, event.message
     if errors:
         raise errors[0]
-
-
-def _skipped(segment: OpenSegment, pictures: Pictures) -> SegmentPlan:
-    """Return the plan of a segment, and release the segment's pictures without rendering."""
-    for frame in segment:
-        pictures.take(frame)
-    assert segment.plan is not None
-    return segment.plan
