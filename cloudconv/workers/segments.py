@@ -80,7 +80,8 @@ class SegmentWork(Work[SegmentTask]):
         """Return the task with the paths of another machine."""
         plan, segment = task
         model = str(files.get(Path(plan.model), plan.model))
-        info = replace(plan.info, path=files[plan.info.path])
+        # A copy on another machine has another date.
+        info = replace(plan.info, path=files[plan.info.path], fingerprint="")
         return replace(plan, info=info, model=model), segment
 
 

@@ -477,6 +477,24 @@ def test_empty_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
         Source("-")
 
 
+def test_a_message_names_standard_input_and_not_its_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_clip(tmp_path / "a.mp4", 7).read_bytes()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data[: len(data) // 2])))
+    with pytest.raises(InputError, match=r"^standard input is") as caught:
+        probe("-")
+    assert "cloudconv-" not in str(caught.value)
+
+
+def test_another_file_in_the_place_of_the_input_is_no_change_of_size(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.mkv", 5)
+    source = Source(path)
+    write_clip(path, 5, size=(64, 48))
+    with pytest.raises(InputError, match="was changed while"):
+        list(source.frames())
+
+
 def test_nothing_is_printed_for_broken_files(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,16 @@ _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/+")  # a drive has one letter
 _MATROSKA = b"\x1a\x45\xdf\xa3"
 
 
+class Copy(type(Path())):  # type: ignore[misc] # the class of this system's paths
+    """The path of a temporary copy, which messages show as the name of the pipe."""
+
+    shown: str
+
+    def text(self, _: object) -> str:
+        """Return the name for messages."""
+        return getattr(self, "shown", str(self))
+
+
 class Growth:
     """A growing copy of standard input, which a thread writes while others read it."""
 
@@ -142,7 +152,9 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
     except OSError:
         return path
     folder = Path(tempfile.mkdtemp(prefix="cloudconv-"))
-    copy = folder / ("standard-input" if name == "-" else path.name)
+    source = "standard input" if name == "-" else name
+    copy = Copy(folder / ("standard-input" if name == "-" else path.name))
+    copy.shown = source
     _copies[name] = copy
     with ExitStack() as undo:
         undo.callback(discard, copy)
@@ -162,7 +174,6 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
                 "copy-not-kept", name=name, folder=folder.parent, why=error.strerror
             ) from error
         if empty:
-            source = "standard input" if name == "-" else name
             raise InputError("nothing-arrived", name=source)
         undo.pop_all()
     return copy

@@ -15,6 +15,7 @@ from cloudconv.events import Warned
 from cloudconv.media.filters import deinterlace
 from cloudconv.media.formats import repack
 from cloudconv.media.frame import Frame
+from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.input.info import MediaInfo, Timing
 from cloudconv.media.input.spool import discard
 from cloudconv.media.read.decode import Decoder
@@ -164,6 +165,7 @@ class Source:
         at = float(time - self.info.timing.start)
         if not self._decoder.fits(picture):
             info, name = self.info, picture.format.name
+            check_unchanged(info)  # another file in the place of the input is no change inside it
             raise UnfitInputError(
                 "picture-changes",
                 path=info.path,
