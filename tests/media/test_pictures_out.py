@@ -69,7 +69,8 @@ def test_an_encoder_whose_threads_are_late_gets_every_picture_at_its_own_time(
     encoder = LateEncoder()
     monkeypatch.setattr(EncodingPlan, "open_encoder", lambda _: encoder)
     frames = frames_of([F(k, 25) for k in range(8)], F(1, 25))
-    write(tmp_path / "out" / "%d.jpg", frames, rate=F(25), encode=EncodeSettings())
+    settings = {"rate": F(25), "time_base": F(1, 25), "encode": EncodeSettings()}
+    write(tmp_path / "out" / "%d.jpg", frames, **settings)
     assert encoder.times == list(range(8))
     files = [(tmp_path / "out" / f"{k}.jpg").read_bytes() for k in range(1, 9)]
     assert files == [bytes([k]) for k in range(1, 9)]
