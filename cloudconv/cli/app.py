@@ -98,10 +98,9 @@ class Commands(_PrintedHelp, TyperGroup):
                 return self._main(words, args, *given, **named)
             finally:
                 sys.stdout.flush()
-        except BrokenPipeError:
-            sys.exit(1)
-        except streams.StdoutError as error:
-            print_error(str(error.strerror))
+        except (BrokenPipeError, streams.StdoutError) as error:
+            if isinstance(error, streams.StdoutError):
+                print_error(str(error.strerror))
             sys.exit(1)
 
     def _main(self, words: list[str], args: Any, *given: Any, **named: Any) -> Any:

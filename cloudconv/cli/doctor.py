@@ -20,8 +20,6 @@ EXAMPLES = examples(
     "cloudconv doctor --check --json > report.json",
 )
 
-_STATUS = {"ok": "ok", "failed": "failed", "absent": "not here"}
-
 
 @with_options(DoctorSettings, runs_job=False)
 def doctor(console: Console, **given: Any) -> None:
@@ -35,7 +33,7 @@ def doctor(console: Console, **given: Any) -> None:
 
     def show(event: Event) -> None:
         if isinstance(event, Measured):
-            console.detail(f"{event.values.name}: {_STATUS[event.values.status]}")
+            console.detail(f"{event.values.name}: {event.values.status}")
 
     found = watched(run(settings), show)
     shown = asdict(found)
@@ -48,7 +46,7 @@ def doctor(console: Console, **given: Any) -> None:
         del shown["problems"], shown["checks"]
         print_result(field_rows(shown))
         if found.checks:
-            rows = [[each.name, _STATUS[each.status], each.detail] for each in found.checks]
+            rows = [[each.name, each.status, each.detail] for each in found.checks]
             print_result(table(["check", "", ""], rows))
     failed = [f"{each.name}: {each.detail}" for each in found.checks if each.status == "failed"]
     for problem in (*found.problems, *failed):

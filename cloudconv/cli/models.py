@@ -17,6 +17,7 @@ from cloudconv.cli.console import Console, print_error, print_json
 from cloudconv.cli.streams import print_result
 from cloudconv.cli.text import field_rows, table
 from cloudconv.errors import SettingsError
+from cloudconv.messages import Message
 
 if TYPE_CHECKING:
     from cloudconv.models.base import ModelSpec, Task
@@ -123,10 +124,8 @@ def models(
     bad = [row for row in rows if row.weights in ("missing", "damaged")]
     if verify and bad:
         for row in bad:
-            print_error(
-                f"the weights of {row.spec.name} are {row.weights}: install cloudconv again, or "
-                "in a checkout run 'git checkout -- weights'"
-            )
+            name, state, remedy = row.spec.name, row.weights, Message("reinstall")
+            print_error(Message("weights-bad", model=name, state=state, remedy=remedy).text())
         raise typer.Exit(1)
 
 

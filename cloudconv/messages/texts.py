@@ -679,6 +679,7 @@ TEXTS = {
         "a size, or auto."
     ),
     # Errors of weights
+    "weights-bad": "the weights of {model} are {state}: {remedy}.",
     "not-in-manifest": "The weights manifest has no entry {name}: {remedy}.",
     "weights-changed": (
         "The weights file {path} is damaged (its SHA-256 is not the manifest's): {remedy}."

@@ -193,14 +193,7 @@ class Settings:
         return {name: str(getattr(self, name)) for name in named}
 
 
-def fields_of(kind: Any) -> tuple[Field, ...]:
-    """Return the declared fields of a settings class, the class's own before those it inherits."""
-    found: tuple[Field, ...] = _fields_of(kind)
-    return found
-
-
-@cache
-def _fields_of(kind: Any) -> tuple[Field, ...]:
+def _read_fields(kind: Any) -> tuple[Field, ...]:
     hints = get_type_hints(kind, include_extras=True)
     defaults = {each.name: each for each in fields(kind)}
     names = dict.fromkeys(name for part in kind.__mro__ for name in inspect.get_annotations(part))
@@ -209,6 +202,10 @@ def _fields_of(kind: Any) -> tuple[Field, ...]:
         for name in names
         if name in defaults and get_origin(hints[name]) is Annotated
     )
+
+
+fields_of: Callable[[Any], tuple[Field, ...]] = cache(_read_fields)
+"""A function that returns the fields of a settings class, its own before those it inherits."""
 
 
 def _field(name: str, hint: Any, declared: Any) -> Field:

@@ -389,13 +389,13 @@ def test_a_dry_run_measures_frames_of_the_real_size_and_the_whole_process(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
-    interpolate = Interpolator.interpolate
+    between = Interpolator.between
 
     def seen(model: Interpolator, x0: Any, *given: Any, **named: Any) -> Any:
         sizes.append(tuple(x0.shape[-2:]))
-        return interpolate(model, x0, *given, **named)
+        return between(model, x0, *given, **named)
 
-    monkeypatch.setattr(Interpolator, "interpolate", seen)
+    monkeypatch.setattr(Interpolator, "between", seen)
     plan = json.loads(run(clip, "--factor", 4, "--dry-run", "--json", *TINY).stdout)
     with av.open(str(clip)) as opened:
         video = opened.streams.video[0]
