@@ -123,6 +123,10 @@ TEXTS = {
     # Warnings about the machine
     "accelerator-failed": "The CPU is used, because {device} failed a trial: {why}.",
     "cluster-without-gpu": "The cluster has no GPU: its CPUs are used.",
+    "planned-without-gpu": (
+        "This machine has no GPU, so the batch and the tiles are planned for its own memory: give "
+        "{--batch} for larger batches on the GPUs of the cluster."
+    ),
     "cluster-gpus-unused": (
         "The cluster's CPUs are used, not its GPUs: this machine plans the work and has no GPU."
     ),
@@ -662,6 +666,10 @@ TEXTS = {
     "unknown-precision": "There is no precision called {name!r}: use auto, {known}.",
     "fp16-on-cpu": "fp16 is for GPUs: on the CPU use {--precision=bf16} or fp32.",
     "no-bf16": "This GPU has no bf16: use {--precision=fp16} or fp32.",
+    "cluster-has-no-gpu": (
+        "A GPU was given for the workers, but neither this machine nor the cluster has one: use "
+        "{--device=cpu}."
+    ),
     "no-device": (
         "{device} was given, but this machine has no working {kind}, or this PyTorch was built "
         "without it: use {--device=cpu}, or install a build of PyTorch that has it."

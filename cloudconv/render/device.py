@@ -80,10 +80,10 @@ def probe(device: torch.device, dtype: torch.dtype) -> str | None:
         The fault in a few words; None without a fault.
     """
     try:
-        found = _exercise(device, dtype).cpu()
+        result = _exercise(device, dtype).cpu()
     except (RuntimeError, ValueError) as error:
         return _line(error)
-    off = (found - _exercise(torch.device("cpu"), torch.float32)).abs().max()
+    off = (result - _exercise(torch.device("cpu"), torch.float32)).abs().max()
     most = 1e-3 if dtype == torch.float32 else 0.1
     # A difference that is not a number counts as large.
     return None if off <= most else f"its results are wrong by {float(off):.2g}"
@@ -120,6 +120,14 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
     if name == "bf16" and not has_bf16(device):
         raise DeviceError("no-bf16")
     return PRECISIONS[name] if spec.half_precision else torch.float32
+
+
+def remote_precision(name: str, spec: ModelSpec) -> torch.dtype:
+    """Return the type for a GPU of another machine, whose abilities are unknown.
+
+    ``auto`` is float32; see :func:`choose_precision`.
+    """
+    return PRECISIONS.get(name, torch.float32) if spec.half_precision else torch.float32
 
 
 def precision_name(dtype: torch.dtype) -> str:

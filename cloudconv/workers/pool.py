@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 
+from cloudconv.errors import DeviceError
 from cloudconv.events import Warned
 from cloudconv.render.device import auto_remarks, choose_device, cores
 from cloudconv.workers.events import Done, Failed, Report, Task, Work
@@ -32,7 +33,7 @@ class WorkerConfig:
     ``inline`` is this process. ``count`` is the number of processes on this machine, with
     ``each_gpu`` one for each GPU. ``cores`` is the number of cores for a task of a cluster, and
     ``address`` the address of the cluster, None to find or start one. ``device`` is the name of the
-    workers' device in this process.
+    workers' device, in this process if this process has it.
     """
 
     kind: Literal["inline", "local", "ray"] = "inline"
@@ -41,6 +42,11 @@ class WorkerConfig:
     address: str | None = None
     each_gpu: bool = False
     device: str = "cpu"
+
+    @property
+    def device_type(self) -> str:
+        """Return the type of the workers' device, of which each worker sees one."""
+        return torch.device(self.device).type
 
     def threads(self, total: int | None) -> int | None:
         """Return the number of threads of each process; None lets the process choose."""
@@ -66,6 +72,8 @@ def resolve(
 ) -> tuple[WorkerConfig, torch.device, list[Warned]]:
     """Choose the device of the workers.
 
+    With ``cuda`` on a cluster, the GPUs of other machines suffice: this process then uses the CPU.
+
     Args:
         config: the workers.
         device: the device in the settings.
@@ -77,6 +85,13 @@ def resolve(
     Raises:
         CloudconvError: there is no such device, or no such cluster.
     """
+    is_cuda = device.partition(":")[0] == "cuda"
+    if config.kind == "ray" and is_cuda and not torch.cuda.is_available():
+        # Without a cluster, Ray starts one on this machine, which has no GPU.
+        if not count_gpus(config.address):
+            raise DeviceError("cluster-has-no-gpu")
+        gpu, chosen = torch.device("cuda"), choose_device("cpu")
+        return _on(config, gpu, threads), chosen, [Warned("planned-without-gpu")]
     if config.kind != "ray" or device != "auto":
         chosen = choose_device("cuda" if config.each_gpu else device)
         return _on(config, chosen, threads), chosen, auto_remarks(device)
@@ -107,7 +122,7 @@ def start(config: WorkerConfig, work: Work[Task]) -> Workers[Task]:
     """
     if config.kind != "ray":
         return Processes(work, environments(config))
-    gpus = int(torch.device(config.device).type in _VISIBLE)
+    gpus = int(config.device_type in _VISIBLE)
     return Cluster(work, config.address, cores=config.cores, gpus=gpus)
 
 

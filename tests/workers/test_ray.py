@@ -15,13 +15,14 @@ import torch
 
 from cloudconv.errors import DeviceError, InputError, Interrupted
 from cloudconv.jobs.interp import batch
+from cloudconv.jobs.interp.plan import decide, renderer_of
 from cloudconv.jobs.interp.settings import InterpResult
 from cloudconv.media.read.probe import probe
 from cloudconv.media.write.packets import read_times as packet_times
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.segment import SegmentPlan
 from cloudconv.segments.store import token_of
-from cloudconv.settings import EncodeSettings, InterpManySettings
+from cloudconv.settings import EncodeSettings, InterpManySettings, InterpSettings
 from cloudconv.timeline import FramePlan
 from cloudconv.workers import pool
 from cloudconv.workers import ray as ray_workers
@@ -230,6 +231,25 @@ def test_auto_goes_by_what_the_cluster_has(
     assert len(told) == len(said)
     assert all(str(warned).endswith(end) for warned, end in zip(told, said, strict=True))
     assert not cluster.joined
+
+
+def test_a_machine_without_a_gpu_plans_for_those_of_the_cluster(
+    monkeypatch: pytest.MonkeyPatch, clip: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(ray_workers, "_ray", lambda: Pretended(CPU=8, GPU=1))
+    plan = decide(InterpSettings(clip, factor=2, device="cuda", workers="ray", threads=3))
+    assert (plan.device, plan.workers.device, plan.workers.cores) == (
+        torch.device("cpu"),
+        "cuda",
+        3,
+    )
+    assert plan.dtype == torch.float32
+    assert "planned-without-gpu" in [warned.code for warned in plan.warnings]
+    assert renderer_of(plan).plan(64, 64).cpu_streams == 1
+    monkeypatch.setattr(ray_workers, "_ray", lambda: Pretended(CPU=8))
+    with pytest.raises(DeviceError, match="neither this machine nor the cluster has one"):
+        decide(InterpSettings(clip, factor=2, device="cuda", workers="ray"))
 
 
 @pytest.mark.parametrize(

@@ -64,10 +64,8 @@ def score_all(plan: ComparePlan, samples: Iterator[Sample]) -> Generator[Scored,
 
     chunks = chunked(passing(), in_order=not set(plan.metrics).isdisjoint(SEQUENCE_METRICS))
     tasks = (ScoreTask(chunk, plan.info, models) for chunk in chunks)
-    # Each worker sees one device of this type.
-    work = ScoreWork(
-        replace(plan, device=torch.device(plan.device.type)), workers.threads(plan.settings.threads)
-    )
+    there = replace(plan, device=torch.device(workers.device_type))
+    work = ScoreWork(there, workers.threads(plan.settings.threads))
     with (
         prefetch(tasks, 2 * workers.count) as planned,
         closing(_by_workers(workers, work, planned.arriving())) as scored,

@@ -174,10 +174,13 @@ def work_files(plan: InterpPlan, clock: Clock) -> Iterator[WorkFiles]:
 
 
 def _identity(plan: InterpPlan, clock: Clock, rehearsal: Sink) -> dict[str, Any]:
+    machine = machine_fingerprint(plan.device, each_gpu=plan.workers.each_gpu)
+    if plan.workers.device_type != plan.device.type:
+        machine["device"] = f"{plan.workers.device_type} of a cluster"
     return {
         "input": plan.info.fingerprint,
         **plan.settings.pinned(),
-        **machine_fingerprint(plan.device, each_gpu=plan.workers.each_gpu),
+        **machine,
         "weights": weights_fingerprint(plan.settings.chosen_model),
         "precision": precision_name(plan.dtype),
         "encoder": f"{rehearsal.encoder}, {rehearsal.options}",
@@ -248,7 +251,7 @@ def resolve(
         offset=video.clock.offset,
         encode=replace(settings.encode, threads=pinned["encoding"]),
         model=model,
-        device=plan.device.type,  # each worker sees one device of this type
+        device=workers.device_type,
         precision=precision_name(plan.dtype),
         scale=settings.scale or 1.0,
         fallback=settings.fallback == "blend",
@@ -271,7 +274,7 @@ def facts(plan: InterpPlan, counts: Counts) -> dict[str, Any]:
         "input": str(plan.settings.input),
         "output": str(plan.output),
         "model": plan.settings.chosen_model,
-        "device": "cuda:all" if plan.workers.each_gpu else str(plan.device),
+        "device": "cuda:all" if plan.workers.each_gpu else plan.workers.device,
         "precision": precision_name(plan.dtype),
         "source_frames": counts.source_frames,
         "output_frames": counts.output_frames,

@@ -26,6 +26,7 @@ from cloudconv.models.reads import check_outputs
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import (
     choose_precision,
+    remote_precision,
     set_threads,
 )
 from cloudconv.render.renderer import Renderer
@@ -143,7 +144,10 @@ def decide(
     workers, device, remarks = resolve(
         parse_workers(settings.workers, settings.device), settings.device, settings.threads
     )
-    dtype = choose_precision(settings.precision, device, spec)
+    if workers.device_type == device.type:
+        dtype = choose_precision(settings.precision, device, spec)
+    else:
+        dtype = remote_precision(settings.precision, spec)
     info = probe(settings.input, exact(settings.input_fps), live=not dry_run and _is_live(settings))
     timing = info.timing
     if timing.frames == 1:
@@ -293,7 +297,7 @@ def renderer_of(plan: InterpPlan, model: str | None = None) -> Renderer:
         batch=settings.batch,
         tile=settings.tile,
         scale=settings.scale or 1.0,
-        cpu_streams=useful_cpu_streams(plan.device, threads),
+        cpu_streams=useful_cpu_streams(torch.device(plan.workers.device), threads),
         fallback=settings.fallback == "blend",
         exact=partial(registry.load, name, plan.device) if settings.precision == "auto" else None,
     )
