@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from cloudconv.jobs.interp.batch import Exists, InputOutcome
     from cloudconv.jobs.interp.settings import InterpEstimate, InterpResult
     from cloudconv.jobs.self_test import Check
-    from cloudconv.models.base import Around, Interpolator, Model, ModelSpec, Predictor
+    from cloudconv.models.base import Interpolator, Model, ModelSpec, OuterPictures, Predictor
     from cloudconv.training.fine_tune import Adapted
     from cloudconv.training.loop import Validation
     from cloudconv.training.train import TrainEstimate, TrainResult
@@ -84,7 +84,7 @@ __all__ += ["FramesSettings", "InterpManySettings", "InterpSettings", "TrainSett
 __all__ += ["CompareEstimate", "DreamEstimate", "ExtrapolateEstimate", "InterpEstimate"]
 __all__ += ["CompareResult", "Diagnosis", "DreamResult", "Exists", "ExtrapolateResult"]
 __all__ += ["Adapted", "Check", "InterpResult", "TrainEstimate", "TrainResult", "Validation"]
-__all__ += ["Around", "Interpolator", "Model", "ModelSpec", "Predictor"]
+__all__ += ["Interpolator", "Model", "ModelSpec", "OuterPictures", "Predictor"]
 __all__ += ["Ended", "Event", "Finished", "Job", "Measured", "Progress", "Warned"]
 __all__ += ["CloudconvError", "DeviceError", "EncoderError", "InputError", "Interrupted", "errors"]
 __all__ += ["ModelError", "OutputError", "PictureError", "SettingsError", "WeightsError"]

@@ -145,7 +145,7 @@ TEXTURE = ("texture", "texture2")
 """
 
 
-def texture(test: Tensor, around: Tensor) -> Tensor:
+def texture(test: Tensor, reference: Tensor) -> Tensor:
     """Return the fine texture of a frame relative to its neighbours, in dB: (…, 3, H, W) → (…, 2).
 
     Each score is 10·log10 of the frame's energy over the neighbours' energy, first of the finest
@@ -154,9 +154,9 @@ def texture(test: Tensor, around: Tensor) -> Tensor:
 
     Args:
         test: the frame.
-        around: :func:`texture_energy` of the neighbour, or the geometric mean of two neighbours.
+        reference: :func:`texture_energy` of the neighbour, or the geometric mean of two neighbours.
     """
-    ratio = (texture_energy(test) + _NO_ENERGY) / (around + _NO_ENERGY)
+    ratio = (texture_energy(test) + _NO_ENERGY) / (reference + _NO_ENERGY)
     return ratio.log10().mul(10).clamp(-PERFECT, PERFECT)
 
 
@@ -242,10 +242,10 @@ def error_map(test: Tensor, truth: Tensor) -> Tensor:
     ramp = test.new_tensor(
         ((0.03, 0.02, 0.07), (0.34, 0.09, 0.43), (0.83, 0.28, 0.31), (0.98, 0.98, 0.72))
     )
-    place = (test - truth).abs().mean(dim=-3).mul(4).clamp(0, 1).mul(len(ramp) - 1)
-    below = place.floor().clamp(max=len(ramp) - 2).long()
-    share = (place - below).unsqueeze(-1)
-    return torch.lerp(ramp[below], ramp[below + 1], share).permute(2, 0, 1)
+    position = (test - truth).abs().mean(dim=-3).mul(4).clamp(0, 1).mul(len(ramp) - 1)
+    below = position.floor().clamp(max=len(ramp) - 2).long()
+    part = (position - below).unsqueeze(-1)
+    return torch.lerp(ramp[below], ramp[below + 1], part).permute(2, 0, 1)
 
 
 def _check(test: Tensor, truth: Tensor) -> None:

@@ -75,7 +75,7 @@ def test_jobs_report_by_events_only() -> None:
 PARTS = {
     "dreaming": ["pictures", "material", "vitals", "methods", "select"],
     "media": [
-        *("linear", "formats", "frame", "color", "task", "convert", "log", "filters"),
+        *("linear", "upload", "formats", "frame", "color", "task", "convert", "log", "filters"),
         *("matroska", "input", "turn", "vmaf", "carry", "read", "write", "build"),
     ],
     "media.write": [

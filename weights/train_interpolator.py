@@ -36,8 +36,8 @@ from torch import Tensor, nn
 
 from cloudconv import metrics
 from cloudconv.models import registry
-from cloudconv.models.base import COLOURS, Around
-from cloudconv.models.rife import Given, IFNet, Made
+from cloudconv.models.base import COLOURS, OuterPictures
+from cloudconv.models.rife import Arguments, IFNet, Unsharpened
 from cloudconv.training.losses import Loss, parse_loss
 
 PART = 15 * 2**20  # bytes of a checkpoint's file at most
@@ -131,10 +131,10 @@ class Teacher:
     def targets(self, shown: Tensor, true: Tensor, timestep: Tensor) -> NDArray[np.uint8]:
         """Return mixes of the true pictures and the teacher's, which are not sharpened."""
         reach = torch.ones(len(shown), 2, device=shown.device)
-        around = Around(shown[:, pack.BEFORE], shown[:, pack.AFTER], reach)
+        outer = OuterPictures(shown[:, pack.BEFORE], shown[:, pack.AFTER], reach)
         pair = shown[:, pack.FIRST], shown[:, pack.SECOND]
         with torch.autocast(shown.device.type, torch.bfloat16):
-            made = self.model.made(Given(*pair, timestep, 1.0, around)).picture
+            made = self.model.unsharpened(Arguments(*pair, timestep, 1.0, outer)).picture
         mixed = torch.lerp(true, made.float(), self.share).clamp(0, 1)
         return mixed.mul(255).round().byte().cpu().numpy()
 
@@ -217,14 +217,14 @@ def _prepared(
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pictures (B, 3, H, W), the motion up to the trained blocks, and the frames around."""
+    """Pictures (B, 3, H, W), the motion up to the trained blocks, and the frames outer."""
 
     x0: Tensor
     x1: Tensor
     true: Tensor
     timestep: Tensor
     motion: Tensor
-    around: Around | None
+    outer: OuterPictures | None
 
 
 class Samples:
@@ -306,7 +306,9 @@ def _batch(items: list[_Item], device: torch.device, *, pair_only: bool) -> Batc
         true,
         torch.tensor([item.timestep for item in items], device=device).view(-1, 1, 1, 1),
         torch.stack([item.motion for item in items]).to(device),
-        None if pair_only else Around(before, after, torch.ones(len(items), 2, device=device)),
+        None
+        if pair_only
+        else OuterPictures(before, after, torch.ones(len(items), 2, device=device)),
     )
 
 
@@ -377,7 +379,7 @@ class Run:
         lap, self._began = now - self._began, now
         return lap
 
-    def _made(self, batch: Batch) -> Made:
+    def _made(self, batch: Batch) -> Unsharpened:
         model = self.model
         precision = torch.bfloat16 if self._settings["precision"] == "bf16" else torch.float32
         with torch.autocast(
@@ -387,10 +389,10 @@ class Run:
             found = (batch.motion, self._size)
             for later in model._motions(*pair, 1.0, batch.motion, self._first):
                 found = later
-            if batch.around is None or model.refine is None:
+            if batch.outer is None or model.refine is None:
                 return model._mixed(*pair, *found)
             with torch.set_grad_enabled(self._trains_refinement and torch.is_grad_enabled()):
-                change, coarse = model._change(*pair, *found, 1.0, batch.around)
+                change, coarse = model._change(*pair, *found, 1.0, batch.outer)
             return model._mixed(*pair, *found, change, coarse)
 
     def report(self) -> dict[str, float]:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from cloudconv.media.formats import PixelLayout, is_float, layout
 from cloudconv.media.frame import ColorTags, Frame
+from cloudconv.media.upload import upload
 
 Matrix = Literal["bt601", "bt709", "bt2020", "fcc", "smpte240m", "ycgco", "rgb"]
 _TIE = 64  # values are rounded to this fraction of a level first, see `_to_codes`
@@ -197,7 +198,7 @@ def rgb_of(frame: Frame, device: torch.device | str = "cpu") -> Tensor:
     form = layout(frame.pix_fmt)
     planes = frame.planes()[: 1 if form.family == "gray" else 3]
     space = color_space(frame.tags, form, frame.width, frame.height)
-    return to_rgb([plane.to(device) for plane in planes], form, space)
+    return to_rgb(upload(planes, device), form, space)
 
 
 def thumbnail(frame: Frame, height: int, width: int) -> Tensor:

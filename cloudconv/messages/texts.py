@@ -628,7 +628,7 @@ TEXTS = {
     ),
     "timestep-for-each": "A model takes one timestep for each of {count} pictures, got {shape!s}.",
     "bad-context": ("A tensor (B, T, 3, H, W) with T of at least {frames} is needed, got {got}."),
-    "around-a-pair": (
+    "outer-pictures-shape": (
         "The frames before and after a pair must have the shape of the pair, (B, 3, H, W)."
     ),
     "picture-shape": (

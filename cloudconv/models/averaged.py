@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.models.base import Around
+from cloudconv.models.base import OuterPictures
 from cloudconv.models.cloud import CLOUD_BEST
 from cloudconv.models.ops import enlarged, pad_to_multiple
-from cloudconv.models.rife import Given, IFNet, Made
+from cloudconv.models.rife import Arguments, IFNet, Unsharpened
 from cloudconv.settings.values import SCALES
 
 _MORE = 1.1
@@ -36,8 +36,8 @@ _LEAST_ENERGY = 1e-6
 class Averaged(IFNet):
     """An IFNet whose pictures are the mean of four runs."""
 
-    def made(self, given: Given) -> Made:
-        """See ``IFNet.made``."""
+    def unsharpened(self, given: Arguments) -> Unsharpened:
+        """See ``IFNet.unsharpened``."""
         height, width = given.x0.shape[2:]
         multiple = self.multiple(given.scale)
         # Mirrored motion has the same grid only if the sides are multiples.
@@ -53,14 +53,14 @@ class Averaged(IFNet):
         free = torch.lerp(usual.free, finer.free, weight)[..., :height, :width] * _MORE
         if not given.leftover:
             picture = picture[:, :-1]
-        return Made(picture, free, usual.flows, usual.size)
+        return Unsharpened(picture, free, usual.flows, usual.size)
 
-    def _mean(self, given: Given, turns: tuple[tuple[bool, bool], ...]) -> Made:
+    def _mean(self, given: Arguments, turns: tuple[tuple[bool, bool], ...]) -> Unsharpened:
         """Return the mean of runs with exchanged pictures, and the leftover as last channel."""
         total: list[Tensor] = []
         for mirrored, backwards in turns:
             turned = _turned(given, mirrored=mirrored, backwards=backwards)
-            made = super().made(turned._replace(leftover=True))
+            made = super().unsharpened(turned._replace(leftover=True))
             assert made.free is not None, "only networks with a gate are averaged"
             flows = [made.flows[:, :2], made.flows[:, 2:]]
             parts = [made.picture, made.free, *(flows[::-1] if backwards else flows)]
@@ -70,10 +70,10 @@ class Averaged(IFNet):
                     flow[:, 0] *= -1
             total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
         picture, free, flow0, flow1 = (part / len(turns) for part in total)
-        return Made(picture, free, torch.cat((flow0, flow1), 1), made.size)
+        return Unsharpened(picture, free, torch.cat((flow0, flow1), 1), made.size)
 
 
-def _weight(usual: Made, finer: Made) -> Tensor:
+def _weight(usual: Unsharpened, finer: Unsharpened) -> Tensor:
     """Return the weight of the finer scale's picture, (B, 1, H, W); see the module."""
     height, width = usual.picture.shape[2:]
     energies = []
@@ -86,22 +86,22 @@ def _weight(usual: Made, finer: Made) -> Tensor:
     return enlarged(weight, [_CELL * n for n in weight.shape[2:]])[..., :height, :width]
 
 
-def _turned(given: Given, *, mirrored: bool, backwards: bool) -> Given:
+def _turned(given: Arguments, *, mirrored: bool, backwards: bool) -> Arguments:
     """Return the arguments with left and right, or before and after, exchanged."""
     if backwards:
-        around = given.around
-        if around is not None:
-            around = Around(around.after, around.before, around.reach.flip(1))
-        given = given._replace(x0=given.x1, x1=given.x0, timestep=1 - given.timestep, around=around)
+        outer = given.outer
+        if outer is not None:
+            outer = OuterPictures(outer.after, outer.before, outer.reach.flip(1))
+        given = given._replace(x0=given.x1, x1=given.x0, timestep=1 - given.timestep, outer=outer)
     return _changed(given, lambda picture: picture.flip(3)) if mirrored else given
 
 
-def _changed(given: Given, change: Callable[[Tensor], Tensor]) -> Given:
+def _changed(given: Arguments, change: Callable[[Tensor], Tensor]) -> Arguments:
     """Return the arguments with a change of all pictures."""
-    around = given.around
-    if around is not None:
-        around = Around(change(around.before), change(around.after), around.reach)
-    return given._replace(x0=change(given.x0), x1=change(given.x1), around=around)
+    outer = given.outer
+    if outer is not None:
+        outer = OuterPictures(change(outer.before), change(outer.after), outer.reach)
+    return given._replace(x0=change(given.x0), x1=change(given.x1), outer=outer)
 
 
 def _max() -> Averaged:

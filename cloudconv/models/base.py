@@ -155,7 +155,7 @@ class Model(nn.Module):
         return dict(state)
 
 
-class Around(NamedTuple):
+class OuterPictures(NamedTuple):
     """The source frames before and after a pair.
 
     ``before``, ``after``: (B, C, H, W) like the pair. ``reach``: (B, 2), their distances from x0
@@ -178,8 +178,8 @@ class Interpolator(Model):
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
         """Run the network of the model family.
 
-        A network with a context of four also takes ``around``, :class:`Around` or None. A network
-        with a fallback also takes ``leftover``, see :meth:`interpolate`.
+        A network with a context of four also takes ``outer``, :class:`OuterPictures` or None. A
+        network with a fallback also takes ``leftover``, see :meth:`interpolate`.
 
         Args:
             x0: (B, 3, H, W) float32; without the spec's ``any_size`` H and W are multiples of the
@@ -195,7 +195,7 @@ class Interpolator(Model):
         raise NotImplementedError
 
     def stages(
-        self, x0: Tensor, x1: Tensor, timestep: Tensor, around: Around | None = None
+        self, x0: Tensor, x1: Tensor, timestep: Tensor, outer: OuterPictures | None = None
     ) -> list[Tensor]:
         """Return early results of the network, then its final result, for training.
 
@@ -210,7 +210,7 @@ class Interpolator(Model):
         timestep: Tensor | float,
         *,
         scale: float = 1.0,
-        around: Around | None = None,
+        outer: OuterPictures | None = None,
         leftover: bool = False,
     ) -> Picture:
         """Return the pictures at ``timestep`` between ``x0`` and ``x1``.
@@ -226,7 +226,7 @@ class Interpolator(Model):
             timestep: (B,) in [0, 1], or one number for all.
             scale: the resolution at which motion is estimated, relative to the picture's: 0.5
                 for 4K and large motion.
-            around: the frames before and after the pair, for a model with a context of four.
+            outer: the frames before and after the pair, for a model with a context of four.
                 Without these frames the model assumes an even motion.
             leftover: whether to return one more channel: the difference at each pixel between both
                 pictures after their motion to the timestep. For models with a fallback.
@@ -246,16 +246,16 @@ class Interpolator(Model):
         device = next((weight.device for weight in self.parameters()), own)
         made: Any
         if not (self._is_plain(x0) and self._is_plain(x1)):
-            if around is not None or leftover:
-                raise PictureError("around-a-pair")
+            if outer is not None or leftover:
+                raise PictureError("outer-pictures-shape")
             between = partial(self.between, scale=scale)
             made = pictures.between(x0, x1, timestep, between, device)
             return made  # type: ignore[no-any-return]
-        given = [each.to(device) for each in (x0, x1, *(around or ()))]
+        given = [each.to(device) for each in (x0, x1, *(outer or ()))]
         is_single = x0.ndim == x1.ndim == 3
         if is_single:
             given = [each[None] for each in given]
-        reach = None if around is None else given.pop()
+        reach = None if outer is None else given.pop()
         made = self.between(given, timestep, reach=reach, scale=scale, leftover=leftover)
         return (made[0] if is_single else made).to(own)  # type: ignore[no-any-return]
 
@@ -283,7 +283,7 @@ class Interpolator(Model):
                 and after the pair. Opacity behind the colours is mixed linearly if the model does
                 not carry it.
             timestep: (B,) in [0, 1], or one number for all.
-            reach: see :class:`Around`; used if there are four pictures.
+            reach: see :class:`OuterPictures`; used if there are four pictures.
             scale: see :meth:`interpolate`.
             leftover: see :meth:`interpolate`.
 
@@ -306,7 +306,7 @@ class Interpolator(Model):
         if self.spec.arbitrary_timestep:
             options: dict[str, object] = {}
             if reach is not None and len(given) > 2:
-                options["around"] = Around(given[2], given[3], reach)
+                options["outer"] = OuterPictures(given[2], given[3], reach)
             if leftover:
                 options["leftover"] = True
             result = self(given[0], given[1], timestep, scale, **options)

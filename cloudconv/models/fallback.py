@@ -1,11 +1,11 @@
 """Mix a plain blend of two pictures into the model's picture where the model's motion fails.
 
-If the motion is right, x0 and x1 moved to the timestep differ little. A large difference is a
-doubt. Its cause is noise, flicker, ripples, or merely difficult footage. Trials on filmed frames
-decide: the model reconstructs x0 from the frame before and x1, and x1 from x0 and the frame after.
-The weight of the blend with the least squared error in the trials is used between x0 and x1. This
-weight is computed near each pixel and over the whole picture. The method is least squares, as in
-Wiener's filter, 1949.
+If the motion is right, x0 and x1 moved to the timestep differ little. A large difference makes the
+motion uncertain. Its cause is noise, flicker, ripples, or merely difficult footage. Trials on
+filmed frames decide: the model reconstructs x0 from the frame before and x1, and x1 from x0 and the
+frame after. The weight of the blend with the least squared error in the trials is used between x0
+and x1. This weight is computed near each pixel and over the whole picture. The method is least
+squares, as in Wiener's filter, 1949.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cloudconv.models.texture import restore
 SHRINK = 0.5
 """The scale of pictures in trials: takes a quarter of the time, and decides nearly the same."""
 
-_DOUBT = (0.2, 0.3)  # leftover relative to the difference of the pair: no doubt, full doubt
+_UNCERTAIN = (0.2, 0.3)  # leftover relative to the difference of the pair: uncertainty 0 and 1
 _CELL = 8  # pixels of a trial's picture
 _WINDOW = 9  # cells; the weight of the whole picture is an upper bound for that of a window
 _LEAST = 0.2
@@ -31,8 +31,8 @@ _LEAST_ENERGY = 1e-9
 _STRIP = 32  # rows that a CPU processes at a time
 
 
-def doubts(result: Tensor, x0: Tensor, x1: Tensor) -> Tensor:
-    """Return the doubt about each picture, (B,) in [0, 1], from the leftover of its motion.
+def uncertainty(result: Tensor, x0: Tensor, x1: Tensor) -> Tensor:
+    """Return the uncertainty of each motion, (B,) in [0, 1], from its leftover.
 
     Args:
         result: (B, C + 1, H, W), pictures and leftover, from ``Interpolator.interpolate``.
@@ -42,8 +42,8 @@ def doubts(result: Tensor, x0: Tensor, x1: Tensor) -> Tensor:
     # Squares, so that a few cars with the right motion weigh more than the noise near them.
     left = result[:, -1].square().mean((1, 2))
     total = _difference(x0[:, :COLOURS], x1[:, :COLOURS]).clamp_min(_LEAST_ENERGY)
-    trusted, doubted = _DOUBT
-    return ((left / total - trusted) / (doubted - trusted)).clamp(0, 1)
+    least, most = _UNCERTAIN
+    return ((left / total - least) / (most - least)).clamp(0, 1)
 
 
 def errors(made: Tensor, before: Tensor, filmed: Tensor, after: Tensor, timestep: Tensor) -> Tensor:

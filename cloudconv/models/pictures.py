@@ -213,8 +213,8 @@ def _channel_axis(shape: Sequence[int], *, first: bool = True) -> int | None:
     """Return the axis of the channels; if both ends could be that axis, ``first`` decides."""
     if len(shape) != 3:
         return None
-    found = [axis for axis in (0, 2) if shape[axis] in CHANNELS]
-    return (found[0] if first else found[-1]) if found else None
+    axes = [axis for axis in (0, 2) if shape[axis] in CHANNELS]
+    return (axes[0] if first else axes[-1]) if axes else None
 
 
 def _refuse(kind: PictureKind) -> None:

@@ -48,7 +48,7 @@ class Refinement(nn.Module):
             pictures: x0, x1, the one before and the one after, (B, 3, h, w) float32 in [0, 1].
             motion: (B, 6, h, w): flows to x0 and x1 in pixels, logits of mask and gate.
             timestep: (B, 1, 1, 1) in (0, 1).
-            reach: (B, 2), see :class:`~cloudconv.models.base.Around`.
+            reach: (B, 2), see :class:`~cloudconv.models.base.OuterPictures`.
 
         Returns:
             (B, 9, h, w): changes of the motion, then of the mix of the moved pictures.

@@ -65,14 +65,14 @@ def spec(name_or_path: str | Path, task: Task | None = None) -> ModelSpec:
     """
     path = _as_file(name_or_path)
     name = str(name_or_path) if path is None else _model_of(path, weights.read_metadata(path))
-    found = [known for known in MODELS if known.name == name]
-    for known in found:
+    same_name = [known for known in MODELS if known.name == name]
+    for known in same_name:
         if task in (None, known.task):
             return known
     names = list(dict.fromkeys(k.name for k in MODELS if not k.hidden and task in (None, k.task)))
-    if found:
+    if same_name:
         raise UnknownModelError(
-            "model-of-other-task", name=name, task=found[0].task, needed=task, known=names
+            "model-of-other-task", name=name, task=same_name[0].task, needed=task, known=names
         )
     raise UnknownModelError("unknown-model", name=name, near=closest(name, names), known=names)
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cloudconv.models.base import COLOURS, Around, Interpolator, ModelSpec
+from cloudconv.models.base import COLOURS, Interpolator, ModelSpec, OuterPictures
 from cloudconv.models.blocks import Block
 from cloudconv.models.ops import (
     STILL_REACH,
@@ -91,26 +91,28 @@ class IFNet(Interpolator):
         x1: Tensor,
         timestep: Tensor,
         scale: float = 1.0,
-        around: Around | None = None,
+        outer: OuterPictures | None = None,
         leftover: bool = False,
     ) -> Tensor:
         """See ``Interpolator.forward``. Grids, flow, mask and warps are float32 in any dtype."""
-        return self._sharpened(self.made(Given(x0, x1, timestep, scale, around, leftover)), x0, x1)
+        return self._sharpened(
+            self.unsharpened(Arguments(x0, x1, timestep, scale, outer, leftover)), x0, x1
+        )
 
-    def made(self, given: Given) -> Made:
+    def unsharpened(self, given: Arguments) -> Unsharpened:
         """Return the picture before its texture is restored."""
-        x0, x1, timestep, scale, around, leftover = given
+        x0, x1, timestep, scale, outer, leftover = given
         *_, (motion, size) = self._motions(x0, x1, timestep, scale)
-        if self.refine is None or around is None:
+        if self.refine is None or outer is None:
             return self._mixed(x0, x1, timestep, motion, size, leftover=leftover)
-        change, coarse = self._change(x0, x1, timestep, motion, size, scale, around)
+        change, coarse = self._change(x0, x1, timestep, motion, size, scale, outer)
         if coarse == size:
             change[:, : motion.shape[1]] += motion
             return self._mixed(x0, x1, timestep, change, size, leftover=leftover)
         return self._mixed(x0, x1, timestep, motion, size, change, coarse, leftover=leftover)
 
     def stages(
-        self, x0: Tensor, x1: Tensor, timestep: Tensor, around: Around | None = None
+        self, x0: Tensor, x1: Tensor, timestep: Tensor, outer: OuterPictures | None = None
     ) -> list[Tensor]:
         """Return the results after fewer blocks, then the final result.
 
@@ -118,7 +120,7 @@ class IFNet(Interpolator):
         """
         early = list(self._motions(x0, x1, timestep, 1.0))[_EXITS:-1]
         made = [self._mixed(x0, x1, timestep, *each) for each in early]
-        return [self._sharpened(m, x0, x1) for m in made] + [self(x0, x1, timestep, around=around)]
+        return [self._sharpened(m, x0, x1) for m in made] + [self(x0, x1, timestep, outer=outer)]
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See ``Model.start_from``; new inputs have weight zero, a new gate is closed."""
@@ -183,7 +185,7 @@ class IFNet(Interpolator):
         motion: Tensor,
         size: float,
         scale: float,
-        around: Around,
+        outer: OuterPictures,
     ) -> tuple[Tensor, float]:
         """Return the correction of a motion by the outer frames, and its scale."""
         assert self.refine is not None
@@ -194,9 +196,9 @@ class IFNet(Interpolator):
             small[:, :4] *= size / coarse
         pictures = [
             resize(x[:, :COLOURS], 1 / coarse, self.multiple(scale)).clamp(0, 1)
-            for x in (x0, x1, around.before, around.after)
+            for x in (x0, x1, outer.before, outer.after)
         ]
-        change: Tensor = self.refine(pictures, small[:, :MOTION], timestep, around.reach)
+        change: Tensor = self.refine(pictures, small[:, :MOTION], timestep, outer.reach)
         return change, coarse
 
     def _inputs(
@@ -228,7 +230,7 @@ class IFNet(Interpolator):
         coarse: float = 1.0,
         *,
         leftover: bool = False,
-    ) -> Made:
+    ) -> Unsharpened:
         """Return the picture of a motion at a scale.
 
         ``change``: a correction of the motion, at a ``coarse`` scale. ``leftover``: add one more
@@ -252,15 +254,15 @@ class IFNet(Interpolator):
                 warped = _warped([x0, x1], part, size, top)
                 self._fill(result, free, x0, x1, timestep, top, part[:, _MASK.start :], *warped)
         if free is None:
-            return Made(result, None, motion[:, :4], size)
+            return Unsharpened(result, None, motion[:, :4], size)
         if change is not None:
             smaller = resize(motion[:, :MOTION], size / coarse)
             smaller[:, :4] *= size / coarse
             motion, size = smaller + change[:, :MOTION], coarse
-        return Made(result, free, motion[:, :4] * torch.sigmoid(-motion[:, _GATE]), size)
+        return Unsharpened(result, free, motion[:, :4] * torch.sigmoid(-motion[:, _GATE]), size)
 
     @staticmethod
-    def _sharpened(made: Made, x0: Tensor, x1: Tensor) -> Tensor:
+    def _sharpened(made: Unsharpened, x0: Tensor, x1: Tensor) -> Tensor:
         """Return the picture, with the texture of its sources if the network has a gate."""
         if made.free is not None:
             restore(made.picture, x0, x1, made.flows, made.size, made.free)
@@ -305,18 +307,18 @@ class IFNet(Interpolator):
             target[:, channels:].copy_(left.mean(1, keepdim=True))
 
 
-class Given(NamedTuple):
+class Arguments(NamedTuple):
     """The arguments of ``forward``."""
 
     x0: Tensor
     x1: Tensor
     timestep: Tensor
     scale: float = 1.0
-    around: Around | None = None
+    outer: OuterPictures | None = None
     leftover: bool = False
 
 
-class Made(NamedTuple):
+class Unsharpened(NamedTuple):
     """A picture before its texture is restored, and the data for that.
 
     ``picture``: (B, 3 or more, H, W). ``free``: (B, 1, H, W) in [0, 1], the part of the missing

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.models.base import FOUR, Around, Interpolator, ModelSpec
+from cloudconv.models.base import FOUR, Interpolator, ModelSpec, OuterPictures
 
 
 class Tiny(Interpolator):
@@ -30,15 +30,15 @@ class Tiny(Interpolator):
         x1: Tensor,
         timestep: Tensor,
         scale: float = 1.0,
-        around: Around | None = None,
+        outer: OuterPictures | None = None,
     ) -> Tensor:
         """See ``Interpolator.forward``."""
         arc = timestep * (1 - timestep) / 4
         plane = timestep.expand(-1, 1, *x0.shape[2:])
         seen = torch.cat((x0.clamp(0, 1), x1.clamp(0, 1), plane), 1).to(self.dtype)
         texture = F.pixel_shuffle(torch.tanh(self.last(F.relu(self.first(seen)))), 2).float()
-        if around is not None:
-            texture = texture + (x0 - around.before + x1 - around.after) / 4
+        if outer is not None:
+            texture = texture + (x0 - outer.before + x1 - outer.after) / 4
         return x0 + (x1 - x0) * timestep + texture * arc
 
 

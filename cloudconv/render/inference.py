@@ -15,6 +15,7 @@ from torch import Tensor
 from cloudconv.media.color import from_channels, to_channels
 from cloudconv.media.frame import Frame
 from cloudconv.media.task import Task
+from cloudconv.media.upload import upload
 from cloudconv.models import fallback as blending
 from cloudconv.models.base import COLOURS, Interpolator
 from cloudconv.models.ops import resize
@@ -37,11 +38,11 @@ class SourcePicture:
     _channels: Tensor | None = None
     _lock: Lock = field(default_factory=Lock)
 
-    def channels(self, transfers: Transfers) -> Tensor:
+    def channels(self, device: torch.device) -> Tensor:
         """Return RGB and opacity, if any, (3 or 4, H, W) float32; converted by the first call."""
         with self._lock:
             if self._channels is None:
-                self._channels = to_channels(transfers.up(self.frame.planes()), self.frame)
+                self._channels = to_channels(upload(self.frame.planes(), device), self.frame)
             return self._channels
 
 
@@ -100,22 +101,22 @@ class Inference:
             for plan in plans
         ]
         timesteps = torch.tensor([float(plan.timestep) for plan in plans])
-        timestep, reach = self.transfers.up([timesteps, torch.tensor(reaches)])
+        timestep, reach = upload([timesteps, torch.tensor(reaches)], self.device)
         new = self._network(read, timestep, reach, leftover=self.fallback)[:count]
         if self.fallback:
-            doubts = blending.doubts(new, *(each[:count] for each in read[:2]))
-            known = self.transfers.down([doubts])
+            uncertainty = blending.uncertainty(new, *(each[:count] for each in read[:2]))
+            known = self.transfers.down([uncertainty])
             new, timestep = new[:, :-1], timestep[:count]
             del read
             if self.transfers.queues:
                 yield
-            doubted = known.planes()[0].tolist()
-            if any(doubted):
+            uncertain = known.planes()[0].tolist()
+            if any(uncertain):
                 trials = [
-                    _trials(task, each) if doubt else []
-                    for task, each, doubt in zip(tasks, pictures, doubted, strict=True)
+                    _trials(task, each) if is_uncertain else []
+                    for task, each, is_uncertain in zip(tasks, pictures, uncertain, strict=True)
                 ]
-                self._blend(new, timestep, doubts, pictures, trials)
+                self._blend(new, timestep, uncertainty, pictures, trials)
         like = tasks[0].sources.left
         planes = [plane for each in new for plane in from_channels(each, like)]
         # The sums show on arrival whether all values are finite: the device need not wait for that.
@@ -149,7 +150,7 @@ class Inference:
         self,
         new: Tensor,
         timestep: Tensor,
-        doubts: Tensor,
+        uncertainty: Tensor,
         pictures: list[list[SourcePicture]],
         trials: list[list[_Trial]],
     ) -> None:
@@ -175,7 +176,7 @@ class Inference:
                 x0,
                 x1,
                 timestep[part],
-                blending.blend_weight(errors) * doubts[part].view(-1, 1, 1, 1),
+                blending.blend_weight(errors) * uncertainty[part].view(-1, 1, 1, 1),
                 sharpen=self.model.spec.restores_texture,
             )
 
@@ -201,7 +202,7 @@ class Inference:
                 _joined([small[id(picture)] for picture in column]) for column in columns
             )
             moments = [float(trial.timestep) for trial in some]
-            (timestep,) = self.transfers.up([torch.tensor(moments)])
+            (timestep,) = upload([torch.tensor(moments)], self.device)
             made = self._network([first, last], timestep)[:, :COLOURS]
             errors = blending.errors(made, first, filmed, last, timestep)
             for trial, error in zip(some, torch.split(errors, 1), strict=True):
@@ -209,7 +210,7 @@ class Inference:
 
     def _stack(self, pictures: Sequence[SourcePicture]) -> Tensor:
         """Return the pictures' channels, (B, 3 or 4, H, W)."""
-        channels = [picture.channels(self.transfers) for picture in pictures]
+        channels = [picture.channels(self.device) for picture in pictures]
         # A single picture is not copied: at 3840x2160 that would be 100 MB.
         return channels[0][None] if len(channels) == 1 else torch.stack(channels)
 

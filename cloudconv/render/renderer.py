@@ -234,7 +234,7 @@ class Renderer:
     def _ahead(self, cpu_streams: CpuStreams) -> int:
         """Return the number of batches that are computed while the one before is yielded."""
         if self._inference.transfers.queues:
-            # While the CPU waits for the doubts, the device computes the next batch.
+            # While the CPU waits for the uncertainty, the device computes the next batch.
             return 1 + self._inference.fallback
         return cpu_streams.count if cpu_streams.count > 1 else 0
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from cloudconv.render.transfer import Transfers
+from cloudconv.media.upload import upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +65,11 @@ def spans(size: int, tile: int, overlap: int, multiple: int) -> list[Span]:
         x = ((position - middle) / half).clamp(-1, 1)
         ramps.append(0.5 + 0.5 * torch.sin(x * (torch.pi / 2)))
     ramps.append(torch.zeros(size))
-    found = []
+    cut = []
     for start, rise, fall in zip(starts, ramps, ramps[1:], strict=False):
         stop = min(start + tile_units * multiple, size)
-        found.append(Span(start, stop, (rise - fall)[start:stop]))
-    return found
+        cut.append(Span(start, stop, (rise - fall)[start:stop]))
+    return cut
 
 
 def tiled(
@@ -101,7 +101,7 @@ def tiled(
     rows = spans(height, tile, overlap, multiple)
     columns = spans(width, tile, overlap, multiple)
     # Copy before the first tile: copies in between would make the CPU wait for a GPU.
-    weights = Transfers(pictures[0].device).up([span.weights for span in (*rows, *columns)])
+    weights = upload([span.weights for span in (*rows, *columns)], pictures[0].device)
     down, across = weights[: len(rows)], weights[len(rows) :]
     joined: Tensor | None = None
     for row, falling in zip(rows, down, strict=True):

@@ -1,4 +1,4 @@
-"""Copy pictures to a device and back while the device computes others."""
+"""Copy pictures from a device while the device computes others."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from cloudconv.media.upload import QUEUES
 
 
 class Event(Protocol):
@@ -20,7 +22,7 @@ class Event(Protocol):
 
 
 class Transfers:
-    """Copies between main memory and one device.
+    """Copies from one device to main memory.
 
     If main memory can be page-locked for the device, copies are steps of its one queue of work.
     The CPU waits for a copy only when the planes are read, and two queues never use the same
@@ -28,21 +30,9 @@ class Transfers:
     """
 
     def __init__(self, device: torch.device) -> None:
-        """Create the copies' queue; ``device`` is the one to copy to and from."""
+        """Create the copies' queue; ``device`` is the one to copy from."""
         self._device = device
-        self.queues = device.type in ("cuda", "xpu")
-
-    def up(self, planes: Sequence[Tensor]) -> list[Tensor]:
-        """Return the planes on the device; those that are there already are not copied."""
-        if self._device.type == "cpu":
-            return list(planes)
-        return [plane if plane.device.type != "cpu" else self._up(plane) for plane in planes]
-
-    def _up(self, plane: Tensor) -> Tensor:
-        plane = plane.contiguous()
-        if not self.queues:
-            return plane.to(self._device)
-        return plane.pin_memory().to(self._device, non_blocking=True)
+        self.queues = device.type in QUEUES
 
     def down(self, planes: Sequence[Tensor], stay: Sequence[Tensor] = ()) -> Arriving:
         """Start the copy of planes that the device is about to make.

@@ -17,10 +17,10 @@ from torch import Tensor
 from cloudconv.errors import ModelError, SettingsError
 from cloudconv.models.base import (
     FOUR,
-    Around,
     Interpolator,
     Model,
     ModelSpec,
+    OuterPictures,
     Predictor,
     Reconstructor,
 )
@@ -151,20 +151,20 @@ class Interpolation(Goal):
         span = times[:, 2] - times[:, 0]
         timestep = ((times[:, 1] - times[:, 0]) / span).view(-1, 1, 1, 1)
         x0, x1 = frames[:, pair].unbind(1)
-        around = None
+        outer = None
         if self._four_frames:
             reach = (indices[:, [1, 4]] - indices[:, [0, 3]]) / span[:, None]
-            around = Around(_noisy(frames[:, 0], noise), _noisy(frames[:, 4], noise), reach)
-        *earlier, made = self._stages(_noisy(x0, noise), _noisy(x1, noise), timestep, around)
+            outer = OuterPictures(_noisy(frames[:, 0], noise), _noisy(frames[:, 4], noise), reach)
+        *earlier, made = self._stages(_noisy(x0, noise), _noisy(x1, noise), timestep, outer)
         naive = x0 + (x1 - x0) * timestep
         return [Made(made, frames[:, middle], naive, frames[:, pair], tuple(earlier))]
 
     def _stages(
-        self, x0: Tensor, x1: Tensor, timestep: Tensor, around: Around | None
+        self, x0: Tensor, x1: Tensor, timestep: Tensor, outer: OuterPictures | None
     ) -> list[Tensor]:
         if self.model.spec.stages and self.model.training:
-            return self.model.stages(x0, x1, timestep, around)
-        inputs = (x0, x1, timestep) if around is None else (x0, x1, timestep, 1.0, around)
+            return self.model.stages(x0, x1, timestep, outer)
+        inputs = (x0, x1, timestep) if outer is None else (x0, x1, timestep, 1.0, outer)
         return [self.model(*inputs)]
 
     def validation_picks(self) -> list[list[int]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cloudconv import weights
 from cloudconv.models import registry
-from cloudconv.models.base import Around, Interpolator
+from cloudconv.models.base import Interpolator, OuterPictures
 from cloudconv.models.rife import IFNet
 
 HALF = torch.tensor([0.5])
@@ -45,9 +45,9 @@ def test_an_untrained_refinement_changes_nothing() -> None:
     assert isinstance(network, IFNet)
     network.eval()
     x0, x1, before, after = (pan(k) for k in (4, 8, 0, 12))
-    around = Around(before, after, torch.ones(1, 2))
+    outer = OuterPictures(before, after, torch.ones(1, 2))
     even = network.interpolate(x0, x1, HALF)
-    refined = network.interpolate(x0, x1, HALF, around=around)
+    refined = network.interpolate(x0, x1, HALF, outer=outer)
     assert (refined - even).abs().max() < 1 / 255
 
 
@@ -60,7 +60,7 @@ def test_it_can_be_trained_as_a_whole_where_nothing_moves_or_is_around() -> None
     reach = torch.tensor([[0.0, 1.0]])
     for x0, x1 in ((flat, flat), (flat, moved)):
         network.zero_grad()
-        made = network(x0, x1, HALF.view(1, 1, 1, 1), 1.0, Around(x0, x1, reach))
+        made = network(x0, x1, HALF.view(1, 1, 1, 1), 1.0, OuterPictures(x0, x1, reach))
         made.square().mean().backward()
         grads = [p.grad for p in network.parameters() if p.grad is not None]
         assert grads
@@ -74,37 +74,37 @@ def test_motion_that_gains_speed_is_met_better_with_four_frames(sign: int) -> No
 
     before, x0, x1, after = (at(k) for k in (0, 1, 2, 3))
     truth = at(1.5)
-    around = Around(before, after, torch.ones(1, 2))
+    outer = OuterPictures(before, after, torch.ones(1, 2))
     even = psnr(best().interpolate(x0, x1, HALF), truth)
-    assert psnr(best().interpolate(x0, x1, HALF, around=around), truth) > even + 0.3
+    assert psnr(best().interpolate(x0, x1, HALF, outer=outer), truth) > even + 0.3
 
 
 def test_frames_that_are_not_there_are_no_harm() -> None:
     before, x0, x1, after = (pan(k) for k in (0, 4, 8, 12))
     truth = pan(6)
-    whole = Around(before, after, torch.ones(1, 2))
+    whole = OuterPictures(before, after, torch.ones(1, 2))
     scores = []
-    for around in (
+    for outer in (
         whole,
-        Around(x0, after, torch.tensor([[0.0, 1.0]])),
-        Around(before, x1, torch.tensor([[1.0, 0.0]])),
-        Around(x0, x1, torch.zeros(1, 2)),
+        OuterPictures(x0, after, torch.tensor([[0.0, 1.0]])),
+        OuterPictures(before, x1, torch.tensor([[1.0, 0.0]])),
+        OuterPictures(x0, x1, torch.zeros(1, 2)),
     ):
-        scores.append(psnr(best().interpolate(x0, x1, HALF, around=around), truth))
+        scores.append(psnr(best().interpolate(x0, x1, HALF, outer=outer), truth))
     assert min(scores) > max(scores) - 1
     assert min(scores) > psnr((x0 + x1) / 2, truth) + 6
 
 
 def test_batches_tiles_and_odd_sizes_are_refined_as_one_frame_is() -> None:
     frames = [pan(4 * k)[..., :97, :131] for k in range(4)]
-    around = Around(frames[0], frames[3], torch.ones(1, 2))
-    alone = best().interpolate(frames[1], frames[2], HALF, around=around)
+    outer = OuterPictures(frames[0], frames[3], torch.ones(1, 2))
+    alone = best().interpolate(frames[1], frames[2], HALF, outer=outer)
     assert alone.shape == frames[0].shape
     double = [x.expand(2, -1, -1, -1) for x in frames]
     both = best().interpolate(
         double[1],
         double[2],
         HALF.expand(2),
-        around=Around(double[0], double[3], torch.ones(2, 2)),
+        outer=OuterPictures(double[0], double[3], torch.ones(2, 2)),
     )
     assert torch.allclose(both, alone.expand(2, -1, -1, -1), atol=1e-4)

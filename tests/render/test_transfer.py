@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 
+from cloudconv.media.upload import upload
 from cloudconv.render.transfer import Arriving, Transfers, _event
 
 
 def test_the_cpu_copies_nothing_on_the_way_up() -> None:
     plane = torch.arange(6).reshape(2, 3)
-    transfers = Transfers(torch.device("cpu"))
-    assert transfers.up([plane])[0] is plane
-    assert torch.equal(transfers.down([plane]).planes()[0], plane)
+    assert upload([plane], "cpu")[0] is plane
+    assert torch.equal(Transfers(torch.device("cpu")).down([plane]).planes()[0], plane)
 
 
 def test_planes_are_looked_at_once_they_have_arrived() -> None:
