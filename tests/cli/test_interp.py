@@ -391,9 +391,9 @@ def test_a_dry_run_measures_frames_of_the_real_size_and_the_whole_process(
     sizes = []
     between = Interpolator.between
 
-    def seen(model: Interpolator, x0: Any, *given: Any, **named: Any) -> Any:
-        sizes.append(tuple(x0.shape[-2:]))
-        return between(model, x0, *given, **named)
+    def seen(model: Interpolator, pictures: Any, *given: Any, **named: Any) -> Any:
+        sizes.append(tuple(pictures[0].shape[-2:]))
+        return between(model, pictures, *given, **named)
 
     monkeypatch.setattr(Interpolator, "between", seen)
     plan = json.loads(run(clip, "--factor", 4, "--dry-run", "--json", *TINY).stdout)
