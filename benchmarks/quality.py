@@ -81,7 +81,7 @@ def _compare(
             result = cloudconv.compare(
                 clip,
                 drop=drop,
-                models=tuple(options.models.split(",")),
+                model=tuple(options.models.split(",")),
                 against=tuple(options.against.split(",")),
                 metrics=_METRICS + ("vmaf",) * options.vmaf,
                 frames=options.frames,
