@@ -44,32 +44,32 @@ def interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> No
         outcomes = batch.estimate_all(every)
     else:
         outcomes = outputs.run_with_progress(console, "interpolating", batch.run(settings), ended)
-    found = dict(zip((str(each.input) for each in every), outcomes, strict=True))
+    outcome_of = dict(zip((str(each.input) for each in every), outcomes, strict=True))
     failed = sum(isinstance(outcome, CloudconvError) for outcome in outcomes)
     if not console.dry_run:
-        for line in _table(found, time="wall_seconds").splitlines():
+        for line in _table(outcome_of, time="wall_seconds").splitlines():
             console.info(line)
     elif not console.json:
-        _print_plans(console, found)
+        _print_plans(console, outcome_of)
     if console.json:
         kind = "plans" if console.dry_run else "results"
-        print_json({kind: [_data(*each) for each in found.items()], "failed": failed})
+        print_json({kind: [_data(*each) for each in outcome_of.items()], "failed": failed})
     if failed and not console.dry_run:
         raise typer.Exit(1)
 
 
-def _print_plans(console: Console, found: dict[str, Any]) -> None:
-    for name, outcome in found.items():
+def _print_plans(console: Console, outcome_of: dict[str, Any]) -> None:
+    for name, outcome in outcome_of.items():
         if hasattr(outcome, "refusals"):
             outputs.print_remarks(console, outcome, name)
-    print_result(_table(found, new="new_frames", time="seconds", memory="memory_bytes"))
+    print_result(_table(outcome_of, new="new_frames", time="seconds", memory="memory_bytes"))
 
 
-def _table(found: dict[str, Any], **columns: str) -> str:
+def _table(outcome_of: dict[str, Any], **columns: str) -> str:
     """Return a row for each input; ``columns`` names the fields of outcomes by their headers."""
     columns = {"frames": "output_frames", **columns}
     rows = []
-    for name, outcome in found.items():
+    for name, outcome in outcome_of.items():
         data = _data(name, outcome)
         cells = [format_value(field, data.get(field)) for field in columns.values()]
         last = data["error"].partition("\n")[0] if "error" in data else data["output"]

@@ -35,8 +35,8 @@ def doctor(console: Console, **given: Any) -> None:
         if isinstance(event, Measured):
             console.detail(f"{event.values.name}: {event.values.status}")
 
-    found = watched(run(settings), show)
-    shown = asdict(found)
+    diagnosis = watched(run(settings), show)
+    shown = asdict(diagnosis)
     if console.json:
         print_json(shown)
     elif not console.quiet:
@@ -45,11 +45,11 @@ def doctor(console: Console, **given: Any) -> None:
             shown[label] = [name for name in states if states[name] == state]
         del shown["problems"], shown["checks"]
         print_result(field_rows(shown))
-        if found.checks:
-            rows = [[each.name, each.status, each.detail] for each in found.checks]
+        if diagnosis.checks:
+            rows = [[each.name, each.status, each.detail] for each in diagnosis.checks]
             print_result(table(["check", "", ""], rows))
-    failed = [f"{each.name}: {each.detail}" for each in found.checks if each.status == "failed"]
-    for problem in (*found.problems, *failed):
+    failed = [f"{each.name}: {each.detail}" for each in diagnosis.checks if each.status == "failed"]
+    for problem in (*diagnosis.problems, *failed):
         print_error(problem)
-    if found.problems or failed:
+    if diagnosis.problems or failed:
         raise typer.Exit(1)

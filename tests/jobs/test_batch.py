@@ -75,7 +75,8 @@ def test_a_broken_input_does_not_stop_the_others(clips: list[Path]) -> None:
 def test_a_file_is_no_folder_for_outputs(clips: list[Path]) -> None:
     result = run(clips[0], "--factor", 2, "--out-dir", clips[1], *TINY)
     assert result.exit_code == 1
-    assert result.stderr == f"error: {clips[1]} is not a folder, so nothing can be written there.\n"
+    reason = "is not a folder, so nothing can be written there: name another folder."
+    assert result.stderr == f"error: {clips[1]} {reason}\n"
 
 
 def test_a_second_run_makes_nothing_again(clips: list[Path]) -> None:
