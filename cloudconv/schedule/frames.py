@@ -151,8 +151,8 @@ def schedule(frames: Iterable[Frame], request: Request, news: News | None = None
     Args:
         frames: the frames of the source.
         request: the wishes for the output.
-        news: receives a warning as soon as repeats that are kept are found, and the counts before
-            the last plan.
+        news: receives a warning as soon as repeats that are kept are found, and at the end the
+            counts.
 
     Raises:
         InputError: there are fewer than two frames.
@@ -195,8 +195,6 @@ def schedule(frames: Iterable[Frame], request: Request, news: News | None = None
             counts.new_frames += right is not None
             counts.held_frames += right is None and (slot.held or slot.timestep > 0)
             counts.duration = slot.time + slot.duration
-            if item is None and not slots:
-                news.put(counts)
             yield task_of(
                 left,
                 right,
@@ -208,6 +206,7 @@ def schedule(frames: Iterable[Frame], request: Request, news: News | None = None
                 after=after,
             )
         window.forget(slots[0].left if slots else timeline.oldest)
+    news.put(counts)
 
 
 def beside(frame: Frame, distance: Fraction, gap: Fraction) -> Beside | None:

@@ -52,6 +52,29 @@ def test_a_constant_rate_is_multiplied_exactly(tmp_path: Path, rate: F, factor: 
     assert duration_of(tmp_path / "b.mp4") == 9 / rate
 
 
+def test_a_rate_below_that_of_the_source_is_counted(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", 24, rate=24, codec="libx264")
+    result = interp(clip, "b.mp4", fps=10)
+    assert (result.source_frames, result.output_frames, result.duration) == (24, 10, 1)
+    settings = cloudconv.InterpSettings(clip, tmp_path / "c.mp4", fps=10, model="blend")
+    assert cloudconv.estimate(settings).output_frames == 10
+
+
+def test_a_run_that_only_joins_counts_every_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = write_clip(tmp_path / "a.mp4", 9, rate=24, codec="libx264")
+
+    def full(*_: Any) -> None:
+        raise OutputError("no-room-to-join", takes="2", free="1")
+
+    with monkeypatch.context() as patch, pytest.raises(OutputError):
+        patch.setattr("cloudconv.segments.store.join", full)
+        interp(clip, "b.mp4", factor=2)
+    result = interp(clip, "b.mp4", factor=2)
+    assert (result.resumed, result.source_frames, result.output_frames) == (True, 9, 18)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("rate", [F(24), F(24000, 1001), F(30)])
 def test_milliseconds_of_matroska_come_out_exact_in_mp4(tmp_path: Path, rate: F) -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from cloudconv.errors import CloudconvError
@@ -115,7 +116,8 @@ def interpolate(
             rendering = _render_by_workers(video, render_plan, workers, store, plan.workers.count)
         finished, started, expected = resumed, dict[int, int](), plan.expected
         with closing(rendering):
-            for number, event in rendering:
+            # The counts arrive after the last frame, even if no segment is missing.
+            for number, event in chain(rendering, [(-1, None)]):
                 if isinstance(event, Progress):
                     started[number] = max(event.done, started.get(number, 0))
                     done = finished + sum(started.values())
