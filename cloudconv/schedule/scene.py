@@ -56,7 +56,7 @@ _CHANGE_FLOOR = 0.5 / 255  # luma in [0, 1]; noise on stills stays below it
 _AUTO_THRESHOLD = 0.5
 
 
-class _Look:
+class _Thumbnail:
     """A thumbnail with values for comparisons, which are computed on first use.
 
     ``luma``: (36, 64), [0, 1]. ``structure``: (36, 64), zero mean, about unit variance where there
@@ -108,7 +108,7 @@ class CutDetector:
         if threshold is not None and not 0 <= threshold <= 1:
             raise SettingsError("bad-threshold", threshold=threshold)
         self._threshold = _AUTO_THRESHOLD if threshold is None else threshold
-        self._looks: deque[_Look] = deque(maxlen=_BEFORE + _AFTER)
+        self._thumbnails: deque[_Thumbnail] = deque(maxlen=_BEFORE + _AFTER)
         self._changes: deque[float] = deque(
             maxlen=_MEMORY + _AFTER
         )  # luma change of each frame from the frames before
@@ -123,11 +123,11 @@ class CutDetector:
             last ``lookahead`` decisions come from :meth:`finish`. The first frame is never a cut.
         """
         luma = thumbnail.detach().to("cpu", torch.float32)
-        recent = list(self._looks)[-_BEFORE:]
+        recent = list(self._thumbnails)[-_BEFORE:]
         # Take the difference to the most similar of the last frames, so that a flash counts once,
         # not twice.
         self._changes.append(min((_difference(a.luma, luma) for a in recent), default=0.0))
-        self._looks.append(_Look(luma))
+        self._thumbnails.append(_Thumbnail(luma))
         self._pushed += 1
         return [self._decide()] if self._pushed - self._decided > self.lookahead else []
 
@@ -142,8 +142,8 @@ class CutDetector:
             return False
         if self._threshold in (0, 1):
             return self._threshold == 0
-        looks = list(self._looks)
-        before, after = looks[:-waiting][-_BEFORE:], looks[-waiting:]
+        thumbnails = list(self._thumbnails)
+        before, after = thumbnails[:-waiting][-_BEFORE:], thumbnails[-waiting:]
         change = min(
             [self._changes[-waiting], *(_difference(before[-1].luma, b.luma) for b in after[1:])]
         )
@@ -189,26 +189,26 @@ def _local_mean(values: Tensor) -> Tensor:
     return F.avg_pool2d(F.pad(values, margin, mode="replicate"), _NEIGHBOURHOOD, 1)
 
 
-def _unlikeness(a: _Look, b: _Look) -> float:
+def _unlikeness(a: _Thumbnail, b: _Thumbnail) -> float:
     """Return the part of ``b`` that ``a`` does not contain: 0 (none) to about 1 (another scene)."""
-    places = [a.structure, _moved(a.structure, *_shift(a, b)), a.structure.flip(1)]
-    best = _unmatched(places, b.structure)
-    found, chance = torch.minimum(best[0], best[1]).mean(), best[2].mean()
-    return float(found / (chance + 1e-6))
+    candidates = [a.structure, _moved(a.structure, *_shift(a, b)), a.structure.flip(1)]
+    best = _unmatched(candidates, b.structure)
+    rest, chance = torch.minimum(best[0], best[1]).mean(), best[2].mean()
+    return float(rest / (chance + 1e-6))
 
 
-def _unmatched(places: list[Tensor], target: Tensor) -> Tensor:
-    """Return the difference of each block of ``target`` from its best match in each of ``places``.
+def _unmatched(candidates: list[Tensor], target: Tensor) -> Tensor:
+    """Return the difference of each block of ``target`` from its best match in each candidate.
 
     The result, (n, blocks down, blocks across), is the mean absolute difference.
     """
-    padded = F.pad(torch.stack(places)[:, None], (_REACH,) * 4, mode="replicate")[:, 0]
+    padded = F.pad(torch.stack(candidates)[:, None], (_REACH,) * 4, mode="replicate")[:, 0]
     windows = padded.unfold(1, _HEIGHT, 1).unfold(2, _WIDTH, 1)  # (n, shifts, shifts, 36, 64)
     left = F.avg_pool2d((windows - target).abs_().flatten(0, 2)[:, None], _BLOCK, _BLOCK_STEP)
-    return left.view(len(places), -1, *left.shape[-2:]).amin(1)
+    return left.view(len(candidates), -1, *left.shape[-2:]).amin(1)
 
 
-def _shift(a: _Look, b: _Look) -> tuple[int, int]:
+def _shift(a: _Thumbnail, b: _Thumbnail) -> tuple[int, int]:
     """Return the motion of the whole picture from ``a`` to ``b`` in pixels (down, right)."""
     cross = b.spectrum * a.spectrum.conj()
     size = cross.abs()

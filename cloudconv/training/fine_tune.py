@@ -31,7 +31,7 @@ from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.input.spool import held
+from cloudconv.media.input.spool import preserved
 from cloudconv.media.task import task_of
 from cloudconv.media.write.target import check_home, writing
 from cloudconv.messages import Message
@@ -259,7 +259,7 @@ def adapt(
         _write(folder, state)
     if state.get("digest", "") != _digest(file):
         state = {"identity": identity}
-    with held(plan.info.path):
+    with preserved(plan.info.path):
         if "seconds" not in state:
             stop = threading.Event()
             state["seconds"] = yield from _train(plan, file, stop, warnings)

@@ -68,9 +68,10 @@ def test_a_run_that_only_joins_counts_every_frame(
     def full(*_: Any) -> None:
         raise OutputError("no-room-to-join", takes="2", free="1")
 
-    with monkeypatch.context() as patch, pytest.raises(OutputError):
+    with monkeypatch.context() as patch:
         patch.setattr("cloudconv.segments.store.join", full)
-        interp(clip, "b.mp4", factor=2)
+        with pytest.raises(OutputError):
+            interp(clip, "b.mp4", factor=2)
     result = interp(clip, "b.mp4", factor=2)
     assert (result.resumed, result.source_frames, result.output_frames) == (True, 9, 18)
 

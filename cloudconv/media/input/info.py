@@ -15,14 +15,17 @@ from cloudconv.media.input.readers import Reader, reader_of
 class Timing:
     """The times of the frames, in seconds on the source's own clock.
 
-    ``frames`` is the number of shown packets; frames that an edit list hides do not count. ``rate``
-    is None if the gaps differ (VFR). ``steady`` is set if only the last gap differs: the rate of
-    all frames but the last, which is shown for longer. With a constant rate, frame k belongs at
-    ``start + k / rate``, and ``end`` is ``start + frames / rate``. Otherwise ``end`` is the last
-    frame's time plus ``last_duration``. ``time_base`` is the container's tick. ``stamped`` is False
-    if the file has no usable presentation times and frames are counted instead. ``shifts`` gives,
-    for each restart of the clock, the offset that is added to all later times. ``open_ended`` marks
-    an input that is still arriving; then ``frames`` and ``end`` have no meaning.
+    Attributes:
+        start: the time of the first frame.
+        frames: the number of frames that a player shows; an edit list may hide others.
+        rate: the constant rate, with frame k at ``start + k / rate``; None for a variable rate.
+        last_duration: the duration of the last frame.
+        time_base: the length of the container's tick.
+        end: the end of the last frame.
+        stamped: whether the file has usable presentation times; otherwise frames are counted.
+        shifts: for each restart of the clock, the offset that is added to all later times.
+        steady: the rate of all frames but the last one, if only the last one is shown for longer.
+        open_ended: whether the input still arrives; then ``frames`` and ``end`` have no meaning.
     """
 
     start: Fraction
@@ -58,12 +61,29 @@ class StreamInfo:
 class MediaInfo:
     """A readable video and everything else in its file.
 
-    ``container`` is FFmpeg's short name. ``pix_fmt`` is the decoded format, ``working_pix_fmt`` the
-    format of the frames. ``aspect`` is the sample aspect ratio, None for square samples.
-    ``display_matrix`` (36 bytes), ``mastering_display`` and ``content_light`` are FFmpeg's own
-    structures. ``dynamic_hdr`` names metadata that no encoder here can write. ``chapters`` is the
-    number of chapters. ``fingerprint`` is a hash of the files at the time of probing; empty for an
-    input that is still arriving.
+    Attributes:
+        path: the file, folder or pattern.
+        container: FFmpeg's short name of the container.
+        suffix: the suffix of the file name, in lower case.
+        codec: FFmpeg's name of the video codec.
+        video_index: the index of the video stream.
+        width: in pixels.
+        height: in pixels.
+        pix_fmt: the pixel format of the decoder.
+        working_pix_fmt: the planar pixel format of the frames.
+        tags: the colour description.
+        aspect: the aspect ratio of a sample; None for square samples.
+        display_matrix: the rotation, as FFmpeg's structure of 36 bytes.
+        mastering_display: HDR metadata, as FFmpeg's structure.
+        content_light: HDR metadata, as FFmpeg's structure.
+        dynamic_hdr: the names of HDR metadata that no encoder here can write.
+        interlaced: whether the first frame is interlaced.
+        timing: the times of the frames.
+        streams: the other streams.
+        metadata: the tags of the file.
+        warnings: of the probe.
+        chapters: the number of chapters.
+        fingerprint: a hash of the files when they were probed; empty if the input still arrives.
     """
 
     path: Path

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 class Reader:
     """The special behaviour of one reader.
 
-    ``seeks``: time stamps are right after a seek. Other readers, above all that of MPEG program
-    streams, return wrong time stamps after a seek. ``has_index``: the header lists all frames and
-    gives the right length of the track.
-    ``stamps_decoding``: the reader knows the decode times, not the presentation times.
-    ``states_delay``: the reader subtracts the delay of an audio codec from its time stamps.
-    ``is_still``: the reader reads one picture file. ``is_pictures``: the reader reads one or
-    several picture files, which have no times. ``is_drawn``: the reader reads picture files or an
-    animation, which few players show in full colour.
+    Attributes:
+        seeks: whether time stamps are right after a seek. Other readers, above all that of MPEG
+            program streams, return wrong time stamps after a seek.
+        has_index: whether the header lists all frames and gives the right length of the track.
+        stamps_decoding: whether the reader knows the decode times, not the presentation times.
+        states_delay: whether the reader subtracts the delay of an audio codec from its time stamps.
+        is_still: whether the reader reads one picture file.
+        is_pictures: whether the reader reads one or several picture files, which have no times.
+        is_drawn: whether the reader reads pictures or an animation. Both are often RGB, which few
+            players show in MP4.
     """
 
     seeks: bool = False

@@ -20,9 +20,9 @@ from typing import BinaryIO
 from cloudconv.errors import InputError
 
 _copies: dict[str, Path] = {}
-_held: set[Path] = set()
+_preserved: set[Path] = set()
 _growing: dict[Path, Growth] = {}
-_PIECE = 1 << 20
+_CHUNK = 1 << 20
 _PAUSE = 0.02  # seconds
 PATIENCE = 10.0
 """The time in seconds within which another process must write into a named pipe."""
@@ -165,7 +165,7 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
                 return copy
             with copy.open("wb") as target:
                 if name == "-":
-                    shutil.copyfileobj(sys.stdin.buffer, target, _PIECE)
+                    shutil.copyfileobj(sys.stdin.buffer, target, _CHUNK)
                 else:
                     _copy_pipe(path, target)
             empty = not copy.stat().st_size
@@ -203,25 +203,25 @@ def _copy_pipe(path: Path, target: BinaryIO) -> None:
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as pipe:
         deadline = time.monotonic() + PATIENCE
         # None: a writer exists and has not written yet; empty: there is no writer.
-        while (first := pipe.read(_PIECE)) == b"":
+        while (first := pipe.read(_CHUNK)) == b"":
             if time.monotonic() > deadline:
                 return
             time.sleep(_PAUSE)
         os.set_blocking(pipe.fileno(), True)
         target.write(first or b"")
-        shutil.copyfileobj(pipe, target, _PIECE)
+        shutil.copyfileobj(pipe, target, _CHUNK)
 
 
 @contextmanager
-def held(copy: Path) -> Iterator[None]:
+def preserved(copy: Path) -> Iterator[None]:
     """Keep a temporary copy from being deleted within the block."""
-    outer = copy in _held
-    _held.add(copy)
+    outer = copy in _preserved
+    _preserved.add(copy)
     try:
         yield
     finally:
         if not outer:
-            _held.discard(copy)
+            _preserved.discard(copy)
 
 
 def _matroska_head() -> bytes | None:
@@ -234,7 +234,7 @@ def _matroska_head() -> bytes | None:
 
 def discard(copy: Path) -> None:
     """Delete a temporary copy; do nothing for any other path."""
-    if copy in _held:
+    if copy in _preserved:
         return
     _growing.pop(copy, None)
     for name, kept in list(_copies.items()):

@@ -72,12 +72,12 @@ def probe(
     input without decodable video, and for a ``picture_rate`` on an input that has its own.
     """
     file = local_file(path, live=live)
-    found = ""
+    fingerprint = ""
     # The fingerprint is taken first, so that a change during the probe is noticed too.
     if not is_growing(file):
         with suppress(InputError):  # later code gives a better message
-            found = input_fingerprint(file)
-    info = replace(_probe(file, picture_rate), fingerprint=found)
+            fingerprint = input_fingerprint(file)
+    info = replace(_probe(file, picture_rate), fingerprint=fingerprint)
     check_memory(info.width, info.height, file)
     if picture_rate is None:
         return info

@@ -105,7 +105,7 @@ class Source:
             # No picture has an interlaced flag, so the user's request decides.
             decoded = deinterlace(decoded, every=not self.info.interlaced)
         for picture, stamp in decoded:
-            time = grid.place(stamp)
+            time = grid.time_of(stamp)
             if time is None:
                 tally.out_of_order += 1
                 continue
@@ -215,7 +215,7 @@ class _Grid:
         self._late = Fraction(0)
         self._index = -1
 
-    def place(self, stamp: Fraction | None) -> Fraction | None:
+    def time_of(self, stamp: Fraction | None) -> Fraction | None:
         """Return the time of the next frame; None if it is not after that of the frame before.
 
         Raises:

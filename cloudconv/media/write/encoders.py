@@ -88,7 +88,7 @@ def _same_codec(
     free = settings == replace(DEFAULTS, threads=settings.threads)
     if name is None or not free or not container.is_video or not _present((name,)):
         return None
-    if name not in _held_by(container.muxer):
+    if name not in _supported_by(container.muxer):
         return None
     fits = any(_fits(name, pix_fmt, info.width, info.height) for pix_fmt in _takes(name))
     return replace(settings, encoder=name) if fits else None
@@ -137,7 +137,7 @@ def choose(
             code = "encoder-cannot-hold-size" if fits else "encoder-cannot-hold"
         about = {"pix_fmt": wanted, "width": width, "height": height, "first": first, "used": name}
         warnings.append(Warned(code, about))
-    if _worth_a_word(container, wanted, working):
+    if _is_change_reported(container, wanted, working):
         who = f"{name} in {container.name}" if container.is_video else container.name
         changed = {
             "who": who,
@@ -166,7 +166,7 @@ def _alpha_lost(wanted: str, working: str) -> bool:
     return layout(wanted).alpha and not layout(working).alpha
 
 
-def _worth_a_word(container: Container, wanted: str, working: str) -> bool:
+def _is_change_reported(container: Container, wanted: str, working: str) -> bool:
     if container.is_video:
         return working != wanted
     # Picture outputs are always RGB and a GIF always has few colours; neither needs a warning.
@@ -192,11 +192,11 @@ def _nvenc(container: Container, source: PixelLayout, *, hevc: bool) -> tuple[st
     names = ["h264_nvenc", "hevc_nvenc", "av1_nvenc"]
     if hevc or source.depth > 8:
         names = [*names[1:], names[0]]
-    held = [n for n in _present(tuple(names)) if n in _held_by(container.muxer)]
-    held = [name for name in held if name not in container.refuses]
-    if not held:
+    usable = [n for n in _present(tuple(names)) if n in _supported_by(container.muxer)]
+    usable = [name for name in usable if name not in container.refuses]
+    if not usable:
         raise EncoderUsageError("no-nvenc", container=container.name)
-    return tuple(held)
+    return tuple(usable)
 
 
 @cache
@@ -229,7 +229,7 @@ def _checked_name(name: str, container: Container) -> str:
         raise EncoderUsageError("unknown-encoder", name=name, known=known) from error
     if codec.type != "video":
         raise EncoderUsageError("not-for-video", encoder=name, kind=codec.type)
-    if codec.name in container.refuses or codec.name not in _held_by(container.muxer):
+    if codec.name in container.refuses or codec.name not in _supported_by(container.muxer):
         raise EncoderUsageError(
             "encoder-not-in-container",
             container=container.name,
@@ -244,7 +244,7 @@ def _present(names: tuple[str, ...]) -> list[str]:
 
 
 @cache
-def _held_by(muxer: str) -> frozenset[str]:
+def _supported_by(muxer: str) -> frozenset[str]:
     with av.open(io.BytesIO(), "w", format=muxer) as out:
         return frozenset(out.supported_codecs)
 
@@ -303,25 +303,25 @@ def _fits(name: str, pix_fmt: str, width: int, height: int) -> bool:
     return not (known.whole_chroma and odd)
 
 
-def _cost(wanted: PixelLayout, held: PixelLayout) -> tuple[int, ...]:
-    """Return the cost of storing ``wanted`` in ``held``: first the loss, then the wasted space."""
+def _cost(wanted: PixelLayout, stored: PixelLayout) -> tuple[int, ...]:
+    """Return the cost of storing ``wanted`` as ``stored``: first the loss, then unused space."""
     chroma = 0, 0
-    if wanted.family != "gray" and held.family != "rgb":
-        lost_x = held.chroma_shift_x - wanted.chroma_shift_x
-        lost_y = held.chroma_shift_y - wanted.chroma_shift_y
-        gray = 4 if held.family == "gray" else 0
+    if wanted.family != "gray" and stored.family != "rgb":
+        lost_x = stored.chroma_shift_x - wanted.chroma_shift_x
+        lost_y = stored.chroma_shift_y - wanted.chroma_shift_y
+        gray = 4 if stored.family == "gray" else 0
         chroma = max(lost_x, 0) + max(lost_y, 0) + gray, max(-lost_x, 0) + max(-lost_y, 0)
-    elif wanted.family == "gray" and held.family == "yuv":
-        chroma = 0, 4 - held.chroma_shift_x - held.chroma_shift_y
-    family = 0 if wanted.family == held.family else 1 if wanted.family == "gray" else 2
-    family += 1 if wanted.family == "gray" and held.family == "rgb" else 0
+    elif wanted.family == "gray" and stored.family == "yuv":
+        chroma = 0, 4 - stored.chroma_shift_x - stored.chroma_shift_y
+    family = 0 if wanted.family == stored.family else 1 if wanted.family == "gray" else 2
+    family += 1 if wanted.family == "gray" and stored.family == "rgb" else 0
     return (
-        wanted.alpha and not held.alpha,
-        max(wanted.depth - held.depth, 0),
+        wanted.alpha and not stored.alpha,
+        max(wanted.depth - stored.depth, 0),
         chroma[0],
         family,
-        held.alpha and not wanted.alpha,
-        max(held.depth - wanted.depth, 0),
+        stored.alpha and not wanted.alpha,
+        max(stored.depth - wanted.depth, 0),
         chroma[1],
     )
 

@@ -157,7 +157,7 @@ class _DecodeTimes:
 
     def __init__(self) -> None:
         """Create an empty queue of packets."""
-        self._held: list[Any] = []
+        self._waiting: list[Any] = []
         self._first: int | None = None
         self._end = 0
         self._early = 0
@@ -166,29 +166,29 @@ class _DecodeTimes:
         """Add a packet and return the packets that can be written, without the newest one."""
         self._first = packet.pts if self._first is None else self._first
         self._end = max(self._end, packet.pts + packet.duration)
-        self._held.append(packet)
+        self._waiting.append(packet)
         if packet.dts < self._first:
             return []
         self._number_early()
-        ready, self._held = self._held[:-1], self._held[-1:]
+        ready, self._waiting = self._waiting[:-1], self._waiting[-1:]
         return ready
 
     def finish(self) -> list[Any]:
         """Return the remaining packets."""
         if self._first is not None:
             self._number_early()
-            last = self._held[-1]
+            last = self._waiting[-1]
             last.duration = self._end - self._early - last.dts
             # No packet may seem to be shown beyond the end of the track.
             late = max(last.pts + last.duration - self._end, 0)
             last.dts += late
             last.duration -= late
-        return self._held
+        return self._waiting
 
     def _number_early(self) -> None:
         if self._early or self._first is None:
             return
-        early = [packet for packet in self._held if packet.dts < self._first]
+        early = [packet for packet in self._waiting if packet.dts < self._first]
         self._early = len(early)
         for number, packet in enumerate(early):
             packet.dts = self._first + number - self._early
