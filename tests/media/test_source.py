@@ -21,6 +21,7 @@ from PIL import Image
 from cloudconv.errors import CloudconvError, InputError
 from cloudconv.media.formats import repack
 from cloudconv.media.frame import Frame
+from cloudconv.media.input.spool import discard, local_file
 from cloudconv.media.read import decode as decode_module
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
@@ -485,6 +486,7 @@ def test_a_message_names_standard_input_and_not_its_copy(
     with pytest.raises(InputError, match=r"^standard input is") as caught:
         probe("-")
     assert "cloudconv-" not in str(caught.value)
+    discard(local_file("-"))  # other tests have a standard input of their own
 
 
 def test_another_file_in_the_place_of_the_input_is_no_change_of_size(tmp_path: Path) -> None:
