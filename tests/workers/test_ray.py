@@ -161,7 +161,7 @@ def test_pictures_cannot_be_sent(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     for k in range(4):
         write_clip(tmp_path / f"{k}.png", [picture(k, pix_fmt="rgb24")], codec="png")
-    with pytest.raises(InputError, match="no single file"):
+    with pytest.raises(InputError, match="is not a single file"):
         interp(tmp_path / "%d.png", tmp_path / "b.mkv", workers="ray")
 
 
