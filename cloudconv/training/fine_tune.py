@@ -224,7 +224,8 @@ def check_folder(folder: Path, plan: AdaptPlan | None) -> None:
         return
     state = _read(folder)
     if state.get("result", {}).get("kept") is False:
-        _discard(folder)
+        for left in (*folder.glob(f"{WEIGHTS}*"), folder / _STATE):
+            left.unlink(missing_ok=True)
         return
     changed = ["adapt"]
     if plan is not None:
@@ -389,12 +390,6 @@ def _parabola(gains: Gains) -> tuple[float, float]:
     """Return the factors a, b of a·weight + b·weight² that fit the gains; 0 at the stock model."""
     at_half, at_whole = gains
     return 4 * at_half - at_whole, 2 * at_whole - 4 * at_half
-
-
-def _discard(folder: Path) -> None:
-    """Delete the trained weights and the record of them."""
-    for left in (*folder.glob(f"{WEIGHTS}*"), folder / _STATE):
-        left.unlink(missing_ok=True)
 
 
 def _mix(model: str, trained: Path, weight: float, target: Path) -> None:
