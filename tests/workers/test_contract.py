@@ -77,7 +77,7 @@ def test_a_task_that_fails_does_not_stop_the_others(workers: WorkerConfig) -> No
     errors = failures(events)
     assert list(errors) == [2]
     assert isinstance(errors[2], InputError)
-    assert str(errors[2]) == "this cannot be read: permission denied."
+    assert str(errors[2]) == "this cannot be read: permission denied. Change its permissions."
 
 
 @everywhere
