@@ -39,7 +39,7 @@ def check_finite(total: Tensor, time: Fraction | None = None) -> None:
         raise ModelError("not-finite", seconds=None if time is None else round(float(time), 3))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """The properties of a model. Code tests these properties, never the name of a model.
 
@@ -86,18 +86,18 @@ class ModelSpec:
     name: str
     task: Task
     context: int
-    arbitrary_timestep: bool
-    multiple: int
     build: Callable[[], Model]
-    weights: str | None
-    parameters: int
-    licence: str
     origin: str
     domain: str
-    scale_option: bool
     bytes_per_pixel: int
-    overlap: int
-    half_precision: bool
+    arbitrary_timestep: bool = False
+    multiple: int = 1
+    weights: str | None = None
+    parameters: int = 0
+    licence: str = "MIT"
+    scale_option: bool = False
+    overlap: int = 0
+    half_precision: bool = False
     gpu_bytes_per_pixel: int = 0
     hidden: bool = False
     fallback: bool = False

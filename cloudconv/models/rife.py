@@ -378,7 +378,6 @@ RIFE_46 = ModelSpec(
     build=_rife,
     weights="rife-4.6",
     parameters=5_306_256,
-    licence="MIT",
     origin="Huang et al., ECCV 2022 (arXiv 2011.06294), version 4.6",
     domain="any live footage; strong on camera and object motion",
     purpose="the original of the cloud models",

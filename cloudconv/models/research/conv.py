@@ -118,18 +118,13 @@ CONV = ModelSpec(
     name="conv",
     task="predict",
     context=2,
-    arbitrary_timestep=False,
-    multiple=1,
     build=Conv,
     weights="conv",
     parameters=2_181,
-    licence="MIT",
     origin="cloudconv; after the seed projects",
     domain="slow, steady motion such as clouds; blurs after about ten frames",
-    scale_option=False,
     bytes_per_pixel=125,
     overlap=8,
-    half_precision=False,
 )
 
 CONV_CHANNEL = replace(

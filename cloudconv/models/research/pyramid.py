@@ -46,18 +46,14 @@ CONV_PYRAMID: ModelSpec = ModelSpec(
     name="conv-pyramid",
     task="predict",
     context=2,
-    arbitrary_timestep=False,
     multiple=16,
     build=lambda: ConvPyramid(CONV_PYRAMID),
     weights="conv-pyramid",
     parameters=2_265,
-    licence="MIT",
     origin="cloudconv; after the seed projects",
     domain="slow, steady motion such as clouds; blurs after about ten frames",
-    scale_option=False,
     bytes_per_pixel=175,
     overlap=64,
-    half_precision=False,
 )
 
 CONV_PYRAMID_2: ModelSpec = replace(
