@@ -922,8 +922,8 @@ TEXTS = {
     ),
     "no-machine": "No machine of the cluster has {cores} cores: give fewer with {--threads}.",
     "no-gpu-in-cluster": (
-        "A GPU was asked for, and no machine of the cluster has one: use {--device=cpu}, or start "
-        "Ray on a machine with a GPU."
+        "A GPU was given with {--device}, and no machine of the cluster has one: use "
+        "{--device=cpu}, or start Ray on a machine with a GPU."
     ),
     "no-cluster": (
         "There is no Ray cluster at {address}: start one with 'ray start --head', which prints its "

@@ -104,8 +104,8 @@ class CompareSettings(
     def _check_forecasts(self, horizon: int) -> None:
         if self.drop is not None:
             raise SettingsError("drop-and-horizon")
-        asked = self.scale, self.batch, self.tile, self.fallback, self.adapt
-        if asked != (None, "auto", "auto", "blend", None):
+        given = self.scale, self.batch, self.tile, self.fallback, self.adapt
+        if given != (None, "auto", "auto", "blend", None):
             raise SettingsError("not-for-forecasts")
         if self.frames is not None and self.frames < horizon:
             raise SettingsError("frames-below-horizon", frames=self.frames, horizon=horizon)
