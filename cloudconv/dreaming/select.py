@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import cv2
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from cloudconv.dreaming.material.material import Material, spread
 from cloudconv.dreaming.material.similarity import Floats, distances, repetition, thumbnails
 from cloudconv.dreaming.material.stabilise import SOFT, fineness
-from cloudconv.dreaming.methods.texture import doubt_of
+from cloudconv.dreaming.methods.guard import tears_of
+from cloudconv.dreaming.methods.texture import backwards_of
 from cloudconv.dreaming.pictures import grey
 from cloudconv.events import Warned, returned
 from cloudconv.models.flow import measured_flow
@@ -35,19 +36,24 @@ _LOCAL = 0.9  # share of the picture that stands still, from which only somethin
 _APART = 10  # frames over which flow is measured to tell drift from what goes its own way
 _LOOKS = 8  # pairs of such frames
 _DRIFTING = 0.3  # share of that flow that is not the usual one at its place: in skies it is less
+_SEPARATE = 0.47  # share of that flow from which objects move separately
+_UNEVEN, _LOW = 0.2, 0.52  # flow unlike that of the surroundings, in the lower part: people, cars
+_AROUND = 0.05  # of the longer side: sigma of the surroundings
 _FINE, _GROUND_FINE = 0.6, 0.9  # fineness up to which such a drift is sky, ground below it or not
-_FIXED = 0.05  # least fixed part of the picture whose matte is checked
-_STIRS = 0.15  # of the inside of the fixed parts: more moving pixels are twigs that stir
 _ABOVE = 0.49  # height of the middle of what moves, from the top: sky over ground
 
 
 @dataclass(frozen=True, slots=True)
 class ModeChoice:
-    """A mode's name, the reason in a sentence, and a warning about visible faults, if any."""
+    """A mode's name, the reason in a sentence, and a warning about visible faults, if any.
+
+    ``sky``: whether new pictures must differ from earlier ones, as in a sky; None if not measured.
+    """
 
     mode: str
     why: str
-    doubt: Warned | None = None
+    warning: Warned | None = None
+    sky: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,9 @@ class Motion:
     ``variation``: how much motion varies in time at a place, against its mean: it is large where
     something passes by. ``standing``: share of the picture. ``wander``: of the flow over ten
     frames, the share that is not the usual one at its place: little in clouds, half or more in
-    water, fire and people. ``middle``: height of the middle of what moves, from 0 (top) to 1.
+    water, fire and people. ``uneven``: the share that is not the flow of the surroundings: little
+    in clouds, a fifth or more where people or cars move. ``middle``: height of the middle of what
+    moves, from 0 (top) to 1.
     """
 
     fastest: float
@@ -67,6 +75,7 @@ class Motion:
     variation: float
     standing: float
     wander: float
+    uneven: float
     middle: float
 
 
@@ -90,21 +99,26 @@ def motion_of(material: Material) -> Generator[float, None, Motion]:
         steadiness=float(drift.mean()) / usual,
         variation=float(flows.std(0).sum(-1).mean()) / usual,
         standing=float((speed < _SLOW).mean()),
-        wander=_wander(material),
         middle=_middle(material),
+        **_departures(material),
     )
 
 
-def _wander(material: Material) -> float:
+def _departures(material: Material) -> dict[str, float]:
+    """Return the fields ``wander`` and ``uneven`` of :class:`Motion`."""
     last = len(material) - 1
     apart = min(_APART, max(1, last // 2))
     starts = np.unique(np.linspace(0, last - apart, _LOOKS).round().astype(int))
     pairs = ((grey(material.glance(int(k) + apart)), grey(material.glance(int(k)))) for k in starts)
     flows = np.stack([measured_flow(later, earlier) for later, earlier in pairs])
     moving = _moving(material)
-    usual = np.median(flows, 0)
-    strayed = np.linalg.norm(flows - usual, axis=-1)[:, moving].mean()
-    return float(strayed / max(float(np.linalg.norm(flows, axis=-1)[:, moving].mean()), 1e-3))
+    around = [cv2.GaussianBlur(flow, (0, 0), _AROUND * max(flow.shape)) for flow in flows]
+    whole = max(float(np.linalg.norm(flows, axis=-1)[:, moving].mean()), 1e-3)
+    shares = {}
+    for name, expected in (("wander", np.median(flows, 0)), ("uneven", np.stack(around))):
+        strayed = np.linalg.norm(flows - expected, axis=-1)[:, moving].mean()
+        shares[name] = float(strayed) / whole
+    return shares
 
 
 def _middle(material: Material) -> float:
@@ -117,29 +131,31 @@ def _moving(material: Material) -> NDArray[np.bool_]:
     return moving if moving.mean() > 0.01 else np.ones_like(moving)
 
 
-def is_sky(material: Material, motion: Motion | None = None) -> bool:
-    """Return whether all moving parts of a clip drift as clouds do."""
+def is_sky(material: Material, motion: Motion | None = None, apart: Floats | None = None) -> bool:
+    """Return whether all moving parts of a clip drift as clouds do, and do not come back.
+
+    ``apart``: the ``distances`` of all frames; None to measure them.
+    """
     if len(material) < _LEAST:
         return False
     motion = motion or returned(motion_of(material))
-    if motion.fastest < _STANDS or motion.wander > _DRIFTING:
+    if motion.fastest < _STANDS or motion.wander > _DRIFTING or _people(motion):
         return False
     above_ground = motion.middle < _ABOVE
-    return fineness(material) < (_GROUND_FINE if above_ground else _FINE)
-
-
-def _stirs(material: Material) -> bool:
-    """Return whether many pixels inside the fixed parts move, as twigs in the wind do.
-
-    A collage pastes the still pixels of such parts and moves the others, which tears the parts. In
-    22 skies at most .04 of the inside moves where a collage is chosen. A palm that a collage tears
-    has .28.
-    """
-    fixed = material.fixed.cpu().numpy()
-    inside = cv2.erode(fixed, np.ones((5, 5))) > 0
-    if fixed.mean() < _FIXED or not inside.any():
+    if fineness(material) >= (_GROUND_FINE if above_ground else _FINE):
         return False
-    return float((material.static[inside] < 0.5).mean()) > _STIRS
+    return not _repeats(distances(returned(thumbnails(material))) if apart is None else apart)
+
+
+def _people(motion: Motion) -> bool:
+    """Return whether the parts that move lie low and move unevenly, as people and cars do."""
+    return motion.uneven > _UNEVEN and motion.middle > _LOW
+
+
+def _repeats(apart: Floats) -> bool:
+    """Return whether the motion of a clip comes back, from the distances of all frames."""
+    ratio = repetition(apart)
+    return ratio is not None and ratio < _REPEATS
 
 
 def choose(material: Material) -> Generator[float, None, ModeChoice]:
@@ -148,11 +164,16 @@ def choose(material: Material) -> Generator[float, None, ModeChoice]:
     Yields:
         The share of the analysis that is done, from 0 to 1.
     """
-    count = len(material)
-    if count == 1:
+    if len(material) == 1:
         return ModeChoice("flow", "flow: the input is a single picture, which this mode moves.")
     motion = yield from _scaled(motion_of(material), 0.0, 0.5)
     apart = distances((yield from _scaled(thumbnails(material), 0.5, 1.0)))
+    choice = _choice(material, motion, apart)
+    return replace(choice, sky=choice.mode == "texture" and is_sky(material, motion, apart))
+
+
+def _choice(material: Material, motion: Motion, apart: Floats) -> ModeChoice:
+    count = len(material)
     if motion.fastest < _STANDS and not _changes(apart):
         return ModeChoice(
             "flow", "flow: nothing moves in the clip, and this mode adds a slow motion."
@@ -161,17 +182,15 @@ def choose(material: Material) -> Generator[float, None, ModeChoice]:
         return ModeChoice(
             "flow", f"flow: {count} frames are too few for the modes that play the clip's frames."
         )
-    ratio = repetition(apart)
-    if ratio is not None and ratio < _REPEATS:
-        return ModeChoice(
-            "texture",
-            "texture: the motion of the clip repeats, so its frames can follow each other again.",
+    if _repeats(apart):
+        return _real_frames(
+            material, "the motion of the clip repeats, so its frames can follow each other again"
         )
-    if _stirs(material):
+    if tears_of(material) is not None:
         return _real_frames(
             material, "parts that stay in place move within themselves; a collage would tear them"
         )
-    if count >= _COLLAGE and is_sky(material, motion):
+    if count >= _COLLAGE and is_sky(material, motion, apart):
         return ModeChoice(
             "collage",
             "collage: the clip looks like a sky, whose clouds drift in one direction "
@@ -183,7 +202,8 @@ def choose(material: Material) -> Generator[float, None, ModeChoice]:
             f"{motion.standing:.0%} of the picture does not move, and a collage would cut through "
             "the small moving parts",
         )
-    if motion.variation > _UNSTEADY or motion.steadiness < _DRIFTS:
+    separate = motion.variation > _UNSTEADY or motion.steadiness < _DRIFTS
+    if separate or motion.wander > _SEPARATE or _people(motion):
         return _real_frames(
             material,
             "objects move separately in the clip, not together like clouds; a collage would cut "
@@ -238,4 +258,4 @@ def advice(material: Material, died: str, chosen: str | None = None) -> str:
 
 def _real_frames(material: Material, why: str) -> ModeChoice:
     """Return the mode ``texture`` with its warning, if any."""
-    return ModeChoice("texture", f"texture: {why}.", doubt_of(material))
+    return ModeChoice("texture", f"texture: {why}.", backwards_of(material))
