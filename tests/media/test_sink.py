@@ -263,6 +263,21 @@ def test_lost_aspect_is_a_warning(tmp_path):
     assert any("4/3" in warning for warning in map(str, sink.warnings))
 
 
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="SVT-AV1 needs Linux and root for this"
+)
+def test_av1_does_not_get_real_time_priority(tmp_path):
+    """Run by root, SVT-AV1 sets it, and other processes hardly run until the end."""
+    before = os.sched_getscheduler(0)
+    rate, encode = Fraction(24), EncodeSettings("libsvtav1", preset="12")
+    path, tick = tmp_path / "a.mkv", 1 / rate
+    with Sink(path, info_of(), rate=rate, time_base=tick, settings=encode) as sink:
+        for frame in frames_of(constant(24, 3), tick):
+            sink.write(frame)
+        threads = [int(name) for name in os.listdir("/proc/self/task")]
+        assert {os.sched_getscheduler(thread) for thread in threads} == {before}
+
+
 @pytest.mark.parametrize("encoder", ["libx264", "libx265", "libsvtav1"])
 def test_hdr10_comes_back(tmp_path, encoder):
     numbers = [34000, 16000, 13250, 34500, 7500, 3000, 15635, 16450]

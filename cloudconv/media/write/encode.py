@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -88,7 +92,7 @@ def open_strictly(choice: Choice, start: Any) -> None:
     """
     said: list[LogLine] = []
     try:
-        with log_lines() as said:
+        with log_lines() as said, _unchanged_priority():
             start()
     except (av.error.ArgumentError, av.error.ExternalError, av.error.InvalidDataError,
             av.error.PermissionError, av.error.PatchWelcomeError, av.error.UnknownError,
@@ -107,6 +111,26 @@ def open_strictly(choice: Choice, start: Any) -> None:
                                                        "Invalid value")):  # fmt: skip
             key = parameters_key(choice.encoder)
             raise EncoderError("encoder-refuses-option", encoder=choice.encoder, key=key, line=line)
+
+
+@contextmanager
+def _unchanged_priority() -> Iterator[None]:
+    """Undo a change of the process's scheduling at the end of the context.
+
+    Run by root on Linux, SVT-AV1 gives the calling thread and its own threads the highest
+    real-time priority. Other processes then hardly run until the encoding ends.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            for thread in map(int, os.listdir("/proc/self/task")):
+                with suppress(ProcessLookupError):  # the thread has ended
+                    os.sched_setscheduler(thread, policy, parameters)
 
 
 def extradata_hash(stream: Any) -> str:
