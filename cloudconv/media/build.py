@@ -12,6 +12,7 @@ import av.error
 import av.filter
 
 from cloudconv.media.write.containers import container_of
+from cloudconv.media.write.encode import unchanged_priority
 from cloudconv.media.write.encoder_options import DEFAULTS
 from cloudconv.media.write.encoders import choose
 
@@ -77,6 +78,8 @@ def _state(name: str) -> EncoderState:
     if name == "libx265":
         context.options = {"x265-params": "log-level=none"}
     try:
+        with unchanged_priority():
+            context.open()
         packets = [*context.encode(picture), *context.encode(None)]
     except av.error.FFmpegError:
         return "fails"

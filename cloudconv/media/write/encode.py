@@ -92,7 +92,7 @@ def open_strictly(choice: Choice, start: Any) -> None:
     """
     said: list[LogLine] = []
     try:
-        with log_lines() as said, _unchanged_priority():
+        with log_lines() as said, unchanged_priority():
             start()
     except (av.error.ArgumentError, av.error.ExternalError, av.error.InvalidDataError,
             av.error.PermissionError, av.error.PatchWelcomeError, av.error.UnknownError,
@@ -114,7 +114,7 @@ def open_strictly(choice: Choice, start: Any) -> None:
 
 
 @contextmanager
-def _unchanged_priority() -> Iterator[None]:
+def unchanged_priority() -> Iterator[None]:
     """Undo a change of the process's scheduling at the end of the context.
 
     Run by root on Linux, SVT-AV1 gives the calling thread and its own threads the highest
