@@ -27,7 +27,7 @@ EXAMPLES = examples(
 
 
 _FIRST = ("psnr", "ssim", "1", "2", "5", "10", "30")
-"""The scores, and the horizons of forecasts, that a narrow terminal shows."""
+"""The columns that a narrow terminal shows: scores, or numbers of frames ahead in forecasts."""
 
 
 @with_options(CompareSettings)
@@ -51,7 +51,7 @@ def compare(console: Console, source: outputs.Input, **given: Any) -> None:
 def _counted(result: CompareResult) -> str:
     cuts = f", {result.skipped_frames} left out (cuts, repeats)" if result.skipped_frames else ""
     filmed = result.filmed.get("texture")
-    texture = "" if filmed is None else f"; the filmed frames have a texture of {filmed:+.2f} dB"
+    texture = "" if filmed is None else f"; the texture of the dropped frames is {filmed:+.2f} dB"
     where = f"{result.device}, {result.precision}"
     return f"{result.scored_frames} frames scored{cuts} ({where}){texture}"
 
@@ -84,8 +84,8 @@ def _print_table(
     """Print one row per method; a star marks the best score of each column.
 
     Args:
-        columns: for each key of the scores, its format and the head of its column.
-        methods: the scores of each method.
+        columns: for each key of ``methods``, the format and the head of the column.
+        methods: the scores of each method, by key.
     """
     from cloudconv.report.columns import speed
 
@@ -106,5 +106,5 @@ def _print_table(
     wide = max(map(len, shown.splitlines())) > width and sys.stdout.isatty()
     if wide and 0 < len(first) < len(columns):
         _print_table(first, methods)
-        shown = f"(and {len(columns) - len(first)} more: a wider terminal, --json, --report)"
+        shown = f"({len(columns) - len(first)} more: use a wider terminal, --json or --report)"
     print_result(shown)

@@ -20,17 +20,18 @@ Mode = Literal["auto", "json", "off"]
 
 JSON_EVERY = 1.0
 LINE_EVERY = 10.0
-"""The least time in seconds between two objects, or two lines."""
+"""The least time in seconds between two JSON objects, or between two lines."""
 
 _WINDOW = 60.0  # seconds over which the speed is measured
-_LEAST = 0.1  # seconds; a speed over less time means nothing
+_LEAST = 0.1  # seconds; over less time a speed is too inexact to show
 
 
 @dataclass
 class Stage:
     """One stage of a run, with its latest progress, and its speed over the last minute.
 
-    ``now`` returns the time in seconds. ``counts`` are times with the items made until then.
+    ``at`` is the latest progress. ``now`` returns the time in seconds. ``counts`` are pairs of a
+    time and the number of items made until then, for the last minute.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Stage:
 
     @property
     def rate(self) -> float | None:
-        """Return the number of items per second, or None while none is made."""
+        """Return the number of items per second, or None before the first measurement."""
         (started, before), (ended, made) = self.counts[0], self.counts[-1]
         if made <= before or ended < started + _LEAST:
             return None
@@ -67,15 +68,15 @@ class Stage:
 
     @property
     def speed(self) -> list[str]:
-        """Return the rate and the remaining time in words, as far as they are known."""
+        """Return the rate and the remaining time as texts; an unknown one is left out."""
         rate, left, unit = self.rate, self.seconds_left, self.at.unit
-        # A stage that is counted in seconds or percent lasts for a given time.
+        # A rate in seconds or percent per second says nothing to a user.
         words = [] if rate is None or unit in ("s", "%") else [f"{rate:.1f} {unit}/s"]
         return words if left is None else [*words, f"{clock(left)} left"]
 
 
 class Reporter:
-    """The progress of a run, shown by a function.
+    """A receiver of progress that passes stages to ``show``, at most once in each period.
 
     Args:
         label: the name of the first stage.
@@ -94,7 +95,7 @@ class Reporter:
         first: float = 0.0,
         last: bool = False,
     ) -> None:
-        """Start with a stage of this name."""
+        """Start the first stage, without progress."""
         self._stage = Stage(label, Progress("rendering", 0, None))
         self._show, self._period, self._last = show, period, last
         self._due = time.monotonic() + first
@@ -105,11 +106,11 @@ class Reporter:
 
         Args:
             at: the progress. Items of an earlier run do not count for the speed.
-            note: a few words to show with it.
+            note: a few words to show beside the progress.
             stage: the name of the stage; a new name starts a new stage.
 
         Raises:
-            KeyboardInterrupt: Python has lost an earlier one.
+            KeyboardInterrupt: the user has interrupted the run, and an earlier exception was lost.
         """
         interrupts.check()
         if stage is not None and stage != self._stage.name:
@@ -122,7 +123,7 @@ class Reporter:
             self._show_now()
 
     def finish(self) -> None:
-        """End the current stage."""
+        """End the current stage; show its end if ``last`` is set."""
         if self._is_pending and self._last:
             self._show_now()
 
@@ -147,7 +148,14 @@ def _print_object(stage: Stage) -> None:
 
 @contextmanager
 def reporting(label: str, mode: Mode, *, quiet: bool) -> Iterator[Reporter]:
-    """Show progress; ``auto`` is a bar on a terminal, otherwise a line every ten seconds."""
+    """Return a context with a reporter that shows progress on stderr.
+
+    Args:
+        label: the name of the first stage.
+        mode: ``auto`` is a bar on a terminal, otherwise a line every ten seconds. ``json`` is a
+            JSON object every second. ``off`` shows nothing.
+        quiet: whether nothing is shown in the mode ``auto`` either.
+    """
     if mode == "json":
         reporter = Reporter(label, _print_object, JSON_EVERY, last=True)
         yield reporter
@@ -163,7 +171,7 @@ def reporting(label: str, mode: Mode, *, quiet: bool) -> Iterator[Reporter]:
         from rich.progress import Progress as RichProgress
         from rich.table import Column
 
-        # On a narrow terminal the bar and the note give way, never a number.
+        # On a narrow terminal the bar and the note become shorter. Numbers are never cut off.
         whole = Column(no_wrap=True)
         columns = [
             TextColumn("{task.description}", markup=False, table_column=whole),

@@ -12,33 +12,33 @@ from .page import render
 Values = Mapping[str, float | None]
 
 POINTS = 600
-"""The most points of a curve that are drawn."""
+"""The largest number of points that a chart draws for each curve."""
 
 _LEGEND = (Line("dream", (), 0), Line("lower limit", (), 1), Line("upper limit", (), 2))
 _MEANINGS = {
-    "sharpness": "strength of edges against the source's",
-    "std": "contrast against the source's",
-    "saturation": "colourfulness against the source's",
-    "motion": "change from frame to frame against the source's",
-    "anisotropy": "how far edges run alike, against the source's: melting paint has more",
-    "crease": "fine hard lines against the source's: folds have more",
-    "mean_shift": "mean brightness less the source's, of 255",
-    "jump": "the largest change between two frames against the usual one",
-    "static_psnr": "dB, what stands still against the last real frame",
-    "patch": "how unlike the source's the small patches are",
-    "patch_time": "the same of patches in space and time",
-    "repeat": "distance to the most alike picture 30 or more frames before, of 255",
-    "strangeness": "double exposures and smears in the worst place; 1 is the limit",
-    "light": "distance of the field of colours to that of the nearest source frame, of 255",
-    "novelty": "likeness to frames 60 or more away, without the mean picture; 1 is the same",
-    "silhouette": "percent of the picture where a dark shape stands that no source frame has there",
-    "border": "the straightest border in the sky; 1 is the limit",
+    "sharpness": "strength of edges; 1 is that of the source",
+    "std": "contrast; 1 is that of the source",
+    "saturation": "colourfulness; 1 is that of the source",
+    "motion": "change from frame to frame; 1 is that of the source",
+    "anisotropy": "agreement of the directions of edges; 1 is that of the source, smears have more",
+    "crease": "strength of fine hard lines; 1 is that of the source, distortions have more",
+    "mean_shift": "mean brightness minus that of the source, in levels of 255",
+    "jump": "the largest change between two frames, relative to the changes around it",
+    "static_psnr": "PSNR of the still parts against the last source frame, in dB; high is alike",
+    "patch": "difference of small areas from those of the source; 0 is equal",
+    "patch_time": "difference of small areas over a few frames from those of the source",
+    "repeat": "difference from the most similar picture 30 or more frames earlier, of 255",
+    "strangeness": "double exposures and smears in the worst part of a picture; 1 is the limit",
+    "light": "difference of blurred colours from those of the most similar source frame, of 255",
+    "novelty": "similarity to frames 60 or more earlier; 1 is the same picture",
+    "silhouette": "percent of the picture where a dark shape is missing, or is new in the sky",
+    "border": "clearness of the straightest border in the sky; 1 is the limit",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """A frame with its caption."""
+    """A frame of the dream with its caption, as the page shows them."""
 
     caption: str
     picture: Picture
@@ -66,8 +66,8 @@ class DreamPage:
 
     ``times`` are in seconds from the first new frame, ``values`` the vitals at each time.
     ``limits`` are (low, high); None means no limit. ``shots`` are frames from the dream's beginning
-    to its end. ``strangest`` are the frames with the strangest place of each window marked.
-    ``video`` is None if there is no file.
+    to its end. ``strangest`` has a frame for each window of 100 frames, in which the part that is
+    least like the source is marked. ``video`` is None if the output is not one file.
     """
 
     source: str
@@ -109,10 +109,10 @@ def _chart(page: DreamPage, key: str, kept: list[int]) -> Chart | None:
         return None
     times = [page.times[k] for k in kept]
     lines = [Line("dream", values, 0)]
-    for color, name, limit in zip((1, 2), ("least", "most"), page.limits[key], strict=True):
-        # A limit far from all measured values would flatten the curve.
+    for line, limit in zip(_LEGEND[1:], page.limits[key], strict=True):
+        # A lower limit of 0 is far from all measured values and would flatten the curve.
         if limit is not None and (limit or key == "mean_shift"):
-            lines.append(Line(name, [limit] * len(kept), color))
+            lines.append(Line(line.name, [limit] * len(kept), line.color))
     return Chart(
         key=key,
         title=key,

@@ -1,6 +1,7 @@
 """Declare groups of options that several commands share.
 
-Only the final settings classes get ``__eq__`` and ``__repr__``: generating them costs import time.
+These classes have no generated ``__eq__`` and ``__repr__``, because these cost import time. The
+settings class of each command, which inherits from the groups, has both.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from cloudconv.settings.values import File, Files, Pairs, Rational, exact
 from cloudconv.timeline import parse_rate, parse_time
 
 FRAMES, MODEL, ENCODING, MACHINE, RUN = "Frames", "Model", "Encoding", "Machine", "Run"
+"""Headings of the options in ``--help``."""
 
+# Declarations of options under these headings.
 of_frames = partial(Option, group=FRAMES)
 of_model = partial(Option, group=MODEL)
 _encoding = partial(Option, group=ENCODING)
@@ -25,7 +28,7 @@ _machine = partial(Option, group=MACHINE)
 of_run = partial(Option, group=RUN, pinned=False)
 
 MOST_THREADS = 256
-"""The largest number of threads; more exhaust a system before they compute anything."""
+"""The largest number of threads; more may exhaust a system before the work starts."""
 
 DEFAULT_MODEL = "cloud-best"
 """The interpolator that is used by default."""
@@ -46,7 +49,7 @@ SceneCut = Literal["auto", "off"] | float
 
 @dataclass(frozen=True)
 class EncodeSettings:
-    """The given options of the encoding; None and empty stand for cloudconv's own choice."""
+    """The encoding that the user chose; where a value is None or empty, cloudconv chooses."""
 
     encoder: str | None = None
     crf: float | None = None
@@ -58,7 +61,7 @@ class EncodeSettings:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Input(Settings):
-    """The input."""
+    """The option that names the input."""
 
     input: Annotated[File, Option(INPUT, "IN", pinned=False, hidden=True)]
 
@@ -69,7 +72,7 @@ pictures, - writes Matroska to stdout."""
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Output(Input):
-    """The input and the output."""
+    """The options that name the input and the output."""
 
     output: Annotated[
         File | None, Option(_OUT, "OUT", also=("-o",), shown="a name beside IN", pinned=False)
@@ -90,7 +93,7 @@ _INPUT_FPS = "Read pictures at this frame rate."
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class InputRate(Settings):
-    """The frame rate of pictures as input, which have no times of their own."""
+    """The frame rate of an input of pictures, which have no time stamps."""
 
     input_fps: Annotated[
         Rational | None,
@@ -147,7 +150,7 @@ class Machine(Settings):
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Workers(Machine):
-    """The processes or machines of the computation."""
+    """The devices, processes or machines that share the computation."""
 
     device: Annotated[str, _machine(_DEVICES, "NAME", parse=values.device, pinned=False)] = "auto"
     workers: Annotated[str, _machine(_WORKERS, "WHO", parse=values.workers, pinned=False)] = "local"
@@ -179,7 +182,7 @@ class Rendering(Settings):
     )
     fallback: Annotated[Literal["blend", "off"], of_model(_FALLBACK, "HOW")] = "blend"
     batch: Annotated[
-        int | Literal["auto"], _machine("Make N new frames at once.", "N", least=1)
+        int | Literal["auto"], _machine("Compute N new frames at once.", "N", least=1)
     ] = "auto"
     tile: Annotated[
         int | Literal["auto", "off"],
@@ -194,7 +197,10 @@ class Rendering(Settings):
         self._set("UHD", False)
 
     def _resolve_quality(self, model: Files | None) -> str | None:
-        """Return the model that ``quality`` stands for, and clear ``quality``."""
+        """Return the model that ``quality`` stands for, and set ``quality`` to None.
+
+        Settings with ``quality`` then equal those with the model.
+        """
         if self.quality is not None and model:
             raise SettingsError("quality-and-model")
         chosen = None if self.quality is None else QUALITIES[self.quality]
@@ -222,9 +228,9 @@ class InterpolatorModel(Rendering):
         return str(self.model)
 
 
-_ADAPT = """Fine-tune the model on this video first, for MINUTES minutes; the result is used if it
-gains 0.05 dB on a held-back part of the video."""
-_SAVE = "Save the weights of --adapt, for --model."
+_ADAPT = """Fine-tune the model on this video first, for MINUTES minutes; the result is used if
+its PSNR is at least 0.05 dB higher on a part of the video that is held back."""
+_SAVE = "Save the weights that --adapt trains to this file, which --model takes."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -244,7 +250,7 @@ class SavedModel(Adapting, Input):
 
     @property
     def saved_model(self) -> Path | None:
-        """The file for the fine-tuned weights; in a folder, its name is made from the input's."""
+        """The file for the fine-tuned weights; a folder gets a file named after the input."""
         return values.in_folder(self.save_model, f"{Path(self.input).stem}_adapted.safetensors")
 
     def _check(self) -> None:
@@ -275,7 +281,7 @@ class Encoding(Machine):
 
     @property
     def encode(self) -> EncodeSettings:
-        """The given options of the encoding as one object."""
+        """The encoding options as one object."""
         more = values.pairs(self.encoder_option)
         own = self.encoder, self.crf, self.preset, self.pix_fmt
         return EncodeSettings(*own, options=more, threads=self.threads)

@@ -20,10 +20,10 @@ UNSET: Any = None
 
 _learn = partial(Option, group=LEARNING)
 _clip = partial(Option, group=CLIPS)
-_rare = partial(Option, hidden=True)  # for Python and recipes alone
+_rare = partial(Option, hidden=True)  # in Python and recipes, not on the command line
 _period = partial(_rare, least=1, otherwise=200, pinned=False)
 
-_CLIPS = "Train on videos, folders of videos, or pictures; clip.mp4[0:0.75] is the first part."
+_CLIPS = "Train on videos, folders of videos, or pictures; clip.mp4[0:0.75] is the first 75 %."
 _OUTPUT = "<model>_trained.safetensors"
 _INIT = "Start from these weights: a model's name, or a file."
 _RECIPE = "Read settings from a TOML file; options override them."
@@ -32,29 +32,32 @@ l2:1,gdl:0.5."""
 _VAL = "Validate on these clips, which are never trained on; may be repeated."
 _RESUME = "Resume from the checkpoint of an interrupted run, or start again."
 _TASK = "Train to interpolate, predict or reconstruct."
-_RELATIVE = "Divide each sample's loss by that of a naive picture: the blend, or the last frame."
+_RELATIVE = """Divide each sample's loss by that of a baseline: the blend of both frames, or the
+last frame."""
 _ROLLOUT = "1, or 6 for models that forecast any frame in one step"
 _GAP = "Train interpolators on pairs of frames that are at most K frames apart."
-_INTERVAL = "Take every K-th frame; K-L draws a number from K to L for each sample."
+_INTERVAL = "Take every K-th frame; with K-L, each sample draws its own number from K to L."
 _STILL = "Leave out samples whose neighbouring frames differ by less than N of 255 levels."
 _NOISE = "Add noise of this standard deviation to the input, where white is 1."
 _SEED = "Draw the samples with this seed; the same seed repeats a training."
 _SIZE = "Shrink clips to N pixels on the longest side."
 _PART = "Train on this part of each clip; 0 is the start, 1 the end."
-_LIVELY = "Draw this part of the samples as the one of four with most motion."
-_OVERLAYS = "Put marks that stand still, such as text, on this part of the samples."
-_FROZEN = "Keep the tensors whose names begin so, such as block0."
-_LAST = "Write the last weights instead of those that validate best."
-_EMA = "Average the weights with this decay; the average is written."
+_LIVELY = "For this fraction of the samples, draw four windows and use the one with most motion."
+_OVERLAYS = "Put marks that stand still, such as text, on this fraction of the samples."
+_FROZEN = "Leave the tensors unchanged whose names begin with this text, such as block0."
+_FIELDS = "Make whole frames from interlaced fields first."
+_ANCHOR = "Mix this fraction of the initial weights into the result."
+_LAST = "Write the last weights instead of those that score best in validation."
+_EMA = "Write the moving average of the weights, with this decay."
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(Overwrite, Machine):
     """The options of :func:`cloudconv.train`.
 
-    Give ``clips`` and one of ``model`` and ``init``, or a ``recipe``. Each clip is drawn as often
-    as the others; ``[0:0.75]`` behind one takes a part of it, ``@480`` behind that shrinks it to
-    480 pixels.
+    Give ``clips`` and one of ``model`` and ``init``, or a ``recipe``. All clips give equally many
+    samples. ``clip.mp4[0:0.75]@480`` is the first three quarters of a clip, with the frames
+    shrunk to 480 pixels on the longest side.
 
     Raises:
         SettingsError: a value is out of range, or two values contradict each other.
@@ -101,7 +104,7 @@ class TrainSettings(Overwrite, Machine):
         _learn(_TASK, "TASK", shown="the model's own"),
     ] = None
     relative: Annotated[bool, _learn(_RELATIVE, off="--absolute", otherwise=False)] = UNSET
-    batch: Annotated[int, _learn("Use N samples a step.", "N", least=1, otherwise=8)] = UNSET
+    batch: Annotated[int, _learn("Use N samples for each step.", "N", least=1, otherwise=8)] = UNSET
     rollout: Annotated[
         int | None,
         _learn("Train predictors K frames ahead.", "K", least=1, most=1000, shown=_ROLLOUT),
@@ -127,12 +130,10 @@ class TrainSettings(Overwrite, Machine):
         str | None, _clip("Validate on this part of each clip.", "A:B", shown="three inner parts")
     ] = None
     crops: Annotated[
-        int, _rare("Cut this many samples from each decoded window.", least=1, otherwise=8)
+        int, _rare("Cut this many samples from each run of decoded frames.", least=1, otherwise=8)
     ] = UNSET
     repeats: Annotated[bool, _rare("Keep repeated frames.", otherwise=False)] = UNSET
-    deinterlace: Annotated[bool, _rare("Make whole frames from fields first.", otherwise=False)] = (
-        UNSET
-    )
+    deinterlace: Annotated[bool, _rare(_FIELDS, otherwise=False)] = UNSET
     lively: Annotated[float, _rare(_LIVELY, least=0, most=1, otherwise=0.0)] = UNSET
     overlays: Annotated[float, _rare(_OVERLAYS, least=0, most=1, otherwise=0.0)] = UNSET
     augment: Annotated[bool, _rare("Flip and turn samples at random.", otherwise=True)] = UNSET
@@ -140,20 +141,18 @@ class TrainSettings(Overwrite, Machine):
     frozen: Annotated[Files, _rare(_FROZEN, parse=values.files, otherwise=())] = UNSET
     anchor: Annotated[
         float,
-        _rare("Mix this share of init's tensors into the result.", least=0, most=1, otherwise=0.0),
+        _rare(_ANCHOR, least=0, most=1, otherwise=0.0),
     ] = UNSET
     last: Annotated[bool, _rare(_LAST, otherwise=False)] = UNSET
-    val_windows: Annotated[int, _rare("Validate on this many windows.", least=1, otherwise=24)] = (
+    val_windows: Annotated[int, _rare("Validate on this many samples.", least=1, otherwise=24)] = (
         UNSET
     )
     val_crop: Annotated[
-        int, _rare("Validate on windows of so many pixels a side.", least=1, otherwise=256)
+        int, _rare("Validate on squares of this many pixels a side.", least=1, otherwise=256)
     ] = UNSET
     validate_every: Annotated[int, _period("Validate every N steps.")] = UNSET
     checkpoint_every: Annotated[int, _period("Write a checkpoint every N steps.")] = UNSET
-    weight_decay: Annotated[
-        float, _rare("Decay the weights by this rate.", least=0, otherwise=1e-4)
-    ] = UNSET
+    weight_decay: Annotated[float, _rare("Use this weight decay.", least=0, otherwise=1e-4)] = UNSET
     ema: Annotated[float, _rare(_EMA, least=0, most=1 - 1e-9, otherwise=0.99)] = UNSET
     clip_gradient: Annotated[
         float, _rare("Limit the norm of the gradient.", above=0, otherwise=1.0)

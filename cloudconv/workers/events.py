@@ -1,4 +1,4 @@
-"""Define tasks and events of workers; this module imports nothing heavy."""
+"""Define tasks and events of workers. The module loads neither PyTorch nor FFmpeg."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any, Generic, TypeVar
 from cloudconv.errors import CloudconvError
 
 SOON = 0.05
-"""Seconds between two requests for tasks that are not known yet."""
+"""Seconds until the next request for tasks, if the next task is not known yet."""
 AHEAD = 2
-"""The number of tasks that a worker has, so that it decodes one while it encodes another."""
+"""The number of tasks that each worker holds, so that one is decoded while another is encoded."""
 TRIES = 3
-"""The number of times that a task may lose its worker before it fails."""
+"""The number of attempts at a task whose worker dies each time."""
 
 Task = TypeVar("Task")
 
@@ -39,7 +39,7 @@ class Failed(Generic[Task]):
 
 @dataclass(frozen=True, slots=True)
 class Report(Generic[Task]):
-    """A message of a worker about a task; a repeated task repeats its messages."""
+    """A message of a worker about a task. If the task is done again, its messages come again."""
 
     task: Task
     message: Any
@@ -49,7 +49,7 @@ Event = Done[Task] | Failed[Task] | Report[Task]
 
 
 def content_of(event: Event[Any]) -> Any:
-    """Return the content of an event, without its task."""
+    """Return the result, the error or the message of an event."""
     if isinstance(event, Done):
         return event.result
     return event.error if isinstance(event, Failed) else event.message
@@ -67,34 +67,36 @@ class Tasks(Iterator[Task]):
         self._queue.put((task,))
 
     def close(self) -> None:
-        """End the tasks, from any thread."""
+        """End the iterator after the tasks so far; may be called in any thread."""
         self._queue.put(None)
 
     def __next__(self) -> Task:
         """Wait for the next task and return it."""
         item = self._queue.get()
         if item is None:
-            self.close()
+            self.close()  # so that the iterator stays at its end
             raise StopIteration
         return item[0]
 
 
 class Work(ABC, Generic[Task]):
-    """The work that a process does with its tasks; picklable.
+    """A function that a worker process applies to its tasks; must be picklable.
 
-    Each process has one object, and calls it again for the remaining tasks after an error.
+    Each process has its own copy. After an error the copy is called again for the remaining tasks.
     """
 
     @abstractmethod
     def __call__(self, tasks: Tasks[Task]) -> Generator[Event[Task], None, None]:
-        """Do the tasks in order; yield their events with the very objects of ``tasks``.
+        """Do the tasks in order and yield their events.
+
+        The task of an event must be the object that ``tasks`` returned, not an equal one.
 
         Raises:
-            CloudconvError: the first task that is not done yet cannot be done.
+            CloudconvError: the first unfinished task cannot be done.
         """
 
     def files(self, task: Task) -> tuple[Path, ...]:
-        """Return the files that the task reads; a cluster sends them to machines without them."""
+        """Return the files that the task reads; a cluster copies them to machines without them."""
         return ()
 
     def moved(self, task: Task, files: Mapping[Path, Path]) -> Task:

@@ -57,20 +57,20 @@ class Processes(Generic[Task]):
             self._workers.pop().stop()
 
     def run(self, tasks: Iterator[Task | None]) -> Generator[Event[Task], None, None]:
-        """Do tasks in any order; several calls follow one another.
+        """Do tasks in any order and yield their events.
 
-        Closing the generator ends the processes at once. A task whose process dies is repeated by
-        another.
+        Closing the generator ends the processes at once. The method may be called again when the
+        generator has ended.
 
         Args:
-            tasks: the tasks, which are taken a few ahead of their start. None means that the next
-                task is not known yet; then events of the workers are handled first.
+            tasks: the tasks. A few are taken before a process is free for them. None means that
+                the next task is not known yet: events are then yielded before the next request.
 
         Yields:
             One ``Done`` or ``Failed`` for each task, and ``Report`` messages.
 
         Raises:
-            CloudconvError: ``tasks`` raised it.
+            CloudconvError: ``tasks`` raised this error.
         """
         while len(self._workers) < len(self._environments):
             self._workers.append(_Worker(self._work, self._environments[len(self._workers)]))
@@ -100,8 +100,8 @@ class _Attempt(Generic[Task]):
 def _give(
     workers: list[_Worker[Task]], waiting: deque[_Attempt[Task]], tasks: Iterator[Task | None]
 ) -> bool:
-    """Give tasks to workers; return whether a worker waits for a task that is not known yet."""
-    # The worker with the fewest tasks gets the next one, because tasks may become known slowly.
+    """Give tasks to workers that have too few; return whether the next task is not known yet."""
+    # The worker with the fewest tasks gets the next one, so that none waits if tasks come slowly.
     while len((idlest := min(workers, key=lambda each: len(each.busy))).busy) < AHEAD:
         if not waiting:
             for task in tasks:
@@ -140,7 +140,7 @@ class _Worker(Generic[Task]):
         try:
             self.connection.send(attempt.task)
         except OSError:
-            return  # the process is dead, which receive() finds out
+            return  # the process is dead, and receive() replaces it
 
     def receive(self, waiting: deque[_Attempt[Task]]) -> Iterator[Event[Task]]:
         """Yield the event of the next message; add the tasks of a dead process to ``waiting``."""
@@ -160,13 +160,15 @@ class _Worker(Generic[Task]):
     def _lost(
         self, error: CloudconvError | None, waiting: deque[_Attempt[Task]]
     ) -> Iterator[Event[Task]]:
+        """Replace the dead process; yield ``Failed`` if its oldest task must not be tried again."""
         attempts = list(self.busy)
         code = self._replace()
         if error is None and code == 1:
+            # Python ends with 1 after an exception that is no CloudconvError.
             raise RuntimeError("a worker process failed; its error message is above")
         if not attempts:
             return
-        # The process worked on the oldest task.
+        # The process died while it did the oldest task.
         oldest = attempts[0]
         oldest.deaths += 1
         if error is None and oldest.deaths < TRIES:
@@ -199,13 +201,13 @@ class _Worker(Generic[Task]):
 
 
 def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -> None:
-    """Do the tasks of a connection; the main function of a worker process."""
+    """Do the tasks that arrive on a connection; the main function of a worker process."""
     os.environ.update(environment)
     work: Work[Any] = pickle.loads(packed)
-    # Ctrl-C reaches every process of the terminal; the main process decides.
+    # Ctrl-C reaches every process of the terminal. The main process alone ends the work.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     tasks: Tasks[Any] = Tasks()
-    started: list[Any] = []  # the same list as in the main process, so that an index is enough
+    started: list[Any] = []  # in the order of the main process, so that an index names a task
 
     def listen() -> None:
         try:
@@ -214,7 +216,7 @@ def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -
                 started.append(task)
                 tasks.put(task)
         except (EOFError, OSError):
-            # The main process has ended, so nobody needs the result.
+            # The main process has closed the connection, so the result is not needed.
             os._exit(0)
 
     threading.Thread(target=listen, daemon=True).start()

@@ -354,7 +354,7 @@ def test_a_plan_makes_nothing_and_is_right(bouncing: Path, tmp_path: Path) -> No
 def test_options_belong_to_modes(bouncing: Path, tmp_path: Path) -> None:
     result = dream(bouncing, tmp_path / "b.mkv", frames=2, model="linear")
     assert (result.mode, result.model) == ("rollout", "linear")
-    assert result.why == "rollout: the mode that model is for."
+    assert result.why == "rollout: the mode that uses model."
     with pytest.raises(SettingsError, match="choose the mode rollout"):
         dream(bouncing, tmp_path / "b.mkv", frames=2, mode="texture", model="linear")
     with pytest.raises(SettingsError, match="did you mean collage"):

@@ -1,9 +1,9 @@
 """Find the fixed parts of a clip: horizon, trees, buildings, a watermark.
 
-Brightness does not separate a dark hill from a dark cloud. Optical flow does not either: flow from
-clouds continues into the flat ground below them. Two signs are reliable: edges at the same position
-in every frame, and areas that never change and are bounded by such edges. Blue sky may never
-change either, but moving clouds bound it.
+Brightness does not separate a dark hill from a dark cloud. Optical flow does not either: the
+estimated motion of clouds spreads into flat ground below them. Two signs are reliable: edges at the
+same position in every frame, and areas that never change and are bounded by such edges. Blue sky
+may never change either, but moving clouds bound it.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ _Bytes = NDArray[np.uint8]
 _Floats = NDArray[np.float32]
 
 # Lengths are in pixels of a picture whose longest side is LONGEST_SIDE.
-_NOISE_BLUR = 1.5  # sigma of the blur against noise
+_NOISE_BLUR = 1.5  # sigma of the blur that removes noise
 _WINDOW = 2.2  # sigma of the area in which edges are compared over time
 _DETAIL = 12.0  # sigma of the blur that removes changes of light: only finer detail is compared
-_EDGE = 1.5  # least gradient of an edge, in levels a pixel
+_EDGE = 1.5  # least gradient of an edge, in levels per pixel
 _SHARP = 3.0  # sigma of the blur that separates sharp detail from the rest
 _STRONG = 1.4  # least amplitude of fixed sharp detail, in levels
 _COHERENT = 0.8  # least fraction of an edge's squared gradient that is the same in all frames
 _SURE = 0.95  # least fraction of squared sharp detail that is the same in all frames
 _MOVED = 0.4  # greatest apparent motion of a fixed edge after half of the clip, in pixels
 _FLOWS = 4  # pairs of frames in which the flow of fixed detail is measured
-_STRAYS = 0.5  # greatest median flow of fixed detail in these pairs, in pixels
+_STRAYS = 0.5  # median flow in these pairs below which detail is fixed, in pixels
 _RANGE = 6.0  # greatest range of an area that never changes, in levels
 _BOUND = 0.65  # least fraction of such an area's rim that lies near fixed edges
 _REACH = 7  # width of the band along an edge that counts as near, in pixels
 _LEAST_AREA = 0.001  # smallest area that never changes, relative to the picture
-_LEAST_SPOT = 0.01  # smallest fixed part that needs no other sign, relative to the picture
-_LEAST_SHARP = 0.1  # least fraction of a smaller part that is sharp detail …
-_LEAST_FLAT = 0.3  # … or that never changes, if the part touches the edge of the picture
+_LEAST_SPOT = 0.01  # smallest fixed part that needs no further evidence, relative to the picture
+_LEAST_SHARP = 0.1  # least fraction of sharp detail in a smaller part …
+_LEAST_FLAT = 0.3  # … or of pixels that never change, in a part at the edge of the picture
 
 
 def fixed_parts(pictures: Sequence[_Bytes]) -> _Floats:
@@ -101,7 +101,10 @@ def _with_areas(edges: NDArray[np.bool_], flat: NDArray[np.bool_], reach: int) -
 
 
 def _strayed(pictures: Sequence[_Bytes]) -> _Floats:
-    """Return the median length of the flow over half of the clip, in pixels: (h, w)."""
+    """Return how far each point moves in half of the clip, in pixels: (h, w).
+
+    The result is the median over pairs of frames that are half of the clip apart.
+    """
     half = max(1, len(pictures) // 2)
     starts = np.unique(np.linspace(0, len(pictures) - 1 - half, _FLOWS).round().astype(int))
     lengths = [
@@ -117,9 +120,9 @@ def _without_small_parts(
 ) -> _Floats:
     """Return the mask of fixed parts without small parts that may be slow clouds.
 
-    In a short clip, a cloud that hardly moves looks fixed. A small part is kept in two cases: its
-    sharp detail (``strong``) has no flow (``strayed``), or the part touches the edge of the picture
-    and is ``flat``.
+    In a short clip, a cloud that hardly moves looks fixed. A small part stays in the mask in two
+    cases: its sharp detail (``strong``) does not move (``strayed``), or the part touches the edge
+    of the picture and hardly changes (``flat``).
     """
     parts, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
     areas = stats[:, cv2.CC_STAT_AREA]
@@ -131,7 +134,7 @@ def _without_small_parts(
         if sharp[number] and np.median(strayed[here & strong]) < _STRAYS:
             kept[number] = True
         elif number in rim:
-            # For example the corner of a roof. The flow of such a small part is not reliable.
+            # For example the corner of a roof, whose flow is not reliable.
             kept[number] = flat[here].mean() > _LEAST_FLAT
     kept[0] = False
     cleaned: _Floats = kept[labels].astype(np.float32)

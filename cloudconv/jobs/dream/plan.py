@@ -1,4 +1,4 @@
-"""Plan a dream: probe the input, then read the material and choose the mode."""
+"""Plan a dream: probe the input, read the material (the frames to continue), choose the mode."""
 
 from __future__ import annotations
 
@@ -28,18 +28,20 @@ from cloudconv.report import check_folder
 from cloudconv.settings import exact
 
 CHOSEN = 0.5
-"""The finished part of the analysis, by its time, after the choice of the mode."""
+"""The fraction of the analysis, by time, that is done when the mode is chosen."""
 
-_READ = 0.1
+_READ = 0.1  # the same, when the material is read
 
 DreamPlan = ExtendPlan[DreamSettings]
 
 
 @dataclass(frozen=True, slots=True)
 class Dream:
-    """A plan, and what was resolved from the end of the source.
+    """A plan with the decisions that need frames of the source.
 
-    ``sky`` tells whether everything that moves is sky, so that no picture may be shown twice.
+    ``continuation``: the times of the new frames. ``spec``: the mode, with the reason in ``why``.
+    ``sky``: whether everything that moves is sky, so that a repeated picture is a fault.
+    ``options``: those that the mode takes.
     """
 
     plan: DreamPlan
@@ -53,13 +55,16 @@ class Dream:
 
     @property
     def loops(self) -> bool:
-        """True if the end leads into the output's first frame, which is of the scene."""
+        """Return whether the last frame leads into the output's first frame.
+
+        False if the output begins with another scene than the one that the dream continues.
+        """
         settings = self.plan.settings
         return settings.loop and (settings.only_new or self.material.cut is None)
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Return the fields of an outcome that do not depend on the output."""
+        """Return the fields of estimate and result that do not depend on the output file."""
         material, settings, start = self.material, self.plan.settings, self.plan.info.timing.start
         return {
             "mode": self.spec.name,
@@ -78,7 +83,8 @@ class Dream:
 def decide(settings: DreamSettings, *, dry_run: bool = False) -> DreamPlan:
     """Probe the input, and decide everything that does not need its frames.
 
-    With ``dry_run`` reasons to refuse the output are collected in the plan instead of raised.
+    With ``dry_run`` the plan collects the reasons to refuse the output. Otherwise the first of them
+    is raised.
 
     Raises:
         CloudconvError: the input, the mode or the device cannot be used, or the output or the
@@ -95,7 +101,7 @@ def decide(settings: DreamSettings, *, dry_run: bool = False) -> DreamPlan:
 
 
 def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
-    """Read the material and choose the mode; yield the progress of the analysis up to ``CHOSEN``.
+    """Read the material and choose the mode; yield progress, up to the fraction ``CHOSEN``.
 
     Raises:
         CloudconvError: there are too few frames, or the device has too little memory.
@@ -143,10 +149,14 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
 def _method(
     settings: DreamSettings, material: Material
 ) -> Generator[float, None, tuple[MethodSpec, ModeChoice, bool]]:
-    """Return the mode, the reason with a warning, and whether only sky moves."""
+    """Choose the mode; return its spec, the choice with its reason, and whether only sky moves.
+
+    Yields:
+        The fraction of the choice that is done, from 0 to 1.
+    """
     if settings.mode != AUTO:
         spec = method(settings.mode)
-        why = f"{settings.mode}: chosen with the option."
+        why = f"{settings.mode}: the requested mode."
         choice = ModeChoice(spec.name, why, spec.warning(material))
     else:
         choice = yield from choose(material)
@@ -158,14 +168,14 @@ def _method(
 
 
 def _mode_with(options: Sequence[str]) -> tuple[MethodSpec, ModeChoice]:
-    """Return the first mode that takes all of the options.
+    """Return the first mode that takes all of the options, and the choice with its reason.
 
     Raises:
-        SettingsError: there is none.
+        SettingsError: no mode takes all of them.
     """
     named = " and ".join(options)
     for spec in METHODS:
         if set(options) <= set(spec.options):
-            why = f"{spec.name}: the mode that {named} is for."
+            why = f"{spec.name}: the mode that uses {named}."
             return spec, ModeChoice(spec.name, why)
     raise SettingsError("no-such-mode", options=[Setting(name) for name in options])

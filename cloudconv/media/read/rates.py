@@ -9,10 +9,12 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-_FINE = Fraction(1, 10_000)
-_VERY_FINE = Fraction(1, 200_000)
-_COARSE = Fraction(1, 600)
-_JITTER = Fraction(1, 10_000)
+# Lengths of a clock's tick, in seconds.
+_FINE = Fraction(1, 10_000)  # longest tick for which equal gaps show the rate exactly
+_VERY_FINE = Fraction(1, 200_000)  # up to this tick, 33333 µs may stand for 1/30 s
+_COARSE = Fraction(1, 600)  # the longest tick of a clock that another file format rounded to
+_JITTER = Fraction(1, 10_000)  # greatest error of a stamp on the grid of a common rate, in seconds
+# Rates of television and film, in frames per second: n·1000/1001.
 _BROADCAST = tuple(Fraction(n * 1000, 1001) for n in (24, 30, 60, 48, 120, 240, 15, 12, 90, 72, 96))
 
 
@@ -21,12 +23,13 @@ def constant_rate(
 ) -> Fraction | None:
     """Return the constant rate (frames per second) of two or more rising time stamps, or None.
 
-    ``times`` are ticks of ``time_base`` seconds. A rate fits if there is a grid that every stamp
-    matches to within one tick, without gaps. A common rate may also match to within 0.1 ms, as in
-    cameras' files. Stamps that are multiples of 1/1000 or 1/600 s in a finer clock (a file copied
-    from Matroska or QuickTime) are judged by the coarser clock. On a fine clock with equal gaps the
-    rate follows exactly from the gaps. On a coarse clock several rates fit. The first of these is
-    chosen: the header's rates (``hints``), whole numbers, n·1000/1001, the simplest fraction.
+    ``times`` are ticks of ``time_base`` seconds. A rate fits if frame k is within one tick of
+    ``offset + k / rate``, for all k. Stamps may be multiples of a coarser clock's tick, such as
+    1/1000 or 1/600 s in a file copied from Matroska or QuickTime. They may differ by a tick of that
+    clock. On a fine clock with equal gaps the rate follows exactly from the gaps. On a coarse clock
+    several rates fit. The first that fits is chosen: one of the header's rates (``hints``), a whole
+    number, n·1000/1001, then the fraction with the smallest denominator. If none of these fits, one
+    of the first three may fit to within 0.1 ms: cameras write such stamps.
     """
     ticks = np.asarray(times, np.int64)
     ticks = ticks - ticks[0]
@@ -55,17 +58,21 @@ def constant_rate(
 def single_frame_rate(
     duration: Fraction, time_base: Fraction, hints: Sequence[Fraction]
 ) -> Fraction:
-    """Return the rate of a stream of one frame: that of its duration, in the header's form."""
+    """Return the rate of a stream of one frame, in frames per second.
+
+    The rate is 1 / ``duration``, or the header's rate (one of ``hints``) if both agree to within a
+    tick. Without a duration the header's rate counts, else 25.
+    """
     if not duration:
         return next((r for r in hints if 1 <= r <= 1000), Fraction(25))
     for rate in hints:
         if abs(1 / rate - duration) < time_base:
-            return _worded(rate)
+            return _unrounded(rate)
     return 1 / duration
 
 
-def _worded(rate: Fraction) -> Fraction:
-    """Return the exact rate of a rounded one: 29.97 means 30000/1001."""
+def _unrounded(rate: Fraction) -> Fraction:
+    """Return the exact broadcast rate that ``rate`` rounds: 30000/1001 for 29.97."""
     for exact in _BROADCAST:
         if abs(rate / exact - 1) < Fraction(1, 100_000):
             return exact
@@ -73,8 +80,9 @@ def _worded(rate: Fraction) -> Fraction:
 
 
 def _candidates(low: Fraction, high: Fraction, hints: Sequence[Fraction]) -> Iterator[Fraction]:
+    """Yield the common rates in [low, high], the most likely first."""
     for hint in hints:
-        for rate in (_worded(hint), hint):
+        for rate in (_unrounded(hint), hint):
             if low <= rate <= high:
                 yield rate
     for whole in range(max(1, math.ceil(low)), min(math.floor(high), math.ceil(low) + 3) + 1):
@@ -95,7 +103,10 @@ def _simplest(low: Fraction, high: Fraction) -> Fraction:
 
 
 def _fits(ticks: NDArray[np.int64], step: Fraction, slack: Fraction) -> bool:
-    """Return whether all frames k are within ``slack`` ticks of ``offset + k * step``."""
+    """Return whether the stamps of all frames k are within ``slack`` of ``offset + k * step``.
+
+    All lengths are in ticks.
+    """
     count, span = len(ticks), int(ticks[-1])
     if max(span * step.denominator, count * step.numerator) < 2**62:
         residual = ticks * step.denominator - np.arange(count) * step.numerator

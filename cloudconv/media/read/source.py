@@ -1,4 +1,4 @@
-"""Decode the frames of a file in order and at exact times, even from damaged files."""
+"""Decode the frames of a video in order and at exact times, also from damaged files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cloudconv.media.input.spool import discard
 from cloudconv.media.read.decode import Decoder
 from cloudconv.media.read.probe import probe
 
-_DRIFT = Fraction(1, 4)  # largest distance from the grid, in frames
+_DRIFT = Fraction(1, 4)  # largest distance of a time stamp from a constant rate, in frames
 
 
 class Source:
@@ -32,10 +32,8 @@ class Source:
     (inclusive) and ``end`` (exclusive) are seconds from the first frame. ``threads`` is the
     decoder's number of threads; None lets the decoder choose. ``deinterlace`` makes whole frames
     from pairs of fields. ``nvdec`` is the number of an NVIDIA GPU for decoding. If the GPU cannot
-    decode the file, the CPU does, and a warning gives the reason. ``by_gpu`` tells which one
-    decodes, from the first frame on.
-
-    Raises InputError if the input contains no video or the span contains no frame.
+    decode the file, the CPU does, and a warning gives the reason. ``by_gpu`` is true
+    if the GPU decodes, and is known after the first frame.
     """
 
     def __init__(
@@ -89,6 +87,10 @@ class Source:
         With a constant rate, times are exactly ``timing.start + k / rate``. Otherwise they are the
         file's own. A frame lasts until the next one. A frame whose time is not after that of the
         frame before is left out. ``lost_frames`` and ``warnings`` are complete at the end.
+
+        Raises:
+            InputError: the wanted part contains no frame, or no frame can be decoded.
+            UnfitInputError: the size, the pixel format or the frame rate changes.
         """
         self.lost_frames = 0
         self.warnings = [
@@ -102,7 +104,8 @@ class Source:
         known: tuple[object, ...] = ()
         decoded = self._decoder.pictures(self._start)
         if self._deinterlace:
-            # No picture has an interlaced flag, so the user's request decides.
+            # If the file does not mark its pictures as interlaced, deinterlace all: the user asked
+            # for that.
             decoded = deinterlace(decoded, every=not self.info.interlaced)
         for picture, stamp in decoded:
             time = grid.time_of(stamp)
@@ -140,6 +143,11 @@ class Source:
         return timing.last_duration
 
     def _sum_up(self, tally: _Tally) -> None:
+        """Set ``lost_frames`` and ``warnings`` after the last frame.
+
+        Raises:
+            InputError: there was no frame.
+        """
         if self._decoder.errors:
             self.lost_frames = max(self._decoder.promised - tally.delivered, 0)
         if not tally.delivered:
@@ -157,7 +165,7 @@ class Source:
             self.warnings.append(Warned("frames-out-of-order", {"count": tally.out_of_order}))
 
     def _inspect(self, picture: VideoFrame, time: Fraction, tally: _Tally) -> None:
-        """Record the first change of a property that the output has only once.
+        """Record the first change of aspect or interlacing, of which the output has one value.
 
         Raises:
             UnfitInputError: the size or the pixel format has changed.
@@ -165,7 +173,7 @@ class Source:
         at = float(time - self.info.timing.start)
         if not self._decoder.fits(picture):
             info, name = self.info, picture.format.name
-            check_unchanged(info)  # another file in the place of the input is no change inside it
+            check_unchanged(info)  # raises its own error if another file has replaced the input
             raise UnfitInputError(
                 "picture-changes",
                 path=info.path,
@@ -177,8 +185,8 @@ class Source:
             return
         aspect = self._decoder.aspect or Fraction(1)
         known = tally.first_aspect = tally.first_aspect or aspect
-        # The decoder runs ahead of the reordered pictures, and the aspect changes at key frames
-        # only.
+        # The aspect changes at key frames only. At other pictures the decoder, which is ahead of
+        # them, may already give the next aspect.
         if aspect != known and picture.key_frame:
             tally.changes.setdefault(
                 "aspect",
@@ -205,7 +213,12 @@ class Source:
 
 
 class _Grid:
-    """The exact times of a source's frames, from their time stamps in order."""
+    """The exact times of frames.
+
+    With a constant rate, each time stamp is moved to ``start + k / rate``. ``_last_raw`` and
+    ``_last`` are the last frame's time before and after the move, ``_index`` is its k.
+    ``_late`` is the delay of time stamps that are decode times.
+    """
 
     def __init__(self, timing: Timing) -> None:
         """Start before the first frame."""
@@ -219,7 +232,7 @@ class _Grid:
         """Return the time of the next frame; None if it is not after that of the frame before.
 
         Raises:
-            UnfitInputError: the frame rate of a stream changes.
+            UnfitInputError: the frame rate changes in an input that is still arriving.
         """
         timing, last = self._timing, self._last
         if stamp is None or (not timing.stamped and timing.rate is not None):
@@ -227,7 +240,7 @@ class _Grid:
         elif timing.stamped:
             raw = stamp
         else:
-            # Decode times replace presentation times: they differ by a constant delay.
+            # The file has decode times only. These differ by a constant delay.
             self._late = stamp - timing.start if last is None else self._late
             raw = stamp - self._late
         time = raw
@@ -248,7 +261,10 @@ class _Grid:
 
 @dataclass(slots=True)
 class _Tally:
-    """The counts and changes during decoding; ``first_aspect`` is that of the first frame."""
+    """The counts of frames during decoding, and the first change of each property.
+
+    ``first_aspect`` is the aspect ratio of the first frame.
+    """
 
     delivered: int = 0
     corrupt: int = 0

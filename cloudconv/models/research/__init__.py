@@ -1,1 +1,1 @@
-"""Models of the earlier research projects from which cloudconv developed (the seed projects)."""
+"""Models of the earlier research projects from which cloudconv developed."""

@@ -1,6 +1,6 @@
 """Autoencoders: reconstruct pictures through few features; forecast with the same layers.
 
-As in the seed projects, convolutions halve the picture and double the channels, and deconvolutions
+As in the earlier projects, convolutions halve the picture and double the channels; deconvolutions
 reverse this. Skip connections transfer detail that the narrow middle loses. With plain skip
 connections the deep layers learn little. Noise in the skip connections makes the deep layers learn
 the detail that the noise hides.
@@ -184,7 +184,7 @@ AUTOENCODER: ModelSpec = ModelSpec(
     build=lambda: Autoencoder(AUTOENCODER, _WIDTHS, "none"),
     weights="autoencoder",
     parameters=586_787,
-    origin="cloudconv; after the seed projects",
+    origin="cloudconv; after earlier research projects",
     domain="reconstructs any picture; fine detail gets lost",
     bytes_per_pixel=245,
     overlap=64,

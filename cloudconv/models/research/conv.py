@@ -1,4 +1,4 @@
-"""Forecasts by plain convolutions, the first models of the seed projects.
+"""Forecasts by plain convolutions, the first models of the earlier projects.
 
 A convolution of the last frames is the linear filter with the lowest mean error. It can continue a
 steady drift, and nothing else. All models start from the kernel that repeats the last frame.
@@ -121,7 +121,7 @@ CONV = ModelSpec(
     build=Conv,
     weights="conv",
     parameters=2_181,
-    origin="cloudconv; after the seed projects",
+    origin="cloudconv; after earlier research projects",
     domain="slow, steady motion such as clouds; blurs after about ten frames",
     bytes_per_pixel=125,
     overlap=8,

@@ -1,6 +1,6 @@
 """Forecasts on a Laplacian pyramid (Burt and Adelson 1983), with a convolution for each level.
 
-As in the seed projects, the picture is down-sampled and subtracted, each level passes a 5 by 5
+As in the earlier projects, the picture is down-sampled and subtracted, each level passes a 5 by 5
 convolution, and the levels are added up. A small kernel on a coarse level covers the same distance
 as a very large one on the full picture.
 """
@@ -50,7 +50,7 @@ CONV_PYRAMID: ModelSpec = ModelSpec(
     build=lambda: ConvPyramid(CONV_PYRAMID),
     weights="conv-pyramid",
     parameters=2_265,
-    origin="cloudconv; after the seed projects",
+    origin="cloudconv; after earlier research projects",
     domain="slow, steady motion such as clouds; blurs after about ten frames",
     bytes_per_pixel=175,
     overlap=64,

@@ -1,4 +1,4 @@
-"""List the small models of the seed projects, trained again."""
+"""List the small models of the earlier research projects, trained again."""
 
 from __future__ import annotations
 

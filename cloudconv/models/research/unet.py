@@ -1,8 +1,10 @@
-"""U-Nets (Ronneberger et al. 2015, arXiv 1505.04597): forecasts from five frames, middle frames.
+"""Define U-Nets (Ronneberger et al. 2015, arXiv 1505.04597).
 
-As in the seed projects, skip connections join the two halves, and the result is added to a frame.
-The networks are fully convolutional, so they run on pictures far larger than their training size.
-There the forecasts begin to look painted.
+One forecasts a frame from five frames. The others compute the frame in the middle of two frames. As
+in the earlier research projects, skip connections join the encoder to the decoder, and the result
+is added to a frame.
+The networks are fully convolutional, so they run on pictures far larger than those of
+their training. Forecasts of such pictures lose fine detail and look painted.
 """
 
 from __future__ import annotations
@@ -19,11 +21,12 @@ from cloudconv.models.research.layers import active, run, same, still
 
 
 class UNet(nn.Module):
-    """A U-Net: strided convolutions down, bilinear enlargement up, concatenated skip connections.
+    """A U-Net: strided convolutions shrink, bilinear steps enlarge, skip connections join.
 
     Args:
         inputs: number of input channels; there are three output channels.
-        widths: channels of each level, finest first; the first is at the full size.
+        widths: channels of each level, finest first. The first level has the size of the picture,
+            and each further level has half the size.
     """
 
     def __init__(self, inputs: int, widths: tuple[int, ...]) -> None:
@@ -45,7 +48,7 @@ class UNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, 3, H, W).
 
-        Both sides can be halved evenly at each level.
+        H and W must be divisible by 2 for each level after the first.
         """
         features = [self.entry(images)]
         for layer in self.down:
@@ -67,7 +70,7 @@ class UNet5(Predictor):
         self.network = UNet(3 * self.spec.context, (24, 48, 96, 128, 128))
 
     def forward(self, context: Tensor) -> Tensor:
-        """See ``Predictor.forward``."""
+        """Return the next frame; the arguments are those of ``Predictor.forward``."""
         return context[:, -1] + run(self.network, context.flatten(1, 2).clamp(0, 1))
 
 
@@ -78,13 +81,13 @@ class UNetMiddle(Interpolator):
         """Create the network.
 
         Args:
-            spec: the spec of the variant.
+            spec: the name, the weights and the costs of this variant.
         """
         super().__init__(spec)
         self.network = UNet(6, (16, 32, 48, 64, 96))
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
-        """See ``Interpolator.forward``; the timestep is the middle."""
+        """Return the middle frame (timestep 0.5); see ``Interpolator.forward``."""
         return (x0 + x1) / 2 + run(self.network, torch.cat((x0, x1), 1).clamp(0, 1))
 
 
@@ -96,7 +99,7 @@ UNET5: ModelSpec = ModelSpec(
     build=UNet5,
     weights="unet5",
     parameters=1_279_699,
-    origin="cloudconv; after the seed projects and Ronneberger et al. 2015 (arXiv 1505.04597)",
+    origin="cloudconv; after earlier projects and Ronneberger et al. 2015 (arXiv 1505.04597)",
     domain="clouds, water and small motion; long forecasts look painted",
     bytes_per_pixel=1480,
     overlap=64,
