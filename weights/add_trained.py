@@ -1,8 +1,8 @@
-"""Add weights that ``cloudconv train`` wrote to the shipped ones: float16, with a manifest entry.
+"""Convert weights that ``cloudconv train`` wrote to float16, and add them to the shipped weights.
 
     python weights/add_trained.py SCORES.json trained/*.safetensors
 
-SCORES.json maps a model's name to its measured scores. Run it in the root of a checkout.
+SCORES.json maps a model's name to its measured scores. Run the command in the root of a checkout.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _COMMANDS = {
 
 
 def add(path: Path, scores: dict[str, float]) -> ModelSpec:
-    """Copy one file into the weights folder and describe it in the manifest."""
+    """Copy one file into the weights folder, and write its entry in the manifest."""
     metadata = weights.read_metadata(path)
     spec = registry.spec(str(path), metadata["task"])
     assert spec.weights is not None, f"{spec.name} needs no weights"
@@ -77,7 +77,7 @@ def add(path: Path, scores: dict[str, float]) -> ModelSpec:
 
 
 def main() -> None:
-    """Run the command in the module's text."""
+    """Run the command that the docstring of the module shows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scores", type=Path)
     parser.add_argument("files", type=Path, nargs="+")

@@ -2,7 +2,8 @@
 
     python weights/cut_fast.py cloud-best.safetensors cloud-fast.safetensors
 
-The training of cloud-best also minimises the loss of the picture after its third block.
+The shorter network makes good pictures, because the training of cloud-best also minimises the loss
+of the picture after the third block.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from cloudconv.models.cloud import CLOUD_FAST
 
 
 def main() -> None:
-    """Run the command in the module's text."""
+    """Run the command that the docstring of the module shows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("best", type=Path)
     parser.add_argument("fast", type=Path)

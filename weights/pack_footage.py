@@ -1,12 +1,13 @@
-"""Pack crops of clips, and synthetic motion with exact truth, into one training file.
+"""Pack crops of clips, and made-up motion with exact middle frames, into one training file.
 
     python weights/pack_footage.py CLIPS OUTPUT [--recipe weights/recipes/footage/interpolator.toml]
         [--held-back] [--mib 35] [--lossless]
 
-CLIPS holds the folders that the recipe names. A sample has six pictures: the one before the pair,
-the pair, the one after it, and two true ones from between. Most are reduced by 2, which removes
-compression artefacts. With ``--held-back``, the file holds samples of the clips that the recipe
-keeps out of training, to validate on. The seed is the recipe's: the same clips give the same file.
+CLIPS holds the folders that the recipe names. A sample has six pictures: a pair, the
+frames before and after the pair, and two true frames from between. Most samples are reduced to half
+the size, which removes compression artefacts. With ``--held-back``, the file holds samples of the
+clips that the recipe keeps out of training, to validate on. With ``--lossless`` the pictures are
+PNG, otherwise JPEG. The recipe gives the seed, so the same clips give the same file.
 """
 
 from __future__ import annotations
@@ -37,15 +38,19 @@ FILMED, REDUCED, MADE_UP = range(3)
 BEFORE, FIRST, SECOND, AFTER, EARLY, LATE = range(6)
 
 MIB = 2**20
-LONGEST_GAP = 8  # frames: the true picture is up to four frames from either of the pair
-LIVELIEST_OF = 3
-LEAST_MOTION = 0.8  # levels of 255
-QUALITY = 95  # of JPEG, with colours of full size
+LONGEST_GAP = 8  # frames from one picture of the pair to the other
+LIVELIEST_OF = 3  # random crops, of which the one with the most motion is likely to be taken
+LEAST_MOTION = 0.8  # least mean difference within the pair, in levels of 255
+QUALITY = 95  # of JPEG, without subsampling of colours
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Six pictures in one column, encoded; the gap, and the places of the true ones in it."""
+    """An encoded column of six pictures.
+
+    ``gap``: frames from one picture of the pair to the other. ``early``, ``late``: the numbers of
+    the true pictures, counted from the first of the pair.
+    """
 
     data: bytes
     kind: Kind
@@ -56,7 +61,7 @@ class Sample:
 
 
 def main() -> None:
-    """Run the command in the module's text."""
+    """Run the command that the docstring of the module shows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clips", type=Path)
     parser.add_argument("output", type=Path)
@@ -174,7 +179,7 @@ def _filmed(
 def _cut(
     pictures: list[Picture], kind: Kind, side: int, random: np.random.Generator
 ) -> list[Picture] | None:
-    """Return a crop where much moves, or None if nothing moves."""
+    """Return a crop where much moves, or None if hardly anything moves."""
     step = 2 if kind == REDUCED else 1
     height, width = pictures[0].shape[:2]
     tried = []
@@ -198,8 +203,8 @@ def made_up_motion(
 ) -> tuple[list[Picture], tuple[int, int, int]]:
     """Return six pictures of patches that move on smooth paths, and (gap, early, late).
 
-    Each is drawn at twice the size and reduced. Patches occlude those behind them. Some samples
-    have motion blur, some have noise.
+    Each picture is drawn at twice the size and reduced. Patches occlude those behind them. Some
+    samples have motion blur, some have noise.
     """
     gap = LONGEST_GAP
     early, late = sorted(int(n) for n in random.integers(1, gap, 2))
@@ -222,7 +227,11 @@ def _layers(random: np.random.Generator) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """A texture and its opacity, (n, n), and its path: shift, turn and zoom, even and changing."""
+    """A texture, its opacity, (n, n), and its path.
+
+    ``speed`` and ``bend`` are the steady and the accelerated part of the shift, in pixels. ``turn``
+    (radians) and ``zoom`` (logarithm) are steady. All are per gap between the pair.
+    """
 
     texture: Picture
     opacity: NDArray[np.float32]
@@ -261,7 +270,7 @@ class _Layer:
         )
 
     def placed(self, moment: float) -> NDArray[np.float64]:
-        """Return the affine map at a moment; 0.5 is the middle of the path."""
+        """Return the affine map at a moment: 0 is the first picture of the pair, 1 the second."""
         since = moment - 0.5
         large = len(self.opacity)
         shift = self.speed * since + self.bend * since**2
@@ -328,7 +337,7 @@ def write(samples: Iterator[Sample], output: Path, mib: float, side: int) -> int
     kept: list[Sample] = []
     size = 0
     for sample in samples:
-        # Places and names also take some bytes.
+        # The numbers and the name of a sample take some bytes, too.
         size += len(sample.data) + len(sample.clip) + 64
         if size > mib * MIB:
             break

@@ -3,11 +3,12 @@
     python weights/train_interpolator.py FOLDER PACK... --held HELD
         [--recipe weights/recipes/footage/interpolator.toml] [--device cuda]
 
-PACK and HELD are files of ``pack_footage.py``. FOLDER keeps the checkpoint, from which the same
-command continues exactly where the run stopped, the log, its plot, and the trained weights. The
-recipe gives the learning rate of each part that is trained. The blocks before the first trained
-one run only once for each sample, before the training begins. With ``teacher`` in the recipe, the
-target is a mix of the true picture and the picture of that model, which is slower and more exact.
+PACK and HELD are files of ``pack_footage.py``; HELD is for validation. FOLDER keeps the checkpoint,
+the log, a plot of the log, and the trained weights. From the checkpoint the same command continues
+exactly where the run stopped. The recipe gives the learning rate of each part that is trained. The
+blocks before the first trained one run only once for each sample, before the training begins. With
+``teacher`` in the recipe, the target is a mix of the true picture and the picture of that model,
+which is slower and more exact.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ from cloudconv.models.base import COLOURS, OuterPictures
 from cloudconv.models.rife import Arguments, IFNet, Unsharpened
 from cloudconv.training.losses import Loss, parse_loss
 
-PART = 15 * 2**20  # bytes of a checkpoint's file at most
-LAST_RATE = 0.02
+PART = 15 * 2**20  # largest size of a checkpoint's file, in bytes
+LAST_RATE = 0.02  # learning rate at the end, relative to that of the recipe
 PAIR_ONLY = 0.25
 """Share of the batches without the frames before and after the pair."""
-GRID = 4  # pixels: crops begin at multiples, where pixels of the smaller motion begin
+GRID = 4  # pixels: crops begin at multiples of this, where a pixel of the motion begins
 TOGETHER = 4  # samples whose motion is estimated at once
 REPORT_EVERY = 50  # steps
 _LEFT, _ACROSS, _PANEL, _SPACE = 64, 560, 110, 30  # pixels of the plot
@@ -52,7 +53,7 @@ KINDS = {pack.FILMED: "filmed", pack.REDUCED: "reduced", pack.MADE_UP: "made_up"
 
 
 def main() -> None:
-    """Run the command in the module's text."""
+    """Run the command that the docstring of the module shows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("packs", type=Path, nargs="+")
@@ -121,7 +122,7 @@ class Teacher:
 
     @classmethod
     def of(cls, settings: dict[str, Any], device: torch.device) -> Teacher | None:
-        """Return the teacher of a recipe's settings, or None."""
+        """Return the teacher that a recipe's settings name, or None."""
         if "teacher" not in settings:
             return None
         model = registry.build_model(settings["teacher"], task="interpolate")
@@ -129,7 +130,7 @@ class Teacher:
         return cls(model.to(device).eval(), settings["teacher_share"])
 
     def targets(self, shown: Tensor, true: Tensor, timestep: Tensor) -> NDArray[np.uint8]:
-        """Return mixes of the true pictures and the teacher's, which are not sharpened."""
+        """Return mixes of the true pictures and the teacher's pictures before sharpening."""
         reach = torch.ones(len(shown), 2, device=shown.device)
         outer = OuterPictures(shown[:, pack.BEFORE], shown[:, pack.AFTER], reach)
         pair = shown[:, pack.FIRST], shown[:, pack.SECOND]
@@ -151,10 +152,11 @@ def prepared(
     device: torch.device,
     teacher: Teacher | None = None,
 ) -> Prepared:
-    """Return the samples' pictures and the motion up to block ``first``, as files in ``folder``.
+    """Return the samples' pictures, and the motion that the blocks before ``first`` estimate.
 
-    ``pictures``: (N, 6, 3, side, side) uint8. ``motions``: (N, 2, 6, h, w) float16, to the two true
-    pictures. ``places``: (N, 4), kind, gap, and the positions of the true pictures in it.
+    The arrays are files in ``folder``. ``pictures``: (N, 6, 3, side, side) uint8. ``motions``:
+    (N, 2, 6, h, w) float16, for each of the two true pictures. ``places``: (N, 4), kind and gap,
+    and the numbers of the true pictures in the gap.
     """
     names = ("pictures", "motions", "places")
     if not (folder / "done").exists():
@@ -179,7 +181,7 @@ def prepared(
 
 
 def _groups(loaded: list[dict[str, Tensor]]) -> Iterator[list[tuple[pack.Picture, Tensor]]]:
-    """Yield some samples at a time: the six pictures, and (kind, gap, early, late)."""
+    """Yield groups of ``TOGETHER`` samples: the six pictures, and (kind, gap, early, late)."""
     group = []
     for each in loaded:
         data, ends = each["data"].numpy(), each["ends"].tolist()
@@ -217,7 +219,10 @@ def _prepared(
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pictures (B, 3, H, W), the motion up to the trained blocks, and the frames outer."""
+    """Samples for one step: pictures (B, 3, H, W), and the motion before the trained blocks.
+
+    ``outer`` holds the frames before and after the pair; None to train on the pair alone.
+    """
 
     x0: Tensor
     x1: Tensor
@@ -231,7 +236,7 @@ class Samples:
     """Prepared samples, and random crops of them, flipped in space and in time."""
 
     def __init__(self, arrays: Prepared) -> None:
-        """Keep the arrays, which may be on disk."""
+        """Use the arrays of :func:`prepared`, which may be on disk."""
         self._arrays = arrays
         self.kinds: list[int] = arrays["places"][:, 0].tolist()
         self._shrunk = arrays["pictures"].shape[-1] // arrays["motions"].shape[-1]
@@ -241,12 +246,12 @@ class Samples:
         return len(self.kinds)
 
     def whole(self, number: int, device: torch.device) -> Batch:
-        """Return one whole sample, with the first or the second of its true pictures."""
+        """Return one whole sample; the target is one of its two true pictures in turn."""
         side = self._arrays["pictures"].shape[-1]
         return _batch([self._cut(number, number % 2, 0, 0, side)], device, pair_only=False)
 
     def random(self, key: list[int], size: int, crop: int, device: torch.device) -> Batch:
-        """Return the batch of random crops for a key."""
+        """Return a batch of random crops; the same key gives the same crops."""
         random = np.random.default_rng(key)
         room = (self._arrays["pictures"].shape[-1] - crop) // GRID
         pair_only = bool(random.random() < PAIR_ONLY)
@@ -318,7 +323,7 @@ class Run:
     def __init__(
         self, model: IFNet, settings: dict[str, Any], first: int, device: torch.device
     ) -> None:
-        """Make the optimiser of the parts that have a learning rate."""
+        """Create the optimiser of the parameters that have a learning rate in the recipe."""
         self.model, self._settings, self._first, self._device = model, settings, first, device
         self._size = float(model._sizes[first - 1])
         self.step, self.seconds = 0, 0.0
@@ -412,11 +417,11 @@ class Run:
                 parameter.copy_(kept[name])
 
     def validate(self, samples: Samples) -> dict[str, float]:
-        """Return scores on whole held-back samples, with sharpening as in use.
+        """Return scores on whole held-back samples; pictures are sharpened as in ``interp``.
 
-        PSNR of filmed and of reduced samples; the interpolation error of made-up motion (mean
-        absolute difference, levels of 255); and the texture of the made pictures relative to the
-        true ones, in dB.
+        The scores are the PSNR of filmed and of reduced samples, the interpolation error of made-up
+        motion (mean absolute difference in levels of 255), and the texture of the new pictures
+        relative to the true ones, in dB.
         """
         found: dict[str, list[float]] = {}
         self.model.eval()
@@ -435,7 +440,7 @@ class Run:
         return {name: float(np.mean(each)) for name, each in found.items()}
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint, in files of at most ``PART`` bytes, and drop the one before it."""
+        """Write a checkpoint in files of at most ``PART`` bytes, and delete older checkpoints."""
         state = {
             "step": self.step,
             "seconds": self.seconds,

@@ -3,13 +3,15 @@
 :mod:`cloudconv.messages.texts` has one template for each code. A template is a format string:
 
 - ``{path}`` is a parameter. A sequence is joined with commas, or with the given separator:
-  ``{names: and }``. With ``{names:or}`` only the last two are joined with ``or``. A nested message
-  is rendered like the message that contains it.
+  ``{names: and }``. With ``{names:or}`` only the last two are joined with ``or``. A parameter that
+  is a message itself gives its text.
 - ``{count:frame|frames}`` is ``frame`` if ``count`` is 1, otherwise ``frames``.
-- ``{near:? (did you mean *?)}`` is the text after the question mark if the parameter is neither
-  None nor empty, with the parameter in the place of ``*``. A text after ``|`` is the alternative.
+- ``{name:?TEXT|OTHER}`` is TEXT if the parameter has a value, with that value in the place of
+  each ``*``. If the parameter is None, False or empty, the field is OTHER, or nothing without
+  ``|OTHER``. ``{near:? (did you mean *?)}`` is an example.
 - ``{unfit:3}`` lists at most three items of a sequence, and ``{unfit:#}`` is the number of items.
-- ``{--crf}`` and ``{--audio=copy}`` are options: flags on the command line, keywords in Python.
+- ``{--crf}`` and ``{--audio=copy}`` are options, not parameters: the text has the flag ``--crf``
+  on the command line, and the keyword ``crf`` in Python.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ OptionFormat = Callable[[str, Any], str]
 _CONTROLS = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+# The values of options in templates that are not text.
 _SWITCH = {"": None, "yes": True, "no": False}
 
 
@@ -47,7 +50,7 @@ def flag(name: str, value: Any = None) -> str:
 
 
 class Message:
-    """A text for users: a code and its parameters. The texts are in :data:`texts.TEXTS`."""
+    """A text for users, as the code of a template in :data:`texts.TEXTS` and its parameters."""
 
     def __init__(self, code: str, /, **parameters: Any) -> None:
         """Create a message; ``code`` is a key of :data:`texts.TEXTS`."""
@@ -65,7 +68,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """An option as a parameter of a message; ``value`` is shown with the option if it is given."""
+    """An option as a parameter of a message; the text includes ``value`` unless it is None."""
 
     name: str
     value: Any = None
@@ -85,7 +88,7 @@ def text(code: str, parameters: Mapping[str, Any], option: OptionFormat = keywor
 
 
 class _TemplateFormatter(Formatter):
-    """Fill the fields of a template; see the module's text."""
+    """A formatter of the fields that the docstring of the module describes."""
 
     def __init__(self, option: OptionFormat) -> None:
         self._option = option

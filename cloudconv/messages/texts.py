@@ -1,4 +1,4 @@
-"""The text of every message by its code; :mod:`cloudconv.messages` explains the format."""
+"""List the template of every message by its code; :mod:`cloudconv.messages` has the format."""
 
 TEXTS = {
     # Warnings about the source
@@ -11,7 +11,7 @@ TEXTS = {
         "follow without a gap."
     ),
     "interlaced": (
-        "The video is interlaced; its frames are taken as they are, with both fields. "
+        "The video is interlaced; its frames are used as they are, with two fields each. "
         "{--deinterlace=yes} makes whole frames first."
     ),
     "several-videos": "The file has several video streams; stream {used} is used.",
@@ -33,17 +33,19 @@ TEXTS = {
         "{used} throughout."
     ),
     "fields-change": (
-        "The video changes from {before} to {after} at {time:.3f} s; frames are taken as they are."
+        "The video changes from {before} to {after} at {time:.3f} s; its frames are used as they "
+        "are."
     ),
     "nvdec-of-pictures": "The CPU decodes, not NVDEC: the input is pictures.",
     "nvdec-of-codec": (
-        "The CPU decodes, not NVDEC: it is for {known} here, not for {codec:?*|video without time "
-        "stamps}."
+        "The CPU decodes, not NVDEC: NVDEC is used for {known} only, not for {codec:?*|video "
+        "without time stamps}."
     ),
-    "nvdec-no-gpu": "The CPU decodes, not NVDEC: there is no NVIDIA GPU that can.",
-    "nvdec-not-built": "The CPU decodes, not NVDEC: this FFmpeg has none for {codec}.",
+    "nvdec-no-gpu": "The CPU decodes, not NVDEC: there is no NVIDIA GPU that can decode.",
+    "nvdec-not-built": "The CPU decodes, not NVDEC: this FFmpeg has no NVDEC decoder for {codec}.",
     "nvdec-other-frames": (
-        "The CPU decodes, not NVDEC: its pictures have another size or format than the file says."
+        "The CPU decodes, not NVDEC: NVDEC's pictures have another size or format than the file "
+        "says."
     ),
     "nvdec-fails": "The CPU decodes, not NVDEC: NVDEC could not decode a packet.",
     # Warnings about the output
@@ -70,7 +72,7 @@ TEXTS = {
         "The source is HDR ({curve}), and its tones are not mapped: the pictures of the {where} "
         "look flat and pale."
     ),
-    "dynamic-hdr": "{name} metadata cannot be written again and is left out.",
+    "dynamic-hdr": "{name} metadata cannot be written to the output and is left out.",
     "hdr10": (
         "{encoder} cannot hold the HDR10 metadata (mastering display, light levels); libx265 can."
     ),
@@ -113,12 +115,12 @@ TEXTS = {
     "stream-refused": "{stream} is left out: {container} cannot hold it.",
     "stream-unreadable": "{stream} is left out: it cannot be decoded and encoded again.",
     "stream-at-old-speed": (
-        "{stream} is left out: the stream has the old speed{stretches:?; {--audio=stretch} slows "
+        "{stream} is left out: it would play at the old speed{stretches:?; {--audio=stretch} slows "
         "such a stream}."
     ),
     "stream-not-continued": "{stream} is left out: the source has no such stream for new frames.",
     "chapters-not-continued": (
-        "{count} {count:chapter|chapters} left out: the source has none for new frames."
+        "{count} {count:chapter is|chapters are} left out: the source has none for new frames."
     ),
     # Warnings about the machine
     "accelerator-failed": "The CPU is used, because {device} failed a trial: {why}.",
@@ -167,17 +169,17 @@ TEXTS = {
     ),
     "subfolders-ignored": "Folders inside {folder} are ignored: {names}.",
     "few-frames-kept": (
-        "At {rate} fps only one of {one_of} source frames is kept, new ones take the place of the "
-        "others{whole:?; * fps keeps them all}."
+        "At {rate} fps only one of {one_of} source frames is kept, and new frames replace the "
+        "others{whole:?; * fps keeps all source frames}."
     ),
     "cadence-kept": "{cadence}; {--duplicates=refill} makes the motion even.",
     "finer-scale": (
         "A trial on source frames was {gain:.1f} dB better at scale 2, which takes about four "
-        "times as long: {--scale=2}, or {--quality=max}, uses that."
+        "times as long: {--scale=2}, or {--quality=max}, uses that scale."
     ),
     "takes-long": (
-        "Each new frame is the mean of four, two of them at scale 2"
-        "{minutes:?; that takes about * minutes}."
+        "Each new frame is the mean of four results of the model, two of them at scale 2"
+        "{minutes:?; all new frames take about * minutes}."
     ),
     "preview-failed": "The preview {path} could not be written: {why}.",
     "adapting-failed": "Adapting to the video failed: {error}",
@@ -196,7 +198,8 @@ TEXTS = {
         "output is {other}."
     ),
     "output-taken": (
-        "{path} appeared during the run and is left as it is; the new output is {other}."
+        "Another program made {path} during the run: that file is left as it is, and the new "
+        "output is {other}."
     ),
     # Warnings of compare
     "held-back-only": "Only held-back frames are scored: the model was adapted to the others.",
@@ -234,9 +237,9 @@ TEXTS = {
     "clips-left-out": "Left out {unfit:#} of {given} clips: {unfit:3}.",
     "clip-too-short": "{clip} has {frames} frames in one piece, {needed} are needed",
     "clip-too-small": "{clip} is {width}x{height}, smaller than the crop of {crop}",
-    "clip-without-motion": "{clip} hardly moves there",
-    "clip-ends": "{clip} ends, or repeats itself, too soon",
-    "clip-has-cut": "{clip} has a cut there",
+    "clip-without-motion": "{clip} hardly moves in that sequence",
+    "clip-ends": "{clip} ends too soon, or repeats itself too often",
+    "clip-has-cut": "{clip} has a cut in that sequence",
     # Parts of other messages
     "adapted": (
         "adapted to the video in {minutes:.1f} min: {gain:+.2f} dB on {frames} held-back "
@@ -602,7 +605,10 @@ TEXTS = {
         "{path} grew beyond the largest file allowed here: write it to another disk."
     ),
     "not-writable": ("{path} is not writable: choose another folder, or change its permissions."),
-    "appeared": "{path} appeared while it was made and is left as it is: name another output.",
+    "appeared": (
+        "Another program made {path} during the run, and that file is left as it is: name another "
+        "output."
+    ),
     "path-too-long": (
         "The path of {path} is too long for this system ({limit} characters with the temporary "
         "name): write to a folder with a shorter path."
@@ -646,7 +652,9 @@ TEXTS = {
     "batch-lengths": (
         "The batches have {first} and {second} pictures: give batches of one length."
     ),
-    "pictures-of-one-kind": "Two pictures, or two batches, of one kind are needed.",
+    "pictures-of-one-kind": (
+        "The pictures are of different kinds: give two pictures, or two batches, of one kind."
+    ),
     "picture-type": "Pictures are NumPy arrays, PyTorch tensors or PIL images, got {type}.",
     "picture-differs": (
         "Picture {number} is not like the first: {shape!s} {dtype} is needed, got {found}."
@@ -704,7 +712,9 @@ TEXTS = {
         "The weights file {path} cannot be read ({why}): check that it is a file and that you may "
         "read it."
     ),
-    "not-weights": "{path} holds {kind} in the place of weights ({name}): {remedy}.",
+    "not-weights": (
+        "{path} holds {kind} values in {name}, where weights are floating point: {remedy}."
+    ),
     "weights-not-finite": "{path} is damaged: {name} holds NaN or infinity: {remedy}.",
     "manifest-damaged": "The weights manifest {path} is damaged: {remedy}.",
     # Errors of unfinished work

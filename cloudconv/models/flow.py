@@ -1,8 +1,8 @@
-"""flow: a forecast that continues the measured motion, the baseline for trained models.
+"""Forecast by continuing the measured motion, as a baseline for trained models.
 
 Source: dense inverse search, Kroeger et al., Fast Optical Flow using Dense Inverse Search, ECCV
-2016 (arXiv 1603.03590), as OpenCV has it; moving a field along itself, semi-Lagrangian, is the
-usual way of forecasting weather radar.
+2016 (arXiv 1603.03590), in OpenCV's version. Forecasts of weather radar usually move a velocity
+field along itself, too (semi-Lagrangian advection).
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ _LEAST_SIDE = 16
 
 
 class Flow(Predictor):
-    """A forecast by the mean flow of the last four pairs; velocities move with the material.
+    """A forecast by the mean flow of the last four pairs; velocities move with the picture.
 
-    The state is the displacement back to the last frame, so that each forecast samples it once.
+    Each step extends the displacement back to the last frame. So each forecast samples that frame
+    once, and blurs no more than the first.
     """
 
     def __init__(self) -> None:
-        """Create the method."""
+        """Create the predictor."""
         super().__init__(FLOW)
 
     def forward(self, context: Tensor) -> Tensor:
-        """See ``Predictor.forward``. No gradient passes."""
+        """See ``Predictor.forward``; no gradient passes through the measured motion."""
         return next(self._steps(context, 1))
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
@@ -50,10 +51,10 @@ def carried(velocity: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
     """Return velocity and displacement to the last frame, one step later.
 
     Args:
-        velocity: (B, 2, H, W), backward, in pixels per step; it moves with the material.
+        velocity: (B, 2, H, W), backward, in pixels per step; velocities move with the picture.
         way: (B, 2, H, W), backward displacement to the last frame, in pixels; 0 at that frame.
     """
-    # A point at (x, y) was at (x, y) + velocity one step before, and moved there as now.
+    # A point at (x, y) was at (x, y) + velocity one step before, and keeps its velocity.
     velocity = warp(velocity, velocity)
     return velocity, velocity + warp(way, velocity)
 
@@ -71,12 +72,12 @@ def measured_flow(
 ) -> NDArray[np.float32]:
     """Return the backward flow: the position of each pixel of ``later`` in ``earlier``.
 
-    Source: dense inverse search, Kroeger et al., ECCV 2016 (arXiv 1603.03590), as OpenCV has it.
+    Source: dense inverse search, Kroeger et al., ECCV 2016 (arXiv 1603.03590), by OpenCV.
 
     Args:
         later: (h, w) uint8.
         earlier: (h, w) uint8.
-        quick: use half the resolution, in a sixth of the time.
+        quick: estimate at half the resolution, which takes a sixth of the time.
 
     Returns:
         (h, w, 2) float32, (dx, dy) in pixels.

@@ -1,8 +1,8 @@
-"""voxelflow: forecast by moving the pixels of real frames; started from RIFE's weights.
+"""Forecast by moving the pixels of real frames, with a network that started from RIFE's weights.
 
 Sources: the network is the IFNet of RIFE (Huang et al., ECCV 2022, arXiv 2011.06294, version 4.6;
-see :mod:`cloudconv.models.rife`) with its target moved from between two frames to after them.
-Pictures made by sampling along a flow that a network makes: Liu et al., Video Frame Synthesis
+see :mod:`cloudconv.models.rife`) which makes frames after a pair here, not between the two.
+Pictures sampled along the flow of a network: Liu et al., Video Frame Synthesis
 using Deep Voxel Flow, ICCV 2017 (arXiv 1702.02463). Coarse-to-fine flow for prediction: Hu et al.,
 DMVFN, CVPR 2023 (arXiv 2303.09875); interpolation turned into prediction: Wu et al., OPT, CVPR
 2022 (arXiv 2206.13129). Two parts are cloudconv's own: each horizon is reached directly, so that a
@@ -28,17 +28,18 @@ from cloudconv.models.rife import is_ungated
 
 CONTEXT = 6
 PAST = 5
-"""The most known frames that are forecast on trial, if there are more than the context."""
+"""The largest number of frames before the forecast that a trial forecasts from earlier frames."""
 REACH = 15
-"""The largest horizon that is an input of the network; beyond it the motion continues."""
+"""The largest horizon that the network sees. Later forecasts give the network this value, and
+extend the motion to the true horizon."""
 
-_FRAMES = 5  # that differ, of the context
+_FRAMES = 5  # different frames of the context that are used
 _OLDER = _FRAMES - 1
 _SCALES = (8, 4, 2)
 _WIDTHS = (192, 128, 96)
-_RIFE_FIRST = 7
+_RIFE_FIRST = 7  # input channels of RIFE's first block
 _RIFE_TIMESTEP = 0.5
-_LATEST, _SHUT = 3.0, -4.0
+_LATEST, _SHUT = 3.0, -4.0  # logits: of the latest frame, moved; of a gate that is nearly closed
 # The outputs of each block: the velocity relative to the older and to the latest frame (2 x 2);
 # logits of the paired older frame (RIFE's mask), the latest frame unmoved (RIFE's unused channel),
 # the four older frames moved, the mean of the frames unmoved, and the latest frame moved by the
@@ -49,19 +50,20 @@ _FIRST = _RIFE_FIRST + 3 * _OLDER + 2 + 5
 _LATER = _FIRST + 3 + _OUTPUTS
 _COLOUR_STEP = 0.1
 _GRID = 20  # steps of a weight from 0 to 1 that are tried
-_TRUSTED = 0.5
-_STILL_AREA = 17
-_STILL = 0.05 / 255  # mean of the largest differences in such an area
+_TRUSTED = 0.5  # fraction of the weights of a trial that is used
+_STILL_AREA = 17  # side of the area in which nothing may change, in pixels
+_STILL = 0.05 / 255  # mean change of a pixel in such an area, below which the area is still
 
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
     """The data that a forecast starts from, the latest frame first.
 
+    A step of content is the motion from one different frame to the next, without repeats.
     ``frames``: (B, 5, 3, H, W). ``small``: the same for each scale, clamped for the convolutions,
-    which were trained on [0, 1]. ``ages``: (B, 5) steps of content. ``velocity``: (B, 2, H/2, W/2)
-    by optical flow, in pixels of that size. ``last``: (B, 3, H, W), the last frame shown.
-    ``patterns``: the steps of content from frame to frame.
+    which were trained on [0, 1]. ``ages``: (B, 5), steps of content from each frame to the latest.
+    ``velocity``: (B, 2, H/2, W/2) by optical flow, in pixels of that size. ``last``: (B, 3, H, W),
+    the last frame shown. ``patterns``: the steps of content from frame to frame.
     """
 
     frames: Tensor
@@ -72,7 +74,7 @@ class _Scene:
     patterns: tuple[tuple[int, ...], ...]
 
     def ahead(self, horizon: list[int]) -> Tensor:
-        """Return the steps of content in so many frames, (B,) on the CPU."""
+        """Return the steps of content in the next ``horizon`` frames, (B,) on the CPU."""
         pairs = zip(self.patterns, horizon, strict=True)
         return torch.tensor([steps_of_content(pattern, frames) for pattern, frames in pairs])
 
@@ -80,17 +82,18 @@ class _Scene:
 class VoxelFlow(Predictor):
     """A forecaster whose three blocks, coarse to fine, refine a velocity and weights of candidates.
 
-    Frames that repeat the one before in a rhythm are removed, and the horizon counts steps of
-    content. For horizon h the latest frame is paired with the frame k = min(h, 4) steps before. The
+    Frames that regularly repeat the one before are removed, and the horizon h counts the remaining
+    frames. For horizon h the latest frame is paired with the frame k = min(h, 4) steps before. The
     velocity is measured over these k steps, so that slow motion exceeds the noise. A point of the
-    forecast lies h/k of the velocity away in the latest frame, and (j + h)/k in the frame j steps
-    before. The result is a weighted mean of these samples, of the latest frame moved by the mean
-    optical flow, of the latest frame unmoved, and of the unmoved mean of all frames, plus a smooth
-    change of colour. The weights differ per pixel. Where nothing moved, the latest frame stays.
+    forecast is sampled from the latest frame at a distance of h/k times the velocity, and from the
+    frame j steps before at (j + h)/k times the velocity. The result is a weighted mean of these
+    samples, of the latest frame moved by the mean optical flow, of the latest frame unmoved, and of
+    the unmoved mean of all frames, plus a smooth change of colour. The weights differ per pixel.
+    Where nothing moved, the latest frame stays.
 
-    With more frames than the context, trials on these frames decide how much of the optical flow's
-    forecast and of the last frame is mixed in. Footage that changes irregularly, or stops and
-    starts, is forecast better without continued motion.
+    With more frames than the context, trials forecast the last of these frames. The trials decide
+    how much of the optical flow's forecast and of the last frame is mixed in. Footage that changes
+    irregularly, or stops and starts, is forecast better without continued motion.
     """
 
     def __init__(self) -> None:
@@ -101,7 +104,7 @@ class VoxelFlow(Predictor):
         self.block2 = Block(_LATER, _WIDTHS[2], _OUTPUTS)
 
     def forward(self, context: Tensor, horizon: Tensor | None = None) -> Tensor:
-        """See ``Predictor.forward``; with ``horizon`` any of the frames that follow.
+        """See ``Predictor.forward``; ``horizon`` selects a later frame than the next one.
 
         Args:
             context: (B, 6, 3, H, W) float32, H and W multiples of 32.
@@ -122,7 +125,7 @@ class VoxelFlow(Predictor):
         return from_rife(state) if is_ungated(state) else dict(state)
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
-        """Yield forecasts from real frames only, mixed as trials on earlier frames suggest."""
+        """Yield forecasts from real frames only, mixed with the weights that trials give."""
         weights = self._trial_weights(context)
         candidates = self._candidates(context[:, -CONTEXT:], steps)
         for number, (made, flowed, last) in enumerate(candidates):
@@ -135,8 +138,9 @@ class VoxelFlow(Predictor):
     def _trial_weights(self, context: Tensor) -> list[Tensor]:
         """Return the weights of the optical flow's forecast and of the last frame, (2, B).
 
-        There is one pair for each horizon with known frames, which are forecast from the frames
-        before them. The best weights there are only partly right later, so half of them is used.
+        Each trial forecasts a known frame from earlier ones. There is one pair of weights for each
+        horizon with such a frame. The best weights of a trial are only partly right for later
+        frames, so half of them is used.
         """
         count = min(context.shape[1] - CONTEXT, PAST)
         if count < 1:
@@ -199,12 +203,12 @@ def _best_weights(made: Tensor, flowed: Tensor, last: Tensor, true: Tensor) -> T
 def from_rife(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Convert RIFE 4.6's tensors to a start for :class:`VoxelFlow`.
 
-    RIFE is most exact halfway between two frames, so its timestep stays there. For two frames moved
-    to the same moment its motion is then the error of the velocity. Both velocities start as the
-    difference of RIFE's two flows. New inputs start with weight zero. New gates start nearly
-    closed, because a gate that starts open learns to keep everything in place. The gate of the
-    optical flow starts with the weight of RIFE's own motion. Untrained, the result is about as good
-    as the optical flow baseline.
+    The timestep stays halfway between two frames, where RIFE is most exact. The blocks see both
+    frames moved to the time of the forecast, so the motion that RIFE finds between the two is the
+    error of the velocity. Both velocities start as the difference of RIFE's two flows. New inputs
+    start with weight zero. New gates start nearly closed, because a gate that starts open learns to
+    keep everything in place. The gate of the optical flow starts with the weight of RIFE's own
+    motion. Untrained, the result is about as good as the optical flow baseline.
 
     Args:
         state: the tensors of ``rife-4.6``, any floating dtype; the last block is not used.
@@ -223,7 +227,8 @@ def from_rife(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         wide = taken.new_zeros(len(taken), _FIRST if number == 0 else _LATER, 3, 3)
         wide[:, : taken.shape[1]] = taken
         if number:
-            # The flow so far. Halfway, RIFE's flows are half of the velocity, there and back.
+            # The input of the flow so far: at timestep 0.5, RIFE's two flows are half of the
+            # velocity and minus half of the velocity.
             wide[:, 8:10] *= 0.5
             wide[:, 10:12] *= -0.5
         result[first] = wide
@@ -307,12 +312,12 @@ def _inputs(
 
 
 def _paired(frames: Tensor, partner: Tensor) -> Tensor:
-    """Return the frame with that number, (B,), of each item: (B, 3, H, W)."""
+    """Return from each item of ``frames`` the frame with the number in ``partner``, (B,)."""
     return frames[torch.arange(len(frames), device=frames.device), partner]
 
 
 def _moved(frames: Tensor, ages: Tensor, motion: Tensor, horizon: Tensor, gap: Tensor) -> Tensor:
-    """Move all frames, (B, 5, 3, h, w), latest first, to the horizon."""
+    """Move all frames, (B, 5, 3, h, w), latest first, to the time of the forecast."""
     batch, count = frames.shape[:2]
     factor = (ages.view(batch, -1, 1, 1, 1) + horizon[:, None]) / gap[:, None]
     older = motion[:, None, 0:2].expand(-1, count - 1, -1, -1, -1)
@@ -329,6 +334,7 @@ def _mixed(
     gap: Tensor,
     way: Tensor,
 ) -> Tensor:
+    """Return the weighted mean of the candidates, and add the change of colour."""
     frames = scene.frames
     latest = frames[:, 0]
     moved = _moved(frames, scene.ages, motion, horizon, gap)
@@ -353,7 +359,7 @@ def _sharp(picture: Tensor, flow: Tensor) -> Tensor:
 
 
 def _still(frames: Tensor) -> Tensor:
-    """Return where nothing changes in all frames, at a pixel and near it: (B, 1, H, W) bool."""
+    """Return the pixels around which all frames are equal: (B, 1, H, W) bool."""
     most = (frames[:, 1:] - frames[:, :1]).abs().amax((1, 2), keepdim=True)[:, 0]
     return F.avg_pool2d(most, _STILL_AREA, 1, _STILL_AREA // 2) < _STILL
 
@@ -365,7 +371,7 @@ def _shrunk(frames: Tensor, scale: int) -> Tensor:
 
 
 def _doubled(motion: Tensor) -> Tensor:
-    """Enlarge a motion by two: velocities become twice as long, the rest stays."""
+    """Return a block's outputs at twice the size: velocities are doubled, other values stay."""
     large = F.interpolate(motion, scale_factor=2, mode="bilinear", align_corners=False)
     return torch.cat((large[:, :_FLOWS] * 2, large[:, _FLOWS:]), 1)
 

@@ -1,4 +1,8 @@
-"""Compute the new frames of one batch on the device, with trials and blends where needed."""
+"""Compute the new frames of one batch on the device.
+
+Where motion is doubtful, a trial reconstructs known source frames. Where the trial fails, new
+frames are blended with a plain mix of the source frames.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +32,8 @@ from cloudconv.render.transfer import Arriving, Transfers
 class SourcePicture:
     """A source frame on the device; batches that run at the same time share it.
 
-    ``channels``: RGB and opacity, if any, (3 or 4, H, W) float32; None until a batch needs the
-    picture. ``trials``: errors of the trials that reconstruct the frame, by the times of both
-    neighbours.
+    ``trials``: the errors of the trials that reconstruct this frame; the key is the times of both
+    neighbours. ``_channels``: None until a batch needs the picture.
     """
 
     frame: Frame
@@ -39,7 +42,7 @@ class SourcePicture:
     _lock: Lock = field(default_factory=Lock)
 
     def channels(self, device: torch.device) -> Tensor:
-        """Return RGB and opacity, if any, (3 or 4, H, W) float32; converted by the first call."""
+        """Return RGB and opacity, if any, (3 or 4, H, W) float32; only the first call converts."""
         with self._lock:
             if self._channels is None:
                 self._channels = to_channels(upload(self.frame.planes(), device), self.frame)
@@ -64,15 +67,15 @@ class _Trial:
 
 
 Steps = Generator[None, None, Arriving]
-"""The computation of a batch. It stops where the CPU would wait for the device, and returns the
-planes of all frames, then the sums of the frames' values."""
+"""The computation of a batch. The generator yields where the CPU would wait for the device, and
+returns the planes of all frames, followed by the sum of each frame's values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inference:
     """A model on its device, with the sizes of batches and tiles.
 
-    ``fallback``: replace pictures by blends where motion fails on filmed frames. ``tile``: the side
+    ``fallback``: blend where a trial on source frames shows that motion fails. ``tile``: the side
     of tiles in pixels; None for whole frames. ``fills``: compute batches of powers of two only,
     because a caching allocator keeps memory for each size.
     """
@@ -133,7 +136,7 @@ class Inference:
         *,
         leftover: bool = False,
     ) -> Tensor:
-        """Return the model's pictures, made in tiles if there is a side of tiles."""
+        """Return the model's pictures, computed tile by tile if ``tile`` is set."""
         run = partial(
             self.model.between,
             timestep=timestep,
@@ -154,7 +157,7 @@ class Inference:
         pictures: list[list[SourcePicture]],
         trials: list[list[_Trial]],
     ) -> None:
-        """Blend new pictures in place where their trials say so.
+        """Mix plain blends into ``new``, in place, where the trials have large errors.
 
         Trials and pictures are processed one by one on a CPU, all at once on a GPU.
         """
@@ -188,7 +191,7 @@ class Inference:
             if trial.key not in trial.target.trials
         }
         waiting = list(missing.values())
-        # The memory is planned for one tile at a time.
+        # The planned memory is enough for one tile, or one frame on a CPU, at a time.
         step = 1 if self.device.type == "cpu" or self.tile is not None else len(waiting)
         for start in range(0, len(waiting), max(step, 1)):
             some = waiting[start : start + step]
@@ -216,7 +219,7 @@ class Inference:
 
 
 def advance(steps: Steps) -> Arriving | Steps:
-    """Run a computation until it stops; return its result, or itself if there is more to do."""
+    """Continue a computation to its next stop; return the result, or ``steps`` if unfinished."""
     try:
         next(steps)
     except StopIteration as end:
@@ -230,7 +233,7 @@ def _joined(pictures: list[Tensor]) -> Tensor:
 
 
 def _trials(task: Task, pictures: list[SourcePicture]) -> list[_Trial]:
-    """Return the trials that reconstruct the frames of the pair from those beside them."""
+    """Return the trials that reconstruct the two frames of the pair from their neighbours."""
     left, right, before, after = pictures
     plan = task.plan
     trials = []

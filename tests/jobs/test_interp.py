@@ -443,5 +443,5 @@ def test_the_cpu_decodes_what_nvdec_cannot_and_it_is_said(tmp_path: Path) -> Non
     result = interp(clip, "b.mkv", factor=2, hwaccel="nvdec", encode=LOSSLESS)
     assert result.output_frames == 8
     assert [text for text in map(str, result.warnings) if "NVDEC" in text] == [
-        "The CPU decodes, not NVDEC: it is for h264, hevc, vp9 here, not for ffv1."
+        "The CPU decodes, not NVDEC: NVDEC is used for h264, hevc, vp9 only, not for ffv1."
     ]

@@ -363,7 +363,7 @@ def test_new_frames_alone_have_no_chapters_and_that_is_said(tmp_path, suffix):
     left_out = [text for text in map(str, sink.warnings) if "left out" in text]
     assert len(left_out) == 2
     assert left_out[0].startswith("Subtitle stream 1")
-    assert left_out[1] == "2 chapters left out: the source has none for new frames."
+    assert left_out[1] == "2 chapters are left out: the source has none for new frames."
 
 
 def test_an_animation_names_the_chapters_that_it_drops(tmp_path):

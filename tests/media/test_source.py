@@ -283,7 +283,9 @@ def test_nvdec_is_left_alone_with_what_it_decodes_otherwise(
         assert len(list(source.frames())) == 6
         assert not source.by_gpu
         (said,) = map(str, source.warnings)
-    assert said == "The CPU decodes, not NVDEC: it is for h264, hevc, vp9 here, not for mpeg4."
+    assert (
+        said == "The CPU decodes, not NVDEC: NVDEC is used for h264, hevc, vp9 only, not for mpeg4."
+    )
     assert asked == []
 
 

@@ -1,4 +1,7 @@
-"""Score samples in this process or by workers, with the same result in the same order."""
+"""Score the samples of a comparison in this process or in worker processes.
+
+Both ways give the same scores in the same order.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ def score_all(plan: ComparePlan, samples: Iterator[Sample]) -> Generator[Scored,
                 yield from scorer.warnings()
                 yield sample, scores
         return
-    # The filter reads the clip from end to end, so this process runs it.
+    # FFmpeg's minterpolate reads the clip from end to end, so this process runs the filter.
     own = {name: models.pop(name) for name in plan.methods if name == MINTERPOLATE}
     scorer = Scorer(own, plan)
     own_scores: deque[SampleScores] = deque()
@@ -86,14 +89,16 @@ def _by_workers(
                 number = 0
             elif isinstance(event.message, Warned):
                 yield event.message
-            elif event.message[0] == number:  # a worker that replaces a dead one repeats others
+            elif (
+                event.message[0] == number
+            ):  # a worker that replaces a dead one scores all samples again
                 yield event.task.samples[number], event.message[1]
                 number += 1
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreTask:
-    """Consecutive samples; ``models`` has for each method the name or file of its model."""
+    """Consecutive samples for one worker; ``models`` maps a method to its model's name or file."""
 
     samples: tuple[Sample, ...]
     info: MediaInfo
@@ -101,10 +106,13 @@ class ScoreTask:
 
 
 class ScoreWork(Work[ScoreTask]):
-    """The scoring of chunks; reports the number of each sample with its scores, and warnings."""
+    """The work of one worker: score chunks of samples.
+
+    The worker reports each sample's number in its chunk with the scores, and warnings.
+    """
 
     def __init__(self, plan: ComparePlan, threads: int | None) -> None:
-        """Prepare work for a process with so many threads."""
+        """Create the work of processes with ``threads`` threads each; None: PyTorch's number."""
         self._plan = plan
         self._threads = threads
         self._scorer: Scorer | None = None
@@ -135,20 +143,21 @@ class ScoreWork(Work[ScoreTask]):
         return (task.info.path, *weights)
 
     def moved(self, task: ScoreTask, files: Mapping[Path, Path]) -> ScoreTask:
-        """Return the task with the paths of another machine."""
+        """Return the task with the paths that its files have on another machine."""
         models = {name: str(files.get(Path(model), model)) for name, model in task.models.items()}
         info = replace(task.info, path=files[task.info.path])
         return replace(task, info=info, models=models)
 
 
 def chunked(samples: Iterable[Sample], *, in_order: bool) -> Iterator[tuple[Sample, ...]]:
-    """Yield chunks of samples without frames, which can be scored independently.
+    """Divide samples into chunks that workers can score independently; drop their frames.
 
     The first chunks are shorter, so that all workers start soon.
 
     Args:
         samples: all samples in order.
-        in_order: end chunks only at samples without scores, for metrics of frames in order.
+        in_order: end chunks only at samples that are not scored. Some metrics need this, because
+            they compare each frame with the one before.
     """
     frames, most = 0, _FIRST
     chunk: list[Sample] = []

@@ -1,4 +1,4 @@
-"""Plan a continuation: the source, the output, and the times of the frames that follow."""
+"""Plan and write an output of extrapolate or dream: the source, then the new frames."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ S = TypeVar("S", bound=ExtendSettings)
 
 @dataclass(frozen=True, kw_only=True)
 class ExtendOutcome(Outcome):
-    """The facts that an estimate and a result share; ``source_frames`` are those in the output.
+    """The fields that an estimate and a result share.
 
+    ``source_frames`` counts the source's frames in the output.
     ``at`` is the start of the new frames, in seconds from the source's first frame. ``cadence``
     describes regular repeats of the source's frames, or is None.
     """
@@ -87,7 +88,7 @@ def decide(
         settings: the settings of the command.
         model: the name or file of the predictor.
         tag: the end of the default name of the output.
-        refusals: a list for the reasons to refuse the output; None raises the first of them.
+        refusals: a list that receives the reasons to refuse the output; None: raise the first one.
         reports: other files that the run writes.
 
     Raises:
@@ -117,7 +118,7 @@ def decide(
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
-    """The place and the times of the new frames, resolved from the end of the source.
+    """The times of the new frames, known once the end of the source is known.
 
     ``begins`` is the time of the first new frame on the source's clock. ``step`` is the duration of
     each new frame. With ``sound_repeats`` the sound starts again at the end of the source.
@@ -146,9 +147,9 @@ class Continuation:
         return round(timing.frames * min(used, Fraction(1))) + self.new_frames
 
     def sink(self, zero: Fraction, first: Frame | None) -> Sink:
-        """Open the output; ``zero`` is the source's time that becomes the output's 0."""
+        """Open the output; the source's time ``zero`` becomes time 0 of the output."""
         settings, info, timing = self.plan.settings, self.plan.info, self.plan.info.timing
-        # Sound ends where the source does; with at, where the part of it that is used does.
+        # Audio ends with the source, or where the new frames begin if the option at is given.
         end = None if settings.at is None else self.begins
         until = self.begins + self.new_frames * self.step if self.sound_repeats else None
         audio = self.sound_repeats or not settings.only_new
@@ -211,7 +212,7 @@ class Continuation:
                 output's first frame if that is a source frame. Another thread makes the frames.
             warnings: the warnings of the job.
             began: the time at which the job started, of ``time.monotonic``.
-            news: the events of the thread that makes the frames.
+            news: a queue for the events of the thread that makes the frames.
         """
         info, settings = self.plan.info, self.plan.settings
         news = SimpleQueue() if news is None else news
@@ -282,7 +283,7 @@ def new_frame(rgb: Tensor, like: Frame) -> Frame:
 
 @contextmanager
 def enough_memory(device: torch.device, info: MediaInfo) -> Iterator[None]:
-    """Use a device in this thread.
+    """Use a device in this thread, and turn a lack of memory into an error with a remedy.
 
     Raises:
         DeviceError: the device has too little memory; the message says what to do.

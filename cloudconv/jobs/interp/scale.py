@@ -3,7 +3,8 @@
 At scale 2 a network estimates small motion more exactly and large motion worse, and takes four
 times as long. Which effect is larger depends on the clip. So the model reconstructs source frames
 from their neighbours at both scales, in the middle of the picture. Where the finer scale is clearly
-better, a warning names that scale. The trials also measure the time of a slow model.
+better, a warning names that scale. The trials also measure the time of the default model, from
+which a warning estimates the time of a slow model.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ LEAST_GAIN = 0.3  # least gain in dB for which the finer scale is named
 _WINDOWS = 3  # number of windows, spread over the clip
 _FRAMES = 4  # frames in a window; the inner two are reconstructed from their neighbours
 _WIDTH, _HEIGHT = 480, 272  # largest size of the trial, in pixels
-_SLOW = 3.0  # times the time of the default model
+_SLOW = 3.0  # least time of a slow model, relative to the default model
 _WORTH_A_TRIAL = 100.0
 """Megapixels of new frames for which the trials take at most a twentieth of the total time."""
 
@@ -41,8 +42,8 @@ _WORTH_A_TRIAL = 100.0
 class ScaleTrial:
     """The result of trials of scale 2 against scale 1.
 
-    ``gain``: the mean PSNR at scale 2 minus that at scale 1, in dB. ``seconds``: the time of the
-    network for one megapixel, at scale 1 and at scale 2.
+    ``gain``: the mean PSNR at scale 2 minus that at scale 1, in dB. ``seconds``: the least time
+    of the model for one megapixel of a new frame, at scale 1 and at scale 2.
     """
 
     gain: float
@@ -57,7 +58,7 @@ class ScaleTrial:
 def try_scales(
     info: MediaInfo, model: str, device: torch.device, dtype: torch.dtype
 ) -> ScaleTrial | None:
-    """Reconstruct source frames at both scales; return None for a clip with too few frames.
+    """Compare scales 1 and 2 on source frames; return None if no part of the clip is usable.
 
     Raises:
         CloudconvError: the model cannot be loaded, or has no scale option.
@@ -79,7 +80,7 @@ def try_scales(
             gains.append(scores[1] - scores[0])
     if not gains:
         return None
-    # The first run includes the model's warm-up.
+    # Take the least times, because the first run includes the model's warm-up.
     return ScaleTrial(mean(gains), (min(seconds[0]), min(seconds[1])))
 
 

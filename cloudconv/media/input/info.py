@@ -1,4 +1,4 @@
-"""Describe a probed file: its video, its exact timing, and everything else in it."""
+"""Describe an input that was probed: its video, exact timing, and other streams."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ class Timing:
         last_duration: the duration of the last frame.
         time_base: the length of the container's tick.
         end: the end of the last frame.
-        stamped: whether the file has usable presentation times; otherwise frames are counted.
+        stamped: whether the file has usable presentation times; if not, the number of a frame and
+            the rate give its time.
         shifts: for each restart of the clock, the offset that is added to all later times.
-        steady: the rate of all frames but the last one, if only the last one is shown for longer.
+        steady: the rate of all frames but the last one, if only the last one is shown for longer;
+            otherwise None.
         open_ended: whether the input still arrives; then ``frames`` and ``end`` have no meaning.
     """
 
@@ -70,7 +72,7 @@ class MediaInfo:
         width: in pixels.
         height: in pixels.
         pix_fmt: the pixel format of the decoder.
-        working_pix_fmt: the planar pixel format of the frames.
+        working_pix_fmt: the planar pixel format to which decoded frames are converted.
         tags: the colour description.
         aspect: the aspect ratio of a sample; None for square samples.
         display_matrix: the rotation, as FFmpeg's structure of 36 bytes.
@@ -80,8 +82,8 @@ class MediaInfo:
         interlaced: whether the first frame is interlaced.
         timing: the times of the frames.
         streams: the other streams.
-        metadata: the tags of the file.
-        warnings: of the probe.
+        metadata: the file's metadata, such as a title.
+        warnings: the warnings of the probe.
         chapters: the number of chapters.
         fingerprint: a hash of the files when they were probed; empty if the input still arrives.
     """
@@ -111,5 +113,5 @@ class MediaInfo:
 
     @property
     def reader(self) -> Reader:
-        """Return the special behaviour of the input's reader."""
+        """Return how FFmpeg's reader of this container behaves, such as after a seek."""
         return reader_of(self.container)

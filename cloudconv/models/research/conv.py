@@ -1,7 +1,8 @@
-"""Forecasts by plain convolutions, the first models of the earlier projects.
+"""Forecast with plain convolutions, the first models of the earlier projects.
 
-A convolution of the last frames is the linear filter with the lowest mean error. It can continue a
-steady drift, and nothing else. All models start from the kernel that repeats the last frame.
+The earlier projects are the research projects from which cloudconv developed. Training finds the
+linear filter of the last frames with the lowest mean error. Such a filter can continue a steady
+drift, and nothing else. Before training each model repeats the last frame.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ _SIDE = 11
 class ConvChannel(Predictor):
     """A separate convolution for each colour channel of the last frame.
 
-    When the model runs on its own forecasts, the channels drift apart into vivid colours. Dreams
-    use this effect.
+    When the model continues its own forecasts, the channels drift apart into vivid colours. Dreams
+    can use this effect.
     """
 
     def __init__(self) -> None:
@@ -51,7 +52,7 @@ class Conv(Predictor):
 class ConvModes(Predictor):
     """Several kernels, one per direction of motion; a small network weights them for each pixel.
 
-    The kernels are chosen by the input: Jia et al., Dynamic Filter Networks, 2016 (arXiv
+    Source of kernels that depend on the input: Jia et al., Dynamic Filter Networks, 2016 (arXiv
     1605.09673).
     """
 

@@ -1,9 +1,9 @@
-"""convlstm: forecast a sequence from a sequence.
+"""Forecast with convolutional LSTM layers, which keep a state from frame to frame.
 
-Source: Shi et al., Convolutional LSTM Network, 2015 (arXiv 1506.04214). An encoder reads the
-context; a decoder continues from the encoder's last state. Batch norm follows Ioffe and Szegedy
-2015 (arXiv 1502.03167). The decoder receives its own pictures during training too (no teacher
-forcing), so that training and use have the same inputs.
+Source: Shi et al., Convolutional LSTM Network, 2015 (arXiv 1506.04214). An encoder reads the frames
+before the forecast. A decoder continues from the encoder's last state. Batch norm follows Ioffe and
+Szegedy 2015 (arXiv 1502.03167). The decoder receives its own pictures during training too (no
+teacher forcing), so that training and use have the same inputs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ State = tuple[Tensor, Tensor]
 
 
 class ConvLSTM(Predictor):
-    """Two recurrent layers on frames at a quarter of their size; the result has the full size."""
+    """An encoder and a decoder of two recurrent layers each, at a quarter of the frame's size.
+
+    ``look`` reduces a picture to that size, and ``paint`` makes a change of the full size.
+    """
 
     def __init__(self) -> None:
         """Create the network."""
@@ -39,7 +42,7 @@ class ConvLSTM(Predictor):
         return next(self._steps(context, 1))
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
-        """Yield ``steps`` forecasts; the decoder reads its own state and its own pictures."""
+        """Yield ``steps`` forecasts; the decoder reads each picture that it makes."""
         dtype = self.dtype
         states: list[State | None] = [None, None]
         for number in range(context.shape[1]):
@@ -54,6 +57,7 @@ class ConvLSTM(Predictor):
 
 
 def _seen(picture: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a picture in the range and the dtype of the network's input."""
     return picture.clamp(0, 1).to(dtype)
 
 

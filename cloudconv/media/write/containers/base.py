@@ -17,7 +17,7 @@ from cloudconv.media.write.encode import EncodingPlan
 
 
 class Writer(Protocol):
-    """A writer of encoded packets into the output; ``encoder`` makes them."""
+    """An open output into which packets of ``encoder`` are written."""
 
     warnings: list[Warned]
     encoder: Any
@@ -34,29 +34,30 @@ class Writer(Protocol):
         """
 
     def abandon(self) -> None:
-        """Close everything in any state."""
+        """Close everything without completing the output, whatever was written before."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Container(Holder):
-    """One kind of output.
+    """A kind of output: a file format, or a folder of pictures.
 
     Attributes:
         suffixes: the file name suffixes of the container.
-        encoders: the encoders of its video, in the order of preference; a container without other
-            streams has a single one.
-        reader: FFmpeg's name of the reader of the container; empty if no source stays in it.
-        sources: the suffixes of sources of that reader that stay in this container; None for any.
+        encoders: the encoders of its video, in the order of preference; a container that holds
+            nothing but pictures has a single one.
+        reader: FFmpeg's name of the reader of this container. The default output of a source of
+            that reader has this container, too; empty for none.
+        sources: the suffixes of the sources for which ``reader`` holds; None for all.
         is_video: whether it stores other streams, rotation and aspect, and is joined from segments.
         is_folder: whether it is a folder of pictures without times.
         clock: the tick that all times are rounded to; None for any tick.
-        counts_in_clock: whether encoders must count in that tick.
+        counts_in_clock: whether the time base of encoders must be ``clock``.
         fastest: the fastest constant rate that players show; None for any.
-        refuses: encoders that the muxer lists and then refuses.
+        refuses: encoders whose codecs FFmpeg's muxer lists, although it cannot write them.
         refuses_alpha: encoders whose transparency the container cannot store.
         hevc_tag: the tag that players need for HEVC.
         needs_plain: whether few players show RGB, 4:4:4 or transparency in the container.
-        keeps_alpha: whether it keeps transparency nevertheless.
+        keeps_alpha: whether it keeps transparency although ``needs_plain`` is set.
         has_palette: whether pictures are reduced to few colours.
         sums_gaps: whether a track's length is the sum of the gaps between decode times.
     """
@@ -79,7 +80,7 @@ class Container(Holder):
     sums_gaps: bool = False
 
     def is_of(self, info: MediaInfo) -> bool:
-        """Return whether a source is in this container, where its output stays by default."""
+        """Return whether the default output of a source has this container."""
         named = self.reader in info.container.split(",")
         return named and (self.sources is None or info.suffix in self.sources)
 
@@ -96,11 +97,11 @@ class Container(Holder):
     def amend(
         self, path: Path, size: tuple[int, int], *, aspect: Fraction | None, varies: bool
     ) -> bool:
-        """Correct the finished file; return False, without a change, if that is impossible."""
+        """Correct these values in the finished file; return False if that is impossible."""
         return False
 
     def preparation(self, width: int, height: int) -> Callable[[VideoFrame], VideoFrame]:
-        """Return the conversion of every picture before the encoder."""
+        """Return the function that converts each picture before it is encoded."""
         return lambda picture: picture
 
     def open_writer(self, path: Path, plan: EncodingPlan) -> Writer:
@@ -111,6 +112,6 @@ class Container(Holder):
         """Read a finished output of ``written`` frames back.
 
         Return the number of frames found, the last one's time in seconds (None if the container
-        stores no times), and the tolerance of that time in addition to the clock.
+        stores no times), and the least tolerance of that time in seconds.
         """
         raise NotImplementedError
