@@ -101,7 +101,7 @@ def _open(folder: Path) -> list[clips.TrainingClip]:
 def interleaved(
     found: list[clips.TrainingClip], settings: dict[str, Any], *, lossless: bool
 ) -> Iterator[Sample]:
-    """Yield one sample of each clip in turn, so that a short file has all clips, too."""
+    """Yield one sample of each clip in turn, so that a small file has samples of all clips."""
     of_clips = []
     textures: list[Picture] = []
     for number, clip in enumerate(found):

@@ -7,8 +7,8 @@
   is a message itself gives its text.
 - ``{count:frame|frames}`` is ``frame`` if ``count`` is 1, otherwise ``frames``.
 - ``{name:?TEXT|OTHER}`` is TEXT if the parameter has a value, with that value in the place of
-  each ``*``. If the parameter is None, False or empty, the field is OTHER, or nothing without
-  ``|OTHER``. ``{near:? (did you mean *?)}`` is an example.
+  each ``*``. If the parameter is None, False, or an empty text or list, the field is OTHER,
+  or nothing without ``|OTHER``. ``{near:? (did you mean *?)}`` is an example.
 - ``{unfit:3}`` lists at most three items of a sequence, and ``{unfit:#}`` is the number of items.
 - ``{--crf}`` and ``{--audio=copy}`` are options, not parameters: the text has the flag ``--crf``
   on the command line, and the keyword ``crf`` in Python.
@@ -32,7 +32,7 @@ OptionFormat = Callable[[str, Any], str]
 _CONTROLS = re.compile(
     "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-# The values of options in templates that are not text.
+# Values of options in templates that are not texts: no value, and the two states of a switch.
 _SWITCH = {"": None, "yes": True, "no": False}
 
 

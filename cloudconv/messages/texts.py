@@ -367,7 +367,7 @@ TEXTS = {
     "no-model": "There is no model to train: give {--model}, {--init} or {--recipe}.",
     "not-a-pair": "{value!r} is not of the form key=value.",
     "wind-out-of-range": "dx and dy must be from -{most} to {most}, got {value!r}.",
-    "bad-interval": "{value!r} must be 1 or more and rising, such as 1-3.",
+    "bad-interval": "{value!r} must be numbers of 1 or more, the smaller one first, such as 1-3.",
     "not-safetensors": "Weights are written as .safetensors: {path} needs that ending.",
     "not-jpeg": "{path} must have a name that ends in .jpg.",
     "not-a-scale": "{value} is not one of {known}.",

@@ -1,11 +1,11 @@
 """Forecast by moving the pixels of real frames, with a network that started from RIFE's weights.
 
 Sources: the network is the IFNet of RIFE (Huang et al., ECCV 2022, arXiv 2011.06294, version 4.6;
-see :mod:`cloudconv.models.rife`) which makes frames after a pair here, not between the two.
-Pictures sampled along the flow of a network: Liu et al., Video Frame Synthesis
-using Deep Voxel Flow, ICCV 2017 (arXiv 1702.02463). Coarse-to-fine flow for prediction: Hu et al.,
-DMVFN, CVPR 2023 (arXiv 2303.09875); interpolation turned into prediction: Wu et al., OPT, CVPR
-2022 (arXiv 2206.13129). Two parts are cloudconv's own: each horizon is reached directly, so that a
+see :mod:`cloudconv.models.rife`). Here the network makes frames after a pair, not between the two.
+Pictures sampled along the flow of a network: Liu et al., Video Frame Synthesis using Deep Voxel
+Flow, ICCV 2017 (arXiv 1702.02463). Coarse-to-fine flow for prediction: Hu et al., DMVFN, CVPR 2023
+(arXiv 2303.09875). Interpolation turned into prediction: Wu et al., OPT, CVPR 2022 (arXiv
+2206.13129). Two parts are cloudconv's own: each horizon is reached directly, so that a
 forecast samples real frames once and does not blur with the number of steps; and a gate keeps still
 things in place.
 """
@@ -28,15 +28,15 @@ from cloudconv.models.rife import is_ungated
 
 CONTEXT = 6
 PAST = 5
-"""The largest number of frames before the forecast that a trial forecasts from earlier frames."""
+"""The largest number of known frames that a trial forecasts from the frames before them."""
 REACH = 15
-"""The largest horizon that the network sees. Later forecasts give the network this value, and
-extend the motion to the true horizon."""
+"""The largest horizon that the network sees. Later forecasts use the network with this value, and
+extend its motion to the true horizon."""
 
 _FRAMES = 5  # different frames of the context that are used
 _OLDER = _FRAMES - 1
-_SCALES = (8, 4, 2)
-_WIDTHS = (192, 128, 96)
+_SCALES = (8, 4, 2)  # by which each block reduces the pictures
+_WIDTHS = (192, 128, 96)  # channels inside each block
 _RIFE_FIRST = 7  # input channels of RIFE's first block
 _RIFE_TIMESTEP = 0.5
 _LATEST, _SHUT = 3.0, -4.0  # logits: of the latest frame, moved; of a gate that is nearly closed
@@ -46,9 +46,9 @@ _LATEST, _SHUT = 3.0, -4.0  # logits: of the latest frame, moved; of a gate that
 # optical flow; a change of colour.
 _FLOWS, _LOGITS, _COLOURS = 4, 2 + _OLDER + 2, 3
 _OUTPUTS = _FLOWS + _LOGITS + _COLOURS
-_FIRST = _RIFE_FIRST + 3 * _OLDER + 2 + 5
-_LATER = _FIRST + 3 + _OUTPUTS
-_COLOUR_STEP = 0.1
+_FIRST = _RIFE_FIRST + 3 * _OLDER + 2 + 5  # input channels of the first block
+_LATER = _FIRST + 3 + _OUTPUTS  # input channels of the other blocks
+_COLOUR_STEP = 0.1  # factor of the blocks' change of colour
 _GRID = 20  # steps of a weight from 0 to 1 that are tried
 _TRUSTED = 0.5  # fraction of the weights of a trial that is used
 _STILL_AREA = 17  # side of the area in which nothing may change, in pixels

@@ -92,7 +92,7 @@ class Inference:
 
     @torch.inference_mode()
     def make(self, tasks: list[Task], pictures: list[list[SourcePicture]]) -> Steps:
-        """Make the frames of at most ``batch`` tasks from the pictures that each of them needs."""
+        """Make one frame for each task, at most ``batch``; ``pictures`` has those of each task."""
         count = len(tasks)
         whole = min(self.batch, 1 << (count - 1).bit_length())
         numbers = [*range(count), *[count - 1] * (whole - count if self.fills else 0)]

@@ -53,17 +53,17 @@ class Regions:
 class Features:
     """The features of one picture.
 
-    ``sharpness``: mean gradient of moving parts, in levels per pixel. ``mean``, ``std``: of the
-    luma of moving parts, in levels. ``saturation``: mean range of the colour channels, in levels.
-    ``anisotropy``: 0 if neighbouring gradients have all directions, 1 if they have one direction.
-    ``crease``: strength of the strongest fine lines (0.999 quantile of a line filter), in levels.
-    ``change``: mean absolute difference from the picture before, in levels; None for the first
-    picture. ``static_error``: mean squared error of still parts against the last real frame,
-    estimated from the median, so that a person who walks by does not count; None without still
-    parts. ``thumbnail``: (n,) float32, scaled so that the norm of the difference of two thumbnails
-    is a root mean square in levels. ``patches``: patches of the finest band, projected on random
-    directions: (directions, patches). ``patches_in_time``: the same for patches of three successive
-    pictures: (bands, directions, patches); None for the first two pictures.
+    ``sharpness``: mean gradient of moving parts, in levels per pixel. ``mean``, ``std``: mean and
+    standard deviation of the luma of moving parts, in levels. ``saturation``: mean range of the
+    colour channels, in levels. ``anisotropy``: 0 if neighbouring gradients have all directions, 1
+    if they have one direction. ``crease``: strength of the strongest fine lines (0.999 quantile of
+    a line filter), in levels. ``change``: mean absolute difference from the picture before, in
+    levels; None for the first picture. ``static_error``: mean squared error of still parts against
+    the last real frame, estimated from the median, so that a person who walks by does not count;
+    None without still parts. ``thumbnail``: (n,) float32, scaled so that the norm of the difference
+    of two thumbnails is a root mean square in levels. ``patches``: patches of the finest band,
+    projected on random directions: (directions, patches). ``patches_in_time``: the same for patches
+    of three successive pictures: (bands, directions, patches); None for the first two pictures.
     """
 
     sharpness: float

@@ -167,7 +167,7 @@ class Continuation:
         )
 
     def outcome(self, source_frames: int, new_frames: int, start: Fraction) -> dict[str, Any]:
-        """Return the fields of an outcome; ``start`` is the first frame's time in the source."""
+        """Return the fields of an outcome; the output begins at the source's time ``start``."""
         rate = self.plan.info.timing.rate
         rate_text = None if rate is None else format_rate(rate)
         return {
@@ -209,9 +209,10 @@ class Continuation:
 
         Args:
             make: a function that yields the new frames, without their times. Its argument is the
-                output's first frame if that is a source frame. Another thread makes the frames.
+                output's first frame if that is a source frame, otherwise None. Another thread makes
+                the frames.
             warnings: the warnings of the job.
-            began: the time at which the job started, of ``time.monotonic``.
+            began: the value of ``time.monotonic()`` when the job started.
             news: a queue for the events of the thread that makes the frames.
         """
         info, settings = self.plan.info, self.plan.settings

@@ -49,7 +49,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """A stream beside the main video; ``start`` in seconds, None if not stated."""
+    """A stream beside the main video; ``start`` in seconds, None if the file does not state it."""
 
     index: int
     kind: str

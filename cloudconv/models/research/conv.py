@@ -50,7 +50,9 @@ class Conv(Predictor):
 
 
 class ConvModes(Predictor):
-    """Several kernels, one per direction of motion; a small network weights them for each pixel.
+    """Several kernels, one per direction of motion.
+
+    A small network weights the results of the kernels for each pixel.
 
     Source of kernels that depend on the input: Jia et al., Dynamic Filter Networks, 2016 (arXiv
     1605.09673).
