@@ -1,10 +1,10 @@
-"""cloud-max: the mean of four runs of cloud-best, slower and more exact.
+"""Average four runs of cloud-best, which is slower and more exact (model ``cloud-max``).
 
 Two runs estimate the motion at the usual scale and two at twice that scale, with the pictures as
 they are or mirrored, forwards or backwards in time. The errors differ between the runs, so that the
 mean has smaller errors. The finer scale is more exact for small motion and worse for large motion,
-so each region has more of the scale whose motion explains more. A mean is softer than its parts, so
-the texture is restored after it.
+so in each region the scale whose motion explains more of the difference has the larger weight. A
+mean is softer than its parts, so the texture of the mean is restored.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from cloudconv.models.rife import Arguments, IFNet, Unsharpened
 from cloudconv.settings.values import SCALES
 
 _MORE = 1.1
-"""The restored texture relative to the other models, because a mean of four loses more."""
+"""The factor of the texture that is restored; above 1, because a mean of four loses more."""
 
 _RUNS = {1: ((False, False), (True, True)), 2: ((False, True), (True, False))}
-"""For each scale relative to the usual: the exchanges of left and right, of before and after."""
+"""The runs for each factor of the usual scale: (left and right exchanged, time reversed)."""
 
 _CELL = 8  # pixels
 _WINDOW = 9  # cells over which the unexplained differences of both scales are compared
@@ -40,7 +40,7 @@ class Averaged(IFNet):
         """See ``IFNet.unsharpened``."""
         height, width = given.x0.shape[2:]
         multiple = self.multiple(given.scale)
-        # Mirrored motion has the same grid only if the sides are multiples.
+        # The network's grid is symmetric only if the sides are multiples.
         padded = _changed(given, lambda picture: pad_to_multiple(picture, multiple))
         usual, finer = (
             self._mean(padded._replace(scale=min(times * given.scale, max(SCALES))), turns)
@@ -56,7 +56,7 @@ class Averaged(IFNet):
         return Unsharpened(picture, free, usual.flows, usual.size)
 
     def _mean(self, given: Arguments, turns: tuple[tuple[bool, bool], ...]) -> Unsharpened:
-        """Return the mean of runs with exchanged pictures, and the leftover as last channel."""
+        """Return the mean of runs; the last channel is what motion does not explain."""
         total: list[Tensor] = []
         for mirrored, backwards in turns:
             turned = _turned(given, mirrored=mirrored, backwards=backwards)

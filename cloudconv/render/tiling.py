@@ -39,8 +39,8 @@ def spans(size: int, tile: int, overlap: int, multiple: int) -> list[Span]:
 
     Tiles start at multiples of ``multiple``, so that a network which shrinks its input gets the
     same grid as on the whole picture. Two tiles overlap by at least ``overlap`` pixels and are
-    cross-faded in the middle half of the overlap. The rest is context: networks are least exact
-    near the edges of their input.
+    cross-faded in the middle half of the overlap. The rest of the overlap is only input, because
+    networks are least exact near the edges of their input.
 
     Raises:
         ValueError: ``tile`` is below :func:`smallest_tile` or no multiple of ``multiple``.
@@ -52,7 +52,7 @@ def spans(size: int, tile: int, overlap: int, multiple: int) -> list[Span]:
     if units <= tile_units:
         return [Span(0, size, torch.ones(size))]
     count = -(-(units - shared) // (tile_units - shared))
-    # Smaller tiles in the same number cover the picture: less is computed twice.
+    # Use the smallest tiles of which this number covers the picture: less is computed twice.
     tile_units = -(-(units + (count - 1) * shared) // count)
     starts = [k * (units - tile_units) // (count - 1) * multiple for k in range(count)]
     # ramp k goes from 0 to 1 where tile k hands over to tile k + 1; differences of neighbouring

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 Placed = tuple[Fraction, Fraction | None]
+"""The time of a frame, and the time to which its content belongs; None for a repeat."""
 
 MAX_DISTINCT = 12
 """The most different frames in a cycle; a longer run without a repeat is no cadence."""
@@ -19,11 +20,11 @@ MAX_DISTINCT = 12
 MAX_REPEATS = 5
 """The most repeats in a row; a longer run of repeats shows a picture that really stands still."""
 
-_ENOUGH_CYCLES = 4
-_CERTAIN_CYCLES = 12
-_REGULAR = Fraction(3, 4)
-_GAPS = 600
-_LIKE = Fraction(1, 5000)
+_ENOUGH_CYCLES = 4  # least number of cycles of a cadence
+_CERTAIN_CYCLES = 12  # number of cycles after which a cadence is reported before the end
+_REGULAR = Fraction(3, 4)  # least fraction of cycles of one kind
+_GAPS = 600  # distances between frames from which the usual rate is measured
+_LIKE = Fraction(1, 5000)  # relative difference up to which a rate is taken for a standard one
 
 
 @dataclass(slots=True)
@@ -174,7 +175,7 @@ class Cadence:
         return rate
 
     def _close(self, end: Fraction, *, last: bool) -> list[Placed]:
-        """End the cycle at ``end``; ``last`` marks a cut or the end of the clip."""
+        """End the cycle at ``end``, and return decided frames; ``last``: at a cut or the end."""
         cycle, self._cycle = self._cycle, _Cycle()
         partner = self._partner
         if not cycle.repeats:
@@ -195,7 +196,7 @@ class Cadence:
         return placed + self._release_partner() if last else placed
 
     def _release_partner(self) -> list[Placed]:
-        """Return the frames of a single one-frame cycle at its own time."""
+        """Return the frames of the waiting one-frame cycle, which joins no other cycle."""
         partner, self._partner = self._partner, None
         return [] if partner is None else partner.spread(partner.times[-1])
 

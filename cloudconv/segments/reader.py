@@ -38,7 +38,7 @@ class FramesByTime:
             main: the start of the part. Earlier frames, for loops, are decoded one by one.
             threads: the number of decoder threads; None lets the decoder choose.
             deinterlace: whether frames are made from pairs of fields.
-            nvdec: whether the only GPU that this process sees decodes.
+            nvdec: whether NVDEC decodes, on the only GPU that this process sees.
         """
         self._info = info
         self._wanted = set(wanted)
@@ -68,12 +68,12 @@ class FramesByTime:
             elif self._whole:
                 raise UnfitInputError("frame-gone", path=self._info.path, time=float(time))
             else:
-                # Some damaged files lose frames after a seek.
+                # Start at the beginning: some damaged files lose frames after a seek.
                 self._frames, self._whole = self._from(None), True
         return self._decoded[time]
 
     def forget(self, before: Fraction) -> None:
-        """Release the frames from ``main`` to ``before``, a time."""
+        """Release the decoded frames from ``main`` up to the time ``before``."""
         for time in [t for t in self._decoded if self._main <= t < before]:
             del self._decoded[time]
 

@@ -14,8 +14,8 @@ from cloudconv.dreaming.pictures import LONGEST_SIDE
 
 _Floats = NDArray[np.float32]
 
-_SLOW = 0.15  # pixels of the small picture a frame; slower counts as standing still
-_SLOW_SHARE = 0.01  # of the picture; a smaller region belongs to its surroundings
+_SLOW = 0.15  # pixels of the small picture per frame, below which a part stands still
+_SLOW_SHARE = 0.01  # fraction of the picture; smaller regions count as moving
 _SLOW_BLUR = 4.0  # pixels of the small picture
 
 
@@ -37,8 +37,8 @@ def mean_flow(flows: Sequence[_Floats], shares: Sequence[Tensor | None]) -> _Flo
 def slow_parts(flows: Sequence[_Floats], shares: Sequence[Tensor | None]) -> _Floats:
     """Return where nothing moves in any of the flows (h, w, 2): (h, w) float32, 0 or 1.
 
-    Speed is averaged over time and blurred; connected regions over 1 % of the picture count.
-    ``shares``: weights of the flows, as for :func:`mean_flow`.
+    Speed is averaged over time and blurred; only connected regions of at least 1 % of the picture
+    count. ``shares``: weights of the flows, as for :func:`mean_flow`.
     """
     height, width = flows[0].shape[:2]
     speed: Any = mean_flow([np.hypot(flow[..., :1], flow[..., 1:]) for flow in flows], shares)[

@@ -89,9 +89,8 @@ def _by_workers(
                 number = 0
             elif isinstance(event.message, Warned):
                 yield event.message
-            elif (
-                event.message[0] == number
-            ):  # a worker that replaces a dead one scores all samples again
+            # A worker that replaces a dead one scores all samples of the chunk again.
+            elif event.message[0] == number:
                 yield event.task.samples[number], event.message[1]
                 number += 1
 
