@@ -21,26 +21,27 @@ from cloudconv.models.flow import measured_flow
 
 Measured = TypeVar("Measured")
 
-_LEAST = 8  # frames; fewer are no material for anything that plays them
-_SHORT = 24  # frames; a collage of fewer repeats itself within a second
-_COLLAGE = 48  # frames that a collage is made of, at least
-_DRIFTS = 0.65  # steadiness from which things drift on one way
-_REPEATS = 1.5  # of `repetition`; below it the motion comes back
-# Speeds are in pixels of the small picture a frame. The limits were found on clips of sky, water,
+_LEAST = 8  # frames; with fewer, no mode that plays frames is chosen
+_SHORT = 24  # frames; with fewer, a collage repeats itself within a second
+_COLLAGE = 48  # least number of frames for a collage
+_DRIFTS = 0.65  # `steadiness` from which everything drifts in one direction
+_REPEATS = 1.5  # value of `repetition` below which the motion repeats
+# Speeds are in pixels of the small picture per frame. The limits were found on clips of sky, water,
 # fire, people, animals and things.
-_STANDS = 0.1  # speed of the fastest parts below which nothing moves
-_MORE = 1.5  # times as far apart as neighbours, from which what is too small to follow moves
+_STANDS = 0.1  # speed of the fastest parts below which the clip counts as still
+# Distance of frames, relative to neighbours, above which something too small for flow moves.
+_MORE = 1.5
 _SLOW = 0.15  # speed below which a pixel stands still
-_UNSTEADY = 1.1  # how much motion varies in time at a place, from which something passes by
-_LOCAL = 0.9  # share of the picture that stands still, from which only something small moves
-_APART = 10  # frames over which flow is measured to tell drift from what goes its own way
-_LOOKS = 8  # pairs of such frames
-_DRIFTING = 0.3  # share of that flow that is not the usual one at its place: in skies it is less
-_SEPARATE = 0.47  # share of that flow from which objects move separately
-_UNEVEN, _LOW = 0.2, 0.52  # flow unlike that of the surroundings, in the lower part: people, cars
-_AROUND = 0.05  # of the longer side: sigma of the surroundings
-_FINE, _GROUND_FINE = 0.6, 0.9  # fineness up to which such a drift is sky, ground below it or not
-_ABOVE = 0.49  # height of the middle of what moves, from the top: sky over ground
+_UNSTEADY = 1.1  # `variation` from which objects pass by
+_LOCAL = 0.9  # `standing` from which only something small moves
+_APART = 10  # frames between two whose flow separates drift from other motion
+_LOOKS = 8  # number of such pairs
+_DRIFTING = 0.3  # greatest `wander` of a sky
+_SEPARATE = 0.47  # `wander` from which objects move separately
+_UNEVEN, _LOW = 0.2, 0.52  # least `uneven` and `middle` of people and cars
+_AROUND = 0.05  # sigma of the surroundings of a point, relative to the longer side
+_FINE, _GROUND_FINE = 0.6, 0.9  # `fineness` below which a drift is sky: alone, over ground
+_ABOVE = 0.49  # `middle` below which the moving part is over ground
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +63,12 @@ class Motion:
 
     ``fastest``: the .98 quantile over the picture of the mean speed. ``steadiness``: how much of
     the motion remains in its mean over time, from 0 to 1: clouds drift one way, people do not.
-    ``variation``: how much motion varies in time at a place, against its mean: it is large where
-    something passes by. ``standing``: share of the picture. ``wander``: of the flow over ten
-    frames, the share that is not the usual one at its place: little in clouds, half or more in
-    water, fire and people. ``uneven``: the share that is not the flow of the surroundings: little
-    in clouds, a fifth or more where people or cars move. ``middle``: height of the middle of what
-    moves, from 0 (top) to 1.
+    ``variation``: how much motion varies in time at a place, relative to its mean: large where
+    something passes by. ``standing``: fraction of the picture that does not move. ``wander``:
+    fraction of the flow over ten frames that differs from the usual flow at the place: small in
+    clouds, half or more in water, fire and people. ``uneven``: fraction that differs from the flow
+    of the surroundings: small in clouds, a fifth or more where people or cars move. ``middle``:
+    height of the middle of the moving parts, from 0 (top) to 1.
     """
 
     fastest: float
@@ -83,7 +84,7 @@ def motion_of(material: Material) -> Generator[float, None, Motion]:
     """Measure the motion of a material of at least two frames.
 
     Yields:
-        The share that is done, from 0 to 1.
+        The fraction that is done, from 0 to 1.
     """
     numbers = spread(len(material))[::2]
     pairs = []
@@ -132,7 +133,7 @@ def _moving(material: Material) -> NDArray[np.bool_]:
 
 
 def is_sky(material: Material, motion: Motion | None = None, apart: Floats | None = None) -> bool:
-    """Return whether all moving parts of a clip drift as clouds do, and do not come back.
+    """Return whether all moving parts of a clip drift as clouds do, without repeating.
 
     ``apart``: the ``distances`` of all frames; None to measure them.
     """
@@ -153,16 +154,16 @@ def _people(motion: Motion) -> bool:
 
 
 def _repeats(apart: Floats) -> bool:
-    """Return whether the motion of a clip comes back, from the distances of all frames."""
+    """Return whether the motion of a clip repeats, from the distances of all frames."""
     ratio = repetition(apart)
     return ratio is not None and ratio < _REPEATS
 
 
 def choose(material: Material) -> Generator[float, None, ModeChoice]:
-    """Return the mode that should hold on a material.
+    """Return the mode that fits a material best, with the reason.
 
     Yields:
-        The share of the analysis that is done, from 0 to 1.
+        The fraction of the analysis that is done, from 0 to 1.
     """
     if len(material) == 1:
         return ModeChoice("flow", "flow: the input is a single picture, which this mode moves.")
@@ -239,12 +240,12 @@ def _scaled(
 
 
 def _changes(apart: Floats) -> bool:
-    """Return whether frames differ more than neighbours do: they do not by noise alone."""
+    """Return whether frames differ more than neighbours do, so not by noise alone."""
     return bool(np.median(apart) > _MORE * np.median(np.diagonal(apart, 1)))
 
 
 def advice(material: Material, died: str, chosen: str | None = None) -> str:
-    """Return the end of a sentence: advice after a mode died on a material.
+    """Return advice after the mode ``died`` failed on a material: the end of a sentence.
 
     ``chosen``: the result of :func:`choose`, if known already.
     """
@@ -253,7 +254,7 @@ def advice(material: Material, died: str, chosen: str | None = None) -> str:
         return f"try the mode {chosen}, which auto chooses for this clip"
     if died != "texture" and len(material) > 1:
         return "try the mode texture, which shows real frames only"
-    return "no other mode is known to hold on this clip"
+    return "no other mode is known to work on this clip"
 
 
 def _real_frames(material: Material, why: str) -> ModeChoice:

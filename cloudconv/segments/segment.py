@@ -2,7 +2,7 @@
 
 Segments are independent of each other: an interrupted run resumes after the finished ones, and
 several processes or machines can make them at once. The plan of a segment and the source are enough
-to make its frames in any process. This module computes with plans and exact times only.
+to make its frames in any process. This module handles plans and exact times, not pictures.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ class SegmentPlan:
 
     @property
     def start(self) -> Fraction:
-        """Return the time of the first source frame, without the frame to which a loop returns."""
+        """Return the time of the first source frame.
+
+        The first frame of the video, with which the last pair of a loop ends, does not count.
+        """
         before = [frame.before.time for frame in self.frames if frame.before is not None]
         return min([self.frames[0].left, *before])
 
@@ -56,15 +59,15 @@ class SegmentPlan:
 class OpenSegment(Iterable[Task]):
     """A segment whose frames are still being planned.
 
-    ``plan`` is None until all of them are taken.
+    ``plan`` is None until all frames are taken.
     """
 
     def __init__(self, number: int, ahead: deque[Task], rest: Iterator[Task]) -> None:
         """Start before the first frame.
 
         Args:
-            number: of the segment, from 0.
-            ahead: the segment's first frame, and after the last one that of the next segment.
+            number: the number of the segment, from 0.
+            ahead: the first frame of the segment; afterwards the first frame of the next segment.
             rest: all later frames of the video.
         """
         self.number = number
@@ -72,7 +75,7 @@ class OpenSegment(Iterable[Task]):
         self._ahead, self._rest = ahead, rest
 
     def __iter__(self) -> Iterator[Task]:
-        """Yield the frames, and complete ``plan``."""
+        """Yield the frames, then set ``plan``."""
         most = min(_FIRST << min(self.number, 8), MAX_SOURCE_FRAMES)
         frames: list[FramePlan] = []
         sources = 0

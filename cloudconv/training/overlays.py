@@ -1,4 +1,4 @@
-"""Draw marks that stand still while the picture moves, in place of text, logos and displays."""
+"""Draw marks that stand still while the picture moves, like text, logos and displays."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_LINES = (1, 4)
-_GLYPH = 5  # cells high
-_CELL = (1, 5)  # pixels
-_LONGEST = 60  # cells
-_INK = 0.55  # share of the cells that a mark fills
+_LINES = (1, 4)  # the fewest and the most lines of text
+_GLYPH = 5  # height of a letter, in cells
+_CELL = (1, 5)  # the smallest and the largest side of a cell, in pixels
+_LONGEST = 60  # length of a line, in cells
+_INK = 0.55  # fraction of the cells that are filled
 
 
 def overlaid(frames: Tensor, random: np.random.Generator) -> Tensor:

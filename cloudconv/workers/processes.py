@@ -64,7 +64,7 @@ class Processes(Generic[Task]):
 
         Args:
             tasks: the tasks. A few are taken before a process is free for them. None means that
-                the next task is not known yet: events are then yielded before the next request.
+                the next task is not known yet; ``run`` then yields events before the next request.
 
         Yields:
             One ``Done`` or ``Failed`` for each task, and ``Report`` messages.

@@ -17,7 +17,7 @@ from cloudconv.dreaming.vitals.words import in_words
         ("sharpness", 0.5, "it is half as sharp as the clip"),
         ("saturation", 2.1, "it is twice as colourful as the clip"),
         ("std", 0.0, "it has 0 times the clip's contrast"),
-        ("jump", 7.0, "a frame jumps"),
+        ("jump", 7.0, "a frame changes suddenly"),
     ],
 )
 def test_vitals_in_words(key: str, value: float, said: str) -> None:

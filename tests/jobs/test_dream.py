@@ -197,7 +197,7 @@ def test_the_report(bouncing: Path, tmp_path: Path) -> None:
     result = dream(bouncing, tmp_path / "b.mkv", frames=60, report=folder)
     page = (folder / "index.html").read_text("utf-8")
     assert "cloudconv dream" in page
-    assert "The dream lives" in page
+    assert "The dream looks like the clip" in page
     assert page.count("<figure") >= 10
     assert "http" not in page.replace("http-equiv", "")
     assert "The strangest place of each window" in page
@@ -220,7 +220,7 @@ def test_the_report_shows_the_video_and_says_first_what_fails(tmp_path: Path) ->
     page = (folder / "index.html").read_text("utf-8")
     assert '<video class="video" src="../../my%20videos/b%20%231.mp4"' in page
     (headline,) = re.findall("<h1>(.*)</h1>", page)
-    assert headline.startswith("The dream lives in 0 of 1 windows of 100 frames: ")
+    assert headline.startswith("The dream looks like the clip in 0 of 1 windows of 100 frames: ")
     assert "the clip&#39;s contrast (std)" in headline
 
 

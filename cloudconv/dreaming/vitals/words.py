@@ -9,13 +9,13 @@ _RATIOS = {
     "std": "it has{} the clip's contrast",
     "saturation": "it is{} as colourful as the clip",
     "motion": "it moves{} as much as the clip",
-    "anisotropy": "its edges run alike{} as much as the clip's",
+    "anisotropy": "its edges run in one direction{} as much as the clip's",
     "crease": "it has{} the clip's fine hard lines",
 }
 _OTHERS = {
-    "mean_shift": "its brightness is off",
-    "jump": "a frame jumps",
-    "static_psnr": "what stands still has changed",
+    "mean_shift": "its brightness has changed",
+    "jump": "a frame changes suddenly",
+    "static_psnr": "its still parts have changed",
     "patch": "its details are unlike the clip's",
     "patch_time": "its motion is unlike the clip's",
     "repeat": "it repeats itself",
@@ -39,7 +39,7 @@ _PARTS = {
     2.0: " twice",
     3.0: " three times",
 }
-_NEAR = 0.07  # of a ratio: nearer ratios get the name; no limit lies that near to 1
+_NEAR = 0.07  # relative distance up to which a ratio gets the name; no limit is that near to 1
 
 
 def in_words(key: str, value: float) -> str:

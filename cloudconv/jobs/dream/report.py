@@ -36,20 +36,21 @@ def write_report(
     step: Fraction,
     turn: Turn,
 ) -> None:
-    """Write the page and the result; ``history`` is drawn, and the strangest places of ``rows``.
+    """Write the page and the result.
 
-    ``pictures``, (h, w, 3) RGB each, are shown as the new frames of those numbers. ``turn`` brings
-    all pictures upright.
+    The page shows curves of ``history``, the faults and the strangest pictures of ``rows``, and
+    ``pictures``: frames by number, (h, w, 3) RGB each. ``turn`` brings all pictures upright.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: a file cannot be written.
     """
     alive = sum(row["alive"] for row in result.vitals)
-    verdict = (
-        f"The dream lives: {result.new_frames} frames"
+    extent = (
+        f"all {result.new_frames} frames"
         if result.alive
-        else f"The dream lives in {alive} of {len(result.vitals)} windows of 100 frames"
+        else f"{alive} of {len(result.vitals)} windows of 100 frames"
     )
+    verdict = f"The dream looks like the clip in {extent}"
     wrong = {name: text for row in rows for name, text in failures(row).items()}
     faults = ", ".join(f"{text} ({name})" for name, text in wrong.items())
     page = DreamPage(

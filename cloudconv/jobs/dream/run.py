@@ -43,9 +43,9 @@ from cloudconv.report import ReportFolder
 
 _TRIED = 3  # frames that an estimate makes
 _BYTES_A_PIXEL = 250  # measured peak for the full-size pictures
-_FIRST_LOOK = 20  # frames before the first warning that a dream dies
-_OFTEN = 10  # frames between two looks at the vitals
-_MEASURED = 0.8  # finished part of the analysis when the vitals of the clip are measured
+_FIRST_LOOK = 20  # new frames before the first such check
+_OFTEN = 10  # frames between two checks that may warn
+_MEASURED = 0.8  # fraction of the analysis that is done when the clip's vitals are measured
 _SAMPLES = 8  # frames that a report shows
 
 __all__ = ["decide", "estimate", "run"]
@@ -76,8 +76,8 @@ def run(settings: DreamSettings) -> Job:
     The target appears only when it is complete.
 
     Yields:
-        Warnings, one of them once if the dream leaves the living range; progress, first of the
-        analysis; ``vitals`` about once per second of the dream; and at the end a
+        Warnings, among them at most one that the dream is no longer like the clip; progress, first
+        of the analysis; ``vitals`` about once per second of the dream; and at the end a
         :class:`DreamResult`.
 
     Raises:
@@ -184,7 +184,7 @@ def _pictures(dream: Dream, watch: _Watch, first: Frame | None) -> Iterator[Fram
                     watch.samples.put((number, small_copy(rgb, material.small_size)))
             _check_life(dream, watch, number + 1, a_second)
             yield frame
-    # An interrupt during this must not come after the output has its name.
+    # Measure the last window here: an interrupt must come before the output gets its name.
     for row in watch.meter.finish():
         watch.rows.put(row)
 
@@ -199,7 +199,7 @@ def _dream(dream: Dream, method: DreamMethod, frames: int, first: Frame | None) 
 
 
 def _check_life(dream: Dream, watch: _Watch, count: int, a_second: int) -> None:
-    """Look at the vitals every few frames, and warn once when they leave the living range."""
+    """Check the vitals every few frames, and warn once if they are outside their limits."""
     new_frames = dream.continuation.new_frames
     look = count >= _FIRST_LOOK and count % _OFTEN == 0
     if not look and count % a_second and count != new_frames:
@@ -210,7 +210,7 @@ def _check_life(dream: Dream, watch: _Watch, count: int, a_second: int) -> None:
         watch.history.put(vitals)
     if watch.is_dying or vitals is None:
         return
-    # One look over few frames may be wrong; two in a row, or a complete window, are not.
+    # One check of few frames may be wrong. Two in a row, or one of a complete window, are reliable.
     watch.bad_looks = 0 if vitals.alive else watch.bad_looks + look
     complete = count == new_frames or count % 100 == 0
     if vitals.alive or not (watch.bad_looks >= 2 or complete):

@@ -32,8 +32,8 @@ class Source:
     (inclusive) and ``end`` (exclusive) are seconds from the first frame. ``threads`` is the
     decoder's number of threads; None lets the decoder choose. ``deinterlace`` makes whole frames
     from pairs of fields. ``nvdec`` is the number of an NVIDIA GPU for decoding. If the GPU cannot
-    decode the file, the CPU does, and a warning gives the reason. ``by_gpu`` is true
-    if the GPU decodes, and is known after the first frame.
+    decode the file, the CPU does, and a warning gives the reason. ``by_gpu`` is true if the GPU
+    decodes, and is known after the first frame.
     """
 
     def __init__(

@@ -2,9 +2,8 @@
 
 One forecasts a frame from five frames. The others compute the frame in the middle of two frames. As
 in the earlier research projects, skip connections join the encoder to the decoder, and the result
-is added to a frame.
-The networks are fully convolutional, so they run on pictures far larger than those of
-their training. Forecasts of such pictures lose fine detail and look painted.
+is added to a frame. The networks are fully convolutional, so they run on pictures far larger than
+those of their training. Forecasts of such pictures lose fine detail and look painted.
 """
 
 from __future__ import annotations
