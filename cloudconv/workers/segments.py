@@ -59,10 +59,11 @@ class SegmentWork(Work[SegmentTask]):
         with ExitStack() as stack:
             frames = stack.enter_context(prefetch(_decoded(tasks, taken), 8))
             stack.callback(tasks.close)
-            folder = Path(stack.enter_context(TemporaryDirectory(prefix="cloudconv-")))
-            jobs = _jobs(frames, taken, folder)
             events = render_segments(
-                jobs, self._renderers, lambda *_: None, is_next_known=lambda: frames.ready
+                _jobs(frames, taken, stack),
+                self._renderers,
+                lambda *_: None,
+                is_next_known=lambda: frames.ready,
             )
             with closing(events):
                 for task, event in events:
@@ -93,14 +94,19 @@ def _decoded(tasks: Tasks[SegmentTask], taken: SimpleQueue[SegmentTask]) -> Iter
 
 
 def _jobs(
-    frames: Iterator[Task], taken: SimpleQueue[SegmentTask], folder: Path
+    frames: Iterator[Task], taken: SimpleQueue[SegmentTask], stack: ExitStack
 ) -> Iterator[RenderJob[SegmentTask]]:
+    """Yield a job for each task; ``stack`` deletes temporary folders."""
     for first in frames:
         plan, segment = task = taken.get()
         own = chain([first], islice(frames, len(segment.frames) - 1))
         del first  # releases its pictures as soon as they are rendered
-        # A machine without access to the store sends the packets.
-        file = fresh_file(plan.folder if token_of(plan.folder) == plan.token else folder)
+        folder = plan.folder
+        if token_of(folder) != plan.token:
+            # A machine without access to the store sends the packets. Elsewhere no folder is
+            # created, because the main process ends its workers without any cleanup.
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="cloudconv-")))
+        file = fresh_file(folder)
         yield RenderJob(task, plan, own, partial(plan.sink, file), file)
 
 

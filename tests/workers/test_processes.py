@@ -72,14 +72,21 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_two_processes_make_the_same_frames(
-    clip: Path, tmp_path: Path, settings: dict[str, Any]
+    clip: Path,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
 ) -> None:
     alone = interp(clip, tmp_path / "alone.mkv", **settings)
+    temporary = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setenv("TMPDIR", str(temporary))  # of the new processes
     shared = interp(clip, tmp_path / "shared.mkv", workers="local:2", **settings)
     assert_same_frames(tmp_path / "shared.mkv", tmp_path / "alone.mkv")
     for name in ("source_frames", "output_frames", "new_frames", "held_frames", "cuts", "warnings"):
         assert getattr(shared, name) == getattr(alone, name)
     assert sorted(os.listdir(tmp_path)) == ["alone.mkv", "shared.mkv"]
+    assert not os.listdir(temporary), "a process has left a temporary folder"
 
 
 @pytest.mark.full
