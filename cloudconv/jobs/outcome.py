@@ -59,7 +59,8 @@ class Done:
 def seconds_for(items: Iterator[Any], tried: int, total: int) -> float:
     """Return the expected time in seconds for ``total`` items.
 
-    ``tried`` items are made. The time of the first one includes the preparation.
+    The first ``tried`` items are made and timed. The time of the first one includes the
+    preparation.
     """
     times = [time.perf_counter()]
     times += [time.perf_counter() for _ in islice(items, min(tried, total))]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 QUEUES = ("cuda", "xpu")
-"""Devices for which main memory can be page-locked: a copy is then a step of their work."""
+"""Devices that copy from page-locked memory in the order of their other work, without a wait."""
 
 _ALIGNMENT = 16  # bytes
 

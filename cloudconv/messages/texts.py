@@ -157,7 +157,9 @@ TEXTS = {
     ),
     "disk-space": "The run may need about {megabytes:.0f} MB in {folder}, and less is free.",
     # Warnings about work that an earlier run left
-    "work-unreadable": "The unfinished work in {folder} cannot be resumed; it starts again.",
+    "work-unreadable": (
+        "The unfinished work in {folder} cannot be resumed; the run starts from the beginning."
+    ),
     "segments-damaged": (
         "{count} finished {count:segment|segments} in {folder} {count:is|are} damaged and made "
         "again."

@@ -1,11 +1,12 @@
 """Mix a plain blend of two pictures into the model's picture where the model's motion fails.
 
-If the motion is right, x0 and x1 moved to the timestep differ little. A large difference makes the
-motion uncertain. Its cause is noise, flicker, ripples, or merely difficult footage. Trials on
-filmed frames decide: the model reconstructs x0 from the frame before and x1, and x1 from x0 and the
-frame after. The weight of the blend with the least squared error in the trials is used between x0
-and x1. This weight is computed near each pixel and over the whole picture. The method is least
-squares, as in Wiener's filter, 1949.
+If the motion is right, x0 and x1 moved to the timestep differ little. This difference is the
+*leftover*: motion does not explain it. A large leftover makes the motion uncertain. The cause is
+wrong motion, noise, flicker, ripples, or merely difficult footage. Trials on filmed frames decide:
+the model reconstructs x0 from the frame before and x1, and x1 from x0 and the frame after. The
+weight of the blend with the least squared error in the trials is used between x0 and x1. This
+weight is computed near each pixel and over the whole picture. The method is least squares, as in
+Wiener's filter, 1949.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from cloudconv.models.ops import enlarged
 from cloudconv.models.texture import restore
 
 SHRINK = 0.5
-"""The scale of pictures in trials: takes a quarter of the time, and decides nearly the same."""
+"""The scale of pictures in trials. Trials at the full size take four times as long, and lead to
+nearly the same blends."""
 
 _UNCERTAIN = (0.2, 0.3)  # leftover relative to the difference of the pair: uncertainty 0 and 1
 _CELL = 8  # pixels of a trial's picture
@@ -32,10 +34,10 @@ _STRIP = 32  # rows that a CPU processes at a time
 
 
 def uncertainty(result: Tensor, x0: Tensor, x1: Tensor) -> Tensor:
-    """Return the uncertainty of each motion, (B,) in [0, 1], from its leftover.
+    """Return the uncertainty of each motion, (B,) in [0, 1], by the leftover.
 
     Args:
-        result: (B, C + 1, H, W), pictures and leftover, from ``Interpolator.interpolate``.
+        result: (B, C + 1, H, W) from ``Interpolator.interpolate``: pictures, then the leftover.
         x0: (B, C, H, W), the first pictures of the pairs; the first three channels are colours.
         x1: (B, C, H, W), the second pictures.
     """
