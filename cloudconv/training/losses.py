@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from cloudconv.errors import SettingsError
 from cloudconv.models.ops import laplacian_pyramid
 
-_CHARBONNIER = 1e-3
-_PSNR_SCALE = 1e6
-_LEVELS = 4  # of the Laplacian pyramid
+_CHARBONNIER = 1e-3  # error at which the loss changes from squared to absolute
+_PSNR_SCALE = 1e6  # of the squared error: about 60 dB
+_LEVELS = 4  # number of levels of the Laplacian pyramid
 _FLOOR = 2 / 255
 """Added to the naive error before the division by it, so that nearly still items do not dominate.
 Its square is added to squared errors."""
@@ -38,7 +38,7 @@ def charbonnier(made: Tensor, truth: Tensor) -> Tensor:
 
 
 def ssim(made: Tensor, truth: Tensor) -> Tensor:
-    """Return 1 less the structural similarity of Wang et al. 2004, over all channels."""
+    """Return 1 minus the structural similarity (Wang et al. 2004) of all channels."""
     # Imported here because the import takes two seconds.
     from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -69,7 +69,7 @@ def laplacian(made: Tensor, truth: Tensor) -> Tensor:
 
 
 def psnr(made: Tensor, truth: Tensor) -> Tensor:
-    """Return ``ln(1 + 10⁶·MSE)``: up to 60 dB, a decibel counts the same in every picture."""
+    """Return ``ln(1 + 10⁶·MSE)``, so that each decibel up to 60 dB counts the same."""
     return (l2(made, truth) * _PSNR_SCALE).log1p()
 
 
@@ -89,8 +89,8 @@ TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class Loss:
     """A weighted sum of terms; ``adversarial`` is the weight of the discriminators' term.
 
-    ``relative``: each item's term is divided by the same term of the naive picture, so that footage
-    with little motion counts as much as other footage.
+    ``relative``: each item's term is divided by that of a naive picture (a blend of the two frames,
+    or the last frame), so that footage with little motion counts as much as other footage.
     """
 
     terms: tuple[tuple[str, float], ...]
@@ -138,7 +138,7 @@ def parse_loss(text: str, *, relative: bool = False) -> Loss:
 
 
 class Adversary:
-    """Discriminators that learn, beside the model, to distinguish its pictures from true ones.
+    """Discriminators, which learn during training to distinguish made pictures from true ones.
 
     Goodfellow et al. 2014 (arXiv 1406.2661), in the conditional form of Mathieu et al. 2015
     (arXiv 1511.05440): they also see the model's input.
@@ -155,7 +155,7 @@ class Adversary:
         self.optimiser = torch.optim.Adam(network.parameters(), learning_rate, betas=(0.5, 0.999))
 
     def opinion(self, context: Tensor, made: Tensor) -> Tensor:
-        """Return the model's adversarial loss: small if the pictures pass as true."""
+        """Return the adversarial loss: small if the discriminators take ``made`` for true."""
         return self._mean(context, made, 1.0)
 
     def learn(self, context: Tensor, made: Tensor, truth: Tensor) -> None:

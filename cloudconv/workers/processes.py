@@ -143,7 +143,11 @@ class _Worker(Generic[Task]):
             return  # the process is dead, and receive() replaces it
 
     def receive(self, waiting: deque[_Attempt[Task]]) -> Iterator[Event[Task]]:
-        """Yield the event of the next message; add the tasks of a dead process to ``waiting``."""
+        """Yield the event of the next message.
+
+        If the process has died or reports an error, replace the process, and add the tasks that can
+        still be done to ``waiting``.
+        """
         try:
             message = self.connection.recv()
         except (EOFError, OSError):
@@ -160,7 +164,7 @@ class _Worker(Generic[Task]):
     def _lost(
         self, error: CloudconvError | None, waiting: deque[_Attempt[Task]]
     ) -> Iterator[Event[Task]]:
-        """Replace the dead process; yield ``Failed`` if its oldest task must not be tried again."""
+        """Replace a dead or failed process; yield ``Failed`` if its oldest task is given up."""
         attempts = list(self.busy)
         code = self._replace()
         if error is None and code == 1:
@@ -168,7 +172,7 @@ class _Worker(Generic[Task]):
             raise RuntimeError("a worker process failed; its error message is above")
         if not attempts:
             return
-        # The process died while it did the oldest task.
+        # The process was doing the oldest task.
         oldest = attempts[0]
         oldest.deaths += 1
         if error is None and oldest.deaths < TRIES:

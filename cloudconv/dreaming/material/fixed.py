@@ -53,11 +53,13 @@ def fixed_parts(pictures: Sequence[_Bytes]) -> _Floats:
     luma = [_blurred(grey(p).astype(np.float32), _NOISE_BLUR * scale + 0.3) for p in pictures]
     window = _WINDOW * scale + 0.3
     slopes = [np.stack([_slope(one, axis) for axis in (0, 1)]) for one in luma]
+    # The mean gradient keeps edges that stay; the mean energy keeps all edges.
     usual: Any = sum(slopes) / np.float32(len(slopes))
     lasting = _blurred(np.square(usual).sum(0), window)
     energy = _blurred(sum(np.square(one).sum(0) for one in slopes) / len(slopes), window)
     same = lasting / np.maximum(energy, 1e-3)
     detail = [one - _blurred(one, _DETAIL * scale) for one in luma]
+    # The change over half of the clip, relative to the gradient, is a motion in pixels.
     half = max(1, len(detail) // 2)
     changes = [np.square(b - a) for a, b in zip(detail[:-half], detail[half:], strict=True)]
     change = _blurred(sum(changes) / len(changes), window)

@@ -19,8 +19,8 @@ class Placement:
     """The footage to show, and its place in the picture.
 
     ``start``: the first frame; the others follow one by one, with falling numbers if ``backwards``.
-    ``mirrored``: left is right. ``scale``: from 1 on; the bottom is cut off. ``shift``: to the
-    right, in widths.
+    ``mirrored``: left and right are exchanged. ``scale``: the enlargement, at least 1; the bottom
+    is cut off. ``shift``: the distance to the right, in widths of the picture.
     """
 
     start: int
@@ -40,7 +40,7 @@ class Placement:
         return min(max(wanted, 0), count - 1)
 
     def placed(self, picture: Tensor) -> Tensor:
-        """Return a picture (C, H, W) in its place; edges are continued where it is unknown."""
+        """Return a picture (C, H, W) as the placement shows it; its edges fill unknown columns."""
         if self.aligned:
             return picture
         height, width = picture.shape[-2:]
@@ -61,7 +61,7 @@ class Placement:
         return ((columns >= begin) & (columns < end)).float()
 
     def flow(self, flow: Tensor) -> Tensor:
-        """Return a backward flow (2, h, w) as the placement shows the flow."""
+        """Return the backward flow of the placed footage, from that of the clip: (2, h, w) each."""
         turned = flow.clone()
         if self.backwards:
             turned = -turned

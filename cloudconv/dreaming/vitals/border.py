@@ -1,8 +1,9 @@
 """Find straight borders in the sky, where footage came in along the edge of a frame.
 
-A straight border looks the same all along: in a box around the border, one profile across explains
-nearly all differences from an even slope. The rims of clouds wander. A horizon does not, but stays
-in place, and a clip's own straight lines are left out.
+A straight border looks the same all along: in a box around the border, nearly all variation is a
+profile across the border that does not change along the border. An even slope of brightness does
+not count. The rims of clouds are not straight. Parts that never move, such as a horizon, are not
+searched, and the limit allows for straight lines that the clip itself has.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
 
 _LONGEST = 160  # longest side of the pictures that are searched
-_ACROSS, _ALONG = 17, 36  # pixels of a box, across a border and along it
-_STEPS = 3, 6  # pixels between two boxes
-_LEAST = 2.0  # levels by which a profile must vary
-_TRACES = 25.0  # levels² added to the variation of a box, against empty boxes
-_LIMIT, _SLACK = 0.8, 1.15
-_USUAL = 0.98  # quantile of the clip's frames
-_EVERY = 3  # frames of the clip of which one is searched
+_ACROSS, _ALONG = 17, 36  # size of a box across and along a border, in pixels
+_STEPS = 3, 6  # pixels from one box to the next, down and right
+_LEAST = 2.0  # least variation of a profile, in levels
+_TRACES = 25.0  # added to the variation of a box, so that faint boxes do not count, in levels²
+_LIMIT, _SLACK = 0.8, 1.15  # least limit, and factor by which the limit exceeds the clip
+_USUAL = 0.98  # quantile of the straightness of the clip's frames that sets the limit
+_EVERY = 3  # of so many frames of the clip one is searched
 
 
 class Borders:
-    """A search for straight borders where ``moving``, (h, w) bool, that a clip does not have."""
+    """A search for straight borders in the ``moving`` parts, (h, w) bool, of new pictures."""
 
     def __init__(self, pictures: Sequence[Small], moving: NDArray[np.bool_]) -> None:
         """Measure the clip's own straight borders."""
@@ -52,7 +53,7 @@ class Borders:
 
 
 def _level(luma: Array, moving: NDArray[np.bool_]) -> float:
-    """Return the largest share of variation in a box that one profile across rows explains."""
+    """Return the largest fraction of the variation in a box that a profile across rows explains."""
     if luma.shape[0] < _ACROSS or luma.shape[1] < _ALONG:
         return 0.0
     down, right = _STEPS

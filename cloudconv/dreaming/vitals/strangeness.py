@@ -1,11 +1,11 @@
-"""Find faults that no footage has: double exposures, smeared edges, light of two hours at once.
+"""Find faults that no footage has: double exposures, smears, light of two times of day at once.
 
-Each picture is searched region by region, and the worst place counts. A mixture of two source
-frames comes far closer to a double exposure than any single frame does, while new footage is as far
-from mixtures as from frames. Only fine bands are compared, where solid things have their edges. A
-smear is a strip along the picture's edge that changes along the edge as usual, but hardly towards
-the edge. Light is a coarse field of colours around their mean; its distance is the distance to the
-nearest source frame's field.
+Each picture is searched region by region, and the worst region counts. A region is a double
+exposure if a mixture of two source frames resembles the region far more than any single frame does.
+Only fine detail is compared, where solid objects have their edges. A smear is a strip along the
+edge of the picture that changes as usual along the edge, but hardly towards the edge. Light is
+measured as the mean colours of a few large regions, minus the mean of the picture, and is compared
+with the most similar source frame.
 """
 
 from __future__ import annotations
@@ -21,30 +21,31 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
 
-_LONGEST = 200  # of the pictures that regions are cut from, in pixels
-_CELL = 40  # side of a region
-_FINE = 2.0  # sigma below which detail counts
-_FAINT = 2.5  # levels: smaller errors of detail do not count
-_USUAL = 0.5  # of the difference of neighbours in a region: smaller errors are motion
-_MIXED = 0.2  # least share of either frame in a double exposure
-_APART = 8  # frames between the two of a mixture; closer, they show the same thing on its way
-_BEST = 3  # nearest single frames that are tried as one of the two
-_EXPLAINED = 0.7  # share of the error that a double exposure explains, at least
-_STRIP = 5  # pixels: depth of the strips along the edges
-_CHANGES = 1.0  # levels a pixel along an edge, from which a smear is visible
-_SMEARED = 0.75  # share of the clip's least change towards the edge that is missing in a smear
-_FIELD = 4  # regions of light along the longer side
-_LIGHT = 6.0  # levels by which fields of colour may differ at least
+_LONGEST = 200  # longest side of the pictures that are searched, in pixels
+_CELL = 40  # side of a region, in pixels
+_FINE = 2.0  # sigma of the blur that separates fine detail
+_FAINT = 2.5  # least error of detail that counts, in levels
+_USUAL = 0.5  # least error that counts, relative to the difference of neighbouring frames
+_MIXED = 0.2  # least weight of either frame in a double exposure
+_APART = 8  # least distance of the two frames of a mixture; closer ones are alike
+_BEST = 3  # number of the most similar frames that are tried as one of the two
+_EXPLAINED = 0.7  # least fraction of the error that a double exposure explains
+_STRIP = 5  # width of the strips along the edges, in pixels
+_CHANGES = 1.0  # least change along an edge at which a smear is visible, in levels per pixel
+_SMEARED = 0.75  # fraction of the clip's least change towards the edge that a smear lacks
+_FIELD = 4  # number of large regions along the longer side, for light
+_LIGHT = 6.0  # least limit of the difference of light, in levels
 _SLACK, _LIGHT_SLACK = 1.15, 1.5
-_OWN = 60  # frames of the clip that are compared with the others
-_LEFT_OUT = 0.25  # of the clip on either side of such a frame
+_OWN = 60  # number of the clip's frames that are compared with its other frames
+_LEFT_OUT = 0.25  # fraction of the clip on either side of such a frame that does not count
 
 
 @dataclass(frozen=True, slots=True)
 class Strange:
-    """The strangeness of a picture, with limit 1, at its worst place.
+    """The strangeness of a picture in its worst region; the limit is 1.
 
-    ``box``: that place, (x, y, w, h) in shares of the picture.
+    ``light``: the difference of light from the clip, in levels. ``box``: the region, (x, y, w, h)
+    as fractions of the picture's size.
     """
 
     amount: float
@@ -53,7 +54,7 @@ class Strange:
 
 
 class Familiar:
-    """The appearance of a clip, for comparison; ``pictures`` are (h, w, 3) uint8."""
+    """A clip with which pictures are compared; ``pictures`` are (h, w, 3) uint8."""
 
     def __init__(self, pictures: list[Small]) -> None:
         """Measure the clip and the limits that its own frames set."""
@@ -93,7 +94,7 @@ class Familiar:
         return float(np.sqrt(away.min()))
 
     def _mixed(self, rows: Array, known: NDArray[np.bool_]) -> Any:
-        """Return the share of the error in each region that a second frame explains: (regions,)."""
+        """Return the fraction of each region's error that a second frame explains: (regions,)."""
         across = np.einsum("rnd,rd->rn", self._rows, rows)
         square = np.square(rows).sum(1)
         amiss = np.where(known, square[:, None] - 2 * across + self._own, np.inf)
@@ -123,7 +124,10 @@ class Familiar:
         return float(lacks[side]) / _SMEARED, side
 
     def _limits(self, pictures: list[Small]) -> tuple[float, float]:
-        """Return limits that the clip's own frames keep, compared with frames far from them."""
+        """Return limits of strangeness and light within which the clip's own frames are.
+
+        Each frame is compared with frames far from it in time.
+        """
         count = len(pictures)
         reach = round(_LEFT_OUT * count)
         if reach < 2 * _APART:
@@ -131,7 +135,7 @@ class Familiar:
         found = []
         for k in np.unique(np.linspace(0, count - 1, min(_OWN, count)).round().astype(int)):
             without = max(0, int(k) - reach), min(count, int(k) + reach)
-            # Light drifts on, so a frame is compared with the other half of the clip only.
+            # Light changes slowly, so a frame is compared with the other half of the clip only.
             half = (0, count // 2) if k < count // 2 else (count // 2, count)
             found.append(
                 (self.measure(pictures[int(k)], without), self._light(pictures[int(k)], half))
@@ -164,7 +168,10 @@ def shrunk(picture: Small) -> Array:
 
 
 def _cells(picture: Small) -> tuple[Array, list[tuple[float, float, float, float]]]:
-    """Return the fine bands of each region, (regions, values), and the region's box in shares."""
+    """Return the fine detail of each region, (regions, values), and the boxes of the regions.
+
+    A box is (x, y, w, h) as fractions of the picture's size.
+    """
     luma = shrunk(picture)
     rows, columns = (max(1, round(side / _CELL)) for side in luma.shape)
     fine = luma - cv2.GaussianBlur(luma, (0, 0), _FINE)

@@ -1,4 +1,4 @@
-"""Plan the encoding of an output: the encoder, the clock, and warnings of what gets lost."""
+"""Plan the encoding of an output: encoder, clock, and warnings of contents that get lost."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from cloudconv.media.write.hdr import hdr_parameters
 from cloudconv.media.write.names import is_stdout
 from cloudconv.settings import EncodeSettings
 
-# With finer clocks, the 32-bit gaps between frames in MP4 overflow within seconds.
+# Ticks per second of the finest clocks. With a finer one, the gaps between frames in MP4 overflow
+# their 32 bits within seconds.
 _FINEST = 100_000_000
-_VPX = 10_000_000
+_VPX = 10_000_000  # of libvpx
 
 
 def plan_encoding(
@@ -85,7 +86,7 @@ def _clock(
     if container.clock is not None and container.counts_in_clock:
         return container.clock
     exact = time_base.denominator if rate is None else lcm(rate.numerator, time_base.denominator)
-    # libvpx rounds all times to its own clock, and returns the rounded times.
+    # libvpx rounds all times to a clock of its own.
     finest = _VPX if encoder.startswith("libvpx") else _FINEST
     if exact > finest and rate is not None:
         exact = rate.numerator
@@ -93,7 +94,7 @@ def _clock(
 
 
 def _with_hdr(choice: Choice, info: MediaInfo, warnings: list[Warned]) -> Choice:
-    """Return the choice with the source's HDR metadata; add warnings if there is no place."""
+    """Return the choice with the source's HDR metadata; add warnings about lost metadata."""
     for name in info.dynamic_hdr:
         warnings.append(Warned("dynamic-hdr", {"name": name}))
     if not (info.mastering_display or info.content_light):
