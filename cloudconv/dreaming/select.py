@@ -37,7 +37,8 @@ _LOCAL = 0.9  # `standing` from which only something small moves
 _APART = 10  # frames between two whose flow separates drift from other motion
 _LOOKS = 8  # number of such pairs
 _DRIFTING = 0.3  # greatest `wander` of a sky
-_SEPARATE = 0.47  # `wander` from which objects move separately
+# Objects move separately: greatest `wander` where flow differs in time and from its surroundings.
+_SEPARATE, _LEAST_UNEVEN, _LEAST_VARIATION = 0.47, 0.1, 0.2
 _UNEVEN, _LOW = 0.2, 0.52  # least `uneven` and `middle` of people and cars
 _AROUND = 0.05  # sigma of the surroundings of a point, relative to the longer side
 _FINE, _GROUND_FINE = 0.6, 0.9  # `fineness` below which a drift is sky: alone, over ground
@@ -153,6 +154,13 @@ def _people(motion: Motion) -> bool:
     return motion.uneven > _UNEVEN and motion.middle > _LOW
 
 
+def _wanders(motion: Motion) -> bool:
+    """Return whether parts move separately: not with their surroundings, not as at other times."""
+    if motion.uneven < _LEAST_UNEVEN or motion.variation < _LEAST_VARIATION:
+        return False
+    return motion.wander > _SEPARATE
+
+
 def _repeats(apart: Floats) -> bool:
     """Return whether the motion of a clip repeats, from the distances of all frames."""
     ratio = repetition(apart)
@@ -204,7 +212,7 @@ def _choice(material: Material, motion: Motion, apart: Floats) -> ModeChoice:
             "the small moving parts",
         )
     separate = motion.variation > _UNSTEADY or motion.steadiness < _DRIFTS
-    if separate or motion.wander > _SEPARATE or _people(motion):
+    if separate or _wanders(motion) or _people(motion):
         return _real_frames(
             material,
             "objects move separately in the clip, not together like clouds; a collage would cut "
