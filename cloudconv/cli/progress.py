@@ -154,7 +154,7 @@ def reporting(label: str, mode: Mode, *, quiet: bool) -> Iterator[Reporter]:
         label: the name of the first stage.
         mode: ``auto`` is a bar on a terminal, otherwise a line every ten seconds. ``json`` is a
             JSON object every second. ``off`` shows nothing.
-        quiet: whether nothing is shown in the mode ``auto`` either.
+        quiet: whether the mode ``auto`` shows nothing too.
     """
     if mode == "json":
         reporter = Reporter(label, _print_object, JSON_EVERY, last=True)

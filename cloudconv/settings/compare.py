@@ -67,7 +67,7 @@ class CompareSettings(
         Option(
             *(_MODEL, "NAME"),
             parse=values.names,
-            shown="the best that ships",
+            shown=groups.DEFAULT_MODEL,
             repeats=True,
             complete="methods",
         ),

@@ -216,7 +216,7 @@ class InterpolatorModel(Rendering):
     """The interpolator and its options."""
 
     model: Annotated[
-        File | None, Option(_MODEL, "NAME", shown="the best that ships", complete="interpolate")
+        File | None, Option(_MODEL, "NAME", shown=DEFAULT_MODEL, complete="interpolate")
     ] = None
 
     def _check(self) -> None:
