@@ -1,4 +1,4 @@
-"""Write the vitals of a dream as one self-contained HTML page."""
+"""Write the vitals of a dream, measured against its source, as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MEANINGS = {
     "crease": "strength of fine hard lines; 1 is that of the source, distortions have more",
     "mean_shift": "mean brightness minus that of the source, in levels of 255",
     "jump": "the largest change between two frames, relative to the changes around it",
-    "static_psnr": "PSNR of the still parts against the last source frame, in dB; high is alike",
+    "static_psnr": "PSNR of the still parts against the last source frame, in dB; more is better",
     "patch": "difference of small areas from those of the source; 0 is equal",
     "patch_time": "difference of small areas over a few frames from those of the source",
     "repeat": "difference from the most similar picture 30 or more frames earlier, of 255",

@@ -41,7 +41,7 @@ class Dream:
 
     ``continuation``: the times of the new frames. ``spec``: the mode, with the reason in ``why``.
     ``sky``: whether everything that moves is sky, so that a repeated picture is a fault.
-    ``options``: those that the mode takes.
+    ``options``: the options with which the mode is built.
     """
 
     plan: DreamPlan
