@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from cloudconv.dreaming.methods.guard import tears_of
 from cloudconv.dreaming.methods.registry import method
 from cloudconv.dreaming.select import advice, is_sky, motion_of
 from cloudconv.events import returned
+from cloudconv.jobs.extend.history import gather_material
+from cloudconv.media.read.probe import probe
 from tests.helpers.dreams import Picture, ball, chosen_mode, clouds, material
 
 
@@ -87,6 +91,12 @@ def test_a_tree_that_stirs_is_not_torn_by_a_collage() -> None:
     assert method("collage").warning is tears_of
     assert "mode='texture'" in str(torn)
     assert tears_of(material(clouds(80))) is None
+
+
+def test_the_example_of_the_readme_becomes_a_collage() -> None:
+    example = Path(__file__).parents[2] / "examples" / "clouds.mp4"
+    chosen = chosen_mode(returned(gather_material(probe(example))))
+    assert (chosen.mode, chosen.warning) == ("collage", None)
 
 
 def crowd(count: int) -> list[Picture]:
