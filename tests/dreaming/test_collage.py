@@ -11,19 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.overlay import overlay_of
-from cloudconv.dreaming.material.silhouette import Silhouettes
-from cloudconv.dreaming.material.wind import Wind
-from cloudconv.dreaming.methods.clip_selector import Arrangement, ClipSelector
 from cloudconv.dreaming.methods.collage import Collage, Pace
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.front import TIMES, least_seen
-from cloudconv.dreaming.methods.guard import repaired
-from cloudconv.dreaming.methods.placement import Placement
+from cloudconv.dreaming.methods.guard import SilhouetteGuard
+from cloudconv.dreaming.methods.placement import Placement, joined
 from cloudconv.dreaming.methods.transition import Transition, front_of, order_of
 from cloudconv.dreaming.pictures import blurred, filled, resized, weight_size
-from cloudconv.models.ops import warp
+from cloudconv.dreaming.vitals.silhouette import Silhouettes
 from tests.helpers.dreams import clouds, frames, material, tensor, vitals_of
 
 SIZE = (128, 96)
@@ -193,78 +189,15 @@ def test_mirrored_footage_that_runs_backwards_keeps_its_wind() -> None:
 
 @pytest.mark.parametrize("shift", [-0.5, -0.2, 0.0, 0.1, 0.5])
 @pytest.mark.parametrize("scale", [1.0, 1.1])
-def test_shifted_footage_is_known_where_the_clip_is(shift: float, scale: float) -> None:
+def test_shifted_footage_leaves_no_side_empty(shift: float, scale: float) -> None:
     placement = Placement(0, shift=shift, scale=scale)
-    picture = tensor(footage()[0])
-    placed, known = placement.placed(picture), placement.known(128)
-    assert placed.shape == picture.shape
-    assert bool(placed.isfinite().all())
-    assert float(known.mean()) >= 0.99 - abs(shift)
-    if scale == 1:
-        columns = known.nonzero()[:, 0]
-        assert torch.equal(placed[..., columns], picture[..., columns - round(128 * shift)])
-
-
-def test_an_inset_shows_sky_that_the_clip_has_there_and_never_land() -> None:
-    source = material(footage())
-    wind = Wind(source).mean
-    light = Light(source)
-    chooser = ClipSelector(source, light, wind, np.random.default_rng(0))
-    last = Arrangement(Placement(59))
-    life, insets = 40, 0
-    for _ in range(6):
-        seen = [chooser.thumb(last, 0)] * 2
-        made = chooser.choose(seen, [10, 30], life)
-        if made.inset is None or made.shape is None:
-            continue
-        insets += 1
-        shape = made.shape.resized(chooser.size, (96, 128))
-        sky = made.inset.placed((1 - source.fixed)[None])[0] * made.inset.known(128)
-        way = torch.zeros(2, 96, 128)
-        flow = wind
-        for _ in range(life):
-            way = flow + warp(way[None], flow[None])[0]
-            # Half a pixel of the thumbnails is the border itself.
-            assert float(sky[shape.at(way) > 0.6].min()) > 0.9
-    assert insets >= 2
-
-
-@cache
-def sunny(count: int = 60) -> list[np.ndarray]:
-    """Return clouds that drift past a sun, above land."""
-    rows, columns = np.mgrid[:96, :128]
-    disc = np.clip(6 - np.hypot(rows - 30, columns - 40), 0, 1)[..., None]
-    return [np.uint8(0.75 * p * (1 - disc) + 255 * disc) for p in clouds(count, SIZE)]
-
-
-def test_there_is_one_sun_and_it_stays() -> None:
-    source = material(sunny())
-    assert 0.005 < float(source.sun.mean()) < 0.05
-    for picture in Collage().dream(source, frames=90, seed=0):
-        bright = (picture.mean(0) > 0.93).numpy().astype(np.uint8)
-        count, _, stats, centres = cv2.connectedComponentsWithStats(bright)
-        large = [k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] > 12]
-        assert len(large) == 1
-        assert np.hypot(*(centres[large[0]] - (40, 30))) < 2
-
-
-def test_clouds_alone_are_no_sun() -> None:
-    assert not material(footage()).sun.any()
-
-
-def test_a_slow_sky_goes_on_at_once_with_its_grain() -> None:
-    """A picture that only moves has a third of the clip's change from frame to frame."""
-    random = np.random.default_rng(0)
-    pictures = [
-        np.uint8(np.clip(p + random.normal(0, 4, p.shape), 0, 255))
-        for p in clouds(80, SIZE, speed=0.1)
-    ]
-    made = list(Collage().dream(material(pictures), frames=12, seed=0))
-    sky = slice(0, 60)
-    filmed = [change(tensor(a)[:, sky], tensor(b)[:, sky]) for a, b in pairwise(pictures[-20:])]
-    first = [tensor(pictures[-1]), *made]
-    steps = [change(a[:, sky], b[:, sky]) for a, b in pairwise(first)]
-    assert 0.8 < float(np.mean(steps)) / float(np.mean(filmed)) < 1.25
+    copies = placement.copies(tensor(footage()[0]))
+    shown = np.zeros(128, int)
+    for copy in copies:
+        shown[copy.left : copy.right] += 1
+        assert copy.values.shape == (3, 96, copy.right - copy.left)
+    assert shown.min() >= 1
+    assert joined(copies, 128).shape == (3, 96, 128)
 
 
 def likeness(pictures: list[Tensor], away: int) -> float:
@@ -312,7 +245,7 @@ def test_a_silhouette_never_moves_before_a_sky_as_dark() -> None:
     low = 82  # rows below it are land everywhere
     assert max(float((p[:, low:] - last[:, low:]).abs().max()) for p in made) < 0.05
     silhouettes = Silhouettes(pictures, source.fixed.numpy())
-    amiss = [silhouettes.measure(np.uint8(p.clamp(0, 1).permute(1, 2, 0) * 255)) for p in made]
+    amiss = [silhouettes.look(np.uint8(p.clamp(0, 1).permute(1, 2, 0) * 255)) for p in made]
     assert max(value or 0.0 for value in amiss) < 0.15
 
 
@@ -324,13 +257,13 @@ def test_a_silhouette_that_has_moved_is_put_back() -> None:
     moved[30:36, 50:58] = 6
 
     def amiss(picture: Tensor) -> float:
-        return silhouettes.measure(np.uint8(picture.clamp(0, 1).permute(1, 2, 0) * 255)) or 0.0
+        return silhouettes.look(np.uint8(picture.clamp(0, 1).permute(1, 2, 0) * 255)) or 0.0
 
     assert amiss(tensor(moved)) > 0.3
-    last = tensor(pictures[-1])
-    assert amiss(repaired(tensor(moved), last, source.silhouettes)) < 0.15
+    guard = SilhouetteGuard(source)
+    assert amiss(guard.repaired(tensor(moved), tensor(pictures[-1]))) < 0.15
     plain = tensor(pictures[20])
-    assert repaired(plain, last, source.silhouettes) is plain
+    assert guard.repaired(plain, tensor(pictures[-1])) is plain
 
 
 def test_a_watermark_stays_and_does_not_travel() -> None:

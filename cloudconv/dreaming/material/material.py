@@ -21,9 +21,7 @@ from torch import Tensor
 from cloudconv.dreaming.material.film import Film
 from cloudconv.dreaming.material.fixed import fixed_parts
 from cloudconv.dreaming.material.matte import still_matte, widened_matte
-from cloudconv.dreaming.material.silhouette import Silhouettes
-from cloudconv.dreaming.material.sun import sun_of
-from cloudconv.dreaming.pictures import blurred, moved, resized, resized_flow
+from cloudconv.dreaming.pictures import moved, resized, resized_flow
 from cloudconv.media.frame import Frame
 
 _Floats = NDArray[np.float32]
@@ -32,7 +30,6 @@ _Bytes = NDArray[np.uint8]
 _KEPT_PICTURES = 4  # full-size pictures in the cache: methods ask for neighbours in time together
 _PAIRS = 48  # pairs of neighbours whose flow measures the motion
 _LOOKS = 40  # frames in which the fixed parts are searched
-_SUN_EDGE = 2.0  # sigma of the soft edge of the sun's glow, in pixels of the small picture
 _LAG_PAIRS = 24  # pairs of frames that measure how much a pixel changes
 _LAG = 30  # frames between the two of a pair: enough for slow clouds near the horizon
 
@@ -156,26 +153,12 @@ class Material:
     @cached_property
     def fixed(self) -> Tensor:
         """The parts in which nothing moves in any frame: (h, w) float32 on ``device``, 0 or 1."""
-        if len(self.film) < 2:
-            return torch.zeros(self.small_size, device=self.device)
-        return torch.from_numpy(fixed_parts(self._sampled())).to(self.device)
-
-    @cached_property
-    def sun(self) -> _Floats:
-        """The sun and its glow: (h, w) for analysis, 0 or 1; see ``sun_of``."""
-        return sun_of(self._sampled())
-
-    @cached_property
-    def silhouettes(self) -> Silhouettes:
-        """The silhouettes of the clip."""
-        pictures = [self.glance(k) for k in range(len(self))]
-        return Silhouettes(pictures, self.fixed.cpu().numpy())
-
-    def _sampled(self) -> list[_Bytes]:
-        """Return small frames from all over the clip."""
         count = len(self.film)
+        if count < 2:
+            return torch.zeros(self.small_size, device=self.device)
         chosen = np.unique(np.linspace(0, count - 1, min(count, _LOOKS)).round().astype(int))
-        return [self.film.small(int(k)) for k in chosen]
+        found = fixed_parts([self.film.small(int(k)) for k in chosen])
+        return torch.from_numpy(found).to(self.device)
 
     @cached_property
     def matte(self) -> Tensor:
@@ -197,15 +180,8 @@ class Material:
 
     @cached_property
     def wide_matte(self) -> Tensor:
-        """The parts of the last frame that must not be moved: (H, W); see ``widened_matte``.
-
-        The sun is one of these parts.
-        """
-        wide = widened_matte(self.picture(-1), self.matte, self.fixed)
-        if not self.sun.any():
-            return wide
-        sun = blurred(torch.from_numpy(self.sun)[None].to(self.device), _SUN_EDGE)
-        return torch.maximum(wide, resized(sun, self.size)[0])
+        """The parts of the last frame that must not be moved: (H, W); see ``widened_matte``."""
+        return widened_matte(self.picture(-1), self.matte, self.fixed)
 
     @cached_property
     def static(self) -> _Floats:

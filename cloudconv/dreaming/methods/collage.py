@@ -23,15 +23,14 @@ from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.overlay import ClearMaterial, overlay_of
 from cloudconv.dreaming.material.stabilise import Pan, panorama_of
-from cloudconv.dreaming.material.wind import Carried, Recent, SkyBehind, Wind, led_up, outside
+from cloudconv.dreaming.material.wind import Carried, Wind, led_up, outside
 from cloudconv.dreaming.methods.base import DreamMethod
-from cloudconv.dreaming.methods.clip_selector import Arrangement, ClipSelector
+from cloudconv.dreaming.methods.clip_selector import ClipSelector
 from cloudconv.dreaming.methods.compositing import blended
-from cloudconv.dreaming.methods.footage import Footage, LayerPicture
-from cloudconv.dreaming.methods.front import PointMap
-from cloudconv.dreaming.methods.guard import repaired
+from cloudconv.dreaming.methods.footage import Footage, LayerPicture, SkyBehind
+from cloudconv.dreaming.methods.guard import SilhouetteGuard
 from cloudconv.dreaming.methods.placement import Placement
-from cloudconv.dreaming.methods.transition import Transition, front_of
+from cloudconv.dreaming.methods.transition import Front, Transition, front_of
 from cloudconv.dreaming.pictures import blurred, bounds, resized, resized_flow, weight_size
 
 _SPACING = 72  # frames between two starts of footage, at most, unless the sky is slow
@@ -133,15 +132,12 @@ class _Layer:
     """A sequence of pictures over the layers below.
 
     ``arrival``: the weights of the pictures; None for 1. ``footage``: the source of the pictures;
-    None for pictures made from a single frame. ``arrangement``: the placement of the footage.
-    ``inset``: the footage of the arrangement's inset, and the points that show this footage.
+    None for pictures made from a single frame.
     """
 
     pictures: Iterator[LayerPicture]
     arrival: Transition | None = None
     footage: Footage | None = None
-    arrangement: Arrangement | None = None
-    inset: tuple[Footage, PointMap] | None = None
 
     def advance(self, size: tuple[int, int]) -> tuple[LayerPicture, Tensor]:
         """Return the next picture, and its weight (h, w) over the layers below."""
@@ -150,14 +146,6 @@ class _Layer:
         if self.arrival is not None:
             shown = self.arrival.advance()
         return shot, shown if shot.covers is None else shown * shot.covers
-
-    def inset_picture(self) -> tuple[LayerPicture, Tensor] | None:
-        """Return the picture of the visible inset, and its weight (h, w) within the layer."""
-        if self.inset is None or self.arrival is None or self.footage is None:
-            return None
-        footage, shape = self.inset
-        weight = shape.at(self.arrival.displacement)
-        return (footage.at(self.footage.age), weight) if bool((weight > 0).any()) else None
 
 
 class _Composition:
@@ -176,18 +164,18 @@ class _Composition:
         self.pace = Pace.of(len(material), slowness)
         self._still = material.matte
         self._box = bounds(self._still)
-        self._clip_mean = _clip_mean(material, self._size)
-        self._behind = SkyBehind(material.wide_matte, self._size)
+        self._usual = _usual(material, self._size)
+        self._behind = SkyBehind(material.matte, self._size)
         self._pasted = material.picture(-1)
+        self._guard = SilhouetteGuard(material)
         self._seen = material.last_seen
         self._leads_to: Tensor | None = None
         self._left = self._ending = 0
-        self._light_frame = len(material) - 1
+        self._lit = len(material) - 1
         covers = material.covers(-1)
         # Footage of a panorama is never shifted: its pictures include the still parts.
         self._stays = covers is not None
-        recent = Recent(material, self._wind) if covers is None else None
-        carried = Carried(self._seen, material.wide_matte, self._wind, covers, recent)
+        carried = Carried(self._seen, material.wide_matte, self._wind, covers)
         self._carried = carried
         self._forecast = _Layer(self._lighted(carried.pictures()))
         self._layers = [self._forecast]
@@ -209,27 +197,27 @@ class _Composition:
         life = min(delay + lasts + pace.spacing, len(self._material))
         ages = [delay + round(lasts * share) for share in (0.3, 0.7)]
         beneath = [self._beneath(age) for age in ages]
-        arrangement = self._chooser.choose(beneath, ages, life, shifted=not self._stays)
-        self._add(arrangement, lasts, delay)
+        placement = self._chooser.choose(beneath, ages, life, shifted=not self._stays)
+        self._add(placement, lasts, delay)
         self._starts += 1
         self._next_start = self._number + delay + lasts
 
     def end(self, frames: int, loop_to: Tensor | None) -> None:
         """Start the last transition of a loop: to footage that leads to the output's first."""
         if loop_to is None:
-            self._add(Arrangement(Placement(len(self._material) - frames)), frames)
+            self._add(Placement(len(self._material) - frames), frames)
             return
         self._leads_to, self._left, self._ending = loop_to, frames, frames
         thumb = resized(loop_to.cpu(), self._chooser.size)
         arrival = Transition(self._front(lambda age: thumb, frames, 0), self._mean, frames)
         pictures = self._lighted(led_up(self._material, loop_to, frames, self._size))
         self._layers.append(_Layer(pictures, arrival))
-        self._light_frame = 0
+        self._lit = 0
 
     def step(self) -> Tensor:
         """Return the next frame: (3, H, W)."""
         self._number += 1
-        self._light.follow(self._light_frame)
+        self._light.follow(self._lit)
         shots: list[LayerPicture] = []
         weights: list[Tensor] = []
         for number, layer in enumerate(list(self._layers)):
@@ -244,57 +232,45 @@ class _Composition:
                 shown = torch.ones_like(shown)
             shots.append(shot)
             weights = [weight * (1 - shown) for weight in weights] + [shown]
-            inset = layer.inset_picture()
-            if inset is not None:
-                shots.append(inset[0])
-                weights[-1:] = [shown * (1 - inset[1]), shown * inset[1]]
         footage = self._layers[-1].footage
         if footage is not None:
-            self._light_frame = footage.frame
+            self._lit = footage.frame
         self._seen = blended(
             [shot.picture for shot in shots],
             weights,
-            self._clip_mean,
+            self._usual,
             [shot.small for shot in shots],
-            [shot.relit for shot in shots],
+            [shot.lit for shot in shots],
         )
         self._chooser.remember(self._seen)
         self._paste()
         if self._leads_to is None and not self._stays:
-            self._seen = repaired(self._seen, self._pasted, self._material.silhouettes)
+            self._seen = self._guard.repaired(self._seen, self._pasted)
         return self._seen
 
     def _blown_in(self) -> Tensor:
         """Return 1 where the forecast needs points outside the last frame, else 0: (h, w), soft."""
-        way = resized_flow(self._carried.sampled[None], self._size)[0]
+        way = resized_flow(self._carried.way[None], self._size)[0]
         beyond = outside(way).clamp_max(1)[None]
         rim = max(1, round(_RIM * max(self._size)))
         return blurred(functional.max_pool2d(beyond, 2 * rim + 1, 1, rim), rim / 2)[0]
 
     def _beneath(self, age: int) -> Tensor:
         """Return the thumbnail of the top layer ``age`` frames from now."""
-        layer = self._layers[-1]
-        if layer.footage is not None and layer.arrangement is not None:
-            return self._chooser.thumb(layer.arrangement, layer.footage.age + age)
-        return self._chooser.thumb(Arrangement(Placement(len(self._material) - 1)), 0)
+        footage = self._layers[-1].footage
+        if footage is not None:
+            return self._chooser.thumb(footage.placement, footage.age + age)
+        return self._chooser.thumb(Placement(len(self._material) - 1), 0)
 
-    def _add(self, arrangement: Arrangement, lasts: int, delay: int = 0) -> None:
-        front = self._front(lambda age: self._chooser.thumb(arrangement, delay + age), lasts, delay)
+    def _add(self, placement: Placement, lasts: int, delay: int = 0) -> None:
+        front = self._front(lambda age: self._chooser.thumb(placement, delay + age), lasts, delay)
+        footage = Footage(
+            self._material, placement, self._light, self._behind, self._mean, self.pace.life
+        )
         arrival = Transition(front, self._mean, lasts, delay)
-        footage = self._footage(arrangement.base)
-        inset = None
-        if arrangement.inset is not None and arrangement.shape is not None:
-            shape = arrangement.shape.on(self._mean.device)
-            inset = (
-                self._footage(arrangement.inset),
-                shape.resized(self._chooser.size, self._size),
-            )
-        self._layers.append(_Layer(iter(footage), arrival, footage, arrangement, inset))
+        self._layers.append(_Layer(iter(footage), arrival, footage))
 
-    def _footage(self, placement: Placement) -> Footage:
-        return Footage(self._material, placement, self._light, self._behind, self._size)
-
-    def _front(self, coming: Callable[[int], Tensor], lasts: int, delay: int) -> PointMap:
+    def _front(self, coming: Callable[[int], Tensor], lasts: int, delay: int) -> Front:
         """Return the times at which points change to incoming footage: see ``front_of``."""
         known = self._layers[-1].footage is not None
         return front_of(
@@ -313,11 +289,11 @@ class _Composition:
         """
         frame = -1 if self._leads_to is None else 0
         for picture, covers in pictures:
-            small = relit = resized(picture, self._size)
+            small = lit = resized(picture, self._size)
             gain = self._light.on(frame)
             if gain is not None:
-                relit = small * resized(gain.to(small.device), self._size)
-            yield LayerPicture(picture, small, relit, covers)
+                lit = small * resized(gain.to(small.device), self._size)
+            yield LayerPicture(picture, small, lit, covers)
 
     def _paste(self) -> None:
         """Paste the still parts of the last real frame into the current frame.
@@ -339,7 +315,7 @@ class _Composition:
         seen.lerp_(pasted, self._still[self._box])
 
 
-def _clip_mean(material: Material, size: tuple[int, int]) -> Tensor:
+def _usual(material: Material, size: tuple[int, int]) -> Tensor:
     """Return the mean of the material: (3, h, w)."""
     number = len(material)
     chosen = np.unique(np.linspace(0, number - 1, min(number, _MEAN_OF)).round().astype(int))

@@ -22,18 +22,18 @@ _COUNTS = 0.1  # weight from which a picture fully bounds the brightness of the 
 def blended(
     pictures: Sequence[Tensor],
     weights: Sequence[Tensor],
-    clip_mean: Tensor | None = None,
+    usual: Tensor | None = None,
     smalls: Sequence[Tensor] | None = None,
-    relit: Sequence[Tensor] | None = None,
+    lit: Sequence[Tensor] | None = None,
 ) -> Tensor:
     """Blend pictures without a seam and without a loss of contrast.
 
     Fine detail is blended with sharp weights, and coarse detail with blurred weights, which hides
     the seam. The weights are small, so the finest two bands have equal weights, and only the small
-    pictures need a pyramid. The result is the weighted mean of the full-size pictures, plus the
-    enlarged difference between the pyramid's result and the weighted mean of the small pictures.
-    Mixing unrelated pictures lowers the contrast. If ``clip_mean`` is given, the differences from
-    that picture are enlarged to their size in the pictures.
+    pictures need a pyramid. The result is the weighted mean of
+    the full-size pictures, plus the enlarged difference between the pyramid's result and the
+    weighted mean of the small pictures. Mixing unrelated pictures lowers the contrast. If ``usual``
+    is given, the differences from ``usual`` are enlarged to their size in the pictures.
 
     Sources: Burt and Adelson, A Multiresolution Spline With Application to Image Mosaics, ACM
     Transactions on Graphics 1983; Heitz and Neyret, High-Performance By-Example Noise using a
@@ -42,10 +42,10 @@ def blended(
     Args:
         pictures: (3, H, W) float32 each.
         weights: (h, w) float32 each, of ``weight_size``; their sum is 1 everywhere.
-        clip_mean: (3, h, w), the mean picture of the clip; None to leave contrast unchanged.
+        usual: (3, h, w), the mean picture of the clip; None to leave contrast unchanged.
         smalls: (3, h, w) float32 each, the pictures at the size of the weights; None to compute
             them.
-        relit: (3, h, w) float32 each, the small pictures with the wanted brightness and colours;
+        lit: (3, h, w) float32 each, the small pictures with the wanted brightness and colours;
             None for unchanged ones.
 
     Returns:
@@ -53,17 +53,17 @@ def blended(
     """
     size = pictures[0].shape[-2:]
     area = weights[0].shape[-2:]
-    if len(pictures) == 1 and relit is None:
+    if len(pictures) == 1 and lit is None:
         return pictures[0]
     smalls = smalls or [resized(picture, area) for picture in pictures]
-    if len(pictures) == 1 and relit is not None:
-        return pictures[0] + resized(relit[0] - smalls[0], size)
+    if len(pictures) == 1 and lit is not None:
+        return pictures[0] + resized(lit[0] - smalls[0], size)
     small = torch.stack(list(smalls))
-    shown = small if relit is None else torch.stack(list(relit))
+    shown = small if lit is None else torch.stack(list(lit))
     weight = torch.stack(list(weights))[:, None]
     wanted = pyramid_mean(shown, weight)
-    if clip_mean is not None:
-        wanted = _contrasted(wanted, shown, weight, clip_mean)
+    if usual is not None:
+        wanted = _contrasted(wanted, shown, weight, usual)
     result = resized(wanted - (small * weight).sum(0), size)
     for picture, own_weight in zip(pictures, weight, strict=True):
         if bool((own_weight > 0).any()):
@@ -71,12 +71,12 @@ def blended(
     return result
 
 
-def _contrasted(mixed: Tensor, pictures: Tensor, weights: Tensor, clip_mean: Tensor) -> Tensor:
+def _contrasted(mixed: Tensor, pictures: Tensor, weights: Tensor, usual: Tensor) -> Tensor:
     """Return the ``mixed`` picture, (3, h, w), with the mean luma contrast of ``pictures``.
 
     Only luma changes: more contrast between colours would show as fringes.
     """
-    light = luma(torch.cat([pictures, mixed[None], clip_mean[None]]))
+    light = luma(torch.cat([pictures, mixed[None], usual[None]]))
     each, here = light[:-2], light[-2]
     apart = here - light[-1]
     energy = torch.stack([apart.square(), ((each - light[-1]).square() * weights[:, 0]).sum(0)])

@@ -1,38 +1,71 @@
-"""Play placed footage of the clip in the light of its new place and time."""
+"""Play placed footage of the clip, with still parts replaced by sky."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.wind import SkyBehind
-from cloudconv.dreaming.methods.placement import Placement
-from cloudconv.dreaming.pictures import resized
+from cloudconv.dreaming.methods.clip_selector import gains
+from cloudconv.dreaming.methods.compositing import pyramid_mean
+from cloudconv.dreaming.methods.front import upright_seam
+from cloudconv.dreaming.methods.placement import Copy, Placement, joined
+from cloudconv.dreaming.pictures import blurred, bounds, cut_out, filled, resized
+
+_REPLACED = 0.1  # still share of a pixel from which on the whole pixel is replaced
+_SOFT = 6.0  # pixels of the weights: softness of the seam between two copies
+_LOOKS = 4  # moments at which two copies are compared
+_AREA = 1.5  # pixels of the weights, over which differences are averaged
 
 
 @dataclass(frozen=True, slots=True)
 class LayerPicture:
     """A picture (3, H, W) of a layer.
 
-    ``small``: (3, h, w), a copy at the size of the weights; ``relit``: the copy in the light of
-    now. ``covers``: (h, w), the known part of the picture; None for all.
+    ``small``: (3, h, w), a copy at the size of the weights; ``lit``: the copy in the light of now.
+    ``covers``: (h, w), the known part of the picture; None for all.
     """
 
     picture: Tensor
     small: Tensor
-    relit: Tensor
+    lit: Tensor
     covers: Tensor | None
 
 
-class Footage:
-    """The pictures of a placement, one after the other.
+class SkyBehind:
+    """The sky behind still parts.
 
-    ``behind``: the sky behind still parts. ``size``: height and width of the weights.
+    ``still``: (H, W), the still share of each pixel; ``size``: (h, w) of the small picture on which
+    the sky is continued.
     """
+
+    def __init__(self, still: Tensor, size: tuple[int, int]) -> None:
+        """Widen the still parts, so that no rim of them remains."""
+        reach = max(1, round(max(still.shape) / 400))
+        wide = F.max_pool2d(still[None], 2 * reach + 1, 1, reach)
+        share = (blurred(wide, reach) / _REPLACED).clamp(0, 1)
+        self._box = bounds(share[0])
+        self._share = share[0][self._box].contiguous()
+        self._known = 1 - F.adaptive_max_pool2d(share, size)[0]
+        self._size = size
+
+    def clear(self, picture: Tensor) -> Tensor:
+        """Return a picture (3, H, W) with sky in place of still parts."""
+        if self._share.numel() == 0:
+            return picture
+        behind = filled(resized(picture, self._size), self._known)
+        made = picture.clone()
+        made[:, *self._box].lerp_(cut_out(behind, picture.shape[-2:], self._box), self._share)
+        return made
+
+
+class Footage:
+    """The pictures of a placement, one after the other."""
 
     def __init__(
         self,
@@ -40,16 +73,24 @@ class Footage:
         placement: Placement,
         light: Light,
         behind: SkyBehind,
-        size: tuple[int, int],
+        wind: Tensor,
+        life: int,
     ) -> None:
-        """Measure the gain that adapts the light to the new place."""
+        """Find the seam between two copies.
+
+        ``wind``: (2, h, w) backward flow at the size of the weights; ``life``: number of frames.
+        """
         self.placement = placement
         self.age = 0
         self._material = material
         self._light = light
         self._behind = behind
-        self._size = size
-        self._gain = None if placement.aligned else light.moved(*placement.source(size))
+        self._size = (wind.shape[-2], wind.shape[-1])
+        self._gains = gains(light, placement, self._size)
+        self._seam: Tensor | None = None
+        self._drift: Tensor | None = None
+        if len(self._gains) == 2:
+            self._find_seam(wind.cpu(), life)
 
     @property
     def frame(self) -> int:
@@ -59,20 +100,88 @@ class Footage:
     def __iter__(self) -> Iterator[LayerPicture]:
         """Yield each next picture, without an end."""
         while True:
-            yield self.at(self.age)
+            yield self._picture()
             self.age += 1
 
-    def at(self, age: int) -> LayerPicture:
-        """Return the picture at an age in frames."""
-        placement = self.placement
-        frame = placement.frame(age, len(self._material))
-        picture = self._material.picture(frame)
-        if not placement.aligned:
-            picture = placement.placed(self._behind.filled(picture))
-        small = relit = resized(picture, self._size)
-        if self._gain is not None:
-            relit = relit * self._gain.to(relit.device)
-        gain = self._light.on(frame, mirrored=placement.mirrored, shift=placement.shift)
+    def _picture(self) -> LayerPicture:
+        frame = self.frame
+        source = self._behind.clear(self._material.picture(frame))
+        share = self._share()
+        size = source.shape[-2:]
+        full = None if share is None else resized(share[None].to(source.device), size)[0]
+        picture = joined(self.placement.copies(source), size[1], full)
+        copies = self.placement.copies(resized(source, self._size))
+        small = joined(copies, self._size[1], share)
+        lit = self._lit(copies, share)
+        gain = self._light.on(frame, mirrored=self.placement.mirrored, shift=self.placement.shift)
         if gain is not None:
-            relit = relit * resized(gain.to(relit.device), self._size)
-        return LayerPicture(picture, small, relit, self._material.covers(frame))
+            lit = lit * resized(gain.to(small.device), self._size)
+        return LayerPicture(picture, small, lit, self._material.covers(frame))
+
+    def _lit(self, copies: list[Copy], share: Tensor | None) -> Tensor:
+        """Return the small picture, each copy in the light of its new place."""
+        lit = [
+            copy.values * gain.values.to(copy.values.device)
+            for copy, gain in zip(copies, self._gains, strict=True)
+        ]
+        if share is None:
+            return lit[0]
+        width = self._size[1]
+        wide = [
+            F.pad(values, (copy.left, width - copy.right, 0, 0), mode="replicate")
+            for copy, values in zip(copies, lit, strict=True)
+        ]
+        second = share.to(lit[0].device)
+        return pyramid_mean(torch.stack(wide), torch.stack([1 - second, second])[:, None])
+
+    def _share(self) -> Tensor | None:
+        """Return the weight of the second copy, (h, w); None for a single copy."""
+        if self._seam is None or self._drift is None:
+            return None
+        width = self._size[1]
+        (first, second) = self.placement.spans(width)
+        columns = torch.arange(width, dtype=torch.float32)[None]
+        seam = (self._seam + self.age * self._drift)[:, None]
+        to_right = second[0] > first[0]
+        share = ((columns - seam) / _SOFT + 0.5).clamp(0, 1)
+        if not to_right:
+            share = 1 - share
+        # Beyond its edges neither copy is known.
+        low, high = max(first[0], second[0]), min(first[1], second[1])
+        inside = torch.minimum((columns - low) / _SOFT, (high - 1 - columns) / _SOFT).clamp(0, 1)
+        beyond = (columns >= (low + high) / 2).float()
+        ends = beyond if to_right else 1 - beyond
+        return torch.lerp(ends.expand_as(share), share, inside)
+
+    def _find_seam(self, wind: Tensor, life: int) -> None:
+        """Find the cut of least error between the copies; the cut then drifts with the wind."""
+        width = self._size[1]
+        (first, second) = self.placement.spans(width)
+        low, high = max(first[0], second[0]), min(first[1], second[1])
+        drift = -wind[0, :, low:high].mean(1)
+        kernel = max(1, self._size[0] // 8)
+        drift = blurred(drift[None, :, None].expand(1, -1, 8).contiguous(), kernel)[0, :, 0]
+        room = int(_SOFT) + 1
+        left, right = low + room, max(high - room - 1, low + room)
+        far = float(drift.mean()) * life
+        # Begin upwind, where the cut can drift furthest.
+        if far > 0:
+            right = max(left, min(right, int(right - far)))
+        else:
+            left = min(right, max(left, int(left - far)))
+        total = torch.zeros(self._size[0], width)
+        for number in range(_LOOKS):
+            age = round(life * (number + 0.5) / _LOOKS)
+            frame = self.placement.frame(age, len(self._material))
+            small = torch.from_numpy(self._material.glance(frame)).permute(2, 0, 1) / 255
+            one, two = self.placement.copies(resized(small, self._size))
+            apart = torch.zeros_like(total)
+            a = one.values[..., low - one.left : high - one.left]
+            b = two.values[..., low - two.left : high - two.left]
+            apart[:, low:high] = (a - b).abs().sum(0)
+            # The difference as seen by a point that drifts along.
+            index = torch.arange(width)[None] + (drift * age).round().long()[:, None]
+            total += apart.gather(1, index.clamp(low, high - 1))
+        total = blurred(total[None], _AREA)[0]
+        self._seam = torch.from_numpy(upright_seam(total.numpy(), left, right))
+        self._drift = drift

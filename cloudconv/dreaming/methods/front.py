@@ -13,17 +13,11 @@ search, belief propagation with messages in linear time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
-
-from cloudconv.dreaming.pictures import resized
 
 Floats = NDArray[np.float32]
 
@@ -36,52 +30,7 @@ _TURNS = 1.0  # weight of the difference at a point that changes; a border at on
 _WANTED = 0.5  # cost of a change that is one time too early or too late …
 _ROOM = 0.2  # … beyond this tolerance, relative to the whole transition
 _NEVER = 1e4  # cost of a point that shows unknown footage
-_RING, _RING_MOST = (
-    0.15,
-    0.6,
-)  # of the longer side, and of an inset's depth: where its border may be
-_GAIN = 0.02  # gain of each point that an inset shows
 _FLOOR = 0.15  # least cost of a border, which prevents frayed borders in flat sky
-
-
-@dataclass(frozen=True, slots=True)
-class PointMap:
-    """A value for each point of the sky; points move with the wind.
-
-    ``values``: (h + 2 my, w + 2 mx), the points at the beginning. Points in the ``margins`` (my,
-    mx) are outside the picture then.
-    """
-
-    values: Tensor
-    margins: tuple[int, int]
-
-    def at(self, displacement: Tensor) -> Tensor:
-        """Return the value of the point at each pixel: (h, w).
-
-        ``displacement``, (2, h, w), leads from a pixel back to the start of its point.
-        """
-        height, width = displacement.shape[-2:]
-        my, mx = self.margins
-        y = torch.arange(height, device=displacement.device)[:, None] + displacement[1] + my
-        x = torch.arange(width, device=displacement.device)[None] + displacement[0] + mx
-        rows, columns = self.values.shape
-        grid = torch.stack([2 * x / max(columns - 1, 1) - 1, 2 * y / max(rows - 1, 1) - 1], -1)
-        return functional.grid_sample(
-            self.values[None, None], grid[None], padding_mode="border", align_corners=True
-        )[0, 0]
-
-    def on(self, device: torch.device) -> PointMap:
-        """Return the map on a device."""
-        return PointMap(self.values.to(device), self.margins)
-
-    def resized(self, grid: tuple[int, int], size: tuple[int, int]) -> PointMap:
-        """Return the map for pictures of ``size`` (h, w) instead of ``grid`` (h, w)."""
-        my, mx = (
-            round(margin * new / old)
-            for margin, new, old in zip(self.margins, size, grid, strict=True)
-        )
-        wide = (size[0] + 2 * my, size[1] + 2 * mx)
-        return PointMap(resized(self.values[None], wide)[0], (my, mx))
 
 
 def drifts(wind: Floats, frames: int) -> tuple[Floats, tuple[int, int]]:
@@ -161,37 +110,8 @@ def least_seen(apart: Floats, wanted: Floats, unknown: Floats | None = None) -> 
     return smooth
 
 
-def inset_of(apart: Floats, possible: Floats) -> Floats:
-    """Return where an inset replaces the footage around it, along the border that is seen least.
-
-    Args:
-        apart: (``TIMES``, h, w), the difference of the two; 0 outside the picture.
-        possible: (h, w), 1 at points where the inset may be, else 0.
-
-    Returns:
-        (h, w) float32, 0 or 1.
-    """
-    usual = max(float(apart[apart > 0].mean()) if (apart > 0).any() else 0.0, 1e-6)
-    border = (apart / usual + _FLOOR * (apart > 0)).mean(0)
-    deep = cv2.distanceTransform((possible > 0).astype(np.uint8), cv2.DIST_L2, 5)
-    core = deep > min(_RING * max(possible.shape), _RING_MOST * float(deep.max()))
-    own = np.stack([_NEVER * core + _GAIN * possible, _NEVER * (1 - possible)])
-    both = np.stack([border, border])
-    across, down = (both[:, :, 1:] + both[:, :, :-1]) / 2, (both[:, 1:] + both[:, :-1]) / 2
-    best = _propagated(own.astype(np.float32), *(b.astype(np.float32) for b in (across, down)))
-    shape: Floats = best.argmin(0).astype(np.float32)
-    return shape
-
-
-def border_cost(apart: Floats, shape: Floats) -> float:
-    """Return the mean difference, (``TIMES``, h, w), along the border of a shape (h, w)."""
-    edge = cv2.morphologyEx(shape, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
-    along = apart[:, edge]
-    return float(along[along > 0].mean()) if (along > 0).any() else 0.0
-
-
 def _propagated(own: Floats, across: Floats, down: Floats) -> Floats:
-    """Return the total cost of each choice at each point: (choices, h, w).
+    """Return the total cost of each time at each point: (``TIMES``, h, w).
 
     The total is the point's ``own`` cost plus the costs of the borders to all other points.
     """
@@ -223,15 +143,37 @@ def _sides(dimensions: int, axis: int, ahead: bool) -> tuple[tuple[slice, ...], 
 
 
 def _spread(message: Floats, costs: Floats) -> None:
-    """Limit each choice's cost to any other's cost plus the border between the two, in place.
+    """Limit each time's cost to any other time's cost plus the border between the two, in place.
 
-    Choices of time have an order: a border exists between two neighbours from the change of one
-    until the change of the other.
+    A border exists between two neighbours from the change of one until the change of the other.
     """
     steps = (costs[1:] + costs[:-1]) / 2
-    for number in range(1, len(message)):
+    for number in range(1, TIMES):
         other = message[number - 1] + steps[number - 1]
         np.minimum(message[number], other, out=message[number])
-    for number in range(len(message) - 2, -1, -1):
+    for number in range(TIMES - 2, -1, -1):
         other = message[number + 1] + steps[number]
         np.minimum(message[number], other, out=message[number])
+
+
+def upright_seam(apart: Floats, first: int, last: int) -> Floats:
+    """Return the column, in each row, of the vertical seam of least difference: (h,) float32.
+
+    Args:
+        apart: (h, w), the difference of two pictures.
+        first: the first column that the seam may use.
+        last: the last column that the seam may use.
+    """
+    costs = apart[:, first : last + 1] + 1e-3
+    total = costs.copy()
+    for row in range(1, len(total)):
+        padded = np.pad(total[row - 1], 1, constant_values=np.inf)
+        total[row] += np.minimum(np.minimum(padded[:-2], padded[1:-1]), padded[2:])
+    column = int(total[-1].argmin())
+    path = [column]
+    for row in range(len(total) - 2, -1, -1):
+        low = max(column - 1, 0)
+        column = low + int(total[row, low : column + 2].argmin())
+        path.append(column)
+    columns: Floats = np.array(path[::-1], np.float32) + first
+    return columns

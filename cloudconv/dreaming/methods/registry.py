@@ -5,9 +5,8 @@ from __future__ import annotations
 from cloudconv.dreaming.methods.base import MethodSpec
 from cloudconv.dreaming.methods.collage import Collage
 from cloudconv.dreaming.methods.flow import Flow
-from cloudconv.dreaming.methods.guard import tears_of
 from cloudconv.dreaming.methods.rollout import Rollout
-from cloudconv.dreaming.methods.texture import Texture, backwards_of
+from cloudconv.dreaming.methods.texture import Texture, doubt_of
 
 COLLAGE = MethodSpec(
     name="collage",
@@ -17,7 +16,6 @@ COLLAGE = MethodSpec(
     repeats=False,
     static=True,
     skies=True,
-    warning=tears_of,
 )
 TEXTURE = MethodSpec(
     name="texture",
@@ -27,7 +25,7 @@ TEXTURE = MethodSpec(
     repeats=True,
     static=False,
     as_filmed=True,
-    warning=backwards_of,
+    doubt=doubt_of,
 )
 FLOW = MethodSpec(
     name="flow",

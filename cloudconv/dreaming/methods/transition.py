@@ -6,12 +6,14 @@ A front is the border between the pixels that have changed and those that have n
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from cloudconv.dreaming.methods.front import TIMES, PointMap, carried, drifts, inside, least_seen
+from cloudconv.dreaming.methods.front import TIMES, carried, drifts, inside, least_seen
 from cloudconv.dreaming.pictures import blurred, resized, resized_flow
 from cloudconv.models.ops import warp
 
@@ -31,15 +33,14 @@ class Transition:
 
     ``front``: the time of change of each point, see :func:`front_of`. The points move with the
     ``wind``, (2, h, w) backward flow per frame. ``lasts``: the number of frames until all pixels
-    have changed. ``delay``: the number of frames before the first change. ``displacement``: (2, h,
-    w), from each pixel back to the start of its point.
+    have changed. ``delay``: the number of frames before the first change.
     """
 
-    def __init__(self, front: PointMap, wind: Tensor, lasts: int, delay: int = 0) -> None:
+    def __init__(self, front: Front, wind: Tensor, lasts: int, delay: int = 0) -> None:
         """Create a transition; :meth:`advance` returns the weight of its first frame."""
         self._front = front
         self._wind = wind
-        self.displacement = torch.zeros_like(wind)
+        self._displacement = torch.zeros_like(wind)
         self._lasts = lasts
         self._delay = delay
         self._age = 0
@@ -52,12 +53,39 @@ class Transition:
     def advance(self) -> Tensor:
         """Go to the next frame and return its weights: (h, w) float32, 0 (old) to 1 (new)."""
         self._age += 1
-        self.displacement = self._wind + warp(self.displacement[None], self._wind[None])[0]
-        order = self._front.at(self.displacement)
+        self._displacement = self._wind + warp(self._displacement[None], self._wind[None])[0]
+        order = self._front.at(self._displacement)
         soft = min(_SOFT / self._lasts, _SOFTEST)
         progress = max(0.0, (self._age - self._delay) / self._lasts) * (1 + soft)
         shown = ((progress - order) / soft).clamp(0, 1)
         return shown * shown * (3 - 2 * shown)
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The time at which each point changes, from 0 (begin of the transition) to 1 (end).
+
+    ``order``: (h + 2 my, w + 2 mx). Points in the ``margins`` (my, mx) are outside the picture when
+    the transition begins.
+    """
+
+    order: Tensor
+    margins: tuple[int, int]
+
+    def at(self, displacement: Tensor) -> Tensor:
+        """Return the time of change of the point at each pixel: (h, w).
+
+        ``displacement``, (2, h, w), leads from a pixel back to the start of its point.
+        """
+        height, width = displacement.shape[-2:]
+        my, mx = self.margins
+        y = torch.arange(height, device=displacement.device)[:, None] + displacement[1] + my
+        x = torch.arange(width, device=displacement.device)[None] + displacement[0] + mx
+        rows, columns = self.order.shape
+        grid = torch.stack([2 * x / max(columns - 1, 1) - 1, 2 * y / max(rows - 1, 1) - 1], -1)
+        return functional.grid_sample(
+            self.order[None, None], grid[None], padding_mode="border", align_corners=True
+        )[0, 0]
 
 
 def front_of(
@@ -68,8 +96,8 @@ def front_of(
     random: np.random.Generator,
     *,
     known: bool = True,
-) -> PointMap:
-    """Return the times at which the points change from old to new footage, from 0 to 1.
+) -> Front:
+    """Return the times at which the points change from old to new footage.
 
     Args:
         old: a function of a number of frames from now that returns the old footage then,
@@ -103,7 +131,10 @@ def front_of(
     times = least_seen(
         np.stack(apart), wanted_wide.astype(np.float32), np.stack(unknown) if unknown else None
     )
-    return PointMap(torch.from_numpy(times).to(wind.device), (my, mx)).resized(grid, size)
+    margins = round(my * size[0] / grid[0]), round(mx * size[1] / grid[1])
+    wide = (size[0] + 2 * margins[0], size[1] + 2 * margins[1])
+    order = resized(torch.from_numpy(times)[None], wide)[0].to(wind.device)
+    return Front(order, margins)
 
 
 def order_of(

@@ -1,10 +1,9 @@
-"""Measure features of pictures; the vitals compare those of a dream with those of its clip.
+"""Measure the features of each small picture of a dream, and of the clip before the dream.
 
-Each picture is a copy of a frame whose longest side is at most 480 pixels. Most features are
-measured on luma, in levels from 0 to 255. The parts of the source that move and those that stay
-still are measured separately. Comparing thumbnails follows Schödl et al., Video Textures, SIGGRAPH
-2000. Comparing patches follows Karras et al., Progressive Growing of GANs, ICLR 2018 (sliced
-Wasserstein distance of Laplacian bands).
+Features are measured on luma in levels from 0 to 255. The pictures are copies whose longest side is
+at most 480. Moving and still parts of the source are measured separately. The distances between
+thumbnails and the small patches follow Schödl et al., Video Textures, SIGGRAPH 2000, and Karras et
+al., Progressive Growing of GANs, ICLR 2018 (sliced Wasserstein distance of Laplacian bands).
 """
 
 from __future__ import annotations
@@ -23,47 +22,41 @@ THUMBNAIL = 60, 45
 """Width and height, in pixels, of the copies that are compared to find repeats."""
 
 _PATCHES = 192  # patches in each picture and band
-_SETS = 50  # random selections of patches; successive pictures use them in turn
+_SETS = 50  # different choices of patches, used in turn
 _DIRECTIONS = 32  # random projections of each patch
-_BANDS = 3  # Laplacian bands; patches of one picture use the finest band only
-_SIDE = 7  # side of the patches of one picture, in pixels
-_SIDE_IN_TIME, _SPAN = 5, 3  # side and number of pictures of the patches of several pictures
+_BANDS = 3  # bands of patches in space and time; patches in space use the finest band only
+_SIDE, _SIDE_IN_TIME, _SPAN = 7, 5, 3
 _LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
-_NEIGHBOURHOOD = 5.0 / 480  # fraction of the longest side: sigma of the area of anisotropy
+_NEIGHBOURHOOD = 5.0 / 480  # sigma of the area in which gradients are compared, of the longest side
 _FLAT = 0.01  # squared gradient below which an area has no edges
-_STEPS = 2048  # bins of the histogram of line strength, each an eighth of a level wide
-_CREASE = 0.999  # the quantile of line strength that is the crease of a picture
-_TEXTURED = 1.0  # least blurred gradient of a textured area, in levels per pixel
+_STEPS = 2048  # bins of the strength of a line, an eighth of a level each
+_CREASE = 0.999  # quantile of the strength of lines
+_TEXTURED = 1.0  # blurred gradient in levels a pixel from which an area counts as textured
 _MEDIAN = 0.6745  # median absolute deviation of a normal distribution, in standard deviations
 _LEAST = 0.005  # fraction of the picture below which still parts are not measured
 
 
 @dataclass(frozen=True, slots=True)
 class Regions:
-    """The moving and the still parts, (h, w) bool.
-
-    ``static`` has textured parts only; None if they cover less than 0.5 % of the picture.
-    """
+    """The moving and still parts, (h, w) bool; ``static`` is None without enough textured parts."""
 
     moving: NDArray[np.bool_]
     static: NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Features:
+class Look:
     """The features of one picture.
 
-    ``sharpness``: mean gradient of moving parts, in levels per pixel. ``mean``, ``std``: mean and
-    standard deviation of the luma of moving parts, in levels. ``saturation``: mean range of the
-    colour channels, in levels. ``anisotropy``: 0 if neighbouring gradients have all directions, 1
-    if they have one direction. ``crease``: strength of the strongest fine lines (0.999 quantile of
-    a line filter), in levels. ``change``: mean absolute difference from the picture before, in
-    levels; None for the first picture. ``static_error``: mean squared error of still parts against
-    the last real frame, estimated from the median, so that a person who walks by does not count;
-    None without still parts. ``thumbnail``: (n,) float32, scaled so that the norm of the difference
-    of two thumbnails is a root mean square in levels. ``patches``: patches of the finest band,
-    projected on random directions: (directions, patches). ``patches_in_time``: the same for patches
-    of three successive pictures: (bands, directions, patches); None for the first two pictures.
+    ``sharpness``: mean gradient of moving parts, in levels per pixel. ``mean``, ``std``: of the
+    luma of moving parts, in levels. ``saturation``: mean range of the colour channels, in levels.
+    ``anisotropy``: agreement of neighbouring gradients, from 0 to 1. ``crease``: the 0.999 quantile
+    of a line filter, in levels. ``change``: mean absolute difference from the picture before, in
+    levels; None for the first picture. ``static_error``: squared error of still parts against the
+    last real frame, from the median, so that a person who walks by does not count; None without
+    still parts. ``thumbnail``: (n,) float32; the norm of the difference of two is in levels.
+    ``patches``: (directions, patches) projections. ``patches_in_time``: (bands, directions,
+    patches) projections; None without enough earlier pictures.
     """
 
     sharpness: float
@@ -84,8 +77,7 @@ def regions(static: Array, last: Small) -> Regions:
 
     ``static``: (h, w) in [0, 1], 1 for still. ``last``: the last real frame, (h, w, 3) uint8.
 
-    Still parts without texture are left out, because nobody sees a flat area drift. If hardly
-    anything moves, the whole picture counts as moving.
+    Only textured still parts count: a drift of flat ground is invisible.
     """
     still = static > 0.5
     moving = ~still
@@ -98,11 +90,10 @@ def regions(static: Array, last: Small) -> Regions:
     return Regions(moving, kept if kept.mean() >= _LEAST else None)
 
 
-class FeatureMeter:
-    """A meter of successive pictures of one size, with the earlier pictures that features need.
+class Looker:
+    """The state in which the features of successive pictures of one size are measured.
 
-    ``found`` holds the moving and still parts of the source, ``last`` its last real frame,
-    (h, w, 3) uint8.
+    ``last`` is the last real frame, (h, w, 3) uint8.
     """
 
     def __init__(self, found: Regions, last: Small) -> None:
@@ -121,14 +112,14 @@ class FeatureMeter:
         self._directions = _unit(random.standard_normal((_DIRECTIONS, _SIDE**2)))
         shape = (_DIRECTIONS, _SIDE_IN_TIME**2, _SPAN)
         in_time = random.standard_normal(shape)
-        # Without the mean over time, these projections measure changes only.
+        # Projections in time ignore a pixel's mean over time.
         in_time -= in_time.mean(2, keepdims=True)
         self._in_time = _unit(in_time.reshape(_DIRECTIONS, -1))
         self._before: Array | None = None
         self._bands: list[list[Array]] = []
         self._count = 0
 
-    def measure(self, picture: Small) -> Features:
+    def look(self, picture: Small) -> Look:
         """Return the features of the next picture, (h, w, 3) uint8."""
         luma = _luma(picture)
         bands = _laplacian(luma)
@@ -148,7 +139,7 @@ class FeatureMeter:
             apart = np.abs(luma[self._regions.static] - self._reference)
             error = float(np.median(apart) / _MEDIAN) ** 2
         thumb = cv2.resize(luma, THUMBNAIL, interpolation=cv2.INTER_AREA) * self._thumb_weight
-        return Features(
+        return Look(
             sharpness=_masked_mean(cv2.magnitude(x, y), self._weights),
             mean=mean,
             std=std,
@@ -164,7 +155,7 @@ class FeatureMeter:
 
     def _anisotropy(self, x: Array, y: Array) -> float:
         """Return the agreement of neighbouring gradients, weighted by their root mean square."""
-        # Half the size is exact enough for sums over neighbourhoods, and faster.
+        # Half the size is fine enough for sums over neighbourhoods.
         products = [cv2.pyrDown(v) for v in (x * x, y * y, x * y)]
         xx, yy, xy = (cv2.GaussianBlur(v, (0, 0), self._reach) for v in products)
         weight = cv2.sqrt(xx + yy + _FLAT)
@@ -228,7 +219,7 @@ def _masked_mean(values: NDArray[np.float32] | Small, mask: Small) -> float:
 
 
 def _places(moving: NDArray[np.bool_]) -> list[list[Place]]:
-    """Return random centres in the moving parts for each set and band, as rows and columns."""
+    """Return the centres of the patches for each set and band: rows and columns."""
     random = np.random.default_rng(3)
     found = []
     shape = moving.shape

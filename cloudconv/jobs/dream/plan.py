@@ -118,7 +118,7 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
     with enough_memory(plan.device, info):
         material = yield from analysed(gathering, 0.0, _READ)
         spec, choice, sky = yield from analysed(_method(settings, material), _READ, CHOSEN)
-    warnings = [*plan.warnings, *([choice.warning] if choice.warning else [])]
+    warnings = [*plan.warnings, *([choice.doubt] if choice.doubt else [])]
     count = len(material)
     start = None if material.cut is None else float(material.cut - info.timing.start)
     if start is not None:
@@ -157,14 +157,13 @@ def _method(
     if settings.mode != AUTO:
         spec = method(settings.mode)
         why = f"{settings.mode}: the requested mode."
-        choice = ModeChoice(spec.name, why, spec.warning(material))
+        choice = ModeChoice(spec.name, why, spec.doubt(material))
     else:
         choice = yield from choose(material)
         spec = method(choice.mode)
         if not set(settings.given) <= set(spec.options):
             spec, choice = _mode_with(settings.given)
-    sky = is_sky(material) if spec.as_filmed and choice.sky is None else bool(choice.sky)
-    return spec, choice, spec.skies or sky
+    return spec, choice, spec.skies or (spec.as_filmed and is_sky(material))
 
 
 def _mode_with(options: Sequence[str]) -> tuple[MethodSpec, ModeChoice]:
