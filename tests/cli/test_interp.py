@@ -524,10 +524,10 @@ def test_a_rate_that_keeps_hardly_any_frame_is_said(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "ntsc.mp4", 5, rate=F(30000, 1001), codec="libx264")
     said = run(clip, "--fps", 60, "--dry-run", *TINY).stderr
     assert "only one of 500 source frames is kept" in said
-    assert "59.94 fps keeps them all" in said
+    assert "59.94 fps keeps all source frames" in said
     drawn = run(clip, tmp_path / "o.gif", "--fps", 50, "--dry-run", *TINY).stderr
     assert "source frames is kept" in drawn
-    assert "keeps them all" not in drawn  # a GIF plays at most 50 frames a second
+    assert "keeps all source frames" not in drawn  # a GIF plays at most 50 frames a second
     kept = run(clip, "--fps", "59.94", "--dry-run", *TINY)
     assert kept.stderr == ""
     assert "59.94 fps" in kept.stdout
