@@ -138,8 +138,9 @@ class SegmentStore:
             with self._journal.open("ab") as journal:
                 journal.write(sealed(asdict(done)) + b"\n")
                 journal.flush()
+                # An interrupt during the sync must not discard the segment.
+                self.finished[done.number] = done
                 os.fsync(journal.fileno())
-        self.finished[done.number] = done
 
     def note_complete(self, made: Path) -> None:
         """Save the identity of the joined output ``made``, before the file gets its name."""
