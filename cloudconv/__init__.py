@@ -70,11 +70,11 @@ if TYPE_CHECKING:
     __version__: str
 
 _LATER = (
-    *("models.base", "training.fine_tune", "training.loop", "training.train"),
-    *("jobs.compare.settings", "jobs.doctor", "jobs.dream.settings", "jobs.extrapolate"),
-    *("jobs.interp.batch", "jobs.interp.settings", "jobs.self_test"),
+    *("models.base", "jobs.interp.settings", "training.fine_tune", "jobs.interp.batch"),
+    *("jobs.extrapolate", "jobs.compare.settings", "jobs.dream.settings"),
+    *("training.loop", "training.train", "jobs.doctor", "jobs.self_test"),
 )
-"""The modules of results, estimates and models, which are imported on first use."""
+"""The modules of results, estimates and models, imported in this order until a name is found."""
 
 __all__ = ["__version__", "list_models", "load_model"]
 __all__ += ["compare", "doctor", "dream", "estimate", "extrapolate", "run", "train"]

@@ -122,14 +122,6 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
     return PRECISIONS[name] if spec.half_precision else torch.float32
 
 
-def remote_precision(name: str, spec: ModelSpec) -> torch.dtype:
-    """Return the type for a GPU of another machine, whose abilities are unknown.
-
-    ``auto`` is float32; see :func:`choose_precision`.
-    """
-    return PRECISIONS.get(name, torch.float32) if spec.half_precision else torch.float32
-
-
 def precision_name(dtype: torch.dtype) -> str:
     """Return the name of a type, as :func:`choose_precision` takes it."""
     return next(name for name, known in PRECISIONS.items() if known == dtype)

@@ -13,7 +13,14 @@ import torch
 
 from cloudconv.errors import DeviceError
 from cloudconv.events import Warned
-from cloudconv.render.device import auto_remarks, choose_device, cores
+from cloudconv.models.base import ModelSpec
+from cloudconv.render.device import (
+    PRECISIONS,
+    auto_remarks,
+    choose_device,
+    choose_precision,
+    cores,
+)
 from cloudconv.workers.events import Done, Failed, Report, Task, Work
 from cloudconv.workers.processes import Processes
 from cloudconv.workers.ray import Cluster, count_gpus
@@ -47,6 +54,25 @@ class WorkerConfig:
     def device_type(self) -> str:
         """Return the type of the workers' device, of which each worker sees one."""
         return torch.device(self.device).type
+
+    def precision(self, name: str, device: torch.device, spec: ModelSpec) -> torch.dtype:
+        """Return the type in which the workers run a model.
+
+        If the workers' device is none of this process, its abilities are unknown, and ``auto`` is
+        float32.
+
+        Args:
+            name: the precision in the settings.
+            device: the device of this process, from :func:`resolve`.
+            spec: the description of the model.
+
+        Raises:
+            SettingsError: there is no such precision.
+            DeviceError: the device of this process cannot compute at that precision.
+        """
+        if self.device_type == device.type:
+            return choose_precision(name, device, spec)
+        return PRECISIONS.get(name, torch.float32) if spec.half_precision else torch.float32
 
     def threads(self, total: int | None) -> int | None:
         """Return the number of threads of each process; None lets the process choose."""

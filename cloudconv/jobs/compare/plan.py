@@ -18,7 +18,7 @@ from cloudconv.models import registry
 from cloudconv.models.base import Task
 from cloudconv.models.baselines import BLEND, LAST, LINEAR
 from cloudconv.models.reads import check_outputs
-from cloudconv.render.device import choose_precision, precision_name, remote_precision
+from cloudconv.render.device import precision_name
 from cloudconv.report import check_folder
 from cloudconv.settings import CompareSettings, exact
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
@@ -106,10 +106,7 @@ class ComparePlan:
         """Return the fields that an estimate and a result share, except counts and warnings."""
         models = (name for name in self.methods if name != MINTERPOLATE)
         spec = registry.spec(next(models, BLEND.name), self.task)
-        if self.workers.device_type == self.device.type:
-            dtype = choose_precision(self.settings.precision, self.device, spec)
-        else:
-            dtype = remote_precision(self.settings.precision, spec)
+        dtype = self.workers.precision(self.settings.precision, self.device, spec)
         return {
             "input": str(self.settings.input),
             "drop": None if self.forecasts else self.drop,

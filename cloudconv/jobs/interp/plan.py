@@ -12,7 +12,7 @@ import torch
 
 from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Warned
-from cloudconv.jobs.interp.scale import resolve_scale
+from cloudconv.jobs.interp.scale import scale_warnings
 from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.jobs.output import output_path, part_tag
 from cloudconv.media.input.info import MediaInfo
@@ -24,11 +24,7 @@ from cloudconv.media.write.target import check_output, check_rate, noted, writte
 from cloudconv.models import registry
 from cloudconv.models.reads import check_outputs
 from cloudconv.render.cpu_streams import useful_cpu_streams
-from cloudconv.render.device import (
-    choose_precision,
-    remote_precision,
-    set_threads,
-)
+from cloudconv.render.device import set_threads
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Request, early_cadence
 from cloudconv.segments.store import SegmentStore, clear_finished
@@ -144,10 +140,7 @@ def decide(
     workers, device, remarks = resolve(
         parse_workers(settings.workers, settings.device), settings.device, settings.threads
     )
-    if workers.device_type == device.type:
-        dtype = choose_precision(settings.precision, device, spec)
-    else:
-        dtype = remote_precision(settings.precision, spec)
+    dtype = workers.precision(settings.precision, device, spec)
     info = probe(settings.input, exact(settings.input_fps), live=not dry_run and _is_live(settings))
     timing = info.timing
     if timing.frames == 1:
@@ -189,10 +182,11 @@ def decide(
         notes += () if cadence is None else (Warned("cadence-kept", {"cadence": cadence}),)
     if str(settings.input) == "-":
         return replace(plan, notes=notes)
-    scale, trials = resolve_scale(
-        info, spec, settings.scale, plan.expected_new, device, dtype, dry_run=dry_run
-    )
-    return replace(plan, settings=replace(settings, scale=scale), notes=(*notes, *trials))
+    if settings.scale is None:
+        notes += tuple(
+            scale_warnings(info, spec, plan.expected_new, device, dtype, dry_run=dry_run)
+        )
+    return replace(plan, settings=replace(settings, scale=settings.scale or 1.0), notes=notes)
 
 
 def _is_live(settings: InterpSettings) -> bool:

@@ -40,48 +40,47 @@ _WORTH_A_TRIAL = 100.0
 
 @dataclass(frozen=True, slots=True)
 class ScaleTrial:
-    """The result of trials of scale 2 against scale 1.
+    """The result of trials at some scales.
 
-    ``gain``: the mean PSNR at scale 2 minus that at scale 1, in dB. ``seconds``: the least time
-    of the model for one megapixel of a new frame, at scale 1 and at scale 2.
+    ``gain``: the mean PSNR at the last scale minus that at the first, in dB. ``seconds``: the least
+    time of the model for one megapixel of a new frame, at each scale.
     """
 
     gain: float
-    seconds: tuple[float, float]
-
-    @property
-    def scale(self) -> float:
-        """Return the better scale."""
-        return FINER if self.gain >= LEAST_GAIN else 1.0
+    seconds: tuple[float, ...]
 
 
 def try_scales(
-    info: MediaInfo, model: str, device: torch.device, dtype: torch.dtype
+    info: MediaInfo,
+    model: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    scales: tuple[float, ...] = (1.0, FINER),
 ) -> ScaleTrial | None:
-    """Compare scales 1 and 2 on source frames; return None if no part of the clip is usable.
+    """Run the model at the scales on source frames; return None if no part of the clip is usable.
 
     Raises:
         CloudconvError: the model cannot be loaded, or has no scale option.
     """
     network = registry.load(model, device, dtype)
     gains: list[float] = []
-    seconds: tuple[list[float], list[float]] = ([], [])
+    seconds: list[list[float]] = [[] for _ in scales]
     for frames in _windows(info):
         pictures = [_middle(frame, device) for frame in frames]
         for before, filmed, after in zip(pictures, pictures[1:], pictures[2:], strict=False):
             scores = []
-            for scale, times in zip((1.0, FINER), seconds, strict=True):
+            for scale, times in zip(scales, seconds, strict=True):
                 began = time.perf_counter()
                 with torch.inference_mode():
                     made = metrics.eight_bit(network.interpolate(before, after, 0.5, scale=scale))
                     scores.append(float(metrics.psnr(made, filmed)))  # waits for the device
                 area = made.shape[-2] * made.shape[-1] / 1e6
                 times.append((time.perf_counter() - began) / area)
-            gains.append(scores[1] - scores[0])
+            gains.append(scores[-1] - scores[0])
     if not gains:
         return None
     # Take the least times, because the first run includes the model's warm-up.
-    return ScaleTrial(mean(gains), (min(seconds[0]), min(seconds[1])))
+    return ScaleTrial(mean(gains), tuple(map(min, seconds)))
 
 
 def _windows(info: MediaInfo) -> Iterator[list[Frame]]:
@@ -101,48 +100,46 @@ def _middle(frame: Frame, device: torch.device) -> Tensor:
     return rgb[:, top : top + _HEIGHT, left : left + _WIDTH].contiguous()
 
 
-def resolve_scale(
+def scale_warnings(
     info: MediaInfo,
     spec: ModelSpec,
-    scale: float | None,
     new_frames: int | None,
     device: torch.device,
     dtype: torch.dtype,
     *,
     dry_run: bool,
-) -> tuple[float, list[Warned]]:
-    """Return the scale to use, and warnings for the user before the work starts.
+) -> list[Warned]:
+    """Return warnings for a user who gave no scale, before the work starts.
 
-    A scale that the user gave is used, otherwise scale 1. For a slow model a warning states how
-    long the new frames take. For other models a warning names the finer scale if the trials clearly
-    prefer that scale. The trials of these models run only in a dry run, or if they take a small
-    part of the total time.
+    For a slow model a warning states how long the new frames take. For other models a warning names
+    the finer scale if the trials clearly prefer that scale. These trials run only in a dry run, or
+    if they take a small part of the total time.
 
     Args:
         info: the clip.
         spec: the description of the model.
-        scale: the scale that the user gave, or None.
         new_frames: the approximate number of new frames, None if unknown.
         device: the device of the trials.
         dtype: the precision of the trials.
         dry_run: whether the command ends after its plan.
 
     Raises:
-        CloudconvError: as :func:`try_scales`.
+        CloudconvError: see :func:`try_scales`.
     """
-    if scale is not None or not spec.scale_option:
-        return scale or 1.0, []
     area = info.width * info.height / 1e6
-    slow = (spec.time or 0) >= _SLOW
-    if not (slow or dry_run or (new_frames or 0) * area >= _WORTH_A_TRIAL):
-        return 1.0, []
-    trial = try_scales(info, registry.DEFAULT, device, dtype)
+    is_slow = spec.time is not None and spec.time >= _SLOW
+    is_worth = dry_run or (new_frames or 0) * area >= _WORTH_A_TRIAL
+    if not spec.scale_option or not (is_slow or is_worth):
+        return []
+    # The time of a slow model follows from that of the default model at scale 1.
+    scales = (1.0,) if is_slow else (1.0, FINER)
+    trial = try_scales(info, registry.DEFAULT, device, dtype, scales)
     if trial is None:
-        return 1.0, []
-    if not slow:
-        return 1.0, [Warned("finer-scale", {"gain": trial.gain})] if trial.scale != 1 else []
+        return []
+    if not is_slow:
+        return [Warned("finer-scale", {"gain": trial.gain})] if trial.gain >= LEAST_GAIN else []
     minutes = None
     if new_frames is not None and spec.time is not None:
         minutes = new_frames * trial.seconds[0] * spec.time * area / 60
         minutes = float(f"{max(minutes, 0.1):.2g}")
-    return 1.0, [Warned("takes-long", {"minutes": minutes})]
+    return [Warned("takes-long", {"minutes": minutes})]

@@ -28,13 +28,14 @@ class _WebpWriter:
     def __init__(self, path: Path, context: Any) -> None:
         self.warnings: list[Warned] = []
         self._path = path
+        self._animation = b""
         self.encoder = context
 
     def write(self, packet: Any) -> None:
-        self._path.write_bytes(bytes(packet))
+        self._animation = bytes(packet)
 
     def finish(self, end: int, lasts: int) -> None:
-        self._path.write_bytes(with_last_duration(self._path.read_bytes(), end))
+        self._path.write_bytes(with_last_duration(self._animation, end))
 
     def abandon(self) -> None:
         return
