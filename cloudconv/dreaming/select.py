@@ -20,29 +20,29 @@ from cloudconv.models.flow import measured_flow
 
 Measured = TypeVar("Measured")
 
-_LEAST = 8  # frames; fewer are no material for anything that plays them
-_SHORT = 24  # frames; a collage of fewer repeats itself within a second
-_COLLAGE = 48  # frames that a collage is made of, at least
-_DRIFTS = 0.65  # steadiness from which things drift on one way
-_REPEATS = 1.5  # of `repetition`; below it the motion comes back
+_LEAST = 8  # frames; with fewer, no mode that plays frames is chosen
+_SHORT = 24  # frames; with fewer, a collage repeats itself within a second
+_COLLAGE = 48  # least number of frames for a collage
+_DRIFTS = 0.65  # `steadiness` from which everything drifts in one direction
+_REPEATS = 1.5  # value of `repetition` below which the motion repeats
 # Speeds are in pixels of the small picture a frame. The limits were found on clips of sky, water,
 # fire, people, animals and things.
-_STANDS = 0.1  # speed of the fastest parts below which nothing moves
+_STANDS = 0.1  # speed of the fastest parts below which the clip counts as still
 _MORE = 1.5  # times as far apart as neighbours, from which what is too small to follow moves
 _SLOW = 0.15  # speed below which a pixel stands still
-_UNSTEADY = 1.1  # how much motion varies in time at a place, from which something passes by
-_LOCAL = 0.9  # share of the picture that stands still, from which only something small moves
-_APART = 10  # frames over which flow is measured to tell drift from what goes its own way
-_LOOKS = 8  # pairs of such frames
-_DRIFTING = 0.3  # share of that flow that is not the usual one at its place: in skies it is less
+_UNSTEADY = 1.1  # `variation` from which objects pass by
+_LOCAL = 0.9  # `standing` from which only something small moves
+_APART = 10  # frames between two whose flow separates drift from other motion
+_LOOKS = 8  # number of such pairs
+_DRIFTING = 0.3  # greatest `wander` of a sky
 # Objects move separately: greatest `wander` where flow differs in time and from its surroundings.
 _SEPARATE, _LEAST_UNEVEN, _LEAST_VARIATION = 0.47, 0.1, 0.2
 _UNEVEN, _LOW = 0.2, 0.52  # least `uneven` and `middle` of people and cars
 _AROUND = 0.05  # sigma of the surroundings of a point, relative to the longer side
-_FINE, _GROUND_FINE = 0.6, 0.9  # fineness up to which such a drift is sky, ground below it or not
+_FINE, _GROUND_FINE = 0.6, 0.9  # `fineness` below which a drift is sky: alone, over ground
 _FIXED = 0.05  # least fixed part of the picture whose matte is checked
-_STIRS = 0.22  # of the inside of the fixed parts: more moving pixels are twigs that stir
-_ABOVE = 0.49  # height of the middle of what moves, from the top: sky over ground
+_STIRS = 0.22  # greatest fraction of moving pixels inside the fixed parts for a collage
+_ABOVE = 0.49  # `middle` below which the moving part is over ground
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,12 @@ class Motion:
 
     ``fastest``: the .98 quantile over the picture of the mean speed. ``steadiness``: how much of
     the motion remains in its mean over time, from 0 to 1: clouds drift one way, people do not.
-    ``variation``: how much motion varies in time at a place, against its mean: it is large where
-    something passes by. ``standing``: share of the picture. ``wander``: of the flow over ten
-    frames, the share that is not the usual one at its place: little in clouds, half or more in
-    water, fire and people. ``uneven``: the share that is not the flow of the surroundings: little
-    in clouds, a fifth or more where people or cars move. ``middle``: height of the middle of what
-    moves, from 0 (top) to 1.
+    ``variation``: how much motion varies in time at a place, relative to its mean: large where
+    something passes by. ``standing``: fraction of the picture that does not move. ``wander``:
+    fraction of the flow over ten frames that differs from the usual flow at the place: small in
+    clouds, half or more in water, fire and people. ``uneven``: fraction that differs from the flow
+    of the surroundings: small in clouds, a fifth or more where people or cars move. ``middle``:
+    height of the middle of the moving parts, from 0 (top) to 1.
     """
 
     fastest: float
