@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cloudconv.models.base import ModelSpec, Predictor, Reconstructor
-from cloudconv.models.research.layers import active, run, same
+from cloudconv.models.research.layers import active, applied, conv
 
 Skips = Literal["none", "plain", "noisy"]
 
@@ -46,7 +46,7 @@ class Ladder(nn.Module):
         self.skips = skips
         self.encoder = nn.ModuleList()
         for before, after in zip((inputs, *widths), widths, strict=False):
-            self.encoder.append(active(same(before, after, 3, stride=2, groups=_groups(before))))
+            self.encoder.append(active(conv(before, after, 3, stride=2, groups=_groups(before))))
         self.decoder = nn.ModuleList()
         for number in reversed(range(len(widths))):
             after = widths[number - 1] if number else 3
@@ -110,7 +110,7 @@ class Autoencoder(Reconstructor):
 
     def forward(self, picture: Tensor) -> Tensor:
         """See ``Reconstructor.forward``."""
-        return 0.5 + run(self.ladder, picture.clamp(0, 1) - 0.5)
+        return 0.5 + applied(self.ladder, picture.clamp(0, 1) - 0.5)
 
 
 class DenseAutoencoder(Reconstructor):
@@ -128,7 +128,7 @@ class DenseAutoencoder(Reconstructor):
     def forward(self, picture: Tensor) -> Tensor:
         """See ``Reconstructor.forward``."""
         small = F.adaptive_avg_pool2d(picture.clamp(0, 1) - 0.5, self.side)
-        made = run(nn.Sequential(self.encoder, self.decoder), small.flatten(1)).view_as(small)
+        made = applied(nn.Sequential(self.encoder, self.decoder), small.flatten(1)).view_as(small)
         return 0.5 + F.interpolate(made, picture.shape[2:], mode="bilinear", align_corners=False)
 
 
@@ -160,7 +160,7 @@ class SkipAutoencoder(Predictor):
 
     def forward(self, context: Tensor) -> Tensor:
         """See ``Predictor.forward``."""
-        return context[:, -1] + run(self.ladder, context.flatten(1, 2).clamp(0, 1) - 0.5)
+        return context[:, -1] + applied(self.ladder, context.flatten(1, 2).clamp(0, 1) - 0.5)
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See ``Model.start_from``; the encoder's weights are applied to the last frame."""

@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cloudconv.models.base import ModelSpec, Predictor
-from cloudconv.models.research.layers import active, repeating, run, same, still
+from cloudconv.models.research.layers import active, applied, conv, repeating, zeroed
 
 _SIDE = 11
 
@@ -29,11 +29,11 @@ class ConvChannel(Predictor):
     def __init__(self) -> None:
         """Create the network."""
         super().__init__(CONV_CHANNEL)
-        self.kernel = repeating(same(3, 3, _SIDE, groups=3))
+        self.kernel = repeating(conv(3, 3, _SIDE, groups=3))
 
     def forward(self, context: Tensor) -> Tensor:
         """See ``Predictor.forward``."""
-        return run(self.kernel, context[:, -1])
+        return applied(self.kernel, context[:, -1])
 
 
 class Conv(Predictor):
@@ -42,11 +42,11 @@ class Conv(Predictor):
     def __init__(self) -> None:
         """Create the network."""
         super().__init__(CONV)
-        self.kernel = repeating(same(3 * self.spec.context, 3, _SIDE))
+        self.kernel = repeating(conv(3 * self.spec.context, 3, _SIDE))
 
     def forward(self, context: Tensor) -> Tensor:
         """See ``Predictor.forward``."""
-        return run(self.kernel, context.flatten(1, 2))
+        return applied(self.kernel, context.flatten(1, 2))
 
 
 class ConvModes(Predictor):
@@ -64,16 +64,16 @@ class ConvModes(Predictor):
         """Create the network."""
         super().__init__(CONV_MODES)
         inputs = 3 * self.spec.context
-        self.kernel = repeating(same(inputs, 3 * self.modes, _SIDE), scatter=1e-3)
+        self.kernel = repeating(conv(inputs, 3 * self.modes, _SIDE), scatter=1e-3)
         self.gate = nn.Sequential(
-            active(same(inputs, 24, 5, stride=2)), active(same(24, 24, 5)), same(24, self.modes, 3)
+            active(conv(inputs, 24, 5, stride=2)), active(conv(24, 24, 5)), conv(24, self.modes, 3)
         )
 
     def forward(self, context: Tensor) -> Tensor:
         """See ``Predictor.forward``."""
         stacked = context.flatten(1, 2)
-        each = run(self.kernel, stacked).view(len(stacked), self.modes, 3, *stacked.shape[2:])
-        small = run(self.gate, stacked.clamp(0, 1))
+        each = applied(self.kernel, stacked).view(len(stacked), self.modes, 3, *stacked.shape[2:])
+        small = applied(self.gate, stacked.clamp(0, 1))
         gate = F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
         return (gate.softmax(1)[:, :, None] * each).sum(1)
 
@@ -85,15 +85,15 @@ class ConvDeep(Predictor):
         """Create the network."""
         super().__init__(CONV_DEEP)
         self.layers = nn.Sequential(
-            active(same(3 * self.spec.context, 32, 7)),
-            active(same(32, 32, 5)),
-            active(same(32, 32, 5)),
-            still(same(32, 3, 5)),
+            active(conv(3 * self.spec.context, 32, 7)),
+            active(conv(32, 32, 5)),
+            active(conv(32, 32, 5)),
+            zeroed(conv(32, 3, 5)),
         )
 
     def forward(self, context: Tensor) -> Tensor:
         """See ``Predictor.forward``."""
-        return context[:, -1] + run(self.layers, context.flatten(1, 2).clamp(0, 1))
+        return context[:, -1] + applied(self.layers, context.flatten(1, 2).clamp(0, 1))
 
 
 class ConvRecurrent(Predictor):
@@ -104,8 +104,8 @@ class ConvRecurrent(Predictor):
     def __init__(self) -> None:
         """Create the network."""
         super().__init__(CONV_RECURRENT)
-        self.remember = same(self.width + 3, self.width, 7)
-        self.kernel = repeating(same(self.width + 3, 3, _SIDE), scatter=1e-3)
+        self.remember = conv(self.width + 3, self.width, 7)
+        self.kernel = repeating(conv(self.width + 3, 3, _SIDE), scatter=1e-3)
 
     def forward(self, context: Tensor) -> Tensor:
         """See ``Predictor.forward``."""
@@ -113,8 +113,8 @@ class ConvRecurrent(Predictor):
         memory = context.new_zeros(batch, self.width, height, width)
         for number in range(count - 1):
             seen = torch.cat((memory, context[:, number].clamp(0, 1)), 1)
-            memory = torch.tanh(run(self.remember, seen))
-        return run(self.kernel, torch.cat((memory, context[:, -1]), 1))
+            memory = torch.tanh(applied(self.remember, seen))
+        return applied(self.kernel, torch.cat((memory, context[:, -1]), 1))
 
 
 CONV = ModelSpec(

@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cloudconv.models.base import ModelSpec, Predictor
-from cloudconv.models.research.layers import SLOPE, same, still
+from cloudconv.models.research.layers import SLOPE, conv, zeroed
 
 _WIDTH = 48
 State = tuple[Tensor, Tensor]
@@ -34,7 +34,7 @@ class ConvLSTM(Predictor):
         self.encoder = nn.ModuleList((_Cell(_WIDTH), _Cell(_WIDTH)))
         self.decoder = nn.ModuleList((_Cell(_WIDTH), _Cell(_WIDTH)))
         self.paint = nn.Sequential(
-            _Normed(_WIDTH + 3 * 16, _WIDTH), still(same(_WIDTH, 3 * 16, 3)), nn.PixelShuffle(4)
+            _Normed(_WIDTH + 3 * 16, _WIDTH), zeroed(conv(_WIDTH, 3 * 16, 3)), nn.PixelShuffle(4)
         )
 
     def forward(self, context: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class _Normed(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
-        self.conv = same(inputs, outputs, 3, stride=stride)
+        self.conv = conv(inputs, outputs, 3, stride=stride)
         self.norm = nn.BatchNorm2d(outputs)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class _Cell(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.gates = same(2 * width, 4 * width, 3)
+        self.gates = conv(2 * width, 4 * width, 3)
 
     def forward(self, images: Tensor, state: State | None) -> State:
         hidden, memory = (torch.zeros_like(images),) * 2 if state is None else state

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 SLOPE = 0.2
 
 
-def same(inputs: int, outputs: int, side: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+def conv(inputs: int, outputs: int, side: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """Return a convolution that keeps the size, or divides it by ``stride``.
 
     Edge pixels are repeated beyond the edges.
@@ -23,7 +23,7 @@ def active(layer: nn.Module) -> nn.Sequential:
     return nn.Sequential(layer, nn.LeakyReLU(SLOPE))
 
 
-def still(layer: nn.Conv2d) -> nn.Conv2d:
+def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
     """Set all weights of ``layer`` to zero and return it.
 
     A network that adds the layer's output to a frame then starts by copying the frame.
@@ -54,7 +54,7 @@ def repeating(layer: nn.Conv2d, scatter: float = 0.0) -> nn.Conv2d:
     return layer
 
 
-def run(network: nn.Module, images: Tensor) -> Tensor:
+def applied(network: nn.Module, images: Tensor) -> Tensor:
     """Return ``network`` of ``images``, computed in the network's own dtype, as float32."""
     dtype = next(network.parameters()).dtype
     made: Tensor = network(images.to(dtype))

@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cloudconv.models.base import ModelSpec, Predictor
-from cloudconv.models.research.layers import active, run, same, still
+from cloudconv.models.research.layers import active, applied, conv, zeroed
 
 _PARTS = (16, 4, 2, 1)
 _CONTEXT = 4
@@ -33,11 +33,11 @@ class MultiscaleGan(Predictor):
         inputs = 3 * (_CONTEXT + 1)
         self.generators = nn.ModuleList(
             nn.Sequential(
-                active(same(inputs, 32, 5)),
-                active(same(32, 64, 3)),
-                active(same(64, 64, 3)),
-                active(same(64, 32, 3)),
-                still(same(32, 3, 5)),
+                active(conv(inputs, 32, 5)),
+                active(conv(32, 64, 3)),
+                active(conv(64, 64, 3)),
+                active(conv(64, 32, 3)),
+                zeroed(conv(32, 3, 5)),
             )
             for _ in _PARTS
         )
@@ -57,7 +57,7 @@ class MultiscaleGan(Predictor):
             # itself would lack the detail of the last frame.
             guess = last if not made else last + _like(made[-1] - _small_like(last, made[-1]), last)
             inputs = torch.cat((seen, guess), 1).clamp(0, 1)
-            made.append(guess + run(generator, inputs))
+            made.append(guess + applied(generator, inputs))
         return made
 
 
@@ -69,9 +69,9 @@ class Discriminators(nn.Module):
         super().__init__()
         self.critics = nn.ModuleList(
             nn.Sequential(
-                active(same(3 * (_CONTEXT + 1), 32, 3)),
-                active(same(32, 64, 3, stride=2)),
-                active(same(64, 64, 3, stride=2)),
+                active(conv(3 * (_CONTEXT + 1), 32, 3)),
+                active(conv(32, 64, 3, stride=2)),
+                active(conv(64, 64, 3, stride=2)),
                 nn.AdaptiveAvgPool2d(2),
                 nn.Flatten(),
                 nn.Linear(64 * 4, 1),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cloudconv.models.base import ModelSpec, Predictor
 from cloudconv.models.ops import enlarged, laplacian_pyramid
-from cloudconv.models.research.layers import repeating, run, same
+from cloudconv.models.research.layers import applied, conv, repeating
 
 
 class ConvPyramid(Predictor):
@@ -31,14 +31,14 @@ class ConvPyramid(Predictor):
         """
         super().__init__(spec)
         levels = spec.multiple.bit_length()
-        self.levels = nn.ModuleList(repeating(same(3 * spec.context, 3, 5)) for _ in range(levels))
+        self.levels = nn.ModuleList(repeating(conv(3 * spec.context, 3, 5)) for _ in range(levels))
 
     def forward(self, context: Tensor) -> Tensor:
         """See ``Predictor.forward``."""
         bands, rest = laplacian_pyramid(context.flatten(1, 2), len(self.levels) - 1)
-        made = run(self.levels[-1], rest)
+        made = applied(self.levels[-1], rest)
         for band, layer in zip(reversed(bands), reversed(self.levels[:-1]), strict=True):
-            made = enlarged(made, band.shape[2:]) + run(layer, band)
+            made = enlarged(made, band.shape[2:]) + applied(layer, band)
         return made
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cloudconv.models.base import Interpolator, ModelSpec, Predictor
-from cloudconv.models.research.layers import active, run, same, still
+from cloudconv.models.research.layers import active, applied, conv, zeroed
 
 
 class UNet(nn.Module):
@@ -36,13 +36,13 @@ class UNet(nn.Module):
             widths: channels of each level, finest first.
         """
         super().__init__()
-        self.entry = active(same(inputs, widths[0], 3))
+        self.entry = active(conv(inputs, widths[0], 3))
         self.down = nn.ModuleList(
-            nn.Sequential(active(same(a, b, 3, stride=2)), active(same(b, b, 3)))
+            nn.Sequential(active(conv(a, b, 3, stride=2)), active(conv(b, b, 3)))
             for a, b in pairwise(widths)
         )
-        self.up = nn.ModuleList(active(same(a + b, a, 3)) for a, b in pairwise(widths))
-        self.exit = still(same(widths[0], 3, 3))
+        self.up = nn.ModuleList(active(conv(a + b, a, 3)) for a, b in pairwise(widths))
+        self.exit = zeroed(conv(widths[0], 3, 3))
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, 3, H, W).
@@ -70,7 +70,7 @@ class UNet5(Predictor):
 
     def forward(self, context: Tensor) -> Tensor:
         """Return the next frame; the arguments are those of ``Predictor.forward``."""
-        return context[:, -1] + run(self.network, context.flatten(1, 2).clamp(0, 1))
+        return context[:, -1] + applied(self.network, context.flatten(1, 2).clamp(0, 1))
 
 
 class UNetMiddle(Interpolator):
@@ -87,7 +87,7 @@ class UNetMiddle(Interpolator):
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
         """Return the middle frame (timestep 0.5); see ``Interpolator.forward``."""
-        return (x0 + x1) / 2 + run(self.network, torch.cat((x0, x1), 1).clamp(0, 1))
+        return (x0 + x1) / 2 + applied(self.network, torch.cat((x0, x1), 1).clamp(0, 1))
 
 
 UNET5: ModelSpec = ModelSpec(
