@@ -239,7 +239,7 @@ def _tasks(frames: list[Frame], factor: int) -> list[Task]:
     request = Request(
         name="clip",
         rate=Multiply(factor),
-        stretch=Fraction(1),
+        slowdown=Fraction(1),
         scene_cut="off",
         duplicates="keep",
         loop=False,

@@ -3,7 +3,7 @@
 All times are Fractions of a second. This module handles no pixels, no codec and no float. A *source
 time* is when the source shows a frame. A *content time* is when the frame's content belongs in the
 motion. Both are equal unless repeated frames are refilled (``shows`` in :meth:`Timeline.push`). The
-output clock is 0 at the first source frame and includes the stretch.
+output clock is 0 at the first source frame and includes slow motion.
 """
 
 from __future__ import annotations
@@ -131,23 +131,23 @@ class Timeline:
         self,
         request: Multiply | Resample,
         *,
-        stretch: Fraction | int = 1,
+        slowdown: Fraction | int = 1,
         loop: bool = False,
     ) -> None:
         """Create a timeline without frames.
 
         Args:
             request: the rule for the output times.
-            stretch: the factor of slow motion.
+            slowdown: the factor of slow motion; 1 for normal speed.
             loop: whether the last content frame leads back to the first one.
 
         Raises:
-            SettingsError: ``stretch`` is not above 0.
+            SettingsError: ``slowdown`` is not above 0.
         """
-        if stretch <= 0:
-            raise SettingsError("slowmo-not-positive", factor=stretch)
+        if slowdown <= 0:
+            raise SettingsError("slowmo-not-positive", factor=slowdown)
         self._request = request
-        self._stretch = Fraction(stretch)
+        self._slowdown = Fraction(slowdown)
         self._loop = loop
         self._origin: Fraction | None = None  # the first source time, on the source's clock
         self._latest = _ZERO  # the last source time, on the output clock
@@ -213,7 +213,7 @@ class Timeline:
     def _on_output(self, time: Fraction) -> Fraction:
         assert self._origin is not None
         since = time - self._origin
-        return since if self._stretch == 1 else since * self._stretch
+        return since if self._slowdown == 1 else since * self._slowdown
 
     def _add_content(self, time: Fraction) -> None:
         if not self._contents:
@@ -269,7 +269,7 @@ class Timeline:
 
 
 def output_rate(
-    request: Multiply | Resample, source_rate: Fraction | None, stretch: Fraction | int = 1
+    request: Multiply | Resample, source_rate: Fraction | None, slowdown: Fraction | int = 1
 ) -> Fraction | None:
     """Return the constant frame rate of the output in frames per second.
 
@@ -277,16 +277,16 @@ def output_rate(
     """
     if isinstance(request, Resample):
         return request.rate
-    return None if source_rate is None else source_rate * request.factor / stretch
+    return None if source_rate is None else source_rate * request.factor / slowdown
 
 
 def expected_frames(
-    request: Multiply | Resample, frames: int, duration: Fraction, stretch: Fraction | int = 1
+    request: Multiply | Resample, frames: int, duration: Fraction, slowdown: Fraction | int = 1
 ) -> int:
     """Return the number of slots for ``frames`` source frames of ``duration`` seconds in all."""
     if isinstance(request, Multiply):
         return frames * request.factor
-    return ceil(duration * stretch * request.rate)
+    return ceil(duration * slowdown * request.rate)
 
 
 _NUMBER = re.compile(r"\d{1,12}(\.\d{0,12})?|\.\d{1,12}|\d{1,12}/\d{1,12}", re.ASCII)

@@ -29,7 +29,7 @@ F = Fraction
 RATES = [F(24000, 1001), F(24), F(25), F(30000, 1001), F(30), F(48), F(60000, 1001), F(60), F(12)]
 rates = st.sampled_from(RATES)
 starts = st.sampled_from([F(0), F(10), F(-1, 3), F(1001, 24000), F(7, 90000)])
-stretches = st.sampled_from([F(1), F(2), F(5, 2), F(1, 2)])
+slowdowns = st.sampled_from([F(1), F(2), F(5, 2), F(1, 2)])
 requests = st.one_of(st.builds(Multiply, st.integers(1, 8)), st.builds(Resample, rates))
 
 
@@ -48,11 +48,11 @@ def run(
     times: Sequence[Fraction],
     end: Fraction,
     *,
-    stretch: Fraction | int = 1,
+    slowdown: Fraction | int = 1,
     loop: bool = False,
     shows: Sequence[Fraction | None] | None = None,
 ) -> list[Slot]:
-    timeline = Timeline(request, stretch=stretch, loop=loop)
+    timeline = Timeline(request, slowdown=slowdown, loop=loop)
     slots: list[Slot] = []
     for time, content in zip(times, times if shows is None else shows, strict=True):
         slots += timeline.push(time, content)
@@ -102,20 +102,20 @@ def test_constant_rate_times_n(count: int, rate: Fraction, factor: int, start: F
 
 
 @settings(deadline=None, max_examples=80)
-@given(source=sources(), request=requests, stretch=stretches, loop=st.booleans())
+@given(source=sources(), request=requests, slowdown=slowdowns, loop=st.booleans())
 def test_every_slot_shows_its_own_moment(
     source: tuple[list[Fraction], Fraction],
     request: Multiply | Resample,
-    stretch: Fraction,
+    slowdown: Fraction,
     loop: bool,
 ) -> None:
     times, end = source
-    slots = run(request, times, end, stretch=stretch, loop=loop)
-    on_output = [stretch * (t - times[0]) for t in times]
-    total = stretch * (end - times[0])
+    slots = run(request, times, end, slowdown=slowdown, loop=loop)
+    on_output = [slowdown * (t - times[0]) for t in times]
+    total = slowdown * (end - times[0])
     check(slots, on_output, loop_to=total if loop else None)
     assert slots[0] == Slot(0, F(0), F(0), slots[0].duration, False)
-    assert len(slots) == expected_frames(request, len(times), end - times[0], stretch)
+    assert len(slots) == expected_frames(request, len(times), end - times[0], slowdown)
     length = sum((s.duration for s in slots), F(0))
     if isinstance(request, Multiply):
         assert length == total
@@ -205,12 +205,12 @@ def test_slots_come_as_soon_as_they_are_certain() -> None:
 
 
 @settings(deadline=None, max_examples=60)
-@given(source=sources(), request=requests, stretch=stretches)
+@given(source=sources(), request=requests, slowdown=slowdowns)
 def test_forgotten_frames_are_never_asked_for(
-    source: tuple[list[Fraction], Fraction], request: Multiply | Resample, stretch: Fraction
+    source: tuple[list[Fraction], Fraction], request: Multiply | Resample, slowdown: Fraction
 ) -> None:
     times, end = source
-    timeline = Timeline(request, stretch=stretch)
+    timeline = Timeline(request, slowdown=slowdown)
     forgotten = 0
     for number, time in enumerate(times):
         for slot in timeline.push(time):
@@ -257,7 +257,7 @@ def test_impossible_requests() -> None:
         with pytest.raises(SettingsError):
             Resample(F(wrong))
         with pytest.raises(SettingsError):
-            Timeline(Multiply(2), stretch=F(wrong))
+            Timeline(Multiply(2), slowdown=F(wrong))
 
 
 def test_output_rate() -> None:

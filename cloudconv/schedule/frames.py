@@ -45,7 +45,7 @@ class Request:
 
     name: str
     rate: Multiply | Resample
-    stretch: Fraction
+    slowdown: Fraction
     scene_cut: SceneCut
     duplicates: Literal["keep", "refill"]
     loop: bool
@@ -157,7 +157,7 @@ def schedule(frames: Iterable[Frame], request: Request, news: News | None = None
     Raises:
         InputError: there are fewer than two frames.
     """
-    timeline = Timeline(request.rate, stretch=request.stretch, loop=request.loop)
+    timeline = Timeline(request.rate, slowdown=request.slowdown, loop=request.loop)
     news = SimpleQueue() if news is None else news
     counts, cadence = Counts(), Cadence()
     is_reported = refill = request.duplicates == "refill"

@@ -117,7 +117,7 @@ def convert(
         None if start is None else first,
         None if end is None else last,
         audio=audio,
-        stretch=slow,
+        slowdown=slow,
     )
     with Sink(
         target,

@@ -125,7 +125,7 @@ def slow(
     with Sink(
         clip.with_name(out), info, rate=rate, time_base=1 / rate,
         settings=EncodeSettings(options=(speed,)),
-        carry=Carry(info, first, *span, stretch=factor),
+        carry=Carry(info, first, *span, slowdown=factor),
     ) as sink:  # fmt: skip
         for k in range(int((last - first) * rate * factor)):
             sink.write(Frame(picture(k, info.width, info.height), k / rate, 1 / rate))

@@ -23,7 +23,7 @@ def tasks(given: list[Frame], *, context: int = 4, **options: object) -> list[Fr
         "scene_cut": "off",
         "duplicates": "keep",
         "loop": False,
-        "stretch": F(1),
+        "slowdown": F(1),
     }
     request = Request(name="it", context=context, **(asked | options))  # type: ignore[arg-type]
     return [task.plan for task in schedule(given, request)]

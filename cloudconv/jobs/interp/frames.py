@@ -96,7 +96,7 @@ def run(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
     request = Request(
         name=_NAME,
         rate=Resample(exact(settings.factor)),
-        stretch=Fraction(1),
+        slowdown=Fraction(1),
         scene_cut=settings.scene_cut,
         duplicates=settings.duplicates,
         loop=settings.loop,

@@ -62,7 +62,7 @@ class Clock:
         # These outputs begin with the first frame, even if the source's sound begins earlier.
         starts_with_frame = settings.start is not None or settings.slowmo is not None
         zero = first if starts_with_frame else origin(plan.info, first)
-        factor = request.stretch
+        factor = request.slowdown
         if isinstance(request.rate, Multiply):
             factor /= request.rate.factor
         spans = [timing.time_base, timing.last_duration, 1 / (timing.pace or Fraction(1))]
@@ -87,7 +87,7 @@ def sink_of(plan: InterpPlan, clock: Clock, encode: EncodeSettings | None = None
             start,
             end,
             audio=settings.slowmo is None or settings.audio == "stretch",
-            stretch=exact(settings.slowmo),
+            slowdown=exact(settings.slowmo),
             copies_only=settings.audio == "copy",
         ),
         overwrite=settings.overwrite,

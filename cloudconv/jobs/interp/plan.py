@@ -106,7 +106,7 @@ class InterpPlan:
             return None
         start, end = self.window
         return expected_frames(
-            self.request.rate, self._source_frames, end - start, self.request.stretch
+            self.request.rate, self._source_frames, end - start, self.request.slowdown
         )
 
     @property
@@ -156,15 +156,15 @@ def decide(
     request = Request(
         name=str(info.path),
         rate=_rate(settings, info),
-        stretch=exact(settings.slowmo or 1),
+        slowdown=exact(settings.slowmo or 1),
         scene_cut=settings.scene_cut,
         duplicates=settings.duplicates,
         loop=settings.loop,
         context=spec.frames(fallback=settings.fallback == "blend"),
     )
-    pace = output_rate(request.rate, timing.pace, request.stretch)
+    pace = output_rate(request.rate, timing.pace, request.slowdown)
     output = output_path(settings.output, settings.input, info, _tag(settings), pace)
-    rate = output_rate(request.rate, timing.rate, request.stretch)
+    rate = output_rate(request.rate, timing.rate, request.slowdown)
     if not dry_run:
         clear_finished(output)
     refusals = _refusals(settings, inputs, info, output, rate, dry_run=dry_run)

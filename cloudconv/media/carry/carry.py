@@ -28,8 +28,8 @@ class Carry:
 
     ``origin`` is the time on the source's clock that becomes the output's 0. ``start`` and ``end``
     bound the span to keep, on the source's clock; None keeps all. Timed streams are audio,
-    subtitles, chapters and data. Without ``audio`` and ``stretch`` none of them is carried over,
-    only tags, covers and attachments. With ``stretch`` the output runs that many times slower, and
+    subtitles, chapters and data. Without ``audio`` and ``slowdown`` none of them is carried over,
+    only tags, covers and attachments. With ``slowdown`` the output runs that many times slower, and
     so do chapters and text subtitles; with ``audio`` in addition the audio is slowed and encoded
     again. No other timed stream is carried over then. With ``loop_until``, a time on the source's
     clock, the audio repeats from the end of the kept span up to that time. An ``origin`` at the end
@@ -42,19 +42,19 @@ class Carry:
     start: Fraction | None = None
     end: Fraction | None = None
     audio: bool = True
-    stretch: Fraction | None = None
+    slowdown: Fraction | None = None
     loop_until: Fraction | None = None
     copies_only: bool = False
 
     @property
     def copies_timed(self) -> bool:
         """Return whether timed streams are copied unchanged."""
-        return self.audio and self.stretch is None and not self.only_repeats
+        return self.audio and self.slowdown is None and not self.only_repeats
 
     @property
     def keeps_chapters(self) -> bool:
         """Return whether chapters are kept, slowed or not."""
-        return self.copies_timed or self.stretch is not None
+        return self.copies_timed or self.slowdown is not None
 
     @property
     def begin(self) -> Fraction:

@@ -159,11 +159,11 @@ class Copier:
         """Return whether the output lasts while the stream has something new."""
         carry = self._carry
         stays = carry.audio and (stream.type == "audio" or not carry.only_repeats)
-        return carry.stretch is not None or stays
+        return carry.slowdown is not None or stays
 
     def _may_slow(self, stream: Any) -> bool:
         """Return whether the stream can run as slowly as the picture."""
-        if self._carry.stretch is None:
+        if self._carry.slowdown is None:
             return True
         if stream.type == "audio":
             return self._carry.audio
@@ -190,8 +190,8 @@ class Copier:
 
     def _add_timed(self, stream: Any) -> None:
         codec = codec_name(stream)
-        if stream.type == "audio" and self._carry.stretch is not None:
-            self._add_encoded(stream, self._carry.stretch)
+        if stream.type == "audio" and self._carry.slowdown is not None:
+            self._add_encoded(stream, self._carry.slowdown)
         elif self._accepts(stream):
             self._tracks.by_index[stream.index] = Track(stream, self._copy_of(stream))
         elif stream.type == "subtitle" and codec in TEXT and self._holder.subtitles:
@@ -285,7 +285,7 @@ class Copier:
 
     def _add_chapters(self, source: InputContainer) -> None:
         kept: list[Any] = []
-        carry, factor = self._carry, self._carry.stretch or Fraction(1)
+        carry, factor = self._carry, self._carry.slowdown or Fraction(1)
         if not carry.keeps_chapters:
             if count := len(source.chapters()):
                 self.warnings.append(Warned("chapters-not-continued", {"count": count}))

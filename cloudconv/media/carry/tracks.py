@@ -201,7 +201,7 @@ class Tracks:
             return None
         begin, end = kept
         track.started = True
-        factor = self._carry.stretch or Fraction(1)
+        factor = self._carry.slowdown or Fraction(1)
         lasts = (end - begin) * factor
         moved = max((begin - self._carry.origin) * factor, self._earliest(track))
         track.ends = moved + lasts
