@@ -32,7 +32,7 @@ from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.registry import method
 from cloudconv.dreaming.select import choose, is_sky
 from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, vitals_meter
-from cloudconv.events import returned
+from cloudconv.events import result_of
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.media.read.probe import probe
 
@@ -79,11 +79,11 @@ def main() -> None:
 def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Dream on from a clip, and all that the table says of it."""
     info = probe(small_clip(clip, options.width, options.out))
-    material = returned(gather_material(info))
+    material = result_of(gather_material(info))
     began = time.perf_counter()
     mode, why = options.mode, "asked for"
     if mode == "auto":
-        choice = returned(choose(material))
+        choice = result_of(choose(material))
         mode, why = choice.mode, choice.why
     spec = method(mode)
     made = spec.build(Options()).dream(material, frames=options.frames, seed=options.seed)
@@ -95,7 +95,7 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
         sky=sky,
         frames=options.frames,
     )
-    meter = returned(vitals_meter(material, kind))
+    meter = result_of(vitals_meter(material, kind))
     chosen = set(np.linspace(1, options.frames, 8).round().astype(int) - 1)
     source = Blocks(material)
     shares, kept, took = [], [], time.perf_counter() - began
@@ -125,7 +125,7 @@ def check(options: argparse.Namespace) -> None:
     """How many windows of real footage, and of what no footage shows, are called alive."""
     alive: dict[str, list[bool]] = {kind: [] for kind in ("real", *BROKEN)}
     for clip in options.clips:
-        whole = returned(gather_material(probe(small_clip(clip, options.width, options.out))))
+        whole = result_of(gather_material(probe(small_clip(clip, options.width, options.out))))
         half = len(whole.film) // 2
         if half < LEAST_HALF:
             continue
@@ -149,7 +149,7 @@ def judged(first: Material, second: Material, change: Change) -> list[Vitals]:
     """The vitals of a clip's second half, changed, against its first."""
     count = len(second)
     kind = DreamKind(as_filmed=True, repeats=True, frames=count)
-    meter = returned(vitals_meter(first, kind))
+    meter = result_of(vitals_meter(first, kind))
     pictures = [second.film.picture(second.source_of(k)[0]) for k in range(count)]
     for picture in change(pictures, [first.film.picture(k) for k in range(len(first.film))]):
         meter.push(picture)

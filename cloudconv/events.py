@@ -148,7 +148,7 @@ def mapped(
         return returned
 
 
-def returned(events: Generator[Any, None, Returned]) -> Returned:
+def result_of(events: Generator[Any, None, Returned]) -> Returned:
     """Run a step to its end and return its result; drop its events."""
     while True:
         try:

@@ -15,7 +15,7 @@ from cloudconv.dreaming.material.similarity import Floats, distances, repetition
 from cloudconv.dreaming.material.stabilise import SOFT, fineness
 from cloudconv.dreaming.methods.texture import doubt_of
 from cloudconv.dreaming.pictures import grey
-from cloudconv.events import Warned, returned
+from cloudconv.events import Warned, result_of
 from cloudconv.models.flow import measured_flow
 
 Measured = TypeVar("Measured")
@@ -133,7 +133,7 @@ def is_sky(material: Material, motion: Motion | None = None) -> bool:
     """Return whether all moving parts of a clip drift as clouds do."""
     if len(material) < _LEAST:
         return False
-    motion = motion or returned(motion_of(material))
+    motion = motion or result_of(motion_of(material))
     if motion.fastest < _STANDS or motion.wander > _DRIFTING or _people(motion):
         return False
     above_ground = motion.middle < _ABOVE
@@ -254,7 +254,7 @@ def advice(material: Material, died: str, chosen: str | None = None) -> str:
 
     ``chosen``: the result of :func:`choose`, if known already.
     """
-    chosen = chosen or returned(choose(material)).mode
+    chosen = chosen or result_of(choose(material)).mode
     if chosen != died:
         return f"try the mode {chosen}, which auto chooses for this clip"
     if died != "texture" and len(material) > 1:

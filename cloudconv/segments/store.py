@@ -149,8 +149,8 @@ class SegmentStore:
 
     def has_made(self, output: Path) -> bool:
         """Return whether the output is the file that :meth:`note_complete` has saved."""
-        noted = self.path / _WHOLE
-        return noted.is_file() and unsealed(noted.read_bytes()) == _stat(output)
+        identity = self.path / _WHOLE
+        return identity.is_file() and unsealed(identity.read_bytes()) == _stat(output)
 
     def release(self, *, keep: bool = True) -> Message | None:
         """Unlock the folder, and delete it if it has no finished segments.

@@ -30,7 +30,7 @@ from cloudconv.errors import (
 from cloudconv.events import Event, Finished, Job, Measured, Progress, Warned
 from cloudconv.media.input.fingerprint import has_changed
 from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.write.target import check_home, noted, writing
+from cloudconv.media.write.target import check_home, collect_refusals, writing
 from cloudconv.messages import Message, Setting
 from cloudconv.models import registry
 from cloudconv.models.base import Model, ModelSpec
@@ -175,7 +175,7 @@ def decide(asked: TrainSettings, *, dry_run: bool = False) -> TrainPlan:
     output = Path(settings.output)
     checkpoint = _checkpoint_of(output)
     refusals: list[OutputError] = []
-    with noted(refusals if dry_run else None):
+    with collect_refusals(refusals if dry_run else None):
         _check_output(output, checkpoint, settings)
     spec = registry.spec(settings.model, settings.task)
     device = choose_device(settings.device)

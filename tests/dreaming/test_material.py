@@ -11,7 +11,7 @@ import torch
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.errors import InputError
-from cloudconv.events import returned
+from cloudconv.events import result_of
 from cloudconv.jobs.extend.history import MOST_FRAMES, gather_material
 from cloudconv.media.read.probe import probe
 from tests.helpers.dreams import clouds, frames, material, video
@@ -67,7 +67,7 @@ def test_repeated_frames_are_taken_out_and_the_rest_is_spread_evenly(tmp_path: P
     pictures = clouds(48, SIZE, speed=2.0)
     shown = [picture for k, picture in enumerate(pictures) for _ in range(1 + (k % 4 == 3))]
     clip = write_clip(tmp_path / "c.mkv", [video(p) for p in shown], rate=30)
-    source = returned(gather_material(probe(clip)))
+    source = result_of(gather_material(probe(clip)))
     assert source.cadence is not None
     assert "24 fps material" in source.cadence
     assert source.step == Fraction(1, 30)
@@ -94,11 +94,11 @@ def test_only_the_last_scene_is_material(tmp_path: Path) -> None:
     first, second = clouds(30, SIZE), [255 - p[::-1] for p in clouds(40, SIZE)]
     pictures = [video(np.ascontiguousarray(p)) for p in first + second]
     clip = write_clip(tmp_path / "c.mkv", pictures, rate=25)
-    source = returned(gather_material(probe(clip)))
+    source = result_of(gather_material(probe(clip)))
     assert source.cut == Fraction(30, 25)
     assert len(source) == 40
-    assert len(returned(gather_material(probe(clip), scene_cut="off"))) == 70
-    early = returned(gather_material(probe(clip), at=Fraction(1)))
+    assert len(result_of(gather_material(probe(clip), scene_cut="off"))) == 70
+    early = result_of(gather_material(probe(clip), at=Fraction(1)))
     assert (len(early), early.cut) == (25, None)
 
 
@@ -112,7 +112,7 @@ def test_a_still_is_material_of_one_frame() -> None:
 def test_only_the_end_of_a_long_clip_is_kept(tmp_path: Path) -> None:
     pictures = [video(p) for p in clouds(MOST_FRAMES + 40, (32, 32))]
     clip = write_clip(tmp_path / "c.mkv", pictures, rate=25)
-    source = returned(gather_material(probe(clip)))
+    source = result_of(gather_material(probe(clip)))
     assert len(source) == MOST_FRAMES
     assert source.last.time == Fraction(MOST_FRAMES + 39, 25)
 
@@ -120,7 +120,7 @@ def test_only_the_end_of_a_long_clip_is_kept(tmp_path: Path) -> None:
 def test_a_time_before_every_frame_is_an_error(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "c.mkv", 4)
     with pytest.raises(InputError, match="no frame"):
-        returned(gather_material(probe(clip), at=Fraction(0)))
+        result_of(gather_material(probe(clip), at=Fraction(0)))
 
 
 def test_gray_and_ten_bit_pictures_have_three_channels() -> None:

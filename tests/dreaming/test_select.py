@@ -10,7 +10,7 @@ import pytest
 
 from cloudconv.dreaming.material.stabilise import panorama_of
 from cloudconv.dreaming.select import advice, motion_of
-from cloudconv.events import returned
+from cloudconv.events import result_of
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.media.read.probe import probe
 from tests.helpers.dreams import Picture, ball, chosen_mode, clouds, material
@@ -142,14 +142,14 @@ def test_what_trembles_plays_on_as_it_was_filmed() -> None:
         one = still.copy()
         one[20:40] += wave
         trembling.append(np.uint8(np.clip(one, 0, 255)))
-    assert returned(motion_of(material(trembling))).fastest < 0.1
+    assert result_of(motion_of(material(trembling))).fastest < 0.1
     assert chosen_mode(material(trembling)).mode == "texture"
 
 
 def test_motion_is_measured() -> None:
     drift, passing = (
-        returned(motion_of(material(clouds(40)))),
-        returned(motion_of(material(crossing(50)))),
+        result_of(motion_of(material(clouds(40)))),
+        result_of(motion_of(material(crossing(50)))),
     )
     assert drift.fastest == pytest.approx(1.1, abs=0.4)
     assert drift.steadiness > passing.steadiness - 0.5
@@ -159,7 +159,7 @@ def test_motion_is_measured() -> None:
 
 def test_the_example_of_the_readme_becomes_a_collage() -> None:
     example = Path(__file__).parents[2] / "examples" / "clouds.mp4"
-    chosen = chosen_mode(returned(gather_material(probe(example))))
+    chosen = chosen_mode(result_of(gather_material(probe(example))))
     assert (chosen.mode, chosen.doubt) == ("collage", None)
 
 

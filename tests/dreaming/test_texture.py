@@ -14,7 +14,7 @@ from cloudconv.dreaming.material.regions import likeness_of, regions_of
 from cloudconv.dreaming.material.similarity import distances, repetition, thumbnails
 from cloudconv.dreaming.methods.jumps import Graph, Step, relative_motion
 from cloudconv.dreaming.methods.texture import Texture, doubt_of
-from cloudconv.events import returned
+from cloudconv.events import result_of
 from tests.helpers.dreams import Picture, ball, ball_is_whole, clouds, material, tensor, vitals_of
 
 SIDES = (slice(0, 90), slice(-90, None))
@@ -161,8 +161,8 @@ def test_a_camera_that_moves_moves_all() -> None:
 
 
 def test_repetition_tells_coming_back_from_drifting_on() -> None:
-    back = repetition(distances(returned(thumbnails(material(ball(72))))))
-    on = repetition(distances(returned(thumbnails(material(clouds(90))))))
+    back = repetition(distances(result_of(thumbnails(material(ball(72))))))
+    on = repetition(distances(result_of(thumbnails(material(clouds(90))))))
     assert back is not None
     assert on is not None
     assert back < 0.3

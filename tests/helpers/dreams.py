@@ -18,7 +18,7 @@ from torch import Tensor
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.select import ModeChoice, choose
 from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, VitalsMeter, vitals_meter
-from cloudconv.events import returned
+from cloudconv.events import result_of
 from cloudconv.media.frame import ColorTags, Frame
 
 Picture = NDArray[np.uint8]
@@ -112,12 +112,12 @@ def ball_is_whole(picture: Tensor) -> bool:
 
 def chosen_mode(material: Material) -> ModeChoice:
     """Return the mode that suits a material."""
-    return returned(choose(material))
+    return result_of(choose(material))
 
 
 def meter_of(material: Material, **kind: Any) -> VitalsMeter:
     """Return a meter for a dream of that kind; see :class:`DreamKind`."""
-    return returned(vitals_meter(material, DreamKind(**kind)))
+    return result_of(vitals_meter(material, DreamKind(**kind)))
 
 
 def vitals_of(
@@ -134,7 +134,7 @@ def vitals_of(
     """
     shown = list(pictures)
     kind = DreamKind(repeats=repeats, pasted=pasted, sky=sky, frames=len(shown))
-    meter = returned(vitals_meter(material, kind))
+    meter = result_of(vitals_meter(material, kind))
     for picture in shown:
         meter.push(picture)
     return meter.finish()

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from cloudconv.errors import InputError, SettingsError
-from cloudconv.events import returned
+from cloudconv.events import result_of
 from cloudconv.media.read.source import Source
 from cloudconv.training.clips import Sampling, Windows, batches, excluding, open_clips
 from cloudconv.training.spans import parse_spans, without
@@ -168,9 +168,9 @@ def test_folders_of_clips_and_of_pictures(tmp_path: Path) -> None:
 def test_validation_windows_are_spread_over_clips_and_time(tmp_path: Path) -> None:
     clips = [str(numbered(tmp_path / f"{k}.mkv", 20)) for k in range(3)]
     drawn = Windows(open_clips(clips), sampling(4))
-    firsts = [numbers(window)[0] for window in returned(drawn.spread(6))]
+    firsts = [numbers(window)[0] for window in result_of(drawn.spread(6))]
     assert firsts == [0, 16, 0, 16, 0, 16]
-    assert len(returned(drawn.spread(2))) == 2
+    assert len(result_of(drawn.spread(2))) == 2
 
 
 def test_what_validates_is_not_trained_on(tmp_path: Path) -> None:

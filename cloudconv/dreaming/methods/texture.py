@@ -25,7 +25,7 @@ from cloudconv.dreaming.material.similarity import distances, thumbnail, thumbna
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.methods.jumps import GIVEN, Graph, Step, relative_motion
 from cloudconv.dreaming.pictures import blurred, resized, small_copy
-from cloudconv.events import Warned, returned
+from cloudconv.events import Warned, result_of
 
 _SWITCHES = 24  # frames within which each pixel switches at a forced jump
 _AREA = 0.02  # of the longer side: over which differences are summed
@@ -135,7 +135,7 @@ def _leads_to(material: Material, picture: Tensor | None, begins: int) -> tuple[
     if picture is None:
         return begins, True
     row = thumbnail(small_copy(picture, material.small_size))
-    away = distances(returned(thumbnails(material)), row[None])[:, 0]
+    away = distances(result_of(thumbnails(material)), row[None])[:, 0]
     return int(away.argmin()), bool(away.min() < _SAME)
 
 

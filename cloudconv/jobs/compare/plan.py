@@ -13,7 +13,7 @@ from cloudconv.events import Warned
 from cloudconv.jobs.compare.settings import MINTERPOLATE
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
-from cloudconv.media.write.target import noted
+from cloudconv.media.write.target import collect_refusals
 from cloudconv.models import registry
 from cloudconv.models.base import Task
 from cloudconv.models.baselines import BLEND, LAST, LINEAR
@@ -140,12 +140,12 @@ def decide(settings: CompareSettings, *, dry_run: bool = False) -> ComparePlan:
     refusals: list[OutputError] = []
     report = None if settings.report is None else Path(settings.report)
     pages = [] if report is None else [report / name for name in PAGES]
-    with noted(refusals if dry_run else None):
+    with collect_refusals(refusals if dry_run else None):
         check_outputs(settings, [*pages, settings.saved_model], [info.path])
-    with noted(refusals if dry_run else None):
+    with collect_refusals(refusals if dry_run else None):
         check(settings, methods_of(settings)[0])
     if report is not None:
-        with noted(refusals if dry_run else None):
+        with collect_refusals(refusals if dry_run else None):
             check_folder(report, PAGES, overwrite=settings.overwrite)
     warnings = (*info.warnings, *remarks)
     return ComparePlan(settings, info, workers, device, warnings, tuple(refusals))

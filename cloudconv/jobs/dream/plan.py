@@ -14,14 +14,14 @@ from cloudconv.dreaming.methods.base import MethodSpec, Options
 from cloudconv.dreaming.methods.registry import METHODS, method
 from cloudconv.dreaming.select import ModeChoice, choose, is_sky
 from cloudconv.errors import InputError, OutputError, SettingsError
-from cloudconv.events import Progress, Warned, returned
+from cloudconv.events import Progress, Warned, result_of
 from cloudconv.jobs.dream.report import PAGE, RESULT
 from cloudconv.jobs.dream.settings import AUTO, DreamSettings, check_mode
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.analysis import analysed
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.jobs.extend.plan import Continuation, ExtendPlan, enough_memory
-from cloudconv.media.write.target import noted
+from cloudconv.media.write.target import collect_refusals
 from cloudconv.messages import Setting
 from cloudconv.render.device import precision_name
 from cloudconv.report import check_folder
@@ -95,7 +95,7 @@ def decide(settings: DreamSettings, *, dry_run: bool = False) -> DreamPlan:
     refusals: list[OutputError] | None = [] if dry_run else None
     if settings.report is not None:
         reports = [Path(settings.report) / name for name in (PAGE, RESULT)]
-        with noted(refusals):
+        with collect_refusals(refusals):
             check_folder(Path(settings.report), (PAGE, RESULT), overwrite=settings.overwrite)
     return extend.decide(settings, settings.predictor, "dream", refusals, reports)
 
@@ -131,7 +131,7 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
             cut=start is not None,
             mode=spec.name,
             least=spec.least_frames,
-            instead=returned(choose(material)).mode,
+            instead=result_of(choose(material)).mode,
         )
     if settings.loop and not settings.only_new and start is not None:
         warnings.append(Warned("loop-of-another-scene"))

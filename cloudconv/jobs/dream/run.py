@@ -24,7 +24,7 @@ from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.select import advice
 from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, VitalsMeter, vitals_meter
 from cloudconv.dreaming.vitals.words import failures
-from cloudconv.events import Finished, Job, Measured, Progress, Warned, Warnings, returned
+from cloudconv.events import Finished, Job, Measured, Progress, Warned, Warnings, result_of
 from cloudconv.jobs.dream.plan import CHOSEN, Dream, DreamPlan, decide, resolve
 from cloudconv.jobs.dream.report import write_report
 from cloudconv.jobs.dream.settings import AUTO, DreamEstimate, DreamResult, DreamSettings
@@ -129,7 +129,7 @@ def estimate(plan: DreamPlan) -> DreamEstimate:
     """
     set_threads(plan.settings.threads)
     with Source(plan.info):
-        dream = returned(resolve(plan))
+        dream = result_of(resolve(plan))
     pixels, new_frames = plan.info.width * plan.info.height, dream.continuation.new_frames
     memory = process_memory() or len(dream.material) * 2 * pixels
 

@@ -29,7 +29,7 @@ from cloudconv.media.read.source import Source
 from cloudconv.media.write.containers import container_of
 from cloudconv.media.write.encoders import choose_for
 from cloudconv.media.write.sink import Sink
-from cloudconv.media.write.target import check_output, check_rate, noted, written_by
+from cloudconv.media.write.target import check_output, check_rate, collect_refusals, written_by
 from cloudconv.models import registry
 from cloudconv.models.base import ModelSpec, check_finite
 from cloudconv.models.reads import check_outputs
@@ -102,11 +102,11 @@ def decide(
     tag += "" if settings.at is None else f"_at{float(settings.at):g}"
     tag += "_new" if settings.only_new else ""
     output = output_path(settings.output, settings.input, info, tag, info.timing.pace)
-    with noted(refusals):
+    with collect_refusals(refusals):
         check_output(output, overwrite=settings.overwrite, inputs=[info.path])
-    with noted(refusals):
+    with collect_refusals(refusals):
         check_outputs(settings, [*written_by(output), *reports], [info.path])
-    with noted(refusals):
+    with collect_refusals(refusals):
         check_rate(output, info.timing.rate)
     length = info.timing.end - info.timing.start
     at = exact(settings.at)

@@ -23,7 +23,7 @@ from cloudconv.media.write.containers import container_of, is_sequence
 from cloudconv.media.write.encoders import choose_for
 from cloudconv.media.write.names import is_stdout
 from cloudconv.media.write.sink import Sink
-from cloudconv.media.write.target import noted
+from cloudconv.media.write.target import collect_refusals
 from cloudconv.render.device import set_threads
 from cloudconv.render.memory import process_memory
 from cloudconv.render.pipeline import drained, prefetch
@@ -66,7 +66,7 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
     batch, _, cpu_streams = renderer.plan_once(info.width, info.height, at_once)
     ready = time.perf_counter() - began - reading
     memory, seconds = None, None
-    with noted(refusals):
+    with collect_refusals(refusals):
         expected = measure(plan, renderer, batch * cpu_streams, counts, reading)
         peak = process_memory(peak=True) or 0
         memory = peak * (workers.count if workers.kind == "local" else 1)

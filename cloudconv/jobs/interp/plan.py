@@ -20,7 +20,7 @@ from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
 from cloudconv.media.write.containers import container_of
 from cloudconv.media.write.names import is_stdout
-from cloudconv.media.write.target import check_output, check_rate, noted, written_by
+from cloudconv.media.write.target import check_output, check_rate, collect_refusals, written_by
 from cloudconv.models import registry
 from cloudconv.models.reads import check_outputs
 from cloudconv.render.cpu_streams import useful_cpu_streams
@@ -214,15 +214,15 @@ def _refusals(
         SettingsError: a name cannot be used.
     """
     refusals: list[OutputError] = []
-    noting = partial(noted, refusals if dry_run else None)
-    with noting():
+    collecting = partial(collect_refusals, refusals if dry_run else None)
+    with collecting():
         check_output(output, overwrite=settings.overwrite, inputs=[info.path])
-    with noting():
+    with collecting():
         check(settings, settings.chosen_model, SegmentStore(output).path)
-    with noting():
+    with collecting():
         written = [*written_by(output), settings.saved_model, settings.preview_file]
         check_outputs(settings, written, [info.path, *map(Path, inputs)])
-    with noting():
+    with collecting():
         check_rate(output, rate)
     return tuple(refusals)
 

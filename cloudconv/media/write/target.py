@@ -26,7 +26,7 @@ _SLOWEST = Fraction(1, 86_400)
 
 
 @contextmanager
-def noted(refusals: list[OutputError] | None) -> Iterator[None]:
+def collect_refusals(refusals: list[OutputError] | None) -> Iterator[None]:
     """Append the OutputError that ends the block to the list; without a list re-raise the error.
 
     An unusable name is an error in any case.
