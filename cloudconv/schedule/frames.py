@@ -141,24 +141,26 @@ def early_cadence(frames: Iterable[Frame]) -> str | None:
     return cadence.description if cadence.certain else None
 
 
-News = SimpleQueue[Warned | Counts]
-"""The messages of the thread that plans."""
+ScheduleEvents = SimpleQueue[Warned | Counts]
+"""The warnings and the counts of the thread that plans."""
 
 
-def schedule(frames: Iterable[Frame], request: Request, news: News | None = None) -> Iterator[Task]:
+def schedule(
+    frames: Iterable[Frame], request: Request, events: ScheduleEvents | None = None
+) -> Iterator[Task]:
     """Plan every output frame, in order of time; the output's clock starts at 0.
 
     Args:
         frames: the frames of the source.
         request: the wishes for the output.
-        news: receives a warning as soon as repeats that are kept are found, and at the end the
+        events: receives a warning as soon as repeats that are kept are found, and at the end the
             counts.
 
     Raises:
         InputError: there are fewer than two frames.
     """
     timeline = Timeline(request.rate, slowdown=request.slowdown, loop=request.loop)
-    news = SimpleQueue() if news is None else news
+    events = SimpleQueue() if events is None else events
     counts, cadence = Counts(), Cadence()
     is_reported = refill = request.duplicates == "refill"
     window = _Window(beside=request.context >= FOUR)
@@ -182,7 +184,7 @@ def schedule(frames: Iterable[Frame], request: Request, news: News | None = None
         if not is_reported and (item is None or cadence.certain):
             description = cadence.description
             if description is not None:
-                news.put(Warned("cadence-kept", {"cadence": description}))
+                events.put(Warned("cadence-kept", {"cadence": description}))
                 is_reported = True
         while slots and (item is None or window.knows(slots[0])):
             slot = slots.popleft()
@@ -206,7 +208,7 @@ def schedule(frames: Iterable[Frame], request: Request, news: News | None = None
                 after=after,
             )
         window.forget(slots[0].left if slots else timeline.oldest)
-    news.put(counts)
+    events.put(counts)
 
 
 def beside(frame: Frame, distance: Fraction, gap: Fraction) -> Beside | None:

@@ -55,14 +55,14 @@ __all__ = ["decide", "estimate", "run"]
 class _Watch:
     """Measurements of the new frames, made in the thread that makes the frames.
 
-    ``news`` are events for the job. ``rows`` are the vitals of all windows. ``history`` and
+    ``events`` are events for the job. ``rows`` are the vitals of all windows. ``history`` and
     ``samples`` are for the report: vitals, and numbers of frames with small pictures.
     """
 
     meter: VitalsMeter
     method: DreamMethod
     sampled: frozenset[int]
-    news: SimpleQueue[Warned | Measured] = field(default_factory=SimpleQueue)
+    events: SimpleQueue[Warned | Measured] = field(default_factory=SimpleQueue)
     rows: SimpleQueue[Vitals] = field(default_factory=SimpleQueue)
     history: SimpleQueue[Vitals] = field(default_factory=SimpleQueue)
     samples: SimpleQueue[tuple[int, NDArray[np.uint8]]] = field(default_factory=SimpleQueue)
@@ -101,7 +101,7 @@ def run(settings: DreamSettings) -> Job:
         watch = _Watch(meter, dream.spec.build(dream.options), _sampled(dream))
         yield Progress("analysing", 100, 100, unit="%")
         make = partial(_pictures, dream, watch)
-        fields = yield from dream.continuation.write(make, warnings, began, watch.news)
+        fields = yield from dream.continuation.write(make, warnings, began, watch.events)
         rows = list(drained(watch.rows))
         result = DreamResult(
             **dream.facts,
@@ -206,7 +206,7 @@ def _check_life(dream: Dream, watch: _Watch, count: int, a_second: int) -> None:
         return
     vitals = watch.meter.now()
     if vitals is not None and (count % a_second == 0 or count == new_frames):
-        watch.news.put(Measured("vitals", vitals))
+        watch.events.put(Measured("vitals", vitals))
         watch.history.put(vitals)
     if watch.is_dying or vitals is None:
         return
@@ -222,4 +222,4 @@ def _check_life(dream: Dream, watch: _Watch, count: int, a_second: int) -> None:
     failed = ", ".join(failures(vitals).values())
     watch.is_dying = True
     died = {"frame": count, "failed": failed, "advice": instead}
-    watch.news.put(Warned("dream-dies", died))
+    watch.events.put(Warned("dream-dies", died))

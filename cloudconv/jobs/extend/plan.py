@@ -200,7 +200,7 @@ class Continuation:
         make: Callable[[Frame | None], Iterator[Frame]],
         warnings: Warnings,
         began: float,
-        news: SimpleQueue[Warned | Measured] | None = None,
+        events: SimpleQueue[Warned | Measured] | None = None,
     ) -> Generator[Event, None, dict[str, Any]]:
         """Write the source's frames, then the new ones; return the fields of a result.
 
@@ -213,10 +213,10 @@ class Continuation:
                 the frames.
             warnings: the warnings of the job.
             began: the value of ``time.monotonic()`` when the job started.
-            news: a queue for the events of the thread that makes the frames.
+            events: a queue for the events of the thread that makes the frames.
         """
         info, settings = self.plan.info, self.plan.settings
-        news = SimpleQueue() if news is None else news
+        events = SimpleQueue() if events is None else events
         with ExitStack() as stack:
             end = exact(settings.at)
             source = stack.enter_context(Source(info, end=end, threads=settings.threads))
@@ -232,9 +232,9 @@ class Continuation:
                 sink.write(frame.at(frame.time - zero, lasts))
                 written += 1
                 new += frame.time >= self.begins
-                yield from _reported(news, warnings)
+                yield from _reported(events, warnings)
                 yield Progress("rendering", written, self.output_frames)
-        yield from _reported(news, warnings)
+        yield from _reported(events, warnings)
         yield from warnings.new([*source.warnings, *sink.warnings])
         wall = time.monotonic() - began
         return {
@@ -256,8 +256,8 @@ class Continuation:
             yield frame.at(self.begins + number * self.step, self.step)
 
 
-def _reported(news: SimpleQueue[Warned | Measured], warnings: Warnings) -> Iterator[Event]:
-    for event in drained(news):
+def _reported(events: SimpleQueue[Warned | Measured], warnings: Warnings) -> Iterator[Event]:
+    for event in drained(events):
         yield from warnings.new([event]) if isinstance(event, Warned) else (event,)
 
 

@@ -28,7 +28,7 @@ from cloudconv.render.device import set_threads
 from cloudconv.render.memory import process_memory
 from cloudconv.render.pipeline import drained, prefetch
 from cloudconv.render.renderer import Renderer
-from cloudconv.schedule.frames import Counts, News, schedule
+from cloudconv.schedule.frames import Counts, ScheduleEvents, schedule
 
 _ROUNDS = 5
 """The number of batches in a trial; the first batch is the warm-up."""
@@ -53,13 +53,13 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
     refusals = list(plan.refusals)
     set_threads(settings.threads)
     choice = choose_for(container_of(plan.output), info, settings.encode)
-    news = News()
+    events = ScheduleEvents()
     with source_of(plan) as source:
         opened = time.perf_counter()
-        for _ in schedule(source.frames(), plan.request, news):
+        for _ in schedule(source.frames(), plan.request, events):
             pass
         reading = time.perf_counter() - opened
-    *cadence, counts = drained(news)
+    *cadence, counts = drained(events)
     assert isinstance(counts, Counts)
     renderer = renderer_of(plan)
     at_once = 1 if workers.each_gpu else workers.count

@@ -29,7 +29,7 @@ from cloudconv.render.device import precision_name
 from cloudconv.render.memory import least_free_memory
 from cloudconv.render.pipeline import prefetch
 from cloudconv.render.renderer import Renderer
-from cloudconv.schedule.frames import Counts, News, schedule
+from cloudconv.schedule.frames import Counts, ScheduleEvents, schedule
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.store import SegmentStore, token_of
 from cloudconv.settings import EncodeSettings, exact
@@ -99,7 +99,7 @@ class PlannedVideo:
     """A video that another thread decodes and plans.
 
     ``tasks`` are the planned output frames with their source frames. ``is_next_known`` returns
-    whether the next one is available without waiting. ``news`` receives the warnings of the
+    whether the next one is available without waiting. ``events`` receives the warnings of the
     planning and, at the end, the counts of frames.
     """
 
@@ -107,7 +107,7 @@ class PlannedVideo:
     clock: Clock
     tasks: Iterator[Task]
     is_next_known: Callable[[], bool]
-    news: News
+    events: ScheduleEvents
 
 
 @contextmanager
@@ -117,15 +117,15 @@ def planned(plan: InterpPlan) -> Iterator[PlannedVideo]:
     Raises:
         CloudconvError: the input cannot be read.
     """
-    news = News()
+    events = ScheduleEvents()
     with (
         source_of(plan) as source,
-        prefetch(schedule(source.frames(), plan.request, news), 8) as ahead,
+        prefetch(schedule(source.frames(), plan.request, events), 8) as ahead,
     ):
         head = next(ahead)
         clock, tasks = Clock.of(plan, head.plan.left), chain([head], ahead)
         del head  # releases the first pictures as soon as they are rendered
-        yield PlannedVideo(source, clock, tasks, lambda: ahead.ready, news)
+        yield PlannedVideo(source, clock, tasks, lambda: ahead.ready, events)
 
 
 @dataclass(frozen=True, slots=True)

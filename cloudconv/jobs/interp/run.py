@@ -126,11 +126,11 @@ def interpolate(
                     yield from warnings.new([event])
                 else:
                     finished += started.pop(number, 0)
-                for news in drained(video.news):
-                    if isinstance(news, Counts):
-                        counts = news
-                    elif news.code not in (warned.code for warned in warnings.reported):
-                        yield from warnings.new([news])
+                for given in drained(video.events):
+                    if isinstance(given, Counts):
+                        counts = given
+                    elif given.code not in (warned.code for warned in warnings.reported):
+                        yield from warnings.new([given])
         # Join the segments.
         sink = work.sink if store is None else sink_of(plan, video.clock, render_plan.encode)
         for complete in _completed(sink) if store is None else store.join(sink):
