@@ -41,22 +41,22 @@ class Flow(Predictor):
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
         last = context[:, -1]
         velocity = torch.stack([mean_velocity(frames) for frames in context])
-        way = torch.zeros_like(velocity)
+        displacement = torch.zeros_like(velocity)
         for _ in range(steps):
-            velocity, way = carried(velocity, way)
-            yield warp(last, way)
+            velocity, displacement = advected(velocity, displacement)
+            yield warp(last, displacement)
 
 
-def carried(velocity: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
+def advected(velocity: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
     """Return velocity and displacement to the last frame, one step later.
 
     Args:
         velocity: (B, 2, H, W), backward, in pixels per step; velocities move with the picture.
-        way: (B, 2, H, W), backward displacement to the last frame, in pixels; 0 at that frame.
+        displacement: (B, 2, H, W), backward, to the last frame, in pixels; 0 at that frame.
     """
     # A point at (x, y) was at (x, y) + velocity one step before, and keeps its velocity.
     velocity = warp(velocity, velocity)
-    return velocity, velocity + warp(way, velocity)
+    return velocity, velocity + warp(displacement, velocity)
 
 
 def mean_velocity(frames: Tensor) -> Tensor:

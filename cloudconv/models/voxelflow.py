@@ -22,7 +22,7 @@ from torch import Tensor
 from cloudconv.models.base import ModelSpec, Predictor
 from cloudconv.models.blocks import Block
 from cloudconv.models.context_cadence import Content, content, steps_of_content
-from cloudconv.models.flow import carried, mean_velocity
+from cloudconv.models.flow import advected, mean_velocity
 from cloudconv.models.ops import sample, sampling_grid, warp
 from cloudconv.models.rife import is_ungated
 
@@ -115,10 +115,10 @@ class VoxelFlow(Predictor):
         """
         scene = _scene(context)
         ahead = scene.ahead([1] * len(context) if horizon is None else horizon.int().tolist())
-        velocity, way = scene.velocity, torch.zeros_like(scene.velocity)
+        velocity, displacement = scene.velocity, torch.zeros_like(scene.velocity)
         for step in range(int(ahead.max())):
-            velocity, way = _carried_where(ahead > step, velocity, way)
-        return self._picture(scene, ahead, way)
+            velocity, displacement = _advected_where(ahead > step, velocity, displacement)
+        return self._picture(scene, ahead, displacement)
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See ``Model.start_from``: RIFE's tensors are converted, others stay as they are."""
@@ -155,37 +155,37 @@ class VoxelFlow(Predictor):
     def _candidates(self, context: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield the network's forecasts, those by the optical flow alone, and the last frame."""
         scene = _scene(context)
-        velocity, way = scene.velocity, torch.zeros_like(scene.velocity)
+        velocity, displacement = scene.velocity, torch.zeros_like(scene.velocity)
         before = torch.zeros(len(context), dtype=torch.int64)
         made = flowed = scene.last
         for step in range(1, steps + 1):
             ahead = scene.ahead([step] * len(context))
             if bool((ahead > before).any()):
-                velocity, way = _carried_where(ahead > before, velocity, way)
-                made = self._picture(scene, ahead, way)
-                flowed = _sharp(scene.frames[:, 0], _resized(way, 2))
+                velocity, displacement = _advected_where(ahead > before, velocity, displacement)
+                made = self._picture(scene, ahead, displacement)
+                flowed = _sharp(scene.frames[:, 0], _resized(displacement, 2))
             before = ahead
             yield made, flowed, scene.last
 
-    def _picture(self, scene: _Scene, ahead: Tensor, way: Tensor) -> Tensor:
-        """Return the frames ``ahead`` steps later; ``way`` is the displacement by optical flow."""
-        steps = ahead.to(way).view(-1, 1, 1, 1)
+    def _picture(self, scene: _Scene, ahead: Tensor, displacement: Tensor) -> Tensor:
+        """Return the frames ``ahead`` steps later; ``displacement`` is that by optical flow."""
+        steps = ahead.to(displacement).view(-1, 1, 1, 1)
         horizon = steps.clamp(min=1)
         # Pair with the nearest frame that is old enough, or with the oldest.
         wanted = horizon.flatten(1).clamp(max=_OLDER)
         partner = (scene.ages < wanted).sum(1).clamp(max=_OLDER)
-        gap = scene.ages.gather(1, partner[:, None]).clamp(min=1).to(way).view(-1, 1, 1, 1)
+        gap = scene.ages.gather(1, partner[:, None]).clamp(min=1).to(displacement).view(-1, 1, 1, 1)
         motion: Tensor | None = None
         for number, scale in enumerate(_SCALES):
             if motion is not None:
                 motion = _doubled(motion)
             inputs = _inputs(
-                scene.small[number], scene.ages, motion, horizon, partner, gap, way, scale
+                scene.small[number], scene.ages, motion, horizon, partner, gap, displacement, scale
             )
             change = self.get_submodule(f"block{number}")(*inputs)
             motion = change if motion is None else motion + change
         assert motion is not None
-        made = _mixed(scene, _doubled(motion), horizon, partner, gap, _resized(way, 2))
+        made = _mixed(scene, _doubled(motion), horizon, partner, gap, _resized(displacement, 2))
         return torch.where(steps > 0, made, scene.last)
 
 
@@ -269,10 +269,10 @@ def _velocity(known: Content) -> Tensor:
     return mean_velocity(known.frames[:count].flip(0)) * ((count - 1) / oldest)
 
 
-def _carried_where(moves: Tensor, velocity: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
-    moves = moves.to(way.device).view(-1, 1, 1, 1)
-    later, longer = carried(velocity, way)
-    return torch.where(moves, later, velocity), torch.where(moves, longer, way)
+def _advected_where(moves: Tensor, velocity: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
+    moves = moves.to(displacement.device).view(-1, 1, 1, 1)
+    later, longer = advected(velocity, displacement)
+    return torch.where(moves, later, velocity), torch.where(moves, longer, displacement)
 
 
 def _inputs(
@@ -282,15 +282,15 @@ def _inputs(
     horizon: Tensor,
     partner: Tensor,
     gap: Tensor,
-    way: Tensor,
+    displacement: Tensor,
     scale: int,
 ) -> tuple[Tensor, ...]:
     """Return the inputs of a block at its own scale; RIFE's inputs first, in RIFE's order."""
     size = small.shape[3:]
     latest = small[:, 0]
     planes = torch.cat((horizon.clamp(max=REACH) / gap, 1 / gap), 1)
-    way = _resized(way, 2 / scale)
-    flowed = (warp(latest, way), way * (gap / horizon))
+    displacement = _resized(displacement, 2 / scale)
+    flowed = (warp(latest, displacement), displacement * (gap / horizon))
     if motion is None:
         moved = small
         so_far: tuple[Tensor, ...] = ()
@@ -332,7 +332,7 @@ def _mixed(
     horizon: Tensor,
     partner: Tensor,
     gap: Tensor,
-    way: Tensor,
+    displacement: Tensor,
 ) -> Tensor:
     """Return the weighted mean of the candidates, and add the change of colour."""
     frames = scene.frames
@@ -345,7 +345,7 @@ def _mixed(
     result = result + weights[:, 2:3] * latest
     result = result + (weights[:, 3 : 3 + _OLDER, None] * moved[:, 1:]).sum(1)
     result = result + weights[:, 3 + _OLDER : 4 + _OLDER] * frames.mean(1)
-    result = result + weights[:, 4 + _OLDER :] * _sharp(latest, way)
+    result = result + weights[:, 4 + _OLDER :] * _sharp(latest, displacement)
     result = result + _COLOUR_STEP * motion[:, _FLOWS + _LOGITS :]
     return torch.where(_still(frames), latest, result)
 

@@ -77,23 +77,25 @@ def _video(output: Path, folder: Path) -> Video | None:
         return None
     whole = output.resolve()
     try:
-        way = os.path.relpath(whole, folder.resolve())
+        relative = os.path.relpath(whole, folder.resolve())
     except ValueError:  # another drive
         return Video(output.name, whole.as_uri())
-    return Video(output.name, quote(os.fsencode(Path(way).as_posix())))
+    return Video(output.name, quote(os.fsencode(Path(relative).as_posix())))
 
 
 def _shot(number: int, picture: NDArray[np.uint8], step: Fraction, turn: Turn) -> Shot:
     return Shot(_said(number, step), _small(picture, turn))
 
 
-def _strangest(place: Sighting, step: Fraction, turn: Turn) -> Shot:
-    small = Image.fromarray(place.picture)
-    x, y, across, down = place.box
+def _strangest(sighting: Sighting, step: Fraction, turn: Turn) -> Shot:
+    small = Image.fromarray(sighting.picture)
+    x, y, across, down = sighting.box
     corners = (x, y, x + across, y + down)
-    marked = [share * side for share, side in zip(corners, small.size * 2, strict=True)]
+    marked = [corner * side for corner, side in zip(corners, small.size * 2, strict=True)]
     ImageDraw.Draw(small).rectangle(tuple(marked), outline="#ff3b30", width=3)
-    return Shot(f"{_said(place.number, step)}: {place.amount:.2f}", _small(np.array(small), turn))
+    return Shot(
+        f"{_said(sighting.number, step)}: {sighting.amount:.2f}", _small(np.array(small), turn)
+    )
 
 
 def _said(number: int, step: Fraction) -> str:
