@@ -122,28 +122,28 @@ class Decoder:
         its own way. After the first error decoding therefore continues without either.
         """
         timing = self._info.timing
-        ways = ["AUTO", "SLICE"] if timing.stamped else ["SLICE"]
+        modes = ["AUTO", "SLICE"] if timing.stamped else ["SLICE"]
         if self._nvdec is not None:
-            ways.insert(0, _NVDEC)
+            modes.insert(0, _NVDEC)
         shown: Fraction | None = None  # the time of the latest picture
-        for way in ways:
+        for mode in modes:
             after = shown
             try:
-                with self._opened(way) as container:
-                    stream, decoder = self._decoder(container, way)
+                with self._opened(mode) as container:
+                    stream, decoder = self._decoder(container, mode)
                     packets, first = self._packets(container, stream, seek)
                     for packet in packets:
                         self._count(packet)
                         try:
                             pictures: list[VideoFrame] = decoder.decode(packet)
                         except av.error.FFmpegError:
-                            if way != "SLICE":
-                                raise _OtherWayError from None
+                            if mode != "SLICE":
+                                raise _NextModeError from None
                             self.errors += 1
                             continue
-                        if packet is None and way != "SLICE":
+                        if packet is None and mode != "SLICE":
                             self._check_end(pictures)
-                        if way == _NVDEC and not self.by_gpu and pictures:
+                        if mode == _NVDEC and not self.by_gpu and pictures:
                             self._check_gpu(pictures[0])
                         for picture in pictures:
                             self.aspect = decoder.sample_aspect_ratio
@@ -155,9 +155,9 @@ class Decoder:
                                 yield picture, time
                                 shown = shown if time is None else time
                 return
-            except _OtherWayError as error:
+            except _NextModeError as error:
                 self.promised = 0
-                if way == _NVDEC:
+                if mode == _NVDEC:
                     self._nvdec, self.by_gpu = None, False  # also for later seeks
                     self.warnings.append(error.warned)
 
@@ -188,48 +188,48 @@ class Decoder:
             self._newest = due if self._newest is None else max(self._newest, due or self._newest)
 
     def _check_end(self, pictures: list[VideoFrame]) -> None:
-        """Raise _OtherWayError if the last pictures of a decoder with threads are not the last.
+        """Raise _NextModeError if the last pictures of a decoder with threads are not the last.
 
         When the threads are flushed, errors are visible only as missing frames.
         """
         timing = self._info.timing
         latest = max((p.pts for p in pictures if p.pts is not None), default=None)
         if latest is not None and latest * timing.time_base < (self._newest or timing.start):
-            raise _OtherWayError
+            raise _NextModeError
 
     def _check_gpu(self, picture: VideoFrame) -> None:
-        """Raise _OtherWayError for a GPU that returns pictures without cropping, for example."""
+        """Raise _NextModeError for a GPU that returns pictures without cropping, for example."""
         if not self.fits(picture):
-            raise _OtherWayError(Warned("nvdec-other-frames"))
+            raise _NextModeError(Warned("nvdec-other-frames"))
         self.by_gpu = True
 
-    def _decoder(self, container: InputContainer, way: str) -> tuple[Any, Any]:
+    def _decoder(self, container: InputContainer, mode: str) -> tuple[Any, Any]:
         stream = main_video(container, self._info.path)
         only(container, stream)
         decoder = open_decoder(stream)
-        if way == _NVDEC and not is_hardware(decoder):
-            raise _OtherWayError(Warned("nvdec-not-built", {"codec": self._info.codec}))
-        decoder.thread_type = "AUTO" if way == "AUTO" else "SLICE"
+        if mode == _NVDEC and not is_hardware(decoder):
+            raise _NextModeError(Warned("nvdec-not-built", {"codec": self._info.codec}))
+        decoder.thread_type = "AUTO" if mode == "AUTO" else "SLICE"
         if self._threads is not None:
             decoder.thread_count = self._threads
         return stream, decoder
 
-    def _opened(self, way: str) -> InputContainer:
-        if way != _NVDEC:
+    def _opened(self, mode: str) -> InputContainer:
+        if mode != _NVDEC:
             return open_container(self._info.path)
         codec, timing = self._info.codec, self._info.timing
         if codec not in _NVDEC_CODECS or not timing.stamped:
             refused = {"known": _NVDEC_CODECS, "codec": codec if timing.stamped else None}
-            raise _OtherWayError(Warned("nvdec-of-codec", refused))
+            raise _NextModeError(Warned("nvdec-of-codec", refused))
         try:
             hardware = HWAccel("cuda", str(self._nvdec), allow_software_fallback=False)
             return open_container(self._info.path, hardware)
         except (InputError, RuntimeError) as error:
-            raise _OtherWayError(Warned("nvdec-no-gpu")) from error
+            raise _NextModeError(Warned("nvdec-no-gpu")) from error
 
 
-class _OtherWayError(Exception):
-    """A packet cannot be decoded in this way; ``warned`` gives the reason for NVDEC."""
+class _NextModeError(Exception):
+    """A packet cannot be decoded in this mode; ``warned`` gives the reason for NVDEC."""
 
     def __init__(self, warned: Warned | None = None) -> None:
         """Create the error; without a reason a packet could not be decoded."""
