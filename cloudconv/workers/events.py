@@ -11,11 +11,11 @@ from typing import Any, Generic, TypeVar
 
 from cloudconv.errors import CloudconvError
 
-SOON = 0.05
+POLL = 0.05
 """Seconds until the next request for tasks, if the next task is not known yet."""
-AHEAD = 2
+TASKS_PER_WORKER = 2
 """The number of tasks that each worker holds, so that one is decoded while another is encoded."""
-TRIES = 3
+MAX_ATTEMPTS = 3
 """The number of attempts at a task whose worker dies each time."""
 
 Task = TypeVar("Task")

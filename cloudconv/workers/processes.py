@@ -16,9 +16,9 @@ from typing import Any, Generic, Self
 
 from cloudconv.errors import CloudconvError, DeviceError
 from cloudconv.workers.events import (
-    AHEAD,
-    SOON,
-    TRIES,
+    MAX_ATTEMPTS,
+    POLL,
+    TASKS_PER_WORKER,
     Done,
     Event,
     Failed,
@@ -82,7 +82,7 @@ class Processes(Generic[Task]):
                 more = _give(workers, waiting, tasks)
                 if not more and not any(worker.busy for worker in workers):
                     break
-                ready = wait([worker.connection for worker in workers], SOON if more else None)
+                ready = wait([worker.connection for worker in workers], POLL if more else None)
                 for worker in workers:
                     if worker.connection in ready:
                         yield from worker.receive(waiting)
@@ -102,7 +102,7 @@ def _give(
 ) -> bool:
     """Give tasks to workers that have too few; return whether the next task is not known yet."""
     # The worker with the fewest tasks gets the next one, so that none waits if tasks come slowly.
-    while len((idlest := min(workers, key=lambda each: len(each.busy))).busy) < AHEAD:
+    while len((idlest := min(workers, key=lambda each: len(each.busy))).busy) < TASKS_PER_WORKER:
         if not waiting:
             for task in tasks:
                 if task is None:
@@ -175,13 +175,13 @@ class _Worker(Generic[Task]):
         # The process was doing the oldest task.
         oldest = attempts[0]
         oldest.deaths += 1
-        if error is None and oldest.deaths < TRIES:
+        if error is None and oldest.deaths < MAX_ATTEMPTS:
             waiting.extend(attempts)
             return
         waiting.extend(attempts[1:])
         yield Failed(
             oldest.task,
-            error or DeviceError("workers-died", tries=TRIES, code=code),
+            error or DeviceError("workers-died", tries=MAX_ATTEMPTS, code=code),
         )
 
     def _replace(self) -> int | None:

@@ -15,9 +15,9 @@ from typing import Any, Generic, Self
 
 from cloudconv.errors import CloudconvError, DeviceError
 from cloudconv.workers.events import (
-    AHEAD,
-    SOON,
-    TRIES,
+    MAX_ATTEMPTS,
+    POLL,
+    TASKS_PER_WORKER,
     Event,
     Failed,
     Task,
@@ -88,7 +88,7 @@ class Cluster(Generic[Task]):
         A task whose machine or process is lost is repeated on another. Machines read files at the
         same path as this machine; files that a machine does not have are sent once.
         """
-        perform = self._ray.remote(max_retries=TRIES, **self._needs)(_perform)
+        perform = self._ray.remote(max_retries=MAX_ATTEMPTS, **self._needs)(_perform)
         sent = self._ray.put((secrets.token_hex(8), self._work))
         more = True
         while more or self._running:
@@ -101,9 +101,9 @@ class Cluster(Generic[Task]):
                 if task is not None:
                     yield from self._submit(perform, sent, task)
             if not self._running:
-                time.sleep(SOON if more else 0)
+                time.sleep(POLL if more else 0)
                 continue
-            ended, _ = self._ray.wait(list(self._running), timeout=SOON if more else None)
+            ended, _ = self._ray.wait(list(self._running), timeout=POLL if more else None)
             for reference in ended:
                 task, uploads = self._running.pop(reference)
                 for upload in uploads:
@@ -178,7 +178,7 @@ class Cluster(Generic[Task]):
             for name, need in (("CPU", self._needs["num_cpus"]), ("GPU", self._needs["num_gpus"]))
             if need
         )
-        return max(1, slots) * AHEAD
+        return max(1, slots) * TASKS_PER_WORKER
 
     def _result(self, reference: Any) -> _Performed:
         errors = self._ray.exceptions
@@ -190,7 +190,7 @@ class Cluster(Generic[Task]):
             return [], [(Failed, error.cause)]
         except errors.RayError as error:
             reason = str(error).splitlines()[0]
-            lost = DeviceError("frames-lost-by-cluster", tries=TRIES, why=reason)
+            lost = DeviceError("frames-lost-by-cluster", tries=MAX_ATTEMPTS, why=reason)
             return [], [(Failed, lost)]
         return performed
 
