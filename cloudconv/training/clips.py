@@ -72,8 +72,8 @@ class TrainingClip:
     def gap(self) -> Fraction:
         """Return the mean time between frames, in seconds."""
         timing = self.info.timing
-        if timing.pace is not None:
-            return 1 / timing.pace
+        if timing.gap_rate is not None:
+            return 1 / timing.gap_rate
         return (timing.end - timing.start) / timing.frames
 
     def parts(self) -> list[tuple[int, int]]:

@@ -153,7 +153,7 @@ def test_very_short_clips(tmp_path: Path, count: int) -> None:
 def test_elementary_streams_are_counted(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "raw.h264", 9, rate=25, codec="libx264")
     timing = probe(path).timing
-    assert (timing.frames, timing.rate, timing.stamped) == (9, 25, False)
+    assert (timing.frames, timing.rate, timing.has_timestamps) == (9, 25, False)
 
 
 def test_tags_aspect_rotation_and_the_other_streams(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ class _Minterpolate:
 
     def __init__(self, plan: ComparePlan) -> None:
         clip = ComparedClip(plan)
-        rate = plan.info.timing.pace
+        rate = plan.info.timing.gap_rate
         if rate is None or clip.cadence:
             rate = _usual_rate(clip)
         self.spent: list[tuple[float, int]] = []

@@ -94,12 +94,12 @@ def _placed(items: list[AnalysedFrame]) -> tuple[list[Frame], list[Fraction], st
     times = [time for _, time in kept]
     if cadence.description is not None and len(frames) > 1:
         # Spread by the frames' own times, which are the same in every cycle.
-        pace = _pace(items)
-        times = [frames[-1].time - (len(frames) - 1 - n) * pace for n in range(len(frames))]
+        gap = _mean_gap(items)
+        times = [frames[-1].time - (len(frames) - 1 - n) * gap for n in range(len(frames))]
     return frames, times, cadence.description
 
 
-def _pace(items: list[AnalysedFrame]) -> Fraction:
+def _mean_gap(items: list[AnalysedFrame]) -> Fraction:
     """Return the mean time between two different frames, over complete cycles."""
     fresh = [n for n, item in enumerate(items) if n == 0 or not item.repeats]
     # A cycle begins after a repeat.

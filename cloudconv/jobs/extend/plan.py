@@ -101,7 +101,7 @@ def decide(
     info = probe(settings.input, exact(settings.input_fps))
     tag += "" if settings.at is None else f"_at{float(settings.at):g}"
     tag += "_new" if settings.only_new else ""
-    output = output_path(settings.output, settings.input, info, tag, info.timing.pace)
+    output = output_path(settings.output, settings.input, info, tag, info.timing.gap_rate)
     with collect_refusals(refusals):
         check_output(output, overwrite=settings.overwrite, inputs=[info.path])
     with collect_refusals(refusals):
@@ -154,8 +154,8 @@ class Continuation:
         until = self.begins + self.new_frames * self.step if self.sound_repeats else None
         audio = self.sound_repeats or not settings.only_new
         offset = Fraction(0) if first is None else first.time - zero
-        pace = 1 / (timing.pace or Fraction(1))
-        spans = (timing.time_base, timing.last_duration, pace, self.step)
+        gap = 1 / (timing.gap_rate or Fraction(1))
+        spans = (timing.time_base, timing.last_duration, gap, self.step)
         return Sink(
             self.plan.output,
             info,

@@ -65,7 +65,7 @@ class Clock:
         factor = request.slowdown
         if isinstance(request.rate, Multiply):
             factor /= request.rate.factor
-        spans = [timing.time_base, timing.last_duration, 1 / (timing.pace or Fraction(1))]
+        spans = [timing.time_base, timing.last_duration, 1 / (timing.gap_rate or Fraction(1))]
         tick = time_base(plan.rate, [span * factor for span in spans], first - zero)
         return cls(zero, first - zero, tick)
 

@@ -162,8 +162,8 @@ def decide(
         loop=settings.loop,
         context=spec.frames(fallback=settings.fallback == "blend"),
     )
-    pace = output_rate(request.rate, timing.pace, request.slowdown)
-    output = output_path(settings.output, settings.input, info, _tag(settings), pace)
+    gap_rate = output_rate(request.rate, timing.gap_rate, request.slowdown)
+    output = output_path(settings.output, settings.input, info, _tag(settings), gap_rate)
     rate = output_rate(request.rate, timing.rate, request.slowdown)
     if not dry_run:
         clear_finished(output)
@@ -237,8 +237,8 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
         return Resample(info.timing.rate * exact(settings.factor or 1))
     if factor.denominator == 1:
         return Multiply(int(factor))
-    if info.timing.pace is not None:
-        return Resample(info.timing.pace * exact(settings.factor or 1))
+    if info.timing.gap_rate is not None:
+        return Resample(info.timing.gap_rate * exact(settings.factor or 1))
     raise SettingsError("factor-on-variable-rate", path=info.path, factor=float(factor))
 
 

@@ -22,11 +22,11 @@ class Timing:
         last_duration: the duration of the last frame.
         time_base: the length of the container's tick.
         end: the end of the last frame.
-        stamped: whether the file has usable presentation times; if not, the number of a frame and
-            the rate give its time.
+        has_timestamps: whether the file has usable presentation times; if not, the number of a
+            frame and the rate give its time.
         shifts: for each restart of the clock, the offset that is added to all later times.
-        steady: the rate of all frames but the last one, if only the last one is shown for longer;
-            otherwise None.
+        rate_before_last: the rate of all frames but the last one, if only the last one is shown for
+            longer; otherwise None.
         open_ended: whether the input still arrives; then ``frames`` and ``end`` have no meaning.
     """
 
@@ -36,15 +36,15 @@ class Timing:
     last_duration: Fraction
     time_base: Fraction
     end: Fraction
-    stamped: bool = True
+    has_timestamps: bool = True
     shifts: tuple[Fraction, ...] = ()
-    steady: Fraction | None = None
+    rate_before_last: Fraction | None = None
     open_ended: bool = False
 
     @property
-    def pace(self) -> Fraction | None:
+    def gap_rate(self) -> Fraction | None:
         """Return the rate of all frames but the last; None if the gaps between them differ."""
-        return self.rate or self.steady
+        return self.rate or self.rate_before_last
 
 
 @dataclass(frozen=True, slots=True)

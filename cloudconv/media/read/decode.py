@@ -74,7 +74,7 @@ class Decoder:
             if self._nvdec is not None:
                 self.warnings.append(Warned("nvdec-of-pictures"))
             return self._from_pictures(pictures)
-        can_seek = info.reader.seeks and timing.stamped and not timing.shifts
+        can_seek = info.reader.seeks and timing.has_timestamps and not timing.shifts
         if start > timing.start and can_seek:
             return self._from_seek(start)
         return self._decode(None)
@@ -122,7 +122,7 @@ class Decoder:
         its own way. After the first error decoding therefore continues without either.
         """
         timing = self._info.timing
-        modes = ["AUTO", "SLICE"] if timing.stamped else ["SLICE"]
+        modes = ["AUTO", "SLICE"] if timing.has_timestamps else ["SLICE"]
         if self._nvdec is not None:
             modes.insert(0, _NVDEC)
         shown: Fraction | None = None  # the time of the latest picture
@@ -147,7 +147,7 @@ class Decoder:
                             self._check_gpu(pictures[0])
                         for picture in pictures:
                             self.aspect = decoder.sample_aspect_ratio
-                            stamp = picture.pts if timing.stamped else picture.dts
+                            stamp = picture.pts if timing.has_timestamps else picture.dts
                             time = None if stamp is None else stamp * timing.time_base
                             if time is None or (
                                 (first is None or time >= first) and (after is None or time > after)
@@ -218,8 +218,8 @@ class Decoder:
         if mode != _NVDEC:
             return open_container(self._info.path)
         codec, timing = self._info.codec, self._info.timing
-        if codec not in _NVDEC_CODECS or not timing.stamped:
-            refused = {"known": _NVDEC_CODECS, "codec": codec if timing.stamped else None}
+        if codec not in _NVDEC_CODECS or not timing.has_timestamps:
+            refused = {"known": _NVDEC_CODECS, "codec": codec if timing.has_timestamps else None}
             raise _NextModeError(Warned("nvdec-of-codec", refused))
         try:
             hardware = HWAccel("cuda", str(self._nvdec), allow_software_fallback=False)

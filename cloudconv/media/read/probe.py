@@ -214,7 +214,7 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
         return Timing(start, count, None, last_duration, time_base, end, not reorders)
     if count == len(times) and count > 1 and last_duration >= _LONG / found and not reorders:
         end = start + (count - 1) / found + last_duration
-        return Timing(start, count, None, last_duration, time_base, end, steady=found)
+        return Timing(start, count, None, last_duration, time_base, end, rate_before_last=found)
     return Timing(start, count, found, 1 / found, time_base, start + count / found, not reorders)
 
 
@@ -262,7 +262,7 @@ def _describe(
 ) -> MediaInfo:
     timing = replace(_timing(container, stream, scan, first), shifts=scan.shifts)
     if scan.brief:
-        timing = replace(timing, end=timing.start + _FAR, steady=None, open_ended=True)
+        timing = replace(timing, end=timing.start + _FAR, rate_before_last=None, open_ended=True)
     pix_fmt = first.format.name
     context = stream.codec_context
     side_data = _side_data(first)
@@ -402,12 +402,12 @@ def _probe_pictures(path: Path, pictures: images.Pictures) -> MediaInfo:
     if first is None:
         raise InputError("no-picture-decoded", path=path)
     durations = pictures.durations
-    pace, length = pictures.rate, sum(durations, Fraction(0))
-    rate = pace if pace is not None and durations[-1] * pace < _LONG else None
+    gap_rate, length = pictures.rate, sum(durations, Fraction(0))
+    rate = gap_rate if gap_rate is not None and durations[-1] * gap_rate < _LONG else None
     if rate is not None:
         length = len(durations) / rate
     last_duration = durations[-1] if rate is None else 1 / rate
-    steady = pace if rate is None else None
+    before_last = gap_rate if rate is None else None
     tick = Fraction(1, math.lcm(*(d.denominator for d in durations)))
     return MediaInfo(
         path=path,
@@ -427,7 +427,13 @@ def _probe_pictures(path: Path, pictures: images.Pictures) -> MediaInfo:
         dynamic_hdr=(),
         interlaced=False,
         timing=Timing(
-            Fraction(0), len(durations), rate, last_duration, tick, length, steady=steady
+            Fraction(0),
+            len(durations),
+            rate,
+            last_duration,
+            tick,
+            length,
+            rate_before_last=before_last,
         ),
         streams=(),
         metadata={},

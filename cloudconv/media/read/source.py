@@ -59,7 +59,7 @@ class Source:
         self._start = timing.start + max(start or Fraction(0), Fraction(0))
         self._whole = start is None and end is None
         ends = [] if end is None else [timing.start + end]
-        if timing.rate is not None and timing.stamped:
+        if timing.rate is not None and timing.has_timestamps:
             ends.append(timing.end)
         self._end = min(ends, default=None)
         self._decoder = Decoder(self.info, self._is_wanted, threads=threads, nvdec=nvdec)
@@ -235,25 +235,25 @@ class _Grid:
             UnfitInputError: the frame rate changes in an input that is still arriving.
         """
         timing, last = self._timing, self._last
-        if stamp is None or (not timing.stamped and timing.rate is not None):
+        if stamp is None or (not timing.has_timestamps and timing.rate is not None):
             raw = timing.start if last is None else last + timing.last_duration
-        elif timing.stamped:
+        elif timing.has_timestamps:
             raw = stamp
         else:
             # The file has decode times only. These differ by a constant delay.
             self._late = stamp - timing.start if last is None else self._late
             raw = stamp - self._late
         time = raw
-        if timing.pace is not None:
-            nearest = round((raw - timing.start) * timing.pace)
+        if timing.gap_rate is not None:
+            nearest = round((raw - timing.start) * timing.gap_rate)
             if nearest <= self._index and self._last_raw is not None and raw > self._last_raw:
                 nearest = self._index + 1
-            time = timing.start + nearest / timing.pace
-            if timing.open_ended and abs(time - raw) * timing.pace > _DRIFT:
+            time = timing.start + nearest / timing.gap_rate
+            if timing.open_ended and abs(time - raw) * timing.gap_rate > _DRIFT:
                 raise UnfitInputError("rate-changes", at=float(raw - timing.start))
         if last is not None and time <= last:
             return None
-        if timing.pace is not None:
+        if timing.gap_rate is not None:
             self._index = nearest
         self._last_raw, self._last = raw, time
         return time
