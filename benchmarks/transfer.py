@@ -4,7 +4,7 @@
 
 Run where clips/ is. The recipe of skip-autoencoder is run twice for each seed, once as it is, from
 the encoder of the autoencoder that ships, and once from scratch; all else is the same. Printed and
-written: for each validation the gain over copy-last on held-out frames, in dB, 1 and 2 frames
+written: for each validation the gain over copy-last on held-back frames, in dB, 1 and 2 frames
 ahead, and at the end what both reach on the frames that they were trained on.
 """
 
@@ -35,7 +35,7 @@ def main() -> None:
                 output = str(Path(folder) / f"{name}.safetensors")
                 settings = replace(recipe, init=init, seed=seed, output=output, overwrite=True)
                 result = watched(train.run(settings))
-                rows += [_row(seed, name, "held out", v) for v in result.history]
+                rows += [_row(seed, name, "held back", v) for v in result.history]
                 rows.append(_row(seed, name, "trained on", result.seen))
                 for row in rows[-len(result.history) - 1 :]:
                     print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)

@@ -29,7 +29,7 @@ from cloudconv.media.read.source import Source
 from cloudconv.messages import Message
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
 from cloudconv.training.overlays import overlaid
-from cloudconv.training.spans import HELD_LAST, HELD_OUT, WHOLE, Span, parse_spans, split_path
+from cloudconv.training.spans import HELD_BACK, HELD_LAST, WHOLE, Span, parse_spans, split_path
 
 Picks = Callable[[np.random.Generator], list[int]]
 
@@ -161,23 +161,25 @@ def open_clips(
     return groups
 
 
-def held_out(groups: list[list[TrainingClip]], needed: int) -> tuple[Span, ...]:
+def held_back_in(groups: list[list[TrainingClip]], needed: int) -> tuple[Span, ...]:
     """Return the default parts of clips to validate on, for windows of ``needed`` frames."""
-    return held_spans(max(clip.info.timing.frames for group in groups for clip in group), needed)
+    return held_back_spans(
+        max(clip.info.timing.frames for group in groups for clip in group), needed
+    )
 
 
-def held_spans(frames: int, needed: int) -> tuple[Span, ...]:
+def held_back_spans(frames: int, needed: int) -> tuple[Span, ...]:
     """Return the default validation parts for clips of at most so many frames."""
-    shortest = min(float(end - begin) for begin, end in HELD_OUT)
-    return HELD_OUT if frames * shortest >= needed * _ROOM else HELD_LAST
+    shortest = min(float(end - begin) for begin, end in HELD_BACK)
+    return HELD_BACK if frames * shortest >= needed * _ROOM else HELD_LAST
 
 
 def excluding(
-    groups: list[list[TrainingClip]], held: list[list[TrainingClip]]
+    groups: list[list[TrainingClip]], held_back: list[list[TrainingClip]]
 ) -> list[list[TrainingClip]]:
-    """Return ``groups`` without the clips that overlap with a part in ``held``."""
+    """Return ``groups`` without the clips that overlap with a part in ``held_back``."""
     taken: dict[Path, list[Span]] = {}
-    for clip in (clip for group in held for clip in group):
+    for clip in (clip for group in held_back for clip in group):
         taken.setdefault(clip.info.path.resolve(), []).extend(clip.spans)
 
     def free(clip: TrainingClip) -> bool:

@@ -40,7 +40,7 @@ from cloudconv.models.fingerprint import machine_fingerprint, weights_fingerprin
 from cloudconv.render.renderer import Renderer
 from cloudconv.settings import CompareSettings, InterpSettings, TrainSettings, exact
 from cloudconv.training import train
-from cloudconv.training.clips import Sampling, TrainingClip, Windows, held_spans
+from cloudconv.training.clips import Sampling, TrainingClip, Windows, held_back_spans
 from cloudconv.training.spans import Span
 from cloudconv.training.tasks import window_length
 
@@ -111,22 +111,22 @@ class AdaptPlan:
         return isinstance(self.settings, InterpSettings) and self.settings.deinterlace
 
     @property
-    def held(self) -> tuple[Span, ...]:
+    def held_back(self) -> tuple[Span, ...]:
         """Return the held-back parts, as fractions of the video's length."""
         needed = window_length(registry.spec(self.model), self._gap)
-        return _within(held_spans(self._frames, needed), *self._window)
+        return _within(held_back_spans(self._frames, needed), *self._window)
 
-    def is_held(self, times: tuple[Fraction, ...]) -> bool:
+    def is_held_back(self, times: tuple[Fraction, ...]) -> bool:
         """Return whether frames at these source times all lie in one held-back part."""
         timing = self.info.timing
         fractions = [(time - timing.start) / (timing.end - timing.start) for time in times]
-        return any(a <= min(fractions) and max(fractions) < b for a, b in self.held)
+        return any(a <= min(fractions) and max(fractions) < b for a, b in self.held_back)
 
     @property
     def training(self) -> dict[str, Any]:
         """Return the settings of the training, without the output."""
         spec = registry.spec(self.model, "interpolate")
-        edges = [edge for span in self.held for edge in span]
+        edges = [edge for span in self.held_back for edge in span]
         first, last = self._window
         rest = zip([first, *edges[1::2]], [*edges[::2], last], strict=True)
         # Networks without a weights file start untrained.
@@ -144,7 +144,7 @@ class AdaptPlan:
             "gap": self._gap,
             "crop": min(_SIDE, self.info.width, self.info.height),
             "train_part": ",".join(f"{a}:{b}" for a, b in rest if a < b),
-            "val_part": ",".join(f"{a}:{b}" for a, b in self.held),
+            "val_part": ",".join(f"{a}:{b}" for a, b in self.held_back),
             "deinterlace": self.deinterlace,
             "device": str(self.device),
             "precision": "fp32" if self.dtype == torch.float32 else half,
@@ -169,7 +169,9 @@ class AdaptPlan:
     def _gap(self) -> int:
         spec = registry.spec(self.model, "interpolate")
         length = window_length(spec, 3)
-        long = any(self._frames * (b - a) >= length for a, b in held_spans(self._frames, length))
+        long = any(
+            self._frames * (b - a) >= length for a, b in held_back_spans(self._frames, length)
+        )
         return 3 if spec.arbitrary_timestep and long else 2
 
     @property
@@ -406,7 +408,7 @@ def _mix(model: str, trained: Path, weight: float, target: Path) -> None:
 
 def _gains(plan: AdaptPlan, half: Path, whole: Path) -> Iterator[Gains]:
     """Yield, for held-back frames, the PSNR of both models less that of the stock model."""
-    clip = TrainingClip(plan.info, plan.held, deinterlace=plan.deinterlace)
+    clip = TrainingClip(plan.info, plan.held_back, deinterlace=plan.deinterlace)
     length = window_length(registry.spec(plan.model), 2)
     if all(end - begin < length for begin, end in clip.parts()):
         length = 3

@@ -39,7 +39,7 @@ _MOST_OVERFLOWS = 50  # in a row; each halves the loss scale of fp16
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Scores on held-out windows; dictionaries go by the number of frames ahead.
+    """Scores on held-back windows; dictionaries go by the number of frames ahead.
 
     ``gain``: mean PSNR less that of the naive baseline, in dB. ``sharpness``: mean gradient of the
     made pictures relative to that of the true ones.
@@ -158,7 +158,7 @@ class Trainer:
 
         Args:
             batches: from number ``step`` on; they may end when ``stop`` returns true.
-            windows: held-out ones, (L, 3, H, W) uint8.
+            windows: held-back ones, (L, 3, H, W) uint8.
             stop: returns whether to end after the step at hand.
 
         Yields:

@@ -13,7 +13,7 @@ Span = tuple[Fraction, Fraction]
 
 WHOLE: tuple[Span, ...] = ((Fraction(0), Fraction(1)),)
 
-HELD_OUT: tuple[Span, ...] = tuple(
+HELD_BACK: tuple[Span, ...] = tuple(
     (Fraction(a, 100), Fraction(b, 100)) for a, b in ((30, 36), (64, 70), (94, 100))
 )
 """Parts of each clip to validate on, if no others were given."""

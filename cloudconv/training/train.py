@@ -52,7 +52,7 @@ from cloudconv.training.clips import (
     batches,
     centre,
     excluding,
-    held_out,
+    held_back_in,
     open_clips,
 )
 from cloudconv.training.loop import (
@@ -221,7 +221,7 @@ def run(
     known: MediaInfo | None = None,
     stop: threading.Event | None = None,
 ) -> Job:
-    """Train a model, and write the weights with the best scores on the held-out windows.
+    """Train a model, and write the weights with the best scores on the held-back windows.
 
     A checkpoint beside the output, ``….checkpoint``, lets a later run with the same settings
     continue exactly where this one was stopped. A finished training deletes the checkpoint. Ctrl-C
@@ -268,7 +268,7 @@ def _run(
     goal = goal_for(model, rollout=settings.rollout, gap=settings.gap)
     initialised = _initialise(model, settings)
     _check_frozen(model, settings)
-    train, held_out = _windows(settings, goal, known)
+    train, held_back = _windows(settings, goal, known)
     warnings = [*train.warnings, *plan.warnings]
     yield from warnings
     complete = initialised == len(model.state_dict())
@@ -292,7 +292,7 @@ def _run(
         _write(output, trainer, settings, overwrite=replaces)
         replaces = True
 
-    windows = yield from _validation_windows(held_out, settings)
+    windows = yield from _validation_windows(held_back, settings)
     with _interruptible(stop), ExitStack() as stack:
         stack.push(lambda kind, *_: save() if kind is GeneratorExit and trainer.best else None)
         batch = stack.enter_context(prefetch(batches(train, trainer.step, stop.is_set), 2))
@@ -312,7 +312,7 @@ def _run(
         windows = yield from _validation_windows(train, settings)
         seen = replace((yield from trainer.validate(windows)), step=best.step)
         checkpoint.unlink(missing_ok=True)
-    changed = _changed([*train.groups, *held_out.groups])
+    changed = _changed([*train.groups, *held_back.groups])
     yield from changed
     return TrainResult(
         **plan.facts(model),
@@ -449,27 +449,27 @@ def _windows(
 ) -> tuple[Windows, Windows]:
     """Return the windows to train on, and the windows to validate on."""
     own = None if settings.train_part is None else parse_spans(settings.train_part)
-    held = None if settings.val_part is None else parse_spans(settings.val_part)
+    held_back = None if settings.val_part is None else parse_spans(settings.val_part)
     interval = values.interval(settings.interval)
     names = [each.name for each in fields(Sampling) if each.name not in ("length", "picks")]
     given = {name: getattr(settings, name) for name in names} | {"interval": interval}
     sampling = Sampling(goal.length, goal.picks, **given)
     opened = partial(open_clips, size=settings.size, deinterlace=settings.deinterlace, known=known)
     if settings.val:
-        groups = opened(values.files(settings.val), held or WHOLE)
+        groups = opened(values.files(settings.val), held_back or WHOLE)
         train_groups = excluding(opened(values.files(settings.clips), own or WHOLE), groups)
     else:
         whole = opened(values.files(settings.clips), WHOLE)
-        if held is None:
+        if held_back is None:
             needed = goal.length * interval[0]
-            held = held_out(whole, needed) if own is None else without(own)
-        if not held:
+            held_back = held_back_in(whole, needed) if own is None else without(own)
+        if not held_back:
             raise SettingsError("nothing-held-back")
         groups, train_groups = [], []
         for text, clips in zip(values.files(settings.clips), whole, strict=True):
             _, part, _ = split_path(text)
-            used = own or without(held) if part is None else parse_spans(part)
-            rest = held if part is None else without(used)
+            used = own or without(held_back) if part is None else parse_spans(part)
+            rest = held_back if part is None else without(used)
             groups.append([replace(clip, spans=rest) for clip in clips])
             train_groups.append([replace(clip, spans=used) for clip in clips])
     read = [clip.info.path for group in (*groups, *train_groups) for clip in group]

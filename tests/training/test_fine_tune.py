@@ -357,10 +357,10 @@ def test_only_a_part_of_the_video_is_held_back(clip: Path) -> None:
     info = probe(clip)
     part = plan(start=info.timing.end / 4, end=info.timing.end / 2)
     for each, first, last in ((plan(), 0, 1), (part, 0.25, 0.5)):
-        share = sum(float(b - a) for a, b in each.held)
+        share = sum(float(b - a) for a, b in each.held_back)
         assert share == pytest.approx(0.18 * (last - first))
-        assert each.held[0][0] >= first
-        assert each.held[-1][1] <= last
+        assert each.held_back[0][0] >= first
+        assert each.held_back[-1][1] <= last
 
 
 def test_pictures_that_never_move_gain_nothing_and_harm_nothing(tmp_path: Path) -> None:

@@ -321,12 +321,12 @@ def test_a_predictor_can_start_from_parts_of_another_model(clip: str, tmp_path: 
     assert result.initialised == 2, "the decoder's weight and bias are of one name and shape"
 
 
-def test_held_out_stretches_by_default(clip: str, tmp_path: Path) -> None:
+def test_spans_are_held_back_by_default(clip: str, tmp_path: Path) -> None:
     given = settings(clip, tmp_path / "p.safetensors", val_part=None, steps=1)
     assert trained(given).best.naive_psnr["1"] > 10
     part = settings(f"{clip}[0:0.5]", tmp_path / "q.safetensors", val_part=None, steps=1)
     assert trained(part).best.naive_psnr["1"] > 10
-    # A window that is longer than those stretches: the end is held out in one piece.
+    # A window that is longer than those spans: the end is held back in one piece.
     ahead = settings(clip, tmp_path / "r.safetensors", val_part=None, steps=1, rollout=5)
     assert trained(ahead).best.naive_psnr["5"] > 10
 

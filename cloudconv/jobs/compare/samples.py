@@ -171,8 +171,8 @@ class Sampler:
 
     def only_held_back(self, plan: AdaptPlan) -> None:
         """Score only frames that were held back from the training."""
-        self._accepts = plan.is_held
-        self._total = max(1, int(self._total * sum(b - a for a, b in plan.held)))
+        self._accepts = plan.is_held_back
+        self._total = max(1, int(self._total * sum(b - a for a, b in plan.held_back)))
 
     @property
     def _wanted(self) -> tuple[int | None, int]:
