@@ -1,4 +1,4 @@
-"""An input that changes during a run is noticed by every command, for every output."""
+"""Every command notices an input that changes during a run, for every kind of output."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from tests.helpers.trainees import MIDDLE, moving, offer
 
 BLEND = {"factor": 2, "model": "blend"}
 MAKERS: dict[str, Callable[..., Any]] = {
-    "video": lambda clip, out, tell: calls.interpolate(clip, out / "o.mkv", watch=tell, **BLEND),
-    "gif": lambda clip, out, tell: calls.interpolate(clip, out / "o.gif", watch=tell, **BLEND),
-    "pictures": lambda clip, out, tell: calls.interpolate(
-        clip, out / "o/%03d.png", watch=tell, **BLEND
+    "video": lambda clip, out, watch: calls.interpolate(clip, out / "o.mkv", watch=watch, **BLEND),
+    "gif": lambda clip, out, watch: calls.interpolate(clip, out / "o.gif", watch=watch, **BLEND),
+    "pictures": lambda clip, out, watch: calls.interpolate(
+        clip, out / "o/%03d.png", watch=watch, **BLEND
     ),
-    "forecast": lambda clip, out, tell: calls.extrapolate(
-        clip, out / "o.mkv", model="linear", frames=2, watch=tell
+    "forecast": lambda clip, out, watch: calls.extrapolate(
+        clip, out / "o.mkv", model="linear", frames=2, watch=watch
     ),
-    "dream": lambda clip, out, tell: calls.dream(
-        clip, out / "o.mkv", mode="flow", frames=2, report=out / "look", watch=tell
+    "dream": lambda clip, out, watch: calls.dream(
+        clip, out / "o.mkv", mode="flow", frames=2, report=out / "look", watch=watch
     ),
-    "comparison": lambda clip, out, tell: calls.compare(
-        clip, model="blend", report=out / "look", watch=tell
+    "comparison": lambda clip, out, watch: calls.compare(
+        clip, model="blend", report=out / "look", watch=watch
     ),
 }
 
@@ -47,45 +47,47 @@ def clip(tmp_path: Path) -> Path:
     return write_clip(tmp_path / "a.mkv", 9, rate=24, codec="libx264")
 
 
-def once(change: Callable[[], None]) -> Watch:
-    """Changes the input when the first frame is there."""
+def change_at_first_frame(change: Callable[[], None]) -> Watch:
+    """Return a watcher that changes the input when the first frame is rendered."""
     done: list[bool] = []
 
-    def tell(event: Event) -> None:
+    def watch(event: Event) -> None:
         stages = ("rendering", "scoring", "training")
         if not done and isinstance(event, Progress) and event.stage in stages:
             change()
             done.append(True)
 
-    return tell
+    return watch
 
 
 @pytest.mark.parametrize("what", MAKERS)
-def test_nothing_is_made_of_an_input_that_changes(clip: Path, tmp_path: Path, what: str) -> None:
+def test_an_input_that_changes_gives_an_error_and_no_output(
+    clip: Path, tmp_path: Path, what: str
+) -> None:
     other = write_clip(tmp_path / "other.mkv", 4, rate=24, codec="libx264", scene=1)
     out = tmp_path / "out"
     out.mkdir()
     with pytest.raises(CloudconvError, match=r"a\.mkv was changed while it was read") as raised:
-        MAKERS[what](clip, out, once(lambda: clip.write_bytes(other.read_bytes())))
+        MAKERS[what](clip, out, change_at_first_frame(lambda: clip.write_bytes(other.read_bytes())))
     assert "carries on" not in str(raised.value)
     assert os.listdir(out) == []
 
 
-def test_so_it_is_with_pictures(tmp_path: Path, clip: Path) -> None:
+def test_a_picture_that_changes_gives_an_error(tmp_path: Path, clip: Path) -> None:
     calls.interpolate(clip, tmp_path / "in/%03d.png", **BLEND)
     first, *_, last = sorted((tmp_path / "in").iterdir())
     with pytest.raises(CloudconvError, match=r"in was changed while it was read"):
         calls.interpolate(
             tmp_path / "in", tmp_path / "o.gif",
-            watch=once(lambda: shutil.copyfile(first, last) and None), **BLEND,
+            watch=change_at_first_frame(lambda: shutil.copyfile(first, last) and None), **BLEND,
         )  # fmt: skip
     assert not (tmp_path / "o.gif").exists()
 
 
-def test_a_stream_on_standard_output_ends_in_an_error(
+def test_standard_output_ends_in_an_error_if_the_input_changes(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    change = once(lambda: os.utime(clip, (1, 1)))
+    change = change_at_first_frame(lambda: os.utime(clip, (1, 1)))
     run_with_progress = output.run_with_progress
 
     def watched(console: Any, label: str, job: Job, **more: Any) -> Any:
@@ -108,11 +110,11 @@ def trainee(monkeypatch: pytest.MonkeyPatch) -> str:
     return MIDDLE.name
 
 
-def test_a_training_says_which_clip_was_changed(tmp_path: Path, trainee: str) -> None:
+def test_train_warns_which_clip_was_changed(tmp_path: Path, trainee: str) -> None:
     clip = moving(tmp_path / "a.mkv", 40)
     result = calls.train(
         [clip], output=tmp_path / "mine.safetensors", model=trainee, steps=4, crop=32, batch=2,
-        val_part="0.5:1", threads=1, watch=once(lambda: os.utime(clip, (1, 1))),
+        val_part="0.5:1", threads=1, watch=change_at_first_frame(lambda: os.utime(clip, (1, 1))),
     )  # fmt: skip
     assert ["a.mkv was changed" in str(text) for text in result.warnings] == [True]
 

@@ -1,4 +1,4 @@
-"""Recordings put together, times that step back: nothing is lost, sound stays with the picture."""
+"""Joined recordings and time stamps that go back: all packets are kept and audio stays in step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FRAMES = 25
 
 
 def recording(path: Path, video: str, audio: str | None, **options: Any) -> Path:
-    """A second of video."""
+    """Write one second of video, with audio if a codec is given."""
     tracks = [audio] if audio else []
     return write_clip(path, FRAMES, rate=25, codec=video, audio=tracks, **options)
 
@@ -43,7 +43,7 @@ def times_of(path: Path, kind: str) -> list[F]:
         ("mkv", "libx264", "aac"),
     ],
 )
-def test_recordings_put_together_are_one_video(
+def test_joined_recordings_give_one_continuous_video(
     tmp_path: Path, suffix: str, video: str, audio: str | None, target: str
 ) -> None:
     one = recording(tmp_path / f"one.{suffix}", video, audio, options={"bf": "2"})
@@ -54,10 +54,10 @@ def test_recordings_put_together_are_one_video(
     assert read_times(out) == [F(k, 50) for k in range(4 * FRAMES)]
     if audio is not None:
         times = times_of(out, "audio")
-        # What a decoder starts up on may lie before the video, or at 0 with what comes next.
+        # The first packet is priming: its time may be before the video, or 0.
         gaps = [b - a for a, b in pairwise(times[1:])]
         lasts = F(1152 if audio == "mp2" else 1024, 48000)
-        # At each seam a packet at most starts late, or is left out: two packets would overlap.
+        # At a seam a packet starts late or is left out, because packets may not overlap.
         assert all(lasts / 2 - F(1, 500) <= gap <= lasts * 2 for gap in gaps)
         assert abs(times[-1] + lasts - 2) < F(1, 20)
         kept, given = packets_of(out)[0], packets_of(one)[0]
@@ -66,7 +66,7 @@ def test_recordings_put_together_are_one_video(
 
 @pytest.mark.full
 @pytest.mark.parametrize("start", [F(7, 5), F(1, 5)])
-def test_a_part_of_recordings_put_together(tmp_path: Path, start: F) -> None:
+def test_a_part_of_joined_recordings_has_its_length(tmp_path: Path, start: F) -> None:
     one = recording(tmp_path / "one.ts", "libx264", "aac", options={"bf": "2"})
     clip = tmp_path / "in.ts"
     clip.write_bytes(one.read_bytes() * 2)
@@ -75,7 +75,7 @@ def test_a_part_of_recordings_put_together(tmp_path: Path, start: F) -> None:
     assert abs(times_of(tmp_path / "out.mp4", "audio")[-1] - (2 - start)) < F(1, 20)
 
 
-def test_a_playlist_whose_clock_starts_again(tmp_path: Path) -> None:
+def test_a_playlist_with_a_discontinuity_is_one_video(tmp_path: Path) -> None:
     for name in "ab":
         recording(tmp_path / f"{name}.ts", "libx264", "aac")
     clip = tmp_path / "list.m3u8"
@@ -89,20 +89,20 @@ def test_a_playlist_whose_clock_starts_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["mkv", "mp4"])
-def test_sound_whose_times_jitter_is_kept_and_said_once(tmp_path: Path, target: str) -> None:
+def test_audio_whose_times_go_back_is_kept_with_one_warning(tmp_path: Path, target: str) -> None:
     clip = recording(tmp_path / "in.flv", "flv1", "libmp3lame")
-    jittery(clip, {10: -60, 20: -30})
+    shift_audio_times(clip, {10: -60, 20: -30})
     out = tmp_path / f"out.{target}"
     result = interp(clip, out)
     assert packets_of(out) == packets_of(clip)
     assert sum("step back" in text for text in map(str, result.warnings)) == 1
     times = times_of(out, "audio")
     assert times == sorted(times)
-    assert moved_by(times, clip) == {10, 20}
+    assert moved_packets(times, clip) == {10, 20}
 
 
-def moved_by(times: list[F], source: Path) -> set[int]:
-    """The packets that do not lie where they lay among the others."""
+def moved_packets(times: list[F], source: Path) -> set[int]:
+    """Return the numbers of the packets whose times moved relative to the others."""
     given = times_of(source, "audio")
     shift = times[5] - given[5]
     return {
@@ -110,8 +110,8 @@ def moved_by(times: list[F], source: Path) -> set[int]:
     }
 
 
-def jittery(path: Path, moves: dict[int, int]) -> None:
-    """Move audio packets of an FLV by so many milliseconds."""
+def shift_audio_times(path: Path, moves: dict[int, int]) -> None:
+    """Add milliseconds to the times of audio packets of an FLV file; keys are packet numbers."""
     data = bytearray(path.read_bytes())
     at, count = 13, 0
     while at + 11 < len(data):
@@ -124,19 +124,19 @@ def jittery(path: Path, moves: dict[int, int]) -> None:
     path.write_bytes(data)
 
 
-def test_one_time_out_of_place_moves_nothing_else(tmp_path: Path) -> None:
+def test_one_wrong_audio_time_moves_no_other_packet(tmp_path: Path) -> None:
     clip = recording(tmp_path / "in.flv", "flv1", "libmp3lame")
-    jittery(clip, {15: -350})
+    shift_audio_times(clip, {15: -350})
     interp(clip, tmp_path / "out.mp4")
     assert packets_of(tmp_path / "out.mp4") == packets_of(clip)
-    assert moved_by(times_of(tmp_path / "out.mp4", "audio"), clip) == {15}
+    assert moved_packets(times_of(tmp_path / "out.mp4", "audio"), clip) == {15}
 
 
-def test_sound_whose_clock_alone_starts_again_goes_on(tmp_path: Path) -> None:
+def test_audio_whose_clock_starts_again_stays_continuous(tmp_path: Path) -> None:
     clip = recording(tmp_path / "in.flv", "flv1", "libmp3lame")
-    jittery(clip, dict.fromkeys(range(32, 60), -700))
+    shift_audio_times(clip, dict.fromkeys(range(32, 60), -700))
     interp(clip, tmp_path / "out.mp4")
     assert packets_of(tmp_path / "out.mp4") == packets_of(clip)
-    assert moved_by(times_of(tmp_path / "out.mp4", "audio")[:32], clip) == set()
+    assert moved_packets(times_of(tmp_path / "out.mp4", "audio")[:32], clip) == set()
     gaps = [b - a for a, b in pairwise(times_of(tmp_path / "out.mp4", "audio"))]
     assert max(gaps) - min(gaps) < F(1, 200)

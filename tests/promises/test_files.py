@@ -1,4 +1,4 @@
-"""Nothing foreign is touched, nothing that is read is written, and one run makes an output."""
+"""A run changes no foreign file, overwrites no input, and one run at a time writes an output."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def pictures(folder: Path, count: int = 4) -> Path:
     return folder
 
 
-def holdings(folder: Path) -> dict[str, bytes]:
+def contents(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.*")
             if p.is_file()}  # fmt: skip
 
@@ -71,7 +71,7 @@ def trained(clip: Path, output: Path, **options: Any) -> Any:
 def test_no_output_is_a_file_that_any_option_reads(
     clip: Path, tmp_path: Path, link: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weights, a recipe, a clip to validate on, or the video itself, under whatever name."""
+    """The files are weights, a recipe, a validation clip, the video itself and links to them."""
     shipped = tmp_path / "shipped"
     shipped.mkdir()
     for name in ("manifest.json", weights.entry("rife-4.6").file):
@@ -86,9 +86,9 @@ def test_no_output_is_a_file_that_any_option_reads(
     recipe, recipe_too = tmp_path / "r.safetensors", tmp_path / "s.safetensors"
     recipe.write_text(f'clips = ["{clip}"]\nmodel = "tiny"\nsteps = 1\n')
     link(recipe, recipe_too)
-    if link is shutil.copyfile:  # the very file
+    if link is shutil.copyfile:  # a copy is another file: use the same path
         other, video_too, recipe_too = own, video, recipe
-    before = holdings(tmp_path)
+    before = contents(tmp_path)
     adapting = {"adapt": 0.02, "overwrite": True}
     out = tmp_path / "o.mkv"
     for attempt in (
@@ -104,10 +104,10 @@ def test_no_output_is_a_file_that_any_option_reads(
     ):  # fmt: skip
         with pytest.raises(OutputError, match="is the input itself"):
             attempt()
-    assert holdings(tmp_path) == before
+    assert contents(tmp_path) == before
 
 
-def test_a_report_is_not_the_video_that_it_is_of(clip: Path, tmp_path: Path) -> None:
+def test_a_report_never_overwrites_a_hard_link_to_its_input(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "look").mkdir()
     os.link(clip, tmp_path / "look" / "index.html")
     for attempt in (
@@ -120,7 +120,7 @@ def test_a_report_is_not_the_video_that_it_is_of(clip: Path, tmp_path: Path) -> 
             attempt()
 
 
-def test_a_broken_input_beside_it_is_no_reason_to_fail(clip: Path, tmp_path: Path) -> None:
+def test_a_broken_input_does_not_stop_a_good_one(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     made, failed = cloudconv.interpolate_many(
         [clip, tmp_path / "empty"], out_dir=tmp_path / "out", **BLEND
@@ -140,7 +140,7 @@ MAKERS = {
 
 @pytest.mark.full
 @pytest.mark.parametrize("what", MAKERS)
-def test_one_run_at_a_time_makes_an_output(clip: Path, tmp_path: Path, what: str) -> None:
+def test_one_run_at_a_time_writes_an_output(clip: Path, tmp_path: Path, what: str) -> None:
     out = tmp_path / "out"
     out.mkdir()
     target = {"gif": "o.gif", "pictures": "o"}.get(what, "o.mkv")
@@ -154,7 +154,7 @@ def test_one_run_at_a_time_makes_an_output(clip: Path, tmp_path: Path, what: str
 
 @pytest.mark.full
 @pytest.mark.parametrize("what", MAKERS)
-def test_what_is_not_ours_is_neither_written_through_nor_deleted(
+def test_foreign_files_are_neither_changed_nor_deleted(
     clip: Path, tmp_path: Path, what: str
 ) -> None:
     out, precious = tmp_path / "out", tmp_path / "precious.txt"
@@ -164,9 +164,9 @@ def test_what_is_not_ours_is_neither_written_through_nor_deleted(
         (out / name / "mine.txt").write_text("mine")
     for name in ("o.mkv.part", "o.gif.part", "o.mkv.work"):
         (out / name).symlink_to(precious)
-    before = holdings(out)
+    before = contents(out)
     MAKERS[what](clip, out)
-    after = holdings(out)
+    after = contents(out)
     assert {name: after.get(name) for name in before} == before
     assert all((out / name).is_symlink() for name in ("o.mkv.part", "o.gif.part", "o.mkv.work"))
     assert precious.read_text() == "precious"
@@ -185,7 +185,7 @@ def test_links_in_a_work_folder_are_not_followed(clip: Path, tmp_path: Path) -> 
     assert read_times(tmp_path / "o.mkv")
 
 
-def test_what_a_killed_run_left_goes_with_the_next(clip: Path, tmp_path: Path) -> None:
+def test_the_next_run_removes_the_files_of_a_killed_run(clip: Path, tmp_path: Path) -> None:
     target = tmp_path / "o.gif"
     files.create_part(target)
     (files.create_part(target, folder=True) / "a").touch()
@@ -197,7 +197,7 @@ def test_what_a_killed_run_left_goes_with_the_next(clip: Path, tmp_path: Path) -
 
 @pytest.mark.full
 @pytest.mark.parametrize("what", ["video", "gif", "pictures", "dream"])
-def test_what_appears_meanwhile_is_kept(
+def test_an_output_that_appears_during_a_run_is_kept(
     clip: Path, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -227,19 +227,19 @@ def test_what_appears_meanwhile_is_kept(
         assert len(read_times(out / other)) >= 8
 
 
-def test_a_preview_never_replaces_what_is_read(tmp_path: Path) -> None:
+def test_a_preview_never_replaces_an_input(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "fr")
-    before = holdings(folder)
+    before = contents(folder)
     for name in ("fr/002.jpg", "fr/new.jpg"):
         with pytest.raises(OutputError, match=r"preview|input"):
             calls.interpolate(
                 folder, tmp_path / "o.mkv", preview=tmp_path / name, overwrite=True, **BLEND
             )
-    assert holdings(folder) == before
+    assert contents(folder) == before
     assert os.listdir(tmp_path) == ["fr"]
 
 
-def test_a_preview_replaces_previews_only(clip: Path, tmp_path: Path) -> None:
+def test_a_preview_replaces_another_file_only_with_overwrite(clip: Path, tmp_path: Path) -> None:
     shown = tmp_path / "now.jpg"
     Image.new("RGB", (8, 8)).save(shown)
     before = shown.read_bytes()
@@ -248,14 +248,14 @@ def test_a_preview_replaces_previews_only(clip: Path, tmp_path: Path) -> None:
     assert shown.read_bytes() == before
     calls.interpolate(clip, tmp_path / "o.mkv", preview=shown, overwrite=True, **BLEND)
     assert shown.read_bytes() != before
-    # The same command carries on: what it has left itself is in nobody's way.
+    # A run may replace the preview of an earlier run.
     calls.interpolate(clip, tmp_path / "p.mkv", preview=shown, **BLEND)
 
 
 @pytest.mark.parametrize(
     "text", ["[]", "{}", "null", '{"version": 1}', '{"version": 1, "identity": 3, "decided": []}']
 )
-def test_a_plan_of_another_shape_is_begun_anew(clip: Path, tmp_path: Path, text: str) -> None:
+def test_an_unreadable_plan_is_not_resumed(clip: Path, tmp_path: Path, text: str) -> None:
     work = tmp_path / "o.mkv.work"
     work.mkdir()
     (work / "cloudconv").touch()
@@ -271,7 +271,7 @@ def compared(clip: Path, folder: Path, **given: Any) -> Any:
     return calls.compare(clip, model=("blend",), against=("hold",), report=folder, **given)
 
 
-def test_a_report_never_replaces_the_video_that_it_is_of(tmp_path: Path) -> None:
+def test_a_report_never_replaces_its_input(tmp_path: Path) -> None:
     folder = tmp_path / "look"
     folder.mkdir()
     clip = write_clip(folder / "side_by_side.mp4", 9, codec="libx264")
@@ -283,7 +283,7 @@ def test_a_report_never_replaces_the_video_that_it_is_of(tmp_path: Path) -> None
 
 
 @pytest.mark.full
-def test_one_run_at_a_time_makes_a_report_and_clears_what_a_killed_one_left(
+def test_one_run_at_a_time_writes_a_report_and_removes_files_of_a_killed_run(
     clip: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "look"
@@ -300,7 +300,7 @@ def test_one_run_at_a_time_makes_a_report_and_clears_what_a_killed_one_left(
     assert sorted(os.listdir(folder)) == names
 
 
-def test_a_report_that_appears_meanwhile_is_kept(
+def test_a_report_that_appears_during_a_run_is_kept(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = ReportFolder.put
@@ -313,7 +313,7 @@ def test_a_report_that_appears_meanwhile_is_kept(
     monkeypatch.setattr(ReportFolder, "put", late)
     with pytest.raises(TakenError, match="look-1"):
         compared(clip, tmp_path / "look")
-    assert holdings(tmp_path / "look") == {"index.html": b"precious"}
+    assert contents(tmp_path / "look") == {"index.html": b"precious"}
     assert len(os.listdir(tmp_path / "look-1")) == 4
 
 
@@ -332,7 +332,7 @@ interpolate_many([sys.argv[1]], out_dir=sys.argv[2], model="blend", fps=48)
 
 @pytest.mark.full
 @pytest.mark.parametrize("what", ["video", "gif"])
-def test_a_kill_right_after_the_output_has_its_name_leaves_nothing(
+def test_a_kill_right_after_the_output_is_complete_leaves_only_the_output(
     clip: Path, tmp_path: Path, what: str
 ) -> None:
     if what == "gif":
@@ -354,14 +354,14 @@ def test_a_kill_right_after_the_output_has_its_name_leaves_nothing(
 
 @pytest.mark.full
 @pytest.mark.parametrize(("name", "factor"), [("o.mkv", 60), ("o.gif", 3), ("o.webm", 60)])
-def test_what_a_run_would_refuse_its_plan_refuses(clip: Path, name: str, factor: int) -> None:
+def test_an_estimate_refuses_what_a_run_refuses(clip: Path, name: str, factor: int) -> None:
     settings = InterpSettings(input=clip, output=clip.with_name(name), factor=F(factor))
     assert any(".mp4 instead" in str(error) for error in cloudconv.estimate(settings).refusals)
     with pytest.raises(OutputError, match=r"\.mp4 instead"):
         finish(interp.run(settings))
 
 
-def test_the_disk_is_looked_at_before_the_join(
+def test_disk_space_is_checked_before_the_join(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
@@ -374,7 +374,7 @@ def test_the_disk_is_looked_at_before_the_join(
 
 
 @pytest.mark.full
-def test_the_plan_says_what_it_takes_on_the_disk(
+def test_an_estimate_states_the_disk_space(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = clip.stat().st_size
@@ -391,7 +391,7 @@ def test_the_plan_says_what_it_takes_on_the_disk(
 
 @pytest.mark.full
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
-def test_a_track_that_cannot_be_muxed_is_known_before_the_first_frame(
+def test_a_track_that_cannot_be_muxed_is_refused_before_the_first_frame(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video, audio = ("libvpx-vp9", "libopus") if suffix == ".webm" else ("libx264", "aac")
@@ -417,7 +417,7 @@ def test_a_track_that_cannot_be_muxed_is_known_before_the_first_frame(
     assert made.warnings == []
 
 
-@pytest.mark.skipif(os.name == "nt", reason="locks with another call")
+@pytest.mark.skipif(os.name == "nt", reason="Windows locks files by another call")
 def test_an_interrupt_while_the_lock_is_acquired_leaves_no_lock_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Weights and pictures that are no numbers: refused, and never a black frame with exit code 0."""
+"""Non-finite weights and pictures give an error and never a black frame with exit code 0."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def interp(clip: Path, output: Path, *options: str | Path) -> Any:
     return CliRunner().invoke(app, ["interp", *map(str, (clip, output, *options)), "--factor=2"])
 
 
-def refused(result: Any) -> str:
+def error_line(result: Any) -> str:
     assert result.exit_code == 1
     (line,) = [x for x in result.stderr.splitlines() if not x.startswith("warning: ")]
     assert line.startswith("error: ")
@@ -46,7 +46,7 @@ def changed_tensors() -> list[tuple[str, Callable[[torch.Tensor], torch.Tensor]]
 @pytest.mark.full
 @pytest.mark.parametrize(("said", "harm"), changed_tensors())
 @pytest.mark.parametrize("command", ["interp", "train"])
-def test_weights_that_make_no_pictures_are_refused(
+def test_weights_with_invalid_values_or_types_are_refused(
     tmp_path: Path, said: str, harm: Callable[[torch.Tensor], torch.Tensor], command: str
 ) -> None:
     clip = write_clip(tmp_path / "clip.mkv", 30, size=SIZE)
@@ -60,25 +60,23 @@ def test_weights_that_make_no_pictures_are_refused(
     else:
         asked = ["train", clip, "--init", mine, "-o", output.with_suffix(".safetensors")]
         result = CliRunner().invoke(app, [*map(str, asked), "--steps", "1"])
-    sentence = refused(result)
+    sentence = error_line(result)
     assert said in sentence
     assert name in sentence
     assert not list(tmp_path.glob("out.*"))
 
 
-def test_a_picture_that_is_not_finite_is_never_a_frame(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_non_finite_picture_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = write_clip(tmp_path / "clip.mkv", 6, size=SIZE)
     output = tmp_path / "out.mkv"
     monkeypatch.setattr(Blend, "forward", lambda self, x0, x1, *_, **__: (x0 + x1) / 0 - x0 / 0)
-    assert "not finite" in refused(interp(clip, output, "--model", "blend"))
+    assert "not finite" in error_line(interp(clip, output, "--model", "blend"))
     assert not output.exists()
 
 
-def test_nor_is_a_forecast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_non_finite_forecast_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = write_clip(tmp_path / "clip.mkv", 6, size=SIZE)
     monkeypatch.setattr(Linear, "forward", lambda self, context: context[:, -1] / 0)
     asked = ["extrapolate", clip, tmp_path / "out.mkv", "--model", "linear", "--frames", "3"]
-    assert "not finite" in refused(CliRunner().invoke(app, [*map(str, asked)]))
+    assert "not finite" in error_line(CliRunner().invoke(app, [*map(str, asked)]))
     assert not (tmp_path / "out.mkv").exists()

@@ -1,4 +1,4 @@
-"""Damaged files through the real command: one sentence or a file that decodes, never a crash.
+"""Damaged files give one sentence or a file that decodes, and never a crash.
 
 The seeds are generated clips of many kinds; the damage is random with a fixed seed. A few dozen
 cases run by default, more than a thousand with ``-m slow``.
@@ -23,17 +23,17 @@ from PIL import Image
 from tests.helpers.factory import picture, write_clip
 from tests.helpers.fuzzing import GIBIBYTE, Commands, Ended, damaged
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and limits memory")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the test forks and limits memory")
 
 SECONDS = 60
 FEW, MANY = 48, 1200
-ONCE_WRONG = (185, 1097)  # a place in a Matroska header that no longer fitted
+FORMER_CRASHES = (185, 1097)  # offsets in a Matroska header that once crashed the program
 SIZE = (64, 48)
 
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Small whole clips, one of every kind that people have."""
+    """Return small undamaged clips, one of each common kind."""
     folder = tmp_path_factory.mktemp("seeds")
     bframes = {"bf": "2", "g": "6", "preset": "ultrafast"}
     webm = {"deadline": "realtime", "cpu-used": "8"}
@@ -73,8 +73,8 @@ def commands(tmp_path: Path) -> Iterator[Commands]:
         yield running
 
 
-def what_is_wrong(ended: Ended, output: Path) -> str | None:
-    """What a user would complain about, if there is anything."""
+def fault_of(ended: Ended, output: Path) -> str | None:
+    """Return the fault that a user would report, or None if there is none."""
     if ended.code is None:
         return f"it took more than {SECONDS} s"
     if ended.code not in (0, 1):
@@ -88,16 +88,16 @@ def what_is_wrong(ended: Ended, output: Path) -> str | None:
         if len(errors) != 1 or not errors[0].startswith("error: "):
             return "not one sentence"
         return "a file in spite of the error" if output.exists() else None
-    told = json.loads(ended.stdout)["output_frames"]
+    reported = json.loads(ended.stdout)["output_frames"]
     try:
         with av.open(str(output)) as made:
             found = sum(1 for _ in made.decode(video=0))
     except av.error.FFmpegError as error:
         return f"success, and an output that does not decode: {error}"
-    return None if found == told else f"success with {told} frames, but {found} are there"
+    return None if found == reported else f"success with {reported} frames, but {found} are there"
 
 
-def survive(
+def run_cases(
     commands: Commands, seeds: list[Path], folder: Path, cases: Sequence[int]
 ) -> Counter[str]:
     ends: Counter[str] = Counter()
@@ -112,7 +112,7 @@ def survive(
         options = ["--factor", "2", "--model", "blend", "--threads", "1", "--json"]
         ended = commands.run("interp", str(broken), str(output), *options)
         ends["made" if ended.code == 0 else "refused"] += 1
-        problem = what_is_wrong(ended, output)
+        problem = fault_of(ended, output)
         if problem is not None:
             wrong.append(f"case {case}, {kind} in {seed.name}: {problem}\n{ended.stderr[-2000:]}")
         output.unlink(missing_ok=True)
@@ -127,15 +127,15 @@ def survive(
 
 
 @pytest.mark.full
-def test_damaged_files_end_in_a_sentence_or_in_a_whole_video(
+def test_damaged_files_give_one_sentence_or_a_complete_video(
     commands: Commands, seeds: list[Path], tmp_path: Path
 ) -> None:
-    ends = survive(commands, seeds, tmp_path, [*range(FEW), *ONCE_WRONG])
-    # Damage that nothing survives, or that nothing notices, would test nothing.
+    ends = run_cases(commands, seeds, tmp_path, [*range(FEW), *FORMER_CRASHES])
+    # Damage that makes every run fail, or none, would test nothing.
     assert ends["made"] > FEW // 8
     assert ends["refused"] > FEW // 8
 
 
 @pytest.mark.slow
 def test_many_damaged_files(commands: Commands, seeds: list[Path], tmp_path: Path) -> None:
-    survive(commands, seeds, tmp_path, range(FEW, FEW + MANY))
+    run_cases(commands, seeds, tmp_path, range(FEW, FEW + MANY))

@@ -1,4 +1,4 @@
-"""Inputs, names and weights that mean harm, or are only odd, through the real command."""
+"""Inputs, names and weights that are malicious or odd, through the whole command."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def interp(*arguments: str | Path) -> Any:
 
 
 def one_sentence(result: Any, exit_code: int = 1) -> str:
-    """What is said of an error: the same on stderr, for people, and on stdout, as JSON."""
+    """Return the error line; check that stderr and the JSON on stdout give the same error."""
     assert result.exit_code == exit_code
     lines = [x for x in result.stderr.splitlines() if not x.startswith("warning: ")]
     assert len(lines) == 1
@@ -61,7 +61,7 @@ def one_sentence(result: Any, exit_code: int = 1) -> str:
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", NAMES)
-def test_any_file_name_does_for_input_and_output(tmp_path: Path, name: str) -> None:
+def test_any_file_name_works_for_input_and_output(tmp_path: Path, name: str) -> None:
     whole = write_clip(tmp_path / "whole.mkv", 4, size=SIZE)
     given = whole.rename(tmp_path / name)
     (tmp_path / "out").mkdir()
@@ -75,7 +75,7 @@ def test_any_file_name_does_for_input_and_output(tmp_path: Path, name: str) -> N
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", NAMES)
-def test_any_file_name_does_in_the_current_folder(
+def test_any_file_name_works_in_the_current_folder(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_clip(tmp_path / "whole.mkv", 4, size=SIZE).rename(tmp_path / name)
@@ -153,14 +153,14 @@ def test_bad_weights_files_give_one_sentence(
     mine = tmp_path / "mine.safetensors"
     mine.write_bytes(harm((weights.weights_folder() / "rife-4.6.safetensors").read_bytes()))
     output = tmp_path / "out.mkv"
-    other = what == "another model's"  # one that does something else: a wrong choice
+    other = what == "another model's"  # a valid file of a model for another task: wrong usage
     said = one_sentence(interp(clip, output, "--model", mine), 2 if other else 1)
     assert ("conv" if other else "mine.safetensors") in said
     assert not output.exists()
 
 
 @pytest.mark.full
-def test_a_full_disk_gives_one_sentence_and_no_half_a_video(tmp_path: Path) -> None:
+def test_a_full_disk_gives_one_sentence_and_no_output(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mkv", 12, size=(320, 240), noise=20.0)
     limit = 200_000  # the video would have more than a million bytes
     command = [sys.executable, "-m", "cloudconv", "interp", str(clip), str(tmp_path / "out.mkv")]
@@ -178,9 +178,9 @@ def test_a_full_disk_gives_one_sentence_and_no_half_a_video(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("target", ["/proc/out.mkv", "/dev/full/out.mkv"])
-def test_a_folder_that_takes_no_files_is_refused(tmp_path: Path, target: str) -> None:
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path, target: str) -> None:
     if not Path("/proc/self").exists():
-        pytest.skip("no such folder on this system")
+        pytest.skip("this system has no /proc")
     clip = write_clip(tmp_path / "clip.mkv", 4, size=SIZE)
     said = one_sentence(interp(clip, target))
     assert target in said
@@ -189,7 +189,7 @@ def test_a_folder_that_takes_no_files_is_refused(tmp_path: Path, target: str) ->
 
 
 def test_a_clip_of_absurd_length_keeps_its_times(tmp_path: Path) -> None:
-    """Two frames that are a year apart: sparse, and no reason to hang or to fill memory."""
+    """Two frames that are a year apart neither stall the command nor fill memory."""
     year = Fraction(365 * 24 * 3600)
     clip = write_clip(tmp_path / "year.mkv", 2, times=[Fraction(0), year], size=SIZE)
     result = interp(clip, tmp_path / "out.mkv")

@@ -1,4 +1,4 @@
-"""Two hours: sound and picture stay together, memory stays flat, nothing gets slower."""
+"""A video of two hours: audio stays in step, memory stays flat, and speed stays the same."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEGABYTE = 1_000_000
 
 
 def long_clip(path: Path, seconds: int) -> Path:
-    """A picture that sways, and a tone, for ``seconds``."""
+    """Write a clip of a moving picture and a tone that lasts ``seconds``."""
     frames = round(seconds * RATE)
     pictures = [picture(k, *SIZE) for k in range(24)]
     block = np.sin(np.arange(1024) * 2 * np.pi * 440 / SOUND).astype(np.float32)[None]
@@ -51,7 +51,7 @@ def long_clip(path: Path, seconds: int) -> Path:
 
 @dataclass
 class Run:
-    """What the real command did: its result, its peak of memory, and the processor's time."""
+    """The result of a command, its peak of memory and its processor time."""
 
     result: dict[str, Any]
     peak_bytes: int
@@ -72,7 +72,7 @@ def run(clip: Path, out: Path) -> Run:
 
 
 def ends(path: Path) -> tuple[F, F, int]:
-    """When the last picture and the last sound begin, in seconds, and how many pictures."""
+    """Return the start of the last frame and of the last audio packet, and the number of frames."""
     last = {"video": F(0), "audio": F(0)}
     pictures = 0
     with av.open(str(path)) as clip:
@@ -86,7 +86,7 @@ def ends(path: Path) -> tuple[F, F, int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
-def test_two_hours(tmp_path: Path, suffix: str) -> None:
+def test_two_hours_stay_in_step_in_flat_memory(tmp_path: Path, suffix: str) -> None:
     long_clip(tmp_path / f"short{suffix}", 120)
     long_clip(tmp_path / f"long{suffix}", 7200)
     short = run(tmp_path / f"short{suffix}", tmp_path / f"short_out{suffix}")
@@ -108,7 +108,7 @@ def test_two_hours(tmp_path: Path, suffix: str) -> None:
         f"{grown / MEGABYTE:.0f} MB, {long.seconds:.0f} s, {slower:.2f} of the short clip's time "
         f"a frame, {long.result['wall_seconds']:.0f} s by the clock"
     )
-    # An MP4's index is held in memory by its muxer and its demuxer, about 100 bytes a packet.
+    # The muxer and the demuxer keep an MP4's index in memory: about 100 bytes a packet.
     index = 200 * (after[2] + round(after[1] * SOUND / 1024)) if suffix == ".mp4" else 0
     assert grown <= 50 * MEGABYTE + index
     assert slower <= 1.1

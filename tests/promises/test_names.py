@@ -1,4 +1,4 @@
-"""Names that are nearly too long, too long, or no text."""
+"""File names that are nearly too long, too long, or not valid text."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def clip(tmp_path: Path) -> Path:
     return write_clip(tmp_path / "a.mkv", 6, rate=24, codec="libx264")
 
 
-def long(suffix: str, length: int = LONGEST, letter: str = "n") -> str:
-    """A name of so many bytes."""
+def long_name(suffix: str, length: int = LONGEST, letter: str = "n") -> str:
+    """Return a name of ``length`` bytes."""
     room = length - len(suffix)
     wide = letter * (room // len(letter.encode()))
     return wide + "x" * (room - len(wide.encode())) + suffix
 
 
 def stop(event: Event) -> None:
-    """Ctrl-C at the first frame, or the first losses."""
+    """Raise KeyboardInterrupt at the first frame or the first measured losses."""
     if isinstance(event, Measured) or (isinstance(event, Progress) and event.stage == "rendering"):
         raise KeyboardInterrupt
 
@@ -47,7 +47,7 @@ def test_an_output_may_have_the_longest_name(
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    names = [long(".mkv", length, letter), long(".gif", length, letter)]
+    names = [long_name(".mkv", length, letter), long_name(".gif", length, letter)]
     for name in names:
         with pytest.raises(KeyboardInterrupt):
             calls.interpolate(clip, out / name, watch=stop, **BLEND)
@@ -58,10 +58,10 @@ def test_an_output_may_have_the_longest_name(
         (out / name).unlink()
 
 
-def test_so_may_weights(clip: Path, tmp_path: Path) -> None:
+def test_a_weights_file_may_have_the_longest_name(clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    name = long(".safetensors")
+    name = long_name(".safetensors")
     given = {"model": "tiny", "steps": 2, "crop": 32, "batch": 2, "val_part": "0.5:1", "gap": 2}
     with pytest.raises(KeyboardInterrupt, match="kept in"):
         calls.train([clip], output=out / name, watch=stop, **given)
@@ -70,8 +70,8 @@ def test_so_may_weights(clip: Path, tmp_path: Path) -> None:
     assert os.listdir(out) == [name]
 
 
-def test_a_default_name_that_would_be_too_long_is_cut(tmp_path: Path) -> None:
-    stem = long("", 249)
+def test_a_default_name_that_is_too_long_is_shortened(tmp_path: Path) -> None:
+    stem = long_name("", 249)
     one = write_clip(tmp_path / f"{stem}a.mkv", 3)
     other = write_clip(tmp_path / f"{stem}b.mkv", 3)
     made = [Path(cloudconv.interpolate(clip, **BLEND).output) for clip in (one, other)]
@@ -110,9 +110,9 @@ def test_a_name_that_is_too_long_is_refused_at_once(
     assert os.listdir(tmp_path) == ["a.mkv"]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow only text as a name")
 @pytest.mark.parametrize("name", ["a\udcff\udcfe", "b\x1b[31m\x07"])
-def test_a_name_that_is_no_text_does_for_a_report(
+def test_a_name_that_is_no_valid_text_works_in_a_report(
     clip: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Source frames pass every command untouched, whatever their pixel format and size."""
+"""Every command keeps source frames bit for bit, in each pixel format and size."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def format_of(path: Path) -> str:
 @pytest.mark.full
 @pytest.mark.parametrize("size", [(96, 64), (101, 51)])
 @pytest.mark.parametrize("pix_fmt", FORMATS)
-def test_every_pixel_format_passes_untouched(
+def test_source_frames_of_every_pixel_format_are_unchanged(
     tmp_path: Path, pix_fmt: str, size: tuple[int, int]
 ) -> None:
     clip = write_clip(tmp_path / "a.mkv", COUNT, size=size, pix_fmt=pix_fmt)
     before = read_planes(clip)
 
     def check(out: Path, expected: list[int]) -> None:
-        """Compare the frames that come from the source, spread evenly over the output."""
+        """Compare the source frames with those spread evenly over the output."""
         assert format_of(out) == format_of(clip)
         after = read_planes(out)
         for number, source in enumerate(expected):

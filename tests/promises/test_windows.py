@@ -1,4 +1,4 @@
-"""Faults of Windows that were found by reading, each with a stand-in for what Windows does."""
+"""Stand-ins for what differs on Windows: locked files, folders, paths, signals, code pages."""
 
 from __future__ import annotations
 
@@ -20,52 +20,56 @@ from cloudconv.media.write import target
 from tests.helpers.factory import read_times, write_clip
 
 
-def refuse(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, when: Any, code: int) -> None:
-    """Let a function fail as Windows does where ``when`` of its first argument holds."""
+def fail_where(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, when: Any, code: int
+) -> None:
+    """Make a function raise ``code`` if ``when`` is true of its first argument."""
     real = getattr(owner, name)
 
-    def stand_in(path: Any, *arguments: Any, **named: Any) -> Any:
+    def failing(path: Any, *arguments: Any, **named: Any) -> Any:
         if when(path):
             raise OSError(code, os.strerror(code), str(path))
         return real(path, *arguments, **named)
 
-    monkeypatch.setattr(owner, name, stand_in)
+    monkeypatch.setattr(owner, name, failing)
 
 
-def test_folders_need_not_be_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_run_works_where_folders_cannot_be_opened(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(files, "FOLDERS_CAN_BE_OPENED", False)
-    refuse(monkeypatch, os, "open", lambda path: os.path.isdir(path), errno.EACCES)
+    fail_where(monkeypatch, os, "open", lambda path: os.path.isdir(path), errno.EACCES)
     write_clip(tmp_path / "in.mkv", 6)
     result = cloudconv.interpolate(tmp_path / "in.mkv", factor=2, model="blend")
     assert len(read_times(result.output)) == 12
 
 
-def test_a_locked_file_need_not_be_written_to(
+def test_a_lock_works_where_a_locked_file_cannot_be_read_or_written(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     locked = lambda path: str(path).endswith(".lock")  # noqa: E731
-    refuse(monkeypatch, Path, "write_text", locked, errno.EACCES)
-    refuse(monkeypatch, Path, "read_bytes", locked, errno.EACCES)
+    fail_where(monkeypatch, Path, "write_text", locked, errno.EACCES)
+    fail_where(monkeypatch, Path, "read_bytes", locked, errno.EACCES)
     with files.Claim(tmp_path / "out.mkv") as claim:
         assert claim.is_acquired
         with pytest.raises(OutputError, match="Another cloudconv is writing"):
             files.Claim(tmp_path / "out.mkv").acquire()
 
 
-def test_a_file_that_another_program_has_open_is_kept_and_so_is_the_result(
+def test_a_file_that_another_program_has_open_is_kept_beside_the_result(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     write_clip(tmp_path / "in.mkv", 6)
     out = tmp_path / "out.mkv"
     out.write_bytes(b"open in a player")
-    monkeypatch.setattr(Path, "replace", _refusing(out))
+    monkeypatch.setattr(Path, "replace", replace_except(out))
     with pytest.raises(TakenError, match="open in another program"):
         cloudconv.interpolate(tmp_path / "in.mkv", out, factor=2, model="blend", overwrite=True)
     assert out.read_bytes() == b"open in a player"
     assert len(read_times(tmp_path / "out-1.mkv")) == 12
 
 
-def _refusing(held: Path) -> Any:
+def replace_except(held: Path) -> Any:
     real = Path.replace
 
     def replace(part: Path, new: Path) -> Path:
@@ -76,16 +80,18 @@ def _refusing(held: Path) -> Any:
     return replace
 
 
-def test_a_file_system_without_links_takes_outputs(
+def test_an_output_is_written_to_a_file_system_without_links(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    refuse(monkeypatch, os, "link", lambda _: True, errno.EINVAL)
+    fail_where(monkeypatch, os, "link", lambda _: True, errno.EINVAL)
     write_clip(tmp_path / "in.mkv", 6)
     result = cloudconv.interpolate(tmp_path / "in.mkv", factor=2, model="blend")
     assert len(read_times(result.output)) == 12
 
 
-def test_a_path_that_is_too_long_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_path_that_is_too_long_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(target, "PATH_LIMIT", 60)
     with (
         pytest.raises(OutputError, match="too long for this system"),
@@ -94,7 +100,7 @@ def test_a_path_that_is_too_long_is_named(monkeypatch: pytest.MonkeyPatch, tmp_p
         raise FileNotFoundError(errno.ENOENT, "The system cannot find the path specified")
 
 
-def test_signals_that_do_not_exist_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_signals_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.delattr(signal, "SIGHUP", raising=False)
     monkeypatch.delattr(signal, "pthread_kill", raising=False)
@@ -108,7 +114,7 @@ def test_signals_that_do_not_exist_are_passed_over(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("page", ["cp437", "cp1252", "ascii"])
-def test_help_goes_through_a_pipe_of_any_code_page(page: str) -> None:
+def test_help_can_be_printed_in_any_code_page(page: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "cloudconv", "train", "--help"],
         env=os.environ | {"PYTHONIOENCODING": page},
