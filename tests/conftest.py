@@ -1,4 +1,4 @@
-"""The same examples in every run, as a check must not fail by luck; threads as in the command."""
+"""Set up all tests: fixed examples of hypothesis, threads as in the command."""
 
 import os
 

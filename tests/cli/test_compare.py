@@ -1,4 +1,4 @@
-"""``cloudconv compare``: options in, exit code, stdout and stderr out."""
+"""``cloudconv compare``: options, exit code, stdout and stderr."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def clip(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[job.CompareSettings]]:
-    """The settings that reach the job, which itself does nothing."""
+def received(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[job.CompareSettings]]:
+    """Return the settings that reach the job; the job itself is replaced and does nothing."""
     seen: list[job.CompareSettings] = []
 
     def remember(settings: job.CompareSettings, *_: object) -> job.CompareResult:
@@ -53,7 +53,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[job.CompareSettings]
 
 
 @pytest.mark.full
-def test_json_has_the_agreed_keys(clip: Path) -> None:
+def test_json_has_the_documented_keys(clip: Path) -> None:
     result = run(clip, "--json", "--model", "tiny", "--against", "hold,minterpolate", *QUICK)
     assert result.exit_code == 0, result.stderr
     told = json.loads(result.stdout)
@@ -84,16 +84,16 @@ def test_json_of_forecasts(clip: Path) -> None:
         assert all(set(step) == SCORES for step in scores.values())
 
 
-def test_the_metrics_that_were_asked_for_and_no_others(clip: Path) -> None:
+def test_only_the_chosen_metrics_are_scored(clip: Path) -> None:
     result = run(clip, "--json", "--model", "blend", "--metrics", "l1, ms_ssim", *QUICK)
     assert result.exit_code == 0, result.stderr
     scores = json.loads(result.stdout)["methods"]["blend"]
     assert set(scores) == {"l1", "ms_ssim", "seconds_per_frame"}
-    assert scores["ms_ssim"] is None, "not NaN, which JSON doesn't know"
+    assert scores["ms_ssim"] is None, "must be null: JSON has no NaN"
 
 
 def test_the_table_marks_the_best_and_ends_with_the_verdict(tmp_path: Path) -> None:
-    # Frames in pairs, too few for a cadence: holding is perfect.
+    # Frames in pairs, too few for a cadence to be found: repeating the left frame is perfect.
     clip = write_clip(tmp_path / "a.mkv", [picture(k // 2, step=9) for k in range(6)])
     result = run(clip, "--model", "hold", "--scene-cut", "off", *QUICK)
     assert result.exit_code == 0, result.stderr
@@ -105,7 +105,7 @@ def test_the_table_marks_the_best_and_ends_with_the_verdict(tmp_path: Path) -> N
     assert "2 frames scored" in result.stderr
 
 
-def test_the_table_of_forecasts_has_a_column_a_horizon(clip: Path) -> None:
+def test_the_table_of_forecasts_has_a_column_for_each_horizon(clip: Path) -> None:
     result = run(clip, "--horizon", 3, "--model", "linear", *QUICK)
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
@@ -114,12 +114,12 @@ def test_the_table_of_forecasts_has_a_column_a_horizon(clip: Path) -> None:
     assert "1 frame ahead" in lines[-1]
 
 
-def test_quiet_says_nothing(clip: Path) -> None:
+def test_quiet_prints_nothing(clip: Path) -> None:
     result = run(clip, "-q", "--model", "blend", *QUICK)
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_a_report_is_refused_where_one_is(clip: Path) -> None:
+def test_an_existing_report_is_an_error(clip: Path) -> None:
     folder = clip.with_name("report")
     options = ("--model", "hold", "--report", folder, *QUICK)
     result = run(clip, *options)
@@ -132,14 +132,14 @@ def test_a_report_is_refused_where_one_is(clip: Path) -> None:
     assert run(clip, *options, "-y").exit_code == 0
 
 
-def test_every_option_reaches_the_job(asked: list[job.CompareSettings]) -> None:
+def test_every_option_reaches_the_job(received: list[job.CompareSettings]) -> None:
     run(
         "in.mkv", "--drop", 4, "--model", "rife-4.6", "--model", "tiny", "--against", "hold,blend",
         "--metrics", "psnr,xpsnr", "--scene-cut", "0.5", "--report", "r", "--frames", 7, "-y",
         "--device", "cpu", "--precision", "fp32", "--threads", 2, "--scale", "0.5", "--batch", 3,
         "--tile", 256,
     )  # fmt: skip
-    assert asked == [
+    assert received == [
         job.CompareSettings(
             input="in.mkv",
             drop=4,
@@ -161,20 +161,20 @@ def test_every_option_reaches_the_job(asked: list[job.CompareSettings]) -> None:
 
 
 def test_the_defaults_of_the_command_are_those_of_the_api(
-    asked: list[job.CompareSettings],
+    received: list[job.CompareSettings],
 ) -> None:
     run("in.mp4")
     run("in.mp4", "--horizon", 5, "--every", 2)
-    assert asked[0] == job.CompareSettings(input="in.mp4")
+    assert received[0] == job.CompareSettings(input="in.mp4")
     none: Any = None
-    drop, horizon = (ComparePlan(each, none, WorkerConfig(), none) for each in asked)
+    drop, horizon = (ComparePlan(each, none, WorkerConfig(), none) for each in received)
     assert (drop.drop, drop.methods, drop.baseline) == (2, ("cloud-best", "blend"), "blend")
-    assert asked[1] == job.CompareSettings(input="in.mp4", horizon=5, every=2)
+    assert received[1] == job.CompareSettings(input="in.mp4", horizon=5, every=2)
     assert {"hold", "linear"} <= set(horizon.methods)
     assert horizon.baseline == "hold"
 
 
-def test_what_each_shell_completes() -> None:
+def test_each_shell_completes_options_and_values() -> None:
     commands: Any = typer.main.get_command(app)
     (model,) = [each for each in commands.commands["compare"].params if each.name == "model"]
     complete = model._custom_shell_complete
@@ -219,7 +219,7 @@ def test_wrong_usage_exits_with_2_and_no_traceback(clip: Path, arguments: list[s
         (["--drop", "9"], 1, "at least 10"),
     ],
 )
-def test_what_cannot_be_done_is_said(
+def test_an_impossible_request_is_one_sentence(
     clip: Path, arguments: list[str], code: int, named: str
 ) -> None:
     result = run(clip, *arguments, *QUICK)
@@ -252,9 +252,11 @@ def test_a_narrow_terminal_gets_fewer_columns_and_whole_numbers(
         assert ("Flicker" in said) == (width == "200")
 
 
-def test_quality_and_uhd_choose_as_in_interp(clip: Path, asked: list[job.CompareSettings]) -> None:
+def test_quality_and_uhd_choose_the_model_as_in_interp(
+    clip: Path, received: list[job.CompareSettings]
+) -> None:
     run(clip, "--quality", "fast", "--UHD")
-    (settings,) = asked
+    (settings,) = received
     assert (settings.model, settings.scale) == (("cloud-fast",), 0.5)
     both = run(clip, "--quality", "fast", "--model", "rife-4.6")
     assert (both.exit_code, "give one" in both.stderr) == (2, True)

@@ -1,4 +1,4 @@
-"""``cloudconv doctor``: what is here, for bug reports."""
+"""``cloudconv doctor``: facts for bug reports, and checks of the weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run(*arguments: str) -> Any:
     return CliRunner().invoke(app, ["doctor", *arguments], prog_name="cloudconv")
 
 
-def test_json_tells_everything_and_nothing_is_amiss() -> None:
+def test_json_has_all_facts_and_no_problems() -> None:
     result = run("--json")
     assert (result.exit_code, result.stderr) == (0, "")
     told = json.loads(result.stdout)
@@ -44,7 +44,7 @@ def test_text_names_the_default_model_and_the_libraries() -> None:
     assert "libx264" in lines["encoders"]
 
 
-def test_quiet_says_nothing_where_all_is_well() -> None:
+def test_quiet_prints_nothing_if_there_is_no_problem() -> None:
     result = run("--quiet")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
 

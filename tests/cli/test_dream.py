@@ -1,4 +1,4 @@
-"""``cloudconv dream`` as a user types it."""
+"""``cloudconv dream``: options, exit code, stdout and stderr."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(*words: object) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def test_no_other_option_is_needed(tmp_path: Path) -> None:
+def test_a_length_is_the_only_required_option(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "ball.mkv", [video(p) for p in ball(48)], rate=25)
     code, out, err = run(clip, "--seconds", "0.5")
     assert (code, out) == (0, "")
@@ -51,7 +51,7 @@ def test_json(bouncing: Path, tmp_path: Path) -> None:
     assert set(said["limits"]) == set(KEYS)
 
 
-def test_first_the_clip_is_analysed(bouncing: Path, tmp_path: Path) -> None:
+def test_the_analysis_of_the_clip_is_reported_first(bouncing: Path, tmp_path: Path) -> None:
     code, _, err = run(bouncing, tmp_path / "b.mkv", "--frames", 3, "--progress", "json")
     assert code == 0
     rows = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
@@ -61,7 +61,7 @@ def test_first_the_clip_is_analysed(bouncing: Path, tmp_path: Path) -> None:
     assert (rows[-1]["done"], rows[-1]["total"]) == (51, 51)
 
 
-def test_what_is_wrong_is_said_in_words(tmp_path: Path) -> None:
+def test_a_failed_vital_is_described_in_words(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(24, (64, 48))], rate=25)
     words = (clip, "-y", "--frames", 40, "--mode", "rollout", "--model", "conv")
     _, _, plain = run(*words)
@@ -87,7 +87,7 @@ def test_a_dry_run_writes_nothing(bouncing: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_warning_is_said_once(tmp_path: Path) -> None:
+def test_a_warning_is_printed_once(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(24, (64, 48))], rate=25)
     code, _, err = run(clip, "--frames", 40, "--mode", "rollout", "--model", "conv")
     assert code == 0
@@ -113,7 +113,7 @@ def test_wrong_usage(bouncing: Path, words: tuple[object, ...], said: str) -> No
     assert said in " ".join(err.replace("│", " ").split())
 
 
-def test_what_cannot_be_done(bouncing: Path, tmp_path: Path) -> None:
+def test_an_impossible_request_is_one_sentence(bouncing: Path, tmp_path: Path) -> None:
     code, _, err = run(bouncing, tmp_path / "b.mkv", "--frames", 3, "--at", 9)
     assert code == 1
     assert (
@@ -129,7 +129,7 @@ def test_help_has_examples() -> None:
         assert word in out
 
 
-def test_the_bar_has_room_for_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_progress_bar_shows_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     with Console().reporting("dreaming") as update:
         assert update is not None

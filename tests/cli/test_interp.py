@@ -1,4 +1,4 @@
-"""``cloudconv interp``: options in, exit code, stdout and stderr out."""
+"""``cloudconv interp``: options, exit code, stdout and stderr."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def clip(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[InterpSettings]]:
-    """The settings that reach the job, which itself does nothing."""
+def received(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[InterpSettings]]:
+    """Return the settings that reach the job; the job itself is replaced and does nothing."""
     seen: list[InterpSettings] = []
 
     def remember(settings: InterpSettings) -> Job:
@@ -75,7 +75,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[InterpSettings]]:
     return seen
 
 
-def test_json_is_one_object_with_exactly_the_agreed_keys(clip: Path) -> None:
+def test_json_is_one_object_with_exactly_the_documented_keys(clip: Path) -> None:
     out = clip.with_name("b.mp4")
     result = run(clip, out, "--factor", 3, "--json", *TINY)
     assert result.exit_code == 0, result.stderr
@@ -96,7 +96,7 @@ def test_without_json_stdout_stays_empty_and_stderr_ends_with_a_summary(clip: Pa
     assert clip.with_name("a_x2.mp4").exists()
 
 
-def test_an_output_by_position_that_is_replaced_is_named_before(clip: Path) -> None:
+def test_an_output_by_position_that_is_replaced_is_named_first(clip: Path) -> None:
     other = clip.with_name("b.mp4")
     other.write_bytes(clip.read_bytes())
     said = run(clip, other, "--factor", 2, "-y", *TINY).stderr
@@ -108,7 +108,7 @@ def test_an_output_by_position_that_is_replaced_is_named_before(clip: Path) -> N
 
 @pytest.mark.parametrize("more", [["-o", "o.mkv"], ["--out-dir", "out"]])
 @pytest.mark.parametrize("address", ["https://example.org/a.mp4", "rtsp://[::1]:1/x", "file:///a"])
-def test_an_address_is_refused(address: str, more: list[str], tmp_path: Path) -> None:
+def test_a_network_address_is_refused(address: str, more: list[str], tmp_path: Path) -> None:
     more = [more[0], str(tmp_path / more[1])]
     done = run(address, "--factor", 2, *more, *TINY)
     assert done.exit_code == 1
@@ -122,14 +122,14 @@ def test_quiet_leaves_only_warnings(clip: Path) -> None:
     assert all(line.startswith("warning: ") for line in result.stderr.splitlines())
 
 
-def test_warnings_are_one_line_each(asked: list[InterpSettings]) -> None:
+def test_warnings_are_one_line_each(received: list[InterpSettings]) -> None:
     lines = run("a.mp4", "--factor", 2).stderr.splitlines()
     assert lines[0].startswith("warning: first line cannot hold the HDR10")
     assert lines[1].endswith("--deinterlace makes whole frames first.")
     assert "1 cut held" in lines[2]
 
 
-def test_every_option_reaches_the_job(asked: list[InterpSettings]) -> None:
+def test_every_option_reaches_the_job(received: list[InterpSettings]) -> None:
     result = run(
         "in.mkv", "-o", "out.mkv", "--fps", "59.94", "--model", "blend", "--scale", "2",
         "--scene-cut", "0.25", "--duplicates", "refill", "--batch", "3", "--tile", "256", "--loop",
@@ -138,7 +138,7 @@ def test_every_option_reaches_the_job(asked: list[InterpSettings]) -> None:
         "--pix-fmt", "yuv444p", "--encoder-option", "level=3", "--encoder-option", "x=a=b",
     )  # fmt: skip
     assert result.exit_code == 0, result.stderr
-    (settings,) = asked
+    (settings,) = received
     assert settings == InterpSettings(
         input="in.mkv",
         output="out.mkv",
@@ -164,9 +164,9 @@ def test_every_option_reaches_the_job(asked: list[InterpSettings]) -> None:
     )
 
 
-def test_the_defaults_of_the_command_are_those_of_the_api(asked: list[InterpSettings]) -> None:
+def test_the_defaults_of_the_command_are_those_of_the_api(received: list[InterpSettings]) -> None:
     assert run("in.mp4", "--factor", "4").exit_code == 0
-    assert asked == [InterpSettings(input="in.mp4", factor=F(4))]
+    assert received == [InterpSettings(input="in.mp4", factor=F(4))]
 
 
 @pytest.mark.parametrize(
@@ -192,11 +192,11 @@ def test_the_defaults_of_the_command_are_those_of_the_api(asked: list[InterpSett
         (["--factor", "2", "--workers", "local:3"], "workers", "local:3"),
     ],
 )
-def test_other_ways_to_ask(
-    asked: list[InterpSettings], arguments: list[str], field: str, value: object
+def test_each_option_sets_its_field(
+    received: list[InterpSettings], arguments: list[str], field: str, value: object
 ) -> None:
     assert run("in.mp4", *arguments).exit_code == 0
-    assert getattr(asked[0], field) == value
+    assert getattr(received[0], field) == value
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_wrong_usage_exits_with_2_and_no_traceback(clip: Path, arguments: list[s
     assert sorted(p.name for p in clip.parent.iterdir()) == ["a.mp4"]
 
 
-def test_an_existing_output_is_replaced_only_when_told_so(clip: Path) -> None:
+def test_an_existing_output_is_replaced_only_with_y(clip: Path) -> None:
     out = clip.with_name("b.mp4")
     out.write_bytes(b"precious")
     refused = run(clip, out, "--factor", 2, *TINY)
@@ -263,7 +263,7 @@ def test_an_existing_output_is_replaced_only_when_told_so(clip: Path) -> None:
         (["a.mp4", "a.mp4/b.mp4", "--factor", "2", *TINY], "a.mp4"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence_and_exit_code_1(
+def test_an_impossible_request_is_one_sentence_and_exit_code_1(
     clip: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], named: str
 ) -> None:
     monkeypatch.chdir(clip.parent)
@@ -285,7 +285,7 @@ def test_what_cannot_be_done_is_one_sentence_and_exit_code_1(
         (ZeroDivisionError("oh"), 1, "report it as a bug (ZeroDivisionError: oh)"),
     ],
 )
-def test_every_way_to_fail_has_its_exit_code(
+def test_each_class_of_error_has_its_exit_code(
     monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int, said: str
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -314,7 +314,7 @@ def test_every_way_to_fail_has_its_exit_code(
         (["--factor", "2", "--hwaccel", "nvdec", "--deinterlace"], "leave --hwaccel out"),
     ],
 )
-def test_what_a_job_says_of_its_settings_names_the_options(
+def test_an_error_about_settings_names_the_options(
     clip: Path, arguments: list[str], said: str
 ) -> None:
     result = run(clip, *arguments, "--json")
@@ -324,7 +324,7 @@ def test_what_a_job_says_of_its_settings_names_the_options(
     assert "`" not in result.stderr + result.stdout
 
 
-def test_a_dry_run_tells_the_plan_and_writes_nothing(clip: Path) -> None:
+def test_a_dry_run_prints_the_plan_and_writes_nothing(clip: Path) -> None:
     result = run(clip, "--factor", 4, "--dry-run", *TINY)
     assert result.exit_code == 0, result.stderr
     shown = dict(re.split(r"  +", line, maxsplit=1) for line in result.stdout.splitlines())
@@ -335,7 +335,7 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(clip: Path) -> None:
     assert os.listdir(clip.parent) == ["a.mp4"]
 
 
-def test_a_dry_run_says_what_would_be_refused_and_refuses_nothing(clip: Path) -> None:
+def test_a_dry_run_lists_refusals_and_exits_with_0(clip: Path) -> None:
     taken = clip.with_name("b.mp4")
     taken.write_bytes(b"precious")
     gif = clip.with_name("c.gif")
@@ -358,15 +358,13 @@ def test_a_dry_run_says_what_would_be_refused_and_refuses_nothing(clip: Path) ->
 
 
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])
-def test_errors_among_many_inputs_name_options_as_the_command_line_has_them(
-    tmp_path: Path, dry: tuple[str, ...]
-) -> None:
+def test_errors_of_a_batch_name_command_line_options(tmp_path: Path, dry: tuple[str, ...]) -> None:
     times = [F(k, 24) for k in (0, 1, 3, 4, 7)]
     video = write_clip(tmp_path / "a.mkv", len(times), times=times)
-    asked = (video, "--factor", 1.5, "--out-dir", tmp_path / "out", *dry, *TINY)
-    told = run(*asked, "--json")
+    received = (video, "--factor", 1.5, "--out-dir", tmp_path / "out", *dry, *TINY)
+    told = run(*received, "--json")
     assert "fixed rate with --fps" in told.stdout
-    assert "`" not in told.stdout + told.stderr + run(*asked).stdout
+    assert "`" not in told.stdout + told.stderr + run(*received).stdout
 
 
 def test_a_dry_run_of_many_inputs_plans_each(clip: Path) -> None:
@@ -404,7 +402,7 @@ def test_a_dry_run_measures_frames_of_the_real_size_and_the_whole_process(
     assert 0 < plan["seconds"] < 600
 
 
-def test_a_name_that_begins_with_a_dash_goes_after_two(
+def test_a_name_that_begins_with_a_dash_works_after_two_dashes(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(clip.parent)
@@ -414,7 +412,7 @@ def test_a_name_that_begins_with_a_dash_goes_after_two(
     assert sorted(os.listdir()) == ["-a.mp4", "-b.mp4"]
 
 
-def test_brackets_in_a_name_are_just_letters(clip: Path) -> None:
+def test_brackets_in_a_name_are_printed_unchanged(clip: Path) -> None:
     odd = clip.rename(clip.with_name("[bold]a[nothing] 100%.mp4"))
     result = run(odd, "--factor", 2, *TINY)
     assert result.exit_code == 0, result.stderr
@@ -433,14 +431,14 @@ def test_from_stdin_to_stdout(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.mkv"]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs signals")
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.full)]
 )
 def test_an_interrupted_run_leaves_no_half_file(clip: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "cloudconv", "interp", str(clip), "--factor", "1000", *TINY]
     pipe = subprocess.PIPE
-    # What starts these tests may have turned Ctrl-C off for all its children.
+    # The process that starts these tests may have disabled Ctrl-C for all its children.
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=heed) as running:
         try:
@@ -488,7 +486,7 @@ def test_the_model_is_completed_from_the_registry() -> None:
 
 
 @given(st.floats(0, 1e6))
-def test_a_length_of_time_reads_back(seconds: float) -> None:
+def test_a_printed_duration_has_the_value_of_the_original(seconds: float) -> None:
     shown = clock(seconds)
     parts = [float(part) for part in shown.removesuffix(" s").split(":")]
     total = sum(part * 60**k for k, part in enumerate(reversed(parts)))
@@ -506,7 +504,9 @@ def test_a_length_of_time_reads_back(seconds: float) -> None:
         (("--fps", "59.94"), "a_59.94fps.mp4"),
     ],
 )
-def test_default_names_tell_apart(clip: Path, options: tuple[object, ...], name: str) -> None:
+def test_default_names_contain_the_options(
+    clip: Path, options: tuple[object, ...], name: str
+) -> None:
     plan = json.loads(run(clip, *options, "--dry-run", "--json", *TINY).stdout)
     assert plan["output"] == str(clip.with_name(name))
 
@@ -520,7 +520,7 @@ def test_a_folder_that_exists_gets_the_default_name(clip: Path, tmp_path: Path) 
         assert plan["output"] == str(folder / "a_x2.mp4")
 
 
-def test_a_rate_that_keeps_hardly_any_frame_is_said(tmp_path: Path) -> None:
+def test_a_rate_that_keeps_few_source_frames_is_a_warning(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "ntsc.mp4", 5, rate=F(30000, 1001), codec="libx264")
     said = run(clip, "--fps", 60, "--dry-run", *TINY).stderr
     assert "only one of 500 source frames is kept" in said
@@ -548,7 +548,7 @@ def test_a_rate_that_keeps_hardly_any_frame_is_said(tmp_path: Path) -> None:
         ("train --model tiny --steps 2 --seed 99999999999999999999999", "seed"),
     ],
 )
-def test_a_value_that_cannot_be_ends_in_a_sentence_and_2(
+def test_a_value_out_of_range_is_one_sentence_and_exit_code_2(
     tmp_path: Path, command: str, named: str
 ) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4)
@@ -570,13 +570,13 @@ MAPPING = "libtorch_cpu.so: failed to map segment from shared object"
     ("kind", "text"),
     [
         *((kind, MAPPING) for kind in (MemoryError, OSError, ImportError, RuntimeError)),
-        (RuntimeError, "could not create a primitive"),  # of oneDNN
+        (RuntimeError, "could not create a primitive"),  # an error text of oneDNN
     ],
 )
-def test_a_lack_of_memory_is_no_bug(
+def test_a_lack_of_memory_is_not_reported_as_a_bug(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception], text: str
 ) -> None:
-    """A limit such as ``ulimit -v`` hits anywhere, also while a library is loaded."""
+    """A limit such as ``ulimit -v`` can fail anywhere, also while a library is loaded."""
 
     def short(*_: object, **__: object) -> None:
         raise kind(text)

@@ -1,4 +1,4 @@
-"""A Ctrl-C is not lost."""
+"""Interrupts: none is lost, and none is raised twice."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_an_interrupt_that_got_lost_ends_the_run(name: str) -> None:
+def test_a_swallowed_interrupt_ends_the_run_at_the_next_event(name: str) -> None:
     interrupts.install()
-    with pytest.raises(KeyboardInterrupt):  # as if a library swallowed it here
+    with pytest.raises(KeyboardInterrupt):  # stands for a library that swallows the interrupt
         os.kill(os.getpid(), getattr(signal, name))
-    with Console(quiet=True).reporting("working") as tell, pytest.raises(KeyboardInterrupt):
-        tell(Progress("rendering", 1, 2))
+    with Console(quiet=True).reporting("working") as report, pytest.raises(KeyboardInterrupt):
+        report(Progress("rendering", 1, 2))
 
 
-def test_one_that_is_said_twice_is_one() -> None:
-    """The end of a terminal comes from the kernel and from the shell."""
+def test_repeated_signals_raise_once() -> None:
+    """The end of a terminal arrives twice: from the kernel and from the shell."""
     interrupts.install()
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGHUP)
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
-        os.kill(os.getpid(), number)  # while it is cleared away
+        os.kill(os.getpid(), number)  # while the command cleans up
 
 
 def test_a_complete_output_is_not_reported_as_interrupted() -> None:
@@ -58,7 +58,7 @@ def test_a_complete_output_is_not_reported_as_interrupted() -> None:
     os.kill(os.getpid(), signal.SIGHUP)
 
 
-def test_a_later_one_ends_what_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_interrupt_after_a_pause_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     interrupts.install()
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
@@ -67,7 +67,7 @@ def test_a_later_one_ends_what_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_one_during_an_import_is_put_off_and_then_comes_once(
+def test_an_interrupt_during_an_import_is_raised_once_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
@@ -80,7 +80,7 @@ def test_one_during_an_import_is_put_off_and_then_comes_once(
     )
     interrupts.install()
     assert importlib.import_module("slow_module").noticed
-    time.sleep(0.2)  # the timer that was set goes off
+    time.sleep(0.2)  # the timer that was set expires here
 
 
 ENDING = """
@@ -101,7 +101,7 @@ main()
 """
 
 
-def test_a_signal_while_the_process_ends_changes_nothing() -> None:
+def test_a_signal_while_the_process_exits_is_ignored() -> None:
     done = subprocess.run(
         [sys.executable, "-c", ENDING],
         capture_output=True,
@@ -111,6 +111,6 @@ def test_a_signal_while_the_process_ends_changes_nothing() -> None:
     assert done.stdout.startswith(b"cloudconv ")
 
 
-def test_without_one_the_work_goes_on() -> None:
+def test_a_check_without_an_interrupt_does_nothing() -> None:
     interrupts.install()
     interrupts.check()

@@ -33,13 +33,13 @@ def run(*arguments: str) -> Any:
 
 @pytest.fixture
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The weights folder, free to be harmed."""
+    """Return a copy of the weights folder that a test may damage."""
     shutil.copytree(weights.weights_folder(), tmp_path / "weights")
     monkeypatch.setattr(weights, "weights_folder", lambda: tmp_path / "weights")
     return tmp_path / "weights"
 
 
-def test_the_table_is_short_and_says_what_each_is_for() -> None:
+def test_the_table_is_short_and_describes_each_model() -> None:
     result = run()
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
@@ -62,7 +62,7 @@ def test_all_lists_the_research_models_too() -> None:
     assert run("--all", "blend").exit_code == 2
 
 
-def test_a_trained_file_shows_its_own_figures(tmp_path: Path) -> None:
+def test_a_trained_file_shows_its_own_scores(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
@@ -83,7 +83,7 @@ def test_a_trained_file_shows_its_own_figures(tmp_path: Path) -> None:
     assert run(str(path)).exit_code == 1
 
 
-def test_json_has_exactly_the_agreed_keys() -> None:
+def test_json_has_exactly_the_documented_keys() -> None:
     told = json.loads(run("--json").stdout)
     assert list(told) == ["models"]
     assert [row["name"] for row in told["models"]] == [spec.name for spec in SHOWN]
@@ -97,7 +97,7 @@ def test_json_has_exactly_the_agreed_keys() -> None:
     assert rows["blend"]["sha256"] is None
 
 
-def test_one_model_in_full_even_a_hidden_one() -> None:
+def test_one_model_is_shown_in_full_even_if_hidden() -> None:
     shown = run("rife-4.6")
     assert shown.exit_code == 0
     assert weights.entry("rife-4.6").sha256 in shown.stdout
@@ -116,20 +116,20 @@ def test_scores_are_in_plain_words() -> None:
     assert all(_SCORE.fullmatch(key) for key in keys)
 
 
-def test_an_unknown_name_is_one_sentence_with_what_was_meant() -> None:
+def test_an_unknown_name_is_one_sentence_with_the_nearest_name() -> None:
     result = run("rife4.6")
     assert (result.exit_code, result.stdout) == (2, "")
     (line,) = result.stderr.splitlines()
     assert "rife-4.6" in line
 
 
-def test_verify_is_silent_about_whole_weights_when_quiet() -> None:
+def test_quiet_verify_prints_nothing_if_all_weights_are_intact() -> None:
     result = run("--verify", "-q")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("harm", ["damaged", "missing"])
-def test_verify_fails_on_harmed_weights(copied: Path, harm: str) -> None:
+def test_verify_fails_on_damaged_weights(copied: Path, harm: str) -> None:
     path = copied / weights.entry("rife-4.6").file
     if harm == "missing":
         path.unlink()
@@ -148,8 +148,8 @@ def test_verify_fails_on_harmed_weights(copied: Path, harm: str) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.skipif(os.name == "nt", reason="pipes end differently there")
-def test_a_reader_that_leaves_early_is_no_error() -> None:
+@pytest.mark.skipif(os.name == "nt", reason="a closed pipe is another error on Windows")
+def test_a_closed_pipe_is_no_error() -> None:
     running = subprocess.Popen(
         [sys.executable, "-m", "cloudconv", "models"],
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""How far a run has come, and how it is told: a bar, a line now and then, JSON; errors as JSON."""
+"""Progress as a bar, as lines and as JSON; errors as JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def at(done: int, total: int | None, **more: Any) -> Progress:
 
 
 class Terminal(io.StringIO):
-    """A stderr with somebody in front of it."""
+    """A stderr that is a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -47,9 +47,9 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
-    with Console().reporting("working") as tell:
-        tell(at(0, 30))
-        tell(at(7, 30))
+    with Console().reporting("working") as report:
+        report(at(0, 30))
+        report(at(7, 30))
     assert "working" in screen.getvalue()
     assert "7/30" in screen.getvalue()
 
@@ -59,10 +59,10 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    with Console().reporting("working") as tell:
+    with Console().reporting("working") as report:
         for second in range(26):
             now[0] = float(second)
-            tell(at(second * 2, 100))
+            report(at(second * 2, 100))
     first, second_line = capsys.readouterr().err.splitlines()
     assert first.startswith("working: 20 of 100 frames")
     assert second_line.startswith("working: 40 of 100 frames")
@@ -73,33 +73,33 @@ def test_a_stage_without_a_unit_of_its_own_counts_in_the_usual_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
-    with Console().reporting("working") as tell:
-        tell(at(50, 100, unit="%"), stage="analysing")
-        tell(at(3, 7), stage="working")
+    with Console().reporting("working") as report:
+        report(at(50, 100, unit="%"), stage="analysing")
+        report(at(3, 7), stage="working")
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("analysing: 50 of 100 %")
     assert second.startswith("working: 3 of 7 frames")
 
 
 @pytest.mark.parametrize("console", [Console(quiet=True), Console(progress="off")])
-def test_nobody_is_told_who_does_not_want_to_know(
+def test_quiet_and_progress_off_print_no_progress(
     console: Console, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with console.reporting("working") as tell:
-        tell(at(1, 2))
+    with console.reporting("working") as report:
+        report(at(1, 2))
     assert capsys.readouterr().err == ""
 
 
-def test_programs_get_json(
+def test_progress_json_prints_one_object_a_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    with Console(quiet=True, progress="json").reporting("looking") as tell:
+    with Console(quiet=True, progress="json").reporting("looking") as report:
         for tenth in range(26):
             now[0] = tenth / 10
-            tell(at(tenth, None))
-        tell(at(3, 7), stage="working")
+            report(at(tenth, None))
+        report(at(3, 7), stage="working")
     rows = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(row["stage"], row["done"], row["total"]) for row in rows] == [
         ("looking", 0, None),
@@ -112,21 +112,21 @@ def test_programs_get_json(
     assert rows[1]["rate"] == 10.0
 
 
-def test_what_was_there_before_is_no_speed(
+def test_resumed_frames_do_not_count_for_the_rate(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """After a resume 900 of 1000 frames are there at once; the others take their time."""
+    """After a resume 900 of 1000 frames are complete; the time left is that of the other 90."""
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    with Console(progress="json").reporting("working") as tell:
+    with Console(progress="json").reporting("working") as report:
         for second in range(11):
             now[0] = float(second)
-            tell(at(900 + second, 1000, resumed=900))
+            report(at(900 + second, 1000, resumed=900))
     last = json.loads(capsys.readouterr().err.splitlines()[-1])
     assert (last["done"], last["rate"], last["seconds_left"]) == (910, 1.0, 90.0)
 
 
-def test_the_pace_is_that_of_the_last_minute() -> None:
+def test_the_rate_is_that_of_the_last_minute() -> None:
     now = [0.0]
     stage = Stage("working", at(0, None), now=lambda: now[0])
     assert stage.rate is None
@@ -136,12 +136,12 @@ def test_the_pace_is_that_of_the_last_minute() -> None:
     assert stage.rate == pytest.approx(1.0)
 
 
-def test_one_moment_is_no_pace() -> None:
+def test_one_millisecond_gives_no_rate() -> None:
     now = [0.0]
     stage = Stage("working", at(0, None), now=lambda: now[0])
     now[0] = 0.001
     stage.count(1)
-    assert stage.rate is None, "it would be a thousand a second"
+    assert stage.rate is None, "one unit in a millisecond would be 1000 a second"
 
 
 @pytest.mark.full
@@ -149,13 +149,13 @@ def test_an_interrupt_waits_for_the_end_of_an_import(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(
         "import signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(0.1)\nprint('whole')"
     )
-    told = (
+    code = (
         "from cloudconv.cli import interrupts\ninterrupts.install()\ntry:\n import slow, time\n"
         " time.sleep(60)\nexcept KeyboardInterrupt:\n print('interrupted')"
     )
     paths = os.pathsep.join([str(tmp_path), *sys.path])
     done = subprocess.run(
-        [sys.executable, "-c", told],
+        [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": paths},
@@ -165,13 +165,13 @@ def test_an_interrupt_waits_for_the_end_of_an_import(tmp_path: Path) -> None:
     assert (done.stdout.split(), done.stderr) == (["whole", "interrupted"], "")
 
 
-def test_an_interrupt_that_got_lost_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_interrupt_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def found() -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(interrupts, "check", found)
-    with Console(quiet=True).reporting("working") as tell, pytest.raises(KeyboardInterrupt):
-        tell(at(1, 2))
+    with Console(quiet=True).reporting("working") as report, pytest.raises(KeyboardInterrupt):
+        report(at(1, 2))
 
 
 @pytest.mark.parametrize(
@@ -202,9 +202,9 @@ def test_every_error_is_one_line_and_with_json_one_object(
     plain = run(*words)
     assert (plain.exit_code, plain.stdout) == (code, "")
     (line,) = plain.stderr.splitlines()
-    told = run(*words, "--json")
-    assert (told.exit_code, told.stderr) == (code, plain.stderr)
-    shown = json.loads(told.stdout)
+    code = run(*words, "--json")
+    assert (code.exit_code, code.stderr) == (code, plain.stderr)
+    shown = json.loads(code.stdout)
     assert shown == {"error": line.removeprefix("error: "), "kind": kind, "exit_code": code}
     assert [file.name for file in clip.parent.iterdir()] == ["a.mp4"]
 
@@ -218,7 +218,7 @@ def test_progress_of_a_run_as_json(clip: Path) -> None:
 
 
 def test_seconds_have_no_rate() -> None:
-    """The time that adapting takes is no work: ``0.9 s/s`` says nothing."""
+    """Adapting is counted in seconds, so a rate such as ``0.9 s/s`` would mean nothing."""
     progress = Progress("adapting", 0, 60, unit="s")
     stage = Stage("adapting", progress, now=iter([0.0, 10.0]).__next__)
     stage.count(9)
@@ -239,12 +239,12 @@ def test_a_line_on_a_terminal_is_wrapped_between_words(
     assert any("the same command" in line for line in lines)
 
 
-def test_a_narrow_bar_cuts_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrow_bar_shows_numbers_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     monkeypatch.setattr(shown, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stderr", shown)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")
-    with Console().reporting("training") as tell:
-        tell(at(86_000, 600_000), "a note of many words that takes the room of two columns")
+    with Console().reporting("training") as report:
+        report(at(86_000, 600_000), "a note of many words that takes the room of two columns")
     assert "86000/600000" in shown.getvalue()

@@ -1,4 +1,4 @@
-"""What reaches a terminal, and what becomes of a run whose streams are closed or go away."""
+"""Output on terminals, and runs whose standard streams are closed, full or never written to."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def shell(clip: Path, out: str, closed: str) -> subprocess.CompletedProcess[byte
 
 
 @pytest.mark.parametrize("name", ["a\x1b[31mb\x07", "a\x9b31mb", "a\u202eb", "a\rb\x08"])
-def test_names_give_no_orders_to_the_terminal(tmp_path: Path, name: str) -> None:
+def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path: Path, name: str) -> None:
     clip = write_clip(tmp_path / f"{name}.mkv", 3)
     done = run("interp", clip, tmp_path / f"{name}_2.mkv", *TINY)
     refused = run("interp", clip, tmp_path / f"{name}_2.mkv", *TINY)
@@ -51,7 +51,7 @@ def test_names_give_no_orders_to_the_terminal(tmp_path: Path, name: str) -> None
 
 
 @pytest.mark.full
-def test_closed_streams_are_no_reason_to_fail(tmp_path: Path) -> None:
+def test_a_run_with_closed_streams_succeeds(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 3)
     done = shell(clip, str(tmp_path / "b.mkv"), "<&- >&- 2>&-")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
@@ -70,7 +70,7 @@ def test_a_pipe_as_weights_is_refused_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["interp", "train", "compare"])
-def test_a_pipe_that_nobody_writes_into_is_not_waited_for(
+def test_a_pipe_without_a_writer_is_an_error_after_a_timeout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.setattr(spool, "PATIENCE", 0.1)
@@ -82,7 +82,7 @@ def test_a_pipe_that_nobody_writes_into_is_not_waited_for(
     assert f"Nothing came through {pipe}" in done.stderr
 
 
-def test_what_comes_through_a_pipe_late_is_read(
+def test_a_pipe_whose_writer_is_late_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = write_clip(tmp_path / "a.mkv", 3)
@@ -102,7 +102,7 @@ def test_what_comes_through_a_pipe_late_is_read(
     assert len(read_times(tmp_path / "b.mkv")) == 6
 
 
-def test_pipes_beside_pictures_are_no_pictures(tmp_path: Path) -> None:
+def test_pipes_beside_pictures_are_ignored(tmp_path: Path) -> None:
     run("interp", write_clip(tmp_path / "a.mkv", 3), f"{tmp_path}/p/%03d.png", *TINY)
     os.mkfifo(tmp_path / "p" / "000006.png")
     done = run("interp", tmp_path / "p" / "%03d.png", tmp_path / "b.mkv", *TINY)
@@ -148,7 +148,7 @@ def test_a_deleted_working_directory_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_the_end_of_the_terminal_keeps_what_is_finished(tmp_path: Path) -> None:
+def test_the_end_of_the_terminal_keeps_finished_segments(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 120)
     words = [sys.executable, "-m", "cloudconv", "interp", clip, *TINY, "--encoder", "ffv1"]
     words[words.index("2")] = "40"
@@ -166,7 +166,7 @@ def test_the_end_of_the_terminal_keeps_what_is_finished(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["a.mkv", "a_x40.mkv.work"]
 
 
-def test_a_file_that_is_made_as_the_interrupt_comes_is_removed(
+def test_a_file_created_during_an_interrupt_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = write_clip(tmp_path / "a.mkv", 3)
@@ -182,7 +182,9 @@ def test_a_file_that_is_made_as_the_interrupt_comes_is_removed(
     assert os.listdir(tmp_path) == ["a.mkv"]
 
 
-def test_what_is_left_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_could_not_be_removed_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clip = write_clip(tmp_path / "a.mkv", 3)
     monkeypatch.setattr(files, "remove", lambda path: None)
 
@@ -195,4 +197,4 @@ def test_what_is_left_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert done.stderr.startswith("error: interrupted; ")
     assert str(part) in done.stderr
     assert done.stderr.endswith(" could not be removed\n")
-    part.unlink()  # or the next one that is interrupted would name it
+    part.unlink()  # otherwise a later interrupted test would name the file

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its DevTools pipe: no driver and no library needed."""
+"""A headless Chromium that is controlled over its DevTools pipe, without a driver or a library."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _FLAGS = (
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 )
-# The browser reads commands from descriptor 3 and writes answers to 4. Here those numbers may be
-# taken, so a small launcher moves the pipes there, by way of numbers that are surely others.
+# The browser reads commands from descriptor 3 and writes answers to 4. In this process both
+# numbers may be in use, so a small launcher moves the pipes there by way of unused numbers.
 _LAUNCH = """
 import os, sys
 for number, pipe in zip((103, 104), sys.argv[1:3]):
@@ -47,7 +47,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 class Browser:
-    """One page of a fresh browser; every console message and request is kept."""
+    """One page of a new browser, with all console messages and requests."""
 
     def __init__(self, profile: Path) -> None:
         assert CHROMIUM is not None
@@ -92,7 +92,7 @@ class Browser:
         os.close(self._write)
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
-        """One command and its answer; events that come between are kept."""
+        """Send one command and return its answer; keep the events that come in between."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
         if self._session:
@@ -130,7 +130,7 @@ class Browser:
             self._loaded = True
 
     def open(self, page: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Show a file, and wait until it and its pictures are there."""
+        """Load a file and wait until the page and its pictures are loaded."""
         self.send(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -149,7 +149,7 @@ class Browser:
             self._receive()
 
     def run(self, script: str) -> Any:
-        """The value of a JavaScript expression in the page."""
+        """Return the value of a JavaScript expression in the page."""
         answer = self.send(
             "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
         )
@@ -158,7 +158,7 @@ class Browser:
         return answer["result"].get("value")
 
     def mouse(self, kind: str, x: float, y: float, *, held: bool = False) -> None:
-        """``mousePressed``, ``mouseMoved`` or ``mouseReleased`` at a place in the window."""
+        """Send ``mousePressed``, ``mouseMoved`` or ``mouseReleased`` at a point of the window."""
         left = held or kind != "mouseMoved"
         self.send(
             "Input.dispatchMouseEvent",
@@ -183,6 +183,6 @@ class Browser:
             )
 
     def screenshot(self, path: Path, *, whole: bool = True) -> None:
-        """A PNG of the page, or of what the window shows of it."""
+        """Write a PNG of the whole page, or of the visible part."""
         answer = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(answer["data"]))

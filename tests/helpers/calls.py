@@ -1,4 +1,4 @@
-"""Jobs as the tests call them: watched while they run."""
+"""Jobs as typed calls that take a watcher of their events."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from cloudconv.settings import (
     TrainSettings,
 )
 from cloudconv.training import train as training
-from tests.helpers.jobs import Watch, finish, nobody
+from tests.helpers.jobs import Watch, finish, ignore
 
 
 def flat(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options with those of ``encode`` among them."""
+    """Return the options, with those of ``encode`` beside the others."""
     encode = options.get("encode") or {}
     return {name: value for name, value in options.items() if name != "encode"} | encode
 
 
-def interpolate(clip: Any, output: Any = None, *, watch: Watch = nobody, **options: Any) -> Any:
-    """Interpolate."""
+def interpolate(clip: Any, output: Any = None, *, watch: Watch = ignore, **options: Any) -> Any:
+    """Run ``interp`` and return its result."""
     return finish(interpolating.run(InterpSettings(clip, output, **flat(options))), watch)
 
 
-def extrapolate(clip: Any, output: Any = None, *, watch: Watch = nobody, **options: Any) -> Any:
-    """Forecast."""
+def extrapolate(clip: Any, output: Any = None, *, watch: Watch = ignore, **options: Any) -> Any:
+    """Run ``extrapolate`` and return its result."""
     return finish(extrapolating.run(ExtrapolateSettings(clip, output, **flat(options))), watch)
 
 
-def dream(clip: Any, output: Any = None, *, watch: Watch = nobody, **options: Any) -> Any:
-    """Dream."""
+def dream(clip: Any, output: Any = None, *, watch: Watch = ignore, **options: Any) -> Any:
+    """Run ``dream`` and return its result."""
     return finish(dreaming.run(DreamSettings(clip, output, **flat(options))), watch)
 
 
-def compare(clip: Any, *, watch: Watch = nobody, **options: Any) -> Any:
-    """Compare."""
+def compare(clip: Any, *, watch: Watch = ignore, **options: Any) -> Any:
+    """Run ``compare`` and return its result."""
     return finish(comparing.run(CompareSettings(clip, **options)), watch)
 
 
-def train(clips: Any, output: Any = None, *, watch: Watch = nobody, **options: Any) -> Any:
-    """Train."""
+def train(clips: Any, output: Any = None, *, watch: Watch = ignore, **options: Any) -> Any:
+    """Run ``train`` and return its result."""
     return finish(training.run(TrainSettings(clips, output, **options)), watch)

@@ -1,4 +1,4 @@
-"""Small scenes to dream on from: clouds over a silhouette, a ball that bounces, noise."""
+"""Small scenes for dreams: clouds over a silhouette, a bouncing ball, noise."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Picture = NDArray[np.uint8]
 
 @cache
 def _noise(seed: int, height: int, width: int, roughness: float) -> NDArray[np.float32]:
-    """(height, width) float32 in about -1 … 1, which wraps around."""
+    """Return noise that wraps around: (height, width) float32, about -1 to 1."""
     random = np.random.default_rng(seed)
     spectrum = np.fft.rfft2(random.standard_normal((height, width)))
-    # In cycles a hundred pixels, the same both ways.
+    # Frequencies in cycles per 100 pixels, the same in both directions.
     radius = 100 * np.hypot(np.fft.rfftfreq(width)[None], np.fft.fftfreq(height)[:, None])
     spectrum *= np.where(radius > 1, np.maximum(radius, 1) ** -roughness, 0)
     noise = np.fft.irfft2(spectrum, (height, width))
@@ -38,7 +38,7 @@ def _noise(seed: int, height: int, width: int, roughness: float) -> NDArray[np.f
 
 
 def clouds(count: int, size: tuple[int, int] = (128, 96), speed: float = 1.0) -> list[Picture]:
-    """Clouds that drift over a silhouette of hills, changing as they go; (h, w, 3) RGB each."""
+    """Return pictures of clouds that drift over hills and change shape; (h, w, 3) RGB each."""
     width, height = size
     wide = 1024
     shape, detail = _noise(1, height, wide, 1.7), _noise(2, height, wide, 1.4)
@@ -65,7 +65,7 @@ def _moved(layer: NDArray[np.float32], by: float, width: int) -> NDArray[np.floa
 
 
 def ball(count: int, size: tuple[int, int] = (96, 64), period: int = 24) -> list[Picture]:
-    """A ball that bounces on the spot over a grid."""
+    """Return pictures of a ball that bounces over a grid; (h, w, 3) RGB each."""
     width, height = size
     made = []
     for k in range(count):
@@ -79,7 +79,7 @@ def ball(count: int, size: tuple[int, int] = (96, 64), period: int = 24) -> list
 
 
 def frames(pictures: list[Picture], rate: int = 25, pix_fmt: str = "gbrp") -> list[Frame]:
-    """As a source would deliver them."""
+    """Return the pictures as frames of a source at a constant rate."""
     step = Fraction(1, rate)
     return [
         Frame(video(picture, pix_fmt), k * step, step, ColorTags())
@@ -96,12 +96,12 @@ def material(pictures: list[Picture], **options: Any) -> Material:
 
 
 def tensor(picture: Picture) -> Tensor:
-    """(3, H, W) in [0, 1]."""
+    """Return the picture as a tensor: (3, H, W) in [0, 1]."""
     return torch.from_numpy(picture).permute(2, 0, 1).float() / 255
 
 
 def ball_is_whole(picture: Tensor) -> bool:
-    """Whether one round ball is in the picture."""
+    """Return whether the picture shows exactly one round ball."""
     red = (picture[0] - picture[1] > 0.3).numpy().astype(np.uint8)
     count, _, stats, _ = cv2.connectedComponentsWithStats(red)
     if count != 2:
@@ -128,7 +128,7 @@ def vitals_of(
     pasted: bool = False,
     sky: bool = False,
 ) -> list[Vitals]:
-    """The vitals of pictures that go on from the material, a row for every ``WINDOW`` frames.
+    """Return the vitals of pictures that follow the material, one row for every ``WINDOW`` frames.
 
     All pictures are kept until the end; a :class:`VitalsMeter` keeps none.
     """

@@ -1,4 +1,4 @@
-"""Clips made on the spot: every test's input, exact in pixels and in time."""
+"""Generated clips with exact pixels and times, and functions that read clips."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 
 def planes_of(frame: VideoFrame) -> list[NDArray[Any]]:
-    """Copies of a frame's planes, padding cropped; uint16 above 8 bits."""
+    """Return copies of a frame's planes without padding; uint16 above 8 bits."""
     wide = any(component.bits > 8 for component in frame.format.components)
     dtype = np.dtype(np.uint16 if wide else np.uint8)
     return [
@@ -36,9 +36,9 @@ def picture(
     noise: float = 0.0,
     scene: int = 0,
 ) -> VideoFrame:
-    """A smooth texture that has moved ``index * step`` pixels to the right; ``scene`` changes it.
+    """Return a smooth texture moved ``index * step`` pixels to the right; ``scene`` selects it.
 
-    Inside the legal range of limited-range video and inside the RGB gamut.
+    All values are within the limited range and within the RGB gamut.
     """
     frame = VideoFrame(width, height, pix_fmt)
     depth = max(component.bits for component in frame.format.components)
@@ -93,8 +93,8 @@ def write_clip(
 ) -> Path:
     """Write a clip whose timestamps are exactly ``times`` (default: ``k / rate``).
 
-    ``colour`` is (primaries, transfer, matrix, range) as FFmpeg's integers; each name in ``audio``
-    adds a sine track encoded with that codec, track k at 440·(k+1) Hz.
+    ``colour`` is (primaries, transfer, matrix, range) as FFmpeg's integers. Each name in ``audio``
+    adds a sine track with that codec; track k has 440·(k+1) Hz.
     """
     rate = Fraction(rate)
     if isinstance(pictures, int):
@@ -172,19 +172,19 @@ def _sine(out: Any, track: Any, hertz: float, samples: int) -> None:
 
 
 def read_times(path: Path | str) -> list[Fraction]:
-    """The exact time of every decoded frame."""
+    """Return the exact time of every decoded frame."""
     with av.open(str(path)) as clip:
         return [f.pts * f.time_base for f in clip.decode(video=0)]  # type: ignore[operator]
 
 
 def read_planes(path: Path | str) -> list[list[NDArray[Any]]]:
-    """The planes of every decoded frame."""
+    """Return the planes of every decoded frame."""
     with av.open(str(path)) as clip:
         return [planes_of(f) for f in clip.decode(video=0)]
 
 
 def assert_same_frames(found: Path, expected: Path) -> None:
-    """The same times and, bit for bit, the same planes."""
+    """Assert that two clips have the same times and, bit for bit, the same planes."""
     assert read_times(found) == read_times(expected)
     for a, b in zip(read_planes(found), read_planes(expected), strict=True):
         for one, other in zip(a, b, strict=True):
@@ -192,7 +192,7 @@ def assert_same_frames(found: Path, expected: Path) -> None:
 
 
 def packets_of(path: Path | str, kind: str = "audio") -> list[list[bytes]]:
-    """The payload of every packet, a list per stream of that kind."""
+    """Return the payload of every packet, one list for each stream of that kind."""
     with av.open(str(path)) as clip:
         streams = [s for s in clip.streams if s.type == kind]
         if not streams:

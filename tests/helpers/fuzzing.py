@@ -1,7 +1,7 @@
-"""The real command on damaged files, thousands of times: damage, and a quick way to run it.
+"""Damage for files, and a quick way to run the command on thousands of them.
 
-Run as a program this is the server that :class:`Commands` starts: it has everything imported, and
-forks once for each command, so that each runs in a process of its own within a tenth of a second.
+Run as a program, this module is the server that :class:`Commands` starts. The server has imported
+everything and forks for each command, so a new process is ready within a tenth of a second.
 """
 
 from __future__ import annotations
@@ -34,8 +34,11 @@ _NASTY = (
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a command ended: ``code`` is None when it was killed at the time limit, and negative for
-    any other signal; ``peak_bytes`` of memory."""
+    """The end of a command.
+
+    ``code`` is None if the process was killed at the time limit, and negative for any other signal.
+    ``peak_bytes`` is its peak of memory.
+    """
 
     code: int | None
     peak_bytes: int
@@ -44,7 +47,7 @@ class Ended:
 
 
 def damaged(data: bytes, other: bytes, random: np.random.Generator) -> tuple[str, bytes]:
-    """A kind of damage by its name, and what it leaves of ``data``."""
+    """Return the name of a random kind of damage, and the damaged data."""
     kind = str(
         random.choice(("header", "packet", "truncation", "splice", "number", "gap", "twice"))
     )
@@ -66,7 +69,7 @@ def damaged(data: bytes, other: bytes, random: np.random.Generator) -> tuple[str
         )
     elif kind == "number":
         for _ in range(int(random.integers(1, 4))):
-            # Sizes, counts, rates and times stand in the headers at either end of a file.
+            # Sizes, counts, rates and times are stored in the headers at both ends of a file.
             near = int(random.integers(0, min(size - 4, 2 * _HEADER)))
             place = near if random.random() < 0.6 else size - 4 - near
             made[place : place + 4] = _NASTY[int(random.integers(len(_NASTY)))]
@@ -80,7 +83,7 @@ def damaged(data: bytes, other: bytes, random: np.random.Generator) -> tuple[str
 
 
 class Commands:
-    """Runs ``cloudconv`` with given arguments, each time in a new process."""
+    """A server that runs ``cloudconv`` with given arguments, each time in a new process."""
 
     def __init__(self, folder: Path, *, seconds: float, memory: int = 3 * GIBIBYTE) -> None:
         self._out, self._err = folder / "stdout.txt", folder / "stderr.txt"
@@ -107,7 +110,7 @@ class Commands:
         self._server.stdout.close()
 
     def run(self, *arguments: str) -> Ended:
-        """Run it to its end, or to the time limit."""
+        """Run a command to its end or to the time limit."""
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         self._server.stdin.write(json.dumps(arguments) + "\n")
@@ -138,7 +141,7 @@ def _serve(folder: Path, seconds: float, memory: int) -> None:
                 file = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
                 os.dup2(file, number)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-            # Address space: generous, since libraries reserve more than they use.
+            # The limit on address space is generous, since libraries reserve more than they use.
             resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
             sys.argv = ["cloudconv", *json.loads(line)]
             main()
@@ -146,7 +149,7 @@ def _serve(folder: Path, seconds: float, memory: int) -> None:
 
 
 def _wait(child: int, seconds: float) -> tuple[int | None, int]:
-    """Exit code (None: it took too long) and peak memory of the process."""
+    """Wait for a process; return its exit code (None after the time limit) and its peak memory."""
     end = time.monotonic() + seconds
     while True:
         done, status, used = os.wait4(child, os.WNOHANG)

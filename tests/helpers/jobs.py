@@ -1,4 +1,4 @@
-"""Jobs that are watched, and stopped, while they work."""
+"""Jobs whose events are watched, and which a watcher can stop."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from cloudconv.events import Event, Finished, Job, Progress
 Watch = Callable[[Event], object]
 
 
-def nobody(_: Event) -> None:
-    """Watch nothing."""
+def ignore(_: Event) -> None:
+    """Ignore the event."""
 
 
-def finish(job: Job, watch: Watch = nobody) -> Any:
-    """The result of a job; what ``watch`` raises at one of its events is raised in the job."""
+def finish(job: Job, watch: Watch = ignore) -> Any:
+    """Run a job and return its result; raise in the job what ``watch`` raises at an event."""
     result = None
     event = next(job, None)
     while event is not None:
@@ -23,7 +23,7 @@ def finish(job: Job, watch: Watch = nobody) -> Any:
             result = event.result
         try:
             watch(event)
-        except BaseException as error:  # noqa: BLE001 - the job has to cope with whatever it is
+        except BaseException as error:  # noqa: BLE001 - the job must handle any error
             event = job.throw(error)
         else:
             event = next(job, None)
@@ -31,7 +31,7 @@ def finish(job: Job, watch: Watch = nobody) -> Any:
 
 
 def on(stage: str, do: Callable[[Progress], object]) -> Watch:
-    """Do something with the progress of a stage."""
+    """Return a watcher that calls ``do`` with the progress of a stage."""
 
     def watch(event: Event) -> None:
         if isinstance(event, Progress) and event.stage == stage:
@@ -43,7 +43,7 @@ def on(stage: str, do: Callable[[Progress], object]) -> Watch:
 def stop_after(
     done: int, stage: str = "rendering", error: type[BaseException] = KeyboardInterrupt
 ) -> Watch:
-    """Raise an error, or Ctrl-C, once so much of a stage is done."""
+    """Return a watcher that raises an error, or Ctrl-C, after ``done`` units of a stage."""
 
     def stop(progress: Progress) -> None:
         if progress.done >= done:

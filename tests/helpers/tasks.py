@@ -1,4 +1,4 @@
-"""Frames to render that are made of frames at hand."""
+"""Render tasks made of frames in memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class FrameTask(NamedTuple):
 
 
 def render(work: Renderer, tasks: Iterable[FrameTask]) -> Generator[Frame, None, None]:
-    """The frames of the tasks."""
+    """Yield the rendered frames of the tasks."""
 
     def planned() -> Generator[Task, None, None]:
         with ExitStack() as stack:

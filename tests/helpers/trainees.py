@@ -1,4 +1,4 @@
-"""Networks small enough to learn something while a test waits, and clips for them."""
+"""Networks that learn within seconds, and clips to train them on."""
 
 from __future__ import annotations
 
@@ -34,20 +34,29 @@ MIDDLE = replace(
     arbitrary_timestep=False,
     build=lambda: Middle(MIDDLE),
 )
-AGAIN = replace(
-    TINY, name="small-autoencoder", task="reconstruct", context=1, build=lambda: Again(AGAIN)
+AUTOENCODER = replace(
+    TINY,
+    name="small-autoencoder",
+    task="reconstruct",
+    context=1,
+    build=lambda: Autoencoder(AUTOENCODER),
 )
-DUEL = replace(PREDICT, name="small-duel", build=lambda: Next(DUEL), discriminators=lambda: Judge())
+ADVERSARIAL = replace(
+    PREDICT,
+    name="small-duel",
+    build=lambda: Next(ADVERSARIAL),
+    discriminators=lambda: Discriminator(),
+)
 COARSE = replace(PREDICT, name="small-pyramid", build=lambda: Coarse(COARSE), stages=True)
 
 
-def offer(monkeypatch: pytest.MonkeyPatch, *specs: ModelSpec) -> None:
-    """Put these models into the registry for one test."""
+def register_models(monkeypatch: pytest.MonkeyPatch, *specs: ModelSpec) -> None:
+    """Add models to the registry for one test."""
     monkeypatch.setattr(registry, "MODELS", (*registry.specs(), *specs))
 
 
 class Next(Predictor):
-    """One convolution that looks at two frames and adds to the last."""
+    """A predictor of one hidden layer that adds a change to the last of two frames."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
@@ -62,7 +71,7 @@ class Next(Predictor):
 
 
 class Ahead(Predictor):
-    """Told the horizon, and reaching it at once."""
+    """A predictor that takes the horizon and predicts that frame in one step."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
@@ -78,14 +87,14 @@ class Ahead(Predictor):
 
 
 class Coarse(Next):
-    """Also gives a picture of half the size, as models of several scales do."""
+    """A predictor that also returns a picture of half the size, as models of several scales do."""
 
     def stages(self, context: Tensor) -> list[Tensor]:
         made: Tensor = self(context)
         return [nn.functional.avg_pool2d(made, 2), made]
 
 
-class Judge(nn.Module):
+class Discriminator(nn.Module):
     """A discriminator for the adversarial loss."""
 
     def __init__(self) -> None:
@@ -113,8 +122,8 @@ class Middle(Interpolator):
         return (x0 + x1) / 2 + self.decode(torch.relu(self.encode(seen))).float()
 
 
-class Again(Reconstructor):
-    """Its encoder has the name and shape of :class:`Next`'s, but for the frames it sees."""
+class Autoencoder(Reconstructor):
+    """An autoencoder whose decoder has the name and shape of the decoder of :class:`Next`."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
@@ -137,7 +146,7 @@ def moving(
     shown: Callable[[int], int] = lambda k: k,
     seed: int = 0,
 ) -> Path:
-    """Coarse random shades that move to the right; ``shown`` says which picture frame k shows."""
+    """Write a clip of random shades that move to the right; frame k shows picture ``shown(k)``."""
     width, height = size
     x = np.arange(width)
     knots = np.random.default_rng(seed).uniform(40, 210, (height, width // 4 + frames + 8))

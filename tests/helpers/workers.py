@@ -1,4 +1,4 @@
-"""Work without a picture in it: workers start quickly."""
+"""Work without pictures, so that workers start quickly."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cloudconv.workers.events import Done, Event, Report, Tasks, Work
 
 @dataclass(frozen=True)
 class Job:
-    """A task that is no other, even one with the same number."""
+    """A task that equals no other task, even one with the same number."""
 
     number: int
 
@@ -26,9 +26,10 @@ Events = Generator[Event[Job], None, None]
 
 
 class Tenfold(Work[Job]):
-    """Multiplies by ten, and says which process does so.
+    """Work that multiplies by ten and reports its process.
 
-    It fails at one number, and dies at another: once if there is a ``marker`` to note it in.
+    The work fails at the number ``fails``. Its process dies at the number ``deadly``: each time, or
+    once if ``marker`` names a file that remembers the death.
     """
 
     def __init__(self, fails: int = -1, deadly: int = -1, marker: Path | None = None) -> None:
@@ -49,7 +50,7 @@ class Tenfold(Work[Job]):
 
 
 class Pair(Work[Job]):
-    """Takes two tasks before it ends the first, as rendering does."""
+    """Work that takes two tasks before it ends the first, as rendering does."""
 
     def __call__(self, tasks: Tasks[Job]) -> Events:
         held: Job | None = None
@@ -64,7 +65,7 @@ class Pair(Work[Job]):
 
 
 class Sees(Work[Job]):
-    """Tells which GPU it saw first, and whether PyTorch was there before it."""
+    """Work that reports which GPU was visible first, and whether PyTorch was imported before."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {"packed": True}
@@ -79,7 +80,7 @@ class Sees(Work[Job]):
 
 
 class Waits(Work[Job]):
-    """Never ends a task."""
+    """Work that never ends a task."""
 
     def __call__(self, tasks: Tasks[Job]) -> Events:
         for task in tasks:
@@ -88,7 +89,7 @@ class Waits(Work[Job]):
 
 
 class Reads(Work[Job]):
-    """Says what is in a file."""
+    """Work that returns the text of a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

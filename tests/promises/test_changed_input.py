@@ -21,7 +21,7 @@ from cloudconv.events import Event, Job, Progress, mapped
 from tests.helpers import calls
 from tests.helpers.factory import read_times, write_clip
 from tests.helpers.jobs import Watch
-from tests.helpers.trainees import MIDDLE, moving, offer
+from tests.helpers.trainees import MIDDLE, moving, register_models
 
 BLEND = {"factor": 2, "model": "blend"}
 MAKERS: dict[str, Callable[..., Any]] = {
@@ -105,7 +105,7 @@ def test_standard_output_ends_in_an_error_if_the_input_changes(
 
 @pytest.fixture
 def trainee(monkeypatch: pytest.MonkeyPatch) -> str:
-    offer(monkeypatch, MIDDLE)
+    register_models(monkeypatch, MIDDLE)
     torch.set_num_threads(1)
     return MIDDLE.name
 

@@ -33,7 +33,7 @@ from cloudconv.training import loop, train
 from tests.helpers import calls
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
 from tests.helpers.jobs import stop_after
-from tests.helpers.trainees import MIDDLE, moving, offer
+from tests.helpers.trainees import MIDDLE, moving, register_models
 
 LOSSLESS = {"encoder": "ffv1"}
 STEPS: dict[str, Any] = {
@@ -47,7 +47,7 @@ STEPS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    offer(monkeypatch, MIDDLE)
+    register_models(monkeypatch, MIDDLE)
     torch.set_num_threads(1)
     monkeypatch.setattr(adapt, "_SETTINGS", adapt._SETTINGS | STEPS)
     # Three seconds of this clock are a hundred steps, however busy the machine is.

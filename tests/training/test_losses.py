@@ -95,7 +95,7 @@ def test_losses_that_make_no_sense(text: str, said: str) -> None:
 def test_an_adversary_learns_to_tell_pictures_apart() -> None:
     torch.manual_seed(0)
 
-    class Judge(nn.Module):
+    class Discriminator(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.look = nn.Conv2d(6, 1, 3)
@@ -103,7 +103,7 @@ def test_an_adversary_learns_to_tell_pictures_apart() -> None:
         def forward(self, context: torch.Tensor, picture: torch.Tensor) -> list[torch.Tensor]:
             return [self.look(torch.cat((context[:, -1], picture), 1))]
 
-    adversary = Adversary(Judge(), 1e-2)
+    adversary = Adversary(Discriminator(), 1e-2)
     truth, _ = pictures(4, 16)
     grey = torch.full_like(truth, 0.2)
     before = float(adversary.opinion(truth[:, None], grey).detach())

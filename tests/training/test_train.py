@@ -36,23 +36,23 @@ from cloudconv.settings import TrainSettings
 from cloudconv.training import train
 from cloudconv.training.loop import Losses
 from cloudconv.training.settings import resolve
-from tests.helpers.jobs import Watch, finish, nobody, on
+from tests.helpers.jobs import Watch, finish, ignore, on
 from tests.helpers.trainees import (
-    AGAIN,
+    ADVERSARIAL,
     AHEAD,
+    AUTOENCODER,
     COARSE,
-    DUEL,
     MIDDLE,
     PREDICT,
     Next,
     moving,
-    offer,
+    register_models,
 )
 
 
 @pytest.fixture(autouse=True)
 def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    offer(monkeypatch, PREDICT, AHEAD, MIDDLE, AGAIN, DUEL, COARSE)
+    register_models(monkeypatch, PREDICT, AHEAD, MIDDLE, AUTOENCODER, ADVERSARIAL, COARSE)
     torch.set_num_threads(1)
 
 
@@ -82,7 +82,7 @@ def settings(clip: str, weights_file: Path, **changes: Any) -> TrainSettings:
     return TrainSettings(**(given | changes))
 
 
-def trained(asked: TrainSettings, watch: Watch = nobody) -> train.TrainResult:
+def trained(asked: TrainSettings, watch: Watch = ignore) -> train.TrainResult:
     result: train.TrainResult = finish(train.run(asked), watch)
     return result
 
@@ -138,10 +138,10 @@ def test_every_task_and_loss_trains(clip: str, tmp_path: Path) -> None:
     for number, changes in enumerate(
         (
             {"model": MIDDLE.name, "gap": 4, "loss": "ssim+l1"},
-            {"model": AGAIN.name, "loss": "laplacian+l2", "steps": 120},
+            {"model": AUTOENCODER.name, "loss": "laplacian+l2", "steps": 120},
             {"model": AHEAD.name, "rollout": 6, "relative": True, "steps": 120},
             {"model": PREDICT.name, "rollout": 3, "noise": 0.02, "interval": (1, 2)},
-            {"model": DUEL.name, "loss": "l2:1,gdl:1,adversarial:0.05"},
+            {"model": ADVERSARIAL.name, "loss": "l2:1,gdl:1,adversarial:0.05"},
             {"model": COARSE.name, "loss": "l2+gdl", "precision": "bf16"},
         )
     ):
@@ -158,9 +158,11 @@ def test_scores_go_by_the_number_of_frames_ahead(clip: str, tmp_path: Path) -> N
     assert list(trained(direct).best.psnr) == ["1", "2", "6"]
 
 
-@pytest.mark.parametrize("model", [PREDICT.name, pytest.param(DUEL.name, marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "model", [PREDICT.name, pytest.param(ADVERSARIAL.name, marks=pytest.mark.full)]
+)
 def test_a_run_that_was_stopped_goes_on_exactly(clip: str, tmp_path: Path, model: str) -> None:
-    loss = "l1+adversarial:0.1" if model == DUEL.name else "l1"
+    loss = "l1+adversarial:0.1" if model == ADVERSARIAL.name else "l1"
     changes = {"model": model, "loss": loss, "noise": 0.05, "steps": 60, "validate_every": 20}
     changes |= {"reversal": True, "augment": True, "crops": 3}
     whole_file, parted_file = tmp_path / "whole.safetensors", tmp_path / "parted.safetensors"
@@ -316,7 +318,7 @@ def test_fine_tuning_never_ends_below_where_it_started(clip: str, tmp_path: Path
 
 def test_a_predictor_can_start_from_parts_of_another_model(clip: str, tmp_path: Path) -> None:
     encoder = tmp_path / "encoder.safetensors"
-    trained(settings(clip, encoder, model=AGAIN.name))
+    trained(settings(clip, encoder, model=AUTOENCODER.name))
     result = trained(settings(clip, tmp_path / "p.safetensors", init=str(encoder), steps=1))
     assert result.initialised == 2, "the decoder's weight and bias are of one name and shape"
 
