@@ -104,29 +104,6 @@ def _area_weights(before: int, after: int, device: torch.device) -> Tensor:
     return (inside.clamp_min(0) * (after / before)).float().to(device)
 
 
-def cut_out(values: Tensor, size: Sequence[int], box: tuple[slice, slice]) -> Tensor:
-    """Return the part ``box``, (rows, columns), of (C, h, w) enlarged to ``size``: bilinear."""
-    if values.device.type != "cpu":
-        return resized(values, size)[:, *box]
-    y, x = values.shape[-2] / size[0], values.shape[-1] / size[1]
-    rows, columns = box
-    way = np.array(
-        [
-            [x, 0, (columns.start + 0.5) * x - 0.5],
-            [0, y, (rows.start + 0.5) * y - 0.5],
-        ]
-    )
-    shape = (columns.stop - columns.start, rows.stop - rows.start)
-    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    parts = [
-        cv2.warpAffine(
-            channel.contiguous().numpy(), way, shape, flags=how, borderMode=cv2.BORDER_REPLICATE
-        )
-        for channel in values
-    ]
-    return torch.from_numpy(np.stack(parts))
-
-
 def enlarged(picture: Tensor, scale: float) -> Tensor:
     """Enlarge (C, H, W) ``scale`` times, from 1 on: bicubic."""
     height, width = (round(side * scale) for side in picture.shape[-2:])

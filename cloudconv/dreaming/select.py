@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import cv2
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from cloudconv.dreaming.material.material import Material, spread
 from cloudconv.dreaming.material.similarity import Floats, distances, repetition, thumbnails
 from cloudconv.dreaming.material.stabilise import SOFT, fineness
-from cloudconv.dreaming.methods.texture import doubt_of
+from cloudconv.dreaming.methods.guard import tears_of
+from cloudconv.dreaming.methods.texture import backwards_of
 from cloudconv.dreaming.pictures import grey
 from cloudconv.events import Warned, result_of
 from cloudconv.models.flow import measured_flow
@@ -40,18 +41,20 @@ _SEPARATE, _LEAST_UNEVEN, _LEAST_VARIATION = 0.47, 0.1, 0.2
 _UNEVEN, _LOW = 0.2, 0.52  # least `uneven` and `middle` of people and cars
 _AROUND = 0.05  # sigma of the surroundings of a point, relative to the longer side
 _FINE, _GROUND_FINE = 0.6, 0.9  # `fineness` below which a drift is sky: alone, over ground
-_FIXED = 0.05  # least fixed part of the picture whose matte is checked
-_STIRS = 0.22  # greatest fraction of moving pixels inside the fixed parts for a collage
 _ABOVE = 0.49  # `middle` below which the moving part is over ground
 
 
 @dataclass(frozen=True, slots=True)
 class ModeChoice:
-    """A mode's name, the reason in a sentence, and a warning about visible faults, if any."""
+    """A mode's name, the reason in a sentence, and a warning about visible faults, if any.
+
+    ``sky``: whether all moving parts drift as clouds do.
+    """
 
     mode: str
     why: str
-    doubt: Warned | None = None
+    warning: Warned | None = None
+    sky: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,32 +155,22 @@ def _wanders(motion: Motion) -> bool:
     return motion.wander > _SEPARATE
 
 
-def _stirs(material: Material) -> bool:
-    """Return whether many pixels inside the fixed parts move, as twigs in the wind do.
-
-    A collage pastes the still pixels of such parts and moves the others, which tears the parts. In
-    22 filmed skies at most .04 of the inside moves where a collage is chosen, and .16 in the
-    example clip, whose trees stand still under compressed clouds. A palm that a collage tears has
-    .28.
-    """
-    fixed = material.fixed.cpu().numpy()
-    inside = cv2.erode(fixed, np.ones((5, 5))) > 0
-    if fixed.mean() < _FIXED or not inside.any():
-        return False
-    return float((material.static[inside] < 0.5).mean()) > _STIRS
-
-
 def choose(material: Material) -> Generator[float, None, ModeChoice]:
     """Return the mode that should hold on a material.
 
     Yields:
         The share of the analysis that is done, from 0 to 1.
     """
-    count = len(material)
-    if count == 1:
+    if len(material) == 1:
         return ModeChoice("flow", "flow: the input is a single picture, which this mode moves.")
     motion = yield from _scaled(motion_of(material), 0.0, 0.5)
     apart = distances((yield from _scaled(thumbnails(material), 0.5, 1.0)))
+    sky = is_sky(material, motion)
+    return replace(_choice(material, motion, apart, sky), sky=sky)
+
+
+def _choice(material: Material, motion: Motion, apart: Floats, sky: bool) -> ModeChoice:
+    count = len(material)
     if motion.fastest < _STANDS and not _changes(apart):
         return ModeChoice(
             "flow", "flow: nothing moves in the clip, and this mode adds a slow motion."
@@ -192,11 +185,11 @@ def choose(material: Material) -> Generator[float, None, ModeChoice]:
             "texture",
             "texture: the motion of the clip repeats, so its frames can follow each other again.",
         )
-    if _stirs(material):
+    if tears_of(material) is not None:
         return _real_frames(
             material, "parts that stay in place move within themselves; a collage would tear them"
         )
-    if count >= _COLLAGE and is_sky(material, motion):
+    if count >= _COLLAGE and sky:
         return ModeChoice(
             "collage",
             "collage: the clip looks like a sky, whose clouds drift in one direction "
@@ -264,4 +257,4 @@ def advice(material: Material, died: str, chosen: str | None = None) -> str:
 
 def _real_frames(material: Material, why: str) -> ModeChoice:
     """Return the mode ``texture`` with its warning, if any."""
-    return ModeChoice("texture", f"texture: {why}.", doubt_of(material))
+    return ModeChoice("texture", f"texture: {why}.", backwards_of(material))

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from cloudconv.dreaming.material.overlay import overlay_of
+from cloudconv.dreaming.material.silhouette import Silhouettes
 from cloudconv.dreaming.methods.collage import Collage, Pace
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.front import TIMES, least_seen
-from cloudconv.dreaming.methods.guard import SilhouetteGuard
+from cloudconv.dreaming.methods.guard import repaired
 from cloudconv.dreaming.methods.placement import Placement, joined
 from cloudconv.dreaming.methods.transition import Transition, front_of, order_of
 from cloudconv.dreaming.pictures import blurred, filled, resized, weight_size
-from cloudconv.dreaming.vitals.silhouette import Silhouettes
 from tests.helpers.dreams import clouds, frames, material, tensor, vitals_of
 
 SIZE = (128, 96)
@@ -200,6 +200,21 @@ def test_shifted_footage_leaves_no_side_empty(shift: float, scale: float) -> Non
     assert joined(copies, 128).shape == (3, 96, 128)
 
 
+def test_a_slow_sky_goes_on_at_once_with_its_grain() -> None:
+    """A picture that only moves has a third of the clip's change from frame to frame."""
+    random = np.random.default_rng(0)
+    pictures = [
+        np.uint8(np.clip(p + random.normal(0, 4, p.shape), 0, 255))
+        for p in clouds(80, SIZE, speed=0.1)
+    ]
+    made = list(Collage().dream(material(pictures), frames=12, seed=0))
+    sky = slice(0, 60)
+    filmed = [change(tensor(a)[:, sky], tensor(b)[:, sky]) for a, b in pairwise(pictures[-20:])]
+    first = [tensor(pictures[-1]), *made]
+    steps = [change(a[:, sky], b[:, sky]) for a, b in pairwise(first)]
+    assert 0.8 < float(np.mean(steps)) / float(np.mean(filmed)) < 1.25
+
+
 def likeness(pictures: list[Tensor], away: int) -> float:
     """The median of the greatest correlation with a picture so many frames away."""
     rows = torch.stack([p[:, :60].mean(0).flatten() for p in pictures])
@@ -245,7 +260,7 @@ def test_a_silhouette_never_moves_before_a_sky_as_dark() -> None:
     low = 82  # rows below it are land everywhere
     assert max(float((p[:, low:] - last[:, low:]).abs().max()) for p in made) < 0.05
     silhouettes = Silhouettes(pictures, source.fixed.numpy())
-    amiss = [silhouettes.look(np.uint8(p.clamp(0, 1).permute(1, 2, 0) * 255)) for p in made]
+    amiss = [silhouettes.measure(np.uint8(p.clamp(0, 1).permute(1, 2, 0) * 255)) for p in made]
     assert max(value or 0.0 for value in amiss) < 0.15
 
 
@@ -257,13 +272,13 @@ def test_a_silhouette_that_has_moved_is_put_back() -> None:
     moved[30:36, 50:58] = 6
 
     def amiss(picture: Tensor) -> float:
-        return silhouettes.look(np.uint8(picture.clamp(0, 1).permute(1, 2, 0) * 255)) or 0.0
+        return silhouettes.measure(np.uint8(picture.clamp(0, 1).permute(1, 2, 0) * 255)) or 0.0
 
     assert amiss(tensor(moved)) > 0.3
-    guard = SilhouetteGuard(source)
-    assert amiss(guard.repaired(tensor(moved), tensor(pictures[-1]))) < 0.15
+    last = tensor(pictures[-1])
+    assert amiss(repaired(tensor(moved), last, source.silhouettes)) < 0.15
     plain = tensor(pictures[20])
-    assert guard.repaired(plain, tensor(pictures[-1])) is plain
+    assert repaired(plain, last, source.silhouettes) is plain
 
 
 def test_a_watermark_stays_and_does_not_travel() -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from cloudconv.dreaming.material.stabilise import panorama_of
+from cloudconv.dreaming.methods.guard import tears_of
+from cloudconv.dreaming.methods.registry import method
 from cloudconv.dreaming.select import advice, motion_of
 from cloudconv.events import result_of
 from cloudconv.jobs.extend.history import gather_material
@@ -33,7 +35,7 @@ def test_clouds_are_for_a_collage() -> None:
     chosen = chosen_mode(material(clouds(80)))
     assert chosen.mode == "collage"
     assert chosen.why.startswith("collage: ")
-    assert chosen.doubt is None
+    assert chosen.warning is None
 
 
 @pytest.mark.parametrize("count", [20, 60])
@@ -61,8 +63,8 @@ def test_a_pan_over_solid_things_goes_back_and_forth() -> None:
     chosen = chosen_mode(material([np.ascontiguousarray(wide[:, k : k + 200]) for k in range(60)]))
     assert chosen.mode == "texture"
     assert "sharper edges" in chosen.why
-    assert chosen.doubt is not None
-    assert "see the motion reverse" in str(chosen.doubt)
+    assert chosen.warning is not None
+    assert "see the motion reverse" in str(chosen.warning)
 
 
 def test_a_whole_sky_that_drifts_is_wind_and_no_pan() -> None:
@@ -83,6 +85,11 @@ def test_a_tree_that_stirs_is_not_torn_by_a_collage() -> None:
     chosen = chosen_mode(material(pictures))
     assert chosen.mode == "texture"
     assert "would tear them" in chosen.why
+    torn = tears_of(material(pictures))
+    assert torn is not None
+    assert method("collage").warning is tears_of
+    assert "mode='texture'" in str(torn)
+    assert tears_of(material(clouds(80))) is None
 
 
 def test_short_clips_are_no_collage() -> None:
@@ -160,7 +167,7 @@ def test_motion_is_measured() -> None:
 def test_the_example_of_the_readme_becomes_a_collage() -> None:
     example = Path(__file__).parents[2] / "examples" / "clouds.mp4"
     chosen = chosen_mode(result_of(gather_material(probe(example))))
-    assert (chosen.mode, chosen.doubt) == ("collage", None)
+    assert (chosen.mode, chosen.warning) == ("collage", None)
 
 
 def crowd(count: int) -> list[Picture]:
@@ -183,5 +190,5 @@ def test_a_crowd_is_no_sky_and_its_way_backwards_is_named() -> None:
     chosen = chosen_mode(material(crowd(70)))
     assert chosen.mode == "texture"
     assert "separately" in chosen.why
-    assert chosen.doubt is not None
-    assert "see the motion reverse" in str(chosen.doubt)
+    assert chosen.warning is not None
+    assert "see the motion reverse" in str(chosen.warning)

@@ -13,7 +13,7 @@ from torch import Tensor
 from cloudconv.dreaming.material.regions import likeness_of, regions_of
 from cloudconv.dreaming.material.similarity import distances, repetition, thumbnails
 from cloudconv.dreaming.methods.jumps import Graph, Step, relative_motion
-from cloudconv.dreaming.methods.texture import Texture, doubt_of
+from cloudconv.dreaming.methods.texture import Texture, backwards_of
 from cloudconv.events import result_of
 from tests.helpers.dreams import Picture, ball, ball_is_whole, clouds, material, tensor, vitals_of
 
@@ -175,7 +175,7 @@ def test_what_comes_back_is_played_forwards() -> None:
     assert len(list(method.dream(material(ball(60)), frames=200, seed=0))) == 200
     assert method.backwards is not None
     assert method.backwards < 0.1
-    assert doubt_of(material(ball(60))) is None
+    assert backwards_of(material(ball(60))) is None
 
 
 def passing(count: int) -> list[Picture]:
@@ -191,7 +191,7 @@ def passing(count: int) -> list[Picture]:
 
 def test_frames_that_run_backwards_are_counted_and_named_before() -> None:
     source = material(passing(60))
-    warned = doubt_of(source)
+    warned = backwards_of(source)
     assert warned is not None
     assert "backwards" in str(warned)
     method = Texture()

@@ -21,6 +21,7 @@ from torch import Tensor
 from cloudconv.dreaming.material.film import Film
 from cloudconv.dreaming.material.fixed import fixed_parts
 from cloudconv.dreaming.material.matte import still_matte, widened_matte
+from cloudconv.dreaming.material.silhouette import Silhouettes
 from cloudconv.dreaming.pictures import moved, resized, resized_flow
 from cloudconv.media.frame import Frame
 
@@ -153,12 +154,21 @@ class Material:
     @cached_property
     def fixed(self) -> Tensor:
         """The parts in which nothing moves in any frame: (h, w) float32 on ``device``, 0 or 1."""
-        count = len(self.film)
-        if count < 2:
+        if len(self.film) < 2:
             return torch.zeros(self.small_size, device=self.device)
+        return torch.from_numpy(fixed_parts(self._sampled())).to(self.device)
+
+    @cached_property
+    def silhouettes(self) -> Silhouettes:
+        """The silhouettes of the clip."""
+        pictures = [self.glance(k) for k in range(len(self))]
+        return Silhouettes(pictures, self.fixed.cpu().numpy())
+
+    def _sampled(self) -> list[_Bytes]:
+        """Return small frames from all over the clip."""
+        count = len(self.film)
         chosen = np.unique(np.linspace(0, count - 1, min(count, _LOOKS)).round().astype(int))
-        found = fixed_parts([self.film.small(int(k)) for k in chosen])
-        return torch.from_numpy(found).to(self.device)
+        return [self.film.small(int(k)) for k in chosen]
 
     @cached_property
     def matte(self) -> Tensor:

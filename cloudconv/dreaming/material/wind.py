@@ -14,11 +14,20 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.flow_stats import mean_flow
 from cloudconv.dreaming.material.material import Material, spread
-from cloudconv.dreaming.pictures import blurred, bounds, filled, moved, resized, resized_flow
+from cloudconv.dreaming.pictures import (
+    blurred,
+    bounds,
+    filled,
+    moved,
+    resized,
+    resized_flow,
+)
 from cloudconv.models.ops import warp
 
 _RECENT = 4  # pairs that measure the motion of the last frame
 _RELAXES = 30.0  # time constant in frames: the present motion turns into the mean wind
+_AGO, _LEAST_AGO = 16, 6  # of the last frames that a forecast shows in turn …
+_NEAR = 0.01  # … as far as the mean displacement from the last one stays below, of the longer side
 _SAME = 0.01  # mean difference below which two pictures are the same
 _EDGE = 0.02  # of the longer side: beyond that far outside a point is unknown
 _FILLED = 0.15  # still share of a pixel from which on the whole pixel is filled
@@ -63,21 +72,30 @@ class Carried:
 
     The first frames are a forecast: the flow of the last pairs, its velocities carried along with
     the material. Then velocities relax to the mean wind and become smoother. ``still``, (H, W),
-    stays in place; ``covers``, (h, w), is the known part of the picture, None for all.
+    stays in place; ``covers``, (h, w), is the known part of the picture, None for all. ``recent``:
+    the frames that are shown in turn; None for the picture alone. ``way``: (2, h, w), the
+    displacement of the picture; ``sampled``: that of the frame which was shown last.
     """
 
     def __init__(
-        self, picture: Tensor, still: Tensor, wind: Wind, covers: Tensor | None = None
+        self,
+        picture: Tensor,
+        still: Tensor,
+        wind: Wind,
+        covers: Tensor | None = None,
+        recent: Recent | None = None,
     ) -> None:
         """Begin at the picture itself: no displacement, the wind of the last pairs."""
         self._wind = wind
         self._covers = covers
+        self._recent = recent
         self._picture = picture
         self._still = still
         self._box = bounds(still)
-        self._filled = sky_behind(picture, still, wind.size)
+        self._behind = SkyBehind(still, wind.size)
+        self._filled = self._behind.filled(picture)
         self._velocity = wind.recent.clone()
-        self.way = torch.zeros_like(self._velocity)
+        self.way = self.sampled = torch.zeros_like(self._velocity)
         self.age = 0
 
     def advance(self) -> None:
@@ -108,16 +126,53 @@ class Carried:
 
     def picture(self) -> Tensor:
         """Return the moved picture (3, H, W), still parts in their place."""
-        size = self._picture.shape[-2:]
-        way = resized_flow(self.way[None], (size[0], size[1]))[0]
+        picture, filled_picture, way = self._picture, self._filled, self.way
+        if self._recent is not None:
+            picture, way = self._recent.at(self.age, self.way)
+            filled_picture = self._behind.filled(picture)
         fade = float((torch.hypot(*self.way) * self._wind.moving).max() / _FILLS_BY)
-        source = self._filled
-        if fade < 1:
-            source = torch.lerp(self._picture, self._filled, fade)
-        sky = moved(source, way)
+        source = filled_picture if fade >= 1 else torch.lerp(picture, filled_picture, fade)
+        self.sampled = way
+        size = self._picture.shape[-2:]
+        sky = moved(source, resized_flow(way[None], (size[0], size[1]))[0])
         # Only within the box: the pictures are large.
         sky[:, *self._box].lerp_(self._picture[:, *self._box], self._still[self._box])
         return sky
+
+
+class Recent:
+    """The last frames of a slow sky, each aligned to the last one.
+
+    A single picture that moves lacks the grain of real clouds, and its clouds do not grow. So a
+    forecast shows these frames in turn, at the places to which the wind carries the last one. The
+    change from frame to frame is the clip's own.
+    """
+
+    def __init__(self, material: Material, wind: Wind) -> None:
+        """Follow the flow back for as many frames as hardly any point leaves the picture."""
+        self._material = material
+        self._ways = [torch.zeros_like(wind.mean)]
+        near = _NEAR * max(wind.size)
+        while len(self._ways) <= min(_AGO, len(material) - 1):
+            flow = material.flow(len(material) - len(self._ways))
+            step = filled(torch.from_numpy(flow).permute(2, 0, 1).to(wind.device), wind.moving)
+            way = self._ways[-1] + warp(step[None], self._ways[-1][None])[0]
+            if float(way.norm(dim=0).mean()) > near:
+                break
+            self._ways.append(way)
+        if len(self._ways) <= _LEAST_AGO:
+            # In a fast sky the wind alone makes the motion.
+            self._ways = self._ways[:1]
+
+    def at(self, age: int, way: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the picture (3, H, W) to show at an age in frames, and its displacement.
+
+        ``way``, (2, h, w), is the displacement of the last frame at that age.
+        """
+        last = len(self._ways) - 1
+        ago = last - abs(last - age % (2 * last)) if last else 0
+        picture = self._material.picture(-1 - ago)
+        return picture, way + warp(self._ways[ago][None], way[None])[0]
 
 
 def led_up(
@@ -147,16 +202,29 @@ def led_up(
         yield carried.picture(), inside(small, _EDGE * max(size))
 
 
-def sky_behind(picture: Tensor, still: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the picture with its still parts, (H, W), filled with the sky around them.
+class SkyBehind:
+    """The sky behind still parts, (H, W), continued from the sky around them.
 
     ``size``: (h, w) of the small picture on which the sky is continued.
     """
-    # Even a rim that covers a tenth of a pixel would be dragged along as a ghost.
-    share = (F.max_pool2d(still[None], 5, 1, 2) / _FILLED).clamp(0, 1)
-    known = 1 - F.adaptive_max_pool2d(share, size)[0]
-    behind = filled(resized(picture, size), known)
-    return torch.lerp(picture, resized(behind, picture.shape[-2:]), share)
+
+    def __init__(self, still: Tensor, size: tuple[int, int]) -> None:
+        """Widen the still parts, so that no rim of them remains."""
+        # Even a rim that covers a tenth of a pixel would be dragged along as a ghost.
+        share = (F.max_pool2d(still[None], 5, 1, 2) / _FILLED).clamp(0, 1)
+        self._known = 1 - F.adaptive_max_pool2d(share, size)[0]
+        self._box = bounds(share[0])
+        self._share = share[0][self._box]
+        self._size = size
+
+    def filled(self, picture: Tensor) -> Tensor:
+        """Return a picture (3, H, W) with sky in place of its still parts."""
+        if not self._share.numel():
+            return picture
+        behind = filled(resized(picture, self._size), self._known)
+        made = picture.clone()
+        made[:, *self._box].lerp_(resized(behind, picture.shape[-2:])[:, *self._box], self._share)
+        return made
 
 
 def inside(way: Tensor, edge: float) -> Tensor:

@@ -83,8 +83,8 @@ class MethodSpec:
     the material needs. ``repeats``: earlier pictures are shown again by design. ``static``: still
     parts are copied from the last real frame. ``options``: the names of the :class:`Options` that
     a user may give. ``as_filmed``: source frames are shown unchanged, with the source's own
-    repeats. ``skies``: the mode is for skies only. ``doubt``: returns a warning if a material will
-    cause a visible fault, else None.
+    repeats. ``skies``: the mode is for skies only. ``warning``: returns a warning if a material
+    will cause a visible fault, else None.
     """
 
     name: str
@@ -96,4 +96,4 @@ class MethodSpec:
     options: tuple[str, ...] = ()
     as_filmed: bool = False
     skies: bool = False
-    doubt: Callable[[Material], Warned | None] = lambda _: None
+    warning: Callable[[Material], Warned | None] = lambda _: None

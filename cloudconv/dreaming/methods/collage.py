@@ -23,12 +23,12 @@ from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.overlay import ClearMaterial, overlay_of
 from cloudconv.dreaming.material.stabilise import Pan, panorama_of
-from cloudconv.dreaming.material.wind import Carried, Wind, led_up, outside
+from cloudconv.dreaming.material.wind import Carried, Recent, SkyBehind, Wind, led_up, outside
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.methods.clip_selector import ClipSelector
 from cloudconv.dreaming.methods.compositing import blended
-from cloudconv.dreaming.methods.footage import Footage, LayerPicture, SkyBehind
-from cloudconv.dreaming.methods.guard import SilhouetteGuard
+from cloudconv.dreaming.methods.footage import Footage, LayerPicture
+from cloudconv.dreaming.methods.guard import repaired
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front, Transition, front_of
 from cloudconv.dreaming.pictures import blurred, bounds, resized, resized_flow, weight_size
@@ -167,7 +167,6 @@ class _Composition:
         self._usual = _usual(material, self._size)
         self._behind = SkyBehind(material.matte, self._size)
         self._pasted = material.picture(-1)
-        self._guard = SilhouetteGuard(material)
         self._seen = material.last_seen
         self._leads_to: Tensor | None = None
         self._left = self._ending = 0
@@ -175,7 +174,8 @@ class _Composition:
         covers = material.covers(-1)
         # Footage of a panorama is never shifted: its pictures include the still parts.
         self._stays = covers is not None
-        carried = Carried(self._seen, material.wide_matte, self._wind, covers)
+        recent = Recent(material, self._wind) if covers is None else None
+        carried = Carried(self._seen, material.wide_matte, self._wind, covers, recent)
         self._carried = carried
         self._forecast = _Layer(self._lighted(carried.pictures()))
         self._layers = [self._forecast]
@@ -245,12 +245,12 @@ class _Composition:
         self._chooser.remember(self._seen)
         self._paste()
         if self._leads_to is None and not self._stays:
-            self._seen = self._guard.repaired(self._seen, self._pasted)
+            self._seen = repaired(self._seen, self._pasted, self._material.silhouettes)
         return self._seen
 
     def _blown_in(self) -> Tensor:
         """Return 1 where the forecast needs points outside the last frame, else 0: (h, w), soft."""
-        way = resized_flow(self._carried.way[None], self._size)[0]
+        way = resized_flow(self._carried.sampled[None], self._size)[0]
         beyond = outside(way).clamp_max(1)[None]
         rim = max(1, round(_RIM * max(self._size)))
         return blurred(functional.max_pool2d(beyond, 2 * rim + 1, 1, rim), rim / 2)[0]

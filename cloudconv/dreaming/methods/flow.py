@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.sky import sky_of
-from cloudconv.dreaming.material.wind import Carried, Wind, inside, sky_behind
+from cloudconv.dreaming.material.wind import Carried, SkyBehind, Wind, inside
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.transition import order_of
@@ -137,7 +137,7 @@ class _Layer:
         self.picture = picture
         self.still = still
         size = weight_size(picture.shape[-2], picture.shape[-1])
-        self._sky = sky_behind(picture, still, size)
+        self._sky = SkyBehind(still, size).filled(picture)
 
     def at(self, way: Tensor) -> Tensor:
         """Return the sky moved by a displacement (2, h, w): (3, H, W)."""

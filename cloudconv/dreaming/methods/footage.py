@@ -11,13 +11,13 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.material.wind import SkyBehind
 from cloudconv.dreaming.methods.clip_selector import gains
 from cloudconv.dreaming.methods.compositing import pyramid_mean
 from cloudconv.dreaming.methods.front import upright_seam
 from cloudconv.dreaming.methods.placement import Copy, Placement, joined
-from cloudconv.dreaming.pictures import blurred, bounds, cut_out, filled, resized
+from cloudconv.dreaming.pictures import blurred, resized
 
-_REPLACED = 0.1  # still share of a pixel from which on the whole pixel is replaced
 _SOFT = 6.0  # pixels of the weights: softness of the seam between two copies
 _LOOKS = 4  # moments at which two copies are compared
 _AREA = 1.5  # pixels of the weights, over which differences are averaged
@@ -35,33 +35,6 @@ class LayerPicture:
     small: Tensor
     lit: Tensor
     covers: Tensor | None
-
-
-class SkyBehind:
-    """The sky behind still parts.
-
-    ``still``: (H, W), the still share of each pixel; ``size``: (h, w) of the small picture on which
-    the sky is continued.
-    """
-
-    def __init__(self, still: Tensor, size: tuple[int, int]) -> None:
-        """Widen the still parts, so that no rim of them remains."""
-        reach = max(1, round(max(still.shape) / 400))
-        wide = F.max_pool2d(still[None], 2 * reach + 1, 1, reach)
-        share = (blurred(wide, reach) / _REPLACED).clamp(0, 1)
-        self._box = bounds(share[0])
-        self._share = share[0][self._box].contiguous()
-        self._known = 1 - F.adaptive_max_pool2d(share, size)[0]
-        self._size = size
-
-    def clear(self, picture: Tensor) -> Tensor:
-        """Return a picture (3, H, W) with sky in place of still parts."""
-        if self._share.numel() == 0:
-            return picture
-        behind = filled(resized(picture, self._size), self._known)
-        made = picture.clone()
-        made[:, *self._box].lerp_(cut_out(behind, picture.shape[-2:], self._box), self._share)
-        return made
 
 
 class Footage:
@@ -105,7 +78,7 @@ class Footage:
 
     def _picture(self) -> LayerPicture:
         frame = self.frame
-        source = self._behind.clear(self._material.picture(frame))
+        source = self._behind.filled(self._material.picture(frame))
         share = self._share()
         size = source.shape[-2:]
         full = None if share is None else resized(share[None].to(source.device), size)[0]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from cloudconv.dreaming.methods.base import MethodSpec
 from cloudconv.dreaming.methods.collage import Collage
 from cloudconv.dreaming.methods.flow import Flow
+from cloudconv.dreaming.methods.guard import tears_of
 from cloudconv.dreaming.methods.rollout import Rollout
-from cloudconv.dreaming.methods.texture import Texture, doubt_of
+from cloudconv.dreaming.methods.texture import Texture, backwards_of
 
 COLLAGE = MethodSpec(
     name="collage",
@@ -16,6 +17,7 @@ COLLAGE = MethodSpec(
     repeats=False,
     static=True,
     skies=True,
+    warning=tears_of,
 )
 TEXTURE = MethodSpec(
     name="texture",
@@ -25,7 +27,7 @@ TEXTURE = MethodSpec(
     repeats=True,
     static=False,
     as_filmed=True,
-    doubt=doubt_of,
+    warning=backwards_of,
 )
 FLOW = MethodSpec(
     name="flow",

@@ -116,7 +116,7 @@ def _plan_of(material: Material) -> _TexturePlan:
     return plan
 
 
-def doubt_of(material: Material) -> Warned | None:
+def backwards_of(material: Material) -> Warned | None:
     """Return a warning if many frames will visibly run backwards, else None."""
     if len(material) < _LEAST_FRAMES:
         return None

@@ -42,7 +42,7 @@ class Borders:
         own = [self._straightest(picture) for picture in pictures[::_EVERY]]
         self._usual = max(_LIMIT, _SLACK * float(np.quantile(own, _USUAL)))
 
-    def look(self, picture: Small) -> float:
+    def measure(self, picture: Small) -> float:
         """Return the straightness of the straightest border; the limit is 1."""
         return self._straightest(picture) / self._usual
 

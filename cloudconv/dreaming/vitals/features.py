@@ -45,7 +45,7 @@ class Regions:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Features:
     """The features of one picture.
 
     ``sharpness``: mean gradient of moving parts, in levels per pixel. ``mean``, ``std``: of the
@@ -90,7 +90,7 @@ def regions(static: Array, last: Small) -> Regions:
     return Regions(moving, kept if kept.mean() >= _LEAST else None)
 
 
-class Looker:
+class FeatureMeter:
     """The state in which the features of successive pictures of one size are measured.
 
     ``last`` is the last real frame, (h, w, 3) uint8.
@@ -119,7 +119,7 @@ class Looker:
         self._bands: list[list[Array]] = []
         self._count = 0
 
-    def look(self, picture: Small) -> Look:
+    def measure(self, picture: Small) -> Features:
         """Return the features of the next picture, (h, w, 3) uint8."""
         luma = _luma(picture)
         bands = _laplacian(luma)
@@ -139,7 +139,7 @@ class Looker:
             apart = np.abs(luma[self._regions.static] - self._reference)
             error = float(np.median(apart) / _MEDIAN) ** 2
         thumb = cv2.resize(luma, THUMBNAIL, interpolation=cv2.INTER_AREA) * self._thumb_weight
-        return Look(
+        return Features(
             sharpness=_masked_mean(cv2.magnitude(x, y), self._weights),
             mean=mean,
             std=std,

@@ -44,7 +44,7 @@ class Seams:
         self._means = {}
         self._seen = 0
 
-    def look(self, picture: Small, strange: Strange) -> Strange:
+    def measure(self, picture: Small, strange: Strange) -> Strange:
         """Return ``strange``, or the worst edge of the next picture if that is stranger."""
         self._seen += 1
         for axis, strength in enumerate(self._strengths(picture)):

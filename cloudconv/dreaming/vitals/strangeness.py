@@ -75,7 +75,7 @@ class Familiar:
         self._limit, self.light_limit = 1.0, _LIGHT
         self._limit, self.light_limit = self._limits(pictures)
 
-    def look(self, picture: Small, without: tuple[int, int] | None = None) -> Strange:
+    def measure(self, picture: Small, without: tuple[int, int] | None = None) -> Strange:
         """Measure a picture; ``without``: the range of the clip's frames that do not count."""
         known = np.ones(len(self._fields), bool)
         if without is not None:
@@ -138,7 +138,7 @@ class Familiar:
             # Light changes slowly, so a frame is compared with the other half of the clip only.
             half = (0, count // 2) if k < count // 2 else (count // 2, count)
             found.append(
-                (self.look(pictures[int(k)], without), self._light(pictures[int(k)], half))
+                (self.measure(pictures[int(k)], without), self._light(pictures[int(k)], half))
             )
         mixed = float(np.quantile([one.amount for one, _ in found], 0.9))
         light = float(np.quantile([light for _, light in found], 0.95))

@@ -23,10 +23,9 @@ from torch import Tensor
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.vitals.border import Borders
-from cloudconv.dreaming.vitals.features import Array, Look, Looker, Regions, regions
+from cloudconv.dreaming.vitals.features import Array, FeatureMeter, Features, Regions, regions
 from cloudconv.dreaming.vitals.novelty import Novelty, own_novelty
 from cloudconv.dreaming.vitals.seams import Seams
-from cloudconv.dreaming.vitals.silhouette import Silhouettes
 from cloudconv.dreaming.vitals.strangeness import Familiar, Strange
 
 WINDOW = 100
@@ -168,7 +167,7 @@ _USUAL_KIND = DreamKind()
 class _Shown:
     """The measured values of one picture; ``nearest`` is the result of :meth:`_Past.nearest`."""
 
-    look: Look
+    features: Features
     nearest: float
     strange: Strange
     silhouette: float | None
@@ -188,12 +187,12 @@ def vitals_meter(
     shown = material.glance if kind.as_filmed else material.small
     first = max(0, len(material) - _MOST_SOURCE)
     pictures = [shown(k) for k in range(first, len(material))]
-    looker = Looker(parts, last)
-    looks = []
+    meter = FeatureMeter(parts, last)
+    features = []
     for picture in pictures:
-        looks.append(looker.look(picture))
-        yield len(looks) / len(pictures)
-    return VitalsMeter(material, kind, pictures, parts, looks)
+        features.append(meter.measure(picture))
+        yield len(features) / len(pictures)
+    return VitalsMeter(material, kind, pictures, parts, features)
 
 
 class VitalsMeter:
@@ -209,7 +208,7 @@ class VitalsMeter:
         kind: DreamKind,
         pictures: list[NDArray[np.uint8]],
         parts: Regions,
-        looks: list[Look],
+        features: list[Features],
     ) -> None:
         """Derive the limits from the clip's pictures and features.
 
@@ -218,24 +217,24 @@ class VitalsMeter:
             kind: the properties of the dream.
             pictures: the last pictures of the clip, (h, w, 3) uint8 each.
             parts: the moving and the still parts of the pictures.
-            looks: the features of each of the pictures.
+            features: the features of each of the pictures.
         """
         self._window = min(kind.frames, WINDOW)
         last = material.small(len(material) - 1)
         self._size = last.shape[:2]
         self._parts = parts
-        self._source = _Source(looks)
+        self._source = _Source(features)
         self._familiar = Familiar(pictures)
         self._seams = Seams(pictures)
         self._novelty = Novelty(self._parts.moving)
+        self._silhouettes = material.silhouettes
         fixed = material.fixed.cpu().numpy()
-        self._silhouettes = Silhouettes(pictures, fixed)
         self._borders = Borders(pictures, self._parts.moving & (fixed < 0.5)) if kind.sky else None
-        self._looker = Looker(self._parts, last)
+        self._features = FeatureMeter(self._parts, last)
         self._past = _Past(self._source.thumbnails)
         for picture in pictures[-2:] if kind.follows else ():
-            self._looker.look(picture)
-        self._looks: deque[_Shown] = deque(maxlen=WINDOW)
+            self._features.measure(picture)
+        self._shown: deque[_Shown] = deque(maxlen=WINDOW)
         self._strangest: Sighting | None = None
         self._seen = self._judged = 0
         self.rows: list[Vitals] = []
@@ -257,19 +256,23 @@ class VitalsMeter:
     def push(self, picture: Tensor) -> None:
         """Measure the next picture, (3, H, W) RGB nominally in [0, 1]."""
         small = small_copy(picture, self._size)
-        look = self._looker.look(small)
-        strange = self._familiar.look(small)
-        seam = self._seams.look(small, strange)
+        features = self._features.measure(small)
+        strange = self._familiar.measure(small)
+        seam = self._seams.measure(small, strange)
         # If all parts of a picture are like the clip (amount 0), so are its edges.
         strange = seam if strange.amount else strange
         self._novelty.push(small)
         border = None
         if self._borders is not None and self._seen % _BORDERS == 0:
-            border = self._borders.look(small)
+            border = self._borders.measure(small)
         shown = _Shown(
-            look, self._past.nearest(look.thumbnail), strange, self._silhouettes.look(small), border
+            features,
+            self._past.nearest(features.thumbnail),
+            strange,
+            self._silhouettes.measure(small),
+            border,
         )
-        self._looks.append(shown)
+        self._shown.append(shown)
         if self._strangest is None or strange.amount > self._strangest.amount:
             self._strangest = Sighting(self._seen, strange.amount, small, strange.box)
         self._seen += 1
@@ -278,7 +281,7 @@ class VitalsMeter:
 
     def now(self) -> Vitals | None:
         """Return the vitals of the last ``WINDOW`` or fewer frames; None before the first frame."""
-        return self._over(len(self._looks)) if self._looks else None
+        return self._over(len(self._shown)) if self._shown else None
 
     def limits_as_json(self) -> dict[str, tuple[float | None, float | None]]:
         """Return the limits, (least, most), of each vital for JSON; None means no limit."""
@@ -298,7 +301,7 @@ class VitalsMeter:
         return self.rows
 
     def _close_window(self) -> None:
-        row = self._over(len(self._looks))
+        row = self._over(len(self._shown))
         self.rows.append(replace(row, strangest=self._strangest))
         self._judged, self._strangest = self._seen, None
         amounts = [(row.strangest.amount, k) for k, row in enumerate(self.rows) if row.strangest]
@@ -307,8 +310,8 @@ class VitalsMeter:
             self.rows[least] = replace(self.rows[least], strangest=None)
 
     def _over(self, count: int) -> Vitals:
-        window = list(islice(self._looks, len(self._looks) - count, None))
-        values = self._source.compare([one.look for one in window])
+        window = list(islice(self._shown, len(self._shown) - count, None))
+        values = self._source.compare([one.features for one in window])
         values["repeat"] = _usual_nearest([one.nearest for one in window])
         # One frame in ten may be strange, as in real footage.
         values["strangeness"] = _odd([one.strange.amount for one in window])
@@ -393,40 +396,40 @@ class _Past:
 class _Whole:
     """The mean features of a set of pictures, for comparison with windows of other pictures."""
 
-    def __init__(self, looks: Sequence[Look]) -> None:
+    def __init__(self, features: Sequence[Features]) -> None:
         """Compute the means of the pictures' features."""
         self._mean = {
-            key: float(np.mean([getattr(look, key) for look in looks]))
+            key: float(np.mean([getattr(one, key) for one in features]))
             for key in ("sharpness", "mean", "std", "saturation", "anisotropy", "crease")
         }
-        changes = [look.change for look in looks if look.change is not None]
+        changes = [one.change for one in features if one.change is not None]
         self._change = float(np.mean(changes)) if changes else 0.0
         self.moves = self._change > _LEAST_MOTION
-        self._patches = _Spread([look.patches[None] for look in looks])
-        in_time = [p for look in looks if (p := look.patches_in_time) is not None]
+        self._patches = _Spread([one.patches[None] for one in features])
+        in_time = [p for one in features if (p := one.patches_in_time) is not None]
         self._in_time = _Spread(in_time) if in_time and self.moves else None
 
-    def compare(self, looks: Sequence[Look]) -> Values:
-        """Return the vitals of a window that follow from ``looks``; the other vitals are None."""
+    def compare(self, features: Sequence[Features]) -> Values:
+        """Return the vitals that follow from the ``features`` of a window; the others are None."""
         values: Values = dict.fromkeys(KEYS)
 
         def mean(key: str) -> float:
-            return float(np.mean([getattr(look, key) for look in looks]))
+            return float(np.mean([getattr(one, key) for one in features]))
 
         for key in ("sharpness", "std", "saturation", "anisotropy", "crease"):
             if self._mean[key] > (_LEAST_COLOUR if key == "saturation" else 1e-3):
                 values[key] = mean(key) / self._mean[key]
         values["mean_shift"] = mean("mean") - self._mean["mean"]
-        changes = [look.change for look in looks if look.change is not None]
+        changes = [one.change for one in features if one.change is not None]
         if self.moves and changes:
             values["motion"] = float(np.mean(changes)) / self._change
         if changes and float(np.median(changes)) > _LEAST_MOTION / 3:
             values["jump"] = _jump(changes)
-        errors = [look.static_error for look in looks if look.static_error is not None]
+        errors = [one.static_error for one in features if one.static_error is not None]
         if errors and self.moves:
             values["static_psnr"] = 10 * log10(255**2 / max(float(np.mean(errors)), 1e-3))
-        values["patch"] = self._patches.distance([look.patches[None] for look in looks])
-        in_time = [p for look in looks if (p := look.patches_in_time) is not None]
+        values["patch"] = self._patches.distance([one.patches[None] for one in features])
+        in_time = [p for one in features if (p := one.patches_in_time) is not None]
         if self._in_time is not None and in_time:
             values["patch_time"] = self._in_time.distance(in_time)
         return values
@@ -435,11 +438,11 @@ class _Whole:
 class _Source(_Whole):
     """The features of the clip, and the limits that its own windows give."""
 
-    def __init__(self, looks: Sequence[Look]) -> None:
+    def __init__(self, features: Sequence[Features]) -> None:
         """Store the features of each frame."""
-        super().__init__(looks)
-        self._looks = looks
-        self.thumbnails = [look.thumbnail for look in looks]
+        super().__init__(features)
+        self._features = features
+        self.thumbnails = [one.thumbnail for one in features]
 
     def limits(self, window: int, *, pasted: bool) -> Limits:
         """Return the limits of ``_TABLE``, widened so that the clip's own windows are within.
@@ -474,20 +477,20 @@ class _Source(_Whole):
         compared with the other half, because a dream may also differ from everything in the clip.
         The halves measure this difference roughly, so their slack is larger.
         """
-        count = len(self._looks)
+        count = len(self._features)
         size = min(max(window, _LEAST_WINDOW), max(count // 2, _LEAST_WINDOW))
         nearest = self._nearest()
         # The last window has the last frames, as in a dream.
         last = max(count - size, 0)
         for start in (*range(0, last, max(size // 4, 1)), last):
-            part = self._looks[start : start + size]
+            part = self._features[start : start + size]
             values = self.compare(part)
             values["repeat"] = _usual_nearest(nearest[start : start + size])
             yield values, _SLACK
         half = count // 2
         if half < _LEAST_HALF:
             return
-        first, second = self._looks[:half], self._looks[half:]
+        first, second = self._features[:half], self._features[half:]
         size = min(size, half)
         for one, other in ((first, _Whole(second)), (second, _Whole(first))):
             for start in range(0, len(one) - size + 1, max(size // 4, 1)):
@@ -534,15 +537,15 @@ class _Spread:
     projections, in standard deviations of the clip's projections, summed over the bands.
     """
 
-    def __init__(self, looks: Sequence[Array]) -> None:
+    def __init__(self, projections: Sequence[Array]) -> None:
         """Compute the quantiles of (bands, directions, places) projections, one array a picture."""
-        joined = np.concatenate(looks, 2)
+        joined = np.concatenate(projections, 2)
         self._scale = np.maximum(joined.std(2, keepdims=True), 0.05)
         self._quantiles = _quantiles(joined)
 
-    def distance(self, looks: Sequence[Array]) -> float:
+    def distance(self, projections: Sequence[Array]) -> float:
         """Return the distance of projections of the same shape, all pictures together."""
-        quantiles = _quantiles(np.concatenate(looks, 2))
+        quantiles = _quantiles(np.concatenate(projections, 2))
         apart = np.abs(quantiles - self._quantiles) / self._scale
         return float(apart.mean((1, 2)).sum())
 

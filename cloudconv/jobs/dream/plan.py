@@ -118,7 +118,7 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
     with enough_memory(plan.device, info):
         material = yield from analysed(gathering, 0.0, _READ)
         spec, choice, sky = yield from analysed(_method(settings, material), _READ, CHOSEN)
-    warnings = [*plan.warnings, *([choice.doubt] if choice.doubt else [])]
+    warnings = [*plan.warnings, *([choice.warning] if choice.warning else [])]
     count = len(material)
     start = None if material.cut is None else float(material.cut - info.timing.start)
     if start is not None:
@@ -157,13 +157,14 @@ def _method(
     if settings.mode != AUTO:
         spec = method(settings.mode)
         why = f"{settings.mode}: the requested mode."
-        choice = ModeChoice(spec.name, why, spec.doubt(material))
+        sky = spec.as_filmed and is_sky(material)
+        choice = ModeChoice(spec.name, why, spec.warning(material), sky)
     else:
         choice = yield from choose(material)
         spec = method(choice.mode)
         if not set(settings.given) <= set(spec.options):
             spec, choice = _mode_with(settings.given)
-    return spec, choice, spec.skies or (spec.as_filmed and is_sky(material))
+    return spec, choice, spec.skies or (spec.as_filmed and choice.sky)
 
 
 def _mode_with(options: Sequence[str]) -> tuple[MethodSpec, ModeChoice]:

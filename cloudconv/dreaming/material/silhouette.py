@@ -63,7 +63,7 @@ class Silhouettes:
             ground + _DARK * (sky - ground),
         )
 
-    def look(self, picture: Small) -> float | None:
+    def measure(self, picture: Small) -> float | None:
         """Return the percentage of the picture that is wrong; None without silhouettes."""
         if not self.known:
             return None
