@@ -21,8 +21,8 @@ _CGROUPS = tuple(
 
 def free_memory() -> int | None:
     """Return the bytes that can still be allocated; None if the system does not report them."""
-    found = [n for n in (_free_host(), _free_in_container()) if n is not None]
-    return min(found, default=None)
+    amounts = [n for n in (_free_host(), _free_in_container()) if n is not None]
+    return min(amounts, default=None)
 
 
 def _free_host() -> int | None:

@@ -334,8 +334,8 @@ def parse_time(value: Fraction | float | str) -> Fraction:
         SettingsError: ``value`` is neither of them.
     """
     time = _number(value)
-    if time is None and (found := _CLOCK.fullmatch(str(value).strip())):
-        hours, minutes, seconds = (Fraction(part or 0) for part in found.groups())
+    if time is None and (match := _CLOCK.fullmatch(str(value).strip())):
+        hours, minutes, seconds = (Fraction(part or 0) for part in match.groups())
         if seconds < 60 and (minutes < 60 or not hours):
             time = hours * 3600 + minutes * 60 + seconds
     if time is None or time < 0:

@@ -208,11 +208,11 @@ def _scores(scores: Mapping[str, float]) -> list[str]:
     """Return a line for each test, with the scores of the model and of other methods."""
     tests: dict[str, list[str]] = {}
     for key, value in scores.items():
-        if (found := _SCORE.fullmatch(key)) is None:
+        if (match := _SCORE.fullmatch(key)) is None:
             continue
-        words = tests.setdefault(_test(found), [])
-        method = _METHODS.get(found["method"] or "", found["method"])
-        if found["measure"] != "psnr":
+        words = tests.setdefault(_test(match), [])
+        method = _METHODS.get(match["method"] or "", match["method"])
+        if match["measure"] != "psnr":
             words.append(f"{value:.0%} of the detail")
         else:
             words.append(f"{method} {value:.1f}" if method else f"{value:.1f} dB")
@@ -222,13 +222,13 @@ def _scores(scores: Mapping[str, float]) -> list[str]:
     ]
 
 
-def _test(found: re.Match[str]) -> str:
+def _test(match: re.Match[str]) -> str:
     """Return the clips and the task of a score in words."""
-    clips, number = found["clips"], int(found["number"] or 0)
+    clips, number = match["clips"], int(match["number"] or 0)
     where = _CLIPS.get(clips) or f"the end of a cloud clip, {clips.rpartition('_')[2]} wide"
-    if found["kind"] == "drop":
+    if match["kind"] == "drop":
         return f"{where}, {number - 1} of {number} frames made again"
-    return f"{where}, {number} frame{'s'[: number != 1]} ahead" if found["kind"] else where
+    return f"{where}, {number} frame{'s'[: number != 1]} ahead" if match["kind"] else where
 
 
 def _trained_scores(file: TrainedFile, task: Task) -> list[str]:

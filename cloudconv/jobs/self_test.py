@@ -261,11 +261,11 @@ def _step_back(device: torch.device) -> str:
     work = partial(Renderer, device=device, dtype=torch.float32)
     frames = _clip(4, *_SMALL)
     greedy = work(_Greedy(device), batch=4)
-    found = _rendered(greedy, frames)
+    rendered = _rendered(greedy, frames)
     said = greedy.warnings()
     if len(said) != 1:
         raise _FailedError(f"one step back was due, and there were {len(said)}")
-    return _near(_apart(found, _rendered(work(_Greedy(device), batch=1), frames)))
+    return _near(_apart(rendered, _rendered(work(_Greedy(device), batch=1), frames)))
 
 
 def _memory(device: torch.device) -> str:
@@ -320,14 +320,14 @@ def _nvdec(device: torch.device, video: Path) -> str:
     if not torch.cuda.is_available():
         raise _AbsentError("there is no NVIDIA GPU here")
     with Source(video, nvdec=device.index or 0) as source:
-        found = list(source.frames())
+        decoded = list(source.frames())
         if not source.by_gpu:
             raise _AbsentError(" ".join(map(str, source.warnings)))
     with Source(video) as source:
         expected = list(source.frames())
-    if len(found) != len(expected) or not all(map(Frame.same_picture, found, expected)):
+    if len(decoded) != len(expected) or not all(map(Frame.same_picture, decoded, expected)):
         raise _FailedError("it decodes other frames than the CPU")
-    return f"{len(found)} frames, the same as by the CPU"
+    return f"{len(decoded)} frames, the same as by the CPU"
 
 
 def _alone(device: torch.device, number: int, video: Path) -> str:
@@ -420,12 +420,12 @@ def _framed(pictures: Sequence[Tensor], pix_fmt: str) -> list[Frame]:
     return frames
 
 
-def _apart(found: Sequence[Frame], expected: Sequence[Frame]) -> float:
+def _apart(frames: Sequence[Frame], expected: Sequence[Frame]) -> float:
     """Return the PSNR of the worst frame over all planes, in dB."""
-    if len(found) != len(expected):
-        raise _FailedError(f"{len(found)} frames in place of {len(expected)}")
+    if len(frames) != len(expected):
+        raise _FailedError(f"{len(frames)} frames in place of {len(expected)}")
     return min(
-        _decibel(*(_values(frame) for frame in pair)) for pair in zip(found, expected, strict=True)
+        _decibel(*(_values(frame) for frame in pair)) for pair in zip(frames, expected, strict=True)
     )
 
 
@@ -435,8 +435,8 @@ def _values(frame: Frame) -> Tensor:
     return values / largest
 
 
-def _decibel(found: Tensor, expected: Tensor) -> float:
-    error = float((found.double() - expected.double()).square().mean())
+def _decibel(values: Tensor, expected: Tensor) -> float:
+    error = float((values.double() - expected.double()).square().mean())
     return 100.0 if error <= 1e-10 else -10 * math.log10(error)
 
 

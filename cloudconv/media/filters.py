@@ -218,7 +218,7 @@ class XpsnrMeter:
         self._sink: FilterContext
 
     @property
-    def begun(self) -> bool:
+    def started(self) -> bool:
         """Return whether a frame was added."""
         return self._first is not None
 
@@ -241,8 +241,8 @@ class XpsnrMeter:
             _push(entry, frame, self._count, 1 / self._rate)
         self._count += 1
         (picture,) = _pull(self._sink)
-        found = {key[-1]: float(str(value)) for key, value in picture.metadata.items()}
-        return XpsnrScore(tuple(min(found[name], PERFECT) for name in "yuv" if name in found))
+        scores = {key[-1]: float(str(value)) for key, value in picture.metadata.items()}
+        return XpsnrScore(tuple(min(scores[name], PERFECT) for name in "yuv" if name in scores))
 
     def _open(self, like: Frame) -> None:
         if like.width * like.height < XPSNR_PIXELS:

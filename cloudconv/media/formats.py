@@ -140,37 +140,37 @@ def _planar(working: str, dtype: str, shift: int = 0) -> _Storage:
 
 
 def _storages() -> dict[str, _Storage]:
-    found = {name: _planar(name, "<u2" if name.endswith("le") else "u1") for name in _NATIVE}
-    found |= {f"yuvj{s}p": _planar(f"yuv{s}p", "u1") for s in ("411", "420", "422", "440", "444")}
-    found |= _rgb_storages() | _yuv_storages() | _gray_storages()
+    known = {name: _planar(name, "<u2" if name.endswith("le") else "u1") for name in _NATIVE}
+    known |= {f"yuvj{s}p": _planar(f"yuv{s}p", "u1") for s in ("411", "420", "422", "440", "444")}
+    known |= _rgb_storages() | _yuv_storages() | _gray_storages()
     big = {
         f"{name[:-2]}be": replace(storage, dtype=storage.dtype.replace("<", ">"))
-        for name, storage in found.items()
+        for name, storage in known.items()
         if name.endswith("le")
     }
-    return found | big
+    return known | big
 
 
 def _rgb_storages() -> dict[str, _Storage]:
-    found = {"abgr": _packed("gbrap", "abgr")}
+    storages = {"abgr": _packed("gbrap", "abgr")}
     for order in ("rgb", "bgr"):
-        found[f"{order}24"] = _packed("gbrp", order)
-        found[f"{order}48le"] = _packed("gbrp16le", order, "<u2")
-        found[f"{order}a64le"] = _packed("gbrap16le", order + "a", "<u2")
-        found |= {name: _packed("gbrap", name) for name in (f"{order}a", f"a{order}")}
-        found |= {
+        storages[f"{order}24"] = _packed("gbrp", order)
+        storages[f"{order}48le"] = _packed("gbrp16le", order, "<u2")
+        storages[f"{order}a64le"] = _packed("gbrap16le", order + "a", "<u2")
+        storages |= {name: _packed("gbrap", name) for name in (f"{order}a", f"a{order}")}
+        storages |= {
             name: _packed("gbrp", name.replace("0", ".")) for name in (f"{order}0", f"0{order}")
         }
-    found |= {f"gbrp{n}msble": _planar(f"gbrp{n}le", "<u2", 16 - n) for n in (10, 12)}
-    found["x2rgb10le"] = _words("gbrp10le", r=20, g=10, b=0)
-    found["x2bgr10le"] = _words("gbrp10le", b=20, g=10, r=0)
-    return found
+    storages |= {f"gbrp{n}msble": _planar(f"gbrp{n}le", "<u2", 16 - n) for n in (10, 12)}
+    storages["x2rgb10le"] = _words("gbrp10le", r=20, g=10, b=0)
+    storages["x2bgr10le"] = _words("gbrp10le", b=20, g=10, r=0)
+    return storages
 
 
 def _yuv_storages() -> dict[str, _Storage]:
-    found = {f"{order}422": _packed("yuv422p", order) for order in ("yuyv", "uyvy", "yvyu")}
-    found |= {name: _packed("yuva444p", name) for name in ("vuya", "ayuv", "uyva")}
-    found |= {
+    storages = {f"{order}422": _packed("yuv422p", order) for order in ("yuyv", "uyvy", "yvyu")}
+    storages |= {name: _packed("yuva444p", name) for name in ("vuya", "ayuv", "uyva")}
+    storages |= {
         "vuyx": _packed("yuv444p", "vuy."),
         "vyu444": _packed("yuv444p", "vyu"),
         "ayuv64le": _packed("yuva444p16le", "ayuv", "<u2"),
@@ -185,14 +185,14 @@ def _yuv_storages() -> dict[str, _Storage]:
         "nv42": _semi_planar("yuv444p", "vu"),
         "nv20le": _semi_planar("yuv422p10le", "uv", "<u2"),
     }
-    found |= {f"yuv444p{n}msble": _planar(f"yuv444p{n}le", "<u2", 16 - n) for n in (10, 12)}
+    storages |= {f"yuv444p{n}msble": _planar(f"yuv444p{n}le", "<u2", 16 - n) for n in (10, 12)}
     for depth in (10, 12, 16):
-        found[f"y2{depth}le"] = _packed(f"yuv422p{depth}le", "yuyv", "<u2", 16 - depth)
+        storages[f"y2{depth}le"] = _packed(f"yuv422p{depth}le", "yuyv", "<u2", 16 - depth)
         for digit, subsampling in ((0, "420"), (2, "422"), (4, "444")):
-            found[f"p{digit}{depth}le"] = _semi_planar(
+            storages[f"p{digit}{depth}le"] = _semi_planar(
                 f"yuv{subsampling}p{depth}le", "uv", "<u2", 16 - depth
             )
-    return found
+    return storages
 
 
 def _gray_storages() -> dict[str, _Storage]:

@@ -104,10 +104,10 @@ def add_chapters(path: Path, chapters: bytes) -> bool:
         _, body, end = _header(head, at)
         places = list(_segment_children(head))
         (seek_kind, _, seek_body, seek_end), (void_kind, _, _, void_end) = places[:2]
-        place = _element(_SEEK_ID, _number(_CHAPTERS)) + _element(
+        entry = _element(_SEEK_ID, _number(_CHAPTERS)) + _element(
             _SEEK_POSITION, (end - body).to_bytes(8, "big")
         )
-        seek = _element(_SEEK_HEAD, head[seek_body:seek_end] + _element(_SEEK, place))
+        seek = _element(_SEEK_HEAD, head[seek_body:seek_end] + _element(_SEEK, entry))
         room = void_end - places[0][1] - len(seek)
         size = end - body + len(chapters)
         file.seek(0, io.SEEK_END)
@@ -195,12 +195,12 @@ def _amended_seek_head(content: bytes, moved: dict[int, int]) -> bytes:
 
 
 def _children(content: bytes) -> list[Element]:
-    found, at = [], 0
+    children, at = [], 0
     while at < len(content):
         kind, body, end = _header(content, at)
-        found.append((kind, content[body:end]))
+        children.append((kind, content[body:end]))
         at = end
-    return found
+    return children
 
 
 def _header(data: bytes, at: int) -> tuple[int, int, int]:

@@ -128,11 +128,11 @@ class _TemplateFormatter(Formatter):
 
 def fields_of(template: str) -> set[str]:
     """Return the names of a template's parameters."""
-    found: set[str] = set()
+    names: set[str] = set()
     for _, name, spec, _ in Formatter().parse(template):
-        found |= {name} if name and not name.startswith("--") else set()
-        found |= fields_of(spec) if spec else set()
-    return found
+        names |= {name} if name and not name.startswith("--") else set()
+        names |= fields_of(spec) if spec else set()
+    return names
 
 
 def closest(name: str, known: Collection[str]) -> str | None:
@@ -147,4 +147,4 @@ def plain(text: str) -> str:
 
     File names and titles may contain such characters, and a terminal would act on them.
     """
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

@@ -34,12 +34,12 @@ class Column:
 
         The formatted texts are compared, so that methods with the same text are all marked.
         """
-        found = [score for score in scores if score is not None and isfinite(score)]
-        if len({self.text(score) for score in found}) < 2:
+        numbers = [score for score in scores if score is not None and isfinite(score)]
+        if len({self.text(score) for score in numbers}) < 2:
             return None
         if self.signed:
-            return self.text(min(found, key=abs))
-        return self.text(max(found) if self.higher_is_better else min(found))
+            return self.text(min(numbers, key=abs))
+        return self.text(max(numbers) if self.higher_is_better else min(numbers))
 
 
 COLUMNS: dict[str, Column] = {

@@ -147,11 +147,11 @@ class CutDetector:
         change = min(
             [self._changes[-waiting], *(_difference(before[-1].luma, b.luma) for b in after[1:])]
         )
-        around = self._around(waiting)
+        nearby = self._nearby_changes(waiting)
         # Take the second largest, so that neither a single flash or cut nearby nor some repeated
         # frames decide.
-        usual = around[:2][-1]
-        least = max(_PLAIN_CHANGE, _PLAIN_RATIO * around[0])
+        usual = nearby[:2][-1]
+        least = max(_PLAIN_CHANGE, _PLAIN_RATIO * nearby[0])
         if change > least and _unmatched([before[-1].luma], after[0].luma).mean() > least:
             return _score(_MOST_UNLIKE, _MOST_CHANGE) >= self._threshold
         ratio = math.log((change + _CHANGE_FLOOR) / (usual + _CHANGE_FLOOR))
@@ -163,11 +163,11 @@ class CutDetector:
             unlikeness = min(unlikeness, _unlikeness(a, b))
         return _score(unlikeness, ratio) >= self._threshold
 
-    def _around(self, waiting: int) -> list[float]:
+    def _nearby_changes(self, waiting: int) -> list[float]:
         """Return the luma changes around the frame to decide on, largest first."""
         changes = list(self._changes)
-        around = changes[:-waiting][-_MEMORY:] + changes[len(changes) - waiting + 1 :]
-        return sorted(around, reverse=True)
+        nearby = changes[:-waiting][-_MEMORY:] + changes[len(changes) - waiting + 1 :]
+        return sorted(nearby, reverse=True)
 
 
 def _score(unlikeness: float, change: float) -> float:

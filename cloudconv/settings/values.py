@@ -173,8 +173,8 @@ def workers(value: str) -> str:
     Raises:
         SettingsError: the value has another form, or N is not in 1 to :data:`MOST_WORKERS`.
     """
-    found = re.fullmatch(r"local(?::(\d{1,6}))?|ray(?::(.+))?", str(value))
-    if found is None or (found[1] and not 1 <= int(found[1]) <= MOST_WORKERS):
+    match = re.fullmatch(r"local(?::(\d{1,6}))?|ray(?::(.+))?", str(value))
+    if match is None or (match[1] and not 1 <= int(match[1]) <= MOST_WORKERS):
         raise SettingsError("unknown-workers", value=value, most=MOST_WORKERS)
     return value
 

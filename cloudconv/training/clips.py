@@ -192,10 +192,10 @@ def excluding(
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return videos_of(path) or [path]
-    found = videos_in(path)
-    found += sorted(f for f in path.iterdir() if f.is_dir() and pictures_in(f))
-    if found:
-        return found
+    clips = videos_in(path)
+    clips += sorted(f for f in path.iterdir() if f.is_dir() and pictures_in(f))
+    if clips:
+        return clips
     try:
         open_pictures(path)
     except InputError as error:
@@ -254,11 +254,11 @@ class Windows:
         Raises:
             InputError: none of them can be used.
         """
-        found: list[Tensor] = []
+        windows: list[Tensor] = []
         for clip, frames in self.spread_frames(count):
-            found.append(_pictures(clip, frames))
-            yield Progress("analysing", len(found), None, unit="windows")
-        return found
+            windows.append(_pictures(clip, frames))
+            yield Progress("analysing", len(windows), None, unit="windows")
+        return windows
 
     def spread_frames(self, count: int) -> Iterator[tuple[TrainingClip, list[Frame]]]:
         """Yield the windows of :meth:`spread` as decoded frames.
@@ -272,7 +272,7 @@ class Windows:
         chosen = (
             clips if len(clips) <= count else [clips[k * len(clips) // count] for k in range(count)]
         )
-        found = False
+        is_usable = False
         reason: Message | None = None
         for clip in chosen:
             starts = _Starts(clip, self.sampling.needed)
@@ -283,9 +283,9 @@ class Windows:
                 if isinstance(frames, Message):
                     reason = frames
                 else:
-                    found = True
+                    is_usable = True
                     yield clip, frames
-        if not found:
+        if not is_usable:
             raise InputError("nothing-to-validate", why=reason)
 
     def _fault(self, clip: TrainingClip) -> Message | None:

@@ -33,27 +33,27 @@ def resolve(settings: TrainSettings) -> TrainSettings:
     known = {each.name: each for each in fields_of(TrainSettings) if each.name != "recipe"}
     given = {name: getattr(settings, name) for name in known}
     given = {name: value for name, value in given.items() if value != known[name].default}
-    found = {} if settings.recipe is None else _read_recipe(settings.recipe)
-    if unknown := sorted(found.keys() - known):
+    merged = {} if settings.recipe is None else _read_recipe(settings.recipe)
+    if unknown := sorted(merged.keys() - known):
         raise SettingsError("unknown-training-setting", recipe=settings.recipe, name=unknown[0])
     # A given `steps` also replaces the recipe's `minutes`, and the reverse.
     if "minutes" in given or "steps" in given:
-        found = {name: value for name, value in found.items() if name not in ("minutes", "steps")}
-    found |= {name: value for name, value in given.items() if value != ()}
-    if "model" not in found and "init" in found:
-        found["model"] = registry.spec(found["init"]).name
-    if settings.recipe is None and "model" in found:
-        found = {**registry.spec(found["model"], found.get("task")).training, **found}
-    folder = found.get("output", "")
-    if "model" in found and (not folder or names_folder(folder)):
-        found["output"] = str(Path(folder, f"{found['model']}_trained.safetensors"))
+        merged = {name: value for name, value in merged.items() if name not in ("minutes", "steps")}
+    merged |= {name: value for name, value in given.items() if value != ()}
+    if "model" not in merged and "init" in merged:
+        merged["model"] = registry.spec(merged["init"]).name
+    if settings.recipe is None and "model" in merged:
+        merged = {**registry.spec(merged["model"], merged.get("task")).training, **merged}
+    folder = merged.get("output", "")
+    if "model" in merged and (not folder or names_folder(folder)):
+        merged["output"] = str(Path(folder, f"{merged['model']}_trained.safetensors"))
     for name, each in known.items():
         if each.option.otherwise is not None:
-            found.setdefault(name, each.option.otherwise)
-    if found.get("steps") is None and found.get("minutes") is None:
-        found["steps"] = _STEPS
+            merged.setdefault(name, each.option.otherwise)
+    if merged.get("steps") is None and merged.get("minutes") is None:
+        merged["steps"] = _STEPS
     try:
-        resolved = TrainSettings(**found, recipe=settings.recipe)
+        resolved = TrainSettings(**merged, recipe=settings.recipe)
         parse_loss(resolved.loss)
     except SettingsError as error:
         if settings.recipe is None:

@@ -60,19 +60,19 @@ def test_too_few_threads_mean_one_lane_and_no_waiting(
     granted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads, start = torch.get_num_threads(), threading.Thread.start
-    begun: list[threading.Thread] = []
+    started: list[threading.Thread] = []
 
     def grudging(thread: threading.Thread) -> None:
-        if len(begun) == granted:
+        if len(started) == granted:
             raise RuntimeError("can't start new thread")
-        begun.append(thread)
+        started.append(thread)
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", grudging)
     with closing(CpuStreams(4)) as cpu_streams:
         assert cpu_streams.count == 1
         assert cpu_streams.call(threading.get_ident).result() == threading.get_ident()
-    for thread in begun:
+    for thread in started:
         thread.join(20)
         assert not thread.is_alive()
     assert torch.get_num_threads() == threads

@@ -225,16 +225,16 @@ def test_work_ahead_is_bounded() -> None:
 
 
 def test_the_source_works_while_the_consumer_does() -> None:
-    begun = threading.Event()
+    started = threading.Event()
 
     def items() -> Iterator[int]:
         yield 0
-        begun.set()
+        started.set()
         yield 1
 
     with prefetch(items(), 1) as ahead:
         next(ahead)
-        assert begun.wait(timeout=10)
+        assert started.wait(timeout=10)
 
 
 def test_an_item_lives_no_longer_than_its_consumer_needs_it() -> None:

@@ -112,11 +112,11 @@ class TimeStretch:
     def _middle_of(self, out: int) -> int:
         """Return the middle in the source of the window whose middle in the output is ``out``."""
         factor, attacks = self._factor, self._attacks
-        place = bisect_right(attacks, out / factor)
+        following = bisect_right(attacks, out / factor)
         low, high = -self._half, self._at + len(self._source)
         even = out * factor.denominator / factor.numerator
         wanted = even
-        for number in range(max(place - 1, 0), min(place + 1, len(attacks))):
+        for number in range(max(following - 1, 0), min(following + 1, len(attacks))):
             attack = attacks[number]
             away = out - round(attack * factor)
             if -self._lead <= away <= self._trail:
@@ -183,9 +183,9 @@ class TimeStretch:
 
     def _forget(self) -> None:
         """Drop the samples that no later window can contain."""
-        keep = min(self._middle, self._seen) - 2 * self._reach
-        if keep > self._at:
-            self._source = self._source[keep - self._at :]
-            self._at = keep
-        while len(self._attacks) > 1 and self._attacks[1] < keep:
+        first = min(self._middle, self._seen) - 2 * self._reach
+        if first > self._at:
+            self._source = self._source[first - self._at :]
+            self._at = first
+        while len(self._attacks) > 1 and self._attacks[1] < first:
             del self._attacks[0], self._heights[0]

@@ -70,16 +70,16 @@ def parts_of(path: Path) -> list[Path]:
 
     Missing files, and files on other machines, are left out. For other inputs the list is empty.
     """
-    found: dict[Path, None] = {}
+    parts: dict[Path, None] = {}
     waiting = [path]
     while waiting:
         here = waiting.pop()
         for name in _names_in(here):
             part = (here.parent / name.removeprefix("file:")).resolve()
-            if part.is_file() and part not in found:
-                found[part] = None
+            if part.is_file() and part not in parts:
+                parts[part] = None
                 waiting.append(part)
-    return list(found)
+    return list(parts)
 
 
 def _names_in(path: Path) -> list[str]:
@@ -107,10 +107,10 @@ def main_video(container: InputContainer, path: Path) -> Any:
     best = container.streams.best("video")
     chosen = best if best in videos else next(iter(videos), None)
     if chosen is None:
-        found = sorted({s.type for s in container.streams})
+        kinds = sorted({s.type for s in container.streams})
         if container.streams.video:
-            raise InputError("only-cover", path=path, others=sorted(set(found) - {"video"}))
-        raise InputError("no-video", path=path, found=found)
+            raise InputError("only-cover", path=path, others=sorted(set(kinds) - {"video"}))
+        raise InputError("no-video", path=path, found=kinds)
     if chosen.codec_context is None:
         raise InputError("unknown-codec", path=path)
     check_size(chosen.codec_context.width, chosen.codec_context.height, path)

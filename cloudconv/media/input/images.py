@@ -137,13 +137,13 @@ def pictures_in(folder: Path) -> list[Path]:
 
 def subfolders_of(folder: Path) -> list[Path]:
     """Return the folders inside that hold videos or pictures, by name; hidden ones do not count."""
-    found = []
+    folders = []
     for inside in sorted(folder.iterdir()):
         if inside.is_dir() and not inside.name.startswith("."):
             with suppress(OSError):  # it may not be read
                 if any(_is_picture(file) or _is_video(file) for file in inside.iterdir()):
-                    found.append(inside)
-    return found
+                    folders.append(inside)
+    return folders
 
 
 def videos_of(path: Path) -> list[Path]:
@@ -157,9 +157,9 @@ def videos_of(path: Path) -> list[Path]:
             videos, pictures = videos_in(path), pictures_in(path)
             glob_in = path
         else:
-            found = sorted(matching(path) or [])
-            videos = [file for file in found if _is_video(file)]
-            pictures = [file for file in found if _is_picture(file)]
+            files = sorted(matching(path) or [])
+            videos = [file for file in files if _is_video(file)]
+            pictures = [file for file in files if _is_picture(file)]
             glob_in = path.parent
     except PermissionError as error:
         raise InputError("no-permission", path=path) from error
@@ -215,12 +215,12 @@ def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
         if not files:
             raise InputError("folder-without-pictures", path=path)
         return _sequence(files, rate)
-    found = matching(path)
-    if found is None:
+    matches = matching(path)
+    if matches is None:
         return None
-    if not found:
+    if not matches:
         raise InputError("no-picture-matches", path=path)
-    return _sequence([file for file in found if _is_picture(file)] or found, rate)
+    return _sequence([file for file in matches if _is_picture(file)] or matches, rate)
 
 
 def matching(path: Path) -> list[Path] | None:

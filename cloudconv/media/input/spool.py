@@ -188,11 +188,11 @@ def read_whole(path: Path) -> bytes:
     """
     if not stat.S_ISFIFO(path.stat().st_mode):
         return path.read_bytes()
-    found = io.BytesIO()
-    _copy_pipe(path, found)
-    if not found.tell():
+    content = io.BytesIO()
+    _copy_pipe(path, content)
+    if not content.tell():
         raise InputError("nothing-arrived", name=path)
-    return found.getvalue()
+    return content.getvalue()
 
 
 def _copy_pipe(path: Path, target: BinaryIO) -> None:

@@ -201,21 +201,23 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
             start, scan.shown, rate, 1 / rate, time_base, start + scan.shown / rate, False
         )
     start, count = int(times[0]) * time_base, len(times)
-    found: Fraction | None
+    constant: Fraction | None
     if count == 1:
-        found = single_frame_rate(scan.last_duration * time_base, time_base, hints)
+        constant = single_frame_rate(scan.last_duration * time_base, time_base, hints)
     else:
-        found = constant_rate(times, time_base, hints)
-        if found is None and _is_cut_off(container, stream, scan):
-            found, count = _rate_before_cut(times, time_base, hints)
+        constant = constant_rate(times, time_base, hints)
+        if constant is None and _is_cut_off(container, stream, scan):
+            constant, count = _rate_before_cut(times, time_base, hints)
     last_duration = _last_duration(container, stream, scan, times) * time_base
-    if found is None:
+    if constant is None:
         end = int(times[-1]) * time_base + last_duration
         return Timing(start, count, None, last_duration, time_base, end, not reorders)
-    if count == len(times) and count > 1 and last_duration >= _LONG / found and not reorders:
-        end = start + (count - 1) / found + last_duration
-        return Timing(start, count, None, last_duration, time_base, end, rate_before_last=found)
-    return Timing(start, count, found, 1 / found, time_base, start + count / found, not reorders)
+    if count == len(times) and count > 1 and last_duration >= _LONG / constant and not reorders:
+        end = start + (count - 1) / constant + last_duration
+        return Timing(start, count, None, last_duration, time_base, end, rate_before_last=constant)
+    return Timing(
+        start, count, constant, 1 / constant, time_base, start + count / constant, not reorders
+    )
 
 
 def _is_cut_off(container: InputContainer, stream: Any, scan: _Scan) -> bool:
@@ -442,8 +444,8 @@ def _probe_pictures(path: Path, pictures: images.Pictures) -> MediaInfo:
 
 
 def _of_subfolders(path: Path) -> Iterator[Warned]:
-    if path.is_dir() and (found := images.subfolders_of(path)):
-        names = [folder.name for folder in found]
+    if path.is_dir() and (folders := images.subfolders_of(path)):
+        names = [folder.name for folder in folders]
         yield Warned("subfolders-ignored", {"folder": str(path), "names": names})
 
 

@@ -265,7 +265,7 @@ def _formats(name: str) -> tuple[str, ...]:
     """Return the pixel formats that the encoder accepts and that can be filled exactly."""
     listed = [f.name for f in av.codec.Codec(name, "w").video_formats or ()]
     refused = known_encoder(name).refused
-    found = []
+    formats = []
     for pix_fmt in listed:
         if pix_fmt in refused or pix_fmt.startswith(("yuvj", "pal", "mono", "ya")):
             continue
@@ -277,22 +277,22 @@ def _formats(name: str) -> tuple[str, ...]:
             continue
         same_depth = is_float(pix_fmt) or working.depth == layout(pix_fmt).depth
         if same_depth and working.alpha == layout(pix_fmt).alpha:
-            found.append(pix_fmt)
+            formats.append(pix_fmt)
     if name == "gif":
         # The encoder needs a palette, which the sink makes from bgra.
         return ("bgra",)
-    return tuple(found)
+    return tuple(formats)
 
 
 @cache
 def _takes(name: str) -> dict[str, str]:
     """Return the working formats that the encoder stores exactly, each with its own format."""
-    found: dict[str, str] = {}
+    stored: dict[str, str] = {}
     for pix_fmt in _formats(name):
         working = working_format(pix_fmt)
-        if working not in found or pix_fmt == working:
-            found[working] = pix_fmt
-    return found
+        if working not in stored or pix_fmt == working:
+            stored[working] = pix_fmt
+    return stored
 
 
 def _fits(name: str, pix_fmt: str, width: int, height: int) -> bool:

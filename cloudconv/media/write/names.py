@@ -21,14 +21,14 @@ def has_number(path: Path) -> bool:
 
 def numbered(path: Path, number: int) -> str:
     """Return the file name of picture ``number``."""
-    return _NUMBER.sub(lambda found: f"{number:{found[1] or ''}d}", path.name)
+    return _NUMBER.sub(lambda match: f"{number:{match[1] or ''}d}", path.name)
 
 
 def pictures_of(path: Path) -> Iterator[Path]:
     """Yield the existing files that match the pattern, unsorted."""
     before, _, after = _NUMBER.split(path.name)
     if path.parent.is_dir():
-        for found in path.parent.iterdir():
-            digits = found.name.removeprefix(before).removesuffix(after)
-            if digits.isdecimal() and numbered(path, int(digits)) == found.name:
-                yield found
+        for file in path.parent.iterdir():
+            digits = file.name.removeprefix(before).removesuffix(after)
+            if digits.isdecimal() and numbered(path, int(digits)) == file.name:
+                yield file

@@ -127,10 +127,10 @@ def read_times(path: Path) -> list[int]:
         size = os.fstat(file.fileno()).st_size
         times = []
         while file.tell() < size:
-            time, _, length, _, pieces = _HEAD.unpack(_exactly(file, _HEAD.size, path))
+            time, _, length, _, side_data = _HEAD.unpack(_exactly(file, _HEAD.size, path))
             times.append(time)
             file.seek(length, os.SEEK_CUR)
-            for _ in range(pieces):
+            for _ in range(side_data):
                 _, length = _SIDE.unpack(_exactly(file, _SIDE.size, path))
                 file.seek(length, os.SEEK_CUR)
             file.seek(_SUM.size, os.SEEK_CUR)
@@ -147,11 +147,11 @@ def read_packets(path: Path) -> Iterator[Any]:
         while head := file.read(_HEAD.size):
             if len(head) < _HEAD.size:
                 raise _damaged(path)
-            time, duration, length, key, pieces = _HEAD.unpack(head)
+            time, duration, length, key, side_data = _HEAD.unpack(head)
             payload = _exactly(file, length, path)
             record = [head, payload]
             packet = av.Packet(payload)
-            for _ in range(pieces):
+            for _ in range(side_data):
                 start = _exactly(file, _SIDE.size, path)
                 kind, length = _SIDE.unpack(start)
                 record += [start, _exactly(file, length, path)]

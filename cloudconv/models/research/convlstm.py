@@ -91,9 +91,9 @@ class _Cell(nn.Module):
 
     def forward(self, images: Tensor, state: State | None) -> State:
         hidden, memory = (torch.zeros_like(images),) * 2 if state is None else state
-        keep, write, show, new = self.gates(torch.cat((images, hidden), 1)).chunk(4, 1)
+        retain, write, show, new = self.gates(torch.cat((images, hidden), 1)).chunk(4, 1)
         # The added 1 opens the forget gate of an untrained cell, so that it retains its memory.
-        memory = torch.sigmoid(keep + 1) * memory + torch.sigmoid(write) * torch.tanh(new)
+        memory = torch.sigmoid(retain + 1) * memory + torch.sigmoid(write) * torch.tanh(new)
         return torch.sigmoid(show) * torch.tanh(memory), memory
 
 

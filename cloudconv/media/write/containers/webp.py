@@ -58,10 +58,10 @@ def with_last_duration(webp: bytes, end: int) -> bytes:
         at += 8 + size + size % 2
     if not frames:
         return webp
-    durations = [int.from_bytes(webp[place : place + 3], "little") for place in frames]
+    durations = [int.from_bytes(webp[at : at + 3], "little") for at in frames]
     last = max(end - sum(durations[:-1]), 1)
-    place = frames[-1]
-    return webp[:place] + last.to_bytes(3, "little") + webp[place + 3 :]
+    at = frames[-1]
+    return webp[:at] + last.to_bytes(3, "little") + webp[at + 3 :]
 
 
 WEBP = _Webp(
