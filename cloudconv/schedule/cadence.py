@@ -118,7 +118,7 @@ class Cadence:
         return self._kinds.total() >= _CERTAIN_CYCLES
 
     @property
-    def share(self) -> Fraction:
+    def distinct_fraction(self) -> Fraction:
         """Return the fraction of different frames among all frames of complete cycles."""
         frames = sum((d + r) * n for (d, r), n in self._kinds.items())
         return Fraction(sum(d * n for (d, _), n in self._kinds.items()), frames or 1)

@@ -189,7 +189,7 @@ def schedule(
         while slots and (item is None or window.knows(slots[0])):
             slot = slots.popleft()
             left, right = window.pair(slot)
-            before, after = window.around(slot.left) if right is not None else (None, None)
+            before, after = window.outer(slot.left) if right is not None else (None, None)
             is_first = bool(opened) and opened[0] <= left.time
             while opened and opened[0] <= left.time:
                 opened.popleft()
@@ -263,7 +263,7 @@ class _Window:
             self._alike = slot.left, left.same_picture(right)
         return left, None if self._alike[1] else right
 
-    def around(self, index: int) -> tuple[Beside | None, Beside | None]:
+    def outer(self, index: int) -> tuple[Beside | None, Beside | None]:
         """Return the frames before and after the pair that begins at ``index``.
 
         None stands for a frame of another scene, and for a repeat, which shows no motion.

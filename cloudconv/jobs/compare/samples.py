@@ -74,7 +74,7 @@ class ComparedClip:
         first = islice(analyse(self.source().frames(), settings.scene_cut), CADENCE_FRAMES)
         cadence, _ = cadence_of(first)
         self.cadence = cadence.description
-        self.distinct = cadence.share if self.cadence else Fraction(1)
+        self.distinct = cadence.distinct_fraction if self.cadence else Fraction(1)
 
     def source(self) -> Source:
         """Return the requested part of the source."""

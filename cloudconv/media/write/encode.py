@@ -21,7 +21,7 @@ from cloudconv.media.carry.carry import Carry
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.log import LogLine, log_lines
-from cloudconv.media.write.encoder_options import Choice, parameters_key
+from cloudconv.media.write.encoder_options import EncoderChoice, parameters_key
 
 FEW = 2
 """Up to this number of pictures libx265 does not set decode times, which are then arbitrary."""
@@ -42,7 +42,7 @@ class EncodingPlan:
 
     target: Path
     info: MediaInfo
-    choice: Choice
+    choice: EncoderChoice
     rate: Fraction | None
     tick: Fraction
     tags: ColorTags
@@ -84,7 +84,7 @@ class EncodingPlan:
         return stream
 
 
-def open_strictly(choice: Choice, start: Any) -> None:
+def open_strictly(choice: EncoderChoice, start: Any) -> None:
     """Call ``start``, which opens the encoder, and turn its complaints into errors.
 
     The libraries behind FFmpeg only log unknown parameters. Raises EncoderError for those, and if

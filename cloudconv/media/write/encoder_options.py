@@ -30,7 +30,7 @@ DEFAULTS = EncodeSettings()
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class EncoderChoice:
     """The encoder of an output.
 
     ``pix_fmt`` is the format of its pictures, ``working`` the planar format of the same samples.

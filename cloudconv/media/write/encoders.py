@@ -19,7 +19,7 @@ from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.write.containers.base import Container
 from cloudconv.media.write.encoder_options import (
     DEFAULTS,
-    Choice,
+    EncoderChoice,
     known_encoder,
     options_for,
 )
@@ -36,7 +36,7 @@ NVENC = "nvenc"
 _EDITED = {"cfhd": "cfhd", "dnxhd": "dnxhd", "prores": "prores_ks", "v210": "v210"}
 
 
-def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) -> Choice:
+def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) -> EncoderChoice:
     """Return the choice for a source; see :func:`choose`.
 
     Video in an editing codec keeps its codec. Pictures and animations are RGB, which few players
@@ -103,7 +103,7 @@ def choose(
     *,
     hevc: bool = False,
     codec: str | None = None,
-) -> Choice:
+) -> EncoderChoice:
     """Choose the encoder and the pixel format that lose nothing, or least, of ``pix_fmt``.
 
     ``pix_fmt`` is a working format. More than 8 bits, or ``hevc``, select HEVC before H.264,
@@ -148,7 +148,7 @@ def choose(
             "alpha": _alpha_lost(wanted, working),
         }
         warnings.append(Warned("pix-fmt-changed", changed))
-    return Choice(
+    return EncoderChoice(
         encoder=name,
         pix_fmt=picked,
         working=working,

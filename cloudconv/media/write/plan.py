@@ -14,7 +14,7 @@ from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.write.containers import container_of
 from cloudconv.media.write.containers.base import Container
 from cloudconv.media.write.encode import EncodingPlan
-from cloudconv.media.write.encoder_options import Choice, parameters_key
+from cloudconv.media.write.encoder_options import EncoderChoice, parameters_key
 from cloudconv.media.write.encoders import choose_for
 from cloudconv.media.write.hdr import hdr_parameters
 from cloudconv.media.write.names import is_stdout
@@ -93,7 +93,7 @@ def _clock(
     return Fraction(1, min(exact, finest))
 
 
-def _with_hdr(choice: Choice, info: MediaInfo, warnings: list[Warned]) -> Choice:
+def _with_hdr(choice: EncoderChoice, info: MediaInfo, warnings: list[Warned]) -> EncoderChoice:
     """Return the choice with the source's HDR metadata; add warnings about lost metadata."""
     for name in info.dynamic_hdr:
         warnings.append(Warned("dynamic-hdr", {"name": name}))
