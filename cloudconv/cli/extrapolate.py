@@ -29,5 +29,5 @@ def extrapolate(
 
 
 def _summary(result: ExtrapolateResult) -> str:
-    cadence = f"; {result.cadence}, and so are the new ones" if result.cadence else ""
-    return outputs.describe_video(result, cadence)
+    repeats = f"; repeats as in the source: {result.cadence}" if result.cadence else ""
+    return outputs.describe_video(result, repeats)

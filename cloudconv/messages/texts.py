@@ -124,6 +124,7 @@ TEXTS = {
     ),
     # Warnings about the machine
     "accelerator-failed": "The CPU is used, because {device} failed a trial: {why}.",
+    "trial-differs": "its results differ from those of the CPU by {difference:.2g}",
     "cluster-without-gpu": "The cluster has no GPU: its CPUs are used.",
     "planned-without-gpu": (
         "This machine has no GPU, so the batch and the tiles are planned for its own memory: give "
@@ -174,7 +175,16 @@ TEXTS = {
         "At {rate} fps only one of {one_of} source frames is kept, and new frames replace the "
         "others{whole:?; * fps keeps all source frames}."
     ),
-    "cadence-kept": "{cadence}; {--duplicates=refill} makes the motion even.",
+    "cadence-kept": (
+        "The video repeats frames: {cadence}. {--duplicates=refill} makes the motion even."
+    ),
+    "cadence-cycles": (
+        "{repeats} of every {length} frames {repeats:repeats|repeat} the one before ({material} "
+        "fps material in a {file} fps file)"
+    ),
+    "cadence-shown": (
+        "each picture is shown {times:or} times ({material} fps material in a {file} fps file)"
+    ),
     "finer-scale": (
         "A trial on source frames was {gain:.1f} dB better at scale 2, which takes about four "
         "times as long: {--scale=2}, or {--quality=max}, uses that scale."
@@ -184,6 +194,9 @@ TEXTS = {
         "{minutes:?; all new frames take about * minutes}."
     ),
     "preview-failed": "The preview {path} could not be written: {why}.",
+    "preview-name-taken": (
+        "The preview {path} is not written any more: another program made a file of that name."
+    ),
     "adapting-failed": "Adapting to the video failed: {error}",
     "kept-aside": "{error}",
     "refused": "A run would fail: {error}",
@@ -490,7 +503,10 @@ TEXTS = {
     "no-picture-decoded": (
         "None of the pictures in {path} can be decoded: give complete picture files."
     ),
-    "unusable-pixel-format": "{path} cannot be used: {why} Convert it first.",
+    "unusable-pixel-format": (
+        "{path} has the pixel format {name}, whose samples do not fit whole numbers of at most 16 "
+        "bits: convert it to a format such as yuv420p first."
+    ),
     "picture-changes": (
         "{path} changes from {before} to {after} at {at:.3f} s: cut it there, or convert it to one "
         "size and pixel format first."
@@ -556,7 +572,10 @@ TEXTS = {
         'There is no pixel format "{name}" that can be written: choose one such as yuv420p or '
         "yuv444p10le."
     ),
-    "pix-fmt-unwritable": "The pixel format {name!r} cannot be written: {why}",
+    "pix-fmt-unwritable": (
+        "The pixel format {name} cannot be written, because its samples do not fit whole numbers "
+        "of at most 16 bits: choose one such as yuv420p or yuv444p10le."
+    ),
     "segment-encoded-otherwise": (
         "The finished segment {path} was encoded with other parameters than this output: start "
         "again with {--resume=no}."

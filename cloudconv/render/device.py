@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from cloudconv.errors import DeviceError, SettingsError
 from cloudconv.events import Warned
+from cloudconv.messages import Message
 from cloudconv.models.base import ModelSpec
 from cloudconv.models.ops import warp
 from cloudconv.settings.groups import MOST_THREADS
@@ -73,11 +74,11 @@ def use_device(device: torch.device) -> None:
         torch.accelerator.set_device_index(device.index)
 
 
-def probe(device: torch.device, dtype: torch.dtype) -> str | None:
+def probe(device: torch.device, dtype: torch.dtype) -> str | Message | None:
     """Compare the operations of networks on a device with those on the CPU in float32.
 
     Returns:
-        The fault in a few words; None without a fault.
+        The fault, as PyTorch's text or a message; None without a fault.
     """
     try:
         result = _exercise(device, dtype).cpu()
@@ -86,7 +87,7 @@ def probe(device: torch.device, dtype: torch.dtype) -> str | None:
     off = (result - _exercise(torch.device("cpu"), torch.float32)).abs().max()
     most = 1e-3 if dtype == torch.float32 else 0.1
     # A difference that is not a number counts as large.
-    return None if off <= most else f"its results are wrong by {float(off):.2g}"
+    return None if off <= most else Message("trial-differs", difference=float(off))
 
 
 def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.dtype:
@@ -186,7 +187,7 @@ def _auto() -> tuple[torch.device, Warned | None]:
     wrong = probe(device, torch.float32)
     if wrong is None:
         return device, None
-    failed = {"device": device.type, "why": wrong.rstrip(".")}
+    failed = {"device": device.type, "why": wrong}
     return cpu, Warned("accelerator-failed", failed)
 
 
@@ -227,7 +228,7 @@ def _check_there(device: torch.device) -> None:
 
 
 def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _cpu_flags() -> set[str]:

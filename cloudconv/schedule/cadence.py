@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
+
+from cloudconv.messages import Message
 
 Placed = tuple[Fraction, Fraction | None]
 """The time of a frame, and the time to which its content belongs; None for a repeat."""
@@ -124,8 +127,8 @@ class Cadence:
         return Fraction(sum(d * n for (d, _), n in self._kinds.items()), frames or 1)
 
     @property
-    def description(self) -> str | None:
-        """Return the clip's regular cadence in words, or None if there is none.
+    def description(self) -> Message | None:
+        """Return the clip's regular cadence, or None if there is none.
 
         A cadence is regular if at least three quarters of the cycles are of one kind, give or take
         a frame, and the cycles make up at least half of the clip.
@@ -137,31 +140,25 @@ class Cadence:
         (distinct, repeats), _ = self._kinds.most_common(1)[0]
         length = distinct + repeats
 
-        def share(kinds: set[tuple[int, int]]) -> Fraction:
+        def fraction(kinds: set[tuple[int, int]]) -> Fraction:
             return Fraction(sum(self._kinds[kind] for kind in kinds), cycles)
 
-        def rates(share: Fraction) -> str:
-            shown = self._usual_rate()
-            return f"({_number(shown * share)} fps material in a {_number(shown)} fps file)"
+        shown = self._usual_rate()
 
-        slips = {(distinct + slip, repeats) for slip in (-1, 0, 1)}
-        if repeats == 1 and distinct > 1 and share(slips) >= _REGULAR:
-            return (
-                f"every {_ordinal(length)} frame repeats the one before "
-                f"{rates(Fraction(distinct, length))}"
-            )
-        if share({(distinct, repeats)}) >= _REGULAR:
-            if distinct == 1:
-                return f"each picture is shown {length} times {rates(Fraction(1, length))}"
-            return (
-                f"{repeats} of every {length} frames repeat the one before "
-                f"{rates(Fraction(distinct, length))}"
-            )
+        def described(code: str, distinct_fraction: Fraction, **parameters: Any) -> Message:
+            material = _rounded(shown * distinct_fraction)
+            return Message(code, material=material, file=_rounded(shown), **parameters)
+
+        slips = {(distinct + slip, repeats) for slip in (-1, 0, 1) if repeats == 1}
+        if distinct > 1 and fraction(slips | {(distinct, repeats)}) >= _REGULAR:
+            distinct_fraction = Fraction(distinct, length)
+            return described("cadence-cycles", distinct_fraction, repeats=repeats, length=length)
+        if distinct == 1 and fraction({(1, repeats)}) >= _REGULAR:
+            return described("cadence-shown", Fraction(1, length), times=[length])
         other = max((repeats - 1, repeats + 1), key=lambda r: self._kinds[1, r])
-        if distinct == 1 and share({(1, repeats), (1, other)}) >= _REGULAR:
-            few, many = sorted((length, other + 1))
-            mean = Fraction(few + many, 2)
-            return f"each picture is shown {few} or {many} times {rates(1 / mean)}"
+        if distinct == 1 and fraction({(1, repeats), (1, other)}) >= _REGULAR:
+            times = sorted((length, other + 1))
+            return described("cadence-shown", Fraction(2, sum(times)), times=times)
         return None
 
     def _usual_rate(self) -> Fraction:
@@ -201,9 +198,5 @@ class Cadence:
         return [] if partner is None else partner.spread(partner.times[-1])
 
 
-def _number(value: Fraction) -> str:
-    return f"{float(value):.3f}".rstrip("0").rstrip(".")
-
-
-def _ordinal(number: int) -> str:
-    return {2: "2nd", 3: "3rd"}.get(number, f"{number}th")
+def _rounded(rate: Fraction) -> float:
+    return round(float(rate), 3)

@@ -15,6 +15,7 @@ from cloudconv.events import Warned
 from cloudconv.media.color import thumbnail
 from cloudconv.media.frame import Frame
 from cloudconv.media.task import Beside, Task, task_of
+from cloudconv.messages import Message
 from cloudconv.models.base import FOUR
 from cloudconv.schedule.cadence import MAX_DISTINCT, Cadence
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
@@ -125,7 +126,7 @@ def cadence_of(frames: Iterable[AnalysedFrame]) -> tuple[Cadence, list[Fraction 
     return cadence, shows
 
 
-def early_cadence(frames: Iterable[Frame]) -> str | None:
+def early_cadence(frames: Iterable[Frame]) -> Message | None:
     """Return the cadence of the first frames, or None if 200 frames are not enough to be certain.
 
     Without any repeat only about a dozen frames are read.

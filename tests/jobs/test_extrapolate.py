@@ -173,7 +173,7 @@ def test_a_cadence_goes_on(tmp_path: Path, phase: int) -> None:
     shown = [picture(content) for content in contents]
     clip = write_clip(tmp_path / "a.mkv", shown, rate=30)
     result = forecast(clip, "b.mkv", model="flow", frames=10)
-    assert "every 5th frame" in str(result.cadence)
+    assert "1 of every 5 frames repeats" in str(result.cadence)
     made = read_planes(tmp_path / "b.mkv")
     count = len(contents)
     expected = [(4 * k) // 5 for k in range(count + 10)]

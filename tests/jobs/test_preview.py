@@ -82,6 +82,19 @@ def test_a_picture_that_cannot_be_written_is_only_told(tmp_path: Path, clock: li
     assert "now.jpg" in str(preview.warnings[0])
 
 
+def test_a_file_of_another_program_is_not_replaced(tmp_path: Path, clock: list[float]) -> None:
+    path = tmp_path / "now.jpg"
+    preview = Preview(path)
+    preview.show(frame())
+    path.write_bytes(b"mine")
+    clock[0] += 2
+    preview.show(frame())
+    assert path.read_bytes() == b"mine"
+    assert [str(warning) for warning in preview.warnings] == [
+        f"The preview {path} is not written any more: another program made a file of that name."
+    ]
+
+
 def test_a_run_leaves_a_picture(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4, rate=24)
     target = tmp_path / "b.mkv"

@@ -297,7 +297,7 @@ class _Table:
                 "left out": f"{self._skipped} frames after a cut, {clip.left_out} repeated ones",
             }
         cuts = f", {len(clip.cuts)} cut{'s' if len(clip.cuts) > 1 else ''} left out"
-        repeats = f", {clip.left_out} that repeat the one before ({clip.cadence})"
+        repeats = f", {clip.left_out} that repeat the one before: {clip.cadence}"
         filmed = result.filmed.get("texture")
         texture = {} if filmed is None else {"filmed": f"frames have a texture of {filmed:+.2f} dB"}
         return {

@@ -73,7 +73,7 @@ class ComparedClip:
         # The source stays open, because closing it deletes the copy of standard input.
         first = islice(analyse(self.source().frames(), settings.scene_cut), CADENCE_FRAMES)
         cadence, _ = cadence_of(first)
-        self.cadence = cadence.description
+        self.cadence = None if cadence.description is None else str(cadence.description)
         self.distinct = cadence.distinct_fraction if self.cadence else Fraction(1)
 
     def source(self) -> Source:

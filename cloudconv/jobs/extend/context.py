@@ -110,11 +110,12 @@ def gather(analysed: Iterable[AnalysedFrame], size: int) -> Context | None:
             frames.append(item.frame)
     if not scene.items:
         return None
+    cadence = cadence_of(scene.items)[0].description
     return Context(
         frames=tuple(frames),
         last=scene.items[-1].frame,
         cut=scene.cut if len(frames) < size else None,
-        cadence=cadence_of(scene.items)[0].description,
+        cadence=None if cadence is None else str(cadence),
         pattern=tuple(item.repeats for item in scene.items),
         gap=scene.gap,
     )

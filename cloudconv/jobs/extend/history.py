@@ -92,11 +92,12 @@ def _placed(items: list[AnalysedFrame]) -> tuple[list[Frame], list[Fraction], st
     kept = [(item.frame, time) for item, time in zip(items, shows, strict=True) if time is not None]
     frames = [frame for frame, _ in kept]
     times = [time for _, time in kept]
-    if cadence.description is not None and len(frames) > 1:
+    description = cadence.description
+    if description is not None and len(frames) > 1:
         # Spread by the frames' own times, which are the same in every cycle.
         gap = _mean_gap(items)
         times = [frames[-1].time - (len(frames) - 1 - n) * gap for n in range(len(frames))]
-    return frames, times, cadence.description
+    return frames, times, None if description is None else str(description)
 
 
 def _mean_gap(items: list[AnalysedFrame]) -> Fraction:

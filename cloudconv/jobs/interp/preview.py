@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import time
@@ -80,14 +79,17 @@ class Preview:
             return
         shown = io.BytesIO()
         _small(frame, self._turn).save(shown, "JPEG", quality=85, comment=_OURS)
+        failed: Warned | None = None
         try:
-            if not self._is_free():
-                raise FileExistsError(errno.EEXIST, "something else has that name now")
-            files.write_whole(self._path, shown.getvalue())
+            if self._is_free():
+                files.write_whole(self._path, shown.getvalue())
+            else:
+                failed = Warned("preview-name-taken", {"path": str(self._path)})
         except OSError as error:
-            if not self.warnings:
-                failed = {"path": str(self._path), "why": error.strerror or str(error)}
-                self.warnings.append(Warned("preview-failed", failed))
+            parameters = {"path": str(self._path), "why": error.strerror or str(error)}
+            failed = Warned("preview-failed", parameters)
+        if failed is not None and not self.warnings:
+            self.warnings.append(failed)
         self._due = time.monotonic() + _PERIOD
 
     def _check_apart(self, inputs: Sequence[Path], output: Path | None) -> None:

@@ -465,4 +465,4 @@ def _working(path: Path, pix_fmt: str) -> str:
     try:
         return working_format(pix_fmt)
     except ValueError as error:
-        raise InputError("unusable-pixel-format", path=path, why=error) from error
+        raise InputError("unusable-pixel-format", path=path, name=pix_fmt) from error
