@@ -50,15 +50,16 @@ TEXTS = {
     "nvdec-fails": "The CPU decodes, not NVDEC: NVDEC could not decode a packet.",
     # Warnings about the output
     "few-players": (
-        "Few players show {pix_fmt} in {container}: the pictures are written as {used}; {other} or "
-        "{--encoder} chooses another format.{alpha:? Their transparency is dropped.}"
+        "Few players show {pix_fmt} in {container}, so the pictures are converted to {used}"
+        "{alpha:? without transparency}. To choose another format, give {other} or {--encoder}."
     ),
     "encoder-few-players": (
-        "Few players show {pix_fmt} as {first} writes it: {used} is used instead."
+        "Few players show {pix_fmt} from the encoder {first}, so the encoder {used} is used."
     ),
-    "encoder-cannot-hold": "{first} cannot hold {pix_fmt}: {used} is used instead.",
+    "encoder-cannot-hold": "The encoder {first} cannot hold {pix_fmt}: {used} is used instead.",
     "encoder-cannot-hold-size": (
-        "{first} cannot hold {pix_fmt} at the size {width}x{height}: {used} is used instead."
+        "The encoder {first} cannot hold {pix_fmt} at the size {width}x{height}: {used} is used "
+        "instead."
     ),
     "pix-fmt-changed": (
         "{who} cannot hold {pix_fmt} at {width}x{height}: the pictures are written as "
@@ -835,7 +836,10 @@ TEXTS = {
     ),
     "preview-exists": "The preview {path} exists already: replace it with {--overwrite=yes}.",
     "preview-unwritable": ("The preview {path} cannot be written ({why}): choose another folder."),
-    "preview-among-files": "The preview {path} is among the run's own files: use another folder.",
+    "preview-among-files": (
+        "The preview {path} would be in a folder of pictures of the input or output: choose "
+        "another folder."
+    ),
     "unwritable": "{path} cannot be written ({why}): choose another folder.",
     "stdin-without-name": "stdin has no file name from which to name the output: name the output.",
     "report-is-file": "{folder} is a file: name a folder for the report.",

@@ -1,6 +1,6 @@
-"""The seed projects' table for every predictor, on a folder of clips.
+"""Score every predictor, the small research models included, on a folder of clips.
 
-    python benchmarks/seed_models.py CLIPS [--weights FOLDER] [--models conv,unet5,flow] [--json F]
+    python benchmarks/predictors.py CLIPS [--weights FOLDER] [--models conv,unet5,flow] [--json F]
 
 Per horizon: PSNR, sharpness (Mathieu et al. 2015), L2, GDL, the total loss L2 + GDL, and the mean
 gradient of the forecast against the truth's ("gradient": 1 is as sharp as the source). Then the
@@ -44,7 +44,7 @@ def main() -> None:
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
     clips = sorted(p for p in arguments.clips.iterdir() if p.is_file() and p.suffix != ".md")
-    found: dict[str, dict[str, dict[str, Scores]]] = {"predict": {}, "interpolate": {}}
+    tables: dict[str, dict[str, dict[str, Scores]]] = {"predict": {}, "interpolate": {}}
     for spec in _wanted(arguments.models):
         try:
             model = _load(spec, arguments.weights)
@@ -64,16 +64,16 @@ def main() -> None:
             if arguments.verbose:
                 shown = {key: round(value["psnr"], 2) for key, value in scores.items()}
                 print(f"{spec.name} {clip.name} {shown}", file=sys.stderr)
-        found[spec.task][spec.name] = _mean(per_clip)
+        tables[spec.task][spec.name] = _mean(per_clip)
         print(f"{spec.name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
     for horizon in arguments.horizons:
         print(f"\nforecast, {horizon} ahead, {len(clips)} clips")
-        _table({name: row[str(horizon)] for name, row in found["predict"].items()})
-    if found["interpolate"]:
+        _table({name: row[str(horizon)] for name, row in tables["predict"].items()})
+    if tables["interpolate"]:
         print(f"\nmiddle of two frames, {len(clips)} clips")
-        _table({name: row["middle"] for name, row in found["interpolate"].items()})
+        _table({name: row["middle"] for name, row in tables["interpolate"].items()})
     if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        arguments.json.write_text(json.dumps(tables, indent=2) + "\n", encoding="utf-8")
 
 
 def _arguments() -> argparse.Namespace:
