@@ -1,4 +1,4 @@
-"""What comes along from the source file: bit-exact, in time, and nothing lost without a word."""
+"""Audio, subtitles, chapters and attachments are copied bit for bit and in time, or named."""
 
 import io
 import subprocess
@@ -25,7 +25,7 @@ SRT = [(Fraction(1, 2), Fraction(1), "Clouds & rain"), (Fraction(2), Fraction(1,
 def video(
     path: Path, *, offset=Fraction(0), seconds=3, audio="aac", subtitles="srt", **extra
 ) -> Path:
-    """A clip with two audio tracks, subtitles, chapters and, in Matroska, an attachment."""
+    """Write a clip with two audio tracks, subtitles, chapters and, in Matroska, an attachment."""
     count = int(seconds * RATE)
     with av.open(str(path), "w") as out:
         video = out.add_stream("libx264", rate=RATE, options={"preset": "ultrafast"})
@@ -101,9 +101,9 @@ def _text(out, stream, start, duration, text):
 def convert(
     source: Path, target: Path, *, start=None, end=None, audio=True, factor=2, slow=None
 ) -> Sink:
-    """Write the clip at ``factor`` times its rate from new pictures, with all else carried.
+    """Write new pictures at ``factor`` times the clip's rate and copy everything else.
 
-    With ``slow``, as many times slower.
+    With ``slow``, the video is that many times slower.
     """
     info = probe(source)
     rate = info.timing.rate * factor
@@ -132,8 +132,8 @@ def convert(
     return sink
 
 
-def spoken(path: Path) -> list[tuple[Fraction, Fraction, str]]:
-    """Start, duration and plain text of each subtitle."""
+def subtitles_of(path: Path) -> list[tuple[Fraction, Fraction, str]]:
+    """Return start, duration and plain text of each subtitle."""
     found = []
     with av.open(str(path)) as clip:
         stream = clip.streams.subtitles[0]
@@ -179,7 +179,7 @@ def test_audio_times_stay_in_mp4(tmp_path):
 @pytest.mark.full
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
 def test_audio_from_a_transport_stream(tmp_path, suffix):
-    """There AAC has headers of its own, which other containers take off."""
+    """A transport stream has AAC with headers of its own, which other containers do not allow."""
     source = video(tmp_path / "in.ts", subtitles=None)
     target = tmp_path / f"out{suffix}"
     convert(source, target)
@@ -193,7 +193,7 @@ def test_audio_from_a_transport_stream(tmp_path, suffix):
 
 @pytest.mark.full
 def test_audio_from_a_transport_stream_through_a_pipe(tmp_path):
-    """A pipe cannot be gone back to, so the header must hold the audio's configuration at once."""
+    """A pipe cannot seek, so the header must contain the configuration of the audio at once."""
     source = video(tmp_path / "in.ts", subtitles=None)
     script = (
         "from pathlib import Path\n"
@@ -222,17 +222,17 @@ def test_titles_and_dispositions_are_kept(tmp_path):
         assert clip.streams.subtitles[0].language == "eng"
 
 
-def test_a_late_start_keeps_everything_in_step(tmp_path):
+def test_a_late_start_keeps_audio_and_subtitles_in_step(tmp_path):
     source = video(tmp_path / "in.mkv", offset=Fraction(5), audio="flac")
     target = tmp_path / "out.mkv"
     convert(source, target)
     assert packets_of(target) == packets_of(source)
     moved = [time - 5 for time in first_times(source, "audio")]
     assert first_times(target, "audio") == moved
-    assert [(a, b) for a, b, _ in spoken(target)] == [(a, b) for a, b, _ in SRT]
+    assert [(a, b) for a, b, _ in subtitles_of(target)] == [(a, b) for a, b, _ in SRT]
 
 
-def test_a_part_takes_its_own_sound_text_and_chapters(tmp_path):
+def test_a_part_keeps_its_own_audio_subtitles_and_chapters(tmp_path):
     source = video(tmp_path / "in.mkv", audio="flac")
     target = tmp_path / "out.mkv"
     convert(source, target, start=Fraction(1), end=Fraction(9, 4))
@@ -242,8 +242,8 @@ def test_a_part_takes_its_own_sound_text_and_chapters(tmp_path):
     assert packets_of(target)[0] == whole
     assert 0 <= times[0] < Fraction(1, 10)
     assert times[-1] < Fraction(5, 4)
-    # The first text had begun before the part, the second runs on behind it.
-    assert [(a, b) for a, b, _ in spoken(target)] == [
+    # The first subtitle starts before the part; the second ends after it.
+    assert [(a, b) for a, b, _ in subtitles_of(target)] == [
         (0, Fraction(1, 2)),
         (1, Fraction(1, 4)),
     ]
@@ -269,7 +269,7 @@ def test_text_subtitles_fit_the_container(tmp_path, given, becomes):
     with av.open(str(target)) as clip:
         assert clip.streams.subtitles[0].codec_context.name in (becomes[1], "srt", "ssa")
         assert clip.streams.subtitles[0].language == "eng"
-    told = spoken(target)
+    told = subtitles_of(target)
     assert [(a, b) for a, b, _ in told] == [(a, b) for a, b, _ in SRT]
     assert all(text in line for (*_, text), (*_, line) in zip(SRT, told, strict=True))
     loses_styles = given[1] == "ass" and becomes[1] != "ass"
@@ -288,7 +288,7 @@ def test_attachments_are_copied_or_named(tmp_path):
     assert any("font.ttf" in w and "MP4 cannot hold it" in w for w in map(str, sink.warnings))
 
 
-def test_what_webm_refuses_is_named(tmp_path):
+def test_streams_that_webm_cannot_hold_are_named(tmp_path):
     source = video(tmp_path / "in.mp4", subtitles=None)
     sink = convert(source, tmp_path / "out.webm")
     assert sum("WebM cannot hold it" in warning for warning in map(str, sink.warnings)) == 2
@@ -296,7 +296,7 @@ def test_what_webm_refuses_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("suffixes", [(".mp4", ".mp4"), (".mkv", ".mp4"), (".mp4", ".mkv")])
-def test_chapters(tmp_path, suffixes):
+def test_chapters_are_copied(tmp_path, suffixes):
     source = video(tmp_path / f"in{suffixes[0]}", audio=None, subtitles=None)
     target = tmp_path / f"out{suffixes[1]}"
     sink = convert(source, target)
@@ -318,7 +318,7 @@ def test_slow_motion_slows_chapters_and_text(tmp_path, names):
     target = tmp_path / f"out.{after}"
     slow = Fraction(5, 2)
     sink = convert(source, target, factor=1, slow=slow)
-    assert [(a, b) for a, b, _ in spoken(target)] == [(a * slow, b * slow) for a, b, _ in SRT]
+    assert [(a, b) for a, b, _ in subtitles_of(target)] == [(a * slow, b * slow) for a, b, _ in SRT]
     with av.open(str(target)) as clip:
         found = [(c["start"] * c["time_base"], c["end"] * c["time_base"]) for c in clip.chapters()]
     assert found == [(0, Fraction(15, 4)), (Fraction(15, 4), Fraction(15, 2))]
@@ -331,14 +331,14 @@ def test_slow_motion_of_a_part_slows_its_own_chapters_and_text(tmp_path):
     source = video(tmp_path / "in.mkv", audio=None)
     target = tmp_path / "out.mkv"
     convert(source, target, start=Fraction(1), end=Fraction(9, 4), factor=1, slow=Fraction(2))
-    assert [(a, b) for a, b, _ in spoken(target)] == [(0, 1), (2, Fraction(1, 2))]
+    assert [(a, b) for a, b, _ in subtitles_of(target)] == [(0, 1), (2, Fraction(1, 2))]
     with av.open(str(target)) as clip:
         found = [(c["start"] * c["time_base"], c["end"] * c["time_base"]) for c in clip.chapters()]
     assert found == [(0, 1), (1, Fraction(5, 2))]
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
-def test_slow_motion_drops_sound_and_names_it(tmp_path, suffix):
+def test_slow_motion_drops_audio_and_names_it(tmp_path, suffix):
     source = video(tmp_path / f"in{suffix}", subtitles=None)
     target = tmp_path / f"out{suffix}"
     sink = convert(source, target, audio=False, factor=1, slow=Fraction(2))
@@ -352,7 +352,7 @@ def test_slow_motion_drops_sound_and_names_it(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
-def test_new_frames_alone_have_no_chapters_and_that_is_said(tmp_path, suffix):
+def test_only_new_frames_have_no_chapters_and_a_warning_names_them(tmp_path, suffix):
     text = "srt" if suffix == ".mkv" else "mov_text"
     source = video(tmp_path / f"in{suffix}", audio=None, subtitles=text)
     target = tmp_path / f"out{suffix}"
@@ -383,7 +383,7 @@ def convert_to_gif(source: Path, target: Path) -> Sink:
 
 @pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_s24le", "pcm_f32le"])
 @pytest.mark.parametrize(("suffix", "named"), [(".mp4", True), (".mov", False), (".mkv", False)])
-def test_pcm_that_few_players_read_is_named(tmp_path, codec, suffix, named):
+def test_a_warning_names_pcm_that_few_players_read(tmp_path, codec, suffix, named):
     source = write_clip(tmp_path / "in.mkv", 6, codec="libx264", size=(32, 32), audio=[codec])
     target = tmp_path / f"out{suffix}"
     sink = convert(source, target)
@@ -393,7 +393,7 @@ def test_pcm_that_few_players_read_is_named(tmp_path, codec, suffix, named):
     assert not named or (".mov" in said[0] and "Audio stream 1" in said[0])
 
 
-def test_stale_tags_are_dropped_and_free_ones_kept(tmp_path):
+def test_outdated_tags_are_dropped_and_other_tags_are_kept(tmp_path):
     source = video(tmp_path / "in.mkv", audio="flac", location="Basel", BPS="12")
     for suffix in (".mkv", ".mp4"):
         target = tmp_path / f"out{suffix}"
@@ -415,7 +415,7 @@ def cover() -> bytes:
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
-def test_cover_art(tmp_path, suffix):
+def test_cover_art_is_copied(tmp_path, suffix):
     image = cover()
     source = tmp_path / "in.mkv"
     with av.open(str(source), "w") as out:
@@ -430,7 +430,7 @@ def test_cover_art(tmp_path, suffix):
     targets = [tmp_path / f"out{suffix}"]
     convert(source, targets[0])
     if suffix == ".mp4":
-        # And once more, from an MP4 to an MP4.
+        # Copy the cover a second time, from MP4 to MP4.
         targets.append(tmp_path / "again.mp4")
         convert(*targets)
     for target in targets:
@@ -456,7 +456,7 @@ def test_a_second_video_is_copied(tmp_path):
 
 @pytest.mark.full
 def test_audio_is_interleaved_with_the_video(tmp_path):
-    """No player should have to seek: neither stream runs far ahead of the other in the file."""
+    """Neither stream is far ahead of the other in the file, so that players need not seek."""
     source = video(tmp_path / "in.mp4", seconds=8, subtitles=None)
     target = tmp_path / "out.mkv"
     convert(source, target)
@@ -469,7 +469,7 @@ def test_audio_is_interleaved_with_the_video(tmp_path):
                     assert abs(latest["audio"] - latest["video"]) < Fraction(3, 2)
 
 
-def test_audio_that_outlasts_the_video_is_whole(tmp_path):
+def test_audio_that_is_longer_than_the_video_is_complete(tmp_path):
     source = write_clip(
         tmp_path / "in.mp4", 12, codec="libx264", audio=["aac"], audio_seconds=Fraction(4)
     )
@@ -478,7 +478,7 @@ def test_audio_that_outlasts_the_video_is_whole(tmp_path):
     assert packets_of(target) == packets_of(source)
 
 
-def test_a_long_lead_of_audio_is_told(tmp_path):
+def test_audio_before_the_video_is_cut_with_a_warning(tmp_path):
     source = video(tmp_path / "in.mkv", audio="flac", subtitles=None)
     info = probe(source)
     rate = info.timing.rate
@@ -496,7 +496,7 @@ def test_a_long_lead_of_audio_is_told(tmp_path):
     assert read_times(target) == [0]
 
 
-def test_time_code_goes_on_at_the_new_rate(tmp_path):
+def test_a_time_code_is_converted_to_the_new_rate(tmp_path):
     source = tmp_path / "in.mov"
     with av.open(str(source), "w") as out:
         video = out.add_stream("libx264", rate=24)
@@ -525,13 +525,13 @@ def test_time_code_goes_on_at_the_new_rate(tmp_path):
         ("noon", 24, 48, 0, None),
     ],
 )
-def test_time_codes(given, source, rate, offset, expected):
+def test_time_codes_are_converted_to_a_new_rate(given, source, rate, offset, expected):
     made = timecode_at_rate(given, Fraction(source), Fraction(rate), Fraction(offset))
     assert made == expected
 
 
-# Matroska's own list leaves these out; the muxer writes them all the same. What this FFmpeg has no
-# encoder for (GSM, Speex) goes the same way.
+# Codecs that are missing in FFmpeg's list for Matroska, although its muxer can write them. GSM and
+# Speex are copied in the same way, but this FFmpeg has no encoder for them.
 UNLISTED = {
     "wmav1": 44100, "wmav2": 44100, "pcm_alaw": 8000, "pcm_mulaw": 8000, "adpcm_ima_wav": 44100,
     "adpcm_ms": 44100, "adpcm_yamaha": 44100, "g726": 8000,
@@ -549,7 +549,7 @@ def old_recording(path: Path, codec: str, rate: int) -> Path:
             frame.pts, frame.time_base = index, 1 / RATE
             out.mux(video.encode(frame))
         out.mux(video.encode(None))
-        # PyAV opens the encoder at the first frame; raw ones take any length.
+        # PyAV opens the encoder at the first frame. Raw encoders accept frames of any length.
         _tone_at(out, track, rate)
     return path
 
@@ -574,10 +574,10 @@ def decoded_sound(path: Path) -> list[bytes]:
 
 @pytest.mark.full
 @pytest.mark.parametrize("codec", UNLISTED)
-def test_sound_of_windows_goes_into_matroska(tmp_path, codec):
+def test_audio_codecs_of_windows_are_copied_into_matroska(tmp_path, codec):
     suffix = "asf" if codec.startswith("wma") else "avi"
     source = old_recording(tmp_path / f"in.{suffix}", codec, UNLISTED[codec])
-    # A name full of what a list of outputs is parsed by.
+    # The name has characters that the tee muxer would parse.
     first = tmp_path / "o'ne [1]|a\\b: ü.mkv"
     assert convert(source, first).warnings == []
     assert convert(first, tmp_path / "two.mkv", factor=1).warnings == []
@@ -587,7 +587,7 @@ def test_sound_of_windows_goes_into_matroska(tmp_path, codec):
         assert len(read_times(made)) == 48
 
 
-def test_sound_of_windows_keeps_chapters_and_attachments_beside_it(tmp_path):
+def test_audio_codecs_of_windows_leave_chapters_and_attachments_alone(tmp_path):
     whole = video(tmp_path / "whole.mkv", audio="flac", seconds=2)
     sound = old_recording(tmp_path / "sound.avi", "pcm_alaw", 8000)
     source = tmp_path / "in.mkv"
@@ -611,13 +611,13 @@ def test_sound_of_windows_keeps_chapters_and_attachments_beside_it(tmp_path):
             assert a["metadata"] == b["metadata"]
             assert a["start"] * a["time_base"] == b["start"] * b["time_base"]
         assert after.streams.audio[2].codec_context.name == "pcm_alaw"
-    assert spoken(tmp_path / "out.mkv") == spoken(whole)
+    assert subtitles_of(tmp_path / "out.mkv") == subtitles_of(whole)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("below", [Fraction(3, 100), Fraction(1, 2)])
 @pytest.mark.parametrize("codec", ["flac", "pcm_s16le", "libmp3lame", "aac", "libopus"])
-def test_sound_that_begins_below_zero_moves_nothing(tmp_path, codec, below):
+def test_audio_that_starts_before_zero_stays_in_step(tmp_path, codec, below):
     whole = write_clip(tmp_path / "whole.mkv", 24, rate=24, codec="libx264", audio=[codec])
     source = tmp_path / "in.mkv"
     kept = {"avoid_negative_ts": "disabled"}
@@ -633,7 +633,7 @@ def test_sound_that_begins_below_zero_moves_nothing(tmp_path, codec, below):
     assert first_times(source, "audio")[0] <= -below
     convert(source, tmp_path / "out.mkv")
     assert read_times(tmp_path / "out.mkv")[0] == 0
-    # What is heard with the picture is where it was.
+    # Packets after the start of the picture keep their times.
     before, after = (
         [time for time in first_times(path, "audio") if time > Fraction(1, 10)]
         for path in (source, tmp_path / "out.mkv")
@@ -644,9 +644,9 @@ def test_sound_that_begins_below_zero_moves_nothing(tmp_path, codec, below):
 
 @pytest.mark.parametrize("target", ["mkv", "mp4"])
 @pytest.mark.parametrize("codec", ["libmp3lame", "wmav2"])
-def test_cut_sound_of_avi_stays_with_the_picture(tmp_path, codec, target):
+def test_audio_cut_from_an_avi_stays_in_step(tmp_path, codec, target):
     if (codec, target) == ("wmav2", "mp4"):
-        pytest.skip("MP4 holds no WMA")
+        pytest.skip("MP4 cannot hold WMA")
     source = old_recording(tmp_path / "in.avi", codec, 44100)
     info = probe(source)
     with av.open(str(source)) as clip:

@@ -1,4 +1,4 @@
-"""Planes to RGB and back."""
+"""Conversion of planes to RGB and back."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def space_of(kind: PixelLayout, matrix: Matrix, full_range: bool) -> ColorSpace:
 
 
 def noise(kind: PixelLayout, width: int, height: int, seed: int = 0) -> list[Tensor]:
-    """Colour planes of every code that the depth can hold."""
+    """Return random colour planes over all codes of the bit depth."""
     generator = torch.Generator().manual_seed(seed)
     small = (
         -(-height // (1 << kind.chroma_shift_y)),
@@ -70,10 +70,10 @@ def flat(kind: PixelLayout, codes: Sequence[int], width: int = 8, height: int = 
     height=st.integers(1, 41),
     seed=st.integers(0, 1000),
 )
-def test_what_is_left_alone_comes_back_exactly(
+def test_conversion_to_rgb_and_back_is_exact(
     pix_fmt: str, matrix: Matrix, full_range: bool, width: int, height: int, seed: int
 ) -> None:
-    """White noise over all codes, most of it far outside the RGB gamut, odd sizes too."""
+    """The input is white noise over all codes, mostly outside the RGB gamut, also in odd sizes."""
     kind = layout(pix_fmt)
     space = space_of(kind, matrix, full_range)
     planes = noise(kind, width, height, seed)
@@ -90,7 +90,7 @@ def test_what_is_left_alone_comes_back_exactly(
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p10le", "yuv444p", "yuv420p16le"])
-def test_whole_frames_come_back_exactly(pix_fmt: str) -> None:
+def test_conversion_of_large_frames_and_back_is_exact(pix_fmt: str) -> None:
     kind = layout(pix_fmt)
     space = ColorSpace("bt709", False)
     planes = noise(kind, 640, 360)
@@ -124,7 +124,7 @@ RED, GREEN, BLUE = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
         ("gbrp10le", "rgb", False, BLUE, (64, 940, 64)),
     ],
 )
-def test_known_colours(
+def test_known_colours_have_their_codes(
     pix_fmt: str,
     matrix: Matrix,
     full_range: bool,
@@ -150,7 +150,9 @@ def test_known_colours(
     ],
 )
 @pytest.mark.parametrize("full_range", [False, True])
-def test_agrees_with_ffmpeg(matrix: Matrix, number: Colorspace, full_range: bool) -> None:
+def test_conversion_agrees_with_ffmpeg(
+    matrix: Matrix, number: Colorspace, full_range: bool
+) -> None:
     source = picture(3, 64, 48, "yuv444p")
     frame = Frame(source, Fraction(0), Fraction(1))
     reference = VideoReformatter().reformat(
@@ -168,8 +170,8 @@ def test_agrees_with_ffmpeg(matrix: Matrix, number: Colorspace, full_range: bool
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv411p", "yuv410p", "yuv440p"])
-def test_chroma_is_smooth(pix_fmt: str) -> None:
-    """A ramp stays a ramp: no steps the size of a chroma sample."""
+def test_chroma_is_interpolated_smoothly(pix_fmt: str) -> None:
+    """A ramp stays a ramp, without steps of the size of a chroma sample."""
     kind = layout(pix_fmt)
     space = ColorSpace("bt709", False)
     luma, u, v = flat(kind, (128, 128, 128), 64, 64)
@@ -188,7 +190,7 @@ def test_chroma_is_smooth(pix_fmt: str) -> None:
 @pytest.mark.parametrize("full_range", [False, True])
 @pytest.mark.parametrize("weight", [0.5, 0.25, 0.8])
 def test_mixing_frames_keeps_the_mean(pix_fmt: str, full_range: bool, weight: float) -> None:
-    """Half of all mixed pixels lie exactly between two codes; the rounding must not lean."""
+    """Half of all mixed pixels are exactly between two codes, so the rounding must have no bias."""
     kind = layout(pix_fmt)
     space = space_of(kind, "bt709", full_range)
     ours, theirs = (
@@ -210,7 +212,7 @@ def test_colours_beyond_the_codes_are_clamped(pix_fmt: str) -> None:
     assert int(from_rgb(torch.full((3, 4, 4), -9.0), kind, space)[0].to(torch.int32).max()) == 0
 
 
-def test_half_precision_is_taken() -> None:
+def test_half_precision_pictures_are_converted() -> None:
     kind = layout("yuv420p")
     planes = from_rgb(torch.ones(3, 5, 7, dtype=torch.bfloat16), kind, ColorSpace("bt709", False))
     assert [tuple(p.shape) for p in planes] == [(5, 7), (3, 4), (3, 4)]
@@ -247,7 +249,7 @@ def test_color_space(
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuva420p", "yuva444p10le", "gbrap", "gbrap16le"])
-def test_alpha_comes_back_exactly(pix_fmt: str) -> None:
+def test_alpha_survives_the_conversion_exactly(pix_fmt: str) -> None:
     kind = layout(pix_fmt)
     plane = noise(kind, 31, 17)[0]
     opacity = alpha_to_float(plane, kind)
@@ -260,7 +262,7 @@ def test_alpha_comes_back_exactly(pix_fmt: str) -> None:
 
 
 @pytest.mark.parametrize("pix_fmt", [*FORMATS, "yuva422p10le"])
-def test_pictures_hold_the_planes(pix_fmt: str) -> None:
+def test_planes_are_stored_in_pictures(pix_fmt: str) -> None:
     kind = layout(pix_fmt)
     planes = noise(kind, 101, 51)
     if kind.alpha:
@@ -271,7 +273,7 @@ def test_pictures_hold_the_planes(pix_fmt: str) -> None:
         assert torch.equal(plane, again)
 
 
-def test_pictures_refuse_planes_that_do_not_fit() -> None:
+def test_planes_of_a_wrong_shape_are_refused() -> None:
     planes = noise(layout("yuv420p"), 32, 32)
     with pytest.raises(ValueError, match="got"):
         make_picture(planes, "yuv422p", 32, 32)

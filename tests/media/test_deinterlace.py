@@ -1,4 +1,4 @@
-"""Interlaced video becomes whole frames: as many, at the same times, without combs."""
+"""``deinterlace`` makes whole frames of interlaced video: the same number and times, no combs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FIELDS = {"flags": "+ilme+ildct", "x264-params": "bff=1", "crf": "8"}
 
 
 def woven(index: int) -> VideoFrame:
-    """A frame whose even lines were seen half a frame later, the order that the encoder notes."""
+    """Return a frame whose even lines are half a frame later than its odd lines."""
     upper = picture(2 * index + 1, 96, 64, step=STEP / 2)
     lower = picture(2 * index, 96, 64, step=STEP / 2)
     for target, source in zip(upper.planes, lower.planes, strict=True):
@@ -32,7 +32,7 @@ def woven(index: int) -> VideoFrame:
 
 
 def combs(frame: Frame) -> float:
-    """How much every line differs from the mean of its neighbours."""
+    """Return the mean difference between each line and the mean of its neighbours."""
     luma = planes_of(frame.picture)[0].astype(float)
     return float(np.abs(luma[1:-1] - (luma[:-2] + luma[2:]) / 2).mean())
 
@@ -48,7 +48,7 @@ def clip(tmp_path: Path) -> Path:
     return write_clip(tmp_path / "fields.mkv", pictures, rate=25, codec="libx264", options=FIELDS)
 
 
-def test_it_is_named_and_made_whole_when_asked(clip: Path) -> None:
+def test_a_warning_names_interlacing_and_deinterlace_removes_it(clip: Path) -> None:
     info = probe(clip)
     assert info.interlaced
     assert "interlaced" in [w.code for w in info.warnings]
@@ -74,7 +74,7 @@ def test_a_part_has_the_same_frames_as_the_whole(clip: Path) -> None:
         assert np.array_equal(planes_of(one.picture)[0], planes_of(other.picture)[0])
 
 
-def test_unmarked_fields_are_made_whole_because_the_user_says_so(tmp_path: Path) -> None:
+def test_deinterlace_works_on_fields_without_a_flag(tmp_path: Path) -> None:
     pictures = [woven(index) for index in range(COUNT)]
     clip = write_clip(tmp_path / "unmarked.mkv", pictures, rate=25)
     assert not probe(clip).interlaced
@@ -83,7 +83,7 @@ def test_unmarked_fields_are_made_whole_because_the_user_says_so(tmp_path: Path)
     assert all(combs(b) < 0.5 * combs(a) for a, b in zip(kept[2:-1], made[2:-1], strict=True))
 
 
-def test_pictures_too_small_for_fields_are_refused_in_words(tmp_path: Path) -> None:
+def test_pictures_too_small_for_deinterlacing_are_an_error(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "tiny.mkv", 4, size=(2, 2))
     with pytest.raises(InputError, match="2x2 cannot be deinterlaced"):
         frames_of(clip, deinterlace=True)

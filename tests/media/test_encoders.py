@@ -1,4 +1,4 @@
-"""Which encoder is chosen, what is refused, and in which words."""
+"""The choice of an encoder, its options and its error messages."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -62,13 +62,13 @@ MP4, MOV, MKV, WEBM = (CONTAINERS[s] for s in (".mp4", ".mov", ".mkv", ".webm"))
 def test_default_encoder(container, pix_fmt, size, encoder, handed):
     choice = choose(container, pix_fmt, *size)
     assert (choice.encoder, choice.pix_fmt) == (encoder, handed)
-    # That pictures are RGB is no surprise.
+    # The pixel format of pictures changes to RGB without a warning.
     changed = encoder != container.encoders[0] or choice.working != pix_fmt
     assert bool(choice.warnings) == (changed and container.is_video)
 
 
-def made(path, suffix, settings=None, **source):
-    """Write a short clip as the source's sink does; returns the sink and what was written."""
+def write_like(path, suffix, settings=None, **source):
+    """Write a short clip as its source's sink does; return the sink and a probe of the output."""
     size = source.pop("size", (256, 144))
     clip = write_clip(path / f"in{source.pop('given', '.mov')}", 3, rate=RATE, size=size, **source)
     info = probe(clip)
@@ -93,8 +93,8 @@ def made(path, suffix, settings=None, **source):
         ("v210", {}, "yuv422p10le", ".mov"),
     ],
 )
-def test_video_made_to_be_edited_keeps_its_codec(tmp_path, codec, options, pix_fmt, suffix):
-    sink, info = made(tmp_path, suffix, codec=codec, options=options, pix_fmt=pix_fmt)
+def test_editing_codecs_are_kept(tmp_path, codec, options, pix_fmt, suffix):
+    sink, info = write_like(tmp_path, suffix, codec=codec, options=options, pix_fmt=pix_fmt)
     assert sink.encoder == codec
     assert info.codec == codec.removesuffix("_ks")
     assert info.working_pix_fmt.replace("12", "10") == pix_fmt
@@ -111,14 +111,16 @@ def test_video_made_to_be_edited_keeps_its_codec(tmp_path, codec, options, pix_f
         (".png", EncodeSettings(), (256, 144), "png"),
     ],
 )
-def test_another_container_or_setting_ends_that(tmp_path, suffix, settings, size, encoder):
+def test_editing_codecs_are_not_kept_with_other_containers_or_settings(
+    tmp_path, suffix, settings, size, encoder
+):
     name = "out/%d.png" if suffix == ".png" else f"out{suffix}"
     clip = write_clip(tmp_path / "in.mov", 1, size=size, codec="prores_ks", pix_fmt="yuv422p10le")
     choice = choose_for(container_of(tmp_path / name), probe(clip), settings)
     assert choice.encoder == encoder
 
 
-def test_dnxhr_that_is_too_small_to_be_written_is_replaced(tmp_path):
+def test_dnxhr_below_its_smallest_size_is_replaced(tmp_path):
     info = replace(
         probe(write_clip(tmp_path / "in.mov", 1, size=(256, 144), codec="dnxhd",
                          pix_fmt="yuv422p", options={"profile": "dnxhr_hq"})),
@@ -129,7 +131,7 @@ def test_dnxhr_that_is_too_small_to_be_written_is_replaced(tmp_path):
 
 
 def test_deep_hevc_stays_hevc_without_a_warning(tmp_path):
-    sink, info = made(tmp_path, ".mp4", given=".mp4", codec="libx265", pix_fmt="yuv420p10le",
+    sink, info = write_like(tmp_path, ".mp4", given=".mp4", codec="libx265", pix_fmt="yuv420p10le",
                       options={"x265-params": "log-level=none"})  # fmt: skip
     assert info.codec == "hevc"
     assert not sink.warnings
@@ -140,9 +142,9 @@ def test_deep_hevc_stays_hevc_without_a_warning(tmp_path):
     [("qtrle", "argb", "yuv420p"), ("ffv1", "yuva444p", "yuv420p"),
      ("ffv1", "yuva422p10le", "yuv420p10le")],
 )  # fmt: skip
-def test_video_with_transparency_becomes_what_players_show(tmp_path, codec, pix_fmt, becomes):
+def test_transparency_is_dropped_with_a_warning_for_mp4(tmp_path, codec, pix_fmt, becomes):
     given = ".mov" if codec == "qtrle" else ".mkv"
-    sink, info = made(tmp_path, ".mp4", given=given, codec=codec, pix_fmt=pix_fmt)
+    sink, info = write_like(tmp_path, ".mp4", given=given, codec=codec, pix_fmt=pix_fmt)
     assert info.pix_fmt == becomes
     (said,) = map(str, sink.warnings)
     assert "transparency is dropped" in said
@@ -151,7 +153,7 @@ def test_video_with_transparency_becomes_what_players_show(tmp_path, codec, pix_
 
 @pytest.mark.parametrize(("transfer", "curve"), [(16, "PQ"), (18, "HLG"), (1, None)])
 @pytest.mark.parametrize("name", ["b.gif", "b.webp", "b.apng", "%d.png", "%d.jpg", "%d.tif"])
-def test_hdr_into_pictures_is_a_warning(tmp_path, transfer, curve, name):
+def test_hdr_converted_to_pictures_gives_a_warning(tmp_path, transfer, curve, name):
     clip = write_clip(tmp_path / "in.mkv", 1, pix_fmt="yuv420p10le", colour=(9, transfer, 9, 1))
     choice = choose_for(container_of(tmp_path / name), probe(clip), EncodeSettings())
     said = [text for text in map(str, choice.warnings) if "tones are not mapped" in text]
@@ -160,13 +162,13 @@ def test_hdr_into_pictures_is_a_warning(tmp_path, transfer, curve, name):
 
 
 @pytest.mark.parametrize("name", ["b.mp4", "b.mkv", "%d.exr"])
-def test_hdr_that_stays_hdr_is_none(tmp_path, name):
+def test_hdr_that_stays_hdr_gives_no_warning(tmp_path, name):
     clip = write_clip(tmp_path / "in.mkv", 1, pix_fmt="yuv420p10le", colour=(9, 16, 9, 1))
     choice = choose_for(container_of(tmp_path / name), probe(clip), EncodeSettings())
     assert not any("tones" in text for text in map(str, choice.warnings))
 
 
-def test_lost_transparency_is_a_warning():
+def test_dropped_transparency_gives_a_warning():
     choice = choose(MP4, "yuva420p", 96, 64)
     assert choice.encoder == "libx264"
     assert "transparency is dropped" in " ".join(map(str, choice.warnings))
@@ -183,7 +185,7 @@ def test_default_quality_is_visually_lossless(name):
         return choose(MKV, "yuv420p", 96, 64, EncodeSettings(name, crf=crf)).options
 
     assert options(None) == options(17)
-    # One scale for all: lower is better for each of them, from one end to the other.
+    # One scale for all encoders: a lower value is better, over the whole range.
     each = [float(options(crf)["crf"]) for crf in range(52)]
     assert each == sorted(each)
     assert (each[0], each[51]) == (0, 51 if name in ("libx264", "libx265") else 63)
@@ -196,7 +198,9 @@ def test_a_crf_looks_the_same_from_every_encoder(tmp_path, name, crf):
     def error(encoder):
         made = tmp_path / f"{encoder}.mkv"
         settings = EncodeSettings(encoder, crf=crf)
-        with Sink(made, probe(clip), rate=RATE, time_base=1 / RATE, settings=settings) as sink:
+        with Sink(
+            made, probe(clip), rate=RATE, time_base=1 / RATE, settings=settings
+        ) as sink:
             for frame in frames:
                 sink.write(frame)
         pairs = zip(read_planes(made), frames, strict=True)
@@ -205,12 +209,12 @@ def test_a_crf_looks_the_same_from_every_encoder(tmp_path, name, crf):
     clip = write_clip(tmp_path / "clip.mkv", 12, rate=RATE, size=(192, 128), noise=4.0)
     with Source(clip) as source:
         frames = list(source.frames())
-    # On one small noisy clip they scatter by some decibels; raw values would be up to 8 apart.
+    # On one small noisy clip the errors differ by up to 4 dB; with raw values it would be 8 dB.
     assert abs(10 * np.log10(error(name) / error("libx264"))) < 4
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 8), (2, 8), (3, 3), (8, 23), (16, 1)])
-def test_ffv1_takes_the_smallest_pictures_bit_for_bit(tmp_path, size):
+def test_ffv1_stores_the_smallest_pictures_bit_for_bit(tmp_path, size):
     (tmp_path / "in").mkdir()
     samples = np.random.default_rng(0).integers(0, 256, (3, size[1], size[0], 3), np.uint8)
     for number, picture in enumerate(samples):
@@ -222,7 +226,7 @@ def test_ffv1_takes_the_smallest_pictures_bit_for_bit(tmp_path, size):
     assert np.array_equal(shown[::2], samples)
 
 
-def test_an_encoders_own_crf_is_an_option():
+def test_an_encoders_own_crf_can_be_given_as_an_option():
     settings = EncodeSettings("libsvtav1", options=(("crf", "31"),))
     assert choose(MKV, "yuv420p", 96, 64, settings).options["crf"] == "31"
 
@@ -232,7 +236,7 @@ def test_own_quality_options_replace_the_default():
     assert "crf" not in choose(MP4, "yuv420p", 96, 64, settings).options
 
 
-def test_parameters_are_joined():
+def test_encoder_parameters_are_joined():
     settings = EncodeSettings("libx265", options=(("x265-params", "aq-mode=1"),), threads=2)
     given = choose(MP4, "yuv420p", 96, 64, settings).options["x265-params"]
     assert given == "log-level=none:aq-mode=1:pools=2"
@@ -262,13 +266,13 @@ def test_crf_reaches_the_encoder():
         (CONTAINERS[".gif"], EncodeSettings("libx264"), "always written by gif"),
     ],
 )
-def test_refusals_are_one_clear_sentence(container, settings, words):
+def test_an_impossible_choice_is_one_clear_sentence(container, settings, words):
     with pytest.raises(EncoderError, match=words) as caught:
         choose(container, "yuv420p", 96, 64, settings)
     assert "\n" not in str(caught.value)
 
 
-def test_asked_for_pixel_format_is_taken_without_a_warning():
+def test_a_chosen_pixel_format_gives_no_warning():
     choice = choose(MP4, "yuv420p10le", 96, 64, EncodeSettings(pix_fmt="yuv420p"))
     assert (choice.encoder, choice.pix_fmt, choice.warnings) == ("libx264", "yuv420p", ())
 
@@ -285,7 +289,7 @@ def test_every_listed_encoder_is_in_the_build():
             assert av.codec.Codec(name, "w").type == "video"
 
 
-def test_hdr_words_have_each_encoders_units():
+def test_hdr_parameters_have_each_encoders_units():
     def pairs(*numbers):
         return b"".join(n.to_bytes(4, "little", signed=True) for n in numbers)
 

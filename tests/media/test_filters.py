@@ -1,4 +1,4 @@
-"""FFmpeg's yardsticks: minterpolate on exact times, and XPSNR that is never nonsense."""
+"""FFmpeg's minterpolate, with exact times, and XPSNR, with a score only where one is defined."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def xpsnr(truth: list[Frame], test: list[Frame], rate: Fraction) -> list[XpsnrSc
     return [meter.push(true, made) for true, made in zip(truth, test, strict=True)]
 
 
-def test_filters_are_looked_up_by_name() -> None:
+def test_a_filter_is_found_by_name() -> None:
     assert has_filter("minterpolate")
     assert not has_filter("no_such_filter")
 
@@ -69,7 +69,7 @@ def test_new_frames_have_exact_times_and_reach_the_last_input(
         assert one.same_picture(same)
 
 
-def test_uneven_input_times_keep_their_places() -> None:
+def test_uneven_input_times_are_kept() -> None:
     times = [Fraction(0), Fraction(1, 24), Fraction(4, 24), Fraction(5, 24)]
     kept = [Frame(picture(int(t * 24)), t, Fraction(1, 24)) for t in times]
     made = {f.time: f for f in minterpolate(kept, Fraction(24))}
@@ -79,7 +79,7 @@ def test_uneven_input_times_keep_their_places() -> None:
     assert psnr(middle, picture(2)) > psnr(picture(1), picture(2))
 
 
-def test_it_follows_motion_better_than_a_blend() -> None:
+def test_minterpolate_follows_motion_better_than_a_blend() -> None:
     truth = frames(9, step=4.0, size=(160, 96))
     made = list(minterpolate(truth[::2], Fraction(24)))
     mine = [psnr(m.picture, t.picture) for m, t in zip(made[3:6:2], truth[3:6:2], strict=True)]
@@ -116,7 +116,7 @@ def test_pictures_keep_their_pixel_format_and_levels(pix_fmt: str) -> None:
             assert np.abs(a.astype(int) - b.astype(int)).max() <= 3 * step
 
 
-def test_one_frame_comes_back_and_none_gives_none() -> None:
+def test_one_frame_gives_one_and_none_gives_none() -> None:
     (one,) = frames(1)
     (same,) = minterpolate([one], Fraction(48))
     assert same.same_picture(one)
@@ -124,7 +124,7 @@ def test_one_frame_comes_back_and_none_gives_none() -> None:
     assert list(minterpolate([], Fraction(48))) == []
 
 
-def test_it_streams() -> None:
+def test_minterpolate_reads_few_frames_ahead() -> None:
     taken = 0
 
     def source():  # type: ignore[no-untyped-def]
@@ -139,19 +139,19 @@ def test_it_streams() -> None:
     assert taken <= 6
 
 
-def test_too_small_pictures_are_refused_in_words() -> None:
+def test_pictures_too_small_for_minterpolate_are_an_error() -> None:
     with pytest.raises(ModelError, match="at least 32 pixels"):
         next(minterpolate(frames(3, size=(64, 30)), Fraction(48)))
 
 
-def test_a_change_of_size_or_a_time_that_stands_still_is_refused() -> None:
+def test_a_change_of_size_or_a_repeated_time_is_an_error() -> None:
     with pytest.raises(ValueError, match="one kind"):
         list(minterpolate([*frames(2), *frames(4, size=(64, 64))[2:]], Fraction(48)))
     with pytest.raises(ValueError, match="does not follow"):
         list(minterpolate([*frames(2), frames(2)[1]], Fraction(48)))
 
 
-def test_an_absent_filter_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_filter_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloudconv.media.filters.has_filter", lambda name: False)
     with pytest.raises(ModelError, match="no filter minterpolate"):
         list(minterpolate(frames(2), Fraction(48)))
@@ -182,7 +182,7 @@ def test_the_weighted_score_counts_luma_four_times() -> None:
     assert score.weighted == pytest.approx((4 * score.planes[0] + 200) / 6)
 
 
-def test_portrait_scores_as_landscape_does() -> None:
+def test_portrait_and_landscape_have_the_same_score() -> None:
     wide = list(
         xpsnr(frames(3, size=(160, 90)), frames(3, size=(160, 90), noise=4.0), Fraction(24))
     )

@@ -1,4 +1,4 @@
-"""Repacking moves samples between formats and never changes one."""
+"""Repacking moves samples between pixel formats and changes none of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TWO_WAY = sorted(name for name, storage in formats._STORAGES.items() if storage.
 
 
 def noise(width: int, height: int, pix_fmt: str, seed: int = 0) -> VideoFrame:
-    """A frame of random legal samples in a working format."""
+    """Return a frame of random legal samples in a working format."""
     frame = VideoFrame(width, height, pix_fmt)
     random = np.random.default_rng(seed)
     depth = layout(pix_fmt).depth
@@ -38,9 +38,9 @@ def same(a: VideoFrame, b: VideoFrame) -> bool:
 
 @settings(deadline=None, max_examples=300)
 @given(st.sampled_from(TWO_WAY), st.integers(1, 20), st.integers(1, 12), st.integers(0, 9))
-def test_there_and_back_is_exact(name: str, width: int, height: int, seed: int) -> None:
+def test_repacking_there_and_back_is_exact(name: str, width: int, height: int, seed: int) -> None:
     if name.startswith("yuvj"):
-        width, height = 4 * width, 4 * height  # the library refuses odd sizes there
+        width, height = 4 * width, 4 * height  # FFmpeg's scaler refuses odd sizes of yuvj formats
     source = noise(width, height, working_format(name), seed)
     source.pts, source.time_base = 7, Fraction(1, 24)
     stored = repack(source, name)
@@ -51,7 +51,7 @@ def test_there_and_back_is_exact(name: str, width: int, height: int, seed: int) 
 
 
 @pytest.mark.parametrize("name", ["rgb24", "bgra", "0rgb", "rgb48be", "rgba64le", "x2rgb10le"])
-def test_colours_are_where_the_library_looks_for_them(name: str) -> None:
+def test_packed_colours_agree_with_ffmpeg(name: str) -> None:
     planar = noise(16, 8, working_format(name))
     ours = repack(planar, name)
     theirs = planar.reformat(format=name, threads=1)
@@ -60,12 +60,12 @@ def test_colours_are_where_the_library_looks_for_them(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["nv12", "nv21", "yuyv422", "uyvy422", "p010le", "nv24"])
-def test_chroma_is_where_the_library_looks_for_it(name: str) -> None:
+def test_packed_chroma_agrees_with_ffmpeg(name: str) -> None:
     planar = noise(16, 8, working_format(name))
     assert same(planar, repack(planar, name).reformat(format=working_format(name), threads=1))
 
 
-def test_a_picture_in_its_format_passes_untouched() -> None:
+def test_a_picture_that_has_the_format_is_returned_unchanged() -> None:
     frame = noise(16, 8, "yuv420p")
     assert repack(frame, "yuv420p") is frame
 
@@ -99,7 +99,7 @@ def test_gray_with_alpha_becomes_rgb_with_alpha() -> None:
     assert planes == [[1, 2, 3, 4]] * 3 + [[255, 0, 9, 8]]
 
 
-def test_bits_become_black_and_white() -> None:
+def test_one_bit_pictures_become_black_and_white() -> None:
     frame = VideoFrame(8, 1, "monob")
     np.frombuffer(frame.planes[0], np.uint8)[:] = 0b1010_0000
     made = repack(frame, "gray")
@@ -107,7 +107,7 @@ def test_bits_become_black_and_white() -> None:
     assert made.color_range == 2
 
 
-def test_bottom_up_rows_are_turned_round(tmp_path: Path) -> None:
+def test_bottom_up_rows_are_reversed(tmp_path: Path) -> None:
     frame = VideoFrame(4, 3, "bgr24")
     rows = np.frombuffer(frame.planes[0], np.uint8).reshape(3, -1)
     rows[:] = np.array([[10], [20], [30]])
@@ -142,7 +142,7 @@ def test_bottom_up_rows_are_turned_round(tmp_path: Path) -> None:
         ("p010le", ("yuv", 10, 1, 1, False)),
     ],
 )
-def test_layout(name: str, expected: tuple[object, ...]) -> None:
+def test_a_format_has_its_layout(name: str, expected: tuple[object, ...]) -> None:
     found = layout(name)
     assert (
         found.family,
@@ -153,7 +153,7 @@ def test_layout(name: str, expected: tuple[object, ...]) -> None:
     ) == expected
 
 
-def test_working_formats_hold_all_that_the_stored_ones_do() -> None:
+def test_working_formats_lose_nothing_of_the_stored_formats() -> None:
     for name in formats._STORAGES:
         stored, working = layout(name), layout(working_format(name))
         assert working.depth == stored.depth
@@ -162,7 +162,7 @@ def test_working_formats_hold_all_that_the_stored_ones_do() -> None:
 
 
 @pytest.mark.parametrize("name", ["grayf", "bayer_rggb8", "cuda", "nonsense"])
-def test_what_cannot_be_held_is_said(name: str) -> None:
+def test_an_unsupported_format_is_named(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         working_format(name)
 

@@ -1,4 +1,4 @@
-"""Segments encoded one by one come out like one that was encoded in one go."""
+"""Joined segments have the same times and frames as a video that was encoded in one piece."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BORDERS = ((0, 17), (17, 18), (18, 40))
 Stored = list[tuple[Path, PacketSummary]]
 
 
-def lasting(frames: list[Frame], last: F) -> list[Frame]:
+def with_durations(frames: list[Frame], last: F) -> list[Frame]:
     ends = [frame.time for frame in frames[1:]] + [frames[-1].time + last]
     return [frame.at(frame.time, end - frame.time) for frame, end in zip(frames, ends, strict=True)]
 
@@ -38,11 +38,13 @@ def stamps(path: Path) -> tuple[object, object, list[tuple[object, object]]]:
         return stream.duration, stream.start_time, packets
 
 
-def made(folder: Path, suffix: str, encoder: str, pix_fmt: str, rate: F | None) -> list[Path]:
-    """The same frames in one go and joined from three segments, one of them of a single frame."""
+def write_whole_and_joined(
+    folder: Path, suffix: str, encoder: str, pix_fmt: str, rate: F | None
+) -> list[Path]:
+    """Write the same frames in one piece and joined from three segments; one has a single frame."""
     info = info_of(working_pix_fmt=pix_fmt)
     times, last = (EVEN, 1 / RATE) if rate else (UNEVEN, F(1, 20))
-    frames = lasting(list(frames_of(times, last, pix_fmt=pix_fmt)), last)
+    frames = with_durations(list(frames_of(times, last, pix_fmt=pix_fmt)), last)
     settings = EncodeSettings(encoder=encoder, threads=1)
 
     def sink(name: str, segment: Path | None = None) -> Sink:
@@ -84,13 +86,13 @@ def made(folder: Path, suffix: str, encoder: str, pix_fmt: str, rate: F | None) 
         (".mov", "prores_ks", "yuv422p10le"),
     ],
 )
-def test_every_time_is_that_of_one_go(
+def test_joined_segments_have_the_times_of_one_piece(
     tmp_path: Path, suffix: str, encoder: str, pix_fmt: str, rate: F | None
 ) -> None:
-    whole, joined = made(tmp_path, suffix, encoder, pix_fmt, rate)
+    whole, joined = write_whole_and_joined(tmp_path, suffix, encoder, pix_fmt, rate)
     length, start, packets = stamps(whole)
     assert stamps(joined)[:2] == (length, start)
-    # The encoders may order frames otherwise around a border, but decode at the same times.
+    # Encoders may reorder frames differently at a border, but the decoding times are the same.
     assert [dts for _, dts in stamps(joined)[2]] == [dts for _, dts in packets]
     assert times_of(joined) == times_of(whole)
     for a, b in zip(read_planes(whole), read_planes(joined), strict=True):
@@ -99,15 +101,15 @@ def test_every_time_is_that_of_one_go(
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuva420p", "gray10le"])
-def test_lossless_frames_are_those_of_one_go(tmp_path: Path, pix_fmt: str) -> None:
-    whole, joined = made(tmp_path, ".mkv", "ffv1", pix_fmt, None)
+def test_joined_lossless_frames_are_those_of_one_piece(tmp_path: Path, pix_fmt: str) -> None:
+    whole, joined = write_whole_and_joined(tmp_path, ".mkv", "ffv1", pix_fmt, None)
     for a, b in zip(read_planes(whole), read_planes(joined), strict=True):
         for one, other in zip(a, b, strict=True):
             np.testing.assert_array_equal(one, other)
 
 
-def test_alpha_beside_the_packets_comes_along(tmp_path: Path) -> None:
-    _, joined = made(tmp_path, ".webm", "libvpx-vp9", "yuva420p", RATE)
+def test_alpha_in_packet_side_data_is_kept(tmp_path: Path) -> None:
+    _, joined = write_whole_and_joined(tmp_path, ".webm", "libvpx-vp9", "yuva420p", RATE)
     with av.open(str(joined)) as clip:
         packets = [p for p in clip.demux(video=0) if p.size]
         tags = {key.lower(): value for key, value in clip.streams.video[0].metadata.items()}
@@ -128,7 +130,7 @@ def store(folder: Path, **settings: object) -> tuple[Path, PacketSummary]:
     return path, sink.summary
 
 
-def test_other_encoder_settings_are_never_joined(tmp_path: Path) -> None:
+def test_segments_of_other_encoder_settings_are_refused(tmp_path: Path) -> None:
     stored = store(tmp_path, crf=30, preset="ultrafast")
     with (
         pytest.raises(OutputError, match="`resume=False`"),
@@ -144,7 +146,7 @@ def test_other_encoder_settings_are_never_joined(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["0.packets"]
 
 
-def test_a_packet_file_says_what_it_holds(tmp_path: Path) -> None:
+def test_a_packet_file_has_a_correct_summary(tmp_path: Path) -> None:
     path, summary = store(tmp_path)
     assert (summary.packets, summary.bytes) == (20, path.stat().st_size)
     assert sorted(read_times(path)) == [p.pts for p in sorted(read_packets(path), key=_pts)]
@@ -158,7 +160,7 @@ def _pts(packet: object) -> int:
 
 
 @pytest.mark.parametrize("at", [0, 40, 60, -300, -1])
-def test_a_byte_that_changed_is_noticed(tmp_path: Path, at: int) -> None:
+def test_a_changed_byte_is_noticed(tmp_path: Path, at: int) -> None:
     path, _ = store(tmp_path)
     data = bytearray(path.read_bytes())
     data[at] ^= 0x10
@@ -169,7 +171,7 @@ def test_a_byte_that_changed_is_noticed(tmp_path: Path, at: int) -> None:
 
 
 @pytest.mark.parametrize("left", [10, 60, 300])
-def test_a_file_that_was_cut_short_is_noticed(tmp_path: Path, left: int) -> None:
+def test_a_truncated_packet_file_is_noticed(tmp_path: Path, left: int) -> None:
     path, _ = store(tmp_path)
     os.truncate(path, left)
     with pytest.raises(OutputError, match="damaged"):

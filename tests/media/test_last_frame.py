@@ -1,4 +1,4 @@
-"""The last frame is shown for as long as in the source, in every kind of file."""
+"""The last frame is shown for as long as in the source, in every container."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from cloudconv.media.read.source import Source
 from tests.helpers.factory import picture, read_times, write_clip
 
 
-def paused(path: Path, rate: F = F(10), frames: int = 6, last: F = F(2)) -> Path:
-    """A steady clip whose last frame is shown for ``last`` seconds."""
+def clip_with_pause(path: Path, rate: F = F(10), frames: int = 6, last: F = F(2)) -> Path:
+    """Write a clip of constant rate whose last frame is shown for ``last`` seconds."""
     if path.suffix == ".webp":
         shown = [Image.fromarray(picture(k, 32, 32).to_ndarray(format="rgb24")) for k in range(6)]
         held = [int(1000 / rate)] * (frames - 1) + [int(last * 1000)]
@@ -43,8 +43,8 @@ def paused(path: Path, rate: F = F(10), frames: int = 6, last: F = F(2)) -> Path
     return path
 
 
-def lasts(path: Path) -> F:
-    """How long a reader thinks that the video is, from its first frame to the end of its last."""
+def length_of(path: Path) -> F:
+    """Return the length that a reader computes: from the first frame to the end of the last."""
     if path.suffix == ".webp":
         with Image.open(path) as image:
             total = 0
@@ -68,21 +68,21 @@ def lasts(path: Path) -> F:
 @pytest.mark.parametrize("target", ["gif", "apng", "webp", "mp4", "mov", "mkv"])
 @pytest.mark.parametrize("source", ["gif", "apng", "webp", "mp4", "mkv"])
 def test_the_last_frame_keeps_its_length(tmp_path: Path, source: str, target: str) -> None:
-    clip, out = paused(tmp_path / f"in.{source}"), tmp_path / f"out.{target}"
+    clip, out = clip_with_pause(tmp_path / f"in.{source}"), tmp_path / f"out.{target}"
     result = cloudconv.interpolate(clip, out, factor=2, model="blend")
     assert result.output_frames == 12
-    assert lasts(out) == F(5, 10) + 2
+    assert length_of(out) == F(5, 10) + 2
     if target != "webp":
         assert read_times(out) == [*(F(k, 20) for k in range(11)), F(3, 2)]
     again = probe(out).timing
     assert again.end - again.start == F(5, 2)
-    # The encoder of WebP makes one of two pictures that are alike.
+    # The encoder of WebP merges two equal pictures.
     assert again.frames == (11 if target == "webp" else 12)
 
 
 @pytest.mark.parametrize("rate", [F(24000, 1001), F(25), F(30000, 1001)])
-def test_all_other_frames_stay_on_their_grid(tmp_path: Path, rate: F) -> None:
-    clip = paused(tmp_path / "in.mkv", rate, 30, F(10))
+def test_all_other_frames_keep_their_exact_times(tmp_path: Path, rate: F) -> None:
+    clip = clip_with_pause(tmp_path / "in.mkv", rate, 30, F(10))
     with Source(clip) as source:
         frames = list(source.frames())
     assert [frame.time for frame in frames] == [k / rate for k in range(30)]
@@ -90,23 +90,23 @@ def test_all_other_frames_stay_on_their_grid(tmp_path: Path, rate: F) -> None:
     cloudconv.interpolate(clip, tmp_path / "out.mp4", factor=2, model="blend")
     times = read_times(tmp_path / "out.mp4")
     assert times[:59] == [k / (2 * rate) for k in range(59)]
-    assert abs(lasts(tmp_path / "out.mp4") - (29 / rate + 10)) <= F(1, 1000)
+    assert abs(length_of(tmp_path / "out.mp4") - (29 / rate + 10)) <= F(1, 1000)
 
 
-def test_a_fixed_rate_holds_the_last_frame(tmp_path: Path) -> None:
-    clip = paused(tmp_path / "in.gif")
+def test_a_fixed_rate_repeats_the_last_frame(tmp_path: Path) -> None:
+    clip = clip_with_pause(tmp_path / "in.gif")
     cloudconv.interpolate(clip, tmp_path / "out.mp4", fps=20, model="blend")
     assert read_times(tmp_path / "out.mp4") == [F(k, 20) for k in range(50)]
 
 
-def test_an_animation_with_a_pause_stays_one_by_default(tmp_path: Path) -> None:
-    result = cloudconv.interpolate(paused(tmp_path / "in.gif"), factor=2, model="blend")
+def test_an_animation_with_a_pause_is_written_as_an_animation(tmp_path: Path) -> None:
+    result = cloudconv.interpolate(clip_with_pause(tmp_path / "in.gif"), factor=2, model="blend")
     assert Path(result.output).suffix == ".gif"
     result = cloudconv.interpolate(tmp_path / "in.gif", slowmo="2.5", model="blend")
-    assert 0 <= lasts(Path(result.output)) - F(25, 4) < F(1, 10)
+    assert 0 <= length_of(Path(result.output)) - F(25, 4) < F(1, 10)
 
 
-def test_a_cut_off_file_is_not_taken_for_a_pause(tmp_path: Path) -> None:
+def test_a_truncated_file_is_not_read_as_a_pause(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "in.mkv", 200, rate=25, codec="libx264", size=(96, 64))
     clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
     info = probe(clip)

@@ -1,4 +1,4 @@
-"""EXR pictures: scene-linear light from code values, and back."""
+"""Scene-linear light in EXR files from code values, and back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def planes(file: Path, dtype: str) -> list[np.ndarray]:
 
 
 def write_png(file: Path, codes: np.ndarray) -> None:
-    """A 16-bit PNG of (H, W, channels) codes."""
+    """Write a 16-bit PNG of (H, W, channels) codes."""
     form = "rgba64be" if codes.shape[2] == 4 else "rgb48be"
     context = av.CodecContext.create("png", "w")
     context.width, context.height, context.pix_fmt = WIDTH, HEIGHT, form
@@ -44,7 +44,7 @@ def write_png(file: Path, codes: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("channels", [3, 4])
-def test_sixteen_bits_go_through_exr_and_back_exactly(tmp_path: Path, channels: int) -> None:
+def test_sixteen_bits_to_exr_and_back_are_exact(tmp_path: Path, channels: int) -> None:
     codes = np.random.default_rng(0).integers(1, 65536, (3, HEIGHT, WIDTH, channels))
     (tmp_path / "in").mkdir()
     for number, picture in enumerate(codes):
@@ -66,7 +66,7 @@ def test_exr_holds_linear_light(tmp_path: Path) -> None:
     make(tmp_path / "in", tmp_path / "out" / "%d.exr")
     green, blue, red = (plane[0, 0] for plane in planes(tmp_path / "out" / "1.exr", "<f4"))
     assert (green, blue) == (1, 0)
-    assert red == pytest.approx(0.5029, abs=1e-4)  # half of the light looks brighter than half
+    assert red == pytest.approx(0.5029, abs=1e-4)  # code 188 is about half of the light
     make(tmp_path / "in", tmp_path / "half" / "%d.exr", encoder_option={"format": "half"})
     assert planes(tmp_path / "half" / "1.exr", "<f2")[2][0, 0] == pytest.approx(red, abs=1e-3)
 
@@ -80,7 +80,7 @@ def test_exr_as_input_is_srgb(tmp_path: Path) -> None:
     assert (info.working_pix_fmt, info.tags.transfer) == ("gbrp16le", 13)
 
 
-def test_only_exr_holds_floats(tmp_path: Path) -> None:
+def test_float_formats_are_for_exr_only(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for number in range(2):
         Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "in" / f"{number}.png")
@@ -88,16 +88,16 @@ def test_only_exr_holds_floats(tmp_path: Path) -> None:
         make(tmp_path / "in", tmp_path / "out.mkv", encoder="ffv1", pix_fmt="gbrpf32le")
 
 
-def test_light_that_no_code_holds_is_clipped() -> None:
+def test_light_out_of_range_is_clipped() -> None:
     odd = [np.array([[np.nan, np.inf, -np.inf, -1, 2, 0.5]], np.float32)]
     assert codes_of(odd, 8)[0].tolist() == [[0, 65535, 0, 0, 65535, 48192]]
 
 
 @pytest.mark.parametrize(
     ("transfer", "signal", "light"),
-    # BT.2100: PQ's code of 1000 nits, HLG's of diffuse white; a pure power; linear.
+    # PQ at 1000 nits and HLG at diffuse white (BT.2100), then a pure power, linear and BT.709.
     [(16, 0.7518, 10.0), (18, 0.75, 0.265), (4, 0.5, 0.2176), (8, 0.5, 0.5), (1, 0.5, 0.2140)],
 )
-def test_each_transfer_has_its_own_light(transfer: int, signal: float, light: float) -> None:
+def test_each_transfer_function_gives_its_light(transfer: int, signal: float, light: float) -> None:
     made = light_of([np.array([[round(signal * 65535)]], np.uint16)], transfer)[0]
     assert made.item() == pytest.approx(light, rel=2e-3)

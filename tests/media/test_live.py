@@ -1,4 +1,4 @@
-"""Standard input that is read as it comes."""
+"""Standard input is processed while it arrives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMMAND = (
 
 
 @pytest.mark.parametrize("frames", [pytest.param(240, marks=pytest.mark.full), 20])
-def test_matroska_is_interpolated_before_its_end_has_come(tmp_path: Path, frames: int) -> None:
+def test_matroska_is_interpolated_before_its_end_arrives(tmp_path: Path, frames: int) -> None:
     clip = write_clip(
         tmp_path / "a.mkv", frames, rate=25, codec="libx264", audio=["aac"], noise=3, size=(64, 48)
     )
@@ -45,7 +45,7 @@ def test_matroska_is_interpolated_before_its_end_has_come(tmp_path: Path, frames
         run.stdin.write(first)
         run.stdin.flush()
         if frames > 100:
-            assert some.wait(90), "nothing came before the whole input was there"
+            assert some.wait(90), "no output arrived before the end of the input"
         run.stdin.write(data[len(first) :])
         run.stdin.close()
         reader.join(90)

@@ -1,4 +1,4 @@
-"""FFmpeg's log: read while an encoder opens, and silent whatever other threads decode meanwhile."""
+"""FFmpeg's log: messages of an opening encoder are read, and those of decoders are not printed."""
 
 import io
 import random
@@ -21,7 +21,7 @@ SIZE = 64, 48
 
 
 def damaged(codec: str) -> bytes:
-    """A Matroska file of noise with 40 random bytes."""
+    """Return a Matroska file of noise in which 40 bytes are random."""
     data, rng = io.BytesIO(), np.random.default_rng(0)
     with av.open(data, "w", format="matroska") as out:
         stream = out.add_stream(codec, rate=25)
@@ -60,7 +60,7 @@ def open_encoder(settings: EncodeSettings) -> None:
 
 
 @pytest.mark.parametrize("codec", ["ffv1", "mpeg2video"])
-def test_damage_decoded_while_an_encoder_opens_is_not_written_to_stderr(codec, capfd, caplog):
+def test_messages_of_decoders_are_not_printed_while_an_encoder_opens(codec, capfd, caplog):
     data, ends = damaged(codec), threading.Event()
 
     def keep_decoding() -> None:
@@ -80,7 +80,7 @@ def test_damage_decoded_while_an_encoder_opens_is_not_written_to_stderr(codec, c
     assert caplog.records == []
 
 
-def test_an_unknown_parameter_is_still_read_after_that(caplog):
+def test_an_unknown_encoder_parameter_is_reported(caplog):
     open_encoder(EncodeSettings(encoder="libx264"))
     asked = EncodeSettings(encoder="libx264", options=(("x264-params", "no-such-thing=1"),))
     with pytest.raises(EncoderError, match="no-such-thing"):

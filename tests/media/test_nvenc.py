@@ -1,4 +1,4 @@
-"""``--encoder nvenc``: the codec that suits container and depth. No GPU encodes here."""
+"""``--encoder nvenc`` chooses the codec for container and bit depth; these tests need no GPU."""
 
 from __future__ import annotations
 
@@ -43,20 +43,22 @@ def test_the_codec_follows_container_and_depth(output: str, pix_fmt: str, encode
     ("output", "crf", "quality"),
     [("a.mp4", 0, "1"), ("a.mp4", 51, "51"), ("a.webm", 0, "1"), ("a.webm", 51, "63")],
 )
-def test_the_whole_scale_of_crf_is_mapped(output: str, crf: float, quality: str) -> None:
-    """A quality of 0 would mean that the encoder chooses."""
+def test_the_whole_range_of_crf_is_mapped(output: str, crf: float, quality: str) -> None:
+    """The result is never 0, because 0 would leave the choice to the encoder."""
     settings = EncodeSettings(encoder="nvenc", crf=crf)
     chosen = choose(container_of(Path(output)), "yuv420p", 640, 360, settings)
     assert chosen.options["cq"] == quality
 
 
-def test_hdr_goes_to_hevc() -> None:
+def test_hdr_is_encoded_as_hevc() -> None:
     settings = EncodeSettings(encoder="nvenc")
     chosen = choose(container_of(Path("a.mkv")), "yuv420p", 640, 360, settings, hevc=True)
     assert chosen.encoder == "hevc_nvenc"
 
 
-def test_a_container_that_holds_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nvenc_without_a_codec_for_the_container_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("av.codec.codecs_available", frozenset())
     with pytest.raises(EncoderUsageError, match="another container"):
         choose(container_of(Path("a.mp4")), "yuv420p", 640, 360, EncodeSettings(encoder="nvenc"))

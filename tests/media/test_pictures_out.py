@@ -1,4 +1,4 @@
-"""Picture files and animations as outputs, and the names that pictures as input give."""
+"""Picture files and animations as outputs, and default names for inputs of pictures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def test_jpegs_are_whole_and_full_range(tmp_path: Path) -> None:
+def test_jpegs_are_decodable_and_full_range(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 12)
     make(clip, tmp_path / "out" / "%04d.jpg")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
@@ -46,7 +46,7 @@ def test_jpegs_are_whole_and_full_range(tmp_path: Path) -> None:
 
 
 class LateEncoder:
-    """Returns each file three pictures late, as an encoder's threads may."""
+    """An encoder that returns each file three pictures late, as one with threads may."""
 
     def __init__(self) -> None:
         self.times: list[int | None] = []
@@ -62,10 +62,10 @@ class LateEncoder:
         return [self._waiting.pop(0)] if len(self._waiting) > 3 else []
 
 
-def test_an_encoder_whose_threads_are_late_gets_every_picture_at_its_own_time(
+def test_a_late_encoder_gets_every_picture_at_its_own_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # JPEG's refuses two pictures of one time, so now and then a sequence failed.
+    # FFmpeg's JPEG encoder refuses two pictures of one time, so sequences failed at random.
     encoder = LateEncoder()
     monkeypatch.setattr(EncodingPlan, "open_encoder", lambda _: encoder)
     frames = frames_of([F(k, 25) for k in range(8)], F(1, 25))
@@ -77,7 +77,9 @@ def test_an_encoder_whose_threads_are_late_gets_every_picture_at_its_own_time(
 
 
 @pytest.mark.parametrize("suffix", ["webp", "bmp", "tif", "png"])
-def test_a_pattern_gives_one_still_a_frame(pictures: Path, tmp_path: Path, suffix: str) -> None:
+def test_a_pattern_gives_one_picture_for_each_frame(
+    pictures: Path, tmp_path: Path, suffix: str
+) -> None:
     make(pictures, tmp_path / "out" / f"%03d.{suffix}")
     made = sorted((tmp_path / "out").iterdir())
     assert [path.name for path in made] == [f"{k:03d}.{suffix}" for k in range(1, 9)]
@@ -97,7 +99,7 @@ def test_a_name_that_ends_in_a_slash_is_a_folder_for_the_default_name(
         assert made.is_file()
 
 
-def test_a_folder_of_pictures_is_made_with_those_above_it(pictures: Path, tmp_path: Path) -> None:
+def test_a_folder_for_pictures_is_created_with_its_parents(pictures: Path, tmp_path: Path) -> None:
     make(pictures, tmp_path / "a" / "b" / "%d.png")
     assert len(list((tmp_path / "a" / "b").iterdir())) == 8
 
@@ -110,7 +112,7 @@ def test_a_folder_of_pictures_and_videos_is_an_error(pictures: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("given", ["shots.v2", "shots.v2/%05d.png", "shots.v2/*.png"])
-def test_pictures_give_their_folders_name(
+def test_pictures_give_the_output_the_name_of_their_folder(
     pictures: Path, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
     monkeypatch.chdir(pictures.parent)
@@ -118,7 +120,7 @@ def test_pictures_give_their_folders_name(
 
 
 @pytest.mark.parametrize("given", [".", "%05d.png"])
-def test_pictures_in_this_folder_give_its_name(
+def test_pictures_in_the_current_folder_give_its_name(
     pictures: Path, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
     monkeypatch.chdir(pictures)

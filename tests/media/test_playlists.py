@@ -1,4 +1,4 @@
-"""Playlists are all their files, and no input asks for more memory than is sane."""
+"""Playlists count as all of their files, and the memory for one picture is limited."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LISTS = {
 
 
 @pytest.mark.parametrize("name", LISTS)
-def test_a_changed_part_makes_another_input(tmp_path: Path, name: str) -> None:
+def test_a_changed_file_of_a_playlist_makes_another_input(tmp_path: Path, name: str) -> None:
     clip, part = tmp_path / name, tmp_path / "b.ts"
     clip.write_text(LISTS[name])
     for file in ("a 1.ts", "b.ts"):
@@ -39,7 +39,7 @@ def test_a_changed_part_makes_another_input(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["ffconcat version 1.0\nfile a.mkv\n", "#EXTM3U\na.mkv\n"])
-def test_no_output_is_a_part_of_the_input(tmp_path: Path, text: str) -> None:
+def test_an_output_is_never_a_file_of_the_playlist(tmp_path: Path, text: str) -> None:
     clip, part = tmp_path / "list", write_clip(tmp_path / "a.mkv", 5)
     clip.write_text(text)
     linked = tmp_path / "linked.mkv"
@@ -50,7 +50,7 @@ def test_no_output_is_a_part_of_the_input(tmp_path: Path, text: str) -> None:
     check_output(tmp_path / "b.mkv", overwrite=True, inputs=[clip])
 
 
-def test_a_list_of_lists_is_followed_and_may_go_round(tmp_path: Path) -> None:
+def test_nested_and_circular_playlists_are_followed(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     outer, inner = tmp_path / "all.m3u8", tmp_path / "sub" / "one.m3u8"
     outer.write_text("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nsub/one.m3u8\n")
@@ -61,7 +61,7 @@ def test_a_list_of_lists_is_followed_and_may_go_round(tmp_path: Path) -> None:
     assert found >= {inner, inner.parent / "init.mp4", inner.parent / "a.m4s"}
 
 
-def test_a_small_file_that_asks_for_gigabytes_is_refused(
+def test_a_small_file_with_huge_pictures_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bomb = tmp_path / "bomb.gif"
@@ -82,7 +82,7 @@ def test_a_small_file_that_asks_for_gigabytes_is_refused(
             probe(clip)
 
 
-def test_very_large_pictures_need_memory_that_is_free(
+def test_large_pictures_are_refused_if_memory_is_short(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bomb, clip = tmp_path / "bomb.gif", write_clip(tmp_path / "clip.mkv", 2, size=(64, 48))

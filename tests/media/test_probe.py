@@ -1,4 +1,4 @@
-"""What a probe says about a file is what the file shows, whatever its header claims."""
+"""A probe reports what the frames show, even if the header claims something else."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ RATES += [Fraction(n * 1000, 1001) for n in (24, 30, 60, 120)] + [Fraction(25, 2
 CLOCKS = [Fraction(1, d) for d in (1000, 600, 90_000, 15_360, 30_000, 1_000_000, 1_000_000_000)]
 
 
-def rounded(rate: Fraction, clock: Fraction, count: int, start: int = 0) -> list[int]:
+def rounded_times(rate: Fraction, clock: Fraction, count: int, start: int = 0) -> list[int]:
     return [start + round(k / rate / clock) for k in range(count)]
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.sampled_from(RATES), st.sampled_from(CLOCKS), st.integers(2, 400), st.integers(0, 10**7))
-def test_a_constant_rate_is_found_behind_any_clock(
+def test_a_constant_rate_is_found_with_any_clock(
     rate: Fraction, clock: Fraction, count: int, start: int
 ) -> None:
-    times = rounded(rate, clock, count, start)
+    times = rounded_times(rate, clock, count, start)
     found = constant_rate(times, clock, [rate])
     if clock in (Fraction(1, 90_000), Fraction(1, 15_360), Fraction(1, 30_000)) and count < 20:
-        # A fine clock is taken at its word while nothing contradicts it.
+        # In a fine clock the measured rate is used unless a frame contradicts it.
         assert found is not None
         assert abs(found / rate - 1) < Fraction(1, 50)
     else:
@@ -47,45 +47,47 @@ def test_a_constant_rate_is_found_behind_any_clock(
 
 @settings(deadline=None, max_examples=100)
 @given(st.sampled_from(RATES), st.sampled_from(CLOCKS), st.integers(400, 3000))
-def test_long_videos_need_no_header(rate: Fraction, clock: Fraction, count: int) -> None:
+def test_the_rate_of_a_long_video_is_found_without_its_header(
+    rate: Fraction, clock: Fraction, count: int
+) -> None:
     assume(rate <= 60 or clock != Fraction(1, 600))
     lies = [Fraction(1000), Fraction(90_000), Fraction(29)]
-    assert constant_rate(rounded(rate, clock, count), clock, lies) == rate
+    assert constant_rate(rounded_times(rate, clock, count), clock, lies) == rate
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.data())
-def test_a_frame_out_of_step_makes_it_variable(data: st.DataObject) -> None:
+def test_one_shifted_frame_makes_the_rate_variable(data: st.DataObject) -> None:
     rate = data.draw(st.sampled_from([24, 30, 50]))
     clock = data.draw(st.sampled_from(CLOCKS[:3]))
-    times = rounded(Fraction(rate), clock, data.draw(st.integers(4, 60)))
+    times = rounded_times(Fraction(rate), clock, data.draw(st.integers(4, 60)))
     moved = data.draw(st.integers(1, len(times) - 2))
     by = data.draw(st.integers(3, 8))
     times[moved] += by if clock != CLOCKS[2] else by * 50 + 7
     assert constant_rate(times, clock, [Fraction(rate)]) is None
 
 
-def test_dropped_frames_make_it_variable() -> None:
-    times = rounded(Fraction(30), Fraction(1, 1000), 60)
+def test_dropped_frames_make_the_rate_variable() -> None:
+    times = rounded_times(Fraction(30), Fraction(1, 1000), 60)
     del times[20:23]
     assert constant_rate(times, Fraction(1, 1000), [Fraction(30)]) is None
 
 
-def test_pulldown_in_a_fine_clock_is_not_smoothed() -> None:
+def test_pulldown_in_a_fine_clock_is_a_variable_rate() -> None:
     times = [1500 * n for k in range(20) for n in (5 * k, 5 * k + 2)]  # 2, 3, 2, 3 of 1/60 s
     assert constant_rate(times, Fraction(1, 90_000), [Fraction(24)]) is None
 
 
-def test_a_cameras_jitter_is_still_a_constant_rate() -> None:
+def test_small_jitter_is_a_constant_rate() -> None:
     random = np.random.default_rng(1)
     times = [3003 * k + int(random.integers(-3, 4)) for k in range(90)]
     assert constant_rate(times, Fraction(1, 90_000), [Fraction(30)]) == Fraction(30000, 1001)
 
 
 @pytest.mark.parametrize("clock", [1000, 600])
-def test_milliseconds_inside_a_finer_clock_are_understood(clock: int) -> None:
+def test_a_rate_in_milliseconds_is_found_with_a_finer_clock(clock: int) -> None:
     step = 90_000 // clock
-    times = [t * step for t in rounded(NTSC, Fraction(1, clock), 200)]
+    times = [t * step for t in rounded_times(NTSC, Fraction(1, clock), 200)]
     assert constant_rate(times, Fraction(1, 90_000), [NTSC]) == NTSC
 
 
@@ -130,14 +132,14 @@ def test_a_late_start_is_kept(tmp_path: Path, suffix: str) -> None:
     assert (timing.start, timing.end, timing.rate) == (10, 10 + Fraction(8, 25), 25)
 
 
-def test_frames_hidden_by_an_edit_list_do_not_count(tmp_path: Path) -> None:
+def test_frames_hidden_by_an_edit_list_are_not_counted(tmp_path: Path) -> None:
     times = [Fraction(k - 4, 24) for k in range(16)]
     path = write_clip(tmp_path / "e.mp4", 16, times=times, codec="mpeg4", options={"g": "30"})
     timing = probe(path).timing
     assert (timing.frames, timing.start, timing.rate) == (12, 0, 24)
 
 
-def test_a_header_that_lies_is_not_believed(tmp_path: Path) -> None:
+def test_a_wrong_rate_in_the_header_is_ignored(tmp_path: Path) -> None:
     times = [Fraction(k, 12) for k in range(10)]
     path = write_clip(tmp_path / "lie.mkv", 10, rate=60, times=times)
     timing = probe(path).timing
@@ -178,7 +180,7 @@ def test_tags_aspect_rotation_and_the_other_streams(tmp_path: Path) -> None:
     assert info.video_index == 0
 
 
-def test_full_range_jpeg_formats_become_tags(tmp_path: Path) -> None:
+def test_full_range_jpeg_formats_become_a_range_tag(tmp_path: Path) -> None:
     frames = [picture(k, pix_fmt="yuvj420p") for k in range(2)]
     info = probe(write_clip(tmp_path / "a.mov", frames, codec="mjpeg"))
     assert (info.pix_fmt, info.working_pix_fmt, info.tags.range) == ("yuvj420p", "yuv420p", 2)
@@ -215,13 +217,13 @@ def test_a_picture_folder_a_pattern_and_a_glob(tmp_path: Path) -> None:
         assert (info.width, info.height, info.working_pix_fmt) == (8, 6, "gbrp")
 
 
-def test_a_still_is_one_frame(tmp_path: Path) -> None:
+def test_a_picture_file_is_one_frame(tmp_path: Path) -> None:
     path = tmp_path / "100%d.png"  # a name that looks like a pattern
     Image.new("RGB", (8, 6)).save(path)
     assert probe(path).timing.frames == 1
 
 
-def test_a_container_without_durations_may_hold_one_frame(tmp_path: Path) -> None:
+def test_a_container_without_durations_may_have_one_frame(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.flv", 1, codec="flv1")
     timing = probe(path).timing
     assert (timing.frames, timing.rate) == (1, 24)
@@ -238,7 +240,7 @@ def test_animated_webp(tmp_path: Path, durations: list[int], rate: int | None) -
     assert info.timing.end == Fraction(sum(durations), 1000)
 
 
-def test_a_cut_off_file_says_so(tmp_path: Path) -> None:
+def test_a_truncated_file_gives_a_warning(tmp_path: Path) -> None:
     whole = write_clip(
         tmp_path / "a.mp4", 40, codec="libx264", options={"crf": "5"}, noise=9.0
     ).read_bytes()
@@ -263,7 +265,7 @@ def test_a_cut_off_file_says_so(tmp_path: Path) -> None:
 
 
 def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
-    """Inputs that are no video, and a word that the message must have."""
+    """Return inputs that are no video, each with a word that the message must contain."""
     rng = np.random.default_rng(0)
     (folder / "empty.mp4").touch()
     (folder / "noise.mp4").write_bytes(rng.bytes(4096))
@@ -306,8 +308,8 @@ def test_every_bad_input_gets_one_clear_sentence(tmp_path: Path) -> None:
         assert "\n" not in message, name
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
-def test_no_permission(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read every file")
+def test_a_file_without_read_permission_is_an_error(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", 2, codec="libx264")
     path.chmod(0)
     with pytest.raises(InputError, match="permission"):

@@ -1,4 +1,4 @@
-"""What a written file holds: times, pixels, tags; and what is left when writing fails."""
+"""Times, pixels and tags of written files, and the state of the folder when writing fails."""
 
 import io
 import os
@@ -109,7 +109,7 @@ def test_constant_rate_is_exact_in_mp4_and_mov(tmp_path, rate, suffix):
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mov"])
 @pytest.mark.parametrize("reordered", [0, 3])
 def test_variable_times_are_exact_in_mp4(tmp_path, name, reordered, gaps, ticks):
-    """Also with B-frames, whose packets are not stored in the order of showing."""
+    """B-frames are included: their packets are not stored in the order of display."""
     path = tmp_path / name
     encode = EncodeSettings("libx264", options=(("bf", str(reordered)), ("b_strategy", "0")))
     times = [Fraction(sum(gaps[:k]), ticks) for k in range(len(gaps))]
@@ -140,11 +140,11 @@ def test_matroska_is_exact_to_the_millisecond(tmp_path, suffix):
     )
 
 
-def test_variable_rate_in_matroska_claims_no_rate(tmp_path):
+def test_variable_rate_in_matroska_has_no_default_duration(tmp_path):
     path = tmp_path / "clip.mkv"
     times = [Fraction(k, 1000) for k in (0, 100, 150, 400)]
     write(path, frames_of(times, Fraction(1, 10)), time_base=Fraction(1, 1000))
-    # DefaultDuration, the element that claims a rate.
+    # The element DefaultDuration would claim a constant rate.
     assert b"\x23\xe3\x83" not in path.read_bytes()[:2000]
     assert read_times(path) == times
 
@@ -164,7 +164,7 @@ def test_variable_rate_in_matroska_claims_no_rate(tmp_path):
         ("yuv411p", (96, 64)),
     ],
 )
-def test_lossless_planes_are_untouched(tmp_path, pix_fmt, size):
+def test_lossless_planes_are_unchanged(tmp_path, pix_fmt, size):
     path = tmp_path / "clip.mkv"
     frames = list(frames_of(constant(24, 3), Fraction(1, 24), size, pix_fmt, LIMITED_709))
     sink = write(
@@ -193,9 +193,9 @@ def test_lossless_h264_keeps_planes(tmp_path, pix_fmt):
 
 
 def test_forced_pixel_format_uses_the_sources_matrix(tmp_path):
-    """Pure red in BT.709 becomes 63, 102, 240; with the wrong matrix it would be 81, 90, 240."""
+    """Pure red becomes 63, 102, 240 in BT.709; with that of BT.601 it would be 81, 90, 240."""
     path = tmp_path / "clip.mkv"
-    # The size says BT.709 here, as it does for players.
+    # The file has no matrix tag, so its size decides: BT.709, as in players.
     info = info_of((1280, 32), "gbrp")
     wide = av.VideoFrame(1280, 32, "gbrp")
     for plane, level in zip(wide.planes, (0, 0, 255), strict=True):
@@ -209,7 +209,7 @@ def test_forced_pixel_format_uses_the_sources_matrix(tmp_path):
         assert (made.colorspace, made.color_range) == (1, 1)
 
 
-def test_more_bits_and_chroma_do_not_move_levels(tmp_path):
+def test_more_bits_and_chroma_do_not_change_levels(tmp_path):
     path = tmp_path / "clip.mkv"
     frames = list(frames_of(constant(24, 2), Fraction(1, 24), tags=LIMITED_709))
     encode = EncodeSettings("ffv1", pix_fmt="yuv444p10le")
@@ -238,9 +238,7 @@ def test_tags_aspect_and_rotation_are_kept(tmp_path, suffix, encoder):
 @pytest.mark.parametrize("aspect", [Fraction(239, 97), Fraction(16, 11), Fraction(5, 4)])
 @pytest.mark.parametrize("rate", [Fraction(24), None])
 @pytest.mark.parametrize(("suffix", "encoder"), [(".mkv", "ffv1"), (".webm", "libvpx-vp9")])
-def test_aspect_is_kept_where_the_codec_has_no_place_for_it(
-    tmp_path, aspect, rate, suffix, encoder
-):
+def test_aspect_is_kept_if_the_codec_cannot_store_it(tmp_path, aspect, rate, suffix, encoder):
     path = tmp_path / f"clip{suffix}"
     info = info_of((97, 65), aspect=aspect, metadata={})
     frames = frames_of(constant(24, 30), Fraction(1, 24), (97, 65))
@@ -255,7 +253,7 @@ def test_aspect_is_kept_where_the_codec_has_no_place_for_it(
     assert (b"\x23\xe3\x83" in path.read_bytes()[:2000]) == (rate is not None)
 
 
-def test_lost_aspect_is_a_warning(tmp_path):
+def test_a_dropped_aspect_gives_a_warning(tmp_path):
     path = tmp_path / "clip.gif"
     info = info_of(aspect=Fraction(4, 3))
     frames = frames_of([Fraction(0)], Fraction(1))
@@ -264,10 +262,11 @@ def test_lost_aspect_is_a_warning(tmp_path):
 
 
 @pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0, reason="SVT-AV1 needs Linux and root for this"
+    sys.platform != "linux" or os.geteuid() != 0,
+    reason="SVT-AV1 changes its priority only as root on Linux",
 )
 def test_av1_does_not_get_real_time_priority(tmp_path):
-    """Run by root, SVT-AV1 sets it, and other processes hardly run until the end."""
+    """As root, SVT-AV1 requests real-time priority, which nearly stops all other processes."""
     before = os.sched_getscheduler(0)
     rate, encode = Fraction(24), EncodeSettings("libsvtav1", preset="12")
     path, tick = tmp_path / "a.mkv", 1 / rate
@@ -279,7 +278,7 @@ def test_av1_does_not_get_real_time_priority(tmp_path):
 
 
 @pytest.mark.parametrize("encoder", ["libx264", "libx265", "libsvtav1"])
-def test_hdr10_comes_back(tmp_path, encoder):
+def test_hdr10_metadata_is_kept(tmp_path, encoder):
     numbers = [34000, 16000, 13250, 34500, 7500, 3000, 15635, 16450]
     display = np.array(
         [v for n in numbers for v in (n, 50000)] + [1, 10000, 1000, 1, 1, 1], "<i4"
@@ -317,15 +316,15 @@ def test_very_short_clips(tmp_path, encoder, count):
         assert container.streams.video[0].start_time in (0, None)
 
 
-def test_mp4_can_start_playing_before_it_is_whole(tmp_path):
+def test_mp4_can_play_while_it_is_downloaded(tmp_path):
     path = tmp_path / "clip.mp4"
     write(path, frames_of([Fraction(0)], Fraction(1)))
     data = path.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")
 
 
-def test_a_held_picture_is_written_again_and_again_untouched(tmp_path):
-    """The same picture at many times, read by another thread meanwhile."""
+def test_writing_a_picture_many_times_does_not_change_it(tmp_path):
+    """The same picture is written at many times while another thread reads its planes."""
     shown = picture(3, noise=2)
     shown.pts, shown.time_base, shown.pict_type = 77, Fraction(1, 13), 1
     before = planes_of(shown)
@@ -354,14 +353,14 @@ def test_a_held_picture_is_written_again_and_again_untouched(tmp_path):
     assert all(np.array_equal(a, b) for p in made for a, b in zip(before, p, strict=True))
 
 
-def test_names_that_ffmpeg_would_read_otherwise(tmp_path):
+def test_names_with_special_characters_of_ffmpeg_are_used_literally(tmp_path):
     path = tmp_path / "a:b %03d [1] 雲.mp4"
     write(path, frames_of([Fraction(0)], Fraction(1)))
     assert read_times(f"file:{path}") == [0]
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_an_error_leaves_the_old_file_alone(tmp_path):
+def test_an_error_leaves_the_old_file_unchanged(tmp_path):
     path = tmp_path / "clip.mp4"
     path.write_bytes(b"precious")
 
@@ -408,7 +407,7 @@ def test_times_must_increase(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_another_size_midway_is_named(tmp_path):
+def test_a_frame_of_another_size_is_an_error(tmp_path):
     frames = [*frames_of([Fraction(0)], Fraction(1)), Frame(picture(0, 32, 32), Fraction(1), 1)]
     with pytest.raises(OutputError, match="32x32"):
         write(tmp_path / "clip.mp4", frames, rate=Fraction(1))
@@ -416,7 +415,7 @@ def test_another_size_midway_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".gif", "_%03d.png"])
-def test_a_full_disk(tmp_path, suffix):
+def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path, suffix):
     """A limit on the file size stands in for a full disk: the write fails with an errno."""
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -433,7 +432,7 @@ def test_a_full_disk(tmp_path, suffix):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_was_cut_short_silently_is_noticed(tmp_path, monkeypatch):
+def test_a_file_that_is_silently_truncated_is_an_error(tmp_path, monkeypatch):
     path = tmp_path / "clip.mkv"
     finish = FileWriter.finish
 
@@ -476,7 +475,7 @@ def test_stdout_is_matroska():
 
 @pytest.mark.parametrize("rate", [None, Fraction(25)])
 @pytest.mark.parametrize("target", ["webm", "mkv", "mp4"])
-def test_libvpx_takes_any_clock(tmp_path, rate, target):
+def test_libvpx_accepts_a_time_base_that_is_too_fine(tmp_path, rate, target):
     source = write_clip(tmp_path / "in.mkv", 6, rate=25)
     fine = Fraction(1, 25_000_001)
     encode = EncodeSettings("libvpx-vp9", options=(("cpu-used", "8"),))

@@ -1,4 +1,4 @@
-"""Sound that slows with the picture: length, pitch, place, and every track."""
+"""Audio that is stretched with the video: length, pitch, position and every track."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from tests.helpers.factory import picture, read_times, write_clip
 RATE = 48000
 
 
-def heard(path: Path, track: int = 0) -> tuple[F, NDArray[np.float32], int]:
-    """When the track begins, its samples in mono, and their rate."""
+def decode_audio(path: Path, track: int = 0) -> tuple[F, NDArray[np.float32], int]:
+    """Return the start of a track, its samples in mono, and their rate."""
     parts: list[NDArray[np.float32]] = []
     begin: F | None = None
     rate = 0
@@ -45,14 +45,14 @@ def heard(path: Path, track: int = 0) -> tuple[F, NDArray[np.float32], int]:
 
 
 def pitch(samples: NDArray[np.float32], rate: int = RATE) -> float:
-    """The strongest frequency."""
+    """Return the strongest frequency in hertz."""
     part = samples[len(samples) // 4 : len(samples) * 3 // 4]
     power = np.abs(np.fft.rfft(part * np.hanning(len(part))))
     return float(power.argmax() * rate / len(part))
 
 
 def onsets(samples: NDArray[np.float32], rate: int = RATE) -> list[float]:
-    """The seconds at which sound sets in after silence."""
+    """Return the seconds at which the audio starts after silence."""
     step = rate // 200
     count = len(samples) // step
     loud = np.sqrt((samples[: count * step].reshape(count, step) ** 2).mean(1)) > 0.1
@@ -60,7 +60,7 @@ def onsets(samples: NDArray[np.float32], rate: int = RATE) -> list[float]:
 
 
 def noise(seconds: F, bursts: list[F], length: F = F(1, 5)) -> NDArray[np.float32]:
-    """Near silence with bursts of noise at these times."""
+    """Return near silence with bursts of noise at these times."""
     wave = np.random.default_rng(1).normal(0, 0.3, int(seconds * RATE)).astype(np.float32)
     level = np.full(len(wave), 1e-3, np.float32)
     for start in bursts:
@@ -77,7 +77,7 @@ def video(
     begin: F = F(0),
     white: Collection[int] = (),
 ) -> Path:
-    """A clip whose audio tracks are (codec, start, mono samples) in mono."""
+    """Write a clip with audio tracks, each given as (codec, start, mono samples)."""
     with av.open(str(path), "w") as out:
         video: Any = out.add_stream("libx264", rate=rate, options={"preset": "ultrafast"})
         video.width = video.height = 32
@@ -135,15 +135,15 @@ def slow(
 @pytest.mark.full
 @pytest.mark.parametrize("factor", ["5/4", "2", "2.5", "8"])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_slowed_sound_is_as_long_as_the_picture_and_keeps_its_pitch(
+def test_stretched_audio_has_the_length_of_the_video_and_its_pitch(
     tmp_path: Path, factor: str, suffix: str
 ) -> None:
     clip = write_clip(
         tmp_path / f"a{suffix}", 11, rate=10, codec="libx264", size=(32, 32), audio=["aac"]
     )
-    _, before, _ = heard(clip)
+    _, before, _ = decode_audio(clip)
     result = slow(clip, f"b{suffix}", factor)
-    begin, samples, _ = heard(tmp_path / f"b{suffix}")
+    begin, samples, _ = decode_audio(tmp_path / f"b{suffix}")
     assert abs(begin) <= F(1, 1000)
     assert abs(len(samples) - len(before) * F(factor)) <= 1024
     assert pitch(samples) == pytest.approx(440, abs=2)
@@ -157,11 +157,11 @@ def test_slowed_sound_is_as_long_as_the_picture_and_keeps_its_pitch(
 
 @pytest.mark.full
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
-def test_sound_stays_with_the_picture(tmp_path: Path, suffix: str) -> None:
+def test_stretched_audio_stays_in_step(tmp_path: Path, suffix: str) -> None:
     at = [F(1, 2), F(1), F(17, 10), F(5, 2)]
     clip = video(tmp_path / f"a{suffix}", [("aac", F(0), noise(F(3), at))], frames=30)
     slow(clip, f"b{suffix}", 3)
-    begin, samples, _ = heard(tmp_path / f"b{suffix}")
+    begin, samples, _ = decode_audio(tmp_path / f"b{suffix}")
     found = [float(begin) + onset for onset in onsets(samples)]
     assert found == pytest.approx([float(3 * time) for time in at], abs=0.02)
 
@@ -189,7 +189,7 @@ def test_a_click_is_heard_when_the_flash_is_seen(
         ]
     seen = [time for (_, dark), (time, light) in pairwise(frames) if dark < 250 < light]
     assert seen == [F(number * factor, rate) for number in flashes]
-    begin, samples, _ = heard(slowed)
+    begin, samples, _ = decode_audio(slowed)
     off = []
     for time in seen:
         first = round((time - begin) * RATE) - factor * RATE // 10
@@ -198,7 +198,7 @@ def test_a_click_is_heard_when_the_flash_is_seen(
     assert max(map(abs, off)) < 0.02
 
 
-def test_every_track_with_its_own_codec_start_and_name(tmp_path: Path) -> None:
+def test_every_track_keeps_its_codec_start_and_name(tmp_path: Path) -> None:
     tones = [np.sin(np.arange(3 * RATE) * 2 * np.pi * f / RATE).astype(np.float32) * 0.3
              for f in (330, 700)]  # fmt: skip
     clip = video(tmp_path / "a.mkv", [("flac", F(0), tones[0]), ("libopus", F(1, 2), tones[1])],
@@ -212,17 +212,17 @@ def test_every_track_with_its_own_codec_start_and_name(tmp_path: Path) -> None:
         assert tracks[1].disposition & Disposition.comment
         assert tracks[0].codec_context.format.name == "s16"
     for track, (start, hertz) in enumerate([(F(0), 330), (F(5, 4), 700)]):
-        begin, samples, _ = heard(tmp_path / "b.mkv", track)
+        begin, samples, _ = decode_audio(tmp_path / "b.mkv", track)
         assert abs(begin - start) <= F(1, 100)
         assert abs(F(len(samples), RATE) - F(15, 2)) <= F(4096, RATE)
         assert pitch(samples) == pytest.approx(hertz, abs=2)
 
 
-def test_a_part_takes_its_own_sound(tmp_path: Path) -> None:
+def test_a_part_keeps_its_own_audio(tmp_path: Path) -> None:
     at = [F(1, 5), F(6, 5), F(2), F(13, 5)]
     clip = video(tmp_path / "a.mkv", [("flac", F(0), noise(F(3), at, F(1, 10)))], frames=30)
     result = slow(clip, "b.mkv", 4, start=F(1), end=F(12, 5))
-    begin, samples, _ = heard(tmp_path / "b.mkv")
+    begin, samples, _ = decode_audio(tmp_path / "b.mkv")
     assert begin == 0
     assert len(samples) == F(7, 5) * 4 * RATE
     assert onsets(samples) == pytest.approx([0.8, 4.0], abs=0.02)
@@ -230,20 +230,20 @@ def test_a_part_takes_its_own_sound(tmp_path: Path) -> None:
     assert result.warnings == []
 
 
-def test_sound_before_the_picture_is_cut_and_told(tmp_path: Path) -> None:
+def test_audio_before_the_video_is_cut_with_a_warning(tmp_path: Path) -> None:
     clip = video(
         tmp_path / "a.mkv", [("flac", F(0), noise(F(3), [F(1, 2), F(3, 2)]))],
         frames=20, begin=F(1),
     )  # fmt: skip
     result = slow(clip, "b.mkv", 2)
-    begin, samples, _ = heard(tmp_path / "b.mkv")
+    begin, samples, _ = decode_audio(tmp_path / "b.mkv")
     assert (begin, len(samples)) == (0, 4 * RATE)
     assert onsets(samples) == pytest.approx([1.0], abs=0.02)
     assert any("1.000 s of audio" in warning for warning in map(str, result.warnings))
 
 
-def test_a_gap_in_the_sound_stays_a_gap(tmp_path: Path) -> None:
-    """Packets lost in the middle: what follows must not move forward."""
+def test_a_gap_in_the_audio_stays_a_gap(tmp_path: Path) -> None:
+    """Packets are missing in the middle, and the audio after them must not move forward."""
     whole = video(
         tmp_path / "whole.mkv", [("flac", F(0), noise(F(3), [F(1, 2), F(5, 2)]))], frames=30
     )
@@ -260,7 +260,7 @@ def test_a_gap_in_the_sound_stays_a_gap(tmp_path: Path) -> None:
             packet.stream = streams[packet.stream.index]
             out.mux(packet)
     slow(clip, "b.mkv", 2)
-    _, samples, _ = heard(tmp_path / "b.mkv")
+    _, samples, _ = decode_audio(tmp_path / "b.mkv")
     assert len(samples) == 6 * RATE
     assert onsets(samples) == pytest.approx([1.0, 5.0], abs=0.02)
     assert not samples[int(2.3 * RATE) : int(3.7 * RATE)].any()
@@ -276,7 +276,7 @@ def test_a_gap_in_the_sound_stays_a_gap(tmp_path: Path) -> None:
         ("ac3", ".mp4", "ac3"),
     ],
 )
-def test_the_codec_is_the_sources_where_the_container_takes_it(
+def test_the_source_codec_is_kept_if_the_container_can_hold_it(
     tmp_path: Path, encoded: str, suffix: str, codec: str
 ) -> None:
     source = "a.avi" if encoded == "adpcm_ms" else "a.mkv"
@@ -285,7 +285,10 @@ def test_the_codec_is_the_sources_where_the_container_takes_it(
     result = slow(clip, f"b{suffix}", 2)
     with av.open(str(tmp_path / f"b{suffix}")) as out:
         assert out.streams.audio[0].codec_context.codec.canonical_name == codec
-    (first, before, _), (begin, samples, rate) = heard(clip), heard(tmp_path / f"b{suffix}")
+    (first, before, _), (begin, samples, rate) = (
+        decode_audio(clip),
+        decode_audio(tmp_path / f"b{suffix}"),
+    )
     end = 2 * (first + F(len(before), RATE) - probe(clip).timing.start)
     assert begin + F(len(samples), rate) == pytest.approx(float(end), abs=0.03)
     assert pitch(samples, rate) == pytest.approx(440, abs=4)
@@ -294,7 +297,7 @@ def test_the_codec_is_the_sources_where_the_container_takes_it(
 
 
 @pytest.mark.full
-def test_sound_and_picture_are_interleaved(tmp_path: Path) -> None:
+def test_audio_and_video_are_interleaved(tmp_path: Path) -> None:
     clip = write_clip(
         tmp_path / "a.mp4", 20, rate=10, codec="libx264", size=(32, 32), audio=["aac", "aac"]
     )
@@ -308,7 +311,7 @@ def test_sound_and_picture_are_interleaved(tmp_path: Path) -> None:
                     assert max(latest.values()) - min(latest.values()) < F(3, 2)
 
 
-def test_without_it_the_sound_is_dropped_and_said(tmp_path: Path) -> None:
+def test_without_stretch_audio_is_dropped_with_a_warning(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", 6, rate=25, codec="libx264", size=(32, 32), audio=["aac"])
     result = cloudconv.interpolate(clip, tmp_path / "b.mp4", model="blend", slowmo=F(2))
     with av.open(str(tmp_path / "b.mp4")) as out:
@@ -321,7 +324,7 @@ def test_without_it_the_sound_is_dropped_and_said(tmp_path: Path) -> None:
     pieces=st.lists(st.integers(0, 3000), max_size=6),
     channels=st.integers(1, 3),
 )
-def test_the_length_is_exact_whatever_the_factor_and_the_pieces(
+def test_the_length_is_exact_for_any_factor_and_block_sizes(
     factor: F, pieces: list[int], channels: int
 ) -> None:
     random = np.random.default_rng(2)
@@ -334,8 +337,8 @@ def test_the_length_is_exact_whatever_the_factor_and_the_pieces(
 
 
 @pytest.mark.parametrize("factor", [2, 8])
-def test_a_chord_stays_clean(factor: int) -> None:
-    """What is not at the chord's own frequencies is 30 dB below it."""
+def test_a_stretched_chord_has_little_noise(factor: int) -> None:
+    """Power at other frequencies is 30 dB below that of the chord."""
     tones = (220.0, 277.2, 329.6, 440.3)
     times = np.arange(3 * RATE) / RATE
     chord = sum(0.1 * np.sin(2 * np.pi * hertz * times) for hertz in tones)
@@ -348,7 +351,7 @@ def test_a_chord_stays_clean(factor: int) -> None:
     assert power[~own].sum() < power.sum() / 1000
 
 
-def test_damaged_sound_is_counted_and_what_follows_stays_in_place(tmp_path: Path) -> None:
+def test_damaged_audio_is_counted_and_the_rest_keeps_its_times(tmp_path: Path) -> None:
     clip = video(tmp_path / "a.mkv", [("flac", F(0), noise(F(3), [F(1, 2), F(5, 2)]))], frames=30)
     with av.open(str(clip)) as opened:
         packets = [(p.pos, p.size) for p in opened.demux(audio=0) if p.size]
@@ -359,7 +362,7 @@ def test_damaged_sound_is_counted_and_what_follows_stays_in_place(tmp_path: Path
         data[at : at + size] = bytes(size)
     clip.write_bytes(bytes(data))
     sink = slow(clip, "b.mkv", 2)
-    _, samples, _ = heard(tmp_path / "b.mkv")
+    _, samples, _ = decode_audio(tmp_path / "b.mkv")
     assert onsets(samples) == pytest.approx([1.0, 5.0], abs=0.02)
     assert abs(len(samples) - 6 * RATE) <= 4608
     assert any("3 of its packets" in warning for warning in map(str, sink.warnings))

@@ -1,4 +1,4 @@
-"""Every frame, once, in order, at its exact time, from whole files and from broken ones."""
+"""Every frame is decoded once, in order, at its exact time, from intact and damaged files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.helpers.factory import picture, planes_of, read_planes, write_clip
 
 NTSC = Fraction(24000, 1001)
 CLIPS = Path(__file__).parents[3] / "shared" / "clips"
-# Its own threads wait by spinning: minutes, where others want the cores, too.
+# One thread: libvpx's threads spin while they wait, which takes minutes on a busy machine.
 VP8 = {"g": "20", "auto-alt-ref": "1", "lag-in-frames": "10", "threads": "1"}
 X264 = {"bf": "3", "g": "12", "sc_threshold": "0"}
 CLOSED = "log-level=none:keyint=12:min-keyint=12:bframes=3"
@@ -63,7 +63,7 @@ def check_times(frames: list[Frame]) -> None:
         ("mpg", "mpeg2video", {"bf": "2"}),
     ],
 )
-def test_every_frame_comes_once_and_on_the_grid(
+def test_every_frame_is_decoded_once_at_its_exact_time(
     tmp_path: Path, suffix: str, codec: str, options: dict[str, str]
 ) -> None:
     rate = Fraction(24)
@@ -104,12 +104,12 @@ def test_variable_times_are_exact(tmp_path: Path, gaps: list[int], start: int, c
     assert [f.duration for f in frames] == [Fraction(g, 90) for g in gaps]
 
 
-def test_matroska_milliseconds_become_an_exact_rate(tmp_path: Path) -> None:
+def test_milliseconds_of_matroska_become_an_exact_rate(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mkv", 40, rate=NTSC)
     assert [f.time for f in frames_of(path)] == [k / NTSC for k in range(40)]
 
 
-def test_hidden_frames_are_hidden(tmp_path: Path) -> None:
+def test_frames_hidden_by_an_edit_list_are_left_out(tmp_path: Path) -> None:
     times = [Fraction(k - 4, 24) for k in range(16)]
     path = write_clip(tmp_path / "e.mp4", 16, times=times, codec="mpeg4", options={"g": "30"})
     frames = frames_of(path)
@@ -137,7 +137,7 @@ def test_hidden_frames_are_hidden(tmp_path: Path) -> None:
         ("h264", "libx264", X264, 0),
     ],
 )
-def test_a_part_is_the_same_as_in_the_whole(
+def test_a_part_has_the_same_frames_as_the_whole(
     tmp_path: Path, suffix: str, codec: str, options: dict[str, str], start: int
 ) -> None:
     times = [start + Fraction(k, 24) for k in range(72)]
@@ -167,7 +167,7 @@ def test_an_empty_part_is_an_error(tmp_path: Path) -> None:
         frames_of(path, start=Fraction(9))
 
 
-def test_frames_come_lazily_and_may_be_left(tmp_path: Path) -> None:
+def test_frames_are_decoded_lazily_and_decoding_can_restart(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", 30, codec="libx264")
     with Source(path, threads=1) as source:
         frames = source.frames()
@@ -177,7 +177,7 @@ def test_frames_come_lazily_and_may_be_left(tmp_path: Path) -> None:
 
 
 def damaged(path: Path, packets: set[int]) -> Path:
-    """A copy of the clip with those packets' data overwritten."""
+    """Copy the clip with the data of some packets overwritten."""
     bad = path.with_name("damaged" + path.suffix)
     with av.open(str(path)) as clip, av.open(str(bad), "w") as out:
         stream = out.add_stream_from_template(clip.streams.video[0], opaque=True)
@@ -194,7 +194,7 @@ def damaged(path: Path, packets: set[int]) -> Path:
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 @pytest.mark.parametrize("threads", [1, 4])
-def test_corrupt_packets_are_counted_and_passed(tmp_path: Path, suffix: str, threads: int) -> None:
+def test_corrupt_packets_are_counted_and_skipped(tmp_path: Path, suffix: str, threads: int) -> None:
     path = write_clip(tmp_path / f"a.{suffix}", 40, codec="libx264", options={"bf": "0", "g": "10"})
     bad = damaged(path, {13, 14, 39})
     with Source(bad, threads=threads) as source:
@@ -208,10 +208,10 @@ def test_corrupt_packets_are_counted_and_passed(tmp_path: Path, suffix: str, thr
 
 @pytest.mark.parametrize("broken", [False, True])
 @pytest.mark.parametrize("start", [None, Fraction(1)])
-def test_asking_for_a_gpu_changes_no_frame(
+def test_decoding_on_a_gpu_changes_no_frame(
     tmp_path: Path, broken: bool, start: Fraction | None
 ) -> None:
-    """With a GPU, without one, and where the GPU gives up midway."""
+    """The machine has a GPU, has none, or the GPU fails in the middle of a file."""
     path = write_clip(tmp_path / "a.mkv", 40, codec="libx264", options=X264)
     path = damaged(path, {30}) if broken else path
     found, expected = [], []
@@ -234,51 +234,53 @@ def test_asking_for_a_gpu_changes_no_frame(
 
 
 def pretend_nvdec(monkeypatch: pytest.MonkeyPatch, gives: Path) -> list[Any]:
-    """A GPU that decodes another file in the place of each; what it is asked for."""
-    asked: list[Any] = []
+    """Simulate a GPU that decodes the file ``gives``; return the list of its requests."""
+    requests: list[Any] = []
     real = decode_module.open_container
 
     def opened(path: Path, hardware: object = None) -> Any:
         return real(path if hardware is None else gives)
 
     monkeypatch.setattr(
-        decode_module, "HWAccel", lambda *given, **options: asked.append((given, options)) or asked
+        decode_module,
+        "HWAccel",
+        lambda *given, **options: requests.append((given, options)) or requests,
     )
     monkeypatch.setattr(decode_module, "open_container", opened)
     monkeypatch.setattr(decode_module, "is_hardware", lambda decoder: True)
-    return asked
+    return requests
 
 
 @pytest.mark.parametrize(
     ("other", "taken"),
     [({}, True), ({"size": (96, 80)}, False), ({"pix_fmt": "yuv444p"}, False)],
 )
-def test_nvdec_is_taken_where_its_first_picture_is_what_was_probed(
+def test_nvdec_is_used_only_if_its_first_picture_matches_the_probe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: dict[str, Any], taken: bool
 ) -> None:
     path = write_clip(tmp_path / "a.mkv", 12, codec="libx264")
     with Source(path) as source:
         expected = [planes_of(f.picture) for f in source.frames()]
-    # The encoder does not repeat itself on every machine.
+    # The encoder's output is not reproducible on every machine, so the same file is used.
     gives = write_clip(tmp_path / "b.mkv", 12, codec="libx264", **other) if other else path
-    asked = pretend_nvdec(monkeypatch, gives)
+    requests = pretend_nvdec(monkeypatch, gives)
     with Source(path, nvdec=1) as source:
         frames = list(source.frames())
         assert source.by_gpu == taken
         assert any("another size or format" in text for text in map(str, source.warnings)) != taken
-    # Without a fallback that nobody would notice.
-    assert asked == [(("cuda", "1"), {"allow_software_fallback": False})]
+    # FFmpeg must not fall back to the CPU in silence.
+    assert requests == [(("cuda", "1"), {"allow_software_fallback": False})]
     assert len(frames) == 12
     for frame, planes in zip(frames, expected, strict=True):
         for a, b in zip(planes_of(frame.picture), planes, strict=True):
             assert np.array_equal(a, b)
 
 
-def test_nvdec_is_left_alone_with_what_it_decodes_otherwise(
+def test_nvdec_is_not_used_for_other_codecs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_clip(tmp_path / "a.mkv", 6, codec="mpeg4")
-    asked = pretend_nvdec(monkeypatch, path)
+    requests = pretend_nvdec(monkeypatch, path)
     with Source(path, nvdec=0) as source:
         assert len(list(source.frames())) == 6
         assert not source.by_gpu
@@ -286,10 +288,10 @@ def test_nvdec_is_left_alone_with_what_it_decodes_otherwise(
     assert (
         said == "The CPU decodes, not NVDEC: NVDEC is used for h264, hevc, vp9 only, not for mpeg4."
     )
-    assert asked == []
+    assert requests == []
 
 
-def test_pictures_are_not_for_nvdec(tmp_path: Path) -> None:
+def test_nvdec_is_not_used_for_pictures(tmp_path: Path) -> None:
     write_clip(tmp_path / "0.png", [picture(0, pix_fmt="rgb24")], codec="png")
     with Source(tmp_path, nvdec=0) as source:
         assert len(list(source.frames())) == 1
@@ -298,7 +300,7 @@ def test_pictures_are_not_for_nvdec(tmp_path: Path) -> None:
         ]
 
 
-def test_a_truncated_file_gives_what_it_has(tmp_path: Path) -> None:
+def test_a_truncated_file_gives_its_complete_frames(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mkv", 40, codec="libx264", options={"crf": "5"}, noise=9.0)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
@@ -314,7 +316,7 @@ def test_a_truncated_file_gives_what_it_has(tmp_path: Path) -> None:
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_no_damage_ever_gives_another_error(tmp_path: Path, data: st.DataObject) -> None:
+def test_random_damage_gives_frames_or_a_known_error(tmp_path: Path, data: st.DataObject) -> None:
     suffix = data.draw(st.sampled_from(["mp4", "mkv", "ts", "avi"]))
     path = tmp_path / f"whole.{suffix}"
     if not path.exists():
@@ -332,7 +334,7 @@ def test_no_damage_ever_gives_another_error(tmp_path: Path, data: st.DataObject)
     check_times(frames)
 
 
-def test_repeated_time_stamps_are_left_out(tmp_path: Path) -> None:
+def test_frames_with_repeated_time_stamps_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "r.mkv"
     with av.open(str(path), "w") as out:
         stream = out.add_stream("ffv1", rate=25)
@@ -407,7 +409,7 @@ def test_a_change_of_size_is_named_with_its_time(tmp_path: Path) -> None:
         ("mov", "mjpeg", "yuvj422p", "yuv422p"),
     ],
 )
-def test_frames_come_in_a_planar_format(
+def test_frames_have_a_planar_format(
     tmp_path: Path, suffix: str, codec: str, pix_fmt: str, working: str
 ) -> None:
     pictures = [repack(picture(k, pix_fmt=working), pix_fmt) for k in range(3)]
@@ -436,7 +438,7 @@ def test_vp9_keeps_its_alpha_channel(tmp_path: Path) -> None:
     assert abs(frames[3].planes()[3].numpy() - wanted).mean() < 8
 
 
-def test_a_folder_of_pictures(tmp_path: Path) -> None:
+def test_a_folder_of_pictures_is_a_video(tmp_path: Path) -> None:
     for number in (0, 1, 2, 10, 11):
         Image.new("RGB", (8, 6), (number, 0, 7)).save(tmp_path / f"f{number}.png")
     (tmp_path / "f5.png").write_bytes(b"this is no picture")
@@ -462,7 +464,7 @@ def test_animations_keep_times_and_pictures(tmp_path: Path, kind: str) -> None:
     assert [int(f.planes()[2][0, 0]) for f in frames] == [0, 60, 120, 180]
 
 
-def test_standard_input_is_kept_only_for_a_while(
+def test_the_copy_of_standard_input_is_deleted_after_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = write_clip(tmp_path / "a.mp4", 7, codec="libx264").read_bytes()
@@ -474,7 +476,7 @@ def test_standard_input_is_kept_only_for_a_while(
     assert not copy.parent.exists()
 
 
-def test_empty_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_standard_input_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO()))
     with pytest.raises(InputError, match="Nothing came"):
         Source("-")
@@ -488,10 +490,10 @@ def test_a_message_names_standard_input_and_not_its_copy(
     with pytest.raises(InputError, match=r"^standard input is") as caught:
         probe("-")
     assert "cloudconv-" not in str(caught.value)
-    discard(local_file("-"))  # other tests have a standard input of their own
+    discard(local_file("-"))  # other tests have another standard input
 
 
-def test_another_file_in_the_place_of_the_input_is_no_change_of_size(tmp_path: Path) -> None:
+def test_a_replaced_input_is_reported_as_changed(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mkv", 5)
     source = Source(path)
     write_clip(path, 5, size=(64, 48))
@@ -508,15 +510,15 @@ def test_nothing_is_printed_for_broken_files(
     assert (captured.out, captured.err) == ("", "")
 
 
-def test_pictures_are_untouched_by_later_decoding(tmp_path: Path) -> None:
+def test_later_decoding_does_not_change_earlier_pictures(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", 24, codec="libx264", options=X264)
     kept = [(f, [p.clone() for p in f.planes()]) for f in Source(path).frames()]
     for frame, planes in kept:
         assert all(torch.equal(a, b) for a, b in zip(frame.planes(), planes, strict=True))
 
 
-@pytest.mark.skipif(not CLIPS.is_dir(), reason="the shared clips are not here")
-def test_the_torture_files_decode_or_say_why() -> None:
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="the shared clips are missing")
+def test_damaged_sample_files_decode_or_give_an_error() -> None:
     wanted = {
         "generated/editlist_copycut.mp4": 45,
         "generated/truncated.mkv": 174,

@@ -1,4 +1,4 @@
-"""Output names: what is refused before any work, and what a default name ends in."""
+"""Output names: errors before any work, and the suffix of a default name."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +10,7 @@ from cloudconv.media.write.sink import check_output, default_suffix
 from tests.media.test_sink import info_of
 
 
-def test_check_output(tmp_path):
+def test_impossible_outputs_are_refused(tmp_path):
     taken = tmp_path / "taken.mp4"
     taken.touch()
     (tmp_path / "frames").mkdir()
@@ -55,6 +55,6 @@ def test_check_output(tmp_path):
         ("image2", "", 40, ".mp4"),
     ],
 )
-def test_default_suffix(container, suffix, rate, expected):
+def test_the_default_suffix_follows_the_input(container, suffix, rate, expected):
     info = info_of(container=container, suffix=suffix)
     assert default_suffix(info, Fraction(rate)) == expected

@@ -1,4 +1,4 @@
-"""Outputs without a rotation flag show the pictures as a player shows the source."""
+"""Outputs without a rotation flag show pictures turned as a player shows the source."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from cloudconv.media.read.probe import probe
 from tests.helpers.factory import write_clip
 
 WIDTH, HEIGHT = 48, 32
-# By the two-by-two part of the flag: the corner in which the top left one of the file is shown.
+# Upper left 2x2 part of the matrix: the corner in which the stored top left corner is shown.
 TURNS = {
-    (0, 1, -1, 0): "top right",  # a quarter clockwise: a phone held upright
+    (0, 1, -1, 0): "top right",  # a quarter turn clockwise: a phone held upright
     (0, -1, 1, 0): "bottom left",
     (-1, 0, 0, -1): "bottom right",
     (-1, 0, 0, 1): "top right",
@@ -41,7 +41,7 @@ def flag(a: float, b: float, c: float, d: float) -> bytes:
 def clip(
     path: Path, matrix: bytes, pix_fmt: str = "yuv420p", aspect: F | None = None, frames: int = 6
 ) -> Path:
-    """A dark clip with its top left quarter bright red, and a small step from frame to frame."""
+    """Write a dark clip with a red top left quarter that brightens a little with each frame."""
     shown = []
     for k in range(frames):
         rgb = np.full((HEIGHT, WIDTH, 3), 8 + 4 * k, np.uint8)
@@ -72,7 +72,7 @@ def make(source: Path, output: Path, **settings: object) -> cloudconv.InterpResu
 
 
 @pytest.mark.parametrize("turn", TURNS)
-def test_pictures_are_turned_by_every_flag(tmp_path: Path, turn: tuple[int, ...]) -> None:
+def test_pictures_are_turned_for_every_rotation_flag(tmp_path: Path, turn: tuple[int, ...]) -> None:
     result = make(clip(tmp_path / "a.mp4", flag(*turn)), tmp_path / "out" / "%03d.png")
     assert not any("turn" in text or "rotat" in text for text in map(str, result.warnings))
     for name in ("001.png", "002.png"):
@@ -90,7 +90,7 @@ def test_animations_are_turned(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv422p", "yuv411p", "yuv440p", "yuv422p10le"])
-def test_chroma_that_is_coarser_one_way_is_turned(tmp_path: Path, pix_fmt: str) -> None:
+def test_chroma_with_subsampling_in_one_direction_is_turned(tmp_path: Path, pix_fmt: str) -> None:
     source = clip(tmp_path / "a.mkv", flag(*QUARTER), pix_fmt)
     make(source, tmp_path / "out" / "%03d.jpg")
     with Image.open(tmp_path / "out" / "001.jpg") as image:
@@ -106,7 +106,7 @@ def test_a_video_keeps_the_flag_and_its_pictures(tmp_path: Path) -> None:
     assert (info.width, info.height) == (WIDTH, HEIGHT)
 
 
-def test_another_angle_is_named(tmp_path: Path) -> None:
+def test_an_angle_that_is_no_quarter_turn_gives_a_warning(tmp_path: Path) -> None:
     source = clip(tmp_path / "a.mp4", flag(0.7, 0.7, -0.7, 0.7))
     result = make(source, tmp_path / "b.gif")
     assert any("not a quarter turn" in text for text in map(str, result.warnings))
@@ -144,7 +144,7 @@ def test_both_reports_show_upright_pictures(tmp_path: Path) -> None:
     assert red_corner(pictures_of(compared / "index.html")[0]) == "top right"
     assert red_corner(pictures_of(dreamt / "index.html")[0]) == "top right"
     side_by_side = probe(compared / "side_by_side.mp4")
-    assert side_by_side.height > WIDTH, "upright panels below a label"
+    assert side_by_side.height > WIDTH, "panels must be upright, below a label"
 
 
 def test_a_preview_is_upright(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Planes of one picture travel to a device together."""
+"""All planes of a picture are copied to a device in one transfer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from cloudconv.media.upload import _parts
 
 
-def test_planes_of_any_kind_go_up_in_one_copy() -> None:
+def test_planes_of_any_type_are_copied_in_one_transfer() -> None:
     generator = torch.Generator().manual_seed(0)
     wide = torch.randint(0, 256, (5, 16), dtype=torch.uint8, generator=generator)
     planes = [wide[:, :7], torch.rand(3, generator=generator), wide[:3, :4].to(torch.uint16)]

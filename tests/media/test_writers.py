@@ -1,4 +1,4 @@
-"""Animations and picture files: durations, colours, names."""
+"""Durations, colours and names of animations and picture files."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_gif_colours_are_close(tmp_path):
     ("name", "rate", "words"),
     [("clip.gif", 60, "write an .mp4"), ("clip.mkv", 1200, "write an .mp4")],
 )
-def test_too_fast_for_the_container(tmp_path, name, rate, words):
+def test_a_rate_too_high_for_the_container_is_an_error(tmp_path, name, rate, words):
     with pytest.raises(OutputError, match=words):
         Sink(tmp_path / name, info_of(), rate=Fraction(rate), time_base=Fraction(1, rate))
     assert not list(tmp_path.iterdir())
@@ -77,7 +77,7 @@ def test_webp_keeps_every_duration(tmp_path):
     assert durations == [100, 200, 700]
 
 
-def test_last_webp_duration_needs_a_webp():
+def test_the_duration_of_the_last_webp_frame_needs_a_webp_file():
     with pytest.raises(OutputError):
         with_last_duration(b"not a picture at all", 10)
 
@@ -98,7 +98,7 @@ def test_apng_is_exact_and_lossless_for_rgb(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
-def test_pictures(tmp_path, suffix):
+def test_each_picture_format_stores_its_colours(tmp_path, suffix):
     pattern = tmp_path / "out" / f"frame_%03d{suffix}"
     tags = ColorTags(1, 1, 1, 1)
     frames = list(frames_of(constant(24, 3), Fraction(1, 24), (34, 22), "yuv420p", tags))
@@ -124,7 +124,7 @@ def test_png_of_16_bits_is_exact(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_pattern_in_the_working_folder(tmp_path, monkeypatch):
+def test_a_pattern_without_a_folder_writes_to_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     frames = frames_of([Fraction(0)], Fraction(1))
     write(Path("%02d.png"), frames, rate=Fraction(1), encode=EncodeSettings())
