@@ -1,4 +1,4 @@
-"""Many inputs, one command: what comes of each, and what a second run does."""
+"""Many inputs in one command: the result of each, and what a second run skips."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(*arguments: object) -> Any:
 
 
 def rows(said: str) -> list[list[str]]:
-    """Input and result of each line of the table."""
+    """Return input and result of each line of the table."""
     lines = said.splitlines()
     (head,) = [k for k, line in enumerate(lines) if line.split()[:2] == ["input", "result"]]
     return [[Path(line.split()[0]).name, line.split()[1]] for line in lines[head + 1 :]]
@@ -49,7 +49,7 @@ def rows(said: str) -> list[list[str]]:
 
 @pytest.fixture
 def clips(tmp_path: Path) -> list[Path]:
-    """Two good clips and a broken one between them."""
+    """Return two good clips and a broken one between them."""
     first = write_clip(tmp_path / "a.mp4", 5, rate=24, codec="libx264")
     broken = tmp_path / "b.mp4"
     broken.write_bytes(b"no video")
@@ -72,14 +72,14 @@ def test_a_broken_input_does_not_stop_the_others(clips: list[Path]) -> None:
     assert rows(again.stderr) == [["a.mp4", "exists"], ["b.mp4", "failed"], ["c.mkv", "exists"]]
 
 
-def test_a_file_is_no_folder_for_outputs(clips: list[Path]) -> None:
+def test_an_existing_file_as_output_folder_is_an_error(clips: list[Path]) -> None:
     result = run(clips[0], "--factor", 2, "--out-dir", clips[1], *TINY)
     assert result.exit_code == 1
     reason = "is not a folder, so nothing can be written there: name another folder."
     assert result.stderr == f"error: {clips[1]} {reason}\n"
 
 
-def test_a_second_run_makes_nothing_again(clips: list[Path]) -> None:
+def test_a_second_run_skips_finished_outputs(clips: list[Path]) -> None:
     folder = clips[0].parent / "made"
     asked = (clips[0], clips[2], "--factor", 2, "--out-dir", folder, "--json", "-q", *TINY)
     first = run(*asked)
@@ -89,7 +89,7 @@ def test_a_second_run_makes_nothing_again(clips: list[Path]) -> None:
     assert [each["output"] for each in told["results"]] == outputs
     assert (told["failed"], [each["exists"] for each in told["results"]]) == (0, [False, False])
     dates = [os.stat(path).st_mtime_ns for path in outputs]
-    # How the work is shared out, and what is said of it, are no settings.
+    # Options about workers and output on the terminal do not change a result.
     again = run(*asked, "--workers", "local:2", "--batch", "1")
     told = json.loads(again.stdout)
     assert again.exit_code == 0
@@ -102,28 +102,28 @@ def test_a_second_run_makes_nothing_again(clips: list[Path]) -> None:
     assert [each["exists"] for each in anew["results"]] == [False, False]
 
 
-def test_only_what_was_made_so_is_taken_for_finished(clips: list[Path]) -> None:
+def test_only_outputs_of_the_same_settings_and_input_count_as_finished(clips: list[Path]) -> None:
     folder = clips[0].parent / "made"
     asked = (clips[0], clips[2], "--out-dir", folder, *TINY)
     assert run(*asked, "--factor", 2).exit_code == 0
-    # Other settings that give the same output name.
+    # Other settings can give the same output name.
     other = run(*asked, "--factor", 2, "--scene-cut", "off")
     assert other.exit_code == 1
     assert rows(other.stderr) == [["a.mp4", "failed"], ["c.mkv", "failed"]]
     assert "exists already: replace it with --overwrite" in other.stderr
-    # A file from elsewhere, and an input that is not what it was.
+    # One output is replaced by a foreign file, and one input has changed.
     foreign = folder / "a_x2.mp4"
     foreign.write_bytes(b"precious")
     write_clip(clips[2], 9, rate=25)
     changed = run(*asked, "--factor", 2)
     assert rows(changed.stderr) == [["a.mp4", "failed"], ["c.mkv", "failed"]]
     assert foreign.read_bytes() == b"precious"
-    # What was deleted is made again.
+    # A deleted output is made again.
     foreign.unlink()
     assert rows(run(*asked, "--factor", 2).stderr)[0] == ["a.mp4", "done"]
 
 
-def test_a_damaged_list_of_what_is_finished_is_no_list(clips: list[Path]) -> None:
+def test_a_damaged_list_of_finished_outputs_is_ignored(clips: list[Path]) -> None:
     folder = clips[0].parent / "made"
     asked = (clips[0], clips[2], "--factor", 2, "--out-dir", folder, *TINY)
     assert run(*asked).exit_code == 0
@@ -133,14 +133,14 @@ def test_a_damaged_list_of_what_is_finished_is_no_list(clips: list[Path]) -> Non
     assert rows(run(*asked).stderr) == [["a.mp4", "failed"], ["c.mkv", "exists"]]
 
 
-def test_two_inputs_of_one_name(clips: list[Path]) -> None:
+def test_two_inputs_with_one_output_name_are_refused(clips: list[Path]) -> None:
     result = run(clips[0], clips[0], "--factor", 2, "--out-dir", clips[0].parent / "made", *TINY)
     assert result.exit_code == 2
     assert "same output name" in result.stderr
 
 
 @pytest.mark.parametrize("unknown", [("--model", "rif-4.6"), ("--device", "gpu")])
-def test_what_no_input_can_be_made_with_is_said_once(
+def test_an_error_that_concerns_all_inputs_is_printed_once(
     clips: list[Path], unknown: tuple[str, str]
 ) -> None:
     folder = clips[0].parent / "made"
@@ -152,7 +152,7 @@ def test_what_no_input_can_be_made_with_is_said_once(
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Clips of different sizes, rates and lengths, and beside each what comes of it alone."""
+    """Return clips of different sizes, rates and lengths; write their results into ``alone``."""
     folder = tmp_path_factory.mktemp("videos")
     made = [
         write_clip(folder / "a.mkv", [picture(k, scene=k // 30) for k in range(60)], rate=24),
@@ -160,8 +160,8 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         write_clip(folder / "c.mkv", 25, rate=25, size=(64, 48)),
         write_clip(folder / "d.mkv", 12, rate=24),
     ]
-    came, _ = make(made, folder / "alone")
-    assert all(isinstance(each, InterpResult) for each in came.values())
+    outcomes, _ = make(made, folder / "alone")
+    assert all(isinstance(each, InterpResult) for each in outcomes.values())
     return made
 
 
@@ -172,7 +172,7 @@ def make(
     stop_at: int | None = None,
     **settings: Any,
 ) -> tuple[dict[int, batch.InputOutcome], list[Progress]]:
-    """Run a batch; what came of each input, in the order of their ends, and its progress."""
+    """Run a batch; return each input's outcome, in the order of their ends, and the progress."""
     asked: dict[str, Any] = {
         "factor": 2,
         "model": "tiny",
@@ -181,19 +181,19 @@ def make(
         "device": "cpu",
         **settings,
     }
-    came: dict[int, batch.InputOutcome] = {}
+    outcomes: dict[int, batch.InputOutcome] = {}
     seen: list[Progress] = []
 
     def watch(event: Event) -> None:
         if isinstance(event, Ended):
-            came[event.number] = event.outcome
+            outcomes[event.number] = event.outcome
         elif isinstance(event, Progress):
             seen.append(event)
-            if stop_at is not None and came and event.done >= stop_at:
+            if stop_at is not None and outcomes and event.done >= stop_at:
                 raise KeyboardInterrupt
 
     finish(batch.run(InterpManySettings(clips, out_dir=folder, **asked)), watch)
-    return came, seen
+    return outcomes, seen
 
 
 def assert_as_alone(folder: Path, videos: list[Path]) -> None:
@@ -208,7 +208,7 @@ def assert_as_alone(folder: Path, videos: list[Path]) -> None:
 
 
 @pytest.mark.full
-def test_one_set_of_workers_makes_all_videos_but_the_broken_ones(
+def test_one_set_of_workers_makes_all_good_videos_of_a_batch(
     videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[object] = []
@@ -218,17 +218,17 @@ def test_one_set_of_workers_makes_all_videos_but_the_broken_ones(
     broken.write_bytes(b"no video")
     changing = changing_clip(tmp_path / "changing.h264")
     folder = tmp_path / "made"
-    came, seen = make([videos[0], broken, changing, *videos[1:]], folder, workers="local:2")
+    outcomes, seen = make([videos[0], broken, changing, *videos[1:]], folder, workers="local:2")
     assert len(started) == 2
     assert_as_alone(folder, videos)
     assert sorted(os.listdir(folder)) == [LEDGER, *sorted(read_names(videos))]
-    frames = [getattr(came[k], "source_frames", None) for k in range(6)]
+    frames = [getattr(outcomes[k], "source_frames", None) for k in range(6)]
     assert frames == [60, None, None, 3, 25, 12]
-    assert "changes from 96x64" in str(came[2])
-    assert "carries on" not in str(came[2])
+    assert "changes from 96x64" in str(outcomes[2])
+    assert "carries on" not in str(outcomes[2])
     done = [progress.done for progress in seen]
     assert done == sorted(done)
-    assert len(came) == 6
+    assert len(outcomes) == 6
 
 
 def read_names(videos: list[Path]) -> list[str]:
@@ -236,14 +236,14 @@ def read_names(videos: list[Path]) -> list[str]:
 
 
 def changing_clip(path: Path) -> Path:
-    """A clip whose pictures change in size after 40 frames, as broadcasts do."""
+    """Write a clip whose pictures change in size after 40 frames, as in a recorded broadcast."""
     one = write_clip(path.with_name("one.h264"), 40, codec="libx264")
     other = write_clip(path.with_name("other.h264"), 8, size=(64, 48), codec="libx264")
     path.write_bytes(one.read_bytes() + other.read_bytes())
     return path
 
 
-def test_a_video_that_changes_in_size_leaves_nothing_and_promises_nothing(tmp_path: Path) -> None:
+def test_a_video_that_changes_in_size_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     changing = changing_clip(tmp_path / "changing.h264")
     with pytest.raises(UnfitInputError) as raised:
         calls.interpolate(changing, tmp_path / "made.mkv", factor=2, model="tiny")
@@ -264,39 +264,39 @@ def test_a_video_that_cannot_be_recorded_does_not_stop_the_others(
         record(self, segment, *rest)
 
     monkeypatch.setattr(SegmentStore, "record", fail)
-    came, _ = make(videos, tmp_path, workers="local:2")
-    assert [type(came[k]) for k in range(4)] == [OutputError, *[InterpResult] * 3]
-    assert "finished frames are kept" in str(came[0])
+    outcomes, _ = make(videos, tmp_path, workers="local:2")
+    assert [type(outcomes[k]) for k in range(4)] == [OutputError, *[InterpResult] * 3]
+    assert "finished frames are kept" in str(outcomes[0])
     monkeypatch.undo()
-    came, _ = make(videos, tmp_path, workers="local:2")
-    assert [type(came[k]) for k in range(4)] == [InterpResult, *[batch.Exists] * 3]
-    assert came[0].resumed  # type: ignore[union-attr]
+    outcomes, _ = make(videos, tmp_path, workers="local:2")
+    assert [type(outcomes[k]) for k in range(4)] == [InterpResult, *[batch.Exists] * 3]
+    assert outcomes[0].resumed  # type: ignore[union-attr]
     assert_as_alone(tmp_path, videos)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize(("workers", "then"), [("local:2", "local"), ("local", "local:2")])
-def test_ctrl_c_stops_everything_and_the_same_batch_carries_on(
+def test_ctrl_c_stops_a_batch_and_the_same_command_resumes(
     videos: list[Path], tmp_path: Path, workers: str, then: str
 ) -> None:
     turned = [videos[1], videos[0], videos[2], videos[3]]
     with pytest.raises(Interrupted, match=r"of 4 inputs are finished.*the same command carries on"):
         make(turned, tmp_path, stop_at=100, workers=workers)
-    # Which is finished first, workers decide.
+    # With workers, any of the segments may be finished first.
     kept = {name.split("_x2")[0]: name for name in os.listdir(tmp_path) if name != LEDGER}
     finished = [v.stem in kept and not kept[v.stem].endswith(".work") for v in turned]
     assert any(finished)
     assert not all(finished)
-    came, _ = make(turned, tmp_path, workers=then)
-    assert [isinstance(came[k], batch.Exists) for k in range(4)] == finished
-    assert any(getattr(each, "resumed", False) for each in came.values())
-    assert len(came) == 4
+    outcomes, _ = make(turned, tmp_path, workers=then)
+    assert [isinstance(outcomes[k], batch.Exists) for k in range(4)] == finished
+    assert any(getattr(each, "resumed", False) for each in outcomes.values())
+    assert len(outcomes) == 4
     assert_as_alone(tmp_path, videos)
     assert sorted(os.listdir(tmp_path)) == [LEDGER, *sorted(read_names(videos))]
 
 
 @pytest.mark.slow
-def test_an_end_without_ctrl_c_leaves_no_lock(
+def test_an_error_leaves_no_lock(
     videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:
@@ -306,17 +306,19 @@ def test_an_end_without_ctrl_c_leaves_no_lock(
     with pytest.raises(ZeroDivisionError):
         make(videos, tmp_path, workers="local:2")
     monkeypatch.undo()
-    came, _ = make(videos, tmp_path)
-    assert all(isinstance(each, InterpResult) for each in came.values())
+    outcomes, _ = make(videos, tmp_path)
+    assert all(isinstance(each, InterpResult) for each in outcomes.values())
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs signals")
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 @pytest.mark.parametrize("workers", ["local", pytest.param("local:2", marks=pytest.mark.slow)])
-def test_a_signal_ends_the_command(videos: list[Path], tmp_path: Path, workers: str) -> None:
+def test_ctrl_c_ends_a_batch_with_one_sentence(
+    videos: list[Path], tmp_path: Path, workers: str
+) -> None:
     folder = tmp_path / "made"
     command = [sys.executable, "-m", "cloudconv", "interp", *map(str, videos), "--factor", "900"]
     command += ["--out-dir", str(folder), "--workers", workers, *TINY]
-    # What starts these tests may have turned Ctrl-C off for all its children.
+    # The process that starts these tests may have disabled Ctrl-C for all its children.
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as running:
         try:
@@ -334,7 +336,7 @@ def test_a_signal_ends_the_command(videos: list[Path], tmp_path: Path, workers: 
 
 
 def test_a_quoted_pattern_of_videos_is_a_batch(clips: list[Path]) -> None:
-    """As on Windows, where no shell expands it."""
+    """The command expands the pattern itself, because on Windows no shell does."""
     home = clips[0].parent
     clips[1].unlink()
     (home / "notes.txt").touch()
@@ -349,7 +351,7 @@ def test_a_quoted_pattern_of_videos_is_a_batch(clips: list[Path]) -> None:
     assert sorted(os.listdir(home / "numbered")) == [LEDGER, "a1_x2.mkv"]
 
 
-def test_a_pattern_of_videos_is_no_sequence_of_pictures(clips: list[Path]) -> None:
+def test_a_pattern_of_videos_with_one_output_is_an_error(clips: list[Path]) -> None:
     home = clips[0].parent
     out = home / "o.mp4"
     for command in ("interp", "extrapolate", "dream", "compare"):
@@ -367,7 +369,7 @@ def test_a_pattern_of_videos_is_no_sequence_of_pictures(clips: list[Path]) -> No
     assert not out.exists()
 
 
-def test_folders_inside_a_folder_are_named(clips: list[Path]) -> None:
+def test_a_warning_names_ignored_subfolders(clips: list[Path]) -> None:
     home = clips[0].parent
     clips[1].unlink()
     for name in ("more", "empty", ".hidden", "made"):
@@ -385,7 +387,7 @@ def test_folders_inside_a_folder_are_named(clips: list[Path]) -> None:
     assert f"warning: Folders inside {home / 'p'} are ignored: q.\n" in done.stderr
 
 
-def test_stills_in_gif_are_a_sequence(tmp_path: Path) -> None:
+def test_gifs_of_one_picture_are_a_sequence(tmp_path: Path) -> None:
     for number in range(3):
         Image.new("RGB", (32, 24), (80 * number,) * 3).save(tmp_path / f"radar{number}.gif")
     result = run(tmp_path / "radar*.gif", tmp_path / "o.mkv", "--factor", 2, *TINY)
@@ -393,10 +395,10 @@ def test_stills_in_gif_are_a_sequence(tmp_path: Path) -> None:
     assert len(read_times(tmp_path / "o.mkv")) == 6
 
 
-def test_a_ctrl_c_that_got_lost_is_found_between_two_inputs(
+def test_a_lost_ctrl_c_is_noticed_between_two_inputs(
     clips: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Broken inputs have no frames after which it could be looked for.
+    # Broken inputs have no frames, so no check between frames notices the interrupt.
     def found() -> None:
         raise KeyboardInterrupt
 
@@ -407,7 +409,7 @@ def test_a_ctrl_c_that_got_lost_is_found_between_two_inputs(
     assert os.listdir(clips[0].parent / "made") == []
 
 
-def test_how_much_there_is_to_do_is_guessed_from_sizes(videos: list[Path], tmp_path: Path) -> None:
+def test_the_total_is_estimated_from_file_sizes(videos: list[Path], tmp_path: Path) -> None:
     _, seen = make(videos, tmp_path)
     guesses = [progress.total for progress in seen]
     assert None not in guesses

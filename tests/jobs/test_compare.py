@@ -1,4 +1,4 @@
-"""Comparing: what is scored, against which truth, and what is left out."""
+"""Comparison of models on a clip: the frames that are scored, their scores, and the verdict."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def compare(clip: Path, **asked: Any) -> CompareResult:
 
 
 def gray(levels: Sequence[int], path: Path, **options: Any) -> Path:
-    """A clip of flat gray frames, lossless."""
+    """Write a lossless clip of flat gray frames."""
     shown = []
     for level in levels:
         frame = picture(0, 64, 48, "gray")
@@ -59,7 +59,7 @@ def gray(levels: Sequence[int], path: Path, **options: Any) -> Path:
 def test_every_dropped_frame_is_scored_at_its_own_timestep(
     tmp_path: Path, drop: int, frames: int
 ) -> None:
-    # Brightness grows evenly, which is what blending makes: all its frames are right.
+    # Brightness grows evenly and blending gives just that, so all its frames are right.
     result = compare(gray([20 + 4 * k for k in range(frames)], tmp_path / "a.mkv"), drop=drop,
                      model=("blend",), against=("hold",))  # fmt: skip
     windows = (frames - 1) // drop
@@ -70,14 +70,14 @@ def test_every_dropped_frame_is_scored_at_its_own_timestep(
     assert result.methods["blend"]["psnr"] > 52
     for row in result.per_frame:
         assert row["blend"]["psnr"] > 52
-        # Holding is wrong by 4 levels for each frame since the kept one.
+        # Holding is wrong by 4 levels for each frame since the last kept frame.
         away = (row["index"] % drop) * 4 / 255
         assert row["hold"]["psnr"] == pytest.approx(-20 * math.log10(away), abs=0.01)
 
 
 @pytest.mark.full
-def test_what_is_scored_is_what_interp_would_make_of_the_kept_frames(tmp_path: Path) -> None:
-    """Also by a model that looks at the frames around a pair, and in other processes."""
+def test_scored_frames_are_those_that_interp_makes_of_the_kept_frames(tmp_path: Path) -> None:
+    """The frames are equal with a model that uses outer frames, and in other processes."""
     shown = [picture(k, step=0.3 * k) for k in range(21)]
     clip = write_clip(tmp_path / "a.mkv", shown, rate=24)
     kept = write_clip(tmp_path / "kept.mkv", shown[::2], rate=12)
@@ -107,7 +107,7 @@ def test_perfect_frames_score_100_db(tmp_path: Path) -> None:
     assert "as good as blending" in result.verdict
 
 
-def test_a_mean_is_taken_of_the_frames_psnr_and_not_of_their_errors(tmp_path: Path) -> None:
+def test_the_mean_psnr_is_the_mean_of_the_frames_psnr(tmp_path: Path) -> None:
     result = compare(gray([50, 60, 70, 90, 70], tmp_path / "a.mkv"), model=("hold",))
     rows = [row["hold"]["psnr"] for row in result.per_frame]
     assert len(set(rows)) == 2
@@ -115,13 +115,13 @@ def test_a_mean_is_taken_of_the_frames_psnr_and_not_of_their_errors(tmp_path: Pa
 
 
 def test_frames_that_lose_to_blending_are_named(tmp_path: Path) -> None:
-    # Frame 1 is half-way (blending wins), frame 3 repeats frame 2 (holding wins).
+    # Frame 1 is the mean of its neighbours (blending wins); frame 3 repeats frame 2 (holding wins).
     result = compare(gray([50, 60, 70, 70, 90], tmp_path / "a.mkv"), model=("hold",))
     assert result.as_json()["loses_to_blend"] == [1]
     assert result.verdict.endswith("it loses on 1 of 2 frames, around 0.0 s")
 
 
-def test_a_mean_of_two_noises_is_softer_than_either(tmp_path: Path) -> None:
+def test_a_blend_of_two_noises_has_less_texture(tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     shown = []
     for _ in range(9):
@@ -138,7 +138,7 @@ def test_a_mean_of_two_noises_is_softer_than_either(tmp_path: Path) -> None:
     page = (tmp_path / "report" / "index.html").read_text("utf-8")
     assert ">Texture<" in page
     assert "frames have a texture of" in page
-    # Half-way, what is softest is in the middle: at an eighth hardly anything is missing.
+    # The loss of texture is greatest half-way between two frames and small at an eighth.
     steps = compare(clip, drop=8, model=("blend",), metrics=("texture",)).per_frame
     curve = [row["blend"]["texture"] for row in steps]
     assert curve[:4] == sorted(curve[:4], reverse=True)
@@ -148,7 +148,7 @@ def test_a_mean_of_two_noises_is_softer_than_either(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_what_fades_in_is_filmed_with_more_texture_than_its_neighbours(tmp_path: Path) -> None:
+def test_texture_that_grows_is_compared_with_its_neighbours(tmp_path: Path) -> None:
     shown = []
     for strength in (1, 2, 3):
         frame = picture(0, 64, 48, "gray")
@@ -158,15 +158,15 @@ def test_what_fades_in_is_filmed_with_more_texture_than_its_neighbours(tmp_path:
     clip = write_clip(tmp_path / "a.mkv", shown, pix_fmt="gray", size=(64, 48))
     for workers in ("local", "local:2"):
         result = compare(clip, model=("blend",), against=("hold",), workers=workers)
-        # Twice the contrast, beside once and three times: 4 / (1 * 9) ** 0.5.
+        # Contrast 2 between contrasts 1 and 3: 4 / (1 * 9) ** 0.5 in power, which is 1.25 dB.
         assert result.filmed["texture"] == pytest.approx(1.25, abs=0.1)
         assert result.methods["blend"]["texture"] == pytest.approx(1.25, abs=0.1)
 
 
-def test_on_a_variable_rate_each_frame_is_made_at_its_own_time(tmp_path: Path) -> None:
+def test_frames_of_a_variable_rate_are_made_at_their_own_times(tmp_path: Path) -> None:
     gaps = [1, 3, 2, 2, 4, 1, 1, 1]
     times = [F(sum(gaps[:k]), 60) for k in range(9)]
-    # Brightness follows the clock, not the count.
+    # Brightness depends on the time, not on the number of the frame.
     levels = [30 + 6 * sum(gaps[:k]) for k in range(9)]
     clip = gray(levels, tmp_path / "a.mkv", times=times, time_base=F(1, 60000))
     result = compare(clip, model=("blend",), against=("hold",))
@@ -174,7 +174,7 @@ def test_on_a_variable_rate_each_frame_is_made_at_its_own_time(tmp_path: Path) -
     assert [row["pts_seconds"] for row in result.per_frame] == pytest.approx(
         [float(times[k]) for k in (1, 3, 5, 7)], abs=0.001
     )
-    # A container that knows milliseconds only moves the timestep by a level at most.
+    # Times rounded to milliseconds change the brightness by at most one level.
     assert all(row["blend"]["psnr"] > 45 for row in result.per_frame)
 
 
@@ -212,7 +212,7 @@ def test_a_method_that_makes_no_frame_scores_null(tmp_path: Path) -> None:
 
 
 @given(st.integers(1, 400), st.integers(1, 400))
-def test_samples_are_spread_evenly(total: int, wanted: int) -> None:
+def test_sampled_frames_are_spread_evenly(total: int, wanted: int) -> None:
     chosen = [k for k in range(total) if evenly(total, wanted)(k)]
     assert len(chosen) == min(total, wanted)
     gaps = {b - a for a, b in pairwise(chosen)}
@@ -220,7 +220,7 @@ def test_samples_are_spread_evenly(total: int, wanted: int) -> None:
 
 
 @pytest.mark.parametrize(("wanted", "scored"), [(1, 1), (2, 2), (5, 3), (7, 6), (100, 15)])
-def test_at_most_so_many_frames_are_scored_and_it_is_said(
+def test_the_number_of_scored_frames_can_be_limited(
     tmp_path: Path, wanted: int, scored: int
 ) -> None:
     clip = gray([20 + 4 * k for k in range(21)], tmp_path / "a.mkv")
@@ -230,18 +230,18 @@ def test_at_most_so_many_frames_are_scored_and_it_is_said(
     assert result.methods["blend"]["psnr"] > 52
 
 
-def test_sequence_metrics(tmp_path: Path) -> None:
+def test_metrics_of_a_sequence_are_scored(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 7, step=1)
     result = compare(clip, model=("blend",), metrics=("xpsnr", "ms_ssim", "psnr"), frames=2)
     scores = result.methods["blend"]
     assert 20 < scores["xpsnr"] < 100
-    assert scores["ms_ssim"] is None, "the picture is too small for it"
+    assert scores["ms_ssim"] is None, "the picture is too small for XPSNR"
     assert set(scores) == {"xpsnr", "ms_ssim", "psnr", "seconds_per_frame"}
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "gray"])
-def test_vmaf(tmp_path: Path, pix_fmt: str) -> None:
+def test_vmaf_is_scored(tmp_path: Path, pix_fmt: str) -> None:
     shown = [picture(k, 191, 129, pix_fmt, step=1) for k in range(7)]
     clip = write_clip(tmp_path / "a.mkv", shown, size=(191, 129), pix_fmt=pix_fmt)
     result = compare(clip, model=("blend",), against=("hold",), metrics=("vmaf",))
@@ -258,7 +258,7 @@ def test_without_the_extra_vmaf_says_what_to_install(
         compare(write_clip(tmp_path / "a.mkv", 5), model=("blend",), metrics=("vmaf",))
 
 
-def test_a_program_without_the_filter_says_so(
+def test_an_ffmpeg_without_vmaf_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "ffmpeg"
@@ -284,12 +284,12 @@ def test_a_program_without_the_filter_says_so(
         {"horizon": 3, "scale": 0.5},
     ],
 )
-def test_settings_that_make_no_sense_are_refused(asked: dict[str, Any]) -> None:
+def test_impossible_settings_are_refused(asked: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
         CompareSettings(input="in.mp4", **asked)
 
 
-def test_a_scale_that_no_method_takes_is_refused(tmp_path: Path) -> None:
+def test_a_scale_that_no_method_supports_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="None of the models blend"):
         compare(write_clip(tmp_path / "a.mkv", 9), model=("blend",), scale=0.5)
 
@@ -303,7 +303,7 @@ def test_a_clip_that_is_too_short_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [{"drop": 3}, {"horizon": 2, "every": 4}, {"frames": 4}])
-def test_a_plan_scores_nothing_and_is_right(tmp_path: Path, kind: dict[str, int]) -> None:
+def test_an_estimate_scores_nothing_and_is_correct(tmp_path: Path, kind: dict[str, int]) -> None:
     clip = gray([20 + 4 * k for k in range(16)], tmp_path / "a.mkv")
     names = {"model": ("linear",)} if "horizon" in kind else {"model": ("blend",)}
     settings = CompareSettings(clip, report=tmp_path / "r", **names, **kind, **QUICK)
@@ -321,7 +321,7 @@ def test_a_plan_scores_nothing_and_is_right(tmp_path: Path, kind: dict[str, int]
 # Forecasts
 
 
-def test_forecasts_are_scored_on_what_really_came(tmp_path: Path) -> None:
+def test_forecasts_are_scored_against_the_frames_that_follow(tmp_path: Path) -> None:
     clip = gray([20 + 4 * k for k in range(16)], tmp_path / "a.mkv")
     result = compare(clip, horizon=3, every=4, model=("linear",), against=("hold",))
     expected = [(start + k, k + 1) for start in (2, 6, 10, 14) for k in range(3) if start + k < 16]
@@ -370,14 +370,16 @@ def test_forecasts_end_at_a_cut_and_none_starts_with_one_in_its_context(tmp_path
 
 
 @given(st.integers(0, 30), st.integers(1, 8), st.integers(1, 7), st.data())
-def test_windows(total: int, most: int, step: int, data: st.DataObject) -> None:
+def test_forecast_windows_are_regular_and_within_the_clip(
+    total: int, most: int, step: int, data: st.DataObject
+) -> None:
     least = data.draw(st.integers(1, most))
     numbers = range(total)
     expected = [tuple(numbers[k : k + most]) for k in range(0, total - least + 1, step)]
     assert list(windows(iter(numbers), most, step, least)) == expected
 
 
-def test_frames_bounds_the_forecasts_too(tmp_path: Path) -> None:
+def test_frames_limits_the_number_of_forecasts(tmp_path: Path) -> None:
     clip = gray([20 + 4 * k for k in range(30)], tmp_path / "a.mkv")
     result = compare(clip, horizon=3, every=2, model=("linear",), frames=7)
     assert (result.scored_frames, result.warnings) == (6, [])
@@ -387,7 +389,7 @@ def test_frames_bounds_the_forecasts_too(tmp_path: Path) -> None:
 
 
 def test_repeats_of_a_cadence_are_left_out(tmp_path: Path) -> None:
-    """24 in 30: where the content is even, blending is right everywhere, as it would be at 24."""
+    """24 fps material at 30 fps: without the repeats, blending makes every frame exactly."""
     content = [20 + 2 * k for k in range(80)]
     shown = [level for k, level in enumerate(content) for _ in range(1 + (k % 4 == 3))]
     clip = gray(shown, tmp_path / "a.mkv", rate=30)
@@ -424,7 +426,7 @@ def test_a_part_is_compared(tmp_path: Path) -> None:
         compare(clip, start=F(1), end=F(1))
 
 
-def test_the_verdict_is_about_the_one_that_was_asked_for(tmp_path: Path) -> None:
+def test_the_verdict_is_about_the_chosen_model(tmp_path: Path) -> None:
     clip = gray([20 + 4 * k for k in range(11)], tmp_path / "a.mkv")
     result = compare(clip, model=("blend",), against=("hold",))
     assert result.verdict.startswith("blend is")
@@ -445,7 +447,7 @@ def test_the_verdict_is_about_the_one_that_was_asked_for(tmp_path: Path) -> None
         ("xpsnr", None, 3.0, "tiny made no frame that could be scored"),
     ],
 )
-def test_without_psnr_the_verdict_is_by_what_was_asked_for(
+def test_without_psnr_the_verdict_uses_the_chosen_metric(
     metric: str, own: float | None, other: float, said: str
 ) -> None:
     assert verdict_by(
@@ -453,7 +455,7 @@ def test_without_psnr_the_verdict_is_by_what_was_asked_for(
     ) == (said)
 
 
-def test_the_verdict_is_about_a_metric_that_is_shown(tmp_path: Path) -> None:
+def test_the_verdict_uses_a_metric_of_the_table(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 9)
     result = compare(clip, model=("tiny",), metrics=("ssim", "l1"))
     assert re.fullmatch(
@@ -465,7 +467,7 @@ def test_the_verdict_is_about_a_metric_that_is_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("own", "other", "blamed"), [(30.0, None, "blend"), (None, 30.0, "tiny")])
-def test_the_verdict_blames_the_one_that_made_no_frame(
+def test_the_verdict_names_the_method_that_made_no_frame(
     own: float | None, other: float | None, blamed: str
 ) -> None:
     rows = [Row(1, F(1), None, {"tiny": {"psnr": own}, "blend": {"psnr": other}})]
@@ -488,14 +490,14 @@ def test_memory_does_not_grow_with_the_clip(tmp_path: Path, asked: dict[str, int
         return most
 
     peak(20)
-    # A few hundred bytes of scores a frame; a frame as RGB is 36,864 bytes.
+    # Scores take a few hundred bytes a frame; a frame as RGB takes 36,864 bytes.
     assert peak(240) - peak(40) < 200 * 4000
 
 
 # The report
 
 
-def test_a_report_holds_everything(tmp_path: Path) -> None:
+def test_a_report_has_all_scores_and_pictures(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 11, step=1)
     folder = tmp_path / "deep" / "report"
     result = compare(
@@ -509,7 +511,7 @@ def test_a_report_holds_everything(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [int(row["index"]) for row in rows] == [1, 3, 5, 7, 9]
     assert float(rows[0]["tiny psnr"]) == result.per_frame[0]["tiny"]["psnr"]
-    # Kept and made frames, without the last kept one, which no window begins with.
+    # Kept and new frames, without the last kept frame, which starts no window.
     assert read_times(folder / "side_by_side.mp4") == [F(k, 24) for k in range(10)]
     page = (folder / "index.html").read_text("utf-8")
     assert result.verdict in page
@@ -543,13 +545,13 @@ def test_a_report_that_fails_leaves_nothing(
         assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv"]
 
 
-def test_a_report_where_a_file_is(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_a_report_is_an_error(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 5)
     with pytest.raises(OutputError, match="is a file"):
         compare(clip, model=("hold",), report=clip)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 @pytest.mark.parametrize(
     "asked",
     [
@@ -591,6 +593,6 @@ def test_scores_do_not_depend_on_the_other_methods(tmp_path: Path) -> None:
     assert scores[0] == scores[1]
 
 
-def test_between_two_frames_that_are_the_same_the_model_is_not_asked(tmp_path: Path) -> None:
+def test_between_two_equal_frames_no_model_runs(tmp_path: Path) -> None:
     result = compare(write_clip(tmp_path / "a.mkv", [picture(0)] * 5), model=("tiny",))
     assert result.methods["tiny"]["psnr"] == 100

@@ -1,4 +1,4 @@
-"""Whoever scores a clip, the scores are the same."""
+"""Scores are the same whether one process or several compute them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32", "threads": 1}
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three scenes with B-frames and long groups of pictures."""
+    """Write a clip of three scenes with B-frames and long groups of pictures."""
     shown = [picture(k, scene=k // 33 * 3, step=1) for k in range(99)]
     path = tmp_path_factory.mktemp("clip") / "a.mp4"
     return write_clip(path, shown, codec="libx264", options={"bf": "3", "g": "40"})
@@ -76,7 +76,7 @@ def assert_same(found: CompareResult, expected: CompareResult) -> None:
     ],
     ids=["drop", "in order", "horizon"],
 )
-def test_two_processes_find_the_same(clip: Path, asked: dict[str, Any]) -> None:
+def test_two_processes_give_the_same_scores(clip: Path, asked: dict[str, Any]) -> None:
     seen: list[tuple[int, int]] = []
     note = on("scoring", lambda at: seen.append((at.done, at.total or 0)))
     shared = compare(clip, workers="local:2", watch=note, **asked)
@@ -91,7 +91,7 @@ def test_two_processes_find_the_same(clip: Path, asked: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_a_report_is_the_same(clip: Path, tmp_path: Path) -> None:
+def test_two_processes_write_the_same_report(clip: Path, tmp_path: Path) -> None:
     asked: dict[str, Any] = {"model": ("tiny",), "against": (MINTERPOLATE, "hold"), "frames": 16}
     compare(clip, report=tmp_path / "alone", **asked)
     compare(clip, report=tmp_path / "shared", workers="local:2", **asked)
@@ -99,7 +99,7 @@ def test_a_report_is_the_same(clip: Path, tmp_path: Path) -> None:
     assert tables[0] == tables[1]
     videos = [tmp_path / name / "side_by_side.mp4" for name in ("alone", "shared")]
     assert read_times(videos[0]) == read_times(videos[1])
-    # libx264 itself does not repeat, so the pictures may differ a little.
+    # The output of libx264 is not reproducible, so the pictures may differ a little.
     pairs = zip(read_planes(videos[0]), read_planes(videos[1]), strict=True)
     away = [np.abs(a[0].astype(int) - b[0].astype(int)).mean() for a, b in pairs]
     assert max(away) < 1
@@ -109,14 +109,14 @@ def test_a_report_is_the_same(clip: Path, tmp_path: Path) -> None:
     assert pictures[0] == pictures[1]
 
 
-def test_what_a_worker_cannot_do_is_one_sentence(clip: Path, tmp_path: Path) -> None:
+def test_an_error_of_a_worker_is_one_sentence(clip: Path, tmp_path: Path) -> None:
     weights = tmp_path / "w.safetensors"
     weights.write_bytes(b"no weights")
     with pytest.raises(CloudconvError, match=r"w\.safetensors"):
         compare(clip, model=(str(weights),), workers="local:1")
 
 
-def test_the_option(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_option_workers_reaches_the_job(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[CompareSettings] = []
 
     def remember(settings: CompareSettings, *_: object) -> None:
@@ -146,7 +146,7 @@ samples_of = st.lists(st.booleans(), max_size=120).map(
 
 
 @given(samples_of, st.booleans())
-def test_chunks_are_the_clip(samples: list[Sample], in_order: bool) -> None:
+def test_chunks_contain_each_sample_once_in_order(samples: list[Sample], in_order: bool) -> None:
     chunks = list(chunked(samples, in_order=in_order))
     assert [each for chunk in chunks for each in chunk] == samples
     assert all(chunks)
@@ -154,7 +154,7 @@ def test_chunks_are_the_clip(samples: list[Sample], in_order: bool) -> None:
         assert not any(chunk[-1].scored for chunk in chunks[:-1])
 
 
-def test_a_chunk_finds_its_frames_anywhere(clip: Path) -> None:
+def test_a_chunk_at_any_position_decodes_its_frames(clip: Path) -> None:
     info = probe(clip)
     planes = read_planes(clip)
     times = read_times(clip)
@@ -170,8 +170,8 @@ def test_a_chunk_finds_its_frames_anywhere(clip: Path) -> None:
                     np.testing.assert_array_equal(a.numpy(), b)
 
 
-class Dies(ScoreWork):
-    """Work whose process dies once, after it has told of some samples of a chunk."""
+class DiesOnce(ScoreWork):
+    """Work whose process dies once, after some samples of a chunk are reported."""
 
     def __call__(self, tasks: Tasks[ScoreTask]) -> Generator[Event[ScoreTask], None, None]:
         marker = Path(os.environ["CLOUDCONV_TEST_DIED"])
@@ -183,18 +183,18 @@ class Dies(ScoreWork):
 
 
 @pytest.mark.full
-def test_what_is_scored_twice_counts_once(
+def test_samples_that_are_scored_twice_count_once(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLOUDCONV_TEST_DIED", str(tmp_path / "died"))
-    monkeypatch.setattr(compare_work, "ScoreWork", Dies)
+    monkeypatch.setattr(compare_work, "ScoreWork", DiesOnce)
     asked: dict[str, Any] = {"drop": 3, "model": ("hold",), "against": (MINTERPOLATE,)}
     shared = compare(clip, workers="local:2", **asked)
     assert (tmp_path / "died").exists()
     assert_same(shared, compare(clip, **asked))
 
 
-def test_a_task_goes_by_the_files_of_its_machine(clip: Path) -> None:
+def test_a_task_uses_the_files_of_its_machine(clip: Path) -> None:
     plan = decide(CompareSettings(input=clip, model=("tiny",), **QUICK))
     work = ScoreWork(plan, 1)
     models = {"tiny": "tiny", "own": "w.safetensors"}

@@ -1,4 +1,4 @@
-"""Dreams from file to file: length, times, sound, pixels, loops, and what is said of them."""
+"""Dreams from file to file: length, times, audio, pixels, loops, warnings and reports."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def test_a_repeating_clip_becomes_a_texture(bouncing: Path, tmp_path: Path) -> N
     assert not result.warnings
 
 
-def test_nothing_is_measured_once_the_output_has_its_name(
+def test_vitals_are_complete_before_the_output_has_its_name(
     bouncing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An interrupt then would report a complete output as interrupted."""
+    """After that point, an interrupt would report a complete output as interrupted."""
     complete: list[bool] = []
     finish_meter = VitalsMeter.finish
 
@@ -105,7 +105,7 @@ def test_same_seed_same_frames(tmp_path: Path) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".mp4"])
-def test_loops(bouncing: Path, tmp_path: Path, suffix: str) -> None:
+def test_a_loop_ends_where_it_starts(bouncing: Path, tmp_path: Path, suffix: str) -> None:
     out = tmp_path / f"loop{suffix}"
     encode = EXACT if suffix == ".mp4" else {}
     result = dream(bouncing, out, frames=48, loop=True, only_new=True, encode=encode)
@@ -130,24 +130,24 @@ def test_a_loop_through_the_source(bouncing: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_a_dying_rollout_says_so_once_and_in_time(tmp_path: Path) -> None:
+def test_a_rollout_that_fails_is_reported_once_and_early(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(60)], rate=25)
-    told: list[tuple[str, int]] = []
+    reported: list[tuple[str, int]] = []
     done = [0]
 
     def watch(event: Event) -> None:
         if isinstance(event, Progress) and event.stage == "rendering":
             done[0] = event.done - 60
         elif isinstance(event, Warned):
-            told.append((str(event), done[0]))
+            reported.append((str(event), done[0]))
 
     settings = DreamSettings(
         input=clip, output=tmp_path / "b.mkv", frames=100, mode="rollout", model="conv"
     )
     result = finish(job.run(settings), watch)
-    ((message, when),) = told
+    ((message, when),) = reported
     assert "no longer looks like the clip" in message
-    assert "the clip" in message, "in plain words"
+    assert "the clip" in message, "the warning must describe the vital in words"
     assert message.endswith("try the mode collage, which auto chooses for this clip.")
     assert when < 60
     assert [*map(str, result.warnings)].count(message) == 1
@@ -156,7 +156,7 @@ def test_a_dying_rollout_says_so_once_and_in_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_a_mode_that_died_is_not_advised_and_what_is_advised_lives(tmp_path: Path) -> None:
+def test_a_failed_mode_is_not_recommended_and_the_recommended_one_works(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(20, speed=3)], rate=25)
     dead = dream(clip, tmp_path / "b.mkv", frames=30)
     assert (dead.mode, dead.alive) == ("flow", False)
@@ -166,33 +166,35 @@ def test_a_mode_that_died_is_not_advised_and_what_is_advised_lives(tmp_path: Pat
 
 
 @pytest.mark.full
-def test_the_analysis_is_told_before_the_first_frame(bouncing: Path, tmp_path: Path) -> None:
-    told: list[Event] = []
+def test_progress_of_the_analysis_comes_before_the_first_frame(
+    bouncing: Path, tmp_path: Path
+) -> None:
+    reported: list[Event] = []
     settings = DreamSettings(input=bouncing, output=tmp_path / "b.mkv", frames=3)
-    finish(job.run(settings), told.append)
-    seen = [event for event in told if isinstance(event, Progress)]
+    finish(job.run(settings), reported.append)
+    seen = [event for event in reported if isinstance(event, Progress)]
     shares = [p.done for p in seen if p.stage == "analysing"]
     assert (shares[0], shares[-1]) == (0, 100)
     assert shares == sorted(shares)
-    assert len(shares) > 60, "after every frame, or it would stand still"
+    assert len(shares) > 60, "progress must be reported after every frame"
     assert [p.done for p in seen if p.stage == "rendering"] == list(range(1, 64))
     assert [p.done for p in seen[: len(shares)]] == shares
 
 
 @pytest.mark.full
-def test_vitals_are_told_about_once_a_second(bouncing: Path, tmp_path: Path) -> None:
-    told: list[Event] = []
+def test_vitals_are_measured_about_once_a_second(bouncing: Path, tmp_path: Path) -> None:
+    reported: list[Event] = []
     settings = DreamSettings(input=bouncing, output=tmp_path / "b.mkv", frames=60)
-    finish(job.run(settings), told.append)
-    last = [event for event in told if isinstance(event, Progress)][-1]
+    finish(job.run(settings), reported.append)
+    last = [event for event in reported if isinstance(event, Progress)][-1]
     assert last.done == last.total == 120
-    ends = {event.values.end for event in told if isinstance(event, Measured)}
+    ends = {event.values.end for event in reported if isinstance(event, Measured)}
     assert ends <= {25, 50, 60}
     assert 60 in ends
 
 
 @pytest.mark.full
-def test_the_report(bouncing: Path, tmp_path: Path) -> None:
+def test_a_report_has_pictures_and_vitals(bouncing: Path, tmp_path: Path) -> None:
     folder = tmp_path / "look"
     result = dream(bouncing, tmp_path / "b.mkv", frames=60, report=folder)
     page = (folder / "index.html").read_text("utf-8")
@@ -205,14 +207,14 @@ def test_the_report(bouncing: Path, tmp_path: Path) -> None:
     assert "frame 1, 0.0 s" in page
     assert "frame 60, 2.4 s" in page
     assert '<a href="../b.mkv">b.mkv</a>' in page
-    assert "<video" not in page, "no browser is sure to show a Matroska file"
+    assert "<video" not in page, "many browsers cannot play a Matroska file"
     assert json.loads((folder / "result.json").read_text("utf-8"))["vitals"] == result.vitals
     with pytest.raises(OutputError, match="holds a report already"):
         dream(bouncing, tmp_path / "c.mkv", report=folder, overwrite=False)
 
 
 @pytest.mark.full
-def test_the_report_shows_the_video_and_says_first_what_fails(tmp_path: Path) -> None:
+def test_the_report_shows_the_video_and_its_headline_names_the_failure(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(60)], rate=25)
     out, folder = tmp_path / "my videos" / "b #1.mp4", tmp_path / "look" / "here"
     out.parent.mkdir()
@@ -248,7 +250,7 @@ def test_only_the_last_scene_is_material(bouncing: Path, tmp_path: Path) -> None
     assert all(ball_is_whole(tensor(p)) for p in shown(tmp_path / "b.mkv")[90:])
 
 
-def test_a_mode_that_needs_more_frames(bouncing: Path, tmp_path: Path) -> None:
+def test_a_clip_too_short_for_a_mode_is_an_error(bouncing: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"5 frames .* collage needs 8: use the mode flow"):
         dream(bouncing, tmp_path / "b.mkv", at=F(5, 25), mode="collage")
     assert not (tmp_path / "b.mkv").exists()
@@ -262,7 +264,7 @@ def test_hdr_tags_stay(tmp_path: Path) -> None:
         assert (frame.color_primaries, frame.color_trc, frame.colorspace) == (9, 16, 9)
 
 
-def test_uneven_timing_goes_on_at_its_usual_gap(tmp_path: Path) -> None:
+def test_uneven_times_continue_with_the_usual_gap(tmp_path: Path) -> None:
     times = [F(k, 1000) for k in (0, 40, 81, 121, 161, 250, 290, 331, 371, 411, 450)]
     clip = write_clip(
         tmp_path / "a.mp4",
@@ -278,7 +280,7 @@ def test_uneven_timing_goes_on_at_its_usual_gap(tmp_path: Path) -> None:
     assert result.new_frames == 5
 
 
-def test_black_frames(tmp_path: Path) -> None:
+def test_black_frames_continue_black(tmp_path: Path) -> None:
     black = [video(np.zeros((48, 64, 3), np.uint8)) for _ in range(30)]
     clip = write_clip(tmp_path / "a.mkv", black, rate=25)
     result = dream(clip, tmp_path / "b.mkv", frames=30)
@@ -286,7 +288,7 @@ def test_black_frames(tmp_path: Path) -> None:
     assert all(p.max() < 4 for p in shown(tmp_path / "b.mkv"))
 
 
-def test_a_still_picture(tmp_path: Path) -> None:
+def test_a_still_picture_becomes_a_flow(tmp_path: Path) -> None:
     Image.fromarray(clouds(1)[0]).save(tmp_path / "sky.png")
     result = dream(tmp_path / "sky.png", tmp_path / "b.mp4", frames=12, only_new=True)
     assert result.mode == "flow"
@@ -294,7 +296,7 @@ def test_a_still_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_sound_ends_with_the_source(tmp_path: Path) -> None:
+def test_audio_ends_with_the_source(tmp_path: Path) -> None:
     clip = write_clip(
         tmp_path / "a.mp4", [video(p) for p in ball(50)], rate=25, codec="libx264", audio=["aac"]
     )
@@ -307,7 +309,9 @@ def test_sound_ends_with_the_source(tmp_path: Path) -> None:
     ("suffix", "codec"), [(".mp4", "aac"), (".mkv", "libopus"), (".mkv", "flac")]
 )
 @pytest.mark.parametrize("only_new", [False, True])
-def test_sound_that_goes_on(tmp_path: Path, suffix: str, codec: str, only_new: bool) -> None:
+def test_audio_can_continue_without_silence(
+    tmp_path: Path, suffix: str, codec: str, only_new: bool
+) -> None:
     clip = write_clip(
         tmp_path / f"a{suffix}",
         [video(p) for p in ball(30)],
@@ -324,7 +328,7 @@ def test_sound_that_goes_on(tmp_path: Path, suffix: str, codec: str, only_new: b
         heard = np.concatenate([f.to_ndarray().astype(float).mean(0) for f in frames])
         seconds = sum(f.samples for f in frames) / frames[0].sample_rate
         assert seconds == pytest.approx(length, abs=0.1)
-        # It never falls silent, and keeps its pitch.
+        # The volume never drops, and the pitch stays.
         parts = [p for p in np.array_split(heard, 40) if len(p) > 512][1:-1]
         loudness = [float(np.sqrt(np.square(p).mean())) for p in parts]
         assert min(loudness) > 0.5 * max(loudness)
@@ -332,7 +336,7 @@ def test_sound_that_goes_on(tmp_path: Path, suffix: str, codec: str, only_new: b
         for stream in made.streams.audio:
             ends = [(p.pts, p.pts + p.duration) for p in made.demux(stream) if p.size]
             gaps = [float((b[0] - a[1]) * stream.time_base) for a, b in pairwise(ends)]
-            # The last packet of Opus says how much of it not to play.
+            # The last packet of Opus states how many of its samples are not played.
             assert max(abs(gap) for gap in gaps) < (0.02 if codec == "libopus" else 0.003)
             made.seek(0)
     if not only_new:
@@ -340,7 +344,7 @@ def test_sound_that_goes_on(tmp_path: Path, suffix: str, codec: str, only_new: b
         assert [track[:12] for track in after] == [track[:12] for track in before]
 
 
-def test_a_plan_makes_nothing_and_is_right(bouncing: Path, tmp_path: Path) -> None:
+def test_an_estimate_writes_nothing_and_is_correct(bouncing: Path, tmp_path: Path) -> None:
     out = tmp_path / "b.mkv"
     settings = DreamSettings(input=bouncing, output=out, seconds=F(2), report=tmp_path / "r")
     plan = job.estimate(job.decide(settings, dry_run=True))
@@ -372,13 +376,13 @@ def test_options_belong_to_modes(bouncing: Path, tmp_path: Path) -> None:
         ({"audio": "twice"}, "end or loop"),
     ],
 )
-def test_settings_that_make_no_sense(wrong: dict[str, Any], message: str) -> None:
+def test_impossible_settings_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         DreamSettings(**{"input": "a.mp4", "frames": 4, **wrong})
 
 
 @pytest.mark.full
-def test_from_python(bouncing: Path, tmp_path: Path) -> None:
+def test_dream_is_a_function_of_the_package(bouncing: Path, tmp_path: Path) -> None:
     out = tmp_path / "b.mkv"
     result = calls.dream(bouncing, out, seconds="0.2", mode="texture", only_new=True)
     assert result.new_frames == 5

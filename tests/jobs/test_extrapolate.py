@@ -1,4 +1,4 @@
-"""Forecasts from file to file: where they start from, their rhythm, times, sound and pixels."""
+"""Forecasts from file to file: context, cadence, times, audio and pixels."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def same(a: Planes, b: Planes) -> bool:
 
 
 def distance(a: Planes, b: Planes) -> float:
-    """Mean luma difference, away from where things come in."""
+    """Return the mean luma difference, without the borders where new content enters."""
     return float(np.abs(a[0][8:-8, 24:-8].astype(int) - b[0][8:-8, 24:-8].astype(int)).mean())
 
 
 def shots(*lengths: int) -> list[list[av.VideoFrame]]:
-    """Scenes that have nothing in common: patches of many sizes, moving to the right."""
+    """Return scenes without common content: patches of many sizes that move to the right."""
     scenes = []
     for number, length in enumerate(lengths):
         random = np.random.default_rng(number)
@@ -73,7 +73,9 @@ def shots(*lengths: int) -> list[list[av.VideoFrame]]:
 
 
 @pytest.mark.parametrize("rate", [F(24000, 1001), F(25), F(60)])
-def test_the_source_is_untouched_and_time_goes_on(tmp_path: Path, rate: F) -> None:
+def test_source_frames_are_unchanged_and_new_ones_follow_at_the_same_rate(
+    tmp_path: Path, rate: F
+) -> None:
     clip = write_clip(tmp_path / "a.mp4", 12, rate=rate, codec="libx264", options={"bf": "2"})
     result = forecast(clip, "b.mp4", frames=5)
     assert (result.source_frames, result.new_frames, result.output_frames) == (12, 5, 17)
@@ -84,7 +86,7 @@ def test_the_source_is_untouched_and_time_goes_on(tmp_path: Path, rate: F) -> No
     assert not same(after[12], after[11])
 
 
-def test_a_moving_pattern_moves_on(tmp_path: Path) -> None:
+def test_a_moving_pattern_keeps_moving(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 10)
     forecast(clip, "b.mkv", model="flow", frames=6)
     made = read_planes(tmp_path / "b.mkv")
@@ -93,7 +95,7 @@ def test_a_moving_pattern_moves_on(tmp_path: Path) -> None:
         assert distance(made[9 + ahead], truth) < 0.4 * distance(last, truth)
 
 
-def test_only_the_new_frames(tmp_path: Path) -> None:
+def test_only_new_frames_can_be_written(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 30, audio=["flac"])
     whole = forecast(clip, "b.mkv", model="flow")
     result = forecast(clip, "c.mkv", model="flow", only_new=True)
@@ -107,7 +109,7 @@ def test_only_the_new_frames(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", [F(20, 24), F(20, 24) - F(1, 100)])
-def test_from_any_other_place(tmp_path: Path, at: F) -> None:
+def test_a_forecast_can_start_at_any_time(tmp_path: Path, at: F) -> None:
     clip = write_clip(tmp_path / "a.mkv", 40)
     shorter = write_clip(tmp_path / "s.mkv", 20)
     result = forecast(clip, "b.mkv", at=at)
@@ -139,7 +141,7 @@ def test_the_context_is_read_by_a_seek(tmp_path: Path, monkeypatch: pytest.Monke
     assert min(read) >= F(199 - WINDOW, 24)
 
 
-def test_uneven_timing_goes_on_at_its_usual_gap(tmp_path: Path) -> None:
+def test_uneven_times_continue_with_the_usual_gap(tmp_path: Path) -> None:
     times = [F(k, 1000) for k in (0, 40, 81, 121, 250, 290, 331, 371)]
     clip = write_clip(
         tmp_path / "a.mp4",
@@ -168,7 +170,7 @@ def test_seconds_are_rounded_up_to_frames(tmp_path: Path) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("phase", range(5))
-def test_a_cadence_goes_on(tmp_path: Path, phase: int) -> None:
+def test_a_cadence_continues(tmp_path: Path, phase: int) -> None:
     contents = [(4 * k) // 5 for k in range(35 + phase)]
     shown = [picture(content) for content in contents]
     clip = write_clip(tmp_path / "a.mkv", shown, rate=30)
@@ -191,7 +193,7 @@ def test_a_picture_that_came_to_rest_stays_at_rest(tmp_path: Path) -> None:
     assert all(same(planes, made[23]) for planes in made[24:])
 
 
-def test_a_forecast_never_looks_back_over_a_cut(tmp_path: Path) -> None:
+def test_a_forecast_uses_no_frame_before_a_cut(tmp_path: Path) -> None:
     first, second = shots(20, 4)
     both = write_clip(tmp_path / "a.mkv", [*first, *second])
     alone = write_clip(tmp_path / "s.mkv", second)
@@ -214,7 +216,7 @@ def test_a_single_frame_after_a_cut_is_not_enough(tmp_path: Path) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_sound_ends_where_the_source_ends(tmp_path: Path, suffix: str) -> None:
+def test_audio_ends_with_the_source(tmp_path: Path, suffix: str) -> None:
     clip = write_clip(
         tmp_path / f"a{suffix}", 24, codec="libx264", audio=["aac"], metadata={"title": "Sky"}
     )
@@ -239,7 +241,7 @@ def test_from_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert result.output_frames == 10
 
 
-def test_a_plan_makes_nothing_and_is_right(tmp_path: Path) -> None:
+def test_an_estimate_writes_nothing_and_is_correct(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", 20, codec="libx264")
     settings = ExtrapolateSettings(input=clip, seconds=F(1, 4), model="linear")
     plan = job.estimate(job.decide(settings, dry_run=True))
@@ -250,7 +252,7 @@ def test_a_plan_makes_nothing_and_is_right(tmp_path: Path) -> None:
     assert finish(job.run(settings)).output == plan.output
 
 
-def test_unless_told_otherwise_voxelflow_forecasts(tmp_path: Path) -> None:
+def test_the_default_model_is_voxelflow(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 20)
     result = finish(job.run(ExtrapolateSettings(input=clip, frames=2, threads=1)))
     assert result.model == "voxelflow"
@@ -258,13 +260,13 @@ def test_unless_told_otherwise_voxelflow_forecasts(tmp_path: Path) -> None:
     assert result.output_frames == 22
 
 
-def test_progress_is_told(tmp_path: Path) -> None:
+def test_progress_counts_every_frame(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 5)
-    told: list[Progress] = []
+    reported: list[Progress] = []
     wanted = ExtrapolateSettings(input=clip, output=tmp_path / "b.mkv", frames=3, model="linear")
-    finish(job.run(wanted), on("rendering", told.append))
-    assert [p.done for p in told] == list(range(1, 9))
-    assert told[-1].total == 8
+    finish(job.run(wanted), on("rendering", reported.append))
+    assert [p.done for p in reported] == list(range(1, 9))
+    assert reported[-1].total == 8
 
 
 @pytest.mark.parametrize(
@@ -278,12 +280,12 @@ def test_progress_is_told(tmp_path: Path) -> None:
         ({"scene_cut": 2.0}, "from 0 to 1"),
     ],
 )
-def test_settings_that_make_no_sense(wrong: dict[str, Any], message: str) -> None:
+def test_impossible_settings_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         ExtrapolateSettings(**{"input": "a.mp4", "frames": 4, **wrong})
 
 
-def test_what_cannot_be_done_is_said_before_any_work(tmp_path: Path) -> None:
+def test_impossible_requests_are_refused_before_any_work(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 6)
     with pytest.raises(InputError, match=r"lasts 0\.25 s"):
         forecast(clip, "b.mkv", at=F(3))
@@ -304,7 +306,7 @@ def test_what_cannot_be_done_is_said_before_any_work(tmp_path: Path) -> None:
 @given(
     distinct=st.integers(1, 8), repeats=st.integers(1, 4), cycles=st.integers(3, 6), data=st.data()
 )
-def test_a_regular_rhythm_goes_on_from_any_phase(
+def test_a_regular_rhythm_continues_from_any_phase(
     distinct: int, repeats: int, cycles: int, data: st.DataObject
 ) -> None:
     cycle = [False] * distinct + [True] * repeats
@@ -315,21 +317,21 @@ def test_a_regular_rhythm_goes_on_from_any_phase(
     assert list(itertools.islice(continued(rhythm[:length]), 20)) == rhythm[length:]
 
 
-def test_a_rhythm_of_two_kinds_alternates() -> None:
+def test_an_alternating_rhythm_continues() -> None:
     pulldown = [False, True, False, True, True] * 12
     for length in range(30, 40):
         made = list(itertools.islice(continued(pulldown[:length]), 15))
         assert made == pulldown[length : length + 15]
 
 
-def test_a_slipped_beat_does_not_end_the_rhythm() -> None:
+def test_one_irregular_repeat_does_not_end_the_rhythm() -> None:
     cycle = [False, False, False, False, True]
     slipped = [*cycle * 6, False, *cycle, False, False]
     made = list(itertools.islice(continued(slipped), 12))
     assert made == [False, False, True, *cycle, *cycle[:4]]
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command_extrapolate(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 8)
     out = str(tmp_path / "b.mkv")
     result = CliRunner().invoke(

@@ -1,4 +1,4 @@
-"""The main job from file to file: frame counts, exact times, untouched pixels, everything kept."""
+"""Interpolation from file to file: frame counts, exact times, unchanged pixels, copied streams."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_run_that_only_joins_counts_every_frame(
 
 @pytest.mark.full
 @pytest.mark.parametrize("rate", [F(24), F(24000, 1001), F(30)])
-def test_milliseconds_of_matroska_come_out_exact_in_mp4(tmp_path: Path, rate: F) -> None:
+def test_milliseconds_of_matroska_become_exact_times_in_mp4(tmp_path: Path, rate: F) -> None:
     clip = write_clip(tmp_path / "a.mkv", 50, rate=rate, codec="libx264")
     assert interp(clip, "b.mp4", factor=2).source_fps == cloudconv.timeline.format_rate(rate)
     assert read_times(tmp_path / "b.mp4") == [k / (2 * rate) for k in range(100)]
@@ -142,7 +142,7 @@ def test_a_rate_is_resampled_exactly(tmp_path: Path, rate: F, fps: F) -> None:
     assert 0 <= len(times) / fps - length < 1 / fps
 
 
-def test_a_fractional_factor_keeps_the_source_frames_that_the_grid_meets(tmp_path: Path) -> None:
+def test_a_fractional_factor_keeps_source_frames_whose_times_match(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 9, rate=20)
     assert interp(clip, "b.mkv", factor="2.5", encode=LOSSLESS).output_frames == 23
     before, after = read_planes(clip), read_planes(tmp_path / "b.mkv")
@@ -158,7 +158,7 @@ def test_a_fractional_factor_needs_a_constant_rate(tmp_path: Path) -> None:
         interp(clip, "b.mp4", factor=2.5)
 
 
-def test_slow_motion_keeps_the_rate_and_drops_the_sound(tmp_path: Path) -> None:
+def test_slow_motion_keeps_the_rate_and_drops_the_audio(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", 8, rate=25, codec="libx264", audio=["aac"])
     result = interp(clip, "b.mp4", slowmo=3)
     assert read_times(tmp_path / "b.mp4") == [F(k, 25) for k in range(24)]
@@ -166,7 +166,7 @@ def test_slow_motion_keeps_the_rate_and_drops_the_sound(tmp_path: Path) -> None:
     assert any("audio" in warning for warning in map(str, result.warnings))
 
 
-def test_a_part_of_the_source(tmp_path: Path) -> None:
+def test_a_part_of_the_source_is_interpolated(tmp_path: Path) -> None:
     clip = write_clip(
         tmp_path / "a.mkv", 40, rate=20, codec="libx264", options={"crf": "0", "g": "10"}
     )
@@ -200,7 +200,7 @@ def test_a_late_start_and_b_frames_lose_nothing(tmp_path: Path, start: F) -> Non
     assert read_times(tmp_path / "b.mp4") == [F(k, 50) for k in range(24)]
 
 
-def test_nothing_is_morphed_across_a_cut(tmp_path: Path) -> None:
+def test_no_frame_mixes_two_scenes_across_a_cut(tmp_path: Path) -> None:
     shots = [picture(i, 128, 96, scene=s, noise=1.0) for s in (0, 1) for i in range(12)]
     clip = write_clip(tmp_path / "a.mkv", shots, rate=24)
     result = interp(clip, "b.mkv", factor=4, encode=LOSSLESS)
@@ -221,7 +221,7 @@ def test_identical_neighbours_cost_no_inference(tmp_path: Path) -> None:
 
 
 def test_refilled_duplicates_move_evenly(tmp_path: Path) -> None:
-    """On twos: every picture shown twice. Refilled, each repeat becomes the picture between."""
+    """The clip shows every picture twice; refill replaces each repeat by the picture between."""
     shots = [picture(i // 2, 128, 96, step=6.0) for i in range(24)]
     clip = write_clip(tmp_path / "a.mkv", shots, rate=24)
     kept = interp(clip, "kept.mkv", factor=2, encode=LOSSLESS)
@@ -237,17 +237,17 @@ def test_refilled_duplicates_move_evenly(tmp_path: Path) -> None:
 def test_a_cadence_is_named_once_before_the_first_frame(tmp_path: Path, output: str) -> None:
     shots = [picture(k - k // 5 - 1 if k % 5 == 4 else k - k // 5, step=6.0) for k in range(120)]
     clip = write_clip(tmp_path / "a.mkv", shots, rate=30)
-    heard: list[str] = []
+    events: list[str] = []
 
-    def hear(event: Event) -> None:
-        heard.append(str(event) if isinstance(event, Warned) else "progress")
+    def watch(event: Event) -> None:
+        events.append(str(event) if isinstance(event, Warned) else "progress")
 
-    interp(clip, output, fps=F(40), watch=hear)
-    named = [k for k, text in enumerate(heard) if "24 fps material in a 30 fps file" in text]
+    interp(clip, output, fps=F(40), watch=watch)
+    named = [k for k, text in enumerate(events) if "24 fps material in a 30 fps file" in text]
     assert len(named) == 1
-    assert "progress" not in heard[: named[0]]
-    interp(write_clip(tmp_path / "c.mkv", 40, step=6.0), "d.mkv", fps=F(40), watch=hear)
-    assert not any("material" in str(text) for text in heard[named[0] + 1 :])
+    assert "progress" not in events[: named[0]]
+    interp(write_clip(tmp_path / "c.mkv", 40, step=6.0), "d.mkv", fps=F(40), watch=watch)
+    assert not any("material" in str(text) for text in events[named[0] + 1 :])
 
 
 @pytest.mark.full
@@ -267,7 +267,7 @@ def test_new_frames_are_as_bright_as_real_ones(
     assert np.abs(real - new).max() <= 0.15
 
 
-def test_everything_else_in_the_file_comes_along(tmp_path: Path) -> None:
+def test_everything_else_in_the_file_is_copied(tmp_path: Path) -> None:
     clip = write_clip(
         tmp_path / "a.mkv",
         24,
@@ -290,7 +290,7 @@ def test_everything_else_in_the_file_comes_along(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_the_same_without_threads_of_luck(tmp_path: Path) -> None:
+def test_two_runs_make_the_same_frames(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 8, rate=24)
     for name in ("b.mkv", "c.mkv"):
         interp(clip, name, factor=3, model="rife-4.6", encode=LOSSLESS, precision="fp32")
@@ -298,7 +298,7 @@ def test_the_same_without_threads_of_luck(tmp_path: Path) -> None:
         np.testing.assert_array_equal(a[0], b[0])
 
 
-def test_default_names_say_what_was_done(tmp_path: Path) -> None:
+def test_default_names_contain_the_factor_or_rate(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", 4, rate=25, codec="libx264")
     for request, name in [
         ({"factor": 2}, "a_x2.mp4"),
@@ -312,7 +312,7 @@ def test_default_names_say_what_was_done(tmp_path: Path) -> None:
         assert (tmp_path / name).exists()
 
 
-def test_an_old_result_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
+def test_an_existing_output_is_kept_unless_overwrite_is_set(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", 4, rate=25, codec="libx264")
     target = tmp_path / "b.mp4"
     target.write_bytes(b"precious")
@@ -420,17 +420,17 @@ def test_corrupt_packets_are_counted_and_the_rest_is_kept(tmp_path: Path) -> Non
         {"factor": 2, "scene_cut": 2.0},
     ],
 )
-def test_settings_that_make_no_sense(tmp_path: Path, wrong: dict[str, Any]) -> None:
+def test_impossible_settings_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
         interp(tmp_path / "a.mp4", "b.mp4", **wrong)
 
 
-def test_factory_frames_differ() -> None:
-    """The clips above would prove nothing if their frames were all alike."""
+def test_frames_of_generated_clips_differ() -> None:
+    """Other tests would prove nothing if all frames of the generated clips were alike."""
     assert not np.array_equal(planes_of(picture(0))[0], planes_of(picture(1))[0])
 
 
-def test_fields_are_made_whole_from_what_the_cpu_decodes(tmp_path: Path) -> None:
+def test_nvdec_cannot_be_combined_with_deinterlace(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4)
     with pytest.raises(SettingsError, match="leave `hwaccel` out"):
         interp(clip, "b.mkv", factor=2, hwaccel="nvdec", deinterlace=True)
@@ -438,7 +438,7 @@ def test_fields_are_made_whole_from_what_the_cpu_decodes(tmp_path: Path) -> None
         interp(clip, "b.mkv", factor=2, hwaccel="vaapi")
 
 
-def test_the_cpu_decodes_what_nvdec_cannot_and_it_is_said(tmp_path: Path) -> None:
+def test_the_cpu_decodes_other_codecs_than_those_of_nvdec_with_a_warning(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4)  # ffv1
     result = interp(clip, "b.mkv", factor=2, hwaccel="nvdec", encode=LOSSLESS)
     assert result.output_frames == 8

@@ -1,4 +1,4 @@
-"""The live picture of a run: small, whole at all times, and never in the way."""
+"""The preview picture of a run: small, always a complete file, and no cause of failure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.helpers.factory import picture, read_times, write_clip
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, to be moved by hand."""
+    """Return a list whose item is the time; a test changes the time by hand."""
     now = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     return now
@@ -41,7 +41,7 @@ def frame(index: int = 0, width: int = 96, height: int = 64, pix_fmt: str = "yuv
         ("yuv420p", (2000, 2), (480, 1)),
     ],
 )
-def test_the_picture_is_small_and_looks_like_the_frame(
+def test_the_preview_is_small_and_has_the_colours_of_the_frame(
     tmp_path: Path, pix_fmt: str, size: tuple[int, int], shown: tuple[int, int]
 ) -> None:
     given = frame(0, *size, pix_fmt)
@@ -56,7 +56,7 @@ def test_the_picture_is_small_and_looks_like_the_frame(
         assert np.abs(mean - wanted).max() < 3
 
 
-def test_a_new_picture_every_second(tmp_path: Path, clock: list[float]) -> None:
+def test_the_preview_changes_once_a_second(tmp_path: Path, clock: list[float]) -> None:
     path = tmp_path / "now.jpg"
     preview = Preview(path)
     seen = []
@@ -69,7 +69,9 @@ def test_a_new_picture_every_second(tmp_path: Path, clock: list[float]) -> None:
     assert changes[1] - changes[0] in (10, 11)
 
 
-def test_a_picture_that_cannot_be_written_is_only_told(tmp_path: Path, clock: list[float]) -> None:
+def test_a_preview_that_cannot_be_written_gives_one_warning(
+    tmp_path: Path, clock: list[float]
+) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     preview = Preview(folder / "now.jpg")
@@ -95,7 +97,7 @@ def test_a_file_of_another_program_is_not_replaced(tmp_path: Path, clock: list[f
     ]
 
 
-def test_a_run_leaves_a_picture(tmp_path: Path) -> None:
+def test_a_run_writes_a_preview(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4, rate=24)
     target = tmp_path / "b.mkv"
     result = cloudconv.interpolate(
@@ -109,7 +111,7 @@ def test_a_run_leaves_a_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["now.png", "a.mkv", "b.mkv/now.jpg"])
-def test_a_bad_name_is_refused_before_any_work(tmp_path: Path, name: str) -> None:
+def test_an_impossible_preview_is_refused_before_any_work(tmp_path: Path, name: str) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4, rate=24)
     before = clip.read_bytes()
     other = write_clip(tmp_path / "b.mkv", 2)
@@ -121,7 +123,7 @@ def test_a_bad_name_is_refused_before_any_work(tmp_path: Path, name: str) -> Non
     assert sorted(tmp_path.iterdir()) == [clip, other]
 
 
-def test_a_missing_folder_is_made_and_a_folder_gets_the_default_name(tmp_path: Path) -> None:
+def test_a_missing_folder_is_created_and_a_folder_gets_the_default_name(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4, rate=24)
     for preview in (tmp_path / "new" / "now.jpg", f"{tmp_path}/more/", tmp_path / "more"):
         cloudconv.interpolate(

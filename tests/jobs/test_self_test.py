@@ -1,4 +1,4 @@
-"""``doctor --check``: this CPU passes it, and what is wrong with a device shows."""
+"""``doctor --check``: this CPU passes, and simulated faults of a device are found."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def doctor(*arguments: str) -> Any:
 def test_this_cpu_passes() -> None:
     result = doctor("--check", "--device", "cpu", "--json")
     assert (result.exit_code, result.stderr) == (0, "")
-    told = json.loads(result.stdout)
-    checks = {check["name"]: (check["status"], check["detail"]) for check in told["checks"]}
+    report = json.loads(result.stdout)
+    checks = {check["name"]: (check["status"], check["detail"]) for check in report["checks"]}
     assert "failed" not in {status for status, _ in checks.values()}
-    assert told["auto"]["model"] == registry.DEFAULT
+    assert report["auto"]["model"] == registry.DEFAULT
     for name in ("device", "lack of memory"):
         assert checks[name][0] == "ok"
     assert checks["nvdec"][0] == "absent"
@@ -44,7 +44,7 @@ def test_this_cpu_passes() -> None:
 
 
 class Broken(Blend):
-    """Blends, with a fault that a device may have."""
+    """A blend with a fault that a device may have."""
 
     def __init__(self, fault: str) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Broken(Blend):
         ("off", "40.0 dB from what it should be; 45 are needed"),
     ],
 )
-def test_wrong_frames_show(monkeypatch: pytest.MonkeyPatch, fault: str, said: str) -> None:
+def test_wrong_frames_are_found(monkeypatch: pytest.MonkeyPatch, fault: str, said: str) -> None:
     def loaded(name: str, device: torch.device, dtype: torch.dtype) -> Interpolator:
         return Broken(fault if dtype == torch.bfloat16 else "none")
 
@@ -84,20 +84,20 @@ def test_wrong_frames_show(monkeypatch: pytest.MonkeyPatch, fault: str, said: st
     assert said in bad.detail
 
 
-def test_a_lack_of_memory_that_is_not_known_as_one_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unrecognised_lack_of_memory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloudconv.render.memory.is_out_of_memory", lambda *_: False)
     found = self_test._tried("a", partial(self_test._step_back, CPU))
     assert found.status == "failed"
 
 
-def test_memory_that_grows_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_growing_memory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     used = iter([2**30, 2**30 + 2**27])
     monkeypatch.setattr(self_test, "_memory_used", lambda _: next(used))
     found = self_test._tried("a", partial(self_test._memory, CPU))
     assert found == Check("a", "failed", "128 MiB more after 200 frames")
 
 
-def test_a_failure_is_the_exit_code_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_check_is_printed_and_gives_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(device: str) -> list[Check]:
         return [Check("8 bit", "ok", "the same"), Check("10 bit", "failed", "12.0 dB")]
 
@@ -111,16 +111,16 @@ def test_a_failure_is_the_exit_code_and_a_line(monkeypatch: pytest.MonkeyPatch) 
     ]
 
 
-def test_no_check_is_begun_once_the_time_is_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_check_starts_after_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_test, "SECONDS", -1)
     assert {check.status for check in self_test.run("cpu")} == {"absent"}
 
 
 @pytest.mark.parametrize(("name", "error"), [("potato", SettingsError), ("cuda:99", DeviceError)])
-def test_a_device_that_is_not_there_is_an_error(name: str, error: type[CloudconvError]) -> None:
+def test_a_missing_device_is_an_error(name: str, error: type[CloudconvError]) -> None:
     with pytest.raises(error):
         list(self_test.run(name))
 
 
-def test_a_device_without_the_check_is_a_usage_error() -> None:
+def test_device_without_check_is_a_usage_error() -> None:
     assert doctor("--device", "cpu").exit_code == 2

@@ -198,9 +198,7 @@ def test_a_crf_looks_the_same_from_every_encoder(tmp_path, name, crf):
     def error(encoder):
         made = tmp_path / f"{encoder}.mkv"
         settings = EncodeSettings(encoder, crf=crf)
-        with Sink(
-            made, probe(clip), rate=RATE, time_base=1 / RATE, settings=settings
-        ) as sink:
+        with Sink(made, probe(clip), rate=RATE, time_base=1 / RATE, settings=settings) as sink:
             for frame in frames:
                 sink.write(frame)
         pairs = zip(read_planes(made), frames, strict=True)
