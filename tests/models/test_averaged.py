@@ -1,4 +1,4 @@
-"""cloud-max: four runs of cloud-best, and their mean."""
+"""cloud-max is the mean of four runs of cloud-best."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def model() -> Interpolator:
 
 
 def film(height: int, width: int, *, step: float = 3.0) -> list[Tensor]:
-    """Five frames of a smooth texture that moves, (1, 3, H, W); the middle one is between."""
+    """Return five frames of a smooth texture that moves, (1, 3, H, W); the third is the truth."""
     texture = torch.rand(1, 3, height // 6, width // 4, generator=torch.Generator().manual_seed(1))
     wide = F.interpolate(texture, (height, 2 * width), mode="bicubic").clamp(0, 1)
     places = [0.0, 2 * step, 3 * step, 4 * step, 6 * step]
     return [wide[..., int(place) : int(place) + width].contiguous() for place in places]
 
 
-def test_mirrored_and_reversed_pictures_give_the_same(model: Interpolator) -> None:
+def test_mirrored_and_reversed_pictures_give_the_same_frame(model: Interpolator) -> None:
     before, x0, _, x1, after = film(64, 96)
     outer = OuterPictures(before, after, torch.tensor([[1.0, 0.5]]))
     made = model.interpolate(x0, x1, 0.25, outer=outer, leftover=True)
@@ -36,7 +36,9 @@ def test_mirrored_and_reversed_pictures_give_the_same(model: Interpolator) -> No
 
 
 @pytest.mark.parametrize(("height", "width", "scale"), [(67, 101, 1.0), (50, 90, 2.0)])
-def test_any_size_is_made_well(model: Interpolator, height: int, width: int, scale: float) -> None:
+def test_frames_of_any_size_are_better_than_a_blend(
+    model: Interpolator, height: int, width: int, scale: float
+) -> None:
     _, x0, true, x1, _ = film(height, width)
     made = model.interpolate(x0, x1, 0.5, scale=scale)
     assert made.shape == x0.shape

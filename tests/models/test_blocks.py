@@ -1,4 +1,4 @@
-"""The form in which blocks run says what the form in which they are trained says."""
+"""A block that is fused for inference gives the same result as the block for training."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ def block() -> Block:
     return made.requires_grad_(False)
 
 
-def seen() -> list[Tensor]:
+def inputs() -> list[Tensor]:
     torch.manual_seed(1)
     return [torch.rand(2, channels, 24, 40) for channels in (3, 3, 1, 1)]
 
 
 @pytest.mark.parametrize("grad", [True, False])
-def test_a_fused_block_says_the_same(grad: bool) -> None:
+def test_a_fused_block_gives_the_same_result(grad: bool) -> None:
     plain, fused = block(), block()
     fused.fuse()
     with torch.set_grad_enabled(grad):
-        expected, found = plain(*seen()), fused(*seen())
+        expected, found = plain(*inputs()), fused(*inputs())
     assert found.shape == (2, 5, 24, 40)
     assert torch.allclose(found, expected, atol=1e-4 * float(expected.abs().max()))
 
 
 @torch.no_grad()
-def test_in_bfloat16_it_is_nearer_to_the_exact_result() -> None:
+def test_a_fused_block_is_more_exact_in_bfloat16() -> None:
     trained = registry.spec("rife-4.6").build()
     trained.load_state_dict(weights.load_state("rife-4.6"))
     last = trained.get_submodule("block3")
@@ -52,10 +52,10 @@ def test_in_bfloat16_it_is_nearer_to_the_exact_result() -> None:
 
 
 @torch.no_grad()
-def test_a_fused_block_can_change_its_type_after_it_has_run() -> None:
+def test_a_fused_block_can_change_its_type_after_a_run() -> None:
     fused = block()
     fused.fuse()
-    exact = fused(*seen())
-    coarse = fused.to(torch.bfloat16)(*seen())
+    exact = fused(*inputs())
+    coarse = fused.to(torch.bfloat16)(*inputs())
     assert not torch.equal(coarse, exact)
-    assert torch.allclose(fused.to(torch.float32)(*seen()), coarse, atol=0.05)
+    assert torch.allclose(fused.to(torch.float32)(*inputs()), coarse, atol=0.05)

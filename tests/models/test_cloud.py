@@ -1,4 +1,4 @@
-"""Our own interpolators: what the gate is there for, and how they come from RIFE's weights."""
+"""The interpolators of this project: still letters, noise, texture, and their first weights."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def model(name: str) -> Interpolator:
 
 
 def pan(shift: float) -> Tensor:
-    """A soft random texture, (1, 3, 192, 256), moved to the left by ``shift`` pixels."""
+    """Return a soft random texture, (1, 3, 192, 256), moved to the left by ``shift`` pixels."""
     torch.manual_seed(4)
     texture = F.interpolate(torch.rand(1, 3, 30, 50), (240, 400), mode="bicubic").clamp(0, 1)
     begin = 32 + shift
@@ -40,8 +40,8 @@ def pan(shift: float) -> Tensor:
     return torch.lerp(left, right, begin - low)
 
 
-def written(picture: Tensor) -> tuple[Tensor, Tensor]:
-    """The picture with white letters on it, and where they and their outlines are."""
+def with_letters(picture: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the picture with white letters, and a mask of the letters and their outlines."""
     torch.manual_seed(1)
     cells = torch.rand(1, 1, 3, 30) < 0.5
     ink = F.interpolate(cells.float(), scale_factor=4.0)[0, 0]
@@ -56,12 +56,12 @@ def psnr(a: Tensor, b: Tensor) -> float:
 
 
 @each_of_ours
-def test_what_stands_still_over_a_pan_stays_as_it_is(name: str) -> None:
-    frames = [written(pan(shift))[0] for shift in (0, 4, 8)]
-    _, where = written(frames[0])
+def test_letters_that_stand_still_over_a_pan_stay_unchanged(name: str) -> None:
+    frames = [with_letters(pan(shift))[0] for shift in (0, 4, 8)]
+    _, where = with_letters(frames[0])
     made = model(name).interpolate(frames[0], frames[2], torch.tensor([0.5]))
     assert psnr(made[..., where], frames[1][..., where]) >= 40
-    # And what moves is moved: blending is far from the truth there.
+    # The rest moves: the result is far better than a blend.
     blended = (frames[0] + frames[2]) / 2
     assert psnr(made[..., ~where], frames[1][..., ~where]) > 6 + psnr(
         blended[..., ~where], frames[1][..., ~where]
@@ -69,7 +69,7 @@ def test_what_stands_still_over_a_pan_stays_as_it_is(name: str) -> None:
 
 
 @each_of_ours
-def test_moments_between_two_frames_are_in_order(name: str) -> None:
+def test_motion_at_several_timesteps_is_correct(name: str) -> None:
     x0, x1 = pan(0), pan(8)
     for eighths in (1, 2, 6, 7):
         timestep = torch.tensor([eighths / 8])
@@ -79,8 +79,8 @@ def test_moments_between_two_frames_are_in_order(name: str) -> None:
 
 
 @each_of_ours
-def test_noise_over_a_still_picture_is_as_filmed(name: str) -> None:
-    """Averaged, it would pulse between crisp source frames; and it is never stronger than there."""
+def test_noise_over_a_still_picture_has_its_filmed_strength(name: str) -> None:
+    """A mean of both frames would have less noise, so the noise would pulse between frames."""
     torch.manual_seed(2)
     still = pan(0)
     x0, x1 = (still + 0.03 * torch.randn_like(still) for _ in range(2))
@@ -94,7 +94,7 @@ def test_noise_over_a_still_picture_is_as_filmed(name: str) -> None:
 
 
 @each_of_ours
-def test_every_moment_has_the_texture_of_its_neighbours(
+def test_frames_at_every_timestep_have_the_texture_of_their_neighbours(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(5)
@@ -118,7 +118,7 @@ def test_every_moment_has_the_texture_of_its_neighbours(
 
 
 @each_of_ours
-def test_edges_on_a_flat_ground_do_not_ring(name: str) -> None:
+def test_edges_on_a_flat_background_do_not_ring(name: str) -> None:
     frames = []
     for shift in (0, 5):
         frame = torch.full((1, 3, 192, 256), 0.4)
@@ -133,8 +133,8 @@ def test_edges_on_a_flat_ground_do_not_ring(name: str) -> None:
 
 
 @each_of_ours
-def test_training_starts_where_rife_is(name: str) -> None:
-    """The gate starts shut: the moved pictures show through by at least 95 %."""
+def test_training_starts_with_the_result_of_rife(name: str) -> None:
+    """The gate starts nearly shut: the result differs from RIFE's by at most 5 % of the motion."""
     rife = {key: value.float() for key, value in weights.load_state("rife-4.6").items()}
     started = registry.spec(name).build()
     assert isinstance(started, IFNet)
@@ -153,7 +153,7 @@ def blocks(network: IFNet) -> list[str]:
     return [name for name, _ in network.named_children() if name.startswith("block")]
 
 
-def test_the_last_exit_is_the_result_and_the_one_before_it_a_shorter_network() -> None:
+def test_the_last_stage_is_the_result_and_the_one_before_equals_the_shorter_model() -> None:
     best, fast = (registry.spec(name).build() for name in OURS[:2])
     assert isinstance(best, IFNet)
     assert isinstance(fast, IFNet)
@@ -171,7 +171,7 @@ def test_the_last_exit_is_the_result_and_the_one_before_it_a_shorter_network() -
 @pytest.mark.parametrize(
     ("name", "init"), [("cloud-turbo", "cloud-turbo"), ("cloud-best", "rife-4.6")]
 )
-def test_they_can_be_trained_further(name: str, init: str, tmp_path: Path) -> None:
+def test_the_models_can_be_trained_further(name: str, init: str, tmp_path: Path) -> None:
     clip = moving(tmp_path / "moving.mkv", 24, size=(160, 128))
     job = train.run(
         TrainSettings(

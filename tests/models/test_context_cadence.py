@@ -1,4 +1,4 @@
-"""Repeated frames among the few that a predictor is given, and how they go on."""
+"""Repeated frames in the context of a predictor, and how the forecast continues them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cloudconv.models.context_cadence import changes, content, repeats, steps, s
 
 
 def moving(count: int) -> Tensor:
-    """(count, 3, 32, 48): smooth shades that move to the right, two pixels a frame."""
+    """Return (count, 3, 32, 48): smooth shades that move to the right, two pixels a frame."""
     x = torch.arange(48.0).expand(3, 32, 48)
     return torch.stack([(x / 5 - 2 * k / 5).sin() / 2 + 0.5 for k in range(count)])
 
 
 def pattern(text: str) -> tuple[int, ...]:
-    """The steps of R (a repeat), N (a new frame) and D (one that lies two steps on)."""
+    """Return the steps of R (repeat: 0), N (next frame: 1) and D (a frame left out: 2)."""
     return tuple("RND".index(letter) for letter in text)
 
 
@@ -39,7 +39,7 @@ def pattern(text: str) -> tuple[int, ...]:
         "RNNRR",
     ],
 )
-def test_rhythms_are_seen(rhythm: str) -> None:
+def test_rhythms_are_recognised(rhythm: str) -> None:
     changed = [0.4 if letter == "R" else 10.0 + k for k, letter in enumerate(rhythm)]
     assert steps(changed, changed) == pattern(rhythm)
 
@@ -56,7 +56,7 @@ def test_rhythms_are_seen(rhythm: str) -> None:
         pytest.param([3], id="two frames"),
     ],
 )
-def test_what_is_no_rhythm(changed: list[float]) -> None:
+def test_irregular_motion_is_no_rhythm(changed: list[float]) -> None:
     assert not any(repeats(changed))
 
 
@@ -73,12 +73,12 @@ def test_what_is_no_rhythm(changed: list[float]) -> None:
         ("NRRNR", "0 1 1 1 2 2 2"),
     ],
 )
-def test_rhythms_go_on(rhythm: str, expected: str) -> None:
+def test_rhythms_continue(rhythm: str, expected: str) -> None:
     ahead = [steps_of_content(pattern(rhythm), frames) for frames in range(1, 8)]
     assert ahead == [int(number) for number in expected.split()]
 
 
-def test_a_frame_that_was_left_out_makes_up_for_a_repeat() -> None:
+def test_a_repeat_with_a_skipped_frame_keeps_the_pace() -> None:
     cycle, even = [20, 21, 2, 20, 39], [20, 21, 20, 22, 39]
     assert steps(cycle, cycle) == pattern("NNRND")
     assert steps(even, even) == pattern("NNNNN")
@@ -88,24 +88,24 @@ def test_a_frame_that_was_left_out_makes_up_for_a_repeat() -> None:
     assert content(shown, 5).ages == (0, 1, 3, 4, 5)
 
 
-def test_content_of_frames_shown_twice() -> None:
+def test_content_has_each_picture_of_frames_shown_twice_once() -> None:
     frames = moving(3)
     shown = torch.stack([frames[k] for k in (0, 0, 1, 1, 2, 2)])
     found = content(shown, 5)
-    # The first two may be one frame that stands in for another.
+    # The first two frames may be one frame and its copy at the start of the context.
     assert found.pattern == pattern("NRNR")
     assert found.ages == (0, 1, 2, 2, 2)
     assert torch.equal(found.frames, frames[[2, 1, 0, 0, 0]])
 
 
-def test_a_single_picture_is_all_content() -> None:
+def test_a_still_gives_one_picture_of_age_zero() -> None:
     still = moving(1).expand(6, -1, -1, -1)
     found = content(still, 5)
     assert found.pattern == ()
     assert found.ages == (0, 0, 0, 0, 0)
 
 
-def test_content_that_always_moves() -> None:
+def test_content_without_repeats_is_the_last_frames() -> None:
     frames = moving(6)
     found = content(frames, 5)
     assert found.ages == (0, 1, 2, 3, 4)
@@ -119,7 +119,7 @@ def test_small_motion_in_a_corner_counts() -> None:
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=12), st.integers(0, 40))
-def test_content_never_runs_backwards(changed: list[float], frames: int) -> None:
+def test_the_position_of_content_never_decreases(changed: list[float], frames: int) -> None:
     found = steps(changed, changed)
     ahead = [steps_of_content(found, number) for number in range(frames)]
     assert ahead == list(accumulate(ahead, max))

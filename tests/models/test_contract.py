@@ -1,4 +1,4 @@
-"""Rules for every registered model, also hidden ones, and the code that all share."""
+"""Rules for every registered interpolator, also hidden ones, and code that all share."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def model(name: str) -> Interpolator:
 
 
 def pair(height: int = 40, width: int = 56, batch: int = 1) -> tuple[Tensor, Tensor]:
-    """A smooth texture and the same two pixels further right, in [0.1, 0.9]."""
+    """Return a smooth texture and the same two pixels further right, in [0.1, 0.9]."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
 
     def at(shift: float) -> Tensor:
@@ -41,10 +41,10 @@ def pair(height: int = 40, width: int = 56, batch: int = 1) -> tuple[Tensor, Ten
 
 
 @every_model
-def test_the_spec_is_true(name: str) -> None:
+def test_the_spec_is_correct(name: str) -> None:
     spec = registry.spec(name, "interpolate")
     assert sum(p.numel() for p in spec.build().parameters()) == spec.parameters
-    assert spec.bytes_per_pixel >= 3 * 4 * 3, "two pictures in and one out are the least"
+    assert spec.bytes_per_pixel >= 3 * 4 * 3, "two pictures in and one out are the minimum"
     assert spec.multiple >= 1
     assert spec.overlap >= 0
     assert spec.licence
@@ -58,7 +58,7 @@ def test_the_spec_is_true(name: str) -> None:
 @every_model
 @settings(deadline=None, max_examples=5)
 @given(height=st.integers(1, 70), width=st.integers(1, 70), batch=st.integers(1, 3))
-def test_any_size_and_batch(name: str, height: int, width: int, batch: int) -> None:
+def test_any_size_and_batch_is_accepted(name: str, height: int, width: int, batch: int) -> None:
     x0, x1 = torch.rand(2, batch, 3, height, width)
     result = model(name).interpolate(x0, x1, torch.linspace(0.2, 0.7, batch))
     assert result.shape == x0.shape
@@ -68,7 +68,7 @@ def test_any_size_and_batch(name: str, height: int, width: int, batch: int) -> N
 
 @pytest.mark.full
 @every_model
-def test_a_batch_is_its_items(name: str) -> None:
+def test_items_of_a_batch_are_independent(name: str) -> None:
     x0, x1 = pair(batch=3)
     timesteps = torch.tensor([0.25, 0.5, 0.9])
     together = model(name).interpolate(x0, x1, timesteps)
@@ -79,7 +79,7 @@ def test_a_batch_is_its_items(name: str) -> None:
 
 
 @every_model
-def test_near_the_ends_it_is_near_the_sources(name: str) -> None:
+def test_near_both_ends_the_result_is_near_the_source_frames(name: str) -> None:
     x0, x1 = pair()
     early = model(name).interpolate(x0, x1, torch.tensor([1e-3]))
     assert (early - x0).abs().mean() < 0.01
@@ -96,7 +96,7 @@ def test_two_equal_pictures_give_that_picture(name: str) -> None:
 
 
 @every_model
-def test_the_same_twice_and_inputs_untouched(name: str) -> None:
+def test_the_result_is_reproducible_and_inputs_are_unchanged(name: str) -> None:
     x0, x1 = pair(32, 64)
     timestep = torch.tensor([0.3])
     before = x0.clone(), x1.clone(), timestep.clone()
@@ -113,7 +113,7 @@ def test_the_same_twice_and_inputs_untouched(name: str) -> None:
 
 @pytest.mark.full
 @every_model
-def test_bfloat16_weights_give_float32_pictures_close_by(name: str) -> None:
+def test_bfloat16_weights_give_similar_float32_pictures(name: str) -> None:
     x0, x1 = pair()
     timestep = torch.tensor([0.5])
     exact = model(name).interpolate(x0, x1, timestep)
@@ -123,7 +123,7 @@ def test_bfloat16_weights_give_float32_pictures_close_by(name: str) -> None:
 
 
 @every_model
-def test_half_precision_and_strided_pictures_are_taken(name: str) -> None:
+def test_half_precision_and_strided_pictures_are_accepted(name: str) -> None:
     x0, x1 = pair()
     timestep = torch.tensor([0.5], dtype=torch.float64)
     exact = model(name).interpolate(x0.half().float(), x1.half().float(), timestep)
@@ -133,7 +133,7 @@ def test_half_precision_and_strided_pictures_are_taken(name: str) -> None:
 
 @pytest.mark.full
 @every_model
-def test_scales(name: str) -> None:
+def test_every_supported_scale_gives_a_similar_picture(name: str) -> None:
     x0, x1 = pair(37, 53)
     timestep = torch.tensor([0.5])
     for scale in SCALES:
@@ -157,7 +157,7 @@ def test_state_dict_is_strict(name: str) -> None:
             fresh.load_state_dict(state, strict=True)
 
 
-def test_shapes_that_do_not_belong_together() -> None:
+def test_inputs_of_different_shapes_are_refused() -> None:
     x0, x1 = pair()
     with pytest.raises(ValueError, match="one shape"):
         model("blend").interpolate(x0, x1[..., 1:], torch.tensor([0.5]))
@@ -165,7 +165,7 @@ def test_shapes_that_do_not_belong_together() -> None:
         model("blend").interpolate(x0, x1, torch.tensor([0.5, 0.5]))
 
 
-def test_blend_and_hold() -> None:
+def test_blend_and_hold_are_exact() -> None:
     x0, x1 = torch.rand(2, 2, 3, 5, 7) * 3 - 1
     timesteps = torch.tensor([0.25, 1.0])
     expected = torch.stack([0.75 * x0[0] + 0.25 * x1[0], x1[1]])
@@ -173,19 +173,19 @@ def test_blend_and_hold() -> None:
     assert torch.equal(model("hold").interpolate(x0, x1, timesteps), x0)
 
 
-def test_names_are_unique_and_the_default_is_there() -> None:
+def test_names_are_unique_and_include_the_default() -> None:
     assert len(set(NAMES)) == len(NAMES)
     assert registry.DEFAULT == "cloud-best" == registry.specs()[0].name
 
 
-def test_an_unknown_model_is_told_what_there_is() -> None:
+def test_an_unknown_model_is_an_error_that_lists_the_models() -> None:
     with pytest.raises(ModelError, match=r"did you mean rife-4\.6\?.*blend, hold") as caught:
         registry.load("rife-4.7")
     assert "tiny" not in str(caught.value)
 
 
 class Midpoint(Interpolator):
-    """Knows only the middle, and counts what it is asked."""
+    """A model that makes only the middle frame and counts its calls."""
 
     def __init__(self) -> None:
         super().__init__(replace(TINY, name="midpoint", arbitrary_timestep=False, build=Midpoint))
@@ -199,7 +199,7 @@ class Midpoint(Interpolator):
 
 @settings(deadline=None, max_examples=30)
 @given(eighths=st.lists(st.integers(0, 8), min_size=1, max_size=5))
-def test_midpoints_recurse_to_every_eighth(eighths: list[int]) -> None:
+def test_a_midpoint_model_makes_every_eighth_by_recursion(eighths: list[int]) -> None:
     x0, x1 = torch.rand(2, len(eighths), 3, 5, 6)
     timesteps = torch.tensor(eighths) / 8
     midpoint = Midpoint()
@@ -211,13 +211,13 @@ def test_midpoints_recurse_to_every_eighth(eighths: list[int]) -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(timestep=st.floats(0, 1))
-def test_midpoints_come_near_every_other_timestep(timestep: float) -> None:
+def test_a_midpoint_model_approximates_other_timesteps(timestep: float) -> None:
     x0, x1 = torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)
     result = Midpoint().interpolate(x0, x1, torch.tensor([timestep]))
     assert abs(result.mean().item() - timestep) <= 1 / 64
 
 
-def test_a_file_of_weights_says_whose_it_is(tmp_path: Path) -> None:
+def test_a_weights_file_names_its_model(tmp_path: Path) -> None:
     state = {name: tensor + 0.01 for name, tensor in TINY.build().state_dict().items()}
     path = tmp_path / "mine.safetensors"
     save_file(state, path, metadata={"model": "tiny"})

@@ -1,4 +1,4 @@
-"""The fingerprint of the machine, without a GPU."""
+"""The fingerprint of the machine, with simulated GPUs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from cloudconv.models.fingerprint import machine_fingerprint
 
 
-def test_all_gpus_of_a_run_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fingerprint_names_all_gpus_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     gpus = ["B", "A", "B"]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""Padding and warping: where a flow points is where the picture comes from."""
+"""Padding, warping, resizing, stillness and pyramids."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def test_padding_repeats_the_edges_and_keeps_the_picture(
 
 @settings(deadline=None, max_examples=40)
 @given(height=sides, width=sides, dx=st.integers(-9, 9), dy=st.integers(-9, 9))
-def test_a_whole_flow_shifts_and_the_edges_go_on(height: int, width: int, dx: int, dy: int) -> None:
+def test_a_constant_flow_shifts_the_picture_and_repeats_the_edges(
+    height: int, width: int, dx: int, dy: int
+) -> None:
     image = torch.rand(1, 3, height, width)
     flow = torch.tensor([dx, dy], dtype=torch.float32).view(1, 2, 1, 1)
     flow = flow.expand(-1, -1, height, width)
@@ -50,7 +52,7 @@ def test_a_whole_flow_shifts_and_the_edges_go_on(height: int, width: int, dx: in
     assert torch.allclose(warp(image, flow), expected, atol=1e-4)
 
 
-def test_each_item_follows_its_own_flow() -> None:
+def test_each_item_is_warped_by_its_own_flow() -> None:
     images = torch.rand(2, 1, 8, 8)
     flow = torch.zeros(2, 2, 8, 8)
     flow[1, 0] = 1
@@ -59,7 +61,7 @@ def test_each_item_follows_its_own_flow() -> None:
     assert torch.allclose(result[1, :, :, :-1], images[1, :, :, 1:], atol=1e-5)
 
 
-def test_half_a_pixel_is_the_mean_of_two() -> None:
+def test_a_flow_of_half_a_pixel_gives_the_mean_of_two_pixels() -> None:
     image = torch.tensor([[[[0.0, 1.0, 0.5, 0.25]]]])
     flow = torch.zeros(1, 2, 1, 4)
     flow[:, 0] = 0.5
@@ -67,7 +69,7 @@ def test_half_a_pixel_is_the_mean_of_two() -> None:
 
 
 def test_grids_stay_float32_for_half_precision_flows() -> None:
-    """At 4,096 px a float16 grid would be off by whole pixels."""
+    """At 4,096 pixels a float16 grid would be wrong by whole pixels."""
     flow = torch.zeros(1, 2, 1, 4096, dtype=torch.float16)
     assert sampling_grid(flow, 1, 4096).dtype == torch.float32
     ramp = torch.arange(4096, dtype=torch.float32).view(1, 1, 1, -1)
@@ -95,7 +97,7 @@ def test_resizing_is_bilinear(factor: float) -> None:
     factor=st.sampled_from([0.5, 1, 2, 3, 4, 8]),
     rows=st.integers(1, 6).map(lambda count: 24 * count),
 )
-def test_strips_make_up_the_resized_picture(
+def test_joined_strips_are_the_resized_picture(
     height: int, width: int, factor: float, rows: int
 ) -> None:
     image = torch.rand(2, 3, 2 * height, 2 * width)
@@ -109,7 +111,7 @@ def test_strips_can_be_differentiated() -> None:
     image = torch.rand(1, 2, 6, 5, requires_grad=True)
     total = torch.cat([strip for _, strip in strips(image, 4, 8)], 2).sum()
     (gradient,) = torch.autograd.grad(total, image)
-    # Each pixel counts as much as its share of the enlarged picture.
+    # Each pixel of the picture has an equal share of the enlarged picture.
     assert torch.allclose(gradient, torch.full_like(image, 16.0), atol=1e-4)
 
 
@@ -133,7 +135,7 @@ def test_only_squares_of_equal_pixels_are_still() -> None:
     cell=st.sampled_from([1, 2, 4, 8, 16]),
     times=st.integers(1, 5),
 )
-def test_shrinking_goes_on_beyond_the_edges(height: int, width: int, cell: int, times: int) -> None:
+def test_shrinking_repeats_the_edges(height: int, width: int, cell: int, times: int) -> None:
     image = torch.rand(2, 3, height, width)
     padded = pad_to_multiple(image, cell * times)
     assert torch.equal(resize(image, 1 / cell, cell * times), resize(padded, 1 / cell))
@@ -141,9 +143,7 @@ def test_shrinking_goes_on_beyond_the_edges(height: int, width: int, cell: int, 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("channels_last", [True, False])
-def test_shuffled_and_joined_are_what_pytorch_has_names_for(
-    dtype: torch.dtype, channels_last: bool
-) -> None:
+def test_shuffled_and_joined_agree_with_pytorch(dtype: torch.dtype, channels_last: bool) -> None:
     form = torch.channels_last if channels_last else torch.contiguous_format
     features = torch.rand(2, 24, 5, 7).to(dtype).contiguous(memory_format=form)
     parts = [torch.rand(2, n, 5, 7) for n in (3, 1, 4)]

@@ -1,4 +1,4 @@
-"""The use of the frames before and after a pair: uneven motion."""
+"""Outer frames (before and after a pair) improve frames of uneven motion."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def best() -> Interpolator:
 
 
 def pan(shift: float) -> Tensor:
-    """A random texture with detail at two scales, (1, 3, 160, 224), moved by ``shift`` pixels."""
+    """Return a random texture of two scales, (1, 3, 160, 224), moved by ``shift`` pixels."""
     torch.manual_seed(7)
     coarse, fine = (torch.rand(1, 3, 200 // n, 320 // n) for n in (16, 5))
     texture = sum(F.interpolate(x, (200, 320), mode="bicubic") for x in (coarse, fine)) / 2
@@ -51,7 +51,7 @@ def test_an_untrained_refinement_changes_nothing() -> None:
     assert (refined - even).abs().max() < 1 / 255
 
 
-def test_it_can_be_trained_as_a_whole_where_nothing_moves_or_is_around() -> None:
+def test_gradients_are_finite_without_motion_and_without_outer_frames() -> None:
     network = registry.spec(NAME).build()
     network.load_state_dict({k: v.float() for k, v in weights.load_state(NAME).items()})
     flat = pan(0)[..., :64, :64].clone()
@@ -68,7 +68,7 @@ def test_it_can_be_trained_as_a_whole_where_nothing_moves_or_is_around() -> None
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_motion_that_gains_speed_is_met_better_with_four_frames(sign: int) -> None:
+def test_accelerated_motion_is_better_with_four_frames(sign: int) -> None:
     def at(moment: float) -> Tensor:
         return pan(sign * (3 * moment + 1.5 * moment * moment))
 
@@ -79,7 +79,7 @@ def test_motion_that_gains_speed_is_met_better_with_four_frames(sign: int) -> No
     assert psnr(best().interpolate(x0, x1, HALF, outer=outer), truth) > even + 0.3
 
 
-def test_frames_that_are_not_there_are_no_harm() -> None:
+def test_missing_outer_frames_cost_little() -> None:
     before, x0, x1, after = (pan(k) for k in (0, 4, 8, 12))
     truth = pan(6)
     whole = OuterPictures(before, after, torch.ones(1, 2))
@@ -95,7 +95,7 @@ def test_frames_that_are_not_there_are_no_harm() -> None:
     assert min(scores) > psnr((x0 + x1) / 2, truth) + 6
 
 
-def test_batches_tiles_and_odd_sizes_are_refined_as_one_frame_is() -> None:
+def test_batches_tiles_and_odd_sizes_have_the_same_refinement() -> None:
     frames = [pan(4 * k)[..., :97, :131] for k in range(4)]
     outer = OuterPictures(frames[0], frames[3], torch.ones(1, 2))
     alone = best().interpolate(frames[1], frames[2], HALF, outer=outer)

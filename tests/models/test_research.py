@@ -1,4 +1,4 @@
-"""Rules for every predictor and research model, trained or not, and the use of each."""
+"""Rules for every predictor and research model, trained or not, and what each of them does."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def named(keys: list[Key]) -> pytest.MarkDecorator:
 
 @cache
 def model(key: Key) -> Model:
-    """Without trained weights, but none of them zero, so that everything has a say."""
+    """Return the model with random weights that are not zero: every parameter has an effect."""
     torch.manual_seed(1)
     built = SPECS[key].build().eval()
     with torch.no_grad():
@@ -44,7 +44,7 @@ def fresh(name: str) -> Predictor:
 
 
 def run(key: Key, height: int, width: int, batch: int = 1) -> tuple[Tensor, Tensor]:
-    """The model's own public way on random pictures: what went in, what came out."""
+    """Apply a model to random pictures; return the pictures and the result."""
     chosen, spec = model(key), SPECS[key]
     pictures = torch.rand(batch, spec.context, 3, height, width)
     return pictures, apply(chosen, pictures)
@@ -61,7 +61,7 @@ def apply(chosen: Model, pictures: Tensor) -> Tensor:
 
 
 def moving(count: int, height: int = 64, width: int = 96, step: float = 2.0) -> Tensor:
-    """(1, count, 3, H, W): a texture that moves ``step`` pixels to the right each frame."""
+    """Return (1, count, 3, H, W): a texture that moves ``step`` pixels to the right each frame."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
 
     def at(number: int) -> Tensor:
@@ -73,12 +73,12 @@ def moving(count: int, height: int = 64, width: int = 96, step: float = 2.0) -> 
 
 
 def error(made: Tensor, truth: Tensor) -> float:
-    """Mean squared, away from where things come in."""
+    """Return the mean squared error without the borders where new content enters."""
     return float((made - truth)[..., 8:-8, 24:-8].square().mean())
 
 
 @named(list(SPECS))
-def test_the_spec_is_true(key: Key) -> None:
+def test_the_spec_is_correct(key: Key) -> None:
     spec = SPECS[key]
     assert sum(p.numel() for p in model(key).parameters()) == spec.parameters
     assert model(key).spec is spec
@@ -91,7 +91,7 @@ def test_the_spec_is_true(key: Key) -> None:
 @named(list(SPECS))
 @settings(deadline=None, max_examples=3)
 @given(height=st.integers(1, 50), width=st.integers(1, 50), batch=st.integers(1, 2))
-def test_any_size_and_batch(key: Key, height: int, width: int, batch: int) -> None:
+def test_any_size_and_batch_is_accepted(key: Key, height: int, width: int, batch: int) -> None:
     pictures, made = run(key, height, width, batch)
     assert made.shape == pictures[:, 0].shape
     assert made.dtype == torch.float32
@@ -99,7 +99,7 @@ def test_any_size_and_batch(key: Key, height: int, width: int, batch: int) -> No
 
 
 @named(list(SPECS))
-def test_a_batch_is_its_items_and_inputs_stay(key: Key) -> None:
+def test_items_of_a_batch_are_independent_and_inputs_unchanged(key: Key) -> None:
     pictures, made = run(key, 37, 45, 2)
     kept = pictures.clone()
     for number in range(2):
@@ -111,7 +111,7 @@ def test_a_batch_is_its_items_and_inputs_stay(key: Key) -> None:
 
 
 @named(NETWORKS)
-def test_bfloat16_weights_give_float32_pictures_close_by(key: Key) -> None:
+def test_bfloat16_weights_give_similar_float32_pictures(key: Key) -> None:
     frames = moving(SPECS[key].context, 32, 64)
     exact = apply(model(key), frames)
     rounded_model = SPECS[key].build().eval()
@@ -123,7 +123,7 @@ def test_bfloat16_weights_give_float32_pictures_close_by(key: Key) -> None:
 
 @pytest.mark.full
 @named(NETWORKS)
-def test_every_parameter_learns(key: Key) -> None:
+def test_every_parameter_has_a_gradient(key: Key) -> None:
     learner = SPECS[key].build().train()
     learner.load_state_dict(model(key).state_dict())
     spec = SPECS[key]
@@ -143,7 +143,7 @@ def test_every_parameter_learns(key: Key) -> None:
 
 
 @named(list(SPECS))
-def test_weights_are_strict_and_whole(key: Key) -> None:
+def test_weights_are_complete_and_loaded_strictly(key: Key) -> None:
     state = model(key).state_dict()
     other = SPECS[key].build()
     other.load_state_dict(state, strict=True)
@@ -153,7 +153,7 @@ def test_weights_are_strict_and_whole(key: Key) -> None:
             other.load_state_dict(state, strict=True)
 
 
-def test_what_ships_fits_into_the_box() -> None:
+def test_the_weights_fit_into_the_package() -> None:
     def size(spec: ModelSpec) -> int:
         return 2 * sum(tensor.numel() for tensor in spec.build().state_dict().values())
 
@@ -163,7 +163,7 @@ def test_what_ships_fits_into_the_box() -> None:
 
 
 @named(PREDICTORS)
-def test_predictors_say_what_they_need(key: Key) -> None:
+def test_predictors_state_and_check_their_context(key: Key) -> None:
     chosen = model(key)
     assert isinstance(chosen, Predictor)
     need = chosen.spec.context
@@ -177,10 +177,10 @@ def test_predictors_say_what_they_need(key: Key) -> None:
 
 @pytest.mark.full
 @named(PREDICTORS)
-def test_training_rolls_out_what_forecasting_gives(key: Key) -> None:
+def test_rollout_and_forecast_give_the_same_frames(key: Key) -> None:
     chosen = model(key)
     assert isinstance(chosen, Predictor)
-    # A model that tries itself on past frames mixes its forecast there, which training must not.
+    # A model with tests on past frames mixes its forecast; a rollout for training does not.
     frames = moving(chosen.spec.context + (chosen.spec.past == 0))
     forecast = list(chosen.forecast(frames, 3))
     rolled = chosen.rollout(frames, 3)
@@ -198,14 +198,14 @@ def test_training_rolls_out_what_forecasting_gives(key: Key) -> None:
         *("skip-autoencoder", "skip-autoencoder-plain", "skip-autoencoder-none"),
     ],
 )
-def test_untrained_predictors_start_at_the_last_frame(name: str) -> None:
+def test_untrained_predictors_return_nearly_the_last_frame(name: str) -> None:
     frames = moving(5)
     made = fresh(name).predict(frames)
     assert (made - frames[:, -1]).abs().max() < 0.1
     assert (made - frames[:, -1]).abs().mean() < 0.02
 
 
-def test_an_untrained_middle_is_the_mean() -> None:
+def test_an_untrained_middle_model_returns_the_mean() -> None:
     middle = registry.spec("unet-middle").build()
     assert isinstance(middle, Interpolator)
     x0, x1 = moving(2).unbind(1)
@@ -214,7 +214,7 @@ def test_an_untrained_middle_is_the_mean() -> None:
 
 
 @pytest.mark.parametrize("step", [0.7, 2.0])
-def test_flow_carries_motion_on(step: float) -> None:
+def test_flow_continues_motion(step: float) -> None:
     frames = moving(11, step=step)
     made = list(fresh("flow").forecast(frames[:, :5], 6))
     for ahead in (1, 3, 6):
@@ -222,7 +222,7 @@ def test_flow_carries_motion_on(step: float) -> None:
         assert error(made[ahead - 1], truth) < 0.2 * error(last, truth)
 
 
-def test_flow_leaves_stills_alone() -> None:
+def test_flow_keeps_stills() -> None:
     still = moving(1).expand(-1, 5, -1, -1, -1)
     assert torch.allclose(list(fresh("flow").forecast(still, 3))[-1], still[:, 0], atol=1e-3)
 
@@ -234,7 +234,7 @@ def converted() -> VoxelFlow:
     return made.requires_grad_(False)
 
 
-def test_rife_forecasts_before_any_training() -> None:
+def test_voxelflow_forecasts_with_the_weights_of_rife() -> None:
     frames = moving(14, 128, 160, step=1.5)
     made = list(converted().forecast(frames[:, :6], 8))
     for ahead in (1, 2, 5, 8):
@@ -242,25 +242,25 @@ def test_rife_forecasts_before_any_training() -> None:
         assert error(made[ahead - 1], truth) < 0.3 * error(last, truth)
 
 
-def test_voxelflow_leaves_stills_alone() -> None:
+def test_voxelflow_keeps_stills() -> None:
     still = moving(1).expand(-1, 6, -1, -1, -1)
     assert (list(converted().forecast(still, 12))[-1] - still[:, 0]).abs().max() == 0
 
 
-def test_repeats_do_not_slow_voxelflow_down() -> None:
+def test_repeats_do_not_slow_the_motion_of_voxelflow() -> None:
     frames = moving(12, 128, 160, step=1.5)
     shown = frames[:, [0, 1, 2, 2, 3, 4]]
     made = list(converted().forecast(shown, 5))
-    # The repeat comes back after five frames, so five frames on the content is four on.
+    # Every fifth frame repeats, so five frames later the content is four frames later.
     for ahead, number in ((1, 5), (5, 8)):
         truth, last = frames[:, number], frames[:, 4]
         assert error(made[ahead - 1], truth) < 0.3 * error(last, truth)
 
 
-def test_voxelflow_knows_when_a_repeat_is_due() -> None:
+def test_voxelflow_continues_the_rhythm_of_repeats() -> None:
     frames = moving(5)
     shown = frames[:, [0, 0, 1, 2, 3, 4]]
-    shown[:, 1, :, ::8, ::8] += 0.002  # as a codec repeats a frame
+    shown[:, 1, :, ::8, ::8] += 0.002  # small differences, as a codec makes them in a repeat
     made = list(converted().forecast(shown, 6))
     assert torch.equal(made[0], frames[:, 4])
     assert not torch.equal(made[1], made[0])
@@ -270,7 +270,7 @@ def test_voxelflow_knows_when_a_repeat_is_due() -> None:
     assert not torch.equal(together[1], moving(6)[0, 5])
 
 
-def test_voxelflow_learns_from_the_past_that_motion_does_not_go_on() -> None:
+def test_voxelflow_reduces_motion_that_did_not_continue_before() -> None:
     places = [0, 4, 1, 5, 2, 4, 0, 5, 1, 4, 2, 5, 0, 4, 1, 5]  # a camera that shakes
     frames = moving(7, 128, 160, step=1.0)[:, places]
     plain, tried = (list(converted().forecast(frames[:, first:11], 5)) for first in (5, 0))
@@ -280,7 +280,7 @@ def test_voxelflow_learns_from_the_past_that_motion_does_not_go_on() -> None:
     assert after < 0.7 * before
 
 
-def test_voxelflow_keeps_to_motion_that_went_on() -> None:
+def test_voxelflow_keeps_motion_that_continued_before() -> None:
     frames = moving(16, 128, 160, step=1.5)
     made = list(converted().forecast(frames[:, :11], 5))
     for ahead in (1, 5):
@@ -288,13 +288,13 @@ def test_voxelflow_keeps_to_motion_that_went_on() -> None:
         assert error(made[ahead - 1], truth) < 0.3 * error(last, truth)
 
 
-def test_frames_that_stand_in_are_no_rhythm() -> None:
+def test_a_first_frame_given_twice_is_no_rhythm() -> None:
     frames = moving(7, 128, 160, step=1.5)
     made = converted().predict(frames[:, [1, 1, 2, 3, 4, 5]])
     assert error(made, frames[:, 6]) < 0.3 * error(frames[:, 5], frames[:, 6])
 
 
-def test_what_stands_still_beside_motion_stays_exactly() -> None:
+def test_still_parts_beside_motion_stay_exactly() -> None:
     frames = moving(6, 96, 160)
     frames[..., 64:, :] = frames[:, :1, :, 64:, :]
     made = list(converted().forecast(frames, 9))[-1]
@@ -311,7 +311,7 @@ def test_each_item_has_its_own_horizon() -> None:
 
 
 @pytest.mark.full
-def test_far_horizons_stay_sharp_and_whole() -> None:
+def test_far_horizons_stay_finite_and_in_range() -> None:
     frames = moving(6)
     far = list(converted().forecast(frames, 60))[-1]
     assert far.isfinite().all()
@@ -319,13 +319,13 @@ def test_far_horizons_stay_sharp_and_whole() -> None:
     assert far.max() <= 1.01
 
 
-def test_what_lies_outside_the_range_passes_through_voxelflow() -> None:
+def test_voxelflow_does_not_clamp_values_out_of_range() -> None:
     frames = moving(6)
     brighter = converted().predict(frames + 1)
     assert brighter.mean() > 1.4
 
 
-def test_adopting_anothers_weights() -> None:
+def test_a_model_can_start_from_weights_of_another() -> None:
     state = weights.load_state("rife-4.6")
     assert VoxelFlow().start_from(state).keys() == VoxelFlow().state_dict().keys()
     autoencoder = SPECS["autoencoder", "reconstruct"].build()
@@ -341,7 +341,7 @@ def test_adopting_anothers_weights() -> None:
     assert torch.allclose(seen, again, atol=1e-5)
 
 
-def test_multiscale_shows_its_steps_and_has_critics() -> None:
+def test_multiscale_returns_its_stages_and_has_discriminators() -> None:
     gan = model(("multiscale-gan", "predict"))
     frames = moving(4)
     assert isinstance(gan, Predictor)

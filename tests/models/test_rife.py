@@ -1,4 +1,4 @@
-"""RIFE's pictures: close to those of the original tensors and the published network."""
+"""RIFE's frames are close to recorded results of the published network."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def golden() -> dict[str, Any]:
 
 
 def case(number: int) -> tuple[Tensor, Tensor, Tensor, float, Tensor]:
-    """x0, x1, timesteps, scale, and the reference outputs, an item a timestep."""
+    """Return x0, x1, timesteps, scale and the recorded outputs, one for each timestep."""
     recorded = golden()
     timesteps = torch.from_numpy(recorded[f"{number}_timesteps"])
     pictures = torch.from_numpy(recorded[f"{number}_input"]).permute(0, 3, 1, 2) / 255
@@ -47,22 +47,23 @@ def psnr(a: Tensor, b: Tensor) -> float:
 
 
 @pytest.mark.parametrize("number", CASES)
-def test_the_pictures_of_the_original_tensors(number: int) -> None:
-    """Warping at the blocks' own scales changes the picture by far less than the truth is away.
+def test_frames_agree_with_the_original_network(number: int) -> None:
+    """Warping at the scale of each block changes the result far less than the error of the model.
 
-    On real clips the score stays the same within some hundredths of a decibel; a wrong tensor, or
-    one in the wrong place, costs ten decibels and more here.
+        On real clips the score differs by some hundredths of a decibel. A tensor that is wrong or
+    in the
+    wrong place costs ten decibels or more here.
     """
     x0, x1, timesteps, scale, expected = case(number)
     result = rife().interpolate(x0, x1, timesteps, scale=scale)
-    # At scale 0.5 the coarsest block has 6 by 8 pixels here, and most of them lie on an edge.
+    # At scale 0.5 the coarsest block has 6 by 8 pixels here, so most pixels are at an edge.
     least = 37 if scale < 1 else 53
     for item, reference in zip(result, expected, strict=True):
         assert psnr(item, reference) >= least
 
 
-def test_the_record_is_no_easy_one() -> None:
-    """Blending is far away from every recorded picture, so that agreeing with them means much."""
+def test_recorded_frames_differ_from_a_blend() -> None:
+    """Blending is far from every recorded frame, so agreement with the record is significant."""
     for number in CASES:
         x0, x1, timesteps, _, expected = case(number)
         blended = torch.lerp(x0, x1, timesteps.float().view(-1, 1, 1, 1))
@@ -77,7 +78,7 @@ def test_bfloat16_stays_close(number: int) -> None:
     assert psnr(result, exact) > 40
 
 
-def test_it_follows_motion_where_blending_ghosts() -> None:
+def test_rife_follows_motion_better_than_a_blend() -> None:
     y, x = torch.meshgrid(torch.arange(64), torch.arange(96), indexing="ij")
 
     def at(shift: float) -> Tensor:
@@ -89,8 +90,8 @@ def test_it_follows_motion_where_blending_ghosts() -> None:
     assert psnr(middle, at(0)) > psnr(blended, at(0)) + 5
 
 
-def test_what_lies_outside_the_gamut_passes() -> None:
-    """The convolutions see clamped pictures; the warps carry the true values."""
+def test_values_out_of_range_are_not_clamped() -> None:
+    """The convolutions get clamped pictures, but the warps use the original values."""
     x0, x1, timesteps, _, _ = case(0)
     wide0, wide1 = (x * 1.6 - 0.3 for x in (x0, x1))
     assert wide0.max() > 1
@@ -98,14 +99,14 @@ def test_what_lies_outside_the_gamut_passes() -> None:
     result = rife().interpolate(wide0, wide1, timesteps)
     assert result.max() > 1
     assert result.min() < 0
-    # A flat picture above white comes out as it went in, not as white.
+    # A flat picture brighter than white stays brighter than white.
     bright = torch.full((1, 3, 32, 32), 1.25)
     assert torch.allclose(rife().interpolate(bright, bright, torch.tensor([0.5])), bright)
 
 
 @pytest.mark.parametrize("leftover", [False, True])
 def test_opacity_moves_with_the_colours(leftover: bool) -> None:
-    """A disc of a texture of its own, and of its own opacity, crosses the picture."""
+    """A disc with its own texture and opacity crosses the picture."""
     y, x = torch.meshgrid(torch.arange(96.0), torch.arange(128.0), indexing="ij")
 
     def frame(centre: float) -> Tensor:
@@ -121,13 +122,13 @@ def test_opacity_moves_with_the_colours(leftover: bool) -> None:
     assert made.shape[1] == 4 + leftover
     mixed = (x0 + x1) / 2
     assert psnr(made[:, 3:4], truth[:, 3:4]) > psnr(mixed[:, 3:4], truth[:, 3:4]) + 6
-    # What is carried along changes nothing that the network sees.
+    # The additional channels do not change what the network computes from the colours.
     alone = model.interpolate(x0[:, :3], x1[:, :3], torch.tensor([0.5]))
     assert torch.equal(alone[:, :3], made[:, :3])
 
 
-def test_training_reaches_every_tensor_that_matters() -> None:
-    """The network can be fine-tuned: gradients flow, in-place steps notwithstanding."""
+def test_every_parameter_has_a_gradient() -> None:
+    """The network can be fine-tuned in spite of operations in place."""
     model = registry.spec("rife-4.6").build()
     x0, x1 = torch.rand(2, 1, 3, 32, 32)
     model(x0, x1, torch.full((1, 1, 1, 1), 0.5)).sum().backward()
@@ -136,7 +137,7 @@ def test_training_reaches_every_tensor_that_matters() -> None:
 
 
 def with_residual() -> IFNet:
-    """cloud-best with a residual of the last block that has no effect yet."""
+    """Return cloud-best with a residual in the last block that has no effect yet."""
     plain = registry.build_model("cloud-best")
     model = IFNet(plain.spec, gated=True, refines=True, residual=True).eval()
     missing = model.load_state_dict(plain.state_dict(), strict=False).missing_keys

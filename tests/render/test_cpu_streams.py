@@ -1,4 +1,4 @@
-"""CPU streams: calls side by side, in order, with PyTorch's threads divided among them."""
+"""CPU streams run calls side by side, in order, with PyTorch's threads divided among them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cloudconv.render.cpu_streams import CpuStreams, useful_cpu_streams
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_results_and_errors_come_back(count: int) -> None:
+def test_results_and_errors_of_calls_are_returned(count: int) -> None:
     with closing(CpuStreams(count)) as cpu_streams:
         calls = [cpu_streams.call(divmod, number, 3) for number in range(20)]
         failed = cpu_streams.call(torch.ones(2).reshape, 3)
@@ -21,7 +21,7 @@ def test_results_and_errors_come_back(count: int) -> None:
             failed.result()
 
 
-def test_calls_run_side_by_side_and_share_the_threads() -> None:
+def test_calls_run_side_by_side_with_divided_threads() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(4)
     try:
@@ -46,7 +46,7 @@ def test_a_call_may_wait_for_those_before_it() -> None:
         assert first.result(timeout=20) == 51
 
 
-def test_narrowed_lanes_work_in_the_callers_thread() -> None:
+def test_narrowed_streams_work_in_the_callers_thread() -> None:
     with closing(CpuStreams(3)) as cpu_streams:
         call = cpu_streams.call(threading.get_ident)
         assert cpu_streams.narrow()
@@ -56,19 +56,17 @@ def test_narrowed_lanes_work_in_the_callers_thread() -> None:
 
 
 @pytest.mark.parametrize("granted", [0, 1, 3])
-def test_too_few_threads_mean_one_lane_and_no_waiting(
-    granted: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_few_threads_give_one_stream(granted: int, monkeypatch: pytest.MonkeyPatch) -> None:
     threads, start = torch.get_num_threads(), threading.Thread.start
     started: list[threading.Thread] = []
 
-    def grudging(thread: threading.Thread) -> None:
+    def limited_start(thread: threading.Thread) -> None:
         if len(started) == granted:
             raise RuntimeError("can't start new thread")
         started.append(thread)
         start(thread)
 
-    monkeypatch.setattr(threading.Thread, "start", grudging)
+    monkeypatch.setattr(threading.Thread, "start", limited_start)
     with closing(CpuStreams(4)) as cpu_streams:
         assert cpu_streams.count == 1
         assert cpu_streams.call(threading.get_ident).result() == threading.get_ident()
@@ -78,7 +76,7 @@ def test_too_few_threads_mean_one_lane_and_no_waiting(
     assert torch.get_num_threads() == threads
 
 
-def test_only_a_processor_has_several() -> None:
+def test_only_the_cpu_has_several_streams() -> None:
     assert useful_cpu_streams(torch.device("cpu"), 1) == 1
     assert useful_cpu_streams(torch.device("cpu"), 6) == 6
     assert useful_cpu_streams(torch.device("cpu"), 64) == 8

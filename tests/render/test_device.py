@@ -1,4 +1,4 @@
-"""Devices, precisions and memory: what is chosen, and what is said when it cannot be."""
+"""The choice of device, precision and threads, and the messages if a choice is impossible."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_auto_finds_a_device_that_works() -> None:
         assert found == CPU
 
 
-def test_the_cpu_can_be_asked_for() -> None:
+def test_the_cpu_can_be_chosen() -> None:
     assert choose_device("cpu") == CPU
 
 
@@ -44,8 +44,8 @@ def test_this_cpu_passes_the_probe(dtype: torch.dtype) -> None:
 
 
 @pytest.fixture
-def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.device]]:
-    """A machine with an accelerator that computes as its CPU does; the devices put in use."""
+def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.device]]:
+    """Simulate an accelerator that computes as the CPU does; return the devices put in use."""
     used: list[torch.device] = []
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
@@ -55,19 +55,19 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.device]]:
     device_module._auto.cache_clear()
 
 
-def test_auto_takes_an_accelerator_that_passes_the_probe(
-    pretended: list[torch.device], monkeypatch: pytest.MonkeyPatch
+def test_auto_uses_an_accelerator_that_passes_the_probe(
+    simulated: list[torch.device], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = device_module._exercise
     monkeypatch.setattr(device_module, "_exercise", lambda _, dtype: real(CPU, dtype))
     assert choose_device() == CUDA
     assert auto_remarks("auto") == []
-    assert set(pretended) == {CUDA}
+    assert set(simulated) == {CUDA}
 
 
 @pytest.mark.parametrize("fault", ["grid_sample", "nan", "wrong"])
-def test_auto_says_why_it_leaves_an_accelerator_out(
-    pretended: list[torch.device], monkeypatch: pytest.MonkeyPatch, fault: str
+def test_auto_says_why_an_accelerator_is_not_used(
+    simulated: list[torch.device], monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     real = device_module._exercise
 
@@ -87,7 +87,7 @@ def test_auto_says_why_it_leaves_an_accelerator_out(
     assert auto_remarks("cpu") == []
 
 
-def test_float32_has_all_its_bits_and_the_device_is_the_threads_own(
+def test_float32_is_exact_and_each_thread_sets_its_device(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     current: list[int] = []
@@ -105,7 +105,7 @@ def test_float32_has_all_its_bits_and_the_device_is_the_threads_own(
     assert current == [1]
 
 
-def test_emulated_bfloat16_does_not_count_on_a_gpu_and_the_right_one_is_asked(
+def test_bfloat16_support_is_that_of_the_chosen_gpu_without_emulation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[object] = []
@@ -120,13 +120,13 @@ def test_emulated_bfloat16_does_not_count_on_a_gpu_and_the_right_one_is_asked(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:7"])
-def test_a_gpu_that_is_not_there_is_said(name: str) -> None:
+def test_a_missing_gpu_is_an_error(name: str) -> None:
     with pytest.raises(DeviceError, match=f"{name} was given.*`device=.cpu.`"):
         choose_device(name)
 
 
 @pytest.mark.parametrize("name", ["potato", "cuda:", "cuda:all", "CPU", ""])
-def test_an_unknown_device_is_a_usage_error_that_names_the_known(name: str) -> None:
+def test_an_unknown_device_is_a_usage_error_that_lists_the_devices(name: str) -> None:
     with pytest.raises(SettingsError, match="auto, cpu, cuda, cuda:N or mps"):
         choose_device(name)
 
@@ -141,7 +141,7 @@ def test_auto_precision_is_16_bit_only_where_hardware_and_model_allow(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability[0])
     assert choose_precision("auto", CPU, safe) == torch.bfloat16
     assert choose_precision("auto", CUDA, safe) == torch.float16
-    capability[0] = 6, 1  # fp16 takes longer there
+    capability[0] = 6, 1  # fp16 is slower on this GPU
     assert choose_precision("auto", CUDA, safe) == torch.float32
     capability[0] = 7, 5
     assert choose_precision("auto", CPU, unsafe) == torch.float32
@@ -152,7 +152,7 @@ def test_auto_precision_is_16_bit_only_where_hardware_and_model_allow(
     assert choose_precision("auto", CUDA, safe) == torch.float32
 
 
-def test_explicit_precisions_are_honoured_or_refused() -> None:
+def test_a_chosen_precision_is_used_or_refused() -> None:
     assert choose_precision("fp32", CUDA, RIFE) == torch.float32
     assert choose_precision("bf16", CPU, RIFE) == torch.bfloat16
     assert choose_precision("fp16", CUDA, RIFE) == torch.float16
@@ -163,7 +163,7 @@ def test_explicit_precisions_are_honoured_or_refused() -> None:
 
 
 @pytest.mark.parametrize(("name", "device"), [("fp16", CUDA), ("bf16", CPU)])
-def test_a_model_that_needs_float32_keeps_it(name: str, device: torch.device) -> None:
+def test_a_model_that_needs_float32_runs_in_float32(name: str, device: torch.device) -> None:
     unsafe = replace(RIFE, half_precision=False)
     assert choose_precision(name, device, unsafe) == torch.float32
 
@@ -173,18 +173,18 @@ def test_precisions_have_names() -> None:
         assert precision_name(choose_precision(name, CPU, RIFE)) == name
 
 
-def test_emulated_bf16_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_emulated_bf16_counts_as_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_module, "_cpu_flags", lambda: {"avx2", "avx512f", "avx512_vnni"})
     assert not device_module.has_fast_bf16()
 
 
-def test_the_processor_is_recognised_without_pytorchs_help(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cpu_is_recognised_without_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     known = device_module.has_fast_bf16()
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert device_module.has_fast_bf16() == known or not device_module._cpu_flags()
 
 
-def test_threads_hold_in_other_threads_too() -> None:
+def test_the_number_of_threads_applies_in_other_threads() -> None:
     before = torch.get_num_threads()
     seen: list[int] = []
     try:
@@ -198,6 +198,6 @@ def test_threads_hold_in_other_threads_too() -> None:
         torch.set_num_threads(before)
 
 
-def test_no_threads_at_all_is_refused() -> None:
+def test_zero_threads_are_refused() -> None:
     with pytest.raises(SettingsError, match="from 1 to 256"):
         set_threads(0)

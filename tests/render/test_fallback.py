@@ -1,4 +1,4 @@
-"""Blends take the place of new frames where motion fails on filmed ones, and only there."""
+"""The fallback blends where motion fails on filmed frames, and nowhere else."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ FACTOR = 3
 
 
 def frames(*, noise: float, step: float, width: int = 160, height: int = 128) -> list[Frame]:
-    """Four: noise over a still picture, or a picture that moves as a whole."""
+    """Return four frames: noise over a still picture, or a picture that moves as a whole."""
     pictures = [picture(k, width, height, step=step, noise=noise) for k in range(4)]
     return [Frame(p, Fraction(k, 24), Fraction(1, 24)) for k, p in enumerate(pictures)]
 
 
-def made(source: list[Frame], model: str, outer: int = 2, **options: Any) -> list[Tensor]:
-    """The luma of the new frames between the two in the middle."""
+def new_frames(source: list[Frame], model: str, outer: int = 2, **options: Any) -> list[Tensor]:
+    """Return the luma of the new frames between the middle two."""
     before, left, right, after = source
     work = Renderer(
         registry.load(model),
@@ -47,7 +47,7 @@ def made(source: list[Frame], model: str, outer: int = 2, **options: Any) -> lis
     return luma
 
 
-def apart(some: list[Tensor], others: list[Tensor]) -> float:
+def difference(some: list[Tensor], others: list[Tensor]) -> float:
     return max(float((a - b).abs().mean()) for a, b in zip(some, others, strict=True))
 
 
@@ -58,25 +58,27 @@ def blends(source: list[Frame]) -> list[Tensor]:
 
 @pytest.mark.full
 @pytest.mark.parametrize("model", MODELS)
-def test_it_blends_where_motion_fails_on_filmed_frames(model: str) -> None:
+def test_the_fallback_blends_where_motion_fails_on_filmed_frames(model: str) -> None:
     source = frames(noise=6.0, step=0.0)
-    blended, plain = (made(source, model, fallback=on) for on in (True, False))
-    assert apart(blended, blends(source)) < apart(plain, blends(source)) / 2
+    blended, plain = (new_frames(source, model, fallback=on) for on in (True, False))
+    assert difference(blended, blends(source)) < difference(plain, blends(source)) / 2
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("model", MODELS)
-def test_what_moves_rightly_is_left_alone(model: str) -> None:
+def test_correct_motion_is_not_blended(model: str) -> None:
     source = frames(noise=0.0, step=3.0)
-    settled, plain = (made(source, model, fallback=on) for on in (True, False))
-    assert apart(settled, plain) == 0
+    combined, plain = (new_frames(source, model, fallback=on) for on in (True, False))
+    assert difference(combined, plain) == 0
 
 
 @pytest.mark.parametrize("outer", [0, 1])
-def test_a_pair_with_fewer_frames_around_it_is_made_all_the_same(outer: int) -> None:
+def test_a_pair_with_fewer_outer_frames_is_rendered(outer: int) -> None:
     source = frames(noise=6.0, step=0.0)
-    settled, plain = (made(source, "cloud-fast", outer, fallback=on) for on in (True, False))
-    assert (apart(settled, plain) > 0) == (outer > 0)  # nothing is known without a filmed frame
+    combined, plain = (new_frames(source, "cloud-fast", outer, fallback=on) for on in (True, False))
+    assert (difference(combined, plain) > 0) == (
+        outer > 0
+    )  # without an outer frame there is nothing to try
 
 
 def test_each_filmed_frame_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,32 +90,32 @@ def test_each_filmed_frame_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> Non
         return errors(*given)
 
     monkeypatch.setattr(fallback, "errors", counted)
-    made(frames(noise=6.0, step=0.0), "cloud-fast", fallback=True)
+    new_frames(frames(noise=6.0, step=0.0), "cloud-fast", fallback=True)
     assert len(tried) == 2
 
 
 @pytest.mark.parametrize("size", [(97, 65), (33, 130)])
 def test_frames_of_any_size_can_be_tried(size: tuple[int, int]) -> None:
     source = frames(noise=6.0, step=0.0, width=size[0], height=size[1])
-    settled, plain = (made(source, "cloud-turbo", fallback=on) for on in (True, False))
-    assert settled[0].shape == plain[0].shape
-    assert apart(settled, plain) > 0
+    combined, plain = (new_frames(source, "cloud-turbo", fallback=on) for on in (True, False))
+    assert combined[0].shape == plain[0].shape
+    assert difference(combined, plain) > 0
 
 
 @pytest.mark.full
-def test_tiles_agree_with_the_whole_on_where_to_blend() -> None:
+def test_tiles_blend_where_the_whole_picture_does() -> None:
     source = frames(noise=6.0, step=0.0, width=384, height=288)
-    whole, tiled = (made(source, "rife-4.6", fallback=True, tile=t) for t in ("off", 256))
-    plain = made(source, "rife-4.6", fallback=False)
-    assert apart(whole, blends(source)) < apart(plain, blends(source)) / 2
-    assert apart(whole, tiled) < 0.5
+    whole, tiled = (new_frames(source, "rife-4.6", fallback=True, tile=t) for t in ("off", 256))
+    plain = new_frames(source, "rife-4.6", fallback=False)
+    assert difference(whole, blends(source)) < difference(plain, blends(source)) / 2
+    assert difference(whole, tiled) < 0.5
     for one, other in zip(whole, tiled, strict=True):
         assert (one - other).square().mean() < 255**2 * 1e-5
 
 
 @given(st.floats(0.02, 0.3), st.floats(0.02, 0.3), st.integers(0, 99))
 def test_the_weight_is_that_of_least_squares(moved: float, blended: float, seed: int) -> None:
-    """Errors that have nothing to do with each other: Wiener's share."""
+    """For independent errors, the best weight is that of a Wiener filter."""
     generator = torch.Generator().manual_seed(seed)
     filmed = torch.rand(1, 3, 96, 96, generator=generator)
     noise = torch.randn(2, 1, 3, 96, 96, generator=generator)
@@ -125,7 +127,7 @@ def test_the_weight_is_that_of_least_squares(moved: float, blended: float, seed:
     assert float((fallback.blend_weight(shown) - expected).abs().mean()) < 0.05
 
 
-def test_what_is_mixed_of_both_is_as_sharp_as_its_neighbours() -> None:
+def test_a_mixed_frame_is_as_sharp_as_its_neighbours() -> None:
     x0, x1, made = torch.rand(3, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) / 4
     rough = {}
     for sharpen in (False, True):

@@ -1,4 +1,4 @@
-"""Memory plans, and the signs of a lack of memory."""
+"""Plans of memory use, and the errors that mean a lack of memory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_4k_is_not_tiled_on_a_machine_with_24_gib() -> None:
     st.sampled_from(["auto", 1, 5, 64]),
     st.sampled_from([0.5, 1.0, 2.0]),
 )
-def test_a_plan_fits_into_what_is_free(
+def test_a_plan_fits_into_free_memory(
     width: int, height: int, free: int, batch: int, scale: float
 ) -> None:
     model = RIFE.build()
@@ -57,7 +57,7 @@ def test_a_plan_fits_into_what_is_free(
     assert (more.tile or longest) >= (plan.tile or longest)
 
 
-def test_small_frames_share_a_batch_and_large_ones_do_not() -> None:
+def test_small_frames_are_batched_and_large_ones_are_not() -> None:
     model = registry.load("tiny")
     assert plan_memory(model, 96, 64, device=CPU).batch > 1
     assert plan_memory(model, 1920, 1080, device=CPU).batch == 1
@@ -72,7 +72,7 @@ def test_settings_out_of_range_are_refused(option: dict[str, int], said: str) ->
         plan_memory(registry.load("tiny"), 96, 64, device=CPU, **option)  # type: ignore[arg-type]
 
 
-def test_a_scale_that_the_model_does_not_take_is_refused() -> None:
+def test_a_scale_that_the_model_does_not_support_is_refused() -> None:
     with pytest.raises(ModelError, match="scale"):
         plan_memory(registry.load("tiny"), 96, 64, device=CPU, scale=0.5)
 
@@ -89,11 +89,13 @@ def test_a_scale_that_the_model_does_not_take_is_refused() -> None:
         (ValueError("out of memory"), False),
     ],
 )
-def test_out_of_memory_is_told_from_other_failures(error: Exception, expected: bool) -> None:
+def test_a_lack_of_memory_is_distinguished_from_other_errors(
+    error: Exception, expected: bool
+) -> None:
     assert is_out_of_memory(error) is expected
 
 
-def test_no_engine_for_bfloat16_is_no_lack_of_memory() -> None:
+def test_missing_support_for_bfloat16_is_no_lack_of_memory() -> None:
     error = RuntimeError("GET was unable to find an engine to execute this computation")
     assert is_out_of_memory(error, torch.float16)
     assert not is_out_of_memory(error, torch.bfloat16)

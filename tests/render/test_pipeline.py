@@ -1,4 +1,4 @@
-"""Stages in threads: order, errors, bounded work ahead, and nothing left running."""
+"""Stages in threads keep order and errors, work a bounded number ahead, and leave no thread."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from cloudconv.render.pipeline import prefetch
 
 
 class Item:
-    """Something that can be watched being freed."""
+    """An object that a test can see being freed."""
 
 
 class Source:
-    """Counts from 0, and notes in which thread each thing happened to it."""
+    """An iterator over 0, 1, 2 … that records the threads in which it runs and is closed."""
 
     def __init__(self, length: int = 1000) -> None:
         self.made = 0
@@ -52,7 +52,7 @@ def test_all_items_arrive_in_order(items: list[int | None], depth: int) -> None:
     assert list(prefetch(items, depth)) == items
 
 
-def test_an_error_arrives_in_its_turn_with_its_own_traceback() -> None:
+def test_an_error_is_raised_in_order_with_its_own_traceback() -> None:
     def decode_badly() -> Iterator[int]:
         yield 1
         raise OSError("broken file")
@@ -106,7 +106,7 @@ def test_ctrl_c_while_waiting_leaves_nothing_running() -> None:
                 pass
 
     timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
-    # What started the tests may have turned Ctrl-C off.
+    # The process that starts the tests may have disabled Ctrl-C.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         timer.start()
@@ -119,7 +119,7 @@ def test_ctrl_c_while_waiting_leaves_nothing_running() -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
-def test_a_second_ctrl_c_leaves_nothing_running_either() -> None:
+def test_a_second_ctrl_c_leaves_nothing_running() -> None:
     source = Source()
     waiting = threading.Event()
     main = threading.main_thread().ident
@@ -129,7 +129,7 @@ def test_a_second_ctrl_c_leaves_nothing_running_either() -> None:
         for item in source:
             if item:
                 waiting.wait(5)
-                time.sleep(0.05)  # until the end of this thread is waited for
+                time.sleep(0.05)  # wait until the main thread waits for the end of this thread
                 signal.pthread_kill(main, signal.SIGINT)
                 time.sleep(0.05)
             yield item
@@ -149,10 +149,10 @@ def test_a_second_ctrl_c_leaves_nothing_running_either() -> None:
     assert source.closed_in is not None
 
 
-def test_ctrl_c_as_the_thread_starts_leaves_nothing_running(
+def test_ctrl_c_during_the_start_of_the_thread_leaves_nothing_running(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The pool then has a thread that it does not know of."""
+    """The interrupt comes after the thread has started and before the pool has a record of it."""
     start = threading.Thread.start
     source = Source()
 
@@ -175,8 +175,8 @@ def test_ctrl_c_as_the_thread_starts_leaves_nothing_running(
     assert source.made == 0
 
 
-def test_it_is_closed_while_another_thread_takes_an_item() -> None:
-    """An interrupt may keep the next stage from its end."""
+def test_a_stage_can_be_closed_while_another_thread_takes_an_item() -> None:
+    """After an interrupt, the next stage may still be waiting for an item."""
     going_on = threading.Event()
 
     def slowly() -> Iterator[int]:
@@ -195,7 +195,7 @@ def test_it_is_closed_while_another_thread_takes_an_item() -> None:
     assert taken == [1]
 
 
-def test_dropping_it_is_enough() -> None:
+def test_a_stage_that_is_deleted_leaves_nothing_running() -> None:
     source = Source()
     items = prefetch(source, 2)
     next(items)
@@ -237,7 +237,7 @@ def test_the_source_works_while_the_consumer_does() -> None:
         assert started.wait(timeout=10)
 
 
-def test_an_item_lives_no_longer_than_its_consumer_needs_it() -> None:
+def test_an_item_is_freed_when_its_consumer_drops_it() -> None:
     watched: list[weakref.ref[Item]] = []
 
     def items() -> Iterator[Item]:
@@ -258,7 +258,7 @@ def test_a_depth_below_one_is_refused() -> None:
         prefetch([], 0)
 
 
-def test_what_is_not_there_yet_is_not_waited_for() -> None:
+def test_ready_items_are_returned_without_waiting() -> None:
     go = threading.Event()
 
     def slow() -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""The renderer: right frames, in order, whatever the batch, the format and the memory."""
+"""The renderer returns the right frames in order, for any batch, pixel format and memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def clip(count: int, pix_fmt: str = "yuv420p", **options: Any) -> list[Frame]:
 
 
 def multiplied(frames: list[Frame], factor: int) -> Iterator[FrameTask]:
-    """Return the plans of a whole factor: each gap divided, the last frame repeated."""
+    """Return the tasks of a whole factor: each gap is divided, and the last frame is repeated."""
     step = Fraction(1, 24 * factor)
     for k, frame in enumerate(frames):
         right = frames[k + 1] if k + 1 < len(frames) else None
@@ -63,8 +63,8 @@ def assert_alike(first: list[list[Any]], second: list[list[Any]], levels: int = 
             assert np.abs(p.astype(int) - q.astype(int)).max() <= levels
 
 
-class Hungry(Blend):
-    """Blends, but can only allocate for so many pixels at once."""
+class LimitedBlend(Blend):
+    """A blend that can allocate only a limited number of pixels at once."""
 
     def __init__(self, room: int) -> None:
         super().__init__()
@@ -79,20 +79,20 @@ class Hungry(Blend):
         return super().forward(x0, x1, timestep, scale)
 
 
-def test_source_frames_pass_untouched_at_their_own_times() -> None:
+def test_source_frames_pass_unchanged_at_their_own_times() -> None:
     frames = clip(4)
     work = renderer()
     made = list(render(work, multiplied(frames, 3)))
     assert [frame.time for frame in made] == [Fraction(k, 72) for k in range(12)]
     assert {frame.duration for frame in made} == {Fraction(1, 72)}
     assert [frame.picture for frame in made[::3]] == [frame.picture for frame in frames]
-    # The last interval has no right frame: it is held.
+    # The last interval has no right frame, so its frame is repeated.
     assert made[10].picture is made[11].picture is frames[3].picture
     assert len({id(frame.picture) for frame in made}) == 4 + 6
     assert work.warnings() == []
 
 
-def test_new_frames_lie_between_and_carry_the_sources_form() -> None:
+def test_new_frames_have_times_between_and_the_format_of_the_source() -> None:
     frames = clip(2)
     work = renderer("blend")
     made = list(render(work, multiplied(frames, 4)))
@@ -170,8 +170,8 @@ def test_each_source_frame_is_converted_once(
 
 
 @pytest.mark.parametrize("batch", [1, 6])
-def test_frames_are_let_go_as_the_work_goes_on(batch: int) -> None:
-    class Watched(ColorTags):  # the one part of a frame that can be watched being freed
+def test_frames_are_freed_during_the_work(batch: int) -> None:
+    class Watched(ColorTags):  # the only part of a frame that a test can see being freed
         pass
 
     made: list[weakref.ref[Watched]] = []
@@ -195,7 +195,7 @@ def test_frames_are_let_go_as_the_work_goes_on(batch: int) -> None:
     assert len(made) == 40
 
 
-def test_frames_that_pass_do_not_wait_for_a_batch_to_fill() -> None:
+def test_source_frames_do_not_wait_for_a_full_batch() -> None:
     frames = clip(2)
     taken = 0
 
@@ -210,7 +210,7 @@ def test_frames_that_pass_do_not_wait_for_a_batch_to_fill() -> None:
     made = render(work, tasks())
     for wanted in range(3):
         next(made)
-        assert taken == wanted + 1  # nothing to wait for
+        assert taken == wanted + 1  # source frames wait for nothing
     next(made)
     assert taken < 40
     assert len(list(made)) == 196
@@ -234,7 +234,7 @@ def test_closing_early_closes_the_tasks() -> None:
 
 def test_out_of_memory_halves_the_batch_and_says_so() -> None:
     frames = clip(4)
-    model = Hungry(room=2 * 96 * 64)
+    model = LimitedBlend(room=2 * 96 * 64)
     work = renderer(model, batch=8)
     made = pixels(render(work, multiplied(frames, 4)))
     assert_alike(made, pixels(render(renderer("blend"), multiplied(frames, 4))))
@@ -244,8 +244,8 @@ def test_out_of_memory_halves_the_batch_and_says_so() -> None:
     ]
 
 
-class Pool(Blend):
-    """Blends on a device that has room for so many pictures, those of failed calls included."""
+class PoolBlend(Blend):
+    """A blend on a device with room for ``room`` pictures, including those of failed calls."""
 
     def __init__(self, room: int) -> None:
         super().__init__()
@@ -263,11 +263,11 @@ class Pool(Blend):
 
 
 @pytest.mark.parametrize("cpu_streams", [1, 2])
-def test_what_failed_holds_nothing_while_it_is_tried_again(cpu_streams: int) -> None:
+def test_a_failed_attempt_frees_its_memory_before_the_next(cpu_streams: int) -> None:
     frames = clip(8)
-    model = Pool(2)
+    model = PoolBlend(2)
     work = renderer(model, batch=4, cpu_streams=cpu_streams)
-    gc.disable()  # nor may it need the collector
+    gc.disable()  # memory must be freed without the garbage collector
     try:
         made = pixels(render(work, multiplied(frames, 4)))
     finally:
@@ -277,8 +277,8 @@ def test_what_failed_holds_nothing_while_it_is_tried_again(cpu_streams: int) -> 
     assert not any(taken() is not None for taken in model.taken)
 
 
-def test_no_model_outlives_its_use() -> None:
-    model = Hungry(room=2 * 96 * 64)
+def test_a_model_is_freed_with_its_renderer() -> None:
+    model = LimitedBlend(room=2 * 96 * 64)
     left = weakref.ref(model)
     gc.disable()
     try:
@@ -291,11 +291,11 @@ def test_no_model_outlives_its_use() -> None:
 
 
 @pytest.mark.parametrize(("factor", "sizes"), [(3, [4, 2]), (4, [4, 4, 1]), (8, [8, 8, 8])])
-def test_batches_are_powers_of_two_where_other_sizes_cost_memory(
+def test_batches_are_powers_of_two_if_other_sizes_cost_memory(
     factor: int, sizes: list[int]
 ) -> None:
     frames = clip(4)
-    model = Hungry(room=10**9)
+    model = LimitedBlend(room=10**9)
     work = renderer(model, batch=max(sizes))
     work._inference = replace(work._inference, fills=True)
     made = pixels(render(work, multiplied(frames, factor)))
@@ -303,10 +303,10 @@ def test_batches_are_powers_of_two_where_other_sizes_cost_memory(
     assert [shape[0] for shape in model.sizes] == sizes
 
 
-def test_streams_that_do_not_fit_beside_each_other_give_way() -> None:
+def test_streams_are_reduced_if_they_do_not_fit_into_memory() -> None:
     frames = clip(6)
     threads = torch.get_num_threads()
-    model = Hungry(room=2 * 96 * 64)
+    model = LimitedBlend(room=2 * 96 * 64)
     work = renderer(model, batch=4, cpu_streams=3)
     made = pixels(render(work, multiplied(frames, 4)))
     assert_alike(made, pixels(render(renderer("blend"), multiplied(frames, 4))))
@@ -314,7 +314,7 @@ def test_streams_that_do_not_fit_beside_each_other_give_way() -> None:
     assert torch.get_num_threads() == threads
 
 
-def test_no_more_streams_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_as_many_streams_start_as_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     one = renderer(cpu_streams=1).plan(640, 480)
     assert one.cpu_streams == 1
     monkeypatch.setattr(memory, "free_memory", lambda device: int(one.memory_bytes * 2.5 / 0.6))
@@ -323,7 +323,7 @@ def test_no_more_streams_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_out_of_memory_at_one_frame_falls_back_to_tiles() -> None:
     frames = clip(3, width=480, height=200)
-    model = Hungry(room=130 * 130)
+    model = LimitedBlend(room=130 * 130)
     work = renderer(model, batch=2)
     made = pixels(render(work, multiplied(frames, 2)))
     assert_alike(made, pixels(render(renderer("blend"), multiplied(frames, 2))))
@@ -335,7 +335,7 @@ def test_out_of_memory_at_one_frame_falls_back_to_tiles() -> None:
 
 
 def test_memory_too_small_for_the_smallest_tile_is_an_error() -> None:
-    work = renderer(Hungry(room=10), batch=2)
+    work = renderer(LimitedBlend(room=10), batch=2)
     with pytest.raises(DeviceError, match="smallest tiles do not fit"):
         list(render(work, multiplied(clip(3), 2)))
     said = work.warnings()
@@ -343,12 +343,12 @@ def test_memory_too_small_for_the_smallest_tile_is_an_error() -> None:
 
 
 def test_without_tiles_memory_too_small_is_an_error_that_names_them() -> None:
-    work = renderer(Hungry(room=64 * 64), tile="off")
+    work = renderer(LimitedBlend(room=64 * 64), tile="off")
     with pytest.raises(DeviceError, match="tile='auto'"):
         list(render(work, multiplied(clip(3), 2)))
 
 
-def test_other_failures_are_not_taken_for_memory() -> None:
+def test_other_errors_are_not_treated_as_a_lack_of_memory() -> None:
     work = renderer()
     broken = replace(clip(1)[0], picture=picture(0, 48, 32))
     with pytest.raises((RuntimeError, ValueError)):
@@ -358,10 +358,10 @@ def test_other_failures_are_not_taken_for_memory() -> None:
     assert work.warnings() == []
 
 
-def test_little_free_memory_means_tiles_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_little_free_memory_gives_tiles_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     frames = clip(2, width=640, height=480)
     monkeypatch.setattr(memory, "free_memory", lambda device: 55 * 2**20)
-    model = Hungry(room=640 * 480)
+    model = LimitedBlend(room=640 * 480)
     model.spec = replace(model.spec, bytes_per_pixel=400)
     work = renderer(model)
     made = pixels(render(work, multiplied(frames, 3)))
@@ -373,8 +373,8 @@ def test_little_free_memory_means_tiles_from_the_start(monkeypatch: pytest.Monke
     assert max(max(shape[2:]) for shape in model.sizes) < 640
 
 
-def test_tiles_that_were_asked_for_need_no_warning() -> None:
-    model = Hungry(room=10**9)
+def test_chosen_tiles_give_no_warning() -> None:
+    model = LimitedBlend(room=10**9)
     work = renderer(model, tile=64)
     list(render(work, multiplied(clip(2, width=200, height=100), 2)))
     assert work.warnings() == []
@@ -392,10 +392,10 @@ def test_impossible_settings_are_refused_at_once(
         renderer("tiny", **options)
 
 
-def test_the_default_model_runs_through_it() -> None:
+def test_the_default_model_follows_motion() -> None:
     frames = clip(2)
     work = renderer("rife-4.6")
     middle = planes_of(list(render(work, multiplied(frames, 2)))[1].picture)[0]
-    # Halfway: the texture moved by one pixel, not a double image of both.
+    # Half-way, the texture has moved by one pixel; a double image would be wrong.
     truth = np.roll(planes_of(frames[0].picture)[0], 1, axis=1)[8:-8, 8:-8]
     assert np.abs(middle[8:-8, 8:-8].astype(int) - truth).mean() < 1

@@ -1,4 +1,4 @@
-"""Tiles cover the picture, and nobody can see where they meet."""
+"""Tiles cover the picture, and their borders are invisible."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLIPS = Path(__file__).parents[3] / "shared" / "clips"
 
 @st.composite
 def axes(draw: st.DrawFn) -> tuple[int, int, int, int]:
-    """(size, tile, overlap, multiple) that go together."""
+    """Draw (size, tile, overlap, multiple) that fit together."""
     multiple = draw(st.sampled_from([1, 2, 8, 32, 64]))
     overlap = draw(st.integers(0, 100))
     tile = smallest_tile(overlap, multiple) + multiple * draw(st.integers(0, 8))
@@ -48,7 +48,7 @@ def test_spans_cover_an_axis_and_their_weights_sum_to_one(axis: tuple[int, int, 
     assert found[-1].stop == size
 
 
-def test_edges_of_tiles_that_meet_are_not_used() -> None:
+def test_borders_between_tiles_are_not_used() -> None:
     first, second = spans(288, 192, 96, 32)
     assert first.weights[-20:].abs().max() == 0
     assert second.weights[:20].abs().max() == 0
@@ -82,7 +82,7 @@ def test_tiles_of_a_pointwise_method_give_the_whole_picture(
 
 
 def moving(width: int, height: int) -> tuple[Tensor, Tensor]:
-    """Two pictures of a cloudy texture with detail at several scales, 6 pixels apart."""
+    """Return two pictures of a cloudy texture with detail at several scales, 6 pixels apart."""
     generator = torch.Generator().manual_seed(1)
     picture = torch.full((1, 3, height, width + 16), 0.5)
     for size in (4, 8, 16, 32, 64, 128):
@@ -104,9 +104,9 @@ def clip_pair() -> tuple[Tensor, Tensor]:
 
 @pytest.mark.full
 @pytest.mark.parametrize("content", ["texture", "clip"])
-def test_no_seam_shows_with_the_default_model(content: str) -> None:
+def test_the_default_model_shows_no_seam(content: str) -> None:
     if content == "clip" and not (CLIPS / "clouds.mp4").exists():
-        pytest.skip("the shared clips are not here")
+        pytest.skip("the shared clips are missing")
     x0, x1 = moving(512, 384) if content == "texture" else clip_pair()
     model = registry.load(registry.spec("rife-4.6").name)
     half = torch.tensor([0.5])
@@ -121,6 +121,6 @@ def test_no_seam_shows_with_the_default_model(content: str) -> None:
     )
     error = (parts - whole).square()
     assert -10 * torch.log10(error.mean()) >= 50
-    # Nor anywhere in particular: the worst 32-pixel block is still as good as a fine encode.
+    # Also locally: the worst 32-pixel block is as good as a high-quality encode.
     worst = F.avg_pool2d(error.mean(1, keepdim=True), 32).max()
     assert -10 * torch.log10(worst) >= 40

@@ -1,4 +1,4 @@
-"""Copies to and from a device: none on the CPU; elsewhere asked for, and waited for asleep."""
+"""Copies between host and device: none on the CPU, and waits that leave the core to others."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cloudconv.media.upload import upload
 from cloudconv.render.transfer import Arriving, Transfers, _event
 
 
-def test_the_cpu_copies_nothing_on_the_way_up() -> None:
+def test_upload_to_the_cpu_copies_nothing() -> None:
     plane = torch.arange(6).reshape(2, 3)
     assert upload([plane], "cpu")[0] is plane
     assert torch.equal(Transfers(torch.device("cpu")).down([plane]).planes()[0], plane)
 
 
-def test_planes_are_looked_at_once_they_have_arrived() -> None:
+def test_planes_are_read_after_the_transfer_ends() -> None:
     plane = torch.zeros(2)
 
     class Slow:
@@ -30,7 +30,7 @@ def test_planes_are_looked_at_once_they_have_arrived() -> None:
     assert Arriving([plane], Slow()).planes()[0].sum() == 2
 
 
-def test_waiting_leaves_the_core_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_a_transfer_uses_no_core(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(torch.cuda, "Event", lambda **given: asked.append(given))
     _event(torch.device("cuda"))

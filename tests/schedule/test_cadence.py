@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from cloudconv.schedule.cadence import MAX_DISTINCT, MAX_REPEATS, Cadence
 
 
-def place(
+def content_times(
     pattern: str, cuts: Sequence[int] = (), times: Sequence[F] | None = None
 ) -> tuple[list[F | None], Cadence]:
-    """Where the frames of ``"dddr"`` (differs, repeats) belong; a frame a second."""
+    """Return the times of the content of frames such as ``"dddr"`` (d: new, r: repeat), 1 fps."""
     times = times or [F(k) for k in range(len(pattern))]
     cadence = Cadence()
     placed: list[tuple[F, F | None]] = []
@@ -24,30 +24,32 @@ def place(
         placed += cadence.push(time, kind == "r", k in cuts)
         assert k + 1 - len(placed) <= Cadence.lookahead
     placed += cadence.finish(times[-1] + 1 if times else F(0))
-    assert [time for time, _ in placed] == list(times), "every frame once, in order"
+    assert [time for time, _ in placed] == list(times), (
+        "every frame must be returned once, in order"
+    )
     return [shows for _, shows in placed], cadence
 
 
-def test_film_in_a_30_fps_file_gets_its_own_even_times_back() -> None:
-    shows, _ = place("ddddr" * 4)
+def test_film_in_a_30_fps_file_gets_even_times() -> None:
+    shows, _ = content_times("ddddr" * 4)
     content = [s for s in shows if s is not None]
     assert content == [k * F(5, 4) for k in range(16)]
     assert [k for k, s in enumerate(shows) if s is None] == [4, 9, 14, 19]
 
 
-def test_animation_on_twos_and_threes_is_even_already() -> None:
-    assert place("drdrdr")[0] == [0, None, 2, None, 4, None]
-    assert place("drrdrr")[0] == [0, None, None, 3, None, None]
+def test_pictures_shown_two_or_three_times_keep_their_times() -> None:
+    assert content_times("drdrdr")[0] == [0, None, 2, None, 4, None]
+    assert content_times("drrdrr")[0] == [0, None, None, 3, None, None]
 
 
-def test_film_in_a_60_fps_file_is_evened_out() -> None:
-    shows, cadence = place("drdrr" * 6)
+def test_film_in_a_60_fps_file_gets_even_times() -> None:
+    shows, cadence = content_times("drdrr" * 6)
     assert [s for s in shows if s is not None] == [k * F(5, 2) for k in range(12)]
     assert cadence.description is not None
     assert "2 or 3 times" in str(cadence.description)
 
 
-def test_what_has_no_cadence_is_left_as_it_is() -> None:
+def test_frames_without_a_cadence_keep_their_times() -> None:
     for pattern in (
         "d" * 40,
         "d" * (MAX_DISTINCT + 1) + "r" + "d" * (MAX_DISTINCT + 1),
@@ -56,38 +58,38 @@ def test_what_has_no_cadence_is_left_as_it_is() -> None:
         "d",
         "",
     ):
-        shows, cadence = place(pattern)
+        shows, cadence = content_times(pattern)
         assert shows == list(range(len(pattern)))
         assert cadence.description is None
 
 
-def test_a_cadence_goes_on_behind_a_still() -> None:
-    shows, _ = place("d" + "r" * 20 + "ddddr" * 2)
+def test_a_cadence_after_a_still_is_found() -> None:
+    shows, _ = content_times("d" + "r" * 20 + "ddddr" * 2)
     assert shows[:21] == list(range(21))
     assert [s for s in shows[21:] if s is not None] == [21 + k * F(5, 4) for k in range(8)]
 
 
 def test_nothing_moves_across_a_cut() -> None:
-    shows, _ = place("ddddrddddddr", cuts=[7])
-    assert shows[5:8] == [5, 6, 7]  # no repeat before the cut: as they are
+    shows, _ = content_times("ddddrddddddr", cuts=[7])
+    assert shows[5:8] == [5, 6, 7]  # no repeat before the cut, so these frames keep their times
     assert [s for s in shows[7:] if s is not None] == [7 + k * F(5, 4) for k in range(4)]
 
 
 def test_a_frame_at_a_cut_is_never_a_repeat() -> None:
-    shows, _ = place("ddrr", cuts=[3])
+    shows, _ = content_times("ddrr", cuts=[3])
     assert shows[3] == 3
 
 
-def test_uneven_source_times_are_spread_over_the_time_that_they_take() -> None:
+def test_uneven_times_are_spread_evenly_over_their_cycle() -> None:
     times = [F(0), F(1, 10), F(3, 10), F(4, 10), F(5, 10)]
-    shows, _ = place("ddrdd", times=times)
+    shows, _ = content_times("ddrdd", times=times)
     assert shows[:3] == [F(0), F(1, 5), None]
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text("dr", max_size=120), st.sets(st.integers(0, 119), max_size=6))
 def test_content_stays_in_order_and_near_its_time(pattern: str, cuts: set[int]) -> None:
-    shows, _ = place(pattern, sorted(cuts))
+    shows, _ = content_times(pattern, sorted(cuts))
     content = [s for s in shows if s is not None]
     assert all(a < b for a, b in pairwise(content))
     for k, s in enumerate(shows):
@@ -102,7 +104,7 @@ def test_content_stays_in_order_and_near_its_time(pattern: str, cuts: set[int]) 
 
 def test_a_regular_cadence_is_named() -> None:
     def named(pattern: str, rate: F) -> str | None:
-        _, cadence = place(pattern, times=[k / rate for k in range(len(pattern))])
+        _, cadence = content_times(pattern, times=[k / rate for k in range(len(pattern))])
         return None if cadence.description is None else str(cadence.description)
 
     assert named("ddddr" * 10, F(30)) == (
@@ -120,16 +122,18 @@ def test_a_regular_cadence_is_named() -> None:
     assert named("dddddrr" * 9, F(28)) == (
         "2 of every 7 frames repeat the one before (20 fps material in a 28 fps file)"
     )
-    assert named("ddddr" * 3, F(30)) is None, "too few to call it regular"
+    assert named("ddddr" * 3, F(30)) is None, "three cycles are too few for a cadence"
     assert named("ddr" + "ddddddr" + "dr" + "ddddddddr" + "dddrr" + "dr", F(30)) is None
-    assert named("ddddr" * 5 + "d" * 200, F(30)) is None, "only a small part of the clip"
+    assert named("ddddr" * 5 + "d" * 200, F(30)) is None, (
+        "the cadence covers only a small part of the clip"
+    )
 
 
 @pytest.mark.parametrize("clock", [F(1, 1001000), F(1, 1000)])
-def test_lost_frames_and_a_gap_change_no_rate_in_words(clock: F) -> None:
+def test_lost_frames_and_a_gap_do_not_change_the_rate_in_the_description(clock: F) -> None:
     for rate, words in ((F(30), "24 fps material in a 30 fps file"),
                         (F(30000, 1001), "23.976 fps material in a 29.97 fps file")):  # fmt: skip
         exact = [(k, k / rate + (10 if k > 150 else 0)) for k in range(300) if k not in (61, 222)]
         times = [round(time / clock) * clock for _, time in exact]
         pattern = "".join("r" if k % 5 == 4 else "d" for k, _ in exact)
-        assert words in str(place(pattern, times=times)[1].description)
+        assert words in str(content_times(pattern, times=times)[1].description)

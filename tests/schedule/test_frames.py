@@ -1,4 +1,4 @@
-"""What a model that looks at four frames gets to see around each pair."""
+"""The outer frames that a model with a context of four frames gets for each pair."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ EVEN = [F(k, 25) for k in range(12)]
 
 @pytest.mark.parametrize("rate", [Multiply(3), Resample(F(60)), Resample(F(24000, 1001))])
 @pytest.mark.parametrize("loop", [False, True])
-def test_looking_further_changes_no_time(rate: Multiply | Resample, loop: bool) -> None:
+def test_a_larger_context_changes_no_times(rate: Multiply | Resample, loop: bool) -> None:
     clip = frames(EVEN)
     two, four = (tasks(clip, context=n, rate=rate, loop=loop) for n in (2, 4))
     what = [
@@ -52,7 +52,7 @@ def test_looking_further_changes_no_time(rate: Multiply | Resample, loop: bool) 
     assert all(task.before is task.after is None for task in two)
 
 
-def test_the_neighbours_of_a_pair_are_seen() -> None:
+def test_a_pair_gets_its_outer_frames() -> None:
     for task in new(tasks(frames(EVEN))):
         gap = F(1, 25)
         assert task.right is not None
@@ -62,7 +62,7 @@ def test_the_neighbours_of_a_pair_are_seen() -> None:
         assert all(outer is None or outer.reach == 1 for outer in (task.before, task.after))
 
 
-def test_nothing_is_seen_across_a_cut() -> None:
+def test_an_outer_frame_across_a_cut_is_left_out() -> None:
     scenes = [int(k >= 12) for k in range(24)]
     clip = [Frame(picture(k, scene=s), F(k, 24), F(1, 24)) for k, s in enumerate(scenes)]
     by_left = {task.left: task for task in new(tasks(clip, scene_cut="auto"))}
@@ -73,17 +73,17 @@ def test_nothing_is_seen_across_a_cut() -> None:
     assert time_of(by_left[F(12, 24)].after) == F(14, 24)
 
 
-def test_a_repeat_tells_nothing_of_motion() -> None:
+def test_a_repeat_is_no_outer_frame() -> None:
     shown = [0, 1, 2, 3, 3, 4, 5, 6, 7, 8, 9, 10]
     by_left = {task.left: task for task in new(tasks(frames(EVEN, shown)))}
-    assert F(3, 25) not in by_left  # held
+    assert F(3, 25) not in by_left  # a repeat: its frame is held
     assert time_of(by_left[F(2, 25)].before) == F(1, 25)
     assert by_left[F(2, 25)].after is None
     assert by_left[F(4, 25)].before is None
     assert time_of(by_left[F(4, 25)].after) == F(6, 25)
 
 
-def test_distances_are_told_and_far_ones_left_out() -> None:
+def test_outer_frames_have_their_distance_and_far_ones_are_left_out() -> None:
     times = [F(k, 100) for k in (0, 4, 8, 14, 18, 40, 44, 48)]
     by_left = {task.left: task for task in new(tasks(frames(times)))}
     pair = by_left[F(8, 100)]
@@ -92,4 +92,4 @@ def test_distances_are_told_and_far_ones_left_out() -> None:
     assert (pair.before.reach, pair.after.reach) == (F(2, 3), F(2, 3))
     assert by_left[F(14, 100)].after is None  # five times as far
     assert by_left[F(18, 100)].before is None
-    assert by_left[F(18, 100)].after is None  # a fifth
+    assert by_left[F(18, 100)].after is None  # a fifth of the distance

@@ -1,4 +1,4 @@
-"""Cuts and repeated frames: what must be found, and what must not be taken for them."""
+"""Cuts and repeated frames are found, and other changes are not mistaken for them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.helpers.factory import picture, write_clip
 HEIGHT, WIDTH = CutDetector.THUMBNAIL
 ROOT = Path(__file__).resolve().parent.parent
 CLIPS = ROOT.parent / "shared" / "clips" / "val"
-# Where the clips of that folder have cuts of their own, found by eye.
+# Cuts inside clips of that folder, found by eye.
 KNOWN = {"weather-App__smoky.mp4": {4, 62}, "sea__test.mp4": {260}}
 
 
 def scene(seed: int, count: int, *, speed: float = 0.4, level: float = 0.5) -> Tensor:
-    """A picture like a natural one (detail at every size), moving: (count, 36, 64)."""
+    """Return a moving picture with detail at every size, as in a photograph: (count, 36, 64)."""
     random = np.random.default_rng(seed)
     size = 256
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size)))
@@ -85,7 +85,7 @@ def test_several_cuts_close_together_are_found() -> None:
 
 @pytest.mark.parametrize("length", [1, 2, 3])
 @pytest.mark.parametrize("strength", [0.5, 1.0])
-def test_a_flash_is_no_cut(length: int, strength: float) -> None:
+def test_a_flash_is_not_a_cut(length: int, strength: float) -> None:
     clip = scene(length, 24)
     clip[10 : 10 + length] += (1 - clip[10 : 10 + length]) * strength
     assert cuts(clip) == []
@@ -98,14 +98,14 @@ def test_a_cut_beside_a_flash_is_found() -> None:
 
 
 @pytest.mark.parametrize("speed", [3.0, 6.0, 10.0])
-def test_a_pan_is_no_cut(speed: float) -> None:
+def test_a_pan_is_not_a_cut(speed: float) -> None:
     for seed in range(4):
         moving = scene(seed, 20, speed=speed)
         clip = torch.cat([moving[:1].expand(6, -1, -1), moving, moving[-1:].expand(6, -1, -1)])
         assert cuts(clip) == []
 
 
-def test_fades_and_dissolves_are_no_cuts() -> None:
+def test_fades_and_dissolves_are_not_cuts() -> None:
     gain = torch.linspace(1, 0, 12)[:, None, None]
     one, other = scene(3, 12), scene(4, 12)
     black = torch.zeros(4, HEIGHT, WIDTH)
@@ -116,7 +116,7 @@ def test_fades_and_dissolves_are_no_cuts() -> None:
     )
 
 
-def test_flicker_and_strobe_light_are_no_cuts() -> None:
+def test_flicker_and_strobe_light_are_not_cuts() -> None:
     clip = scene(5, 40)
     gains = 0.7 + 0.6 * torch.rand(40, 1, 1, generator=torch.Generator().manual_seed(1))
     assert cuts((clip * gains).clamp(0, 1)) == []
@@ -130,12 +130,12 @@ def test_pure_noise_has_no_cuts() -> None:
     assert cuts(torch.full((30, HEIGHT, WIDTH), 0.5) + noise[:30] / 255) == []
 
 
-def test_repeated_frames_do_not_hide_or_fake_cuts() -> None:
+def test_repeated_frames_neither_hide_nor_add_cuts() -> None:
     clip = torch.cat([scene(seed, 12, speed=2).repeat_interleave(2, 0) for seed in range(4)])
     assert cuts(clip) == [24, 48, 72]
 
 
-def test_the_threshold_runs_from_everywhere_to_never() -> None:
+def test_the_threshold_ranges_from_a_cut_at_every_frame_to_none() -> None:
     clip = torch.cat([scene(1, 8), scene(2, 8)])
     assert cuts(clip, 0) == list(range(1, 16))
     assert cuts(clip, 0.3) == cuts(clip, 0.7) == [8]
@@ -148,7 +148,7 @@ def test_a_threshold_out_of_range_is_refused(threshold: float) -> None:
         CutDetector(threshold)
 
 
-def test_no_frames_and_one_frame() -> None:
+def test_zero_and_one_frames_have_no_cuts() -> None:
     assert CutDetector().finish() == []
     assert cuts(scene(1, 1)) == []
 
@@ -159,7 +159,7 @@ def repeats(frames: list[Frame]) -> list[int]:
 
 
 def coded(tmp_path: Path, pictures: list[Any], **options: Any) -> list[Frame]:
-    """What comes back from a lossy file."""
+    """Return the frames as decoded from a lossy file."""
     path = write_clip(
         tmp_path / "clip.mp4", pictures, codec="libx264", options={"crf": "23"}, **options
     )
@@ -176,12 +176,12 @@ def test_repeats_are_found_in_a_lossy_file(tmp_path: Path, step: float, noise: f
     expected = list(range(4, 60, 5))
     if step > 1:
         assert found == expected
-    else:  # motion as weak as the codec's own noise: rather none than a wrong one
+    else:  # motion as weak as the codec's noise: a missed repeat is better than a false one
         assert set(found) <= set(expected)
 
 
 @pytest.mark.parametrize("step", [0.05, 0.1, 3.0])
-def test_slow_and_quiet_motion_repeats_nothing(tmp_path: Path, step: float) -> None:
+def test_slow_motion_has_no_repeats(tmp_path: Path, step: float) -> None:
     pictures = [picture(k, 192, 128, step=step, noise=1.5) for k in range(48)]
     assert repeats(coded(tmp_path, pictures)) == []
 
@@ -193,14 +193,14 @@ def test_identical_frames_are_repeats_in_any_format() -> None:
         assert repeats(frames) == [1, 3, 5, 7, 9, 11]
 
 
-def test_a_new_size_is_no_repeat() -> None:
+def test_a_frame_of_another_size_is_no_repeat() -> None:
     frames = [Frame(picture(0, w, 64), Fraction(w), Fraction(1)) for w in (96, 96, 64)]
     assert repeats(frames) == [1]
 
 
-@pytest.mark.skipif(not CLIPS.is_dir(), reason="the real clips are not here")
-def test_real_footage_meets_the_bars() -> None:
-    """At least 98 % of hard cuts, at most one false one in 1,000 frames."""
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="the shared clips are missing")
+def test_cuts_are_found_in_real_footage() -> None:
+    """At least 98 % of hard cuts are found, with at most one false cut in 1,000 frames."""
     benchmark = runpy.run_path(str(ROOT / "benchmarks" / "cuts.py"))
     clips = benchmark["load"](CLIPS)
     assert len(clips) >= 10

@@ -1,4 +1,4 @@
-"""Rendering one segment, with stand-ins for the GPU, the renderer and the encoder."""
+"""Rendering of one segment, with stand-ins for the GPU, the renderer and the encoder."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.helpers.factory import picture
 SECOND = Fraction(1)
 
 
-def warned(device: str, encoder: str, *, encoding: float, rendering: float) -> list[Warned]:
-    """Render six frames, each stage with so many seconds a frame; return the warnings."""
+def warnings_of(device: str, encoder: str, *, encoding: float, rendering: float) -> list[Warned]:
+    """Render six frames with a given time per frame in each stage; return the warnings."""
 
     def frames(*_: Any) -> Any:
         for number in range(6):
@@ -45,7 +45,7 @@ def warned(device: str, encoder: str, *, encoding: float, rendering: float) -> l
         ("cpu", "libx264", 0.02, 0.0, True, False),
     ],
 )
-def test_nvenc_is_named_where_it_would_help(
+def test_a_warning_names_nvenc_if_encoding_is_the_slow_stage(
     monkeypatch: pytest.MonkeyPatch,
     device: str,
     encoder: str,
@@ -56,18 +56,18 @@ def test_nvenc_is_named_where_it_would_help(
 ) -> None:
     monkeypatch.setattr(render, "_TELLING", 0.01)
     monkeypatch.setattr(render, "nvenc_opens", lambda: opens)
-    found = warned(device, encoder, encoding=encoding, rendering=rendering)
+    found = warnings_of(device, encoder, encoding=encoding, rendering=rendering)
     assert [each.code for each in found] == ["nvenc-is-there"] * is_said
     assert all("`encoder='nvenc'`" in str(each) for each in found)
 
 
-def test_a_short_segment_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_segment_gives_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(render, "nvenc_opens", lambda: True)
-    assert not warned("cuda", "libx264", encoding=0.01, rendering=0.0)
+    assert not warnings_of("cuda", "libx264", encoding=0.01, rendering=0.0)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there may be an encoder on this GPU")
-def test_without_a_gpu_none_encodes() -> None:
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this GPU may have an encoder")
+def test_without_a_gpu_nvenc_does_not_open() -> None:
     assert not render.nvenc_opens()
 
 
@@ -77,7 +77,7 @@ def test_an_error_of_one_segment_closes_the_file_of_the_next() -> None:
     def job(number: int) -> Any:
         def complete() -> None:
             written.wait(10)
-            time.sleep(0.2)  # the next segment is rendered to its end first
+            time.sleep(0.2)  # the next segment is rendered to its end in this time
 
         sink = SimpleNamespace(
             encoder="ffv1",

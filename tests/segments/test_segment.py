@@ -1,4 +1,4 @@
-"""Any plan cut into segments asks for the same frames, in the same order."""
+"""Segments of any plan contain all of its frames, once and in order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Plan = list[tuple[FramePlan, bool]]
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
-    """Source frames with one or more output frames each, some of them at cuts."""
+    """Draw a plan: source frames with one or more output frames each, some of them at cuts."""
     plan: Plan = []
     base = draw(st.sampled_from([F(1, 24), F(1001, 24000), F(1, 1000)]))
     runs = st.tuples(st.integers(1, 9), st.booleans())
@@ -96,7 +96,7 @@ def test_a_segment_names_its_sources(plan: Plan) -> None:
 @pytest.mark.full
 @given(plans(), st.data())
 @settings(max_examples=40)
-def test_the_digest_tells_plans_apart(plan: Plan, data: st.DataObject) -> None:
+def test_different_plans_have_different_digests(plan: Plan, data: st.DataObject) -> None:
     segment = data.draw(st.sampled_from(segments_of(plan)))
     frames = list(segment.frames)
     index = data.draw(st.integers(0, len(frames) - 1))
@@ -112,5 +112,5 @@ def test_the_first_segments_are_short() -> None:
     assert lengths == [8, 16, 32, 64, 64, 64, 52]
 
 
-def test_nothing_makes_no_segment() -> None:
+def test_an_empty_plan_has_no_segments() -> None:
     assert list(split(iter([]))) == []

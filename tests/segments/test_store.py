@@ -1,4 +1,4 @@
-"""The store believes what was synced and sealed, and nothing else."""
+"""The store accepts only segments whose file and journal entry are intact."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def output(tmp_path: Path) -> Path:
     return tmp_path / "out.mkv"
 
 
-def test_a_constructor_touches_nothing(output: Path) -> None:
+def test_a_constructor_creates_no_file(output: Path) -> None:
     SegmentStore(output)
     assert not list(output.parent.iterdir())
 
 
-def test_finished_segments_and_decisions_are_found_again(output: Path) -> None:
+def test_finished_segments_and_pinned_settings_are_resumed(output: Path) -> None:
     work = opened(output)
     assert work.pinned is None
     work.pin({"batch": 4})
@@ -60,14 +60,14 @@ def test_finished_segments_and_decisions_are_found_again(output: Path) -> None:
     assert not list(output.parent.iterdir())
 
 
-def test_nothing_stays_where_nothing_is_finished(output: Path) -> None:
+def test_a_store_without_finished_segments_is_removed(output: Path) -> None:
     work = opened(output)
     work.pin({"batch": 4})
     assert work.release() is None
     assert not list(output.parent.iterdir())
 
 
-def test_another_identity_is_refused_and_left_alone(output: Path) -> None:
+def test_a_store_of_another_identity_is_refused_and_kept(output: Path) -> None:
     work = opened(output)
     work.pin({})
     file = finish(work, 0)
@@ -79,24 +79,24 @@ def test_another_identity_is_refused_and_left_alone(output: Path) -> None:
     assert not file.exists()
 
 
-@pytest.mark.parametrize("torn", ["shorter", "gone", "longer"])
-def test_a_segment_whose_file_is_not_as_it_was_is_made_again(output: Path, torn: str) -> None:
+@pytest.mark.parametrize("damage", ["shorter", "gone", "longer"])
+def test_a_segment_whose_file_has_changed_is_made_again(output: Path, damage: str) -> None:
     work = opened(output)
     work.pin({})
     finish(work, 0)
     file = finish(work, 1)
     work.release()
-    if torn == "gone":
+    if damage == "gone":
         file.unlink()
     else:
-        file.write_bytes(b"packets and more" if torn == "longer" else b"pack")
+        file.write_bytes(b"packets and more" if damage == "longer" else b"pack")
     again = opened(output)
     assert sorted(again.finished) == [0]
     assert [warned.code for warned in again.warnings] == ["segments-damaged"]
 
 
 @pytest.mark.parametrize("cut", [1, 10, 40])
-def test_a_line_that_was_cut_off_counts_for_nothing(output: Path, cut: int) -> None:
+def test_a_truncated_line_of_the_journal_is_ignored(output: Path, cut: int) -> None:
     work = opened(output)
     work.pin({})
     finish(work, 0)
@@ -109,7 +109,7 @@ def test_a_line_that_was_cut_off_counts_for_nothing(output: Path, cut: int) -> N
     assert lost.exists() == (cut == 1)
 
 
-def test_a_changed_journal_is_not_believed(output: Path) -> None:
+def test_a_changed_line_of_the_journal_is_ignored(output: Path) -> None:
     work = opened(output)
     work.pin({})
     finish(work, 0)
@@ -119,7 +119,7 @@ def test_a_changed_journal_is_not_believed(output: Path) -> None:
     assert opened(output).finished == {}
 
 
-def test_a_file_that_is_not_all_there_is_never_noted(output: Path) -> None:
+def test_an_incomplete_file_is_never_recorded(output: Path) -> None:
     work = opened(output)
     file = store.fresh_file(work.path)
     store.save(file, b"pack")
@@ -137,7 +137,7 @@ def test_a_segment_of_another_plan_is_refused(output: Path) -> None:
         work.check(segment(0, "other"))
 
 
-def test_a_folder_of_somebody_else_is_left_alone(output: Path) -> None:
+def test_a_foreign_folder_of_that_name_is_left_alone(output: Path) -> None:
     theirs = output.with_name("out.mkv.work")
     theirs.mkdir()
     (theirs / "notes.txt").write_text("mine")
@@ -148,7 +148,7 @@ def test_a_folder_of_somebody_else_is_left_alone(output: Path) -> None:
     assert (theirs / "notes.txt").read_text() == "mine"
 
 
-def test_files_of_somebody_else_stay_in_our_folder(output: Path) -> None:
+def test_foreign_files_in_the_work_folder_are_kept(output: Path) -> None:
     work = opened(output)
     work.pin({})
     (work.path / "notes.txt").write_text("mine")
@@ -156,7 +156,7 @@ def test_files_of_somebody_else_stay_in_our_folder(output: Path) -> None:
     assert (work.path / "notes.txt").read_text() == "mine"
 
 
-def test_one_process_at_a_time(output: Path) -> None:
+def test_one_process_at_a_time_has_the_lock(output: Path) -> None:
     work = opened(output)
     with pytest.raises(OutputError, match="Another cloudconv"):
         SegmentStore(output).lock()
@@ -164,7 +164,7 @@ def test_one_process_at_a_time(output: Path) -> None:
     SegmentStore(output).lock()
 
 
-def test_a_joined_output_is_known_by_its_file(output: Path) -> None:
+def test_a_joined_output_is_recognised_until_it_is_replaced(output: Path) -> None:
     work = opened(output)
     work.pin({})
     finish(work, 0)
@@ -175,7 +175,7 @@ def test_a_joined_output_is_known_by_its_file(output: Path) -> None:
     assert not work.has_made(output)
 
 
-def test_what_a_run_left_that_was_killed_at_its_end_goes(output: Path) -> None:
+def test_the_work_folder_of_a_run_killed_at_its_end_is_removed(output: Path) -> None:
     work = opened(output)
     work.pin({})
     finish(work, 0)
@@ -186,7 +186,7 @@ def test_what_a_run_left_that_was_killed_at_its_end_goes(output: Path) -> None:
     assert list(output.parent.iterdir()) == [output]
 
 
-def test_a_seal_breaks_with_any_byte() -> None:
+def test_a_changed_byte_breaks_the_seal() -> None:
     line = store.sealed({"number": 3, "digest": "abc"})
     assert store.unsealed(line) == {"number": 3, "digest": "abc"}
     for k in range(len(line)):

@@ -1,4 +1,4 @@
-"""What the tests of workers share."""
+"""Fixtures for the tests of workers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
-    """A real cluster on this machine: two workers of one core each."""
+    """Start a real cluster on this machine: two workers of one core each."""
     module = pytest.importorskip("ray")
     module.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield module

@@ -1,4 +1,4 @@
-"""Whoever works, the same comes of it: several processes, or a Ray cluster."""
+"""Rules for all kinds of workers: several processes and a Ray cluster."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run(
 
 
 def results(events: list[Event[Job]]) -> dict[int, Any]:
-    """What came of each task; it comes once."""
+    """Return the result of each task, and check that each has one result only."""
     done = [event for event in events if isinstance(event, Done)]
     found = {event.task.number: event.result for event in done}
     assert len(found) == len(done)
@@ -66,7 +66,7 @@ def test_every_task_is_done_once_and_reports_come_before(workers: WorkerConfig) 
 
 
 @everywhere
-def test_nothing_to_do_is_done_at_once(workers: WorkerConfig) -> None:
+def test_no_tasks_give_no_events(workers: WorkerConfig) -> None:
     assert list(run(workers, Tenfold(), iter([]))) == []
 
 
@@ -81,7 +81,7 @@ def test_a_task_that_fails_does_not_stop_the_others(workers: WorkerConfig) -> No
 
 
 @everywhere
-def test_tasks_that_are_not_known_yet_are_waited_for(workers: WorkerConfig) -> None:
+def test_workers_wait_for_tasks_that_are_planned_later(workers: WorkerConfig) -> None:
     done: set[int] = set()
     latest = time.monotonic() + 60
 
@@ -90,7 +90,7 @@ def test_tasks_that_are_not_known_yet_are_waited_for(workers: WorkerConfig) -> N
             yield None
             yield task
             while task.number not in done:
-                assert time.monotonic() < latest, "nobody listened to the workers"
+                assert time.monotonic() < latest, "no event of the workers arrived"
                 yield None
 
     for event in run(workers, Tenfold(), slowly()):
@@ -100,10 +100,10 @@ def test_tasks_that_are_not_known_yet_are_waited_for(workers: WorkerConfig) -> N
 
 
 @everywhere
-def test_a_map_is_in_order(workers: WorkerConfig) -> None:
+def test_events_of_a_map_are_in_order(workers: WorkerConfig) -> None:
     with closing(ordered_map(workers, Tenfold(), numbered(12))) as events:
-        told = [(event.task.number, type(event)) for event in events]
-    assert told == [(number, kind) for number in range(12) for kind in (Report, Done)]
+        seen = [(event.task.number, type(event)) for event in events]
+    assert seen == [(number, kind) for number in range(12) for kind in (Report, Done)]
 
 
 @everywhere
@@ -113,7 +113,7 @@ def test_a_map_ends_with_the_error_of_a_task(workers: WorkerConfig) -> None:
 
 
 @everywhere
-def test_an_error_of_the_plan_ends_everything(workers: WorkerConfig) -> None:
+def test_an_error_of_the_plan_ends_the_work(workers: WorkerConfig) -> None:
     def broken() -> Iterator[Job]:
         yield Job(0)
         raise InputError("ends-before-frame", path="the clip")
@@ -123,7 +123,7 @@ def test_an_error_of_the_plan_ends_everything(workers: WorkerConfig) -> None:
 
 
 @everywhere
-def test_closing_ends_the_work(workers: WorkerConfig) -> None:
+def test_closing_the_iterator_ends_the_work(workers: WorkerConfig) -> None:
     taken: list[int] = []
 
     def noted() -> Iterator[Job]:
@@ -147,7 +147,7 @@ def test_work_may_take_the_next_task_before_it_ends_the_last() -> None:
 
 
 @everywhere
-def test_the_tasks_of_a_worker_that_dies_are_done_by_another(
+def test_another_worker_does_the_tasks_of_a_worker_that_dies(
     workers: WorkerConfig, tmp_path: Path
 ) -> None:
     events = list(run(workers, Tenfold(deadly=4, marker=tmp_path / "died"), numbered(12)))

@@ -1,4 +1,4 @@
-"""Whoever makes the segments, the frames are the same."""
+"""Several processes make the same frames as one process."""
 
 from __future__ import annotations
 
@@ -80,17 +80,17 @@ def test_two_processes_make_the_same_frames(
 ) -> None:
     alone = interp(clip, tmp_path / "alone.mkv", **settings)
     temporary = tmp_path_factory.mktemp("temporary")
-    monkeypatch.setenv("TMPDIR", str(temporary))  # of the new processes
+    monkeypatch.setenv("TMPDIR", str(temporary))  # used by the new processes
     shared = interp(clip, tmp_path / "shared.mkv", workers="local:2", **settings)
     assert_same_frames(tmp_path / "shared.mkv", tmp_path / "alone.mkv")
     for name in ("source_frames", "output_frames", "new_frames", "held_frames", "cuts", "warnings"):
         assert getattr(shared, name) == getattr(alone, name)
     assert sorted(os.listdir(tmp_path)) == ["alone.mkv", "shared.mkv"]
-    assert not os.listdir(temporary), "a process has left a temporary folder"
+    assert not os.listdir(temporary), "a process left a temporary folder"
 
 
 @pytest.mark.full
-def test_one_engine_carries_on_where_another_stopped(clip: Path, tmp_path: Path) -> None:
+def test_one_process_resumes_the_work_of_several(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match="carries on"):
         interp(clip, tmp_path / "b.mkv", workers="local:2", watch=stop_after(151))
     assert interp(clip, tmp_path / "b.mkv").resumed
@@ -98,7 +98,7 @@ def test_one_engine_carries_on_where_another_stopped(clip: Path, tmp_path: Path)
     assert_same_frames(tmp_path / "b.mkv", tmp_path / "whole.mkv")
 
 
-def test_a_worker_has_its_environment_before_anything_else() -> None:
+def test_a_worker_has_its_environment_before_torch_is_imported() -> None:
     names = [{"CUDA_VISIBLE_DEVICES": "GPU-7f"}, {"CUDA_VISIBLE_DEVICES": "3"}]
     with Processes(Sees(), names) as processes:
         events = list(processes.run(numbered(4)))
@@ -107,7 +107,7 @@ def test_a_worker_has_its_environment_before_anything_else() -> None:
 
 
 @pytest.mark.full
-def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+def test_worker_processes_end_with_their_parent(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
         "import os, sys\n"
@@ -131,7 +131,7 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
             return
         time.sleep(0.05)
     os.kill(child, signal.SIGKILL)
-    pytest.fail("the worker went on without its parent")
+    pytest.fail("the worker did not end with its parent")
 
 
 @pytest.mark.parametrize(
@@ -143,11 +143,11 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
         ("ray:10.0.0.1:6379", "cuda", WorkerConfig("ray", cores=4, address="10.0.0.1:6379")),
     ],
 )
-def test_who_works(workers: str, device: str, config: WorkerConfig) -> None:
+def test_the_option_workers_is_parsed(workers: str, device: str, config: WorkerConfig) -> None:
     assert parse_workers(workers, device) == config
 
 
-def test_threads_are_divided() -> None:
+def test_threads_are_divided_among_workers() -> None:
     assert WorkerConfig().threads(None) is None
     assert WorkerConfig("local", 256).threads(None) == 1
     assert WorkerConfig("local", 1).threads(None) == cores()
@@ -168,7 +168,7 @@ def test_threads_are_divided() -> None:
         ("ray", "cuda:1"),
     ],
 )
-def test_who_cannot_work(workers: str, device: str) -> None:
+def test_impossible_workers_are_refused(workers: str, device: str) -> None:
     with pytest.raises(SettingsError):
         InterpSettings("a.mp4", factor=2, workers=workers, device=device)
 
@@ -196,13 +196,13 @@ def test_a_process_sees_one_gpu(
     assert seen(WorkerConfig("local", 2), "cpu") == [None] * 2
 
 
-def test_what_is_made_in_one_go_has_no_workers(clip: Path, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_joined_refuses_workers(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be joined"):
         interp(clip, tmp_path / "b.gif", workers="local:2", encode={})
 
 
 def plan_of(info: Any, **changes: Any) -> RenderPlan:
-    """One that says what to decode, and nothing else."""
+    """Return a plan that has only what decoding needs."""
     names = {field.name: None for field in fields(RenderPlan)}
     return RenderPlan(
         **{**names, "info": info, "threads": 1, "deinterlace": False, "nvdec": False, **changes}
@@ -234,7 +234,7 @@ def test_workers_decode_as_the_planner_does(clip: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".mpg"])
-def test_a_segment_finds_its_frames_anywhere(tmp_path: Path, suffix: str) -> None:
+def test_a_segment_at_any_position_decodes_its_frames(tmp_path: Path, suffix: str) -> None:
     codec = "mpeg2video" if suffix == ".mpg" else "libx264"
     path = write_clip(tmp_path / f"a{suffix}", 40, rate=25, codec=codec, options={"g": "12"})
     info = probe(path)
@@ -249,7 +249,7 @@ def test_a_segment_finds_its_frames_anywhere(tmp_path: Path, suffix: str) -> Non
                 np.testing.assert_array_equal(a.numpy(), b)
 
 
-def test_fields_are_made_whole_alike_anywhere(tmp_path: Path) -> None:
+def test_a_segment_at_any_position_is_deinterlaced_alike(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mkv", 40, rate=25, codec="libx264", options={"g": "10"})
     plan = plan_of(probe(path), deinterlace=True)
     whole = list(Source(path, deinterlace=True).frames())
@@ -264,11 +264,11 @@ def test_fields_are_made_whole_alike_anywhere(tmp_path: Path) -> None:
     ("lefts", "rights", "at"),
     [
         ([F(3, 2)], [None], "1.500"),
-        # In a loop the first frame comes after the last one.
+        # With a loop, the right frame of the last pair is the first frame.
         ([F(1001, 1000)], [F(1, 100)], "0.010"),
     ],
 )
-def test_a_frame_that_is_gone_is_said(
+def test_a_missing_frame_is_an_error(
     clip: Path, lefts: list[F], rights: list[F | None], at: str
 ) -> None:
     with pytest.raises(UnfitInputError, match=rf"no frame at {at} s any more"):

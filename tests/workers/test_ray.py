@@ -1,4 +1,4 @@
-"""The same frames from a Ray cluster; what needs Ray itself is skipped where it is missing."""
+"""A Ray cluster makes the same frames; tests that need Ray are skipped if it is not installed."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def task(tmp_path: Path) -> SegmentTask:
 
 
 def rendered(task: SegmentTask) -> SegmentResult:
-    """What a worker makes of a single segment, having told of each frame."""
+    """Render one segment as a worker does, with a report for each frame; return the result."""
     tasks: Tasks[SegmentTask] = Tasks()
     tasks.put(task)
     tasks.close()
@@ -106,7 +106,7 @@ def rendered(task: SegmentTask) -> SegmentResult:
     return result
 
 
-def test_a_machine_that_sees_the_store_writes_there(task: SegmentTask) -> None:
+def test_a_machine_that_shares_the_store_writes_into_it(task: SegmentTask) -> None:
     result = rendered(task)
     assert result.data == b""
     assert result.summary.packets == 6
@@ -127,7 +127,7 @@ def test_a_machine_without_the_store_sends_the_packets(task: SegmentTask) -> Non
     assert far.file_in(task[0].folder).read_bytes() == data
 
 
-def test_a_machine_without_a_file_gets_it(tmp_path: Path) -> None:
+def test_a_machine_without_a_file_gets_a_copy(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     path.write_bytes(b"what is in it")
     file = RemoteFile.of(path)
@@ -145,7 +145,7 @@ def test_a_machine_without_a_file_gets_it(tmp_path: Path) -> None:
     assert not copy.exists()
 
 
-def test_a_task_goes_by_the_files_of_its_machine(task: SegmentTask, tmp_path: Path) -> None:
+def test_a_task_uses_the_files_of_its_machine(task: SegmentTask, tmp_path: Path) -> None:
     weights = Path("w.safetensors")
     task = replace(task[0], model=str(weights)), task[1]
     work = SegmentWork()
@@ -157,7 +157,7 @@ def test_a_task_goes_by_the_files_of_its_machine(task: SegmentTask, tmp_path: Pa
     assert segment == task[1]
 
 
-def test_pictures_cannot_be_sent(tmp_path: Path) -> None:
+def test_pictures_as_input_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     for k in range(4):
         write_clip(tmp_path / f"{k}.png", [picture(k, pix_fmt="rgb24")], codec="png")
@@ -167,7 +167,7 @@ def test_pictures_cannot_be_sent(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clip of five scenes, and ``whole.mkv``, what this process makes of it."""
+    """Write a clip of five scenes and ``whole.mkv``, its result in this process."""
     pictures = [picture(k, scene=k // 40) for k in range(200)]
     path = write_clip(tmp_path_factory.mktemp("clip") / "a.mp4", pictures, codec="libx264")
     interp(path, path.with_name("whole.mkv"))
@@ -175,14 +175,14 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:1"])
-def test_an_address_without_a_cluster(address: str) -> None:
+def test_an_address_without_a_cluster_is_an_error(address: str) -> None:
     pytest.importorskip("ray")
     with pytest.raises(DeviceError, match=f"no Ray cluster at {re.escape(address)}"):
         Cluster(Reads(Path("a.txt")), address, cores=1, gpus=0)
 
 
-class Pretended:
-    """A Ray whose cluster has one machine."""
+class RayStandIn:
+    """A stand-in for Ray with a cluster of one machine."""
 
     def __init__(self, **resources: float) -> None:
         self.resources = resources
@@ -213,7 +213,7 @@ class Pretended:
         ({"CPU": 8, "GPU": 1}, "cpu", "cpu", 1, ["this machine plans the work and has no GPU."]),
     ],
 )
-def test_auto_goes_by_what_the_cluster_has(
+def test_auto_uses_what_the_cluster_has(
     monkeypatch: pytest.MonkeyPatch,
     resources: dict[str, float],
     here: str,
@@ -221,7 +221,7 @@ def test_auto_goes_by_what_the_cluster_has(
     cores: int,
     said: list[str],
 ) -> None:
-    cluster = Pretended(**resources)
+    cluster = RayStandIn(**resources)
     monkeypatch.setattr(ray_workers, "_ray", lambda: cluster)
     monkeypatch.setattr(
         pool, "choose_device", lambda name: torch.device(here if name == "auto" else name)
@@ -233,11 +233,11 @@ def test_auto_goes_by_what_the_cluster_has(
     assert not cluster.joined
 
 
-def test_a_machine_without_a_gpu_plans_for_those_of_the_cluster(
+def test_a_machine_without_a_gpu_plans_for_gpus_of_the_cluster(
     monkeypatch: pytest.MonkeyPatch, clip: Path
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(ray_workers, "_ray", lambda: Pretended(CPU=8, GPU=1))
+    monkeypatch.setattr(ray_workers, "_ray", lambda: RayStandIn(CPU=8, GPU=1))
     plan = decide(InterpSettings(clip, factor=2, device="cuda", workers="ray", threads=3))
     assert (plan.device, plan.workers.device, plan.workers.cores) == (
         torch.device("cpu"),
@@ -247,7 +247,7 @@ def test_a_machine_without_a_gpu_plans_for_those_of_the_cluster(
     assert plan.dtype == torch.float32
     assert "planned-without-gpu" in [warned.code for warned in plan.warnings]
     assert renderer_of(plan).plan(64, 64).cpu_streams == 1
-    monkeypatch.setattr(ray_workers, "_ray", lambda: Pretended(CPU=8))
+    monkeypatch.setattr(ray_workers, "_ray", lambda: RayStandIn(CPU=8))
     with pytest.raises(DeviceError, match="neither this machine nor the cluster has one"):
         decide(InterpSettings(clip, factor=2, device="cuda", workers="ray"))
 
@@ -260,10 +260,10 @@ def test_a_machine_without_a_gpu_plans_for_those_of_the_cluster(
         ({"CPU": 2}, (4, 0), "has 4 cores: give fewer with `threads`"),
     ],
 )
-def test_what_no_machine_of_the_cluster_has_is_said_at_once(
+def test_a_resource_that_no_machine_has_is_an_error_at_once(
     monkeypatch: pytest.MonkeyPatch, resources: dict[str, float], needs: tuple[int, int], said: str
 ) -> None:
-    cluster = Pretended(**resources)
+    cluster = RayStandIn(**resources)
     monkeypatch.setattr(ray_workers, "_ray", lambda: cluster)
     with pytest.raises(DeviceError, match=said):
         Cluster(Reads(Path("a.txt")), None, cores=needs[0], gpus=needs[1])
@@ -273,7 +273,7 @@ def test_what_no_machine_of_the_cluster_has_is_said_at_once(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("ray")
-def test_a_cluster_makes_the_same_frames_and_carries_on(clip: Path, tmp_path: Path) -> None:
+def test_a_cluster_makes_the_same_frames_and_resumes(clip: Path, tmp_path: Path) -> None:
     result = interp(clip, tmp_path / "b.mkv", workers="ray")
     assert (result.resumed, result.output_frames) == (False, 400)
     assert_same_frames(tmp_path / "b.mkv", clip.with_name("whole.mkv"))
@@ -310,7 +310,7 @@ def test_a_cluster_renders_many_videos_and_compares(clip: Path, tmp_path: Path) 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("ray")
-def test_files_that_cannot_be_sent_fail_their_task(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_sent_fails_its_task(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("here")
     with start(WorkerConfig("ray"), Reads(tmp_path / "a.txt")) as workers:
         here = list(workers.run(numbered(2)))
