@@ -68,7 +68,13 @@ def main() -> None:
         print(f"{spec.name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
     for horizon in arguments.horizons:
         print(f"\nforecast, {horizon} ahead, {len(clips)} clips")
-        _table({name: row[str(horizon)] for name, row in tables["predict"].items()})
+        _table(
+            {
+                name: row[str(horizon)]
+                for name, row in tables["predict"].items()
+                if str(horizon) in row
+            }
+        )
     if tables["interpolate"]:
         print(f"\nmiddle of two frames, {len(clips)} clips")
         _table({name: row["middle"] for name, row in tables["interpolate"].items()})

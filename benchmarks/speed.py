@@ -211,6 +211,7 @@ def _whole(
             info,
             rate=rate,
             time_base=1 / rate,
+            overwrite=True,
         )
         methods[f"{name}: new frames"] = partial(
             _timed, partial(_render, renderer, tasks), device, new

@@ -88,6 +88,32 @@ def test_every_command_in_the_docs_is_one_that_the_program_takes() -> None:
     assert count > 30
 
 
+def test_every_command_of_a_measurement_still_starts() -> None:
+    """Check commands in sentences and tables: the command, the script and each option exist."""
+    commands = get_command(app)
+    texts = [page.read_text("utf-8") for page in [*DOCUMENTS, *(ROOT / "docs").glob("*/*.md")]]
+    spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", "\n".join(texts), flags=re.DOTALL))
+    spans += re.findall(r"^ {4}(.*)$", "\n".join(texts), re.MULTILINE)
+    count = 0
+    for words in (span.split() for span in spans):
+        words = words[words[:1] == ["python"] :]
+        if words[:1] == ["cloudconv"]:
+            words = words[1:]
+        if len(words) > 1 and words[0] in COMMANDS:
+            command = commands.commands[words[0]]  # type: ignore[attr-defined]
+            given = [] if words[0] in ("models", "doctor") or words[1][0] != "-" else ["IN"]
+            command.make_context(words[0], given + words[1:])
+        elif len(words) > 0 and re.fullmatch(r"(benchmarks|weights|examples)/\w+\.py", words[0]):
+            source = (ROOT / words[0]).read_text("utf-8")
+            own = words[: words.index("--")] if "--" in words else words
+            for option in (word for word in own if word.startswith("--")):
+                assert f'"{option}"' in source, f"{words[0]} has no {option}"
+        else:
+            continue
+        count += 1
+    assert count > 20
+
+
 def test_times_are_those_of_the_table() -> None:
     """Compare each model's time with the table of whole commands: the median over all sizes."""
     text = (ROOT / "docs" / "measurements" / "interpolation.md").read_text("utf-8")
@@ -120,6 +146,15 @@ def test_every_test_that_holds_a_promise_exists() -> None:
     for file, test in named:
         source = (ROOT / "tests" / file).read_text("utf-8")
         assert f"def {test}(" in source or not test, f"{file} has no {test}"
+
+
+def test_the_path_of_a_frame_is_that_of_the_code() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    steps = re.findall(r"^\| \w* ?\| `(\w+/[\w/]+\.py)` \| (.*) \|$", text, re.MULTILINE)
+    functions = [(file, name) for file, names in steps for name in re.findall(r"`(\w+)`", names)]
+    assert len(functions) == 16
+    for file, name in functions:
+        assert f"def {name}(" in (ROOT / "cloudconv" / file).read_text("utf-8"), f"{file}: {name}"
 
 
 def test_every_document_that_is_linked_exists() -> None:
