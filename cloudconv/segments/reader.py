@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from fractions import Fraction
+from functools import partial
 
 from cloudconv.errors import UnfitInputError
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
+from cloudconv.media.read.decode import DecoderCache
 from cloudconv.media.read.source import Source
 from cloudconv.media.task import Sources, Task
 from cloudconv.segments.plan import RenderPlan
@@ -27,6 +30,7 @@ class FramesByTime:
         *,
         main: Fraction,
         threads: int | None,
+        cache: DecoderCache,
         deinterlace: bool = False,
         nvdec: bool = False,
     ) -> None:
@@ -37,15 +41,22 @@ class FramesByTime:
             wanted: the times of all frames that will be requested, on the source's clock.
             main: the start of the part. Earlier frames, for loops, are decoded one by one.
             threads: the number of decoder threads; None lets the decoder choose.
+            cache: the decoder of earlier parts, which this part uses if possible.
             deinterlace: whether frames are made from pairs of fields.
             nvdec: whether NVDEC decodes, on the only GPU that this process sees.
         """
         self._info = info
         self._wanted = set(wanted)
         self._main = main
-        self._threads = threads
-        self._deinterlace = deinterlace
-        self._nvdec = 0 if nvdec else None
+        self._early = _EARLY if deinterlace else Fraction(0)
+        self._source = partial(
+            Source,
+            info,
+            threads=threads,
+            deinterlace=deinterlace,
+            nvdec=0 if nvdec else None,
+            cache=cache,
+        )
         self._decoded: dict[Fraction, Frame] = {}
         self._frames = self._from(main)
         self._whole = False
@@ -77,41 +88,42 @@ class FramesByTime:
         for time in [t for t in self._decoded if self._main <= t < before]:
             del self._decoded[time]
 
-    def _from(self, time: Fraction | None) -> Iterator[Frame]:
-        info, start = self._info, None
+    def close(self) -> None:
+        """Return the decoder to the cache."""
+        self._frames.close()
+
+    def _from(self, time: Fraction | None) -> Generator[Frame, None, None]:
+        start = None
         if time is not None:
-            early = _EARLY if self._deinterlace else 0
-            start = max(time - info.timing.start - early, Fraction(0))
-        frames = Source(
-            info,
-            start=start,
-            threads=self._threads,
-            deinterlace=self._deinterlace,
-            nvdec=self._nvdec,
-        ).frames()
-        return frames if time is None else (frame for frame in frames if frame.time >= time)
+            start = max(time - self._info.timing.start - self._early, Fraction(0))
+        frames = self._source(start=start).frames()
+        return (frame for frame in frames if time is None or frame.time >= time)
 
 
-def decode(plan: RenderPlan, segment: SegmentPlan) -> Iterator[Task]:
+def decode(plan: RenderPlan, segment: SegmentPlan, cache: DecoderCache) -> Iterator[Task]:
     """Decode the source frames of a segment, and yield its planned frames with them.
+
+    The decoder comes from the cache if possible, and returns to it at the end.
 
     Raises:
         UnfitInputError: the source has changed and has no frame at a planned time.
     """
-    frames = FramesByTime(
+    reader = FramesByTime(
         plan.info,
         segment.sources,
         # In a loop the last frames also need the first frame of the source.
         main=segment.start,
         threads=plan.threads,
+        cache=cache,
         deinterlace=plan.deinterlace,
         nvdec=plan.nvdec,
     )
     lefts = segment.start, segment.frames[0].left
-    for frame in segment.frames:
-        outer = (each and frames.get(each.time) for each in (frame.before, frame.after))
-        right = None if frame.right is None else frames.get(frame.right)
-        yield Task(frame, Sources(frames.get(frame.left), right, *outer))
-        # The left frame of the pair before may still be needed as an outer frame of this pair.
-        lefts = lefts if frame.left == lefts[1] else (lefts[1], frame.left)
-        frames.forget(lefts[0])
+    with closing(reader) as frames:
+        for frame in segment.frames:
+            outer = (each and frames.get(each.time) for each in (frame.before, frame.after))
+            right = None if frame.right is None else frames.get(frame.right)
+            yield Task(frame, Sources(frames.get(frame.left), right, *outer))
+            # The left frame of the pair before may still be an outer frame of this pair.
+            lefts = lefts if frame.left == lefts[1] else (lefts[1], frame.left)
+            frames.forget(lefts[0])

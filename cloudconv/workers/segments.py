@@ -11,6 +11,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 
+from cloudconv.media.read.decode import DecoderCache
 from cloudconv.media.task import Task
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.render.pipeline import prefetch
@@ -88,9 +89,10 @@ class SegmentWork(Work[SegmentTask]):
 
 def _decoded(tasks: Tasks[SegmentTask], taken: SimpleQueue[SegmentTask]) -> Iterator[Task]:
     """Yield the frames of all tasks; put each task into ``taken`` before its frames."""
-    for task in tasks:
-        taken.put(task)
-        yield from decode(*task)
+    with closing(DecoderCache()) as cache:
+        for task in tasks:
+            taken.put(task)
+            yield from decode(*task, cache)
 
 
 def _jobs(

@@ -24,6 +24,7 @@ from cloudconv.jobs.compare.run import CompareResult, CompareSettings
 from cloudconv.jobs.compare.samples import ClipFrame, Sample
 from cloudconv.jobs.compare.settings import MINTERPOLATE
 from cloudconv.jobs.compare.work import ScoreTask, ScoreWork, chunked, decoded
+from cloudconv.media.read.decode import DecoderCache
 from cloudconv.media.read.probe import probe
 from cloudconv.workers.events import Event, Tasks
 from tests.helpers import calls
@@ -158,12 +159,13 @@ def test_a_chunk_at_any_position_decodes_its_frames(clip: Path) -> None:
     info = probe(clip)
     planes = read_planes(clip)
     times = read_times(clip)
+    cache = DecoderCache()
     for first in (0, 58, 80):
         chunk = [
             sample(range(k, k + 3), times[k : k + 3], scored=k != first + 4)
             for k in range(first, first + 10, 2)
         ]
-        for each in decoded(chunk, info, 1):
+        for each in decoded(chunk, info, 1, cache):
             assert bool(each.frames) == bool(each.scored)
             for number, frame in enumerate(each.frames):
                 for a, b in zip(frame.planes(), planes[each.items[number].number], strict=True):

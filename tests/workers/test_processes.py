@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import fields, replace
 from fractions import Fraction as F
 from pathlib import Path
@@ -15,12 +17,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from av.container import InputContainer
 
 from cloudconv.errors import (
     Interrupted,
     SettingsError,
     UnfitInputError,
 )
+from cloudconv.media.read import decode as decode_module
+from cloudconv.media.read.decode import DecoderCache
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
 from cloudconv.media.task import Sources
@@ -29,9 +34,10 @@ from cloudconv.segments.reader import decode
 from cloudconv.segments.segment import SegmentPlan
 from cloudconv.settings import InterpSettings
 from cloudconv.timeline import FramePlan
-from cloudconv.workers.events import Report
+from cloudconv.workers.events import Event, Report, Tasks
 from cloudconv.workers.pool import WorkerConfig, cores, environments, parse_workers
 from cloudconv.workers.processes import Processes
+from cloudconv.workers.segments import SegmentTask, SegmentWork
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, read_planes, write_clip
 from tests.helpers.jobs import stop_after
@@ -214,8 +220,10 @@ def segment_of(lefts: list[F], rights: list[F | None]) -> SegmentPlan:
     return SegmentPlan(0, tuple(FramePlan(a, b, F(1, 2), a, F(1, 48)) for a, b in pairs))
 
 
-def sources_of(plan: RenderPlan, segment: SegmentPlan) -> list[Sources]:
-    return [task.sources for task in decode(plan, segment)]
+def sources_of(
+    plan: RenderPlan, segment: SegmentPlan, cache: DecoderCache | None = None
+) -> list[Sources]:
+    return [task.sources for task in decode(plan, segment, cache or DecoderCache())]
 
 
 def test_workers_decode_as_the_planner_does(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,9 +249,10 @@ def test_a_segment_at_any_position_decodes_its_frames(tmp_path: Path, suffix: st
     plan = plan_of(info)
     times = [info.timing.start + F(k, 25) for k in range(40)]
     planes = read_planes(path)
-    for first in (0, 1, 11, 13, 38):
+    cache = DecoderCache()
+    for first in (0, 1, 11, 13, 38, 20):
         segment = segment_of([times[first], times[first]], [times[first + 1], times[0]])
-        one, other = sources_of(plan, segment)
+        one, other = sources_of(plan, segment, cache)
         for frame, number in ((one.left, first), (one.right, first + 1), (other.right, 0)):
             for a, b in zip(frame.planes(), planes[number], strict=True):
                 np.testing.assert_array_equal(a.numpy(), b)
@@ -253,11 +262,97 @@ def test_a_segment_at_any_position_is_deinterlaced_alike(tmp_path: Path) -> None
     path = write_clip(tmp_path / "a.mkv", 40, rate=25, codec="libx264", options={"g": "10"})
     plan = plan_of(probe(path), deinterlace=True)
     whole = list(Source(path, deinterlace=True).frames())
+    cache = DecoderCache()
     for first in (10, 15):
         segment = segment_of([F(first, 25)], [F(first + 1, 25)])
-        (one,) = sources_of(plan, segment)
+        (one,) = sources_of(plan, segment, cache)
         assert one.left.same_picture(whole[first])
         assert one.right.same_picture(whole[first + 1])
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[InputContainer]:
+    """The files that are opened for decoding, also those that are closed again."""
+    files: list[InputContainer] = []
+    real = decode_module.open_container
+
+    def noted(*given: Any) -> InputContainer:
+        files.append(real(*given))
+        return files[-1]
+
+    monkeypatch.setattr(decode_module, "open_container", noted)
+    return files
+
+
+def is_open(file: InputContainer) -> bool:
+    try:
+        return file.size >= 0
+    except AssertionError:  # PyAV says in this way that a file is closed
+        return False
+
+
+class OneWorker:
+    """A worker in this process, which gets all tasks at once."""
+
+    def __init__(self, opened: list[InputContainer]) -> None:
+        self.opened = opened
+        self.segments = 0
+
+    def __enter__(self) -> OneWorker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert not any(map(is_open, self.opened)), "a worker leaves a file open"
+
+    def run(self, given: Iterator[SegmentTask | None]) -> Iterator[Event[SegmentTask]]:
+        tasks: Tasks[SegmentTask] = Tasks()
+        for task in given:
+            if task is not None:
+                tasks.put(task)
+                self.segments += 1
+        tasks.close()
+        del self.opened[:]  # those of the plan
+        yield from SegmentWork()(tasks)
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_worker_opens_the_input_once(
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    opened: list[InputContainer],
+    stop: bool,
+) -> None:
+    worker = OneWorker(opened)
+    monkeypatch.setattr("cloudconv.jobs.interp.run.start", lambda *_: worker)
+    made, expected = tmp_path / "a.mkv", tmp_path / "b.mkv"
+    if stop:
+        with pytest.raises(Interrupted):
+            interp(clip, made, model="blend", workers="local:1", watch=stop_after(100))
+    else:
+        interp(clip, made, model="blend", workers="local:1")
+        assert worker.segments >= 5
+        assert len(opened) == 1
+        interp(clip, expected, model="blend")
+        assert_same_frames(made, expected)
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_worker_notices_another_file_in_the_place_of_the_input(
+    clip: Path, tmp_path: Path, opened: list[InputContainer], renamed: bool
+) -> None:
+    path, other = tmp_path / "a.mp4", write_clip(tmp_path / "b.mp4", 9, rate=F(24000, 1001))
+    path.write_bytes(clip.read_bytes())
+    plan = plan_of(probe(path))
+    with closing(DecoderCache()) as cache:
+        assert len(sources_of(plan, segment_of([F(1001, 24000)], [None]), cache)) == 1
+        if renamed:
+            other.replace(path)
+        else:
+            path.write_bytes(other.read_bytes())
+        with pytest.raises(UnfitInputError, match="was changed while it was read"):
+            sources_of(plan, segment_of([F(30 * 1001, 24000)], [None]), cache)
+    assert not any(map(is_open, opened))
 
 
 @pytest.mark.parametrize(

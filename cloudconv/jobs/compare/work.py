@@ -20,6 +20,7 @@ from cloudconv.jobs.compare.plan import ComparePlan
 from cloudconv.jobs.compare.samples import ClipFrame, Sample, SampleScores
 from cloudconv.jobs.compare.settings import MINTERPOLATE
 from cloudconv.media.input.info import MediaInfo
+from cloudconv.media.read.decode import DecoderCache
 from cloudconv.render.device import set_threads
 from cloudconv.render.pipeline import prefetch
 from cloudconv.segments.reader import FramesByTime
@@ -131,9 +132,11 @@ class ScoreWork(Work[ScoreTask]):
                     yield Done(task, None)
 
     def _decoded(self, tasks: Tasks[ScoreTask]) -> Iterator[tuple[ScoreTask, int, Sample]]:
-        for task in tasks:
-            for number, sample in enumerate(decoded(task.samples, task.info, self._threads)):
-                yield task, number, sample
+        with closing(DecoderCache()) as cache:
+            for task in tasks:
+                samples = decoded(task.samples, task.info, self._threads, cache)
+                for number, sample in enumerate(samples):
+                    yield task, number, sample
 
     def files(self, task: ScoreTask) -> tuple[Path, ...]:
         """Return the clip and the weights files."""
@@ -170,8 +173,10 @@ def chunked(samples: Iterable[Sample], *, in_order: bool) -> Iterator[tuple[Samp
         yield tuple(chunk)
 
 
-def decoded(samples: Sequence[Sample], info: MediaInfo, threads: int | None) -> Iterator[Sample]:
-    """Yield the samples of a chunk with their frames.
+def decoded(
+    samples: Sequence[Sample], info: MediaInfo, threads: int | None, cache: DecoderCache
+) -> Iterator[Sample]:
+    """Yield the samples of a chunk with their frames; take the decoder from the cache if possible.
 
     Raises:
         UnfitInputError: the input has changed and has no frame at a planned time.
@@ -185,7 +190,7 @@ def decoded(samples: Sequence[Sample], info: MediaInfo, threads: int | None) -> 
             continue
         if source is None:
             main = sample.named[0].time
-            source = FramesByTime(info, wanted, main=main, threads=threads)
+            source = FramesByTime(info, wanted, main=main, threads=threads, cache=cache)
         yield sample.changed(partial(_with_frame, source))
         source.forget(sample.items[0].time)
 

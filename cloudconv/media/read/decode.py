@@ -26,6 +26,7 @@ from cloudconv.media.input.demux import (
     open_decoder,
     read_packets,
 )
+from cloudconv.media.input.fingerprint import input_fingerprint
 from cloudconv.media.input.info import MediaInfo
 
 # Distances of a seek before the wanted time, in seconds; each is tried in turn.
@@ -37,6 +38,36 @@ _NVDEC_CODECS = ("h264", "hevc", "vp9")
 
 Decoded = Iterator[tuple[VideoFrame, Fraction | None]]
 """Pictures with their times on the source's clock in seconds, None without a time stamp."""
+
+
+class DecoderCache:
+    """A cache of the last file with its decoder, so that later sources only seek in the file.
+
+    A file in use is not in the cache. So the sources of one thread may share a cache.
+    """
+
+    def __init__(self) -> None:
+        """Create an empty cache."""
+        self._idle: tuple[object, InputContainer] | None = None
+
+    def take(self, key: object) -> InputContainer | None:
+        """Remove and return the file with this key; None if there is none."""
+        idle, self._idle = self._idle, None
+        if idle is None or idle[0] == key:
+            return idle and idle[1]
+        idle[1].close()
+        return None
+
+    def put(self, key: object, container: InputContainer) -> None:
+        """Add a file that is no longer in use; close the one before."""
+        self.close()
+        self._idle = key, container
+
+    def close(self) -> None:
+        """Close the file and its decoder."""
+        if self._idle is not None:
+            self._idle[1].close()
+        self._idle = None
 
 
 class Decoder:
@@ -54,6 +85,7 @@ class Decoder:
         *,
         threads: int | None,
         nvdec: int | None,
+        cache: DecoderCache | None,
     ) -> None:
         """Open nothing yet; see ``Source`` for the arguments."""
         self.promised = self.errors = 0
@@ -61,7 +93,7 @@ class Decoder:
         self.by_gpu = False
         self.warnings: list[Warned] = []
         self._info, self._is_wanted = info, is_wanted
-        self._threads, self._nvdec = threads, nvdec
+        self._threads, self._nvdec, self._cache = threads, nvdec, cache
         self._newest: Fraction | None = None  # the latest time of a packet
 
     def pictures(self, start: Fraction) -> Decoded:
@@ -119,7 +151,7 @@ class Decoder:
         """Yield pictures from the beginning, or from a key frame before ``seek``.
 
         Frame threads are faster, but lose good frames near a damaged one. A GPU treats damage in
-        its own way. After the first error decoding therefore continues without either.
+        its own mode. After the first error decoding therefore continues without either.
         """
         timing = self._info.timing
         modes = ["AUTO", "SLICE"] if timing.has_timestamps else ["SLICE"]
@@ -129,7 +161,7 @@ class Decoder:
         for mode in modes:
             after = shown
             try:
-                with self._opened(mode) as container:
+                with self._opened(mode, seek) as container:
                     stream, decoder = self._decoder(container, mode)
                     packets, first = self._packets(container, stream, seek)
                     for packet in packets:
@@ -203,18 +235,35 @@ class Decoder:
             raise _NextModeError(Warned("nvdec-other-frames"))
         self.by_gpu = True
 
+    @contextlib.contextmanager
+    def _opened(self, mode: str, seek: Fraction | None) -> Iterator[InputContainer]:
+        """Open the file; for a seek take the open file from the cache if possible."""
+        cache, path = self._cache, self._info.path
+        if cache is None:
+            with self._container(mode) as container:
+                yield container
+            return
+        # The size and date show whether another file has replaced the input.
+        key = path, mode, self._threads, self._nvdec, input_fingerprint(path, ends=False)
+        container = (seek is not None and cache.take(key)) or self._container(mode)
+        try:
+            yield container
+        finally:
+            cache.put(key, container)
+
     def _decoder(self, container: InputContainer, mode: str) -> tuple[Any, Any]:
         stream = main_video(container, self._info.path)
         only(container, stream)
         decoder = open_decoder(stream)
         if mode == _NVDEC and not is_hardware(decoder):
             raise _NextModeError(Warned("nvdec-not-built", {"codec": self._info.codec}))
-        decoder.thread_type = "AUTO" if mode == "AUTO" else "SLICE"
-        if self._threads is not None:
-            decoder.thread_count = self._threads
+        if not decoder.is_open:
+            decoder.thread_type = "AUTO" if mode == "AUTO" else "SLICE"
+            if self._threads is not None:
+                decoder.thread_count = self._threads
         return stream, decoder
 
-    def _opened(self, mode: str) -> InputContainer:
+    def _container(self, mode: str) -> InputContainer:
         if mode != _NVDEC:
             return open_container(self._info.path)
         codec, timing = self._info.codec, self._info.timing

@@ -18,7 +18,7 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.input.info import MediaInfo, Timing
 from cloudconv.media.input.spool import discard
-from cloudconv.media.read.decode import Decoder
+from cloudconv.media.read.decode import Decoder, DecoderCache
 from cloudconv.media.read.probe import probe
 
 _DRIFT = Fraction(1, 4)  # largest distance of a time stamp from a constant rate, in frames
@@ -33,7 +33,8 @@ class Source:
     decoder's number of threads; None lets the decoder choose. ``deinterlace`` makes whole frames
     from pairs of fields. ``nvdec`` is the number of an NVIDIA GPU for decoding. If the GPU cannot
     decode the file, the CPU does, and a warning gives the reason. ``by_gpu`` is true if the GPU
-    decodes, and is known after the first frame.
+    decodes, and is known after the first frame. With a ``cache`` the file remains open for the next
+    source, until the cache is closed.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Source:
         threads: int | None = None,
         deinterlace: bool = False,
         nvdec: int | None = None,
+        cache: DecoderCache | None = None,
     ) -> None:
         """Probe the input if necessary; see the class for the arguments.
 
@@ -62,7 +64,9 @@ class Source:
         if timing.rate is not None and timing.has_timestamps:
             ends.append(timing.end)
         self._end = min(ends, default=None)
-        self._decoder = Decoder(self.info, self._is_wanted, threads=threads, nvdec=nvdec)
+        self._decoder = Decoder(
+            self.info, self._is_wanted, threads=threads, nvdec=nvdec, cache=cache
+        )
 
     def __enter__(self) -> Self:
         """Return this object."""
@@ -147,10 +151,12 @@ class Source:
 
         Raises:
             InputError: there was no frame.
+            UnfitInputError: there was no frame, because another file has replaced the input.
         """
         if self._decoder.errors:
             self.lost_frames = max(self._decoder.promised - tally.delivered, 0)
         if not tally.delivered:
+            check_unchanged(self.info)
             if not self._whole:
                 timing = self.info.timing
                 length = float(timing.end - timing.start)
