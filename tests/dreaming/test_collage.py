@@ -1,4 +1,4 @@
-"""The wind collage: alive for as long as asked, trees in their place, the same for a seed."""
+"""Collages: moving sky for any length, still land in place, the same frames for a seed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def change(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().mean())
 
 
-def test_it_goes_on_without_a_jump_and_to_the_number_asked_for() -> None:
+def test_a_collage_starts_without_a_jump_and_has_the_requested_length() -> None:
     made = dreamt(40)
     assert len(made) == 40
     assert made[0].shape == (3, 96, 128)
@@ -51,18 +51,18 @@ def test_it_goes_on_without_a_jump_and_to_the_number_asked_for() -> None:
 
 
 @pytest.mark.full
-def test_the_same_seed_gives_the_same_frames_and_another_seed_others() -> None:
+def test_frames_depend_on_the_seed() -> None:
     first, again, other = dreamt(30), dreamt(30), dreamt(30, seed=2)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[-1], other[-1])
 
 
-def test_its_first_frames_are_a_forecast() -> None:
+def test_the_first_frames_are_a_forecast() -> None:
     with torch.inference_mode():
         made = list(Collage().dream(material(footage(80)[:70]), frames=5, seed=1))
     for k in (0, 2, 4):
         truth, last = tensor(footage(80)[70 + k]), tensor(footage(80)[69])
-        # At the left other footage blows in: what comes there was never in the picture.
+        # Other footage enters at the left, so the true content there cannot be known.
         assert change(made[k], truth) < 0.5 * change(last, truth)
         near = slice(12, 24)
         known = change(made[k][..., near], truth[..., near])
@@ -79,23 +79,23 @@ def test_all_vitals_hold_for_six_hundred_frames() -> None:
     assert [row.failed for row in rows] == [()] * 6
 
 
-def test_what_stands_still_stays_as_it_was() -> None:
+def test_land_stays_still_while_the_sky_moves() -> None:
     made = dreamt(50)
     hills = slice(90, None)
     last = tensor(footage()[-1])
     assert max(change(p[:, hills], last[:, hills]) for p in made) < 0.01
-    # And the sky does not.
+    # The sky changes.
     assert change(made[-1][:, :60], last[:, :60]) > 0.02
 
 
-def test_a_loop_by_itself_ends_where_it_began() -> None:
+def test_a_loop_of_new_frames_ends_where_it_starts() -> None:
     made = dreamt(40, loop=True)
     steps = [change(a, b) for a, b in pairwise(made)]
     assert change(made[-1], made[0]) < 2 * float(np.median(steps))
     assert change(made[-1], tensor(footage()[-1])) < 0.01
 
 
-def test_a_loop_behind_the_source_leads_to_its_first_frame() -> None:
+def test_a_loop_after_the_source_leads_to_its_first_frame() -> None:
     first = tensor(footage()[0])
     made = dreamt(40, loop=True, loop_to=first)
     steps = [change(a, b) for a, b in pairwise(made)]
@@ -105,7 +105,7 @@ def test_a_loop_behind_the_source_leads_to_its_first_frame() -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("count", [8, 9, 24])
-def test_short_clips_make_short_segments(count: int) -> None:
+def test_short_clips_use_short_pieces(count: int) -> None:
     made = dreamt(30, frames=count)
     assert len(made) == 30
     assert all(bool(p.isfinite().all()) for p in made)
@@ -114,7 +114,7 @@ def test_short_clips_make_short_segments(count: int) -> None:
     assert pace.forecast + pace.first <= count
 
 
-def test_arrivals_take_longer_only_where_the_material_lasts() -> None:
+def test_slow_arrivals_need_long_material() -> None:
     assert Pace.of(132, 1.5) == Pace.of(132)
     slow = Pace.of(250, 1.5)
     assert slow.first > Pace.of(250).first
@@ -122,7 +122,7 @@ def test_arrivals_take_longer_only_where_the_material_lasts() -> None:
 
 
 @pytest.mark.parametrize(("pix_fmt", "size"), [("gray", (51, 33)), ("yuv420p10le", (50, 34))])
-def test_odd_sizes_gray_and_ten_bits(pix_fmt: str, size: tuple[int, int]) -> None:
+def test_odd_sizes_gray_and_ten_bits_are_accepted(pix_fmt: str, size: tuple[int, int]) -> None:
     from cloudconv.dreaming.material.material import Material
 
     source = Material(frames(clouds(30, size), pix_fmt=pix_fmt))
@@ -131,26 +131,26 @@ def test_odd_sizes_gray_and_ten_bits(pix_fmt: str, size: tuple[int, int]) -> Non
     assert made[-1].shape == (3, size[1], size[0])
 
 
-def test_a_picture_that_never_moves_stays() -> None:
+def test_a_still_picture_stays_still() -> None:
     source = material([footage()[0]] * 30)
     with torch.inference_mode():
         made = list(Collage().dream(source, frames=20, seed=0))
     assert change(made[-1], tensor(footage()[0])) < 0.01
 
 
-def test_footage_comes_in_where_the_two_pictures_are_alike() -> None:
-    """A bright bar divides old from new footage: the border keeps to where both are the same."""
+def test_the_border_of_new_footage_follows_equal_parts() -> None:
+    """The pictures differ except in a vertical bar, so the border between them stays in the bar."""
     apart = np.full((TIMES, 24, 40), 1.0, np.float32)
     apart[:, :, 18:23] = 0.001
     wanted = np.tile(np.linspace(0, 1, 40, dtype=np.float32), (24, 1))
     times = least_seen(apart, wanted)
     steps = np.abs(np.diff(times, axis=1)).mean(0)
-    # Two fifths of the border within a fifth of the columns.
+    # Two fifths of the border are within a fifth of the columns.
     assert steps[16:24].sum() > 0.4 * steps.sum()
     assert times[:, :10].mean() < times[:, 30:].mean()
 
 
-def test_what_is_not_known_has_turned_before_it_is_seen() -> None:
+def test_unknown_parts_of_the_old_footage_are_replaced_in_time() -> None:
     apart = np.ones((TIMES, 24, 40), np.float32)
     unknown = np.zeros_like(apart)
     unknown[5:, :, :4] = 1
@@ -159,7 +159,7 @@ def test_what_is_not_known_has_turned_before_it_is_seen() -> None:
     assert float(times[:, 20:].min()) > 0.6
 
 
-def test_a_transition_begins_with_nothing_and_ends_with_all() -> None:
+def test_a_transition_starts_at_zero_and_ends_complete() -> None:
     size = weight_size(96, 128)
     wind = torch.zeros(2, *size)
     wind[0] = -0.5
@@ -189,7 +189,7 @@ def test_mirrored_footage_that_runs_backwards_keeps_its_wind() -> None:
 
 @pytest.mark.parametrize("shift", [-0.5, -0.2, 0.0, 0.1, 0.5])
 @pytest.mark.parametrize("scale", [1.0, 1.1])
-def test_shifted_footage_leaves_no_side_empty(shift: float, scale: float) -> None:
+def test_shifted_footage_covers_the_whole_picture(shift: float, scale: float) -> None:
     placement = Placement(0, shift=shift, scale=scale)
     copies = placement.copies(tensor(footage()[0]))
     shown = np.zeros(128, int)
@@ -200,8 +200,8 @@ def test_shifted_footage_leaves_no_side_empty(shift: float, scale: float) -> Non
     assert joined(copies, 128).shape == (3, 96, 128)
 
 
-def test_a_slow_sky_goes_on_at_once_with_its_grain() -> None:
-    """A picture that only moves has a third of the clip's change from frame to frame."""
+def test_a_slow_sky_keeps_its_motion_and_grain_from_the_first_frame() -> None:
+    """Motion without grain would have only a third of the clip's change per frame."""
     random = np.random.default_rng(0)
     pictures = [
         np.uint8(np.clip(p + random.normal(0, 4, p.shape), 0, 255))
@@ -216,7 +216,7 @@ def test_a_slow_sky_goes_on_at_once_with_its_grain() -> None:
 
 
 def likeness(pictures: list[Tensor], away: int) -> float:
-    """The median of the greatest correlation with a picture so many frames away."""
+    """Return the median of each picture's greatest correlation with one ``away`` frames off."""
     rows = torch.stack([p[:, :60].mean(0).flatten() for p in pictures])
     rows = rows - rows.mean(0)
     rows = rows - rows.mean(1, keepdim=True)
@@ -228,7 +228,7 @@ def likeness(pictures: list[Tensor], away: int) -> float:
 
 
 def test_a_short_sky_shows_new_sky() -> None:
-    """From two and a half seconds: no picture comes again, as it does where a clip is replayed."""
+    """The dream of a clip of 2.5 seconds repeats no picture, unlike a replayed clip."""
     made = dreamt(200, frames=60)
     assert likeness(made, 60) < 0.5
     clip = [tensor(p) for p in footage()]
@@ -237,7 +237,7 @@ def test_a_short_sky_shows_new_sky() -> None:
 
 
 def ridge(count: int) -> list[np.ndarray]:
-    """Dark clouds that drift fast over a hill as dark and as flat as they are in places."""
+    """Return clouds over a hill; in places the clouds are as dark and as flat as the hill."""
     wide = np.tile(np.linspace(0, 8 * np.pi, 128 + 4 * count), (96, 1))
     down = np.arange(96)[:, None] / 9
     sky = 80 + 45 * np.sin(wide + np.sin(down)) * np.cos(down + wide / 3)
@@ -251,20 +251,20 @@ def ridge(count: int) -> list[np.ndarray]:
     return made
 
 
-def test_a_silhouette_never_moves_before_a_sky_as_dark() -> None:
+def test_a_silhouette_in_front_of_a_dark_sky_never_moves() -> None:
     pictures = ridge(50)
     source = material(pictures)
     with torch.inference_mode():
         made = list(Collage().dream(source, frames=80, seed=0))
     last = tensor(pictures[-1])
-    low = 82  # rows below it are land everywhere
+    low = 82  # rows below this one show only land
     assert max(float((p[:, low:] - last[:, low:]).abs().max()) for p in made) < 0.05
     silhouettes = Silhouettes(pictures, source.fixed.numpy())
     amiss = [silhouettes.measure(np.uint8(p.clamp(0, 1).permute(1, 2, 0) * 255)) for p in made]
     assert max(value or 0.0 for value in amiss) < 0.15
 
 
-def test_a_silhouette_that_has_moved_is_put_back() -> None:
+def test_a_silhouette_that_has_moved_is_repaired() -> None:
     pictures = ridge(50)
     source = material(pictures)
     silhouettes = Silhouettes(pictures, source.fixed.numpy())
@@ -282,7 +282,7 @@ def test_a_silhouette_that_has_moved_is_put_back() -> None:
 
 
 def test_a_watermark_stays_and_does_not_travel() -> None:
-    """Three dark bars, half transparent."""
+    """The watermark has three dark bars with an opacity of 60 %."""
     pictures = [p.copy() for p in clouds(60)]
     for picture in pictures:
         for left in range(88, 106, 6):
@@ -303,7 +303,7 @@ def test_a_watermark_stays_and_does_not_travel() -> None:
     assert max(elsewhere) < max(*ever, 0.3 * there)
 
 
-def test_blending_keeps_what_both_have_and_leaves_no_seam() -> None:
+def test_blending_keeps_common_content_and_leaves_no_seam() -> None:
     picture = tensor(footage()[0])
     size = weight_size(96, 128)
     half = torch.zeros(size)
@@ -331,14 +331,14 @@ def test_blending_unlike_pictures_keeps_their_contrast_within_their_range() -> N
     rich = float(torch.stack([p.std() for p in pictures]).mean())
     assert float(flat.std()) < 0.8 * rich
     assert 0.85 * rich < float(kept.std()) < 1.05 * rich
-    # The finest detail is only averaged, so that it may stand out a little.
+    # Fine detail is only averaged, so its values may exceed the range a little.
     assert float(kept.min()) > min(float(p.min()) for p in pictures) - 0.05
     assert float(kept.max()) < max(float(p.max()) for p in pictures) + 0.05
-    # What they have in common is not made more of.
+    # The contrast of common content is not raised.
     assert torch.allclose(blended([pictures[0]] * 2, weights, usual), pictures[0], atol=1e-4)
 
 
-def test_as_much_changes_at_any_time_of_an_arrival() -> None:
+def test_an_arrival_changes_the_picture_at_a_constant_rate() -> None:
     a, b = tensor(footage()[0]), tensor(footage()[40])
     size = weight_size(96, 128)
     wind = torch.zeros(2, *size)
@@ -353,7 +353,7 @@ def test_as_much_changes_at_any_time_of_an_arrival() -> None:
     assert max(quarters) < 0.35
 
 
-def test_filling_goes_by_what_is_around() -> None:
+def test_filling_uses_the_surrounding_values() -> None:
     values = torch.zeros(3, 20, 31)
     values[:, :, :10] = 0.5
     known = torch.zeros(20, 31)
@@ -364,20 +364,20 @@ def test_filling_goes_by_what_is_around() -> None:
 
 
 @pytest.mark.full
-def test_what_blows_in_has_the_light_of_the_picture_it_enters() -> None:
-    """From a red morning to a blue noon: the dream begins blue, and turns red no faster."""
+def test_new_footage_has_the_light_of_the_picture_that_it_enters() -> None:
+    """The clip turns from red morning to blue noon; the dream starts blue and turns no faster."""
     shares = np.linspace(0.35, -0.35, 80)[:, None, None, None] * np.array([1, 0, -1])
     pictures = [
         np.uint8(np.clip(p * (1 + share), 0, 255))
         for p, share in zip(clouds(80), shares, strict=True)
     ]
     source = material(pictures)
-    # Warmth measures clouds besides light: from a clip of constant light, seed 1 reaches .95 of the
-    # fastest change, and 1.46 of the greatest difference, that the clip with changing light has.
+    # Clouds change the measured warmth, too. With a clip of constant light, seed 1 reaches .95 of
+    # the fastest change and 1.46 of the greatest difference of the clip whose light changes.
     made = list(Collage().dream(source, frames=90, seed=2))
 
     def warmth(picture: Tensor) -> Tensor:
-        """Red against blue over the sky, left and right."""
+        """Return the logarithm of red over blue in the sky, for the left and the right half."""
         sky = picture[:, :60]
         halves = torch.stack([sky[..., :64].mean((1, 2)), sky[..., 64:].mean((1, 2))])
         return (halves[:, 0] / halves[:, 2]).log()
@@ -386,13 +386,13 @@ def test_what_blows_in_has_the_light_of_the_picture_it_enters() -> None:
     ever = torch.stack([warmth(tensor(p)) for p in pictures])
     fastest = float((ever[8:] - ever[:-8]).abs().amax()) / 8
     assert float((turns[8:] - turns[:-8]).abs().amax()) / 8 < 1.5 * fastest
-    # Never two hours at once.
+    # Both halves always show the light of one time of day.
     apart = (turns[:, 0] - turns[:, 1]).abs().amax()
     assert float(apart) < 1.5 * float((ever[:, 0] - ever[:, 1]).abs().amax())
 
 
 def test_a_gust_at_the_end_smears_no_edge() -> None:
-    """The last frames run faster than the clip's mean wind: what they leave is not drawn out."""
+    """The last frames move faster than the mean wind; the space that they leave is not smeared."""
     calm = clouds(120)
     gusty = [*calm[:60], *calm[60::4]]
     made = list(Collage().dream(material(gusty), frames=16, seed=0))

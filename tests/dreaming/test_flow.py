@@ -1,4 +1,4 @@
-"""The motion field: from a clip, from a still, in a loop."""
+"""The mode flow: motion fields from a clip, from a still, and in a loop."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def sky_flow(later: Tensor, earlier: Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("wind", [(2.0, 0.0), (-1.5, 0.5)])
-def test_a_still_moves_where_the_wind_blows(wind: tuple[float, float]) -> None:
+def test_a_still_moves_in_the_direction_of_the_wind(wind: tuple[float, float]) -> None:
     made = dreamt(4, wind=wind)
     flow = sky_flow(made[2], made[1])
     assert -flow[0] == pytest.approx(wind[0], abs=0.6)
     assert -flow[1] == pytest.approx(wind[1], abs=0.4)
 
 
-def test_a_still_without_a_wind_has_a_calm_one() -> None:
+def test_a_still_without_a_given_wind_gets_a_calm_one() -> None:
     made = dreamt(12)
     assert 0 < change(made[0], tensor(clouds(1, SIZE)[0])) < 0.02
 
 
-def test_the_ground_of_a_still_stays_and_its_sky_is_found() -> None:
+def test_the_ground_of_a_still_stays_and_its_sky_moves() -> None:
     last = tensor(clouds(1, SIZE)[0])
     sky, foot = sky_of(last)
     assert sky[:80].mean() > 0.95
@@ -63,12 +63,12 @@ def test_the_ground_of_a_still_stays_and_its_sky_is_found() -> None:
     assert max(change(p[:, 118:], last[:, 118:]) for p in made) < 0.01
 
 
-def test_all_of_a_picture_without_ground_moves() -> None:
+def test_a_picture_without_ground_moves_everywhere() -> None:
     sky, foot = sky_of(tensor(clouds(1, SIZE)[0][:60]))
     assert (float(sky.min()), foot) == (1, None)
 
 
-def test_a_clip_goes_on_as_it_moved() -> None:
+def test_a_clip_keeps_its_motion() -> None:
     pictures = clouds(24, SIZE, speed=2.0)
     source = material(pictures[:20])
     with torch.inference_mode():
@@ -78,7 +78,7 @@ def test_a_clip_goes_on_as_it_moved() -> None:
         assert change(made[k], truth) < 0.7 * change(last, truth)
 
 
-def test_it_goes_on_for_as_long_as_asked_and_no_frame_jumps() -> None:
+def test_a_flow_has_the_requested_length_and_no_jump() -> None:
     made = dreamt(130, pictures=20)
     steps = [change(a, b) for a, b in pairwise(made)]
     assert len(made) == 130
@@ -94,7 +94,7 @@ def test_a_loop_is_seamless(count: int) -> None:
     assert change(made[-1], made[0]) <= 1.5 * max(steps)
 
 
-def test_a_loop_behind_a_source_leads_to_its_first_frame() -> None:
+def test_a_loop_after_a_source_leads_to_its_first_frame() -> None:
     first = tensor(clouds(1, SIZE)[0]).flip(2)
     made = dreamt(60, wind=(2.0, 0.0), loop=True, loop_to=first)
     steps = [change(a, b) for a, b in pairwise(made)]

@@ -1,4 +1,4 @@
-"""What a dream is made of: even motion, what stands still, and only the last scene."""
+"""The material of a dream: even motion, the mask of still parts, only the last scene."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(-10 * torch.log10((a - b).square().mean() + 1e-10))
 
 
-def test_frames_of_a_plain_clip_come_as_they_are() -> None:
+def test_frames_of_an_even_clip_are_unchanged() -> None:
     source = material(clouds(6, SIZE))
     assert len(source) == 6
     assert source.size == (64, 96)
@@ -39,13 +39,13 @@ def test_frames_of_a_plain_clip_come_as_they_are() -> None:
         source.flow(0)
 
 
-def test_flow_points_back_to_where_things_were() -> None:
+def test_flow_points_to_the_earlier_position() -> None:
     sky = np.median(material(clouds(12, (192, 128), speed=2.0)).flow(-1)[:80], (0, 1))
     assert sky[0] == pytest.approx(-2.3, abs=0.5)
     assert sky[1] == pytest.approx(0, abs=0.2)
 
 
-def test_retimed_frames_lie_between_their_neighbours_and_are_never_double() -> None:
+def test_retimed_frames_are_interpolated_and_not_blended() -> None:
     pictures = clouds(25, (192, 128), speed=3.0)
     wanted = Material(frames(pictures), step=Fraction(1, 25))
     halved = frames(pictures)[::2]
@@ -56,14 +56,14 @@ def test_retimed_frames_lie_between_their_neighbours_and_are_never_double() -> N
         blend = (wanted.picture(k - 1) + wanted.picture(k + 1)) / 2
         there = wanted.picture(k)[sky]
         assert psnr(made.picture(k)[sky], there) > psnr(blend[sky], there) + 2
-    # Its motion is as even as the clip's own.
+    # The motion from frame to frame is even.
     changes = [
         float((made.picture(k)[sky] - made.picture(k - 1)[sky]).abs().mean()) for k in range(4, 20)
     ]
     assert max(changes) < 1.5 * min(changes)
 
 
-def test_repeated_frames_are_taken_out_and_the_rest_is_spread_evenly(tmp_path: Path) -> None:
+def test_repeated_frames_are_removed_and_the_others_spread_evenly(tmp_path: Path) -> None:
     pictures = clouds(48, SIZE, speed=2.0)
     shown = [picture for k, picture in enumerate(pictures) for _ in range(1 + (k % 4 == 3))]
     clip = write_clip(tmp_path / "c.mkv", [video(p) for p in shown], rate=30)
@@ -77,7 +77,7 @@ def test_repeated_frames_are_taken_out_and_the_rest_is_spread_evenly(tmp_path: P
     assert source.source_of(-1) == (47, 0)
 
 
-def test_what_stands_still_is_found_to_the_pixel_and_the_sky_is_not() -> None:
+def test_the_mask_of_still_parts_is_exact() -> None:
     pictures = clouds(60, (192, 128), speed=2.0)
     source = material(pictures)
     still = source.matte
@@ -123,7 +123,7 @@ def test_a_time_before_every_frame_is_an_error(tmp_path: Path) -> None:
         result_of(gather_material(probe(clip), at=Fraction(0)))
 
 
-def test_gray_and_ten_bit_pictures_have_three_channels() -> None:
+def test_gray_and_ten_bit_pictures_become_three_channels() -> None:
     for pix_fmt in ("gray", "yuv420p10le", "yuva420p"):
         source = Material(frames(clouds(3, (33, 21)), pix_fmt=pix_fmt))
         assert source.picture(1).shape == (3, 21, 33)

@@ -1,4 +1,4 @@
-"""Rollouts: a predictor fed with its own pictures, dead as they are, and the remedy."""
+"""Rollouts, in which a predictor gets its own frames as input, and ``texture_keep``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def footage() -> list[Picture]:
     return clouds(80)
 
 
-def test_each_frame_comes_from_the_ones_before(footage: list[Picture]) -> None:
+def test_each_frame_is_predicted_from_the_frames_before(footage: list[Picture]) -> None:
     source = material(footage)
     made = list(Rollout(Options(model="linear")).dream(source, frames=3, seed=0))
     before, last = tensor(footage[-2]), tensor(footage[-1])
@@ -33,7 +33,7 @@ def test_each_frame_comes_from_the_ones_before(footage: list[Picture]) -> None:
 
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("loop", [False, True])
-def test_as_many_frames_as_asked(keep: bool, loop: bool) -> None:
+def test_a_rollout_has_the_requested_length(keep: bool, loop: bool) -> None:
     source = material(clouds(3, (50, 35)))
     options = Options(model="flow", texture_keep=keep)
     made = list(Rollout(options).dream(source, frames=4, seed=0, loop=loop))
@@ -41,7 +41,7 @@ def test_as_many_frames_as_asked(keep: bool, loop: bool) -> None:
 
 
 @pytest.mark.full
-def test_a_collapse_is_reported_dead(footage: list[Picture]) -> None:
+def test_a_collapse_is_not_alive(footage: list[Picture]) -> None:
     source = material(footage)
     made = list(Rollout(Options(model="conv")).dream(source, frames=60, seed=0))
     (row,) = vitals_of(source, made)
@@ -50,7 +50,7 @@ def test_a_collapse_is_reported_dead(footage: list[Picture]) -> None:
 
 
 @pytest.mark.full
-def test_texture_keep_holds_detail_and_colours(footage: list[Picture]) -> None:
+def test_texture_keep_keeps_detail_and_colours(footage: list[Picture]) -> None:
     source = material(footage)
 
     def sharpness_and_colours(keep: bool) -> tuple[float, float]:
@@ -64,13 +64,13 @@ def test_texture_keep_holds_detail_and_colours(footage: list[Picture]) -> None:
     assert kept[1] < min(plain[1], 10)
 
 
-def test_the_keeper_leaves_the_source_alone(footage: list[Picture]) -> None:
+def test_the_keeper_does_not_change_source_frames(footage: list[Picture]) -> None:
     keeper = Keeper(material(footage[-8:]))
     picture = tensor(footage[-1])
     assert float((keeper(picture) - picture).abs().mean()) < 0.01
 
 
-def test_the_keeper_draws_grey_blur_and_explosions_back(footage: list[Picture]) -> None:
+def test_the_keeper_corrects_grey_blurred_and_extreme_pictures(footage: list[Picture]) -> None:
     keeper = Keeper(material(footage[-8:]))
     picture = tensor(footage[-1])
     worse = 0.5 * torch.nn.functional.avg_pool2d(picture[None], 5, 1, 2)[0] + 0.2
@@ -83,7 +83,7 @@ def test_the_keeper_draws_grey_blur_and_explosions_back(footage: list[Picture]) 
         assert torch.isfinite(keeper(torch.full_like(picture, wild))).all()
 
 
-def test_a_loop_fades_into_its_beginning(footage: list[Picture]) -> None:
+def test_a_loop_fades_into_its_first_frame(footage: list[Picture]) -> None:
     source = material(footage)
     first = tensor(footage[0])
     rollout = Rollout(Options(model="hold"))
@@ -92,12 +92,12 @@ def test_a_loop_fades_into_its_beginning(footage: list[Picture]) -> None:
     assert apart[-1] < 0.1 * apart[5]
 
 
-def test_only_predictors(footage: list[Picture]) -> None:
+def test_a_rollout_needs_a_predictor(footage: list[Picture]) -> None:
     with pytest.raises(ModelError, match="predict"):
         next(Rollout(Options(model="blend")).dream(material(footage), frames=1, seed=0))
 
 
-def test_the_list_of_methods() -> None:
+def test_methods_have_unique_names_and_their_options() -> None:
     assert len({spec.name for spec in METHODS}) == len(METHODS)
     assert method("texture").repeats
     assert method("rollout").options == ("model", "texture_keep")

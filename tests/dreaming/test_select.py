@@ -1,4 +1,4 @@
-"""Which mode the material calls for."""
+"""The mode that ``auto`` chooses for a material."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.helpers.dreams import Picture, ball, chosen_mode, clouds, material
 
 
 def crossing(count: int) -> list[Picture]:
-    """Something solid that passes by once."""
+    """Return pictures of a solid object that crosses the picture once."""
     ground = clouds(1)[0] // 2
     made = []
     for k in range(count):
@@ -44,21 +44,21 @@ def test_a_bouncing_ball_is_for_a_texture(count: int) -> None:
 
 
 @pytest.mark.full
-def test_what_is_solid_is_never_cut_apart() -> None:
+def test_solid_objects_are_never_cut_apart() -> None:
     assert chosen_mode(material(crossing(50))).mode == "texture"
-    # Too short for a match that is far enough away.
+    # The clip is too short for a similar frame that is far enough away in time.
     chosen = chosen_mode(material(crossing(24)))
     assert chosen.mode == "texture"
     assert "cut through" in chosen.why
 
 
 def solid(width: int) -> Picture:
-    """A wall of many small stones."""
+    """Return a wall of many small stones."""
     random = np.random.default_rng(4)
     return random.integers(0, 255, (96, width, 3), np.uint8)
 
 
-def test_a_pan_over_solid_things_goes_back_and_forth() -> None:
+def test_a_pan_over_solid_objects_plays_back_and_forth() -> None:
     wide = solid(400)
     chosen = chosen_mode(material([np.ascontiguousarray(wide[:, k : k + 200]) for k in range(60)]))
     assert chosen.mode == "texture"
@@ -67,14 +67,14 @@ def test_a_pan_over_solid_things_goes_back_and_forth() -> None:
     assert "see the motion reverse" in str(chosen.warning)
 
 
-def test_a_whole_sky_that_drifts_is_wind_and_no_pan() -> None:
+def test_a_drifting_sky_is_not_a_pan() -> None:
     wide = np.ascontiguousarray(clouds(1, (700, 96))[0][:60])
     source = material([np.ascontiguousarray(wide[:, 2 * k : 2 * k + 200]) for k in range(60)])
     assert chosen_mode(source).mode == "collage"
     assert panorama_of(source) is None
 
 
-def test_a_tree_that_stirs_is_not_torn_by_a_collage() -> None:
+def test_a_moving_tree_gives_no_collage() -> None:
     random = np.random.default_rng(2)
     leaves = random.integers(0, 2, (24, 24)).repeat(2, 0).repeat(2, 1)[..., None] * 90
     stirring = random.random((48, 48, 1)) < 0.4
@@ -92,7 +92,7 @@ def test_a_tree_that_stirs_is_not_torn_by_a_collage() -> None:
     assert tears_of(material(clouds(80))) is None
 
 
-def test_short_clips_are_no_collage() -> None:
+def test_short_clips_give_no_collage() -> None:
     chosen = chosen_mode(material(clouds(40)))
     assert chosen.mode == "texture"
     assert "40 frames are too few" in chosen.why
@@ -107,14 +107,14 @@ def test_short_clips_are_no_collage() -> None:
         (clouds(20), "20 frames are too few for a collage"),
     ],
 )
-def test_what_cannot_be_played_is_set_in_motion(pictures: list[Picture], why: str) -> None:
+def test_stills_and_very_short_clips_give_a_flow(pictures: list[Picture], why: str) -> None:
     chosen = chosen_mode(material(pictures))
     assert chosen.mode == "flow"
     assert why in chosen.why
 
 
 @pytest.mark.parametrize("pictures", [clouds(1), clouds(1) * 30, clouds(20), clouds(60), ball(40)])
-def test_advice_is_what_auto_chooses_unless_that_has_died(pictures: list[Picture]) -> None:
+def test_the_advice_is_the_choice_of_auto_unless_that_mode_failed(pictures: list[Picture]) -> None:
     source = material(pictures)
     chosen = chosen_mode(source).mode
     for died in ("collage", "texture", "flow", "rollout"):
@@ -124,14 +124,14 @@ def test_advice_is_what_auto_chooses_unless_that_has_died(pictures: list[Picture
             assert said == f"try the mode {chosen}, which auto chooses for this clip"
 
 
-def test_real_frames_are_left_where_the_choice_of_auto_has_died() -> None:
+def test_the_advice_is_texture_if_the_choice_of_auto_failed() -> None:
     assert "try the mode texture" in advice(material(clouds(20)), "flow")
     assert "try the mode texture" in advice(material(clouds(60)), "collage")
     assert "no other mode" in advice(material(ball(40)), "texture")
     assert "no other mode" in advice(material(clouds(1)), "flow")
 
 
-def test_noise_on_a_still_is_no_motion() -> None:
+def test_noise_on_a_still_counts_as_no_motion() -> None:
     random = np.random.default_rng(0)
     still = clouds(1)[0].astype(int)
     noisy = [
@@ -140,8 +140,8 @@ def test_noise_on_a_still_is_no_motion() -> None:
     assert chosen_mode(material(noisy)).mode == "flow"
 
 
-def test_what_trembles_plays_on_as_it_was_filmed() -> None:
-    """Too little to be followed, but a string that sounds is no still."""
+def test_a_vibration_gives_a_texture() -> None:
+    """The motion is too small to be followed, but a vibrating string is not a still."""
     still = clouds(1)[0].astype(int)
     waves = [round(3 * np.sin(k / 3)) for k in range(60)]
     trembling = []
@@ -153,7 +153,7 @@ def test_what_trembles_plays_on_as_it_was_filmed() -> None:
     assert chosen_mode(material(trembling)).mode == "texture"
 
 
-def test_motion_is_measured() -> None:
+def test_motion_has_its_measured_speed_and_variation() -> None:
     drift, passing = (
         result_of(motion_of(material(clouds(40)))),
         result_of(motion_of(material(crossing(50)))),
@@ -171,7 +171,7 @@ def test_the_example_of_the_readme_becomes_a_collage() -> None:
 
 
 def crowd(count: int) -> list[Picture]:
-    """Soft spots that all go to the right, each at its own changing speed, as runners do."""
+    """Return soft spots that move to the right, each at its own changing speed, like runners."""
     random = np.random.default_rng(1)
     places, speeds = random.random((60, 2)) * (160, 96), random.uniform(0.6, 3.0, 60)
     colours = random.uniform(40, 230, (60, 3))
@@ -186,7 +186,7 @@ def crowd(count: int) -> list[Picture]:
     return made
 
 
-def test_a_crowd_is_no_sky_and_its_way_backwards_is_named() -> None:
+def test_a_crowd_gives_a_texture_with_a_warning_about_reversed_motion() -> None:
     chosen = chosen_mode(material(crowd(70)))
     assert chosen.mode == "texture"
     assert "separately" in chosen.why

@@ -1,4 +1,4 @@
-"""A slow pan: seen as one, taken out, and put back."""
+"""Slow pans: found, removed for the dream, and added again."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SPEED = 1.0
 
 @pytest.fixture(autouse=True)
 def _the_ground_is_solid(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Generated ground is as soft as clouds; telling wind from a pan is tested with the choice."""
+    """Treat soft ground as solid, because generated land is as soft as clouds."""
     monkeypatch.setattr("cloudconv.dreaming.material.stabilise.SOFT", -1.0)
 
 
 @cache
 def panned(count: int = 48) -> list[np.ndarray]:
-    """A camera that goes right by a pixel a frame over a landscape, with clouds above it."""
+    """Return pictures of a camera that pans right by a pixel a frame over land below clouds."""
     world = clouds(count, (VIEW + count, 128), speed=0.5)
     return [
         np.ascontiguousarray(picture[:, round(k * SPEED) : round(k * SPEED) + VIEW])
@@ -48,7 +48,7 @@ def test_a_camera_that_stands_still_has_no_path() -> None:
 
 
 @pytest.mark.full
-def test_the_world_stands_still_and_is_as_wide_as_was_seen() -> None:
+def test_the_panorama_stands_still_and_is_as_wide_as_the_pan() -> None:
     world = panorama_of(material(panned()))
     assert world is not None
     assert world.size[1] >= VIEW + 46
@@ -59,7 +59,7 @@ def test_the_world_stands_still_and_is_as_wide_as_was_seen() -> None:
 
 
 @pytest.mark.full
-def test_the_camera_goes_on_turns_gently_and_stays_on_what_was_seen() -> None:
+def test_the_camera_turns_gently_within_the_panorama() -> None:
     world = panorama_of(material(panned()))
     assert world is not None
     pan = Pan(world, 200, loop=False, to_first=False)
@@ -73,7 +73,7 @@ def test_the_camera_goes_on_turns_gently_and_stays_on_what_was_seen() -> None:
 
 
 @pytest.mark.full
-def test_a_pan_is_dreamt_on_without_a_jump() -> None:
+def test_a_pan_continues_without_a_jump() -> None:
     source = material(panned())
     with torch.inference_mode():
         made = list(Collage().dream(source, frames=30, seed=0))
@@ -85,17 +85,17 @@ def test_a_pan_is_dreamt_on_without_a_jump() -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize(("to_first", "goal"), [(False, 47), (True, 0)])
-def test_the_camera_of_a_loop_comes_back(to_first: bool, goal: int) -> None:
+def test_the_camera_of_a_loop_returns(to_first: bool, goal: int) -> None:
     world = panorama_of(material(panned()))
     assert world is not None
     pan = Pan(world, 180, loop=True, to_first=to_first)
-    # It comes to where the output begins, or to one frame before its first, going forwards.
+    # The camera moves forwards to the start of the output, or to one frame before the first frame.
     assert pan.along[180] == pytest.approx(goal - to_first, abs=0.2)
     assert pan.along[180] - pan.along[179] == pytest.approx(1, abs=0.2)
     assert np.abs(np.diff(pan.along)).max() < 2.5
 
 
-def test_a_swing_begins_as_it_came() -> None:
+def test_a_swing_starts_in_the_direction_of_the_pan() -> None:
     way = _swing(100, 400)
     assert way[0] == 100
     assert way[1] > 100

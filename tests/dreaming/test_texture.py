@@ -1,4 +1,4 @@
-"""Video textures: real frames go on, jumps do not show, loops close."""
+"""Video textures: source frames in a new order, invisible jumps, closed loops."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def changes(pictures: list[Tensor]) -> list[float]:
     return [float((b - a).abs().mean()) for a, b in pairwise(pictures)]
 
 
-def test_the_ball_bounces_on_and_stays_whole() -> None:
+def test_a_bouncing_ball_keeps_bouncing_and_stays_whole() -> None:
     source = ball(60)
     made = dream(60, 150)
     assert len(made) == 150
@@ -40,7 +40,7 @@ def test_the_ball_bounces_on_and_stays_whole() -> None:
     assert all(row.alive for row in rows), [row.failed for row in rows]
 
 
-def test_seeds() -> None:
+def test_frames_depend_on_the_seed() -> None:
     source = material(clouds(60, (64, 48)))
 
     def made(seed: int) -> list[Tensor]:
@@ -71,13 +71,13 @@ def test_a_loop_leads_into_the_source(frames: int) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 9])
 @pytest.mark.parametrize("loop", [False, True])
-def test_short_clips(count: int, loop: bool) -> None:
+def test_short_clips_give_the_requested_length(count: int, loop: bool) -> None:
     assert len(dream(count, 20, loop=loop)) == 20
     assert len(dream(count, 1, loop=loop)) == 1
 
 
 @pytest.mark.full
-def test_clouds_do_not_jump() -> None:
+def test_clouds_move_without_jumps() -> None:
     source = material(clouds(80))
     made = list(Texture().dream(source, frames=120, seed=1))
     rows = vitals_of(source, made, repeats=True)
@@ -92,8 +92,8 @@ def graph_of(pictures: list[Picture]) -> Graph:
     return Graph(alike.unlike, relative_motion(alike.changes))
 
 
-def test_jumps_match_motion_and_not_just_place() -> None:
-    """A ball that rises looks like one that falls; only frames around tell."""
+def test_jumps_match_the_motion_and_not_only_the_position() -> None:
+    """A rising ball looks like a falling one; only the frames around differ."""
     walk = graph_of(ball(72)).walk(np.random.default_rng(0), Step(71, True))
     shown = [next(walk) for _ in range(200)]
     leaps = [(a, b) for a, b in pairwise(shown) if abs(b.frame - a.frame) > 1]
@@ -104,8 +104,8 @@ def test_jumps_match_motion_and_not_just_place() -> None:
         assert (after.frame - before.frame - way) % 24 == 0
 
 
-def test_it_turns_where_motion_rests() -> None:
-    """A swing that slows down at both of its ends, and never comes back by itself."""
+def test_playback_reverses_where_motion_rests() -> None:
+    """The clip shows a swing that slows down at both ends and never returns by itself."""
     grid = ball(1)[0] // 2
     places = 40 + 30 * np.sin(np.linspace(-2, 2, 70))
     pictures = []
@@ -120,7 +120,7 @@ def test_it_turns_where_motion_rests() -> None:
     assert all(speed[turn] < 0.5 * speed.max() for turn in turns)
 
 
-def test_every_frame_is_one_of_the_clips_own() -> None:
+def test_every_frame_is_a_frame_of_the_clip() -> None:
     source = clouds(40, (64, 48))
     made = Texture().dream(material(source), frames=120, seed=3)
     real = torch.stack([tensor(picture) for picture in source])
@@ -128,12 +128,12 @@ def test_every_frame_is_one_of_the_clips_own() -> None:
 
 
 def two_balls(count: int) -> list[Picture]:
-    """Two balls, far apart, that never rest at the same time."""
+    """Return two balls, far apart, that never rest at the same time."""
     left, right = ball(count, period=24), ball(count + 31, period=37)[31:]
     return [np.hstack([a, b]) for a, b in zip(left, right, strict=True)]
 
 
-def test_what_moves_by_itself_goes_its_own_way() -> None:
+def test_regions_that_move_separately_are_played_separately() -> None:
     source = material(two_balls(50))
     labels = regions_of(50, source.glance)
     assert len(np.unique(labels)) == 2
@@ -153,14 +153,14 @@ def test_what_moves_by_itself_goes_its_own_way() -> None:
     assert max(changes(made)) < 1.3 * max(usual)
 
 
-def test_a_camera_that_moves_moves_all() -> None:
+def test_a_camera_pan_is_one_region() -> None:
     wide = clouds(1, (400, 96))[0]
     pan = [np.ascontiguousarray(wide[:, 2 * k : 2 * k + 200]) for k in range(40)]
     source = material(pan)
     assert not regions_of(40, source.glance).any()
 
 
-def test_repetition_tells_coming_back_from_drifting_on() -> None:
+def test_repetition_distinguishes_a_ball_that_returns_from_drifting_clouds() -> None:
     back = repetition(distances(result_of(thumbnails(material(ball(72))))))
     on = repetition(distances(result_of(thumbnails(material(clouds(90))))))
     assert back is not None
@@ -170,7 +170,7 @@ def test_repetition_tells_coming_back_from_drifting_on() -> None:
     assert repetition(np.zeros((5, 5), np.float32)) is None
 
 
-def test_what_comes_back_is_played_forwards() -> None:
+def test_motion_that_repeats_is_played_forwards() -> None:
     method = Texture()
     assert len(list(method.dream(material(ball(60)), frames=200, seed=0))) == 200
     assert method.backwards is not None
@@ -179,7 +179,7 @@ def test_what_comes_back_is_played_forwards() -> None:
 
 
 def passing(count: int) -> list[Picture]:
-    """A block that crosses a still ground once, and never comes back."""
+    """Return a block that crosses a still background once and does not return."""
     made = []
     for k in range(count):
         picture = np.full((64, 96, 3), 60, np.uint8)
@@ -189,7 +189,7 @@ def passing(count: int) -> list[Picture]:
     return made
 
 
-def test_frames_that_run_backwards_are_counted_and_named_before() -> None:
+def test_reversed_frames_are_counted_and_a_warning_names_them() -> None:
     source = material(passing(60))
     warned = backwards_of(source)
     assert warned is not None

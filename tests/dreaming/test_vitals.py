@@ -1,4 +1,4 @@
-"""Vitals: real footage lives; stills, blur, grey, smears and repeats are dead."""
+"""Vitals accept real footage and reject stills, blur, grey, smears, repeats and other faults."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def source(footage: list[Picture]) -> Material:
     return material(footage[:160])
 
 
-def judged(source: Material, pictures: list[Picture]) -> Vitals:
+def vitals_row(source: Material, pictures: list[Picture]) -> Vitals:
     rows = vitals_of(source, [tensor(picture) for picture in pictures])
     assert len(rows) == 1
     return rows[0]
 
 
 def sharpness(footage: list[Picture], row: Vitals) -> float:
-    """Return how sharp the sky is in the frames of a row, against the first 160 frames."""
+    """Return the sharpness of the sky in the frames of a row, relative to the first 160 frames."""
 
     def mean(pictures: list[Picture]) -> float:
         grey = [cv2.cvtColor(p[:68], cv2.COLOR_RGB2GRAY).astype(np.float32) for p in pictures]
@@ -43,14 +43,14 @@ def sharpness(footage: list[Picture], row: Vitals) -> float:
 
 
 @pytest.mark.full
-def test_real_footage_lives(source: Material, footage: list[Picture]) -> None:
+def test_real_footage_is_alive(source: Material, footage: list[Picture]) -> None:
     rows = vitals_of(source, [tensor(picture) for picture in footage[160:]], sky=True)
     assert [(row.start, row.end) for row in rows] == [(0, 100), (60, 160)]
     for row in rows:
         assert row.alive, (row.failed, row.values)
         assert tuple(row.values) == KEYS
         assert None not in row.values.values()
-        # This sky itself becomes 4 to 12 % less sharp.
+        # The sharpness of this sky itself falls by 4 to 12 %.
         assert row.values["sharpness"] == pytest.approx(sharpness(footage, row), abs=0.04)
         assert row.values["motion"] == pytest.approx(1, abs=0.2)
         assert (row.values["static_psnr"] or 0) > 50
@@ -58,27 +58,27 @@ def test_real_footage_lives(source: Material, footage: list[Picture]) -> None:
 
 @pytest.mark.full
 def test_a_still_is_dead(source: Material, footage: list[Picture]) -> None:
-    row = judged(source, [footage[159]] * 100)
+    row = vitals_row(source, [footage[159]] * 100)
     assert {"motion", "patch_time", "repeat"} <= set(row.failed)
     assert row.values["sharpness"] == pytest.approx(1, abs=0.2)
 
 
 @pytest.mark.full
 def test_blur_is_dead(source: Material, footage: list[Picture]) -> None:
-    row = judged(source, [cv2.GaussianBlur(p, (0, 0), 1.5) for p in footage[160:260]])
+    row = vitals_row(source, [cv2.GaussianBlur(p, (0, 0), 1.5) for p in footage[160:260]])
     assert {"sharpness", "patch"} <= set(row.failed)
 
 
 @pytest.mark.full
 def test_grey_is_dead(source: Material, footage: list[Picture]) -> None:
     grey = [np.uint8(0.5 * p + 0.5 * p.mean()) for p in footage[160:260]]
-    assert {"std", "saturation"} <= set(judged(source, grey).failed)
+    assert {"std", "saturation"} <= set(vitals_row(source, grey).failed)
 
 
 def test_a_smear_is_dead(source: Material, footage: list[Picture]) -> None:
-    """Melting paint: as sharp across, stretched along the wind."""
+    """The smear looks like melting paint: stretched along the wind, and sharp across."""
     smeared = [cv2.blur(p, (9, 1)) for p in footage[160:260]]
-    assert "anisotropy" in judged(source, smeared).failed
+    assert "anisotropy" in vitals_row(source, smeared).failed
 
 
 @pytest.mark.full
@@ -86,12 +86,12 @@ def test_a_crease_is_dead(source: Material, footage: list[Picture]) -> None:
     creased = [p.copy() for p in footage[160:260]]
     for p in creased:
         p[10:60, 40] = 0
-    assert "crease" in judged(source, creased).failed
+    assert "crease" in vitals_row(source, creased).failed
 
 
 @pytest.mark.full
 def test_a_hard_cut_is_dead(source: Material, footage: list[Picture]) -> None:
-    row = judged(source, [*footage[160:200], *footage[230:290]])
+    row = vitals_row(source, [*footage[160:200], *footage[230:290]])
     assert row.failed == ("jump",)
 
 
@@ -100,16 +100,16 @@ def test_land_that_slides_is_dead(source: Material, footage: list[Picture]) -> N
     slid = [p.copy() for p in footage[160:260]]
     for k, p in enumerate(slid):
         p[80:] = np.roll(p[80:], k // 2, 1)
-    assert {"static_psnr", "silhouette"} <= set(judged(source, slid).failed)
+    assert {"static_psnr", "silhouette"} <= set(vitals_row(source, slid).failed)
 
 
 @pytest.mark.full
-def test_what_comes_again_is_a_repeat_unless_by_design(
+def test_replayed_frames_are_a_repeat_unless_the_mode_repeats(
     source: Material, footage: list[Picture]
 ) -> None:
-    # Back and forth, so that nothing jumps.
+    # The clip is played back and forth, so that nothing jumps.
     swing = [*footage[159:109:-1], *footage[110:160]]
-    assert "repeat" in judged(source, swing).failed
+    assert "repeat" in vitals_row(source, swing).failed
     pictures = [tensor(picture) for picture in swing]
     (row,) = vitals_of(source, pictures, repeats=True)
     assert "repeat" not in row.failed
@@ -118,7 +118,7 @@ def test_what_comes_again_is_a_repeat_unless_by_design(
 
 @pytest.mark.full
 def test_a_double_exposure_is_dead(source: Material, footage: list[Picture]) -> None:
-    """A dissolve from one part of the clip to another, in a third of the picture."""
+    """In a third of the picture, one part of the clip dissolves into another."""
     ghosts = []
     for k in range(100):
         share = 0.5 + 0.2 * np.sin(k / 10)
@@ -126,7 +126,7 @@ def test_a_double_exposure_is_dead(source: Material, footage: list[Picture]) -> 
         mixed = share * footage[k // 2] + (1 - share) * footage[100 + k // 2]
         picture[:, 40:85] = np.rint(mixed[:, 40:85])
         ghosts.append(picture)
-    row = judged(source, ghosts)
+    row = vitals_row(source, ghosts)
     assert "strangeness" in row.failed
     assert row.strangest is not None
     x, _, width, _ = row.strangest.box
@@ -143,7 +143,7 @@ def test_a_pasted_rectangle_of_the_same_light_is_dead(
         part, covered = other[5:75, 30:90].astype(float), picture[5:75, 30:90]
         light = covered.mean((0, 1)) - part.mean((0, 1))
         picture[5:75, 30:90] = np.uint8(np.clip(np.rint(part + light), 0, 255))
-    row = judged(source, pasted)
+    row = vitals_row(source, pasted)
     assert "strangeness" in row.failed
     assert row.strangest is not None
     x, y, width, height = row.strangest.box
@@ -156,11 +156,11 @@ def test_a_smear_along_the_edge_is_dead(source: Material, footage: list[Picture]
     smeared = [picture.copy() for picture in footage[160:260]]
     for picture in smeared:
         picture[:, :8] = picture[:, 8:9]
-    assert "strangeness" in judged(source, smeared).failed
+    assert "strangeness" in vitals_row(source, smeared).failed
 
 
 @pytest.mark.full
-def test_light_of_two_hours_at_once_is_dead(footage: list[Picture]) -> None:
+def test_light_of_two_times_of_day_is_dead(footage: list[Picture]) -> None:
     calm = [110 + 0.2 * (picture.astype(float) - 110) for picture in footage[:160]]
     evening = [
         np.uint8(np.clip(picture * (1 + (160 - k) / 160 * np.array([0.4, 0, -0.4])), 0, 255))
@@ -169,16 +169,16 @@ def test_light_of_two_hours_at_once_is_dead(footage: list[Picture]) -> None:
     pasted = [evening[150 - k].copy() for k in range(100)]
     for k, picture in enumerate(pasted):
         picture[:, 70:] = evening[k // 4][:, 70:]
-    assert "light" in judged(material(evening), pasted).failed
-    assert "light" not in judged(material(evening), evening[::-1][:100]).failed
+    assert "light" in vitals_row(material(evening), pasted).failed
+    assert "light" not in vitals_row(material(evening), evening[::-1][:100]).failed
 
 
 @pytest.mark.full
-def test_limits_are_as_wide_as_the_clip_needs(footage: list[Picture]) -> None:
+def test_limits_include_the_variation_of_the_clip(footage: list[Picture]) -> None:
     calm = meter_of(material(footage[:160])).limits
     assert calm["sharpness"] == (0.8, 1.25)
     assert calm["anisotropy"] == (0.0, 1.08)
-    # From sharp to soft: windows of the clip itself leave the table.
+    # The clip turns from sharp to soft, so its own windows exceed the default limits.
     fading = [cv2.GaussianBlur(p, (0, 0), 0.1 + k / 40) for k, p in enumerate(footage[:240])]
     wide = meter_of(material(fading)).limits
     assert wide["sharpness"][0] < 0.75
@@ -186,15 +186,15 @@ def test_limits_are_as_wide_as_the_clip_needs(footage: list[Picture]) -> None:
 
 
 @pytest.mark.full
-def test_limits_go_by_the_last_frames_of_the_clip_too(footage: list[Picture]) -> None:
+def test_limits_include_the_last_frames_of_the_clip(footage: list[Picture]) -> None:
     calm = meter_of(material(footage[:160]), frames=50).limits
-    # Before its last frame some are missing.
+    # Some frames are missing before the last one.
     wide = meter_of(material([*footage[:159], footage[180]]), frames=50).limits
     assert wide["jump"][1] > calm["jump"][1]
 
 
 @pytest.mark.full
-def test_motion_that_sets_in_is_no_jump(footage: list[Picture]) -> None:
+def test_faster_motion_is_no_jump(footage: list[Picture]) -> None:
     source = material(footage[:160])
     hurried = [*footage[160:200], *footage[200:240:4]]
     (row,) = vitals_of(source, [tensor(p) for p in hurried])
@@ -204,8 +204,8 @@ def test_motion_that_sets_in_is_no_jump(footage: list[Picture]) -> None:
 
 
 @pytest.mark.full
-def test_the_first_frames_are_not_judged_by_a_hundred(footage: list[Picture]) -> None:
-    """A clip that slows down goes on slowly: no false alarm before the first window is full."""
+def test_the_first_frames_are_compared_with_the_end_of_the_clip(footage: list[Picture]) -> None:
+    """A clip that slows down continues slowly, which is no failure of its first 30 frames."""
     places = np.cumsum(np.r_[np.ones(120), np.full(40, 0.5)])
     shown = [footage[int(place)] for place in places]
     meter = meter_of(material(shown), follows=False)
@@ -218,13 +218,13 @@ def test_the_first_frames_are_not_judged_by_a_hundred(footage: list[Picture]) ->
 
 
 @pytest.mark.full
-def test_a_calm_forecast_is_no_false_alarm_but_a_standstill_is_one(
+def test_slow_motion_is_accepted_and_a_standstill_is_not(
     source: Material, footage: list[Picture]
 ) -> None:
     for pace, alarm in ((0.75, False), (0.125, True)):
         meter = meter_of(source, follows=False)
         for k in range(60):
-            # Some frames are shown again, so that less moves on the average.
+            # Some frames are shown twice, so the mean motion is smaller.
             meter.push(tensor(footage[160 + int(k * pace)]))
         now = meter.now()
         assert now is not None
@@ -242,15 +242,15 @@ def test_pictures_without_colour_have_no_saturation(footage: list[Picture]) -> N
 
 
 @pytest.mark.full
-def test_without_anything_that_stands_still(footage: list[Picture]) -> None:
+def test_footage_without_still_parts_has_no_static_psnr(footage: list[Picture]) -> None:
     skies = [np.ascontiguousarray(p[:60]) for p in footage]
     (row,) = vitals_of(material(skies[:160]), [tensor(p) for p in skies[160:220]])
     assert row.values["static_psnr"] is None
-    # This sky clears up; nothing else is wrong.
+    # The sky of this clip clears up; every other vital is within its limits.
     assert set(row.failed) <= {"saturation", "mean_shift"}
 
 
-def test_a_still_source_asks_for_no_motion(footage: list[Picture]) -> None:
+def test_a_still_source_has_no_limits_of_motion(footage: list[Picture]) -> None:
     source = material(footage[:1])
     (row,) = vitals_of(source, [tensor(p) for p in footage[1:31]])
     silent = [key for key, value in row.values.items() if value is None]
@@ -259,14 +259,14 @@ def test_a_still_source_asks_for_no_motion(footage: list[Picture]) -> None:
     assert row.as_json()["motion"] is None
 
 
-def test_black_is_no_number_of_errors() -> None:
+def test_black_frames_are_alive_and_have_finite_vitals() -> None:
     black = [np.zeros((40, 60, 3), np.uint8)] * 40
     (row,) = vitals_of(material(black[:10]), [tensor(p) for p in black[10:]])
     assert row.alive
     assert all(v is None or np.isfinite(v) for v in row.values.values())
 
 
-def test_what_explodes_is_dead(source: Material) -> None:
+def test_extreme_values_are_dead_and_have_finite_vitals(source: Material) -> None:
     wild = [torch.full((3, 96, 128), value) for value in (2.0, float("nan"), float("inf"))]
     (row,) = vitals_of(source, wild * 10)
     assert not row.alive
@@ -274,7 +274,7 @@ def test_what_explodes_is_dead(source: Material) -> None:
 
 
 @pytest.mark.full
-def test_rows_while_it_runs(source: Material, footage: list[Picture]) -> None:
+def test_rows_are_available_during_a_run(source: Material, footage: list[Picture]) -> None:
     meter = meter_of(source, frames=130)
     assert meter.now() is None
     for number, picture in enumerate(footage[160:290]):
@@ -289,7 +289,7 @@ def test_rows_while_it_runs(source: Material, footage: list[Picture]) -> None:
 
 
 @pytest.mark.parametrize("size", [(5, 4), (33, 17), (700, 20)])
-def test_any_size(size: tuple[int, int]) -> None:
+def test_frames_of_any_size_have_vitals(size: tuple[int, int]) -> None:
     random = np.random.default_rng(0)
     width, height = size
     shown = [random.integers(0, 255, (height, width, 3), np.uint8) for _ in range(12)]
@@ -305,7 +305,7 @@ def test_a_repeating_clip_may_repeat() -> None:
 
 @pytest.mark.full
 def test_small_and_full_size_agree(footage: list[Picture]) -> None:
-    """Vitals are taken on copies of at most 480 pixels."""
+    """Vitals are measured on copies of at most 480 pixels."""
 
     def large(picture: Picture) -> Picture:
         made: Picture = cv2.resize(picture, (600, 450), interpolation=cv2.INTER_CUBIC)
@@ -319,8 +319,8 @@ def test_small_and_full_size_agree(footage: list[Picture]) -> None:
 
 
 @pytest.mark.full
-def test_clouds_that_come_again_are_dead_in_a_sky(source: Material, footage: list[Picture]) -> None:
-    """Ten seconds of a clip that is played back and forth, as no sky ever is."""
+def test_clouds_that_return_are_dead_in_a_sky(source: Material, footage: list[Picture]) -> None:
+    """The clip is played back and forth for ten seconds, which no sky does."""
     swing = [*footage[110:160], *footage[158:110:-1]] * 3
     rows = vitals_of(source, [tensor(picture) for picture in swing], sky=True)
     assert "novelty" in rows[-1].failed
@@ -329,7 +329,7 @@ def test_clouds_that_come_again_are_dead_in_a_sky(source: Material, footage: lis
 
 
 def test_a_silhouette_that_moves_is_dead(source: Material, footage: list[Picture]) -> None:
-    """The land drifts away with the clouds, and a piece of it floats in the sky."""
+    """Either a piece of land floats in the sky, or sky covers a part of the land."""
     dark = [p.copy() for p in footage]
     for picture in dark:
         picture[84:] = picture[84:] // 4
@@ -354,7 +354,7 @@ def land_gone(picture: Picture) -> Picture:
 
 
 def test_a_straight_border_is_dead(source: Material, footage: list[Picture]) -> None:
-    """Below a level line, soft over a few pixels, the sky is from another time."""
+    """Below a level line, which is soft over a few pixels, the sky is from another time."""
     share = np.clip((np.arange(96) - 30) / 4, 0, 1)[:, None, None]
     dim = [np.uint8(p * (1 - share) + 0.6 * np.roll(p, 50, 1) * share) for p in footage[160:260]]
     (row,) = vitals_of(source, [tensor(p) for p in dim], sky=True)

@@ -1,4 +1,4 @@
-"""Vitals in words that need no explaining."""
+"""Vitals are described in plain words."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from cloudconv.dreaming.vitals.words import in_words
         ("jump", 7.0, "a frame changes suddenly"),
     ],
 )
-def test_vitals_in_words(key: str, value: float, said: str) -> None:
+def test_a_vital_has_its_description(key: str, value: float, said: str) -> None:
     assert in_words(key, value) == said
 
 
-def test_every_vital_has_words() -> None:
+def test_every_vital_has_a_description() -> None:
     assert not [key for key in KEYS if in_words(key, 0.3) == key]

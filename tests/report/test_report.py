@@ -1,4 +1,4 @@
-"""The report: what its text says, and what a person can do with it in a browser."""
+"""The HTML report: text, structure, and what a person can do with it in a browser."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Rgb = NDArray[np.float64]
 
 
 def scene(time: float, width: int = 480, height: int = 270) -> Rgb:
-    """A sky, hills and a sun that moves; (H, W, 3) in [0, 1]."""
+    """Return a picture of a sky, hills and a sun that moves; (H, W, 3) in [0, 1]."""
     y, x = np.mgrid[:height, :width] / height
     sky = np.stack([0.35 + 0.45 * y, 0.55 + 0.3 * y, 0.85 - 0.1 * y], -1)
     cloud = np.clip(np.sin(9 * (x - time * 0.2)) * np.cos(7 * y + 2 * x) - 0.3, 0, 1)[..., None]
@@ -79,7 +79,7 @@ def comparison(frame: int, *, loses: bool = False, horizon: int | None = None) -
 
 
 def example() -> ReportData:
-    """A comparison of four methods over 96 made frames and two cuts."""
+    """Return a comparison of four methods over 96 new frames and two cuts."""
     frames = tuple(k for k in range(1, 192, 2) if k not in (61, 127))
     wave = [math.sin(k / 13) * 1.8 + 0.7 * math.sin(k * 1.7) for k in frames]
     psnr: dict[str, tuple[float | None, ...]] = {}
@@ -139,7 +139,7 @@ def example() -> ReportData:
 
 
 def horizon_example() -> ReportData:
-    """A forecast by four methods over six horizons."""
+    """Return a forecast by four methods over six horizons."""
     steps = (1, 2, 5, 10, 15, 30)
     methods = []
     for name, start, fall, seconds in (
@@ -173,7 +173,7 @@ def horizon_example() -> ReportData:
 
 
 class Structure(HTMLParser):
-    """Notes tags that are left open, doubled ids, and what points outside the page."""
+    """A parser that records open tags, repeated ids, images and visible text."""
 
     VOID = ("meta", "link", "img", "input", "br")
 
@@ -217,7 +217,7 @@ def test_the_page_is_well_formed_and_self_contained(data: ReportData) -> None:
 
 
 @pytest.mark.full
-def test_it_says_the_verdict_the_methods_and_how_it_was_measured() -> None:
+def test_the_page_has_the_verdict_the_methods_and_the_conditions() -> None:
     text = Structure(render_report(example())).text
     assert "rife-4.6 is 4.1 dB better than blending" in text
     for name in NAMES:
@@ -253,7 +253,7 @@ def bold(page: str) -> list[str]:
     return re.findall(r'<td class="best">([^<]*)</td>', page)
 
 
-def test_the_best_is_bold_whichever_way_is_better() -> None:
+def test_the_best_score_is_bold_if_lower_or_higher_is_better() -> None:
     methods = (
         Method("good", {"psnr": 40.0, "l1": 0.001}),
         Method("bad", {"psnr": 30.0, "l1": 0.01}),
@@ -263,14 +263,14 @@ def test_the_best_is_bold_whichever_way_is_better() -> None:
     assert bold(render_report(data)) == ["40.00", "0.00100"]
 
 
-def test_what_looks_equal_is_bold_together_and_all_equal_not_at_all() -> None:
+def test_equal_best_scores_are_all_bold_unless_all_scores_are_equal() -> None:
     column = COLUMNS["psnr"]
     assert column.best([30.001, 30.0, 29.0]) == "30.00"
     assert column.best([30.001, 30.0]) is None
     assert column.best([None, None]) is None
 
 
-def test_horizons_come_as_a_chart_and_a_table_for_each_metric() -> None:
+def test_each_metric_of_horizons_has_a_chart_and_a_table() -> None:
     page = render_report(horizon_example())
     text = Structure(page).text
     assert "Scores by horizon" in text
@@ -298,7 +298,7 @@ def test_a_frame_that_is_in_both_lists_is_stored_once() -> None:
 
 
 @pytest.mark.full
-def test_an_hour_of_frames_makes_a_small_page_that_still_shows_the_worst() -> None:
+def test_a_page_of_many_frames_is_small_and_has_the_worst_frame() -> None:
     count = 50_000
     scores = [35.0] * count
     scores[31_111] = 12.5
@@ -315,7 +315,7 @@ def test_an_hour_of_frames_makes_a_small_page_that_still_shows_the_worst() -> No
     assert "Each point is the frame of 34 neighbours where rife-4.6 is worst" in page
 
 
-def test_thinning_keeps_order_and_the_lowest() -> None:
+def test_fewer_points_keep_their_order_and_the_lowest() -> None:
     scores: list[float | None] = [None, 5.0, 4.0, 3.0, None, None, 8.0]
     assert lowest_points(scores, 3) == [2, 3, 6]
     assert lowest_points(scores, 99) == list(range(7))
@@ -323,7 +323,7 @@ def test_thinning_keeps_order_and_the_lowest() -> None:
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.93, 0.99), (12.0, 48.0), (30.0, 30.0), (0.0, 7200.0)])
-def test_axis_steps_are_round_and_hold_the_range(low: float, high: float) -> None:
+def test_axis_steps_are_round_numbers_that_cover_the_range(low: float, high: float) -> None:
     found = round_numbers(low, high, 5)
     assert found[0] <= low + 1e-9
     assert found[-1] >= high - 1e-9
@@ -331,7 +331,7 @@ def test_axis_steps_are_round_and_hold_the_range(low: float, high: float) -> Non
 
 
 @pytest.mark.full
-def test_what_does_not_fit_together_is_refused() -> None:
+def test_inconsistent_data_are_refused() -> None:
     with pytest.raises(ValueError, match="JPEG or PNG"):
         Picture(b"GIF89a", 1, 1)
     with pytest.raises(ValueError, match="no column for lpips"):
@@ -342,7 +342,7 @@ def test_what_does_not_fit_together_is_refused() -> None:
         Curves((1, 2), (Fraction(1), Fraction(2)), {"blend": (30.0,)}, {})
 
 
-def test_the_room_imports_no_video_no_networks_and_no_terminal() -> None:
+def test_the_package_imports_no_video_network_or_terminal_library() -> None:
     folder = Path(cloudconv.report.__file__).parent
     imported = {
         name.split(".")[0]
@@ -361,7 +361,7 @@ def test_the_room_imports_no_video_no_networks_and_no_terminal() -> None:
 
 # In a browser
 
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 
 
 @pytest.fixture(scope="module")
@@ -378,7 +378,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def at(browser: Browser, selector: str) -> tuple[float, float, float, float]:
-    """Left, top, width and height of an element in the window, scrolled into sight."""
+    """Scroll an element into view; return its left, top, width and height in the window."""
     box = browser.run(
         f"(e => {{ e.scrollIntoView({{block: 'center', behavior: 'instant'}});"
         "const b = e.getBoundingClientRect(); return [b.left, b.top, b.width, b.height]; })"
@@ -388,8 +388,8 @@ def at(browser: Browser, selector: str) -> tuple[float, float, float, float]:
     return left, top, width, height
 
 
-def wiped(browser: Browser) -> float:
-    """The share of the left picture that is seen, by its clip path, in percent."""
+def wipe_position(browser: Browser) -> float:
+    """Return how much of the left picture is visible, in percent."""
     clip = browser.run("getComputedStyle(document.querySelector('#picture-left')).clipPath")
     value = browser.run("Number(document.querySelector('#wipe').value)")
     assert re.fullmatch(r"inset\(0px calc\(100% - [\d.]+%\) 0px 0px\)|inset\(0px [\d.]+%.*\)", clip)
@@ -401,7 +401,9 @@ def wiped(browser: Browser) -> float:
 
 
 @needs_chromium
-def test_it_renders_without_errors_and_without_the_network(browser: Browser, page: Path) -> None:
+def test_the_page_renders_without_errors_and_without_the_network(
+    browser: Browser, page: Path
+) -> None:
     browser.console.clear()
     browser.requests.clear()
     browser.open(page)
@@ -420,29 +422,29 @@ def test_the_wipe_follows_the_mouse_and_the_arrow_keys(browser: Browser, page: P
     browser.console.clear()
     browser.open(page)
     left, top, width, height = at(browser, "#stage")
-    assert wiped(browser) == 50
+    assert wipe_position(browser) == 50
     y = top + height / 2
     browser.mouse("mouseMoved", left + width / 2, y)
     browser.mouse("mousePressed", left + width / 2, y, held=True)
     for share in (0.6, 0.7, 0.8):
         browser.mouse("mouseMoved", left + width * share, y, held=True)
-    assert wiped(browser) == pytest.approx(80, abs=1)
+    assert wipe_position(browser) == pytest.approx(80, abs=1)
     browser.mouse("mouseReleased", left + width * 0.8, y)
     browser.mouse("mouseMoved", left + width * 0.2, y)
-    dragged = wiped(browser)
+    dragged = wipe_position(browser)
     assert dragged == pytest.approx(80, abs=1)
     browser.key("ArrowLeft")
-    assert wiped(browser) == dragged - 0.5
+    assert wipe_position(browser) == dragged - 0.5
     browser.key("ArrowRight")
     browser.key("ArrowRight")
-    assert wiped(browser) == dragged + 0.5
+    assert wipe_position(browser) == dragged + 0.5
     said = browser.run("document.querySelector('#wipe').getAttribute('aria-valuetext')")
     assert re.match(r"8\d % truth, the rest rife-4\.6", said)
     assert browser.console == []
 
 
 @needs_chromium
-def test_the_wipe_shows_the_frames_that_are_chosen(browser: Browser, page: Path) -> None:
+def test_the_wipe_shows_the_chosen_frames(browser: Browser, page: Path) -> None:
     browser.open(page)
     shown = "['left', 'right'].map(s => document.getElementById('picture-' + s).alt)"
     assert browser.run(shown) == ["Frame 83 at 3.462 s: truth", "Frame 83 at 3.462 s: rife-4.6"]
@@ -460,7 +462,9 @@ def test_the_wipe_shows_the_frames_that_are_chosen(browser: Browser, page: Path)
 
 
 @needs_chromium
-def test_charts_are_read_out_by_pointer_and_by_keys(browser: Browser, page: Path) -> None:
+def test_charts_show_values_for_the_pointer_and_the_arrow_keys(
+    browser: Browser, page: Path
+) -> None:
     browser.open(page)
     left, top, width, height = at(browser, "#plot-psnr")
     browser.mouse("mouseMoved", left + width / 2, top + height / 2)
@@ -482,7 +486,7 @@ def test_charts_are_read_out_by_pointer_and_by_keys(browser: Browser, page: Path
 
 @needs_chromium
 def test_the_scores_fit_a_desktop(browser: Browser, tmp_path: Path) -> None:
-    """All metrics beside each other, with long names of methods."""
+    """All metrics fit beside each other, with long names of methods."""
     data = example()
     small = ("ssim", "ms_ssim", "l1", "l2", "gdl", "flicker")
     scores = {key: 0.01234567 if key in small else -34.567 for key in COLUMNS}
@@ -512,7 +516,7 @@ def test_the_scores_fit_a_desktop(browser: Browser, tmp_path: Path) -> None:
 @needs_chromium
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
-def test_it_fits_a_phone_and_follows_the_colour_scheme(
+def test_the_page_fits_a_phone_and_follows_the_colour_scheme(
     browser: Browser, tmp_path: Path, width: int, dark: bool
 ) -> None:
     for number, data in enumerate((example(), horizon_example())):

@@ -1,4 +1,4 @@
-"""Samples: where they come from, what is left out, and that they can be had again."""
+"""Training samples: their choice, what is left out, and their reproducibility."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def sampling(length: int = 3, **changes: object) -> Sampling:
     return Sampling(length=length, picks=lambda _: list(range(length)), **(given | changes))  # type: ignore[arg-type]
 
 
-def numbered(path: Path, frames: int = 30, shown: object = None) -> Path:
-    """Frame k is a gradient whose mean level tells k (times 4)."""
+def write_numbered_clip(path: Path, frames: int = 30, shown: object = None) -> Path:
+    """Write a clip whose frame k has a mean level of 30 + 4·k, or of 30 + 4·``shown[k]``."""
 
     def one(k: int) -> VideoFrame:
         level = 30 + 4 * (shown[k] if isinstance(shown, list) else k)
@@ -39,49 +39,49 @@ def numbered(path: Path, frames: int = 30, shown: object = None) -> Path:
     return write_clip(path, [one(k) for k in range(frames)])
 
 
-def numbers(window: Tensor) -> list[int]:
+def frame_numbers(window: Tensor) -> list[int]:
     return [round((float(frame.float().mean()) - 30) / 4) for frame in window]
 
 
-def test_a_window_holds_neighbours_at_the_interval(tmp_path: Path) -> None:
-    clip = numbered(tmp_path / "a.mkv")
+def test_a_window_has_frames_at_the_interval(tmp_path: Path) -> None:
+    clip = write_numbered_clip(tmp_path / "a.mkv")
     for interval in (1, 3):
         drawn = Windows(open_clips([str(clip)]), sampling(4, interval=(interval, interval)))
         for k in range(6):
-            found = numbers(drawn.draw(k))
+            found = frame_numbers(drawn.draw(k))
             assert np.diff(found).tolist() == [interval] * 3
 
 
 def test_starts_are_random_and_reach_both_ends(tmp_path: Path) -> None:
-    drawn = Windows(open_clips([str(numbered(tmp_path / "a.mkv", 8))]), sampling(3))
-    first = {numbers(drawn.draw(k))[0] for k in range(40)}
+    drawn = Windows(open_clips([str(write_numbered_clip(tmp_path / "a.mkv", 8))]), sampling(3))
+    first = {frame_numbers(drawn.draw(k))[0] for k in range(40)}
     assert first == {0, 1, 2, 3, 4, 5}
 
 
 def test_repeated_frames_are_skipped(tmp_path: Path) -> None:
     shown = [k - k // 5 for k in range(40)]  # every fifth frame repeats the one before
-    clip = numbered(tmp_path / "a.mkv", 40, shown)
+    clip = write_numbered_clip(tmp_path / "a.mkv", 40, shown)
     drawn = Windows(open_clips([str(clip)]), sampling(6))
     for k in range(8):
-        assert np.diff(numbers(drawn.draw(k))).tolist() == [1] * 5
+        assert np.diff(frame_numbers(drawn.draw(k))).tolist() == [1] * 5
 
 
 def test_repeated_frames_can_be_kept(tmp_path: Path) -> None:
     shown = [k - k // 5 for k in range(40)]
-    clip = numbered(tmp_path / "a.mkv", 40, shown)
+    clip = write_numbered_clip(tmp_path / "a.mkv", 40, shown)
     drawn = Windows(open_clips([str(clip)]), sampling(6, repeats=True))
-    assert all(0 in np.diff(numbers(drawn.draw(k))) for k in range(8))
+    assert all(0 in np.diff(frame_numbers(drawn.draw(k))) for k in range(8))
 
 
 def test_parts_of_a_clip_are_kept_apart(tmp_path: Path) -> None:
-    clip = numbered(tmp_path / "a.mkv", 40)
+    clip = write_numbered_clip(tmp_path / "a.mkv", 40)
     early = Windows(open_clips([f"{clip}[0:0.5]"]), sampling(4))
     late = Windows(open_clips([str(clip)], parse_spans("0.5:1")), sampling(4))
-    assert max(max(numbers(early.draw(k))) for k in range(20)) < 20
-    assert min(min(numbers(late.draw(k))) for k in range(20)) >= 20
+    assert max(max(frame_numbers(early.draw(k))) for k in range(20)) < 20
+    assert min(min(frame_numbers(late.draw(k))) for k in range(20)) >= 20
 
 
-def test_a_variable_frame_rate_keeps_to_its_part(tmp_path: Path) -> None:
+def test_a_part_of_a_variable_rate_has_only_its_frames(tmp_path: Path) -> None:
     gaps = [Fraction(1, 24) * (1 + k % 3) for k in range(20)]
     times = [sum(gaps[:k], Fraction(0)) for k in range(20)]
     frames = [picture(k, 32, 24, "gray") for k in range(20)]
@@ -100,12 +100,12 @@ def test_windows_with_cuts_are_left_out(tmp_path: Path) -> None:
 
 
 def test_min_motion_leaves_still_clips_out(tmp_path: Path) -> None:
-    still = numbered(tmp_path / "still.mkv", 20, [0] * 20)
-    lively = numbered(tmp_path / "lively.mkv", 20)
+    still = write_numbered_clip(tmp_path / "still.mkv", 20, [0] * 20)
+    lively = write_numbered_clip(tmp_path / "lively.mkv", 20)
     both = [str(still), str(lively)]
     drawn = Windows(open_clips(both), sampling(3, min_motion=2.0))
     for k in range(6):
-        assert np.diff(numbers(drawn.draw(k))).tolist() == [1, 1]
+        assert np.diff(frame_numbers(drawn.draw(k))).tolist() == [1, 1]
     with pytest.raises(InputError, match=r"hardly moves|repeats itself"):
         Windows(open_clips([str(still)]), sampling(3, min_motion=2.0)).draw(0)
 
@@ -121,7 +121,7 @@ def test_large_clips_are_shrunk_and_small_ones_are_not(tmp_path: Path) -> None:
         assert Windows(open_clips([text], size=size), sampling(2)).draw(0).shape[2:] == shape
 
 
-def test_batches_can_be_taken_up_anywhere(tmp_path: Path) -> None:
+def test_batches_can_be_resumed_at_any_step(tmp_path: Path) -> None:
     clip = str(moving(tmp_path / "a.mkv"))
     plan = sampling(3, augment=True, reversal=True, crops=3, seed=5)
     all_of_them = list(islice(batches(Windows(open_clips([clip]), plan)), 7))
@@ -151,7 +151,7 @@ def test_samples_are_flipped_turned_and_reversed(tmp_path: Path) -> None:
 
 def test_folders_of_clips_and_of_pictures(tmp_path: Path) -> None:
     for name in ("b.mkv", "a.mkv"):
-        numbered(tmp_path / name, 6)
+        write_numbered_clip(tmp_path / name, 6)
     (tmp_path / "notes.txt").write_text("nothing")
     pictures = tmp_path / "sequence"
     pictures.mkdir()
@@ -166,16 +166,16 @@ def test_folders_of_clips_and_of_pictures(tmp_path: Path) -> None:
 
 
 def test_validation_windows_are_spread_over_clips_and_time(tmp_path: Path) -> None:
-    clips = [str(numbered(tmp_path / f"{k}.mkv", 20)) for k in range(3)]
+    clips = [str(write_numbered_clip(tmp_path / f"{k}.mkv", 20)) for k in range(3)]
     drawn = Windows(open_clips(clips), sampling(4))
-    firsts = [numbers(window)[0] for window in result_of(drawn.spread(6))]
+    firsts = [frame_numbers(window)[0] for window in result_of(drawn.spread(6))]
     assert firsts == [0, 16, 0, 16, 0, 16]
     assert len(result_of(drawn.spread(2))) == 2
 
 
-def test_what_validates_is_not_trained_on(tmp_path: Path) -> None:
+def test_validation_clips_are_not_trained_on(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        numbered(tmp_path / f"{name}.mkv", 10)
+        write_numbered_clip(tmp_path / f"{name}.mkv", 10)
     all_clips = open_clips([str(tmp_path)])
     held = open_clips([str(tmp_path / "b.mkv")])
     assert [clip.info.path.name for clip in excluding(all_clips, held)[0]] == ["a.mkv"]
@@ -185,23 +185,23 @@ def test_what_validates_is_not_trained_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a:b", "0.5", "0.8:0.2", "0:1.5", "0:0.4,0.3:0.6", "1/0:1"])
-def test_parts_that_make_no_sense(text: str) -> None:
+def test_impossible_parts_are_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="no part of a clip"):
         parse_spans(text)
 
 
-def test_parts_and_what_is_left() -> None:
+def test_the_rest_of_a_clip_is_what_its_parts_leave() -> None:
     assert parse_spans("0.75:") == ((Fraction(3, 4), Fraction(1)),)
     assert without(parse_spans("0.2:0.4,0.9:1")) == parse_spans("0:0.2,0.4:0.9")
 
 
-def test_clips_that_cannot_be_used(tmp_path: Path) -> None:
-    short = str(numbered(tmp_path / "short.mkv", 4))
+def test_unusable_clips_are_named(tmp_path: Path) -> None:
+    short = str(write_numbered_clip(tmp_path / "short.mkv", 4))
     with pytest.raises(InputError, match=r"has 4 frames in one piece, 9 are needed"):
         Windows(open_clips([short]), sampling(5, interval=(2, 2)))
     with pytest.raises(InputError, match="smaller than the crop of 64"):
         Windows(open_clips([short]), sampling(2, crop=64))
-    long = str(numbered(tmp_path / "long.mkv", 12))
+    long = str(write_numbered_clip(tmp_path / "long.mkv", 12))
     warned = Windows(open_clips([short, long]), sampling(6))
     assert "Left out 1 of 2 clips" in str(warned.warnings[0])
     empty = tmp_path / "empty"

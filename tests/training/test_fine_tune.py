@@ -1,4 +1,4 @@
-"""A model adapted to the video: it gains, it is kept only then, and nothing of it is lost."""
+"""A model that is adapted to the video: used only if it gains, and resumed without loss."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
     register_models(monkeypatch, MIDDLE)
     torch.set_num_threads(1)
     monkeypatch.setattr(adapt, "_SETTINGS", adapt._SETTINGS | STEPS)
-    # Three seconds of this clock are a hundred steps, however busy the machine is.
+    # Three seconds of this clock are a hundred steps, even on a busy machine.
     clock = (k / 40 for k in count())
     monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: next(clock)))
 
@@ -74,7 +74,7 @@ def same(a: Path, b: Path) -> bool:
 
 
 @pytest.mark.full
-def test_it_gains_and_the_video_is_made_with_it(clip: Path, tmp_path: Path) -> None:
+def test_an_adapted_model_gains_and_makes_the_video(clip: Path, tmp_path: Path) -> None:
     told: list[Event] = []
     file = tmp_path / "own.safetensors"
     result = interp(clip, tmp_path / "b.mkv", save_model=file, watch=told.append)
@@ -90,7 +90,7 @@ def test_it_gains_and_the_video_is_made_with_it(clip: Path, tmp_path: Path) -> N
     assert [*dict.fromkeys(stages)] == ["adapting", "rendering"]
     assert sorted(os.listdir(tmp_path)) == ["b.mkv", "own.safetensors"]
 
-    # What was saved is what was used, and the source frames are as they were.
+    # The saved weights are those that were used, and source frames are unchanged.
     interp(clip, tmp_path / "c.mkv", model=str(file), adapt=None)
     interp(clip, tmp_path / "stock.mkv", adapt=None)
     assert same(tmp_path / "b.mkv", tmp_path / "c.mkv")
@@ -118,7 +118,7 @@ def test_without_a_gain_the_stock_model_is_used(
     ("at_half", "at_whole", "share"),
     [(0.2, 0.0, 0.5), (0.1, 0.1, 0.75), (0.1, 0.3, 1.0), (0.3, 0.7, 1.0), (-0.1, -0.5, 0.25)],
 )
-def test_no_more_of_what_was_learnt_is_taken_than_does_good(
+def test_the_share_of_the_adapted_weights_is_that_of_the_best_gain(
     clip: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -147,7 +147,7 @@ def test_no_more_of_what_was_learnt_is_taken_than_does_good(
     assert torch.allclose(taken, torch.lerp(start, whole, share), atol=2e-4)
 
 
-def test_a_video_too_short_to_learn_from_is_made_all_the_same(tmp_path: Path) -> None:
+def test_a_video_too_short_to_adapt_to_is_made_with_the_stock_model(tmp_path: Path) -> None:
     short = moving(tmp_path / "a.mkv", 5)
     result = interp(short, tmp_path / "b.mkv", save_model=tmp_path / "own.safetensors")
     assert result.output_frames == 10
@@ -156,10 +156,10 @@ def test_a_video_too_short_to_learn_from_is_made_all_the_same(tmp_path: Path) ->
 
 
 @pytest.mark.full
-def test_ctrl_c_when_the_last_step_is_done_is_not_lost(
+def test_ctrl_c_after_the_last_step_is_not_lost(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the weights are written, and as what was learnt is looked at on the clip."""
+    """The interrupt comes while the weights are written, or while the result is validated."""
     written = train.files.write_whole
 
     def late(path: Path, *given: Any, **named: Any) -> None:
@@ -170,7 +170,7 @@ def test_ctrl_c_when_the_last_step_is_done_is_not_lost(
     steps: list[int] = []
     validate = loop.Trainer.validate
 
-    def looked_at(trainer: Any, *given: Any, **named: Any) -> Any:
+    def validated(trainer: Any, *given: Any, **named: Any) -> Any:
         steps.extend([trainer.step] * (trainer.step > 0))
         return validate(trainer, *given, **named)
 
@@ -178,7 +178,7 @@ def test_ctrl_c_when_the_last_step_is_done_is_not_lost(
         if len(steps) > 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop.Trainer, "validate", looked_at)
+    monkeypatch.setattr(loop.Trainer, "validate", validated)
     with pytest.raises(Interrupted, match="carries on"):
         interp(clip, tmp_path / "a.mkv", watch=press)
     steps.clear()
@@ -191,10 +191,10 @@ def test_ctrl_c_when_the_last_step_is_done_is_not_lost(
 
 
 @pytest.mark.full
-def test_a_video_that_cannot_be_judged_is_made_with_the_stock_model(
+def test_a_video_without_a_measurement_is_made_with_the_stock_model(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Such as one with a cut at every frame."""
+    """A video with a cut at every frame, for example, cannot be measured."""
 
     def nothing(*_: Any) -> Any:
         raise InputError("nothing-to-validate", why="has a cut there")
@@ -215,7 +215,7 @@ def test_a_video_that_cannot_be_judged_is_made_with_the_stock_model(
     assert sorted(os.listdir(tmp_path)) == ["b.mkv", "c.mkv"]
 
 
-def test_weights_that_gain_too_little_are_in_nobodys_way(
+def test_weights_that_gain_too_little_do_not_prevent_other_settings(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
@@ -227,7 +227,7 @@ def test_weights_that_gain_too_little_are_in_nobodys_way(
     assert os.listdir(tmp_path) == ["b.mkv"]
 
 
-def test_no_weights_are_kept_of_a_video_that_changes(clip: Path, tmp_path: Path) -> None:
+def test_no_weights_of_a_video_that_changes_are_kept(clip: Path, tmp_path: Path) -> None:
     own = tmp_path / "a.mkv"
     own.write_bytes(clip.read_bytes())
 
@@ -258,7 +258,7 @@ def test_ctrl_c_while_adapting_loses_nothing(clip: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.full
-def test_frames_are_carried_on_with_the_very_same_weights(clip: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_uses_exactly_the_same_weights(clip: Path, tmp_path: Path) -> None:
     file = tmp_path / "own.safetensors"
     with pytest.raises(Interrupted, match=r"finished frames and adapted weights are kept"):
         interp(clip, tmp_path / "b.mkv", save_model=file, watch=stop_after(31))
@@ -279,7 +279,9 @@ def test_frames_are_carried_on_with_the_very_same_weights(clip: Path, tmp_path: 
 
 
 @pytest.mark.full
-def test_an_existing_file_of_weights_is_never_replaced_unasked(clip: Path, tmp_path: Path) -> None:
+def test_an_existing_weights_file_is_replaced_only_with_overwrite(
+    clip: Path, tmp_path: Path
+) -> None:
     file = tmp_path / "own.safetensors"
     file.write_bytes(b"mine")
     with pytest.raises(OutputError, match="exists"):
@@ -299,7 +301,7 @@ def test_an_existing_file_of_weights_is_never_replaced_unasked(clip: Path, tmp_p
 
 
 @pytest.mark.full
-def test_what_is_made_in_one_go_is_adapted_too(clip: Path, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_joined_is_adapted_too(clip: Path, tmp_path: Path) -> None:
     result = interp(clip, tmp_path / "b.gif", encode={}, end="1.5")
     assert result.adapted is not None
     assert result.adapted.frames > 0
@@ -309,7 +311,7 @@ def test_what_is_made_in_one_go_is_adapted_too(clip: Path, tmp_path: Path) -> No
 @pytest.mark.full
 @pytest.mark.parametrize("workers", ["local:2", "local"])
 def test_workers_and_many_videos_get_the_adapted_weights(tmp_path: Path, workers: str) -> None:
-    # Other processes know the models that are registered, and no other.
+    # Other processes know only models that the registry has by default.
     for name in "ab":
         moving(tmp_path / f"{name}.mkv", 40, seed=ord(name))
     command = ["interp", str(tmp_path / "a.mkv"), str(tmp_path / "b.mkv"), "--out-dir"]
@@ -324,7 +326,7 @@ def test_workers_and_many_videos_get_the_adapted_weights(tmp_path: Path, workers
 
 
 @pytest.mark.full
-def test_the_command_says_what_it_gained(tmp_path: Path) -> None:
+def test_the_command_prints_the_gain(tmp_path: Path) -> None:
     clip = moving(tmp_path / "a.mkv", 60)
     command = ["interp", str(clip), "--factor", "2", "--model", "tiny", "--adapt", "0.05"]
     command += ["--threads", "1"]
@@ -351,7 +353,7 @@ def test_only_a_part_of_the_video_is_held_back(clip: Path) -> None:
         settings = InterpSettings(clip, factor=2, adapt=1, threads=1, **part)
         return adapt.AdaptPlan(
             settings, info, MIDDLE.name, torch.device("cpu"), torch.float32,
-            lambda _: pytest.fail("not yet"),
+            lambda _: pytest.fail("the plan must not load anything"),
         )  # fmt: skip
 
     info = probe(clip)
@@ -363,7 +365,7 @@ def test_only_a_part_of_the_video_is_held_back(clip: Path) -> None:
         assert each.held_back[-1][1] <= last
 
 
-def test_pictures_that_never_move_gain_nothing_and_harm_nothing(tmp_path: Path) -> None:
+def test_a_still_clip_gives_no_gain_and_the_stock_model(tmp_path: Path) -> None:
     still = write_clip(tmp_path / "a.mkv", [picture(0)] * 40)
     result = interp(still, tmp_path / "b.mkv")
     assert result.adapted is not None
@@ -373,9 +375,7 @@ def test_pictures_that_never_move_gain_nothing_and_harm_nothing(tmp_path: Path) 
 
 @pytest.mark.full
 @pytest.mark.parametrize("workers", ["local", "local:2"])
-def test_compare_scores_the_adapted_model_on_what_it_has_not_seen(
-    tmp_path: Path, workers: str
-) -> None:
+def test_compare_scores_the_adapted_model_on_held_back_frames(tmp_path: Path, workers: str) -> None:
     clip = moving(tmp_path / "a.mkv", 260)
     file = tmp_path / "own.safetensors"
     result = calls.compare(

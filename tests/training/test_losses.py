@@ -1,4 +1,4 @@
-"""Losses: what they measure, how they are asked for, and that they can be learnt from."""
+"""Losses: their values, their options, and their gradients."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pictures(batch: int = 2, side: int = 24, seed: int = 0) -> tuple[torch.Tenso
 @every_term
 @settings(deadline=None, max_examples=8)
 @given(batch=st.integers(1, 3), side=st.integers(12, 30), seed=st.integers(0, 99))
-def test_no_error_is_least_and_each_item_counts_for_itself(
+def test_a_loss_is_least_without_error_and_independent_for_each_item(
     name: str, batch: int, side: int, seed: int
 ) -> None:
     truth, made = pictures(batch, side, seed)
@@ -38,7 +38,7 @@ def test_no_error_is_least_and_each_item_counts_for_itself(
 
 
 @every_term
-def test_following_the_gradient_brings_the_picture_nearer(name: str) -> None:
+def test_a_step_along_the_gradient_lowers_the_loss(name: str) -> None:
     truth, made = pictures()
     made = made.requires_grad_()
     before = TERMS[name](made, truth).sum()
@@ -54,7 +54,7 @@ def test_losses_are_the_metrics_of_the_same_name(name: str) -> None:
     assert torch.allclose(TERMS[name](made, truth).double(), measured, atol=1e-6)
 
 
-def test_sums_and_weights() -> None:
+def test_losses_are_added_with_their_weights() -> None:
     truth, made = pictures()
     naive = truth.roll(1, 3)
     total = parse_loss("l2:1,gdl:0.5")(made, truth, naive)
@@ -64,7 +64,7 @@ def test_sums_and_weights() -> None:
     assert parse_loss("l2+adversarial:0.05").adversarial == 0.05
 
 
-def test_relative_losses_weigh_quiet_and_lively_items_alike() -> None:
+def test_relative_losses_weigh_items_of_little_and_much_motion_equally() -> None:
     truth, _ = pictures()
     quiet, lively = truth[:1] + 0.02, truth[:1] + 0.2
     loss = parse_loss("l1", relative=True)
@@ -72,7 +72,7 @@ def test_relative_losses_weigh_quiet_and_lively_items_alike() -> None:
     assert shares[0] == pytest.approx(0.5, abs=0.2)
     assert shares[1] == pytest.approx(0.5, abs=0.05)
     still = loss(truth[:1] + 0.02, truth[:1], truth[:1])
-    assert float(still) < 3, "a picture that stands still must not outweigh all others"
+    assert float(still) < 3, "a still picture must not outweigh all others"
 
 
 @pytest.mark.parametrize(
@@ -87,12 +87,12 @@ def test_relative_losses_weigh_quiet_and_lively_items_alike() -> None:
         ("adversarial", "add another loss"),
     ],
 )
-def test_losses_that_make_no_sense(text: str, said: str) -> None:
+def test_impossible_losses_are_refused(text: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         parse_loss(text)
 
 
-def test_an_adversary_learns_to_tell_pictures_apart() -> None:
+def test_a_discriminator_learns_to_distinguish_pictures() -> None:
     torch.manual_seed(0)
 
     class Discriminator(nn.Module):

@@ -1,4 +1,4 @@
-"""Marks that stand still, lively windows and short gaps: what interpolators are trained on."""
+"""Still marks, clips with much motion, and short gaps in the training of interpolators."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cloudconv.training.tasks import goal_for
 from tests.helpers.trainees import moving
 
 
-def test_marks_stand_at_one_place_in_all_frames_and_leave_most_of_them() -> None:
+def test_marks_have_one_place_in_all_frames_and_cover_a_small_part() -> None:
     frames = torch.randint(0, 256, (3, 3, 96, 128), dtype=torch.uint8)
     changed = []
     for seed in range(20):
@@ -23,7 +23,7 @@ def test_marks_stand_at_one_place_in_all_frames_and_leave_most_of_them() -> None
         assert result.shape == frames.shape
         assert result.dtype == torch.uint8
         touched = (result != frames).any(1)
-        # A mark may have the colour that was there, so a place may be missing in one frame.
+        # A mark may have the colour of the picture below, so a pixel may be unchanged in one frame.
         everywhere = touched.all(0).float().mean()
         anywhere = touched.any(0).float().mean()
         assert anywhere - everywhere < 0.05
@@ -43,7 +43,7 @@ def sampling(**changes: object) -> Sampling:
     return Sampling(length=3, picks=lambda _: [0, 1, 2], **(given | changes))  # type: ignore[arg-type]
 
 
-def test_lively_clips_are_drawn_more_often(tmp_path: Path) -> None:
+def test_clips_with_much_motion_are_drawn_more_often(tmp_path: Path) -> None:
     moving(tmp_path / "slow.mkv", 12, step=0.2)
     moving(tmp_path / "fast.mkv", 12, step=6.0)
     groups = open_clips([str(tmp_path)])
@@ -56,7 +56,7 @@ def test_lively_clips_are_drawn_more_often(tmp_path: Path) -> None:
     assert liveliness(1.0) > 1.2 * liveliness(0.0)
 
 
-def test_samples_get_marks_as_often_as_asked_for(tmp_path: Path) -> None:
+def test_overlays_are_added_with_the_given_probability(tmp_path: Path) -> None:
     clip = str(moving(tmp_path / "a.mkv", 12))
 
     def first(overlays: float) -> torch.Tensor:
@@ -66,7 +66,7 @@ def test_samples_get_marks_as_often_as_asked_for(tmp_path: Path) -> None:
     assert not torch.equal(first(1.0), first(0.0))
 
 
-def test_short_gaps_are_drawn_more_often_than_long_ones() -> None:
+def test_short_gaps_are_more_frequent_than_long_ones() -> None:
     model = registry.spec("tiny").build()
     assert isinstance(model, Interpolator)
     goal = goal_for(model, rollout=None, gap=8)
@@ -74,7 +74,7 @@ def test_short_gaps_are_drawn_more_often_than_long_ones() -> None:
     picks = [goal.picks(random) for _ in range(600)]
     assert all(x0 < middle < x1 <= x0 + 8 for _, x0, middle, x1, _ in picks)
     gaps = np.bincount([x1 - x0 for _, x0, _, x1, _ in picks], minlength=9)
-    # As at a cut, some pairs have nothing around them; the others see as far again.
+    # Some pairs have no outer frames, as at a cut; otherwise outer frames are one gap away.
     reaches = [n for p in picks for n in (p[1] - p[0], p[4] - p[3]) if n != p[3] - p[1]]
     assert reaches.count(0) == len(reaches)
     assert 0 < len(reaches) < 120

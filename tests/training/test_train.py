@@ -1,4 +1,4 @@
-"""Training as a user meets it: it learns, goes on where it was stopped, and says what is wrong."""
+"""``train``: scores, options, resume, interrupts and errors."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def trained(asked: TrainSettings, watch: Watch = ignore) -> train.TrainResult:
 
 
 def at_losses(do: Callable[[Losses], object]) -> Watch:
-    """Do something with the losses that are reported."""
+    """Return a watcher that calls ``do`` with the reported losses."""
 
     def watch(event: Event) -> None:
         if isinstance(event, Measured) and event.name == "losses":
@@ -97,7 +97,7 @@ def at_losses(do: Callable[[Losses], object]) -> Watch:
     return watch
 
 
-def test_a_plan_trains_nothing_and_is_right(clip: str, tmp_path: Path) -> None:
+def test_an_estimate_trains_nothing_and_is_correct(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
     asked = settings(clip, output, steps=2, minutes=None)
     expected = train.estimate(train.decide(asked, dry_run=True))
@@ -151,7 +151,7 @@ def test_every_task_and_loss_trains(clip: str, tmp_path: Path) -> None:
         assert registry.load_model(output).spec.name == changes["model"]
 
 
-def test_scores_go_by_the_number_of_frames_ahead(clip: str, tmp_path: Path) -> None:
+def test_scores_are_given_for_each_number_of_frames_ahead(clip: str, tmp_path: Path) -> None:
     fed_back = trained(settings(clip, tmp_path / "a.safetensors", rollout=3, steps=1))
     direct = settings(clip, tmp_path / "b.safetensors", model=AHEAD.name, rollout=6, steps=1)
     assert list(fed_back.best.psnr) == ["1", "2", "3"]
@@ -161,7 +161,7 @@ def test_scores_go_by_the_number_of_frames_ahead(clip: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "model", [PREDICT.name, pytest.param(ADVERSARIAL.name, marks=pytest.mark.full)]
 )
-def test_a_run_that_was_stopped_goes_on_exactly(clip: str, tmp_path: Path, model: str) -> None:
+def test_a_stopped_run_continues_exactly(clip: str, tmp_path: Path, model: str) -> None:
     loss = "l1+adversarial:0.1" if model == ADVERSARIAL.name else "l1"
     changes = {"model": model, "loss": loss, "noise": 0.05, "steps": 60, "validate_every": 20}
     changes |= {"reversal": True, "augment": True, "crops": 3}
@@ -180,7 +180,7 @@ def test_a_run_that_was_stopped_goes_on_exactly(clip: str, tmp_path: Path, model
     first = trained(settings(clip, parted_file, **changes), at_losses(stop_at))
     assert first.interrupted
     assert first.steps < 60
-    assert registry.load_model(parted_file).spec.name == model, "Ctrl-C leaves a usable file"
+    assert registry.load_model(parted_file).spec.name == model, "Ctrl-C must leave a usable file"
     second = trained(
         settings(clip, parted_file, **changes), at_losses(lambda p: parted.update({p.step: p.loss}))
     )
@@ -211,8 +211,8 @@ def test_a_checkpoint_of_other_settings_is_refused(clip: str, tmp_path: Path) ->
 
 
 @pytest.mark.full
-def test_ctrl_c_ends_it_at_once(clip: str, tmp_path: Path) -> None:
-    """Nothing is read or looked at any more but the step at hand."""
+def test_ctrl_c_ends_a_training_at_once(clip: str, tmp_path: Path) -> None:
+    """After Ctrl-C, the step in progress ends, and no validation or other step follows."""
     output = tmp_path / "p.safetensors"
     after: list[Event] = []
     pressed = False
@@ -234,8 +234,8 @@ def test_ctrl_c_ends_it_at_once(clip: str, tmp_path: Path) -> None:
     assert Path(f"{output}.checkpoint").exists()
 
 
-def test_ctrl_c_in_a_look_at_the_held_back_part(clip: str, tmp_path: Path) -> None:
-    """The look is made up for when the run goes on, which is the same as if it had not stopped."""
+def test_ctrl_c_during_validation_is_resumed(clip: str, tmp_path: Path) -> None:
+    """A resumed run repeats the validation and gives the result of an uninterrupted run."""
 
     def press_at(step: int) -> Watch:
         last = [0]
@@ -256,7 +256,7 @@ def test_ctrl_c_in_a_look_at_the_held_back_part(clip: str, tmp_path: Path) -> No
     assert trained(settings(clip, first), press_at(10)).steps == 10
     told: list[Progress] = []
     resumed = trained(settings(clip, first), on("training", told.append))
-    assert {event.resumed for event in told} == {10}, "or a resumed training seems to be fast"
+    assert {event.resumed for event in told} == {10}, "resumed steps must not count for the speed"
     assert (told[0].done, told[0].total) == (11, 20)
     expected = trained(settings(clip, whole))
     assert [v.step for v in resumed.history] == [v.step for v in expected.history] == [0, 10, 20]
@@ -264,7 +264,7 @@ def test_ctrl_c_in_a_look_at_the_held_back_part(clip: str, tmp_path: Path) -> No
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_nothing_left_to_train_is_said(clip: str, tmp_path: Path) -> None:
+def test_a_run_without_steps_left_says_so(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
 
     def press(event: Event) -> None:
@@ -283,7 +283,7 @@ def test_nothing_left_to_train_is_said(clip: str, tmp_path: Path) -> None:
     assert "0.0000" not in said.stderr
 
 
-def test_seeds_decide(clip: str, tmp_path: Path) -> None:
+def test_weights_depend_on_the_seed(clip: str, tmp_path: Path) -> None:
     def weights_of(seed: int, name: str) -> dict[str, torch.Tensor]:
         trained(settings(clip, tmp_path / name, seed=seed, steps=5))
         return load_file(tmp_path / name)
@@ -294,10 +294,10 @@ def test_seeds_decide(clip: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_fine_tuning_never_ends_below_where_it_started(clip: str, tmp_path: Path) -> None:
+def test_fine_tuning_never_ends_with_a_lower_score(clip: str, tmp_path: Path) -> None:
     first, tuned = tmp_path / "first.safetensors", tmp_path / "tuned.safetensors"
     before = trained(settings(clip, first, steps=200))
-    # A learning rate that ruins it: nothing is gained, and the start is given back.
+    # The learning rate is too high, so nothing is gained and the initial weights are returned.
     after = trained(
         settings(clip, tuned, init=str(first), learning_rate=0.3, validate_every=5, steps=10)
     )
@@ -320,7 +320,7 @@ def test_a_predictor_can_start_from_parts_of_another_model(clip: str, tmp_path: 
     encoder = tmp_path / "encoder.safetensors"
     trained(settings(clip, encoder, model=AUTOENCODER.name))
     result = trained(settings(clip, tmp_path / "p.safetensors", init=str(encoder), steps=1))
-    assert result.initialised == 2, "the decoder's weight and bias are of one name and shape"
+    assert result.initialised == 2, "both decoders have a weight and a bias of one shape"
 
 
 def test_spans_are_held_back_by_default(clip: str, tmp_path: Path) -> None:
@@ -328,12 +328,12 @@ def test_spans_are_held_back_by_default(clip: str, tmp_path: Path) -> None:
     assert trained(given).best.naive_psnr["1"] > 10
     part = settings(f"{clip}[0:0.5]", tmp_path / "q.safetensors", val_part=None, steps=1)
     assert trained(part).best.naive_psnr["1"] > 10
-    # A window that is longer than those spans: the end is held back in one piece.
+    # The window is longer than those spans, so the end of the clip is held back in one piece.
     ahead = settings(clip, tmp_path / "r.safetensors", val_part=None, steps=1, rollout=5)
     assert trained(ahead).best.naive_psnr["5"] > 10
 
 
-def test_mistakes_are_said_clearly(clip: str, tmp_path: Path) -> None:
+def test_impossible_inputs_are_one_clear_sentence(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
     short = str(moving(tmp_path / "short.mkv", 3))
     other = tmp_path / "other.safetensors"
@@ -368,7 +368,7 @@ def test_mistakes_are_said_clearly(clip: str, tmp_path: Path) -> None:
     ruined = settings(clip, output, learning_rate=1e12, clip_gradient=1e12)
     with pytest.raises(ModelError, match="not a number any more"):
         trained(ruined)
-    assert registry.load_model(output).spec is PREDICT, "the best so far is kept"
+    assert registry.load_model(output).spec is PREDICT, "the best weights so far must be kept"
     with pytest.raises(OutputError, match="exists"):
         trained(settings(clip, output, resume=False))
 
@@ -384,7 +384,7 @@ def test_mistakes_are_said_clearly(clip: str, tmp_path: Path) -> None:
         ({"output": "weights.pt"}, "safetensors"),
     ],
 )
-def test_settings_that_make_no_sense(changes: dict[str, Any], said: str) -> None:
+def test_impossible_settings_are_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         settings("clip.mkv", Path("p.safetensors"), **changes)
 
@@ -401,7 +401,7 @@ def refuse_batches(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     monkeypatch.setattr(Next, "forward", short)
 
 
-def test_a_lack_of_memory_makes_parts_of_a_batch(
+def test_a_lack_of_memory_splits_the_batch(
     clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
@@ -415,7 +415,7 @@ def test_a_lack_of_memory_makes_parts_of_a_batch(
         assert torch.allclose(found[name], tensor, rtol=1e-3, atol=1e-5)
 
 
-def test_memory_for_no_sample_at_all_is_said(
+def test_too_little_memory_for_one_sample_is_an_error(
     clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_batches(monkeypatch, 0)
@@ -426,7 +426,7 @@ def test_memory_for_no_sample_at_all_is_said(
 def test_a_step_that_overflows_in_fp16_is_skipped(
     clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The CPU stands in for a GPU: the same scaler decides."""
+    """The CPU stands in for a GPU, because both use the same gradient scaler."""
     forward, calls = Next.forward, []
 
     def overflowing(model: Next, context: Tensor) -> Tensor:
@@ -444,7 +444,7 @@ def test_a_step_that_overflows_in_fp16_is_skipped(
     assert result.history[-1].loss != result.history[0].loss
 
 
-def test_recipes(clip: str, tmp_path: Path) -> None:
+def test_a_recipe_gives_the_settings(clip: str, tmp_path: Path) -> None:
     recipe = tmp_path / "r.toml"
     recipe.write_text(
         f'model = "{PREDICT.name}"\nclips = ["{clip}"]\nsteps = 7\ninterval = [1, 2]\n'
@@ -465,7 +465,7 @@ def test_recipes(clip: str, tmp_path: Path) -> None:
         TrainSettings(model=PREDICT.name)
 
 
-def test_what_suits_the_model_unless_something_else_is_given(tmp_path: Path) -> None:
+def test_defaults_are_those_of_the_model(tmp_path: Path) -> None:
     usual = resolve(TrainSettings("c.mp4", init="voxelflow", minutes=5.0))
     suits = registry.spec("voxelflow").training
     assert suits
@@ -476,15 +476,17 @@ def test_what_suits_the_model_unless_something_else_is_given(tmp_path: Path) -> 
     assert resolve(TrainSettings(recipe=recipe)).loss == "charbonnier"
 
 
-def test_the_recipes_that_ship_make_sense() -> None:
+def test_shipped_recipes_are_valid() -> None:
     folder = weights.weights_folder() / "recipes"
     for recipe in folder.glob("*.toml"):
         read = resolve(TrainSettings(recipe=recipe))
-        assert read.steps is not None, f"{recipe.name} must not depend on how fast a machine is"
+        assert read.steps is not None, (
+            f"{recipe.name} needs steps, which do not depend on the machine"
+        )
         assert registry.spec(read.model, read.task).name == read.model
 
 
-def test_the_command(clip: str, tmp_path: Path) -> None:
+def test_the_command_train(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
     words = f"{clip} --model {PREDICT.name} --steps 10 --crop 32 --batch 2 --interval 1-2 --json"
     runner = CliRunner()
@@ -513,14 +515,14 @@ def test_the_command(clip: str, tmp_path: Path) -> None:
     assert "There is no model" in refused.stderr
 
 
-def test_still_clips_have_nothing_to_teach(tmp_path: Path) -> None:
+def test_still_clips_are_refused(tmp_path: Path) -> None:
     still = str(moving(tmp_path / "still.mkv", 30, step=0))
     with pytest.raises(InputError, match=r"usable window|could be read"):
         trained(settings(still, tmp_path / "p.safetensors", min_motion=1.0))
 
 
-def ending(error: type[BaseException]) -> Watch:
-    """Ends a run at its first report, before any step."""
+def raise_at_first_report(error: type[BaseException]) -> Watch:
+    """Return a watcher that ends a run at its first report, before any step."""
 
     def report(_: Losses) -> None:
         raise error
@@ -529,7 +531,9 @@ def ending(error: type[BaseException]) -> Watch:
 
 
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP"])
-def test_a_polite_kill_keeps_what_was_trained(clip: str, tmp_path: Path, number: str) -> None:
+def test_sigterm_and_sighup_keep_the_trained_weights(
+    clip: str, tmp_path: Path, number: str
+) -> None:
     output = tmp_path / "p.safetensors"
 
     def stop(progress: Losses) -> None:
@@ -543,25 +547,25 @@ def test_a_polite_kill_keeps_what_was_trained(clip: str, tmp_path: Path, number:
     assert os.listdir(tmp_path) == ["p.safetensors"]
 
 
-def test_a_run_that_was_killed_at_once_is_carried_on(clip: str, tmp_path: Path) -> None:
+def test_a_run_that_was_killed_at_its_start_is_resumed(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
     with pytest.raises(ZeroDivisionError):
-        trained(settings(clip, output), ending(ZeroDivisionError))
+        trained(settings(clip, output), raise_at_first_report(ZeroDivisionError))
     assert output.exists()
     assert trained(settings(clip, output)).resumed
 
 
-def test_a_second_ctrl_c_says_what_is_kept(clip: str, tmp_path: Path) -> None:
+def test_a_second_ctrl_c_names_the_checkpoint(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
     with pytest.raises(Interrupted, match=r"kept in .*p\.safetensors\.checkpoint; the same"):
-        trained(settings(clip, output), ending(KeyboardInterrupt))
+        trained(settings(clip, output), raise_at_first_report(KeyboardInterrupt))
 
 
-def test_no_bit_of_a_checkpoint_may_flip(clip: str, tmp_path: Path) -> None:
+def test_a_flipped_bit_of_a_checkpoint_is_an_error(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
     checkpoint = tmp_path / "p.safetensors.checkpoint"
     with pytest.raises(ZeroDivisionError):
-        trained(settings(clip, output), ending(ZeroDivisionError))
+        trained(settings(clip, output), raise_at_first_report(ZeroDivisionError))
     whole, made = checkpoint.read_bytes(), output.read_bytes()
     for place in range(0, len(whole), len(whole) // 14):
         flipped = bytearray(whole)
@@ -577,7 +581,7 @@ def test_no_bit_of_a_checkpoint_may_flip(clip: str, tmp_path: Path) -> None:
     assert trained(settings(clip, output)).resumed
 
 
-def test_nothing_that_is_not_ours_is_overwritten(clip: str, tmp_path: Path) -> None:
+def test_foreign_files_are_not_overwritten(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
     foreign = tmp_path / "p.safetensors.checkpoint"
     foreign.write_text("precious")
@@ -594,7 +598,7 @@ def test_nothing_that_is_not_ours_is_overwritten(clip: str, tmp_path: Path) -> N
     assert start.read_bytes() == before
 
 
-def test_two_runs_never_train_into_one_file(clip: str, tmp_path: Path) -> None:
+def test_two_runs_never_write_one_weights_file(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
     with Claim(output), pytest.raises(OutputError, match=f"process {os.getpid()} on "):
         trained(settings(clip, output))
@@ -602,7 +606,7 @@ def test_two_runs_never_train_into_one_file(clip: str, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_gives_one_sentence(clip: str, tmp_path: Path) -> None:
-    """A limit on the file size stands in for it: the write fails with an errno."""
+    """A limit on the file size stands in for a full disk: the write fails with an errno."""
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:

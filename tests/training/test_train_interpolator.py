@@ -1,4 +1,4 @@
-"""The scripts that train the shipped interpolator: footage, training, resume, the finished file."""
+"""The scripts that train the shipped interpolator: footage, training, resume, results."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def scripts() -> tuple[ModuleType, ModuleType]:
 def packs(
     scripts: tuple[ModuleType, ModuleType], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path]:
-    """A file to train on and one that is held back."""
+    """Write a training file and a held-back file; return both."""
     folder = tmp_path_factory.mktemp("packs")
     for name in ("some/a.mp4", "some/held.mp4", "more/b.mp4"):
         (folder / name).parent.mkdir(exist_ok=True)
@@ -82,24 +82,27 @@ def packs(
 
 
 def samples(pack: ModuleType, path: Path) -> list[np.ndarray]:
-    """The pictures of each sample of a file, (6, 3, side, side)."""
+    """Return the pictures of each sample of a file, (6, 3, side, side)."""
     file = load_file(path)
     ends = [0, *file["ends"].tolist()]
     data = file["data"].numpy()
     return [pack.decoded(data[a:b]) for a, b in itertools.pairwise(ends)]
 
 
-def test_the_recipe_that_ships_finds_its_list_of_held_back_clips(
+def test_the_shipped_recipe_finds_its_list_of_held_back_clips(
     scripts: tuple[ModuleType, ModuleType],
 ) -> None:
     recipe = WEIGHTS / "recipes" / "footage" / "interpolator.toml"
     settings = tomllib.loads(recipe.read_text(encoding="utf-8"))["footage"]
     names = scripts[0].held_back(settings, recipe)
-    assert {"FRESCO__dog.mp4", "N0ku-Nebula__sky.mp4"} < names  # of the recipe, of the list
+    assert {
+        "FRESCO__dog.mp4",
+        "N0ku-Nebula__sky.mp4",
+    } < names  # the first is in the recipe, the second in its list
 
 
 @pytest.mark.full
-def test_held_back_clips_are_in_the_other_file_only(
+def test_held_back_clips_are_only_in_the_held_back_file(
     scripts: tuple[ModuleType, ModuleType], packs: tuple[Path, Path]
 ) -> None:
     from safetensors import safe_open
@@ -111,14 +114,14 @@ def test_held_back_clips_are_in_the_other_file_only(
     assert names == [{"a.mp4", "b.mp4"}, {"held.mp4"}]
     pictures = samples(scripts[0], packs[0])
     assert all(each.shape == (6, 3, 96, 96) for each in pictures)
-    # The true pictures lie between the pair, which moves.
+    # All four given pictures differ, and the two true pictures are similar to the pair.
     for before, first, second, after, early, late in pictures:
         assert len({p.tobytes() for p in (before, first, second, after)}) == 4
         assert all(np.abs(true - first.astype(int)).mean() < 60 for true in (early, late))
 
 
 @pytest.mark.full
-def test_a_stopped_training_goes_on_exactly(
+def test_a_stopped_training_continues_exactly(
     scripts: tuple[ModuleType, ModuleType],
     packs: tuple[Path, Path],
     tmp_path: Path,
@@ -177,7 +180,7 @@ def test_only_the_parts_with_a_learning_rate_change(
 
 
 @pytest.mark.full
-def test_a_teacher_changes_the_targets_of_the_training_alone(
+def test_a_teacher_changes_only_the_targets_of_the_training(
     scripts: tuple[ModuleType, ModuleType], packs: tuple[Path, Path], tmp_path: Path
 ) -> None:
     taught = {"teacher": "cloud-max", "teacher_share": 0.5}
@@ -192,6 +195,6 @@ def test_a_teacher_changes_the_targets_of_the_training_alone(
     assert not pictures("held").any()
     *given, early, late = pictures("samples")
     assert not any(given)
-    # Half of the teacher's error, which is small on these clips.
+    # The difference is half of the teacher's error, which is small on these clips.
     assert 0 < early < 10
     assert 0 < late < 10
