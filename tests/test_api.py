@@ -1,4 +1,4 @@
-"""The Python side: every option of a command is a keyword, pictures in memory, models by hand."""
+"""The Python functions: keywords, types, pictures in memory, models."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
 
 
 def options_of(command: str) -> set[str]:
-    """The long names of a command's options, as keywords."""
+    """Return the long names of a command's options, as keywords."""
     commands: Any = typer.main.get_command(app)
     given = [name for option in commands.commands[command].params for name in option.opts]
     long = {name.removeprefix("--").replace("-", "_") for name in given if name[:2] == "--"}
@@ -74,14 +74,14 @@ def test_the_options_of_a_command_are_the_fields_of_its_settings(command: str) -
         assert each.is_switch or 1 <= len(each.option.metavar) <= 10, each.name
 
 
-def test_a_keyword_that_there_is_not_is_a_type_error() -> None:
+def test_an_unknown_keyword_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="did you mean 'crf'"):
         cloudconv.interpolate("a.mp4", factor=2, crff=3)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="no option 'quality'"):
         cloudconv.dream("a.mp4", frames=2, quality="best")  # type: ignore[call-arg]
 
 
-def test_keywords_are_read_as_the_commands_options_are() -> None:
+def test_keywords_are_read_as_options_of_the_command() -> None:
     settings = InterpSettings(
         "a.mp4", fps="59.94", slowmo=4, start="1:02", quality="fast", UHD=True, crf=12,
         encoder="ffv1", encoder_option=["level=3", ("g", 1)], threads=2, input_fps=None,
@@ -116,7 +116,7 @@ def test_keywords_are_read_as_the_commands_options_are() -> None:
         ({"preview": "now.png"}, "ends in .jpg"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_alike_in_python_and_on_the_command_line(
+def test_an_impossible_value_is_one_error_in_python_and_on_the_command_line(
     wrong: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(SettingsError, match=re.escape(said)):
@@ -128,7 +128,7 @@ def test_a_value_that_cannot_be_is_refused_alike_in_python_and_on_the_command_li
         assert re.sub(r"`(\w+)`", lambda found: flag(found[1]), said) in run.stderr
 
 
-def test_the_names_of_settings_are_those_of_models_metrics_and_modes() -> None:
+def test_settings_list_all_models_metrics_and_modes() -> None:
     assert {registry.spec(name).task for name in QUALITIES.values()} == {"interpolate"}
     assert registry.spec(DEFAULT_PREDICTOR, "predict").weights
     assert (*metrics.PER_FRAME, *metrics.TEXTURE, "flicker", *SEQUENCE_METRICS) == METRICS
@@ -137,7 +137,7 @@ def test_the_names_of_settings_are_those_of_models_metrics_and_modes() -> None:
     assert all(name in mode.option.help for name in mode.choices)
 
 
-def test_the_package_is_imported_in_no_time() -> None:
+def test_importing_the_package_loads_no_large_library() -> None:
     code = (
         "import cloudconv, sys; cloudconv.InterpSettings('a.mp4', factor=2); "
         "print([name for name in ('torch', 'av', 'cv2', 'typer', 'numpy') if name in sys.modules])"
@@ -146,7 +146,7 @@ def test_the_package_is_imported_in_no_time() -> None:
     assert ran.stdout.strip() == "[]"
 
 
-def test_all_names_what_a_user_needs() -> None:
+def test_all_lists_names_that_exist() -> None:
     for name in cloudconv.__all__:
         assert getattr(cloudconv, name) is not None, name
     for kind in (cloudconv.InterpResult, cloudconv.TrainResult, cloudconv.Model):
@@ -179,8 +179,8 @@ reveal_type(next(cloudconv.interpolate_frames(pictures, 2, model="blend")))""": 
 
 
 @pytest.mark.full
-def test_mypy_knows_every_call(tmp_path: Path) -> None:
-    checker = pytest.importorskip("mypy.api", reason="mypy is for development only")
+def test_mypy_finds_wrong_calls(tmp_path: Path) -> None:
+    checker = pytest.importorskip("mypy.api", reason="mypy is not installed")
     files = []
     for number, snippet in enumerate(SNIPPETS):
         files.append(tmp_path / f"s{number}.py")
@@ -195,7 +195,7 @@ def test_mypy_knows_every_call(tmp_path: Path) -> None:
         assert bool(errors) == ("reveal_type" not in snippet), f"{snippet}: {errors}"
 
 
-def test_a_video_made_with_keywords(tmp_path: Path) -> None:
+def test_interpolate_takes_keywords(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 6)
     planned = cloudconv.estimate(InterpSettings(clip, factor=2, encoder="ffv1", **QUICK))
     assert (planned.output_frames, planned.encoder) == (12, "ffv1")
@@ -214,7 +214,7 @@ def test_slow_motion_at_a_chosen_rate(tmp_path: Path) -> None:
     assert (made.output_fps, made.duration, made.output_frames) == ("60", 1.0, 60)
 
 
-def test_pictures_have_the_rate_that_is_given(tmp_path: Path) -> None:
+def test_input_fps_sets_the_rate_of_pictures(tmp_path: Path) -> None:
     folder = tmp_path / "pics"
     clip = write_clip(tmp_path / "a.mkv", 4)
     cloudconv.interpolate(clip, folder / "%06d.png", factor=2, **QUICK)
@@ -272,13 +272,13 @@ def test_the_events_of_many_inputs_name_ignored_subfolders(tmp_path: Path) -> No
     assert empty == []
 
 
-def test_an_input_that_is_none_is_refused_in_a_sentence() -> None:
+def test_none_as_input_is_one_clear_sentence() -> None:
     for settings in (cloudconv.InterpSettings, cloudconv.DreamSettings, cloudconv.CompareSettings):
         with pytest.raises(SettingsError, match="input must be text or a path, got None"):
             settings(None)  # type: ignore[arg-type]
 
 
-def test_a_predictor_says_which_kind_of_context_it_takes() -> None:
+def test_an_impossible_context_of_a_predictor_is_an_error() -> None:
     flow = cloudconv.load_model("flow")
     assert isinstance(flow, cloudconv.Predictor)
     for context in ([torch.rand(3, 32, 32)] * 6, torch.rand(1, 1, 3, 32, 32), None):
@@ -287,7 +287,7 @@ def test_a_predictor_says_which_kind_of_context_it_takes() -> None:
 
 
 @pytest.mark.parametrize(("transfer", "curve"), [(16, "PQ"), (1, None)])
-def test_reports_and_previews_name_flat_pictures_of_hdr(
+def test_a_warning_names_reports_and_previews_of_hdr(
     tmp_path: Path, transfer: int, curve: str | None
 ) -> None:
     clip = write_clip(
@@ -307,14 +307,14 @@ def test_reports_and_previews_name_flat_pictures_of_hdr(
 
 
 def pictures(count: int, scene: int = 0) -> list[np.ndarray[Any, Any]]:
-    """A texture of the scene's own that moves to the right, (48, 64, 3) uint8."""
+    """Return a texture of the scene that moves to the right, (48, 64, 3) uint8."""
     return [
         np.repeat(picture(number, 64, 48, "gray", scene=scene).to_ndarray()[..., None], 3, 2)
         for number in range(count)
     ]
 
 
-def test_pictures_in_memory_are_interpolated_as_they_come() -> None:
+def test_pictures_in_memory_are_interpolated_while_they_arrive() -> None:
     given = pictures(40)
     taken = 0
 
@@ -337,7 +337,7 @@ def test_pictures_in_memory_are_interpolated_as_they_come() -> None:
 
 
 @pytest.mark.parametrize("kind", ["numpy", "torch", "deep", "half"])
-def test_new_pictures_are_of_the_given_kind(kind: str) -> None:
+def test_new_pictures_have_the_type_of_the_given_ones(kind: str) -> None:
     eight = pictures(2)
     given: list[Any] = eight
     if kind == "deep":
@@ -354,7 +354,7 @@ def test_new_pictures_are_of_the_given_kind(kind: str) -> None:
     assert np.abs(np.asarray(made[1], float) - mean).max() <= tolerance
 
 
-def test_cuts_and_repeats_in_memory_are_held() -> None:
+def test_frames_in_memory_are_repeated_at_cuts_and_repeats() -> None:
     given = [*pictures(8), *pictures(8, scene=1)]
     given[4] = given[3]
     made = list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
@@ -377,12 +377,12 @@ def test_cuts_and_repeats_in_memory_are_held() -> None:
         (np.zeros((48, 64, 3), np.uint8), "this is one"),
     ],
 )
-def test_pictures_that_do_not_do_give_a_sentence(given: Any, words: str) -> None:
+def test_unusable_pictures_are_one_clear_sentence(given: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         list(cloudconv.interpolate_frames(given, 2, model="hold", device="cpu"))
 
 
-def test_what_can_be_refused_is_refused_before_the_first_picture() -> None:
+def test_impossible_settings_are_refused_before_the_first_picture() -> None:
     for wrong, kind in (({"factor": 1}, SettingsError), ({"model": "flow"}, ModelError)):
         with pytest.raises(kind):
             cloudconv.interpolate_frames(pictures(2), **{"factor": 2, **wrong})
@@ -391,7 +391,7 @@ def test_what_can_be_refused_is_refused_before_the_first_picture() -> None:
 
 
 def stored(kind: str) -> list[Any]:
-    """Return two pictures of a moving texture, as people have them."""
+    """Return two pictures of a moving texture in one of the common types."""
     eight = pictures(2)
     opaque = [np.dstack([p, 255 - p[..., :1]]) for p in eight]
     floats = [torch.from_numpy(p).float() / 255 for p in eight]
@@ -420,7 +420,7 @@ KINDS = [
 
 
 def check_middle(made: Any, given: list[Any]) -> None:
-    """Compare a picture with the mean of two, and its kind with theirs."""
+    """Check that a picture is the mean of two and has their type."""
     assert isinstance(made, type(given[0]))
     array, first, last = (np.asarray(each) for each in (made, *given))
     assert (array.shape, array.dtype) == (first.shape, first.dtype)
@@ -430,7 +430,7 @@ def check_middle(made: Any, given: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pictures_of_every_kind_come_back_as_that_kind(kind: str) -> None:
+def test_new_pictures_of_every_type_have_that_type(kind: str) -> None:
     given = stored(kind)
     made = list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
     assert made[0] is given[0]
@@ -440,8 +440,8 @@ def test_pictures_of_every_kind_come_back_as_that_kind(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gray with an axis", "rgba", "tensor", "tensor first", "deep"])
-def test_pictures_in_one_piece(kind: str) -> None:
-    """As ComfyUI has them: (B, H, W, C), or (B, C, H, W)."""
+def test_pictures_may_be_one_array(kind: str) -> None:
+    """ComfyUI gives pictures as one tensor: (B, H, W, C) or (B, C, H, W)."""
     given = stored(kind)
     stack: Any = torch.stack if isinstance(given[0], torch.Tensor) else np.stack
     made = list(cloudconv.interpolate_frames(stack(given), 2, model="blend", device="cpu"))
@@ -453,16 +453,16 @@ def test_pictures_in_one_piece(kind: str) -> None:
     check_middle(both[0], given)
 
 
-def test_a_network_sees_colours_alone() -> None:
+def test_a_network_gets_the_colours_without_the_opacity() -> None:
     model: Any = cloudconv.load_model("tiny", device="cpu", precision="fp32")
     a, b = stored("rgba")
     plain = model.interpolate(a[..., :3], b[..., :3], 0.5)
     assert np.array_equal(model.interpolate(a, b, 0.5)[..., :3], plain)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 @pytest.mark.parametrize("kind", ["tensor", "tensor first", "bytes first"])
-def test_tensors_of_a_gpu_stay_there(kind: str) -> None:
+def test_tensors_on_a_gpu_stay_on_the_gpu(kind: str) -> None:
     given = [each.cuda() for each in stored(kind)]
     made = [*cloudconv.interpolate_frames(torch.stack(given), 2, model="blend")]
     model: Any = cloudconv.load_model("blend", device="cuda")
@@ -471,7 +471,7 @@ def test_tensors_of_a_gpu_stay_there(kind: str) -> None:
         check_middle(each.cpu(), [picture.cpu() for picture in given])
 
 
-def test_a_model_by_hand_takes_a_float_and_single_pictures() -> None:
+def test_a_loaded_model_accepts_a_float_and_single_pictures() -> None:
     model: Any = cloudconv.load_model("blend", device="cpu")
     a, b = torch.rand(2, 3, 20, 30)
     assert torch.equal(model.interpolate(a, b, 0.25), model.interpolate(a[None], b[None], 0.25)[0])
@@ -484,7 +484,7 @@ def test_a_model_by_hand_takes_a_float_and_single_pictures() -> None:
             model.interpolate(*wrong, 0.5)
 
 
-def test_training_in_python(tmp_path: Path) -> None:
+def test_train_is_a_function_of_the_package(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 24, size=(64, 64))
     out = tmp_path / "mine.safetensors"
     asked = {"model": "tiny", "steps": 2, "crop": 32, "batch": 1, "interval": 1, "device": "cpu"}
@@ -494,7 +494,7 @@ def test_training_in_python(tmp_path: Path) -> None:
     assert len(read_times(made.output)) == 48
 
 
-def test_source_pictures_of_a_video_pass_untouched_with_keywords(tmp_path: Path) -> None:
+def test_source_frames_are_unchanged_with_keywords(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4)
     made = cloudconv.interpolate(clip, tmp_path / "b.mkv", factor=2, encoder="ffv1", **QUICK).output
     with av.open(str(clip)) as source, av.open(made) as output:
@@ -504,7 +504,7 @@ def test_source_pictures_of_a_video_pass_untouched_with_keywords(tmp_path: Path)
         assert all(np.array_equal(a, b) for a, b in zip(left, right, strict=True))
 
 
-def test_pictures_become_what_players_show_in_mp4(tmp_path: Path) -> None:
+def test_pictures_become_yuv420p_in_mp4(tmp_path: Path) -> None:
     folder = tmp_path / "pics"
     clip = write_clip(tmp_path / "a.mkv", 4)
     cloudconv.interpolate(clip, folder / "%06d.png", factor=2, **QUICK)

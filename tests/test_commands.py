@@ -1,7 +1,8 @@
-"""Each command once from end to end, held against a golden output.
+"""Each command is run once from end to end and compared with a golden output.
 
-``python -m tests.test_commands`` writes ``tests/golden/commands.json`` anew, after a change of the
-weights or of the JSON; look at the difference before it is committed.
+``python -m tests.test_commands`` writes ``tests/golden/commands.json`` anew after an intended
+change of
+the weights or of the JSON. Review the difference before a commit.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ CHANGES = {
     "minutes", "version", "limits", "vitals", "verdict", "why", "threads", "device", "licence",
     "domain",
 }  # fmt: skip
-"""Keys whose values depend on the machine, on the weights, or are tested elsewhere."""
-NEAR = 4  # levels of 255 by which another machine's pictures may differ
+"""Keys whose values depend on the machine or the weights, or have tests of their own."""
+NEAR = 4  # levels of 255 by which pictures may differ on another machine
 
 
 def run(name: str, folder: Path) -> dict[str, Any]:
-    """Run a command on a generated clip; return its JSON and what its pictures look like."""
+    """Run a command on a generated clip; return its JSON and its pictures, reduced."""
     count, cut = (48, 48) if name == "train" else (16, 8)
     clip = [picture(k, 96, 64, step=3.0, scene=k // cut) for k in range(count)]
     write_clip(folder / "a.mkv", clip)
@@ -63,15 +64,15 @@ def run(name: str, folder: Path) -> dict[str, Any]:
 
 
 def small(frame: av.VideoFrame) -> list[int]:
-    """Return the luma of a frame, (3, 4) pixels in one list."""
+    """Return the luma of a frame, reduced to (3, 4) pixels, in one list."""
     luma = cv2.resize(frame.to_ndarray()[: frame.height], (4, 3), interpolation=cv2.INTER_AREA)
     return [int(level) for level in luma.ravel()]
 
 
 def kept(value: Any) -> Any:
-    """Return JSON without what differs from machine to machine."""
+    """Return the JSON without values that differ between machines."""
     if isinstance(value, dict):
-        # Sentences may change; that there is a warning may not.
+        # The text of a warning may change, but not the number of warnings.
         counted = {"warnings": len(value["warnings"])} if "warnings" in value else {}
         return {key: kept(v) for key, v in {**value, **counted}.items() if key not in CHANGES}
     if isinstance(value, list):
@@ -80,7 +81,7 @@ def kept(value: Any) -> Any:
 
 
 def assert_near(found: Any, golden: Any, where: str) -> None:
-    """Compare two values of the same shape; numbers may differ by what machines differ by."""
+    """Compare two values of the same structure; numbers may differ as they do between machines."""
     if isinstance(golden, dict):
         assert sorted(found) == sorted(golden), where
         for key, value in golden.items():

@@ -1,4 +1,4 @@
-"""What the documents point at is there."""
+"""Options, commands, tests, files and numbers that the documents name are correct."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make_options() -> ModuleType:
     return module
 
 
-def test_the_tables_of_options_are_what_help_says(make_options: ModuleType) -> None:
+def test_the_tables_of_options_agree_with_the_help(make_options: ModuleType) -> None:
     found: set[str] = set()
     for document in DOCUMENTS:
         text = document.read_text("utf-8")
@@ -61,7 +61,7 @@ def test_the_examples_in_python_run(
         exec(compile(example, document.name, "exec"), known)
 
 
-def test_the_readmes_commands_can_be_pasted() -> None:
+def test_the_commands_of_the_readme_are_valid() -> None:
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if "cloudconv " in line]
     assert len(lines) == 6
@@ -73,7 +73,7 @@ def test_the_readmes_commands_can_be_pasted() -> None:
         assert (ROOT / words[0]).is_file()
 
 
-def test_every_command_in_the_docs_is_one_that_the_program_takes() -> None:
+def test_every_command_in_the_docs_is_valid() -> None:
     commands = get_command(app)
     count = 0
     for document in DOCUMENTS:
@@ -88,8 +88,8 @@ def test_every_command_in_the_docs_is_one_that_the_program_takes() -> None:
     assert count > 30
 
 
-def test_every_command_of_a_measurement_still_starts() -> None:
-    """Check commands in sentences and tables: the command, the script and each option exist."""
+def test_every_command_of_a_measurement_is_valid() -> None:
+    """The command, the script and each option exist, for commands in sentences and in tables."""
     commands = get_command(app)
     texts = [page.read_text("utf-8") for page in [*DOCUMENTS, *(ROOT / "docs").glob("*/*.md")]]
     spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", "\n".join(texts), flags=re.DOTALL))
@@ -114,8 +114,8 @@ def test_every_command_of_a_measurement_still_starts() -> None:
     assert count > 20
 
 
-def test_times_are_those_of_the_table() -> None:
-    """Compare each model's time with the table of whole commands: the median over all sizes."""
+def test_stated_times_agree_with_the_table() -> None:
+    """A model's time is the median over all sizes in the table of whole commands."""
     text = (ROOT / "docs" / "measurements" / "interpolation.md").read_text("utf-8")
     names, *rows = re.findall(r"^\| (?:size, factor|\d+\W\d+ \W\d) \|.*$", text, re.MULTILINE)
     columns = [cell.strip(" `") for cell in names.split("|")[2:-1]]
@@ -139,7 +139,7 @@ def test_a_page_of_the_guide_has_at_most_900_words() -> None:
         assert len(words) <= 900, f"{page.name} has {len(words)} words beside its tables"
 
 
-def test_every_test_that_holds_a_promise_exists() -> None:
+def test_every_test_of_a_guarantee_exists() -> None:
     text = (ROOT / "docs" / "guarantees.md").read_text("utf-8")
     named = re.findall(r"`((?:\w+/)*test_\w+\.py)(?:::(\w+))?`", text)
     assert len(named) > 20
@@ -157,7 +157,7 @@ def test_the_path_of_a_frame_is_that_of_the_code() -> None:
         assert f"def {name}(" in (ROOT / "cloudconv" / file).read_text("utf-8"), f"{file}: {name}"
 
 
-def test_every_document_that_is_linked_exists() -> None:
+def test_every_linked_document_exists() -> None:
     for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text("utf-8")):
             assert (document.parent / target).exists(), f"{document.name} links {target}"

@@ -1,4 +1,4 @@
-"""The metrics, against scikit-image, torchmetrics and figures worked out by hand."""
+"""The metrics agree with scikit-image, torchmetrics, and values computed by hand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WANG = {
 def pair(
     height: int = 50, width: int = 70, seed: int = 0, noise: float = 0.05
 ) -> tuple[Tensor, Tensor]:
-    """A smooth 8-bit picture and a noisy one, both RGB in [0, 1]."""
+    """Return a smooth 8-bit picture and a noisy copy, both RGB in [0, 1]."""
     random = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     phase = torch.rand(3, 1, 1, generator=random) * 6
@@ -52,7 +52,7 @@ def reference_ssim(test: Tensor, truth: Tensor) -> float:
     seed=st.integers(0, 999),
     noise=st.sampled_from([0.002, 0.03, 0.3]),
 )
-def test_agrees_with_scikit_image(height: int, width: int, seed: int, noise: float) -> None:
+def test_metrics_agree_with_scikit_image(height: int, width: int, seed: int, noise: float) -> None:
     test, truth = pair(height, width, seed, noise)
     a, b = (rgb.double().numpy() for rgb in (test, truth))
     error = mean_squared_error(b, a)
@@ -64,7 +64,7 @@ def test_agrees_with_scikit_image(height: int, width: int, seed: int, noise: flo
 
 
 @pytest.mark.parametrize("level", [5, 128, 210, 240, 250, 255])
-def test_bright_flat_sky_scores_as_precisely_as_anything_else(level: int) -> None:
+def test_ssim_is_precise_for_flat_pictures_of_any_brightness(level: int) -> None:
     truth = torch.full((3, 60, 80), level / 255)
     test = truth.clone()
     test[:, ::7, ::5] -= 1 / 255
@@ -74,7 +74,7 @@ def test_bright_flat_sky_scores_as_precisely_as_anything_else(level: int) -> Non
 
 @settings(deadline=None, max_examples=3)
 @given(seed=st.integers(0, 999))
-def test_a_perfect_frame(seed: int) -> None:
+def test_a_perfect_frame_has_the_best_scores(seed: int) -> None:
     _, truth = pair(180, 190, seed)
     assert float(metrics.psnr(truth, truth)) == 100
     assert float(metrics.sharpness(truth, truth)) == 100
@@ -84,14 +84,14 @@ def test_a_perfect_frame(seed: int) -> None:
         assert float(metrics.PER_FRAME[name](truth, truth)) == 0
 
 
-def test_nothing_scores_more_than_a_perfect_frame() -> None:
+def test_no_frame_scores_more_than_a_perfect_one() -> None:
     truth = torch.zeros(3, 500, 500)
     test = truth.clone()
     test[0, 0, 0] = 1e-4
     assert float(metrics.psnr(test, truth)) == 100
 
 
-def test_a_batch_scores_as_its_pictures_do() -> None:
+def test_pictures_of_a_batch_are_scored_independently() -> None:
     pairs = [pair(180, 185, seed) for seed in range(2)]
     tests, truths = (torch.stack(pictures) for pictures in zip(*pairs, strict=True))
     for name, metric in metrics.PER_FRAME.items():
@@ -104,7 +104,7 @@ def test_a_batch_scores_as_its_pictures_do() -> None:
             assert float(one) == pytest.approx(float(alone), rel=1e-6), name
 
 
-def test_ms_ssim_agrees_with_torchmetrics_but_for_the_border_of_its_smallest_scale() -> None:
+def test_ms_ssim_agrees_with_torchmetrics_except_at_the_border() -> None:
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
     test, truth = pair(300, 420, noise=0.15)
@@ -114,7 +114,7 @@ def test_ms_ssim_agrees_with_torchmetrics_but_for_the_border_of_its_smallest_sca
     assert float(theirs) < 0.97
 
 
-def test_ms_ssim_worked_out_with_scipy() -> None:
+def test_ms_ssim_agrees_with_a_computation_in_scipy() -> None:
     from scipy.ndimage import gaussian_filter
 
     test, truth = pair(176, 200, seed=3, noise=0.2)
@@ -138,8 +138,8 @@ def test_ms_ssim_worked_out_with_scipy() -> None:
     assert float(metrics.ms_ssim(test, truth)) == pytest.approx(product, abs=1e-5)
 
 
-def test_gdl_and_sharpness_by_hand() -> None:
-    # One row of edges against a flat picture: |steps| across 0.2 and 0.1, none down.
+def test_gdl_and_sharpness_agree_with_values_computed_by_hand() -> None:
+    # A row of edges against a flat picture: |steps| of 0.2 and 0.1 across, and 0 down.
     truth = torch.tensor([[0.1, 0.3, 0.2], [0.1, 0.3, 0.2]]).expand(3, 2, 3)
     flat = torch.full((3, 2, 3), 0.5)
     assert float(metrics.gdl(flat, truth)) == pytest.approx(0.15, abs=1e-6)
@@ -149,7 +149,7 @@ def test_gdl_and_sharpness_by_hand() -> None:
     assert float(metrics.l1(flat, truth)) == pytest.approx(0.3, abs=1e-6)
 
 
-def test_gdl_sees_blur_and_not_brightness() -> None:
+def test_gdl_depends_on_blur_and_not_on_brightness() -> None:
     _, truth = pair(noise=0)
     brighter = truth + 0.02
     blurred = torch.nn.functional.avg_pool2d(truth[None], 5, 1, 2, count_include_pad=False)[0]
@@ -159,7 +159,7 @@ def test_gdl_sees_blur_and_not_brightness() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (2, 2), (10, 300), (11, 11), (175, 300)])
-def test_small_pictures_score_what_is_defined_and_nan_else(size: tuple[int, int]) -> None:
+def test_undefined_scores_of_small_pictures_are_nan(size: tuple[int, int]) -> None:
     test, truth = pair(*size)
     side = min(size)
     for name, needed in {"psnr": 1, "l1": 1, "l2": 1, "gdl": 2, "sharpness": 2, "ssim": 11}.items():
@@ -178,7 +178,7 @@ def test_flicker_is_the_error_of_the_change_in_brightness() -> None:
     assert flicker.score == pytest.approx((0.04 + 0.04 + 0.02) / 3, abs=1e-6)
 
 
-def test_flicker_does_not_count_across_an_interruption() -> None:
+def test_flicker_is_not_measured_across_an_interruption() -> None:
     flicker = metrics.Flicker()
     for level in (0.1, 0.9):
         flicker.update(torch.full((3, 4, 5), level), torch.full((3, 4, 5), 0.5))
@@ -192,7 +192,7 @@ def test_eight_bit_rounds_and_clamps() -> None:
     assert levels[0, 0].tolist() == [0, 0, 1, 255, 255]
 
 
-def test_the_error_map_is_dark_where_right_and_bright_where_wrong() -> None:
+def test_the_error_map_is_bright_where_errors_are() -> None:
     truth = torch.full((3, 8, 8), 0.5)
     test = truth.clone()
     test[:, 2, 3] = 1.0
@@ -221,18 +221,18 @@ def test_importing_the_module_does_not_load_torchmetrics() -> None:
 
 
 def test_texture_is_the_energy_of_the_finest_bands() -> None:
-    """Waves of one length, whose energy under a Gaussian is known."""
+    """The pictures are waves of one length, for which the energy of each band is known."""
     pi, width = math.pi, 2400
     across = torch.arange(width, dtype=torch.float32)
     for length in (3, 5, 10):
         wave = 0.5 + 0.2 * torch.sin(2 * pi * across / length).expand(3, 24, width)
         kept = [math.exp(-((2 * pi / length * sigma) ** 2) / 2) for sigma in (1, 2)]
         wanted = [0.02 * (1 - kept[0]) ** 2, 0.02 * (kept[0] - kept[1]) ** 2]
-        # The edges, which are continued, are a few pixels of many.
+        # Pixels at the edges differ, but there are few of them.
         assert metrics.texture_energy(wave).tolist() == pytest.approx(wanted, rel=0.05)
 
 
-def test_texture_is_zero_as_filmed_and_negative_when_soft() -> None:
+def test_texture_is_zero_for_filmed_frames_and_negative_for_soft_ones() -> None:
     torch.manual_seed(1)
     noise = 0.5 + 0.1 * torch.randn(3, 64, 80)
     around = metrics.texture_energy(noise)

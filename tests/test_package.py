@@ -1,4 +1,4 @@
-"""What a user gets besides the code: the wheel, the README, the sample clip, pinned versions."""
+"""The wheel, the sdist, the README, the sample clip and the pinned versions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the sdist, and the wheel that was built from it."""
+    """Build the sdist, and the wheel from the sdist; return their folder."""
     pytest.importorskip("build")
     pytest.importorskip("hatchling")
     folder = tmp_path_factory.mktemp("dist")
@@ -50,7 +50,7 @@ def wheel(dist: Path) -> zipfile.ZipFile:
 
 
 @pytest.mark.full
-def test_the_sdist_has_what_a_contributor_needs(dist: Path) -> None:
+def test_the_sdist_has_all_files_for_contributors(dist: Path) -> None:
     (path,) = dist.glob("*.tar.gz")
     with tarfile.open(path) as opened:
         names = {name.partition("/")[2] for name in opened.getnames()}
@@ -84,7 +84,7 @@ def test_the_wheel_works_outside_the_checkout(dist: Path, tmp_path: Path) -> Non
     assert (version, frames) == (PROJECT["version"], "8")
 
 
-def test_the_wheel_carries_everything_that_runs(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_has_all_files_to_run(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     assert {"cloudconv/py.typed", "cloudconv/_weights/manifest.json"} <= names
     for entry in weights.manifest().values():
@@ -95,7 +95,7 @@ def test_the_wheel_carries_everything_that_runs(wheel: zipfile.ZipFile) -> None:
     assert modules <= names
 
 
-def test_the_wheel_carries_nothing_else(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_has_no_other_files(wheel: zipfile.ZipFile) -> None:
     for name in wheel.namelist():
         assert name.startswith(("cloudconv/", "cloudconv-"))
         assert not (name.startswith("cloudconv/_weights") and name.endswith(".py"))
@@ -112,7 +112,7 @@ def test_the_readme_starts_with_the_two_commands() -> None:
     assert "-c constraints.txt" in ci
 
 
-def test_the_workflow_runs_the_commands_of_ci_on_every_version_supported() -> None:
+def test_the_workflow_runs_the_commands_of_ci_on_every_supported_version() -> None:
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
     ci = (ROOT / ".ci" / "run").read_text()
     commands = [
@@ -130,7 +130,7 @@ def test_the_workflow_runs_the_commands_of_ci_on_every_version_supported() -> No
         assert system in classifiers
 
 
-def test_the_readmes_models_have_the_gain_and_time_that_models_prints() -> None:
+def test_the_table_of_models_in_the_readme_agrees_with_the_command_models() -> None:
     table = README.split("## Models")[1].split("\n## ")[0]
     shown = re.findall(r"^\| `([^`]+)` \|.*\| ([+\d.]+ dB) \| ([\d.]+) \|$", table, re.MULTILINE)
     assert len(shown) == 4
@@ -139,7 +139,7 @@ def test_the_readmes_models_have_the_gain_and_time_that_models_prints() -> None:
     assert [row for row in rows if row[0] in dict.fromkeys(name for name, *_ in shown)] == shown
 
 
-def test_every_requirement_is_a_lower_bound_and_pinned_for_the_tests() -> None:
+def test_every_requirement_has_a_lower_bound_and_a_pinned_version() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
     assert pins["torch"] == "2.13.0"
@@ -165,7 +165,7 @@ def make_clouds() -> ModuleType:
     return module
 
 
-def test_the_sample_clip_is_what_its_script_makes(make_clouds: ModuleType) -> None:
+def test_the_script_makes_the_sample_clip(make_clouds: ModuleType) -> None:
     path = ROOT / "examples" / "clouds.mp4"
     assert path.stat().st_size < 400_000
     with av.open(str(path)) as clip:

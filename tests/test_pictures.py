@@ -1,4 +1,4 @@
-"""Every picture in the docs was made by the command beside it, with the weights that ship."""
+"""Every picture in the docs was made by the command beside it with the shipped weights."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def record() -> ModuleType:
 
 
 def linked() -> set[str]:
-    """All pictures below ``examples/`` that a document shows."""
+    """Return all pictures below ``examples/`` that a document shows."""
     documents = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     shown = [
         (document.parent / target).resolve()
@@ -45,13 +45,13 @@ def test_every_picture_has_a_record(record: ModuleType) -> None:
     assert linked() == set(record.read())
 
 
-def test_pictures_and_weights_are_those_of_the_records(record: ModuleType) -> None:
+def test_pictures_and_weights_agree_with_the_records(record: ModuleType) -> None:
     for name, known in record.read().items():
         now = record.record(EXAMPLES / name, known["commands"], known["weights"])
         assert known == now, f"{name} is out of date: make it again with its script in examples/"
 
 
-def test_commands_are_those_of_the_scripts(record: ModuleType) -> None:
+def test_recorded_commands_agree_with_the_scripts(record: ModuleType) -> None:
     showcase, gallery = load("make_showcase"), load("make_gallery")
     commands = {name: known["commands"] for name, known in record.read().items()}
     assert commands.pop("showcase.webp") == [row.command for row in showcase.ROWS]
@@ -64,7 +64,7 @@ def test_the_readme_shows_the_commands_beside_its_picture(record: ModuleType) ->
         assert f"`{command.partition(' --start')[0]}`" in readme
 
 
-def test_the_moving_picture_is_small_and_no_frame_is_too_short_for_a_browser() -> None:
+def test_the_moving_picture_is_small_and_its_frames_are_long_enough_for_browsers() -> None:
     path = EXAMPLES / "showcase.webp"
     assert path.stat().st_size <= 1_500_000
     durations = []

@@ -1,4 +1,4 @@
-"""Packages import each other in one order."""
+"""The order in which packages import each other, and rules for the whole package."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ORDER = [
     *("schedule", "dreaming", "training", "segments", "workers", "report", "jobs", "cli"),
     "__main__",
 ]
-"""Each package or module may import only those before it."""
+"""Each package or module may import only those before it in this list."""
 ONLY = {"av": {"media"}, "typer": {"cli"}, "rich": {"cli"}, "ray": {"workers"}}
 """The packages that may import a library."""
 ERRORS = {name for name in dir(errors) if name.endswith("Error")} | {"Interrupted"}
@@ -54,7 +54,7 @@ def _package(module: str) -> str:
 
 def test_packages_import_only_those_before_them() -> None:
     for name, imported in IMPORTS.items():
-        if name == "cloudconv":  # the public API: functions that import when they are called
+        if name == "cloudconv":  # the public API imports inside functions
             continue
         for target in imported:
             if not target.startswith("cloudconv.") or target == "cloudconv.__version__":
@@ -63,7 +63,7 @@ def test_packages_import_only_those_before_them() -> None:
 
 
 def test_jobs_report_by_events_only() -> None:
-    """No parameter or attribute is a callback: none is named ``on_…``."""
+    """No parameter or attribute is a callback named ``on_…``."""
     for name, file in FILES.items():
         if name.split(".")[1:2] not in (["jobs"], ["training"], ["segments"], ["workers"]):
             continue
@@ -111,7 +111,7 @@ def test_parts_of_a_package_import_only_those_before_them() -> None:
                 assert not any(each.startswith(f"cloudconv.{other}.") for each in imported), module
 
 
-def test_parts_of_a_package_import_each_other_in_no_circle() -> None:
+def test_parts_of_a_package_have_no_circular_imports() -> None:
     packages = {file.parent.relative_to(ROOT) for file in FILES.values()} - {Path()}
     for package in sorted(".".join(path.parts) for path in packages):
         graph: dict[str, set[str]] = {}
@@ -125,8 +125,8 @@ def test_parts_of_a_package_import_each_other_in_no_circle() -> None:
             assert package not in CIRCULAR, f"{package} has no circle: remove it from CIRCULAR"
 
 
-def test_modules_import_each_other_in_no_circle() -> None:
-    """Imports inside functions, and those for types only, count too."""
+def test_modules_have_no_circular_imports() -> None:
+    """Imports inside functions and imports for types count, too."""
     graph: dict[str, set[str]] = {}
     for name, imported in IMPORTS.items():
         modules = {t if t in FILES else t.rpartition(".")[0] for t in imported} & FILES.keys()

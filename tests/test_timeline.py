@@ -1,4 +1,4 @@
-"""Output times, source pairs and timesteps."""
+"""Times of output frames, their source pairs and timesteps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ requests = st.one_of(st.builds(Multiply, st.integers(1, 8)), st.builds(Resample,
 
 @st.composite
 def sources(draw: st.DrawFn) -> tuple[list[Fraction], Fraction]:
-    """Increasing source times with uneven gaps, and the end of the last frame."""
+    """Draw increasing source times with uneven gaps, and the end of the last frame."""
     gaps = draw(st.lists(st.integers(1, 5000), min_size=1, max_size=12))
     tick = draw(st.sampled_from([F(1, 1000), F(1, 90000), F(1001, 240000)]))
     start = draw(starts)
@@ -64,7 +64,7 @@ def cfr(count: int, rate: Fraction, start: Fraction) -> tuple[list[Fraction], Fr
 
 
 def check(slots: list[Slot], contents: Sequence[Fraction], *, loop_to: Fraction | None) -> None:
-    """Every slot shows the moment it is at; ``contents`` and ``loop_to`` on the output clock."""
+    """Check that every slot shows the content of its time; all times are on the output clock."""
     knots = [*contents] if loop_to is None else [*contents, loop_to]
     for before, slot in pairwise(slots):
         assert before.time + before.duration == slot.time
@@ -87,7 +87,9 @@ def check(slots: list[Slot], contents: Sequence[Fraction], *, loop_to: Fraction 
 
 @settings(deadline=None, max_examples=50)
 @given(count=st.integers(1, 30), rate=rates, factor=st.integers(1, 9), start=starts)
-def test_constant_rate_times_n(count: int, rate: Fraction, factor: int, start: Fraction) -> None:
+def test_a_whole_factor_multiplies_a_constant_rate(
+    count: int, rate: Fraction, factor: int, start: Fraction
+) -> None:
     times, end = cfr(count, rate, start)
     slots = run(Multiply(factor), times, end)
     assert len(slots) == count * factor == expected_frames(Multiply(factor), count, end - start)
@@ -103,7 +105,7 @@ def test_constant_rate_times_n(count: int, rate: Fraction, factor: int, start: F
 
 @settings(deadline=None, max_examples=80)
 @given(source=sources(), request=requests, slowdown=slowdowns, loop=st.booleans())
-def test_every_slot_shows_its_own_moment(
+def test_every_slot_shows_the_content_of_its_time(
     source: tuple[list[Fraction], Fraction],
     request: Multiply | Resample,
     slowdown: Fraction,
@@ -144,13 +146,13 @@ def test_uneven_gaps_are_divided_each(source: tuple[list[Fraction], Fraction], f
 @pytest.mark.full
 @settings(deadline=None, max_examples=80)
 @given(source=sources(), request=requests, loop=st.booleans(), data=st.data())
-def test_refilled_repeats(
+def test_refilled_repeats_keep_the_grid_of_the_source(
     source: tuple[list[Fraction], Fraction],
     request: Multiply | Resample,
     loop: bool,
     data: st.DataObject,
 ) -> None:
-    """The grid is the source's, the pictures lie where their content belongs."""
+    """Slots keep the times of the source, and their content has its own times."""
     times, end = source
     repeats = [False, *(data.draw(st.booleans()) for _ in times[1:])]
     own = [t for t, again in zip(times, repeats, strict=True) if not again]
@@ -165,8 +167,8 @@ def test_refilled_repeats(
     assert [(s.time, s.duration) for s in slots] == [(s.time, s.duration) for s in plain]
 
 
-def test_video_in_a_faster_file_moves_evenly() -> None:
-    """Every fifth frame repeats: the 24 contents of a second lie 1/24 s apart."""
+def test_video_in_a_file_of_a_higher_rate_moves_evenly() -> None:
+    """Every fifth frame repeats, so the 24 contents of a second are 1/24 s apart."""
     times, end = cfr(31, F(30), F(0))
     shows = [None if k % 5 == 4 else F(k - k // 5, 24) for k in range(31)]
     slots = run(Multiply(2), times, end, shows=shows)
@@ -175,8 +177,8 @@ def test_video_in_a_faster_file_moves_evenly() -> None:
     assert {b - a for a, b in pairwise(places)} == {F(24, 60)}
 
 
-def test_content_ahead_of_its_source_frame() -> None:
-    """Nothing is known before the first content: it is held."""
+def test_content_may_be_later_than_its_source_frame() -> None:
+    """Before the time of the first content, the first frame is repeated."""
     slots = run(Multiply(2), [F(0), F(1)], F(2), shows=[F(3, 4), F(5, 4)])
     assert [(s.left, s.timestep, s.held) for s in slots] == [
         (0, F(0), True),
@@ -186,7 +188,7 @@ def test_content_ahead_of_its_source_frame() -> None:
     ]
 
 
-def test_loop_leads_back_to_the_first_frame() -> None:
+def test_a_loop_leads_to_the_first_frame() -> None:
     times, end = cfr(3, F(25), F(5))
     slots = run(Multiply(4), times, end, loop=True)
     assert [(s.left, s.timestep) for s in slots[-4:]] == [(2, F(i, 4)) for i in range(4)]
@@ -195,7 +197,7 @@ def test_loop_leads_back_to_the_first_frame() -> None:
     assert [(s.left, s.timestep) for s in alone] == [(0, F(i, 4)) for i in range(4)]
 
 
-def test_slots_come_as_soon_as_they_are_certain() -> None:
+def test_slots_are_returned_as_soon_as_they_are_certain() -> None:
     timeline = Timeline(Multiply(2))
     assert timeline.push(F(0)) == []
     assert [s.time for s in timeline.push(F(1))] == [F(0), F(1, 2)]
@@ -206,7 +208,7 @@ def test_slots_come_as_soon_as_they_are_certain() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(source=sources(), request=requests, slowdown=slowdowns)
-def test_forgotten_frames_are_never_asked_for(
+def test_released_frames_are_never_used_again(
     source: tuple[list[Fraction], Fraction], request: Multiply | Resample, slowdown: Fraction
 ) -> None:
     times, end = source
@@ -235,7 +237,7 @@ def test_memory_does_not_grow() -> None:
         assert count == expected_frames(request, 2000, F(1001 * 2000, 24000))
 
 
-def test_no_source_frames_make_no_slots() -> None:
+def test_no_source_frames_give_no_slots() -> None:
     assert Timeline(Multiply(2)).finish(F(1)) == []
 
 
@@ -250,7 +252,7 @@ def test_times_must_increase() -> None:
         Timeline(Multiply(2)).push(F(0), None)
 
 
-def test_impossible_requests() -> None:
+def test_impossible_requests_are_refused() -> None:
     for wrong in (0, -1):
         with pytest.raises(SettingsError):
             Multiply(wrong)
@@ -260,7 +262,7 @@ def test_impossible_requests() -> None:
             Timeline(Multiply(2), slowdown=F(wrong))
 
 
-def test_output_rate() -> None:
+def test_the_output_rate_is_exact() -> None:
     assert output_rate(Multiply(4), F(24000, 1001)) == F(96000, 1001)
     assert output_rate(Multiply(4), F(25), F(4)) == 25
     assert output_rate(Multiply(4), None) is None
@@ -289,7 +291,7 @@ def test_output_rate() -> None:
         (F(1, 3), F(1, 3)),
     ],
 )
-def test_rates_are_exact(text: Fraction | float | str, rate: Fraction) -> None:
+def test_rates_are_parsed_exactly(text: Fraction | float | str, rate: Fraction) -> None:
     assert parse_rate(text) == rate
     assert parse_rate(format_rate(rate)) == rate
 
@@ -302,14 +304,14 @@ def test_rates_are_printed_as_rationals() -> None:
 @pytest.mark.parametrize(
     "text", ["", "fast", "-5", "0", "0/5", "5/0", "5/00", "1e3", "nan", "1/2/3", "٣", "9" * 5000]
 )
-def test_what_is_no_rate_is_refused(text: str) -> None:
+def test_text_that_is_no_rate_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="is not a frame rate: give"):
         parse_rate(text)
     with pytest.raises(SettingsError, match="is not a factor: give"):
         parse_factor(text)
 
 
-def test_factors() -> None:
+def test_factors_are_parsed_exactly() -> None:
     assert parse_factor("4") == 4
     assert parse_factor(2.5) == parse_factor("5/2") == F(5, 2)
 
@@ -328,13 +330,13 @@ def test_factors() -> None:
         (1.5, F(3, 2)),
     ],
 )
-def test_times_are_exact(text: float | str, seconds: Fraction) -> None:
+def test_times_are_parsed_exactly(text: float | str, seconds: Fraction) -> None:
     assert parse_time(text) == seconds
 
 
 @pytest.mark.parametrize(
     "text", ["", "-1", "1:60", "1:60:00", "1:2:3:4", "1:", "soon", "1 2", -0.5]
 )
-def test_what_is_no_time_is_refused(text: float | str) -> None:
+def test_text_that_is_no_time_is_refused(text: float | str) -> None:
     with pytest.raises(SettingsError, match="is not a time: give"):
         parse_time(text)

@@ -1,4 +1,4 @@
-"""The weights that ship: whole, described, and refused when they are not what they should be."""
+"""The shipped weights are complete and described, and damaged or wrong weights are refused."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from cloudconv.models import registry
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the weights folder that may be broken."""
+    """Return a copy of the weights folder that a test may damage."""
     copy = tmp_path / "weights"
     shutil.copytree(weights.weights_folder(), copy)
     monkeypatch.setattr(weights, "weights_folder", lambda: copy)
     return copy
 
 
-def test_every_entry_is_here_and_whole() -> None:
+def test_every_weights_file_is_complete() -> None:
     for name, entry in weights.manifest().items():
         data = (weights.weights_folder() / entry.file).read_bytes()
         assert len(data) == entry.size_bytes
@@ -41,7 +41,7 @@ def test_every_entry_is_here_and_whole() -> None:
         assert {str(t.dtype).removeprefix("torch.") for t in state.values()} == {entry.dtype}
 
 
-def test_every_entry_says_where_it_is_from() -> None:
+def test_every_entry_names_its_origin() -> None:
     for entry in weights.manifest().values():
         registry.spec(entry.model)
         assert entry.origin
@@ -85,13 +85,13 @@ def test_a_missing_file_is_named_with_a_remedy(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"rife-4.6": {"file": "x"}}', '{"rife-4.6": 3}'])
-def test_a_damaged_manifest_is_said_to_be(folder: Path, text: str) -> None:
+def test_a_damaged_manifest_is_an_error(folder: Path, text: str) -> None:
     (folder / "manifest.json").write_text(text)
     with pytest.raises(WeightsError, match="manifest"):
         registry.load("rife-4.6")
 
 
-def test_a_missing_manifest_and_an_unknown_entry(folder: Path) -> None:
+def test_a_missing_manifest_and_an_unknown_entry_are_errors(folder: Path) -> None:
     with pytest.raises(WeightsError, match="no entry other"):
         weights.load_state("other")
     (folder / "manifest.json").unlink()
@@ -111,7 +111,7 @@ def test_weights_of_another_model_are_refused(folder: Path) -> None:
         registry.load("rife-4.6")
 
 
-def test_files_of_ones_own(tmp_path: Path) -> None:
+def test_an_unusable_weights_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
     with pytest.raises(WeightsError, match="is missing: check the path"):
         registry.load(path)
@@ -124,7 +124,7 @@ def test_files_of_ones_own(tmp_path: Path) -> None:
         registry.load(path)
 
 
-def test_parts_of_a_model_go_back_towards_what_it_started_from(tmp_path: Path) -> None:
+def test_parts_of_a_model_can_be_mixed_with_its_initial_weights(tmp_path: Path) -> None:
     script = Path(__file__).parents[1] / "weights" / "mix.py"
     mix = runpy.run_path(str(script))["mix"]
     folder, mixed = weights.weights_folder(), tmp_path / "mixed.safetensors"

@@ -1,4 +1,4 @@
-"""A GPU for every test of this folder: a real one, or else a simulated one."""
+"""Fixtures for the tests of this folder: a real GPU, or a simulated one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Gpu = Callable[..., AbstractContextManager[simulation.Record | None]]
 
 @pytest.fixture(scope="session")
 def gpu() -> Iterator[Gpu]:
-    """Return a context manager: the device, and a record of its use, None on a real GPU."""
+    """Return a context manager that gives a record of the device's use, or None on a real GPU."""
     torch.set_num_threads(1)
     if torch.cuda.is_available():
         yield lambda **_: nullcontext()
@@ -28,7 +28,7 @@ def gpu() -> Iterator[Gpu]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark all of them: a process with a simulated GPU is of no use for other tests."""
+    """Mark all tests of this folder: a process with a simulated GPU cannot run other tests."""
     for item in items:
         if "/gpu/" in item.nodeid:
             item.add_marker(pytest.mark.cuda)

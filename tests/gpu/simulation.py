@@ -1,19 +1,21 @@
-"""A simulated CUDA device: tensors on the CPU that report ``cuda:0``, under CUDA's rules.
+"""A simulated CUDA device: CPU tensors that report ``cuda:0`` and follow the rules of CUDA.
 
-A :class:`SimulatedTensor` holds its numbers on the CPU. Operations on them run there, in Python,
-where the simulation
+A :class:`SimulatedTensor` holds its numbers on the CPU. Operations on such tensors run on the CPU,
+in
+Python, where the simulation
 
 - refuses what CUDA refuses: tensors of two devices in one operation, ``numpy()`` of a tensor on
-  the device, page-locking such a tensor;
+    the device, page-locking such a tensor;
 - counts what costs time on a GPU: launches of kernels, waits of the CPU for the device, copies;
 - delays a copy into page-locked memory until its event is waited for, and fills the target with
-  other numbers until then, so that whoever reads too early makes wrong frames;
+    other numbers until then, so that reading too early gives wrong frames;
 - raises a lack of memory above a limit.
 
-The whole process becomes a simulated GPU with :func:`install`, which cannot be undone, so these
-tests run in processes of their own. Not simulated: the kernels themselves, their time and order
-within a stream, cuDNN's workspaces and its choice of algorithms, NVDEC, NVENC, and the backward
-pass, whose engine needs a real device: every gradient is :data:`GRADIENT`.
+:func:`install` turns the whole process into a simulated GPU and cannot be undone, so these tests
+run
+in processes of their own. Not simulated: the kernels, their time and their order within a stream,
+cuDNN's workspaces and its choice of algorithms, NVDEC, NVENC, and the backward pass, whose engine
+needs a real device: every gradient is :data:`GRADIENT`.
 """
 
 from __future__ import annotations
@@ -98,7 +100,7 @@ _WAITING = frozenset(
         "bincount",
     }
 )
-"""Operations whose result has to be known before the CPU goes on."""
+"""Operations whose result the CPU must know before it can continue."""
 
 _UNORDERED = frozenset(
     {
@@ -116,18 +118,18 @@ _UNORDERED = frozenset(
         "index_put_",
     }
 )
-"""Operations whose result depends on the order in which a GPU's threads come to write."""
+"""Operations whose result depends on the order in which a GPU's threads write."""
 
 _MOVES_WIDE = frozenset(["copy_", "_to_copy", "clone", "cat", "stack", "fill_", "zero_", "zeros"])
-"""Operations that CUDA has for uint16, beside views."""
+"""Operations that CUDA supports for uint16, besides views."""
 
 
 @dataclass
 class Record:
-    """The program's use of the device; bytes and counts since :meth:`clear`."""
+    """The program's use of the device since :meth:`clear`."""
 
     launches: Counter[str] = field(default_factory=Counter)
-    """By operation."""
+    """Launches by operation."""
     at: Counter[str] = field(default_factory=Counter)
     """Launches by the line of cloudconv that caused them."""
     waits: Counter[str] = field(default_factory=Counter)
@@ -137,17 +139,17 @@ class Record:
     down: Counter[str] = field(default_factory=Counter)
     """Bytes copied from the device, by line."""
     faults: Counter[str] = field(default_factory=Counter)
-    """Operations that CUDA refuses, or that give wrong numbers there."""
+    """Operations that CUDA refuses, or that give wrong numbers on a GPU."""
     unordered: Counter[str] = field(default_factory=Counter)
-    """Operations that may give other numbers each time."""
+    """Operations whose numbers may differ from run to run."""
     events: int = 0
     """Waits for an event."""
     idle: int = 0
-    """Of these, those during which the device has nothing else to do."""
+    """Waits for an event during which the device has nothing else to do."""
     shortages: int = 0
     """Allocations that failed at the limit."""
     peak: int = 0
-    """The most bytes that were in use at once."""
+    """The largest number of bytes in use at once."""
 
     def clear(self) -> None:
         self.__init__()  # type: ignore[misc]
@@ -162,7 +164,7 @@ _LOCK = threading.RLock()
 
 
 def _line() -> str:
-    """The line of cloudconv that is being executed, or else of whoever called."""
+    """Return the line of cloudconv that is executed, or else the line of the caller."""
     frame = sys._getframe(1)
     first = None
     while frame is not None:
@@ -181,14 +183,14 @@ def _fault(text: str) -> None:
 
 
 def _waited(kind: str) -> None:
-    """The CPU waits until the device is done with all that was queued."""
+    """Record that the CPU waits until the device has done all queued work."""
     with _LOCK:
         RECORD.waits[f"{kind} ({_line()})"] += 1
     _QUEUE.run()
 
 
 class _Queue:
-    """Copies to main memory that the device has yet to make."""
+    """Copies to main memory that the device has not made yet."""
 
     def __init__(self) -> None:
         self.length = 0
@@ -207,7 +209,7 @@ class _Queue:
                 target.copy_(values)
 
     def holds(self, tensor: Tensor) -> bool:
-        """Return whether the tensor's memory is the target of a copy that is still to come."""
+        """Return whether the tensor's memory is the target of a copy that has not been made."""
         with _LOCK:
             if not self._copies or tensor.layout != torch.strided:
                 return False
@@ -219,7 +221,7 @@ _QUEUE = _Queue()
 
 
 class _Storages:
-    """Storages that are alive, with their sizes."""
+    """Storages in use, with their sizes."""
 
     def __init__(self) -> None:
         self._known: dict[int, tuple[StorageWeakRef, int]] = {}
@@ -245,7 +247,7 @@ class _Storages:
 
 
 class Memory:
-    """The device's memory; ``limit`` in bytes, None for no limit and no account of a peak."""
+    """The device's memory: ``limit`` in bytes; None for no limit and no record of the peak."""
 
     def __init__(self) -> None:
         self.limit: int | None = None
@@ -277,7 +279,7 @@ _PINNED = _Storages()
 
 
 class SimulatedTensor(Tensor):
-    """A tensor that says ``cuda:0``; its numbers are in ``held``, on the CPU."""
+    """A tensor that reports ``cuda:0``; its numbers are in ``held``, on the CPU."""
 
     held: Tensor
 
@@ -329,9 +331,9 @@ def _is_on_device(value: Any) -> bool:
 
 
 def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """One operation: on the CPU as it is, or on what simulated tensors hold."""
+    """Run one operation: on CPU tensors directly, or on the contents of simulated tensors."""
     name = func._schema.name.split("::")[1]
-    # With inference mode, operations that are made of others come here whole.
+    # In inference mode, composite operations arrive here without being split.
     key = torch._C.DispatchKey.CompositeImplicitAutograd
     if not name.startswith("upsample") and func.has_kernel_for_dispatch_key(key):
         with _Dispatch():
@@ -377,7 +379,7 @@ def _on_cpu(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: lis
 def _moved(
     func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], target: torch.device | None
 ) -> Any:
-    """``to``: another device, another type, or another order in memory."""
+    """Run ``to``: another device, type or order in memory."""
     source = args[0]
     if not _is_on_device(source):
         with _LOCK:
@@ -395,7 +397,7 @@ def _moved(
 
 
 def _copied(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """``copy_``: within the device, to it or from it."""
+    """Run ``copy_`` within the device, to the device or from the device."""
     target, source = args[:2]
     blocking = not kwargs.get("non_blocking", args[2] if len(args) > 2 else False)
     if _is_on_device(target):
@@ -421,7 +423,7 @@ def _copied(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
 
 
 def _check(name: str, args: tuple[Any, ...], on_device: list[Any], on_cpu: list[Tensor]) -> None:
-    """Record operations that CUDA refuses, and those that make the CPU wait."""
+    """Record operations that CUDA refuses, and operations that make the CPU wait."""
     if name in _WAITING:
         _waited(name)
     indexes = name in ("index", "index_put", "index_put_", "_index_put_impl_")
@@ -460,7 +462,7 @@ def _computed(
     halves = {each.dtype for each in on_device} & {torch.float16, torch.bfloat16}
     if not (halves and name in ("convolution", "mm", "addmm", "bmm")):
         return func(*args, **kwargs)
-    # As on a GPU: products of 16-bit numbers, added up in 32 bits. Quicker here, too.
+    # As on a GPU, products of 16-bit numbers are added in 32 bits. This is also quicker on a CPU.
     if len({each.dtype for each in on_device}) > 1:
         _fault(f"{name} of {sorted(str(each.dtype) for each in on_device)}")
     (dtype,) = halves
@@ -474,7 +476,7 @@ def _computed(
 def _wrapped(
     func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
 ) -> Any:
-    """The result as simulated tensors; what was written in place comes back as it was given."""
+    """Return the result as simulated tensors; tensors written in place are the given ones."""
     written: dict[int, SimulatedTensor] = {}
     schema = func._schema
     for number, argument in enumerate(schema.arguments):
@@ -500,7 +502,7 @@ def _wrapped(
             return value
         if id(value) in written:
             return written[id(value)]
-        if views_outside:  # a view of a normal tensor is a normal one
+        if views_outside:  # a view of a normal tensor is a normal tensor
             with torch.inference_mode(False):
                 return SimulatedTensor(value)
         return SimulatedTensor(value)
@@ -509,7 +511,7 @@ def _wrapped(
 
 
 class _Dispatch(TorchDispatchMode):
-    """Sees every operation of a thread, also those that only ask for the device by name."""
+    """A mode that runs every operation of a thread, also operations with a device only by name."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -518,14 +520,14 @@ class _Dispatch(TorchDispatchMode):
 
 
 def _numbered(value: Any) -> Any:
-    """``cuda`` with the number of the one device."""
+    """Replace ``cuda`` by the numbered device."""
     if isinstance(value, torch.device | str) and str(value) == "cuda":
         return CUDA
     return value
 
 
 class _Functions(TorchFunctionMode):
-    """Functions of a tensor that never come down to an operation."""
+    """A mode for functions of tensors that are not made of operations."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -561,7 +563,7 @@ def _refused(what: str) -> Callable[..., Any]:
 
 
 def _gradients(loss: Tensor, *_: Any, **__: Any) -> None:
-    """Stands in for the backward pass: each leaf that the loss depends on gets a gradient."""
+    """Give each leaf that the loss depends on a gradient, in place of the backward pass."""
     seen, todo = set(), [loss.grad_fn]
     while todo:
         node: Any = todo.pop()
@@ -619,10 +621,10 @@ class Event:
 
 @contextlib.contextmanager
 def device(limit: int | None = None) -> Iterator[Record]:
-    """The device in this thread; what happens there is recorded from now on.
+    """Put this thread on the simulated device and record what happens there.
 
     Args:
-        limit: bytes of memory that it has.
+        limit: bytes of memory that the device has.
     """
     with _Functions(), _Dispatch():
         RECORD.clear()
@@ -634,13 +636,13 @@ def device(limit: int | None = None) -> Iterator[Record]:
 
 
 def stay() -> None:
-    """Have this thread on the device until its process ends."""
+    """Put this thread on the device until its process ends."""
     _Functions().__enter__()
     _Dispatch().__enter__()
 
 
 def missing() -> str | None:
-    """Why the simulation cannot run here; None where it can."""
+    """Return why the simulation cannot run on this machine, or None if it can."""
     if not sys.platform.startswith("linux"):
         return "the simulated GPU runs on Linux only"
     if _compiler() is None:
@@ -649,7 +651,7 @@ def missing() -> str | None:
 
 
 def install() -> None:
-    """Make this process one with a simulated GPU, for good, in all its threads."""
+    """Give this process a simulated GPU in all its threads, until the process ends."""
     ctypes.CDLL(str(_library()))
     torch._C._set_only_lift_cpu_tensors(True)
     torch.__future__.set_overwrite_module_params_on_conversion(True)
@@ -686,7 +688,7 @@ def install() -> None:
     accelerator.set_device_index = lambda *_: None  # type: ignore[assignment]
     torch.optim.Optimizer._accelerator_graph_capture_health_check = lambda _: None  # type: ignore[attr-defined]
     Tensor.pin_memory = _pinned  # type: ignore[method-assign, assignment]
-    run = threading.Thread.run  # of every thread, among them those of executors
+    run = threading.Thread.run  # the method of every thread, also of threads of executors
 
     def run_on_device(thread: threading.Thread) -> None:
         with _Functions(), _Dispatch():
@@ -697,7 +699,7 @@ def install() -> None:
 
 @dataclass(frozen=True)
 class Properties:
-    """Of the simulated GPU, as ``torch.cuda.get_device_properties`` gives them."""
+    """Properties of the simulated GPU, as ``torch.cuda.get_device_properties`` returns them."""
 
     name: str = "Simulated GPU"
     major: int = 9
@@ -722,7 +724,7 @@ def _compiler() -> str | None:
 
 
 def _library() -> Path:
-    """``guard.cpp``, compiled for this PyTorch; made once, outside of the checkout."""
+    """Return ``guard.cpp`` compiled for this PyTorch; compile once, outside the checkout."""
     text = SOURCE.read_bytes() + torch.__version__.encode()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     made = cache / "cloudconv-tests" / f"guard-{hashlib.sha256(text).hexdigest()[:16]}.so"

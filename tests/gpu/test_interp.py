@@ -1,4 +1,4 @@
-"""``interp`` on a GPU: the CPU's frames, and nothing that a GPU would have to wait for."""
+"""``interp`` on a GPU makes the frames of the CPU, within the rules of CUDA, without idle waits."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.helpers.factory import picture, read_planes, write_clip
 
 OURS = ["cloud-best", "cloud-fast", "cloud-turbo", "rife-4.6"]
 NEAREST = {"fp32": 90.0, "fp16": 60.0, "bf16": 60.0}
-"""dB between the GPU's frames and the CPU's in float32, at least."""
+"""Least PSNR in dB between the frames of the GPU and those of the CPU in float32."""
 START = ("models/registry.py", "render/device.py", "jobs/", "training/")
-"""Where the CPU may wait for the device: loading a model, trying the device."""
+"""Parts of the code in which the CPU may wait for the device: loading and trying a model."""
 BATCH, WIDTH, HEIGHT = 4, 128, 96
 
 LAUNCHES = {
-    # Kernels for each new frame in batches of four, conversions included: measured, and a margin
-    # of less than 5 %. The second: where each new frame is tried and blended.
+    # Kernels for each new frame in batches of four, conversions included: measured, with a margin
+    # below 5 %. The second number is for frames that the fallback tries and blends.
     "cloud-best": (195, 338),
     "cloud-fast": (182, 312),
     "cloud-turbo": (148, 278),
@@ -41,7 +41,7 @@ LAUNCHES = {
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Nine frames of a texture that moves; with ``noise``, of noise over one that stands still."""
+    """Return a function that writes nine frames of moving texture, or of still noisy texture."""
     folder = tmp_path_factory.mktemp("clips")
 
     def clip(pix_fmt: str = "yuv420p", noise: float = 0.0, size: tuple[int, int] = ()) -> Path:  # type: ignore[assignment]
@@ -58,7 +58,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Return a function that interpolates on the CPU in float32, once for each way."""
+    """Return a function that interpolates on the CPU in float32, once for each set of options."""
     folder = tmp_path_factory.mktemp("expected")
     made: dict[str, Path] = {}
 
@@ -78,7 +78,7 @@ def interp(clip: Path, output: Path, **options: Any) -> Any:
 
 
 def decibels(one: Path, other: Path) -> float:
-    """The PSNR between two files of as many frames."""
+    """Return the PSNR between two files with the same number of frames."""
     pairs = list(zip(read_planes(one), read_planes(other), strict=True))
     planes = [(a, b) for first, second in pairs for a, b in zip(first, second, strict=True)]
     top = 1023 if planes[0][0].dtype == np.uint16 else 255
@@ -88,7 +88,7 @@ def decibels(one: Path, other: Path) -> float:
 
 
 def in_loop(found: Counter[str]) -> Counter[str]:
-    """Without what happens once, before the first frame."""
+    """Return the entries without those that occur once, before the first frame."""
     kept = {what: n for what, n in found.items() if not any(each in what for each in START)}
     return Counter(kept)
 
@@ -96,7 +96,7 @@ def in_loop(found: Counter[str]) -> Counter[str]:
 def check(
     record: Record | None, clip: Path, made: Path, batch: int = BATCH, again: int = 0
 ) -> None:
-    """The rules of a GPU, and that it never waits; ``again``: frames that are decoded twice."""
+    """Check the rules of a GPU, and that the CPU never waits; ``again``: frames decoded twice."""
     if record is None:
         return
     assert not record.faults
@@ -111,7 +111,7 @@ def check(
 
 @pytest.mark.parametrize("precision", NEAREST)
 @pytest.mark.parametrize("model", OURS)
-def test_it_makes_the_frames_of_the_cpu(
+def test_the_gpu_makes_the_frames_of_the_cpu(
     gpu: Gpu, clips: Any, expected: Any, tmp_path: Path, model: str, precision: str
 ) -> None:
     clip = clips()
@@ -121,7 +121,7 @@ def test_it_makes_the_frames_of_the_cpu(
     check(record, clip, tmp_path / "a.mkv")
 
 
-WAYS: dict[str, dict[str, Any]] = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "10 bit": {"pix_fmt": "yuv420p10le"},
     "alpha": {"pix_fmt": "yuva420p"},
     "4:4:4": {"pix_fmt": "yuv444p"},
@@ -137,11 +137,11 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_every_way_makes_the_frames_of_the_cpu(
+@pytest.mark.parametrize("way", OPTIONS)
+def test_the_gpu_makes_the_frames_of_the_cpu_with_every_option(
     gpu: Gpu, clips: Any, expected: Any, tmp_path: Path, way: str
 ) -> None:
-    options = {"model": "cloud-fast", **WAYS[way]}
+    options = {"model": "cloud-fast", **OPTIONS[way]}
     drawn = {key: options.pop(key) for key in ("pix_fmt", "noise", "size") if key in options}
     clip = clips(**drawn)
     with gpu() as record:
@@ -151,15 +151,13 @@ def test_every_way_makes_the_frames_of_the_cpu(
     check(record, clip, tmp_path / "a.mkv", batch, 2 if "loop" in options else 0)
 
 
-def test_nothing_is_to_be_waited_for_but_the_last_batches(
-    gpu: Gpu, clips: Any, tmp_path: Path
-) -> None:
-    """While the CPU waits for a batch, the device has another one to work on."""
+def test_the_device_is_idle_only_at_the_end(gpu: Gpu, clips: Any, tmp_path: Path) -> None:
+    """While the CPU waits for a batch, the device works on another one."""
     with gpu() as record:
         options = {"model": "cloud-turbo", "factor": 5, "batch": 2}
         interp(clips(), tmp_path / "a.mkv", device="cuda", **options)
     if record is None:
-        pytest.skip("a real GPU does not tell")
+        pytest.skip("a real GPU gives no record")
     assert record.events == 2 * 16
     assert record.idle <= 3
 
@@ -169,12 +167,12 @@ def test_nothing_is_to_be_waited_for_but_the_last_batches(
 def test_launches_stay_within_their_budget(
     gpu: Gpu, clips: Any, tmp_path: Path, model: str, noise: float
 ) -> None:
-    """The number does not depend on the size of the pictures."""
+    """The budget does not depend on the size of the pictures."""
     clip = clips(noise=noise)
     with gpu() as record:
         made = interp(clip, tmp_path / "a.mkv", device="cuda", precision="fp16", model=model)
     if record is None:
-        pytest.skip("a real GPU does not tell")
+        pytest.skip("a real GPU gives no record")
     budget = LAUNCHES[model][bool(noise)]
     spent = in_loop(record.at).total() / (made.output_frames - 2 - 8)
     assert 0.8 * budget < spent <= budget
@@ -188,18 +186,18 @@ def test_launches_do_not_depend_on_the_size(gpu: Gpu, clips: Any, tmp_path: Path
             given = {"device": "cuda", "model": "cloud-best", "end": 0.2}
             interp(clip, tmp_path / f"{number}.mkv", **given)
         if record is None:
-            pytest.skip("a real GPU does not tell")
+            pytest.skip("a real GPU gives no record")
         counts.append(in_loop(record.at).total())
     assert counts[0] == counts[1]
 
 
-def test_a_lack_of_memory_makes_the_work_smaller(
+def test_a_lack_of_memory_reduces_the_batch(
     gpu: Gpu, clips: Any, expected: Any, tmp_path: Path
 ) -> None:
     clip = clips()
     with gpu(limit=48 * 2**20) as record:
         if record is None:
-            pytest.skip("only the simulated GPU can be made small")
+            pytest.skip("only the simulated GPU has a limit of memory")
         output, options = tmp_path / "a.mkv", {"model": "cloud-fast", "batch": 8}
         made = interp(clip, output, device="cuda", **options)
     assert decibels(output, expected(clip, **options)) >= NEAREST["fp32"]
@@ -208,12 +206,12 @@ def test_a_lack_of_memory_makes_the_work_smaller(
 
 
 @pytest.mark.parametrize("model", OURS)
-def test_no_more_memory_is_used_than_planned(gpu: Gpu, model: str) -> None:
+def test_the_plan_covers_the_memory_that_is_used(gpu: Gpu, model: str) -> None:
     size, one = (256, 192), Fraction(1)
     frames = [Frame(picture(k, *size, noise=6.0), Fraction(k), Fraction(1)) for k in range(7)]
     with gpu(limit=2**40) as record:
         if record is None:
-            pytest.skip("a real GPU has memory of its own beside that")
+            pytest.skip("a real GPU uses additional memory of its own")
         device, half = torch.device("cuda"), torch.float16
         network = registry.load(model, device, half)
         weights = record.peak
@@ -233,10 +231,10 @@ def test_no_more_memory_is_used_than_planned(gpu: Gpu, model: str) -> None:
         assert record.peak - weights <= work.plan(*size).memory_bytes
 
 
-def test_sixteen_bits_that_fail_give_way_to_float32(
+def test_sixteen_bits_that_give_nan_are_replaced_by_float32(
     gpu: Gpu, clips: Any, expected: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cards of one generation make NaN in fp16; nobody asked for 16 bits."""
+    """GPUs of one generation give NaN in fp16, and the user did not choose 16 bits."""
     from cloudconv.models.blocks import Block
 
     forward = Block.forward

@@ -1,4 +1,4 @@
-"""The other commands on a GPU: they keep its rules, and make what the CPU makes."""
+"""Other commands on a GPU follow the rules of CUDA and make what the CPU makes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def sky(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("precision", NEAREST)
 @pytest.mark.parametrize("name", FORECASTERS)
-def test_predictors(gpu: Gpu, name: str, precision: str) -> None:
+def test_predictors_forecast_as_on_the_cpu(gpu: Gpu, name: str, precision: str) -> None:
     spec = registry.spec(name, "predict")
     numbers = torch.Generator().manual_seed(0)
     coarse = torch.rand((1, 3, 9, 20), generator=numbers)
@@ -57,7 +57,7 @@ def test_predictors(gpu: Gpu, name: str, precision: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["numpy", "cpu", "cuda"])
-def test_frames_of_any_kind(gpu: Gpu, kind: str) -> None:
+def test_frames_of_any_type_are_as_on_the_cpu(gpu: Gpu, kind: str) -> None:
     numbers = torch.Generator().manual_seed(0)
     pictures = list(torch.rand((3, 3, 32, 48), generator=numbers))
     with gpu() as record:
@@ -95,7 +95,7 @@ STORED: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("kind", STORED)
 def test_pictures_on_the_device_stay_there(gpu: Gpu, kind: str) -> None:
-    """Only a few numbers per picture reach the host: for cuts, repeats and trials."""
+    """Only a few numbers per picture are copied to the host, for cuts, repeats and trials."""
     numbers = torch.Generator().manual_seed(0)
     pictures = [STORED[kind](each) for each in torch.rand((5, 3, 64, 96), generator=numbers)]
     same = {"model": "tiny", "precision": "fp32"}
@@ -138,7 +138,7 @@ def test_plain_tensors_reach_the_device_of_the_model(gpu: Gpu) -> None:
     assert record is None or not record.faults
 
 
-def test_extrapolate(gpu: Gpu, clip: Path, tmp_path: Path) -> None:
+def test_extrapolate_is_as_on_the_cpu(gpu: Gpu, clip: Path, tmp_path: Path) -> None:
     same = {"frames": 3, "encoder": "ffv1", "model": "voxelflow", "precision": "fp32"}
     with gpu() as record:
         cloudconv.extrapolate(clip, tmp_path / "gpu.mkv", device="cuda", **same)
@@ -148,7 +148,7 @@ def test_extrapolate(gpu: Gpu, clip: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["rollout", "texture", "flow", "collage"])
-def test_dream(gpu: Gpu, sky: Path, tmp_path: Path, mode: str) -> None:
+def test_dream_is_as_on_the_cpu(gpu: Gpu, sky: Path, tmp_path: Path, mode: str) -> None:
     same = {"frames": 6, "encoder": "ffv1", "mode": mode, "precision": "fp32"}
     with gpu() as record:
         cloudconv.dream(sky, tmp_path / "gpu.mkv", device="cuda", **same)
@@ -157,7 +157,7 @@ def test_dream(gpu: Gpu, sky: Path, tmp_path: Path, mode: str) -> None:
     assert record is None or not record.faults
 
 
-def test_compare(gpu: Gpu, clip: Path) -> None:
+def test_compare_is_as_on_the_cpu(gpu: Gpu, clip: Path) -> None:
     same = {"model": "rife-4.6", "against": "blend", "precision": "fp32", "metrics": "psnr"}
     with gpu() as record:
         here = cloudconv.compare(clip, device="cuda", **same)
@@ -167,8 +167,8 @@ def test_compare(gpu: Gpu, clip: Path) -> None:
     assert record is None or not record.faults
 
 
-def test_adapt(gpu: Gpu, clip: Path, tmp_path: Path) -> None:
-    """The simulation has no backward pass: forward passes and validation are tested."""
+def test_adapt_runs_on_the_gpu(gpu: Gpu, clip: Path, tmp_path: Path) -> None:
+    """The simulation has no backward pass, so this tests forward passes and validation."""
     given = {"model": "tiny", "factor": 2, "encoder": "ffv1", "precision": "fp32", "adapt": 0.01}
     with gpu() as record:
         made = cloudconv.interpolate(clip, tmp_path / "a.mkv", device="cuda", **given)
@@ -179,7 +179,7 @@ def test_adapt(gpu: Gpu, clip: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_train(gpu: Gpu, clip: Path, tmp_path: Path, precision: str) -> None:
+def test_train_runs_on_the_gpu(gpu: Gpu, clip: Path, tmp_path: Path, precision: str) -> None:
     output = tmp_path / "a.safetensors"
     given = {"model": "tiny", "steps": 2, "crop": 32, "batch": 2, "output": output}
     given["precision"] = precision

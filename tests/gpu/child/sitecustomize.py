@@ -1,4 +1,4 @@
-"""Give a worker process the simulated GPU; other processes start as they would."""
+"""Give a worker process the simulated GPU; leave other processes unchanged."""
 
 import sys
 
