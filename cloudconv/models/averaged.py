@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -104,15 +105,12 @@ def _changed(given: Arguments, change: Callable[[Tensor], Tensor]) -> Arguments:
     return given._replace(x0=change(given.x0), x1=change(given.x1), outer=outer)
 
 
-def _max() -> Averaged:
-    return Averaged(CLOUD_MAX, gated=True, refines=True)
-
-
 CLOUD_MAX = replace(
     CLOUD_BEST,
     name="cloud-max",
     purpose="the best quality, slowly",
     time=11,
-    build=_max,
+    network=partial(Averaged, gated=True, refines=True),
+    entry=CLOUD_BEST.name,
     bytes_per_pixel=1600,
 )

@@ -49,9 +49,9 @@ class ModelSpec:
         context: number of source frames that the model reads.
         arbitrary_timestep: whether an interpolator takes any timestep, not only 0.5.
         multiple: picture sides are padded to a multiple of this number (at scale 1).
-        build: returns the network with untrained weights.
-        weights: the manifest entry of the weights; None for a method without weights.
-        parameters: number of weights.
+        network: returns the network of a spec, with untrained weights.
+        entry: the manifest entry of the weights, if it is not the model's name; None for a method
+            without weights.
         licence: of the weights.
         origin: source of the method and its weights.
         domain: footage that suits the model, and the limits.
@@ -86,14 +86,13 @@ class ModelSpec:
     name: str
     task: Task
     context: int
-    build: Callable[[], Model]
+    network: Callable[[ModelSpec], Model]
     origin: str
     domain: str
     bytes_per_pixel: int
     arbitrary_timestep: bool = False
     multiple: int = 1
-    weights: str | None = None
-    parameters: int = 0
+    entry: str | None = ""
     licence: str = "MIT"
     scale_option: bool = False
     overlap: int = 0
@@ -111,6 +110,21 @@ class ModelSpec:
     purpose: str = ""
     time: float | None = None
     training: Mapping[str, object] = field(default_factory=dict, compare=False)
+
+    @property
+    def weights(self) -> str | None:
+        """Return the manifest entry of the weights; None for a method without weights."""
+        return self.name if self.entry == "" else self.entry
+
+    @property
+    def parameters(self) -> int:
+        """Return the number of weights."""
+        with torch.random.fork_rng([]):
+            return sum(parameter.numel() for parameter in self.build().parameters())
+
+    def build(self) -> Model:
+        """Return the network with untrained weights."""
+        return self.network(self)
 
     def frames(self, *, fallback: bool) -> int:
         """Return the number of source frames that a new frame needs; the fallback may need more."""

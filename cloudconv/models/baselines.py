@@ -12,10 +12,6 @@ from cloudconv.models.base import Interpolator, ModelSpec, Predictor
 class Blend(Interpolator):
     """A method that mixes the two pictures linearly: ``(1 - t)·x0 + t·x1``."""
 
-    def __init__(self) -> None:
-        """Create the method."""
-        super().__init__(BLEND)
-
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
         """Return the mix; see ``Interpolator.forward``."""
         return x0 + (x1 - x0) * timestep
@@ -23,10 +19,6 @@ class Blend(Interpolator):
 
 class Hold(Interpolator):
     """A method that repeats the earlier picture at every timestep, as a player does."""
-
-    def __init__(self) -> None:
-        """Create the method."""
-        super().__init__(HOLD)
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
         """Return a copy of ``x0``; see ``Interpolator.forward``."""
@@ -36,10 +28,6 @@ class Hold(Interpolator):
 class Last(Predictor):
     """A method that repeats the last picture."""
 
-    def __init__(self) -> None:
-        """Create the method."""
-        super().__init__(LAST)
-
     def forward(self, context: Tensor) -> Tensor:
         """Return a copy of the last picture; see ``Predictor.forward``."""
         return context[:, -1].clone()
@@ -47,10 +35,6 @@ class Last(Predictor):
 
 class Linear(Predictor):
     """A method that continues the change between the last two pictures linearly."""
-
-    def __init__(self) -> None:
-        """Create the method."""
-        super().__init__(LINEAR)
 
     def forward(self, context: Tensor) -> Tensor:
         """Return the continuation by one frame; see ``Predictor.forward``."""
@@ -62,7 +46,8 @@ BLEND = ModelSpec(
     task="interpolate",
     context=2,
     arbitrary_timestep=True,
-    build=Blend,
+    network=Blend,
+    entry=None,
     origin="cloudconv",
     domain="any footage; moving things look double",
     purpose="a baseline: moving things look double",
@@ -76,7 +61,8 @@ HOLD = ModelSpec(
     task="interpolate",
     context=2,
     arbitrary_timestep=True,
-    build=Hold,
+    network=Hold,
+    entry=None,
     origin="cloudconv",
     domain="any footage; motion stays as jerky as before",
     purpose="repeats the earlier frame",
@@ -89,7 +75,7 @@ LAST = replace(
     HOLD,
     task="predict",
     context=1,
-    build=Last,
+    network=Last,
     domain="any footage; the picture stands still",
     purpose="a baseline: the picture stands still",
 )
@@ -98,7 +84,7 @@ LINEAR = replace(
     LAST,
     name="linear",
     context=2,
-    build=Linear,
+    network=Linear,
     bytes_per_pixel=60,
     domain="slow fades; moving things break up within a few frames",
     purpose="slow fades",

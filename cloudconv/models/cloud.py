@@ -9,22 +9,10 @@ its own weights. The first two read four frames, not two (:mod:`cloudconv.models
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from cloudconv.models.base import FOUR
 from cloudconv.models.rife import RIFE_46, IFNet
-
-
-def _best() -> IFNet:
-    return IFNet(CLOUD_BEST, gated=True, refines=True)
-
-
-def _fast() -> IFNet:
-    return IFNet(CLOUD_FAST, (8, 4, 2), gated=True, refines=True)
-
-
-def _turbo() -> IFNet:
-    return IFNet(CLOUD_TURBO, (16, 8, 4), gated=True)
-
 
 CLOUD_BEST = replace(
     RIFE_46,
@@ -32,9 +20,7 @@ CLOUD_BEST = replace(
     context=FOUR,
     purpose="any footage; the default",
     time=1,
-    build=_best,
-    weights="cloud-best",
-    parameters=5_432_624,
+    network=partial(IFNet, gated=True, refines=True),
     origin="cloudconv, started from RIFE 4.6 (Huang et al., ECCV 2022, arXiv 2011.06294)",
     domain="any live footage; quiet and noisy pictures too",
     bytes_per_pixel=370,
@@ -46,9 +32,7 @@ CLOUD_FAST = replace(
     name="cloud-fast",
     purpose="long videos",
     time=0.6,
-    build=_fast,
-    weights="cloud-fast",
-    parameters=5_089_528,
+    network=partial(IFNet, sizes=(8, 4, 2), gated=True, refines=True),
     bytes_per_pixel=170,
     gpu_bytes_per_pixel=270,
 )
@@ -59,9 +43,7 @@ CLOUD_TURBO = replace(
     context=2,
     purpose="slow machines, a first look",
     time=0.5,
-    build=_turbo,
-    weights="cloud-turbo",
-    parameters=4_965_752,
+    network=partial(IFNet, sizes=(16, 8, 4), gated=True),
     bytes_per_pixel=160,
     gpu_bytes_per_pixel=0,
     multiple=64,

@@ -30,10 +30,6 @@ class Flow(Predictor):
     once, and blurs no more than the first.
     """
 
-    def __init__(self) -> None:
-        """Create the predictor."""
-        super().__init__(FLOW)
-
     def forward(self, context: Tensor) -> Tensor:
         """See ``Predictor.forward``; no gradient passes through the measured motion."""
         return next(self._steps(context, 1))
@@ -97,7 +93,8 @@ FLOW = ModelSpec(
     name="flow",
     task="predict",
     context=_PAIRS + 1,
-    build=Flow,
+    network=Flow,
+    entry=None,
     origin="Kroeger et al., ECCV 2016 (arXiv 1603.03590), by way of OpenCV",
     domain="steady motion; breaks up where the camera shakes or things collide",
     purpose="steady motion",

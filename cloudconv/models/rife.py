@@ -365,19 +365,13 @@ def _warped(
     ]
 
 
-def _rife() -> IFNet:
-    return IFNet(RIFE_46)
-
-
 RIFE_46 = ModelSpec(
     name="rife-4.6",
     task="interpolate",
     context=2,
     arbitrary_timestep=True,
     multiple=32,
-    build=_rife,
-    weights="rife-4.6",
-    parameters=5_306_256,
+    network=IFNet,
     origin="Huang et al., ECCV 2022 (arXiv 2011.06294), version 4.6",
     domain="any live footage; strong on camera and object motion",
     purpose="the original of the cloud models",

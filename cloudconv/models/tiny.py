@@ -15,9 +15,9 @@ class Tiny(Interpolator):
     The frames before and after the pair change the texture.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         """Create the network with its fixed weights."""
-        super().__init__(TINY)
+        super().__init__(spec)
         self.first = nn.Conv2d(7, 8, 3, stride=2, padding=1)
         self.last = nn.Conv2d(8, 12, 3, padding=1)
         generator = torch.Generator().manual_seed(1)
@@ -48,8 +48,8 @@ TINY = ModelSpec(
     context=FOUR,
     arbitrary_timestep=True,
     multiple=4,
-    build=Tiny,
-    parameters=1388,
+    network=Tiny,
+    entry=None,
     origin="cloudconv; random weights, for tests only",
     domain="tests only",
     bytes_per_pixel=160,

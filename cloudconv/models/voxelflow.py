@@ -96,9 +96,9 @@ class VoxelFlow(Predictor):
     irregularly, or stops and starts, is forecast better without continued motion.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         """Create the network."""
-        super().__init__(VOXELFLOW)
+        super().__init__(spec)
         self.block0 = Block(_FIRST, _WIDTHS[0], _OUTPUTS)
         self.block1 = Block(_LATER, _WIDTHS[1], _OUTPUTS)
         self.block2 = Block(_LATER, _WIDTHS[2], _OUTPUTS)
@@ -388,9 +388,7 @@ VOXELFLOW = ModelSpec(
     task="predict",
     context=CONTEXT,
     multiple=32,
-    build=VoxelFlow,
-    weights="voxelflow",
-    parameters=5_252_132,
+    network=VoxelFlow,
     origin="cloudconv, started from RIFE 4.6 (Huang et al., ECCV 2022, arXiv 2011.06294)",
     domain="live footage; clouds, water, traffic, people",
     purpose="live footage; the default",

@@ -23,31 +23,31 @@ PREDICT = replace(
     task="predict",
     context=2,
     multiple=4,
-    build=lambda: Next(PREDICT),
+    network=lambda spec: Next(spec),
 )
-AHEAD = replace(PREDICT, name="small-horizon", build=lambda: Ahead(AHEAD), takes_horizon=True)
+AHEAD = replace(PREDICT, name="small-horizon", network=lambda spec: Ahead(spec), takes_horizon=True)
 MIDDLE = replace(
     TINY,
     name="small-middle",
     task="interpolate",
     context=2,
     arbitrary_timestep=False,
-    build=lambda: Middle(MIDDLE),
+    network=lambda spec: Middle(spec),
 )
 AUTOENCODER = replace(
     TINY,
     name="small-autoencoder",
     task="reconstruct",
     context=1,
-    build=lambda: Autoencoder(AUTOENCODER),
+    network=lambda spec: Autoencoder(spec),
 )
 ADVERSARIAL = replace(
     PREDICT,
     name="small-duel",
-    build=lambda: Next(ADVERSARIAL),
+    network=lambda spec: Next(spec),
     discriminators=lambda: Discriminator(),
 )
-COARSE = replace(PREDICT, name="small-pyramid", build=lambda: Coarse(COARSE), stages=True)
+COARSE = replace(PREDICT, name="small-pyramid", network=lambda spec: Coarse(spec), stages=True)
 
 
 def register_models(monkeypatch: pytest.MonkeyPatch, *specs: ModelSpec) -> None:

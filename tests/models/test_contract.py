@@ -43,7 +43,6 @@ def pair(height: int = 40, width: int = 56, batch: int = 1) -> tuple[Tensor, Ten
 @every_model
 def test_the_spec_is_correct(name: str) -> None:
     spec = registry.spec(name, "interpolate")
-    assert sum(p.numel() for p in spec.build().parameters()) == spec.parameters
     assert spec.bytes_per_pixel >= 3 * 4 * 3, "two pictures in and one out are the minimum"
     assert spec.multiple >= 1
     assert spec.overlap >= 0
@@ -188,7 +187,7 @@ class Midpoint(Interpolator):
     """A model that makes only the middle frame and counts its calls."""
 
     def __init__(self) -> None:
-        super().__init__(replace(TINY, name="midpoint", arbitrary_timestep=False, build=Midpoint))
+        super().__init__(replace(TINY, name="midpoint", arbitrary_timestep=False))
         self.items = 0
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:

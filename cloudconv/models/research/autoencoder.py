@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -119,9 +120,9 @@ class DenseAutoencoder(Reconstructor):
     side = 32
     middle = 64
 
-    def __init__(self) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         """Create the network."""
-        super().__init__(AUTOENCODER_DENSE)
+        super().__init__(spec)
         self.encoder = active(nn.Linear(3 * self.side**2, self.middle))
         self.decoder = nn.Linear(self.middle, 3 * self.side**2)
 
@@ -176,14 +177,12 @@ class SkipAutoencoder(Predictor):
 
 _WIDTHS = (32, 64, 128, 256)
 
-AUTOENCODER: ModelSpec = ModelSpec(
+AUTOENCODER = ModelSpec(
     name="autoencoder",
     task="reconstruct",
     context=1,
     multiple=16,
-    build=lambda: Autoencoder(AUTOENCODER, _WIDTHS, "none"),
-    weights="autoencoder",
-    parameters=586_787,
+    network=partial(Autoencoder, widths=_WIDTHS, skips="none"),
     origin="cloudconv; after earlier research projects",
     domain="reconstructs any picture; fine detail gets lost",
     bytes_per_pixel=245,
@@ -191,84 +190,70 @@ AUTOENCODER: ModelSpec = ModelSpec(
     half_precision=True,
 )
 
-AUTOENCODER_DENSE: ModelSpec = replace(
+AUTOENCODER_DENSE = replace(
     AUTOENCODER,
     name="autoencoder-dense",
     multiple=1,
-    build=DenseAutoencoder,
-    weights="autoencoder-dense",
-    parameters=396_352,
+    network=DenseAutoencoder,
     domain="reconstructs any picture at 32x32 pixels; a reference for the others",
     purpose="a reference at 32x32 pixels",
     bytes_per_pixel=40,
 )
 
-AUTOENCODER_SHALLOW: ModelSpec = replace(
+AUTOENCODER_SHALLOW = replace(
     AUTOENCODER,
     name="autoencoder-shallow",
     multiple=2,
-    build=lambda: Autoencoder(AUTOENCODER_SHALLOW, (16,), "none"),
-    weights="autoencoder-shallow",
-    parameters=1_219,
+    network=partial(Autoencoder, widths=(16,), skips="none"),
     domain="reconstructs any picture almost exactly",
     overlap=8,
     bytes_per_pixel=80,
 )
 
-AUTOENCODER_SKIPS: ModelSpec = replace(
+AUTOENCODER_SKIPS = replace(
     AUTOENCODER,
     name="autoencoder-skips",
-    build=lambda: Autoencoder(AUTOENCODER_SKIPS, _WIDTHS, "plain"),
-    weights="autoencoder-skips",
-    parameters=653_859,
+    network=partial(Autoencoder, widths=_WIDTHS, skips="plain"),
     domain="reconstructs any picture; skip connections carry most of the detail",
 )
 
-AUTOENCODER_NOISY: ModelSpec = replace(
+AUTOENCODER_NOISY = replace(
     AUTOENCODER,
     name="autoencoder-noisy",
-    build=lambda: Autoencoder(AUTOENCODER_NOISY, _WIDTHS, "noisy"),
-    weights="autoencoder-noisy",
-    parameters=653_859,
+    network=partial(Autoencoder, widths=_WIDTHS, skips="noisy"),
     domain="reconstructs any picture; trained with noise in the skip connections",
 )
 
-SKIP_AUTOENCODER: ModelSpec = replace(
+SKIP_AUTOENCODER = replace(
     AUTOENCODER,
     name="skip-autoencoder",
     task="predict",
     context=4,
     multiple=32,
-    build=lambda: SkipAutoencoder(SKIP_AUTOENCODER, "noisy"),
-    weights="skip-autoencoder",
-    parameters=1_214_275,
+    network=partial(SkipAutoencoder, skips="noisy"),
     domain="clouds, water and small motion; trained with noise in the skip connections",
     bytes_per_pixel=310,
 )
 
-SKIP_AUTOENCODER_PLAIN: ModelSpec = replace(
+SKIP_AUTOENCODER_PLAIN = replace(
     SKIP_AUTOENCODER,
     name="skip-autoencoder-plain",
-    build=lambda: SkipAutoencoder(SKIP_AUTOENCODER_PLAIN, "plain"),
-    weights="skip-autoencoder-plain",
+    network=partial(SkipAutoencoder, skips="plain"),
     domain="clouds, water and small motion; plain skip connections",
 )
 
-SKIP_AUTOENCODER_NONE: ModelSpec = replace(
+SKIP_AUTOENCODER_NONE = replace(
     SKIP_AUTOENCODER,
     name="skip-autoencoder-none",
-    build=lambda: SkipAutoencoder(SKIP_AUTOENCODER_NONE, "none"),
-    weights="skip-autoencoder-none",
-    parameters=1_016_131,
+    network=partial(SkipAutoencoder, skips="none"),
     domain="clouds, water and small motion; no skip connections",
 )
 
-SKIP_AUTOENCODER_PICTURE: ModelSpec = replace(
+SKIP_AUTOENCODER_PICTURE = replace(
     AUTOENCODER,
     name="skip-autoencoder",
     multiple=32,
-    build=lambda: Autoencoder(SKIP_AUTOENCODER_PICTURE, (*_WIDTHS, 512), "noisy"),
-    weights="skip-autoencoder-picture",
-    parameters=1_211_683,
+    network=partial(Autoencoder, widths=(*_WIDTHS, 512), skips="noisy"),
+    entry="skip-autoencoder-picture",
     domain="reconstructs any picture; trained with noise in the skip connections",
 )

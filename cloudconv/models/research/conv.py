@@ -26,9 +26,9 @@ class ConvChannel(Predictor):
     can use this effect.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         """Create the network."""
-        super().__init__(CONV_CHANNEL)
+        super().__init__(spec)
         self.kernel = repeating(conv(3, 3, _SIDE, groups=3))
 
     def forward(self, context: Tensor) -> Tensor:
@@ -39,9 +39,9 @@ class ConvChannel(Predictor):
 class Conv(Predictor):
     """One convolution of all channels of the last two frames."""
 
-    def __init__(self) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         """Create the network."""
-        super().__init__(CONV)
+        super().__init__(spec)
         self.kernel = repeating(conv(3 * self.spec.context, 3, _SIDE))
 
     def forward(self, context: Tensor) -> Tensor:
@@ -60,9 +60,9 @@ class ConvModes(Predictor):
 
     modes = 8
 
-    def __init__(self) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         """Create the network."""
-        super().__init__(CONV_MODES)
+        super().__init__(spec)
         inputs = 3 * self.spec.context
         self.kernel = repeating(conv(inputs, 3 * self.modes, _SIDE), scatter=1e-3)
         self.gate = nn.Sequential(
@@ -81,9 +81,9 @@ class ConvModes(Predictor):
 class ConvDeep(Predictor):
     """Four convolutions with non-linearities; their result is added to the last frame."""
 
-    def __init__(self) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         """Create the network."""
-        super().__init__(CONV_DEEP)
+        super().__init__(spec)
         self.layers = nn.Sequential(
             active(conv(3 * self.spec.context, 32, 7)),
             active(conv(32, 32, 5)),
@@ -101,9 +101,9 @@ class ConvRecurrent(Predictor):
 
     width = 16
 
-    def __init__(self) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         """Create the network."""
-        super().__init__(CONV_RECURRENT)
+        super().__init__(spec)
         self.remember = conv(self.width + 3, self.width, 7)
         self.kernel = repeating(conv(self.width + 3, 3, _SIDE), scatter=1e-3)
 
@@ -121,9 +121,7 @@ CONV = ModelSpec(
     name="conv",
     task="predict",
     context=2,
-    build=Conv,
-    weights="conv",
-    parameters=2_181,
+    network=Conv,
     origin="cloudconv; after earlier research projects",
     domain="slow, steady motion such as clouds; blurs after about ten frames",
     bytes_per_pixel=125,
@@ -134,9 +132,7 @@ CONV_CHANNEL = replace(
     CONV,
     name="conv-channel",
     context=1,
-    build=ConvChannel,
-    weights="conv-channel",
-    parameters=366,
+    network=ConvChannel,
     domain="dreams in vivid, chaotic colours",
     bytes_per_pixel=155,
 )
@@ -146,9 +142,7 @@ CONV_MODES = replace(
     name="conv-modes",
     context=4,
     multiple=2,
-    build=ConvModes,
-    weights="conv-modes",
-    parameters=58_256,
+    network=ConvModes,
     domain="steady motion in several directions",
     bytes_per_pixel=320,
     overlap=16,
@@ -158,9 +152,7 @@ CONV_DEEP = replace(
     CONV,
     name="conv-deep",
     context=4,
-    build=ConvDeep,
-    weights="conv-deep",
-    parameters=72_515,
+    network=ConvDeep,
     domain="small motion; blurs after about ten frames",
     bytes_per_pixel=610,
     overlap=16,
@@ -171,9 +163,7 @@ CONV_RECURRENT = replace(
     CONV,
     name="conv-recurrent",
     context=4,
-    build=ConvRecurrent,
-    weights="conv-recurrent",
-    parameters=21_812,
+    network=ConvRecurrent,
     domain="slow, steady motion",
     bytes_per_pixel=540,
     overlap=16,

@@ -27,9 +27,9 @@ class ConvLSTM(Predictor):
     ``look`` reduces a picture to that size, and ``paint`` makes a change of the full size.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         """Create the network."""
-        super().__init__(CONVLSTM)
+        super().__init__(spec)
         self.look = nn.Sequential(_Normed(3, 32, stride=2), _Normed(32, _WIDTH, stride=2))
         self.encoder = nn.ModuleList((_Cell(_WIDTH), _Cell(_WIDTH)))
         self.decoder = nn.ModuleList((_Cell(_WIDTH), _Cell(_WIDTH)))
@@ -102,9 +102,7 @@ CONVLSTM = ModelSpec(
     task="predict",
     context=4,
     multiple=4,
-    build=ConvLSTM,
-    weights="convlstm",
-    parameters=741_648,
+    network=ConvLSTM,
     origin="cloudconv; after earlier research projects and Shi et al. 2015 (arXiv 1506.04214)",
     domain="clouds, water and small motion",
     bytes_per_pixel=325,

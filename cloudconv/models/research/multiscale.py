@@ -27,9 +27,9 @@ class MultiscaleGan(Predictor):
     before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         """Create the network."""
-        super().__init__(MULTISCALE_GAN)
+        super().__init__(spec)
         inputs = 3 * (_CONTEXT + 1)
         self.generators = nn.ModuleList(
             nn.Sequential(
@@ -109,9 +109,7 @@ MULTISCALE_GAN = ModelSpec(
     task="predict",
     context=_CONTEXT,
     multiple=16,
-    build=MultiscaleGan,
-    weights="multiscale-gan",
-    parameters=353_292,
+    network=MultiscaleGan,
     origin="cloudconv; after Mathieu et al. 2015 (arXiv 1511.05440)",
     domain="small motion; keeps detail",
     bytes_per_pixel=1200,

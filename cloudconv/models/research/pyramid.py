@@ -42,27 +42,22 @@ class ConvPyramid(Predictor):
         return made
 
 
-CONV_PYRAMID: ModelSpec = ModelSpec(
+CONV_PYRAMID = ModelSpec(
     name="conv-pyramid",
     task="predict",
     context=2,
     multiple=16,
-    build=lambda: ConvPyramid(CONV_PYRAMID),
-    weights="conv-pyramid",
-    parameters=2_265,
+    network=ConvPyramid,
     origin="cloudconv; after earlier research projects",
     domain="slow, steady motion such as clouds; blurs after about ten frames",
     bytes_per_pixel=175,
     overlap=64,
 )
 
-CONV_PYRAMID_2: ModelSpec = replace(
+CONV_PYRAMID_2 = replace(
     CONV_PYRAMID,
     name="conv-pyramid-2",
     multiple=2,
-    build=lambda: ConvPyramid(CONV_PYRAMID_2),
-    weights="conv-pyramid-2",
-    parameters=906,
     domain="very slow motion; blurs after about ten frames",
     overlap=16,
 )

@@ -63,9 +63,9 @@ class UNet(nn.Module):
 class UNet5(Predictor):
     """A U-Net of five stacked frames (fifteen channels); its result is added to the last frame."""
 
-    def __init__(self) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
         """Create the network."""
-        super().__init__(UNET5)
+        super().__init__(spec)
         self.network = UNet(3 * self.spec.context, (24, 48, 96, 128, 128))
 
     def forward(self, context: Tensor) -> Tensor:
@@ -90,14 +90,12 @@ class UNetMiddle(Interpolator):
         return (x0 + x1) / 2 + applied(self.network, torch.cat((x0, x1), 1).clamp(0, 1))
 
 
-UNET5: ModelSpec = ModelSpec(
+UNET5 = ModelSpec(
     name="unet5",
     task="predict",
     context=5,
     multiple=16,
-    build=UNet5,
-    weights="unet5",
-    parameters=1_279_699,
+    network=UNet5,
     origin="cloudconv; after earlier projects and Ronneberger et al. 2015 (arXiv 1505.04597)",
     domain="clouds, water and small motion; long forecasts look painted",
     bytes_per_pixel=1480,
@@ -105,33 +103,27 @@ UNET5: ModelSpec = ModelSpec(
     half_precision=True,
 )
 
-UNET_MIDDLE: ModelSpec = replace(
+UNET_MIDDLE = replace(
     UNET5,
     name="unet-middle",
     task="interpolate",
     context=2,
-    build=lambda: UNetMiddle(UNET_MIDDLE),
-    weights="unet-middle",
-    parameters=423_587,
+    network=UNetMiddle,
     domain="clouds, water and small motion; trained with the Charbonnier loss",
     purpose="a small U-Net (Charbonnier loss)",
     bytes_per_pixel=950,
 )
 
-UNET_MIDDLE_MSE: ModelSpec = replace(
+UNET_MIDDLE_MSE = replace(
     UNET_MIDDLE,
     name="unet-middle-mse",
-    build=lambda: UNetMiddle(UNET_MIDDLE_MSE),
-    weights="unet-middle-mse",
     domain="clouds, water and small motion; trained with the mean squared error",
     purpose="a small U-Net (squared error)",
 )
 
-UNET_MIDDLE_SSIM: ModelSpec = replace(
+UNET_MIDDLE_SSIM = replace(
     UNET_MIDDLE,
     name="unet-middle-ssim",
-    build=lambda: UNetMiddle(UNET_MIDDLE_SSIM),
-    weights="unet-middle-ssim",
     domain="clouds, water and small motion; trained with structural similarity",
     purpose="a small U-Net (SSIM loss)",
 )
