@@ -92,3 +92,8 @@ def speed(seconds: float | None) -> tuple[str, str]:
         return "under 1 ms", ""
     time = f"{seconds * 1000:.4g} ms" if seconds < 1 else f"{seconds:.2f} s"
     return time, f"{1 / seconds:.3g} a second"
+
+
+def frames_ahead(step: int) -> str:
+    """Return a horizon in words."""
+    return f"{step} frame{'s' if step > 1 else ''} ahead"

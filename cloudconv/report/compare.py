@@ -8,8 +8,8 @@ from fractions import Fraction
 from math import ceil
 
 from .charts import PERFECT, Chart, Line, draw, lowest_points, round_numbers
-from .columns import COLUMNS, Column, speed
-from .data import Comparison, Method, Picture, ReportData, Scores
+from .columns import COLUMNS, Column, frames_ahead, speed
+from .data import Comparison, Method, Picture, ReportData
 from .page import render
 
 POINTS = 1500
@@ -17,17 +17,6 @@ POINTS = 1500
 
 _COLORS = 8
 _CURVES = ("psnr", "ssim", "texture")
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One table row of a method: each score as text, with whether it is the best."""
-
-    name: str
-    color: int
-    cells: list[tuple[str, bool]]
-    missing: int = 0
-    speed: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +42,7 @@ def render_report(data: ReportData) -> str:
     if data.model not in {method.name for method in data.methods}:
         raise ValueError(f"the model {data.model!r} is not among the methods")
     columns = [COLUMNS[key] for key in data.metrics]
+    by_horizon = [[(column, step) for step in data.horizons] for column in columns]
     colors = _colors(data)
     charts = _charts(data, colors)
     worst, loses = _cards(data)
@@ -66,8 +56,10 @@ def render_report(data: ReportData) -> str:
         summary=data.summary,
         data=data,
         columns=columns,
-        rows=_rows(data, colors, columns),
-        horizon_tables=[(column, _horizon_rows(data, column, colors)) for column in columns],
+        colors=colors,
+        speed=speed,
+        rows=_rows(data, [(column, None) for column in columns]),
+        horizon_tables=[(each[0][0], _rows(data, each)) for each in by_horizon if each],
         drawings=[draw(chart) for chart in charts],
         notes=_notes(data, charts),
         worst=worst,
@@ -92,47 +84,29 @@ def _clock(time: Fraction) -> str:
     return f"{start}:{rest // 1000:02}.{rest % 1000:03}"
 
 
-def _ahead(step: int) -> str:
-    return f"{step} frame{'s' if step > 1 else ''} ahead"
-
-
 # Tables
 
 
-def _rows(data: ReportData, colors: Mapping[str, int], columns: Sequence[Column]) -> list[_Row]:
-    best = {c.key: c.best(method.scores.get(c.key) for method in data.methods) for c in columns}
+def _rows(
+    data: ReportData, columns: Sequence[tuple[Column, int | None]]
+) -> list[tuple[Method, list[tuple[str, bool]]]]:
+    """Return each method with its scores as text, and whether each is the best of its column.
+
+    A column has a metric, and a horizon or None for the mean over all frames.
+    """
+
+    def score(method: Method, column: Column, step: int | None) -> float | None:
+        scores = method.scores if step is None else method.horizons.get(step, {})
+        return scores.get(column.key)
+
+    cells = []
+    for column, step in columns:
+        best = column.best(score(method, column, step) for method in data.methods)
+        texts = [column.text(score(method, column, step)) for method in data.methods]
+        cells.append([(text, text == best) for text in texts])
     return [
-        _Row(
-            method.name,
-            colors[method.name],
-            [_cell(column, method.scores, best[column.key]) for column in columns],
-            method.missing,
-            speed(method.seconds_per_frame),
-        )
-        for method in data.methods
-    ]
-
-
-def _cell(column: Column, scores: Scores, best: str | None) -> tuple[str, bool]:
-    text = column.text(scores.get(column.key))
-    return text, text == best
-
-
-def _horizon_rows(data: ReportData, column: Column, colors: Mapping[str, int]) -> list[_Row]:
-    def scores(method: Method, step: int) -> Scores:
-        return method.horizons.get(step, {})
-
-    best = {
-        step: column.best(scores(method, step).get(column.key) for method in data.methods)
-        for step in data.horizons
-    }
-    return [
-        _Row(
-            method.name,
-            colors[method.name],
-            [_cell(column, scores(method, step), best[step]) for step in data.horizons],
-        )
-        for method in data.methods
+        (method, list(row))
+        for method, row in zip(data.methods, zip(*cells, strict=True), strict=True)
     ]
 
 
@@ -144,33 +118,30 @@ def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:
         return [
             _horizon_chart(data, COLUMNS[key], colors) for key in _CURVES if key in data.metrics
         ]
-    if data.curves is None or not data.curves.frames:
+    if not data.rows:
         return []
-    unscored = (None,) * len(data.curves.frames)
-    kept = lowest_points(data.curves.psnr.get(data.model, unscored), POINTS)
-    times = [data.curves.times[k] for k in kept]
-    labels = [f"{_clock(data.curves.times[k])}, frame {data.curves.frames[k]}" for k in kept]
-    ticks = [
-        (second, _tick(second, float(times[-1])))
-        for second in round_numbers(float(times[0]), float(times[-1]), 8)
-    ]
+    kept = lowest_points([row.scores[data.model].get("psnr") for row in data.rows], POINTS)
+    rows = [data.rows[k] for k in kept]
+    first, last = float(rows[0].time), float(rows[-1].time)
     return [
         Chart(
             key=key,
             title=COLUMNS[key].label,
             unit=COLUMNS[key].unit,
             digits=COLUMNS[key].digits,
-            x=[round(float(time), 6) for time in times],
-            labels=labels,
-            ticks=ticks,
+            x=[round(float(row.time), 6) for row in rows],
+            labels=[f"{_clock(row.time)}, frame {row.index}" for row in rows],
+            ticks=[(second, _tick(second, last)) for second in round_numbers(first, last, 8)],
             lines=[
-                Line(name, [values[k] for k in kept], colors[name])
-                for name, values in curves.items()
+                Line(
+                    method.name, [row.scores[method.name][key] for row in rows], colors[method.name]
+                )
+                for method in data.methods
             ],
-            marks=[float(cut) for cut in data.curves.cuts],
+            marks=[float(cut) for cut in data.cuts],
         )
         for key in _CURVES
-        if (curves := getattr(data.curves, key))
+        if key in rows[0].scores[data.model]
     ]
 
 
@@ -188,7 +159,7 @@ def _horizon_chart(data: ReportData, column: Column, colors: Mapping[str, int]) 
         unit=column.unit,
         digits=column.digits,
         x=list(data.horizons),
-        labels=[_ahead(step) for step in data.horizons],
+        labels=[frames_ahead(step) for step in data.horizons],
         ticks=[(step, str(step)) for step in data.horizons[:: ceil(len(data.horizons) / 12)]],
         lines=[
             Line(
@@ -208,8 +179,8 @@ def _notes(data: ReportData, charts: Sequence[Chart]) -> str:
         return ""
     if any((value or 0) >= PERFECT for line in charts[0].lines for value in line.values):
         notes.append("A perfect frame (100 dB) touches the upper edge.")
-    if data.curves and len(data.curves.frames) > len(charts[0].x) and not data.horizons:
-        group = ceil(len(data.curves.frames) / POINTS)
+    if len(data.rows) > len(charts[0].x) and not data.horizons:
+        group = ceil(len(data.rows) / POINTS)
         notes.append(f"Each point is the frame of {group} neighbours where {data.model} is worst.")
     return " ".join(notes)
 
@@ -221,14 +192,14 @@ def _cards(data: ReportData) -> tuple[list[_Card], list[_Card]]:
     stored: dict[tuple[int, int | None], str] = {}
 
     def card(key: str, item: Comparison) -> _Card:
-        ahead = f", {_ahead(item.horizon)}" if item.horizon else ""
-        gain = item.model_psnr - item.baseline_psnr
+        row = item.row
+        ahead = f", {frames_ahead(row.horizon)}" if row.horizon else ""
+        psnr = (f"{name} {row.scores[name]['psnr']:.2f} dB" for name in (data.model, data.baseline))
         return _Card(
             key,
-            stored.setdefault((item.frame, item.horizon), key),
-            f"Frame {item.frame} at {_clock(item.time)}{ahead}",
-            f"{data.model} {item.model_psnr:.2f} dB, {data.baseline} {item.baseline_psnr:.2f} dB "
-            f"({gain:+.2f})",
+            stored.setdefault((row.index, row.horizon), key),
+            f"Frame {row.index} at {_clock(row.time)}{ahead}",
+            f"{', '.join(psnr)} ({row.gain(data.model, data.baseline):+.2f})",
             (
                 ("truth", "truth", item.truth),
                 ("model", data.model, item.model),

@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 Scores = Mapping[str, float | None]
 """Scores by metric key (see ``COLUMNS``); None or NaN where a score is not defined."""
@@ -61,47 +62,38 @@ class Method:
 
 
 @dataclass(frozen=True, slots=True)
-class Curves:
-    """The scores of each scored frame in order of time.
+class Row:
+    """The scores of one frame by method.
 
-    ``psnr``, ``ssim`` and ``texture`` contain one score per frame for each method. A score that was
-    not requested is empty. ``cuts`` are the times of the first frames of new scenes.
+    ``index`` counts the compared frames. ``time`` is in seconds from the clip's first frame.
+    ``horizon`` counts forecasts from 1, and is None for frames between others.
     """
 
-    frames: tuple[int, ...]
-    times: tuple[Fraction, ...]
-    psnr: Mapping[str, tuple[float | None, ...]]
-    ssim: Mapping[str, tuple[float | None, ...]]
-    cuts: tuple[Fraction, ...] = ()
-    texture: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    index: int
+    time: Fraction
+    horizon: int | None
+    scores: Mapping[str, Mapping[str, float | None]]
 
-    def __post_init__(self) -> None:
-        """Check the lengths of the curves.
+    def gain(self, model: str, baseline: str) -> float | None:
+        """Return the model's PSNR minus the baseline's, in dB; None if one made no frame."""
+        own, other = (self.scores[name]["psnr"] for name in (model, baseline))
+        return None if own is None or other is None else own - other
 
-        Raises:
-            ValueError: a curve has another number of scores than there are frames.
-        """
-        rows = [self.times, *self.psnr.values(), *self.ssim.values(), *self.texture.values()]
-        if any(len(row) != len(self.frames) for row in rows):
-            raise ValueError("every curve needs one score, or None, for each frame")
+    def as_json(self) -> dict[str, Any]:
+        """Return the row for ``per_frame`` in the command's JSON."""
+        ahead = {} if self.horizon is None else {"horizon": self.horizon}
+        return {"index": self.index, "pts_seconds": float(self.time), **ahead, **self.scores}
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One frame in four pictures: the true one, the model's, the baseline's, and the error.
+    """One frame in four pictures: the true one, the model's, the baseline's, and the error."""
 
-    ``model_psnr`` and ``baseline_psnr`` are in dB. ``horizon``, for forecasts, is in frames ahead.
-    """
-
-    frame: int
-    time: Fraction
+    row: Row
     truth: Picture
     model: Picture
     baseline: Picture
     error: Picture
-    model_psnr: float
-    baseline_psnr: float
-    horizon: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +104,8 @@ class ReportData:
     kept, 165 frames scored, 2 cuts left out"). ``model`` and ``baseline`` are names of methods: the
     first model, and its reference (``blend``; ``hold`` for forecasts). ``metrics`` are the keys of
     the columns to show. ``worst`` and ``loses`` are sorted, the worst first. ``facts`` describe the
-    measurement as (name, value). ``files`` are the names of files beside the report.
+    measurement as (name, value). ``files`` are the names of files beside the report. ``rows`` are
+    the scored frames in order of time, and ``cuts`` the times of the first frames of new scenes.
     """
 
     source: str
@@ -122,7 +115,8 @@ class ReportData:
     baseline: str
     metrics: tuple[str, ...]
     methods: tuple[Method, ...]
-    curves: Curves | None = None
+    rows: tuple[Row, ...] = ()
+    cuts: tuple[Fraction, ...] = ()
     worst: tuple[Comparison, ...] = ()
     loses: tuple[Comparison, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from cloudconv import files
 from cloudconv.errors import OutputError
@@ -31,41 +30,13 @@ def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> None
         raise OutputError("report-exists", folder=folder, file=taken[0])
 
 
+@dataclass(frozen=True, slots=True)
 class ReportFolder:
-    """An unfinished report, in ``path`` until :meth:`put`; only this process writes it.
+    """An unfinished report, in ``path`` until :meth:`put`; only this process writes it."""
 
-    Raises OutputError: another process writes the report, or the folder cannot be written.
-    """
-
-    def __init__(self, folder: Path, *, overwrite: bool) -> None:
-        """Claim the report's folder and create the unfinished report.
-
-        Args:
-            folder: the folder of the finished report.
-            overwrite: whether an existing report may be replaced.
-        """
-        self._folder, self._overwrite = folder, overwrite
-        self._stack = ExitStack()
-        home = folder.resolve()
-        with self._writing(), ExitStack() as undo:
-            home.parent.mkdir(parents=True, exist_ok=True)
-            undo.enter_context(files.Claim(home))
-            self.path = files.create_part(home, folder=True, within=home if home.is_dir() else None)
-            undo.callback(files.remove, self.path)
-            self._stack = undo.pop_all()
-
-    def __enter__(self) -> Self:
-        """Return this object."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Delete the unfinished report and release the folder."""
-        self._stack.__exit__(kind, error, trace)
+    folder: Path
+    path: Path
+    overwrite: bool
 
     def put(self, texts: dict[str, str]) -> None:
         """Write the texts by file name, and move all files of ``path`` into the report's folder.
@@ -76,19 +47,41 @@ class ReportFolder:
             TakenError: a file of that name appeared meanwhile, and must not be replaced.
             OutputError: the report cannot be written.
         """
-        with self._writing():
+        with _writing(self.folder):
             for name, text in texts.items():
                 # A file name on the page may contain bytes that are no text.
                 (self.path / name).write_text(text, encoding="utf-8", errors="backslashreplace")
-            home = self._folder.resolve()
+            home = self.folder.resolve()
             try:
-                files.put_all(self.path, home, overwrite=self._overwrite, last=[*texts][-1])
+                files.put_all(self.path, home, overwrite=self.overwrite, last=[*texts][-1])
             except FileExistsError as error:
                 raise files.put_under_free_name(self.path, home) from error
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise OutputError("unwritable", path=self._folder, why=error.strerror) from error
+
+@contextmanager
+def report_folder(folder: Path, *, overwrite: bool) -> Iterator[ReportFolder]:
+    """Claim the report's folder, and create an unfinished report, which is deleted at the end.
+
+    Args:
+        folder: the folder of the finished report.
+        overwrite: whether an existing report may be replaced.
+
+    Raises:
+        OutputError: another process writes the report, or the folder cannot be written.
+    """
+    home = folder.resolve()
+    with ExitStack() as stack:
+        with _writing(folder):
+            home.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(files.Claim(home))
+            path = files.create_part(home, folder=True, within=home if home.is_dir() else None)
+            stack.callback(files.remove, path)
+        yield ReportFolder(folder, path, overwrite)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError("unwritable", path=folder, why=error.strerror) from error

@@ -24,12 +24,13 @@ from cloudconv import metrics
 from cloudconv.errors import CloudconvError, InputError, OutputError, SettingsError
 from cloudconv.jobs.compare.run import CompareResult, CompareSettings, decide, estimate
 from cloudconv.jobs.compare.samples import evenly, windows
-from cloudconv.jobs.compare.scores import Row, verdict, verdict_by
+from cloudconv.jobs.compare.scores import verdict, verdict_by
 from cloudconv.jobs.compare.settings import MINTERPOLATE
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
+from cloudconv.report.data import Row
 from tests.helpers import calls
 from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.factory import picture, read_times, write_clip

@@ -22,7 +22,7 @@ from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp import run as interp
 from cloudconv.media.carry.copier import Copier
 from cloudconv.media.write.target import Part
-from cloudconv.report import ReportFolder
+from cloudconv.report.folder import ReportFolder
 from cloudconv.segments import store
 from cloudconv.settings import InterpManySettings, InterpSettings
 from tests.helpers import calls

@@ -6,7 +6,7 @@ import ast
 import io
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from html.parser import HTMLParser
@@ -18,16 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import cloudconv.report
-from cloudconv.report import (
-    COLUMNS,
-    Comparison,
-    Curves,
-    Method,
-    Picture,
-    ReportData,
-    render_report,
-)
 from cloudconv.report.charts import lowest_points, round_numbers
+from cloudconv.report.columns import COLUMNS
+from cloudconv.report.compare import render_report
+from cloudconv.report.data import Comparison, Method, Picture, ReportData, Row
 from tests.helpers.browser import CHROMIUM, Browser
 
 RATE = Fraction(24000, 1001)
@@ -65,16 +59,30 @@ def comparison(frame: int, *, loses: bool = False, horizon: int | None = None) -
     model = scene(time + (0.03 if loses else 0.012))
     error = np.clip(np.abs(model - truth).mean(-1, keepdims=True) * 4, 0, 1)
     model_psnr, blend_psnr = (28.4, 30.1) if loses else (27.3 + frame / 90, 24.9)
+    scores = {"psnr": model_psnr}, {"psnr": blend_psnr}
+    names = ("voxelflow", "hold") if horizon else NAMES
     return Comparison(
-        frame=frame,
-        time=frame / RATE,
+        row=Row(frame, frame / RATE, horizon, dict(zip(names, scores, strict=False))),
         truth=jpeg(truth),
         model=jpeg(model),
         baseline=jpeg(blend),
         error=jpeg(error * np.array([1.0, 0.55, 0.25])),
-        model_psnr=model_psnr,
-        baseline_psnr=blend_psnr,
-        horizon=horizon,
+    )
+
+
+def rows_of(
+    frames: Sequence[int], scores: Mapping[str, Mapping[str, Sequence[float | None]]]
+) -> tuple[Row, ...]:
+    """A row for each frame, from the scores by metric and method."""
+    names = scores["psnr"]
+    return tuple(
+        Row(
+            frame,
+            frame / RATE,
+            None,
+            {n: {key: scores[key][n][k] for key in scores} for n in names},
+        )
+        for k, frame in enumerate(frames)
     )
 
 
@@ -123,7 +131,8 @@ def example() -> ReportData:
             method("minterpolate", 0.182, missing=2),
             method("hold", 0.0001),
         ),
-        curves=Curves(frames, tuple(k / RATE for k in frames), psnr, ssim, CUTS),
+        rows=rows_of(frames, {"psnr": psnr, "ssim": ssim}),
+        cuts=CUTS,
         worst=tuple(comparison(k) for k in (83, 85, 31)),
         loses=(comparison(81, loses=True), comparison(83)),
         facts=(
@@ -241,7 +250,10 @@ def test_names_from_the_disk_cannot_become_markup() -> None:
         methods=tuple(replace(m, name=m.name.replace("hold", evil)) for m in example().methods),
         facts=((evil, evil),),
         files=('a"b <c>.csv',),
-        curves=Curves((1,), (Fraction(1),), {evil: (30.0,)}, {}),
+        rows=tuple(
+            replace(r, scores={n.replace("hold", evil): s for n, s in r.scores.items()})
+            for r in example().rows
+        ),
     )
     structure = Structure(render_report(data))
     assert structure.open == []
@@ -259,7 +271,7 @@ def test_the_best_score_is_bold_if_lower_or_higher_is_better() -> None:
         Method("bad", {"psnr": 30.0, "l1": 0.01}),
         Method("none", {"psnr": None, "l1": math.nan}),
     )
-    data = replace(example(), methods=methods, metrics=("psnr", "l1"), model="good", curves=None)
+    data = replace(example(), methods=methods, metrics=("psnr", "l1"), model="good", rows=())
     assert bold(render_report(data)) == ["40.00", "0.00100"]
 
 
@@ -282,7 +294,7 @@ def test_each_metric_of_horizons_has_a_chart_and_a_table() -> None:
 
 @pytest.mark.full
 def test_sections_without_content_are_left_out() -> None:
-    bare = replace(example(), curves=None, worst=(), loses=(), facts=(), files=())
+    bare = replace(example(), rows=(), worst=(), loses=(), facts=(), files=())
     text = Structure(render_report(bare)).text
     assert "Methods" in text
     for heading in ("Over time", "Look for yourself", "is worst", "How it was measured"):
@@ -303,13 +315,10 @@ def test_a_page_of_many_frames_is_small_and_has_the_worst_frame() -> None:
     scores = [35.0] * count
     scores[31_111] = 12.5
     frames = tuple(range(1, 2 * count, 2))
-    curves = Curves(
-        frames,
-        tuple(k / RATE for k in frames),
-        {name: tuple(scores) for name in NAMES},
-        {name: tuple(s / 40 for s in scores) for name in NAMES},
-    )
-    page = render_report(replace(example(), curves=curves, worst=(), loses=()))
+    psnr = dict.fromkeys(NAMES, tuple(scores))
+    ssim = dict.fromkeys(NAMES, tuple(s / 40 for s in scores))
+    rows = rows_of(frames, {"psnr": psnr, "ssim": ssim})
+    page = render_report(replace(example(), rows=rows, worst=(), loses=()))
     assert len(page) < 1_000_000
     assert "12.5," in page
     assert "Each point is the frame of 34 neighbours where rife-4.6 is worst" in page
@@ -338,8 +347,6 @@ def test_inconsistent_data_are_refused() -> None:
         render_report(replace(example(), metrics=("lpips",)))
     with pytest.raises(ValueError, match="not among the methods"):
         render_report(replace(example(), model="other"))
-    with pytest.raises(ValueError, match="for each frame"):
-        Curves((1, 2), (Fraction(1), Fraction(2)), {"blend": (30.0,)}, {})
 
 
 def test_the_package_imports_no_video_network_or_terminal_library() -> None:
@@ -499,7 +506,7 @@ def test_the_scores_fit_a_desktop(browser: Browser, tmp_path: Path) -> None:
                 metrics=tuple(COLUMNS),
                 methods=tuple(Method(name, scores, 0.21, 0, {}) for name in names),
                 model=names[0],
-                curves=None,
+                rows=(),
                 worst=(),
                 loses=(),
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from itertools import islice, pairwise
@@ -39,17 +40,23 @@ from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import beside
 
 
-class ScoredMethod(Protocol):
-    """A method that makes the scored frames of samples.
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A frame that a method made, None if the method has none, and what that took.
 
-    ``spent`` has the time of the last sample: for each horizon, or once for all frames, the seconds
-    and the number of frames made in them.
+    ``count`` frames were made in ``seconds``; a filter may make more or fewer than it gives.
     """
 
-    spent: list[tuple[float, int]]
+    shown: ShownFrame | None
+    seconds: float
+    count: int = 1
 
-    def make(self, sample: Sample, context: Tensor) -> Iterator[ShownFrame | None]:
-        """Yield a frame for each scored one, at the same time; None if the method has none.
+
+class ScoredMethod(Protocol):
+    """A method that makes the scored frames of samples."""
+
+    def make(self, sample: Sample, context: Tensor) -> Iterator[Made]:
+        """Yield a frame for each scored one, at the same time.
 
         Args:
             sample: the sample with its frames.
@@ -63,9 +70,8 @@ class _Interpolator:
     def __init__(self, model: str, plan: ComparePlan) -> None:
         self._renderer = renderer_of(model, plan)
         self.warnings = self._renderer.warnings
-        self.spent: list[tuple[float, int]] = []
 
-    def make(self, sample: Sample, context: Tensor) -> Iterator[ShownFrame]:
+    def make(self, sample: Sample, context: Tensor) -> Iterator[Made]:
         began = time.perf_counter()
         left, right = sample.frames[0], sample.frames[-1]
         span = right.time - left.time
@@ -88,9 +94,9 @@ class _Interpolator:
             for true in (sample.frames[k] for k in sample.scored)
         ]
         made = list(self._renderer.render(tasks))
-        self.spent = [(time.perf_counter() - began, len(made))]
+        seconds = (time.perf_counter() - began) / len(made)
         for frame in made:
-            yield ShownFrame(as_rgb(frame), frame)
+            yield Made(ShownFrame(as_rgb(frame), frame), seconds)
 
 
 class _Predictor:
@@ -101,16 +107,13 @@ class _Predictor:
         spec = registry.spec(model, "predict")
         dtype = choose_precision(plan.settings.precision, self._device, spec)
         self._model = registry.load_predictor(model, self._device, dtype)
-        self.spent: list[tuple[float, int]] = []
 
-    def make(self, sample: Sample, context: Tensor) -> Iterator[ShownFrame]:
-        self.spent = []
+    def make(self, sample: Sample, context: Tensor) -> Iterator[Made]:
         made = self._model.forecast(context[None].to(self._device), len(sample.scored))
         for _ in sample.scored:
             began = time.perf_counter()
             rgb = metrics.eight_bit(next(made)[0].cpu())
-            self.spent.append((time.perf_counter() - began, 1))
-            yield ShownFrame(rgb)
+            yield Made(ShownFrame(rgb), time.perf_counter() - began)
 
 
 class _Minterpolate:
@@ -125,7 +128,6 @@ class _Minterpolate:
         rate = plan.info.timing.gap_rate
         if rate is None or clip.cadence:
             rate = _usual_rate(clip)
-        self.spent: list[tuple[float, int]] = []
         self._seconds, self._made = 0.0, 0
         self._frames = minterpolate(self._kept(clip, plan.drop), rate)
         self._near = 1 / (8 * rate)
@@ -146,12 +148,12 @@ class _Minterpolate:
             self._made -= 1
             yield item.frame
 
-    def make(self, sample: Sample, context: Tensor) -> Iterator[ShownFrame | None]:
-        seconds, made = self._seconds, self._made
-        frames = [self._at(sample.frames[k]) for k in sample.scored]
-        self.spent = [(self._seconds - seconds, self._made - made)]
-        for frame in frames:
-            yield None if frame is None else ShownFrame(as_rgb(frame), frame)
+    def make(self, sample: Sample, context: Tensor) -> Iterator[Made]:
+        for k in sample.scored:
+            seconds, made = self._seconds, self._made
+            frame = self._at(sample.frames[k])
+            shown = None if frame is None else ShownFrame(as_rgb(frame), frame)
+            yield Made(shown, self._seconds - seconds, self._made - made)
 
     def _at(self, true: Frame) -> Frame | None:
         began = time.perf_counter()
@@ -238,20 +240,21 @@ class Scorer:
                 result.filmed.append(texture_scores(truth, kept_texture))
             made = {name: next(each) for name, each in frames.items()}
             for name, meter in self._meters.items():
-                steps, shown = result.methods[name], made[name]
+                steps, shown = result.methods[name], made[name].shown
                 if self._ahead:
                     steps.append(StepScores(sequence=meter.repeat()))
                 elif k != last + 1:
                     steps[0].sequence += meter.interrupt()
                 steps[-1].sequence += meter.follow(truth, shown)
                 steps[-1].frames.append(frame_scores(truth, shown, kept_texture, self._wanted))
-            self._show(result, sample.frames[k], truth, made, number)
+                steps[-1].seconds += made[name].seconds
+                steps[-1].made += made[name].count
+            shown_frames = {name: each.shown for name, each in made.items()}
+            self._show(result, sample.frames[k], truth, shown_frames, number)
             last = k
-        for name, method in self._methods.items():
-            for step, (seconds, count) in zip(result.methods[name], method.spent, strict=True):
-                step.seconds, step.made = seconds, count
-            if not self._ahead and last != len(sample.items) - 2:
-                result.methods[name][0].sequence += self._meters[name].interrupt()
+        if not self._ahead and last != len(sample.items) - 2:
+            for name, meter in self._meters.items():
+                result.methods[name][0].sequence += meter.interrupt()
         return result
 
     def _measured(self, step: Callable[[SequenceMeter], SequenceScores]) -> SampleScores:

@@ -19,7 +19,7 @@ from cloudconv.models.base import Task
 from cloudconv.models.baselines import BLEND, LAST, LINEAR
 from cloudconv.models.reads import check_outputs
 from cloudconv.render.device import precision_name
-from cloudconv.report import check_folder
+from cloudconv.report.folder import check_folder
 from cloudconv.settings import CompareSettings, exact
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
 from cloudconv.settings.values import names

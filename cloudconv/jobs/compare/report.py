@@ -6,12 +6,12 @@ import csv
 import heapq
 import io
 import json
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,19 +23,14 @@ from torch import Tensor
 from cloudconv import metrics
 from cloudconv.jobs.compare.plan import PAGE, RESULT, TABLE, VIDEO, ComparePlan
 from cloudconv.jobs.compare.samples import SampleImages
-from cloudconv.jobs.compare.scores import Row
 from cloudconv.media.color import color_space, from_rgb
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame, make_picture
 from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.sink import Sink
-from cloudconv.report import (
-    Comparison,
-    Picture,
-    ReportData,
-    ReportFolder,
-    render_report,
-)
+from cloudconv.report.compare import render_report
+from cloudconv.report.data import Comparison, Picture, ReportData, Row
+from cloudconv.report.folder import ReportFolder, report_folder
 
 SHOWN = 10
 """The number of the worst frames, and of the frames that lose most, in a report."""
@@ -48,66 +43,45 @@ _JPEG_QUALITY = 90
 _VIDEO_TAGS = ColorTags(1, 1, 1, 1)
 
 
+@dataclass(slots=True)
 class ReportWriter:
-    """A report in the making, with a bounded number of pictures; a context manager."""
+    """A report in the making, with a bounded number of pictures. ``videos`` closes its video."""
 
-    def __init__(self, folder: Path, plan: ComparePlan) -> None:
-        """Open the report.
-
-        Raises:
-            OutputError: the folder cannot be written.
-        """
-        self._info = plan.info
-        self._turn = turn_of(plan.info) or UPRIGHT
-        self._model, self._baseline, self._methods = plan.judged, plan.baseline, plan.methods
-        self._stack = ExitStack()
-        self._report = self._stack.enter_context(
-            ReportFolder(folder, overwrite=plan.settings.overwrite)
-        )
-        self._worst: list[tuple[float, int, Comparison]] = []
-        self._loses: list[tuple[float, int, Comparison]] = []
-        self._video_stack = self._stack.enter_context(ExitStack())
-        self._video: Sink | None = None
-        self._clock = Fraction(0)
-        self._labels: Tensor | None = None
-
-    def __enter__(self) -> Self:
-        """Return this object."""
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        """Close the video and release the folder."""
-        self._stack.__exit__(*error)
+    _report: ReportFolder
+    _plan: ComparePlan
+    _videos: ExitStack
+    _worst: list[tuple[float, int, Comparison]] = field(default_factory=list)
+    _loses: list[tuple[float, int, Comparison]] = field(default_factory=list)
+    _video: Sink | None = None
+    _clock: Fraction = Fraction(0)
+    _labels: Tensor | None = None
 
     def add(self, shown: SampleImages, row: Row | None) -> None:
         """Add a frame to the video, and one of the worst scored frames to the page."""
         truth = self._floats(shown.truth)
-        images = {name: shown.made[name] for name in self._methods}
+        images = {name: shown.made[name] for name in self._plan.methods}
         made = {name: None if rgb is None else self._floats(rgb) for name, rgb in images.items()}
         self._show(shown.duration, truth, made)
-        model, baseline = made[self._model], made[self._baseline]
+        judged, other = self._plan.judged, self._plan.baseline
+        model, baseline = made[judged], made[other]
         if row is None or model is None or baseline is None:
             return
-        own, other = (row.scores[name]["psnr"] for name in (self._model, self._baseline))
-        assert own is not None
-        assert other is not None
-        ranks = [(-own, self._worst)]
-        if own < other:
-            ranks.append((other - own, self._loses))
+        psnr, gain = row.scores[judged]["psnr"], row.gain(judged, other)
+        assert psnr is not None
+        assert gain is not None
+        ranks = [(-psnr, self._worst)]
+        if gain < 0:
+            ranks.append((-gain, self._loses))
         # Only pictures of the worst frames are encoded.
         wanted = [(rank, kept) for rank, kept in ranks if len(kept) < SHOWN or rank > kept[0][0]]
         if not wanted:
             return
         comparison = Comparison(
-            frame=row.index,
-            time=row.time,
+            row=row,
             truth=_picture(truth),
             model=_picture(model),
             baseline=_picture(baseline),
             error=_picture(metrics.error_map(model, truth)),
-            model_psnr=own,
-            baseline_psnr=other,
-            horizon=row.horizon,
         )
         for rank, kept in wanted:
             push = heapq.heappush if len(kept) < SHOWN else heapq.heappushpop
@@ -115,7 +89,8 @@ class ReportWriter:
             push(kept, (rank, -(row.index * 4096 + (row.horizon or 0)), comparison))
 
     def _floats(self, rgb: NDArray[np.uint8]) -> Tensor:
-        return self._turn.samples(torch.from_numpy(rgb)).float().div_(255)
+        turn = turn_of(self._plan.info) or UPRIGHT
+        return turn.samples(torch.from_numpy(rgb)).float().div_(255)
 
     def _show(self, duration: Fraction, truth: Tensor, made: Mapping[str, Tensor | None]) -> None:
         """Add a frame to the video: the truth beside each method, black for a missing frame.
@@ -135,14 +110,14 @@ class ReportWriter:
         planes = from_rgb(rgb, form, color_space(_VIDEO_TAGS, form, width, height))
         picture = make_picture(planes, form.name, width, height)
         if self._video is None:
-            self._video = self._video_stack.enter_context(self._open_video(width, height))
+            self._video = self._videos.enter_context(self._open_video(width, height))
         self._video.write(Frame(picture, self._clock, duration, _VIDEO_TAGS))
         self._clock += duration
 
     def _open_video(self, width: int, height: int) -> Sink:
-        timing = self._info.timing
+        timing = self._plan.info.timing
         info = replace(
-            self._info,
+            self._plan.info,
             width=width,
             height=height,
             pix_fmt="yuv420p",
@@ -160,7 +135,7 @@ class ReportWriter:
 
     def finish(self, data: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Write all files; ``data`` are the fields of ReportData except pictures and files."""
-        self._video_stack.close()
+        self._videos.close()
         worst, loses = _sorted(self._worst), _sorted(self._loses)
         report = ReportData(**data, worst=worst, loses=loses, files=(VIDEO, TABLE, RESULT))
         texts = {
@@ -169,6 +144,17 @@ class ReportWriter:
             PAGE: render_report(report),
         }
         self._report.put(texts)
+
+
+@contextmanager
+def report_writer(folder: Path, plan: ComparePlan) -> Iterator[ReportWriter]:
+    """Open a report; a report that is not finished is deleted at the end.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    with report_folder(folder, overwrite=plan.settings.overwrite) as report, ExitStack() as videos:
+        yield ReportWriter(report, plan, videos)
 
 
 def _sorted(kept: list[tuple[float, int, Comparison]]) -> tuple[Comparison, ...]:

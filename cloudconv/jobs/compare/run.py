@@ -22,14 +22,12 @@ from cloudconv.errors import InputError
 from cloudconv.events import Event, Finished, Job, Progress, Warned, Warnings
 from cloudconv.jobs.compare.methods import Scorer, renderer_of
 from cloudconv.jobs.compare.plan import ADAPTED, ComparePlan, decide
-from cloudconv.jobs.compare.report import ReportWriter
+from cloudconv.jobs.compare.report import report_writer
 from cloudconv.jobs.compare.samples import ComparedClip, Sample, Sampler, SampleScores
 from cloudconv.jobs.compare.scores import (
     CURVES,
     FrameScores,
-    Row,
     Scores,
-    frames_ahead,
     losses,
     verdict,
     verdict_by,
@@ -40,7 +38,8 @@ from cloudconv.jobs.outcome import seconds_for
 from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.models import registry
 from cloudconv.render.device import choose_precision, set_threads
-from cloudconv.report import Curves, Method
+from cloudconv.report.columns import frames_ahead
+from cloudconv.report.data import Method, Row
 from cloudconv.settings import CompareSettings
 from cloudconv.training.fine_tune import WEIGHTS, AdaptPlan, adapt
 
@@ -67,7 +66,7 @@ def run(settings: CompareSettings) -> Job:
         sampler = Sampler(plan, clip)
         reporter = None
         if settings.report is not None:
-            reporter = stack.enter_context(ReportWriter(Path(settings.report), plan))
+            reporter = stack.enter_context(report_writer(Path(settings.report), plan))
             yield from warnings.new(plan.info.tags.flat_in("report"))
         if settings.adapt is not None:
             folder = stack.enter_context(TemporaryDirectory(prefix="cloudconv-"))
@@ -273,7 +272,8 @@ class _Table:
                 )
                 for name, scores in self._scores.items()
             ),
-            "curves": None if self._ahead else self._page_curves(),
+            "rows": tuple(self._rows),
+            "cuts": tuple(cut - info.timing.start for cut in self._clip.cuts),
             "facts": (
                 ("clip", f"{info.width}x{info.height}, {info.timing.frames} frames at {rate} fps"),
                 *facts.items(),
@@ -308,23 +308,6 @@ class _Table:
             "left out": f"{self._skipped} frames beside cuts" + (repeats if clip.left_out else ""),
             **texture,
         }
-
-    def _page_curves(self) -> Curves:
-        psnr, ssim, texture = (
-            {name: tuple(row.scores[name][key] for row in self._rows) for name in self._scores}
-            if key in self._curves
-            else {}
-            for key in CURVES
-        )
-        start = self._clip.info.timing.start
-        return Curves(
-            tuple(row.index for row in self._rows),
-            tuple(row.time for row in self._rows),
-            psnr,
-            ssim,
-            tuple(cut - start for cut in self._clip.cuts),
-            texture,
-        )
 
 
 def _mean_scores(scores: Scores) -> dict[str, float | None]:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +15,8 @@ from cloudconv.media.color import rgb_of
 from cloudconv.media.filters import XpsnrMeter
 from cloudconv.media.frame import Frame
 from cloudconv.media.vmaf import VmafMeter
-from cloudconv.report.columns import COLUMNS
+from cloudconv.report.columns import COLUMNS, frames_ahead
+from cloudconv.report.data import Row
 
 CURVES = ("psnr", "ssim", "texture")
 """The metrics that the result gives for each frame; the first two are always computed."""
@@ -207,30 +207,6 @@ class Scores:
             self._sums[name] = total + value, count + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """The scores of one frame by method.
-
-    ``index`` counts the compared frames. ``time`` is in seconds from the clip's first frame.
-    ``horizon`` counts forecasts from 1, and is None for frames between others.
-    """
-
-    index: int
-    time: Fraction
-    horizon: int | None
-    scores: dict[str, dict[str, float | None]]
-
-    def gain(self, model: str, baseline: str) -> float | None:
-        """Return the model's PSNR minus the baseline's, in dB; None if one made no frame."""
-        own, other = (self.scores[name]["psnr"] for name in (model, baseline))
-        return None if own is None or other is None else own - other
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the row for ``per_frame`` in the command's JSON."""
-        ahead = {} if self.horizon is None else {"horizon": self.horizon}
-        return {"index": self.index, "pts_seconds": float(self.time), **ahead, **self.scores}
-
-
 def losses(model: str, baseline: str, rows: Sequence[Row]) -> list[Row]:
     """Return the frames on which the model's PSNR is below the baseline's, the worst first."""
     lost = [row for row in rows if (row.gain(model, baseline) or 0) < 0]
@@ -294,11 +270,6 @@ def verdict_by(
     against = " against ".join(texts) if best is not None else texts[0]
     measured = f"{column.label} {against} {column.unit}".strip()
     return f"{where}{model} is {how} {_called(baseline)}: {measured}"
-
-
-def frames_ahead(step: int) -> str:
-    """Return a horizon in words."""
-    return f"{step} frame{'s' if step > 1 else ''} ahead"
 
 
 def _called(baseline: str) -> str:

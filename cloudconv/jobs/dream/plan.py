@@ -24,7 +24,7 @@ from cloudconv.jobs.extend.plan import Continuation, ExtendPlan, enough_memory
 from cloudconv.media.write.target import collect_refusals
 from cloudconv.messages import Setting
 from cloudconv.render.device import precision_name
-from cloudconv.report import check_folder
+from cloudconv.report.folder import check_folder
 from cloudconv.settings import exact
 
 CHOSEN = 0.5

@@ -20,7 +20,9 @@ from cloudconv.dreaming.vitals.vitals import Sighting, Vitals
 from cloudconv.dreaming.vitals.words import failures
 from cloudconv.jobs.dream.settings import DreamResult
 from cloudconv.media.turn import Turn
-from cloudconv.report import DreamPage, Picture, ReportFolder, Shot, Video, render_dream
+from cloudconv.report.data import Picture
+from cloudconv.report.dream import DreamPage, Shot, Video, render_dream
+from cloudconv.report.folder import ReportFolder
 
 PAGE, RESULT = "index.html", "result.json"
 

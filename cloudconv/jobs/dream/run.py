@@ -39,7 +39,7 @@ from cloudconv.media.write.target import claim
 from cloudconv.render.device import set_threads
 from cloudconv.render.memory import process_memory
 from cloudconv.render.pipeline import drained
-from cloudconv.report import ReportFolder
+from cloudconv.report.folder import report_folder
 
 _TRIED = 3  # frames that an estimate makes
 _BYTES_A_PIXEL = 250  # measured peak for the full-size pictures
@@ -93,7 +93,7 @@ def run(settings: DreamSettings) -> Job:
         dream = yield from resolve(plan)
         stack.enter_context(claim(plan.output, overwrite=settings.overwrite))
         if settings.report is not None:
-            folder = ReportFolder(Path(settings.report), overwrite=settings.overwrite)
+            folder = report_folder(Path(settings.report), overwrite=settings.overwrite)
             report = stack.enter_context(folder)
             yield from warnings.new(plan.info.tags.flat_in("report"))
         yield from warnings.new(dream.warnings)
