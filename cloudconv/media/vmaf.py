@@ -32,17 +32,18 @@ class VmafMeter:
         ModelError: there is no FFmpeg program.
     """
 
-    def __init__(self, rate: Fraction) -> None:
+    def __init__(self, rate: Fraction, folder: Path | None = None) -> None:
         """Prepare the measurement.
 
         Args:
             rate: frames per second.
+            folder: a folder for temporary files; None, or a folder that is missing: the system's.
 
         Raises:
             ModelError: there is no FFmpeg program.
         """
         self._program = _ffmpeg()
-        self._rate = rate
+        self._rate, self._home = rate, folder
         self._luma: Luma | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -93,7 +94,8 @@ class VmafMeter:
             f"split[a][b];[a]crop={width}:{height}:0:0[test];[b]crop={width}:{height}:0:{height}"
             f"[truth];[test][truth]libvmaf=log_fmt=json:log_path={_LOG}"
         )
-        self._folder = tempfile.TemporaryDirectory(prefix="cloudconv-")
+        home = self._home if self._home is not None and self._home.is_dir() else None
+        self._folder = tempfile.TemporaryDirectory(prefix="cloudconv-", dir=home)
         with (Path(self._folder.name) / _ERRORS).open("wb") as errors:
             self._process = subprocess.Popen(
                 [

@@ -9,8 +9,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from cloudconv.errors import CloudconvError
-
 POLL = 0.05
 """Seconds until the next request for tasks, if the next task is not known yet."""
 TASKS_PER_WORKER = 2
@@ -22,37 +20,23 @@ Task = TypeVar("Task")
 
 
 @dataclass(frozen=True, slots=True)
-class Done(Generic[Task]):
-    """A task with its result."""
+class Event(Generic[Task]):
+    """An event of a task."""
 
     task: Task
-    result: Any
+    content: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Failed(Generic[Task]):
-    """A task with the error that ended it."""
-
-    task: Task
-    error: CloudconvError
+class Done(Event[Task]):
+    """The end of a task; ``content`` is the result."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report(Generic[Task]):
+class Failed(Event[Task]):
+    """The end of a task; ``content`` is the CloudconvError that ended it."""
+
+
+class Report(Event[Task]):
     """A message of a worker about a task. If the task is done again, its messages come again."""
-
-    task: Task
-    message: Any
-
-
-Event = Done[Task] | Failed[Task] | Report[Task]
-
-
-def content_of(event: Event[Any]) -> Any:
-    """Return the result, the error or the message of an event."""
-    if isinstance(event, Done):
-        return event.result
-    return event.error if isinstance(event, Failed) else event.message
 
 
 class Tasks(Iterator[Task]):

@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -81,59 +81,57 @@ class WorkerConfig:
         return total or self.cores if self.kind == "ray" else total
 
 
-def parse_workers(workers: str, device: str) -> WorkerConfig:
-    """Return the workers of checked settings; the device ``cuda:all`` means one for each GPU."""
-    kind, _, more = workers.partition(":")
-    if kind == "ray":
-        return WorkerConfig(
-            "ray", cores=_GPU_CORES if device == "cuda" else 1, address=more or None
-        )
-    if device == "cuda:all":
-        return WorkerConfig("local", max(1, torch.cuda.device_count()), each_gpu=True)
-    return WorkerConfig("local", int(more)) if more else WorkerConfig()
-
-
 def resolve(
-    config: WorkerConfig, device: str, threads: int | None = None
+    workers: str, device: str, threads: int | None = None
 ) -> tuple[WorkerConfig, torch.device, list[Warned]]:
-    """Choose the device of the workers.
+    """Choose the workers and their device.
 
     With ``cuda`` on a cluster, the GPUs of other machines suffice: this process then uses the CPU.
 
     Args:
-        config: the workers.
-        device: the device in the settings.
+        workers: the workers in the settings.
+        device: the device in the settings; ``cuda:all`` means one worker for each GPU.
         threads: the number of threads of each worker in the settings.
 
     Returns:
-        The workers for that device; the device in this process; warnings.
+        The workers; the device in this process; warnings.
 
     Raises:
         CloudconvError: there is no such device, or no such cluster.
     """
-    is_cuda = device.partition(":")[0] == "cuda"
-    if config.kind == "ray" and is_cuda and not torch.cuda.is_available():
+    kind, _, more = workers.partition(":")
+    if kind != "ray":
+        each_gpu = device == "cuda:all"
+        chosen = choose_device("cuda" if each_gpu else device)
+        count = max(1, torch.cuda.device_count()) if each_gpu else int(more or 1)
+        config = WorkerConfig(
+            "local" if more or each_gpu else "inline",
+            count,
+            threads or 1,
+            each_gpu=each_gpu,
+            device=str(chosen),
+        )
+        return config, chosen, auto_remarks(device)
+    address, warnings = more or None, list[Warned]()
+    if device == "cuda" and not torch.cuda.is_available():
         # Without a cluster, Ray starts one on this machine, which has no GPU.
-        if not count_gpus(config.address):
+        if not count_gpus(address):
             raise DeviceError("cluster-has-no-gpu")
-        gpu, chosen = torch.device("cuda"), choose_device("cpu")
-        return _on(config, gpu, threads), chosen, [Warned("planned-without-gpu")]
-    if config.kind != "ray" or device != "auto":
-        chosen = choose_device("cuda" if config.each_gpu else device)
-        return _on(config, chosen, threads), chosen, auto_remarks(device)
-    gpus = count_gpus(config.address)
-    if gpus is None:
-        gpus = torch.cuda.device_count()
-    chosen = choose_device("auto" if gpus else "cpu")
-    if chosen.type == "cuda":
-        return _on(replace(config, cores=_GPU_CORES), chosen, threads), chosen, []
-    chosen = choose_device("cpu")
-    warned = Warned("cluster-gpus-unused" if gpus else "cluster-without-gpu")
-    return _on(config, chosen, threads), chosen, [warned]
-
-
-def _on(config: WorkerConfig, device: torch.device, threads: int | None) -> WorkerConfig:
-    return replace(config, device=str(device), cores=threads or config.cores)
+        there, chosen = torch.device("cuda"), choose_device("cpu")
+        warnings = [Warned("planned-without-gpu")]
+    elif device != "auto":
+        there = chosen = choose_device(device)
+    else:
+        gpus = count_gpus(address)
+        if gpus is None:
+            gpus = torch.cuda.device_count()
+        there = chosen = choose_device("auto" if gpus else "cpu")
+        if chosen.type != "cuda":
+            there = chosen = choose_device("cpu")
+            warnings = [Warned("cluster-gpus-unused" if gpus else "cluster-without-gpu")]
+    cores = threads or (_GPU_CORES if there.type == "cuda" else 1)
+    config = WorkerConfig("ray", cores=cores, address=address, device=str(there))
+    return config, chosen, warnings
 
 
 def start(config: WorkerConfig, work: Work[Task]) -> Workers[Task]:
@@ -173,7 +171,7 @@ def ordered_map(
     with start(config, work) as workers, closing(workers.run(registered())) as events:
         for event in events:
             if isinstance(event, Failed):
-                raise event.error
+                raise event.content
             waiting[id(event.task)].append(event)
             while order and (first := waiting[id(order[0])]):
                 next_event = first.popleft()

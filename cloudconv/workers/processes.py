@@ -25,7 +25,6 @@ from cloudconv.workers.events import (
     Task,
     Tasks,
     Work,
-    content_of,
 )
 
 
@@ -228,7 +227,7 @@ def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -
         for event in work(tasks):
             index = next(k for k, task in enumerate(started) if task is event.task)
             ends = isinstance(event, Done | Failed)
-            connection.send((type(event), ends, index, content_of(event)))
+            connection.send((type(event), ends, index, event.content))
             if ends:
                 del started[index]
     except CloudconvError as error:

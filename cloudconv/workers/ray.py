@@ -23,7 +23,6 @@ from cloudconv.workers.events import (
     Task,
     Tasks,
     Work,
-    content_of,
 )
 from cloudconv.workers.remote import RemoteFile, forget
 
@@ -88,7 +87,7 @@ class Cluster(Generic[Task]):
         A task whose machine or process is lost is repeated on another. Machines read files at the
         same path as this machine; files that a machine does not have are sent once.
         """
-        perform = self._ray.remote(max_retries=MAX_ATTEMPTS, **self._needs)(_perform)
+        perform = self._ray.remote(max_retries=MAX_ATTEMPTS - 1, **self._needs)(_perform)
         sent = self._ray.put((secrets.token_hex(8), self._work))
         more = True
         while more or self._running:
@@ -275,7 +274,7 @@ def _perform(
     given: Tasks[Task] = Tasks()
     given.put(work.moved(task, paths))
     given.close()
-    return [], [(type(event), content_of(event)) for event in work(given)]
+    return [], [(type(event), event.content) for event in work(given)]
 
 
 def _ray() -> Any:

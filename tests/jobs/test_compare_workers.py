@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from fractions import Fraction as F
 from pathlib import Path
@@ -16,8 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+import cloudconv
 from cloudconv.cli.app import app
 from cloudconv.errors import CloudconvError, InputError, SettingsError
+from cloudconv.events import Progress
 from cloudconv.jobs.compare import work as compare_work
 from cloudconv.jobs.compare.plan import decide
 from cloudconv.jobs.compare.run import CompareResult, CompareSettings
@@ -205,3 +208,16 @@ def test_a_task_uses_the_files_of_its_machine(clip: Path) -> None:
     moved = work.moved(task, {clip: Path("/there/a.mp4"), Path("w.safetensors"): Path("/there/w")})
     assert moved.info.path == Path("/there/a.mp4")
     assert moved.models == {"tiny": "tiny", "own": "/there/w"}
+
+
+def test_interrupted_workers_leave_no_temporary_files(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # of the new processes
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    settings = CompareSettings(clip, **QUICK, model="blend", metrics="vmaf", workers="local:1")
+    with closing(cloudconv.run(settings)) as events:
+        next(event for event in events if isinstance(event, Progress))
+        assert list(tmp_path.rglob("vmaf.json")) or list(tmp_path.rglob("errors.txt"))
+    assert os.listdir(tmp_path) == []

@@ -271,7 +271,8 @@ def test_the_best_score_is_bold_if_lower_or_higher_is_better() -> None:
         Method("bad", {"psnr": 30.0, "l1": 0.01}),
         Method("none", {"psnr": None, "l1": math.nan}),
     )
-    data = replace(example(), methods=methods, metrics=("psnr", "l1"), model="good", rows=())
+    bare = replace(example(), rows=(), worst=(), loses=())
+    data = replace(bare, methods=methods, metrics=("psnr", "l1"), model="good")
     assert bold(render_report(data)) == ["40.00", "0.00100"]
 
 

@@ -43,13 +43,13 @@ def run(
 def results(events: list[Event[Job]]) -> dict[int, Any]:
     """Return the result of each task, and check that each has one result only."""
     done = [event for event in events if isinstance(event, Done)]
-    found = {event.task.number: event.result for event in done}
+    found = {event.task.number: event.content for event in done}
     assert len(found) == len(done)
     return found
 
 
 def failures(events: list[Event[Job]]) -> dict[int, CloudconvError]:
-    return {event.task.number: event.error for event in events if isinstance(event, Failed)}
+    return {event.task.number: event.content for event in events if isinstance(event, Failed)}
 
 
 @everywhere
@@ -153,7 +153,7 @@ def test_another_worker_does_the_tasks_of_a_worker_that_dies(
     events = list(run(workers, Tenfold(deadly=4, marker=tmp_path / "died"), numbered(12)))
     assert results(events) == {number: number * 10 for number in range(12)}
     assert (tmp_path / "died").exists()
-    assert os.getpid() not in [event.message for event in events if isinstance(event, Report)]
+    assert os.getpid() not in [event.content for event in events if isinstance(event, Report)]
 
 
 @everywhere

@@ -34,8 +34,9 @@ from cloudconv.segments.reader import decode
 from cloudconv.segments.segment import SegmentPlan
 from cloudconv.settings import InterpSettings
 from cloudconv.timeline import FramePlan
+from cloudconv.workers import pool
 from cloudconv.workers.events import Event, Report, Tasks
-from cloudconv.workers.pool import WorkerConfig, cores, environments, parse_workers
+from cloudconv.workers.pool import WorkerConfig, cores, environments, resolve
 from cloudconv.workers.processes import Processes
 from cloudconv.workers.segments import SegmentTask, SegmentWork
 from tests.helpers import calls
@@ -108,7 +109,7 @@ def test_a_worker_has_its_environment_before_torch_is_imported() -> None:
     names = [{"CUDA_VISIBLE_DEVICES": "GPU-7f"}, {"CUDA_VISIBLE_DEVICES": "3"}]
     with Processes(Sees(), names) as processes:
         events = list(processes.run(numbered(4)))
-    seen = {event.message for event in events if isinstance(event, Report)}
+    seen = {event.content for event in events if isinstance(event, Report)}
     assert seen == {("GPU-7f", False), ("3", False)}
 
 
@@ -121,7 +122,7 @@ def test_worker_processes_end_with_their_parent(tmp_path: Path) -> None:
         "from tests.helpers.workers import Waits, numbered\n"
         "if __name__ == '__main__':\n"
         "    for event in Processes(Waits(), [{}]).run(numbered(1)):\n"
-        "        os.write(1, b'%d' % event.message)\n"
+        "        os.write(1, b'%d' % event.content)\n"
         "        os.kill(os.getpid(), 9)\n"
     )
     root = Path(__file__).parents[2]
@@ -143,14 +144,22 @@ def test_worker_processes_end_with_their_parent(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("workers", "device", "config"),
     [
-        ("local", "auto", WorkerConfig()),
+        ("local", "cpu", WorkerConfig()),
         ("local:256", "cpu", WorkerConfig("local", 256)),
-        ("ray", "auto", WorkerConfig("ray", cores=1)),
-        ("ray:10.0.0.1:6379", "cuda", WorkerConfig("ray", cores=4, address="10.0.0.1:6379")),
+        ("ray", "cpu", WorkerConfig("ray", cores=1)),
+        (
+            "ray:10.0.0.1:6379",
+            "cuda",
+            WorkerConfig("ray", cores=4, address="10.0.0.1:6379", device="cuda"),
+        ),
     ],
 )
-def test_the_option_workers_is_parsed(workers: str, device: str, config: WorkerConfig) -> None:
-    assert parse_workers(workers, device) == config
+def test_the_option_workers_is_parsed(
+    workers: str, device: str, config: WorkerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(pool, "count_gpus", lambda address: 1)
+    assert resolve(workers, device)[0] == config
 
 
 def test_threads_are_divided_among_workers() -> None:
@@ -190,7 +199,8 @@ def test_a_process_sees_one_gpu(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    config = parse_workers("local", "cuda:all")
+    monkeypatch.setattr(pool, "choose_device", torch.device)
+    config, *_ = resolve("local", "cuda:all")
     assert (config.kind, config.count) == ("local", 4)
 
     def seen(config: WorkerConfig, device: str) -> list[str | None]:

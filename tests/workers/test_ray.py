@@ -27,7 +27,7 @@ from cloudconv.timeline import FramePlan
 from cloudconv.workers import pool
 from cloudconv.workers import ray as ray_workers
 from cloudconv.workers.events import Done, Failed, Report, Tasks
-from cloudconv.workers.pool import WorkerConfig, parse_workers, resolve, start
+from cloudconv.workers.pool import WorkerConfig, resolve, start
 from cloudconv.workers.ray import Cluster
 from cloudconv.workers.remote import RemoteFile, forget
 from cloudconv.workers.segments import SegmentResult, SegmentTask, SegmentWork
@@ -98,11 +98,11 @@ def rendered(task: SegmentTask) -> SegmentResult:
     tasks.put(task)
     tasks.close()
     *reports, done = SegmentWork()(tasks)
-    told = [report.message.done for report in reports if isinstance(report, Report)]
+    told = [report.content.done for report in reports if isinstance(report, Report)]
     assert told == [*range(1, 7)]
     assert isinstance(done, Done)
     assert done.task is task
-    result: SegmentResult = done.result
+    result: SegmentResult = done.content
     return result
 
 
@@ -226,7 +226,7 @@ def test_auto_uses_what_the_cluster_has(
     monkeypatch.setattr(
         pool, "choose_device", lambda name: torch.device(here if name == "auto" else name)
     )
-    config, chosen, told = resolve(parse_workers("ray", "auto"), "auto")
+    config, chosen, told = resolve("ray", "auto")
     assert (chosen, config.cores) == (torch.device(device), cores)
     assert len(told) == len(said)
     assert all(str(warned).endswith(end) for warned, end in zip(told, said, strict=True))
@@ -314,7 +314,7 @@ def test_a_file_that_cannot_be_sent_fails_its_task(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("here")
     with start(WorkerConfig("ray"), Reads(tmp_path / "a.txt")) as workers:
         here = list(workers.run(numbered(2)))
-    assert [event.result for event in here if isinstance(event, Done)] == ["here"] * 2
+    assert [event.content for event in here if isinstance(event, Done)] == ["here"] * 2
     with start(WorkerConfig("ray"), Reads(tmp_path / "b.txt")) as workers:
         gone = list(workers.run(numbered(2)))
     assert [type(event) for event in gone] == [Failed, Failed]

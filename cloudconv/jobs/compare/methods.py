@@ -212,7 +212,8 @@ class Scorer:
         self._with_images = plan.settings.report is not None
         self._wanted = plan.metrics
         self._methods = {name: _method(model, plan) for name, model in models.items()}
-        self._meters = {name: SequenceMeter(plan.metrics, plan.info.timing.rate) for name in models}
+        rate = plan.info.timing.rate
+        self._meters = {name: SequenceMeter(plan.metrics, rate, plan.folder) for name in models}
 
     def warnings(self) -> list[Warned]:
         """Return the new warnings of the renderers."""

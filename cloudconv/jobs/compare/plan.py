@@ -24,7 +24,7 @@ from cloudconv.settings import CompareSettings, exact
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
 from cloudconv.settings.values import names
 from cloudconv.training.fine_tune import Adapted, check
-from cloudconv.workers.pool import WorkerConfig, parse_workers, resolve
+from cloudconv.workers.pool import WorkerConfig, resolve
 
 ADAPTED = "adapted"
 """The name of the method that is the first model, adapted to the clip."""
@@ -43,7 +43,7 @@ class ComparePlan:
 
     ``adapted`` and ``weights`` are the result of adapting the first model, and its file. They are
     None until then. ``refusals`` are the reasons for which a run would refuse to write; only a dry
-    run collects them.
+    run collects them. ``folder`` is for the temporary files of workers, which the job deletes.
     """
 
     settings: CompareSettings
@@ -54,6 +54,7 @@ class ComparePlan:
     refusals: tuple[OutputError, ...] = ()
     adapted: Adapted | None = None
     weights: str | None = None
+    folder: Path | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -134,8 +135,7 @@ def decide(settings: CompareSettings, *, dry_run: bool = False) -> ComparePlan:
     specs = [registry.spec(name, task) for name in models]
     if settings.scale not in (None, 1.0) and not any(spec.scale_option for spec in specs):
         raise SettingsError("scale-for-none", models=models)
-    workers = parse_workers(settings.workers, settings.device)
-    workers, device, remarks = resolve(workers, settings.device, settings.threads)
+    workers, device, remarks = resolve(settings.workers, settings.device, settings.threads)
     info = probe(settings.input, exact(settings.input_fps))
     refusals: list[OutputError] = []
     report = None if settings.report is None else Path(settings.report)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -76,17 +78,21 @@ class SequenceMeter:
     :class:`Scores` adds up the scores that the methods of this class return.
     """
 
-    def __init__(self, wanted: Sequence[str], rate: Fraction | None) -> None:
+    def __init__(
+        self, wanted: Sequence[str], rate: Fraction | None, folder: Path | None = None
+    ) -> None:
         """Start without frames.
 
         Args:
             wanted: names of metrics.
             rate: the frame rate, for metrics of frames in order.
+            folder: the folder for temporary files; None for the system's.
         """
         self._wanted = wanted
         self._rate = rate or Fraction(25)
         self._xpsnr = XpsnrMeter(self._rate) if "xpsnr" in wanted else None
-        self._vmaf = VmafMeter(self._rate) if "vmaf" in wanted else None
+        self._new_vmaf = partial(VmafMeter, self._rate, folder)
+        self._vmaf = self._new_vmaf() if "vmaf" in wanted else None
         self._made_in_vmaf: list[bool] = []
         self._flicker: SequenceScores = []
 
@@ -126,7 +132,7 @@ class SequenceMeter:
             pairs = zip(self._made_in_vmaf, self._vmaf.finish(), strict=True)
             scores += [("vmaf", score) for made, score in pairs if made]
             self._made_in_vmaf.clear()
-            self._vmaf = VmafMeter(self._rate)
+            self._vmaf = self._new_vmaf()
         return scores
 
 

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -26,7 +27,7 @@ from cloudconv.render.pipeline import prefetch
 from cloudconv.segments.reader import FramesByTime
 from cloudconv.settings.compare import SEQUENCE_METRICS
 from cloudconv.workers.events import Done, Event, Report, Tasks, Work
-from cloudconv.workers.pool import WorkerConfig, ordered_map
+from cloudconv.workers.pool import ordered_map
 
 _FIRST, _MOST = 8, 64
 """The approximate number of source frames in the first chunk, and the largest number."""
@@ -68,11 +69,10 @@ def score_all(plan: ComparePlan, samples: Iterator[Sample]) -> Generator[Scored,
 
     chunks = chunked(passing(), in_order=not set(plan.metrics).isdisjoint(SEQUENCE_METRICS))
     tasks = (ScoreTask(chunk, plan.info, models) for chunk in chunks)
-    there = replace(plan, device=torch.device(workers.device_type))
-    work = ScoreWork(there, workers.threads(plan.settings.threads))
     with (
+        TemporaryDirectory(prefix="cloudconv-", ignore_cleanup_errors=True) as folder,
         prefetch(tasks, 2 * workers.count) as planned,
-        closing(_by_workers(workers, work, planned.arriving())) as scored,
+        closing(_by_workers(plan, Path(folder), planned.arriving())) as scored,
     ):
         for each in scored:
             if own and not isinstance(each, Warned):
@@ -81,18 +81,22 @@ def score_all(plan: ComparePlan, samples: Iterator[Sample]) -> Generator[Scored,
 
 
 def _by_workers(
-    workers: WorkerConfig, work: ScoreWork, tasks: Iterator[ScoreTask | None]
+    plan: ComparePlan, folder: Path, tasks: Iterator[ScoreTask | None]
 ) -> Generator[Scored, None, None]:
+    workers = plan.workers
+    # Workers end without any cleanup, so their temporary files are in a folder of this process.
+    there = replace(plan, device=torch.device(workers.device_type), folder=folder)
+    work = ScoreWork(there, workers.threads(plan.settings.threads))
     number = 0
     with closing(ordered_map(workers, work, tasks)) as events:
         for event in events:
             if isinstance(event, Done):
                 number = 0
-            elif isinstance(event.message, Warned):
-                yield event.message
+            elif isinstance(event.content, Warned):
+                yield event.content
             # A worker that replaces a dead one scores all samples of the chunk again.
-            elif event.message[0] == number:
-                yield event.task.samples[number], event.message[1]
+            elif event.content[0] == number:
+                yield event.task.samples[number], event.content[1]
                 number += 1
 
 

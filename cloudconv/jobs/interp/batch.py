@@ -24,7 +24,7 @@ from cloudconv.models import registry
 from cloudconv.render.device import set_threads
 from cloudconv.segments.store import clear_finished
 from cloudconv.settings import InterpManySettings
-from cloudconv.workers.pool import WorkerConfig, parse_workers, resolve, start
+from cloudconv.workers.pool import WorkerConfig, resolve, start
 from cloudconv.workers.segments import SegmentWork
 
 
@@ -99,9 +99,8 @@ def run(settings: InterpManySettings) -> Job:
 
 def _interpolate_each(every: Sequence[InterpSettings]) -> Job:
     first, inputs = every[0], [each.input for each in every]
-    config = parse_workers(first.workers, first.device)
     registry.spec(first.chosen_model, "interpolate")
-    config, _, _ = resolve(config, first.device, first.threads)
+    config, _, _ = resolve(first.workers, first.device, first.threads)
     set_threads(first.threads)
     folder = Path(first.output or "")
     if folder.exists() and not folder.is_dir():

@@ -37,7 +37,7 @@ from cloudconv.timeline import (
     rate_name,
 )
 from cloudconv.training.fine_tune import check
-from cloudconv.workers.pool import WorkerConfig, parse_workers, resolve
+from cloudconv.workers.pool import WorkerConfig, resolve
 from cloudconv.workers.remote import check_single
 
 _FEW_KEPT = 2
@@ -137,9 +137,7 @@ def decide(
             written.
     """
     spec = registry.spec(settings.chosen_model, "interpolate")
-    workers, device, remarks = resolve(
-        parse_workers(settings.workers, settings.device), settings.device, settings.threads
-    )
+    workers, device, remarks = resolve(settings.workers, settings.device, settings.threads)
     dtype = workers.precision(settings.precision, device, spec)
     info = probe(settings.input, exact(settings.input_fps), live=not dry_run and _is_live(settings))
     timing = info.timing

@@ -236,13 +236,13 @@ def _render_by_workers(
     with closing(tasks()) as given, closing(workers.run(given)) as events:
         for event in events:
             if isinstance(event, Failed):
-                errors.append(event.error)
+                errors.append(event.content)
                 continue
             segment = event.task[1]
             if isinstance(event, Done):
-                store.record(segment, event.result.file_in(plan.folder), event.result.summary)
+                store.record(segment, event.content.file_in(plan.folder), event.content.summary)
                 yield segment.number, None
             else:
-                yield segment.number, event.message
+                yield segment.number, event.content
     if errors:
         raise errors[0]
