@@ -89,7 +89,7 @@ class Trainer:
     """
 
     model: Model
-    goal: Goal
+    goal: Goal[Any]
     settings: TrainSettings
     device: torch.device
     precision: torch.dtype
@@ -213,19 +213,13 @@ class Trainer:
         """
         if not windows:
             raise InputError("no-validation")
-        shown = self.shown.module
-        assert isinstance(shown, Model)
-        trained, self.goal.model = self.goal.model, shown  # type: ignore[attr-defined]
-        shown.eval()
+        self.shown.module.eval()
         scores: list[_PictureScores] = []
-        try:
-            for number, window in enumerate(windows):
-                yield Progress("checking", number, len(windows), unit="windows")
-                if stop():
-                    raise Stopped
-                scores += self._scores(window)
-        finally:
-            self.goal.model = trained  # type: ignore[attr-defined]
+        for number, window in enumerate(windows):
+            yield Progress("checking", number, len(windows), unit="windows")
+            if stop():
+                raise Stopped
+            scores += self._scores(window)
         return _validation(self.step, scores)
 
     def state(self) -> State:
@@ -309,7 +303,7 @@ class Trainer:
         parts = zip(frames.chunk(self._parts), indices.chunk(self._parts), strict=True)
         for some, where in parts:
             with self._autocast():
-                made = self.goal.make(some, where, self.settings.noise)
+                made = self.goal.make(self.model, some, where, self.settings.noise)
             weight = len(some) / len(frames)
             total, plain, naive = self._total(made)
             losses.append((plain * weight, naive * weight, float(total.detach()) * weight))
@@ -349,7 +343,8 @@ class Trainer:
         frames = window[picks][None].to(self.device).float().div_(255)
         indices = torch.tensor([picks], device=self.device)
         with self._autocast():
-            made = self.goal.make(padded(frames, self.model.spec.multiple), indices, 0.0)
+            padded_frames = padded(frames, self.model.spec.multiple)
+            made = self.goal.make(self.shown.module, padded_frames, indices, 0.0)
         crop = (..., slice(height), slice(width))
         return [
             Made(m.picture.float()[crop], m.truth[crop], m.naive[crop], m.context) for m in made
@@ -358,9 +353,9 @@ class Trainer:
     @torch.no_grad()
     def _scores(self, window: Tensor) -> Iterator[_PictureScores]:
         """Yield the scores of the pictures that a validation window gives."""
-        for picks in self.goal.validation_picks():
+        for picks, labels in self.goal.validation():
             made = self._validation_pictures(window, picks)
-            for label, each in zip(self.goal.labels(picks), made, strict=True):
+            for label, each in zip(labels, made, strict=True):
                 picture = each.picture.clamp(0, 1)
                 yield _PictureScores(
                     label,

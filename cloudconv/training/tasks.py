@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -51,7 +52,10 @@ class Made:
     levels: tuple[Tensor, ...] = ()
 
 
-class Goal(ABC):
+M = TypeVar("M", bound=Model)
+
+
+class Goal(ABC, Generic[M]):
     """A task to train: the choice of samples, and the pictures that a model makes of a sample."""
 
     naive: str
@@ -67,10 +71,11 @@ class Goal(ABC):
         """Return the indices of a sample's frames within a window, in rising order."""
 
     @abstractmethod
-    def make(self, frames: Tensor, indices: Tensor, noise: float) -> list[Made]:
+    def make(self, model: M, frames: Tensor, indices: Tensor, noise: float) -> list[Made]:
         """Make the pictures of a batch of samples, with gradients.
 
         Args:
+            model: the model that makes the pictures.
             frames: (B, L, 3, H, W) float32 in [0, 1].
             indices: (B, L), the numbers of the frames within the window.
             noise: standard deviation of the noise that is added to the input frames.
@@ -80,12 +85,12 @@ class Goal(ABC):
         """
 
     @abstractmethod
-    def validation_picks(self) -> list[list[int]]:
-        """Return the frame indices of each sample that a validation window gives."""
+    def validation(self) -> list[tuple[list[int], list[str]]]:
+        """Return the samples that a validation window gives.
 
-    def labels(self, picks: list[int]) -> list[str]:
-        """Return the names in reports of the pictures that are made of a validation sample."""
-        return ["1"]
+        A sample has the indices of its frames, and the names in reports of the pictures made of it:
+        for forecasts the number of frames ahead.
+        """
 
     def narrow(self) -> bool:
         """Use shorter windows from now on; return False if that is not possible."""
@@ -100,26 +105,26 @@ def window_length(spec: ModelSpec, gap: int) -> int:
     return (3 if spec.context >= FOUR else 1) * gap + 1
 
 
-class Interpolation(Goal):
+class Interpolation(Goal[Interpolator]):
     """The goal to make any frame between two source frames that are at most ``gap`` apart."""
 
     naive = "blend"
 
-    def __init__(self, model: Interpolator, gap: int) -> None:
+    def __init__(self, spec: ModelSpec, gap: int) -> None:
         """Create the goal.
 
         Raises:
             SettingsError: the model cannot make a frame inside the gap.
         """
-        if not model.spec.arbitrary_timestep and gap % 2:
-            raise SettingsError("gap-without-middle", model=model.spec.name, gap=gap)
-        self.model, self.gap = model, gap
-        self._four_frames = model.spec.context >= FOUR
+        if not spec.arbitrary_timestep and gap % 2:
+            raise SettingsError("gap-without-middle", model=spec.name, gap=gap)
+        self.spec, self.gap = spec, gap
+        self._four_frames = spec.context >= FOUR
 
     @property
     def length(self) -> int:
         """Return the length of one gap, or of three gaps if the model sees four frames."""
-        return window_length(self.model.spec, self.gap) if self._four_frames else self.gap + 1
+        return window_length(self.spec, self.gap) if self._four_frames else self.gap + 1
 
     def narrow(self) -> bool:
         """Leave out the outer frames from now on; return False if they are left out already."""
@@ -131,7 +136,7 @@ class Interpolation(Goal):
 
         A model that sees four frames also gets an outer frame on each side.
         """
-        if self.model.spec.arbitrary_timestep:
+        if self.spec.arbitrary_timestep:
             gap = 2 + int((self.gap - 1) * random.random() ** _NEAR)
             middle = int(random.integers(1, gap))
         else:
@@ -143,7 +148,9 @@ class Interpolation(Goal):
         before, after = random.random(2) < _ALONE
         return [gap * before, gap, gap + middle, 2 * gap, 3 * gap - gap * after]
 
-    def make(self, frames: Tensor, indices: Tensor, noise: float) -> list[Made]:
+    def make(
+        self, model: Interpolator, frames: Tensor, indices: Tensor, noise: float
+    ) -> list[Made]:
         """Interpolate the middle frame; the model's stages before the last become ``levels``."""
         middle = indices.shape[1] // 2
         pair = slice(middle - 1, middle + 2, 2)
@@ -155,129 +162,105 @@ class Interpolation(Goal):
         if self._four_frames:
             reach = (indices[:, [1, 4]] - indices[:, [0, 3]]) / span[:, None]
             outer = OuterPictures(_noisy(frames[:, 0], noise), _noisy(frames[:, 4], noise), reach)
-        *earlier, made = self._stages(_noisy(x0, noise), _noisy(x1, noise), timestep, outer)
+        seen = _noisy(x0, noise), _noisy(x1, noise), timestep
+        if self.spec.stages and model.training:
+            *earlier, made = model.stages(*seen, outer)
+        else:
+            earlier, made = [], model(*seen) if outer is None else model(*seen, 1.0, outer)
         naive = x0 + (x1 - x0) * timestep
         return [Made(made, frames[:, middle], naive, frames[:, pair], tuple(earlier))]
 
-    def _stages(
-        self, x0: Tensor, x1: Tensor, timestep: Tensor, outer: OuterPictures | None
-    ) -> list[Tensor]:
-        if self.model.spec.stages and self.model.training:
-            return self.model.stages(x0, x1, timestep, outer)
-        inputs = (x0, x1, timestep) if outer is None else (x0, x1, timestep, 1.0, outer)
-        return [self.model(*inputs)]
-
-    def validation_picks(self) -> list[list[int]]:
+    def validation(self) -> list[tuple[list[int], list[str]]]:
         """Return one sample: a frame halfway between its neighbours."""
-        return [[0, 2, 3, 4, 6]] if self._four_frames else [[0, 1, 2]]
+        return [([0, 2, 3, 4, 6] if self._four_frames else [0, 1, 2], ["1"])]
 
 
-class Rollout(Goal):
-    """The goal to predict ``steps`` frames, each from the frames before, real and predicted."""
+class Forecast(Goal[Predictor]):
+    """The goal to predict the frames after a context, at most ``ahead`` of them."""
 
     naive = "hold"
 
-    def __init__(self, model: Predictor, steps: int) -> None:
-        """Take the context's length from the model."""
-        self.model, self.steps = model, steps
-        self.context = model.spec.context
+    def __init__(self, spec: ModelSpec, ahead: int) -> None:
+        """Take the context's length from the model's spec."""
+        self.context, self.ahead = spec.context, ahead
 
     @property
     def length(self) -> int:
-        """Return the length of the context and of the rollout together."""
-        return self.context + self.steps
+        """Return the length of the context and of the farthest horizon together."""
+        return self.context + self.ahead
+
+
+class Rollout(Forecast):
+    """The goal to predict frames one by one, each from the frames before, real and predicted."""
 
     def picks(self, random: np.random.Generator) -> list[int]:
         """Return all frames of a window."""
         return list(range(self.length))
 
-    def make(self, frames: Tensor, indices: Tensor, noise: float) -> list[Made]:
+    def make(self, model: Predictor, frames: Tensor, indices: Tensor, noise: float) -> list[Made]:
         """Predict frame after frame; the newest frame replaces the oldest one of the context."""
         context, truths = frames[:, : self.context], frames[:, self.context :].unbind(1)
         last = context[:, -1]
         seen = _noisy(context, noise)
         result = []
         for truth in truths:
-            staged = self.model.spec.stages
-            levels = self.model.stages(seen) if staged else [self.model(seen)]
+            levels = model.stages(seen) if model.spec.stages else [model(seen)]
             made = levels[-1]
             result.append(Made(made, truth, last, seen, tuple(levels[:-1])))
             seen = torch.cat((seen[:, 1:], made[:, None]), 1)
         return result
 
-    def validation_picks(self) -> list[list[int]]:
+    def validation(self) -> list[tuple[list[int], list[str]]]:
         """Return one sample: all frames of a window."""
-        return [list(range(self.length))]
-
-    def labels(self, picks: list[int]) -> list[str]:
-        """Return the horizon in frames of each picture."""
-        return [str(step) for step in range(1, self.steps + 1)]
+        return [(list(range(self.length)), [str(step) for step in range(1, self.ahead + 1)])]
 
 
-class Direct(Goal):
-    """The goal to predict one frame, at most ``reach`` ahead, with a model that takes a horizon."""
-
-    naive = "hold"
-
-    def __init__(self, model: Predictor, reach: int) -> None:
-        """Take the context's length from the model."""
-        self.model, self.reach = model, reach
-        self.context = model.spec.context
-
-    @property
-    def length(self) -> int:
-        """Return the length of the context and of the farthest horizon together."""
-        return self.context + self.reach
+class Direct(Forecast):
+    """The goal to predict one frame with a model that takes a horizon."""
 
     def picks(self, random: np.random.Generator) -> list[int]:
         """Return the context and one frame after it."""
-        ahead = int(self.reach * random.random() ** _NEAR)
+        ahead = int(self.ahead * random.random() ** _NEAR)
         return [*range(self.context), self.context + ahead]
 
-    def make(self, frames: Tensor, indices: Tensor, noise: float) -> list[Made]:
+    def make(self, model: Predictor, frames: Tensor, indices: Tensor, noise: float) -> list[Made]:
         """Predict the frame at the sample's horizon."""
         context, truth = frames[:, :-1], frames[:, -1]
         horizon = (indices[:, -1] - indices[:, -2]).float()
-        made = self.model(_noisy(context, noise), horizon)
+        made = model(_noisy(context, noise), horizon)
         return [Made(made, truth, context[:, -1], context)]
 
-    def validation_picks(self) -> list[list[int]]:
+    def validation(self) -> list[tuple[list[int], list[str]]]:
         """Return a sample for each of three horizons: the nearest, a third and the farthest."""
-        horizons = sorted({1, -(-self.reach // 3), self.reach})
-        return [[*range(self.context), self.context + h - 1] for h in horizons]
-
-    def labels(self, picks: list[int]) -> list[str]:
-        """Return the horizon in frames."""
-        return [str(picks[-1] - picks[-2])]
+        horizons = sorted({1, -(-self.ahead // 3), self.ahead})
+        return [([*range(self.context), self.context + h - 1], [str(h)]) for h in horizons]
 
 
-class Reconstruction(Goal):
+class Reconstruction(Goal[Reconstructor]):
     """The goal to reconstruct a frame from the model's smaller representation of that frame."""
 
     naive = "mean colour"
     length = 1
 
-    def __init__(self, model: Reconstructor) -> None:
-        """Store the model."""
-        self.model = model
-
     def picks(self, random: np.random.Generator) -> list[int]:
         """Return the only frame of a window."""
         return [0]
 
-    def make(self, frames: Tensor, indices: Tensor, noise: float) -> list[Made]:
+    def make(
+        self, model: Reconstructor, frames: Tensor, indices: Tensor, noise: float
+    ) -> list[Made]:
         """Reconstruct the frame."""
         truth = frames[:, 0]
         mean = truth.mean(dim=(2, 3), keepdim=True).expand_as(truth)
-        return [Made(self.model(_noisy(truth, noise)), truth, mean, frames)]
+        return [Made(model(_noisy(truth, noise)), truth, mean, frames)]
 
-    def validation_picks(self) -> list[list[int]]:
+    def validation(self) -> list[tuple[list[int], list[str]]]:
         """Return one sample: the only frame."""
-        return [[0]]
+        return [([0], ["1"])]
 
 
-def goal_for(model: Model, *, rollout: int | None, gap: int) -> Goal:
-    """Return the goal for the model's task.
+def goal_for(spec: ModelSpec, *, rollout: int | None, gap: int) -> Goal[Any]:
+    """Return the goal for a model's task.
 
     ``rollout`` is the number of predicted frames, or the farthest horizon; None for the usual one.
     ``gap`` is the greatest distance in frames of a pair.
@@ -286,16 +269,13 @@ def goal_for(model: Model, *, rollout: int | None, gap: int) -> Goal:
         SettingsError: the model cannot make a frame inside the gap.
         ModelError: the model has no weights.
     """
-    if not any(True for _ in model.parameters()):
-        raise ModelError("nothing-to-train", model=model.spec.name)
-    if isinstance(model, Interpolator):
-        return Interpolation(model, gap)
-    if isinstance(model, Predictor):
-        if model.spec.takes_horizon:
-            return Direct(model, rollout or _REACH)
-        return Rollout(model, rollout or 1)
-    assert isinstance(model, Reconstructor)
-    return Reconstruction(model)
+    if not spec.parameters:
+        raise ModelError("nothing-to-train", model=spec.name)
+    if spec.task == "interpolate":
+        return Interpolation(spec, gap)
+    if spec.task == "reconstruct":
+        return Reconstruction()
+    return Direct(spec, rollout or _REACH) if spec.takes_horizon else Rollout(spec, rollout or 1)
 
 
 def padded(frames: Tensor, multiple: int) -> Tensor:

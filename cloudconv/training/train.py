@@ -150,7 +150,8 @@ class TrainPlan:
         """Return whether a checkpoint of an earlier run is continued."""
         return self.settings.resume and self.checkpoint.exists()
 
-    def facts(self, model: Model) -> dict[str, Any]:
+    @property
+    def facts(self) -> dict[str, Any]:
         """Return the fields that an estimate and a result share, except for the warnings."""
         return {
             "output": str(self.output),
@@ -158,7 +159,7 @@ class TrainPlan:
             "task": self.spec.task,
             "device": str(self.device),
             "precision": precision_name(self.precision),
-            "parameters": sum(p.numel() for p in model.parameters()),
+            "parameters": self.spec.parameters,
         }
 
 
@@ -198,12 +199,10 @@ def estimate(plan: TrainPlan) -> TrainEstimate:
         CloudconvError: a clip cannot be read, or the clips are too short.
     """
     settings = plan.settings
-    with torch.random.fork_rng([]):
-        model = plan.spec.build()
-    goal = goal_for(model, rollout=settings.rollout, gap=settings.gap)
+    goal = goal_for(plan.spec, rollout=settings.rollout, gap=settings.gap)
     train, _ = _windows(settings, goal, None)
     return TrainEstimate(
-        **plan.facts(model),
+        **plan.facts,
         clips=sum(len(group) for group in train.groups),
         window_frames=goal.length,
         steps=settings.steps,
@@ -265,7 +264,7 @@ def _run(
     set_threads(settings.threads)
     torch.manual_seed(settings.seed)
     model = plan.spec.build()
-    goal = goal_for(model, rollout=settings.rollout, gap=settings.gap)
+    goal = goal_for(plan.spec, rollout=settings.rollout, gap=settings.gap)
     initialised = _initialise(model, settings)
     _check_frozen(model, settings)
     train, held_back = _windows(settings, goal, known)
@@ -315,7 +314,7 @@ def _run(
     changed = _changed([*train.groups, *held_back.groups])
     yield from changed
     return TrainResult(
-        **plan.facts(model),
+        **plan.facts,
         naive=goal.naive,
         steps=trainer.step,
         steps_before=steps_before,
@@ -445,7 +444,7 @@ def _check_frozen(model: Model, settings: TrainSettings) -> None:
 
 
 def _windows(
-    settings: TrainSettings, goal: Goal, known: MediaInfo | None
+    settings: TrainSettings, goal: Goal[Any], known: MediaInfo | None
 ) -> tuple[Windows, Windows]:
     """Return the windows to train on, and the windows to validate on."""
     own = None if settings.train_part is None else parse_spans(settings.train_part)
