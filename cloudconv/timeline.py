@@ -90,15 +90,6 @@ class Multiply:
 
     factor: int
 
-    def __post_init__(self) -> None:
-        """Check the factor.
-
-        Raises:
-            SettingsError: ``factor`` is below 1.
-        """
-        if self.factor < 1:
-            raise SettingsError("factor-without-frames", factor=self.factor)
-
 
 @dataclass(frozen=True, slots=True)
 class Resample:
@@ -108,15 +99,6 @@ class Resample:
     """
 
     rate: Fraction
-
-    def __post_init__(self) -> None:
-        """Check the rate.
-
-        Raises:
-            SettingsError: ``rate`` is not above 0.
-        """
-        if self.rate <= 0:
-            raise SettingsError("rate-not-positive", rate=self.rate)
 
 
 class Timeline:
@@ -140,12 +122,7 @@ class Timeline:
             request: the rule for the output times.
             slowdown: the factor of slow motion; 1 for normal speed.
             loop: whether the last content frame leads back to the first one.
-
-        Raises:
-            SettingsError: ``slowdown`` is not above 0.
         """
-        if slowdown <= 0:
-            raise SettingsError("slowmo-not-positive", factor=slowdown)
         self._request = request
         self._slowdown = Fraction(slowdown)
         self._loop = loop

@@ -252,16 +252,6 @@ def test_times_must_increase() -> None:
         Timeline(Multiply(2)).push(F(0), None)
 
 
-def test_impossible_requests_are_refused() -> None:
-    for wrong in (0, -1):
-        with pytest.raises(SettingsError):
-            Multiply(wrong)
-        with pytest.raises(SettingsError):
-            Resample(F(wrong))
-        with pytest.raises(SettingsError):
-            Timeline(Multiply(2), slowdown=F(wrong))
-
-
 def test_the_output_rate_is_exact() -> None:
     assert output_rate(Multiply(4), F(24000, 1001)) == F(96000, 1001)
     assert output_rate(Multiply(4), F(25), F(4)) == 25

@@ -87,17 +87,13 @@ def _print_table(
         columns: for each key of ``methods``, the format and the head of the column.
         methods: the scores of each method, by key.
     """
-    from cloudconv.report.columns import speed
+    from cloudconv.report.columns import marked, speed
 
-    best = {
-        key: column.best(scores[key] for scores in methods.values())
-        for key, (column, _) in columns.items()
-    }
+    cells = marked({key: column for key, (column, _) in columns.items()}, methods)
     timed = any("seconds_per_frame" in scores for scores in methods.values())
     rows = []
     for name, scores in methods.items():
-        texts = {key: column.text(scores[key]) for key, (column, _) in columns.items()}
-        row = [name, *(text + "*" * (text == best[key]) for key, text in texts.items())]
+        row = [name, *(text + "*" * best for text, best in cells[name])]
         rows.append([*row, speed(scores["seconds_per_frame"])[0]] if timed else row)
     heads = [head for _, head in columns.values()]
     shown = table(["method", *heads, *(["time a frame"] if timed else [])], rows)

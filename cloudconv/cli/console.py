@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-from cloudconv.cli.progress import Mode, Reporter, reporting
+from cloudconv.cli.progress import Mode
 from cloudconv.cli.streams import print_message, print_result
 from cloudconv.errors import SettingsError
 from cloudconv.events import Warned
@@ -67,10 +66,6 @@ class Console(Settings):
         """Print a warning in one line, with the name of the input that it is about once."""
         text = warned.text(flag)
         print_message(f"warning: {text if about is None or about in text else f'{about}: {text}'}")
-
-    def reporting(self, label: str) -> AbstractContextManager[Reporter]:
-        """Return a context that shows the progress in the form that was chosen."""
-        return reporting(label, self.progress, quiet=self.quiet)
 
 
 def print_error(text: str) -> None:

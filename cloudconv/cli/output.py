@@ -11,6 +11,7 @@ import typer
 from cloudconv import events
 from cloudconv.cli import interrupts, streams
 from cloudconv.cli.console import Console, as_json, print_json
+from cloudconv.cli.progress import reporting
 from cloudconv.cli.streams import print_result
 from cloudconv.cli.text import clock, field_rows, rate
 from cloudconv.errors import SettingsError
@@ -108,7 +109,7 @@ def run_with_progress(console: Console, label: str, job: Job, note: Note | None 
         note: see :data:`Note`.
     """
     words = ""
-    with console.reporting(label) as report:
+    with reporting(label, console.progress, quiet=console.quiet) as report:
 
         def show(event: Event) -> None:
             nonlocal words

@@ -398,9 +398,6 @@ TEXTS = {
     "not-a-time": (
         "{value!r} is not a time: give seconds (12.5) or hours:minutes:seconds (1:02:03)."
     ),
-    "factor-without-frames": "A factor of {factor} makes no frames: give 1 or more.",
-    "rate-not-positive": "A frame rate of {rate} is not above 0: give a higher one.",
-    "slowmo-not-positive": "A slow motion of {factor} is not above 0: give a higher one.",
     # Errors of the command line
     "no-working-folder": (
         "The working directory cannot be used ({why}): change to an existing directory."
@@ -713,7 +710,6 @@ TEXTS = {
     "unknown-device": (
         'There is no device "{name}": choose auto, cpu, cuda, cuda:N, cuda:all or mps.'
     ),
-    "threads-out-of-range": "{--threads} must be from 1 to {most}, got {count}.",
     "device-fails": "{device} does not work with this PyTorch ({why}): use {--device=cpu}.",
     "bad-batch": "A batch of {batch} was given: use auto, or 1 or more.",
     "tile-too-small": (

@@ -17,7 +17,6 @@ from cloudconv.events import Warned
 from cloudconv.messages import Message
 from cloudconv.models.base import ModelSpec
 from cloudconv.models.ops import warp
-from cloudconv.settings.groups import MOST_THREADS
 
 _FAST_FP16 = (7, 0)
 """The first compute capability with fast fp16; most earlier GPUs are slower in fp16."""
@@ -151,13 +150,8 @@ def set_threads(count: int | None) -> int:
 
     Returns:
         The number in force.
-
-    Raises:
-        SettingsError: ``count`` is below 1 or above :data:`MOST_THREADS`.
     """
     if count is not None:
-        if not 1 <= count <= MOST_THREADS:
-            raise SettingsError("threads-out-of-range", most=MOST_THREADS, count=count)
         torch.set_num_threads(count)
     return torch.get_num_threads()
 

@@ -28,13 +28,7 @@ class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a funct
     """
 
     def __init__(self, iterable: Iterable[Item], depth: int) -> None:
-        """Create the iterator; the thread does not start yet.
-
-        Raises:
-            ValueError: ``depth`` is below 1.
-        """
-        if depth < 1:
-            raise ValueError(f"prefetch needs a depth of at least 1, not {depth}")
+        """Create the iterator; the thread does not start yet."""
         self._pending: deque[Future[Item | _End]] = deque()
         self._items = _prefetch(iterable, depth, self._pending)
         self._in_use = threading.RLock()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
+from typing import TypeVar
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,28 @@ COLUMNS: dict[str, Column] = {
     )
 }
 """All scores of ``compare``, in the order of its tables."""
+
+
+def marked(
+    columns: Mapping[Key, Column], methods: Mapping[str, Mapping[Key, float | None]]
+) -> dict[str, list[tuple[str, bool]]]:
+    """Return the scores of each method as text, and whether each is the best of its column.
+
+    Args:
+        columns: the format of each column of a table, by a key.
+        methods: the scores of each method, by the keys of the columns.
+    """
+    best = {
+        key: column.best(scores.get(key) for scores in methods.values())
+        for key, column in columns.items()
+    }
+    return {
+        name: [
+            (text := column.text(scores.get(key)), text == best[key])
+            for key, column in columns.items()
+        ]
+        for name, scores in methods.items()
+    }
 
 
 def speed(seconds: float | None) -> tuple[str, str]:

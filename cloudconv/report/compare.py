@@ -8,8 +8,8 @@ from fractions import Fraction
 from math import ceil
 
 from .charts import PERFECT, Chart, Line, draw, lowest_points, round_numbers
-from .columns import COLUMNS, Column, frames_ahead, speed
-from .data import Comparison, Method, Picture, ReportData
+from .columns import COLUMNS, Column, frames_ahead, marked, speed
+from .data import Comparison, Picture, ReportData
 from .page import render
 
 POINTS = 1500
@@ -31,18 +31,8 @@ class _Card:
 
 
 def render_report(data: ReportData) -> str:
-    """Return the page as HTML. The page needs no network and runs one inline script.
-
-    Raises:
-        ValueError: a metric has no column, or no method is called ``data.model``.
-    """
-    unknown = sorted(set(data.metrics) - set(COLUMNS))
-    if unknown:
-        raise ValueError(f"no column for {', '.join(unknown)}; known are {', '.join(COLUMNS)}")
-    if data.model not in {method.name for method in data.methods}:
-        raise ValueError(f"the model {data.model!r} is not among the methods")
+    """Return the page as HTML. The page needs no network and runs one inline script."""
     columns = [COLUMNS[key] for key in data.metrics]
-    by_horizon = [[(column, step) for step in data.horizons] for column in columns]
     colors = _colors(data)
     charts = _charts(data, colors)
     worst, loses = _cards(data)
@@ -51,15 +41,12 @@ def render_report(data: ReportData) -> str:
         charts,
         {card.key: card.verdict for card in worst + loses},
         command="compare",
-        source=data.source,
-        verdict=data.verdict,
-        summary=data.summary,
         data=data,
         columns=columns,
         colors=colors,
         speed=speed,
-        rows=_rows(data, [(column, None) for column in columns]),
-        horizon_tables=[(each[0][0], _rows(data, each)) for each in by_horizon if each],
+        rows=marked({c.key: c for c in columns}, {m.name: m.scores for m in data.methods}),
+        horizon_tables=[(column, _by_horizon(data, column)) for column in columns],
         drawings=[draw(chart) for chart in charts],
         notes=_notes(data, charts),
         worst=worst,
@@ -82,35 +69,6 @@ def _clock(time: Fraction) -> str:
     hours, minutes = divmod(minutes, 60)
     start = f"{hours}:{minutes:02}" if hours else f"{minutes}"
     return f"{start}:{rest // 1000:02}.{rest % 1000:03}"
-
-
-# Tables
-
-
-def _rows(
-    data: ReportData, columns: Sequence[tuple[Column, int | None]]
-) -> list[tuple[Method, list[tuple[str, bool]]]]:
-    """Return each method with its scores as text, and whether each is the best of its column.
-
-    A column has a metric, and a horizon or None for the mean over all frames.
-    """
-
-    def score(method: Method, column: Column, step: int | None) -> float | None:
-        scores = method.scores if step is None else method.horizons.get(step, {})
-        return scores.get(column.key)
-
-    cells = []
-    for column, step in columns:
-        best = column.best(score(method, column, step) for method in data.methods)
-        texts = [column.text(score(method, column, step)) for method in data.methods]
-        cells.append([(text, text == best) for text in texts])
-    return [
-        (method, list(row))
-        for method, row in zip(data.methods, zip(*cells, strict=True), strict=True)
-    ]
-
-
-# Charts
 
 
 def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:
@@ -143,6 +101,14 @@ def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:
         for key in _CURVES
         if key in rows[0].scores[data.model]
     ]
+
+
+def _by_horizon(data: ReportData, column: Column) -> dict[str, list[tuple[str, bool]]]:
+    scores = {
+        method.name: {step: each.get(column.key) for step, each in method.horizons.items()}
+        for method in data.methods
+    }
+    return marked(dict.fromkeys(data.horizons, column), scores)
 
 
 def _tick(second: float, last: float) -> str:
@@ -183,9 +149,6 @@ def _notes(data: ReportData, charts: Sequence[Chart]) -> str:
         group = ceil(len(data.rows) / POINTS)
         notes.append(f"Each point is the frame of {group} neighbours where {data.model} is worst.")
     return " ".join(notes)
-
-
-# Pictures
 
 
 def _cards(data: ReportData) -> tuple[list[_Card], list[_Card]]:

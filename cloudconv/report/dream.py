@@ -91,14 +91,9 @@ def render_dream(page: DreamPage) -> str:
         charts,
         {},
         command="dream",
-        source=page.source,
-        verdict=page.verdict,
-        summary=page.summary,
+        data=page,
         lines=_LEGEND,
         drawings=[draw(chart) for chart in charts],
-        video=page.video,
-        shots=page.shots,
-        strangest=page.strangest,
         meanings=[(chart.title, _MEANINGS[chart.key]) for chart in charts],
     )
 

@@ -24,7 +24,7 @@ from cloudconv.models.base import Model
 from cloudconv.render.memory import empty_cache, within_memory
 from cloudconv.settings import TrainSettings, values
 from cloudconv.training.clips import Batch
-from cloudconv.training.losses import Adversary, Loss, parse_loss
+from cloudconv.training.losses import Adversary, parse_loss
 from cloudconv.training.tasks import Goal, Made, padded, shrunk_like
 
 State = dict[str, Any]
@@ -75,7 +75,7 @@ class Losses:
     best: bool = False
 
 
-@dataclass(slots=True)
+@dataclass
 class Trainer:
     """A model in training, and the state that is needed to resume.
 
@@ -100,16 +100,11 @@ class Trainer:
     best_state: dict[str, Tensor] = field(default_factory=dict)
     history: list[Validation] = field(default_factory=list)
     adversary: Adversary | None = field(init=False, default=None)
-    shown: AveragedModel = field(init=False)
-    _loss: Loss = field(init=False)
-    _optimiser: torch.optim.Optimizer = field(init=False)
-    _scaler: torch.amp.GradScaler = field(init=False)
     _overflows: int = field(init=False, default=0)
     _parts: int = field(init=False, default=1)
     _reduced: bool = field(init=False, default=False)
     _losses: list[tuple[float, float]] = field(init=False, default_factory=list)
     _latest: tuple[float | None, float | None] = field(init=False, default=(None, None))
-    _start: list[Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
         """Freeze tensors, move the model to the device and make the optimiser.

@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 
 from cloudconv.cli import interrupts, progress, streams
 from cloudconv.cli.app import app
-from cloudconv.cli.console import Console
-from cloudconv.cli.progress import Stage
+from cloudconv.cli.progress import Stage, reporting
 from cloudconv.events import Progress
 from tests.helpers.factory import write_clip
 
@@ -47,7 +46,7 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
-    with Console().reporting("working") as report:
+    with reporting("working", "auto", quiet=False) as report:
         report(at(0, 30))
         report(at(7, 30))
     assert "working" in screen.getvalue()
@@ -59,7 +58,7 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    with Console().reporting("working") as report:
+    with reporting("working", "auto", quiet=False) as report:
         for second in range(26):
             now[0] = float(second)
             report(at(second * 2, 100))
@@ -73,7 +72,7 @@ def test_a_stage_without_a_unit_of_its_own_counts_in_the_usual_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
-    with Console().reporting("working") as report:
+    with reporting("working", "auto", quiet=False) as report:
         report(at(50, 100, unit="%"), stage="analysing")
         report(at(3, 7), stage="working")
     first, second = capsys.readouterr().err.splitlines()
@@ -81,11 +80,11 @@ def test_a_stage_without_a_unit_of_its_own_counts_in_the_usual_one(
     assert second.startswith("working: 3 of 7 frames")
 
 
-@pytest.mark.parametrize("console", [Console(quiet=True), Console(progress="off")])
+@pytest.mark.parametrize(("mode", "quiet"), [("auto", True), ("off", False)])
 def test_quiet_and_progress_off_print_no_progress(
-    console: Console, capsys: pytest.CaptureFixture[str]
+    mode: progress.Mode, quiet: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with console.reporting("working") as report:
+    with reporting("working", mode, quiet=quiet) as report:
         report(at(1, 2))
     assert capsys.readouterr().err == ""
 
@@ -95,7 +94,7 @@ def test_progress_json_prints_one_object_a_line(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    with Console(quiet=True, progress="json").reporting("looking") as report:
+    with reporting("looking", "json", quiet=True) as report:
         for tenth in range(26):
             now[0] = tenth / 10
             report(at(tenth, None))
@@ -118,7 +117,7 @@ def test_resumed_frames_do_not_count_for_the_rate(
     """After a resume 900 of 1000 frames are complete; the time left is that of the other 90."""
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-    with Console(progress="json").reporting("working") as report:
+    with reporting("working", "json", quiet=False) as report:
         for second in range(11):
             now[0] = float(second)
             report(at(900 + second, 1000, resumed=900))
@@ -170,7 +169,7 @@ def test_a_lost_interrupt_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(interrupts, "check", found)
-    with Console(quiet=True).reporting("working") as report, pytest.raises(KeyboardInterrupt):
+    with reporting("working", "auto", quiet=True) as report, pytest.raises(KeyboardInterrupt):
         report(at(1, 2))
 
 
@@ -245,6 +244,6 @@ def test_a_narrow_bar_shows_numbers_in_full(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sys, "stderr", shown)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")
-    with Console().reporting("training") as report:
+    with reporting("training", "auto", quiet=False) as report:
         report(at(86_000, 600_000), "a note of many words that takes the room of two columns")
     assert "86000/600000" in shown.getvalue()

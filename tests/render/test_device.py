@@ -196,8 +196,3 @@ def test_the_number_of_threads_applies_in_other_threads() -> None:
         assert set_threads(None) == 1
     finally:
         torch.set_num_threads(before)
-
-
-def test_zero_threads_are_refused() -> None:
-    with pytest.raises(SettingsError, match="from 1 to 256"):
-        set_threads(0)

@@ -253,11 +253,6 @@ def test_an_item_is_freed_when_its_consumer_drops_it() -> None:
             assert all(seen() is None for seen in watched[:number])
 
 
-def test_a_depth_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        prefetch([], 0)
-
-
 def test_ready_items_are_returned_without_waiting() -> None:
     go = threading.Event()
 

@@ -340,16 +340,6 @@ def test_axis_steps_are_round_numbers_that_cover_the_range(low: float, high: flo
     assert 2 <= len(found) <= 8
 
 
-@pytest.mark.full
-def test_inconsistent_data_are_refused() -> None:
-    with pytest.raises(ValueError, match="JPEG or PNG"):
-        Picture(b"GIF89a", 1, 1)
-    with pytest.raises(ValueError, match="no column for lpips"):
-        render_report(replace(example(), metrics=("lpips",)))
-    with pytest.raises(ValueError, match="not among the methods"):
-        render_report(replace(example(), model="other"))
-
-
 def test_the_package_imports_no_video_network_or_terminal_library() -> None:
     folder = Path(cloudconv.report.__file__).parent
     imported = {

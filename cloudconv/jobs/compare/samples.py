@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice, pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -197,7 +197,9 @@ class Sampler:
         number, first = 0, self.context
         last = int(self._settings.horizon is None)  # the kept frame at the end of a sample
         every = windows(frames, self._most, self._step, self._least)
-        for before, items, after in with_neighbours(every):
+        beside: list[tuple[ClipFrame, ...] | None] = [None]
+        for (before, items), (_, after) in pairwise(pairwise(chain(beside, every, beside))):
+            assert items is not None
             accepted = self._accepts(tuple(item.time for item in items))
             end, skipped = self._until_cut(items)
             taken = accepted and chosen(number)
@@ -228,18 +230,6 @@ def _kept(items: Sequence[ClipFrame] | None, index: int) -> ClipFrame | None:
     if items is None or any(item.cut for item in items[1:]):
         return None
     return items[index]
-
-
-def with_neighbours(items: Iterable[Item]) -> Iterator[tuple[Item | None, Item, Item | None]]:
-    """Yield each item between the item before and the item after."""
-    before: Item | None = None
-    here: Item | None = None
-    for after in items:
-        if here is not None:
-            yield before, here, after
-        before, here = here, after
-    if here is not None:
-        yield before, here, None
 
 
 def windows(items: Iterable[Item], most: int, step: int, least: int) -> Iterator[tuple[Item, ...]]:

@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 from cloudconv.models.base import ModelSpec
-from cloudconv.models.research.autoencoder import (
-    AUTOENCODER,
-    AUTOENCODER_DENSE,
-    AUTOENCODER_NOISY,
-    AUTOENCODER_SHALLOW,
-    AUTOENCODER_SKIPS,
-    SKIP_AUTOENCODER,
-    SKIP_AUTOENCODER_NONE,
-    SKIP_AUTOENCODER_PICTURE,
-    SKIP_AUTOENCODER_PLAIN,
-)
-from cloudconv.models.research.conv import CONV, CONV_CHANNEL, CONV_DEEP, CONV_MODES, CONV_RECURRENT
-from cloudconv.models.research.convlstm import CONVLSTM
-from cloudconv.models.research.multiscale import MULTISCALE_GAN
-from cloudconv.models.research.pyramid import CONV_PYRAMID, CONV_PYRAMID_2
-from cloudconv.models.research.unet import UNET5, UNET_MIDDLE, UNET_MIDDLE_MSE, UNET_MIDDLE_SSIM
+from cloudconv.models.research import autoencoder, conv, convlstm, multiscale, pyramid, unet
 
 SEEDS: tuple[ModelSpec, ...] = (
-    CONV_CHANNEL,
-    CONV,
-    CONV_MODES,
-    CONV_DEEP,
-    CONV_RECURRENT,
-    CONV_PYRAMID,
-    CONV_PYRAMID_2,
-    UNET5,
-    CONVLSTM,
-    SKIP_AUTOENCODER,
-    SKIP_AUTOENCODER_PLAIN,
-    SKIP_AUTOENCODER_NONE,
-    MULTISCALE_GAN,
-    UNET_MIDDLE,
-    UNET_MIDDLE_MSE,
-    UNET_MIDDLE_SSIM,
-    AUTOENCODER,
-    AUTOENCODER_DENSE,
-    AUTOENCODER_SHALLOW,
-    AUTOENCODER_SKIPS,
-    AUTOENCODER_NOISY,
-    SKIP_AUTOENCODER_PICTURE,
+    conv.CONV_CHANNEL,
+    conv.CONV,
+    conv.CONV_MODES,
+    conv.CONV_DEEP,
+    conv.CONV_RECURRENT,
+    pyramid.CONV_PYRAMID,
+    pyramid.CONV_PYRAMID_2,
+    unet.UNET5,
+    convlstm.CONVLSTM,
+    autoencoder.SKIP_AUTOENCODER,
+    autoencoder.SKIP_AUTOENCODER_PLAIN,
+    autoencoder.SKIP_AUTOENCODER_NONE,
+    multiscale.MULTISCALE_GAN,
+    unet.UNET_MIDDLE,
+    unet.UNET_MIDDLE_MSE,
+    unet.UNET_MIDDLE_SSIM,
+    autoencoder.AUTOENCODER,
+    autoencoder.AUTOENCODER_DENSE,
+    autoencoder.AUTOENCODER_SHALLOW,
+    autoencoder.AUTOENCODER_SKIPS,
+    autoencoder.AUTOENCODER_NOISY,
+    autoencoder.SKIP_AUTOENCODER_PICTURE,
 )
 """The specs of the research models, in the order of the registry's list."""
