@@ -21,7 +21,7 @@ from cloudconv.render.device import (
     choose_precision,
     cores,
 )
-from cloudconv.workers.events import Done, Failed, Report, Task, Work
+from cloudconv.workers.events import Done, Event, Failed, Task, Work
 from cloudconv.workers.processes import Processes
 from cloudconv.workers.ray import Cluster, count_gpus
 
@@ -152,13 +152,13 @@ def start(config: WorkerConfig, work: Work[Task]) -> Workers[Task]:
 
 def ordered_map(
     config: WorkerConfig, work: Work[Task], tasks: Iterator[Task | None]
-) -> Generator[Done[Task] | Report[Task], None, None]:
+) -> Generator[Event[Task], None, None]:
     """Do tasks, and yield their events in the order of the tasks.
 
     Raises:
         CloudconvError: ``tasks`` raised it, a task cannot be done, or there is no such cluster.
     """
-    waiting: dict[int, deque[Done[Task] | Report[Task]]] = {}
+    waiting: dict[int, deque[Event[Task]]] = {}
     order: deque[Task] = deque()
 
     def registered() -> Iterator[Task | None]:

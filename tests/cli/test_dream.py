@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cloudconv.cli.app import app
-from cloudconv.cli.console import Console
+from cloudconv.cli.progress import reporting
 from cloudconv.dreaming.vitals.vitals import KEYS
 from cloudconv.events import Progress
 from tests.helpers.dreams import ball, clouds, video
@@ -131,7 +131,7 @@ def test_help_has_examples() -> None:
 
 def test_the_progress_bar_shows_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    with Console().reporting("dreaming") as update:
+    with reporting("dreaming", "auto", quiet=False) as update:
         assert update is not None
         update(Progress("rendering", 1, 2), "sharpness 1.00, alive")
         update(Progress("rendering", 2, 2))

@@ -16,6 +16,7 @@ import pytest
 from cloudconv.cli import interrupts
 from cloudconv.cli.console import Console
 from cloudconv.cli.output import run_with_progress
+from cloudconv.cli.progress import reporting
 from cloudconv.events import Finished, Job, Progress
 
 
@@ -35,7 +36,7 @@ def test_a_swallowed_interrupt_ends_the_run_at_the_next_event(name: str) -> None
     interrupts.install()
     with pytest.raises(KeyboardInterrupt):  # stands for a library that swallows the interrupt
         os.kill(os.getpid(), getattr(signal, name))
-    with Console(quiet=True).reporting("working") as report, pytest.raises(KeyboardInterrupt):
+    with reporting("working", "auto", quiet=True) as report, pytest.raises(KeyboardInterrupt):
         report(Progress("rendering", 1, 2))
 
 
