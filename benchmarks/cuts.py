@@ -1,8 +1,8 @@
 """Recall and false rate of cut detection: ``python benchmarks/cuts.py FOLDER [--joins N]``.
 
-Random excerpts of the clips in FOLDER are joined at hard cuts, three times over: as they are; made
-dark; and with flashes of one to three frames and fast pans across a still put in. Then every clip
-is looked at whole. Cuts that the clips have inside are given as ``--known NAME:FRAME``.
+Random excerpts of the clips in FOLDER are joined at hard cuts in three versions: unchanged;
+darkened; and with flashes of one to three frames and fast pans across a still. Then every clip is
+analysed whole. ``--known NAME:FRAME`` names cuts inside the clips.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ HEIGHT, WIDTH = CutDetector.THUMBNAIL
 
 @dataclass(slots=True)
 class Score:
+    """The number of cuts, of errors and of frames, and the time."""
+
     cuts: int = 0
     missed: int = 0
     false: int = 0
@@ -34,6 +36,7 @@ class Score:
     seconds: float = 0.0
 
     def add(self, other: Score) -> None:
+        """Add the numbers of another score."""
         self.cuts += other.cuts
         self.missed += other.missed
         self.false += other.false
@@ -42,7 +45,7 @@ class Score:
 
 
 def load(folder: Path) -> dict[str, Tensor]:
-    """The thumbnails of every clip: (frames, 36, 64) float32 in [0, 1]."""
+    """Return the thumbnails of every clip: (frames, 36, 64) float32 in [0, 1]."""
     clips: dict[str, Tensor] = {}
     for path in sorted(folder.iterdir()):
         try:
@@ -56,7 +59,7 @@ def load(folder: Path) -> dict[str, Tensor]:
 
 
 def detect(thumbnails: Iterable[Tensor]) -> set[int]:
-    """The frames at which a new scene begins."""
+    """Return the frames that start a new scene."""
     detector = CutDetector()
     decisions: list[bool] = []
     for item in thumbnails:
@@ -73,7 +76,7 @@ def join(
     dark: bool = False,
     events: bool = False,
 ) -> tuple[Tensor, set[int]]:
-    """Excerpts of 8 to 60 frames one after the other, and the frames at which one begins."""
+    """Return joined excerpts of 8 to 60 frames, and the frames that start one."""
     parts: list[Tensor] = []
     cuts: set[int] = set()
     length, last = 0, ""
@@ -85,7 +88,7 @@ def join(
         part = clips[name][start : start + count].clone()
         inside = {k - start for k in known.get(name, set()) if start < k < start + count}
         if dark:
-            # Black level stays; what is left is rounded as 8 bit with some grain would be.
+            # Keep the black level, and round the rest as 8 bits with some grain would.
             part = (part * chance.choice([0.1, 0.2, 0.3]) * 255 * 16).round() / (255 * 16)
         if events and not inside and count >= 24:
             part = pan(part, chance) if chance.random() < 0.5 else flash(part, chance)
@@ -96,7 +99,7 @@ def join(
 
 
 def flash(part: Tensor, chance: random.Random) -> Tensor:
-    """One to three frames nearly or wholly white, well inside."""
+    """Make one to three frames in the middle part nearly or wholly white."""
     at, count = chance.randint(6, len(part) - 10), chance.randint(1, 3)
     strength = chance.choice([0.6, 0.9, 1.0])
     part[at : at + count] = part[at : at + count] * (1 - strength) + strength
@@ -104,7 +107,7 @@ def flash(part: Tensor, chance: random.Random) -> Tensor:
 
 
 def pan(part: Tensor, chance: random.Random) -> Tensor:
-    """The middle of the excerpt becomes a fast pan over its enlarged frame and mirrored copies."""
+    """Replace the middle part by a fast pan over one frame, enlarged, and its mirror images."""
     start, count = len(part) // 3, chance.randint(6, 10)
     still = torch.nn.functional.interpolate(part[start][None, None], scale_factor=2.0)[0, 0]
     wide = torch.cat([still, still.flip(1), still], 1)
@@ -115,6 +118,7 @@ def pan(part: Tensor, chance: random.Random) -> Tensor:
 
 
 def score(thumbnails: Tensor, cuts: set[int]) -> Score:
+    """Return the score of cut detection on thumbnails with known cuts."""
     begun = time.perf_counter()
     found = detect(thumbnails)
     seconds = time.perf_counter() - begun
@@ -124,7 +128,7 @@ def score(thumbnails: Tensor, cuts: set[int]) -> Score:
 def measure(
     clips: Mapping[str, Tensor], known: Mapping[str, set[int]], joins: int
 ) -> dict[str, Score]:
-    """The scores of each kind of footage by name."""
+    """Return the scores by the name of the kind of footage."""
     chance = random.Random(2)
     kinds = {"joined": {}, "dark": {"dark": True}, "flashes, pans": {"events": True}}
     scores = {
@@ -137,6 +141,7 @@ def measure(
 
 
 def main() -> None:
+    """Run the command that the docstring of the module shows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--joins", type=int, default=400, help="cuts in each joined clip")

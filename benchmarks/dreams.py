@@ -1,16 +1,16 @@
-"""How dreams hold over a folder of clips: a table, and a contact sheet of each to look at.
+"""Score dreams of a folder of clips: a table, and a contact sheet for each dream.
 
     python benchmarks/dreams.py CLIP... --out FOLDER --frames 300 --width 320
     python benchmarks/dreams.py CLIP... --out FOLDER --check
 
-Clips are made small first. Each row: the mode and why, the share of unreal blocks (of 20 pixels at
-320 wide: the root mean square difference to the nearest source frame at the same place is above
-.03) on average and in the worst frame, the vitals that failed, and new frames a second, encoding
-left out. All vitals of each window go to FOLDER/results.json.
+Clips are reduced first. Each row has the mode and its reason, the share of unreal blocks on average
+and in the worst frame, the vitals that failed, and new frames a second without encoding. A block
+has 20 pixels at a width of 320. An unreal block differs from all source frames at its place by more
+than .03 (root mean square). FOLDER/results.json gets all vitals of each window.
 
-With ``--check`` the vitals themselves are judged, over all windows of the clips: the second half of
-a clip against its first must be called alive, and what no footage shows must be called dead: two
-frames mixed, a rectangle of another frame pasted in, an edge column that repeats, light that jumps.
+``--check`` tests the vitals themselves, over all windows of the clips. The second half of a clip
+must be alive when compared with the first. Faults that no footage has must be dead: two frames
+mixed, a rectangle of another frame, a repeated edge column, a sudden change of light.
 """
 
 from __future__ import annotations
@@ -38,21 +38,22 @@ from cloudconv.media.read.probe import probe
 
 BLOCK, WIDE = 20, 320
 UNREAL = 0.03
-LEAST_HALF = 24  # frames of half a clip, below which it tells nothing of the other
+LEAST_HALF = 24  # least frames of half a clip: a shorter half says too little about the other
 
 
 def main() -> None:
+    """Run the command that the docstring of the module shows."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("clips", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--frames", type=int, default=300)
-    parser.add_argument("--width", type=int, default=320, help="0 for the clip's own")
+    parser.add_argument("--width", type=int, default=320, help="0 for the width of the clip")
     parser.add_argument("--mode", default="auto")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--check", action="store_true", help="judge the vitals instead")
+    parser.add_argument("--check", action="store_true", help="test the vitals instead")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -77,7 +78,7 @@ def main() -> None:
 
 
 def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Dream on from a clip, and all that the table says of it."""
+    """Continue a clip and return the values of its row."""
     info = probe(small_clip(clip, options.width, options.out))
     material = result_of(gather_material(info))
     began = time.perf_counter()
@@ -122,7 +123,7 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def check(options: argparse.Namespace) -> None:
-    """How many windows of real footage, and of what no footage shows, are called alive."""
+    """Print how many windows are alive, of real footage and of each fault."""
     alive: dict[str, list[bool]] = {kind: [] for kind in ("real", *BROKEN)}
     for clip in options.clips:
         whole = result_of(gather_material(probe(small_clip(clip, options.width, options.out))))
@@ -146,7 +147,7 @@ def check(options: argparse.Namespace) -> None:
 
 
 def judged(first: Material, second: Material, change: Change) -> list[Vitals]:
-    """The vitals of a clip's second half, changed, against its first."""
+    """Return the vitals of a clip's second half, after a change, compared with the first half."""
     count = len(second)
     kind = DreamKind(as_filmed=True, repeats=True, frames=count)
     meter = result_of(vitals_meter(first, kind))
@@ -157,12 +158,12 @@ def judged(first: Material, second: Material, change: Change) -> list[Vitals]:
 
 
 def doubled(pictures: list[torch.Tensor], known: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Double exposures: the mean of each frame and one of the other half."""
+    """Return double exposures: the mean of each frame and a frame of the other half."""
     return [(p + known[k % len(known)]) / 2 for k, p in enumerate(pictures)]
 
 
 def pasted(pictures: list[torch.Tensor], known: list[torch.Tensor]) -> list[torch.Tensor]:
-    """A rectangle of frames of the other half, brought to the light of what it covers."""
+    """Paste a rectangle of the other half into each frame, with the brightness of what is below."""
     made = []
     for k, picture in enumerate(pictures):
         high, wide = picture.shape[1:]
@@ -175,7 +176,7 @@ def pasted(pictures: list[torch.Tensor], known: list[torch.Tensor]) -> list[torc
 
 
 def smeared(pictures: list[torch.Tensor], _: list[torch.Tensor]) -> list[torch.Tensor]:
-    """One column, repeated over a twentieth of the picture up to its left edge."""
+    """Repeat one column over the left twentieth of the picture."""
     made = [picture.clone() for picture in pictures]
     for picture in made:
         deep = picture.shape[2] // 20
@@ -184,7 +185,7 @@ def smeared(pictures: list[torch.Tensor], _: list[torch.Tensor]) -> list[torch.T
 
 
 def flashed(pictures: list[torch.Tensor], _: list[torch.Tensor]) -> list[torch.Tensor]:
-    """A third brighter and warmer on the left half, from the middle of the time on."""
+    """Make the left half a third brighter and warmer, from the middle of the time on."""
     gain = pictures[0].new_tensor([1.35, 1.1, 0.8])[:, None, None]
     made = [picture.clone() for picture in pictures]
     for picture in made[len(made) // 2 :]:
@@ -202,9 +203,10 @@ BROKEN: dict[str, Change] = {
 
 
 class Blocks:
-    """The blocks of all source frames, to hold others against."""
+    """The blocks of all source frames, for comparison with new frames."""
 
     def __init__(self, material: Material) -> None:
+        """Cut all frames of the material into blocks."""
         frames = [material.film.picture(k) for k in range(len(material.film))]
         rows = torch.stack([self.cut(frame) for frame in frames])
         self._rows = rows.permute(1, 0, 2).contiguous()
@@ -212,7 +214,7 @@ class Blocks:
 
     @staticmethod
     def cut(picture: torch.Tensor) -> torch.Tensor:
-        """(blocks, values) of a picture (3, H, W)."""
+        """Return the blocks of a picture (3, H, W) as (blocks, values)."""
         height, width = picture.shape[1:]
         high = max(BLOCK, round(height * WIDE / width) // BLOCK * BLOCK)
         small = torch.nn.functional.interpolate(
@@ -221,7 +223,7 @@ class Blocks:
         return torch.nn.functional.unfold(small, BLOCK, stride=BLOCK)[0].T
 
     def unreal(self, picture: torch.Tensor) -> float:
-        """Share of its blocks that are no place of any source frame."""
+        """Return the share of blocks that differ from the blocks of all source frames."""
         rows = self.cut(picture)
         across = torch.einsum("bnd,bd->bn", self._rows, rows)
         squares = self._squares - 2 * across + rows.square().sum(1)[:, None]
@@ -230,7 +232,7 @@ class Blocks:
 
 
 def small_clip(clip: Path, width: int, folder: Path) -> Path:
-    """The clip at that width, without loss, made once."""
+    """Return a lossless copy of the clip at that width; write the copy once."""
     target = folder.parent / f"small_{width}" / f"{clip.stem}.mp4"
     if target.exists() or not width:
         return target if width else clip
@@ -250,11 +252,12 @@ def small_clip(clip: Path, width: int, folder: Path) -> Path:
 
 
 def levels(picture: torch.Tensor) -> np.ndarray:
+    """Return a picture (3, H, W) in [0, 1] as (H, W, 3) uint8."""
     return (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
 
 
 def sheet(pictures: list[np.ndarray], width: int = 400) -> Image.Image:
-    """Pictures in two rows, at most so wide each."""
+    """Return the pictures in two rows, each ``width`` pixels wide."""
     shown = [Image.fromarray(picture) for picture in pictures]
     shown = [p.resize((width, round(p.height * width / p.width))) for p in shown]
     across, high = -(-len(shown) // 2), shown[0].height

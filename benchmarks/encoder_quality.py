@@ -1,11 +1,12 @@
-"""Which crf of each encoder looks like which crf of libx264.
+"""Find the crf of each encoder that has the same quality as a crf of libx264.
 
     python benchmarks/encoder_quality.py CLIP... --frames 24
 
-Encodes the clips with every encoder over a range of its crf, scores the pictures by XPSNR (Helmrich
-et al. 2020, which weighs errors as eyes do), and reads off, for each crf of libx264, the other's
-crf that scores the same: the table in ``cloudconv/media/write/encoder_options.py``. The pictures
-are halved first: as they are, they would favour the codec that the clip is already compressed with.
+Each clip is encoded with every encoder over a range of its crf and scored by XPSNR (Helmrich et al.
+2020), which weighs errors as human vision does. For each crf of libx264, the output gives the crf
+of the other encoder with the same score: the table in ``cloudconv/media/write/encoder_options.py``.
+The pictures are reduced to half the size first, because at full size they would favour the codec of
+the source.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ STEPS = (8, 12, 14, 16, 17, 18, 20, 23, 26, 30, 34)
 
 
 def main() -> None:
+    """Run the command that the docstring of the module shows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clips", type=Path, nargs="+")
     parser.add_argument("--frames", type=int, default=24)
@@ -76,7 +78,7 @@ def _frames(clip: Path, count: int) -> Iterator[Frame]:
 
 
 def _encoded(clip: Path, frames: list[Frame], name: str, crf: int) -> tuple[float, int]:
-    """Mean weighted XPSNR and the bytes that it took."""
+    """Encode the frames; return the mean weighted XPSNR and the size in bytes."""
     rate = Fraction(25)
     info = replace(probe(clip), width=frames[0].width, height=frames[0].height)
     meter = XpsnrMeter(rate)
@@ -97,7 +99,7 @@ def _encoded(clip: Path, frames: list[Frame], name: str, crf: int) -> tuple[floa
 
 
 def _fixed(name: str) -> tuple[tuple[str, str], ...]:
-    # Without this libvpx takes crf for a bound on a bit rate.
+    # Without this option libvpx uses crf only as a limit of a bit rate.
     return (("b", "0"),) if name == "libvpx-vp9" else ()
 
 
@@ -108,7 +110,7 @@ def _same(
     name: str,
 ) -> tuple[np.ndarray, np.ndarray]:
     wanted = np.interp(STEPS, RANGES[REFERENCE], reference[0])
-    # Scores fall with the crf, and np.interp wants them to rise.
+    # Scores fall with rising crf, but np.interp needs rising values.
     crfs = np.interp(wanted, own[0][::-1], np.array(range_[::-1], float))
     bytes_ = np.exp(np.interp(crfs, range_, np.log(own[1])))
     theirs = np.exp(np.interp(STEPS, RANGES[REFERENCE], np.log(reference[1])))

@@ -1,9 +1,9 @@
-"""Quality against time as a small SVG, from what quality.py and speed.py wrote.
+"""Draw quality against time as a small SVG, from the output of quality.py and speed.py.
 
     python benchmarks/plot.py quality.json speed.json quality.svg --size "960x720 x2"
 
-Of a run of speed.py with a clip, the time for the new frames alone counts, and of FFmpeg's that of
-its whole command. Methods that speed.py did not time are left out.
+If speed.py ran with a clip, the time is that of the new frames alone; for FFmpeg it is that of the
+whole command. Methods without a time of speed.py are left out.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ Points = dict[str, tuple[float, float]]
 
 
 def main() -> None:
+    """Run the command that the docstring of the module shows."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -44,7 +45,7 @@ def main() -> None:
 
 
 def _points(quality: dict[str, Any], speed: dict[str, Any]) -> Points:
-    """Seconds for a new frame and PSNR of each method that has both."""
+    """Return seconds for a new frame and PSNR of each method that has both."""
     found = {}
     for name, row in quality.items():
         known = (speed.get(key) for key in (name, f"{name}: new frames", f"ffmpeg {name}"))

@@ -1,15 +1,14 @@
-"""Score every predictor, the small research models included, on a folder of clips.
+"""Score every predictor, including the small research models, on a folder of clips.
 
     python benchmarks/predictors.py CLIPS [--weights FOLDER] [--models conv,unet5,flow] [--json F]
 
-Per horizon: PSNR, sharpness (Mathieu et al. 2015), L2, GDL, the total loss L2 + GDL, and the mean
-gradient of the forecast against the truth's ("gradient": 1 is as sharp as the source). Then the
-middle frame by unet-middle, trained with three losses, beside blending. Means over each clip's
-scores, then over the clips, so that long clips do not count for more.
+For each horizon: PSNR, sharpness (Mathieu et al. 2015), L2, GDL, the total loss L2 + GDL, and the
+mean gradient of the forecast relative to the truth ("gradient": 1 is as sharp as the source). Then
+the middle frame by unet-middle, trained with three losses, and by blending. Scores are means over
+each clip, then over the clips, so that long clips do not count more.
 
-Clips are shrunk to 480 pixels on the longest side (by OpenCV's area averaging); forecasts begin at
-every 6th frame from the 6th, among the first 60 frames. Frames are counted as the file has them,
-repeats included.
+Clips are reduced to at most 480 pixels a side by area averaging (OpenCV). Forecasts start at every
+6th frame among the first 60 frames. Frames are counted as in the file, including repeats.
 """
 
 from __future__ import annotations
@@ -41,6 +40,7 @@ Scores = dict[str, float]
 
 
 def main() -> None:
+    """Run the command that the docstring of the module shows."""
     arguments = _arguments()
     torch.set_num_threads(arguments.threads)
     clips = sorted(p for p in arguments.clips.iterdir() if p.is_file() and p.suffix != ".md")
@@ -85,12 +85,12 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clips", type=Path, help="a folder of clips")
-    parser.add_argument("--weights", type=Path, help="weights to take before the shipped ones")
+    parser.add_argument("--weights", type=Path, help="weights that replace the shipped ones")
     parser.add_argument("--models", type=lambda text: text.split(","), help="only these")
     parser.add_argument(
         "--horizons", type=lambda text: [int(h) for h in text.split(",")], default=[1, 5, 15]
     )
-    parser.add_argument("--every", type=int, default=6, help="frames from start to start")
+    parser.add_argument("--every", type=int, default=6, help="frames between two forecasts")
     parser.add_argument("--frames", type=int, default=60, help="frames of each clip")
     parser.add_argument("--side", type=int, default=480, help="longest side in pixels")
     parser.add_argument("--threads", type=int, default=1)
@@ -121,7 +121,7 @@ def _load(spec: ModelSpec, folder: Path | None) -> Model:
 
 
 def _frames(clip: Path, count: int, side: int) -> Tensor:
-    """The first frames, (T, 3, H, W) float32 in [0, 1], 8 bits, shrunk by averaging areas."""
+    """Return the first frames, (T, 3, H, W) float32 in [0, 1], rounded to 8 bits and reduced."""
     shown = []
     with Source(clip) as source:
         for frame in islice(source.frames(), count):

@@ -1,14 +1,13 @@
-"""How close each method comes to the truth, over a folder of clips: a table for each drop.
+"""Score each method against the true frames over a folder of clips: a table for each drop.
 
     python benchmarks/quality.py clips --drop 2,4 --frames 24
 
-One frame of every N is kept and each method makes the others again (``cloudconv compare``). A clip
-counts once, whatever its length: mean, median and worst are over the clips' mean PSNR. The share of
-frames that lose to ``blend`` is over all scored frames. Texture is how far the clips' mean is from
-0, whichever way, and the clip that is farthest. Below, the PSNR and the texture of each clip, in
-the order of their mean motion between kept frames (DIS flow), so that the fastest stand together
-at the top.
-``benchmarks/plot.py`` draws quality against time.
+One frame of every N is kept, and each method makes the others (``cloudconv compare``). Each clip
+has the same weight: mean, median and worst are over the mean PSNR of the clips. The share of frames
+that lose to ``blend`` is over all scored frames. Texture is the mean distance of the clips from 0,
+and the clip with the greatest distance. PSNR and texture of each clip follow, sorted by mean motion
+between kept frames (DIS flow), the fastest first. ``benchmarks/plot.py`` draws quality against
+time.
 """
 
 from __future__ import annotations
@@ -34,8 +33,9 @@ _FLOW_SIDE = 320
 
 
 def main() -> None:
+    """Run the command that the docstring of the module shows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Help)
-    parser.add_argument("clips", type=Path, help="a folder; folders of pictures in it count too")
+    parser.add_argument("clips", type=Path, help="a folder of clips and of folders of pictures")
     parser.add_argument("--drop", default="2", help="one or several, with commas: 2,4 (default 2)")
     parser.add_argument(
         "--models", default="cloud-best,cloud-fast,cloud-turbo,rife-4.6", help="with commas"
@@ -43,9 +43,9 @@ def main() -> None:
     parser.add_argument(
         "--against", default="minterpolate,hold", help="with commas; blend is always there"
     )
-    parser.add_argument("--frames", type=int, help="score at most so many of each clip")
+    parser.add_argument("--frames", type=int, help="most frames that are scored of each clip")
     parser.add_argument("--fallback", choices=("blend", "off"), default="blend")
-    parser.add_argument("--vmaf", action="store_true", help="measure that, too (cloudconv[vmaf])")
+    parser.add_argument("--vmaf", action="store_true", help="measure VMAF, too (cloudconv[vmaf])")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int)
@@ -98,7 +98,7 @@ def _compare(
 
 
 def _mean_flow(clip: Path, drop: int) -> float | None:
-    """Pixels that the picture moves from one kept frame to the next, near the clip's beginning."""
+    """Return the mean motion in pixels between the first kept frames of a clip."""
     info = probe(clip)
     width = min(_FLOW_SIDE, info.width)
     height = max(16, round(info.height * width / info.width))
@@ -115,13 +115,13 @@ def _scored(results: dict[str, dict[str, Any]]) -> int:
 
 
 def _summary(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Over the clips, for each method."""
+    """Return the scores of each method over all clips."""
     methods = next(iter(results.values()))["methods"]
     return {name: _of(name, results) for name in methods}
 
 
 def _filmed(results: dict[str, dict[str, Any]]) -> str:
-    """The texture of the true frames, in words."""
+    """Return a line about the texture of the true frames."""
     texture = {clip: result["filmed"]["texture"] for clip, result in results.items()}
     worst = max(texture, key=lambda clip: abs(texture[clip]))
     mean = statistics.fmean(map(abs, texture.values()))

@@ -1,20 +1,20 @@
-"""How long a new frame takes: models alone, and the whole command with each of its parts.
+"""Measure the time of a new frame: models alone, and the whole command with each of its parts.
 
     python benchmarks/speed.py --sizes 960x720,1920x1080 --json speed.json
     python benchmarks/speed.py --clip clip.mp4 --sizes 854x480,3840x2160 --factors 2,4
 
-The plain loop is RIFE 4.6 as its authors' project runs it on a CPU: float32, one frame at a time,
-everything at full size, from ``weights/make_rife46.py``. All methods take turns in each round, on
-the same pictures, and a ratio is that of two times of one round: what else the machine does
-meanwhile falls on all of them. Given are the medians over the rounds and, for ratios, the middle
-half of them. Where the machine is busy with other work, ``--cpu-time`` compares the time that the
-processors spend, not that on the clock.
+The plain loop is RIFE 4.6 as in its authors' project on a CPU: float32, one frame at a time, all at
+full size, from ``weights/make_rife46.py``. In each round all methods run in turn on the same
+pictures, and a ratio compares two times of one round, so other work on the machine affects both.
+The output has the medians over the rounds and, for ratios, the middle half. On a busy machine,
+``--cpu-time`` compares processor time instead of time on the clock.
 
-With ``--clip``, its first frames at each size are doubled, or more, from file to file. ``decode``,
-``new frames`` (colour conversion and model) and ``encode`` are the parts alone; ``end to end`` is
-all of it in this process; ``command`` is a process of its own, its start included; ``ffmpeg
-minterpolate`` likewise. All are given for each new frame. ``wall x cores`` is what end to end takes
-of all cores, by the processors' time of the three parts: 1 is a pipeline that loses nothing.
+With ``--clip``, the first frames of a clip are interpolated from file to file at each size.
+``decode``, ``new frames`` (colour conversion and model) and ``encode`` are the parts alone; ``end
+to end`` is all of them in this process; ``command`` is a new process with its start, as is ``ffmpeg
+minterpolate``. All times are for one new frame. ``wall x cores`` is the time of end to end times
+the number of cores, relative to the processor time of the three parts: 1 is a pipeline without
+losses.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _MINTERPOLATE = "mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1"
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What one run took: seconds on the clock and of the processors, and bytes of memory."""
+    """Seconds on the clock, seconds of the processors, and bytes of memory of one run."""
 
     wall: float
     cpu: float
@@ -87,6 +87,7 @@ Run = Callable[[], Taken]
 
 
 def main() -> None:
+    """Run the command that the docstring of the module shows."""
     options = _arguments()
     device = choose_device(options.device)
     threads = set_threads(options.threads)
@@ -120,9 +121,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--cpu-time", action="store_true", help="not the time on the clock")
-    parser.add_argument("--clip", type=Path, help="also from file to file, on this clip")
-    parser.add_argument("--frames", type=int, default=24, help="of the clip")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="compare processor time, not the time on the clock"
+    )
+    parser.add_argument("--clip", type=Path, help="measure from file to file, on this clip")
+    parser.add_argument("--frames", type=int, default=24, help="frames of the clip")
     parser.add_argument("--factors", default="2", help="with commas, for the clip")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all figures, to this file")
     options = parser.parse_args()
@@ -156,7 +159,7 @@ def _plain(x0: Tensor, x1: Tensor, device: torch.device) -> Run:
 
 
 def _pictures(width: int, height: int) -> tuple[Tensor, Tensor]:
-    """A soft texture, and the same moved a little: (1, 3, height, width) each."""
+    """Return a soft texture, and the same moved by some pixels: (1, 3, height, width) each."""
     torch.manual_seed(0)
     coarse = torch.rand(1, 3, height // 6 + 8, width // 6 + 8)
     texture = F.interpolate(coarse, scale_factor=6, mode="bicubic").clamp(0, 1)
@@ -173,11 +176,11 @@ def _whole(
     factor: int,
     folder: Path,
 ) -> dict[str, Run]:
-    """The parts of the way from file to file, each for one new frame."""
+    """Return the parts of the way from file to file, each timed for one new frame."""
     clip = _shrunk(options.clip, width, height, options.frames, folder)
     with Source(clip) as source:
         info, frames = source.info, list(source.frames())
-    assert info.timing.rate is not None  # made so, just now
+    assert info.timing.rate is not None  # _shrunk wrote a constant rate
     rate = factor * info.timing.rate
     new = (factor - 1) * (len(frames) - 1)
     tasks = _tasks(frames, factor)
@@ -226,7 +229,7 @@ def _whole(
 
 
 def _shrunk(clip: Path, width: int, height: int, frames: int, folder: Path) -> Path:
-    """The clip's first frames at that size, cut to its shape, at a quality that hides nothing."""
+    """Write the clip's first frames at a size, cropped to its shape, at a high quality."""
     made = folder / "source.mp4"
     fitted = f"scale={width}:{height}:force_original_aspect_ratio=increase,crop={width}:{height}"
     encoded = ["-an", "-c:v", "libx264", "-crf", "12", "-pix_fmt", "yuv420p"]
@@ -236,7 +239,7 @@ def _shrunk(clip: Path, width: int, height: int, frames: int, folder: Path) -> P
 
 
 def _tasks(frames: list[Frame], factor: int) -> list[Task]:
-    """Frames around each pair are there for whoever looks at them."""
+    """Return the tasks, each with its outer frames for models that use them."""
     request = Request(
         name="clip",
         rate=Multiply(factor),
@@ -303,8 +306,8 @@ def _timed(run: Callable[[], object], device: torch.device, new: int = 1) -> Tak
 
 
 def _process(command: list[str], new: int) -> Taken:
-    """In a process of its own, whose memory at the most is measured, too."""
-    # Not started from here: a process begins with the memory peak of the one that starts it.
+    """Run a command in a process of its own and measure its peak of memory, too."""
+    # A launcher starts the process, because a process inherits the memory peak of its parent.
     launcher = [sys.executable, "-c", _LAUNCHER, *command]
     said = subprocess.run(launcher, check=True, stdout=subprocess.PIPE, text=True).stdout
     wall, cpu, memory = map(float, said.split())
@@ -317,7 +320,7 @@ def _measured(methods: dict[str, Run], options: argparse.Namespace) -> dict[str,
     for number in range(options.rounds + 1):
         for name, run in methods.items():
             taken = run()
-            if number:  # the first round makes the libraries ready
+            if number:  # the first round prepares the libraries
                 runs[name].append(taken)
     rows: dict[str, dict[str, Any]] = {}
     for name, all_taken in runs.items():
@@ -342,7 +345,7 @@ def _measured(methods: dict[str, Run], options: argparse.Namespace) -> dict[str,
 
 
 def _quartiles(values: list[float]) -> list[float]:
-    """The lower quartile, the median and the upper one."""
+    """Return the lower quartile, the median and the upper quartile."""
     return statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
 
 

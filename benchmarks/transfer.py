@@ -1,11 +1,11 @@
-"""Does a predictor learn faster from a trained autoencoder's encoder than from nothing?
+"""Measure if a predictor learns faster from a trained autoencoder's encoder than from nothing.
 
     python benchmarks/transfer.py [--seeds 0,1] [--csv docs/measurements/transfer.csv]
 
-Run where clips/ is. The recipe of skip-autoencoder is run twice for each seed, once as it is, from
-the encoder of the autoencoder that ships, and once from scratch; all else is the same. Printed and
-written: for each validation the gain over copy-last on held-back frames, in dB, 1 and 2 frames
-ahead, and at the end what both reach on the frames that they were trained on.
+Run this where clips/ is. For each seed the recipe of skip-autoencoder runs twice: from the encoder
+of the shipped autoencoder, as in the recipe, and from scratch. All else is equal. The output has
+the gain over copy-last on held-back frames for each validation, in dB, 1 and 2 frames ahead, and at
+the end the gain of both on the frames of the training.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ STARTS = {"encoder": "autoencoder", "scratch": None}
 
 
 def main() -> None:
+    """Run the command that the docstring of the module shows."""
     arguments = _arguments()
     recipe = TrainSettings(recipe=RECIPE, steps=arguments.steps, threads=arguments.threads)
     rows = []

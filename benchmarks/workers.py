@@ -1,13 +1,14 @@
-"""How much faster several workers are: the same command, run in turn with each kind of them.
+r"""Measure how much faster several workers are: one command with each kind of workers.
 
-    python benchmarks/workers.py --rounds 3 --workers local local:1 local:2 -- \\
+    python benchmarks/workers.py --rounds 3 --workers local local:1 local:2 -- \
         interp a.mp4 b.mp4 c.mp4 --factor 2 --model rife-4.6 --threads 1 --encoder ffv1
 
-The rounds take turns, so that whatever else the machine does meets all of them alike; what counts
-are the ratios within each round. For interp the outputs go into a folder that is thrown away.
+In each round the command runs with each kind of workers in turn, so other work on the machine
+affects all kinds alike. The result is the ratios within each round. The outputs of interp go into a
+temporary folder.
 
-With --wait S every new frame takes S seconds longer, in which nothing is computed. That stands in
-for GPUs on a machine that has none: what is left is what the sharing itself costs.
+With --wait S every new frame takes S seconds longer without any computation. This stands in for
+GPUs on a machine that has none: the rest of the time is the cost of sharing.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _WAIT = "CLOUDCONV_BENCHMARK_WAIT"
 
 
 def stand_in(wait: float) -> None:
-    """Let every model wait so many seconds for each new frame."""
+    """Let every model wait a number of seconds for each new frame."""
     from cloudconv.models.base import Interpolator
 
     between = Interpolator.between
@@ -39,11 +40,13 @@ def stand_in(wait: float) -> None:
 
 
 if _WAIT in os.environ:
-    stand_in(float(os.environ[_WAIT]))  # in worker processes, too: they import this file
+    stand_in(
+        float(os.environ[_WAIT])
+    )  # worker processes import this file, so the stand-in applies to them, too
 
 
 def seconds(command: list[str], workers: str, wait: float) -> tuple[float, float]:
-    """Wall time and processor time of one run of the real command, workers included."""
+    """Return wall time and processor time of one run of the command, workers included."""
     with tempfile.TemporaryDirectory() as folder:
         start = [__file__] if wait else ["-m", "cloudconv"]
         whole = [sys.executable, *start, *command, "-q", "--workers", workers]
@@ -61,11 +64,14 @@ def _processor() -> float:
 
 
 def main() -> None:
+    """Run the command that the docstring of the module shows."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--wait", type=float, default=0.0, help="seconds a new frame")
+    parser.add_argument(
+        "--wait", type=float, default=0.0, help="additional seconds for each new frame"
+    )
     parser.add_argument("--workers", nargs="+", default=["local", "local:1", "local:2"])
-    parser.add_argument("command", nargs="+", help="interp or compare, and what follows it")
+    parser.add_argument("command", nargs="+", help="interp or compare, with its options")
     asked = parser.parse_args()
     taken: dict[str, list[tuple[float, float]]] = {workers: [] for workers in asked.workers}
     for _ in range(asked.rounds):

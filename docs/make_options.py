@@ -1,9 +1,9 @@
-"""Write the tables of options in the documents anew, from the commands themselves.
+"""Update the tables of options in the documents from the commands themselves.
 
 Usage: python docs/make_options.py
 
-What stands between ``<!-- options of NAME -->`` and ``<!-- end -->`` is replaced by what
-``cloudconv NAME --help`` says; a test compares the two.
+The text between ``<!-- options of NAME -->`` and ``<!-- end -->`` is replaced by the options of
+``cloudconv NAME --help``. A test compares the two.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DOCUMENTS = sorted(Path(__file__).parent.glob("*.md"))
 
 
 def table(command: str) -> str:
-    """The options of a command: how they are written, what they mean, what they are by default."""
+    """Return the table of a command's options: names and values, and the help text."""
     commands: Any = typer.main.get_command(app)
     rows = [
         row(option)
@@ -41,7 +41,7 @@ def row(option: Any) -> str:
 
 
 def renewed(text: str) -> str:
-    """A document with its tables as they should be."""
+    """Return a document with updated tables."""
     return PLACE.sub(lambda found: found[1] + "\n" + table(found[2]) + "\n" + found[3], text)
 
 

@@ -1,4 +1,4 @@
-"""Make clouds.mp4: cumulus that drifts and changes over a still line of trees, with wind to hear.
+"""Make clouds.mp4: cumulus that drifts and changes over a still line of trees, with wind noise.
 
 Usage: python make_clouds.py [OUT]
 
@@ -24,9 +24,10 @@ Array = NDArray[np.float64]
 
 
 class Noise:
-    """Fractal noise on a torus that changes slowly: its waves turn, the short ones faster."""
+    """Fractal noise on a torus that changes slowly: short waves change faster."""
 
     def __init__(self, seed: int, slope: float, longest: float) -> None:
+        """Draw the waves and the speed at which each of them turns."""
         random = np.random.default_rng(seed)
         fy = np.fft.fftfreq(TILE)[:, None] * TILE
         fx = np.fft.rfftfreq(TILE)[None, :] * TILE
@@ -37,13 +38,13 @@ class Noise:
         self._spread = np.fft.irfft2(self._waves).std()
 
     def at(self, seconds: float) -> Array:
-        """The (TILE, TILE) field at that moment; mean 0, standard deviation about 1."""
+        """Return the (TILE, TILE) field at a moment; mean 0, standard deviation about 1."""
         turned = self._waves * np.exp(1j * self._turn * seconds)
         return np.fft.irfft2(turned, s=(TILE, TILE)) / self._spread
 
 
 def sample(field: Array, x: Array, y: Array) -> Array:
-    """Bilinear samples at (x, y) in pixels, wrapping around."""
+    """Return bilinear samples at (x, y) in pixels; the field wraps around."""
     left, top = np.floor(x).astype(int), np.floor(y).astype(int)
     fx, fy = x - left, y - top
     rows, columns = (top % TILE, (top + 1) % TILE), (left % TILE, (left + 1) % TILE)
@@ -53,14 +54,15 @@ def sample(field: Array, x: Array, y: Array) -> Array:
 
 
 def smoothstep(low: float, high: float, value: Array) -> Array:
+    """Return a smooth step from 0 at ``low`` to 1 at ``high``."""
     t = np.clip((value - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
 def clouds(sky: Array, shape: Array, detail: Array, seconds: float) -> Array:
-    """Lay one deck of cumulus over the (HEIGHT, WIDTH, 3) sky, seen from below at an angle."""
+    """Add one layer of cumulus to the (HEIGHT, WIDTH, 3) sky, seen from below at an angle."""
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float64)
-    # A flat layer overhead: the closer to the horizon, the farther away and the smaller.
+    # A flat layer overhead: parts closer to the horizon are farther away and smaller.
     distance = 1 / (1.12 - y / HEIGHT)
     u = (x - WIDTH / 2) * distance * 0.62 + 300 - 62 * seconds
     v = distance * 300 + 9 * seconds
@@ -71,7 +73,7 @@ def clouds(sky: Array, shape: Array, detail: Array, seconds: float) -> Array:
 
     here = density(0, 0)
     cover = smoothstep(0.05, 0.75, here)[..., None]
-    # Light comes from the upper left: thick cloud towards it means shade.
+    # Light comes from the upper left, so thick cloud in that direction gives shade.
     shade = smoothstep(-0.5, 2.7, density(-9, 14) * 0.7 + here * 0.3)[..., None]
     white, grey = np.array([1.0, 0.985, 0.96]), np.array([0.56, 0.61, 0.70])
     colour = white * (1 - shade) + grey * shade
@@ -81,7 +83,7 @@ def clouds(sky: Array, shape: Array, detail: Array, seconds: float) -> Array:
 
 
 def backdrop() -> Array:
-    """The clear sky, (HEIGHT, WIDTH, 3) in [0, 1]."""
+    """Return the clear sky, (HEIGHT, WIDTH, 3) in [0, 1]."""
     down = np.linspace(0, 1, HEIGHT)[:, None, None] ** 0.8
     sky = np.array([0.20, 0.42, 0.74]) * (1 - down) + np.array([0.72, 0.83, 0.93]) * down
     return np.broadcast_to(sky, (HEIGHT, WIDTH, 3))
@@ -89,7 +91,7 @@ def backdrop() -> Array:
 
 @cache
 def trees() -> Array:
-    """How much of each pixel the trees hide, (HEIGHT, WIDTH, 1)."""
+    """Return the share of each pixel that trees hide, (HEIGHT, WIDTH, 1)."""
     random = np.random.default_rng(7)
     fine = 4
     x = np.arange(WIDTH * fine) / fine
@@ -106,7 +108,7 @@ def trees() -> Array:
 
 
 def to_yuv420p(rgb: Array) -> av.VideoFrame:
-    """BT.709, limited range, chroma averaged over 2 x 2."""
+    """Convert RGB to BT.709 in limited range, with chroma averaged over 2 x 2."""
     red, green, blue = np.moveaxis(rgb, 2, 0)
     luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     planes = [
@@ -125,12 +127,12 @@ def to_yuv420p(rgb: Array) -> av.VideoFrame:
 
 @cache
 def scenery() -> tuple[Noise, Noise]:
-    """The clouds' large shape, and the puffs on it."""
+    """Return the noise for the large shape of the clouds, and for their puffs."""
     return Noise(11, 1.85, 300), Noise(5, 1.75, 150)
 
 
 def draw(index: int) -> av.VideoFrame:
-    """Frame ``index``."""
+    """Return frame ``index``."""
     seconds = index / RATE
     shape, detail = scenery()
     picture = clouds(backdrop(), shape.at(seconds), detail.at(seconds), seconds)
@@ -139,7 +141,7 @@ def draw(index: int) -> av.VideoFrame:
 
 
 def wind() -> NDArray[np.float32]:
-    """As many samples as the picture lasts: low noise that swells and falls."""
+    """Return wind noise as long as the video: low noise that swells and falls."""
     count = FRAMES * SAMPLE_RATE // RATE
     random = np.random.default_rng(3)
     hertz = np.fft.rfftfreq(count, 1 / SAMPLE_RATE)
@@ -150,11 +152,12 @@ def wind() -> NDArray[np.float32]:
 
 
 def write(path: Path) -> None:
+    """Write the video with its audio."""
     with av.open(str(path), "w", container_options={"movflags": "faststart"}) as out:
         video: Any = out.add_stream(
             "libx264",
             rate=RATE,
-            # x264's mbtree and threads do not repeat themselves; without them the file does.
+            # With mbtree or several threads, the output of x264 is not reproducible.
             options={"crf": "21", "preset": "slow", "x264-params": "mbtree=0:threads=1"},
         )
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"

@@ -1,9 +1,9 @@
-"""Make the contact sheets of the README's gallery: what each way of dreaming makes of clouds.mp4.
+"""Make the contact sheets of the README's gallery: dreams of clouds.mp4 in each mode.
 
 Usage: python make_gallery.py [FOLDER [NAME...]]
 
-Each sheet shows the last real frame, then the dream's own at the times in SHOWN. Needs cloudconv
-and Pillow only.
+Each sheet shows the last source frame, then the new frames whose numbers are in SHOWN. Needs
+cloudconv and Pillow only.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SHEETS: dict[str, dict[str, Any]] = {
 
 
 def command(name: str) -> str:
-    """Return the command line that makes what a sheet shows."""
+    """Return the command line that makes the dream of a sheet."""
     options = " ".join(
         f"--{key.replace('_', '-')}" + ("" if value is True else f" {value}")
         for key, value in SHEETS[name].items()
@@ -43,7 +43,7 @@ def command(name: str) -> str:
 
 
 def frames(path: Path, wanted: set[int]) -> dict[int, Image.Image]:
-    """The frames of those numbers, counted from 1, small."""
+    """Return the frames with those numbers, counted from 1, reduced."""
     found = {}
     with av.open(str(path)) as clip:
         for number, frame in enumerate(clip.decode(video=0), 1):
@@ -55,7 +55,7 @@ def frames(path: Path, wanted: set[int]) -> dict[int, Image.Image]:
 
 
 def sheet(pictures: list[tuple[str, Image.Image]]) -> Image.Image:
-    """The pictures in two rows, each with its label."""
+    """Return the pictures in two rows, each with its label."""
     width, height = pictures[0][1].size
     across = -(-len(pictures) // 2)
     made = Image.new("RGB", (across * width, 2 * height))
@@ -70,6 +70,7 @@ def sheet(pictures: list[tuple[str, Image.Image]]) -> Image.Image:
 
 
 def make(folder: Path, names: Sequence[str] = tuple(SHEETS)) -> None:
+    """Make the dreams and write their sheets."""
     folder.mkdir(parents=True, exist_ok=True)
     with av.open(str(SOURCE)) as clip:
         count = clip.streams.video[0].frames
@@ -82,7 +83,7 @@ def make(folder: Path, names: Sequence[str] = tuple(SHEETS)) -> None:
             )
             made = frames(video, set(SHOWN))
             shown = [("last real frame", last), *((f"frame {k}", made[k]) for k in SHOWN)]
-            # Seven pictures leave one place, for the verdict.
+            # The sheet has seven pictures and one free place, for the verdict.
             alive = sum(row["alive"] for row in result.vitals)
             verdict = Image.new("RGB", last.size, "black")
             text = f"{name}\nalive in {alive} of {len(result.vitals)}\nwindows of 100 frames"

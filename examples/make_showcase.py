@@ -1,4 +1,4 @@
-"""Make the README's moving picture: filmed clips at half speed, beside what interp makes of them.
+"""Make the README's moving picture: filmed clips at half speed, beside the output of interp.
 
 Usage: python make_showcase.py STREET [OUT]
 
@@ -33,7 +33,7 @@ QUALITY = 38
 
 @dataclass(frozen=True)
 class Row:
-    """One clip: its command, and what stands on both panels."""
+    """One clip: its command, and the texts on both panels."""
 
     command: str
     before: str
@@ -41,7 +41,7 @@ class Row:
 
     @property
     def words(self) -> dict[str, str]:
-        """The command's options by name."""
+        """Return the command's options by name."""
         words = shlex.split(self.command)[3:]
         return dict(zip((word.lstrip("-") for word in words[::2]), words[1::2], strict=True))
 
@@ -85,7 +85,7 @@ def labelled(picture: Image.Image, text: str) -> Image.Image:
 
 
 def shown(panel: Sequence[tuple[int, Image.Image]], time: int) -> Image.Image:
-    """Return the picture of a panel that is seen at a time."""
+    """Return the picture of a panel that is visible at a time."""
     return [picture for begins, picture in panel if begins <= time][-1]
 
 
@@ -111,7 +111,7 @@ def make(street: Path, target: Path) -> None:
         sheet = Image.new("RGB", (2 * WIDTH + GAP, len(ROWS) * (HEIGHT + GAP) - GAP), "white")
         for number, panel in enumerate(panels):
             row, column = divmod(number, 2)
-            # A picture may be due a few milliseconds later: those of two clips fall together.
+            # A picture may change a few milliseconds late, so that both clips change together.
             at = (column * (WIDTH + GAP), row * (HEIGHT + GAP))
             sheet.paste(shown(panel, time + LEAST - 1), at)
         frames.append(sheet)

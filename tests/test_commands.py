@@ -1,8 +1,7 @@
 """Each command is run once from end to end and compared with a golden output.
 
 ``python -m tests.test_commands`` writes ``tests/golden/commands.json`` anew after an intended
-change of
-the weights or of the JSON. Review the difference before a commit.
+change of the weights or of the JSON. Review the difference before a commit.
 """
 
 from __future__ import annotations

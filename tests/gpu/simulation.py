@@ -1,21 +1,19 @@
 """A simulated CUDA device: CPU tensors that report ``cuda:0`` and follow the rules of CUDA.
 
-A :class:`SimulatedTensor` holds its numbers on the CPU. Operations on such tensors run on the CPU,
-in
-Python, where the simulation
+A :class:`SimulatedTensor` holds its numbers on the CPU. Operations on such tensors run there, in
+Python. The simulation
 
 - refuses what CUDA refuses: tensors of two devices in one operation, ``numpy()`` of a tensor on
-    the device, page-locking such a tensor;
+  the device, page-locking such a tensor;
 - counts what costs time on a GPU: launches of kernels, waits of the CPU for the device, copies;
 - delays a copy into page-locked memory until its event is waited for, and fills the target with
-    other numbers until then, so that reading too early gives wrong frames;
+  other numbers until then, so that reading too early gives wrong frames;
 - raises a lack of memory above a limit.
 
-:func:`install` turns the whole process into a simulated GPU and cannot be undone, so these tests
-run
-in processes of their own. Not simulated: the kernels, their time and their order within a stream,
-cuDNN's workspaces and its choice of algorithms, NVDEC, NVENC, and the backward pass, whose engine
-needs a real device: every gradient is :data:`GRADIENT`.
+:func:`install` turns the whole process into a simulated GPU. This cannot be undone, so these tests
+run in processes of their own. Not simulated: the kernels, their time and their order within a
+stream, cuDNN's workspaces and its choice of algorithms, NVDEC, NVENC, and the backward pass, whose
+engine needs a real device: every gradient is :data:`GRADIENT`.
 """
 
 from __future__ import annotations

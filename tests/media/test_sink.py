@@ -266,7 +266,7 @@ def test_a_dropped_aspect_gives_a_warning(tmp_path):
     reason="SVT-AV1 changes its priority only as root on Linux",
 )
 def test_av1_does_not_get_real_time_priority(tmp_path):
-    """As root, SVT-AV1 requests real-time priority, which nearly stops all other processes."""
+    """SVT-AV1 requests real-time priority if run by root, which nearly stops other processes."""
     before = os.sched_getscheduler(0)
     rate, encode = Fraction(24), EncodeSettings("libsvtav1", preset="12")
     path, tick = tmp_path / "a.mkv", 1 / rate

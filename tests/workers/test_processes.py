@@ -282,7 +282,7 @@ def test_a_segment_at_any_position_is_deinterlaced_alike(tmp_path: Path) -> None
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[InputContainer]:
-    """The files that are opened for decoding, also those that are closed again."""
+    """Return the files that are opened for decoding, including those that are closed later."""
     files: list[InputContainer] = []
     real = decode_module.open_container
 
