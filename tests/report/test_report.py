@@ -73,7 +73,7 @@ def comparison(frame: int, *, loses: bool = False, horizon: int | None = None) -
 def rows_of(
     frames: Sequence[int], scores: Mapping[str, Mapping[str, Sequence[float | None]]]
 ) -> tuple[Row, ...]:
-    """A row for each frame, from the scores by metric and method."""
+    """Return a row for each frame, from the scores by metric and method."""
     names = scores["psnr"]
     return tuple(
         Row(
