@@ -157,9 +157,7 @@ def interpolate_many(settings: InterpManySettings) -> list[InputOutcome]:
     Raises:
         CloudconvError: no input can be processed: a model or a device is missing.
     """
-    from cloudconv.jobs.interp import batch
-
-    outcomes: list[InputOutcome] = watched(batch.run(settings))
+    outcomes: list[InputOutcome] = _result(settings)
     return outcomes
 
 

@@ -6,17 +6,12 @@ import os
 import sys
 from pathlib import Path
 
-_CGROUPS = tuple(
-    (f"/sys/fs/cgroup/{limit}", f"/sys/fs/cgroup/{used}", f"/sys/fs/cgroup/{stat}")
-    for limit, used, stat in (
-        ("memory.max", "memory.current", "memory.stat"),
-        (
-            "memory/memory.limit_in_bytes",
-            "memory/memory.usage_in_bytes",
-            "memory/memory.stat",
-        ),
-    )
+_CGROUP_FOLDER = Path("/sys/fs/cgroup")
+_CGROUPS = (
+    ("memory.max", "memory.current", "memory.stat"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
 )
+"""The files with the limit, the use and the caches of a container, of both kinds of cgroups."""
 
 
 def free_memory() -> int | None:
@@ -43,10 +38,11 @@ def _half_of_host() -> int | None:
 
 def _free_in_container() -> int | None:
     """Return the bytes that the limit of a container leaves; None without a limit."""
-    for limit, used, cache in _CGROUPS:
+    for names in _CGROUPS:
+        limit, used, cache = (_CGROUP_FOLDER / name for name in names)
         try:
-            most, now = int(Path(limit).read_text()), int(Path(used).read_text())
-            stat = dict(x.split() for x in Path(cache).read_text().splitlines())
+            most, now = int(limit.read_text()), int(used.read_text())
+            stat = dict(x.split() for x in cache.read_text().splitlines())
         except (OSError, ValueError):  # "max" is no number: no limit
             continue
         reclaimable = int(stat.get("inactive_file", stat.get("total_inactive_file", 0)))

@@ -320,11 +320,6 @@ def parse_time(value: Fraction | float | str) -> Fraction:
     return time
 
 
-def format_rate(rate: Fraction) -> str:
-    """Return the rate as an exact rational: ``24000/1001``, or ``60`` for a whole number."""
-    return str(rate)
-
-
 def rate_name(rate: Fraction) -> str:
     """Return the rate as a decimal number of at most three places, such as ``119.88``.
 

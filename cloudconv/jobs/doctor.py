@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import shutil
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from importlib.util import find_spec
@@ -36,6 +35,7 @@ SIZES = {"720p": (1280, 720), "1080p": (1920, 1080), "2160p": (3840, 2160)}
 
 _PACKAGES = ("torch", "av", "numpy", "safetensors", "typer", "rich", "Pillow")
 _EXTRAS = {"opencv": "cv2", "ray": "ray"}
+_STATES = ("ok", "missing", "damaged")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +90,11 @@ def _diagnose() -> Diagnosis:
     problems: list[str] = []
     encoders = build.encoders()
     filters = build.filters()
-    counts, bad = _weights()
-    problems += [f"The weights of {name} are {state}." for name, state in bad]
+    shipped = (spec.weights for spec in registry.specs() if spec.weights is not None)
+    states: dict[str, str] = {name: weights.status(name) for name in shipped}
+    problems += [
+        f"The weights of {name} are {state}." for name, state in states.items() if state != "ok"
+    ]
     if encoders["libx264"] != "works":
         problems.append("libx264, the default encoder, does not work here.")
     problems += [
@@ -111,22 +114,9 @@ def _diagnose() -> Diagnosis:
         encoders=dict(encoders),
         filters=filters,
         devices=_devices(),
-        weights=counts,
+        weights={state: list(states.values()).count(state) for state in _STATES},
         auto=_auto(problems),
         problems=problems,
-    )
-
-
-def _weights() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    states = {
-        spec.weights: weights.status(spec.weights)
-        for spec in registry.specs()
-        if spec.weights is not None
-    }
-    counts = Counter(states.values())
-    return (
-        {state: counts[state] for state in ("ok", "missing", "damaged")},
-        [(name, state) for name, state in states.items() if state != "ok"],
     )
 
 

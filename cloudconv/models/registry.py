@@ -130,21 +130,34 @@ def load_model(
 def build_model(name_or_path: str | Path, *, task: Task | None = None) -> Model:
     """Load a model on the CPU in the form for training; see :func:`load_model`."""
     chosen = spec(name_or_path, task)
-    path = _as_file(name_or_path)
-    state: dict[str, Tensor] | None
-    if path is not None:
-        state, _ = weights.read_file(path)
-    else:
-        state = weights.load_state(chosen.weights) if chosen.weights else None
+    state = state_of(name_or_path, chosen)
     model = chosen.build()
     if state is not None:
         try:
             model.load_state_dict(state, strict=True)
         except RuntimeError as error:
             raise WeightsError(
-                "weights-do-not-fit", weights=path or chosen.weights, model=chosen.name
+                "weights-do-not-fit",
+                weights=_as_file(name_or_path) or chosen.weights,
+                model=chosen.name,
             ) from error
     return model
+
+
+def state_of(name_or_path: str | Path, chosen: ModelSpec) -> dict[str, Tensor] | None:
+    """Return the weights by tensor name; None for a method without weights.
+
+    Args:
+        name_or_path: see :func:`load_model`.
+        chosen: the spec of that model.
+
+    Raises:
+        WeightsError: the weights are missing or damaged.
+    """
+    path = _as_file(name_or_path)
+    if path is not None:
+        return weights.read_file(path)[0]
+    return None if chosen.weights is None else weights.load_state(chosen.weights)
 
 
 def _as_file(name_or_path: str | Path) -> Path | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from queue import SimpleQueue
 from typing import Literal
 
@@ -16,6 +17,7 @@ from cloudconv.errors import DeviceError
 from cloudconv.events import Warned
 from cloudconv.media.frame import Frame
 from cloudconv.media.task import Task
+from cloudconv.models import registry
 from cloudconv.models.base import Interpolator, check_finite
 from cloudconv.render.cpu_streams import CpuStreams
 from cloudconv.render.device import use_device
@@ -32,6 +34,7 @@ from cloudconv.render.memory import (
 from cloudconv.render.pipeline import close_iterator, drained
 from cloudconv.render.tiling import round_up, smallest_tile
 from cloudconv.render.transfer import Arriving, Transfers
+from cloudconv.settings import CompareSettings, FramesSettings, InterpSettings
 
 _MAX_WAITING = 16
 """The most source frames that wait for an incomplete batch before the batch is run."""
@@ -350,3 +353,25 @@ class Renderer:
             )
         now = {"device": str(self._device), "batch": self._inference.batch, "tile": tile}
         self._warned.put(Warned("out-of-memory", now))
+
+
+def renderer_for(
+    model: str,
+    settings: InterpSettings | FramesSettings | CompareSettings,
+    device: torch.device,
+    dtype: torch.dtype,
+    cpu_streams: int = 1,
+) -> Renderer:
+    """Load a model and return a renderer with the options of the settings."""
+    load = partial(registry.load, model, device)
+    return Renderer(
+        load(dtype),
+        device=device,
+        dtype=dtype,
+        batch=settings.batch,
+        tile=settings.tile,
+        scale=settings.scale or 1.0,
+        cpu_streams=cpu_streams,
+        fallback=settings.fallback == "blend",
+        exact=load if settings.precision == "auto" else None,
+    )

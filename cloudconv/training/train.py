@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from cloudconv import files, weights
+from cloudconv import files
 from cloudconv.errors import (
     InputError,
     Interrupted,
@@ -397,18 +397,14 @@ def _initialise(model: Model, settings: TrainSettings) -> int:
     """
     if settings.init is None:
         return 0
-    path = Path(settings.init)
     try:
         spec = registry.spec(settings.init, model.spec.task)
     except ModelError:
         spec = registry.spec(settings.init)
-    if path.suffix == ".safetensors":
-        state, _ = weights.read_file(path)
-    elif spec.weights is None:
+    found = registry.state_of(settings.init, spec)
+    if found is None:
         raise ModelError("nothing-to-start-from", init=settings.init)
-    else:
-        state = weights.load_state(spec.weights)
-    state = {name: tensor.float() for name, tensor in state.items()}
+    state = {name: tensor.float() for name, tensor in found.items()}
     if spec.name == model.spec.name:
         try:
             model.load_state_dict(state, strict=True)

@@ -47,7 +47,7 @@ def test_a_constant_rate_is_multiplied_exactly(tmp_path: Path, rate: F, factor: 
     clip = write_clip(tmp_path / "a.mp4", 9, rate=rate, codec="libx264")
     result = interp(clip, "b.mp4", factor=factor)
     assert result.output_frames == 9 * factor
-    assert result.output_fps == cloudconv.timeline.format_rate(rate * factor)
+    assert result.output_fps == str(rate * factor)
     assert read_times(tmp_path / "b.mp4") == [k / (rate * factor) for k in range(9 * factor)]
     assert duration_of(tmp_path / "b.mp4") == 9 / rate
 
@@ -80,7 +80,7 @@ def test_a_run_that_only_joins_counts_every_frame(
 @pytest.mark.parametrize("rate", [F(24), F(24000, 1001), F(30)])
 def test_milliseconds_of_matroska_become_exact_times_in_mp4(tmp_path: Path, rate: F) -> None:
     clip = write_clip(tmp_path / "a.mkv", 50, rate=rate, codec="libx264")
-    assert interp(clip, "b.mp4", factor=2).source_fps == cloudconv.timeline.format_rate(rate)
+    assert interp(clip, "b.mp4", factor=2).source_fps == str(rate)
     assert read_times(tmp_path / "b.mp4") == [k / (2 * rate) for k in range(100)]
     interp(clip, "b.mkv", factor=2)
     for k, time in enumerate(read_times(tmp_path / "b.mkv")):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
 from itertools import islice, pairwise
 from typing import Protocol
 
@@ -36,7 +35,7 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.task import task_of
 from cloudconv.models import registry
 from cloudconv.render.device import choose_device, choose_precision
-from cloudconv.render.renderer import Renderer
+from cloudconv.render.renderer import Renderer, renderer_for
 from cloudconv.schedule.frames import beside
 
 
@@ -180,16 +179,12 @@ def renderer_of(model: str, plan: ComparePlan) -> Renderer:
     settings, spec = plan.settings, registry.spec(model, "interpolate")
     device = choose_device(str(plan.device))
     dtype = choose_precision(settings.precision, device, spec)
-    return Renderer(
-        registry.load(model, device, dtype),
-        device=device,
-        dtype=dtype,
-        batch=settings.batch,
+    own = replace(
+        settings,
         tile=settings.tile if spec.overlap else "auto",
-        scale=(spec.scale_option and settings.scale) or 1.0,
-        fallback=settings.fallback == "blend",
-        exact=partial(registry.load, model, device) if settings.precision == "auto" else None,
+        scale=settings.scale if spec.scale_option else None,
     )
+    return renderer_for(model, own, device, dtype)
 
 
 def _method(model: str, plan: ComparePlan) -> ScoredMethod:

@@ -39,7 +39,6 @@ from cloudconv.render.pipeline import drained, prefetch
 from cloudconv.render.transfer import Transfers
 from cloudconv.settings.extend import ExtendSettings
 from cloudconv.settings.values import exact
-from cloudconv.timeline import format_rate
 
 S = TypeVar("S", bound=ExtendSettings)
 
@@ -169,7 +168,7 @@ class Continuation:
     def outcome(self, source_frames: int, new_frames: int, start: Fraction) -> dict[str, Any]:
         """Return the fields of an outcome; the output begins at the source's time ``start``."""
         rate = self.plan.info.timing.rate
-        rate_text = None if rate is None else format_rate(rate)
+        rate_text = None if rate is None else str(rate)
         return {
             "input": str(self.plan.settings.input),
             "output": str(self.plan.output),

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from cloudconv.models import registry
 from cloudconv.models.pictures import PictureKind, each_of
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import choose_device, choose_precision, set_threads
-from cloudconv.render.renderer import Renderer
+from cloudconv.render.renderer import Renderer, renderer_for
 from cloudconv.schedule.frames import Request, schedule
 from cloudconv.settings import FramesSettings, exact
 from cloudconv.timeline import Resample
@@ -79,20 +78,8 @@ def run(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
     device = choose_device(str(pictures.device) if on_gpu else settings.device)
     spec = registry.spec(settings.chosen_model, "interpolate")
     dtype = choose_precision(settings.precision, device, spec)
-    threads = set_threads(settings.threads)
-    renderer = Renderer(
-        registry.load(settings.chosen_model, device, dtype),
-        device=device,
-        dtype=dtype,
-        batch=settings.batch,
-        tile=settings.tile,
-        scale=settings.scale or 1.0,
-        cpu_streams=useful_cpu_streams(device, threads),
-        fallback=settings.fallback == "blend",
-        exact=partial(registry.load, settings.chosen_model, device)
-        if settings.precision == "auto"
-        else None,
-    )
+    streams = useful_cpu_streams(device, set_threads(settings.threads))
+    renderer = renderer_for(settings.chosen_model, settings, device, dtype, streams)
     request = Request(
         name=_NAME,
         rate=Resample(exact(settings.factor)),

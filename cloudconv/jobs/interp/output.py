@@ -33,7 +33,7 @@ from cloudconv.schedule.frames import Counts, ScheduleEvents, schedule
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.store import SegmentStore, token_of
 from cloudconv.settings import EncodeSettings, exact
-from cloudconv.timeline import Multiply, format_rate
+from cloudconv.timeline import Multiply
 from cloudconv.training.fine_tune import (
     Adapted,
     AdaptPlan,
@@ -281,7 +281,7 @@ def facts(plan: InterpPlan, counts: Counts) -> dict[str, Any]:
         "new_frames": counts.new_frames,
         "held_frames": counts.held_frames,
         "cuts": [float(cut - start) for cut in counts.cuts],
-        "source_fps": None if source_rate is None else format_rate(source_rate),
-        "output_fps": None if plan.rate is None else format_rate(plan.rate),
+        "source_fps": None if source_rate is None else str(source_rate),
+        "output_fps": None if plan.rate is None else str(plan.rate),
         "duration": float(duration),
     }

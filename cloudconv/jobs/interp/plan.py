@@ -25,7 +25,7 @@ from cloudconv.models import registry
 from cloudconv.models.reads import check_outputs
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import set_threads
-from cloudconv.render.renderer import Renderer
+from cloudconv.render.renderer import Renderer, renderer_for
 from cloudconv.schedule.frames import Request, early_cadence
 from cloudconv.segments.store import SegmentStore, clear_finished
 from cloudconv.settings import exact
@@ -282,14 +282,5 @@ def renderer_of(plan: InterpPlan, model: str | None = None) -> Renderer:
     """Return a renderer with the plan's model, or another one; its batch is not chosen yet."""
     settings, name = plan.settings, model or plan.settings.chosen_model
     threads = plan.workers.threads(settings.threads) or set_threads(None)
-    return Renderer(
-        registry.load(name, plan.device, plan.dtype),
-        device=plan.device,
-        dtype=plan.dtype,
-        batch=settings.batch,
-        tile=settings.tile,
-        scale=settings.scale or 1.0,
-        cpu_streams=useful_cpu_streams(torch.device(plan.workers.device), threads),
-        fallback=settings.fallback == "blend",
-        exact=partial(registry.load, name, plan.device) if settings.precision == "auto" else None,
-    )
+    streams = useful_cpu_streams(torch.device(plan.workers.device), threads)
+    return renderer_for(name, settings, plan.device, plan.dtype, streams)
