@@ -142,8 +142,8 @@ def check(options: argparse.Namespace) -> None:
             alive[kind] += [row.alive for row in rows]
             said.append(f"{kind}: {' '.join(','.join(row.failed) or 'alive' for row in rows)}")
         print(f"{clip.stem[:34]:34} {' | '.join(said)}", flush=True)
-    for kind, lived in alive.items():
-        print(f"{kind}: {sum(lived)} of {len(lived)} windows alive")
+    for kind, windows in alive.items():
+        print(f"{kind}: {sum(windows)} of {len(windows)} windows alive")
 
 
 def judged(first: Material, second: Material, change: Change) -> list[Vitals]:

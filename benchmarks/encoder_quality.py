@@ -52,8 +52,8 @@ def main() -> None:
             found = [_encoded(clip, frames, name, crf) for crf in range_]
             curves[name].append(np.array([quality for quality, _ in found]))
             sizes[name].append(np.array([size for _, size in found]))
-            told = "  ".join(f"{c}: {q:.2f} dB" for c, (q, _) in zip(range_, found, strict=True))
-            print(f"{clip.stem:40} {name:12} {told}", flush=True)
+            scores = "  ".join(f"{c}: {q:.2f} dB" for c, (q, _) in zip(range_, found, strict=True))
+            print(f"{clip.stem:40} {name:12} {scores}", flush=True)
     print("\nmedian over the clips of the crf that scores the same, and its size in ratio")
     print("libx264       " + "".join(f"{crf:>12}" for crf in STEPS))
     for name, range_ in RANGES.items():

@@ -205,7 +205,7 @@ def test_interpolate_takes_keywords(tmp_path: Path) -> None:
         assert made.streams.video[0].codec_context.name == "ffv1"
 
 
-def test_slow_motion_at_a_chosen_rate(tmp_path: Path) -> None:
+def test_slow_motion_can_have_a_chosen_rate(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 6, rate=24)
     result = cloudconv.interpolate(clip, slowmo=4, fps=60, **QUICK)
     assert Path(result.output).name == "a_slow4_60fps.mkv"
@@ -219,8 +219,8 @@ def test_input_fps_sets_the_rate_of_pictures(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4)
     cloudconv.interpolate(clip, folder / "%06d.png", factor=2, **QUICK)
     out = tmp_path / "b.mp4"
-    asked = ["--factor", "2", "--model", "tiny", "--json", "--framerate", "29.97"]
-    done = CliRunner().invoke(app, ["interp", str(folder), str(out), *asked])
+    words = ["--factor", "2", "--model", "tiny", "--json", "--framerate", "29.97"]
+    done = CliRunner().invoke(app, ["interp", str(folder), str(out), *words])
     assert json.loads(done.stdout)["source_fps"] == "30000/1001"
     assert read_times(out) == [F(k * 1001, 60000) for k in range(16)]
     compared = cloudconv.compare(folder, model="blend", input_fps=10)
@@ -237,7 +237,7 @@ def test_input_fps_sets_the_rate_of_pictures(tmp_path: Path) -> None:
         cloudconv.interpolate(clip, factor=2, input_fps=30)
 
 
-def test_a_list_of_inputs_and_a_folder_of_videos(tmp_path: Path) -> None:
+def test_inputs_may_be_a_list_or_a_folder_of_videos(tmp_path: Path) -> None:
     folder = tmp_path / "clips"
     folder.mkdir()
     for name in ("a.mkv", "b.mkv"):
@@ -487,8 +487,8 @@ def test_a_loaded_model_accepts_a_float_and_single_pictures() -> None:
 def test_train_is_a_function_of_the_package(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 24, size=(64, 64))
     out = tmp_path / "mine.safetensors"
-    asked = {"model": "tiny", "steps": 2, "crop": 32, "batch": 1, "interval": 1, "device": "cpu"}
-    result = cloudconv.train(clip, out, val_windows=1, **asked)
+    words = {"model": "tiny", "steps": 2, "crop": 32, "batch": 1, "interval": 1, "device": "cpu"}
+    result = cloudconv.train(clip, out, val_windows=1, **words)
     assert (result.output, result.steps) == (str(out), 2)
     made = cloudconv.interpolate(clip, tmp_path / "b.mkv", factor=2, model=out, encoder="ffv1")
     assert len(read_times(made.output)) == 48
@@ -534,9 +534,9 @@ def test_audio_that_the_container_refuses_is_encoded_again(tmp_path: Path) -> No
     assert sum("becomes opus" in text for text in map(str, result.warnings)) == 1
     with av.open(result.output) as video:
         assert [s.codec_context.name for s in video.streams.audio] == ["opus"]
-        heard = np.concatenate([f.to_ndarray() for f in video.decode(audio=0)], 1)[0]
-    assert abs(len(heard) - 24000) <= 960
-    turns = np.flatnonzero(np.diff(np.signbit(heard[2000:20000])))
+        samples = np.concatenate([f.to_ndarray() for f in video.decode(audio=0)], 1)[0]
+    assert abs(len(samples) - 24000) <= 960
+    turns = np.flatnonzero(np.diff(np.signbit(samples[2000:20000])))
     assert abs(len(turns) / 2 / (18000 / 48000) - 440) < 5  # the tone of the source
     with pytest.raises(OutputError, match="WebM cannot hold Audio stream 1"):
         cloudconv.interpolate(clip, tmp_path / "c.webm", audio="copy", **options)

@@ -56,30 +56,30 @@ def received(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[job.CompareSettin
 def test_json_has_the_documented_keys(clip: Path) -> None:
     result = run(clip, "--json", "--model", "tiny", "--against", "hold,minterpolate", *QUICK)
     assert result.exit_code == 0, result.stderr
-    told = json.loads(result.stdout)
+    data = json.loads(result.stdout)
     assert {
         "input", "drop", "scored_frames", "methods", "per_frame", "loses_to_blend", "verdict",
-    } <= set(told)  # fmt: skip
-    assert "horizon" not in told
-    assert (told["input"], told["drop"], told["scored_frames"]) == (str(clip), 2, 4)
-    assert list(told["methods"]) == ["tiny", "hold", "minterpolate", "blend"]
-    assert all(set(scores) == SCORES for scores in told["methods"].values())
-    first = told["per_frame"][0]
-    assert set(first) == {"index", "pts_seconds", *told["methods"]}
+    } <= set(data)  # fmt: skip
+    assert "horizon" not in data
+    assert (data["input"], data["drop"], data["scored_frames"]) == (str(clip), 2, 4)
+    assert list(data["methods"]) == ["tiny", "hold", "minterpolate", "blend"]
+    assert all(set(scores) == SCORES for scores in data["methods"].values())
+    first = data["per_frame"][0]
+    assert set(first) == {"index", "pts_seconds", *data["methods"]}
     assert (first["index"], first["pts_seconds"]) == (1, 1 / 24)
     assert set(first["tiny"]) == {"psnr", "ssim", "texture"}
-    lost = [row["index"] for row in told["per_frame"] if row["tiny"]["psnr"] < row["blend"]["psnr"]]
-    assert told["loses_to_blend"] == lost
+    lost = [row["index"] for row in data["per_frame"] if row["tiny"]["psnr"] < row["blend"]["psnr"]]
+    assert data["loses_to_blend"] == lost
 
 
-def test_json_of_forecasts(clip: Path) -> None:
+def test_json_of_forecasts_has_a_horizon(clip: Path) -> None:
     result = run(clip, "--json", "--horizon", 2, "--every", 3, "--model", "linear", *QUICK)
     assert result.exit_code == 0, result.stderr
-    told = json.loads(result.stdout)
-    assert "drop" not in told
-    assert told["horizon"] == 2
-    assert {"linear", "hold"} <= set(told["methods"])
-    for scores in told["methods"].values():
+    data = json.loads(result.stdout)
+    assert "drop" not in data
+    assert data["horizon"] == 2
+    assert {"linear", "hold"} <= set(data["methods"])
+    for scores in data["methods"].values():
         assert set(scores) == {"1", "2"}
         assert all(set(step) == SCORES for step in scores.values())
 

@@ -23,16 +23,16 @@ def run(*arguments: str) -> Any:
 def test_json_has_all_facts_and_no_problems() -> None:
     result = run("--json")
     assert (result.exit_code, result.stderr) == (0, "")
-    told = json.loads(result.stdout)
-    assert told["cloudconv"] == __version__
-    assert told["problems"] == []
-    assert told["weights"]["ok"] > 0
-    assert told["weights"]["missing"] == told["weights"]["damaged"] == 0
-    assert told["encoders"]["libx264"] == told["encoders"]["ffv1"] == "works"
-    assert "cpu" in [device["name"] for device in told["devices"]]
-    assert told["auto"]["model"] == registry.DEFAULT
-    assert told["auto"]["encoders"][".mp4"] == "libx264"
-    assert set(told["auto"]["sizes"]) == set(SIZES)
+    data = json.loads(result.stdout)
+    assert data["cloudconv"] == __version__
+    assert data["problems"] == []
+    assert data["weights"]["ok"] > 0
+    assert data["weights"]["missing"] == data["weights"]["damaged"] == 0
+    assert data["encoders"]["libx264"] == data["encoders"]["ffv1"] == "works"
+    assert "cpu" in [device["name"] for device in data["devices"]]
+    assert data["auto"]["model"] == registry.DEFAULT
+    assert data["auto"]["encoders"][".mp4"] == "libx264"
+    assert set(data["auto"]["sizes"]) == set(SIZES)
 
 
 def test_text_names_the_default_model_and_the_libraries() -> None:

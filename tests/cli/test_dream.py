@@ -40,7 +40,7 @@ def test_a_length_is_the_only_required_option(tmp_path: Path) -> None:
     assert "exists" in err
 
 
-def test_json(bouncing: Path, tmp_path: Path) -> None:
+def test_json_has_the_vitals_and_their_limits(bouncing: Path, tmp_path: Path) -> None:
     code, out, err = run(bouncing, tmp_path / "b.mkv", "--frames", 30, "--json", "-q")
     assert (code, err) == (0, "")
     said = json.loads(out)
@@ -69,7 +69,9 @@ def test_a_failed_vital_is_described_in_words(tmp_path: Path) -> None:
     assert not [key for key in ("std", "patch", "patch_time", "saturation") if key in plain]
 
 
-def test_standard_input(bouncing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_is_accepted(
+    bouncing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     data = bouncing.read_bytes()
     words = ["dream", "-", str(tmp_path / "b.mkv"), "--frames", "5", "--at", "1"]
@@ -106,7 +108,9 @@ def test_a_warning_is_printed_once(tmp_path: Path) -> None:
         (("--frames", 3, "--json", "-o", "-"), "so the video cannot: name an output file"),
     ],
 )
-def test_wrong_usage(bouncing: Path, words: tuple[object, ...], said: str) -> None:
+def test_wrong_usage_exits_with_2_and_one_sentence(
+    bouncing: Path, words: tuple[object, ...], said: str
+) -> None:
     code, out, err = run(bouncing, *words)
     assert code == 2
     assert "--json" in words or not out

@@ -79,13 +79,13 @@ def test_json_is_one_object_with_exactly_the_documented_keys(clip: Path) -> None
     out = clip.with_name("b.mp4")
     result = run(clip, out, "--factor", 3, "--json", *TINY)
     assert result.exit_code == 0, result.stderr
-    told = json.loads(result.stdout)
-    assert set(told) == KEYS
-    assert (told["input"], told["output"], told["model"]) == (str(clip), str(out), "tiny")
-    assert (told["source_frames"], told["output_frames"], told["new_frames"]) == (5, 15, 8)
-    assert (told["source_fps"], told["output_fps"]) == ("24", "72")
-    assert (told["cuts"], told["resumed"], told["device"]) == ([], False, "cpu")
-    assert told["duration"] == float(F(5, 24))
+    done = json.loads(result.stdout)
+    assert set(done) == KEYS
+    assert (done["input"], done["output"], done["model"]) == (str(clip), str(out), "tiny")
+    assert (done["source_frames"], done["output_frames"], done["new_frames"]) == (5, 15, 8)
+    assert (done["source_fps"], done["output_fps"]) == ("24", "72")
+    assert (done["cuts"], done["resumed"], done["device"]) == ([], False, "cpu")
+    assert done["duration"] == float(F(5, 24))
     assert read_times(out) == [F(k, 72) for k in range(15)]
 
 
@@ -344,9 +344,9 @@ def test_a_dry_run_lists_refusals_and_exits_with_0(clip: Path) -> None:
         (clip / "b.mp4", 2, "is not a folder"),
         (gif, 8, "at most 50"),
     ):
-        told = run(clip, output, "--factor", factor, "--dry-run", "--json", *TINY)
-        assert told.exit_code == 0, told.stderr
-        plan = json.loads(told.stdout)
+        done = run(clip, output, "--factor", factor, "--dry-run", "--json", *TINY)
+        assert done.exit_code == 0, done.stderr
+        plan = json.loads(done.stdout)
         (refusal,) = plan["refusals"]
         assert named in refusal
         assert (plan["seconds"] is None) == (output == gif)
@@ -361,19 +361,19 @@ def test_a_dry_run_lists_refusals_and_exits_with_0(clip: Path) -> None:
 def test_errors_of_a_batch_name_command_line_options(tmp_path: Path, dry: tuple[str, ...]) -> None:
     times = [F(k, 24) for k in (0, 1, 3, 4, 7)]
     video = write_clip(tmp_path / "a.mkv", len(times), times=times)
-    received = (video, "--factor", 1.5, "--out-dir", tmp_path / "out", *dry, *TINY)
-    told = run(*received, "--json")
-    assert "fixed rate with --fps" in told.stdout
-    assert "`" not in told.stdout + told.stderr + run(*received).stdout
+    words = (video, "--factor", 1.5, "--out-dir", tmp_path / "out", *dry, *TINY)
+    done = run(*words, "--json")
+    assert "fixed rate with --fps" in done.stdout
+    assert "`" not in done.stdout + done.stderr + run(*words).stdout
 
 
 def test_a_dry_run_of_many_inputs_plans_each(clip: Path) -> None:
     other = clip.with_name("b.mp4")
     other.write_bytes(b"no video")
     folder = clip.parent / "new" / "made"
-    told = run(clip, other, "--factor", 2, "--out-dir", folder, "--dry-run", "--json", *TINY)
-    assert told.exit_code == 0, told.stderr
-    said = json.loads(told.stdout)
+    done = run(clip, other, "--factor", 2, "--out-dir", folder, "--dry-run", "--json", *TINY)
+    assert done.exit_code == 0, done.stderr
+    said = json.loads(done.stdout)
     assert said["failed"] == 1
     assert said["plans"][0]["output"] == str(folder / "a_x2.mp4")
     assert (said["plans"][0]["output_frames"], said["plans"][0]["refusals"]) == (10, [])
@@ -420,7 +420,7 @@ def test_brackets_in_a_name_are_printed_unchanged(clip: Path) -> None:
 
 
 @pytest.mark.full
-def test_from_stdin_to_stdout(tmp_path: Path) -> None:
+def test_stdin_is_interpolated_to_stdout(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4, rate=25)
     done = process("interp", "-", "-o", "-", "--factor", 2, *TINY, input=clip.read_bytes())
     assert done.returncode == 0, done.stderr
@@ -472,7 +472,7 @@ def test_help_shows_examples_and_loads_neither_torch_nor_av() -> None:
     assert "cloudconv models --verify" in done.stdout
 
 
-def test_version_and_no_command() -> None:
+def test_the_version_is_printed_and_an_unknown_command_exits_with_2() -> None:
     assert CliRunner().invoke(app, ["--version"]).stdout.startswith("cloudconv 0.")
     assert CliRunner().invoke(app, ["nonsense"]).exit_code == 2
 

@@ -67,9 +67,9 @@ def test_a_trained_file_shows_its_own_scores(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     scores = {"loss": 0.1, "psnr": {"1": 30.5}, "naive_psnr": {"1": 30.0}, "gain": 0.5}
-    told = {"model": "tiny", "task": "interpolate", "steps": "40", "scores": json.dumps(scores)}
+    data = {"model": "tiny", "task": "interpolate", "steps": "40", "scores": json.dumps(scores)}
     path = tmp_path / "mine.safetensors"
-    save_file({"a": torch.zeros(1)}, path, {**told, "recipe": json.dumps({"init": "tiny"})})
+    save_file({"a": torch.zeros(1)}, path, {**data, "recipe": json.dumps({"init": "tiny"})})
     (row,) = json.loads(run(str(path), "--json").stdout)["models"]
     assert row["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert (row["base"], row["steps"], row["gain"]) == ("tiny", 40, 0.5)
@@ -84,11 +84,11 @@ def test_a_trained_file_shows_its_own_scores(tmp_path: Path) -> None:
 
 
 def test_json_has_exactly_the_documented_keys() -> None:
-    told = json.loads(run("--json").stdout)
-    assert list(told) == ["models"]
-    assert [row["name"] for row in told["models"]] == [spec.name for spec in SHOWN]
-    assert all(set(row) == KEYS for row in told["models"])
-    rows = {row["name"]: row for row in told["models"]}
+    data = json.loads(run("--json").stdout)
+    assert list(data) == ["models"]
+    assert [row["name"] for row in data["models"]] == [spec.name for spec in SHOWN]
+    assert all(set(row) == KEYS for row in data["models"])
+    rows = {row["name"]: row for row in data["models"]}
     entry = weights.entry("rife-4.6")
     assert rows["rife-4.6"]["weights"] == "ok"
     assert rows["rife-4.6"]["sha256"] == entry.sha256

@@ -334,8 +334,8 @@ def test_a_silhouette_that_moves_is_dead(source: Material, footage: list[Picture
     for picture in dark:
         picture[84:] = picture[84:] // 4
     sunset = material(dark[:160])
-    lives = vitals_of(sunset, [tensor(p) for p in dark[160:260]], sky=True)
-    assert "silhouette" not in lives[0].failed
+    rows_of_footage = vitals_of(sunset, [tensor(p) for p in dark[160:260]], sky=True)
+    assert "silhouette" not in rows_of_footage[0].failed
     for moved in (piece_in_the_sky, land_gone):
         rows = vitals_of(sunset, [tensor(moved(p)) for p in dark[160:260]], sky=True)
         assert "silhouette" in rows[0].failed

@@ -340,8 +340,8 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             return made
     given = [each for each in tree_flatten((args, kwargs))[0] if isinstance(each, Tensor)]
     on_device = [each for each in given if _is_on_device(each)]
-    asked = kwargs.get("device")
-    target = None if asked is None else torch.device(asked)
+    wanted = kwargs.get("device")
+    target = None if wanted is None else torch.device(wanted)
     if not on_device and (target is None or target.type != "cuda"):
         return _on_cpu(func, args, kwargs, given)
     kwargs = {**kwargs, "pin_memory": False} if kwargs.get("pin_memory") else dict(kwargs)

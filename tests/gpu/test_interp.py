@@ -26,7 +26,7 @@ OURS = ["cloud-best", "cloud-fast", "cloud-turbo", "rife-4.6"]
 NEAREST = {"fp32": 90.0, "fp16": 60.0, "bf16": 60.0}
 """Least PSNR in dB between the frames of the GPU and those of the CPU in float32."""
 START = ("models/registry.py", "render/device.py", "jobs/", "training/")
-"""Parts of the code in which the CPU may wait for the device: loading and trying a model."""
+"""Parts of the code in which the CPU may wait for the device: model loading, device tests."""
 BATCH, WIDTH, HEIGHT = 4, 128, 96
 
 LAUNCHES = {

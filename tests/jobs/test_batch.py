@@ -58,8 +58,8 @@ def clips(tmp_path: Path) -> list[Path]:
 
 def test_a_broken_input_does_not_stop_the_others(clips: list[Path]) -> None:
     folder = clips[0].parent / "made"
-    asked = (*clips, "--factor", 2, "--out-dir", folder, *TINY)
-    result = run(*asked)
+    words = (*clips, "--factor", 2, "--out-dir", folder, *TINY)
+    result = run(*words)
     assert (result.exit_code, result.stdout) == (1, "")
     assert sorted(os.listdir(folder)) == [LEDGER, "a_x2.mp4", "c_x2.mkv"]
     assert len(read_times(folder / "a_x2.mp4")) == 10
@@ -67,7 +67,7 @@ def test_a_broken_input_does_not_stop_the_others(clips: list[Path]) -> None:
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert line.startswith(f"error: {clips[1]} ")
     assert rows(result.stderr) == [["a.mp4", "done"], ["b.mp4", "failed"], ["c.mkv", "done"]]
-    again = run(*asked)
+    again = run(*words)
     assert again.exit_code == 1
     assert rows(again.stderr) == [["a.mp4", "exists"], ["b.mp4", "failed"], ["c.mkv", "exists"]]
 
@@ -81,33 +81,33 @@ def test_an_existing_file_as_output_folder_is_an_error(clips: list[Path]) -> Non
 
 def test_a_second_run_skips_finished_outputs(clips: list[Path]) -> None:
     folder = clips[0].parent / "made"
-    asked = (clips[0], clips[2], "--factor", 2, "--out-dir", folder, "--json", "-q", *TINY)
-    first = run(*asked)
+    words = (clips[0], clips[2], "--factor", 2, "--out-dir", folder, "--json", "-q", *TINY)
+    first = run(*words)
     assert (first.exit_code, first.stderr) == (0, "")
-    told = json.loads(first.stdout)
+    data = json.loads(first.stdout)
     outputs = [str(folder / "a_x2.mp4"), str(folder / "c_x2.mkv")]
-    assert [each["output"] for each in told["results"]] == outputs
-    assert (told["failed"], [each["exists"] for each in told["results"]]) == (0, [False, False])
+    assert [each["output"] for each in data["results"]] == outputs
+    assert (data["failed"], [each["exists"] for each in data["results"]]) == (0, [False, False])
     dates = [os.stat(path).st_mtime_ns for path in outputs]
     # Options about workers and output on the terminal do not change a result.
-    again = run(*asked, "--workers", "local:2", "--batch", "1")
-    told = json.loads(again.stdout)
+    again = run(*words, "--workers", "local:2", "--batch", "1")
+    data = json.loads(again.stdout)
     assert again.exit_code == 0
-    assert told["results"] == [
+    assert data["results"] == [
         {"input": str(clip), "output": output, "exists": True}
         for clip, output in zip((clips[0], clips[2]), outputs, strict=True)
     ]
     assert [os.stat(path).st_mtime_ns for path in outputs] == dates
-    anew = json.loads(run(*asked, "-y").stdout)
+    anew = json.loads(run(*words, "-y").stdout)
     assert [each["exists"] for each in anew["results"]] == [False, False]
 
 
 def test_only_outputs_of_the_same_settings_and_input_count_as_finished(clips: list[Path]) -> None:
     folder = clips[0].parent / "made"
-    asked = (clips[0], clips[2], "--out-dir", folder, *TINY)
-    assert run(*asked, "--factor", 2).exit_code == 0
+    words = (clips[0], clips[2], "--out-dir", folder, *TINY)
+    assert run(*words, "--factor", 2).exit_code == 0
     # Other settings can give the same output name.
-    other = run(*asked, "--factor", 2, "--scene-cut", "off")
+    other = run(*words, "--factor", 2, "--scene-cut", "off")
     assert other.exit_code == 1
     assert rows(other.stderr) == [["a.mp4", "failed"], ["c.mkv", "failed"]]
     assert "exists already: replace it with --overwrite" in other.stderr
@@ -115,22 +115,22 @@ def test_only_outputs_of_the_same_settings_and_input_count_as_finished(clips: li
     foreign = folder / "a_x2.mp4"
     foreign.write_bytes(b"precious")
     write_clip(clips[2], 9, rate=25)
-    changed = run(*asked, "--factor", 2)
+    changed = run(*words, "--factor", 2)
     assert rows(changed.stderr) == [["a.mp4", "failed"], ["c.mkv", "failed"]]
     assert foreign.read_bytes() == b"precious"
     # A deleted output is made again.
     foreign.unlink()
-    assert rows(run(*asked, "--factor", 2).stderr)[0] == ["a.mp4", "done"]
+    assert rows(run(*words, "--factor", 2).stderr)[0] == ["a.mp4", "done"]
 
 
 def test_a_damaged_list_of_finished_outputs_is_ignored(clips: list[Path]) -> None:
     folder = clips[0].parent / "made"
-    asked = (clips[0], clips[2], "--factor", 2, "--out-dir", folder, *TINY)
-    assert run(*asked).exit_code == 0
+    words = (clips[0], clips[2], "--factor", 2, "--out-dir", folder, *TINY)
+    assert run(*words).exit_code == 0
     lines = (folder / LEDGER).read_bytes().splitlines()
     assert len(lines) == 2
     (folder / LEDGER).write_bytes(b"5\n[1]\n\xff\n" + lines[1] + b"\n" + lines[0][:-9])
-    assert rows(run(*asked).stderr) == [["a.mp4", "failed"], ["c.mkv", "exists"]]
+    assert rows(run(*words).stderr) == [["a.mp4", "failed"], ["c.mkv", "exists"]]
 
 
 def test_two_inputs_with_one_output_name_are_refused(clips: list[Path]) -> None:
@@ -173,7 +173,7 @@ def make(
     **settings: Any,
 ) -> tuple[dict[int, batch.InputOutcome], list[Progress]]:
     """Run a batch; return each input's outcome, in the order of their ends, and the progress."""
-    asked: dict[str, Any] = {
+    words: dict[str, Any] = {
         "factor": 2,
         "model": "tiny",
         **LOSSLESS,
@@ -192,7 +192,7 @@ def make(
             if stop_at is not None and outcomes and event.done >= stop_at:
                 raise KeyboardInterrupt
 
-    finish(batch.run(InterpManySettings(clips, out_dir=folder, **asked)), watch)
+    finish(batch.run(InterpManySettings(clips, out_dir=folder, **words)), watch)
     return outcomes, seen
 
 

@@ -39,8 +39,8 @@ QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32", "threads": 1}
 REPORT = {"index.html", "side_by_side.mp4", "frames.csv", "result.json"}
 
 
-def compare(clip: Path, **asked: Any) -> CompareResult:
-    return calls.compare(clip, **{**QUICK, "scene_cut": "off", **asked})
+def compare(clip: Path, **options: Any) -> CompareResult:
+    return calls.compare(clip, **{**QUICK, "scene_cut": "off", **options})
 
 
 def gray(levels: Sequence[int], path: Path, **options: Any) -> Path:
@@ -271,7 +271,7 @@ def test_an_ffmpeg_without_vmaf_is_an_error(
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "options",
     [
         {"drop": 1},
         {"horizon": 0},
@@ -285,9 +285,9 @@ def test_an_ffmpeg_without_vmaf_is_an_error(
         {"horizon": 3, "scale": 0.5},
     ],
 )
-def test_impossible_settings_are_refused(asked: dict[str, Any]) -> None:
+def test_impossible_settings_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
-        CompareSettings(input="in.mp4", **asked)
+        CompareSettings(input="in.mp4", **options)
 
 
 def test_a_scale_that_no_method_supports_is_refused(tmp_path: Path) -> None:
@@ -332,9 +332,9 @@ def test_forecasts_are_scored_against_the_frames_that_follow(tmp_path: Path) -> 
         scores = result.methods["hold"][str(step)]
         assert scores["psnr"] == pytest.approx(-20 * math.log10(step * 4 / 255), abs=0.01)
         assert scores["seconds_per_frame"] >= 0
-    told = result.as_json()
-    assert "drop" not in told
-    assert told["horizon"] == 3
+    found = result.as_json()
+    assert "drop" not in found
+    assert found["horizon"] == 3
 
 
 def test_horizons_beyond_the_clip_are_left_out_and_named(tmp_path: Path) -> None:
@@ -479,13 +479,13 @@ def test_the_verdict_names_the_method_that_made_no_frame(
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("asked", [{"drop": 2}, {"horizon": 2, "every": 3}])
-def test_memory_does_not_grow_with_the_clip(tmp_path: Path, asked: dict[str, int]) -> None:
+@pytest.mark.parametrize("options", [{"drop": 2}, {"horizon": 2, "every": 3}])
+def test_memory_does_not_grow_with_the_clip(tmp_path: Path, options: dict[str, int]) -> None:
     def peak(frames: int) -> int:
         clip = gray([50 + k % 9 for k in range(frames)], tmp_path / f"{frames}.mkv")
-        name = "blend" if "drop" in asked else "linear"
+        name = "blend" if "drop" in options else "linear"
         tracemalloc.start()
-        compare(clip, model=(name,), metrics=("psnr",), **asked)
+        compare(clip, model=(name,), metrics=("psnr",), **options)
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         return most
@@ -506,8 +506,8 @@ def test_a_report_has_all_scores_and_pictures(tmp_path: Path) -> None:
     )
     assert {path.name for path in folder.iterdir()} == REPORT
     assert [path.name for path in folder.parent.iterdir()] == ["report"]
-    told = json.loads((folder / "result.json").read_text("utf-8"))
-    assert told == json.loads(json.dumps(result.as_json()))
+    found = json.loads((folder / "result.json").read_text("utf-8"))
+    assert found == json.loads(json.dumps(result.as_json()))
     with (folder / "frames.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["index"]) for row in rows] == [1, 3, 5, 7, 9]
@@ -554,7 +554,7 @@ def test_a_file_in_the_place_of_a_report_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 @pytest.mark.parametrize(
-    "asked",
+    "options",
     [
         {"drop": 2, "model": ("hold",), "against": ("tiny",), "scene_cut": "auto"},
         {"drop": 2, "model": ("blend",)},
@@ -562,11 +562,11 @@ def test_a_file_in_the_place_of_a_report_is_an_error(tmp_path: Path) -> None:
     ],
     ids=["drop", "alone", "horizon"],
 )
-def test_a_report_opens_in_a_browser(tmp_path: Path, asked: dict[str, Any]) -> None:
+def test_a_report_opens_in_a_browser(tmp_path: Path, options: dict[str, Any]) -> None:
     shown = [picture(k, scene=int(k >= 9) * 3, step=3) for k in range(18)]
     clip = write_clip(tmp_path / "a.mkv", shown)
     folder = tmp_path / "report"
-    compare(clip, report=folder, **asked)
+    compare(clip, report=folder, **options)
     page = folder / "index.html"
     with Browser(tmp_path / "profile") as browser:
         for width, dark in ((1280, False), (390, True)):

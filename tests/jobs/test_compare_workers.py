@@ -45,8 +45,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(path, shown, codec="libx264", options={"bf": "3", "g": "40"})
 
 
-def compare(clip: Path, **asked: Any) -> CompareResult:
-    return calls.compare(clip, **{**QUICK, **asked})
+def compare(clip: Path, **options: Any) -> CompareResult:
+    return calls.compare(clip, **{**QUICK, **options})
 
 
 def without_times(scores: dict[str, Any]) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def assert_same(found: CompareResult, expected: CompareResult) -> None:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "options",
     [
         {"drop": 3, "model": ("tiny",), "against": ("hold", MINTERPOLATE)},
         pytest.param(
@@ -80,11 +80,11 @@ def assert_same(found: CompareResult, expected: CompareResult) -> None:
     ],
     ids=["drop", "in order", "horizon"],
 )
-def test_two_processes_give_the_same_scores(clip: Path, asked: dict[str, Any]) -> None:
+def test_two_processes_give_the_same_scores(clip: Path, options: dict[str, Any]) -> None:
     seen: list[tuple[int, int]] = []
     note = on("scoring", lambda at: seen.append((at.done, at.total or 0)))
-    shared = compare(clip, workers="local:2", watch=note, **asked)
-    alone = compare(clip, **asked)
+    shared = compare(clip, workers="local:2", watch=note, **options)
+    alone = compare(clip, **options)
     assert_same(shared, alone)
     assert alone.cuts
     for scores in shared.methods.values():
@@ -96,9 +96,9 @@ def test_two_processes_give_the_same_scores(clip: Path, asked: dict[str, Any]) -
 
 @pytest.mark.slow
 def test_two_processes_write_the_same_report(clip: Path, tmp_path: Path) -> None:
-    asked: dict[str, Any] = {"model": ("tiny",), "against": (MINTERPOLATE, "hold"), "frames": 16}
-    compare(clip, report=tmp_path / "alone", **asked)
-    compare(clip, report=tmp_path / "shared", workers="local:2", **asked)
+    options: dict[str, Any] = {"model": ("tiny",), "against": (MINTERPOLATE, "hold"), "frames": 16}
+    compare(clip, report=tmp_path / "alone", **options)
+    compare(clip, report=tmp_path / "shared", workers="local:2", **options)
     tables = [(tmp_path / name / "frames.csv").read_text() for name in ("alone", "shared")]
     assert tables[0] == tables[1]
     videos = [tmp_path / name / "side_by_side.mp4" for name in ("alone", "shared")]
@@ -121,15 +121,15 @@ def test_an_error_of_a_worker_is_one_sentence(clip: Path, tmp_path: Path) -> Non
 
 
 def test_the_option_workers_reaches_the_job(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[CompareSettings] = []
+    options: list[CompareSettings] = []
 
     def remember(settings: CompareSettings, *_: object) -> None:
-        asked.append(settings)
+        options.append(settings)
         raise InputError("no-file", path="enough")
 
     monkeypatch.setattr("cloudconv.jobs.compare.run.run", remember)
     run = CliRunner().invoke(app, ["compare", str(clip), "--workers", "local:3"])
-    assert (run.exit_code, asked[0].workers) == (1, "local:3")
+    assert (run.exit_code, options[0].workers) == (1, "local:3")
     assert CliRunner().invoke(app, ["compare", str(clip), "--workers", "me"]).exit_code == 2
     with pytest.raises(SettingsError):
         compare(clip, workers="local:2", device="cuda:all")
@@ -193,10 +193,10 @@ def test_samples_that_are_scored_twice_count_once(
 ) -> None:
     monkeypatch.setenv("CLOUDCONV_TEST_DIED", str(tmp_path / "died"))
     monkeypatch.setattr(compare_work, "ScoreWork", DiesOnce)
-    asked: dict[str, Any] = {"drop": 3, "model": ("hold",), "against": (MINTERPOLATE,)}
-    shared = compare(clip, workers="local:2", **asked)
+    options: dict[str, Any] = {"drop": 3, "model": ("hold",), "against": (MINTERPOLATE,)}
+    shared = compare(clip, workers="local:2", **options)
     assert (tmp_path / "died").exists()
-    assert_same(shared, compare(clip, **asked))
+    assert_same(shared, compare(clip, **options))
 
 
 def test_a_task_uses_the_files_of_its_machine(clip: Path) -> None:
@@ -214,7 +214,7 @@ def test_interrupted_workers_leave_no_temporary_files(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("imageio_ffmpeg")
-    monkeypatch.setenv("TMPDIR", str(tmp_path))  # of the new processes
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # used by the new processes
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     settings = CompareSettings(clip, **QUICK, model="blend", metrics="vmaf", workers="local:1")
     with closing(cloudconv.run(settings)) as events:

@@ -81,7 +81,7 @@ def test_vitals_are_complete_before_the_output_has_its_name(
     assert complete == [False]
 
 
-def test_only_new_frames_of_part_of_a_clip(bouncing: Path, tmp_path: Path) -> None:
+def test_only_new_frames_of_a_part_can_be_written(bouncing: Path, tmp_path: Path) -> None:
     whole = dream(bouncing, tmp_path / "b.mp4", at=F(48, 25), frames=20)
     assert (whole.source_frames, whole.at, whole.material_frames) == (48, 48 / 25, 48)
     only = dream(bouncing, tmp_path / "c.mp4", at=F(48, 25), frames=20, only_new=True)
@@ -93,7 +93,7 @@ def test_only_new_frames_of_part_of_a_clip(bouncing: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.full
-def test_same_seed_same_frames(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_frames(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(40, (64, 48))])
     made = {}
     for name, seed in (("b", 3), ("c", 3), ("d", 5)):
@@ -122,7 +122,7 @@ def test_a_loop_ends_where_it_starts(bouncing: Path, tmp_path: Path, suffix: str
 
 
 @pytest.mark.full
-def test_a_loop_through_the_source(bouncing: Path, tmp_path: Path) -> None:
+def test_a_loop_can_include_the_source(bouncing: Path, tmp_path: Path) -> None:
     dream(bouncing, tmp_path / "b.mkv", frames=36, loop=True)
     pictures = [p.astype(float) for p in shown(tmp_path / "b.mkv")]
     steps = [np.abs(b - a).mean() for a, b in pairwise(pictures)]
@@ -256,7 +256,7 @@ def test_a_clip_too_short_for_a_mode_is_an_error(bouncing: Path, tmp_path: Path)
     assert not (tmp_path / "b.mkv").exists()
 
 
-def test_hdr_tags_stay(tmp_path: Path) -> None:
+def test_hdr_tags_are_kept(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 10, pix_fmt="yuv420p10le", colour=(9, 16, 9, 1))
     dream(clip, tmp_path / "b.mkv", mode="texture")
     with av.open(str(tmp_path / "b.mkv")) as made:
@@ -325,11 +325,11 @@ def test_audio_can_continue_without_silence(
     for number in (0, 1):
         with av.open(str(out)) as made:
             frames = list(made.decode(audio=number))
-        heard = np.concatenate([f.to_ndarray().astype(float).mean(0) for f in frames])
+        samples = np.concatenate([f.to_ndarray().astype(float).mean(0) for f in frames])
         seconds = sum(f.samples for f in frames) / frames[0].sample_rate
         assert seconds == pytest.approx(length, abs=0.1)
-        # The volume never drops, and the pitch stays.
-        parts = [p for p in np.array_split(heard, 40) if len(p) > 512][1:-1]
+        # The audio never falls silent.
+        parts = [p for p in np.array_split(samples, 40) if len(p) > 512][1:-1]
         loudness = [float(np.sqrt(np.square(p).mean())) for p in parts]
         assert min(loudness) > 0.5 * max(loudness)
     with av.open(str(out)) as made:

@@ -230,7 +230,7 @@ def test_audio_ends_with_the_source(tmp_path: Path, suffix: str) -> None:
         assert made.metadata["title"] == "Sky"
 
 
-def test_from_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_is_forecast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = write_clip(tmp_path / "a.mkv", 8)
     piped = io.TextIOWrapper(io.BytesIO(clip.read_bytes()))
     monkeypatch.setattr(sys, "stdin", piped)

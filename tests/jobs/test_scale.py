@@ -42,9 +42,9 @@ def test_the_time_of_a_slow_model_is_stated(clip: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(scale, "try_scales", lambda *_: trial(9.0))
     plan = decide(InterpSettings(input=clip, factor=2, model="cloud-max"))
     assert plan.settings.scale == 1
-    (told,) = [str(each) for each in plan.notes]
-    assert "two of them at scale 2" in told
-    assert "minutes" in told
+    (note,) = [str(each) for each in plan.notes]
+    assert "two of them at scale 2" in note
+    assert "minutes" in note
 
 
 @pytest.mark.parametrize("given", [0.5, 1.0])
@@ -62,8 +62,8 @@ def test_a_dry_run_names_a_better_scale(clip: Path, monkeypatch: pytest.MonkeyPa
     assert decide(settings).notes == ()
     plan = decide(settings, dry_run=True)
     assert plan.settings.scale == 1
-    (told,) = [str(each) for each in plan.notes]
-    assert "0.5 dB better at scale 2" in told
+    (note,) = [str(each) for each in plan.notes]
+    assert "0.5 dB better at scale 2" in note
 
 
 @pytest.mark.parametrize(("factor", "hint"), [(2, False), (1000, True)])

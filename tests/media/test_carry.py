@@ -178,7 +178,7 @@ def test_audio_times_stay_in_mp4(tmp_path):
 
 @pytest.mark.full
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
-def test_audio_from_a_transport_stream(tmp_path, suffix):
+def test_audio_from_a_transport_stream_is_copied(tmp_path, suffix):
     """A transport stream has AAC with headers of its own, which other containers do not allow."""
     source = video(tmp_path / "in.ts", subtitles=None)
     target = tmp_path / f"out{suffix}"
@@ -192,7 +192,7 @@ def test_audio_from_a_transport_stream(tmp_path, suffix):
 
 
 @pytest.mark.full
-def test_audio_from_a_transport_stream_through_a_pipe(tmp_path):
+def test_audio_from_a_transport_stream_is_copied_through_a_pipe(tmp_path):
     """A pipe cannot seek, so the header must contain the configuration of the audio at once."""
     source = video(tmp_path / "in.ts", subtitles=None)
     script = (
@@ -269,9 +269,9 @@ def test_text_subtitles_fit_the_container(tmp_path, given, becomes):
     with av.open(str(target)) as clip:
         assert clip.streams.subtitles[0].codec_context.name in (becomes[1], "srt", "ssa")
         assert clip.streams.subtitles[0].language == "eng"
-    told = subtitles_of(target)
-    assert [(a, b) for a, b, _ in told] == [(a, b) for a, b, _ in SRT]
-    assert all(text in line for (*_, text), (*_, line) in zip(SRT, told, strict=True))
+    subtitles = subtitles_of(target)
+    assert [(a, b) for a, b, _ in subtitles] == [(a, b) for a, b, _ in SRT]
+    assert all(text in line for (*_, text), (*_, line) in zip(SRT, subtitles, strict=True))
     loses_styles = given[1] == "ass" and becomes[1] != "ass"
     assert any("loses its styles" in warning for warning in map(str, sink.warnings)) == loses_styles
 

@@ -242,7 +242,7 @@ def test_half_precision_pictures_are_converted() -> None:
         (ColorTags(range=1), "gray", (64, 48), ColorSpace("bt601", False)),
     ],
 )
-def test_color_space(
+def test_the_colour_space_follows_tags_and_size(
     tags: ColorTags, pix_fmt: str, size: tuple[int, int], expected: ColorSpace
 ) -> None:
     assert color_space(tags, layout(pix_fmt), *size) == expected

@@ -59,7 +59,9 @@ MP4, MOV, MKV, WEBM = (CONTAINERS[s] for s in (".mp4", ".mov", ".mkv", ".webm"))
         (PICTURES[".exr"], "gray", (97, 65), "exr", "grayf32le"),
     ],
 )
-def test_default_encoder(container, pix_fmt, size, encoder, handed):
+def test_the_default_encoder_suits_container_format_and_size(
+    container, pix_fmt, size, encoder, handed
+):
     choice = choose(container, pix_fmt, *size)
     assert (choice.encoder, choice.pix_fmt) == (encoder, handed)
     # The pixel format of pictures changes to RGB without a warning.

@@ -40,7 +40,7 @@ def same(a: VideoFrame, b: VideoFrame) -> bool:
 @given(st.sampled_from(TWO_WAY), st.integers(1, 20), st.integers(1, 12), st.integers(0, 9))
 def test_repacking_there_and_back_is_exact(name: str, width: int, height: int, seed: int) -> None:
     if name.startswith("yuvj"):
-        width, height = 4 * width, 4 * height  # FFmpeg's scaler refuses odd sizes of yuvj formats
+        width, height = 4 * width, 4 * height  # FFmpeg refuses odd sizes of yuvj formats
     source = noise(width, height, working_format(name), seed)
     source.pts, source.time_base = 7, Fraction(1, 24)
     stored = repack(source, name)

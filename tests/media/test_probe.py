@@ -38,7 +38,7 @@ def test_a_constant_rate_is_found_with_any_clock(
     times = rounded_times(rate, clock, count, start)
     found = constant_rate(times, clock, [rate])
     if clock in (Fraction(1, 90_000), Fraction(1, 15_360), Fraction(1, 30_000)) and count < 20:
-        # In a fine clock the measured rate is used unless a frame contradicts it.
+        # The times of a fine clock are taken as exact unless a frame contradicts them.
         assert found is not None
         assert abs(found / rate - 1) < Fraction(1, 50)
     else:
@@ -93,7 +93,7 @@ def test_a_rate_in_milliseconds_is_found_with_a_finer_clock(clock: int) -> None:
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
 @pytest.mark.parametrize("rate", [NTSC, Fraction(25), Fraction(60000, 1001)])
-def test_constant_rate_clips(tmp_path: Path, suffix: str, rate: Fraction) -> None:
+def test_constant_rates_are_exact(tmp_path: Path, suffix: str, rate: Fraction) -> None:
     info = probe(write_clip(tmp_path / f"a.{suffix}", 15, rate=rate, codec="libx264"))
     timing = info.timing
     assert (timing.rate, timing.frames, timing.start) == (rate, 15, 0)
@@ -103,7 +103,7 @@ def test_constant_rate_clips(tmp_path: Path, suffix: str, rate: Fraction) -> Non
     assert (info.width, info.height, info.interlaced) == (96, 64, False)
 
 
-def test_variable_gaps_and_the_last_duration(tmp_path: Path) -> None:
+def test_variable_gaps_and_the_last_duration_are_exact(tmp_path: Path) -> None:
     times = [Fraction(k, 24) + Fraction(k % 3, 96) for k in range(12)]
     for suffix in ("mp4", "mkv"):
         path = write_clip(
@@ -147,7 +147,7 @@ def test_a_wrong_rate_in_the_header_is_ignored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_very_short_clips(tmp_path: Path, count: int) -> None:
+def test_clips_of_one_and_two_frames_have_a_rate(tmp_path: Path, count: int) -> None:
     timing = probe(write_clip(tmp_path / "a.mp4", count, rate=NTSC, codec="libx264")).timing
     assert (timing.frames, timing.rate, timing.end) == (count, NTSC, count / NTSC)
 
@@ -207,7 +207,7 @@ def test_hdr_metadata_is_read(tmp_path: Path) -> None:
     assert struct.unpack("<2I", info.content_light) == (1000, 400)
 
 
-def test_a_picture_folder_a_pattern_and_a_glob(tmp_path: Path) -> None:
+def test_a_folder_a_pattern_and_a_glob_give_the_same_pictures(tmp_path: Path) -> None:
     for number in (1, 2, 10):
         Image.new("RGB", (8, 6), (number, 0, 0)).save(tmp_path / f"{number}.png")
     (tmp_path / "notes.txt").write_text("not a picture")
@@ -231,7 +231,9 @@ def test_a_container_without_durations_may_have_one_frame(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("durations", "rate"), [([40] * 5, 25), ([40, 80, 120, 40, 40], None)])
-def test_animated_webp(tmp_path: Path, durations: list[int], rate: int | None) -> None:
+def test_an_animated_webp_has_its_durations(
+    tmp_path: Path, durations: list[int], rate: int | None
+) -> None:
     path = tmp_path / "a.webp"
     images = [Image.new("RGB", (16, 8), (50 * k, 0, 0)) for k in range(5)]
     images[0].save(path, save_all=True, append_images=images[1:], duration=durations, lossless=True)

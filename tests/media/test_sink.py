@@ -306,7 +306,7 @@ def test_hevc_has_the_tag_that_apple_players_want(tmp_path):
 
 @pytest.mark.parametrize("encoder", ["libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1"])
 @pytest.mark.parametrize("count", [1, 2])
-def test_very_short_clips(tmp_path, encoder, count):
+def test_clips_of_one_and_two_frames_are_written(tmp_path, encoder, count):
     path = tmp_path / "clip.mp4"
     times = [k * Fraction(3, 10) for k in range(count)]
     frames = frames_of(times, Fraction(1, 2))

@@ -56,11 +56,11 @@ def test_no_output_is_an_input_of_the_batch(clip: Path, tmp_path: Path, link: An
         link(other, tmp_path / "a_x2.mp4")
     before = other.read_bytes()
     many = InterpManySettings([clip, other], out_dir=tmp_path, overwrite=True, **BLEND)
-    came = finish(batch.run(many))
-    assert isinstance(came[0], OutputError)
-    assert "is the input itself" in str(came[0])
+    outcomes = finish(batch.run(many))
+    assert isinstance(outcomes[0], OutputError)
+    assert "is the input itself" in str(outcomes[0])
     assert other.read_bytes() == before
-    assert came[1].output_frames == 6
+    assert outcomes[1].output_frames == 6
 
 
 def trained(clip: Path, output: Path, **options: Any) -> Any:
@@ -344,8 +344,8 @@ def test_a_kill_right_after_the_output_is_complete_leaves_only_the_output(
     before = made.read_bytes()
     (tmp_path / "o" / f"{files.part_prefix(made)}-0123456789abcdef.part").touch()
     given = InterpManySettings([clip], out_dir=tmp_path / "o", model="blend", fps=F(48))
-    came = finish(batch.run(given))
-    assert isinstance(came[0], batch.Exists)
+    outcomes = finish(batch.run(given))
+    assert isinstance(outcomes[0], batch.Exists)
     assert sorted(os.listdir(tmp_path / "o")) == [".cloudconv.jsonl", made.name]
     with pytest.raises(OutputError, match="exists already"):
         calls.interpolate(clip, made, model="blend", fps=48)

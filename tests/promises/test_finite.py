@@ -58,8 +58,8 @@ def test_weights_with_invalid_values_or_types_are_refused(
     if command == "interp":
         result = interp(clip, output.with_suffix(".mkv"), "--model", mine)
     else:
-        asked = ["train", clip, "--init", mine, "-o", output.with_suffix(".safetensors")]
-        result = CliRunner().invoke(app, [*map(str, asked), "--steps", "1"])
+        words = ["train", clip, "--init", mine, "-o", output.with_suffix(".safetensors")]
+        result = CliRunner().invoke(app, [*map(str, words), "--steps", "1"])
     sentence = error_line(result)
     assert said in sentence
     assert name in sentence
@@ -77,6 +77,6 @@ def test_a_non_finite_picture_is_an_error(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_non_finite_forecast_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = write_clip(tmp_path / "clip.mkv", 6, size=SIZE)
     monkeypatch.setattr(Linear, "forward", lambda self, context: context[:, -1] / 0)
-    asked = ["extrapolate", clip, tmp_path / "out.mkv", "--model", "linear", "--frames", "3"]
-    assert "not finite" in error_line(CliRunner().invoke(app, [*map(str, asked)]))
+    words = ["extrapolate", clip, tmp_path / "out.mkv", "--model", "linear", "--frames", "3"]
+    assert "not finite" in error_line(CliRunner().invoke(app, [*map(str, words)]))
     assert not (tmp_path / "out.mkv").exists()

@@ -108,14 +108,14 @@ def test_float32_is_exact_and_each_thread_sets_its_device(
 def test_bfloat16_support_is_that_of_the_chosen_gpu_without_emulation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[object] = []
-    monkeypatch.setattr(torch.cuda, "device", lambda which: asked.append(which) or nullcontext())
+    used: list[object] = []
+    monkeypatch.setattr(torch.cuda, "device", lambda which: used.append(which) or nullcontext())
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation
     )
     with pytest.raises(DeviceError, match="no bf16"):
         choose_precision("bf16", torch.device("cuda", 1), RIFE)
-    assert asked == [torch.device("cuda", 1)]
+    assert used == [torch.device("cuda", 1)]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

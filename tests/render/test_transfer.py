@@ -31,7 +31,7 @@ def test_planes_are_read_after_the_transfer_ends() -> None:
 
 
 def test_waiting_for_a_transfer_uses_no_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, Any]] = []
-    monkeypatch.setattr(torch.cuda, "Event", lambda **given: asked.append(given))
+    given_events: list[dict[str, Any]] = []
+    monkeypatch.setattr(torch.cuda, "Event", lambda **given: given_events.append(given))
     _event(torch.device("cuda"))
-    assert asked == [{"blocking": True}]
+    assert given_events == [{"blocking": True}]

@@ -18,14 +18,14 @@ def frames(times: list[F], pictures: list[int] | None = None) -> list[Frame]:
 
 
 def tasks(given: list[Frame], *, context: int = 4, **options: object) -> list[FramePlan]:
-    asked = {
+    defaults = {
         "rate": Multiply(2),
         "scene_cut": "off",
         "duplicates": "keep",
         "loop": False,
         "slowdown": F(1),
     }
-    request = Request(name="it", context=context, **(asked | options))  # type: ignore[arg-type]
+    request = Request(name="it", context=context, **(defaults | options))  # type: ignore[arg-type]
     return [task.plan for task in schedule(given, request)]
 
 

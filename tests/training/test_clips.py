@@ -149,7 +149,7 @@ def test_samples_are_flipped_turned_and_reversed(tmp_path: Path) -> None:
     assert ways == {"right", "left", "down", "up"}
 
 
-def test_folders_of_clips_and_of_pictures(tmp_path: Path) -> None:
+def test_clips_may_be_folders_of_clips_or_of_pictures(tmp_path: Path) -> None:
     for name in ("b.mkv", "a.mkv"):
         write_numbered_clip(tmp_path / name, 6)
     (tmp_path / "notes.txt").write_text("nothing")

@@ -75,9 +75,9 @@ def same(a: Path, b: Path) -> bool:
 
 @pytest.mark.full
 def test_an_adapted_model_gains_and_makes_the_video(clip: Path, tmp_path: Path) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     file = tmp_path / "own.safetensors"
-    result = interp(clip, tmp_path / "b.mkv", save_model=file, watch=told.append)
+    result = interp(clip, tmp_path / "b.mkv", save_model=file, watch=events.append)
     adapted = result.adapted
     assert adapted is not None
     assert adapted.kept
@@ -85,8 +85,8 @@ def test_an_adapted_model_gains_and_makes_the_video(clip: Path, tmp_path: Path) 
     assert adapted.frames >= 5
     assert adapted.minutes == pytest.approx(0.05, abs=0.002)
     assert (result.model, result.warnings) == (MIDDLE.name, [])
-    stages = [event.stage for event in told if isinstance(event, Progress)]
-    assert {e.total for e in told if isinstance(e, Progress) and e.stage == "adapting"} == {3}
+    stages = [event.stage for event in events if isinstance(event, Progress)]
+    assert {e.total for e in events if isinstance(e, Progress) and e.stage == "adapting"} == {3}
     assert [*dict.fromkeys(stages)] == ["adapting", "rendering"]
     assert sorted(os.listdir(tmp_path)) == ["b.mkv", "own.safetensors"]
 
@@ -206,8 +206,8 @@ def test_a_video_without_a_measurement_is_made_with_the_stock_model(
         assert result.output_frames == 120
         assert result.adapted is not None
         assert (result.adapted.frames, result.adapted.kept) == (0, False)
-        told = "cannot be measured", "used as it ships", "own.safetensors was not written"
-        assert all(any(part in str(text) for text in result.warnings) for part in told)
+        events = "cannot be measured", "used as it ships", "own.safetensors was not written"
+        assert all(any(part in str(text) for text in result.warnings) for part in events)
         assert os.listdir(tmp_path) == ["b.mkv"]
         with pytest.raises(KeyboardInterrupt):
             interp(clip, tmp_path / "c.mkv", watch=stop_after(1))
@@ -248,9 +248,9 @@ def test_ctrl_c_while_adapting_loses_nothing(clip: Path, tmp_path: Path) -> None
         interp(clip, tmp_path / "b.mkv", adapt=None)
     with pytest.raises(OutputError, match="adapted with another minutes"):
         interp(clip, tmp_path / "b.mkv", adapt=1)
-    told: list[Event] = []
-    result = interp(clip, tmp_path / "b.mkv", watch=told.append)
-    seconds = [e.done for e in told if isinstance(e, Progress) and e.stage == "adapting"]
+    events: list[Event] = []
+    result = interp(clip, tmp_path / "b.mkv", watch=events.append)
+    seconds = [e.done for e in events if isinstance(e, Progress) and e.stage == "adapting"]
     assert next(second for second in seconds if second) > 1
     assert result.adapted is not None
     assert result.adapted.kept
@@ -262,10 +262,10 @@ def test_a_resumed_run_uses_exactly_the_same_weights(clip: Path, tmp_path: Path)
     file = tmp_path / "own.safetensors"
     with pytest.raises(Interrupted, match=r"finished frames and adapted weights are kept"):
         interp(clip, tmp_path / "b.mkv", save_model=file, watch=stop_after(31))
-    told: list[Event] = []
-    result = interp(clip, tmp_path / "b.mkv", save_model=file, watch=told.append)
+    events: list[Event] = []
+    result = interp(clip, tmp_path / "b.mkv", save_model=file, watch=events.append)
     assert result.resumed
-    assert not any(isinstance(e, Progress) and e.stage == "adapting" for e in told)
+    assert not any(isinstance(e, Progress) and e.stage == "adapting" for e in events)
     interp(clip, tmp_path / "whole.mkv", model=str(file), adapt=None)
     assert same(tmp_path / "b.mkv", tmp_path / "whole.mkv")
 

@@ -82,8 +82,8 @@ def settings(clip: str, weights_file: Path, **changes: Any) -> TrainSettings:
     return TrainSettings(**(given | changes))
 
 
-def trained(asked: TrainSettings, watch: Watch = ignore) -> train.TrainResult:
-    result: train.TrainResult = finish(train.run(asked), watch)
+def trained(wanted: TrainSettings, watch: Watch = ignore) -> train.TrainResult:
+    result: train.TrainResult = finish(train.run(wanted), watch)
     return result
 
 
@@ -99,14 +99,14 @@ def at_losses(do: Callable[[Losses], object]) -> Watch:
 
 def test_an_estimate_trains_nothing_and_is_correct(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
-    asked = settings(clip, output, steps=2, minutes=None)
-    expected = train.estimate(train.decide(asked, dry_run=True))
+    wanted = settings(clip, output, steps=2, minutes=None)
+    expected = train.estimate(train.decide(wanted, dry_run=True))
     assert list(tmp_path.iterdir()) == []
     assert (expected.model, expected.steps, expected.clips) == (PREDICT.name, 2, 1)
     assert (expected.seconds, expected.resumed, expected.refusals) == (None, False, [])
-    result = trained(asked)
+    result = trained(wanted)
     assert (expected.parameters, expected.precision) == (result.parameters, result.precision)
-    again = train.estimate(train.decide(asked, dry_run=True))
+    again = train.estimate(train.decide(wanted, dry_run=True))
     assert ["exists" in str(refusal) for refusal in again.refusals] == [True]
 
 
@@ -227,9 +227,9 @@ def test_ctrl_c_ends_a_training_at_once(clip: str, tmp_path: Path) -> None:
 
     result = trained(settings(clip, output, steps=1000), press)
     assert (result.interrupted, result.steps, result.seen) == (True, 13, None)
-    told, done = after
-    assert isinstance(told, Measured)
-    assert (told.name, type(done)) == ("stopping", Finished)
+    reported, done = after
+    assert isinstance(reported, Measured)
+    assert (reported.name, type(done)) == ("stopping", Finished)
     assert registry.load_model(output).spec.name == PREDICT.name
     assert Path(f"{output}.checkpoint").exists()
 
@@ -254,10 +254,12 @@ def test_ctrl_c_during_validation_is_resumed(clip: str, tmp_path: Path) -> None:
         trained(settings(clip, first), press_at(0))
     assert not first.exists()
     assert trained(settings(clip, first), press_at(10)).steps == 10
-    told: list[Progress] = []
-    resumed = trained(settings(clip, first), on("training", told.append))
-    assert {event.resumed for event in told} == {10}, "resumed steps must not count for the speed"
-    assert (told[0].done, told[0].total) == (11, 20)
+    reported: list[Progress] = []
+    resumed = trained(settings(clip, first), on("training", reported.append))
+    assert {event.resumed for event in reported} == {10}, (
+        "resumed steps must not count for the speed"
+    )
+    assert (reported[0].done, reported[0].total) == (11, 20)
     expected = trained(settings(clip, whole))
     assert [v.step for v in resumed.history] == [v.step for v in expected.history] == [0, 10, 20]
     a, b = load_file(first), load_file(whole)

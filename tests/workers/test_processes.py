@@ -167,7 +167,7 @@ def test_threads_are_divided_among_workers() -> None:
     assert WorkerConfig("local", 256).threads(None) == 1
     assert WorkerConfig("local", 1).threads(None) == cores()
     assert WorkerConfig("local", 3).threads(8) == 2
-    assert [WorkerConfig("ray", cores=4).threads(asked) for asked in (None, 2)] == [4, 2]
+    assert [WorkerConfig("ray", cores=4).threads(requests) for requests in (None, 2)] == [4, 2]
 
 
 @pytest.mark.parametrize(
@@ -237,10 +237,10 @@ def sources_of(
 
 
 def test_workers_decode_as_the_planner_does(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
+    requests: list[Any] = []
 
     def noted(*given: Any, nvdec: int | None, **options: Any) -> Source:
-        asked.append(nvdec)
+        requests.append(nvdec)
         return Source(*given, **options)
 
     monkeypatch.setattr("cloudconv.segments.reader.Source", noted)
@@ -248,7 +248,7 @@ def test_workers_decode_as_the_planner_does(clip: Path, monkeypatch: pytest.Monk
     for nvdec in (False, True):
         plan = plan_of(info, nvdec=nvdec)
         assert len(sources_of(plan, segment_of([F(0)], [None]))) == 1
-    assert asked == [None, 0]
+    assert requests == [None, 0]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".mpg"])
@@ -297,12 +297,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[InputContainer]:
 def is_open(file: InputContainer) -> bool:
     try:
         return file.size >= 0
-    except AssertionError:  # PyAV says in this way that a file is closed
+    except AssertionError:  # PyAV raises this if the file is closed
         return False
 
 
 class OneWorker:
-    """A worker in this process, which gets all tasks at once."""
+    """A worker in this process that gets all tasks at once."""
 
     def __init__(self, opened: list[InputContainer]) -> None:
         self.opened = opened
@@ -321,7 +321,7 @@ class OneWorker:
                 tasks.put(task)
                 self.segments += 1
         tasks.close()
-        del self.opened[:]  # those of the plan
+        del self.opened[:]  # opened by the plan
         yield from SegmentWork()(tasks)
 
 

@@ -98,8 +98,8 @@ def rendered(task: SegmentTask) -> SegmentResult:
     tasks.put(task)
     tasks.close()
     *reports, done = SegmentWork()(tasks)
-    told = [report.content.done for report in reports if isinstance(report, Report)]
-    assert told == [*range(1, 7)]
+    notes = [report.content.done for report in reports if isinstance(report, Report)]
+    assert notes == [*range(1, 7)]
     assert isinstance(done, Done)
     assert done.task is task
     result: SegmentResult = done.content
@@ -226,10 +226,10 @@ def test_auto_uses_what_the_cluster_has(
     monkeypatch.setattr(
         pool, "choose_device", lambda name: torch.device(here if name == "auto" else name)
     )
-    config, chosen, told = resolve("ray", "auto")
+    config, chosen, notes = resolve("ray", "auto")
     assert (chosen, config.cores) == (torch.device(device), cores)
-    assert len(told) == len(said)
-    assert all(str(warned).endswith(end) for warned, end in zip(told, said, strict=True))
+    assert len(notes) == len(said)
+    assert all(str(warned).endswith(end) for warned, end in zip(notes, said, strict=True))
     assert not cluster.joined
 
 
@@ -292,10 +292,10 @@ def test_a_cluster_renders_many_videos_and_compares(clip: Path, tmp_path: Path) 
     short = write_clip(tmp_path / "b.mkv", 6, size=(64, 48))
     broken = tmp_path / "c.mkv"
     broken.write_bytes(b"no video")
-    asked: dict[str, Any] = {"model": "tiny", "encoder": "ffv1", "threads": 1, "workers": "ray"}
-    many = InterpManySettings([clip, broken, short], out_dir=tmp_path / "made", factor=2, **asked)
-    came = finish(batch.run(many))
-    assert [type(came[k]) for k in range(3)] == [InterpResult, InputError, InterpResult]
+    options: dict[str, Any] = {"model": "tiny", "encoder": "ffv1", "threads": 1, "workers": "ray"}
+    many = InterpManySettings([clip, broken, short], out_dir=tmp_path / "made", factor=2, **options)
+    outcomes = finish(batch.run(many))
+    assert [type(outcomes[k]) for k in range(3)] == [InterpResult, InputError, InterpResult]
     interp(clip, tmp_path / "alone.mp4")
     assert_same_frames(tmp_path / "made" / "a_x2.mp4", tmp_path / "alone.mp4")
     assert len(read_times(tmp_path / "made" / "b_x2.mkv")) == 12
