@@ -3,19 +3,21 @@
 Inside cloudconv every picture is planar, native-endian and integer (a *working format*), so that a
 plane is a plain (H, W) array. Decoders also return packed, semi-planar, big-endian and palette
 formats, and some encoders need such formats. `repack` converts in both directions without a change
-of any sample. The floats of EXR pictures are the exception: they become the nearest
-16-bit codes.
+of any sample: FFmpeg's scaler moves the samples, and scales nothing. The floats of EXR pictures are
+the exception: they become the nearest 16-bit codes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from numpy.typing import NDArray
 
 from cloudconv.media import linear
@@ -38,43 +40,14 @@ class PixelLayout:
     alpha: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Component:
-    """The position of a working plane's samples in a stored format.
-
-    The samples are the items ``offset::step`` of each row of ``plane``, ``shift`` bits to the left.
-    """
-
-    plane: int
-    offset: int
-    step: int
-    shift: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Storage:
-    """The mapping of a stored format to its working format, with a component per working plane.
-
-    ``dtype`` is NumPy's name of an item. ``exact_back``: whether every picture of the working
-    format can be stored in this format.
-    """
-
-    working: str
-    dtype: str
-    components: tuple[_Component, ...]
-    exact_back: bool = True
-
-
-_NATIVE = (
-    *(f"gray{d}" for d in ("", "9le", "10le", "12le", "14le", "16le")),
-    *(f"yuv{s}p" for s in ("410", "411", "420", "422", "440", "444")),
-    *(f"yuv{s}p{d}le" for s in ("420", "422", "444") for d in (9, 10, 12, 14, 16)),
-    *(f"yuv440p{d}le" for d in (10, 12)),
-    *(f"yuva{s}p{d}" for s in ("420", "422", "444") for d in ("", "9le", "10le", "16le")),
-    *(f"yuva{s}p12le" for s in ("422", "444")),
-    *(f"gbrp{d}" for d in ("", "9le", "10le", "12le", "14le", "16le")),
-    *(f"gbrap{d}" for d in ("", "10le", "12le", "14le", "16le")),
-)
+_SUBSAMPLINGS = {
+    (2, 2): "410",
+    (2, 0): "411",
+    (1, 1): "420",
+    (1, 0): "422",
+    (0, 1): "440",
+    (0, 0): "444",
+}
 
 # Formats of old codecs. FFmpeg's scaler converts each code to a colour without loss. There is no
 # conversion in the other direction.
@@ -98,113 +71,19 @@ _FLOATS = {
     for end in ("le", "be")
 }
 
+# Formats that FFmpeg's scaler does not convert, or not exactly: other floats and colour models, and
+# byte orders that no codec uses.
+_UNUSABLE = re.compile(r".*f(16|32)|xyz|uyyvyy|gbrp1[02]msb|(x2|xv30|v30x|y21).*be")
 
-def _letters(working: str) -> str:
-    if working.startswith("gray"):
-        return "y"
-    letters = "gbr" if working.startswith("gbr") else "yuv"
-    return letters + ("a" if working.startswith(("gbrap", "yuva")) else "")
-
-
-def _packed(working: str, order: str, dtype: str = "u1", shift: int = 0) -> _Storage:
-    """Describe a format with all components interleaved in one plane.
-
-    ``order`` has a letter for each component, and '.' for padding.
-    """
-    return _Storage(
-        working,
-        dtype,
-        tuple(
-            _Component(0, order.index(c), len(order) // order.count(c), shift)
-            for c in _letters(working)
-        ),
-    )
-
-
-def _words(working: str, **shifts: int) -> _Storage:
-    """Describe a format with all components of a pixel in one 32-bit word."""
-    return _Storage(
-        working, "<u4", tuple(_Component(0, 0, 1, shifts[c]) for c in _letters(working))
-    )
-
-
-def _semi_planar(working: str, order: str = "uv", dtype: str = "u1", shift: int = 0) -> _Storage:
-    """Describe a format with a luma plane and one plane of both chroma components, interleaved."""
-    chroma = (_Component(1, order.index(c), 2, shift) for c in "uv")
-    return _Storage(working, dtype, (_Component(0, 0, 1, shift), *chroma))
-
-
-def _planar(working: str, dtype: str, shift: int = 0) -> _Storage:
-    count = len(_letters(working))
-    return _Storage(working, dtype, tuple(_Component(k, 0, 1, shift) for k in range(count)))
-
-
-def _storages() -> dict[str, _Storage]:
-    known = {name: _planar(name, "<u2" if name.endswith("le") else "u1") for name in _NATIVE}
-    known |= {f"yuvj{s}p": _planar(f"yuv{s}p", "u1") for s in ("411", "420", "422", "440", "444")}
-    known |= _rgb_storages() | _yuv_storages() | _gray_storages()
-    big = {
-        f"{name[:-2]}be": replace(storage, dtype=storage.dtype.replace("<", ">"))
-        for name, storage in known.items()
-        if name.endswith("le")
-    }
-    return known | big
-
-
-def _rgb_storages() -> dict[str, _Storage]:
-    storages = {"abgr": _packed("gbrap", "abgr")}
-    for order in ("rgb", "bgr"):
-        storages[f"{order}24"] = _packed("gbrp", order)
-        storages[f"{order}48le"] = _packed("gbrp16le", order, "<u2")
-        storages[f"{order}a64le"] = _packed("gbrap16le", order + "a", "<u2")
-        storages |= {name: _packed("gbrap", name) for name in (f"{order}a", f"a{order}")}
-        storages |= {
-            name: _packed("gbrp", name.replace("0", ".")) for name in (f"{order}0", f"0{order}")
-        }
-    storages |= {f"gbrp{n}msble": _planar(f"gbrp{n}le", "<u2", 16 - n) for n in (10, 12)}
-    storages["x2rgb10le"] = _words("gbrp10le", r=20, g=10, b=0)
-    storages["x2bgr10le"] = _words("gbrp10le", b=20, g=10, r=0)
-    return storages
-
-
-def _yuv_storages() -> dict[str, _Storage]:
-    storages = {f"{order}422": _packed("yuv422p", order) for order in ("yuyv", "uyvy", "yvyu")}
-    storages |= {name: _packed("yuva444p", name) for name in ("vuya", "ayuv", "uyva")}
-    storages |= {
-        "vuyx": _packed("yuv444p", "vuy."),
-        "vyu444": _packed("yuv444p", "vyu"),
-        "ayuv64le": _packed("yuva444p16le", "ayuv", "<u2"),
-        "xv48le": _packed("yuv444p16le", "uyv.", "<u2"),
-        "xv36le": _packed("yuv444p12le", "uyv.", "<u2", 4),
-        "xv30le": _words("yuv444p10le", v=20, y=10, u=0),
-        "v30xle": _words("yuv444p10le", v=22, y=12, u=2),
-        "nv12": _semi_planar("yuv420p"),
-        "nv16": _semi_planar("yuv422p"),
-        "nv24": _semi_planar("yuv444p"),
-        "nv21": _semi_planar("yuv420p", "vu"),
-        "nv42": _semi_planar("yuv444p", "vu"),
-        "nv20le": _semi_planar("yuv422p10le", "uv", "<u2"),
-    }
-    storages |= {f"yuv444p{n}msble": _planar(f"yuv444p{n}le", "<u2", 16 - n) for n in (10, 12)}
-    for depth in (10, 12, 16):
-        storages[f"y2{depth}le"] = _packed(f"yuv422p{depth}le", "yuyv", "<u2", 16 - depth)
-        for digit, subsampling in ((0, "420"), (2, "422"), (4, "444")):
-            storages[f"p{digit}{depth}le"] = _semi_planar(
-                f"yuv{subsampling}p{depth}le", "uv", "<u2", 16 - depth
-            )
-    return storages
-
-
-def _gray_storages() -> dict[str, _Storage]:
-    # There is no planar gray with alpha, so the gray value is copied to all three colours.
-    gray, opacity = _Component(0, 0, 2), _Component(0, 1, 2)
-    return {
-        name: _Storage(alpha, dtype, (gray, gray, gray, opacity), exact_back=False)
-        for name, dtype, alpha in (("ya8", "u1", "gbrap"), ("ya16le", "<u2", "gbrap16le"))
-    }
-
-
-_STORAGES = _storages()
+# FFmpeg's direct conversions to these formats leave out the last column or row of an odd size. The
+# conversions through another order of the same samples are complete.
+_DETOURS = {
+    "p010le": "p010be",
+    "p016le": "p016be",
+    "yuyv422": "yvyu422",
+    "uyvy422": "yvyu422",
+}
+_UNSCALED = Interpolation.POINT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 
 
 @cache
@@ -232,18 +111,32 @@ def layout(pix_fmt: str) -> PixelLayout:
     return PixelLayout(pix_fmt, family, colours[0].bits, shift_x, shift_y, alpha)
 
 
+@cache
 def working_format(pix_fmt: str) -> str:
     """Return the planar, little-endian integer format with the same samples (floats: rounded).
 
-    Raises ValueError if there is none: integers of more than 16 bits, raw sensor data.
+    Gray with alpha becomes RGB with alpha, because no planar format has both. Raises ValueError if
+    there is none: integers of more than 16 bits, raw sensor data.
     """
-    pix_fmt = _EXPANDED.get(pix_fmt, _FLOATS.get(pix_fmt, pix_fmt))
+    stored = _EXPANDED.get(pix_fmt, _FLOATS.get(pix_fmt, pix_fmt))
     try:
-        return _STORAGES[pix_fmt].working
-    except KeyError as error:
+        kind = layout(stored)
+        if kind.family == "yuv":
+            shifts = kind.chroma_shift_x, kind.chroma_shift_y
+            planar = f"yuv{'a' * kind.alpha}{_SUBSAMPLINGS[shifts]}p"
+        elif kind.family == "rgb" or kind.alpha:
+            planar = f"gbr{'a' * kind.alpha}p"
+        else:
+            planar = "gray"
+        working = planar if kind.depth == 8 else f"{planar}{kind.depth}le"
+        VideoFormat(working)  # raises ValueError if FFmpeg has no such format
+        if kind.depth > 16 or _UNUSABLE.match(stored):
+            raise ValueError(stored)
+    except (KeyError, ValueError) as error:
         raise ValueError(
             f"Pixel format {pix_fmt!r} cannot be held exactly in whole numbers of at most 16 bits."
         ) from error
+    return working
 
 
 def is_float(pix_fmt: str) -> bool:
@@ -259,26 +152,58 @@ def repack(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
     the same samples.
     """
     name = picture.format.name
-    upright = all(plane.line_size > 0 for plane in picture.planes if plane.width)
-    if name == to_pix_fmt and upright:
-        return picture
+    if name == to_pix_fmt:
+        upright = all(plane.line_size > 0 for plane in picture.planes if plane.width)
+        return picture if upright else _upright(picture)
     if name in _EXPANDED:
-        # With more than one thread this scaler sometimes leaves rows unwritten.
-        expanded = picture.reformat(format=_EXPANDED[name], threads=1)
-        return repack(_like(picture, expanded), to_pix_fmt)
+        return repack(_unscaled(picture, _EXPANDED[name]), to_pix_fmt)
     if _FLOATS.get(name) == to_pix_fmt or _FLOATS.get(to_pix_fmt) == name:
         return _through_light(picture, to_pix_fmt)
-    source, target = _STORAGES.get(name), _STORAGES.get(to_pix_fmt)
-    if (
-        source is None
-        or target is None
-        or source.working != target.working
-        or not (target.exact_back or name == to_pix_fmt)
-    ):
+    if not _stores(to_pix_fmt, name):
         raise ValueError(
             f"A picture in {name!r} cannot be stored as {to_pix_fmt!r} without changing samples."
         )
-    return _copied(picture, source, target, to_pix_fmt)
+    if to_pix_fmt in _DETOURS:
+        picture = _unscaled(picture, _DETOURS[to_pix_fmt])
+    return _unscaled(picture, to_pix_fmt)
+
+
+@cache
+def _stores(target: str, source: str) -> bool:
+    """Return whether ``target`` stores the samples of every picture in ``source``."""
+    if target in _EXPANDED or is_float(target) or is_float(source):
+        return False
+    try:
+        working = working_format(target)
+        # Gray with alpha stores the colours of its working format only if all are equal.
+        return working == working_format(source) and layout(target).family == layout(working).family
+    except ValueError:
+        return False
+
+
+def _unscaled(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
+    """Return the picture in another pixel format, without a change of size, range or matrix."""
+    made = picture.reformat(
+        format=to_pix_fmt,
+        # Equal values on both sides. With the picture's own ones the scaler would convert the range
+        # of some formats, and refuse unusual matrices.
+        src_colorspace=Colorspace.ITU709,
+        dst_colorspace=Colorspace.ITU709,
+        src_color_range=ColorRange.JPEG,
+        dst_color_range=ColorRange.JPEG,
+        interpolation=_UNSCALED,
+        threads=1,  # with more threads, rows sometimes remain unwritten
+    )
+    return _like(picture, made)
+
+
+def _upright(picture: VideoFrame) -> VideoFrame:
+    made = VideoFrame(picture.width, picture.height, picture.format.name)
+    for number in range(len(made.planes)):
+        source, target = (_rows(each, number, "u1") for each in (picture, made))
+        width = min(source.shape[1], target.shape[1])
+        target[:, :width] = source[:, :width]
+    return _like(picture, made)
 
 
 def _through_light(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
@@ -306,46 +231,14 @@ def _dtype(pix_fmt: str) -> str:
     return f"{order}f{2 if 'f16' in pix_fmt else 4}"
 
 
-def _copied(picture: VideoFrame, source: _Storage, target: _Storage, to_pix_fmt: str) -> VideoFrame:
-    made = VideoFrame(picture.width, picture.height, to_pix_fmt)
-    for plane in made.planes:
-        # Padding is set to opaque, because some readers take it for alpha.
-        _bytes(plane)[:] = 0xFF if source.working.startswith("gbr") else 0
-    is_words = target.dtype == "<u4" or target.dtype == ">u4"
-    if is_words:
-        _rows(made, 0, target.dtype)[:] = 0
-    shape = VideoFormat(source.working, picture.width, picture.height)
-    mask = (1 << layout(source.working).depth) - 1
-    for number, (a, b) in enumerate(zip(source.components, target.components, strict=True)):
-        width = shape.components[_component_of_plane(source.working, number)].width
-        samples = _rows(picture, a.plane, source.dtype)[:, a.offset :: a.step][:, :width]
-        if a.shift or source.dtype.endswith("4"):
-            samples = (samples >> a.shift) & mask
-        into = _rows(made, b.plane, target.dtype)[:, b.offset :: b.step][:, :width]
-        if is_words:
-            into |= samples.astype(np.uint32) << b.shift
-        else:
-            into[:] = samples << b.shift if b.shift else samples
-    return _like(picture, made)
-
-
-def _component_of_plane(working: str, plane: int) -> int:
-    # FFmpeg numbers RGB components R, G, B, (A), but the planes are G, B, R, (A).
-    return plane if not working.startswith("gbr") else (1, 2, 0, 3)[plane]
-
-
 def _rows(picture: VideoFrame, plane: int, dtype: str) -> NDArray[Any]:
     """Return a plane's rows, top down, with padding, as a view of its memory."""
-    stored = picture.planes[plane]
+    stored: Any = picture.planes[plane]
     kind = np.dtype(dtype)
     line = abs(stored.line_size)
     whole = line // kind.itemsize * kind.itemsize
-    rows: NDArray[Any] = _bytes(stored).reshape(-1, line)[:, :whole].view(kind)
+    rows: NDArray[Any] = np.frombuffer(stored, np.uint8).reshape(-1, line)[:, :whole].view(kind)
     return rows[::-1] if stored.line_size < 0 else rows
-
-
-def _bytes(plane: Any) -> NDArray[np.uint8]:
-    return np.frombuffer(plane, np.uint8)
 
 
 def _like(picture: VideoFrame, made: VideoFrame) -> VideoFrame:
