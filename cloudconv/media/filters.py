@@ -71,26 +71,18 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
             least=MINTERPOLATE_SIDE,
         )
     tick = _tick(first, rate)
-    graph = av.filter.Graph()
-    entry = _buffer(graph, first, tick)
-    out = _chain(
-        graph,
-        entry,
+    options = "mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1"
+    filters = _Chain(
+        first.picture,
         *_to_eight_bit(first),
-        (
-            "minterpolate",
-            f"fps={rate.numerator}/{rate.denominator}:"
-            "mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1",
-        ),
+        ("minterpolate", f"fps={rate.numerator}/{rate.denominator}:{options}"),
         ("format", first.pix_fmt),
+        tick=tick,
+        rate=1 / first.duration,
     )
-    sink = graph.add("buffersink")
-    out.link_to(sink)
-    graph.configure()
 
     def send(frame: Frame, time: Fraction) -> Iterator[Frame]:
-        _push(entry, frame, round((time - first.time) / tick), tick)
-        for picture in _pull(sink):
+        for picture in filters.push(frame.picture, round((time - first.time) / tick)):
             when = first.time + Fraction(picture.pts or 0) / rate
             yield replace(first, picture=picture, time=when, duration=1 / rate)
 
@@ -130,50 +122,22 @@ def deinterlace(pictures: Iterable[Timed], *, every: bool) -> Iterator[Timed]:
     first = next(source, None)
     if first is None:
         return
-    _graph, entry, sink = _field_graph(first[0], every=every)
-    times = deque([first[1]])
-    _push_picture(entry, first[0])
-    for picture, time in source:
-        if _shape(picture) != _shape(first[0]):
+    kind = first[0]
+    which = "all" if every else "interlaced"
+    try:
+        filters = _Chain(kind, ("bwdif", f"mode=send_frame:parity=auto:deint={which}"))
+    except av.error.FFmpegError as error:
+        raise InputError("not-deinterlaced", width=kind.width, height=kind.height) from error
+    times: deque[Fraction | None] = deque()
+    for picture, time in chain([first], source):
+        if _shape(picture) != _shape(kind):
             source = chain([(picture, time)], source)
             break
         times.append(time)
-        _push_picture(entry, picture)
-        yield from ((made, times.popleft()) for made in _pull(sink))
-    entry.push(None)
-    yield from ((made, times.popleft()) for made in _pull(sink))
+        # Damaged files repeat and omit time stamps. The filter needs none.
+        yield from ((made, times.popleft()) for made in filters.push(picture, None))
+    yield from ((made, times.popleft()) for made in filters.finish())
     yield from source
-
-
-def _field_graph(
-    like: av.VideoFrame, *, every: bool
-) -> tuple[av.filter.Graph, FilterContext, FilterContext]:
-    graph = av.filter.Graph()
-    entry = graph.add(
-        "buffer",
-        f"video_size={like.width}x{like.height}:pix_fmt={like.format.name}:"
-        f"time_base=1/25:pixel_aspect=1/1:"
-        f"colorspace={int(like.colorspace)}:range={int(like.color_range)}",
-    )
-    which = "all" if every else "interlaced"
-    sink = graph.add("buffersink")
-    _chain(graph, entry, ("bwdif", f"mode=send_frame:parity=auto:deint={which}")).link_to(sink)
-    try:
-        graph.configure()
-    except av.error.FFmpegError as error:
-        raise InputError("not-deinterlaced", width=like.width, height=like.height) from error
-    return graph, entry, sink
-
-
-def _shape(picture: av.VideoFrame) -> tuple[int, int, str]:
-    return picture.width, picture.height, picture.format.name
-
-
-def _push_picture(entry: FilterContext, picture: av.VideoFrame) -> None:
-    # Damaged files repeat and omit time stamps. The filter needs none.
-    stamp, picture.pts = picture.pts, None
-    entry.push(picture)
-    picture.pts = stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,13 +178,8 @@ class XpsnrMeter:
         self._rate = rate
         self._first: Frame | None = None
         self._count = 0
-        self._entries: tuple[FilterContext, FilterContext]
+        self._entries: list[FilterContext] = []
         self._sink: FilterContext
-
-    @property
-    def started(self) -> bool:
-        """Return whether a frame was added."""
-        return self._first is not None
 
     def push(self, truth: Frame, test: Frame) -> XpsnrScore | None:
         """Return the score of the next frame; None if it has fewer than 2,025 pixels.
@@ -238,7 +197,7 @@ class XpsnrMeter:
         if truth.width * truth.height < XPSNR_PIXELS:
             return None
         for entry, frame in zip(self._entries, (truth, test), strict=True):
-            _push(entry, frame, self._count, 1 / self._rate)
+            _push(entry, frame.picture, self._count, 1 / self._rate)
         self._count += 1
         (picture,) = _pull(self._sink)
         scores = {key[-1]: float(str(value)) for key, value in picture.metadata.items()}
@@ -249,12 +208,13 @@ class XpsnrMeter:
             return
         self._graph = av.filter.Graph()
         meter = self._graph.add("xpsnr")
-        entries = []
         for pad in range(2):
-            entry = _buffer(self._graph, like, 1 / self._rate)
-            _chain(self._graph, entry, *_to_eight_bit(like)).link_to(meter, 0, pad)
-            entries.append(entry)
-        self._entries = (entries[0], entries[1])
+            nodes = _nodes(
+                self._graph, like.picture, _to_eight_bit(like), 1 / self._rate, 1 / like.duration
+            )
+            self._graph.link_nodes(*nodes)
+            nodes[-1].link_to(meter, 0, pad)
+            self._entries.append(nodes[0])
         self._sink = self._graph.add("buffersink")
         meter.link_to(self._sink)
         self._graph.configure()
@@ -266,9 +226,13 @@ def _require(name: str) -> None:
 
 
 def _check_like(first: Frame, frame: Frame) -> None:
-    shape, other = ((f.width, f.height, f.pix_fmt) for f in (first, frame))
+    shape, other = _shape(first.picture), _shape(frame.picture)
     if shape != other:
         raise ValueError(f"one filter graph takes pictures of one kind; got {shape} and {other}")
+
+
+def _shape(picture: av.VideoFrame) -> tuple[int, int, str]:
+    return picture.width, picture.height, picture.format.name
 
 
 def _tick(first: Frame, rate: Fraction) -> Fraction:
@@ -282,23 +246,60 @@ def _tick(first: Frame, rate: Fraction) -> Fraction:
     return Fraction(1, steps if steps < _TICK_LIMIT else 1_000_000_000)
 
 
-def _buffer(graph: av.filter.Graph, like: Frame, tick: Fraction) -> FilterContext:
-    picture = like.picture
-    return graph.add(
+class _Chain:
+    """A chain of filters for pictures of one kind."""
+
+    def __init__(
+        self,
+        like: av.VideoFrame,
+        *steps: tuple[str, str],
+        tick: Fraction = Fraction(1, 25),
+        rate: Fraction = Fraction(25),
+    ) -> None:
+        """Set up the filters.
+
+        Args:
+            like: a picture with the size, pixel format and colours of all pictures.
+            steps: the name and the settings of each filter.
+            tick: the time base of all pictures, in seconds.
+            rate: the pictures per second.
+
+        Raises:
+            FFmpegError: a filter refuses such pictures.
+        """
+        self._tick = tick
+        # The graph must exist as long as its filters.
+        self._graph = av.filter.Graph()
+        nodes = [*_nodes(self._graph, like, steps, tick, rate), self._graph.add("buffersink")]
+        self._graph.link_nodes(*nodes).configure()
+        self._entry, self._sink = nodes[0], nodes[-1]
+
+    def push(self, picture: av.VideoFrame, pts: int | None) -> Iterator[av.VideoFrame]:
+        """Add a picture at a time in ticks, and yield the pictures that are ready."""
+        _push(self._entry, picture, pts, self._tick)
+        return _pull(self._sink)
+
+    def finish(self) -> Iterator[av.VideoFrame]:
+        """Yield the last pictures."""
+        self._entry.push(None)
+        return _pull(self._sink)
+
+
+def _nodes(
+    graph: av.filter.Graph,
+    like: av.VideoFrame,
+    steps: Iterable[tuple[str, str]],
+    tick: Fraction,
+    rate: Fraction,
+) -> list[FilterContext]:
+    """Return an entry for pictures like ``like`` and the filters, which are not linked yet."""
+    entry = graph.add(
         "buffer",
-        f"video_size={like.width}x{like.height}:pix_fmt={like.pix_fmt}:"
-        f"time_base={tick.numerator}/{tick.denominator}:pixel_aspect=1/1:"
-        f"frame_rate={1 / like.duration}:"
-        f"colorspace={int(picture.colorspace)}:range={int(picture.color_range)}",
+        f"video_size={like.width}x{like.height}:pix_fmt={like.format.name}:"
+        f"time_base={tick}:pixel_aspect=1/1:frame_rate={rate}:"
+        f"colorspace={int(like.colorspace)}:range={int(like.color_range)}",
     )
-
-
-def _chain(graph: av.filter.Graph, entry: FilterContext, *steps: tuple[str, str]) -> FilterContext:
-    for name, settings in steps:
-        step = graph.add(name, settings)
-        entry.link_to(step)
-        entry = step
-    return entry
+    return [entry, *(graph.add(*step) for step in steps)]
 
 
 class Luma:
@@ -311,12 +312,7 @@ class Luma:
             like: a frame with the size and pixel format of all frames.
         """
         self._like = like
-        # The graph must exist as long as its filters.
-        self._graph = av.filter.Graph()
-        self._entry = _buffer(self._graph, like, like.duration)
-        self._sink = self._graph.add("buffersink")
-        _chain(self._graph, self._entry, *_to_eight_bit(like)).link_to(self._sink)
-        self._graph.configure()
+        self._filters = _Chain(like.picture, *_to_eight_bit(like))
         self._count = 0
 
     def of(self, frame: Frame) -> bytes:
@@ -326,9 +322,8 @@ class Luma:
             ValueError: the frame has another size or pixel format than the first one.
         """
         _check_like(self._like, frame)
-        _push(self._entry, frame, self._count, self._like.duration)
+        (picture,) = self._filters.push(frame.picture, self._count)
         self._count += 1
-        (picture,) = _pull(self._sink)
         plane = picture.planes[0]
         rows = np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)
         return rows[: picture.height, : picture.width].tobytes()
@@ -350,10 +345,10 @@ def _to_eight_bit(like: Frame) -> tuple[tuple[str, str], ...]:
     return ("scale", "sws_dither=none"), ("format", narrow)
 
 
-def _push(entry: FilterContext, frame: Frame, pts: int, tick: Fraction) -> None:
+def _push(entry: FilterContext, picture: av.VideoFrame, pts: int | None, tick: Fraction) -> None:
     # The filter stores its own reference to the samples at once, so the times may change again.
-    frame.picture.pts, frame.picture.time_base = pts, tick
-    entry.push(frame.picture)
+    picture.pts, picture.time_base = pts, tick
+    entry.push(picture)
 
 
 def _pull(sink: FilterContext) -> Iterator[av.VideoFrame]:

@@ -125,7 +125,7 @@ class SequenceMeter:
 
     def interrupt(self) -> SequenceScores:
         """End the sequence of frames and return its remaining scores."""
-        if self._xpsnr is not None and self._xpsnr.started:
+        if self._xpsnr is not None:
             self._xpsnr = XpsnrMeter(self._rate)
         scores: SequenceScores = [("flicker", None)]
         if self._vmaf is not None and self._made_in_vmaf:
