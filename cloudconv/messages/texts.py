@@ -528,10 +528,6 @@ TEXTS = {
         "{endings: }, or {pattern} for pictures."
     ),
     "one-picture": "{path} names one picture: for a sequence give {pattern}.",
-    "not-webp": (
-        "The WebP encoder wrote data that is not WebP: write an .mkv, or use another build of "
-        "FFmpeg."
-    ),
     "encoder-not-started": (
         "{encoder} did not start with {pix_fmt} and {options:?*|no options} ({lines}): give other "
         "options, or another {--encoder}."

@@ -24,7 +24,7 @@ from cloudconv.media.formats import repack, working_format
 from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.media.input.info import MediaInfo, Timing
 from cloudconv.media.read.probe import probe
-from cloudconv.media.write.containers.muxed import FileWriter
+from cloudconv.media.write.containers.base import FileWriter
 from cloudconv.media.write.sink import EncodeSettings, Sink
 from tests.helpers.factory import picture, planes_of, read_planes, read_times, write_clip
 

@@ -10,7 +10,6 @@ from PIL import Image
 
 from cloudconv.errors import OutputError
 from cloudconv.media.frame import ColorTags
-from cloudconv.media.write.containers.webp import with_last_duration
 from cloudconv.media.write.sink import EncodeSettings, Sink
 from tests.helpers.factory import planes_of
 from tests.media.test_sink import constant, frames_of, info_of, write
@@ -75,11 +74,6 @@ def test_webp_keeps_every_duration(tmp_path):
             image.load()
             durations.append(image.info["duration"])
     assert durations == [100, 200, 700]
-
-
-def test_the_duration_of_the_last_webp_frame_needs_a_webp_file():
-    with pytest.raises(OutputError):
-        with_last_duration(b"not a picture at all", 10)
 
 
 def test_apng_is_exact_and_lossless_for_rgb(tmp_path):

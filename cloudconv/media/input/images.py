@@ -27,6 +27,7 @@ from cloudconv.media.input.demux import (
     parts_of,
     read_packets,
 )
+from cloudconv.media.webp import frame_durations
 
 SEQUENCE_RATE = Fraction(25)
 _MILLISECOND = Fraction(1, 1000)
@@ -295,19 +296,8 @@ def _animated_webp(file: Path) -> AnimatedWebp | None:
             return None
         width, height = (int.from_bytes(head[k : k + 3], "little") + 1 for k in (24, 27))
         check_size(width, height, file)
-        durations = []
-        position = 12
-        while True:
-            data.seek(position)
-            chunk = data.read(24)
-            if len(chunk) < 8:
-                break
-            if chunk[:4] == b"ANMF" and len(chunk) == 24:
-                # A frame without a duration is shown for a tenth of a second, as in browsers.
-                milliseconds = int.from_bytes(chunk[20:23], "little") or 100
-                durations.append(milliseconds * _MILLISECOND)
-            size = int.from_bytes(chunk[4:8], "little")
-            position += 8 + size + size % 2
+        # A frame without a duration is shown for a tenth of a second, as in browsers.
+        durations = [(length or 100) * _MILLISECOND for _, length in frame_durations(data)]
     if not durations:
         raise InputError("webp-without-frames", path=file)
     return AnimatedWebp("webp", ".webp", "webp", durations, file, bool(head[20] & 0x10))

@@ -18,8 +18,7 @@ from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.containers import container_of, default_suffix
-from cloudconv.media.write.containers.base import Writer
-from cloudconv.media.write.containers.muxed import FileWriter
+from cloudconv.media.write.containers.base import FileWriter, Writer
 from cloudconv.media.write.encode import FEW
 from cloudconv.media.write.encoder_options import DEFAULTS
 from cloudconv.media.write.names import is_stdout

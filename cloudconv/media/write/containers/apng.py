@@ -9,16 +9,16 @@ from fractions import Fraction
 from pathlib import Path
 
 from cloudconv.media.carry.carry import Carry
-from cloudconv.media.write.containers.muxed import Muxed
+from cloudconv.media.write.containers.base import Container
 
 _MOST = 2**16 - 1
 
 
-class _Apng(Muxed):
+class _Apng(Container):
     def options(self, tick: Fraction, carry: Carry | None, *, amends: bool) -> dict[str, str]:
         return {"plays": "0"}
 
-    def hold_last(self, path: Path, duration: Fraction) -> None:
+    def hold_last(self, path: Path, end: Fraction, duration: Fraction) -> None:
         # Format: PNG, third edition.
         with path.open("rb+") as file:
             file.seek(8)

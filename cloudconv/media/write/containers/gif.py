@@ -12,14 +12,13 @@ from av.video.frame import VideoFrame
 
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.convert import Palette
-from cloudconv.media.write.containers.base import Writer
-from cloudconv.media.write.containers.muxed import Muxed
+from cloudconv.media.write.containers.base import Container, Writer
 from cloudconv.media.write.encode import EncodingPlan
 
 _MOST = 2**16 - 1
 
 
-class _Gif(Muxed):
+class _Gif(Container):
     def options(self, tick: Fraction, carry: Carry | None, *, amends: bool) -> dict[str, str]:
         return {"loop": "0"}
 
@@ -29,7 +28,7 @@ class _Gif(Muxed):
     def open_writer(self, path: Path, plan: EncodingPlan) -> Writer:
         return super().open_writer(path, replace(plan, choice=replace(plan.choice, pix_fmt="pal8")))
 
-    def hold_last(self, path: Path, duration: Fraction) -> None:
+    def hold_last(self, path: Path, end: Fraction, duration: Fraction) -> None:
         # Format: GIF89a.
         with path.open("rb+") as file:
             last = None

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from cloudconv.media import matroska
 from cloudconv.media.carry.carry import Carry
-from cloudconv.media.write.containers.muxed import Muxed
+from cloudconv.media.write.containers.base import Container
 
 _MILLISECOND = Fraction(1, 1000)
 # Encoders whose bitstreams contain the sample aspect ratio.
 _STATE_ASPECT = ("libx264", "libx265")
 
 
-class _Matroska(Muxed):
+class _Matroska(Container):
     def options(self, tick: Fraction, carry: Carry | None, *, amends: bool) -> dict[str, str]:
         # Checksums would be wrong after the corrections to the header.
         return {"write_crc32": "0"} if amends else {}

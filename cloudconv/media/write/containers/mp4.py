@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import lcm
 
 from cloudconv.media.carry.carry import Carry, fresh_tags
-from cloudconv.media.write.containers.muxed import Muxed
+from cloudconv.media.write.containers.base import Container
 
 _MOST_TICKS = 2**31 - 1
 _NAMED_TAGS = frozenset(
@@ -20,7 +20,7 @@ _NAMED_TAGS = frozenset(
 )
 
 
-class _Movie(Muxed):
+class _Movie(Container):
     def options(self, tick: Fraction, carry: Carry | None, *, amends: bool) -> dict[str, str]:
         # Edit lists and durations count in movie ticks. A movie tick must divide a video tick, and
         # must be fine enough for the audio.
