@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
 
 import av
-import av.codec.codec
-import av.error
 import av.filter
 
 from cloudconv.media.write.containers import container_of
-from cloudconv.media.write.encode import unchanged_priority
+from cloudconv.media.write.encode import EncoderState, encoder_state
 from cloudconv.media.write.encoder_options import DEFAULTS
 from cloudconv.media.write.encoders import choose
 
@@ -25,10 +21,6 @@ ENCODERS = (
 
 FILTERS = ("minterpolate", "xpsnr", "bwdif")
 """The filters of libavfilter that commands use."""
-
-_SIDE = 256
-
-EncoderState = Literal["works", "missing", "fails"]
 
 
 def libraries() -> dict[str, str]:
@@ -46,7 +38,7 @@ def encoders() -> dict[str, EncoderState]:
 
     A hardware encoder may be built in and still fail without its hardware.
     """
-    return {name: _state(name) for name in ENCODERS}
+    return {name: encoder_state(name) for name in ENCODERS}
 
 
 def filters() -> dict[str, bool]:
@@ -60,27 +52,3 @@ def default_encoders() -> dict[str, str]:
         suffix: choose(container_of(Path(f"a{suffix}")), "yuv420p", 1920, 1080, DEFAULTS).encoder
         for suffix in (".mp4", ".mkv", ".mov", ".webm")
     }
-
-
-def _state(name: str) -> EncoderState:
-    if name not in av.codec.codecs_available:
-        return "missing"
-    codec = av.codec.Codec(name, "w")
-    formats = [f.name for f in codec.video_formats or ()]
-    picture = av.VideoFrame(_SIDE, _SIDE, "yuv420p")
-    for plane in picture.planes:
-        plane.update(bytes([128]) * plane.buffer_size)
-    picture = picture.reformat(format="yuv420p" if "yuv420p" in formats else formats[0])
-    picture.pts, picture.time_base = 0, Fraction(1, 25)
-    context: Any = av.CodecContext.create(name, "w")
-    context.width = context.height = _SIDE
-    context.pix_fmt, context.time_base = picture.format.name, Fraction(1, 25)
-    if name == "libx265":
-        context.options = {"x265-params": "log-level=none"}
-    try:
-        with unchanged_priority():
-            context.open()
-        packets = [*context.encode(picture), *context.encode(None)]
-    except av.error.FFmpegError:
-        return "fails"
-    return "works" if any(packet.size for packet in packets) else "fails"

@@ -14,7 +14,7 @@ from cloudconv.errors import CloudconvError
 from cloudconv.events import Progress, Warned
 from cloudconv.media.frame import Frame
 from cloudconv.media.task import Task
-from cloudconv.media.write.encoders import nvenc_opens
+from cloudconv.media.write.encode import encoder_state
 from cloudconv.media.write.sink import Sink
 from cloudconv.render.device import set_threads
 from cloudconv.render.pipeline import one_thread, prefetch
@@ -84,7 +84,8 @@ def render_segment(
             yield Progress("rendering", count, None)
     seconds = time.monotonic() - began
     slow = seconds >= _TELLING and encoding > _SLOW * seconds
-    if slow and job.plan.device == "cuda" and sink.encoder == "libx264" and nvenc_opens():
+    replaceable = job.plan.device == "cuda" and sink.encoder == "libx264"
+    if slow and replaceable and encoder_state("h264_nvenc") == "works":
         yield Warned("nvenc-is-there", {"encoder": sink.encoder})
 
 

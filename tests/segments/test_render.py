@@ -55,20 +55,21 @@ def test_a_warning_names_nvenc_if_encoding_is_the_slow_stage(
     is_said: bool,
 ) -> None:
     monkeypatch.setattr(render, "_TELLING", 0.01)
-    monkeypatch.setattr(render, "nvenc_opens", lambda: opens)
+    state = "works" if opens else "fails"
+    monkeypatch.setattr(render, "encoder_state", lambda _: state)
     found = warnings_of(device, encoder, encoding=encoding, rendering=rendering)
     assert [each.code for each in found] == ["nvenc-is-there"] * is_said
     assert all("`encoder='nvenc'`" in str(each) for each in found)
 
 
 def test_a_short_segment_gives_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(render, "nvenc_opens", lambda: True)
+    monkeypatch.setattr(render, "encoder_state", lambda _: "works")
     assert not warnings_of("cuda", "libx264", encoding=0.01, rendering=0.0)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this GPU may have an encoder")
 def test_without_a_gpu_nvenc_does_not_open() -> None:
-    assert not render.nvenc_opens()
+    assert render.encoder_state("h264_nvenc") != "works"
 
 
 def test_an_error_of_one_segment_closes_the_file_of_the_next() -> None:

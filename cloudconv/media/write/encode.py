@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
+import av.codec.codec
 import av.error
 from av.container import OutputContainer
 
@@ -26,6 +28,9 @@ from cloudconv.media.write.encoder_options import EncoderChoice, parameters_key
 FEW = 2
 """Up to this number of pictures libx265 does not set decode times, which are then arbitrary."""
 _STAND_IN_RATE = Fraction(30)
+_SIDE = 256  # of the picture that shows whether an encoder works, in pixels
+
+EncoderState = Literal["works", "missing", "fails"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,6 +136,32 @@ def unchanged_priority() -> Iterator[None]:
             for thread in map(int, os.listdir("/proc/self/task")):
                 with suppress(ProcessLookupError):  # the thread has ended
                     os.sched_setscheduler(thread, policy, parameters)
+
+
+@cache
+def encoder_state(name: str) -> EncoderState:
+    """Return whether an encoder is built in and encodes a picture on this machine."""
+    if name not in av.codec.codecs_available:
+        return "missing"
+    codec = av.codec.Codec(name, "w")
+    formats = [f.name for f in codec.video_formats or ()]
+    picture = av.VideoFrame(_SIDE, _SIDE, "yuv420p")
+    for plane in picture.planes:
+        plane.update(bytes([128]) * plane.buffer_size)
+    picture = picture.reformat(format="yuv420p" if "yuv420p" in formats else formats[0])
+    picture.pts, picture.time_base = 0, Fraction(1, 25)
+    context: Any = av.CodecContext.create(name, "w")
+    context.width = context.height = _SIDE
+    context.pix_fmt, context.time_base = picture.format.name, Fraction(1, 25)
+    if name == "libx265":
+        context.options = {"x265-params": "log-level=none"}
+    try:
+        with unchanged_priority():
+            context.open()
+        packets = [*context.encode(picture), *context.encode(None)]
+    except av.error.FFmpegError:
+        return "fails"
+    return "works" if any(packet.size for packet in packets) else "fails"
 
 
 def extradata_hash(stream: Any) -> str:

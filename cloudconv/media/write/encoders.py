@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import replace
-from fractions import Fraction
 from functools import cache
 
 import av
@@ -43,41 +42,38 @@ def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) 
     show in MP4, and no encoder for MP4 keeps transparency, so both become 4:2:0. A requested
     encoder, setting or pixel format has priority.
     """
-    source = layout(info.working_pix_fmt)
-    kept = _same_codec(container, info, settings)
-    if kept is not None:
-        return choose(container, info.working_pix_fmt, info.width, info.height, kept)
+    settings = _same_codec(container, info, settings) or settings
+    source, curve = layout(info.working_pix_fmt), info.tags.hdr
     free = settings.encoder is None and settings.pix_fmt is None
     drawn = (
         source.alpha or info.reader.is_still or (info.reader.is_drawn and source.family != "yuv")
     )
     keeps_alpha = source.alpha and container.keeps_alpha
-    if not (free and drawn and container.needs_plain) or keeps_alpha:
-        curve = info.tags.hdr
-        choice = choose(
-            container,
-            info.working_pix_fmt,
-            info.width,
-            info.height,
-            settings,
-            hevc=curve is not None,
-            codec=info.codec,
-        )
-        if curve is None or container.is_video or is_float(choice.pix_fmt):
-            return choice
-        flat = Warned("tones-not-mapped", {"curve": curve, "container": container.name})
-        return replace(choice, warnings=(*choice.warnings, flat))
+    becomes_plain = free and drawn and container.needs_plain and not keeps_alpha
     depth = "10le" if source.depth > 8 else ""
-    choice = choose(container, f"yuv420p{depth}", info.width, info.height, settings)
-    plain = {
-        "pix_fmt": info.working_pix_fmt,
-        "container": container.name,
-        "used": choice.working,
-        "other": Setting("pix_fmt", f"yuv444p{depth}"),
-        "alpha": source.alpha,
-    }
-    # This warning replaces the one from `choose` about the encoder.
-    return replace(choice, warnings=(Warned("few-players", plain),))
+    choice = choose(
+        container,
+        f"yuv420p{depth}" if becomes_plain else info.working_pix_fmt,
+        info.width,
+        info.height,
+        settings,
+        hevc=curve is not None and not becomes_plain,
+        codec=info.codec,
+    )
+    if becomes_plain:
+        plain = {
+            "pix_fmt": info.working_pix_fmt,
+            "container": container.name,
+            "used": choice.working,
+            "other": Setting("pix_fmt", f"yuv444p{depth}"),
+            "alpha": source.alpha,
+        }
+        # This warning replaces the one from `choose` about the encoder.
+        return replace(choice, warnings=(Warned("few-players", plain),))
+    if curve is None or container.is_video or is_float(choice.pix_fmt):
+        return choice
+    flat = Warned("tones-not-mapped", {"curve": curve, "container": container.name})
+    return replace(choice, warnings=(*choice.warnings, flat))
 
 
 def _same_codec(
@@ -197,19 +193,6 @@ def _nvenc(container: Container, source: PixelLayout, *, hevc: bool) -> tuple[st
     if not usable:
         raise EncoderUsageError("no-nvenc", container=container.name)
     return tuple(usable)
-
-
-@cache
-def nvenc_opens() -> bool:
-    """Return whether a GPU of this machine encodes H.264: one picture is tried."""
-    try:
-        trial = av.VideoCodecContext.create("h264_nvenc", "w")
-        trial.width, trial.height, trial.pix_fmt = 256, 256, "yuv420p"
-        trial.time_base = Fraction(1, 25)
-        trial.open()
-    except (av.FFmpegError, ValueError):
-        return False
-    return True
 
 
 def _fixed_encoder(container: Container, settings: EncodeSettings) -> tuple[str, ...]:
