@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import glob
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from math import gcd
 from pathlib import Path
@@ -49,29 +49,23 @@ _SUFFIXES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures(ABC):
-    """Pictures with durations in seconds; the first is shown at 0."""
+class Pictures:
+    """Pictures with durations in seconds; the first is shown at 0.
+
+    ``decode`` yields the pictures in order, and None for one that cannot be decoded.
+    """
 
     container: str
     suffix: str
     codec: str
+    files: tuple[Path, ...]
     durations: Sequence[Fraction]
+    decode: Callable[[], Iterator[VideoFrame | None]]
 
     @property
     def rate(self) -> Fraction | None:
         """Return the constant rate; None if the durations differ."""
         return 1 / self.durations[0] if len(set(self.durations[:-1])) <= 1 else None
-
-    @abstractmethod
-    def pictures(self) -> Iterator[VideoFrame | None]:
-        """Yield the decoded pictures in order; None for one that cannot be decoded."""
-
-
-@dataclass(frozen=True, slots=True)
-class PictureFiles(Pictures):
-    """Pictures in separate files."""
-
-    files: tuple[Path, ...]
 
     def missing(self) -> list[tuple[int, int]]:
         """Return the first and last number of each gap in the files' numbering.
@@ -89,37 +83,6 @@ class PictureFiles(Pictures):
         if 2 * steps.count(step) < len(steps):
             return []
         return [(a + step, b - step) for a, b in pairwise(numbers) if b - a > step]
-
-    def pictures(self) -> Iterator[VideoFrame | None]:
-        """Yield the decoded pictures in order; None for one that cannot be decoded."""
-        for file in self.files:
-            yield _decode_still(file)
-
-
-@dataclass(frozen=True, slots=True)
-class AnimatedWebp(Pictures):
-    """The pictures of an animated WebP file."""
-
-    file: Path
-    alpha: bool
-
-    def pictures(self) -> Iterator[VideoFrame | None]:
-        """Yield the decoded pictures in order; None for one that cannot be decoded."""
-        mode, layout = ("RGBA", "rgba") if self.alpha else ("RGB", "rgb24")
-        try:
-            image = Image.open(self.file)
-        except _PILLOW_ERRORS:
-            yield from [None] * len(self.durations)
-            return
-        with image:
-            for index in range(len(self.durations)):
-                try:
-                    image.seek(index)
-                    samples = np.asarray(image.convert(mode))
-                except _PILLOW_ERRORS:
-                    yield None
-                else:
-                    yield VideoFrame.from_ndarray(samples, format=layout)
 
 
 def videos_in(folder: Path) -> list[Path]:
@@ -260,10 +223,10 @@ def files_of(*inputs: Path) -> Iterator[Path]:
             yield from (path, *parts_of(path))
             continue
         pictures = None if str(path) == "-" else open_pictures(path)
-        yield from pictures.files if isinstance(pictures, PictureFiles) else (path,)
+        yield from (path,) if pictures is None else pictures.files
 
 
-def _sequence(files: list[Path], rate: Fraction | None) -> PictureFiles:
+def _sequence(files: list[Path], rate: Fraction | None) -> Pictures:
     def natural(file: Path) -> list[tuple[int, str]]:
         parts = re.findall(r"\d+|\D+", file.name)
         return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
@@ -271,7 +234,8 @@ def _sequence(files: list[Path], rate: Fraction | None) -> PictureFiles:
     files.sort(key=natural)
     durations = [1 / (rate or SEQUENCE_RATE)] * len(files)
     suffix = files[0].suffix.lower()
-    return PictureFiles("image2", suffix, suffix[1:], durations, tuple(files))
+    decode = partial(map, _decode_still, files)
+    return Pictures("image2", suffix, suffix[1:], tuple(files), durations, decode)
 
 
 def _decode_still(file: Path) -> VideoFrame | None:
@@ -288,7 +252,7 @@ def _decode_still(file: Path) -> VideoFrame | None:
     return None
 
 
-def _animated_webp(file: Path) -> AnimatedWebp | None:
+def _animated_webp(file: Path) -> Pictures | None:
     """Read the durations from the file's chunks; return None for a still picture."""
     with file.open("rb") as data:
         head = data.read(30)
@@ -300,4 +264,23 @@ def _animated_webp(file: Path) -> AnimatedWebp | None:
         durations = [(length or 100) * _MILLISECOND for _, length in frame_durations(data)]
     if not durations:
         raise InputError("webp-without-frames", path=file)
-    return AnimatedWebp("webp", ".webp", "webp", durations, file, bool(head[20] & 0x10))
+    decode = partial(_decode_webp, file, len(durations), alpha=bool(head[20] & 0x10))
+    return Pictures("webp", ".webp", "webp", (file,), durations, decode)
+
+
+def _decode_webp(file: Path, count: int, *, alpha: bool) -> Iterator[VideoFrame | None]:
+    mode, layout = ("RGBA", "rgba") if alpha else ("RGB", "rgb24")
+    try:
+        image = Image.open(file)
+    except _PILLOW_ERRORS:
+        yield from [None] * count
+        return
+    with image:
+        for index in range(count):
+            try:
+                image.seek(index)
+                samples = np.asarray(image.convert(mode))
+            except _PILLOW_ERRORS:
+                yield None
+            else:
+                yield VideoFrame.from_ndarray(samples, format=layout)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -68,22 +68,22 @@ class MediaInfo:
         container: FFmpeg's short name of the container.
         suffix: the suffix of the file name, in lower case.
         codec: FFmpeg's name of the video codec.
-        video_index: the index of the video stream.
         width: in pixels.
         height: in pixels.
         pix_fmt: the pixel format of the decoder.
         working_pix_fmt: the planar pixel format to which decoded frames are converted.
         tags: the colour description.
+        timing: the times of the frames.
+        warnings: the warnings of the probe.
+        video_index: the index of the video stream.
         aspect: the aspect ratio of a sample; None for square samples.
         display_matrix: the rotation, as FFmpeg's structure of 36 bytes.
         mastering_display: HDR metadata, as FFmpeg's structure.
         content_light: HDR metadata, as FFmpeg's structure.
         dynamic_hdr: the names of HDR metadata that no encoder here can write.
         interlaced: whether the first frame is interlaced.
-        timing: the times of the frames.
         streams: the other streams.
         metadata: the file's metadata, such as a title.
-        warnings: the warnings of the probe.
         chapters: the number of chapters.
         fingerprint: a hash of the files when they were probed; empty if the input still arrives.
     """
@@ -92,22 +92,22 @@ class MediaInfo:
     container: str
     suffix: str
     codec: str
-    video_index: int
     width: int
     height: int
     pix_fmt: str
     working_pix_fmt: str
     tags: ColorTags
-    aspect: Fraction | None
-    display_matrix: bytes | None
-    mastering_display: bytes | None
-    content_light: bytes | None
-    dynamic_hdr: tuple[str, ...]
-    interlaced: bool
     timing: Timing
-    streams: tuple[StreamInfo, ...]
-    metadata: dict[str, str]
     warnings: tuple[Warned, ...]
+    video_index: int = 0
+    aspect: Fraction | None = None
+    display_matrix: bytes | None = None
+    mastering_display: bytes | None = None
+    content_light: bytes | None = None
+    dynamic_hdr: tuple[str, ...] = ()
+    interlaced: bool = False
+    streams: tuple[StreamInfo, ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict)
     chapters: int = 0
     fingerprint: str = ""
 

@@ -123,7 +123,7 @@ class Decoder:
 
     def _from_pictures(self, pictures: images.Pictures) -> Decoded:
         time = Fraction(0)
-        for picture, duration in zip(pictures.pictures(), pictures.durations, strict=True):
+        for picture, duration in zip(pictures.decode(), pictures.durations, strict=True):
             self.promised += self._is_wanted(time)
             if picture is None:
                 self.errors += 1

@@ -400,7 +400,7 @@ def _no_frame(path: Path, stream: Any, packets: int) -> InputError:
 
 
 def _probe_pictures(path: Path, pictures: images.Pictures) -> MediaInfo:
-    first = next((p for p in pictures.pictures() if p is not None), None)
+    first = next((p for p in pictures.decode() if p is not None), None)
     if first is None:
         raise InputError("no-picture-decoded", path=path)
     durations = pictures.durations
@@ -416,18 +416,11 @@ def _probe_pictures(path: Path, pictures: images.Pictures) -> MediaInfo:
         container=pictures.container,
         suffix=pictures.suffix,
         codec=pictures.codec,
-        video_index=0,
         width=first.width,
         height=first.height,
         pix_fmt=first.format.name,
         working_pix_fmt=_working(path, first.format.name),
         tags=_tags(first),
-        aspect=None,
-        display_matrix=None,
-        mastering_display=None,
-        content_light=None,
-        dynamic_hdr=(),
-        interlaced=False,
         timing=Timing(
             Fraction(0),
             len(durations),
@@ -437,8 +430,6 @@ def _probe_pictures(path: Path, pictures: images.Pictures) -> MediaInfo:
             length,
             rate_before_last=before_last,
         ),
-        streams=(),
-        metadata={},
         warnings=(*_of_light(first), *_of_gaps(pictures), *_of_subfolders(path)),
     )
 
@@ -450,8 +441,7 @@ def _of_subfolders(path: Path) -> Iterator[Warned]:
 
 
 def _of_gaps(pictures: images.Pictures) -> Iterator[Warned]:
-    missing = pictures.missing() if isinstance(pictures, images.PictureFiles) else []
-    if missing:
+    if missing := pictures.missing():
         gaps = [str(a) if a == b else f"{a}-{b}" for a, b in missing]
         yield Warned("pictures-missing", {"gaps": gaps})
 
