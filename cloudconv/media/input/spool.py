@@ -50,64 +50,46 @@ class Growth:
             copy: the file to write.
             head: the bytes that were read already.
         """
-        self._copy = copy
-        self._news = threading.Condition()
-        self._ended = False
+        self.copy = copy
+        self._ended = threading.Event()
         self._error: OSError | None = None
         copy.write_bytes(head)
         threading.Thread(target=self._fill, name="cloudconv-stdin", daemon=True).start()
 
     def _fill(self) -> None:
         try:
-            with self._copy.open("ab", buffering=0) as target:
+            with self.copy.open("ab", buffering=0) as target:
                 # os.read is used because the lock of sys.stdin would be held when the process ends.
-                while data := os.read(sys.stdin.fileno(), 1 << 20):
+                while data := os.read(sys.stdin.fileno(), _CHUNK):
                     target.write(data)
-                    with self._news:
-                        self._news.notify_all()
         except OSError as error:
             self._error = error
-        with self._news:
-            self._ended = True
-            self._news.notify_all()
+        self._ended.set()
 
-    def reader(self) -> GrowthReader:
-        """Return a file object that reads the copy from its start and waits for later data."""
-        return GrowthReader(self, self._copy)
-
-    def wait(self) -> bool:
-        """Wait a moment for more data, and return whether more may come.
+    def has_ended(self) -> bool:
+        """Return whether the copy is complete, after a moment for more data if not.
 
         Raises InputError if there is no room for the copy.
         """
-        with self._news:
-            if self._error is not None:
-                raise InputError(
-                    "copy-not-kept",
-                    name="-",
-                    folder=self._copy.parent.parent,
-                    why=self._error.strerror,
-                ) from self._error
-            return not self._ended and (self._news.wait(0.2) or True)
+        ended = self._ended.wait(_PAUSE)
+        if self._error is not None:
+            folder, why = self.copy.parent.parent, self._error.strerror
+            raise InputError("copy-not-kept", name="-", folder=folder, why=why) from self._error
+        return ended
 
 
 class GrowthReader:
     """A file object for FFmpeg on a growing copy, without seeking."""
 
-    def __init__(self, growth: Growth, copy: Path) -> None:
-        """Open the copy.
-
-        Args:
-            growth: the growing copy.
-            copy: its file.
-        """
+    def __init__(self, growth: Growth) -> None:
+        """Open the copy."""
         self._growth = growth
-        self._file = copy.open("rb", buffering=0)
+        self._file = growth.copy.open("rb", buffering=0)
 
     def read(self, size: int) -> bytes:
         """Return at least one byte, or no bytes at the end."""
         while not (data := self._file.read(size)):
-            if not self._growth.wait():
+            if self._growth.has_ended():
                 return self._file.read(size)
         return data
 
@@ -129,7 +111,7 @@ def is_growing(path: Path) -> bool:
 def reader_of(path: Path) -> GrowthReader | None:
     """Return a reader of the path if it is a growing copy; else None."""
     growth = _growing.get(path)
-    return None if growth is None else growth.reader()
+    return None if growth is None else GrowthReader(growth)
 
 
 def local_file(path: Path | str, *, live: bool = False) -> Path:
