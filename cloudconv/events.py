@@ -10,8 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from cloudconv import messages
-from cloudconv.messages import OptionFormat, keyword
+from cloudconv.messages import Message
 
 Result = TypeVar("Result", covariant=True)
 Returned = TypeVar("Returned")
@@ -20,7 +19,7 @@ Stage = Literal["checking", "analysing", "adapting", "training", "scoring", "ren
 
 
 @dataclass(frozen=True, slots=True)
-class Warned:
+class Warned(Message):
     """A warning for the user.
 
     ``code`` identifies the warning. ``parameters`` are the values for its text
@@ -30,14 +29,6 @@ class Warned:
     code: str
     parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
     about: str | None = None
-
-    def text(self, option: OptionFormat = keyword) -> str:
-        """Return the warning as a sentence with each option formatted by ``option``."""
-        return messages.text(self.code, self.parameters, option)
-
-    def __str__(self) -> str:
-        """Return the warning as a sentence with options as Python keywords."""
-        return self.text()
 
 
 @dataclass(frozen=True, slots=True)

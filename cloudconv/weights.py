@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -164,39 +166,34 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         WeightsError: the file is not a readable safetensors file.
     """
-    _check_regular(path)
-    try:
-        with safetensors.safe_open(path, framework="pt") as opened:
-            return dict(opened.metadata() or {})
-    except SafetensorError as error:
-        raise WeightsError("weights-cut-off", path=path, remedy=_REMAKE) from error
-    except FileNotFoundError as error:
-        raise WeightsError("weights-missing", path=path, remedy=_REMAKE) from error
-    except OSError as error:
-        raise WeightsError("weights-unreadable", path=path, why=error.strerror) from error
+    with _reading(path, _REMAKE), safetensors.safe_open(path, framework="pt") as opened:
+        return dict(opened.metadata() or {})
 
 
-def _check_regular(path: Path) -> None:
+@contextmanager
+def _reading(path: Path, remedy: Message) -> Iterator[None]:
+    """Convert the errors of reading a file."""
     # Opening a pipe without a writer would block for ever.
     if path.exists() and not path.is_file():
         raise WeightsError("weights-not-a-file", path=path)
-
-
-def _read(path: Path, remedy: Message = _REMEDY) -> bytes:
-    _check_regular(path)
     try:
-        return path.read_bytes()
+        yield
+    except SafetensorError as error:
+        raise WeightsError("weights-cut-off", path=path, remedy=remedy) from error
     except FileNotFoundError as error:
         raise WeightsError("weights-missing", path=path, remedy=remedy) from error
     except OSError as error:
         raise WeightsError("weights-unreadable", path=path, why=error.strerror) from error
 
 
+def _read(path: Path, remedy: Message = _REMEDY) -> bytes:
+    with _reading(path, remedy):
+        return path.read_bytes()
+
+
 def _tensors(data: bytes, path: Path, remedy: Message = _REMEDY) -> dict[str, Tensor]:
-    try:
+    with _reading(path, remedy):
         tensors: dict[str, Tensor] = safetensors.torch.load(data)
-    except SafetensorError as error:
-        raise WeightsError("weights-cut-off", path=path, remedy=remedy) from error
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             kind = str(tensor.dtype).removeprefix("torch.")

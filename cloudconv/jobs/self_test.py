@@ -27,7 +27,7 @@ from cloudconv.media.frame import ColorTags, Frame, make_picture
 from cloudconv.media.read.source import Source
 from cloudconv.media.task import Task, task_of
 from cloudconv.models import registry
-from cloudconv.models.base import Interpolator
+from cloudconv.models.base import FOUR, Interpolator
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import (
     PRECISIONS,
@@ -39,7 +39,9 @@ from cloudconv.render.device import (
 from cloudconv.render.memory import grid, process_memory
 from cloudconv.render.renderer import Renderer
 from cloudconv.render.tiling import smallest_tile
+from cloudconv.schedule.frames import Request, schedule
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
+from cloudconv.timeline import Multiply
 
 SECONDS = 45
 """The number of seconds after which no check starts."""
@@ -50,6 +52,7 @@ _SMALL, _WIDE, _TINY = (128, 64), (320, 64), (64, 64)
 _SPEED = (640, 360)
 _FORMATS = {"8 bit": "yuv420p", "10 bit": "yuv420p10le", "opacity": "yuva420p"}
 _FAST = registry.QUALITIES["turbo"]
+_FACTOR = 4
 _MANY = 200
 _GROWTH = 48 * 2**20
 _MOTION = 3  # pixels a frame
@@ -299,10 +302,11 @@ def _speed(device: torch.device) -> str:
 def _rate(device: torch.device) -> float:
     work = _renderer(device)
     frames = _clip(2, *_SPEED)
-    _rendered(work, frames, factor=2)
+    _rendered(work, frames)
     began, made = time.perf_counter(), 0
     while made < 3 or (made < 200 and time.perf_counter() - began < 1):
-        made += len(_rendered(work, frames)) - 2
+        _rendered(work, frames)
+        made += _FACTOR - 1
     return made / (time.perf_counter() - began)
 
 
@@ -372,24 +376,18 @@ def _renderer(
     )
 
 
-def _rendered(work: Renderer, frames: Sequence[Frame], factor: int = 4) -> list[Frame]:
-    """Return the frames with new ones between them, made with the frames beside each pair."""
-    step = Fraction(1, factor)
-    shown: list[Frame | None] = [None, *frames, None, None]
-    tasks = [
-        task_of(
-            left,
-            right,
-            part * step,
-            left.time + part * step,
-            step,
-            before=None if before is None else (before, Fraction(1)),
-            after=None if after is None else (after, Fraction(1)),
-        )
-        for before, left, right, after in zip(shown, frames, shown[2:], shown[3:], strict=False)
-        for part in range(factor if right is not None else 1)
-    ]
-    return list(work.render(tasks))
+def _rendered(work: Renderer, frames: Sequence[Frame]) -> list[Frame]:
+    """Return the frames with new ones between them; the last frame is held."""
+    request = Request(
+        name="the clip of the test",
+        rate=Multiply(_FACTOR),
+        slowdown=Fraction(1),
+        scene_cut="off",
+        duplicates="keep",
+        loop=False,
+        context=FOUR,
+    )
+    return list(work.render(schedule(frames, request)))
 
 
 def _pictures(count: int, width: int, height: int) -> list[Tensor]:

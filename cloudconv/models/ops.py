@@ -35,6 +35,13 @@ def enlarged(images: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(images, (size[0], size[1]), mode="bilinear", align_corners=False)
 
 
+def shrunk_like(picture: Tensor, other: Tensor) -> Tensor:
+    """Return ``picture`` averaged down to the size of ``other``."""
+    if picture.shape == other.shape:
+        return picture
+    return F.adaptive_avg_pool2d(picture, (other.shape[2], other.shape[3]))
+
+
 def laplacian_pyramid(images: Tensor, levels: int, least: int = 2) -> tuple[list[Tensor], Tensor]:
     """Return the bands of ``images``, the finest first, and the rest.
 

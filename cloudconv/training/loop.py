@@ -21,11 +21,12 @@ from cloudconv.errors import DeviceError, InputError, ModelError, SettingsError
 from cloudconv.events import Event, Measured, Progress, Warned
 from cloudconv.files import write_whole
 from cloudconv.models.base import Model
+from cloudconv.models.ops import shrunk_like
 from cloudconv.render.memory import empty_cache, within_memory
 from cloudconv.settings import TrainSettings, values
 from cloudconv.training.clips import Batch
 from cloudconv.training.losses import Adversary, parse_loss
-from cloudconv.training.tasks import Goal, Made, padded, shrunk_like
+from cloudconv.training.tasks import Goal, Made, padded
 
 State = dict[str, Any]
 

@@ -31,8 +31,8 @@ def parse_spans(text: str) -> tuple[Span, ...]:
     spans = []
     try:
         for part in text.split(","):
-            begin, end = (Fraction(edge or default) for edge, default in _halves(part))
-            spans.append((begin, end))
+            begin, end = part.split(":")
+            spans.append((Fraction(begin or 0), Fraction(end or 1)))
     except (ValueError, ZeroDivisionError) as error:
         raise SettingsError("not-a-part", text=text) from error
     edges = [edge for span in spans for edge in span]
@@ -53,10 +53,3 @@ def split_path(text: str) -> tuple[str, str | None, int | None]:
     if match is None or Path(text).exists():
         return text, None, None
     return match[1], match[2], int(match[3]) if match[3] else None
-
-
-def _halves(part: str) -> list[tuple[str, str]]:
-    begin, colon, end = part.partition(":")
-    if not colon:
-        raise ValueError(part)
-    return [(begin, "0"), (end, "1")]

@@ -12,7 +12,6 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.errors import ModelError, SettingsError
@@ -282,13 +281,6 @@ def padded(frames: Tensor, multiple: int) -> Tensor:
     """Return frames (B, L, C, H, W) with H and W padded to multiples of ``multiple``."""
     flat = pad_to_multiple(frames.flatten(0, 1), multiple)
     return flat.view(*frames.shape[:2], *flat.shape[1:])
-
-
-def shrunk_like(picture: Tensor, other: Tensor) -> Tensor:
-    """Return ``picture`` averaged down to the size of ``other``."""
-    if picture.shape == other.shape:
-        return picture
-    return F.adaptive_avg_pool2d(picture, (other.shape[2], other.shape[3]))
 
 
 def _noisy(frames: Tensor, noise: float) -> Tensor:

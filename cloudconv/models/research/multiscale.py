@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cloudconv.models.base import ModelSpec, Predictor
+from cloudconv.models.ops import enlarged, shrunk_like
 from cloudconv.models.research.layers import active, applied, conv, zeroed
 
 _PARTS = (16, 4, 2, 1)
@@ -55,7 +56,10 @@ class MultiscaleGan(Predictor):
             last = seen[:, -3:]
             # Add only the change of the coarser forecast to the last frame: the enlarged forecast
             # itself would lack the detail of the last frame.
-            guess = last if not made else last + _like(made[-1] - _small_like(last, made[-1]), last)
+            guess = last
+            if made:
+                change = made[-1] - shrunk_like(last, made[-1])
+                guess = last + enlarged(change, last.shape[2:])
             inputs = torch.cat((seen, guess), 1).clamp(0, 1)
             made.append(guess + applied(generator, inputs))
         return made
@@ -94,14 +98,6 @@ class Discriminators(nn.Module):
 
 def _small(images: Tensor, part: int) -> Tensor:
     return images if part == 1 else F.avg_pool2d(images, part)
-
-
-def _small_like(images: Tensor, other: Tensor) -> Tensor:
-    return F.adaptive_avg_pool2d(images, (other.shape[2], other.shape[3]))
-
-
-def _like(images: Tensor, other: Tensor) -> Tensor:
-    return F.interpolate(images, other.shape[2:], mode="bilinear", align_corners=False)
 
 
 MULTISCALE_GAN = ModelSpec(
