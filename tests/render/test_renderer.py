@@ -67,8 +67,7 @@ class LimitedBlend(Blend):
     """A blend that can allocate only a limited number of pixels at once."""
 
     def __init__(self, room: int) -> None:
-        super().__init__()
-        self.spec = replace(BLEND, multiple=8, overlap=8)
+        super().__init__(replace(BLEND, multiple=8, overlap=8))
         self.room = room
         self.sizes: list[tuple[int, ...]] = []
 
@@ -248,7 +247,7 @@ class PoolBlend(Blend):
     """A blend on a device with room for ``room`` pictures, including those of failed calls."""
 
     def __init__(self, room: int) -> None:
-        super().__init__()
+        super().__init__(BLEND)
         self.room = room
         self.taken: list[weakref.ref[Tensor]] = []
         self.failures = 0
