@@ -55,7 +55,7 @@ class Message:
     def __init__(self, code: str, /, **parameters: Any) -> None:
         """Create a message; ``code`` is a key of :data:`texts.TEXTS`."""
         self.code = code
-        self.parameters = parameters
+        self.parameters: Mapping[str, Any] = parameters
 
     def text(self, option: OptionFormat = keyword) -> str:
         """Return the text with each option formatted by ``option``."""
