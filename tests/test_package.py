@@ -106,6 +106,7 @@ def test_the_readme_starts_with_the_two_commands() -> None:
     assert "-c constraints.txt" in install
     assert "cloudconv interp examples/clouds.mp4 --factor 4" in install
     assert "\n" not in install.strip()
+    assert "'" not in install, "cmd.exe on Windows takes only double quotes"
     ci = (ROOT / ".ci" / "run").read_text()
     left_out = [f"{test.strip()} -m {mark}" for mark in ("full", "cuda")]
     assert ci.splitlines()[-3:] == [test.strip(), *left_out]

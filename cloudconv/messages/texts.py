@@ -520,9 +520,7 @@ TEXTS = {
         "The frame rate changes at {at:.3f} s, and an input that is read while it arrives "
         "cannot be checked for that first: write the input to a file."
     ),
-    "no-vmaf": (
-        "VMAF needs an FFmpeg with libvmaf: install it with \"pip install 'cloudconv[vmaf]'\"."
-    ),
+    "no-vmaf": 'VMAF needs an FFmpeg with libvmaf: run pip install "cloudconv[vmaf]".',
     "no-format": (
         "The output {path} has {suffix:?the ending *|no ending}, which names no format: use one of "
         "{endings: }, or {pattern} for pictures."
@@ -960,7 +958,7 @@ TEXTS = {
         "There is no Ray cluster at {address}: start one with 'ray start --head', which prints its "
         "address, or leave the address out."
     ),
-    "no-ray": "A cluster needs Ray, which is not installed: pip install 'cloudconv[cluster]'.",
+    "no-ray": 'A cluster needs Ray, which is not installed: run pip install "cloudconv[cluster]".',
     "frames-lost-by-cluster": "The cluster lost the same frames {tries} times: {why}",
     "not-a-single-file": (
         "{path} is not a single file, and a cluster can share only a file: make a video of it "

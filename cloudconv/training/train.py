@@ -537,9 +537,10 @@ def _write(output: Path, trainer: Trainer, settings: TrainSettings, *, overwrite
 
 @contextmanager
 def _interruptible(stop: threading.Event) -> Iterator[None]:
-    """Set ``stop`` on Ctrl-C, SIGTERM or SIGHUP during a block; a second signal interrupts at once.
+    """Set ``stop`` on Ctrl-C, Ctrl-Break, SIGTERM or SIGHUP during a block.
 
-    A second SIGHUP is ignored, because a closing terminal often sends two.
+    A second signal interrupts at once. A second SIGHUP is ignored, because a closing terminal often
+    sends two.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -552,7 +553,7 @@ def _interruptible(stop: threading.Event) -> Iterator[None]:
             raise KeyboardInterrupt
         stop.set()
 
-    names = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # no system has all of them
     known = [getattr(signal, name) for name in names if hasattr(signal, name)]
     # Signals that this process ignores, for example under nohup, stay ignored.
     handled = [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]

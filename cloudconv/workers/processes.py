@@ -207,8 +207,11 @@ def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -
     """Do the tasks that arrive on a connection; the main function of a worker process."""
     os.environ.update(environment)
     work: Work[Any] = pickle.loads(packed)
-    # Ctrl-C reaches every process of the terminal. The main process alone ends the work.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches every process of the terminal, and so does Ctrl-Break on Windows. The main
+    # process alone ends the work.
+    for name in ("SIGINT", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     tasks: Tasks[Any] = Tasks()
     started: list[Any] = []  # in the order of the main process, so that an index names a task
 

@@ -255,7 +255,7 @@ def test_without_the_extra_vmaf_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(CloudconvError, match=re.escape("pip install 'cloudconv[vmaf]'")):
+    with pytest.raises(CloudconvError, match=re.escape('pip install "cloudconv[vmaf]"')):
         compare(write_clip(tmp_path / "a.mkv", 5), model=("blend",), metrics=("vmaf",))
 
 

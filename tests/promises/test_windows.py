@@ -15,7 +15,9 @@ import pytest
 import cloudconv
 from cloudconv import files
 from cloudconv.cli import interrupts
-from cloudconv.errors import OutputError, TakenError
+from cloudconv.errors import InputError, OutputError, SettingsError, TakenError
+from cloudconv.jobs.interp.batch import each_input
+from cloudconv.media.input import spool
 from cloudconv.media.write import target
 from tests.helpers.factory import read_times, write_clip
 
@@ -111,6 +113,20 @@ def test_missing_signals_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_an_address_whose_slashes_were_turned_around_is_refused() -> None:
+    with pytest.raises(InputError, match=r"https://example\.org/a\.mp4"):
+        spool.local_file(r"https:\\example.org\a.mp4")
+
+
+def test_names_that_differ_in_case_only_are_one_output(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os.path, "normcase", str.lower)
+    many = cloudconv.InterpManySettings(["a/One.mp4", "b/one.mp4"], out_dir=tmp_path, factor=2)
+    with pytest.raises(SettingsError, match=r"One\.mp4"):
+        each_input(many)
 
 
 @pytest.mark.parametrize("page", ["cp437", "cp1252", "ascii"])

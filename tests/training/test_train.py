@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -232,6 +233,17 @@ def test_ctrl_c_ends_a_training_at_once(clip: str, tmp_path: Path) -> None:
     assert (reported.name, type(done)) == ("stopping", Finished)
     assert registry.load_model(output).spec.name == PREDICT.name
     assert Path(f"{output}.checkpoint").exists()
+
+
+def test_ctrl_break_on_windows_stops_a_training_like_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ctrl_break = getattr(signal, "SIGUSR1", signal.SIGTERM)
+    monkeypatch.setattr(signal, "SIGBREAK", ctrl_break, raising=False)
+    stop = threading.Event()
+    with train._interruptible(stop):
+        signal.raise_signal(ctrl_break)
+    assert stop.is_set()
 
 
 def test_ctrl_c_during_validation_is_resumed(clip: str, tmp_path: Path) -> None:

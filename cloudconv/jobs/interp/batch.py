@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -44,7 +45,7 @@ def each_input(settings: InterpManySettings) -> list[InterpSettings]:
     for name in inputs:
         if name == "-":
             raise SettingsError("stdin-in-batch")
-        namesakes[stem_of(Path(name))].append(name)
+        namesakes[os.path.normcase(stem_of(Path(name)))].append(name)
     for names in namesakes.values():
         if len(names) > 1:
             raise SettingsError("same-output-name", names=names, folder=settings.out_dir)

@@ -26,7 +26,8 @@ _CHUNK = 1 << 20
 _PAUSE = 0.02  # seconds
 PATIENCE = 10.0
 """The time in seconds within which another process must write into a named pipe."""
-_ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/+")  # a drive has one letter
+# A drive has one letter. Windows turns the slashes of a path around.
+_ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):[/\\]+")
 _MATROSKA = b"\x1a\x45\xdf\xa3"
 
 
@@ -124,7 +125,8 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
     path = Path(path)
     # A path has a single slash where an address has two.
     if (address := _ADDRESS.match(str(path))) is not None and not path.exists():
-        raise InputError("is-an-address", address=f"{address[1]}://{str(path)[address.end() :]}")
+        rest = str(path)[address.end() :].replace("\\", "/")
+        raise InputError("is-an-address", address=f"{address[1]}://{rest}")
     name = str(path)
     if name in _copies:
         return _copies[name]
