@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +17,8 @@ from cloudconv.cli.console import Console
 from cloudconv.cli.output import run_with_progress
 from cloudconv.cli.progress import reporting
 from cloudconv.events import Finished, Job, Progress
+
+_HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_swallowed_interrupt_ends_the_run_at_the_next_event(name: str) -> None:
     interrupts.install()
     with pytest.raises(KeyboardInterrupt):  # stands for a library that swallows the interrupt
-        os.kill(os.getpid(), getattr(signal, name))
+        signal.raise_signal(getattr(signal, name))
     with reporting("working", "auto", quiet=True) as report, pytest.raises(KeyboardInterrupt):
         report(Progress("rendering", 1, 2))
 
@@ -44,9 +45,9 @@ def test_repeated_signals_raise_once() -> None:
     """The end of a terminal arrives twice: from the kernel and from the shell."""
     interrupts.install()
     with pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGHUP)
-    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
-        os.kill(os.getpid(), number)  # while the command cleans up
+        signal.raise_signal(_HANGUP)
+    for number in (_HANGUP, signal.SIGTERM, signal.SIGINT):
+        signal.raise_signal(number)  # while the command cleans up
 
 
 def test_a_complete_output_is_not_reported_as_interrupted() -> None:
@@ -56,16 +57,16 @@ def test_a_complete_output_is_not_reported_as_interrupted() -> None:
 
     interrupts.install()
     assert run_with_progress(Console(quiet=True), "working", job()) == "complete"
-    os.kill(os.getpid(), signal.SIGHUP)
+    signal.raise_signal(_HANGUP)
 
 
 def test_a_second_interrupt_after_a_pause_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     interrupts.install()
     with pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
     monkeypatch.setattr(interrupts, "_raised_at", time.monotonic() - 2)
     with pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_an_interrupt_during_an_import_is_raised_once_afterwards(
@@ -73,9 +74,9 @@ def test_an_interrupt_during_an_import_is_raised_once_afterwards(
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "slow_module.py").write_text(
-        "import os, signal, time\n"
+        "import signal, time\n"
         "from cloudconv.cli import interrupts\n"
-        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "signal.raise_signal(signal.SIGTERM)\n"
         "time.sleep(0.02)\n"
         "try:\n    interrupts.check()\nexcept KeyboardInterrupt:\n    noticed = True\n"
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -125,6 +124,8 @@ class Commands:
 
 
 def _serve(folder: Path, seconds: float, memory: int) -> None:
+    import resource
+
     import torch
 
     import cloudconv.jobs.interp.run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 from collections.abc import Generator, Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 from cloudconv.errors import InputError
 from cloudconv.workers.events import Done, Event, Report, Tasks, Work
+from tests.helpers.system import kill_this_process
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Tenfold(Work[Job]):
             if task.number == self.deadly and not (self.marker and self.marker.exists()):
                 if self.marker is not None:
                     self.marker.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
+                kill_this_process()
             if task.number == self.fails:
                 raise InputError("no-permission", path="this")
             yield Report(task, os.getpid())

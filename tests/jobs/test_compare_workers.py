@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -33,6 +32,7 @@ from cloudconv.workers.events import Event, Tasks
 from tests.helpers import calls
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
 from tests.helpers.jobs import on
+from tests.helpers.system import kill_this_process
 
 QUICK: dict[str, Any] = {"device": "cpu", "precision": "fp32", "threads": 1}
 
@@ -184,7 +184,7 @@ class DiesOnce(ScoreWork):
             yield event
             if number == 6 and not marker.exists():
                 marker.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
+                kill_this_process()
 
 
 @pytest.mark.full

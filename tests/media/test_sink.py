@@ -2,8 +2,6 @@
 
 import io
 import os
-import resource
-import signal
 import subprocess
 import sys
 import textwrap
@@ -27,6 +25,7 @@ from cloudconv.media.read.probe import probe
 from cloudconv.media.write.containers.base import FileWriter
 from cloudconv.media.write.sink import EncodeSettings, Sink
 from tests.helpers.factory import picture, planes_of, read_planes, read_times, write_clip
+from tests.helpers.system import largest_file
 
 FAST = EncodeSettings(preset="ultrafast")
 LOSSLESS = EncodeSettings("ffv1")
@@ -407,19 +406,11 @@ def test_a_frame_of_another_size_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".gif", "_%03d.png"])
 def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path, suffix):
-    """A limit on the file size stands in for a full disk: the write fails with an errno."""
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     path = tmp_path / f"clip{suffix}"
     encode = EncodeSettings(crf=1, preset="ultrafast") if suffix in (".mp4", ".mkv") else None
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, old[1]))
-        frames = frames_of(constant(24, 30), Fraction(1, 24), noise=40)
-        with pytest.raises(OutputError, match=r"could not be|largest file"):
-            write(path, frames, rate=Fraction(24), encode=encode or EncodeSettings())
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
-        signal.signal(signal.SIGXFSZ, ignored)
+    frames = frames_of(constant(24, 30), Fraction(1, 24), noise=40)
+    with largest_file(5_000), pytest.raises(OutputError, match=r"could not be|largest file"):
+        write(path, frames, rate=Fraction(24), encode=encode or EncodeSettings())
     assert not list(tmp_path.iterdir())
 
 

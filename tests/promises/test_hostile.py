@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import struct
 import subprocess
 import sys
@@ -161,6 +160,7 @@ def test_bad_weights_files_give_one_sentence(
 
 @pytest.mark.full
 def test_a_full_disk_gives_one_sentence_and_no_output(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
     clip = write_clip(tmp_path / "clip.mkv", 12, size=(320, 240), noise=20.0)
     limit = 200_000  # the video would have more than a million bytes
     command = [sys.executable, "-m", "cloudconv", "interp", str(clip), str(tmp_path / "out.mkv")]

@@ -5,14 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +22,7 @@ from cloudconv.segments.store import SegmentStore, sealed
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, write_clip
 from tests.helpers.jobs import on, stop_after
+from tests.helpers.system import largest_file
 
 LOSSLESS = {"encoder": "ffv1"}
 FRAMES = 120
@@ -297,19 +294,6 @@ def test_foreign_files_in_the_work_folder_are_kept(clips: Path, tmp_path: Path) 
     (folder / "notes.txt").write_text("precious")
     interp(clips / "a.mkv", tmp_path / "b.mkv")
     assert sorted(os.listdir(folder)) == ["mine", "notes.txt"]
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Limit the size of files, as a stand-in for a full disk: the write fails with an errno."""
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
-        signal.signal(signal.SIGXFSZ, ignored)
 
 
 @pytest.mark.full

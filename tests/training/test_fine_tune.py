@@ -165,7 +165,7 @@ def test_ctrl_c_after_the_last_step_is_not_lost(
     def late(path: Path, *given: Any, **named: Any) -> None:
         written(path, *given, **named)
         if path.suffix == ".safetensors" and list(steps):
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
 
     steps: list[int] = []
     validate = loop.Trainer.validate

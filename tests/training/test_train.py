@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import threading
 from collections.abc import Callable
@@ -38,6 +37,7 @@ from cloudconv.training import train
 from cloudconv.training.loop import Losses
 from cloudconv.training.settings import resolve
 from tests.helpers.jobs import Watch, finish, ignore, on
+from tests.helpers.system import largest_file
 from tests.helpers.trainees import (
     ADVERSARIAL,
     AHEAD,
@@ -176,7 +176,7 @@ def test_a_stopped_run_continues_exactly(clip: str, tmp_path: Path, model: str) 
     def stop_at(progress: Losses) -> None:
         parted[progress.step] = progress.loss
         if progress.step == 20:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     first = trained(settings(clip, parted_file, **changes), at_losses(stop_at))
     assert first.interrupted
@@ -199,7 +199,7 @@ def test_a_checkpoint_of_other_settings_is_refused(clip: str, tmp_path: Path) ->
 
     def stop(progress: Losses) -> None:
         if progress.step == 10:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     trained(settings(clip, output), at_losses(stop))
     with pytest.raises(SettingsError, match="`noise` was"):
@@ -224,7 +224,7 @@ def test_ctrl_c_ends_a_training_at_once(clip: str, tmp_path: Path) -> None:
             after.append(event)
         elif isinstance(event, Progress) and (event.stage, event.done) == ("training", 13):
             pressed = True
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     result = trained(settings(clip, output, steps=1000), press)
     assert (result.interrupted, result.steps, result.seen) == (True, 13, None)
@@ -257,7 +257,7 @@ def test_ctrl_c_during_validation_is_resumed(clip: str, tmp_path: Path) -> None:
                 return
             last[0] = event.done if event.stage == "training" else last[0]
             if event.stage == "checking" and last[0] == step and event.done == 1:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
 
         return press
 
@@ -283,7 +283,7 @@ def test_a_run_without_steps_left_says_so(clip: str, tmp_path: Path) -> None:
 
     def press(event: Event) -> None:
         if isinstance(event, Progress) and (event.stage, event.done) == ("training", 13):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     trained(settings(clip, output), press)
     recipe = tmp_path / "recipe.toml"
@@ -544,7 +544,7 @@ def raise_at_first_report(error: type[BaseException]) -> Watch:
     return at_losses(report)
 
 
-@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("number", [n for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n)])
 def test_sigterm_and_sighup_keep_the_trained_weights(
     clip: str, tmp_path: Path, number: str
 ) -> None:
@@ -552,7 +552,7 @@ def test_sigterm_and_sighup_keep_the_trained_weights(
 
     def stop(progress: Losses) -> None:
         if progress.step == 10:
-            os.kill(os.getpid(), getattr(signal, number))
+            signal.raise_signal(getattr(signal, number))
 
     assert trained(settings(clip, output), at_losses(stop)).interrupted
     names = ["p.safetensors", "p.safetensors.checkpoint"]
@@ -620,14 +620,6 @@ def test_two_runs_never_write_one_weights_file(clip: str, tmp_path: Path) -> Non
 
 
 def test_a_full_disk_gives_one_sentence(clip: str, tmp_path: Path) -> None:
-    """A limit on the file size stands in for a full disk: the write fails with an errno."""
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, old[1]))
-        with pytest.raises(OutputError, match="largest file allowed here"):
-            trained(settings(clip, tmp_path / "p.safetensors"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
-        signal.signal(signal.SIGXFSZ, ignored)
+    with largest_file(2_000), pytest.raises(OutputError, match="largest file allowed here"):
+        trained(settings(clip, tmp_path / "p.safetensors"))
     assert os.listdir(tmp_path) == []

@@ -114,6 +114,7 @@ def test_a_worker_has_its_environment_before_torch_is_imported() -> None:
 
 
 @pytest.mark.full
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot ask whether a process exists")
 def test_worker_processes_end_with_their_parent(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
