@@ -201,9 +201,9 @@ def test_every_error_is_one_line_and_with_json_one_object(
     plain = run(*words)
     assert (plain.exit_code, plain.stdout) == (code, "")
     (line,) = plain.stderr.splitlines()
-    code = run(*words, "--json")
-    assert (code.exit_code, code.stderr) == (code, plain.stderr)
-    shown = json.loads(code.stdout)
+    as_json = run(*words, "--json")
+    assert (as_json.exit_code, as_json.stderr) == (code, plain.stderr)
+    shown = json.loads(as_json.stdout)
     assert shown == {"error": line.removeprefix("error: "), "kind": kind, "exit_code": code}
     assert [file.name for file in clip.parent.iterdir()] == ["a.mp4"]
 
