@@ -23,10 +23,10 @@ EXAMPLES = examples(
 
 @with_options(DoctorSettings, runs_job=False)
 def doctor(console: Console, **given: Any) -> None:
-    """Describe this machine and the choices of auto, for bug reports.
+    """Describe this machine, for bug reports.
 
-    Print FFmpeg, encoders, devices, weights and memory; write nothing. The exit code is 1 if
-    a problem is found.
+    Print versions, encoders, devices, weights, memory, and what --device auto and --precision auto
+    would choose. Write no file. The exit code is 1 if a problem is found.
     """
     settings = DoctorSettings(**given)
     from cloudconv.jobs.doctor import run

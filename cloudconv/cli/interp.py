@@ -48,7 +48,8 @@ def interp(console: Console, inputs: Inputs, **given: Any) -> None:
 
 
 def _summary(result: InterpResult) -> str:
-    cuts = f", {len(result.cuts)} cut{'s'[: len(result.cuts) != 1]} held" if result.cuts else ""
+    count = len(result.cuts)
+    cuts = f", no new frames at {count} cut{'s'[: count != 1]}" if count else ""
     resumed = "; resumed" if result.resumed else ""
     adapted = f"; {result.adapted}" if result.adapted and result.adapted.kept else ""
     return outputs.describe_video(result, cuts + resumed) + adapted

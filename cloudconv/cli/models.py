@@ -92,9 +92,9 @@ class _Row:
 @with_options(runs_job=False)
 def models(
     console: Console,
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help=_ONE)] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help=_ONE)] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="List the models of the research projects too.")
+        bool, typer.Option("--all", help="List the small research models too.")
     ] = False,
     verify: Annotated[bool, typer.Option("--verify", help=_VERIFY)] = False,
 ) -> None:
@@ -150,7 +150,7 @@ def _list(rows: list[_Row], everything: bool) -> str:
             parts.append(_group(title, group, _TESTS[task]))
     if not everything:
         count = len({row.spec.name for row in rows if is_research(row.spec)})
-        parts.append(f"and {count} small models of the research projects: cloudconv models --all")
+        parts.append(f"and {count} small research models: cloudconv models --all")
     return "\n\n".join(parts)
 
 

@@ -20,7 +20,7 @@ from cloudconv.settings import Settings
 from cloudconv.settings.groups import INPUT
 
 Input = Annotated[str, typer.Argument(metavar="IN", help=INPUT)]
-OutputArgument = Annotated[str | None, typer.Argument(metavar="OUT", help="Same as --output.")]
+OutputArgument = Annotated[str | None, typer.Argument(metavar="[OUT]", help="Same as --output.")]
 Note = Callable[[Any], str | None]
 """A function of a ``Measured`` or ``Ended`` event: the words beside the bar; None keeps them."""
 

@@ -31,7 +31,7 @@ Clips = Annotated[list[str] | None, typer.Argument(metavar=_CLIPS.metavar, help=
 def train(console: Console, clips: Clips = None, **given: Any) -> None:
     """Train a model on CLIPS.
 
-    With --init a model that ships is fine-tuned on your own footage.
+    With --init, fine-tune a shipped model on your own footage.
     """
     settings = TrainSettings(clips or (), **given)
 

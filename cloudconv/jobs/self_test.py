@@ -109,7 +109,7 @@ def _checks(device: torch.device, asked: str) -> Iterator[tuple[str, Callable[[]
     yield "tiles", partial(_tiles, device)
     for name, pix_fmt in _FORMATS.items():
         yield name, partial(_like_cpu, device, _clip(3, *_SMALL, pix_fmt))
-    yield "frames around", partial(_like_cpu, device, _clip(4, *_SMALL), batch=2)
+    yield "outer frames", partial(_like_cpu, device, _clip(4, *_SMALL), batch=2)
     yield "trials and blends", partial(_blends, device)
     yield "forecast", partial(_forecast, device)
     yield "training step", partial(_training, device)
@@ -168,9 +168,9 @@ def _parity(device: torch.device, name: str, precision: str) -> str:
         raise _AbsentError(str(error)) from error
     result = _quarters(name, device, dtype)
     if not result.isfinite().all():
-        raise _FailedError("there are numbers in its frames that are none")
+        raise _FailedError("its frames contain values that are not finite")
     if result.diff(dim=0).abs().amax(dim=(1, 2, 3)).min() < 1 / 255:
-        raise _FailedError("new frames that follow each other are the same")
+        raise _FailedError("two new frames in a row are equal")
     return _near(_decibel(result, _expected(name)))
 
 
@@ -211,7 +211,7 @@ def _blends(device: torch.device) -> str:
         _rendered(_renderer(device, batch=2, fallback=blends), frames) for blends in (True, False)
     )
     if _apart(here, plain) >= 60:
-        raise _FailedError("no blend has taken the place of motion that fails")
+        raise _FailedError("the new frames are not blends where motion estimation fails")
     return _like_cpu(device, frames, batch=2, fallback=True)
 
 
@@ -267,7 +267,7 @@ def _step_back(device: torch.device) -> str:
     rendered = _rendered(greedy, frames)
     said = greedy.warnings()
     if len(said) != 1:
-        raise _FailedError(f"one step back was due, and there were {len(said)}")
+        raise _FailedError(f"1 smaller batch was expected after a lack of memory, got {len(said)}")
     return _near(_apart(rendered, _rendered(work(_Greedy(device), batch=1), frames)))
 
 
@@ -330,8 +330,8 @@ def _nvdec(device: torch.device, video: Path) -> str:
     with Source(video) as source:
         expected = list(source.frames())
     if len(decoded) != len(expected) or not all(map(Frame.same_picture, decoded, expected)):
-        raise _FailedError("it decodes other frames than the CPU")
-    return f"{len(decoded)} frames, the same as by the CPU"
+        raise _FailedError("its frames differ from those of the CPU")
+    return f"{len(decoded)} frames, equal to those of the CPU"
 
 
 def _alone(device: torch.device, number: int, video: Path) -> str:
@@ -421,7 +421,7 @@ def _framed(pictures: Sequence[Tensor], pix_fmt: str) -> list[Frame]:
 def _apart(frames: Sequence[Frame], expected: Sequence[Frame]) -> float:
     """Return the PSNR of the worst frame over all planes, in dB."""
     if len(frames) != len(expected):
-        raise _FailedError(f"{len(frames)} frames in place of {len(expected)}")
+        raise _FailedError(f"{len(frames)} frames instead of {len(expected)}")
     return min(
         _decibel(*(_values(frame) for frame in pair)) for pair in zip(frames, expected, strict=True)
     )
@@ -441,8 +441,8 @@ def _decibel(values: Tensor, expected: Tensor) -> float:
 def _near(*decibels: float) -> str:
     worst = min(decibels)
     if not worst >= _NEAR:
-        raise _FailedError(f"{worst:.1f} dB from what it should be; {_NEAR:.0f} are needed")
-    return "the same" if worst >= 100 else f"{worst:.1f} dB"
+        raise _FailedError(f"{worst:.1f} dB PSNR against the CPU; {_NEAR:.0f} dB are needed")
+    return "equal" if worst >= 100 else f"{worst:.1f} dB"
 
 
 def _memory_used(device: torch.device) -> int:

@@ -66,12 +66,12 @@ TEXTS = {
         "{used}.{alpha:? Their transparency is dropped.}"
     ),
     "tones-not-mapped": (
-        "The source is HDR ({curve}), and its tones are not mapped: the pictures look flat and "
-        "pale as {container}. An .mkv or .mp4 keeps HDR."
+        "The source is HDR ({curve}), which {container} cannot show: the pictures look flat and "
+        "pale. An .mkv or .mp4 keeps HDR."
     ),
     "flat-pictures": (
-        "The source is HDR ({curve}), and its tones are not mapped: the pictures of the {where} "
-        "look flat and pale."
+        "The source is HDR ({curve}), which the {where} cannot show: its pictures look flat and "
+        "pale."
     ),
     "dynamic-hdr": "{name} metadata cannot be written to the output and is left out.",
     "hdr10": (
@@ -128,15 +128,15 @@ TEXTS = {
     "trial-differs": "its results differ from those of the CPU by {difference:.2g}",
     "cluster-without-gpu": "The cluster has no GPU: its CPUs are used.",
     "planned-without-gpu": (
-        "This machine has no GPU, so the batch and the tiles are planned for its own memory: give "
-        "{--batch} for larger batches on the GPUs of the cluster."
+        "This machine has no GPU, so its own memory limits how many frames are computed at once: "
+        "give {--batch} for more of them on the GPUs of the cluster."
     ),
     "cluster-gpus-unused": (
         "The cluster's CPUs are used, not its GPUs: this machine plans the work and has no GPU."
     ),
     "tiles": (
         "A whole {width}x{height} frame does not fit into the {free} of memory that {device} has "
-        "free: frames are worked on in tiles of {tile} pixels."
+        "free: frames are computed in tiles of {tile} pixels."
     ),
     "batch-reduced": (
         "A batch of {asked} frames of {width}x{height} does not fit into the {free} of memory that "
@@ -146,7 +146,7 @@ TEXTS = {
         "16-bit values overflowed on {device}: float32 is used instead, which is slower."
     ),
     "out-of-memory": (
-        "{device} ran out of memory: {tile:?frames are now worked on in tiles of * pixels|the "
+        "{device} ran out of memory: {tile:?frames are now computed in tiles of * pixels|the "
         "batch is now {batch}}."
     ),
     "nvenc-is-there": (
@@ -251,10 +251,10 @@ TEXTS = {
     ),
     # Warnings of train
     "clips-left-out": "Left out {unfit:#} of {given} clips: {unfit:3}.",
-    "clip-too-short": "{clip} has {frames} frames in one piece, {needed} are needed",
+    "clip-too-short": "{clip} has at most {frames} frames in a row, and {needed} are needed",
     "clip-too-small": "{clip} is {width}x{height}, smaller than the crop of {crop}",
     "clip-without-motion": "{clip} hardly moves in that sequence",
-    "clip-ends": "{clip} ends too soon, or repeats itself too often",
+    "clip-ends": "{clip} ends too soon, or repeats too many frames",
     "clip-has-cut": "{clip} has a cut in that sequence",
     # Parts of other messages
     "adapted": (
@@ -301,7 +301,10 @@ TEXTS = {
         "No frame of {path} can be decoded: its {codec} data is damaged or incomplete ({packets} "
         "packets tried). Give a complete file."
     ),
-    "vmaf-failed": "VMAF could not be measured by {program}: {why:?*|it gave no reason}.",
+    "vmaf-failed": (
+        "{program} could not measure VMAF ({why:?*|it gave no reason}): leave vmaf out of "
+        "{--metrics}."
+    ),
     "not-a-part": (
         "{text!r} is no part of a clip: give fractions of its length from 0 to 1, such as "
         "0:0.75, or several, such as 0:0.3,0.5:1."
@@ -386,7 +389,7 @@ TEXTS = {
     "bad-interval": "{value!r} must be numbers of 1 or more, the smaller one first, such as 1-3.",
     "not-safetensors": "Weights are written as .safetensors: {path} needs that ending.",
     "not-jpeg": "{path} must have a name that ends in .jpg.",
-    "not-a-scale": "{value} is not one of {known}.",
+    "not-a-scale": "{value} is no scale: choose one of {known}.",
     "unknown-workers": (
         "There are no workers called {value!r}: use local, local:N (1 to {most} processes on this "
         "machine), ray or ray:ADDRESS."
@@ -471,7 +474,7 @@ TEXTS = {
         "{path} was changed while it was read, so the parts of the output do not belong together: "
         "run the command again."
     ),
-    "unreadable": "{path} cannot be read: {why}.",
+    "unreadable": "{path} cannot be read ({why}): check the file and its permissions.",
     "videos-and-pictures": (
         "The {folder:?folder|pattern} {path} {folder:?holds|matches} videos and pictures, such as "
         "{video} and {picture}: give the pictures alone as {pattern}, or put them into separate "
@@ -576,7 +579,8 @@ TEXTS = {
         "The finished segment {path} was damaged on the disk and is deleted: run the command again."
     ),
     "frame-size-differs": (
-        "The frame at {time:.3f} s is {width}x{height}, but the output is {other}."
+        "The frame at {time:.3f} s is {width}x{height}, but the output is {other}: give frames of "
+        "one size."
     ),
     "frames-too-close": (
         "A {container} plays at most {most} frames a second, and two of these frames are closer: "
@@ -692,8 +696,8 @@ TEXTS = {
     "fp16-on-cpu": "fp16 is for GPUs: on the CPU use {--precision=bf16} or fp32.",
     "no-bf16": "This GPU has no bf16: use {--precision=fp16} or fp32.",
     "cluster-has-no-gpu": (
-        "A GPU was given for the workers, but neither this machine nor the cluster has one: use "
-        "{--device=cpu}."
+        "{--device} names a GPU for the workers, but neither this machine nor the cluster has "
+        "one: use {--device=cpu}."
     ),
     "no-device": (
         "{device} was given, but this machine has no working {kind}, or this PyTorch was built "
@@ -711,7 +715,7 @@ TEXTS = {
         "a size, or auto."
     ),
     # Errors of weights
-    "weights-bad": "the weights of {model} are {state}: {remedy}.",
+    "weights-bad": "The weights of {model} are {state}: {remedy}.",
     "not-in-manifest": "The weights manifest has no entry {name}: {remedy}.",
     "weights-changed": (
         "The weights file {path} is damaged (its SHA-256 is not the manifest's): {remedy}."
@@ -951,15 +955,17 @@ TEXTS = {
     ),
     "no-machine": "No machine of the cluster has {cores} cores: give fewer with {--threads}.",
     "no-gpu-in-cluster": (
-        "A GPU was given with {--device}, and no machine of the cluster has one: use "
-        "{--device=cpu}, or start Ray on a machine with a GPU."
+        "{--device} names a GPU, but no machine of the cluster has one: use {--device=cpu}, or "
+        "start Ray on a machine with a GPU."
     ),
     "no-cluster": (
         "There is no Ray cluster at {address}: start one with 'ray start --head', which prints its "
         "address, or leave the address out."
     ),
     "no-ray": 'A cluster needs Ray, which is not installed: run pip install "cloudconv[cluster]".',
-    "frames-lost-by-cluster": "The cluster lost the same frames {tries} times: {why}",
+    "frames-lost-by-cluster": (
+        "The cluster lost the same frames {tries} times ({why}): 'ray status' shows its machines."
+    ),
     "not-a-single-file": (
         "{path} is not a single file, and a cluster can share only a file: make a video of it "
         "first."

@@ -26,7 +26,7 @@ _DROP = "Keep one frame of every N and make the others again."
 _HORIZON = "Forecast H frames ahead, instead of --drop."
 _MODEL = "Score a model from 'cloudconv models' or a file of weights; may be repeated."
 _AGAINST = """Compare with these: names from 'cloudconv models', your own files, minterpolate; the
-verdict uses the first."""
+last line of the result compares with the first one."""
 _REPORT = "Write a page with charts and pictures, a side-by-side video, and the scores."
 _EVERY = "Begin a forecast at every K-th frame; for --horizon."
 

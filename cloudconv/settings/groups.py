@@ -163,7 +163,7 @@ class Workers(Machine):
 
 
 _QUALITY = """Choose the model: best is cloud-best, max is cloud-max (11 times the time of best),
-fast is cloud-fast (0.6), turbo is cloud-turbo (0.5)."""
+fast is cloud-fast (0.6 times), turbo is cloud-turbo (0.5 times)."""
 _SCALE = "Estimate motion in pictures of this relative size: 0.25, 0.5, 1, 2 or 4."
 _FALLBACK = """Blend the source frames where motion does not explain their difference, or (off) show
 the model's picture everywhere."""
@@ -228,9 +228,9 @@ class InterpolatorModel(Rendering):
         return str(self.model)
 
 
-_ADAPT = """Fine-tune the model on this video first, for MINUTES minutes; the result is used if
-its PSNR is at least 0.05 dB higher on a part of the video that is held back."""
-_SAVE = "Save the weights that --adapt trains to this file, which --model takes."
+_ADAPT = """Fine-tune the model on this video first, for so many minutes. The result is used if
+its PSNR is at least 0.05 dB higher on frames that are held back from the training."""
+_SAVE = "Save the weights of --adapt in this file; --model takes the file."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

@@ -126,7 +126,7 @@ def test_warnings_are_one_line_each(received: list[InterpSettings]) -> None:
     lines = run("a.mp4", "--factor", 2).stderr.splitlines()
     assert lines[0].startswith("warning: first line cannot hold the HDR10")
     assert lines[1].endswith("--deinterlace makes whole frames first.")
-    assert "1 cut held" in lines[2]
+    assert "no new frames at 1 cut" in lines[2]
 
 
 def test_every_option_reaches_the_job(received: list[InterpSettings]) -> None:
@@ -304,7 +304,7 @@ def test_each_class_of_error_has_its_exit_code(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--factor", "2", "--scale", "9"], "--scale: 9 is not one of 0.25"),
+        (["--factor", "2", "--scale", "9"], "--scale: 9 is no scale: choose one of 0.25"),
         (["--factor", "2", "--encoder", "x277"], "x277"),
         (["b.xyz", "--factor", "2"], "xyz"),
         (["b.png", "--factor", "2"], "b/%05d.png"),

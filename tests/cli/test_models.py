@@ -49,7 +49,7 @@ def test_the_table_is_short_and_describes_each_model() -> None:
     usual = [spec.name for spec in SHOWN if not registry.is_research(spec)]
     assert sorted(name for name in named if name in usual) == sorted(usual)
     assert not research & set(named)
-    assert f"and {len(research)} small models" in lines[-1]
+    assert f"and {len(research)} small research models" in lines[-1]
     (best,) = [line for line in lines if line.startswith("cloud-best ")]
     assert best.split()[-3:] == ["1", "MIT", "ok"]
     assert re.search(r"\+\d\.\d dB", best)

@@ -358,7 +358,7 @@ def test_impossible_inputs_are_one_clear_sentence(clip: str, tmp_path: Path) -> 
     save_file(state, wide, {"model": PREDICT.name})
     (tmp_path / "empty").mkdir()
     cases: list[tuple[dict[str, Any], type[CloudconvError], str]] = [
-        ({"clips": (short,)}, InputError, "frames in one piece"),
+        ({"clips": (short,)}, InputError, "frames in a row"),
         ({"clips": (str(tmp_path / "empty"),)}, InputError, "no video and no pictures"),
         ({"crop": 64}, InputError, "smaller than the crop"),
         ({"model": "hold"}, ModelError, "nothing to train"),

@@ -292,8 +292,8 @@ class _Table:
             return {
                 "summary": f"{count}, up to {horizon}, {scored} scored",
                 "forecasts": f"from {context} frame{'s' if context > 1 else ''} of context, "
-                f"beginning at every {plan.every}th frame; all methods from the same places",
-                "scored": f"{scored} as 8-bit RGB, on what really came",
+                f"beginning at every {plan.every}th frame; all methods from the same frames",
+                "scored": f"{scored} as 8-bit RGB, against the frames that really followed",
                 "left out": f"{self._skipped} frames after a cut, {clip.left_out} repeated ones",
             }
         cuts = f", {len(clip.cuts)} cut{'s' if len(clip.cuts) > 1 else ''} left out"
@@ -303,8 +303,8 @@ class _Table:
         return {
             "summary": f"one frame of every {plan.drop} kept, {scored} scored"
             + (cuts if clip.cuts else ""),
-            "kept": f"one frame of every {plan.drop}; all methods saw the same",
-            "scored": f"{scored} as 8-bit RGB, found by their time",
+            "kept": f"one frame of every {plan.drop}; all methods get the same frames",
+            "scored": f"{scored} as 8-bit RGB, matched by their times",
             "left out": f"{self._skipped} frames beside cuts" + (repeats if clip.left_out else ""),
             **texture,
         }
