@@ -106,7 +106,7 @@ def test_a_failed_check_is_printed_and_gives_exit_code_1(monkeypatch: pytest.Mon
     assert result.exit_code == 1
     assert "error: 10 bit: 12.0 dB" in result.stderr
     assert [line.split() for line in result.stdout.splitlines()[-2:]] == [
-        ["8", "bit", "ok", "the", "same"],
+        ["8", "bit", "ok", "equal"],
         ["10", "bit", "failed", "12.0", "dB"],
     ]
 
