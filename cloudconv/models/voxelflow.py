@@ -284,31 +284,25 @@ def _inputs(
     gap: Tensor,
     displacement: Tensor,
     scale: int,
-) -> tuple[Tensor, ...]:
-    """Return the inputs of a block at its own scale; RIFE's inputs first, in RIFE's order."""
-    size = small.shape[3:]
+) -> Iterator[Tensor]:
+    """Yield the inputs of a block at its own scale; RIFE's inputs first, in RIFE's order."""
     latest = small[:, 0]
+    moved = small if motion is None else _moved(small, ages, motion, horizon, gap)
+    yield _paired(moved, partner)
+    yield moved[:, 0]
+    yield torch.full_like(latest[:, :1], _RIFE_TIMESTEP)
+    if motion is not None:
+        yield motion[:, _FLOWS : _FLOWS + 1]
+        yield motion[:, :_FLOWS]
+    yield moved[:, 1:].flatten(1, 2)
     planes = torch.cat((horizon.clamp(max=REACH) / gap, 1 / gap), 1)
+    yield planes.expand(-1, -1, *small.shape[3:])
     displacement = _resized(displacement, 2 / scale)
-    flowed = (warp(latest, displacement), displacement * (gap / horizon))
-    if motion is None:
-        moved = small
-        so_far: tuple[Tensor, ...] = ()
-        extra: tuple[Tensor, ...] = ()
-    else:
-        moved = _moved(small, ages, motion, horizon, gap)
-        so_far = (motion[:, _FLOWS : _FLOWS + 1], motion[:, :_FLOWS])
-        extra = (latest, motion[:, _FLOWS + 1 :])
-    return (
-        _paired(moved, partner),
-        moved[:, 0],
-        torch.full_like(latest[:, :1], _RIFE_TIMESTEP),
-        *so_far,
-        moved[:, 1:].flatten(1, 2),
-        planes.expand(-1, -1, *size),
-        *flowed,
-        *extra,
-    )
+    yield warp(latest, displacement)
+    yield displacement * (gap / horizon)
+    if motion is not None:
+        yield latest
+        yield motion[:, _FLOWS + 1 :]
 
 
 def _paired(frames: Tensor, partner: Tensor) -> Tensor:

@@ -41,9 +41,9 @@ from cloudconv.schedule.frames import beside
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A frame that a method made, None if the method has none, and what that took.
+    """A frame of a method, None if the method has none, and its cost.
 
-    ``count`` frames were made in ``seconds``; a filter may make more or fewer than it gives.
+    The method made ``count`` frames in ``seconds``; a filter may make more frames than it gives.
     """
 
     shown: ShownFrame | None

@@ -45,7 +45,7 @@ _VIDEO_TAGS = ColorTags(1, 1, 1, 1)
 
 @dataclass(slots=True)
 class ReportWriter:
-    """A report in the making, with a bounded number of pictures. ``videos`` closes its video."""
+    """A report in the making, with a bounded number of pictures; ``_videos`` closes its video."""
 
     _report: ReportFolder
     _plan: ComparePlan
