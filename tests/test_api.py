@@ -487,8 +487,8 @@ def test_a_loaded_model_accepts_a_float_and_single_pictures() -> None:
 def test_train_is_a_function_of_the_package(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 24, size=(64, 64))
     out = tmp_path / "mine.safetensors"
-    words = {"model": "tiny", "steps": 2, "crop": 32, "batch": 1, "interval": 1, "device": "cpu"}
-    result = cloudconv.train(clip, out, val_windows=1, **words)
+    options = {"model": "tiny", "steps": 2, "crop": 32, "batch": 1, "interval": 1, "device": "cpu"}
+    result = cloudconv.train(clip, out, val_windows=1, **options)
     assert (result.output, result.steps) == (str(out), 2)
     made = cloudconv.interpolate(clip, tmp_path / "b.mkv", factor=2, model=out, encoder="ffv1")
     assert len(read_times(made.output)) == 48

@@ -149,7 +149,7 @@ def test_transparency_is_dropped_with_a_warning_for_mp4(tmp_path, codec, pix_fmt
     sink, info = write_like(tmp_path, ".mp4", given=given, codec=codec, pix_fmt=pix_fmt)
     assert info.pix_fmt == becomes
     (said,) = map(str, sink.warnings)
-    assert "transparency is dropped" in said
+    assert "without transparency" in said
     assert f"yuv444p{becomes.removeprefix('yuv420p')}'" in said
 
 
