@@ -102,8 +102,8 @@ def run(device: str = "auto") -> Iterator[Check]:
         _expected.cache_clear()
 
 
-def _checks(device: torch.device, asked: str) -> Iterator[tuple[str, Callable[[], str]]]:
-    yield "device", partial(_device, device, asked)
+def _checks(device: torch.device, device_name: str) -> Iterator[tuple[str, Callable[[], str]]]:
+    yield "device", partial(_device, device, device_name)
     yield "lack of memory", partial(_step_back, device)
     yield "batches", partial(_like_cpu, device, _clip(4, *_SMALL), "fp32", batch=5)
     yield "tiles", partial(_tiles, device)
@@ -148,8 +148,8 @@ def _tried(name: str, check: Callable[[], str]) -> Check:
         return Check(name, "failed", lines[0] if lines else type(error).__name__)
 
 
-def _device(device: torch.device, asked: str) -> str:
-    for remark in auto_remarks(asked):
+def _device(device: torch.device, device_name: str) -> str:
+    for remark in auto_remarks(device_name):
         raise _FailedError(remark)
     wrong = probe(device, torch.float32)
     if wrong is not None:
@@ -265,9 +265,9 @@ def _step_back(device: torch.device) -> str:
     frames = _clip(4, *_SMALL)
     greedy = work(_Greedy(device), batch=4)
     rendered = _rendered(greedy, frames)
-    said = greedy.warnings()
-    if len(said) != 1:
-        raise _FailedError(f"1 smaller batch was expected after a lack of memory, got {len(said)}")
+    warnings = greedy.warnings()
+    if len(warnings) != 1:
+        raise _FailedError(f"{len(warnings)} smaller batches after a lack of memory instead of 1")
     return _near(_apart(rendered, _rendered(work(_Greedy(device), batch=1), frames)))
 
 
@@ -357,8 +357,8 @@ def _same(video: Path, made: Path, **settings: Any) -> str:
 
 
 def _interp(source: Path, output: Path, **settings: Any) -> InterpResult:
-    asked = {"input": source, "output": output, "factor": Fraction(2), "model": _FAST, **settings}
-    result: InterpResult = watched(interp.run(InterpSettings(**asked)))
+    given = {"input": source, "output": output, "factor": Fraction(2), "model": _FAST, **settings}
+    result: InterpResult = watched(interp.run(InterpSettings(**given)))
     return result
 
 

@@ -119,8 +119,8 @@ class VmafMeter:
 
     def _failure(self) -> ModelError:
         assert self._folder is not None
-        said = (Path(self._folder.name) / _ERRORS).read_text("utf-8", "replace").strip()
-        why = said.splitlines()[-1] if said else None
+        errors = (Path(self._folder.name) / _ERRORS).read_text("utf-8", "replace").strip()
+        why = errors.splitlines()[-1] if errors else None
         return ModelError("vmaf-failed", program=self._program, why=why)
 
 

@@ -42,7 +42,7 @@ class AnalysedFrame:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The wishes for the source called ``name``; see ``InterpSettings`` of the interp job."""
+    """The requested output of the source called ``name``; see ``InterpSettings``."""
 
     name: str
     rate: Multiply | Resample
@@ -153,7 +153,7 @@ def schedule(
 
     Args:
         frames: the frames of the source.
-        request: the wishes for the output.
+        request: the requested output.
         events: receives a warning as soon as repeats that are kept are found, and at the end the
             counts.
 

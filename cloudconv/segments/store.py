@@ -247,7 +247,7 @@ class SegmentStore:
 
     def remove(self) -> None:
         """Delete all files of the folder that are cloudconv's, and the folder if it is empty."""
-        # The mark is deleted last: if the process is killed before, a later run knows the folder.
+        # The mark is deleted last: after a kill before that, a later run recognises the folder.
         for file in [*self._own_files(), self.path / _MARK]:
             with suppress(OSError):
                 file.unlink()

@@ -163,7 +163,7 @@ class TrainPlan:
         }
 
 
-def decide(asked: TrainSettings, *, dry_run: bool = False) -> TrainPlan:
+def decide(given: TrainSettings, *, dry_run: bool = False) -> TrainPlan:
     """Return the decisions that need neither the model nor the clips.
 
     With ``dry_run`` reasons to refuse the output are collected in the plan instead of raised.
@@ -172,7 +172,7 @@ def decide(asked: TrainSettings, *, dry_run: bool = False) -> TrainPlan:
         CloudconvError: a setting, the recipe or the device cannot be used, or the output cannot be
             written.
     """
-    settings = resolve(asked)
+    settings = resolve(given)
     output = Path(settings.output)
     checkpoint = _checkpoint_of(output)
     refusals: list[OutputError] = []
@@ -215,7 +215,7 @@ def estimate(plan: TrainPlan) -> TrainEstimate:
 
 
 def run(
-    asked: TrainSettings,
+    given: TrainSettings,
     *,
     known: MediaInfo | None = None,
     stop: threading.Event | None = None,
@@ -228,7 +228,7 @@ def run(
     Closing the iterator writes a checkpoint.
 
     Args:
-        asked: the settings.
+        given: the settings.
         known: the facts of one of the clips, if the caller has probed that clip already.
         stop: an event that, once set, ends the training as Ctrl-C does.
 
@@ -239,7 +239,7 @@ def run(
     Raises:
         CloudconvError: the training is not possible; raised before the first step where possible.
     """
-    plan = decide(asked)
+    plan = decide(given)
     settings, checkpoint = plan.settings, plan.checkpoint
     with ExitStack() as stack:
         with writing(plan.output):

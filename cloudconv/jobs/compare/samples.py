@@ -40,7 +40,7 @@ class ClipFrame:
 
     ``number`` counts the source's frames from the beginning of the part. ``time`` is on the
     source's clock. ``shows`` is the time to which the content belongs: the frame's own time, or an
-    even time in a clip with a cadence. ``cut`` tells whether the frame starts a scene. ``frame`` is
+    even time in a clip with a cadence. ``cut``: whether the frame starts a scene. ``frame`` is
     the decoded frame, at the time ``shows``; None in a sample that is sent to another process.
     """
 

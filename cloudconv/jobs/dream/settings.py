@@ -44,7 +44,7 @@ class DreamResult(Done, DreamOutcome):
     """The result of a run.
 
     ``vitals`` has a row for every 100 frames. ``limits`` are the lowest and highest healthy value
-    of each vital, None for no limit. ``alive`` tells whether all rows are within the limits.
+    of each vital, None for no limit. ``alive``: all rows are within the limits.
     ``backwards`` is the fraction of new frames that run backwards, None in a mode that never does
     so. ``report`` is the folder of the report, if one was requested.
     """

@@ -26,7 +26,7 @@ class Context:
     ``frames`` are those with different content, oldest first. ``last`` is the last frame shown,
     which may repeat the last of ``frames``. ``cut`` is the time of the cut before ``frames``, on
     the source's clock, or None. ``cadence`` describes regular repeats, or is None. ``pattern``
-    tells for each of the last frames whether it repeats the one before. ``gap`` is the usual time
+    states for each of the last frames whether it repeats the one before. ``gap`` is the usual time
     between two frames, None for a single frame.
     """
 

@@ -43,7 +43,7 @@ _ENCODER_FULL = 64
 def estimate(plan: InterpPlan) -> InterpEstimate:
     """Return the expected outcome of a run: read the source to its end, and make a few frames.
 
-    Nothing is written. An output that cannot be written raises no error; ``refusals`` says why.
+    Nothing is written. For an output that cannot be written, ``refusals`` has the reasons.
 
     Raises:
         CloudconvError: the input cannot be read, or the model cannot be used.

@@ -219,8 +219,8 @@ class Copier:
     def _warn_of_players(self, track: Track) -> None:
         codec = codec_name(track.target)
         if codec.startswith(self._holder.seldom_heard):
-            heard = {"stream": _named(track.source), "codec": codec}
-            self.warnings.append(Warned("seldom-heard", heard | {"container": self._holder.name}))
+            named = {"stream": _named(track.source), "codec": codec}
+            self.warnings.append(Warned("seldom-heard", named | {"container": self._holder.name}))
 
     def _add_encoded(self, stream: Any, factor: Fraction) -> None:
         """Add audio that is encoded again.
@@ -332,5 +332,5 @@ def _named(stream: Any) -> str:
     parts = [f"{stream.type.capitalize()} stream {stream.index}"]
     title = stream.metadata.get("filename") or stream.metadata.get("title")
     details = [codec_name(stream), stream.metadata.get("language"), title]
-    said = ", ".join(str(part) for part in details if part and part != "und")
-    return f"{parts[0]} ({said})" if said else parts[0]
+    known = ", ".join(str(detail) for detail in details if detail and detail != "und")
+    return f"{parts[0]} ({known})" if known else parts[0]

@@ -74,7 +74,7 @@ class Decoder:
     """The pictures of a file as they come from the decoder.
 
     ``promised`` counts the wanted packets and ``errors`` the damaged ones. ``aspect`` is the sample
-    aspect ratio of the last decoded picture. ``by_gpu`` tells whether a GPU decodes. ``warnings``
+    aspect ratio of the last decoded picture. ``by_gpu``: whether a GPU decodes. ``warnings``
     give the reason if the requested GPU does not.
     """
 

@@ -95,23 +95,23 @@ def open_strictly(choice: EncoderChoice, start: Any) -> None:
     The libraries behind FFmpeg only log unknown parameters. Raises EncoderError for those, and if
     the encoder or the container does not start.
     """
-    said: list[LogLine] = []
+    log: list[LogLine] = []
     try:
-        with log_lines() as said, unchanged_priority():
+        with log_lines() as log, unchanged_priority():
             start()
     except (av.error.ArgumentError, av.error.ExternalError, av.error.InvalidDataError,
             av.error.PermissionError, av.error.PatchWelcomeError, av.error.UnknownError,
             NotImplementedError, ValueError) as error:  # fmt: skip
-        lines = "; ".join(line for _, _, line in _tidy(said)) or str(error)
-        asked = ", ".join(f"{key}={value}" for key, value in choice.options.items())
+        lines = "; ".join(line for _, _, line in _tidy(log)) or str(error)
+        options = ", ".join(f"{key}={value}" for key, value in choice.options.items())
         raise EncoderError(
             "encoder-not-started",
             encoder=choice.encoder,
             pix_fmt=choice.pix_fmt,
-            options=asked,
+            options=options,
             lines=lines,
         ) from error
-    for _, name, line in _tidy(said):
+    for _, name, line in _tidy(log):
         if name == choice.encoder and line.startswith(("Error parsing option", "Unknown option",
                                                        "Invalid value")):  # fmt: skip
             key = parameters_key(choice.encoder)
@@ -173,5 +173,5 @@ def extradata_hash(stream: Any) -> str:
     return hashlib.sha256(extradata).hexdigest()
 
 
-def _tidy(said: list[LogLine]) -> list[LogLine]:
-    return [(level, name, line.strip().rstrip(".")) for level, name, line in said if line.strip()]
+def _tidy(log: list[LogLine]) -> list[LogLine]:
+    return [(level, name, line.strip().rstrip(".")) for level, name, line in log if line.strip()]

@@ -167,24 +167,24 @@ def options_for(
         EncoderUsageError: the encoder does not accept one of the settings.
     """
     known = known_encoder(name)
-    asked = dict(settings.options)
-    _check_options(name, asked)
+    given = dict(settings.options)
+    _check_options(name, given)
     side, of_small = known.small
     options = dict(of_small if min(size) < side else known.options)
     if name == "prores_ks":
         options["profile"] = "4" if working.startswith("yuv444") or layout(working).alpha else "3"
-    if name == "dnxhd" and "profile" not in asked:
+    if name == "dnxhd" and "profile" not in given:
         deep = "dnxhr_hqx" if layout(working).depth > 8 else "dnxhr_hq"
         options["profile"] = deep if working.startswith("yuv422") else "dnxhr_444"
     if name == "libvpx-vp9" and layout(working).alpha:
         options["auto-alt-ref"] = "0"
     if settings.crf is not None:
         options |= _crf(name, settings.crf)
-    elif not _QUALITY & asked.keys():
+    elif not _QUALITY & given.keys():
         options |= known.quality if known.crf is None else _crf(name, DEFAULT_CRF)
     if settings.preset is not None:
         options["preset"] = _preset(name, settings.preset)
-    for key, value in asked.items():
+    for key, value in given.items():
         joins = key.endswith("-params") and options.get(key)
         options[key] = f"{options[key]}:{value}" if joins else value
     if settings.threads and name == "libx265":
@@ -235,9 +235,9 @@ def supported_options(name: str) -> frozenset[str]:
     return frozenset(general | {o.name for o in known.private})
 
 
-def _check_options(name: str, asked: Mapping[str, str]) -> None:
+def _check_options(name: str, given: Mapping[str, str]) -> None:
     # FFmpeg itself ignores an unknown option without an error.
-    for key in asked:
+    for key in given:
         if key not in supported_options(name):
             near = closest(key, sorted(supported_options(name)))
             raise EncoderUsageError("unknown-encoder-option", encoder=name, key=key, near=near)

@@ -118,7 +118,7 @@ def choose(
         names = (_checked_name(settings.encoder, container),)
     else:
         names = _in_order(container, layout(wanted), hevc=hevc)
-    name, picked = _best(container, names, wanted, width, height, asked=settings, exact=exact)
+    name, picked = _best(container, names, wanted, width, height, exactly=settings.pix_fmt)
     if exact and settings.pix_fmt in _formats(name):
         picked = str(settings.pix_fmt)
     working = _working(picked)
@@ -316,28 +316,33 @@ def _best(
     width: int,
     height: int,
     *,
-    asked: EncodeSettings,
-    exact: bool,
+    exactly: str | None,
 ) -> tuple[str, str]:
-    """Return the cheapest pair of encoder and pixel format; earlier encoders win ties."""
+    """Return the cheapest pair of encoder and pixel format; earlier encoders win ties.
+
+    ``exactly`` is a requested pixel format, whose samples must not change.
+    """
     options = [
         (_cost(layout(wanted), layout(working)), order, name, pix_fmt)
         for order, name in enumerate(_present(names))
         for working, pix_fmt in _takes(name).items()
-        if (not exact or (working == wanted and is_float(pix_fmt) == is_float(asked.pix_fmt or "")))
-        and _fits(name, working, width, height)
+        if exactly is None
+        or (
+            (working == wanted and is_float(pix_fmt) == is_float(exactly))
+            and _fits(name, working, width, height)
+        )
         if not (name in container.refuses_alpha and layout(working).alpha)
     ]
     if options:
         return min(options)[2:]
-    if not exact:
+    if exactly is None:
         raise EncoderError("encoder-size", encoders=names, width=width, height=height)
     taken = sorted({f for name in _present(names) for f in _formats(name)})
     raise EncoderError(
         "encoder-cannot-write",
         encoders=names,
         container=container.name,
-        pix_fmt=asked.pix_fmt,
+        pix_fmt=exactly,
         width=width,
         height=height,
         taken=taken,
