@@ -4,7 +4,7 @@ Two runs estimate the motion at the usual scale and two at twice that scale, wit
 they are or mirrored, forwards or backwards in time. The errors differ between the runs, so that the
 mean has smaller errors. The finer scale is more exact for small motion and worse for large motion,
 so in each region the scale whose motion explains more of the difference has the larger weight. A
-mean is softer than its parts, so the texture of the mean is restored.
+mean is softer than its parts, so the mean is sharpened more.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cloudconv.models.rife import Arguments, IFNet, Unsharpened
 from cloudconv.settings.values import SCALES
 
 _MORE = 1.1
-"""The factor of the texture that is restored; above 1, because a mean of four loses more."""
+"""The factor of the detail that is restored; above 1, because a mean of four loses more."""
 
 _RUNS = {1: ((False, False), (True, True)), 2: ((False, True), (True, False))}
 """The runs for each factor of the usual scale: (left and right exchanged, time reversed)."""

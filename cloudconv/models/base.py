@@ -72,7 +72,7 @@ class ModelSpec:
         carries_alpha: whether further channels (opacity) move with the colours.
         any_size: whether ``forward`` takes pictures of any size; others need sides that are
             multiples.
-        restores_texture: whether new frames get the texture of the source frames x0 and x1.
+        sharpens: whether new frames are sharpened until their detail equals that of x0 and x1.
         stages: whether ``stages`` returns early results, which the training scores too.
         takes_horizon: whether a predictor's ``forward`` takes the number of frames ahead.
         past: number of frames before the context on which a predictor tests its forecasts.
@@ -102,7 +102,7 @@ class ModelSpec:
     fallback: bool = False
     carries_alpha: bool = False
     any_size: bool = False
-    restores_texture: bool = False
+    sharpens: bool = False
     stages: bool = False
     takes_horizon: bool = False
     past: int = 0

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cloudconv.models.base import COLOURS
 from cloudconv.models.ops import enlarged
-from cloudconv.models.texture import restore
+from cloudconv.models.sharpening import restore_detail
 
 SHRINK = 0.5
 """The scale of pictures in trials. Trials at the full size take four times as long, and lead to
@@ -89,7 +89,7 @@ def mix_in_blend(
         x1: (B, C, H, W), the second pictures.
         timestep: (B,) in (0, 1).
         weight: the weight of the blend, from :func:`blend_weight`.
-        sharpen: restore the texture of x0 and x1 where both parts are mixed. The blend alone
+        sharpen: restore the detail of x0 and x1 where both parts are mixed. The blend alone
             stays soft: the mean of two noisy pictures is closer to the truth than either.
     """
     height, width = made.shape[2:]
@@ -98,7 +98,7 @@ def mix_in_blend(
     made.lerp_(torch.lerp(x0, x1, timestep.view(-1, 1, 1, 1)), whole)
     if sharpen:
         unmoved = weight.new_zeros(len(weight), 4, *weight.shape[2:])
-        restore(made, x0, x1, unmoved, cell, 4 * whole * (1 - whole))
+        restore_detail(made, x0, x1, unmoved, cell, 4 * whole * (1 - whole))
 
 
 def _best(means: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from cloudconv.models.ops import (
     strips,
 )
 from cloudconv.models.refine import MOTION, Refinement
-from cloudconv.models.texture import restore
+from cloudconv.models.sharpening import restore_detail
 
 _WIDTHS = (192, 128, 96, 64)
 _MASK, _GATE = slice(4, 5), slice(5, 6)  # behind the two flows of two channels each
@@ -100,7 +100,7 @@ class IFNet(Interpolator):
         )
 
     def unsharpened(self, given: Arguments) -> Unsharpened:
-        """Return the picture before its texture is restored."""
+        """Return the picture before it is sharpened."""
         x0, x1, timestep, scale, outer, leftover = given
         *_, (motion, size) = self._motions(x0, x1, timestep, scale)
         if self.refine is None or outer is None:
@@ -265,7 +265,7 @@ class IFNet(Interpolator):
     def _sharpened(made: Unsharpened, x0: Tensor, x1: Tensor) -> Tensor:
         """Return the picture, with the texture of its sources if the network has a gate."""
         if made.free is not None:
-            restore(made.picture, x0, x1, made.flows, made.size, made.free)
+            restore_detail(made.picture, x0, x1, made.flows, made.size, made.free)
         return made.picture
 
     def _fill(
@@ -280,7 +280,7 @@ class IFNet(Interpolator):
         warped0: Tensor,
         warped1: Tensor,
     ) -> None:
-        """Write the rows from ``top`` on of the result; see ``restore`` for ``free``.
+        """Write the rows from ``top`` on of the result; see ``restore_detail`` for ``free``.
 
         ``logits``: of mask and gate; three channels that are added to the mix may follow.
         """
@@ -319,10 +319,10 @@ class Arguments(NamedTuple):
 
 
 class Unsharpened(NamedTuple):
-    """A picture before its texture is restored, and the data for that.
+    """A picture before it is sharpened, and the data for that.
 
     ``picture``: (B, 3 or more, H, W). ``free``: (B, 1, H, W) in [0, 1], the part of the missing
-    texture to restore; None without a gate. ``flows``: (B, 4, h, w) to x0 and to x1, in pixels
+    detail to restore; None without a gate. ``flows``: (B, 4, h, w) to x0 and to x1, in pixels
     of a picture ``size`` times as small, 0 where nothing moved.
     """
 

@@ -1,4 +1,4 @@
-"""Restore the texture of a new picture to that of the filmed pictures.
+"""Sharpen a new picture until its fine detail equals that of the filmed pictures.
 
 Motion by a fraction of a pixel softens a picture, because bilinear sampling is a low-pass filter. A
 mix of two pictures is soft too, because their noise and small misfits average out. Between sharp
@@ -28,7 +28,9 @@ _COLOURS = 3
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def restore(made: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float, free: Tensor) -> None:
+def restore_detail(
+    made: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float, free: Tensor
+) -> None:
     """Sharpen the luma of new pictures, in place.
 
     Args:
@@ -38,7 +40,7 @@ def restore(made: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float, fr
         flows: (B, 4, h, w), flows to both source pictures, in pixels of a picture ``size`` times as
             small; 0 where nothing moved.
         size: see ``flows``.
-        free: (B, 1, H, W) in [0, 1], the part of the missing texture to restore.
+        free: (B, 1, H, W) in [0, 1], the part of the missing detail to restore.
     """
     height, width = made.shape[2:]
     step = _rows(made)
