@@ -326,11 +326,8 @@ def _best(
         (_cost(layout(wanted), layout(working)), order, name, pix_fmt)
         for order, name in enumerate(_present(names))
         for working, pix_fmt in _takes(name).items()
-        if exactly is None
-        or (
-            (working == wanted and is_float(pix_fmt) == is_float(exactly))
-            and _fits(name, working, width, height)
-        )
+        if exactly is None or (working == wanted and is_float(pix_fmt) == is_float(exactly))
+        if _fits(name, working, width, height)
         if not (name in container.refuses_alpha and layout(working).alpha)
     ]
     if options:
