@@ -586,6 +586,10 @@ TEXTS = {
         "A {container} plays at most {most} frames a second, and two of these frames are closer: "
         "write an .mp4 instead."
     ),
+    "frame-too-long": (
+        "The frame at {time:.3f} s lasts {lasts:.0f} s, and a frame in {container} lasts at most "
+        "{most:.0f} s with these times: write an .mkv instead, or choose a part without the gap."
+    ),
     "no-frames": "There are no frames to write, so {path} was not made: choose another part.",
     "output-incomplete": (
         "{path} is incomplete: it holds {found} of {written} frames. Is the disk full?"

@@ -195,3 +195,12 @@ def test_a_clip_of_absurd_length_keeps_its_times(tmp_path: Path) -> None:
     result = interp(clip, tmp_path / "out.mkv")
     assert result.exit_code == 0, result.stderr
     assert read_times(tmp_path / "out.mkv")[:3] == [0, year / 2, year]
+
+
+def test_a_gap_too_long_for_mp4_is_refused_before_the_join(tmp_path: Path) -> None:
+    year = Fraction(365 * 24 * 3600)
+    times = [Fraction(0), Fraction(1, 10), year, year + 1]
+    clip = write_clip(tmp_path / "gap.mkv", 4, times=times, size=SIZE)
+    said = one_sentence(interp(clip, tmp_path / "out.mp4"))
+    assert "write an .mkv instead" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["gap.mkv"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cloudconv.errors import OutputError
+from cloudconv.errors import EncoderError, OutputError
 from cloudconv.events import Warned
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.convert import encoder_picture
@@ -189,6 +189,14 @@ class Sink:
             raise ValueError(f"Output times must be 0 or more and increase, got {frame.time} s.")
         if self._last is not None and tick - self._last < self._least_gap:
             tick = self._later(self._last)
+        if (most := self._container.most_ticks) is not None and end - tick > most:
+            raise EncoderError(
+                "frame-too-long",
+                container=self._container.name,
+                time=float(frame.time),
+                lasts=float(frame.duration),
+                most=float(most * self._plan.tick),
+            )
         frame = self._turn.frame(frame)
         if (frame.width, frame.height) != (self._plan.info.width, self._plan.info.height):
             raise OutputError(

@@ -71,6 +71,7 @@ class Container(Holder):
         keeps_alpha: whether it keeps transparency although ``needs_plain`` is set.
         has_palette: whether pictures are reduced to few colours.
         sums_gaps: whether a track's length is the sum of the gaps between decode times.
+        most_ticks: the longest duration of a frame, in ticks; None for any.
     """
 
     suffixes: tuple[str, ...] = ()
@@ -89,6 +90,7 @@ class Container(Holder):
     keeps_alpha: bool = False
     has_palette: bool = False
     sums_gaps: bool = False
+    most_ticks: int | None = None
 
     def is_of(self, info: MediaInfo) -> bool:
         """Return whether the default output of a source has this container."""

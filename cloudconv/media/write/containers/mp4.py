@@ -52,6 +52,7 @@ MP4 = _Movie(
     hevc_tag="hvc1",
     needs_plain=True,
     sums_gaps=True,
+    most_ticks=_MOST_TICKS,
 )
 MOV = replace(
     MP4,
