@@ -159,7 +159,8 @@ def repack(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
         return repack(_unscaled(picture, _EXPANDED[name]), to_pix_fmt)
     if _FLOATS.get(name) == to_pix_fmt or _FLOATS.get(to_pix_fmt) == name:
         return _through_light(picture, to_pix_fmt)
-    if not _stores(to_pix_fmt, name):
+    comparable = is_exact(to_pix_fmt) and not is_float(name)
+    if not comparable or working_format(name) != working_format(to_pix_fmt):
         raise ValueError(
             f"A picture in {name!r} cannot be stored as {to_pix_fmt!r} without changing samples."
         )
@@ -169,14 +170,13 @@ def repack(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
 
 
 @cache
-def _stores(target: str, source: str) -> bool:
-    """Return whether ``target`` stores the samples of every picture in ``source``."""
-    if target in _EXPANDED or is_float(target) or is_float(source):
+def is_exact(pix_fmt: str) -> bool:
+    """Return whether the format stores every picture of its working format exactly."""
+    if pix_fmt in _EXPANDED or is_float(pix_fmt):
         return False
     try:
-        working = working_format(target)
         # Gray with alpha stores the colours of its working format only if all are equal.
-        return working == working_format(source) and layout(target).family == layout(working).family
+        return layout(pix_fmt).family == layout(working_format(pix_fmt)).family
     except ValueError:
         return False
 

@@ -13,7 +13,7 @@ import av.error
 
 from cloudconv.errors import EncoderError, EncoderUsageError
 from cloudconv.events import Warned
-from cloudconv.media.formats import PixelLayout, is_float, layout, working_format
+from cloudconv.media.formats import PixelLayout, is_exact, is_float, layout, working_format
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.write.containers.base import Container
 from cloudconv.media.write.encoder_options import (
@@ -246,25 +246,13 @@ def _working(pix_fmt: str) -> str:
 @cache
 def _formats(name: str) -> tuple[str, ...]:
     """Return the pixel formats that the encoder accepts and that can be filled exactly."""
-    listed = [f.name for f in av.codec.Codec(name, "w").video_formats or ()]
-    refused = known_encoder(name).refused
-    formats = []
-    for pix_fmt in listed:
-        if pix_fmt in refused or pix_fmt.startswith(("yuvj", "pal", "mono", "ya")):
-            continue
-        try:
-            working = layout(working_format(pix_fmt))
-        except ValueError:
-            continue
-        if is_float(pix_fmt) != (name == "exr"):
-            continue
-        same_depth = is_float(pix_fmt) or working.depth == layout(pix_fmt).depth
-        if same_depth and working.alpha == layout(pix_fmt).alpha:
-            formats.append(pix_fmt)
     if name == "gif":
         # The encoder needs a palette, which the sink makes from bgra.
         return ("bgra",)
-    return tuple(formats)
+    usable = is_float if name == "exr" else is_exact
+    refused = known_encoder(name).refused
+    listed = [f.name for f in av.codec.Codec(name, "w").video_formats or ()]
+    return tuple(f for f in listed if usable(f) and f not in refused and not f.startswith("yuvj"))
 
 
 @cache
