@@ -233,14 +233,7 @@ class Copier:
             return
         target = add_audio(self._out, chosen)
         self._label(stream, target)
-        slowed = Stretcher(
-            stream,
-            target,
-            factor,
-            origin=self._carry.origin,
-            begin=self._carry.begin,
-            end=self._carry.end,
-        )
+        slowed = Stretcher(stream, target, factor, self._carry)
         self._tracks.by_index[stream.index] = Track(stream, target, slowed=slowed)
         before, after = stream.codec_context, target.codec_context
         codec = after.codec.canonical_name

@@ -13,6 +13,7 @@ import av.error
 import numpy as np
 from av.container import OutputContainer
 
+from cloudconv.media.carry.carry import Carry
 from cloudconv.media.carry.time_stretch import Samples, TimeStretch
 
 # The encoder for each codec. The encoder of raw samples has the name of their codec.
@@ -127,49 +128,38 @@ def _opens(chosen: AudioFormat, muxer: str) -> bool:
 class Stretcher:
     """A converter of the packets of one audio stream to slowed packets of ``target``.
 
-    Audio at the source time ``origin + t`` moves to ``factor * t``. Audio before ``begin`` and from
-    ``end`` on is cut off. The output has exactly ``factor`` times the length of the kept part, to
-    the sample. Gaps in the source's times become silence, so that sound and picture stay in sync.
-    Memory does not grow with the length of the audio.
+    Audio at the source time ``carry.origin + t`` moves to ``factor * t``. Audio before
+    ``carry.begin`` and from ``carry.end`` on is cut off. The output has exactly ``factor`` times
+    the length of the kept part, to the sample. Gaps in the source's times become silence, so that
+    sound and picture stay in sync. Memory does not grow with the length of the audio.
 
     ``lost`` counts packets that could not be decoded. ``led`` is the length in seconds of the audio
-    before ``begin``.
+    before ``carry.begin``.
     """
 
-    def __init__(
-        self,
-        source: Any,
-        target: Any,
-        factor: Fraction,
-        *,
-        origin: Fraction,
-        begin: Fraction,
-        end: Fraction | None,
-    ) -> None:
+    def __init__(self, source: Any, target: Any, factor: Fraction, carry: Carry) -> None:
         """Create a converter.
 
         Args:
             source: the stream of the source.
             target: the stream of the output, with its encoder.
             factor: the ratio of the new length to the old one.
-            origin: the time on the source's clock that becomes the output's 0.
-            begin: the start of the kept part, on the source's clock.
-            end: the end of the kept part, on the source's clock; None keeps all.
+            carry: the part to keep, and the time that becomes the output's 0.
         """
         self.lost = 0
         self.led = Fraction(0)
         self._source = source
         self._target = target
         self._factor = factor
-        self._origin, self._begin = origin, begin
+        self._origin, self._begin = carry.origin, carry.begin
         context = target.codec_context
         self._rate: int = context.sample_rate
         self._layout: str = context.layout.name
         self._channels: int = context.layout.nb_channels
         # Positions in samples from the origin: the bounds of the kept part (``_least``, ``_end``),
         # the first kept sample and the next sample.
-        self._least = round((begin - origin) * self._rate)
-        self._end = None if end is None else round((end - origin) * self._rate)
+        self._least = round((carry.begin - carry.origin) * self._rate)
+        self._end = None if carry.end is None else round((carry.end - carry.origin) * self._rate)
         self._resampler: Any = None
         self._kind: tuple[str, str, int] | None = None
         self._first: int | None = None
