@@ -45,21 +45,13 @@ def amend(
         if kinds[:4] != [_SEEK_HEAD, _VOID, _INFO, _TRACKS]:
             return False
         (_, seek_start, seek_body, seek_end), (_, gap_start, *_), info, tracks = places[:4]
-        segment = seek_start
         entries = _amended_tracks(data[tracks[2] : tracks[3]], size, aspect, variable_rate)
-        made = _element(_TRACKS, entries)
-        shrunk = tracks[3] - tracks[1] - len(made)
-        if shrunk == 0 or shrunk > 1:
-            file.seek(tracks[1])
-            file.write(made + (_void(shrunk) if shrunk else b""))
-            return True
-        body = data[info[1] : info[3]] + made
-        room = tracks[3] - gap_start
-        left = room - len(body)
+        body = data[info[1] : info[3]] + _element(_TRACKS, entries)
+        left = tracks[3] - gap_start - len(body)
         if left < 2:
             return False
-        moved = {_INFO: gap_start + left - segment, _TRACKS: gap_start + left + info[3] - info[1]}
-        moved[_TRACKS] -= segment
+        start = gap_start + left - seek_start
+        moved = {_INFO: start, _TRACKS: start + info[3] - info[1]}
         seek = _amended_seek_head(data[seek_body:seek_end], moved)
         if len(seek) != seek_end - seek_body:
             return False
