@@ -42,7 +42,7 @@ def test_a_swallowed_interrupt_ends_the_run_at_the_next_event(name: str) -> None
 
 
 def test_repeated_signals_raise_once() -> None:
-    """The end of a terminal arrives twice: from the kernel and from the shell."""
+    """A closing terminal sends two signals: one from the kernel and one from the shell."""
     interrupts.install()
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(_HANGUP)

@@ -260,8 +260,10 @@ def test_a_silhouette_in_front_of_a_dark_sky_never_moves() -> None:
     low = 82  # rows below this one show only land
     assert max(float((p[:, low:] - last[:, low:]).abs().max()) for p in made) < 0.05
     silhouettes = Silhouettes(pictures, source.fixed.numpy())
-    amiss = [silhouettes.measure(np.uint8(p.clamp(0, 1).permute(1, 2, 0) * 255)) for p in made]
-    assert max(value or 0.0 for value in amiss) < 0.15
+    silhouette_error = [
+        silhouettes.measure(np.uint8(p.clamp(0, 1).permute(1, 2, 0) * 255)) for p in made
+    ]
+    assert max(value or 0.0 for value in silhouette_error) < 0.15
 
 
 def test_a_silhouette_that_has_moved_is_repaired() -> None:
@@ -271,12 +273,12 @@ def test_a_silhouette_that_has_moved_is_repaired() -> None:
     moved = pictures[20].copy()
     moved[30:36, 50:58] = 6
 
-    def amiss(picture: Tensor) -> float:
+    def silhouette_error(picture: Tensor) -> float:
         return silhouettes.measure(np.uint8(picture.clamp(0, 1).permute(1, 2, 0) * 255)) or 0.0
 
-    assert amiss(tensor(moved)) > 0.3
+    assert silhouette_error(tensor(moved)) > 0.3
     last = tensor(pictures[-1])
-    assert amiss(repaired(tensor(moved), last, source.silhouettes)) < 0.15
+    assert silhouette_error(repaired(tensor(moved), last, source.silhouettes)) < 0.15
     plain = tensor(pictures[20])
     assert repaired(plain, last, source.silhouettes) is plain
 

@@ -76,7 +76,7 @@ def test_grey_is_dead(source: Material, footage: list[Picture]) -> None:
 
 
 def test_a_smear_is_dead(source: Material, footage: list[Picture]) -> None:
-    """The smear looks like melting paint: stretched along the wind, and sharp across."""
+    """The smear is a blur along the wind; across the wind the picture stays sharp."""
     smeared = [cv2.blur(p, (9, 1)) for p in footage[160:260]]
     assert "anisotropy" in vitals_row(source, smeared).failed
 

@@ -33,7 +33,7 @@ _NASTY = (
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The end of a command.
+    """The outcome of a command.
 
     ``code`` is None if the process was killed at the time limit, and negative for any other signal.
     ``peak_bytes`` is its peak of memory.

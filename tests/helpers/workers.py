@@ -64,7 +64,7 @@ class Pair(Work[Job]):
                 held = None
 
 
-class Sees(Work[Job]):
+class ReportsEnvironment(Work[Job]):
     """Work that reports which GPU was visible first, and whether PyTorch was imported before."""
 
     def __getstate__(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ STEP = 5.0
 FIELDS = {"flags": "+ilme+ildct", "x264-params": "bff=1", "crf": "8"}
 
 
-def woven(index: int) -> VideoFrame:
+def interlaced_frame(index: int) -> VideoFrame:
     """Return a frame whose even lines are half a frame later than its odd lines."""
     upper = picture(2 * index + 1, 96, 64, step=STEP / 2)
     lower = picture(2 * index, 96, 64, step=STEP / 2)
@@ -31,7 +31,7 @@ def woven(index: int) -> VideoFrame:
     return upper
 
 
-def combs(frame: Frame) -> float:
+def comb_strength(frame: Frame) -> float:
     """Return the mean difference between each line and the mean of its neighbours."""
     luma = planes_of(frame.picture)[0].astype(float)
     return float(np.abs(luma[1:-1] - (luma[:-2] + luma[2:]) / 2).mean())
@@ -44,7 +44,7 @@ def frames_of(path: Path, **options: bool) -> list[Frame]:
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    pictures = [woven(index) for index in range(COUNT)]
+    pictures = [interlaced_frame(index) for index in range(COUNT)]
     return write_clip(tmp_path / "fields.mkv", pictures, rate=25, codec="libx264", options=FIELDS)
 
 
@@ -57,7 +57,7 @@ def test_a_warning_names_interlacing_and_deinterlace_removes_it(clip: Path) -> N
     assert len(made) == COUNT
     truth = [picture(2 * k, 96, 64, step=STEP / 2) for k in range(COUNT)]
     for before, after, true in zip(kept[2:-1], made[2:-1], truth[2:-1], strict=True):
-        assert combs(after) < 0.5 * combs(before)
+        assert comb_strength(after) < 0.5 * comb_strength(before)
         error = planes_of(after.picture)[0].astype(float) - planes_of(true)[0]
         assert np.abs(error).mean() < 1
     with Source(clip, deinterlace=True) as source:
@@ -75,12 +75,15 @@ def test_a_part_has_the_same_frames_as_the_whole(clip: Path) -> None:
 
 
 def test_deinterlace_works_on_fields_without_a_flag(tmp_path: Path) -> None:
-    pictures = [woven(index) for index in range(COUNT)]
+    pictures = [interlaced_frame(index) for index in range(COUNT)]
     clip = write_clip(tmp_path / "unmarked.mkv", pictures, rate=25)
     assert not probe(clip).interlaced
     kept, made = frames_of(clip), frames_of(clip, deinterlace=True)
     assert len(made) == COUNT
-    assert all(combs(b) < 0.5 * combs(a) for a, b in zip(kept[2:-1], made[2:-1], strict=True))
+    assert all(
+        comb_strength(b) < 0.5 * comb_strength(a)
+        for a, b in zip(kept[2:-1], made[2:-1], strict=True)
+    )
 
 
 def test_pictures_too_small_for_deinterlacing_are_an_error(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ TURNS = {
 QUARTER = (0, 1, -1, 0)
 
 
-def flag(a: float, b: float, c: float, d: float) -> bytes:
+def display_matrix(a: float, b: float, c: float, d: float) -> bytes:
     unit = 1 << 16
     parts = [round(value * unit) for value in (a, b, c, d)]
     return struct.pack("<9i", parts[0], parts[1], 0, parts[2], parts[3], 0, 0, 0, 1 << 30)
@@ -73,7 +73,7 @@ def make(source: Path, output: Path, **settings: object) -> cloudconv.InterpResu
 
 @pytest.mark.parametrize("turn", TURNS)
 def test_pictures_are_turned_for_every_rotation_flag(tmp_path: Path, turn: tuple[int, ...]) -> None:
-    result = make(clip(tmp_path / "a.mp4", flag(*turn)), tmp_path / "out" / "%03d.png")
+    result = make(clip(tmp_path / "a.mp4", display_matrix(*turn)), tmp_path / "out" / "%03d.png")
     assert not any("turn" in text or "rotat" in text for text in map(str, result.warnings))
     for name in ("001.png", "002.png"):
         with Image.open(tmp_path / "out" / name) as image:
@@ -83,7 +83,7 @@ def test_pictures_are_turned_for_every_rotation_flag(tmp_path: Path, turn: tuple
 
 @pytest.mark.parametrize("name", ["b.gif", "b.webp", "b.apng"])
 def test_animations_are_turned(tmp_path: Path, name: str) -> None:
-    make(clip(tmp_path / "a.mp4", flag(*QUARTER)), tmp_path / name)
+    make(clip(tmp_path / "a.mp4", display_matrix(*QUARTER)), tmp_path / name)
     with Image.open(tmp_path / name) as image:
         assert image.size == (HEIGHT, WIDTH)
         assert red_corner(image) == "top right"
@@ -91,7 +91,7 @@ def test_animations_are_turned(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("pix_fmt", ["yuv422p", "yuv411p", "yuv440p", "yuv422p10le"])
 def test_chroma_with_subsampling_in_one_direction_is_turned(tmp_path: Path, pix_fmt: str) -> None:
-    source = clip(tmp_path / "a.mkv", flag(*QUARTER), pix_fmt)
+    source = clip(tmp_path / "a.mkv", display_matrix(*QUARTER), pix_fmt)
     make(source, tmp_path / "out" / "%03d.jpg")
     with Image.open(tmp_path / "out" / "001.jpg") as image:
         assert image.size == (HEIGHT, WIDTH)
@@ -99,7 +99,7 @@ def test_chroma_with_subsampling_in_one_direction_is_turned(tmp_path: Path, pix_
 
 
 def test_a_video_keeps_the_flag_and_its_pictures(tmp_path: Path) -> None:
-    source = clip(tmp_path / "a.mp4", flag(*QUARTER))
+    source = clip(tmp_path / "a.mp4", display_matrix(*QUARTER))
     make(source, tmp_path / "b.mp4")
     info = probe(tmp_path / "b.mp4")
     assert info.display_matrix == probe(source).display_matrix
@@ -107,7 +107,7 @@ def test_a_video_keeps_the_flag_and_its_pictures(tmp_path: Path) -> None:
 
 
 def test_an_angle_that_is_no_quarter_turn_gives_a_warning(tmp_path: Path) -> None:
-    source = clip(tmp_path / "a.mp4", flag(0.7, 0.7, -0.7, 0.7))
+    source = clip(tmp_path / "a.mp4", display_matrix(0.7, 0.7, -0.7, 0.7))
     result = make(source, tmp_path / "b.gif")
     assert any("not a quarter turn" in text for text in map(str, result.warnings))
     with Image.open(tmp_path / "b.gif") as image:
@@ -115,7 +115,7 @@ def test_an_angle_that_is_no_quarter_turn_gives_a_warning(tmp_path: Path) -> Non
 
 
 def test_a_dream_and_a_forecast_are_turned(tmp_path: Path) -> None:
-    source = clip(tmp_path / "a.mp4", flag(*QUARTER), frames=12)
+    source = clip(tmp_path / "a.mp4", display_matrix(*QUARTER), frames=12)
     cloudconv.extrapolate(source, tmp_path / "b.gif", frames=2, model="hold", device="cpu")
     cloudconv.dream(source, tmp_path / "c.gif", frames=4, mode="collage", device="cpu")
     for name in ("b.gif", "c.gif"):
@@ -131,7 +131,7 @@ def pictures_of(page: Path) -> list[Image.Image]:
 
 
 def test_both_reports_show_upright_pictures(tmp_path: Path) -> None:
-    source = clip(tmp_path / "a.mp4", flag(*QUARTER), frames=12)
+    source = clip(tmp_path / "a.mp4", display_matrix(*QUARTER), frames=12)
     compared, dreamt = tmp_path / "compared", tmp_path / "dreamt"
     cloudconv.compare(source, model=("hold",), report=compared, metrics=("psnr",), device="cpu")
     cloudconv.dream(
@@ -148,7 +148,7 @@ def test_both_reports_show_upright_pictures(tmp_path: Path) -> None:
 
 
 def test_a_preview_is_upright(tmp_path: Path) -> None:
-    source = clip(tmp_path / "a.mp4", flag(*QUARTER))
+    source = clip(tmp_path / "a.mp4", display_matrix(*QUARTER))
     make(source, tmp_path / "b.mp4", preview=tmp_path / "now.jpg")
     with Image.open(tmp_path / "now.jpg") as image:
         assert image.size == (HEIGHT, WIDTH)

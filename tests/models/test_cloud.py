@@ -86,10 +86,10 @@ def test_noise_over_a_still_picture_has_its_filmed_strength(name: str) -> None:
     x0, x1 = (still + 0.03 * torch.randn_like(still) for _ in range(2))
     made = model(name).interpolate(x0, x1, torch.tensor([0.5]))
     around = metrics.texture_energy(torch.stack([x0, x1])).log().mean((0, 1)).exp()
-    finest = float(metrics.texture(made[0], around)[0])
+    finest_texture = float(metrics.texture(made[0], around)[0])
     blended = float(metrics.texture((x0[0] + x1[0]) / 2, around)[0])
     assert blended < -2
-    assert -0.8 < finest < 0.4
+    assert -0.8 < finest_texture < 0.4
     assert psnr(made, still) > psnr(x0, still) + 1
 
 
@@ -104,14 +104,14 @@ def test_frames_at_every_timestep_have_the_texture_of_their_neighbours(
     around = metrics.texture_energy(torch.cat([x0, x1])).log().mean(0).exp()
     moments = torch.tensor([1, 2, 3, 4]) / 8
 
-    def finest() -> list[float]:
+    def finest_texture() -> list[float]:
         pairs = (x.expand(4, -1, -1, -1) for x in (x0, x1))
         found: list[float] = metrics.texture(model(name).interpolate(*pairs, moments), around)[:, 0]
         return [float(score) for score in found]
 
-    restored = finest()
+    restored = finest_texture()
     monkeypatch.setattr("cloudconv.models.rife.restore", lambda *_: None)
-    soft = finest()
+    soft = finest_texture()
     assert all(abs(a) < 0.75 * abs(b) for a, b in zip(restored, soft, strict=True))
     jumps, softer = (max(abs(a - b) for a, b in pairwise(kept)) for kept in (restored, soft))
     assert jumps < max(0.5, 0.9 * softer)

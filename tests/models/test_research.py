@@ -37,7 +37,7 @@ def model(key: Key) -> Model:
     return built.requires_grad_(False)
 
 
-def fresh(name: str) -> Predictor:
+def untrained(name: str) -> Predictor:
     built = SPECS[name, "predict"].build().eval()
     assert isinstance(built, Predictor)
     return built
@@ -199,7 +199,7 @@ def test_rollout_and_forecast_give_the_same_frames(key: Key) -> None:
 )
 def test_untrained_predictors_return_nearly_the_last_frame(name: str) -> None:
     frames = moving(5)
-    made = fresh(name).predict(frames)
+    made = untrained(name).predict(frames)
     assert (made - frames[:, -1]).abs().max() < 0.1
     assert (made - frames[:, -1]).abs().mean() < 0.02
 
@@ -215,7 +215,7 @@ def test_an_untrained_middle_model_returns_the_mean() -> None:
 @pytest.mark.parametrize("step", [0.7, 2.0])
 def test_flow_continues_motion(step: float) -> None:
     frames = moving(11, step=step)
-    made = list(fresh("flow").forecast(frames[:, :5], 6))
+    made = list(untrained("flow").forecast(frames[:, :5], 6))
     for ahead in (1, 3, 6):
         truth, last = frames[:, 4 + ahead], frames[:, 4]
         assert error(made[ahead - 1], truth) < 0.2 * error(last, truth)
@@ -223,7 +223,7 @@ def test_flow_continues_motion(step: float) -> None:
 
 def test_flow_keeps_stills() -> None:
     still = moving(1).expand(-1, 5, -1, -1, -1)
-    assert torch.allclose(list(fresh("flow").forecast(still, 3))[-1], still[:, 0], atol=1e-3)
+    assert torch.allclose(list(untrained("flow").forecast(still, 3))[-1], still[:, 0], atol=1e-3)
 
 
 @cache
@@ -329,7 +329,7 @@ def test_a_model_can_start_from_weights_of_another() -> None:
     state = weights.load_state("rife-4.6")
     assert VOXELFLOW.build().start_from(state).keys() == VOXELFLOW.build().state_dict().keys()
     autoencoder = SPECS["autoencoder", "reconstruct"].build()
-    predictor = fresh("skip-autoencoder")
+    predictor = untrained("skip-autoencoder")
     taken = predictor.start_from(autoencoder.state_dict())
     own = predictor.state_dict()
     assert len(taken) == 8

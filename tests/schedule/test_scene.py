@@ -158,7 +158,7 @@ def repeats(frames: list[Frame]) -> list[int]:
     return [k for k, frame in enumerate(frames) if detector.push(frame)]
 
 
-def coded(tmp_path: Path, pictures: list[Any], **options: Any) -> list[Frame]:
+def encode_and_decode(tmp_path: Path, pictures: list[Any], **options: Any) -> list[Frame]:
     """Return the frames as decoded from a lossy file."""
     path = write_clip(
         tmp_path / "clip.mp4", pictures, codec="libx264", options={"crf": "23"}, **options
@@ -172,7 +172,7 @@ def coded(tmp_path: Path, pictures: list[Any], **options: Any) -> list[Frame]:
 def test_repeats_are_found_in_a_lossy_file(tmp_path: Path, step: float, noise: float) -> None:
     slots = [k - (k + 1) // 5 for k in range(60)]  # of every five frames the last one repeats
     pictures = [picture(k, 192, 128, step=step, noise=noise) for k in slots]
-    found = repeats(coded(tmp_path, pictures))
+    found = repeats(encode_and_decode(tmp_path, pictures))
     expected = list(range(4, 60, 5))
     if step > 1:
         assert found == expected
@@ -183,7 +183,7 @@ def test_repeats_are_found_in_a_lossy_file(tmp_path: Path, step: float, noise: f
 @pytest.mark.parametrize("step", [0.05, 0.1, 3.0])
 def test_slow_motion_has_no_repeats(tmp_path: Path, step: float) -> None:
     pictures = [picture(k, 192, 128, step=step, noise=1.5) for k in range(48)]
-    assert repeats(coded(tmp_path, pictures)) == []
+    assert repeats(encode_and_decode(tmp_path, pictures)) == []
 
 
 def test_identical_frames_are_repeats_in_any_format() -> None:

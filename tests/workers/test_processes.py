@@ -42,7 +42,7 @@ from cloudconv.workers.segments import SegmentTask, SegmentWork
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, read_planes, write_clip
 from tests.helpers.jobs import stop_after
-from tests.helpers.workers import Sees, numbered
+from tests.helpers.workers import ReportsEnvironment, numbered
 
 LOSSLESS = {"encoder": "ffv1"}
 
@@ -107,7 +107,7 @@ def test_one_process_resumes_the_work_of_several(clip: Path, tmp_path: Path) -> 
 
 def test_a_worker_has_its_environment_before_torch_is_imported() -> None:
     names = [{"CUDA_VISIBLE_DEVICES": "GPU-7f"}, {"CUDA_VISIBLE_DEVICES": "3"}]
-    with Processes(Sees(), names) as processes:
+    with Processes(ReportsEnvironment(), names) as processes:
         events = list(processes.run(numbered(4)))
     seen = {event.content for event in events if isinstance(event, Report)}
     assert seen == {("GPU-7f", False), ("3", False)}
