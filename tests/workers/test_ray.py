@@ -53,7 +53,7 @@ def test_without_ray_one_sentence_says_what_to_install(
 
     monkeypatch.setattr(importlib, "import_module", missing)
     clip = write_clip(tmp_path / "a.mkv", 4)
-    with pytest.raises(DeviceError, match=r"pip install 'cloudconv\[cluster\]'"):
+    with pytest.raises(DeviceError, match=r'pip install "cloudconv\[cluster\]"'):
         interp(clip, tmp_path / "b.mkv", workers="ray")
     assert os.listdir(tmp_path) == ["a.mkv"]
 
