@@ -46,14 +46,14 @@ from cloudconv.timeline import Multiply
 SECONDS = 45
 """The number of seconds after which no check starts."""
 
-_NEAR = 45.0  # dB
-_LIKE = 0.05  # a loss on one device and on another
+_LEAST_PSNR = 45.0  # dB
+_LOSS_TOLERANCE = 0.05  # a loss on one device and on another
 _SMALL, _WIDE, _TINY = (128, 64), (320, 64), (64, 64)
 _SPEED = (640, 360)
 _FORMATS = {"8 bit": "yuv420p", "10 bit": "yuv420p10le", "opacity": "yuva420p"}
 _FAST = registry.QUALITIES["turbo"]
 _FACTOR = 4
-_MANY = 200
+_MEMORY_FRAMES = 200
 _GROWTH = 48 * 2**20
 _MOTION = 3  # pixels a frame
 
@@ -229,7 +229,9 @@ def _forecast(device: torch.device) -> str:
 def _training(device: torch.device) -> str:
     here, there = (_losses(on) for on in (device, torch.device("cpu")))
     change = "the loss goes " + " and ".join(f"from {a:.5f} to {b:.5f}" for a, b in (here, there))
-    if not all(math.isclose(*pair, rel_tol=_LIKE) for pair in zip(here, there, strict=True)):
+    if not all(
+        math.isclose(*pair, rel_tol=_LOSS_TOLERANCE) for pair in zip(here, there, strict=True)
+    ):
         raise _FailedError(f"{change} on the CPU")
     return change.partition(" and ")[0]
 
@@ -278,8 +280,8 @@ def _memory(device: torch.device) -> str:
 
     def tasks() -> Iterator[Task]:
         # Batches of other sizes now and then, as at the end of a segment.
-        for number in range(_MANY):
-            if number in (_MANY // 3, _MANY - 1):
+        for number in range(_MEMORY_FRAMES):
+            if number in (_MEMORY_FRAMES // 3, _MEMORY_FRAMES - 1):
                 used.append(_memory_used(device))
             half = Fraction(1, 2) if number % 7 else Fraction(0)
             yield task_of(frames[0], frames[1], half, Fraction(number), Fraction(1))
@@ -288,8 +290,9 @@ def _memory(device: torch.device) -> str:
         pass
     first, last = used
     if last - first > _GROWTH:
-        raise _FailedError(f"{(last - first) >> 20} MiB more after {_MANY} frames")
-    return f"{max(last - first, 0) >> 20} MiB more after {_MANY} frames, {last >> 20} MiB in all"
+        raise _FailedError(f"{(last - first) >> 20} MiB more after {_MEMORY_FRAMES} frames")
+    more = max(last - first, 0) >> 20
+    return f"{more} MiB more after {_MEMORY_FRAMES} frames, {last >> 20} MiB in all"
 
 
 def _speed(device: torch.device) -> str:
@@ -440,8 +443,8 @@ def _decibel(values: Tensor, expected: Tensor) -> float:
 
 def _near(*decibels: float) -> str:
     worst = min(decibels)
-    if not worst >= _NEAR:
-        raise _FailedError(f"{worst:.1f} dB PSNR against the CPU; {_NEAR:.0f} dB are needed")
+    if not worst >= _LEAST_PSNR:
+        raise _FailedError(f"{worst:.1f} dB PSNR against the CPU; {_LEAST_PSNR:.0f} dB are needed")
     return "equal" if worst >= 100 else f"{worst:.1f} dB"
 
 

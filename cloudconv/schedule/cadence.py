@@ -27,7 +27,7 @@ _ENOUGH_CYCLES = 4  # least number of cycles of a cadence
 _CERTAIN_CYCLES = 12  # number of cycles after which a cadence is reported before the end
 _REGULAR = Fraction(3, 4)  # least fraction of cycles of one kind
 _GAPS = 600  # distances between frames from which the usual rate is measured
-_LIKE = Fraction(1, 5000)  # relative difference up to which a rate is taken for a standard one
+_RATE_TOLERANCE = Fraction(1, 5000)  # relative difference within which a rate is a standard one
 
 
 @dataclass(slots=True)
@@ -167,7 +167,7 @@ class Cadence:
         even = [gap for gap in self._gaps if usual < 2 * gap < 3 * usual]
         rate = len(even) / sum(even, Fraction(0))
         for exact in (Fraction(round(rate)), Fraction(round(rate * 1001 / 1000) * 1000, 1001)):
-            if abs(rate - exact) <= _LIKE * rate:
+            if abs(rate - exact) <= _RATE_TOLERANCE * rate:
                 return exact
         return rate
 

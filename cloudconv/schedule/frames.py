@@ -22,8 +22,8 @@ from cloudconv.schedule.scene import CutDetector, RepeatDetector
 from cloudconv.settings.groups import SceneCut
 from cloudconv.timeline import Multiply, Resample, Slot, Timeline
 
-_UNEVEN = 2
-_EARLY = 200
+_MOST_UNEVEN = 2
+_EARLY_FRAMES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def early_cadence(frames: Iterable[Frame]) -> Message | None:
         repeats = repetition.push(frame)
         cadence.push(frame.time, repeats)
         since = 0 if repeats else since + 1
-        if cadence.certain or since > MAX_DISTINCT or number == _EARLY:
+        if cadence.certain or since > MAX_DISTINCT or number == _EARLY_FRAMES:
             break
     return cadence.description if cadence.certain else None
 
@@ -219,7 +219,7 @@ def beside(frame: Frame, distance: Fraction, gap: Fraction) -> Beside | None:
     on frames at even times.
     """
     reach = distance / gap
-    return (frame, reach) if 1 / _UNEVEN <= reach <= _UNEVEN else None
+    return (frame, reach) if 1 / _MOST_UNEVEN <= reach <= _MOST_UNEVEN else None
 
 
 class _Window:

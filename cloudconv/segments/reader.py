@@ -17,7 +17,7 @@ from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.segment import SegmentPlan
 
 # The seconds before the first frame that are also decoded, because deinterlacing needs neighbours.
-_EARLY = Fraction(1, 2)
+_EARLY_SECONDS = Fraction(1, 2)
 
 
 class FramesByTime:
@@ -48,7 +48,7 @@ class FramesByTime:
         self._info = info
         self._wanted = set(wanted)
         self._main = main
-        self._early = _EARLY if deinterlace else Fraction(0)
+        self._early = _EARLY_SECONDS if deinterlace else Fraction(0)
         self._source = partial(
             Source,
             info,

@@ -25,7 +25,7 @@ Key = TypeVar("Key")
 
 _SLOW = 0.5
 """The fraction of a segment's time above which encoding is the slowest stage."""
-_TELLING = 2.0
+_LEAST_SECONDS = 2.0
 """The least time to render a segment, in seconds, that shows which stage is the slowest."""
 
 
@@ -83,7 +83,7 @@ def render_segment(
             yield from renderer.warnings()
             yield Progress("rendering", count, None)
     seconds = time.monotonic() - began
-    slow = seconds >= _TELLING and encoding > _SLOW * seconds
+    slow = seconds >= _LEAST_SECONDS and encoding > _SLOW * seconds
     replaceable = job.plan.device == "cuda" and sink.encoder == "libx264"
     if slow and replaceable and encoder_state("h264_nvenc") == "works":
         yield Warned("nvenc-is-there", {"encoder": sink.encoder})

@@ -54,7 +54,7 @@ def test_a_warning_names_nvenc_if_encoding_is_the_slow_stage(
     opens: bool,
     is_said: bool,
 ) -> None:
-    monkeypatch.setattr(render, "_TELLING", 0.01)
+    monkeypatch.setattr(render, "_LEAST_SECONDS", 0.01)
     state = "works" if opens else "fails"
     monkeypatch.setattr(render, "encoder_state", lambda _: state)
     found = warnings_of(device, encoder, encoding=encoding, rendering=rendering)

@@ -32,7 +32,7 @@ from cloudconv.schedule.frames import Counts, ScheduleEvents, schedule
 
 _ROUNDS = 5
 """The number of batches in a trial; the first batch is the warm-up."""
-_ENOUGH = 10.0
+_TRIAL_SECONDS = 10.0
 """The number of seconds after which a trial ends with two batches."""
 _MOST_FRAMES = 200
 """The largest number of output frames in a trial, for clips whose start needs no new frames."""
@@ -122,7 +122,7 @@ def measure(
             new.append(task.plan.is_new)
             yield task
             count = sum(new)
-            is_slow = time.perf_counter() - began > _ENOUGH
+            is_slow = time.perf_counter() - began > _TRIAL_SECONDS
             if count >= (2 if is_slow else _ROUNDS) * at_once or len(new) == _MOST_FRAMES:
                 return
 

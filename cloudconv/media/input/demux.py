@@ -26,8 +26,8 @@ _BYTES_A_PIXEL = 100
 """Peak memory of decoder, queues, conversions and encoder; 109 was measured for GIF to H.264."""
 # A larger step back means that the clock was set anew. A larger step forward means the same in
 # formats whose clock may restart.
-_BACK = Fraction(1, 2)
-_ON = Fraction(3600)
+_STEP_BACK = Fraction(1, 2)
+_STEP_FORWARD = Fraction(3600)
 _LONGEST_LIST = 1 << 24
 
 
@@ -230,7 +230,7 @@ class Clock:
     def _is_apart(self, before: Fraction | None, time: Fraction) -> bool:
         if before is None:
             return False
-        return time < before - _BACK or (self._jumps and time > before + _ON)
+        return time < before - _STEP_BACK or (self._jumps and time > before + _STEP_FORWARD)
 
 
 class VideoClock(Clock):

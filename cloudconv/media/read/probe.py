@@ -48,10 +48,10 @@ from cloudconv.media.matroska import segment_end
 from cloudconv.media.read.rates import constant_rate, single_frame_rate
 
 # A last frame counts as long on purpose from this multiple of the others' durations on.
-_LONG = 2
+_LONG_GAP = 2
 
-_ENOUGH = 48  # frames that give the rate of an input that is still arriving
-_FAR = 10**9  # seconds
+_FRAMES_FOR_RATE = 48  # frames that give the rate of an input that is still arriving
+_FAR_FUTURE = 10**9  # seconds
 
 _DYNAMIC_HDR = {
     "DYNAMIC_HDR_PLUS": "HDR10+",
@@ -151,7 +151,7 @@ def _scan(
         scan.times.append(packet.pts)
         if scan.last_time is None or packet.pts > scan.last_time:
             scan.last_time, scan.last_duration = packet.pts, duration
-        if briefly and first is not None and len(scan.times) >= _ENOUGH:
+        if briefly and first is not None and len(scan.times) >= _FRAMES_FOR_RATE:
             scan.brief = True
             break
     if first is None:
@@ -190,7 +190,7 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
         times = times[times >= first.pts]
     if scan.brief:
         # Frames that are stored out of order leave gaps among the last ones read.
-        times = times[: -_ENOUGH // 2]
+        times = times[: -_FRAMES_FOR_RATE // 2]
     alike = len(times) == 1 and scan.shown > 1
     if scan.unstamped or alike or not len(times):
         # Elementary streams and some program streams have only an order and a rate.
@@ -212,7 +212,7 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
     if constant is None:
         end = int(times[-1]) * time_base + last_duration
         return Timing(start, count, None, last_duration, time_base, end, not reorders)
-    if count == len(times) and count > 1 and last_duration >= _LONG / constant and not reorders:
+    if count == len(times) and count > 1 and last_duration >= _LONG_GAP / constant and not reorders:
         end = start + (count - 1) / constant + last_duration
         return Timing(start, count, None, last_duration, time_base, end, rate_before_last=constant)
     return Timing(
@@ -254,7 +254,7 @@ def _last_duration(
     if promised and not scan.brief and not _lacks_its_end(container):
         # Matroska rarely states a frame's duration. The track's length is right.
         left = int(promised / stream.time_base) - int(times[-1])
-        if left > _LONG * (scan.last_duration or 1):
+        if left > _LONG_GAP * (scan.last_duration or 1):
             return left
     return scan.last_duration or int(np.diff(times[-2:]).sum())
 
@@ -264,7 +264,9 @@ def _describe(
 ) -> MediaInfo:
     timing = replace(_timing(container, stream, scan, first), shifts=scan.shifts)
     if scan.brief:
-        timing = replace(timing, end=timing.start + _FAR, rate_before_last=None, open_ended=True)
+        timing = replace(
+            timing, end=timing.start + _FAR_FUTURE, rate_before_last=None, open_ended=True
+        )
     pix_fmt = first.format.name
     context = stream.codec_context
     side_data = _side_data(first)
@@ -405,7 +407,7 @@ def _probe_pictures(path: Path, pictures: images.Pictures) -> MediaInfo:
         raise InputError("no-picture-decoded", path=path)
     durations = pictures.durations
     gap_rate, length = pictures.rate, sum(durations, Fraction(0))
-    rate = gap_rate if gap_rate is not None and durations[-1] * gap_rate < _LONG else None
+    rate = gap_rate if gap_rate is not None and durations[-1] * gap_rate < _LONG_GAP else None
     if rate is not None:
         length = len(durations) / rate
     last_duration = durations[-1] if rate is None else 1 / rate

@@ -11,7 +11,7 @@ from pathlib import Path
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.write.containers.base import Container
 
-_MOST = 2**16 - 1
+_LARGEST_FIELD = 2**16 - 1
 
 
 class _Apng(Container):
@@ -31,8 +31,10 @@ class _Apng(Container):
             if last is not None:
                 file.seek(last)
                 control = bytearray(file.read(26))
-                delay = duration.limit_denominator(max(min(_MOST, int(_MOST / duration)), 1))
-                fields = min(delay.numerator, _MOST), delay.denominator
+                delay = duration.limit_denominator(
+                    max(min(_LARGEST_FIELD, int(_LARGEST_FIELD / duration)), 1)
+                )
+                fields = min(delay.numerator, _LARGEST_FIELD), delay.denominator
                 control[20:24] = struct.pack(">HH", *fields)
                 file.seek(last)
                 file.write(control + struct.pack(">I", zlib.crc32(b"fcTL" + control)))

@@ -15,7 +15,7 @@ from cloudconv.media.convert import Palette
 from cloudconv.media.write.containers.base import Container, Writer
 from cloudconv.media.write.encode import EncodingPlan
 
-_MOST = 2**16 - 1
+_LARGEST_FIELD = 2**16 - 1
 
 
 class _Gif(Container):
@@ -44,7 +44,7 @@ class _Gif(Container):
                     file.seek(size, io.SEEK_CUR)
             if last is not None:
                 file.seek(last)
-                file.write(min(round(duration * 100), _MOST).to_bytes(2, "little"))
+                file.write(min(round(duration * 100), _LARGEST_FIELD).to_bytes(2, "little"))
 
 
 def _palette_bytes(flags: int) -> int:
