@@ -119,7 +119,7 @@ def test_frames_that_lose_to_blending_are_named(tmp_path: Path) -> None:
     # Frame 1 is the mean of its neighbours (blending wins); frame 3 repeats frame 2 (holding wins).
     result = compare(gray([50, 60, 70, 70, 90], tmp_path / "a.mkv"), model=("hold",))
     assert result.as_json()["loses_to_blend"] == [1]
-    assert result.verdict.endswith("it loses on 1 of 2 frames, around 0.0 s")
+    assert result.verdict.endswith("it is worse on 1 of 2 frames, most at 0.0 s")
 
 
 def test_a_blend_of_two_noises_has_less_texture(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def example() -> ReportData:
 
     return ReportData(
         source="clouds & <hills>.mp4",
-        verdict="rife-4.6 is 4.1 dB better than blending; it loses on 6 of 94 frames, near 3.4 s.",
+        verdict="rife-4.6 is 4.1 dB better than blending; it is worse on 6 frames, most at 3.4 s.",
         summary="One frame of every 2 kept, the others made again. 94 frames scored, 2 cuts apart.",
         model="rife-4.6",
         baseline="blend",

@@ -225,7 +225,7 @@ def verdict(model: str, baseline: str, rows: Sequence[Row]) -> str:
     For forecasts the sentence names the nearest and the farthest horizon.
     """
     if model == baseline:
-        return f"{model} was compared with nothing but itself"
+        return f"{model} was compared only with itself"
     gains: dict[int, list[float]] = {}
     for row in rows:
         if (gain := row.gain(model, baseline)) is not None:
@@ -240,9 +240,9 @@ def verdict(model: str, baseline: str, rows: Sequence[Row]) -> str:
     near = [row for row in rows if (row.horizon or 0) == steps[0]]
     lost = losses(model, baseline, near)
     frames = f"{len(near)} frame{'s' if len(near) > 1 else ''}"
-    worst = f"{len(lost)} of {frames}, around {float(lost[0].time):.1f} s" if lost else ""
+    worst = f"{len(lost)} of {frames}, most at {float(lost[0].time):.1f} s" if lost else ""
     return (
-        f"{where}{model} is {_better(means[0], baseline)}{far}; {where}it loses on "
+        f"{where}{model} is {_better(means[0], baseline)}{far}; {where}it is worse on "
         f"{worst or f'none of {frames}'}"
     )
 
@@ -264,7 +264,7 @@ def verdict_by(
         horizon: the number of frames ahead, for forecasts.
     """
     if model == baseline:
-        return f"{model} was compared with nothing but itself"
+        return f"{model} was compared only with itself"
     column = COLUMNS[metric]
     own, other = scores[model][metric], scores[baseline][metric]
     if own is None or other is None:
