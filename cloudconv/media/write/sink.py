@@ -116,13 +116,10 @@ class Sink:
 
     def finish(self) -> None:
         """Finish the output and rename it, as at the end of the ``with`` block."""
-        with ExitStack() as undo:
-            undo.callback(self.abandon)
+        with self._abandoned_on_error():
             self.complete()
-            with writing(self._path):
-                if self._part is not None:
-                    self._part.commit()
-            undo.pop_all()
+            if self._part is not None:
+                self._part.commit()
 
     def complete(self) -> Path | None:
         """Complete the output except for its name; further calls do nothing.
@@ -131,12 +128,18 @@ class Sink:
             The temporary path of the output, which :meth:`finish` renames; None if it is no file.
         """
         if not self._ended:
-            with ExitStack() as undo:
-                undo.callback(self.abandon)
+            with self._abandoned_on_error():
                 self._complete()
-                undo.pop_all()
             self._ended = True
         return None if self._part is None else self._part.path
+
+    @contextmanager
+    def _abandoned_on_error(self) -> Iterator[None]:
+        with ExitStack() as undo:
+            undo.callback(self.abandon)
+            with writing(self._path):
+                yield
+            undo.pop_all()
 
     def abandon(self) -> None:
         """Delete the unfinished output, as the ``with`` block does on an error."""
@@ -153,11 +156,12 @@ class Sink:
         Raises:
             OutputError: the container refuses a packet, or there is no room.
         """
-        with ExitStack() as stack:
-            stack.callback(self.abandon)
-            assert isinstance(self._writer, FileWriter)
+        assert isinstance(self._writer, FileWriter)
+        try:
             with writing(self._path):
                 self._writer.rehearse()
+        finally:
+            self.abandon()
 
     @property
     def summary(self) -> PacketSummary:
@@ -188,14 +192,18 @@ class Sink:
         if tick < 0 or (self._last is not None and frame.time <= self._last_time):
             raise ValueError(f"Output times must be 0 or more and increase, got {frame.time} s.")
         if self._last is not None and tick - self._last < self._least_gap:
-            tick = self._later(self._last)
-        if (most := self._container.most_ticks) is not None and end - tick > most:
+            # The tick is already used by the frame before.
+            if (most := self._container.fastest) is not None:
+                raise OutputError("frames-too-close", container=self._container.name, most=most)
+            tick = self._last + 1
+        longest = self._container.most_ticks
+        if longest is not None and end - tick > longest:
             raise EncoderError(
                 "frame-too-long",
                 container=self._container.name,
                 time=float(frame.time),
                 lasts=float(frame.duration),
-                most=float(most * self._plan.tick),
+                most=float(longest * self._plan.tick),
             )
         frame = self._turn.frame(frame)
         if (frame.width, frame.height) != (self._plan.info.width, self._plan.info.height):
@@ -222,13 +230,6 @@ class Sink:
         self._last, self._last_time = tick, frame.time
         self._written += 1
 
-    def _later(self, last: int) -> int:
-        """Return the tick for a frame whose tick is already used by the frame before."""
-        container = self._container
-        if container.fastest is not None:
-            raise OutputError("frames-too-close", container=container.name, most=container.fastest)
-        return last + 1
-
     def _open_writer(self) -> Writer:
         if self._segment is not None:
             return PacketWriter(self._segment, self._container.muxer, self._plan)
@@ -239,21 +240,20 @@ class Sink:
     def _complete(self) -> None:
         if not self._written:
             raise OutputError("no-frames", path=self._path)
-        with writing(self._path):
-            if self._last is not None:
-                for packet in self._writer.encoder.encode(None):
-                    packet.duration = self._durations.pop(packet.pts)
-                    if self._written <= FEW:
-                        packet.dts = packet.pts
-                    self._writer.write(packet)
-            self._writer.finish((self._last or 0) + self._lasts, self._lasts)
-            self.warnings += self._writer.warnings
-            if self._part is not None:
-                if self._plan.amends:
-                    self._amend(self._part)
-                self._verify(self._part)
-            if self._segment is None:
-                check_unchanged(self._plan.info)
+        if self._last is not None:
+            for packet in self._writer.encoder.encode(None):
+                packet.duration = self._durations.pop(packet.pts)
+                if self._written <= FEW:
+                    packet.dts = packet.pts
+                self._writer.write(packet)
+        self._writer.finish((self._last or 0) + self._lasts, self._lasts)
+        self.warnings += self._writer.warnings
+        if self._part is not None:
+            if self._plan.amends:
+                self._amend(self._part)
+            self._verify(self._part)
+        if self._segment is None:
+            check_unchanged(self._plan.info)
 
     def _amend(self, part: Part) -> None:
         info = self._plan.info
