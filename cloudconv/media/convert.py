@@ -8,6 +8,7 @@ planes at the same time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -91,25 +92,17 @@ def _converted(
     before: ColorSpace,
     after: ColorSpace,
 ) -> tuple[Tensor, ...]:
-    same = (was.family, was.depth, was.chroma_shift_x, was.chroma_shift_y) == (
-        becomes.family,
-        becomes.depth,
-        becomes.chroma_shift_x,
-        becomes.chroma_shift_y,
-    )
-    alpha = planes[-1] if was.alpha else None
     colours = tuple(planes[:-1] if was.alpha else planes)
-    if not same or before != after:
+    if _colours_of(was) != _colours_of(becomes) or before != after:
         colours = from_rgb(to_rgb(planes, was, before), becomes, after)
     if not becomes.alpha:
         return colours
-    if alpha is None:
-        opacity = torch.ones((1, *planes[0].shape))
-    elif was.depth == becomes.depth:
-        return (*colours, alpha)
-    else:
-        opacity = alpha_to_float(alpha, was)
+    opacity = alpha_to_float(planes[-1], was) if was.alpha else torch.ones((1, *planes[0].shape))
     return (*colours, alpha_from_float(opacity, becomes))
+
+
+def _colours_of(kind: PixelLayout) -> PixelLayout:
+    return replace(kind, name="", alpha=False)
 
 
 class Palette:
