@@ -124,13 +124,13 @@ def choose(
     working = _working(picked)
     warnings: list[Warned] = []
     first = container.encoders[0]
-    same = codec is not None and av.codec.Codec(name, "w").canonical_name == codec
-    if settings.encoder is None and container.is_video and name != first and not same:
-        if wanted in _takes(first) and _fits(first, wanted, width, height):
-            code = "encoder-few-players"
-        else:
-            fits = wanted in _takes(first)
-            code = "encoder-cannot-hold-size" if fits else "encoder-cannot-hold"
+    made = av.codec.Codec(name, "w").canonical_name
+    if settings.encoder is None and container.is_video and name != first and made != codec:
+        code = "encoder-few-players"
+        if wanted not in _takes(first):
+            code = "encoder-cannot-hold"
+        elif not _fits(first, wanted, width, height):
+            code = "encoder-cannot-hold-size"
         about = {"pix_fmt": wanted, "width": width, "height": height, "first": first, "used": name}
         warnings.append(Warned(code, about))
     if _is_change_reported(container, wanted, working):
@@ -149,13 +149,9 @@ def choose(
         pix_fmt=picked,
         working=working,
         options=options_for(name, working, (width, height), settings),
-        codec_tag=container.hevc_tag if _is_hevc(name) else None,
+        codec_tag=container.hevc_tag if made == "hevc" else None,
         warnings=tuple(warnings),
     )
-
-
-def _is_hevc(name: str) -> bool:
-    return av.codec.Codec(name, "w").canonical_name == "hevc"
 
 
 def _alpha_lost(wanted: str, working: str) -> bool:
