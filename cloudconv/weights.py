@@ -141,10 +141,10 @@ def read_trained(path: Path) -> TrainedFile:
     data = _read(path, _REMAKE)
     try:
         recipe = json.loads(metadata.get("recipe", "{}"))
-        found = json.loads(metadata.get("scores", "{}"))
+        recorded = json.loads(metadata.get("scores", "{}"))
         scores = {
             f"{name}_{ahead}" if isinstance(value, dict) else name: float(score)
-            for name, value in found.items()
+            for name, value in recorded.items()
             for ahead, score in (value.items() if isinstance(value, dict) else [("", value)])
         }
         return TrainedFile(

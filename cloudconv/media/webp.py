@@ -11,17 +11,17 @@ from typing import BinaryIO
 
 
 def frame_durations(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Yield the place of each frame's duration in the file, and the duration in milliseconds.
+    """Yield the offset of each frame's duration in the file, and the duration in milliseconds.
 
-    A place has three bytes, the lowest one first.
+    A duration has three bytes, the lowest one first.
     """
     position = 12
     while len(chunk := _at(file, position, 8)) == 8:
         kind, size = struct.unpack("<4sI", chunk)
         # The chunk's head is followed by position and size, three bytes each.
-        place = position + 20
-        if kind == b"ANMF" and len(duration := _at(file, place, 3)) == 3:
-            yield place, int.from_bytes(duration, "little")
+        offset = position + 20
+        if kind == b"ANMF" and len(duration := _at(file, offset, 3)) == 3:
+            yield offset, int.from_bytes(duration, "little")
         position += 8 + size + size % 2
 
 

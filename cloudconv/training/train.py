@@ -401,10 +401,10 @@ def _initialise(model: Model, settings: TrainSettings) -> int:
         spec = registry.spec(settings.init, model.spec.task)
     except ModelError:
         spec = registry.spec(settings.init)
-    found = registry.state_of(settings.init, spec)
-    if found is None:
+    tensors = registry.state_of(settings.init, spec)
+    if tensors is None:
         raise ModelError("nothing-to-start-from", init=settings.init)
-    state = {name: tensor.float() for name, tensor in found.items()}
+    state = {name: tensor.float() for name, tensor in tensors.items()}
     if spec.name == model.spec.name:
         try:
             model.load_state_dict(state, strict=True)

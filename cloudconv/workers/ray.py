@@ -258,11 +258,11 @@ def _perform(
     sent: tuple[str, Work[Task]], task: Task, files: list[RemoteFile], chunks: list[list[Any]]
 ) -> _Performed:
     """Do one task on its machine."""
-    found = [
+    copies = [
         file.find(_ray().get(chunk) for chunk in those)
         for file, those in zip(files, chunks, strict=True)
     ]
-    missing = [number for number, path in enumerate(found) if path is None]
+    missing = [number for number, path in enumerate(copies) if path is None]
     if missing:
         return missing, []
     token, work = sent
@@ -270,7 +270,7 @@ def _perform(
         _works.clear()
         _works[token] = work
     work = _works[token]
-    paths = dict(zip(work.files(task), (path for path in found if path), strict=True))
+    paths = dict(zip(work.files(task), (path for path in copies if path), strict=True))
     given: Tasks[Task] = Tasks()
     given.put(work.moved(task, paths))
     given.close()

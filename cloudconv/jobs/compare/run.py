@@ -190,8 +190,8 @@ class _Table:
     def warnings(self) -> Iterator[Warned]:
         """Yield a warning for horizons without a frame, and for each method that lacks frames."""
         if self._ahead and 0 < self._reached < len(self._by_step[self._plan.judged]):
-            asked = self._plan.settings.horizon
-            yield Warned("horizon-not-reached", {"asked": asked, "reached": self._reached})
+            horizon = self._plan.settings.horizon
+            yield Warned("horizon-not-reached", {"asked": horizon, "reached": self._reached})
         for name, scores in self._scores.items():
             if scores.missing:
                 yield Warned("frames-not-made", {"method": name, "count": scores.missing})

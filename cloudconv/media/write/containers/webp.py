@@ -18,10 +18,10 @@ class _Webp(Container):
     def hold_last(self, path: Path, end: Fraction, duration: Fraction) -> None:
         # The encoder guesses this duration, and joins equal pictures.
         with path.open("rb+") as file:
-            found = list(frame_durations(file))
-            if found:
-                before = sum(milliseconds for _, milliseconds in found[:-1])
-                file.seek(found[-1][0])
+            durations = list(frame_durations(file))
+            if durations:
+                before = sum(milliseconds for _, milliseconds in durations[:-1])
+                file.seek(durations[-1][0])
                 file.write(max(round(end * 1000) - before, 1).to_bytes(3, "little"))
 
     def read_back(self, path: Path, written: int) -> tuple[int, Fraction | None, Fraction]:
