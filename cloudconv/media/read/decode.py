@@ -151,7 +151,7 @@ class Decoder:
         """Yield pictures from the beginning, or from a key frame before ``seek``.
 
         Frame threads are faster, but lose good frames near a damaged one. A GPU treats damage in
-        its own mode. After the first error decoding therefore continues without either.
+        its own way. After the first error decoding therefore continues without either.
         """
         timing = self._info.timing
         modes = ["AUTO", "SLICE"] if timing.has_timestamps else ["SLICE"]
