@@ -87,11 +87,12 @@ def test_auto_says_why_an_accelerator_is_not_used(
     assert auto_remarks("cpu") == []
 
 
-def test_float32_is_exact_and_each_thread_sets_its_device(
+def test_float32_is_exact_and_repeatable_and_each_thread_sets_its_device(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     current: list[int] = []
     monkeypatch.setattr(torch.accelerator, "set_device_index", current.append)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     switches = torch.backends.cudnn, torch.backends.cuda.matmul
     before = [switch.allow_tf32 for switch in switches]
     try:
@@ -99,6 +100,7 @@ def test_float32_is_exact_and_each_thread_sets_its_device(
             switch.allow_tf32 = True
         device_module.use_device(torch.device("cuda", 1))
         assert [switch.allow_tf32 for switch in switches] == [False, False]
+        assert torch.backends.cudnn.deterministic
     finally:
         for switch, value in zip(switches, before, strict=True):
             switch.allow_tf32 = value
