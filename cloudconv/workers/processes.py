@@ -206,6 +206,8 @@ class _Worker(Generic[Task]):
 def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -> None:
     """Do the tasks that arrive on a connection; the main function of a worker process."""
     os.environ.update(environment)
+    # See cloudconv.__main__; a script that uses workers does not set this variable.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     work: Work[Any] = pickle.loads(packed)
     # Ctrl-C reaches every process of the terminal, and so does Ctrl-Break on Windows. The main
     # process alone ends the work.

@@ -71,7 +71,8 @@ class ReportsEnvironment(Work[Job]):
         return {"packed": True}
 
     def __setstate__(self, _: dict[str, Any]) -> None:
-        self.seen = os.environ.get("CUDA_VISIBLE_DEVICES"), "torch" in sys.modules
+        names = ("CUDA_VISIBLE_DEVICES", "OMP_WAIT_POLICY")
+        self.seen = *map(os.environ.get, names), "torch" in sys.modules
 
     def __call__(self, tasks: Tasks[Job]) -> Events:
         for task in tasks:

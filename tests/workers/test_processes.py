@@ -105,12 +105,18 @@ def test_one_process_resumes_the_work_of_several(clip: Path, tmp_path: Path) -> 
     assert_same_frames(tmp_path / "b.mkv", tmp_path / "whole.mkv")
 
 
-def test_a_worker_has_its_environment_before_torch_is_imported() -> None:
-    names = [{"CUDA_VISIBLE_DEVICES": "GPU-7f"}, {"CUDA_VISIBLE_DEVICES": "3"}]
+def test_a_worker_has_its_environment_before_torch_is_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    names = [
+        {"CUDA_VISIBLE_DEVICES": "GPU-7f"},
+        {"CUDA_VISIBLE_DEVICES": "3", "OMP_WAIT_POLICY": "ACTIVE"},
+    ]
     with Processes(ReportsEnvironment(), names) as processes:
         events = list(processes.run(numbered(4)))
     seen = {event.content for event in events if isinstance(event, Report)}
-    assert seen == {("GPU-7f", False), ("3", False)}
+    assert seen == {("GPU-7f", "PASSIVE", False), ("3", "ACTIVE", False)}
 
 
 @pytest.mark.full
