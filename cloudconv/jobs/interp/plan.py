@@ -175,6 +175,7 @@ def decide(
         settings, info, output, request, rate, device, dtype, workers, notes, refusals
     )
     if settings.duplicates == "keep" and not dry_run and not timing.open_ended:
+        # Without repeats this decodes 14 frames twice. To keep up to 200 takes too much memory.
         # The source stays open, because closing it deletes the copy of standard input.
         cadence = early_cadence(source_of(plan).frames())
         notes += () if cadence is None else (Warned("cadence-kept", {"cadence": cadence}),)
