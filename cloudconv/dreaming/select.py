@@ -38,6 +38,9 @@ _LOOKS = 8  # number of such pairs
 _DRIFTING = 0.3  # greatest `wander` of a sky
 # Objects move separately: greatest `wander` where flow differs in time and from its surroundings.
 _SEPARATE, _LEAST_UNEVEN, _LEAST_VARIATION = 0.47, 0.1, 0.2
+# Clouds of a storm are such objects too, but softer, and they turn. People and traffic have a
+# fineness from .44, a storm has .25.
+_SOFT_EDGES, _ONE_WAY = 0.35, 0.9
 _UNEVEN, _LOW = 0.2, 0.52  # least `uneven` and `middle` of people and cars
 _AROUND = 0.05  # sigma of the surroundings of a point, relative to the longer side
 _FINE, _GROUND_FINE = 0.6, 0.9  # `fineness` below which a drift is sky: alone, over ground
@@ -148,9 +151,14 @@ def _people(motion: Motion) -> bool:
     return motion.uneven > _UNEVEN and motion.middle > _LOW
 
 
-def _wanders(motion: Motion) -> bool:
-    """Return whether parts move separately: not with their surroundings, not as at other times."""
+def _wanders(motion: Motion, fine: float) -> bool:
+    """Return whether parts move separately: not with their surroundings, not as at other times.
+
+    Parts with soft edges count only if each of them keeps its direction: in a storm, clouds turn.
+    """
     if motion.uneven < _LEAST_UNEVEN or motion.variation < _LEAST_VARIATION:
+        return False
+    if fine < _SOFT_EDGES and motion.steadiness < _ONE_WAY:
         return False
     return motion.wander > _SEPARATE
 
@@ -202,13 +210,13 @@ def _choice(material: Material, motion: Motion, apart: Floats, sky: bool) -> Mod
             "the small moving parts",
         )
     separate = motion.variation > _UNSTEADY or motion.steadiness < _DRIFTS
-    if separate or _wanders(motion) or _people(motion):
+    fine = fineness(material)
+    if separate or _wanders(motion, fine) or _people(motion):
         return _real_frames(
             material,
             "objects move separately in the clip, not together like clouds; a collage would cut "
             "through them",
         )
-    fine = fineness(material)
     if fine > SOFT:
         return _real_frames(
             material,

@@ -11,13 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.overlay import overlay_of
 from cloudconv.dreaming.material.silhouette import Silhouettes
+from cloudconv.dreaming.material.wind import Wind
+from cloudconv.dreaming.methods.clip_selector import Arrangement, ClipSelector
 from cloudconv.dreaming.methods.collage import Collage, Pace
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.front import TIMES, least_seen
 from cloudconv.dreaming.methods.guard import repaired
-from cloudconv.dreaming.methods.placement import Placement, joined
+from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Transition, front_of, order_of
 from cloudconv.dreaming.pictures import blurred, filled, resized, weight_size
 from tests.helpers.dreams import clouds, frames, material, tensor, vitals_of
@@ -150,6 +153,16 @@ def test_the_border_of_new_footage_follows_equal_parts() -> None:
     assert times[:, :10].mean() < times[:, 30:].mean()
 
 
+def test_a_cut_between_two_placements_lies_where_they_are_alike() -> None:
+    apart = np.full((TIMES, 24, 40), 1.0, np.float32)
+    apart[:, :, 18:23] = 0.001
+    first_unknown, second_unknown = np.zeros_like(apart), np.zeros_like(apart)
+    first_unknown[:, :, 30:], second_unknown[:, :, :10] = 1, 1
+    times = least_seen(apart, None, first_unknown, second_unknown)
+    assert float(times[:, :17].min()) > 1
+    assert float(times[:, 24:].max()) < 0
+
+
 def test_unknown_parts_of_the_old_footage_are_replaced_in_time() -> None:
     apart = np.ones((TIMES, 24, 40), np.float32)
     unknown = np.zeros_like(apart)
@@ -189,15 +202,35 @@ def test_mirrored_footage_that_runs_backwards_keeps_its_wind() -> None:
 
 @pytest.mark.parametrize("shift", [-0.5, -0.2, 0.0, 0.1, 0.5])
 @pytest.mark.parametrize("scale", [1.0, 1.1])
-def test_shifted_footage_covers_the_whole_picture(shift: float, scale: float) -> None:
+def test_shifted_footage_is_known_where_the_clip_is(shift: float, scale: float) -> None:
     placement = Placement(0, shift=shift, scale=scale)
-    copies = placement.copies(tensor(footage()[0]))
-    shown = np.zeros(128, int)
-    for copy in copies:
-        shown[copy.left : copy.right] += 1
-        assert copy.values.shape == (3, 96, copy.right - copy.left)
-    assert shown.min() >= 1
-    assert joined(copies, 128).shape == (3, 96, 128)
+    picture = tensor(footage()[0])
+    placed, known = placement.placed(picture), placement.known(128)
+    assert placed.shape == picture.shape
+    assert float(known.mean()) >= 0.99 - abs(shift)
+    if scale == 1:
+        columns = known.nonzero()[:, 0]
+        assert torch.equal(placed[..., columns], picture[..., columns - round(128 * shift)])
+
+
+def test_two_placements_leave_no_side_empty_and_no_part_unknown() -> None:
+    source = material(footage())
+    wind = Wind(source).mean
+    chooser = ClipSelector(source, Light(source), wind, np.random.default_rng(0))
+    seen = [chooser.thumb(Arrangement(Placement(59)), 0)] * 2
+    made = [chooser.choose(seen, [10, 30], 40) for _ in range(5)]
+    pairs = [one for one in made if one.second is not None and one.cut is not None]
+    assert len(pairs) >= 2
+    for one in pairs:
+        assert one.second is not None
+        assert one.cut is not None
+        first, second = one.first.known(128), one.second.known(128)
+        assert float((first + second).min()) >= 1
+        cut = one.cut.resized(chooser.size, wind)
+        weights = cut.weights(torch.zeros_like(wind), 20, one.life)
+        # The second placement is shown downwind, and not where it is unknown.
+        assert float(weights[:, second == 0].mean()) < 0.02
+        assert float(weights[:, first == 0].mean()) > 0.98
 
 
 def test_a_slow_sky_keeps_its_motion_and_grain_from_the_first_frame() -> None:

@@ -6,6 +6,7 @@ Fields are (2, h, w) float32 at the size for analysis, backward, in its pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from math import exp
 
 import torch
@@ -28,6 +29,7 @@ _RECENT = 4  # pairs that measure the motion of the last frame
 _RELAXES = 30.0  # time constant in frames: the present motion turns into the mean wind
 _AGO, _LEAST_AGO = 16, 6  # of the last frames that a forecast shows in turn …
 _NEAR = 0.01  # … as far as the mean displacement from the last one stays below, of the longer side
+_ENOUGH = 0.85  # … unless the moved last frame changes by this fraction of the clip's change
 _SAME = 0.01  # mean difference below which two pictures are the same
 _EDGE = 0.02  # of the longer side: beyond that far outside a point is unknown
 _FILLED = 0.15  # still share of a pixel from which on the whole pixel is filled
@@ -149,11 +151,15 @@ class Recent:
     """
 
     def __init__(self, material: Material, wind: Wind) -> None:
-        """Follow the flow back for as many frames as hardly any point leaves the picture."""
+        """Follow the flow back for as many frames as hardly any point leaves the picture.
+
+        If the wind alone makes most of the motion, only the last frame is shown.
+        """
         self._material = material
         self._ways = [torch.zeros_like(wind.mean)]
         near = _NEAR * max(wind.size)
-        while len(self._ways) <= min(_AGO, len(material) - 1):
+        most = 0 if _moves(material, wind) > _ENOUGH else min(_AGO, len(material) - 1)
+        while len(self._ways) <= most:
             flow = material.flow(len(material) - len(self._ways))
             step = filled(torch.from_numpy(flow).permute(2, 0, 1).to(wind.device), wind.moving)
             way = self._ways[-1] + warp(step[None], self._ways[-1][None])[0]
@@ -161,7 +167,6 @@ class Recent:
                 break
             self._ways.append(way)
         if len(self._ways) <= _LEAST_AGO:
-            # In a fast sky the wind alone makes the motion.
             self._ways = self._ways[:1]
 
     def at(self, age: int, way: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,6 +178,18 @@ class Recent:
         ago = last - abs(last - age % (2 * last)) if last else 0
         picture = self._material.picture(-1 - ago)
         return picture, way + warp(self._ways[ago][None], way[None])[0]
+
+
+def _moves(material: Material, wind: Wind) -> float:
+    """Return the change of the last frame that the wind moves, relative to the clip's change."""
+    count = min(_AGO, len(material) - 1)
+    shown = [
+        torch.from_numpy(material.glance(-1 - k)).permute(2, 0, 1).float().to(wind.device)
+        for k in range(count + 1)
+    ]
+    filmed = sum(((a - b).abs() * wind.moving).mean() for a, b in pairwise(shown))
+    moved_on = ((moved(shown[0], wind.recent) - shown[0]).abs() * wind.moving).mean()
+    return float(count * moved_on / torch.as_tensor(filmed).clamp_min(1e-6))
 
 
 def led_up(

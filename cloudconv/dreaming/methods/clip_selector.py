@@ -4,38 +4,63 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.placement import Copy, Placement, joined
-from cloudconv.dreaming.pictures import filled, resized
+from cloudconv.dreaming.methods.placement import Placement
+from cloudconv.dreaming.methods.transition import Front, cut_between
+from cloudconv.dreaming.pictures import filled, resized, resized_flow
 from cloudconv.metrics import luma
+from cloudconv.models.ops import warp
 
 THUMB = 72
 """Longest side of the thumbnails that footage is chosen by."""
 
-_TRIED = 64  # placements, of which the best is taken
-_STAYS = 0.15  # share of them that is not shifted
-_ENLARGED, _MOST = 0.25, 1.12  # share of placements that are enlarged, and by how much at most
-_LOOKS = 5  # moments of a placement that are compared with earlier pictures
+_TRIED = 64  # arrangements, of which the best is taken
+_UNSHIFTED = 24  # the same, if all of them show the footage at its own place
+_SINGLE = 0.2  # share of them that show a single placement
+_OVERLAPS = 0.4, 0.65  # overlap of two placements, in widths
+_BAND = 0.5  # greatest width of the band in which the cut lies, in widths
+_ENLARGED, _MOST = 0.4, 1.25  # share of placements that are enlarged, and by how much at most
+_LOOKS = 5  # moments of an arrangement that are compared with earlier pictures
 _EVERY = 6  # frames between two remembered pictures …
 _REMEMBERS = 200  # … and the number of these
-_SEEN = 3.0  # cost of likeness to earlier pictures, relative to the usual difference
-_OTHER_WIND = 1.5  # cost of a wind that differs by the usual wind
+_SEEN = 10.0  # cost of likeness to earlier pictures
+_OTHER_WIND = 1.5  # cost of a wind that differs by the clip's wind
 _COVERED = 4.0  # cost of sky that was behind something in the clip
 _LIGHTER = 2.0  # cost of a change of light, for each unit of the logarithm
-_SEAM = 2.5  # cost of the difference of two copies along their cut, relative to the usual
+_CONTRAST = 6.0  # cost of a contrast that differs by a factor of e
+_CUT = 2.0  # cost of the difference of two placements, relative to the median of `apart`
+_TWICE = 1.5  # cost of clouds that are visible twice
+_PARTS = 80  # columns of the picture, for that cost
 _CHANCE = 0.2  # random cost
-_ASTRAY = 0.9  # of the usual wind: footage whose wind differs more is not used at all
-_CALM = 0.1  # pixels of the small picture a frame, added to the usual wind
+_ASTRAY = 0.9  # of the clip's wind: footage whose wind differs more is not used at all
+_CALM = 0.1  # pixels of the small picture a frame, added to the speed of the clip's wind
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """The footage to show: one placement, or two with a cut between them.
+
+    Points of the sky drift with the wind from the first placement to the second. ``cut``: the time
+    at which each point changes to the second, as a fraction of the arrangement's ``life`` in
+    frames.
+    """
+
+    first: Placement
+    second: Placement | None = None
+    cut: Front | None = None
+    life: int = 1
 
 
 class ClipSelector:
-    """A chooser of placements, by thumbnails (3, h, w) with still parts replaced by sky."""
+    """A chooser of arrangements, by thumbnails (3, h, w) with still parts replaced by sky."""
 
     def __init__(
         self, material: Material, light: Light, wind: Tensor, random: np.random.Generator
@@ -53,19 +78,22 @@ class ClipSelector:
         if float(self._covered.max()) > 0.1:
             shrunk = [filled(s, known) for s in shrunk]
         self._thumbs = torch.stack(shrunk)
-        self._usual = luma(self._thumbs).mean(0)
+        self._mean_luma = luma(self._thumbs).mean(0)
         self._moving = (1 - resized(torch.from_numpy(material.static)[None], self.size)[0]) > 0.5
         if not bool(self._moving.any()):
             self._moving = torch.ones_like(self._moving)
         self._wind = resized(wind.cpu(), self.size)
-        self._pace = float(self._wind.norm(dim=0).mean()) + _CALM
+        self._thumb_wind = resized_flow(wind.cpu()[None], self.size)[0]
+        self._speed = float(self._wind.norm(dim=0).mean()) + _CALM
         self._kinds = self._kept_winds()
         self._past: deque[Tensor] = deque(maxlen=_REMEMBERS)
         for thumb in self._thumbs[::_EVERY]:
             self._past.append(self._pattern(thumb))
         self._count = 0
+        self._eastward = float(self._wind[0][self._moving].mean()) < 0
+        self._clip_contrast = self._contrast(self._thumbs)
         self._gains: dict[Placement, Tensor] = {}
-        self._shown: list[Placement] = []
+        self._ways = [torch.zeros_like(self._thumb_wind)]
 
     def _kept_winds(self) -> list[tuple[bool, bool]]:
         """Return the ways to play, (backwards, mirrored), that keep the wind about the same."""
@@ -77,7 +105,7 @@ class ClipSelector:
 
     def _astray(self, placement: Placement) -> float:
         apart = (placement.flow(self._wind) - self._wind).norm(dim=0)
-        return float(apart[self._moving].mean()) / self._pace
+        return float(apart[self._moving].mean()) / self._speed
 
     @property
     def slowness(self) -> float:
@@ -95,106 +123,187 @@ class ClipSelector:
             self._past.append(self._pattern(resized(picture.cpu(), self.size)))
         self._count += 1
 
-    def thumb(self, placement: Placement, age: int) -> Tensor:
-        """Return the thumbnail of a placement at an age in frames, (3, h, w)."""
-        frame = placement.frame(age, len(self._thumbs))
-        copies = placement.copies(self._thumbs[frame])
-        return joined(copies, self.size[1]) * self._gain(placement)
+    def thumb(self, shown: Arrangement, age: int) -> Tensor:
+        """Return the thumbnail of an arrangement at an age in frames, (3, h, w)."""
+        first = self._placed(shown.first, age)
+        if shown.second is None:
+            return first
+        return torch.lerp(
+            first, self._placed(shown.second, age), self._weight(shown, shown.second, age)
+        )
+
+    def _placed(self, placement: Placement, age: int) -> Tensor:
+        thumb = placement.placed(self._thumbs[placement.frame(age, len(self._thumbs))])
+        return thumb if placement.aligned else thumb * self._gain(placement)
 
     def _gain(self, placement: Placement) -> Tensor:
         """Return the gain that adapts a placement to the light of its place, (1, h, w)."""
-        gain = self._gains.get(placement)
-        if gain is None:
-            gain = joined(gains(self._light, placement, self.size), self.size[1])
-            self._gains[placement] = gain
-        return gain
+        if placement not in self._gains:
+            self._gains[placement] = self._light.moved(*placement.source(self.size))
+        return self._gains[placement]
+
+    def _weight(self, shown: Arrangement, second: Placement, age: int) -> Tensor:
+        """Return the weight of the second placement: (h, w); without a cut, a middle column."""
+        width = self.size[1]
+        known = shown.first.known(width), second.known(width)
+        if shown.cut is not None:
+            weight = shown.cut.weights(self._displacement(age), age, shown.life)
+            return weight.clamp(1 - known[0], known[1])
+        return _second_side(*known).float().expand(self.size)
+
+    def _displacement(self, age: int) -> Tensor:
+        """Return the way of the wind over ``age`` frames: (2, h, w), back to the beginning."""
+        while len(self._ways) <= age:
+            wind = self._thumb_wind
+            self._ways.append(wind + warp(self._ways[-1][None], wind[None])[0])
+        return self._ways[age]
 
     def choose(
         self, seen: Sequence[Tensor], ages: Sequence[int], life: int, shifted: bool = True
-    ) -> Placement:
-        """Return the next placement.
+    ) -> Arrangement:
+        """Return the next arrangement.
 
         Args:
             seen: the thumbnails of the older footage at moments of the arrival, (3, h, w) each.
-            ages: those moments, in frames after the placement's start.
-            life: the number of frames that the placement must have.
+            ages: those moments, in frames after the arrangement's start.
+            life: the number of frames that the arrangement must have.
             shifted: whether other places than the clip's own may be used.
         """
-        count = len(self._thumbs)
-        tried = [self._drawn(count, life, shifted) for _ in range(_TRIED)]
+        tried = [self._drawn(life, shifted) for _ in range(_TRIED if shifted else _UNSHIFTED)]
         apart = np.array([self._apart(one, seen, ages) for one in tried])
-        usual = max(float(np.median(apart)), 1e-6)
-        cost = apart / usual + _CHANCE * self._random.random(len(tried))
+        typical = max(float(np.median(apart)), 1e-6)
+        cost = apart / typical + _CHANCE * self._random.random(len(tried))
         for number, one in enumerate(tried):
-            cost[number] += _SEEN * self._likeness(one, life)
-            if one.shift or one.mirrored or one.scale > 1:
-                cost[number] += _OTHER_WIND * self._astray(one)
-                hidden = joined(one.copies(self._covered), self.size[1])[0]
-                cost[number] += _COVERED * float(hidden[self._moving].mean())
-                cost[number] += _LIGHTER * float(self._gain(one).log().abs().mean())
-                cost[number] += _SEAM * self._seam(one, life) / usual
-        chosen = tried[int(cost.argmin())]
-        self._gains = {
-            one: gain for one, gain in self._gains.items() if one in (chosen, *self._shown)
-        }
-        self._shown = [*self._shown[-1:], chosen]
-        return chosen
+            likeness, contrast = self._likeness(one, life)
+            cost[number] += _SEEN * likeness + _CONTRAST * abs(np.log(contrast))
+            for placement in (one.first, one.second):
+                if placement is not None and not placement.aligned:
+                    cost[number] += self._strain(placement) / (1 if one.second is None else 2)
+            cost[number] += _CUT * self._cut_cost(one, life) / typical + _TWICE * _doubled(one)
+        best = tried[int(cost.argmin())]
+        self._gains.clear()
+        if best.second is None:
+            return best
+        first, second = best.first, best.second
+        cut = cut_between(
+            lambda age: self._placed(first, age),
+            lambda age: self._placed(second, age),
+            _band(first.known(self.size[1]), second.known(self.size[1])),
+            self._thumb_wind,
+            life,
+        )
+        return replace(best, cut=cut)
 
-    def _drawn(self, count: int, life: int, shifted: bool) -> Placement:
+    def _strain(self, placement: Placement) -> float:
+        """Return the cost of another wind, of hidden sky and of a change of light."""
+        width = self.size[1]
+        known = (placement.known(width) * self._moving).clamp_min(1e-3)
+        hidden = float((placement.placed(self._covered)[0] * known).sum() / known.sum())
+        light = float((self._gain(placement).log().abs()[0] * known).sum() / known.sum())
+        return _OTHER_WIND * self._astray(placement) + _COVERED * hidden + _LIGHTER * light
+
+    def _drawn(self, life: int, shifted: bool) -> Arrangement:
         random = self._random
-        room = max(count - life, 0)
-        offset = int(random.integers(room + 1))
         if not shifted:
-            return Placement(offset)
-        backwards, mirrored = self._kinds[int(random.integers(len(self._kinds)))]
-        start = count - 1 - offset if backwards else offset
-        shift = 0.0 if random.random() < _STAYS else float(random.uniform(-0.5, 0.5))
-        scale = 1.0
-        if random.random() < _ENLARGED:
-            scale = float(random.uniform(1.0, _MOST))
-        return Placement(start, backwards, mirrored, shift, scale)
+            return Arrangement(self._played(life, (False, False)), life=life)
+        first, second = (
+            self._played(life, self._kinds[int(random.integers(len(self._kinds)))], enlarged=True)
+            for _ in range(2)
+        )
+        if random.random() < _SINGLE:
+            room = (first.scale - 1) / 2
+            return Arrangement(replace(first, shift=random.uniform(-room, room)), life=life)
+        beyond = 1 - random.uniform(*_OVERLAPS)
+        split = random.random()
+        # Clouds go from the first placement to the second.
+        side = 1 if self._eastward else -1
+        first = replace(first, shift=-side * (split * beyond + (first.scale - 1) / 2))
+        second = replace(second, shift=side * ((1 - split) * beyond + (second.scale - 1) / 2))
+        return Arrangement(first, second, life=life)
 
-    def _apart(self, placement: Placement, seen: Sequence[Tensor], ages: Sequence[int]) -> float:
-        found = [
-            float((self.thumb(placement, age) - beneath).abs().mean(0)[self._moving].mean())
+    def _played(self, life: int, kind: tuple[bool, bool], *, enlarged: bool = False) -> Placement:
+        """Return a random placement that plays ``kind``, (backwards, mirrored)."""
+        random, count = self._random, len(self._thumbs)
+        offset = int(random.integers(max(count - life, 0) + 1))
+        start = count - 1 - offset if kind[0] else offset
+        larger = enlarged and random.random() < _ENLARGED
+        return Placement(start, *kind, scale=random.uniform(1.0, _MOST) if larger else 1.0)
+
+    def _apart(self, shown: Arrangement, seen: Sequence[Tensor], ages: Sequence[int]) -> float:
+        differences = [
+            float((self.thumb(shown, age) - beneath).abs().mean(0)[self._moving].mean())
             for beneath, age in zip(seen, ages, strict=True)
         ]
-        return float(np.mean(found))
+        return float(np.mean(differences))
 
-    def _seam(self, placement: Placement, life: int) -> float:
-        """Return the difference of two copies of a placement along the best cut between them."""
-        frame = placement.frame(life // 2, len(self._thumbs))
-        both = placement.copies(self._thumbs[frame])
-        if len(both) < 2:
+    def _cut_cost(self, shown: Arrangement, life: int) -> float:
+        """Return the difference of two placements where the cut is, and where points change."""
+        if shown.second is None:
             return 0.0
-        lit = gains(self._light, placement, self.size)
-        begin, end = max(c.left for c in both), min(c.right for c in both)
-        one, two = (
-            (copy.values * gain.values)[..., begin - copy.left : end - copy.left]
-            for copy, gain in zip(both, lit, strict=True)
-        )
-        return float((one - two).abs().mean(0).amin(1).mean())
+        width = self.size[1]
+        first, second = _band(shown.first.known(width), shown.second.known(width))
+        both = (first * second) > 0
+        one, two = (self._placed(p, life // 2)[..., both] for p in (shown.first, shown.second))
+        # A cut cannot jump from row to row.
+        apart = functional.avg_pool2d((one - two).abs().mean(0, keepdim=True), (5, 1), 1)[0]
+        changing = float(self._thumb_wind[0].abs().mean()) * life / max(int(both.sum()), 1)
+        return float(apart.amin(1).mean() + min(changing, 1.0) * apart.mean())
 
-    def _likeness(self, placement: Placement, life: int) -> float:
-        """Return the greatest likeness of a placement to earlier pictures, from 0 to 1."""
+    def _likeness(self, shown: Arrangement, life: int) -> tuple[float, float]:
+        """Return the greatest likeness to earlier pictures, from 0 to 1, and the contrast.
+
+        The contrast is relative to that of the clip.
+        """
         past = torch.stack(list(self._past))
         ages = np.linspace(0.3 * life, 0.9 * life, _LOOKS).astype(int)
-        shown = torch.stack([self._pattern(self.thumb(placement, int(age))) for age in ages])
-        likeness = (shown @ past.T).amax(1)
-        return float(likeness.mean().clamp_min(0))
+        thumbs = torch.stack([self.thumb(shown, int(age)) for age in ages])
+        patterns = torch.stack([self._pattern(thumb) for thumb in thumbs])
+        likeness = (patterns @ past.T).amax(1)
+        return float(likeness.mean().clamp_min(0)), self._contrast(thumbs) / self._clip_contrast
+
+    def _contrast(self, thumbs: Tensor) -> float:
+        """Return the mean standard deviation of luma over the moving parts."""
+        return max(float(luma(thumbs)[:, self._moving].std(1).mean()), 1e-3)
 
     def _pattern(self, thumb: Tensor) -> Tensor:
-        """Return the difference of a thumbnail from the usual, as a vector of length 1."""
-        apart = (luma(thumb[None])[0] - self._usual)[self._moving]
+        """Return the difference of a thumbnail from the mean, as a vector of length 1."""
+        apart = (luma(thumb[None])[0] - self._mean_luma)[self._moving]
         apart = apart - apart.mean()
         pattern: Tensor = apart / apart.norm().clamp_min(1e-6)
         return pattern
 
 
-def gains(light: Light, placement: Placement, size: tuple[int, int]) -> list[Copy]:
-    """Return for each copy of a placement the gain that adapts the light to its place."""
-    made = []
-    for number, (begin, end) in enumerate(placement.spans(size[1])):
-        gain = light.moved(*placement.source(size, number))
-        made.append(Copy(gain[..., begin:end], begin, end))
-    return made
+def _second_side(first: Tensor, second: Tensor) -> Tensor:
+    """Return the columns of the second placement, (w,) bool, from the known columns of both."""
+    columns = torch.arange(len(first))
+    middle, left, right = (
+        float((columns * part).sum() / part.sum().clamp_min(1))
+        for part in (first * second, first, second)
+    )
+    return columns > middle if right > left else columns < middle
+
+
+def _band(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the columns that each placement may show, (w,), 1 or 0, from those that are known.
+
+    The cut lies in a band around the middle of the overlap. Otherwise a placement that covers the
+    whole picture would hide the other.
+    """
+    reach = round(_BAND / 2 * len(first))
+    side = _second_side(first, second).float()[None]
+    wide = functional.max_pool1d(side, 2 * reach + 1, 1, reach)[0]
+    narrow = 1 - functional.max_pool1d(1 - side, 2 * reach + 1, 1, reach)[0]
+    return first * (1 - narrow), second * wide
+
+
+def _doubled(shown: Arrangement) -> float:
+    """Return the share of the width whose clouds are visible in both placements."""
+    if shown.second is None:
+        return 0.0
+    both = (shown.first, shown.second)
+    side = _second_side(*(placement.known(_PARTS) for placement in both))
+    visible = [
+        torch.histc(placement.source((1, _PARTS))[1][0][columns], _PARTS // 4, 0, 1) > 0
+        for placement, columns in zip(both, (~side, side), strict=True)
+    ]
+    return float((visible[0] & visible[1]).float().mean())

@@ -25,7 +25,7 @@ from cloudconv.dreaming.material.overlay import ClearMaterial, overlay_of
 from cloudconv.dreaming.material.stabilise import Pan, panorama_of
 from cloudconv.dreaming.material.wind import Carried, Recent, SkyBehind, Wind, led_up, outside
 from cloudconv.dreaming.methods.base import DreamMethod
-from cloudconv.dreaming.methods.clip_selector import ClipSelector
+from cloudconv.dreaming.methods.clip_selector import Arrangement, ClipSelector
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.footage import Footage, LayerPicture
 from cloudconv.dreaming.methods.guard import repaired
@@ -132,12 +132,15 @@ class _Layer:
     """A sequence of pictures over the layers below.
 
     ``arrival``: the weights of the pictures; None for 1. ``footage``: the source of the pictures;
-    None for pictures made from a single frame.
+    None for pictures made from a single frame. ``beside``: the second footage of the arrangement,
+    and the times at which points change to this footage.
     """
 
     pictures: Iterator[LayerPicture]
     arrival: Transition | None = None
     footage: Footage | None = None
+    arrangement: Arrangement | None = None
+    beside: tuple[Footage, Front] | None = None
 
     def advance(self, size: tuple[int, int]) -> tuple[LayerPicture, Tensor]:
         """Return the next picture, and its weight (h, w) over the layers below."""
@@ -146,6 +149,17 @@ class _Layer:
         if self.arrival is not None:
             shown = self.arrival.advance()
         return shot, shown if shot.covers is None else shown * shot.covers
+
+    def second(self) -> tuple[LayerPicture, Tensor] | None:
+        """Return the picture of the second footage, and its weight (h, w) within the layer."""
+        if self.beside is None or self.arrival is None or self.arrangement is None:
+            return None
+        footage, cut = self.beside
+        assert self.footage is not None
+        age = self.footage.age
+        weight = cut.weights(self.arrival.displacement, age, self.arrangement.life)
+        weight = weight.clamp(1 - self.footage.known, footage.known)
+        return (footage.at(age), weight) if bool((weight > 0).any()) else None
 
 
 class _Composition:
@@ -164,13 +178,13 @@ class _Composition:
         self.pace = Pace.of(len(material), slowness)
         self._still = material.matte
         self._box = bounds(self._still)
-        self._usual = _usual(material, self._size)
+        self._clip_mean = _clip_mean(material, self._size)
         self._behind = SkyBehind(material.matte, self._size)
         self._pasted = material.picture(-1)
         self._seen = material.last_seen
         self._leads_to: Tensor | None = None
         self._left = self._ending = 0
-        self._lit = len(material) - 1
+        self._light_frame = len(material) - 1
         covers = material.covers(-1)
         # Footage of a panorama is never shifted: its pictures include the still parts.
         self._stays = covers is not None
@@ -197,27 +211,27 @@ class _Composition:
         life = min(delay + lasts + pace.spacing, len(self._material))
         ages = [delay + round(lasts * share) for share in (0.3, 0.7)]
         beneath = [self._beneath(age) for age in ages]
-        placement = self._chooser.choose(beneath, ages, life, shifted=not self._stays)
-        self._add(placement, lasts, delay)
+        arrangement = self._chooser.choose(beneath, ages, life, shifted=not self._stays)
+        self._add(arrangement, lasts, delay)
         self._starts += 1
         self._next_start = self._number + delay + lasts
 
     def end(self, frames: int, loop_to: Tensor | None) -> None:
         """Start the last transition of a loop: to footage that leads to the output's first."""
         if loop_to is None:
-            self._add(Placement(len(self._material) - frames), frames)
+            self._add(Arrangement(Placement(len(self._material) - frames)), frames)
             return
         self._leads_to, self._left, self._ending = loop_to, frames, frames
         thumb = resized(loop_to.cpu(), self._chooser.size)
         arrival = Transition(self._front(lambda age: thumb, frames, 0), self._mean, frames)
         pictures = self._lighted(led_up(self._material, loop_to, frames, self._size))
         self._layers.append(_Layer(pictures, arrival))
-        self._lit = 0
+        self._light_frame = 0
 
     def step(self) -> Tensor:
         """Return the next frame: (3, H, W)."""
         self._number += 1
-        self._light.follow(self._lit)
+        self._light.follow(self._light_frame)
         shots: list[LayerPicture] = []
         weights: list[Tensor] = []
         for number, layer in enumerate(list(self._layers)):
@@ -232,15 +246,19 @@ class _Composition:
                 shown = torch.ones_like(shown)
             shots.append(shot)
             weights = [weight * (1 - shown) for weight in weights] + [shown]
+            second = layer.second()
+            if second is not None:
+                shots.append(second[0])
+                weights[-1:] = [shown * (1 - second[1]), shown * second[1]]
         footage = self._layers[-1].footage
         if footage is not None:
-            self._lit = footage.frame
+            self._light_frame = footage.frame
         self._seen = blended(
             [shot.picture for shot in shots],
             weights,
-            self._usual,
+            self._clip_mean,
             [shot.small for shot in shots],
-            [shot.lit for shot in shots],
+            [shot.relit for shot in shots],
         )
         self._chooser.remember(self._seen)
         self._paste()
@@ -257,18 +275,23 @@ class _Composition:
 
     def _beneath(self, age: int) -> Tensor:
         """Return the thumbnail of the top layer ``age`` frames from now."""
-        footage = self._layers[-1].footage
-        if footage is not None:
-            return self._chooser.thumb(footage.placement, footage.age + age)
-        return self._chooser.thumb(Placement(len(self._material) - 1), 0)
+        layer = self._layers[-1]
+        if layer.footage is not None and layer.arrangement is not None:
+            return self._chooser.thumb(layer.arrangement, layer.footage.age + age)
+        return self._chooser.thumb(Arrangement(Placement(len(self._material) - 1)), 0)
 
-    def _add(self, placement: Placement, lasts: int, delay: int = 0) -> None:
-        front = self._front(lambda age: self._chooser.thumb(placement, delay + age), lasts, delay)
-        footage = Footage(
-            self._material, placement, self._light, self._behind, self._mean, self.pace.life
-        )
+    def _add(self, arrangement: Arrangement, lasts: int, delay: int = 0) -> None:
+        front = self._front(lambda age: self._chooser.thumb(arrangement, delay + age), lasts, delay)
         arrival = Transition(front, self._mean, lasts, delay)
-        self._layers.append(_Layer(iter(footage), arrival, footage))
+        footage = self._footage(arrangement.first)
+        beside = None
+        if arrangement.second is not None and arrangement.cut is not None:
+            cut = arrangement.cut.resized(self._chooser.size, self._mean)
+            beside = self._footage(arrangement.second), cut
+        self._layers.append(_Layer(iter(footage), arrival, footage, arrangement, beside))
+
+    def _footage(self, placement: Placement) -> Footage:
+        return Footage(self._material, placement, self._light, self._behind, self._size)
 
     def _front(self, coming: Callable[[int], Tensor], lasts: int, delay: int) -> Front:
         """Return the times at which points change to incoming footage: see ``front_of``."""
@@ -289,11 +312,11 @@ class _Composition:
         """
         frame = -1 if self._leads_to is None else 0
         for picture, covers in pictures:
-            small = lit = resized(picture, self._size)
+            small = relit = resized(picture, self._size)
             gain = self._light.on(frame)
             if gain is not None:
-                lit = small * resized(gain.to(small.device), self._size)
-            yield LayerPicture(picture, small, lit, covers)
+                relit = small * resized(gain.to(small.device), self._size)
+            yield LayerPicture(picture, small, relit, covers)
 
     def _paste(self) -> None:
         """Paste the still parts of the last real frame into the current frame.
@@ -315,7 +338,7 @@ class _Composition:
         seen.lerp_(pasted, self._still[self._box])
 
 
-def _usual(material: Material, size: tuple[int, int]) -> Tensor:
+def _clip_mean(material: Material, size: tuple[int, int]) -> Tensor:
     """Return the mean of the material: (3, h, w)."""
     number = len(material)
     chosen = np.unique(np.linspace(0, number - 1, min(number, _MEAN_OF)).round().astype(int))

@@ -80,38 +80,53 @@ def inside(positions: Floats, size: tuple[int, int]) -> Floats:
     return within.astype(np.float32)
 
 
-def least_seen(apart: Floats, wanted: Floats, unknown: Floats | None = None) -> Floats:
+def least_seen(
+    apart: Floats,
+    wanted: Floats | None = None,
+    unknown: Floats | None = None,
+    new_unknown: Floats | None = None,
+) -> Floats:
     """Return the time of change of each point that makes the whole transition least visible.
 
     Args:
         apart: (``TIMES``, h, w), the difference of old and new footage; 0 outside the picture.
-        wanted: (h, w), the wanted time of change, from 0 to 1.
+        wanted: (h, w), the wanted time of change, from 0 to 1. None for any time; a point may then
+            also show the new footage from the beginning (time -1), or never (time 2).
         unknown: (``TIMES``, h, w), 1 where the old footage of a point is unknown. The point
             changes at that time at the latest.
+        new_unknown: the same for the new footage. The point changes at that time at the earliest.
 
     Returns:
-        (h, w) float32 from 0 to 1.
+        (h, w) float32 from 0 to 1, or from -1 to 2.
     """
-    usual = max(float(apart[apart > 0].mean()) if (apart > 0).any() else 0.0, 1e-6)
-    apart = apart / usual
-    seen = (apart > 0).astype(np.float32)
+    typical = max(float(apart[apart > 0].mean()) if (apart > 0).any() else 0.0, 1e-6)
+    apart = apart / typical
+    border = apart + _FLOOR * (apart > 0)
+    own = _TURNS * apart
     times = (np.arange(TIMES, dtype=np.float32) + 0.5) / TIMES
-    away = np.maximum(np.abs(times[:, None, None] - wanted) - _ROOM, 0)
-    own = _TURNS * apart + _WANTED * TIMES * away
-    if unknown is not None:
-        late: Any = np.cumsum(unknown, 0) - unknown
-        own = own + _NEVER * np.minimum(late, 1)
-    border = apart + _FLOOR * seen
+    for values, steps in ((unknown, 1), (new_unknown, -1)):
+        if values is not None:
+            late: Any = (np.cumsum(values[::steps], 0) - values[::steps])[::steps]
+            own = own + _NEVER * np.minimum(late, 1)
+    if wanted is None:
+        times = np.r_[np.float32(-1), times, np.float32(2)]
+        border = np.pad(border, ((1, 1), (0, 0), (0, 0)), mode="edge")
+        never, always = (
+            0.0 if values is None else _NEVER * np.minimum(values.sum(0), 1)
+            for values in (unknown, new_unknown)
+        )
+        own = np.concatenate([np.zeros_like(own[:1]) + always, own, np.zeros_like(own[:1]) + never])
+    else:
+        own = own + _WANTED * TIMES * np.maximum(np.abs(times[:, None, None] - wanted) - _ROOM, 0)
     across = (border[:, :, 1:] + border[:, :, :-1]) / 2
     down = (border[:, 1:] + border[:, :-1]) / 2
     best = _propagated(own.astype(np.float32), *(b.astype(np.float32) for b in (across, down)))
-    chosen = best.argmin(0)
-    smooth: Floats = cv2.GaussianBlur(times[chosen], (0, 0), 0.7)
+    smooth: Floats = cv2.GaussianBlur(times[best.argmin(0)], (0, 0), 0.7)
     return smooth
 
 
 def _propagated(own: Floats, across: Floats, down: Floats) -> Floats:
-    """Return the total cost of each time at each point: (``TIMES``, h, w).
+    """Return the total cost of each time at each point: (times, h, w).
 
     The total is the point's ``own`` cost plus the costs of the borders to all other points.
     """
@@ -148,32 +163,9 @@ def _spread(message: Floats, costs: Floats) -> None:
     A border exists between two neighbours from the change of one until the change of the other.
     """
     steps = (costs[1:] + costs[:-1]) / 2
-    for number in range(1, TIMES):
+    for number in range(1, len(message)):
         other = message[number - 1] + steps[number - 1]
         np.minimum(message[number], other, out=message[number])
-    for number in range(TIMES - 2, -1, -1):
+    for number in range(len(message) - 2, -1, -1):
         other = message[number + 1] + steps[number]
         np.minimum(message[number], other, out=message[number])
-
-
-def upright_seam(apart: Floats, first: int, last: int) -> Floats:
-    """Return the column, in each row, of the vertical seam of least difference: (h,) float32.
-
-    Args:
-        apart: (h, w), the difference of two pictures.
-        first: the first column that the seam may use.
-        last: the last column that the seam may use.
-    """
-    costs = apart[:, first : last + 1] + 1e-3
-    total = costs.copy()
-    for row in range(1, len(total)):
-        padded = np.pad(total[row - 1], 1, constant_values=np.inf)
-        total[row] += np.minimum(np.minimum(padded[:-2], padded[1:-1]), padded[2:])
-    column = int(total[-1].argmin())
-    path = [column]
-    for row in range(len(total) - 2, -1, -1):
-        low = max(column - 1, 0)
-        column = low + int(total[row, low : column + 2].argmin())
-        path.append(column)
-    columns: Floats = np.array(path[::-1], np.float32) + first
-    return columns

@@ -7,13 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cloudconv.dreaming.methods.front import TIMES, carried, drifts, inside, least_seen
+from cloudconv.dreaming.methods.front import (
+    TIMES,
+    Floats,
+    carried,
+    drifts,
+    inside,
+    least_seen,
+)
 from cloudconv.dreaming.pictures import blurred, resized, resized_flow
 from cloudconv.models.ops import warp
 
@@ -33,14 +41,15 @@ class Transition:
 
     ``front``: the time of change of each point, see :func:`front_of`. The points move with the
     ``wind``, (2, h, w) backward flow per frame. ``lasts``: the number of frames until all pixels
-    have changed. ``delay``: the number of frames before the first change.
+    have changed. ``delay``: the number of frames before the first change. ``displacement``: (2, h,
+    w), from each pixel back to the start of its point.
     """
 
     def __init__(self, front: Front, wind: Tensor, lasts: int, delay: int = 0) -> None:
         """Create a transition; :meth:`advance` returns the weight of its first frame."""
         self._front = front
         self._wind = wind
-        self._displacement = torch.zeros_like(wind)
+        self.displacement = torch.zeros_like(wind)
         self._lasts = lasts
         self._delay = delay
         self._age = 0
@@ -53,18 +62,15 @@ class Transition:
     def advance(self) -> Tensor:
         """Go to the next frame and return its weights: (h, w) float32, 0 (old) to 1 (new)."""
         self._age += 1
-        self._displacement = self._wind + warp(self._displacement[None], self._wind[None])[0]
-        order = self._front.at(self._displacement)
-        soft = min(_SOFT / self._lasts, _SOFTEST)
-        progress = max(0.0, (self._age - self._delay) / self._lasts) * (1 + soft)
-        shown = ((progress - order) / soft).clamp(0, 1)
-        return shown * shown * (3 - 2 * shown)
+        self.displacement = self._wind + warp(self.displacement[None], self._wind[None])[0]
+        return self._front.weights(self.displacement, self._age - self._delay, self._lasts)
 
 
 @dataclass(frozen=True, slots=True)
 class Front:
     """The time at which each point changes, from 0 (begin of the transition) to 1 (end).
 
+    A point with a negative time has changed before; a point with a time above 1 does not change.
     ``order``: (h + 2 my, w + 2 mx). Points in the ``margins`` (my, mx) are outside the picture when
     the transition begins.
     """
@@ -72,11 +78,28 @@ class Front:
     order: Tensor
     margins: tuple[int, int]
 
-    def at(self, displacement: Tensor) -> Tensor:
-        """Return the time of change of the point at each pixel: (h, w).
+    def resized(self, grid: tuple[int, int], like: Tensor) -> Front:
+        """Return the front for pictures of the size of ``like`` (C, h, w) instead of ``grid``."""
+        size = like.shape[-2:]
+        my, mx = (
+            round(margin * new / old)
+            for margin, new, old in zip(self.margins, size, grid, strict=True)
+        )
+        wide = (size[0] + 2 * my, size[1] + 2 * mx)
+        return Front(resized(self.order[None], wide)[0].to(like.device), (my, mx))
+
+    def weights(self, displacement: Tensor, age: int, lasts: int) -> Tensor:
+        """Return the weight of the new footage after ``age`` of ``lasts`` frames: (h, w).
 
         ``displacement``, (2, h, w), leads from a pixel back to the start of its point.
         """
+        soft = min(_SOFT / lasts, _SOFTEST)
+        progress = min(max(0.0, age / lasts), 1.0) * (1 + soft)
+        shown = ((progress - self._at(displacement)) / soft).clamp(0, 1)
+        return shown * shown * (3 - 2 * shown)
+
+    def _at(self, displacement: Tensor) -> Tensor:
+        """Return the time of change of the point at each pixel: (h, w)."""
         height, width = displacement.shape[-2:]
         my, mx = self.margins
         y = torch.arange(height, device=displacement.device)[:, None] + displacement[1] + my
@@ -109,32 +132,71 @@ def front_of(
         known: whether the old footage also shows the points that the wind brings into the picture.
             If not, these points change before they enter the picture.
     """
-    size = (wind.shape[-2], wind.shape[-1])
-    first, new = old(0), coming(lasts // 2)
-    grid = (first.shape[-2], first.shape[-1])
-    flow = resized_flow(wind[None], grid)[0].cpu().numpy()
-    positions, (my, mx) = drifts(flow, lasts)
-    apart, unknown = [], []
+    grid = (old(0).shape[-2], old(0).shape[-1])
+    flow = resized_flow(wind[None], grid)[0].cpu()
+    positions, margins = drifts(flow.numpy(), lasts)
+    within = inside(positions, grid)
+    unknown = within * (1 - within[0]) if not known else None
+    frozen = None if known else positions[0]
+    apart = _apart(old, coming, positions, lasts, frozen) * within
+    wanted = order_of(old(lasts // 2), coming(lasts // 2), flow, random, grid)
+    wide = np.pad(wanted.numpy(), [(margin, margin) for margin in margins], mode="edge")
+    times = least_seen(apart, wide.astype(np.float32), unknown)
+    return Front(torch.from_numpy(times), margins).resized(grid, wind)
+
+
+def cut_between(
+    first: Callable[[int], Tensor],
+    second: Callable[[int], Tensor],
+    known: tuple[Tensor, Tensor],
+    wind: Tensor,
+    life: int,
+) -> Front:
+    """Return the times at which points change from one footage to other footage beside it.
+
+    The border between the two is the cut of least error that moves with the wind.
+
+    Args:
+        first: a function of an age in frames that returns the footage upwind, (3, h, w) float32.
+        second: the same for the footage downwind.
+        known: the columns of each that are known, (w,), 1 or 0.
+        wind: (2, h, w) backward flow per frame, in pixels of these pictures.
+        life: the number of frames in which both are visible.
+    """
+    grid = (wind.shape[-2], wind.shape[-1])
+    positions, margins = drifts(wind.numpy(), life)
+    within = inside(positions, grid)
+    # Points move between two of the moments that are compared.
+    reach = 1 + ceil(float(wind.abs().max()) * life / TIMES)
+    missing = []
+    for columns in known:
+        near = functional.max_pool1d(1 - columns[None], 2 * reach + 1, 1, reach)
+        wide = near.expand(grid).contiguous().numpy()
+        missing.append(np.stack([carried(wide, position) for position in positions]) * within)
+    both = (1 - missing[0]) * (1 - missing[1])
+    apart = _apart(first, second, positions, life) * within * both
+    times = least_seen(apart, None, missing[0], missing[1])
+    return Front(torch.from_numpy(times), margins)
+
+
+def _apart(
+    old: Callable[[int], Tensor],
+    new: Callable[[int], Tensor],
+    positions: Floats,
+    lasts: int,
+    frozen: Floats | None = None,
+) -> Floats:
+    """Return the difference of two sequences of pictures at moving points: (TIMES, h, w).
+
+    ``frozen``: the positions in the old pictures, if ``old`` returns them without their motion.
+    """
+    found = []
     for number, position in enumerate(positions):
         age = round((number + 0.5) * lasts / TIMES)
-        pictures = [
-            np.ascontiguousarray(p.permute(1, 2, 0).numpy()) for p in (old(age), coming(age))
-        ]
-        within = inside(position, grid)
-        one, two = (carried(p, position) for p in pictures)
-        if not known:
-            one = carried(pictures[0], positions[0])
-            unknown.append(within * (1 - inside(positions[0], grid)))
-        apart.append((np.abs(one - two).sum(-1) + 1e-4) * within)
-    wanted = order_of(old(lasts // 2), new, torch.from_numpy(flow), random, grid)
-    wanted_wide = np.pad(wanted.numpy(), ((my, my), (mx, mx)), mode="edge")
-    times = least_seen(
-        np.stack(apart), wanted_wide.astype(np.float32), np.stack(unknown) if unknown else None
-    )
-    margins = round(my * size[0] / grid[0]), round(mx * size[1] / grid[1])
-    wide = (size[0] + 2 * margins[0], size[1] + 2 * margins[1])
-    order = resized(torch.from_numpy(times)[None], wide)[0].to(wind.device)
-    return Front(order, margins)
+        one, two = (np.ascontiguousarray(p.permute(1, 2, 0).numpy()) for p in (old(age), new(age)))
+        one = carried(one, position if frozen is None else frozen)
+        found.append(np.abs(one - carried(two, position)).sum(-1) + 1e-4)
+    return np.stack(found)
 
 
 def order_of(
