@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cloudconv.dreaming.material.camera import camera_path
+from cloudconv.dreaming.material.fineness import SOFT, fineness
 from cloudconv.dreaming.material.material import Material, spread
 from cloudconv.dreaming.material.similarity import Floats, distances, repetition, thumbnails
-from cloudconv.dreaming.material.stabilise import SOFT, fineness
 from cloudconv.dreaming.methods.guard import tears_of
 from cloudconv.dreaming.methods.texture import backwards_of
 from cloudconv.dreaming.pictures import grey
@@ -44,6 +45,7 @@ _SOFT_EDGES, _ONE_WAY = 0.35, 0.9
 _UNEVEN, _LOW = 0.2, 0.52  # least `uneven` and `middle` of people and cars
 _AROUND = 0.05  # sigma of the surroundings of a point, relative to the longer side
 _FINE, _GROUND_FINE = 0.6, 0.9  # `fineness` below which a drift is sky: alone, over ground
+_STANDS_STILL = 0.02  # fixed part of the picture from which on the camera stands still
 _ABOVE = 0.49  # `middle` below which the moving part is over ground
 
 
@@ -151,7 +153,7 @@ def _people(motion: Motion) -> bool:
     return motion.uneven > _UNEVEN and motion.middle > _LOW
 
 
-def _wanders(motion: Motion, fine: float) -> bool:
+def wanders(motion: Motion, fine: float) -> bool:
     """Return whether parts move separately: not with their surroundings, not as at other times.
 
     Parts with soft edges count only if each of them keeps its direction: in a storm, clouds turn.
@@ -161,6 +163,14 @@ def _wanders(motion: Motion, fine: float) -> bool:
     if fine < _SOFT_EDGES and motion.steadiness < _ONE_WAY:
         return False
     return motion.wander > _SEPARATE
+
+
+def pans(material: Material) -> bool:
+    """Return whether a camera moves slowly over a landscape, so that nothing is at rest."""
+    if bool(material.fixed.mean() > _STANDS_STILL) or fineness(material) <= SOFT:
+        return False
+    film = material.film
+    return camera_path(len(film), film.small, film.flow) is not None
 
 
 def choose(material: Material) -> Generator[float, None, ModeChoice]:
@@ -197,6 +207,10 @@ def _choice(material: Material, motion: Motion, apart: Floats, sky: bool) -> Mod
         return _real_frames(
             material, "parts that stay in place move within themselves; a collage would tear them"
         )
+    if sky and count >= _COLLAGE and pans(material):
+        return _real_frames(
+            material, "the camera moves along solid things; a collage would cut through them"
+        )
     if count >= _COLLAGE and sky:
         return ModeChoice(
             "collage",
@@ -211,7 +225,7 @@ def _choice(material: Material, motion: Motion, apart: Floats, sky: bool) -> Mod
         )
     separate = motion.variation > _UNSTEADY or motion.steadiness < _DRIFTS
     fine = fineness(material)
-    if separate or _wanders(motion, fine) or _people(motion):
+    if separate or wanders(motion, fine) or _people(motion):
         return _real_frames(
             material,
             "objects move separately in the clip, not together like clouds; a collage would cut "

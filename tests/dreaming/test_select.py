@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from cloudconv.dreaming.material.stabilise import panorama_of
 from cloudconv.dreaming.methods.guard import tears_of
 from cloudconv.dreaming.methods.registry import method
-from cloudconv.dreaming.select import advice, motion_of
+from cloudconv.dreaming.select import Motion, advice, motion_of, wanders
 from cloudconv.events import result_of
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.media.read.probe import probe
@@ -71,7 +71,6 @@ def test_a_drifting_sky_is_not_a_pan() -> None:
     wide = np.ascontiguousarray(clouds(1, (700, 96))[0][:60])
     source = material([np.ascontiguousarray(wide[:, 2 * k : 2 * k + 200]) for k in range(60)])
     assert chosen_mode(source).mode == "collage"
-    assert panorama_of(source) is None
 
 
 def test_a_moving_tree_gives_no_collage() -> None:
@@ -184,6 +183,32 @@ def crowd(count: int) -> list[Picture]:
             cv2.circle(picture, (round(16 * x), round(16 * y)), 6 * 16, colour.tolist(), -1, 8, 4)
         made.append(np.uint8(cv2.GaussianBlur(picture, (0, 0), 2.0)))
     return made
+
+
+def test_a_storm_whose_clouds_turn_is_no_crowd() -> None:
+    """Each filmed clip of people or traffic has finer edges, or keeps its direction."""
+    storm = Motion(
+        fastest=0.61,
+        steadiness=0.74,
+        variation=0.98,
+        standing=0.25,
+        wander=0.63,
+        uneven=0.31,
+        middle=0.5,
+    )
+    assert not wanders(storm, fine=0.25)
+    assert wanders(replace(storm, wander=0.75, uneven=0.28), fine=0.46)
+    assert wanders(replace(storm, steadiness=0.95), fine=0.25)
+
+
+def test_a_camera_that_pans_over_land_makes_no_collage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Generated land is as soft as clouds, so its fineness is not compared."""
+    monkeypatch.setattr("cloudconv.dreaming.select.SOFT", -1.0)
+    world = clouds(48, (208, 128), speed=0.5)
+    panned = [np.ascontiguousarray(picture[:, k : k + 160]) for k, picture in enumerate(world)]
+    chosen = chosen_mode(material(panned))
+    assert chosen.mode == "texture"
+    assert "the camera moves" in chosen.why
 
 
 def test_a_crowd_gives_a_texture_with_a_warning_about_reversed_motion() -> None:

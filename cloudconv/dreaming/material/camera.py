@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.material.flow_stats import slow_parts
-from cloudconv.dreaming.pictures import grey
+from cloudconv.dreaming.pictures import LONGEST_SIDE, grey
 from cloudconv.models.flow import measured_flow
 
 _Floats = NDArray[np.float32]
 _Path = NDArray[np.float64]
 
+_SLOW = 0.15  # pixels of the small picture per frame, below which a part stands still
+_SLOW_SHARE = 0.01  # fraction of the picture; smaller regions count as moving
+_SLOW_BLUR = 4.0  # pixels of the small picture
 _LEAST_FRAMES = 24
 _LEAST_TRAVEL = 0.03  # of the longer side, over the whole clip
 _FASTEST = 0.01  # of the longer side a frame; beyond, it is no slow pan
@@ -60,7 +63,7 @@ def camera_path(
             continue
         some = range(0, count - 1, max(1, count // _LOOKED_AT))
         rests = [flows[k] - steps[k].astype(np.float32) for k in some]
-        fixed = slow_parts(rests, [None] * len(rests)) > 0
+        fixed = _slow_parts(rests)
         if fixed.mean() < _LEAST_SHARE:
             continue
         steps = np.array([np.median(field[fixed], 0) for field in flows])
@@ -147,3 +150,20 @@ def _corrected(
         path[k : end + 1] += share * error
         path[end + 1 :] += error
     return path
+
+
+def _slow_parts(flows: Sequence[_Floats]) -> NDArray[np.bool_]:
+    """Return where nothing moves in any of the flows (h, w, 2): (h, w).
+
+    Speed is averaged over time and blurred; only connected regions of at least 1 % of the picture
+    count.
+    """
+    height, width = flows[0].shape[:2]
+    speed: Any = np.mean([np.hypot(flow[..., 0], flow[..., 1]) for flow in flows], 0)
+    speed = cv2.GaussianBlur(speed, (0, 0), _SLOW_BLUR * max(height, width) / LONGEST_SIDE + 0.5)
+    slow = (speed < _SLOW).astype(np.uint8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(slow)
+    large = stats[:, cv2.CC_STAT_AREA] >= _SLOW_SHARE * height * width
+    large[0] = False
+    slow_regions: NDArray[np.bool_] = large[labels]
+    return slow_regions

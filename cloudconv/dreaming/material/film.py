@@ -45,10 +45,6 @@ class Film:
         """Return the number of frames."""
         return len(self.frames)
 
-    def since(self, first: int) -> Film:
-        """Return a film of the frames from ``first`` on."""
-        return Film(self.frames[first:], self.device, self.size)
-
     def picture(self, number: int) -> Tensor:
         """Return a frame at full size: (3, H, W) float32 RGB, nominally in [0, 1]."""
         return rgb_of(self.frames[number], self.device)

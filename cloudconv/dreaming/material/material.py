@@ -178,14 +178,7 @@ class Material:
             return torch.zeros(self.size, device=self.device)
         lag = min(_LAG, count - 1)
         starts = np.unique(np.linspace(0, count - 1 - lag, _LAG_PAIRS).round().astype(int))
-        pairs = (
-            (
-                self.film.picture(int(k)),
-                self.film.picture(int(k) + lag),
-                self.seen(int(k) + lag, lag),
-            )
-            for k in starts
-        )
+        pairs = ((self.film.picture(int(k)), self.film.picture(int(k) + lag)) for k in starts)
         return still_matte(pairs, self.fixed)
 
     @cached_property
@@ -202,22 +195,6 @@ class Material:
     def source_of(self, k: int) -> tuple[int, float]:
         """Return the number of the real frame shown at ``k``, and by how many gaps it is moved."""
         return self._grid[self._index(k)]
-
-    @property
-    def last_seen(self) -> Tensor:
-        """The picture that a dream continues: (3, H, W)."""
-        return self.picture(-1)
-
-    def covers(self, k: int) -> Tensor | None:
-        """Return the parts that the frame at ``k`` shows: (h, w) in [0, 1]; None for all."""
-        return None
-
-    def seen(self, frame: int, lag: int = 1) -> Tensor | None:
-        """Return the parts that both a real frame and the frame ``lag`` before it show.
-
-        (h, w) for analysis, in [0, 1]; None for all.
-        """
-        return None
 
     def _index(self, k: int) -> int:
         count = len(self)

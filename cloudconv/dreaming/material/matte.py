@@ -20,7 +20,7 @@ _TO_MOVING, _TO_STILL = 0.3, 0.6  # likeness to still parts at which the wide ma
 _OPEN, _SHUT = 0.45, 0.85  # still shares of a pixel at which the matte is 0 and 1
 
 
-def still_matte(pairs: Iterable[tuple[Tensor, Tensor, Tensor | None]], fixed: Tensor) -> Tensor:
+def still_matte(pairs: Iterable[tuple[Tensor, Tensor]], fixed: Tensor) -> Tensor:
     """Return the still share of each pixel.
 
     A pixel that a twig covers by half changes half as much as the sky around it. So the change
@@ -28,20 +28,18 @@ def still_matte(pairs: Iterable[tuple[Tensor, Tensor, Tensor | None]], fixed: Te
     changes of light are too slow to count. Pixels far from the fixed parts get 0.
 
     Args:
-        pairs: pictures a few frames apart, (3, H, W) each, and the part that both show, (h, w),
-            None for all.
+        pairs: pictures a few frames apart, (3, H, W) each.
         fixed: (h, w) float32, 1 where nothing moves.
 
     Returns:
         (H, W) float32 in [0, 1], on the device of ``fixed``.
     """
-    change = weight = torch.zeros(1, 1, device=fixed.device)
-    for before, after, known in pairs:
-        share = torch.ones_like(fixed) if known is None else known
-        share = resized(share[None], before.shape[-2:])[0]
-        change = change + (after - before).abs().mean(0) * share
-        weight = weight + share
-    change = change / weight.clamp_min(1e-6)
+    change = torch.zeros(1, 1, device=fixed.device)
+    count = 0
+    for before, after in pairs:
+        change = change + (after - before).abs().mean(0)
+        count += 1
+    change = change / count
     height, width = change.shape
     if not fixed.any():
         return torch.zeros_like(change)

@@ -87,10 +87,6 @@ class ClearFilm(Film):
         self._film = film
         self._overlay = overlay
 
-    def since(self, first: int) -> Film:
-        """Return a film of the frames from ``first`` on, without the overlay."""
-        return ClearFilm(self._film.since(first), self._overlay)
-
     def picture(self, number: int) -> Tensor:
         """Return a frame without the overlay: (3, H, W)."""
         return self._overlay.removed(self._film.picture(number))

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from itertools import pairwise
 from math import exp
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.dreaming.material.flow_stats import mean_flow
 from cloudconv.dreaming.material.material import Material, spread
 from cloudconv.dreaming.pictures import (
     blurred,
@@ -60,8 +60,7 @@ class Wind:
     def _flow(self, material: Material, pairs: list[int], reverse: bool) -> Tensor:
         if not pairs:
             return torch.zeros(2, *self.size, device=self.device)
-        shares = [material.seen(max(material.source_of(k)[0], 1)) for k in pairs]
-        flow = mean_flow([material.flow(k) for k in pairs], shares)
+        flow = np.mean([material.flow(k) for k in pairs], 0)
         field = torch.from_numpy(flow).permute(2, 0, 1).to(self.device)
         if reverse:
             # The forward flow, up to changes of the flow on the way.
@@ -74,7 +73,7 @@ class Carried:
 
     The first frames are a forecast: the flow of the last pairs, its velocities carried along with
     the material. Then velocities relax to the mean wind and become smoother. ``still``, (H, W),
-    stays in place; ``covers``, (h, w), is the known part of the picture, None for all. ``recent``:
+    stays in place. ``recent``:
     the frames that are shown in turn; None for the picture alone. ``way``: (2, h, w), the
     displacement of the picture; ``sampled``: that of the frame which was shown last.
     """
@@ -84,12 +83,10 @@ class Carried:
         picture: Tensor,
         still: Tensor,
         wind: Wind,
-        covers: Tensor | None = None,
         recent: Recent | None = None,
     ) -> None:
         """Begin at the picture itself: no displacement, the wind of the last pairs."""
         self._wind = wind
-        self._covers = covers
         self._recent = recent
         self._picture = picture
         self._still = still
@@ -115,16 +112,11 @@ class Carried:
         self.way = blurred(self.way, _SETTLES * longest * min(1.0, self.age / _SETTLES_BY))
         self._velocity = velocity
 
-    def pictures(self) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Yield each next frame and its known part, without an end."""
+    def pictures(self) -> Iterator[tuple[Tensor, None]]:
+        """Yield each next frame, without an end; None stands for a picture that is known."""
         while True:
             self.advance()
-            covers = self._covers
-            if covers is not None:
-                way = resized_flow(self.way[None], covers.shape)
-                known = warp(covers[None, None], way)[0, 0]
-                covers = torch.minimum(covers, known)
-            yield self.picture(), covers
+            yield self.picture(), None
 
     def picture(self) -> Tensor:
         """Return the moved picture (3, H, W), still parts in their place."""

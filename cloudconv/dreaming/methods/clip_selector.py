@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import log
 
 import numpy as np
 import torch
@@ -23,7 +24,6 @@ THUMB = 72
 """Longest side of the thumbnails that footage is chosen by."""
 
 _TRIED = 64  # arrangements, of which the best is taken
-_UNSHIFTED = 24  # the same, if all of them show the footage at its own place
 _SINGLE = 0.2  # share of them that show a single placement
 _OVERLAPS = 0.4, 0.65  # overlap of two placements, in widths
 _BAND = 0.5  # greatest width of the band in which the cut lies, in widths
@@ -34,7 +34,9 @@ _REMEMBERS = 200  # … and the number of these
 _SEEN = 10.0  # cost of likeness to earlier pictures
 _OTHER_WIND = 1.5  # cost of a wind that differs by the clip's wind
 _COVERED = 4.0  # cost of sky that was behind something in the clip
-_LIGHTER = 2.0  # cost of a change of light, for each unit of the logarithm
+_LIGHT = 0.3  # cost of a level by which the light differs more than in the clip …
+_LIGHT_LEAST = 5.0  # … or more than this many levels
+_REGIONS = 4  # regions of light along the longer side
 _CONTRAST = 6.0  # cost of a contrast that differs by a factor of e
 _CUT = 2.0  # cost of the difference of two placements, relative to the median of `apart`
 _TWICE = 1.5  # cost of clouds that are visible twice
@@ -92,6 +94,12 @@ class ClipSelector:
         self._count = 0
         self._eastward = float(self._wind[0][self._moving].mean()) < 0
         self._clip_contrast = self._contrast(self._thumbs)
+        self._light_fields = _light_fields(self._thumbs)
+        # Light changes slowly, so the halves of the clip show by how much light may differ.
+        halves = self._light_fields.chunk(2)
+        self._light_reach = max(
+            _LIGHT_LEAST, float(torch.cdist(halves[0], halves[-1]).amin(1).max())
+        )
         self._gains: dict[Placement, Tensor] = {}
         self._ways = [torch.zeros_like(self._thumb_wind)]
 
@@ -158,24 +166,20 @@ class ClipSelector:
             self._ways.append(wind + warp(self._ways[-1][None], wind[None])[0])
         return self._ways[age]
 
-    def choose(
-        self, seen: Sequence[Tensor], ages: Sequence[int], life: int, shifted: bool = True
-    ) -> Arrangement:
+    def choose(self, seen: Sequence[Tensor], ages: Sequence[int], life: int) -> Arrangement:
         """Return the next arrangement.
 
         Args:
             seen: the thumbnails of the older footage at moments of the arrival, (3, h, w) each.
             ages: those moments, in frames after the arrangement's start.
             life: the number of frames that the arrangement must have.
-            shifted: whether other places than the clip's own may be used.
         """
-        tried = [self._drawn(life, shifted) for _ in range(_TRIED if shifted else _UNSHIFTED)]
+        tried = [self._drawn(life) for _ in range(_TRIED)]
         apart = np.array([self._apart(one, seen, ages) for one in tried])
         typical = max(float(np.median(apart)), 1e-6)
         cost = apart / typical + _CHANCE * self._random.random(len(tried))
         for number, one in enumerate(tried):
-            likeness, contrast = self._likeness(one, life)
-            cost[number] += _SEEN * likeness + _CONTRAST * abs(np.log(contrast))
+            cost[number] += self._picture_cost(one, life)
             for placement in (one.first, one.second):
                 if placement is not None and not placement.aligned:
                     cost[number] += self._strain(placement) / (1 if one.second is None else 2)
@@ -195,19 +199,16 @@ class ClipSelector:
         return replace(best, cut=cut)
 
     def _strain(self, placement: Placement) -> float:
-        """Return the cost of another wind, of hidden sky and of a change of light."""
+        """Return the cost of another wind and of hidden sky."""
         width = self.size[1]
         known = (placement.known(width) * self._moving).clamp_min(1e-3)
         hidden = float((placement.placed(self._covered)[0] * known).sum() / known.sum())
-        light = float((self._gain(placement).log().abs()[0] * known).sum() / known.sum())
-        return _OTHER_WIND * self._astray(placement) + _COVERED * hidden + _LIGHTER * light
+        return _OTHER_WIND * self._astray(placement) + _COVERED * hidden
 
-    def _drawn(self, life: int, shifted: bool) -> Arrangement:
+    def _drawn(self, life: int) -> Arrangement:
         random = self._random
-        if not shifted:
-            return Arrangement(self._played(life, (False, False)), life=life)
         first, second = (
-            self._played(life, self._kinds[int(random.integers(len(self._kinds)))], enlarged=True)
+            self._played(life, *self._kinds[int(random.integers(len(self._kinds)))])
             for _ in range(2)
         )
         if random.random() < _SINGLE:
@@ -221,13 +222,13 @@ class ClipSelector:
         second = replace(second, shift=side * ((1 - split) * beyond + (second.scale - 1) / 2))
         return Arrangement(first, second, life=life)
 
-    def _played(self, life: int, kind: tuple[bool, bool], *, enlarged: bool = False) -> Placement:
-        """Return a random placement that plays ``kind``, (backwards, mirrored)."""
+    def _played(self, life: int, backwards: bool, mirrored: bool) -> Placement:
+        """Return a random placement that plays in one direction."""
         random, count = self._random, len(self._thumbs)
         offset = int(random.integers(max(count - life, 0) + 1))
-        start = count - 1 - offset if kind[0] else offset
-        larger = enlarged and random.random() < _ENLARGED
-        return Placement(start, *kind, scale=random.uniform(1.0, _MOST) if larger else 1.0)
+        start = count - 1 - offset if backwards else offset
+        scale = random.uniform(1.0, _MOST) if random.random() < _ENLARGED else 1.0
+        return Placement(start, backwards, mirrored, scale=scale)
 
     def _apart(self, shown: Arrangement, seen: Sequence[Tensor], ages: Sequence[int]) -> float:
         differences = [
@@ -249,17 +250,19 @@ class ClipSelector:
         changing = float(self._thumb_wind[0].abs().mean()) * life / max(int(both.sum()), 1)
         return float(apart.amin(1).mean() + min(changing, 1.0) * apart.mean())
 
-    def _likeness(self, shown: Arrangement, life: int) -> tuple[float, float]:
-        """Return the greatest likeness to earlier pictures, from 0 to 1, and the contrast.
-
-        The contrast is relative to that of the clip.
-        """
-        past = torch.stack(list(self._past))
+    def _picture_cost(self, shown: Arrangement, life: int) -> float:
+        """Return the cost of likeness to earlier pictures, of other contrast and other light."""
         ages = np.linspace(0.3 * life, 0.9 * life, _LOOKS).astype(int)
         thumbs = torch.stack([self.thumb(shown, int(age)) for age in ages])
         patterns = torch.stack([self._pattern(thumb) for thumb in thumbs])
-        likeness = (patterns @ past.T).amax(1)
-        return float(likeness.mean().clamp_min(0)), self._contrast(thumbs) / self._clip_contrast
+        likeness = float((patterns @ torch.stack(list(self._past)).T).amax(1).mean().clamp_min(0))
+        contrast = self._contrast(thumbs) / self._clip_contrast
+        apart = torch.cdist(_light_fields(thumbs), self._light_fields).amin(1)
+        return (
+            _SEEN * likeness
+            + _CONTRAST * abs(log(contrast))
+            + _LIGHT * float((apart - self._light_reach).clamp_min(0).mean())
+        )
 
     def _contrast(self, thumbs: Tensor) -> float:
         """Return the mean standard deviation of luma over the moving parts."""
@@ -281,6 +284,14 @@ def _second_side(first: Tensor, second: Tensor) -> Tensor:
         for part in (first * second, first, second)
     )
     return columns > middle if right > left else columns < middle
+
+
+def _light_fields(thumbs: Tensor) -> Tensor:
+    """Return the colours of large regions relative to the whole, in levels: (n, values)."""
+    fields = functional.adaptive_avg_pool2d(thumbs, (_REGIONS - 1, _REGIONS))
+    fields = fields - fields.mean((2, 3), keepdim=True)
+    levels: Tensor = 255 * fields.flatten(1) / (_REGIONS * (_REGIONS - 1)) ** 0.5
+    return levels
 
 
 def _band(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:

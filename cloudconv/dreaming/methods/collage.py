@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count
 
 import numpy as np
 import torch
@@ -22,7 +21,6 @@ from torch.nn import functional
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.overlay import ClearMaterial, overlay_of
-from cloudconv.dreaming.material.stabilise import Pan, panorama_of
 from cloudconv.dreaming.material.wind import Carried, Recent, SkyBehind, Wind, led_up, outside
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.methods.clip_selector import Arrangement, ClipSelector
@@ -42,7 +40,6 @@ _FORECAST = 6  # frames that show the forecast alone
 _RIM = 0.01  # width of the rim of unseen parts that is hidden too, relative to the longer side
 _WHOLE = 0.999  # weight that counts as 1
 _MEAN_OF = 50  # frames from which the mean of the material is computed, at most
-_SETTLES = 30  # frames in which the edges of a pan's last frame fade into the panorama
 
 
 class Collage(DreamMethod):
@@ -66,20 +63,6 @@ class Collage(DreamMethod):
             yield picture if overlay is None else overlay.put_on(picture)
 
     def _without_overlay(
-        self, material: Material, frames: int, seed: int, loop: bool, loop_to: Tensor | None
-    ) -> Iterator[Tensor]:
-        world = panorama_of(material)
-        if world is None:
-            yield from self._dream(material, frames, seed, loop, loop_to)
-            return
-        pan = Pan(world, frames, loop=loop, to_first=loop_to is not None)
-        if loop_to is not None:
-            loop_to = world.around(loop_to)
-        made = self._dream(world, frames, seed, loop, loop_to)
-        for number, picture in enumerate(made, 1):
-            yield pan.view(picture, number)
-
-    def _dream(
         self, material: Material, frames: int, seed: int, loop: bool, loop_to: Tensor | None
     ) -> Iterator[Tensor]:
         composition = _Composition(material, seed)
@@ -181,21 +164,15 @@ class _Composition:
         self._clip_mean = _clip_mean(material, self._size)
         self._behind = SkyBehind(material.matte, self._size)
         self._pasted = material.picture(-1)
-        self._seen = material.last_seen
+        self._seen = material.picture(-1)
         self._leads_to: Tensor | None = None
         self._left = self._ending = 0
         self._light_frame = len(material) - 1
-        covers = material.covers(-1)
-        # Footage of a panorama is never shifted: its pictures include the still parts.
-        self._stays = covers is not None
-        recent = Recent(material, self._wind) if covers is None else None
-        carried = Carried(self._seen, material.wide_matte, self._wind, covers, recent)
+        recent = Recent(material, self._wind)
+        carried = Carried(self._seen, material.wide_matte, self._wind, recent)
         self._carried = carried
         self._forecast = _Layer(self._lighted(carried.pictures()))
         self._layers = [self._forecast]
-        if covers is not None:
-            # Show the parts of the panorama that no other layer knows.
-            self._layers.insert(0, _Layer(self._lighted(_settling(self._seen, self._pasted))))
         self._starts = self._number = self._next_start = 0
 
     @property
@@ -211,7 +188,7 @@ class _Composition:
         life = min(delay + lasts + pace.spacing, len(self._material))
         ages = [delay + round(lasts * share) for share in (0.3, 0.7)]
         beneath = [self._beneath(age) for age in ages]
-        arrangement = self._chooser.choose(beneath, ages, life, shifted=not self._stays)
+        arrangement = self._chooser.choose(beneath, ages, life)
         self._add(arrangement, lasts, delay)
         self._starts += 1
         self._next_start = self._number + delay + lasts
@@ -262,7 +239,7 @@ class _Composition:
         )
         self._chooser.remember(self._seen)
         self._paste()
-        if self._leads_to is None and not self._stays:
+        if self._leads_to is None:
             self._seen = repaired(self._seen, self._pasted, self._material.silhouettes)
         return self._seen
 
@@ -345,10 +322,3 @@ def _clip_mean(material: Material, size: tuple[int, int]) -> Tensor:
     total = sum(torch.from_numpy(material.glance(int(k))).float() for k in chosen)
     mean = torch.as_tensor(total).permute(2, 0, 1) / (255 * len(chosen))
     return resized(mean.contiguous(), size).to(material.device)
-
-
-def _settling(first: Tensor, rest: Tensor) -> Iterator[tuple[Tensor, None]]:
-    """Yield a fade from ``first`` to ``rest``, (3, H, W) each, then ``rest`` without end."""
-    for number in count(1):
-        share = number / _SETTLES
-        yield torch.lerp(first, rest, share) if share < 1 else rest, None

@@ -77,4 +77,4 @@ class Footage:
         gain = self._light.on(frame, mirrored=placement.mirrored, shift=placement.shift)
         if gain is not None:
             relit = relit * resized(gain.to(relit.device), self._size)
-        return LayerPicture(picture, small, relit, self._material.covers(frame))
+        return LayerPicture(picture, small, relit, None)
