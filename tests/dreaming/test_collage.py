@@ -11,11 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.overlay import overlay_of
 from cloudconv.dreaming.material.silhouette import Silhouettes
-from cloudconv.dreaming.material.wind import Wind
-from cloudconv.dreaming.methods.clip_selector import Arrangement, ClipSelector
 from cloudconv.dreaming.methods.collage import Collage, Pace
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.front import TIMES, least_seen
@@ -211,26 +208,6 @@ def test_shifted_footage_is_known_where_the_clip_is(shift: float, scale: float) 
     if scale == 1:
         columns = known.nonzero()[:, 0]
         assert torch.equal(placed[..., columns], picture[..., columns - round(128 * shift)])
-
-
-def test_two_placements_leave_no_side_empty_and_no_part_unknown(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("cloudconv.dreaming.methods.clip_selector._SINGLE", 0.0)
-    source = material(footage())
-    wind = Wind(source).mean
-    chooser = ClipSelector(source, Light(source), wind, np.random.default_rng(0))
-    seen = [chooser.thumb(Arrangement(Placement(59)), 0)] * 2
-    for one in (chooser.choose(seen, [10, 30], 40) for _ in range(3)):
-        assert one.second is not None
-        assert one.cut is not None
-        first, second = one.first.known(128), one.second.known(128)
-        assert float((first + second).min()) >= 1
-        cut = one.cut.resized(chooser.size, wind)
-        weights = cut.weights(torch.zeros_like(wind), 20, one.life)
-        # The second placement is shown downwind, and not where it is unknown.
-        assert float(weights[:, second == 0].mean()) < 0.02
-        assert float(weights[:, first == 0].mean()) > 0.98
 
 
 def test_a_slow_sky_keeps_its_motion_and_grain_from_the_first_frame() -> None:

@@ -1,0 +1,33 @@
+"""The choice of footage for a collage, and the cut between two placements."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cloudconv.dreaming.material.light import Light
+from cloudconv.dreaming.material.wind import Wind
+from cloudconv.dreaming.methods.clip_selector import Arrangement, ClipSelector
+from cloudconv.dreaming.methods.placement import Placement
+from tests.helpers.dreams import clouds, material
+
+
+def test_two_placements_leave_no_side_empty_and_no_part_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cloudconv.dreaming.methods.clip_selector._SINGLE", 0.0)
+    source = material(clouds(60, (128, 96)))
+    wind = Wind(source).mean
+    chooser = ClipSelector(source, Light(source), wind, np.random.default_rng(0))
+    seen = [chooser.thumb(Arrangement(Placement(59)), 0)] * 2
+    for one in (chooser.choose(seen, [10, 30], 40) for _ in range(3)):
+        assert one.second is not None
+        assert one.cut is not None
+        first, second = one.first.known(128), one.second.known(128)
+        assert float((first + second).min()) >= 1
+        cut = one.cut.resized(chooser.size, wind)
+        weights = cut.weights(torch.zeros_like(wind), 20, one.life)
+        # The second placement is shown downwind, and not where it is unknown.
+        assert float(weights[:, second == 0].mean()) < 0.02
+        assert float(weights[:, first == 0].mean()) > 0.98
