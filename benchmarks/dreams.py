@@ -19,6 +19,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -239,13 +240,15 @@ def small_clip(clip: Path, width: int, folder: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(clip)) as read, av.open(str(target), "w") as write:
         given = read.streams.video[0]
-        made = write.add_stream("libx264", rate=given.average_rate)
+        rate = given.average_rate
+        assert rate, f"{clip.name} has no frame rate"
+        made = write.add_stream("libx264", rate=rate)
         made.width, made.height = width, round(given.height * width / given.width / 2) * 2
         made.pix_fmt = "yuv420p"
         made.options = {"qp": "0", "preset": "ultrafast"}
         for number, frame in enumerate(read.decode(given)):
             small = frame.reformat(made.width, made.height, "yuv420p", interpolation="AREA")
-            small.pict_type, small.pts, small.time_base = 0, number, 1 / given.average_rate
+            small.pict_type, small.pts, small.time_base = 0, number, Fraction(1 / rate)
             write.mux(made.encode(small))
         write.mux(made.encode())
     return target

@@ -25,8 +25,8 @@ from cloudconv.media.filters import XpsnrMeter
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
-from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.media.write.sink import Sink
+from cloudconv.settings.groups import EncodeSettings
 
 REFERENCE = "libx264"
 RANGES = {

@@ -35,12 +35,13 @@ class Noise:
         strength = np.maximum(waves, TILE / longest) ** -slope * (waves > 0)
         self._waves = strength * np.exp(2j * np.pi * random.random(waves.shape))
         self._turn = random.normal(0, 1, waves.shape) * np.sqrt(waves) * 0.09
-        self._spread = np.fft.irfft2(self._waves).std()
+        self._spread = float(np.fft.irfft2(self._waves).std())
 
     def at(self, seconds: float) -> Array:
         """Return the (TILE, TILE) field at a moment; mean 0, standard deviation about 1."""
         turned = self._waves * np.exp(1j * self._turn * seconds)
-        return np.fft.irfft2(turned, s=(TILE, TILE)) / self._spread
+        field: Array = np.fft.irfft2(turned, s=(TILE, TILE)) / self._spread
+        return field
 
 
 def sample(field: Array, x: Array, y: Array) -> Array:
@@ -50,12 +51,13 @@ def sample(field: Array, x: Array, y: Array) -> Array:
     rows, columns = (top % TILE, (top + 1) % TILE), (left % TILE, (left + 1) % TILE)
     upper = field[rows[0], columns[0]] * (1 - fx) + field[rows[0], columns[1]] * fx
     lower = field[rows[1], columns[0]] * (1 - fx) + field[rows[1], columns[1]] * fx
-    return upper * (1 - fy) + lower * fy
+    samples: Array = upper * (1 - fy) + lower * fy
+    return samples
 
 
 def smoothstep(low: float, high: float, value: Array) -> Array:
     """Return a smooth step from 0 at ``low`` to 1 at ``high``."""
-    t = np.clip((value - low) / (high - low), 0, 1)
+    t: Array = np.clip((value - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
@@ -104,7 +106,8 @@ def trees() -> Array:
         top = np.minimum(top, HEIGHT - 18 - np.maximum(crown, 0))
     y = (np.arange(HEIGHT * fine) / fine)[:, None]
     hidden = (y >= top).astype(np.float64)
-    return hidden.reshape(HEIGHT, fine, WIDTH, fine).mean(axis=(1, 3))[..., None]
+    means: Array = hidden.reshape(HEIGHT, fine, WIDTH, fine).mean(axis=(1, 3))[..., None]
+    return means
 
 
 def to_yuv420p(rgb: Array) -> av.VideoFrame:
@@ -120,7 +123,7 @@ def to_yuv420p(rgb: Array) -> av.VideoFrame:
     for number, (plane, values) in enumerate(zip(frame.planes, planes, strict=True)):
         if number:
             values = values.reshape(HEIGHT // 2, 2, WIDTH // 2, 2).mean(axis=(1, 3))
-        buffer = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+        buffer = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
         buffer[:, : plane.width] = np.rint(values)
     return frame
 
@@ -148,7 +151,8 @@ def wind() -> NDArray[np.float32]:
     spectrum = np.exp(2j * np.pi * random.random(hertz.size)) / (1 + (hertz / 250) ** 2)
     noise = np.fft.irfft(spectrum, count)
     swell = 0.6 + 0.4 * np.sin(2 * np.pi * np.arange(count) / count)
-    return (0.1 * swell * noise / noise.std()).astype(np.float32)
+    sound: NDArray[np.float32] = (0.1 * swell * noise / noise.std()).astype(np.float32)
+    return sound
 
 
 def write(path: Path) -> None:

@@ -65,7 +65,9 @@ def pictures(path: Path, start: Fraction, end: Fraction) -> list[tuple[int, Imag
     found = []
     with av.open(str(path)) as clip:
         for frame in clip.decode(video=0):
-            time = Fraction(frame.pts) * frame.time_base
+            assert frame.pts is not None
+            assert frame.time_base is not None
+            time = frame.pts * frame.time_base
             if start <= time < end:
                 picture = frame.to_image()
                 height = round(picture.height * WIDTH / picture.width)
@@ -110,9 +112,9 @@ def make(street: Path, target: Path) -> None:
     for time in times:
         sheet = Image.new("RGB", (2 * WIDTH + GAP, len(ROWS) * (HEIGHT + GAP) - GAP), "white")
         for number, panel in enumerate(panels):
-            row, column = divmod(number, 2)
+            line, column = divmod(number, 2)
             # A picture may change a few milliseconds late, so that both clips change together.
-            at = (column * (WIDTH + GAP), row * (HEIGHT + GAP))
+            at = (column * (WIDTH + GAP), line * (HEIGHT + GAP))
             sheet.paste(shown(panel, time + LEAST - 1), at)
         frames.append(sheet)
     lengths = [after - before for before, after in zip(times, [*times[1:], LENGTH], strict=True)]

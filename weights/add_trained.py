@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from cloudconv import weights
 from cloudconv.models import registry
 from cloudconv.models.base import ModelSpec
 
@@ -47,8 +46,7 @@ _COMMANDS = {
 
 def add(path: Path, scores: dict[str, float]) -> ModelSpec:
     """Copy one file into the weights folder, and write its entry in the manifest."""
-    metadata = weights.read_metadata(path)
-    spec = registry.spec(str(path), metadata["task"])
+    spec = registry.spec(str(path))
     assert spec.weights is not None, f"{spec.name} needs no weights"
     state = {k: v.to(torch.float16).contiguous() for k, v in load_file(path).items()}
     target = HERE / f"{spec.weights}.safetensors"
@@ -84,7 +82,8 @@ def main() -> None:
     given = parser.parse_args()
     scores = json.loads(given.scores.read_text(encoding="utf-8"))
     for path in given.files:
-        name = registry.spec(str(path), weights.read_metadata(path)["task"]).weights
+        name = registry.spec(str(path)).weights
+        assert name is not None, f"{path.name} is of a model without weights"
         spec = add(path, scores[name])
         print(f"{spec.name}: {spec.weights}.safetensors")
 

