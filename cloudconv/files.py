@@ -1,9 +1,9 @@
 """Create output files safely: one process per output, and no foreign file is touched.
 
-An unfinished file is stored beside its target as ``.cloudconv-<target>-<random>.part``. The file
-is opened exclusively. The process therefore never writes through, or deletes, a file or link of
-another process. The next run that acquires the target's lock deletes the unfinished files of a run
-that was killed.
+A part is an unfinished file or folder, stored beside its target as
+``.cloudconv-<hash of the target's name>-<random>.part``. The creation of a part fails if the name
+exists. The process therefore never changes or deletes a file or link of another process. The next
+run that acquires the target's lock deletes the parts of a run that was killed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from cloudconv.errors import OutputError, TakenError
 from cloudconv.messages import Message
 
 _LONGEST = 255  # longest file name, in bytes
-_parts: set[Path] = set()
+_parts: set[Path] = set()  # the parts that this process has created
+# Errors of file systems without hard links.
 _NO_LINKS = (
     errno.EPERM,
     errno.ENOTSUP,
@@ -54,8 +55,8 @@ class Claim:
         if folder.exists() and not os.access(folder, os.W_OK):
             folder = target  # possibly the only folder that this process may write to
         self._path = folder / f"{part_prefix(target)}.lock"
-        # One thread plans and another one finishes, so the lock is not bound to a thread. The
-        # timeout covers a process that is just releasing the lock.
+        # Another thread may release the lock, so the lock is not bound to a thread. The timeout
+        # covers a process that is just releasing the lock.
         self._lock = FileLock(self._path, timeout=0.2, thread_local=False)
 
     @property
@@ -95,8 +96,8 @@ class Claim:
             # On Windows no other handle can write to a locked file, not even in the same process.
             with suppress(PermissionError):
                 self._path.write_text(json.dumps(holder))
-            for left in leftovers(self._target):
-                remove(left)
+            for leftover in leftovers(self._target):
+                remove(leftover)
             undo.pop_all()
 
     def release(self) -> None:
@@ -125,11 +126,11 @@ def leftovers(target: Path) -> list[Path]:
     """
     folders = {_folder_of(target), target.resolve()}
     name = f"{part_prefix(target)}-*.part"
-    return [left for folder in folders if folder.is_dir() for left in folder.glob(name)]
+    return [part for folder in folders if folder.is_dir() for part in folder.glob(name)]
 
 
 def create_part(target: Path, *, folder: bool = False, within: Path | None = None) -> Path:
-    """Create an empty file or folder with a new name that can later be renamed to ``target``.
+    """Create an empty part, which the caller fills and renames to ``target``.
 
     Missing parent folders are created.
 
@@ -178,7 +179,7 @@ def put(part: Path, target: Path, *, overwrite: bool) -> None:
         _parts.discard(part)
         return
     if part.is_dir():
-        # A folder can replace only an empty folder, so nothing can be lost.
+        # A renamed folder can replace only an empty folder, so no file is lost.
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
         part.rename(target)
@@ -292,17 +293,18 @@ def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     Raises:
         OutputError: one of the outputs is one of the inputs.
     """
-    read = {same: path for path in inputs if (same := _identity(path)) is not None}
+    by_identity = {key: path for path in inputs if (key := _identity(path)) is not None}
     for path in outputs:
-        given = read.get(_identity(path) or (0, 0))
-        if given is not None:
-            raise OutputError("output-is-input", path=path, input=None if given == path else given)
+        match = by_identity.get(_identity(path) or (0, 0))
+        if match is not None:
+            raise OutputError("output-is-input", path=path, input=None if match == path else match)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
+    """Return the device and file number; None if there is no such file."""
     with suppress(OSError):
-        about = path.stat()
-        return about.st_dev, about.st_ino
+        status = path.stat()
+        return status.st_dev, status.st_ino
     return None
 
 
@@ -350,8 +352,8 @@ def part_prefix(target: Path) -> str:
 
     The prefix has the same length for every target.
     """
-    known = hashlib.sha256(os.fsencode(target.name or target.resolve().name))
-    return f".cloudconv-{known.hexdigest()[:16]}"
+    name_hash = hashlib.sha256(os.fsencode(target.name or target.resolve().name))
+    return f".cloudconv-{name_hash.hexdigest()[:16]}"
 
 
 def _holder(lock: Path) -> Message | None:

@@ -43,12 +43,12 @@ def compare(console: Console, source: outputs.Input, **given: Any) -> None:
         _show(result, names(settings.metrics))
     if result.adapted is not None and result.adapted.kept:
         console.info(str(result.adapted))
-    console.info(f"{_counted(result)}; took {clock(result.wall_seconds)}")
+    console.info(f"{_summary(result)}; took {clock(result.wall_seconds)}")
     if settings.report is not None:
         console.info(f"the report is in {settings.report}")
 
 
-def _counted(result: CompareResult) -> str:
+def _summary(result: CompareResult) -> str:
     cuts = f", {result.skipped_frames} left out (cuts, repeats)" if result.skipped_frames else ""
     filmed = result.filmed.get("texture")
     texture = "" if filmed is None else f"; the texture of the dropped frames is {filmed:+.2f} dB"
@@ -84,8 +84,8 @@ def _print_table(
     """Print one row per method; a star marks the best score of each column.
 
     Args:
-        columns: for each key of ``methods``, the format and the head of the column.
-        methods: the scores of each method, by key.
+        columns: the format and the heading of each column, by the key of its score.
+        methods: for each method, its scores by key.
     """
     from cloudconv.report.columns import marked, speed
 

@@ -23,7 +23,7 @@ LINE_EVERY = 10.0
 """The least time in seconds between two JSON objects, or between two lines."""
 
 _WINDOW = 60.0  # seconds over which the speed is measured
-_LEAST = 0.1  # seconds; over less time a speed is too inexact to show
+_LEAST_SECONDS = 0.1  # a speed over less time is too inexact to show
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Stage:
     def rate(self) -> float | None:
         """Return the number of items per second, or None before the first measurement."""
         (started, before), (ended, made) = self.counts[0], self.counts[-1]
-        if made <= before or ended < started + _LEAST:
+        if made <= before or ended < started + _LEAST_SECONDS:
             return None
         return (made - before) / (ended - started)
 
@@ -70,7 +70,7 @@ class Stage:
     def speed(self) -> list[str]:
         """Return the rate and the remaining time as texts; an unknown one is left out."""
         rate, left, unit = self.rate, self.seconds_left, self.at.unit
-        # A rate in seconds or percent per second says nothing to a user.
+        # A rate in seconds or percent per second is of no use to a user.
         words = [] if rate is None or unit in ("s", "%") else [f"{rate:.1f} {unit}/s"]
         return words if left is None else [*words, f"{clock(left)} left"]
 
@@ -110,7 +110,8 @@ class Reporter:
             stage: the name of the stage; a new name starts a new stage.
 
         Raises:
-            KeyboardInterrupt: the user has interrupted the run, and an earlier exception was lost.
+            KeyboardInterrupt: the user has interrupted the run. A callback may have discarded the
+                exception of the signal itself.
         """
         interrupts.check()
         if stage is not None and stage != self._stage.name:
@@ -172,12 +173,12 @@ def reporting(label: str, mode: Mode, *, quiet: bool) -> Iterator[Reporter]:
         from rich.table import Column
 
         # On a narrow terminal the bar and the note become shorter. Numbers are never cut off.
-        whole = Column(no_wrap=True)
+        unshortened = Column(no_wrap=True)
         columns = [
-            TextColumn("{task.description}", markup=False, table_column=whole),
+            TextColumn("{task.description}", markup=False, table_column=unshortened),
             BarColumn(),
-            MofNCompleteColumn(table_column=whole),
-            TextColumn("{task.fields[speed]}", markup=False, table_column=whole),
+            MofNCompleteColumn(table_column=unshortened),
+            TextColumn("{task.fields[speed]}", markup=False, table_column=unshortened),
             TextColumn("{task.fields[note]}", markup=False),
         ]
         with RichProgress(*columns, console=RichConsole(stderr=True), transient=True) as bar:

@@ -1,8 +1,8 @@
 """Correct files of the Matroska muxer after they are finished.
 
-The muxer claims a constant rate for every encoded video. The muxer writes no sample aspect ratio
-for codecs that cannot store one in their bitstream. Through ``tee`` the muxer receives no chapters.
-Elements: RFC 9559; coding: RFC 8794.
+The muxer states a constant rate for every encoded video. The muxer writes no sample aspect ratio
+for codecs that cannot store one in their bitstream. FFmpeg's ``tee`` passes no chapters to the
+muxer. RFC 9559 defines the elements, and RFC 8794 their encoding.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
 _CHAPTERS = 0x1043A770
 _VOID = 0xEC
 _ASPECT_RATIO_UNIT = 3
-# The size read, which contains everything up to the tracks; fonts and covers follow them.
+# The bytes to read from the start of a file. They contain everything up to the end of the tracks,
+# because fonts and covers come later.
 _HEAD = 1 << 20
 
 Element = tuple[int, bytes]
@@ -34,29 +35,29 @@ def amend(
     """Correct the first video track of a finished file, written without checksums, in place.
 
     ``size`` is the picture's (width, height). ``aspect`` is the sample aspect ratio to store, or
-    None to keep the present one. ``variable_rate`` removes the claim of a constant rate. Nothing
+    None to keep the present one. ``variable_rate`` removes the stated constant rate. Nothing
     after the tracks moves: longer tracks use the gap that the muxer leaves before them. Returns
     False, without a change, if the header is not as expected or the gap is too small.
     """
     with path.open("rb+") as file:
         data = file.read(_HEAD)
-        places = list(_segment_children(data))
-        kinds = [kind for kind, *_ in places]
+        elements = list(_segment_children(data))
+        kinds = [kind for kind, *_ in elements]
         if kinds[:4] != [_SEEK_HEAD, _VOID, _INFO, _TRACKS]:
             return False
-        (_, seek_start, seek_body, seek_end), (_, gap_start, *_), info, tracks = places[:4]
+        (_, seek_start, seek_body, seek_end), (_, gap_start, *_), info, tracks = elements[:4]
         entries = _amended_tracks(data[tracks[2] : tracks[3]], size, aspect, variable_rate)
         body = data[info[1] : info[3]] + _element(_TRACKS, entries)
-        left = tracks[3] - gap_start - len(body)
-        if left < 2:
+        gap = tracks[3] - gap_start - len(body)
+        if gap < 2:
             return False
-        start = gap_start + left - seek_start
+        start = gap_start + gap - seek_start
         moved = {_INFO: start, _TRACKS: start + info[3] - info[1]}
         seek = _amended_seek_head(data[seek_body:seek_end], moved)
         if len(seek) != seek_end - seek_body:
             return False
         file.seek(seek_body)
-        file.write(seek + _void(left) + body)
+        file.write(seek + _void(gap) + body)
     return True
 
 
@@ -74,7 +75,7 @@ def segment_end(data: bytes) -> int | None:
 
 
 def chapters_element(chapters: Sequence[Any]) -> bytes:
-    """Return the Matroska element of chapters in PyAV's form, as the muxer would write it."""
+    """Return the Matroska element that the muxer would write for chapters in PyAV's form."""
     file = io.BytesIO()
     with av.open(file, "w", format="matroska") as trial:
         trial.add_mux_stream("pcm_s16le", rate=8000)
@@ -94,13 +95,13 @@ def add_chapters(path: Path, chapters: bytes) -> bool:
         head = file.read(_HEAD)
         _, _, at = _header(head, 0)
         _, body, end = _header(head, at)
-        places = list(_segment_children(head))
-        (seek_kind, _, seek_body, seek_end), (void_kind, _, _, void_end) = places[:2]
+        elements = list(_segment_children(head))
+        (seek_kind, _, seek_body, seek_end), (void_kind, _, _, void_end) = elements[:2]
         entry = _element(_SEEK_ID, _number(_CHAPTERS)) + _element(
             _SEEK_POSITION, (end - body).to_bytes(8, "big")
         )
         seek = _element(_SEEK_HEAD, head[seek_body:seek_end] + _element(_SEEK, entry))
-        room = void_end - places[0][1] - len(seek)
+        room = void_end - elements[0][1] - len(seek)
         size = end - body + len(chapters)
         file.seek(0, io.SEEK_END)
         if (seek_kind, void_kind) != (_SEEK_HEAD, _VOID) or room < 2 or file.tell() != end:
@@ -108,13 +109,13 @@ def add_chapters(path: Path, chapters: bytes) -> bool:
         file.write(chapters)
         file.seek(body - 8)
         file.write(_size(size, 8))
-        file.seek(places[0][1])
+        file.seek(elements[0][1])
         file.write(seek + _void(room))
     return True
 
 
 def _segment_children(data: bytes, last: int = _TRACKS) -> Iterator[tuple[int, int, int, int]]:
-    """Return (id, start, content start, end) of the segment's elements, up to ``last``."""
+    """Yield (id, start, content start, end) of the segment's elements, up to ``last``."""
     kind, at, end = _header(data, 0)
     kind, at, _ = _header(data, end)
     if kind != _SEGMENT:
@@ -156,6 +157,7 @@ def _amended_entry(
 
 
 def _display(size: tuple[int, int], aspect: Fraction) -> Iterator[Element]:
+    """Yield the elements that store the shape of the displayed picture."""
     width, height = size
     wide, high = width * aspect, height / aspect
     if wide.denominator == 1:
@@ -196,7 +198,7 @@ def _children(content: bytes) -> list[Element]:
 
 
 def _header(data: bytes, at: int) -> tuple[int, int, int]:
-    """Return (id, content start, end) of the element at ``at``."""
+    """Return (id, content start, end) of the element at the offset ``at``."""
     length = 9 - data[at].bit_length()
     kind = int.from_bytes(data[at : at + length], "big")
     at += length
@@ -210,10 +212,12 @@ def _element(kind: int, content: bytes) -> bytes:
 
 
 def _number(value: int) -> bytes:
+    """Return a number or an element's id in the fewest bytes."""
     return value.to_bytes((value.bit_length() + 7) // 8, "big")
 
 
 def _size(value: int, length: int = 0) -> bytes:
+    """Return the size field of an element, in at least ``length`` bytes."""
     while not length or value >= (1 << (7 * length)) - 1:
         length += 1
     return (value | (1 << (7 * length))).to_bytes(length, "big")

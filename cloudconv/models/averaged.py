@@ -1,10 +1,11 @@
 """Average four runs of cloud-best, which is slower and more exact (model ``cloud-max``).
 
-Two runs estimate the motion at the usual scale and two at twice that scale, with the pictures as
-they are or mirrored, forwards or backwards in time. The errors differ between the runs, so that the
-mean has smaller errors. The finer scale is more exact for small motion and worse for large motion,
-so in each region the scale whose motion explains more of the difference has the larger weight. A
-mean is softer than its parts, so the mean is sharpened more.
+Two runs estimate the motion at the usual scale, and two at twice that scale. One run of each scale
+has mirrored pictures, and one run of each scale has the pictures in reverse order. The errors of
+the runs differ, so the mean has smaller errors. The finer scale is more exact for small motion and
+worse for large motion. In each region the scale whose motion explains more of the difference
+between the source pictures has the larger weight. A mean is softer than its parts, so the mean is
+sharpened more.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from cloudconv.models.rife import Arguments, IFNet, Unsharpened
 from cloudconv.settings.values import SCALES
 
 _MORE = 1.1
-"""The factor of the detail that is restored; above 1, because a mean of four loses more."""
+"""The factor of the restored detail; above 1, because a mean of four pictures loses more detail."""
 
 _RUNS = {1: ((False, False), (True, True)), 2: ((False, True), (True, False))}
 """The runs for each factor of the usual scale: (left and right exchanged, time reversed)."""
@@ -41,11 +42,11 @@ class Averaged(IFNet):
         """See ``IFNet.unsharpened``."""
         height, width = given.x0.shape[2:]
         multiple = self.multiple(given.scale)
-        # The network's grid is symmetric only if the sides are multiples.
+        # The network's grid is symmetric only if the sides are multiples of ``multiple``.
         padded = _changed(given, lambda picture: pad_to_multiple(picture, multiple))
         usual, finer = (
-            self._mean(padded._replace(scale=min(times * given.scale, max(SCALES))), turns)
-            for times, turns in _RUNS.items()
+            self._mean(padded._replace(scale=min(factor * given.scale, max(SCALES))), runs)
+            for factor, runs in _RUNS.items()
         )
         assert usual.free is not None
         assert finer.free is not None
@@ -56,10 +57,10 @@ class Averaged(IFNet):
             picture = picture[:, :-1]
         return Unsharpened(picture, free, usual.flows, usual.size)
 
-    def _mean(self, given: Arguments, turns: tuple[tuple[bool, bool], ...]) -> Unsharpened:
-        """Return the mean of runs; the last channel is what motion does not explain."""
+    def _mean(self, given: Arguments, runs: tuple[tuple[bool, bool], ...]) -> Unsharpened:
+        """Return the mean of runs; the last channel is the difference unexplained by motion."""
         total: list[Tensor] = []
-        for mirrored, backwards in turns:
+        for mirrored, backwards in runs:
             turned = _turned(given, mirrored=mirrored, backwards=backwards)
             made = super().unsharpened(turned._replace(leftover=True))
             assert made.free is not None, "only networks with a gate are averaged"
@@ -70,7 +71,7 @@ class Averaged(IFNet):
                 for flow in parts[2:]:
                     flow[:, 0] *= -1
             total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
-        picture, free, flow0, flow1 = (part / len(turns) for part in total)
+        picture, free, flow0, flow1 = (part / len(runs) for part in total)
         return Unsharpened(picture, free, torch.cat((flow0, flow1), 1), made.size)
 
 
@@ -79,8 +80,8 @@ def _weight(usual: Unsharpened, finer: Unsharpened) -> Tensor:
     height, width = usual.picture.shape[2:]
     energies = []
     for made in (usual, finer):
-        left = made.picture[:, -1:].square()
-        cells = F.avg_pool2d(left, _CELL, ceil_mode=True, count_include_pad=False)
+        unexplained = made.picture[:, -1:].square()
+        cells = F.avg_pool2d(unexplained, _CELL, ceil_mode=True, count_include_pad=False)
         near = F.pad(cells, (_WINDOW // 2,) * 4, mode="replicate")
         energies.append((F.avg_pool2d(near, _WINDOW, 1) + _LEAST_ENERGY).square())
     weight = energies[0] / (energies[0] + energies[1])
@@ -98,7 +99,7 @@ def _turned(given: Arguments, *, mirrored: bool, backwards: bool) -> Arguments:
 
 
 def _changed(given: Arguments, change: Callable[[Tensor], Tensor]) -> Arguments:
-    """Return the arguments with a change of all pictures."""
+    """Return the arguments with ``change`` applied to all pictures."""
     outer = given.outer
     if outer is not None:
         outer = OuterPictures(change(outer.before), change(outer.after), outer.reach)

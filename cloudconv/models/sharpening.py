@@ -3,7 +3,8 @@
 Motion by a fraction of a pixel softens a picture, because bilinear sampling is a low-pass filter. A
 mix of two pictures is soft too, because their noise and small misfits average out. Between sharp
 source frames the change is visible as a pulse. The luma is therefore sharpened in each patch until
-its finest band (luma minus a blur of sigma 1) has the energy of the richer moved neighbour.
+its finest band (luma minus a blur of sigma 1) has the energy of the same place in the moved source
+picture with more detail.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from torch import Tensor
 from cloudconv.models.ops import resize, sample, sampling_grid, strips
 
 _CELL = 8  # pixels; energies are means over three by three cells
-_LINES = slice(3, 4)  # lines of a cell that are measured: as good as all, and faster
-_MOST = 2.0  # times a detail is added to itself
+_LINES = slice(3, 4)  # the measured lines of a cell; all lines would be slower and no better
+_MOST = 2.0  # the largest gain of a detail
 _PEAK = 2.25
-"""Details this many times as strong as those near them are edges, which would ring."""
+"""Limit of the sharpened detail, relative to the mean (RMS) detail nearby. Stronger detail is an
+edge, and a sharpened edge would ring."""
 _LEAST_ENERGY = 1e-7
 _STRIP = 128  # rows that fit into a CPU's caches
 _REACH = 2  # pixels on each side that the blur reads
@@ -34,12 +36,12 @@ def restore_detail(
     """Sharpen the luma of new pictures, in place.
 
     Args:
-        made: (B, 3 or more, H, W), new pictures, colours first.
+        made: the new pictures, (B, 3 or more, H, W), colours first.
         x0: the first source pictures, of the same shape.
         x1: the second source pictures, of the same shape.
-        flows: (B, 4, h, w), flows to both source pictures, in pixels of a picture ``size`` times as
-            small; 0 where nothing moved.
-        size: see ``flows``.
+        flows: (B, 4, h, w), flows to both source pictures, in pixels of the flows' own grid; 0
+            where nothing moved.
+        size: the factor by which that grid is smaller than the pictures.
         free: (B, 1, H, W) in [0, 1], the part of the missing detail to restore.
     """
     height, width = made.shape[2:]
@@ -62,7 +64,7 @@ def restore_detail(
 def _missing(own: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float) -> Tensor:
     """Return the gain of the details and the largest change of a pixel: (B, 2, h, w).
 
-    ``own`` are the smoothed :func:`_energies` of the new picture.
+    ``own`` are the smoothed energies of the new picture, see :func:`_energies`.
     """
     moved = resize(flows, size / _CELL)[..., : own.shape[2], : own.shape[3]] * (size / _CELL)
     wanted = torch.zeros_like(own[:, :1])
@@ -70,18 +72,19 @@ def _missing(own: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float) ->
         energy = _smooth([_energies(luma, only=1) for luma in _lumas(picture)])
         flow = moved[:, 2 * number : 2 * number + 2]
         wanted = torch.maximum(wanted, sample(energy, sampling_grid(flow, *own.shape[2:])))
-    band, both, details = torch.split(own, 1, 1)
-    # ``more`` solves: the energy of band + more * details is what is wanted.
+    band, product, details = torch.split(own, 1, 1)
+    # With the gain ``more``, the energy of band + more * details equals ``wanted``.
     lack = (wanted - band).clamp_min(0)
-    more = ((both.square() + details * lack).sqrt() - both) / (details + _LEAST_ENERGY)
+    more = ((product.square() + details * lack).sqrt() - product) / (details + _LEAST_ENERGY)
     more.clamp_(0, _MOST)
     return torch.cat((more, more * details.sqrt() * _PEAK), 1)
 
 
 def _lumas(picture: Tensor) -> Iterator[Tensor]:
-    """Yield the luma of rows of cells in strips, ``_REACH`` wider on each side.
+    """Yield the luma in strips of whole cells, with ``_REACH`` more pixels on each side.
 
-    Each is (B, 1, rows + 2 * _REACH, W + 2 * _REACH); the last is continued below the picture.
+    Each strip is (B, 1, rows + 2 * _REACH, W + 2 * _REACH). Outside the picture the nearest pixel
+    is repeated.
     """
     height, step = picture.shape[2], _rows(picture)
     for top in range(0, height, step):
@@ -95,14 +98,15 @@ def _lumas(picture: Tensor) -> Iterator[Tensor]:
 
 
 def _rows(picture: Tensor) -> int:
-    """Return the rows of a strip: all on a GPU, where each strip costs kernels."""
+    """Return the number of rows of a strip: all rows on a GPU, to launch fewer kernels."""
     return _STRIP if picture.device.type == "cpu" else picture.shape[2]
 
 
 def _energies(luma: Tensor, only: int = 3) -> Tensor:
     """Return the means of band², band x details and details² in each cell: (B, 3, h, w).
 
-    The band is luma minus a binomial blur of variance 1, the details minus one of half of that.
+    The band is luma minus a binomial blur of variance 1. The details are luma minus a binomial blur
+    of variance 1/2. ``only`` limits the number of means, which are computed in this order.
     """
     count = _LINES.stop - _LINES.start + 2 * _REACH
     lines = luma[:, :, _LINES.start :].unfold(2, count, _CELL)
@@ -115,7 +119,7 @@ def _energies(luma: Tensor, only: int = 3) -> Tensor:
 
 
 def _blurred(luma: Tensor, rows: int) -> Tensor:
-    """Apply a 3x3 binomial; the axes ``rows`` and 3 get a pixel narrower on each side."""
+    """Apply a 3x3 binomial blur, which removes a pixel on each side of the axes ``rows`` and 3."""
     for axis in (rows, 3):
         count = luma.shape[axis] - 2
         outer = luma.narrow(axis, 0, count) + luma.narrow(axis, 2, count)
@@ -124,7 +128,7 @@ def _blurred(luma: Tensor, rows: int) -> Tensor:
 
 
 def _inner(luma: Tensor, rows: int, edge: int) -> Tensor:
-    """Return ``luma`` without its edge along the axes ``rows`` and 3."""
+    """Return ``luma`` without ``edge`` pixels on each side of the axes ``rows`` and 3."""
     for axis in (rows, 3):
         luma = luma.narrow(axis, edge, luma.shape[axis] - 2 * edge)
     return luma

@@ -21,10 +21,10 @@ class _End(Enum):
 class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a function
     """An iterator over ``iterable``, which a thread runs up to ``depth`` items ahead.
 
-    The order stays. An exception of ``iterable`` is raised in its turn, with its own traceback. The
-    thread starts with the first item that is requested. The thread ends with the items, with an
-    exception, with :meth:`close` and with the ``with`` block. Codecs require that one thread makes
-    all items and calls the iterator's ``close``.
+    Items keep their order. An exception of ``iterable`` is raised after the items before it, with
+    its own traceback. The thread starts when the first item is requested. The thread ends after the
+    last item, after an exception, in :meth:`close`, or at the end of the ``with`` block. One thread
+    makes all items and calls the iterator's ``close``, because codecs require this.
     """
 
     def __init__(self, iterable: Iterable[Item], depth: int) -> None:
@@ -44,7 +44,10 @@ class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a funct
         return not self._pending or self._pending[0].done()
 
     def arriving(self) -> Iterator[Item | None]:
-        """Yield the items, and after the first item None while the next is not complete."""
+        """Yield each item; while the next item is incomplete, yield None instead.
+
+        The first item is waited for.
+        """
         while True:
             if not self.ready:
                 yield None
@@ -66,7 +69,8 @@ class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a funct
     def close(self) -> None:
         """Wait for the current item, close the iterator and stop the thread.
 
-        Further calls do nothing. After an interrupt another thread may still be taking an item.
+        Further calls do nothing. After an interrupt another thread may still be taking an item; the
+        call waits for that thread.
         """
         with self._in_use:
             self._items.close()
@@ -75,7 +79,7 @@ class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a funct
 def _prefetch(
     iterable: Iterable[Item], depth: int, pending: deque[Future[Item | _End]]
 ) -> Generator[Item, None, None]:
-    # One worker runs its calls in order, so that the pending calls are a bounded queue.
+    # The only worker runs calls in order, so the pending calls form a bounded queue.
     iterator = iter(iterable)
     with ExitStack() as undo:
         undo.callback(close_iterator, iterator)
@@ -92,7 +96,7 @@ def _prefetch(
         for _ in range(depth):
             pending.append(worker.submit(_advance, iterator))
         while pending[0].result() is not _End.END:
-            # Not bound to a name: that would keep a frame alive while this is suspended.
+            # The item has no name: a name would keep a frame in memory while the generator waits.
             yield take()  # type: ignore[misc]
     finally:
         for future in pending:
@@ -117,7 +121,10 @@ def one_thread(name: str) -> ThreadPoolExecutor:
 
 
 def _wait(worker: ThreadPoolExecutor) -> None:
-    """Wait for the thread, and raise an interrupt only then: its iterator is closed next."""
+    """Wait for the end of the thread, and raise an interrupt only afterwards.
+
+    The last call of the thread closes the iterator, also after an interrupt.
+    """
     interrupt: KeyboardInterrupt | None = None
     while True:
         try:

@@ -44,8 +44,8 @@ _MAX_WAITING = 16
 class _Batch:
     """Output frames in order: source frames that pass through, and tasks of new frames.
 
-    ``work`` is the result of the tasks by ``inference``: planes, or steps that remain, or None
-    after a lack of memory.
+    ``inference`` computes the tasks. ``work`` is the future result: planes, or the remaining steps,
+    or None if memory ran out.
     """
 
     items: deque[Task | Frame]
@@ -63,11 +63,12 @@ class Renderer:
         batch: new frames per batch; ``auto`` depends on frame size and free memory.
         tile: side of tiles in pixels; ``auto`` uses tiles only where a whole frame does not fit
             into memory, ``off`` never.
-        scale: the model's own option, 1 for models without.
-        cpu_streams: on a CPU, the most batches at the same time, as far as memory allows.
+        scale: scale of the motion estimation, for models with this option; 1 for other models.
+        cpu_streams: on a CPU, the largest number of batches to compute at the same time.
         fallback: blend where the motion fails on filmed frames.
-        exact: loads the model in float32, which replaces the model after the first picture with
-            values that are not finite. For 16 bits that the user did not choose.
+        exact: a function that loads the model in float32. If a picture of a 16-bit model has values
+            that are not finite, the loaded model replaces the 16-bit model. None if the user
+            chose 16 bits.
 
     Raises:
         ModelError: the model does not take that scale.
@@ -105,10 +106,10 @@ class Renderer:
         self._context = model.spec.frames(fallback=fallback)
         self._warned: SimpleQueue[Warned] = SimpleQueue()
         self._pictures: dict[int, SourcePicture] = {}
-        self._alike: tuple[Frame, Frame, bool] | None = None
+        self._last_pair: tuple[Frame, Frame, bool] | None = None  # and whether both are equal
         self._size: tuple[int, int] | None = None
         self._cpu_streams = 1
-        self.plan(64, 64)  # refuses settings out of range before any work
+        self.plan(64, 64)  # raises an error for settings out of range before any work
 
     def plan(
         self, width: int, height: int, renderers: int = 1, *, free_bytes: int | None = None
@@ -161,7 +162,10 @@ class Renderer:
     def use_plan(
         self, width: int, height: int, batch: int, tile: int | None, cpu_streams: int = 1
     ) -> None:
-        """Use these sizes for frames of that size; only a lack of memory changes them."""
+        """Set batch, tile and CPU streams for frames of that size.
+
+        Only a lack of memory changes these values later.
+        """
         self._size, self._cpu_streams = (width, height), cpu_streams
         self._inference = replace(self._inference, batch=batch, tile=tile)
 
@@ -173,16 +177,17 @@ class Renderer:
         """Yield the planned frames, in their order.
 
         While a batch is copied back and yielded, the device computes the next one, or one per CPU
-        stream. With a fallback a GPU computes the next but one: the end of a batch shows whether
-        trials are needed. Source frames wait for the batches before them, but never for more than
-        a few frames. ``tasks`` is closed with this generator.
+        stream. With a fallback, a GPU computes one batch more in advance: the end of a batch shows
+        whether the batch needs trials, which reconstruct source frames. Source frames wait for the
+        new frames before them; the number of waiting frames is limited. ``tasks`` is closed with
+        this generator.
 
         Raises:
             DeviceError: the device's memory is too small for a single small tile.
             ModelError: a picture has values that are not finite.
         """
         use_device(self._device)
-        # Without this question oneDNN uses every core in a new thread.
+        # Without this call oneDNN uses every core in a new thread.
         torch.get_num_threads()
         waiting: deque[Task | Frame] = deque()
         started: deque[_Batch] = deque()
@@ -219,7 +224,7 @@ class Renderer:
                     yield from self._finish(started.popleft(), cpu_streams)
         finally:
             self._pictures.clear()
-            self._alike = None
+            self._last_pair = None
             close_iterator(source)
 
     def _needs_model(self, task: Task) -> bool:
@@ -227,17 +232,18 @@ class Renderer:
         plan, (left, right, *_) = task
         if right is None or plan.timestep == 0:
             return False
-        known = self._alike
-        if known is None or (left.picture, right.picture) != (known[0].picture, known[1].picture):
-            known = self._alike = (left, right, left.same_picture(right))
-        if not known[2] and self._size != (left.width, left.height):
+        pair = self._last_pair
+        if pair is None or (left.picture, right.picture) != (pair[0].picture, pair[1].picture):
+            pair = self._last_pair = (left, right, left.same_picture(right))
+        if not pair[2] and self._size != (left.width, left.height):
             self.plan_once(left.width, left.height)
-        return not known[2]
+        return not pair[2]
 
     def _ahead(self, cpu_streams: CpuStreams) -> int:
         """Return the number of batches that are computed while the one before is yielded."""
         if self._inference.transfers.queues:
-            # While the CPU waits for the uncertainty, the device computes the next batch.
+            # With a fallback, the CPU waits for each batch's uncertainty. The device meanwhile
+            # computes the next batch.
             return 1 + self._inference.fallback
         return cpu_streams.count if cpu_streams.count > 1 else 0
 
@@ -250,14 +256,16 @@ class Renderer:
             # A frame of the pair replaces a missing frame beside it.
             outer = zip(beside, (left, right), strict=True)
             frames = [left, right, *(own if other is None else other for other, own in outer)]
-            # A key is unique as long as its entry keeps the decoded picture alive.
-            read = [(id(frame.picture), frame) for frame in frames[: self._context]]
-            pictures.append([self._pictures.setdefault(k, SourcePicture(f)) for k, f in read])
+            # An id stays unique while its entry keeps the decoded picture in memory.
+            needed = [(id(frame.picture), frame) for frame in frames[: self._context]]
+            pictures.append([self._pictures.setdefault(k, SourcePicture(f)) for k, f in needed])
         # The next batch begins where this one ends; earlier frames are not needed again.
         self._pictures = {id(picture.frame.picture): picture for picture in pictures[-1]}
-        used = self._inference
-        steps = used.make(tasks, pictures)
-        return _Batch(items, used, cpu_streams.call(within_memory, advance, used.dtype, steps))
+        inference = self._inference
+        steps = inference.make(tasks, pictures)
+        return _Batch(
+            items, inference, cpu_streams.call(within_memory, advance, inference.dtype, steps)
+        )
 
     @staticmethod
     def _advance(batch: _Batch, cpu_streams: CpuStreams) -> None:
@@ -267,9 +275,10 @@ class Renderer:
             batch.work = cpu_streams.call(within_memory, advance, batch.inference.dtype, steps)
 
     def _finish(self, batch: _Batch, cpu_streams: CpuStreams) -> Iterator[Frame]:
-        """Yield the frames of a batch, each released at once; compute them again after a failure.
+        """Yield the frames of a batch; after a failure, compute them again first.
 
-        A failure is a lack of memory, or 16 bits that do not suffice.
+        The batch releases each frame when the frame is yielded. A failure is a lack of memory, or a
+        picture in 16 bits with values that are not finite.
         """
         self._advance(batch, cpu_streams)
         items, used, done = batch.items, batch.inference, batch.work.result()
@@ -283,13 +292,13 @@ class Renderer:
         if not self._is_exact(totals, used):
             yield from self._repeat(items, cpu_streams)
             return
-        each = len(planes) // len(totals)
+        planes_per_frame = len(planes) // len(totals)
         number = 0
         while items:
             item = items.popleft()
             if isinstance(item, Task):
                 check_finite(totals[number], item.plan.time)
-                own = planes[number * each : (number + 1) * each]
+                own = planes[number * planes_per_frame : (number + 1) * planes_per_frame]
                 item = item.sources.left.like(own, item.plan.time, item.plan.duration)
                 number += 1
             yield item
@@ -304,9 +313,10 @@ class Renderer:
             yield from self._finish(self._start(part, cpu_streams), cpu_streams)
 
     def _is_exact(self, totals: torch.Tensor, used: Inference) -> bool:
-        """Return whether pictures can be used; otherwise continue in float32 if that is possible.
+        """Return False if pictures must be computed again, in float32.
 
-        Pictures that 16 bits made are computed again in float32. Those that float32 made are not.
+        This is the case for values that are not finite in 16 bits, if ``exact`` can load the model
+        in float32. From then on the renderer uses the float32 model.
         """
         if bool(totals.isfinite().all()):
             return True
@@ -321,7 +331,7 @@ class Renderer:
     def _step_back(self, failed: Inference, cpu_streams: CpuStreams) -> None:
         """Use less memory: one CPU stream, then half the batch, then tiles, then smaller tiles.
 
-        Nothing changes if another batch has already stepped back from ``failed``.
+        No size changes if another batch has already reduced the sizes of ``failed``.
 
         Raises:
             DeviceError: the smallest tile does not fit.

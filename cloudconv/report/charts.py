@@ -1,4 +1,4 @@
-"""Draw line charts as inline SVG that stretches to its box, with text labels around it."""
+"""Draw line charts as inline SVG that fills its box, with text labels around the drawing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from math import ceil, floor, isfinite, log10
 from typing import Any
 
 PERFECT = 100.0
+"""The score in dB of a frame that equals the original."""
 _SIDE = 1000
 """Units on each side of the drawing; the box on the page sets the real proportions."""
 
@@ -25,8 +26,8 @@ class Line:
 class Chart:
     """A chart of lines over ``x``.
 
-    ``labels`` name each x for the read-out. ``ticks`` are (x, label) below the plot. ``marks`` are
-    drawn as vertical dashed lines.
+    ``labels`` has a name for each x, which the page shows with the values under the pointer.
+    ``ticks`` are (x, label) below the plot. ``marks`` are drawn as vertical dashed lines.
     """
 
     key: str
@@ -79,7 +80,7 @@ class Drawing:
 
 
 def draw(chart: Chart) -> Drawing:
-    """Return the positions of everything in the chart."""
+    """Return the geometry of a chart."""
     low, high = _range(chart)
     levels = round_numbers(low, high, 5)
     low, high = levels[0], levels[-1]
@@ -134,22 +135,25 @@ def chart_data(chart: Chart) -> dict[str, Any]:
 
 
 def _range(chart: Chart) -> tuple[float, float]:
-    """Return the lowest and the highest score; perfect frames, at the upper edge, do not count."""
+    """Return the lowest and the highest score; perfect frames do not count.
+
+    The chart shows perfect frames at its upper edge.
+    """
     known = [v for line in chart.lines for v in line.values if v is not None and isfinite(v)]
     inside = [v for v in known if v < PERFECT - 0.01] or known or [0.0, 1.0]
     return min(inside), max(inside)
 
 
 def _unbroken_parts(chart: Chart, line: Line) -> list[list[tuple[float, float]]]:
-    """Yield the points of a line in parts, split at missing scores and at every mark."""
+    """Return the points of a line in parts, split at missing scores and at every mark."""
     runs: list[list[tuple[float, float]]] = [[]]
     marks = sorted(chart.marks)
     passed = 0
     for x, y in zip(chart.x, line.values, strict=True):
-        crossed = passed
+        passed_before = passed
         while passed < len(marks) and marks[passed] <= x:
             passed += 1
-        if (passed > crossed or y is None) and runs[-1]:
+        if (passed > passed_before or y is None) and runs[-1]:
             runs.append([])
         if y is not None and isfinite(y):
             runs[-1].append((x, y))

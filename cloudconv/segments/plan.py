@@ -22,10 +22,12 @@ class RenderPlan:
     """Everything that is needed to render any segment of a job, in any process.
 
     ``offset`` is the time of the first frame, in seconds. ``batch``, ``tile`` and ``cpu_streams``
-    are the same for all segments. ``device`` is a type of device, of which a worker sees one.
-    ``precision`` is a key of :data:`~cloudconv.render.device.PRECISIONS`. The segments' files are
-    written to ``folder``; equal ``token``s show that two machines see the same folder. With
-    ``may_raise``, frames of a 16-bit precision that are not finite are made again in float32.
+    are the same for all segments. ``device`` is a type of device; each worker sees one device
+    of that type. ``precision`` is a key of :data:`~cloudconv.render.device.PRECISIONS`. The
+    segments' files are written to ``folder``. ``token`` identifies the folder's content: a machine
+    that finds another token at that path does not see the same folder. With ``may_raise``, frames
+    in 16 bits with values that are not finite are made again in float32. ``rate`` is None for a
+    variable rate.
     """
 
     info: MediaInfo
@@ -61,7 +63,7 @@ class RenderPlan:
         return self.info.width, self.info.height, *used
 
     def renderer(self) -> Renderer:
-        """Load the model on its device, for frames of this plan."""
+        """Load the model on its device, and return a renderer for frames of this plan."""
         device, dtype = torch.device(self.device), PRECISIONS[self.precision]
         renderer = Renderer(
             registry.load(self.model, device, dtype),
@@ -75,7 +77,7 @@ class RenderPlan:
         return renderer
 
     def apply_to(self, renderer: Renderer) -> None:
-        """Set the batch, tiles and streams of a renderer."""
+        """Set the batch, the tiles and the CPU streams of a renderer."""
         renderer.use_plan(
             self.info.width, self.info.height, self.batch, self.tile, self.cpu_streams
         )

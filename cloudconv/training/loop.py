@@ -1,4 +1,4 @@
-"""The training loop: steps, validation and checkpoints."""
+"""Run the training loop: steps, validation and checkpoints."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from cloudconv.training.tasks import Goal, Made, padded
 
 State = dict[str, Any]
 
-_KIND = b"cloudconv checkpoint 1\n"
+_KIND = b"cloudconv checkpoint 1\n"  # the first bytes of a checkpoint file
 
 _WARM_UP = 50  # steps over which the learning rate rises
-_LAST_RATE = 0.02  # of the learning rate, at the end
+_LAST_RATE = 0.02  # the final learning rate, relative to the highest one
 _REPORT_EVERY = 20  # steps
 _MOST_OVERFLOWS = 50  # in a row; each halves the loss scale of fp16
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Scores on held-back windows; dictionaries go by the number of frames ahead.
+    """Scores on held-back windows; the keys of dictionaries are the numbers of frames ahead.
 
-    ``gain``: mean PSNR less that of the naive baseline, in dB. ``sharpness``: mean gradient of the
-    made pictures relative to that of the true ones.
+    ``gain``: mean PSNR minus the naive baseline's mean PSNR, in dB. ``sharpness``: mean gradient of
+    the made pictures, divided by the mean gradient of the true pictures.
     """
 
     step: int
@@ -61,10 +61,11 @@ class Stopped(Exception):  # noqa: N818 - not an error
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """A report: mean losses since the last report, None without a step.
+    """A report of the mean losses since the last report.
 
-    ``validation``: scores on the held-back windows, if they were measured now. ``best``: whether
-    these are the best so far.
+    Without a new step, ``loss`` and ``naive_loss`` repeat the last report; before the first step
+    they are None. ``validation``: scores on the held-back windows, if they were measured now.
+    ``best``: whether these scores are the best so far.
     """
 
     step: int
@@ -80,12 +81,12 @@ class Losses:
 class Trainer:
     """A model in training, and the state that is needed to resume.
 
-    ``shown`` is the moving average of the model, which is validated and delivered, mixed with the
-    initial weights by ``settings.anchor``: a mix of initial and fine-tuned weights generalises
-    better than the fine-tuned ones (Wortsman et al. 2022, arXiv 2109.01903).
+    ``shown`` is the moving average of the model. Validation and the result use ``shown``, mixed
+    with the initial weights; ``settings.anchor`` is the fraction of the initial weights. Such a mix
+    generalises better than fine-tuned weights alone (Wortsman et al. 2022, arXiv 2109.01903).
 
     Attributes:
-        settings: resolved ones; one of ``steps`` and ``minutes`` is not None.
+        settings: the resolved settings; ``steps`` or ``minutes`` is not None.
         rate: the highest learning rate.
     """
 
@@ -108,7 +109,7 @@ class Trainer:
     _latest: tuple[float | None, float | None] = field(init=False, default=(None, None))
 
     def __post_init__(self) -> None:
-        """Freeze tensors, move the model to the device and make the optimiser.
+        """Freeze the chosen parameters, move the model to the device and make the optimiser.
 
         Raises:
             SettingsError: the loss is adversarial, and the model has no discriminators.
@@ -153,9 +154,9 @@ class Trainer:
         """Train until the end or until ``stop`` returns true; validate the last state.
 
         Args:
-            batches: from number ``step`` on; they may end when ``stop`` returns true.
-            windows: held-back ones, (L, 3, H, W) uint8.
-            stop: returns whether to end after the step at hand.
+            batches: the batches from number ``step`` on; may end when ``stop`` returns true.
+            windows: the held-back windows, (L, 3, H, W) uint8.
+            stop: a function that returns whether to end after the current step.
 
         Yields:
             The progress after each step and each validated window, losses and warnings.
@@ -236,7 +237,7 @@ class Trainer:
         }
 
     def restore(self, state: State) -> None:
-        """Continue from a result of :meth:`state`; one of other settings raises an error."""
+        """Continue from a result of :meth:`state`, which must come from the same settings."""
         self.step, self.seconds = state["step"], state["seconds"]
         self.model.load_state_dict(state["model"])
         self.shown.load_state_dict(state["shown"])
@@ -297,10 +298,10 @@ class Trainer:
         pictures: list[Made] = []
         losses: list[tuple[float, ...]] = []
         parts = zip(frames.chunk(self._parts), indices.chunk(self._parts), strict=True)
-        for some, where in parts:
+        for part, part_indices in parts:
             with self._autocast():
-                made = self.goal.make(self.model, some, where, self.settings.noise)
-            weight = len(some) / len(frames)
+                made = self.goal.make(self.model, part, part_indices, self.settings.noise)
+            weight = len(part) / len(frames)
             total, plain, naive = self._total(made)
             losses.append((plain * weight, naive * weight, float(total.detach()) * weight))
             self._scaler.scale(total * weight).backward()  # type: ignore[no-untyped-call]
@@ -310,7 +311,7 @@ class Trainer:
         return pictures, loss
 
     def _total(self, made: list[Made]) -> tuple[Tensor, float, float]:
-        """Return the loss to minimise, the loss of the final pictures, and the baseline's."""
+        """Return the loss to minimise, and the losses of the final and of the naive pictures."""
         total = made[0].truth.new_zeros(())
         plain, naive = total, total
         for pictures in made:
@@ -365,6 +366,7 @@ class Trainer:
     def _score(
         self, windows: list[Tensor], stop: Callable[[], bool]
     ) -> Generator[Event, None, None]:
+        """Validate, keep the weights if they are the best so far, and yield a report."""
         with self._anchored():
             validation = yield from self.validate(windows, stop)
             self.history.append(validation)
@@ -379,7 +381,7 @@ class Trainer:
     def _anchored(self) -> Iterator[None]:
         """Mix the initial weights into ``shown`` within the context."""
         parameters = list(self.shown.module.parameters())
-        kept = [p.detach().clone() for p in parameters if self._start]
+        averages = [p.detach().clone() for p in parameters if self._start]
         with torch.no_grad():
             for parameter, start in zip(parameters, self._start, strict=False):
                 parameter.lerp_(start, self.settings.anchor)
@@ -387,10 +389,11 @@ class Trainer:
             yield
         finally:
             with torch.no_grad():
-                for parameter, average in zip(parameters, kept, strict=False):
+                for parameter, average in zip(parameters, averages, strict=False):
                     parameter.copy_(average)
 
     def _losses_since(self, validation: Validation | None = None, best: bool = False) -> Measured:
+        """Return a report with the mean losses since the last report."""
         if self._losses:
             count = len(self._losses)
             loss, naive = (sum(pair[k] for pair in self._losses) / count for k in (0, 1))
@@ -400,7 +403,7 @@ class Trainer:
 
 
 class _PictureScores(NamedTuple):
-    """The scores of a picture that is ``label`` frames ahead."""
+    """The scores of a picture; ``label`` is the number of frames ahead, ``1`` if interpolated."""
 
     label: str
     loss: float
@@ -411,7 +414,7 @@ class _PictureScores(NamedTuple):
 
 
 def _validation(step: int, scores: Sequence[_PictureScores]) -> Validation:
-    """Return the mean scores, those of pictures by label."""
+    """Return the mean losses of all pictures, and the mean scores of the pictures of each label."""
     means = {}
     for label in dict.fromkeys(each.label for each in scores):
         columns = zip(*(each[3:] for each in scores if each.label == label), strict=True)
@@ -433,7 +436,7 @@ def save_checkpoint(path: Path, state: State, *, of: Path) -> None:
 
     Args:
         path: the file to write.
-        state: what :func:`load_checkpoint` returns later.
+        state: the state that :func:`load_checkpoint` returns later.
         of: the output that the checkpoint belongs to.
 
     Raises:
@@ -463,10 +466,10 @@ def load_checkpoint(path: Path, device: torch.device) -> State:
         data = path.read_bytes()
     except OSError as error:
         raise InputError("unreadable-checkpoint", path=path, why=error.strerror) from error
-    body = len(_KIND) + hashlib.sha256().digest_size
-    if data[:body] != _KIND + hashlib.sha256(data[body:]).digest():
+    header = len(_KIND) + hashlib.sha256().digest_size
+    if data[:header] != _KIND + hashlib.sha256(data[header:]).digest():
         raise InputError("checkpoint-damaged", path=path)
-    state: State = torch.load(io.BytesIO(data[body:]), weights_only=True, map_location=device)
+    state: State = torch.load(io.BytesIO(data[header:]), weights_only=True, map_location=device)
     return state
 
 

@@ -1,4 +1,4 @@
-"""Training losses: sums of differences between the made and the true picture."""
+"""Compute training losses: sums of differences between the made and the true picture."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cloudconv.errors import SettingsError
 from cloudconv.models.ops import laplacian_pyramid
 
 _CHARBONNIER = 1e-3  # error at which the loss changes from squared to absolute
-_PSNR_SCALE = 1e6  # of the squared error: about 60 dB
+_PSNR_SCALE = 1e6  # factor of the squared error; errors below 1/factor (60 dB) count little
 _LEVELS = 4  # number of levels of the Laplacian pyramid
 _FLOOR = 2 / 255
-"""Added to the naive error before the division by it, so that nearly still items do not dominate.
-Its square is added to squared errors."""
+"""Added to the naive picture's error, by which a relative loss divides. Without this number, items
+with little motion would dominate. For squared errors its square is added."""
 
 ADVERSARIAL = "adversarial"
 
@@ -61,7 +61,7 @@ def gdl(made: Tensor, truth: Tensor) -> Tensor:
 def laplacian(made: Tensor, truth: Tensor) -> Tensor:
     """Return the l1 between Laplacian pyramids of four levels (Bojanowski et al. 2017).
 
-    Each coarser level has twice the weight.
+    Each level has twice the weight of the next finer level.
     """
     bands, rest = laplacian_pyramid(made - truth, _LEVELS - 1)
     means = [band.abs().mean(dim=(1, 2, 3)) for band in (*bands, rest)]
@@ -89,8 +89,9 @@ TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class Loss:
     """A weighted sum of terms; ``adversarial`` is the weight of the discriminators' term.
 
-    ``relative``: each item's term is divided by that of a naive picture (a blend of the two frames,
-    or the last frame), so that footage with little motion counts as much as other footage.
+    ``relative``: each item's term is divided by the same term of a naive picture (a blend of the
+    two frames, or the last frame), so that footage with little motion counts as much as other
+    footage.
     """
 
     terms: tuple[tuple[str, float], ...]
@@ -111,7 +112,7 @@ class Loss:
 
 
 def parse_loss(text: str, *, relative: bool = False) -> Loss:
-    """Parse ``charbonnier+gdl``, or with weights ``l2:1,gdl:0.5``.
+    """Parse a loss such as ``charbonnier+gdl``, or with weights ``l2:1,gdl:0.5``.
 
     Raises:
         SettingsError: a term is unknown, a weight is bad, or ``adversarial`` is the only term.

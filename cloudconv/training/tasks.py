@@ -27,17 +27,18 @@ from cloudconv.models.base import (
 from cloudconv.models.ops import pad_to_multiple
 
 _NEAR = 2.0
-"""Exponent of the random draw K·u², with u uniform: prefers near horizons and short gaps."""
+"""Exponent of u in the random choice of a horizon or gap, u uniform in [0, 1). An exponent above 1
+makes near horizons and short gaps more frequent."""
 
-_REACH = 6
-"""The usual farthest horizon, in frames, of a model that takes the horizon as input."""
-_ALONE = 0.05
-"""Fraction of samples without the frame before the pair, and of those without the one after."""
+_LAST_HORIZON = 6
+"""The default farthest horizon, in frames, of a model that takes the horizon as input."""
+_NO_OUTER_FRAME = 0.05
+"""Probability that a sample has no frame before the pair; the frame after the pair has the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A picture that the model makes, with the pictures to compare: (B, 3, H, W) float32 each.
+    """A picture that the model makes, and the pictures to compare it with: (B, 3, H, W) float32.
 
     ``truth`` is the true frame, and ``naive`` the picture of the naive baseline. ``levels`` are the
     model's intermediate pictures, coarse to fine. ``context`` are the T input frames, (B, T, 3, H,
@@ -87,8 +88,8 @@ class Goal(ABC, Generic[M]):
     def validation(self) -> list[tuple[list[int], list[str]]]:
         """Return the samples that a validation window gives.
 
-        A sample has the indices of its frames, and the names in reports of the pictures made of it:
-        for forecasts the number of frames ahead.
+        Each entry has the indices of a sample's frames, and a label for each picture that the model
+        makes of the sample. The label of a forecast is the number of frames ahead.
         """
 
     def narrow(self) -> bool:
@@ -113,7 +114,7 @@ class Interpolation(Goal[Interpolator]):
         """Create the goal.
 
         Raises:
-            SettingsError: the model cannot make a frame inside the gap.
+            SettingsError: the model makes only the middle frame, and the gap is odd.
         """
         if not spec.arbitrary_timestep and gap % 2:
             raise SettingsError("gap-without-middle", model=spec.name, gap=gap)
@@ -144,8 +145,8 @@ class Interpolation(Goal[Interpolator]):
             middle = gap // 2
         if not self._four_frames:
             return [0, middle, gap]
-        before, after = random.random(2) < _ALONE
-        return [gap * before, gap, gap + middle, 2 * gap, 3 * gap - gap * after]
+        no_before, no_after = random.random(2) < _NO_OUTER_FRAME
+        return [gap * no_before, gap, gap + middle, 2 * gap, 3 * gap - gap * no_after]
 
     def make(
         self, model: Interpolator, frames: Tensor, indices: Tensor, noise: float
@@ -161,11 +162,11 @@ class Interpolation(Goal[Interpolator]):
         if self._four_frames:
             reach = (indices[:, [1, 4]] - indices[:, [0, 3]]) / span[:, None]
             outer = OuterPictures(_noisy(frames[:, 0], noise), _noisy(frames[:, 4], noise), reach)
-        seen = _noisy(x0, noise), _noisy(x1, noise), timestep
+        inputs = _noisy(x0, noise), _noisy(x1, noise), timestep
         if self.spec.stages and model.training:
-            *earlier, made = model.stages(*seen, outer)
+            *earlier, made = model.stages(*inputs, outer)
         else:
-            earlier, made = [], model(*seen) if outer is None else model(*seen, 1.0, outer)
+            earlier, made = [], model(*inputs) if outer is None else model(*inputs, 1.0, outer)
         naive = x0 + (x1 - x0) * timestep
         return [Made(made, frames[:, middle], naive, frames[:, pair], tuple(earlier))]
 
@@ -190,7 +191,7 @@ class Forecast(Goal[Predictor]):
 
 
 class Rollout(Forecast):
-    """The goal to predict frames one by one, each from the frames before, real and predicted."""
+    """The goal to predict frames one by one, each from the real and predicted frames before it."""
 
     def picks(self, random: np.random.Generator) -> list[int]:
         """Return all frames of a window."""
@@ -230,7 +231,7 @@ class Direct(Forecast):
         return [Made(made, truth, context[:, -1], context)]
 
     def validation(self) -> list[tuple[list[int], list[str]]]:
-        """Return a sample for each of three horizons: the nearest, a third and the farthest."""
+        """Return a sample for each of three horizons: 1, a third of the farthest, the farthest."""
         horizons = sorted({1, -(-self.ahead // 3), self.ahead})
         return [([*range(self.context), self.context + h - 1], [str(h)]) for h in horizons]
 
@@ -261,11 +262,11 @@ class Reconstruction(Goal[Reconstructor]):
 def goal_for(spec: ModelSpec, *, rollout: int | None, gap: int) -> Goal[Any]:
     """Return the goal for a model's task.
 
-    ``rollout`` is the number of predicted frames, or the farthest horizon; None for the usual one.
+    ``rollout`` is the number of predicted frames, or the farthest horizon; None for the default.
     ``gap`` is the greatest distance in frames of a pair.
 
     Raises:
-        SettingsError: the model cannot make a frame inside the gap.
+        SettingsError: the model makes only the middle frame, and ``gap`` is odd.
         ModelError: the model has no weights.
     """
     if not spec.parameters:
@@ -274,7 +275,11 @@ def goal_for(spec: ModelSpec, *, rollout: int | None, gap: int) -> Goal[Any]:
         return Interpolation(spec, gap)
     if spec.task == "reconstruct":
         return Reconstruction()
-    return Direct(spec, rollout or _REACH) if spec.takes_horizon else Rollout(spec, rollout or 1)
+    return (
+        Direct(spec, rollout or _LAST_HORIZON)
+        if spec.takes_horizon
+        else Rollout(spec, rollout or 1)
+    )
 
 
 def padded(frames: Tensor, multiple: int) -> Tensor:

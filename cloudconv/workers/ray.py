@@ -26,13 +26,16 @@ from cloudconv.workers.events import (
 )
 from cloudconv.workers.remote import RemoteFile, forget
 
-_PATIENCE = 10  # seconds
+_TIMEOUT = 10  # seconds, for a connection and for the deletion of copies
 
 _QUIET = {"log_to_driver": False, "logging_level": "error"}
 
 
 _Performed = tuple[list[int], list[tuple[type[Event[Any]], Any]]]
-"""The numbers of the files that a machine does not have; else the events without their task."""
+"""The numbers of the files that a machine lacks, and the type and content of each event.
+
+One of both is empty: without a file the task is not done.
+"""
 
 
 class _End(Enum):
@@ -46,7 +49,7 @@ class Cluster(Generic[Task]):
         """Join a cluster, unless this process has joined one already.
 
         Args:
-            work: the work of each machine.
+            work: the function that a machine applies to its tasks.
             address: the address of the cluster; None for a cluster that runs on this machine, or
                 for a new one.
             cores: the number of cores for each task.
@@ -58,7 +61,7 @@ class Cluster(Generic[Task]):
         """
         self._ray, self._work = _ray(), work
         self._needs = {"num_cpus": cores, "num_gpus": gpus}
-        self._running: dict[Any, tuple[Any, list[_Upload]]] = {}  # by reference
+        self._running: dict[Any, tuple[Any, list[_Upload]]] = {}  # by the reference to the result
         self._uploads: dict[Path, _Upload] = {}
         self._joined = not self._ray.is_initialized()
         if self._joined:
@@ -89,20 +92,20 @@ class Cluster(Generic[Task]):
         """
         perform = self._ray.remote(max_retries=MAX_ATTEMPTS - 1, **self._needs)(_perform)
         sent = self._ray.put((secrets.token_hex(8), self._work))
-        more = True
-        while more or self._running:
-            more = False
-            while not more and len(self._running) < self._room():
+        may_follow = True  # whether a task may come later
+        while may_follow or self._running:
+            may_follow = False
+            while not may_follow and len(self._running) < self._room():
                 task = next(tasks, _End.END)
                 if task is _End.END:
                     break
-                more = task is None
+                may_follow = task is None
                 if task is not None:
                     yield from self._submit(perform, sent, task)
             if not self._running:
-                time.sleep(POLL if more else 0)
+                time.sleep(POLL if may_follow else 0)
                 continue
-            ended, _ = self._ray.wait(list(self._running), timeout=POLL if more else None)
+            ended, _ = self._ray.wait(list(self._running), timeout=POLL if may_follow else None)
             for reference in ended:
                 task, uploads = self._running.pop(reference)
                 for upload in uploads:
@@ -127,7 +130,7 @@ class Cluster(Generic[Task]):
             upload.tasks += 1
 
     def _uploads_of(self, paths: Sequence[Path]) -> list[_Upload]:
-        """Return the uploads of files; raise InputError if a file is missing or not single."""
+        """Return the uploads of files; raise InputError if a file is missing or no single file."""
         for path in set(paths) - self._uploads.keys():
             # A new file probably belongs to the next video, so files without tasks are released.
             for idle in [each for each, upload in self._uploads.items() if not upload.tasks]:
@@ -137,13 +140,16 @@ class Cluster(Generic[Task]):
         return [self._uploads[path] for path in paths]
 
     def _chunks(self, upload: _Upload) -> list[Any]:
-        """Return references to the file's content; raise InputError if it cannot be read."""
+        """Return references to a file's chunks; raise InputError if the file cannot be read.
+
+        The list is empty until a machine has requested the file.
+        """
         if upload.wanted and not upload.chunks:
             upload.chunks = [self._ray.put(data) for data in upload.file.chunks()]
         return upload.chunks
 
     def _forget(self, upload: _Upload) -> None:
-        """Delete the copies on all machines that can still be reached."""
+        """Delete the copies of a file on all machines that can still be reached."""
         if not upload.chunks:
             return
         ray = self._ray
@@ -155,7 +161,7 @@ class Cluster(Generic[Task]):
             remote.options(scheduling_strategy=each).remote(upload.file.token)
             for each in strategies
         ]
-        ray.wait(running, num_returns=len(running), timeout=_PATIENCE)
+        ray.wait(running, num_returns=len(running), timeout=_TIMEOUT)
 
     def _check_room(self) -> None:
         """Raise DeviceError if no machine has enough cores and GPUs for a task."""
@@ -219,7 +225,7 @@ def count_gpus(address: str | None) -> int | None:
 
 
 def _join(ray: Any, address: str | None) -> bool:
-    """Join the cluster at an address, or one on this machine; return False without a cluster."""
+    """Join the cluster at an address, or one on this machine; return False if there is none."""
     if address is not None:
         _check_address(address)
     try:
@@ -235,14 +241,18 @@ def _check_address(address: str) -> None:
     """Raise DeviceError if nothing answers at an address; Ray itself would try for minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     try:
-        socket.create_connection((host, int(port)), _PATIENCE).close()
+        socket.create_connection((host, int(port)), _TIMEOUT).close()
     except (OSError, ValueError) as error:
         raise DeviceError("no-cluster", address=address) from error
 
 
 @dataclass(slots=True, eq=False)
 class _Upload:
-    """A file of tasks, and its chunks in the cluster after a machine has requested them."""
+    """A file that tasks read, and its chunks in the cluster.
+
+    ``wanted``: whether a machine has requested the file; ``chunks`` are stored only then.
+    ``tasks``: the number of running tasks that read the file.
+    """
 
     file: RemoteFile
     wanted: bool = False
@@ -257,10 +267,10 @@ _works: dict[str, Work[Any]] = {}
 def _perform(
     sent: tuple[str, Work[Task]], task: Task, files: list[RemoteFile], chunks: list[list[Any]]
 ) -> _Performed:
-    """Do one task on its machine."""
+    """Do one task on the machine that runs this function."""
     copies = [
-        file.find(_ray().get(chunk) for chunk in those)
-        for file, those in zip(files, chunks, strict=True)
+        file.find(_ray().get(chunk) for chunk in references)
+        for file, references in zip(files, chunks, strict=True)
     ]
     missing = [number for number, path in enumerate(copies) if path is None]
     if missing:
@@ -271,10 +281,10 @@ def _perform(
         _works[token] = work
     work = _works[token]
     paths = dict(zip(work.files(task), (path for path in copies if path), strict=True))
-    given: Tasks[Task] = Tasks()
-    given.put(work.moved(task, paths))
-    given.close()
-    return [], [(type(event), event.content) for event in work(given)]
+    tasks: Tasks[Task] = Tasks()
+    tasks.put(work.moved(task, paths))
+    tasks.close()
+    return [], [(type(event), event.content) for event in work(tasks)]
 
 
 def _ray() -> Any:

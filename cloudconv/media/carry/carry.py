@@ -1,4 +1,4 @@
-"""Decide which part of a file's other streams, and which tags, are carried over."""
+"""Decide which streams besides the video, and which tags, the output takes from the source."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _STALE = frozenset(
     ("encoder", "duration", "bps", "major_brand", "minor_version", "compatible_brands")
 )
 _STALE_PREFIXES = ("number_of_", "_statistics_")
-# Names that MP4 and MOV invent for every track.
+# Tags that every track of MP4 and MOV has, also if nobody has chosen them.
 _MP4_ONLY = frozenset(("handler_name", "vendor_id"))
 
 
@@ -26,15 +26,22 @@ _MP4_ONLY = frozenset(("handler_name", "vendor_id"))
 class Carry:
     """A description of everything to carry over from the source file.
 
-    ``origin`` is the time on the source's clock that becomes the output's 0. ``start`` and ``end``
-    bound the span to keep, on the source's clock; None keeps all. Timed streams are audio,
-    subtitles, chapters and data. Without ``audio`` and ``slowdown`` none of them is carried over,
-    only tags, covers and attachments. With ``slowdown`` the output runs that many times slower, and
-    so do chapters and text subtitles; with ``audio`` in addition the audio is slowed and encoded
-    again. No other timed stream is carried over then. With ``loop_until``, a time on the source's
-    clock, the audio repeats from the end of the kept span up to that time. An ``origin`` at the end
-    of the span is for an output that begins with the repeat. Audio that the container cannot store
-    is encoded again; with ``copies_only`` such audio is an error.
+    Timed streams are audio, subtitles, chapters and data. All times are on the source's clock.
+
+    Attributes:
+        info: the description of the source file.
+        origin: the time that becomes 0 in the output. If ``loop_until`` is set and ``origin`` is
+            the end of the span, the output begins with the repeated audio.
+        start: the start of the span to keep; None for no bound.
+        end: the end of the span to keep; None for no bound.
+        audio: whether timed streams are carried over. Tags, covers and attachments always are. With
+            ``slowdown``, only audio depends on ``audio``.
+        slowdown: the factor by which the output is slower. Chapters and text subtitles are slowed
+            too, and with ``audio`` the audio, which is encoded again. No other timed stream is
+            carried over then.
+        loop_until: the time up to which the audio repeats, from the end of the span on.
+        copies_only: whether audio that the container cannot store is an error. Otherwise such audio
+            is encoded again.
     """
 
     info: MediaInfo
@@ -69,7 +76,7 @@ class Carry:
 
     @property
     def only_repeats(self) -> bool:
-        """Return whether the output begins where the audio repeats."""
+        """Return whether all audio of the output is repeated audio."""
         return self.loop_until is not None and self.origin >= self.span[1]
 
 
@@ -86,7 +93,7 @@ def fresh_tags(tags: dict[str, str], holder: Holder) -> dict[str, str]:
 def needs_unlisted(carry: Carry, holder: Holder) -> bool:
     """Return whether the source contains streams that the muxer can write but does not list.
 
-    See `open_muxer`.
+    Such streams are called unlisted; see `open_muxer`.
     """
     source = open_again(carry) if carry.copies_timed and holder.takes_unlisted else None
     if source is None:
@@ -100,9 +107,9 @@ def needs_unlisted(carry: Carry, holder: Holder) -> bool:
 
 
 def open_again(carry: Carry) -> InputContainer | None:
-    """Open the source again.
+    """Open the source again; return None if the source is not a container file.
 
-    None means that the source is no file, or a file that can contain pictures only.
+    Several pictures, as in a folder or a pattern, and animated WebP have no container file.
     """
     info = carry.info
     if not info.path.is_file() or (info.reader.is_pictures and not info.reader.is_still):

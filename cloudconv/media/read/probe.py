@@ -47,11 +47,11 @@ from cloudconv.media.input.spool import is_growing, local_file
 from cloudconv.media.matroska import segment_end
 from cloudconv.media.read.rates import constant_rate, single_frame_rate
 
-# A last frame counts as long on purpose from this multiple of the others' durations on.
+# A last frame that lasts at least this many times as long as the others is long on purpose.
 _LONG_GAP = 2
 
 _FRAMES_FOR_RATE = 48  # frames that give the rate of an input that is still arriving
-_FAR_FUTURE = 10**9  # seconds
+_FAR_FUTURE = 10**9  # seconds; the assumed length of an input that is still arriving
 
 _DYNAMIC_HDR = {
     "DYNAMIC_HDR_PLUS": "HDR10+",
@@ -66,10 +66,14 @@ def probe(
 ) -> MediaInfo:
     """Probe a video file, animation, still, folder of pictures, ``%05d`` pattern or glob.
 
-    ``-`` is standard input, which is kept in a temporary file until a Source on it is closed. With
-    ``live``, Matroska is judged by its first seconds and read while it arrives. ``picture_rate`` is
-    in frames per second, for pictures without times. Raises InputError, in one sentence, for an
-    input without decodable video, and for a ``picture_rate`` on an input that has its own.
+    ``-`` is standard input. Its temporary copy exists until the ``Source`` that reads the copy is
+    closed. With ``live``, the description of Matroska comes from its first seconds, and the rest is
+    read while the input arrives. ``picture_rate`` is in frames per second, for pictures without
+    times.
+
+    Raises:
+        InputError: the input has no decodable video, or has times of its own and a
+            ``picture_rate`` is given.
     """
     file = local_file(path, live=live)
     fingerprint = ""
@@ -106,7 +110,12 @@ def _probe(path: Path, picture_rate: Fraction | None) -> MediaInfo:
 
 @dataclass(slots=True)
 class _Scan:
-    """The results of reading the packets, in decode order; times in ticks."""
+    """The results of reading the packets, in decode order; times in ticks.
+
+    ``expected_aspect`` is the decoder's sample aspect ratio before the first frame. ``shown``
+    counts the packets with a visible frame; ``unstamped`` counts those of them without a time.
+    ``shifts`` are the jumps of the file's clock. ``brief``: only the first seconds were read.
+    """
 
     times: array[int]
     decoder: Any
@@ -161,10 +170,14 @@ def _scan(
 
 
 def _aspect(stream: Any, scan: _Scan) -> Fraction | None:
-    """Return the container's sample aspect ratio, else that of the first frame."""
-    given: Fraction | None = stream.sample_aspect_ratio
-    own: Fraction | None = scan.decoder.sample_aspect_ratio
-    return own or given if given == scan.expected_aspect else given
+    """Return the container's sample aspect ratio, else that of the first frame.
+
+    A container's ratio that equals the decoder's ratio before the first frame may be a copy of the
+    latter. The ratio of the first frame then has priority.
+    """
+    of_container: Fraction | None = stream.sample_aspect_ratio
+    of_frame: Fraction | None = scan.decoder.sample_aspect_ratio
+    return of_frame or of_container if of_container == scan.expected_aspect else of_container
 
 
 def _try_decode(decoder: Any, packet: Any) -> list[VideoFrame]:
@@ -184,6 +197,7 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
     ]
     times = np.unique(np.frombuffer(scan.times, np.int64))
     reader = reader_of(container.format.name)
+    # This reader knows only decode times, which differ if the codec reorders frames.
     reorders = reader.stamps_decoding and stream.codec_context.has_b_frames
     if first.pts is not None and not reorders:
         # The recording starts mid-stream: frames before the first key frame cannot be decoded.
@@ -191,8 +205,8 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
     if scan.brief:
         # Frames that are stored out of order leave gaps among the last ones read.
         times = times[: -_FRAMES_FOR_RATE // 2]
-    alike = len(times) == 1 and scan.shown > 1
-    if scan.unstamped or alike or not len(times):
+    all_equal = len(times) == 1 and scan.shown > 1
+    if scan.unstamped or all_equal or not len(times):
         # Elementary streams and some program streams have only an order and a rate.
         duration = 0 if scan.durations_differ else scan.usual_duration
         rate = 1 / (duration * time_base) if duration else next(iter(hints), Fraction(25))
@@ -242,18 +256,18 @@ def _rate_before_cut(
 def _last_duration(
     container: InputContainer, stream: Any, scan: _Scan, times: NDArray[np.int64]
 ) -> int:
-    """Return the duration of the last frame in ticks; 0 for a single frame that states none."""
+    """Return the duration of the last frame in ticks; 0 for a single frame without a duration."""
     has_index = reader_of(container.format.name).has_index
     if has_index and stream.duration and stream.start_time is not None:
         # The last packet in decode order is not the last one shown, so its duration may belong to
-        # another frame. The track's length is right.
+        # another frame. The length of the track gives the right duration.
         left = stream.start_time + stream.duration - int(times[-1])
         if left > 0 and not _is_cut_off(container, stream, scan):
             return int(left)
-    promised = _promised_seconds(stream)
-    if promised and not scan.brief and not _lacks_its_end(container):
-        # Matroska rarely states a frame's duration. The track's length is right.
-        left = int(promised / stream.time_base) - int(times[-1])
+    stated = _stated_seconds(stream)
+    if stated and not scan.brief and not _lacks_its_end(container):
+        # Matroska rarely states a frame's duration, so the length of the track gives the duration.
+        left = int(stated / stream.time_base) - int(times[-1])
         if left > _LONG_GAP * (scan.last_duration or 1):
             return left
     return scan.last_duration or int(np.diff(times[-2:]).sum())
@@ -282,7 +296,7 @@ def _describe(
         width=first.width,
         height=first.height,
         pix_fmt=pix_fmt,
-        working_pix_fmt=_working(path, pix_fmt),
+        working_pix_fmt=_working_pix_fmt(path, pix_fmt),
         tags=_tags(first, context),
         aspect=Fraction(ratio) if ratio and ratio != 1 else None,
         display_matrix=side_data.get("DISPLAYMATRIX"),
@@ -297,7 +311,10 @@ def _describe(
             if s.index != stream.index and not is_chapters(s)
         ),
         metadata=dict(container.metadata),
-        warnings=(*_warnings(container, stream, scan, timing, interlaced), *_of_light(first)),
+        warnings=(
+            *_warnings(container, stream, scan, timing, interlaced),
+            *_linear_light_warnings(first),
+        ),
         chapters=len(container.chapters()),
     )
 
@@ -329,6 +346,7 @@ def _tags(frame: VideoFrame, context: Any = None) -> ColorTags:
         return replace(tags, transfer=linear.SRGB)
     if context is None:
         return tags
+    # The value 2 means unspecified; for the range, 0 does.
     return ColorTags(
         tags.primaries if tags.primaries != 2 else int(context.color_primaries),
         tags.transfer if tags.transfer != 2 else int(context.color_trc),
@@ -353,11 +371,11 @@ def _stream_info(stream: Any) -> StreamInfo:
 def _warnings(
     container: InputContainer, stream: Any, scan: _Scan, timing: Timing, interlaced: bool
 ) -> Iterator[Warned]:
-    promised = None if scan.brief else _promised_seconds(stream)
+    stated = None if scan.brief else _stated_seconds(stream)
     if _is_cut_off(container, stream, scan):
         yield Warned("cut-off-index", {"listed": stream.frames, "found": scan.packets})
-    elif promised and _ends_before(promised, timing) and _lacks_its_end(container):
-        lengths = {"promised": float(promised), "end": float(timing.end)}
+    elif stated and _ends_before(stated, timing) and _lacks_its_end(container):
+        lengths = {"promised": float(stated), "end": float(timing.end)}
         yield Warned("cut-off-length", lengths)
     if timing.shifts:
         yield Warned("clock-restarts", {"count": len(timing.shifts)})
@@ -368,7 +386,7 @@ def _warnings(
         yield Warned("several-videos", {"used": stream.index})
 
 
-def _promised_seconds(stream: Any) -> Fraction | None:
+def _stated_seconds(stream: Any) -> Fraction | None:
     """Return the track's length in Matroska, which is stored as hours:minutes:seconds."""
     parts = stream.metadata.get("DURATION", "").strip("\0 ").split(":")
     if len(parts) != 3:
@@ -380,8 +398,8 @@ def _promised_seconds(stream: Any) -> Fraction | None:
     return hours * 3600 + minutes * 60 + seconds
 
 
-def _ends_before(promised: Fraction, timing: Timing) -> bool:
-    return timing.end < promised - 3 * timing.last_duration - Fraction(1, 10)
+def _ends_before(stated: Fraction, timing: Timing) -> bool:
+    return timing.end < stated - 3 * timing.last_duration - Fraction(1, 10)
 
 
 def _lacks_its_end(container: InputContainer) -> bool:
@@ -421,7 +439,7 @@ def _probe_pictures(path: Path, pictures: images.Pictures) -> MediaInfo:
         width=first.width,
         height=first.height,
         pix_fmt=first.format.name,
-        working_pix_fmt=_working(path, first.format.name),
+        working_pix_fmt=_working_pix_fmt(path, first.format.name),
         tags=_tags(first),
         timing=Timing(
             Fraction(0),
@@ -432,28 +450,32 @@ def _probe_pictures(path: Path, pictures: images.Pictures) -> MediaInfo:
             length,
             rate_before_last=before_last,
         ),
-        warnings=(*_of_light(first), *_of_gaps(pictures), *_of_subfolders(path)),
+        warnings=(
+            *_linear_light_warnings(first),
+            *_gap_warnings(pictures),
+            *_subfolder_warnings(path),
+        ),
     )
 
 
-def _of_subfolders(path: Path) -> Iterator[Warned]:
+def _subfolder_warnings(path: Path) -> Iterator[Warned]:
     if path.is_dir() and (folders := images.subfolders_of(path)):
         names = [folder.name for folder in folders]
         yield Warned("subfolders-ignored", {"folder": str(path), "names": names})
 
 
-def _of_gaps(pictures: images.Pictures) -> Iterator[Warned]:
+def _gap_warnings(pictures: images.Pictures) -> Iterator[Warned]:
     if missing := pictures.missing():
         gaps = [str(a) if a == b else f"{a}-{b}" for a, b in missing]
         yield Warned("pictures-missing", {"gaps": gaps})
 
 
-def _of_light(first: VideoFrame) -> tuple[Warned, ...]:
+def _linear_light_warnings(first: VideoFrame) -> tuple[Warned, ...]:
     is_light = is_float(first.format.name) and int(first.color_trc) == linear.LINEAR
     return (Warned("linear-light"),) if is_light else ()
 
 
-def _working(path: Path, pix_fmt: str) -> str:
+def _working_pix_fmt(path: Path, pix_fmt: str) -> str:
     try:
         return working_format(pix_fmt)
     except ValueError as error:
