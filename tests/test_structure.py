@@ -22,7 +22,7 @@ ORDER = [
 ]
 """Each package or module may import only those before it in this list."""
 ONLY = {"av": {"media"}, "typer": {"cli"}, "rich": {"cli"}, "ray": {"workers"}}
-"""The packages that may import a library."""
+"""Each library with the packages that may import it."""
 ERRORS = {name for name in dir(errors) if name.endswith("Error")} | {"Interrupted"}
 COMMAND_LINE_ONLY = {"all", "json", "quiet", "verbose"}
 """Options that only the command line has."""
@@ -85,7 +85,7 @@ PARTS = {
 }
 """The parts of packages, in order: each may import those before it."""
 APART = [("media.write", "media.read")]
-"""The first may not import the second, which comes before it."""
+"""Pairs of packages: the first may not import the second, although PARTS would allow that."""
 CIRCULAR: set[str] = set()
 """Packages whose parts still import each other."""
 

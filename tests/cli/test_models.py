@@ -55,7 +55,7 @@ def test_the_table_is_short_and_describes_each_model() -> None:
     assert re.search(r"\+\d\.\d dB", best)
 
 
-def test_all_lists_the_research_models_too() -> None:
+def test_the_option_all_also_lists_the_research_models() -> None:
     named = [line.split()[0] for line in run("--all").stdout.splitlines() if line]
     for spec in SHOWN:
         assert named.count(spec.name) == sum(other.name == spec.name for other in SHOWN)
@@ -149,7 +149,7 @@ def test_verify_fails_on_damaged_weights(copied: Path, harm: str) -> None:
 
 @pytest.mark.full
 @pytest.mark.skipif(os.name == "nt", reason="a closed pipe is another error on Windows")
-def test_a_closed_pipe_is_no_error() -> None:
+def test_a_closed_pipe_prints_no_error() -> None:
     running = subprocess.Popen(
         [sys.executable, "-m", "cloudconv", "models"],
         stdout=subprocess.PIPE,

@@ -36,7 +36,7 @@ def picture(
     noise: float = 0.0,
     scene: int = 0,
 ) -> VideoFrame:
-    """Return a smooth texture moved ``index * step`` pixels to the right; ``scene`` selects it.
+    """Return a smooth texture moved right by ``index * step`` pixels; ``scene`` is its seed.
 
     All values are within the limited range and within the RGB gamut.
     """

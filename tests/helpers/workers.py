@@ -1,4 +1,4 @@
-"""Work without pictures, so that workers start quickly."""
+"""Work for the tests of workers. None needs pictures, so that the workers start quickly."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Tenfold(Work[Job]):
     """Work that multiplies by ten and reports its process.
 
     The work fails at the number ``fails``. Its process dies at the number ``deadly``: each time, or
-    once if ``marker`` names a file that remembers the death.
+    once if ``marker`` names a file, which the work creates before the process dies.
     """
 
     def __init__(self, fails: int = -1, deadly: int = -1, marker: Path | None = None) -> None:
@@ -53,19 +53,22 @@ class Pair(Work[Job]):
     """Work that takes two tasks before it ends the first, as rendering does."""
 
     def __call__(self, tasks: Tasks[Job]) -> Events:
-        held: Job | None = None
+        previous: Job | None = None
         for task in tasks:
             yield Report(task, "taken")
-            if held is not None:
-                yield Done(held, held.number * 10)
-            held = task
+            if previous is not None:
+                yield Done(previous, previous.number * 10)
+            previous = task
             if task.number % 2:
                 yield Done(task, task.number * 10)
-                held = None
+                previous = None
 
 
 class ReportsEnvironment(Work[Job]):
-    """Work that reports which GPU was visible first, and whether PyTorch was imported before."""
+    """Work that reports the environment of its process when the process unpickles the work.
+
+    The report has the visible GPUs, the wait policy, and whether PyTorch was imported by then.
+    """
 
     def __getstate__(self) -> dict[str, Any]:
         return {"packed": True}

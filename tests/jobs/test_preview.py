@@ -20,7 +20,7 @@ from tests.helpers.factory import picture, read_times, write_clip
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Return a list whose item is the time; a test changes the time by hand."""
+    """Return a list with one item, the present time in seconds; a test sets that item."""
     now = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     return now

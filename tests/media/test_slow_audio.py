@@ -103,10 +103,10 @@ def video(
                 depth: Any = np.int32 if packed.startswith("s32") else np.int16
                 top = np.iinfo(depth).max // 2
                 data = part if packed.startswith("flt") else (part * top).astype(depth)
-                piece = av.AudioFrame.from_ndarray(data, format=packed, layout="mono")
-                piece.sample_rate, piece.time_base = RATE, F(1, RATE)
-                piece.pts = at + int(start * RATE)
-                out.mux(stream.encode(piece))
+                block = av.AudioFrame.from_ndarray(data, format=packed, layout="mono")
+                block.sample_rate, block.time_base = RATE, F(1, RATE)
+                block.pts = at + int(start * RATE)
+                out.mux(stream.encode(block))
             out.mux(stream.encode(None))
     return path
 
@@ -114,7 +114,7 @@ def video(
 def slow(
     clip: Path, out: str, factor: F | int | str, *, start: F | None = None, end: F | None = None
 ) -> Sink:
-    """Write the clip ``factor`` times as long at its own rate, from new pictures."""
+    """Write generated pictures and the audio of ``clip``, both ``factor`` times as long."""
     info, factor = probe(clip), F(factor)
     rate, timing = info.timing.rate, info.timing
     assert rate is not None
@@ -190,12 +190,12 @@ def test_a_click_is_heard_when_the_flash_is_seen(
     seen = [time for (_, dark), (time, light) in pairwise(frames) if dark < 250 < light]
     assert seen == [F(number * factor, rate) for number in flashes]
     begin, samples, _ = decode_audio(slowed)
-    off = []
-    for time in seen:
+    delays = []
+    for time in seen:  # search the audio a tenth of a source second to both sides of the flash
         first = round((time - begin) * RATE) - factor * RATE // 10
-        around = np.abs(samples[first : first + factor * RATE // 5])
-        off.append(first / RATE + np.argmax(around > 0.2) / RATE + float(begin - time))
-    assert max(map(abs, off)) < 0.02
+        nearby = np.abs(samples[first : first + factor * RATE // 5])
+        delays.append(first / RATE + np.argmax(nearby > 0.2) / RATE + float(begin - time))
+    assert max(map(abs, delays)) < 0.02
 
 
 def test_every_track_keeps_its_codec_start_and_name(tmp_path: Path) -> None:
@@ -321,19 +321,19 @@ def test_without_stretch_audio_is_dropped_with_a_warning(tmp_path: Path) -> None
 
 @given(
     factor=st.fractions(1, 40, max_denominator=1001),
-    pieces=st.lists(st.integers(0, 3000), max_size=6),
+    blocks=st.lists(st.integers(0, 3000), max_size=6),
     channels=st.integers(1, 3),
 )
 def test_the_length_is_exact_for_any_factor_and_block_sizes(
-    factor: F, pieces: list[int], channels: int
+    factor: F, blocks: list[int], channels: int
 ) -> None:
     random = np.random.default_rng(2)
     stretch, made = TimeStretch(8000, channels, factor), 0
-    for count in pieces:
+    for count in blocks:
         samples = random.normal(0, 0.1, (count, channels)).astype(np.float32)
         made += sum(len(part) for part in stretch.push(samples))
     made += sum(len(part) for part in stretch.finish())
-    assert made == round(sum(pieces) * factor)
+    assert made == round(sum(blocks) * factor)
 
 
 @pytest.mark.parametrize("factor", [2, 8])

@@ -1,4 +1,8 @@
-"""Repeated frames in the context of a predictor, and how the forecast continues them."""
+"""Repeated frames in the context of a predictor, and the same repeats in its forecast.
+
+The *content* of a context is its distinct pictures, newest first. The *age* of a picture is its
+distance to the newest one, in steps of motion.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +43,7 @@ def pattern(text: str) -> tuple[int, ...]:
         "RNNRR",
     ],
 )
-def test_rhythms_are_recognised(rhythm: str) -> None:
+def test_patterns_of_repeats_are_recognised(rhythm: str) -> None:
     changed = [0.4 if letter == "R" else 10.0 + k for k, letter in enumerate(rhythm)]
     assert steps(changed, changed) == pattern(rhythm)
 
@@ -56,7 +60,7 @@ def test_rhythms_are_recognised(rhythm: str) -> None:
         pytest.param([3], id="two frames"),
     ],
 )
-def test_irregular_motion_is_no_rhythm(changed: list[float]) -> None:
+def test_irregular_motion_is_no_pattern_of_repeats(changed: list[float]) -> None:
     assert not any(repeats(changed))
 
 
@@ -73,12 +77,12 @@ def test_irregular_motion_is_no_rhythm(changed: list[float]) -> None:
         ("NRRNR", "0 1 1 1 2 2 2"),
     ],
 )
-def test_rhythms_continue(rhythm: str, expected: str) -> None:
+def test_patterns_of_repeats_continue(rhythm: str, expected: str) -> None:
     ahead = [steps_of_content(pattern(rhythm), frames) for frames in range(1, 8)]
     assert ahead == [int(number) for number in expected.split()]
 
 
-def test_a_repeat_with_a_skipped_frame_keeps_the_pace() -> None:
+def test_a_repeat_and_a_skipped_frame_are_recognised_together() -> None:
     cycle, even = [20, 21, 2, 20, 39], [20, 21, 20, 22, 39]
     assert steps(cycle, cycle) == pattern("NNRND")
     assert steps(even, even) == pattern("NNNNN")
@@ -88,7 +92,7 @@ def test_a_repeat_with_a_skipped_frame_keeps_the_pace() -> None:
     assert content(shown, 5).ages == (0, 1, 3, 4, 5)
 
 
-def test_content_has_each_picture_of_frames_shown_twice_once() -> None:
+def test_content_has_each_repeated_picture_once() -> None:
     frames = moving(3)
     shown = torch.stack([frames[k] for k in (0, 0, 1, 1, 2, 2)])
     found = content(shown, 5)

@@ -200,10 +200,11 @@ def test_source_frames_do_not_wait_for_a_full_batch() -> None:
 
     def tasks() -> Iterator[FrameTask]:
         nonlocal taken
-        held = FrameTask(frames[0], None, Fraction(0), Fraction(0), Fraction(1))
+        source = FrameTask(frames[0], None, Fraction(0), Fraction(0), Fraction(1))
         for number in range(200):
             taken += 1
-            yield held if number != 3 else held._replace(right=frames[1], timestep=Fraction(1, 2))
+            new = source._replace(right=frames[1], timestep=Fraction(1, 2))
+            yield new if number == 3 else source
 
     work = renderer(batch=8)
     made = render(work, tasks())
@@ -253,7 +254,7 @@ class PoolBlend(Blend):
         self.failures = 0
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
-        mine = torch.empty_like(x0)
+        mine = torch.empty_like(x0)  # exists as long as this call, or the error that ends it
         self.taken.append(weakref.ref(mine))
         if sum(len(t) for taken in self.taken if (t := taken()) is not None) > self.room:
             self.failures += 1
@@ -278,13 +279,13 @@ def test_a_failed_attempt_frees_its_memory_before_the_next(cpu_streams: int) -> 
 
 def test_a_model_is_freed_with_its_renderer() -> None:
     model = LimitedBlend(room=2 * 96 * 64)
-    left = weakref.ref(model)
+    remaining = weakref.ref(model)
     gc.disable()
     try:
         work = renderer(model, batch=4)
         assert len(list(render(work, multiplied(clip(4), 4)))) == 16
         del work, model
-        assert left() is None
+        assert remaining() is None
     finally:
         gc.enable()
 
@@ -316,6 +317,7 @@ def test_streams_are_reduced_if_they_do_not_fit_into_memory() -> None:
 def test_only_as_many_streams_start_as_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     one = renderer(cpu_streams=1).plan(640, 480)
     assert one.cpu_streams == 1
+    # The plan may use 0.6 of the free memory, so two and a half streams fit.
     monkeypatch.setattr(memory, "free_memory", lambda device: int(one.memory_bytes * 2.5 / 0.6))
     assert renderer(cpu_streams=4).plan(640, 480).cpu_streams == 2
 
@@ -341,7 +343,7 @@ def test_memory_too_small_for_the_smallest_tile_is_an_error() -> None:
     assert len(said) == 2
 
 
-def test_without_tiles_memory_too_small_is_an_error_that_names_them() -> None:
+def test_without_tiles_a_lack_of_memory_is_an_error_that_names_the_option() -> None:
     work = renderer(LimitedBlend(room=64 * 64), tile="off")
     with pytest.raises(DeviceError, match="tile='auto'"):
         list(render(work, multiplied(clip(3), 2)))

@@ -1,4 +1,4 @@
-"""The HTML report: text, structure, and what a person can do with it in a browser."""
+"""The HTML report: its text, its structure, and its controls in a browser."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ def jpeg(rgb: Rgb) -> Picture:
 
 
 def comparison(frame: int, *, loses: bool = False, horizon: int | None = None) -> Comparison:
+    """Return one frame by every method; with ``loses`` the model is worse than the baseline."""
     time = frame / 100
     truth = scene(time)
     blend = (scene(time - 0.1) + scene(time + 0.1)) / 2
@@ -387,7 +388,7 @@ def at(browser: Browser, selector: str) -> tuple[float, float, float, float]:
 
 
 def wipe_position(browser: Browser) -> float:
-    """Return how much of the left picture is visible, in percent."""
+    """Return the part of the left picture that is visible, in percent of the width."""
     clip = browser.run("getComputedStyle(document.querySelector('#picture-left')).clipPath")
     value = browser.run("Number(document.querySelector('#wipe').value)")
     assert re.fullmatch(r"inset\(0px calc\(100% - [\d.]+%\) 0px 0px\)|inset\(0px [\d.]+%.*\)", clip)
@@ -424,8 +425,8 @@ def test_the_wipe_follows_the_mouse_and_the_arrow_keys(browser: Browser, page: P
     y = top + height / 2
     browser.mouse("mouseMoved", left + width / 2, y)
     browser.mouse("mousePressed", left + width / 2, y, held=True)
-    for share in (0.6, 0.7, 0.8):
-        browser.mouse("mouseMoved", left + width * share, y, held=True)
+    for position in (0.6, 0.7, 0.8):
+        browser.mouse("mouseMoved", left + width * position, y, held=True)
     assert wipe_position(browser) == pytest.approx(80, abs=1)
     browser.mouse("mouseReleased", left + width * 0.8, y)
     browser.mouse("mouseMoved", left + width * 0.2, y)
@@ -436,8 +437,8 @@ def test_the_wipe_follows_the_mouse_and_the_arrow_keys(browser: Browser, page: P
     browser.key("ArrowRight")
     browser.key("ArrowRight")
     assert wipe_position(browser) == dragged + 0.5
-    said = browser.run("document.querySelector('#wipe').getAttribute('aria-valuetext')")
-    assert re.match(r"8\d % truth, the rest rife-4\.6", said)
+    label = browser.run("document.querySelector('#wipe').getAttribute('aria-valuetext')")
+    assert re.match(r"8\d % truth, the rest rife-4\.6", label)
     assert browser.console == []
 
 
@@ -505,10 +506,10 @@ def test_the_scores_fit_a_desktop(browser: Browser, tmp_path: Path) -> None:
         "utf-8",
     )
     browser.open(path, width=1200)
-    wide = browser.run(
+    hidden_pixels = browser.run(
         "[...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth)"
     )
-    assert wide == [0]
+    assert hidden_pixels == [0]
 
 
 @needs_chromium
