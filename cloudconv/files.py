@@ -1,4 +1,4 @@
-"""Create output files safely: one process per output, and no foreign file is touched.
+"""Create output files safely: one process per output, and no file of another process is changed.
 
 A part is an unfinished file or folder, stored beside its target as
 ``.cloudconv-<hash of the target's name>-<random>.part``. The creation of a part fails if the name
@@ -70,7 +70,7 @@ class Claim:
         Missing parent folders of the target are created.
 
         Raises:
-            OutputError: another process or thread has the claim; the message names the process.
+            OutputError: another process or thread has the claim; the message names its process.
             KeyboardInterrupt: Ctrl-C; no lock file of this process remains.
             OSError: the lock file cannot be written.
         """

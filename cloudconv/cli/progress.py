@@ -68,7 +68,7 @@ class Stage:
 
     @property
     def speed(self) -> list[str]:
-        """Return the rate and the remaining time as texts; an unknown one is left out."""
+        """Return the rate and the remaining time as texts; an unknown value is left out."""
         rate, left, unit = self.rate, self.seconds_left, self.at.unit
         # A rate in seconds or percent per second is of no use to a user.
         words = [] if rate is None or unit in ("s", "%") else [f"{rate:.1f} {unit}/s"]

@@ -36,8 +36,8 @@ def amend(
 
     ``size`` is the picture's (width, height). ``aspect`` is the sample aspect ratio to store, or
     None to keep the present one. ``variable_rate`` removes the stated constant rate. Nothing
-    after the tracks moves: longer tracks use the gap that the muxer leaves before them. Returns
-    False, without a change, if the header is not as expected or the gap is too small.
+    after the tracks moves: longer tracks use the gap that the muxer leaves before the tracks.
+    Returns False, without a change, if the header is not as expected or the gap is too small.
     """
     with path.open("rb+") as file:
         data = file.read(_HEAD)
@@ -165,7 +165,7 @@ def _display(size: tuple[int, int], aspect: Fraction) -> Iterator[Element]:
     elif high.denominator == 1:
         shown = width, int(high)
     else:
-        # No whole number of pixels has exactly this shape, so only the shape is stored.
+        # No size in whole pixels has exactly this shape, so only the ratio of the sides is stored.
         shape = aspect * width / height
         shown = shape.numerator, shape.denominator
         yield _DISPLAY_UNIT, _number(_ASPECT_RATIO_UNIT)

@@ -1,4 +1,4 @@
-"""Average four runs of cloud-best, which is slower and more exact (model ``cloud-max``).
+"""Average four runs of cloud-best; the mean is slower and more exact (model ``cloud-max``).
 
 Two runs estimate the motion at the usual scale, and two at twice that scale. One run of each scale
 has mirrored pictures, and one run of each scale has the pictures in reverse order. The errors of
@@ -76,7 +76,10 @@ class Averaged(IFNet):
 
 
 def _weight(usual: Unsharpened, finer: Unsharpened) -> Tensor:
-    """Return the weight of the finer scale's picture, (B, 1, H, W); see the module."""
+    """Return the weight of the finer scale's picture, (B, 1, H, W).
+
+    The module's docstring explains the weight.
+    """
     height, width = usual.picture.shape[2:]
     energies = []
     for made in (usual, finer):

@@ -1,8 +1,8 @@
 """Find repeated frames in the context of a predictor, and continue their pattern.
 
 24 fps film in a 30 fps file shows every fourth frame twice. Animation often shows every frame
-twice. With repeats a predictor measures too slow a motion. A predictor also does not expect that
-the next frame is a repeat. Jobs that read files remove repeats first. This module serves predictors
+twice. With repeats a predictor measures too slow a motion. A predictor also never predicts
+a repeat. Jobs that read files remove repeats first. This module serves predictors
 that get a few frames directly.
 """
 
@@ -18,11 +18,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 _BLOCK = 8  # pixels; the mean over a block removes most of a codec's noise
-_MOST_MOVING = 0.01  # fraction of the blocks, those with the largest changes, that is measured
+_MOST_MOVING = 0.01  # fraction of blocks to measure, from the block with the largest change on
 _DEEP, _SHALLOW, _EDGE = 0.4, 0.6, 0.2
 """The largest change of a repeat relative to the changes before and after: for a single repeat, for
 regular repeats, and for a single repeat at either end."""
-_JUMP = 1.7  # least change of two steps, relative to the median change
+_JUMP = 1.7  # a change at least this many times the median change is a motion of two steps
 _USUAL = 5
 """The assumed distance of repeats, in frames, after a single repeat: 24 fps film at 30 fps."""
 
@@ -34,8 +34,8 @@ class Content:
     A step of content is the motion from one different frame to the next. ``frames``: (N, 3, H, W),
     the latest first; copies of the oldest frame replace missing frames. ``ages``: for each of
     ``frames``, the steps of content from that frame to the latest. ``pattern``: for each frame of
-    the context but the first, in order of time, the steps of content since the frame before: 0 for
-    a repeat, 2 where a converter dropped a frame.
+    the context but the first, in order of time, the steps of content since the frame before. This
+    number is 0 for a repeat, and 2 where a converter dropped a frame.
     """
 
     frames: Tensor
@@ -54,7 +54,7 @@ def content(frames: Tensor, count: int) -> Content:
     frames = frames[first:]
     pattern = steps(changes(frames), changes(frames, 1.0))
     last = len(frames) - 1
-    # Take the last copy of a repeated frame, which the codec has refined most.
+    # Take the last copy of a repeated frame: the codec improves each copy.
     shown = [k for k in range(last, -1, -1) if k == last or pattern[k]][:count]
     shown += [shown[-1]] * (count - len(shown))
     return Content(frames[shown], tuple(sum(pattern[k:]) for k in shown), pattern)
@@ -63,7 +63,7 @@ def content(frames: Tensor, count: int) -> Content:
 def changes(frames: Tensor, part: float = _MOST_MOVING) -> list[float]:
     """Return the T - 1 changes from frame to frame of ``frames``, (T, 3, H, W).
 
-    A change is the mean over the fraction ``part`` of the blocks, those that change most.
+    A change is the mean over the blocks that change most, a fraction ``part`` of all blocks.
     """
     grey = frames.detach().float().mean(1, keepdim=True)
     blocks = F.avg_pool2d(grey, min(_BLOCK, *grey.shape[2:]), ceil_mode=True).flatten(1)
@@ -79,16 +79,16 @@ def steps(changed: Sequence[float], overall: Sequence[float]) -> tuple[int, ...]
     Converters that drop and repeat frames leave a repeat and a jump of two steps in each cycle.
 
     Args:
-        changed: changes of the blocks that change most, which show repeats.
-        overall: changes of the whole picture, which grow with the motion and show jumps.
+        changed: the changes of the blocks that change most; these changes show repeats.
+        overall: the changes of the whole picture; these changes show jumps.
     """
     still = repeats(changed)
     moving = sorted(c for c, repeated in zip(overall, still, strict=True) if not repeated)
     far = _JUMP * moving[(len(moving) - 1) // 2] if moving else 0.0
     jumps = [not repeated and c > far for c, repeated in zip(overall, still, strict=True)]
-    made_up = sum(still) == sum(jumps) == 1
+    is_converted = sum(still) == sum(jumps) == 1
     return tuple(
-        0 if repeated else 1 + (made_up and jump)
+        0 if repeated else 1 + (is_converted and jump)
         for repeated, jump in zip(still, jumps, strict=True)
     )
 
@@ -96,9 +96,10 @@ def steps(changed: Sequence[float], overall: Sequence[float]) -> tuple[int, ...]
 def repeats(changed: Sequence[float]) -> tuple[bool, ...]:
     """Return which changes from frame to frame belong to repeats.
 
-    A repeat changes far less than the frames before and after. A single repeat must differ clearly;
-    several at equal distances may differ less. Animation on threes repeats each frame
-    twice: such runs must differ clearly, with motion between them. A picture that comes to rest or
+    A repeat changes far less than the frames before and after. This difference must be clear for a
+    single repeat, and may be smaller for several repeats at equal distances. Animation on threes
+    repeats each frame twice. Such runs of repeats must also differ clearly, with motion between the
+    runs. A picture that comes to rest or
     begins to move has no repeats.
     """
     runs = _runs(changed)
@@ -127,12 +128,12 @@ def steps_of_content(pattern: Sequence[int], frames: int) -> int:
     ahead = range(len(pattern), len(pattern) + frames)
     if len(numbers) == 1:
         return sum((k - numbers[0]) % _USUAL != 0 for k in ahead)
-    # Continue the pattern with the period for which its end agrees longest.
+    # Continue the pattern with the period for which the end of the pattern agrees longest.
     period = max(range(2, len(pattern)), key=lambda distance: _agreement(pattern, distance))
-    going = list(pattern)
+    continued = list(pattern)
     for _ in ahead:
-        going.append(going[-period])
-    return sum(going[len(pattern) :])
+        continued.append(continued[-period])
+    return sum(continued[len(pattern) :])
 
 
 def _runs(changed: Sequence[float]) -> tuple[bool, ...] | None:
@@ -148,7 +149,7 @@ def _runs(changed: Sequence[float]) -> tuple[bool, ...] | None:
 
 
 def _agreement(pattern: Sequence[int], distance: int) -> int:
-    """Count the steps at the end, without a break, that equal those ``distance`` earlier."""
+    """Count the last steps in a row that each equal the step ``distance`` earlier."""
     pairs = zip(reversed(pattern[distance:]), reversed(pattern[:-distance]), strict=True)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 

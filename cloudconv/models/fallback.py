@@ -1,12 +1,12 @@
 """Mix a plain blend of two pictures into the model's picture where the model's motion fails.
 
-If the motion is right, x0 and x1 moved to the timestep differ little. This difference is the
-*leftover*: motion does not explain it. A large leftover makes the motion uncertain. The cause is
-wrong motion, noise, flicker, ripples, or merely difficult footage. Trials on filmed frames decide:
-the model reconstructs x0 from the frame before and x1, and x1 from x0 and the frame after. The
-weight of the blend with the least squared error in the trials is used between x0 and x1. This
-weight is computed near each pixel and over the whole picture. The method is least squares, as in
-Wiener's filter, 1949.
+If the motion is right, x0 and x1 differ little after both are moved to the timestep. This
+difference is the *leftover*, which motion does not explain. A large leftover makes the motion
+uncertain. The cause is wrong motion, noise, flicker, ripples, or merely difficult footage. Trials
+on filmed frames decide: the model reconstructs x0 from the frame before and x1, and x1 from x0 and
+the frame after. The weight of the blend with the least squared error in the trials is used between
+x0 and x1. This weight is computed near each pixel and over the whole picture. The method is least
+squares, as in Wiener's filter, 1949.
 """
 
 from __future__ import annotations
@@ -23,29 +23,31 @@ SHRINK = 0.5
 """The scale of pictures in trials. Trials at the full size take four times as long, and lead to
 nearly the same blends."""
 
-_UNCERTAIN = (0.2, 0.3)  # leftover relative to the difference of the pair: uncertainty 0 and 1
+# The leftover, relative to the difference of the pair, up to which the uncertainty is 0, and from
+# which on it is 1.
+_UNCERTAIN = (0.2, 0.3)
 _CELL = 8  # pixels of a trial's picture
-_WINDOW = 9  # cells; the weight of the whole picture is an upper bound for that of a window
+_WINDOW = 9  # cells; a window's weight is at most the weight of the whole picture
 _LEAST = 0.2
-"""The weight up to which no blend is mixed in: in trials the frames are twice as far apart, which
-is harder for the model."""
+"""The weight up to which no blend is mixed in. Trials overestimate the weight: the frames of a
+trial are twice as far apart, which is harder for the model."""
 _LEAST_ENERGY = 1e-9
 _STRIP = 32  # rows that a CPU processes at a time
 
 
 def uncertainty(result: Tensor, x0: Tensor, x1: Tensor) -> Tensor:
-    """Return the uncertainty of each motion, (B,) in [0, 1], by the leftover.
+    """Return the uncertainty of each pair's motion, (B,) in [0, 1], computed from the leftover.
 
     Args:
         result: (B, C + 1, H, W) from ``Interpolator.interpolate``: pictures, then the leftover.
         x0: (B, C, H, W), the first pictures of the pairs; the first three channels are colours.
         x1: (B, C, H, W), the second pictures.
     """
-    # Squares, so that a few cars with the right motion weigh more than the noise near them.
-    left = result[:, -1].square().mean((1, 2))
+    # Squares give a few cars with the right motion more weight than the noise near the cars.
+    leftover = result[:, -1].square().mean((1, 2))
     total = _difference(x0[:, :COLOURS], x1[:, :COLOURS]).clamp_min(_LEAST_ENERGY)
     least, most = _UNCERTAIN
-    return ((left / total - least) / (most - least)).clamp(0, 1)
+    return ((leftover / total - least) / (most - least)).clamp(0, 1)
 
 
 def errors(made: Tensor, before: Tensor, filmed: Tensor, after: Tensor, timestep: Tensor) -> Tensor:
@@ -89,8 +91,8 @@ def mix_in_blend(
         x1: (B, C, H, W), the second pictures.
         timestep: (B,) in (0, 1).
         weight: the weight of the blend, from :func:`blend_weight`.
-        sharpen: restore the detail of x0 and x1 where both parts are mixed. The blend alone
-            stays soft: the mean of two noisy pictures is closer to the truth than either.
+        sharpen: restore the detail of x0 and x1 where blend and model are mixed. A pure blend stays
+            soft, because the mean of two noisy pictures is closer to the truth than either.
     """
     height, width = made.shape[2:]
     cell = round(_CELL / SHRINK)
@@ -103,13 +105,13 @@ def mix_in_blend(
 
 def _best(means: Tensor) -> Tensor:
     """Return the weight of the blend with the least squared error."""
-    moved, blended, both = torch.split(means, 1, 1)
-    return (moved - both) / (moved + blended - 2 * both + _LEAST_ENERGY)
+    moved, blended, product = torch.split(means, 1, 1)
+    return (moved - product) / (moved + blended - 2 * product + _LEAST_ENERGY)
 
 
 def _difference(x0: Tensor, x1: Tensor) -> Tensor:
     """Return the mean over pixels of the square of the mean colour difference: (B,)."""
-    # Use strips on a CPU: passes over a whole picture take a fifth of a network's time.
+    # A CPU takes strips, because passes over a whole picture take a fifth of the network's time.
     rows = _STRIP if x0.device.type == "cpu" else x0.shape[2]
     strips = zip(torch.split(x0, rows, 2), torch.split(x1, rows, 2), strict=True)
     sums = [(a - b).abs_().mean(1).square_().sum((1, 2)) for a, b in strips]

@@ -1,10 +1,10 @@
-"""Sharpen a new picture until its fine detail equals that of the filmed pictures.
+"""Sharpen a new picture until its fine detail is as strong as in the filmed pictures.
 
 Motion by a fraction of a pixel softens a picture, because bilinear sampling is a low-pass filter. A
 mix of two pictures is soft too, because their noise and small misfits average out. Between sharp
-source frames the change is visible as a pulse. The luma is therefore sharpened in each patch until
-its finest band (luma minus a blur of sigma 1) has the energy of the same place in the moved source
-picture with more detail.
+source frames the change of sharpness is visible as a pulse. The luma is therefore sharpened in each
+patch until its finest band (luma minus a blur of sigma 1) has the energy of the same place in the
+moved source picture with more detail.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def restore_detail(
         x1: the second source pictures, of the same shape.
         flows: (B, 4, h, w), flows to both source pictures, in pixels of the flows' own grid; 0
             where nothing moved.
-        size: the factor by which that grid is smaller than the pictures.
+        size: the factor by which the grid of the flows is smaller than the pictures.
         free: (B, 1, H, W) in [0, 1], the part of the missing detail to restore.
     """
     height, width = made.shape[2:]

@@ -19,25 +19,26 @@ Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 _USABLE = {"cpu": 0.6, "mps": 0.6}
-"""The part of the free memory that a plan uses. On the host, encoder and decoder grow after the
-plan is made, and the system kills a process that uses too much."""
-_USABLE_OF_ITS_OWN = 0.85
+"""The part of the free memory that a plan uses. Encoder and decoder need more of the host's memory
+after the plan is made. The system kills a process that uses too much."""
+_USABLE_DEDICATED = 0.85
 """The same part for a device with memory of its own."""
 
 _FRAME_BYTES = 96
 """Bytes per pixel beside the network: a pair as float32 RGB, the new frame, the conversions."""
 
 _OF_SIXTEEN_BITS = 0.9
-"""The memory of a network in 16 bits, relative to float32: images, flow and grids, which need most
-of it, stay float32. RIFE 4.6 at 3840x2160 on a CPU: 1.94 GiB of 2.18."""
+"""The memory of a network in 16 bits, relative to float32. Images, flow and grids need most of the
+memory and stay float32. RIFE 4.6 at 3840x2160 on a CPU: 1.94 GiB of 2.18."""
 
+# The pixels of a batch from which on a larger batch does not make a frame faster.
 _FULL_PIXELS_CPU = 2**17
 _FULL_PIXELS_GPU = 2**22
 _MAX_BATCH = 16
 
 _NO_ENGINE = "unable to find an engine"
-"""The text of cuDNN's error if none of its algorithms fits into the free memory. For bfloat16 also
-if the GPU does not support the type."""
+"""The text of cuDNN's error if none of its algorithms fits into the free memory. The
+error is the same if the GPU does not support bfloat16."""
 
 _SIGNS = (
     "out of memory",
@@ -50,11 +51,11 @@ _SIGNS = (
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """The sizes for frames of one size.
+    """The batch, tiles and CPU streams for frames of one size.
 
     ``cpu_streams``: batches at the same time. ``tile``: side of a tile in pixels; None for whole
-    frames. ``memory_bytes``: the estimated peak on the device. ``free_bytes``: free bytes there;
-    None if the system does not report them.
+    frames. ``memory_bytes``: the estimated peak on the device. ``free_bytes``: free bytes on the
+    device; None if the system does not report them.
     """
 
     batch: int
@@ -69,15 +70,15 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     if device.type != "cpu":
-        there = torch.get_device_module(device)
-        kept: int = there.memory_reserved(device) - there.memory_allocated(device)
-        free: int = there.mem_get_info(device)[0]
-        return free + kept
+        module = torch.get_device_module(device)
+        cached: int = module.memory_reserved(device) - module.memory_allocated(device)
+        free: int = module.mem_get_info(device)[0]
+        return free + cached
     return host.free_memory()
 
 
 def least_free_memory(device: torch.device) -> int | None:
-    """Return the free bytes of that GPU of the device's kind which has the fewest."""
+    """Return the fewest free bytes of any GPU of the device's kind."""
     count = torch.get_device_module(device).device_count()
     known = [free_memory(torch.device(device.type, number)) for number in range(count)]
     return min((free for free in known if free is not None), default=None)
@@ -110,24 +111,26 @@ def plan_memory(
     renderers: int = 1,
     cpu_streams: int = 1,
 ) -> MemoryPlan:
-    """Return batch, tiles and streams for frames of ``width`` by ``height`` pixels.
+    """Return batch, tiles and CPU streams for frames of ``width`` by ``height`` pixels.
 
     The smallest tile is used even if the estimate says that it does not fit.
 
     Args:
         model: the model that makes the frames.
-        width: of the frames, in pixels.
-        height: of the frames, in pixels.
+        width: width of the frames in pixels.
+        height: height of the frames in pixels.
         device: the device of the model.
         dtype: the type that the network computes in.
-        batch: new frames per batch, halved until they fit; ``auto`` depends on size and memory.
+        batch: new frames per batch, halved until the batch fits; ``auto`` depends on the size and
+            on the memory.
         tile: side in pixels, rounded up to the model's grid; ``auto`` uses tiles only where a
             whole frame does not fit, ``off`` never.
-        scale: the model's own option.
-        free_bytes: free memory; None for what the device reports.
+        scale: scale of the motion estimation, for models with this option; 1 for other models.
+        free_bytes: free memory; None for the number that the device reports.
         renderers: number of renderers that use the device at the same time, each with an equal
             part of the memory.
-        cpu_streams: the most batches at the same time, reduced until they fit.
+        cpu_streams: the largest number of batches to compute at the same time, reduced until the
+            batches fit.
 
     Raises:
         ModelError: the model does not take that scale.
@@ -175,7 +178,7 @@ def grid(model: Interpolator, scale: float = 1.0) -> tuple[int, int]:
 
 
 def is_out_of_memory(error: BaseException, dtype: torch.dtype = torch.float32) -> bool:
-    """Return whether an allocation failed on any device; networks compute in ``dtype``."""
+    """Return whether an error means that an allocation failed, for a network in ``dtype``."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     signs = _SIGNS if dtype == torch.bfloat16 else (*_SIGNS, _NO_ENGINE)
@@ -189,17 +192,18 @@ def within_memory(
     *given: Given.args,
     **named: Given.kwargs,
 ) -> Result | None:
-    """Return the result of a call; None after a lack of memory, with all its tensors released.
+    """Return the result of a call; None after a lack of memory.
 
-    Only this function catches a lack of memory. Callers then use less memory and try again, outside
-    of any ``except``. The network computes in ``dtype``.
+    After a lack of memory all tensors of the call are released. The caller then uses less memory
+    and tries again, outside of any ``except``. Only this function catches a lack of memory. The
+    network computes in ``dtype``.
     """
     try:
         return function(*given, **named)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error, dtype):
             raise
-        # Tracebacks keep the frames of the failed call alive, and those keep its tensors.
+        # Tracebacks keep the stack frames of the failed call, and stack frames keep their tensors.
         failed: BaseException | None = error
         while failed is not None:
             failed.__traceback__ = None
@@ -208,7 +212,7 @@ def within_memory(
 
 
 def empty_cache(device: torch.device) -> None:
-    """Return the memory that PyTorch keeps for later to the device."""
+    """Give the memory that PyTorch has cached back to the device."""
     if device.type != "cpu":
         torch.get_device_module(device).empty_cache()
 
@@ -222,7 +226,7 @@ def _usable(device: torch.device) -> float:
     """Return the part of the free memory that a plan uses."""
     if device.type == "cuda" and torch.cuda.get_device_properties(device).is_integrated:
         return _USABLE["cpu"]  # the host's memory
-    return _USABLE.get(device.type, _USABLE_OF_ITS_OWN)
+    return _USABLE.get(device.type, _USABLE_DEDICATED)
 
 
 def _useful_batch(pixels: int, device: torch.device) -> int:

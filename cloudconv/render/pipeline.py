@@ -46,7 +46,7 @@ class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a funct
     def arriving(self) -> Iterator[Item | None]:
         """Yield each item; while the next item is incomplete, yield None instead.
 
-        The first item is waited for.
+        The call for the first item waits for it.
         """
         while True:
             if not self.ready:
@@ -110,7 +110,7 @@ def one_thread(name: str) -> ThreadPoolExecutor:
     """Return a pool of one thread that is already running.
 
     If an interrupt comes while a pool starts a thread, the pool forgets that thread and starts
-    another one later. So the thread starts before it gets any work.
+    another one later. The thread therefore starts before the pool gets any work.
     """
     worker = ThreadPoolExecutor(1, thread_name_prefix=name)
     with ExitStack() as undo:

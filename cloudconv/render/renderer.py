@@ -37,7 +37,7 @@ from cloudconv.render.transfer import Arriving, Transfers
 from cloudconv.settings import CompareSettings, FramesSettings, InterpSettings
 
 _MAX_WAITING = 16
-"""The most source frames that wait for an incomplete batch before the batch is run."""
+"""The largest number of source frames that wait for an incomplete batch; then the batch is run."""
 
 
 @dataclass(slots=True)
@@ -106,7 +106,7 @@ class Renderer:
         self._context = model.spec.frames(fallback=fallback)
         self._warned: SimpleQueue[Warned] = SimpleQueue()
         self._pictures: dict[int, SourcePicture] = {}
-        self._last_pair: tuple[Frame, Frame, bool] | None = None  # and whether both are equal
+        self._last_pair: tuple[Frame, Frame, bool] | None = None  # the boolean: both are equal
         self._size: tuple[int, int] | None = None
         self._cpu_streams = 1
         self.plan(64, 64)  # raises an error for settings out of range before any work
@@ -117,10 +117,10 @@ class Renderer:
         """Return batch, tiles, CPU streams and memory for frames of that size.
 
         Args:
-            width: of the frames, in pixels.
-            height: of the frames, in pixels.
+            width: width of the frames in pixels.
+            height: height of the frames in pixels.
             renderers: number of renderers that will use the device at the same time.
-            free_bytes: free memory of the device; None for what is free now.
+            free_bytes: free memory of the device; None for the memory that is free now.
         """
         return plan_memory(
             self._inference.model,
@@ -240,7 +240,7 @@ class Renderer:
         return not pair[2]
 
     def _ahead(self, cpu_streams: CpuStreams) -> int:
-        """Return the number of batches that are computed while the one before is yielded."""
+        """Return the number of batches that are computed in advance, while a batch is yielded."""
         if self._inference.transfers.queues:
             # With a fallback, the CPU waits for each batch's uncertainty. The device meanwhile
             # computes the next batch.
@@ -259,7 +259,7 @@ class Renderer:
             # An id stays unique while its entry keeps the decoded picture in memory.
             needed = [(id(frame.picture), frame) for frame in frames[: self._context]]
             pictures.append([self._pictures.setdefault(k, SourcePicture(f)) for k, f in needed])
-        # The next batch begins where this one ends; earlier frames are not needed again.
+        # The next batch begins with the last pair of this batch, so other frames are not needed.
         self._pictures = {id(picture.frame.picture): picture for picture in pictures[-1]}
         inference = self._inference
         steps = inference.make(tasks, pictures)
@@ -269,7 +269,7 @@ class Renderer:
 
     @staticmethod
     def _advance(batch: _Batch, cpu_streams: CpuStreams) -> None:
-        """Start the steps of a batch that remain."""
+        """Start the remaining steps of a batch."""
         steps = batch.work.result()
         if isinstance(steps, Generator):
             batch.work = cpu_streams.call(within_memory, advance, batch.inference.dtype, steps)
@@ -329,7 +329,7 @@ class Renderer:
         return used.dtype == self._inference.dtype
 
     def _step_back(self, failed: Inference, cpu_streams: CpuStreams) -> None:
-        """Use less memory: one CPU stream, then half the batch, then tiles, then smaller tiles.
+        """Use less memory: one CPU stream, then smaller batches, then tiles, then smaller tiles.
 
         No size changes if another batch has already reduced the sizes of ``failed``.
 

@@ -65,9 +65,11 @@ def lowest_points(scores: Sequence[float | None], limit: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """The geometry of a chart: SVG paths on a square of ``side`` units, labels as (percent, text).
+    """The geometry of a chart: SVG paths on a square of ``side`` units, and labels.
 
-    ``lines`` are (line, path, path of its dots). The model's line is last, so it is drawn on top.
+    Labels are (position in percent, text).
+
+    ``lines`` are (line, path, path of its dots). The model's line comes last, and therefore on top.
     """
 
     chart: Chart

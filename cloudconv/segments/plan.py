@@ -58,7 +58,7 @@ class RenderPlan:
 
     @property
     def work_key(self) -> tuple[object, ...]:
-        """Return a key that is equal for plans with the same use of memory and threads."""
+        """Return a key that is equal for plans that need the same memory and threads."""
         used = self.batch, self.tile, self.cpu_streams, self.threads
         return self.info.width, self.info.height, *used
 

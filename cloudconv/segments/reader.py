@@ -1,4 +1,4 @@
-"""Decode the source frames of a segment, in a worker that receives only the frames' times."""
+"""Decode the source frames of a segment from their times, in a worker process."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from cloudconv.media.task import Sources, Task
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.segment import SegmentPlan
 
-# The seconds before the first frame that are also decoded, because deinterlacing needs neighbours.
+# Seconds to decode before the first frame, because deinterlacing needs the frames around a frame.
 _EARLY_SECONDS = Fraction(1, 2)
 
 
 class FramesByTime:
-    """The frames of a part of the source by time; a frame is decoded when it is requested."""
+    """The frames of a part of the source by time; a request for a frame decodes the frame."""
 
     def __init__(
         self,
@@ -39,11 +39,12 @@ class FramesByTime:
         Args:
             info: the source.
             wanted: the times of all frames that will be requested, on the source's clock.
-            main: the start of the part. Earlier frames, for loops, are decoded one by one.
+            main: the start of the part. A loop may also need earlier frames; these are read one by
+                one, after a seek.
             threads: the number of decoder threads; None lets the decoder choose.
-            cache: the decoder of earlier parts, which this part uses if possible.
+            cache: keeps the decoder of an earlier part, which this part uses if possible.
             deinterlace: whether frames are made from pairs of fields.
-            nvdec: whether NVDEC decodes, on the only GPU that this process sees.
+            nvdec: whether the GPU's decoder (NVDEC) is used; this process sees one GPU.
         """
         self._info = info
         self._wanted = set(wanted)
@@ -59,7 +60,7 @@ class FramesByTime:
         )
         self._decoded: dict[Fraction, Frame] = {}
         self._frames = self._from(main)
-        self._whole = False
+        self._from_start = False
 
     def get(self, time: Fraction) -> Frame:
         """Return the frame at a time.
@@ -76,11 +77,11 @@ class FramesByTime:
             if frame is not None and frame.time <= time:
                 if frame.time in self._wanted:
                     self._decoded[frame.time] = frame
-            elif self._whole:
+            elif self._from_start:
                 raise UnfitInputError("frame-gone", path=self._info.path, time=float(time))
             else:
                 # Start at the beginning: some damaged files lose frames after a seek.
-                self._frames, self._whole = self._from(None), True
+                self._frames, self._from_start = self._from(None), True
         return self._decoded[time]
 
     def forget(self, before: Fraction) -> None:
@@ -101,9 +102,9 @@ class FramesByTime:
 
 
 def decode(plan: RenderPlan, segment: SegmentPlan, cache: DecoderCache) -> Iterator[Task]:
-    """Decode the source frames of a segment, and yield its planned frames with them.
+    """Decode the source frames of a segment, and yield each planned frame with its source frames.
 
-    The decoder comes from the cache if possible, and returns to it at the end.
+    The decoder comes from the cache if possible, and returns to the cache at the end.
 
     Raises:
         UnfitInputError: the source has changed and has no frame at a planned time.
@@ -111,7 +112,7 @@ def decode(plan: RenderPlan, segment: SegmentPlan, cache: DecoderCache) -> Itera
     reader = FramesByTime(
         plan.info,
         segment.sources,
-        # In a loop the last frames also need the first frame of the source.
+        # The last frames of a loop also need the source's first frame, which is before this start.
         main=segment.start,
         threads=plan.threads,
         cache=cache,
@@ -124,6 +125,6 @@ def decode(plan: RenderPlan, segment: SegmentPlan, cache: DecoderCache) -> Itera
             outer = (each and frames.get(each.time) for each in (frame.before, frame.after))
             right = None if frame.right is None else frames.get(frame.right)
             yield Task(frame, Sources(frames.get(frame.left), right, *outer))
-            # The left frame of the pair before may still be an outer frame of this pair.
+            # The left frame of the previous pair may still be an outer frame of this pair.
             lefts = lefts if frame.left == lefts[1] else (lefts[1], frame.left)
             frames.forget(lefts[0])

@@ -1,8 +1,8 @@
 """Divide the output frames of a job into segments.
 
-Segments are independent of each other: an interrupted run resumes after the finished ones, and
-several processes or machines can make them at once. The plan of a segment and the source are enough
-to make its frames in any process. This module handles plans and exact times, not pictures.
+Segments are independent of each other: an interrupted run resumes after the finished segments, and
+several processes or machines can make segments at once. The plan of a segment and the source are
+enough to make its frames in any process. This module handles plans and exact times, not pictures.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ MAX_SOURCE_FRAMES = 64
 MAX_FRAMES = 512
 """The largest number of output frames in a segment, so that a kill loses little work."""
 _FIRST = 8
-"""The largest number of source frames in the first segment; doubled for each further segment."""
-_WORTH_A_CUT = 8
+"""The largest number of source frames in the first segment. Each further segment doubles this
+number, up to ``MAX_SOURCE_FRAMES``."""
+_LEAST_BEFORE_CUT = 8
 """The least number of source frames of a segment that ends at a cut."""
 
 
@@ -48,9 +49,9 @@ class SegmentPlan:
 
     @property
     def start(self) -> Fraction:
-        """Return the time of the first source frame.
+        """Return the time of the segment's first source frame.
 
-        The first frame of the video, with which the last pair of a loop ends, does not count.
+        A loop ends with the first frame of the video. In the last pair that frame does not count.
         """
         before = [frame.before.time for frame in self.frames if frame.before is not None]
         return min([self.frames[0].left, *before])
@@ -67,7 +68,8 @@ class OpenSegment(Iterable[Task]):
 
         Args:
             number: the number of the segment, from 0.
-            ahead: the first frame of the segment; afterwards the first frame of the next segment.
+            ahead: contains the first frame of the segment, and after the iteration the first frame
+                of the next segment, if any.
             rest: all later frames of the video.
         """
         self.number = number
@@ -81,13 +83,13 @@ class OpenSegment(Iterable[Task]):
         sources = 0
         for task in chain([self._ahead.popleft()], self._rest):
             frame = task.plan
-            moved = not frames or frame.left != frames[-1].left
-            is_full = sources + moved > most or len(frames) >= MAX_FRAMES
-            if is_full or (frame.opens_scene and sources >= _WORTH_A_CUT):
+            is_new_source = not frames or frame.left != frames[-1].left
+            is_full = sources + is_new_source > most or len(frames) >= MAX_FRAMES
+            if is_full or (frame.opens_scene and sources >= _LEAST_BEFORE_CUT):
                 self._ahead.append(task)
                 break
             frames.append(frame)
-            sources += moved
+            sources += is_new_source
             yield task
         self.plan = SegmentPlan(self.number, tuple(frames))
 
@@ -100,12 +102,14 @@ class OpenSegment(Iterable[Task]):
 
 
 def split(tasks: Iterator[Task]) -> Iterator[OpenSegment]:
-    """Divide planned frames into segments; the caller takes all frames of one before the next.
+    """Divide planned frames into segments.
+
+    The caller must take all frames of a segment before the next segment.
 
     A segment ends after :data:`MAX_SOURCE_FRAMES` source frames or :data:`MAX_FRAMES` output
-    frames. It also ends before a cut, where the encoder would start a key frame anyway, unless it
-    is very short. The first segments are shorter, so that a run soon has finished segments, and
-    each worker soon receives a segment.
+    frames. It also ends before a cut, where the encoder would start a key frame anyway, unless the
+    segment is very short. The first segments are shorter, so that a run soon has finished segments,
+    and each worker soon receives a segment.
     """
     ahead = deque(islice(tasks, 1))
     for number in count():

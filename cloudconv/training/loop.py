@@ -35,7 +35,7 @@ _KIND = b"cloudconv checkpoint 1\n"  # the first bytes of a checkpoint file
 _WARM_UP = 50  # steps over which the learning rate rises
 _LAST_RATE = 0.02  # the final learning rate, relative to the highest one
 _REPORT_EVERY = 20  # steps
-_MOST_OVERFLOWS = 50  # in a row; each halves the loss scale of fp16
+_MOST_OVERFLOWS = 50  # in a row; each overflow halves the loss scale of fp16
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ class Trainer:
         began, resumed = time.monotonic() - self.seconds, self.step
         settings = self.settings
         try:
-            # The earlier run may have been stopped during a validation.
+            # A validation is repeated if the earlier run was stopped during that validation.
             missed = self.step % settings.validate_every == 0
             if not self.history or (missed and self.history[-1].step != self.step):
                 yield from self._score(windows, stop)
@@ -251,7 +251,7 @@ class Trainer:
         self.history = [Validation(**entry) for entry in state["history"]]
 
     def _advance(self, batch: Batch) -> None:
-        """Make one step; its random numbers depend on the seed and the step alone."""
+        """Make one step, with random numbers that depend on the seed and the step alone."""
         for group in self._optimiser.param_groups:
             group["lr"] = self.rate * _rate(self.step, self.done)
         frames = batch.frames.to(self.device).float().div_(255)
@@ -379,7 +379,7 @@ class Trainer:
 
     @contextmanager
     def _anchored(self) -> Iterator[None]:
-        """Mix the initial weights into ``shown`` within the context."""
+        """Mix the initial weights into ``shown`` until the end of the ``with`` block."""
         parameters = list(self.shown.module.parameters())
         averages = [p.detach().clone() for p in parameters if self._start]
         with torch.no_grad():
@@ -449,7 +449,7 @@ def save_checkpoint(path: Path, state: State, *, of: Path) -> None:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Return whether the file starts as a checkpoint; the rest may be damaged."""
+    """Return whether the file starts as a checkpoint; the rest of the file may be damaged."""
     if path.is_symlink() or not path.is_file():
         return False
     with path.open("rb") as file:
@@ -474,7 +474,7 @@ def load_checkpoint(path: Path, device: torch.device) -> State:
 
 
 def _rate(step: int, done: float) -> float:
-    """Return the factor of the learning rate: a short rise, then half a cosine down."""
+    """Return the factor of the learning rate: a short rise, then a fall along half a cosine."""
     cosine = _LAST_RATE + (1 - _LAST_RATE) * (1 + math.cos(math.pi * done)) / 2
     return cosine * min(1.0, (step + 1) / _WARM_UP)
 

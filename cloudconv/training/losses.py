@@ -17,7 +17,7 @@ _PSNR_SCALE = 1e6  # factor of the squared error; errors below 1/factor (60 dB) 
 _LEVELS = 4  # number of levels of the Laplacian pyramid
 _FLOOR = 2 / 255
 """Added to the naive picture's error, by which a relative loss divides. Without this number, items
-with little motion would dominate. For squared errors its square is added."""
+with little motion would dominate. The square of this number is added to squared errors."""
 
 ADVERSARIAL = "adversarial"
 
@@ -142,12 +142,12 @@ class Adversary:
     """Discriminators, which learn during training to distinguish made pictures from true ones.
 
     Goodfellow et al. 2014 (arXiv 1406.2661), in the conditional form of Mathieu et al. 2015
-    (arXiv 1511.05440): they also see the model's input.
+    (arXiv 1511.05440): the discriminators also see the model's input.
 
     Args:
         network: called with (B, T, 3, H, W) contexts and (B, 3, H, W) pictures; returns a list of
-            logits, one tensor a scale, above 0 for pictures that look true.
-        learning_rate: of the Adam optimiser.
+            logits, one tensor for each scale, above 0 for pictures that look true.
+        learning_rate: the learning rate of the Adam optimiser.
     """
 
     def __init__(self, network: nn.Module, learning_rate: float) -> None:

@@ -27,13 +27,13 @@ from cloudconv.models.base import (
 from cloudconv.models.ops import pad_to_multiple
 
 _NEAR = 2.0
-"""Exponent of u in the random choice of a horizon or gap, u uniform in [0, 1). An exponent above 1
-makes near horizons and short gaps more frequent."""
+"""Exponent of a uniform random number in [0, 1), from which the horizon or gap is computed. An
+exponent above 1 makes near horizons and short gaps more frequent."""
 
 _LAST_HORIZON = 6
 """The default farthest horizon, in frames, of a model that takes the horizon as input."""
 _NO_OUTER_FRAME = 0.05
-"""Probability that a sample has no frame before the pair; the frame after the pair has the same."""
+"""Probability that a sample has no frame before the pair, and likewise for the frame after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ class Forecast(Goal[Predictor]):
     naive = "hold"
 
     def __init__(self, spec: ModelSpec, ahead: int) -> None:
-        """Take the context's length from the model's spec."""
+        """Create the goal for the context of ``spec``, and at most ``ahead`` frames after it."""
         self.context, self.ahead = spec.context, ahead
 
     @property
@@ -198,7 +198,10 @@ class Rollout(Forecast):
         return list(range(self.length))
 
     def make(self, model: Predictor, frames: Tensor, indices: Tensor, noise: float) -> list[Made]:
-        """Predict frame after frame; the newest frame replaces the oldest one of the context."""
+        """Predict frame after frame.
+
+        Each predicted frame joins the context, and the oldest frame of the context is dropped.
+        """
         context, truths = frames[:, : self.context], frames[:, self.context :].unbind(1)
         last = context[:, -1]
         seen = _noisy(context, noise)

@@ -26,7 +26,7 @@ from cloudconv.workers.processes import Processes
 from cloudconv.workers.ray import Cluster, count_gpus
 
 _GPU_CORES = 4
-"""The number of cores per task with a GPU, which decode and encode; otherwise one is enough."""
+"""The number of cores for a task with a GPU, to decode and encode. Other tasks need one core."""
 
 
 Workers = Processes[Task] | Cluster[Task]
@@ -37,10 +37,14 @@ Workers = Processes[Task] | Cluster[Task]
 class WorkerConfig:
     """A kind of workers, and their number.
 
-    ``inline`` is this process. ``count`` is the number of processes on this machine, with
-    ``each_gpu`` one for each GPU. ``cores`` is the number of cores for a task of a cluster, and
-    ``address`` the address of the cluster, None to find or start one. ``device`` is the name of the
-    workers' device, in this process if this process has it.
+    Attributes:
+        kind: ``inline`` is this process, ``local`` are processes of this machine, and ``ray`` is a
+            cluster.
+        count: the number of processes on this machine.
+        cores: the number of cores for a task of a cluster.
+        address: the address of the cluster; None to find or start a cluster.
+        each_gpu: whether each GPU of this machine has one process.
+        device: the name of the workers' device, as in this process if this process has the device.
     """
 
     kind: Literal["inline", "local", "ray"] = "inline"
@@ -52,14 +56,14 @@ class WorkerConfig:
 
     @property
     def device_type(self) -> str:
-        """Return the type of the workers' device, of which each worker sees one."""
+        """Return the type of the workers' device; each worker sees one device of that type."""
         return torch.device(self.device).type
 
     def precision(self, name: str, device: torch.device, spec: ModelSpec) -> torch.dtype:
         """Return the type in which the workers run a model.
 
-        If the workers' device is none of this process, its abilities are unknown, and ``auto`` is
-        float32.
+        If this process does not have the workers' device, the abilities of the device are unknown,
+        and ``auto`` is float32.
 
         Args:
             name: the precision in the settings.
@@ -86,7 +90,8 @@ def resolve(
 ) -> tuple[WorkerConfig, torch.device, list[Warned]]:
     """Choose the workers and their device.
 
-    With ``cuda`` on a cluster, the GPUs of other machines suffice: this process then uses the CPU.
+    With ``cuda`` on a cluster, only the cluster needs GPUs. Without a GPU this process uses the
+    CPU.
 
     Args:
         workers: the workers in the settings.
@@ -99,38 +104,38 @@ def resolve(
     Raises:
         CloudconvError: there is no such device, or no such cluster.
     """
-    kind, _, more = workers.partition(":")
+    kind, _, detail = workers.partition(":")
     if kind != "ray":
         each_gpu = device == "cuda:all"
         chosen = choose_device("cuda" if each_gpu else device)
-        count = max(1, torch.cuda.device_count()) if each_gpu else int(more or 1)
+        count = max(1, torch.cuda.device_count()) if each_gpu else int(detail or 1)
         config = WorkerConfig(
-            "local" if more or each_gpu else "inline",
+            "local" if detail or each_gpu else "inline",
             count,
             threads or 1,
             each_gpu=each_gpu,
             device=str(chosen),
         )
         return config, chosen, auto_remarks(device)
-    address, warnings = more or None, list[Warned]()
+    address, warnings = detail or None, list[Warned]()
     if device == "cuda" and not torch.cuda.is_available():
         # Without a cluster, Ray starts one on this machine, which has no GPU.
         if not count_gpus(address):
             raise DeviceError("cluster-has-no-gpu")
-        there, chosen = torch.device("cuda"), choose_device("cpu")
+        workers_device, chosen = torch.device("cuda"), choose_device("cpu")
         warnings = [Warned("planned-without-gpu")]
     elif device != "auto":
-        there = chosen = choose_device(device)
+        workers_device = chosen = choose_device(device)
     else:
         gpus = count_gpus(address)
         if gpus is None:
             gpus = torch.cuda.device_count()
-        there = chosen = choose_device("auto" if gpus else "cpu")
+        workers_device = chosen = choose_device("auto" if gpus else "cpu")
         if chosen.type != "cuda":
-            there = chosen = choose_device("cpu")
+            workers_device = chosen = choose_device("cpu")
             warnings = [Warned("cluster-gpus-unused" if gpus else "cluster-without-gpu")]
-    cores = threads or (_GPU_CORES if there.type == "cuda" else 1)
-    config = WorkerConfig("ray", cores=cores, address=address, device=str(there))
+    cores = threads or (_GPU_CORES if workers_device.type == "cuda" else 1)
+    config = WorkerConfig("ray", cores=cores, address=address, device=str(workers_device))
     return config, chosen, warnings
 
 
@@ -138,7 +143,7 @@ def start(config: WorkerConfig, work: Work[Task]) -> Workers[Task]:
     """Return the workers; processes start with the first tasks.
 
     Args:
-        config: the workers, of :func:`resolve`; with ``inline`` no task may follow.
+        config: the workers, from :func:`resolve`. With ``inline`` there must be no tasks.
         work: the work; see :class:`~cloudconv.workers.events.Work`.
 
     Raises:

@@ -34,7 +34,7 @@ _QUIET = {"log_to_driver": False, "logging_level": "error"}
 _Performed = tuple[list[int], list[tuple[type[Event[Any]], Any]]]
 """The numbers of the files that a machine lacks, and the type and content of each event.
 
-One of both is empty: without a file the task is not done.
+If a file is missing, the task is not done and has no events.
 """
 
 
@@ -87,8 +87,8 @@ class Cluster(Generic[Task]):
     def run(self, tasks: Iterator[Task | None]) -> Generator[Event[Task], None, None]:
         """Do tasks on the cluster; see :meth:`~cloudconv.workers.processes.Processes.run`.
 
-        A task whose machine or process is lost is repeated on another. Machines read files at the
-        same path as this machine; files that a machine does not have are sent once.
+        A task whose machine or process is lost is repeated on another one. Machines read files at
+        the same path as this machine; files that a machine does not have are sent once.
         """
         perform = self._ray.remote(max_retries=MAX_ATTEMPTS - 1, **self._needs)(_perform)
         sent = self._ray.put((secrets.token_hex(8), self._work))
@@ -176,7 +176,7 @@ class Cluster(Generic[Task]):
         raise DeviceError("no-machine-with-gpu", cores=needs["CPU"])
 
     def _room(self) -> int:
-        """Return the number of tasks to submit at once, for the cluster's present size."""
+        """Return the number of tasks to submit at once, given the present size of the cluster."""
         resources = self._ray.cluster_resources()
         slots = min(
             int(resources.get(name, 0) // need)
@@ -238,7 +238,7 @@ def _join(ray: Any, address: str | None) -> bool:
 
 
 def _check_address(address: str) -> None:
-    """Raise DeviceError if nothing answers at an address; Ray itself would try for minutes."""
+    """Raise DeviceError if nothing answers at an address; Ray itself would retry for minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     try:
         socket.create_connection((host, int(port)), _TIMEOUT).close()

@@ -1,6 +1,6 @@
 """Score the samples of a comparison in this process or in worker processes.
 
-Both ways give the same scores in the same order.
+Both kinds of processes give the same scores in the same order.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from cloudconv.workers.events import Done, Event, Report, Tasks, Work
 from cloudconv.workers.pool import ordered_map
 
 _FIRST, _MOST = 8, 64
-"""The approximate number of source frames in the first chunk, and the largest number."""
+"""The numbers of source frames that end the first chunk and the longest chunks."""
 
 
 Scored = Warned | tuple[Sample, SampleScores]
 
 
 def score_all(plan: ComparePlan, samples: Iterator[Sample]) -> Generator[Scored, None, None]:
-    """Score all samples by all methods; yield the scores in order, and warnings between them.
+    """Score all samples by all methods; yield the scores in order, and warnings.
 
     Args:
         plan: the plan of the comparison.
@@ -56,18 +56,19 @@ def score_all(plan: ComparePlan, samples: Iterator[Sample]) -> Generator[Scored,
                 yield from scorer.warnings()
                 yield sample, scores
         return
-    # FFmpeg's minterpolate reads the clip from end to end, so this process runs the filter.
+    # FFmpeg's minterpolate reads the clip from end to end, so workers cannot divide the clip. This
+    # process runs the filter.
     own = {name: models.pop(name) for name in plan.methods if name == MINTERPOLATE}
     scorer = Scorer(own, plan)
     own_scores: deque[SampleScores] = deque()
 
-    def passing() -> Iterator[Sample]:
+    def scored_here() -> Iterator[Sample]:
         for sample in samples:
             if own:
                 own_scores.append(scorer.score(sample))
             yield sample
 
-    chunks = chunked(passing(), in_order=not set(plan.metrics).isdisjoint(SEQUENCE_METRICS))
+    chunks = chunked(scored_here(), in_order=not set(plan.metrics).isdisjoint(SEQUENCE_METRICS))
     tasks = (ScoreTask(chunk, plan.info, models) for chunk in chunks)
     with (
         TemporaryDirectory(prefix="cloudconv-", ignore_cleanup_errors=True) as folder,
@@ -85,8 +86,8 @@ def _by_workers(
 ) -> Generator[Scored, None, None]:
     workers = plan.workers
     # Workers end without any cleanup, so their temporary files are in a folder of this process.
-    there = replace(plan, device=torch.device(workers.device_type), folder=folder)
-    work = ScoreWork(there, workers.threads(plan.settings.threads))
+    workers_plan = replace(plan, device=torch.device(workers.device_type), folder=folder)
+    work = ScoreWork(workers_plan, workers.threads(plan.settings.threads))
     number = 0
     with closing(ordered_map(workers, work, tasks)) as events:
         for event in events:
@@ -94,7 +95,7 @@ def _by_workers(
                 number = 0
             elif isinstance(event.content, Warned):
                 yield event.content
-            # A worker that replaces a dead one scores all samples of the chunk again.
+            # After the loss of a worker, another worker scores all samples of the chunk again.
             elif event.content[0] == number:
                 yield event.task.samples[number], event.content[1]
                 number += 1
@@ -112,11 +113,12 @@ class ScoreTask:
 class ScoreWork(Work[ScoreTask]):
     """The work of one worker: score chunks of samples.
 
-    The worker reports each sample's number in its chunk with the scores, and warnings.
+    The worker reports the scores of each sample with the sample's number in the chunk. The worker
+    also reports warnings.
     """
 
     def __init__(self, plan: ComparePlan, threads: int | None) -> None:
-        """Create the work of processes with ``threads`` threads each; None: PyTorch's number."""
+        """Create the work; each process has ``threads`` threads, or PyTorch's number if None."""
         self._plan = plan
         self._threads = threads
         self._scorer: Scorer | None = None
@@ -156,7 +158,7 @@ class ScoreWork(Work[ScoreTask]):
 
 
 def chunked(samples: Iterable[Sample], *, in_order: bool) -> Iterator[tuple[Sample, ...]]:
-    """Divide samples into chunks that workers can score independently; drop their frames.
+    """Divide samples into chunks that workers can score independently; drop the samples' frames.
 
     The first chunks are shorter, so that all workers start soon.
 

@@ -38,7 +38,7 @@ class Carry:
             ``slowdown``, only audio depends on ``audio``.
         slowdown: the factor by which the output is slower. Chapters and text subtitles are slowed
             too, and with ``audio`` the audio, which is encoded again. No other timed stream is
-            carried over then.
+            carried over with ``slowdown``.
         loop_until: the time up to which the audio repeats, from the end of the span on.
         copies_only: whether audio that the container cannot store is an error. Otherwise such audio
             is encoded again.
@@ -60,7 +60,7 @@ class Carry:
 
     @property
     def keeps_chapters(self) -> bool:
-        """Return whether chapters are kept, slowed or not."""
+        """Return whether chapters are carried over, at their own times or slowed."""
         return self.copies_timed or self.slowdown is not None
 
     @property
@@ -117,7 +117,7 @@ def open_again(carry: Carry) -> InputContainer | None:
     try:
         return open_container(info.path)
     except InputError:
-        # Animated WebP is read by another library.
+        # PyAV cannot open animated WebP; another library reads this format.
         if info.streams:
             raise
         return None

@@ -1,4 +1,7 @@
-"""Stretch sound in time at its own pitch; keep every attack sharp and at its time."""
+"""Stretch sound in time without a change of pitch; keep every attack sharp and in time.
+
+An attack is the sudden start of a sound, such as a drum beat.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,10 @@ _BLOCKS_PER_WINDOW = 32
 # least -66 dB of full scale.
 _RISE = 4.0
 _FLOOR = 2.5e-7
-_BEFORE = 20
-# An attack begins where it reaches this fraction of its height.
+_BEFORE = 20  # blocks
+# An attack begins at the first sample with this fraction of the greatest level.
 _BEGINS = 0.3
+# Part of the previous sample to subtract, which emphasises high frequencies.
 _EMPHASIS = 0.95
 
 
@@ -29,11 +33,11 @@ class TimeStretch:
     """A stretcher that returns ``factor`` (at least 1) times as many samples, at the same pitch.
 
     Method: waveform similarity overlap-add (Verhelst and Roelands 1993). Windows are taken from the
-    source at a slower pace, and each is shifted to the position that best continues the one before.
-    A window is as long in the output as in the source, so an attack would be heard in each window
-    that contains it, several times. The windows around an attack therefore keep the source's own
-    pace. The attack is heard once, at ``factor`` times its time. The sound between attacks is
-    slowed more.
+    source at a slower pace. Each window is shifted to the position that best continues the window
+    before. A window is as long in the output as in the source. An attack would therefore be heard
+    several times, once in each window that contains the attack. The windows around an attack
+    therefore keep the source's own pace. The attack is heard once, at ``factor`` times its time.
+    The sound between attacks is slowed more.
 
     Samples are float32 ``(n, channels)``, within about [-1, 1].
     """
@@ -52,13 +56,14 @@ class TimeStretch:
         self._block = window // _BLOCKS_PER_WINDOW
         self._search = window // 4
         self._hann = np.hanning(window + 1)[:-1, None].astype(np.float32)
-        # Distances around an attack, in source samples: before and after it, the part that keeps
-        # its own pace, and the distance at which the usual pace is reached again.
+        # Distances from an attack, in source samples. The sound from ``_lead`` before to ``_trail``
+        # after the attack keeps the source's pace. At ``_reach`` the pace is the usual one again.
+        # Two attacks are at least ``_apart`` from each other.
         self._lead, self._trail = self._half, self._half + window // 8
         self._reach = window * 5 // 2
         self._apart = window * 3 // 2
-        # The source from sample number ``_at`` on, beginning with silence; the number of samples,
-        # and the end of the part that was searched for attacks.
+        # The source from sample number ``_at`` on; the first samples are silence. ``_given`` is the
+        # number of added samples. ``_seen`` is the end of the part that was searched for attacks.
         self._source: Samples = np.zeros((2 * window, channels), np.float32)
         self._at = -len(self._source)
         self._given = self._seen = 0
@@ -82,7 +87,7 @@ class TimeStretch:
     def finish(self) -> Iterator[Samples]:
         """Yield the remaining samples.
 
-        In all there are exactly ``factor`` times as many samples as were added.
+        In total the output has exactly ``factor`` times as many samples as the input.
         """
         left = round(self._given * self._factor) - (self._out or 0)
         while left > 0:
@@ -93,7 +98,7 @@ class TimeStretch:
     def _made(self, samples: Samples) -> Iterator[Samples]:
         self._source = np.concatenate([self._source, samples])
         self._find_attacks()
-        # Windows up to here cannot be moved by an attack that comes later.
+        # A later attack cannot move the windows before this source sample.
         ready = self._seen - 2 * self._reach - 2 * self._half
         while True:
             out = 0 if self._out is None else self._out + self._half
@@ -134,7 +139,7 @@ class TimeStretch:
         return self._best(round(min(max(wanted, low), high)), low, high)
 
     def _best(self, wanted: int, low: int, high: int) -> int:
-        """Return the middle near ``wanted`` of the window that best continues the last one."""
+        """Return the middle near ``wanted`` of the window that best continues the last window."""
         half = self._half
         low, high = max(low, wanted - self._search), min(high, wanted + self._search)
         following = self._middle + half
@@ -154,7 +159,10 @@ class TimeStretch:
         return low + int(np.argmax(alike / np.sqrt(energy + 1e-9)))
 
     def _find_attacks(self) -> None:
-        """Find blocks that are much louder than those before; of two close ones keep the louder."""
+        """Find blocks that are much louder than the blocks before.
+
+        Of two blocks that are close to each other, only the louder block is kept.
+        """
         block, ahead = self._block, 4
         count = (self._at + len(self._source) - self._seen) // block - ahead
         if count <= 0:

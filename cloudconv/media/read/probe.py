@@ -1,4 +1,4 @@
-"""Describe a file: its video stream, its exact timing, and everything else in it.
+"""Describe a file: its video stream, its exact timing, and its other streams and tags.
 
 The timing comes from the time stamps of all packets, because a header may be wrong. The file is
 read once from end to end, and only its first frame is decoded.
@@ -47,7 +47,7 @@ from cloudconv.media.input.spool import is_growing, local_file
 from cloudconv.media.matroska import segment_end
 from cloudconv.media.read.rates import constant_rate, single_frame_rate
 
-# A last frame that lasts at least this many times as long as the others is long on purpose.
+# If the last frame lasts at least this many times as long as the others, the length is intended.
 _LONG_GAP = 2
 
 _FRAMES_FOR_RATE = 48  # frames that give the rate of an input that is still arriving
@@ -203,11 +203,11 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
         # The recording starts mid-stream: frames before the first key frame cannot be decoded.
         times = times[times >= first.pts]
     if scan.brief:
-        # Frames that are stored out of order leave gaps among the last ones read.
+        # Frames that are stored out of order leave gaps among the last times read.
         times = times[: -_FRAMES_FOR_RATE // 2]
     all_equal = len(times) == 1 and scan.shown > 1
     if scan.unstamped or all_equal or not len(times):
-        # Elementary streams and some program streams have only an order and a rate.
+        # Elementary streams and some program streams have a frame order and a rate, but no times.
         duration = 0 if scan.durations_differ else scan.usual_duration
         rate = 1 / (duration * time_base) if duration else next(iter(hints), Fraction(25))
         start = (int(times[0]) if len(times) else first.pts or 0) * time_base
