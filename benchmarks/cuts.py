@@ -27,7 +27,7 @@ HEIGHT, WIDTH = CutDetector.THUMBNAIL
 
 @dataclass(slots=True)
 class Score:
-    """The number of cuts, of errors and of frames, and the time."""
+    """The numbers of cuts, missed cuts, false cuts and frames, and the time in seconds."""
 
     cuts: int = 0
     missed: int = 0
@@ -76,7 +76,7 @@ def join(
     dark: bool = False,
     events: bool = False,
 ) -> tuple[Tensor, set[int]]:
-    """Return joined excerpts of 8 to 60 frames, and the frames that start one."""
+    """Return joined excerpts of 8 to 60 frames, and the frames that start a new scene."""
     parts: list[Tensor] = []
     cuts: set[int] = set()
     length, last = 0, ""
@@ -107,7 +107,7 @@ def flash(part: Tensor, chance: random.Random) -> Tensor:
 
 
 def pan(part: Tensor, chance: random.Random) -> Tensor:
-    """Replace the middle part by a fast pan over one frame, enlarged, and its mirror images."""
+    """Return a still frame, then a fast pan over the frame and its mirror image, then a still."""
     start, count = len(part) // 3, chance.randint(6, 10)
     still = torch.nn.functional.interpolate(part[start][None, None], scale_factor=2.0)[0, 0]
     wide = torch.cat([still, still.flip(1), still], 1)
@@ -119,9 +119,9 @@ def pan(part: Tensor, chance: random.Random) -> Tensor:
 
 def score(thumbnails: Tensor, cuts: set[int]) -> Score:
     """Return the score of cut detection on thumbnails with known cuts."""
-    begun = time.perf_counter()
+    start = time.perf_counter()
     found = detect(thumbnails)
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start
     return Score(len(cuts), len(cuts - found), len(found - cuts), len(thumbnails), seconds)
 
 

@@ -3,10 +3,10 @@
     python benchmarks/encoder_quality.py CLIP... --frames 24
 
 Each clip is encoded with every encoder over a range of its crf and scored by XPSNR (Helmrich et al.
-2020), which weighs errors as human vision does. For each crf of libx264, the output gives the crf
-of the other encoder with the same score: the table in ``cloudconv/media/write/encoder_options.py``.
-The pictures are reduced to half the size first, because at full size they would favour the codec of
-the source.
+2020), which weights errors by their visibility. For each crf of libx264, the output has the crf of
+each other encoder with the same score, the table in ``cloudconv/media/write/encoder_options.py``.
+The pictures are reduced to half the size first: at full size the codec of the source would score
+better than the others.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
             sizes[name].append(np.array([size for _, size in found]))
             scores = "  ".join(f"{c}: {q:.2f} dB" for c, (q, _) in zip(range_, found, strict=True))
             print(f"{clip.stem:40} {name:12} {scores}", flush=True)
-    print("\nmedian over the clips of the crf that scores the same, and its size in ratio")
+    print("\nmedian over the clips: the crf with the same score, and the size relative to libx264")
     print("libx264       " + "".join(f"{crf:>12}" for crf in STEPS))
     for name, range_ in RANGES.items():
         rows = [
@@ -113,8 +113,8 @@ def _same(
     # Scores fall with rising crf, but np.interp needs rising values.
     crfs = np.interp(wanted, own[0][::-1], np.array(range_[::-1], float))
     bytes_ = np.exp(np.interp(crfs, range_, np.log(own[1])))
-    theirs = np.exp(np.interp(STEPS, RANGES[REFERENCE], np.log(reference[1])))
-    return crfs, bytes_ / theirs
+    reference_bytes = np.exp(np.interp(STEPS, RANGES[REFERENCE], np.log(reference[1])))
+    return crfs, bytes_ / reference_bytes
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Interrupts: none is lost, and none is raised twice."""
+"""Interrupts by signals: each ends the command once."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_repeated_signals_raise_once() -> None:
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(_HANGUP)
     for number in (_HANGUP, signal.SIGTERM, signal.SIGINT):
-        signal.raise_signal(number)  # while the command cleans up
+        signal.raise_signal(number)  # no error: the command cleans up already
 
 
 def test_a_complete_output_is_not_reported_as_interrupted() -> None:
@@ -82,7 +82,7 @@ def test_an_interrupt_during_an_import_is_raised_once_afterwards(
     )
     interrupts.install()
     assert importlib.import_module("slow_module").noticed
-    time.sleep(0.2)  # the timer that was set expires here
+    time.sleep(0.2)  # the timer of the interrupt expires here, and must not raise a second time
 
 
 ENDING = """

@@ -1,4 +1,7 @@
-"""Rollouts, in which a predictor gets its own frames as input, and ``texture_keep``."""
+"""Rollouts, in which a predictor gets its own frames as input.
+
+With ``texture_keep`` a ``Keeper`` corrects the detail and the colours of each frame.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,7 @@ def test_a_rollout_has_the_requested_length(keep: bool, loop: bool) -> None:
 
 
 @pytest.mark.full
-def test_a_collapse_is_not_alive(footage: list[Picture]) -> None:
+def test_a_rollout_that_collapses_is_not_alive(footage: list[Picture]) -> None:
     source = material(footage)
     made = list(Rollout(Options(model="conv")).dream(source, frames=60, seed=0))
     (row,) = vitals_of(source, made)
@@ -88,8 +91,8 @@ def test_a_loop_fades_into_its_first_frame(footage: list[Picture]) -> None:
     first = tensor(footage[0])
     rollout = Rollout(Options(model="hold"))
     made = list(rollout.dream(source, frames=30, seed=0, loop=True, loop_to=first))
-    apart = [float((picture - first).abs().mean()) for picture in made]
-    assert apart[-1] < 0.1 * apart[5]
+    differences = [float((picture - first).abs().mean()) for picture in made]
+    assert differences[-1] < 0.1 * differences[5]
 
 
 def test_a_rollout_needs_a_predictor(footage: list[Picture]) -> None:

@@ -1,4 +1,4 @@
-"""CPU streams run calls side by side, in order, with PyTorch's threads divided among them."""
+"""CPU streams: each is a thread that runs calls, with its share of PyTorch's threads."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_calls_run_side_by_side_with_divided_threads() -> None:
         torch.set_num_threads(threads)
 
 
-def test_a_call_may_wait_for_those_before_it() -> None:
+def test_a_call_may_wait_for_earlier_calls() -> None:
     with closing(CpuStreams(2)) as cpu_streams:
         first = cpu_streams.call(int, "1")
         for _ in range(50):
@@ -46,7 +46,7 @@ def test_a_call_may_wait_for_those_before_it() -> None:
         assert first.result(timeout=20) == 51
 
 
-def test_narrowed_streams_work_in_the_callers_thread() -> None:
+def test_after_narrow_calls_run_in_the_thread_of_the_caller() -> None:
     with closing(CpuStreams(3)) as cpu_streams:
         call = cpu_streams.call(threading.get_ident)
         assert cpu_streams.narrow()

@@ -39,7 +39,7 @@ def test_4k_is_not_tiled_on_a_machine_with_24_gib() -> None:
     st.sampled_from(["auto", 1, 5, 64]),
     st.sampled_from([0.5, 1.0, 2.0]),
 )
-def test_a_plan_fits_into_free_memory(
+def test_a_plan_fits_into_free_memory_or_is_the_smallest(
     width: int, height: int, free: int, batch: int, scale: float
 ) -> None:
     model = RIFE.build()
@@ -49,8 +49,8 @@ def test_a_plan_fits_into_free_memory(
     longest = round_up(max(width, height), multiple)
     assert plan.batch >= 1
     assert plan.tile is None or (plan.tile % multiple == 0 and smallest <= plan.tile < longest)
-    tried_hardest = plan.batch == 1 and (plan.tile == smallest or longest <= smallest)
-    assert plan.memory_bytes <= free or tried_hardest
+    is_smallest = plan.batch == 1 and (plan.tile == smallest or longest <= smallest)
+    assert plan.memory_bytes <= free or is_smallest
     more = plan_memory(
         model, width, height, device=CPU, batch=batch, scale=scale, free_bytes=2 * free
     )
@@ -64,11 +64,11 @@ def test_small_frames_are_batched_and_large_ones_are_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "message"),
     [({"batch": 0}, "batch of 0"), ({"tile": 8}, "Tiles of 8 pixels"), ({"tile": -1}, "Tiles of")],
 )
-def test_settings_out_of_range_are_refused(option: dict[str, int], said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
+def test_settings_out_of_range_are_refused(option: dict[str, int], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         plan_memory(registry.load("tiny"), 96, 64, device=CPU, **option)  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""The outer frames that a model with a context of four frames gets for each pair."""
+"""The outer frames: those before and after each pair, for a model that uses four frames."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ EVEN = [F(k, 25) for k in range(12)]
 def test_a_larger_context_changes_no_times(rate: Multiply | Resample, loop: bool) -> None:
     clip = frames(EVEN)
     two, four = (tasks(clip, context=n, rate=rate, loop=loop) for n in (2, 4))
-    what = [
+    with_two, with_four = (
         [(t.left, t.right, t.timestep, t.time, t.duration) for t in each] for each in (two, four)
-    ]
-    assert what[0] == what[1]
+    )
+    assert with_two == with_four
     assert all(task.before is task.after is None for task in two)
 
 
@@ -76,7 +76,7 @@ def test_an_outer_frame_across_a_cut_is_left_out() -> None:
 def test_a_repeat_is_no_outer_frame() -> None:
     shown = [0, 1, 2, 3, 3, 4, 5, 6, 7, 8, 9, 10]
     by_left = {task.left: task for task in new(tasks(frames(EVEN, shown)))}
-    assert F(3, 25) not in by_left  # a repeat: its frame is held
+    assert F(3, 25) not in by_left  # a repeat has no new frame
     assert time_of(by_left[F(2, 25)].before) == F(1, 25)
     assert by_left[F(2, 25)].after is None
     assert by_left[F(4, 25)].before is None
@@ -90,6 +90,6 @@ def test_outer_frames_have_their_distance_and_far_ones_are_left_out() -> None:
     assert pair.before is not None
     assert pair.after is not None
     assert (pair.before.reach, pair.after.reach) == (F(2, 3), F(2, 3))
-    assert by_left[F(14, 100)].after is None  # five times as far
+    assert by_left[F(14, 100)].after is None  # that gap is five times the gap of the pair
     assert by_left[F(18, 100)].before is None
-    assert by_left[F(18, 100)].after is None  # a fifth of the distance
+    assert by_left[F(18, 100)].after is None  # that gap is a fifth of the gap of the pair

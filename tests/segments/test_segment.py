@@ -70,16 +70,16 @@ def test_no_frame_is_lost_doubled_or_moved(plan: Plan) -> None:
 
 @given(plans())
 @settings(max_examples=40)
-def test_a_segment_ends_at_a_cut_unless_it_is_very_short(plan: Plan) -> None:
+def test_a_segment_ends_at_a_cut_unless_the_segment_is_very_short(plan: Plan) -> None:
     segments = segments_of(plan)
     begins = {segment.frames[0].left for segment in segments}
     for before, after in itertools.pairwise(segments):
         assert before.frames[-1].time < after.frames[0].time
-    since = 0
+    position = 0  # of the source frame in its segment
     for frame, cut in plan:
         if frame.right is None:
-            since = 0 if frame.left in begins else since + 1
-            assert not (cut and since >= 8)
+            position = 0 if frame.left in begins else position + 1
+            assert not (cut and position >= 8)
 
 
 @pytest.mark.full
