@@ -26,11 +26,10 @@ from cloudconv.media.matroska import chapters_element
 class Copier:
     """A copier of the source's other streams into an output container.
 
-    The copier opens the source a second time. Its constructor adds the streams, so create it before
-    the header is written. ``until`` then copies the packets up to a time, so that the streams are
-    interleaved as players need. ``seekable`` and ``unlisted`` state how ``out`` was opened.
-    ``chapters`` contains the chapters, in Matroska's form, that an ``unlisted`` muxer does not
-    write.
+    The copier opens the source a second time. The constructor adds the streams, so create the
+    copier before the header is written. ``until`` then copies the packets up to a time, so that the
+    streams are interleaved as players need. ``chapters`` contains the chapters, in Matroska's form,
+    that an ``unlisted`` muxer does not write.
     """
 
     def __init__(
@@ -95,9 +94,9 @@ class Copier:
         return any(track.slowed is not None for track in self._tracks.by_index.values())
 
     def until(self, time: Fraction | None) -> None:
-        """Write every packet at or before ``time`` on the output's clock.
+        """Write every packet at or before ``time``, which is on the output's clock.
 
-        None writes all remaining packets.
+        With None, write all remaining packets.
         """
         for cover in self._covers:
             packet = _first_packet(self._carry, cover.source.index)
@@ -156,13 +155,17 @@ class Copier:
         self._add_chapters(source)
 
     def _may_copy(self, stream: Any) -> bool:
-        """Return whether the output lasts while the stream has something new."""
+        """Return whether the output has a use for packets of the stream.
+
+        An output that only repeats the audio of the source takes no other stream. For a slowed
+        output, :meth:`_may_slow` decides.
+        """
         carry = self._carry
         stays = carry.audio and (stream.type == "audio" or not carry.only_repeats)
         return carry.slowdown is not None or stays
 
     def _may_slow(self, stream: Any) -> bool:
-        """Return whether the stream can run as slowly as the picture."""
+        """Return whether the stream can be slowed with the picture, or needs no slowing."""
         if self._carry.slowdown is None:
             return True
         if stream.type == "audio":
@@ -248,17 +251,19 @@ class Copier:
     def _copy_of(self, stream: Any) -> Any:
         target = add_copy(self._out, stream)
         if stream.type == "audio":
-            # MP4 cannot store PCM with unnamed channels, as Matroska can.
+            # Unlike Matroska, MP4 cannot store PCM with unnamed channels.
             name_channels(target.codec_context)
         if (
             not self._seekable
             and codec_name(stream) == "aac"
             and not stream.codec_context.extradata
         ):
-            # A pipe needs the configuration in the header. In a file the muxer adds it at the end.
+            # On a pipe the header must contain the decoder's configuration. In a file the muxer
+            # adds the configuration at the end.
             target.codec_context.extradata = _aac_config(_first_packet(self._carry, stream.index))
         if self._unlisted and stream.time_base > COARSE:
-            # The muxer is opened through ``tee``, which does not refine the time base.
+            # The muxer is opened through ``tee``, which does not refine the time base. COARSE and
+            # FINE are the limits of a tick.
             target.time_base = stream.time_base / ceil(stream.time_base / FINE)
         self._label(stream, target)
         return target

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """A container as seen by the streams that are carried into it.
+    """The abilities of a container that matter for the streams that are carried into it.
 
     Attributes:
         name: the name in messages.
-        muxer: FFmpeg's name; empty if no muxer is needed.
+        muxer: FFmpeg's name of the muxer; empty if no muxer is needed.
         attachments: whether fonts and covers are attached as files.
-        subtitles: the codec for text subtitles whose own codec is refused.
+        subtitles: the codec for text subtitles whose own codec is refused; None if there is none.
         seldom_heard: prefixes of audio codecs that few players support in this container.
-        has_edit_list: whether a list hides the samples that a decoder needs before the first one.
-        keeps_handlers: whether the track names that MP4 invents stay true.
+        has_edit_list: whether an edit list can hide the samples before the first audible one, which
+            a decoder needs.
+        keeps_handlers: whether the tags ``handler_name`` and ``vendor_id``, which every track of
+            MP4 and MOV has, are copied.
         takes_unlisted: whether the muxer writes more codecs than it lists.
     """
 

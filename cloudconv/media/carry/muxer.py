@@ -15,12 +15,12 @@ from av.container import OutputContainer
 def open_muxer(
     name: str, muxer: str, options: Mapping[str, str], *, unlisted: bool = False
 ) -> OutputContainer:
-    """Open a muxer that writes to ``name``, a URL of FFmpeg's.
+    """Open the muxer ``muxer``, which writes to ``name``, a URL for FFmpeg.
 
-    With ``unlisted`` the muxer is opened through ``tee``, which accepts every stream. Without it,
-    PyAV refuses codecs that are missing from Matroska's list. Matroska's list omits the codecs that
-    are written under a number of Windows': WMA, A-law, ADPCM, GSM, old video. ``tee`` writes no
-    chapters, and does not request global headers from encoders.
+    PyAV refuses codecs that are missing from the muxer's list. Matroska's list omits the codecs
+    that Matroska stores under their number in Windows: WMA, A-law, ADPCM, GSM, old video. With
+    ``unlisted`` the muxer is opened through the muxer ``tee``, which accepts every stream. ``tee``
+    writes no chapters, and does not request global headers from encoders.
     """
     if not unlisted:
         return av.open(name, "w", format=muxer, container_options=dict(options))
@@ -32,7 +32,8 @@ def open_muxer(
 def can_hold(muxer: str, stream: Any, *, unlisted: bool = False) -> bool:
     """Return whether the muxer accepts a copy of the stream.
 
-    Some muxers refuse a stream only when the header is written.
+    Some muxers refuse a stream only when the header is written, so a header is written and
+    discarded.
     """
     try:
         with (
@@ -49,6 +50,6 @@ def can_hold(muxer: str, stream: Any, *, unlisted: bool = False) -> bool:
 
 def add_copy(out: OutputContainer, stream: Any) -> Any:
     """Add a stream for copied packets of ``stream`` to a muxer before its header is written."""
-    # Without opaque, PyAV looks for an encoder of the video's codec, which a copy does not need.
+    # Without ``opaque``, PyAV requires an encoder for the video's codec, which a copy does not use.
     opaque = {"opaque": True} if stream.type == "video" else {}
     return out.add_stream_from_template(stream, **opaque)

@@ -16,7 +16,8 @@ from av.container import OutputContainer
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.carry.time_stretch import Samples, TimeStretch
 
-# The encoder for each codec. The encoder of raw samples has the name of their codec.
+# The encoder for each codec. The codecs of raw samples (``pcm_…``) are missing here, because their
+# encoders have the same names.
 _ENCODERS = {
     "aac": "aac",
     "ac3": "ac3",
@@ -156,8 +157,9 @@ class Stretcher:
         self._rate: int = context.sample_rate
         self._layout: str = context.layout.name
         self._channels: int = context.layout.nb_channels
-        # Positions in samples from the origin: the bounds of the kept part (``_least``, ``_end``),
-        # the first kept sample and the next sample.
+        # Positions in samples from the origin, before the stretch: the bounds of the kept part
+        # (``_least``, ``_end``), the first kept sample and the next sample. ``_made`` is the number
+        # of stretched samples that are encoded.
         self._least = round((carry.begin - carry.origin) * self._rate)
         self._end = None if carry.end is None else round((carry.end - carry.origin) * self._rate)
         self._resampler: Any = None
@@ -168,7 +170,7 @@ class Stretcher:
         self._stretch = TimeStretch(self._rate, self._channels, factor)
 
     def feed(self, packet: Any) -> Iterator[Any]:
-        """Decode a packet and yield encoded packets, ready for the muxer."""
+        """Decode a packet of the source, and yield slowed packets for the muxer."""
         stamp = packet.pts if packet.pts is not None else packet.dts
         if stamp is not None:
             begin = stamp * packet.time_base
@@ -202,7 +204,7 @@ class Stretcher:
                 self._kind = kind
                 self._resampler = av.AudioResampler("flt", self._layout, self._rate)
             if frame.pts is not None:
-                # The container's ticks may be too coarse for the output of the resampler.
+                # The resampler needs times in samples; the container's ticks may be coarser.
                 frame.pts = round(frame.pts * frame.time_base * frame.sample_rate)
             frame.time_base = Fraction(1, frame.sample_rate)
             yield from self._take(self._resampler.resample(frame))

@@ -17,27 +17,30 @@ from cloudconv.media.carry.slow_audio import Stretcher
 from cloudconv.media.carry.subtitles import SubtitleConverter
 from cloudconv.media.input.demux import Clock, open_container, read_packets
 
-# The seconds of encoded audio before the first audible sample that a decoder needs. An edit list in
-# MP4 hides this audio.
+# A decoder needs encoded audio from before the first audible sample. So many seconds of this audio
+# are kept where an edit list hides the audio from players, as in MP4.
 _PREROLL = Fraction(1, 10)
 PRIMING = Fraction(1, 20)
-"""The same seconds in a container without an edit list, where players play this audio."""
+"""The same number of seconds for a container without an edit list, where the audio is audible."""
 COARSE = Fraction(1, 500)
-"""The longest usable tick. AVI counts sound in whole packets, and a cut may fall between them."""
+"""The longest usable tick in seconds. A tick of AVI can be a whole audio packet; a cut between two
+ticks needs finer ones."""
 FINE = Fraction(1, 90_000)
-"""The longest tick for packets whose own ticks are too coarse."""
-_LONG_AGO = Fraction(-(10**9))
+"""The upper limit in seconds of the tick that replaces a tick longer than ``COARSE``."""
+_LONG_AGO = Fraction(-(10**9))  # before the time of every packet
 
 
 @dataclass(slots=True)
 class Track:
     """A stream that is carried over: copied, converted or slowed.
 
-    ``source`` and ``target`` are the streams of the source and of the output. ``started``: whether
-    a packet was written. ``ends``: the end of the last packet, on the output's clock. ``clock``,
-    ``part``, ``shift``, ``reached``: see :meth:`Tracks._shift`. ``joins``: whether the next packet
-    is the first one after a join. ``decoded``: the decode time of the last packet in ticks.
-    ``moved``: the number of packets that :meth:`Tracks._in_order` has moved.
+    ``source`` and ``target`` are the streams of the source and of the output. ``convert`` is the
+    converter of text subtitles, ``slowed`` the converter of slowed audio. ``started``: whether a
+    packet was written. ``ends``: the end of the last packet in seconds, on the output's clock.
+    ``clock``, ``part``, ``shift``, ``reached``: see :meth:`Tracks._shift`. ``joins``: whether the
+    next packet is the first one after a join. ``decoded``: the decode time of the last packet in
+    ticks. ``moved``: the number of packets whose decode time stepped back, and which
+    :meth:`Tracks._in_order` has moved.
     """
 
     source: Any
@@ -58,7 +61,7 @@ class Track:
 class Tracks:
     """The streams that are carried over; ``by_index`` maps their index in the source to them.
 
-    ``led`` is the length in seconds of the audio before the first video frame that was left out.
+    ``led`` is the length in seconds of the audio that was left out before the first video frame.
     """
 
     def __init__(self, carry: Carry, out: OutputContainer, holder: Holder) -> None:
@@ -110,8 +113,9 @@ class Tracks:
     def _shift(self, packet: Any, time: Fraction, track: Track, tracks: dict[int, Track]) -> None:
         """Move a packet of a recording that was joined from parts to the clock of the whole video.
 
-        ``time`` is the packet's own time. ``track.part`` becomes the number of the packet's part,
-        ``track.shift`` the seconds that are added to its times, and ``track.reached`` its end.
+        ``time`` is the packet's own time in seconds. ``track.part`` becomes the number of the
+        packet's part, ``track.shift`` the number of seconds added to the packet's times, and
+        ``track.reached`` the packet's end on the clock of the whole video.
         """
         assert track.clock is not None
         track.clock.take(time)
@@ -121,6 +125,7 @@ class Tracks:
             others = (t.clock.part for t in tracks.values() if t.clock is not None)
             part = min(max(others), len(self._shifts) - 1)
         if part != track.part:
+            # A part that the video does not have directly follows the part before.
             alone = part >= len(self._shifts)
             track.shift = track.reached - time if alone else self._shifts[part]
             track.part, track.joins = part, True
@@ -131,9 +136,10 @@ class Tracks:
         packet.dts = None if packet.dts is None else packet.dts + later
 
     def _in_order(self, placed: tuple[Fraction, Any], track: Track) -> tuple[Fraction, Any]:
-        """Return a packet and its time, later if its decode time is before that of the last one.
+        """Return a packet and its time, moved later if the decode time steps back.
 
-        No muxer accepts a step back in time. Equal times change only if the muxer refuses them.
+        No muxer accepts a decode time before that of the last packet. A decode time equal to that
+        of the last packet changes only if the muxer refuses equal times.
         """
         _, packet = placed
         if packet.dts is None and track.source.type == "video":
@@ -153,7 +159,10 @@ class Tracks:
         return stamp * base, packet
 
     def _repeats(self, tracks: dict[int, Track], until: Fraction) -> Iterator[tuple[Fraction, Any]]:
-        """Yield the packets of the audio that repeats ``until`` a time, on the output's clock."""
+        """Yield the packets of the repeated audio, on the output's clock.
+
+        ``until`` is the end of the repetitions, on the source's clock.
+        """
         carry = self._carry
         begin, end = carry.span
         shift = end - begin
@@ -170,9 +179,10 @@ class Tracks:
             shift += end - begin
 
     def _next_to(self, track: Track, packet: Any, time: Fraction) -> Iterator[tuple[Fraction, Any]]:
-        """Yield the packet at ``time``, or directly after the last packet if that is close.
+        """Yield the packet, moved to ``time``, which is on the source's clock.
 
-        Nothing is yielded if more than half of the packet would overlap the last one.
+        A packet that would leave a gap shorter than itself, or overlap the last packet, directly
+        follows the last packet. A packet that would overlap by more than half is not yielded.
         """
         base = packet.time_base
         lasts = (packet.duration or 0) * base
@@ -239,8 +249,8 @@ class Tracks:
                 self.led = max(self.led, first - begin)
             return None
         if track.joins and track.ends is not None:
-            # Each repetition begins with samples for the start of the decoder, or ends with surplus
-            # samples.
+            # Each part of a joined recording begins with samples for the start of the decoder, or
+            # ends with surplus samples.
             if track.ends - (begin - carry.origin) > (end - begin) / 2:
                 return None
             track.joins = False
@@ -250,15 +260,15 @@ class Tracks:
         """Return whether audio before the first frame is kept for the start of a decoder."""
         if self._holder.has_edit_list:
             return end > first - _PREROLL
-        # Matroska has no edit list to hide this audio, so after a cut it would be heard.
+        # No edit list hides this audio. After a cut, the audio would be heard.
         return self._carry.start is None and begin >= first - PRIMING
 
     def _earliest(self, track: Track) -> Fraction:
-        """Return the earliest time of a packet that the muxer writes without moving all others."""
+        """Return the earliest packet time for which the muxer does not move the whole file."""
         if self._holder.has_edit_list or track.source.type != "audio":
             return Fraction(-1) if track.source.type == "audio" else _LONG_AGO
-        # This muxer adds the codec's delay to all times, so a packet may precede 0 by the delay. A
-        # still earlier packet would move the whole file.
+        # A muxer without edit lists adds the codec's delay to all times. A packet may thus precede
+        # 0 by the delay. A still earlier packet would move the whole file.
         states_delay = self._carry.info.reader.states_delay or codec_name(track.source) == "opus"
         context = track.source.codec_context
         return -Fraction(int(context.delay), context.sample_rate) if states_delay else Fraction(0)

@@ -26,9 +26,12 @@ from cloudconv.media.log import LogLine, log_lines
 from cloudconv.media.write.encoder_options import EncoderChoice, parameters_key
 
 FEW = 2
-"""Up to this number of pictures libx265 does not set decode times, which are then arbitrary."""
-_STAND_IN_RATE = Fraction(30)
-_SIDE = 256  # of the picture that shows whether an encoder works, in pixels
+"""The largest number of pictures for which libx265 does not set decode times.
+
+The decode times are arbitrary then.
+"""
+_STAND_IN_RATE = Fraction(30)  # frames per second, for encoders of a variable rate
+_SIDE = 256  # side in pixels of the picture that tests whether an encoder works
 
 EncoderState = Literal["works", "missing", "fails"]
 
@@ -39,9 +42,13 @@ class EncodingPlan:
 
     Attributes:
         target: the final name of the output.
-        info: the source, turned as the pictures are.
+        info: the description of the source, with the size after the rotation of the pictures.
+        choice: the encoder.
         rate: the constant rate; None for a variable one.
-        tick: the encoder's clock, in seconds.
+        tick: the tick of the encoder's clock, in seconds.
+        tags: the colour description of the output.
+        threads: the number of the encoder's threads; None for the encoder's default.
+        carry: the contents to carry over from the source; None for none.
         amends: whether the finished file is corrected afterwards.
     """
 
@@ -56,7 +63,7 @@ class EncodingPlan:
     amends: bool
 
     def set_up(self, context: Any) -> Any:
-        """Fill in an encoder's context, which is opened later, and return it."""
+        """Set all fields of an encoder's context, which is opened later; return the context."""
         context.width, context.height = self.info.width, self.info.height
         context.pix_fmt = self.choice.pix_fmt
         context.time_base = self.tick
@@ -66,7 +73,7 @@ class EncodingPlan:
         context.sample_aspect_ratio = self.info.aspect or Fraction(1)
         if self.choice.codec_tag is not None:
             context.codec_tag = self.choice.codec_tag
-        # With the default, slice threads only, libx264 compresses worse.
+        # By default, PyAV allows slice threads only, with which libx264 compresses worse.
         context.thread_type = "AUTO"
         context.thread_count = self.threads or 0
         return context
@@ -90,10 +97,12 @@ class EncodingPlan:
 
 
 def open_strictly(choice: EncoderChoice, start: Any) -> None:
-    """Call ``start``, which opens the encoder, and turn its complaints into errors.
+    """Call ``start``, which opens the encoder, and raise an error for each refused parameter.
 
-    The libraries behind FFmpeg only log unknown parameters. Raises EncoderError for those, and if
-    the encoder or the container does not start.
+    The encoder libraries behind FFmpeg only log unknown parameters.
+
+    Raises:
+        EncoderError: a parameter was refused, or the encoder or the container does not start.
     """
     log: list[LogLine] = []
     try:
@@ -122,8 +131,8 @@ def open_strictly(choice: EncoderChoice, start: Any) -> None:
 def unchanged_priority() -> Iterator[None]:
     """Undo a change of the process's scheduling at the end of the context.
 
-    Run by root on Linux, SVT-AV1 gives the calling thread and its own threads the highest
-    real-time priority. Other processes then hardly run until the encoding ends.
+    If root starts SVT-AV1 on Linux, SVT-AV1 gives the calling thread and its own threads the
+    highest real-time priority. Other processes then hardly run until the encoding ends.
     """
     if sys.platform != "linux":
         yield
@@ -140,7 +149,10 @@ def unchanged_priority() -> Iterator[None]:
 
 @cache
 def encoder_state(name: str) -> EncoderState:
-    """Return whether an encoder is built in and encodes a picture on this machine."""
+    """Encode a test picture, and return the state of the encoder on this machine.
+
+    "missing": FFmpeg was built without the encoder. "fails": the encoder makes no packet.
+    """
     if name not in av.codec.codecs_available:
         return "missing"
     codec = av.codec.Codec(name, "w")

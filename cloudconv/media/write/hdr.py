@@ -1,7 +1,7 @@
 """Build the HDR10 parameters of each encoder.
 
-An encoder ignores the side data of frames, so the mastering display and the light levels are
-parameters of the encoder. The encoder writes them into the bitstream.
+Encoders ignore the side data of frames. The mastering display and the light levels are therefore
+passed as parameters, which the encoder writes into the bitstream.
 """
 
 from __future__ import annotations
@@ -42,8 +42,14 @@ def hdr_parameters(
 
 
 def _display(data: bytes | None, *, decimal: bool) -> str:
+    """Return the mastering display as text; empty without primaries or luminance.
+
+    The numbers are decimal, or multiples of the units of HEVC: 0.00002 for chromaticities, 0.0001
+    cd/m² for luminances.
+    """
     if not data:
         return ""
+    # Ten fractions (red, green, blue, white point, least and most luminance), and two flags.
     numbers = struct.unpack_from("<22i", data)
     has_primaries, has_luminance = numbers[20], numbers[21]
     if not (has_primaries and has_luminance):

@@ -15,18 +15,20 @@ from cloudconv.media.write.target import writing
 def join(sink: Sink, segments: Sequence[tuple[Path, PacketSummary]]) -> None:
     """Write the packets of all segments, which follow each other in time, into a fresh sink.
 
-    Every segment begins with a key frame and does not refer to others. Only the decode times are
-    new, because each encoder counted from its own start, and because reordered packets of a segment
-    are decoded before the last picture of the segment before is shown. One delay is used
-    throughout: packet ``k`` is decoded when picture ``k - delay`` is shown.
+    Every segment begins with a key frame and does not refer to other segments. The decode times of
+    all packets are new. Each encoder counted decode times from the start of its own segment, but
+    the first packets of a segment must be decoded before the last picture of the segment before is
+    shown. One delay is used throughout: packet ``k`` is decoded when picture ``k - delay`` is
+    shown.
 
     Raises:
-        OutputError: a segment is damaged, or was encoded for another output; see also Sink.
+        OutputError: a segment is damaged, or was encoded with other settings; see also Sink.
     """
     delay = max(summary.delay for _, summary in segments)
     first, step = segments[0][1].first, sink.ticks_per_frame
     decode_times = deque(first - k * step for k in range(delay, 0, -1))
-    # On a clock too coarse for the frames, two segments can use the same tick.
+    # On a clock too coarse for the frames, two segments can use the same tick. ``late`` contains
+    # the number of ticks by which each segment is moved.
     late, last = [], first - 1
     for _, summary in segments:
         late.append(max(last + 1 - summary.first, 0))

@@ -44,9 +44,10 @@ _IDLE = ("quality_stats",)
 class PacketSummary:
     """The summary of a complete packet file.
 
-    ``bytes`` is its size. Times are in ticks: ``first`` and ``last`` are the times of its first and
-    last picture. ``delay`` is the number of packets that a decoder must read before it can show the
-    first picture. ``extradata`` is a hash of the decoder's configuration.
+    ``packets`` is the number of packets, ``bytes`` the size of the file. ``first`` and ``last`` are
+    the times of the first and the last picture, in ticks. ``delay`` is the number of packets that a
+    decoder must read before the first picture can be shown. ``extradata`` is a hash of the
+    decoder's configuration.
     """
 
     packets: int
@@ -90,7 +91,7 @@ class PacketWriter:
         self._file.write(record + _SUM.pack(zlib.crc32(record)))
 
     def finish(self, end: int, lasts: int) -> None:
-        """Return when the file is safely on the disk."""
+        """Write everything to the disk and close the file; the arguments are not used."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._bytes = self._file.tell()
@@ -99,7 +100,7 @@ class PacketWriter:
 
     def abandon(self) -> None:
         """Close the file and the encoder in any state."""
-        # The data in the buffer may not fit on the disk, but it is not needed any more.
+        # Closing fails if the rest of the data does not fit on the disk. The data is not needed.
         with suppress(OSError):
             self._file.close()
         self._out.close()
@@ -180,7 +181,7 @@ def _record(packet: Any) -> bytes:
 
 
 def _depth(times: Sequence[int]) -> int:
-    """Return the largest number of places by which a packet comes after its presentation order."""
+    """Return the largest number of places by which a packet lies behind its presentation order."""
     shown = sorted(times)
     return max((k - bisect_left(shown, time) for k, time in enumerate(times)), default=0)
 

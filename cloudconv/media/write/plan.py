@@ -1,4 +1,4 @@
-"""Plan the encoding of an output: encoder, clock, and warnings of contents that get lost."""
+"""Plan the encoding of an output: encoder, clock, and warnings about contents that get lost."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from cloudconv.media.write.hdr import hdr_parameters
 from cloudconv.media.write.names import is_stdout
 from cloudconv.settings import EncodeSettings
 
-# Ticks per second of the finest clocks. With a finer one, the gaps between frames in MP4 overflow
-# their 32 bits within seconds.
+# Ticks per second of the finest clocks. MP4 stores the gap between two frames in 32 bits; with a
+# finer clock, a gap of a few seconds overflows them.
 _FINEST = 100_000_000
-_VPX = 10_000_000  # of libvpx
+_VPX = 10_000_000  # the same for libvpx, which rounds all times to a clock of its own
 
 
 def plan_encoding(
@@ -38,7 +38,7 @@ def plan_encoding(
     """Choose the encoder and the clock of an output; see ``Sink`` for the arguments.
 
     Returns:
-        The plan, and warnings of substitutions and of contents that the output cannot have.
+        The plan, and warnings about substitutions and about contents that the output cannot store.
 
     Raises:
         EncoderError: the encoder is missing, or the container refuses it.
@@ -71,7 +71,7 @@ def plan_encoding(
 
 
 def lost_aspect(plan: EncodingPlan) -> Warned:
-    """Return the warning about an aspect ratio that the output cannot have."""
+    """Return the warning about a sample aspect ratio that the output cannot store."""
     parameters = {
         "container": container_of(plan.target).name,
         "encoder": plan.choice.encoder,
@@ -83,10 +83,10 @@ def lost_aspect(plan: EncodingPlan) -> Warned:
 def _clock(
     container: Container, encoder: str, rate: Fraction | None, time_base: Fraction
 ) -> Fraction:
+    """Return the encoder's tick in seconds; all times are whole ticks if the clock allows that."""
     if container.clock is not None and container.counts_in_clock:
         return container.clock
     exact = time_base.denominator if rate is None else lcm(rate.numerator, time_base.denominator)
-    # libvpx rounds all times to a clock of its own.
     finest = _VPX if encoder.startswith("libvpx") else _FINEST
     if exact > finest and rate is not None:
         exact = rate.numerator
@@ -111,7 +111,7 @@ def _with_hdr(choice: EncoderChoice, info: MediaInfo, warnings: list[Warned]) ->
 
 
 def _losses(container: Container, plan: EncodingPlan) -> list[Warned]:
-    """Return warnings of contents that the container cannot have."""
+    """Return warnings about contents that the container cannot store."""
     info, warnings = plan.info, []
     if not container.is_video:
         kinds = sorted({stream.kind for stream in info.streams})

@@ -1,4 +1,4 @@
-"""Write frames to a file: exact times, the source's own pixels, nothing half-written."""
+"""Encode frames at exact times into an output, which appears only when the output is complete."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ __all__ = ["Carry", "EncodeSettings", "Sink", "check_output", "default_suffix"]
 class Sink:
     """An encoder of frames into ``path``, which appears when the block ends without an error.
 
-    Until then everything is written to a part beside ``path``. Without ``overwrite`` no existing
-    file is replaced: the output gets another name, and TakenError is raised. ``rate`` is the exact
-    constant rate of the output, None for a variable one. All frame times are multiples of
-    ``time_base`` seconds. ``carry`` describes the contents to carry over from the source file. With
-    ``segment``, the encoded pictures are written to that packet file, to be joined later, and
-    ``path`` is not touched.
+    Until then everything is written to a temporary file or folder beside ``path``. Without
+    ``overwrite`` no existing file is replaced: if the name is taken at the end, the output gets
+    another name, and TakenError is raised. ``rate`` is the exact constant rate of the output, None
+    for a variable one. All frame times are multiples of ``time_base`` seconds. ``carry`` describes
+    the contents to carry over from the source file. With ``segment``, the encoded pictures are
+    written to that packet file, which ``join`` reads later, and ``path`` is not touched.
 
-    Raises EncoderError and OutputError: most of them before the first frame, a full disk later.
-    Raises UnfitInputError at the end if the source has changed since it was probed.
+    Raises EncoderError and OutputError. Most of these errors are raised before the first frame, but
+    that of a full disk later. Raises UnfitInputError at the end of an output, but not of a segment,
+    if the source has changed since the source was probed.
     """
 
     def __init__(
@@ -125,7 +126,8 @@ class Sink:
         """Complete the output except for its name; further calls do nothing.
 
         Returns:
-            The temporary path of the output, which :meth:`finish` renames; None if it is no file.
+            The temporary path of the output, which :meth:`finish` renames. None for standard output
+            and for a segment.
         """
         if not self._ended:
             with self._abandoned_on_error():
@@ -143,7 +145,8 @@ class Sink:
 
     def abandon(self) -> None:
         """Delete the unfinished output, as the ``with`` block does on an error."""
-        # Without its file the muxer ends at once instead of rewriting a long file.
+        # When the MP4 muxer is closed, it opens its file again and rewrites everything to move the
+        # index to the start. The muxer does not rewrite a file that was deleted before.
         self._discard()
         if not self._ended:
             self._ended = True
@@ -171,7 +174,7 @@ class Sink:
 
     @contextmanager
     def copying(self, packets: int, last: int) -> Iterator[FileWriter]:
-        """Return the writer of a file, for a block that copies all packets into the file.
+        """Yield the writer of the output to a block that copies encoded packets into the output.
 
         Args:
             packets: the number of packets, each with times in ticks and in decoding order.
@@ -183,16 +186,24 @@ class Sink:
         self._written, self._last_time = packets, last * self._plan.tick
 
     def write(self, frame: Frame) -> None:
-        """Encode a frame; ``frame.time`` is on the output's clock, 0 or more, and increases.
+        """Encode a frame without changing the frame's picture.
 
-        The frame's picture is not changed, so it may be written again or used elsewhere.
+        ``frame.time`` is on the output's clock, at least 0, and later than the time of the frame
+        before.
+
+        Raises:
+            ValueError: the time is negative or not later.
+            OutputError: the size of the frame differs, players cannot show frames so close to each
+                other, or the frame cannot be written.
+            EncoderError: the frame lasts longer than the container can store.
         """
         tick = round(frame.time / self._plan.tick)
         end = round((frame.time + frame.duration) / self._plan.tick)
         if tick < 0 or (self._last is not None and frame.time <= self._last_time):
             raise ValueError(f"Output times must be 0 or more and increase, got {frame.time} s.")
         if self._last is not None and tick - self._last < self._least_gap:
-            # The tick is already used by the frame before.
+            # The frame is too close to the frame before: players need a larger gap, or the clock is
+            # so coarse that both frames have the same tick.
             if (most := self._container.fastest) is not None:
                 raise OutputError("frames-too-close", container=self._container.name, most=most)
             tick = self._last + 1

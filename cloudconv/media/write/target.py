@@ -18,10 +18,14 @@ from cloudconv.media.write.containers import PICTURES, container_of, is_sequence
 from cloudconv.media.write.names import is_stdout, pictures_of
 
 PATH_LIMIT: int | None = 260 if os.name == "nt" else None
-"""The longest path in characters on Windows without support for long paths; else None."""
+"""The length in characters that a path on Windows must not reach without support for long paths.
 
-_LARGEST = 2**31 - 1
-# MP4 counts at least 10,000 ticks a second, and fewer than 2**31 ticks for each frame.
+None on other systems.
+"""
+
+_LARGEST = 2**31 - 1  # FFmpeg stores numerator and denominator of a rate in 32 bits
+# The lowest rate is one frame a day. MP4 counts at least 10,000 ticks a second, and stores fewer
+# than 2**31 ticks for each frame.
 _SLOWEST = Fraction(1, 86_400)
 
 
@@ -29,7 +33,7 @@ _SLOWEST = Fraction(1, 86_400)
 def collect_refusals(refusals: list[OutputError] | None) -> Iterator[None]:
     """Append the OutputError that ends the block to the list; without a list re-raise the error.
 
-    An unusable name is an error in any case.
+    A SettingsError, such as an output's name without a known format, is always re-raised.
     """
     try:
         yield
@@ -42,10 +46,12 @@ def collect_refusals(refusals: list[OutputError] | None) -> Iterator[None]:
 def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None:
     """Refuse an output that could not be written, before any work is done.
 
-    A missing folder is created later, by :func:`claim`.
+    A missing folder is no error, because :func:`claim` creates the folder.
 
-    Raises OutputError if the name gives no format, the output is one of the inputs, the output
-    exists and ``overwrite`` is off, or its folder is not writable.
+    Raises:
+        OutputError: the name selects no format, the output is a folder or one of the inputs, the
+            pictures would be written beside those of an input, the output exists without
+            ``overwrite``, or the folder of the output is not writable.
     """
     container = container_of(path)
     if is_stdout(path):
@@ -60,10 +66,10 @@ def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None
 
 
 def check_home(path: Path) -> None:
-    """Refuse a file whose folder is no folder or is not writable; accept a missing folder.
+    """Refuse a file if its folder is not writable; accept a missing folder in a writable one.
 
     Raises:
-        OutputError: the folder cannot be written to.
+        OutputError: the folder is a file, or is not writable.
     """
     folder = path.absolute().parent
     folder = next(each for each in (folder, *folder.parents) if each.exists())
@@ -119,10 +125,10 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def claim(path: Path, *, overwrite: bool) -> Iterator[None]:
-    """Hold the exclusive right to an output, from before the first frame until it has its name.
+    """Keep other runs from writing the same output until the end of the block.
 
     Raises:
-        OutputError: another run is making the output, or has made it since the check.
+        OutputError: another run is writing the output, or the output exists without ``overwrite``.
     """
     if is_stdout(path):
         yield
@@ -141,7 +147,7 @@ def written_by(path: Path) -> list[Path]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn errors while writing into an OutputError with a remedy."""
+    """Turn an error of the system or of FFmpeg into an OutputError that says what to do."""
     try:
         yield
     except (OSError, av.error.FFmpegError) as error:
@@ -153,7 +159,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def _reason(path: Path, number: int | None) -> str:
-    """Return the code of the message for the number of an error."""
+    """Return the code of the message for the system's error ``number``."""
     match number:
         case errno.ENOSPC | errno.EDQUOT:
             return "disk-full"
@@ -181,7 +187,7 @@ def _part_of(path: Path) -> Path:
 
 
 def claimed(path: Path) -> Path:
-    """Return the path that a run claims for an output: the file, or the folder of its pictures."""
+    """Return the path that :func:`claim` locks: the file, or the folder of the pictures."""
     return path.parent.resolve() if is_sequence(path) else path
 
 
@@ -203,16 +209,17 @@ class Part:
         self.folder = folder
         self._overwrite = overwrite
         home = claimed(target)
-        # If the folder exists, this process may lack write access to its parent.
+        # An existing folder contains its part, because its parent may not be writable.
         within = home if folder and home.exists() else None
-        # The part is created now, so that an unwritable folder is noticed before any work.
+        # Create the part now, so that an unwritable folder is an error before any work.
         self.path = files.create_part(home, folder=folder, within=within)
 
     def commit(self) -> None:
-        """Write the output to the disk and rename it.
+        """Write the output to the disk and rename the part to the final name.
 
         Raises:
-            TakenError: something else has that name, and must not be replaced.
+            TakenError: something else has the final name and cannot be replaced, so the complete
+                output has another name.
         """
         written = sorted(self.path.iterdir()) if self.folder else [self.path]
         for file in written:
@@ -234,7 +241,7 @@ class Part:
         files.sync_folder(home.parent)
 
     def _put(self, written: list[Path]) -> None:
-        """Move the pictures to their folder and delete the pictures of the same pattern there."""
+        """Move the pictures to their folder, and delete old pictures of the same pattern there."""
         home = self.target.parent
         old = list(pictures_of(self.target))
         if old and not self._overwrite:
@@ -245,5 +252,5 @@ class Part:
 
     def discard(self) -> None:
         """Delete the part; the target is unchanged."""
-        # Some systems refuse to delete an open file. The caller tries again after closing it.
+        # Some systems refuse to delete an open file, so the caller closes the file and tries again.
         files.remove(self.path)
