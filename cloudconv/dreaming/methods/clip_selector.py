@@ -1,4 +1,8 @@
-"""Choose the next footage and its place: footage that fits and was not seen before."""
+"""Choose the frames of the clip that a collage shows next, and their place in the picture.
+
+Random arrangements are compared by thumbnails. The cheapest arrangement resembles the footage that
+it replaces, but not the earlier pictures of the dream.
+"""
 
 from __future__ import annotations
 
@@ -23,26 +27,26 @@ from cloudconv.models.ops import warp
 THUMB = 72
 """Longest side of the thumbnails that footage is chosen by."""
 
-_TRIED = 64  # arrangements, of which the best is taken
-_SINGLE = 0.2  # share of them that show a single placement
-_OVERLAPS = 0.4, 0.65  # overlap of two placements, in widths
+_TRIED = 64  # random arrangements, of which the cheapest is used
+_SINGLE = 0.2  # fraction of arrangements with a single placement
+_OVERLAPS = 0.4, 0.65  # least and greatest overlap of two placements, in widths
 _BAND = 0.5  # greatest width of the band in which the cut lies, in widths
-_ENLARGED, _MOST = 0.4, 1.25  # share of placements that are enlarged, and by how much at most
+_ENLARGED, _MOST = 0.4, 1.25  # fraction of enlarged placements, and their greatest scale
 _LOOKS = 5  # moments of an arrangement that are compared with earlier pictures
 _EVERY = 6  # frames between two remembered pictures …
-_REMEMBERS = 200  # … and the number of these
-_SEEN = 10.0  # cost of likeness to earlier pictures
-_OTHER_WIND = 1.5  # cost of a wind that differs by the clip's wind
-_COVERED = 4.0  # cost of sky that was behind something in the clip
-_LIGHT = 0.3  # cost of a level by which the light differs more than in the clip …
-_LIGHT_LEAST = 5.0  # … or more than this many levels
+_REMEMBERS = 200  # … and their greatest number
+_SEEN = 10.0  # cost of a correlation of 1 with earlier pictures
+_OTHER_WIND = 1.5  # cost of a wind that differs by the speed of the clip's wind
+_COVERED = 4.0  # cost of an area that still parts hide in the clip
+_LIGHT = 0.3  # cost of each level by which the light exceeds the clip's range …
+_LIGHT_LEAST = 5.0  # … and the least size of this range, in levels
 _REGIONS = 4  # regions of light along the longer side
 _CONTRAST = 6.0  # cost of a contrast that differs by a factor of e
-_CUT = 2.0  # cost of the difference of two placements, relative to the median of `apart`
-_TWICE = 1.5  # cost of clouds that are visible twice
-_PARTS = 80  # columns of the picture, for that cost
-_CHANCE = 0.2  # random cost
-_ASTRAY = 0.9  # of the clip's wind: footage whose wind differs more is not used at all
+_CUT = 2.0  # cost of the difference along a cut, relative to `typical` in `choose`
+_TWICE = 1.5  # cost if all clouds are visible twice
+_PARTS = 80  # columns into which the picture is divided for that cost
+_CHANCE = 0.2  # greatest random cost
+_ASTRAY = 0.9  # greatest difference of footage's wind from the clip's, relative to its speed
 _CALM = 0.1  # pixels of the small picture a frame, added to the speed of the clip's wind
 
 
@@ -51,8 +55,8 @@ class Arrangement:
     """The footage to show: one placement, or two with a cut between them.
 
     Points of the sky drift with the wind from the first placement to the second. ``cut``: the time
-    at which each point changes to the second, as a fraction of the arrangement's ``life`` in
-    frames.
+    at which each point changes to the second, as a fraction of ``life``. ``life``: the number of
+    frames for which the arrangement can be shown.
     """
 
     first: Placement
@@ -62,7 +66,10 @@ class Arrangement:
 
 
 class ClipSelector:
-    """A chooser of arrangements, by thumbnails (3, h, w) with still parts replaced by sky."""
+    """A chooser of arrangements.
+
+    Arrangements are compared by thumbnails, (3, h, w), with still parts replaced by sky.
+    """
 
     def __init__(
         self, material: Material, light: Light, wind: Tensor, random: np.random.Generator
@@ -117,7 +124,7 @@ class ClipSelector:
 
     @property
     def slowness(self) -> float:
-        """The difference of distant frames, relative to that of neighbours."""
+        """The difference of frames half the clip apart, relative to that of neighbours."""
         half = max(1, len(self._thumbs) // 2)
         moving = self._thumbs.mean(1)[:, self._moving]
         if len(moving) < 2:
@@ -151,7 +158,10 @@ class ClipSelector:
         return self._gains[placement]
 
     def _weight(self, shown: Arrangement, second: Placement, age: int) -> Tensor:
-        """Return the weight of the second placement: (h, w); without a cut, a middle column."""
+        """Return the weight of the second placement: (h, w).
+
+        Without a cut, the border is the middle of the overlap.
+        """
         width = self.size[1]
         known = shown.first.known(width), second.known(width)
         if shown.cut is not None:
@@ -160,7 +170,7 @@ class ClipSelector:
         return _second_side(*known).float().expand(self.size)
 
     def _displacement(self, age: int) -> Tensor:
-        """Return the way of the wind over ``age`` frames: (2, h, w), back to the beginning."""
+        """Return the displacement to each point's place ``age`` frames ago: (2, h, w)."""
         while len(self._ways) <= age:
             wind = self._thumb_wind
             self._ways.append(wind + warp(self._ways[-1][None], wind[None])[0])
@@ -170,7 +180,8 @@ class ClipSelector:
         """Return the next arrangement.
 
         Args:
-            seen: the thumbnails of the older footage at moments of the arrival, (3, h, w) each.
+            seen: the thumbnails of the older footage at some moments of the transition, (3, h, w)
+                each.
             ages: those moments, in frames after the arrangement's start.
             life: the number of frames that the arrangement must have.
         """
@@ -199,7 +210,7 @@ class ClipSelector:
         return replace(best, cut=cut)
 
     def _strain(self, placement: Placement) -> float:
-        """Return the cost of another wind and of hidden sky."""
+        """Return the cost of a placement for its different wind and for sky that is hidden."""
         width = self.size[1]
         known = (placement.known(width) * self._moving).clamp_min(1e-3)
         hidden = float((placement.placed(self._covered)[0] * known).sum() / known.sum())
@@ -216,7 +227,7 @@ class ClipSelector:
             return Arrangement(replace(first, shift=random.uniform(-room, room)), life=life)
         beyond = 1 - random.uniform(*_OVERLAPS)
         split = random.random()
-        # Clouds go from the first placement to the second.
+        # Clouds drift from the first placement to the second.
         side = 1 if self._eastward else -1
         first = replace(first, shift=-side * (split * beyond + (first.scale - 1) / 2))
         second = replace(second, shift=side * ((1 - split) * beyond + (second.scale - 1) / 2))
@@ -238,14 +249,18 @@ class ClipSelector:
         return float(np.mean(differences))
 
     def _cut_cost(self, shown: Arrangement, life: int) -> float:
-        """Return the difference of two placements where the cut is, and where points change."""
+        """Return the visible difference of two placements; 0 for a single one.
+
+        The result is the least difference along a cut, plus the mean difference in the part of the
+        overlap that the wind crosses.
+        """
         if shown.second is None:
             return 0.0
         width = self.size[1]
         first, second = _band(shown.first.known(width), shown.second.known(width))
         both = (first * second) > 0
         one, two = (self._placed(p, life // 2)[..., both] for p in (shown.first, shown.second))
-        # A cut cannot jump from row to row.
+        # A cut is continuous, so the mean of five rows counts.
         apart = functional.avg_pool2d((one - two).abs().mean(0, keepdim=True), (5, 1), 1)[0]
         changing = float(self._thumb_wind[0].abs().mean()) * life / max(int(both.sum()), 1)
         return float(apart.amin(1).mean() + min(changing, 1.0) * apart.mean())
@@ -308,7 +323,7 @@ def _band(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _doubled(shown: Arrangement) -> float:
-    """Return the share of the width whose clouds are visible in both placements."""
+    """Return the fraction of the clip's width that is visible in both placements."""
     if shown.second is None:
         return 0.0
     both = (shown.first, shown.second)

@@ -1,11 +1,12 @@
-"""Mode ``collage``: real footage blows in while older footage blows out.
+"""Mode ``collage``: real footage replaces older footage, again and again, along with the wind.
 
 The method is cloudconv's own, and all its pictures come from the material. First the wind moves the
-last real frame. Then moving footage of the material replaces older footage, again and again. New
+last real frame. Then footage, which is moving frames of the material, replaces this picture. New
 footage starts at another time, and may be mirrored, backwards, shifted or slightly enlarged. The
-borders between footage are cuts of least error that move with the wind. Related:
-Kwatra et al., Graphcut Textures, SIGGRAPH 2003 (seams between patches of video); Schoedl et al.,
-Video Textures, SIGGRAPH 2000 (which part of a clip may follow which).
+borders between old and new footage are cuts of least error that move with the wind.
+
+Related: Kwatra et al., Graphcut Textures, SIGGRAPH 2003 (seams between patches of video); Schoedl
+et al., Video Textures, SIGGRAPH 2000 (which part of a clip may follow which).
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ _FIRST_BLOWS_IN = 56  # frames in which the first footage covers the picture, un
 _SLOW = 16.0  # slowness of the clip from which footage comes in more slowly …
 _SLOWEST = 1.5  # … by at most this factor: new footage is conspicuous in a slow sky
 _FORECAST = 6  # frames that show the forecast alone
-_RIM = 0.01  # width of the rim of unseen parts that is hidden too, relative to the longer side
+_RIM = 0.01  # width of the rim around unseen parts that is hidden too, of the longer side
 _WHOLE = 0.999  # weight that counts as 1
 _MEAN_OF = 50  # frames from which the mean of the material is computed, at most
 
 
 class Collage(DreamMethod):
-    """The method of the mode ``collage``; see the docstring of the module."""
+    """A method that replaces older footage of the clip by new footage, along with the wind."""
 
     def dream(
         self,
@@ -93,7 +94,7 @@ class Pace:
 
     @classmethod
     def of(cls, frames: int, slowness: float = 1.0) -> Pace:
-        """Return the pace for ``frames`` frames of material; short material is visible briefly.
+        """Return the pace for ``frames`` frames of material; less material gives a faster pace.
 
         ``slowness``, at least 1, makes footage come in more slowly where the material allows.
         """
@@ -115,8 +116,9 @@ class _Layer:
     """A sequence of pictures over the layers below.
 
     ``arrival``: the weights of the pictures; None for 1. ``footage``: the source of the pictures;
-    None for pictures made from a single frame. ``beside``: the second footage of the arrangement,
-    and the times at which points change to this footage.
+    None for pictures made from a single frame. ``arrangement``: the placements of the footage.
+    ``beside``: the second footage of the arrangement, and the times at which points change to this
+    footage.
     """
 
     pictures: Iterator[LayerPicture]
@@ -134,7 +136,10 @@ class _Layer:
         return shot, shown if shot.covers is None else shown * shot.covers
 
     def second(self) -> tuple[LayerPicture, Tensor] | None:
-        """Return the picture of the second footage, and its weight (h, w) within the layer."""
+        """Return the picture of the second footage, and its weight (h, w) within the layer.
+
+        The result is None if the layer does not show a second footage now.
+        """
         if self.beside is None or self.arrival is None or self.arrangement is None:
             return None
         footage, cut = self.beside
@@ -194,7 +199,7 @@ class _Composition:
         self._next_start = self._number + delay + lasts
 
     def end(self, frames: int, loop_to: Tensor | None) -> None:
-        """Start the last transition of a loop: to footage that leads to the output's first."""
+        """Start the last transition of a loop, to pictures that lead to the output's first."""
         if loop_to is None:
             self._add(Arrangement(Placement(len(self._material) - frames)), frames)
             return
@@ -244,7 +249,7 @@ class _Composition:
         return self._seen
 
     def _blown_in(self) -> Tensor:
-        """Return 1 where the forecast needs points outside the last frame, else 0: (h, w), soft."""
+        """Return 1 where the forecast needs points outside the last frame, else 0: (h, w)."""
         way = resized_flow(self._carried.sampled[None], self._size)[0]
         beyond = outside(way).clamp_max(1)[None]
         rim = max(1, round(_RIM * max(self._size)))

@@ -13,8 +13,8 @@ from cloudconv.metrics import luma
 
 _LEVELS = 3  # levels of the pyramid; all coarser bands are blended together
 _AREA = 0.03  # sigma of the area in which contrast is measured, relative to the longer side
-_FAINT = (1 / 255) ** 2  # squared contrast that is added to both sides of the ratio against noise
-_POWER = 0.58  # 0.5 restores the contrast of one band; the finest bands get no gain, so use more
+_FAINT = (1 / 255) ** 2  # added to both squared contrasts of a ratio, so that noise is not enlarged
+_POWER = 0.58  # 0.5 restores one band; more makes up for the finest bands, which get no gain
 _MOST_GAIN = 2.0  # greatest gain of contrast; two unrelated pictures in equal parts need 1.41
 _COUNTS = 0.1  # weight from which a picture fully bounds the brightness of the result
 
@@ -29,11 +29,12 @@ def blended(
     """Blend pictures without a seam and without a loss of contrast.
 
     Fine detail is blended with sharp weights, and coarse detail with blurred weights, which hides
-    the seam. The weights are small, so the finest two bands have equal weights, and only the small
-    pictures need a pyramid. The result is the weighted mean of
-    the full-size pictures, plus the enlarged difference between the pyramid's result and the
-    weighted mean of the small pictures. Mixing unrelated pictures lowers the contrast. If ``usual``
-    is given, the differences from ``usual`` are enlarged to their size in the pictures.
+    the seam. The sides of the weights are at most a quarter of the pictures' sides. So the finest
+    two bands have the same weights, and only the small pictures need a pyramid. The result is the
+    weighted mean of the full-size pictures, plus the enlarged difference between the pyramid's
+    result and the weighted mean of the small pictures. Mixing unrelated pictures lowers the
+    contrast. If ``usual`` is given, the differences from ``usual`` are enlarged to their size in
+    the pictures.
 
     Sources: Burt and Adelson, A Multiresolution Spline With Application to Image Mosaics, ACM
     Transactions on Graphics 1983; Heitz and Neyret, High-Performance By-Example Noise using a

@@ -1,10 +1,10 @@
 """Mode ``flow``: move one picture along a steady field, from a clip or from a still.
 
 Source: Holynski et al., Animating Pictures with Eulerian Motion Fields, CVPR 2021 (arXiv
-2011.15128): a field that does not change with time is followed forwards and backwards from the
-picture, and the two are cross-faded over a period, so that the result repeats without a seam.
-Here pictures are sampled backwards, and a way that leads out of the picture is replaced by the
-other way.
+2011.15128). The picture moves forwards and backwards along a field that does not change with time.
+The two movements are cross-faded over a period, so that the result repeats without a seam. Unlike
+in the paper, pictures are sampled along backward flow. Where one of the two paths leads out
+of the picture, the other path is used.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from cloudconv.dreaming.methods.transition import order_of
 from cloudconv.dreaming.pictures import blurred, moved, resized_flow, weight_size
 from cloudconv.models.ops import warp
 
-_TRAVEL = 0.1  # of the longer side: the distance moved in a period
-_SHORTEST, _LONGEST = 24, 160  # frames of a period
-_CALM = 1 / 960  # of the width a frame: the default wind of a still
-_SMOOTH = 0.04  # of the longer side: blur of the field against melting
-_HORIZON = 0.3  # of the speed at the top of the sky, at its foot
-_EDGE = 0.03  # of the longer side, over which a way that leads out of the picture fades
-_KEPT = 0.15  # of the period, at its beginning and at its end, without any cross-fade
-_SOFT = 0.5  # of the rest: the time in which a pixel cross-fades
-_LEAST = 1e-3
+_TRAVEL = 0.1  # distance that the fastest parts move in a period, of the longer side
+_SHORTEST, _LONGEST = 24, 160  # least and greatest number of frames in a period
+_CALM = 1 / 960  # default wind of a still picture, in widths per frame
+_SMOOTH = 0.04  # blur of the field, of the longer side: an uneven field distorts clouds
+_HORIZON = 0.3  # speed at the horizon, relative to the speed at the top of the sky
+_EDGE = 0.03  # distance outside the picture, of the longer side, at which a path has no weight
+_KEPT = 0.15  # fraction of the period, at either end, without any cross-fade
+_SOFT = 0.5  # one pixel's cross-fade, relative to the time from the first pixel's start to the last
+_LEAST = 1e-3  # least total weight that is divided by
 
 
 class Flow(DreamMethod):
-    """A method that moves the picture along a steady field, forwards and backwards cross-faded.
+    """A method that moves a picture along a steady field, with forwards and backwards cross-faded.
 
-    The option ``wind`` replaces the measured motion of a clip, and the calm wind from the left of
-    a still.
+    The option ``wind`` replaces the measured motion of a clip. For a still picture, the option
+    replaces a slow wind from the left.
     """
 
     def dream(
@@ -56,7 +56,7 @@ class Flow(DreamMethod):
         """Yield the moved picture; see the base class."""
         last = material.picture(-1)
         still, field = self._field(material, last)
-        # Behind the source, the source's first frame follows the dream's last.
+        # In a loop with the source, the source's first frame follows the dream's last.
         turns = frames + (loop_to is not None)
         period = _period(field)
         rounds = max(1, round(turns / period)) if loop else -(-turns // period)
@@ -65,7 +65,7 @@ class Flow(DreamMethod):
         ways = _Ways(field, max(b - a for a, b in pairwise([0, *ends])))
         here = there = _Layer(last, still)
         order = _order(here, ways, np.random.default_rng(seed))
-        # The first second is the forecast from how the last frames moved.
+        # The first period begins with a forecast from the motion of the last frames.
         measured = len(material) > 1 and self.options.wind is None
         carried = Carried(last, still, Wind(material)) if measured else None
         number = 0
@@ -78,7 +78,7 @@ class Flow(DreamMethod):
             here, carried, number = there, None, end
 
     def _field(self, material: Material, last: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the still parts, (H, W), and the backward flow of a frame, (2, h, w)."""
+        """Return the still parts, (H, W), and the backward flow per frame, (2, h, w)."""
         size = weight_size(*material.size)
         if len(material) > 1 and self.options.wind is None:
             still = material.wide_matte
@@ -94,14 +94,14 @@ class Flow(DreamMethod):
         wind = last.new_tensor([-dx * size[1] / width, -dy * size[0] / height])
         speed = torch.ones(size[0], device=last.device)
         if foot is not None:
-            # Clouds near the horizon are further away and move slower.
+            # Clouds near the horizon are further away and move more slowly.
             rows = torch.arange(size[0], device=last.device) / max(1.0, foot * size[0])
             speed = 1 - (1 - _HORIZON) * rows.clamp(0, 1)
         return still, wind[:, None, None] * speed[:, None].expand(size)
 
 
 class _Ways:
-    """The ways of each point along a steady field, over up to a period, back and ahead."""
+    """The displacements of each point along a steady field, up to a period back and ahead."""
 
     def __init__(self, field: Tensor, period: int) -> None:
         """Follow the backward flow (2, h, w) in both directions."""
@@ -157,7 +157,11 @@ class _Period:
         order: Tensor,
         count: int,
     ) -> None:
-        """Keep the parts; ``carried`` is the forecast from the first picture, if there is one."""
+        """Store the parts of the cross-fade.
+
+        ``carried`` is the forecast from the first picture, or None. ``order`` is the result of
+        :func:`_order`.
+        """
         self._here, self._there, self._carried = here, there, carried
         self._ways, self._order, self._count = ways, order, count
 
@@ -179,7 +183,10 @@ class _Period:
         return torch.lerp(sky, picture, self._here.still)
 
     def _share(self, phase: int) -> Tensor:
-        """Return how far each pixel is cross-faded, (h, w); the order travels with the field."""
+        """Return the weight of the second picture, (h, w), from 0 to 1.
+
+        The order of the pixels moves with the field.
+        """
         half = self._count // 2
         away = phase - half
         way = self._ways.back(away) if away >= 0 else self._ways.ahead(-away)
@@ -190,7 +197,10 @@ class _Period:
 
 
 def _order(layer: _Layer, ways: _Ways, random: np.random.Generator) -> Tensor:
-    """Return the order, as seen halfway, in which pixels cross-fade: (h, w) in [0, 1]."""
+    """Return the order in which pixels cross-fade: (h, w) in [0, 1].
+
+    The order belongs to the positions of the pixels in the middle of the period.
+    """
     half = ways.period // 2
     size = (ways.field.shape[-2], ways.field.shape[-1])
     earlier, later = layer.at(ways.back(half)), layer.at(ways.ahead(ways.period - half))
@@ -198,10 +208,13 @@ def _order(layer: _Layer, ways: _Ways, random: np.random.Generator) -> Tensor:
 
 
 def _weights(share: Tensor, back: Tensor, ahead: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the weights of the way back and the way ahead, less where one leads outside."""
+    """Return the weights, (h, w), of the first and the second picture.
+
+    A picture has less weight where its displacement leads outside.
+    """
     edge = max(1.0, _EDGE * max(back.shape[-2:]))
     first, second = (1 - share) * inside(back, edge), share * inside(ahead, edge)
-    # The other way is better than a smeared edge.
+    # The other picture is better than a smeared edge.
     first = first + (1 - inside(ahead, edge)) * inside(back, edge) * share
     second = second + (1 - inside(back, edge)) * inside(ahead, edge) * (1 - share)
     total = first + second
@@ -210,7 +223,7 @@ def _weights(share: Tensor, back: Tensor, ahead: Tensor) -> tuple[Tensor, Tensor
 
 
 def _period(field: Tensor) -> int:
-    """Return the frames in which the fastest parts travel as far as they may."""
+    """Return the number of frames in a period; the fastest parts then move by ``_TRAVEL``."""
     speed = field.norm(dim=0).flatten().quantile(0.95)
     far = _TRAVEL * max(field.shape[-2:])
     return int(min(max(far / max(float(speed), 1e-6), _SHORTEST), _LONGEST))

@@ -1,4 +1,4 @@
-"""Play placed footage of the clip in the light of its new place and time."""
+"""Yield the pictures of placed footage, adapted to the light of the new place and time."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from cloudconv.dreaming.pictures import resized
 class LayerPicture:
     """A picture (3, H, W) of a layer.
 
-    ``small``: (3, h, w), a copy at the size of the weights; ``relit``: the copy in the light of
-    now. ``covers``: (h, w), the known part of the picture; None for all.
+    ``small``: (3, h, w), a copy at the size of the weights. ``relit``: the same copy, adapted to
+    the current light. ``covers``: (h, w), 1 where the picture is known; None if all is known.
     """
 
     picture: Tensor
@@ -59,7 +59,7 @@ class Footage:
         return self.placement.frame(self.age, len(self._material))
 
     def __iter__(self) -> Iterator[LayerPicture]:
-        """Yield each next picture, without an end."""
+        """Yield the pictures in order, without an end."""
         while True:
             yield self.at(self.age)
             self.age += 1

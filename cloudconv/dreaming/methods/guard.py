@@ -26,10 +26,10 @@ _STIRS = 0.22  # greatest fraction of moving pixels inside the fixed parts for a
 def tears_of(material: Material) -> Warned | None:
     """Return a warning if many pixels inside the fixed parts move, as twigs in the wind do.
 
-    A collage pastes the still pixels of such parts and moves the others, which tears the parts. In
-    22 filmed skies at most .04 of the inside moves where a collage is chosen, and .16 in the
-    example clip, whose trees stand still under compressed clouds. A palm that a collage tears has
-    .28.
+    A collage pastes the still pixels of such parts and moves the others, which tears the parts.
+    The fraction of the inside that moves is at most 0.04 in the skies, among 22 filmed ones, for
+    which a collage is chosen. The fraction is 0.16 in the example clip, whose trees stand still
+    before compressed clouds, and 0.28 in a palm that a collage tears.
     """
     fixed = material.fixed.cpu().numpy()
     inside = cv2.erode(fixed, np.ones((5, 5))) > 0

@@ -1,9 +1,9 @@
-"""Find where a clip may turn back or jump unseen, and the cost of each way in the long run.
+"""Find where a clip can reverse or jump invisibly, and the long-term cost of each step.
 
 Source: Schödl, Szeliski, Salesin and Essa, Video Textures, SIGGRAPH 2000, sections 3.1 to 3.3.
-The nodes of their graph are frames; here they are pairs of frame and direction. Time may run
-backwards, so there is always a way on that shows real frames only, and only invisible jumps are
-taken. A walk plays forwards where jumps lead on, and turns back where none does.
+The nodes of the paper's graph are frames. Here each node is a frame and a direction of play. Play
+may run backwards, so a walk never needs a visible jump. A walk prefers to play forwards, and
+reverses where no invisible jump leads on.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ Floats = NDArray[np.float32]
 Costs = NDArray[np.float64]
 
 GIVEN = -1
-"""The number of a loop's target picture that is no frame of the clip."""
+"""The frame number that stands for a loop's target, if the target is no frame of the clip."""
 
-_NEAR = 30  # a shorter jump makes the motion stutter; a quarter of a clip that is short itself
-_LAGS = (-2, -1, 0, 1)  # frames around a jump that must match, so that motion does
-_POWER = 2.0  # one turn at full motion is worse than two at half of it
-_EACH = 1.0  # cost of any turn or jump: calm clips get longer runs rather than more turns
-_BACKWARDS = 0.2  # cost of each frame that is played backwards: the last choice
+_NEAR = 30  # least length of a jump, at most a quarter of the clip: short jumps make motion stutter
+_LAGS = (-2, -1, 0, 1)  # frames around a jump that must match, so that the motion matches
+_POWER = 2.0  # exponent: one turn at full motion costs more than two at half motion
+_EACH = 1.0  # added to the cost of each turn or jump, so that calm clips do not turn more often
+_BACKWARDS = 0.2  # cost of each frame that is played backwards
 _HOLD = 0.05  # cost of showing a frame twice at a turn
-_FUTURE = 0.995  # discount of later costs
-_SWEEPS = 400
-_CHANCE = 0.2  # temperature of the random choice between turns
-_RUN = 12  # frames between two turns at least, where the clip allows
+_FUTURE = 0.995  # factor of all later costs, for each step
+_SWEEPS = 400  # iterations that compute the later costs
+_CHANCE = 0.2  # temperature of the random choice between going on, turning and jumping
+_RUN = 12  # least number of frames between two turns or jumps, where the clip allows
 _PACE = (_BACKWARDS, 0.0)  # cost of a frame, backwards and forwards
-_FORCED = 1000.0  # cost of a visible jump
+_FORCED = 1000.0  # least cost of a visible jump
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,11 @@ class Step:
 
 
 class Graph:
-    """The graph of frames and directions, with the cost of each way on.
+    """A graph whose nodes are frames and directions of play, with the cost of each step.
 
     Args:
-        unlike: (n, n), the difference of two frames at their most unlike place, relative to the
-            difference of neighbours there.
+        unlike: (n, n), the difference of two frames at the place where they differ most, relative
+            to the usual difference of consecutive frames at that place.
         motion: (n,), the motion at each frame relative to the usual motion.
     """
 
@@ -90,12 +90,13 @@ class Graph:
             yield here
 
     def path(self, start: Step, steps: int, target: int, same: bool = True) -> list[Step]:
-        """Return the ``steps`` frames to show after ``start`` so that frame ``target`` may follow.
+        """Return ``steps`` steps from ``start`` on, and one more step that shows ``target``.
 
-        One more step is that frame, or ``GIVEN`` if the picture that follows is not the ``same``.
+        The last step is ``GIVEN`` if the loop's target picture is not the ``same`` as that frame.
+        The path has a visible jump only if no other path leads to the target.
 
         Source: dynamic programming, as for video loops in section 3.3 of the paper, over frames
-        instead of over compound loops. A visible jump is taken where no other way leads there.
+        instead of over compound loops.
         """
         ahead = np.full((2, self.count), np.inf)
         ahead[:, target] = 0
@@ -112,7 +113,7 @@ class Graph:
         return [*found, last if same else Step(GIVEN, True, forced=True)]
 
     def _best(self, ahead: Costs) -> Costs:
-        """Return the costs of going on, of turning and of the best jump: (3, 2, n)."""
+        """Return the costs of going on, of turning and of the best jump at each node: (3, 2, n)."""
         options = np.full((3, 2, self.count), np.inf)
         for way, on in enumerate(self._on):
             runs, turns = self._runs[way], self._runs[1 - way]
@@ -124,9 +125,9 @@ class Graph:
         return options
 
     def _all(self, ahead: Costs) -> Costs:
-        """Return the costs of all options: on, turn, n jumps, turn with a repeat, n forced jumps.
+        """Return the costs of all options at each node: (2 n + 3, 2, n).
 
-        (2 n + 3, 2, n).
+        The options are: go on, turn, n jumps, turn with a repeat, n visible jumps.
         """
         options = np.full((2 * self.count + 3, 2, self.count), np.inf)
         options[:2] = self._best(ahead)[:2]
@@ -150,7 +151,10 @@ class Graph:
 
 
 def _jumps(unlike: Floats, way: int) -> Costs:
-    """Return the cost of frame j after frame i, both played forwards (1) or backwards (-1)."""
+    """Return the cost of frame j after frame i: (n, n), infinite if the jump is visible or short.
+
+    ``way``: 1 if both are played forwards, -1 if backwards.
+    """
     count = len(unlike)
     worst, known = np.zeros((count, count)), np.zeros((count, count), bool)
     i, j = np.arange(count)[:, None], np.arange(count)[None]
@@ -165,7 +169,7 @@ def _jumps(unlike: Floats, way: int) -> Costs:
 
 
 def relative_motion(apart: Floats) -> Floats:
-    """Return the motion at each frame relative to the usual, from the changes between frames."""
+    """Return the motion at each frame, (n,), relative to the mean of the changes (n - 1,)."""
     if not len(apart):
         return np.zeros(1, np.float32)
     around = np.r_[apart[:1], (apart[1:] + apart[:-1]) / 2, apart[-1:]]

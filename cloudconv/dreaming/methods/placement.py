@@ -19,8 +19,8 @@ class Placement:
     """The footage to show, and its place in the picture.
 
     ``start``: the first frame; the others follow one by one, with falling numbers if ``backwards``.
-    ``mirrored``: left is right. ``scale``: from 1 on; the bottom is cut off. ``shift``: to the
-    right, in widths.
+    ``mirrored``: left and right are exchanged. ``scale``: the enlargement, at least 1; the bottom
+    is cut off. ``shift``: the distance to the right, in widths of the picture.
     """
 
     start: int
@@ -40,7 +40,7 @@ class Placement:
         return min(max(wanted, 0), count - 1)
 
     def placed(self, picture: Tensor) -> Tensor:
-        """Return a picture (C, H, W) in its place; edges are continued where it is unknown."""
+        """Return a picture (C, H, W) in its place; edges are continued where nothing is known."""
         if self.aligned:
             return picture
         height, width = picture.shape[-2:]
@@ -73,8 +73,8 @@ class Placement:
         """Return the place in the clip's picture that each pixel shows.
 
         Returns:
-            Rows (h, 1) and columns (1, w), both from 0 to 1; outside of that where the picture is
-            unknown.
+            Rows (h, 1) and columns (1, w), both from 0 to 1; outside this range where the
+            picture is unknown.
         """
         height, width = size
         left, _, _ = self._span(width)

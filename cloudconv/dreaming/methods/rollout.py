@@ -1,4 +1,4 @@
-"""Mode ``rollout``: feed a predictor with its own pictures, collapse and all."""
+"""Mode ``rollout``: feed a predictor with its own pictures, which get worse with time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cloudconv.models.ops import enlarged, laplacian_pyramid
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
 
 _AXES = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))  # brightness and two differences
-_BANDS = 5
-_SOURCE_FRAMES = 8  # the latest, which set the wanted detail and colours
+_BANDS = 5  # bands of detail
+_SOURCE_FRAMES = 8  # number of last real frames that set the wanted detail and colours
 _QUANTILES = 65
-_PULL = 0.5  # of the way to the source, by which each picture is corrected
-_MOST_GAIN = 1.5
+_PULL = 0.5  # fraction of the difference from the source that a correction removes
+_MOST_GAIN = 1.5  # greatest gain of a band; the least gain is the inverse
 _FAINT = 0.5 / 255  # amplitude of a band below which it holds noise alone
-_FLAT = 1e-4  # distance of two levels that count as one
+_FLAT = 1e-4  # least distance of two different levels
 _FADE = 24  # frames in which a loop fades into its beginning
 
 
@@ -67,8 +67,8 @@ class Rollout(DreamMethod):
 class Keeper:
     """A correction of pictures towards the detail and the colours of the material's last frames.
 
-    The correction works on brightness and two colour differences, which hardly depend on one
-    another in pictures: red, green and blue corrected one by one would drift apart.
+    Brightness and two colour differences are corrected separately, because they hardly depend on
+    one another. Red, green and blue, corrected separately, would drift apart.
     """
 
     def __init__(self, material: Material) -> None:
@@ -84,7 +84,7 @@ class Keeper:
 
     def __call__(self, picture: Tensor) -> Tensor:
         """Return a picture, (3, H, W) RGB nominally in [0, 1], corrected towards the source."""
-        # Values beyond all bounds cannot be corrected.
+        # Infinite and extreme values cannot be corrected.
         picture = self._turned(picture.nan_to_num(0, 1, 0).clamp(-0.5, 1.5))
         bands, rest = _bands(picture)
         for band, wanted in zip(reversed(bands), reversed(self._amplitudes), strict=True):
@@ -98,7 +98,10 @@ class Keeper:
         return torch.einsum("ac,chw->ahw", self._axes, picture)
 
     def _recoloured(self, picture: Tensor) -> Tensor:
-        """Return the channels with the source's histograms: each level becomes that of its rank."""
+        """Return the channels with the source's histograms.
+
+        Each level becomes the source's level of the same rank.
+        """
         made = torch.empty_like(picture)
         for channel, values, found, wanted in zip(
             made, picture, _quantiles(picture), self._quantiles, strict=True
@@ -118,7 +121,7 @@ def _faded(picture: Tensor, target: Tensor, number: int, frames: int) -> Tensor:
 
 
 def _bands(picture: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Return the pyramid of a picture (3, H, W), as a batch of one."""
+    """Return the bands of a picture (3, H, W) and the coarse rest, each as a batch of one."""
     return laplacian_pyramid(picture[None], _BANDS, least=4)
 
 

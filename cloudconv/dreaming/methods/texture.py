@@ -2,10 +2,10 @@
 
 Source: Schödl, Szeliski, Salesin and Essa, Video Textures, SIGGRAPH 2000; independent regions:
 Liao, Joshi and Hoppe, Automated Video Looping with Progressive Dynamism, SIGGRAPH 2013. The
-method turns back where motion rests, and jumps only where the jump is invisible everywhere. If no
-such way closes a loop, each pixel switches to the other frames when the two differ least around the
-pixel (Kwatra et al., Graphcut Textures, SIGGRAPH 2003, with costs summed over areas instead of a
-cut). Nothing is ever faded.
+method reverses where little moves, and jumps only where the jump is invisible everywhere. If no
+such path closes a loop, the method makes a forced jump: each pixel switches to the later frames at
+the time when the two differ least around the pixel (Kwatra et al., Graphcut Textures, SIGGRAPH
+2003, with costs summed over areas instead of a cut). No frames are cross-faded.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from cloudconv.dreaming.pictures import blurred, resized, small_copy
 from cloudconv.events import Warned, result_of
 
 _SWITCHES = 24  # frames within which each pixel switches at a forced jump
-_AREA = 0.02  # of the longer side: over which differences are summed
-_PLANNED = 4  # lengths of the clip at the end of a loop that are planned exactly
-_LEAST_FRAMES = 8  # below which all is back and forth anyway
+_AREA = 0.02  # sigma of the area over which differences are summed, of the longer side
+_PLANNED = 4  # the end of a loop that is planned exactly, in lengths of the clip
+_LEAST_FRAMES = 8  # shorter clips only play back and forth, so they need no warning
 _TRIED = 400  # frames of a trial that measures how many run backwards …
 _SEEN = 0.1  # … and the share from which the user is warned
-_SAME = 2.0  # levels: a picture that near to a frame is that frame
+_SAME = 2.0  # difference in levels below which a picture and a frame are the same
 
 _Numbers = NDArray[np.intp]
 
 
 class Texture(DreamMethod):
-    """A method that plays real frames; see the module."""
+    """A method that plays real frames as filmed, in each region of the picture separately."""
 
     _frames = 0
     _backwards = 0.0
@@ -69,7 +69,7 @@ class Texture(DreamMethod):
         random = np.random.default_rng(seed)
         start = Step(count - 1, True)
         if loop and loop_to is None:
-            # Nothing comes before the first frame.
+            # The dream follows no frame, so any frame may be its first.
             start = Step(int(random.integers(count)), bool(random.integers(2)))
             self._count([start] * len(graphs), plan.sizes)
             yield _shown(material, np.full_like(labels, start.frame))
@@ -93,14 +93,18 @@ class Texture(DreamMethod):
 
 @dataclass(frozen=True, slots=True)
 class _TexturePlan:
-    """The regions of a material, (h, w), each with a graph and a share of the picture."""
+    """The regions of a material.
+
+    ``labels``: (h, w), the number of each pixel's region. ``graphs`` and ``sizes``: the graph of
+    each region, and its fraction of the picture.
+    """
 
     labels: _Numbers
     graphs: list[Graph]
     sizes: NDArray[np.float64]
 
 
-# The warning before the work needs the plan first, then the method.
+# The warning needs the plan before the dream starts, and the method needs the same plan.
 _PLANS: WeakKeyDictionary[Material, _TexturePlan] = WeakKeyDictionary()
 
 
@@ -191,7 +195,7 @@ def _forced(paths: list[list[Step]]) -> list[tuple[list[Step], int]]:
 
 
 class _Switch:
-    """A switch from the frames of a path before step ``at`` to those after it, pixel by pixel."""
+    """A switch from the frames of a path before step ``at`` to later frames, pixel by pixel."""
 
     def __init__(self, material: Material, path: list[Step], at: int, given: Tensor | None) -> None:
         """Find for each pixel the time at which old and new frames differ least."""
