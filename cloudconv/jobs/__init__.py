@@ -20,7 +20,7 @@ _JOBS = {
 
 
 def run(settings: Any) -> Job:
-    """Start the job of a command's settings.
+    """Return the job of a command; the work starts when the job is iterated.
 
     Raises:
         SettingsError: these are not the settings of a command.
@@ -30,10 +30,12 @@ def run(settings: Any) -> Job:
 
 
 def estimate(settings: Any) -> Any:
-    """Return the expected outcome and cost of a run; nothing is written.
+    """Return the expected outcome and cost of a run; no output is written.
+
+    The settings are those of interp, extrapolate, dream, compare or train.
 
     Raises:
-        SettingsError: these are not the settings of a command that has an estimate.
+        SettingsError: these are not the settings of a command.
         CloudconvError: the input cannot be read, or a model or a device is missing.
     """
     module = _module(settings)

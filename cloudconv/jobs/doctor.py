@@ -1,4 +1,4 @@
-"""Report the machine's abilities, and the choices of ``auto`` on it."""
+"""Report the state of the installation, and the choices of ``auto`` on this machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from cloudconv.render.memory import free_memory, plan_memory
 from cloudconv.settings import DoctorSettings
 
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080), "2160p": (3840, 2160)}
-"""The sizes for which the memory is planned."""
+"""The frame sizes, (width, height), for which the diagnosis plans batch, tile and memory."""
 
 _PACKAGES = ("torch", "av", "numpy", "safetensors", "typer", "rich", "Pillow")
 _EXTRAS = {"opencv": "cv2", "ray": "ray"}
@@ -42,10 +42,11 @@ _STATES = ("ok", "missing", "damaged")
 class Diagnosis:
     """The state of the installation; the fields are the keys of the command's JSON.
 
-    ``devices`` has the name, the description and the free bytes of each device. ``weights`` counts
-    the files that are ``ok``, ``missing`` and ``damaged``. ``auto`` has the default choices, with
-    batch, tile (None for complete frames) and estimated bytes for each of :data:`SIZES`.
-    ``problems`` has one sentence for each problem.
+    ``devices`` has the name and the description of each device, for NVIDIA GPUs also the free
+    bytes, and for the CPU whether bfloat16 is fast. ``weights`` counts the files that are ``ok``,
+    ``missing`` and ``damaged``. ``auto`` has the default choices. If the default model can be
+    loaded, ``auto`` also has the batch, the tile (None for complete frames) and the estimated bytes
+    for each of :data:`SIZES`. ``problems`` has one sentence for each problem.
     """
 
     cloudconv: str
@@ -68,15 +69,17 @@ class Diagnosis:
 
 
 def run(settings: DoctorSettings) -> Job:
-    """Diagnose the installation, and with ``check`` test the device; nothing is written.
+    """Diagnose the installation, and with ``check`` test the device.
 
-    An error in the diagnosis becomes a problem.
+    Only temporary files are written. A default model or device that does not work is listed in
+    ``problems``.
 
     Yields:
-        ``check`` for each finished test, and at the end the :class:`Diagnosis`.
+        A measurement named ``check`` for each finished test, and at the end the
+        :class:`Diagnosis`.
 
     Raises:
-        CloudconvError: the device to test is not in this machine.
+        CloudconvError: the device to test is unknown, is not in this machine or does not work.
     """
     diagnosis = _diagnose()
     checks: list[Check] = []

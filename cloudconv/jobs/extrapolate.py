@@ -1,8 +1,9 @@
 """Forecast the frames that follow a video's last frame, or any other of its frames.
 
-The context is read first, by a seek to shortly before the start of the forecast. Then the source's
-frames are written unchanged, and the forecast follows them. Where frames repeat regularly (24 fps
-material in a 30 fps file), the model forecasts different frames only, and the repeats are added.
+The job first reads the context, the last frames before the forecast; a seek skips the earlier
+frames. Then the job writes the source's frames unchanged, and the forecast after them. Where frames
+repeat regularly (24 fps material in a 30 fps file), the model forecasts different frames only, and
+the job adds the repeats.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class ExtrapolateResult(Done, ExtrapolateOutcome):
 
 @dataclass(frozen=True, slots=True)
 class _Forecast:
-    """A plan, and what was resolved from the frames before the forecast."""
+    """A plan, with the decisions that need the frames before the forecast."""
 
     plan: ExtrapolatePlan
     continuation: Continuation
@@ -83,7 +84,8 @@ class _Forecast:
 def decide(settings: ExtrapolateSettings, *, dry_run: bool = False) -> ExtrapolatePlan:
     """Probe the input, and decide everything that does not need its frames.
 
-    With ``dry_run`` reasons to refuse the output are collected in the plan instead of raised.
+    With ``dry_run`` the plan collects the reasons to refuse the output. Otherwise the first of them
+    is raised.
 
     Raises:
         CloudconvError: the input, the model or the device cannot be used, or the output cannot be
@@ -96,18 +98,19 @@ def decide(settings: ExtrapolateSettings, *, dry_run: bool = False) -> Extrapola
 def run(settings: ExtrapolateSettings) -> Job:
     """Write ``settings.input`` and the forecast of the frames that follow.
 
-    The target appears only when it is complete.
+    The output appears only when it is complete.
 
     Yields:
         Warnings, progress, and at the end an :class:`ExtrapolateResult`.
 
     Raises:
-        CloudconvError: the output does not exist then, or is as it was before.
+        CloudconvError: the run is not possible or fails. No output is written, and a file that
+            existed before is unchanged.
     """
     began = time.monotonic()
     set_threads(settings.threads)
     plan, warnings = decide(settings), Warnings()
-    with Source(plan.info):  # keeps the copy of standard input until the end
+    with Source(plan.info):  # deletes the copy of standard input at the end
         forecast = _resolve(plan)
         yield from warnings.new(forecast.warnings)
         with claim(plan.output, overwrite=settings.overwrite):
@@ -121,7 +124,7 @@ def run(settings: ExtrapolateSettings) -> Job:
 def estimate(plan: ExtrapolatePlan) -> ExtrapolateEstimate:
     """Return the expected outcome of a run: read the context, and make a few frames.
 
-    Nothing is written. The time is that of the new frames.
+    No output is written. ``seconds`` covers loading the model and making the new frames.
 
     Raises:
         CloudconvError: the context cannot be read, or the model cannot be used.
@@ -143,10 +146,10 @@ def estimate(plan: ExtrapolatePlan) -> ExtrapolateEstimate:
 
 
 def _resolve(plan: ExtrapolatePlan) -> _Forecast:
-    """Read the context; the source stays open.
+    """Read the context, and resolve the forecast's times and warnings.
 
     Raises:
-        InputError: there are too few frames to forecast from.
+        InputError: there are too few frames to forecast from, or none can be decoded.
     """
     spec, timing = plan.predictor, plan.info.timing
     context = _context(plan)
@@ -166,7 +169,7 @@ def _resolve(plan: ExtrapolatePlan) -> _Forecast:
 
 
 def _context(plan: ExtrapolatePlan) -> Context:
-    """Read the last frames before the forecast, and more where all of them are alike."""
+    """Read the last frames before the forecast, and more of them while too few are different."""
     settings, info, timing = plan.settings, plan.info, plan.info.timing
     size = plan.predictor.context + plan.predictor.past
     length = timing.end - timing.start
@@ -198,7 +201,7 @@ def _check_context(context: Context, plan: ExtrapolatePlan) -> None:
 
 
 def _pictures(forecast: _Forecast, model: Predictor) -> Iterator[Frame]:
-    """Yield the new frames, with the cadence of the source."""
+    """Yield the new frames, with repeats that continue the cadence of the source."""
     new = _forecast(forecast, model)
     shown = forecast.context.frames[-1]
     for repeats in islice(forecast.context.repeats(), forecast.continuation.new_frames):
@@ -208,7 +211,7 @@ def _pictures(forecast: _Forecast, model: Predictor) -> Iterator[Frame]:
 
 
 def _forecast(forecast: _Forecast, model: Predictor) -> Iterator[Frame]:
-    """Yield the different frames that follow the context."""
+    """Yield the frames that the model forecasts, without repeats."""
     plan, frames, count = forecast.plan, forecast.context.frames, forecast.continuation.new_frames
     frames = (frames[0],) * (plan.predictor.context - len(frames)) + frames
     with extend.enough_memory(plan.device, plan.info):

@@ -1,4 +1,4 @@
-"""Define what every job that writes a video reports: an estimate before a run, a result after."""
+"""Define the reports of jobs that write a video: estimates before a run, and results after it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from cloudconv.events import Warned
 class Outcome:
     """The facts that an estimate and a result share; the fields are keys of the command's JSON.
 
-    ``source_frames`` counts the source's frames that are used. Rates are exact rationals, None for
-    a variable rate. ``duration`` is in seconds.
+    ``source_frames`` counts the source's frames that are used. Rates are exact rationals as text,
+    such as ``30000/1001``, and None for a variable rate. ``duration`` is in seconds.
     """
 
     input: str
@@ -50,7 +50,7 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """The facts that only a result has: the time that the run took."""
+    """The facts that only a result has: the time and the speed of the run."""
 
     wall_seconds: float
     frames_per_second: float
@@ -59,8 +59,8 @@ class Done:
 def seconds_for(items: Iterator[Any], tried: int, total: int) -> float:
     """Return the expected time in seconds for ``total`` items.
 
-    The first ``tried`` items are made and timed. The time of the first one includes the
-    preparation.
+    The first ``tried`` items are made and timed. The first item's time includes the preparation.
+    Each other item takes the mean of the other times.
     """
     times = [time.perf_counter()]
     times += [time.perf_counter() for _ in islice(items, min(tried, total))]

@@ -1,4 +1,4 @@
-"""Choose the name of a job's output, and its clock."""
+"""Choose the name of a job's output, the start of its clock, and the length of a tick."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cloudconv.settings.values import names_folder
 
 _MOST_TICKS = 2**31 - 1
 _PRIMING = Fraction(1, 20)
-"""The longest audio before the first picture, in seconds, that counts as decoder priming."""
+"""Audio that starts at most this many seconds before the first picture is encoder priming."""
 
 
 def output_path(
@@ -24,11 +24,11 @@ def output_path(
 ) -> Path:
     """Return the output's name: the given one, or ``<stem>_<tag>`` beside the input.
 
-    For a folder (an existing one, or a name that ends in a slash) it is the default name in that
-    folder. A name that is too long for a file is shortened.
+    If a folder is given (an existing one, or a name that ends in a slash), the output has the
+    default name in that folder. A default name that is too long for a file is shortened.
 
     Raises:
-        SettingsError: the input is standard input, which has no name.
+        SettingsError: the input is standard input, which gives no default name.
     """
     if given is not None and not names_folder(given):
         return Path(given)
@@ -39,7 +39,7 @@ def output_path(
 
 
 def part_tag(start: Fraction | None, end: Fraction | None) -> str:
-    """Return the part of a default name for a part of the input: ``_62-65.5``, ``_62-end``."""
+    """Return the end of a default name that states the used seconds: ``_62-65.5``, ``_62-end``."""
     if start is None and end is None:
         return ""
     return f"_{float(start or 0):g}-{'end' if end is None else format(float(end), 'g')}"

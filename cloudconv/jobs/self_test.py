@@ -47,7 +47,7 @@ SECONDS = 45
 """The number of seconds after which no check starts."""
 
 _LEAST_PSNR = 45.0  # dB
-_LOSS_TOLERANCE = 0.05  # a loss on one device and on another
+_LOSS_TOLERANCE = 0.05  # largest relative difference of the losses on two devices
 _SMALL, _WIDE, _TINY = (128, 64), (320, 64), (64, 64)
 _SPEED = (640, 360)
 _FORMATS = {"8 bit": "yuv420p", "10 bit": "yuv420p10le", "opacity": "yuva420p"}
@@ -55,14 +55,18 @@ _FAST = registry.QUALITIES["turbo"]
 _FACTOR = 4
 _MEMORY_FRAMES = 200
 _GROWTH = 48 * 2**20
-_MOTION = 3  # pixels a frame
+_MOTION = 3  # pixels per frame
 
 Status = Literal["ok", "failed", "absent"]
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A test and its result; ``absent`` means that the device or the machine lacks the feature."""
+    """A test and its result.
+
+    ``absent`` means that the test did not run, because the machine lacks the feature or because the
+    time was used up. ``detail`` is a measurement, or the reason for another status than ``ok``.
+    """
 
     name: str
     status: Status
@@ -70,15 +74,15 @@ class Check:
 
 
 class _FailedError(RuntimeError):
-    """A check that failed."""
+    """The error of a check that finds a fault; the message describes the fault."""
 
 
 class _AbsentError(Exception):
-    """A check that does not apply; the message is the reason."""
+    """The error of a check that cannot run here; the message is the reason."""
 
 
 def run(device: str = "auto") -> Iterator[Check]:
-    """Test everything that ``interp`` needs of a device, on a synthetic clip, in about a minute.
+    """Test everything that cloudconv needs of a device, on a synthetic clip, in about a minute.
 
     Args:
         device: the name of a device; see :func:`~cloudconv.render.device.choose_device`.
@@ -88,7 +92,7 @@ def run(device: str = "auto") -> Iterator[Check]:
 
     Raises:
         SettingsError: there is no device of that name.
-        DeviceError: the device is not in this machine.
+        DeviceError: the device is not in this machine, or does not work with this PyTorch.
     """
     began = time.monotonic()
     try:
@@ -175,7 +179,7 @@ def _parity(device: torch.device, name: str, precision: str) -> str:
 
 
 def _quarters(name: str, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Return three frames between two: (3, 3, H, W), not clamped."""
+    """Return new pictures at 1/4, 1/2 and 3/4 between two: (3, 3, H, W), not clamped."""
     x0, x1 = (picture.expand(3, -1, -1, -1).to(device) for picture in _pictures(2, *_SMALL))
     model = _loaded(name, device, dtype)
     with torch.inference_mode():
@@ -202,7 +206,7 @@ def _tiles(device: torch.device) -> str:
 
 
 def _blends(device: torch.device) -> str:
-    """Check blends on noise over a still picture, where motion estimation fails."""
+    """Check that noise over a still picture, where motion estimation fails, gives blends."""
     numbers = torch.Generator().manual_seed(1)
     still = _pictures(1, *_SMALL)[0]
     noisy = [still + 0.03 * torch.randn(still.shape, generator=numbers) for _ in range(4)]
@@ -250,7 +254,7 @@ def _losses(device: torch.device) -> tuple[float, float]:
 
 
 class _Greedy(Interpolator):
-    """A model that blends, and runs out of memory with more than two pictures at once."""
+    """A model that blends, and runs out of memory with a batch of more than two new frames."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(registry.spec("blend", "interpolate"))
@@ -279,7 +283,7 @@ def _memory(device: torch.device) -> str:
     used: list[int] = []
 
     def tasks() -> Iterator[Task]:
-        # Batches of other sizes now and then, as at the end of a segment.
+        # Every seventh frame is a source frame, which waits for the new frames before it.
         for number in range(_MEMORY_FRAMES):
             if number in (_MEMORY_FRAMES // 3, _MEMORY_FRAMES - 1):
                 used.append(_memory_used(device))
@@ -380,7 +384,7 @@ def _renderer(
 
 
 def _rendered(work: Renderer, frames: Sequence[Frame]) -> list[Frame]:
-    """Return the frames with new ones between them; the last frame is held."""
+    """Return the frames with new ones between them; the last frame is repeated."""
     request = Request(
         name="the clip of the test",
         rate=Multiply(_FACTOR),

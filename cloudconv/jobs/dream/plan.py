@@ -1,4 +1,4 @@
-"""Plan a dream: probe the input, read the material (the frames to continue), choose the mode."""
+"""Plan a dream: probe the input, read its last frames (the material), and choose the mode."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from cloudconv.settings import exact
 CHOSEN = 0.5
 """The fraction of the analysis, by time, that is done when the mode is chosen."""
 
-_READ = 0.1  # the same, when the material is read
+_READ = 0.1  # fraction of the analysis that is done when the material is read
 
 DreamPlan = ExtendPlan[DreamSettings]
 
@@ -39,9 +39,9 @@ DreamPlan = ExtendPlan[DreamSettings]
 class Dream:
     """A plan with the decisions that need frames of the source.
 
-    ``continuation``: the times of the new frames. ``spec``: the mode, with the reason in ``why``.
-    ``sky``: whether everything that moves is sky, so that a repeated picture is a fault.
-    ``options``: the options with which the mode is built.
+    ``continuation`` has the times of the new frames. ``spec`` is the mode, chosen for the reason in
+    ``why``. ``sky`` states whether only sky moves; a repeated picture is then a fault. ``options``
+    are those with which the mode is built.
     """
 
     plan: DreamPlan
@@ -57,7 +57,8 @@ class Dream:
     def loops(self) -> bool:
         """Return whether the last frame leads into the output's first frame.
 
-        False if the output begins with another scene than the one that the dream continues.
+        No loop is possible if the output begins with another scene than the one that the dream
+        continues.
         """
         settings = self.plan.settings
         return settings.loop and (settings.only_new or self.material.cut is None)
@@ -104,7 +105,8 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
     """Read the material and choose the mode; yield progress, up to the fraction ``CHOSEN``.
 
     Raises:
-        CloudconvError: there are too few frames, or the device has too little memory.
+        CloudconvError: there are too few frames, no mode has all given options, or the device has
+            too little memory.
     """
     settings, info = plan.settings, plan.info
 

@@ -1,4 +1,7 @@
-"""Write the report of a dream: a page with its vitals, and the result as JSON."""
+"""Write the report of a dream: a page, and the result as JSON.
+
+The page shows vitals: measurements of whether the dream still looks like the clip.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +43,9 @@ def write_report(
 ) -> None:
     """Write the page and the result.
 
-    The page shows curves of ``history``, the faults and the strangest pictures of ``rows``, and
-    ``pictures``: frames by number, (h, w, 3) RGB each. ``turn`` brings all pictures upright.
+    The page shows curves of ``history``, the faults and the strangest pictures of ``rows``, and all
+    ``pictures``. The keys of ``pictures`` are frame numbers, the values are (h, w, 3) RGB. ``step``
+    is the duration of a frame in seconds. ``turn`` brings all pictures upright.
 
     Raises:
         OutputError: a file cannot be written.
@@ -80,7 +84,7 @@ def _video(output: Path, folder: Path) -> Video | None:
     whole = output.resolve()
     try:
         relative = os.path.relpath(whole, folder.resolve())
-    except ValueError:  # another drive
+    except ValueError:  # the file is on another drive
         return Video(output.name, whole.as_uri())
     return Video(output.name, quote(os.fsencode(Path(relative).as_posix())))
 

@@ -1,7 +1,8 @@
 """Continue a video with new frames for any length of time.
 
-The material is read first. Then the source's frames are written unchanged, and the frames of the
-dream follow. Vitals are measured on each new frame.
+The job first reads the material: the last frames of the source. Then the job writes the source's
+frames unchanged, and the frames of the dream after them. Each new frame adds to the vitals, which
+measure whether the dream still looks like the clip.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ from cloudconv.render.pipeline import drained
 from cloudconv.report.folder import report_folder
 
 _TRIED = 3  # frames that an estimate makes
-_BYTES_A_PIXEL = 250  # measured peak for the full-size pictures
-_FIRST_LOOK = 20  # new frames before the first such check
+_BYTES_A_PIXEL = 250  # measured peak of memory for the full-size pictures
+_FIRST_LOOK = 20  # new frames before the first check that may warn
 _OFTEN = 10  # frames between two checks that may warn
 _MEASURED = 0.8  # fraction of the analysis that is done when the clip's vitals are measured
 _SAMPLES = 8  # frames that a report shows
@@ -55,8 +56,10 @@ __all__ = ["decide", "estimate", "run"]
 class _Watch:
     """Measurements of the new frames, made in the thread that makes the frames.
 
-    ``events`` are events for the job. ``rows`` are the vitals of all windows. ``history`` and
-    ``samples`` are for the report: vitals, and numbers of frames with small pictures.
+    ``sampled`` has the numbers of the frames that the report shows. ``events`` are events for the
+    job. ``rows`` are the vitals of all windows. ``history`` has the vitals for the report's curves,
+    ``samples`` the numbers and small pictures of the sampled frames. ``bad_looks`` counts failed
+    checks in a row. ``is_dying`` is set with the warning that the dream is no longer like the clip.
     """
 
     meter: VitalsMeter
@@ -73,15 +76,16 @@ class _Watch:
 def run(settings: DreamSettings) -> Job:
     """Write ``settings.input`` and a dream that continues it.
 
-    The target appears only when it is complete.
+    The output appears only when it is complete.
 
     Yields:
-        Warnings, among them at most one that the dream is no longer like the clip; progress, first
-        of the analysis; ``vitals`` about once per second of the dream; and at the end a
-        :class:`DreamResult`.
+        Progress, first of the analysis and then of the frames; warnings, at most one of which says
+        that the dream is no longer like the clip; a measurement named ``vitals`` about once per
+        second of the dream; and at the end a :class:`DreamResult`.
 
     Raises:
-        CloudconvError: the output does not exist then, or is as it was before.
+        CloudconvError: the run is not possible or fails. No output is written, and a file that
+            existed before is unchanged.
     """
     began = time.monotonic()
     set_threads(settings.threads)
@@ -89,7 +93,7 @@ def run(settings: DreamSettings) -> Job:
     yield Progress("analysing", 0, 100, unit="%")
     plan = decide(settings)
     with ExitStack() as stack:
-        stack.enter_context(Source(plan.info))  # keeps the copy of standard input until the end
+        stack.enter_context(Source(plan.info))  # deletes the copy of standard input at the end
         dream = yield from resolve(plan)
         stack.enter_context(claim(plan.output, overwrite=settings.overwrite))
         if settings.report is not None:
@@ -122,7 +126,7 @@ def run(settings: DreamSettings) -> Job:
 def estimate(plan: DreamPlan) -> DreamEstimate:
     """Return the expected outcome of a run: read the material, and make a few frames.
 
-    Nothing is written. The time is that of the new frames.
+    No output is written. ``seconds`` covers only making the new frames.
 
     Raises:
         CloudconvError: the material cannot be read, or the device has too little memory.
@@ -162,7 +166,7 @@ def _kind(dream: Dream) -> DreamKind:
 
 
 def _sampled(dream: Dream) -> frozenset[int]:
-    """Return the numbers of the frames that a report shows, from the first to the last."""
+    """Return the numbers of the frames in the report, spread evenly; empty without a report."""
     if dream.plan.settings.report is None:
         return frozenset()
     last = dream.continuation.new_frames - 1
@@ -184,7 +188,7 @@ def _pictures(dream: Dream, watch: _Watch, first: Frame | None) -> Iterator[Fram
                     watch.samples.put((number, small_copy(rgb, material.small_size)))
             _check_life(dream, watch, number + 1, a_second)
             yield frame
-    # Measure the last window here: an interrupt must come before the output gets its name.
+    # The output does not have its name yet, so an interrupt of this measurement leaves no output.
     for row in watch.meter.finish():
         watch.rows.put(row)
 
@@ -210,7 +214,7 @@ def _check_life(dream: Dream, watch: _Watch, count: int, a_second: int) -> None:
         watch.history.put(vitals)
     if watch.is_dying or vitals is None:
         return
-    # One check of few frames may be wrong. Two in a row, or one of a complete window, are reliable.
+    # One check of few frames may fail by chance. Two in a row, or one of a whole window, count.
     watch.bad_looks = 0 if vitals.alive else watch.bad_looks + look
     complete = count == new_frames or count % 100 == 0
     if vitals.alive or not (watch.bad_looks >= 2 or complete):

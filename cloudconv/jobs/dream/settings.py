@@ -1,4 +1,4 @@
-"""Define the outcome of a dream, and check its mode."""
+"""Define the outcome of a dream, and check the mode that the settings name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["AUTO", "DreamEstimate", "DreamResult", "DreamSettings", "check_mode"
 class DreamOutcome(ExtendOutcome):
     """The facts that an estimate and a result share; the fields are keys of the command's JSON.
 
-    ``why`` is the reason for the mode. ``model`` is the predictor, in a mode that uses one.
+    ``why`` is the reason for the mode. ``model`` is the predictor, None in a mode without one.
     ``material_frames`` is the number of frames that the dream is made of. ``cut`` is the time of
     the cut before them, in seconds from the first frame, or None.
     """
@@ -44,9 +44,9 @@ class DreamResult(Done, DreamOutcome):
     """The result of a run.
 
     ``vitals`` has a row for every 100 frames. ``limits`` are the lowest and highest healthy value
-    of each vital, None for no limit. ``alive``: all rows are within the limits.
-    ``backwards`` is the fraction of new frames that run backwards, None in a mode that never does
-    so. ``report`` is the folder of the report, if one was requested.
+    of each vital, None for no limit. ``alive`` states whether all rows are within the limits.
+    ``backwards`` is the fraction of new frames that run backwards, None in a mode that never runs
+    backwards. ``report`` is the folder of the report, None without a report.
     """
 
     vitals: list[dict[str, Any]]

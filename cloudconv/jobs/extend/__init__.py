@@ -1,1 +1,1 @@
-"""Share what extrapolate and dream have in common."""
+"""Read the end of a video and write its continuation, for extrapolate and dream."""

@@ -25,7 +25,8 @@ def analysed(
     """
     with closing(step):
         while True:
-            # Not around the yield: the mode belongs to the thread, and so to the consumer as well.
+            # Inference mode applies to the whole thread. The block ends before the yield, so that
+            # the consumer does not run in this mode.
             with torch.inference_mode():
                 try:
                     part = next(step)

@@ -23,11 +23,12 @@ WINDOW = 64
 class Context:
     """The facts about a source at the start of a forecast.
 
-    ``frames`` are those with different content, oldest first. ``last`` is the last frame shown,
-    which may repeat the last of ``frames``. ``cut`` is the time of the cut before ``frames``, on
-    the source's clock, or None. ``cadence`` describes regular repeats, or is None. ``pattern``
-    states for each of the last frames whether it repeats the one before. ``gap`` is the usual time
-    between two frames, None for a single frame.
+    ``frames`` are the last frames with different content, oldest first. If the picture stands
+    still, they are one frame several times. ``last`` is the source's last frame before the
+    forecast, which may repeat the last of ``frames``. ``cut`` is the time of the last
+    cut on the source's clock, None without a cut or if enough frames follow. ``cadence`` describes
+    regular repeats, or is None. ``pattern`` states for each of the last frames whether it repeats
+    the one before. ``gap`` is the usual time between two frames, None for a single frame.
     """
 
     frames: tuple[Frame, ...]
@@ -38,7 +39,7 @@ class Context:
     gap: Fraction | None
 
     def repeats(self) -> Iterator[bool]:
-        """Yield for each frame to come whether it repeats the one before, without an end."""
+        """Yield for each new frame whether it repeats the frame before; the iterator never ends."""
         if self.cadence is None:
             while True:
                 yield False
@@ -46,7 +47,7 @@ class Context:
 
 
 class LastScene:
-    """The last frames since the last cut, at most ``count``; ``cut`` is its time or None."""
+    """The last frames since the last cut, at most ``count``; ``cut`` is the cut's time or None."""
 
     def __init__(self, count: int) -> None:
         """Start without frames."""
@@ -73,8 +74,8 @@ def frames_between(
     """Yield the frames from ``start`` to ``end``, in seconds from the first frame.
 
     Raises:
-        InputError: no frame can be decoded. An empty part of a sparse video is no error if there is
-            an earlier part.
+        InputError: the video cannot be decoded. If ``start`` is after 0, a part without frames is
+            no error, because a sparse video may have earlier frames.
     """
     # The source stays open, because closing it deletes the copy of standard input.
     source = Source(info, start=start if start > 0 else None, end=end, threads=threads)
@@ -124,11 +125,12 @@ def gather(analysed: Iterable[AnalysedFrame], size: int) -> Context | None:
 def continued(pattern: Sequence[bool]) -> Iterator[bool]:
     """Continue a pattern of repeats without an end.
 
-    Each cycle is followed by the cycle that most often followed one like it. An incomplete cycle is
-    completed first.
+    A cycle is some different frames and the repeats after them. An incomplete cycle at the end
+    of the pattern is completed first. The next cycle is always the one that most often follows such
+    a cycle in the pattern.
 
     Args:
-        pattern: for each frame so far, whether it repeats the one before.
+        pattern: a value for each frame so far, which states whether it repeats the one before.
     """
     cycles: list[tuple[int, int]] = []
     distinct = repeats = 0

@@ -19,7 +19,7 @@ from cloudconv.settings.groups import SceneCut
 MOST_FRAMES = 300
 LEAST_FRAMES = 64
 MEMORY_BYTES = 2**30
-"""The limit for decoded frames; larger pictures mean fewer frames, but at least LEAST_FRAMES."""
+"""The limit in bytes for decoded frames; LEAST_FRAMES frames are kept even beyond the limit."""
 
 
 def gather_material(
@@ -32,8 +32,8 @@ def gather_material(
 ) -> Generator[float, None, Material]:
     """Return the last frames before ``at`` that belong to one scene.
 
-    Only the end of the video is decoded: at most 300 frames. Fewer frames are decoded if they need
-    more than 1 GiB, but at least 64.
+    At most 300 frames are kept. Fewer frames are kept if 300 need more than 1 GiB, but at least 64.
+    Only the end of the video is decoded, except in a sparse video that has no frames there.
 
     Args:
         info: the video.
@@ -43,7 +43,7 @@ def gather_material(
         threads: the number of threads of the decoder.
 
     Yields:
-        The part of the frames read so far, from 0 to 1.
+        The fraction of the frames that is read, from 0 to 1.
 
     Raises:
         InputError: there is no frame before ``at``, or none can be decoded.
@@ -94,7 +94,7 @@ def _placed(items: list[AnalysedFrame]) -> tuple[list[Frame], list[Fraction], st
     times = [time for _, time in kept]
     description = cadence.description
     if description is not None and len(frames) > 1:
-        # Spread by the frames' own times, which are the same in every cycle.
+        # The frames' own times give the gap, because complete cycles last equally long.
         gap = _mean_gap(items)
         times = [frames[-1].time - (len(frames) - 1 - n) * gap for n in range(len(frames))]
     return frames, times, None if description is None else str(description)

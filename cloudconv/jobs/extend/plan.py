@@ -1,4 +1,4 @@
-"""Plan and write an output of extrapolate or dream: the source, then the new frames."""
+"""Plan and write an output of extrapolate or dream: the source's frames, then the new ones."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ S = TypeVar("S", bound=ExtendSettings)
 class ExtendOutcome(Outcome):
     """The fields that an estimate and a result share.
 
-    ``source_frames`` counts the source's frames in the output.
-    ``at`` is the start of the new frames, in seconds from the source's first frame. ``cadence``
-    describes regular repeats of the source's frames, or is None.
+    ``source_frames`` counts the source's frames in the output. ``at`` is the start of the new
+    frames, in seconds from the source's first frame. ``cadence`` describes regular repeats of the
+    source's frames, or is None.
     """
 
     at: float
@@ -61,7 +61,7 @@ class ExtendPlan(Generic[S]):
     """Everything that extrapolate or dream decides from the settings and a probe of the input.
 
     ``predictor`` is the model of extrapolate, and of the dream modes that take one. ``refusals``
-    are the reasons for which a run would refuse to write the output; only an estimate has any.
+    are the reasons for which a run would refuse to write the output; only a dry run collects them.
     """
 
     settings: S
@@ -87,7 +87,8 @@ def decide(
         settings: the settings of the command.
         model: the name or file of the predictor.
         tag: the end of the default name of the output.
-        refusals: a list that receives the reasons to refuse the output; None: raise the first one.
+        refusals: a list that receives the reasons to refuse the output. With None the first reason
+            is raised.
         reports: other files that the run writes.
 
     Raises:
@@ -117,7 +118,7 @@ def decide(
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
-    """The times of the new frames, known once the end of the source is known.
+    """The times of the new frames, which follow from the last source frame before them.
 
     ``begins`` is the time of the first new frame on the source's clock. ``step`` is the duration of
     each new frame. With ``sound_repeats`` the sound starts again at the end of the source.
@@ -146,9 +147,12 @@ class Continuation:
         return round(timing.frames * min(used, Fraction(1))) + self.new_frames
 
     def sink(self, zero: Fraction, first: Frame | None) -> Sink:
-        """Open the output; the source's time ``zero`` becomes time 0 of the output."""
+        """Open the output; the source's time ``zero`` becomes time 0 of the output.
+
+        ``first`` is the output's first source frame, None if the output has only new frames.
+        """
         settings, info, timing = self.plan.settings, self.plan.info, self.plan.info.timing
-        # Audio ends with the source, or where the new frames begin if the option at is given.
+        # Audio ends with the source. If ``at`` is given, audio ends where the new frames begin.
         end = None if settings.at is None else self.begins
         until = self.begins + self.new_frames * self.step if self.sound_repeats else None
         audio = self.sound_repeats or not settings.only_new
@@ -203,13 +207,13 @@ class Continuation:
     ) -> Generator[Event, None, dict[str, Any]]:
         """Write the source's frames, then the new ones; return the fields of a result.
 
-        The target appears only when it is complete. All times and durations of the output are
-        computed here.
+        The output appears only when it is complete. This method sets the times and durations of all
+        frames.
 
         Args:
-            make: a function that yields the new frames, without their times. Its argument is the
-                output's first frame if that is a source frame, otherwise None. Another thread makes
-                the frames.
+            make: a function that yields the new frames; their times are ignored. Its argument is
+                the output's first frame if that is a source frame, otherwise None. Another thread
+                makes the frames.
             warnings: the warnings of the job.
             began: the value of ``time.monotonic()`` when the job started.
             events: a queue for the events of the thread that makes the frames.
@@ -283,7 +287,7 @@ def new_frame(rgb: Tensor, like: Frame) -> Frame:
 
 @contextmanager
 def enough_memory(device: torch.device, info: MediaInfo) -> Iterator[None]:
-    """Use a device in this thread, and turn a lack of memory into an error with a remedy.
+    """Use a device in this thread, and raise a helpful error if the device lacks memory.
 
     Raises:
         DeviceError: the device has too little memory; the message says what to do.

@@ -35,8 +35,8 @@ def each_input(settings: InterpManySettings) -> list[InterpSettings]:
     An input that is a folder or pattern of videos becomes all of these videos.
 
     Raises:
-        InputError: a folder or pattern matches both videos and pictures.
-        SettingsError: two inputs would have the same output.
+        InputError: a folder or pattern matches both videos and pictures, or cannot be read.
+        SettingsError: two inputs would have the same output, or standard input is an input.
     """
     namesakes: defaultdict[str, list[str]] = defaultdict(list)
     inputs = []
@@ -59,7 +59,7 @@ def subfolders_ignored(settings: InterpManySettings) -> list[Warned]:
     for folder in map(Path, settings.inputs):
         inside = subfolders_of(folder) if folder.is_dir() else []
         names = [each.name for each in inside if each.resolve() != made]
-        if names and videos_of(folder):  # the probe of pictures gives its own warning
+        if names and videos_of(folder):  # for a folder of pictures, the probe warns
             warnings.append(Warned("subfolders-ignored", {"folder": str(folder), "names": names}))
     return warnings
 
@@ -86,8 +86,8 @@ def run(settings: InterpManySettings) -> Job:
         its outcome (a result, :class:`Exists` or an error); and at the end the list of outcomes.
 
     Raises:
-        CloudconvError: no input can be interpolated, because a model or a device is missing, or
-            the folder cannot be created.
+        CloudconvError: no input can be interpolated, because a model or a device is missing, the
+            folder cannot be created, or :func:`each_input` refuses an input.
         Interrupted: Ctrl-C; finished outputs and segments are kept.
     """
     every = each_input(settings)
@@ -120,7 +120,7 @@ def _interpolate_each(every: Sequence[InterpSettings]) -> Job:
                 batch.leave_out(number)
                 yield Ended(number, str(settings.input), outcomes[number])
         if len(outcomes) == len(every):
-            config = WorkerConfig()  # nothing needs the cluster
+            config = WorkerConfig()  # no input is left, so no workers start
         with start(config, SegmentWork()) as workers:
             for number, settings in enumerate(every):
                 if number in outcomes:
@@ -163,7 +163,7 @@ class _BatchProgress:
         """Create the progress of a batch without finished frames."""
         self._sizes = {number: _size(each.input) for number, each in enumerate(every)}
         self._expected: dict[int, int] = {}
-        self._before = 0, 0  # finished frames of the earlier inputs, and how many were resumed
+        self._before = 0, 0  # finished frames of the earlier inputs, and the resumed among them
         self._current = -1
         self._done = self._resumed = 0
 
@@ -175,7 +175,10 @@ class _BatchProgress:
         self._done = self._resumed = 0
 
     def change(self, settings: InterpSettings, event: Event) -> Event:
-        """Return an event of the batch for an event of the current input."""
+        """Return an event of the current input as an event of the batch.
+
+        A warning gets the input's name. The progress of rendering becomes that over all inputs.
+        """
         if isinstance(event, Warned):
             return replace(event, about=str(settings.input))
         if not isinstance(event, Progress) or event.stage != "rendering":
@@ -204,7 +207,7 @@ class _BatchProgress:
 def estimate_all(
     every: Sequence[InterpSettings],
 ) -> list[InterpEstimate | Exists | CloudconvError]:
-    """Return the expected outcome for every input, or the error that it raises; write nothing."""
+    """Return the expected outcome for every input, or its error; write no output."""
     finished = FinishedIndex(Path(every[0].output or ""))
     inputs = [each.input for each in every]
     plans: list[InterpEstimate | Exists | CloudconvError] = []
@@ -218,7 +221,7 @@ def estimate_all(
 
 
 def _existing(settings: InterpSettings, finished: FinishedIndex) -> Exists | None:
-    """Return the finished output of an earlier run with the same settings."""
+    """Return the finished output of an earlier run with these settings; None with ``overwrite``."""
     output = None if settings.overwrite else finished.find(settings)
     return None if output is None else Exists(str(settings.input), str(output))
 

@@ -33,9 +33,9 @@ from cloudconv.schedule.frames import Counts, ScheduleEvents, schedule
 _ROUNDS = 5
 """The number of batches in a trial; the first batch is the warm-up."""
 _TRIAL_SECONDS = 10.0
-"""The number of seconds after which a trial ends with two batches."""
+"""The number of seconds after which two batches are enough for a trial."""
 _MOST_FRAMES = 200
-"""The largest number of output frames in a trial, for clips whose start needs no new frames."""
+"""The largest number of output frames in a trial, reached if the clip starts without new frames."""
 _ENCODER_FULL = 64
 """The number of frames after which an encoder, which buffers frames, has its usual speed."""
 
@@ -43,7 +43,8 @@ _ENCODER_FULL = 64
 def estimate(plan: InterpPlan) -> InterpEstimate:
     """Return the expected outcome of a run: read the source to its end, and make a few frames.
 
-    Nothing is written. For an output that cannot be written, ``refusals`` has the reasons.
+    Only temporary files are written. For an output that cannot be written, ``refusals`` has the
+    reasons.
 
     Raises:
         CloudconvError: the input cannot be read, or the model cannot be used.
@@ -159,8 +160,8 @@ def measure(
     laps = [(after - before) / at_once for before, after in pairwise(rounds)]
     rendering_per_new = median(laps) if laps else (made - began) / max(count, 1)
     encoding = (ended - made) / encoded
-    # The seconds to encode a new frame and the source frames that belong to it. A GPU makes new
-    # frames at the same time.
+    # ``encoding_per_new`` also covers the source frames that are written with each new frame. A GPU
+    # makes new frames while the CPU encodes, so only the longer of the two times counts.
     encoding_per_new = encoding * written / max(count, 1)
     each_new = rendering_per_new + encoding_per_new
     if plan.device.type != "cpu":

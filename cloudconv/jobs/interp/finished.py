@@ -32,7 +32,7 @@ class FinishedIndex:
         self._weights: dict[str, str | None] = {}
         with suppress(OSError), open(folder / _NAME, "rb", opener=_read) as file:
             for line in file:
-                with suppress(ValueError, TypeError):  # cut off by a crash
+                with suppress(ValueError, TypeError):  # a crash cut the line off
                     key, name, made = json.loads(line)
                     self._finished[key] = name, made
 
@@ -47,7 +47,7 @@ class FinishedIndex:
 
     def note(self, settings: InterpSettings, name: str, made: Path) -> None:
         """Add a line for the complete output ``made``, a file that is renamed to ``name`` next."""
-        # Without the line the output is complete too, so errors are ignored.
+        # The output is complete even without the line, so errors are ignored.
         with suppress(OSError, CloudconvError):
             line = [self._key(settings), name, _identity(made)]
             with open(self._folder / _NAME, "a", encoding="utf-8", opener=_append) as file:
@@ -75,7 +75,7 @@ def _append(path: str, flags: int) -> int:
 
 
 def _read(path: str, flags: int) -> int:
-    # Without O_NONBLOCK a named pipe would block.
+    # Without O_NONBLOCK, opening a named pipe of this name would wait for a writer.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 

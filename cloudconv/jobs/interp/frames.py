@@ -26,7 +26,7 @@ _FORMS = {1: ("gray", (0,)), 3: ("gbrp", (1, 2, 0)), 4: ("gbrap", (1, 2, 0, 3))}
 """The pixel format for each number of channels, and the channel of each plane of that format."""
 _DEPTHS = {torch.uint8: "", torch.int32: "16le", torch.float32: "f32le"}
 """The end of the pixel format's name for each data type of the planes."""
-_FULL = ColorTags(range=2)  # for gray pictures; untagged RGB counts as full range anyway
+_FULL = ColorTags(range=2)  # only gray needs the tag: untagged RGB counts as full range
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,8 +70,8 @@ class _MemoryFrame(Frame):
 def run(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
     """Yield the given pictures and new ones between them; see ``cloudconv.interpolate_frames``.
 
-    Bad options raise an error before the first picture. Pictures on a GPU are never copied to the
-    host's memory.
+    Bad options raise an error before the first picture is read. Pictures on a GPU are copied to the
+    host's memory only if the CPU is to make the new ones.
     """
     pictures = each_of(pictures)
     on_gpu = isinstance(pictures, Tensor) and pictures.is_cuda and settings.device == "auto"

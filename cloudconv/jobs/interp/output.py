@@ -45,7 +45,7 @@ from cloudconv.training.fine_tune import (
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The output's clock.
+    """The relation of the output's times to the source's times.
 
     All times are in seconds. ``zero`` is the time on the source's clock that becomes 0. ``offset``
     is the output time of the first frame. ``time_base`` is the length of a tick.
@@ -99,7 +99,7 @@ class PlannedVideo:
     """A video that another thread decodes and plans.
 
     ``tasks`` are the planned output frames with their source frames. ``is_next_known`` returns
-    whether the next one is available without waiting. ``events`` receives the warnings of the
+    whether the next task is available without waiting. ``events`` receives the warnings of the
     planning and, at the end, the counts of frames.
     """
 
@@ -124,7 +124,7 @@ def planned(plan: InterpPlan) -> Iterator[PlannedVideo]:
     ):
         head = next(ahead)
         clock, tasks = Clock.of(plan, head.plan.left), chain([head], ahead)
-        del head  # releases the first pictures as soon as they are rendered
+        del head  # so that the first pictures do not stay in memory after they are rendered
         yield PlannedVideo(source, clock, tasks, lambda: ahead.ready, events)
 
 

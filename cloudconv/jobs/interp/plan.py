@@ -41,12 +41,12 @@ from cloudconv.workers.pool import WorkerConfig, resolve
 from cloudconv.workers.remote import check_single
 
 _FEW_KEPT = 2
-"""A rate that keeps one of at most this many source frames unchanged gives no warning."""
+"""A rate gives a warning if it keeps fewer than one in this many source frames unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class InterpPlan:
-    """The decisions before the first frame.
+    """The decisions that an interpolation makes before the first frame.
 
     ``request`` describes the output frames, and ``rate`` is the output's rate, None if variable.
     ``device`` and ``dtype`` are those of the model. ``notes`` are warnings that are not about the
@@ -84,7 +84,7 @@ class InterpPlan:
 
     @property
     def _rate_warnings(self) -> list[Warned]:
-        """Return a warning if the output has the source's rate, or few source frames unchanged."""
+        """Return a warning if the rate is the source's, or if few source frames stay unchanged."""
         own, rate = self.info.timing.rate, exact(self.settings.fps)
         if own is None or rate is None or self.settings.slowmo is not None:
             return []
@@ -175,7 +175,8 @@ def decide(
         settings, info, output, request, rate, device, dtype, workers, notes, refusals
     )
     if settings.duplicates == "keep" and not dry_run and not timing.open_ended:
-        # Without repeats this decodes 14 frames twice. To keep up to 200 takes too much memory.
+        # These frames are decoded again later: 14 without repeats, up to 200 with repeats. To keep
+        # 200 frames would take too much memory.
         # The source stays open, because closing it deletes the copy of standard input.
         cadence = early_cadence(source_of(plan).frames())
         notes += () if cadence is None else (Warned("cadence-kept", {"cadence": cadence}),)
@@ -191,7 +192,7 @@ def decide(
 def _is_live(settings: InterpSettings) -> bool:
     """Return whether frames are written as they arrive: from standard input to standard output.
 
-    Resuming and adapting need the complete input.
+    Resuming, which other outputs allow, and adapting need the complete input first.
     """
     to_stdout = settings.output is not None and is_stdout(Path(str(settings.output)))
     return str(settings.input) == "-" and to_stdout and settings.adapt is None
@@ -267,7 +268,7 @@ def is_joinable(output: Path) -> bool:
 
 
 def source_of(plan: InterpPlan) -> Source:
-    """Return the requested part of the input."""
+    """Return a source that decodes the requested part of the input."""
     s = plan.settings
     return Source(
         plan.info,

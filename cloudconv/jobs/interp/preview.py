@@ -74,7 +74,7 @@ class Preview:
             ) from error
 
     def show(self, frame: Frame) -> None:
-        """Write the frame if a second has passed since the last one."""
+        """Write the frame if a second has passed since the last written frame."""
         if time.monotonic() < self._due:
             return
         shown = io.BytesIO()

@@ -3,10 +3,12 @@
 Frames pass through four stages: :class:`~cloudconv.media.read.source.Source` decodes,
 :func:`~cloudconv.schedule.frames.schedule` plans each output frame,
 :class:`~cloudconv.render.renderer.Renderer` makes the new frames, and
-:class:`~cloudconv.media.write.sink.Sink` encodes. Decoding with planning, inference, and encoding
-have a thread each, with bounded queues between them. A video is made as segments, which survive a
-crash and are joined at the end. An output that cannot be joined (standard output, animations,
-pictures) is one segment that is written to the output itself.
+:class:`~cloudconv.media.write.sink.Sink` encodes. Decoding and planning share a thread. Inference
+and encoding have a thread each. Bounded queues connect the threads.
+
+A video is made as segments, which remain after a crash and are joined at the end. An output that
+cannot be joined (standard output, animations, pictures) is one segment that is written to the
+output itself.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ _PLANNED = 8
 """The number of segments that are planned ahead, in addition to one per worker."""
 
 Rendering = Generator[tuple[int, Progress | Warned | None], None, None]
-"""Numbers of segments with their events; None means that the segment is finished."""
+"""Pairs of a segment's number and its event; the event None means that the segment is finished."""
 
 __all__ = ["decide", "estimate", "interpolate", "run"]
 
@@ -61,7 +63,7 @@ __all__ = ["decide", "estimate", "interpolate", "run"]
 def run(settings: InterpSettings) -> Job:
     """Interpolate ``settings.input`` into a new file.
 
-    The target appears only when it is complete. Closing the iterator cancels the run, which keeps
+    The output appears only when it is complete. Closing the iterator cancels the run, which keeps
     the finished segments.
 
     Yields:
@@ -173,7 +175,8 @@ def _render_here(
 ) -> Rendering:
     """Render in this process, from the frames that ``video`` decodes.
 
-    Missing segments are rendered into the store; without a store all frames into the output itself.
+    Missing segments are written to the store. Without a store, all frames are written to the output
+    itself.
     """
     store = work.store
 

@@ -1,9 +1,9 @@
 """Try a finer scale of motion estimation on source frames.
 
 At scale 2 a network estimates small motion more exactly and large motion worse, and takes four
-times as long. Which effect is larger depends on the clip. So the model reconstructs source frames
-from their neighbours at both scales, in the middle of the picture. Where the finer scale is clearly
-better, a warning names that scale. The trials also measure the time of the default model, from
+times as long. The better scale depends on the clip. So the model reconstructs source frames from
+their neighbours at scales 1 and 2, in the middle of the picture. If scale 2 is clearly better, a
+warning names that scale. The trials also measure the time of the default model, from
 which a warning estimates the time of a slow model.
 """
 
@@ -42,8 +42,8 @@ _WORTH_A_TRIAL = 100.0
 class ScaleTrial:
     """The result of trials at some scales.
 
-    ``gain``: the mean PSNR at the last scale minus that at the first, in dB. ``seconds``: the least
-    time of the model for one megapixel of a new frame, at each scale.
+    ``gain`` is the mean PSNR at the last scale minus that at the first, in dB. ``seconds`` has for
+    each scale the least time of the model for one megapixel of a new frame.
     """
 
     gain: float

@@ -16,8 +16,8 @@ class InterpOutcome(Outcome):
     """The facts that an estimate and a result share.
 
     ``held_frames`` is the number of frames that are repeated, because no new frame is possible
-    between two frames, as at a cut. ``cuts`` are the
-    times of each new scene's first frame, in seconds from the input's first frame.
+    between two frames, as at a cut. ``cuts`` are the times of each new scene's first frame, in
+    seconds from the input's first frame.
     """
 
     model: str
@@ -29,11 +29,11 @@ class InterpOutcome(Outcome):
 class InterpEstimate(Estimate, InterpOutcome):
     """The expected outcome and cost of a run.
 
-    ``memory_bytes`` is the peak of the whole process in the host's memory, 0 if the system does not
-    report it. ``memory_bytes`` and ``seconds`` are None if the run would end before its first
-    frame. ``disk_bytes`` is the approximate space on the disk, estimated from the input's size. If
-    segments are joined, this is twice the output's size. ``adapt`` is the time
-    in minutes for adapting the model first, None without adapting.
+    ``memory_bytes`` is the peak of this process in the host's memory, times the number of local
+    workers; 0 if the system does not report the peak. ``memory_bytes`` and ``seconds`` are None if
+    the run would end before its first frame. ``disk_bytes`` is the approximate space on the disk,
+    estimated from the input's size. If segments are joined, ``disk_bytes`` is twice the output's
+    size. ``adapt`` is the time in minutes for adapting the model first, None without adapting.
     """
 
     disk_bytes: int
