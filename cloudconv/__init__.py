@@ -96,7 +96,7 @@ Picture = TypeVar("Picture")
 
 
 def __getattr__(name: str) -> Any:
-    """Return a name of this module that needs a heavy import."""
+    """Return an object of this module that needs a heavy import."""
     if name == "__version__":
         return import_module("importlib.metadata").version("cloudconv")
     for module in _LATER if name in __all__ else ():
@@ -130,7 +130,7 @@ def _call(settings: Callable[P, S]) -> Callable[[Callable[[S], R]], Callable[P, 
 
 @_call(InterpSettings)
 def interpolate(settings: InterpSettings) -> InterpResult:
-    """Interpolate ``input`` into ``output`` (default: beside it), and return the result.
+    """Interpolate ``input`` into ``output`` (default: beside the input), and return the result.
 
     Give exactly one of ``factor`` (whole N of 2 or more: n·N frames, every source frame kept),
     ``fps`` (frame k at exactly k/fps) and ``slowmo`` (N times longer at the same frame rate, or at
@@ -196,8 +196,8 @@ def dream(settings: DreamSettings) -> DreamResult:
 def compare(settings: CompareSettings) -> CompareResult:
     """Score models on your own clip, against its true frames.
 
-    With ``drop`` one frame of every N is kept, and interpolators make the others again; with
-    ``horizon`` predictors forecast so many frames ahead. The other keywords are the fields of
+    With ``drop`` one frame of every N is kept, and interpolators make the others again. With
+    ``horizon`` predictors forecast that many frames ahead. The other keywords are the fields of
     :class:`CompareSettings`.
 
     Raises:
@@ -210,13 +210,13 @@ def compare(settings: CompareSettings) -> CompareResult:
 
 @_call(TrainSettings)
 def train(settings: TrainSettings) -> TrainResult:
-    """Train a model on ``clips``; with ``init`` fine-tune one that ships.
+    """Train a model on ``clips``; with ``init`` start from existing weights.
 
     Other calls take the trained weights as ``model=result.output``. The keywords are the fields of
     :class:`TrainSettings`.
 
     Raises:
-        CloudconvError: the training cannot be done; before any work if possible.
+        CloudconvError: the training cannot be done; raised before any work if possible.
         Interrupted: Ctrl-C; the best weights so far are kept.
         TypeError: there is no such keyword.
     """
@@ -288,16 +288,16 @@ def _frames_call(
         The work is lazy. No picture is kept longer than needed.
 
         Args:
-            frames: pictures, all alike: NumPy arrays, PyTorch tensors or PIL images, or one array
-                or tensor of several (B, H, W, C) or (B, C, H, W).
-            args: ``factor`` by position. The pictures count as evenly spaced. A whole N gives n·N
-                pictures: every given one (the same object) followed by N - 1 new ones; the last
-                is held.
+            frames: pictures of one kind and size: NumPy arrays, PyTorch tensors or PIL images. One
+                array or tensor may hold several pictures, (B, H, W, C) or (B, C, H, W).
+            args: ``factor`` by position. The pictures count as evenly spaced. With a whole factor
+                N, N - 1 new pictures follow each given picture (the same object). Without ``loop``
+                the last picture is repeated instead.
             kwargs: the fields of :class:`FramesSettings`.
 
         Yields:
             Pictures of the same kind. At a cut, and where two pictures are the same, the earlier
-            one is given again.
+            picture is repeated.
 
         Raises:
             CloudconvError: at once if the options are invalid; later if pictures differ in kind or

@@ -31,8 +31,8 @@ from cloudconv.messages import Message
 class CloudconvError(Message, Exception):
     """Base class of all errors; the command line prints the text and exits with ``exit_code``.
 
-    ``kind`` identifies the type of error for other programs, and ``code`` the message. ``str()``
-    shows options as Python keywords; :meth:`text` formats them in another way.
+    ``kind`` identifies the type of error for other programs; ``code`` identifies the message.
+    ``str()`` shows options as Python keywords; :meth:`text` formats them in another way.
     """
 
     exit_code = 1

@@ -120,7 +120,8 @@ def mapped(
 ) -> Generator[Event, None, Returned]:
     """Yield each event after applying ``change``, and return the result of ``events``.
 
-    Exceptions that are thrown into this generator are thrown into ``events``.
+    A KeyboardInterrupt that is thrown into this generator is thrown into ``events``. Closing this
+    generator closes ``events``.
     """
     try:
         event = next(events)

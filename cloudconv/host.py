@@ -1,4 +1,4 @@
-"""Tell how much memory the host has free, within the limit of a container."""
+"""Measure the free memory of the host, within the limit of a container."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CGROUPS = (
     ("memory.max", "memory.current", "memory.stat"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
 )
-"""The files with the limit, the use and the caches of a container, of both kinds of cgroups."""
+"""The files with a container's memory limit, use and caches, for cgroups version 2 and then 1."""
 
 
 def free_memory() -> int | None:

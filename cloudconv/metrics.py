@@ -36,10 +36,10 @@ MS_SSIM_SIDE = SSIM_WINDOW * 2 ** (len(MS_SSIM_WEIGHTS) - 1)
 _TILE = 54
 _GROUP = 16
 _MARGIN = SSIM_WINDOW // 2
-_SWITCHED_OFF = 2.0**20
+_SWITCHED_OFF = 2.0**20  # a constant K of an SSIM term, so large that the term is 1
 _NO_ENERGY = 1e-12
-"""The lowest energy of a band, far below the noise of rounding to 8 bits. With it, a flat frame
-between flat frames scores 0 dB.
+"""The energy that is added to each band, far below the noise of rounding to 8 bits. With this
+addition, a flat frame between flat frames scores 0 dB.
 """
 
 
@@ -80,7 +80,7 @@ def gdl(test: Tensor, truth: Tensor) -> Tensor:
 
     The loss is the mean of ``| |∇ truth| - |∇ test| |`` over all vertical neighbours, plus the same
     mean over all horizontal neighbours. Means replace the paper's sums, so that the size of the
-    picture does not count. NaN below 2 pixels per side.
+    picture does not count. The loss is NaN below 2 pixels per side.
     """
     _check(test, truth)
     down, across = (
@@ -93,9 +93,9 @@ def gdl(test: Tensor, truth: Tensor) -> Tensor:
 def sharpness(test: Tensor, truth: Tensor) -> Tensor:
     """Return the sharpness difference of Mathieu et al. 2015 (arXiv 1511.05440, eq. 9), in dB.
 
-    10·log10(1 / mean ``|(∇i truth + ∇j truth) - (∇i test + ∇j test)|``) with absolute differences
-    to the pixel above (∇i) and to the left (∇j), over all pixels that have both, at most 100. A
-    higher value is better. NaN below 2 pixels per side.
+    The score is 10·log10(1 / mean ``|(∇i truth + ∇j truth) - (∇i test + ∇j test)|``), at most 100.
+    ∇i is the absolute difference to the pixel above, ∇j to the pixel on the left. The mean is over
+    all pixels that have both. A higher score is better. The score is NaN below 2 pixels per side.
     """
     _check(test, truth)
 
@@ -109,8 +109,9 @@ def sharpness(test: Tensor, truth: Tensor) -> Tensor:
 def ssim(test: Tensor, truth: Tensor) -> Tensor:
     """Return the structural similarity of Wang et al. 2004 on luma, at most 1.
 
-    11x11 Gaussian window of sigma 1.5, K1 = 0.01, K2 = 0.03, population variances, mean over all
-    windows inside the picture. NaN below 11 pixels per side, where no window fits.
+    The score is the mean over all windows inside the picture. A window is an 11x11 Gaussian of
+    sigma 1.5. K1 is 0.01, K2 is 0.03, and variances are those of the population. The score is NaN
+    below 11 pixels per side, where no window fits.
     """
     _check(test, truth)
     return _each(test, truth, _ssim)
@@ -120,8 +121,8 @@ def ms_ssim(test: Tensor, truth: Tensor) -> Tensor:
     """Return the multi-scale SSIM of Wang et al. 2003 on luma, at most 1.
 
     The windows are those of :func:`ssim`. There are five scales with the paper's weights; each
-    scale is the 2x2 mean of the one before. A negative term counts as 0. NaN below 176 pixels per
-    side, where no window fits the smallest scale.
+    scale is the 2x2 mean of the one before. A negative term counts as 0. The score is NaN below 176
+    pixels per side, where no window fits the smallest scale.
     """
     _check(test, truth)
     return _each(test, truth, _ms_ssim)
@@ -149,8 +150,8 @@ def texture(test: Tensor, reference: Tensor) -> Tensor:
     """Return the fine texture of a frame relative to its neighbours, in dB: (…, 3, H, W) → (…, 2).
 
     Each score is 10·log10 of the frame's energy over the neighbours' energy, first of the finest
-    band, then of the band one octave below. 0 equals the neighbours; a negative score is softer.
-    The scores are within ±100.
+    band, then of the band one octave below. 0 means the neighbours' energy. A negative score
+    means a softer frame. The scores are within ±100.
 
     Args:
         test: the frame.
@@ -304,7 +305,7 @@ def _contrast(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _terms(x: Tensor, y: Tensor, k1: float, k2: float) -> Tensor:
-    # Here, because the import takes two seconds, which only those who measure should pay.
+    # Import torchmetrics only when needed, because the import takes two seconds.
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     _, terms = structural_similarity_index_measure(
@@ -315,7 +316,7 @@ def _terms(x: Tensor, y: Tensor, k1: float, k2: float) -> Tensor:
 
 
 def _mean(x: Tensor, y: Tensor, score: Callable[[Tensor, Tensor], Tensor]) -> float:
-    """Return the mean of ``score`` over all windows of the picture; NaN if there is none."""
+    """Return the mean of ``score`` over all windows of the picture; NaN if no window fits."""
     height, width = (side - 2 * _MARGIN for side in x.shape)
     if min(height, width) < 1:
         return float("nan")

@@ -128,7 +128,7 @@ class Timeline:
         self._loop = loop
         self._origin: Fraction | None = None  # the first source time, on the source's clock
         self._latest = _ZERO  # the last source time, on the output clock
-        self._made = 0  # grid points made so far (Resample)
+        self._made = 0  # output times made so far (Resample)
         self._first_content = _ZERO
         self._contents: deque[Fraction] = deque()  # content times that later slots may need
         self._oldest = 0  # index of the first entry of _contents
@@ -200,7 +200,7 @@ class Timeline:
         self._contents.append(time)
 
     def _divide(self, time: Fraction) -> None:
-        """Add the grid points between the latest source time and ``time``."""
+        """Add the output times from the latest source time up to ``time``."""
         gap = time - self._latest
         if gap <= 0:
             raise ValueError(f"source times must increase, got {time} after {self._latest}")

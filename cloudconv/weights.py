@@ -63,7 +63,7 @@ class TrainedFile:
 
 
 def weights_folder() -> Path:
-    """Return the folder of the weights: inside an installed package, or beside it in a checkout."""
+    """Return the folder of the weights: in an installed package, or beside a checkout's package."""
     package = Path(__file__).resolve().parent
     installed = package / "_weights"
     return installed if installed.is_dir() else package.parent / "weights"
@@ -109,10 +109,10 @@ def status(name: str) -> Literal["ok", "missing", "damaged"]:
 
 
 def load_state(name: str) -> dict[str, Tensor]:
-    """Return the tensors of an entry in the file's dtype, after a check of its SHA-256.
+    """Return the tensors of an entry in the file's dtype, after a check of the file's SHA-256.
 
     Raises:
-        WeightsError: the file is missing, or differs from the one in the manifest.
+        WeightsError: the file is missing, or differs from the manifest's entry.
     """
     wanted = entry(name)
     path = weights_folder() / wanted.file
@@ -126,7 +126,8 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors and the metadata of any safetensors file.
 
     Raises:
-        WeightsError: the file is not a readable safetensors file.
+        WeightsError: the file is not a readable safetensors file, or a tensor is not floating-point
+            or not finite.
     """
     return _tensors(_read(path, _REMAKE), path, _REMAKE), read_metadata(path)
 
@@ -135,7 +136,7 @@ def read_trained(path: Path) -> TrainedFile:
     """Return the description of a file that ``cloudconv train`` wrote, after a check for damage.
 
     Raises:
-        WeightsError: the file is unreadable, or ``cloudconv train`` did not write it.
+        WeightsError: the file is unreadable or damaged, or its metadata are damaged.
     """
     _, metadata = read_file(path)
     data = _read(path, _REMAKE)
@@ -172,7 +173,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 @contextmanager
 def _reading(path: Path, remedy: Message) -> Iterator[None]:
-    """Convert the errors of reading a file."""
+    """Convert errors in reading a file to WeightsError."""
     # Opening a pipe without a writer would block for ever.
     if path.exists() and not path.is_file():
         raise WeightsError("weights-not-a-file", path=path)

@@ -30,7 +30,7 @@ _MEMORY_SIGNS = (
 
 
 def _show_help(ctx: Any, _: Any, wanted: bool) -> None:
-    """Print a command's help as every other result, which notices a full disk."""
+    """Print a command's help with :func:`print_result`, which raises an error on a full disk."""
     if wanted and not ctx.resilient_parsing:
         print_result(ctx.get_help())
         ctx.exit()
@@ -48,19 +48,19 @@ class _PrintedHelp:
 
 
 class GuardedCommand(_PrintedHelp, TyperCommand):
-    """A command that always ends with an exit code and at most one sentence."""
+    """A command that turns every error into one message and an exit code."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return the usage line after the command's name."""
+        """Return the parts of the usage line after the command's name."""
         arguments = (each for each in self.get_params(ctx) if each.param_type_name == "argument")
         return [*(each.metavar or "" for each in arguments), "[OPTIONS]"]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options under their headings, the common ones first."""
+        """Write the options under their headings, the common options first."""
         write_options(self.get_params(ctx), formatter)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; print an error in one sentence and exit with its code."""
+        """Run the command; print an error as one message and exit with its code."""
         verbose = bool(ctx.params.get("verbose")) and not ctx.params.get("quiet")
         if verbose:
             names = ("cloudconv", "torch", "av", "numpy")
@@ -91,7 +91,7 @@ class Commands(_PrintedHelp, TyperGroup):
     def main(self, args: Any = None, *given: Any, **named: Any) -> Any:
         """Run the command that ``args`` name; see :meth:`typer.core.TyperGroup.main`."""
         words = list(sys.argv[1:] if args is None else args)
-        # The jobs expand patterns, so that they mean the same on every system.
+        # The jobs expand patterns, so that a pattern means the same on every system.
         named.setdefault("windows_expand_args", False)
         try:
             try:
@@ -104,7 +104,7 @@ class Commands(_PrintedHelp, TyperGroup):
             sys.exit(1)
 
     def _main(self, words: list[str], args: Any, *given: Any, **named: Any) -> Any:
-        # Without a word Typer prints the help. Other callers want the exceptions themselves.
+        # Without arguments Typer prints the help. Outside standalone mode a caller handles errors.
         if not words or not named.get("standalone_mode", True):
             return super().main(args, *given, **named)
         named["standalone_mode"] = False
@@ -120,7 +120,7 @@ class Commands(_PrintedHelp, TyperGroup):
 
 
 def _describe(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
-    """Return the sentence of an error, its kind, and the exit code."""
+    """Return the message of an error, its kind, and the exit code."""
     if isinstance(error, CloudconvError):
         return error.text(flag), error.kind, error.exit_code
     if isinstance(error, KeyboardInterrupt):

@@ -66,7 +66,7 @@ def _print_plans(console: Console, outcome_of: dict[str, Any]) -> None:
 
 
 def _table(outcome_of: dict[str, Any], **columns: str) -> str:
-    """Return a row for each input; ``columns`` names the fields of outcomes by their headers."""
+    """Return a row for each input; ``columns`` maps headers to the names of result fields."""
     columns = {"frames": "output_frames", **columns}
     rows = []
     for name, outcome in outcome_of.items():

@@ -30,8 +30,8 @@ def with_options(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that gives a command the options of settings classes.
 
-    The command's first parameter is the :class:`Console`. The fields of the classes replace
-    ``**options``: the command gets the options that were given, as text, which the settings read.
+    The command's first parameter is the :class:`Console`. The fields of the classes become options.
+    The command gets the given options as ``**given``, unparsed, for the settings class to read.
 
     Args:
         kinds: the settings classes of the command.
@@ -97,7 +97,7 @@ def _completion(field: Field) -> Callable[[str], list[str]] | None:
 
 
 def _models(kind: str) -> list[str]:
-    """Return the names of models that the shell completes; import the registry only then."""
+    """Return the model names that the shell completes; import the registry only when called."""
     from cloudconv.models import registry
 
     shown = [spec for spec in registry.specs() if not spec.hidden]

@@ -1,4 +1,4 @@
-"""Declare the options of the output, and print results on stdout and all else on stderr."""
+"""Declare options for the printed output; print results on stdout and all else on stderr."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Console(Settings):
             print_message(text)
 
     def warning(self, warned: Warned, about: str | None = None) -> None:
-        """Print a warning in one line, with the name of the input that it is about once."""
+        """Print a warning in one line, after the name ``about`` unless the text has that name."""
         text = warned.text(flag)
         print_message(f"warning: {text if about is None or about in text else f'{about}: {text}'}")
 

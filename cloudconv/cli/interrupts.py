@@ -36,7 +36,7 @@ def check() -> None:
 
 
 def ignore() -> None:
-    """Ignore the signals that :func:`install` handles from now on, because the work is done."""
+    """From now on, ignore the signals that :func:`install` handles, because the work is done."""
     for number in _numbers():
         if signal.getsignal(number) is _interrupt:
             signal.signal(number, signal.SIG_IGN)

@@ -40,13 +40,13 @@ _RESEARCH_TEST = (
     "naive",
     "the naive picture, the end of a cloud clip, trained on its beginning",
 )
-"""The most telling score, the method to compare with, and both in words."""
+"""The score whose gain is listed, the method to compare with, and both in words."""
 
 _SCORE = re.compile(
     r"(?P<clips>clouds_end_\d+|clouds|val(?:_\d+)?)"
     r"(?:_(?P<kind>drop|h)(?P<number>\d+))?_(?P<measure>psnr|sharpness_ratio)(?:_(?P<method>\w+))?"
 )
-"""The form of a score's name in the manifest: the clips, the task, and the method."""
+"""The form of a score's name in the manifest: the clips, the task, the measure and the method."""
 _METHODS = {
     "blend": "blending",
     "hold": "repeating the last",
@@ -73,7 +73,7 @@ _OF_TRAINING = ("file", "base", "steps", "gain")
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A model with the state of its weights: those that ship, or those in a trained ``file``."""
+    """A model with the state of its shipped weights, or of the weights in a trained ``file``."""
 
     spec: ModelSpec
     weights: str
@@ -180,7 +180,11 @@ def _group(title: str, rows: list[_Row], test: tuple[str, str, str]) -> str:
 
 
 def _gain(spec: ModelSpec, score: str, baseline: str) -> float | None:
-    """Return the gain over the baseline, from the scores of the model or of another one's test."""
+    """Return the gain over the baseline in dB, or None.
+
+    The scores are those of the model's own entry in the manifest, or those that the entry of
+    another model has for this model.
+    """
     from cloudconv import weights
 
     for entry in weights.manifest().values():

@@ -22,11 +22,12 @@ from cloudconv.settings.groups import INPUT
 Input = Annotated[str, typer.Argument(metavar="IN", help=INPUT)]
 OutputArgument = Annotated[str | None, typer.Argument(metavar="[OUT]", help="Same as --output.")]
 Note = Callable[[Any], str | None]
-"""A function of a ``Measured`` or ``Ended`` event: the words beside the bar; None keeps them."""
+"""A function that returns the words beside the bar for a ``Measured`` or ``Ended`` event; with None
+the last words stay."""
 
 
 def chosen_output(console: Console, out: str | None, given: dict[str, Any]) -> str | None:
-    """Remove the output from the ``given`` options, and return it or the one named by position.
+    """Return the output, from the option or from ``out``; remove the option from ``given``.
 
     Raises:
         SettingsError: the output is named twice, or stdout cannot take the video.
@@ -58,8 +59,8 @@ def run_job(
         console: the output for people.
         label: the word for the job's main stage.
         settings: the settings of the command.
-        summary: a function that describes the result in one line; the JSON follows. None prints
-            neither.
+        summary: a function that describes the result in one line; with ``--json`` the JSON
+            follows. None prints neither.
         note: see :data:`Note`.
 
     Returns:
@@ -90,7 +91,7 @@ def _print_estimate(console: Console, estimate: Any) -> None:
 
 
 def print_remarks(console: Console, estimate: Any, about: str | None = None) -> None:
-    """Print the warnings of an estimate, and a warning for each refusal of a run."""
+    """Print the warnings of an estimate, and each reason to refuse the run as a warning."""
     refused = (Warned("refused", {"error": error}) for error in estimate.refusals)
     for warned in (*estimate.warnings, *refused):
         console.warning(warned, about)
@@ -99,8 +100,8 @@ def print_remarks(console: Console, estimate: Any, about: str | None = None) -> 
 def run_with_progress(console: Console, label: str, job: Job, note: Note | None = None) -> Any:
     """Run a job, show its progress and its warnings, and return its result.
 
-    A lost Ctrl-C ends the job after the next frame. When the job has finished, signals are ignored:
-    they would report a complete output as interrupted.
+    A Ctrl-C whose exception was lost ends the job at the next report of progress. After the job has
+    finished, signals are ignored: a signal would report a complete output as interrupted.
 
     Args:
         console: the output for people.

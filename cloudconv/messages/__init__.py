@@ -74,7 +74,7 @@ class Setting:
     value: Any = None
 
     def text(self, option: OptionFormat = keyword) -> str:
-        """Return the option formatted by ``option``."""
+        """Return the text of the option, formatted by ``option``."""
         return option(self.name, self.value)
 
 

@@ -12,7 +12,7 @@ from cloudconv.settings.option import Option
 from cloudconv.settings.values import File, Files
 
 SEQUENCE_METRICS = ("xpsnr", "vmaf")
-"""Metrics that must see every frame in order; FFmpeg's filters."""
+"""Metrics that need every frame in order: filters of FFmpeg."""
 
 TEXTURE_METRICS = ("texture", "texture2")
 METRICS = (
@@ -54,7 +54,7 @@ class CompareSettings(
     """The options of :func:`cloudconv.compare`. The verdict is about the first model.
 
     With ``drop`` one frame of every N is kept, and interpolators make the others again. With
-    ``horizon`` predictors forecast so many frames, from every ``every``-th frame on.
+    ``horizon`` predictors forecast that many frames, once for every ``every``-th frame.
 
     Raises:
         SettingsError: a value is out of range, or two values contradict each other.

@@ -33,7 +33,7 @@ _REPORT = "Write a page with the video, its frames, and charts of the measuremen
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class ExtendSettings(Output, Overwrite, InputRate, Cuts, Encoding):
-    """The length and the start of the new frames: exactly one of ``frames`` and ``seconds``."""
+    """The length and the start of the new frames; give one of ``frames`` and ``seconds``."""
 
     frames: Annotated[int | None, Option("Make N new frames.", "N", least=1)] = None
     seconds: Annotated[
@@ -63,7 +63,7 @@ class ExtrapolateSettings(ExtendSettings):
 
     @property
     def chosen_model(self) -> str:
-        """The name or file of the model that is used."""
+        """Return the name or file of the model that is used."""
         return str(self.model)
 
 
@@ -96,16 +96,16 @@ class DreamSettings(ExtendSettings):
 
     @property
     def given(self) -> tuple[str, ...]:
-        """The names of the modes' own options that were given."""
+        """Return the names of the given options that belong to one mode."""
         known = {"wind": self.wind, "model": self.model, "texture_keep": self.texture_keep}
         return tuple(name for name, value in known.items() if value)
 
     @property
     def predictor(self) -> str:
-        """The predictor of a mode that takes one."""
+        """Return the predictor for the mode ``rollout``."""
         return str(self.model or DEFAULT_PREDICTOR)
 
     @property
     def direction(self) -> tuple[float, float] | None:
-        """The given motion, (dx, dy) in pixels a frame, or None."""
+        """Return the given motion, (dx, dy) in pixels a frame, or None."""
         return None if self.wind is None else values.wind(self.wind)

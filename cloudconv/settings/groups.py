@@ -1,7 +1,7 @@
 """Declare groups of options that several commands share.
 
-These classes have no generated ``__eq__`` and ``__repr__``, because these cost import time. The
-settings class of each command, which inherits from the groups, has both.
+These classes have no generated ``__eq__`` and ``__repr__``, because generating both takes import
+time. The settings class of each command, which inherits from the groups, has both.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ class Rendering(Settings):
     ] = "auto"
 
     def _check(self) -> None:
-        """Replace ``UHD`` by the scale that it stands for."""
+        """Replace ``UHD`` by its scale, 0.5."""
         if self.UHD and self.scale not in (None, 0.5):
             raise SettingsError("uhd-and-scale", scale=self.scale)
         self._set("scale", 0.5 if self.UHD else self.scale)
@@ -199,7 +199,7 @@ class Rendering(Settings):
     def _resolve_quality(self, model: Files | None) -> str | None:
         """Return the model that ``quality`` stands for, and set ``quality`` to None.
 
-        Settings with ``quality`` then equal those with the model.
+        Settings with ``quality`` then equal settings with its model.
         """
         if self.quality is not None and model:
             raise SettingsError("quality-and-model")
@@ -224,7 +224,7 @@ class InterpolatorModel(Rendering):
 
     @property
     def chosen_model(self) -> str:
-        """The name or file of the model that is used."""
+        """Return the name or file of the model that is used."""
         return str(self.model)
 
 
@@ -235,7 +235,7 @@ _SAVE = "Save the weights of --adapt in this file; --model takes the file."
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Adapting(Settings):
-    """Fine-tuning on the input itself."""
+    """The option to fine-tune the model on the input."""
 
     adapt: Annotated[float | None, of_model(_ADAPT, "MINUTES", above=0, most=10_000)] = None
 
@@ -250,7 +250,7 @@ class SavedModel(Adapting, Input):
 
     @property
     def saved_model(self) -> Path | None:
-        """The file for the fine-tuned weights; a folder gets a file named after the input."""
+        """Return the file for the fine-tuned weights; in a folder, the input gives the name."""
         return values.in_folder(self.save_model, f"{Path(self.input).stem}_adapted.safetensors")
 
     def _check(self) -> None:
@@ -281,7 +281,7 @@ class Encoding(Machine):
 
     @property
     def encode(self) -> EncodeSettings:
-        """The encoding options as one object."""
+        """Return the encoding options as one object."""
         more = values.pairs(self.encoder_option)
         own = self.encoder, self.crf, self.preset, self.pix_fmt
         return EncodeSettings(*own, options=more, threads=self.threads)

@@ -108,7 +108,7 @@ class InterpSettings(groups.Output, Interpolation, groups.SavedModel):
 
     @property
     def preview_file(self) -> Path | None:
-        """The picture of the newest frame; in a folder, its name is made from the input's."""
+        """Return the file for the newest frame; in a folder, the input gives the name."""
         return values.in_folder(self.preview, f"{Path(self.input).stem}_preview.jpg")
 
     def _check(self) -> None:
@@ -126,7 +126,7 @@ class InterpManySettings(Interpolation):
     out_dir: Annotated[File, Option(_OUT_DIR, "DIR", pinned=False)]
 
     def each(self) -> list[InterpSettings]:
-        """Return the settings for every input, in order; each goes into the folder."""
+        """Return the settings for every input, in order; each output goes to ``out_dir``."""
         shared = {each.name: getattr(self, each.name) for each in fields(Interpolation)}
         return [InterpSettings(name, f"{Path(self.out_dir)}/", **shared) for name in self.inputs]
 

@@ -26,7 +26,7 @@ COMMON = ""
 """The group of the options that ``--help`` shows first."""
 
 MOST = 1_000_000_000
-"""The largest whole number that an option takes where it names no other."""
+"""The largest whole number that an option without ``most`` accepts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Option:
         pinned: whether another value gives another result. An interrupted run cannot be resumed
             with another value.
         hidden: whether the option exists in Python only.
-        complete: the names that the shell completes.
+        complete: the kind of names that the shell completes.
     """
 
     help: str
@@ -86,7 +86,7 @@ class Field:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Return the names on the command line, the one for messages first."""
+        """Return the flags on the command line; messages use the first flag."""
         name = f"--{self.name.replace('_', '-')}"
         return (f"{name}/{self.option.off}" if self.option.off else name, *self.option.also)
 
@@ -102,11 +102,11 @@ class Field:
 
     @property
     def as_parameter(self) -> Setting | str:
-        """Return the field as a parameter of a message; hidden fields are no options."""
+        """Return the field as a parameter of a message: an option, or the name if it is hidden."""
         return self.name if self.option.hidden else Setting(self.name)
 
     def read(self, value: Any) -> Any:
-        """Return the exact value of what a caller gave; None stands for the default.
+        """Return a given value, checked and converted to its exact form; None gives the default.
 
         Raises:
             SettingsError: the field does not accept the value.
@@ -205,7 +205,7 @@ def _read_fields(kind: Any) -> tuple[Field, ...]:
 
 
 fields_of: Callable[[Any], tuple[Field, ...]] = cache(_read_fields)
-"""A function that returns the fields of a settings class, its own before those it inherits."""
+"""A function that returns the fields of a settings class: its own, then the inherited fields."""
 
 
 def _field(name: str, hint: Any, declared: Any) -> Field:

@@ -55,9 +55,9 @@ _EMA = "Write the moving average of the weights, with this decay."
 class TrainSettings(Overwrite, Machine):
     """The options of :func:`cloudconv.train`.
 
-    Give ``clips`` and one of ``model`` and ``init``, or a ``recipe``. All clips give equally many
-    samples. ``clip.mp4[0:0.75]@480`` is the first three quarters of a clip, with the frames
-    shrunk to 480 pixels on the longest side.
+    Give ``clips``, and ``model`` or ``init``; or give a ``recipe``. Each entry of ``clips`` gives
+    equally many samples. ``clip.mp4[0:0.75]@480`` is the first three quarters of a clip, with the
+    frames shrunk to 480 pixels on the longest side.
 
     Raises:
         SettingsError: a value is out of range, or two values contradict each other.

@@ -149,7 +149,7 @@ def in_folder(value: File | None, name: str) -> Path | None:
 
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""The accepted scales; with others the sizes inside a network are not whole numbers."""
+"""The accepted scales; with other scales the sizes inside a network are not whole numbers."""
 
 
 def scale(value: float | str) -> float:

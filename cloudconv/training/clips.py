@@ -1,7 +1,8 @@
-"""Training data: crops of short windows at random places of clips, decoded when needed.
+"""Draw training data: crops of short windows at random places of clips, decoded when needed.
 
-Memory does not grow with a clip's length: only the facts that :func:`probe` returns are kept. The
-n-th batch depends on the seed and n alone, so a resumed run continues with the same batches.
+A window is a run of frames of a clip. A sample is a crop of some frames of one window. Memory does
+not grow with a clip's length: only the facts that :func:`probe` returns are kept. The n-th batch
+depends on the seed and n alone, so a resumed run continues with the same batches.
 """
 
 from __future__ import annotations
@@ -33,15 +34,16 @@ from cloudconv.training.spans import HELD_BACK, HELD_LAST, WHOLE, Span, parse_sp
 
 Picks = Callable[[np.random.Generator], list[int]]
 
-_ROOM = 1.5  # length of a part in windows, to leave room for repeats
-
+# The least length of a validation part, in windows. Repeated frames do not count, so a window
+# may need more frames of the clip than its length.
+_ROOM = 1.5
 _LEAD = 4  # frames decoded before a window, to notice repeats at its start
-_TRIES = 64  # windows tried in a row before giving up
-_CROP_TRIES = 8
-_LIVELIEST_OF = 4
-_SHRUNK = 8  # times; averages noise and flicker away
-_CUT_SUSPECTED = 0.03  # mean luma difference of neighbours below which there is no cut
-_CUT_JUMP = 5  # times the median difference of a window
+_TRIES = 64  # windows tried in a row before an error
+_CROP_TRIES = 8  # crops tried for enough motion
+_LIVELIEST_OF = 4  # windows drawn, of which the one with most motion is used
+_SHRUNK = 8  # side of the squares of pixels whose means are compared, to average noise
+_CUT_SUSPECTED = 0.03  # mean luma difference of neighbouring frames below which there is no cut
+_CUT_JUMP = 5  # a difference above this multiple of a window's median difference is a cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class TrainingClip:
         return (timing.end - timing.start) / timing.frames
 
     def parts(self) -> list[tuple[int, int]]:
-        """Return the first frame and the end of each usable part, as frame numbers."""
+        """Return the first frame number and the exclusive end of each usable part."""
         frames = self.info.timing.frames
         return [(_up(a * frames), _up(b * frames)) for a, b in self.spans]
 
@@ -86,12 +88,15 @@ class TrainingClip:
 class Sampling:
     """The rules by which samples are cut from clips.
 
-    ``length``: frames of a window. ``interval``: smallest and largest step between them, in
-    frames that differ. ``crop``: side of a sample in pixels. ``crops``: samples from each
-    decoded window. ``min_motion``: the least mean absolute difference of neighbouring frames, in
-    levels of 255. ``repeats``: whether frames that repeat the one before are kept. ``picks``: a
-    function that draws a sample's frames within the window. ``lively``: share of the windows that
-    are the liveliest of four. ``overlays``: share of the samples with marks that stand still.
+    ``length``: frames of a window. ``interval``: smallest and largest step from one frame of a
+    window to the next, in frames that differ. ``crop``: side of a sample in pixels. ``crops``:
+    samples from each decoded window. ``min_motion``: the least mean absolute difference of
+    neighbouring frames, in levels of 255. ``repeats``: whether frames that repeat the frame before
+    are kept. ``picks``: a function that draws the numbers of a sample's frames within the window.
+    ``augment``: whether samples are flipped and turned at random. ``reversal``: whether samples are
+    played backwards at random. ``lively``: fraction of the windows for which four windows are drawn
+    and the one with most motion is used. ``overlays``: fraction of the samples that get marks that
+    stand still.
     """
 
     length: int
@@ -116,7 +121,11 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Samples: ``frames`` (B, L, 3, crop, crop) uint8 RGB, ``indices`` (B, L) in the window."""
+    """A batch of samples.
+
+    ``frames``: (B, L, 3, crop, crop) uint8 RGB. ``indices``: (B, L), the numbers of the frames
+    within their window.
+    """
 
     frames: Tensor
     indices: Tensor
@@ -138,10 +147,10 @@ def open_clips(
         spans: the parts to use where a path names none.
         size: the longest side where a path names none.
         deinterlace: see :class:`TrainingClip`.
-        known: facts of one of the paths that is probed already.
+        known: the facts of one of the paths, if the caller has probed that path already.
 
     Returns:
-        A list for each path.
+        A list of clips for each path.
 
     Raises:
         InputError: a path does not exist or holds no video.
@@ -169,7 +178,7 @@ def held_back_in(groups: list[list[TrainingClip]], needed: int) -> tuple[Span, .
 
 
 def held_back_spans(frames: int, needed: int) -> tuple[Span, ...]:
-    """Return the default validation parts for clips of at most so many frames."""
+    """Return the default validation parts for clips of at most ``frames`` frames."""
     shortest = min(float(end - begin) for begin, end in HELD_BACK)
     return HELD_BACK if frames * shortest >= needed * _ROOM else HELD_LAST
 
@@ -177,7 +186,7 @@ def held_back_spans(frames: int, needed: int) -> tuple[Span, ...]:
 def excluding(
     groups: list[list[TrainingClip]], held_back: list[list[TrainingClip]]
 ) -> list[list[TrainingClip]]:
-    """Return ``groups`` without the clips that overlap with a part in ``held_back``."""
+    """Return ``groups`` without each clip that has a part in common with ``held_back``."""
     taken: dict[Path, list[Span]] = {}
     for clip in (clip for group in held_back for clip in group):
         taken.setdefault(clip.info.path.resolve(), []).extend(clip.spans)
@@ -226,10 +235,10 @@ class Windows:
             self.warnings.append(Warned("clips-left-out", {"unfit": unfit, "given": len(given)}))
 
     def draw(self, *key: int) -> Tensor:
-        """Return the window for ``key``, (length, 3, H, W) uint8.
+        """Return the window that the seed and ``key`` determine, (length, 3, H, W) uint8.
 
         Raises:
-            InputError: none of many windows can be used: nothing moves, or all have cuts.
+            InputError: many windows were tried, and all have cuts, repeats or too little motion.
         """
         random = np.random.default_rng([self.sampling.seed, *key, _TRIES + 1])
         if random.random() >= self.sampling.lively:
@@ -252,7 +261,7 @@ class Windows:
         """Return up to ``count`` windows, spread evenly over all clips and their usable parts.
 
         Raises:
-            InputError: none of them can be used.
+            InputError: no window can be used.
         """
         windows: list[Tensor] = []
         for clip, frames in self.spread_frames(count):
@@ -264,7 +273,7 @@ class Windows:
         """Yield the windows of :meth:`spread` as decoded frames.
 
         Raises:
-            InputError: none of them can be used.
+            InputError: no window can be used.
         """
         clips = [clip for group in self.groups for clip in group]
         each = max(1, count // len(clips))
@@ -316,7 +325,7 @@ class Windows:
     def _read(
         self, clip: TrainingClip, begin: int, end: int, interval: int
     ) -> list[Frame] | Message:
-        """Return the window from frame ``begin`` on, or the reason why it cannot be used."""
+        """Return the window that begins at frame ``begin``, or a reason not to use it."""
         repeats = RepeatDetector()
         frames: list[Frame] = []
         thumbnails: list[Tensor] = []
@@ -350,7 +359,8 @@ def batches(
 ) -> Iterator[Batch]:
     """Yield batches from number ``position`` on, without end until ``stop`` returns true.
 
-    Each round decodes one window for each sample of a batch, and cuts ``crops`` batches from them.
+    Each round decodes one window for each sample of a batch, and cuts ``crops`` batches from
+    these windows.
     """
     sampling = windows.sampling
     done, skip = divmod(position, sampling.crops)
@@ -389,7 +399,7 @@ def _sample(
 def _crop(
     window: Tensor, numbers: list[int], sampling: Sampling, random: np.random.Generator
 ) -> Tensor:
-    """Return a crop at a random place that moves enough, else the most moving of several."""
+    """Return a crop at a random place with enough motion, else the crop with the most motion."""
     side = sampling.crop
     tried: list[tuple[float, Tensor]] = []
     for _ in range(_CROP_TRIES):
@@ -426,7 +436,7 @@ def _has_cut(thumbnails: list[Tensor]) -> bool:
     largest = max(jumps, default=0.0)
     if largest < _CUT_SUSPECTED:
         return False
-    # Training can do without flashes and jolts, so anything that resembles a cut is left out.
+    # Training needs no flashes and jolts, so a change that only resembles a cut counts as a cut.
     if largest > _CUT_JUMP * sorted(jumps)[(len(jumps) - 1) // 2]:
         return True
     detector = CutDetector()

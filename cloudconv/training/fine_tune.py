@@ -1,9 +1,10 @@
-"""Fine-tune a model on the video that it will interpolate, and use it only if it gains.
+"""Fine-tune a model on the video to interpolate, and use the result only if its PSNR is higher.
 
-Most of the video is trained on, a part is held back. Held-back frames are reconstructed as
-``interp`` makes frames. Their scores choose a mix of stock and trained weights (Wortsman et al.
-2022, arXiv 2109.01903) and measure its gain. The working folder survives an interruption: a later
-run continues from the checkpoint, or uses the finished weights.
+The model trains on most of the video; the rest is held back. Afterwards some held-back frames are
+made from their neighbours, as ``interp`` makes frames, and compared with the true frames. These
+scores determine a mix of the stock (original) and the trained weights (Wortsman et al. 2022,
+arXiv 2109.01903) and the gain of this mix. The working folder survives an interruption: a later run
+continues from the checkpoint, or uses the finished weights.
 """
 
 from __future__ import annotations
@@ -46,20 +47,20 @@ from cloudconv.training.tasks import window_length
 
 WEIGHTS = "adapted.safetensors"
 LEAST_GAIN = 0.05
-"""In dB; with a smaller gain the stock model is used."""
+"""The least gain in dB. With a smaller gain the stock model is used."""
 
 _STATE = "adapted.json"
-_MEASURED = 24  # frames
+_MEASURED = 24  # the most held-back frames to make
 _WEIGHTS = (0.25, 1.0)
 """The least and the largest weight of the trained tensors in the mix."""
-_SIDE = 128  # of a training sample, in pixels
+_SIDE = 128  # side of a training sample, in pixels
 _CROPS = (8, 64)
 """The fewest and the most samples of a decoded window."""
 _PIXELS_A_CROP = 1280 * 720 // _CROPS[0]
-"""Larger pictures give more samples, because they take longer to decode."""
+"""Pixels of a picture for each sample: larger pictures, slower to decode, give more samples."""
 _SETTINGS: dict[str, Any] = {
     "learning_rate": 1e-4,
-    # `_evaluate` scores the weights, on frames made as by `interp`.
+    # Keep the last weights without a validation: `_evaluate` scores them later.
     "last": True,
     "val_windows": 8,
     "val_crop": _SIDE,
@@ -68,15 +69,17 @@ _SETTINGS: dict[str, Any] = {
 }
 
 Gains = tuple[float, float]
-"""Gains in dB over the stock model: of the mean of stock and trained weights, and of the latter."""
+"""Gains in dB over the stock model: first of the mean of the stock and the trained weights, then of
+the trained weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapted:
     """The result of fine-tuning; the fields are the keys of ``adapted`` in the command's JSON.
 
-    ``gain``: in PSNR on the held-back part, in dB. ``minutes``: of training. ``frames``: number of
-    held-back frames that were reconstructed. ``kept``: whether the adapted model is used.
+    ``gain``: the rise of PSNR on the held-back part, in dB. ``minutes``: the duration of the
+    training. ``frames``: the number of held-back frames that were made and compared. ``kept``:
+    whether the adapted model is used.
     """
 
     gain: float
@@ -91,7 +94,10 @@ class Adapted:
 
 @dataclass(frozen=True, slots=True)
 class AdaptPlan:
-    """A model and a video to adapt it to. ``renderer`` returns the job's renderer for a model."""
+    """A model, and the video to adapt the model to.
+
+    ``renderer`` is a function that returns the job's renderer for a model.
+    """
 
     settings: InterpSettings | CompareSettings
     info: MediaInfo
@@ -102,7 +108,7 @@ class AdaptPlan:
 
     @property
     def minutes(self) -> float:
-        """Return the time to train."""
+        """Return the time to train, in minutes."""
         return self.settings.adapt or 0.0
 
     @property
@@ -190,15 +196,15 @@ class AdaptPlan:
 def check(
     settings: InterpSettings | CompareSettings, model: str, folder: Path | None = None
 ) -> None:
-    """Check before any work that a model can be adapted, and its weights saved.
+    """Check before any work that a model can be adapted, and that its weights can be saved.
 
     Args:
-        settings: the settings of the job, which need not adapt.
+        settings: the settings of the job, also of a job without ``adapt``.
         model: a name, or a file of weights.
         folder: the working folder, which may hold the same weights from an earlier run.
 
     Raises:
-        SettingsError: the model has no weights, or would be replaced by its own adapted weights.
+        SettingsError: the model has no weights, or the adapted weights would replace its own file.
         OutputError: the weights cannot be saved.
     """
     if settings.adapt is not None and not registry.spec(model, "interpolate").parameters:
@@ -217,10 +223,11 @@ def check(
 def check_folder(folder: Path, plan: AdaptPlan | None) -> None:
     """Refuse a folder that holds weights of another video, model or setting.
 
-    Weights that gained too little are deleted instead.
+    Weights that gained too little are deleted instead. ``plan`` is None for a job that does not use
+    adapted weights.
 
     Raises:
-        OutputError: the folder holds such weights, which gained something or are not scored yet.
+        OutputError: the folder holds such weights, and they gained enough or have no score yet.
     """
     if not any(folder.glob(f"{WEIGHTS}*")):
         return
@@ -242,17 +249,18 @@ def check_folder(folder: Path, plan: AdaptPlan | None) -> None:
 def adapt(
     plan: AdaptPlan, folder: Path, warnings: Warnings
 ) -> Generator[Event, None, tuple[str, Adapted]]:
-    """Adapt the model in ``folder``; continue or reuse the work of an earlier run.
+    """Adapt the model of the plan; continue or reuse the work of an earlier run in ``folder``.
 
-    The weights are also saved in the file of the settings, if there is one.
+    The weights are also saved in the file that the settings name, if any.
 
     Returns:
-        The file of the adapted weights, or the stock model if it gains too little; and the result.
+        The file of the adapted weights, or the stock model if the gain is too small; and the
+        result.
 
     Raises:
         KeyboardInterrupt: the user stopped the training; its state is kept in the folder.
         OutputError: the folder cannot be written.
-        UnfitInputError: the video changed meanwhile.
+        UnfitInputError: the video changed during the work.
     """
     identity = plan.identity()
     file = folder / WEIGHTS
@@ -287,12 +295,12 @@ def adapt(
 
 
 def adapted_digest(folder: Path, model: str) -> str | None:
-    """Return the digest of an adapted model for later runs; None for another model."""
+    """Return the SHA-256 of ``model`` if it is the file of the adapted weights, else None."""
     return None if Path(model) != folder / WEIGHTS else _digest(Path(model))
 
 
 def _save(source: Path, settings: InterpSettings | CompareSettings) -> Iterator[Warned]:
-    """Copy the adapted weights to the file of the settings, if there is one; yield warnings."""
+    """Copy the adapted weights to the file that the settings name, if any; yield warnings."""
     target = settings.saved_model
     if target is None:
         return
@@ -313,7 +321,7 @@ def _save(source: Path, settings: InterpSettings | CompareSettings) -> Iterator[
 def _train(
     plan: AdaptPlan, file: Path, stop: threading.Event, warnings: Warnings
 ) -> Generator[Event, None, float]:
-    """Train for the planned time; return the seconds, 0 for a video that cannot be trained on."""
+    """Train for the planned time; return the seconds of training, 0 if training is impossible."""
     total = 60 * plan.minutes
     seconds = 0.0
     settings = TrainSettings(**plan.training, output=str(file), overwrite=True)
@@ -328,7 +336,7 @@ def _train(
                     seconds = total - event.seconds_left
                 try:
                     yield Progress("adapting", round(seconds), round(total), unit="s")
-                except KeyboardInterrupt:  # let the step at hand finish
+                except KeyboardInterrupt:  # the current step still finishes
                     stop.set()
     except (InputError, ModelError) as error:
         yield from warnings.new([Warned("adapting-failed", {"error": error})])
@@ -341,10 +349,10 @@ def _train(
 def _evaluate(
     plan: AdaptPlan, file: Path, seconds: float, warnings: Warnings
 ) -> Generator[Event, None, Adapted]:
-    """Mix stock and trained weights as is best on the held-back part; return the gain.
+    """Write the mix of stock and trained weights that is best on the held-back part.
 
-    The gain of each half of the frames is that at the mix which is best on the other half. Without
-    a held-back frame the trained weights are deleted.
+    The returned gain is cross-validated: the gain of each half of the frames is computed for the
+    mix that is best on the other half. Without a held-back frame the trained weights are deleted.
     """
     half = file.with_suffix(f".half{file.suffix}")
     gains: list[Gains] = []
@@ -376,7 +384,10 @@ def _evaluate(
 
 
 def _best_weight(gains: list[Gains]) -> float:
-    """Return the weight at the top of the parabola through the mean gains, within limits."""
+    """Return the weight of the trained tensors in the best mix.
+
+    The best mix is at the top of the parabola through the mean gains, within :data:`_WEIGHTS`.
+    """
     slope, bend = (sum(each) / len(gains) for each in zip(*map(_parabola, gains), strict=True))
     top = -slope / (2 * bend) if bend < 0 else float(slope + bend > 0)
     least, most = _WEIGHTS
@@ -389,13 +400,13 @@ def _gain_at(weight: float, gains: Gains) -> float:
 
 
 def _parabola(gains: Gains) -> tuple[float, float]:
-    """Return the factors a, b of a·weight + b·weight² that fit the gains; 0 at the stock model."""
+    """Return a and b of the gain a·weight + b·weight², from the gains at weights 1/2 and 1."""
     at_half, at_whole = gains
     return 4 * at_half - at_whole, 2 * at_whole - 4 * at_half
 
 
 def _mix(model: str, trained: Path, weight: float, target: Path) -> None:
-    """Write a mix of stock and trained weights; ``weight`` is that of the trained ones."""
+    """Write a mix of stock and trained weights; ``weight`` is the fraction of the trained ones."""
     own, metadata = weights.read_file(trained)
     stock = registry.build_model(model).state_dict()
     mixed = {
@@ -407,7 +418,7 @@ def _mix(model: str, trained: Path, weight: float, target: Path) -> None:
 
 
 def _gains(plan: AdaptPlan, half: Path, whole: Path) -> Iterator[Gains]:
-    """Yield, for held-back frames, the PSNR of both models less that of the stock model."""
+    """Yield the gains in PSNR of the weights in ``half`` and ``whole``, for each measured frame."""
     clip = TrainingClip(plan.info, plan.held_back, deinterlace=plan.deinterlace)
     length = window_length(registry.spec(plan.model), 2)
     if all(end - begin < length for begin, end in clip.parts()):
@@ -439,7 +450,7 @@ def _psnr(renderer: Renderer, frames: Sequence[Frame]) -> float:
 
 
 def _within(spans: tuple[Span, ...], first: Fraction, last: Fraction) -> tuple[Span, ...]:
-    """Convert fractions of a part to fractions of the whole."""
+    """Convert fractions of the part from ``first`` to ``last`` to fractions of the whole."""
     return tuple((first + a * (last - first), first + b * (last - first)) for a, b in spans)
 
 

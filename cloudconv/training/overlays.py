@@ -9,7 +9,7 @@ from torch import Tensor
 _LINES = (1, 4)  # the fewest and the most lines of text
 _GLYPH = 5  # height of a letter, in cells
 _CELL = (1, 5)  # the smallest and the largest side of a cell, in pixels
-_LONGEST = 60  # length of a line, in cells
+_LONGEST = 60  # lines are shorter than this, in cells
 _INK = 0.55  # fraction of the cells that are filled
 
 
@@ -23,7 +23,7 @@ def overlaid(frames: Tensor, random: np.random.Generator) -> Tensor:
     ink, opacity = np.zeros((height, width), bool), float(random.uniform(0.5, 1.0))
     box = np.zeros((height, width), bool)
     colours = torch.from_numpy(random.integers(0, 256, (2, 3, 1, 1))).float()
-    if random.random() < 0.5:  # most text is white
+    if random.random() < 0.5:  # text in videos is often white
         colours[0] = 255
     boxed = random.random() < 0.5
     cell = int(random.integers(_CELL[0], _CELL[1] + 1))

@@ -20,11 +20,12 @@ _STEPS = 1000
 
 
 def resolve(settings: TrainSettings) -> TrainSettings:
-    """Return the settings with a value for each that was not given.
+    """Return the settings with a value for each setting that was not given.
 
-    A value comes from the recipe, a TOML file whose keys are the settings' names; without a recipe
-    from the model's own training settings; else from the option's default. The default model is
-    the one that ``init`` names. The default output, and that in a folder, is named after the model.
+    The recipe is a TOML file whose keys are the settings' names. Without a recipe, the model's own
+    training settings are used. A setting that these do not name has the option's default. The
+    default model is the model that ``init`` names. If the output is a folder or not given, the file
+    is named after the model.
 
     Raises:
         InputError: the recipe cannot be read.
@@ -72,7 +73,7 @@ def _read_recipe(path: Path | str) -> dict[str, Any]:
 
 
 def fingerprint(settings: TrainSettings) -> str:
-    """Return, as JSON, the settings that a run must share with the checkpoint that it continues."""
+    """Return, as JSON, the settings that must be the same in a checkpoint and a later run."""
     pinned = [each.name for each in fields_of(TrainSettings) if each.option.pinned]
     kept = {name: value for name, value in asdict(settings).items() if name in pinned}
     return json.dumps(kept, sort_keys=True, default=str)

@@ -1,4 +1,4 @@
-"""Parse parts of clips: fractions of their length, written behind a path."""
+"""Parse parts of clips, written after a path as fractions of the clip's length."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ HELD_BACK: tuple[Span, ...] = tuple(
 """Parts of each clip to validate on, if no others were given."""
 
 HELD_LAST: tuple[Span, ...] = ((Fraction(82, 100), Fraction(1)),)
-"""The same length in one part, for clips in which each of three is shorter than a window."""
+"""The same length in one part, for clips in which three parts would be too short for a window."""
 
 
 def parse_spans(text: str) -> tuple[Span, ...]:
     """Parse one part, ``0:0.75``, or several, ``0:0.3,0.5:1``.
 
     Raises:
-        SettingsError: the text has another form, or the numbers do not rise from 0 to 1.
+        SettingsError: the text has another form, or the numbers do not rise or leave 0 to 1.
     """
     spans = []
     try:
@@ -48,7 +48,10 @@ def without(spans: Sequence[Span]) -> tuple[Span, ...]:
 
 
 def split_path(text: str) -> tuple[str, str | None, int | None]:
-    """Split ``clips[0:0.75]@480`` into path, part and size; None for a missing part or size."""
+    """Split ``clips[0:0.75]@480`` into path, part and size; None for a missing part or size.
+
+    The name of an existing file or folder is not split.
+    """
     match = re.fullmatch(r"(.+?)(?:\[([\d.,:/]+)\])?(?:@(\d+))?", text, re.DOTALL)
     if match is None or Path(text).exists():
         return text, None, None

@@ -94,7 +94,7 @@ class TrainResult(TrainOutcome):
     ``initial``: scores before the first step. ``best``: scores of the weights in ``output``.
     ``seen``: scores of the same weights on the training clips, None after an interrupt.
     ``steps_before``: steps of the earlier runs that this run continued. ``initialised``: the number
-    of tensors that were loaded from other weights. ``improved``: whether the training improved the
+    of tensors that were loaded from ``init``. ``improved``: whether the training improved the
     scores; otherwise ``output`` has the initial weights.
     """
 
@@ -152,7 +152,7 @@ class TrainPlan:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Return the fields that an estimate and a result share, except for the warnings."""
+        """Return the fields of :class:`TrainOutcome`, except for ``resumed`` and ``warnings``."""
         return {
             "output": str(self.output),
             "model": self.spec.name,
@@ -223,7 +223,7 @@ def run(
     """Train a model, and write the weights with the best scores on the held-back windows.
 
     A checkpoint beside the output, ``….checkpoint``, lets a later run with the same settings
-    continue exactly where this one was stopped. A finished training deletes the checkpoint. Ctrl-C
+    continue exactly where this run stopped. A finished training deletes the checkpoint. Ctrl-C
     ends the training after the current step, and writes the best weights so far and a checkpoint.
     Closing the iterator writes a checkpoint.
 
@@ -285,8 +285,8 @@ def _run(
 
     def write() -> None:
         nonlocal replaces
-        # The checkpoint is written first. By the checkpoint the next run knows that the weights in
-        # the output are from the same training.
+        # Write the checkpoint first. From the checkpoint the next run knows that the output is from
+        # the same training and may be replaced.
         save()
         _write(output, trainer, settings, overwrite=replaces)
         replaces = True
@@ -470,7 +470,7 @@ def _windows(
     read = [clip.info.path for group in (*groups, *train_groups) for clip in group]
     output = Path(settings.output)
     check_outputs(settings, [output, _checkpoint_of(output)], read)
-    # Validation accepts windows without motion, but no repeated frames.
+    # Validation uses the smallest interval, and accepts small clips and windows without motion.
     validation = replace(sampling, crop=1, interval=(interval[0],) * 2, min_motion=0.0)
     try:
         return Windows(train_groups, sampling), Windows(groups, validation)
