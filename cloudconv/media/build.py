@@ -17,10 +17,10 @@ ENCODERS = (
     *("h264_nvenc", "hevc_nvenc", "av1_nvenc", "h264_qsv", "hevc_qsv", "h264_vaapi"),
     *("h264_videotoolbox", "hevc_videotoolbox"),
 )
-"""The encoders that a user may choose by name."""
+"""The encoders that ``cloudconv doctor`` tests."""
 
 FILTERS = ("minterpolate", "xpsnr", "bwdif")
-"""The filters of libavfilter that commands use."""
+"""The filters of FFmpeg that ``cloudconv doctor`` looks for."""
 
 
 def libraries() -> dict[str, str]:
@@ -34,7 +34,7 @@ def version() -> str:
 
 
 def encoders() -> dict[str, EncoderState]:
-    """Return for each of :data:`ENCODERS` whether it can encode a frame here.
+    """Return for each of :data:`ENCODERS` whether it can encode a frame on this machine.
 
     A hardware encoder may be built in and still fail without its hardware.
     """

@@ -1,12 +1,13 @@
 """Convert between the planes of a picture and RGB for a network, without loss.
 
-Both conversions are linear, without clamping or rounding in between. Pixels that a network does not
-change therefore come back exactly, whatever their colour. A chroma sample describes a *cell*, the
-group of pixels that it covers. For smooth and exact chroma, the filters of both directions match.
-Enlarging makes chroma a linear function within each cell, whose mean is the sample (as in
+Both conversions are linear, and RGB is neither clamped nor rounded. Pixels that a network does not
+change therefore return to exactly the same codes, whatever their colour.
+
+A chroma sample describes a *cell*, the group of pixels that the sample covers. Enlarging makes
+chroma a linear function within each cell. The mean of this function is the sample (as in
 finite-volume methods; for halved chroma this is bilinear interpolation with the mean restored).
-Reducing takes the mean of each cell, which is the sample again. Both directions assume that the
-sample's position is the centre of the cell.
+Reducing takes the mean of each cell, which is the sample again. Chroma is therefore smooth in RGB
+and exact on the way back. Both directions assume that the sample is at the centre of the cell.
 
 Matrices and code ranges: ITU-T H.273, section 8.3 (MatrixCoefficients).
 """
@@ -27,10 +28,10 @@ from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.media.upload import upload
 
 Matrix = Literal["bt601", "bt709", "bt2020", "fcc", "smpte240m", "ycgco", "rgb"]
-_TIE = 64  # values are rounded to this fraction of a level first, see `_to_codes`
+_TIE = 64  # values are rounded to 1/64 of a level first, see `_to_codes`
 _Rows = tuple[tuple[float, float, float], ...]
 
-# The weights of red and of blue in luma.
+# The weights of red and of blue in luma. Green has the rest.
 _LUMA: dict[str, tuple[float, float]] = {
     "bt601": (0.299, 0.114),
     "bt709": (0.2126, 0.0722),
@@ -38,8 +39,8 @@ _LUMA: dict[str, tuple[float, float]] = {
     "fcc": (0.30, 0.11),
     "smpte240m": (0.212, 0.087),
 }
-# H.273's MatrixCoefficients. Constant-luminance BT.2020 is not linear. Its non-constant variant
-# replaces it, as in players, and is as exact on a round trip.
+# The matrices of H.273's MatrixCoefficients. Number 10, constant-luminance BT.2020, is not linear.
+# Players treat 10 as 9, the non-constant variant. So does this table. A round trip remains exact.
 _TAGGED: dict[int, Matrix] = {
     1: "bt709",
     4: "fcc",
@@ -98,21 +99,21 @@ def to_rgb(planes: Sequence[Tensor], layout: PixelLayout, space: ColorSpace) -> 
     luma, u, v = (plane.to(torch.float32) for plane in planes[:3])
     rgb = torch.empty((3, *luma.shape), device=luma.device)
     rows, offsets = _from_codes(layout, space)
-    lumas = [row[0] for row in rows]  # equal, except for the last digit
+    lumas = [row[0] for row in rows]  # the weights of luma in R, G and B: equal but for rounding
     # The chroma and the offsets are summed on the small planes, then enlarged.
     tints = (
         (u * from_u).add_(v, alpha=from_v).add_(offset)
         for (_, from_u, from_v), offset in zip(rows, offsets, strict=True)
     )
-    # On a CPU channels are processed one after the other, which fits the caches. On a GPU they are
-    # processed together, which needs fewer kernels.
+    # A CPU processes the channels one after the other, because one channel fits the caches. A GPU
+    # processes all channels together, because that needs fewer kernels.
     if rgb.device.type == "cpu":
         parts = zip(rgb, lumas, tints, strict=True)
     else:
         parts = zip([rgb], lumas[:1], [torch.stack(list(tints))], strict=True)
     for target, from_luma, tint in parts:
-        # The width grows first: that writes with a stride, which is slow, and there are fewer rows
-        # before the height grows.
+        # Enlarge the width first. Enlarging the width is slow, because it writes with a stride, and
+        # there are fewer rows before the height is enlarged.
         tint = _spread(tint, -1, 1 << layout.chroma_shift_x, luma.shape[1])
         tint = _spread(tint, -2, 1 << layout.chroma_shift_y, luma.shape[0])
         torch.add(tint, luma, alpha=from_luma, out=target)
@@ -120,9 +121,9 @@ def to_rgb(planes: Sequence[Tensor], layout: PixelLayout, space: ColorSpace) -> 
 
 
 def from_rgb(rgb: Tensor, layout: PixelLayout, space: ColorSpace) -> tuple[Tensor, ...]:
-    """Convert RGB to colour planes: the exact inverse of `to_rgb` for its results.
+    """Convert RGB to colour planes; restore the planes exactly from unchanged results of `to_rgb`.
 
-    Values are rounded without bias and clamped to the bit depth at the very end.
+    At the end, values are rounded without bias and clamped to the bit depth.
 
     Args:
         rgb: (3, H, W) floating point, nominally in [0, 1]; the tensor is not changed.
@@ -224,7 +225,7 @@ def thumbnail(frame: Frame, height: int, width: int) -> Tensor:
 def _code_range(
     layout: PixelLayout, space: ColorSpace
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return (codes per unit, code of zero) of luma, which also serves RGB, and of chroma."""
+    """Return two pairs (codes per unit, code of zero): of luma, gray and RGB, and of chroma."""
     if is_float(layout.name):
         return (1.0, 0.0), (1.0, 0.0)
     step, top = 2.0 ** (layout.depth - 8), 2.0**layout.depth - 1
@@ -240,7 +241,7 @@ def _white(layout: PixelLayout) -> int:
 
 @cache
 def _to_code_rows(layout: PixelLayout, space: ColorSpace) -> tuple[_Rows, tuple[float, ...]]:
-    """Return the matrix from RGB to codes: ``codes = rows @ rgb + zeros``."""
+    """Return the matrix from RGB to codes, (rows, zeros): ``codes = rows @ rgb + zeros``."""
     luma, chroma = _code_range(layout, space)
     if space.matrix == "ycgco":
         rows = torch.tensor([[0.25, 0.5, 0.25], [-0.25, 0.5, -0.25], [0.5, 0, -0.5]])
@@ -257,7 +258,7 @@ def _to_code_rows(layout: PixelLayout, space: ColorSpace) -> tuple[_Rows, tuple[
 
 @cache
 def _from_codes(layout: PixelLayout, space: ColorSpace) -> tuple[_Rows, tuple[float, ...]]:
-    """Return the matrix from codes to RGB: ``rgb = rows @ codes + offsets``.
+    """Return the matrix from codes to RGB, (rows, offsets): ``rgb = rows @ codes + offsets``.
 
     Luma has the same weight in each channel.
     """
@@ -282,9 +283,10 @@ def _to_codes(values: Tensor, zero: float, layout: PixelLayout) -> Tensor:
     """
     if is_float(layout.name):
         return values.add_(zero).clamp_(0, 1)
-    # When two frames are averaged, half of all pixels are ties. The float error of the matrices,
-    # the same for all pixels, would round nearly all of them in one direction and shift the mean by
-    # a quarter of a level. The values are therefore rounded to fractions of a level first.
+    # In the average of two frames, half of all pixels are ties: exactly between two levels. The
+    # float error of the matrices is the same for all pixels. The error would round nearly all ties
+    # in one direction, and shift the mean by a quarter of a level. The values are therefore rounded
+    # to fractions of a level first.
     values.add_(zero).mul_(_TIE).round_().div_(_TIE).round_()
     dtype = torch.uint8 if layout.depth <= 8 else torch.uint16
     return values.clamp_(0, (1 << layout.depth) - 1).to(dtype)
@@ -295,15 +297,16 @@ def _every(x: Tensor, dim: int, phase: int, factor: int) -> Tensor:
 
 
 def _spread(x: Tensor, dim: int, factor: int, size: int) -> Tensor:
-    """Enlarge samples along ``dim``, each to a cell of ``factor`` pixels with the sample as mean.
+    """Enlarge ``x`` along ``dim`` to ``size`` pixels.
 
-    A last cell with fewer pixels, because of ``size``, is constant. So the cell keeps its mean when
-    :func:`_summed` repeats the last pixel.
+    Each sample becomes a cell of ``factor`` pixels, whose mean is the sample. If ``size`` leaves
+    fewer pixels to the last cell, these are constant. :func:`_summed` repeats the last pixel of
+    such a cell, and the mean remains the sample.
     """
     if factor == 1:
         return x
     count = x.shape[dim]
-    slope = torch.empty_like(x)  # twice the slope per cell; edge samples are repeated
+    slope = torch.empty_like(x)  # twice the change per cell; beyond an edge, the edge sample
     if count > 1:
         inner, last = count - 2, count - 1
         torch.sub(x.narrow(dim, 2, inner), x.narrow(dim, 0, inner), out=slope.narrow(dim, 1, inner))

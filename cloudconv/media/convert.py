@@ -39,7 +39,8 @@ def output_tags(
 ) -> ColorTags:
     """Return the colour tags of the output when ``source`` pictures are written as ``target``.
 
-    Both are working pixel formats. Tags of the source that remain true are kept.
+    ``source`` and ``target`` are working pixel formats. Tags of the source that remain true are
+    kept.
     """
     was, becomes = layout(source), layout(target)
     if encoder == "exr":
@@ -49,7 +50,7 @@ def output_tags(
         return ColorTags(tags.primaries, tags.transfer, matrix, extent)
     if was.family == becomes.family:
         if was.family == "gray" and not tags.range and encoder in ("libx264", "libx265"):
-            # Decoders return these formats as YUV, and would read an unspecified range as limited.
+            # Decoders may return this video as YUV, and would read an unspecified range as limited.
             return ColorTags(tags.primaries, tags.transfer, tags.matrix, 2)
         return tags
     if becomes.family == "rgb":
@@ -115,8 +116,8 @@ class Palette:
         """Set up the filters.
 
         Args:
-            width: of the pictures, in pixels.
-            height: of the pictures, in pixels.
+            width: the width of the pictures in pixels.
+            height: the height of the pictures in pixels.
         """
         graph = Graph()
         buffer: Any = graph.add(
@@ -137,7 +138,7 @@ class Palette:
         self._count = 0
 
     def reduce(self, picture: av.VideoFrame) -> av.VideoFrame:
-        """Convert a bgra picture to pal8."""
+        """Convert a bgra picture to pal8; change the time stamp of the bgra picture."""
         picture.pts, picture.time_base = self._count, Fraction(1, 100)
         self._count += 1
         self._buffer.push(picture)

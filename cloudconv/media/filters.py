@@ -1,6 +1,6 @@
-"""Run FFmpeg filters: deinterlacing, and for comparison motion interpolation and XPSNR.
+"""Run FFmpeg filters: deinterlace, interpolate by motion vectors, measure XPSNR, extract luma.
 
-The filters run inside PyAV's FFmpeg, frame by frame through a filter graph.
+PyAV's FFmpeg runs the filters, frame by frame, in a filter graph.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ MINTERPOLATE_SIDE = 32
 """The smallest side for minterpolate, which needs two of its 16-pixel blocks along each side."""
 
 XPSNR_PIXELS = 2025
-"""The smallest number of pixels for xpsnr (45x45). Below, the filter divides by a block size of
-zero and ends the whole process, so the filter is not called.
+"""The smallest number of pixels for xpsnr (45x45). With fewer pixels the filter would divide by a
+block size of zero and end the whole process, so the filter is not called.
 """
 
-PERFECT = 100.0
-_TICK_LIMIT = 2**31
+PERFECT = 100.0  # dB; replaces an infinite XPSNR
+_TICK_LIMIT = 2**31  # FFmpeg's limit of a time base's denominator
 
 
 def has_filter(name: str) -> bool:
@@ -42,12 +42,12 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
     """Yield frames at ``rate``, made by FFmpeg's motion-compensated interpolation.
 
     The options are those that FFmpeg users usually choose: ``mi_mode=mci``, ``mc_mode=aobmc``,
-    ``me_mode=bidir``, ``vsbmc=1``, with the filter's own scene detection. Frame k has the time
-    ``first.time + k / rate`` exactly, up to the last input frame's time, inclusive if that time is
-    on this grid. The filter itself ends at the second-last frame, so the last frame is given twice.
-    An input frame on the grid keeps its own samples. Above 8 bits and in RGB it keeps them only
-    approximately, because the filter works on 8-bit YUV. A single input frame is returned
-    unchanged.
+    ``me_mode=bidir``, ``vsbmc=1``, with the filter's own scene detection. Output frame k has
+    exactly the time ``first.time + k / rate``. The output ends at the last input frame, which is
+    included if its time is on this grid. The filter alone would end at the second-last input frame,
+    so the filter receives the last one twice. An input frame on the grid keeps its own samples.
+    Above 8 bits and in RGB the frame keeps its samples only approximately, because the filter works
+    on 8-bit YUV. A single input frame is returned unchanged.
 
     Args:
         frames: frames in order of time, all of one size and pixel format. Only the last one is
@@ -105,14 +105,14 @@ Timed = tuple[av.VideoFrame, Fraction | None]
 
 
 def deinterlace(pictures: Iterable[Timed], *, every: bool) -> Iterator[Timed]:
-    """Yield whole frames from pairs of fields, by FFmpeg's ``bwdif``, in the same number and times.
+    """Yield each picture of two fields as one whole frame at the same time, by FFmpeg's ``bwdif``.
 
-    The lines of the earlier field stay. Those of the later field are computed from both. Pictures
-    without an interlaced flag pass unchanged, unless ``every`` is set.
+    The lines of the earlier field stay. The lines of the later field are computed from both fields.
+    Pictures without an interlaced flag pass unchanged, unless ``every`` is set.
 
     Args:
-        pictures: decoded pictures, each with its time, in order. The first picture that differs
-            from the first one in size or format, and all after it, pass unchanged.
+        pictures: decoded pictures, each with its time, in order. If the size or format changes,
+            the changed picture and all later ones pass unchanged.
         every: whether pictures without an interlaced flag are deinterlaced too.
 
     Raises:
@@ -134,7 +134,7 @@ def deinterlace(pictures: Iterable[Timed], *, every: bool) -> Iterator[Timed]:
             source = chain([(picture, time)], source)
             break
         times.append(time)
-        # Damaged files repeat and omit time stamps. The filter needs none.
+        # Damaged files repeat and omit time stamps. The filter needs no time stamps.
         yield from ((made, times.popleft()) for made in filters.push(picture, None))
     yield from ((made, times.popleft()) for made in filters.finish())
     yield from source
@@ -142,7 +142,7 @@ def deinterlace(pictures: Iterable[Timed], *, every: bool) -> Iterator[Timed]:
 
 @dataclass(frozen=True, slots=True)
 class XpsnrScore:
-    """XPSNR of one frame in dB, one value for each of Y, U, V (gray: Y alone); perfect is 100."""
+    """XPSNR of one frame in dB, one value for each of Y, U, V (gray: Y alone), at most 100."""
 
     planes: tuple[float, ...]
 
@@ -157,8 +157,8 @@ class XpsnrMeter:
     """A measurement of XPSNR (Helmrich et al. 2020) frame by frame, by FFmpeg's ``xpsnr`` filter.
 
     The filter weights errors by the activity of the true picture in space *and in time*. It
-    therefore needs every frame of the output in order, including source frames. ``rate`` is in
-    frames per second; above 32 the weights use the last two frames.
+    therefore needs every frame of the output in order, including source frames. Above 32 frames
+    per second the weights use the last two frames.
 
     RGB is scored as YUV 4:4:4 of BT.709. Pictures above 8 bits are converted to 8 bits first,
     because the filter of FFmpeg 8.1 ignores the padding of their rows and returns wrong values (-36
@@ -182,10 +182,11 @@ class XpsnrMeter:
         self._sink: FilterContext
 
     def push(self, truth: Frame, test: Frame) -> XpsnrScore | None:
-        """Return the score of the next frame; None if it has fewer than 2,025 pixels.
+        """Return the score of the next frame; None for a frame of fewer than 2,025 pixels.
 
         Raises:
-            ValueError: the two frames differ in time, size or pixel format, or from those before.
+            ValueError: the two frames differ in time, size or pixel format, or the size or format
+                changes.
         """
         if truth.time != test.time:
             raise ValueError(f"frames at {truth.time} s and {test.time} s cannot be compared")
@@ -247,7 +248,7 @@ def _tick(first: Frame, rate: Fraction) -> Fraction:
 
 
 class _Chain:
-    """A chain of filters for pictures of one kind."""
+    """A chain of filters for pictures of one size and pixel format."""
 
     def __init__(
         self,
@@ -275,7 +276,7 @@ class _Chain:
         self._entry, self._sink = nodes[0], nodes[-1]
 
     def push(self, picture: av.VideoFrame, pts: int | None) -> Iterator[av.VideoFrame]:
-        """Add a picture at a time in ticks, and yield the pictures that are ready."""
+        """Add a picture with its time in ticks or None, and yield the pictures that are ready."""
         _push(self._entry, picture, pts, self._tick)
         return _pull(self._sink)
 
@@ -292,7 +293,7 @@ def _nodes(
     tick: Fraction,
     rate: Fraction,
 ) -> list[FilterContext]:
-    """Return an entry for pictures like ``like`` and the filters, which are not linked yet."""
+    """Return the input node, for pictures like ``like``, and the filters, without links."""
     entry = graph.add(
         "buffer",
         f"video_size={like.width}x{like.height}:pix_fmt={like.format.name}:"
@@ -303,7 +304,10 @@ def _nodes(
 
 
 class Luma:
-    """A converter to 8-bit luma or gray by FFmpeg; deep pictures are rounded, RGB is BT.709."""
+    """A converter of frames to 8-bit luma by FFmpeg.
+
+    Samples above 8 bits are rounded. RGB becomes full-range luma of BT.709.
+    """
 
     def __init__(self, like: Frame) -> None:
         """Set up the filters.
@@ -316,7 +320,7 @@ class Luma:
         self._count = 0
 
     def of(self, frame: Frame) -> bytes:
-        """Return the rows of the luma as height times width bytes.
+        """Return the luma, row by row, as height times width bytes.
 
         Raises:
             ValueError: the frame has another size or pixel format than the first one.
@@ -330,10 +334,13 @@ class Luma:
 
 
 def _to_eight_bit(like: Frame) -> tuple[tuple[str, str], ...]:
-    """Return filters to 8-bit gray or YUV with the same chroma subsampling and alpha."""
+    """Return the filters, as (name, settings), that convert frames to 8-bit gray or YUV.
+
+    Chroma subsampling and alpha remain. Frames of 8-bit gray or YUV need no filter.
+    """
     layout = like.picture.format
     if layout.is_rgb:
-        # The filter's own choice of matrix depends on the size of the picture.
+        # Without a given matrix the filter would choose one by the size of the picture.
         alpha = "a" if len(layout.components) == 4 else ""
         return (
             ("scale", "out_color_matrix=bt709:out_range=full:sws_dither=none"),
@@ -346,7 +353,7 @@ def _to_eight_bit(like: Frame) -> tuple[tuple[str, str], ...]:
 
 
 def _push(entry: FilterContext, picture: av.VideoFrame, pts: int | None, tick: Fraction) -> None:
-    # The filter stores its own reference to the samples at once, so the times may change again.
+    # The filter copies the time at once, so a later change of the picture's time has no effect.
     picture.pts, picture.time_base = pts, tick
     entry.push(picture)
 

@@ -1,6 +1,6 @@
 """Describe pixel formats, and convert exactly between formats that store the same samples.
 
-Inside cloudconv every picture is planar, native-endian and integer (a *working format*), so that a
+Inside cloudconv every picture is planar, little-endian and integer (a *working format*), so that a
 plane is a plain (H, W) array. Decoders also return packed, semi-planar, big-endian and palette
 formats, and some encoders need such formats. `repack` converts in both directions without a change
 of any sample: FFmpeg's scaler moves the samples, and scales nothing. The floats of EXR pictures are
@@ -49,8 +49,8 @@ _SUBSAMPLINGS = {
     (0, 0): "444",
 }
 
-# Formats of old codecs. FFmpeg's scaler converts each code to a colour without loss. There is no
-# conversion in the other direction.
+# Formats of old codecs, and the formats that replace them. FFmpeg's scaler converts each code to a
+# colour without loss. There is no conversion in the other direction.
 _EXPANDED = {
     "pal8": "bgra",
     "monow": "gray",
@@ -64,6 +64,7 @@ _EXPANDED = {
     **{f"{order}{kind}": "rgb24" for order in ("rgb", "bgr") for kind in ("8", "4_byte")},
 }
 
+# Formats of floating-point samples, and the working formats that replace them.
 _FLOATS = {
     f"{kind}f{bits}{end}": f"{kind}16le"
     for kind in ("gray", "gbrp", "gbrap")
@@ -75,8 +76,8 @@ _FLOATS = {
 # byte orders that no codec uses.
 _UNUSABLE = re.compile(r".*f(16|32)|xyz|uyyvyy|gbrp1[02]msb|(x2|xv30|v30x|y21).*be")
 
-# FFmpeg's direct conversions to these formats leave out the last column or row of an odd size. The
-# conversions through another order of the same samples are complete.
+# FFmpeg's direct conversions to these formats leave out the last column or row of an odd size.
+# Conversions through the second format, another order of the same samples, are complete.
 _DETOURS = {
     "p010le": "p010be",
     "p016le": "p016be",
@@ -102,7 +103,7 @@ def layout(pix_fmt: str) -> PixelLayout:
         raise ValueError(f"Pixel format {pix_fmt!r} holds no samples.")
     alpha = any(c.is_alpha for c in components) or pix_fmt == "pal8"
     colours = [c for c in components if not c.is_alpha]
-    # PyAV's is_chroma is true for subsampled components only.
+    # PyAV's is_chroma is true for subsampled components only, so the components are counted.
     family: Family = "rgb" if rgb or pix_fmt == "pal8" else "yuv" if len(colours) > 1 else "gray"
     shift_x = shift_y = 0
     if family == "yuv":
@@ -115,8 +116,8 @@ def layout(pix_fmt: str) -> PixelLayout:
 def working_format(pix_fmt: str) -> str:
     """Return the planar, little-endian integer format with the same samples (floats: rounded).
 
-    Gray with alpha becomes RGB with alpha, because no planar format has both. Raises ValueError if
-    there is none: integers of more than 16 bits, raw sensor data.
+    Gray with alpha becomes RGB with alpha, because no planar format stores gray and alpha. Raises
+    ValueError if there is no such format: for integers of more than 16 bits and raw sensor data.
     """
     stored = _EXPANDED.get(pix_fmt, _FLOATS.get(pix_fmt, pix_fmt))
     try:
@@ -175,7 +176,7 @@ def is_exact(pix_fmt: str) -> bool:
     if pix_fmt in _EXPANDED or is_float(pix_fmt):
         return False
     try:
-        # Gray with alpha stores the colours of its working format only if all are equal.
+        # Gray with alpha cannot store its working format, RGB with alpha, unless R = G = B.
         return layout(pix_fmt).family == layout(working_format(pix_fmt)).family
     except ValueError:
         return False
@@ -185,8 +186,8 @@ def _unscaled(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
     """Return the picture in another pixel format, without a change of size, range or matrix."""
     made = picture.reformat(
         format=to_pix_fmt,
-        # Equal values on both sides. With the picture's own ones the scaler would convert the range
-        # of some formats, and refuse unusual matrices.
+        # Matrix and range are equal on both sides. With the picture's own matrix and range, the
+        # scaler would convert the range of some formats, and refuse unusual matrices.
         src_colorspace=Colorspace.ITU709,
         dst_colorspace=Colorspace.ITU709,
         src_color_range=ColorRange.JPEG,
@@ -198,6 +199,7 @@ def _unscaled(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
 
 
 def _upright(picture: VideoFrame) -> VideoFrame:
+    """Return a copy whose rows are stored from top to bottom."""
     made = VideoFrame(picture.width, picture.height, picture.format.name)
     for number in range(len(made.planes)):
         source, target = (_rows(each, number, "u1") for each in (picture, made))
@@ -232,7 +234,7 @@ def _dtype(pix_fmt: str) -> str:
 
 
 def _rows(picture: VideoFrame, plane: int, dtype: str) -> NDArray[Any]:
-    """Return a plane's rows, top down, with padding, as a view of its memory."""
+    """Return a plane's rows, top down, with padding, as a view of the plane's memory."""
     stored: Any = picture.planes[plane]
     kind = np.dtype(dtype)
     line = abs(stored.line_size)
@@ -242,6 +244,7 @@ def _rows(picture: VideoFrame, plane: int, dtype: str) -> NDArray[Any]:
 
 
 def _like(picture: VideoFrame, made: VideoFrame) -> VideoFrame:
+    """Copy time stamp and colour tags from ``picture`` to ``made``, and return ``made``."""
     made.pts = picture.pts
     if picture.time_base is not None:
         made.time_base = picture.time_base

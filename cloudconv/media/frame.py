@@ -29,9 +29,9 @@ class ColorTags:
         return {16: "PQ", 18: "HLG"}.get(self.transfer)
 
     def flat_in(self, where: str) -> list[Warned]:
-        """Return a warning that 8-bit pictures look flat if the video is HDR, else nothing.
+        """Return a list with a warning for HDR video, else an empty list.
 
-        ``where`` names the pictures in the warning.
+        The warning says that 8-bit pictures of HDR video look flat. ``where`` names the pictures.
         """
         named = {"curve": self.hdr, "where": where}
         return [] if self.hdr is None else [Warned("flat-pictures", named)]
@@ -41,9 +41,9 @@ class ColorTags:
 class Frame:
     """A picture in its own planar pixel format, at an exact time.
 
-    ``picture`` is never changed: decoders keep references to their pictures, and repeated frames
-    are encoded more than once. ``time`` is in seconds, on the source's clock for decoded frames and
-    on the output's clock for frames that are written.
+    The samples of ``picture`` never change, because decoders keep references to their pictures, and
+    repeated frames are encoded more than once. ``time`` and ``duration`` are in seconds. ``time``
+    is on the source's clock for decoded frames, and on the output's clock for written frames.
     """
 
     picture: av.VideoFrame
@@ -78,12 +78,12 @@ class Frame:
         return replace(self, time=time, duration=duration)
 
     def like(self, planes: Sequence[Tensor], time: Fraction, duration: Fraction) -> Frame:
-        """Return a frame of the same pixel format, size and tags with copies of other planes.
+        """Return a frame with copies of other planes, but the same pixel format, size and tags.
 
         Args:
             planes: all planes of the pixel format, in FFmpeg's plane order.
-            time: in seconds.
-            duration: in seconds.
+            time: the time of the frame in seconds.
+            duration: the duration of the frame in seconds.
         """
         picture = make_picture(planes, self.pix_fmt, self.width, self.height)
         return Frame(picture, time, duration, self.tags)
@@ -101,8 +101,8 @@ def make_picture(planes: Sequence[Tensor], pix_fmt: str, width: int, height: int
     Args:
         planes: all planes of ``pix_fmt`` in its plane order, uint8 or uint16.
         pix_fmt: the pixel format of the picture.
-        width: in pixels.
-        height: in pixels.
+        width: the width in pixels.
+        height: the height in pixels.
 
     Raises:
         ValueError: the planes do not fit the pixel format or the size.

@@ -1,9 +1,10 @@
 """Convert between the linear light of EXR pictures and the code values of networks and videos.
 
 Light is float with 1 for diffuse white, and colours are multiplied by their alpha (OpenEXR's
-conventions). Codes have 16 bits and sRGB's curve (IEC 61966-2-1). This curve serves for every SDR
-source, as in Blender and Nuke. PQ becomes hundreds of nits, and HLG its own scene light (ITU-R
-BT.2100). Sources with a linear or pure power tag are converted by their tag.
+conventions). Codes have 16 bits. Codes made from light have sRGB's curve (IEC 61966-2-1). Light is
+made from codes by the source's transfer tag. A linear or pure power tag gives that power. PQ gives
+display light in units of 100 nits. HLG gives scene light from 0 to 1 (ITU-R BT.2100). Every other
+tag gives sRGB's curve, as in Blender and Nuke.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from numpy.typing import NDArray
 LINEAR, SRGB = 8, 13
 """FFmpeg's numbers of the transfer functions."""
 
-_POWERS = {4: 2.2, 5: 2.8, LINEAR: 1.0}
+_POWERS = {4: 2.2, 5: 2.8, LINEAR: 1.0}  # the exponents of pure power functions
 _PQ, _HLG = 16, 18
-_TOP = 65535
+_TOP = 65535  # the highest code
 
 
 def light_of(planes: list[NDArray[Any]], transfer: int) -> list[NDArray[np.float32]]:

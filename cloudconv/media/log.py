@@ -10,9 +10,9 @@ import av.logging
 from av.logging import Capture
 
 _READING = threading.Lock()
-# Below the level of every line. PyAV and FFmpeg accept any number here.
-_NOTHING = -1
-_SILENT = -8
+# Both levels are below the level of every line.
+_NOTHING = -1  # for PyAV
+_SILENT = -8  # for FFmpeg
 
 LogLine = tuple[int, str, str]
 """The level, component and text of a line."""
@@ -20,12 +20,12 @@ LogLine = tuple[int, str, str]
 
 @contextmanager
 def log_lines() -> Iterator[list[LogLine]]:
-    """Return the lines that FFmpeg logs in this thread within the block; drop other threads' lines.
+    """Collect the lines that FFmpeg logs in this thread within the block; drop all other lines.
 
     The level of PyAV's log belongs to the whole process, and decoder threads log at any time. PyAV
-    compares a line with the level at the time when the line's thread gets the interpreter, which
-    may be after the block. The level must therefore never become None again. After the block
-    FFmpeg's own callback silences the log, because that callback needs no interpreter.
+    compares a line with the level when the line's thread gets the interpreter. This may be after
+    the block. PyAV cannot compare with the level None, so the level never becomes None again. After
+    the block FFmpeg's own callback silences the log, because that callback needs no interpreter.
     """
     with _READING, Capture(local=False), Capture(local=True) as lines:
         before = av.logging.get_level()

@@ -1,8 +1,8 @@
-"""Correct files of the Matroska muxer after they are finished.
+"""Correct finished files of FFmpeg's Matroska muxer.
 
 The muxer states a constant rate for every encoded video. The muxer writes no sample aspect ratio
-for codecs that cannot store one in their bitstream. FFmpeg's ``tee`` passes no chapters to the
-muxer. RFC 9559 defines the elements, and RFC 8794 their encoding.
+for codecs that cannot store one in their bitstream. FFmpeg's ``tee`` muxer passes no chapters to
+the Matroska muxer. RFC 9559 defines the elements, and RFC 8794 their encoding.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
 _CHAPTERS = 0x1043A770
 _VOID = 0xEC
 _ASPECT_RATIO_UNIT = 3
-# The bytes to read from the start of a file. They contain everything up to the end of the tracks,
-# because fonts and covers come later.
+# The number of bytes to read from the start of a file. These bytes contain the tracks, because
+# fonts and covers come later.
 _HEAD = 1 << 20
 
 Element = tuple[int, bytes]
+"""The id and the content of an element."""
 
 
 def amend(
@@ -35,9 +36,9 @@ def amend(
     """Correct the first video track of a finished file, written without checksums, in place.
 
     ``size`` is the picture's (width, height). ``aspect`` is the sample aspect ratio to store, or
-    None to keep the present one. ``variable_rate`` removes the stated constant rate. Nothing
-    after the tracks moves: longer tracks use the gap that the muxer leaves before the tracks.
-    Returns False, without a change, if the header is not as expected or the gap is too small.
+    None to keep the present one. ``variable_rate`` removes the stated constant rate. Longer tracks
+    use the gap that the muxer leaves before the tracks, so nothing after the tracks moves. Returns
+    False, without a change, if the header is not as expected or the gap is too small.
     """
     with path.open("rb+") as file:
         data = file.read(_HEAD)
@@ -62,9 +63,9 @@ def amend(
 
 
 def segment_end(data: bytes) -> int | None:
-    """Return the end of a file that begins with ``data``, according to its header.
+    """Return the size in bytes that the header of a Matroska file states for the whole file.
 
-    None means that the header does not state the size.
+    ``data`` is the start of the file. Returns None if ``data`` is not Matroska or states no size.
     """
     if data[:4] != b"\x1aE\xdf\xa3":
         return None
@@ -87,9 +88,9 @@ def chapters_element(chapters: Sequence[Any]) -> bytes:
 
 
 def add_chapters(path: Path, chapters: bytes) -> bool:
-    """Append the chapters to a finished file, written without checksums, and index them.
+    """Append an element of chapters to a finished file without checksums, and index the element.
 
-    Returns False, without a change, if the header is not as expected or has no room.
+    Returns False, without a change, if the file is not as expected or the header has no room.
     """
     with path.open("rb+") as file:
         head = file.read(_HEAD)
@@ -115,7 +116,7 @@ def add_chapters(path: Path, chapters: bytes) -> bool:
 
 
 def _segment_children(data: bytes, last: int = _TRACKS) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (id, start, content start, end) of the segment's elements, up to ``last``."""
+    """Yield (id, start, content start, end) of the segment's elements until the id ``last``."""
     kind, at, end = _header(data, 0)
     kind, at, _ = _header(data, end)
     if kind != _SEGMENT:

@@ -22,7 +22,7 @@ class Sources(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A planned frame with its source frames, which live as long as the task."""
+    """A planned frame with its source frames, which stay in memory as long as the task."""
 
     plan: FramePlan
     sources: Sources

@@ -15,7 +15,10 @@ from cloudconv.media.input.info import MediaInfo
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A rotation by quarter turns, mirrored or not: swap rows and columns, then reverse."""
+    """A rotation by quarter turns, mirrored or not.
+
+    A turn may swap rows and columns. Then the turn may reverse the order of the rows and columns.
+    """
 
     swaps: bool
     reverses_rows: bool
@@ -48,7 +51,7 @@ class Turn:
         return replace(frame, picture=make_picture(planes, pix_fmt, *size))
 
     def samples(self, samples: Tensor, rows: int = -2) -> Tensor:
-        """Return the samples turned: the axis ``rows`` counts rows, the next one columns."""
+        """Return turned samples; ``rows`` is the axis of rows, and columns are the next axis."""
         columns = rows + 1
         if self.swaps:
             samples = samples.transpose(rows, columns)
@@ -70,7 +73,7 @@ def turn_of(info: MediaInfo) -> Turn | None:
 
 
 def _even(pix_fmt: str) -> str:
-    """Return the format with equal chroma subsampling in both directions: 4:4:4 for 4:2:2."""
+    """Return a format with equal chroma subsampling in both directions, such as 4:4:4 for 4:2:2."""
     shape = layout(pix_fmt)
     if shape.chroma_shift_x == shape.chroma_shift_y:
         return pix_fmt

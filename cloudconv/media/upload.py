@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 QUEUES = ("cuda", "xpu")
-"""Devices that copy from page-locked memory in the order of their other work, without a wait."""
+"""Devices that copy from page-locked memory in the order of their work, while the CPU continues."""
 
 _ALIGNMENT = 16  # bytes
 
@@ -32,7 +32,7 @@ def upload(planes: Sequence[Tensor], device: torch.device | str) -> list[Tensor]
 
 
 def _parts(packed: Tensor, planes: Sequence[Tensor], starts: Sequence[int]) -> list[Tensor]:
-    """Return the part of each plane, with its type and shape."""
+    """Return each plane's part of ``packed`` as a view with the plane's type and shape."""
     return [
         packed[start : start + plane.nbytes].view(plane.dtype).view(plane.shape)
         for plane, (start, _) in zip(planes, pairwise(starts), strict=True)

@@ -37,7 +37,7 @@ class VmafMeter:
 
         Args:
             rate: frames per second.
-            folder: a folder for temporary files; None, or a folder that is missing: the system's.
+            folder: a folder for temporary files; the system's if None, or if the folder is missing.
 
         Raises:
             ModelError: there is no FFmpeg program.
@@ -53,7 +53,8 @@ class VmafMeter:
 
         Raises:
             ModelError: the program fails.
-            ValueError: the two frames differ in time, size or pixel format, or from those before.
+            ValueError: the two frames differ in time, size or pixel format, or the size or format
+                changes.
         """
         if truth.time != test.time:
             raise ValueError(f"frames at {truth.time} s and {test.time} s cannot be compared")

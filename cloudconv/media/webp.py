@@ -18,7 +18,8 @@ def frame_durations(file: BinaryIO) -> Iterator[tuple[int, int]]:
     position = 12
     while len(chunk := _at(file, position, 8)) == 8:
         kind, size = struct.unpack("<4sI", chunk)
-        # The chunk's head is followed by position and size, three bytes each.
+        # The duration follows the chunk's head and the frame's x, y, width and height, three bytes
+        # each.
         offset = position + 20
         if kind == b"ANMF" and len(duration := _at(file, offset, 3)) == 3:
             yield offset, int.from_bytes(duration, "little")

@@ -23,18 +23,18 @@ _LIMIT = "CLOUDCONV_MAX_PIXELS"
 _MAX_PIXELS = 8192 * 8192
 _LARGE = 1 << 24  # pixels; smaller pictures are never refused
 _BYTES_A_PIXEL = 100
-"""Peak memory of decoder, queues, conversions and encoder; 109 was measured for GIF to H.264."""
-# A larger step back means that the clock was set anew. A larger step forward means the same in
-# formats whose clock may restart.
+"""The estimated peak memory of a run per pixel; 109 was measured for GIF to H.264."""
+# Steps in decode time, in seconds. A larger step back means that the clock was set anew. A larger
+# step forward means the same in formats whose clock may restart.
 _STEP_BACK = Fraction(1, 2)
 _STEP_FORWARD = Fraction(3600)
-_LONGEST_LIST = 1 << 24
+_LONGEST_LIST = 1 << 24  # bytes to read of a playlist
 
 
 def open_container(path: Path, hardware: HWAccel | None = None) -> InputContainer:
     """Open a media file for reading; raise InputError with the reason if that fails.
 
-    ``hardware`` names a hardware decoder to use where possible.
+    ``hardware`` is a hardware decoder for the video; with None the CPU decodes.
     """
     try:
         if path.stat().st_size == 0 and path.is_file():
@@ -122,7 +122,7 @@ def check_size(width: int, height: int, path: Path) -> None:
 
     Raises:
         InputError: the pictures have more pixels than the limit.
-        SettingsError: the limit in the environment is no number above 0.
+        SettingsError: the limit in CLOUDCONV_MAX_PIXELS is no whole number above 0.
     """
     given = os.environ.get(_LIMIT, "")
     if given and not (given.isascii() and given.isdecimal() and int(given)):
@@ -135,10 +135,10 @@ def check_size(width: int, height: int, path: Path) -> None:
 
 
 def check_memory(width: int, height: int, path: Path) -> None:
-    """Refuse very large pictures if too little memory is free for the work.
+    """Refuse very large pictures if too little memory is free for a run.
 
     Raises:
-        InputError: there is too little memory, and the limit in the environment does not allow it.
+        InputError: there is too little memory, and CLOUDCONV_MAX_PIXELS is not set.
     """
     pixels, free = width * height, free_memory()
     if pixels < _LARGE or free is None or os.environ.get(_LIMIT):
@@ -175,9 +175,9 @@ def only(container: InputContainer, stream: Any) -> None:
 def read_packets(
     container: InputContainer, stream: Any, clock: VideoClock | None = None
 ) -> Iterator[Any]:
-    """Yield the stream's packets without empty ones, on one ``clock``; continue after read errors.
+    """Yield the stream's packets that contain data; continue after up to 7 read errors in a row.
 
-    Without a ``clock`` the times remain those of the file.
+    The times are moved to ``clock``. Without a ``clock`` the times remain those of the file.
     """
     failures = 0
     while failures < 8:
@@ -196,10 +196,11 @@ def read_packets(
 
 
 class Clock:
-    """A counter of how often a stream's clock was set anew, from its decode times in file order.
+    """A counter of how often a stream's clock was set anew, from decode times in file order.
 
-    A recording that was joined from parts has a clock per part. A smaller step is jitter or a gap.
-    A single time out of order is damage.
+    A recording that was joined from parts has a clock per part. A part begins where the time steps
+    back by more than half a second. In formats whose clock may restart, a part also begins where
+    the time steps forward by more than an hour. A single time out of order is damage, not a part.
     """
 
     def __init__(self, container: InputContainer) -> None:
@@ -215,7 +216,7 @@ class Clock:
         self._is_fresh = False
 
     def take(self, time: Fraction) -> None:
-        """Add the next time, in seconds; ``part`` is then the number of its part."""
+        """Add the next time in seconds, and set ``part`` to the number of that part, from 0."""
         last, before = self._last, self._before
         if self._is_fresh and before is not None and not self._is_apart(before, time):
             self.part -= 1
@@ -234,7 +235,7 @@ class Clock:
 
 
 class VideoClock(Clock):
-    """A clock of a video stream, on which each part directly follows the part before."""
+    """A clock of a video stream, on which each part begins where the previous part ends."""
 
     def __init__(self, container: InputContainer, stream: Any) -> None:
         """Start before the first packet.
@@ -245,7 +246,7 @@ class VideoClock(Clock):
         """
         super().__init__(container)
         self._tick = Fraction(stream.time_base)
-        self._offsets = [0]  # of each part, in ticks
+        self._offsets = [0]  # the offset of each part, in ticks
         self._decoded = 0
         self._end = 0
 
@@ -255,7 +256,7 @@ class VideoClock(Clock):
         return tuple(offset * self._tick for offset in self._offsets[1:])
 
     def move(self, packet: Any) -> None:
-        """Add the offset of the packet's part to its times."""
+        """Add the offset of the packet's part to the packet's times."""
         if packet.dts is not None:
             begins = packet.dts if packet.pts is None else packet.pts
             self.take(packet.dts * self._tick)

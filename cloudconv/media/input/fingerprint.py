@@ -1,4 +1,4 @@
-"""Detect whether an input has changed since it was probed: sizes, dates, a hash of both ends."""
+"""Detect by sizes, dates and both ends of the files whether an input has changed since a probe."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ _EDGE = 1 << 20  # bytes
 
 
 def input_fingerprint(path: Path, *, ends: bool = True) -> str:
-    """Return a hash of the size, date and both ends of a file, or of the pictures' sizes and dates.
+    """Return a hash of the size, date and both ends of each file of an input.
 
-    The date of a temporary copy of a pipe has no meaning and is left out.
+    Pictures of a folder or pattern are hashed by size and date only. The date of a temporary copy
+    of a pipe has no meaning and is left out.
 
     Args:
         path: the probed path.
-        ends: whether to hash both ends of a single file too; never done for a folder of pictures.
+        ends: whether to hash both ends of a file, and of the files that a playlist names.
 
     Raises:
         InputError: the input does not exist, or cannot be read.

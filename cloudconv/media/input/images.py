@@ -50,9 +50,9 @@ _SUFFIXES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Pictures with durations in seconds; the first is shown at 0.
+    """Pictures with durations in seconds; the first picture has the time 0.
 
-    ``decode`` yields the pictures in order, and None for one that cannot be decoded.
+    ``decode`` yields the pictures in order, and None for a picture that cannot be decoded.
     """
 
     container: str
@@ -64,14 +64,14 @@ class Pictures:
 
     @property
     def rate(self) -> Fraction | None:
-        """Return the constant rate; None if the durations differ."""
+        """Return the constant rate; None if the durations of all pictures but the last differ."""
         return 1 / self.durations[0] if len(set(self.durations[:-1])) <= 1 else None
 
     def missing(self) -> list[tuple[int, int]]:
-        """Return the first and last number of each gap in the files' numbering.
+        """Return the first and last missing number of each gap in the files' numbering.
 
-        Files count as numbered if a single number in their names differs, and increases by the same
-        step from most files to the next.
+        Files count as numbered if a single number in their names differs. At least half of the
+        steps of this number must equal the greatest common divisor of all steps.
         """
         names = [re.split(r"(\d+)", file.name) for file in self.files]
         differing = [k for k, parts in enumerate(zip(*names, strict=False)) if len(set(parts)) > 1]
@@ -100,11 +100,11 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def subfolders_of(folder: Path) -> list[Path]:
-    """Return the folders inside that hold videos or pictures, by name; hidden ones do not count."""
+    """Return the visible folders inside that contain videos or pictures, sorted by name."""
     folders = []
     for inside in sorted(folder.iterdir()):
         if inside.is_dir() and not inside.name.startswith("."):
-            with suppress(OSError):  # it may not be read
+            with suppress(OSError):  # leave out a folder that cannot be read
                 if any(_is_picture(file) or _is_video(file) for file in inside.iterdir()):
                     folders.append(inside)
     return folders
@@ -114,7 +114,7 @@ def videos_of(path: Path) -> list[Path]:
     """Return the videos of a folder or a pattern, sorted by name; empty for any other path.
 
     Raises:
-        InputError: the path contains both videos and pictures, or cannot be read.
+        InputError: the folder or pattern has both videos and pictures, or cannot be read.
     """
     try:
         if path.is_dir():
@@ -145,7 +145,7 @@ def _is_picture(file: Path) -> bool:
 
 
 def _is_video(file: Path) -> bool:
-    """Return whether the file's name has a video suffix; a GIF of one picture is no video."""
+    """Return whether the file's name has a video suffix; a GIF or APNG must be animated, too."""
     suffix = file.suffix.lower()
     if suffix not in (".gif", ".apng"):
         return suffix in _VIDEOS
@@ -167,8 +167,9 @@ def folder_of(path: Path) -> Path | None:
 def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
     """Return the pictures of a folder, a ``%05d`` pattern, a glob or an animated WebP.
 
-    ``rate`` is for pictures without times, by default :data:`SEQUENCE_RATE`. None means that the
-    path is none of these. Raises InputError for a folder or pattern without pictures.
+    ``rate`` is for pictures without times, by default :data:`SEQUENCE_RATE`. Returns None for any
+    other path. Raises InputError for a folder or pattern with videos or without pictures, and for
+    an animated WebP without frames or with too many pixels.
     """
     if path.is_file():
         return _animated_webp(path) if path.suffix.lower() == ".webp" else None
@@ -214,9 +215,9 @@ def matching(path: Path) -> list[Path] | None:
 
 
 def files_of(*inputs: Path) -> Iterator[Path]:
-    """Return all files that these inputs are read from, including the parts of a playlist.
+    """Yield all files that these inputs consist of, including the parts of a playlist.
 
-    Raises InputError for a folder or pattern without pictures.
+    Raises InputError for a folder or pattern with videos or without pictures.
     """
     for path in inputs:
         if path.is_file():
@@ -253,7 +254,7 @@ def _decode_still(file: Path) -> VideoFrame | None:
 
 
 def _animated_webp(file: Path) -> Pictures | None:
-    """Read the durations from the file's chunks; return None for a still picture."""
+    """Return the pictures of an animated WebP with their durations; None for any other file."""
     with file.open("rb") as data:
         head = data.read(30)
         if head[:4] != b"RIFF" or head[8:16] != b"WEBPVP8X" or not head[20] & 0x02:

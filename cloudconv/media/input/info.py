@@ -49,7 +49,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """A stream beside the main video; ``start`` in seconds, None if the file does not state it."""
+    """A stream beside the main video; ``start`` in seconds, None if the file states no start."""
 
     index: int
     kind: str
@@ -61,15 +61,15 @@ class StreamInfo:
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
-    """A readable video and everything else in its file.
+    """The description of an input: the main video, and everything else in the file.
 
     Attributes:
         path: the file, folder or pattern.
         container: FFmpeg's short name of the container.
         suffix: the suffix of the file name, in lower case.
         codec: FFmpeg's name of the video codec.
-        width: in pixels.
-        height: in pixels.
+        width: the width in pixels.
+        height: the height in pixels.
         pix_fmt: the pixel format of the decoder.
         working_pix_fmt: the planar pixel format to which decoded frames are converted.
         tags: the colour description.
@@ -113,5 +113,5 @@ class MediaInfo:
 
     @property
     def reader(self) -> Reader:
-        """Return how FFmpeg's reader of this container behaves, such as after a seek."""
+        """Return the behaviour of FFmpeg's reader for this container, for example after a seek."""
         return reader_of(self.container)

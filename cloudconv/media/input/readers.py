@@ -13,7 +13,7 @@ class Reader:
         seeks: whether time stamps are right after a seek. Other readers, above all that of MPEG
             program streams, return wrong time stamps after a seek.
         has_index: whether the header lists all frames and gives the right length of the track.
-        stamps_decoding: whether the reader knows the decode times, not the presentation times.
+        stamps_decoding: whether the reader returns decode times instead of presentation times.
         states_delay: whether the reader subtracts the delay of an audio codec from its time stamps.
         is_still: whether the reader reads one picture file.
         is_pictures: whether the reader reads one or several picture files, which have no times.

@@ -19,14 +19,15 @@ from typing import BinaryIO
 
 from cloudconv.errors import InputError
 
-_copies: dict[str, Path] = {}
-_preserved: set[Path] = set()
-_growing: dict[Path, Growth] = {}
-_CHUNK = 1 << 20
+_copies: dict[str, Path] = {}  # the copy of each pipe, by the pipe's name
+_preserved: set[Path] = set()  # copies that must not be deleted yet
+_growing: dict[Path, Growth] = {}  # copies that a thread may still write
+_CHUNK = 1 << 20  # bytes
 _PAUSE = 0.02  # seconds
 PATIENCE = 10.0
-"""The time in seconds within which another process must write into a named pipe."""
-# A drive has one letter. Windows turns the slashes of a path around.
+"""The time in seconds within which another process must open a named pipe for writing."""
+# The start of an address such as https://. A single letter is a drive instead. On Windows a path
+# has backslashes.
 _ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):[/\\]+")
 _MATROSKA = b"\x1a\x45\xdf\xa3"
 
@@ -60,7 +61,7 @@ class Growth:
     def _fill(self) -> None:
         try:
             with self.copy.open("ab", buffering=0) as target:
-                # os.read is used because the lock of sys.stdin would be held when the process ends.
+                # os.read takes no lock. sys.stdin.read would hold a lock when the process ends.
                 while data := os.read(sys.stdin.fileno(), _CHUNK):
                     target.write(data)
         except OSError as error:
@@ -68,9 +69,9 @@ class Growth:
         self._ended.set()
 
     def has_ended(self) -> bool:
-        """Return whether the copy is complete, after a moment for more data if not.
+        """Wait 0.02 s at most for the end, and return whether the copy is complete.
 
-        Raises InputError if there is no room for the copy.
+        Raises InputError if standard input cannot be read, or the copy cannot be written.
         """
         ended = self._ended.wait(_PAUSE)
         if self._error is not None:
@@ -88,7 +89,7 @@ class GrowthReader:
         self._file = growth.copy.open("rb", buffering=0)
 
     def read(self, size: int) -> bytes:
-        """Return at least one byte, or no bytes at the end."""
+        """Return 1 to ``size`` bytes, after a wait if necessary; no bytes at the end."""
         while not (data := self._file.read(size)):
             if self._growth.has_ended():
                 return self._file.read(size)
@@ -120,10 +121,11 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
 
     The copy is made once and exists until `discard` or the end of the process. With ``live``,
     Matroska from standard input is returned at once. The copy then grows, and `reader_of` returns
-    its reader. Raises InputError if no data arrives, or there is no room for the copy.
+    its reader. Raises InputError for a network address, if no data arrives, or if the copy cannot
+    be written.
     """
     path = Path(path)
-    # A path has a single slash where an address has two.
+    # Path has reduced the two slashes of an address to one.
     if (address := _ADDRESS.match(str(path))) is not None and not path.exists():
         rest = str(path)[address.end() :].replace("\\", "/")
         raise InputError("is-an-address", address=f"{address[1]}://{rest}")
@@ -180,7 +182,7 @@ def read_whole(path: Path) -> bytes:
 
 
 def _copy_pipe(path: Path, target: BinaryIO) -> None:
-    """Copy the content of a named pipe; nothing, if no process opens its other end in time."""
+    """Copy the content of a named pipe; nothing if no process opens its other end in 10 s."""
     if sys.platform == "win32":
         return  # named pipes are no files on this system
     # Without O_NONBLOCK, open would block until another process writes.
@@ -217,7 +219,7 @@ def _matroska_head() -> bytes | None:
 
 
 def discard(copy: Path) -> None:
-    """Delete a temporary copy; do nothing for any other path."""
+    """Delete a temporary copy; do nothing for a preserved copy or any other path."""
     if copy in _preserved:
         return
     _growing.pop(copy, None)

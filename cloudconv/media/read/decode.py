@@ -1,4 +1,4 @@
-"""Decode the pictures of a file in every way that is possible: threads, the GPU, after a seek."""
+"""Decode the pictures of a file, on CPU threads or a GPU, from the start or after a seek."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from cloudconv.media.input.info import MediaInfo
 _SEEK_BACK = (0, 1, 2, 4, 8, 16)
 
 _NVDEC = "nvdec"  # the GPU's decoder; the other names are FFmpeg's kinds of threads
-# Codecs that NVDEC decodes bit by bit as the CPU does.
+# Codecs for which NVDEC returns exactly the CPU's samples.
 _NVDEC_CODECS = ("h264", "hevc", "vp9")
 
 Decoded = Iterator[tuple[VideoFrame, Fraction | None]]
@@ -41,9 +41,10 @@ Decoded = Iterator[tuple[VideoFrame, Fraction | None]]
 
 
 class DecoderCache:
-    """A cache of the last file with its decoder, so that later sources only seek in the file.
+    """A cache of the last open file with its decoder; a later source only seeks in the file.
 
-    A file in use is not in the cache. So the sources of one thread may share a cache.
+    A source removes the file from the cache while it uses the file. So the sources of one thread
+    may share a cache.
     """
 
     def __init__(self) -> None:
@@ -51,7 +52,7 @@ class DecoderCache:
         self._idle: tuple[object, InputContainer] | None = None
 
     def take(self, key: object) -> InputContainer | None:
-        """Remove and return the file with this key; None if there is none."""
+        """Remove and return the file if ``key`` matches; else close the file and return None."""
         idle, self._idle = self._idle, None
         if idle is None or idle[0] == key:
             return idle and idle[1]
@@ -59,7 +60,7 @@ class DecoderCache:
         return None
 
     def put(self, key: object, container: InputContainer) -> None:
-        """Add a file that is no longer in use; close the one before."""
+        """Add a file that is no longer in use; close the previous file."""
         self.close()
         self._idle = key, container
 
@@ -74,8 +75,8 @@ class Decoder:
     """The pictures of a file as they come from the decoder.
 
     ``promised`` counts the wanted packets and ``errors`` the damaged ones. ``aspect`` is the sample
-    aspect ratio of the last decoded picture. ``by_gpu``: whether a GPU decodes. ``warnings``
-    give the reason if the requested GPU does not.
+    aspect ratio of the last decoded picture. ``by_gpu`` is true if a GPU decodes. If a GPU was
+    requested and does not decode, ``warnings`` give the reason.
     """
 
     def __init__(
@@ -87,7 +88,11 @@ class Decoder:
         nvdec: int | None,
         cache: DecoderCache | None,
     ) -> None:
-        """Open nothing yet; see ``Source`` for the arguments."""
+        """Store the arguments and open nothing yet.
+
+        ``is_wanted`` returns whether a frame at a time, in seconds on the source's clock, is part
+        of the output. ``Source`` explains the other arguments.
+        """
         self.promised = self.errors = 0
         self.aspect: Fraction | None = None
         self.by_gpu = False
@@ -132,7 +137,7 @@ class Decoder:
             time += duration
 
     def _from_seek(self, start: Fraction) -> Decoded:
-        """Return the pictures from a key frame before ``start``; repeat a seek that lands late."""
+        """Return the pictures from a key frame before ``start``; seek further back if necessary."""
         for back in _SEEK_BACK:
             aim = start - back
             if aim <= self._info.timing.start:
@@ -150,8 +155,11 @@ class Decoder:
     ) -> Generator[tuple[VideoFrame, Fraction | None], None, None]:
         """Yield pictures from the beginning, or from a key frame before ``seek``.
 
-        Frame threads are faster, but lose good frames near a damaged one. A GPU treats damage in
-        its own way. After the first error decoding therefore continues without either.
+        Frame threads are faster than slice threads, but lose good frames near a damaged one. GPUs
+        and CPUs return different pictures after damage. An error therefore starts the next mode:
+        first the GPU, then frame threads, then slice threads. Each mode decodes from the same
+        place, and leaves out the pictures that were already yielded. The last mode continues after
+        errors and counts them.
         """
         timing = self._info.timing
         modes = ["AUTO", "SLICE"] if timing.has_timestamps else ["SLICE"]
@@ -196,10 +204,10 @@ class Decoder:
     def _packets(
         self, container: InputContainer, stream: Any, seek: Fraction | None
     ) -> tuple[Iterator[Any], Fraction | None]:
-        """Return the packets and None, from the start or from a key frame before ``seek``.
+        """Return the packets, and the time of the first picture to show or None for all.
 
-        After a seek, also return the key frame's time: earlier frames refer to frames that were not
-        read.
+        The packets begin at the start of the file, or at a key frame before ``seek``. After a seek
+        the time is that of the key frame: earlier pictures refer to frames that were not read.
         """
         self._newest = None
         packets: Iterator[Any] = read_packets(container, stream, VideoClock(container, stream))
@@ -213,16 +221,16 @@ class Decoder:
         return chain([first], packets), time
 
     def _count(self, packet: Any) -> None:
-        """Count a packet whose frame is wanted."""
+        """Count a packet whose frame is wanted; update the latest time of a packet."""
         if packet is not None and is_shown(packet, self._info.codec):
             due = None if packet.pts is None else packet.pts * self._info.timing.time_base
             self.promised += due is None or self._is_wanted(due)
             self._newest = due if self._newest is None else max(self._newest, due or self._newest)
 
     def _check_end(self, pictures: list[VideoFrame]) -> None:
-        """Raise _NextModeError if the last pictures of a decoder with threads are not the last.
+        """Raise _NextModeError if the decoder's last picture is before the last packet.
 
-        When the threads are flushed, errors are visible only as missing frames.
+        When threads return their last pictures, errors are visible only as missing pictures.
         """
         timing = self._info.timing
         latest = max((p.pts for p in pictures if p.pts is not None), default=None)
@@ -230,14 +238,14 @@ class Decoder:
             raise _NextModeError
 
     def _check_gpu(self, picture: VideoFrame) -> None:
-        """Raise _NextModeError for a GPU that returns pictures without cropping, for example."""
+        """Set ``by_gpu``; raise _NextModeError if pictures are not as probed, such as uncropped."""
         if not self.fits(picture):
             raise _NextModeError(Warned("nvdec-other-frames"))
         self.by_gpu = True
 
     @contextlib.contextmanager
     def _opened(self, mode: str, seek: Fraction | None) -> Iterator[InputContainer]:
-        """Open the file; for a seek take the open file from the cache if possible."""
+        """Open the file within the block; for a seek, use the cached open file if possible."""
         cache, path = self._cache, self._info.path
         if cache is None:
             with self._container(mode) as container:
@@ -278,10 +286,10 @@ class Decoder:
 
 
 class _NextModeError(Exception):
-    """A packet cannot be decoded in this mode; ``warned`` gives the reason for NVDEC."""
+    """The error that leads to the next mode of decoding; ``warned`` gives NVDEC's reason."""
 
     def __init__(self, warned: Warned | None = None) -> None:
-        """Create the error; without a reason a packet could not be decoded."""
+        """Create the error; the default reason is that NVDEC cannot decode a packet."""
         super().__init__()
         self.warned = warned or Warned("nvdec-fails")
 

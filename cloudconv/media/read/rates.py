@@ -1,4 +1,4 @@
-"""Detect whether time stamps have a constant rate, and return it exactly, despite rounding."""
+"""Find the exact constant rate of time stamps that were rounded to a clock's ticks."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Lengths of a clock's tick, in seconds.
-_FINE = Fraction(1, 10_000)  # longest tick for which equal gaps show the rate exactly
-_VERY_FINE = Fraction(1, 200_000)  # up to this tick, 33333 µs may stand for 1/30 s
-_COARSE = Fraction(1, 600)  # the longest tick of a clock that another file format rounded to
-_JITTER = Fraction(1, 10_000)  # greatest error of a stamp on the grid of a common rate, in seconds
+_FINE = Fraction(1, 10_000)  # the longest tick for which equal gaps show the rate exactly
+_VERY_FINE = Fraction(1, 200_000)  # with this tick or a shorter one, 33333 µs may mean 1/30 s
+_COARSE = Fraction(1, 600)  # the longest tick of an earlier clock, see `constant_rate`
+_JITTER = Fraction(1, 10_000)  # greatest error of a stamp of a common rate, in seconds
 # Rates of television and film, in frames per second: n·1000/1001.
 _BROADCAST = tuple(Fraction(n * 1000, 1001) for n in (24, 30, 60, 48, 120, 240, 15, 12, 90, 72, 96))
 
@@ -21,15 +21,16 @@ _BROADCAST = tuple(Fraction(n * 1000, 1001) for n in (24, 30, 60, 48, 120, 240, 
 def constant_rate(
     times: Sequence[int] | NDArray[np.int64], time_base: Fraction, hints: Sequence[Fraction] = ()
 ) -> Fraction | None:
-    """Return the constant rate (frames per second) of two or more rising time stamps, or None.
+    """Return the constant rate of two or more time stamps in frames per second; None if variable.
 
     ``times`` are ticks of ``time_base`` seconds. A rate fits if frame k is within one tick of
-    ``offset + k / rate``, for all k. Stamps may be multiples of a coarser clock's tick, such as
-    1/1000 or 1/600 s in a file copied from Matroska or QuickTime. They may differ by a tick of that
-    clock. On a fine clock with equal gaps the rate follows exactly from the gaps. On a coarse clock
-    several rates fit. The first that fits is chosen: one of the header's rates (``hints``), a whole
-    number, n·1000/1001, then the fraction with the smallest denominator. If none of these fits, one
-    of the first three may fit to within 0.1 ms: cameras write such stamps.
+    ``offset + k / rate``, for all k. In a file copied from Matroska or QuickTime, all stamps may be
+    multiples of the earlier clock's tick, such as 1/1000 or 1/600 s. Then the tick of that clock
+    counts. On a fine clock with equal gaps the rate follows exactly from the gaps. On a coarse
+    clock several rates fit. The first that fits is returned: one of the header's rates (``hints``),
+    a whole number, n·1000/1001, then the fraction with the smallest denominator. If no rate fits, a
+    rate of the first three kinds is returned that fits to within 0.1 ms: cameras write such stamps.
+    Otherwise equal gaps still give a rate. Stamps that do not increase give None.
     """
     ticks = np.asarray(times, np.int64)
     ticks = ticks - ticks[0]
@@ -60,8 +61,9 @@ def single_frame_rate(
 ) -> Fraction:
     """Return the rate of a stream of one frame, in frames per second.
 
-    The rate is 1 / ``duration``, or the header's rate (one of ``hints``) if both agree to within a
-    tick. Without a duration the header's rate counts, else 25.
+    The rate is 1 / ``duration`` (seconds), or the rate in ``hints`` (from the header) whose
+    duration is less than a tick away. For a duration of 0, the rate is the first in ``hints`` from
+    1 to 1000, else 25.
     """
     if not duration:
         return next((r for r in hints if 1 <= r <= 1000), Fraction(25))
@@ -72,7 +74,7 @@ def single_frame_rate(
 
 
 def _unrounded(rate: Fraction) -> Fraction:
-    """Return the exact broadcast rate that ``rate`` rounds: 30000/1001 for 29.97."""
+    """Return the broadcast rate that ``rate`` rounds: 30000/1001 for 29.97; else ``rate``."""
     for exact in _BROADCAST:
         if abs(rate / exact - 1) < Fraction(1, 100_000):
             return exact

@@ -21,7 +21,8 @@ from cloudconv.media.input.spool import discard
 from cloudconv.media.read.decode import Decoder, DecoderCache
 from cloudconv.media.read.probe import probe
 
-_DRIFT = Fraction(1, 4)  # largest distance of a time stamp from a constant rate, in frames
+# The largest distance, in frames, of a time stamp from the constant rate of an arriving input.
+_DRIFT = Fraction(1, 4)
 
 
 class Source:
@@ -51,7 +52,7 @@ class Source:
         """Probe the input if necessary; see the class for the arguments.
 
         Raises:
-            InputError: the input contains no video.
+            InputError: the input cannot be read, or contains no video.
         """
         self.lost_frames = 0
         self.warnings: list[Warned] = []
@@ -73,11 +74,11 @@ class Source:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Delete the copy of standard input."""
+        """Delete the temporary copy of standard input or of a named pipe."""
         self.close()
 
     def close(self) -> None:
-        """Delete the copy of standard input; further calls do nothing."""
+        """Delete the temporary copy of standard input or of a named pipe, if there is one."""
         discard(self.info.path)
 
     @property
@@ -88,9 +89,10 @@ class Source:
     def frames(self) -> Iterator[Frame]:
         """Yield the frames in presentation order, each in its working pixel format.
 
-        With a constant rate, times are exactly ``timing.start + k / rate``. Otherwise they are the
-        file's own. A frame lasts until the next one. A frame whose time is not after that of the
-        frame before is left out. ``lost_frames`` and ``warnings`` are complete at the end.
+        With a constant rate, times are exactly ``timing.start + k / rate``. Otherwise the times are
+        the file's own. A frame lasts until the next one. A frame is left out if its time is not
+        after the time of the previous frame. ``lost_frames`` and ``warnings`` are complete at the
+        end.
 
         Raises:
             InputError: the wanted part contains no frame, or no frame can be decoded.
@@ -108,8 +110,8 @@ class Source:
         known: tuple[object, ...] = ()
         decoded = self._decoder.pictures(self._start)
         if self._deinterlace:
-            # If the file does not mark its pictures as interlaced, deinterlace all: the user asked
-            # for that.
+            # If the file does not mark its pictures as interlaced, deinterlace all of them, because
+            # the user has requested that.
             decoded = deinterlace(decoded, every=not self.info.interlaced)
         for picture, stamp in decoded:
             time = grid.time_of(stamp)
@@ -151,7 +153,7 @@ class Source:
 
         Raises:
             InputError: there was no frame.
-            UnfitInputError: there was no frame, because another file has replaced the input.
+            UnfitInputError: there was no frame, because the input has changed.
         """
         if self._decoder.errors:
             self.lost_frames = max(self._decoder.promised - tally.delivered, 0)
@@ -171,7 +173,7 @@ class Source:
             self.warnings.append(Warned("frames-out-of-order", {"count": tally.out_of_order}))
 
     def _inspect(self, picture: VideoFrame, time: Fraction, tally: _Tally) -> None:
-        """Record the first change of aspect or interlacing, of which the output has one value.
+        """Record the first change of aspect and of interlacing: the output stores one value each.
 
         Raises:
             UnfitInputError: the size or the pixel format has changed.
@@ -191,8 +193,8 @@ class Source:
             return
         aspect = self._decoder.aspect or Fraction(1)
         known = tally.first_aspect = tally.first_aspect or aspect
-        # The aspect changes at key frames only. At other pictures the decoder, which is ahead of
-        # them, may already give the next aspect.
+        # The aspect changes at key frames only. At other pictures the decoder may already return
+        # the next aspect, because the decoder has read later packets.
         if aspect != known and picture.key_frame:
             tally.changes.setdefault(
                 "aspect",
@@ -222,8 +224,8 @@ class _Grid:
     """The exact times of frames.
 
     With a constant rate, each time stamp is moved to ``start + k / rate``. ``_last_raw`` and
-    ``_last`` are the last frame's time before and after the move, ``_index`` is its k.
-    ``_late`` is the delay of time stamps that are decode times.
+    ``_last`` are the last frame's time before and after the move. ``_index`` is the last frame's k.
+    ``_late`` is the constant difference between decode times and presentation times.
     """
 
     def __init__(self, timing: Timing) -> None:
@@ -235,7 +237,7 @@ class _Grid:
         self._index = -1
 
     def time_of(self, stamp: Fraction | None) -> Fraction | None:
-        """Return the time of the next frame; None if it is not after that of the frame before.
+        """Return the time of the next frame; None if not after the time of the previous frame.
 
         Raises:
             UnfitInputError: the frame rate changes in an input that is still arriving.
@@ -246,12 +248,13 @@ class _Grid:
         elif timing.has_timestamps:
             raw = stamp
         else:
-            # The file has decode times only. These differ by a constant delay.
+            # The file has decode times only. They differ from presentation times by a constant.
             self._late = stamp - timing.start if last is None else self._late
             raw = stamp - self._late
         time = raw
         if timing.gap_rate is not None:
             nearest = round((raw - timing.start) * timing.gap_rate)
+            # A later time stamp than the last one means a new frame, which needs the next k.
             if nearest <= self._index and self._last_raw is not None and raw > self._last_raw:
                 nearest = self._index + 1
             time = timing.start + nearest / timing.gap_rate
