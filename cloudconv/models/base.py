@@ -22,12 +22,12 @@ Picture = TypeVar("Picture")
 Task = Literal["interpolate", "predict", "reconstruct"]
 
 COLOURS = 3
-"""The number of colour channels, which a network reads; others may move with the colours."""
+"""The number of colour channels. Networks read only these; opacity may move with the colours."""
 
 FOUR = 4
 """The context of an interpolator that also reads the frames before and after a pair."""
 
-_HALVINGS = 6
+_HALVINGS = 6  # a midpoint-only model halves the interval at most this many times
 
 
 def check_finite(total: Tensor, time: Fraction | None = None) -> None:
@@ -60,18 +60,18 @@ class ModelSpec:
             scale 1, inputs and output included (measured on a CPU).
         overlap: width of the overlap of neighbouring tiles that hides the seam, in pixels at scale
             1.
-        half_precision: whether the model may run in 16 bits. Measured: the score stays within
-            0.05 dB of float32's, and the picture within 60 dB of float32's. Without it the model
-            always runs in float32.
-        gpu_bytes_per_pixel: ``bytes_per_pixel`` in any precision on devices other than a CPU,
-            where that is more, because whole pictures are processed there (measured on a simulated
-            GPU, without cuDNN's own memory).
+        half_precision: whether the model may run in 16 bits; others always run in float32. In
+            measurements the score differs from float32's by at most 0.05 dB, and the PSNR between
+            both pictures is at least 60 dB.
+        gpu_bytes_per_pixel: the minimum of this memory on devices other than a CPU, in any
+            precision. A CPU processes strips, and other devices process whole pictures (measured on
+            a simulated GPU, without cuDNN's own memory).
         hidden: whether lists for people omit the model.
-        fallback: whether blends may replace pictures whose motion fails, see
+        fallback: whether a blend may replace a new frame where the estimated motion is wrong, see
             :mod:`cloudconv.models.fallback`; ``forward`` then takes ``leftover``.
         carries_alpha: whether further channels (opacity) move with the colours.
-        any_size: whether ``forward`` takes pictures of any size; others need sides that are
-            multiples.
+        any_size: whether ``forward`` takes pictures of any size; otherwise their sides are padded
+            to the multiple first.
         sharpens: whether new frames are sharpened until their detail equals that of x0 and x1.
         stages: whether ``stages`` returns early results, which the training scores too.
         takes_horizon: whether a predictor's ``forward`` takes the number of frames ahead.
@@ -172,9 +172,9 @@ class Model(nn.Module):
 class OuterPictures(NamedTuple):
     """The source frames before and after a pair.
 
-    ``before``, ``after``: (B, C, H, W) like the pair. ``reach``: (B, 2), their distances from x0
-    and x1, as multiples of the pair's gap. Where a frame is missing, the distance is 0 and x0 or x1
-    itself replaces the frame.
+    ``before``, ``after``: (B, C, H, W) like the pair. ``reach``: (B, 2), the time from ``before``
+    to x0 and from x1 to ``after``, as multiples of the time from x0 to x1. Where a frame is
+    missing, its ``reach`` is 0, and x0 or x1 itself replaces the frame.
     """
 
     before: Tensor
@@ -185,20 +185,21 @@ class OuterPictures(NamedTuple):
 class Interpolator(Model):
     """A model that makes the picture at a timestep between two pictures.
 
-    A family defines ``forward`` only. This class pads and crops, and calls a midpoint-only model
-    repeatedly.
+    A model family defines ``forward`` only. This class pads, crops, and calls a midpoint-only model
+    (one whose spec lacks ``arbitrary_timestep``) repeatedly.
     """
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
         """Run the network of the model family.
 
         A network with a context of four also takes ``outer``, :class:`OuterPictures` or None. A
-        network with a fallback also takes ``leftover``, see :meth:`interpolate`.
+        network whose spec has ``fallback`` also takes ``leftover``, see :meth:`interpolate`.
 
         Args:
-            x0: (B, 3, H, W) float32; without the spec's ``any_size`` H and W are multiples of the
-                spec's. Nominally in [0, 1]; other values are legal, and a network clamps the input
-                of its convolutions. With ``carries_alpha`` there may be more than 3 channels.
+            x0: (B, 3, H, W) float32; without the spec's ``any_size`` H and W are multiples of
+                :meth:`multiple`. Nominally in [0, 1]; other values are legal, and a network clamps
+                the input of its convolutions. With ``carries_alpha`` there may be more than 3
+                channels.
             x1: of the same shape.
             timestep: (B, 1, 1, 1) float32 in (0, 1); midpoint-only models get 0.5.
             scale: 1, or one of ``SCALES`` if the spec has the option.
@@ -233,17 +234,18 @@ class Interpolator(Model):
 
         Args:
             x0: (B, 3, H, W) floating-point RGB of any size, nominally in [0, 1]; never changed. A
-                model that ``carries_alpha`` takes further channels. Two pictures (3, H, W) give
-                one. All kinds of :mod:`cloudconv.models.pictures` are accepted: NumPy arrays, PIL
-                images, (B, H, W, C), uint8, gray, RGBA.
+                model that ``carries_alpha`` takes further channels. From two pictures (3, H, W)
+                the result is one such picture. All kinds of :mod:`cloudconv.models.pictures` are
+                accepted: NumPy arrays, PIL images, (B, H, W, C), uint8, gray, RGBA.
             x1: of the same kind and shape.
             timestep: (B,) in [0, 1], or one number for all.
             scale: the resolution at which motion is estimated, relative to the picture's: 0.5
                 for 4K and large motion.
             outer: the frames before and after the pair, for a model with a context of four.
                 Without these frames the model assumes an even motion.
-            leftover: whether to return one more channel: the difference at each pixel between both
-                pictures after their motion to the timestep. For models with a fallback.
+            leftover: whether to return one more channel: the mean difference of the colours at
+                each pixel between both pictures after their motion to the timestep. Only for models
+                whose spec has ``fallback``.
 
         Returns:
             For (B, 3, H, W) the shape of ``x0``, with ``leftover`` one more channel; float32, not
@@ -251,8 +253,9 @@ class Interpolator(Model):
 
         Raises:
             ModelUsageError: the model does not accept the scale.
-            PictureError: the kind of the pictures is not accepted, or their shapes differ.
-            SettingsError: the timestep is not in [0, 1].
+            PictureError: the kind of the pictures is not accepted, or their shapes differ. Only
+                floating-point tensors are accepted with ``outer`` or ``leftover``.
+            SettingsError: the timestep is a number outside [0, 1].
         """
         if not isinstance(timestep, Tensor) and not 0 <= timestep <= 1:
             raise SettingsError("bad-timestep", timestep=timestep)
@@ -294,16 +297,16 @@ class Interpolator(Model):
 
         Args:
             pictures: x0 and x1, (B, 3 or more, H, W) each; with ``reach`` also the frames before
-                and after the pair. Opacity behind the colours is mixed linearly if the model does
-                not carry it.
+                and after the pair. A fourth channel (opacity) is mixed linearly if the model's
+                spec lacks ``carries_alpha``.
             timestep: (B,) in [0, 1], or one number for all.
-            reach: see :class:`OuterPictures`; used if there are four pictures.
+            reach: see :class:`OuterPictures`; ignored without four pictures.
             scale: see :meth:`interpolate`.
             leftover: see :meth:`interpolate`.
 
         Raises:
             ModelUsageError: the model does not accept the scale.
-            PictureError: the shapes differ.
+            PictureError: the shapes differ, or the number of timesteps is not B.
         """
         x0, x1 = pictures[:2]
         if not isinstance(timestep, Tensor):
@@ -357,8 +360,8 @@ class Interpolator(Model):
 class Predictor(Model):
     """A model that forecasts the pictures that follow ``spec.context`` pictures.
 
-    A family defines ``forward``. A family whose later forecasts do not depend on its own output (a
-    flow anchored on the last real frame) also overrides ``_steps``.
+    A model family defines ``forward``. A family also overrides ``_steps`` if a later forecast
+    needs more than the frames before it, such as a flow to the last real frame or a state.
     """
 
     def forward(self, context: Tensor) -> Tensor:
@@ -366,7 +369,7 @@ class Predictor(Model):
 
         Args:
             context: (B, T, 3, H, W) float32, oldest first, T = ``spec.context``, H and W multiples
-                of the spec's. Nominally in [0, 1].
+                of ``spec.multiple``. Nominally in [0, 1].
 
         Returns:
             (B, 3, H, W) float32, the next frame.
@@ -397,8 +400,10 @@ class Predictor(Model):
     def forecast(self, context: Tensor, steps: int) -> Iterator[Tensor]:
         """Yield the next ``steps`` frames, each (B, 3, H, W) float32.
 
+        ``context``: see :meth:`predict`.
+
         Raises:
-            PictureError: as :meth:`predict`.
+            PictureError: the context has too few frames, or is not a tensor of that shape.
         """
         if not isinstance(context, Tensor):
             raise PictureError("bad-context", frames=self.spec.context, got=type(context).__name__)
@@ -413,7 +418,7 @@ class Predictor(Model):
 
         Args:
             context: (B, T, 3, H, W) float32, oldest first, T of at least ``spec.context``, H and
-                W multiples of the spec's.
+                W multiples of ``spec.multiple``.
             steps: number of frames.
 
         Returns:
@@ -432,7 +437,7 @@ class Predictor(Model):
             context = torch.cat((context[:, 1:], made[:, None]), 1)
 
     def _padded(self, context: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Return the last frames, padded to the multiple, and their unpadded height and width."""
+        """Return the frames that the model reads, padded, and their unpadded height and width."""
         if context.ndim != 5 or context.shape[2] != 3 or context.shape[1] < self.spec.context:
             got = tuple(context.shape)
             raise PictureError("bad-context", frames=self.spec.context, got=got)
@@ -446,7 +451,7 @@ class Reconstructor(Model):
     """A model that reconstructs a picture from a smaller description."""
 
     def forward(self, picture: Tensor) -> Tensor:
-        """Run the network: (B, 3, H, W) float32 to the same, sides multiples of the spec's."""
+        """Map (B, 3, H, W) float32, sides multiples of ``spec.multiple``, to the same shape."""
         raise NotImplementedError
 
     @torch.no_grad()

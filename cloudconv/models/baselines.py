@@ -37,7 +37,7 @@ class Linear(Predictor):
     """A method that continues the change between the last two pictures linearly."""
 
     def forward(self, context: Tensor) -> Tensor:
-        """Return the continuation by one frame; see ``Predictor.forward``."""
+        """Return the next picture of this change; see ``Predictor.forward``."""
         return 2 * context[:, -1] - context[:, -2]
 
 

@@ -18,11 +18,11 @@ class Block(nn.Module):
     """A network that reads pictures and an estimate so far, and returns a change of the estimate.
 
     Args:
-        inputs: input channels.
+        inputs: input channels of all inputs together.
         width: channels of the hidden layers.
         outputs: channels of the estimate.
-        made: output channels of the last convolution, if more than ``outputs``: RIFE's blocks have
-            a sixth channel, which was never trained.
+        made: channels that the last convolution computes, if more than ``outputs``: RIFE's blocks
+            have a sixth channel, which was never trained.
         depth: number of residual layers.
     """
 
@@ -37,12 +37,12 @@ class Block(nn.Module):
             nn.Sequential(nn.Conv2d(width // 2, width, 3, 2, 1), nn.LeakyReLU(_SLOPE, True)),
         )
         self.convblock = nn.Sequential(*(_Residual(width) for _ in range(depth)))
-        # Four neighbouring pixels for each channel of the estimate.
+        # A pixel shuffle makes four neighbouring pixels of one channel from four outputs.
         self.lastconv = nn.Sequential(nn.ConvTranspose2d(width, 4 * (made or outputs), 4, 2, 1))
         self.residual: nn.ConvTranspose2d | None = None
 
     def add_residual(self, channels: int) -> None:
-        """Add channels behind the estimate; they start at zero, so that they have no effect."""
+        """Add output channels after those of the estimate; they are zero before training."""
         self._residual = channels
         self.residual = nn.ConvTranspose2d(self._width, 4 * channels, 4, 2, 1)
         for parameter in self.residual.parameters():
@@ -51,7 +51,7 @@ class Block(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         """Map (B, C, h, w) float32 inputs of one size to (B, outputs, h, w) float32.
 
-        The channels of a residual follow the outputs.
+        The channels of :meth:`add_residual` follow the outputs.
         """
         seen = joined(inputs, next(self.parameters()).dtype)
         features: Tensor = self.convblock(self.conv0(seen))
@@ -61,7 +61,7 @@ class Block(nn.Module):
         return torch.cat((estimate, shuffled(self.residual(features), self._residual)), 1)
 
     def fuse(self) -> None:
-        """Take the form that runs fastest; the weights cannot be trained afterwards."""
+        """Replace the layers by faster, fused ones; the weights cannot be trained afterwards."""
         self.conv0 = nn.Sequential(*(Active(layer.get_submodule("0")) for layer in self.conv0))
         residuals = [layer for layer in self.convblock if isinstance(layer, _Residual)]
         self.convblock = nn.Sequential(*(layer.fused() for layer in residuals))
@@ -72,7 +72,10 @@ class Block(nn.Module):
 
 
 def _side_by_side(first: nn.Module, second: nn.ConvTranspose2d, kept: int) -> nn.ConvTranspose2d:
-    """Return one convolution for the ``kept`` first channels of one and all of the other."""
+    """Return one transposed convolution: ``kept`` channels of ``first``, then all of ``second``.
+
+    A channel here is one after the pixel shuffle, from four outputs.
+    """
     assert isinstance(first, nn.ConvTranspose2d)
     assert first.bias is not None
     assert second.bias is not None
@@ -84,7 +87,7 @@ def _side_by_side(first: nn.Module, second: nn.ConvTranspose2d, kept: int) -> nn
 
 
 class _Residual(nn.Module):
-    """A convolution whose result is weighted per channel and added to its input."""
+    """A convolution whose result is weighted per channel, added to its input and rectified."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -96,7 +99,7 @@ class _Residual(nn.Module):
 
     @torch.no_grad()
     def fused(self) -> Active:
-        """Return the layer as one convolution: its weights include beta and the input itself."""
+        """Return one convolution whose weights include ``beta`` and the addition of the input."""
         # In 16 bits this is also more exact: the sum is rounded once instead of three times.
         conv, beta = self.conv, self.beta.flatten()
         assert conv.bias is not None
@@ -107,7 +110,7 @@ class _Residual(nn.Module):
 
 
 class Active(nn.Module):
-    """A convolution and a leaky rectifier, in one step if PyTorch has one."""
+    """A convolution and a leaky rectifier, in one step if PyTorch has such a step."""
 
     def __init__(self, conv: nn.Module) -> None:
         """Create the layer from a convolution."""
@@ -122,7 +125,7 @@ class Active(nn.Module):
         if x.device.type != "cpu" or torch.is_grad_enabled() or not _has_fused(x.dtype):
             return F.leaky_relu_(conv(x), _SLOPE)
         if self._packed is None or self._packed.dtype != x.dtype:
-            # Otherwise each call would reorder the weights for oneDNN again.
+            # Reorder the weights for oneDNN once; otherwise each call would reorder them.
             self._packed = torch.ops.mkldnn._reorder_convolution_weight(
                 conv.weight, conv.padding, conv.stride, conv.dilation, conv.groups, x.shape
             )
@@ -143,7 +146,7 @@ class Active(nn.Module):
 
 @cache
 def _has_fused(dtype: torch.dtype) -> bool:
-    """Return whether oneDNN has convolution and rectifier as one fast step in that type."""
+    """Return whether oneDNN runs a convolution and a rectifier as one fast step in that type."""
     # PyTorch's own compiler calls this step on a CPU; it has no public name. On other processors
     # than x86 the step may exist and be slow.
     known = torch.ops.mkldnn

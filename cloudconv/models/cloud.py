@@ -1,9 +1,10 @@
-"""cloud-best, cloud-fast and cloud-turbo: cloudconv's own interpolators, started from RIFE 4.6.
+"""Define cloud-best, cloud-fast and cloud-turbo: cloudconv's own interpolators.
 
 The network is the IFNet of RIFE (Huang et al., ECCV 2022, arXiv 2011.06294, version 4.6; see
-:mod:`cloudconv.models.rife`) with a gate towards the unmoved pictures, fine-tuned. ``cloud-fast``
-omits the finest block. ``cloud-turbo`` omits that block and works at half the resolution. Each has
-its own weights. The first two read four frames, not two (:mod:`cloudconv.models.refine`).
+:mod:`cloudconv.models.rife`), fine-tuned from RIFE's weights. A gate is added: the weight of the
+unmoved pictures at each pixel. ``cloud-fast`` omits the finest block. ``cloud-turbo`` omits that
+block and works at half the resolution. Each model has its own weights. ``cloud-best`` and
+``cloud-fast`` read four frames, not two (:mod:`cloudconv.models.refine`).
 """
 
 from __future__ import annotations

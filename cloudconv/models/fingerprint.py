@@ -1,4 +1,4 @@
-"""Hash what decides a pixel beside the input: settings, machine and weights."""
+"""Identify the machine and the weights, both of which can change the pixels of a result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def machine_fingerprint(device: torch.device, *, each_gpu: bool = False) -> dict
 
     Args:
         device: the device that computes.
-        each_gpu: whether all GPUs of this machine compute; then the kinds of all are named.
+        each_gpu: whether all GPUs of this machine compute; then the result names all their kinds.
     """
     kind = device.type
     if kind == "cuda":

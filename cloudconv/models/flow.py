@@ -27,7 +27,7 @@ class Flow(Predictor):
     """A forecast by the mean flow of the last four pairs; velocities move with the picture.
 
     Each step extends the displacement back to the last frame. So each forecast samples that frame
-    once, and blurs no more than the first.
+    once, and later forecasts blur no more than the first.
     """
 
     def forward(self, context: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ def measured_flow(
     Returns:
         (h, w, 2) float32, (dx, dy) in pixels.
     """
-    import cv2  # imported late: every command loads this module
+    import cv2  # imported here, because every command loads this module
 
     height, width = later.shape
     missing = ((0, max(_LEAST_SIDE - height, 0)), (0, max(_LEAST_SIDE - width, 0)))

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-STILL_REACH = 4
+STILL_REACH = 4  # pixels, see stillness
 
 _EQUAL, _DIFFERENT = 1 / 255, 3 / 255
 
@@ -21,7 +21,8 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
         multiple: at least 1.
 
     Returns:
-        (B, C, H', W') with H' and W' the next multiples; ``images`` itself if nothing is missing.
+        (B, C, H', W') with H' and W' the next multiples; ``images`` itself if both sides are
+        multiples already.
     """
     height, width = images.shape[-2:]
     below, right = -height % multiple, -width % multiple
@@ -31,7 +32,7 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
 
 
 def enlarged(images: Tensor, size: Sequence[int]) -> Tensor:
-    """Return (B, C, h, w) enlarged to ``size``, (H, W), bilinear."""
+    """Return (B, C, h, w) enlarged to ``size``, (H, W), with bilinear interpolation."""
     return F.interpolate(images, (size[0], size[1]), mode="bilinear", align_corners=False)
 
 
@@ -78,15 +79,15 @@ def sampling_grid(
         top: row of the picture at which the flow begins.
 
     Returns:
-        (B, rows, width, 2) float32, corners aligned. float32 always: float16 cannot tell
-        neighbouring pixels apart above 2,000 of them.
+        (B, rows, width, 2), corners aligned; always float32, because positions in float16 are too
+        coarse for sides of more than about 2,000 pixels.
     """
     flow = flow.float()
     x = torch.linspace(-1, 1, width, device=flow.device)
     y = torch.linspace(-1, 1, height, device=flow.device)[top : top + flow.shape[2], None]
     # One plane for each axis, because whole rows are faster to write and to read.
     grid = torch.empty_like(flow, memory_format=torch.contiguous_format)
-    # With corners aligned, a pixel is 2 / (side - 1) of the grid's range.
+    # The grid goes from -1 to 1. With corners aligned, one pixel is a step of 2 / (side - 1).
     grid[:, 0] = torch.add(x, flow[:, 0], alpha=2 * gain / max(width - 1, 1))
     grid[:, 1] = torch.add(y, flow[:, 1], alpha=2 * gain / max(height - 1, 1))
     return grid.permute(0, 2, 3, 1)
@@ -95,18 +96,19 @@ def sampling_grid(
 def resize(images: Tensor, factor: float, multiple: int = 1) -> Tensor:
     """Return pictures at ``factor`` times the size, bilinear, corners not aligned.
 
-    There is no antialiasing: at half, a quarter … of the size, each pixel is the mean of the four
-    pixels in the middle of its cell.
+    There is no antialiasing. At half, a quarter … of the size, each pixel of the result covers a
+    cell of pixels, and is the mean of the four pixels in the middle of the cell.
 
     Args:
         images: (B, C, H, W) floating point.
-        factor: of the size.
+        factor: the new size divided by the old size.
         multiple: both sides are padded to a multiple of this first, see :func:`pad_to_multiple`.
     """
     cell = round(1 / factor)
     sides = [side + -side % multiple for side in images.shape[2:]]
     uneven = factor > 0.5 or cell % 2 or any(side % cell for side in sides)
-    # One kernel on a GPU. On a CPU, adding the lines that count takes a third of the time.
+    # ``interpolate`` is one kernel on a GPU. On a CPU, to add only the lines in the middle of the
+    # cells takes a third of the time.
     if uneven or images.device.type != "cpu":
         images = pad_to_multiple(images, multiple)
         if factor == 1:
@@ -118,7 +120,10 @@ def resize(images: Tensor, factor: float, multiple: int = 1) -> Tensor:
 
 
 def _middles(images: Tensor, axis: int, cell: int, count: int) -> Tensor:
-    """Return the sums of the two middle lines of each cell; the last line is repeated."""
+    """Return the sums of the two middle lines of each of ``count`` cells along ``axis``.
+
+    The last line of the picture is repeated for cells beyond the edge.
+    """
     size, first = images.shape[axis], cell // 2 - 1
     whole = min(count, max(0, (size - first - 2) // cell + 1))
     lines = [slice(start, start + cell * whole, cell) for start in (first, first + 1)]
@@ -138,8 +143,9 @@ def strips(images: Tensor, factor: float, rows: int) -> Iterator[tuple[int, Tens
 
     Args:
         images: (B, C, H, W) floating point.
-        factor: of the size.
-        rows: rows of the result per strip, a multiple of an even factor; the last may have fewer.
+        factor: the new size divided by the old size.
+        rows: rows of the result per strip, a multiple of an even factor. The last strip may have
+            fewer.
 
     Yields:
         The first row of each strip, and the strip, (B, C, rows, W · factor), which may be a view.
@@ -150,7 +156,8 @@ def strips(images: Tensor, factor: float, rows: int) -> Iterator[tuple[int, Tens
         return
     step, phases = rows, round(factor)
     if factor == phases and phases % 2 == 0:
-        # Columns first, while there are few rows; then each row is a mean of two.
+        # Widen the images first, while they have few rows. Each row of the result is then a
+        # weighted mean of two rows.
         step //= phases
         images = F.interpolate(
             images, scale_factor=(1, factor), mode="bilinear", align_corners=False
@@ -176,11 +183,11 @@ def strips(images: Tensor, factor: float, rows: int) -> Iterator[tuple[int, Tens
 
 
 def joined(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """``torch.cat`` of (B, C, H, W) tensors along the channels, of that type, channels last."""
+    """Return (B, C, H, W) tensors joined along C, in ``dtype``, with channels last in memory."""
     if torch.is_grad_enabled():
         together = torch.cat([part.to(dtype) for part in parts], 1)
     elif parts[0].device.type != "cpu":
-        # Two kernels, however many parts there are.
+        # This takes two kernels for any number of parts.
         return torch.cat(list(parts), 1).to(dtype, memory_format=torch.channels_last)
     else:
         # Converting the type during the copy saves another copy.
@@ -195,12 +202,15 @@ def joined(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
 
 
 def shuffled(features: Tensor, channels: int) -> Tensor:
-    """Shuffle pixels by 2, first channels only: (B, 4C, h, w) to (B, c, 2h, 2w) float32."""
+    """Return the first ``channels`` channels of a pixel shuffle by 2.
+
+    Maps (B, 4C, h, w) to (B, channels, 2h, 2w) float32.
+    """
     if features.device.type != "cpu" or torch.is_grad_enabled():
         return F.pixel_shuffle(features[:, : 4 * channels].float(), 2).contiguous()
     batch, _, height, width = features.shape
-    # Two neighbours in a row of the result are neighbours here too. Moved as one word they take a
-    # third of the time.
+    # Two neighbours in a row of the result are also neighbours in channels-last memory. To move
+    # both as one word takes a third of the time.
     word = {2: torch.int32, 4: torch.int64}[features.itemsize]
     pairs = features.permute(0, 2, 3, 1).contiguous().view(word).flatten(0, 2)
     planes = pairs.t().contiguous().view(features.dtype)[: 2 * channels]
@@ -210,7 +220,7 @@ def shuffled(features: Tensor, channels: int) -> Tensor:
 
 
 def lerp_into(target: Tensor, start: Tensor, end: Tensor, weight: Tensor | float) -> None:
-    """Write ``torch.lerp`` to ``target``; unlike with ``out``, gradients can pass."""
+    """Write ``torch.lerp`` to ``target``; gradients can pass, unlike with its ``out``."""
     if torch.is_grad_enabled():
         target.copy_(torch.lerp(start, end, weight))
     else:
@@ -218,7 +228,7 @@ def lerp_into(target: Tensor, start: Tensor, end: Tensor, weight: Tensor | float
 
 
 def stillness(x0: Tensor, x1: Tensor) -> Tensor:
-    """Return where two pictures show the same still things.
+    """Return the pixels at which two pictures show the same still things.
 
     A pixel counts if it lies in a square of 5 by 5 pixels that all differ by no more than the noise
     of compressed video (a morphological opening of the map of equal pixels). Text and logos count,
@@ -253,7 +263,7 @@ def _largest_nearby(image: Tensor) -> Tensor:
 
 
 def warp(images: Tensor, flow: Tensor) -> Tensor:
-    """Sample each picture where the flow points: bilinear, edges continued.
+    """Sample each picture where the flow points: bilinear, with repeated edge pixels.
 
     Args:
         images: (B, C, H, W).

@@ -40,7 +40,7 @@ class PictureKind:
         """Return the kind of a picture.
 
         Raises:
-            PictureError: it is no picture, or of a kind that is not taken.
+            PictureError: the object is not a picture, or pictures of its kind are not accepted.
         """
         if isinstance(picture, Image.Image):
             if picture.mode not in _MODES:
@@ -65,7 +65,7 @@ class PictureKind:
 
     @property
     def is_float(self) -> bool:
-        """Return whether values are floating-point numbers from 0 to 1."""
+        """Return whether values are floating-point numbers, nominally from 0 to 1."""
         if self.library == "torch":
             return bool(self.dtype.is_floating_point)
         return bool(np.issubdtype(self.dtype, np.floating))
@@ -122,13 +122,16 @@ class PictureKind:
         return self._stored(torch.stack(list(planes), -1))
 
     def floats(self, picture: Any) -> Tensor:
-        """Return the samples as float32 from 0 to 1, (C, H, W)."""
+        """Return the samples as float32, (C, H, W); integers are scaled to 0 to 1."""
         data = self.values(picture)
         data = data.to(torch.int32) if self.most == DEEP else data
         return data.to(torch.float32).movedim(-1, 0) / self.most
 
     def from_floats(self, data: Tensor) -> Any:
-        """Return a picture of this kind: the inverse of :meth:`floats`, clamped and rounded."""
+        """Return a picture of this kind: the inverse of :meth:`floats`.
+
+        For integer kinds the values are clamped and rounded.
+        """
         data = data.movedim(0, -1)
         return self._stored(
             data if self.is_float else data.clamp(0, 1).mul(self.most).round().to(torch.int32)
@@ -143,10 +146,10 @@ class PictureKind:
 
 
 def each_of(pictures: Any) -> Any:
-    """Return an iterable of pictures: of one array or tensor of several, each of them.
+    """Return ``pictures``, an iterable of pictures or one array or tensor of several pictures.
 
     Raises:
-        PictureError: it is a single picture.
+        PictureError: ``pictures`` is a single picture.
     """
     is_single = isinstance(pictures, Image.Image)
     if isinstance(pictures, np.ndarray | Tensor):
@@ -166,17 +169,17 @@ def between(
 ) -> Any:
     """Return the picture, or the batch, between two others of any kind, as the same kind.
 
-    Opacity is mixed linearly; gray becomes RGB and gray again.
+    Opacity is mixed linearly. Gray becomes RGB for ``interpolate``, and the result gray again.
 
     Args:
         x0: the first picture, or a batch of pictures.
-        x1: the second picture, or a batch as long.
+        x1: the second picture, or a batch of the same length.
         timestep: passed to ``interpolate``.
         interpolate: takes two batches (B, 3, H, W) float32 on ``device``, and the timestep.
         device: the device for ``interpolate``.
 
     Raises:
-        PictureError: the pictures are of an unknown kind, or their kinds differ.
+        PictureError: the pictures are of an unknown kind, or their kinds or numbers differ.
     """
     several = isinstance(x0, np.ndarray | Tensor) and x0.ndim == 4
     firsts, lasts = (_listed(each, several=several) for each in (x0, x1))
@@ -210,7 +213,7 @@ def _listed(pictures: Any, *, several: bool) -> list[Any]:
 
 
 def _channel_axis(shape: Sequence[int], *, first: bool = True) -> int | None:
-    """Return the axis of the channels; if both ends could be that axis, ``first`` decides."""
+    """Return the axis of the channels, 0 or 2; if both are possible, 0 if ``first``, else 2."""
     if len(shape) != 3:
         return None
     axes = [axis for axis in (0, 2) if shape[axis] in CHANNELS]

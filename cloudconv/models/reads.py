@@ -1,4 +1,4 @@
-"""List every file that a command reads, so that no output of it is one of them."""
+"""Refuse outputs that are files which the same command reads."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ OTHERS = ("recipe",)
 def check_outputs(
     settings: Any, outputs: Iterable[Path | str | None], videos: Iterable[Path]
 ) -> None:
-    """Refuse an output that is a file which the command reads, whatever option names either.
+    """Refuse an output that is a file which the command reads, whichever options name the two.
 
     Args:
-        settings: of any command.
-        outputs: all files that the command may write; None stands for none.
+        settings: the settings of any command.
+        outputs: all files that the command may write; None means no file.
         videos: the videos and pictures that the command reads, as probed.
 
     Raises:
@@ -38,13 +38,13 @@ def check_outputs(
 
 def _files_read(settings: Any, videos: Iterable[Path]) -> Iterator[Path]:
     for path in videos:
-        with suppress(InputError):  # said when that one is read
+        with suppress(InputError):  # the reader of that input raises the error again
             yield from images.files_of(path)
     for name in _named(settings, MODELS):
         if Path(name).suffix == ".safetensors":
             yield Path(name)
             continue
-        with suppress(ModelError):  # a method without a file, such as FFmpeg's
+        with suppress(ModelError):  # a method outside the registry, such as FFmpeg's
             shipped = registry.spec(name).weights
             if shipped is not None:
                 yield weights.weights_folder() / weights.entry(shipped).file

@@ -1,11 +1,12 @@
 """Refine the motion between two frames with the frames before and after the pair.
 
-Two frames show even motion only. Continued to the outer frames, that motion finds the same things
-there only where it really is even. A small network reads the remaining difference. It bends the
-flows (as in Xu et al., Quadratic Video Interpolation, NeurIPS 2019, arXiv 1911.00627, but
-learned), changes the weights of the pair's pictures, and opens or closes the gate towards the
-unmoved pictures. A part of the outer pictures corrects noise that only the pair has, and brightness
-that changes unevenly.
+From two frames only even motion (constant velocity) can be estimated. Continued to the outer
+frames, those before and after the pair, such a motion leads to the same things only where the true
+motion is even. A small network reads the differences. The network bends the flows (as in Xu et al.,
+Quadratic Video Interpolation, NeurIPS 2019, arXiv 1911.00627, but learned), and changes the weights
+of the pair's pictures and of the unmoved pictures (the gate). The network also adds a part of the
+moved outer pictures, which corrects noise that only the pair has, and brightness that changes
+unevenly.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from cloudconv.models.blocks import Block
 from cloudconv.models.ops import sample, sampling_grid
 
 MOTION = 6
-"""Channels of a motion: two flows, the logits of mask and gate."""
+"""Channels of a motion: two flows of two channels each, the logits of mask and gate."""
 
 _WIDTH, _DEPTH, _INPUTS = 48, 4, 25
-_REACH = 4  # pixels to each side over which energies are compared, nine in all
+_REACH = 4  # pixels to each side over which an energy is averaged: 9 by 9 in all
 _LEAST_ENERGY = 1e-6
-_GAIN = 4.0  # brings the remaining differences to the order of 1
+_GAIN = 4.0  # factor of the differences that the network reads, so that they are of order 1
 
 
 class Refinement(nn.Module):
@@ -45,13 +46,15 @@ class Refinement(nn.Module):
         """Return the correction of a motion.
 
         Args:
-            pictures: x0, x1, the one before and the one after, (B, 3, h, w) float32 in [0, 1].
+            pictures: x0, x1, the frame before and the frame after the pair, (B, 3, h, w) float32 in
+                [0, 1].
             motion: (B, 6, h, w): flows to x0 and x1 in pixels, logits of mask and gate.
             timestep: (B, 1, 1, 1) in (0, 1).
             reach: (B, 2), see :class:`~cloudconv.models.base.OuterPictures`.
 
         Returns:
-            (B, 9, h, w): changes of the motion, then of the mix of the moved pictures.
+            (B, 9, h, w): changes of the six channels of the motion, then of the three colours of
+            the mix of the moved pictures.
         """
         x0, x1, before, after = pictures
         back, ahead = torch.split(reach.view(-1, 2, 1, 1), 1, 1)
@@ -67,7 +70,7 @@ class Refinement(nn.Module):
         )
         bent0, bent1 = _bend(far0, w0, w1, back), _bend(far1, w1, w0, ahead)
         still0, still1 = _bend(before, x0, x1, back), _bend(after, x1, x0, ahead)
-        with torch.no_grad():  # evidence; and a root of 0 has no slope
+        with torch.no_grad():  # only inputs of the network; the slope of a root at 0 is infinite
             bent, still, common, moved, unmoved = _energies(
                 bent0.square() + bent1.square(),
                 still0.square() + still1.square(),
@@ -95,7 +98,10 @@ class Refinement(nn.Module):
 
 
 def _bend(outer: Tensor, near: Tensor, far: Tensor, reach: Tensor) -> Tensor:
-    """Return the distance of the middle one of three pictures from the line through the others."""
+    """Return ``near`` less the linear mix of ``outer`` and ``far`` at the time of ``near``.
+
+    ``reach``: the time from ``outer`` to ``near``, as a multiple of that from ``near`` to ``far``.
+    """
     return near - (outer + reach * far) / (1 + reach)
 
 
@@ -109,7 +115,10 @@ def _energies(*products: Tensor) -> tuple[Tensor, ...]:
 
 
 def _nine(images: Tensor, axis: int) -> Tensor:
-    """Sum nine neighbours along an axis; shifted copies are faster than pooling on a CPU."""
+    """Return sums of nine neighbours along an axis.
+
+    Shifted copies are faster than pooling on a CPU.
+    """
     for step in (1, 3):
         count = images.shape[axis] - 2 * step
         first, second, third = (images.narrow(axis, k * step, count) for k in range(3))

@@ -43,7 +43,7 @@ __all__ = ["DEFAULT", "MODELS", "QUALITIES"]
 
 
 def is_research(spec: ModelSpec) -> bool:
-    """Return whether the model is one of the research projects' small models."""
+    """Return whether the model is one of the small models of the earlier research projects."""
     return spec in SEEDS
 
 
@@ -109,10 +109,10 @@ def load_model(
     """Load a model with its weights, ready to run.
 
     Args:
-        name_or_path: a registered name, or a ``.safetensors`` file whose metadata names one
-            under ``model``.
+        name_or_path: a registered name, or a ``.safetensors`` file whose metadata has a registered
+            name under the key ``model``.
         device: the device of the model.
-        dtype: the type of its convolutions; grids and sums stay float32.
+        dtype: the type of the model's convolutions; grids and sums stay float32.
         task: the task that the model is for.
 
     Raises:
@@ -123,12 +123,12 @@ def load_model(
     model.requires_grad_(False).eval()
     for block in [part for part in model.modules() if isinstance(part, Block)]:
         block.fuse()
-    # Channels last suits the convolutions of CPUs with wide vectors, and tensor cores.
+    # CPUs with wide vectors and tensor cores of GPUs run convolutions faster with channels last.
     return model.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def build_model(name_or_path: str | Path, *, task: Task | None = None) -> Model:
-    """Load a model on the CPU in the form for training; see :func:`load_model`."""
+    """Load a model on the CPU, in the form that can be trained; see :func:`load_model`."""
     chosen = spec(name_or_path, task)
     state = state_of(name_or_path, chosen)
     model = chosen.build()

@@ -2,10 +2,11 @@
 
 Source: Huang et al., Real-Time Intermediate Flow Estimation for Video Frame Interpolation, ECCV
 2022 (arXiv 2011.06294), version 4.6 of the authors' practical line. The blocks are the published
-ones (``weights/make_rife46.py`` records their pictures). Between the blocks less is computed:
-pictures are reduced once for each block and warped at its scale, and flow and mask stay at that
-scale until the last block. This halves the time and changes the score by some hundredths of a
-decibel. cloudconv's own models (:mod:`cloudconv.models.cloud`) are the same network with a gate.
+ones (``weights/make_rife46.py`` records the published network's results for the tests). Less is
+computed between the blocks: pictures are reduced once for each block and warped at the block's
+scale, and flow and mask stay at that scale. Only the last flow and mask are enlarged to the
+picture's size. This halves the time and changes the score by some hundredths of a decibel.
+cloudconv's own models (:mod:`cloudconv.models.cloud`) are the same network with a gate.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ from cloudconv.models.sharpening import restore_detail
 
 _WIDTHS = (192, 128, 96, 64)
 _MASK, _GATE = slice(4, 5), slice(5, 6)  # behind the two flows of two channels each
-_LOGITS = 2
-_SHUT = -3.0
+_LOGITS = 2  # mask and gate
+_SHUT = -3.0  # the logit of a gate that is nearly closed
 _UNGATED = 12  # inputs of the later blocks without a gate
-_EXITS = 2
-_REFINED = 4  # how much smaller than the picture a motion is refined
+_EXITS = 2  # number, from 0, of the first block after which training scores an early result
+_REFINED = 4  # a motion is refined at a quarter of the picture's size, or smaller
 _STRIP = 128  # rows
-_NEAR = 32  # within 1/32 of the interval the result changes to the source frame
+_NEAR = 32  # within 1/32 of the interval from a source frame, the result fades to that frame
 
 
 class IFNet(Interpolator):
@@ -47,13 +48,14 @@ class IFNet(Interpolator):
 
     Args:
         spec: the spec of the model.
-        sizes: for each block, how much smaller its input is than the picture; each half of the one
-            before. Up to four.
+        sizes: for each block, the factor by which its input is smaller than the picture; each
+            factor is half of the one before. Four blocks at most.
         gated: use the channel of the blocks that RIFE leaves unused as a gate: for each pixel the
-            weight of the unmoved pictures' blend. The gate keeps still things and noise in place,
-            and avoids motion that cannot be estimated. The later blocks also read the gate so far
-            and the difference of the unmoved pictures. The gate is always open where these are
-            equal (text and logos over a moving picture), and close to a source frame.
+            weight of the unmoved pictures' blend. An open gate (weight 1) keeps still things and
+            noise in place, and avoids motion that cannot be estimated. The later blocks also read
+            the gate so far and the difference of the unmoved pictures. The gate is always open
+            where these pictures are equal (text and logos over a moving picture), and close to a
+            source frame.
         refines: correct the motion with the frames before and after the pair, if they are given.
         residual: let the last block also estimate a residual, the detail that moving two pictures
             loses (as the last decoder of IFRNet, arXiv 2205.14620); needs ``gated``.
@@ -114,9 +116,10 @@ class IFNet(Interpolator):
     def stages(
         self, x0: Tensor, x1: Tensor, timestep: Tensor, outer: OuterPictures | None = None
     ) -> list[Tensor]:
-        """Return the results after fewer blocks, then the final result.
+        """Return the result after three of four blocks, then the final result.
 
-        After training on all of them, the first blocks alone form smaller networks.
+        A network of fewer blocks has no early result. The training scores both results, so the
+        first three of four blocks alone form a smaller network.
         """
         early = list(self._motions(x0, x1, timestep, 1.0))[_EXITS:-1]
         made = [self._mixed(x0, x1, timestep, *each) for each in early]
@@ -187,7 +190,7 @@ class IFNet(Interpolator):
         scale: float,
         outer: OuterPictures,
     ) -> tuple[Tensor, float]:
-        """Return the correction of a motion by the outer frames, and its scale."""
+        """Return the correction of a motion by the outer frames, and the factor of its scale."""
         assert self.refine is not None
         coarse = max(size, _REFINED / scale)
         small = motion
@@ -231,10 +234,11 @@ class IFNet(Interpolator):
         *,
         leftover: bool = False,
     ) -> Unsharpened:
-        """Return the picture of a motion at a scale.
+        """Return the picture that a motion gives.
 
-        ``change``: a correction of the motion, at a ``coarse`` scale. ``leftover``: add one more
-        channel, see ``Interpolator.interpolate``.
+        ``size``: the factor by which the motion is smaller than the picture. ``change``: a
+        correction of the motion, smaller by ``coarse``. ``leftover``: add one more channel, see
+        ``Interpolator.interpolate``.
         """
         batch, channels, height, width = x0.shape
         result = x0.new_empty((batch, channels + leftover, height, width))
@@ -263,7 +267,7 @@ class IFNet(Interpolator):
 
     @staticmethod
     def _sharpened(made: Unsharpened, x0: Tensor, x1: Tensor) -> Tensor:
-        """Return the picture, with the texture of its sources if the network has a gate."""
+        """Return the picture, sharpened to the detail of x0 and x1 if the network has a gate."""
         if made.free is not None:
             restore_detail(made.picture, x0, x1, made.flows, made.size, made.free)
         return made.picture
@@ -280,7 +284,7 @@ class IFNet(Interpolator):
         warped0: Tensor,
         warped1: Tensor,
     ) -> None:
-        """Write the rows from ``top`` on of the result; see ``restore_detail`` for ``free``.
+        """Write the rows of ``result`` from ``top`` on; see ``restore_detail`` for ``free``.
 
         ``logits``: of mask and gate; three channels that are added to the mix may follow.
         """
@@ -292,7 +296,7 @@ class IFNet(Interpolator):
             lerp_into(made, warped1, warped0, mask)
         else:
             still = _still_rows(x0, x1, top, rows)
-            # Close to a source frame take that frame: it is sharper than any mix of two.
+            # Close to a source frame use that frame, which is sharper than any mix of two frames.
             near = 1 - torch.minimum(timestep, 1 - timestep) * _NEAR
             kept = still.maximum(near)
             gate = torch.sigmoid(logits[:, 1:2]).maximum(kept)
@@ -319,11 +323,11 @@ class Arguments(NamedTuple):
 
 
 class Unsharpened(NamedTuple):
-    """A picture before it is sharpened, and the data for that.
+    """A picture before it is sharpened, and the data that sharpening needs.
 
     ``picture``: (B, 3 or more, H, W). ``free``: (B, 1, H, W) in [0, 1], the part of the missing
     detail to restore; None without a gate. ``flows``: (B, 4, h, w) to x0 and to x1, in pixels
-    of a picture ``size`` times as small, 0 where nothing moved.
+    of a picture smaller by ``size``; with a gate, near 0 where the gate is open.
     """
 
     picture: Tensor
@@ -339,7 +343,7 @@ def is_ungated(state: Mapping[str, Tensor]) -> bool:
 
 
 def _changed(motion: Tensor, change: Tensor, gain: float) -> Tensor:
-    """Return the sum of both, with the change's flows multiplied by ``gain``."""
+    """Return the motion plus its change, whose flows are multiplied by ``gain``."""
     total = change.clone()
     total[:, :4] *= gain
     total[:, : motion.shape[1]] += motion
@@ -347,7 +351,7 @@ def _changed(motion: Tensor, change: Tensor, gain: float) -> Tensor:
 
 
 def _still_rows(x0: Tensor, x1: Tensor, top: int, rows: int) -> Tensor:
-    """Return some rows of ``stillness``."""
+    """Return the rows of ``stillness`` from ``top`` on."""
     above = min(top, STILL_REACH)
     seen = slice(top - above, top + rows + STILL_REACH)
     still = stillness(x0[:, :COLOURS, seen], x1[:, :COLOURS, seen])

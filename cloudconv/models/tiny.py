@@ -1,4 +1,4 @@
-"""Define a network for tests: random weights of a fixed seed, fast, without a file."""
+"""Define a fast network for tests, with random weights of a fixed seed instead of a file."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from cloudconv.models.base import FOUR, Interpolator, ModelSpec, OuterPictures
 
 
 class Tiny(Interpolator):
-    """A blend with a small texture from two random convolutions, which vanishes at both ends.
+    """A blend of both pictures, plus a small texture from two random convolutions.
 
-    The frames before and after the pair change the texture.
+    The texture is zero at timesteps 0 and 1, and depends on the frames before and after the pair.
     """
 
     def __init__(self, spec: ModelSpec) -> None:

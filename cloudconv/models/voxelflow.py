@@ -5,9 +5,9 @@ see :mod:`cloudconv.models.rife`). Here the network makes frames after a pair, n
 Pictures sampled along the flow of a network: Liu et al., Video Frame Synthesis using Deep Voxel
 Flow, ICCV 2017 (arXiv 1702.02463). Coarse-to-fine flow for prediction: Hu et al., DMVFN, CVPR 2023
 (arXiv 2303.09875). Interpolation turned into prediction: Wu et al., OPT, CVPR 2022 (arXiv
-2206.13129). Two parts are cloudconv's own: each horizon is reached directly, so that a
-forecast samples real frames once and does not blur with the number of steps; and a gate keeps still
-things in place.
+2206.13129). Two parts are cloudconv's own. Each horizon is reached directly, so that a forecast
+samples real frames once and does not blur with the number of steps. A gate keeps still things in
+place.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ CONTEXT = 6
 PAST = 5
 """The largest number of known frames that a trial forecasts from the frames before them."""
 REACH = 15
-"""The largest horizon that the network sees. Later forecasts use the network with this value, and
-extend its motion to the true horizon."""
+"""The largest horizon that the network reads. For later forecasts the network reads this value, and
+the estimated motion is extended to the true horizon."""
 
 _FRAMES = 5  # different frames of the context that are used
 _OLDER = _FRAMES - 1
@@ -39,7 +39,7 @@ _SCALES = (8, 4, 2)  # by which each block reduces the pictures
 _WIDTHS = (192, 128, 96)  # channels inside each block
 _RIFE_FIRST = 7  # input channels of RIFE's first block
 _RIFE_TIMESTEP = 0.5
-_LATEST, _SHUT = 3.0, -4.0  # logits: of the latest frame, moved; of a gate that is nearly closed
+_LATEST, _SHUT = 3.0, -4.0  # logits of the moved latest frame, and of a nearly closed gate
 # The outputs of each block: the velocity relative to the older and to the latest frame (2 x 2);
 # logits of the paired older frame (RIFE's mask), the latest frame unmoved (RIFE's unused channel),
 # the four older frames moved, the mean of the frames unmoved, and the latest frame moved by the
@@ -60,10 +60,11 @@ class _Scene:
     """The data that a forecast starts from, the latest frame first.
 
     A step of content is the motion from one different frame to the next, without repeats.
-    ``frames``: (B, 5, 3, H, W). ``small``: the same for each scale, clamped for the convolutions,
-    which were trained on [0, 1]. ``ages``: (B, 5), steps of content from each frame to the latest.
-    ``velocity``: (B, 2, H/2, W/2) by optical flow, in pixels of that size. ``last``: (B, 3, H, W),
-    the last frame shown. ``patterns``: the steps of content from frame to frame.
+    ``frames``: (B, 5, 3, H, W). ``small``: these frames for each scale, clamped for the
+    convolutions, which were trained on [0, 1]. ``ages``: (B, 5), steps of content from each frame
+    to the latest. ``velocity``: (B, 2, H/2, W/2) by optical flow, in pixels of that size per step
+    of content. ``last``: (B, 3, H, W), the last frame shown. ``patterns``: for each item, the steps
+    of content from frame to frame of the context.
     """
 
     frames: Tensor
@@ -153,7 +154,10 @@ class VoxelFlow(Predictor):
         ]
 
     def _candidates(self, context: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield the network's forecasts, those by the optical flow alone, and the last frame."""
+        """Yield for each step the network's forecast, the optical flow's, and the last frame.
+
+        Each is (B, 3, H, W).
+        """
         scene = _scene(context)
         velocity, displacement = scene.velocity, torch.zeros_like(scene.velocity)
         before = torch.zeros(len(context), dtype=torch.int64)
@@ -168,7 +172,10 @@ class VoxelFlow(Predictor):
             yield made, flowed, scene.last
 
     def _picture(self, scene: _Scene, ahead: Tensor, displacement: Tensor) -> Tensor:
-        """Return the frames ``ahead`` steps later; ``displacement`` is that by optical flow."""
+        """Return the frames ``ahead`` steps of content later.
+
+        ``displacement``: (B, 2, H/2, W/2), by optical flow, to the latest frame.
+        """
         steps = ahead.to(displacement).view(-1, 1, 1, 1)
         horizon = steps.clamp(min=1)
         # Pair with the nearest frame that is old enough, or with the oldest.
@@ -328,7 +335,10 @@ def _mixed(
     gap: Tensor,
     displacement: Tensor,
 ) -> Tensor:
-    """Return the weighted mean of the candidates, and add the change of colour."""
+    """Return the weighted mean of the candidates plus the change of colour.
+
+    Where all frames are equal, return the latest frame.
+    """
     frames = scene.frames
     latest = frames[:, 0]
     moved = _moved(frames, scene.ages, motion, horizon, gap)
@@ -353,7 +363,7 @@ def _sharp(picture: Tensor, flow: Tensor) -> Tensor:
 
 
 def _still(frames: Tensor) -> Tensor:
-    """Return the pixels around which all frames are equal: (B, 1, H, W) bool."""
+    """Return the pixels around which all frames are nearly equal: (B, 1, H, W) bool."""
     most = (frames[:, 1:] - frames[:, :1]).abs().amax((1, 2), keepdim=True)[:, 0]
     return F.avg_pool2d(most, _STILL_AREA, 1, _STILL_AREA // 2) < _STILL
 

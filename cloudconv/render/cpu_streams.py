@@ -17,21 +17,21 @@ Result = TypeVar("Result")
 
 
 def useful_cpu_streams(device: torch.device, threads: int) -> int:
-    """Return the number of streams that uses so many threads best; see :class:`CpuStreams`."""
+    """Return the fastest number of streams for ``threads`` threads; see :class:`CpuStreams`."""
     return min(threads, _MOST) if device.type == "cpu" else 1
 
 
 class CpuStreams:
-    """Threads that run calls in order; PyTorch's own threads are divided among them.
+    """Threads (streams) that start calls in order and share PyTorch's own threads equally.
 
     Single steps of a network are too short to be divided well among cores, but whole pictures are
     not: on two cores, two frames of 960x720 at once take 0.85 to 0.93 of the time of one after the
-    other. With one stream the caller runs each call at once with all threads, also if the system
-    refuses more threads.
+    other. If the system refuses more threads, there is one stream. With one stream the caller's
+    thread runs each call at once, with all of PyTorch's threads.
     """
 
     def __init__(self, count: int) -> None:
-        """Start ``count`` threads, or none for one stream."""
+        """Start ``count`` threads; no thread if ``count`` is 1."""
         self.count = count
         self._pool: ThreadPoolExecutor | None = None
         if count == 1:
@@ -77,6 +77,6 @@ class CpuStreams:
         return pool is not None
 
     def close(self) -> None:
-        """Wait for the calls that run and drop the others; further calls do nothing."""
+        """Wait for the calls that run and drop the others; to close again has no effect."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)

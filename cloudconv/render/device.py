@@ -61,8 +61,9 @@ def use_device(device: torch.device) -> None:
     """Make a device the current one of this thread; every thread that uses the device calls this.
 
     Tensors determine the device of PyTorch's operations, but page-locked memory and events belong
-    to the current device. Two settings apply to the process: float32 is exact (NVIDIA's TF32 has 10
-    bits), and convolutions are deterministic, so that one GPU makes the same frames again.
+    to the current device. The function also changes two settings for the whole process. float32 is
+    exact (the mantissa of NVIDIA's TF32 has 10 bits). Convolutions are deterministic, so that one
+    GPU makes the same frames in every run.
     """
     if device.type == "cpu":
         return
@@ -74,7 +75,7 @@ def use_device(device: torch.device) -> None:
 
 
 def probe(device: torch.device, dtype: torch.dtype) -> str | Message | None:
-    """Compare the operations of networks on a device with those on the CPU in float32.
+    """Compare the operations of networks on a device in ``dtype`` with those on the CPU in float32.
 
     Returns:
         The fault, as PyTorch's text or a message; None without a fault.
@@ -131,7 +132,7 @@ def has_bf16(device: torch.device) -> bool:
     """Return whether the device itself computes in bfloat16."""
     if device.type != "cuda":
         return device.type == "cpu" or probe(device, torch.bfloat16) is None
-    # Convolutions are not emulated. PyTorch answers for the current device.
+    # PyTorch answers for the current device. Convolutions in bfloat16 are never emulated.
     with torch.cuda.device(device):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
@@ -141,15 +142,15 @@ def has_fast_bf16() -> bool:
     probe = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     if probe is None or not probe():
         return False
-    # oneDNN also reports AVX-512 without these flags, where bf16 is emulated and slow.
+    # oneDNN also reports bf16 for AVX-512 without these flags, where bf16 is emulated and slow.
     return not _cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def set_threads(count: int | None) -> int:
-    """Use ``count`` threads inside network operations; None leaves PyTorch's default.
+    """Use ``count`` threads inside network operations; None keeps the present number.
 
     Returns:
-        The number in force.
+        The number of threads that operations use now.
     """
     if count is not None:
         torch.set_num_threads(count)
@@ -186,7 +187,7 @@ def _auto() -> tuple[torch.device, Warned | None]:
 
 
 def _exercise(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Run each operation of an interpolator once; return (1, 3, 32, 32) float32."""
+    """Run each kind of operation of an interpolator; return (1, 3, 32, 32) float32."""
     numbers = torch.Generator().manual_seed(0)
 
     def values(*shape: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Compute the new frames of one batch on the device.
 
-Where motion is doubtful, a trial reconstructs known source frames. Where the trial fails, new
-frames are blended with a plain mix of the source frames.
+Where motion is doubtful, a trial reconstructs known source frames with the model. Where the result
+of the trial is wrong, the new frame is mixed with a plain blend of the source frames.
 """
 
 from __future__ import annotations
@@ -75,9 +75,10 @@ returns the planes of all frames, followed by the sum of each frame's values."""
 class Inference:
     """A model on its device, with the sizes of batches and tiles.
 
-    ``fallback``: blend where a trial on source frames shows that motion fails. ``tile``: the side
-    of tiles in pixels; None for whole frames. ``fills``: compute batches of powers of two only,
-    because a caching allocator keeps memory for each size.
+    ``fallback``: blend where a trial on source frames shows that motion fails. ``batch``: the most
+    new frames of a batch. ``tile``: the side of tiles in pixels; None for whole frames. ``fills``:
+    repeat the last frame of a batch up to a power of two, at most ``batch`` frames, because a
+    caching allocator keeps memory for each size.
     """
 
     model: Interpolator
@@ -92,7 +93,11 @@ class Inference:
 
     @torch.inference_mode()
     def make(self, tasks: list[Task], pictures: list[list[SourcePicture]]) -> Steps:
-        """Make one frame for each task, at most ``batch``; ``pictures`` has those of each task."""
+        """Make one frame for each task.
+
+        ``tasks``: at most ``batch``. ``pictures``: for each task its source pictures: x0, x1, and
+        the frames before and after the pair if the model or the fallback needs them.
+        """
         count = len(tasks)
         whole = min(self.batch, 1 << (count - 1).bit_length())
         numbers = [*range(count), *[count - 1] * (whole - count if self.fills else 0)]
@@ -122,7 +127,8 @@ class Inference:
                 self._blend(new, timestep, uncertainty, pictures, trials)
         like = tasks[0].sources.left
         planes = [plane for each in new for plane in from_channels(each, like)]
-        # The sums show on arrival whether all values are finite: the device need not wait for that.
+        # A sum is finite only if all values are. The CPU checks the sums when they arrive, so the
+        # device does not wait for the check.
         totals = new.sum((1, 2, 3))
         if like.planes()[0].device.type == "cpu":
             return self.transfers.down([*planes, totals])
@@ -159,7 +165,7 @@ class Inference:
     ) -> None:
         """Mix plain blends into ``new``, in place, where the trials have large errors.
 
-        Trials and pictures are processed one by one on a CPU, all at once on a GPU.
+        Pictures are processed one by one on a CPU, all at once on a GPU.
         """
         self._try(list(chain.from_iterable(trials)))
         parts = [slice(n, n + 1) for n, some in enumerate(trials) if some]
@@ -184,7 +190,7 @@ class Inference:
             )
 
     def _try(self, trials: list[_Trial]) -> None:
-        """Run the trials that have no result yet."""
+        """Run the trials that have no result yet, and store the results in their targets."""
         missing = {
             (id(trial.target), *trial.key): trial
             for trial in trials
@@ -214,12 +220,12 @@ class Inference:
     def _stack(self, pictures: Sequence[SourcePicture]) -> Tensor:
         """Return the pictures' channels, (B, 3 or 4, H, W)."""
         channels = [picture.channels(self.device) for picture in pictures]
-        # A single picture is not copied: at 3840x2160 that would be 100 MB.
+        # A single picture is not copied: at 3840x2160 the copy would be 100 MB.
         return channels[0][None] if len(channels) == 1 else torch.stack(channels)
 
 
 def advance(steps: Steps) -> Arriving | Steps:
-    """Continue a computation to its next stop; return the result, or ``steps`` if unfinished."""
+    """Continue a computation to its next ``yield``; return its result, or ``steps`` if not done."""
     try:
         next(steps)
     except StopIteration as end:

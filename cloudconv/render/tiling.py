@@ -52,11 +52,11 @@ def spans(size: int, tile: int, overlap: int, multiple: int) -> list[Span]:
     if units <= tile_units:
         return [Span(0, size, torch.ones(size))]
     count = -(-(units - shared) // (tile_units - shared))
-    # Use the smallest tiles of which this number covers the picture: less is computed twice.
+    # Use the smallest tiles of which this number covers the picture, so that they overlap less.
     tile_units = -(-(units + (count - 1) * shared) // count)
     starts = [k * (units - tile_units) // (count - 1) * multiple for k in range(count)]
-    # ramp k goes from 0 to 1 where tile k hands over to tile k + 1; differences of neighbouring
-    # ramps sum to 1 whatever their shape.
+    # ramp k goes from 0 to 1 across the seam of tile k - 1 and tile k; the first is 1 and the last
+    # is 0 everywhere. So the differences of neighbouring ramps, the weights, sum to 1.
     position = torch.arange(size, dtype=torch.float32) + 0.5
     half = max(overlap / 4, 0.5)
     ramps = [torch.ones(size)]
@@ -85,8 +85,9 @@ def tiled(
     The memory for the result is one picture, whatever the number of tiles.
 
     Args:
-        run: takes a list of (B, 3, h, w), any h and w up to ``tile``, and returns (B, C, h, w).
-        pictures: (B, 3, H, W) each.
+        run: takes a list of (B, 3 or 4, h, w), any h and w up to ``tile``, and returns
+            (B, C, h, w).
+        pictures: (B, 3 or 4, H, W) each.
         tile: side in pixels, a multiple of ``multiple``.
         overlap: see :func:`spans`.
         multiple: see :func:`spans`.
@@ -100,7 +101,7 @@ def tiled(
     height, width = pictures[0].shape[-2:]
     rows = spans(height, tile, overlap, multiple)
     columns = spans(width, tile, overlap, multiple)
-    # Copy before the first tile: copies in between would make the CPU wait for a GPU.
+    # Copy the weights before the first tile: later copies would make the CPU wait for a GPU.
     weights = upload([span.weights for span in (*rows, *columns)], pictures[0].device)
     down, across = weights[: len(rows)], weights[len(rows) :]
     joined: Tensor | None = None

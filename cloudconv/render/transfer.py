@@ -24,18 +24,20 @@ class Event(Protocol):
 class Transfers:
     """Copies from one device to main memory.
 
-    If main memory can be page-locked for the device, copies are steps of its one queue of work.
-    The CPU waits for a copy only when the planes are read, and two queues never use the same
-    memory. On other devices a copy is complete when the call returns.
+    If main memory can be page-locked for the device, a copy is a step in the device's only queue of
+    work, so that two queues never use the same memory. The CPU waits for such a copy only when the
+    planes are read. On other devices a copy is complete when the call returns.
+
+    ``queues``: whether copies are such steps.
     """
 
     def __init__(self, device: torch.device) -> None:
-        """Create the copies' queue; ``device`` is the one to copy from."""
+        """Prepare copies from ``device``."""
         self._device = device
         self.queues = device.type in QUEUES
 
     def down(self, planes: Sequence[Tensor], stay: Sequence[Tensor] = ()) -> Arriving:
-        """Start the copy of planes that the device is about to make.
+        """Start the copy of planes, which the device may still have to compute.
 
         ``stay``: planes that remain on the device; they come first in the result.
         """
@@ -56,7 +58,7 @@ class Arriving:
     """Planes on their way to main memory."""
 
     def __init__(self, planes: list[Tensor], arrived: Event | None = None) -> None:
-        """Create the planes; ``arrived`` is the mark behind their copies, if any."""
+        """Hold the planes; ``arrived`` is the mark after their copies, None if these are done."""
         self._planes, self._arrived = planes, arrived
 
     def planes(self) -> list[Tensor]:
@@ -68,7 +70,7 @@ class Arriving:
 
 def _event(device: torch.device) -> Event:
     if device.type == "cuda":
-        # Other events, also torch.Event, spin on a core that the encoder needs.
+        # A wait for another event, torch.Event included, keeps a core busy that the encoder needs.
         return torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
     event: Event = torch.get_device_module(device).Event()
     return event

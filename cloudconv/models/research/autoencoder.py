@@ -1,9 +1,9 @@
-"""Autoencoders: reconstruct pictures through few features; forecast with the same layers.
+"""Define autoencoders, which reconstruct pictures from few features, and predictors like them.
 
-As in the earlier projects, convolutions halve the picture and double the channels; deconvolutions
-reverse this. Skip connections transfer detail that the narrow middle loses. With plain skip
-connections the deep layers learn little. Noise in the skip connections makes the deep layers learn
-the detail that the noise hides.
+Convolutions halve the picture and double the channels, and deconvolutions reverse this, as in the
+earlier research projects. Skip connections transfer detail that the narrow middle loses. With plain
+skip connections the deep layers learn little. Noise in the skip connections makes the deep layers
+learn the detail that the noise hides.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NOISE = 0.5
 
 
 class Ladder(nn.Module):
-    """Strided convolutions down, then deconvolutions up.
+    """A network that shrinks a picture by strided convolutions and enlarges it by deconvolutions.
 
     Args:
         inputs: number of input channels; there are three output channels.
@@ -51,7 +51,7 @@ class Ladder(nn.Module):
         self.decoder = nn.ModuleList()
         for number in reversed(range(len(widths))):
             after = widths[number - 1] if number else 3
-            # Wide kernels on the fine levels, where the seams of narrow ones would be visible.
+            # Use wide kernels on the fine levels, where the seams of narrow ones would be visible.
             side, padding = (4, 1) if number < 2 else (2, 0)
             if number == len(widths) - 1:
                 before, groups = widths[number], _groups(after)
@@ -63,7 +63,7 @@ class Ladder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, 3, H, W).
 
-        Both sides are multiples of 2 to the power of the number of widths.
+        H and W are multiples of 2 to the power of the number of widths.
         """
         features: list[Tensor] = []
         made = images
@@ -90,7 +90,7 @@ def _groups(width: int) -> int:
 
 
 class Autoencoder(Reconstructor):
-    """A deep autoencoder: four convolutions, four deconvolutions.
+    """An autoencoder with one convolution and one deconvolution for each of ``widths``.
 
     Args:
         spec: the spec of the variant.
@@ -115,7 +115,7 @@ class Autoencoder(Reconstructor):
 
 
 class DenseAutoencoder(Reconstructor):
-    """Two dense layers on a picture scaled to 32 by 32 pixels: a reference for the others."""
+    """Two dense layers on a picture scaled to 32 by 32 pixels, for comparison with the others."""
 
     side = 32
     middle = 64
@@ -134,7 +134,9 @@ class DenseAutoencoder(Reconstructor):
 
 
 class SkipAutoencoder(Predictor):
-    """Four stacked frames through 512 channels and back; the result is added to the last frame.
+    """A predictor that adds to the last frame a change computed from four stacked frames.
+
+    The network shrinks the frames to 512 channels and enlarges the result.
 
     The encoder's tensors have the same names as those of :class:`Autoencoder`, so that a predictor
     can start from the weights of an autoencoder.
@@ -164,7 +166,7 @@ class SkipAutoencoder(Predictor):
         return context[:, -1] + applied(self.ladder, context.flatten(1, 2).clamp(0, 1) - 0.5)
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See ``Model.start_from``; the encoder's weights are applied to the last frame."""
+        """See ``Model.start_from``; only the encoder's weights are used, for the last frame."""
         result = {key: tensor for key, tensor in state.items() if ".encoder." in key}
         first = "ladder.encoder.0.0.weight"
         if first in result and result[first].shape[1] == 3:

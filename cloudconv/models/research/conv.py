@@ -1,8 +1,9 @@
 """Forecast with plain convolutions, the first models of the earlier projects.
 
-The earlier projects are the research projects from which cloudconv developed. Training finds the
-linear filter of the last frames with the lowest mean error. Such a filter can continue a steady
-drift, and nothing else. Before training each model repeats the last frame.
+The earlier projects are the research projects from which cloudconv developed. For a model of one
+convolution, training finds the linear filter of the last frames with the lowest mean error. Such a
+filter can continue a steady drift, and nothing else. Before training each model repeats the last
+frame.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Conv(Predictor):
 
 
 class ConvModes(Predictor):
-    """Several kernels, one per direction of motion.
+    """Several kernels, so that each can learn one direction of motion.
 
     A small network weights the results of the kernels for each pixel.
 

@@ -24,7 +24,8 @@ State = tuple[Tensor, Tensor]
 class ConvLSTM(Predictor):
     """An encoder and a decoder of two recurrent layers each, at a quarter of the frame's size.
 
-    ``look`` reduces a picture to that size, and ``paint`` makes a change of the full size.
+    ``look`` reduces a picture to that size. ``paint`` makes the change of the last picture, at full
+    size.
     """
 
     def __init__(self, spec: ModelSpec) -> None:

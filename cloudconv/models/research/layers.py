@@ -39,8 +39,8 @@ def repeating(layer: nn.Conv2d, scatter: float = 0.0) -> nn.Conv2d:
 
     Args:
         layer: a convolution whose outputs are a multiple of three, in the order red, green, blue.
-        scatter: standard deviation of noise on the weights, without which equal kernels would learn
-            the same.
+        scatter: standard deviation of noise on the weights. Without noise, kernels that start equal
+            would learn the same.
     """
     middle = layer.kernel_size[0] // 2
     with torch.no_grad():
@@ -55,7 +55,7 @@ def repeating(layer: nn.Conv2d, scatter: float = 0.0) -> nn.Conv2d:
 
 
 def applied(network: nn.Module, images: Tensor) -> Tensor:
-    """Return ``network`` of ``images``, computed in the network's own dtype, as float32."""
+    """Return the output of ``network`` for ``images``, computed in its dtype, as float32."""
     dtype = next(network.parameters()).dtype
     made: Tensor = network(images.to(dtype))
     return made.float()

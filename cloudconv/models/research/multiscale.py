@@ -1,10 +1,10 @@
-"""multiscale-gan: forecasts at four sizes, coarse to fine, with a discriminator at each size.
+"""Define multiscale-gan: forecasts at four sizes, with a discriminator at each size.
 
 Source: Mathieu et al., Deep Multi-Scale Video Prediction Beyond Mean Square Error, 2015
-(arXiv 1511.05440). Each generator reads the context at its size and the enlarged forecast of the
-generator before, and adds a correction to that forecast. The training uses L2, the gradient
-difference loss and discriminators at all sizes. The sizes here are 1/16, 1/4, 1/2 and all of the
-picture, which are the paper's sizes for 64 pixels.
+(arXiv 1511.05440). Each generator reads the context at its size and a guess, and adds a correction
+to the guess. The guess comes from the forecast of the next smaller size. The training uses L2, the
+gradient difference loss and discriminators at all sizes. The sizes here are 1/16, 1/4, 1/2 and all
+of the picture, which are the paper's sizes for 64 pixels.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _CONTEXT = 4
 class MultiscaleGan(Predictor):
     """Four generators, coarse to fine.
 
-    The first adds to the last frame. Each other one adds to the enlarged forecast of the one
-    before.
+    The guess of the first generator is the last frame. The guess of each other generator is the
+    last frame plus the enlarged change that the generator before has forecast.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -54,8 +54,8 @@ class MultiscaleGan(Predictor):
         for part, generator in zip(_PARTS, self.generators, strict=True):
             seen = _small(stacked, part)
             last = seen[:, -3:]
-            # Add only the change of the coarser forecast to the last frame: the enlarged forecast
-            # itself would lack the detail of the last frame.
+            # Enlarge only the change of the coarser forecast: the enlarged forecast itself would
+            # lack the detail of the last frame.
             guess = last
             if made:
                 change = made[-1] - shrunk_like(last, made[-1])
@@ -66,7 +66,7 @@ class MultiscaleGan(Predictor):
 
 
 class Discriminators(nn.Module):
-    """A discriminator for each of the four sizes, which reads the context too."""
+    """Four discriminators, one for each size, that read a picture and its context."""
 
     def __init__(self) -> None:
         """Create the networks."""

@@ -1,8 +1,9 @@
-"""Forecasts on a Laplacian pyramid (Burt and Adelson 1983), with a convolution for each level.
+"""Forecast on a Laplacian pyramid (Burt and Adelson 1983), with a convolution for each level.
 
-As in the earlier projects, the picture is down-sampled and subtracted, each level passes a 5 by 5
-convolution, and the levels are added up. A small kernel on a coarse level covers the same distance
-as a very large one on the full picture.
+Each level of the pyramid is the detail that a halving of the picture loses, and the last level is
+the smallest picture. A 5 by 5 convolution processes each level, and the results are added up, as in
+the earlier research projects. A small kernel on a coarse level covers the same distance as a very
+large one on the full picture.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Define U-Nets (Ronneberger et al. 2015, arXiv 1505.04597).
 
-One forecasts a frame from five frames. The others compute the frame in the middle of two frames. As
-in the earlier research projects, skip connections join the encoder to the decoder, and the result
-is added to a frame. The networks are fully convolutional, so they run on pictures far larger than
-those of their training. Forecasts of such pictures lose fine detail and look painted.
+One forecasts a frame from five frames. The others compute the frame in the middle of two frames.
+Skip connections join the encoder to the decoder, and the result is added to a frame, as in the
+earlier research projects. The networks are fully convolutional, so they run on pictures far larger
+than those of their training. Forecasts of such pictures lose fine detail and look painted.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class UNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, 3, H, W).
 
-        H and W must be divisible by 2 for each level after the first.
+        H and W are multiples of 2 to the power of the number of levels after the first.
         """
         features = [self.entry(images)]
         for layer in self.down:
@@ -80,7 +80,7 @@ class UNetMiddle(Interpolator):
         """Create the network.
 
         Args:
-            spec: the name, the weights and the costs of this variant.
+            spec: the spec of the variant.
         """
         super().__init__(spec)
         self.network = UNet(6, (16, 32, 48, 64, 96))
