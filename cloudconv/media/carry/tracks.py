@@ -17,11 +17,11 @@ from cloudconv.media.carry.slow_audio import Stretcher
 from cloudconv.media.carry.subtitles import SubtitleConverter
 from cloudconv.media.input.demux import Clock, open_container, read_packets
 
-# A decoder needs encoded audio from before the first audible sample. So many seconds of this audio
-# are kept where an edit list hides the audio from players, as in MP4.
+# The seconds of audio before the kept part that are copied too, because a decoder needs this
+# audio to start. An edit list, as in MP4, hides this audio from players.
 _PREROLL = Fraction(1, 10)
 PRIMING = Fraction(1, 20)
-"""The same number of seconds for a container without an edit list, where the audio is audible."""
+"""The same for a container without an edit list, in which players play this audio."""
 COARSE = Fraction(1, 500)
 """The longest usable tick in seconds. A tick of AVI can be a whole audio packet; a cut between two
 ticks needs finer ones."""

@@ -42,7 +42,7 @@ class EncodingPlan:
 
     Attributes:
         target: the final name of the output.
-        info: the description of the source, with the size after the rotation of the pictures.
+        info: the description of the source, with the width and height of the turned pictures.
         choice: the encoder.
         rate: the constant rate; None for a variable one.
         tick: the tick of the encoder's clock, in seconds.
@@ -63,7 +63,7 @@ class EncodingPlan:
     amends: bool
 
     def set_up(self, context: Any) -> Any:
-        """Set all fields of an encoder's context, which is opened later; return the context."""
+        """Set up an encoder's context, which is opened later, and return the context."""
         context.width, context.height = self.info.width, self.info.height
         context.pix_fmt = self.choice.pix_fmt
         context.time_base = self.tick
@@ -97,7 +97,7 @@ class EncodingPlan:
 
 
 def open_strictly(choice: EncoderChoice, start: Any) -> None:
-    """Call ``start``, which opens the encoder, and raise an error for each refused parameter.
+    """Call ``start``, which opens the encoder, and raise an error for a refused parameter.
 
     The encoder libraries behind FFmpeg only log unknown parameters.
 

@@ -1,4 +1,4 @@
-"""Describe encoders and their options: the user's settings, and known facts per encoder."""
+"""Turn the user's settings into encoder options, and list known facts about each encoder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
     *("medium", "slow", "slower", "veryslow", "placebo"),
 )
-# Options that set the quality themselves. They replace the default quality.
+# Options that set the quality. If the user gives one of them, the default quality is not set.
 _QUALITY = frozenset(
     ("crf", "qp", "b", "q", "cq", "qscale", "global_quality", "lossless", "quality", "rc")
 )
@@ -33,7 +33,8 @@ DEFAULTS = EncodeSettings()
 class EncoderChoice:
     """The encoder of an output.
 
-    ``pix_fmt`` is the format of its pictures, ``working`` the planar format of the same samples.
+    ``pix_fmt`` is the pixel format of the encoder's input, ``working`` the planar format of the
+    same samples. ``codec_tag`` is the codec's tag of four characters; None for the muxer's default.
     """
 
     encoder: str
@@ -48,12 +49,23 @@ class EncoderChoice:
 class KnownEncoder:
     """The known facts about an encoder beyond those that its library reports.
 
-    ``quality`` contains further options for the default quality. ``crf`` is the option that
-    ``--crf`` sets and its largest value. ``looks_like`` contains the values that look like those of
-    :data:`_SCALE` (None: the same values), ``least`` the smallest value to set. ``refused`` are
-    pixel formats that the encoder lists and does not accept. ``corrupts`` are widths at which the
-    encoder writes beyond its memory. ``small`` is a side, and the ``options`` for pictures with a
-    shorter one. ``smallest`` is its least width and height, ``narrowest`` its least width.
+    Attributes:
+        quality: the options that every quality needs in addition to ``crf``; without ``crf``, the
+            options that set the default quality.
+        options: the default options.
+        crf: the option that ``--crf`` sets, and the largest value of ``--crf``; None if unknown.
+        looks_like: the values of this option with the same visual quality as the values of
+            :data:`_SCALE`; None for the same values.
+        least: the smallest value to set.
+        presets: the accepted presets; empty if they are not known.
+        parameters: the option for parameters of the encoder's library; None if there is none.
+        refused: pixel formats that the encoder lists but does not accept.
+        whole_chroma: whether width and height must be whole numbers of chroma samples.
+        smallest: the least width and height in pixels.
+        narrowest: the least width in pixels.
+        corrupts: widths at which the encoder writes beyond its memory.
+        small: a side in pixels, and the options that replace ``options`` for pictures with a
+            shorter side.
     """
 
     quality: Mapping[str, str] = field(default_factory=dict)
@@ -74,15 +86,16 @@ class KnownEncoder:
 DEFAULT_CRF = 17.0
 """The default quality on libx264's scale: visually lossless at ordinary viewing."""
 
-# Crf values of libx264 as marks. Each encoder has its own values with the same XPSNR: medians over
-# five clips (benchmarks/encoder_quality.py). libx265's values differ from libx264's by less than
-# one.
+# CRF values of libx264, and the CRF values of two other encoders with the same XPSNR: medians over
+# five clips (benchmarks/encoder_quality.py). libx265 uses libx264's values, because the values of
+# the same XPSNR differ by less than one.
 _SCALE = (0, 8, 12, 14, 16, 17, 18, 20, 23, 26, 30, 34, 51)
 _SVT_AV1 = (0, 4, 6, 9, 12, 15, 18, 25, 36, 45, 55, 59, 63)
 _VP9 = (0, 4, 8, 10, 13, 15, 17, 23, 30, 36, 44, 51, 63)
 
-# Not measured. The scale of ``cq`` is 0 to 51 for H.264 and HEVC, as that of libx264, and 0 to 63
-# for AV1, as that of SVT-AV1; 0 means automatic (FFmpeg's help of these encoders).
+# These values are not measured, but follow FFmpeg's help for the encoders. ``cq`` is 0 to 51 for
+# H.264 and HEVC, like the CRF of libx264, and 0 to 63 for AV1, like the CRF of SVT-AV1. 0 means
+# automatic.
 _NVENC = KnownEncoder(
     quality={"rc": "vbr"},
     options={"preset": "p5"},
@@ -92,6 +105,7 @@ _NVENC = KnownEncoder(
     whole_chroma=True,
     smallest=160,
 )
+# Quality 2 on FFmpeg's scale of 1 (best) to 31, times FF_QP2LAMBDA (118).
 _QSCALE = KnownEncoder(quality={"flags": "+qscale", "global_quality": "236"})
 
 _KNOWN: dict[str, KnownEncoder] = {
@@ -128,7 +142,7 @@ _KNOWN: dict[str, KnownEncoder] = {
         looks_like=_VP9,
         refused=("yuva422p", "yuva444p", "gbrap"),
     ),
-    # Its third version cuts pictures into slices, for which small ones have too few samples.
+    # Level 3 of FFV1 cuts pictures into slices. Small pictures have too few samples for slices.
     "ffv1": KnownEncoder(
         options={"level": "3", "slicecrc": "1", "g": "1"}, small=(16, {"level": "1", "g": "1"})
     ),
@@ -209,7 +223,7 @@ def _crf(name: str, crf: float) -> dict[str, str]:
 
 
 def _between(scale: tuple[float, ...], other: tuple[float, ...], value: float) -> float:
-    """Map ``value`` from one rising scale to another, linearly between their marks."""
+    """Map ``value`` from one rising scale to another, linearly between the values listed."""
     for (a, b), (c, d) in zip(pairwise(scale), pairwise(other), strict=True):
         if value <= b:
             return c + (d - c) * (value - a) / (b - a)
@@ -231,6 +245,7 @@ def _preset(name: str, preset: str) -> str:
 def supported_options(name: str) -> frozenset[str]:
     """Return the names of all options of an encoder."""
     known = av.CodecContext.create(name, "w").supported_options
+    # FFmpeg's flags of an option: 1 for encoding, 16 for video.
     general = {o.name for o in known.generic if int(o.flags) & 1 and int(o.flags) & 16}
     return frozenset(general | {o.name for o in known.private})
 

@@ -25,22 +25,25 @@ from cloudconv.media.write.encoder_options import (
 from cloudconv.messages import Setting
 from cloudconv.settings import EncodeSettings
 
-# SVT-AV1 reads this variable when it starts. Without it, SVT-AV1 writes to standard error.
+# SVT-AV1 reads this variable when SVT-AV1 starts. Without the variable, SVT-AV1 writes more than
+# errors to standard error.
 os.environ.setdefault("SVT_LOG", "1")
 
 NVENC = "nvenc"
-"""The encoder of NVIDIA GPUs, whichever codec suits container and depth."""
+"""The name for an encoder of NVIDIA GPUs whose codec is chosen by container and bit depth."""
 
-# The encoders of codecs for video editing.
+# The encoder for each codec for video editing.
 _EDITED = {"cfhd": "cfhd", "dnxhd": "dnxhd", "prores": "prores_ks", "v210": "v210"}
 
 
 def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) -> EncoderChoice:
     """Return the choice for a source; see :func:`choose`.
 
-    Video in an editing codec keeps its codec. Pictures and animations are RGB, which few players
-    show in MP4, and no encoder for MP4 keeps transparency, so both become 4:2:0. A requested
-    encoder, setting or pixel format has priority.
+    Video in an editing codec keeps its codec, unless any encoder setting but ``threads`` is given.
+    In MP4 and MOV, a single picture becomes 4:2:0, and so do pictures and animations that are not
+    YUV, because few players show RGB in these containers. Transparent video becomes 4:2:0 in MP4,
+    for which no encoder keeps transparency, and stays transparent in MOV. A requested encoder or
+    pixel format prevents all changes to 4:2:0.
     """
     settings = _same_codec(container, info, settings) or settings
     source, curve = layout(info.working_pix_fmt), info.tags.hdr
@@ -68,7 +71,7 @@ def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) 
             "other": Setting("pix_fmt", f"yuv444p{depth}"),
             "alpha": source.alpha,
         }
-        # This warning replaces the one from `choose` about the encoder.
+        # This warning replaces the warnings of `choose`.
         return replace(choice, warnings=(Warned("few-players", plain),))
     if curve is None or container.is_video or is_float(choice.pix_fmt):
         return choice
@@ -79,7 +82,11 @@ def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) 
 def _same_codec(
     container: Container, info: MediaInfo, settings: EncodeSettings
 ) -> EncodeSettings | None:
-    """Return the settings that keep the editing codec of the source; None if no encoder can."""
+    """Return the settings that keep the editing codec of the source.
+
+    None means that the source has no such codec, that another setting is given, or that the encoder
+    is missing or does not fit the container or the size.
+    """
     name = _EDITED.get(info.codec)
     free = settings == replace(DEFAULTS, threads=settings.threads)
     if name is None or not free or not container.is_video or not _present((name,)):
@@ -103,9 +110,12 @@ def choose(
     """Choose the encoder and the pixel format that lose nothing, or least, of ``pix_fmt``.
 
     ``pix_fmt`` is a working format. More than 8 bits, or ``hevc``, select HEVC before H.264,
-    because players support that. Every substitution becomes a warning of the choice, except for an
-    encoder of ``codec``, the source's own. Raises EncoderError for an unknown encoder, option,
-    preset or pixel format, and for an encoder that the container refuses.
+    because more players support such video in HEVC. Each substitution adds a warning to the choice.
+    An encoder of ``codec``, the codec of the source, is no substitution.
+
+    Raises:
+        EncoderError: an encoder, option, preset or pixel format is unknown, the container refuses
+            the encoder, or no encoder fits the size.
     """
     wanted, exact = pix_fmt, False
     if settings.pix_fmt is not None:
@@ -171,15 +181,15 @@ def _in_order(container: Container, source: PixelLayout, *, hevc: bool) -> tuple
     if "libx265" in names and (hevc or source.depth > 8):
         names = ("libx265", *(name for name in names if name != "libx265"))
     if "ffv1" in names and (source.family == "rgb" or source.alpha or source.depth > 10):
-        # Few players show these formats from any lossy codec, so the archive codec comes first.
+        # Few players show these formats from any lossy codec, so lossless FFV1 comes first.
         names = ("ffv1", *(name for name in names if name != "ffv1"))
     return names
 
 
 def _nvenc(container: Container, source: PixelLayout, *, hevc: bool) -> tuple[str, ...]:
-    """Return the NVIDIA GPU's encoders that the container holds, the most suitable one first.
+    """Return the encoders of NVIDIA GPUs that the container accepts, the most suitable one first.
 
-    H.264 has 8 bits there, so that HEVC is for more, as it is for HDR.
+    The GPUs encode H.264 with 8 bits only, so HEVC comes first for more bits, and also for HDR.
     """
     names = ["h264_nvenc", "hevc_nvenc", "av1_nvenc"]
     if hevc or source.depth > 8:
@@ -241,9 +251,12 @@ def _working(pix_fmt: str) -> str:
 
 @cache
 def _formats(name: str) -> tuple[str, ...]:
-    """Return the pixel formats that the encoder accepts and that can be filled exactly."""
+    """Return the encoder's pixel formats that store their working format exactly.
+
+    For EXR, return the floating-point formats.
+    """
     if name == "gif":
-        # The encoder needs a palette, which the sink makes from bgra.
+        # The encoder needs pictures with a palette, which the sink makes from bgra.
         return ("bgra",)
     usable = is_float if name == "exr" else is_exact
     refused = known_encoder(name).refused
@@ -253,7 +266,7 @@ def _formats(name: str) -> tuple[str, ...]:
 
 @cache
 def _takes(name: str) -> dict[str, str]:
-    """Return the working formats that the encoder stores exactly, each with its own format."""
+    """Map each working format that the encoder stores to a pixel format of the encoder."""
     stored: dict[str, str] = {}
     for pix_fmt in _formats(name):
         working = working_format(pix_fmt)
@@ -263,6 +276,7 @@ def _takes(name: str) -> dict[str, str]:
 
 
 def _fits(name: str, pix_fmt: str, width: int, height: int) -> bool:
+    """Return whether the encoder accepts pictures of this format and size."""
     known, shape = known_encoder(name), layout(pix_fmt)
     if min(width, height) < known.smallest or width < known.narrowest or width in known.corrupts:
         return False
@@ -271,7 +285,11 @@ def _fits(name: str, pix_fmt: str, width: int, height: int) -> bool:
 
 
 def _cost(wanted: PixelLayout, stored: PixelLayout) -> tuple[int, ...]:
-    """Return the cost of storing ``wanted`` as ``stored``: first the loss, then unused space."""
+    """Return the cost of storing ``wanted`` as ``stored``; the smaller tuple is better.
+
+    Losses come first: transparency, bits, chroma samples, a conversion between RGB, YUV and gray.
+    Stored but unused transparency, bits and chroma samples follow.
+    """
     chroma = 0, 0
     if wanted.family != "gray" and stored.family != "rgb":
         lost_x = stored.chroma_shift_x - wanted.chroma_shift_x

@@ -40,9 +40,9 @@ class Sink:
     the contents to carry over from the source file. With ``segment``, the encoded pictures are
     written to that packet file, which ``join`` reads later, and ``path`` is not touched.
 
-    Raises EncoderError and OutputError. Most of these errors are raised before the first frame, but
-    that of a full disk later. Raises UnfitInputError at the end of an output, but not of a segment,
-    if the source has changed since the source was probed.
+    Raises EncoderError and OutputError. Most of these errors are raised before the first frame; the
+    error for a full disk is raised later. Raises UnfitInputError at the end of an output, but not
+    of a segment, if the source has changed since the source was probed.
     """
 
     def __init__(

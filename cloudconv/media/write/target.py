@@ -209,7 +209,7 @@ class Part:
         self.folder = folder
         self._overwrite = overwrite
         home = claimed(target)
-        # An existing folder contains its part, because its parent may not be writable.
+        # The part lies inside an existing folder, because the folder's parent may not be writable.
         within = home if folder and home.exists() else None
         # Create the part now, so that an unwritable folder is an error before any work.
         self.path = files.create_part(home, folder=folder, within=within)

@@ -1,4 +1,4 @@
-"""List every output format, one module each, and find the format of a name."""
+"""List all output formats, and find the format of an output's name."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def is_sequence(path: Path) -> bool:
 
 
 def container_of(path: Path) -> Container:
-    """Return the container of a file name.
+    """Return the container of an output's name; standard output is Matroska.
 
     Raises:
-        OutputUsageError: the name gives no format.
+        OutputUsageError: the name selects no format.
     """
     if is_stdout(path):
         return MKV
@@ -50,10 +50,11 @@ def container_of(path: Path) -> Container:
 
 
 def default_suffix(info: MediaInfo, rate: Fraction | None = None) -> str:
-    """Return the suffix of a default output name: that of the source's own container.
+    """Return the suffix of a default output name.
 
-    Pictures become MP4, as does a source whose container cannot play ``rate``, the output's
-    constant rate. A source in another container becomes Matroska.
+    ``rate`` is the constant rate of the output; None for a variable one. The suffix is that of the
+    source's container. Pictures become MP4, and a source in any other container that cannot be
+    written becomes Matroska. If the chosen container cannot play ``rate``, the output is MP4.
     """
     own = next(
         (each for each in FILES if each.is_of(info)), MP4 if info.reader.is_pictures else MKV

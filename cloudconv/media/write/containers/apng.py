@@ -16,7 +16,7 @@ _LARGEST_FIELD = 2**16 - 1
 
 class _Apng(Container):
     def options(self, tick: Fraction, carry: Carry | None, *, amends: bool) -> dict[str, str]:
-        return {"plays": "0"}
+        return {"plays": "0"}  # repeat without end
 
     def hold_last(self, path: Path, end: Fraction, duration: Fraction) -> None:
         # Format: PNG, third edition.
@@ -40,7 +40,7 @@ class _Apng(Container):
                 file.write(control + struct.pack(">I", zlib.crc32(b"fcTL" + control)))
 
     def rounding(self, frames: int, tick: Fraction) -> Fraction:
-        # The file stores durations exactly. Readers round each one before adding them up.
+        # The file stores durations exactly. Readers round each one, and add up the rounded ones.
         return frames * tick
 
 

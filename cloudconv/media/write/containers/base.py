@@ -1,4 +1,4 @@
-"""Define the base class of all containers, and write files by FFmpeg's muxers."""
+"""Define the base class of all containers, and write files with FFmpeg's muxers."""
 
 from __future__ import annotations
 
@@ -54,21 +54,22 @@ class Container(Holder):
 
     Attributes:
         suffixes: the file name suffixes of the container.
-        encoders: the encoders of its video, in the order of preference; a container that holds
-            nothing but pictures has a single one.
-        reader: FFmpeg's name of the reader of this container. The default output of a source of
-            that reader has this container, too; empty for none.
-        sources: the suffixes of the sources for which ``reader`` holds; None for all.
-        is_video: whether it stores other streams, rotation and aspect, and is joined from segments.
-        is_folder: whether it is a folder of pictures without times.
+        encoders: the encoders of its video, in the order of preference; exactly one if ``is_video``
+            is False.
+        reader: FFmpeg's name of the reader of this container; empty for none. The output of a
+            source that this reader opens has this container by default.
+        sources: the suffixes of the sources to which ``reader`` applies; None for all.
+        is_video: whether the container stores other streams, rotation and sample aspect ratio. Only
+            such outputs are joined from segments.
+        is_folder: whether the output is a folder of pictures without times.
         clock: the tick that all times are rounded to; None for any tick.
         counts_in_clock: whether the time base of encoders must be ``clock``.
         fastest: the fastest constant rate that players show; None for any.
-        refuses: encoders whose codecs FFmpeg's muxer lists, although it cannot write them.
+        refuses: encoders whose codecs FFmpeg's muxer lists but cannot write.
         refuses_alpha: encoders whose transparency the container cannot store.
         hevc_tag: the tag that players need for HEVC.
         needs_plain: whether few players show RGB, 4:4:4 or transparency in the container.
-        keeps_alpha: whether it keeps transparency although ``needs_plain`` is set.
+        keeps_alpha: whether transparency is kept although ``needs_plain`` is set.
         has_palette: whether pictures are reduced to few colours.
         sums_gaps: whether a track's length is the sum of the gaps between decode times.
         most_ticks: the longest duration of a frame, in ticks; None for any.
@@ -93,7 +94,7 @@ class Container(Holder):
     most_ticks: int | None = None
 
     def is_of(self, info: MediaInfo) -> bool:
-        """Return whether the default output of a source has this container."""
+        """Return whether the output of a source has this container by default."""
         named = self.reader in info.container.split(",")
         return named and (self.sources is None or info.suffix in self.sources)
 
@@ -104,13 +105,19 @@ class Container(Holder):
         return rate is None or self.clock is None or rate * self.clock <= 1
 
     def needs_amending(self, encoder: str, *, aspect: Fraction | None, varies: bool) -> bool:
-        """Return whether the muxer misstates the sample aspect ratio or a variable rate."""
+        """Return whether :meth:`amend` must correct the sample aspect ratio or a variable rate.
+
+        The muxer has then written a wrong value.
+        """
         return False
 
     def amend(
         self, path: Path, size: tuple[int, int], *, aspect: Fraction | None, varies: bool
     ) -> bool:
-        """Correct these values in the finished file; return False if that is impossible."""
+        """Correct the sample aspect ratio and a variable rate in the finished file.
+
+        ``size`` is width and height in pixels. Return False if the correction is impossible.
+        """
         return False
 
     def preparation(self, width: int, height: int) -> Callable[[VideoFrame], VideoFrame]:
@@ -122,7 +129,7 @@ class Container(Holder):
         return {}
 
     def hold_last(self, path: Path, end: Fraction, duration: Fraction) -> None:
-        """Correct a finished file whose muxer guesses the duration of the last frame.
+        """Write the last frame's duration into a finished file whose muxer guesses this duration.
 
         Args:
             path: the file.
@@ -131,7 +138,10 @@ class Container(Holder):
         """
 
     def rounding(self, frames: int, tick: Fraction) -> Fraction:
-        """Return the largest error of the last frame's time in a reader that counts in ``tick``."""
+        """Return the largest error in seconds of the last frame's time.
+
+        The file has ``frames`` frames, and its reader rounds times to ``tick``.
+        """
         return Fraction(0)
 
     def open_writer(self, path: Path, plan: EncodingPlan) -> Writer:
@@ -156,7 +166,7 @@ class Container(Holder):
 
 
 class FileWriter:
-    """A writer of a file, which copies the source's other streams."""
+    """A writer of one file, which also contains the other streams of the source."""
 
     def __init__(self, path: Path, container: Container, plan: EncodingPlan) -> None:
         """Open the muxer and the encoder, and add the other streams.
@@ -180,6 +190,7 @@ class FileWriter:
             undo.callback(self.abandon)
             stream = self.encoder = plan.add_video(self._out)
             if unlisted:
+                # A muxer opened through ``tee`` does not request global headers.
                 stream.codec_context.flags |= Flags.global_header
             if carry is not None and container.is_video:
                 self._copier = Copier(
@@ -211,14 +222,17 @@ class FileWriter:
         return extradata_hash(self.encoder)
 
     def rehearse(self) -> None:
-        """Write the copied streams to the end of the file, without a picture."""
-        # Encoding audio takes long, and no container refuses the result.
+        """Write the copied streams to the end of the file, without a picture.
+
+        If a stream is encoded again, nothing is written.
+        """
+        # Encoding audio again takes long, and no container refuses the result.
         if self._copier is not None and not self._copier.encodes:
             self._copier.until(None)
             self._out.close()
 
     def finish(self, end: int, lasts: int) -> None:
-        """Write the remaining packets, and close the file."""
+        """Write the remaining packets, close the file, and correct the last frame's duration."""
         remaining = [] if self._order is None else self._order.finish()
         self._order = None
         for packet in remaining:
@@ -241,19 +255,19 @@ class FileWriter:
         try:
             self._out.close()
         except (av.error.FFmpegError, OSError, ValueError):
-            # The file is deleted. The error that ended it was reported already.
+            # The caller deletes the file, and reports the error that ended the writing.
             return
 
 
 class _DecodeTimes:
-    """Decode times of a variable rate whose sum is the length of an MP4 track.
+    """A queue of packets that gives an MP4 track of a variable rate the right length.
 
-    MP4 stores a packet's duration as the gap to the next decode time, and takes the sum of all gaps
-    for the track's length. Encoders that reorder frames set the first decode times before 0, by the
-    duration of their first frames. Their last packet need not be the last one shown. If the gaps
-    differ, the sum is therefore wrong by seconds. So the packets before the first shown frame are
-    placed one tick apart, and the last one gets the remaining duration. All times are in ticks. No
-    presentation time changes.
+    MP4 stores a packet's duration as the gap to the next decode time. The track's length is the sum
+    of all gaps. Encoders that reorder frames set the first decode times before 0, by the durations
+    of the first frames. The last packet of such an encoder need not be the last one shown. With a
+    variable rate, the sum of the gaps is therefore wrong by seconds. The queue places the packets
+    before the first shown frame one tick apart, and gives the last packet the remaining duration.
+    All times are in ticks. No presentation time changes.
     """
 
     def __init__(self) -> None:
@@ -264,7 +278,7 @@ class _DecodeTimes:
         self._early = 0
 
     def push(self, packet: Any) -> list[Any]:
-        """Add a packet and return the packets that can be written, without the newest one."""
+        """Add a packet, and return packets to write; the newest packet stays in the queue."""
         self._first = packet.pts if self._first is None else self._first
         self._end = max(self._end, packet.pts + packet.duration)
         self._waiting.append(packet)
@@ -287,6 +301,7 @@ class _DecodeTimes:
         return self._waiting
 
     def _number_early(self) -> None:
+        """Place the decode times before the first shown frame one tick apart."""
         if self._early or self._first is None:
             return
         early = [packet for packet in self._waiting if packet.dts < self._first]

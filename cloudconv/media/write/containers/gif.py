@@ -20,7 +20,7 @@ _LARGEST_FIELD = 2**16 - 1
 
 class _Gif(Container):
     def options(self, tick: Fraction, carry: Carry | None, *, amends: bool) -> dict[str, str]:
-        return {"loop": "0"}
+        return {"loop": "0"}  # repeat without end
 
     def preparation(self, width: int, height: int) -> Callable[[VideoFrame], VideoFrame]:
         return Palette(width, height).reduce
@@ -59,7 +59,7 @@ GIF = _Gif(
     reader="gif",
     clock=Fraction(1, 100),
     counts_in_clock=True,
-    # Players slow down frames of less than two hundredths of a second.
+    # Players show frames of less than two hundredths of a second for longer.
     fastest=Fraction(50),
     has_palette=True,
 )

@@ -29,7 +29,7 @@ class _Movie(Container):
             finer = lcm(scale, factor)
             scale = finer if finer <= _MOST_TICKS else scale
         kept = {} if carry is None else fresh_tags(carry.info.metadata, self)
-        # Tags for which iTunes has no name.
+        # Without ``use_metadata_tags`` the muxer drops tags for which iTunes has no name.
         free = any(key.lower() not in _NAMED_TAGS for key in kept)
         flags = "+faststart" + ("+use_metadata_tags" if free else "")
         return {"movie_timescale": str(scale), "movflags": flags}

@@ -12,11 +12,11 @@ from cloudconv.media.write.containers.base import Container
 
 class _Webp(Container):
     def options(self, tick: Fraction, carry: Carry | None, *, amends: bool) -> dict[str, str]:
-        # The encoder's packet is the whole animation, and has the number of loops.
+        # The encoder's packet is the whole animation. 0 keeps the number of loops in the packet.
         return {"loop": "0"}
 
     def hold_last(self, path: Path, end: Fraction, duration: Fraction) -> None:
-        # The encoder guesses this duration, and joins equal pictures.
+        # The encoder guesses the duration of the last frame, and joins equal frames to one.
         with path.open("rb+") as file:
             durations = list(frame_durations(file))
             if durations:
