@@ -118,7 +118,7 @@ def marked(
 
 
 def speed(seconds: float | None) -> tuple[str, str]:
-    """Return the time for a frame, and the frames in a second; a dash if there is no time."""
+    """Return the time for a frame and the frames a second as text; a dash if there is no time."""
     if seconds is None:
         return "-", ""
     if seconds < 0.0005:

@@ -13,7 +13,7 @@ from .data import Comparison, Picture, ReportData
 from .page import render
 
 POINTS = 1500
-"""The most points of a curve that are drawn: more than a screen has columns."""
+"""The largest number of points that a chart draws for each curve; a screen has fewer columns."""
 
 _COLORS = 8
 _CURVES = ("psnr", "ssim", "texture")
@@ -21,7 +21,11 @@ _CURVES = ("psnr", "ssim", "texture")
 
 @dataclass(frozen=True, slots=True)
 class _Card:
-    """One frame on the page; ``views`` are (key, name, picture), kept under the key ``stored``."""
+    """One frame on the page; ``views`` are its pictures as (key, name, picture).
+
+    ``stored`` is the key of the first card with the same frame: the page contains the pictures only
+    once.
+    """
 
     key: str
     stored: str
@@ -61,7 +65,7 @@ def _colors(data: ReportData) -> dict[str, int]:
 
 
 def _clock(time: Fraction) -> str:
-    """Format a time: ``4.208 s``, or ``1:02:03.500`` from a minute on."""
+    """Format a time: ``4.208 s``, or ``1:02:03.500`` from one minute up."""
     milliseconds = round(time * 1000)
     if milliseconds < 60_000:
         return f"{milliseconds / 1000:.3f} s"

@@ -1,4 +1,4 @@
-"""Hold the contents of a report as plain data, which a job fills in."""
+"""Define the contents of a report as plain data."""
 
 from __future__ import annotations
 
@@ -45,8 +45,9 @@ class Method:
 class Row:
     """The scores of one frame by method.
 
-    ``index`` counts the compared frames. ``time`` is in seconds from the clip's first frame.
-    ``horizon`` counts forecasts from 1, and is None for frames between others.
+    ``index`` counts the source frames from 0, from the beginning of the compared part. ``time`` is
+    in seconds from the clip's first frame. ``horizon`` is the number of frames ahead, from 1; None
+    for a frame between two kept frames.
     """
 
     index: int
@@ -84,7 +85,7 @@ class ReportData:
     kept, 165 frames scored, 2 cuts left out"). ``model`` and ``baseline`` are names of methods: the
     first model, and its reference (``blend``; ``hold`` for forecasts). ``metrics`` are the keys of
     the columns to show. ``worst`` and ``loses`` are sorted, the worst first. ``facts`` describe the
-    measurement as (name, value). ``files`` are the names of files beside the report. ``rows`` are
+    measurement as (name, value). ``files`` are the names of files beside the page. ``rows`` are
     the scored frames in order of time, and ``cuts`` the times of the first frames of new scenes.
     """
 

@@ -1,4 +1,7 @@
-"""Write the vitals of a dream, measured against its source, as one self-contained HTML page."""
+"""Write the vitals of a dream as one self-contained HTML page.
+
+Vitals are measurements of the dream's pictures, most of them relative to the source.
+"""
 
 from __future__ import annotations
 
@@ -66,8 +69,8 @@ class DreamPage:
 
     ``times`` are in seconds from the first new frame, ``values`` the vitals at each time.
     ``limits`` are (low, high); None means no limit. ``shots`` are frames from the dream's beginning
-    to its end. ``strangest`` has a frame for each window of 100 frames, in which the part that is
-    least like the source is marked. ``video`` is None if the output is not one file.
+    to its end. ``strangest`` has one frame for each window of 100 frames; a box marks the part of
+    the picture that is least like the source. ``video`` is None if the output is not one file.
     """
 
     source: str

@@ -1,4 +1,4 @@
-"""Write a report's folder: check before any work, fill under a hidden name, rename at the end."""
+"""Write a report into a hidden folder, and move the files to the report's folder at the end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> None
         overwrite: whether an existing report may be replaced.
 
     Raises:
-        OutputError: ``folder`` is a file, or contains a report.
+        OutputError: ``folder`` is a file, or contains a report that must not be replaced.
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError("report-is-file", folder=folder)
@@ -32,7 +32,10 @@ def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> None
 
 @dataclass(frozen=True, slots=True)
 class ReportFolder:
-    """An unfinished report, in ``path`` until :meth:`put`; only this process writes it."""
+    """An unfinished report, which only this process writes.
+
+    The files are in ``path`` until :meth:`put` moves them to ``folder``.
+    """
 
     folder: Path
     path: Path
@@ -44,12 +47,13 @@ class ReportFolder:
         The file of the last text is moved last.
 
         Raises:
-            TakenError: a file of that name appeared meanwhile, and must not be replaced.
+            TakenError: a file of the same name appeared meanwhile, and must not be replaced. The
+                report is then in another folder, which the error names.
             OutputError: the report cannot be written.
         """
         with _writing(self.folder):
             for name, text in texts.items():
-                # A file name on the page may contain bytes that are no text.
+                # A file name on the page may contain bytes that are not text.
                 (self.path / name).write_text(text, encoding="utf-8", errors="backslashreplace")
             home = self.folder.resolve()
             try:
@@ -60,7 +64,9 @@ class ReportFolder:
 
 @contextmanager
 def report_folder(folder: Path, *, overwrite: bool) -> Iterator[ReportFolder]:
-    """Claim the report's folder, and create an unfinished report, which is deleted at the end.
+    """Claim the report's folder, and create an unfinished report.
+
+    Files that :meth:`ReportFolder.put` has not moved are deleted at the end.
 
     Args:
         folder: the folder of the finished report.

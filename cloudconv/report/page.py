@@ -28,14 +28,14 @@ def _templates() -> Environment:
 
 
 def _shown(value: Any) -> Any:
-    """Escape characters that a page must not contain in the inserted texts."""
+    """Escape control characters and undecodable bytes in a text that a template inserts."""
     return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def render(
     template: str, charts: Sequence[Chart], verdicts: Mapping[str, str], **context: Any
 ) -> str:
-    """Return a page from the template; its script reads ``charts`` and ``verdicts``."""
+    """Return a page from the template; the page's script reads ``charts`` and ``verdicts``."""
     data = {"charts": {chart.key: chart_data(chart) for chart in charts}, "verdicts": verdicts}
     # Inside a script element only "</script" and "<!--" have a meaning.
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")

@@ -15,7 +15,7 @@ from typing import Any
 from cloudconv.messages import Message
 
 Placed = tuple[Fraction, Fraction | None]
-"""The time of a frame, and the time to which its content belongs; None for a repeat."""
+"""The time of a frame, and its new time after even spacing; None for a repeat."""
 
 MAX_DISTINCT = 12
 """The most different frames in a cycle; a longer run without a repeat is no cadence."""
@@ -26,7 +26,7 @@ MAX_REPEATS = 5
 _ENOUGH_CYCLES = 4  # least number of cycles of a cadence
 _CERTAIN_CYCLES = 12  # number of cycles after which a cadence is reported before the end
 _REGULAR = Fraction(3, 4)  # least fraction of cycles of one kind
-_GAPS = 600  # distances between frames from which the usual rate is measured
+_GAPS = 600  # number of distances between frames that give the usual rate
 _RATE_TOLERANCE = Fraction(1, 5000)  # relative difference within which a rate is a standard one
 
 
@@ -54,7 +54,7 @@ class _Cycle:
 
 
 class Cadence:
-    """A detector of repeats that returns the time to which each frame's content belongs.
+    """A detector of a cadence, which gives the different frames even times.
 
     The different frames of a cycle are spread evenly over the duration of the cycle, so that new
     frames have even distances. Two cycles of one frame each whose lengths differ by one (24 fps in
@@ -86,9 +86,8 @@ class Cadence:
             cut: whether the frame begins a new scene. Such a frame never counts as a repeat.
 
         Returns:
-            ``(time, shows)`` of the frames that are now decided, in order. ``shows`` is the time to
-            which the frame's content belongs (strictly increasing), or None for a repeat to leave
-            out.
+            ``(time, shows)`` of the frames that are now decided, in order. ``shows`` is the
+            frame's new time (strictly increasing), or None for a repeat to leave out.
         """
         if self._frames and len(self._gaps) < _GAPS:
             self._gaps.append(time - self._last)
@@ -130,8 +129,9 @@ class Cadence:
     def description(self) -> Message | None:
         """Return the clip's regular cadence, or None if there is none.
 
-        A cadence is regular if at least three quarters of the cycles are of one kind, give or take
-        a frame, and the cycles make up at least half of the clip.
+        A cadence is regular under three conditions. The clip has at least four cycles. The cycles
+        make up at least half of the clip. Three quarters of the cycles are of one kind, or differ
+        from that kind by one frame.
         """
         cycles = self._kinds.total()
         covered = sum((d + r) * n for (d, r), n in self._kinds.items())

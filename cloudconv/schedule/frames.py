@@ -1,4 +1,4 @@
-"""Plan every output frame: hold frames at cuts, retime repeats, divide the gaps."""
+"""Plan every output frame: its source frames, its position between them, and its time."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _EARLY_FRAMES = 200
 class AnalysedFrame:
     """A source frame with the results of the detectors of cuts and repeats.
 
-    ``shows`` is the time to which the content belongs: the frame's own time, or an even one between
-    its neighbours. None marks a repeat that is left out.
+    ``shows`` is the frame's own time, or an evenly spaced time where regular repeats are left out.
+    None marks a repeat that is left out.
     """
 
     frame: Frame
@@ -42,7 +42,10 @@ class AnalysedFrame:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The requested output of the source called ``name``; see ``InterpSettings``."""
+    """The requested output of the source called ``name``; see ``InterpSettings``.
+
+    ``context`` is the number of source frames from which the model makes a new frame.
+    """
 
     name: str
     rate: Multiply | Resample
@@ -115,7 +118,7 @@ def analyse(
 
 
 def cadence_of(frames: Iterable[AnalysedFrame]) -> tuple[Cadence, list[Fraction | None]]:
-    """Return the cadence of a few frames, and the time to which the content of each belongs."""
+    """Return the cadence of a few frames, and the even time of each frame; None for a repeat."""
     cadence = Cadence()
     shows: list[Fraction | None] = []
     end = Fraction(0)
@@ -154,8 +157,8 @@ def schedule(
     Args:
         frames: the frames of the source.
         request: the requested output.
-        events: receives a warning as soon as repeats that are kept are found, and at the end the
-            counts.
+        events: receives a warning as soon as regular repeats are found that the output keeps, and
+            the counts at the end.
 
     Raises:
         InputError: there are fewer than two frames.
@@ -166,7 +169,7 @@ def schedule(
     is_reported = refill = request.duplicates == "refill"
     window = _Window(beside=request.context >= FOUR)
     slots: deque[Slot] = deque()
-    opened: deque[Fraction] = deque()  # starts of scenes that no plan has shown yet
+    opened: deque[Fraction] = deque()  # starts of scenes that no output frame has shown yet
     end = Fraction(0)
     for item in chain(analyse(frames, request.scene_cut, cadence, refill=refill), [None]):
         if item is not None:
@@ -215,17 +218,17 @@ def schedule(
 def beside(frame: Frame, distance: Fraction, gap: Fraction) -> Beside | None:
     """Return a frame beside a pair with its distance, as a multiple of the pair's ``gap``.
 
-    None means that the distance is much shorter or longer than the gap: the networks were trained
-    on frames at even times.
+    Return None if the distance is less than half or more than twice the gap, because the networks
+    were trained on frames at even times.
     """
     reach = distance / gap
     return (frame, reach) if 1 / _MOST_UNEVEN <= reach <= _MOST_UNEVEN else None
 
 
 class _Window:
-    """The numbered content frames that later slots may need.
+    """The source frames that later output frames may need, numbered without repeats.
 
-    ``beside``: whether plans also name the frames before and after their pairs.
+    ``beside``: whether a new frame also needs the source frames before and after its pair.
     """
 
     def __init__(self, *, beside: bool) -> None:
@@ -243,7 +246,7 @@ class _Window:
             self._count += 1
 
     def knows(self, slot: Slot) -> bool:
-        """Return whether all frames that a plan of the slot may name have been added."""
+        """Return whether all source frames that the slot may need have been added."""
         return not self._beside or slot.timestep == 0 or slot.left + 2 < self._count
 
     def forget(self, before: int) -> None:

@@ -24,9 +24,9 @@ from cloudconv.segments.plan import RenderPlan
 Key = TypeVar("Key")
 
 _SLOW = 0.5
-"""The fraction of a segment's time above which encoding is the slowest stage."""
+"""The fraction of a segment's rendering time above which encoding counts as slow."""
 _LEAST_SECONDS = 2.0
-"""The least time to render a segment, in seconds, that shows which stage is the slowest."""
+"""The shortest rendering time, in seconds, that shows whether encoding is slow."""
 
 
 class Screen(Protocol):
@@ -40,9 +40,8 @@ class Screen(Protocol):
 class RenderJob(Generic[Key]):
     """A segment to render.
 
-    ``key`` identifies the segment for the caller. ``tasks`` are the frames to make. ``open``
-    opens the sink, which writes ``file``. ``screen``
-    shows the frames.
+    ``key`` identifies the segment for the caller. ``tasks`` are the planned frames. ``open`` opens
+    the sink, which writes ``file``. ``screen`` shows the new frames; None without a preview.
     """
 
     key: Key
@@ -96,10 +95,10 @@ def render_segments(
     *,
     is_next_known: Callable[[], bool] = lambda: True,
 ) -> Generator[tuple[Key, Progress | Warned | Rendered], None, None]:
-    """Render one segment after the other; another thread completes the file of the one before.
+    """Render segments in order, while another thread completes the previous segment's file.
 
     Args:
-        jobs: the segments; the next one is requested when the one before is rendered.
+        jobs: the segments; the next segment is requested when the previous one is rendered.
         renderer_of: a function that returns the renderer of a plan.
         record: a function that is called with each complete segment, in order. Closing this
             generator also records a segment that another thread completes.
@@ -157,14 +156,14 @@ class RendererCache:
         self._plan: RenderPlan | None = None
 
     def __call__(self, plan: RenderPlan) -> Renderer:
-        """Return the renderer of a plan, prepared for the size of the plan's frames."""
+        """Return the renderer of a plan, with the plan's frame size, batch and tiles."""
         before, self._plan = self._plan, plan
         if self._renderer is None or before is None or before.model_key != plan.model_key:
             self._renderer = None  # frees the memory for the next one
             set_threads(plan.threads)
             self._renderer = plan.renderer()
         elif before.work_key != plan.work_key:
-            # Only a changed plan resets the batch, so a batch reduced for lack of memory stays so.
+            # An equal plan keeps the batch size, which a lack of memory may have reduced.
             set_threads(plan.threads)
             plan.apply_to(self._renderer)
         return self._renderer

@@ -60,10 +60,9 @@ class SegmentStore:
 
     The folder is ``<output>.work``, or a hidden one if another program made that folder. A mark in
     the folder shows that cloudconv made it. ``finished`` are the segments by number. ``pinned`` are
-    the decisions of the first run, such as the batch, which later runs use too; None until
-    :meth:`pin`. ``warnings``
-    are about work that cannot be used. ``adapting``: whether this run adapts the weights in
-    the folder.
+    the decisions of the first run, such as the batch size, which later runs use too; None
+    before :meth:`pin`, unless :meth:`open` has read them. ``warnings`` are about earlier work that
+    cannot be used. ``adapting``: whether this run adapts weights in the folder.
     """
 
     def __init__(self, output: Path) -> None:
@@ -101,7 +100,7 @@ class SegmentStore:
             (self.path / _MARK).touch()
 
     def open(self, identity: dict[str, Any], *, resume: bool) -> None:
-        """Read the finished segments in the locked folder, and delete files of no use.
+        """Read the finished segments in the locked folder, and delete cloudconv's other files.
 
         Args:
             identity: everything that can change a pixel of the output, as JSON data.
@@ -153,15 +152,18 @@ class SegmentStore:
         return identity.is_file() and unsealed(identity.read_bytes()) == _stat(output)
 
     def release(self, *, keep: bool = True) -> Message | None:
-        """Unlock the folder, and delete it if it has no finished segments.
+        """Unlock the folder, and delete the folder unless a later run can use its content.
 
-        Further calls do nothing.
+        Finished segments and adapted weights remain, and so does the work of an earlier run if
+        :meth:`open` was not called. Further calls do nothing.
 
         Args:
-            keep: whether finished segments may be of use later; otherwise they are deleted.
+            keep: whether finished segments and adapted weights may be of use later; otherwise they
+                are deleted.
 
         Returns:
-            A message about the finished segments that remain, None without any.
+            A message about the finished segments, and about the weights that this run has adapted;
+            None if neither remains.
         """
         if not self._claim.is_acquired:
             return None
@@ -238,7 +240,7 @@ class SegmentStore:
             kept = self.release(keep=not isinstance(error, UnfitInputError | TakenError))
             if kept is None:
                 raise
-            # With more memory, room or rights the same run may succeed; with a damaged input not.
+            # A later run may succeed with more memory, room or rights. Other errors come again.
             helps = isinstance(error, OutputError | DeviceError)
             helps = helps and not isinstance(error, EncoderError)
             raise type(error)("error-with-work", error=error, kept=kept, helps=helps) from error
@@ -246,8 +248,8 @@ class SegmentStore:
             self.release()
 
     def remove(self) -> None:
-        """Delete all files of the folder that are cloudconv's, and the folder if it is empty."""
-        # The mark is deleted last: after a kill before that, a later run recognises the folder.
+        """Delete cloudconv's files, and the folder if it is then empty; release the claim."""
+        # The mark is deleted last, so that a later run recognises the folder if this run is killed.
         for file in [*self._own_files(), self.path / _MARK]:
             with suppress(OSError):
                 file.unlink()
@@ -260,7 +262,7 @@ class SegmentStore:
         return self.path / _JOURNAL
 
     def _own_files(self) -> list[Path]:
-        """Return the files that cloudconv made, except for the mark; others may be the user's."""
+        """Return the files that cloudconv made, except the mark; other files may be the user's."""
         names = (_PLAN, _JOURNAL, _WHOLE, _ADAPTED, f"*{_PACKETS}", ".cloudconv-*.part")
         return [file for name in names for file in self.path.glob(name) if not file.is_symlink()]
 
@@ -298,7 +300,7 @@ class SegmentStore:
         for line in lines:
             data = unsealed(line)
             if data is None:
-                continue  # cut off by a crash, so its segment was never finished
+                continue  # a crash cut off this line, so the segment was never finished
             done = Finished(**{**data, "summary": PacketSummary(**data["summary"])})
             file = self.path / done.file
             if file.is_file() and file.stat().st_size == done.summary.bytes:
@@ -311,7 +313,7 @@ class SegmentStore:
 
 
 def clear_finished(output: Path) -> None:
-    """Delete the work folder of a complete output, which a killed run could not delete.
+    """Delete what a killed run has left beside a complete output: work folder, unfinished files.
 
     Nothing is deleted while another run makes the output.
     """

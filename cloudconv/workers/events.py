@@ -66,7 +66,8 @@ class Tasks(Iterator[Task]):
 class Work(ABC, Generic[Task]):
     """A function that a worker process applies to its tasks; must be picklable.
 
-    Each process has its own copy. After an error the copy is called again for the remaining tasks.
+    Each process has its own copy. A local process calls its copy once, for all its tasks. A process
+    of a cluster calls its copy once for each task, also after an error.
     """
 
     @abstractmethod

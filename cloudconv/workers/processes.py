@@ -31,8 +31,9 @@ from cloudconv.workers.events import (
 class Processes(Generic[Task]):
     """Processes that do tasks; a context manager that ends them.
 
-    The processes start with the first tasks and continue with all later ones. A process that dies
-    is replaced, and its tasks are repeated by other processes. All processes end with this process.
+    The processes start at the first call of :meth:`run`; later calls use the same processes. A
+    process that dies is replaced, and its tasks are done again. All processes end with this
+    process.
     """
 
     def __init__(self, work: Work[Task], environments: Sequence[Mapping[str, str]]) -> None:
@@ -70,6 +71,7 @@ class Processes(Generic[Task]):
 
         Raises:
             CloudconvError: ``tasks`` raised this error.
+            RuntimeError: a process ended with an unexpected exception.
         """
         while len(self._workers) < len(self._environments):
             self._workers.append(_Worker(self._work, self._environments[len(self._workers)]))
@@ -167,7 +169,7 @@ class _Worker(Generic[Task]):
         attempts = list(self.busy)
         code = self._replace()
         if error is None and code == 1:
-            # Python ends with 1 after an exception that is no CloudconvError.
+            # The exit code of Python is 1 after an exception that is not a CloudconvError.
             raise RuntimeError("a worker process failed; its error message is above")
         if not attempts:
             return
@@ -206,7 +208,8 @@ class _Worker(Generic[Task]):
 def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -> None:
     """Do the tasks that arrive on a connection; the main function of a worker process."""
     os.environ.update(environment)
-    # See cloudconv.__main__; a script that uses workers does not set this variable.
+    # Waiting threads of OpenMP must leave the cores to other processes. The command line also sets
+    # this variable, but a script that imports cloudconv does not.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     work: Work[Any] = pickle.loads(packed)
     # Ctrl-C reaches every process of the terminal, and so does Ctrl-Break on Windows. The main

@@ -20,7 +20,7 @@ _CHUNK = 1 << 26  # bytes
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file, identified by its path, its size, and a hash of its two ends.
+    """A file, identified by its path, its size, and a hash of its beginning and end.
 
     ``token`` identifies its copies on other machines.
     """
@@ -35,7 +35,7 @@ class RemoteFile:
         """Describe a file of this machine.
 
         Raises:
-            InputError: the file is missing, or it is not a single file.
+            InputError: the file is missing or unreadable, or the path is not a single file.
         """
         path = path.absolute()
         check_single(path)
@@ -47,7 +47,8 @@ class RemoteFile:
     def find(self, chunks: Iterator[bytes]) -> Path | None:
         """Return the path of the file, or of a copy, on this machine.
 
-        Without file or copy, a copy is written from ``chunks``; None if there are no chunks.
+        If this machine has neither, a copy is written from ``chunks``. Return None if ``chunks`` is
+        empty.
         """
         with suppress(OSError):
             if self.path.stat().st_size == self.size and _ends(self.path) == self.ends:
@@ -87,7 +88,7 @@ def check_single(path: Path) -> None:
 
 
 def forget(token: str) -> None:
-    """Delete the copy of a file on this machine."""
+    """Delete this machine's copy of the file with this :attr:`RemoteFile.token`."""
     shutil.rmtree(_home(token), ignore_errors=True)
 
 

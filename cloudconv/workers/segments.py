@@ -1,4 +1,4 @@
-"""Render segments in workers: the same code in every process and on every machine."""
+"""Render segments in worker processes, on this machine or on another one."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ SegmentTask = tuple[RenderPlan, SegmentPlan]
 
 @dataclass(frozen=True, slots=True)
 class SegmentResult:
-    """A segment's packets: the file ``name`` in the store, or ``data`` from another machine."""
+    """A segment's packets: a file ``name`` in the work folder, or ``data`` from another machine."""
 
     summary: PacketSummary
     name: str = ""
     data: bytes = b""
 
     def file_in(self, folder: Path) -> Path:
-        """Return the segment's file in the store's folder, and write it if necessary.
+        """Return the segment's file in the work folder; write the file if ``data`` has the packets.
 
         Raises:
             OutputError: the file cannot be written.
@@ -48,7 +48,7 @@ class SegmentResult:
 
 
 class SegmentWork(Work[SegmentTask]):
-    """The rendering of segments; reports the progress of each segment, and warnings."""
+    """The work of rendering segments; reports the progress of each segment, and warnings."""
 
     def __init__(self) -> None:
         """Start without a model."""
@@ -79,10 +79,10 @@ class SegmentWork(Work[SegmentTask]):
         return (task[0].info.path, *([model] if model.suffix == ".safetensors" else []))
 
     def moved(self, task: SegmentTask, files: Mapping[Path, Path]) -> SegmentTask:
-        """Return the task with the paths of another machine."""
+        """Return the task with the paths that its files have on another machine."""
         plan, segment = task
         model = str(files.get(Path(plan.model), plan.model))
-        # A copy on another machine has another date.
+        # A copy on another machine has another date; without a fingerprint the date is not checked.
         info = replace(plan.info, path=files[plan.info.path], fingerprint="")
         return replace(plan, info=info, model=model), segment
 
@@ -105,8 +105,8 @@ def _jobs(
         del first  # releases its pictures as soon as they are rendered
         folder = plan.folder
         if token_of(folder) != plan.token:
-            # A machine without access to the store sends the packets. Elsewhere no folder is
-            # created, because the main process ends its workers without any cleanup.
+            # A machine without access to the work folder sends the packets. With access, no
+            # temporary folder is created: the main process ends its workers without any cleanup.
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="cloudconv-")))
         file = fresh_file(folder)
         yield RenderJob(task, plan, own, partial(plan.sink, file), file)

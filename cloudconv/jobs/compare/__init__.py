@@ -1,1 +1,1 @@
-"""Score methods on a clip against the frames that really are there."""
+"""Score methods on a clip: compare the frames that they make with the clip's own frames."""

@@ -1,4 +1,4 @@
-"""Make the scored frames by each method, and measure them."""
+"""Make frames by each compared method, and score them against the source frames."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ from cloudconv.schedule.frames import beside
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A frame of a method, None if the method has none, and its cost.
+    """A frame that a method made, and the cost of making frames.
 
-    The method made ``count`` frames in ``seconds``; a filter may make more frames than it gives.
+    ``shown`` is None if the method made no frame. The method made ``count`` frames in ``seconds``;
+    a filter also makes frames that are not scored.
     """
 
     shown: ShownFrame | None
@@ -55,11 +56,11 @@ class ScoredMethod(Protocol):
     """A method that makes the scored frames of samples."""
 
     def make(self, sample: Sample, context: Tensor) -> Iterator[Made]:
-        """Yield a frame for each scored one, at the same time.
+        """Yield one frame for the time of each scored frame.
 
         Args:
             sample: the sample with its frames.
-            context: the frames before the first scored one, (T, 3, H, W) RGB in [0, 1].
+            context: the kept frames before the first scored frame, (T, 3, H, W) RGB in [0, 1].
         """
 
 
@@ -99,7 +100,7 @@ class _Interpolator:
 
 
 class _Predictor:
-    """A registered predictor. It sees frames as they are scored, in 8-bit RGB."""
+    """A registered predictor. The predictor sees RGB rounded to 8 bits, like all scored frames."""
 
     def __init__(self, model: str, plan: ComparePlan) -> None:
         self._device = choose_device(str(plan.device))
@@ -116,10 +117,11 @@ class _Predictor:
 
 
 class _Minterpolate:
-    """FFmpeg's filter over all kept frames of the clip, which are read a second time.
+    """FFmpeg's ``minterpolate`` filter over all kept frames of the clip, which is read once more.
 
-    The filter makes a constant rate only. In a clip with a variable rate, the grid of the most
-    common gap is used: a frame that is farther than an eighth of the gap from the grid has none.
+    The filter makes frames at a constant rate only. In a clip with a variable rate or with regular
+    repeats, the rate is that of the most common gap between frames. A scored frame gets no frame if
+    the filter makes none within an eighth of a gap from the scored frame's time.
     """
 
     def __init__(self, plan: ComparePlan) -> None:
@@ -135,7 +137,7 @@ class _Minterpolate:
     def _kept(self, clip: ComparedClip, drop: int) -> Iterator[Frame]:
         frames = clip.frames(clip.source())
         while True:
-            # The time of the reading does not count.
+            # The time for reading the clip does not count.
             began = time.perf_counter()
             item = next(frames, None)
             for _ in islice(frames, drop - 1):
@@ -143,7 +145,7 @@ class _Minterpolate:
             self._seconds -= time.perf_counter() - began
             if item is None or item.frame is None:
                 return
-            # The filter passes kept frames on in almost no time.
+            # A kept frame passes the filter in almost no time, so this frame does not count.
             self._made -= 1
             yield item.frame
 
@@ -168,14 +170,14 @@ class _Minterpolate:
 
 
 def _usual_rate(clip: ComparedClip) -> Fraction:
-    """Return one over the most common gap between the first frames."""
+    """Return the rate of the most common gap between the first 100 frames, in frames a second."""
     times = [item.shows for item in islice(clip.frames(clip.source()), 100)]
     gaps = Counter(b - a for a, b in pairwise(times))
     return 1 / gaps.most_common(1)[0][0]
 
 
 def renderer_of(model: str, plan: ComparePlan) -> Renderer:
-    """Load an interpolator with the options of the settings."""
+    """Load an interpolator; leave out the options that the model does not support."""
     settings, spec = plan.settings, registry.spec(model, "interpolate")
     device = choose_device(str(plan.device))
     dtype = choose_precision(settings.precision, device, spec)
@@ -194,13 +196,14 @@ def _method(model: str, plan: ComparePlan) -> ScoredMethod:
 
 
 class Scorer:
-    """One or several methods, with the measurements of the frames that they make."""
+    """A set of methods, and the metrics of the frames that they make."""
 
     def __init__(self, models: Mapping[str, str], plan: ComparePlan) -> None:
         """Load the models.
 
         Args:
-            models: for each method's name the name or file of its model, or ``minterpolate``.
+            models: the model of each method, by the method's name: the model's name or file, or
+                ``minterpolate``.
             plan: the plan of the comparison.
         """
         self._ahead = plan.forecasts
@@ -216,7 +219,10 @@ class Scorer:
         return [warned for each in renderers for warned in each.warnings()]
 
     def score(self, sample: Sample) -> SampleScores:
-        """Make and measure the frames of the next sample; a sample may have none to score."""
+        """Make and score the frames of the next sample.
+
+        A sample without frames to score interrupts the metrics that need frames in order.
+        """
         if not sample.scored:
             return self._measured(SequenceMeter.interrupt)
         last = sample.scored[0] - 1 if self._ahead else 0
@@ -225,7 +231,8 @@ class Scorer:
         neighbours = [kept.rgb, *([] if self._ahead else [as_rgb(sample.frames[-1])])]
         kept_texture = texture_between(self._wanted, neighbours)
         result = self._measured(lambda meter: meter.follow(kept, kept))
-        if self._ahead:  # each horizon repeats the kept frame, and no report shows it
+        if self._ahead:
+            # `repeat` adds the frame before at each horizon, and no report shows the kept frame.
             result = SampleScores({name: [] for name in self._methods})
         else:
             self._show(result, sample.frames[0], kept, dict.fromkeys(self._methods, kept), None)

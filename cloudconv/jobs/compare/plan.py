@@ -1,4 +1,4 @@
-"""Plan a comparison: its methods, its metrics, and who computes them."""
+"""Plan a comparison: its methods, its metrics, and the workers that compute them."""
 
 from __future__ import annotations
 
@@ -41,9 +41,11 @@ _FORECASTS = (LAST.name, LINEAR.name, "flow")
 class ComparePlan:
     """Everything that is decided before the first frame.
 
-    ``adapted`` and ``weights`` are the result of adapting the first model, and its file. They are
-    None until then. ``refusals`` are the reasons for which a run would refuse to write; only a dry
-    run collects them. ``folder`` is for the temporary files of workers, which the job deletes.
+    ``adapted`` is the result of adapting the first model to the clip. ``weights`` is the file of
+    the adapted weights, or the first model if there is no such file. Both are None before the
+    adapting. ``refusals`` are the reasons for which a run would refuse to write; only a dry run
+    collects them. ``folder`` is the folder of the workers' temporary files, which the job deletes;
+    None without workers.
     """
 
     settings: CompareSettings
@@ -63,7 +65,7 @@ class ComparePlan:
 
     @property
     def drop(self) -> int:
-        """Return N for keeping one of every N frames."""
+        """Return N: one of every N frames is kept."""
         return self.settings.drop or 2
 
     @property
@@ -73,7 +75,7 @@ class ComparePlan:
 
     @property
     def forecasts(self) -> bool:
-        """Return whether predictors are compared."""
+        """Return whether the models are predictors."""
         return self.settings.horizon is not None
 
     @property
@@ -98,7 +100,11 @@ class ComparePlan:
 
     @property
     def baseline(self) -> str:
-        """Return the method that the verdict compares with: the first of ``against``, or naive."""
+        """Return the method with which the verdict compares the first model.
+
+        The baseline is the first other method of ``against``, otherwise :attr:`naive`, otherwise
+        the next method. The first model is the baseline if there is no other method.
+        """
         others = (*names(self.settings.against or ()), self.naive, *self.methods)
         return next((name for name in others if name != self.judged), self.judged)
 
@@ -117,14 +123,15 @@ class ComparePlan:
         }
 
     def model_of(self, method: str) -> str:
-        """Return the name or the file of the model behind a method."""
+        """Return the name or the file of the model that a method uses."""
         return self.weights if method == ADAPTED and self.weights is not None else method
 
 
 def decide(settings: CompareSettings, *, dry_run: bool = False) -> ComparePlan:
     """Probe the input, and decide everything that does not need its frames.
 
-    With ``dry_run`` reasons to refuse the report are collected in the plan instead of raised.
+    With ``dry_run``, the plan collects the reasons for which a run would refuse to write. Otherwise
+    the first such reason is raised.
 
     Raises:
         CloudconvError: the input, a model or the device cannot be used, or the report cannot be

@@ -33,7 +33,7 @@ from cloudconv.report.data import Comparison, Picture, ReportData, Row
 from cloudconv.report.folder import ReportFolder, report_folder
 
 SHOWN = 10
-"""The number of the worst frames, and of the frames that lose most, in a report."""
+"""The number of frames in each list: of the lowest PSNR, and of the largest loss of PSNR."""
 
 _PICTURE_WIDTH = 960
 _PANEL_WIDTH = 640
@@ -45,7 +45,10 @@ _VIDEO_TAGS = ColorTags(1, 1, 1, 1)
 
 @dataclass(slots=True)
 class ReportWriter:
-    """A report in the making, with a bounded number of pictures; ``_videos`` closes its video."""
+    """An unfinished report; ``_videos`` closes the video.
+
+    ``_worst`` and ``_loses`` are heaps of at most ``SHOWN`` frames with their pictures.
+    """
 
     _report: ReportFolder
     _plan: ComparePlan
@@ -57,7 +60,10 @@ class ReportWriter:
     _labels: Tensor | None = None
 
     def add(self, shown: SampleImages, row: Row | None) -> None:
-        """Add a frame to the video, and one of the worst scored frames to the page."""
+        """Add a frame to the video, and to the page if the frame is one of the worst.
+
+        ``row`` has the frame's scores; None for a kept frame.
+        """
         truth = self._floats(shown.truth)
         images = {name: shown.made[name] for name in self._plan.methods}
         made = {name: None if rgb is None else self._floats(rgb) for name, rgb in images.items()}
@@ -85,7 +91,7 @@ class ReportWriter:
         )
         for rank, kept in wanted:
             push = heapq.heappush if len(kept) < SHOWN else heapq.heappushpop
-            # The first two values are unique, so that pictures are never compared.
+            # The first two values are unique, so the heap never compares pictures.
             push(kept, (rank, -(row.index * 4096 + (row.horizon or 0)), comparison))
 
     def _floats(self, rgb: NDArray[np.uint8]) -> Tensor:
@@ -95,7 +101,7 @@ class ReportWriter:
     def _show(self, duration: Fraction, truth: Tensor, made: Mapping[str, Tensor | None]) -> None:
         """Add a frame to the video: the truth beside each method, black for a missing frame.
 
-        The video contains the scored and kept frames only, without pauses.
+        The video has only scored and kept frames, one directly after the other.
         """
         shown = [truth, *(truth * 0 if rgb is None else rgb for rgb in made.values())]
         side = min(_PANEL_WIDTH, _VIDEO_WIDTH // len(shown))

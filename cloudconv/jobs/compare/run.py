@@ -126,7 +126,7 @@ def estimate(plan: ComparePlan) -> CompareEstimate:
 
 
 def _adapt_plan(plan: ComparePlan) -> AdaptPlan:
-    """Return the plan to adapt the judged model to the clip."""
+    """Return the plan for adapting the first model to the clip."""
     settings, spec = plan.settings, registry.spec(plan.judged, "interpolate")
     dtype = choose_precision(settings.precision, plan.device, spec)
     renderer = partial(renderer_of, plan=plan)
@@ -136,7 +136,7 @@ def _adapt_plan(plan: ComparePlan) -> AdaptPlan:
 def _adapted(
     plan: ComparePlan, adapting: AdaptPlan, folder: Path, warnings: Warnings
 ) -> Generator[Event, None, ComparePlan]:
-    """Adapt the judged model, and return the comparison's plan with the adapted weights."""
+    """Adapt the first model, and return the comparison's plan with the adapted weights."""
     _, result = yield from adapt(adapting, folder, warnings)
     yield from warnings.new([Warned("held-back-only")])
     file = folder / WEIGHTS

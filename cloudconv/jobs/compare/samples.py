@@ -1,7 +1,8 @@
 """Divide a clip into samples: neighbouring frames, some of which are made again and scored.
 
-The scores of a sample depend only on its own frames, or for metrics of frames in order also on the
-sample before. The scores are added up in the order of the clip, whichever process computed them.
+The scores of a sample depend only on the sample's frames. Metrics that need frames in order also
+depend on the samples before. The scores are added up in the order of the clip, so the number of
+processes does not change the result.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from cloudconv.settings import exact
 from cloudconv.training.fine_tune import AdaptPlan
 
 CADENCE_FRAMES = 300
-"""The number of source frames that show whether there is a cadence."""
+"""The number of first source frames that are searched for a cadence (regular repeats)."""
 
 Item = TypeVar("Item")
 
@@ -38,10 +39,10 @@ Item = TypeVar("Item")
 class ClipFrame:
     """A source frame that is compared.
 
-    ``number`` counts the source's frames from the beginning of the part. ``time`` is on the
-    source's clock. ``shows`` is the time to which the content belongs: the frame's own time, or an
-    even time in a clip with a cadence. ``cut``: whether the frame starts a scene. ``frame`` is
-    the decoded frame, at the time ``shows``; None in a sample that is sent to another process.
+    ``number`` counts all source frames from the beginning of the compared part. ``time`` is on the
+    source's clock. ``shows`` is the same as ``time``, or an evenly spaced time in a clip with
+    regular repeats. ``cut``: whether the frame starts a scene. ``frame`` is the decoded frame, at
+    the time ``shows``; None in a sample that is sent to another process.
     """
 
     number: int
@@ -70,7 +71,7 @@ class ComparedClip:
         end = length if settings.end is None else min(exact(settings.end), length)
         part = max(end - (exact(settings.start) or 0), Fraction(0))
         self.frames_expected = round(timing.frames * part / length)
-        # The source stays open, because closing it deletes the copy of standard input.
+        # This source is not closed, because closing a source deletes the copy of standard input.
         first = islice(analyse(self.source().frames(), settings.scene_cut), CADENCE_FRAMES)
         cadence, _ = cadence_of(first)
         self.cadence = None if cadence.description is None else str(cadence.description)
@@ -101,8 +102,8 @@ class Sample:
 
     ``scored`` are the positions of the scored frames in ``items``; a sample without any is skipped.
     ``read`` is the number of source frames up to the end of the sample, ``skipped`` the number of
-    frames left out because of a cut. ``before`` and ``after`` are, with ``drop``, the kept frames
-    beside the sample, None in another scene.
+    frames left out because of a cut. With ``drop``, ``before`` and ``after`` are the kept frames
+    next to the sample, if they belong to the same scene; otherwise None.
     """
 
     items: tuple[ClipFrame, ...]
@@ -119,7 +120,7 @@ class Sample:
 
     @property
     def named(self) -> list[ClipFrame]:
-        """Return all frames, with those beside the sample."""
+        """Return ``before``, ``items`` and ``after`` in order, without None."""
         return [each for each in (self.before, *self.items, self.after) if each is not None]
 
     def changed(self, change: Callable[[ClipFrame], ClipFrame]) -> Sample:
@@ -129,10 +130,10 @@ class Sample:
 
 
 class Sampler:
-    """The places at which a clip is scored.
+    """The division of a clip into samples, and the choice of the frames to score.
 
-    With ``drop`` a sample is two kept frames and the frames between them. With ``horizon`` it is
-    the frames that a predictor sees and the frames that follow, up to the next cut.
+    With ``drop`` a sample is two kept frames and the frames between them. With ``horizon`` a
+    sample is the frames that a predictor sees and the frames that follow, up to the next cut.
     """
 
     def __init__(self, plan: ComparePlan, clip: ComparedClip) -> None:
@@ -170,7 +171,7 @@ class Sampler:
             )
 
     def only_held_back(self, plan: AdaptPlan) -> None:
-        """Score only frames that were held back from the training."""
+        """Score only samples whose frames the plan keeps out of the training."""
         self._accepts = plan.is_held_back
         self._total = max(1, int(self._total * sum(b - a for a, b in plan.held_back)))
 
@@ -191,7 +192,7 @@ class Sampler:
         return count, count * each
 
     def samples(self, frames: Iterable[ClipFrame]) -> Iterator[Sample]:
-        """Yield all samples in order, with their frames; the last one is empty."""
+        """Yield all samples in order, with their frames, and then an empty sample as the end."""
         count, each = self._wanted
         chosen, within = evenly(self._total, count), evenly(self._inside, each)
         number, first = 0, self.context
@@ -233,7 +234,10 @@ def _kept(items: Sequence[ClipFrame] | None, index: int) -> ClipFrame | None:
 
 
 def windows(items: Iterable[Item], most: int, step: int, least: int) -> Iterator[tuple[Item, ...]]:
-    """Yield windows that start at every ``step``-th item, of ``least`` to ``most`` items."""
+    """Yield windows that start at every ``step``-th item.
+
+    A window has ``most`` items. Windows at the end of ``items`` may have as few as ``least``.
+    """
     ring: deque[Item] = deque(maxlen=most)
     read = 0
     for item in items:
@@ -257,8 +261,8 @@ def evenly(total: int, wanted: int | None) -> Callable[[int], bool]:
 class SampleImages:
     """The pictures of one frame for a report: 8-bit RGB, (3, H, W).
 
-    ``made`` has the picture of each method, None if a method made none. ``number`` counts the
-    scored frames of the sample; None for a kept frame.
+    ``made`` has the picture of each method, None if a method made none. ``number`` is the
+    position among the scored frames of the sample; None for a kept frame.
     """
 
     duration: Fraction
@@ -269,10 +273,11 @@ class SampleImages:
 
 @dataclass(frozen=True, slots=True)
 class SampleScores:
-    """The scores of one sample by method, with an entry for each horizon.
+    """The scores of one sample.
 
-    ``filmed`` has the texture of each true frame between two others, if requested. ``images`` are
-    empty without a report.
+    ``methods`` has a list for each method: an entry for each horizon, or one without forecasts.
+    ``filmed`` has the texture of each true frame between two kept frames, if requested. ``images``
+    are empty without a report.
     """
 
     methods: dict[str, list[StepScores]]

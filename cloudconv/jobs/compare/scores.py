@@ -30,7 +30,10 @@ def as_rgb(frame: Frame) -> Tensor:
 
 
 def texture_between(wanted: Sequence[str], kept: Sequence[Tensor]) -> Tensor | None:
-    """Return the geometric mean of the kept frames' texture energy; None if not requested."""
+    """Return the geometric mean of the kept frames' texture energy.
+
+    Return None if ``wanted`` has no metric of texture.
+    """
     if not any(name in wanted for name in metrics.TEXTURE):
         return None
     return torch.stack([metrics.texture_energy(rgb) for rgb in kept]).log().mean(0).exp()
@@ -51,7 +54,7 @@ FrameScores = dict[str, float] | None
 """Metrics of a made frame by name; None if a method made no frame."""
 
 SequenceScores = list[tuple[str, float | None]]
-"""Metrics of frames in order: a name and its value for one frame.
+"""Values of metrics that need frames in order: the metric's name, and the value of one frame.
 
 For ``flicker`` the value is the difference in brightness from the true frame, or None where the
 next frame does not follow the last one.
@@ -60,10 +63,10 @@ next frame does not follow the last one.
 
 @dataclass(slots=True)
 class StepScores:
-    """The scores of one method in one sample: at one horizon, or for all frames between two others.
+    """The scores of one method in one sample: at one horizon, or of all frames between kept frames.
 
-    ``frames`` has the metrics of each scored frame, and ``sequence`` those of frames in order. The
-    method made ``made`` frames in ``seconds``.
+    ``frames`` has the metrics of each scored frame. ``sequence`` has the values of metrics that
+    need frames in order. The method made ``made`` frames in ``seconds``.
     """
 
     frames: list[FrameScores] = field(default_factory=list)
@@ -85,7 +88,7 @@ class SequenceMeter:
 
         Args:
             wanted: names of metrics.
-            rate: the frame rate, for metrics of frames in order.
+            rate: the frame rate, for metrics that need frames in order; None counts as 25.
             folder: the folder for temporary files; None for the system's.
         """
         self._wanted = wanted
@@ -120,7 +123,7 @@ class SequenceMeter:
         return scores
 
     def repeat(self) -> SequenceScores:
-        """Return the flicker of the last frame again, for a sum that starts with that frame."""
+        """Return the flicker of the last frame again, as the start of the next horizon's scores."""
         return [("flicker", None), *self._flicker]
 
     def interrupt(self) -> SequenceScores:
@@ -153,7 +156,7 @@ def frame_scores(
 
 
 def texture_scores(shown: ShownFrame, kept_texture: Tensor) -> dict[str, float]:
-    """Return a frame's texture, relative to the texture of the kept frames."""
+    """Return a frame's metrics of texture, in dB relative to the texture of the kept frames."""
     texture = metrics.texture(shown.rgb, kept_texture)
     return dict(zip(metrics.TEXTURE, map(float, texture), strict=True))
 
@@ -195,7 +198,7 @@ class Scores:
 
     @property
     def seconds_per_frame(self) -> float | None:
-        """Return the mean time for one frame, in seconds."""
+        """Return the mean time for one frame, in seconds; None if no frame was made."""
         seconds, made = self._spent
         return seconds / made if made > 0 else None
 
@@ -283,7 +286,7 @@ def _called(baseline: str) -> str:
 
 
 def _better(gain: float, baseline: str) -> str:
-    """Return a gain in PSNR, in dB, in words; omit an empty ``baseline``."""
+    """Return a gain in PSNR (in dB) in words, and the baseline's name unless that is empty."""
     called = _called(baseline)
     if abs(gain) < 0.05:
         return f"as good as {called}" if called else "as good"

@@ -11,7 +11,7 @@ from cloudconv.models.baselines import BLEND, LAST
 from cloudconv.training.fine_tune import Adapted
 
 MINTERPOLATE = "minterpolate"
-"""FFmpeg's own motion compensation, which is a method but not a model."""
+"""The method that uses FFmpeg's filter of this name instead of a model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +32,8 @@ class CompareEstimate(CompareOutcome):
     """The expected outcome and cost of a comparison.
 
     ``methods`` are in the order of the scores. ``source_frames`` and ``scored_frames`` are
-    approximate. ``seconds`` is the time for scoring. ``refusals`` are the reasons for which the run
-    would refuse to write.
+    approximate. ``seconds`` is the time for scoring and adapting. ``refusals`` are the reasons for
+    which the run would refuse to write.
     """
 
     methods: list[str]
@@ -48,9 +48,10 @@ class CompareResult(CompareOutcome):
 
     ``methods`` maps each name to its mean scores, or for forecasts to the scores of each horizon.
     ``loses`` are the numbers of the frames on which the first model's PSNR is below the naive
-    method's. ``skipped_frames`` counts frames beside cuts, and repeats of the frame before.
-    ``adapted`` is None without adapting. ``filmed`` is the texture of the true frames, which is not
-    0 where, for example, the light changes; it is empty for forecasts.
+    method's. ``skipped_frames`` counts frames left out because of a cut, and repeats of the frame
+    before. ``adapted`` is None without adapting. ``filmed`` is the texture of the true frames
+    relative to the kept frames, in dB. This texture is not 0 where, for example, the light changes.
+    ``filmed`` is empty for forecasts.
     """
 
     skipped_frames: int
@@ -66,12 +67,12 @@ class CompareResult(CompareOutcome):
 
     @property
     def loses_to_blend(self) -> list[int]:
-        """Return ``loses`` of a comparison with ``drop``; a key of its JSON."""
+        """Return ``loses`` with ``drop``, otherwise an empty list; also a key of the JSON."""
         return self.loses if self.horizon is None else []
 
     @property
     def loses_to_hold(self) -> list[int]:
-        """Return ``loses`` of a comparison with ``horizon``; a key of its JSON."""
+        """Return ``loses`` with ``horizon``, otherwise an empty list; also a key of the JSON."""
         return [] if self.horizon is None else self.loses
 
     def as_json(self) -> dict[str, Any]:
