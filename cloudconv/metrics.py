@@ -7,9 +7,9 @@ at least 11 pixels, MS-SSIM of 176, GDL and sharpness of 2.
 
 SSIM uses torchmetrics in float32, which is several times as fast as float64. Its formula
 E[x²] - E[x]² loses precision in float32: two *identical* pictures of bright, flat sky would score
-0.9976. Each tile of a picture is therefore computed twice. The contrast and structure term uses
-the tile less its mean, because a shift does not change this term. The luminance term uses the
-unchanged tile, because this term has no such difference. In each computation the constant of the
+0.9976. Each pair of tiles is therefore computed twice. The contrast and structure term uses both
+tiles less their common mean, because a shift does not change this term. The luminance term uses the
+unchanged tiles, because this term has no such difference. In each computation the constant of the
 other term is so large that the other term is 1. Tiles overlap by the margin of the window.
 torchmetrics fills that margin by reflection, so the margin is cut off and each window is inside
 the picture, as in Wang's code. scikit-image with ``gaussian_weights=True, sigma=1.5,

@@ -1,8 +1,8 @@
 """Handle Ctrl-C, SIGTERM and the end of the terminal without losing a signal.
 
-Python raises ``KeyboardInterrupt`` wherever the code happens to be. A callback from C and a
-destructor discard the exception. Therefore the handler also records the signal, and the command
-line calls :func:`check` whenever a job reports progress.
+Python raises ``KeyboardInterrupt`` at any line of code. A callback from C and a destructor discard
+the exception. Therefore the handler also records the signal, and the command line calls
+:func:`check` whenever a job reports progress.
 """
 
 from __future__ import annotations

@@ -91,11 +91,11 @@ class TrainOutcome:
 class TrainResult(TrainOutcome):
     """The result of a training.
 
-    ``initial``: scores before the first step. ``best``: scores of the weights in ``output``.
-    ``seen``: scores of the same weights on the training clips, None after an interrupt.
-    ``steps_before``: steps of the earlier runs that this run continued. ``initialised``: the number
-    of tensors that were loaded from ``init``. ``improved``: whether the training improved the
-    scores; otherwise ``output`` has the initial weights.
+    ``naive``: the name of the naive baseline. ``initial``: scores before the first step. ``best``:
+    scores of the weights in ``output``. ``seen``: scores of the same weights on the training clips,
+    None after an interrupt. ``steps_before``: steps of the earlier runs that this run continued.
+    ``initialised``: the number of tensors that were loaded from ``init``. ``improved``: whether the
+    training improved the scores; otherwise ``output`` has the initial weights.
     """
 
     naive: str
