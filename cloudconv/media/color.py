@@ -112,8 +112,8 @@ def to_rgb(planes: Sequence[Tensor], layout: PixelLayout, space: ColorSpace) -> 
     else:
         parts = zip([rgb], lumas[:1], [torch.stack(list(tints))], strict=True)
     for target, from_luma, tint in parts:
-        # Enlarge the width first. Enlarging the width is slow, because it writes with a stride, and
-        # there are fewer rows before the height is enlarged.
+        # Enlarge the width first, while there are few rows. Enlarging the width is the slow step,
+        # because the writes have a stride.
         tint = _spread(tint, -1, 1 << layout.chroma_shift_x, luma.shape[1])
         tint = _spread(tint, -2, 1 << layout.chroma_shift_y, luma.shape[0])
         torch.add(tint, luma, alpha=from_luma, out=target)

@@ -103,6 +103,7 @@ def _converted(
 
 
 def _colours_of(kind: PixelLayout) -> PixelLayout:
+    """Return the layout without name and alpha, to compare the colour planes alone."""
     return replace(kind, name="", alpha=False)
 
 

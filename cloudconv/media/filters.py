@@ -105,7 +105,7 @@ Timed = tuple[av.VideoFrame, Fraction | None]
 
 
 def deinterlace(pictures: Iterable[Timed], *, every: bool) -> Iterator[Timed]:
-    """Yield each picture of two fields as one whole frame at the same time, by FFmpeg's ``bwdif``.
+    """Yield each picture of two fields as one whole frame with the same time, by ``bwdif``.
 
     The lines of the earlier field stay. The lines of the later field are computed from both fields.
     Pictures without an interlaced flag pass unchanged, unless ``every`` is set.

@@ -17,7 +17,8 @@ from cloudconv.media.input.info import MediaInfo
 class Turn:
     """A rotation by quarter turns, mirrored or not.
 
-    A turn may swap rows and columns. Then the turn may reverse the order of the rows and columns.
+    A turn first swaps rows and columns, then reverses the order of rows, of columns or of both.
+    Each step is optional.
     """
 
     swaps: bool

@@ -121,7 +121,7 @@ def check_size(width: int, height: int, path: Path) -> None:
     """Refuse pictures that may fill the memory: a tiny file may need gigabytes per frame.
 
     Raises:
-        InputError: the pictures have more pixels than the limit.
+        InputError: the pictures have more pixels than CLOUDCONV_MAX_PIXELS, by default 8192².
         SettingsError: the limit in CLOUDCONV_MAX_PIXELS is no whole number above 0.
     """
     given = os.environ.get(_LIMIT, "")

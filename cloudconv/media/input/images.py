@@ -71,7 +71,8 @@ class Pictures:
         """Return the first and last missing number of each gap in the files' numbering.
 
         Files count as numbered if a single number in their names differs. At least half of the
-        steps of this number must equal the greatest common divisor of all steps.
+        steps from one file's number to the next must equal the greatest common divisor of all
+        steps.
         """
         names = [re.split(r"(\d+)", file.name) for file in self.files]
         differing = [k for k, parts in enumerate(zip(*names, strict=False)) if len(set(parts)) > 1]
