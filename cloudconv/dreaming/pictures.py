@@ -1,4 +1,4 @@
-"""Operate on pictures, for material, methods and vitals.
+"""Resize, sample, blur and fill pictures.
 
 The functions run in torch on any device, and in OpenCV where torch is slow on a CPU.
 """
@@ -49,7 +49,7 @@ def small_copy(picture: Tensor, size: tuple[int, int]) -> _Bytes:
         if picture.is_cuda:
             picture = _averaged(picture, size)
         else:
-            # Five times as fast as torch, and exact where the factor is not whole.
+            # OpenCV is five times as fast as torch, and exact for fractional factors.
             area, full = cv2.INTER_AREA, picture.cpu().numpy()
             planes = [cv2.resize(p, (width, height), interpolation=area) for p in full]
             picture = torch.from_numpy(np.stack(planes))
@@ -65,13 +65,13 @@ def grey(picture: _Bytes) -> _Bytes:
 
 
 def resized(values: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize (C, h, w): by averages of areas to a smaller size, bilinear to a larger one."""
+    """Resize values (C, h, w): smaller by averages of areas, larger by bilinear filtering."""
     size = (size[0], size[1])
     if values.shape[-2:] == size:
         return values
     smaller = size[0] <= values.shape[-2] and size[1] <= values.shape[-1]
     if values.device.type == "cpu" and values.dtype == torch.float32:
-        # Several times as fast as torch.
+        # OpenCV is several times as fast as torch.
         how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
         made = torch.empty((values.shape[0], *size))
         for channel, target in zip(values, made, strict=True):
@@ -105,7 +105,7 @@ def _area_weights(before: int, after: int, device: torch.device) -> Tensor:
 
 
 def enlarged(picture: Tensor, scale: float) -> Tensor:
-    """Enlarge (C, H, W) ``scale`` times, from 1 on: bicubic."""
+    """Enlarge a picture (C, H, W) by the factor ``scale``, at least 1, with bicubic filtering."""
     height, width = (round(side * scale) for side in picture.shape[-2:])
     if (height, width) == tuple(picture.shape[-2:]):
         return picture
@@ -129,7 +129,7 @@ def resized_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def moved(picture: Tensor, flow: Tensor) -> Tensor:
-    """Sample a picture where the flow points: bicubic, edges continued.
+    """Sample a picture where the flow points, with bicubic filtering and continued edges.
 
     Args:
         picture: (3, H, W) float32.
@@ -154,7 +154,7 @@ def moved(picture: Tensor, flow: Tensor) -> Tensor:
 
 
 def filled(values: Tensor, known: Tensor) -> Tensor:
-    """Fill unknown values with those around them, nearer ones with more weight.
+    """Fill unknown values from the known values around, with more weight for nearer ones.
 
     Source: push-pull, Gortler et al., The Lumigraph, SIGGRAPH 1996.
 
@@ -169,7 +169,7 @@ def filled(values: Tensor, known: Tensor) -> Tensor:
     while min(levels[-1][1].shape[-2:]) > 1:
         above, weight = levels[-1]
         size = (-(-above.shape[-2] // 2), -(-above.shape[-1] // 2))
-        # A few known pixels are enough: their share grows quickly from level to level.
+        # A few known pixels are enough: their weight grows quickly from level to level.
         levels.append((resized(above, size), resized(weight, size)))
     top, weight = levels[-1]
     result = top / weight.clamp_min(1e-6)
@@ -179,10 +179,13 @@ def filled(values: Tensor, known: Tensor) -> Tensor:
 
 
 def blurred(values: Tensor, sigma: float) -> Tensor:
-    """Blur (C, h, w) by a Gaussian of ``sigma`` pixels, edges continued; not at all from 0 down."""
+    """Blur values (C, h, w) by a Gaussian of ``sigma`` pixels, with continued edges.
+
+    A ``sigma`` of 0 or less changes nothing.
+    """
     if sigma <= 0:
         return values
-    # After a wide Gaussian a smaller picture shows the same.
+    # A wide Gaussian leaves no fine detail, so a smaller picture is blurred.
     factor = max(1, int(sigma / 2))
     height, width = values.shape[-2:]
     factor = min(factor, max(1, min(height, width) // 4))
@@ -198,7 +201,7 @@ def blurred(values: Tensor, sigma: float) -> Tensor:
 
 
 def bounds(share: Tensor) -> tuple[slice, slice]:
-    """Return the rows and columns that contain all values above zero of a share (H, W)."""
+    """Return the rows and the columns that contain all values above zero of ``share``, (H, W)."""
     box = []
     for axis in (1, 0):
         places = torch.nonzero(share.amax(axis) > 0)[:, 0]

@@ -30,21 +30,21 @@ _REPEATS = 1.5  # value of `repetition` below which the motion repeats
 # Speeds are in pixels of the small picture a frame. The limits were found on clips of sky, water,
 # fire, people, animals and things.
 _STANDS = 0.1  # speed of the fastest parts below which the clip counts as still
-_MORE = 1.5  # times as far apart as neighbours, from which what is too small to follow moves
+_MORE = 1.5  # difference of frames, relative to neighbours, from which something moves
 _SLOW = 0.15  # speed below which a pixel stands still
 _UNSTEADY = 1.1  # `variation` from which objects pass by
 _LOCAL = 0.9  # `standing` from which only something small moves
-_APART = 10  # frames between two whose flow separates drift from other motion
-_LOOKS = 8  # number of such pairs
+_APART = 10  # frames between the two of a pair whose flow separates drift from other motion
+_LOOKS = 8  # greatest number of such pairs
 _DRIFTING = 0.3  # greatest `wander` of a sky
-# Objects move separately: greatest `wander` where flow differs in time and from its surroundings.
+# Objects move separately if `wander`, `uneven` and `variation` exceed these limits.
 _SEPARATE, _LEAST_UNEVEN, _LEAST_VARIATION = 0.47, 0.1, 0.2
-# Clouds of a storm are such objects too, but softer, and they turn. People and traffic have a
-# fineness from .44, a storm has .25.
+# Clouds of a storm exceed the limits too, but have soft edges and change direction: `fineness` and
+# `steadiness` are below these values. People and traffic have a fineness from .44, a storm has .25.
 _SOFT_EDGES, _ONE_WAY = 0.35, 0.9
 _UNEVEN, _LOW = 0.2, 0.52  # least `uneven` and `middle` of people and cars
 _AROUND = 0.05  # sigma of the surroundings of a point, relative to the longer side
-_FINE, _GROUND_FINE = 0.6, 0.9  # `fineness` below which a drift is sky: alone, over ground
+_FINE, _GROUND_FINE = 0.6, 0.9  # `fineness` below which a drift is sky: anywhere, above ground
 _STANDS_STILL = 0.02  # fixed part of the picture from which on the camera stands still
 _ABOVE = 0.49  # `middle` below which the moving part is over ground
 
@@ -66,14 +66,15 @@ class ModeChoice:
 class Motion:
     """Statistics of the motion in a clip.
 
-    ``fastest``: the .98 quantile over the picture of the mean speed. ``steadiness``: how much of
-    the motion remains in its mean over time, from 0 to 1: clouds drift one way, people do not.
-    ``variation``: how much motion varies in time at a place, relative to its mean: large where
-    something passes by. ``standing``: fraction of the picture that does not move. ``wander``:
-    fraction of the flow over ten frames that differs from the usual flow at the place: small in
-    clouds, half or more in water, fire and people. ``uneven``: fraction that differs from the flow
-    of the surroundings: small in clouds, a fifth or more where people or cars move. ``middle``:
-    height of the middle of the moving parts, from 0 (top) to 1.
+    ``fastest``: the .98 quantile over the picture of the mean speed, in pixels of the small picture
+    per frame. ``steadiness``: the speed of the mean motion, relative to the mean speed, from 0 to
+    1; large for clouds, which drift one way. ``variation``: the standard deviation of motion over
+    time, relative to the mean speed; large where something passes by. ``standing``: the fraction of
+    the picture that does not move. ``wander``: the fraction of the flow over ten frames that
+    differs from the usual flow at the same place; small in clouds, half or more in water, fire and
+    people. ``uneven``: the fraction of this flow that differs from the flow of the surroundings;
+    small in clouds, a fifth or more where people or cars move. ``middle``: the height of the middle
+    of the moving parts, from 0 (top) to 1.
     """
 
     fastest: float
@@ -154,7 +155,7 @@ def _people(motion: Motion) -> bool:
 
 
 def wanders(motion: Motion, fine: float) -> bool:
-    """Return whether parts move separately: not with their surroundings, not as at other times.
+    """Return whether parts move separately from their surroundings, and differently over time.
 
     Parts with soft edges count only if each of them keeps its direction: in a storm, clouds turn.
     """
@@ -174,7 +175,7 @@ def pans(material: Material) -> bool:
 
 
 def choose(material: Material) -> Generator[float, None, ModeChoice]:
-    """Return the mode that should hold on a material.
+    """Choose the mode for a material, with the reason.
 
     Yields:
         The share of the analysis that is done, from 0 to 1.
@@ -260,12 +261,12 @@ def _scaled(
 
 
 def _changes(apart: Floats) -> bool:
-    """Return whether frames differ more than neighbours do: they do not by noise alone."""
+    """Return whether frames differ more than neighbours; noise alone makes no such difference."""
     return bool(np.median(apart) > _MORE * np.median(np.diagonal(apart, 1)))
 
 
 def advice(material: Material, died: str, chosen: str | None = None) -> str:
-    """Return the end of a sentence: advice after a mode died on a material.
+    """Return the end of a sentence that names another mode, after the mode ``died`` failed.
 
     ``chosen``: the result of :func:`choose`, if known already.
     """

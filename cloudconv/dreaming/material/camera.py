@@ -17,28 +17,29 @@ _Path = NDArray[np.float64]
 
 _SLOW = 0.15  # pixels of the small picture per frame, below which a part stands still
 _SLOW_SHARE = 0.01  # fraction of the picture; smaller regions count as moving
-_SLOW_BLUR = 4.0  # pixels of the small picture
+_SLOW_BLUR = 4.0  # sigma of the blur of speed, in pixels of the small picture
 _LEAST_FRAMES = 24
-_LEAST_TRAVEL = 0.03  # of the longer side, over the whole clip
-_FASTEST = 0.01  # of the longer side a frame; beyond, it is no slow pan
-_ALIKE = 0.3  # pixels: flow so near to the camera's is the camera's
-_LEAST_SHARE = 0.03  # of the picture that moves with the camera
-_LOOKED_AT = 48  # pairs in which parts that move with the camera are searched
-_FAR = 40  # frames between two frames that are compared after the path is taken out
+_LEAST_TRAVEL = 0.03  # least distance that the view moves over the whole clip, of the longer side
+_FASTEST = 0.01  # greatest speed of a slow pan per frame, of the longer side
+_ALIKE = 0.3  # greatest difference of a flow that counts as the camera's, in pixels
+_LEAST_SHARE = 0.03  # least fraction of the picture that moves with the camera
+_LOOKED_AT = 48  # number of pairs in which parts that move with the camera are searched
+_FAR = 40  # frames between two frames that are compared after alignment by the path
 _LAG = 16  # frames between two frames whose shift corrects the accumulated error
-_RIGID = 0.5  # largest share of the change that remains without the camera's motion
-_MOSTLY = 0.5  # least share of the parts moving with the camera that lie still without it
-_TEXTURED = 6.0  # levels of change between frames laid over each other unmoved, at least
+_RIGID = 0.5  # greatest change of a still pixel after alignment, relative to the change before
+_MOSTLY = 0.5  # least fraction of a candidate's parts that lies still after alignment
+_TEXTURED = 6.0  # least change of a compared pixel before alignment, in levels
 
 
 def camera_path(
     count: int, small: Callable[[int], NDArray[np.uint8]], flow: Callable[[int], _Floats]
 ) -> _Path | None:
-    """Return the place of each frame's view relative to the last; None for a still camera.
+    """Return the position of each frame's view relative to the last; None without a slow pan.
 
-    The camera's motion is the motion against which most of the picture stands still, if frames
-    far apart, aligned by that motion, are equal there: landscapes are, clouds change on their way.
-    Only shifts are searched. Frames further apart correct the error that adds up over pairs.
+    Candidates for the camera's motion are the shifts of four bands of the picture and of the whole
+    picture. A candidate is right if the parts that move with the candidate look the same in distant
+    frames that are aligned by the candidate. A landscape does. Clouds change on their way. Only
+    shifts are searched. The errors of pairs add up, so frames further apart correct the path.
 
     Args:
         count: number of frames.
@@ -46,7 +47,7 @@ def camera_path(
         flow: returns the backward flow from a frame (from 1 on) to the one before.
 
     Returns:
-        (count, 2) (x, y) in pixels of the small picture; the last one is 0.
+        (count, 2) (x, y) in pixels of the small picture; the last row is 0.
     """
     if count < _LEAST_FRAMES:
         return None
@@ -80,7 +81,7 @@ def camera_path(
 
 
 def _shift(field: _Floats, rows: slice) -> NDArray[np.float64]:
-    """Return the shift (dx, dy) that much of a flow agrees on, starting from some rows' median."""
+    """Return the median shift (dx, dy) of the flow that is near the median of ``rows``."""
     values = field.reshape(-1, 2)
     centre = np.median(field[rows].reshape(-1, 2), 0)
     near = np.abs(values - centre).max(1) < _ALIKE
@@ -92,7 +93,7 @@ def _shift(field: _Floats, rows: slice) -> NDArray[np.float64]:
 def _rigid(
     path: _Path, small: Callable[[int], NDArray[np.uint8]], fixed: NDArray[np.bool_]
 ) -> float:
-    """Return the share of ``fixed``, (h, w), that lies still after the path is taken out."""
+    """Return the share of ``fixed``, (h, w), that lies still after alignment by the path."""
     lag = min(_FAR, len(path) // 2)
     shares = []
     for k in np.linspace(0, len(path) - 1 - lag, 5).astype(int):
@@ -117,7 +118,7 @@ def _overlap(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the parts of two frames that show the same, to the nearest pixel.
 
-    ``way``: the way of the view from the first to the second.
+    ``way``: the displacement (x, y) of the view from the first frame to the second, in pixels.
     """
     x, y = (int(v) for v in np.round(way))
     height, width = first.shape[:2]
@@ -153,9 +154,9 @@ def _corrected(
 
 
 def _slow_parts(flows: Sequence[_Floats]) -> NDArray[np.bool_]:
-    """Return where nothing moves in any of the flows (h, w, 2): (h, w).
+    """Return a mask of the parts that stand still in flows (h, w, 2): (h, w) bool.
 
-    Speed is averaged over time and blurred; only connected regions of at least 1 % of the picture
+    Speed is averaged over time and blurred. Only connected regions of at least 1 % of the picture
     count.
     """
     height, width = flows[0].shape[:2]

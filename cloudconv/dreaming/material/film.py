@@ -24,7 +24,7 @@ class Film:
     """The real frames of one scene; small copies and flow are cached.
 
     Args:
-        frames: the frames that differ, oldest first; at least one.
+        frames: the frames without repeats, oldest first; at least one.
         device: the device of full-size pictures.
         size: height and width of a full-size picture.
     """
@@ -32,7 +32,7 @@ class Film:
     def __init__(
         self, frames: Sequence[Frame], device: torch.device, size: tuple[int, int]
     ) -> None:
-        """Keep the frames; nothing is converted yet."""
+        """Store the frames without converting them."""
         self.frames = tuple(frames)
         self.device = device
         self.size = size

@@ -15,10 +15,10 @@ _SAMPLES, _WIDE = 6, 320  # frames that are measured, and their longest side
 
 
 def fineness(material: Material) -> float:
-    """Return the share of the finest band in the slopes of what moves, at 320 pixels.
+    """Return the mean finest detail of the moving parts, relative to their mean gradient.
 
-    Clouds are equally rough at any size; edges of things, foam, leaves and ripples are rougher in
-    the finest band.
+    The pictures are reduced to at most 320 pixels. Clouds have equal detail at any scale. Edges of
+    things, foam, leaves and ripples have more of the finest detail.
     """
     found = []
     for k in np.unique(np.linspace(0, len(material) - 1, _SAMPLES).round().astype(int)):

@@ -12,28 +12,29 @@ from cloudconv.dreaming.material.material import Material
 
 _Fields = NDArray[np.float64]
 
-_REGIONS = 2  # along the longer side
-_BRIGHT = 0.9  # quantile
+_REGIONS = 2  # number of regions along the longer side
+_BRIGHT = 0.9  # quantile of the colours of a region that counts as light
 _POWERS = 2  # degree of the polynomial in time that the light of a region follows
 _SAMPLES = 60  # frames that are measured
-_DARK = 8.0  # levels: darker regions keep their light, or noise would be made bright
-_MOST = 1.6  # times brighter or darker
-_FOLLOWS = 0.8  # of the fastest change of light: incoming footage may add to the change
-_MOST_MOVED = 0.18  # of a logarithm, for footage that is shown at another place
+_DARK = 8.0  # least light of a region, in levels: a gain would make the noise of darkness bright
+_MOST = 1.6  # greatest factor by which a frame is made brighter or darker
+_FOLLOWS = 0.8  # greatest change of light, relative to the clip's fastest: new footage adds change
+_MOST_MOVED = 0.18  # greatest logarithm of the gain for footage at another place
 _SLOPE_SIDE = 48  # longest side of the picture that the slope is fitted to
-_CALM, _BELIEVED = 1.0, 0.8  # clouds have a slope by chance: only a part of it is light
+# Clouds have a slope by chance, so only a part of the slope counts as light.
+_CALM, _BELIEVED = 1.0, 0.8  # ridge term of the fit of the slope, and the part that counts
 
 
 class Light:
     """The light of each frame of a material, without the clouds that pass by.
 
-    In each region a parabola in time is fitted to the colours; only the share of their changes
-    that the parabola explains counts, so passing clouds are not taken for light. The slope of the
-    mean light over the picture, towards the sun, is fitted as well.
+    In each region a parabola in time is fitted to the colours. Only the fraction of the changes
+    that the parabola explains counts, so that passing clouds do not count as light. The slope of
+    the mean light over the picture, which is brighter towards the sun, is fitted as well.
     """
 
     def __init__(self, material: Material) -> None:
-        """Fit the light of a material; the light of now is that of the last frame."""
+        """Fit the light of a material; the current light begins as that of the last frame."""
         count = len(material)
         chosen = np.unique(np.linspace(0, count - 1, min(count, _SAMPLES)).round().astype(int))
         pictures = [material.glance(int(k)) for k in chosen]
@@ -54,14 +55,14 @@ class Light:
         self._slope = _slope(np.mean(pictures, 0), material.static)
 
     def follow(self, frame: int) -> None:
-        """Move the light of now towards a frame's, no faster than the clip's light ever changed."""
+        """Move the current light towards a frame's, more slowly than the clip's fastest change."""
         apart = self._log[frame] - self._now
         most = float(np.abs(apart).mean())
         if most > 0:
             self._now += apart * min(1.0, _FOLLOWS * self._fastest / most)
 
     def on(self, frame: int, *, mirrored: bool = False, shift: float = 0.0) -> Tensor | None:
-        """Return the gains, (3, h, w), that bring a frame to the light of now; None for all 1.
+        """Return the gains, (3, h, w), that bring a frame to the current light; None if all are 1.
 
         ``mirrored``, ``shift``: the placement of the frame; the shift is in widths.
         """
@@ -76,7 +77,7 @@ class Light:
         return torch.from_numpy(np.exp(apart).astype(np.float32)).permute(2, 0, 1).contiguous()
 
     def moved(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Return the gains that bring the light of one place of the picture to another's.
+        """Return the gains that adapt pixels to the light of another place of the picture.
 
         Args:
             rows: (h, 1), the row of the clip's picture that each pixel is from, in shares of the
@@ -104,7 +105,7 @@ def _terms(rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _slope(picture: NDArray[np.float64], static: NDArray[np.float32]) -> Tensor:
-    """Fit the logarithm of light over the moving part of a mean picture: (5,)."""
+    """Fit a parabola to the logarithm of light in the moving part of a mean picture: (5,)."""
     longest = max(picture.shape[:2])
     size = tuple(max(4, round(_SLOPE_SIDE * side / longest)) for side in picture.shape[1::-1])
     small = cv2.resize(picture.astype(np.float32), size, interpolation=cv2.INTER_AREA)

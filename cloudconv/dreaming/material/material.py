@@ -1,8 +1,8 @@
 """The material of a dream: the last scene's frames before the dream, retimed to even motion.
 
-The *grid* is the output's own: its last point is the last frame whose content is new, and its
-points lie one step of the output apart. Each point shows the nearest real frame, moved by the
-missing fraction of its flow. No two frames are mixed, so no picture is double.
+The *grid* is a list of points in time, one step of the output apart. The last point is the time of
+the last frame with new content. Each point shows the nearest real frame, moved along the flow to
+the time of the point. Two frames are never mixed, so nothing is seen twice.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _LAG = 30  # frames between the two of a pair: enough for slow clouds near the h
 class Material:
     """The frames that a dream is made of.
 
-    ``m.picture(k)`` is full size, ``m.small(k)`` and ``m.flow(k)`` are for analysis; ``k`` runs
-    from 0 to ``len(m) - 1`` and from the end as in lists. ``film`` holds the real frames; ``step``
-    is the time between two points of the grid, ``last`` the last real frame, ``cut`` the time of
-    the cut that begins the scene on the source's clock. ``cadence`` describes how the source's
-    frames repeat, if they repeat regularly.
+    ``m.picture(k)`` is full size, ``m.small(k)`` and ``m.flow(k)`` are for analysis. ``k`` runs
+    from 0 to ``len(m) - 1``; a negative ``k`` counts from the end. ``film`` holds the real frames.
+    ``step`` is the time between two points of the grid, ``last`` the last real frame, ``cut`` the
+    time of the cut that begins the scene on the source's clock. ``cadence`` describes how the
+    source's frames repeat, if they repeat regularly.
 
     Args:
-        frames: the frames that differ, oldest first; at least one.
+        frames: the frames without repeats, oldest first; at least one.
         device: the device of full-size pictures.
         times: the time of each frame's content in seconds, strictly rising; None for the
             frames' own times.
@@ -66,7 +66,11 @@ class Material:
         cut: Fraction | None = None,
         cadence: str | None = None,
     ) -> None:
-        """Lay out the grid; pictures, flow and mattes are made when they are needed."""
+        """Compute the grid; pictures, flow and mattes are computed when they are needed.
+
+        Raises:
+            ValueError: there is no frame, or ``times`` has another length than ``frames``.
+        """
         if not frames:
             raise ValueError("material needs at least one frame")
         times = [frame.time for frame in frames] if times is None else list(times)
@@ -160,7 +164,7 @@ class Material:
 
     @cached_property
     def silhouettes(self) -> Silhouettes:
-        """The silhouettes of the clip."""
+        """The silhouettes of the clip: dark places that stand still."""
         pictures = [self.glance(k) for k in range(len(self))]
         return Silhouettes(pictures, self.fixed.cpu().numpy())
 
@@ -193,7 +197,7 @@ class Material:
         return still
 
     def source_of(self, k: int) -> tuple[int, float]:
-        """Return the number of the real frame shown at ``k``, and by how many gaps it is moved."""
+        """Return the number of the real frame shown at ``k``, and the gaps by which it is moved."""
         return self._grid[self._index(k)]
 
     def _index(self, k: int) -> int:
@@ -203,8 +207,8 @@ class Material:
         return k % count
 
     def _lead(self, frame: int, lead: float) -> Tensor:
-        """Return the motion of a real frame over ``lead`` gaps: (1, 2, h, w), small pixels."""
-        # Nearly all frames of retimed material are moved, by a part of the flow only.
+        """Return the motion of a real frame over ``lead`` gaps: (1, 2, h, w) in small pixels."""
+        # Nearly all frames are moved, but only by a part of the flow: a quick flow is enough.
         flow = self.film.flow(max(frame, 1), quick=True) * np.float32(lead)
         flow *= (1 - self.static)[..., None]
         return torch.from_numpy(flow).permute(2, 0, 1)[None]
@@ -222,7 +226,7 @@ def _usual_gap(times: Sequence[Fraction]) -> Fraction | None:
 
 
 def _grid(times: Sequence[Fraction], step: Fraction) -> list[tuple[int, float]]:
-    """Return for each point of the grid the nearest frame, and the gaps from it to the point."""
+    """Return for each point of the grid the nearest frame, and the gaps from frame to point."""
     count = int((times[-1] - times[0]) / step) + 1
     places = []
     frame = len(times) - 1

@@ -1,4 +1,7 @@
-"""Measure the still share of each pixel of a scene: the part of a dream that is pasted."""
+"""Measure the still share of each pixel: the fraction that still parts of the scene cover.
+
+A dream pastes this fraction of each pixel from the last real frame.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ from torch import Tensor
 
 from cloudconv.dreaming.pictures import blurred, filled, resized
 
-_REACH = 0.02  # of the longer side: how far twigs reach beyond the fixed parts
-_AROUND = 0.04  # of the longer side: width of the sky around a pixel that is compared with it
-_NOISE_SHARE = 0.5  # of the still pixels: their median change is the noise of the film
+_REACH = 0.02  # reach of twigs beyond the fixed parts, of the longer side
+_AROUND = 0.04  # width of the sky that is compared with a pixel, of the longer side
+_NOISE_SHARE = 0.5  # quantile of the change of still pixels that counts as the noise of the film
 _LEAST_CHANGE = 0.5 / 255  # smaller changes count as noise
-_SOFT = 5.0  # pixels of the small picture: soft edge of the wide matte
-_RIM = 0.025  # of the longer side: how wide the rim is
+_SOFT = 5.0  # sigma of the edge of the wide matte, in pixels of the small picture
+_RIM = 0.025  # width of the rim, of the longer side
 _TO_MOVING, _TO_STILL = 0.3, 0.6  # likeness to still parts at which the wide matte is 0 and 1
 _OPEN, _SHUT = 0.45, 0.85  # still shares of a pixel at which the matte is 0 and 1
 
@@ -24,8 +27,8 @@ def still_matte(pairs: Iterable[tuple[Tensor, Tensor]], fixed: Tensor) -> Tensor
     """Return the still share of each pixel.
 
     A pixel that a twig covers by half changes half as much as the sky around it. So the change
-    of each pixel over a few frames is compared with the change of the moving pixels nearby; slow
-    changes of light are too slow to count. Pixels far from the fixed parts get 0.
+    of each pixel over a few frames is compared with the change of the moving pixels nearby. A few
+    frames are too short for slow changes of light. Pixels far from the fixed parts get 0.
 
     Args:
         pairs: pictures a few frames apart, (3, H, W) each.
@@ -56,8 +59,8 @@ def widened_matte(picture: Tensor, matte: Tensor, fixed: Tensor) -> Tensor:
     """Return the matte widened by the fixed parts and their rim, for a picture that is moved.
 
     Leaves at the rim of a tree stir, so neither their change nor their flow separates them from
-    the sky. Their colour does: each pixel of the rim joins the parts it resembles more, the still
-    or the moving parts nearby.
+    the sky. Their colour does: each pixel of the rim joins the still or the moving parts nearby,
+    whichever have the more similar colour.
 
     Args:
         picture: (3, H, W) float32.

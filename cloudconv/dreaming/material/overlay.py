@@ -4,7 +4,7 @@ An overlay may be half transparent, so its pixels change with the sky behind. Th
 remain: fine detail of the overlay lies at the same place in every frame, while the fine detail of
 clouds averages out; the overlay covers a small part of the picture; and each pixel is a mixture
 ``(1 - opacity) * sky + added`` with constant ``opacity`` and ``added``. The two are fitted over
-time, with the sky behind continued from the sky around.
+time. The sky behind the overlay is estimated from the sky around.
 """
 
 from __future__ import annotations
@@ -32,25 +32,26 @@ _FITTED = 24  # frames from which it is computed
 _LEAST_FRAMES = 16
 
 # Lengths are in pixels of a picture whose longest side is LONGEST_SIDE.
-_FINE, _FINEST = 3.0, 0.5  # sigmas below which detail is fine, and finest
-_CLEAR, _SURE = 1.5, 6.0  # deviations from which mean fine, and finest, detail is an overlay
+_FINE, _FINEST = 3.0, 0.5  # sigmas of the blurs that separate fine, and finest, detail
+_CLEAR, _SURE = 1.5, 6.0  # least mean of this detail in an overlay, in standard deviations
 _LEVELS, _SURE_LEVELS = 1.0, 2.0  # the same in levels
-_NOISE = 1.0  # levels that detail varies by at least
-_JOINS = 5  # pixels between two strokes of one overlay
-_RIM = 3  # pixels around its detail that belong to it
-_LEAST = 20  # sure pixels of an overlay
-_MOST = 0.06  # of the picture: more is a landscape
-_LARGEST = 0.08  # of the picture: the largest part of an overlay
-_CALM = 5.0  # levels: a sky that varies less does not show how opaque an overlay is
-_UNMIXED, _COVERED = 0.7, 0.85  # opacities to which the sky behind is computed, and from which not
+_NOISE = 1.0  # least standard deviation of detail, in levels
+_JOINS = 5  # distance by which strokes are widened to join them, in pixels
+_RIM = 3  # width of the rim around detail that belongs to the overlay, in pixels
+_LEAST = 20  # least number of pixels with finest detail in each part of an overlay
+_MOST = 0.06  # greatest fraction of the picture with fine detail: more is a landscape
+_LARGEST = 0.08  # greatest size of one part of an overlay, relative to the picture
+_CALM = 5.0  # least variation of a sky that shows how opaque an overlay is, in levels
+# Up to the first opacity the sky behind is computed; from the second on, it is filled from around.
+_UNMIXED, _COVERED = 0.7, 0.85
 
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
     """An overlay within ``box``, rows and columns of the picture.
 
-    ``opacity``: (1, h, w) from 0 to 1; ``added``: (3, h, w). ``region``: (h, w), 1 on the overlay
-    and its rim, with a soft edge.
+    ``opacity``: (1, h, w) from 0 to 1. ``added``: (3, h, w), the overlay's own light. ``region``:
+    (h, w), 1 on the overlay and its rim, with a soft edge.
     """
 
     box: tuple[slice, slice]
@@ -79,10 +80,10 @@ class Overlay:
 
 
 class ClearFilm(Film):
-    """The real frames of a clip without an overlay."""
+    """The real frames of a clip, with the overlay removed."""
 
     def __init__(self, film: Film, overlay: Overlay) -> None:
-        """Keep the frames and the overlay."""
+        """Store the frames and the overlay."""
         super().__init__(film.frames, film.device, film.size)
         self._film = film
         self._overlay = overlay
@@ -93,10 +94,10 @@ class ClearFilm(Film):
 
 
 class ClearMaterial(Material):
-    """A material without an overlay."""
+    """A material with the overlay removed."""
 
     def __init__(self, source: Material, overlay: Overlay) -> None:
-        """Take over the grid of the source."""
+        """Create a material with the grid of the source."""
         super().__init__(
             source.film.frames,
             device=source.device,
@@ -110,7 +111,7 @@ class ClearMaterial(Material):
 
 
 def overlay_of(film: Film) -> Overlay | None:
-    """Return the overlay of a clip; None where there is none."""
+    """Return the overlay of a clip; None if none is found."""
     count = len(film)
     if count < _LEAST_FRAMES:
         return None
@@ -145,7 +146,7 @@ def _fitted(
         together = together + (apart * (one - mean)).mean(0, keepdim=True)
     least = count * (_CALM / 255) ** 2
     opacity = (1 - (together + least) / (varies + least)).clamp(0, 1)
-    # Neighbouring pixels share what the fit cannot separate.
+    # The fit of a single pixel is noisy, so the mean of neighbours is used.
     opacity = functional.avg_pool2d(opacity[None], 3, 1, 1)[0]
     added = mean - (1 - opacity) * mean_sky
     return Overlay(box, opacity, added, region)
@@ -180,7 +181,10 @@ def overlay_region(pictures: Sequence[_Bytes]) -> _Floats:
 
 
 def _lasting(pictures: Sequence[_Bytes], sigma: float, sure: float, levels: float) -> Any:
-    """Return where mean detail is ``sure`` deviations and so many levels away from 0: (h, w)."""
+    """Return a mask of the pixels with detail that is the same in all frames: (h, w) bool.
+
+    Their mean detail exceeds ``sure`` standard deviations, and ``levels`` levels.
+    """
     lumas = [grey(one).astype(np.float32) for one in pictures]
     detail = np.stack([one - cv2.GaussianBlur(one, (0, 0), sigma + 0.3) for one in lumas])
     mean = np.abs(detail.mean(0))

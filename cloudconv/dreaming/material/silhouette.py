@@ -17,13 +17,13 @@ from cloudconv.dreaming.pictures import grey
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
 
-_LONGEST = 240  # side of the pictures that are compared
+_LONGEST = 240  # longest side of the pictures that are compared, in pixels
 _RIM = 2  # pixels at the edge of fixed parts that do not count
 _AROUND = 4  # pixels within which a dark shape of the clip may move
-_CHANGED = 10.0  # levels beyond the clip's own range at a place
-_DARK = 0.4  # of the way from dark fixed parts to the darkest sky
-_CLEAR = 16.0  # least levels between the two: else a dark cloud looks like a hill
-_SPECKS = 3  # pixels: smaller shapes are noise
+_CHANGED = 10.0  # levels beyond the clip's own range at a place that are a fault
+_DARK = 0.4  # limit of a dark level, between dark fixed parts (0) and the darkest sky (1)
+_CLEAR = 16.0  # least difference of the two, in levels: else a dark cloud looks like a hill
+_SPECKS = 3  # side of the smallest shape that counts, in pixels
 
 
 class Silhouettes:
@@ -64,7 +64,7 @@ class Silhouettes:
         )
 
     def measure(self, picture: Small) -> float | None:
-        """Return the percentage of the picture that is wrong; None without silhouettes."""
+        """Return the percentage of the picture with faults; None without silhouettes."""
         if not self.known:
             return None
         lost, grown = self.faults(picture)

@@ -13,9 +13,9 @@ from cloudconv.dreaming.material.material import Material
 Floats = NDArray[np.float32]
 
 APART = 30
-"""Frames that lie closer are neighbours, and no repeat of each other."""
+"""Least distance in frames of a repeat; closer frames are neighbours."""
 
-_LONGEST = 64  # of the thumbnails, in pixels
+_LONGEST = 64  # longest side of the thumbnails, in pixels
 
 
 def thumbnails(material: Material) -> Generator[float, None, Floats]:

@@ -1,6 +1,6 @@
 """Measure the material's wind, and move a real frame along it.
 
-Fields are (2, h, w) float32 at the size for analysis, backward, in its pixels.
+Flow fields are backward, (2, h, w) float32, in pixels of the small picture.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ from cloudconv.models.ops import warp
 
 _RECENT = 4  # pairs that measure the motion of the last frame
 _RELAXES = 30.0  # time constant in frames: the present motion turns into the mean wind
-_AGO, _LEAST_AGO = 16, 6  # of the last frames that a forecast shows in turn …
-_NEAR = 0.01  # … as far as the mean displacement from the last one stays below, of the longer side
-_ENOUGH = 0.85  # … unless the moved last frame changes by this fraction of the clip's change
+_AGO, _LEAST_AGO = 16, 6  # most and fewest frames before the last that a forecast shows in turn
+_NEAR = 0.01  # greatest mean displacement of such a frame from the last one, of the longer side
+_ENOUGH = 0.85  # change of the moved last frame, relative to the clip's, from which none is shown
 _SAME = 0.01  # mean difference below which two pictures are the same
-_EDGE = 0.02  # of the longer side: beyond that far outside a point is unknown
+_EDGE = 0.02  # distance outside the picture from which a point is unknown, of the longer side
 _FILLED = 0.15  # still share of a pixel from which on the whole pixel is filled
-_FILLS_BY = 16.0  # pixels of displacement at which the filled picture has taken over
-_COARSE, _COARSENS = 80 / 480, 30  # blur of the motion, of the longer side, and by which frame
-_SETTLES, _SETTLES_BY = 5 / 480, 15  # blur of the displacement at each step, and by which frame
+_FILLS_BY = 16.0  # displacement from which only the filled picture is used, in pixels
+# Blurs, of the longer side, and the frame from which each is complete.
+_COARSE, _COARSENS = 80 / 480, 30  # blur of the motion
+_SETTLES, _SETTLES_BY = 5 / 480, 15  # blur of the displacement at each step
 
 
 class Wind:
@@ -63,19 +64,19 @@ class Wind:
         flow = np.mean([material.flow(k) for k in pairs], 0)
         field = torch.from_numpy(flow).permute(2, 0, 1).to(self.device)
         if reverse:
-            # The forward flow, up to changes of the flow on the way.
+            # The forward flow is approximated from the backward flow.
             field = -warp(field[None], -field[None])[0]
         return filled(field, self.moving)
 
 
 class Carried:
-    """A real frame moved by a displacement that grows along the wind, and sampled only once.
+    """A real frame that is moved by a displacement which grows along the wind.
 
-    The first frames are a forecast: the flow of the last pairs, its velocities carried along with
-    the material. Then velocities relax to the mean wind and become smoother. ``still``, (H, W),
-    stays in place. ``recent``:
-    the frames that are shown in turn; None for the picture alone. ``way``: (2, h, w), the
-    displacement of the picture; ``sampled``: that of the frame which was shown last.
+    Each picture is sampled only once. The first pictures are a forecast: they follow the flow of
+    the last pairs of frames, whose velocities move along with the sky. Then velocities relax to the
+    mean wind and become smoother. ``still``, (H, W), stays in place. ``recent``: the frames that
+    are shown in turn; None for the picture alone. ``way``: (2, h, w), the displacement of the
+    picture. ``sampled``: the displacement of the frame that was shown last.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Carried:
         wind: Wind,
         recent: Recent | None = None,
     ) -> None:
-        """Begin at the picture itself: no displacement, the wind of the last pairs."""
+        """Start without a displacement, and with the wind of the last pairs."""
         self._wind = wind
         self._recent = recent
         self._picture = picture
@@ -113,13 +114,13 @@ class Carried:
         self._velocity = velocity
 
     def pictures(self) -> Iterator[tuple[Tensor, None]]:
-        """Yield each next frame, without an end; None stands for a picture that is known."""
+        """Yield the frames, without an end; None means that the whole picture is known."""
         while True:
             self.advance()
             yield self.picture(), None
 
     def picture(self) -> Tensor:
-        """Return the moved picture (3, H, W), still parts in their place."""
+        """Return the moved picture (3, H, W), with the still parts in their place."""
         picture, filled_picture, way = self._picture, self._filled, self.way
         if self._recent is not None:
             picture, way = self._recent.at(self.age, self.way)
@@ -129,7 +130,7 @@ class Carried:
         self.sampled = way
         size = self._picture.shape[-2:]
         sky = moved(source, resized_flow(way[None], (size[0], size[1]))[0])
-        # Only within the box: the pictures are large.
+        # Only the box around the still parts is blended, because the pictures are large.
         sky[:, *self._box].lerp_(self._picture[:, *self._box], self._still[self._box])
         return sky
 
@@ -143,7 +144,7 @@ class Recent:
     """
 
     def __init__(self, material: Material, wind: Wind) -> None:
-        """Follow the flow back for as many frames as hardly any point leaves the picture.
+        """Follow the flow back while the mean displacement from the last frame is small.
 
         If the wind alone makes most of the motion, only the last frame is shown.
         """
@@ -203,7 +204,7 @@ def led_up(
     ways = []
     for _ in range(frames):
         carried.advance()
-        # Half precision: dozens are kept.
+        # Half precision saves memory, because dozens of fields are stored.
         ways.append(carried.way.half())
     for way in reversed(ways):
         carried.way = way.float()
@@ -218,8 +219,8 @@ class SkyBehind:
     """
 
     def __init__(self, still: Tensor, size: tuple[int, int]) -> None:
-        """Widen the still parts, so that no rim of them remains."""
-        # Even a rim that covers a tenth of a pixel would be dragged along as a ghost.
+        """Widen the still parts, so that none of their rim remains in the sky."""
+        # Even a rim that covers a tenth of a pixel would be visible in the moved sky.
         share = (F.max_pool2d(still[None], 5, 1, 2) / _FILLED).clamp(0, 1)
         self._known = 1 - F.adaptive_max_pool2d(share, size)[0]
         self._box = bounds(share[0])
@@ -237,7 +238,7 @@ class SkyBehind:
 
 
 def inside(way: Tensor, edge: float) -> Tensor:
-    """Return how surely each point comes from inside the picture.
+    """Return the certainty that each point comes from inside the picture.
 
     Args:
         way: (2, h, w) displacement in pixels.

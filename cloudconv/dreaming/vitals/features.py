@@ -25,6 +25,7 @@ _PATCHES = 192  # patches in each picture and band
 _SETS = 50  # different choices of patches, used in turn
 _DIRECTIONS = 32  # random projections of each patch
 _BANDS = 3  # bands of patches in space and time; patches in space use the finest band only
+# Side of a patch in space; side of a patch in space and time, and its number of frames.
 _SIDE, _SIDE_IN_TIME, _SPAN = 7, 5, 3
 _LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 _NEIGHBOURHOOD = 5.0 / 480  # sigma of the area in which gradients are compared, of the longest side

@@ -3,7 +3,7 @@
 A real edge is darker on one side, all along, and travels with its object. Where one moving picture
 ends and another begins, differences across the border have no common sign, but are larger there,
 over many frames, than just beside the border. The differences of the clip itself at each place are
-subtracted. A border between two smooth pictures of one light is invisible, to this search as well.
+subtracted. The search does not find a border between two smooth pictures of equal brightness.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from cloudconv.dreaming.vitals.strangeness import Small, Strange, shrunk
 
 _Floats = NDArray[np.float32]
 
-_SEGMENT = 40  # pixels of the small picture: shorter edges are not searched
-_KEPT = 0.9  # of the mean over time, at each frame
-_WARM = 10  # frames before that mean is used
-_BESIDE = 3  # pixels on either side that an edge is compared with
-_FAINT = 1.0  # levels: least difference beside an edge
-_LIMIT, _SLACK = 1.5, 1.15
-_USUAL = 0.9  # quantile of frames of the clip's second half against its first
+_SEGMENT = 40  # length of the shortest edge that is searched, in pixels of the small picture
+_KEPT = 0.9  # weight of the earlier frames in the mean over time
+_WARM = 10  # number of frames before this mean is used
+_BESIDE = 3  # pixels on either side with which an edge is compared
+_FAINT = 1.0  # least difference beside an edge that is divided by, in levels
+_LIMIT, _SLACK = 1.5, 1.15  # least limit, and factor by which the limit exceeds the clip
+_USUAL = 0.9  # quantile of the new edges in the clip's second half that sets the limit
 
 
 class Seams:
-    """A search for such edges, frame by frame; ``pictures``, (h, w, 3) uint8, are the clip's."""
+    """A search for straight edges that stay in one place, frame by frame.
+
+    ``pictures``, (h, w, 3) uint8, are the clip's.
+    """
 
     def __init__(self, pictures: list[Small]) -> None:
         """Measure the clip's own edges."""
@@ -45,7 +48,7 @@ class Seams:
         self._seen = 0
 
     def measure(self, picture: Small, strange: Strange) -> Strange:
-        """Return ``strange``, or the worst edge of the next picture if that is stranger."""
+        """Return ``strange``, or the worst edge of the next picture if the edge is stranger."""
         self._seen += 1
         for axis, strength in enumerate(self._strengths(picture)):
             if self._seen <= _WARM:
@@ -63,7 +66,7 @@ class Seams:
         return strange
 
     def _strengths(self, picture: Small) -> list[_Floats]:
-        """Return the strength of upright and of level edges: (segments, places) each."""
+        """Return the strength of vertical and of horizontal edges: (segments, places) each."""
         luma = shrunk(picture)
         made = []
         for axis, turned in enumerate((luma, luma.T)):

@@ -39,11 +39,11 @@ _PARTS = {
     2.0: " twice",
     3.0: " three times",
 }
-_NEAR = 0.07  # relative distance up to which a ratio gets the name; no limit is that near to 1
+_NEAR = 0.07  # distance within which a ratio gets a name, relative; no limit is that near to 1
 
 
 def in_words(key: str, value: float) -> str:
-    """Describe a failed vital: ``it moves a quarter as much as the clip``."""
+    """Describe a failed vital, for example as ``it moves a quarter as much as the clip``."""
     ratio = _RATIOS.get(key)
     if ratio is None:
         return _OTHERS.get(key, key)
