@@ -57,8 +57,8 @@ class Cadence:
     """A detector of a cadence, which gives the different frames even times.
 
     The different frames of a cycle are spread evenly over the duration of the cycle, so that new
-    frames have even distances. Two cycles of one frame each whose lengths differ by one (24 fps in
-    a 60 fps file: shown 2, 3, 2, 3 … times) are spread together. Some frames keep their own times:
+    frames have even distances. Two one-frame cycles in a row are spread together if their lengths
+    differ by one (24 fps in a 60 fps file: shown 2, 3, 2, 3 … times). Some frames keep their times:
     more than ``MAX_DISTINCT`` different frames without a repeat, more than ``MAX_REPEATS`` repeats
     in a row, and frames without a repeat before a cut or the end. Nothing is spread across a cut.
     The result of a frame is delayed by at most ``lookahead`` frames.
@@ -172,7 +172,7 @@ class Cadence:
         return rate
 
     def _close(self, end: Fraction, *, last: bool) -> list[Placed]:
-        """End the cycle at ``end``, and return decided frames; ``last``: at a cut or the end."""
+        """End the cycle at ``end``; return decided frames. ``last``: a cut or the end follows."""
         cycle, self._cycle = self._cycle, _Cycle()
         partner = self._partner
         if not cycle.repeats:

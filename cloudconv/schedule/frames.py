@@ -270,7 +270,8 @@ class _Window:
     def outer(self, index: int) -> tuple[Beside | None, Beside | None]:
         """Return the frames before and after the pair that begins at ``index``.
 
-        None stands for a frame of another scene, and for a repeat, which shows no motion.
+        None stands for a missing frame, a frame of another scene, a repeat (which shows no motion),
+        and a frame that :func:`beside` excludes.
         """
         left, right = self._items[index], self._items.get(index + 1)
         if not self._beside or right is None:

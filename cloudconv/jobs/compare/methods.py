@@ -232,7 +232,7 @@ class Scorer:
         kept_texture = texture_between(self._wanted, neighbours)
         result = self._measured(lambda meter: meter.follow(kept, kept))
         if self._ahead:
-            # `repeat` adds the frame before at each horizon, and no report shows the kept frame.
+            # Each horizon adds the frame before by `repeat`. No report shows the kept frame.
             result = SampleScores({name: [] for name in self._methods})
         else:
             self._show(result, sample.frames[0], kept, dict.fromkeys(self._methods, kept), None)

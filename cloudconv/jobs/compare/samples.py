@@ -192,7 +192,7 @@ class Sampler:
         return count, count * each
 
     def samples(self, frames: Iterable[ClipFrame]) -> Iterator[Sample]:
-        """Yield all samples in order, with their frames, and then an empty sample as the end."""
+        """Yield all samples in order, with their frames; an empty sample ends the clip."""
         count, each = self._wanted
         chosen, within = evenly(self._total, count), evenly(self._inside, each)
         number, first = 0, self.context

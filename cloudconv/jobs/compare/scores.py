@@ -286,7 +286,7 @@ def _called(baseline: str) -> str:
 
 
 def _better(gain: float, baseline: str) -> str:
-    """Return a gain in PSNR (in dB) in words, and the baseline's name unless that is empty."""
+    """Return a gain in PSNR, in dB, as words; an empty ``baseline`` is not named."""
     called = _called(baseline)
     if abs(gain) < 0.05:
         return f"as good as {called}" if called else "as good"
