@@ -30,7 +30,7 @@ _REPEATS = 1.5  # value of `repetition` below which the motion repeats
 # Speeds are in pixels of the small picture a frame. The limits were found on clips of sky, water,
 # fire, people, animals and things.
 _STANDS = 0.1  # speed of the fastest parts below which the clip counts as still
-_MORE = 1.5  # difference of frames, relative to neighbours, from which something moves
+_MORE = 1.5  # median difference of frames, relative to neighbours, from which something moves
 _SLOW = 0.15  # speed below which a pixel stands still
 _UNSTEADY = 1.1  # `variation` from which objects pass by
 _LOCAL = 0.9  # `standing` from which only something small moves
@@ -266,7 +266,7 @@ def _changes(apart: Floats) -> bool:
 
 
 def advice(material: Material, died: str, chosen: str | None = None) -> str:
-    """Return the end of a sentence that names another mode, after the mode ``died`` failed.
+    """Return advice, as the end of a sentence, after the mode ``died`` failed on a material.
 
     ``chosen``: the result of :func:`choose`, if known already.
     """

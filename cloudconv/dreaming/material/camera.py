@@ -38,8 +38,9 @@ def camera_path(
 
     Candidates for the camera's motion are the shifts of four bands of the picture and of the whole
     picture. A candidate is right if the parts that move with the candidate look the same in distant
-    frames that are aligned by the candidate. A landscape does. Clouds change on their way. Only
-    shifts are searched. The errors of pairs add up, so frames further apart correct the path.
+    frames that are aligned by the candidate. A landscape looks the same, but clouds change on their
+    way. Only shifts are searched. The errors of pairs add up, so frames further apart correct the
+    path.
 
     Args:
         count: number of frames.

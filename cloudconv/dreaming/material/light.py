@@ -105,7 +105,7 @@ def _terms(rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _slope(picture: NDArray[np.float64], static: NDArray[np.float32]) -> Tensor:
-    """Fit a parabola to the logarithm of light in the moving part of a mean picture: (5,)."""
+    """Return the parabola, (5,), that fits the logarithm of light in a picture's moving part."""
     longest = max(picture.shape[:2])
     size = tuple(max(4, round(_SLOPE_SIDE * side / longest)) for side in picture.shape[1::-1])
     small = cv2.resize(picture.astype(np.float32), size, interpolation=cv2.INTER_AREA)

@@ -197,7 +197,7 @@ class Material:
         return still
 
     def source_of(self, k: int) -> tuple[int, float]:
-        """Return the number of the real frame shown at ``k``, and the gaps by which it is moved."""
+        """Return the number of the real frame at ``k``, and by how many gaps the frame is moved."""
         return self._grid[self._index(k)]
 
     def _index(self, k: int) -> int:

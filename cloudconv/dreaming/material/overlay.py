@@ -42,7 +42,7 @@ _LEAST = 20  # least number of pixels with finest detail in each part of an over
 _MOST = 0.06  # greatest fraction of the picture with fine detail: more is a landscape
 _LARGEST = 0.08  # greatest size of one part of an overlay, relative to the picture
 _CALM = 5.0  # least variation of a sky that shows how opaque an overlay is, in levels
-# Up to the first opacity the sky behind is computed; from the second on, it is filled from around.
+# The sky behind is computed up to the first opacity, and filled from around above the second.
 _UNMIXED, _COVERED = 0.7, 0.85
 
 

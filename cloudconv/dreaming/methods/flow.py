@@ -3,8 +3,8 @@
 Source: Holynski et al., Animating Pictures with Eulerian Motion Fields, CVPR 2021 (arXiv
 2011.15128). The picture moves forwards and backwards along a field that does not change with time.
 The two movements are cross-faded over a period, so that the result repeats without a seam. Unlike
-in the paper, pictures are sampled along backward flow. Where one of the two paths leads out
-of the picture, the other path is used.
+in the paper, pictures are sampled along backward flow. Where one of the two movements leads out of
+the picture, the other movement is used.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _SHORTEST, _LONGEST = 24, 160  # least and greatest number of frames in a period
 _CALM = 1 / 960  # default wind of a still picture, in widths per frame
 _SMOOTH = 0.04  # blur of the field, of the longer side: an uneven field distorts clouds
 _HORIZON = 0.3  # speed at the horizon, relative to the speed at the top of the sky
-_EDGE = 0.03  # distance outside the picture, of the longer side, at which a path has no weight
+_EDGE = 0.03  # distance outside the picture at which a picture has no weight, of the longer side
 _KEPT = 0.15  # fraction of the period, at either end, without any cross-fade
 _SOFT = 0.5  # one pixel's cross-fade, relative to the time from the first pixel's start to the last
 _LEAST = 1e-3  # least total weight that is divided by
 
 
 class Flow(DreamMethod):
-    """A method that moves a picture along a steady field, with forwards and backwards cross-faded.
+    """A method that cross-fades forward and backward movements of a picture along a steady field.
 
     The option ``wind`` replaces the measured motion of a clip. For a still picture, the option
     replaces a slow wind from the left.

@@ -93,7 +93,7 @@ class Graph:
         """Return ``steps`` steps from ``start`` on, and one more step that shows ``target``.
 
         The last step is ``GIVEN`` if the loop's target picture is not the ``same`` as that frame.
-        The path has a visible jump only if no other path leads to the target.
+        The path contains a visible jump only if no other path leads to the target.
 
         Source: dynamic programming, as for video loops in section 3.3 of the paper, over frames
         instead of over compound loops.

@@ -152,7 +152,7 @@ def cut_between(
     wind: Tensor,
     life: int,
 ) -> Front:
-    """Return the times at which points change from one footage to other footage beside it.
+    """Return the times at which points change from one footage to the adjacent footage.
 
     The border between the two is the cut of least error that moves with the wind.
 
