@@ -248,11 +248,12 @@ def estimate(settings: CompareSettings) -> CompareEstimate: ...
 @overload
 def estimate(settings: TrainSettings) -> TrainEstimate: ...
 def estimate(settings: Any) -> Any:
-    """Return the expected outcome and cost of a run; nothing is written.
+    """Return the expected outcome and cost of a run; no output is written.
 
     ``refusals`` are the reasons for which the run would refuse to write.
 
     Raises:
+        SettingsError: no estimate exists for such settings (many videos, doctor).
         CloudconvError: the input cannot be read, or a model or a device is missing.
     """
     from cloudconv.jobs import estimate

@@ -545,3 +545,12 @@ def test_audio_that_the_container_refuses_is_encoded_again(tmp_path: Path) -> No
     assert packets_of(kept.output)[0]
     with pytest.raises(SettingsError, match="never copied"):
         cloudconv.interpolate(clip, slowmo=2, audio="copy", **QUICK)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [cloudconv.DoctorSettings(), cloudconv.InterpManySettings(["a.mp4"], out_dir="b", factor=2)],
+)
+def test_settings_without_a_plan_have_no_estimate(settings: Any) -> None:
+    with pytest.raises(SettingsError, match="has no estimate"):
+        cloudconv.estimate(settings)

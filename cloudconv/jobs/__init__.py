@@ -17,6 +17,7 @@ _JOBS = {
     "TrainSettings": "training.train",
     "DoctorSettings": "jobs.doctor",
 }
+_WITHOUT_PLAN = ("InterpManySettings", "DoctorSettings")
 
 
 def run(settings: Any) -> Job:
@@ -35,10 +36,13 @@ def estimate(settings: Any) -> Any:
     The settings are those of interp, extrapolate, dream, compare or train.
 
     Raises:
-        SettingsError: these are not the settings of a command.
+        SettingsError: these are not the settings of such a command.
         CloudconvError: the input cannot be read, or a model or a device is missing.
     """
     module = _module(settings)
+    name = type(settings).__name__
+    if name in _WITHOUT_PLAN:
+        raise SettingsError("no-estimate", name=name)
     return module.estimate(module.decide(settings, dry_run=True))
 
 

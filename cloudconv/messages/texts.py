@@ -766,6 +766,7 @@ TEXTS = {
         "first, name another output, or delete that work with {--resume=no}."
     ),
     # Errors of jobs
+    "no-estimate": "{name} has no estimate: give those of one video, such as InterpSettings.",
     "not-settings": (
         "{name} is not the settings class of a command: give one such as InterpSettings."
     ),
