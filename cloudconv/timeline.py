@@ -1,9 +1,9 @@
 """Compute when each output frame is shown and which source frames it is made from.
 
-All times are Fractions of a second. This module handles no pixels, no codec and no float. A *source
-time* is when the source shows a frame. A *content time* is when the frame's content belongs in the
-motion. Both are equal unless repeated frames are refilled (``shows`` in :meth:`Timeline.push`). The
-output clock is 0 at the first source frame and includes slow motion.
+All times are Fractions of a second, never floats. This module handles no pixels and no codec. A
+*source time* is when the source shows a frame. A *content time* is when the frame's content belongs
+in the motion. Both are equal unless repeated frames are refilled (``shows`` in
+:meth:`Timeline.push`). The output clock is 0 at the first source frame and includes slow motion.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ class FramePlan:
     All times are in seconds. ``left`` and ``right`` are on the source's clock. ``time`` and
     ``duration`` are on the output's clock, which begins at 0. If ``timestep`` is 0 or ``right`` is
     None, the output frame is the unchanged source frame ``left``. ``opens_scene`` marks the first
-    output frame of a scene. ``before`` and ``after`` serve models that read four frames. They are
-    None where the scene has no such frame.
+    output frame of a scene. ``before`` and ``after`` are the frames beside the pair, for models
+    that read four frames. They are None if they are not needed, or if the scene has no suitable
+    frame there.
     """
 
     left: Fraction
@@ -95,7 +96,7 @@ class Multiply:
 class Resample:
     """Show frame ``k`` at exactly ``k / rate`` seconds on the output's clock.
 
-    The output lasts as long as the source.
+    The output lasts as long as the source on that clock, rounded up to a whole frame.
     """
 
     rate: Fraction
@@ -166,10 +167,11 @@ class Timeline:
         return self._decided()
 
     def finish(self, end: Fraction) -> list[Slot]:
-        """Return the slots of the last frame's interval, up to ``end`` on the source's clock.
+        """Return all remaining slots, up to ``end`` on the source's clock.
 
-        These slots hold the last content frame. When looping, they lead to content frame 0, which
-        is shown again at ``end``. Without any source frame the list is empty.
+        The slots after the last content frame hold that frame. When looping, they instead lead to
+        content frame 0, which is shown again at ``end``. Without any source frame the list is
+        empty.
 
         Raises:
             ValueError: ``end`` is not after the last source frame.

@@ -37,7 +37,10 @@ from cloudconv.render.transfer import Arriving, Transfers
 from cloudconv.settings import CompareSettings, FramesSettings, InterpSettings
 
 _MAX_WAITING = 16
-"""The largest number of source frames that wait for an incomplete batch; then the batch is run."""
+"""An incomplete batch is run when this many items more than the batch size wait.
+
+Waiting items are new frames and the source frames that follow them.
+"""
 
 
 @dataclass(slots=True)
@@ -65,7 +68,8 @@ class Renderer:
             into memory, ``off`` never.
         scale: scale of the motion estimation, for models with this option; 1 for other models.
         cpu_streams: on a CPU, the largest number of batches to compute at the same time.
-        fallback: blend where the motion fails on filmed frames.
+        fallback: mix in a blend of the two source frames where the model's motion is wrong. The
+            model is tested on known source frames, which it reconstructs in trials.
         exact: a function that loads the model in float32. If a picture of a 16-bit model has values
             that are not finite, the loaded model replaces the 16-bit model. None if the user
             chose 16 bits.
@@ -176,14 +180,16 @@ class Renderer:
     def render(self, tasks: Iterable[Task]) -> Generator[Frame, None, None]:
         """Yield the planned frames, in their order.
 
-        While a batch is copied back and yielded, the device computes the next one, or one per CPU
-        stream. With a fallback, a GPU computes one batch more in advance: the end of a batch shows
-        whether the batch needs trials, which reconstruct source frames. Source frames wait for the
-        new frames before them; the number of waiting frames is limited. ``tasks`` is closed with
-        this generator.
+        While a batch is copied back and yielded, a GPU with queued copies computes the next one.
+        A CPU with several streams meanwhile computes one batch per stream. With a fallback, such a
+        GPU works on two batches in advance, because the CPU waits in the middle of each batch.
+        There the CPU learns whether the motion is uncertain and the batch needs trials. Source
+        frames wait for the new frames before them; the number of waiting frames is limited.
+        ``tasks`` is closed with this generator.
 
         Raises:
-            DeviceError: the device's memory is too small for a single small tile.
+            DeviceError: the device's memory is too small for a single small tile, or for a single
+                whole frame if ``tile`` is ``off``.
             ModelError: a picture has values that are not finite.
         """
         use_device(self._device)
@@ -242,8 +248,8 @@ class Renderer:
     def _ahead(self, cpu_streams: CpuStreams) -> int:
         """Return the number of batches that are computed in advance, while a batch is yielded."""
         if self._inference.transfers.queues:
-            # With a fallback, the CPU waits for each batch's uncertainty. The device meanwhile
-            # computes the next batch.
+            # With a fallback, the CPU waits until it knows whether a batch's motion is uncertain.
+            # The device meanwhile computes the next batch.
             return 1 + self._inference.fallback
         return cpu_streams.count if cpu_streams.count > 1 else 0
 
@@ -259,7 +265,8 @@ class Renderer:
             # An id stays unique while its entry keeps the decoded picture in memory.
             needed = [(id(frame.picture), frame) for frame in frames[: self._context]]
             pictures.append([self._pictures.setdefault(k, SourcePicture(f)) for k, f in needed])
-        # The next batch begins with the last pair of this batch, so other frames are not needed.
+        # The next batch begins at the last pair of this batch or later. It can only reuse the
+        # pictures of this batch's last task.
         self._pictures = {id(picture.frame.picture): picture for picture in pictures[-1]}
         inference = self._inference
         steps = inference.make(tasks, pictures)
@@ -334,7 +341,7 @@ class Renderer:
         No size changes if another batch has already reduced the sizes of ``failed``.
 
         Raises:
-            DeviceError: the smallest tile does not fit.
+            DeviceError: the smallest tile does not fit, or a whole frame if ``tile`` is ``off``.
         """
         self._pictures.clear()
         self._cpu_streams = 1

@@ -51,7 +51,8 @@ class SegmentPlan:
     def start(self) -> Fraction:
         """Return the time of the segment's first source frame.
 
-        A loop ends with the first frame of the video. In the last pair that frame does not count.
+        ``right`` does not count. In the last pair of a loop, ``right`` is the first frame of the
+        video, which can be earlier than the segment.
         """
         before = [frame.before.time for frame in self.frames if frame.before is not None]
         return min([self.frames[0].left, *before])

@@ -44,7 +44,8 @@ class Option:
         above: the bound that a number must exceed.
         most: the largest number.
         shown: the default in words, if the field's default is not readable.
-        otherwise: the default of training options, applied after the recipe and the model.
+        otherwise: the default of a training option whose field has none. It applies if neither the
+            recipe (a file of training options) nor the model's own training options set a value.
         repeats: whether the option may be given several times.
         pinned: whether another value gives another result. An interrupted run cannot be resumed
             with another value.

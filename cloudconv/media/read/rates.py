@@ -23,14 +23,15 @@ def constant_rate(
 ) -> Fraction | None:
     """Return the constant rate of two or more time stamps in frames per second; None if variable.
 
-    ``times`` are ticks of ``time_base`` seconds. A rate fits if frame k is within one tick of
-    ``offset + k / rate``, for all k. In a file copied from Matroska or QuickTime, all stamps may be
-    multiples of the earlier clock's tick, such as 1/1000 or 1/600 s. Then the tick of that clock
-    counts. On a fine clock with equal gaps the rate follows exactly from the gaps. On a coarse
-    clock several rates fit. The first that fits is returned: one of the header's rates (``hints``),
-    a whole number, n·1000/1001, then the fraction with the smallest denominator. If no rate fits, a
-    rate of the first three kinds is returned that fits to within 0.1 ms: cameras write such stamps.
-    Otherwise equal gaps still give a rate. Stamps that do not increase give None.
+    ``times`` are ticks of ``time_base`` seconds. A rate fits if there is an ``offset`` for which
+    every frame k is at ``offset + k / rate`` or at most one tick later. In a file copied from
+    Matroska or QuickTime, all stamps may be multiples of the earlier clock's tick, such as 1/1000
+    or 1/600 s. Then the tick of that clock counts. With equal gaps and a tick from ``_VERY_FINE``
+    (excluded) to ``_FINE``, the rate follows exactly from the gaps. Otherwise several rates may
+    fit. The first that fits is returned: one of the header's rates (``hints``), a whole number,
+    n·1000/1001, then the fraction with the smallest denominator. If no rate fits, a rate of the
+    first three kinds is returned that fits to within 0.1 ms: cameras write such stamps. If that
+    fails too, equal gaps still give a rate. Stamps that do not increase give None.
     """
     ticks = np.asarray(times, np.int64)
     ticks = ticks - ticks[0]
@@ -105,9 +106,10 @@ def _simplest(low: Fraction, high: Fraction) -> Fraction:
 
 
 def _fits(ticks: NDArray[np.int64], step: Fraction, slack: Fraction) -> bool:
-    """Return whether the stamps of all frames k are within ``slack`` of ``offset + k * step``.
+    """Return whether one ``offset`` exists with which ``step`` fits all stamps.
 
-    All lengths are in ticks.
+    Then the stamp of every frame k is at ``offset + k * step`` or at most ``slack`` later. All
+    lengths are in ticks.
     """
     count, span = len(ticks), int(ticks[-1])
     if max(span * step.denominator, count * step.numerator) < 2**62:

@@ -33,12 +33,13 @@ __all__ = ["Carry", "EncodeSettings", "Sink", "check_output", "default_suffix"]
 class Sink:
     """An encoder of frames into ``path``, which appears when the block ends without an error.
 
-    Until then everything is written to a temporary file or folder beside ``path``. Without
-    ``overwrite`` no existing file is replaced: if the name is taken at the end, the output gets
-    another name, and TakenError is raised. ``rate`` is the exact constant rate of the output, None
-    for a variable one. All frame times are multiples of ``time_base`` seconds. ``carry`` describes
-    the contents to carry over from the source file. With ``segment``, the encoded pictures are
-    written to that packet file, which ``join`` reads later, and ``path`` is not touched.
+    Until then everything is written to a temporary file or folder beside ``path``. Standard output
+    is written directly. Without ``overwrite`` no existing file is replaced: if the name is taken at
+    the end, the output gets another name, and TakenError is raised. ``rate`` is the exact constant
+    rate of the output, None for a variable one. All frame times are multiples of ``time_base``
+    seconds. ``carry`` describes the contents to carry over from the source file. With ``segment``,
+    the encoded pictures are written to that packet file, which ``join`` reads later, and ``path``
+    is not touched.
 
     Raises EncoderError and OutputError. Most of these errors are raised before the first frame; the
     error for a full disk is raised later. Raises UnfitInputError at the end of an output, but not
@@ -177,7 +178,8 @@ class Sink:
         """Yield the writer of the output to a block that copies encoded packets into the output.
 
         Args:
-            packets: the number of packets, each with times in ticks and in decoding order.
+            packets: the number of packets. The block must write them in decoding order, with times
+                in ticks.
             last: the time of the last picture in ticks.
         """
         assert isinstance(self._writer, FileWriter)
