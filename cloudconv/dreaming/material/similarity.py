@@ -13,7 +13,7 @@ from cloudconv.dreaming.material.material import Material
 Floats = NDArray[np.float32]
 
 APART = 30
-"""Least distance in frames of a repeat; closer frames are neighbours."""
+"""Least distance in frames between a picture and its repeat; closer frames are always similar."""
 
 _LONGEST = 64  # longest side of the thumbnails, in pixels
 
@@ -54,9 +54,10 @@ def distances(rows: Floats, others: Floats | None = None) -> Floats:
 def repetition(apart: Floats) -> float | None:
     """Return how far a clip's frames are from their best matches, relative to neighbours.
 
-    The median over frames of (distance to the best match at least ``APART`` frames away ÷ distance
-    to the neighbour): 0 for motion that comes back exactly, 7.8 for drifting clouds. Frames that
-    equal their neighbours are left out; None if no frame has a match that far away.
+    The neighbours of a frame are the frame before and the frame after. The result is the median
+    over frames of (distance to the best match at least ``APART`` frames away ÷ mean distance to the
+    neighbours): 0 for motion that comes back exactly, 7.8 for drifting clouds. Frames that equal
+    their neighbours are left out; None if no frame has a match that far away.
 
     Args:
         apart: (n, n) distances.

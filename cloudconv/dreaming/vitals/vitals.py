@@ -78,7 +78,7 @@ _TABLE: dict[str, tuple[float, float]] = {
     "silhouette": (0.0, 0.15),
     "border": (0.0, 1.0),
 }
-_SLACK = 1.15  # factor by which limits exceed the values of the clip's windows
+_SLACK = 1.15  # factor, or exponent of a ratio, that widens the values of the clip's windows
 _UNSEEN_SLACK = 1.5  # the same for windows of one half of the clip, compared with the other half
 _MOST_SOURCE = 500  # number of the clip's last frames that a dream is compared with
 _HISTORY = 900  # number of the dream's last frames in which repeats are searched
@@ -116,11 +116,11 @@ class Vitals:
     """The vitals of frames ``start`` to ``end`` (exclusive) of the dream, counted from 0.
 
     ``values`` has a value for each of ``KEYS``. The first six are ratios to the clip.
-    ``mean_shift``, ``repeat`` and ``light`` are levels of 0 to 255, ``novelty`` is a correlation,
-    ``silhouette`` is a percentage of the picture, and ``static_psnr`` is in decibels. A value is
-    None if the vital has no meaning, such as the saturation of a clip without colour. ``failed``
-    names the vitals that are outside their limits. ``strangest`` is the strangest part of these
-    frames.
+    ``mean_shift``, ``repeat`` and ``light`` are levels of 0 to 255, ``silhouette`` is a percentage
+    of the picture, and ``static_psnr`` is in decibels. ``novelty`` is the correlation with earlier
+    pictures, so a low value means new pictures. A value is None if the vital has no meaning, such
+    as the saturation of a clip without colour. ``failed`` names the vitals that are outside their
+    limits. ``strangest`` is the strangest part of these frames.
     """
 
     start: int
@@ -149,7 +149,8 @@ class DreamKind:
     short dream is one window, compared with equally short windows of the clip. ``follows``: the
     dream is shown directly after the material, so the first change from the material to the dream
     counts. ``as_filmed``: the dream shows source frames unchanged, with the source's own repeats.
-    ``sky``: only sky moves, so repeats and straight borders are faults.
+    ``sky``: only sky moves, so straight borders are faults. A high ``novelty`` is then also a
+    fault, unless ``repeats`` is set.
     """
 
     repeats: bool = False
@@ -502,7 +503,7 @@ class _Source(_Whole):
         """Return the distance of each frame to the most similar one, ``APART`` or more before."""
         past = _Past(self.thumbnails[:1])
         distances = [past.nearest(thumbnail) for thumbnail in self.thumbnails[1:]]
-        # The only earlier frame is too close until there are enough frames.
+        # Frames up to number ``APART`` count as too close to all frames before them.
         early = min(APART, len(distances))
         return [inf, *[inf] * early, *distances[early:]]
 

@@ -62,7 +62,8 @@ class ReportWriter:
     def add(self, shown: SampleImages, row: Row | None) -> None:
         """Add a frame to the video, and to the page if the frame is one of the worst.
 
-        ``row`` has the frame's scores; None for a kept frame.
+        ``row`` has the frame's scores. It is None for a kept frame: a source frame that no method
+        makes again, because the methods make new frames from it.
         """
         truth = self._floats(shown.truth)
         images = {name: shown.made[name] for name in self._plan.methods}

@@ -40,8 +40,9 @@ class Dream:
     """A plan with the decisions that need frames of the source.
 
     ``continuation`` has the times of the new frames. ``spec`` is the mode, chosen for the reason in
-    ``why``. ``sky`` states whether only sky moves; a repeated picture is then a fault. ``options``
-    are those with which the mode is built.
+    ``why``. ``sky``: the mode is for skies, or shows source frames in which only sky moves. A
+    repeated picture is then a fault, unless the dream loops. ``options`` are those with which the
+    mode is built.
     """
 
     plan: DreamPlan
@@ -151,7 +152,7 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
 def _method(
     settings: DreamSettings, material: Material
 ) -> Generator[float, None, tuple[MethodSpec, ModeChoice, bool]]:
-    """Choose the mode; return its spec, the choice with its reason, and whether only sky moves.
+    """Choose the mode; return its spec, the choice with its reason, and the value of ``Dream.sky``.
 
     Yields:
         The fraction of the choice that is done, from 0 to 1.

@@ -86,7 +86,7 @@ def decide(
     Args:
         settings: the settings of the command.
         model: the name or file of the predictor.
-        tag: the end of the default name of the output.
+        tag: a word for the default name of the output, such as ``dream``.
         refusals: a list that receives the reasons to refuse the output. With None the first reason
             is raised.
         reports: other files that the run writes.
@@ -170,7 +170,10 @@ class Continuation:
         )
 
     def outcome(self, source_frames: int, new_frames: int, start: Fraction) -> dict[str, Any]:
-        """Return the fields of an outcome; the output begins at the source's time ``start``."""
+        """Return some fields of an outcome; the callers add the others, such as the device.
+
+        ``start`` is the source's time at which the output begins.
+        """
         rate = self.plan.info.timing.rate
         rate_text = None if rate is None else str(rate)
         return {
@@ -186,7 +189,7 @@ class Continuation:
         }
 
     def estimate(self, warnings: Iterable[Warned]) -> dict[str, Any]:
-        """Return the fields of an estimate, except for memory and time."""
+        """Return fields of an estimate; the job adds the others, such as device and memory."""
         info, settings = self.plan.info, self.plan.settings
         choice = choose_for(container_of(self.plan.output), info, settings.encode)
         start = self.begins if settings.only_new else info.timing.start
@@ -205,10 +208,10 @@ class Continuation:
         began: float,
         events: SimpleQueue[Warned | Measured] | None = None,
     ) -> Generator[Event, None, dict[str, Any]]:
-        """Write the source's frames, then the new ones; return the fields of a result.
+        """Write the source's frames, then the new ones; return fields of a result.
 
-        The output appears only when it is complete. This method sets the times and durations of all
-        frames.
+        The job adds the other fields, such as the device. The output appears only when it is
+        complete. This method sets the times and durations of all frames.
 
         Args:
             make: a function that yields the new frames; their times are ignored. Its argument is

@@ -39,11 +39,12 @@ _EDITED = {"cfhd": "cfhd", "dnxhd": "dnxhd", "prores": "prores_ks", "v210": "v21
 def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) -> EncoderChoice:
     """Return the choice for a source; see :func:`choose`.
 
-    Video in an editing codec keeps its codec, unless any encoder setting but ``threads`` is given.
-    In MP4 and MOV, a single picture becomes 4:2:0, and so do pictures and animations that are not
-    YUV, because few players show RGB in these containers. Transparent video becomes 4:2:0 in MP4,
-    for which no encoder keeps transparency, and stays transparent in MOV. A requested encoder or
-    pixel format prevents all changes to 4:2:0.
+    Video in an editing codec keeps its codec if the container and the size allow the codec, unless
+    any encoder setting but ``threads`` is given. In MP4 and MOV, a single picture becomes 4:2:0,
+    and so do pictures and animations that are not YUV, because few players show RGB in these
+    containers. A transparent source becomes 4:2:0 in MP4, for which no encoder keeps transparency,
+    and stays transparent in MOV. None of these rules applies if an encoder or a pixel format is
+    requested.
     """
     settings = _same_codec(container, info, settings) or settings
     source, curve = layout(info.working_pix_fmt), info.tags.hdr
@@ -109,9 +110,10 @@ def choose(
 ) -> EncoderChoice:
     """Choose the encoder and the pixel format that lose nothing, or least, of ``pix_fmt``.
 
-    ``pix_fmt`` is a working format. More than 8 bits, or ``hevc``, select HEVC before H.264,
-    because more players support such video in HEVC. Each substitution adds a warning to the choice.
-    An encoder of ``codec``, the codec of the source, is no substitution.
+    ``pix_fmt`` is a working format: one of the planar, little-endian integer formats in which
+    cloudconv processes pictures. More than 8 bits, or ``hevc``, select HEVC before H.264, because
+    more players support such video in HEVC. Each substitution adds a warning to the choice. An
+    encoder of ``codec``, the codec of the source, is no substitution.
 
     Raises:
         EncoderError: an encoder, option, preset or pixel format is unknown, the container refuses
@@ -171,7 +173,8 @@ def _alpha_lost(wanted: str, working: str) -> bool:
 def _is_change_reported(container: Container, wanted: str, working: str) -> bool:
     if container.is_video:
         return working != wanted
-    # Picture outputs are always RGB and a GIF always has few colours; neither needs a warning.
+    # Outputs other than video report only fewer bits and lost transparency. A GIF always has few
+    # colours, so fewer bits need no warning there.
     coarser = layout(working).depth < layout(wanted).depth and not container.has_palette
     return coarser or _alpha_lost(wanted, working)
 
