@@ -49,10 +49,10 @@ class CompareResult(CompareOutcome):
     ``methods`` maps each name to its mean scores, or for forecasts to the scores of each horizon.
     ``loses`` are the numbers of the frames on which the first model's PSNR is below the naive
     method's. ``skipped_frames`` counts frames left out because of a cut, and repeats of the frame
-    before. ``adapted`` is None without adapting. ``filmed`` is the mean texture of the dropped
-    source frames. Texture is the amount of finest detail relative to the two kept frames beside the
-    frame, in dB; 0 is equal. Even source frames differ from 0 where, for example, the light
-    changes. ``filmed`` is empty for forecasts.
+    before. ``adapted`` is None without adapting. ``filmed`` has the mean of each texture metric for
+    the dropped source frames. Texture is the amount of fine detail relative to the two kept frames
+    beside the frame, in dB; 0 is equal. Even source frames differ from 0 where, for example, the
+    light changes. ``filmed`` is empty for forecasts.
     """
 
     skipped_frames: int
