@@ -31,6 +31,7 @@ from PIL import Image
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.registry import method
+from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.select import choose, is_sky
 from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, vitals_meter
 from cloudconv.events import result_of
@@ -104,7 +105,7 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
     for number in range(options.frames):
         began = time.perf_counter()
         picture = next(made)
-        meter.push(picture)
+        meter.push(small_copy(picture, material.small_size))
         took += time.perf_counter() - began
         shares.append(source.unreal(picture))
         if number in chosen:
@@ -154,7 +155,7 @@ def judged(first: Material, second: Material, change: Change) -> list[Vitals]:
     meter = result_of(vitals_meter(first, kind))
     pictures = [second.film.picture(second.source_of(k)[0]) for k in range(count)]
     for picture in change(pictures, [first.film.picture(k) for k in range(len(first.film))]):
-        meter.push(picture)
+        meter.push(small_copy(picture, first.small_size))
     return meter.finish()
 
 

@@ -210,7 +210,7 @@ def test_the_first_frames_are_compared_with_the_end_of_the_clip(footage: list[Pi
     shown = [footage[int(place)] for place in places]
     meter = meter_of(material(shown), follows=False)
     for picture in shown[125:155]:
-        meter.push(tensor(picture))
+        meter.push(picture)
     now = meter.now()
     assert now is not None
     assert (now.values["motion"] or 0) < 0.65
@@ -225,7 +225,7 @@ def test_slow_motion_is_accepted_and_a_standstill_is_not(
         meter = meter_of(source, follows=False)
         for k in range(60):
             # Some frames are shown twice, so the mean motion is smaller.
-            meter.push(tensor(footage[160 + int(k * pace)]))
+            meter.push(footage[160 + int(k * pace)])
         now = meter.now()
         assert now is not None
         assert ("motion" in now.failed) is alarm
@@ -278,7 +278,7 @@ def test_rows_are_available_during_a_run(source: Material, footage: list[Picture
     meter = meter_of(source, frames=130)
     assert meter.now() is None
     for number, picture in enumerate(footage[160:290]):
-        meter.push(tensor(picture))
+        meter.push(picture)
         now = meter.now()
         assert now is not None
         assert (now.start, now.end) == (max(0, number + 1 - 100), number + 1)

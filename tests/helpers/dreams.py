@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.select import ModeChoice, choose
 from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, VitalsMeter, vitals_meter
 from cloudconv.events import result_of
@@ -136,5 +137,5 @@ def vitals_of(
     kind = DreamKind(repeats=repeats, pasted=pasted, sky=sky, frames=len(shown))
     meter = result_of(vitals_meter(material, kind))
     for picture in shown:
-        meter.push(picture)
+        meter.push(small_copy(picture, material.small_size))
     return meter.finish()

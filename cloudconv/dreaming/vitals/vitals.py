@@ -18,10 +18,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.vitals.border import Borders
 from cloudconv.dreaming.vitals.features import Array, FeatureMeter, Features, Regions, regions
 from cloudconv.dreaming.vitals.novelty import Novelty, own_novelty
@@ -222,7 +220,6 @@ class VitalsMeter:
         """
         self._window = min(kind.frames, WINDOW)
         last = material.small(len(material) - 1)
-        self._size = last.shape[:2]
         self._parts = parts
         self._source = _Source(features)
         self._familiar = Familiar(pictures)
@@ -254,9 +251,8 @@ class VitalsMeter:
                 limits["repeat"] = (0.0, inf)
                 limits["novelty"] = (-inf, inf)
 
-    def push(self, picture: Tensor) -> None:
-        """Measure the next picture, (3, H, W) RGB nominally in [0, 1]."""
-        small = small_copy(picture, self._size)
+    def push(self, small: NDArray[np.uint8]) -> None:
+        """Measure the next picture, (h, w, 3) RGB of the material's ``small_size``."""
         features = self._features.measure(small)
         strange = self._familiar.measure(small)
         seam = self._seams.measure(small, strange)

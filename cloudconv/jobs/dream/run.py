@@ -39,7 +39,6 @@ from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.target import claim
 from cloudconv.render.device import set_threads
 from cloudconv.render.memory import process_memory
-from cloudconv.render.pipeline import drained
 from cloudconv.report.folder import report_folder
 
 _TRIED = 3  # frames that an estimate makes
@@ -49,28 +48,75 @@ _OFTEN = 10  # frames between two checks that may warn
 _MEASURED = 0.8  # fraction of the analysis that is done when the clip's vitals are measured
 _SAMPLES = 8  # frames that a report shows
 
+_Small = NDArray[np.uint8]  # (h, w, 3), of the size for analysis
+
 __all__ = ["decide", "estimate", "run"]
 
 
 @dataclass(slots=True)
 class _Watch:
-    """Measurements of the new frames, made in the thread that makes the frames.
+    """The measurements of a dream's new frames.
 
-    ``sampled`` has the numbers of the frames that the report shows. ``events`` are events for the
-    job. ``rows`` are the vitals of all windows. ``history`` has the vitals for the report's curves,
-    ``samples`` the numbers and small pictures of the sampled frames. ``bad_looks`` counts failed
-    checks in a row. ``is_dying`` is set with the warning that the dream is no longer like the clip.
+    The thread that makes the frames puts a small picture of each frame into ``smalls``. The job's
+    thread measures the pictures with :meth:`measure`, while the other thread makes the next frames.
+
+    ``rows`` are the vitals of all windows, ``history`` the vitals for the report's curves.
+    ``samples`` are the small pictures that the report shows, by frame number; ``sampled`` has their
+    numbers. ``count`` is the number of measured frames. ``bad_looks`` counts failed checks in a
+    row. ``is_dying`` is set with the warning that the dream is no longer like the clip.
     """
 
+    dream: Dream
     meter: VitalsMeter
-    method: DreamMethod
     sampled: frozenset[int]
-    events: SimpleQueue[Warned | Measured] = field(default_factory=SimpleQueue)
-    rows: SimpleQueue[Vitals] = field(default_factory=SimpleQueue)
-    history: SimpleQueue[Vitals] = field(default_factory=SimpleQueue)
-    samples: SimpleQueue[tuple[int, NDArray[np.uint8]]] = field(default_factory=SimpleQueue)
+    smalls: SimpleQueue[_Small] = field(default_factory=SimpleQueue)
+    rows: list[Vitals] = field(default_factory=list)
+    history: list[Vitals] = field(default_factory=list)
+    samples: dict[int, _Small] = field(default_factory=dict)
+    count: int = 0
     bad_looks: int = 0
     is_dying: bool = False
+
+    @torch.inference_mode()
+    def measure(self) -> list[Warned | Measured]:
+        """Measure the next new frame, and return the events that follow from the vitals."""
+        small = self.smalls.get_nowait()
+        if self.count in self.sampled:
+            self.samples[self.count] = small
+        self.meter.push(small)
+        self.count += 1
+        events = self._check_life()
+        # The output does not have its name yet, so an interrupt now leaves no output.
+        if self.count == self.dream.continuation.new_frames:
+            self.rows = self.meter.finish()
+        return events
+
+    def _check_life(self) -> list[Warned | Measured]:
+        """Check the vitals every few frames, and warn once if they are outside their limits."""
+        dream, count, events = self.dream, self.count, list[Warned | Measured]()
+        new_frames = dream.continuation.new_frames
+        a_second = max(1, round(1 / dream.continuation.step))
+        look = count >= _FIRST_LOOK and count % _OFTEN == 0
+        if not look and count % a_second and count != new_frames:
+            return events
+        vitals = self.meter.now()
+        if vitals is not None and (count % a_second == 0 or count == new_frames):
+            events.append(Measured("vitals", vitals))
+            self.history.append(vitals)
+        if self.is_dying or vitals is None:
+            return events
+        # One check of few frames may fail by chance. Two in a row, or one of a whole window, count.
+        self.bad_looks = 0 if vitals.alive else self.bad_looks + look
+        complete = count == new_frames or count % 100 == 0
+        if vitals.alive or not (self.bad_looks >= 2 or complete):
+            return events
+        settings, mode = dream.plan.settings, dream.spec.name
+        by_choice = settings.mode == AUTO and not settings.given
+        instead = advice(dream.material, mode, mode if by_choice else None)
+        failed = ", ".join(failures(vitals).values())
+        self.is_dying = True
+        died = {"frame": count, "failed": failed, "advice": instead}
+        return [*events, Warned("dream-dies", died)]
 
 
 def run(settings: DreamSettings) -> Job:
@@ -102,24 +148,23 @@ def run(settings: DreamSettings) -> Job:
             yield from warnings.new(plan.info.tags.flat_in("report"))
         yield from warnings.new(dream.warnings)
         meter = yield from analysed(vitals_meter(dream.material, _kind(dream)), CHOSEN, _MEASURED)
-        watch = _Watch(meter, dream.spec.build(dream.options), _sampled(dream))
+        method = dream.spec.build(dream.options)
+        watch = _Watch(dream, meter, _sampled(dream))
         yield Progress("analysing", 100, 100, unit="%")
-        make = partial(_pictures, dream, watch)
-        fields = yield from dream.continuation.write(make, warnings, began, watch.events)
-        rows = list(drained(watch.rows))
+        make = partial(_pictures, dream, method, watch.smalls)
+        fields = yield from dream.continuation.write(make, warnings, began, watch.measure)
         result = DreamResult(
             **dream.facts,
             **fields,
-            vitals=[row.as_json() for row in rows],
+            vitals=[row.as_json() for row in watch.rows],
             limits=meter.limits_as_json(),
-            alive=all(row.alive for row in rows),
-            backwards=None if (part := watch.method.backwards) is None else round(part, 4),
+            alive=all(row.alive for row in watch.rows),
+            backwards=None if (part := method.backwards) is None else round(part, 4),
             report=None if settings.report is None else str(settings.report),
         )
         if report is not None:
-            history, samples = list(drained(watch.history)), dict(drained(watch.samples))
-            turn = turn_of(plan.info) or UPRIGHT
-            write_report(report, result, history, rows, samples, dream.continuation.step, turn)
+            turn, step = turn_of(plan.info) or UPRIGHT, dream.continuation.step
+            write_report(report, result, watch.history, watch.rows, watch.samples, step, turn)
     yield Finished(result)
 
 
@@ -173,24 +218,19 @@ def _sampled(dream: Dream) -> frozenset[int]:
     return frozenset(round(k * last / (_SAMPLES - 1)) for k in range(_SAMPLES))
 
 
-def _pictures(dream: Dream, watch: _Watch, first: Frame | None) -> Iterator[Frame]:
-    """Yield the new frames and measure their vitals."""
+def _pictures(
+    dream: Dream, method: DreamMethod, smalls: SimpleQueue[_Small], first: Frame | None
+) -> Iterator[Frame]:
+    """Yield the new frames, and put a small picture of each frame into ``smalls`` before."""
     continuation, material = dream.continuation, dream.material
-    a_second = max(1, round(1 / continuation.step))
     with enough_memory(material.device, dream.plan.info):
-        pictures = _dream(dream, watch.method, continuation.new_frames, first)
-        for number in range(continuation.new_frames):
+        pictures = _dream(dream, method, continuation.new_frames, first)
+        for _ in range(continuation.new_frames):
             with torch.inference_mode():
                 rgb = next(pictures)
                 frame = new_frame(rgb, material.last)
-                watch.meter.push(rgb)
-                if number in watch.sampled:
-                    watch.samples.put((number, small_copy(rgb, material.small_size)))
-            _check_life(dream, watch, number + 1, a_second)
+                smalls.put(small_copy(rgb, material.small_size))
             yield frame
-    # The output does not have its name yet, so an interrupt of this measurement leaves no output.
-    for row in watch.meter.finish():
-        watch.rows.put(row)
 
 
 def _dream(dream: Dream, method: DreamMethod, frames: int, first: Frame | None) -> Iterator[Tensor]:
@@ -200,30 +240,3 @@ def _dream(dream: Dream, method: DreamMethod, frames: int, first: Frame | None) 
         loop_to = rgb_of(first, material.device)
     seed = dream.plan.settings.seed
     return method.dream(material, frames=frames, seed=seed, loop=dream.loops, loop_to=loop_to)
-
-
-def _check_life(dream: Dream, watch: _Watch, count: int, a_second: int) -> None:
-    """Check the vitals every few frames, and warn once if they are outside their limits."""
-    new_frames = dream.continuation.new_frames
-    look = count >= _FIRST_LOOK and count % _OFTEN == 0
-    if not look and count % a_second and count != new_frames:
-        return
-    vitals = watch.meter.now()
-    if vitals is not None and (count % a_second == 0 or count == new_frames):
-        watch.events.put(Measured("vitals", vitals))
-        watch.history.put(vitals)
-    if watch.is_dying or vitals is None:
-        return
-    # One check of few frames may fail by chance. Two in a row, or one of a whole window, count.
-    watch.bad_looks = 0 if vitals.alive else watch.bad_looks + look
-    complete = count == new_frames or count % 100 == 0
-    if vitals.alive or not (watch.bad_looks >= 2 or complete):
-        return
-    settings, mode = dream.plan.settings, dream.spec.name
-    by_choice = settings.mode == AUTO and not settings.given
-    with torch.inference_mode():
-        instead = advice(dream.material, mode, mode if by_choice else None)
-    failed = ", ".join(failures(vitals).values())
-    watch.is_dying = True
-    died = {"frame": count, "failed": failed, "advice": instead}
-    watch.events.put(Warned("dream-dies", died))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -35,7 +34,7 @@ from cloudconv.models.base import ModelSpec, check_finite
 from cloudconv.models.reads import check_outputs
 from cloudconv.render.device import auto_remarks, choose_device, choose_precision, use_device
 from cloudconv.render.memory import is_out_of_memory
-from cloudconv.render.pipeline import drained, prefetch
+from cloudconv.render.pipeline import prefetch
 from cloudconv.render.transfer import Transfers
 from cloudconv.settings.extend import ExtendSettings
 from cloudconv.settings.values import exact
@@ -206,7 +205,7 @@ class Continuation:
         make: Callable[[Frame | None], Iterator[Frame]],
         warnings: Warnings,
         began: float,
-        events: SimpleQueue[Warned | Measured] | None = None,
+        measure: Callable[[], Iterable[Warned | Measured]] = tuple,
     ) -> Generator[Event, None, dict[str, Any]]:
         """Write the source's frames, then the new ones; return fields of a result.
 
@@ -219,10 +218,9 @@ class Continuation:
                 makes the frames.
             warnings: the warnings of the job.
             began: the value of ``time.monotonic()`` when the job started.
-            events: a queue for the events of the thread that makes the frames.
+            measure: a function that this method calls after each new frame; it returns events.
         """
         info, settings = self.plan.info, self.plan.settings
-        events = SimpleQueue() if events is None else events
         with ExitStack() as stack:
             end = exact(settings.at)
             source = stack.enter_context(Source(info, end=end, threads=settings.threads))
@@ -237,10 +235,10 @@ class Continuation:
                 lasts = frame.duration if info.timing.rate is None else self.step
                 sink.write(frame.at(frame.time - zero, lasts))
                 written += 1
-                new += frame.time >= self.begins
-                yield from _reported(events, warnings)
+                if frame.time >= self.begins:
+                    new += 1
+                    yield from _reported(measure(), warnings)
                 yield Progress("rendering", written, self.output_frames)
-        yield from _reported(events, warnings)
         yield from warnings.new([*source.warnings, *sink.warnings])
         wall = time.monotonic() - began
         return {
@@ -262,8 +260,8 @@ class Continuation:
             yield frame.at(self.begins + number * self.step, self.step)
 
 
-def _reported(events: SimpleQueue[Warned | Measured], warnings: Warnings) -> Iterator[Event]:
-    for event in drained(events):
+def _reported(events: Iterable[Warned | Measured], warnings: Warnings) -> Iterator[Event]:
+    for event in events:
         yield from warnings.new([event]) if isinstance(event, Warned) else (event,)
 
 
