@@ -79,8 +79,9 @@ def to_rgb(planes: Sequence[Tensor], layout: PixelLayout, space: ColorSpace) -> 
     """Convert planes to RGB.
 
     Args:
-        planes: uint8 or uint16 (H, W) each, in FFmpeg's plane order. The sizes of chroma planes are
-            rounded up. An alpha plane at the end is ignored.
+        planes: (H, W) each, in FFmpeg's plane order: integer codes, or float32 for gray and RGB
+            pictures that a Python caller gives. The sizes of chroma planes are rounded up. An alpha
+            plane at the end is ignored.
         layout: the layout of the planes.
         space: the colour space of the planes.
 
@@ -123,7 +124,7 @@ def to_rgb(planes: Sequence[Tensor], layout: PixelLayout, space: ColorSpace) -> 
 def from_rgb(rgb: Tensor, layout: PixelLayout, space: ColorSpace) -> tuple[Tensor, ...]:
     """Convert RGB to colour planes; restore the planes exactly from unchanged results of `to_rgb`.
 
-    At the end, values are rounded without bias and clamped to the bit depth.
+    At the end, values are clamped to the bit depth and, except for floats, rounded without bias.
 
     Args:
         rgb: (3, H, W) floating point, nominally in [0, 1]; the tensor is not changed.
@@ -131,8 +132,8 @@ def from_rgb(rgb: Tensor, layout: PixelLayout, space: ColorSpace) -> tuple[Tenso
         space: the colour space of the planes.
 
     Returns:
-        uint8 or uint16 (H, W) each, in FFmpeg's plane order, chroma planes rounded up, without
-        alpha; on the device of ``rgb``.
+        (H, W) each, in FFmpeg's plane order, chroma planes rounded up, without alpha; on the device
+        of ``rgb``. The type is uint8, uint16 above 8 bits, float32 for a floating-point layout.
     """
     rgb = rgb.to(torch.float32)
     if layout.family == "rgb":
@@ -158,7 +159,7 @@ def from_rgb(rgb: Tensor, layout: PixelLayout, space: ColorSpace) -> tuple[Tenso
 
 
 def alpha_to_float(plane: Tensor, layout: PixelLayout) -> Tensor:
-    """Convert a uint8 or uint16 (H, W) alpha plane to opacity, (1, H, W) float32 in [0, 1].
+    """Convert an alpha plane, (H, W), to opacity, (1, H, W) float32 in [0, 1].
 
     Alpha always uses the full code range.
     """
@@ -166,7 +167,7 @@ def alpha_to_float(plane: Tensor, layout: PixelLayout) -> Tensor:
 
 
 def alpha_from_float(alpha: Tensor, layout: PixelLayout) -> Tensor:
-    """Convert (1, H, W) opacity to a uint8 or uint16 (H, W) plane.
+    """Convert (1, H, W) opacity to an alpha plane, (H, W), of the type that `from_rgb` returns.
 
     This is the exact inverse of `alpha_to_float`.
     """
@@ -226,16 +227,14 @@ def _code_range(
     layout: PixelLayout, space: ColorSpace
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return two pairs (codes per unit, code of zero): of luma, gray and RGB, and of chroma."""
-    if is_float(layout.name):
-        return (1.0, 0.0), (1.0, 0.0)
-    step, top = 2.0 ** (layout.depth - 8), 2.0**layout.depth - 1
+    step, top = 2.0 ** (layout.depth - 8), float(_white(layout))
     if space.full_range:
         return (top, 0.0), (top, 128 * step)
     return (219 * step, 16 * step), (224 * step, 128 * step)
 
 
 def _white(layout: PixelLayout) -> int:
-    """Return the code of full opacity."""
+    """Return the code of white in full range, and of full opacity; 1 for floating point."""
     return 1 if is_float(layout.name) else (1 << layout.depth) - 1
 
 
