@@ -9,7 +9,12 @@ from __future__ import annotations
 import struct
 from fractions import Fraction
 
-_PARAMETERS = {"libx264": "x264-params", "libx265": "x265-params", "libsvtav1": "svtav1-params"}
+# The names of the parameters for the mastering display and for the light levels.
+_NAMES = {
+    "libx264": ("mastering-display", "cll"),
+    "libx265": ("master-display", "max-cll"),
+    "libsvtav1": ("mastering-display", "content-light"),
+}
 
 
 def hdr_parameters(
@@ -20,24 +25,18 @@ def hdr_parameters(
     ``mastering_display`` is FFmpeg's AVMasteringDisplayMetadata (88 bytes), ``content_light`` its
     AVContentLightMetadata (at least 8 bytes). The string is empty if neither is given.
     """
-    if encoder not in _PARAMETERS:
+    if encoder not in _NAMES:
         return None
+    name_of_display, name_of_light = _NAMES[encoder]
     parts: list[str] = []
     display = _display(mastering_display, decimal=encoder == "libsvtav1")
-    light = struct.unpack_from("<2I", content_light) if content_light else None
-    if encoder == "libx265":
-        if display:
-            parts.append(f"master-display={display}")
-        if light:
-            parts.append(f"max-cll={light[0]},{light[1]}")
-        if parts:
-            parts += ["hdr10=1", "repeat-headers=1"]
-    else:
-        if display:
-            parts.append(f"mastering-display={display}")
-        if light:
-            name = "cll" if encoder == "libx264" else "content-light"
-            parts.append(f"{name}={light[0]},{light[1]}")
+    if display:
+        parts.append(f"{name_of_display}={display}")
+    if content_light:
+        most, mean = struct.unpack_from("<2I", content_light)
+        parts.append(f"{name_of_light}={most},{mean}")
+    if parts and encoder == "libx265":
+        parts += ["hdr10=1", "repeat-headers=1"]
     return ":".join(parts)
 
 

@@ -104,10 +104,11 @@ def _with_hdr(choice: EncoderChoice, info: MediaInfo, warnings: list[Warned]) ->
     if words is None or key is None:
         warnings.append(Warned("hdr10", {"encoder": choice.encoder}))
         return choice
+    if not words:
+        return choice
     given = choice.options.get(key)
     # The user's parameters come last and take precedence.
-    options = {**choice.options, key: f"{words}:{given}" if given and words else given or words}
-    return replace(choice, options={k: v for k, v in options.items() if v})
+    return replace(choice, options={**choice.options, key: f"{words}:{given}" if given else words})
 
 
 def _losses(container: Container, plan: EncodingPlan) -> list[Warned]:
