@@ -119,9 +119,7 @@ def choose(
         EncoderError: an encoder, option, preset or pixel format is unknown, the container refuses
             the encoder, or no encoder fits the size.
     """
-    wanted, exact = pix_fmt, False
-    if settings.pix_fmt is not None:
-        wanted, exact = _working(settings.pix_fmt), True
+    wanted = pix_fmt if settings.pix_fmt is None else _working(settings.pix_fmt)
     if not container.is_video:
         names = _fixed_encoder(container, settings)
     elif settings.encoder == NVENC:
@@ -131,8 +129,8 @@ def choose(
     else:
         names = _in_order(container, layout(wanted), hevc=hevc)
     name, picked = _best(container, names, wanted, width, height, exactly=settings.pix_fmt)
-    if exact and settings.pix_fmt in _formats(name):
-        picked = str(settings.pix_fmt)
+    if settings.pix_fmt is not None and settings.pix_fmt in _formats(name):
+        picked = settings.pix_fmt
     working = _working(picked)
     warnings: list[Warned] = []
     first = container.encoders[0]
