@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,8 +113,8 @@ def _fits(ticks: NDArray[np.int64], step: Fraction, slack: Fraction) -> bool:
     lengths are in ticks.
     """
     count, span = len(ticks), int(ticks[-1])
-    if max(span * step.denominator, count * step.numerator) < 2**62:
-        residual = ticks * step.denominator - np.arange(count) * step.numerator
-        return int(residual.max() - residual.min()) <= slack * step.denominator
-    exact = [int(t) * step.denominator - k * step.numerator for k, t in enumerate(ticks)]
-    return max(exact) - min(exact) <= slack * step.denominator
+    fits = max(span * step.denominator, count * step.numerator) < 2**62
+    kind: Any = np.int64 if fits else object  # Python's integers have no limit, but are slow
+    stamps, numbers = ticks.astype(kind), np.arange(count).astype(kind)
+    residual = stamps * step.denominator - numbers * step.numerator
+    return int(residual.max() - residual.min()) <= slack * step.denominator
