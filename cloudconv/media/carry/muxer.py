@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import av
@@ -30,10 +30,15 @@ def open_muxer(
 
 
 def can_hold(muxer: str, stream: Any, *, unlisted: bool = False) -> bool:
-    """Return whether the muxer accepts a copy of the stream.
+    """Return whether the muxer accepts a copy of the stream."""
+    return accepts(muxer, lambda out: add_copy(out, stream), unlisted=unlisted)
+
+
+def accepts(muxer: str, add: Callable[[OutputContainer], Any], *, unlisted: bool = False) -> bool:
+    """Return whether the muxer accepts the stream that ``add`` adds.
 
     Some muxers refuse a stream only when the header is written, so a header is written and
-    discarded.
+    discarded. If the stream has an encoder, the encoder must open, too.
     """
     try:
         with (
@@ -41,7 +46,7 @@ def can_hold(muxer: str, stream: Any, *, unlisted: bool = False) -> bool:
             if unlisted
             else av.open(io.BytesIO(), "w", format=muxer)
         ) as trial:
-            add_copy(trial, stream)
+            add(trial)
             trial.start_encoding()
     except (av.error.FFmpegError, ValueError):
         return False

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import av
@@ -14,6 +14,7 @@ import numpy as np
 from av.container import OutputContainer
 
 from cloudconv.media.carry.carry import Carry
+from cloudconv.media.carry.muxer import accepts
 from cloudconv.media.carry.time_stretch import Samples, TimeStretch
 
 # The encoder for each codec. The codecs of raw samples (``pcm_…``) are missing here, because their
@@ -72,7 +73,7 @@ def choose_format(source: Any, muxer: str) -> AudioFormat | None:
     for layout in dict.fromkeys(layouts):
         for name in dict.fromkeys([*([own] if own else []), *_OTHERWISE]):
             candidate = _format(name, context, layout)
-            if candidate is not None and _opens(candidate, muxer):
+            if candidate is not None and accepts(muxer, partial(add_audio, chosen=candidate)):
                 return candidate
     return None
 
@@ -114,16 +115,6 @@ def _format(encoder: str, context: Any, layout: str) -> AudioFormat | None:
     given = context.format.name.removesuffix("p")
     liked = [f for wanted in (given, "flt") for f in formats if f.removesuffix("p") == wanted]
     return AudioFormat(encoder, rate, [*liked, *formats][0], layout)
-
-
-def _opens(chosen: AudioFormat, muxer: str) -> bool:
-    try:
-        with av.open(io.BytesIO(), "w", format=muxer) as trial:
-            add_audio(trial, chosen)
-            trial.start_encoding()
-    except (av.error.FFmpegError, ValueError):
-        return False
-    return True
 
 
 class Stretcher:
