@@ -196,6 +196,7 @@ class FileWriter:
                 self._copier = Copier(
                     carry, self._out, container, seekable=not on_pipe, unlisted=unlisted
                 )
+                self.warnings = self._copier.warnings
                 self._copier.describe_video(stream, plan.rate)
             if choice.encoder.startswith("libvpx") and layout(choice.working).alpha:
                 # Readers look for alpha beside the packets only if this tag is set.
@@ -204,9 +205,6 @@ class FileWriter:
                 stream.set_display_matrix(struct.unpack("<9i", plan.info.display_matrix))
             open_strictly(choice, self._out.start_encoding)
             undo.pop_all()
-        if self._copier is not None:
-            self.warnings += self._copier.warnings
-            self._copier.warnings.clear()
 
     def write(self, packet: Any) -> None:
         """Write a packet, and before it all earlier packets of the other streams."""
@@ -240,7 +238,6 @@ class FileWriter:
         if self._copier is not None:
             self._copier.until(None)
             self._copier.close()
-            self.warnings += self._copier.warnings
         self._out.close()
         if lasts:
             self._container.hold_last(self._path, end * self._tick, lasts * self._tick)
