@@ -10,12 +10,14 @@ import av
 import pytest
 from av.stream import Disposition
 
+from cloudconv.media.carry.carry import Carry
 from cloudconv.media.carry.muxer import add_copy, open_muxer
 from cloudconv.media.carry.timecode import timecode_at_rate
 from cloudconv.media.frame import Frame
 from cloudconv.media.matroska import add_chapters, chapters_element
 from cloudconv.media.read.probe import probe
-from cloudconv.media.write.sink import Carry, EncodeSettings, Sink
+from cloudconv.media.write.sink import Sink
+from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import packets_of, picture, read_times, write_clip
 
 RATE = Fraction(24)

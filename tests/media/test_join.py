@@ -14,7 +14,8 @@ from cloudconv.errors import OutputError
 from cloudconv.media.frame import Frame
 from cloudconv.media.write.join import join
 from cloudconv.media.write.packets import PacketSummary, read_packets, read_times
-from cloudconv.media.write.sink import EncodeSettings, Sink
+from cloudconv.media.write.sink import Sink
+from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import read_planes
 from tests.helpers.factory import read_times as times_of
 from tests.media.test_sink import frames_of, info_of

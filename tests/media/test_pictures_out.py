@@ -14,7 +14,7 @@ from PIL import Image
 import cloudconv
 from cloudconv.errors import InputError
 from cloudconv.media.write.encode import EncodingPlan
-from cloudconv.media.write.sink import EncodeSettings
+from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import read_times, write_clip
 from tests.media.test_sink import frames_of, write
 

@@ -23,7 +23,8 @@ from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.media.input.info import MediaInfo, Timing
 from cloudconv.media.read.probe import probe
 from cloudconv.media.write.containers.base import FileWriter
-from cloudconv.media.write.sink import EncodeSettings, Sink
+from cloudconv.media.write.sink import Sink
+from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import picture, planes_of, read_planes, read_times, write_clip
 from tests.helpers.system import largest_file
 

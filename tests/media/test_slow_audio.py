@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import cloudconv
+from cloudconv.media.carry.carry import Carry
 from cloudconv.media.carry.time_stretch import TimeStretch
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.probe import probe
-from cloudconv.media.write.sink import Carry, EncodeSettings, Sink
+from cloudconv.media.write.sink import Sink
+from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import picture, read_times, write_clip
 
 RATE = 48000

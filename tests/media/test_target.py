@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from cloudconv.errors import OutputError
-from cloudconv.media.write.sink import check_output, default_suffix
+from cloudconv.media.write.containers import default_suffix
+from cloudconv.media.write.target import check_output
 from tests.media.test_sink import info_of
 
 

@@ -10,7 +10,8 @@ from PIL import Image
 
 from cloudconv.errors import OutputError
 from cloudconv.media.frame import ColorTags
-from cloudconv.media.write.sink import EncodeSettings, Sink
+from cloudconv.media.write.sink import Sink
+from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import planes_of
 from tests.media.test_sink import constant, frames_of, info_of, write
 

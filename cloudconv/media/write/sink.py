@@ -17,17 +17,15 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.turn import UPRIGHT, turn_of
-from cloudconv.media.write.containers import container_of, default_suffix
+from cloudconv.media.write.containers import container_of
 from cloudconv.media.write.containers.base import FileWriter, Writer
 from cloudconv.media.write.encode import FEW
 from cloudconv.media.write.encoder_options import DEFAULTS
 from cloudconv.media.write.names import is_stdout
 from cloudconv.media.write.packets import PacketSummary, PacketWriter
 from cloudconv.media.write.plan import lost_aspect, plan_encoding
-from cloudconv.media.write.target import Part, check_output, check_rate, writing
+from cloudconv.media.write.target import Part, check_rate, writing
 from cloudconv.settings import EncodeSettings
-
-__all__ = ["Carry", "EncodeSettings", "Sink", "check_output", "default_suffix"]
 
 
 class Sink:
