@@ -387,10 +387,12 @@ def test_a_warning_names_ignored_subfolders(clips: list[Path]) -> None:
     assert f"warning: Folders inside {home / 'p'} are ignored: q.\n" in done.stderr
 
 
-def test_gifs_of_one_picture_are_a_sequence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", ["radar/*.gif", "radar"])
+def test_gifs_of_one_picture_are_a_sequence(tmp_path: Path, given: str) -> None:
+    (tmp_path / "radar").mkdir()
     for number in range(3):
-        Image.new("RGB", (32, 24), (80 * number,) * 3).save(tmp_path / f"radar{number}.gif")
-    result = run(tmp_path / "radar*.gif", tmp_path / "o.mkv", "--factor", 2, *TINY)
+        Image.new("RGB", (32, 24), (80 * number,) * 3).save(tmp_path / f"radar/{number}.gif")
+    result = run(tmp_path / given, tmp_path / "o.mkv", "--factor", 2, *TINY)
     assert result.exit_code == 0, result.stderr
     assert len(read_times(tmp_path / "o.mkv")) == 6
 

@@ -210,7 +210,8 @@ def test_hdr_metadata_is_read(tmp_path: Path) -> None:
 def test_a_folder_a_pattern_and_a_glob_give_the_same_pictures(tmp_path: Path) -> None:
     for number in (1, 2, 10):
         Image.new("RGB", (8, 6), (number, 0, 0)).save(tmp_path / f"{number}.png")
-    (tmp_path / "notes.txt").write_text("not a picture")
+    for name in ("notes.txt", "._1.png", ".hidden.mp4"):
+        (tmp_path / name).write_text("not a picture")
     for path in (tmp_path, tmp_path / "%d.png", tmp_path / "*.png"):
         info = probe(path)
         assert (info.timing.frames, info.timing.rate) == (3, 25)

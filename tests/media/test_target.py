@@ -34,6 +34,10 @@ def test_impossible_outputs_are_refused(tmp_path):
     refused(tmp_path / "a.png", r"%05d\.png")
     refused(tmp_path / "frames" / "%03d.png", "exist already")
     refused(tmp_path / "frames" / "x%03d.png", "input pictures", inputs=[tmp_path / "frames"])
+    (tmp_path / "frames" / "001.ppm").touch()
+    for given in ("%03d.png", "001.png", "%03d.ppm", "001.ppm", "*"):
+        given_path = tmp_path / "frames" / given
+        refused(tmp_path / "frames" / "x%03d.png", "input pictures", inputs=[given_path])
     check_output(tmp_path / "frames" / "%05d.png", overwrite=False, inputs=[taken])
     check_output(tmp_path / "new" / "%05d.png", overwrite=False, inputs=[])
     check_output(Path("-"), overwrite=False, inputs=[])

@@ -88,16 +88,17 @@ class Pictures:
 
 def videos_in(folder: Path) -> list[Path]:
     """Return the folder's videos and animations, sorted by name, without hidden files."""
-    return [
-        file
-        for file in sorted(folder.iterdir())
-        if file.suffix.lower() in _VIDEOS and file.is_file() and not file.name.startswith(".")
-    ]
+    return [file for file in _visible_in(folder) if _is_video(file)]
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """Return the folder's pictures, unsorted."""
-    return [f for f in folder.iterdir() if _is_picture(f) and f.is_file()]
+    """Return the folder's pictures, sorted by name, without hidden files."""
+    return [file for file in _visible_in(folder) if is_picture(file)]
+
+
+def _visible_in(folder: Path) -> list[Path]:
+    # macOS writes a hidden file such as "._a.png" beside each file on some disks.
+    return [f for f in sorted(folder.iterdir()) if not f.name.startswith(".") and f.is_file()]
 
 
 def subfolders_of(folder: Path) -> list[Path]:
@@ -106,7 +107,7 @@ def subfolders_of(folder: Path) -> list[Path]:
     for inside in sorted(folder.iterdir()):
         if inside.is_dir() and not inside.name.startswith("."):
             with suppress(OSError):  # leave out a folder that cannot be read
-                if any(_is_picture(file) or _is_video(file) for file in inside.iterdir()):
+                if any(is_picture(file) or _is_video(file) for file in inside.iterdir()):
                     folders.append(inside)
     return folders
 
@@ -118,16 +119,11 @@ def videos_of(path: Path) -> list[Path]:
         InputError: the folder or pattern has both videos and pictures, or cannot be read.
     """
     try:
-        if path.is_dir():
-            videos, pictures = videos_in(path), pictures_in(path)
-            glob_in = path
-        else:
-            files = sorted(matching(path) or [])
-            videos = [file for file in files if _is_video(file)]
-            pictures = [file for file in files if _is_picture(file)]
-            glob_in = path.parent
+        files = _visible_in(path) if path.is_dir() else sorted(matching(path) or [])
     except PermissionError as error:
         raise InputError("no-permission", path=path) from error
+    videos = [file for file in files if _is_video(file)]
+    pictures = [file for file in files if is_picture(file)]
     if videos and pictures:
         some = min(pictures)
         raise InputError(
@@ -136,12 +132,13 @@ def videos_of(path: Path) -> list[Path]:
             folder=path.is_dir(),
             video=videos[0].name,
             picture=some.name,
-            pattern=glob_in / f"*{some.suffix}",
+            pattern=some.with_name(f"*{some.suffix}"),
         )
     return videos
 
 
-def _is_picture(file: Path) -> bool:
+def is_picture(file: Path) -> bool:
+    """Return whether the name has the suffix of a picture file."""
     return file.suffix.lower() in _SUFFIXES
 
 
@@ -177,7 +174,8 @@ def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
     if videos_of(path):
         raise InputError("folder-of-videos", path=path, folder=path.is_dir())
     if path.is_dir():
-        files = pictures_in(path)
+        # There is no video, so a file with the suffix of a video is a GIF or APNG of one picture.
+        files = pictures_in(path) or [f for f in _visible_in(path) if f.suffix.lower() in _VIDEOS]
         if not files:
             raise InputError("folder-without-pictures", path=path)
         return _sequence(files, rate)
@@ -186,7 +184,7 @@ def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
         return None
     if not matches:
         raise InputError("no-picture-matches", path=path)
-    return _sequence([file for file in matches if _is_picture(file)] or matches, rate)
+    return _sequence([file for file in matches if is_picture(file)] or matches, rate)
 
 
 def matching(path: Path) -> list[Path] | None:

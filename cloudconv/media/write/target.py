@@ -14,7 +14,7 @@ import av.error
 from cloudconv import files
 from cloudconv.errors import EncoderError, OutputError, SettingsError
 from cloudconv.media.input import images
-from cloudconv.media.write.containers import PICTURES, container_of, is_sequence
+from cloudconv.media.write.containers import container_of, is_sequence
 from cloudconv.media.write.names import is_stdout, pictures_of
 
 PATH_LIMIT: int | None = 260 if os.name == "nt" else None
@@ -82,9 +82,8 @@ def check_home(path: Path) -> None:
 def _check_sequence(path: Path, inputs: Sequence[Path]) -> None:
     folder = path.parent
     for given in inputs:
-        taken = given if given.is_dir() else given.parent
-        from_pictures = given.is_dir() or given.suffix.lower() in PICTURES
-        if from_pictures and folder.exists() and taken.exists() and folder.samefile(taken):
+        taken = images.folder_of(given) or (given.parent if images.is_picture(given) else None)
+        if taken is not None and folder.exists() and taken.exists() and folder.samefile(taken):
             raise OutputError("output-among-input", folder=folder)
 
 
