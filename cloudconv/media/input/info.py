@@ -51,11 +51,8 @@ class Timing:
 class StreamInfo:
     """A stream beside the main video; ``start`` in seconds, None if the file states no start."""
 
-    index: int
     kind: str
     codec: str
-    language: str | None
-    title: str | None
     start: Fraction | None
 
 

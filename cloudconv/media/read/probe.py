@@ -359,11 +359,8 @@ def _stream_info(stream: Any) -> StreamInfo:
     context = stream.codec_context
     start = stream.start_time
     return StreamInfo(
-        index=stream.index,
         kind=stream.type,
         codec=context.codec.canonical_name if context is not None else "unknown",
-        language=stream.metadata.get("language"),
-        title=stream.metadata.get("title"),
         start=start * stream.time_base if start is not None and stream.time_base else None,
     )
 
