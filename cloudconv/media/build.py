@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import av
-import av.filter
 
+from cloudconv.media.filters import has_filter
 from cloudconv.media.write.containers import container_of
 from cloudconv.media.write.encode import EncoderState, encoder_state
 from cloudconv.media.write.encoder_options import DEFAULTS
@@ -43,7 +43,7 @@ def encoders() -> dict[str, EncoderState]:
 
 def filters() -> dict[str, bool]:
     """Return for each of :data:`FILTERS` whether it is built in."""
-    return {name: name in av.filter.filters_available for name in FILTERS}
+    return {name: has_filter(name) for name in FILTERS}
 
 
 def default_encoders() -> dict[str, str]:

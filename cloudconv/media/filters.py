@@ -18,8 +18,8 @@ import av.filter
 import numpy as np
 from av.filter.context import FilterContext
 
-from ..errors import InputError, ModelError
-from .frame import Frame
+from cloudconv.errors import InputError, ModelError
+from cloudconv.media.frame import Frame
 
 MINTERPOLATE_SIDE = 32
 """The smallest side for minterpolate, which needs two of its 16-pixel blocks along each side."""

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import IO
 from weakref import finalize
 
-from ..errors import ModelError
-from .filters import Luma
-from .frame import Frame
+from cloudconv.errors import ModelError
+from cloudconv.media.filters import Luma
+from cloudconv.media.frame import Frame
 
 _LOG, _ERRORS = "vmaf.json", "errors.txt"
 

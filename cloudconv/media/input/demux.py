@@ -17,7 +17,7 @@ from av.stream import Discard, Disposition
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.host import free_memory
-from cloudconv.media.input.spool import reader_of
+from cloudconv.media.input.spool import growth_reader
 
 _LIMIT = "CLOUDCONV_MAX_PIXELS"
 _MAX_PIXELS = 8192 * 8192
@@ -42,7 +42,7 @@ def open_container(path: Path, hardware: HWAccel | None = None) -> InputContaine
         # The prefix prevents that a name such as "a:b.mp4" is read as a protocol. The option
         # prevents that a "%" in a picture's name is read as a sequence.
         return av.open(
-            reader_of(path) or f"file:{path}",
+            growth_reader(path) or f"file:{path}",
             mode="r",
             metadata_errors="replace",
             container_options={"pattern_type": "none"},

@@ -110,7 +110,7 @@ def is_growing(path: Path) -> bool:
     return path in _growing
 
 
-def reader_of(path: Path) -> GrowthReader | None:
+def growth_reader(path: Path) -> GrowthReader | None:
     """Return a reader of the path if it is a growing copy; else None."""
     growth = _growing.get(path)
     return None if growth is None else GrowthReader(growth)
@@ -120,9 +120,9 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
     """Return the path, or a temporary copy of ``-`` (standard input) or of a named pipe.
 
     The copy is made once and exists until `discard` or the end of the process. With ``live``,
-    Matroska from standard input is returned at once. The copy then grows, and `reader_of` returns
-    its reader. Raises InputError for a network address, if no data arrives, or if the copy cannot
-    be written.
+    Matroska from standard input is returned at once. The copy then grows, and `growth_reader`
+    returns its reader. Raises InputError for a network address, if no data arrives, or if the copy
+    cannot be written.
     """
     path = Path(path)
     # Path has reduced the two slashes of an address to one.
