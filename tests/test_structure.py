@@ -79,8 +79,8 @@ PARTS = {
         *("matroska", "webp", "input", "turn", "vmaf", "carry", "read", "write", "build"),
     ],
     "media.write": [
-        *("encoder_options", "names", "hdr", "encode", "containers", "encoders", "packets"),
-        *("target", "plan", "sink", "join"),
+        *("encoder_options", "names", "hdr", "encode", "containers", "encoders", "target"),
+        *("packets", "plan", "sink", "join"),
     ],
 }
 """The parts of packages, in order: each may import those before it."""

@@ -18,7 +18,7 @@ from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp.plan import decide, renderer_of
 from cloudconv.jobs.interp.settings import InterpResult
 from cloudconv.media.read.probe import probe
-from cloudconv.media.write.packets import read_times as packet_times
+from cloudconv.media.write.packets import read_packets
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.segment import SegmentPlan
 from cloudconv.segments.store import token_of
@@ -112,7 +112,7 @@ def test_a_machine_that_shares_the_store_writes_into_it(task: SegmentTask) -> No
     assert result.summary.packets == 6
     file = result.file_in(task[0].folder)
     assert file == task[0].folder / result.name
-    assert sorted(packet_times(file)) == list(range(6))
+    assert sorted(packet.pts for packet in read_packets(file)) == list(range(6))
 
 
 def test_a_machine_without_the_store_sends_the_packets(task: SegmentTask) -> None:

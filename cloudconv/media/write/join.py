@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
+from heapq import heappushpop
 from pathlib import Path
 
 from cloudconv.errors import OutputError
-from cloudconv.media.write.packets import PacketSummary, read_packets, read_times
+from cloudconv.media.write.packets import PacketSummary, read_packets
 from cloudconv.media.write.sink import Sink
-from cloudconv.media.write.target import writing
 
 
 def join(sink: Sink, segments: Sequence[tuple[Path, PacketSummary]]) -> None:
@@ -26,7 +25,8 @@ def join(sink: Sink, segments: Sequence[tuple[Path, PacketSummary]]) -> None:
     """
     delay = max(summary.delay for _, summary in segments)
     first, step = segments[0][1].first, sink.ticks_per_frame
-    decode_times = deque(first - k * step for k in range(delay, 0, -1))
+    # A heap of the times that are not yet used as decode times; ``delay`` times remain in it.
+    unused = [first - k * step for k in range(delay, 0, -1)]
     # On a clock too coarse for the frames, two segments can use the same tick. ``late`` contains
     # the number of ticks by which each segment is moved.
     late, last = [], first - 1
@@ -38,10 +38,7 @@ def join(sink: Sink, segments: Sequence[tuple[Path, PacketSummary]]) -> None:
             if summary.extradata != writer.extradata:
                 raise OutputError("segment-encoded-otherwise", path=path)
         for (path, _), ticks in zip(segments, late, strict=True):
-            with writing(path):
-                times = sorted(read_times(path))
-            decode_times.extend(time + ticks for time in times)
             for packet in read_packets(path):
                 packet.pts += ticks
-                packet.dts = decode_times.popleft()
+                packet.dts = heappushpop(unused, packet.pts)
                 writer.write(packet)

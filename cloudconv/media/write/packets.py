@@ -26,11 +26,8 @@ from av.packet import PacketSideData, packet_sidedata_type_from_literal
 
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
-from cloudconv.media.write.encode import (
-    EncodingPlan,
-    extradata_hash,
-    open_strictly,
-)
+from cloudconv.media.write.encode import EncodingPlan, extradata_hash, open_strictly
+from cloudconv.media.write.target import writing
 
 _KIND = "cloudconv packets 1"
 _HEAD = struct.Struct("<qqIBB")  # time, duration, payload bytes, key frame, side data items
@@ -118,32 +115,12 @@ class PacketWriter:
         )
 
 
-def read_times(path: Path) -> list[int]:
-    """Return the presentation times in ticks of all packets, in the order of the file.
-
-    Raises OutputError if the file is damaged.
-    """
-    with path.open("rb") as file:
-        _read_kind(file, path)
-        size = os.fstat(file.fileno()).st_size
-        times = []
-        while file.tell() < size:
-            time, _, length, _, side_data = _HEAD.unpack(_exactly(file, _HEAD.size, path))
-            times.append(time)
-            file.seek(length, os.SEEK_CUR)
-            for _ in range(side_data):
-                _, length = _SIDE.unpack(_exactly(file, _SIDE.size, path))
-                file.seek(length, os.SEEK_CUR)
-            file.seek(_SUM.size, os.SEEK_CUR)
-    return times
-
-
 def read_packets(path: Path) -> Iterator[Any]:
     """Yield the packets with times in ticks, without decode times.
 
-    Raises OutputError if the file is damaged.
+    Raises OutputError if the file is damaged, or cannot be read.
     """
-    with path.open("rb") as file:
+    with writing(path), path.open("rb") as file:
         tick = Fraction(_read_kind(file, path)["tick"])
         while head := file.read(_HEAD.size):
             if len(head) < _HEAD.size:
