@@ -24,7 +24,6 @@ from cloudconv.jobs.extend.plan import Continuation, ExtendOutcome, ExtendPlan
 from cloudconv.jobs.outcome import Done, Estimate, seconds_for
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.source import Source
 from cloudconv.media.write.target import claim
 from cloudconv.models import registry
 from cloudconv.models.base import Predictor
@@ -110,14 +109,13 @@ def run(settings: ExtrapolateSettings) -> Job:
     began = time.monotonic()
     set_threads(settings.threads)
     plan, warnings = decide(settings), Warnings()
-    with Source(plan.info):  # deletes the copy of standard input at the end
-        forecast = _resolve(plan)
-        yield from warnings.new(forecast.warnings)
-        with claim(plan.output, overwrite=settings.overwrite):
-            model = registry.load_predictor(settings.chosen_model, plan.device, plan.dtype)
-            fields = yield from forecast.continuation.write(
-                lambda _: _pictures(forecast, model), warnings, began
-            )
+    forecast = _resolve(plan)
+    yield from warnings.new(forecast.warnings)
+    with claim(plan.output, overwrite=settings.overwrite):
+        model = registry.load_predictor(settings.chosen_model, plan.device, plan.dtype)
+        fields = yield from forecast.continuation.write(
+            lambda _: _pictures(forecast, model), warnings, began
+        )
     yield Finished(ExtrapolateResult(**forecast.facts, **fields))
 
 
@@ -130,8 +128,7 @@ def estimate(plan: ExtrapolatePlan) -> ExtrapolateEstimate:
         CloudconvError: the context cannot be read, or the model cannot be used.
     """
     set_threads(plan.settings.threads)
-    with Source(plan.info):
-        forecast = _resolve(plan)
+    forecast = _resolve(plan)
     began, new_frames = time.perf_counter(), forecast.continuation.new_frames
     model = registry.load_predictor(plan.settings.chosen_model, plan.device, plan.dtype)
     loaded = time.perf_counter() - began

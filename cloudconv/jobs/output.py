@@ -7,7 +7,6 @@ from fractions import Fraction
 from math import lcm
 from pathlib import Path
 
-from cloudconv.errors import SettingsError
 from cloudconv.files import fitting
 from cloudconv.media.input.images import folder_of
 from cloudconv.media.input.info import MediaInfo
@@ -19,21 +18,14 @@ _PRIMING = Fraction(1, 20)
 """Audio that starts at most this many seconds before the first picture is encoder priming."""
 
 
-def output_path(
-    given: Path | str | None, input: Path | str, info: MediaInfo, tag: str, rate: Fraction | None
-) -> Path:
+def output_path(given: Path | str | None, info: MediaInfo, tag: str, rate: Fraction | None) -> Path:
     """Return the output's name: the given one, or ``<stem>_<tag>`` beside the input.
 
     If a folder is given (an existing one, or a name that ends in a slash), the output has the
     default name in that folder. A default name that is too long for a file is shortened.
-
-    Raises:
-        SettingsError: the input is standard input, which gives no default name.
     """
     if given is not None and not names_folder(given):
         return Path(given)
-    if str(input) == "-":
-        raise SettingsError("stdin-without-name")
     name = f"{stem_of(info.path)}_{tag}{default_suffix(info, rate)}"
     return fitting(_named_after(info.path).with_name(name) if given is None else Path(given) / name)
 

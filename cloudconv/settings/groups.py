@@ -78,6 +78,11 @@ class Output(Input):
         File | None, Option(_OUT, "OUT", also=("-o",), shown="a name beside IN", pinned=False)
     ] = None
 
+    def _check(self) -> None:
+        # Reading standard input may take long, so the missing name is an error before.
+        if str(self.input) == "-" and (self.output is None or values.names_folder(self.output)):
+            raise SettingsError("stdin-without-name")
+
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Overwrite(Settings):

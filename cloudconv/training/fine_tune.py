@@ -32,7 +32,6 @@ from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.input.spool import preserved
 from cloudconv.media.task import task_of
 from cloudconv.media.write.target import check_home, writing
 from cloudconv.messages import Message
@@ -270,19 +269,18 @@ def adapt(
         _write(folder, state)
     if state.get("digest", "") != _digest(file):
         state = {"identity": identity}
-    with preserved(plan.info.path):
-        if "seconds" not in state:
-            stop = threading.Event()
-            state["seconds"] = yield from _train(plan, file, stop, warnings)
-            state["digest"] = _digest(file)
-            _write(folder, state)
-            if stop.is_set():  # set during the last step
-                raise KeyboardInterrupt
-        if "result" not in state:
-            evaluated = yield from _evaluate(plan, file, state["seconds"], warnings)
-            state["result"] = asdict(evaluated)
-            state["digest"] = _digest(file)
-            _write(folder, state)
+    if "seconds" not in state:
+        stop = threading.Event()
+        state["seconds"] = yield from _train(plan, file, stop, warnings)
+        state["digest"] = _digest(file)
+        _write(folder, state)
+        if stop.is_set():  # set during the last step
+            raise KeyboardInterrupt
+    if "result" not in state:
+        evaluated = yield from _evaluate(plan, file, state["seconds"], warnings)
+        state["result"] = asdict(evaluated)
+        state["digest"] = _digest(file)
+        _write(folder, state)
     check_unchanged(plan.info)
     result = Adapted(**state["result"])
     if not result.frames:

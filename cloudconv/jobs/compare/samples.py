@@ -71,7 +71,6 @@ class ComparedClip:
         end = length if settings.end is None else min(exact(settings.end), length)
         part = max(end - (exact(settings.start) or 0), Fraction(0))
         self.frames_expected = round(timing.frames * part / length)
-        # This source is not closed, because closing a source deletes the copy of standard input.
         first = islice(analyse(self.source().frames(), settings.scene_cut), CADENCE_FRAMES)
         cadence, _ = cadence_of(first)
         self.cadence = None if cadence.description is None else str(cadence.description)

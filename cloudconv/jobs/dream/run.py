@@ -34,7 +34,6 @@ from cloudconv.jobs.extend.plan import enough_memory, new_frame
 from cloudconv.jobs.outcome import seconds_for
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.source import Source
 from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.target import claim
 from cloudconv.render.device import set_threads
@@ -139,7 +138,6 @@ def run(settings: DreamSettings) -> Job:
     yield Progress("analysing", 0, 100, unit="%")
     plan = decide(settings)
     with ExitStack() as stack:
-        stack.enter_context(Source(plan.info))  # deletes the copy of standard input at the end
         dream = yield from resolve(plan)
         stack.enter_context(claim(plan.output, overwrite=settings.overwrite))
         if settings.report is not None:
@@ -177,8 +175,7 @@ def estimate(plan: DreamPlan) -> DreamEstimate:
         CloudconvError: the material cannot be read, or the device has too little memory.
     """
     set_threads(plan.settings.threads)
-    with Source(plan.info):
-        dream = result_of(resolve(plan))
+    dream = result_of(resolve(plan))
     pixels, new_frames = plan.info.width * plan.info.height, dream.continuation.new_frames
     memory = process_memory() or len(dream.material) * 2 * pixels
 

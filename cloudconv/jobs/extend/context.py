@@ -77,7 +77,6 @@ def frames_between(
         InputError: the video cannot be decoded. If ``start`` is after 0, a part without frames is
             no error, because a sparse video may have earlier frames.
     """
-    # The source stays open, because closing it deletes the copy of standard input.
     source = Source(info, start=start if start > 0 else None, end=end, threads=threads)
     empty = True
     try:

@@ -100,7 +100,7 @@ def decide(
     info = probe(settings.input, exact(settings.input_fps))
     tag += "" if settings.at is None else f"_at{float(settings.at):g}"
     tag += "_new" if settings.only_new else ""
-    output = output_path(settings.output, settings.input, info, tag, info.timing.gap_rate)
+    output = output_path(settings.output, info, tag, info.timing.gap_rate)
     with collect_refusals(refusals):
         check_output(output, overwrite=settings.overwrite, inputs=[info.path])
     with collect_refusals(refusals):

@@ -161,7 +161,7 @@ def decide(
         context=spec.frames(fallback=settings.fallback == "blend"),
     )
     gap_rate = output_rate(request.rate, timing.gap_rate, request.slowdown)
-    output = output_path(settings.output, settings.input, info, _tag(settings), gap_rate)
+    output = output_path(settings.output, info, _tag(settings), gap_rate)
     rate = output_rate(request.rate, timing.rate, request.slowdown)
     if not dry_run:
         clear_finished(output)
@@ -177,7 +177,6 @@ def decide(
     if settings.duplicates == "keep" and not dry_run and not timing.open_ended:
         # These frames are decoded again later: 14 without repeats, up to 200 with repeats. To keep
         # 200 frames would take too much memory.
-        # The source stays open, because closing it deletes the copy of standard input.
         cadence = early_cadence(source_of(plan).frames())
         notes += () if cadence is None else (Warned("cadence-kept", {"cadence": cadence}),)
     if str(settings.input) == "-":

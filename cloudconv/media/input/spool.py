@@ -1,8 +1,11 @@
-"""Copy standard input and named pipes to files, because a video is read more than once."""
+"""Copy standard input and named pipes to files, because a video is read more than once.
+
+A copy exists as long as an object refers to its path, such as the description of the input in the
+plan of a job. Nothing has to delete a copy.
+"""
 
 from __future__ import annotations
 
-import atexit
 import io
 import os
 import re
@@ -12,16 +15,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
+from weakref import WeakValueDictionary, finalize
 
 from cloudconv.errors import InputError
 
-_copies: dict[str, Path] = {}  # the copy of each pipe, by the pipe's name
-_preserved: set[Path] = set()  # copies that must not be deleted yet
-_growing: dict[Path, Growth] = {}  # copies that a thread may still write
 _CHUNK = 1 << 20  # bytes
 _PAUSE = 0.02  # seconds
 PATIENCE = 10.0
@@ -33,13 +32,20 @@ _MATROSKA = b"\x1a\x45\xdf\xa3"
 
 
 class Copy(type(Path())):  # type: ignore[misc] # the class of this system's paths
-    """The path of a temporary copy, which messages show as the name of the pipe."""
+    """The path of a temporary copy, which messages show as the name of the pipe.
+
+    ``growth`` is set if a thread writes the copy.
+    """
 
     shown: str
+    growth: Growth | None = None
 
     def text(self, _: object) -> str:
         """Return the name for messages."""
         return getattr(self, "shown", str(self))
+
+
+_copies: WeakValueDictionary[str, Copy] = WeakValueDictionary()  # by the names of the pipes
 
 
 class Growth:
@@ -101,28 +107,27 @@ class GrowthReader:
 
 
 def is_copy(path: Path) -> bool:
-    """Return whether the path is a temporary copy of a pipe made by this process."""
-    return path in _copies.values()
+    """Return whether the path is that of a temporary copy of a pipe."""
+    return isinstance(path, Copy)
 
 
 def is_growing(path: Path) -> bool:
     """Return whether the path is a copy of standard input that may be incomplete."""
-    return path in _growing
+    return isinstance(path, Copy) and path.growth is not None
 
 
 def growth_reader(path: Path) -> GrowthReader | None:
     """Return a reader of the path if it is a growing copy; else None."""
-    growth = _growing.get(path)
+    growth = path.growth if isinstance(path, Copy) else None
     return None if growth is None else GrowthReader(growth)
 
 
 def local_file(path: Path | str, *, live: bool = False) -> Path:
     """Return the path, or a temporary copy of ``-`` (standard input) or of a named pipe.
 
-    The copy is made once and exists until `discard` or the end of the process. With ``live``,
-    Matroska from standard input is returned at once. The copy then grows, and `growth_reader`
-    returns its reader. Raises InputError for a network address, if no data arrives, or if the copy
-    cannot be written.
+    The copy is made once and exists as long as the returned path. With ``live``, Matroska from
+    standard input is returned at once. The copy then grows, and `growth_reader` returns its reader.
+    Raises InputError for a network address, if no data arrives, or if the copy cannot be written.
     """
     path = Path(path)
     # Path has reduced the two slashes of an address to one.
@@ -130,8 +135,8 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
         rest = str(path)[address.end() :].replace("\\", "/")
         raise InputError("is-an-address", address=f"{address[1]}://{rest}")
     name = str(path)
-    if name in _copies:
-        return _copies[name]
+    if (known := _copies.get(name)) is not None:
+        return known
     try:
         if name != "-" and not stat.S_ISFIFO(path.stat().st_mode):
             return path
@@ -141,27 +146,24 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
     source = "standard input" if name == "-" else name
     copy = Copy(folder / ("standard-input" if name == "-" else path.name))
     copy.shown = source
-    _copies[name] = copy
-    with ExitStack() as undo:
-        undo.callback(discard, copy)
-        try:
-            if live and name == "-" and (head := _matroska_head()) is not None:
-                _growing[copy] = Growth(copy, head)
-                undo.pop_all()
-                return copy
+    finalize(copy, shutil.rmtree, folder, ignore_errors=True)
+    try:
+        if live and name == "-" and (head := _matroska_head()) is not None:
+            copy.growth = Growth(Path(os.fspath(copy)), head)
+        else:
             with copy.open("wb") as target:
                 if name == "-":
                     shutil.copyfileobj(sys.stdin.buffer, target, _CHUNK)
                 else:
                     _copy_pipe(path, target)
-            empty = not copy.stat().st_size
-        except OSError as error:
-            raise InputError(
-                "copy-not-kept", name=name, folder=folder.parent, why=error.strerror
-            ) from error
-        if empty:
-            raise InputError("nothing-arrived", name=source)
-        undo.pop_all()
+        empty = not copy.stat().st_size
+    except OSError as error:
+        raise InputError(
+            "copy-not-kept", name=name, folder=folder.parent, why=error.strerror
+        ) from error
+    if empty:
+        raise InputError("nothing-arrived", name=source)
+    _copies[name] = copy
     return copy
 
 
@@ -198,38 +200,9 @@ def _copy_pipe(path: Path, target: BinaryIO) -> None:
         shutil.copyfileobj(pipe, target, _CHUNK)
 
 
-@contextmanager
-def preserved(copy: Path) -> Iterator[None]:
-    """Keep a temporary copy from being deleted within the block."""
-    outer = copy in _preserved
-    _preserved.add(copy)
-    try:
-        yield
-    finally:
-        if not outer:
-            _preserved.discard(copy)
-
-
 def _matroska_head() -> bytes | None:
     """Return the first bytes of standard input if they are Matroska's; else read nothing."""
     given = sys.stdin.buffer
     if not isinstance(given, io.BufferedReader) or not given.peek(4).startswith(_MATROSKA):
         return None
     return given.read1()
-
-
-def discard(copy: Path) -> None:
-    """Delete a temporary copy; do nothing for a preserved copy or any other path."""
-    if copy in _preserved:
-        return
-    _growing.pop(copy, None)
-    for name, kept in list(_copies.items()):
-        if kept == copy:
-            del _copies[name]
-            shutil.rmtree(kept.parent, ignore_errors=True)
-
-
-@atexit.register
-def _discard_all() -> None:
-    for copy in list(_copies.values()):
-        discard(copy)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, dropwhile
 from typing import Any
@@ -38,6 +39,18 @@ _NVDEC_CODECS = ("h264", "hevc", "vp9")
 
 Decoded = Iterator[tuple[VideoFrame, Fraction | None]]
 """Pictures with their times on the source's clock in seconds, None without a time stamp."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """The wanted part of a video, in seconds on the source's clock; ``end`` is exclusive."""
+
+    start: Fraction
+    end: Fraction | None
+
+    def __contains__(self, time: Fraction) -> bool:
+        """Return whether a frame at this time is wanted."""
+        return self.start <= time and (self.end is None or time < self.end)
 
 
 class DecoderCache:
@@ -82,27 +95,23 @@ class Decoder:
     def __init__(
         self,
         info: MediaInfo,
-        is_wanted: Callable[[Fraction], bool],
+        wanted: TimeRange,
         *,
         threads: int | None,
         nvdec: int | None,
         cache: DecoderCache | None,
     ) -> None:
-        """Store the arguments and open nothing yet.
-
-        ``is_wanted`` returns whether a frame at a time, in seconds on the source's clock, is part
-        of the output. ``Source`` explains the other arguments.
-        """
+        """Store the arguments and open nothing yet; ``Source`` explains most of them."""
         self.promised = self.errors = 0
         self.aspect: Fraction | None = None
         self.by_gpu = False
         self.warnings: list[Warned] = []
-        self._info, self._is_wanted = info, is_wanted
+        self._info, self._wanted = info, wanted
         self._threads, self._nvdec, self._cache = threads, nvdec, cache
         self._newest: Fraction | None = None  # the latest time of a packet
 
-    def pictures(self, start: Fraction) -> Decoded:
-        """Return the pictures from a key frame at or before ``start``, or from the beginning."""
+    def pictures(self) -> Decoded:
+        """Return the pictures from a key frame before the wanted ones, or from the beginning."""
         self.promised = self.errors = 0
         self.warnings.clear()
         info, timing = self._info, self._info.timing
@@ -112,8 +121,8 @@ class Decoder:
                 self.warnings.append(Warned("nvdec-of-pictures"))
             return self._from_pictures(pictures)
         can_seek = info.reader.seeks and timing.has_timestamps and not timing.shifts
-        if start > timing.start and can_seek:
-            return self._from_seek(start)
+        if self._wanted.start > timing.start and can_seek:
+            return self._from_seek(self._wanted.start)
         return self._decode(None)
 
     def fits(self, picture: VideoFrame) -> bool:
@@ -129,7 +138,7 @@ class Decoder:
     def _from_pictures(self, pictures: images.Pictures) -> Decoded:
         time = Fraction(0)
         for picture, duration in zip(pictures.decode(), pictures.durations, strict=True):
-            self.promised += self._is_wanted(time)
+            self.promised += time in self._wanted
             if picture is None:
                 self.errors += 1
             else:
@@ -224,7 +233,7 @@ class Decoder:
         """Count a packet whose frame is wanted; update the latest time of a packet."""
         if packet is not None and is_shown(packet, self._info.codec):
             due = None if packet.pts is None else packet.pts * self._info.timing.time_base
-            self.promised += due is None or self._is_wanted(due)
+            self.promised += due is None or due in self._wanted
             self._newest = due if self._newest is None else max(self._newest, due or self._newest)
 
     def _check_end(self, pictures: list[VideoFrame]) -> None:

@@ -66,10 +66,9 @@ def probe(
 ) -> MediaInfo:
     """Probe a video file, animation, still, folder of pictures, ``%05d`` pattern or glob.
 
-    ``-`` is standard input. Its temporary copy exists until the ``Source`` that reads the copy is
-    closed. With ``live``, the description of Matroska comes from its first seconds, and the rest is
-    read while the input arrives. ``picture_rate`` is in frames per second, for pictures without
-    times.
+    ``-`` is standard input. Its temporary copy exists as long as the description. With ``live``,
+    the description of Matroska comes from its first seconds, and the rest is read while the input
+    arrives. ``picture_rate`` is in frames per second, for pictures without times.
 
     Raises:
         InputError: the input has no decodable video, or has times of its own and a

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Self
+from weakref import WeakSet
 
 from av.video.frame import VideoFrame
 
@@ -17,8 +18,7 @@ from cloudconv.media.formats import repack
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.input.info import MediaInfo, Timing
-from cloudconv.media.input.spool import discard
-from cloudconv.media.read.decode import Decoder, DecoderCache
+from cloudconv.media.read.decode import Decoder, DecoderCache, TimeRange
 from cloudconv.media.read.probe import probe
 
 # The largest distance, in frames, of a time stamp from the constant rate of an arriving input.
@@ -26,7 +26,7 @@ _DRIFT = Fraction(1, 4)
 
 
 class Source:
-    """The frames of a video, decoded on demand; a context manager.
+    """The frames of a video, decoded on demand; a context manager that closes the file.
 
     ``path_or_info`` is a file, a folder of pictures, a pattern such as ``frames/%05d.png``, a glob,
     ``-`` for standard input, or the result of :func:`cloudconv.media.read.probe.probe`. ``start``
@@ -59,34 +59,30 @@ class Source:
         self._deinterlace = deinterlace
         self.info = path_or_info if isinstance(path_or_info, MediaInfo) else probe(path_or_info)
         timing = self.info.timing
-        self._start = timing.start + max(start or Fraction(0), Fraction(0))
         self._whole = start is None and end is None
         ends = [] if end is None else [timing.start + end]
         if timing.rate is not None and timing.has_timestamps:
             ends.append(timing.end)
-        self._end = min(ends, default=None)
-        self._decoder = Decoder(
-            self.info, self._is_wanted, threads=threads, nvdec=nvdec, cache=cache
-        )
+        begin = timing.start + max(start or Fraction(0), Fraction(0))
+        self._wanted = TimeRange(begin, min(ends, default=None))
+        self._open: WeakSet[Generator[Frame, None, None]] = WeakSet()
+        self._decoder = Decoder(self.info, self._wanted, threads=threads, nvdec=nvdec, cache=cache)
 
     def __enter__(self) -> Self:
         """Return this object."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Delete the temporary copy of standard input or of a named pipe."""
-        self.close()
-
-    def close(self) -> None:
-        """Delete the temporary copy of standard input or of a named pipe, if there is one."""
-        discard(self.info.path)
+        """Close the file and end all iterators over its frames."""
+        for frames in self._open:
+            frames.close()
 
     @property
     def by_gpu(self) -> bool:
         """Return whether a GPU decodes; known after the first frame."""
         return self._decoder.by_gpu
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Generator[Frame, None, None]:
         """Yield the frames in presentation order, each in its working pixel format.
 
         With a constant rate, times are exactly ``timing.start + k / rate``. Otherwise the times are
@@ -98,6 +94,11 @@ class Source:
             InputError: the wanted part contains no frame, or no frame can be decoded.
             UnfitInputError: the size, the pixel format or the frame rate changes.
         """
+        frames = self._decoded()
+        self._open.add(frames)
+        return frames
+
+    def _decoded(self) -> Generator[Frame, None, None]:
         self.lost_frames = 0
         self.warnings = [
             warned
@@ -108,7 +109,7 @@ class Source:
         grid = _Grid(self.info.timing)
         waiting: Frame | None = None
         known: tuple[object, ...] = ()
-        decoded = self._decoder.pictures(self._start)
+        decoded = self._decoder.pictures()
         if self._deinterlace:
             # If the file does not mark its pictures as interlaced, deinterlace all of them, because
             # the user has requested that.
@@ -122,19 +123,19 @@ class Source:
             seen = (
                 (picture.width, picture.height, picture.format.name),
                 (self._decoder.aspect, picture.interlaced_frame),
-                (picture.key_frame, self._is_wanted(time)),
+                (picture.key_frame, time in self._wanted),
             )
             if seen != known:
                 self._inspect(picture, time, tally)
                 known = seen
-            if time < self._start:
+            if time < self._wanted.start:
                 continue
             picture = repack(picture, self.info.working_pix_fmt)
             if waiting is not None:
                 tally.delivered += 1
                 yield waiting.at(waiting.time, time - waiting.time)
                 waiting = None
-            if self._end is not None and time >= self._end:
+            if time not in self._wanted:
                 break
             waiting = Frame(picture, time, Fraction(0), self.info.tags)
         if waiting is not None:
@@ -189,7 +190,7 @@ class Source:
                 after=f"{picture.width}x{picture.height} {name}",
                 at=at,
             )
-        if not self._is_wanted(time):
+        if time not in self._wanted:
             return
         aspect = self._decoder.aspect or Fraction(1)
         known = tally.first_aspect = tally.first_aspect or aspect
@@ -215,9 +216,6 @@ class Source:
                 "fields",
                 Warned("fields-change", {"before": before, "after": now, "time": at}),
             )
-
-    def _is_wanted(self, time: Fraction) -> bool:
-        return time >= self._start and (self._end is None or time < self._end)
 
 
 class _Grid:
