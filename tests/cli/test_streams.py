@@ -102,6 +102,17 @@ def test_a_pipe_whose_writer_is_late_is_read(
     assert len(read_times(tmp_path / "b.mkv")) == 6
 
 
+def test_a_dry_run_reads_a_pipe(tmp_path: Path) -> None:
+    data = write_clip(tmp_path / "a.mkv", 3).read_bytes()
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(data,))
+    writer.start()
+    done = run("interp", tmp_path / "pipe", tmp_path / "b.mkv", *TINY, "--dry-run")
+    writer.join()
+    assert done.exit_code == 0, done.stderr
+    assert not (tmp_path / "b.mkv").exists()
+
+
 def test_pipes_beside_pictures_are_ignored(tmp_path: Path) -> None:
     run("interp", write_clip(tmp_path / "a.mkv", 3), f"{tmp_path}/p/%03d.png", *TINY)
     os.mkfifo(tmp_path / "p" / "000006.png")

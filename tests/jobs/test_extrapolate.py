@@ -236,6 +236,7 @@ def test_standard_input_is_forecast(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "stdin", piped)
     with pytest.raises(SettingsError, match="name the output"):
         finish(job.run(ExtrapolateSettings(input="-", frames=2, model="linear")))
+    assert piped.buffer.tell() == 0
     out = tmp_path / "b.mkv"
     result = finish(job.run(ExtrapolateSettings(input="-", output=out, frames=2, model="linear")))
     assert result.output_frames == 10

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import tracemalloc
 from fractions import Fraction
 from itertools import islice
@@ -56,6 +58,16 @@ def test_starts_are_random_and_reach_both_ends(tmp_path: Path) -> None:
     drawn = Windows(open_clips([str(write_numbered_clip(tmp_path / "a.mkv", 8))]), sampling(3))
     first = {frame_numbers(drawn.draw(k))[0] for k in range(40)}
     assert first == {0, 1, 2, 3, 4, 5}
+
+
+def test_a_pipe_gives_more_than_one_window(tmp_path: Path) -> None:
+    data = write_numbered_clip(tmp_path / "a.mkv", 8).read_bytes()
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(data,))
+    writer.start()
+    drawn = Windows(open_clips([str(tmp_path / "pipe")]), sampling(3))
+    writer.join()
+    assert len({frame_numbers(drawn.draw(k))[0] for k in range(8)}) > 1
 
 
 def test_repeated_frames_are_skipped(tmp_path: Path) -> None:
