@@ -40,7 +40,7 @@ def _files_read(settings: Any, videos: Iterable[Path]) -> Iterator[Path]:
     for path in videos:
         with suppress(InputError):  # the reader of that input raises the error again
             yield from images.files_of(path)
-    for name in _named(settings, MODELS):
+    for name in _values_of(settings, MODELS):
         if Path(name).suffix == ".safetensors":
             yield Path(name)
             continue
@@ -48,10 +48,10 @@ def _files_read(settings: Any, videos: Iterable[Path]) -> Iterator[Path]:
             shipped = registry.spec(name).weights
             if shipped is not None:
                 yield weights.weights_folder() / weights.entry(shipped).file
-    yield from map(Path, _named(settings, OTHERS))
+    yield from map(Path, _values_of(settings, OTHERS))
 
 
-def _named(settings: Any, names: tuple[str, ...]) -> Iterator[str]:
+def _values_of(settings: Any, names: tuple[str, ...]) -> Iterator[str]:
     for name in names:
         value = getattr(settings, name, None) or ()
         yield from map(str, (value,) if isinstance(value, str | Path) else value)

@@ -26,7 +26,7 @@ from cloudconv.render.memory import empty_cache, within_memory
 from cloudconv.settings import TrainSettings, values
 from cloudconv.training.clips import Batch
 from cloudconv.training.losses import Adversary, parse_loss
-from cloudconv.training.tasks import Goal, Made, padded
+from cloudconv.training.tasks import Goal, Prediction, padded
 
 State = dict[str, Any]
 
@@ -273,7 +273,9 @@ class Trainer:
         self.shown.update_parameters(self.model)
         self.step += 1
 
-    def _gradients_within_memory(self, frames: Tensor, indices: Tensor) -> tuple[list[Made], float]:
+    def _gradients_within_memory(
+        self, frames: Tensor, indices: Tensor
+    ) -> tuple[list[Prediction], float]:
         """Compute the gradients of a batch, in as few parts as memory allows.
 
         Raises:
@@ -288,14 +290,14 @@ class Trainer:
             self._reduced = True
         return done
 
-    def _gradients(self, frames: Tensor, indices: Tensor) -> tuple[list[Made], float]:
+    def _gradients(self, frames: Tensor, indices: Tensor) -> tuple[list[Prediction], float]:
         """Add up the gradients over the parts of a batch; return all pictures and the loss.
 
         Losses are means over samples, so the weighted sum has the gradients of the whole batch.
         """
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
         self._optimiser.zero_grad(set_to_none=True)
-        pictures: list[Made] = []
+        pictures: list[Prediction] = []
         losses: list[tuple[float, ...]] = []
         parts = zip(frames.chunk(self._parts), indices.chunk(self._parts), strict=True)
         for part, part_indices in parts:
@@ -310,7 +312,7 @@ class Trainer:
         self._losses.append((plain, naive))
         return pictures, loss
 
-    def _total(self, made: list[Made]) -> tuple[Tensor, float, float]:
+    def _total(self, made: list[Prediction]) -> tuple[Tensor, float, float]:
         """Return the loss to minimise, and the losses of the final and of the naive pictures."""
         total = made[0].truth.new_zeros(())
         plain, naive = total, total
@@ -324,8 +326,10 @@ class Trainer:
                 )
                 total = total + self._loss(level.float(), truth, naive_level)
             if self.adversary is not None:
-                opinion = self.adversary.opinion(pictures.context, pictures.picture.float())
-                total = total + self._loss.adversarial * opinion
+                generator_loss = self.adversary.generator_loss(
+                    pictures.context, pictures.picture.float()
+                )
+                total = total + self._loss.adversarial * generator_loss
             with torch.no_grad():
                 loss = self._loss(pictures.naive, pictures.truth, pictures.naive)
                 naive = naive + loss / len(made)
@@ -335,7 +339,7 @@ class Trainer:
         enabled = self.precision != torch.float32
         return torch.autocast(self.device.type, self.precision, enabled=enabled)
 
-    def _validation_pictures(self, window: Tensor, picks: list[int]) -> list[Made]:
+    def _validation_pictures(self, window: Tensor, picks: list[int]) -> list[Prediction]:
         height, width = window.shape[2:]
         frames = window[picks][None].to(self.device).float().div_(255)
         indices = torch.tensor([picks], device=self.device)
@@ -344,7 +348,8 @@ class Trainer:
             made = self.goal.make(self.shown.module, padded_frames, indices, 0.0)
         crop = (..., slice(height), slice(width))
         return [
-            Made(m.picture.float()[crop], m.truth[crop], m.naive[crop], m.context) for m in made
+            Prediction(m.picture.float()[crop], m.truth[crop], m.naive[crop], m.context)
+            for m in made
         ]
 
     @torch.no_grad()

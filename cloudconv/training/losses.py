@@ -155,7 +155,7 @@ class Adversary:
         self.network = network
         self.optimiser = torch.optim.Adam(network.parameters(), learning_rate, betas=(0.5, 0.999))
 
-    def opinion(self, context: Tensor, made: Tensor) -> Tensor:
+    def generator_loss(self, context: Tensor, made: Tensor) -> Tensor:
         """Return the adversarial loss: small if the discriminators take ``made`` for true."""
         return self._mean(context, made, 1.0)
 

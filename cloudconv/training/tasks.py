@@ -37,7 +37,7 @@ _NO_OUTER_FRAME = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class Prediction:
     """A picture that the model makes, and the pictures to compare it with: (B, 3, H, W) float32.
 
     ``truth`` is the true frame, and ``naive`` the picture of the naive baseline. ``levels`` are the
@@ -71,7 +71,7 @@ class Goal(ABC, Generic[M]):
         """Return the indices of a sample's frames within a window, in rising order."""
 
     @abstractmethod
-    def make(self, model: M, frames: Tensor, indices: Tensor, noise: float) -> list[Made]:
+    def make(self, model: M, frames: Tensor, indices: Tensor, noise: float) -> list[Prediction]:
         """Make the pictures of a batch of samples, with gradients.
 
         Args:
@@ -150,7 +150,7 @@ class Interpolation(Goal[Interpolator]):
 
     def make(
         self, model: Interpolator, frames: Tensor, indices: Tensor, noise: float
-    ) -> list[Made]:
+    ) -> list[Prediction]:
         """Interpolate the middle frame; the model's stages before the last become ``levels``."""
         middle = indices.shape[1] // 2
         pair = slice(middle - 1, middle + 2, 2)
@@ -168,7 +168,7 @@ class Interpolation(Goal[Interpolator]):
         else:
             earlier, made = [], model(*inputs) if outer is None else model(*inputs, 1.0, outer)
         naive = x0 + (x1 - x0) * timestep
-        return [Made(made, frames[:, middle], naive, frames[:, pair], tuple(earlier))]
+        return [Prediction(made, frames[:, middle], naive, frames[:, pair], tuple(earlier))]
 
     def validation(self) -> list[tuple[list[int], list[str]]]:
         """Return one sample: a frame halfway between its neighbours."""
@@ -197,7 +197,9 @@ class Rollout(Forecast):
         """Return all frames of a window."""
         return list(range(self.length))
 
-    def make(self, model: Predictor, frames: Tensor, indices: Tensor, noise: float) -> list[Made]:
+    def make(
+        self, model: Predictor, frames: Tensor, indices: Tensor, noise: float
+    ) -> list[Prediction]:
         """Predict frame after frame.
 
         Each predicted frame joins the context, and the oldest frame of the context is dropped.
@@ -209,7 +211,7 @@ class Rollout(Forecast):
         for truth in truths:
             levels = model.stages(seen) if model.spec.stages else [model(seen)]
             made = levels[-1]
-            result.append(Made(made, truth, last, seen, tuple(levels[:-1])))
+            result.append(Prediction(made, truth, last, seen, tuple(levels[:-1])))
             seen = torch.cat((seen[:, 1:], made[:, None]), 1)
         return result
 
@@ -226,12 +228,14 @@ class Direct(Forecast):
         ahead = int(self.ahead * random.random() ** _NEAR)
         return [*range(self.context), self.context + ahead]
 
-    def make(self, model: Predictor, frames: Tensor, indices: Tensor, noise: float) -> list[Made]:
+    def make(
+        self, model: Predictor, frames: Tensor, indices: Tensor, noise: float
+    ) -> list[Prediction]:
         """Predict the frame at the sample's horizon."""
         context, truth = frames[:, :-1], frames[:, -1]
         horizon = (indices[:, -1] - indices[:, -2]).float()
         made = model(_noisy(context, noise), horizon)
-        return [Made(made, truth, context[:, -1], context)]
+        return [Prediction(made, truth, context[:, -1], context)]
 
     def validation(self) -> list[tuple[list[int], list[str]]]:
         """Return a sample for each of three horizons: 1, a third of the farthest, the farthest."""
@@ -251,11 +255,11 @@ class Reconstruction(Goal[Reconstructor]):
 
     def make(
         self, model: Reconstructor, frames: Tensor, indices: Tensor, noise: float
-    ) -> list[Made]:
+    ) -> list[Prediction]:
         """Reconstruct the frame."""
         truth = frames[:, 0]
         mean = truth.mean(dim=(2, 3), keepdim=True).expand_as(truth)
-        return [Made(model(_noisy(truth, noise)), truth, mean, frames)]
+        return [Prediction(model(_noisy(truth, noise)), truth, mean, frames)]
 
     def validation(self) -> list[tuple[list[int], list[str]]]:
         """Return one sample: the only frame."""

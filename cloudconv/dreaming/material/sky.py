@@ -37,7 +37,7 @@ def sky_of(picture: Tensor) -> tuple[Tensor, float | None]:
     small = resized(picture, (max(1, round(size[0] * factor)), max(1, round(size[1] * factor))))
     levels = small.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
     rows = max(1, round(_SURE * levels.shape[0]))
-    if levels.shape[0] < 4 * rows or _alike(levels, rows):
+    if levels.shape[0] < 4 * rows or _rows_alike(levels, rows):
         return everything, None
     sky = _cut(levels, rows)
     if not _LEAST <= sky.mean() <= _MOST:
@@ -47,7 +47,7 @@ def sky_of(picture: Tensor) -> tuple[Tensor, float | None]:
     return resized(soft, size)[0], foot
 
 
-def _alike(levels: np.ndarray, rows: int) -> bool:
+def _rows_alike(levels: np.ndarray, rows: int) -> bool:
     top, bottom = (
         part.reshape(-1, 3).astype(np.float64) for part in (levels[:rows], levels[-rows:])
     )

@@ -40,7 +40,7 @@ from cloudconv.schedule.frames import beside
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class MethodOutput:
     """A frame that a method made, and the cost of making frames.
 
     ``shown`` is None if the method made no frame. The method made ``count`` frames in ``seconds``;
@@ -55,7 +55,7 @@ class Made:
 class ScoredMethod(Protocol):
     """A method that makes the scored frames of samples."""
 
-    def make(self, sample: Sample, context: Tensor) -> Iterator[Made]:
+    def make(self, sample: Sample, context: Tensor) -> Iterator[MethodOutput]:
         """Yield one frame for the time of each scored frame.
 
         Args:
@@ -71,7 +71,7 @@ class _Interpolator:
         self._renderer = renderer_of(model, plan)
         self.warnings = self._renderer.warnings
 
-    def make(self, sample: Sample, context: Tensor) -> Iterator[Made]:
+    def make(self, sample: Sample, context: Tensor) -> Iterator[MethodOutput]:
         began = time.perf_counter()
         left, right = sample.frames[0], sample.frames[-1]
         span = right.time - left.time
@@ -96,7 +96,7 @@ class _Interpolator:
         made = list(self._renderer.render(tasks))
         seconds = (time.perf_counter() - began) / len(made)
         for frame in made:
-            yield Made(ShownFrame(as_rgb(frame), frame), seconds)
+            yield MethodOutput(ShownFrame(as_rgb(frame), frame), seconds)
 
 
 class _Predictor:
@@ -108,12 +108,12 @@ class _Predictor:
         dtype = choose_precision(plan.settings.precision, self._device, spec)
         self._model = registry.load_predictor(model, self._device, dtype)
 
-    def make(self, sample: Sample, context: Tensor) -> Iterator[Made]:
+    def make(self, sample: Sample, context: Tensor) -> Iterator[MethodOutput]:
         made = self._model.forecast(context[None].to(self._device), len(sample.scored))
         for _ in sample.scored:
             began = time.perf_counter()
             rgb = metrics.eight_bit(next(made)[0].cpu())
-            yield Made(ShownFrame(rgb), time.perf_counter() - began)
+            yield MethodOutput(ShownFrame(rgb), time.perf_counter() - began)
 
 
 class _Minterpolate:
@@ -149,12 +149,12 @@ class _Minterpolate:
             self._made -= 1
             yield item.frame
 
-    def make(self, sample: Sample, context: Tensor) -> Iterator[Made]:
+    def make(self, sample: Sample, context: Tensor) -> Iterator[MethodOutput]:
         for k in sample.scored:
             seconds, made = self._seconds, self._made
             frame = self._at(sample.frames[k])
             shown = None if frame is None else ShownFrame(as_rgb(frame), frame)
-            yield Made(shown, self._seconds - seconds, self._made - made)
+            yield MethodOutput(shown, self._seconds - seconds, self._made - made)
 
     def _at(self, true: Frame) -> Frame | None:
         began = time.perf_counter()

@@ -119,10 +119,10 @@ class Copier:
             if track.slowed is not None and self._carry.start is None:
                 led = max(led, track.slowed.led)
             if track.slowed is not None and track.slowed.lost:
-                lost = {"stream": _named(track.source), "packets": track.slowed.lost}
+                lost = {"stream": _label(track.source), "packets": track.slowed.lost}
                 self.warnings.append(Warned("sound-damaged", lost))
             if track.moved:
-                moved = {"stream": _named(track.source), "packets": track.moved}
+                moved = {"stream": _label(track.source), "packets": track.moved}
                 self.warnings.append(Warned("clock-steps-back", moved))
         if led > PRIMING:
             self.warnings.append(Warned("early-sound", {"seconds": float(led)}))
@@ -206,13 +206,13 @@ class Copier:
                 plain = {
                     "container": self._holder.name,
                     "codec": codec,
-                    "stream": _named(stream),
+                    "stream": _label(stream),
                     "becomes": self._holder.subtitles,
                 }
                 self.warnings.append(Warned("subtitles-plain", plain))
         elif stream.type == "audio" and self._carry.copies_only:
             raise OutputError(
-                "sound-not-copied", container=self._holder.name, stream=_named(stream)
+                "sound-not-copied", container=self._holder.name, stream=_label(stream)
             )
         elif stream.type == "audio" and self._carry.loop_until is None:
             self._add_encoded(stream, Fraction(1))
@@ -222,7 +222,7 @@ class Copier:
     def _warn_of_players(self, track: Track) -> None:
         codec = codec_name(track.target)
         if codec.startswith(self._holder.seldom_heard):
-            named = {"stream": _named(track.source), "codec": codec}
+            named = {"stream": _label(track.source), "codec": codec}
             self.warnings.append(Warned("seldom-heard", named | {"container": self._holder.name}))
 
     def _add_encoded(self, stream: Any, factor: Fraction) -> None:
@@ -242,10 +242,10 @@ class Copier:
         codec = after.codec.canonical_name
         if codec != before.codec.canonical_name:
             refusing = None if factor != 1 else self._holder.name
-            becomes = {"stream": _named(stream), "codec": codec, "container": refusing}
+            becomes = {"stream": _label(stream), "codec": codec, "container": refusing}
             self.warnings.append(Warned("sound-encoded", becomes))
         if after.layout.nb_channels != before.layout.nb_channels:
-            mixed = {"stream": _named(stream), "layout": chosen.layout}
+            mixed = {"stream": _label(stream), "layout": chosen.layout}
             self.warnings.append(Warned("sound-mixed-down", mixed))
 
     def _copy_of(self, stream: Any) -> Any:
@@ -279,7 +279,7 @@ class Copier:
         self._drop("stream-refused", stream, container=self._holder.name)
 
     def _drop(self, code: str, stream: Any, **parameters: Any) -> None:
-        self.warnings.append(Warned(code, {"stream": _named(stream), **parameters}))
+        self.warnings.append(Warned(code, {"stream": _label(stream), **parameters}))
 
     def _add_chapters(self, source: InputContainer) -> None:
         kept: list[Any] = []
@@ -326,7 +326,7 @@ def _aac_config(packet: Any) -> bytes | None:
     return ((profile + 1) << 11 | rate << 7 | channels << 3).to_bytes(2, "big")
 
 
-def _named(stream: Any) -> str:
+def _label(stream: Any) -> str:
     parts = [f"{stream.type.capitalize()} stream {stream.index}"]
     title = stream.metadata.get("filename") or stream.metadata.get("title")
     details = [codec_name(stream), stream.metadata.get("language"), title]

@@ -58,11 +58,11 @@ def _display(data: bytes | None, *, decimal: bool) -> str:
         for top, bottom in zip(numbers[0:20:2], numbers[1:20:2], strict=True)
     ]
 
-    def say(value: Fraction, unit: int) -> str:
+    def scaled(value: Fraction, unit: int) -> str:
         return f"{float(value):g}" if decimal else str(round(value * unit))
 
     red, green, blue, white = (
-        f"({say(values[k], 50000)},{say(values[k + 1], 50000)})" for k in (0, 2, 4, 6)
+        f"({scaled(values[k], 50000)},{scaled(values[k + 1], 50000)})" for k in (0, 2, 4, 6)
     )
-    least, most = say(values[8], 10000), say(values[9], 10000)
+    least, most = scaled(values[8], 10000), scaled(values[9], 10000)
     return f"G{green}B{blue}R{red}WP{white}L({most},{least})"

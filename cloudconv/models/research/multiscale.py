@@ -4,7 +4,7 @@ Source: Mathieu et al., Deep Multi-Scale Video Prediction Beyond Mean Square Err
 (arXiv 1511.05440). Each generator reads the context at its size and a guess, and adds a correction
 to the guess. The guess comes from the forecast of the next smaller size. The training uses L2, the
 gradient difference loss and discriminators at all sizes. The sizes here are 1/16, 1/4, 1/2 and all
-of the picture, which are the paper's sizes for 64 pixels.
+of the picture; the paper has four sizes from 4 to 32 pixels, each twice the one before.
 """
 
 from __future__ import annotations
