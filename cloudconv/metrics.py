@@ -5,20 +5,14 @@ Pictures are RGB, (3, H, W) or (B, 3, H, W), floating point in [0, 1], made from
 (B, 3, H, W). A score that is not defined for a size is NaN, never an error. SSIM needs a side of
 at least 11 pixels, MS-SSIM of 176, GDL and sharpness of 2.
 
-SSIM uses torchmetrics in float32, which is several times as fast as float64. Its formula
-E[x²] - E[x]² loses precision in float32: two *identical* pictures of bright, flat sky would score
-0.9976. Each pair of tiles is therefore computed twice. The contrast and structure term uses both
-tiles less their common mean, because a shift does not change this term. The luminance term uses the
-unchanged tiles, because this term has no such difference. In each computation the constant of the
-other term is so large that the other term is 1. Tiles overlap by the margin of the window.
-torchmetrics fills that margin by reflection, so the margin is cut off and each window is inside
-the picture, as in Wang's code. scikit-image with ``gaussian_weights=True, sigma=1.5,
-use_sample_covariance=False, data_range=1`` crops the same margin and agrees to 1e-5.
+scikit-image with ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1``
+crops the same margin as SSIM here and agrees to 1e-5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as functional
@@ -31,12 +25,9 @@ SSIM_WINDOW = 11
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MS_SSIM_SIDE = SSIM_WINDOW * 2 ** (len(MS_SSIM_WEIGHTS) - 1)
 
-# Tiles are processed as channels, the fastest layout for convolutions on a CPU. A group of tiles
-# fits the CPU's caches.
-_TILE = 54
-_GROUP = 16
 _MARGIN = SSIM_WINDOW // 2
-_SWITCHED_OFF = 2.0**20  # a constant K of an SSIM term, so large that the term is 1
+_C1, _C2 = 0.01**2, 0.03**2
+_STRIP = 64  # rows of windows that are computed at once, so that they fit a CPU's caches
 _NO_ENERGY = 1e-12
 """The energy that is added to each band, far below the noise of rounding to 8 bits. With this
 addition, a flat frame between flat frames scores 0 dB.
@@ -114,7 +105,7 @@ def ssim(test: Tensor, truth: Tensor) -> Tensor:
     below 11 pixels per side, where no window fits.
     """
     _check(test, truth)
-    return _each(test, truth, _ssim)
+    return _each(test, truth, lambda x, y: _ssim(x, y)[0])
 
 
 def ms_ssim(test: Tensor, truth: Tensor) -> Tensor:
@@ -168,15 +159,14 @@ def texture_energy(rgb: Tensor) -> Tensor:
     Gaussian blur of sigma 2. Edge pixels are repeated beyond the edges.
     """
     sharp = luma(rgb)
-    fine = _blurred(sharp, 1.0)
-    coarse = _blurred(sharp, 2.0)
+    fine = _blurred(sharp, 1.0, 4)
+    coarse = _blurred(sharp, 2.0, 8)
     bands = (sharp - fine, fine - coarse)
     return torch.stack([b.square().mean((-2, -1), dtype=torch.float64) for b in bands], -1)
 
 
-def _blurred(image: Tensor, sigma: float) -> Tensor:
-    """Return (…, H, W) blurred by a Gaussian that is cut off at four sigma."""
-    reach = round(4 * sigma)
+def _blurred(image: Tensor, sigma: float, reach: int) -> Tensor:
+    """Return (…, H, W) blurred by a Gaussian that is cut off after ``reach`` pixels."""
     at = torch.arange(-reach, reach + 1, dtype=torch.float64)
     weights = (-at.square() / (2 * sigma**2)).exp()
     weights /= weights.sum()
@@ -211,10 +201,6 @@ class Flicker:
         self._last: float | None = None
         self._total = 0.0
         self._count = 0
-
-    def update(self, test: Tensor, truth: Tensor) -> None:
-        """Add the next frame, (3, H, W), and its true frame."""
-        self.add(brightness(test, truth))
 
     def add(self, brighter: float) -> None:
         """Add the :func:`brightness` of the next frame."""
@@ -273,76 +259,54 @@ def _steps(rgb: Tensor, axis: int) -> Tensor:
 def _each(test: Tensor, truth: Tensor, score: Callable[[Tensor, Tensor], float]) -> Tensor:
     """Return ``score`` of the lumas, (H, W), of each pair of pictures."""
     x, y = test.reshape(-1, *test.shape[-3:]), truth.reshape(-1, *truth.shape[-3:])
-    # CUDA convolves float32 with a mantissa of 10 bits. CUDA is fast enough in float64.
-    dtype = torch.float64 if test.is_cuda else torch.float32
-    scores = [score(luma(a.to(dtype)), luma(b.to(dtype))) for a, b in zip(x, y, strict=True)]
+    scores = [score(luma(a.float()), luma(b.float())) for a, b in zip(x, y, strict=True)]
     return torch.tensor(scores, dtype=torch.float64).reshape(test.shape[:-3])
 
 
-def _ssim(x: Tensor, y: Tensor) -> float:
-    return _mean(x, y, lambda a, b: _luminance(a, b).mul_(_contrast(a, b)))
+def ssim_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return two terms for each window of SSIM: luminance, and contrast with structure.
+
+    SSIM is the mean of their product. With the difference d = y - x, the terms are
+    1 - E[d]² / (E[x]² + E[y]² + C1) and 1 - var(d) / (var(x) + var(y) + C2). In this form float32
+    is precise: two identical pictures score exactly 1, and rounding errors of the denominators
+    count little where the pictures differ little.
+
+    Args:
+        x: one channel of pictures, (…, H, W) in [0, 1].
+        y: the other pictures, of the same shape.
+
+    Returns:
+        Two tensors (…, H - 10, W - 10), at most 1.
+    """
+    d = y - x
+    maps = _blurred(torch.stack((x, d, x * x + y * y, d * d)), 1.5, _MARGIN)
+    mean, shift, squares, error = maps[..., _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
+    means, shifts = mean.square() + (mean + shift).square(), shift.square()
+    return 1 - shifts / (means + _C1), 1 - (error - shifts) / (squares - means + _C2)
+
+
+def _ssim(x: Tensor, y: Tensor) -> tuple[float, float]:
+    """Return the SSIM of two lumas, (H, W), and the mean of its second term.
+
+    Both are NaN if no window fits.
+    """
+    height, width = (side - 2 * _MARGIN for side in x.shape)
+    if min(height, width) < 1:
+        return math.nan, math.nan
+    ssim = structure = 0.0
+    for row in range(0, height, _STRIP):
+        strip = slice(row, row + _STRIP + 2 * _MARGIN)
+        luminance, contrast = ssim_terms(x[strip], y[strip])
+        ssim += float((luminance * contrast).sum(dtype=torch.float64))
+        structure += float(contrast.sum(dtype=torch.float64))
+    return ssim / (height * width), structure / (height * width)
 
 
 def _ms_ssim(x: Tensor, y: Tensor) -> float:
     if min(x.shape) < MS_SSIM_SIDE:
-        return float("nan")
+        return math.nan
     product = 1.0
     for weight in MS_SSIM_WEIGHTS[:-1]:
-        product *= max(_mean(x, y, _contrast), 0.0) ** weight
+        product *= max(_ssim(x, y)[1], 0.0) ** weight
         x, y = (functional.avg_pool2d(side[None], 2)[0] for side in (x, y))
-    return float(product * max(_ssim(x, y), 0.0) ** MS_SSIM_WEIGHTS[-1])
-
-
-def _luminance(x: Tensor, y: Tensor) -> Tensor:
-    """Return SSIM's luminance term of tiles (1, N, H, W), for each pixel."""
-    return _terms(x, y, 0.01, _SWITCHED_OFF)
-
-
-def _contrast(x: Tensor, y: Tensor) -> Tensor:
-    """Return SSIM's contrast and structure terms of tiles (1, N, H, W), for each pixel."""
-    middle = torch.cat((x, y), -1).mean((-2, -1), keepdim=True)
-    return _terms(x - middle, y - middle, _SWITCHED_OFF, 0.03)
-
-
-def _terms(x: Tensor, y: Tensor, k1: float, k2: float) -> Tensor:
-    # Import torchmetrics only when needed, because the import takes two seconds.
-    from torchmetrics.functional.image import structural_similarity_index_measure
-
-    _, terms = structural_similarity_index_measure(
-        x, y, sigma=1.5, data_range=1.0, k1=k1, k2=k2, return_full_image=True
-    )
-    assert isinstance(terms, Tensor)
-    return terms
-
-
-def _mean(x: Tensor, y: Tensor, score: Callable[[Tensor, Tensor], Tensor]) -> float:
-    """Return the mean of ``score`` over all windows of the picture; NaN if no window fits."""
-    height, width = (side - 2 * _MARGIN for side in x.shape)
-    if min(height, width) < 1:
-        return float("nan")
-    total = 0.0
-    for tiles, counts in _tiles(torch.stack((x, y)), height, width):
-        terms = score(tiles[:1], tiles[1:])
-        inside = terms[0, :, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
-        total += float(inside.mul(counts).sum(dtype=torch.float64))
-    return total / (height * width)
-
-
-def _tiles(both: Tensor, height: int, width: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield groups of tiles, (2, N, side, side), and masks of valid windows, (N, _TILE, _TILE).
-
-    A mask is 1 for each window that is inside the picture.
-    """
-    rows, columns = (-(-length // _TILE) for length in (height, width))
-    beyond = (0, columns * _TILE - width, 0, rows * _TILE - height)
-    real = functional.pad(both.new_ones(height, width), beyond)
-    counts = real.unfold(0, _TILE, _TILE).unfold(1, _TILE, _TILE)
-    side = _TILE + 2 * _MARGIN
-    # Process one row of tiles at a time, so that the copies stay small.
-    padded = functional.pad(both[None], beyond, mode="replicate")[0]
-    for row in range(rows):
-        strip = padded[:, row * _TILE : row * _TILE + side].unfold(2, side, _TILE)
-        strip = strip.transpose(1, 2)
-        for first in range(0, columns, _GROUP):
-            group = slice(first, first + _GROUP)
-            yield strip[:, group].contiguous(), counts[row, group]
+    return float(product * max(_ssim(x, y)[0], 0.0) ** MS_SSIM_WEIGHTS[-1])

@@ -21,6 +21,17 @@ def pictures(batch: int = 2, side: int = 24, seed: int = 0) -> tuple[torch.Tenso
     return truth, (truth + 0.2 * torch.rand(truth.shape, generator=generator)).clamp(0, 1)
 
 
+def test_the_ssim_loss_agrees_with_torchmetrics() -> None:
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    truth, made = pictures(batch=3, side=40)
+    theirs = structural_similarity_index_measure(
+        made.double(), truth.double(), sigma=1.5, data_range=1.0, reduction="none"
+    )
+    for ours, other in zip(TERMS["ssim"](made, truth), 1 - theirs, strict=True):
+        assert float(ours) == pytest.approx(float(other), abs=1e-6)
+
+
 @pytest.mark.full
 @every_term
 @settings(deadline=None, max_examples=8)
