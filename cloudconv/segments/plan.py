@@ -4,74 +4,63 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 
 import torch
 
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.write.sink import Sink
-from cloudconv.models import registry
 from cloudconv.render.device import PRECISIONS
-from cloudconv.render.renderer import Renderer
-from cloudconv.settings import EncodeSettings
+from cloudconv.render.renderer import Renderer, renderer_for
+from cloudconv.settings import InterpSettings
 
 
 @dataclass(frozen=True, slots=True)
 class RenderPlan:
     """Everything that is needed to render any segment of a job, in any process.
 
-    ``offset`` is the time of the first frame, in seconds. ``batch``, ``tile`` and ``cpu_streams``
+    ``settings`` has the model and the number of threads that the run uses. ``offset`` is the time
+    of the first frame, in seconds. ``batch``, ``tile`` (None for whole frames) and ``cpu_streams``
     are the same for all segments. ``device`` is a type of device; each worker sees one device
     of that type. ``precision`` is a key of :data:`~cloudconv.render.device.PRECISIONS`. The
     segments' files are written to ``folder``. ``token`` identifies the folder's content: a machine
-    that finds another token at that path does not see the same folder. With ``may_raise``, frames
-    in 16 bits with values that are not finite are made again in float32. ``rate`` is None for a
+    that finds another token at that path does not see the same folder. ``rate`` is None for a
     variable rate.
     """
 
+    settings: InterpSettings
     info: MediaInfo
     output: Path
     folder: Path
     rate: Fraction | None
     time_base: Fraction
     offset: Fraction
-    encode: EncodeSettings
-    model: str
     device: str
     precision: str
-    scale: float
-    fallback: bool
     batch: int
     tile: int | None
     cpu_streams: int
-    threads: int | None
-    deinterlace: bool
     nvdec: bool
     token: str = ""
-    may_raise: bool = False
 
     @property
     def model_key(self) -> tuple[object, ...]:
         """Return a key that is equal for plans that can use the same model."""
-        return self.model, self.device, self.precision, self.scale, self.fallback
+        settings = self.settings
+        options = settings.chosen_model, settings.scale, settings.fallback, settings.tile
+        return self.device, self.precision, *options
 
     @property
     def work_key(self) -> tuple[object, ...]:
         """Return a key that is equal for plans that need the same memory and threads."""
-        used = self.batch, self.tile, self.cpu_streams, self.threads
+        used = self.batch, self.tile, self.cpu_streams, self.settings.threads
         return self.info.width, self.info.height, *used
 
     def renderer(self) -> Renderer:
         """Load the model on its device, and return a renderer for frames of this plan."""
-        device, dtype = torch.device(self.device), PRECISIONS[self.precision]
-        renderer = Renderer(
-            registry.load(self.model, device, dtype),
-            device=device,
-            dtype=dtype,
-            scale=self.scale,
-            fallback=self.fallback,
-            exact=partial(registry.load, self.model, device) if self.may_raise else None,
+        settings, dtype = self.settings, PRECISIONS[self.precision]
+        renderer = renderer_for(
+            settings.chosen_model, settings, torch.device(self.device), dtype, self.cpu_streams
         )
         self.apply_to(renderer)
         return renderer
@@ -89,6 +78,6 @@ class RenderPlan:
             self.info,
             rate=self.rate,
             time_base=self.time_base,
-            settings=self.encode,
+            settings=self.settings.encode,
             segment=segment,
         )

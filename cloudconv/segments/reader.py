@@ -114,9 +114,9 @@ def decode(plan: RenderPlan, segment: SegmentPlan, cache: DecoderCache) -> Itera
         segment.sources,
         # The last frames of a loop also need the source's first frame, which is before this start.
         main=segment.start,
-        threads=plan.threads,
+        threads=plan.settings.threads,
         cache=cache,
-        deinterlace=plan.deinterlace,
+        deinterlace=plan.settings.deinterlace,
         nvdec=plan.nvdec,
     )
     lefts = segment.start, segment.frames[0].left

@@ -160,10 +160,10 @@ class RendererCache:
         before, self._plan = self._plan, plan
         if self._renderer is None or before is None or before.model_key != plan.model_key:
             self._renderer = None  # frees the memory for the next one
-            set_threads(plan.threads)
+            set_threads(plan.settings.threads)
             self._renderer = plan.renderer()
         elif before.work_key != plan.work_key:
             # An equal plan keeps the batch size, which a lack of memory may have reduced.
-            set_threads(plan.threads)
+            set_threads(plan.settings.threads)
             plan.apply_to(self._renderer)
         return self._renderer

@@ -169,11 +169,9 @@ class Cluster(Generic[Task]):
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         if any(all(node.get(name, 0) >= need for name, need in needs.items()) for node in nodes):
             return
-        if not needs["GPU"]:
-            raise DeviceError("no-machine", cores=needs["CPU"])
-        if not any(node.get("GPU", 0) for node in nodes):
+        if needs["GPU"] and not any(node.get("GPU", 0) for node in nodes):
             raise DeviceError("no-gpu-in-cluster")
-        raise DeviceError("no-machine-with-gpu", cores=needs["CPU"])
+        raise DeviceError("no-machine", cores=needs["CPU"], gpu=bool(needs["GPU"]))
 
     def _room(self) -> int:
         """Return the number of tasks to submit at once, given the present size of the cluster."""

@@ -224,12 +224,11 @@ def test_an_output_that_cannot_be_joined_refuses_workers(clip: Path, tmp_path: P
         interp(clip, tmp_path / "b.gif", workers="local:2", encode={})
 
 
-def plan_of(info: Any, **changes: Any) -> RenderPlan:
+def plan_of(info: Any, *, nvdec: bool = False, deinterlace: bool = False) -> RenderPlan:
     """Return a plan that has only what decoding needs."""
     names = {field.name: None for field in fields(RenderPlan)}
-    return RenderPlan(
-        **{**names, "info": info, "threads": 1, "deinterlace": False, "nvdec": False, **changes}
-    )  # type: ignore[arg-type]
+    settings = InterpSettings(info.path, factor=2, threads=1, deinterlace=deinterlace)
+    return RenderPlan(**{**names, "settings": settings, "info": info, "nvdec": nvdec})  # type: ignore[arg-type]
 
 
 def segment_of(lefts: list[F], rights: list[F | None]) -> SegmentPlan:

@@ -19,10 +19,11 @@ from cloudconv.jobs.interp.plan import decide, renderer_of
 from cloudconv.jobs.interp.settings import InterpResult
 from cloudconv.media.read.probe import probe
 from cloudconv.media.write.packets import read_packets
+from cloudconv.models.tiny import Tiny
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.segment import SegmentPlan
 from cloudconv.segments.store import token_of
-from cloudconv.settings import EncodeSettings, InterpManySettings, InterpSettings
+from cloudconv.settings import InterpManySettings, InterpSettings
 from cloudconv.timeline import FramePlan
 from cloudconv.workers import pool
 from cloudconv.workers import ray as ray_workers
@@ -35,8 +36,6 @@ from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, read_times, write_clip
 from tests.helpers.jobs import finish, stop_after
 from tests.helpers.workers import Reads, numbered
-
-LOSSLESS = EncodeSettings(encoder="ffv1")
 
 
 def interp(clip: Path, out: Path, **settings: Any) -> Any:
@@ -65,23 +64,20 @@ def task(tmp_path: Path) -> SegmentTask:
     folder.mkdir()
     (folder / "plan.json").write_text("a plan")
     plan = RenderPlan(
+        settings=InterpSettings(
+            clip, factor=2, model="tiny", fallback="off", encoder="ffv1", threads=1
+        ),
         info=probe(clip),
         output=tmp_path / "b.mkv",
         folder=folder,
         rate=F(50),
         time_base=F(1, 50),
         offset=F(0),
-        encode=LOSSLESS,
-        model="tiny",
         device="cpu",
         precision="fp32",
-        scale=1.0,
-        fallback=False,
         batch=2,
         tile=None,
         cpu_streams=1,
-        threads=1,
-        deinterlace=False,
         nvdec=False,
         token=token_of(folder),
     )
@@ -104,6 +100,19 @@ def rendered(task: SegmentTask) -> SegmentResult:
     assert done.task is task
     result: SegmentResult = done.content
     return result
+
+
+def test_a_worker_makes_no_tiles_if_the_settings_forbid_tiles(
+    task: SegmentTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(Tiny, "forward", fail)
+    plan, segment = task
+    plan = replace(plan, settings=replace(plan.settings, tile="off"))
+    with pytest.raises(DeviceError, match="tile='auto'"):
+        rendered((plan, segment))
 
 
 def test_a_machine_that_shares_the_store_writes_into_it(task: SegmentTask) -> None:
@@ -147,13 +156,14 @@ def test_a_machine_without_a_file_gets_a_copy(tmp_path: Path) -> None:
 
 def test_a_task_uses_the_files_of_its_machine(task: SegmentTask, tmp_path: Path) -> None:
     weights = Path("w.safetensors")
-    task = replace(task[0], model=str(weights)), task[1]
+    settings = replace(task[0].settings, model=str(weights))
+    task = replace(task[0], settings=settings), task[1]
     work = SegmentWork()
     assert work.files(task) == (tmp_path / "a.mkv", weights)
     plan, segment = work.moved(
         task, {tmp_path / "a.mkv": Path("/there/a.mkv"), weights: Path("/there/w")}
     )
-    assert (plan.info.path, plan.model) == (Path("/there/a.mkv"), "/there/w")
+    assert (plan.info.path, plan.settings.model) == (Path("/there/a.mkv"), "/there/w")
     assert segment == task[1]
 
 
@@ -257,7 +267,7 @@ def test_a_machine_without_a_gpu_plans_for_gpus_of_the_cluster(
     [
         ({"CPU": 8}, (4, 1), "no machine of the cluster has one: use `device='cpu'`"),
         ({"CPU": 2, "GPU": 1}, (4, 1), "4 cores and a GPU: give fewer cores with `threads`"),
-        ({"CPU": 2}, (4, 0), "has 4 cores: give fewer with `threads`"),
+        ({"CPU": 2}, (4, 0), "has 4 cores: give fewer cores with `threads`"),
     ],
 )
 def test_a_resource_that_no_machine_has_is_an_error_at_once(

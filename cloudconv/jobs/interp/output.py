@@ -32,7 +32,7 @@ from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Counts, ScheduleEvents, schedule
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.store import SegmentStore, token_of
-from cloudconv.settings import EncodeSettings, exact
+from cloudconv.settings import exact
 from cloudconv.timeline import Multiply
 from cloudconv.training.fine_tune import (
     Adapted,
@@ -70,7 +70,7 @@ class Clock:
         return cls(zero, first - zero, tick)
 
 
-def sink_of(plan: InterpPlan, clock: Clock, encode: EncodeSettings | None = None) -> Sink:
+def sink_of(plan: InterpPlan, clock: Clock) -> Sink:
     """Open the output, with the streams and tags that are copied from the source."""
     settings = plan.settings
     whole = settings.start is None and settings.end is None
@@ -80,7 +80,7 @@ def sink_of(plan: InterpPlan, clock: Clock, encode: EncodeSettings | None = None
         plan.info,
         rate=plan.rate,
         time_base=clock.time_base,
-        settings=encode or settings.encode,
+        settings=settings.encode,
         carry=Carry(
             plan.info,
             clock.zero,
@@ -229,13 +229,11 @@ def resolve(
         free = least_free_memory(plan.device) if workers.each_gpu else None
         size = info.width, info.height
         batch, tile, cpu_streams = renderer.plan_once(*size, at_once, free_bytes=free)
-        threads = workers.threads(settings.threads)
         pinned = {
             "batch": batch,
             "tile": tile,
             "cpu_streams": cpu_streams,
-            "threads": threads,
-            "encoding": settings.encode.threads if workers.kind == "inline" else threads,
+            "threads": workers.threads(settings.threads),
             "adapted": digest,
         }
         if store is not None:
@@ -243,26 +241,20 @@ def resolve(
     elif pinned.get("adapted") != digest:
         raise WeightsError("adapted-weights-differ", folder=work.folder)
     return RenderPlan(
+        settings=replace(settings, model=model, threads=pinned["threads"]),
         info=info,
         output=plan.output,
         folder=work.folder.absolute(),
         rate=plan.rate,
         time_base=video.clock.time_base,
         offset=video.clock.offset,
-        encode=replace(settings.encode, threads=pinned["encoding"]),
-        model=model,
         device=workers.device_type,
         precision=precision_name(plan.dtype),
-        scale=settings.scale or 1.0,
-        fallback=settings.fallback == "blend",
         batch=pinned["batch"],
         tile=pinned["tile"],
         cpu_streams=pinned["cpu_streams"],
-        threads=pinned["threads"],
-        deinterlace=settings.deinterlace,
         nvdec=video.source.by_gpu,  # a GPU that decodes here also decodes for the workers
         token=token_of(work.folder),
-        may_raise=settings.precision == "auto",
     )
 
 

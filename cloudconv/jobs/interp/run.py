@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -109,7 +110,7 @@ def interpolate(
         render_plan = resolve(plan, video, work, model, renderer)
         yield from warnings.new(renderer.warnings())
         # Render the missing segments.
-        set_threads(render_plan.threads)
+        set_threads(render_plan.settings.threads)
         if store is None or plan.workers.kind == "inline":
             rendering = _render_here(video, render_plan, renderer, work, preview)
         else:
@@ -134,7 +135,8 @@ def interpolate(
                     elif given.code not in (warned.code for warned in warnings.reported):
                         yield from warnings.new([given])
         # Join the segments.
-        sink = work.sink if store is None else sink_of(plan, video.clock, render_plan.encode)
+        joined = replace(plan, settings=render_plan.settings)
+        sink = work.sink if store is None else sink_of(joined, video.clock)
         for complete in _completed(sink) if store is None else store.join(sink):
             note(complete)
         yield from warnings.new([*sink.warnings, *video.source.warnings])
